@@ -1,0 +1,1 @@
+"""Pure values and rules: what a job is and how it may change."""

@@ -1,0 +1,264 @@
+"""Every error of the service, in one tree. The branch says who must act.
+
+::
+
+    FleekError
+    ├── RequestError             the caller must act
+    │   ├── Unreadable           not JSON, not HTTP as we speak it
+    │   ├── InvalidInput         readable, but not acceptable
+    │   ├── Unauthorized
+    │   ├── Forbidden
+    │   ├── NotFound             unknown, or somebody else's
+    │   ├── Conflict             the job's state forbids it
+    │   ├── Gone                 it was here and has been purged
+    │   ├── TooLarge
+    │   ├── Unsupported          a media type or encoding that we do not take
+    │   └── TooMany              over a limit; comes back by itself
+    ├── ProviderError            a host of models failed
+    │   ├── ProviderRejected     permanent; nothing was bought
+    │   ├── ProviderUnavailable  nothing was bought; may be tried again
+    │   ├── OutcomeUnknown       something may have been bought
+    │   ├── CallbackRejected     a callback that the provider did not sign
+    │   ├── OutputBroken         the bytes are not what was promised; may be fetched again
+    │   ├── OutputUnsafe         the output must not be fetched or kept
+    │   └── OutputGone           the provider does not have the output any more
+    ├── HostError                this installation's own parts failed; comes back by itself
+    │   ├── DatabaseUnavailable
+    │   ├── DispatcherUnavailable
+    │   └── StorageError
+    │       └── StorageFull
+    ├── ConfigurationError       the operator must act; stops the process at start
+    └── InternalError            a mistake of ours, or a race that somebody else won
+        ├── IllegalTransition
+        ├── StaleJob
+        ├── PredictionTaken      this prediction is bound to another attempt
+        └── WorkerSuspended      this worker may be taken for dead and must not buy
+
+``code`` is public and stable. ``retryable`` says whether another attempt can help.
+HTTP statuses live in `fleek.api.errors`, exit codes in `fleek.cli`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar
+
+
+class FleekError(Exception):
+    """Base class of every error that this package raises on purpose."""
+
+    code: str = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class RequestError(FleekError):
+    """The caller must change the request."""
+
+    code = "bad_request"
+
+
+class Unreadable(RequestError):
+    """The request cannot be read: not JSON, wrong encoding, doubled keys."""
+
+    code = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one field; never holds the offending value."""
+
+    pointer: str  # JSON pointer, RFC 6901: "/parameters/width"
+    code: str
+    detail: str
+
+
+class InvalidInput(RequestError):
+    """The request can be read and is not acceptable. `errors` names the fields."""
+
+    code = "invalid_input"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, errors: Sequence[FieldError] = ()
+    ) -> None:
+        super().__init__(message, code=code)
+        self.errors = tuple(errors)
+
+
+class Unauthorized(RequestError):
+    """A key is missing or not valid."""
+
+    code = "unauthorized"
+
+
+class Forbidden(RequestError):
+    """The key is valid and does not allow this."""
+
+    code = "forbidden"
+
+
+class NotFound(RequestError):
+    """Unknown, or somebody else's: the two look the same."""
+
+    code = "not_found"
+
+
+class Conflict(RequestError):
+    """The job's state forbids what was asked."""
+
+    code = "conflict"
+
+
+class Gone(RequestError):
+    """It was here and has been purged."""
+
+    code = "gone"
+
+
+class TooLarge(RequestError):
+    """The request is larger than the service takes."""
+
+    code = "too_large"
+
+
+class Unsupported(RequestError):
+    """A media type or an encoding that the service does not take."""
+
+    code = "unsupported_media_type"
+
+
+class TooMany(RequestError):
+    """Over a limit. Asking again after `retry_after` can help."""
+
+    code = "too_many_requests"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: timedelta) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ProviderError(FleekError):
+    """A host of models failed us."""
+
+    code = "provider_error"
+
+
+class ProviderRejected(ProviderError):
+    """The provider refused for good; nothing was bought."""
+
+    code = "provider_rejected"
+
+
+class ProviderUnavailable(ProviderError):
+    """Nothing was bought; the same may be tried again, not before `retry_after`."""
+
+    code = "provider_unavailable"
+    retryable = True
+
+    def __init__(
+        self, message: str, *, code: str | None = None, retry_after: timedelta | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
+
+
+class OutcomeUnknown(ProviderError):
+    """Something was sent and no readable answer came back: it may have been bought."""
+
+    code = "provider_outcome_unknown"
+
+
+class CallbackRejected(ProviderError):
+    """A callback whose signature, time or form is wrong."""
+
+    code = "callback_rejected"
+
+
+class OutputBroken(ProviderError):
+    """The bytes were cut, are empty or are not media; fetching them again can help."""
+
+    code = "output_broken"
+    retryable = True
+
+
+class OutputUnsafe(ProviderError):
+    """The output's address or size is not allowed; it is never fetched."""
+
+    code = "unsafe_output"
+
+
+class OutputGone(ProviderError):
+    """The provider does not have the output any more: paid for and lost."""
+
+    code = "output_expired"
+
+
+class HostError(FleekError):
+    """A part of this installation is out of order; it is tried again by itself."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class DatabaseUnavailable(HostError):
+    """The database cannot be reached, or is busy for too long."""
+
+    code = "database_unavailable"
+
+
+class DispatcherUnavailable(HostError):
+    """The dispatcher cannot be reached; jobs are safe and start later."""
+
+    code = "dispatcher_unavailable"
+
+
+class StorageError(HostError):
+    """The storage cannot be read or written."""
+
+    code = "storage_unavailable"
+
+
+class StorageFull(StorageError):
+    """No room left for bytes or rows."""
+
+    code = "storage_full"
+
+
+class ConfigurationError(FleekError):
+    """A setting is wrong. The message names it and lists the choices."""
+
+    code = "configuration"
+
+
+class InternalError(FleekError):
+    """A mistake of ours, or a race that somebody else won."""
+
+
+class IllegalTransition(InternalError):
+    """The job's state forbids this change."""
+
+    code = "illegal_transition"
+
+
+class StaleJob(InternalError):
+    """Somebody has changed the job since it was read; nothing was written."""
+
+    code = "stale_job"
+
+
+class PredictionTaken(InternalError):
+    """This prediction is already bound to another attempt."""
+
+    code = "prediction_taken"
+
+
+class WorkerSuspended(InternalError):
+    """The worker could not say that it is alive for so long that it must not buy."""
+
+    code = "worker_suspended"
+    retryable = True

@@ -1,0 +1,64 @@
+"""Files: an `Output` as the provider returned it, a `Media` as we keep it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NewType
+
+from fleek.domain.job import AttemptId, JobId
+
+Key = NewType("Key", str)
+"""A name in storage: ``media/…`` or ``metadata/…``, made from ids and checked parts only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One file of a prediction, before we have it.
+
+    ``uri`` is an address for the provider's `read`: a URL, a ``data:`` URI, or a name of the
+    provider's own. ``text`` is set instead for a model that answers in words.
+    """
+
+    uri: str | None = None
+    text: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that is stored with the attempt."""
+        return {"uri": self.uri} if self.text is None else {"text": self.text}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Output":
+        """Read what `to_json` wrote."""
+        return cls(uri=stored.get("uri"), text=stored.get("text"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """One stored file of a completed job. The type is sniffed from the bytes, never believed."""
+
+    job_id: JobId
+    attempt_id: AttemptId
+    index: int  # position among the job's outputs, from 0
+    key: Key
+    sha256: str  # lower-case hex of the whole file
+    size_bytes: int
+    content_type: str
+    width: int | None = None  # pixels; images and video
+    height: int | None = None
+    duration_seconds: float | None = None  # audio, video and animations
+
+    @property
+    def extension(self) -> str:
+        """The ending of the stored file, without the dot."""
+        return self.key.rsplit(".", 1)[-1]
+
+
+def media_key(
+    job_id: JobId, attempt_id: AttemptId, index: int, *, sha256: str, extension: str
+) -> Key:
+    """Return where a file is kept; no two attempts ever share a name."""
+    return Key(f"media/{job_id}/{attempt_id}/{index}-{sha256[:16]}.{extension}")
+
+
+def metadata_key(job_id: JobId) -> Key:
+    """Return where a job's metadata document is kept."""
+    return Key(f"metadata/{job_id}.json")

@@ -1,0 +1,1 @@
+"""Hosts of models: one module each, known by its name in `fleek.registry`."""

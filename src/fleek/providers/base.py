@@ -1,0 +1,128 @@
+"""The provider's port: what the engine asks of a host of models."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal, Protocol
+
+from fleek.domain.attempt import Attempt
+from fleek.domain.job import Job, ModelName, PredictionId
+from fleek.domain.media import Output
+
+Schema = Mapping[str, Any]
+"""A JSON schema (draft 2020-12) of a model's parameters, the prompt not among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The prediction ended well. No output at all counts as failed, decided by the engine."""
+
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The prediction ended without a result."""
+
+    code: str  # stable, snake_case, e.g. "prediction_failed"
+    message: str  # the provider's words
+    retryable: bool  # whether another attempt can help
+
+
+Outcome = Succeeded | Failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """The provider's run of an attempt, as it was last seen."""
+
+    id: PredictionId
+    progress: float | None = None  # 0.0-1.0; None: not told
+    outcome: Outcome | None = None  # None while it runs
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    eta: timedelta | None = None  # when a first look is worth while, if the provider knows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model that a provider offers."""
+
+    name: ModelName
+    description: str
+    schema: Schema | None = None  # None: not known now
+    output: str | None = None  # what it makes: "image", "animation", "audio", "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look for a lost purchase brought."""
+
+    prediction: Prediction | None  # bought: this one
+    complete: bool  # whether everything that might be it was seen
+
+
+class Provider(Protocol):
+    """A host of models.
+
+    `start` is the only call that spends money, and the engine calls it at most once for an
+    attempt, unless ``settles`` is "repeat".
+    """
+
+    settles: Literal["repeat", "find", "none"]
+    """How an unknown outcome of `start` is settled: by starting the same attempt again, which is
+    the same purchase; by looking for it with `find`; not at all."""
+
+    default_model: ModelName
+
+    async def start(self, job: Job, attempt: Attempt) -> Prediction:
+        """Buy one prediction. No retries inside.
+
+        Raises:
+            ProviderRejected: Not bought, and asking again is no use.
+            ProviderUnavailable: Not bought; may be tried again.
+            OutcomeUnknown: Something was sent and no readable answer came back.
+        """
+        ...
+
+    async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
+        """Look at predictions. One that is missing in the answer could not be seen this time.
+
+        Raises:
+            ProviderUnavailable: None could be seen.
+        """
+        ...
+
+    async def cancel(self, prediction_id: PredictionId) -> None:
+        """Ask the provider to stop. The engine asks on until `poll` says that it has ended.
+
+        Raises:
+            ProviderUnavailable: Could not be asked.
+        """
+        ...
+
+    def read(self, job: Job, output: Output) -> AsyncIterator[bytes]:
+        """Stream one output's bytes.
+
+        Raises:
+            ProviderUnavailable: Could not be reached; the same output may be read again.
+            OutputBroken: The bytes ended early or are not what was announced.
+            OutputUnsafe: The address is not one to fetch from.
+            OutputGone: The provider does not have it any more.
+        """
+        ...
+
+    async def find(self, attempt: Attempt) -> Found:
+        """Look for the purchase of an attempt; only called if ``settles`` is "find"."""
+        ...
+
+    async def models(self) -> Sequence[Model]:
+        """List models worth offering; a provider may run others too."""
+        ...
+
+    async def schema(self, model: ModelName) -> Schema | None:
+        """Return the schema of a model's parameters, or None if it cannot be had now.
+
+        Raises:
+            NotFound: The name is not well-formed, or the provider has no such model.
+        """
+        ...

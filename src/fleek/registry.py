@@ -1,0 +1,57 @@
+"""The adapters, by name. An adapter's module, and its library, is loaded only if it is chosen.
+
+Each target names a `connect`: an asynchronous context manager that reads its own settings and
+gives the open adapter. An installed package may add its own with an entry point in the group
+``fleek.providers``, ``fleek.storages`` or ``fleek.dispatchers``.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from fleek.domain.errors import ConfigurationError
+
+PROVIDERS: Final = {"placeholder": "fleek.providers.placeholder:connect"}
+STORAGES: Final = {"local": "fleek.storage.local:connect"}
+DISPATCHERS: Final = {"embedded": "fleek.dispatch.embedded:connect"}
+
+
+def providers() -> Mapping[str, str]:
+    """Return every known provider's name and target."""
+    return _with_plugins("fleek.providers", PROVIDERS)
+
+
+def storages() -> Mapping[str, str]:
+    """Return every known storage's name and target."""
+    return _with_plugins("fleek.storages", STORAGES)
+
+
+def dispatchers() -> Mapping[str, str]:
+    """Return every known dispatcher's name and target."""
+    return _with_plugins("fleek.dispatchers", DISPATCHERS)
+
+
+def load(known: Mapping[str, str], name: str, *, setting: str) -> Any:
+    """Return what the target of `name` points at.
+
+    Raises:
+        ConfigurationError: `known` has no such name, or a library it needs is not installed.
+    """
+    if name not in known:
+        choices = ", ".join(sorted(known))
+        raise ConfigurationError(f"{setting}={name}: unknown; choose one of: {choices}")
+    module, _, attribute = known[name].partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("fleek"):
+            raise
+        hint = f"pip install 'fleek[{name}]'"
+        message = f"{setting}={name} needs the library {error.name}; install it with: {hint}"
+        raise ConfigurationError(message) from error
+
+
+def _with_plugins(group: str, own: Mapping[str, str]) -> Mapping[str, str]:
+    plugins = {entry.name: entry.value for entry in entry_points(group=group)}
+    return {**plugins, **own}

@@ -1,0 +1,193 @@
+"""What the operator chooses: read once from the environment and ``.env``, then passed down.
+
+An adapter's own settings live in the adapter's module and are read the same way, with `read`.
+"""
+
+from datetime import timedelta
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from fleek.domain.errors import ConfigurationError
+from fleek.domain.job import Backoff
+
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError as error:
+            raise ValueError("must be a number of seconds") from error
+    return timedelta(seconds=value) if isinstance(value, int | float) else value
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
+"""A duration; in the environment a number of seconds, fractions allowed."""
+
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+"""Several words; in the environment separated by commas."""
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+ZERO = timedelta(0)
+
+
+class Settings(BaseSettings):
+    """The service's settings. Each field's description is its documentation."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: str = Field(
+        default="sqlite+aiosqlite:///./fleek.db",
+        description="Where jobs are kept. `sqlite+aiosqlite:///./fleek.db`, or PostgreSQL as "
+        "`postgres://`, `postgresql://` or `postgresql+asyncpg://`.",
+    )
+    dispatch: str = Field(
+        default="embedded", description="What carries job ids to workers: `embedded`."
+    )
+    worker_concurrency: int = Field(
+        default=64,
+        ge=1,
+        le=10_000,
+        description="How many jobs one worker starts or collects at once.",
+    )
+    heartbeat_seconds: Seconds = Field(
+        default=timedelta(seconds=5),
+        gt=ZERO,
+        le=timedelta(seconds=60),
+        description="How often a worker says that it is alive; after six silent ones it is dead.",
+    )
+
+    provider: str = Field(
+        default="placeholder", description="Who makes the media unless the request says otherwise."
+    )
+    default_model: str | None = Field(
+        default=None, description="The model of requests that name none; else the provider's own."
+    )
+
+    max_retry_attempts: int = Field(
+        default=3, ge=0, le=19, description="Attempts after the first, for failures that may pass."
+    )
+    retry_backoff_base: Seconds = Field(
+        default=timedelta(seconds=1),
+        gt=ZERO,
+        description="Ceiling of the wait before the second attempt.",
+    )
+    retry_backoff_factor: float = Field(
+        default=2.0, ge=1, le=100, description="How much the ceiling grows with each attempt."
+    )
+    retry_backoff_max: Seconds = Field(
+        default=timedelta(seconds=60), gt=ZERO, description="The highest ceiling."
+    )
+    max_crashes: int = Field(
+        default=5, ge=1, le=1000, description="Workers that may die over one job before it fails."
+    )
+    attempt_timeout: Seconds = Field(
+        default=timedelta(hours=1), gt=ZERO, description="Longest one prediction may run."
+    )
+    job_deadline: Seconds = Field(
+        default=timedelta(days=1),
+        gt=ZERO,
+        le=timedelta(days=365),
+        description="Longest one job may take.",
+    )
+
+    storage_backend: str = Field(default="local", description="Where files are kept: `local`.")
+    storage_base_url: str | None = Field(
+        default=None,
+        description="Address that files are served under; default `PUBLIC_URL` + `/media`.",
+    )
+
+    api_host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    api_port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    api_debug: bool = Field(default=False, description="More in the log. Never more in answers.")
+    api_keys: Listed = Field(
+        default=(),
+        description="Keys that callers must show. Not there yet: setting it is refused.",
+    )
+    allow_anonymous: bool = Field(
+        default=False,
+        description="Allow callers without a key on an address that is not loopback.",
+    )
+    public_url: str | None = Field(
+        default=None,
+        description="The service's address as callers see it; default `http://127.0.0.1:API_PORT`.",
+    )
+    cors_origins: Listed = Field(
+        default=(),
+        description="Web origins that may call the API from a browser, comma-separated.",
+    )
+    max_body_bytes: int = Field(
+        default=1_048_576, ge=1024, le=64 * 1_048_576, description="Largest request body."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="What is logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`."
+    )
+    log_format: Literal["console", "json"] | None = Field(
+        default=None, description="`console` or `json`; default: console on a terminal, else json."
+    )
+
+    @model_validator(mode="after")
+    def _closed(self) -> Self:
+        if self.api_keys:
+            raise ValueError(
+                "API_KEYS: keys cannot be checked yet; remove it and listen on loopback"
+            )
+        if self.api_host not in LOOPBACK and not self.allow_anonymous:
+            raise ValueError(
+                f"API_HOST={self.api_host} is open to others and needs keys; "
+                "use 127.0.0.1 or set ALLOW_ANONYMOUS=true"
+            )
+        return self
+
+    @property
+    def public_base(self) -> str:
+        """The service's address as callers see it, without a slash at its end."""
+        return (self.public_url or f"http://127.0.0.1:{self.api_port}").rstrip("/")
+
+    @property
+    def media_base(self) -> str:
+        """The address that files are served under, without a slash at its end."""
+        return (self.storage_base_url or f"{self.public_base}/media").rstrip("/")
+
+    @property
+    def backoff(self) -> Backoff:
+        """How long to wait between attempts."""
+        return Backoff(self.retry_backoff_base, self.retry_backoff_factor, self.retry_backoff_max)
+
+
+def read(kind: type[SettingsT]) -> SettingsT:
+    """Read settings of this kind from the environment and ``.env``.
+
+    Raises:
+        ConfigurationError: One is wrong; the message names it and says what is allowed.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_complaints(kind, error))) from None
+
+
+def _complaints(kind: type[BaseSettings], error: ValidationError) -> list[str]:
+    prefix = str(kind.model_config.get("env_prefix", "")).upper()
+    complaints = []
+    for found in error.errors(include_url=False, include_input=False):
+        message = found["msg"].removeprefix("Value error, ")
+        name = prefix + "_".join(str(part).upper() for part in found["loc"][:1])
+        complaints.append(f"{name}: {message}" if found["loc"] else message)
+    return complaints
