@@ -8,10 +8,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from fleek import strict
 from fleek.domain.errors import Unreadable
@@ -27,6 +27,12 @@ MODEL_NAME: Final = re.compile(
 MAX_PROMPT = 10_000
 MAX_METADATA_BYTES = 4096
 MAX_SCHEDULE = timedelta(days=365)
+PARAMETERS_FORM = "must be an object, or a string holding a JSON object"
+
+RFC3339: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 def _prompt(value: str) -> str:
@@ -50,25 +56,28 @@ def _metadata(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _parameters(value: dict[str, Any] | str) -> dict[str, Any]:
+def _parameters(value: object) -> object:
     if isinstance(value, str):
         try:
-            parsed = strict.loads(value.encode())
+            value = strict.loads(value.encode())
         except (Unreadable, UnicodeEncodeError) as error:
-            raise ValueError("must be an object, or a string holding a JSON object") from error
-        if not isinstance(parsed, dict):
-            raise ValueError("must be an object, or a string holding a JSON object")
-        value = parsed
+            raise ValueError(PARAMETERS_FORM) from error
+    if not isinstance(value, dict):
+        raise ValueError(PARAMETERS_FORM)
     if "prompt" in value:
         raise ValueError("must not hold a prompt; it has a field of its own")
     return value
 
 
-def _utc(value: datetime) -> datetime:
+def _time(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, str) or RFC3339.fullmatch(value) is None:
+        raise ValueError("must be a time with its zone, like 2030-01-31T09:00:00Z (RFC 3339)")
     try:
-        return value.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("is out of range") from error
+        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError("must be a time that exists") from error
 
 
 class JobCreate(BaseModel):
@@ -92,7 +101,9 @@ class JobCreate(BaseModel):
     model: Annotated[str, AfterValidator(_model)] | None = Field(
         default=None, description="The same as `model_name`."
     )
-    parameters: Annotated[dict[str, Any] | str, AfterValidator(_parameters)] = Field(
+    parameters: Annotated[
+        dict[str, Any], BeforeValidator(_parameters, json_schema_input_type=dict[str, Any] | str)
+    ] = Field(
         default_factory=dict,
         description="The model's own parameters: an object, or a string holding a JSON object.",
     )
@@ -105,9 +116,9 @@ class JobCreate(BaseModel):
         default_factory=dict, description="Your own object, up to 4 KiB, returned untouched."
     )
     priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=9, description="9 goes first.")
-    run_at: Annotated[AwareDatetime, AfterValidator(_utc)] | None = Field(
-        default=None, description="Not before this time, at most 365 days ahead (RFC 3339)."
-    )
+    run_at: Annotated[
+        datetime | None, BeforeValidator(_time, json_schema_input_type=datetime | None)
+    ] = Field(default=None, description="Not before this time, at most 365 days ahead (RFC 3339).")
     deadline_seconds: float | None = Field(
         default=None,
         gt=0,
@@ -128,7 +139,6 @@ class JobCreate(BaseModel):
         """Return what the engine takes."""
         model = self.model_name or self.model
         seconds = self.deadline_seconds
-        assert not isinstance(self.parameters, str)
         return JobRequest(
             prompt=self.prompt,
             model=None if model is None else ModelName(model),
@@ -191,7 +201,6 @@ class JobLinks(BaseModel):
     """Where to go on from a job."""
 
     self: str
-    events: str
     cancel: str
     download: str
 
@@ -207,7 +216,8 @@ class JobRead(BaseModel):
     status: Status
     progress: float | None = Field(description="0.0-1.0; null: the provider does not tell.")
     queue_position: int | None = Field(
-        description="How many due jobs go first, from 0; null once started, and in lists."
+        description="How many due jobs go first, from 0; null once started, in lists, and in "
+        "the answer to a submit."
     )
     priority: int
     created_at: datetime
@@ -267,7 +277,6 @@ class JobRead(BaseModel):
             metadata=dict(job.metadata),
             links=JobLinks(
                 self=here,
-                events=f"{here}/events",
                 cancel=f"{here}/cancel",
                 download=f"{addresses.public}/api/v1/download/{job.id}",
             ),
@@ -324,7 +333,10 @@ class ModelRead(BaseModel):
 class ProblemField(BaseModel):
     """What is wrong with one field."""
 
-    pointer: str = Field(description="JSON pointer into the request (RFC 6901).")
+    location: Literal["body", "path", "query", "header"] = Field(
+        default="body", description="The part of the request."
+    )
+    pointer: str = Field(description="JSON pointer into that part (RFC 6901).")
     code: str
     detail: str
 
