@@ -1,0 +1,132 @@
+"""Carries job ids within one process: no broker, nothing to start, lost when the process ends."""
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from typing import Final, get_args
+
+import structlog
+
+from fleek.dispatch.base import Dispatcher, Handler, Task
+from fleek.domain.job import JobId
+
+log = structlog.get_logger(__name__)
+
+TASKS: Final[tuple[Task, ...]] = get_args(Task)
+
+
+@dataclass(slots=True)
+class _Consumer:
+    """The slots of one `consume`."""
+
+    handlers: Mapping[Task, Handler]
+    limits: Mapping[Task, int]  # how many of each task may run at once
+    concurrency: int  # how many may run at once in all
+    group: asyncio.TaskGroup
+    context: Context  # handlers start from it, so that a job's log lines never carry a caller's
+    running: Counter[Task] = field(default_factory=Counter)
+
+
+class EmbeddedDispatcher:
+    """Queues in memory, for callers and handlers of one event loop; not thread-safe.
+
+    Ids wait here, in order, while nobody consumes. An id that already waits for the same task
+    is not queued twice. The memory is bounded by whoever nudges: `admit` keeps few outstanding.
+    """
+
+    def __init__(self) -> None:
+        # Ordered sets: first in, first out, each id once.
+        self._queues: dict[Task, OrderedDict[JobId, None]] = {t: OrderedDict() for t in TASKS}
+        self._turns = deque(TASKS)  # whose turn it is; a task that was served goes to the end
+        self._consumer: _Consumer | None = None
+
+    async def enqueue(self, task: Task, job_id: JobId) -> None:
+        """Ask for this task to be done soon; costs no wait."""
+        self._queues[task].setdefault(job_id)
+        if self._consumer is not None:
+            self._fill(self._consumer)
+
+    async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
+        """Handle ids as they come, until cancelled.
+
+        A handler that raises is logged and forgotten. Handlers share contexts: one that binds
+        a context variable unbinds it.
+
+        Raises:
+            RuntimeError: This dispatcher is already being consumed.
+        """
+        if self._consumer is not None:
+            raise RuntimeError("this dispatcher is already being consumed")
+        async with asyncio.TaskGroup() as group:  # cancels and awaits what runs when we leave
+            self._consumer = _Consumer(
+                handlers=handlers,
+                limits={"start": concurrency, "collect": max(1, concurrency // 2)},
+                concurrency=concurrency,
+                group=group,
+                context=copy_context(),
+            )
+            try:
+                self._fill(self._consumer)
+                await asyncio.Event().wait()
+            finally:
+                self._consumer = None
+
+    async def check(self) -> None:
+        """Do nothing: memory is always reachable."""
+
+    def _fill(self, consumer: _Consumer) -> None:
+        """Open a slot for each id that may begin now."""
+        while (picked := self._pick(consumer)) is not None:
+            consumer.group.create_task(
+                self._work(consumer, *picked), context=consumer.context.copy()
+            )
+
+    def _pick(self, consumer: _Consumer) -> tuple[Task, JobId] | None:
+        """Take the next id and its slot; None if none waits, or none may begin now."""
+        if self._consumer is not consumer or consumer.running.total() >= consumer.concurrency:
+            return None
+        for task in self._turns:
+            queue = self._queues[task]
+            if (
+                queue
+                and task in consumer.handlers
+                and consumer.running[task] < consumer.limits[task]
+            ):
+                self._turns.remove(task)
+                self._turns.append(task)
+                consumer.running[task] += 1
+                return task, queue.popitem(last=False)[0]
+        return None
+
+    async def _work(self, consumer: _Consumer, task: Task, job_id: JobId) -> None:
+        """Handle this id, then those that wait, in one slot: a flood needs no task per job."""
+        picked: tuple[Task, JobId] | None = (task, job_id)
+        while picked is not None:
+            task, job_id = picked
+            try:
+                await _handle(consumer.handlers[task], task, job_id)
+                await asyncio.sleep(0)  # a handler that never waits must not hold the loop
+            finally:
+                consumer.running[task] -= 1
+            picked = self._pick(consumer)
+
+
+async def _handle(handler: Handler, task: Task, job_id: JobId) -> None:
+    try:
+        await handler(job_id)
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if current is None or current.cancelling():
+            raise
+        log.exception("handler gave up", task=task, job_id=str(job_id))
+    except Exception:  # one job's trouble must not end the others' service
+        log.exception("handler failed", task=task, job_id=str(job_id))
+
+
+@asynccontextmanager
+async def connect() -> AsyncGenerator[Dispatcher]:
+    """Open the dispatcher; it has no settings."""
+    yield EmbeddedDispatcher()

@@ -1,0 +1,268 @@
+"""What every dispatcher promises, whatever carries the ids."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
+from uuid import UUID
+
+from fleek.dispatch.base import Dispatcher, Handler, Task
+from fleek.domain.job import JobId
+
+SECONDS = 10  # the longest that anything here may take; none of it waits for time to pass
+
+
+def a_job(number: int) -> JobId:
+    """Return an id that tells its number."""
+    return JobId(UUID(int=number))
+
+
+class Recorder:
+    """Handlers that note what they were given, and hold until `release`."""
+
+    def __init__(self, *, hold: bool = False) -> None:
+        self.handled: dict[Task, list[JobId]] = {"start": [], "collect": []}
+        self.order: list[Task] = []
+        self.running = {"start": 0, "collect": 0}
+        self.most = {"start": 0, "collect": 0, "both": 0}
+        self.cancelled: list[JobId] = []
+        self.loops: set[asyncio.AbstractEventLoop] = set()
+        self._gate = asyncio.Event()
+        self._changed = asyncio.Condition()
+        if not hold:
+            self._gate.set()
+
+    @property
+    def handlers(self) -> Mapping[Task, Handler]:
+        """One handler per task."""
+        return {"start": self._start, "collect": self._collect}
+
+    def release(self) -> None:
+        """Let every handler end, those to come too."""
+        self._gate.set()
+
+    async def count(self, number: int) -> None:
+        """Wait until this many ids have been given to a handler."""
+
+        def reached() -> bool:
+            return len(self.order) >= number
+
+        async with asyncio.timeout(SECONDS), self._changed:
+            await self._changed.wait_for(reached)
+
+    async def _start(self, job_id: JobId) -> None:
+        await self._handle("start", job_id)
+
+    async def _collect(self, job_id: JobId) -> None:
+        await self._handle("collect", job_id)
+
+    async def _handle(self, task: Task, job_id: JobId) -> None:
+        self.loops.add(asyncio.get_running_loop())
+        self.running[task] += 1
+        self.most[task] = max(self.most[task], self.running[task])
+        self.most["both"] = max(self.most["both"], sum(self.running.values()))
+        try:
+            async with self._changed:
+                self.handled[task].append(job_id)
+                self.order.append(task)
+                self._changed.notify_all()
+            await self._gate.wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)  # cleaning up takes a while
+            self.cancelled.append(job_id)
+            raise
+        finally:
+            self.running[task] -= 1
+
+
+@asynccontextmanager
+async def consuming(
+    dispatcher: Dispatcher, handlers: Mapping[Task, Handler], *, concurrency: int = 8
+) -> AsyncGenerator[asyncio.Task[None]]:
+    """Consume in the background, until the end of the block."""
+    consumer = asyncio.create_task(dispatcher.consume(handlers, concurrency=concurrency))
+    try:
+        yield consumer
+    finally:
+        consumer.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait_for(consumer, SECONDS)
+
+
+async def test_every_id_arrives(dispatcher: Dispatcher) -> None:
+    """A nudge that is always lost would leave every job to the slow path."""
+    recorder = Recorder()
+    starts = [a_job(number) for number in range(100)]
+    collects = [a_job(number) for number in range(100, 200)]
+
+    async with consuming(dispatcher, recorder.handlers):
+        for start, collect in zip(starts, collects, strict=True):
+            await dispatcher.enqueue("start", start)
+            await dispatcher.enqueue("collect", collect)
+        await recorder.count(200)
+
+    assert {task: set(ids) for task, ids in recorder.handled.items()} == {
+        "start": set(starts),
+        "collect": set(collects),
+    }
+
+
+async def test_an_id_enqueued_before_anybody_consumes_arrives(dispatcher: Dispatcher) -> None:
+    """The API answers while the workers are still starting."""
+    recorder = Recorder()
+    await dispatcher.enqueue("start", a_job(1))
+
+    async with consuming(dispatcher, recorder.handlers):
+        await recorder.count(1)
+
+    assert recorder.handled["start"] == [a_job(1)]
+
+
+async def test_an_id_may_come_again(dispatcher: Dispatcher) -> None:
+    """A job is started once per attempt: a dispatcher must not remember what it has carried."""
+    recorder = Recorder()
+
+    async with consuming(dispatcher, recorder.handlers):
+        await dispatcher.enqueue("start", a_job(1))
+        await recorder.count(1)
+        await dispatcher.enqueue("start", a_job(1))
+        await recorder.count(2)
+
+    assert recorder.handled["start"] == [a_job(1), a_job(1)]
+
+
+async def test_handlers_run_in_our_event_loop(dispatcher: Dispatcher) -> None:
+    """The runtime's connections belong to one loop, whatever threads a broker's library uses."""
+    recorder = Recorder()
+
+    async with consuming(dispatcher, recorder.handlers):
+        await dispatcher.enqueue("start", a_job(1))
+        await dispatcher.enqueue("collect", a_job(2))
+        await recorder.count(2)
+
+    assert recorder.loops == {asyncio.get_running_loop()}
+
+
+async def test_at_most_concurrency_run_at_once(dispatcher: Dispatcher) -> None:
+    """Concurrency is what bounds memory, connections and the number of open purchases."""
+    recorder = Recorder(hold=True)
+
+    async with consuming(dispatcher, recorder.handlers, concurrency=4):
+        for number in range(20):
+            await dispatcher.enqueue("start", a_job(number))
+        await recorder.count(4)
+        recorder.release()
+        await recorder.count(20)
+
+    assert recorder.most["start"] == 4
+
+
+async def test_at_most_half_collect(dispatcher: Dispatcher) -> None:
+    """Downloads are slow; a flood of them must leave room to start new jobs."""
+    recorder = Recorder(hold=True)
+
+    async with consuming(dispatcher, recorder.handlers, concurrency=4):
+        for number in range(20):
+            await dispatcher.enqueue("collect", a_job(number))
+        for number in range(20, 40):
+            await dispatcher.enqueue("start", a_job(number))
+        await recorder.count(4)
+        recorder.release()
+        await recorder.count(40)
+
+    assert recorder.most["both"] == 4
+    assert recorder.most["collect"] == 2
+
+
+async def test_one_slot_serves_both_tasks(dispatcher: Dispatcher) -> None:
+    """Half of one slot is none: at least one may collect."""
+    recorder = Recorder()
+
+    async with consuming(dispatcher, recorder.handlers, concurrency=1):
+        for number in range(10):
+            await dispatcher.enqueue("start", a_job(number))
+            await dispatcher.enqueue("collect", a_job(100 + number))
+        await recorder.count(20)
+
+    assert recorder.most["both"] == 1
+
+
+async def test_collecting_is_not_starved_by_starting(dispatcher: Dispatcher) -> None:
+    """What was paid for is fetched although new jobs keep coming."""
+    recorder = Recorder(hold=True)
+
+    async with consuming(dispatcher, recorder.handlers, concurrency=2):
+        for number in range(200):
+            await dispatcher.enqueue("start", a_job(number))
+        await recorder.count(2)
+        await dispatcher.enqueue("collect", a_job(1000))
+        recorder.release()
+        await recorder.count(201)
+
+    assert recorder.order.index("collect") < 100
+
+
+async def test_starting_is_not_starved_by_collecting(dispatcher: Dispatcher) -> None:
+    """New jobs begin although every place to collect is taken."""
+    recorder = Recorder(hold=True)
+
+    async with consuming(dispatcher, recorder.handlers, concurrency=4):
+        for number in range(200):
+            await dispatcher.enqueue("collect", a_job(number))
+        await recorder.count(2)
+        await dispatcher.enqueue("start", a_job(1000))
+        await recorder.count(3)
+
+    assert recorder.handled["start"] == [a_job(1000)]
+
+
+async def test_cancelling_cancels_and_awaits_what_runs(dispatcher: Dispatcher) -> None:
+    """A shutdown gives jobs back; none of it may happen after the database is closed."""
+    recorder = Recorder(hold=True)
+
+    async with consuming(dispatcher, recorder.handlers, concurrency=8):
+        for number in range(4):
+            await dispatcher.enqueue("start", a_job(number))
+            await dispatcher.enqueue("collect", a_job(100 + number))
+        await recorder.count(8)
+
+    assert len(recorder.cancelled) == 8
+    assert sum(recorder.running.values()) == 0
+
+
+async def test_no_handler_begins_after_cancelling(dispatcher: Dispatcher) -> None:
+    """A worker that is leaving must not claim another job."""
+    recorder = Recorder(hold=True)
+
+    async with consuming(dispatcher, recorder.handlers, concurrency=2):
+        for number in range(20):
+            await dispatcher.enqueue("start", a_job(number))
+        await recorder.count(2)
+    recorder.release()
+    await dispatcher.enqueue("start", a_job(1000))
+
+    assert len(recorder.handled["start"]) == 2
+
+
+async def test_a_raising_handler_does_not_stop_the_others(dispatcher: Dispatcher) -> None:
+    """One job's trouble is never another's; as many raise as there are slots, and more."""
+    recorder = Recorder()
+
+    async def fail(_job_id: JobId) -> None:
+        raise ValueError("on purpose")
+
+    handlers: Mapping[Task, Handler] = {"start": fail, "collect": recorder.handlers["collect"]}
+    async with consuming(dispatcher, handlers, concurrency=2) as consumer:
+        for number in range(10):
+            await dispatcher.enqueue("start", a_job(number))
+        for number in range(10):
+            await dispatcher.enqueue("collect", a_job(number))
+        await recorder.count(10)
+        still_consuming = not consumer.done()
+
+    assert still_consuming
+    assert len(recorder.handled["collect"]) == 10
+
+
+async def test_check_passes_when_ids_can_be_sent(dispatcher: Dispatcher) -> None:
+    """Readiness asks for it before every answer."""
+    await dispatcher.check()
