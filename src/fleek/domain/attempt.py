@@ -12,8 +12,8 @@ from fleek.domain.job import AttemptId, JobId, JobError, ModelName, PredictionId
 class Verdict(StrEnum):
     """How an attempt ended. Without one it is an intent, or a prediction that runs."""
 
-    SUCCEEDED = "succeeded"  # bought; its outputs are in storage
-    FAILED = "failed"  # bought, or refused for good; it gave nothing
+    SUCCEEDED = "succeeded"  # bought, and it gave outputs
+    FAILED = "failed"  # bought, and it gave nothing
     CANCELLED = "cancelled"  # bought and ended on our wish
     NOT_BOUGHT = "not_bought"  # nothing was spent
     LOST = "lost"  # never found out; counted as bought

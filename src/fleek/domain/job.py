@@ -95,6 +95,7 @@ class Job:
     retries: int = 0  # attempts that failed and were followed by another
     deferrals: int = 0  # attempts given back
     crashes: int = 0  # intents whose worker died
+    collects: int = 0  # failed tries to collect the latest prediction's outputs
     worker_id: WorkerId | None = None  # who holds it: while starting, or collecting
     attempt_id: AttemptId | None = None  # the latest attempt
     prediction_id: PredictionId | None = None  # of the latest attempt, once bound
@@ -160,6 +161,7 @@ def claim(job: Job, worker_id: WorkerId, attempt_id: AttemptId, *, now: datetime
         attempt_id=attempt_id,
         prediction_id=None,
         progress=None,
+        collects=0,
         started_at=job.started_at or now,
     )
     return Change(taken, "starting", {"attempt": taken.ordinal, "worker": str(worker_id)})
@@ -180,7 +182,7 @@ def advance(job: Job, progress: float, *, now: datetime) -> Change:
 
 def finish(job: Job, *, now: datetime) -> Change:
     """The prediction has ended well: its outputs may be collected."""
-    moved = _move(job, Stage.COLLECTING, now=now, worker_id=None, progress=None)
+    moved = _move(job, Stage.COLLECTING, now=now, worker_id=None, run_at=now)
     return Change(moved, "predicted", {"attempt": job.ordinal, "prediction": job.prediction_id})
 
 
@@ -194,8 +196,16 @@ def collect(job: Job, worker_id: WorkerId, *, now: datetime) -> Change:
 
 def release(job: Job, *, now: datetime, reason: str) -> Change:
     """Give back a job whose outputs were being collected; another worker starts over."""
-    moved = _move(job, Stage.COLLECTING, now=now, worker_id=None)
+    moved = _move(job, Stage.COLLECTING, now=now, worker_id=None, run_at=now)
     return Change(moved, "released", {"reason": reason})
+
+
+def postpone(job: Job, error: FleekError, *, now: datetime, backoff: Backoff) -> Change:
+    """Collect the outputs later: they could not be fetched or kept, and may yet be."""
+    collects = job.collects + 1
+    run_at = now + backoff.delay(collects)
+    moved = _move(job, Stage.COLLECTING, now=now, worker_id=None, run_at=run_at, collects=collects)
+    return Change(moved, "postponed", {"run_at": run_at.isoformat(), **_reason(error)})
 
 
 def complete(job: Job, *, now: datetime, outputs: int) -> Change:
@@ -204,9 +214,10 @@ def complete(job: Job, *, now: datetime, outputs: int) -> Change:
     return Change(moved, "completed", {"outputs": outputs})
 
 
-def doubt(job: Job, *, now: datetime, reason: str) -> Change:
+def doubt(job: Job, *, now: datetime, reason: str, crashed: bool = False) -> Change:
     """Something may have been bought: keep the attempt until `recover` has found out."""
-    moved = _move(job, Stage.UNKNOWN, now=now, worker_id=None)
+    crashes = job.crashes + crashed
+    moved = _move(job, Stage.UNKNOWN, now=now, worker_id=None, crashes=crashes)
     return Change(moved, "unknown", {"attempt": job.ordinal, "reason": reason})
 
 
@@ -226,11 +237,6 @@ def defer(
     )
     data = {"attempt": job.ordinal, "run_at": run_at.isoformat(), **_reason(error)}
     return Change(moved, "deferred", data)
-
-
-def crash(job: Job, *, now: datetime) -> Job:
-    """Count the death of the worker that held the intent; not a step of its own."""
-    return replace(job, crashes=job.crashes + 1, updated_at=now)
 
 
 def fail(job: Job, error: JobError, *, retryable: bool, now: datetime, backoff: Backoff) -> Change:

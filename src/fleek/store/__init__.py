@@ -1,0 +1,1 @@
+"""Rows in, values out: the only package that knows SQLAlchemy. SQLite and PostgreSQL alike."""

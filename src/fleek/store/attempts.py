@@ -1,0 +1,105 @@
+"""Attempts: those that wait, those nobody knows about, those that must be stopped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import or_, select, text, tuple_
+
+from fleek.domain.attempt import Attempt
+from fleek.domain.job import AttemptId, JobId, PredictionId
+from fleek.store import rows
+from fleek.store.database import Database
+from fleek.store.steps import ATTEMPTS
+from fleek.store.tables import OWED, AttemptRow, JobRow, WorkerRow
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A bought prediction whose end has not been seen."""
+
+    attempt_id: AttemptId
+    job_id: JobId
+    provider: str
+    prediction_id: PredictionId
+    submitted_at: datetime
+    timeout_seconds: float
+    first_look_at: datetime
+
+
+async def waiting(
+    db: Database, *, after: tuple[datetime, AttemptId] | None, until: datetime, limit: int
+) -> list[Waiting]:
+    """Return waiting predictions by their first look, from behind `after` up to `until`."""
+    async with db.read() as tx:
+        found = await tx.execute(waiting_statement(after=after, until=until).limit(limit))
+        return [Waiting(**row) for row in found.mappings()]
+
+
+def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: datetime) -> Any:
+    """Return a range of the index of bound attempts."""
+    statement = (
+        select(
+            AttemptRow.id.label("attempt_id"),
+            AttemptRow.job_id,
+            AttemptRow.provider,
+            AttemptRow.prediction_id,
+            AttemptRow.submitted_at,
+            AttemptRow.timeout_seconds,
+            AttemptRow.first_look_at,
+        )
+        .where(
+            AttemptRow.prediction_id.is_not(None),
+            AttemptRow.verdict.is_(None),
+            AttemptRow.first_look_at <= until,
+        )
+        .order_by(AttemptRow.first_look_at, AttemptRow.id)
+    )
+    if after is None:
+        return statement
+    return statement.where(tuple_(AttemptRow.first_look_at, AttemptRow.id) > after)
+
+
+async def unsettled(db: Database, *, limit: int) -> list[Attempt]:
+    """Return attempts with an intent and no verdict that nobody is buying any more, oldest first.
+
+    Either the worker that intended has ended, or it reported that the outcome is unknown.
+    """
+    statement = (
+        select(ATTEMPTS)
+        .join(JobRow, JobRow.id == AttemptRow.job_id)
+        .outerjoin(WorkerRow, WorkerRow.id == AttemptRow.worker_id)
+        .where(
+            AttemptRow.prediction_id.is_(None),
+            AttemptRow.verdict.is_(None),
+            or_(
+                WorkerRow.id.is_(None),
+                WorkerRow.ended_at.is_not(None),
+                (JobRow.stage == "unknown") & (JobRow.attempt_id == AttemptRow.id),
+            ),
+        )
+        .order_by(AttemptRow.submitted_at)
+        .limit(limit)
+    )
+    async with db.read() as tx:
+        return [rows.attempt_from(row) for row in (await tx.execute(statement)).mappings()]
+
+
+async def owed(db: Database, *, limit: int) -> list[Attempt]:
+    """Return bought attempts that the provider must be told to stop."""
+    statement = (
+        select(ATTEMPTS)
+        .where(text(OWED), AttemptRow.prediction_id.is_not(None))
+        .order_by(AttemptRow.submitted_at)
+        .limit(limit)
+    )
+    async with db.read() as tx:
+        return [rows.attempt_from(row) for row in (await tx.execute(statement)).mappings()]
+
+
+async def of_job(db: Database, job_id: JobId) -> Sequence[Attempt]:
+    """Return all attempts of a job, in their order."""
+    statement = select(ATTEMPTS).where(AttemptRow.job_id == job_id).order_by(AttemptRow.n)
+    async with db.read() as tx:
+        return [rows.attempt_from(row) for row in (await tx.execute(statement)).mappings()]

@@ -1,0 +1,82 @@
+"""One commit for many callers.
+
+A transaction costs a wait for the disk however little it writes. So callers that come while one
+is under way wait together, and the next transaction takes them all.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from fleek.domain.errors import FleekError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Flush = Callable[[Sequence[Item]], Awaitable[Sequence[Result | FleekError]]]
+"""Does the work for all items at once: one answer for each, in their order. What it raises
+concerns them all."""
+
+
+class Group(Generic[Item, Result]):
+    """Gathers the items of concurrent callers and flushes them together.
+
+    ``lanes`` flushes may run at once, each with at most ``limit`` items.
+    """
+
+    def __init__(self, flush: Flush[Item, Result], *, lanes: int = 1, limit: int = 500) -> None:
+        self._flush = flush
+        self._idle = lanes
+        self._limit = limit
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def put(self, item: Item) -> Result:
+        """Hand in an item and wait for its answer.
+
+        A caller that goes away does not stop the flush: its item is written all the same.
+        """
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._idle:
+            self._idle -= 1
+            task = asyncio.create_task(self._drain())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await future
+
+    async def close(self) -> None:
+        """Wait until everything that was handed in is flushed."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._waiting[: self._limit]
+                del self._waiting[: self._limit]
+                await self._answer(batch)
+        finally:
+            self._idle += 1
+
+    async def _answer(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._flush([item for item, _ in batch])
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Exception) else _lost())
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():  # its caller has gone away
+                continue
+            if isinstance(result, FleekError):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+
+def _lost() -> FleekError:
+    return FleekError("the process is stopping")

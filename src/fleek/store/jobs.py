@@ -1,0 +1,277 @@
+"""Jobs: accept, find, list and count them. They change only in `fleek.store.steps`."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    union_all,
+)
+
+from fleek.domain.errors import DatabaseUnavailable, FleekError, NotFound
+from fleek.domain.job import Change, Job, JobId, Status, WorkerId
+from fleek.domain.media import Media
+from fleek.store import rows
+from fleek.store.database import Database, Transaction
+from fleek.store.steps import JOBS, add_tally
+from fleek.store.tables import EventRow, JobRow, MediaRow, TallyRow
+
+# Written out, not bound: only so do the planners see that a partial index answers.
+PENDING: Final[ColumnElement[str]] = literal_column("'pending'")
+PROCESSING: Final[ColumnElement[str]] = literal_column("'processing'")
+COLLECTING: Final[ColumnElement[str]] = literal_column("'collecting'")
+PRIORITIES: Final = range(9, -1, -1)
+POSITION_CAP: Final = 1000  # positions beyond are not counted out
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job with its stored files, in the order of their index."""
+
+    job: Job
+    media: tuple[Media, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A job that may be started now."""
+
+    job_id: JobId
+    tenant_id: str
+    provider: str
+    priority: int
+    run_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many jobs there are."""
+
+    by_status: Mapping[Status, int]
+    oldest_pending_seconds: float | None  # how long the longest-waiting due job waits
+
+    @property
+    def total(self) -> int:
+        """All jobs ever accepted."""
+        return sum(self.by_status.values())
+
+    @property
+    def queue_depth(self) -> int:
+        """Jobs that wait to be started."""
+        return self.by_status[Status.PENDING]
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that are being started, waited for or collected."""
+        return self.by_status[Status.PROCESSING]
+
+
+async def insert_job(db: Database, job: Job) -> None:
+    """Accept a job: when this returns, it survives whatever happens to the process.
+
+    Raises:
+        DatabaseUnavailable: It is not accepted.
+        StorageFull: It is not accepted.
+    """
+    try:
+        await db.grouped_write(_insert_all, job)
+    except DatabaseUnavailable:
+        # The connection may have been lost after the commit: what was written counts.
+        async with db.read() as tx:
+            if await tx.scalar(select(JobRow.version).where(JobRow.id == job.id)) is None:
+                raise
+
+
+async def _insert_all(tx: Transaction, jobs: Sequence[Job]) -> list[FleekError | None]:
+    await tx.execute(insert(JobRow), [rows.job_values(job) for job in jobs])
+    lines = [
+        rows.event_values(Change(job, "submitted"), seq=job.version, at=job.created_at)
+        for job in jobs
+    ]
+    await tx.execute(insert(EventRow), lines)
+    await add_tally(tx, {Status.PENDING: len(jobs)})
+    return [None] * len(jobs)
+
+
+async def get(db: Database, job_id: JobId, *, tenant_id: str) -> JobView:
+    """Return a job with its files.
+
+    Raises:
+        NotFound: There is none, or it belongs to somebody else.
+    """
+    found = await db.grouped_read(_get_all, job_id)
+    if found is None or found.job.tenant_id != tenant_id:
+        raise NotFound("there is no such job")
+    return found
+
+
+async def _get_all(tx: Transaction, job_ids: Sequence[JobId]) -> list[JobView | FleekError | None]:
+    wanted = rows.padded(sorted(set(job_ids)))
+    found = await tx.execute(select(JOBS).where(JobRow.id.in_(wanted)))
+    views = {view.job.id: view for view in await _views(tx, found.mappings().all())}
+    return [views.get(job_id) for job_id in job_ids]
+
+
+async def _views(tx: Transaction, found: Sequence[Mapping[Any, Any]]) -> list[JobView]:
+    jobs = [rows.job_from(row) for row in found]
+    files: dict[JobId, list[Media]] = defaultdict(list)
+    if ended := [job.id for job in jobs if job.status is Status.COMPLETED]:
+        statement = (
+            select(MediaRow.__table__)
+            .where(MediaRow.job_id.in_(rows.padded(ended)))
+            .order_by(MediaRow.job_id, MediaRow.index)
+        )
+        for row in (await tx.execute(statement)).mappings():
+            media = rows.media_from(row)
+            files[media.job_id].append(media)
+    return [JobView(job, tuple(files[job.id])) for job in jobs]
+
+
+async def page(
+    db: Database,
+    *,
+    tenant_id: str,
+    status: Status | None = None,
+    limit: int,
+    offset: int = 0,
+    after: JobId | None = None,
+) -> list[JobView]:
+    """Return up to `limit` jobs, newest first, from the one behind `after` on."""
+    statement = listed(tenant_id=tenant_id, status=status, after=after)
+    async with db.read() as tx:
+        found = await tx.execute(statement.limit(limit).offset(offset))
+        return await _views(tx, found.mappings().all())
+
+
+def listed(
+    *, tenant_id: str, status: Status | None = None, after: JobId | None = None
+) -> Select[Any]:
+    """Return the statement of a list; ids of version 7 sort by time."""
+    statement = select(JOBS).where(JobRow.tenant_id == tenant_id).order_by(JobRow.id.desc())
+    if status is not None:
+        statement = statement.where(JobRow.status == status.value)
+    if after is not None:
+        statement = statement.where(JobRow.id < after)
+    return statement
+
+
+async def due(db: Database, *, now: datetime, limit: int) -> list[Due]:
+    """Return pending jobs whose time has come, best first; at most `limit` per priority."""
+    async with db.read() as tx:
+        found = (await tx.execute(due_statement(now=now, limit=limit))).mappings()
+        jobs = [Due(**{**row, "job_id": JobId(row["job_id"])}) for row in found]
+    return sorted(jobs, key=lambda one: (-one.priority, one.run_at, one.job_id))
+
+
+def due_statement(*, now: datetime, limit: int) -> Any:
+    """Return one range of the index per priority: jobs of later cost nothing."""
+    ranges = (
+        select(
+            JobRow.id.label("job_id"),
+            JobRow.tenant_id,
+            JobRow.provider,
+            JobRow.priority,
+            JobRow.run_at,
+        )
+        .where(
+            JobRow.status == PENDING,
+            JobRow.priority == priority,
+            JobRow.run_at <= now,
+        )
+        .order_by(JobRow.run_at, JobRow.id)
+        .limit(limit)
+        .subquery()
+        for priority in PRIORITIES
+    )
+    return union_all(*(select(one) for one in ranges))
+
+
+async def uncollected(db: Database, *, now: datetime, limit: int) -> list[JobId]:
+    """Return jobs whose outputs nobody collects and whose time has come, longest first."""
+    statement = (
+        select(JobRow.id)
+        .where(JobRow.stage == COLLECTING, JobRow.worker_id.is_(None), JobRow.run_at <= now)
+        .order_by(JobRow.run_at)
+        .limit(limit)
+    )
+    async with db.read() as tx:
+        return [JobId(found) for found in await tx.scalars(statement)]
+
+
+async def held(db: Database, worker_id: WorkerId, *, limit: int) -> list[JobId]:
+    """Return jobs that this worker holds."""
+    statement = select(JobRow.id).where(JobRow.worker_id == worker_id).limit(limit)
+    async with db.read() as tx:
+        return [JobId(found) for found in await tx.scalars(statement)]
+
+
+async def overdue(db: Database, *, now: datetime, limit: int) -> list[JobId]:
+    """Return jobs that have not ended by their deadline, those in collecting left out."""
+    statement = (
+        select(JobRow.id)
+        .where(
+            JobRow.status.in_((PENDING, PROCESSING)),
+            JobRow.deadline < now,
+            or_(JobRow.stage.is_(None), JobRow.stage != COLLECTING),
+        )
+        .order_by(JobRow.deadline)
+        .limit(limit)
+    )
+    async with db.read() as tx:
+        return [JobId(found) for found in await tx.scalars(statement)]
+
+
+async def next_run(db: Database, *, now: datetime) -> datetime | None:
+    """Return when the next pending job of later becomes due, or None."""
+    statement = (
+        select(JobRow.run_at)
+        .where(JobRow.status == PENDING, JobRow.run_at > now)
+        .order_by(JobRow.run_at)
+        .limit(1)
+    )
+    async with db.read() as tx:
+        found: datetime | None = await tx.scalar(statement)
+    return found
+
+
+async def queue_position(db: Database, job: Job, *, now: datetime) -> int | None:
+    """Return how many due jobs go first, counted up to 1,000; None if it does not wait."""
+    if job.status is not Status.PENDING:
+        return None
+    same = JobRow.priority == job.priority
+    first = or_(
+        JobRow.priority > job.priority,
+        and_(same, JobRow.run_at < job.run_at),
+        and_(same, JobRow.run_at == job.run_at, JobRow.id < job.id),
+    )
+    ahead = (
+        select(JobRow.id)
+        .where(JobRow.status == PENDING, JobRow.run_at <= now, first)
+        .limit(POSITION_CAP)
+    )
+    async with db.read() as tx:
+        return await tx.scalar(select(func.count()).select_from(ahead.subquery()))
+
+
+async def tally(db: Database, *, now: datetime) -> Tally:
+    """Return the number of jobs by status, from counters, not from a scan."""
+    sums = select(TallyRow.status, func.sum(TallyRow.jobs)).group_by(TallyRow.status)
+    oldest = select(JobRow.run_at).where(JobRow.status == PENDING).order_by(JobRow.run_at).limit(1)
+    async with db.read() as tx:
+        found = {Status(status): int(jobs) for status, jobs in await tx.execute(sums)}
+        since = await tx.scalar(oldest)
+    waits = None if since is None else (now - since).total_seconds()
+    return Tally(
+        by_status={status: found.get(status, 0) for status in Status},
+        oldest_pending_seconds=None if waits is None or waits < 0 else waits,
+    )

@@ -1,0 +1,95 @@
+"""Bring the schema up to date, one process at a time."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from fleek.domain.errors import ConfigurationError
+from fleek.store.database import Database, open_database
+
+MIGRATION_LOCK: Final = 0x666C65656B  # "fleek"; any number that nobody else uses
+HERE: Final = Path(__file__).parent / "migrations"
+
+
+def upgrade(setting: str) -> str:
+    """Bring the schema of the database that ``DATABASE_URL`` names up to date.
+
+    Returns the revision reached. For the command line: runs an event loop of its own.
+    """
+
+    async def run() -> str:
+        async with open_database(setting) as db:
+            return await migrate(db)
+
+    return asyncio.run(run())
+
+
+async def migrate(db: Database) -> str:
+    """Bring the schema up to date in one transaction, under a lock; returns the revision.
+
+    Raises:
+        ConfigurationError: The schema is newer than this program.
+        DatabaseUnavailable: The database cannot be reached.
+    """
+    async with db.write() as tx:  # on SQLite the transaction itself is the lock
+        if db.kind == "postgresql":
+            await tx.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": MIGRATION_LOCK})
+        return await tx.run_sync(_upgrade)
+
+
+async def up_to_date(db: Database) -> bool:
+    """Whether the schema is the one that this program wants.
+
+    Raises:
+        ConfigurationError: The schema is newer than this program.
+    """
+    async with db.read() as tx:
+        return await tx.run_sync(_revision) == _scripts().get_current_head()
+
+
+def _upgrade(connection: Connection) -> str:
+    scripts = _scripts()
+    head = str(scripts.get_current_head())
+    if _revision(connection) != head:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return head
+
+
+def _revision(connection: Connection) -> str | None:
+    """Return the schema's revision, None for an empty database."""
+    revision = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in _scripts().walk_revisions()}
+    if revision is not None and revision not in known:
+        raise ConfigurationError(
+            f"DATABASE_URL: the schema has revision {revision}, which this version of fleek does "
+            "not know; start the version that made it, or a newer one"
+        )
+    return revision
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(HERE).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def autogenerate(connection: Connection) -> Any:
+    """Return the differences between the schema and the tables; none are expected."""
+    from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - only tests need it
+
+    from fleek.store.tables import Base  # noqa: PLC0415 - likewise
+
+    return compare_metadata(MigrationContext.configure(connection), Base.metadata)

@@ -1,0 +1,1 @@
+"""One module per revision. Expand first, contract one release later."""

@@ -1,0 +1,205 @@
+"""Every change of a job after its acceptance: decided on the locked row, written whole.
+
+Many callers share one transaction. In it each job is read under a lock, its caller's pure
+decision is applied to what it really is, and the new row, the line of history, the attempt and
+the files are written together. So a race is never lost halfway: whoever comes second decides on
+the state that the first one left.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import randrange
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Table, bindparam, insert, select, text, update
+
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import FleekError, NotFound
+from fleek.domain.job import AttemptId, Change, Job, JobId, Status
+from fleek.domain.media import Media
+from fleek.store import rows
+from fleek.store.database import Database, Transaction
+from fleek.store.tables import AttemptRow, EventRow, JobRow, MediaRow
+
+JOBS: Final = JobRow.__table__
+ATTEMPTS: Final = AttemptRow.__table__
+LANES: Final = 16  # tallies are kept in parts, so that commits do not queue for one row
+
+UPDATE_JOB: Final = (
+    update(JobRow)
+    .where(JobRow.id == bindparam("_id"), JobRow.version == bindparam("_version"))
+    .values({name: bindparam(name) for name in (
+        "run_at", "updated_at", "status", "stage", "attempt", "retries", "deferrals", "crashes", "collects",
+        "worker_id", "attempt_id", "prediction_id", "progress", "error_code", "error_message",
+        "started_at", "completed_at", "purged_at", "version",
+    )})
+)  # fmt: skip
+UPDATE_ATTEMPT: Final = (
+    update(AttemptRow)
+    .where(AttemptRow.id == bindparam("_id"))
+    .values({name: bindparam(name) for name in (
+        "prediction_id", "first_look_at", "result", "verdict", "error_code", "error_message",
+        "cancel_owed", "metrics",
+    )})
+)  # fmt: skip
+OWE_CANCEL: Final = (
+    update(AttemptRow)
+    .where(AttemptRow.job_id == bindparam("_job_id"), AttemptRow.verdict.is_(None))
+    .values(cancel_owed=True)
+)
+ADD_TALLY: Final = text(
+    "INSERT INTO tallies (lane, status, jobs) VALUES (:lane, :status, :jobs)"
+    " ON CONFLICT (lane, status) DO UPDATE SET jobs = tallies.jobs + excluded.jobs"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one decision writes; each part may be missing."""
+
+    change: Change | None = None  # the job's next state
+    intent: Attempt | None = None  # a new attempt
+    attempt: Attempt | None = None  # the locked attempt as it is now
+    media: Sequence[Media] = ()  # files that are in storage
+    owes_cancel: bool = False  # every attempt of the job without a verdict must be stopped
+
+
+Decide = Callable[[Job, Attempt | None], Step]
+"""Decides on the job, and the attempt that was asked for, as they are under lock. Pure. May raise
+`IllegalTransition` or `StaleJob`, which go to its own caller only."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    job_id: JobId
+    attempt_id: AttemptId | None
+    decide: Decide
+
+
+async def take(
+    db: Database, job_id: JobId, decide: Decide, *, attempt_id: AttemptId | None = None
+) -> Step:
+    """Decide on a job as it is now and write the step; returns it with the job's new version.
+
+    `attempt_id` names the attempt that `decide` wants to see.
+
+    Raises:
+        NotFound: There is no such job.
+        PredictionTaken: The step binds a prediction that another attempt has.
+        DatabaseUnavailable: Nothing is known to be written.
+    """
+    return await db.grouped_write(_take_all, _Request(job_id, attempt_id, decide))
+
+
+async def _take_all(tx: Transaction, requests: Sequence[_Request]) -> list[Step | FleekError]:
+    jobs = {
+        job.id: job
+        for job in map(rows.job_from, await _locked(tx, JOBS, {one.job_id for one in requests}))
+    }
+    wanted = {one.attempt_id for one in requests if one.attempt_id is not None}
+    found = await _locked(tx, ATTEMPTS, wanted) if wanted else ()
+    attempts = {attempt.id: attempt for attempt in map(rows.attempt_from, found)}
+    batch = _Batch()
+    results: list[Step | FleekError] = []
+    for request in requests:
+        try:
+            step = _decided(request, jobs, attempts)
+        except FleekError as error:
+            results.append(error)
+            continue
+        batch.add(step, before=jobs[request.job_id])
+        if step.change is not None:
+            jobs[request.job_id] = step.change.job
+        for attempt in (step.intent, step.attempt):
+            if attempt is not None:
+                attempts[attempt.id] = attempt
+        results.append(step)
+    await batch.write(tx)
+    return results
+
+
+def _decided(
+    request: _Request, jobs: Mapping[JobId, Job], attempts: Mapping[AttemptId, Attempt]
+) -> Step:
+    job = jobs.get(request.job_id)
+    if job is None:
+        raise NotFound("there is no such job")
+    attempt = None if request.attempt_id is None else attempts.get(request.attempt_id)
+    step = request.decide(job, attempt)
+    if step.change is None:
+        return step
+    raised = replace(step.change.job, version=job.version + 1)
+    return replace(step, change=replace(step.change, job=raised))
+
+
+Id = TypeVar("Id", bound=UUID)
+
+
+async def _locked(tx: Transaction, table: Any, ids: Iterable[Id]) -> Sequence[Mapping[Any, Any]]:
+    # In the order of their ids, so that two transactions never wait for each other in a ring.
+    wanted = rows.padded(sorted(ids))
+    statement = select(table).where(table.c.id.in_(wanted)).order_by(table.c.id).with_for_update()
+    return (await tx.execute(statement)).mappings().all()
+
+
+class _Batch:
+    """The rows of many steps, written with one statement per kind."""
+
+    def __init__(self) -> None:
+        self._jobs: list[rows.Values] = []
+        self._events: list[rows.Values] = []
+        self._intents: list[rows.Values] = []
+        self._attempts: list[rows.Values] = []
+        self._media: list[rows.Values] = []
+        self._owing: list[rows.Values] = []
+        self._tally: Counter[Status] = Counter()
+
+    def add(self, step: Step, *, before: Job) -> None:
+        """Note what a step writes. `before` is the job that it was decided on."""
+        if step.change is not None:
+            job = step.change.job
+            guard = {"_id": job.id, "_version": before.version}
+            self._jobs.append({**rows.job_changes(job), **guard})
+            self._events.append(rows.event_values(step.change, seq=job.version, at=job.updated_at))
+            self._tally.subtract([before.status])
+            self._tally.update([job.status])
+        if step.intent is not None:
+            self._intents.append(rows.attempt_values(step.intent))
+        if step.attempt is not None:
+            values = rows.attempt_changes(step.attempt)
+            self._attempts.append({**values, "_id": step.attempt.id})
+        self._media.extend(map(rows.media_values, step.media))
+        if step.owes_cancel:
+            self._owing.append({"_job_id": before.id})
+
+    async def write(self, tx: Transaction) -> None:
+        """Write everything that was noted."""
+        for statement, values in (
+            (insert(AttemptRow), self._intents),
+            (UPDATE_ATTEMPT, self._attempts),
+            (OWE_CANCEL, self._owing),
+            (UPDATE_JOB, self._jobs),
+            (insert(MediaRow), self._media),
+            (insert(EventRow), self._events),
+        ):
+            if values:
+                await tx.execute(statement, values)
+        await add_tally(tx, self._tally)
+
+
+async def add_tally(tx: Transaction, changes: Mapping[Status, int]) -> None:
+    """Add to the numbers of jobs by status."""
+    lane = randrange(LANES)  # noqa: S311 - spreads load, not a secret
+    values = [
+        {"lane": lane, "status": status.value, "jobs": number}
+        for status, number in sorted(changes.items())
+        if number
+    ]
+    if values:
+        await tx.execute(ADD_TALLY, values)
+
+
+assert isinstance(JOBS, Table)
+assert isinstance(ATTEMPTS, Table)

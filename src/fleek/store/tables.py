@@ -1,0 +1,227 @@
+"""The tables. Migrations make them; a test compares the two.
+
+Each index exists for one loop or one list, and is partial where only live rows matter, so that a
+million finished jobs cost the loops nothing.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC time; microseconds. SQLite keeps it as text that sorts by time."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Write UTC."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Read UTC."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.replace(tzinfo=UTC)
+
+
+Document = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class Base(DeclarativeBase):
+    """Common to all tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+LIVE = "status IN ('pending', 'processing')"
+BOUND = "prediction_id IS NOT NULL AND verdict IS NULL"
+UNSETTLED = "prediction_id IS NULL AND verdict IS NULL"
+OWED = "cancel_owed AND verdict IS NULL"
+
+
+def _partial(name: str, *columns: Any, where: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
+class JobRow(Base):
+    """One job; see `fleek.domain.job.Job` for the meaning of each column."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(64))
+    provider: Mapped[str] = mapped_column(String(100))
+    model: Mapped[str] = mapped_column(String(400))
+    prompt: Mapped[str] = mapped_column(Text)
+    input: Mapped[dict[str, Any]] = mapped_column(Document)
+    caller_metadata: Mapped[dict[str, Any]] = mapped_column("metadata", Document)
+    priority: Mapped[int] = mapped_column(Integer)
+    max_attempts: Mapped[int] = mapped_column(Integer)
+    run_at: Mapped[datetime] = mapped_column(Instant)
+    deadline: Mapped[datetime] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    updated_at: Mapped[datetime] = mapped_column(Instant)
+    status: Mapped[str] = mapped_column(String(16))
+    stage: Mapped[str | None] = mapped_column(String(16))
+    attempt: Mapped[int] = mapped_column(Integer)
+    retries: Mapped[int] = mapped_column(Integer)
+    deferrals: Mapped[int] = mapped_column(Integer)
+    crashes: Mapped[int] = mapped_column(Integer)
+    collects: Mapped[int] = mapped_column(Integer)
+    worker_id: Mapped[UUID | None] = mapped_column(Uuid)
+    attempt_id: Mapped[UUID | None] = mapped_column(Uuid)
+    prediction_id: Mapped[str | None] = mapped_column(String(400))
+    progress: Mapped[float | None] = mapped_column(Float)
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    started_at: Mapped[datetime | None] = mapped_column(Instant)
+    completed_at: Mapped[datetime | None] = mapped_column(Instant)
+    purged_at: Mapped[datetime | None] = mapped_column(Instant)
+    version: Mapped[int] = mapped_column(Integer)
+
+    __table_args__ = (
+        Index("ix_jobs_list", "tenant_id", "id"),
+        Index("ix_jobs_list_by_status", "tenant_id", "status", "id"),
+        _partial("ix_jobs_due", "priority", "run_at", "id", where="status = 'pending'"),
+        _partial("ix_jobs_held", "worker_id", where="worker_id IS NOT NULL"),
+        _partial(
+            "ix_jobs_uncollected", "run_at", where="stage = 'collecting' AND worker_id IS NULL"
+        ),
+        _partial("ix_jobs_deadline", "deadline", where=LIVE),
+        _partial("ix_jobs_next", "run_at", where="status = 'pending'"),
+    )
+
+
+class AttemptRow(Base):
+    """One intended purchase; see `fleek.domain.attempt.Attempt`."""
+
+    __tablename__ = "attempts"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"))
+    n: Mapped[int] = mapped_column(Integer)
+    provider: Mapped[str] = mapped_column(String(100))
+    model: Mapped[str] = mapped_column(String(400))
+    nonce: Mapped[str] = mapped_column(String(32))
+    request_hash: Mapped[str] = mapped_column(String(64))
+    submitted_at: Mapped[datetime] = mapped_column(Instant)
+    timeout_seconds: Mapped[float] = mapped_column(Float)
+    worker_id: Mapped[UUID] = mapped_column(Uuid)
+    prediction_id: Mapped[str | None] = mapped_column(String(400))
+    first_look_at: Mapped[datetime | None] = mapped_column(Instant)
+    result: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    cancel_owed: Mapped[bool] = mapped_column()
+    metrics: Mapped[dict[str, Any] | None] = mapped_column(Document)
+
+    __table_args__ = (
+        UniqueConstraint("job_id", "n"),
+        UniqueConstraint("provider", "prediction_id"),
+        _partial("ix_attempts_bound", "first_look_at", "id", where=BOUND),
+        _partial("ix_attempts_unsettled", "submitted_at", "id", where=UNSETTLED),
+        _partial("ix_attempts_owed", "submitted_at", where=OWED),
+        _partial("ix_attempts_twins", "request_hash", where="verdict IS NULL"),
+    )
+
+
+class EventRow(Base):
+    """One line of a job's history; ``seq`` is the version that the job reached with it."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
+    type: Mapped[str] = mapped_column(String(32))
+    data: Mapped[dict[str, Any]] = mapped_column(Document)
+    at: Mapped[datetime] = mapped_column(Instant)
+
+
+class MediaRow(Base):
+    """One stored file; see `fleek.domain.media.Media`."""
+
+    __tablename__ = "media"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    attempt_id: Mapped[UUID] = mapped_column(ForeignKey("attempts.id"), primary_key=True)
+    index: Mapped[int] = mapped_column(Integer, primary_key=True)
+    key: Mapped[str] = mapped_column(String(400))
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    content_type: Mapped[str] = mapped_column(String(100))
+    width: Mapped[int | None] = mapped_column(Integer)
+    height: Mapped[int | None] = mapped_column(Integer)
+    duration_seconds: Mapped[float | None] = mapped_column(Float)
+
+
+class WorkerRow(Base):
+    """One process that works, from its first heartbeat on."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int] = mapped_column(Integer)
+    version: Mapped[str] = mapped_column(String(32))
+    slots: Mapped[int] = mapped_column(Integer)
+    started_at: Mapped[datetime] = mapped_column(Instant)
+    heartbeat_at: Mapped[datetime] = mapped_column(Instant)
+    ended_at: Mapped[datetime | None] = mapped_column(Instant)  # stopped, or found dead
+    freed: Mapped[bool] = mapped_column(default=False)  # whether nothing is held in its name
+
+    __table_args__ = (
+        _partial("ix_workers_alive", "heartbeat_at", where="ended_at IS NULL"),
+        _partial("ix_workers_unfreed", "ended_at", where="NOT freed"),
+    )
+
+
+class RoleRow(Base):
+    """A role that one worker holds at a time."""
+
+    __tablename__ = "roles"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    worker_id: Mapped[UUID | None] = mapped_column(Uuid)
+    expires_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class TallyRow(Base):
+    """How many jobs have each status, in parts: the sum over all lanes is the number."""
+
+    __tablename__ = "tallies"
+
+    lane: Mapped[int] = mapped_column(Integer, primary_key=True)
+    status: Mapped[str] = mapped_column(String(16), primary_key=True)
+    jobs: Mapped[int] = mapped_column(BigInteger)

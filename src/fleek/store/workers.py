@@ -1,0 +1,147 @@
+"""Workers say that they are alive; one of them holds the coordinator's role."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import insert, or_, select, update
+
+from fleek.domain.job import WorkerId
+from fleek.store.database import Database
+from fleek.store.tables import RoleRow, WorkerRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One process that works."""
+
+    id: WorkerId
+    host: str  # which machine and process space, so that a pid means something
+    pid: int
+    version: str
+    slots: int  # how many jobs it starts or collects at once
+    started_at: datetime
+    heartbeat_at: datetime
+
+
+async def register(db: Database, worker: Worker) -> None:
+    """Write a worker's first heartbeat."""
+    async with db.write() as tx:
+        await tx.execute(
+            insert(WorkerRow).values(
+                id=worker.id,
+                host=worker.host,
+                pid=worker.pid,
+                version=worker.version,
+                slots=worker.slots,
+                started_at=worker.started_at,
+                heartbeat_at=worker.heartbeat_at,
+                ended_at=None,
+                freed=False,
+            )
+        )
+
+
+async def beat(db: Database, worker_id: WorkerId, *, now: datetime) -> bool:
+    """Say that a worker is alive; False if it has been taken for dead, which is for ever."""
+    async with db.write() as tx:
+        result = await tx.execute(
+            update(WorkerRow)
+            .where(WorkerRow.id == worker_id, WorkerRow.ended_at.is_(None))
+            .values(heartbeat_at=now)
+        )
+        return result.rowcount == 1
+
+
+async def end(db: Database, worker_ids: Sequence[WorkerId], *, now: datetime) -> None:
+    """Say that workers have stopped or are dead: whatever they hold may be freed."""
+    async with db.write() as tx:
+        await tx.execute(
+            update(WorkerRow)
+            .where(WorkerRow.id.in_(worker_ids), WorkerRow.ended_at.is_(None))
+            .values(ended_at=now)
+        )
+
+
+async def silent(db: Database, *, since: datetime) -> list[WorkerId]:
+    """Return workers that have not ended and not been heard since then."""
+    async with db.read() as tx:
+        found = await tx.scalars(
+            select(WorkerRow.id).where(
+                WorkerRow.ended_at.is_(None), WorkerRow.heartbeat_at < since
+            )
+        )
+        return [WorkerId(worker_id) for worker_id in found]
+
+
+async def alive(db: Database, *, since: datetime) -> list[Worker]:
+    """Return workers that were heard since then, the oldest first."""
+    statement = (
+        select(
+            WorkerRow.id,
+            WorkerRow.host,
+            WorkerRow.pid,
+            WorkerRow.version,
+            WorkerRow.slots,
+            WorkerRow.started_at,
+            WorkerRow.heartbeat_at,
+        )
+        .where(WorkerRow.ended_at.is_(None), WorkerRow.heartbeat_at >= since)
+        .order_by(WorkerRow.started_at)
+    )
+    async with db.read() as tx:
+        return [Worker(**row) for row in (await tx.execute(statement)).mappings()]
+
+
+async def unfreed(db: Database) -> list[WorkerId]:
+    """Return ended workers in whose name jobs may still be held."""
+    async with db.read() as tx:
+        found = await tx.scalars(
+            select(WorkerRow.id).where(WorkerRow.ended_at.is_not(None), WorkerRow.freed.is_(False))
+        )
+        return [WorkerId(worker_id) for worker_id in found]
+
+
+async def mark_freed(db: Database, worker_id: WorkerId) -> None:
+    """Note that an ended worker holds nothing any more."""
+    async with db.write() as tx:
+        await tx.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(freed=True))
+
+
+async def take_role(
+    db: Database, name: str, worker_id: WorkerId, *, now: datetime, until: datetime
+) -> bool:
+    """Take or keep a role until then; False if another worker holds it."""
+    async with db.write() as tx:
+        result = await tx.execute(
+            update(RoleRow)
+            .where(
+                RoleRow.name == name,
+                or_(
+                    RoleRow.worker_id.is_(None),
+                    RoleRow.worker_id == worker_id,
+                    RoleRow.expires_at < now,
+                ),
+            )
+            .values(worker_id=worker_id, expires_at=until)
+        )
+        return result.rowcount == 1
+
+
+async def drop_role(db: Database, name: str, worker_id: WorkerId) -> None:
+    """Give a role back, so that the next worker need not wait for its end."""
+    async with db.write() as tx:
+        await tx.execute(
+            update(RoleRow)
+            .where(RoleRow.name == name, RoleRow.worker_id == worker_id)
+            .values(worker_id=None)
+        )
+
+
+async def holder(db: Database, name: str, *, now: datetime) -> WorkerId | None:
+    """Return who holds a role now."""
+    async with db.read() as tx:
+        found = await tx.scalar(
+            select(RoleRow.worker_id).where(RoleRow.name == name, RoleRow.expires_at >= now)
+        )
+    return None if found is None else WorkerId(found)
