@@ -1,3 +1,70 @@
 """Fleek: the media-generation service that never loses a job and never pays twice."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fleek.client import (
+        AnswerLost,
+        AsyncClient,
+        Client,
+        ClientError,
+        JobFailed,
+        NotSaved,
+        ServerBusy,
+        ServerError,
+        ServerUnreachable,
+        WaitTimeout,
+    )
+    from fleek.domain.errors import (
+        ConfigurationError,
+        Conflict,
+        FleekError,
+        Forbidden,
+        Gone,
+        InvalidInput,
+        NotFound,
+        RequestError,
+        TooLarge,
+        TooMany,
+        Unauthorized,
+        Unreadable,
+        Unsupported,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "AnswerLost",
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "ConfigurationError",
+    "Conflict",
+    "FleekError",
+    "Forbidden",
+    "Gone",
+    "InvalidInput",
+    "JobFailed",
+    "NotFound",
+    "NotSaved",
+    "RequestError",
+    "ServerBusy",
+    "ServerError",
+    "ServerUnreachable",
+    "TooLarge",
+    "TooMany",
+    "Unauthorized",
+    "Unreadable",
+    "Unsupported",
+    "WaitTimeout",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Hand out a public name when it is asked for: a worker never loads the client."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    errors = import_module("fleek.domain.errors")
+    home = errors if hasattr(errors, name) else import_module("fleek.client")
+    return getattr(home, name)

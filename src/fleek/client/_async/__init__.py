@@ -1,0 +1,1 @@
+"""The asynchronous client, written by hand; `fleek.client._sync` is made from it."""

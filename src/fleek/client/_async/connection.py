@@ -1,0 +1,114 @@
+"""Sending and reading for the asynchronous client."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import httpx2
+
+from fleek.client import problems, saving, wire
+from fleek.client.errors import ServerError
+from fleek.client.pace import Pace
+from fleek.domain.errors import FleekError
+
+T = TypeVar("T")
+
+MAX_HOPS: Final = 3  # redirects of one download
+
+
+class AsyncConnection:
+    """Asks one server: again where that is harmless, with the key only there, within limits."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None,
+        timeout: float,
+        transport: httpx2.AsyncBaseTransport | None,
+        pace: Pace,
+    ) -> None:
+        self._bearer = wire.bearer(api_key)
+        self._pace = pace
+        self._http = httpx2.AsyncClient(transport=transport, **wire.options(url, timeout))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def ask(
+        self, method: str, path: str, *, harmless: bool = True, **request: Any
+    ) -> wire.Answer:
+        """Send a request and return its JSON answer.
+
+        `harmless` is whether doing it twice is the same as doing it once.
+
+        Raises:
+            FleekError: See `fleek.client.errors`.
+        """
+        return await self._again(partial(self._once, method, path, **request), harmless=harmless)
+
+    async def fetch(self, path: str, to: Path, *, sha256: str) -> None:
+        """Save the bytes at `path`, if they are those with this `sha256`.
+
+        Raises:
+            FleekError: See `fleek.client.errors`.
+        """
+        await self._again(partial(self._fetch, path, to, sha256), harmless=True)
+
+    async def _again(self, ask: Callable[[], Awaitable[T]], *, harmless: bool) -> T:
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                return await ask()
+            except FleekError as error:
+                pause = self._pace.pause_after(error, tried=tried, harmless=harmless)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+
+    async def _once(self, method: str, path: str, **request: Any) -> wire.Answer:
+        with wire.translated(self._http.base_url):
+            response = await self._http.send(self._request(method, path, **request), stream=True)
+            try:
+                return wire.read(response, await self._content(response))
+            finally:
+                await response.aclose()
+
+    def _request(self, method: str, url: httpx2.URL | str, **options: Any) -> httpx2.Request:
+        request = self._http.build_request(method, url, **options)
+        if "content" in options:
+            request.headers["content-type"] = "application/json"
+        if self._bearer and wire.same_origin(request.url, self._http.base_url):
+            request.headers["authorization"] = self._bearer
+        return request
+
+    async def _content(self, response: httpx2.Response) -> bytes:
+        content = bytearray()
+        async for chunk in response.aiter_bytes():
+            content += chunk
+            if len(content) > wire.MAX_ANSWER_BYTES:
+                raise ServerError(f"the answer has more than {wire.MAX_ANSWER_BYTES} bytes")
+        return bytes(content)
+
+    async def _fetch(self, url: httpx2.URL | str, to: Path, sha256: str) -> None:
+        for _ in range(MAX_HOPS + 1):
+            with wire.translated(self._http.base_url):
+                response = await self._http.send(self._request("GET", url), stream=True)
+                try:
+                    if response.is_success:
+                        return await self._save(response, to, sha256)
+                    if not response.is_redirect:
+                        raise problems.refusal(response, await self._content(response))
+                    url = wire.next_hop(response)
+                finally:
+                    await response.aclose()
+        raise ServerError("the server redirects the download in circles")
+
+    async def _save(self, response: httpx2.Response, to: Path, sha256: str) -> None:
+        with saving.landing(to, sha256=sha256) as file:
+            async for chunk in response.aiter_bytes():
+                file.write(chunk)

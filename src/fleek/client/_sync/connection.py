@@ -1,0 +1,114 @@
+"""Sending and reading for the synchronous client."""
+
+# Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import httpx2
+
+from fleek.client import problems, saving, wire
+from fleek.client.errors import ServerError
+from fleek.client.pace import Pace
+from fleek.domain.errors import FleekError
+
+T = TypeVar("T")
+
+MAX_HOPS: Final = 3  # redirects of one download
+
+
+class Connection:
+    """Asks one server: again where that is harmless, with the key only there, within limits."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None,
+        timeout: float,
+        transport: httpx2.BaseTransport | None,
+        pace: Pace,
+    ) -> None:
+        self._bearer = wire.bearer(api_key)
+        self._pace = pace
+        self._http = httpx2.Client(transport=transport, **wire.options(url, timeout))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def ask(self, method: str, path: str, *, harmless: bool = True, **request: Any) -> wire.Answer:
+        """Send a request and return its JSON answer.
+
+        `harmless` is whether doing it twice is the same as doing it once.
+
+        Raises:
+            FleekError: See `fleek.client.errors`.
+        """
+        return self._again(partial(self._once, method, path, **request), harmless=harmless)
+
+    def fetch(self, path: str, to: Path, *, sha256: str) -> None:
+        """Save the bytes at `path`, if they are those with this `sha256`.
+
+        Raises:
+            FleekError: See `fleek.client.errors`.
+        """
+        self._again(partial(self._fetch, path, to, sha256), harmless=True)
+
+    def _again(self, ask: Callable[[], T], *, harmless: bool) -> T:
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                return ask()
+            except FleekError as error:
+                pause = self._pace.pause_after(error, tried=tried, harmless=harmless)
+                if pause is None:
+                    raise
+            time.sleep(pause)
+
+    def _once(self, method: str, path: str, **request: Any) -> wire.Answer:
+        with wire.translated(self._http.base_url):
+            response = self._http.send(self._request(method, path, **request), stream=True)
+            try:
+                return wire.read(response, self._content(response))
+            finally:
+                response.close()
+
+    def _request(self, method: str, url: httpx2.URL | str, **options: Any) -> httpx2.Request:
+        request = self._http.build_request(method, url, **options)
+        if "content" in options:
+            request.headers["content-type"] = "application/json"
+        if self._bearer and wire.same_origin(request.url, self._http.base_url):
+            request.headers["authorization"] = self._bearer
+        return request
+
+    def _content(self, response: httpx2.Response) -> bytes:
+        content = bytearray()
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) > wire.MAX_ANSWER_BYTES:
+                raise ServerError(f"the answer has more than {wire.MAX_ANSWER_BYTES} bytes")
+        return bytes(content)
+
+    def _fetch(self, url: httpx2.URL | str, to: Path, sha256: str) -> None:
+        for _ in range(MAX_HOPS + 1):
+            with wire.translated(self._http.base_url):
+                response = self._http.send(self._request("GET", url), stream=True)
+                try:
+                    if response.is_success:
+                        return self._save(response, to, sha256)
+                    if not response.is_redirect:
+                        raise problems.refusal(response, self._content(response))
+                    url = wire.next_hop(response)
+                finally:
+                    response.close()
+        raise ServerError("the server redirects the download in circles")
+
+    def _save(self, response: httpx2.Response, to: Path, sha256: str) -> None:
+        with saving.landing(to, sha256=sha256) as file:
+            for chunk in response.iter_bytes():
+                file.write(chunk)

@@ -1,0 +1,214 @@
+"""Requests and answers without the sending: what both clients share."""
+
+import json
+import re
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import httpx2
+from pydantic import BaseModel, ValidationError
+
+from fleek.client import problems
+from fleek.client.errors import AnswerLost, ServerError, ServerUnreachable
+from fleek.domain.errors import ConfigurationError, InvalidInput
+from fleek.schemas import MODEL_NAME
+
+MAX_ANSWER_BYTES: Final = 32 * 1_048_576
+"""Largest JSON answer that is read; files have no limit."""
+
+HOST: Final = re.compile(r"[\w.:-]+")
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A JSON answer that says yes."""
+
+    value: Any
+    next_cursor: str | None  # where the next page of a list begins; None: this was the last
+
+
+def server_url(url: str) -> httpx2.URL:
+    """Read the server's address.
+
+    Raises:
+        ConfigurationError: It is not an http or https address.
+    """
+    try:
+        parsed = httpx2.URL(url.strip().rstrip("/"))
+    except (httpx2.InvalidURL, UnicodeError):
+        parsed = httpx2.URL()
+    known = parsed.scheme in {"http", "https"} and HOST.fullmatch(parsed.host)
+    if not known or parsed.userinfo:
+        raise ConfigurationError(
+            "FLEEK_URL: must be http://host:port or https://host, without a user name"
+        )
+    return parsed
+
+
+def options(url: str, timeout: float) -> dict[str, Any]:
+    """Return what both clients of httpx2 are made with.
+
+    Raises:
+        ConfigurationError: `url` is not an http or https address.
+    """
+    base = server_url(url)
+    return {
+        "base_url": base,
+        "timeout": httpx2.Timeout(timeout, connect=min(timeout, 5.0)),
+        "trust_env": base.host not in LOOPBACK,  # a proxy cannot reach our own loopback
+        "headers": {"accept-encoding": "identity", "user-agent": "fleek"},
+    }
+
+
+def bearer(api_key: str | None) -> str | None:
+    """Return the header's value for a key; None without one.
+
+    Raises:
+        ConfigurationError: The key holds characters that no key has.
+    """
+    if not api_key:
+        return None
+    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        raise ConfigurationError("FLEEK_API_KEY: holds characters that no key has")
+    return f"Bearer {api_key}"
+
+
+def same_origin(one: httpx2.URL, other: httpx2.URL) -> bool:
+    """Whether both addresses are the same server's: only there the key goes."""
+    return _origin(one) == _origin(other)
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+
+def next_hop(response: httpx2.Response) -> httpx2.URL:
+    """Return where a redirected download goes on.
+
+    Raises:
+        ServerError: Nowhere that may be followed.
+    """
+    here = response.request.url
+    try:
+        there = here.join(response.headers["location"])
+    except (KeyError, httpx2.InvalidURL) as error:
+        raise ServerError("the server redirects the download to nowhere") from error
+    if there.scheme not in {"https", here.scheme}:
+        raise ServerError("the server redirects the download to an unsafe address")
+    return there
+
+
+def path_of_model(name: str) -> str:
+    """Return the path that describes a model.
+
+    Raises:
+        InvalidInput: The name is not one of a model.
+    """
+    if MODEL_NAME.fullmatch(name) is None:
+        raise InvalidInput(f"{name!r} is not the name of a model; use owner/name")
+    return f"/api/v1/models/{name}"
+
+
+def job_path(job_id: UUID | str, *rest: str, root: str = "jobs") -> str:
+    """Return a path below a job's.
+
+    Raises:
+        InvalidInput: This is not a job's id.
+    """
+    try:
+        known = UUID(str(job_id))
+    except ValueError:
+        raise InvalidInput(f"{str(job_id)[:60]!r} is not the id of a job") from None
+    return "/".join(("/api/v1", root, str(known), *rest))
+
+
+def body(fields: Mapping[str, Any]) -> bytes:
+    """Return a request's JSON, without the fields that are None.
+
+    Raises:
+        InvalidInput: A value has no form in JSON.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        return json.dumps(given, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"this cannot be written as JSON: {error}") from error
+
+
+@contextmanager
+def translated(url: httpx2.URL) -> Generator[None]:
+    """Translate the failures of a connection.
+
+    Raises:
+        ServerUnreachable: Nothing was sent.
+        AnswerLost: Something was sent and no whole answer came back.
+    """
+    try:
+        yield
+    except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+        raise ServerUnreachable(f"{url} cannot be reached: {_reason(error)}") from error
+    except (httpx2.TransportError, httpx2.DecodingError) as error:
+        raise AnswerLost(f"{url} gave no whole answer: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def read(response: httpx2.Response, content: bytes) -> Answer:
+    """Return what an answer says.
+
+    Raises:
+        FleekError: It says no; the class says why.
+        ServerError: It is not Fleek's.
+    """
+    if response.is_error:
+        raise problems.refusal(response, content)
+    if not response.is_success:
+        where = response.headers.get("location", "elsewhere")
+        raise ServerError(f"the server redirects to {where}; use that address if it is Fleek's")
+    value = problems.parsed(response, content)
+    cursors = parse_qs(urlsplit(response.links.get("next", {}).get("url", "")).query).get("cursor")
+    return Answer(value, cursors[0] if cursors else None)
+
+
+def parse(kind: type[ModelT], value: Any) -> ModelT:
+    """Read a value of the wire format.
+
+    Raises:
+        ServerError: It is none.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise ServerError(f"the server's answer is not a {kind.__name__} of version 1") from error
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        ServerError: It is none.
+    """
+    if not isinstance(value, dict):
+        raise ServerError("the server's answer is not an object")
+    return value
+
+
+def parse_list(kind: type[ModelT], value: Any) -> list[ModelT]:
+    """Read a list of values of the wire format.
+
+    Raises:
+        ServerError: It is none.
+    """
+    if not isinstance(value, list):
+        raise ServerError("the server's answer is not a list")
+    return [parse(kind, item) for item in value]

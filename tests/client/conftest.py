@@ -1,0 +1,126 @@
+"""A server that answers from a script, and both clients behind one face."""
+
+import asyncio
+from collections.abc import Callable, Generator
+from inspect import isasyncgen
+from typing import Any
+
+import httpx2
+import pytest
+
+from fleek import AsyncClient, Client
+from fleek.client import Pace
+
+JOB = "0198f000-0000-7000-8000-000000000001"
+QUICK = Pace(pause=0.001, first=0.001, longest=0.002, patience=0.05)
+
+Step = httpx2.Response | Exception
+
+
+class FakeServer:
+    """Answers each request with the next step of its script, the last one again and again."""
+
+    def __init__(self) -> None:
+        self.script: list[Step] = []
+        self.requests: list[httpx2.Request] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer, as `httpx2.MockTransport` asks."""
+        self.requests.append(request)
+        step = self.script.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        if not hasattr(step, "_content"):  # a stream; it is read once
+            return step
+        return httpx2.Response(step.status_code, headers=step.headers, content=step.content)
+
+
+class Blocking:
+    """An `AsyncClient` that is called like a `Client`."""
+
+    def __init__(self, client: AsyncClient, runner: asyncio.Runner) -> None:
+        self._client = client
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = getattr(self._client, name)(*args, **kwargs)
+            if isasyncgen(result):
+                return self._runner.run(_listed(result))
+            return self._runner.run(result)
+
+        return call
+
+
+async def _listed(items: Any) -> list[Any]:
+    return [item async for item in items]
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    """Return a server whose script is still empty."""
+    return FakeServer()
+
+
+@pytest.fixture(params=["sync", "async"])
+def client(request: pytest.FixtureRequest, server: FakeServer) -> Generator[Client]:
+    """Open a client of either kind, with the key ``secret``."""
+    options: dict[str, Any] = {
+        "api_key": "secret",
+        "transport": httpx2.MockTransport(server),
+        "pace": QUICK,
+    }
+    if request.param == "sync":
+        with Client("http://fleek.test", **options) as plain:
+            yield plain
+    else:
+        with asyncio.Runner() as runner:
+            other = AsyncClient("http://fleek.test", **options)
+            yield Blocking(other, runner)  # type: ignore[misc] # stands for a Client
+            runner.run(other.aclose())
+
+
+@pytest.fixture
+def a_job() -> Callable[..., dict[str, Any]]:
+    """Return a maker of jobs as a server presents them."""
+
+    def make(status: str = "pending", **changes: Any) -> dict[str, Any]:
+        here = f"http://fleek.test/api/v1/jobs/{JOB}"
+        moment = "2026-01-02T03:04:05Z"
+        names = ("progress", "queue_position", "started_at", "completed_at", "purged_at")
+        nothing = dict.fromkeys(
+            (*names, "error_code", "error_message", "result_url", "file_size", "external_job_id")
+        )
+        return {
+            **nothing,
+            "id": JOB,
+            "prompt": "a cat",
+            "model_name": "fleek/art",
+            "status": status,
+            "provider": "placeholder",
+            "parameters": {},
+            "priority": 5,
+            "metadata": {},
+            "created_at": moment,
+            "updated_at": moment,
+            "run_at": moment,
+            "outputs": [],
+            "retry_count": 0,
+            "max_attempts": 4,
+            "links": {"self": here, "events": here, "cancel": here, "download": here},
+            **changes,
+        }
+
+    return make
+
+
+@pytest.fixture
+def an_output() -> Callable[..., dict[str, Any]]:
+    """Return a maker of outputs as a server presents them."""
+
+    def make(sha256: str, **changes: Any) -> dict[str, Any]:
+        url = "http://fleek.test/media/../../evil.sh"
+        picture = {"index": 0, "url": url, "content_type": "image/png", "size_bytes": 4}
+        return {**picture, "sha256": sha256, **changes}
+
+    return make

@@ -1,0 +1,454 @@
+"""What `Client` and `AsyncClient` ask of a server, and what they make of its answers."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from fleek import (
+    AnswerLost,
+    Client,
+    ClientError,
+    ConfigurationError,
+    Conflict,
+    FleekError,
+    Forbidden,
+    Gone,
+    InvalidInput,
+    JobFailed,
+    NotFound,
+    RequestError,
+    ServerBusy,
+    ServerError,
+    ServerUnreachable,
+    TooLarge,
+    TooMany,
+    Unauthorized,
+    Unreadable,
+    Unsupported,
+    WaitTimeout,
+)
+from fleek.client import wire
+from fleek.domain.errors import FieldError
+from fleek.domain.job import Status
+
+Maker = Callable[..., dict[str, Any]]
+JOB = "0198f000-0000-7000-8000-000000000001"
+REFUSED = httpx2.ConnectError("refused")
+CUT = httpx2.ReadError("cut")
+
+
+def problem(status: int, headers: dict[str, str] | None = None, **body: Any) -> httpx2.Response:
+    """Return a refusal as Fleek makes them."""
+    content = json.dumps({"title": "No", "detail": "no, thanks", "code": "why", **body})
+    kind = {"content-type": "application/problem+json"}
+    return httpx2.Response(status, content=content, headers={**kind, **(headers or {})})
+
+
+def test_generate_sends_only_what_is_given(client: Client, server: Any, a_job: Maker) -> None:
+    """None means "as the server's settings say", so it must not be sent."""
+    server.script = [httpx2.Response(201, json=a_job())]
+
+    job = client.generate("a cat", model="fleek/art", parameters={"width": 64}, priority=9)
+
+    assert str(job.id) == JOB
+    assert server.requests[0].url == "http://fleek.test/api/v1/generate"
+    assert json.loads(server.requests[0].content) == {
+        "prompt": "a cat",
+        "model_name": "fleek/art",
+        "parameters": {"width": 64},
+        "priority": 9,
+    }
+    assert server.requests[0].headers["authorization"] == "Bearer secret"
+
+
+def test_a_time_is_sent_with_its_zone(client: Client, server: Any, a_job: Maker) -> None:
+    """The server takes aware times only."""
+    server.script = [httpx2.Response(201, json=a_job())]
+
+    client.generate("a cat", run_at=datetime(2026, 1, 2, tzinfo=UTC))
+
+    assert json.loads(server.requests[0].content)["run_at"] == "2026-01-02T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}])
+def test_what_json_cannot_hold_is_not_sent(client: Client, server: Any, value: object) -> None:
+    """NaN is no JSON; the server would have to refuse it."""
+    with pytest.raises(InvalidInput):
+        client.generate("a cat", parameters={"x": value})
+
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, Unreadable),
+        (401, Unauthorized),
+        (403, Forbidden),
+        (404, NotFound),
+        (405, RequestError),
+        (409, Conflict),
+        (410, Gone),
+        (413, TooLarge),
+        (415, Unsupported),
+        (422, InvalidInput),
+        (500, ServerError),
+    ],
+)
+def test_a_refusal_is_the_servers_own_error(
+    client: Client, server: Any, status: int, kind: type[FleekError]
+) -> None:
+    """Callers catch by class and compare codes, as if the engine were theirs."""
+    server.script = [problem(status)]
+
+    with pytest.raises(kind) as caught:
+        client.status(JOB)
+
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith("no, thanks")
+    assert caught.value.code == "why"
+
+
+def test_invalid_input_names_the_fields(client: Client, server: Any) -> None:
+    """A form can show each complaint at its field."""
+    fault = {"pointer": "/parameters/width", "code": "maximum", "detail": "at most 4096"}
+    server.script = [problem(422, errors=[fault, "nonsense"])]
+
+    with pytest.raises(InvalidInput) as caught:
+        client.generate("a cat")
+
+    assert caught.value.errors == (FieldError(**fault),)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [REFUSED, CUT, problem(503, {"retry-after": "0"}), problem(429, {"retry-after": "0"})],
+    ids=["refused", "cut", "503", "429"],
+)
+def test_reading_is_tried_again(
+    client: Client, server: Any, a_job: Maker, first: httpx2.Response | Exception
+) -> None:
+    """A server that restarts should not fail a script that only looks."""
+    server.script = [first, httpx2.Response(200, json=a_job())]
+
+    job = client.status(JOB)
+
+    assert job.status is Status.PENDING
+    assert len(server.requests) == 2
+
+
+def test_trying_again_has_an_end(client: Client, server: Any) -> None:
+    """Three tries, then the caller decides."""
+    server.script = [REFUSED] * 4
+
+    with pytest.raises(ServerUnreachable, match=r"http://fleek\.test"):
+        client.status(JOB)
+
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("asked", ["60", "99999999999999999999"])
+def test_a_long_retry_after_is_handed_to_the_caller(
+    client: Client, server: Any, asked: str
+) -> None:
+    """A client must not sleep for a minute unasked."""
+    server.script = [problem(503, {"retry-after": asked})]
+
+    with pytest.raises(ServerBusy) as caught:
+        client.status(JOB)
+
+    assert caught.value.retry_after is not None
+    assert caught.value.retry_after >= timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("fault", [CUT, problem(503)], ids=["cut", "503"])
+@pytest.mark.parametrize("call", ["generate", "retry"])
+def test_what_makes_a_job_is_not_sent_twice(
+    client: Client, server: Any, call: str, fault: httpx2.Response | Exception
+) -> None:
+    """The first may have been accepted; a second would be another job, and cost twice."""
+    server.script = [fault]
+
+    with pytest.raises(ClientError):
+        getattr(client, call)(JOB)
+
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("fault", [REFUSED, problem(429)], ids=["refused", "429"])
+def test_what_surely_made_no_job_is_sent_again(
+    client: Client, server: Any, a_job: Maker, fault: httpx2.Response | Exception
+) -> None:
+    """Nothing was sent, or it was refused for its rate."""
+    server.script = [fault, httpx2.Response(201, json=a_job())]
+    quick = problem(429, {"retry-after": "0"})
+    server.script[0] = quick if isinstance(fault, httpx2.Response) else fault
+
+    job = client.generate("a cat")
+
+    assert str(job.id) == JOB
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx2.Response(200, html="<h1>Welcome to nginx</h1>"),
+        httpx2.Response(404, html="<h1>Not found</h1>"),
+        httpx2.Response(200, content=b"{", headers={"content-type": "application/json"}),
+        httpx2.Response(200, content=b"[" * 100_000, headers={"content-type": "application/json"}),
+        httpx2.Response(200, json={"id": "7"}),
+        httpx2.Response(200, json=[]),
+        httpx2.Response(302, headers={"location": "http://evil.test/"}),
+        httpx2.Response(204),
+    ],
+    ids=["html", "html 404", "broken", "deep", "foreign", "list", "redirect", "empty"],
+)
+def test_an_answer_that_is_not_fleeks_says_so(
+    client: Client, server: Any, answer: httpx2.Response
+) -> None:
+    """A wrong address is the commonest mistake; it must not look like a missing job."""
+    server.script = [answer]
+
+    with pytest.raises(ServerError):
+        client.status(JOB)
+
+    assert len(server.requests) == 1
+
+
+def test_an_answer_is_cut_off_at_the_limit(
+    client: Client, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile server must not fill our memory."""
+    server.script = [httpx2.Response(200, json={"x": "y" * 2000})]
+    monkeypatch.setattr(wire, "MAX_ANSWER_BYTES", 1000)
+
+    with pytest.raises(ServerError, match="more than 1000 bytes"):
+        client.status(JOB)
+
+
+@pytest.mark.parametrize("job_id", ["../models", "7", "", "0198f000"])
+def test_an_id_is_checked_before_it_is_in_a_path(client: Client, server: Any, job_id: str) -> None:
+    """Otherwise it could name another route."""
+    with pytest.raises(InvalidInput):
+        client.status(job_id)
+
+    assert server.requests == []
+
+
+def test_a_models_name_is_checked_before_it_is_in_a_path(client: Client, server: Any) -> None:
+    """Otherwise it could name another route."""
+    with pytest.raises(InvalidInput):
+        client.model("../../jobs")
+
+    assert server.requests == []
+
+
+def test_jobs_follows_the_pages(client: Client, server: Any, a_job: Maker) -> None:
+    """Only the cursor is taken from the link, so no page can be on another host."""
+    link = {"link": '<http://evil.test/jobs?cursor=abc>; rel="next"'}
+    server.script = [
+        httpx2.Response(200, json=[a_job()], headers=link),
+        httpx2.Response(200, json=[a_job()]),
+    ]
+
+    jobs = list(client.jobs(Status.FAILED))
+
+    assert len(jobs) == 2
+    assert [request.url.host for request in server.requests] == ["fleek.test"] * 2
+    assert server.requests[0].url.params["status_filter"] == "failed"
+    assert server.requests[1].url.params["cursor"] == "abc"
+
+
+def test_jobs_stops_at_the_limit(client: Client, server: Any, a_job: Maker) -> None:
+    """`limit` counts jobs, not pages, and asks for no more than is wanted."""
+    link = {"link": '<http://fleek.test/jobs?cursor=abc>; rel="next"'}
+    server.script = [
+        httpx2.Response(200, json=[a_job()] * 100, headers=link),
+        httpx2.Response(200, json=[a_job()] * 50, headers=link),
+    ]
+
+    jobs = list(client.jobs(limit=150))
+
+    assert len(jobs) == 150
+    assert [request.url.params["limit"] for request in server.requests] == ["100", "50"]
+
+
+def test_jobs_of_a_server_that_lists_something_else(client: Client, server: Any) -> None:
+    """An object is not a page."""
+    server.script = [httpx2.Response(200, json={})]
+
+    with pytest.raises(ServerError):
+        list(client.jobs())
+
+
+def test_cancel_is_tried_again(client: Client, server: Any, a_job: Maker) -> None:
+    """Cancelling twice is cancelling once."""
+    answer = {"message": "cancelled", "job": a_job("cancelled")}
+    server.script = [CUT, httpx2.Response(200, json=answer)]
+
+    job = client.cancel(JOB)
+
+    assert job.status is Status.CANCELLED
+    assert server.requests[1].url.path == f"/api/v1/jobs/{JOB}/cancel"
+
+
+def test_retry_returns_the_new_job(client: Client, server: Any, a_job: Maker) -> None:
+    """The old one stays as it ended."""
+    server.script = [httpx2.Response(201, json=a_job())]
+
+    job = client.retry(JOB)
+
+    assert job.status is Status.PENDING
+
+
+def test_wait_returns_the_completed_job(client: Client, server: Any, a_job: Maker) -> None:
+    """Every look is shown to `on_update`, the last one too."""
+    server.script = [
+        httpx2.Response(200, json=a_job(status))
+        for status in ("pending", "processing", "completed")
+    ]
+    seen: list[str] = []
+
+    job = client.wait(JOB, on_update=lambda job: seen.append(job.status))
+
+    assert job.status is Status.COMPLETED
+    assert seen == ["pending", "processing", "completed"]
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_wait_raises_if_the_job_does_not_complete(
+    client: Client, server: Any, a_job: Maker, status: str
+) -> None:
+    """`wait` returns a job whose files can be had, or none."""
+    ended = a_job(status, error_code="prediction_failed", error_message="no paint")
+    server.script = [httpx2.Response(200, json=ended)]
+
+    with pytest.raises(JobFailed, match=f"{status}: no paint") as caught:
+        client.wait(JOB)
+
+    assert caught.value.job.status == status
+    assert caught.value.code == "prediction_failed"
+
+
+def test_wait_gives_up_after_its_timeout(client: Client, server: Any, a_job: Maker) -> None:
+    """The job goes on; only the waiting ends."""
+    server.script = [httpx2.Response(200, json=a_job()) for _ in range(1000)]
+
+    with pytest.raises(WaitTimeout) as caught:
+        client.wait(JOB, timeout=0.01)
+
+    assert caught.value.job is not None
+    assert caught.value.job.status is Status.PENDING
+
+
+def test_wait_bears_a_restart(client: Client, server: Any, a_job: Maker) -> None:
+    """A server that is killed and started again has lost nothing, so the wait goes on."""
+    server.script = [*[REFUSED] * 4, httpx2.Response(200, json=a_job("completed"))]
+
+    job = client.wait(JOB)
+
+    assert job.status is Status.COMPLETED
+
+
+def test_wait_does_not_bear_silence_for_ever(client: Client, server: Any) -> None:
+    """After `patience` the server counts as gone."""
+    server.script = [REFUSED] * 1000
+
+    with pytest.raises(ServerUnreachable):
+        client.wait(JOB)
+
+
+def test_wait_does_not_bear_what_cannot_pass(client: Client, server: Any) -> None:
+    """HTML today is HTML tomorrow."""
+    server.script = [httpx2.Response(200, html="<p>hello</p>")]
+
+    with pytest.raises(ServerError):
+        client.wait(JOB)
+
+
+def test_metadata_health_and_models_are_read(client: Client, server: Any) -> None:
+    """The remaining reads."""
+    model = dict[str, Any](name="fleek/art", provider="placeholder", description="art")
+    model |= {"output": "image", "default": True, "parameters": {"type": "object"}}
+    server.script = [
+        httpx2.Response(200, json={"seed": 7}),
+        httpx2.Response(200, json={"status": "healthy"}),
+        httpx2.Response(200, json=[model]),
+        httpx2.Response(200, json=model),
+    ]
+
+    answers = client.metadata(JOB), client.health(), client.models(), client.model("fleek/art")
+
+    assert answers[0] == {"seed": 7}
+    assert answers[1] == {"status": "healthy"}
+    assert answers[2] == [answers[3]]
+    paths = [request.url.path for request in server.requests]
+    assert paths[0] == f"/api/v1/jobs/{JOB}/metadata"
+    assert paths[1:] == ["/health/detailed", "/api/v1/models", "/api/v1/models/fleek/art"]
+
+
+def test_metadata_that_is_no_object_is_refused(client: Client, server: Any) -> None:
+    """The type that is promised is the type that is returned."""
+    server.script = [httpx2.Response(200, json=[1])]
+
+    with pytest.raises(ServerError):
+        client.metadata(JOB)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:8000", "ftp://x", "http://", "http://me:pass@x", "http://[", "//x"],
+)
+def test_an_address_is_checked_at_once(url: str) -> None:
+    """The message names the setting, before anything is sent."""
+    with pytest.raises(ConfigurationError, match="FLEEK_URL"):
+        Client(url)
+
+
+@pytest.mark.parametrize("key", ["a b", "a\nb", "schlüssel"])
+def test_a_key_is_checked_at_once(key: str) -> None:
+    """A line feed in a header would be another header."""
+    with pytest.raises(ConfigurationError, match="FLEEK_API_KEY"):
+        Client(api_key=key)
+
+
+def test_an_address_may_have_a_path(server: Any, a_job: Maker) -> None:
+    """A server behind a proxy may live below a path."""
+    server.script = [httpx2.Response(200, json=a_job())]
+
+    with Client("http://fleek.test/media/", transport=httpx2.MockTransport(server)) as client:
+        client.status(JOB)
+
+    assert server.requests[0].url.path == f"/media/api/v1/jobs/{JOB}"
+
+
+def test_without_a_key_none_is_sent(server: Any, a_job: Maker) -> None:
+    """A server on loopback needs none."""
+    server.script = [httpx2.Response(200, json=a_job())]
+
+    with Client("http://fleek.test", transport=httpx2.MockTransport(server)) as client:
+        client.status(JOB)
+
+    assert "authorization" not in server.requests[0].headers
+
+
+def test_a_lost_answer_can_be_told_from_no_connection(client: Client, server: Any) -> None:
+    """Only after a lost answer the job may exist."""
+    server.script = [CUT]
+
+    with pytest.raises(AnswerLost):
+        client.generate("a cat")
+
+
+def test_429_without_a_time_means_soon() -> None:
+    """`retry_after` is always there to be slept."""
+    response = httpx2.Response(429, json={}, request=httpx2.Request("GET", "http://fleek.test"))
+
+    with pytest.raises(TooMany) as caught:
+        wire.read(response, b"[]")
+
+    assert caught.value.retry_after == timedelta(seconds=1)
