@@ -1,0 +1,85 @@
+"""What handlers ask for: the runtime, and parts of the address that are read strictly."""
+
+import re
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import Depends, Path, Query
+from fastapi.requests import Request
+from pydantic import BeforeValidator
+
+from fleek.domain.errors import FieldError, InvalidInput
+from fleek.domain.job import JobId
+from fleek.engine.runtime import Runtime
+from fleek.schemas import Addresses
+
+JOB_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
+
+
+async def _runtime(request: Request) -> Runtime:
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+RuntimeDep = Annotated[Runtime, Depends(_runtime)]
+"""The open collaborators of this process."""
+
+
+def _job_id(value: Any) -> UUID:
+    if not isinstance(value, str) or JOB_ID.fullmatch(value) is None:
+        raise ValueError("must be a UUID in lower case, with hyphens")
+    return UUID(value)
+
+
+JobIdPath = Annotated[
+    JobId,
+    BeforeValidator(_job_id),
+    Path(description="The job's id.", json_schema_extra={"pattern": f"^{JOB_ID.pattern}$"}),
+]
+"""A job's id in the address. Only the canonical spelling is taken."""
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        if WHOLE.fullmatch(value) is None:
+            raise ValueError("must be a whole number")
+        return int(value)
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number in plain ASCII digits: no sign, spaces, exponent or other script's digits."""
+
+
+async def _named_once(request: Request) -> None:
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(names) != len(set(names)):
+        problem = FieldError("", "duplicate", "each query parameter may be given once")
+        raise InvalidInput("each query parameter may be given once", errors=[problem])
+
+
+NamedOnce = Depends(_named_once)
+"""Refuses a query that names a parameter twice: readers would disagree about which one counts."""
+
+
+async def _not_purged(
+    purge: Annotated[str | None, Query(include_in_schema=False)] = None,
+) -> None:
+    if purge not in {None, "false"}:
+        raise InvalidInput("purge: files cannot be removed on request yet")
+
+
+NoPurge = Depends(_not_purged)
+"""Refuses what is not there yet, so that nobody believes that files are gone."""
+
+
+def addresses(rt: Runtime) -> Addresses:
+    """Return where callers of version 1 find things: always absolute."""
+    return Addresses(rt.settings.public_base, rt.settings.media_base)
+
+
+def flat_addresses(rt: Runtime) -> Addresses:
+    """Return where callers of the flat routes find files: absolute only if the operator says."""
+    known = rt.settings.storage_base_url or rt.settings.public_url
+    return addresses(rt) if known else Addresses("", "/media")

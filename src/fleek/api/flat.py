@@ -1,0 +1,46 @@
+"""The flat routes, for simple clients: two routes on the same functions."""
+
+from fleek.api.deps import JobIdPath, RuntimeDep, flat_addresses
+from fleek.api.errors import problems
+from fleek.api.routing import router as strict_router
+from fleek.domain.errors import (
+    DatabaseUnavailable,
+    InvalidInput,
+    NotFound,
+    StorageFull,
+    TooLarge,
+    Unreadable,
+    Unsupported,
+)
+from fleek.domain.request import DEFAULT_TENANT
+from fleek.engine.submit import submit
+from fleek.schemas import FlatJob, JobCreate
+from fleek.store import jobs
+
+router = strict_router(tag="flat")
+
+
+@router.post(
+    "/generate",
+    operation_id="create_flat_job",
+    summary="Ask for media, answered flat",
+    responses=problems(
+        Unreadable, TooLarge, Unsupported, InvalidInput, DatabaseUnavailable, StorageFull
+    ),
+)
+async def create_flat_job(body: JobCreate, rt: RuntimeDep) -> FlatJob:
+    """Accept a job. Follow `/status/{job_id}` for its result."""
+    job = await submit(rt, body.to_request())
+    return FlatJob.from_job(job, (), flat_addresses(rt))
+
+
+@router.get(
+    "/status/{job_id}",
+    operation_id="get_flat_job",
+    summary="Read a job, answered flat",
+    responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
+)
+async def get_flat_job(job_id: JobIdPath, rt: RuntimeDep) -> FlatJob:
+    """Return one job as it is now; `pending` is shown as `queued`."""
+    view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
+    return FlatJob.from_job(view.job, view.media, flat_addresses(rt))

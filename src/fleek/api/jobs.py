@@ -1,0 +1,188 @@
+"""Version 1: create, read, list, cancel and retry jobs."""
+
+import base64
+import re
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import Query, Response
+
+from fleek.api.deps import (
+    JobIdPath,
+    NamedOnce,
+    NoPurge,
+    RuntimeDep,
+    Whole,
+    addresses,
+)
+from fleek.api.errors import problems
+from fleek.api.routing import router as strict_router
+from fleek.domain.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    FieldError,
+    InvalidInput,
+    NotFound,
+    StorageFull,
+    TooLarge,
+    Unreadable,
+    Unsupported,
+)
+from fleek.domain.job import Job, JobId, Status
+from fleek.domain.request import DEFAULT_TENANT
+from fleek.engine.cancel import cancel
+from fleek.engine.submit import retry, submit
+from fleek.schemas import JobCancelled, JobCreate, JobRead
+from fleek.store import jobs
+
+MAX_OFFSET: Final = 10_000
+CURSOR: Final = re.compile(r"[A-Za-z0-9_-]{22}")
+
+CREATED: Final[dict[int | str, dict[str, Any]]] = {
+    201: {
+        "headers": {
+            "Location": {
+                "description": "Where to read the job.",
+                "schema": {"type": "string", "format": "uri-reference"},
+            }
+        }
+    }
+}
+LISTED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "headers": {
+            "Link": {
+                "description": 'Where to go on (`rel="next"`), if there may be more.',
+                "schema": {"type": "string"},
+            }
+        }
+    }
+}
+
+router = strict_router("/api/v1", tag="jobs")
+
+
+@router.get(
+    "/status/{job_id}",
+    operation_id="get_job_status",
+    summary="Read a job",
+    responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
+)
+@router.get(
+    "/jobs/{job_id}",
+    operation_id="get_job",
+    summary="Read a job",
+    responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
+)
+async def get_job(job_id: JobIdPath, rt: RuntimeDep) -> JobRead:
+    """Return one job as it is now. Ask again until `status` is final."""
+    view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
+    position = await jobs.queue_position(rt.db, view.job, now=rt.now())
+    return JobRead.from_job(view.job, view.media, addresses(rt), queue_position=position)
+
+
+@router.post(
+    "/generate",
+    status_code=201,
+    operation_id="create_job",
+    summary="Ask for media",
+    responses=CREATED
+    | problems(Unreadable, TooLarge, Unsupported, InvalidInput, DatabaseUnavailable, StorageFull),
+)
+async def create_job(body: JobCreate, rt: RuntimeDep, response: Response) -> JobRead:
+    """Accept a job. It is safe as soon as this answers; follow `Location` for its result."""
+    job = await submit(rt, body.to_request())
+    return _created(job, rt, response)
+
+
+@router.get(
+    "/jobs",
+    operation_id="list_jobs",
+    summary="List jobs",
+    dependencies=[NamedOnce],
+    responses=LISTED | problems(InvalidInput, DatabaseUnavailable),
+)
+async def list_jobs(
+    *,
+    rt: RuntimeDep,
+    response: Response,
+    status_filter: Annotated[Status | None, Query(description="Only jobs in this state.")] = None,
+    limit: Annotated[Whole, Query(ge=1, le=100, description="How many at most.")] = 50,
+    offset: Annotated[Whole, Query(ge=0, le=MAX_OFFSET, description="How many to leave out.")] = 0,
+    cursor: Annotated[
+        str | None, Query(description="Where to go on; taken from the `Link` of a list.")
+    ] = None,
+) -> list[JobRead]:
+    """Return jobs, newest first. For long lists follow `Link`; it costs the same on every page."""
+    views = await jobs.page(
+        rt.db,
+        tenant_id=DEFAULT_TENANT,
+        status=status_filter,
+        limit=limit,
+        offset=offset,
+        after=None if cursor is None else _read_cursor(cursor),
+    )
+    if len(views) == limit:
+        query = {"limit": limit, "cursor": _cursor(views[-1].job.id)}
+        if status_filter is not None:
+            query["status_filter"] = status_filter.value
+        response.headers["Link"] = f'</api/v1/jobs?{urlencode(query)}>; rel="next"'
+    return [JobRead.from_job(view.job, view.media, addresses(rt)) for view in views]
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    operation_id="cancel_job",
+    summary="Cancel a job",
+    responses=problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable),
+)
+@router.delete(
+    "/jobs/{job_id}",
+    operation_id="delete_job",
+    summary="Cancel a job",
+    dependencies=[NoPurge],
+    responses=problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable),
+)
+async def cancel_job(job_id: JobIdPath, rt: RuntimeDep) -> JobCancelled:
+    """End a job that has not ended. One that is cancelled already is answered alike."""
+    job, by_this_call = await cancel(rt, job_id, tenant_id=DEFAULT_TENANT)
+    message = "Job cancelled" if by_this_call else "Job was cancelled already"
+    return JobCancelled(message=message, job=JobRead.from_job(job, (), addresses(rt)))
+
+
+@router.post(
+    "/jobs/{job_id}/retry",
+    status_code=201,
+    operation_id="retry_job",
+    summary="Ask for the same again",
+    responses=CREATED
+    | problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable, StorageFull),
+)
+async def retry_job(job_id: JobIdPath, rt: RuntimeDep, response: Response) -> JobRead:
+    """Accept a new job with the request of one that failed or was cancelled."""
+    job = await retry(rt, job_id, tenant_id=DEFAULT_TENANT)
+    return _created(job, rt, response)
+
+
+def _created(job: Job, rt: RuntimeDep, response: Response) -> JobRead:
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return JobRead.from_job(job, (), addresses(rt))
+
+
+def _cursor(job_id: JobId) -> str:
+    return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> JobId:
+    """Return the job that a page ended with.
+
+    Raises:
+        InvalidInput: We have never given out such a cursor.
+    """
+    if CURSOR.fullmatch(cursor):
+        job_id = JobId(UUID(bytes=base64.urlsafe_b64decode(cursor + "==")))
+        if _cursor(job_id) == cursor:
+            return job_id
+    problem = FieldError("/cursor", "cursor", "must be taken from the Link of a list")
+    raise InvalidInput("cursor: must be taken from the Link of a list", errors=[problem])

@@ -1,0 +1,182 @@
+"""Stored files: download, the public address of media, the metadata document.
+
+Whoever made the bytes may have wanted to run in a browser, so they are served as what was found
+in them, never as a page of ours.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import Path, Query
+from fastapi.requests import Request
+from fastapi.responses import RedirectResponse, Response, StreamingResponse
+
+from fleek.api.conditions import Span, requested, unchanged
+from fleek.api.deps import JOB_ID, JobIdPath, NamedOnce, RuntimeDep, Whole
+from fleek.api.errors import PROBLEM_JSON, problems
+from fleek.api.routing import router as strict_router
+from fleek.domain.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    Gone,
+    InvalidInput,
+    NotFound,
+    StorageError,
+)
+from fleek.domain.job import JobId, Status
+from fleek.domain.media import Media, metadata_key
+from fleek.domain.request import DEFAULT_TENANT
+from fleek.engine.runtime import Runtime
+from fleek.schemas import media_name
+from fleek.sniff import SAFE_INLINE
+from fleek.storage.base import Storage
+from fleek.store import jobs
+
+NAME: Final = re.compile(rf"({JOB_ID.pattern})(?:-([1-9][0-9]{{0,3}}))?\.([a-z0-9]{{1,8}})")
+IMMUTABLE: Final = "public, max-age=31536000, immutable"
+
+BYTES: Final[dict[str, Any]] = {
+    "content": {"*/*": {"schema": {"type": "string", "contentMediaType": "*/*"}}},
+    "headers": {
+        "ETag": {"description": "The SHA-256 of the file.", "schema": {"type": "string"}},
+        "Content-Disposition": {"schema": {"type": "string"}},
+    },
+}
+FILE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {**BYTES, "description": "The file."},
+    206: {**BYTES, "description": "The part that `Range` asks for."},
+    302: {"description": "Served by the storage, at `Location`."},
+    304: {"description": "The caller's copy is the current one."},
+    416: {
+        "description": "The file ends before the range begins.",
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    },
+}
+
+router = strict_router(tag="media")
+
+
+@router.get(
+    "/media/{name}",
+    operation_id="get_media",
+    summary="Show a file",
+    response_class=Response,
+    responses=FILE | problems(NotFound, Gone, DatabaseUnavailable, StorageError),
+)
+async def get_media(
+    name: Annotated[str, Path(description="`{job_id}.{ext}`, or `{job_id}-{index}.{ext}`.")],
+    rt: RuntimeDep,
+    request: Request,
+) -> Response:
+    """Return a file under its public name. It never changes, and may be cached for ever."""
+    found = NAME.fullmatch(name)
+    if found is None:
+        raise NotFound("there is no such file")
+    media = await _media(rt, JobId(UUID(found[1])), index=int(found[2] or 0))
+    if media.extension != found[3]:
+        raise NotFound("there is no such file")
+    inline = media.content_type in SAFE_INLINE
+    headers = _headers(media, inline=inline) | {"Cache-Control": IMMUTABLE}
+    return await _serve(rt.storage, media, request, headers)
+
+
+@router.get(
+    "/api/v1/download/{job_id}",
+    operation_id="download_media",
+    summary="Download a file",
+    response_class=Response,
+    dependencies=[NamedOnce],
+    responses=FILE
+    | problems(NotFound, Conflict, Gone, InvalidInput, DatabaseUnavailable, StorageError),
+)
+async def download(
+    job_id: JobIdPath,
+    rt: RuntimeDep,
+    request: Request,
+    index: Annotated[Whole, Query(ge=0, le=9999, description="Which output, from 0.")] = 0,
+) -> Response:
+    """Return an output of a completed job as an attachment."""
+    media = await _media(rt, job_id, index=index)
+    headers = _headers(media, inline=False) | {"Cache-Control": "no-cache"}
+    return await _serve(rt.storage, media, request, headers)
+
+
+@router.get(
+    "/api/v1/jobs/{job_id}/metadata",
+    operation_id="get_job_metadata",
+    summary="Read a job's metadata document",
+    response_model=dict[str, Any],
+    responses=problems(NotFound, Conflict, Gone, InvalidInput, DatabaseUnavailable, StorageError),
+)
+async def get_metadata(job_id: JobIdPath, rt: RuntimeDep) -> Response:
+    """Return the document that is kept beside the media of a completed job."""
+    await _completed(rt, job_id)
+    parts = [part async for part in rt.storage.read(metadata_key(job_id))]
+    return Response(b"".join(parts), media_type="application/json")
+
+
+async def _completed(rt: Runtime, job_id: JobId) -> tuple[Media, ...]:
+    view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
+    if view.job.purged_at is not None:
+        raise Gone("the files of this job have been removed")
+    if view.job.status is not Status.COMPLETED:
+        raise Conflict(f"the job is {view.job.status.value}", code="not_completed")
+    return view.media
+
+
+async def _media(rt: Runtime, job_id: JobId, *, index: int) -> Media:
+    for media in await _completed(rt, job_id):
+        if media.index == index:
+            return media
+    raise NotFound("the job has no such output")
+
+
+def _headers(media: Media, *, inline: bool) -> dict[str, str]:
+    """Return what keeps a file from acting in a browser.
+
+    Pictures may be shown by pages of other sites, which is what they are for; a file that is no
+    plain picture, sound or film may not even be loaded by them.
+    """
+    kind = "inline" if inline else "attachment"
+    charset = "; charset=utf-8" if media.content_type.startswith("text/") else ""
+    return {
+        "Content-Type": f"{media.content_type}{charset}",
+        "Content-Disposition": f'{kind}; filename="{media_name(media)}"',
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cross-Origin-Resource-Policy": "cross-origin" if inline else "same-site",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "Accept-Ranges": "bytes",
+        "ETag": f'"{media.sha256}"',
+    }
+
+
+async def _serve(
+    storage: Storage, media: Media, request: Request, headers: dict[str, str]
+) -> Response:
+    address = await storage.url(media.key)
+    if address is not None:
+        return RedirectResponse(address, 302, headers={"Cache-Control": "no-store"})
+    if unchanged(request.headers, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    if request.method == "HEAD":
+        await storage.stat(media.key)
+        return Response(headers=headers | {"Content-Length": str(media.size_bytes)})
+    part = requested(request.headers, etag=headers["ETag"], size=media.size_bytes)
+    span = part or Span(0, media.size_bytes)
+    stream = storage.read(media.key, start=span.start, end=span.stop)
+    first = await anext(stream, b"")  # what can fail, fails before the answer begins
+    headers["Content-Length"] = str(span.stop - span.start)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{media.size_bytes}"
+    return StreamingResponse(
+        _chained(first, stream), 200 if part is None else 206, headers=headers
+    )
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk

@@ -1,0 +1,76 @@
+"""What a scraper sees: how requests went, how many jobs there are, what the process uses."""
+
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import choose_encoder
+
+from fleek.store.jobs import Tally
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
+SECONDS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class HttpMetrics:
+    """How requests went. The address is the route's pattern: callers cannot add series."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "fleek_http_request_seconds",
+            "Time from a request's head to the end of its answer.",
+            ("method", "route", "status"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._series: dict[tuple[str, str, int], Histogram] = {}
+
+    def count(self, scope: MutableMapping[str, Any], *, status: int, seconds: float) -> None:
+        """Note one answered request."""
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        key = (method, getattr(scope.get("route"), "path", "none"), status)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = self._seconds.labels(*key)
+        series.observe(seconds)
+
+
+class ApiMetrics:
+    """All metrics of one application, the engine's included; several may live in one process."""
+
+    def __init__(self, engine: CollectorRegistry) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(engine)
+        self.http = HttpMetrics(self.registry)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._jobs = Gauge("fleek_jobs", "Jobs by status.", ("status",), registry=self.registry)
+        self._depth = self._gauge("fleek_queue_depth", "Jobs that wait to be started.")
+        self._flight = self._gauge("fleek_jobs_in_flight", "Jobs that are being processed.")
+        self._oldest = self._gauge("fleek_oldest_pending_seconds", "The longest wait of a job.")
+        self._workers = self._gauge("fleek_workers", "Workers that are alive.")
+
+    def show(self, tally: Tally, *, workers: int) -> None:
+        """Take over figures from the database."""
+        for status, count in tally.by_status.items():
+            self._jobs.labels(status.value).set(count)
+        self._depth.set(tally.queue_depth)
+        self._flight.set(tally.in_flight)
+        self._oldest.set(tally.oldest_pending_seconds or 0)
+        self._workers.set(workers)
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """Return the exposition in the form that `accept` asks for, and its content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry)

@@ -1,0 +1,56 @@
+"""Around every request: its id, and a line in the metrics."""
+
+import re
+import secrets
+from time import perf_counter
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fleek.api.metrics import HttpMetrics
+
+SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class Envelope:
+    """Gives every answer its ``X-Request-ID``, and counts it.
+
+    The id is the caller's own if that is a sane one, so that one id can be followed through
+    several services; else a new one.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        scope["fleek.request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        began = perf_counter()
+        status = 500  # unless an answer begins
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                header = (b"x-request-id", request_id.encode())
+                message["headers"] = [*message.get("headers", ()), header]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            self._metrics.count(scope, status=status, seconds=perf_counter() - began)
+
+
+def _request_id(given: str | None) -> str:
+    if given is not None and SANE_ID.fullmatch(given):
+        return given
+    return secrets.token_hex(16)

@@ -1,0 +1,80 @@
+"""Models that can be asked for, with the schemas of their parameters."""
+
+from typing import Annotated
+
+from fastapi import Path
+
+from fleek.api.deps import RuntimeDep
+from fleek.api.errors import problems
+from fleek.api.routing import router as strict_router
+from fleek.domain.errors import NotFound, ProviderError
+from fleek.domain.job import ModelName
+from fleek.engine.runtime import Runtime
+from fleek.providers.base import Model
+from fleek.schemas import MODEL_NAME, ModelRead
+
+router = strict_router("/api/v1", tag="models")
+
+
+@router.get(
+    "/models",
+    operation_id="list_models",
+    summary="List models",
+    responses=problems(ProviderError),
+)
+async def list_models(rt: RuntimeDep) -> list[ModelRead]:
+    """Return what the configured providers offer. A provider may run other models, too."""
+    return [
+        _present(rt, name, model)
+        for name, provider in rt.providers.items()
+        for model in await provider.models()
+    ]
+
+
+@router.get(
+    "/models/{owner}/{name}",
+    operation_id="get_model",
+    summary="Read a model",
+    responses=problems(NotFound, ProviderError),
+)
+async def get_model(
+    owner: Annotated[str, Path(description="Before the slash.", max_length=100)],
+    name: Annotated[
+        str, Path(description="Behind the slash; `name:version` for one version.", max_length=230)
+    ],
+    rt: RuntimeDep,
+) -> ModelRead:
+    """Return a model of the first provider that has it."""
+    wanted = ModelName(f"{owner}/{name}")
+    if MODEL_NAME.fullmatch(wanted) is None:
+        raise NotFound("there is no such model")
+    for provider_name in sorted(rt.providers, key=lambda one: one != rt.settings.provider):
+        found = await _found(rt, provider_name, wanted)
+        if found is not None:
+            return _present(rt, provider_name, found)
+    raise NotFound("there is no such model")
+
+
+async def _found(rt: Runtime, provider_name: str, wanted: ModelName) -> Model | None:
+    provider = rt.providers[provider_name]
+    try:
+        schema = await provider.schema(wanted)
+    except NotFound:
+        return None
+    for model in await provider.models():
+        if model.name == wanted:
+            return model
+    return Model(name=wanted, description="", schema=schema)
+
+
+def _present(rt: Runtime, provider_name: str, model: Model) -> ModelRead:
+    first = provider_name == rt.settings.provider
+    default = rt.settings.default_model or rt.providers[provider_name].default_model
+    return ModelRead(
+        name=model.name,
+        provider=provider_name,
+        description=model.description,
+        output=model.output,
+        default=first and model.name == default,
+        parameters=model.schema,
+    )

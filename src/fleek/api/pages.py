@@ -1,0 +1,77 @@
+"""Pages for browsers and the files they load, all our own: nothing comes from elsewhere."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.requests import Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+
+from fleek.api.routing import router as strict_router
+from fleek.domain.errors import NotFound
+from fleek.schemas import Problem
+
+WEB: Final = Path(__file__).parent.parent / "web"
+STATIC: Final[Mapping[str, Path]] = {
+    path.relative_to(WEB).as_posix(): path
+    for path in sorted(WEB.rglob("*"))
+    if path.is_file() and path.suffix in {".css", ".js", ".svg", ".txt"}
+}
+"""What may be loaded, by name. An address is looked up here and never made into a path."""
+
+PAGE_POLICY: Final = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+DOCS_POLICY: Final = PAGE_POLICY | {
+    # The two readers of the API's description write styles into the page and search in a worker.
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+}
+VENDORED: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
+OURS: Final = {"Cache-Control": "no-cache"}
+
+router = strict_router(tag="pages")
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> Response:
+    """Show the API in Swagger UI."""
+    return FileResponse(WEB / "docs.html", headers=DOCS_POLICY)
+
+
+@router.get("/redoc", include_in_schema=False)
+async def redoc() -> Response:
+    """Show the API in Redoc."""
+    return FileResponse(WEB / "redoc.html", headers=DOCS_POLICY)
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request) -> Response:
+    """Return the description of the API for programs."""
+    return JSONResponse(describe(request.app))
+
+
+@router.get("/static/{name:path}", include_in_schema=False)
+async def static(name: str) -> Response:
+    """Return a file that a page loads. Those of others have their version in their name."""
+    path = STATIC.get(name)
+    if path is None:
+        raise NotFound("there is no such file")
+    caching = VENDORED if name.startswith("vendor/") else OURS
+    return FileResponse(path, headers=caching | {"X-Content-Type-Options": "nosniff"})
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document, made once."""
+    if app.openapi_schema is None:
+        document = app.openapi()
+        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.update(schema.pop("$defs"))
+        schemas["Problem"] = schema
+    return app.openapi()
