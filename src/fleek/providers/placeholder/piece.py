@@ -1,0 +1,62 @@
+"""What is to be made: everything that the look, sound or words of an output depend on."""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final
+
+from fleek.domain.job import ModelName
+
+_FRAME: Final = frozenset(
+    {
+        "seed", "num_outputs",
+        "width", "height", "aspect_ratio", "megapixels", "resolution",
+        "output_format", "output_quality", "fps", "frames", "duration", "caption",
+        "disable_safety_checker",
+    }
+)  # fmt: skip
+"""Parameters that say how much is made and how it is packed, not what it looks like."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One output to be made; equal pieces give equal pixels."""
+
+    model: ModelName
+    prompt: str
+    parameters: Mapping[str, Any]  # valid by the model's schema
+    seed: int  # 0-4294967295
+
+    def dice(self, topic: str) -> random.Random:
+        """Return a source of choices for one topic, the same for equal pieces."""
+        shaping = {key: value for key, value in self.parameters.items() if key not in _FRAME}
+        parts = [self.model, self.prompt, shaping, self.seed, topic]
+        text = json.dumps(parts, sort_keys=True, default=str)
+        digest = blake2b(text.encode(), digest_size=16).digest()
+        return random.Random(int.from_bytes(digest))  # noqa: S311 - art, not a secret
+
+    def whole(self, name: str, default: int) -> int:
+        """Return a parameter as an int; JSON schema takes 64.0 for an integer too."""
+        return int(self.parameters.get(name, default))
+
+    def word(self, name: str, default: str) -> str:
+        """Return a parameter that is a word."""
+        return str(self.parameters.get(name, default))
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What every file says about itself, as clean text: no NUL, no lone surrogate."""
+        return {
+            "Model": clean(self.model),
+            "Prompt": clean(self.prompt),
+            "Parameters": clean(json.dumps(dict(self.parameters), ensure_ascii=False)),
+            "Seed": str(self.seed),
+            "Software": "Fleek",
+        }
+
+
+def clean(text: str) -> str:
+    """Return text that any file format can hold."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")

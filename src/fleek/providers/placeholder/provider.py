@@ -1,0 +1,171 @@
+"""The placeholder as a provider: sells predictions, answers for them, makes their outputs."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import OutputUnsafe
+from fleek.domain.job import Job, ModelName, PredictionId
+from fleek.domain.media import Output
+from fleek.providers.base import Found, Model, Prediction, Provider, Schema
+from fleek.providers.placeholder import models
+from fleek.providers.placeholder.piece import Piece
+from fleek.providers.placeholder.prediction import (
+    Habits,
+    Ticket,
+    look,
+    milliseconds,
+    name,
+    seed_of,
+)
+from fleek.settings import ZERO, Seconds, read
+
+CHUNK_BYTES: Final = 64 * 1024
+TURN: Final = 1000  # predictions looked at before others on the event loop get their turn
+
+
+class PlaceholderSettings(BaseSettings):
+    """How the placeholder's predictions behave."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="REPLICATE_MOCK_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
+
+    delay_min: Seconds = Field(
+        default=timedelta(seconds=0.5),
+        ge=ZERO,
+        le=timedelta(days=1),
+        description="Shortest time that a placeholder prediction runs.",
+    )
+    delay_max: Seconds = Field(
+        default=timedelta(seconds=2),
+        ge=ZERO,
+        le=timedelta(days=1),
+        description="Longest time that a placeholder prediction runs.",
+    )
+    failure_rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of placeholder predictions that fail and may be tried again, 0-1.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.delay_min > self.delay_max:
+            low, high = self.delay_min.total_seconds(), self.delay_max.total_seconds()
+            raise ValueError(
+                f"REPLICATE_MOCK_DELAY_MIN: must not be above REPLICATE_MOCK_DELAY_MAX; "
+                f"now {low:g} and {high:g}"
+            )
+        return self
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class PlaceholderProvider:
+    """Sells predictions that are pure functions of attempt and time; holds no state of its own.
+
+    Args:
+        settings: How long predictions run and how often they fail.
+        now: The clock, aware.
+    """
+
+    settles: Literal["repeat", "find", "none"] = "repeat"
+    default_model: ModelName = models.PICTURE
+
+    def __init__(
+        self, settings: PlaceholderSettings, *, now: Callable[[], datetime] = _utc_now
+    ) -> None:
+        self._habits = Habits(
+            settings.delay_min.total_seconds(),
+            settings.delay_max.total_seconds(),
+            settings.failure_rate,
+        )
+        self._now = now
+        self._easels = asyncio.Semaphore(min(4, os.cpu_count() or 1))  # each may take 200 MB
+
+    async def start(self, job: Job, attempt: Attempt) -> Prediction:
+        """Sell the attempt's prediction; the same one however often it is asked for.
+
+        Raises:
+            ProviderRejected: The parameters do not fit the model.
+        """
+        outputs, seed = models.check(job.model, job.input)
+        ticket = Ticket.read(name(attempt, outputs=outputs, seed=seed))
+        assert ticket is not None
+        return look(ticket, self._habits, now_ms=milliseconds(self._now()))
+
+    async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
+        """Look at predictions, whoever sold them; ids that are not ours are left out."""
+        seen: dict[PredictionId, Prediction] = {}
+        for first in range(0, len(ids), TURN):
+            now_ms = milliseconds(self._now())
+            for prediction_id in ids[first : first + TURN]:
+                ticket = Ticket.read(prediction_id)
+                if ticket is not None:
+                    seen[prediction_id] = look(ticket, self._habits, now_ms=now_ms)
+            await asyncio.sleep(0)
+        return seen
+
+    async def cancel(self, prediction_id: PredictionId) -> None:
+        """Take note of nothing: nobody pays for the run, and it ends by itself.
+
+        So `poll` may still say that it succeeded; the job has been cancelled by then.
+        """
+
+    async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:
+        """Make one output now, in a thread, and stream its bytes.
+
+        Raises:
+            OutputUnsafe: The output is not one of the placeholder's.
+        """
+        seed = seed_of(output)
+        if seed is None:
+            raise OutputUnsafe("this output was not made by the placeholder")
+        piece = Piece(model=job.model, prompt=job.prompt, parameters=job.input, seed=seed)
+        async with self._easels:
+            content = await asyncio.to_thread(models.make, piece)
+        for start in range(0, len(content), CHUNK_BYTES):
+            yield content[start : start + CHUNK_BYTES]
+
+    async def find(self, attempt: Attempt) -> Found:  # noqa: ARG002 - the port's signature
+        """Find nothing: an attempt is settled by starting it again."""
+        return Found(prediction=None, complete=False)
+
+    async def models(self) -> Sequence[Model]:
+        """List the placeholder's own models; it stands in for all others too."""
+        return models.CATALOGUE
+
+    async def schema(self, model: ModelName) -> Schema:
+        """Return the schema of a model's parameters; of a foreign model, the picture model's.
+
+        Raises:
+            NotFound: The name is not well-formed.
+        """
+        return models.schema(model)
+
+
+@asynccontextmanager
+async def connect() -> AsyncGenerator[Provider]:
+    """Open the provider from the environment.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+    yield PlaceholderProvider(read(PlaceholderSettings))
