@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from fleek.domain.job import AttemptId, JobId, JobError, ModelName, PredictionId, WorkerId
+from fleek.domain.job import AttemptId, JobError, JobId, ModelName, PredictionId, WorkerId
 
 
 class Verdict(StrEnum):

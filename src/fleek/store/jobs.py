@@ -275,3 +275,15 @@ async def tally(db: Database, *, now: datetime) -> Tally:
         by_status={status: found.get(status, 0) for status in Status},
         oldest_pending_seconds=None if waits is None or waits < 0 else waits,
     )
+
+
+async def peek(db: Database, job_id: JobId) -> Job:
+    """Return a job without its files, whosever it is.
+
+    Raises:
+        NotFound: There is none.
+    """
+    found = await db.grouped_read(_get_all, job_id)
+    if found is None:
+        raise NotFound("there is no such job")
+    return found.job

@@ -1,0 +1,52 @@
+"""Settings become open collaborators: the one place that knows how they are put together."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+from fleek import registry
+from fleek.engine.pulse import Pulse
+from fleek.engine.room import Room
+from fleek.engine.runtime import Runtime
+from fleek.settings import Settings
+from fleek.store.database import open_database
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
+    """Open everything that the settings name; closes it again at the end.
+
+    The schema is not touched.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or names what cannot be opened.
+    """
+    async with AsyncExitStack() as stack:
+        db = await stack.enter_async_context(open_database(settings.database_url))
+        provider = registry.load(registry.providers(), settings.provider, setting="PROVIDER")
+        storage = registry.load(
+            registry.storages(), settings.storage_backend, setting="STORAGE_BACKEND"
+        )
+        dispatcher = registry.load(registry.dispatchers(), settings.dispatch, setting="DISPATCH")
+        opened = await stack.enter_async_context(storage())
+        room = Room(opened)
+        stack.push_async_callback(room.close)
+        yield Runtime(
+            settings=settings,
+            db=db,
+            providers={settings.provider: await stack.enter_async_context(provider())},
+            storage=opened,
+            dispatcher=await stack.enter_async_context(dispatcher()),
+            now=_now,
+            room=room,
+            pulse=Pulse(
+                db,
+                heartbeat=settings.heartbeat_seconds,
+                slots=settings.worker_concurrency,
+                now=_now,
+            ),
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

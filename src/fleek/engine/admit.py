@@ -1,0 +1,77 @@
+"""Nudge what is due: the only place that chooses an order."""
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from fleek.dispatch.base import Task
+from fleek.domain.errors import DispatcherUnavailable
+from fleek.domain.job import JobId
+from fleek.engine.runtime import Runtime
+from fleek.store import jobs, workers
+
+OUTSTANDING_PER_SLOT: Final = 4  # nudges that no worker has answered yet
+REPEAT_SECONDS: Final = 30.0  # a nudge that was not answered is sent again
+IDLE: Final = timedelta(seconds=1)
+BUSY: Final = timedelta(milliseconds=20)
+
+log = structlog.get_logger(__name__)
+
+
+class Nudges:
+    """The coordinator's memory of what it has sent and nobody has answered yet."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._sent: dict[JobId, float] = {}  # when, monotonic
+
+    def note(self, wanted: Iterable[JobId]) -> None:
+        """Forget nudges that were answered (no longer `wanted`) or are too old."""
+        still = frozenset(wanted)
+        oldest = time.monotonic() - REPEAT_SECONDS
+        self._sent = {
+            job_id: sent
+            for job_id, sent in self._sent.items()
+            if job_id in still and sent > oldest
+        }
+
+    async def send(self, rt: Runtime, wanted: Sequence[JobId], *, most: int) -> int:
+        """Nudge jobs that are not nudged yet, until `most` are outstanding; returns how many."""
+        self.note(wanted)
+        fresh = [job_id for job_id in wanted if job_id not in self._sent]
+        chosen = fresh[: max(most - len(self._sent), 0)]
+        for number, job_id in enumerate(chosen):
+            try:
+                await rt.dispatcher.enqueue(self._task, job_id)
+            except DispatcherUnavailable as error:
+                log.warning("not_nudged", job=str(job_id), reason=str(error))
+                return number
+            self._sent[job_id] = time.monotonic()
+        return len(chosen)
+
+
+class Admission:
+    """The turns of `admit`, as long as this process coordinates."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._starts = Nudges("start")
+        self._collects = Nudges("collect")
+
+    async def turn(self) -> timedelta:
+        """Nudge due jobs, best first, and jobs to be collected; returns how long to wait."""
+        rt, now = self._rt, self._rt.now()
+        alive = await workers.alive(rt.db, since=now - rt.pulse.silence)
+        slots = sum(worker.slots for worker in alive)
+        most = OUTSTANDING_PER_SLOT * slots
+        due = await jobs.due(rt.db, now=now, limit=most + 1)
+        nudged = await self._starts.send(rt, [one.job_id for one in due], most=most)
+        ready = await jobs.uncollected(rt.db, now=now, limit=most + 1)
+        nudged += await self._collects.send(rt, ready, most=most)
+        if nudged or len(due) > most:
+            return BUSY
+        upcoming = await jobs.next_run(rt.db, now=now)
+        return IDLE if upcoming is None else min(max(upcoming - now, BUSY), IDLE)

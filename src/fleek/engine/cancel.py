@@ -1,0 +1,35 @@
+"""Cancel a job: it wins or loses in one step, and the provider is told until it has stopped."""
+
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import Conflict, IllegalTransition, NotFound
+from fleek.domain.job import Job, JobId, Status
+from fleek.domain.job import cancel as cancelled
+from fleek.engine.runtime import Runtime
+from fleek.store.steps import Step
+
+
+async def cancel(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, bool]:
+    """End a job as cancelled; returns it, and False if it was cancelled already.
+
+    Raises:
+        NotFound: There is no such job.
+        Conflict: It has completed or failed.
+    """
+    seen: list[Job] = []
+
+    def decide(job: Job, _: Attempt | None) -> Step:
+        if job.tenant_id != tenant_id:
+            raise NotFound("there is no such job")
+        seen.append(job)
+        if job.status is Status.CANCELLED:
+            return Step()
+        return Step(change=cancelled(job, now=rt.now()), owes_cancel=job.attempt_id is not None)
+
+    try:
+        step = await rt.take(job_id, decide)
+    except IllegalTransition as error:
+        raise Conflict(f"the job has {seen[-1].status}", code="already_ended") from error
+    if step.change is None:
+        return seen[-1], False
+    rt.bells.ring("recover")
+    return step.change.job, True

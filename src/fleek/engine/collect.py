@@ -1,0 +1,131 @@
+"""Bring a prediction's outputs into storage, and complete the job."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from fleek.domain import job as transitions
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import (
+    FleekError,
+    IllegalTransition,
+    ProviderError,
+    StaleJob,
+    StorageError,
+)
+from fleek.domain.job import Job, JobError, JobId, Stage, Status
+from fleek.domain.media import Media, metadata_key
+from fleek.engine.document import document, save_document
+from fleek.engine.keep import keep
+from fleek.engine.runtime import Runtime
+from fleek.store import attempts
+from fleek.store.steps import Step
+
+MAX_COLLECTS: Final = 8  # tries to fetch outputs that come broken
+
+log = structlog.get_logger(__name__)
+
+
+async def collect(rt: Runtime, job_id: JobId) -> None:
+    """Collect a job's outputs, if no other worker does.
+
+    What cannot be fetched or kept now is tried again later: the prediction is never bought a
+    second time for it.
+    """
+    taken = await _claim(rt, job_id)
+    if taken is None:
+        return
+    job, attempt = taken
+    try:
+        media = await keep(rt, job, attempt)
+        await _complete(rt, job, attempt, media)
+    except asyncio.CancelledError:
+        await rt.duties.see_through(_release(rt, job))
+        raise
+    except (StorageError, ProviderError) as error:
+        await _fail_or_postpone(rt, job, error)
+
+
+async def _claim(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
+    worker_id = rt.pulse.worker_id
+
+    def decide(job: Job, _: Attempt | None) -> Step:
+        if job.stage is not Stage.COLLECTING:
+            raise StaleJob(f"job {job.id} is not to be collected")
+        return Step(change=transitions.collect(job, worker_id, now=rt.now()))
+
+    try:
+        step = await rt.take(job_id, decide)
+    except (IllegalTransition, StaleJob):
+        return None
+    assert step.change is not None
+    job = step.change.job
+    found = await attempts.of_job(rt.db, job_id)
+    return job, next(one for one in found if one.id == job.attempt_id)
+
+
+async def _complete(rt: Runtime, job: Job, attempt: Attempt, media: Sequence[Media]) -> None:
+    """Write the metadata document, then complete the job with its files in one transaction."""
+    now = rt.now()
+    done = transitions.complete(job, now=now, outputs=len(media)).job
+    made = await attempts.of_job(rt.db, job.id)
+    await save_document(rt, done, document(done, media, made))
+
+    def decide(current: Job, _: Attempt | None) -> Step:
+        if current.attempt_id != attempt.id or current.worker_id != job.worker_id:
+            raise StaleJob(f"job {job.id} is collected by somebody else")
+        change = transitions.complete(current, now=now, outputs=len(media))
+        return Step(change=change, media=media)
+
+    try:
+        await rt.persist(job.id, decide)
+    except (IllegalTransition, StaleJob) as error:
+        log.info("collected_for_nothing", job=str(job.id), reason=str(error))
+        await _clear_away(rt, job, media)
+
+
+async def _clear_away(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
+    """Remove what was stored for a job that has ended without it."""
+
+    def decide(current: Job, _: Attempt | None) -> Step:
+        if current.terminal and current.status is not Status.COMPLETED:
+            return Step()
+        raise StaleJob("its files belong to whoever collects it now")
+
+    try:
+        await rt.take(job.id, decide)
+    except StaleJob:
+        return
+    for key in (*(one.key for one in media), metadata_key(job.id)):
+        await rt.storage.delete(key)
+
+
+async def _release(rt: Runtime, job: Job) -> None:
+    def decide(current: Job, _: Attempt | None) -> Step:
+        if current.stage is not Stage.COLLECTING or current.worker_id != job.worker_id:
+            return Step()
+        return Step(change=transitions.release(current, now=rt.now(), reason="shutdown"))
+
+    await rt.persist(job.id, decide)
+
+
+async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
+    """Try again later if that can help; a storage that is away is waited for, however long."""
+    final = not error.retryable or (
+        isinstance(error, ProviderError) and job.collects + 1 >= MAX_COLLECTS
+    )
+    reason = JobError(code=error.code, message=str(error))
+
+    def decide(current: Job, _: Attempt | None) -> Step:
+        if current.stage is not Stage.COLLECTING or current.worker_id != job.worker_id:
+            return Step()
+        if final:
+            return Step(change=transitions.give_up(current, reason, now=rt.now()))
+        return Step(
+            change=transitions.postpone(current, error, now=rt.now(), backoff=rt.settings.backoff)
+        )
+
+    log.warning("not_collected", job=str(job.id), code=error.code, final=final, reason=str(error))
+    await rt.persist(job.id, decide)

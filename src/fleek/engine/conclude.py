@@ -1,0 +1,64 @@
+"""A prediction has ended: keep the provider's answer and move the job on."""
+
+from dataclasses import replace
+
+import structlog
+
+from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.errors import DispatcherUnavailable
+from fleek.domain.job import Change, Job, JobError, Stage, fail, finish
+from fleek.engine.runtime import Runtime
+from fleek.providers.base import Failed, Prediction, Succeeded
+from fleek.store.steps import Step
+
+log = structlog.get_logger(__name__)
+
+EMPTY = Failed("empty_output", "the prediction succeeded and has no output", retryable=False)
+
+
+async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
+    """Store the end of an attempt's prediction; what was seen before is left as it is.
+
+    The attempt gets its verdict whatever has become of the job. The job goes on to `collect`,
+    to its next attempt or to its end, if it still waits for this attempt.
+    """
+    outcome = prediction.outcome
+    assert outcome is not None
+    if isinstance(outcome, Succeeded) and not outcome.outputs:
+        outcome = EMPTY
+
+    def decide(job: Job, current: Attempt | None) -> Step:
+        if current is None or current.verdict is not None:
+            return Step()
+        settled = _settled(current, prediction, outcome)
+        if job.attempt_id != attempt.id or job.stage is not Stage.WAITING:
+            return Step(attempt=settled)
+        return Step(attempt=settled, change=_next(rt, job, current, outcome))
+
+    step = await rt.take(attempt.job_id, decide, attempt_id=attempt.id)
+    if step.change is not None and step.change.job.stage is Stage.COLLECTING:
+        try:
+            await rt.dispatcher.enqueue("collect", attempt.job_id)
+        except DispatcherUnavailable as error:
+            log.warning("not_nudged", job=str(attempt.job_id), reason=str(error))
+    rt.bells.ring("admit")
+
+
+def _settled(current: Attempt, prediction: Prediction, outcome: Succeeded | Failed) -> Attempt:
+    kept = replace(current, metrics=dict(prediction.metrics), cancel_owed=False)
+    if isinstance(outcome, Succeeded):
+        stored = {"outputs": [output.to_json() for output in outcome.outputs]}
+        return replace(kept, verdict=Verdict.SUCCEEDED, result=stored)
+    verdict = Verdict.CANCELLED if current.cancel_owed else Verdict.FAILED
+    return replace(kept, verdict=verdict, error=JobError(outcome.code, outcome.message))
+
+
+def _next(rt: Runtime, job: Job, current: Attempt, outcome: Succeeded | Failed) -> Change:
+    now = rt.now()
+    if isinstance(outcome, Succeeded):
+        return finish(job, now=now)
+    error = JobError(outcome.code, outcome.message)
+    if current.cancel_owed:  # we stopped it ourselves, as it ran too long
+        error = JobError("attempt_timeout", "the prediction ran longer than allowed")
+    retryable = outcome.retryable or current.cancel_owed
+    return fail(job, error, retryable=retryable, now=now, backoff=rt.settings.backoff)

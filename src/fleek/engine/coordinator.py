@@ -1,0 +1,77 @@
+"""The role that one worker holds at a time: admit, watch, recover."""
+
+import asyncio
+import time
+from datetime import timedelta
+
+import structlog
+
+from fleek.domain.errors import FleekError
+from fleek.engine.admit import Admission
+from fleek.engine.pulse import ROLE_LASTS
+from fleek.engine.recover import Recovery
+from fleek.engine.runtime import Runtime, guarded, loop
+from fleek.engine.watch import Watch
+from fleek.store import workers
+
+ROLE = "coordinator"
+PATIENCE = timedelta(seconds=1)  # after a failed turn
+
+log = structlog.get_logger(__name__)
+
+
+async def coordinate(rt: Runtime) -> None:
+    """Stand for the role for ever, and do its work while it is held."""
+    while True:
+        if await guarded(rt, ROLE, _take_role(rt)):
+            await _serve_a_term(rt)
+        await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
+
+
+async def _take_role(rt: Runtime) -> bool:
+    now = rt.now()
+    until = now + rt.pulse.heartbeat * ROLE_LASTS
+    return await workers.take_role(rt.db, ROLE, rt.pulse.worker_id, now=now, until=until)
+
+
+async def _serve_a_term(rt: Runtime) -> None:
+    log.info("coordinating", worker=str(rt.pulse.worker_id))
+    rt.metrics.coordinating.set(1)
+    turns = (
+        loop(rt, "admit", Admission(rt).turn, patience=PATIENCE),
+        loop(rt, "watch", Watch(rt).turn, patience=PATIENCE),
+        loop(rt, "recover", Recovery(rt).turn, patience=PATIENCE),
+    )
+    tasks = [asyncio.create_task(turn) for turn in turns]
+    try:
+        await _keep_role(rt)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        rt.metrics.coordinating.set(0)
+        log.info("not_coordinating")
+
+
+async def _keep_role(rt: Runtime) -> None:
+    """Renew the role with each heartbeat; return when it is lost, or may be."""
+    lasts = rt.pulse.heartbeat.total_seconds() * ROLE_LASTS
+    renewed = time.monotonic()
+    while time.monotonic() - renewed < lasts:
+        await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
+        begun = time.monotonic()
+        try:
+            if not await _take_role(rt):
+                return
+        except FleekError as error:
+            log.warning("role_not_renewed", reason=str(error))
+        else:
+            renewed = begun
+
+
+async def resign(rt: Runtime) -> None:
+    """Give the role back, so that another worker need not wait for its end."""
+    try:
+        await workers.drop_role(rt.db, ROLE, rt.pulse.worker_id)
+    except FleekError as error:
+        log.warning("role_not_dropped", reason=str(error))

@@ -1,0 +1,112 @@
+"""A worker's life: it says that it is alive, and knows when others may think it dead."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+from uuid_utils.compat import uuid7
+
+from fleek import __version__
+from fleek.domain.errors import WorkerSuspended
+from fleek.domain.job import WorkerId
+from fleek.store import workers
+from fleek.store.database import Database
+
+DEAD_AFTER: Final = 6  # heartbeats of silence: others free what it holds
+SUSPENDED_AFTER: Final = 4  # heartbeats without a write: it must not buy
+ROLE_LASTS: Final = 3  # heartbeats
+
+log = structlog.get_logger(__name__)
+
+
+class Pulse:
+    """The liveness of this process as a worker. Only a registered one may claim and buy."""
+
+    def __init__(
+        self, db: Database, *, heartbeat: timedelta, slots: int, now: Callable[[], datetime]
+    ) -> None:
+        self._db = db
+        self._now = now
+        self._slots = slots
+        self._last = float("-inf")  # monotonic; when the latest heartbeat was begun
+        self._id: WorkerId | None = None
+        self.heartbeat = heartbeat
+
+    @property
+    def worker_id(self) -> WorkerId:
+        """This worker's id; it changes if the worker was taken for dead.
+
+        Raises:
+            WorkerSuspended: Not registered.
+        """
+        if self._id is None:
+            raise WorkerSuspended("this process is not registered as a worker")
+        return self._id
+
+    @property
+    def silence(self) -> timedelta:
+        """How long a worker may be silent before it is dead."""
+        return self.heartbeat * DEAD_AFTER
+
+    def check(self) -> None:
+        """Make sure that nobody can have taken this worker for dead.
+
+        Raises:
+            WorkerSuspended: It has not been heard for too long, and must not buy.
+        """
+        silent = time.monotonic() - self._last
+        if self._id is None or silent > self.heartbeat.total_seconds() * SUSPENDED_AFTER:
+            raise WorkerSuspended("this worker could not say that it is alive")
+
+    async def register(self) -> None:
+        """Become a worker, under a new id."""
+        begun, now = time.monotonic(), self._now()
+        worker = workers.Worker(
+            id=WorkerId(uuid7()),
+            host=process_space(),
+            pid=os.getpid(),
+            version=__version__,
+            slots=self._slots,
+            started_at=now,
+            heartbeat_at=now,
+        )
+        await workers.register(self._db, worker)
+        self._id, self._last = worker.id, begun
+        log.info("worker_registered", worker=str(worker.id))
+
+    async def beat(self) -> None:
+        """Say that this worker is alive; one that was taken for dead starts a new life."""
+        begun = time.monotonic()
+        if await workers.beat(self._db, self.worker_id, now=self._now()):
+            self._last = begun
+            return
+        log.warning("worker_was_taken_for_dead", worker=str(self.worker_id))
+        await self.register()
+
+    async def end(self) -> None:
+        """Say that this worker stops: what it still holds may be freed at once."""
+        if self._id is not None:
+            ended, self._id = self._id, None
+            await workers.end(self._db, [ended], now=self._now())
+
+
+def process_space() -> str:
+    """Return a name for the machine, its boot and its process table: where a pid is unique."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        space = Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return socket.gethostname()
+    return f"{socket.gethostname()} {boot} {space}"
+
+
+def gone(worker: workers.Worker) -> bool:
+    """Whether a worker of this process table has certainly ended."""
+    if worker.host != process_space() or not worker.host.count(" "):
+        return False
+    return not Path(f"/proc/{worker.pid}").exists()

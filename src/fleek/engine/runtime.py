@@ -1,0 +1,161 @@
+"""The open collaborators of a process, and the one place where any error is caught."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, TypeVar
+
+import structlog
+
+from fleek.dispatch.base import Dispatcher
+from fleek.domain.errors import DatabaseUnavailable, FleekError
+from fleek.domain.job import AttemptId, JobId
+from fleek.engine.parameters import Validators
+from fleek.engine.pulse import Pulse
+from fleek.engine.room import Room
+from fleek.providers.base import Provider
+from fleek.settings import Settings
+from fleek.storage.base import Storage
+from fleek.store.database import Database
+from fleek.store.steps import Decide, Step, take
+from fleek.telemetry import Metrics
+
+T = TypeVar("T")
+Topic = Literal["admit", "watch", "recover"]
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries to write; the last one repeats
+
+
+class Bells:
+    """Wakes the coordinator's loops of this process before their time."""
+
+    def __init__(self) -> None:
+        self._events: dict[Topic, asyncio.Event] = {
+            "admit": asyncio.Event(),
+            "watch": asyncio.Event(),
+            "recover": asyncio.Event(),
+        }
+
+    def ring(self, topic: Topic) -> None:
+        """Say that there is something to do."""
+        self._events[topic].set()
+
+    async def wait(self, topic: Topic, *, seconds: float) -> None:
+        """Wait until somebody rings, at most so long."""
+        event = self._events[topic]
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            pass
+        event.clear()
+
+
+class Duties:
+    """Work that goes on to its end although the worker is told to stop: money is at stake."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def see_through(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work`; cancelling the caller does not cancel it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def finish(self, *, seconds: float) -> None:
+        """Wait for what is under way, at most so long; then cancel the rest."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=seconds)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """The open collaborators of one process. Every verb takes it first."""
+
+    settings: Settings
+    db: Database
+    providers: Mapping[str, Provider]
+    storage: Storage
+    dispatcher: Dispatcher
+    now: Callable[[], datetime]  # aware, UTC
+    pulse: Pulse
+    room: Room
+    validators: Validators = field(default_factory=Validators)
+    metrics: Metrics = field(default_factory=Metrics)
+    bells: Bells = field(default_factory=Bells)
+    duties: Duties = field(default_factory=Duties)
+
+    async def take(
+        self, job_id: JobId, decide: Decide, *, attempt_id: AttemptId | None = None
+    ) -> Step:
+        """Decide on a job and write the step; see `fleek.store.steps.take`."""
+        step = await take(self.db, job_id, decide, attempt_id=attempt_id)
+        if step.change is not None:
+            self.metrics.steps.labels(step.change.event).inc()
+        return step
+
+    async def persist(
+        self, job_id: JobId, decide: Decide, *, attempt_id: AttemptId | None = None
+    ) -> Step:
+        """Do as `take`, and go on trying while the database is away: this must not be lost."""
+        tries = 0
+        while True:
+            try:
+                return await self.take(job_id, decide, attempt_id=attempt_id)
+            except DatabaseUnavailable as error:
+                log.warning("database_unavailable", job=str(job_id), reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
+            tries += 1
+
+
+async def guarded(
+    rt: Runtime, name: str, work: Awaitable[T], *, job_id: JobId | None = None
+) -> T | None:
+    """Do one task of a worker or one turn of a loop; whatever it raises is logged and counted.
+
+    Returns None if it failed. The job, if any, is freed or tried again by the loops.
+    """
+    try:
+        result = await work
+    except FleekError as error:
+        rt.metrics.failures.labels(name).inc()
+        log.warning(
+            "task_failed",
+            task=name,
+            job=job_id and str(job_id),
+            code=error.code,
+            reason=str(error),
+        )
+        return None
+    except Exception:
+        rt.metrics.failures.labels(name).inc()
+        log.exception("task_crashed", task=name, job=job_id and str(job_id))
+        return None
+    return result
+
+
+async def loop(
+    rt: Runtime, topic: Topic, turn: Callable[[], Awaitable[timedelta]], *, patience: timedelta
+) -> None:
+    """Take turns for ever; each says how long to wait unless the bell rings.
+
+    A failed turn is followed by another after `patience`.
+    """
+    while True:
+        wait = await guarded(rt, topic, turn())
+        rt.metrics.turns.labels(topic).inc()
+        if wait is None:
+            await asyncio.sleep(patience.total_seconds())
+            continue
+        rt.metrics.last_success.labels(topic).set(time.time())
+        await rt.bells.wait(topic, seconds=max(wait.total_seconds(), 0.001))

@@ -1,0 +1,114 @@
+"""Accept a job: check it, write it, and it is safe."""
+
+from datetime import timedelta
+from typing import Final
+
+from uuid_utils.compat import uuid7
+
+from fleek.domain.errors import Conflict, FieldError, InvalidInput, NotFound, ProviderError
+from fleek.domain.job import Job, JobId, ModelName, Status
+from fleek.domain.request import JobRequest
+from fleek.engine.runtime import Runtime
+from fleek.providers.base import Provider
+from fleek.store import jobs
+
+MAX_SCHEDULE: Final = timedelta(days=365)
+
+
+async def submit(rt: Runtime, request: JobRequest) -> Job:
+    """Accept a job; when this returns, it survives whatever happens to the process.
+
+    Raises:
+        InvalidInput: Its provider, model, parameters or time are not acceptable.
+        DatabaseUnavailable: It is not accepted.
+        StorageFull: It is not accepted: there is no room for its row or its files.
+    """
+    name = request.provider or rt.settings.provider
+    provider = _provider(rt, name)
+    model = request.model or ModelName(rt.settings.default_model or provider.default_model)
+    await _check_parameters(rt, provider, model, request)
+    rt.room.check()
+    job = _job(rt, request, provider=name, model=model)
+    await jobs.insert_job(rt.db, job)
+    rt.metrics.steps.labels("submitted").inc()
+    rt.bells.ring("admit")
+    return job
+
+
+async def retry(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
+    """Accept a new job with the same request as one that failed or was cancelled.
+
+    Raises:
+        NotFound: There is no such job.
+        Conflict: It has not ended, or it has ended well.
+        InvalidInput: The request is not acceptable any more.
+    """
+    old = (await jobs.get(rt.db, job_id, tenant_id=tenant_id)).job
+    if old.status not in {Status.FAILED, Status.CANCELLED}:
+        raise Conflict("only a failed or cancelled job can be retried", code="not_retryable")
+    return await submit(
+        rt,
+        JobRequest(
+            prompt=old.prompt,
+            model=old.model,
+            parameters=old.input,
+            provider=old.provider,
+            metadata=old.metadata,
+            priority=old.priority,
+            deadline=old.deadline - old.created_at,
+            max_attempts=old.max_attempts,
+            tenant_id=tenant_id,
+        ),
+    )
+
+
+def _provider(rt: Runtime, name: str) -> Provider:
+    provider = rt.providers.get(name)
+    if provider is None:
+        detail = f"is not configured here; choose one of: {', '.join(sorted(rt.providers))}"
+        raise InvalidInput(
+            "there is no such provider",
+            code="unknown_provider",
+            errors=[FieldError(pointer="/provider", code="unknown_provider", detail=detail)],
+        )
+    return provider
+
+
+async def _check_parameters(
+    rt: Runtime, provider: Provider, model: ModelName, request: JobRequest
+) -> None:
+    try:
+        schema = await provider.schema(model)
+    except NotFound as error:
+        field = FieldError(pointer="/model_name", code="unknown_model", detail=str(error))
+        raise InvalidInput(
+            "there is no such model", code="unknown_model", errors=[field]
+        ) from error
+    except ProviderError:
+        return  # out of reach: accepted now, checked by the provider at start
+    if schema is not None:
+        rt.validators.check(schema, request.parameters)
+
+
+def _job(rt: Runtime, request: JobRequest, *, provider: str, model: ModelName) -> Job:
+    now = rt.now()
+    run_at = now if request.run_at is None else max(request.run_at, now)
+    if run_at > now + MAX_SCHEDULE:
+        field = FieldError(pointer="/run_at", code="too_late", detail="is over 365 days ahead")
+        raise InvalidInput("the job would start too late", errors=[field])
+    settings = rt.settings
+    return Job(
+        id=JobId(uuid7()),
+        tenant_id=request.tenant_id,
+        provider=provider,
+        model=model,
+        prompt=request.prompt,
+        input=request.parameters,
+        metadata=request.metadata,
+        priority=request.priority,
+        max_attempts=request.max_attempts or settings.max_retry_attempts + 1,
+        run_at=run_at,
+        deadline=run_at + (request.deadline or settings.job_deadline),
+        created_at=now,
+        updated_at=now,
+    )

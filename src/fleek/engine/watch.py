@@ -1,0 +1,195 @@
+"""Look at predictions that run, many at a time, until each has ended."""
+
+import asyncio
+import heapq
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import ProviderError
+from fleek.domain.job import AttemptId, Job, PredictionId, Stage, advance
+from fleek.engine.conclude import conclude
+from fleek.engine.runtime import Runtime, guarded
+from fleek.providers.base import Prediction
+from fleek.store import attempts
+from fleek.store.attempts import Waiting
+from fleek.store.steps import Step
+
+IDLE: Final = timedelta(seconds=1)
+SHORTEST: Final = timedelta(seconds=0.5)  # between two looks at one prediction
+LONGEST: Final = timedelta(seconds=30)
+GROWTH: Final = 0.1  # of the time it has been running
+SWEEP: Final = timedelta(seconds=15)  # between looks at all rows, for those committed late
+PAGE: Final = 1000  # rows read, or predictions polled, at once
+SPREAD_PER_SECOND: Final = 500  # first looks of a new coordinator
+PROGRESS: Final = timedelta(seconds=2)  # between two written lines of one job
+PROGRESS_PER_SECOND: Final = 100  # written lines of all jobs
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What the coordinator remembers of one waiting prediction."""
+
+    row: Waiting
+    progress: float | None = None  # as written last
+    written_at: datetime | None = None
+    overtime: bool = False  # it has been told to stop
+
+
+class Watch:
+    """The turns of `watch`, as long as this process coordinates."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._watched: dict[AttemptId, _Watched] = {}
+        self._looks: list[tuple[datetime, int, AttemptId]] = []
+        self._count = 0  # breaks ties in the heap
+        self._seen_until: tuple[datetime, AttemptId] | None = None
+        self._swept_at: datetime | None = None
+
+    async def turn(self) -> timedelta:
+        """Look at what is due; returns how long to wait for the next look."""
+        rt = self._rt
+        await self._discover()
+        due = self._pop_due(rt.now())
+        by_provider: dict[str, list[_Watched]] = defaultdict(list)
+        for watched in due:
+            by_provider[watched.row.provider].append(watched)
+        await asyncio.gather(
+            *(self._look(provider, watched) for provider, watched in by_provider.items())
+        )
+        if not self._looks:
+            return IDLE
+        return min(max(self._looks[0][0] - rt.now(), timedelta(0)), IDLE)
+
+    async def _discover(self) -> None:
+        """Learn of predictions whose first look has come."""
+        now = self._rt.now()
+        if self._swept_at is None or now - self._swept_at > SWEEP:
+            await self._sweep(now)
+        while True:
+            rows = await attempts.waiting(
+                self._rt.db, after=self._seen_until, until=now, limit=PAGE
+            )
+            for row in rows:
+                self._seen_until = (row.first_look_at, row.attempt_id)
+                self._add(row, now)
+            if len(rows) < PAGE:
+                return
+
+    async def _sweep(self, now: datetime) -> None:
+        """Read all waiting rows: a new coordinator's start, and what was committed late."""
+        taking_over = self._swept_at is None
+        found: set[AttemptId] = set()
+        after: tuple[datetime, AttemptId] | None = None
+        while True:
+            rows = await attempts.waiting(self._rt.db, after=after, until=now, limit=PAGE)
+            for row in rows:
+                after = (row.first_look_at, row.attempt_id)
+                found.add(row.attempt_id)
+                spread = len(found) / SPREAD_PER_SECOND if taking_over else 0
+                self._add(row, now + timedelta(seconds=random.uniform(0, spread)))  # noqa: S311
+            if len(rows) < PAGE:
+                break
+        self._watched = {key: one for key, one in self._watched.items() if key in found}
+        self._swept_at, self._seen_until = now, after or self._seen_until
+
+    def _add(self, row: Waiting, look_at: datetime) -> None:
+        if row.attempt_id not in self._watched:
+            self._watched[row.attempt_id] = _Watched(row)
+            self._schedule(row.attempt_id, look_at)
+
+    def _schedule(self, attempt_id: AttemptId, look_at: datetime) -> None:
+        self._count += 1
+        heapq.heappush(self._looks, (look_at, self._count, attempt_id))
+
+    def _pop_due(self, now: datetime) -> list[_Watched]:
+        due = []
+        while self._looks and self._looks[0][0] <= now:
+            _, _, attempt_id = heapq.heappop(self._looks)
+            if watched := self._watched.get(attempt_id):
+                due.append(watched)
+        return due
+
+    async def _look(self, provider: str, watched: Sequence[_Watched]) -> None:
+        for start in range(0, len(watched), PAGE):
+            page = watched[start : start + PAGE]
+            seen = await self._poll(provider, [one.row.prediction_id for one in page])
+            await asyncio.gather(
+                *(
+                    guarded(self._rt, "watch", self._note(one, seen.get(one.row.prediction_id)))
+                    for one in page
+                )
+            )
+
+    async def _poll(
+        self, provider: str, ids: Sequence[PredictionId]
+    ) -> Mapping[PredictionId, Prediction]:
+        if provider not in self._rt.providers:
+            return {}
+        try:
+            return await self._rt.providers[provider].poll(ids)
+        except ProviderError as error:
+            log.warning("poll_failed", provider=provider, reason=str(error))
+            return {}
+
+    async def _note(self, watched: _Watched, seen: Prediction | None) -> None:
+        """Act on one look; the next one is planned before anything can fail."""
+        row, now = watched.row, self._rt.now()
+        running = now - row.submitted_at
+        self._schedule(row.attempt_id, now + interval(running, None if seen is None else seen.eta))
+        if seen is not None and seen.outcome is not None:
+            attempt = await self._attempt(row)
+            if attempt is not None:
+                await conclude(self._rt, attempt, seen)
+            self._watched.pop(row.attempt_id, None)
+            return
+        if running.total_seconds() > row.timeout_seconds and not watched.overtime:
+            watched.overtime = True
+            await self._stop(row)
+        if seen is not None and seen.progress is not None:
+            await self._write_progress(watched, seen.progress, now)
+
+    async def _attempt(self, row: Waiting) -> Attempt | None:
+        found = await attempts.of_job(self._rt.db, row.job_id)
+        return next((one for one in found if one.id == row.attempt_id), None)
+
+    async def _stop(self, row: Waiting) -> None:
+        """It runs longer than allowed: the job goes on when the provider says it has ended."""
+
+        def decide(_: Job, current: Attempt | None) -> Step:
+            if current is None or current.verdict is not None:
+                return Step()
+            return Step(attempt=replace(current, cancel_owed=True))
+
+        await self._rt.take(row.job_id, decide, attempt_id=row.attempt_id)
+        self._rt.bells.ring("recover")
+
+    async def _write_progress(self, watched: _Watched, progress: float, now: datetime) -> None:
+        crowd = timedelta(seconds=len(self._watched) / PROGRESS_PER_SECOND)
+        recent = watched.written_at is not None and now - watched.written_at < max(PROGRESS, crowd)
+        if progress == watched.progress or recent:
+            return
+        watched.progress, watched.written_at = progress, now
+        row = watched.row
+
+        def decide(job: Job, _: Attempt | None) -> Step:
+            if job.attempt_id != row.attempt_id or job.stage is not Stage.WAITING:
+                return Step()
+            return Step(change=advance(job, progress, now=now))
+
+        await self._rt.take(row.job_id, decide)
+
+
+def interval(running: timedelta, eta: timedelta | None) -> timedelta:
+    """Return how long to wait before the next look at a prediction that has run so long."""
+    wait = min(max(SHORTEST, running * GROWTH), LONGEST) * random.uniform(0.9, 1.1)  # noqa: S311
+    return wait if eta is None else min(wait, max(eta, timedelta(milliseconds=10)))

@@ -1,0 +1,118 @@
+"""The service as one process: the HTTP API, and the embedded worker unless it is told apart."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import structlog
+import uvicorn
+import uvloop
+
+from fleek import __version__
+from fleek.app import create_app
+from fleek.bootstrap import open_runtime
+from fleek.domain.errors import ConfigurationError
+from fleek.settings import Settings
+from fleek.store.migrate import migrate
+from fleek.telemetry import configure_logging
+from fleek.worker import work
+
+GRACE_SECONDS: Final = 5  # for requests under way when told to stop
+BACKLOG: Final = 2048
+
+log = structlog.get_logger(__name__)
+
+
+def serve(settings: Settings, *, with_worker: bool) -> None:
+    """Serve until SIGTERM or SIGINT; a second one ends it at once. Runs a loop of its own.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or the port is taken.
+    """
+    configure_logging(level=settings.log_level, style=settings.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, with_worker=with_worker))
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: the worker has to hear them too."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Do nothing."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say where the service is, once it listens."""
+        await super().startup(sockets)
+        base = f"http://{self.config.host}:{self.config.port}"
+        print(f"Fleek {__version__} is ready: {base}/  API docs: {base}/docs", flush=True)  # noqa: T201 - for whoever started it
+
+
+async def _serve(settings: Settings, *, with_worker: bool) -> None:
+    listener = _listen(settings)
+    stop = asyncio.Event()
+    async with open_runtime(settings) as rt:
+        await migrate(rt.db)
+        await rt.room.look()
+        server = _Server(_config(settings, create_app(rt)))
+        _on_signals(server, stop)
+        tasks = [asyncio.create_task(server.serve(sockets=[listener]))]
+        if with_worker:
+            tasks.append(asyncio.create_task(work(rt, stop)))
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            server.should_exit = True
+            stop.set()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for result in ended:
+            if isinstance(result, BaseException):
+                raise result
+    log.info("stopped")
+
+
+def _config(settings: Settings, app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.api_host,
+        port=settings.api_port,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        date_header=True,
+        backlog=BACKLOG,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+def _on_signals(server: uvicorn.Server, stop: asyncio.Event) -> None:
+    def told() -> None:
+        if stop.is_set():
+            server.force_exit = True
+        server.should_exit = True
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Take the port before anything else is opened."""
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.api_host, settings.api_port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"API_PORT={settings.api_port}: cannot listen on {settings.api_host}: {error.strerror}"
+        ) from error
+    listener.set_inheritable(True)  # noqa: FBT003 - the socket module's own signature
+    return listener

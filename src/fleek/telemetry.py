@@ -1,0 +1,94 @@
+"""What the operator sees: structured logs, and figures that a scraper reads."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+MAX_FIELD = 1024  # characters of one logged value
+
+
+def configure_logging(*, level: str, style: Literal["console", "json"] | None) -> None:
+    """Send this process's logs, ours and the libraries', to stderr in one style.
+
+    `style` None: for people on a terminal, else JSON lines.
+    """
+    chosen = style or ("console" if sys.stderr.isatty() else "json")
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _shortened,
+    ]
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if chosen == "console"
+        else structlog.processors.JSONRenderer(ensure_ascii=True)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for quiet in ("uvicorn.access", "httpx2", "httpcore2", "alembic", "aiosqlite", "asyncio"):
+        logging.getLogger(quiet).setLevel(max(logging.WARNING, root.level))
+
+
+def _shortened(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if isinstance(value, str) and len(value) > MAX_FIELD:
+            event[name] = value[:MAX_FIELD] + "…"
+    return event
+
+
+class Metrics:
+    """The figures of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.steps = Counter(
+            "fleek_job_steps", "Steps of jobs, by event.", ["event"], registry=self.registry
+        )
+        self.turns = Counter(
+            "fleek_loop_turns", "Turns of the engine's loops.", ["loop"], registry=self.registry
+        )
+        self.failures = Counter(
+            "fleek_loop_failures",
+            "Turns and tasks that ended with an unexpected error.",
+            ["loop"],
+            registry=self.registry,
+        )
+        self.last_success = Gauge(
+            "fleek_loop_last_success_timestamp_seconds",
+            "When a loop last did a whole turn.",
+            ["loop"],
+            registry=self.registry,
+        )
+        self.orphans = Counter(
+            "fleek_orphan_predictions",
+            "Predictions that belong to no attempt and were cancelled.",
+            registry=self.registry,
+        )
+        self.coordinating = Gauge(
+            "fleek_coordinator", "1 while this process coordinates.", registry=self.registry
+        )
