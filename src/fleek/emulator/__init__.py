@@ -1,0 +1,1 @@
+"""An offline Replicate: its HTTP API, a ledger of what it sold, and faults on demand."""

@@ -1,0 +1,172 @@
+"""The one account that the emulator has: what it bought, uploaded and may do."""
+
+import base64
+import os
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from fleek.emulator.clock import Clock
+from fleek.emulator.dice import Dice
+from fleek.emulator.ledger import Ledger
+from fleek.emulator.plan import Marker, Plan
+from fleek.emulator.predictions import Prediction
+from fleek.emulator.views import ledger_row, present
+
+ALPHABET = b"0123456789abcdefghjkmnpqrstvwxyz"
+COMPUTED = ("started_at", "ended_at", "end", "error")
+
+
+@dataclass(slots=True, kw_only=True)
+class Upload:
+    """A file that was uploaded as an input."""
+
+    id: str
+    name: str
+    content_type: str
+    content: bytes
+    metadata: dict[str, Any]
+    created: float
+
+
+@dataclass(slots=True)
+class Account:
+    """Everything that the emulator remembers. Used from one event loop only."""
+
+    plan: Plan
+    ledger: Ledger
+    delivery: str | None = None  # scheme and host of output files; None: the API's own
+    clock: Clock = field(default_factory=Clock)
+    dice: Dice = field(default_factory=Dice)
+    predictions: list[Prediction] = field(default_factory=list)  # in the order of creation
+    by_id: dict[str, Prediction] = field(default_factory=dict)
+    uploads: dict[str, Upload] = field(default_factory=dict)
+    boot: bytes = field(default_factory=lambda: os.urandom(16))  # keeps ids of two runs apart
+    on_retime: Callable[[Prediction], None] = lambda _: None  # told when an end has moved nearer
+    windows: Counter[tuple[str, int]] = field(default_factory=Counter)  # requests by minute
+
+    @property
+    def secret(self) -> str:
+        """The key that signs callbacks, the same for the same seed."""
+        key = sha256(f"webhook secret of {self.plan.seed}".encode()).digest()
+        return "whsec_" + base64.b64encode(key).decode()
+
+    def now(self) -> float:
+        """Say what time it is by the emulator's clock."""
+        return self.clock.now()
+
+    def new_id(self) -> str:
+        """Give an id like Replicate's: 26 characters of base 32, never twice."""
+        digest = sha256(self.boot + os.urandom(16)).digest()
+        return bytes(ALPHABET[byte % 32] for byte in digest[:26]).decode()
+
+    def next_instant(self) -> float:
+        """Give the instant of the next creation, later than that of the one before."""
+        now = self.now()
+        return max(now, self.predictions[-1].created + 1e-6) if self.predictions else now
+
+    def sell(self, prediction: Prediction) -> None:
+        """Enter a prediction: from here on it exists, whether anybody hears of it or not."""
+        self.ledger.add("prediction", **_record(prediction))
+        self._enter(prediction)
+
+    def cancel(self, prediction: Prediction, *, heeded: bool = True) -> None:
+        """Enter a request to cancel, and end the prediction now if it is heeded and still runs."""
+        now = self.now()
+        heeded = heeded and not prediction.done(now)
+        self.ledger.add("cancel", id=prediction.id, t=now, heeded=heeded)
+        _cancel(prediction, now, heeded=heeded)
+        if heeded:
+            self.on_retime(prediction)
+            self.clock.stir()
+
+    def release(self, prediction: Prediction) -> None:
+        """End a prediction now, as it would have ended; one that is stuck succeeds."""
+        now = self.now()
+        if not prediction.done(now):
+            self.ledger.add("release", id=prediction.id, t=now)
+            prediction.released = now
+            prediction.retime()
+            self.on_retime(prediction)
+            self.clock.stir()
+
+    def since(self, instant: float) -> int:
+        """Give the index in `predictions` of the first that was created at or after an instant."""
+        return bisect_left(self.predictions, instant, key=lambda prediction: prediction.created)
+
+    def show(self, prediction: Prediction, *, at: float | None = None) -> dict[str, Any]:
+        """Write a prediction as of now, or of another instant."""
+        return present(
+            prediction, self.plan, self.now() if at is None else at, delivery=self.delivery
+        )
+
+    def totals(self) -> dict[str, Any]:
+        """Sum up the ledger: how many of what, and what they cost."""
+        now = self.now()
+        rows = [ledger_row(prediction, self.plan, now) for prediction in self.predictions]
+        return {
+            "predictions": len(rows),
+            "running": sum(row["heading"] is None for row in rows),
+            "statuses": Counter(row["status"] for row in rows),
+            "headings": Counter(row["heading"] for row in rows if row["heading"] is not None),
+            "fates": Counter(row["response_fate"] for row in rows),
+            "billed": sum(row["billed"] for row in rows),
+            "billed_usd": round(sum(row["billed_usd"] for row in rows), 6),
+            "rows": dict(self.ledger.counts),
+        }
+
+    def reset(self, seed: int | None) -> None:
+        """Forget everything but the plan. Ids of earlier predictions never come again."""
+        if seed is not None:
+            self.plan = self.plan.model_copy(update={"seed": seed})
+        self.predictions.clear()
+        self.by_id.clear()
+        self.uploads.clear()
+        self.windows.clear()
+        self.dice = Dice()
+        self.ledger.forget()
+        self.clock.stir()
+
+    def restore(self) -> None:
+        """Take up what an earlier process wrote into the ledger's file."""
+        for row in self.ledger.replay():
+            match row.pop("row"):
+                case "prediction":
+                    self._enter(_prediction(row))
+                case "cancel":
+                    _cancel(self.by_id[row["id"]], row["t"], heeded=row["heeded"])
+                case "release":
+                    self.by_id[row["id"]].released = row["t"]
+                    self.by_id[row["id"]].retime()
+                case _:
+                    pass  # requests, callbacks and downloads change nothing
+
+    def _enter(self, prediction: Prediction) -> None:
+        self.predictions.append(prediction)
+        self.by_id[prediction.id] = prediction
+
+
+def fingerprint(token: str) -> str:
+    """Name a token without telling it."""
+    return sha256(token.encode()).hexdigest()[:12]
+
+
+def _cancel(prediction: Prediction, instant: float, *, heeded: bool) -> None:
+    prediction.cancel_requests.append(instant)
+    if heeded:
+        prediction.cancelled = instant
+        prediction.retime()
+
+
+def _record(prediction: Prediction) -> dict[str, Any]:
+    record = asdict(prediction)
+    return {name: value for name, value in record.items() if name not in COMPUTED}
+
+
+def _prediction(record: dict[str, Any]) -> Prediction:
+    record["markers"] = {name: Marker(**marker) for name, marker in record["markers"].items()}
+    record["events"] = tuple(record["events"])
+    return Prediction(**record)

@@ -1,0 +1,48 @@
+"""The emulator as an ASGI application."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from fleek.emulator import browse, control, create, files, reads, stream, uploads
+from fleek.emulator.account import Account
+from fleek.emulator.callbacks import Callbacks
+from fleek.emulator.control import LoopbackOnly
+from fleek.emulator.front import Front
+from fleek.emulator.wire import answer
+
+
+def create_app(account: Account, callbacks: Callbacks) -> ASGIApp:
+    """Build the API, the host of output files and the control API, all on one port.
+
+    The connection-level faults need `server.Protocol` underneath; everything else runs on any
+    ASGI server.
+    """
+    routes = [
+        *reads.routes(),
+        *create.routes(),
+        *files.routes(),
+        *browse.routes(),
+        *uploads.routes(),
+        *stream.routes(),
+        *control.routes(),
+        Route("/", _root),
+    ]
+    return _wrapped(routes, account, callbacks)
+
+
+def create_delivery(account: Account, callbacks: Callbacks) -> ASGIApp:
+    """Build the host of output files alone, for a port of its own."""
+    return _wrapped(files.routes(), account, callbacks)
+
+
+def _wrapped(routes: list[Route], account: Account, callbacks: Callbacks) -> ASGIApp:
+    app = Starlette(routes=routes)
+    app.state.account = account
+    app.state.callbacks = callbacks
+    return LoopbackOnly(Front(app, account))
+
+
+async def _root(_: Request) -> ASGIApp:
+    return answer({"docs_url": "https://docs.replicate.com/reference/http", "emulator": True})

@@ -1,0 +1,211 @@
+"""Callbacks: signed messages to those who asked for them, sent by one timer."""
+
+import asyncio
+import heapq
+import math
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx2
+
+from fleek.emulator.account import Account
+from fleek.emulator.dice import Faults
+from fleek.emulator.letters import Letter, write
+from fleek.emulator.predictions import Prediction
+
+TICK_SECONDS: Final = 0.5  # logs are sent no more often than this
+TICKS: Final = 120  # at most, of one prediction
+
+
+@dataclass(order=True, slots=True)
+class Due:
+    """Something to send at an instant by the emulator's clock."""
+
+    at: float
+    turn: int
+    prediction: Prediction = field(compare=False)
+    event: str = field(compare=False)
+
+
+class Callbacks:
+    """Sends what falls due. Without a callback asked for, it does nothing at all."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._due: list[Due] = []
+        self._turn = 0
+        self._told: set[tuple[str, str]] = set()  # (prediction, event) sent once and for all
+        self._timer: asyncio.Task[None] | None = None
+        self._sends: set[asyncio.Task[None]] = set()
+        self._places = asyncio.Semaphore(64)
+        self._http: httpx2.AsyncClient | None = None
+        account.on_retime = self._retimed
+
+    async def watch(self, prediction: Prediction, *, early: bool = False) -> None:
+        """Send the callbacks of a prediction when they fall due.
+
+        If `early`, sends that of its end at once and returns when it was sent.
+        """
+        if prediction.webhook is None:
+            return
+        if early:
+            await self._deliver(prediction, "completed")
+            return
+        for event, at in _events(prediction):
+            self._push(prediction, event, at)
+
+    def resume(self) -> None:
+        """Take up the callbacks of an earlier process: the ends that nobody was told."""
+        self._told |= {
+            (row["id"], "completed")
+            for row in self._account.ledger.rows("webhook")
+            if row["event"] == "completed" and row["settled"]
+        }
+        for prediction in self._account.predictions:
+            if prediction.webhook is not None:
+                self._push(prediction, "completed", prediction.ended_at)
+
+    def forget(self) -> None:
+        """Drop everything that is due."""
+        self._due.clear()
+        self._told.clear()
+
+    async def close(self) -> None:
+        """Stop sending."""
+        tasks = [*self._sends, *([] if self._timer is None else [self._timer])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._http is not None:
+            await self._http.aclose()
+
+    def _retimed(self, prediction: Prediction) -> None:
+        """Its end has moved nearer: what is due then is due now."""
+        if prediction.webhook is not None:
+            for event, at in _events(prediction):
+                if event in ("output", "completed"):
+                    self._push(prediction, event, at)
+
+    def _push(self, prediction: Prediction, event: str, at: float) -> None:
+        if event not in prediction.events or (prediction.id, event) in self._told:
+            return
+        self._turn += 1
+        heapq.heappush(self._due, Due(at, self._turn, prediction, event))
+        if self._timer is None:
+            self._timer = asyncio.create_task(self._run())
+        if self._due[0].turn == self._turn:  # earlier than what the timer waits for
+            self._account.clock.stir()
+
+    async def _run(self) -> None:
+        clock = self._account.clock
+        while True:
+            await clock.wait(lambda: self._due[0].at if self._due else math.inf)
+            while self._due and self._due[0].at <= clock.now():
+                due = heapq.heappop(self._due)
+                if self._still_true(due):
+                    self._spawn(self._deliver(due.prediction, due.event))
+
+    def _still_true(self, due: Due) -> bool:
+        """Whether what is due happened, at that instant and for the first time."""
+        prediction = due.prediction
+        match due.event:
+            case "start":
+                return prediction.started_at <= due.at
+            case "logs":
+                return due.at <= prediction.ended_at
+            case "output" if prediction.end != "succeeded":
+                return False
+            case _:
+                first = (prediction.id, due.event) not in self._told
+                self._told.add((prediction.id, due.event))
+                return first
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._sends.add(task)
+        task.add_done_callback(self._sends.discard)
+
+    async def _deliver(self, prediction: Prediction, event: str) -> None:
+        """Send one event, as well or badly as the dice say."""
+        faults = self._account.dice.draw(
+            self._account.plan,
+            "hook",
+            whom=prediction.id,
+            markers=prediction.markers,
+            model=prediction.model,
+        )
+        letter = write(self._account, prediction, faults)
+        if "hook_drop" in faults:
+            self._enter(prediction, event, 0, faults, None, settled=True)
+            return
+        if "hook_delay" in faults:
+            await asyncio.sleep(float(faults["hook_delay"]))
+        if "hook_reorder" in faults and event != "completed":
+            await self._account.clock.wait(lambda: prediction.ended_at + TICK_SECONDS)
+        for _ in range(int(faults.get("hook_duplicate", 1))):
+            await self._send(prediction, event, letter, faults)
+        if "hook_replay" in faults:
+            await asyncio.sleep(float(faults["hook_replay"]))
+            await self._send(prediction, event, letter, faults)
+
+    async def _send(
+        self, prediction: Prediction, event: str, letter: Letter, faults: Faults
+    ) -> None:
+        """Try until it is taken; what is not the end of a prediction is tried once."""
+        plan = self._account.plan
+        pauses = plan.webhook_retries if event == "completed" else ()
+        for attempt, pause in enumerate((*pauses, None), start=1):
+            status = await self._post(str(prediction.webhook), letter)
+            taken = status is not None and 200 <= status < 300
+            settled = taken or pause is None
+            self._enter(prediction, event, attempt, faults, status, settled=settled)
+            if taken or pause is None:
+                return
+            await asyncio.sleep(pause)
+
+    async def _post(self, url: str, letter: Letter) -> int | None:
+        if self._http is None:
+            self._http = httpx2.AsyncClient(
+                trust_env=False, timeout=self._account.plan.webhook_timeout_seconds
+            )
+        async with self._places:
+            try:
+                headers = letter.headers(self._account.now())
+                response = await self._http.post(url, content=letter.body, headers=headers)
+            except (httpx2.HTTPError, httpx2.InvalidURL):
+                return None
+        return response.status_code
+
+    def _enter(
+        self,
+        prediction: Prediction,
+        event: str,
+        attempt: int,
+        faults: Faults,
+        status: int | None,
+        *,
+        settled: bool,
+    ) -> None:
+        self._account.ledger.add(
+            "webhook",
+            id=prediction.id,
+            event=event,
+            attempt=attempt,
+            t=self._account.now(),
+            faults=[*faults],
+            peer_status=status,
+            settled=settled,
+        )
+
+
+def _events(prediction: Prediction) -> Iterator[tuple[str, float]]:
+    """Give its events with their instants, as foreseen now."""
+    start, end = prediction.started_at, prediction.ended_at
+    yield "start", start
+    if math.isfinite(start) and math.isfinite(end):
+        for n in range(1, min(int((end - start) / TICK_SECONDS), TICKS) + 1):
+            yield "logs", start + n * TICK_SECONDS
+    if prediction.end == "succeeded":
+        yield "output", end
+    yield "completed", end

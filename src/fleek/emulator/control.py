@@ -1,0 +1,127 @@
+"""The control API: plan, clock, ledger. Only for callers on this machine."""
+
+import json
+from dataclasses import asdict
+from ipaddress import ip_address
+from typing import Any, Final
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fleek.emulator.account import Account
+from fleek.emulator.callbacks import Callbacks
+from fleek.emulator.faults import CATALOGUE
+from fleek.emulator.plan import Plan
+from fleek.emulator.views import ledger_row
+from fleek.emulator.wire import answer, missing, problem
+
+ROWS: Final = ("predictions", "requests", "webhooks", "downloads")
+
+
+def routes() -> list[Route]:
+    """Give the routes of the control API."""
+    return [
+        Route("/_emu/plan", _get_plan, methods=["GET"]),
+        Route("/_emu/plan", _put_plan, methods=["PUT", "PATCH"]),
+        Route("/_emu/reset", _reset, methods=["POST"]),
+        Route("/_emu/clock/advance", _advance, methods=["POST"]),
+        Route("/_emu/release/{id}", _release, methods=["POST"]),
+        Route("/_emu/quiesce", _quiesce, methods=["POST"]),
+        Route("/_emu/ledger", _ledger, methods=["GET"]),
+        Route("/_emu/catalogue", _catalogue, methods=["GET"]),
+    ]
+
+
+class LoopbackOnly:
+    """Refuses the control API to callers from elsewhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or answer 403."""
+        if scope["type"] == "http" and scope["path"].startswith("/_emu/"):
+            caller = scope.get("client")
+            if caller is None or not ip_address(caller[0]).is_loopback:
+                refusal = problem(403, "The control API answers callers on this machine only.")
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+async def _get_plan(request: Request) -> ASGIApp:
+    account: Account = request.app.state.account
+    return answer(account.plan.model_dump(mode="json"))
+
+
+async def _put_plan(request: Request) -> ASGIApp:
+    """Replace the plan (PUT), or only what is given (PATCH). The seed stays unless given."""
+    account: Account = request.app.state.account
+    before = account.plan.model_dump()
+    kept = before if request.method == "PATCH" else {"seed": account.plan.seed}
+    try:
+        account.plan = Plan.model_validate(kept | await _json(request))
+    except ValidationError as error:
+        return problem(422, str(error))
+    return answer(account.plan.model_dump(mode="json"))
+
+
+async def _reset(request: Request) -> ASGIApp:
+    account: Account = request.app.state.account
+    seed = request.query_params.get("seed")
+    callbacks: Callbacks = request.app.state.callbacks
+    callbacks.forget()
+    account.reset(None if seed is None else int(seed))
+    return answer({"seed": account.plan.seed})
+
+
+async def _advance(request: Request) -> ASGIApp:
+    account: Account = request.app.state.account
+    given = await _json(request)
+    account.clock.advance(float(request.query_params.get("seconds", given.get("seconds", 0))))
+    return answer({"now": account.now()})
+
+
+async def _release(request: Request) -> ASGIApp:
+    account: Account = request.app.state.account
+    prediction = account.by_id.get(request.path_params["id"])
+    if prediction is None:
+        return missing()
+    account.release(prediction)
+    return answer(account.show(prediction))
+
+
+async def _quiesce(request: Request) -> ASGIApp:
+    """Do nothing wrong from here on, and end everything that runs."""
+    account: Account = request.app.state.account
+    account.plan = account.plan.model_copy(update={"injecting": False})
+    for prediction in account.predictions:
+        account.release(prediction)
+    return answer(account.totals())
+
+
+async def _ledger(request: Request) -> ASGIApp:
+    """Give totals, and the rows of the kinds in `rows` (comma separated; all if not given)."""
+    account: Account = request.app.state.account
+    wanted = request.query_params.get("rows", ",".join(ROWS)).split(",")
+    now = account.now()
+    body: dict[str, Any] = {"seed": account.plan.seed, "now": now, "totals": account.totals()}
+    for kind in ROWS:
+        if kind == "predictions" and kind in wanted:
+            rows = account.predictions
+            body[kind] = [ledger_row(prediction, account.plan, now) for prediction in rows]
+        elif kind in wanted:
+            body[kind] = account.ledger.rows(kind.removesuffix("s"))
+    return answer(body)
+
+
+async def _catalogue(_: Request) -> ASGIApp:
+    return answer([asdict(fault) for fault in CATALOGUE.values()])
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    content = await request.body()
+    given = json.loads(content) if content else {}
+    return given if isinstance(given, dict) else {}

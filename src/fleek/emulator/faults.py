@@ -1,0 +1,184 @@
+"""The catalogue of faults: what the emulator can do wrong, by name."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+ALWAYS: Final = 0
+
+Group = Literal["create", "life", "get", "list", "cancel", "hook", "file", "model", "knob"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that can go wrong, or one wish (group `knob`) that is no fault."""
+
+    name: str
+    group: Group
+    what: str
+    argument: str = ""  # what stands after `=` if nothing is given
+    times: int = 1  # how often a marker strikes if nothing is given; 0: always
+
+
+CREATE: Final = (
+    Fault("create_429", "create", "throttled; Retry-After: seconds, date, garbage, none", "1"),
+    Fault("create_402", "create", "no credit left"),
+    Fault("create_422", "create", "the input is refused"),
+    Fault("create_401", "create", "the token is refused, as if it had been revoked"),
+    Fault("create_5xx", "create", "this status; nothing was created", "503"),
+    Fault("create_reset", "create", "connection reset; nothing was created"),
+    Fault("create_drop", "create", "connection closed without an answer; nothing was created"),
+    Fault(
+        "create_hang", "create", "no answer for so many seconds, then none; nothing created", "600"
+    ),
+    Fault(
+        "create_redirect",
+        "create",
+        "307 to this address; nothing was created",
+        "http://127.0.0.1:9/",
+    ),
+    Fault(
+        "create_then_drop", "create", "created, then the connection is closed without an answer"
+    ),
+    Fault("create_then_reset", "create", "created, then the connection is reset"),
+    Fault("create_then_5xx", "create", "created, then this status", "500"),
+    Fault("create_then_timeout", "create", "created, then nothing is ever said"),
+    Fault("create_then_delay", "create", "created at once, answered so many seconds later", "30"),
+    Fault("create_cut_headers", "create", "created; the answer ends within its headers"),
+    Fault("create_cut_body", "create", "created; the connection is reset within the body"),
+    Fault("create_truncated", "create", "created; 201 with half of the JSON"),
+    Fault("create_invalid", "create", "created; 201 with something that is not JSON"),
+    Fault("create_html", "create", "created; 201 with an HTML page"),
+    Fault("create_empty", "create", "created; 201 without a body"),
+    Fault("create_huge", "create", "created; 201 with so many MB of JSON", "10"),
+    Fault("create_gzip_bomb", "create", "created; 201 with a gzip bomb as body"),
+    Fault(
+        "hook_early", "create", "ends at once; its callback comes before the answer", times=ALWAYS
+    ),
+    Fault("create_200", "create", "created; 200 in place of 201"),
+    Fault(
+        "create_odd_id",
+        "create",
+        "created; the answer's id is odd: path, long, empty, number",
+        "path",
+    ),
+    Fault("create_duplicate_id", "create", "created; the answer carries the previous one's id"),
+)
+
+LIFE: Final = (
+    Fault("cold_start", "life", "so many seconds more in the queue", "60", ALWAYS),
+    Fault("stuck_starting", "life", "never starts", times=ALWAYS),
+    Fault(
+        "stuck_processing", "life", "starts and never ends, until the running limit", times=ALWAYS
+    ),
+    Fault("fail_start", "life", "fails as soon as it starts", times=ALWAYS),
+    Fault("fail_mid", "life", "fails halfway", times=ALWAYS),
+    Fault("nsfw", "life", "fails because of its content", times=ALWAYS),
+    Fault("transient_failure", "life", "runs out of GPU memory; the next one does not"),
+    Fault("interrupted", "life", "interrupted by the platform; the next one is not"),
+    Fault("aborted", "life", "ends as `aborted` before it starts"),
+    Fault("huge_logs", "life", "so many MB of logs", "5", ALWAYS),
+    Fault("unknown_status", "life", "this status while it runs", "migrating", ALWAYS),
+    Fault("completed_before_created", "life", "completed_at lies before created_at", times=ALWAYS),
+    Fault("missing_output", "life", "one of the outputs is missing", times=ALWAYS),
+)
+
+READ: Final = (
+    Fault("get_404_fresh", "get", "404 while younger than so many seconds", "2", ALWAYS),
+    Fault("get_404", "get", "404"),
+    Fault("get_429", "get", "throttled, see create_429", "1"),
+    Fault("get_5xx", "get", "this status", "503"),
+    Fault("get_stale", "get", "the state of so many seconds ago: a replica lags behind", "5"),
+    Fault("get_data_removed", "get", "its data were removed early", times=ALWAYS),
+    Fault("get_reset", "get", "connection reset"),
+    Fault("get_html", "get", "200 with an HTML page"),
+    Fault("get_slow", "get", "answered so many seconds later", "5"),
+    Fault("list_429", "list", "throttled, see create_429", "1"),
+    Fault("list_5xx", "list", "this status", "503"),
+    Fault(
+        "list_omit", "list", "predictions younger than so many seconds are not listed", "5", ALWAYS
+    ),
+    Fault("list_repeat", "list", "`next` leads to the same page again"),
+    Fault("list_reset", "list", "connection reset"),
+    Fault("list_slow", "list", "answered so many seconds later", "5"),
+    Fault("model_5xx", "model", "this status for a model or version", "503"),
+    Fault("model_slow", "model", "a model or version, so many seconds later", "5"),
+)
+
+CANCEL: Final = (
+    Fault(
+        "cancel_ignored", "cancel", "200, but it runs on and ends as if nothing were", times=ALWAYS
+    ),
+    Fault("cancel_404", "cancel", "404; not cancelled"),
+    Fault("cancel_5xx", "cancel", "this status; not cancelled", "503"),
+    Fault("cancel_then_5xx", "cancel", "cancelled, then this status", "500"),
+    Fault("cancel_then_drop", "cancel", "cancelled, then the connection closes without an answer"),
+    Fault("cancel_slow", "cancel", "cancelled at once, answered so many seconds later", "5"),
+)
+
+HOOK: Final = (
+    Fault("hook_drop", "hook", "never sent", times=ALWAYS),
+    Fault("hook_duplicate", "hook", "sent so many times", "2", ALWAYS),
+    Fault("hook_delay", "hook", "sent so many seconds later", "5", ALWAYS),
+    Fault("hook_reorder", "hook", "the first event is sent after the others", times=ALWAYS),
+    Fault("hook_wrong_signature", "hook", "signed with another secret", times=ALWAYS),
+    Fault("hook_old_timestamp", "hook", "signed so many seconds ago", "3600", ALWAYS),
+    Fault("hook_future_timestamp", "hook", "signed so many seconds ahead", "3600", ALWAYS),
+    Fault("hook_missing_headers", "hook", "without its three headers", times=ALWAYS),
+    Fault("hook_huge", "hook", "with so many MB of logs", "20", ALWAYS),
+    Fault("hook_not_utf8", "hook", "well signed bytes that are no text", times=ALWAYS),
+    Fault("hook_wrong_body", "hook", "the body of another prediction, well signed", times=ALWAYS),
+    Fault("hook_replay", "hook", "the same message again so many seconds later", "5", ALWAYS),
+)
+
+FILE: Final = (
+    Fault("file_slow", "file", "so many bytes a second", "1", ALWAYS),
+    Fault("file_stall", "file", "so many bytes, then silence", "64"),
+    Fault("file_truncate", "file", "half of what Content-Length says, then the connection closes"),
+    Fault("file_reset", "file", "half of it, then the connection is reset"),
+    Fault("file_cut_chunked", "file", "half of it in chunks, no last chunk"),
+    Fault("file_cut_close", "file", "half of it, neither length nor chunks, then the end"),
+    Fault("file_length_short", "file", "Content-Length says half, and all of it is sent"),
+    Fault("file_length_long", "file", "Content-Length says more than is sent"),
+    Fault("file_type", "file", "this Content-Type", "application/x-whatever", ALWAYS),
+    Fault("file_html", "file", "200 with an HTML page, called an image", times=ALWAYS),
+    Fault("file_svg", "file", "200 with an SVG that carries a script", times=ALWAYS),
+    Fault("file_endless", "file", "never ends", times=ALWAYS),
+    Fault(
+        "file_gzip_bomb", "file", "Content-Encoding: gzip, without end once unpacked", times=ALWAYS
+    ),
+    Fault("file_pixel_bomb", "file", "a small PNG that claims 60000 x 60000 pixels", times=ALWAYS),
+    Fault("file_empty", "file", "200 with no bytes"),
+    Fault("file_gone", "file", "this status: the address has expired", "404", ALWAYS),
+    Fault("file_5xx", "file", "this status", "503"),
+    Fault("file_429", "file", "throttled, see create_429", "1"),
+    Fault("file_redirect", "file", "302 so many times, then the file", "1", ALWAYS),
+    Fault("file_redirect_loop", "file", "302 to itself", times=ALWAYS),
+    Fault(
+        "file_redirect_to", "file", "302 to this address", "http://169.254.169.254/latest/", ALWAYS
+    ),
+    Fault(
+        "file_range_ignored",
+        "file",
+        "200 with all of it, whatever range was asked for",
+        times=ALWAYS,
+    ),
+    Fault("file_etag_changes", "file", "another ETag each time", times=ALWAYS),
+)
+
+KNOB: Final = (
+    Fault("delay", "knob", "create is answered so many seconds later", "1", ALWAYS),
+    Fault("queue", "knob", "seconds in the queue", "0.1", ALWAYS),
+    Fault("predict", "knob", "seconds of work", "1", ALWAYS),
+    Fault("images", "knob", "number of outputs", "1", ALWAYS),
+    Fault("output", "knob", "shape of the output, see outputs.SHAPES", "list", ALWAYS),
+)
+
+CATALOGUE: Final = {
+    fault.name: fault for fault in (*CREATE, *LIFE, *READ, *CANCEL, *HOOK, *FILE, *KNOB)
+}
+
+ALIASES: Final = {
+    "lost_response": "create_then_drop",
+    "create_then_500": "create_then_5xx",
+    "truncate": "file_truncate",
+}

@@ -1,0 +1,103 @@
+"""What every request passes: the ledger's row, the clock's Date, the token, the rate limit."""
+
+import asyncio
+from email.utils import formatdate
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fleek.emulator.account import Account, fingerprint
+from fleek.emulator.plan import seconds
+from fleek.emulator.wire import Visit, problem, throttled
+
+
+class Front:
+    """Wraps the routes."""
+
+    def __init__(self, app: ASGIApp, account: Account) -> None:
+        self._app = app
+        self._account = account
+        self._date = (0, b"")  # the second that it is of, and the header
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, and enter it in the ledger when it is answered."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        visit = scope["emulator.visit"] = Visit()
+        if scope["path"].startswith("/v1/v1/"):  # clients disagree on who appends /v1
+            scope["path"] = scope["path"][3:]
+        began = self._account.now()
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                visit.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), self._date_header()]
+            await send(message)
+            visit.sent += len(message.get("body", b""))
+
+        entered = scope["path"].startswith("/v1/")
+        app = self._app
+        if entered:
+            app = self._refusal(scope, visit) or self._app
+            await self._pause()
+        try:
+            await app(scope, receive, sending)
+        finally:
+            if entered:
+                self._enter(scope, visit, began)
+
+    def _refusal(self, scope: Scope, visit: Visit) -> ASGIApp | None:
+        """Answer those without a token, or too often here."""
+        headers = dict(scope["headers"])
+        kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        visit.token = fingerprint(token) if token else None
+        signed = scope["path"].endswith("/download") and b"signature=" in scope["query_string"]
+        tokens = self._account.plan.tokens
+        known = bool(token) and (tokens is None or token in tokens)
+        visit.auth_ok = signed or (kind.lower() in ("bearer", "token") and known)
+        if not visit.auth_ok:
+            what = "a valid" if token else "an"
+            text = f"You did not pass {what} authentication token"
+            return problem(401, text, title="Unauthenticated")
+        return self._limit(scope)
+
+    def _limit(self, scope: Scope) -> ASGIApp | None:
+        plan, now = self._account.plan, self._account.now()
+        creates = scope["method"] == "POST" and scope["path"].endswith("/predictions")
+        limit = plan.creates_per_minute if creates else plan.others_per_minute
+        if limit is None:
+            return None
+        windows, minute = self._account.windows, int(now // 60)
+        kind = "create" if creates else "other"
+        windows[kind, minute] += 1
+        windows.pop((kind, minute - 1), None)
+        if windows[kind, minute] <= limit:
+            return None
+        return throttled(str(int(60 - now % 60) + 1), now)
+
+    async def _pause(self) -> None:
+        plan = self._account.plan
+        if plan.answer_seconds != 0:
+            await asyncio.sleep(
+                seconds(plan.answer_seconds, self._account.dice.roll(plan, "answer"))
+            )
+
+    def _date_header(self) -> tuple[bytes, bytes]:
+        instant = int(self._account.now() + self._account.plan.clock_offset_seconds)
+        if self._date[0] != instant:
+            self._date = (instant, formatdate(instant, usegmt=True).encode())
+        return b"date", self._date[1]
+
+    def _enter(self, scope: Scope, visit: Visit, began: float) -> None:
+        self._account.ledger.add(
+            "request",
+            seq=self._account.ledger.counts["request"] + 1,
+            t=began,
+            method=scope["method"],
+            path=scope["path"],
+            auth_ok=visit.auth_ok,
+            token=visit.token,
+            faults=visit.faults,
+            status=visit.status,
+            bytes=visit.sent,
+        )

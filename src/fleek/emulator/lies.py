@@ -1,0 +1,149 @@
+"""How an output file is handed over: truly, or with one of the faults of group `file`."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.types import ASGIApp
+
+from fleek.emulator.media import gzip_bomb, pixel_bomb
+from fleek.emulator.wire import HTML, Raw, cut_body, failed, head, throttled
+
+RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
+SVG: Final = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A file on its way."""
+
+    content: bytes
+    content_type: str
+    etag: str
+
+    @property
+    def half(self) -> bytes:
+        """Its first half."""
+        return self.content[: len(self.content) // 2]
+
+
+def hand_over(
+    request: Request, delivery: Delivery, faults: Mapping[str, str], now: float
+) -> ASGIApp:
+    """Answer with the file, in the way that the faults ask for."""
+    for name, argument in faults.items():
+        if name == "file_429":
+            return throttled(argument, now)
+        if name == "file_redirect" and int(request.query_params.get("hop", 0)) < int(argument):
+            hop = int(request.query_params.get("hop", 0)) + 1
+            return RedirectResponse(str(request.url.include_query_params(hop=hop)), 302)
+        if name == "file_redirect_loop":
+            return RedirectResponse(str(request.url), 302)
+        if name == "file_etag_changes":
+            delivery = replace(delivery, etag=f'"{secrets.token_hex(16)}"')
+        if name in LIES:
+            return LIES[name](delivery, argument)
+    return _honest(request, delivery, ranges="file_range_ignored" not in faults)
+
+
+def _honest(request: Request, delivery: Delivery, *, ranges: bool) -> ASGIApp:
+    headers = {"etag": delivery.etag}
+    if ranges:
+        headers["accept-ranges"] = "bytes"
+    match = RANGE.fullmatch(request.headers.get("range", ""))
+    fresh = request.headers.get("if-range", delivery.etag) == delivery.etag
+    if match is None or not ranges or not fresh:
+        return Response(delivery.content, 200, headers, media_type=delivery.content_type)
+    size = len(delivery.content)
+    first, last = int(match[1]), min(int(match[2] or size - 1), size - 1)
+    if first > last:
+        return Response(b"", 416, {"content-range": f"bytes */{size}"})
+    headers["content-range"] = f"bytes {first}-{last}/{size}"
+    part = delivery.content[first : last + 1]
+    return Response(part, 206, headers, media_type=delivery.content_type)
+
+
+def _slow(delivery: Delivery, argument: str) -> ASGIApp:
+    async def drip() -> AsyncIterator[bytes]:
+        rate = float(argument)
+        step = max(1, int(rate / 10))
+        for start in range(0, len(delivery.content), step):
+            yield delivery.content[start : start + step]
+            await asyncio.sleep(step / rate)
+
+    length = {"content-length": str(len(delivery.content))}
+    return StreamingResponse(drip(), 200, length, media_type=delivery.content_type)
+
+
+def _stall(delivery: Delivery, argument: str) -> ASGIApp:
+    first = _head(delivery, len(delivery.content))
+    return Raw([first, delivery.content[: int(argument)]], "hold")
+
+
+def _cut_chunked(delivery: Delivery, _: str) -> ASGIApp:
+    first = head(200, ("content-type", delivery.content_type), ("transfer-encoding", "chunked"))
+    return Raw([first, b"%x\r\n" % len(delivery.half), delivery.half, b"\r\n"])
+
+
+def _cut_close(delivery: Delivery, _: str) -> ASGIApp:
+    first = head(200, ("content-type", delivery.content_type), ("connection", "close"))
+    return Raw([first, delivery.half])
+
+
+def _endless(delivery: Delivery, _: str) -> ASGIApp:
+    async def pour() -> AsyncIterator[bytes]:
+        yield delivery.content
+        while True:
+            yield bytes(65_536)
+            await asyncio.sleep(0)
+
+    return StreamingResponse(pour(), media_type=delivery.content_type)
+
+
+def _gzip_bomb(delivery: Delivery, _: str) -> ASGIApp:
+    async def pour() -> AsyncIterator[bytes]:
+        start, piece = gzip_bomb()
+        yield start
+        while True:
+            yield piece
+            await asyncio.sleep(0)
+
+    headers = {"content-encoding": "gzip"}
+    return StreamingResponse(pour(), 200, headers, media_type=delivery.content_type)
+
+
+def _head(delivery: Delivery, length: int) -> bytes:
+    return head(200, ("content-type", delivery.content_type), ("content-length", length))
+
+
+def _whole(delivery: Delivery, content: bytes, content_type: str | None = None) -> ASGIApp:
+    return Response(content, media_type=content_type or delivery.content_type)
+
+
+Lie = Callable[[Delivery, str], ASGIApp]
+
+LIES: Final[Mapping[str, Lie]] = {
+    "file_slow": _slow,
+    "file_stall": _stall,
+    "file_truncate": lambda it, _: cut_body(200, it.content_type, it.content, ending="close"),
+    "file_reset": lambda it, _: cut_body(200, it.content_type, it.content, ending="reset"),
+    "file_cut_chunked": _cut_chunked,
+    "file_cut_close": _cut_close,
+    "file_length_short": lambda it, _: Raw([_head(it, len(it.half)), it.content]),
+    "file_length_long": lambda it, _: Raw([_head(it, len(it.content) + 1000), it.content]),
+    "file_type": lambda it, argument: _whole(it, it.content, argument),
+    "file_html": lambda it, _: _whole(it, HTML),
+    "file_svg": lambda it, _: _whole(it, SVG, "image/svg+xml"),
+    "file_endless": _endless,
+    "file_gzip_bomb": _gzip_bomb,
+    "file_pixel_bomb": lambda it, _: _whole(it, pixel_bomb(), "image/png"),
+    "file_empty": lambda it, _: _whole(it, b""),
+    "file_gone": lambda _, status: Response("gone", int(status), media_type="text/plain"),
+    "file_5xx": lambda _, status: failed(status),
+    "file_redirect_to": lambda _, address: RedirectResponse(address, 302),
+}

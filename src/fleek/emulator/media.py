@@ -1,0 +1,122 @@
+"""Small files of every kind, the same bytes for the same name."""
+
+import io
+import struct
+import wave
+import zlib
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from hashlib import sha256
+from typing import Final
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+CONTENT_TYPES: Final = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "wav": "audio/wav",
+    "mp4": "video/mp4",
+    "txt": "text/plain; charset=utf-8",
+}
+
+
+@lru_cache(maxsize=256)
+def render(name: str, extension: str) -> bytes:
+    """Make the file called `name`, of a type in `CONTENT_TYPES`. No two names give the same bytes."""
+    return _MAKERS[extension](name)
+
+
+def pixel_bomb() -> bytes:
+    """Make a PNG of 60000 x 60000 pixels in a few hundred bytes (it ends early)."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(100_000))
+    chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def gzip_bomb() -> tuple[bytes, bytes]:
+    """Give the beginning of a gzip stream, and a piece of it that unpacks to 1 MiB of zeros.
+
+    The piece may follow any number of times: each ends with a full flush.
+    """
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    piece = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", piece
+
+
+def _picture(name: str) -> Image.Image:
+    seed = sha256(name.encode()).digest()
+    tile = Image.frombytes("RGB", (3, 3), seed[:27])
+    return tile.resize((64, 64), Image.Resampling.BICUBIC)
+
+
+def _png(name: str) -> bytes:
+    note = PngInfo()
+    note.add_text("prediction", name)  # so that whoever holds the file can tell where it came from
+    return _saved(_picture(name), "PNG", pnginfo=note)
+
+
+def _jpg(name: str) -> bytes:
+    return _saved(_picture(name), "JPEG", comment=name.encode())
+
+
+def _webp(name: str) -> bytes:
+    return _saved(_picture(name), "WEBP", lossless=True, exif=b"Exif\x00\x00" + name.encode())
+
+
+def _gif(name: str) -> bytes:
+    frames = [_picture(f"{name}/{frame}") for frame in range(3)]
+    more = {"save_all": True, "append_images": frames[1:], "duration": 100, "loop": 0}
+    return _saved(frames[0], "GIF", comment=name.encode(), **more)
+
+
+def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _wav(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(1)
+        sound.setframerate(8000)
+        sound.writeframes(sha256(name.encode()).digest() * 64)
+    return buffer.getvalue()
+
+
+def _mp4(name: str) -> bytes:
+    """An MP4 that is recognised as one and has no track."""
+
+    def box(kind: bytes, *parts: bytes) -> bytes:
+        body = b"".join(parts)
+        return struct.pack(">I", 8 + len(body)) + kind + body
+
+    movie_header = struct.pack(">IIIII", 0, 0, 0, 1000, 1000) + bytes(80)
+    return (
+        box(b"ftyp", b"isom", struct.pack(">I", 512), b"isommp41")
+        + box(b"moov", box(b"mvhd", movie_header))
+        + box(b"mdat", name.encode(), sha256(name.encode()).digest() * 64)
+    )
+
+
+def _txt(name: str) -> bytes:
+    return f"{name}\n".encode()
+
+
+_MAKERS: Final[Mapping[str, Callable[[str], bytes]]] = {
+    "png": _png,
+    "jpg": _jpg,
+    "webp": _webp,
+    "gif": _gif,
+    "wav": _wav,
+    "mp4": _mp4,
+    "txt": _txt,
+}

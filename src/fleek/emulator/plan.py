@@ -1,0 +1,131 @@
+"""The plan: how fast, how often wrong, and what is charged."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from fleek.emulator.faults import ALIASES, ALWAYS, CATALOGUE
+
+MARKER: Final = re.compile(r"\[\[emu:([a-z0-9_]+)(?:=([^\]*]*))?(?:\*(\d+|all))?\]\]")
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Span = Annotated[float, Field(ge=0)] | tuple[float, float]
+"""Seconds: always the same, or drawn evenly between two."""
+
+
+class UnknownFault(ValueError):
+    """No fault has this name."""
+
+
+def _known(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {canonical(name): value for name, value in named.items()}
+
+
+Rates = Annotated[dict[str, Probability], AfterValidator(_known)]
+
+
+class Plan(BaseModel):
+    """What the operator of the emulator chooses. The defaults do nothing wrong."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 0
+    rates: Rates = {}  # fault → how often, 0-1
+    models: dict[str, Rates] = {}  # model → rates of its own, before those above
+    arguments: Annotated[
+        dict[str, str], AfterValidator(_known)
+    ] = {}  # in place of the catalogue's
+    queue_seconds: Span = 0.1
+    predict_seconds: Span = (1.0, 2.0)
+    answer_seconds: Span = 0.0  # before any answer under /v1
+    billing: dict[str, float] = {
+        "succeeded": 1,
+        "canceled_after_start": 1,
+        "failed_after_start": 1,
+        "aborted": 0,
+    }  # units charged; an end that is not named costs nothing
+    price_usd: float = 0.003  # of one unit
+    retention_seconds: float = 3600  # after the end; then the data are removed
+    file_ttl_seconds: float = 3600  # after the end; then outputs are 404
+    running_limit_seconds: float = 1800
+    cancel_after_min_seconds: float = 5
+    tokens: tuple[str, ...] | None = None  # those accepted; None: any
+    any_model: bool = True  # whether names that are not in the catalogue can be run
+    https_webhooks: bool = False  # refuse http:// callbacks, as Replicate does
+    webhook_retries: tuple[float, ...] = (
+        1,
+        2,
+        4,
+        8,
+        16,
+        29,
+    )  # seconds between tries, terminal events
+    webhook_timeout_seconds: float = 10
+    clock_offset_seconds: float = 0  # of the times that are shown; never of how long things take
+    creates_per_minute: int | None = None  # Replicate: 600
+    others_per_minute: int | None = None  # Replicate: 3000
+    injecting: bool = True  # False: no rate and no marker strikes
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A fault asked for in a prompt: ``[[emu:name=argument*times]]``."""
+
+    argument: str | None
+    times: int  # 0: always
+
+
+def canonical(name: str) -> str:
+    """Give the catalogue's name of a fault.
+
+    Raises:
+        UnknownFault: It is not in the catalogue.
+    """
+    name = ALIASES.get(name, name)
+    if name not in CATALOGUE:
+        msg = f"the emulator knows no fault {name!r}"
+        raise UnknownFault(msg)
+    return name
+
+
+def markers(parameters: Mapping[str, Any]) -> dict[str, Marker]:
+    """Read the markers in a prediction's input, in any of its texts.
+
+    Raises:
+        UnknownFault: A marker names something that is not in the catalogue, or gives it no number.
+    """
+    found: dict[str, Marker] = {}
+    for value in parameters.values():
+        if isinstance(value, str) and "[[emu:" in value:
+            for written, argument, times in MARKER.findall(value):
+                name = canonical(written)
+                _check(name, argument)
+                found[name] = Marker(argument or None, _times(times, CATALOGUE[name].times))
+    return found
+
+
+def seconds(span: float | tuple[float, float], dice: Random) -> float:
+    """Draw a duration."""
+    return dice.uniform(*span) if isinstance(span, tuple) else span
+
+
+def _check(name: str, argument: str) -> None:
+    fault = CATALOGUE[name]
+    numeric = fault.group in ("knob", "life") and _is_number(fault.argument)
+    if numeric and argument and not _is_number(argument):
+        msg = f"{name} takes a number, not {argument!r}"
+        raise UnknownFault(msg)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()
+
+
+def _times(written: str, default: int) -> int:
+    if not written:
+        return default
+    return ALWAYS if written == "all" else int(written)

@@ -1,0 +1,168 @@
+"""Reading, listing and cancelling predictions."""
+
+import asyncio
+import base64
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from fleek.emulator.account import Account
+from fleek.emulator.dice import Faults
+from fleek.emulator.faults import Group
+from fleek.emulator.predictions import Prediction
+from fleek.emulator.wire import (
+    answer,
+    dropped,
+    failed,
+    html,
+    missing,
+    problem,
+    reset,
+    throttled,
+    visit_of,
+)
+
+PAGE: Final = 100
+
+
+def routes() -> list[Route]:
+    """Give the routes that read predictions, and the one that cancels."""
+    return [
+        Route("/v1/predictions/{id}", _get, methods=["GET"]),
+        Route("/v1/predictions", _list, methods=["GET"]),
+        Route("/v1/predictions/{id}/cancel", _cancel, methods=["POST"]),
+    ]
+
+
+def _draw(request: Request, group: Group, prediction: Prediction | None = None) -> Faults:
+    account: Account = request.app.state.account
+    faults = account.dice.draw(
+        account.plan,
+        group,
+        whom="" if prediction is None else prediction.id,
+        markers=None if prediction is None else prediction.markers,
+        model="" if prediction is None else prediction.model,
+    )
+    visit_of(request.scope).faults += [*faults]
+    return faults
+
+
+async def _plain(account: Account, group: str, faults: Mapping[str, str]) -> ASGIApp | None:
+    """Do what get, list and cancel do alike when they go wrong."""
+    if f"{group}_slow" in faults:
+        await asyncio.sleep(float(faults[f"{group}_slow"]))
+    if f"{group}_429" in faults:
+        return throttled(faults[f"{group}_429"], account.now())
+    if f"{group}_5xx" in faults:
+        return failed(faults[f"{group}_5xx"])
+    if f"{group}_reset" in faults:
+        return reset()
+    return None
+
+
+async def _get(request: Request) -> ASGIApp:
+    account: Account = request.app.state.account
+    prediction = account.by_id.get(request.path_params["id"])
+    if prediction is None:
+        return missing()
+    faults = _draw(request, "get", prediction)
+    if (response := await _plain(account, "get", faults)) is not None:
+        return response
+    now = account.now()
+    if "get_404" in faults or now - prediction.created < float(faults.get("get_404_fresh", 0)):
+        return missing()
+    if "get_html" in faults:
+        return html()
+    at = now
+    if "get_stale" in faults:
+        at = max(prediction.created, now - float(faults["get_stale"]))
+    if "get_data_removed" in faults and prediction.done(now):
+        at = now + account.plan.retention_seconds
+    return answer(account.show(prediction, at=at))
+
+
+async def _list(request: Request) -> ASGIApp:
+    account: Account = request.app.state.account
+    faults = _draw(request, "list")
+    if (response := await _plain(account, "list", faults)) is not None:
+        return response
+    try:
+        first, last = _window(account, request)
+    except ValueError as error:
+        return problem(400, f"Invalid query: {error}")
+    page: list[dict[str, Any]] = []
+    older = index = last
+    while index > first and len(page) < PAGE:
+        index -= 1
+        prediction = account.predictions[index]
+        if not _omitted(account, prediction, faults):
+            page.append(account.show(prediction))
+        older = index
+    if "list_repeat" in faults and older > first:
+        older = last
+    return answer(
+        {
+            "previous": _link(request, last + PAGE) if last < len(account.predictions) else None,
+            "next": _link(request, older) if older > first else None,
+            "results": page,
+        }
+    )
+
+
+def _omitted(account: Account, prediction: Prediction, faults: Mapping[str, str]) -> bool:
+    hidden = float(faults.get("list_omit", 0))
+    marker = prediction.markers.get("list_omit")
+    if marker is not None and account.plan.injecting:
+        hidden = max(hidden, float(marker.argument or 5))
+    return account.now() - prediction.created < hidden
+
+
+def _window(account: Account, request: Request) -> tuple[int, int]:
+    """Give the range of `predictions` that is asked for; listed from its end backwards."""
+    query = request.query_params
+    first, last = 0, len(account.predictions)
+    offset = account.plan.clock_offset_seconds  # what is asked for is in the times we show
+    if "created_after" in query:
+        first = account.since(_instant(query["created_after"]) - offset)
+    if "created_before" in query:
+        last = account.since(_instant(query["created_before"]) - offset)
+    if "cursor" in query:
+        last = min(last, int(base64.urlsafe_b64decode(query["cursor"]).removeprefix(b"p=")))
+    return first, last
+
+
+def _instant(text: str) -> float:
+    written = datetime.fromisoformat(text.replace(" ", "+"))
+    if written.tzinfo is None:
+        message = f"{text} has no time zone"
+        raise ValueError(message)
+    return written.timestamp()
+
+
+def _link(request: Request, index: int) -> str:
+    cursor = base64.urlsafe_b64encode(f"p={index}".encode()).decode()
+    return str(request.url.include_query_params(cursor=cursor))
+
+
+async def _cancel(request: Request) -> ASGIApp:
+    account: Account = request.app.state.account
+    prediction = account.by_id.get(request.path_params["id"])
+    if prediction is None:
+        return missing()
+    faults = _draw(request, "cancel", prediction)
+    if "cancel_404" in faults:
+        return missing()
+    if "cancel_5xx" in faults:
+        return failed(faults["cancel_5xx"])
+    account.cancel(prediction, heeded="cancel_ignored" not in faults)
+    if "cancel_then_5xx" in faults:
+        return failed(faults["cancel_then_5xx"])
+    if "cancel_then_drop" in faults:
+        return dropped()
+    if "cancel_slow" in faults:
+        await asyncio.sleep(float(faults["cancel_slow"]))
+    return answer(account.show(prediction))

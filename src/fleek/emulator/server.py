@@ -1,0 +1,201 @@
+"""Running the emulator: on a port until told to stop, or inside another program."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from fleek.emulator.account import Account
+from fleek.emulator.app import create_app, create_delivery
+from fleek.emulator.callbacks import Callbacks
+from fleek.emulator.ledger import Ledger
+from fleek.emulator.plan import Plan
+from fleek.emulator.wire import TRANSPORT
+
+LOOPBACK: Final = "127.0.0.1"
+SYNC_SECONDS: Final = 0.05
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol; the application may reach the connection, so as to break it."""
+
+    def on_message_begin(self) -> None:
+        """Put the transport among the scope's extensions."""
+        super().on_message_begin()
+        self.scope["extensions"] = {TRANSPORT: {"transport": self.transport}}
+
+
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    """A running emulator."""
+
+    account: Account
+    base_url: str  # without a path, e.g. http://127.0.0.1:9009
+    delivery_url: str  # scheme and host of output files
+
+    @property
+    def api_url(self) -> str:
+        """What `REPLICATE_BASE_URL` must be for Fleek: with `/v1`."""
+        return f"{self.base_url}/v1"
+
+    @property
+    def ledger(self) -> Ledger:
+        """The rows of requests, callbacks and downloads; `totals()` has the sums."""
+        return self.account.ledger
+
+    def totals(self) -> dict[str, Any]:
+        """Sum up what was sold and what it cost."""
+        return self.account.totals()
+
+    def replan(self, **changes: Any) -> None:
+        """Change parts of the plan from here on."""
+        plan = self.account.plan.model_dump() | changes
+        self.account.plan = Plan.model_validate(plan)
+
+
+@asynccontextmanager
+async def serve(
+    plan: Plan | None = None,
+    *,
+    host: str = LOOPBACK,
+    port: int = 0,
+    delivery_port: int | None = None,
+    ledger: Path | None = None,
+) -> AsyncGenerator[Emulator]:
+    """Run the emulator in this event loop.
+
+    Args:
+        plan: What it does; None: everything well, within 2 seconds.
+        host: The address to listen on.
+        port: 0 chooses a free one.
+        delivery_port: A second port for output files alone; 0 chooses, None: the same port.
+        ledger: A file for the ledger. What it holds from before is taken up again.
+    """
+    api = _listen(host, port)
+    base_url = _url(host, api)
+    delivery = None if delivery_port is None else _listen(host, delivery_port)
+    delivery_url = base_url if delivery is None else _url(host, delivery)
+    account = Account(
+        plan or Plan(),
+        Ledger(ledger),
+        delivery=None if delivery is None else delivery_url,
+    )
+    account.restore()
+    callbacks = Callbacks(account)
+    callbacks.resume()
+    ports = [(create_app(account, callbacks), api)]
+    if delivery is not None:
+        ports.append((create_delivery(account, callbacks), delivery))
+    syncing = asyncio.create_task(_keep_synced(account.ledger))
+    try:
+        async with _servers(ports):
+            yield Emulator(account, base_url, delivery_url)
+    finally:
+        syncing.cancel()
+        await callbacks.close()
+        account.ledger.close()
+
+
+def run(
+    host: str = LOOPBACK,
+    port: int = 9009,
+    *,
+    seed: int = 0,
+    ledger: Path | None = None,
+    delivery_port: int | None = None,
+    plan: Plan | None = None,
+) -> None:
+    """Run the emulator until SIGINT or SIGTERM; says its address on standard output.
+
+    Args:
+        host: The address to listen on. The control API answers this machine only, whatever it is.
+        port: 0 chooses a free one.
+        seed: For all that is left to chance.
+        ledger: A file for the ledger. What it holds from before is taken up again.
+        delivery_port: A second port for output files alone.
+        plan: What it does from the start; the seed above counts.
+    """
+    chosen = (plan or Plan()).model_copy(update={"seed": seed})
+
+    async def until_told() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signal_number in (2, 15):  # SIGINT, SIGTERM
+            loop.add_signal_handler(signal_number, stop.set)
+        async with serve(
+            chosen, host=host, port=port, delivery_port=delivery_port, ledger=ledger
+        ) as emulator:
+            sys.stdout.write(f"Replicate emulator at {emulator.base_url}\n")
+            sys.stdout.flush()
+            await stop.wait()
+
+    loop_factory = uvicorn.Config(app="", log_config=None).get_loop_factory()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(until_told())
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to whoever runs it."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._serve(sockets)
+
+
+@asynccontextmanager
+async def _servers(ports: Sequence[tuple[ASGIApp, socket.socket]]) -> AsyncGenerator[None]:
+    running: list[tuple[_Server, asyncio.Task[None]]] = []
+    for app, listening in ports:
+        config = uvicorn.Config(
+            app,
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            date_header=False,
+            server_header=False,
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=0,
+        )
+        server = _Server(config)
+        running.append((server, asyncio.create_task(server.serve([listening]))))
+    try:
+        while not all(server.started for server, _ in running):  # noqa: ASYNC110  it has no event
+            await asyncio.sleep(0.005)
+        yield
+    finally:
+        for server, task in running:
+            server.should_exit = True
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()  # those that hang on purpose would hold us up
+            await task
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((host, port))
+    listening.listen(2048)
+    listening.settimeout(0)  # as event loops want it
+    return listening
+
+
+def _url(host: str, listening: socket.socket) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listening.getsockname()[1]}"
+
+
+async def _keep_synced(ledger: Ledger) -> None:
+    with suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(SYNC_SECONDS)
+            await asyncio.to_thread(ledger.sync)

@@ -1,0 +1,130 @@
+"""Files that are uploaded as inputs: /v1/files."""
+
+import base64
+import hmac
+import json
+import re
+from hashlib import md5, sha256
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from fleek.emulator.account import Account, Upload
+from fleek.emulator.clock import iso
+from fleek.emulator.wire import answer, missing, problem
+
+LIFE_SECONDS: Final = 24 * 3600
+BOUNDARY: Final = re.compile(r'boundary="?([^";]+)"?')
+PARAMETER: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+def routes() -> list[Route]:
+    """Give the routes of uploaded files."""
+    return [
+        Route("/v1/files", _upload, methods=["POST"]),
+        Route("/v1/files", _list, methods=["GET"]),
+        Route("/v1/files/{id}", _get, methods=["GET"]),
+        Route("/v1/files/{id}", _delete, methods=["DELETE"]),
+        Route("/v1/files/{id}/download", _download, methods=["GET"]),
+    ]
+
+
+def sign_download(account: Account, owner: str, file_id: str, expiry: str) -> str:
+    """Sign the address of an uploaded file, so that it can be read without a token."""
+    content = f"{owner} {file_id} {expiry}".encode()
+    return base64.b64encode(hmac.digest(account.secret.encode(), content, sha256)).decode()
+
+
+async def _upload(request: Request) -> ASGIApp:
+    account: Account = request.app.state.account
+    parts = _parts(request.headers.get("content-type", ""), await request.body())
+    if "content" not in parts:
+        return problem(422, "- content: content is required\n", title="Input validation failed")
+    given, content = parts["content"]
+    fields = {name: value.decode() for name, (_, value) in parts.items() if name != "content"}
+    try:
+        metadata = json.loads(fields.get("metadata") or "{}")
+    except ValueError:
+        return problem(422, "- metadata: metadata must be JSON\n", title="Input validation failed")
+    upload = Upload(
+        id=account.new_id(),
+        name=fields.get("filename") or given.get("filename", "file"),
+        content_type=fields.get("type") or given["content-type"],
+        content=content,
+        metadata=metadata,
+        created=account.now(),
+    )
+    account.uploads[upload.id] = upload
+    return answer(_describe(request, upload), 201)
+
+
+async def _list(request: Request) -> ASGIApp:
+    account: Account = request.app.state.account
+    found = [_describe(request, upload) for upload in reversed(account.uploads.values())]
+    return answer({"previous": None, "next": None, "results": found})
+
+
+async def _get(request: Request) -> ASGIApp:
+    account: Account = request.app.state.account
+    upload = account.uploads.get(request.path_params["id"])
+    return missing() if upload is None else answer(_describe(request, upload))
+
+
+async def _delete(request: Request) -> ASGIApp:
+    account: Account = request.app.state.account
+    found = account.uploads.pop(request.path_params["id"], None)
+    return missing() if found is None else Response(status_code=204)
+
+
+async def _download(request: Request) -> ASGIApp:
+    account: Account = request.app.state.account
+    upload = account.uploads.get(request.path_params["id"])
+    if upload is None:
+        return missing()
+    query = request.query_params
+    if signature := query.get("signature"):
+        expiry = query.get("expiry", "0")
+        due = sign_download(account, query.get("owner", ""), upload.id, expiry)
+        if not hmac.compare_digest(due, signature) or account.now() > float(expiry):
+            return problem(403, "The signature is invalid or has expired.")
+    return Response(upload.content, media_type=upload.content_type)
+
+
+def _describe(request: Request, upload: Upload) -> dict[str, Any]:
+    base = str(request.base_url).rstrip("/")
+    checksums = {
+        "sha256": sha256(upload.content).hexdigest(),
+        "md5": md5(upload.content, usedforsecurity=False).hexdigest(),
+    }
+    return {
+        "id": upload.id,
+        "name": upload.name,
+        "content_type": upload.content_type,
+        "size": len(upload.content),
+        "etag": checksums["md5"],
+        "checksums": checksums,
+        "metadata": upload.metadata,
+        "created_at": iso(upload.created),
+        "expires_at": iso(upload.created + LIFE_SECONDS),
+        "urls": {"get": f"{base}/v1/files/{upload.id}"},
+    }
+
+
+def _parts(content_type: str, body: bytes) -> dict[str, tuple[dict[str, str], bytes]]:
+    """Take a multipart form apart: field → (what its headers say, its bytes)."""
+    boundary = BOUNDARY.search(content_type)
+    if boundary is None:
+        return {}
+    parts = {}
+    for piece in (b"\r\n" + body).split(b"\r\n--" + boundary[1].encode())[1:]:
+        head, found, content = piece.partition(b"\r\n\r\n")
+        text = head.decode(errors="replace")
+        said = dict(PARAMETER.findall(text))
+        if found and "name" in said:
+            kind = re.search(r"(?im)^content-type:\s*(\S+)", text)
+            said["content-type"] = kind[1] if kind else "application/octet-stream"
+            parts[said["name"]] = (said, content)
+    return parts

@@ -1,0 +1,165 @@
+"""Answers: JSON as Replicate writes it, and answers that break at the socket."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final, Literal
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fleek.emulator.views import encode
+
+TRANSPORT: Final = "emulator.transport"
+"""Where `server.Protocol` puts the connection, among the scope's extensions."""
+
+HTML: Final = b"<!doctype html><title>Error</title><h1>Something went wrong</h1>"
+
+Ending = Literal["close", "reset", "hold"]
+
+
+@dataclass(slots=True)
+class Visit:
+    """What the ledger will say about a request."""
+
+    faults: list[str] = field(default_factory=list)
+    status: int | None = None  # None: no status was sent
+    sent: int = 0  # bytes of the body, or of everything when the answer was raw
+    auth_ok: bool = True
+    token: str | None = None  # its fingerprint
+
+
+def visit_of(scope: Scope) -> Visit:
+    """Give the request's entry for the ledger."""
+    visit: Visit = scope["emulator.visit"]
+    return visit
+
+
+def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with JSON."""
+    return Response(encode(body), status, headers, media_type="application/json")
+
+
+def problem(
+    status: int, detail: str, *, title: str | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Answer with an error, in Replicate's form."""
+    body = {"title": title or HTTPStatus(status).phrase, "detail": detail, "status": status}
+    return answer(body, status, headers)
+
+
+def missing() -> Response:
+    """Answer that there is no such thing."""
+    return answer({"detail": "The requested resource could not be found.", "status": 404}, 404)
+
+
+def throttled(kind: str, now: float) -> Response:
+    """Answer 429; `kind` says what stands in Retry-After: seconds, date, garbage, none."""
+    after = {"date": formatdate(now + 2, usegmt=True), "garbage": "soon", "none": None}.get(
+        kind, kind
+    )
+    seconds = after if after is not None and after.lstrip("-").isdigit() else "30"
+    headers = {"ratelimit-remaining": "0", "ratelimit-reset": seconds}
+    if after is not None:
+        headers["retry-after"] = after
+    text = f"Request was throttled. Your rate limit resets in ~{seconds}s."
+    return problem(429, text, headers=headers)
+
+
+def failed(status: str) -> Response:
+    """Answer with a 5xx status."""
+    return problem(int(status), "An internal error occurred. Please try again.")
+
+
+def html(status: int = 200, content_type: str = "text/html") -> Response:
+    """Answer with a page for people where a program asked."""
+    return Response(HTML, status, media_type=content_type)
+
+
+class Raw:
+    """An answer written past the HTTP server, so that it may break any rule."""
+
+    def __init__(
+        self, chunks: Iterable[bytes] | AsyncIterator[bytes] = (), ending: Ending = "close"
+    ) -> None:
+        self._chunks = chunks
+        self._ending = ending
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write, then close the connection, reset it, or hold it until the other side leaves."""
+        del send
+        transport: asyncio.Transport = scope["extensions"][TRANSPORT]["transport"]
+        visit = visit_of(scope)
+        leaving = asyncio.create_task(_left(receive))
+        with suppress(asyncio.CancelledError):  # the other side left while we wrote
+            async for chunk in _each(self._chunks):
+                if leaving.done():
+                    break
+                transport.write(chunk)
+                visit.sent += len(chunk)
+        if self._ending == "close":
+            transport.close()
+        elif self._ending == "reset":
+            await asyncio.sleep(0.02)  # what was written goes out first
+            _linger_zero(transport)
+            transport.abort()
+        await leaving
+
+
+async def _each(chunks: Iterable[bytes] | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if isinstance(chunks, AsyncIterator):
+        async for chunk in chunks:
+            yield chunk
+    else:
+        for chunk in chunks:
+            yield chunk
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _linger_zero(transport: asyncio.Transport) -> None:
+    """Make closing send RST in place of FIN."""
+    handle = transport.get_extra_info("socket")
+    if handle is not None and not transport.is_closing():
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def head(status: int, *headers: tuple[str, object]) -> bytes:
+    """Write a status line and headers, with the empty line that ends them."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def dropped() -> ASGIApp:
+    """Close the connection without an answer."""
+    return Raw()
+
+
+def reset() -> ASGIApp:
+    """Reset the connection without an answer."""
+    return Raw(ending="reset")
+
+
+def silent() -> ASGIApp:
+    """Say nothing for as long as the other side cares to wait."""
+    return Raw(ending="hold")
+
+
+def cut_headers(status: int) -> ASGIApp:
+    """End within the headers."""
+    return Raw([f"HTTP/1.1 {status} Created\r\ncontent-type: applica".encode()])
+
+
+def cut_body(status: int, content_type: str, body: bytes, *, ending: Ending) -> ASGIApp:
+    """Send half of the body that Content-Length promises."""
+    first = head(status, ("content-type", content_type), ("content-length", len(body)))
+    return Raw([first, body[: len(body) // 2]], ending)
