@@ -1,0 +1,120 @@
+"""Stand-ins at the edges: a provider with a script, a clock that is an argument."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import FleekError, NotFound
+from fleek.domain.job import Job, ModelName, PredictionId
+from fleek.domain.media import Output
+from fleek.domain.request import JobRequest
+from fleek.providers.base import Failed, Found, Model, Outcome, Prediction, Schema, Succeeded
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c63f8cfc0f01f00050001ffa1c38a6a0000000049454e44ae426082"
+)
+"""A whole picture of one pixel."""
+
+WELL = Succeeded((Output(uri="fake:picture"),))
+BADLY = Failed("prediction_failed", "the model had a bad day", retryable=True)
+FOR_GOOD = Failed("prediction_failed", "the model will never do this", retryable=False)
+
+
+class Clock:
+    """Time that moves when a test says so."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        """Return the time."""
+        return self.time
+
+    def tick(self, **parts: float) -> None:
+        """Move on, e.g. ``tick(seconds=5)``."""
+        self.time += timedelta(**parts)
+
+
+@dataclass
+class FakeProvider:
+    """A host of models that does as it is told and remembers what it was asked."""
+
+    settles: Literal["repeat", "find", "none"] = "repeat"
+    starts: list[FleekError] = field(default_factory=list)  # raised in turn, then it sells
+    outcome: Outcome | None = WELL  # of every prediction, at `start` and at `poll`
+    at_once: bool = False  # whether `start` tells the outcome
+    progress: float | None = None
+    reads: list[FleekError] = field(default_factory=list)  # raised in turn, then bytes come
+    content: bytes = PNG
+    parameters: Schema | None = None
+    default_model: ModelName = field(default=ModelName("fake/model"))
+    started: list[Attempt] = field(default_factory=list)
+    sold: dict[PredictionId, Attempt] = field(default_factory=dict)
+    polled: list[PredictionId] = field(default_factory=list)
+    cancelled: list[PredictionId] = field(default_factory=list)
+    hold: asyncio.Event | None = None  # `start` waits for it, after it has sold
+    poll_error: FleekError | None = None
+
+    async def start(self, job: Job, attempt: Attempt) -> Prediction:
+        """Sell a prediction named after the attempt, or raise what the script says."""
+        assert job.id == attempt.job_id
+        self.started.append(attempt)
+        if self.starts:
+            raise self.starts.pop(0)
+        prediction_id = PredictionId(f"p-{attempt.id}")
+        self.sold[prediction_id] = attempt
+        if self.hold is not None:
+            await self.hold.wait()
+        outcome = self.outcome if self.at_once else None
+        return Prediction(id=prediction_id, outcome=outcome)
+
+    async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
+        """Tell the outcome of what was sold."""
+        self.polled.extend(ids)
+        if self.poll_error is not None:
+            raise self.poll_error
+        return {
+            one: Prediction(
+                id=one, outcome=self.outcome, progress=self.progress, metrics={"seed": 7}
+            )
+            for one in ids
+            if one in self.sold
+        }
+
+    async def cancel(self, prediction_id: PredictionId) -> None:
+        """Remember the wish."""
+        self.cancelled.append(prediction_id)
+
+    async def read(self, job: Job, output: Output) -> AsyncIterator[bytes]:
+        """Give the content in two parts, or raise what the script says."""
+        assert job.prediction_id in self.sold
+        assert output.uri is not None
+        if self.reads:
+            raise self.reads.pop(0)
+        yield self.content[:7]
+        yield self.content[7:]
+
+    async def find(self, attempt: Attempt) -> Found:
+        """Find what was sold for the attempt."""
+        sold = next((key for key, one in self.sold.items() if one.id == attempt.id), None)
+        found = None if sold is None else Prediction(id=sold)
+        return Found(prediction=found, complete=True)
+
+    async def models(self) -> Sequence[Model]:
+        """Offer one model."""
+        return [Model(name=self.default_model, description="A fake.", schema=self.parameters)]
+
+    async def schema(self, model: ModelName) -> Schema | None:
+        """Know every model but one."""
+        if model == "no/model":
+            raise NotFound("there is no such model")
+        return self.parameters
+
+
+def a_request(prompt: str = "A cat riding a bicycle", **fields: Any) -> JobRequest:
+    """Return a request that the fake provider takes."""
+    return JobRequest(prompt=prompt, **fields)
