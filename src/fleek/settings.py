@@ -21,7 +21,12 @@ def _seconds(value: object) -> object:
             value = float(value)
         except ValueError as error:
             raise ValueError("must be a number of seconds") from error
-    return timedelta(seconds=value) if isinstance(value, int | float) else value
+    if not isinstance(value, int | float):
+        return value
+    try:
+        return timedelta(seconds=value)
+    except (OverflowError, ValueError) as error:
+        raise ValueError("must be a number of seconds, not that large") from error
 
 
 def _listed(value: object) -> object:
