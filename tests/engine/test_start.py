@@ -1,0 +1,267 @@
+"""Buying: once per intent, whatever the provider answers."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from fakes import WELL, Clock, FakeProvider, a_request
+from fleek.domain.attempt import Verdict
+from fleek.domain.errors import (
+    OutcomeUnknown,
+    ProviderRejected,
+    ProviderUnavailable,
+    WorkerSuspended,
+)
+from fleek.domain.job import PredictionId, Stage, Status
+from fleek.engine.cancel import cancel
+from fleek.engine.pulse import SUSPENDED_AFTER
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import bind, intend, purchase, start
+from fleek.engine.submit import submit
+from fleek.providers.base import Prediction
+from fleek.store import attempts, events, jobs
+
+
+async def test_a_started_job_waits_without_a_worker(rt: Runtime, provider: FakeProvider) -> None:
+    """Waiting is a row, not a task."""
+    job = await submit(rt, a_request())
+
+    await start(rt, job.id)
+
+    waiting = await jobs.peek(rt.db, job.id)
+    assert (waiting.stage, waiting.worker_id) == (Stage.WAITING, None)
+    assert waiting.prediction_id in provider.sold
+
+
+async def test_two_workers_run_it_once(
+    rt: Runtime, provider: FakeProvider, another_life: Callable[[], Runtime]
+) -> None:
+    """A dispatcher may deliver twice; one claim wins."""
+    job = await submit(rt, a_request())
+    other = another_life()
+    await other.pulse.register()
+
+    await asyncio.gather(*(start(one, job.id) for one in (rt, other, rt, other)))
+
+    assert [attempt.job_id for attempt in provider.started] == [job.id]
+
+
+async def test_a_job_of_later_is_not_started(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """A nudge may come early; the row says when."""
+    job = await submit(rt, a_request(run_at=clock() + timedelta(hours=1)))
+
+    await start(rt, job.id)
+
+    assert provider.started == []
+    assert (await jobs.peek(rt.db, job.id)).status is Status.PENDING
+
+
+async def test_the_intent_is_written_before_the_purchase(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """If we die while buying, what we intended is known."""
+    job = await submit(rt, a_request())
+    provider.hold = asyncio.Event()
+
+    buying = asyncio.create_task(start(rt, job.id))
+    while not provider.started:
+        await asyncio.sleep(0)
+    (intent,) = await attempts.of_job(rt.db, job.id)
+    provider.hold.set()
+    await buying
+
+    assert (intent.prediction_id, intent.verdict, intent.n) == (None, None, 1)
+
+
+async def test_what_was_not_bought_is_not_counted(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """A busy provider costs time, not attempts; its own word for how long is a floor."""
+    wait = timedelta(minutes=5)
+    provider.starts = [ProviderUnavailable("too many requests", retry_after=wait)]
+    job = await submit(rt, a_request())
+
+    await start(rt, job.id)
+
+    deferred = await jobs.peek(rt.db, job.id)
+    assert (deferred.status, deferred.attempt, deferred.deferrals) == (Status.PENDING, 0, 1)
+    assert deferred.retries == 0
+    assert deferred.run_at >= clock() + wait
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert attempt.verdict is Verdict.NOT_BOUGHT
+
+
+async def test_a_deferred_job_starts_under_a_new_number(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Each intent has its own row, though only one is counted."""
+    provider.starts = [ProviderUnavailable("refused")]
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    clock.tick(minutes=2)
+
+    await start(rt, job.id)
+
+    assert (await jobs.peek(rt.db, job.id)).attempt == 1
+    assert [attempt.n for attempt in await attempts.of_job(rt.db, job.id)] == [1, 2]
+
+
+async def test_a_refused_job_fails_at_once(rt: Runtime, provider: FakeProvider) -> None:
+    """No attempt is wasted on what can never work."""
+    provider.starts = [ProviderRejected("no such version", code="unknown_version")]
+    job = await submit(rt, a_request())
+
+    await start(rt, job.id)
+
+    failed = await jobs.peek(rt.db, job.id)
+    assert failed.status is Status.FAILED
+    assert failed.error is not None
+    assert failed.error.code == "unknown_version"
+
+
+async def test_an_unknown_outcome_is_kept_for_recovery(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Money may have been spent: neither retried nor given up."""
+    provider.starts = [OutcomeUnknown("no answer")]
+    job = await submit(rt, a_request())
+
+    await start(rt, job.id)
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert attempt.verdict is None
+
+
+async def test_a_provider_that_answers_at_once_goes_on_to_collect(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """It is bound like any other first."""
+    provider.at_once = True
+    job = await submit(rt, a_request())
+
+    await start(rt, job.id)
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    seen = [event.type for event in await events.of_job(rt.db, job.id)]
+    assert seen == ["submitted", "starting", "waiting", "predicted"]
+
+
+async def test_a_worker_that_may_be_taken_for_dead_does_not_buy(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Another worker may be about to do it."""
+    job = await submit(rt, a_request())
+    rt.pulse._last -= rt.pulse.heartbeat.total_seconds() * SUSPENDED_AFTER + 1
+
+    await start(rt, job.id)
+
+    assert provider.started == []
+    assert (await jobs.peek(rt.db, job.id)).deferrals == 1
+
+
+async def test_an_unregistered_process_cannot_claim(
+    rt: Runtime, another_life: Callable[[], Runtime]
+) -> None:
+    """Whoever holds a job must have a heartbeat."""
+    job = await submit(rt, a_request())
+
+    with pytest.raises(WorkerSuspended):
+        await start(another_life(), job.id)
+
+
+async def test_a_job_cancelled_while_buying_stops_its_prediction(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """The purchase is written down although nobody wants it any more."""
+    job = await submit(rt, a_request())
+    provider.hold = asyncio.Event()
+    buying = asyncio.create_task(start(rt, job.id))
+    while not provider.started:
+        await asyncio.sleep(0)
+    await cancel(rt, job.id, tenant_id="default")
+
+    provider.hold.set()
+    await buying
+
+    (attempt,) = await attempts.owed(rt.db, limit=10)
+    assert attempt.prediction_id in provider.sold
+    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+
+
+async def test_binding_twice_is_binding_once(rt: Runtime, provider: FakeProvider) -> None:
+    """A settled purchase and its late worker tell the same story."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert attempt.prediction_id is not None
+
+    await bind(rt, attempt, Prediction(id=attempt.prediction_id))
+
+    assert provider.cancelled == []
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+
+
+async def test_a_second_prediction_for_one_attempt_is_stopped(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Never two live predictions for one job."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+
+    await bind(rt, attempt, Prediction(id=PredictionId("another"), outcome=WELL))
+
+    assert provider.cancelled == ["another"]
+    assert (await jobs.peek(rt.db, job.id)).prediction_id == attempt.prediction_id
+
+
+async def test_a_purchase_for_a_settled_attempt_is_stopped(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """A frozen worker wakes after its attempt was given back."""
+    job = await submit(rt, a_request())
+    intended = await intend(rt, job.id)
+    assert intended is not None
+    _, attempt = intended
+    provider.starts = [ProviderUnavailable("refused")]
+    await purchase(rt, *intended)
+
+    await bind(rt, attempt, Prediction(id=PredictionId("late")))
+
+    assert provider.cancelled == ["late"]
+
+
+async def test_a_provider_that_is_not_configured_any_more_is_waited_for(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """A setting may come back; the deadline bounds it."""
+    job = await submit(rt, a_request(provider="fake"))
+    assert isinstance(rt.providers, dict)
+    del rt.providers["fake"]
+
+    await start(rt, job.id)
+
+    assert provider.started == []
+    assert (await jobs.peek(rt.db, job.id)).status is Status.PENDING
+
+
+async def test_stopping_the_worker_does_not_stop_a_purchase(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """SIGTERM between the provider's answer and our note of it would cost a look-up."""
+    job = await submit(rt, a_request())
+    provider.hold = asyncio.Event()
+    buying = asyncio.create_task(start(rt, job.id))
+    while not provider.started:
+        await asyncio.sleep(0)
+
+    buying.cancel()
+    provider.hold.set()
+    await rt.duties.finish(seconds=5)
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING

@@ -1,0 +1,221 @@
+"""Accepting: checked, then safe."""
+
+from datetime import timedelta
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from fakes import Clock, FakeProvider, a_request
+from fleek.domain.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    ProviderRejected,
+    ProviderUnavailable,
+    StorageError,
+    StorageFull,
+)
+from fleek.domain.job import JobId, ModelName, Status
+from fleek.engine.cancel import cancel
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import start
+from fleek.engine.submit import retry, submit
+from fleek.providers.base import Schema
+from fleek.store import events, jobs
+
+SCHEMA: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "width": {"type": "integer", "minimum": 16, "maximum": 4096},
+        "output_format": {"enum": ["png", "webp"]},
+        "strength": {"type": "number"},
+    },
+}
+
+
+async def test_an_accepted_job_is_in_the_database(rt: Runtime, clock: Clock) -> None:
+    """The row is the truth."""
+    job = await submit(rt, a_request("A fox", parameters={"width": 64}, metadata={"order": 7}))
+
+    stored = await jobs.peek(rt.db, job.id)
+
+    assert stored == job
+    assert (stored.status, stored.priority, stored.max_attempts) == (Status.PENDING, 5, 4)
+    assert stored.deadline == clock() + timedelta(days=1)
+    assert [event.type for event in await events.of_job(rt.db, job.id)] == ["submitted"]
+
+
+async def test_the_request_decides_where_it_says_something(rt: Runtime, clock: Clock) -> None:
+    """Settings are only for what a request leaves open."""
+    run_at = clock() + timedelta(hours=1)
+    request = a_request(
+        model=ModelName("a/b"),
+        provider="fake",
+        priority=9,
+        run_at=run_at,
+        deadline=timedelta(minutes=5),
+        max_attempts=1,
+    )
+
+    job = await submit(rt, request)
+
+    assert (job.model, job.provider, job.priority, job.max_attempts) == ("a/b", "fake", 9, 1)
+    assert (job.run_at, job.deadline) == (run_at, run_at + timedelta(minutes=5))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "pointer", "code"),
+    [
+        ({"width": 15}, "/parameters/width", "minimum"),
+        ({"width": 5000}, "/parameters/width", "maximum"),
+        ({"width": "64"}, "/parameters/width", "type"),
+        ({"width": True}, "/parameters/width", "type"),
+        ({"width": 64.0}, "/parameters/width", "type"),
+        ({"output_format": "exe"}, "/parameters/output_format", "enum"),
+        ({"a/b~c": 1}, "/parameters/a~1b~0c", "additionalProperties"),
+    ],
+)
+async def test_parameters_that_the_model_forbids_are_refused(
+    rt: Runtime, provider: FakeProvider, parameters: dict[str, object], pointer: str, code: str
+) -> None:
+    """Before anything is bought, and with the field's name."""
+    provider.parameters = SCHEMA
+
+    with pytest.raises(InvalidInput) as refused:
+        await submit(rt, a_request(parameters=parameters))
+
+    assert [(one.pointer, one.code) for one in refused.value.errors] == [(pointer, code)]
+    assert (await jobs.tally(rt.db, now=rt.now())).total == 0
+
+
+async def test_every_wrong_parameter_is_named(rt: Runtime, provider: FakeProvider) -> None:
+    """One round trip is enough to learn of all mistakes; missing ones too."""
+    provider.parameters = {**SCHEMA, "required": ["strength"]}
+
+    with pytest.raises(InvalidInput) as refused:
+        await submit(rt, a_request(parameters={"width": 1, "x": 1, "y": 2}))
+
+    pointers = {one.pointer for one in refused.value.errors}
+    assert pointers == {f"/parameters/{name}" for name in ("width", "x", "y", "strength")}
+
+
+async def test_allowed_parameters_are_accepted(rt: Runtime, provider: FakeProvider) -> None:
+    """A whole number is a number too."""
+    provider.parameters = SCHEMA
+
+    job = await submit(rt, a_request(parameters={"width": 64, "strength": 1.0}))
+
+    assert job.input == {"width": 64, "strength": 1.0}
+
+
+async def test_many_schemas_do_not_grow_for_ever(rt: Runtime, provider: FakeProvider) -> None:
+    """A provider may hand out a new document each time."""
+    for _ in range(300):
+        provider.parameters = {**SCHEMA}
+        rt.validators.check(provider.parameters, {"width": 64})
+
+    assert len(rt.validators._kept) <= 256
+
+
+async def test_an_unknown_model_is_refused(rt: Runtime) -> None:
+    """The provider knows its models."""
+    with pytest.raises(InvalidInput) as refused:
+        await submit(rt, a_request(model=ModelName("no/model")))
+
+    assert refused.value.code == "unknown_model"
+
+
+async def test_an_unknown_provider_is_refused_with_the_choices(rt: Runtime) -> None:
+    """It may be a slip of the pen."""
+    with pytest.raises(InvalidInput) as refused:
+        await submit(rt, a_request(provider="nobody"))
+
+    assert "fake, placeholder" in refused.value.errors[0].detail
+
+
+async def test_a_schema_out_of_reach_does_not_stop_a_job(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is checked by the provider at start."""
+
+    async def away(_: ModelName) -> Schema | None:
+        raise ProviderUnavailable("no answer")
+
+    monkeypatch.setattr(provider, "schema", away)
+
+    job = await submit(rt, a_request(parameters={"anything": 1}))
+
+    assert job.status is Status.PENDING
+
+
+async def test_a_job_too_far_ahead_is_refused(rt: Runtime, clock: Clock) -> None:
+    """Nobody means a year from now."""
+    with pytest.raises(InvalidInput):
+        await submit(rt, a_request(run_at=clock() + timedelta(days=366)))
+
+
+async def test_a_time_in_the_past_means_now(rt: Runtime, clock: Clock) -> None:
+    """A caller's clock may be behind."""
+    job = await submit(rt, a_request(run_at=clock() - timedelta(days=1)))
+
+    assert job.run_at == clock()
+
+
+async def test_a_full_disk_refuses_and_heals(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Better no job than one whose file cannot be kept."""
+    trouble: list[Exception] = [StorageFull("no room"), StorageError("odd")]
+
+    async def check() -> None:
+        if trouble:
+            raise trouble.pop(0)
+
+    monkeypatch.setattr(rt.storage, "check", check)
+    await rt.room.look()
+    with pytest.raises(StorageFull):
+        await submit(rt, a_request())
+
+    await rt.room.look()  # another error is not the disk's: nothing is known
+    await rt.room.look()
+
+    assert (await submit(rt, a_request())).status is Status.PENDING
+
+
+async def test_a_failed_job_can_be_asked_for_again(rt: Runtime, provider: FakeProvider) -> None:
+    """It is a new job with the same request."""
+    provider.starts = [ProviderRejected("no")]
+    old = await submit(rt, a_request("A fox", parameters={"width": 3}, priority=7))
+    await start(rt, old.id)
+
+    new = await retry(rt, old.id, tenant_id="default")
+
+    assert new.id != old.id
+    assert (new.prompt, new.input, new.priority) == ("A fox", {"width": 3}, 7)
+    assert new.deadline - new.created_at == old.deadline - old.created_at
+
+
+async def test_a_cancelled_job_can_be_asked_for_again(rt: Runtime) -> None:
+    """A change of mind."""
+    old = await submit(rt, a_request())
+    await cancel(rt, old.id, tenant_id="default")
+
+    assert (await retry(rt, old.id, tenant_id="default")).status is Status.PENDING
+
+
+async def test_a_living_job_cannot_be_asked_for_again(rt: Runtime) -> None:
+    """It would be paid for twice."""
+    job = await submit(rt, a_request())
+
+    with pytest.raises(Conflict):
+        await retry(rt, job.id, tenant_id="default")
+
+
+async def test_a_foreign_job_looks_unknown(rt: Runtime) -> None:
+    """Nobody learns of others' ids."""
+    job = await submit(rt, a_request())
+
+    for job_id, tenant in ((job.id, "other"), (JobId(uuid7()), "default")):
+        with pytest.raises(NotFound):
+            await retry(rt, job_id, tenant_id=tenant)
+        with pytest.raises(NotFound):
+            await cancel(rt, job_id, tenant_id=tenant)
