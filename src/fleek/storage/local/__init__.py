@@ -1,0 +1,172 @@
+"""Files in folders of this machine: ``media/`` and ``metadata/``, side by side."""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fleek.domain.errors import ConfigurationError, StorageError, StorageFull
+from fleek.domain.media import Key
+from fleek.settings import read
+from fleek.storage.base import Storage, Stored
+from fleek.storage.local.tree import Tree
+
+T = TypeVar("T")
+
+CHUNK_BYTES: Final = 256 * 1024
+THREADS: Final = 16  # a save waits for the disk, and disks write many at once better than one
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class LocalStorageSettings(BaseSettings):
+    """Where the files are."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    storage_path: Path = Field(
+        default=Path("storage"),
+        validation_alias=AliasChoices("STORAGE_PATH", "LOCAL_MEDIA_PATH"),
+        description="Folder for `media/` and `metadata/`. One whose name is `media` is the media "
+        "folder itself, and metadata lies beside it.",
+    )
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds both areas."""
+        path = self.storage_path.absolute()
+        return path.parent if path.name == "media" else path
+
+
+class LocalStorage:
+    """Keeps files in a tree. All blocking work is done in threads; close it to end them."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
+
+    def close(self) -> None:
+        """Wait for what is being done, and end the threads."""
+        self._threads.shutdown()
+
+    def spool(self) -> Path:
+        """Return the folder for files that are not complete yet; a day later they are removed."""
+        return self._tree.spool
+
+    async def save(self, key: Key, source: Path, *, content_type: str) -> None:  # noqa: ARG002 - folders keep none
+        """Move a complete file to `key`, durably; `source` is gone even if that fails.
+
+        Raises:
+            StorageFull: No room.
+            StorageError: Could not be written.
+            ValueError: This is no key: a mistake of ours.
+        """
+        await self._do(f"save {key}", partial(self._tree.save, key, source))
+
+    async def read(
+        self, key: Key, *, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Stream the bytes from `start` up to, not including, `end`."""
+        doing = f"read {key}"
+        fd = await self._do(doing, partial(self._tree.open, key), undo=os.close)
+        try:
+            size = os.fstat(fd).st_size
+            end = size if end is None else min(end, size)
+            while start < end:
+                length = min(CHUNK_BYTES, end - start)
+                chunk = await self._do(doing, partial(os.pread, fd, length, start))
+                if not chunk:
+                    raise StorageError(f"cannot {doing}: it has become shorter")
+                yield chunk
+                start += len(chunk)
+        finally:
+            os.close(fd)
+
+    async def stat(self, key: Key) -> Stored:
+        """Return size and time of a file."""
+        return await self._do(f"look at {key}", partial(self._tree.stat, key))
+
+    async def delete(self, key: Key) -> None:
+        """Remove a file, and the folders that it leaves empty."""
+        await self._do(f"delete {key}", partial(self._tree.delete, key))
+
+    async def keys(self, prefix: str = "") -> AsyncIterator[Stored]:
+        """List all files whose key begins with `prefix`; costs no memory per file."""
+        found = self._tree.find(prefix)
+        while batch := await self._do("list files", lambda: list(islice(found, 500))):
+            for stored in batch:
+                yield stored
+
+    async def url(self, key: Key) -> str | None:  # noqa: ARG002 - none has one
+        """Return None: we serve our files."""
+        return None
+
+    async def check(self) -> None:
+        """Prove in both areas that a file could be written now."""
+        await self._do("write", self._tree.check)
+
+    async def _do(
+        self, doing: str, work: Callable[[], T], *, undo: Callable[[T], None] | None = None
+    ) -> T:
+        """Do blocking work in one hop to a thread.
+
+        Args:
+            doing: For the message, after "cannot".
+            work: What raises OSError if it fails.
+            undo: What to do with the result if nobody is left to take it.
+        """
+        job = self._threads.submit(work)
+        try:
+            with _translated(doing):
+                return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            if undo is not None:
+                job.add_done_callback(partial(_undo, undo))
+            raise
+
+
+@contextmanager
+def _translated(doing: str) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        kind = StorageFull if error.errno in FULL else StorageError
+        raise kind(f"cannot {doing}: {error.strerror or type(error).__name__}") from error
+
+
+def _undo(undo: Callable[[T], None], job: Future[T]) -> None:
+    if not job.cancelled() and job.exception() is None:
+        undo(job.result())
+
+
+def _opened(settings: LocalStorageSettings) -> Tree:
+    try:
+        with _translated("make its folders"):
+            tree = Tree(settings.root)
+        with suppress(StorageFull), _translated("write"):  # room may come; a right may not
+            tree.check()
+    except StorageError as error:
+        raise ConfigurationError(f"STORAGE_PATH={settings.storage_path}: {error}") from error
+    return tree
+
+
+@asynccontextmanager
+async def connect() -> AsyncGenerator[Storage]:
+    """Open the storage from the environment; its folders are made.
+
+    Raises:
+        ConfigurationError: They cannot be made or written.
+    """
+    storage = LocalStorage(await asyncio.to_thread(_opened, read(LocalStorageSettings)))
+    try:
+        yield storage
+    finally:
+        await asyncio.to_thread(storage.close)

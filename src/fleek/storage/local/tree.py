@@ -1,0 +1,218 @@
+"""Files below one folder, in two areas. Everything here blocks."""
+
+import errno
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from fleek.domain.errors import NotFound, StorageFull
+from fleek.domain.media import Key
+from fleek.storage.base import Stored
+from fleek.storage.local.walk import AREAS, FOLDER, absence, folders, prune, split
+
+MIN_FREE_BYTES: Final = 16 * 1024 * 1024
+STALE_SECONDS: Final = 24 * 60 * 60  # no download takes longer; what is older was left by a crash
+FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+UNSYNCED: Final = frozenset({errno.EINVAL, errno.ENOTSUP})  # a disk that syncs no folders
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What is asked of the operating system and may be answered by a test."""
+
+    fsync: Callable[[int], None] = os.fsync
+    free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
+    device: Callable[[Path], int] = lambda path: path.stat().st_dev
+
+
+class Tree:
+    """The files below `root`; its folders are made. Each method may raise OSError besides.
+
+    Raises:
+        OSError: The folders cannot be made.
+    """
+
+    def __init__(self, root: Path, *, disk: Disk = Disk()) -> None:
+        self._disk = disk
+        for area in AREAS:
+            self._make(root / area)
+        self._areas = {area: (root / area).resolve() for area in AREAS}
+        # A rename stays within a file system, and an area may be one of its own.
+        self._spools = {
+            area: (root if disk.device(root) == disk.device(path) else path) / ".spool"
+            for area, path in self._areas.items()
+        }
+        for spool in set(self._spools.values()):
+            spool.mkdir(exist_ok=True)
+            _remove_stale(spool)
+
+    @property
+    def spool(self) -> Path:
+        """The folder for media that are not complete; what lies there for a day is removed."""
+        return self._spools["media"]
+
+    def save(self, key: Key, source: Path) -> None:
+        """Move a complete file to `key`, durably; `source` is gone even if that fails.
+
+        Raises:
+            ValueError: This is no key: a mistake of ours.
+        """
+        parts = split(key)
+        if parts is None:
+            raise ValueError(f"{key!r} is no key")
+        spool = self._spools[parts[0]]
+        near = source
+        try:
+            if self._disk.device(source) != self._disk.device(spool):
+                near = spool / uuid4().hex
+                shutil.copyfile(source, near)
+            self._sync(near)
+            self._place(parts, near)
+        finally:
+            for path in (source, near):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+
+    def _place(self, parts: Sequence[str], source: Path, *, tries: int = 4) -> None:
+        """Give a durable file its name, durably."""
+        try:
+            with folders(self._areas[parts[0]], parts, make=True) as fds:
+                os.replace(source, parts[-1], dst_dir_fd=fds[-1])
+                try:
+                    for fd in reversed(fds):
+                        self._sync_folder(fd)
+                except OSError:
+                    os.unlink(parts[-1], dir_fd=fds[-1])
+                    raise
+        except FileNotFoundError:  # `delete` has just removed a folder that it found empty
+            if tries == 1:
+                raise
+            self._place(parts, source, tries=tries - 1)
+
+    def open(self, key: Key) -> int:
+        """Return a descriptor for reading, which the caller closes.
+
+        Raises:
+            NotFound: There is no such file.
+        """
+        parts = split(key)
+        if parts is None:
+            raise NotFound("there is no such file")
+        with absence(), folders(self._areas[parts[0]], parts) as fds:
+            fd = os.open(parts[-1], FILE, dir_fd=fds[-1])
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise NotFound("there is no such file")
+        return fd
+
+    def stat(self, key: Key) -> Stored:
+        """Return size and time of a file.
+
+        Raises:
+            NotFound: There is no such file.
+        """
+        fd = self.open(key)
+        try:
+            return _stored(key, os.fstat(fd))
+        finally:
+            os.close(fd)
+
+    def delete(self, key: Key) -> None:
+        """Remove a file, if it is there, and the folders that it leaves empty."""
+        parts = split(key)
+        if parts is None:
+            return
+        with suppress(NotFound), absence(), folders(self._areas[parts[0]], parts) as fds:
+            os.unlink(parts[-1], dir_fd=fds[-1])
+            prune(parts, fds)
+
+    def find(self, prefix: str) -> Iterator[Stored]:
+        """List the files whose key begins with `prefix`, looking only where such a key can be."""
+        above, slash, _ = prefix.rpartition("/")
+        for folder in [above] if slash else AREAS:
+            parts = split(f"{folder}/x")
+            if parts is not None and (slash or folder.startswith(prefix)):
+                with suppress(NotFound), absence(), folders(self._areas[parts[0]], parts) as fds:
+                    yield from _list(fds[-1], folder, prefix)
+
+    def check(self) -> None:
+        """Write and remove a file in both areas.
+
+        Raises:
+            StorageFull: It may work, but there is less room than a few files need.
+        """
+        for path in self._areas.values():
+            free = self._disk.free_bytes(path)
+            if free < MIN_FREE_BYTES:
+                raise StorageFull(f"only {free // 1024} KiB are free")
+            probe = path / ".probe"
+            fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            try:
+                os.write(fd, b"probe")
+                self._disk.fsync(fd)
+            finally:
+                os.close(fd)
+                probe.unlink(missing_ok=True)
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder, and those above it, that survive a loss of power."""
+        if not folder.is_dir():
+            self._make(folder.parent)
+            try:
+                folder.mkdir(exist_ok=True)
+            except FileExistsError:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+            self._sync(folder.parent)
+
+    def _sync(self, path: Path) -> None:
+        fd = os.open(path, FILE)
+        try:
+            self._disk.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _sync_folder(self, fd: int) -> None:
+        try:
+            self._disk.fsync(fd)
+        except OSError as error:
+            if error.errno not in UNSYNCED:
+                raise
+
+
+def _list(folder: int, path: str, prefix: str) -> Iterator[Stored]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            key = f"{path}/{entry.name}"
+            if split(key) is None:
+                continue
+            with suppress(NotFound), absence():  # it may go while we look
+                if entry.is_file(follow_symlinks=False) and key.startswith(prefix):
+                    yield _stored(Key(key), entry.stat(follow_symlinks=False))
+                elif entry.is_dir(follow_symlinks=False) and f"{key}/".startswith(prefix):
+                    below = os.open(entry.name, FOLDER, dir_fd=folder)
+                    try:
+                        yield from _list(below, key, prefix)
+                    finally:
+                        os.close(below)
+
+
+def _stored(key: Key, found: os.stat_result) -> Stored:
+    modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
+    return Stored(key=key, size_bytes=found.st_size, modified_at=modified_at)
+
+
+def _remove_stale(spool: Path) -> None:
+    oldest = time.time() - STALE_SECONDS
+    with os.scandir(spool) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # another process removes them too
+                if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                    Path(entry).unlink()

@@ -1,0 +1,77 @@
+"""The way from a key to its folder, walked folder by folder from an open area.
+
+No link is followed below the area: a key cannot leave it, whatever has been planted there.
+"""
+
+import errno
+import os
+import re
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from fleek.domain.errors import NotFound
+
+AREAS: Final = ("media", "metadata")
+PART: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")  # hidden files and `..` are no keys
+MAX_PARTS: Final = 9  # ours have four
+FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
+
+
+def split(key: str) -> tuple[str, ...] | None:
+    """Return a key's parts: the area, folders, the file's name; None if it is no key."""
+    parts = tuple(key.split("/"))
+    if parts[0] not in AREAS or not 2 <= len(parts) <= MAX_PARTS:
+        return None
+    return parts if all(PART.fullmatch(part) for part in parts[1:]) else None
+
+
+@contextmanager
+def folders(area: Path, parts: Sequence[str], *, make: bool = False) -> Generator[list[int]]:
+    """Open a key's area and the folders below it, in this order.
+
+    Folders that were to be made are removed again if nothing comes to lie in them.
+    """
+    with ExitStack() as opened:
+        fds = [os.open(area, FOLDER)]
+        opened.callback(os.close, fds[0])
+        try:
+            for name in parts[1:-1]:
+                fds.append(_folder(name, fds[-1], make=make))
+                opened.callback(os.close, fds[-1])
+            yield fds
+        except OSError:
+            if make:
+                prune(parts, fds)
+            raise
+
+
+def prune(parts: Sequence[str], fds: Sequence[int]) -> None:
+    """Remove the folders of a key that are empty, never its area."""
+    with suppress(OSError):
+        for number in reversed(range(1, len(fds))):
+            os.rmdir(parts[number], dir_fd=fds[number - 1])
+
+
+@contextmanager
+def absence() -> Generator[None]:
+    """Say `NotFound` where the operating system says that there is no such file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in ABSENT:
+            raise NotFound("there is no such file") from None
+        raise
+
+
+def _folder(name: str, above: int, *, make: bool) -> int:
+    try:
+        return os.open(name, FOLDER, dir_fd=above)
+    except FileNotFoundError:
+        if not make:
+            raise
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=above)
+    return os.open(name, FOLDER, dir_fd=above)

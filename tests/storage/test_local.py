@@ -1,0 +1,522 @@
+import asyncio
+import errno
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fleek.domain.errors import ConfigurationError, NotFound, StorageError, StorageFull
+from fleek.domain.media import Key
+from fleek.settings import read
+from fleek.storage.base import Storage
+from fleek.storage.local import LocalStorage, LocalStorageSettings, connect
+from fleek.storage.local.tree import Disk, Tree
+
+KEY = Key("media/job/attempt/0-00ff.png")
+
+
+@contextmanager
+def opened(root: Path, disk: Disk | None = None) -> Generator[LocalStorage]:
+    """Open a storage on this folder."""
+    storage = LocalStorage(Tree(root, disk=disk or Disk()))
+    try:
+        yield storage
+    finally:
+        storage.close()
+
+
+async def save(storage: Storage, key: str = KEY, content: bytes = b"x") -> None:
+    """Write a file to the spool, then save it."""
+    source = storage.spool() / "source"
+    source.write_bytes(content)
+    await storage.save(Key(key), source, content_type="image/png")
+
+
+async def content_of(storage: Storage, key: str = KEY) -> bytes:
+    """Return the bytes of a file."""
+    return b"".join([chunk async for chunk in storage.read(Key(key))])
+
+
+def below(root: Path) -> set[str]:
+    """Return everything below a folder, folders too."""
+    return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
+EMPTY = {"media", "metadata", ".spool"}
+
+
+class Watched:
+    """An fsync that notes what it was asked for, and may fail."""
+
+    def __init__(self, root: Path, *, fail: Callable[[str], int] = lambda _: 0) -> None:
+        self._root = root
+        self._fail = fail
+        self._names: dict[tuple[int, int], str] = {}
+        self.calls: list[tuple[str, bool]] = []  # what, and whether the file had its name
+
+    def __call__(self, fd: int) -> None:
+        """Note the call, then fail if that is wanted."""
+        name = self._name(fd)
+        self.calls.append((name, (self._root / KEY).exists()))
+        if number := self._fail(name):
+            raise OSError(number, os.strerror(number))
+        os.fsync(fd)
+
+    def _name(self, fd: int) -> str:
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode):
+            return "file"
+        return next(
+            str(path.relative_to(self._root))
+            for path in [self._root, *self._root.rglob("*")]
+            if os.path.samestat(path.stat(), found)
+        )
+
+
+async def test_a_save_is_durable_before_it_has_a_name_and_before_it_returns(
+    tmp_path: Path,
+) -> None:
+    """After a loss of power the file is whole under its key, in folders that exist."""
+    with opened(tmp_path):
+        watched = Watched(tmp_path)
+    with opened(tmp_path, Disk(fsync=watched)) as storage:
+        await save(storage)
+
+    assert watched.calls == [
+        ("file", False),
+        ("media/job/attempt", True),
+        ("media/job", True),
+        ("media", True),
+    ]
+
+
+async def test_the_storages_own_folders_are_durable(tmp_path: Path) -> None:
+    """The first picture must not be lost with the folder that `serve` has made for it."""
+    watched = Watched(tmp_path)
+
+    with opened(tmp_path / "deep" / "storage", Disk(fsync=watched)):
+        calls = [name for name, _ in watched.calls]
+
+    assert calls == [".", "deep", "deep/storage", "deep/storage"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+async def test_a_disk_that_syncs_no_folders_is_used(tmp_path: Path, number: int) -> None:
+    """Some network and desktop file systems refuse; they do what they can for the file."""
+    with opened(tmp_path):
+        watched = Watched(tmp_path, fail=lambda name: 0 if name == "file" else number)
+    with opened(tmp_path, Disk(fsync=watched)) as storage:
+        await save(storage)
+
+        assert await content_of(storage) == b"x"
+
+
+@pytest.mark.parametrize("failing", ["file", "media/job/attempt", "media/job", "media"])
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, StorageFull),
+        (errno.EDQUOT, StorageFull),
+        (errno.EIO, StorageError),
+        (errno.EFBIG, StorageError),
+    ],
+    ids=lambda value: errno.errorcode.get(value, "") if isinstance(value, int) else "",
+)
+async def test_a_failed_save_leaves_nothing(
+    tmp_path: Path, failing: str, number: int, kind: type[StorageError]
+) -> None:
+    """Wherever it fails: no half file, no source, no empty folder; the message has no path."""
+    with opened(tmp_path):
+        watched = Watched(tmp_path, fail=lambda name: number if name == failing else 0)
+    with opened(tmp_path, Disk(fsync=watched)) as storage, pytest.raises(StorageError) as caught:
+        await save(storage)
+
+    assert type(caught.value) is kind
+    assert str(caught.value) == f"cannot save {KEY}: {os.strerror(number)}"
+    assert below(tmp_path) == EMPTY
+
+
+async def test_a_save_whose_source_is_missing_leaves_nothing(tmp_path: Path) -> None:
+    """The spool may have been cleaned by hand."""
+    with opened(tmp_path) as storage, pytest.raises(StorageError, match="No such file"):
+        await storage.save(KEY, storage.spool() / "none", content_type="image/png")
+
+    assert below(tmp_path) == EMPTY
+
+
+async def test_a_source_that_vanishes_is_an_error(tmp_path: Path) -> None:
+    """A caller that is cancelled removes it under our hands; trying again has an end."""
+
+    def vanish(_fd: int) -> None:
+        (tmp_path / ".spool" / "source").unlink()
+
+    with opened(tmp_path):
+        vanishing = Disk(fsync=vanish)
+    with opened(tmp_path, vanishing) as storage, pytest.raises(StorageError, match="No such"):
+        await save(storage)
+
+    assert below(tmp_path) == EMPTY
+
+
+async def test_a_file_where_a_folder_should_be_is_an_error(tmp_path: Path) -> None:
+    """Not ours to remove; and a folder where the file should be, likewise."""
+    with opened(tmp_path) as storage:
+        await save(storage, "media/job")
+        await save(storage, "media/other/x")
+
+        with pytest.raises(StorageError):
+            await save(storage, "media/job/attempt/0-00ff.png")
+        with pytest.raises(StorageError):
+            await save(storage, "media/other")
+
+    assert below(tmp_path) == EMPTY | {"media/job", "media/other", "media/other/x"}
+
+
+def test_a_limit_on_file_size_leaves_no_half_file(tmp_path: Path) -> None:
+    """A write may stop in the middle: at a limit, a quota or a full disk. The copy is cut here."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"x" * 200_000)
+    program = f"""
+import asyncio, resource, signal
+from pathlib import Path
+from fleek.domain.errors import StorageError
+from fleek.storage.local import LocalStorage
+from fleek.storage.local.tree import Disk, Tree
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+another_disk = Disk(device=lambda path: path == Path({str(elsewhere)!r}))
+storage = LocalStorage(Tree(Path({str(tmp_path / "storage")!r}), disk=another_disk))
+try:
+    asyncio.run(
+        storage.save({KEY!r}, Path({str(elsewhere)!r}), content_type="image/png")
+    )
+except StorageError as error:
+    print(error)
+storage.close()
+"""
+
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout == f"cannot save {KEY}: File too large\n"
+    assert below(tmp_path) == {"storage", *(f"storage/{name}" for name in EMPTY)}
+
+
+async def test_an_area_on_another_disk_is_copied_to(tmp_path: Path) -> None:
+    """Media and metadata may be two volumes; a rename between them is impossible."""
+
+    def device(path: Path) -> int:
+        return int("metadata" in path.parts)
+
+    with opened(tmp_path, Disk(device=device)) as storage:
+        await save(storage, "metadata/job.json", b"{}")
+
+        assert await content_of(storage, "metadata/job.json") == b"{}"
+    assert below(tmp_path) == EMPTY | {"metadata/.spool", "metadata/job.json"}
+
+
+async def test_media_on_another_disk_are_spooled_there(tmp_path: Path) -> None:
+    """The fastest way to save a large file is a rename."""
+
+    def device(path: Path) -> int:
+        return int("media" in path.parts)
+
+    with opened(tmp_path, Disk(device=device)) as storage:
+        spool = storage.spool()
+
+    assert spool == tmp_path / "media" / ".spool"
+
+
+async def test_stale_files_leave_the_spool_at_opening(tmp_path: Path) -> None:
+    """Each crash during a download leaves one; a day is longer than any download."""
+    spool = tmp_path / ".spool"
+    spool.mkdir()
+    for name, age in (("old", 86_500), ("young", 80_000)):
+        (spool / name).write_bytes(b"x")
+        modified = (spool / name).stat().st_mtime - age
+        os.utime(spool / name, (modified, modified))
+
+    with opened(tmp_path):
+        left = [path.name for path in spool.iterdir()]
+
+    assert left == ["young"]
+
+
+async def test_deleting_the_last_file_removes_its_folders(tmp_path: Path) -> None:
+    """A million purged jobs must not leave two million empty folders."""
+    with opened(tmp_path) as storage:
+        await save(storage, "media/job/attempt/0")
+        await save(storage, "media/job/attempt/1")
+
+        await storage.delete(Key("media/job/attempt/0"))
+        left = below(tmp_path)
+        await storage.delete(Key("media/job/attempt/1"))
+
+    assert left == EMPTY | {"media/job", "media/job/attempt", "media/job/attempt/1"}
+    assert below(tmp_path) == EMPTY
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder beside the storage, with a secret in it."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    (folder / "secret").write_bytes(b"a secret")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "key"),
+    [
+        ("media/link", "secret", "media/link"),
+        ("media/link", "", "media/link/secret"),
+        ("metadata/link.json", "secret", "metadata/link.json"),
+        ("media/link", "none", "media/link"),
+    ],
+    ids=["file", "folder", "metadata", "dangling"],
+)
+async def test_a_planted_link_is_no_file(
+    tmp_path: Path, outside: Path, link: str, target: str, key: str
+) -> None:
+    """Whoever can write to the folder must not make us read or remove what he cannot."""
+    with opened(tmp_path / "storage") as storage:
+        (tmp_path / "storage" / link).symlink_to(outside / target)
+
+        with pytest.raises(NotFound):
+            await content_of(storage, key)
+        with pytest.raises(NotFound):
+            await storage.stat(Key(key))
+        await storage.delete(Key(f"{key}/secret"))
+        found = [stored async for stored in storage.keys("")]
+
+    assert found == []
+    assert (outside / "secret").read_bytes() == b"a secret"
+
+
+async def test_a_link_inside_the_storage_is_not_followed_either(tmp_path: Path) -> None:
+    """A file has one key; deleting that must be the end of it."""
+    with opened(tmp_path) as storage:
+        await save(storage, "media/x")
+        (tmp_path / "media" / "y").symlink_to(tmp_path / "media" / "x")
+
+        with pytest.raises(NotFound):
+            await content_of(storage, "media/y")
+
+
+async def test_a_save_does_not_follow_a_planted_link(tmp_path: Path, outside: Path) -> None:
+    """Neither as a folder of the key, which is refused, nor as the file, which is replaced."""
+    with opened(tmp_path / "storage") as storage:
+        (tmp_path / "storage" / "media" / "folder").symlink_to(outside)
+        (tmp_path / "storage" / "media" / "file").symlink_to(outside / "secret")
+
+        with pytest.raises(StorageError):
+            await save(storage, "media/folder/secret", b"overwritten")
+        await save(storage, "media/file", b"mine")
+
+        assert await content_of(storage, "media/file") == b"mine"
+    assert (outside / "secret").read_bytes() == b"a secret"
+
+
+async def test_what_is_no_file_is_not_found(tmp_path: Path) -> None:
+    """Opening a pipe would wait for a writer that never comes."""
+    with opened(tmp_path) as storage:
+        (tmp_path / "media" / "folder").mkdir()
+        os.mkfifo(tmp_path / "media" / "pipe")
+
+        for key in ("media/folder", "media/pipe"):
+            with pytest.raises(NotFound):
+                await storage.stat(Key(key))
+        found = [stored async for stored in storage.keys("")]
+
+    assert found == []
+
+
+async def test_a_file_with_a_name_that_is_no_key_is_not_listed(tmp_path: Path) -> None:
+    """What is listed can be read; an operator's own file is nobody's output."""
+    with opened(tmp_path) as storage:
+        (tmp_path / "media" / "Some File.txt").write_bytes(b"x")
+        (tmp_path / "media" / ".hidden").write_bytes(b"x")
+
+        found = [stored async for stored in storage.keys("")]
+
+    assert found == []
+
+
+async def test_many_files_are_listed_in_batches(tmp_path: Path) -> None:
+    """More than one trip to the disk gives each file once."""
+    with opened(tmp_path) as storage:
+        names = {f"media/{number:04}" for number in range(1203)}
+        for name in names:
+            (tmp_path / name).touch()
+
+        found = [stored.key async for stored in storage.keys("")]
+
+    assert len(found) == len(names)
+    assert set(found) == names
+
+
+async def test_a_file_that_becomes_shorter_is_an_error(tmp_path: Path) -> None:
+    """Its readers were promised a length; ending early must not look like the end."""
+    with opened(tmp_path) as storage:
+        await save(storage, KEY, b"x" * 600_000)
+        chunks = aiter(storage.read(KEY))
+        await anext(chunks)
+        os.truncate(tmp_path / KEY, 300_000)
+        await anext(chunks)
+
+        with pytest.raises(StorageError, match="shorter"):
+            await anext(chunks)
+
+
+async def test_a_reader_cancelled_while_opening_leaves_no_descriptor(tmp_path: Path) -> None:
+    """Callers that hang up at the wrong moment would use up all descriptors."""
+    closed: list[int] = []
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        began.set()
+        go_on.wait(10)
+        return 42
+
+    with opened(tmp_path) as storage:
+        reader = asyncio.create_task(storage._do("read", slow, undo=closed.append))
+        await asyncio.to_thread(began.wait, 10)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        go_on.set()
+
+    assert closed == [42]
+
+
+async def test_we_serve_our_files(tmp_path: Path) -> None:
+    """A folder has no address of its own."""
+    with opened(tmp_path) as storage:
+        await save(storage)
+
+        assert await storage.url(KEY) is None
+
+
+async def test_check_wants_some_room(tmp_path: Path) -> None:
+    """Before the last byte is gone: the database needs some too."""
+    almost_full = Disk(free_bytes=lambda _: 16 * 1024 * 1024 - 1)
+
+    with opened(tmp_path, almost_full) as storage, pytest.raises(StorageFull, match="16383 KiB"):
+        await storage.check()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, StorageFull), (errno.EROFS, StorageError)]
+)
+async def test_check_writes(tmp_path: Path, number: int, kind: type[StorageError]) -> None:
+    """A disk with room may still refuse, and the probe that failed is removed."""
+    with opened(tmp_path):
+        watched = Watched(tmp_path, fail=lambda _: number)
+    with opened(tmp_path, Disk(fsync=watched)) as storage, pytest.raises(StorageError) as caught:
+        await storage.check()
+
+    assert type(caught.value) is kind
+    assert below(tmp_path) == EMPTY
+
+
+async def test_check_looks_at_both_areas(tmp_path: Path) -> None:
+    """Each may be a volume of its own."""
+    with opened(tmp_path) as storage:
+        (tmp_path / "metadata").rmdir()
+
+        with pytest.raises(StorageError):
+            await storage.check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "folder"),
+    [
+        ("STORAGE_PATH", "files", "files"),
+        ("STORAGE_PATH", "a/b/", "a/b"),
+        ("LOCAL_MEDIA_PATH", "files", "files"),
+        ("LOCAL_MEDIA_PATH", "a/media", "a"),
+        ("LOCAL_MEDIA_PATH", "./media/", ""),
+        ("STORAGE_PATH", "media", ""),
+        ("STORAGE_PATH", "with space/ü", "with space/ü"),
+        ("STORAGE_PATH", "", "storage"),
+    ],
+)
+async def test_where_the_files_are(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    folder: str,
+) -> None:
+    """A folder, or the media folder itself as services like this one used to ask for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, value)
+
+    async with connect() as storage:
+        await save(storage, "media/x")
+        await save(storage, "metadata/y")
+
+    assert (tmp_path / folder / "media" / "x").is_file()
+    assert (tmp_path / folder / "metadata" / "y").is_file()
+
+
+def test_storage_path_wins_over_the_older_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own name is the one that the documents lead with."""
+    monkeypatch.setenv("LOCAL_MEDIA_PATH", "/older")
+    monkeypatch.setenv("STORAGE_PATH", "/newer")
+
+    assert read(LocalStorageSettings).root == Path("/newer")
+
+
+async def test_a_later_change_of_folder_does_not_move_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is the one that was named at the start."""
+    monkeypatch.chdir(tmp_path)
+    async with connect() as storage:
+        (tmp_path / "other").mkdir()
+        monkeypatch.chdir(tmp_path / "other")
+
+        await save(storage)
+
+    assert (tmp_path / "storage" / KEY).is_file()
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("file", "Not a directory"), ("file/below", "Not a directory"), ("x" * 300, "File name too")],
+)
+async def test_a_folder_that_cannot_be_used_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, reason: str
+) -> None:
+    """One line that names the setting, before the first job is accepted."""
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STORAGE_PATH", path)
+
+    with pytest.raises(ConfigurationError, match=rf"STORAGE_PATH={path}: .*{reason}") as caught:
+        async with connect():
+            pass
+
+    assert "\n" not in str(caught.value)
+
+
+async def test_folders_that_cannot_be_written_stop_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are there, so only writing shows it."""
+    with opened(tmp_path):
+        (tmp_path / "media" / ".probe").mkdir()
+    monkeypatch.setenv("STORAGE_PATH", str(tmp_path))
+
+    with pytest.raises(ConfigurationError, match=r"STORAGE_PATH=.*cannot write"):
+        async with connect():
+            pass
