@@ -15,7 +15,6 @@ _FOLDED: Final = {
 }  # fmt: skip
 
 _LONGEST: Final = 400  # characters looked at; more never fit
-_SMALLEST: Final = 10  # pixels; below that nobody can read it
 
 
 def flat(text: str) -> str:
@@ -27,7 +26,7 @@ def flat(text: str) -> str:
 
 def legible(text: str) -> str:
     """Return what of the text can be drawn, accents folded away; empty if that is too little."""
-    line = flat(text[:_LONGEST])
+    line = flat(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
     drawn = "".join(_letter(char) for char in line)
     marks = sum(char.isalnum() for char in line)
     if sum(char.isalnum() for char in drawn) * 2 < marks:
@@ -42,7 +41,7 @@ def draw(image: Image.Image, text: str) -> None:
     margin = max(4, size * 9 // 10)
     room = image.width - 4 * margin
     text = legible(text)
-    if not text or short < 96 or room < 8 * size or size < _SMALLEST:
+    if not text or short < 96 or room < 8 * size:  # nobody could read it
         return
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)

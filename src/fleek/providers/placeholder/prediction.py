@@ -78,12 +78,10 @@ def name(attempt: Attempt, *, outputs: int, seed: int | None) -> PredictionId:
 def look(ticket: Ticket, habits: Habits, *, now_ms: int) -> Prediction:
     """Return the prediction as it stands."""
     delay = habits.delay_min + ticket.haste * (habits.delay_max - habits.delay_min)
-    elapsed = (now_ms - ticket.submitted_ms) / 1000
+    elapsed = max(0, now_ms - ticket.submitted_ms) / 1000  # workers' clocks differ
     if elapsed < delay:
-        progress = max(0.0, round(elapsed / delay, 2))
-        return Prediction(
-            id=ticket.id, progress=progress, eta=timedelta(seconds=min(delay, delay - elapsed))
-        )
+        eta = timedelta(seconds=delay - elapsed)
+        return Prediction(id=ticket.id, progress=round(elapsed / delay, 2), eta=eta)
     outcome: Outcome = _FAILURE
     if ticket.luck >= habits.failure_rate:
         outcome = Succeeded(tuple(_output(ticket.id, i) for i in range(ticket.outputs)))

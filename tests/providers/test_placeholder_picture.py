@@ -1,0 +1,241 @@
+"""The placeholder's pictures: the same for the same wish, of the size asked for, with the prompt."""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops, ImageStat
+
+from fleek.domain.job import ModelName
+from fleek.providers.placeholder import models
+from fleek.providers.placeholder.caption import legible
+from fleek.providers.placeholder.picture import STYLE_NAMES, frame, paint
+from fleek.providers.placeholder.piece import Piece
+
+PROMPT = "A cat riding a bicycle"
+
+NASTY = {
+    "control": "a\x00\x01\x1b[31m\x7f\x85 cat\r\n\t\x0b on two lines",
+    "emoji": "🐈‍⬛ on a 🚲 👩🏽‍🚀🏳️‍🌈",
+    "right-to-left": "قطة تركب دراجة \u202e\u2066חתל",
+    "chinese": "骑自行车的猫",
+    "combining": "Z͑ͫ̓a̴l̷g̸o̵" * 50,
+    "long": "word " * 2000,
+    "one word": "x" * 10_000,
+    "invisible": "\u200b\u2060\ufeff",
+    "unassigned": "\U0010ffff\ue000\ufffe",
+    "surrogate": "\ud800 cat \udfff",
+    "accents": "Ærøskøbing — čeština „ß“ ½",
+}
+
+
+def a_piece(
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    prompt: str = PROMPT,
+    seed: int = 7,
+    model: str = "any/model:1",
+) -> Piece:
+    """Return a small picture to be made."""
+    small = {"width": 128, "height": 128}
+    return Piece(
+        model=ModelName(model), prompt=prompt, parameters=small | dict(parameters or {}), seed=seed
+    )
+
+
+def opened(piece: Piece) -> Image.Image:
+    """Return the picture that is made of it, decoded."""
+    image = Image.open(io.BytesIO(models.make(piece)))
+    image.load()
+    return image
+
+
+@pytest.mark.parametrize("style", STYLE_NAMES)
+def test_the_same_piece_gives_the_same_pixels(style: str) -> None:
+    """An attempt may be collected twice, by two processes; both must store the same file."""
+    assert models.make(a_piece({"style": style})) == models.make(a_piece({"style": style}))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        a_piece(seed=8),
+        a_piece(prompt="A dog riding a bicycle"),
+        a_piece(model="any/model:2"),
+        a_piece({"guidance_scale": 3.5}),
+        a_piece({"negative_prompt": "dogs"}),
+    ],
+    ids=["seed", "prompt", "model", "guidance", "negative prompt"],
+)
+def test_any_other_wish_gives_another_picture(other: Piece) -> None:
+    """What a model would look at makes a difference here too."""
+    difference = ImageChops.difference(paint(a_piece(), (128, 128)), paint(other, (128, 128)))
+
+    assert difference.getbbox() is not None
+
+
+@pytest.mark.parametrize("form", ["png", "webp"])
+def test_the_file_format_does_not_change_the_picture(form: str) -> None:
+    """Asking again in another format must not give another picture."""
+    exact = paint(a_piece(), (128, 128))
+
+    image = opened(a_piece({"output_format": form, "output_quality": 100, "caption": False}))
+
+    difference = ImageChops.difference(exact, image.convert("RGB"))
+    assert max(ImageStat.Stat(difference).mean) < 4
+
+
+@pytest.mark.parametrize("style", STYLE_NAMES)
+@pytest.mark.parametrize("size", [(16, 16), (33, 17), (16, 700), (700, 16), (256, 144)])
+def test_every_style_paints_every_size(style: str, size: tuple[int, int]) -> None:
+    """A picture, never one flat colour, however odd the shape."""
+    image = opened(a_piece({"style": style, "width": size[0], "height": size[1]}))
+
+    assert image.size == size
+    assert max(ImageStat.Stat(image).stddev) > 5
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"), [("png", "PNG"), ("jpeg", "JPEG"), ("jpg", "JPEG"), ("webp", "WEBP")]
+)
+def test_every_format_is_what_it_says(form: str, kind: str) -> None:
+    """The type is sniffed from the bytes, never believed."""
+    assert opened(a_piece({"output_format": form})).format == kind
+
+
+@pytest.mark.parametrize(
+    ("parameters", "size"),
+    [
+        ({}, (1024, 1024)),
+        ({"aspect_ratio": "16:9"}, (1360, 768)),
+        ({"aspect_ratio": "9:16"}, (768, 1360)),
+        ({"aspect_ratio": "21:9", "megapixels": "0.25"}, (784, 336)),
+        ({"aspect_ratio": "custom", "width": 640, "height": 480}, (640, 480)),
+        ({"aspect_ratio": "16:9", "width": 640}, (640, 360)),
+        ({"aspect_ratio": "2:1", "height": 64.0}, (128, 64)),
+        ({"aspect_ratio": "1:2", "width": 4096}, (4096, 4096)),
+        ({"aspect_ratio": "16:9", "width": 64, "height": 64}, (64, 64)),
+        ({"megapixels": "4"}, (2048, 2048)),
+    ],
+)
+def test_the_shape_decides_what_is_missing(
+    parameters: Mapping[str, Any], size: tuple[int, int]
+) -> None:
+    """Width and height win; the aspect ratio fills in."""
+    piece = Piece(model=models.PICTURE, prompt=PROMPT, parameters=parameters, seed=1)
+
+    assert frame(piece) == size
+
+
+def test_the_largest_picture_is_made() -> None:
+    """The limit that the schema promises."""
+    image = opened(a_piece({"width": 4096, "height": 4096, "output_format": "jpeg"}))
+
+    assert image.size == (4096, 4096)
+
+
+def test_png_says_what_made_it() -> None:
+    """A picture that is found years later can be made again."""
+    image = opened(a_piece({"guidance": 2}, prompt="Chat à vélo 骑"))
+
+    told = dict(image.info)
+    assert (told["Model"], told["Prompt"], told["Seed"], told["Software"]) == (
+        "any/model:1",
+        "Chat à vélo 骑",
+        "7",
+        "Fleek",
+    )
+    assert json.loads(told["Parameters"]) == {"width": 128, "height": 128, "guidance": 2}
+
+
+@pytest.mark.parametrize("form", ["jpeg", "webp"])
+def test_jpeg_and_webp_say_what_made_them(form: str) -> None:
+    """The same record, as EXIF."""
+    exif = opened(a_piece({"output_format": form}, prompt="Chat à vélo 骑")).getexif()
+
+    comment = exif.get_ifd(0x8769)[0x9286]
+    record = json.loads(comment.removeprefix(b"UNICODE\0"))
+    assert record["Prompt"] == "Chat à vélo 骑"
+    assert record["Seed"] == "7"
+    assert json.loads(record["Parameters"])["output_format"] == form
+    assert exif[0x0110] == "any/model:1"
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+def test_a_record_that_is_too_long_for_the_format_is_cut(form: str) -> None:
+    """A JPEG's segment holds 64 KiB; the longest prompt and parameters take more."""
+    parameters = {"output_format": form, "negative_prompt": "\x01骑" * 2500}
+
+    assert opened(a_piece(parameters, prompt="🐈" * 10_000)).size == (128, 128)
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("prompt", NASTY.values(), ids=NASTY.keys())
+def test_no_prompt_is_too_strange(prompt: str, form: str) -> None:
+    """Whatever the caller writes was paid for and must become a picture."""
+    parameters = {"width": 200, "height": 160, "output_format": form}
+
+    assert opened(a_piece(parameters, prompt=prompt)).size == (200, 160)
+
+
+def test_the_prompt_is_written_at_the_foot() -> None:
+    """Whoever sees the picture sees what was asked for."""
+    plain = opened(a_piece({"width": 512, "height": 512, "caption": False}))
+    written = opened(a_piece({"width": 512, "height": 512}))
+
+    changed = ImageChops.difference(plain, written).getbbox()
+
+    assert changed is not None
+    assert changed[1] > 400
+
+
+def test_a_long_prompt_is_wrapped() -> None:
+    """More lines, not smaller ones."""
+    size = {"width": 512, "height": 512, "style": "glass"}
+    tops = []
+    for prompt in ("A cat", "A cat riding a bicycle " * 4):
+        plain = opened(a_piece(size | {"caption": False}, prompt=prompt))
+        box = ImageChops.difference(plain, opened(a_piece(size, prompt=prompt))).getbbox()
+        assert box is not None
+        tops.append(box[1])
+
+    assert tops[1] < tops[0] - 10
+
+
+def test_small_pictures_stay_clean() -> None:
+    """A caption that nobody can read would only spoil them."""
+    plain = opened(a_piece({"width": 64, "height": 64, "caption": False}))
+    small = opened(a_piece({"width": 64, "height": 64}))
+
+    assert ImageChops.difference(plain, small).getbbox() is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "drawn"),
+    [
+        ("A cat", "A cat"),
+        ("Ærøskøbing — čeština „ß“", "Aeroskobing - cestina “ss“"),
+        ("two\nlines\tand\x1b a bell\x07", "two lines and a bell"),
+        ("cat 🐈 and bike", "cat and bike"),
+        ("骑自行车的猫", ""),
+        ("cat 骑自行车的猫", ""),
+        ("🐈", ""),
+    ],
+)
+def test_only_letters_that_can_be_drawn_are_written(prompt: str, drawn: str) -> None:
+    """Boxes instead of letters help nobody; accents may go, most of a text may not."""
+    assert legible(prompt) == drawn
+
+
+def test_a_word_of_the_prompt_chooses_the_colours() -> None:
+    """A forest is green, whatever the seed."""
+    means = [
+        ImageStat.Stat(
+            paint(a_piece({"style": "glass"}, prompt="A forest", seed=n), (64, 64))
+        ).mean
+        for n in range(5)
+    ]
+
+    assert all(green > red and green > blue for red, green, blue in means)
