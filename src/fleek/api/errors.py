@@ -7,6 +7,7 @@ Source: RFC 9457.
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from itertools import takewhile
 from typing import Any, Final
 
 import structlog
@@ -214,22 +215,27 @@ def _request_id(request: Request) -> str:
 
 def _fields(errors: Sequence[FieldError]) -> list[ProblemField]:
     return [
-        ProblemField(pointer=error.pointer, code=error.code, detail=error.detail)
+        ProblemField(
+            pointer=_pointer(error.pointer.split("/")[1:]), code=error.code, detail=error.detail
+        )
         for error in errors[:MAX_FIELDS]
     ]
 
 
 def _field(found: Mapping[str, Any]) -> ProblemField:
     location, *path = found["loc"]
-    names = [str(part) for part in path]
-    if any(NAME.fullmatch(name) is None for name in names):
-        names = []  # a name that the caller made up is not repeated
     return ProblemField(
         location=location,
-        pointer="".join(f"/{name}" for name in names),
+        pointer=_pointer([str(part) for part in path]),
         code=found["type"],
         detail=found["msg"].removeprefix("Value error, "),
     )
+
+
+def _pointer(names: Sequence[str]) -> str:
+    """Return the pointer down to the first name that is not a plain one: it is not repeated."""
+    plain = takewhile(NAME.fullmatch, names)
+    return "".join(f"/{name}" for name in plain)
 
 
 def _methods(request: Request) -> set[str]:

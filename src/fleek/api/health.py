@@ -1,10 +1,10 @@
 """Is it well? Every part is really asked, all at once, and none for longer than two seconds."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from time import perf_counter
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from fastapi import Response
 from pydantic import BaseModel, Field
@@ -13,7 +13,7 @@ from fleek import __version__
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import explain
 from fleek.api.routing import router as strict_router
-from fleek.domain.errors import FleekError
+from fleek.domain.errors import FleekError, StorageFull
 from fleek.engine.runtime import Runtime
 from fleek.store import workers
 
@@ -87,43 +87,45 @@ async def alive() -> Alive:
 )
 async def health(rt: RuntimeDep, response: Response) -> Health:
     """Ask every part. 503 only if no job could be accepted now."""
-    database, dispatcher, storage, alive_workers, provider = await asyncio.gather(
-        *(_asked(rt, probe) for probe in (_database, _dispatcher, _storage, _workers, _provider))
-    )
-    checks = Checks(
-        database=database,
-        dispatcher=dispatcher,
-        storage=storage,
-        workers=alive_workers,
-        provider=provider,
-    )
-    status = _overall(checks)
+    findings = await asyncio.gather(*(_ask(rt, probe) for probe in PROBES.values()))
+    checks = {name: one.check for name, one in zip(PROBES, findings, strict=True)}
+    status = _overall(findings)
     if status == "unhealthy":
         response.status_code = 503
-    return Health(status=status, timestamp=rt.now(), checks=checks)
+    return Health(status=status, timestamp=rt.now(), checks=Checks(**checks))
 
 
-def _overall(checks: Checks) -> State:
-    if checks.database.status == "unhealthy":
-        return "unhealthy"  # the only part without which a job cannot be accepted
-    found = {check.status for _, check in checks}
-    return "degraded" if "unhealthy" in found else "healthy"
+class Finding(NamedTuple):
+    """What asking one part brought."""
+
+    check: Check
+    blocks: bool  # no job can be accepted until it is well
 
 
-async def _asked(rt: Runtime, probe: Probe) -> Check:
+def _overall(findings: Sequence[Finding]) -> State:
+    if any(one.blocks for one in findings):
+        return "unhealthy"
+    if any(one.check.status == "unhealthy" for one in findings):
+        return "degraded"
+    return "healthy"
+
+
+async def _ask(rt: Runtime, probe: Probe) -> Finding:
     began = perf_counter()
     status: Literal["healthy", "unhealthy"] = "unhealthy"
+    blocks = probe is _database
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             message = await probe(rt)
-        status = "healthy"
+        status, blocks = "healthy", False
     except TimeoutError:
         message = f"No answer within {PATIENCE_SECONDS:.0f} s."
+    except StorageFull as error:
+        message, blocks = explain(error), True
     except FleekError as error:
         message = explain(error)
-    return Check(
-        status=status, message=message, latency_ms=round((perf_counter() - began) * 1000, 2)
-    )
+    latency_ms = round((perf_counter() - began) * 1000, 2)
+    return Finding(Check(status=status, message=message, latency_ms=latency_ms), blocks)
 
 
 async def _database(rt: Runtime) -> str:
@@ -162,3 +164,12 @@ class NoWorker(FleekError):
 
 class ModelsUnseen(FleekError):
     """The provider does not show its models now: jobs are accepted and may have to wait."""
+
+
+PROBES: Final[Mapping[str, Probe]] = {
+    "database": _database,
+    "dispatcher": _dispatcher,
+    "storage": _storage,
+    "workers": _workers,
+    "provider": _provider,
+}

@@ -38,10 +38,8 @@ async def list_models(rt: RuntimeDep) -> list[ModelRead]:
     responses=problems(NotFound, ProviderError),
 )
 async def get_model(
-    owner: Annotated[str, Path(description="Before the slash.", max_length=100)],
-    name: Annotated[
-        str, Path(description="Behind the slash; `name:version` for one version.", max_length=230)
-    ],
+    owner: Annotated[str, Path(description="Before the slash.")],
+    name: Annotated[str, Path(description="Behind the slash; `name:version` for one version.")],
     rt: RuntimeDep,
 ) -> ModelRead:
     """Return a model of the first provider that has it."""

@@ -71,7 +71,19 @@ def describe(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = app.openapi()
         schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas = document["components"]["schemas"]
         schemas.update(schema.pop("$defs"))
         schemas["Problem"] = schema
+        _drop_defaults(document)
     return app.openapi()
+
+
+def _drop_defaults(document: dict[str, Any]) -> None:
+    """Take out the framework's own form of a refusal, which we never answer with."""
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    for path in document["paths"].values():
+        for operation in path.values():
+            refusal = operation["responses"].get("422", {})
+            if "application/json" in refusal.get("content", {}):
+                del operation["responses"]["422"]

@@ -1,0 +1,192 @@
+"""The application on a real runtime, called without a socket, and jobs in every state."""
+
+import asyncio
+import hashlib
+import shutil
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from structlog.testing import capture_logs
+from uuid_utils.compat import uuid4, uuid7
+
+from fleek.app import create_app
+from fleek.bootstrap import open_runtime
+from fleek.domain.attempt import Attempt
+from fleek.domain.job import (
+    AttemptId,
+    Change,
+    Job,
+    JobError,
+    JobId,
+    PredictionId,
+    Status,
+    WorkerId,
+)
+from fleek.domain.media import Media, media_key, metadata_key
+from fleek.domain.request import JobRequest
+from fleek.engine.runtime import Runtime
+from fleek.engine.submit import submit
+from fleek.settings import Settings
+from fleek.store.database import open_database
+from fleek.store.migrate import migrate
+from fleek.store.steps import Step
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
+BASE = "http://fleek.test"
+
+Make = Callable[..., Coroutine[Any, Any, Job]]
+ClientOf = Callable[[Runtime], httpx2.AsyncClient]
+
+
+@pytest.fixture(scope="session")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an empty database with an up-to-date schema, to be copied."""
+    path = tmp_path_factory.mktemp("schema") / "fleek.db"
+
+    async def made() -> None:
+        async with open_database(f"sqlite+aiosqlite:///{path}") as db:
+            await migrate(db)
+
+    asyncio.run(made())
+    return path
+
+
+@pytest.fixture
+def settings(tmp_path: Path, schema: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return settings that keep everything below the test's own folder."""
+    shutil.copy(schema, tmp_path / "fleek.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STORAGE_PATH", str(tmp_path / "storage"))
+    return Settings(database_url=f"sqlite+aiosqlite:///{tmp_path}/fleek.db")
+
+
+@pytest.fixture
+async def rt(settings: Settings) -> AsyncGenerator[Runtime]:
+    """Open a runtime with no worker."""
+    with capture_logs():
+        async with open_runtime(settings) as opened:
+            yield opened
+
+
+@pytest.fixture
+def client_of() -> ClientOf:
+    """Return a function that gives a client of an application on a runtime.
+
+    A mistake of ours is answered, as by a real server, not raised.
+    """
+
+    def opened(rt: Runtime) -> httpx2.AsyncClient:
+        transport = httpx2.ASGITransport(create_app(rt), raise_app_exceptions=False)
+        return httpx2.AsyncClient(transport=transport, base_url=BASE)
+
+    return opened
+
+
+@pytest.fixture
+async def client(rt: Runtime, client_of: ClientOf) -> AsyncGenerator[httpx2.AsyncClient]:
+    """Open a client of the application."""
+    async with client_of(rt) as opened:
+        yield opened
+
+
+@pytest.fixture
+def make(rt: Runtime) -> Make:
+    """Return a function that gives a job in the state that is asked for."""
+
+    async def made(
+        status: Status = Status.PENDING, *, prompt: str = "A cat", **changes: Any
+    ) -> Job:
+        job = await submit(rt, JobRequest(prompt=prompt))
+        if status is Status.PENDING and not changes:
+            return job
+        if status is Status.FAILED:
+            changes = {"error": JobError("prediction_failed", "out of memory"), **changes}
+        return await _become(rt, job, status=status, **changes)
+
+    return made
+
+
+@pytest.fixture
+def complete(rt: Runtime) -> Make:
+    """Return a function that gives a completed job with files: bytes, content type, extension."""
+    return partial(_complete, rt)
+
+
+async def _become(rt: Runtime, job: Job, *, step: Step | None = None, **changes: Any) -> Job:
+    """Write a job's new state, whatever the rules say, and return it."""
+    after = replace(job, updated_at=rt.now(), **changes)
+    written = replace(step or Step(), change=Change(after, "arranged"))
+
+    await rt.take(job.id, lambda _job, _attempt: written)
+
+    return after
+
+
+async def _complete(
+    rt: Runtime,
+    *files: tuple[bytes, str, str],
+    document: bytes = b'{"prompt":"A cat"}',
+    **changes: Any,
+) -> Job:
+    job = await submit(rt, JobRequest(prompt="A cat"))
+    attempt_id = AttemptId(uuid7())
+    media = [
+        await _stored(rt, job.id, attempt_id, index, *file)
+        for index, file in enumerate(files or [(PNG, "image/png", "png")])
+    ]
+    await _saved(rt, metadata_key(job.id), document, "application/json")
+    attempt = Attempt(
+        id=attempt_id,
+        job_id=job.id,
+        n=1,
+        provider=job.provider,
+        model=job.model,
+        nonce=uuid4().hex,
+        request_hash="0" * 64,
+        submitted_at=rt.now(),
+        timeout=timedelta(hours=1),
+        worker_id=WorkerId(uuid4()),
+    )
+    return await _become(
+        rt,
+        job,
+        step=Step(intent=attempt, media=media),
+        status=Status.COMPLETED,
+        attempt=1,
+        attempt_id=attempt_id,
+        prediction_id=PredictionId("p1"),
+        progress=1.0,
+        started_at=rt.now(),
+        completed_at=rt.now(),
+        **changes,
+    )
+
+
+async def _stored(
+    rt: Runtime, job_id: JobId, attempt_id: AttemptId, index: int, *file: Any
+) -> Media:
+    data, content_type, extension = file
+    sha256 = hashlib.sha256(data).hexdigest()
+    key = media_key(job_id, attempt_id, index, sha256=sha256, extension=extension)
+    await _saved(rt, key, data, content_type)
+    return Media(
+        job_id=job_id,
+        attempt_id=attempt_id,
+        index=index,
+        key=key,
+        sha256=sha256,
+        size_bytes=len(data),
+        content_type=content_type,
+    )
+
+
+async def _saved(rt: Runtime, key: Any, data: bytes, content_type: str) -> None:
+    part = rt.storage.spool() / uuid4().hex
+    part.write_bytes(data)
+    await rt.storage.save(key, part, content_type=content_type)

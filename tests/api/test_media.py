@@ -1,0 +1,361 @@
+"""Files: whole, in part, not again, and never as a page of ours."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx2
+import pytest
+
+from fleek.domain.errors import StorageError
+from fleek.domain.job import Job, Status
+from fleek.domain.media import Key, metadata_key
+from fleek.engine.runtime import Runtime
+from fleek.storage.base import Storage
+
+Make = Callable[..., Coroutine[Any, Any, Job]]
+ClientOf = Callable[[Runtime], httpx2.AsyncClient]
+
+DATA = bytes(range(256)) * 2000  # more than one read of the storage
+PNG = (DATA, "image/png", "png")
+
+
+@pytest.mark.parametrize("route", ["/media/{}.png", "/api/v1/download/{}"])
+async def test_a_file_comes_back_byte_for_byte(
+    client: httpx2.AsyncClient, complete: Make, route: str
+) -> None:
+    """That is what it was all for."""
+    job = await complete(PNG)
+
+    answer = await client.get(route.format(job.id))
+
+    assert answer.status_code == 200
+    assert answer.content == DATA
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["content-length"] == str(len(DATA))
+    assert answer.headers["accept-ranges"] == "bytes"
+
+
+async def test_a_picture_is_shown_and_a_download_is_saved(
+    client: httpx2.AsyncClient, complete: Make
+) -> None:
+    """The same file, for a page and for a folder; the name is made from the id alone."""
+    job = await complete(PNG)
+
+    shown = await client.get(f"/media/{job.id}.png")
+    saved = await client.get(f"/api/v1/download/{job.id}")
+
+    assert shown.headers["content-disposition"] == f'inline; filename="{job.id}.png"'
+    assert saved.headers["content-disposition"] == f'attachment; filename="{job.id}.png"'
+    assert shown.headers["cache-control"] == "public, max-age=31536000, immutable"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "extension"),
+    [("image/svg+xml", "svg"), ("text/html", "html"), ("application/octet-stream", "bin")],
+)
+async def test_what_could_run_in_a_browser_is_never_shown(
+    client: httpx2.AsyncClient, complete: Make, content_type: str, extension: str
+) -> None:
+    """A model's output is written by strangers; on our address it would act as us."""
+    job = await complete((b"<script>alert(1)</script>", content_type, extension))
+
+    answer = await client.get(f"/media/{job.id}.{extension}")
+
+    assert answer.headers["content-disposition"].startswith("attachment;")
+    assert answer.headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cross-origin-resource-policy"] == "same-site"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+async def test_a_picture_may_be_shown_by_other_sites(
+    client: httpx2.AsyncClient, complete: Make
+) -> None:
+    """People put what they made into their own pages."""
+    job = await complete(PNG)
+
+    answer = await client.get(f"/media/{job.id}.png")
+
+    assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert answer.headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_each_output_has_its_own_address(client: httpx2.AsyncClient, complete: Make) -> None:
+    """The first has the plain name."""
+    job = await complete((b"one", "image/png", "png"), (b"two", "text/plain", "txt"))
+
+    shown = await client.get(f"/media/{job.id}-1.txt")
+    saved = await client.get(f"/api/v1/download/{job.id}?index=1")
+
+    assert shown.content == saved.content == b"two"
+    assert shown.headers["content-type"] == "text/plain; charset=utf-8"
+    assert f'filename="{job.id}-1.txt"' in saved.headers["content-disposition"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["{}.jpg", "{}-0.png", "{}-1.png", "{}-01.png", "{}", "{}.png.html", "{}.PNG", "x.png"],
+)
+async def test_only_the_one_name_finds_a_file(
+    client: httpx2.AsyncClient, complete: Make, name: str
+) -> None:
+    """Two names for a file are two entries in every cache, and one of them lies about its type."""
+    job = await complete(PNG)
+
+    answer = await client.get("/media/" + name.format(job.id))
+
+    assert answer.status_code == 404
+    assert answer.json()["code"] == "not_found"
+
+
+async def test_an_output_that_is_not_there_is_not_found(
+    client: httpx2.AsyncClient, complete: Make
+) -> None:
+    """The job is there, its tenth file is not."""
+    job = await complete(PNG)
+
+    answer = await client.get(f"/api/v1/download/{job.id}?index=9")
+
+    assert answer.status_code == 404
+
+
+RANGES = {
+    "beginning": ("bytes=0-9", 0, 10),
+    "middle": ("bytes=100-299999", 100, 300_000),
+    "to the end": ("bytes=511000-", 511_000, len(DATA)),
+    "beyond the end": ("bytes=511000-99999999", 511_000, len(DATA)),
+    "last bytes": ("bytes=-10", len(DATA) - 10, len(DATA)),
+    "more last bytes than there are": ("bytes=-99999999", 0, len(DATA)),
+    "capital letters": ("Bytes=0-0", 0, 1),
+}
+
+
+@pytest.mark.parametrize(("asked", "start", "stop"), RANGES.values(), ids=RANGES.keys())
+async def test_a_part_is_served(
+    client: httpx2.AsyncClient, complete: Make, asked: str, start: int, stop: int
+) -> None:
+    """Players seek, and downloads go on where they broke off."""
+    job = await complete(PNG)
+
+    answer = await client.get(f"/media/{job.id}.png", headers={"Range": asked})
+
+    assert answer.status_code == 206
+    assert answer.content == DATA[start:stop]
+    assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{len(DATA)}"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "bytes=5-1",
+        "bytes=-",
+        "bytes=a-b",
+        "lines=1-2",
+        "bytes=0-0,2-2",
+        "bytes=" + ",".join(["0-0"] * 5000),
+        "bytes=0-" + "9" * 30,
+        b"bytes=\xb2-\xb3",
+    ],
+    ids=["backwards", "empty", "letters", "lines", "two", "5000", "30 digits", "other digits"],
+)
+async def test_a_range_that_we_do_not_serve_gives_the_whole_file(
+    client: httpx2.AsyncClient, complete: Make, asked: str | bytes
+) -> None:
+    """As the RFC wants it: a range is a wish."""
+    job = await complete(PNG)
+
+    answer = await client.get(f"/media/{job.id}.png", headers={"Range": asked})
+
+    assert answer.status_code == 200
+    assert answer.content == DATA
+
+
+@pytest.mark.parametrize("asked", ["bytes=512000-", "bytes=999999-1000000", "bytes=-0"])
+async def test_a_range_behind_the_end_is_refused(
+    client: httpx2.AsyncClient, complete: Make, asked: str
+) -> None:
+    """And says how long the file is."""
+    job = await complete(PNG)
+
+    answer = await client.get(f"/media/{job.id}.png", headers={"Range": asked})
+
+    assert answer.status_code == 416
+    assert answer.headers["content-range"] == f"bytes */{len(DATA)}"
+    assert answer.json()["code"] == "range_not_satisfiable"
+
+
+@pytest.mark.parametrize(
+    ("if_range", "status"),
+    [("{}", 206), ('"other"', 200), ("W/{}", 200), ("Sat, 21 Nov 2026 00:00:00 GMT", 200)],
+)
+async def test_a_part_of_another_version_is_not_served(
+    client: httpx2.AsyncClient, complete: Make, if_range: str, status: int
+) -> None:
+    """Two halves of two files make none."""
+    job = await complete(PNG)
+    etag = (await client.head(f"/media/{job.id}.png")).headers["etag"]
+
+    answer = await client.get(
+        f"/media/{job.id}.png",
+        headers={"Range": "bytes=0-9", "If-Range": if_range.format(etag)},
+    )
+
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize("given", ["{}", "W/{}", '"a", {}', "*"])
+async def test_a_file_that_the_caller_has_is_not_sent_again(
+    client: httpx2.AsyncClient, complete: Make, given: str
+) -> None:
+    """It never changes."""
+    job = await complete(PNG)
+    etag = (await client.head(f"/media/{job.id}.png")).headers["etag"]
+
+    answer = await client.get(
+        f"/media/{job.id}.png", headers={"If-None-Match": given.format(etag)}
+    )
+
+    assert answer.status_code == 304
+    assert answer.content == b""
+    assert answer.headers["etag"] == etag
+
+
+async def test_another_version_is_sent(client: httpx2.AsyncClient, complete: Make) -> None:
+    """Whatever the caller has, it is not this."""
+    job = await complete(PNG)
+    tags = ", ".join(f'"{number}"' for number in range(1000))
+
+    answer = await client.get(f"/media/{job.id}.png", headers={"If-None-Match": tags})
+
+    assert answer.status_code == 200
+
+
+async def test_the_head_of_a_file_is_that_of_the_file(
+    client: httpx2.AsyncClient, complete: Make
+) -> None:
+    """Who wants to know the length does not want the bytes."""
+    job = await complete(PNG)
+
+    head = await client.head(f"/media/{job.id}.png")
+    whole = await client.get(f"/media/{job.id}.png")
+
+    assert head.content == b""
+    assert {**head.headers, "x-request-id": ""} == {**whole.headers, "x-request-id": ""}
+
+
+@pytest.mark.parametrize("route", ["/api/v1/download/{}", "/api/v1/jobs/{}/metadata"])
+@pytest.mark.parametrize("status", [Status.PENDING, Status.FAILED, Status.CANCELLED])
+async def test_a_job_without_files_is_a_conflict(
+    client: httpx2.AsyncClient, make: Make, status: Status, route: str
+) -> None:
+    """The job is there; it has no files, now or for ever."""
+    job = await make(status)
+
+    answer = await client.get(route.format(job.id))
+
+    assert answer.status_code == 409
+    assert answer.json()["code"] == "not_completed"
+
+
+@pytest.mark.parametrize(
+    "route", ["/media/{}.png", "/api/v1/download/{}", "/api/v1/jobs/{}/metadata"]
+)
+async def test_removed_files_are_gone(
+    client: httpx2.AsyncClient, rt: Runtime, complete: Make, route: str
+) -> None:
+    """Not unknown: they were here."""
+    job = await complete(PNG, purged_at=rt.now())
+
+    answer = await client.get(route.format(job.id))
+
+    assert answer.status_code == 410
+    assert answer.json()["code"] == "gone"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_file_that_somebody_deleted_is_not_found(
+    client: httpx2.AsyncClient, rt: Runtime, complete: Make, method: str
+) -> None:
+    """The error comes as a problem, before the first byte."""
+    job = await complete(PNG)
+    async for stored in rt.storage.keys("media"):
+        await rt.storage.delete(stored.key)
+
+    answer = await client.request(method, f"/media/{job.id}.png")
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_metadata_document_is_served(client: httpx2.AsyncClient, complete: Make) -> None:
+    """As it was stored, whatever this version would write."""
+    job = await complete(document=b'{"prompt":"A cat","width":64}')
+
+    answer = await client.get(f"/api/v1/jobs/{job.id}/metadata")
+
+    assert answer.json() == {"prompt": "A cat", "width": 64}
+    assert answer.headers["content-type"] == "application/json"
+
+
+async def test_a_lost_metadata_document_is_not_found(
+    client: httpx2.AsyncClient, rt: Runtime, complete: Make
+) -> None:
+    """Media and metadata may have different lifetimes."""
+    job = await complete()
+    await rt.storage.delete(metadata_key(job.id))
+
+    answer = await client.get(f"/api/v1/jobs/{job.id}/metadata")
+
+    assert answer.status_code == 404
+
+
+@dataclass
+class Elsewhere:
+    """A storage that serves its files by itself, or cannot be read at all."""
+
+    storage: Storage
+    address: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.storage, name)
+
+    async def url(self, _key: Key) -> str | None:
+        """Return where the file is, if it is elsewhere."""
+        return self.address
+
+    async def read(self, _key: Key, **_: Any) -> AsyncIterator[bytes]:
+        """Fail."""
+        raise StorageError("/secret/path: Input/output error")
+        yield b""
+
+
+async def test_a_storage_may_serve_its_files_itself(
+    rt: Runtime, complete: Make, client_of: ClientOf
+) -> None:
+    """The bytes need not go through us."""
+    job = await complete(PNG)
+    storage: Any = Elsewhere(rt.storage, "https://bucket.example/signed")
+
+    async with client_of(replace(rt, storage=storage)) as client:
+        answer = await client.get(f"/media/{job.id}.png")
+
+    assert answer.status_code == 302
+    assert answer.headers["location"] == "https://bucket.example/signed"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_storage_that_cannot_be_read_is_unavailable(
+    rt: Runtime, complete: Make, client_of: ClientOf
+) -> None:
+    """It comes back; and nobody learns its paths."""
+    job = await complete(PNG)
+    storage: Any = Elsewhere(rt.storage)
+
+    async with client_of(replace(rt, storage=storage)) as client:
+        answer = await client.get(f"/media/{job.id}.png")
+
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "2"
+    assert "secret" not in answer.text
