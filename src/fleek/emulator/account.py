@@ -94,8 +94,14 @@ class Account:
             self.clock.stir()
 
     def since(self, instant: float) -> int:
-        """Give the index in `predictions` of the first that was created at or after an instant."""
-        return bisect_left(self.predictions, instant, key=lambda prediction: prediction.created)
+        """Give the index in `predictions` of the first that was created at or after an instant.
+
+        The instant is in the times that are shown, to the microsecond.
+        """
+        offset = self.plan.clock_offset_seconds
+        return bisect_left(
+            self.predictions, round(instant, 6), key=lambda one: round(one.created + offset, 6)
+        )
 
     def show(self, prediction: Prediction, *, at: float | None = None) -> dict[str, Any]:
         """Write a prediction as of now, or of another instant."""

@@ -1,6 +1,7 @@
 """What every request passes: the ledger's row, the clock's Date, the token, the rate limit."""
 
 import asyncio
+from contextlib import suppress
 from email.utils import formatdate
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,11 +41,10 @@ class Front:
         if entered:
             app = self._refusal(scope, visit) or self._app
             await self._pause()
-        try:
+        with suppress(asyncio.CancelledError):  # only the server's end cancels
             await app(scope, receive, sending)
-        finally:
-            if entered:
-                self._enter(scope, visit, began)
+        if entered:
+            self._enter(scope, visit, began)
 
     def _refusal(self, scope: Scope, visit: Visit) -> ASGIApp | None:
         """Answer those without a token, or too often here."""

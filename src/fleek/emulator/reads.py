@@ -125,11 +125,10 @@ def _window(account: Account, request: Request) -> tuple[int, int]:
     """Give the range of `predictions` that is asked for; listed from its end backwards."""
     query = request.query_params
     first, last = 0, len(account.predictions)
-    offset = account.plan.clock_offset_seconds  # what is asked for is in the times we show
     if "created_after" in query:
-        first = account.since(_instant(query["created_after"]) - offset)
+        first = account.since(_instant(query["created_after"]))
     if "created_before" in query:
-        last = account.since(_instant(query["created_before"]) - offset)
+        last = account.since(_instant(query["created_before"]))
     if "cursor" in query:
         last = min(last, int(base64.urlsafe_b64decode(query["cursor"]).removeprefix(b"p=")))
     return first, last

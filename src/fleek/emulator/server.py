@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from fleek.emulator.account import Account
 from fleek.emulator.app import create_app, create_delivery
@@ -91,17 +92,15 @@ async def serve(
     account.restore()
     callbacks = Callbacks(account)
     callbacks.resume()
-    ports = [(create_app(account, callbacks), api)]
-    if delivery is not None:
-        ports.append((create_delivery(account, callbacks), delivery))
-    syncing = asyncio.create_task(_keep_synced(account.ledger))
-    try:
-        async with _servers(ports):
-            yield Emulator(account, base_url, delivery_url)
-    finally:
-        syncing.cancel()
-        await callbacks.close()
-        account.ledger.close()
+    async with AsyncExitStack() as stack:
+        stack.callback(account.ledger.close)
+        stack.callback(asyncio.create_task(_keep_synced(account.ledger)).cancel)
+        stack.push_async_callback(callbacks.close)
+        await stack.enter_async_context(_listening(create_app(account, callbacks), api))
+        if delivery is not None:
+            app = create_delivery(account, callbacks)
+            await stack.enter_async_context(_listening(app, delivery))
+        yield Emulator(account, base_url, delivery_url)
 
 
 def run(
@@ -142,46 +141,30 @@ def run(
         runner.run(until_told())
 
 
-class _Server(uvicorn.Server):
-    """A server that leaves signals to whoever runs it."""
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._serve(sockets)
-
-
 @asynccontextmanager
-async def _servers(ports: Sequence[tuple[ASGIApp, socket.socket]]) -> AsyncGenerator[None]:
-    running: list[tuple[_Server, asyncio.Task[None]]] = []
-    for app, listening in ports:
-        config = uvicorn.Config(
-            app,
-            http=Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            date_header=False,
-            server_header=False,
-            timeout_keep_alive=60,
-            timeout_graceful_shutdown=0,
-        )
-        server = _Server(config)
-        running.append((server, asyncio.create_task(server.serve([listening]))))
+async def _listening(app: ASGIApp, sock: socket.socket) -> AsyncGenerator[None]:
+    """Answer on a socket. At the end everything stops at once, what hangs on purpose too."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_keep_alive=60)
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Protocol(config, state, {}), sock=sock, backlog=2048)
     try:
-        while not all(server.started for server, _ in running):  # noqa: ASYNC110  it has no event
-            await asyncio.sleep(0.005)
         yield
     finally:
-        for server, task in running:
-            server.should_exit = True
-            for connection in list(server.server_state.connections):
-                connection.transport.abort()  # those that hang on purpose would hold us up
-            await task
+        server.close()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # now the protocols know
+        for task in list(state.tasks):
+            task.cancel()
+        await asyncio.gather(*state.tasks, return_exceptions=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # With its protocol named, asyncio turns Nagle's algorithm off; else each answer takes 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((host, port))
     listening.listen(2048)

@@ -1,0 +1,43 @@
+"""A running emulator, and a client that talks to it."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from fleek.emulator.plan import Plan
+from fleek.emulator.server import Emulator, serve
+
+MODEL = "black-forest-labs/flux-schnell"
+
+
+@pytest.fixture
+async def emulator() -> AsyncGenerator[Emulator]:
+    """Run an emulator that is quick and does nothing wrong unless told to."""
+    async with serve(Plan(queue_seconds=0, predict_seconds=0)) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+async def api(emulator: Emulator) -> AsyncGenerator[httpx2.AsyncClient]:
+    """Open a client with a token; it follows no redirects."""
+    headers = {"authorization": "Bearer r8_test"}
+    async with httpx2.AsyncClient(
+        base_url=emulator.base_url, headers=headers, trust_env=False, timeout=5
+    ) as client:
+        yield client
+
+
+Create = Callable[..., Awaitable[httpx2.Response]]
+
+
+@pytest.fixture
+def create(api: httpx2.AsyncClient) -> Create:
+    """Give a function that creates a prediction with a prompt, and more fields if need be."""
+
+    async def post(prompt: str = "a cat", *, prefer: str = "", **fields: Any) -> httpx2.Response:
+        body = {"version": MODEL, "input": {"prompt": prompt}} | fields
+        return await api.post("/v1/predictions", json=body, headers={"prefer": prefer})
+
+    return post

@@ -1,0 +1,219 @@
+"""Reading, listing, cancelling: the answers, and what can go wrong with them."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from fleek.emulator.server import Emulator
+
+
+async def ids(api: httpx2.AsyncClient, **query: str) -> list[str]:
+    """Give the ids on the first page of a list."""
+    response = await api.get("/v1/predictions", params=query)
+    return [row["id"] for row in response.json()["results"]]
+
+
+async def test_an_unknown_id_is_404(api: httpx2.AsyncClient) -> None:
+    """With the body that Replicate sends."""
+    response = await api.get("/v1/predictions/nothing")
+
+    assert response.status_code == 404
+    assert "detail" in response.json()
+
+
+async def test_pages_hold_a_hundred_newest_first(api: httpx2.AsyncClient, create: Any) -> None:
+    """`next` is an absolute address and ends in null."""
+    made = [(await create()).json()["id"] for _ in range(130)]
+
+    first = (await api.get("/v1/predictions")).json()
+    second = (await api.get(first["next"])).json()
+
+    assert [row["id"] for row in first["results"] + second["results"]] == made[::-1]
+    assert len(first["results"]) == 100
+    assert second["next"] is None
+
+
+async def test_lists_are_cut_by_time_of_creation(api: httpx2.AsyncClient, create: Any) -> None:
+    """Settling lost purchases depends on it."""
+    made = [(await create()).json() for _ in range(3)]
+    middle = made[1]["created_at"]
+
+    after = await ids(api, created_after=middle)
+    before = await ids(api, created_before=middle)
+
+    assert after == [made[2]["id"], made[1]["id"]]
+    assert before == [made[0]["id"]]
+
+
+@pytest.mark.parametrize("query", [{"created_after": "noon"}, {"cursor": "?"}])
+async def test_a_list_that_makes_no_sense_is_400(
+    api: httpx2.AsyncClient, query: dict[str, str]
+) -> None:
+    """Rather than everything, or nothing."""
+    response = await api.get("/v1/predictions", params=query)
+
+    assert response.status_code == 400
+
+
+async def test_cancel_ends_it_and_is_billed_if_it_ran(
+    emulator: Emulator, api: httpx2.AsyncClient, create: Any
+) -> None:
+    """Replicate charges what has started."""
+    made = (await create("[[emu:predict=60]]")).json()
+
+    response = await api.post(f"/v1/predictions/{made['id']}/cancel")
+
+    assert response.json()["status"] == "canceled"
+    assert emulator.totals()["headings"] == {"canceled_after_start": 1}
+    assert emulator.totals()["billed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("marker", "status", "state"),
+    [
+        ("cancel_ignored", 200, "processing"),
+        ("cancel_404", 404, "processing"),
+        ("cancel_5xx", 503, "processing"),
+        ("cancel_then_5xx", 500, "canceled"),
+        ("cancel_slow=0", 200, "canceled"),
+    ],
+)
+async def test_a_cancel_may_be_answered_wrongly(
+    api: httpx2.AsyncClient, create: Any, marker: str, status: int, state: str
+) -> None:
+    """The answer does not tell what happened; only a read does."""
+    made = (await create(f"[[emu:predict=60]][[emu:{marker}]]")).json()
+
+    response = await api.post(f"/v1/predictions/{made['id']}/cancel")
+
+    assert response.status_code == status
+    assert (await api.get(made["urls"]["get"])).json()["status"] == state
+
+
+async def test_a_cancel_whose_answer_is_lost_is_heeded(
+    api: httpx2.AsyncClient, create: Any
+) -> None:
+    """The same, with no answer at all."""
+    made = (await create("[[emu:predict=60]][[emu:cancel_then_drop]]")).json()
+
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await api.post(f"/v1/predictions/{made['id']}/cancel")
+
+    assert (await api.get(made["urls"]["get"])).json()["status"] == "canceled"
+
+
+@pytest.mark.parametrize(
+    ("marker", "status"), [("get_404", 404), ("get_429", 429), ("get_5xx=502", 502)]
+)
+async def test_a_read_fails_once_then_works(
+    api: httpx2.AsyncClient, create: Any, marker: str, status: int
+) -> None:
+    """A marker strikes as often as the catalogue says, here once."""
+    made = (await create(f"[[emu:{marker}]]")).json()
+
+    responses = [await api.get(made["urls"]["get"]) for _ in range(2)]
+
+    assert [response.status_code for response in responses] == [status, 200]
+
+
+async def test_a_marker_may_say_how_often(api: httpx2.AsyncClient, create: Any) -> None:
+    """`*2` twice, `*all` always."""
+    made = (await create("[[emu:get_5xx*2]]")).json()
+
+    responses = [await api.get(made["urls"]["get"]) for _ in range(3)]
+
+    assert [response.status_code for response in responses] == [503, 503, 200]
+
+
+async def test_a_fresh_prediction_may_not_be_found_yet(
+    emulator: Emulator, api: httpx2.AsyncClient, create: Any
+) -> None:
+    """A replica lags behind."""
+    made = (await create("[[emu:get_404_fresh=30]][[emu:list_omit=30]]")).json()
+
+    early = await api.get(made["urls"]["get"])
+    listed_early = await ids(api)
+    emulator.account.clock.advance(31)
+
+    assert (early.status_code, listed_early) == (404, [])
+    assert (await api.get(made["urls"]["get"])).status_code == 200
+    assert await ids(api) == [made["id"]]
+
+
+async def test_the_status_may_go_backwards(
+    emulator: Emulator, api: httpx2.AsyncClient, create: Any
+) -> None:
+    """The second read asks an older replica."""
+    made = (await create("[[emu:predict=10]]")).json()
+    emulator.account.clock.advance(11)
+
+    first = (await api.get(made["urls"]["get"])).json()["status"]
+    emulator.replan(rates={"get_stale": 1})
+    second = (await api.get(made["urls"]["get"])).json()["status"]
+
+    assert (first, second) == ("succeeded", "processing")
+
+
+async def test_data_may_be_removed_early(api: httpx2.AsyncClient, create: Any) -> None:
+    """It succeeded, was charged, and there is nothing left of it."""
+    made = (await create("[[emu:get_data_removed]]")).json()
+
+    shown = (await api.get(made["urls"]["get"])).json()
+
+    assert (shown["status"], shown["output"], shown["data_removed"]) == ("succeeded", None, True)
+
+
+async def test_a_page_may_lead_to_itself(
+    emulator: Emulator, api: httpx2.AsyncClient, create: Any
+) -> None:
+    """Whoever follows `next` blindly never ends."""
+    for _ in range(101):
+        await create()
+    emulator.replan(rates={"list_repeat": 1})
+
+    first = (await api.get("/v1/predictions")).json()
+    second = (await api.get(first["next"])).json()
+
+    assert first["results"] == second["results"]
+
+
+async def test_what_is_asked_for_is_in_the_clock_that_is_shown(
+    emulator: Emulator, api: httpx2.AsyncClient, create: Any
+) -> None:
+    """Date, created_at and created_after all come from one clock, however wrong."""
+    emulator.replan(clock_offset_seconds=600)
+    made = await create()
+
+    shown = made.json()["created_at"]
+
+    assert await ids(api, created_after=shown) == [made.json()["id"]]
+    assert await ids(api, created_before=shown) == []
+
+
+async def test_browsing_works(api: httpx2.AsyncClient) -> None:
+    """The rest of the surface answers."""
+    paths = ["account", "hardware", "models", "collections", "collections/video", "deployments"]
+
+    statuses = [(await api.get(f"/v1/{path}")).status_code for path in paths]
+
+    assert statuses == [200] * len(paths)
+
+
+async def test_models_are_searched_with_their_own_method(api: httpx2.AsyncClient) -> None:
+    """QUERY is no standard method; one client quotes the text."""
+    response = await api.request("QUERY", "/v1/models", content='"flux"')
+
+    names = {model["name"] for model in response.json()["results"]}
+    assert names == {"flux-schnell", "flux-1.1-pro"}
+
+
+async def test_a_version_has_the_schema_of_its_parameters(api: httpx2.AsyncClient) -> None:
+    """Parameters are checked against it before anything is bought."""
+    model = (await api.get("/v1/models/black-forest-labs/flux-schnell")).json()
+
+    schemas = model["latest_version"]["openapi_schema"]["components"]["schemas"]
+
+    assert schemas["Input"]["required"] == ["prompt"]
+    assert schemas["Input"]["properties"]["num_outputs"]["maximum"] == 4
+    assert schemas["Output"]["type"] == "array"

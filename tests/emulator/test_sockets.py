@@ -1,0 +1,220 @@
+"""Faults of the connection itself, seen from a bare socket."""
+
+import asyncio
+import json
+import zlib
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from fleek.emulator.media import render
+from fleek.emulator.plan import Plan
+from fleek.emulator.server import Emulator, serve
+
+SILENCE_SECONDS = 0.25
+
+
+@pytest.fixture
+async def emulator() -> AsyncGenerator[Emulator]:
+    """Run an emulator with a second port for its files."""
+    async with serve(Plan(queue_seconds=0, predict_seconds=0), delivery_port=0) as emulator:
+        yield emulator
+
+
+async def ask(url: str, text: str, *, most: int = 4_000_000) -> tuple[bytes, str]:
+    """Send a request; give what came back and how it ended: closed, reset, held or more."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(text.encode())
+    received, ending = b"", "more"
+    try:
+        while len(received) < most:
+            piece = await asyncio.wait_for(reader.read(65_536), SILENCE_SECONDS)
+            received += piece
+            if not piece:
+                ending = "closed"
+                break
+    except TimeoutError:
+        ending = "held"
+    except ConnectionResetError:
+        ending = "reset"
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+    return received, ending
+
+
+async def create(emulator: Emulator, prompt: str) -> tuple[bytes, str]:
+    """Create a prediction by hand."""
+    body = json.dumps({"version": "a/b", "input": {"prompt": prompt}})
+    head = "POST /v1/predictions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer t\r\n"
+    return await ask(emulator.base_url, f"{head}content-length: {len(body)}\r\n\r\n{body}")
+
+
+async def download(emulator: Emulator, prompt: str, **more: Any) -> tuple[bytes, bytes, str]:
+    """Make a prediction and fetch its file by hand: head, body, ending."""
+    await create(emulator, prompt)
+    prediction = emulator.account.predictions[-1]
+    line = f"GET /out/{prediction.id}/0.png HTTP/1.1\r\nhost: x\r\n\r\n"
+    received, ending = await ask(emulator.delivery_url, line, **more)
+    head, _, body = received.partition(b"\r\n\r\n")
+    return head, body, ending
+
+
+def true_file(emulator: Emulator) -> bytes:
+    """Give the bytes that the last prediction's file really has."""
+    return render(f"{emulator.account.predictions[-1].id}/0", "png")
+
+
+@pytest.mark.parametrize(
+    ("fault", "ending", "sold", "fate"),
+    [
+        ("create_reset", "reset", 0, None),
+        ("create_drop", "closed", 0, None),
+        ("create_hang=60", "held", 0, None),
+        ("lost_response", "closed", 1, "lost"),
+        ("create_then_reset", "reset", 1, "reset"),
+        ("create_then_timeout", "held", 1, "lost"),
+        ("create_then_delay=60", "held", 1, "late"),
+    ],
+)
+async def test_no_answer_at_all(
+    emulator: Emulator, fault: str, ending: str, sold: int, fate: str | None
+) -> None:
+    """From outside, sold and not sold look the same; only the ledger knows."""
+    received, ended = await create(emulator, f"[[emu:{fault}]]")
+
+    fates = [prediction.fate for prediction in emulator.account.predictions]
+    assert (received, ended) == (b"", ending)
+    assert fates == [fate] * sold
+
+
+async def test_an_answer_that_ends_within_its_headers(emulator: Emulator) -> None:
+    """The status line arrived; the id did not."""
+    received, ending = await create(emulator, "[[emu:create_cut_headers]]")
+
+    assert received.startswith(b"HTTP/1.1 201 Created\r\n")
+    assert b"\r\n\r\n" not in received
+    assert ending == "closed"
+
+
+async def test_an_answer_that_is_reset_within_its_body(emulator: Emulator) -> None:
+    """Content-Length promised more."""
+    received, ending = await create(emulator, "[[emu:create_cut_body]]")
+
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert _length(head) > len(body) > 0
+    assert ending == "reset"
+
+
+@pytest.mark.parametrize(
+    ("fault", "ending", "promised", "sent"),
+    [
+        ("file_truncate", "closed", 1.0, 0.5),
+        ("file_reset", "reset", 1.0, 0.5),
+        ("file_length_short", "closed", 0.5, 1.0),
+        ("file_cut_close", "closed", None, 0.5),
+    ],
+)
+async def test_a_file_is_not_as_long_as_it_says(
+    emulator: Emulator, fault: str, ending: str, promised: float | None, sent: float
+) -> None:
+    """Each way to be cut off looks different on the wire."""
+    head, body, ended = await download(emulator, f"[[emu:{fault}]]")
+
+    whole = true_file(emulator)
+    assert ended == ending
+    assert body == whole[: int(len(whole) * sent)]
+    assert _length(head) == (None if promised is None else int(len(whole) * promised))
+
+
+async def test_a_file_shorter_than_its_length(emulator: Emulator) -> None:
+    """All of it came, and still Content-Length is not reached."""
+    head, body, ending = await download(emulator, "[[emu:file_length_long]]")
+
+    assert body == true_file(emulator)
+    assert (_length(head), ending) == (len(body) + 1000, "closed")
+
+
+async def test_chunks_without_a_last_one(emulator: Emulator) -> None:
+    """The only sign that something is missing is the missing end."""
+    head, body, ending = await download(emulator, "[[emu:file_cut_chunked]]")
+
+    assert b"transfer-encoding: chunked" in head
+    assert not body.endswith(b"0\r\n\r\n")
+    assert ending == "closed"
+
+
+async def test_a_file_that_stalls(emulator: Emulator) -> None:
+    """So many bytes, then silence."""
+    _, body, ending = await download(emulator, "[[emu:file_stall=10]]")
+
+    assert (body, ending) == (true_file(emulator)[:10], "held")
+
+
+async def test_a_file_that_drips(emulator: Emulator) -> None:
+    """Never silent for long, and never done."""
+    _, body, ending = await download(emulator, "[[emu:file_slow=20]]", most=200)
+
+    assert 0 < len(body) < len(true_file(emulator))
+    assert ending in ("more", "held")
+
+
+@pytest.mark.parametrize("fault", ["file_endless", "file_gzip_bomb"])
+async def test_a_file_without_an_end(emulator: Emulator, fault: str) -> None:
+    """Whoever reads on runs out of memory or disk."""
+    _, _, ending = await download(emulator, f"[[emu:{fault}]]", most=1_000_000)
+
+    assert ending == "more"
+
+
+async def test_the_bomb_explodes(emulator: Emulator) -> None:
+    """A kilobyte on the wire is a megabyte in memory."""
+    head, body, _ = await download(emulator, "[[emu:file_gzip_bomb]]", most=20_000)
+
+    unpacked = zlib.decompressobj(wbits=31).decompress(_unchunk(body))
+    assert b"content-encoding: gzip" in head
+    assert len(unpacked) > 100 * len(body)
+
+
+async def test_the_second_port_has_files_and_nothing_else(emulator: Emulator) -> None:
+    """Files come from another host than the API, so that lists of hosts are put to the test."""
+    head, body, _ = await download(emulator, "fine")
+
+    received, _ = await ask(emulator.delivery_url, "GET /v1/account HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert emulator.delivery_url != emulator.base_url
+    assert body == true_file(emulator)
+    assert b"image/png" in head
+    assert received.startswith(b"HTTP/1.1 401")
+
+
+async def test_closing_does_not_wait_for_what_hangs() -> None:
+    """A test that hung a request on purpose ends all the same."""
+    async with serve(Plan()) as emulator, asyncio.timeout(5):
+        host, _, port = emulator.base_url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        prompt = '{"version":"a/b","input":{"prompt":"[[emu:create_then_delay=600]]"}}'
+        head = "POST /v1/predictions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer t\r\n"
+        writer.write(f"{head}content-length: {len(prompt)}\r\n\r\n{prompt}".encode())
+        while not emulator.account.predictions:
+            await asyncio.sleep(0)
+
+    assert await reader.read() == b""
+    writer.close()
+
+
+def _length(head: bytes) -> int | None:
+    headers: Mapping[str, str] = dict(
+        line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:]
+    )
+    return int(headers["content-length"]) if "content-length" in headers else None
+
+
+def _unchunk(body: bytes) -> bytes:
+    content = b""
+    while b"\r\n" in body:
+        size, _, body = body.partition(b"\r\n")
+        content, body = content + body[: int(size, 16)], body[int(size, 16) + 2 :]
+    return content
