@@ -181,7 +181,7 @@ async def test_ranges_may_be_a_trap(api: httpx2.AsyncClient, create: Any, fault:
     assert (part.status_code, part.content) == (200, whole.content)
 
 
-async def test_one_output_may_be_missing(api: httpx2.AsyncClient, create: Any) -> None:
+async def test_one_output_may_be_missing(create: Any) -> None:
     """Four were wanted and paid."""
     made = await create("[[emu:images=4]][[emu:missing_output]]", version="a/b", prefer="wait")
 
