@@ -4,7 +4,7 @@ An adapter's own settings live in the adapter's module and are read the same way
 """
 
 from datetime import timedelta
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -176,16 +176,18 @@ class Settings(BaseSettings):
         return Backoff(self.retry_backoff_base, self.retry_backoff_factor, self.retry_backoff_max)
 
 
-def read(kind: type[SettingsT]) -> SettingsT:
-    """Read settings of this kind from the environment and ``.env``.
+def read(kind: type[SettingsT], **overrides: Any) -> SettingsT:
+    """Read settings of this kind from the environment and ``.env``; `overrides` win.
 
     Raises:
         ConfigurationError: One is wrong; the message names it and says what is allowed.
     """
     try:
-        return kind()
+        return kind(**overrides)
     except ValidationError as error:
         raise ConfigurationError("; ".join(_complaints(kind, error))) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f".env: cannot be read: {error}") from None
 
 
 def _complaints(kind: type[BaseSettings], error: ValidationError) -> list[str]:

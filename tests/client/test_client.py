@@ -391,6 +391,15 @@ def test_metadata_health_and_models_are_read(client: Client, server: Any) -> Non
     assert paths[1:] == ["/health/detailed", "/api/v1/models", "/api/v1/models/fleek/art"]
 
 
+def test_an_unhealthy_server_still_tells_why(client: Client, server: Any) -> None:
+    """It answers 503 for load balancers; a caller wants to read the parts."""
+    server.script = [httpx2.Response(503, json={"status": "unhealthy"})]
+
+    health = client.health()
+
+    assert health == {"status": "unhealthy"}
+
+
 def test_metadata_that_is_no_object_is_refused(client: Client, server: Any) -> None:
     """The type that is promised is the type that is returned."""
     server.script = [httpx2.Response(200, json=[1])]

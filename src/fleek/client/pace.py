@@ -26,7 +26,7 @@ class Pace:
     """How patient a client is. Seconds, except `tries`."""
 
     tries: int = 3  # how often a harmless request is sent before its failure is raised
-    pause: float = 0.25  # the wait before the second try, doubled for the third; jittered
+    pause: float = 0.15  # the wait before the second try, doubled for the third; jittered
     first: float = 0.2  # between the first two looks at a job
     longest: float = 2.0  # between any two looks; reached by steps of one half
     patience: float = 30.0  # how long `wait` bears a server that cannot be reached

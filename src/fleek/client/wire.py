@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Container, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -160,19 +160,20 @@ def translated(url: httpx2.URL) -> Generator[None]:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
 
 
-def read(response: httpx2.Response, content: bytes) -> Answer:
-    """Return what an answer says.
+def read(response: httpx2.Response, content: bytes, *, well: Container[int] = ()) -> Answer:
+    """Return what an answer says; a status in `well` is no refusal.
 
     Raises:
         FleekError: It says no; the class says why.
         ServerError: It is not Fleek's.
     """
-    if response.is_error:
+    fine = response.is_success or response.status_code in well
+    if response.is_error and not fine:
         raise problems.refusal(response, content)
-    if not response.is_success:
+    if not fine:
         where = response.headers.get("location", "elsewhere")
         raise ServerError(f"the server redirects to {where}; use that address if it is Fleek's")
     value = problems.parsed(response, content)

@@ -240,8 +240,10 @@ class AsyncClient:
     async def health(self) -> dict[str, Any]:
         """Return the server's own view of its health, part by part.
 
+        Its ``status`` is "healthy", "degraded", or "unhealthy" if it cannot accept jobs now.
+
         Raises:
-            ServerBusy: It cannot accept jobs now.
-            FleekError: Any other of `fleek.client.errors`.
+            FleekError: See `fleek.client.errors`.
         """
-        return wire.mapping((await self._connection.ask("GET", "/health/detailed")).value)
+        answer = await self._connection.ask("GET", "/health/detailed", well=(503,))
+        return wire.mapping(answer.value)

@@ -1,7 +1,7 @@
 """Sending and reading for the asynchronous client."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -39,16 +39,24 @@ class AsyncConnection:
         await self._http.aclose()
 
     async def ask(
-        self, method: str, path: str, *, harmless: bool = True, **request: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        harmless: bool = True,
+        well: Container[int] = (),
+        **request: Any,
     ) -> wire.Answer:
         """Send a request and return its JSON answer.
 
-        `harmless` is whether doing it twice is the same as doing it once.
+        `harmless` is whether doing it twice is the same as doing it once; `well` are statuses
+        that are an answer although they look like an error.
 
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        return await self._again(partial(self._once, method, path, **request), harmless=harmless)
+        once = partial(self._once, method, path, well=well, **request)
+        return await self._again(once, harmless=harmless)
 
     async def fetch(self, path: str, to: Path, *, sha256: str) -> None:
         """Save the bytes at `path`, if they are those with this `sha256`.
@@ -70,11 +78,13 @@ class AsyncConnection:
                     raise
             await asyncio.sleep(pause)
 
-    async def _once(self, method: str, path: str, **request: Any) -> wire.Answer:
+    async def _once(
+        self, method: str, path: str, *, well: Container[int], **request: Any
+    ) -> wire.Answer:
         with wire.translated(self._http.base_url):
             response = await self._http.send(self._request(method, path, **request), stream=True)
             try:
-                return wire.read(response, await self._content(response))
+                return wire.read(response, await self._content(response), well=well)
             finally:
                 await response.aclose()
 

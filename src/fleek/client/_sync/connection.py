@@ -3,7 +3,7 @@
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -40,15 +40,25 @@ class Connection:
         """Close the connections."""
         self._http.close()
 
-    def ask(self, method: str, path: str, *, harmless: bool = True, **request: Any) -> wire.Answer:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        harmless: bool = True,
+        well: Container[int] = (),
+        **request: Any,
+    ) -> wire.Answer:
         """Send a request and return its JSON answer.
 
-        `harmless` is whether doing it twice is the same as doing it once.
+        `harmless` is whether doing it twice is the same as doing it once; `well` are statuses
+        that are an answer although they look like an error.
 
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        return self._again(partial(self._once, method, path, **request), harmless=harmless)
+        once = partial(self._once, method, path, well=well, **request)
+        return self._again(once, harmless=harmless)
 
     def fetch(self, path: str, to: Path, *, sha256: str) -> None:
         """Save the bytes at `path`, if they are those with this `sha256`.
@@ -70,11 +80,13 @@ class Connection:
                     raise
             time.sleep(pause)
 
-    def _once(self, method: str, path: str, **request: Any) -> wire.Answer:
+    def _once(
+        self, method: str, path: str, *, well: Container[int], **request: Any
+    ) -> wire.Answer:
         with wire.translated(self._http.base_url):
             response = self._http.send(self._request(method, path, **request), stream=True)
             try:
-                return wire.read(response, self._content(response))
+                return wire.read(response, self._content(response), well=well)
             finally:
                 response.close()
 

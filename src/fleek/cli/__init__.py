@@ -1,0 +1,31 @@
+"""The command line: ``fleek``.
+
+Everything heavy is imported inside the command that needs it, so that ``fleek --help`` is quick.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from fleek.cli.exits import explain
+from fleek.cli.root import app
+from fleek.domain.errors import FleekError
+
+
+def main() -> NoReturn:
+    """Run the command that the process was called with, and exit with its code."""
+    sys.exit(run())
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run a command (None: the process's own) and return its exit code: see `fleek.cli.exits`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8
+    try:
+        app(args, prog_name="fleek")
+    except FleekError as error:
+        return explain(error)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    return 0

@@ -1,0 +1,85 @@
+"""Commands that ask once: submit, status, list, cancel, retry."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from fleek.cli.generate import Prompts, texts
+from fleek.cli.options import asked, command, connected
+from fleek.cli.present import describe, document, table
+from fleek.cli.session import Session
+from fleek.domain.job import Status
+
+app = typer.Typer()
+
+JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id.")]
+
+
+@command(app, "submit", request=asked, session=connected)
+def submit(prompts: Prompts, *, request: dict[str, Any], session: Session) -> None:
+    """Submit jobs and write their ids to stdout; do not wait."""
+    screen = session.screen
+    for prompt in texts(prompts):
+        job = session.client.generate(prompt, **request)
+        if screen.as_json:
+            screen.json_line(document(job))
+        else:
+            screen.data(job.id)
+        screen.note(f"{job.status}; to wait for it: fleek watch {job.id}")
+
+
+@command(app, "status", session=connected)
+def status(job_id: JobId, *, session: Session) -> None:
+    """Show a job as it is now."""
+    job = session.client.status(job_id)
+    if session.screen.as_json:
+        session.screen.json(document(job))
+    else:
+        describe(session.screen, job)
+
+
+@command(app, "list", session=connected)
+def list_jobs(
+    *,
+    status: Annotated[
+        Status | None, typer.Option("--status", "-s", help="Only jobs that are so.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")] = 20,
+    session: Session,
+) -> None:
+    """List jobs, newest first."""
+    jobs = list(session.client.jobs(status, limit=limit))
+    if session.screen.as_json:
+        session.screen.json([document(job) for job in jobs])
+    elif jobs:
+        table(session.screen, jobs, now=datetime.now(UTC))
+    else:
+        session.screen.note("There are no such jobs.")
+
+
+@command(app, "cancel", session=connected)
+def cancel(
+    job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="The jobs' ids.")],
+    *,
+    session: Session,
+) -> None:
+    """Cancel jobs; those that are cancelled already are fine."""
+    for job_id in job_ids:
+        job = session.client.cancel(job_id)
+        if session.screen.as_json:
+            session.screen.json_line(document(job))
+        else:
+            session.screen.data(job.id, job.status.value)
+
+
+@command(app, "retry", session=connected)
+def retry(job_id: JobId, *, session: Session) -> None:
+    """Submit a failed or cancelled job's request again and write the new job's id to stdout."""
+    job = session.client.retry(job_id)
+    if session.screen.as_json:
+        session.screen.json_line(document(job))
+    else:
+        session.screen.data(job.id)
+    session.screen.note(f"{job.status}; to wait for it: fleek watch {job.id}")

@@ -1,0 +1,99 @@
+"""The command that shows models and their parameters."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fleek.cli.options import command, connected
+from fleek.cli.present import short
+from fleek.cli.screen import Screen
+from fleek.cli.session import Session
+
+if TYPE_CHECKING:
+    from fleek.schemas import ModelRead
+
+app = typer.Typer()
+
+LIMITS = (("minimum", "from"), ("maximum", "to"), ("minLength", "from"), ("maxLength", "to"))
+
+
+@command(app, "models", session=connected)
+def models(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show this model's parameters.")
+    ] = None,
+    *,
+    session: Session,
+) -> None:
+    """List models, or show one with its parameters."""
+    screen = session.screen
+    found = session.client.models() if name is None else [session.client.model(name)]
+    if screen.as_json:
+        documents = [model.model_dump(mode="json") for model in found]
+        screen.json(documents if name is None else documents[0])
+    elif name is None:
+        _list(screen, found)
+    else:
+        _show(screen, found[0])
+
+
+def _list(screen: Screen, found: "Sequence[ModelRead]") -> None:
+    rows = [
+        (
+            one.name,
+            one.output or "",
+            "default" if one.default else "",
+            one.provider,
+            one.description,
+        )
+        for one in found
+    ]
+    _write(screen, ("NAME", "MAKES", "", "PROVIDER", "DESCRIPTION"), rows)
+
+
+def _show(screen: Screen, model: "ModelRead") -> None:
+    screen.data(f"{model.name} ({model.provider}): {model.description}")
+    if model.parameters is None:
+        screen.note("Its parameters are not known now.")
+        return
+    properties = model.parameters.get("properties")
+    if not isinstance(properties, Mapping):
+        return
+    rows = [
+        (name, _kind(schema), _default(schema), str(schema.get("description", "")))
+        for name, schema in properties.items()
+        if isinstance(schema, Mapping)
+    ]
+    _write(screen, ("PARAMETER", "VALUE", "DEFAULT", "DESCRIPTION"), rows)
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    """Say in words which values a schema allows."""
+    if isinstance(choices := schema.get("enum"), list):
+        return " | ".join(str(choice) for choice in choices)
+    if isinstance(options := schema.get("anyOf"), list):
+        return " or ".join(_kind(option) for option in options if isinstance(option, Mapping))
+    kind = schema.get("type", "any")
+    words = [" or ".join(map(str, kind)) if isinstance(kind, list) else str(kind)]
+    words += [f"{word} {schema[limit]}" for limit, word in LIMITS if limit in schema]
+    return " ".join(words)
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    return json.dumps(schema["default"]) if schema.get("default") is not None else ""
+
+
+def _write(screen: Screen, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if not screen.out.is_terminal:
+        for row in rows:
+            screen.data(*row)
+        return
+    from rich.table import Table  # noqa: PLC0415 - only for terminals
+    from rich.text import Text  # noqa: PLC0415 - only for terminals
+
+    grid = Table(*titles, box=None, pad_edge=False, header_style="dim")
+    for row in rows:
+        grid.add_row(*(Text(short(cell, 300)) for cell in row))
+    screen.out.print(grid)

@@ -1,0 +1,82 @@
+"""Commands that run and look after a service: serve, worker, migrate, doctor, config."""
+
+from typing import Annotated, Any
+
+import typer
+
+from fleek.cli.exits import Exit
+from fleek.cli.screen import Screen
+
+app = typer.Typer()
+config = typer.Typer(no_args_is_help=True)
+app.add_typer(config, name="config", help="The service's settings.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+
+
+@app.command(rich_help_panel="Operators")
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; API_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; API_PORT.")] = None,
+    *,
+    worker: Annotated[bool, typer.Option(help="Also make the media, in this process.")] = True,
+) -> None:
+    """Run the service: the HTTP API, and a worker unless another process does that."""
+    given: dict[str, Any] = {"api_host": host, "api_port": port}
+    settings = _settings(**{name: value for name, value in given.items() if value is not None})
+    from fleek.server import serve as run  # noqa: PLC0415 - heavy
+
+    run(settings, with_worker=worker)
+
+
+@app.command(rich_help_panel="Operators")
+def worker() -> None:
+    """Run a worker beside "fleek serve --no-worker", on the same database."""
+    settings = _settings()
+    from fleek.worker import run_worker  # noqa: PLC0415 - heavy
+
+    run_worker(settings)
+
+
+@app.command(rich_help_panel="Operators")
+def migrate() -> None:
+    """Bring the database's schema up to date; safe at any time, and twice."""
+    settings = _settings()
+    from fleek.store.migrate import upgrade  # noqa: PLC0415 - heavy
+
+    Screen().data(upgrade(settings.database_url))
+
+
+@app.command(rich_help_panel="Operators")
+def doctor(*, as_json: AsJson = False) -> None:
+    """Examine this installation: what is wrong, and what to do about it."""
+    settings = _settings()
+    import asyncio  # noqa: PLC0415 - heavy
+
+    from fleek.cli.report import write  # noqa: PLC0415 - heavy
+    from fleek.doctor import examine  # noqa: PLC0415 - heavy
+
+    findings = asyncio.run(examine(settings))
+    write(Screen(as_json=as_json), findings)
+    bad = any(finding.status == "error" for finding in findings)
+    raise typer.Exit(Exit.JOB_FAILED if bad else Exit.DONE)
+
+
+@config.command()
+def show(*, as_json: AsJson = False) -> None:
+    """Show every setting with its value; secrets are hidden."""
+    settings = _settings()
+    from fleek.cli.report import write_settings  # noqa: PLC0415 - heavy
+
+    write_settings(Screen(as_json=as_json), settings)
+
+
+def _settings(**overrides: Any) -> Any:
+    """Read the settings; options of the command win.
+
+    Raises:
+        ConfigurationError: One is wrong.
+    """
+    from fleek.settings import Settings, read  # noqa: PLC0415 - heavy
+
+    return read(Settings, **overrides)

@@ -1,0 +1,181 @@
+"""Options that several commands share, and how a command takes them."""
+
+import inspect
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from datetime import datetime
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from fleek.cli.session import Session
+
+Command = Callable[..., None]
+Group = Callable[..., object]
+
+
+def command(app: typer.Typer, name: str, **groups: Group) -> Callable[[Command], Command]:
+    """Register a command that takes groups of options beside its own.
+
+    A group is a function: its parameters become options of the command, and what it returns is
+    handed to the command under the group's name, entered first if it is a context manager.
+    """
+
+    def register(function: Command) -> Command:
+        taken = {
+            group: inspect.signature(make, eval_str=True).parameters
+            for group, make in groups.items()
+        }
+        own = inspect.signature(function, eval_str=True).parameters
+
+        @wraps(function)
+        def run(**given: Any) -> None:
+            with ExitStack() as stack:
+                for group, make in groups.items():
+                    made = make(**{option: given.pop(option) for option in taken[group]})
+                    if isinstance(made, AbstractContextManager):
+                        made = stack.enter_context(made)
+                    given[group] = made
+                function(**given)
+
+        options = [own[option] for option in own if option not in groups]
+        options += [option for group in taken.values() for option in group.values()]
+        keyword = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
+        run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined] # PEP 362
+        run.__annotations__ = {}
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+def connected(
+    *,
+    url: Annotated[
+        str,
+        typer.Option(
+            "--url",
+            envvar="FLEEK_URL",
+            help="The server's address.",
+            rich_help_panel="Server and output",
+        ),
+    ] = "http://127.0.0.1:8000",
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key",
+            envvar="FLEEK_API_KEY",
+            help="The key to show to the server.",
+            rich_help_panel="Server and output",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Write JSON to stdout.", rich_help_panel="Server and output"),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            help="Write nothing but data and errors.",
+            rich_help_panel="Server and output",
+        ),
+    ] = False,
+    no_color: Annotated[
+        bool,
+        typer.Option(
+            "--no-color",
+            help="Write without colours, as with NO_COLOR.",
+            rich_help_panel="Server and output",
+        ),
+    ] = False,
+) -> Session:
+    """Open the session of a user's command."""
+    return Session(url, api_key=api_key, as_json=as_json, quiet=quiet, no_color=no_color)
+
+
+def asked(
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="owner/name; default: the server's default model."),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parameter",
+            "-p",
+            metavar="KEY=VALUE",
+            help="A parameter of the model: -p width=1024. May be given several times.",
+        ),
+    ] = None,
+    parameters: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Parameters of the model, as an object.")
+    ] = None,
+    metadata: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Your own object, kept with the job.")
+    ] = None,
+    provider: Annotated[str | None, typer.Option(help="Who makes it.")] = None,
+    priority: Annotated[int | None, typer.Option(help="0-9; 9 goes first.")] = None,
+    run_at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Not before this time: 2026-12-24T18:00.")
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Longest the job may take.")
+    ] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(help="Attempts in all, the first included.")
+    ] = None,
+) -> dict[str, Any]:
+    """Return what `fleek.Client.generate` takes beside the prompt."""
+    merged = _object("--parameters", parameters)
+    merged.update(_assignment(one) for one in parameter or ())
+    return {
+        "model": model,
+        "parameters": merged or None,
+        "metadata": _object("--metadata", metadata) or None,
+        "provider": provider,
+        "priority": priority,
+        "run_at": None if run_at is None else _time(run_at),
+        "deadline_seconds": deadline,
+        "max_attempts": max_attempts,
+    }
+
+
+def _object(option: str, text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise typer.BadParameter(
+            "must be a JSON object, like '{\"width\": 1024}'", param_hint=option
+        )
+    return value
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """Read ``key=value``; a value that is no JSON is text."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise typer.BadParameter("must be KEY=VALUE, like width=1024", param_hint="-p")
+    try:
+        return key, json.loads(value)
+    except (ValueError, RecursionError):
+        return key, value
+
+
+def _time(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo is not None else moment.astimezone()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            "must be a time like 2026-12-24T18:00 (yours) or 2026-12-24T18:00:00Z",
+            param_hint="--run-at",
+        ) from None

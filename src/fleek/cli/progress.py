@@ -1,0 +1,202 @@
+"""What a person sees while jobs go on: a live picture on a terminal, plain lines elsewhere."""
+
+import time
+from collections import Counter
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol, Self
+from uuid import UUID
+
+from fleek.cli.present import MARKS, short, state, took
+from fleek.cli.screen import Screen, clean
+from fleek.domain.job import Status
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from fleek.schemas import JobRead
+
+ROWS = 10  # jobs shown at once; the others are only counted
+
+
+class Display(Protocol):
+    """Shows jobs while they go on."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """End; what was said stays."""
+        ...
+
+    def show(self, job: "JobRead") -> None:
+        """Show a job as it is now."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Tell something that is not about one job."""
+        ...
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Leave the terminal to others for a moment."""
+        ...
+
+
+def display(screen: Screen) -> Display:
+    """Return the display that suits the screen."""
+    if screen.quiet:
+        return Silence()
+    if screen.err.is_terminal and not screen.err.is_dumb_terminal:
+        return Picture(screen)
+    return Lines(screen)
+
+
+def ending(job: "JobRead") -> str:
+    """Say how a job has ended, in one line."""
+    reason = f": {job.error_message}" if job.error_message else ""
+    return f"{job.status} after {took(job)}{reason}"
+
+
+class Silence:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, job: "JobRead") -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Tell nothing."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Let others write; nothing is in their way."""
+        return nullcontext()
+
+
+class Lines(Silence):
+    """One line for each change of a job's state."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._said: dict[UUID, str] = {}
+
+    def show(self, job: "JobRead") -> None:
+        """Write a line if the job's state is new."""
+        text = ending(job) if job.completed_at else state(job)
+        if self._said.get(job.id) != text:
+            self._said[job.id] = text
+            self._screen.note(f"{job.id} {text}")
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self._screen.note(text)
+
+
+class Picture(Silence):
+    """Jobs that go on, each with its bar, redrawn in place; those that ended, as lines above."""
+
+    def __init__(self, screen: Screen) -> None:
+        from rich.live import Live  # noqa: PLC0415 - only for terminals
+        from rich.spinner import Spinner  # noqa: PLC0415 - only for terminals
+
+        self._console = screen.err
+        self._spinner = Spinner("dots", style="cyan")
+        self._live = Live(
+            console=screen.err,
+            get_renderable=self._draw,
+            transient=True,
+            refresh_per_second=8,
+            redirect_stdout=False,  # data must reach stdout, wherever that leads
+            redirect_stderr=False,
+        )
+        self._open: dict[UUID, JobRead] = {}
+        self._since: dict[UUID, float] = {}
+        self._ended: Counter[Status] = Counter()
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, job: "JobRead") -> None:
+        """Redraw the job, or write its end above the picture."""
+        from rich.text import Text  # noqa: PLC0415 - only for terminals
+
+        self._since.setdefault(job.id, time.monotonic())
+        if job.completed_at is None:
+            self._open = {**self._open, job.id: job}  # replaced: another thread is drawing
+            return
+        self._open = {known: one for known, one in self._open.items() if known != job.id}
+        self._ended[job.status] += 1
+        mark, style = MARKS[job.status]
+        line = Text.assemble(
+            (f"{mark} ", style), short(job.prompt, 40), (f"  {clean(ending(job))}", "dim")
+        )
+        self._console.print(line)
+
+    @contextmanager
+    def aside(self) -> Generator[None]:
+        """Take the picture away while others write."""
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live.start()
+
+    def say(self, text: str) -> None:
+        """Write a line above the picture."""
+        self._console.print(clean(text), style="dim")
+
+    def _draw(self) -> "RenderableType":
+        from rich.console import Group  # noqa: PLC0415 - only for terminals
+        from rich.table import Table  # noqa: PLC0415 - only for terminals
+
+        jobs = sorted(self._open.values(), key=_eagerness)
+        room = max(1, min(ROWS, self._console.height - 3))
+        grid = Table.grid(padding=(0, 2))
+        for job in jobs[:room]:
+            grid.add_row(*self._row(job))
+        if len(jobs) + self._ended.total() <= 1:
+            return grid
+        return Group(grid, self._summary(jobs, hidden=len(jobs) - room))
+
+    def _row(self, job: "JobRead") -> list[Any]:
+        from rich.progress_bar import ProgressBar  # noqa: PLC0415 - only for terminals
+        from rich.text import Text  # noqa: PLC0415 - only for terminals
+
+        now = time.monotonic()
+        waits = job.status is Status.PENDING
+        bar = ProgressBar(
+            total=1.0,
+            completed=job.progress or 0.0,
+            width=24,
+            pulse=job.progress is None,
+            animation_time=now,
+        )
+        return [
+            Text(MARKS[job.status][0]) if waits else self._spinner,
+            Text(short(job.prompt, 40)),
+            Text(state(job), style=MARKS[job.status][1]),
+            Text() if waits else bar,
+            Text(f"{now - self._since[job.id]:.0f} s", style="dim"),
+        ]
+
+    def _summary(self, jobs: "list[JobRead]", *, hidden: int) -> "RenderableType":
+        from rich.text import Text  # noqa: PLC0415 - only for terminals
+
+        counts = self._ended + Counter(job.status for job in jobs)
+        parts = [f"{counts[status]} {status}" for status in Status if counts[status]]
+        more = f"… and {hidden} more   " if hidden > 0 else ""
+        return Text(f"{more}{counts.total()} jobs: {', '.join(parts)}", style="dim")
+
+
+def _eagerness(job: "JobRead") -> tuple[bool, float, str]:
+    """Sort those that are being made before those that wait."""
+    return job.status is Status.PENDING, -(job.progress or 0.0), str(job.id)

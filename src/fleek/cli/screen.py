@@ -1,0 +1,83 @@
+"""Where a command writes: data to stdout, everything else to stderr, nothing unsafe to either."""
+
+import json
+import re
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+UNSAFE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What a terminal might obey, or what might reverse the text around it."""
+
+
+def clean(text: str) -> str:
+    """Return text of a server's or a user's as one line that no terminal obeys."""
+    return UNSAFE.sub("\N{REPLACEMENT CHARACTER}", re.sub(r"[\r\n\t]+", " ", text))
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Write JSON that no terminal obeys; parsed again it is the same value."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return re.sub(
+        "[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
+        lambda found: f"\\u{ord(found[0]):04x}",
+        text,
+    )
+
+
+class Screen:
+    """A command's two streams, and how the user wants them."""
+
+    def __init__(
+        self, *, as_json: bool = False, quiet: bool = False, no_color: bool = False
+    ) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self._no_color = no_color
+
+    @cached_property
+    def out(self) -> "Console":
+        """The console on stdout, for tables."""
+        return self._console(stderr=False)
+
+    @cached_property
+    def err(self) -> "Console":
+        """The console on stderr, for progress."""
+        return self._console(stderr=True)
+
+    def _console(self, *, stderr: bool) -> "Console":
+        from rich.console import Console  # noqa: PLC0415 - not needed for most commands
+
+        no_color = True if self._no_color else None  # None: NO_COLOR decides
+        return Console(
+            stderr=stderr, no_color=no_color, highlight=False, emoji=False, markup=False
+        )
+
+    def data(self, *fields: object) -> None:
+        """Write one line of data; several fields are separated by tabs."""
+        sys.stdout.write("\t".join(clean(str(field)) for field in fields) + "\n")
+        sys.stdout.flush()
+
+    def json(self, value: Any) -> None:
+        """Write one JSON document, indented."""
+        sys.stdout.write(to_json(value, indent=2) + "\n")
+
+    def json_line(self, value: Any) -> None:
+        """Write one JSON document on one line of several."""
+        sys.stdout.write(to_json(value) + "\n")
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Tell the user something, unless it shall be quiet."""
+        if not self.quiet:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Tell the user something, quiet or not."""
+        sys.stderr.write(clean(text) + "\n")
+        sys.stderr.flush()

@@ -1,0 +1,157 @@
+"""A server that answers from a table, and the command line in this process."""
+
+import json
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, cast
+
+import pytest
+
+from fleek.cli import run
+
+JOB = "0198f000-0000-7000-8000-000000000001"
+
+
+@dataclass
+class Request:
+    """A request as it came."""
+
+    line: str  # "GET /api/v1/jobs"
+    query: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class FakeService:
+    """Answers "METHOD /path" with the next of its answers there; the last one stays."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.requests: list[Request] = []
+        self._answers: dict[str, list[tuple[int, str, bytes]]] = {}
+
+    def answers(self, line: str, *bodies: object, status: int = 200, kind: str = "") -> None:
+        """Answer so; anything but bytes is written as JSON."""
+        kind = kind or "application/json"
+        self._answers[line] = [
+            (status, kind, body if isinstance(body, bytes) else json.dumps(body).encode())
+            for body in bodies
+        ]
+
+    def answer(self, request: Request) -> tuple[int, str, bytes]:
+        """Return status, type and body."""
+        self.requests.append(request)
+        known = self._answers.get(request.line)
+        if known is None:
+            problem = {"title": "Not found", "detail": "nothing here", "code": "not_found"}
+            return 404, "application/problem+json", json.dumps(problem).encode()
+        return known.pop(0) if len(known) > 1 else known[0]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        service = cast("FakeService", self.server.service)  # type: ignore[attr-defined] # set below
+        path, _, query = self.path.partition("?")
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        line = f"{self.command} {path}"
+        status, kind, content = service.answer(Request(line, query, dict(self.headers), body))
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[FakeService]:
+    """Run the service at FLEEK_URL, with an empty folder as the current one."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    fake = FakeService(f"http://127.0.0.1:{server.server_port}")
+    server.service = fake  # type: ignore[attr-defined] # for the handlers
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("FLEEK_URL", fake.url)
+    monkeypatch.delenv("FLEEK_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    yield fake
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def fleek(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Return a function that runs a command."""
+
+    def call(*args: str) -> Ended:
+        code = run(args)
+        written = capsys.readouterr()
+        return Ended(code, written.out, written.err)
+
+    return call
+
+
+@pytest.fixture
+def a_job() -> Callable[..., dict[str, Any]]:
+    """Return a maker of jobs as a server presents them."""
+
+    def make(status: str = "pending", **changes: Any) -> dict[str, Any]:
+        names = ("progress", "queue_position", "started_at", "completed_at", "purged_at")
+        nothing = dict.fromkeys(
+            (*names, "error_code", "error_message", "result_url", "file_size", "external_job_id")
+        )
+        ended = status in {"completed", "failed", "cancelled"}
+        moment = "2026-01-02T03:04:05Z"
+        return nothing | {
+            "id": JOB,
+            "prompt": "a cat",
+            "model_name": "fleek/art",
+            "provider": "placeholder",
+            "parameters": {},
+            "status": status,
+            "priority": 5,
+            "created_at": moment,
+            "updated_at": moment,
+            "run_at": moment,
+            "completed_at": "2026-01-02T03:04:07.500Z" if ended else None,
+            "retry_count": 0,
+            "max_attempts": 4,
+            "outputs": [],
+            "metadata": {},
+            "links": {"self": "/", "events": "/", "cancel": "/", "download": "/"},
+            **changes,
+        }
+
+    return make
+
+
+@pytest.fixture
+def an_output() -> Callable[..., dict[str, Any]]:
+    """Return a maker of outputs as a server presents them."""
+
+    def make(index: int, sha256: str) -> dict[str, Any]:
+        picture = {"index": index, "url": "http://x/media/1.png", "content_type": "image/png"}
+        return picture | {"size_bytes": 4, "sha256": sha256, "width": 64, "height": 32}
+
+    return make
