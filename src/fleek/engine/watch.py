@@ -95,8 +95,8 @@ class Watch:
             for row in rows:
                 after = (row.first_look_at, row.attempt_id)
                 found.add(row.attempt_id)
-                spread = len(found) / SPREAD_PER_SECOND if taking_over else 0
-                self._add(row, now + timedelta(seconds=random.uniform(0, spread)))  # noqa: S311
+                delay = len(found) // SPREAD_PER_SECOND if taking_over else 0
+                self._add(row, now + timedelta(seconds=delay))
             if len(rows) < PAGE:
                 break
         self._watched = {key: one for key, one in self._watched.items() if key in found}

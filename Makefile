@@ -1,0 +1,69 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+UV := $(BIN)/uv pip
+export UV_PYTHON_DOWNLOADS := never
+export UV_LINK_MODE := copy
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do "$$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2])' 2>/dev/null && { echo "$$p"; break; }; done)
+T ?=
+CODE := src tests benchmarks scripts
+
+.PHONY: help run dev install check format lint types contracts test bench lock clean
+
+help:       ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+$(VENV)/.boot:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with the venv module is required."; exit 1; }
+	@"$(PYTHON)" -m venv --clear $(VENV) || { echo "Could not make $(VENV); on Debian: apt install python3-venv"; exit 1; }
+	@$(PY) -m pip install -q --disable-pip-version-check uv
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.boot pyproject.toml requirements.lock
+	@$(UV) install -q --python $(PY) --require-hashes -r requirements.lock
+	@$(UV) install -q --python $(PY) --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	@$(UV) install -q --python $(PY) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+install: $(VENV)/.dev ## Install everything for a developer into .venv
+
+run: $(VENV)/.run ## Install what is needed and serve on http://127.0.0.1:8000 (API_PORT=… for another port)
+	@$(BIN)/fleek serve
+
+dev: $(VENV)/.dev ## Serve, and start anew when the code changes
+	@$(BIN)/fleek serve --reload
+
+check: lint types contracts test ## Everything CI runs
+
+format: $(VENV)/.dev ## Format the code
+	@$(BIN)/ruff format -q $(CODE)
+	@$(BIN)/ruff check -q --fix $(CODE)
+
+lint: $(VENV)/.dev ## Format and lint rules, spelling
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/codespell src tests docs benchmarks *.md
+
+types: $(VENV)/.dev ## Type checks
+	@$(BIN)/mypy
+
+contracts: $(VENV)/.dev ## Who may import whom
+	@$(BIN)/lint-imports
+
+test: $(VENV)/.dev ## All tests (T=path to narrow)
+	@$(BIN)/pytest -n auto $(T)
+
+bench: $(VENV)/.dev ## Measure throughput against a bare application, in one run
+	@$(PY) -m benchmarks
+
+lock: $(VENV)/.boot ## Refresh the locked dependencies
+	@$(UV) compile -q pyproject.toml --all-extras --universal --generate-hashes --no-header -o requirements.lock
+	@$(UV) compile -q pyproject.toml --all-extras --group dev --universal --generate-hashes --no-header -c requirements.lock -o requirements-dev.lock
+
+clean: ## Remove what was installed and made
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

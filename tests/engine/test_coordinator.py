@@ -1,0 +1,335 @@
+"""Coordinating: one at a time, and somebody always."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from fakes import Clock, FakeProvider, a_request
+from fleek.bootstrap import open_runtime
+from fleek.dispatch.base import Task
+from fleek.domain.errors import DatabaseUnavailable, DispatcherUnavailable
+from fleek.domain.job import JobId, Status
+from fleek.domain.job import cancel as cancelled
+from fleek.engine import coordinator
+from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Nudges
+from fleek.engine.coordinator import ROLE, coordinate, resign
+from fleek.engine.pulse import ROLE_LASTS, Pulse
+from fleek.engine.runtime import Bells, Duties, Runtime, guarded, loop
+from fleek.engine.start import start
+from fleek.engine.submit import submit
+from fleek.settings import Settings
+from fleek.store import events, jobs, workers
+from fleek.store.migrate import migrate
+from fleek.store.steps import Step
+from fleek.worker import work
+
+HEARTBEAT = timedelta(seconds=0.05)
+
+
+class Nudged:
+    """A dispatcher that only remembers."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Task, JobId]] = []
+        self.away = False
+
+    async def enqueue(self, task: Task, job_id: JobId) -> None:
+        """Remember, or be away."""
+        if self.away:
+            raise DispatcherUnavailable("no broker")
+        self.sent.append((task, job_id))
+
+    async def consume(self, *_: object, **__: object) -> None:
+        """Never called."""
+        raise AssertionError
+
+    async def check(self) -> None:
+        """Always fine."""
+
+
+@pytest.fixture
+async def living(settings: Settings, provider: FakeProvider) -> AsyncGenerator[Runtime]:
+    """Return a runtime on the real clock, with a fast heartbeat."""
+    quick = settings.model_copy(update={"heartbeat_seconds": HEARTBEAT})
+    async with open_runtime(quick) as opened:
+        await migrate(opened.db)
+        yield replace(opened, providers={"placeholder": provider})
+
+
+async def test_admission_goes_by_priority_then_by_age(rt: Runtime, clock: Clock) -> None:
+    """9 goes first."""
+    nudged = Nudged()
+    rt = replace(rt, dispatcher=nudged)
+    made = []
+    for priority in (0, 5, 9, 5):
+        clock.tick(seconds=1)
+        made.append(await submit(rt, a_request(priority=priority)))
+
+    await Admission(rt).turn()
+
+    assert [job_id for _, job_id in nudged.sent] == [made[i].id for i in (2, 1, 3, 0)]
+
+
+async def test_admission_does_not_flood_the_dispatcher(rt: Runtime, clock: Clock) -> None:
+    """At most four nudges per slot are outstanding, and none is repeated at once."""
+    nudged = Nudged()
+    rt = replace(rt, dispatcher=nudged)
+    await asyncio.gather(*(submit(rt, a_request()) for _ in range(30)))
+    clock.tick(seconds=1)
+    admission = Admission(rt)
+
+    for _ in range(3):
+        await admission.turn()
+
+    assert len(nudged.sent) == len(set(nudged.sent)) == 16
+
+
+async def test_an_answered_nudge_makes_room_for_the_next(rt: Runtime, clock: Clock) -> None:
+    """The queue drains."""
+    nudged = Nudged()
+    rt = replace(rt, dispatcher=nudged)
+    await asyncio.gather(*(submit(rt, a_request()) for _ in range(20)))
+    clock.tick(seconds=1)
+    admission = Admission(rt)
+    await admission.turn()
+    for _, job_id in nudged.sent[:4]:
+        await start(rt, job_id)
+
+    await admission.turn()
+
+    assert len(nudged.sent) == 20
+
+
+async def test_an_unanswered_nudge_is_sent_again(rt: Runtime) -> None:
+    """The dispatcher may have lost it."""
+    nudged = Nudged()
+    rt = replace(rt, dispatcher=nudged)
+    job = await submit(rt, a_request())
+    nudges = Nudges("start")
+    await nudges.send(rt, [job.id], most=4)
+    nudges._sent[job.id] -= REPEAT_SECONDS + 1
+
+    await nudges.send(rt, [job.id], most=4)
+
+    assert nudged.sent == [("start", job.id)] * 2
+
+
+async def test_a_dispatcher_that_is_away_is_tried_again(rt: Runtime) -> None:
+    """The jobs are safe meanwhile."""
+    nudged = Nudged()
+    nudged.away = True
+    rt = replace(rt, dispatcher=nudged)
+    job = await submit(rt, a_request())
+    admission = Admission(rt)
+    await admission.turn()
+    nudged.away = False
+
+    await admission.turn()
+
+    assert nudged.sent == [("start", job.id)]
+
+
+async def test_admission_wakes_for_the_next_job_of_later(rt: Runtime, clock: Clock) -> None:
+    """Not a second too late, and never in a hurry."""
+    await submit(rt, a_request(run_at=clock() + timedelta(seconds=0.5)))
+    assert await Admission(rt).turn() == timedelta(seconds=0.5)
+    clock.tick(seconds=0.4999)
+
+    assert await Admission(rt).turn() == BUSY
+
+
+async def test_with_nothing_to_do_admission_rests(rt: Runtime) -> None:
+    """An idle service costs next to nothing."""
+    assert await Admission(rt).turn() == IDLE
+
+
+async def test_a_job_runs_from_submit_to_completed(living: Runtime) -> None:
+    """The whole engine in one process, driven by nothing but its own loops."""
+    stop = asyncio.Event()
+    working = asyncio.create_task(work(living, stop))
+    job = await submit(living, a_request())
+    async with asyncio.timeout(20):
+        while not (await jobs.peek(living.db, job.id)).terminal:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await working
+
+    assert (await jobs.peek(living.db, job.id)).status is Status.COMPLETED
+    seen = [event.type for event in await events.of_job(living.db, job.id)]
+    assert seen == ["submitted", "starting", "waiting", "predicted", "collecting", "completed"]
+
+
+async def test_one_worker_coordinates_and_another_takes_over(living: Runtime) -> None:
+    """A role that is given back need not be waited for."""
+    first, second = _worker(living), _worker(living)
+    for one in (first, second):
+        await one.pulse.register()
+    terms = [asyncio.create_task(coordinate(one)) for one in (first, second)]
+    holder = await _holder(living)
+    leaving, staying = (first, second) if holder == first.pulse.worker_id else (second, first)
+    leaver = terms[0] if leaving is first else terms[1]
+
+    leaver.cancel()
+    await asyncio.gather(leaver, return_exceptions=True)
+    await resign(leaving)
+    async with asyncio.timeout(10):
+        while await _holder(living) != staying.pulse.worker_id:
+            await asyncio.sleep(0.01)
+
+    for term in terms:
+        term.cancel()
+    await asyncio.gather(*terms, return_exceptions=True)
+
+
+async def test_a_coordinator_that_lost_its_role_stops(living: Runtime) -> None:
+    """Two for a moment is harmless; two for long is not."""
+    one, other = _worker(living), _worker(living)
+    await one.pulse.register()
+    await other.pulse.register()
+    term = asyncio.create_task(coordinate(one))
+    await _holder(living)
+    assert living.metrics.coordinating._value.get() == 1
+    far = datetime.now(UTC) + timedelta(hours=1)
+    async with living.db.write() as tx:
+        await tx.exec_driver_sql(
+            "UPDATE roles SET worker_id = ?, expires_at = ?",
+            (other.pulse.worker_id.hex, far.replace(tzinfo=None).isoformat(sep=" ")),
+        )
+
+    async with asyncio.timeout(10):
+        while living.metrics.coordinating._value.get():
+            await asyncio.sleep(0.01)
+
+    term.cancel()
+    await asyncio.gather(term, return_exceptions=True)
+
+
+async def test_a_coordinator_without_a_database_stops_when_its_role_may_be_lost(
+    living: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one may have taken over where the database still answers."""
+    one = _worker(living)
+    await one.pulse.register()
+
+    async def away(*_: object, **__: object) -> bool:
+        raise DatabaseUnavailable("no answer")
+
+    monkeypatch.setattr(workers, "take_role", away)
+
+    async with asyncio.timeout(10):
+        await coordinator._keep_role(one)
+
+    await resign(one)
+
+
+async def test_resigning_without_a_database_is_no_trouble(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The role ends by itself."""
+
+    async def away(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable("no answer")
+
+    monkeypatch.setattr(workers, "drop_role", away)
+
+    await resign(rt)
+
+    assert ROLE_LASTS > 0
+
+
+async def test_a_loop_survives_every_error(rt: Runtime) -> None:
+    """It is logged and counted, and the next turn comes."""
+    turns: list[int] = []
+
+    async def turn() -> timedelta:
+        turns.append(1)
+        if len(turns) == 1:
+            raise ZeroDivisionError
+        if len(turns) == 2:
+            raise DatabaseUnavailable("no answer")
+        return timedelta(milliseconds=1)
+
+    running = asyncio.create_task(loop(rt, "admit", turn, patience=timedelta(milliseconds=1)))
+    async with asyncio.timeout(10):
+        while len(turns) < 5:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert rt.metrics.failures.labels("admit")._value.get() == 2
+    assert rt.metrics.last_success.labels("admit")._value.get() > 0
+
+
+async def test_what_must_be_written_waits_for_the_database(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A purchase that is not noted would be money lost."""
+    job = await submit(rt, a_request())
+    real, failures = Runtime.take, [DatabaseUnavailable("gone"), DatabaseUnavailable("gone")]
+
+    async def flaky(self: Runtime, *args: object, **kwargs: object) -> object:
+        if failures:
+            raise failures.pop()
+        return await real(self, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(Runtime, "take", flaky)
+    monkeypatch.setattr("fleek.engine.runtime.RETRY_SECONDS", (0.001,))
+
+    step = await rt.persist(job.id, lambda job, _: Step(change=cancelled(job, now=rt.now())))
+
+    assert step.change is not None
+    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    assert failures == []
+
+
+async def test_a_bell_wakes_before_the_time() -> None:
+    """So a job starts in milliseconds."""
+    bells = Bells()
+    bells.ring("admit")
+
+    async with asyncio.timeout(5):
+        await bells.wait("admit", seconds=60)
+        await bells.wait("admit", seconds=0.001)
+
+
+async def test_a_duty_that_takes_too_long_is_given_up() -> None:
+    """A process that was told to stop does stop."""
+    duties = Duties()
+    begun = asyncio.Event()
+
+    async def never() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    caller = asyncio.create_task(duties.see_through(never()))
+    await begun.wait()
+
+    await duties.finish(seconds=0.01)
+    await duties.finish(seconds=0.01)
+
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+
+
+async def test_a_guarded_task_gives_its_result(rt: Runtime) -> None:
+    """Only failures are swallowed."""
+
+    async def seven() -> int:
+        return 7
+
+    assert await guarded(rt, "admit", seven()) == 7
+
+
+def _worker(rt: Runtime) -> Runtime:
+    return replace(rt, pulse=Pulse(rt.db, heartbeat=HEARTBEAT, slots=1, now=rt.now))
+
+
+async def _holder(rt: Runtime) -> object:
+    async with asyncio.timeout(10):
+        while True:
+            if found := await workers.holder(rt.db, ROLE, now=rt.now()):
+                return found
+            await asyncio.sleep(0.01)

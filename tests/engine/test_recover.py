@@ -1,0 +1,302 @@
+"""Recovering: whatever dies in between, the job ends once and is paid once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from fakes import Clock, FakeProvider, a_request
+from fleek.domain.attempt import Verdict
+from fleek.domain.errors import (
+    OutcomeUnknown,
+    ProviderRejected,
+    ProviderUnavailable,
+    WorkerSuspended,
+)
+from fleek.domain.job import Job, Stage, Status
+from fleek.engine.cancel import cancel
+from fleek.engine.collect import _claim as claim_for_collecting
+from fleek.engine.pulse import gone, process_space
+from fleek.engine.recover import Recovery
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import buy, intend, start
+from fleek.engine.submit import submit
+from fleek.store import attempts, events, jobs, workers
+
+Another = Callable[[], Runtime]
+
+
+async def die_after_intent(rt: Runtime, another_life: Another, *, buys: bool) -> Job:
+    """Let another worker write its intent, perhaps buy, and then be silent for ever."""
+    job = await submit(rt, a_request())
+    victim = another_life()
+    await victim.pulse.register()
+    intended = await intend(victim, job.id)
+    assert intended is not None
+    if buys:
+        await buy(victim, *intended)
+    return job
+
+
+async def survive(rt: Runtime, clock: Clock) -> None:
+    """Let so much time pass that the silent are dead, while `rt` goes on living."""
+    clock.tick(seconds=rt.pulse.silence.total_seconds() + 1)
+    await rt.pulse.beat()
+    recovery = Recovery(rt)
+    for _ in range(3):
+        await recovery.turn()
+
+
+@pytest.mark.parametrize("buys", [False, True], ids=["before buying", "after buying"])
+async def test_a_worker_dies_between_intent_and_bind(
+    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another, *, buys: bool
+) -> None:
+    """The same attempt is started again, which is the same purchase."""
+    job = await die_after_intent(rt, another_life, buys=buys)
+
+    await survive(rt, clock)
+
+    waiting = await jobs.peek(rt.db, job.id)
+    assert (waiting.stage, waiting.attempt, waiting.crashes) == (Stage.WAITING, 1, 1)
+    assert len(provider.sold) == 1
+    seen = [event.type for event in await events.of_job(rt.db, job.id)]
+    assert seen == ["submitted", "starting", "unknown", "adopted"]
+
+
+async def test_nothing_is_taken_from_a_living_worker(
+    rt: Runtime, clock: Clock, another_life: Another
+) -> None:
+    """It may be slow, but it said that it is alive."""
+    job = await die_after_intent(rt, another_life, buys=False)
+    clock.tick(seconds=rt.pulse.silence.total_seconds() - 1)
+
+    await Recovery(rt).turn()
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.STARTING
+
+
+async def test_a_dead_worker_s_collect_is_given_to_another(
+    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another
+) -> None:
+    """The outputs are paid for."""
+    provider.at_once = True
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    victim = another_life()
+    await victim.pulse.register()
+    assert await claim_for_collecting(victim, job.id) is not None
+
+    await survive(rt, clock)
+
+    released = await jobs.peek(rt.db, job.id)
+    assert (released.stage, released.worker_id) == (Stage.COLLECTING, None)
+    assert await workers.unfreed(rt.db) == []
+
+
+async def test_a_job_that_kills_its_workers_is_parked(
+    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another
+) -> None:
+    """It must not take down one worker after the other."""
+    rt = replace(rt, settings=rt.settings.model_copy(update={"max_crashes": 1}))
+    job = await die_after_intent(rt, another_life, buys=False)
+
+    await survive(rt, clock)
+
+    parked = await jobs.peek(rt.db, job.id)
+    assert parked.error is not None
+    assert (parked.status, parked.error.code) == (Status.FAILED, "worker_crashed")
+    assert provider.started == []
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert attempt.verdict is Verdict.LOST
+
+
+async def test_an_unknown_outcome_is_settled_by_repeating(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Though its worker lives: it has said that it does not know."""
+    provider.starts = [OutcomeUnknown("reset"), OutcomeUnknown("again"), ProviderUnavailable("-")]
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    recovery = Recovery(rt)
+    for _ in range(2):
+        await recovery.turn()
+        assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+
+    await recovery.turn()
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    assert {attempt.id for attempt in provider.started} == {provider.started[0].id}
+
+
+async def test_a_repeat_that_is_refused_ends_the_job(rt: Runtime, provider: FakeProvider) -> None:
+    """The provider knows of no purchase and wants none."""
+    provider.starts = [OutcomeUnknown("reset"), ProviderRejected("no")]
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+
+    await Recovery(rt).turn()
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.FAILED
+
+
+async def test_without_a_way_to_find_out_nothing_is_bought_again(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """The job fails and says why: the money may be gone, but not twice."""
+    provider.settles = "none"
+    provider.starts = [OutcomeUnknown("reset")]
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+
+    await Recovery(rt).turn()
+
+    failed = await jobs.peek(rt.db, job.id)
+    assert failed.error is not None
+    assert failed.error.code == "provider_outcome_unknown"
+    assert len(provider.started) == 1
+
+
+async def test_an_attempt_of_an_ended_job_is_settled_too(
+    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another
+) -> None:
+    """Cancelled while its worker died: what was bought must be stopped."""
+    job = await die_after_intent(rt, another_life, buys=True)
+    await cancel(rt, job.id, tenant_id="default")
+
+    await survive(rt, clock)
+
+    assert provider.cancelled
+    assert set(provider.cancelled) == set(provider.sold)
+    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+
+
+async def test_a_lost_attempt_of_an_ended_job_is_written_off(
+    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another
+) -> None:
+    """There is no way to find it."""
+    provider.settles = "none"
+    job = await die_after_intent(rt, another_life, buys=True)
+    await cancel(rt, job.id, tenant_id="default")
+
+    await survive(rt, clock)
+
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert attempt.verdict is Verdict.LOST
+    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+
+
+async def test_an_attempt_of_a_provider_without_its_setting_waits(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """The operator may configure it again."""
+    provider.starts = [OutcomeUnknown("reset")]
+    job = await submit(rt, a_request(provider="fake"))
+    await start(rt, job.id)
+    assert isinstance(rt.providers, dict)
+    del rt.providers["fake"]
+
+    await Recovery(rt).turn()
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+
+
+@pytest.mark.parametrize("started", [False, True], ids=["pending", "waiting"])
+async def test_a_job_past_its_deadline_has_failed(
+    rt: Runtime, provider: FakeProvider, clock: Clock, *, started: bool
+) -> None:
+    """And its prediction is stopped."""
+    provider.outcome = None
+    job = await submit(rt, a_request(deadline=timedelta(seconds=30)))
+    if started:
+        await start(rt, job.id)
+    clock.tick(seconds=31)
+
+    await Recovery(rt).turn()
+
+    failed = await jobs.peek(rt.db, job.id)
+    assert failed.error is not None
+    assert failed.error.code == "deadline_exceeded"
+    assert len(provider.cancelled) == started
+
+
+async def test_what_is_paid_for_is_collected_after_the_deadline(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """The caller has waited and we have paid: a little more patience."""
+    provider.at_once = True
+    job = await submit(rt, a_request(deadline=timedelta(seconds=30)))
+    await start(rt, job.id)
+    clock.tick(seconds=31)
+
+    await Recovery(rt).turn()
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+
+
+async def test_a_cancel_that_fails_is_tried_again(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider may be away for a while."""
+    provider.outcome = None
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    await cancel(rt, job.id, tenant_id="default")
+
+    async def away(_: object) -> None:
+        raise ProviderUnavailable("no answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(provider, "cancel", away)
+        await Recovery(rt).turn()
+
+    await Recovery(rt).turn()
+
+    assert len(provider.cancelled) == 1
+
+
+async def test_a_worker_taken_for_dead_starts_a_new_life(
+    rt: Runtime, clock: Clock, another_life: Another
+) -> None:
+    """Dead ids never return: what was held in their name is freed."""
+    frozen = another_life()
+    await frozen.pulse.register()
+    old = frozen.pulse.worker_id
+    await survive(rt, clock)
+
+    await frozen.pulse.beat()
+
+    assert frozen.pulse.worker_id != old
+    frozen.pulse.check()
+
+
+async def test_a_worker_that_stops_says_so(rt: Runtime, another_life: Another) -> None:
+    """Nobody waits for its silence to be noticed."""
+    leaving = another_life()
+    await leaving.pulse.register()
+    await leaving.pulse.end()
+    await leaving.pulse.end()
+
+    with pytest.raises(WorkerSuspended):
+        leaving.pulse.check()
+
+    assert len(await workers.alive(rt.db, since=rt.now() - rt.pulse.silence)) == 1
+
+
+async def test_a_process_that_is_not_there_any_more_is_dead_at_once(
+    rt: Runtime, clock: Clock
+) -> None:
+    """On one machine nobody waits half a minute after a kill -9."""
+    vanished = workers.Worker(
+        id=rt.pulse.worker_id,
+        host=process_space(),
+        pid=2**22 + 1,  # above the largest pid of Linux
+        version="0",
+        slots=1,
+        started_at=clock(),
+        heartbeat_at=clock(),
+    )
+
+    assert gone(vanished)
+    assert not gone(replace(vanished, host="elsewhere 1 2"))
+    assert not gone(replace(vanished, pid=1))

@@ -1,0 +1,288 @@
+"""Looking at predictions: often enough, many at a time, until each has ended."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from fakes import BADLY, FOR_GOOD, Clock, FakeProvider, a_request
+from fleek.domain.attempt import Verdict
+from fleek.domain.errors import DispatcherUnavailable, ProviderUnavailable
+from fleek.domain.job import Job, JobId, Stage, Status
+from fleek.engine.cancel import cancel
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import start
+from fleek.engine.submit import submit
+from fleek.engine.watch import LONGEST, SHORTEST, SWEEP, Watch, interval
+from fleek.providers.base import Succeeded
+from fleek.store import attempts, events, jobs
+
+
+async def a_waiting_job(rt: Runtime, **fields: object) -> Job:
+    """Submit and start a job."""
+    job = await submit(rt, a_request(**fields))
+    await start(rt, job.id)
+    return await jobs.peek(rt.db, job.id)
+
+
+async def test_a_prediction_that_ended_well_is_collected_next(rt: Runtime, clock: Clock) -> None:
+    """Its answer is kept, as the provider may forget it."""
+    job = await a_waiting_job(rt)
+    clock.tick(seconds=1)
+
+    await Watch(rt).turn()
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert attempt.verdict is Verdict.SUCCEEDED
+    assert attempt.result == {"outputs": [{"uri": "fake:picture"}]}
+    assert attempt.metrics == {"seed": 7}
+
+
+async def test_nothing_is_looked_at_before_its_time(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Requests are limited; the first look is half a second after the purchase."""
+    await a_waiting_job(rt)
+    watch = Watch(rt)
+    clock.tick(seconds=0.4)
+    await watch.turn()
+    assert provider.polled == []
+
+    clock.tick(seconds=0.2)
+    await watch.turn()
+
+    assert len(provider.polled) == 1
+
+
+async def test_a_running_prediction_is_looked_at_again_later(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """The longer it runs, the rarer the looks."""
+    provider.outcome = None
+    await a_waiting_job(rt)
+    watch = Watch(rt)
+    for _ in range(100):
+        clock.tick(seconds=1)
+        await watch.turn()
+
+    assert 20 < len(provider.polled) < 45
+
+
+async def test_progress_is_written_when_it_changed(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """And not more often than every two seconds."""
+    provider.outcome, provider.progress = None, 0.25
+    job = await a_waiting_job(rt)
+    watch = Watch(rt)
+    for progress in (0.25, 0.25, 0.5, 0.5, 0.5):
+        provider.progress = progress
+        clock.tick(seconds=1)
+        await watch.turn()
+
+    written = [e.data for e in await events.of_job(rt.db, job.id) if e.type == "progress"]
+    assert written == [{"progress": 0.25}, {"progress": 0.5}]
+    assert (await jobs.peek(rt.db, job.id)).progress == 0.5
+
+
+async def test_a_failure_that_may_pass_is_never_shown_as_failed(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """The job goes back to pending with its error in the history."""
+    provider.outcome = BADLY
+    job = await a_waiting_job(rt)
+    clock.tick(seconds=1)
+
+    await Watch(rt).turn()
+
+    again = await jobs.peek(rt.db, job.id)
+    assert (again.status, again.retries, again.attempt) == (Status.PENDING, 1, 1)
+    assert again.run_at >= clock()
+    assert (await events.of_job(rt.db, job.id))[-1].type == "retrying"
+
+
+async def test_the_last_attempt_s_failure_is_final(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """With its attempts used up, the job has failed."""
+    provider.outcome = BADLY
+    job = await a_waiting_job(rt, max_attempts=2)
+    watch = Watch(rt)
+    for _ in range(2):
+        clock.tick(minutes=2)
+        await watch.turn()
+        clock.tick(minutes=2)
+        await start(rt, job.id)
+
+    failed = await jobs.peek(rt.db, job.id)
+    assert (failed.status, failed.retries) == (Status.FAILED, 1)
+    assert failed.error is not None
+    assert failed.error.code == "prediction_failed"
+
+
+async def test_a_failure_for_good_is_not_tried_again(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """It would cost the same and give the same."""
+    provider.outcome = FOR_GOOD
+    job = await a_waiting_job(rt)
+    clock.tick(seconds=1)
+
+    await Watch(rt).turn()
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.FAILED
+
+
+async def test_a_success_without_output_has_failed(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """There is nothing to complete the job with."""
+    provider.outcome = Succeeded(())
+    job = await a_waiting_job(rt)
+    clock.tick(seconds=1)
+
+    await Watch(rt).turn()
+
+    failed = await jobs.peek(rt.db, job.id)
+    assert failed.error is not None
+    assert failed.error.code == "empty_output"
+
+
+async def test_a_late_success_does_not_move_a_cancelled_job(rt: Runtime, clock: Clock) -> None:
+    """Terminal is final; the attempt still gets its verdict."""
+    job = await a_waiting_job(rt)
+    await cancel(rt, job.id, tenant_id="default")
+    clock.tick(seconds=1)
+
+    await Watch(rt).turn()
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert (attempt.verdict, attempt.cancel_owed) == (Verdict.SUCCEEDED, False)
+
+
+async def test_a_prediction_that_runs_too_long_is_stopped_then_tried_again(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """The next one is not bought before the provider says that this one has ended."""
+    provider.outcome = None
+    job = await a_waiting_job(rt)
+    watch = Watch(rt)
+    clock.tick(seconds=rt.settings.attempt_timeout.total_seconds() + 1)
+    await watch.turn()
+    (owed,) = await attempts.owed(rt.db, limit=9)
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+
+    provider.outcome = FOR_GOOD
+    clock.tick(minutes=1)
+    await watch.turn()
+
+    again = await jobs.peek(rt.db, job.id)
+    assert again.status is Status.PENDING
+    assert again.error is not None
+    assert again.error.code == "attempt_timeout"
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert (attempt.id, attempt.verdict) == (owed.id, Verdict.CANCELLED)
+
+
+async def test_a_provider_out_of_reach_is_asked_again(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Not being able to look says nothing about the prediction."""
+    provider.poll_error = ProviderUnavailable("no answer")
+    job = await a_waiting_job(rt)
+    watch = Watch(rt)
+    clock.tick(seconds=1)
+    await watch.turn()
+    provider.poll_error = None
+    clock.tick(seconds=1)
+
+    await watch.turn()
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+
+
+async def test_a_new_coordinator_takes_over_all_that_waits(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Waiting belongs to nobody, so nothing is lost with the one that watched."""
+    made = [await a_waiting_job(rt) for _ in range(5)]
+    provider.outcome = None
+    clock.tick(minutes=1)
+    await Watch(rt).turn()
+    provider.outcome = Succeeded(FakeProvider().outcome.outputs)  # type: ignore[union-attr]  # the default succeeds
+
+    successor = Watch(rt)
+    for _ in range(3):
+        clock.tick(seconds=1)
+        await successor.turn()
+
+    stages = {(await jobs.peek(rt.db, job.id)).stage for job in made}
+    assert stages == {Stage.COLLECTING}
+
+
+async def test_a_row_committed_late_is_found_by_the_sweep(
+    rt: Runtime, clock: Clock, provider: FakeProvider
+) -> None:
+    """A slow commit may bring a first look that has passed already."""
+    watch = Watch(rt)
+    early = await a_waiting_job(rt)
+    later = Clock()
+    later.tick(seconds=20)
+    await a_waiting_job(replace(rt, now=later))
+    clock.tick(seconds=21)
+    provider.outcome = None
+    await watch.turn()
+    assert len(set(provider.polled)) >= 1
+
+    clock.tick(seconds=SWEEP.total_seconds() + 1)
+    await watch.turn()
+
+    assert early.prediction_id in provider.polled
+
+
+async def test_a_provider_without_its_setting_is_not_polled(rt: Runtime, clock: Clock) -> None:
+    """Its predictions are kept for the day it comes back."""
+    job = await a_waiting_job(rt, provider="fake")
+    assert isinstance(rt.providers, dict)
+    del rt.providers["fake"]
+    clock.tick(seconds=1)
+
+    await Watch(rt).turn()
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+
+
+async def test_a_lost_nudge_does_not_lose_the_answer(
+    rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dispatcher may be away; `admit` nudges again."""
+
+    async def away(*_: object) -> None:
+        raise DispatcherUnavailable("no broker")
+
+    job = await a_waiting_job(rt)
+    monkeypatch.setattr(rt.dispatcher, "enqueue", away)
+    clock.tick(seconds=1)
+
+    await Watch(rt).turn()
+
+    assert await jobs.uncollected(rt.db, now=clock(), limit=9) == [JobId(job.id)]
+
+
+@pytest.mark.parametrize(
+    ("running", "eta", "least", "most"),
+    [
+        (timedelta(0), None, SHORTEST * 0.9, SHORTEST * 1.1),
+        (timedelta(seconds=100), None, timedelta(seconds=9), timedelta(seconds=11)),
+        (timedelta(days=1), None, LONGEST * 0.9, LONGEST * 1.1),
+        (timedelta(seconds=100), timedelta(seconds=1), timedelta(seconds=1), timedelta(seconds=1)),
+        (timedelta(0), timedelta(0), timedelta(milliseconds=10), timedelta(milliseconds=10)),
+    ],
+)
+def test_looks_get_rarer_and_never_stop(
+    running: timedelta, eta: timedelta | None, least: timedelta, most: timedelta
+) -> None:
+    """Between half a second and half a minute, unless the provider knows better."""
+    assert least <= interval(running, eta) <= most
