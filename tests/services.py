@@ -37,8 +37,8 @@ MIGRATED: Final = "migrated"  # the database that others are copied from
 
 EMPTY: Final = "; ".join(  # quicker than another copy; what migrations wrote is written again
     [
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()""",
         *(str(delete(table)) for table in reversed(Base.metadata.sorted_tables)),
         "INSERT INTO roles (name, expires_at) VALUES ('coordinator', '2000-01-01 00:00:00')",
     ]
