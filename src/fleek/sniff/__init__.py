@@ -1,0 +1,50 @@
+"""What a file is, told by its bytes: never by its name or by what somebody said of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fleek.sniff.kind import HEAD_BYTES, kind_of
+from fleek.sniff.measure import measure
+
+SAFE_INLINE: Final = frozenset(
+    {
+        "audio/flac",
+        "audio/mpeg",
+        "audio/ogg",
+        "audio/wav",
+        "image/avif",
+        "image/gif",
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+        "video/mp4",
+        "video/webm",
+    }
+)
+"""The types that a browser may show in place; it saves all others. None of these runs code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sniffed:
+    """What the bytes say."""
+
+    content_type: str  # without parameters; text is UTF-8
+    extension: str  # without the dot; "bin" if the bytes say nothing
+    width: int | None = None  # pixels; pictures and video
+    height: int | None = None
+    duration_seconds: float | None = None  # sound, video and animations; None also if costly
+
+
+def sniff(path: Path) -> Sniffed:
+    """Tell what a file is. Reads little and decodes nothing; blocks, so call it in a thread.
+
+    Broken bytes are not an error: they have the type of their first bytes and no dimensions.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        content_type, extension = kind_of(file.read(HEAD_BYTES), file)
+        width, height, duration = measure(content_type, file)
+    return Sniffed(content_type, extension, width, height, duration)
