@@ -124,6 +124,13 @@ KINDS: list[tuple[bytes, Sniffed]] = [
     (VALID["avif"], Sniffed("image/avif", "avif", 31, 17)),
     (an_animation("AVIF", [100, 250]), Sniffed("image/avif", "avif", 8, 6, 0.35)),
     (VALID["bmp"], Sniffed("image/bmp", "bmp", 31, 17)),
+    (
+        b"BM" + bytes(8) + b"\x1a\0\0\0" + struct.pack("<IHHHH", 12, 31, 17, 1, 24),
+        Sniffed("image/bmp", "bmp", 31, 17),
+    ),
+    (VALID["png"][:8] + b"\0\0\0\4CgBI" + VALID["png"][8:], Sniffed("image/png", "png")),
+    (a_film(a_track(64, 36)) + b"\0\0\0\0mdat", Sniffed("video/mp4", "mp4", 64, 36, 2.5)),
+    (a_film(a_track(64, 36)) + b"\0\0\0\7mdat", Sniffed("video/mp4", "mp4")),
     (a_picture("TIFF"), Sniffed("image/tiff", "tif")),
     (VALID["mp4"], Sniffed("video/mp4", "mp4", 640, 360, 2.5)),
     (a_film(a_track(640, 360), wide=True), Sniffed("video/mp4", "mp4", 640, 360, 2.5)),

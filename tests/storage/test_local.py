@@ -405,6 +405,48 @@ async def test_we_serve_our_files(tmp_path: Path) -> None:
         assert await storage.url(KEY) is None
 
 
+async def test_work_that_fails_after_its_caller_has_left_is_nobodys(tmp_path: Path) -> None:
+    """There is nothing to give back."""
+    closed: list[int] = []
+    began, go_on = threading.Event(), threading.Event()
+
+    def fail() -> int:
+        began.set()
+        go_on.wait(10)
+        raise OSError(errno.EIO, "on purpose")
+
+    with opened(tmp_path) as storage:
+        reader = asyncio.create_task(storage._do("read", fail, undo=closed.append))
+        await asyncio.to_thread(began.wait, 10)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        go_on.set()
+
+    assert closed == []
+
+
+async def test_a_save_goes_on_when_its_caller_has_left(tmp_path: Path) -> None:
+    """Half of it would be worse than all of it: the same key will be saved again."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(_fd: int) -> None:
+        began.set()
+        go_on.wait(10)
+
+    with opened(tmp_path):
+        slowly = Disk(fsync=slow)
+    with opened(tmp_path, slowly) as storage:
+        saving = asyncio.create_task(save(storage))
+        await asyncio.to_thread(began.wait, 10)
+        saving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        go_on.set()
+
+    assert (tmp_path / KEY).read_bytes() == b"x"
+
+
 async def test_check_wants_some_room(tmp_path: Path) -> None:
     """Before the last byte is gone: the database needs some too."""
     almost_full = Disk(free_bytes=lambda _: 16 * 1024 * 1024 - 1)
