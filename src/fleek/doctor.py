@@ -4,8 +4,7 @@ import os
 import platform
 import shutil
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -15,7 +14,6 @@ from urllib.parse import urlsplit
 
 from fleek import __version__, registry
 from fleek.client import AsyncClient, Pace
-from fleek.client.errors import ClientError
 from fleek.domain.errors import FleekError
 from fleek.settings import LOOPBACK, Settings
 from fleek.store import workers
@@ -178,10 +176,11 @@ async def _port(settings: Settings) -> list[Finding]:
         return [Finding("port", "ok", f"{place} is free; the service is not running")]
     host = "127.0.0.1" if settings.api_host == "0.0.0.0" else settings.api_host  # noqa: S104 - read, not bound
     host = f"[{host}]" if ":" in host else host
-    async with _asking(f"http://{host}:{settings.api_port}") as client:
+    url = f"http://{host}:{settings.api_port}"
+    async with AsyncClient(url, timeout=3, pace=Pace(tries=1)) as client:
         try:
             health = await client.health()
-        except (ClientError, FleekError):
+        except FleekError:
             health = {}
     if health.get("service") != "fleek-media-service":
         message = f"{place} cannot be used, and what is there is not fleek"
@@ -191,12 +190,6 @@ async def _port(settings: Settings) -> list[Finding]:
     if status != "healthy":
         return [_warning("port", message, "see /health/detailed there")]
     return [Finding("port", "ok", message)]
-
-
-@asynccontextmanager
-async def _asking(url: str) -> AsyncGenerator[AsyncClient]:
-    async with AsyncClient(url, timeout=3, pace=Pace(tries=1)) as client:
-        yield client
 
 
 def _free(host: str, port: int) -> bool:

@@ -106,6 +106,9 @@ class Picture(Silence):
 
         self._console = screen.err
         self._spinner = Spinner("dots", style="cyan")
+        self._open: dict[UUID, JobRead] = {}
+        self._since: dict[UUID, float] = {}
+        self._ended: Counter[Status] = Counter()
         self._live = Live(
             console=screen.err,
             get_renderable=self._draw,
@@ -114,9 +117,6 @@ class Picture(Silence):
             redirect_stdout=False,  # data must reach stdout, wherever that leads
             redirect_stderr=False,
         )
-        self._open: dict[UUID, JobRead] = {}
-        self._since: dict[UUID, float] = {}
-        self._ended: Counter[Status] = Counter()
 
     def __enter__(self) -> Self:
         self._live.start()

@@ -1,0 +1,220 @@
+"""Operators' commands: what they hand on, and how they end."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleek.cli.report import write
+from fleek.cli.screen import Screen
+from fleek.doctor import Finding
+
+HEAVY = ("fastapi", "sqlalchemy", "PIL", "httpx2", "uvicorn", "fleek.client", "fleek.schemas")
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run in an empty folder, on a port that nobody has."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("API_PORT", "47123")
+
+
+def loaded(*args: str) -> set[str]:
+    """Return which heavy modules a command loads."""
+    code = f"import sys; from fleek.cli import run; run({args!r}); print(*sys.modules)"
+    done = subprocess.run(  # noqa: S603 - ourselves
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(HEAVY) & set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("args", [("--help",), ("--version",), ("generate", "--help")])
+def test_help_is_light(args: tuple[str, ...]) -> None:
+    """People and completion scripts ask for it often; the service's libraries take a second."""
+    assert loaded(*args) == set()
+
+
+def test_both_ways_to_ask_for_the_version(fleek: Any) -> None:
+    """`--version` is promised; `version` is what people type."""
+    first, second = fleek("--version"), fleek("version")
+
+    assert first == second
+    assert first.out.startswith("fleek ")
+    assert first.code == 0
+
+
+def test_no_command_shows_the_help(fleek: Any) -> None:
+    """Nothing was asked, so that is a usage error, with the answer."""
+    ended = fleek()
+
+    assert ended.code == 2
+    assert "generate" in ended.out + ended.err
+
+
+def test_python_m_fleek() -> None:
+    """The same without the script on the path."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fleek", "--version"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("fleek ")
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (("serve", "--port", "99999"), "API_PORT"),
+        (("serve", "--host", "0.0.0.0"), "API_HOST"),  # noqa: S104 - refused
+    ],
+)
+def test_a_wrong_option_names_the_setting(fleek: Any, args: tuple[str, ...], named: str) -> None:
+    """Options override settings and are checked like them."""
+    ended = fleek(*args)
+
+    assert ended.code == 2
+    assert ended.err.count("\n") == 1
+    assert named in ended.err
+
+
+@pytest.mark.parametrize("command", [("worker",), ("migrate",), ("doctor",), ("config", "show")])
+def test_a_wrong_setting_is_exit_2(
+    fleek: Any, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """One line that names it, and no traceback."""
+    monkeypatch.setenv("MAX_RETRY_ATTEMPTS", "many")
+
+    ended = fleek(*command)
+
+    assert ended.code == 2
+    assert ended.err.count("\n") == 1
+    assert "MAX_RETRY_ATTEMPTS" in ended.err
+
+
+def test_an_unreadable_env_file_is_exit_2(fleek: Any, tmp_path: Path) -> None:
+    """Saved by an editor in another encoding, for example."""
+    (tmp_path / ".env").write_bytes(b"API_PORT=\xff\xfe")
+
+    ended = fleek("config", "show")
+
+    assert ended.code == 2
+    assert ".env" in ended.err
+
+
+def test_migrate_makes_the_schema(fleek: Any, tmp_path: Path) -> None:
+    """It says which revision was reached, and again the second time."""
+    first, second = fleek("migrate"), fleek("migrate")
+
+    assert first.code == 0
+    assert first == second
+    assert first.out.strip()
+    assert (tmp_path / "fleek.db").exists()
+
+
+def test_a_database_that_is_not_there_is_exit_2(
+    fleek: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address is a setting."""
+    monkeypatch.setenv("DATABASE_URL", "sqlite:////proc/nowhere/fleek.db")
+
+    ended = fleek("migrate")
+
+    assert ended.code == 2
+    assert ended.err.startswith("fleek: the database")
+    assert "Traceback" not in ended.err
+
+
+def test_config_shows_every_setting_but_no_secret(
+    fleek: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapters' too, because operators do not care where a setting lives."""
+    monkeypatch.setenv("DATABASE_URL", "postgres://me:hunter2@db/fleek")
+
+    plain, as_json = fleek("config", "show"), fleek("config", "show", "--json")
+
+    assert plain.code == 0
+    assert "hunter2" not in plain.out + as_json.out
+    lines = plain.out.splitlines()
+    assert "DATABASE_URL=postgresql+asyncpg://me:***@db/fleek" in lines
+    assert "API_PORT=47123" in lines
+    assert "JOB_DEADLINE=86400.0  (default)" in lines
+    assert "REPLICATE_MOCK_DELAY_MIN=0.5  (default)" in lines
+    assert "STORAGE_PATH=storage  (default)" in lines
+    assert json.loads(as_json.out)["API_PORT"] == 47123
+
+
+def test_the_doctor_is_content_with_an_empty_folder(fleek: Any) -> None:
+    """Before the first start everything is as it should be."""
+    plain, as_json = fleek("doctor"), fleek("doctor", "--json")
+
+    assert plain.code == as_json.code == 0
+    assert "All is well." in plain.out
+    assert {finding["status"] for finding in json.loads(as_json.out)} == {"ok"}
+
+
+def test_the_doctor_finds_an_error(fleek: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts see it in the exit code."""
+    monkeypatch.setenv("DATABASE_URL", "sqlite:////proc/nowhere/fleek.db")
+
+    ended = fleek("doctor")
+
+    assert ended.code == 1
+    assert "1 to repair, 0 to think about." in ended.out
+
+
+def test_a_report_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong is half of it."""
+    findings = [
+        Finding("clock", "ok", "right"),
+        Finding("disk", "warning", "little room", "make room"),
+    ]
+
+    write(Screen(), findings)
+
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        *("✓  clock  right", "!  disk   little room", "          → make room"),
+        "0 to repair, 1 to think about.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "handed"),
+    [
+        (("serve",), (47123, True)),
+        (("serve", "--no-worker", "--port", "47124"), (47124, False)),
+    ],
+)
+def test_serve_hands_on_its_options(
+    fleek: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    args: tuple[str, ...],
+    handed: tuple[int, bool],
+) -> None:
+    """An option wins over the environment."""
+    calls: list[tuple[int, bool]] = []
+
+    def serve(settings: Any, *, with_worker: bool) -> None:
+        calls.append((settings.api_port, with_worker))
+
+    monkeypatch.setattr("fleek.server.serve", serve)
+
+    ended = fleek(*args)
+
+    assert ended.code == 0
+    assert calls == [handed]
+
+
+def test_worker_hands_on_the_settings(fleek: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker reads the same settings as the service."""
+    calls: list[Callable[..., object]] = []
+    monkeypatch.setattr("fleek.worker.run_worker", calls.append)
+
+    ended = fleek("worker")
+
+    assert ended.code == 0
+    assert len(calls) == 1

@@ -1,0 +1,183 @@
+"""What a person sees while jobs go on."""
+
+import io
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from rich.console import Console
+
+from fleek.cli.present import duration, short, size, table
+from fleek.cli.progress import Lines, Picture, Silence, display
+from fleek.cli.screen import Screen
+from fleek.schemas import JobRead
+
+Maker = Callable[..., dict[str, Any]]
+
+
+def a_terminal(height: int = 24) -> Console:
+    """Return a console that believes in its terminal."""
+    return Console(
+        file=io.StringIO(), force_terminal=True, width=100, height=height, color_system=None
+    )
+
+
+def seen(console: Console) -> str:
+    """Return what was written there."""
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+@pytest.fixture
+def screen() -> Screen:
+    """Return a screen on two terminals."""
+    screen = Screen()
+    screen.out = a_terminal()
+    screen.err = a_terminal()
+    return screen
+
+
+@pytest.fixture
+def jobs(a_job: Maker) -> Callable[..., JobRead]:
+    """Return a maker of jobs, each of another id."""
+    return lambda status, **changes: JobRead.model_validate(
+        a_job(status, **{"id": str(uuid4()), **changes})
+    )
+
+
+def drawn(picture: Picture) -> str:
+    """Return the picture as a low terminal shows it."""
+    console = a_terminal(height=8)
+    console.print(picture._draw())
+    return seen(console)
+
+
+def test_one_job_is_one_line(screen: Screen, jobs: Callable[..., JobRead]) -> None:
+    """With what it is, where it stands, and how long that has been so."""
+    picture = Picture(screen)
+
+    picture.show(jobs("processing", progress=0.5, prompt="A cat riding a bicycle"))
+
+    (line,) = drawn(picture).splitlines()
+    assert "A cat riding a bicycle" in line
+    assert "processing" in line
+    assert "━" in line
+    assert "0 s" in line
+
+
+def test_a_waiting_job_has_no_bar(screen: Screen, jobs: Callable[..., JobRead]) -> None:
+    """Nothing moves yet, so nothing should seem to."""
+    picture = Picture(screen)
+
+    picture.show(jobs("pending", queue_position=7))
+
+    assert "pending, 7 before it" in drawn(picture)
+    assert "━" not in drawn(picture)
+
+
+def test_many_jobs_are_counted(screen: Screen, jobs: Callable[..., JobRead]) -> None:
+    """A picture higher than the terminal would flicker; those being made come first."""
+    picture = Picture(screen)
+    ended = [jobs("completed"), jobs("failed")]
+    going = [jobs("pending") for _ in range(10)] + [jobs("processing", prompt="busy")]
+
+    for job in (*ended, *going):
+        picture.show(job)
+
+    lines = drawn(picture).splitlines()
+    assert len(lines) < 24
+    assert "busy" in lines[0]
+    assert "… and 1 more" in lines[-1]
+    assert "13 jobs: 10 pending, 1 processing, 1 completed, 1 failed" in lines[-1]
+
+
+def test_an_end_stays_above_the_picture(screen: Screen, jobs: Callable[..., JobRead]) -> None:
+    """The picture goes; how each job ended remains to be read."""
+    with Picture(screen) as picture:
+        job = jobs("processing")
+        picture.show(job)
+        picture.show(jobs("failed", id=str(job.id), error_message="no paint"))
+        with picture.aside():
+            picture.say("something else")
+
+    assert "✗ a cat  failed after 2.5 s: no paint" in seen(screen.err)
+    assert "something else" in seen(screen.err)
+    assert seen(screen.out) == ""
+
+
+def test_lines_are_written_once(
+    jobs: Callable[..., JobRead], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log should not repeat what it said."""
+    lines = Lines(Screen())
+    job = jobs("processing")
+
+    lines.show(job)
+    lines.show(job)
+
+    assert capsys.readouterr().err == f"{job.id} processing\n"
+
+
+def test_quiet_shows_nothing(
+    jobs: Callable[..., JobRead], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scripts want data and errors only."""
+    with display(Screen(quiet=True)) as shown:
+        shown.show(jobs("processing"))
+        shown.say("something")
+
+    assert isinstance(shown, Silence)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_display_suits_the_terminal(screen: Screen) -> None:
+    """A pipe gets lines."""
+    assert isinstance(display(screen), Picture)
+    assert isinstance(display(Screen()), Lines)
+
+
+def test_a_terminal_gets_a_table(screen: Screen, jobs: Callable[..., JobRead]) -> None:
+    """With titles, ages and marks."""
+    job = jobs("completed", prompt="a [bold]cat[/bold] \x1b[31m")
+
+    table(screen, [job], now=job.created_at + timedelta(minutes=5))
+
+    title, line = seen(screen.out).splitlines()
+    assert title.split() == ["ID", "STATUS", "AGE", "MODEL", "PROMPT"]
+    assert line.split("  ") == [
+        *(str(job.id), "✓ completed", "5 min", "fleek/art", "a [bold]cat[/bold] \ufffd[31m"),
+        *[""] * (line.count("  ") - 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-1, "0.0 s"),
+        (2.14, "2.1 s"),
+        (99, "99.0 s"),
+        (240, "4 min"),
+        (7200, "2 h"),
+        (200_000, "2 d"),
+    ],
+)
+def test_durations(seconds: float, said: str) -> None:
+    """In a unit that people read at a glance."""
+    assert duration(timedelta(seconds=seconds)) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (3e9, "3.0 GB")],
+)
+def test_sizes(count: int, said: str) -> None:
+    """In a unit that people read at a glance."""
+    assert size(count) == said
+
+
+def test_long_text_is_cut() -> None:
+    """A prompt has up to 10,000 characters, a line has not."""
+    assert short("a" * 50, 10) == "a" * 9 + "…"

@@ -1,0 +1,271 @@
+"""What the doctor finds, in good and in bad surroundings."""
+
+import asyncio
+import shutil
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import pytest
+
+from fleek import doctor
+from fleek.doctor import Finding, examine
+from fleek.domain.job import WorkerId
+from fleek.settings import Settings
+from fleek.store import workers
+from fleek.store.database import open_database
+from fleek.store.migrate import migrate
+from fleek.store.workers import Worker
+
+
+class Usage(NamedTuple):
+    """What `shutil.disk_usage` returns."""
+
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return the settings of a service in an empty folder, on a free port."""
+    monkeypatch.setenv("STORAGE_PATH", str(tmp_path / "storage"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    return Settings(database_url=f"sqlite:///{tmp_path}/fleek.db", api_port=number)
+
+
+def of(findings: list[Finding], subject: str) -> list[Finding]:
+    """Return the findings about a subject."""
+    return [finding for finding in findings if finding.subject == subject]
+
+
+async def test_an_empty_folder_is_well(settings: Settings, tmp_path: Path) -> None:
+    """Before the first start nothing is wrong, and the doctor makes no database."""
+    findings = await examine(settings)
+
+    assert {finding.status for finding in findings} == {"ok"}
+    assert not (tmp_path / "fleek.db").exists()
+
+
+async def test_a_database_is_described(settings: Settings) -> None:
+    """What decides whether an accepted job survives a loss of power."""
+    async with open_database(settings.database_url) as db:
+        revision = await migrate(db)
+
+    findings = await examine(settings)
+
+    (database,) = of(findings, "database")
+    assert database.status == "ok"
+    assert database.message.startswith("sqlite 3.")
+    assert database.message.endswith(f"schema {revision}, journal_mode wal, synchronous FULL")
+    assert of(findings, "database disk")[0].status == "ok"
+
+
+async def test_an_empty_database_wants_its_schema(settings: Settings, tmp_path: Path) -> None:
+    """An operator may have made the file by hand."""
+    (tmp_path / "fleek.db").touch()
+
+    (database,) = of(await examine(settings), "database")
+
+    assert database.status == "warning"
+    assert "fleek migrate" in database.advice
+
+
+async def test_a_database_in_a_folder_that_is_not_there(settings: Settings) -> None:
+    """SQLite makes files, not folders."""
+    lost = settings.model_copy(update={"database_url": "sqlite:////nowhere/fleek.db"})
+
+    (database,) = of(await examine(lost), "database")
+
+    assert database.status == "error"
+    assert "/nowhere" in database.advice
+
+
+async def test_a_database_that_cannot_be_reached(settings: Settings) -> None:
+    """Nothing listens on port 1; the other subjects are examined all the same."""
+    lost = settings.model_copy(update={"database_url": "postgres://me:hunter2@127.0.0.1:1/x"})
+
+    findings = await examine(lost)
+
+    (database,) = of(findings, "database")
+    assert database.status == "error"
+    assert "DATABASE_URL" in database.advice
+    assert "hunter2" not in database.message
+    assert of(findings, "port")
+
+
+@pytest.mark.parametrize(
+    ("facts", "status"),
+    [
+        ({"journal_mode": "wal", "synchronous": "2"}, "ok"),
+        ({"journal_mode": "wal", "synchronous": "1"}, "warning"),
+        ({"journal_mode": "delete", "synchronous": "2"}, "warning"),
+        ({"kind": "postgresql", "synchronous_commit": "on", "fsync": "on"}, "ok"),
+        ({"kind": "postgresql", "synchronous_commit": "off", "fsync": "on"}, "warning"),
+        ({"kind": "postgresql", "synchronous_commit": "on", "fsync": "off"}, "warning"),
+    ],
+)
+def test_durability(facts: dict[str, str], status: str) -> None:
+    """An acknowledged job is on the disk, or the operator knows that it may not be."""
+    finding = doctor._durability({"kind": "sqlite", "version": "3", "revision": "1", **facts})
+
+    assert finding.status == status
+
+
+async def beating(settings: Settings, *ahead: timedelta) -> None:
+    """Write workers' heartbeats, that much ahead of now."""
+    async with open_database(settings.database_url) as db:
+        await migrate(db)
+        for one in ahead:
+            now = datetime.now(UTC)
+            worker = Worker(
+                id=WorkerId(uuid4()),
+                host="here",
+                pid=1,
+                version="0",
+                slots=1,
+                started_at=now,
+                heartbeat_at=now + one,
+            )
+            await workers.register(db, worker)
+
+
+async def test_two_writers_on_an_old_sqlite(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rare race in its write-ahead log can break the file."""
+    await beating(settings, timedelta(0), timedelta(0))
+    monkeypatch.setattr(doctor, "sqlite_is_safe", lambda: False)
+
+    found = of(await examine(settings), "workers")
+
+    assert [finding.status for finding in found] == ["ok", "warning"]
+    assert found[0].message == "2 alive"
+    assert "PostgreSQL" in found[1].advice
+
+
+async def test_a_heartbeat_from_the_future(settings: Settings) -> None:
+    """Clocks that differ make living workers look dead."""
+    await beating(settings, timedelta(minutes=1))
+
+    found = of(await examine(settings), "clock")
+
+    assert [finding.status for finding in found] == ["ok", "warning"]
+
+
+async def test_a_clock_that_stands_in_the_past(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A board without a battery starts in 1970."""
+    monkeypatch.setattr(doctor, "BORN", datetime(3000, 1, 1, tzinfo=UTC))
+
+    (clock,) = of(await examine(settings), "clock")
+
+    assert clock.status == "error"
+
+
+async def test_a_storage_that_cannot_be_made(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file stands where the folder should be."""
+    (tmp_path / "storage").touch()
+    monkeypatch.setenv("STORAGE_PATH", str(tmp_path / "storage"))
+
+    (storage,) = of(await examine(settings), "storage")
+
+    assert storage.status == "error"
+    assert "STORAGE_PATH" in storage.advice
+
+
+@pytest.mark.parametrize(
+    ("free", "status"), [(10**12, "ok"), (10**8, "warning"), (10**6, "error")]
+)
+def test_room_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, status: str
+) -> None:
+    """A full disk is better known before."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, free))
+
+    disk = doctor._room("storage disk", tmp_path)
+
+    assert disk.status == status
+
+
+@pytest.mark.parametrize(
+    ("field", "setting"),
+    [
+        ("provider", "PROVIDER"),
+        ("dispatch", "DISPATCH"),
+        ("storage_backend", "STORAGE_BACKEND"),
+    ],
+)
+async def test_an_unknown_adapter(settings: Settings, field: str, setting: str) -> None:
+    """A misspelt name is an error of that subject, with the choices."""
+    wrong = settings.model_copy(update={field: "acme"})
+
+    errors = [finding for finding in await examine(wrong) if finding.status == "error"]
+
+    (error,) = errors
+    assert error.message.startswith(f"{setting}=acme: unknown; choose one of:")
+
+
+async def answering(body: bytes) -> asyncio.Server:
+    """Start a server that answers everything so."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+        writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+        await writer.drain()
+        writer.close()
+
+    return await asyncio.start_server(answer, "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"service": "fleek-media-service", "status": "healthy"}', "ok"),
+        (b'{"service": "fleek-media-service", "status": "degraded"}', "warning"),
+        (b'{"service": "acme"}', "error"),
+        (b"<html>", "error"),
+    ],
+    ids=["ours", "ours, ill", "another", "not json"],
+)
+async def test_who_has_the_port(settings: Settings, body: bytes, status: str) -> None:
+    """Our own service may have it; anybody else is in the way."""
+    async with await answering(body) as server:
+        number = server.sockets[0].getsockname()[1]
+
+        (port,) = of(await examine(settings.model_copy(update={"api_port": number})), "port")
+
+    assert port.status == status
+
+
+async def test_an_open_address_without_keys(settings: Settings) -> None:
+    """It was allowed on purpose, and is still worth a word."""
+    anywhere = {"api_host": "0.0.0.0", "allow_anonymous": True}  # noqa: S104 - only described
+
+    (access,) = of(await examine(settings.model_copy(update=anywhere)), "access")
+
+    assert access.status == "warning"
+
+
+@pytest.mark.parametrize(
+    ("base", "found"),
+    [(None, 1), ("https://media.example/media", 0), ("https://fleek.example/files", 1)],
+)
+async def test_media_on_the_apis_own_origin(
+    settings: Settings, base: str | None, found: int
+) -> None:
+    """What others made should not be able to act as the API's own page."""
+    public = {"public_url": "https://fleek.example", "storage_base_url": base}
+
+    findings = of(await examine(settings.model_copy(update=public)), "media")
+
+    assert len(findings) == found
+    assert all("STORAGE_BASE_URL" in finding.advice for finding in findings)
