@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from fleek import __version__
-from fleek.api import errors, flat, health, jobs, media, models, pages, system
+from fleek.api import flat, handlers, health, jobs, media, models, pages, system
 from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import Envelope
 from fleek.api.routing import answering_head
@@ -55,7 +55,7 @@ def create_app(rt: Runtime) -> FastAPI:
     )
     app.state.runtime = rt
     app.state.metrics = metrics
-    errors.install(app)
+    handlers.install(app)
     return app
 
 

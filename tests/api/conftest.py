@@ -2,16 +2,21 @@
 
 import asyncio
 import hashlib
+import logging
 import shutil
-from collections.abc import AsyncGenerator, Callable, Coroutine
+import socket
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx2
 import pytest
+import uvicorn
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid4, uuid7
 
@@ -32,6 +37,7 @@ from fleek.domain.media import Media, media_key, metadata_key
 from fleek.domain.request import JobRequest
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
+from fleek.server import _config
 from fleek.settings import Settings
 from fleek.store.database import open_database
 from fleek.store.migrate import migrate
@@ -55,6 +61,68 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     asyncio.run(made())
     return path
+
+
+@pytest.fixture(scope="session")
+def server(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """Give the address of a running service without a worker.
+
+    Whatever went wrong inside it, although its answer looked well, fails the tests at the end.
+    """
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(schema, folder / "fleek.db")
+    complaints = Complaints()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("STORAGE_PATH", str(folder / "storage"))
+        settings = Settings(database_url=f"sqlite+aiosqlite:///{folder}/fleek.db")
+        running = Running(settings)
+        logging.getLogger("uvicorn.error").addHandler(complaints)
+        running.start()
+        yield running.address.result(timeout=10)
+        running.stop()
+        logging.getLogger("uvicorn.error").removeHandler(complaints)
+    assert not complaints.heard
+
+
+class Complaints(logging.Handler):
+    """Remembers what a server says about mistakes."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.heard: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Remember one."""
+        self.heard.append(self.format(record))
+
+
+class Running(Thread):
+    """The service in a thread, on a port of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._server: uvicorn.Server | None = None
+        self.address: Future[str] = Future()
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        with capture_logs():
+            async with open_runtime(self._settings) as rt:
+                self._server = uvicorn.Server(_config(self._settings, create_app(rt)))
+                self.address.set_result(f"http://127.0.0.1:{listener.getsockname()[1]}")
+                await self._server.serve(sockets=[listener])
+
+    def stop(self) -> None:
+        """Stop, and wait for the end."""
+        assert self._server is not None
+        self._server.should_exit = True
+        self.join(timeout=10)
 
 
 @pytest.fixture

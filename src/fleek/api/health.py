@@ -110,16 +110,16 @@ def _overall(findings: Sequence[Finding]) -> State:
     return "healthy"
 
 
-async def _ask(rt: Runtime, probe: Probe) -> Finding:
+async def _ask(rt: Runtime, probe: Probe, *, seconds: float = PATIENCE_SECONDS) -> Finding:
     began = perf_counter()
     status: Literal["healthy", "unhealthy"] = "unhealthy"
     blocks = probe is _database
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(seconds):
             message = await probe(rt)
         status, blocks = "healthy", False
     except TimeoutError:
-        message = f"No answer within {PATIENCE_SECONDS:.0f} s."
+        message = f"No answer within {seconds:g} s."
     except StorageFull as error:
         message, blocks = explain(error), True
     except FleekError as error:

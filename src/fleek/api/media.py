@@ -15,7 +15,7 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from fleek.api.conditions import Span, requested, unchanged
 from fleek.api.deps import JOB_ID, JobIdPath, NamedOnce, RuntimeDep, Whole
-from fleek.api.errors import PROBLEM_JSON, problems
+from fleek.api.errors import PROBLEM_JSON, problem, problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import (
     Conflict,
@@ -51,7 +51,17 @@ FILE: Final[dict[int | str, dict[str, Any]]] = {
     304: {"description": "The caller's copy is the current one."},
     416: {
         "description": "The file ends before the range begins.",
-        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": {
+            PROBLEM_JSON: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "example": problem(
+                    416,
+                    "range_not_satisfiable",
+                    "The file ends before the range begins.",
+                    request_id="b3c1f0a9d2e84c57",
+                ).model_dump(mode="json"),
+            }
+        },
     },
 }
 

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import NotFound
-from fleek.schemas import Problem
+from fleek.schemas import JobRead, Problem
 
 WEB: Final = Path(__file__).parent.parent / "web"
 STATIC: Final[Mapping[str, Path]] = {
@@ -74,6 +74,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas = document["components"]["schemas"]
         schemas.update(schema.pop("$defs"))
         schemas["Problem"] = schema
+        # The framework has left out the nulls of the example.
+        schemas["JobRead"]["examples"] = JobRead.model_json_schema()["examples"]
         _drop_defaults(document)
     return app.openapi()
 

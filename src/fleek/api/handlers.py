@@ -1,0 +1,133 @@
+"""Whatever goes wrong is answered as a problem, with its request's id."""
+
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from itertools import takewhile
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.requests import Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from fleek.api.errors import PROBLEM_JSON, explain, problem, status_of
+from fleek.domain.errors import FieldError, FleekError, InvalidInput, TooMany
+from fleek.schemas import ProblemField
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS: Final = 2  # after which a part that is out of order may be back
+MAX_FIELDS: Final = 20
+NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+CODES: Final[Mapping[int, tuple[str, str]]] = {  # what the router itself refuses
+    404: ("not_found", "There is nothing at this address."),
+    405: ("method_not_allowed", "This address does not take this method."),
+    416: ("range_not_satisfiable", "The file ends before the range begins."),
+}
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of this application be answered as a problem."""
+    app.add_exception_handler(FleekError, _on_fleek_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_refused)
+    app.add_exception_handler(Exception, _on_crash)
+
+
+async def _on_fleek_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FleekError)
+    status = status_of(type(error))
+    headers = {}
+    if status >= 500:
+        log.warning("request failed", code=error.code, reason=str(error), exc_info=status == 500)
+    if status == 503:
+        headers["Retry-After"] = str(RETRY_SECONDS)
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(max(1, round(error.retry_after.total_seconds())))
+    fields = error.errors if isinstance(error, InvalidInput) else ()
+    return _answer(
+        request, status, error.code, explain(error), errors=_fields(fields), headers=headers
+    )
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fields = [_field(found) for found in error.errors()[:MAX_FIELDS]]
+    first = fields[0]
+    where = first.pointer.removeprefix("/").replace("/", ".") or first.location
+    return _answer(request, 422, InvalidInput.code, f"{where}: {first.detail}", errors=fields)
+
+
+async def _on_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    phrase = HTTPStatus(status).phrase
+    code, detail = CODES.get(status, (phrase.lower().replace(" ", "_"), f"{phrase}."))
+    headers = dict(error.headers or {})
+    if status == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return _answer(request, status, code, detail, headers=headers)
+
+
+async def _on_crash(request: Request, _error: Exception) -> Response:
+    """Answer for a mistake of ours; the server logs its traceback when it is raised again."""
+    headers = {"X-Request-ID": _request_id(request)}
+    return _answer(request, 500, FleekError.code, "Something went wrong.", headers=headers)
+
+
+def _answer(
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: Sequence[ProblemField] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    body = problem(status, code, detail, request_id=_request_id(request), errors=errors)
+    return Response(body.model_dump_json(), status, headers=headers, media_type=PROBLEM_JSON)
+
+
+def _request_id(request: Request) -> str:
+    return str(request.scope.get("fleek.request_id", ""))
+
+
+def _fields(errors: Sequence[FieldError]) -> list[ProblemField]:
+    return [
+        ProblemField(
+            pointer=_pointer(error.pointer.split("/")[1:]), code=error.code, detail=error.detail
+        )
+        for error in errors[:MAX_FIELDS]
+    ]
+
+
+def _field(found: Mapping[str, Any]) -> ProblemField:
+    location, *path = found["loc"]
+    return ProblemField(
+        location=location,
+        pointer=_pointer([str(part) for part in path]),
+        code=found["type"],
+        detail=found["msg"].removeprefix("Value error, "),
+    )
+
+
+def _pointer(names: Sequence[str]) -> str:
+    """Return the pointer down to the first name that is not a plain one: it is not repeated."""
+    plain = takewhile(NAME.fullmatch, names)
+    return "".join(f"/{name}" for name in plain)
+
+
+def _methods(request: Request) -> set[str]:
+    """Return every method that the request's address takes."""
+    return {
+        method
+        for route in request.app.routes
+        if isinstance(route, APIRoute) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }

@@ -1,0 +1,32 @@
+"""The wire format of version 1, shared by the API and the client.
+
+Source: the contract in ``docs/reference/api.md``.
+"""
+
+from fleek.schemas.create import MODEL_NAME, JobCreate
+from fleek.schemas.problem import Problem, ProblemField
+from fleek.schemas.read import (
+    Addresses,
+    FlatJob,
+    JobCancelled,
+    JobLinks,
+    JobRead,
+    ModelRead,
+    OutputRead,
+    media_name,
+)
+
+__all__ = [
+    "MODEL_NAME",
+    "Addresses",
+    "FlatJob",
+    "JobCancelled",
+    "JobCreate",
+    "JobLinks",
+    "JobRead",
+    "ModelRead",
+    "OutputRead",
+    "Problem",
+    "ProblemField",
+    "media_name",
+]

@@ -1,0 +1,177 @@
+"""What a caller may ask for."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    model_validator,
+)
+
+from fleek import strict
+from fleek.domain.errors import Unreadable
+from fleek.domain.job import ModelName
+from fleek.domain.request import DEFAULT_PRIORITY, JobRequest
+
+MODEL_NAME: Final = re.compile(
+    r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(/[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(:[a-zA-Z0-9._-]{1,128})?)?"
+)
+"""``owner/name``, ``owner/name:version``, or an alias without a slash."""
+
+MAX_PROMPT = 10_000
+MAX_METADATA_BYTES = 4096
+MAX_SCHEDULE = timedelta(days=365)
+PARAMETERS_FORM = "must be an object, or a string holding a JSON object"
+
+RFC3339: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+def _prompt(value: str) -> str:
+    trimmed = value.strip()
+    if not any(unicodedata.category(char)[0] not in "ZC" for char in trimmed[:MAX_PROMPT]):
+        raise ValueError("must hold at least one visible character")
+    if len(trimmed) > MAX_PROMPT:
+        raise ValueError(f"must have at most {MAX_PROMPT} characters")
+    return trimmed
+
+
+def _model(value: str) -> str:
+    if MODEL_NAME.fullmatch(value) is None:
+        raise ValueError("must be owner/name, owner/name:version or an alias")
+    return value
+
+
+Name = Annotated[
+    str,
+    AfterValidator(_model),
+    Field(json_schema_extra={"pattern": f"^{MODEL_NAME.pattern}$"}),
+]
+
+
+def _metadata(value: dict[str, Any]) -> dict[str, Any]:
+    if len(strict.dumps(value)) > MAX_METADATA_BYTES:
+        raise ValueError(f"must have at most {MAX_METADATA_BYTES} bytes as JSON")
+    return value
+
+
+def _parameters(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            value = strict.loads(value.encode())
+        except (Unreadable, UnicodeEncodeError) as error:
+            raise ValueError(PARAMETERS_FORM) from error
+    if not isinstance(value, dict):
+        raise ValueError(PARAMETERS_FORM)
+    if "prompt" in value:
+        raise ValueError("must not hold a prompt; it has a field of its own")
+    return value
+
+
+def _time(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, str) or RFC3339.fullmatch(value) is None:
+        raise ValueError("must be a time with its zone, like 2030-01-31T09:00:00Z (RFC 3339)")
+    try:
+        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError("must be a time that exists") from error
+
+
+EXAMPLES: Final[list[JsonValue]] = [
+    {"prompt": "A cat riding a bicycle"},
+    {
+        "prompt": "A lighthouse in a storm, oil on canvas",
+        "model_name": "black-forest-labs/flux-schnell",
+        "parameters": {"width": 1024, "height": 768, "seed": 7},
+        "metadata": {"album": "sea"},
+        "priority": 7,
+        "deadline_seconds": 600,
+    },
+]
+
+
+class JobCreate(BaseModel):
+    """What a caller may ask for. Unknown fields are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        hide_input_in_errors=True,
+        json_schema_extra={"examples": EXAMPLES},
+    )
+
+    prompt: Annotated[
+        str,
+        Field(
+            max_length=4 * MAX_PROMPT,
+            description="What to make: 1-10,000 characters, trimmed.",
+            json_schema_extra={"minLength": 1},
+        ),
+        AfterValidator(_prompt),
+    ]
+    model_name: Name | None = Field(
+        default=None,
+        description="`owner/name` or `owner/name:version`; default: the provider's default model.",
+    )
+    model: Name | None = Field(default=None, description="The same as `model_name`.")
+    parameters: Annotated[
+        dict[str, Any], BeforeValidator(_parameters, json_schema_input_type=dict[str, Any] | str)
+    ] = Field(
+        default_factory=dict,
+        description="The model's own parameters: an object, or a string holding a JSON object.",
+    )
+    provider: str | None = Field(
+        default=None,
+        max_length=100,
+        description="Who makes it; default by the service's settings.",
+    )
+    metadata: Annotated[dict[str, Any], AfterValidator(_metadata)] = Field(
+        default_factory=dict, description="Your own object, up to 4 KiB, returned untouched."
+    )
+    priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=9, description="9 goes first.")
+    run_at: Annotated[
+        datetime | None, BeforeValidator(_time, json_schema_input_type=datetime | None)
+    ] = Field(default=None, description="Not before this time, at most 365 days ahead (RFC 3339).")
+    deadline_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_SCHEDULE.total_seconds(),
+        description="Longest it may take, from `run_at`, else from submission.",
+    )
+    max_attempts: int | None = Field(
+        default=None, ge=1, le=20, description="Attempts in all, the first included."
+    )
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if self.model is not None and self.model_name not in {None, self.model}:
+            raise ValueError("model and model_name differ; give one of them")
+        return self
+
+    def to_request(self) -> JobRequest:
+        """Return what the engine takes."""
+        model = self.model_name or self.model
+        seconds = self.deadline_seconds
+        return JobRequest(
+            prompt=self.prompt,
+            model=None if model is None else ModelName(model),
+            parameters=self.parameters,
+            provider=self.provider,
+            metadata=self.metadata,
+            priority=self.priority,
+            run_at=self.run_at,
+            deadline=None if seconds is None else timedelta(seconds=seconds),
+            max_attempts=self.max_attempts,
+        )

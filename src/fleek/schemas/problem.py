@@ -1,0 +1,29 @@
+"""What callers see of errors."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class ProblemField(BaseModel):
+    """What is wrong with one field."""
+
+    location: Literal["body", "path", "query", "header"] = Field(
+        default="body", description="The part of the request."
+    )
+    pointer: str = Field(description="JSON pointer into that part (RFC 6901).")
+    code: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error. Source: RFC 9457, with `code`, `request_id` and `errors` added."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="Stable, snake_case; what programs should look at.")
+    request_id: str
+    errors: list[ProblemField] = Field(default_factory=list)

@@ -1,0 +1,239 @@
+"""What callers see of jobs, files and models."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from fleek.domain.job import Job, Status
+from fleek.domain.media import Media
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where callers find things: both without a slash at their end."""
+
+    public: str  # "http://127.0.0.1:8000"; empty: relative
+    media: str  # "http://127.0.0.1:8000/media"
+
+    def file(self, media: Media) -> str:
+        """Return the address of one stored file."""
+        return f"{self.media}/{media_name(media)}"
+
+
+def media_name(media: Media) -> str:
+    """Return the public name of a file: ``{job}.{ext}``, then ``{job}-{index}.{ext}``."""
+    suffix = "" if media.index == 0 else f"-{media.index}"
+    return f"{media.job_id}{suffix}.{media.extension}"
+
+
+_ID: Final = "0198f3c2-7d4e-7a10-9c55-3f0d2b6a8e41"
+_HERE: Final = f"http://127.0.0.1:8000/api/v1/jobs/{_ID}"
+_FILE: Final = f"http://127.0.0.1:8000/media/{_ID}.png"
+EXAMPLE: Final[JsonValue] = {
+    "id": _ID,
+    "prompt": "A cat riding a bicycle",
+    "model_name": "black-forest-labs/flux-schnell",
+    "provider": "placeholder",
+    "parameters": {"width": 1024},
+    "status": "completed",
+    "progress": 1.0,
+    "queue_position": None,
+    "priority": 5,
+    "created_at": "2026-11-21T09:00:00.000000Z",
+    "updated_at": "2026-11-21T09:00:02.500000Z",
+    "run_at": "2026-11-21T09:00:00.000000Z",
+    "started_at": "2026-11-21T09:00:00.020000Z",
+    "completed_at": "2026-11-21T09:00:02.500000Z",
+    "purged_at": None,
+    "retry_count": 0,
+    "max_attempts": 4,
+    "error_code": None,
+    "error_message": None,
+    "result_url": _FILE,
+    "file_size": 1245760,
+    "outputs": [
+        {
+            "index": 0,
+            "url": _FILE,
+            "content_type": "image/png",
+            "size_bytes": 1245760,
+            "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "width": 1024,
+            "height": 1024,
+            "duration_seconds": None,
+        }
+    ],
+    "external_job_id": "gm3qorzdhgbfurvjtvhg6dckhu",
+    "metadata": {},
+    "links": {
+        "self": _HERE,
+        "cancel": f"{_HERE}/cancel",
+        "download": f"http://127.0.0.1:8000/api/v1/download/{_ID}",
+    },
+}
+
+
+class OutputRead(BaseModel):
+    """One file of a completed job."""
+
+    index: int
+    url: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    width: int | None = None
+    height: int | None = None
+    duration_seconds: float | None = None
+
+    @classmethod
+    def from_media(cls, media: Media, addresses: Addresses) -> Self:
+        """Present a stored file."""
+        return cls(
+            index=media.index,
+            url=addresses.file(media),
+            content_type=media.content_type,
+            size_bytes=media.size_bytes,
+            sha256=media.sha256,
+            width=media.width,
+            height=media.height,
+            duration_seconds=media.duration_seconds,
+        )
+
+
+class JobLinks(BaseModel):
+    """Where to go on from a job."""
+
+    self: str
+    cancel: str
+    download: str
+
+
+class JobRead(BaseModel):
+    """A job as callers see it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    id: UUID
+    prompt: str
+    model_name: str
+    provider: str
+    parameters: dict[str, Any]
+    status: Status
+    progress: float | None = Field(description="0.0-1.0; null: the provider does not tell.")
+    queue_position: int | None = Field(
+        description="How many due jobs go first, from 0; null once started, in lists, and in "
+        "the answer to a submit."
+    )
+    priority: int
+    created_at: datetime
+    updated_at: datetime
+    run_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    purged_at: datetime | None
+    retry_count: int
+    max_attempts: int
+    error_code: str | None
+    error_message: str | None
+    result_url: str | None
+    file_size: int | None
+    outputs: list[OutputRead]
+    external_job_id: str | None
+    metadata: dict[str, Any]
+    links: JobLinks
+
+    @classmethod
+    def from_job(
+        cls,
+        job: Job,
+        media: Sequence[Media],
+        addresses: Addresses,
+        *,
+        queue_position: int | None = None,
+    ) -> Self:
+        """Present a job and its stored files."""
+        outputs = [OutputRead.from_media(one, addresses) for one in media]
+        shown = job.error if job.status is Status.FAILED else None
+        here = f"{addresses.public}/api/v1/jobs/{job.id}"
+        return cls(
+            id=job.id,
+            prompt=job.prompt,
+            model_name=job.model,
+            provider=job.provider,
+            parameters=dict(job.input),
+            status=job.status,
+            progress=job.progress,
+            queue_position=queue_position,
+            priority=job.priority,
+            created_at=job.created_at,
+            updated_at=job.updated_at,
+            run_at=job.run_at,
+            started_at=job.started_at,
+            completed_at=job.completed_at,
+            purged_at=job.purged_at,
+            retry_count=job.retries,
+            max_attempts=job.max_attempts,
+            error_code=shown and shown.code,
+            error_message=shown and shown.message,
+            result_url=outputs[0].url if outputs else None,
+            file_size=outputs[0].size_bytes if outputs else None,
+            outputs=outputs,
+            external_job_id=job.prediction_id,
+            metadata=dict(job.metadata),
+            links=JobLinks(
+                self=here,
+                cancel=f"{here}/cancel",
+                download=f"{addresses.public}/api/v1/download/{job.id}",
+            ),
+        )
+
+
+class FlatJob(BaseModel):
+    """A job as simple clients read it, with both spellings of each field."""
+
+    job_id: UUID
+    status: str = Field(description="`queued`, `processing`, `completed`, `failed`, `cancelled`.")
+    result_url: str | None
+    result: str | None
+    error_message: str | None
+    error: str | None
+    retry_attempts: int
+
+    @classmethod
+    def from_job(cls, job: Job, media: Sequence[Media], addresses: Addresses) -> Self:
+        """Present a job flat; `pending` is shown as `queued`."""
+        url = addresses.file(media[0]) if media else None
+        message = job.error.message if job.error and job.status is Status.FAILED else None
+        return cls(
+            job_id=job.id,
+            status="queued" if job.status is Status.PENDING else job.status,
+            result_url=url,
+            result=url,
+            error_message=message,
+            error=message,
+            retry_attempts=job.retries,
+        )
+
+
+class JobCancelled(BaseModel):
+    """The answer to a cancel that won, or that had won before."""
+
+    message: str
+    job: JobRead
+
+
+class ModelRead(BaseModel):
+    """A model that can be asked for."""
+
+    name: str
+    provider: str
+    description: str
+    output: str | None = Field(description="What it makes: image, animation, audio, text.")
+    default: bool = Field(description="Whether it is used when a request names none.")
+    parameters: Mapping[str, Any] | None = Field(
+        description="JSON schema (draft 2020-12) of `parameters`; null: not known now."
+    )

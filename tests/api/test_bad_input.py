@@ -1,0 +1,430 @@
+"""Whatever comes in over a socket is answered by its rule: never a 500, and nothing stored."""
+
+import json
+import socket
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+JSON: Final = "application/json"
+UNKNOWN: Final = "0198f000-0000-7000-8000-000000000000"
+HUGE: Final = 2 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def http(server: str) -> Generator[httpx2.Client]:
+    """Open a client of the running service."""
+    with httpx2.Client(base_url=server) as client:
+        yield client
+
+
+def stored(http: httpx2.Client) -> int:
+    """Return how many jobs there are."""
+    return int(http.get("/metrics").json()["metrics"]["jobs_total"])
+
+
+def with_prompt(**fields: Any) -> bytes:
+    """Return a good request with these fields."""
+    return json.dumps({"prompt": "x", **fields}).encode()
+
+
+def raw_field(text: str) -> bytes:
+    """Return a good request with a field as it is written here."""
+    return b'{"prompt":"x","parameters":{"a":' + text.encode() + b"}}"
+
+
+UNREADABLE: Final = {
+    "empty": b"",
+    "trailing brace": b'{"prompt":"x"}}',
+    "lone surrogate": b'{"prompt":"\\ud800"}',
+    "surrogate in a key": raw_field('{"\\udfff":1}'),
+    "surrogate in a value": raw_field('"\\udfff"'),
+    "NUL": b'{"prompt":"a\\u0000b"}',
+    "2 to the 63rd": raw_field("9223372036854775808"),
+    "1e400": raw_field("1e400"),
+    "4301 digits": raw_field("1" * 4301),
+    "NaN": raw_field("NaN"),
+    "Infinity": raw_field("Infinity"),
+    "minus Infinity": raw_field("-Infinity"),
+    "1e999": raw_field("1e999"),
+    "1000 levels": raw_field("[" * 1000 + "]" * 1000),
+    "100,000 brackets": b"[" * 100_000,
+    "doubled key": b'{"prompt":"a","prompt":"b"}',
+    "UTF-16": '{"prompt":"x"}'.encode("utf-16"),
+    "byte order mark": b'\xef\xbb\xbf{"prompt":"x"}',
+    "not UTF-8": b"\xff\xfe",
+    "6000 elements": raw_field(str([1] * 6000)),
+    "a form": b"prompt=x",
+    "XML": b"<prompt>x</prompt>",
+}
+
+INVALID: Final = {
+    "null": b"null",
+    "array": b"[]",
+    "string": b'"x"',
+    "number": b"1",
+    "no prompt": b"{}",
+    "prompt null": b'{"prompt":null}',
+    "prompt number": b'{"prompt":1}',
+    "prompt array": b'{"prompt":["x"]}',
+    "prompt empty": b'{"prompt":""}',
+    "prompt of spaces": b'{"prompt":"   "}',
+    "prompt of zero-width spaces": '{"prompt":"\u200b\u200d\ufeff"}'.encode(),
+    "prompt of 10,001": with_prompt(prompt="x" * 10_001),
+    "prompt of 100,000": with_prompt(prompt="x" * 100_000),
+    "status": with_prompt(status="completed"),
+    "tenant": with_prompt(tenant_id="other"),
+    "id": with_prompt(id=UNKNOWN),
+    "cost": with_prompt(cost=0),
+    "attempt": with_prompt(attempt=3),
+    "external id": with_prompt(external_job_id="p"),
+    "webhook, which is not there yet": with_prompt(webhook_url="https://example.com"),
+    "webhook events, not there either": with_prompt(webhook_events=["completed"]),
+    "model of dots": with_prompt(model_name="../../etc"),
+    "model with a command": with_prompt(model_name="a/b:c;rm"),
+    "model of 5000": with_prompt(model_name="a/" + "b" * 5000),
+    "model empty": with_prompt(model_name=""),
+    "model number": with_prompt(model_name=5),
+    "two models": with_prompt(model="a/b", model_name="c/d"),
+    "parameters number": with_prompt(parameters=5),
+    "parameters array": with_prompt(parameters=[]),
+    "parameters in broken JSON": with_prompt(parameters="{"),
+    "parameters with doubled keys": with_prompt(parameters='{"seed":1,"seed":2}'),
+    "parameters NaN in a string": with_prompt(parameters='{"seed":NaN}'),
+    "parameters array in a string": with_prompt(parameters="[]"),
+    "prompt among parameters": with_prompt(parameters={"prompt": "y"}),
+    "10,000 outputs": with_prompt(parameters={"num_outputs": 10_000}),
+    "width 100,000": with_prompt(parameters={"width": 100_000}),
+    "width -1": with_prompt(parameters={"width": -1}),
+    "width 0": with_prompt(parameters={"width": 0}),
+    "width true": with_prompt(parameters={"width": True}),
+    "width string": with_prompt(parameters={"width": "64"}),
+    "width float": with_prompt(parameters={"width": 64.0}),
+    "parameter unknown": with_prompt(parameters={"no_such": 1}),
+    "provider unknown": with_prompt(provider="nobody"),
+    "provider number": with_prompt(provider=1),
+    "metadata array": with_prompt(metadata=[]),
+    "metadata over 4 KiB": with_prompt(metadata={"a": "x" * 4096}),
+    "priority 10": with_prompt(priority=10),
+    "priority -1": with_prompt(priority=-1),
+    "priority float": with_prompt(priority=5.0),
+    "priority true": with_prompt(priority=True),
+    "priority string": with_prompt(priority="5"),
+    "attempts 0": with_prompt(max_attempts=0),
+    "attempts 21": with_prompt(max_attempts=21),
+    "deadline 0": with_prompt(deadline_seconds=0),
+    "deadline negative": with_prompt(deadline_seconds=-1),
+    "deadline too far": with_prompt(deadline_seconds=1e300),
+    "run_at number": with_prompt(run_at=1e9),
+    "run_at digits": with_prompt(run_at="1700000000"),
+    "run_at without a zone": with_prompt(run_at="2030-01-01T00:00:00"),
+    "run_at that does not exist": with_prompt(run_at="2030-02-30T00:00:00Z"),
+    "run_at before time": with_prompt(run_at="0001-01-01T00:00:00+23:59"),
+    "run_at at the end of time": with_prompt(run_at="9999-12-31T23:59:59-23:59"),
+    "run_at in two years": with_prompt(run_at="2099-01-01T00:00:00Z"),
+    "run_at NaN": with_prompt(run_at="NaN"),
+}
+
+ROUTES: Final = ["/api/v1/generate", "/generate"]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_what_cannot_be_read_is_refused(http: httpx2.Client, route: str, body: bytes) -> None:
+    """400: the caller's program is wrong, not its wish."""
+    before = stored(http)
+
+    answer = http.post(route, content=body, headers={"Content-Type": JSON})
+
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "unreadable"
+    assert stored(http) == before
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("body", INVALID.values(), ids=INVALID.keys())
+def test_what_is_not_acceptable_is_refused(http: httpx2.Client, route: str, body: bytes) -> None:
+    """422: it could be read, and says which field is wrong."""
+    before = stored(http)
+
+    answer = http.post(route, content=body, headers={"Content-Type": JSON})
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"]
+    assert len(answer.content) < 4000
+    assert stored(http) == before
+
+
+HARMLESS: Final = {
+    "SQL": "'; DROP TABLE jobs;--",
+    "shell": "$(id) `id` ; rm -rf /",
+    "template": "{{7*7}} {% x %} ${7*7}",
+    "markup": "<img src=x onerror=alert(1)>",
+    "format": "%s%n%x {0}",
+    "formula": "=cmd|' /C calc'!A0",
+    "log line": 'x\r\n{"level":"error"}',
+    "terminal": "x\x1b[2Jy",
+    "separators": "x\u2028\u2029y",
+    "right to left": "x\u202ey",
+    "emoji": "👩‍👩‍👧‍👦 🏳️‍🌈",
+    "combining": "x" + "\u0301" * 500,
+    "one character": "x",
+    "10,000 characters": "x" * 10_000,
+}
+
+
+@pytest.mark.parametrize("prompt", HARMLESS.values(), ids=HARMLESS.keys())
+def test_a_prompt_is_only_a_prompt(http: httpx2.Client, prompt: str) -> None:
+    """It is stored and shown as it is, and does nothing."""
+    made = http.post("/api/v1/generate", json={"prompt": prompt})
+
+    shown = http.get(made.headers["location"])
+
+    assert made.status_code == 201
+    assert shown.json()["prompt"] == prompt
+
+
+@pytest.mark.parametrize("key", ["__proto__", "constructor", "__class__", "", "a.b", "$where"])
+def test_a_key_of_metadata_is_only_a_key(http: httpx2.Client, key: str) -> None:
+    """It comes back untouched."""
+    body = {"prompt": "x", "metadata": {key: {"polluted": True}}}
+
+    answer = http.post("/api/v1/generate", json=body)
+
+    assert answer.status_code == 201
+    assert answer.json()["metadata"] == {key: {"polluted": True}}
+
+
+KINDS: Final = {
+    "text": {"Content-Type": "text/plain"},
+    "none": {},
+    "form": {"Content-Type": "application/x-www-form-urlencoded"},
+    "multipart": {"Content-Type": "multipart/form-data; boundary=x"},
+    "almost": {"Content-Type": "application/jsonp"},
+    "not json": {"Content-Type": "text/json"},
+    "other charset": {"Content-Type": "application/json; charset=utf-16"},
+    "gzip": {"Content-Type": JSON, "Content-Encoding": "gzip"},
+    "deflate": {"Content-Type": JSON, "Content-Encoding": "deflate"},
+    "twice": {"Content-Type": JSON, "Content-Encoding": "identity, gzip"},
+}
+
+
+@pytest.mark.parametrize("headers", KINDS.values(), ids=KINDS.keys())
+def test_another_kind_of_body_is_refused(http: httpx2.Client, headers: dict[str, str]) -> None:
+    """A page elsewhere can send plain text without asking; compressed bodies can explode."""
+    answer = http.post("/api/v1/generate", content=with_prompt(), headers=headers)
+
+    assert answer.status_code == 415
+    assert answer.json()["code"] == "unsupported_media_type"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/json; charset=utf-8", "Application/JSON", "application/vnd.fleek+json"],
+)
+def test_json_may_be_called_so(http: httpx2.Client, kind: str) -> None:
+    """Clients spell it in several ways."""
+    answer = http.post("/api/v1/generate", content=with_prompt(), headers={"Content-Type": kind})
+
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["announced", "chunked"])
+def test_a_body_that_is_too_large_is_refused(http: httpx2.Client, *, chunked: bool) -> None:
+    """Whether it says so or not."""
+    body = with_prompt(prompt="x" * HUGE)
+    content: Any = (body[at : at + 65536] for at in range(0, HUGE, 65536)) if chunked else body
+
+    answer = http.post("/api/v1/generate", content=content, headers={"Content-Type": JSON})
+
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "too_large"
+
+
+IDS: Final = [
+    *("1", "None", "null", "..", "..%2f..%2fetc%2fpasswd", "%00", "%ff", "x" * 9000),
+    *(UNKNOWN.upper(), f"%7B{UNKNOWN}%7D", f"urn:uuid:{UNKNOWN}", UNKNOWN.replace("-", "")),
+    *("a%0d%0aSet-Cookie:x=1", f"{UNKNOWN}%20", f"{UNKNOWN}%00", f"{UNKNOWN}%0a", "%C2%B2"),
+    *("' OR 1=1--", "<script>", f"{UNKNOWN};x=1", f"{UNKNOWN},{UNKNOWN}", "%ED%A0%80"),
+]
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "/api/v1/jobs/{}",
+        "/api/v1/status/{}",
+        "/api/v1/jobs/{}/metadata",
+        "/api/v1/download/{}",
+        "/status/{}",
+        "/media/{}",
+        "/static/{}",
+    ],
+)
+@pytest.mark.parametrize("name", IDS, ids=lambda name: name[:40])
+def test_an_odd_name_in_the_address_is_refused(
+    server: str, http: httpx2.Client, route: str, name: str
+) -> None:
+    """One canonical spelling only; nothing is decoded twice, or made into a path."""
+    path = route.format(name)
+
+    status, headers, body = exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+    assert status in {400, 404, 422}
+    assert "set-cookie" not in headers
+    assert b"Traceback" not in body
+    assert http.get("/livez").status_code == 200
+
+
+PAGING: Final = {
+    f"{name}={value}": f"{name}={value}"
+    for name, values in {
+        "limit": ["-1", "0", "101", "1000000000", "9223372036854775808", "1e3", "%00", "", "+5"],
+        "offset": ["-5", "10001", "9" * 400, "1.0", "%205", "0x1", "true", "null"],
+        "status_filter": ["foo", "", "COMPLETED", "pending,failed", "%00", "x" * 5000],
+        "cursor": ["x", "", "%00", "A" * 21 + "B", "A" * 22 + "==", "A" * 5000, "../../etc"],
+    }.items()
+    for value in values
+} | {
+    "other digits": "limit=%EF%BC%91%EF%BC%92",
+    "named twice": "limit=1&limit=2",
+    "two cursors": "cursor=a&cursor=b",
+}
+
+
+@pytest.mark.parametrize("query", PAGING.values(), ids=lambda query: query[:40])
+def test_an_odd_query_is_refused(http: httpx2.Client, query: str) -> None:
+    """A list that shows another page than was meant is worse than none."""
+    answer = http.get(f"/api/v1/jobs?{query}")
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("query", ["sort=created_at;DROP", "q=%25%25", "_method=DELETE", "&&&"])
+def test_an_unknown_query_is_ignored(http: httpx2.Client, query: str) -> None:
+    """Trackers and proxies add theirs."""
+    answer = http.get(f"/api/v1/jobs?{query}")
+
+    assert answer.status_code == 200
+
+
+def test_a_method_in_a_header_is_ignored(http: httpx2.Client) -> None:
+    """Only the method is the method."""
+    job = http.post("/api/v1/generate", json={"prompt": "x"}).json()
+
+    answer = http.get(f"/api/v1/jobs/{job['id']}", headers={"X-HTTP-Method-Override": "DELETE"})
+
+    assert answer.json()["status"] == "pending"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//api/v1/jobs",
+        "/api/v1/jobs/",
+        "/API/V1/JOBS",
+        "/api/v1/jobs;x=1",
+        "/api/v1/./jobs",
+        "/api/v1/../v1/jobs",
+        "/api//v1/jobs",
+        f"/api/v1/jobs%2f{UNKNOWN}%2f",
+    ],
+)
+def test_an_address_has_one_spelling(server: str, path: str) -> None:
+    """Whatever is checked for one is not walked around by another; nothing redirects."""
+    status, headers, _ = exchange(server, f"GET {path} HTTP/1.1\r\nHost: evil\r\n\r\n".encode())
+
+    assert status in {404, 422}
+    assert "location" not in headers
+
+
+RAW: Final = {
+    "no host": b"GET /livez HTTP/1.1\r\n\r\n",
+    "strange host": b"GET /livez HTTP/1.1\r\nHost: foo/bar?x\r\n\r\n",
+    "two hosts": b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "absolute address": b"GET http://evil/livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    "length and chunks": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
+    b"Content-Length: 5\r\n\r\nabcde",
+    "length with a plus": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: +4\r\n\r\nabcd",
+    "negative length": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    "length beyond 64 bits": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: "
+    b"application/json\r\nContent-Length: 99999999999999999999\r\n\r\n",
+    "unknown encoding": b"POST /generate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n",
+    "space before the colon": b"GET /livez HTTP/1.1\r\nHost : x\r\n\r\n",
+    "NUL in a header": b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: a\0b\r\n\r\n",
+    "bare line feeds": b"GET /livez HTTP/1.1\nHost: x\n\n",
+    "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "other version": b"GET /livez HTTP/9.9\r\nHost: x\r\n\r\n",
+    "method in small letters": b"get /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    "connect": b"CONNECT evil:443 HTTP/1.1\r\nHost: evil:443\r\n\r\n",
+    "upgrade": b"GET /livez HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    "websocket": b"GET /livez HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    "address in Latin-1": b"GET /livez\xe9 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "query in Latin-1": b"GET /api/v1/jobs?limit=\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+    "1 MB of address": b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "200 KB of header": b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 200_000 + b"\r\n\r\n",
+    "5000 headers": b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X-A: a\r\n" * 5000 + b"\r\n",
+    "chunk without a size": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json"
+    b"\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "cut body": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 100\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("data", RAW.values(), ids=RAW.keys())
+def test_odd_http_is_answered_or_closed(server: str, http: httpx2.Client, data: bytes) -> None:
+    """Never with a 500, and the next caller is served."""
+    before = stored(http)
+
+    status, _, body = exchange(server, data, half_close=True)
+
+    assert status < 500
+    assert b"Traceback" not in body
+    assert stored(http) == before
+
+
+def test_a_body_in_single_bytes_is_read(server: str) -> None:
+    """Slowly sent is not wrongly sent."""
+    body = b'{"prompt":"x"}'
+    chunks = b"".join(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in body) + b"0\r\n\r\n"
+    head = (
+        b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+
+    status, _, _ = exchange(server, head + chunks)
+
+    assert status == 200
+
+
+def exchange(
+    server: str, data: bytes, *, half_close: bool = False
+) -> tuple[int, dict[str, str], bytes]:
+    """Send bytes and return the first answer: status (0: closed without one), headers, body."""
+    address = urlsplit(server)
+    assert address.hostname is not None
+    with socket.create_connection((address.hostname, address.port or 0), timeout=5) as connection:
+        with suppress(ConnectionError):  # refused while we were still sending
+            connection.sendall(data)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+        received = b""
+        with suppress(ConnectionError):
+            while b"\r\n\r\n" not in received and (chunk := connection.recv(65536)):
+                received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+    if not head:
+        return 0, {}, b""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return int(first.split()[1]), headers, body

@@ -1,0 +1,301 @@
+"""What the service says about itself, and that it is true."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx2
+import pytest
+
+from fleek import __version__
+from fleek.api import health
+from fleek.domain.errors import (
+    DatabaseUnavailable,
+    DispatcherUnavailable,
+    ProviderUnavailable,
+    StorageError,
+    StorageFull,
+)
+from fleek.domain.job import Job, Status
+from fleek.engine.runtime import Runtime
+
+Make = Callable[..., Coroutine[Any, Any, Job]]
+ClientOf = Callable[[Runtime], httpx2.AsyncClient]
+
+ALIVE = {"status": "healthy", "service": "fleek-media-service", "version": __version__}
+
+
+@dataclass
+class Broken:
+    """A part that does what it does, and fails when it is asked how it is."""
+
+    part: Any
+    error: Exception | None = None  # None: never answers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.part, name)
+
+    async def check(self) -> None:
+        """Fail, or hang."""
+        if self.error is None:
+            await asyncio.Event().wait()
+        else:
+            raise self.error
+
+    async def schema(self, _model: Any) -> None:
+        """Fail, or know nothing."""
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+async def worker(rt: Runtime) -> None:
+    """Register a worker."""
+    await rt.pulse.register()
+
+
+@pytest.mark.parametrize("route", ["/health", "/health-check", "/livez"])
+async def test_being_alive_asks_nobody(rt: Runtime, client_of: ClientOf, route: str) -> None:
+    """A probe that restarts us because the database is away makes everything worse."""
+    broken: Any = Broken(None)
+
+    async with client_of(
+        replace(rt, db=broken, storage=broken, dispatcher=broken, providers={})
+    ) as client:
+        answer = await client.get(route)
+
+    assert answer.status_code == 200
+    assert answer.json() == ALIVE
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("route", ["/health/detailed", "/readyz"])
+async def test_all_is_well(client: httpx2.AsyncClient, route: str) -> None:
+    """Every part has really been asked, and says so."""
+    answer = await client.get(route)
+
+    found = answer.json()
+    assert answer.status_code == 200
+    assert found["status"] == "healthy"
+    assert found["timestamp"].endswith("Z")
+    assert set(found["checks"]) == {"database", "dispatcher", "storage", "workers", "provider"}
+    assert {check["status"] for check in found["checks"].values()} == {"healthy"}
+    assert all(check["latency_ms"] >= 0 for check in found["checks"].values())
+
+
+OPTIONAL = {
+    "dispatcher": DispatcherUnavailable("redis://secret"),
+    "storage": StorageError("/secret"),
+}
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(("part", "error"), OPTIONAL.items(), ids=OPTIONAL.keys())
+async def test_a_part_that_jobs_can_wait_for_degrades(
+    rt: Runtime, client_of: ClientOf, part: str, error: Exception
+) -> None:
+    """Jobs are accepted and safe: traffic must go on coming here."""
+    broken: dict[str, Any] = {part: Broken(getattr(rt, part), error)}
+
+    async with client_of(replace(rt, **broken)) as client:
+        answer = await client.get("/readyz")
+
+    found = answer.json()
+    assert answer.status_code == 200
+    assert found["status"] == "degraded"
+    assert found["checks"][part]["status"] == "unhealthy"
+    assert "secret" not in answer.text
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("error", [ProviderUnavailable("secret"), None], ids=["away", "silent"])
+async def test_a_provider_that_cannot_be_seen_degrades(
+    rt: Runtime, client_of: ClientOf, error: Exception | None
+) -> None:
+    """Its jobs wait for it."""
+    provider: Any = Broken(rt.providers["placeholder"], error)
+
+    async with client_of(replace(rt, providers={"placeholder": provider})) as client:
+        found = (await client.get("/readyz")).json()
+
+    assert found["status"] == "degraded"
+    assert found["checks"]["provider"]["status"] == "unhealthy"
+
+
+async def test_no_worker_degrades(client: httpx2.AsyncClient) -> None:
+    """Jobs would wait for ever, and somebody should know."""
+    found = (await client.get("/readyz")).json()
+
+    assert found["status"] == "degraded"
+    assert found["checks"]["workers"]["status"] == "unhealthy"
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("part", "error"),
+    [
+        ("db", DatabaseUnavailable("secret")),
+        ("db", StorageFull("/secret")),
+        ("storage", StorageFull("/secret")),
+    ],
+    ids=["database away", "no room for rows", "no room for files"],
+)
+async def test_what_keeps_jobs_out_is_not_ready(
+    rt: Runtime, client_of: ClientOf, part: str, error: Exception
+) -> None:
+    """Callers must be sent elsewhere."""
+    broken: dict[str, Any] = {part: Broken(getattr(rt, part), error)}
+
+    async with client_of(replace(rt, **broken)) as client:
+        answer = await client.get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.json()["status"] == "unhealthy"
+    assert "secret" not in answer.text
+
+
+async def test_a_part_that_does_not_answer_is_not_waited_for(rt: Runtime) -> None:
+    """A check that hangs is worse than one that fails."""
+
+    async def silent(_rt: Runtime) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    finding = await health._ask(rt, silent, seconds=0.01)
+
+    assert finding.check.status == "unhealthy"
+    assert finding.check.message == "No answer within 0.01 s."
+
+
+async def test_programs_are_told_who_is_there(client: httpx2.AsyncClient) -> None:
+    """In the form that they know."""
+    answer = await client.get("/")
+
+    assert answer.json() == {
+        "service": "Fleek Media Service",
+        "version": __version__,
+        "description": "Generates media from prompts, and never loses a job.",
+        "docs": "/docs",
+        "status": "running",
+    }
+
+
+async def test_info_has_no_secret(rt: Runtime, client_of: ClientOf) -> None:
+    """Everybody may read it."""
+    settings = rt.settings.model_copy(
+        update={"database_url": "postgresql://user:secret@db/x", "api_debug": True}
+    )
+
+    async with client_of(replace(rt, settings=settings)) as client:
+        answer = await client.get("/info")
+
+    assert answer.json()["environment"]["database"] == "sqlite"
+    assert answer.json()["environment"]["debug"] is True
+    assert answer.json()["endpoints"]["generate"] == "/api/v1/generate"
+    assert answer.json()["monitoring"]["metrics"] == "/metrics"
+    assert "secret" not in answer.text
+
+
+async def test_people_get_figures_as_json(client: httpx2.AsyncClient, make: Make) -> None:
+    """A glance is enough."""
+    await make()
+    await make(Status.FAILED)
+
+    figures = (await client.get("/metrics")).json()
+
+    assert figures["service"] == "fleek-media-service"
+    assert figures["metrics"]["jobs_total"] == 2
+    assert figures["metrics"]["jobs_by_status"] == {
+        "pending": 1,
+        "processing": 0,
+        "completed": 0,
+        "failed": 1,
+        "cancelled": 0,
+    }
+    assert figures["metrics"]["queue_depth"] == 1
+    assert figures["metrics"]["in_flight"] == 0
+    assert figures["metrics"]["oldest_pending_seconds"] >= 0
+
+
+SCRAPERS = {
+    "text": ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", "text/plain; version=0.0.4"),
+    "openmetrics": (
+        "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+        "application/openmetrics-text; version=1.0.0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("accept", "kind"), SCRAPERS.values(), ids=SCRAPERS.keys())
+async def test_scrapers_get_an_exposition(
+    client: httpx2.AsyncClient, make: Make, accept: str, kind: str
+) -> None:
+    """In the form that they ask for; with requests counted by route, not by address."""
+    job = await make()
+    await client.get(f"/api/v1/jobs/{job.id}")
+    await client.get("/no/such/place")
+
+    answer = await client.get("/metrics", headers={"Accept": accept})
+
+    assert answer.headers["content-type"].startswith(kind)
+    assert 'fleek_jobs{status="pending"} 1.0' in answer.text
+    assert 'route="/api/v1/jobs/{job_id}",status="200"' in answer.text
+    assert 'route="none",status="404"' in answer.text
+    assert "fleek_job_steps_total" in answer.text
+    assert str(job.id) not in answer.text
+
+
+async def test_two_applications_count_for_themselves(rt: Runtime, client_of: ClientOf) -> None:
+    """Tests, and whoever embeds us, open several in one process."""
+    text = {"Accept": "text/plain"}
+
+    async with client_of(rt) as one, client_of(rt) as other:
+        await one.get("/livez")
+        counted = await one.get("/metrics", headers=text)
+        not_counted = await other.get("/metrics", headers=text)
+
+    assert 'route="/livez"' in counted.text
+    assert 'route="/livez"' not in not_counted.text
+
+
+async def test_models_are_listed_with_their_schemas(client: httpx2.AsyncClient) -> None:
+    """A form can be made from it."""
+    models = (await client.get("/api/v1/models")).json()
+
+    default = [model for model in models if model["default"]]
+    assert len(default) == 1
+    assert default[0]["provider"] == "placeholder"
+    assert default[0]["parameters"]["properties"]["width"]["maximum"] == 4096
+
+
+@pytest.mark.parametrize("name", ["black-forest-labs/flux-schnell", "some/model:v1.0"])
+async def test_a_model_is_found_by_its_name(client: httpx2.AsyncClient, name: str) -> None:
+    """Also one that is not listed, and one of a certain version."""
+    answer = await client.get(f"/api/v1/models/{name}")
+
+    assert answer.status_code == 200
+    assert answer.json()["name"] == name
+    assert answer.json()["parameters"]["properties"]
+
+
+@pytest.mark.parametrize("name", ["a/b:c;rm", "a/%2e%2e", "-/-", "a/" + "b" * 500, "a/b:"])
+async def test_a_name_that_no_model_can_have_is_not_found(
+    client: httpx2.AsyncClient, name: str
+) -> None:
+    """Providers are not asked for it."""
+    answer = await client.get(f"/api/v1/models/{name}")
+
+    assert answer.status_code == 404
+
+
+async def test_a_provider_out_of_reach_is_a_bad_gateway(rt: Runtime, client_of: ClientOf) -> None:
+    """Not a mistake of the caller, nor of ours."""
+    provider: Any = Broken(rt.providers["placeholder"], ProviderUnavailable("secret"))
+
+    async with client_of(replace(rt, providers={"placeholder": provider})) as client:
+        answer = await client.get("/api/v1/models/a/b")
+
+    assert answer.status_code == 502
+    assert answer.json()["code"] == "provider_unavailable"
+    assert "secret" not in answer.text

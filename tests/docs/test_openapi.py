@@ -1,0 +1,114 @@
+"""The description of the API is complete, and does not change by accident.
+
+After a change on purpose run ``python tests/docs/test_openapi.py``, and read the difference.
+"""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fleek.api.errors import STATUS
+from fleek.api.pages import describe
+from fleek.app import create_app
+from fleek.schemas import JobCreate, JobRead
+from fleek.settings import Settings
+from fleek.telemetry import Metrics
+
+SNAPSHOT = Path(__file__).parent / "openapi.json"
+METHODS = {"get", "post", "delete"}
+
+
+def document() -> dict[str, Any]:
+    """Return the description; it does not depend on what is open."""
+    rt: Any = SimpleNamespace(settings=Settings(), metrics=Metrics())
+    return describe(create_app(rt))
+
+
+def operations() -> list[Any]:
+    """Return every operation with a readable id."""
+    return [
+        pytest.param(operation, id=f"{method} {path}")
+        for path, methods in document()["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def written(value: Any) -> str:
+    """Return the form of the snapshot."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def test_the_api_is_the_one_that_was_promised() -> None:
+    """Names never change within version 1; whatever is new is seen in the review."""
+    assert written(document()) == SNAPSHOT.read_text()
+
+
+def test_there_are_only_the_methods_that_we_mean() -> None:
+    """HEAD goes without saying."""
+    found = {method for methods in document()["paths"].values() for method in methods}
+
+    assert found == METHODS
+
+
+def test_names_of_operations_are_ours_and_used_once() -> None:
+    """Client generators make functions from them."""
+    names = [param.values[0]["operationId"] for param in operations()]
+
+    assert len(names) == len(set(names))
+    assert all(name.replace("_", "").isalpha() and name.islower() for name in names)
+
+
+@pytest.mark.parametrize("operation", operations())
+def test_an_operation_is_described(operation: dict[str, Any]) -> None:
+    """In a list, in a sentence, below a heading."""
+    assert operation["summary"]
+    assert operation["description"]
+    assert len(operation["tags"]) == 1
+    assert all(one["description"] for one in operation.get("parameters", ()))
+    assert all(one["description"] for one in operation["responses"].values())
+
+
+@pytest.mark.parametrize("operation", operations())
+def test_an_error_has_its_form_and_an_example(operation: dict[str, Any]) -> None:
+    """Programs are written against it."""
+    refusals = {
+        status: response
+        for status, response in operation["responses"].items()
+        if status.startswith(("4", "5")) and "application/json" not in response["content"]
+    }
+
+    for status, response in refusals.items():
+        form = response["content"]["application/problem+json"]
+        assert form["schema"] == {"$ref": "#/components/schemas/Problem"}
+        assert form["example"]["status"] == int(status)
+    assert {int(status) for status in refusals} <= {*STATUS.values(), 416}
+
+
+@pytest.mark.parametrize("operation", operations())
+def test_nothing_refers_to_what_is_not_there(operation: dict[str, Any]) -> None:
+    """A dangling reference breaks every generator."""
+    schemas = document()["components"]["schemas"]
+
+    names = {
+        name.split('"')[0] for name in json.dumps(operation).split("#/components/schemas/")[1:]
+    }
+
+    assert names <= set(schemas)
+
+
+def test_examples_are_accepted() -> None:
+    """People copy them."""
+    schemas = document()["components"]["schemas"]
+
+    requests = [JobCreate.model_validate(one) for one in schemas["JobCreate"]["examples"]]
+    answers = [JobRead.model_validate(one) for one in schemas["JobRead"]["examples"]]
+
+    assert len(requests) == 2
+    assert len(answers) == 1
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(written(document()))
