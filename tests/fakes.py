@@ -7,11 +7,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import FleekError, NotFound
+from fleek.domain.errors import CallbackRejected, FleekError, NotFound
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.domain.request import JobRequest
-from fleek.providers.base import Failed, Found, Model, Outcome, Prediction, Schema, Succeeded
+from fleek.providers.base import (
+    Callback,
+    Failed,
+    Found,
+    Model,
+    Outcome,
+    Prediction,
+    Schema,
+    Succeeded,
+)
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
@@ -98,11 +107,18 @@ class FakeProvider:
         yield self.content[:7]
         yield self.content[7:]
 
-    async def find(self, attempt: Attempt) -> Found:
+    async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:
         """Find what was sold for the attempt."""
         sold = next((key for key, one in self.sold.items() if one.id == attempt.id), None)
         found = None if sold is None else Prediction(id=sold)
         return Found(prediction=found, complete=True)
+
+    async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
+        """Take a body that is the id of something sold, signed with the word "fake"."""
+        if headers.get("webhook-signature") != "fake":
+            raise CallbackRejected("this is not signed")
+        prediction = Prediction(id=PredictionId(body.decode()))
+        return Callback(webhook_id=headers["webhook-id"], prediction=prediction)
 
     async def models(self) -> Sequence[Model]:
         """Offer one model."""

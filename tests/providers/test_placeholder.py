@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import ConfigurationError, OutputUnsafe, ProviderRejected
+from fleek.domain.errors import (
+    CallbackRejected,
+    ConfigurationError,
+    OutputUnsafe,
+    ProviderRejected,
+)
 from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, WorkerId
 from fleek.domain.media import Output
 from fleek.providers.base import Failed, Found, Succeeded
@@ -318,7 +323,15 @@ async def test_poll_answers_for_more_than_one_turn_of_the_loop(clock: Clock) -> 
 
 async def test_find_has_seen_nothing(clock: Clock) -> None:
     """It settles by starting again; its look must never count as a complete one."""
-    assert await a_provider(clock).find(an_attempt()) == Found(prediction=None, complete=False)
+    found = await a_provider(clock).find(a_job(), an_attempt(), now=NOON)
+
+    assert found == Found(prediction=None, complete=False)
+
+
+async def test_no_callback_is_the_placeholders(clock: Clock) -> None:
+    """It sends none, so whatever comes is somebody else's."""
+    with pytest.raises(CallbackRejected):
+        await a_provider(clock).callback({}, b"{}")
 
 
 @pytest.mark.parametrize(

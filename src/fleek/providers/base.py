@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
 from fleek.domain.attempt import Attempt
@@ -53,12 +53,35 @@ class Model:
     output: str | None = None  # what it makes: "image", "animation", "audio", "text"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a look for a lost purchase brought."""
+    """What one look for a lost purchase brought.
 
-    prediction: Prediction | None  # bought: this one
+    - ``prediction`` is set: it carries the attempt's nonce. Bind it.
+    - Else any of ``candidates`` that is bound to no attempt may be bound, once no attempt with
+      the same ``request_hash`` stands between intent and verdict except unknown ones: these are
+      interchangeable, so it does not matter which of them gets it.
+    - Else nothing was bought, if three looks in a row, spread over ``ADOPT_SECONDS``, were
+      ``complete`` and none was ``wiped``. A look that failed, or was not complete, starts the
+      count again.
+    - ``wiped``: never buy again because of this look.
+    """
+
+    prediction: Prediction | None  # bought for this attempt, beyond doubt
     complete: bool  # whether everything that might be it was seen
+    candidates: tuple[Prediction, ...] = ()  # the same request, for nobody known; oldest first
+    wiped: bool = False  # one that may be it has lost the data that would tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """A provider's message about a prediction, its signature checked.
+
+    It says where to look: what it tells of the prediction may be old by now.
+    """
+
+    webhook_id: str  # the message's own; the same whenever it is sent again
+    prediction: Prediction  # as it was when the message was written
 
 
 class Provider(Protocol):
@@ -111,8 +134,25 @@ class Provider(Protocol):
         """
         ...
 
-    async def find(self, attempt: Attempt) -> Found:
-        """Look for the purchase of an attempt; only called if ``settles`` is "find"."""
+    async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:
+        """Look for the purchase of an attempt; only called if ``settles`` is "find".
+
+        `now` is the time by the clock that wrote ``attempt.submitted_at``.
+
+        Raises:
+            ProviderUnavailable: Nothing could be seen.
+        """
+        ...
+
+    async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
+        """Check and read a message sent to the callback URL of an attempt.
+
+        Whoever calls has not checked the token in the URL yet, and still has to.
+
+        Raises:
+            CallbackRejected: The provider did not sign it, or it cannot be read.
+            ProviderUnavailable: It cannot be checked now; the provider should send it again.
+        """
         ...
 
     async def models(self) -> Sequence[Model]:

@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import OutputUnsafe
+from fleek.domain.errors import CallbackRejected, OutputUnsafe
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
-from fleek.providers.base import Found, Model, Prediction, Provider, Schema
+from fleek.providers.base import Callback, Found, Model, Prediction, Provider, Schema
 from fleek.providers.placeholder import models
 from fleek.providers.placeholder.piece import Piece
 from fleek.providers.placeholder.prediction import (
@@ -144,9 +144,17 @@ class PlaceholderProvider:
         for start in range(0, len(content), CHUNK_BYTES):
             yield content[start : start + CHUNK_BYTES]
 
-    async def find(self, attempt: Attempt) -> Found:  # noqa: ARG002 - the port's signature
+    async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:  # noqa: ARG002 - the port's signature
         """Find nothing: an attempt is settled by starting it again."""
         return Found(prediction=None, complete=False)
+
+    async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:  # noqa: ARG002 - the port's signature
+        """Refuse every message: the placeholder sends none.
+
+        Raises:
+            CallbackRejected: Always.
+        """
+        raise CallbackRejected("the placeholder sends no callbacks")
 
     async def models(self) -> Sequence[Model]:
         """List the placeholder's own models; it stands in for all others too."""
