@@ -36,7 +36,7 @@ run: $(VENV)/.run ## Install what is needed and serve on http://127.0.0.1:8000 (
 	@$(BIN)/fleek serve
 
 dev: $(VENV)/.dev ## Serve, and start anew when the code changes
-	@$(BIN)/fleek serve --reload
+	@$(BIN)/watchfiles --filter python '$(BIN)/fleek serve' src
 
 check: lint types contracts test ## Everything CI runs
 

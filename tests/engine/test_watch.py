@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from fleek.providers.base import Succeeded
 from fleek.store import attempts, events, jobs
 
 
-async def a_waiting_job(rt: Runtime, **fields: object) -> Job:
+async def a_waiting_job(rt: Runtime, **fields: Any) -> Job:
     """Submit and start a job."""
     job = await submit(rt, a_request(**fields))
     await start(rt, job.id)
