@@ -7,6 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from fleek.emulator.app import create_app
+from fleek.emulator.callbacks import Callbacks
 from fleek.emulator.ledger import Ledger
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
@@ -181,3 +183,42 @@ async def test_rates_of_a_model_are_its_own(emulator: Emulator, create: Any) -> 
     statuses = [(await create(version=name)).status_code for name in ("a/broken", "a/fine")]
 
     assert statuses == [503, 201]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("clock/advance", b"soon"),
+        ("clock/advance", b"[]"),
+        ("clock/advance", b"{}"),
+        ("reset?seed=x", b""),
+    ],
+)
+async def test_the_control_api_says_what_is_wrong(
+    api: httpx2.AsyncClient, path: str, body: bytes
+) -> None:
+    """400, and nothing changed."""
+    response = await api.post(f"/_emu/{path}", content=body)
+
+    assert response.status_code == 400
+
+
+async def test_the_control_api_is_for_this_machine_only(emulator: Emulator) -> None:
+    """Whatever address the emulator listens on."""
+    app = create_app(emulator.account, Callbacks(emulator.account))
+    transport = httpx2.ASGITransport(app, client=("192.0.2.1", 1234))
+
+    async with httpx2.AsyncClient(transport=transport, base_url="http://x") as stranger:
+        response = await stranger.get("/_emu/ledger")
+
+    assert response.status_code == 403
+
+
+async def test_a_file_that_is_gone_is_a_download_too(
+    emulator: Emulator, api: httpx2.AsyncClient
+) -> None:
+    """The ledger has whoever asked, and whether a token came along."""
+    await api.get("/out/nothing/0.png")
+
+    (row,) = emulator.ledger.rows("download")
+    assert (row["status"], row["sha256"], row["authorization"]) == (404, None, True)

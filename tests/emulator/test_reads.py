@@ -1,5 +1,6 @@
 """Reading, listing, cancelling: the answers, and what can go wrong with them."""
 
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
@@ -217,3 +218,102 @@ async def test_a_version_has_the_schema_of_its_parameters(api: httpx2.AsyncClien
     assert schemas["Input"]["required"] == ["prompt"]
     assert schemas["Input"]["properties"]["num_outputs"]["maximum"] == 4
     assert schemas["Output"]["type"] == "array"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "x", 404), ("PUT", "account", 405)]
+)
+async def test_what_there_is_not_is_said_in_json(
+    api: httpx2.AsyncClient, method: str, path: str, status: int
+) -> None:
+    """Clients read `detail`."""
+    response = await api.request(method, f"/v1/{path}")
+
+    assert response.status_code == status
+    assert response.json()["status"] == status
+
+
+async def test_names_that_are_not_on_offer_may_be_refused(
+    emulator: Emulator, api: httpx2.AsyncClient
+) -> None:
+    """As Replicate does; by default any name works, so that any program can be tried."""
+    paths = ("models/a/b", "models/a/b/versions", f"models/a/b/versions/{'0' * 64}")
+    before = [(await api.get(f"/v1/{path}")).status_code for path in paths]
+    emulator.replan(any_model=False)
+
+    after = [(await api.get(f"/v1/{path}")).status_code for path in paths]
+
+    assert (before, after) == ([200, 200, 200], [404, 404, 404])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "models/stability-ai/sdxl/versions/0",
+        "collections/nothing",
+        "predictions/nothing/cancel",
+    ],
+)
+async def test_nothing_there(api: httpx2.AsyncClient, path: str) -> None:
+    """404 wherever something is looked up."""
+    method = "POST" if path.endswith("cancel") else "GET"
+
+    response = await api.request(method, f"/v1/{path}")
+
+    assert response.status_code == 404
+
+
+async def test_models_may_fail_too(emulator: Emulator, api: httpx2.AsyncClient) -> None:
+    """A schema cannot always be fetched."""
+    emulator.replan(rates={"model_5xx": 1})
+
+    response = await api.get("/v1/models/a/b")
+
+    assert response.status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("rates", "status"),
+    [({"list_5xx": 1}, 503), ({"list_429": 1}, 429), ({"list_slow": 1}, 200)],
+)
+async def test_lists_may_fail(
+    emulator: Emulator, api: httpx2.AsyncClient, rates: dict[str, float], status: int
+) -> None:
+    """By rate only: a list has no prompt."""
+    emulator.replan(rates=rates, arguments={"list_slow": "0"})
+
+    response = await api.get("/v1/predictions")
+
+    assert response.status_code == status
+
+
+async def test_a_read_may_be_html_or_reset(api: httpx2.AsyncClient, create: Any) -> None:
+    """200 says nothing about the body."""
+    made = (await create("[[emu:get_html]]")).json()
+    torn = (await create("[[emu:get_reset]]")).json()
+
+    page = await api.get(made["urls"]["get"])
+
+    assert page.headers["content-type"].startswith("text/html")
+    with pytest.raises(httpx2.ReadError):
+        await api.get(torn["urls"]["get"])
+
+
+async def test_answers_may_take_their_time(emulator: Emulator, api: httpx2.AsyncClient) -> None:
+    """Drawn between two bounds."""
+    emulator.replan(answer_seconds=(0.05, 0.06))
+    before = emulator.account.now()
+
+    await api.get("/v1/account")
+
+    assert emulator.account.now() - before >= 0.05
+
+
+async def test_the_date_is_the_emulators(emulator: Emulator, api: httpx2.AsyncClient) -> None:
+    """Callers measure the offset of its clock by this header."""
+    emulator.replan(clock_offset_seconds=600)
+
+    response = await api.get("/v1/account")
+
+    shown = parsedate_to_datetime(response.headers["date"]).timestamp()
+    assert shown == pytest.approx(emulator.account.now() + 600, abs=2)

@@ -1,7 +1,9 @@
 """The emulator as an ASGI application."""
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -10,7 +12,7 @@ from fleek.emulator.account import Account
 from fleek.emulator.callbacks import Callbacks
 from fleek.emulator.control import LoopbackOnly
 from fleek.emulator.front import Front
-from fleek.emulator.wire import answer
+from fleek.emulator.wire import answer, missing, problem
 
 
 def create_app(account: Account, callbacks: Callbacks) -> ASGIApp:
@@ -38,10 +40,15 @@ def create_delivery(account: Account, callbacks: Callbacks) -> ASGIApp:
 
 
 def _wrapped(routes: list[Route], account: Account, callbacks: Callbacks) -> ASGIApp:
-    app = Starlette(routes=routes)
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _problem})
     app.state.account = account
     app.state.callbacks = callbacks
     return LoopbackOnly(Front(app, account))
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return missing() if error.status_code == 404 else problem(error.status_code, error.detail)
 
 
 async def _root(_: Request) -> ASGIApp:

@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import math
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import httpx2
@@ -15,7 +15,6 @@ from fleek.emulator.letters import Letter, write
 from fleek.emulator.predictions import Prediction
 
 TICK_SECONDS: Final = 0.5  # logs are sent no more often than this
-TICKS: Final = 120  # at most, of one prediction
 
 
 @dataclass(order=True, slots=True)
@@ -50,7 +49,7 @@ class Callbacks:
         if prediction.webhook is None:
             return
         if early:
-            await self._deliver(prediction, "completed")
+            await asyncio.wait({self._spawn(self._deliver(prediction, "completed"))}, timeout=5)
             return
         for event, at in _events(prediction):
             self._push(prediction, event, at)
@@ -105,13 +104,15 @@ class Callbacks:
                 due = heapq.heappop(self._due)
                 if self._still_true(due):
                     self._spawn(self._deliver(due.prediction, due.event))
+                    if due.event == "logs":
+                        self._push(due.prediction, "logs", due.at + TICK_SECONDS)
 
     def _still_true(self, due: Due) -> bool:
         """Whether what is due happened, at that instant and for the first time."""
         prediction = due.prediction
         match due.event:
             case "start":
-                return prediction.started_at <= due.at
+                return prediction.started_at <= due.at <= prediction.ended_at
             case "logs":
                 return due.at <= prediction.ended_at
             case "output" if prediction.end != "succeeded":
@@ -121,10 +122,11 @@ class Callbacks:
                 self._told.add((prediction.id, due.event))
                 return first
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._sends.add(task)
         task.add_done_callback(self._sends.discard)
+        return task
 
     async def _deliver(self, prediction: Prediction, event: str) -> None:
         """Send one event, as well or badly as the dice say."""
@@ -143,6 +145,8 @@ class Callbacks:
             await asyncio.sleep(float(faults["hook_delay"]))
         if "hook_reorder" in faults and event != "completed":
             await self._account.clock.wait(lambda: prediction.ended_at + TICK_SECONDS)
+        if "hook_replay" in faults:
+            letter = replace(letter, stamp=self._account.now())
         for _ in range(int(faults.get("hook_duplicate", 1))):
             await self._send(prediction, event, letter, faults)
         if "hook_replay" in faults:
@@ -203,9 +207,7 @@ def _events(prediction: Prediction) -> Iterator[tuple[str, float]]:
     """Give its events with their instants, as foreseen now."""
     start, end = prediction.started_at, prediction.ended_at
     yield "start", start
-    if math.isfinite(start) and math.isfinite(end):
-        for n in range(1, min(int((end - start) / TICK_SECONDS), TICKS) + 1):
-            yield "logs", start + n * TICK_SECONDS
+    yield "logs", start + TICK_SECONDS  # each calls for the next, until the end
     if prediction.end == "succeeded":
         yield "output", end
     yield "completed", end

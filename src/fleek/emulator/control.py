@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -71,16 +72,17 @@ async def _put_plan(request: Request) -> ASGIApp:
 async def _reset(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
     seed = request.query_params.get("seed")
+    chosen = None if seed is None else int(_number(seed))
     callbacks: Callbacks = request.app.state.callbacks
     callbacks.forget()
-    account.reset(None if seed is None else int(seed))
+    account.reset(chosen)
     return answer({"seed": account.plan.seed})
 
 
 async def _advance(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
     given = await _json(request)
-    account.clock.advance(float(request.query_params.get("seconds", given.get("seconds", 0))))
+    account.clock.advance(_number(request.query_params.get("seconds", given.get("seconds"))))
     return answer({"now": account.now()})
 
 
@@ -123,5 +125,17 @@ async def _catalogue(_: Request) -> ASGIApp:
 
 async def _json(request: Request) -> dict[str, Any]:
     content = await request.body()
-    given = json.loads(content) if content else {}
-    return given if isinstance(given, dict) else {}
+    try:
+        given = json.loads(content or b"{}")
+    except ValueError as error:
+        raise HTTPException(400, "The body is not JSON.") from error
+    if not isinstance(given, dict):
+        raise HTTPException(400, "The body is not an object.")
+    return given
+
+
+def _number(given: Any) -> float:
+    try:
+        return float(given)
+    except (TypeError, ValueError) as error:
+        raise HTTPException(400, f"{given!r} is not a number.") from error

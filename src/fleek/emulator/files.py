@@ -24,6 +24,14 @@ async def _download(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
     prediction = account.by_id.get(request.path_params["id"])
     n = int(request.path_params["n"])
+    visit = visit_of(request.scope)
+    visit.download = {
+        "id": request.path_params["id"],
+        "n": n,
+        "range": request.headers.get("range"),
+        "authorization": "authorization" in request.headers,  # a token has no business here
+        "sha256": None,
+    }
     if prediction is None or not _there(account, prediction, n, request.path_params["extension"]):
         return Response("Not Found", 404, media_type="text/plain")
     faults = account.dice.draw(
@@ -33,19 +41,10 @@ async def _download(request: Request) -> ASGIApp:
         markers=prediction.markers,
         model=prediction.model,
     )
-    visit_of(request.scope).faults += [*faults]
+    visit.faults += [*faults]
     content = render(file_name(prediction.id, n), prediction.extension)
     digest = sha256(content).hexdigest()
-    account.ledger.add(
-        "download",
-        id=prediction.id,
-        n=n,
-        t=account.now(),
-        range=request.headers.get("range"),
-        faults=[*faults],
-        sha256=digest,  # of the true file
-        authorization="authorization" in request.headers,  # a token has no business here
-    )
+    visit.download["sha256"] = digest  # of the true file
     kind = CONTENT_TYPES[prediction.extension]
     return hand_over(request, Delivery(content, kind, f'"{digest[:32]}"'), faults, account.now())
 

@@ -43,7 +43,10 @@ class Front:
             await self._pause()
         with suppress(asyncio.CancelledError):  # only the server's end cancels
             await app(scope, receive, sending)
-        if entered:
+        if visit.download is not None:
+            row = {"t": began, "faults": visit.faults, "status": visit.status}
+            self._account.ledger.add("download", **visit.download, **row, bytes=visit.sent)
+        elif entered:
             self._enter(scope, visit, began)
 
     def _refusal(self, scope: Scope, visit: Visit) -> ASGIApp | None:

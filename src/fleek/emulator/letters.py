@@ -27,13 +27,14 @@ class Letter:
     secret: str
     skew: float = 0.0  # seconds to add to the timestamp
     bare: bool = False  # without its headers
+    stamp: float | None = None  # when it was signed, once and for all; None: at each try
 
     def headers(self, now: float) -> dict[str, str]:
-        """Sign it as of `now`."""
+        """Sign it, as of `now` unless it is signed already."""
         plain = {"content-type": "application/json", "user-agent": "Replicate/1.0"}
         if self.bare:
             return plain
-        timestamp = str(int(now + self.skew))
+        timestamp = str(int((now if self.stamp is None else self.stamp) + self.skew))
         return plain | {
             "webhook-id": self.id,
             "webhook-timestamp": timestamp,

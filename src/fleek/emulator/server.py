@@ -1,6 +1,7 @@
 """Running the emulator: on a port until told to stop, or inside another program."""
 
 import asyncio
+import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator
@@ -94,7 +95,8 @@ async def serve(
     callbacks.resume()
     async with AsyncExitStack() as stack:
         stack.callback(account.ledger.close)
-        stack.callback(asyncio.create_task(_keep_synced(account.ledger)).cancel)
+        if ledger is not None:
+            stack.callback(asyncio.create_task(_keep_synced(account.ledger)).cancel)
         stack.push_async_callback(callbacks.close)
         await stack.enter_async_context(_listening(create_app(account, callbacks), api))
         if delivery is not None:
@@ -127,7 +129,7 @@ def run(
     async def until_told() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for signal_number in (2, 15):  # SIGINT, SIGTERM
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(signal_number, stop.set)
         async with serve(
             chosen, host=host, port=port, delivery_port=delivery_port, ledger=ledger

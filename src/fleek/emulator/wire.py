@@ -32,6 +32,7 @@ class Visit:
     sent: int = 0  # bytes of the body, or of everything when the answer was raw
     auth_ok: bool = True
     token: str | None = None  # its fingerprint
+    download: dict[str, Any] | None = None  # what file was asked for, if one was
 
 
 def visit_of(scope: Scope) -> Visit:

@@ -1,0 +1,71 @@
+"""The emulator as a process: said where it is, killed, started again."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+HEADERS = {"authorization": "Bearer t"}
+BODY = {"version": "a/b", "input": {"prompt": "[[emu:predict=60]]"}}
+
+Start = Callable[..., Awaitable[tuple[asyncio.subprocess.Process, str]]]
+
+
+@pytest.fixture
+async def start() -> AsyncGenerator[Start]:
+    """Give a function that starts an emulator; those still running are killed at the end."""
+    started: list[asyncio.subprocess.Process] = []
+
+    async def run(*options: str) -> tuple[asyncio.subprocess.Process, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "fleek.emulator", "--port", "0", *options),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        return process, line.decode().split()[-1]
+
+    yield run
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_what_was_sold_survives_kill_9(start: Start, tmp_path: Path) -> None:
+    """Money that was spent stays spent."""
+    ledger = str(tmp_path / "ledger.jsonl")
+    process, base_url = await start("--ledger", ledger, "--seed", "5")
+    async with httpx2.AsyncClient(headers=HEADERS) as client:
+        made = (await client.post(f"{base_url}/v1/predictions", json=BODY)).json()
+        process.kill()
+        await process.wait()
+
+        _, base_url = await start("--ledger", ledger, "--delivery-port", "0")
+        found = await client.get(f"{base_url}/v1/predictions/{made['id']}")
+
+    assert found.json()["status"] in ("starting", "processing")
+    assert found.json()["created_at"] == made["created_at"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
+async def test_it_stops_when_told(start: Start, number: signal.Signals) -> None:
+    """At once, though a request hangs."""
+    process, base_url = await start()
+    body = {"version": "a/b", "input": {"prompt": "[[emu:create_hang=600]]"}}
+    async with httpx2.AsyncClient(headers=HEADERS) as client:
+        hanging = asyncio.create_task(client.post(f"{base_url}/v1/predictions", json=body))
+        await client.get(f"{base_url}/_emu/ledger")
+        process.send_signal(number)
+
+        code = await asyncio.wait_for(process.wait(), 5)
+
+        with pytest.raises(httpx2.TransportError):
+            await hanging
+    assert code == 0
