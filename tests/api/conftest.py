@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+import uvloop
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid4, uuid7
 
@@ -108,7 +109,8 @@ class Running(Thread):
 
     def run(self) -> None:
         """Serve until told to stop."""
-        asyncio.run(self._serve())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         listener = socket.create_server(("127.0.0.1", 0))

@@ -48,8 +48,8 @@ def _whole(value: Any) -> Any:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-"""A whole number in plain ASCII digits: no sign, spaces, exponent or other script's digits."""
+Whole = BeforeValidator(_whole)
+"""For an int: only plain ASCII digits are one, no plus, spaces, exponent or other script's."""
 
 
 async def _named_once(request: Request) -> None:

@@ -108,10 +108,16 @@ async def list_jobs(
     rt: RuntimeDep,
     response: Response,
     status_filter: Annotated[Status | None, Query(description="Only jobs in this state.")] = None,
-    limit: Annotated[Whole, Query(ge=1, le=100, description="How many at most.")] = 50,
-    offset: Annotated[Whole, Query(ge=0, le=MAX_OFFSET, description="How many to leave out.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many at most."), Whole] = 50,
+    offset: Annotated[
+        int, Query(ge=0, le=MAX_OFFSET, description="How many to leave out."), Whole
+    ] = 0,
     cursor: Annotated[
-        str | None, Query(description="Where to go on; taken from the `Link` of a list.")
+        str | None,
+        Query(
+            description="Where to go on; taken from the `Link` of a list.",
+            json_schema_extra={"pattern": f"^{CURSOR.pattern}$"},
+        ),
     ] = None,
 ) -> list[JobRead]:
     """Return jobs, newest first. For long lists follow `Link`; it costs the same on every page."""

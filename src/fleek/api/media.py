@@ -105,7 +105,7 @@ async def download(
     job_id: JobIdPath,
     rt: RuntimeDep,
     request: Request,
-    index: Annotated[Whole, Query(ge=0, le=9999, description="Which output, from 0.")] = 0,
+    index: Annotated[int, Query(ge=0, le=9999, description="Which output, from 0."), Whole] = 0,
 ) -> Response:
     """Return an output of a completed job as an attachment."""
     media = await _media(rt, job_id, index=index)

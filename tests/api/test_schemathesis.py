@@ -1,0 +1,29 @@
+"""Requests made from the description of the API: every answer is one that it describes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+DESCRIPTION = Path(__file__).parent.parent / "docs" / "openapi.json"  # see tests/docs
+SCHEMA = schemathesis.openapi.from_dict(json.loads(DESCRIPTION.read_text()))
+
+
+@SCHEMA.parametrize()
+@settings(
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
+def test_every_answer_is_a_described_one(case: Any, server: str) -> None:
+    """Status, content type, form, headers; and no request whatever brings a 500.
+
+    That everything which fits the description is accepted cannot be asked for: it does not hold
+    which providers are configured, which parameters a model takes, which cursors were given out.
+    """
+    case.call_and_validate(base_url=server, excluded_checks=[positive_data_acceptance])
