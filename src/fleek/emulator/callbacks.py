@@ -48,7 +48,7 @@ class Callbacks:
         """
         if prediction.webhook is None:
             return
-        if early:
+        if early and "completed" in prediction.events:
             await asyncio.wait({self._spawn(self._deliver(prediction, "completed"))}, timeout=5)
             return
         for event, at in _events(prediction):
