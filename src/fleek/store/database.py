@@ -5,25 +5,21 @@ never wait behind a commit. On PostgreSQL both are pools.
 """
 
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import event, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    ProgrammingError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from fleek import strict
-from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, FleekError, StorageFull
-from fleek.store.group import Flush, Group
+from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, FleekError
+from fleek.store.address import database_url, dsn
+from fleek.store.errors import is_busy, said, sqlstate, translated
+from fleek.store.group import Group
 
 Transaction = AsyncConnection
 """An open transaction, or for reads a connection; passed first to every query."""
@@ -32,16 +28,22 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 GroupedWrite = Callable[[Transaction, Sequence[Item]], Awaitable[Sequence[Result | FleekError]]]
 
-BUSY_SECONDS: Final = 10
+PATIENCE: Final = timedelta(seconds=10)
 POOL_SIZE: Final = 8
 READERS: Final = 4
+NOT_NOW: Final = frozenset({"57P03", "53300"})  # PostgreSQL starts or stops; is full of clients
+SESSION: Final = {
+    "jit": "off",  # compiling costs more than any statement of ours
+    "idle_in_transaction_session_timeout": "15000",  # ms; a frozen process holds up nobody longer
+}
 SAFE_SQLITE: Final = (3, 51, 3)  # before: a rare corruption race between writing processes
 
 
 class Database:
     """Opens transactions, and lets concurrent callers share one."""
 
-    def __init__(self, writer: AsyncEngine, reader: AsyncEngine) -> None:
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, *, address: str) -> None:
+        self.address = address  # as configured, the password left out
         self._writer = writer
         self._reader = reader
         self._groups: dict[Any, Group[Any, Any]] = {}
@@ -54,6 +56,8 @@ class Database:
         Raises:
             DatabaseUnavailable: It cannot be reached, or is locked for too long.
             StorageFull: No room for another row.
+            InvalidInput: A text or number that the database cannot hold.
+            RowRefused: A constraint forbids a row.
         """
         with translated():
             async with self._writer.begin() as tx:
@@ -73,13 +77,18 @@ class Database:
     async def grouped_write(self, write: GroupedWrite[Item, Result], item: Item) -> Result:
         """Run `write` for this item in a transaction that concurrent callers share.
 
-        If the transaction breaks a constraint, each item is tried in one of its own, so that a
-        bad one fails only its own caller.
+        If the transaction fails over what an item holds, it is tried again in halves, so that a
+        bad item fails only its own caller.
         """
         group = self._groups.get(write)
         if group is None:
+
+            async def flush(items: Sequence[Item]) -> Sequence[Result | FleekError]:
+                async with self.write() as tx:
+                    return await write(tx, items)
+
             lanes = 1 if self.kind == "sqlite" else 2
-            group = self._groups[write] = Group(self._flusher(write), lanes=lanes)
+            group = self._groups[write] = Group(flush, lanes=lanes)
         result: Result = await group.put(item)
         return result
 
@@ -95,21 +104,6 @@ class Database:
             group = self._groups[read] = Group(flush, lanes=2, limit=128)
         result: Result = await group.put(item)
         return result
-
-    def _flusher(self, write: GroupedWrite[Item, Result]) -> Flush[Item, Result]:
-        async def flush(items: Sequence[Item]) -> Sequence[Result | FleekError]:
-            try:
-                async with self.write() as tx:
-                    return await write(tx, items)
-            except (IntegrityError, DataError) as error:
-                if len(items) == 1:
-                    return [refused(error)]
-            results: list[Result | FleekError] = []
-            for item in items:
-                results.extend(await flush([item]))
-            return results
-
-        return flush
 
     async def check(self) -> None:
         """Prove that a transaction can be committed now.
@@ -150,95 +144,72 @@ class Database:
         await self._reader.dispose()
 
 
-class RowRefused(FleekError):
-    """A constraint of the database forbids this row."""
-
-    code = "row_refused"
-
-
-def refused(error: DBAPIError) -> RowRefused:
-    """Say which constraint was broken, in the driver's words, without the values."""
-    return RowRefused(str(error.orig).partition("\n")[0])
-
-
-@contextmanager
-def translated() -> Generator[None]:
-    """Translate the errors of the database and its drivers.
-
-    Raises:
-        DatabaseUnavailable: It cannot be reached, or is busy for too long.
-        StorageFull: No room for another row.
-    """
-    try:
-        yield
-    except (IntegrityError, DataError, ProgrammingError):
-        raise
-    except DBAPIError as error:
-        if "disk is full" in str(error.orig) or "No space left" in str(error.orig):
-            raise StorageFull("the database has no room left") from error
-        raise DatabaseUnavailable(f"the database does not answer: {refused(error)}") from error
-    except (PoolTimeout, OSError) as error:
-        raise DatabaseUnavailable(f"the database cannot be reached: {error}") from error
-
-
-def database_url(setting: str) -> URL:
-    """Read ``DATABASE_URL`` in any of its usual spellings.
-
-    Raises:
-        ConfigurationError: It names no database that we know.
-    """
-    try:
-        url = make_url(setting)
-    except ArgumentError:
-        url = URL.create("none")
-    kind = url.drivername.partition("+")[0]
-    if kind in {"postgres", "postgresql"}:
-        return url.set(drivername="postgresql+asyncpg")
-    if kind == "sqlite" and url.database not in {None, "", ":memory:"}:
-        return url.set(drivername="sqlite+aiosqlite")
-    raise ConfigurationError(
-        "DATABASE_URL: use sqlite:///./fleek.db or postgresql://user:password@host:5432/name"
-    )
-
-
 @asynccontextmanager
-async def open_database(setting: str) -> AsyncGenerator[Database]:
-    """Open the database that ``DATABASE_URL`` names; its schema is not looked at.
+async def open_database(
+    setting: str, *, patience: timedelta = PATIENCE
+) -> AsyncGenerator[Database]:
+    """Open the database that ``DATABASE_URL`` names; nothing is connected yet.
+
+    `patience` is how long to wait for a connection, or on SQLite for whoever writes.
 
     Raises:
         ConfigurationError: The address names no database that we know.
     """
     url = database_url(setting)
     make = _sqlite if url.drivername.startswith("sqlite") else _postgres
-    database = Database(*make(url))
+    database = Database(*make(url, patience.total_seconds()), address=url.render_as_string())
     try:
         yield database
     finally:
         await database.close()
 
 
-def _postgres(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+async def reach(db: Database) -> None:
+    """Make sure, when a process starts, that the address is that of a database we may write to.
+
+    Raises:
+        ConfigurationError: It is not; the message is one line without the password.
+        DatabaseUnavailable: It is, and cannot take us now.
+    """
+    try:
+        async with db.write():
+            pass
+    except (DatabaseUnavailable, ProgrammingError) as error:
+        cause = error.__cause__ or error
+        if is_busy(cause) or sqlstate(cause) in NOT_NOW:
+            raise
+        raise ConfigurationError(f"DATABASE_URL={db.address}: {said(cause)}") from error
+
+
+def _postgres(url: URL, patience: float) -> tuple[AsyncEngine, AsyncEngine]:
+    async def connect() -> Any:
+        import asyncpg  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra, without types
+
+        return await asyncpg.connect(
+            dsn(url), timeout=5, command_timeout=30, server_settings=SESSION
+        )
+
     options: dict[str, Any] = {
+        "async_creator": connect,
         "pool_size": POOL_SIZE,
         "max_overflow": 0,
-        "pool_timeout": BUSY_SECONDS,
-        "pool_pre_ping": False,
+        "pool_timeout": patience,
         "json_serializer": _to_json,
-        "connect_args": {"timeout": 5, "command_timeout": 30},
     }
-    writer = create_async_engine(url, **options)
-    reader = create_async_engine(url, isolation_level="AUTOCOMMIT", **options)
+    bare = url.set(query={})
+    writer = create_async_engine(bare, **options)
+    reader = create_async_engine(bare, isolation_level="AUTOCOMMIT", **options)
     return writer, reader
 
 
-def _sqlite(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+def _sqlite(url: URL, patience: float) -> tuple[AsyncEngine, AsyncEngine]:
     options: dict[str, Any] = {
         "max_overflow": 0,
+        "pool_timeout": patience,
         "json_serializer": _to_json,
-        "connect_args": {"timeout": BUSY_SECONDS},
+        "connect_args": {"timeout": patience},
     }
-    # Callers queue for the writer here and are told to come back after 10 s, like a busy file.
-    writer = create_async_engine(url, pool_size=1, pool_timeout=BUSY_SECONDS, **options)
+    writer = create_async_engine(url, pool_size=1, **options)
     reader = create_async_engine(
         url, pool_size=READERS, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **options
     )

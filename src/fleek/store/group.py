@@ -6,22 +6,23 @@ is under way wait together, and the next transaction takes them all.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from fleek.domain.errors import FleekError
+from fleek.domain.errors import FleekError, HostError, InternalError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Flush = Callable[[Sequence[Item]], Awaitable[Sequence[Result | FleekError]]]
-"""Does the work for all items at once: one answer for each, in their order. What it raises
-concerns them all."""
+"""Does the work for all items at once, or for none: one answer for each, in their order."""
 
 
 class Group(Generic[Item, Result]):
     """Gathers the items of concurrent callers and flushes them together.
 
-    ``lanes`` flushes may run at once, each with at most ``limit`` items.
+    ``lanes`` flushes may run at once, each with at most ``limit`` items. A `HostError` concerns
+    all callers alike. After any other error the items are flushed in halves, and halves of these,
+    so that in the end only the callers of bad items hear of it.
     """
 
     def __init__(self, flush: Flush[Item, Result], *, lanes: int = 1, limit: int = 500) -> None:
@@ -62,13 +63,17 @@ class Group(Generic[Item, Result]):
     async def _answer(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._flush([item for item, _ in batch])
-        except BaseException as error:
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error if isinstance(error, Exception) else _lost())
-            if not isinstance(error, Exception):
-                raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to a caller
+            if len(batch) == 1 or isinstance(error, HostError):
+                _fail(batch, error)
+                return
+            middle = len(batch) // 2
+            await self._answer(batch[:middle])
+            await self._answer(batch[middle:])
             return
+        except BaseException:
+            _fail(batch, InternalError("the process is stopping"))
+            raise
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():  # its caller has gone away
                 continue
@@ -78,5 +83,7 @@ class Group(Generic[Item, Result]):
                 future.set_result(result)
 
 
-def _lost() -> FleekError:
-    return FleekError("the process is stopping")
+def _fail(batch: Sequence[tuple[Any, asyncio.Future[Any]]], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

@@ -1,8 +1,9 @@
 """Between rows and values."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from fleek.domain.attempt import Attempt, Verdict
@@ -23,6 +24,8 @@ from fleek.domain.media import Key, Media
 Values = dict[str, Any]
 T = TypeVar("T", bound=UUID)
 
+UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")  # PostgreSQL's texts hold no such character
+
 
 def padded(ids: Sequence[T]) -> Sequence[T]:
     """Repeat the last id until their number is a power of two.
@@ -31,6 +34,11 @@ def padded(ids: Sequence[T]) -> Sequence[T]:
     """
     size = 1 << max(len(ids) - 1, 0).bit_length()
     return [*ids, *[ids[-1]] * (size - len(ids))]
+
+
+def storable(text: str) -> str:
+    """Return what can be kept of a text that we did not check, such as a provider's message."""
+    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def job_values(job: Job) -> Values:
@@ -68,7 +76,7 @@ def job_changes(job: Job) -> Values:
         "prediction_id": job.prediction_id,
         "progress": job.progress,
         "error_code": job.error and job.error.code,
-        "error_message": job.error and job.error.message,
+        "error_message": job.error and storable(job.error.message),
         "started_at": job.started_at,
         "completed_at": job.completed_at,
         "purged_at": job.purged_at,
@@ -136,7 +144,7 @@ def attempt_changes(attempt: Attempt) -> Values:
         "result": attempt.result,
         "verdict": attempt.verdict and attempt.verdict.value,
         "error_code": attempt.error and attempt.error.code,
-        "error_message": attempt.error and attempt.error.message,
+        "error_message": attempt.error and storable(attempt.error.message),
         "cancel_owed": attempt.cancel_owed,
         "metrics": attempt.metrics,
     }
@@ -171,7 +179,10 @@ def event_values(change: Change, *, seq: int, at: datetime) -> Values:
         "job_id": change.job.id,
         "seq": seq,
         "type": change.event,
-        "data": change.data,
+        "data": {
+            key: storable(value) if isinstance(value, str) else value
+            for key, value in change.data.items()
+        },
         "at": at,
     }
 

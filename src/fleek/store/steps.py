@@ -16,15 +16,19 @@ from uuid import UUID
 from sqlalchemy import Table, bindparam, insert, select, text, update
 
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import FleekError, NotFound
+from fleek.domain.errors import FleekError, NotFound, PredictionTaken
 from fleek.domain.job import AttemptId, Change, Job, JobId, Status
 from fleek.domain.media import Media
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
+from fleek.store.errors import RowRefused
 from fleek.store.tables import AttemptRow, EventRow, JobRow, MediaRow
 
 JOBS: Final = JobRow.__table__
 ATTEMPTS: Final = AttemptRow.__table__
+PREDICTION_ONCE: Final = frozenset(
+    {"uq_attempts_provider_prediction_id", "attempts.provider, attempts.prediction_id"}
+)
 LANES: Final = 16  # tallies are kept in parts, so that commits do not queue for one row
 
 UPDATE_JOB: Final = (
@@ -90,7 +94,12 @@ async def take(
         PredictionTaken: The step binds a prediction that another attempt has.
         DatabaseUnavailable: Nothing is known to be written.
     """
-    return await db.grouped_write(_take_all, _Request(job_id, attempt_id, decide))
+    try:
+        return await db.grouped_write(_take_all, _Request(job_id, attempt_id, decide))
+    except RowRefused as error:
+        if error.constraint in PREDICTION_ONCE:
+            raise PredictionTaken("another attempt has this prediction") from error
+        raise
 
 
 async def _take_all(tx: Transaction, requests: Sequence[_Request]) -> list[Step | FleekError]:

@@ -25,7 +25,6 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -48,7 +47,8 @@ class Instant(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC)
 
 
-Document = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+Document = JSON(none_as_null=True)
+"""Kept as the text that was written: JSONB would reorder keys and turn 1e300 into an integer."""
 
 
 class Base(DeclarativeBase):

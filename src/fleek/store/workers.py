@@ -111,7 +111,8 @@ async def mark_freed(db: Database, worker_id: WorkerId) -> None:
 async def take_role(
     db: Database, name: str, worker_id: WorkerId, *, now: datetime, until: datetime
 ) -> bool:
-    """Take or keep a role until then; False if another worker holds it."""
+    """Take or keep a role until then; False if another living worker holds it."""
+    ended = select(WorkerRow.id).where(WorkerRow.ended_at.is_not(None))
     async with db.write() as tx:
         result = await tx.execute(
             update(RoleRow)
@@ -121,6 +122,7 @@ async def take_role(
                     RoleRow.worker_id.is_(None),
                     RoleRow.worker_id == worker_id,
                     RoleRow.expires_at < now,
+                    RoleRow.worker_id.in_(ended),
                 ),
             )
             .values(worker_id=worker_id, expires_at=until)

@@ -4,15 +4,12 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
 revision = "0001"
 down_revision = None
 
 INSTANT = sa.DateTime(timezone=True)
-DOCUMENT = sa.JSON(none_as_null=True).with_variant(
-    postgresql.JSONB(none_as_null=True), "postgresql"
-)
+DOCUMENT = sa.JSON(none_as_null=True)
 HOT = ("jobs", "attempts")  # rows change many times a second: clean up early
 
 

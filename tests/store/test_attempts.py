@@ -1,0 +1,194 @@
+"""Attempts are found while something is owed to them."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from uuid_utils.compat import uuid4, uuid7
+
+from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.job import AttemptId, Job, JobError, WorkerId, cancel, doubt
+from fleek.store import attempts, jobs, workers
+from fleek.store.database import Database
+from fleek.store.steps import Decide, Step, take
+from samples import NOON, SECOND, a_job, a_worker, an_attempt, binds, claims
+
+
+async def intended(db: Database, worker_id: WorkerId) -> Attempt:
+    """Accept and claim a job."""
+    job = a_job()
+    await jobs.insert_job(db, job)
+    step = await take(db, job.id, claims(worker_id))
+    assert step.intent is not None
+    return step.intent
+
+
+async def bound(db: Database, worker_id: WorkerId, *, seconds: int = 0) -> Attempt:
+    """Accept and claim a job, and bind a prediction that is first looked at so much later."""
+    intent = await intended(db, worker_id)
+    decide = binds(f"p-{intent.id}", now=NOON + SECOND * seconds)
+    step = await take(db, intent.job_id, decide, attempt_id=intent.id)
+    assert step.attempt is not None
+    return step.attempt
+
+
+def settles(**fields: Any) -> Any:
+    """Return a decision that changes the attempt only."""
+
+    def decide(_: Job, current: Attempt | None) -> Step:
+        assert current is not None
+        return Step(attempt=replace(current, **fields))
+
+    return decide
+
+
+def intends(attempt: Attempt) -> Decide:
+    """Return a decision that writes this intent."""
+    return lambda _job, _attempt: Step(intent=attempt)
+
+
+@pytest.fixture
+async def worker_id(db: Database) -> WorkerId:
+    """Return a worker that is alive."""
+    worker = a_worker()
+    await workers.register(db, worker)
+    return worker.id
+
+
+async def test_an_attempt_comes_back_as_it_was_written(db: Database) -> None:
+    """With the provider's answer as it was, whatever is in it."""
+    job = a_job()
+    await jobs.insert_job(db, job)
+    answer = {"outputs": [{"uri": "https://…/é.png"}], "big": 2**53 + 1, "nul": "\0"}
+    attempt = an_attempt(
+        job,
+        submitted_at=NOON.replace(microsecond=654321),
+        first_look_at=NOON,
+        result=answer,
+        metrics={"predict_time": 1.5, "none": None},
+        verdict=Verdict.FAILED,
+        error=JobError("code", "message"),
+        cancel_owed=True,
+    )
+
+    await take(db, job.id, intends(attempt))
+
+    assert await attempts.of_job(db, job.id) == [attempt]
+
+
+async def test_no_document_is_none(db: Database, worker_id: WorkerId) -> None:
+    """Not the word null."""
+    intent = await intended(db, worker_id)
+
+    found = await attempts.of_job(db, intent.job_id)
+
+    assert (found[0].result, found[0].metrics) == (None, None)
+
+
+async def test_waiting_predictions_come_by_their_first_look(
+    db: Database, worker_id: WorkerId
+) -> None:
+    """Page by page, and none whose time has not come."""
+    made = [await bound(db, worker_id, seconds=seconds) for seconds in (3, 1, 2, 9)]
+    until = NOON + SECOND * 3
+
+    first = await attempts.waiting(db, after=None, until=until, limit=2)
+    last = (first[-1].first_look_at, first[-1].attempt_id)
+    second = await attempts.waiting(db, after=last, until=until, limit=2)
+
+    assert [one.attempt_id for one in first] == [made[1].id, made[2].id]
+    assert [one.attempt_id for one in second] == [made[0].id]
+    assert first[0].prediction_id == made[1].prediction_id
+    assert first[0].timeout_seconds == 3600
+
+
+async def test_of_equal_looks_none_is_left_out(db: Database, worker_id: WorkerId) -> None:
+    """A page may end between two rows of the same instant."""
+    made = {(await bound(db, worker_id)).id for _ in range(5)}
+    seen: set[AttemptId] = set()
+    after = None
+
+    for _ in range(5):
+        (one,) = await attempts.waiting(db, after=after, until=NOON, limit=1)
+        after = (one.first_look_at, one.attempt_id)
+        seen.add(one.attempt_id)
+
+    assert seen == made
+    assert await attempts.waiting(db, after=after, until=NOON, limit=1) == []
+
+
+async def test_a_settled_prediction_is_not_waited_for(db: Database, worker_id: WorkerId) -> None:
+    """A verdict ends it."""
+    one = await bound(db, worker_id)
+    decide = settles(verdict=Verdict.SUCCEEDED)
+
+    await take(db, one.job_id, decide, attempt_id=one.id)
+
+    assert await attempts.waiting(db, after=None, until=NOON, limit=9) == []
+
+
+async def test_an_intent_is_unsettled_once_its_worker_has_ended(
+    db: Database, worker_id: WorkerId
+) -> None:
+    """While the worker lives it may still be buying."""
+    intent = await intended(db, worker_id)
+    alive = await attempts.unsettled(db, limit=9)
+
+    await workers.end(db, [worker_id], now=NOON)
+
+    assert alive == []
+    assert await attempts.unsettled(db, limit=9) == [intent]
+
+
+async def test_an_intent_of_a_worker_nobody_knows_is_unsettled(db: Database) -> None:
+    """Its row may have been cleared away."""
+    intent = await intended(db, WorkerId(uuid7()))
+
+    assert await attempts.unsettled(db, limit=9) == [intent]
+
+
+async def test_an_intent_that_is_reported_unknown_is_unsettled(
+    db: Database, worker_id: WorkerId
+) -> None:
+    """Its worker lives, and has said that it is not buying any more."""
+    intent, other = await intended(db, worker_id), await intended(db, worker_id)
+
+    await take(
+        db, intent.job_id, lambda job, _: Step(change=doubt(job, now=NOON, reason="no answer"))
+    )
+
+    assert await attempts.unsettled(db, limit=9) == [intent]
+    assert other.verdict is None
+
+
+async def test_the_oldest_intents_are_settled_first(db: Database) -> None:
+    """Up to so many at once."""
+    job = a_job()
+    await jobs.insert_job(db, job)
+    made = [
+        an_attempt(job, id=AttemptId(uuid4()), n=n, submitted_at=NOON + SECOND * (9 - n))
+        for n in (1, 2, 3)
+    ]
+    for one in made:
+        await take(db, job.id, intends(one))
+
+    found = await attempts.unsettled(db, limit=2)
+
+    assert [one.n for one in found] == [3, 2]
+
+
+async def test_a_cancel_is_owed_to_bought_predictions_only(
+    db: Database, worker_id: WorkerId
+) -> None:
+    """Until they have a verdict; an intent is settled first."""
+    bought, intent = await bound(db, worker_id), await intended(db, worker_id)
+    for one in (bought, intent):
+        await take(
+            db, one.job_id, lambda job, _: Step(change=cancel(job, now=NOON), owes_cancel=True)
+        )
+
+    found = await attempts.owed(db, limit=9)
+    await take(db, bought.job_id, settles(verdict=Verdict.CANCELLED), attempt_id=bought.id)
+
+    assert [one.id for one in found] == [bought.id]
+    assert await attempts.owed(db, limit=9) == []

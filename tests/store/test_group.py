@@ -1,0 +1,172 @@
+"""One commit for many callers: who shares what, and who suffers for whom."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from fleek.domain.errors import DatabaseUnavailable, FleekError, NotFound
+from fleek.store.group import Group
+
+
+class Recorder:
+    """Answers each number with its double, and remembers what it was asked together."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.entered = asyncio.Event()
+        self.gate.set()
+
+    async def flush(self, items: Sequence[int]) -> list[int | FleekError]:
+        """Refuse a batch with a 13 in it; answer a 7 with an error of its own."""
+        self.batches.append(list(items))
+        self.entered.set()
+        await self.gate.wait()
+        if 13 in items:
+            raise ValueError("13")
+        if 99 in items:
+            raise DatabaseUnavailable("99")
+        return [NotFound("7") if item == 7 else 2 * item for item in items]
+
+
+async def test_callers_that_come_meanwhile_share_the_next_flush() -> None:
+    """A commit waits for the disk; those who wait for it wait together."""
+    recorder = Recorder()
+    group = Group(recorder.flush)
+    recorder.gate.clear()
+    first = asyncio.create_task(group.put(1))
+    await recorder.entered.wait()
+    others = [asyncio.create_task(group.put(number)) for number in (2, 3, 4)]
+    await asyncio.sleep(0)
+
+    recorder.gate.set()
+    answers = await asyncio.gather(first, *others)
+
+    assert answers == [2, 4, 6, 8]
+    assert recorder.batches == [[1], [2, 3, 4]]
+
+
+async def test_a_flush_takes_no_more_than_its_limit() -> None:
+    """A statement has a largest sensible size."""
+    recorder = Recorder()
+    group = Group(recorder.flush, limit=2)
+
+    answers = await asyncio.gather(*(group.put(number) for number in range(5)))
+
+    assert answers == [0, 2, 4, 6, 8]
+    assert max(map(len, recorder.batches)) == 2
+
+
+async def test_lanes_flush_at_the_same_time() -> None:
+    """While one lane waits for its commit, another one fills."""
+    recorder = Recorder()
+    group = Group(recorder.flush, lanes=2, limit=1)
+    recorder.gate.clear()
+    callers = [asyncio.create_task(group.put(number)) for number in (1, 2, 3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    under_way = list(recorder.batches)
+    recorder.gate.set()
+    await asyncio.gather(*callers)
+
+    assert under_way == [[1], [2]]
+
+
+async def test_an_answer_that_is_an_error_goes_to_its_caller_only() -> None:
+    """One job that is not there is no reason for the others to fail."""
+    group = Group(Recorder().flush)
+
+    answers = await asyncio.gather(*map(group.put, (6, 7, 8)), return_exceptions=True)
+
+    assert answers[0] == 12
+    assert isinstance(answers[1], NotFound)
+    assert answers[2] == 16
+
+
+async def test_only_the_caller_of_a_bad_item_hears_of_it() -> None:
+    """The batch is halved until it is known whose fault it is."""
+    recorder = Recorder()
+    group = Group(recorder.flush)
+    numbers = [1, 2, 13, 4, 5, 6, 8, 9]
+
+    answers = await asyncio.gather(*map(group.put, numbers), return_exceptions=True)
+
+    assert [type(one) for one in answers].count(ValueError) == 1
+    assert isinstance(answers[2], ValueError)
+    assert answers[3:] == [8, 10, 12, 16, 18]
+    assert len(recorder.batches) <= 1 + 2 * 3
+
+
+async def test_a_host_that_is_away_fails_all_callers_at_once() -> None:
+    """Trying each of them alone would only keep everybody waiting."""
+    recorder = Recorder()
+    group = Group(recorder.flush)
+
+    answers = await asyncio.gather(*map(group.put, (1, 99, 3)), return_exceptions=True)
+
+    assert [type(one) for one in answers] == [DatabaseUnavailable] * 3
+    assert len(recorder.batches) == 1
+
+
+async def test_a_caller_that_goes_away_does_not_stop_its_item() -> None:
+    """A client that hangs up has submitted all the same."""
+    recorder = Recorder()
+    group = Group(recorder.flush)
+    recorder.gate.clear()
+    gone = asyncio.create_task(group.put(1))
+    stays = asyncio.create_task(group.put(2))
+    await recorder.entered.wait()
+
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    recorder.gate.set()
+
+    assert await stays == 4
+    assert recorder.batches == [[1, 2]]
+
+
+async def test_a_caller_that_goes_away_does_not_hide_an_error_from_others() -> None:
+    """Whoever still waits is told."""
+    recorder = Recorder()
+    group = Group(recorder.flush)
+    recorder.gate.clear()
+    gone = asyncio.create_task(group.put(99))
+    stays = asyncio.create_task(group.put(2))
+    await recorder.entered.wait()
+
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    recorder.gate.set()
+
+    with pytest.raises(DatabaseUnavailable):
+        await stays
+
+
+async def test_closing_waits_for_what_was_handed_in() -> None:
+    """A process that is told to stop finishes its commits."""
+    recorder = Recorder()
+    group = Group(recorder.flush)
+    caller = asyncio.create_task(group.put(1))
+    await asyncio.sleep(0)
+
+    await group.close()
+
+    assert caller.done() or recorder.batches == [[1]]
+    assert await caller == 2
+
+
+async def test_a_flush_that_is_cancelled_leaves_nobody_waiting() -> None:
+    """When the loop ends in the middle, callers hear that nothing is known."""
+    recorder = Recorder()
+    group = Group(recorder.flush)
+    recorder.gate.clear()
+    caller = asyncio.create_task(group.put(1))
+    await recorder.entered.wait()
+
+    for task in group._tasks:
+        task.cancel()
+
+    with pytest.raises(FleekError, match="stopping"):
+        await caller

@@ -1,0 +1,333 @@
+"""Jobs are accepted whole, found by their tenant only, listed and counted."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta, timezone
+from uuid import UUID
+
+import pytest
+from sqlalchemy import insert
+from uuid_utils.compat import uuid7
+
+from fleek.domain.errors import InvalidInput, NotFound
+from fleek.domain.job import JobError, JobId, PredictionId, Stage, Status, WorkerId
+from fleek.store import events, jobs
+from fleek.store.database import Database
+from fleek.store.errors import RowRefused
+from fleek.store.steps import take
+from fleek.store.tables import EventRow
+from samples import NOON, SECOND, WORKER, a_job, binds, claims, completes, predicted
+
+
+async def completed(db: Database, *, files: int = 1) -> JobId:
+    """Take a job through its life."""
+    job = a_job()
+    await jobs.insert_job(db, job)
+    step = await take(db, job.id, claims())
+    assert step.intent is not None
+    await take(db, job.id, binds(f"p-{job.id}"), attempt_id=step.intent.id)
+    await take(db, job.id, predicted)
+    await take(db, job.id, completes(files))
+    return job.id
+
+
+async def test_a_job_comes_back_as_it_was_accepted(db: Database) -> None:
+    """Every field survives the two databases alike."""
+    job = a_job(
+        prompt="été 🚲 \t\n 'quoted' \"twice\" %s :name ?",
+        input={"z": 1, "a": [None, True, {"deep": {"er": "ü"}}], "big": 2**63 - 1, "f": 1e300},
+        metadata={"b": -0.5, "a": -(2**63), "é": "\N{SNOWMAN}"},
+        priority=9,
+        run_at=NOON + timedelta(microseconds=1),
+        progress=0.1,
+        error=JobError("code", "message"),
+        prediction_id=PredictionId("p"),
+        worker_id=WORKER,
+        started_at=NOON - timedelta(microseconds=123456),
+    )
+
+    await jobs.insert_job(db, job)
+
+    found = (await jobs.get(db, job.id, tenant_id="default")).job
+    assert found == job
+    assert list(found.input) == ["z", "a", "big", "f"]
+    assert isinstance(found.input["f"], float)
+    assert found.run_at.utcoffset() == timedelta(0)
+
+
+async def test_a_time_in_another_zone_is_the_same_instant(db: Database) -> None:
+    """Callers may speak in any zone."""
+    elsewhere = NOON.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    job = a_job(run_at=elsewhere)
+
+    await jobs.insert_job(db, job)
+
+    assert (await jobs.peek(db, job.id)).run_at == NOON
+    assert [one.job_id for one in await jobs.due(db, now=NOON, limit=1)] == [job.id]
+
+
+async def test_acceptance_is_the_first_line_of_the_history(db: Database) -> None:
+    """The row and its line are written together."""
+    job = a_job()
+
+    await jobs.insert_job(db, job)
+
+    assert [(one.seq, one.type) for one in await events.of_job(db, job.id)] == [(1, "submitted")]
+
+
+async def test_many_callers_are_accepted_together(db: Database) -> None:
+    """Each gets its own row, and all are counted."""
+    made = [a_job() for _ in range(600)]
+
+    await asyncio.gather(*(jobs.insert_job(db, job) for job in made))
+
+    found = await asyncio.gather(*(jobs.peek(db, job.id) for job in made))
+    assert found == made
+    assert (await jobs.tally(db, now=NOON)).by_status[Status.PENDING] == 600
+
+
+async def test_a_bad_row_fails_only_its_own_caller(db: Database) -> None:
+    """A stranger's request in the same commit is no reason to fail."""
+    twice = a_job()
+    await jobs.insert_job(db, twice)
+    made = [a_job() for _ in range(20)]
+    made[7] = replace(twice, prompt="Again")
+    made[11] = a_job(prompt="half a character: \ud800")
+
+    answers = await asyncio.gather(
+        *(jobs.insert_job(db, job) for job in made), return_exceptions=True
+    )
+
+    assert isinstance(answers.pop(11), InvalidInput)
+    assert isinstance(answers.pop(7), RowRefused)
+    assert answers == [None] * 18
+    assert (await jobs.tally(db, now=NOON)).total == 19
+    assert (await jobs.peek(db, twice.id)).prompt == twice.prompt
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"prompt": "\ud800"}, {"input": {"a": "\ud800"}}, {"priority": 2**70}],
+    ids=["surrogate", "surrogate in a document", "number beyond the column"],
+)
+async def test_what_cannot_be_stored_is_the_caller_s_mistake(
+    db: Database, field: dict[str, object]
+) -> None:
+    """The API refuses such things first; if one slips through, it is a 422 and never a 500."""
+    with pytest.raises(InvalidInput):
+        await jobs.insert_job(db, a_job(**field))
+
+
+async def test_a_caller_that_goes_away_has_submitted_all_the_same(db: Database) -> None:
+    """The group is not cancelled with one of its callers."""
+    job = a_job()
+    caller = asyncio.create_task(jobs.insert_job(db, job))
+    await asyncio.sleep(0)
+
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    await db._groups[jobs._insert_all].close()
+
+    assert await jobs.peek(db, job.id) == job
+
+
+async def test_another_tenant_s_job_looks_like_none(db: Database) -> None:
+    """The two answers are the same, word for word."""
+    job = a_job(tenant_id="somebody")
+    await jobs.insert_job(db, job)
+
+    with pytest.raises(NotFound) as foreign:
+        await jobs.get(db, job.id, tenant_id="default")
+    with pytest.raises(NotFound) as unknown:
+        await jobs.get(db, JobId(uuid7()), tenant_id="default")
+
+    assert str(foreign.value) == str(unknown.value)
+    assert await jobs.page(db, tenant_id="default", limit=9) == []
+    assert await jobs.page(db, tenant_id="default", limit=9, after=JobId(uuid7())) == []
+
+
+async def test_peek_knows_every_tenant_and_no_unknown_job(db: Database) -> None:
+    """The engine works for all."""
+    job = a_job(tenant_id="somebody")
+    await jobs.insert_job(db, job)
+
+    assert await jobs.peek(db, job.id) == job
+    with pytest.raises(NotFound):
+        await jobs.peek(db, JobId(UUID(int=0)))
+
+
+async def test_a_completed_job_comes_with_its_files_in_order(db: Database) -> None:
+    """Two jobs read together keep their own files."""
+    first, second = await completed(db, files=3), await completed(db, files=1)
+
+    one, other = await asyncio.gather(
+        jobs.get(db, first, tenant_id="default"), jobs.get(db, second, tenant_id="default")
+    )
+
+    assert [media.index for media in one.media] == [0, 1, 2]
+    assert [media.job_id for media in other.media] == [second]
+    assert one.media[0].size_bytes == 2**40
+
+
+async def test_pages_follow_each_other_without_gap_or_overlap(db: Database) -> None:
+    """By key, new jobs at the top move nothing; by number, they shift."""
+    made = [a_job().id for _ in range(7)]
+    for job_id in made:
+        await jobs.insert_job(db, a_job(id=job_id))
+    newest_first = made[::-1]
+
+    first = await jobs.page(db, tenant_id="default", limit=3)
+    await jobs.insert_job(db, a_job())
+    second = await jobs.page(db, tenant_id="default", limit=3, after=first[-1].job.id)
+    by_offset = await jobs.page(db, tenant_id="default", limit=3, offset=4)
+
+    assert [view.job.id for view in first] == newest_first[:3]
+    assert [view.job.id for view in second] == newest_first[3:6]
+    assert [view.job.id for view in by_offset] == newest_first[3:6]
+
+
+async def test_a_list_can_be_of_one_status(db: Database) -> None:
+    """With its files, as `get` gives them."""
+    await jobs.insert_job(db, a_job())
+    done = await completed(db)
+
+    found = await jobs.page(db, tenant_id="default", status=Status.COMPLETED, limit=9)
+
+    assert [(view.job.id, len(view.media)) for view in found] == [(done, 1)]
+    assert await jobs.page(db, tenant_id="default", status=Status.FAILED, limit=9) == []
+
+
+async def test_due_jobs_come_by_priority_then_by_time(db: Database) -> None:
+    """Jobs of later are not among them, however high their priority."""
+    later = a_job(priority=9, run_at=NOON + SECOND)
+    low = a_job(priority=0, run_at=NOON - SECOND * 60)
+    high = a_job(priority=7)
+    old, new = a_job(run_at=NOON - SECOND), a_job()
+    for job in (later, low, new, old, high):
+        await jobs.insert_job(db, job)
+
+    found = await jobs.due(db, now=NOON, limit=9)
+
+    assert [one.job_id for one in found] == [high.id, old.id, new.id, low.id]
+    assert (found[0].priority, found[0].tenant_id, found[0].run_at) == (7, "default", NOON)
+    assert await jobs.next_run(db, now=NOON) == NOON + SECOND
+
+
+async def test_due_jobs_are_limited_per_priority(db: Database) -> None:
+    """So one priority cannot hide the others."""
+    for priority in (1, 1, 1, 2, 2, 2):
+        await jobs.insert_job(db, a_job(priority=priority))
+
+    found = await jobs.due(db, now=NOON, limit=2)
+
+    assert [one.priority for one in found] == [2, 2, 1, 1]
+
+
+async def test_nothing_runs_later_if_all_is_due(db: Database) -> None:
+    """None, so that the coordinator waits as long as it likes."""
+    await jobs.insert_job(db, a_job())
+
+    assert await jobs.next_run(db, now=NOON) is None
+
+
+async def test_a_position_counts_who_goes_first(db: Database) -> None:
+    """By priority, by time, by age; scheduled jobs are not in the way."""
+    ahead = [a_job(priority=6), a_job(run_at=NOON - SECOND), a_job()]
+    job = a_job()
+    behind = [a_job(), a_job(priority=4), a_job(priority=9, run_at=NOON + SECOND)]
+    for one in (*ahead, job, *behind):
+        await jobs.insert_job(db, one)
+
+    assert await jobs.queue_position(db, job, now=NOON) == 3
+    assert await jobs.queue_position(db, ahead[0], now=NOON) == 0
+    started = replace(job, status=Status.PROCESSING, stage=Stage.STARTING)
+    assert await jobs.queue_position(db, started, now=NOON) is None
+
+
+async def test_the_tally_knows_how_long_the_first_waits(db: Database) -> None:
+    """A queue that only holds jobs of later is not behind."""
+    empty = await jobs.tally(db, now=NOON)
+    await jobs.insert_job(db, a_job(run_at=NOON + SECOND))
+    scheduled = await jobs.tally(db, now=NOON)
+    waits = await jobs.tally(db, now=NOON + SECOND * 4)
+
+    assert (empty.total, empty.oldest_pending_seconds) == (0, None)
+    assert (scheduled.queue_depth, scheduled.oldest_pending_seconds) == (1, None)
+    assert waits.oldest_pending_seconds == 3.0
+    assert waits.in_flight == 0
+
+
+async def test_a_worker_s_jobs_are_those_it_holds(db: Database) -> None:
+    """What it let go of belongs to nobody."""
+    held, freed = a_job(), a_job()
+    await jobs.insert_job(db, held)
+    await jobs.insert_job(db, freed)
+    await take(db, held.id, claims())
+    step = await take(db, freed.id, claims())
+    assert step.intent is not None
+    await take(db, freed.id, binds("p"), attempt_id=step.intent.id)
+
+    assert await jobs.held(db, WORKER, limit=9) == [held.id]
+    assert await jobs.held(db, WorkerId(uuid7()), limit=9) == []
+
+
+async def test_jobs_to_collect_come_when_their_time_has_come(db: Database) -> None:
+    """The longest waiting first; one that is held is not among them."""
+    ids = []
+    for number in range(2):
+        job = a_job()
+        await jobs.insert_job(db, job)
+        step = await take(db, job.id, claims())
+        assert step.intent is not None
+        await take(db, job.id, binds(f"p{number}"), attempt_id=step.intent.id)
+        await take(db, job.id, predicted)
+        ids.append(job.id)
+
+    assert set(await jobs.uncollected(db, now=NOON, limit=9)) == set(ids)
+    assert len(await jobs.uncollected(db, now=NOON, limit=1)) == 1
+    assert await jobs.uncollected(db, now=NOON - SECOND, limit=9) == []
+
+
+async def test_overdue_jobs_are_those_past_their_deadline(db: Database) -> None:
+    """Ended ones never are, and what is being collected may end."""
+    soon = {"deadline": NOON + SECOND}
+    pending, later = a_job(**soon), a_job()
+    processing, collecting, ended = a_job(**soon), a_job(**soon), a_job(**soon)
+    for job in (pending, later, processing, collecting, ended):
+        await jobs.insert_job(db, job)
+    await take(db, processing.id, claims())
+    for job, steps in ((collecting, [predicted]), (ended, [predicted, completes()])):
+        step = await take(db, job.id, claims())
+        assert step.intent is not None
+        await take(db, job.id, binds(f"p-{job.id}"), attempt_id=step.intent.id)
+        for decide in steps:
+            await take(db, job.id, decide)
+
+    found = await jobs.overdue(db, now=NOON + SECOND * 2, limit=9)
+
+    assert set(found) == {pending.id, processing.id}
+    assert await jobs.overdue(db, now=NOON + SECOND, limit=9) == []
+
+
+async def test_a_history_can_be_read_from_any_line(db: Database) -> None:
+    """A stream that was cut goes on where it was."""
+    job_id = await completed(db)
+
+    found = await events.of_job(db, job_id, after=3)
+
+    assert [(one.seq, one.type) for one in found] == [(4, "predicted"), (5, "completed")]
+    assert found[1].data == {"outputs": 1}
+    assert found[1].at == NOON
+
+
+async def test_a_line_of_no_job_is_refused(db: Database) -> None:
+    """The database itself holds lines and jobs together."""
+    line = {"job_id": uuid7(), "seq": 1, "type": "x", "data": {}, "at": NOON}
+
+    with pytest.raises(RowRefused):
+        await _insert(db, line)
+
+
+async def _insert(db: Database, line: dict[str, object]) -> None:
+    async with db.write() as tx:
+        await tx.execute(insert(EventRow).values(line))

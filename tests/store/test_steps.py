@@ -1,0 +1,312 @@
+"""Every change is decided on the locked row and written whole, whoever else wants to."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from uuid_utils.compat import uuid4, uuid7
+
+from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.errors import (
+    FleekError,
+    IllegalTransition,
+    NotFound,
+    PredictionTaken,
+    StaleJob,
+)
+from fleek.domain.job import (
+    AttemptId,
+    Backoff,
+    Job,
+    JobError,
+    JobId,
+    Stage,
+    Status,
+    advance,
+    cancel,
+    fail,
+    give_up,
+)
+from fleek.store import attempts, events, jobs
+from fleek.store.database import Database, open_database
+from fleek.store.errors import RowRefused
+from fleek.store.steps import Step, take
+from fleek.store.tables import JobRow
+from samples import NOON, a_file, a_job, an_attempt, binds, claims, completes, predicted
+
+HISTORY = ["submitted", "starting", "waiting", "predicted", "completed"]
+
+
+async def accepted(db: Database, **fields: Any) -> JobId:
+    """Insert a job."""
+    job = a_job(**fields)
+    await jobs.insert_job(db, job)
+    return job.id
+
+
+async def intended(db: Database, job_id: JobId) -> AttemptId:
+    """Claim a job."""
+    step = await take(db, job_id, claims())
+    assert step.intent is not None
+    return step.intent.id
+
+
+async def test_a_whole_life_is_written_step_by_step(db: Database) -> None:
+    """The row, its history, its attempt and its files agree at the end."""
+    job_id = await accepted(db)
+    attempt_id = await intended(db, job_id)
+    await take(db, job_id, binds("p"), attempt_id=attempt_id)
+    await take(db, job_id, predicted)
+    step = await take(db, job_id, completes(2))
+
+    view = await jobs.get(db, job_id, tenant_id="default")
+    history = await events.of_job(db, job_id)
+    assert step.change is not None
+    assert view.job == step.change.job
+    assert (view.job.version, view.job.status) == (5, Status.COMPLETED)
+    assert [one.type for one in history] == HISTORY
+    assert [one.seq for one in history] == [1, 2, 3, 4, 5]
+    assert len(view.media) == 2
+    assert [one.prediction_id for one in await attempts.of_job(db, job_id)] == ["p"]
+
+
+async def test_of_many_claims_at_once_one_wins(db: Database) -> None:
+    """A nudge may be delivered twice; the job is bought once."""
+    job_id = await accepted(db)
+
+    answers = await asyncio.gather(
+        *(take(db, job_id, claims()) for _ in range(20)), return_exceptions=True
+    )
+
+    assert Counter(map(type, answers)) == {Step: 1, IllegalTransition: 19}
+    assert len(await attempts.of_job(db, job_id)) == 1
+
+
+async def test_of_many_processes_one_wins(database_url: str) -> None:
+    """What holds within one process holds between several."""
+    async with (
+        open_database(database_url) as first,
+        open_database(database_url) as second,
+        open_database(database_url) as third,
+    ):
+        made = [await accepted(first) for _ in range(10)]
+
+        answers = await asyncio.gather(
+            *(take(db, job_id, claims()) for job_id in made for db in (first, second, third)),
+            return_exceptions=True,
+        )
+
+        assert Counter(map(type, answers)) == {Step: 10, IllegalTransition: 20}
+
+
+async def test_steps_on_one_job_in_one_batch_follow_each_other(db: Database) -> None:
+    """Each decides on what the one before has left, and none is lost."""
+    job_id = await accepted(db)
+    await take(db, job_id, binds("p"), attempt_id=await intended(db, job_id))
+
+    def progress(job: Job, _: Attempt | None) -> Step:
+        return Step(change=advance(job, (job.progress or 0) + 0.01, now=NOON))
+
+    steps = await asyncio.gather(*(take(db, job_id, progress) for _ in range(50)))
+
+    versions = [step.change.job.version for step in steps if step.change]
+    history = await events.of_job(db, job_id)
+    assert sorted(versions) == list(range(4, 54))
+    assert [one.seq for one in history] == list(range(1, 54))
+    assert (await jobs.peek(db, job_id)).progress == pytest.approx(0.5)
+
+
+async def test_the_second_step_in_a_batch_sees_the_first_one_s_attempt(db: Database) -> None:
+    """Two verdicts on one attempt: the second finds it settled."""
+    job_id = await accepted(db)
+    attempt_id = await intended(db, job_id)
+    seen: list[Verdict | None] = []
+
+    def settle(_: Job, current: Attempt | None) -> Step:
+        assert current is not None
+        seen.append(current.verdict)
+        return Step(attempt=replace(current, verdict=Verdict.LOST))
+
+    await asyncio.gather(*(take(db, job_id, settle, attempt_id=attempt_id) for _ in range(2)))
+
+    assert seen == [None, Verdict.LOST]
+
+
+async def test_a_decision_may_change_nothing(db: Database) -> None:
+    """Then nothing is written, and the version stands."""
+    job_id = await accepted(db)
+
+    step = await take(db, job_id, lambda _job, _attempt: Step())
+
+    assert step == Step()
+    assert (await jobs.peek(db, job_id)).version == 1
+
+
+async def test_there_is_no_step_on_an_unknown_job(db: Database) -> None:
+    """And others in the same batch are not concerned."""
+    job_id = await accepted(db)
+
+    missing, found = await asyncio.gather(
+        take(db, JobId(uuid7()), claims()), take(db, job_id, claims()), return_exceptions=True
+    )
+
+    assert isinstance(missing, NotFound)
+    assert isinstance(found, Step)
+
+
+async def test_a_decision_that_is_refused_writes_nothing(db: Database) -> None:
+    """What it raises comes back as it is; the batch goes on without it."""
+    refused, job_id = await accepted(db), await accepted(db)
+
+    def stale(_: Job, __: Attempt | None) -> Step:
+        raise StaleJob("no")
+
+    answers = await asyncio.gather(
+        take(db, refused, stale), take(db, job_id, claims()), return_exceptions=True
+    )
+
+    assert isinstance(answers[0], StaleJob)
+    assert isinstance(answers[1], Step)
+    assert (await jobs.peek(db, refused)).version == 1
+
+
+async def test_a_mistake_in_one_decision_fails_nobody_else(db: Database) -> None:
+    """Strangers share the transaction; a defect must not reach them."""
+    broken, job_id = await accepted(db), await accepted(db)
+
+    def mistake(_: Job, __: Attempt | None) -> Step:
+        raise KeyError("a defect")
+
+    answers = await asyncio.gather(
+        take(db, broken, mistake), take(db, job_id, claims()), return_exceptions=True
+    )
+
+    assert isinstance(answers[0], KeyError)
+    assert isinstance(answers[1], Step)
+
+
+async def test_a_prediction_is_bound_to_one_attempt(db: Database) -> None:
+    """The second one is told so, in the same batch or later; its job is left as it was."""
+    first, second, third = [await accepted(db) for _ in range(3)]
+    tries = [(job_id, await intended(db, job_id)) for job_id in (first, second, third)]
+
+    answers = await asyncio.gather(
+        *(take(db, job_id, binds("same"), attempt_id=one) for job_id, one in tries),
+        return_exceptions=True,
+    )
+
+    assert Counter(map(type, answers)) == {Step: 1, PredictionTaken: 2}
+    stages = Counter([(await jobs.peek(db, job_id)).stage for job_id, _ in tries])
+    assert stages == {Stage.WAITING: 1, Stage.STARTING: 2}
+
+
+async def test_another_broken_rule_is_not_taken_for_a_prediction(db: Database) -> None:
+    """An attempt with a number that the job has already is a mistake of ours."""
+    job_id = await accepted(db)
+    await intended(db, job_id)
+
+    def again(job: Job, _: Attempt | None) -> Step:
+        return Step(intent=an_attempt(job, id=AttemptId(uuid4()), n=1))
+
+    with pytest.raises(RowRefused):
+        await take(db, job_id, again)
+
+
+async def test_a_step_that_fails_halfway_leaves_nothing(db: Database) -> None:
+    """The file comes twice: no row, no line, no new version."""
+    job_id = await accepted(db)
+    await take(db, job_id, binds("p"), attempt_id=await intended(db, job_id))
+    await take(db, job_id, predicted)
+
+    def twice(job: Job, current: Attempt | None) -> Step:
+        step = completes(1)(job, current)
+        assert isinstance(step, Step)
+        return replace(step, media=[a_file(job), a_file(job)])
+
+    with pytest.raises(RowRefused):
+        await take(db, job_id, twice)
+
+    view = await jobs.get(db, job_id, tenant_id="default")
+    assert (view.job.version, view.job.stage, view.media) == (4, Stage.COLLECTING, ())
+    assert len(await events.of_job(db, job_id)) == 4
+
+
+async def test_a_cancel_is_owed_by_every_attempt_that_may_live(db: Database) -> None:
+    """Those with a verdict have ended."""
+    job_id = await accepted(db)
+    lost = await intended(db, job_id)
+
+    def retried(job: Job, current: Attempt | None) -> Step:
+        assert current is not None
+        error = JobError("code", "message")
+        change = fail(job, error, retryable=True, now=NOON, backoff=Backoff())
+        return Step(change=change, attempt=replace(current, verdict=Verdict.FAILED))
+
+    def cancelled(job: Job, _: Attempt | None) -> Step:
+        return Step(change=cancel(job, now=NOON), owes_cancel=True)
+
+    await take(db, job_id, retried, attempt_id=lost)
+    await intended(db, job_id)
+    await take(db, job_id, cancelled)
+
+    assert [one.cancel_owed for one in await attempts.of_job(db, job_id)] == [False, True]
+
+
+async def test_a_message_of_a_provider_is_kept_as_far_as_it_can_be(db: Database) -> None:
+    """A character that PostgreSQL has no room for must not keep a job from ending."""
+    job_id = await accepted(db)
+    strange = JobError("code", "nul \0 and half \ud800 \N{SNOWMAN}")
+
+    await take(db, job_id, lambda job, _: Step(change=give_up(job, strange, now=NOON)))
+
+    found = (await jobs.peek(db, job_id)).error
+    assert found == JobError("code", "nul \ufffd and half \ufffd \N{SNOWMAN}")
+    assert (await events.of_job(db, job_id))[-1].data["message"] == found.message
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_after_a_storm_everything_agrees(db: Database, seed: int) -> None:
+    """Tallies equal the rows, versions equal the history, and ended jobs stay as they ended."""
+    dice = random.Random(seed)  # noqa: S311 - makes a storm, not a secret
+    made = [await accepted(db) for _ in range(25)]
+
+    def cancelled(job: Job, _: Attempt | None) -> Step:
+        return Step(change=cancel(job, now=NOON), owes_cancel=job.attempt_id is not None)
+
+    def failed(job: Job, _: Attempt | None) -> Step:
+        error = JobError("code", "message")
+        return Step(change=fail(job, error, retryable=True, now=NOON, backoff=Backoff()))
+
+    def bound(job: Job, _: Attempt | None) -> Step:
+        step: Step = binds(f"p-{job.attempt_id}")(job, an_attempt(job))
+        return step
+
+    moves: list[Callable[[Job, Attempt | None], Step]] = [
+        *(claims(), claims(), bound, bound, predicted, completes(), failed, cancelled)
+    ]
+    answers = await asyncio.gather(
+        *(take(db, dice.choice(made), dice.choice(moves)) for _ in range(600)),
+        return_exceptions=True,
+    )
+
+    wrong = [one for one in answers if not isinstance(one, Step | FleekError)]
+    assert wrong == []
+    counted = await _count(db)
+    tally = await jobs.tally(db, now=NOON)
+    assert {status: number for status, number in tally.by_status.items() if number} == counted
+    for job_id in made:
+        job = await jobs.peek(db, job_id)
+        history = await events.of_job(db, job_id)
+        assert [one.seq for one in history] == list(range(1, job.version + 1))
+        assert all(one.type not in {"completed", "cancelled"} for one in history[:-1])
+
+
+async def _count(db: Database) -> dict[Status, int]:
+    async with db.read() as tx:
+        found = await tx.execute(select(JobRow.status, func.count()).group_by(JobRow.status))
+        return {Status(status): number for status, number in found}
