@@ -107,7 +107,7 @@ class FakeProvider:
         yield self.content[:7]
         yield self.content[7:]
 
-    async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:
+    async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:  # noqa: ARG002 - the port
         """Find what was sold for the attempt."""
         sold = next((key for key, one in self.sold.items() if one.id == attempt.id), None)
         found = None if sold is None else Prediction(id=sold)
