@@ -4,12 +4,14 @@ On SQLite there is one writer connection, and reads have connections of their ow
 never wait behind a commit. On PostgreSQL both are pools.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
+import aiosqlite
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ProgrammingError
@@ -203,11 +205,21 @@ def _postgres(url: URL, patience: float) -> tuple[AsyncEngine, AsyncEngine]:
 
 
 def _sqlite(url: URL, patience: float) -> tuple[AsyncEngine, AsyncEngine]:
+    async def connect() -> aiosqlite.Connection:
+        connection = aiosqlite.connect(str(url.database), timeout=patience)
+        thread = connection._thread  # noqa: SLF001 - nothing else shows it
+        thread.daemon = True  # the process may end without it
+        try:
+            return await connection
+        except BaseException:  # its thread has a last word for this loop, which may close soon
+            await asyncio.to_thread(thread.join)
+            raise
+
     options: dict[str, Any] = {
+        "async_creator": connect,
         "max_overflow": 0,
         "pool_timeout": patience,
         "json_serializer": _to_json,
-        "connect_args": {"timeout": patience},
     }
     writer = create_async_engine(url, pool_size=1, **options)
     reader = create_async_engine(

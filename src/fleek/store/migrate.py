@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from fleek.domain.errors import ConfigurationError
-from fleek.store.database import Database, open_database
+from fleek.store.database import Database, open_database, reach
 
 MIGRATION_LOCK: Final = 0x666C65656B  # "fleek"; any number that nobody else uses
 HERE: Final = Path(__file__).parent / "migrations"
@@ -25,6 +25,7 @@ def upgrade(setting: str) -> str:
 
     async def run() -> str:
         async with open_database(setting) as db:
+            await reach(db)
             return await migrate(db)
 
     return asyncio.run(run())
