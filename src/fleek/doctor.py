@@ -17,10 +17,12 @@ from fleek.client import AsyncClient, Pace
 from fleek.domain.errors import FleekError
 from fleek.settings import LOOPBACK, Settings
 from fleek.store import workers
-from fleek.store.database import Database, database_url, open_database, sqlite_is_safe
+from fleek.store.address import database_url
+from fleek.store.database import Database, open_database, reach, sqlite_is_safe
 from fleek.store.migrate import up_to_date
 
 LIBRARIES: Final = ("fastapi", "httpx2", "pydantic", "sqlalchemy", "uvicorn")
+PATIENCE: Final = timedelta(seconds=5)  # for the database
 SCARCE_BYTES: Final = 1_000_000_000  # below this much room a warning
 NONE_LEFT_BYTES: Final = 50_000_000  # below this much an error
 BORN: Final = datetime(2026, 1, 1, tzinfo=UTC)  # no right clock shows an earlier time
@@ -71,7 +73,8 @@ async def _database(settings: Settings) -> list[Finding]:
     path = Path(url.database or "") if url.drivername.startswith("sqlite") else None
     if path is not None and not path.exists():
         return [_missing(path)]
-    async with open_database(settings.database_url) as db:
+    async with open_database(settings.database_url, patience=PATIENCE) as db:
+        await reach(db)
         if not await up_to_date(db):
             message = "the schema is not up to date"
             return [Finding("database", "warning", message, "run fleek migrate or fleek serve")]

@@ -124,7 +124,7 @@ def test_a_database_that_is_not_there_is_exit_2(
     ended = fleek("migrate")
 
     assert ended.code == 2
-    assert ended.err.startswith("fleek: the database")
+    assert ended.err.startswith("fleek: DATABASE_URL")
     assert "Traceback" not in ended.err
 
 

@@ -100,12 +100,23 @@ def test_an_end_stays_above_the_picture(screen: Screen, jobs: Callable[..., JobR
         job = jobs("processing")
         picture.show(job)
         picture.show(jobs("failed", id=str(job.id), error_message="no paint"))
-        with picture.aside():
-            picture.say("something else")
 
     assert "✗ a cat  failed after 2.5 s: no paint" in seen(screen.err)
-    assert "something else" in seen(screen.err)
     assert seen(screen.out) == ""
+
+
+def test_what_others_write_is_not_drawn_over(screen: Screen, jobs: Callable[..., JobRead]) -> None:
+    """The picture begins anew below it; it must not move up to where it was before."""
+    with Picture(screen) as picture:
+        picture.show(jobs("pending", prompt="one"))
+        picture.show(jobs("pending", prompt="two"))
+        picture._live.refresh()
+
+        with picture.aside():
+            picture.say("cat.png")
+
+    below = seen(screen.err).partition("cat.png")[2]
+    assert "\x1b[1A" not in below.partition("one")[0]
 
 
 def test_lines_are_written_once(
@@ -147,10 +158,21 @@ def test_a_terminal_gets_a_table(screen: Screen, jobs: Callable[..., JobRead]) -
 
     title, line = seen(screen.out).splitlines()
     assert title.split() == ["ID", "STATUS", "AGE", "MODEL", "PROMPT"]
-    assert line.split("  ") == [
-        *(str(job.id), "✓ completed", "5 min", "fleek/art", "a [bold]cat[/bold] \ufffd[31m"),
-        *[""] * (line.count("  ") - 4),
-    ]
+    cells = (job.id, "✓ completed", "5 min", "fleek/art", "a [bold]cat[/bold…")
+    assert line.rstrip() == "  ".join(map(str, cells))
+
+
+def test_a_narrow_terminal_still_gets_whole_ids(
+    screen: Screen, jobs: Callable[..., JobRead]
+) -> None:
+    """Ids are there to be copied; what cannot be copied may be cut."""
+    job = jobs("pending")
+    screen.out.width = 70
+
+    table(screen, [job], now=job.created_at)
+
+    assert str(job.id) in seen(screen.out)
+    assert "MODEL" not in seen(screen.out)
 
 
 @pytest.mark.parametrize(

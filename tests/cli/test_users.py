@@ -495,7 +495,7 @@ MODEL = {
             "width": {"type": "integer", "minimum": 16, "maximum": 4096, "default": 1024},
             "format": {"enum": ["png", "webp"], "description": "the file's format"},
             "seed": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
-            "size": {"type": ["string", "integer"]},
+            "size": {"type": ["string", "integer"], "maxLength": 9},
             "odd": True,
         }
     },
@@ -523,7 +523,7 @@ def test_a_models_parameters_are_shown(service: Any, fleek: Any) -> None:
         "width\tinteger from 16 to 4096\t1024\t",
         "format\tpng | webp\t\tthe file's format",
         "seed\tinteger or null\t\t",
-        "size\tstring or integer\t\t",
+        "size\tstring or integer of at most 9 characters\t\t",
     ]
     assert json.loads(as_json.out) == MODEL
 

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-LIMITS = (("minimum", "from"), ("maximum", "to"), ("minLength", "from"), ("maxLength", "to"))
+LIMITS = (
+    ("minimum", "from {}"),
+    ("maximum", "to {}"),
+    ("minLength", "of at least {} characters"),
+    ("maxLength", "of at most {} characters"),
+)
 
 
 @command(app, "models", session=connected)
@@ -77,7 +82,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return " or ".join(_kind(option) for option in options if isinstance(option, Mapping))
     kind = schema.get("type", "any")
     words = [" or ".join(map(str, kind)) if isinstance(kind, list) else str(kind)]
-    words += [f"{word} {schema[limit]}" for limit, word in LIMITS if limit in schema]
+    words += [word.format(schema[limit]) for limit, word in LIMITS if limit in schema]
     return " ".join(words)
 
 

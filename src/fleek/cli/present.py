@@ -11,6 +11,8 @@ from fleek.domain.job import Status
 if TYPE_CHECKING:
     from fleek.schemas import JobRead, OutputRead
 
+ROOM_OF_OTHERS = 36 + 12 + 7 + 3 * 2  # id, status, age, and the gaps between
+
 MARKS = {
     Status.PENDING: ("·", "dim"),
     Status.PROCESSING: ("●", "cyan"),
@@ -111,14 +113,16 @@ def table(screen: Screen, jobs: Sequence["JobRead"], *, now: datetime) -> None:
     from rich.table import Table  # noqa: PLC0415 - only for terminals
     from rich.text import Text  # noqa: PLC0415 - only for terminals
 
-    grid = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("ID", "STATUS", "AGE"):
-        grid.add_column(title, no_wrap=True)
-    grid.add_column("MODEL", no_wrap=True, max_width=32)
-    grid.add_column("PROMPT", no_wrap=True, ratio=1)
+    room = screen.out.width - ROOM_OF_OTHERS
+    # a narrow terminal shows the prompt alone
+    model_room = min(28, room // 2) if room >= 36 else 0
+    titles = ("ID", "STATUS", "AGE", *(("MODEL",) if model_room else ()), "PROMPT")
+    grid = Table(*titles, box=None, pad_edge=False, header_style="dim")
     for job in jobs:
         mark, style = MARKS[job.status]
-        texts = (duration(now - job.created_at), short(job.model_name, 32), short(job.prompt, 200))
+        texts = [duration(now - job.created_at), short(job.prompt, max(room - model_room - 2, 10))]
+        if model_room:
+            texts.insert(1, short(job.model_name, model_room))
         status = Text(f"{mark} {job.status}", style=style)
         grid.add_row(str(job.id), status, *(Text(text) for text in texts))
     screen.out.print(grid)

@@ -13,6 +13,7 @@ from fleek.domain.job import Status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.live import Live
 
     from fleek.schemas import JobRead
 
@@ -101,7 +102,6 @@ class Picture(Silence):
     """Jobs that go on, each with its bar, redrawn in place; those that ended, as lines above."""
 
     def __init__(self, screen: Screen) -> None:
-        from rich.live import Live  # noqa: PLC0415 - only for terminals
         from rich.spinner import Spinner  # noqa: PLC0415 - only for terminals
 
         self._console = screen.err
@@ -109,8 +109,14 @@ class Picture(Silence):
         self._open: dict[UUID, JobRead] = {}
         self._since: dict[UUID, float] = {}
         self._ended: Counter[Status] = Counter()
-        self._live = Live(
-            console=screen.err,
+
+        self._live = self._made()
+
+    def _made(self) -> "Live":
+        from rich.live import Live  # noqa: PLC0415 - only for terminals
+
+        return Live(
+            console=self._console,
             get_renderable=self._draw,
             transient=True,
             refresh_per_second=8,
@@ -148,6 +154,7 @@ class Picture(Silence):
         try:
             yield
         finally:
+            self._live = self._made()  # a stopped one would erase what was written meanwhile
             self._live.start()
 
     def say(self, text: str) -> None:

@@ -14,7 +14,7 @@ from fleek import registry
 from fleek.cli.screen import Screen, clean
 from fleek.doctor import Finding
 from fleek.settings import Settings, read
-from fleek.store.database import database_url
+from fleek.store.address import database_url
 
 MARKS: Final = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
 HIDDEN: Final = "********"
