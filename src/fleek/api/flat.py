@@ -24,6 +24,7 @@ router = strict_router(tag="flat")
     "/generate",
     operation_id="create_flat_job",
     summary="Ask for media, answered flat",
+    response_description="The accepted job.",
     responses=problems(
         Unreadable, TooLarge, Unsupported, InvalidInput, DatabaseUnavailable, StorageFull
     ),
@@ -38,6 +39,7 @@ async def create_flat_job(body: JobCreate, rt: RuntimeDep) -> FlatJob:
     "/status/{job_id}",
     operation_id="get_flat_job",
     summary="Read a job, answered flat",
+    response_description="The job.",
     responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
 )
 async def get_flat_job(job_id: JobIdPath, rt: RuntimeDep) -> FlatJob:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from time import perf_counter
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from fastapi import Response
 from pydantic import BaseModel, Field
@@ -64,10 +64,19 @@ class Health(BaseModel):
 
 router = strict_router(tag="system")
 
+ALIVE: Final[Mapping[str, Any]] = {
+    "summary": "Does the process answer?",
+    "response_description": "It does.",
+}
+WELL: Final[Mapping[str, Any]] = {
+    "response_description": "Jobs are accepted.",
+    "responses": {503: {"model": Health, "description": "Jobs are not accepted."}},
+}
 
-@router.get("/health", operation_id="health", summary="Does the process answer?")
-@router.get("/health-check", operation_id="health_check", summary="Does the process answer?")
-@router.get("/livez", operation_id="livez", summary="Does the process answer?")
+
+@router.get("/health", operation_id="health", **ALIVE)
+@router.get("/health-check", operation_id="health_check", **ALIVE)
+@router.get("/livez", operation_id="livez", **ALIVE)
 async def alive() -> Alive:
     """Answer without asking anything else."""
     return Alive()
@@ -77,13 +86,13 @@ async def alive() -> Alive:
     "/health/detailed",
     operation_id="health_detailed",
     summary="Are all parts well?",
-    responses={503: {"model": Health, "description": "Jobs are not accepted."}},
+    **WELL,
 )
 @router.get(
     "/readyz",
     operation_id="readyz",
     summary="Are jobs accepted?",
-    responses={503: {"model": Health, "description": "Jobs are not accepted."}},
+    **WELL,
 )
 async def health(rt: RuntimeDep, response: Response) -> Health:
     """Ask every part. 503 only if no job could be accepted now."""

@@ -63,30 +63,12 @@ LISTED: Final[dict[int | str, dict[str, Any]]] = {
 router = strict_router("/api/v1", tag="jobs")
 
 
-@router.get(
-    "/status/{job_id}",
-    operation_id="get_job_status",
-    summary="Read a job",
-    responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
-)
-@router.get(
-    "/jobs/{job_id}",
-    operation_id="get_job",
-    summary="Read a job",
-    responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
-)
-async def get_job(job_id: JobIdPath, rt: RuntimeDep) -> JobRead:
-    """Return one job as it is now. Ask again until `status` is final."""
-    view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
-    position = await jobs.queue_position(rt.db, view.job, now=rt.now())
-    return JobRead.from_job(view.job, view.media, addresses(rt), queue_position=position)
-
-
 @router.post(
     "/generate",
     status_code=201,
     operation_id="create_job",
     summary="Ask for media",
+    response_description="The accepted job.",
     responses=CREATED
     | problems(Unreadable, TooLarge, Unsupported, InvalidInput, DatabaseUnavailable, StorageFull),
 )
@@ -97,9 +79,31 @@ async def create_job(body: JobCreate, rt: RuntimeDep, response: Response) -> Job
 
 
 @router.get(
+    "/status/{job_id}",
+    operation_id="get_job_status",
+    summary="Read a job",
+    response_description="The job.",
+    responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
+)
+@router.get(
+    "/jobs/{job_id}",
+    operation_id="get_job",
+    summary="Read a job",
+    response_description="The job.",
+    responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
+)
+async def get_job(job_id: JobIdPath, rt: RuntimeDep) -> JobRead:
+    """Return one job as it is now. Ask again until `status` is final."""
+    view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
+    position = await jobs.queue_position(rt.db, view.job, now=rt.now())
+    return JobRead.from_job(view.job, view.media, addresses(rt), queue_position=position)
+
+
+@router.get(
     "/jobs",
     operation_id="list_jobs",
     summary="List jobs",
+    response_description="The jobs.",
     dependencies=[NamedOnce],
     responses=LISTED | problems(InvalidInput, DatabaseUnavailable),
 )
@@ -141,12 +145,14 @@ async def list_jobs(
     "/jobs/{job_id}/cancel",
     operation_id="cancel_job",
     summary="Cancel a job",
+    response_description="The job, cancelled.",
     responses=problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable),
 )
 @router.delete(
     "/jobs/{job_id}",
     operation_id="delete_job",
     summary="Cancel a job",
+    response_description="The job, cancelled.",
     dependencies=[NoPurge],
     responses=problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable),
 )
@@ -162,6 +168,7 @@ async def cancel_job(job_id: JobIdPath, rt: RuntimeDep) -> JobCancelled:
     status_code=201,
     operation_id="retry_job",
     summary="Ask for the same again",
+    response_description="The new job.",
     responses=CREATED
     | problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable, StorageFull),
 )

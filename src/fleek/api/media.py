@@ -117,6 +117,7 @@ async def download(
     "/api/v1/jobs/{job_id}/metadata",
     operation_id="get_job_metadata",
     summary="Read a job's metadata document",
+    response_description="The document.",
     response_model=dict[str, Any],
     responses=problems(NotFound, Conflict, Gone, InvalidInput, DatabaseUnavailable, StorageError),
 )

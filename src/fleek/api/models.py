@@ -20,6 +20,7 @@ router = strict_router("/api/v1", tag="models")
     "/models",
     operation_id="list_models",
     summary="List models",
+    response_description="The models.",
     responses=problems(ProviderError),
 )
 async def list_models(rt: RuntimeDep) -> list[ModelRead]:
@@ -35,6 +36,7 @@ async def list_models(rt: RuntimeDep) -> list[ModelRead]:
     "/models/{owner}/{name}",
     operation_id="get_model",
     summary="Read a model",
+    response_description="The model.",
     responses=problems(NotFound, ProviderError),
 )
 async def get_model(

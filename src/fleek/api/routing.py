@@ -7,7 +7,6 @@ from typing import Any, Final
 from fastapi.requests import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute, APIRouter
-from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
 from fleek import strict
@@ -87,12 +86,14 @@ async def _read(request: Request, limit: int) -> bytes:
         raise TooLarge(f"the body must have at most {limit} bytes")
     chunks = []
     size = 0
-    try:
-        async for chunk in request.stream():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                raise TooLarge(f"the body must have at most {limit} bytes")
-    except ClientDisconnect as error:
-        raise Unreadable("the body ended early") from error
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Unreadable("the body ended early")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit:
+            raise TooLarge(f"the body must have at most {limit} bytes")
+        more = message.get("more_body", False)
     return b"".join(chunks)

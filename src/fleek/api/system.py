@@ -100,6 +100,7 @@ router = strict_router(tag="system")
     "/",
     operation_id="root",
     summary="Who is there?",
+    response_description="The service's name.",
     response_model=Root,
     responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
@@ -110,7 +111,12 @@ async def root(request: Request) -> Root | Response:
     return Root()
 
 
-@router.get("/info", operation_id="info", summary="What is it made of?")
+@router.get(
+    "/info",
+    operation_id="info",
+    summary="What is it made of?",
+    response_description="What the service is made of.",
+)
 async def info(rt: RuntimeDep) -> Info:
     """Return what the service runs on and where things are."""
     settings = rt.settings
@@ -143,6 +149,7 @@ METRICS: Final[dict[int | str, dict[str, Any]]] = {
     "/metrics",
     operation_id="metrics",
     summary="How is it going?",
+    response_description="The figures.",
     response_model=MetricsRead,
     responses=METRICS | problems(DatabaseUnavailable),
 )

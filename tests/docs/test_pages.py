@@ -1,0 +1,122 @@
+"""The pages that are made from the code say what the code says."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic_settings import BaseSettings
+
+from fleek import registry
+from fleek.providers.placeholder.provider import PlaceholderSettings
+from fleek.settings import Settings
+from fleek.storage.local import LocalStorageSettings
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs/reference"
+SOURCES = [
+    path
+    for path in sorted((ROOT / "src/fleek").rglob("*.py"))
+    if "emulator" not in path.parts  # it speaks of errors as another service does
+]
+
+
+def quoted(page: str) -> set[str]:
+    """Return every word that stands in code quotes on a page of the reference."""
+    return set(re.findall(r"`([^`\s]+)`", (REFERENCE / page).read_text()))
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    """Run ``make docs`` after a change of a setting or an error."""
+    command = [sys.executable, "-m", "scripts.docs", "--check"]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
+
+    assert (done.stdout, done.returncode) == ("", 0), done.stderr
+
+
+def declared() -> Iterator[str]:
+    """Yield the name of every class of settings in the sources, found without importing it."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
+                if "BaseSettings" in bases:
+                    yield node.name
+
+
+def imported(kind: type[BaseSettings] = BaseSettings) -> Iterator[type[BaseSettings]]:
+    """Yield every class of settings of ours that is loaded."""
+    for below in kind.__subclasses__():
+        if below.__module__.startswith("fleek."):
+            yield below
+        yield from imported(below)
+
+
+def test_every_setting_is_documented() -> None:
+    """A setting that nobody can find does not exist."""
+    for known, setting in (
+        (registry.PROVIDERS, "PROVIDER"),
+        (registry.STORAGES, "STORAGE_BACKEND"),
+        (registry.DISPATCHERS, "DISPATCH"),
+    ):
+        for name in known:
+            registry.load(known, name, setting=setting)
+    kinds = set(imported())
+
+    names = {
+        (str(kind.model_config.get("env_prefix", "")) + field).upper()
+        for kind in kinds
+        for field in kind.model_fields
+    }
+
+    assert {kind.__name__ for kind in kinds} == set(declared())
+    assert names <= quoted("settings.md")
+
+
+def test_the_example_of_a_settings_file_changes_nothing(tmp_path: Path) -> None:
+    """Whoever uncomments a line starts from what is in force without it."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    settings = [line[1:] for line in lines if re.match(r"#[A-Z]", line)]
+    (tmp_path / ".env").write_text("\n".join(settings))
+
+    read = [Settings(), PlaceholderSettings(), LocalStorageSettings()]
+
+    (tmp_path / ".env").unlink()
+    assert len(settings) > 25
+    assert read == [Settings(), PlaceholderSettings(), LocalStorageSettings()]
+
+
+def codes(tree: ast.AST) -> Iterator[str]:
+    """Yield every code of an error that a module names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from _constants(_assigned(statement) for statement in node.body)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id in {"FieldError", "ProblemField"}:
+                continue  # these tell about a field, beside the problem's own code
+            yield from _constants(word.value for word in node.keywords if word.arg == "code")
+            if node.func.id in {"JobError", "Failed"}:
+                yield from _constants(node.args[:1])
+
+
+def _assigned(statement: ast.stmt) -> ast.expr | None:
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    named = [one.id for one in targets if isinstance(one, ast.Name)]
+    return statement.value if isinstance(statement, ast.Assign) and named == ["code"] else None
+
+
+def _constants(nodes: Iterator[ast.expr | None] | list[ast.expr]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_every_error_code_is_documented() -> None:
+    """Programs are written against codes; add a new one in ``scripts/docs/errors.py``."""
+    found = {code for path in SOURCES for code in codes(ast.parse(path.read_text()))}
+
+    assert len(found) > 40
+    assert found - quoted("errors.md") == set()
