@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do "
 T ?=
 CODE := src tests benchmarks scripts
 
-.PHONY: help run dev install check format lint types contracts test bench lock clean
+.PHONY: help run dev install check format lint types contracts test docs bench lock clean
 
 help:       ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,9 @@ contracts: $(VENV)/.dev ## Who may import whom
 
 test: $(VENV)/.dev ## All tests (T=path to narrow)
 	@$(BIN)/pytest -n auto $(T)
+
+docs: $(VENV)/.dev ## Write anew the pages that are made from the code
+	@$(PY) -m scripts.docs
 
 bench: $(VENV)/.dev ## Measure throughput against a bare application, in one run
 	@$(PY) -m benchmarks

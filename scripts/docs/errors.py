@@ -1,0 +1,139 @@
+# ruff: noqa: INP001 - a program, not a package
+"""The reference of every error: its code, its status, its exit code."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from scripts.docs.table import MADE, page, table
+
+import fleek.app  # loads every error there is
+import fleek.client.errors
+from fleek.api.errors import status_of
+from fleek.api.handlers import CODES as ROUTER_CODES
+from fleek.cli.exits import Exit, exit_code
+from fleek.domain import errors
+from fleek.domain.errors import FleekError
+
+HEAD: Final = """
+Every refusal of the HTTP API is a problem document (RFC 9457, `application/problem+json`) with a
+`code`. Codes are stable: write programs against them, not against the words. **Again** says
+whether the same request may succeed later; answers with status 429 and 503 say in `Retry-After`
+after how many seconds. **Exit code** is how a command of `fleek` ends; see
+[the command line](cli.md).
+"""
+
+CLIENT: Final = """
+What the command line and `fleek.Client` meet beside the classes above. A RequestError is raised
+again as the server raised it; any other refusal becomes `ServerBusy` or `ServerError` and keeps
+its `code`.
+"""
+
+PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
+    "unknown_provider": (errors.InvalidInput, "`provider` names none that is configured here."),
+    "unknown_model": (errors.InvalidInput, "`model_name` names none that the provider has."),
+    "invalid_parameters": (
+        errors.InvalidInput,
+        "The model does not take these `parameters`; `errors` names each of them.",
+    ),
+    "not_retryable": (errors.Conflict, "Only a failed or cancelled job can be asked for again."),
+    "already_ended": (errors.Conflict, "The job has completed or failed: too late to cancel it."),
+    "not_completed": (errors.Conflict, "The job has no files, as it has not completed."),
+}
+"""Codes that are given where an error is raised."""
+
+ENDINGS: Final[Mapping[str, str]] = {
+    "prediction_failed": "The provider ran it, and it failed.",
+    "prediction_cancelled": "It was stopped at the provider, and not by us.",
+    "prediction_lost": "The provider does not run it any more, and its answer has not come.",
+    "empty_output": "The provider says that it succeeded, and gave no file.",
+    "attempt_timeout": "The prediction ran longer than `ATTEMPT_TIMEOUT` and was stopped.",
+    "deadline_exceeded": "The job's deadline passed.",
+    "worker_crashed": "`MAX_CRASHES` workers died while they started this job.",
+    "provider_outcome_unknown": "It cannot be found out whether the provider was paid.",
+}
+"""Codes of jobs that no error class has; a job may carry a provider's error as well."""
+
+
+def errors_page() -> str:
+    """Return the reference of every error."""
+    meaning = ("Code", "Meaning")
+    status = ("Code", "Status", "Meaning")
+    return page(
+        "# Errors",
+        MADE,
+        HEAD,
+        *_branches(),
+        "## Any other error",
+        f"A mistake of ours: status {status_of(FleekError)}, code `{FleekError.code}`. The log "
+        "has the rest, under the same `request_id`.",
+        "## More precise codes",
+        "Where a request is refused, the code may say more than its class does.",
+        table(
+            status,
+            ((f"`{code}`", str(status_of(kind)), text) for code, (kind, text) in PRECISE.items()),
+        ),
+        "The router itself refuses with these:",
+        table(
+            status,
+            ((f"`{code}`", str(number), text) for number, (code, text) in ROUTER_CODES.items()),
+        ),
+        "## Why a job failed",
+        "`error_code` of a failed job is one of these, or the code of a ProviderError above.",
+        table(meaning, ((f"`{code}`", text) for code, text in ENDINGS.items())),
+        "## Inside the service",
+        "These do not reach a caller under their own name; they may stand in the log.",
+        table(meaning, ((f"`{kind.code}`", _first_line(kind)) for kind in _inner())),
+        "## ClientError",
+        CLIENT,
+        _classes(_tree(fleek.client.errors.ClientError), "Code", "Class", "Exit code", "Meaning"),
+    )
+
+
+def _branches() -> Iterator[str]:
+    head = ("Code", "Class", "Status", "Exit code", "Again", "Meaning")
+    for branch in FleekError.__subclasses__():
+        if branch.__module__ == errors.__name__:
+            yield f"## {branch.__name__}"
+            yield _first_line(branch)
+            yield _classes(_tree(branch), *head)
+
+
+def _classes(found: Iterable[type[FleekError]], *head: str) -> str:
+    rows = (
+        {
+            "Code": f"`{kind.code}`",
+            "Class": f"`{kind.__name__}`",
+            "Status": str(status_of(kind)),
+            "Exit code": str(int(_exit(kind))),
+            "Again": "yes" if kind.retryable else "no",
+            "Meaning": _first_line(kind),
+        }
+        for kind in found
+    )
+    return table(head, (tuple(row[name] for name in head) for row in rows))
+
+
+def _exit(kind: type[FleekError]) -> Exit:
+    told_by_server = kind.__module__ == errors.__name__ and kind is not errors.ConfigurationError
+    if told_by_server and status_of(kind) >= 500:  # the client keeps its code, not its class
+        kind = fleek.client.errors.ServerError
+    return exit_code(kind.__new__(kind, ""))
+
+
+def _tree(kind: type[FleekError]) -> Iterator[type[FleekError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        if below.__module__ == kind.__module__:
+            yield from _tree(below)
+
+
+def _inner(kind: type[FleekError] = FleekError) -> Iterator[type[FleekError]]:
+    told = {errors.__name__, fleek.client.errors.__name__}
+    if kind.__module__ not in told and "code" in vars(kind):
+        yield kind
+    for below in kind.__subclasses__():
+        yield from _inner(below)
+
+
+def _first_line(kind: type[FleekError]) -> str:
+    return (kind.__doc__ or "").partition("\n")[0]
