@@ -73,6 +73,13 @@ def postgres(pytestconfig: pytest.Config) -> Postgres:
     return pytestconfig.stash[SERVICES].postgres()
 
 
+@pytest.fixture
+def own_postgres(pytestconfig: pytest.Config) -> Iterator[Postgres]:
+    """Return a PostgreSQL of the test's own, to be stopped and started at will."""
+    with pytestconfig.stash[SERVICES].own_postgres() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an empty SQLite database with the latest schema, to be copied."""

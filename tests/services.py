@@ -35,18 +35,19 @@ both_databases: Final = pytest.mark.parametrize(
 PREFIX: Final = "fleek-tests-"  # of the folders of all runs
 MIGRATED: Final = "migrated"  # the database that others are copied from
 
+DISCONNECT: Final = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+
 EMPTY: Final = "; ".join(  # quicker than another copy; what migrations wrote is written again
     [
-        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-        WHERE datname = current_database() AND pid <> pg_backend_pid()""",
+        DISCONNECT,
         *(str(delete(table)) for table in reversed(Base.metadata.sorted_tables)),
         "INSERT INTO roles (name, expires_at) VALUES ('coordinator', '2000-01-01 00:00:00')",
     ]
 )
 
-SERVER: Final = {  # nothing here has to survive a loss of power
+SERVER: Final = {  # nothing has to survive a loss of power; a crash of the server, yes
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "300",
     "unix_socket_directories": "",
@@ -81,6 +82,11 @@ class Postgres:
         """Stop the server and wait for its end; ``immediate`` is a crash."""
         self._run("pg_ctl", "stop", "-w", "-m", mode)
 
+    def end(self) -> None:
+        """Stop the server at once, if it runs."""
+        with suppress(NotStarted):
+            self.stop("immediate")
+
     def url(self, name: str = "postgres") -> str:
         """Return a ``DATABASE_URL``."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
@@ -94,6 +100,10 @@ class Postgres:
     def drop(self, name: str) -> None:
         """Remove a database, whoever is connected to it."""
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def disconnect(self, name: str) -> None:
+        """End all connections to a database, as an administrator may."""
+        self.execute(DISCONNECT, name)
 
     def empty(self, name: str) -> None:
         """Make a migrated database like new, whoever is connected to it."""
@@ -182,6 +192,16 @@ class Services:
         server.empty(name)
         self._spare.append(name)
 
+    @contextmanager
+    def own_postgres(self) -> Iterator[Postgres]:
+        """Start a PostgreSQL of the caller's own, to be stopped and started at will."""
+        folder = self.folder / uuid4().hex
+        folder.mkdir()
+        server = Postgres(folder, port=free_port())
+        server.start()
+        yield server
+        server.end()
+
     def close(self) -> None:
         """End what was started, and remove the folder."""
         self._remove()
@@ -194,9 +214,8 @@ class Services:
         unseen.rename(self.folder / "owner")  # never there without the lock
 
     def _remove(self) -> None:
-        if (self.folder / "postgres" / "postmaster.pid").exists():
-            with suppress(NotStarted):  # a pid file of a server that is not there any more
-                Postgres(self.folder, port=0).stop("immediate")
+        for cluster in (*self.folder.glob("postgres"), *self.folder.glob("*/postgres")):
+            Postgres(cluster.parent, port=0).end()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -87,9 +87,8 @@ async def insert_job(db: Database, job: Job) -> None:
         await db.grouped_write(_insert_all, job)
     except DatabaseUnavailable:
         # The connection may have been lost after the commit: what was written counts.
-        async with db.read() as tx:
-            if await tx.scalar(select(JobRow.version).where(JobRow.id == job.id)) is None:
-                raise
+        if await db.grouped_read(_get_all, job.id) is None:
+            raise
 
 
 async def _insert_all(tx: Transaction, jobs: Sequence[Job]) -> list[FleekError | None]:

@@ -1,0 +1,135 @@
+"""The schema is made once, whoever else tries, and never by an older program."""
+
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+
+from fleek.domain.errors import ConfigurationError
+from fleek.store.database import Database, open_database
+from fleek.store.migrate import autogenerate, migrate, up_to_date, upgrade
+from fleek.store.tables import Base
+from services import apart
+
+UPGRADE = "import sys; from fleek.store.migrate import upgrade; print(upgrade(sys.argv[1]))"
+INDEXES = {
+    "sqlite": "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL",
+    "postgresql": "SELECT indexdef FROM pg_indexes WHERE indexname LIKE 'ix_%'",
+}
+
+
+@pytest.fixture
+def empty_url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the address of a database without a schema."""
+    if database == "sqlite":
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
+    server = request.getfixturevalue("postgres")
+    name = server.create()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+async def empty(empty_url: str) -> AsyncGenerator[Database]:
+    """Return an open database without a schema."""
+    async with open_database(empty_url) as db:
+        yield db
+
+
+async def test_an_empty_database_gets_the_schema(empty: Database) -> None:
+    """Before, it is not up to date; afterwards, every table is there."""
+    before = await up_to_date(empty)
+
+    revision = await migrate(empty)
+
+    assert not before
+    assert await up_to_date(empty)
+    assert (await empty.facts())["revision"] == revision
+    async with empty.read() as tx:
+        tables = await tx.run_sync(lambda connection: inspect(connection).get_table_names())
+    assert {*Base.metadata.tables} < {*tables}
+
+
+async def test_migrations_and_tables_do_not_differ(empty: Database) -> None:
+    """What one of them says, the other one makes."""
+    await migrate(empty)
+
+    async with empty.read() as tx:
+        differences = await tx.run_sync(autogenerate)
+
+    assert differences == []
+
+
+async def test_the_indexes_are_the_same_to_the_letter(empty: Database) -> None:
+    """Conditions of partial indexes, which the comparison above leaves out, included."""
+    await migrate(empty)
+
+    async with empty.write() as tx:
+        migrated = set(await tx.scalars(text(INDEXES[empty.kind])))
+        await tx.run_sync(Base.metadata.drop_all)
+        await tx.run_sync(Base.metadata.create_all)
+        declared = set(await tx.scalars(text(INDEXES[empty.kind])))
+
+    assert migrated == declared
+    assert len([one for one in declared if " WHERE " in one]) == 11
+
+
+async def test_a_second_migration_changes_nothing(empty: Database) -> None:
+    """Every start of the service runs it."""
+    first = await migrate(empty)
+
+    assert await migrate(empty) == first
+
+
+def test_two_processes_migrate_one_after_the_other(empty_url: str) -> None:
+    """Both find the schema made, whoever made it."""
+    processes = [
+        subprocess.Popen(  # noqa: S603 - this very Python
+            [sys.executable, "-c", UPGRADE, empty_url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+
+    answers = [process.communicate(timeout=30) for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0], answers
+    assert answers[0][0] == answers[1][0]
+
+
+def test_the_command_line_s_upgrade_returns_the_revision(empty_url: str) -> None:
+    """It runs an event loop of its own."""
+    revision = apart(upgrade, empty_url)
+
+    assert apart(upgrade, empty_url) == revision
+
+
+async def test_a_newer_schema_is_refused(empty: Database) -> None:
+    """An older program must not write to it; the line says what to do."""
+    await migrate(empty)
+    async with empty.write() as tx:
+        await tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(ConfigurationError, match="revision 9999"):
+        await migrate(empty)
+    with pytest.raises(ConfigurationError, match="a newer one"):
+        await up_to_date(empty)
+
+
+async def test_a_migration_that_fails_leaves_nothing(empty: Database) -> None:
+    """It is one transaction: the next try starts from where it was."""
+    async with empty.write() as tx:
+        await tx.execute(text("CREATE TABLE media (id INTEGER)"))
+
+    with pytest.raises(Exception, match="media"):
+        await migrate(empty)
+
+    async with empty.read() as tx:
+        tables = await tx.run_sync(lambda connection: inspect(connection).get_table_names())
+    assert tables == ["media"]
