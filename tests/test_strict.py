@@ -59,6 +59,7 @@ REFUSED = {
     "33 levels": b"[" * 33 + b"]" * 33,
     "33 levels of objects": b'{"a":' * 33 + b"1" + b"}" * 33,
     "100,000 levels": b"[" * 100_000,
+    "an end before the beginnings": b"]" + b"[" * 40,
     "100,000 ends": b"[" * 40 + b"]" * 100_000,
     "5001 values": b"[" + b"1," * 4999 + b"1]",
     "5001 values in objects": b"[" + b'{"a":1},' * 2499 + b'{"a":1,"b":1}]',

@@ -13,6 +13,7 @@ from fleek.api import health
 from fleek.domain.errors import (
     DatabaseUnavailable,
     DispatcherUnavailable,
+    NotFound,
     ProviderUnavailable,
     StorageError,
     StorageFull,
@@ -285,6 +286,26 @@ async def test_a_name_that_no_model_can_have_is_not_found(
 ) -> None:
     """Providers are not asked for it."""
     answer = await client.get(f"/api/v1/models/{name}")
+
+    assert answer.status_code == 404
+
+
+async def test_a_listed_model_is_found_as_it_is_listed(client: httpx2.AsyncClient) -> None:
+    """With its description and what it makes."""
+    listed = (await client.get("/api/v1/models")).json()
+
+    found = [(await client.get(f"/api/v1/models/{one['name']}")).json() for one in listed]
+
+    assert found == listed
+    assert all(one["output"] for one in found)
+
+
+async def test_a_model_that_no_provider_has_is_not_found(rt: Runtime, client_of: ClientOf) -> None:
+    """Although its name is well-formed."""
+    provider: Any = Broken(rt.providers["placeholder"], NotFound("there is no such model"))
+
+    async with client_of(replace(rt, providers={"placeholder": provider})) as client:
+        answer = await client.get("/api/v1/models/some/model")
 
     assert answer.status_code == 404
 

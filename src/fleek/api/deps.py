@@ -41,11 +41,9 @@ JobIdPath = Annotated[
 
 
 def _whole(value: Any) -> Any:
-    if isinstance(value, str):
-        if WHOLE.fullmatch(value) is None:
-            raise ValueError("must be a whole number")
-        return int(value)
-    return value
+    if not isinstance(value, str) or WHOLE.fullmatch(value) is None:
+        raise ValueError("must be a whole number")
+    return int(value)
 
 
 Whole = BeforeValidator(_whole)
