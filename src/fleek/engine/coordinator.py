@@ -9,7 +9,7 @@ import structlog
 from fleek.domain.errors import FleekError
 from fleek.engine.admit import Admission
 from fleek.engine.pulse import ROLE_LASTS
-from fleek.engine.recover import Recovery
+from fleek.engine.recover import Recovery, bury_the_dead
 from fleek.engine.runtime import Runtime, guarded, loop
 from fleek.engine.watch import Watch
 from fleek.store import workers
@@ -23,9 +23,15 @@ log = structlog.get_logger(__name__)
 async def coordinate(rt: Runtime) -> None:
     """Stand for the role for ever, and do its work while it is held."""
     while True:
-        if await guarded(rt, ROLE, _take_role(rt)):
+        if await guarded(rt, ROLE, _stand(rt)):
             await _serve_a_term(rt)
         await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
+
+
+async def _stand(rt: Runtime) -> bool:
+    """Try to take the role; one whose holder's process has ended is free at once."""
+    await bury_the_dead(rt)
+    return await _take_role(rt)
 
 
 async def _take_role(rt: Runtime) -> bool:

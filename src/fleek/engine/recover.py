@@ -46,7 +46,7 @@ class Recovery:
     async def turn(self) -> timedelta:
         """Do whatever is owed; returns how long to wait."""
         rt = self._rt
-        await self._bury_the_dead()
+        await bury_the_dead(rt)
         for worker_id in await workers.unfreed(rt.db):
             await self._free(worker_id)
         await self._each(settle(rt, one) for one in await attempts.unsettled(rt.db, limit=PAGE))
@@ -62,16 +62,6 @@ class Recovery:
                 await guarded(self._rt, "recover", one)
 
         await asyncio.gather(*map(bounded, work))
-
-    async def _bury_the_dead(self) -> None:
-        """End workers that were silent for too long, or whose process is not there any more."""
-        rt, now = self._rt, self._rt.now()
-        dead = await workers.silent(rt.db, since=now - rt.pulse.silence)
-        alive = await workers.alive(rt.db, since=now - rt.pulse.silence)
-        dead.extend(worker.id for worker in alive if gone(worker))
-        if dead:
-            log.warning("workers_died", workers=[str(worker_id) for worker_id in dead])
-            await workers.end(rt.db, dead, now=now)
 
     async def _free(self, worker_id: WorkerId) -> None:
         """Take back what an ended worker held."""
@@ -119,3 +109,14 @@ class Recovery:
         except ProviderError as error:
             log.warning("not_cancelled", prediction=attempt.prediction_id, reason=str(error))
         self._rt.bells.ring("watch")
+
+
+async def bury_the_dead(rt: Runtime) -> None:
+    """End workers that were silent for too long, or whose process is not there any more."""
+    now = rt.now()
+    dead = await workers.silent(rt.db, since=now - rt.pulse.silence)
+    alive = await workers.alive(rt.db, since=now - rt.pulse.silence)
+    dead.extend(worker.id for worker in alive if gone(worker))
+    if dead:
+        log.warning("workers_died", workers=[str(worker_id) for worker_id in dead])
+        await workers.end(rt.db, dead, now=now)

@@ -1,0 +1,333 @@
+"""The engine under a hostile scheduler: any order of steps, crashes, freezes and late answers.
+
+Hypothesis chooses what happens next; after every step the invariants of ``GUARANTEES.md`` hold,
+and when the storm is over every job ends.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from hypothesis import HealthCheck, event, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
+
+from fakes import BADLY, FOR_GOOD, PNG, WELL, Clock, FakeProvider, a_request
+from fleek.bootstrap import open_runtime
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import (
+    Conflict,
+    OutcomeUnknown,
+    OutputBroken,
+    ProviderUnavailable,
+    WorkerSuspended,
+)
+from fleek.domain.job import Job, JobId, PredictionId, Status
+from fleek.engine.cancel import cancel
+from fleek.engine.collect import collect
+from fleek.engine.pulse import Pulse
+from fleek.engine.recover import Recovery
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import bind, buy, intend, purchase, start
+from fleek.engine.submit import submit
+from fleek.engine.watch import Watch
+from fleek.providers.base import Failed, Outcome, Prediction
+from fleek.settings import Settings
+from fleek.store import attempts, events, jobs
+from fleek.store.migrate import migrate
+
+ENDS: Final = {"completed", "failed", "cancelled"}
+STOPPED: Final = Failed("prediction_canceled", "stopped", retryable=False)
+TEMPLATE: Final = Path(tempfile.mkdtemp(prefix="fleek-machine-")) / "template.db"
+
+
+@dataclass
+class Host(FakeProvider):
+    """A provider whose predictions end one by one, and that stops what it is told to stop."""
+
+    ended: dict[PredictionId, Outcome] = field(default_factory=dict)
+
+    async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
+        """Tell of each what has become of it."""
+        return {one: Prediction(id=one, outcome=self.ended.get(one)) for one in ids}
+
+    async def cancel(self, prediction_id: PredictionId) -> None:
+        """Stop a prediction that runs."""
+        self.cancelled.append(prediction_id)
+        self.ended.setdefault(prediction_id, STOPPED)
+
+    def live(self) -> Counter[JobId]:
+        """Count the predictions that run, by job."""
+        return Counter(sold.job_id for one, sold in self.sold.items() if one not in self.ended)
+
+
+Intended = tuple[Runtime, Job, Attempt]
+
+
+class Storm(RuleBasedStateMachine):
+    """Jobs, workers that live, freeze and die, and a provider that takes its time."""
+
+    submitted = Bundle("submitted")
+    workers = Bundle("workers")
+    intents = Bundle("intents")  # written, and the purchase not made yet
+    answers = Bundle("answers")  # bought, and the answer not noted yet
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = Path(tempfile.mkdtemp(prefix="fleek-machine-"))
+        self.stack = AsyncExitStack()
+        self.clock, self.host = Clock(), Host()
+        self.alive: list[Runtime] = []
+        self.ends: dict[JobId, Status] = {}
+        self.accepted: list[JobId] = []
+
+    def do(self, work: Any) -> Any:
+        """Run a coroutine on this machine's loop."""
+        return self.runner.run(work)
+
+    @initialize()
+    def open(self) -> None:
+        """Open a runtime on a fresh copy of a migrated database."""
+        database = self.folder / "fleek.db"
+        if not TEMPLATE.exists():
+            self.do(self._make_template())
+        shutil.copy(TEMPLATE, database)
+        self.rt: Runtime = self.do(self._open(database))
+        self.watch, self.recovery = Watch(self.rt), Recovery(self.rt)
+
+    async def _make_template(self) -> None:
+        chosen = Settings(database_url=f"sqlite:///{TEMPLATE}")
+        async with open_runtime(chosen) as opened:
+            await migrate(opened.db)
+        # SQLite folds its journal back into the file when the last connection closes.
+
+    async def _open(self, database: Path) -> Runtime:
+        chosen = Settings(database_url=f"sqlite:///{database}", job_deadline=timedelta(hours=2))
+        opened = await self.stack.enter_async_context(open_runtime(chosen))
+        rt = replace(opened, now=self.clock, providers={"placeholder": self.host})
+        return await self._worker(rt)
+
+    async def _worker(self, rt: Runtime) -> Runtime:
+        pulse = Pulse(rt.db, heartbeat=timedelta(seconds=5), slots=4, now=self.clock)
+        await pulse.register()
+        return replace(rt, pulse=pulse)
+
+    @rule(target=workers)
+    def worker_starts(self) -> Runtime:
+        """Another process begins to work."""
+        worker: Runtime = self.do(self._worker(self.rt))
+        self.alive.append(worker)
+        return worker
+
+    @rule(target=submitted, attempts=st.integers(1, 3))
+    def submit(self, attempts: int) -> JobId:
+        """A caller gets its answer: from here on the job is ours."""
+        job: Job = self.do(submit(self.rt, a_request(max_attempts=attempts)))
+        self.accepted.append(job.id)
+        return job.id
+
+    @rule(target=intents, worker=workers, job_id=submitted)
+    def claim(self, worker: Runtime, job_id: JobId) -> Any:
+        """A worker writes its intent, and is interrupted right behind it."""
+        try:
+            intended = self.do(intend(worker, job_id))
+        except WorkerSuspended:
+            return multiple()
+        return multiple() if intended is None else (worker, *intended)
+
+    @rule(intended=consumes(intents), fate=st.sampled_from(["ok", "lost", "busy"]))
+    def purchase(self, intended: Intended, fate: str) -> None:
+        """It goes on, perhaps long after, and buys; the answer may get lost, or be a refusal."""
+        worker, job, attempt = intended
+        if fate == "lost":  # sold, or not: the worker cannot know
+            self.host.starts = [OutcomeUnknown("reset")]
+            self.host.sold.setdefault(PredictionId(f"p-{attempt.id}"), attempt)
+        elif fate == "busy":
+            self.host.starts = [ProviderUnavailable("busy")]
+        self.do(purchase(worker, job, attempt))
+        event(f"purchase {fate} -> {self.peek(job.id).state}")
+        self.host.starts = []
+
+    @rule(target=answers, intended=consumes(intents))
+    def buy(self, intended: Intended) -> Any:
+        """It buys in time, and is frozen before it can note what it bought."""
+        worker, job, attempt = intended
+        try:
+            worker.pulse.check()
+        except WorkerSuspended:
+            self.do(purchase(worker, job, attempt))
+            return multiple()
+        return (worker, attempt, self.do(buy(worker, job, attempt)))
+
+    @rule(answer=consumes(answers))
+    def bind_late(self, answer: tuple[Runtime, Attempt, Prediction]) -> None:
+        """It thaws: recovery may have settled its purchase meanwhile."""
+        worker, attempt, prediction = answer
+        self.do(bind(worker, attempt, prediction))
+
+    @rule(worker=consumes(workers))
+    def crash(self, worker: Runtime) -> None:
+        """A process is gone without a word; what it had in hand is never continued."""
+        self._bury(worker)
+
+    @rule(intended=consumes(intents))
+    def crash_before_buying(self, intended: Intended) -> None:
+        """Its worker dies between intent and purchase."""
+        self._bury(intended[0])
+
+    @rule(answer=consumes(answers))
+    def crash_before_binding(self, answer: tuple[Runtime, Attempt, Prediction]) -> None:
+        """Its worker dies between purchase and bind."""
+        self._bury(answer[0])
+
+    def _bury(self, worker: Runtime) -> None:
+        if worker in self.alive:
+            self.alive.remove(worker)
+
+    @rule(seconds=st.sampled_from([0.6, 3, 40, 4000]), frozen=st.booleans())
+    def time_passes(self, seconds: float, *, frozen: bool) -> None:
+        """Workers that are not frozen say that they are alive."""
+        self.clock.tick(seconds=seconds)
+        for worker in [self.rt, *self.alive]:
+            worker.pulse._last -= seconds
+        for worker in [self.rt] if frozen else [self.rt, *self.alive]:
+            self.do(worker.pulse.beat())
+
+    @rule(outcome=st.sampled_from([WELL, WELL, BADLY, FOR_GOOD]), which=st.integers(0, 20))
+    def prediction_ends(self, outcome: Outcome, which: int) -> None:
+        """The provider is done with one of its predictions."""
+        live = [one for one in self.host.sold if one not in self.host.ended]
+        if live:
+            self.host.ended[live[which % len(live)]] = outcome
+
+    @rule(worker=workers, job_id=submitted)
+    def start(self, worker: Runtime, job_id: JobId) -> None:
+        """A nudge arrives, needed or not."""
+        try:
+            self.do(start(worker, job_id))
+        except WorkerSuspended:
+            return
+
+    @rule(worker=workers, job_id=submitted, broken=st.booleans())
+    def collect(self, worker: Runtime, job_id: JobId, *, broken: bool) -> None:
+        """A nudge to collect arrives, needed or not."""
+        self.host.reads = [OutputBroken("cut")] if broken else []
+        try:
+            self.do(collect(worker, job_id))
+        except WorkerSuspended:
+            return
+
+    @rule(job_id=submitted)
+    def cancel(self, job_id: JobId) -> None:
+        """A caller changes its mind; the answer says who has won."""
+        try:
+            job, _ = self.do(cancel(self.rt, job_id, tenant_id="default"))
+        except Conflict:
+            assert self.peek(job_id).status in {Status.COMPLETED, Status.FAILED}
+        else:
+            assert job.status is self.peek(job_id).status is Status.CANCELLED
+
+    @rule()
+    def watch_turn(self) -> None:
+        """The coordinator looks at what waits."""
+        self.do(self.watch.turn())
+
+    @rule()
+    def recover_turn(self) -> None:
+        """The coordinator puts things right."""
+        self.do(self.recovery.turn())
+
+    @rule()
+    def coordinator_changes(self) -> None:
+        """Another process takes the role, with an empty memory."""
+        self.watch, self.recovery = Watch(self.rt), Recovery(self.rt)
+
+    def peek(self, job_id: JobId) -> Job:
+        """Return a job as it is stored."""
+        job: Job = self.do(jobs.peek(self.rt.db, job_id))
+        return job
+
+    @invariant()
+    def terminal_is_final(self) -> None:
+        """I1, I2: every accepted job is there, and what has ended stays as it ended."""
+        for job_id in self.accepted:
+            status = self.peek(job_id).status
+            assert self.ends.get(job_id, status) is status
+            if status.value in ENDS:
+                self.ends[job_id] = status
+
+    @invariant()
+    def never_two_live_predictions(self) -> None:
+        """I3: one purchase per attempt, one live prediction per job, attempts within bounds."""
+        assert all(number <= 1 for number in self.host.live().values())
+        for job_id in self.accepted:
+            job = self.peek(job_id)
+            assert job.attempt <= job.max_attempts
+
+    def teardown(self) -> None:
+        """When the storm is over every job ends, and the books agree."""
+        if hasattr(self, "rt"):
+            self.do(self._heal())
+            self.do(self.stack.aclose())
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    async def _heal(self) -> None:
+        self.host.reads = []
+        for _ in range(40):
+            self.clock.tick(seconds=61)
+            self.rt.pulse._last -= 61
+            await self.rt.pulse.beat()
+            await self.recovery.turn()
+            for job_id in self.accepted:
+                await start(self.rt, job_id)
+            for one in self.host.sold:
+                self.host.ended.setdefault(one, WELL)
+            await self.watch.turn()
+            for job_id in self.accepted:
+                await collect(self.rt, job_id)
+        for job_id in self.accepted:
+            await self._check_books(job_id)
+        assert await attempts.owed(self.rt.db, limit=99) == []
+        assert await attempts.unsettled(self.rt.db, limit=99) == []
+
+    async def _check_books(self, job_id: JobId) -> None:
+        view = await jobs.get(self.rt.db, job_id, tenant_id="default")
+        assert view.job.terminal, view.job
+        history = await events.of_job(self.rt.db, job_id)
+        for kind in {one.type for one in history}:
+            event(f"history: {kind}")
+        assert [event.seq for event in history] == list(range(1, len(history) + 1))
+        assert len([event for event in history if event.type in ENDS]) == 1
+        bought = [one.prediction_id for one in await attempts.of_job(self.rt.db, job_id)]
+        sold = {one for one, attempt in self.host.sold.items() if attempt.job_id == job_id}
+        assert sold <= set(bought)
+        if view.job.status is Status.COMPLETED:
+            (media,) = view.media
+            stored = b"".join([chunk async for chunk in self.rt.storage.read(media.key)])
+            assert stored == PNG
+
+
+TestStorm = Storm.TestCase
+TestStorm.settings = settings(
+    max_examples=20,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
