@@ -14,7 +14,7 @@ SCHEMA = schemathesis.openapi.from_dict(json.loads(DESCRIPTION.read_text()))
 
 @SCHEMA.parametrize()
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
