@@ -1,0 +1,252 @@
+"""Users' commands as processes, against a real service in a process of its own."""
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fleek import Client
+
+PNG = b"\x89PNG\r\n\x1a\n"
+UNKNOWN = "0198f000-0000-7000-8000-00000000ffff"
+LATER = ("--run-at", (datetime.now(UTC) + timedelta(days=1)).isoformat())
+
+
+@dataclass
+class Shell:
+    """Runs commands in a folder against one server."""
+
+    url: str
+    folder: Path
+
+    def command(self, *args: str) -> list[str]:
+        """Return the words of a command."""
+        return [sys.executable, "-m", "fleek", *args]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Nothing of the surroundings but the server's address."""
+        return {"FLEEK_URL": self.url, "TERM": "xterm", "LANG": "C.UTF-8"}
+
+    def run(self, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(  # noqa: S603 - ourselves
+            self.command(*args),
+            cwd=self.folder,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """Serve on a free port, from an empty folder, with quick predictions."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    folder = tmp_path_factory.mktemp("service")
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-m", "fleek", "serve", "--port", port],
+            cwd=folder,
+            env={"REPLICATE_MOCK_DELAY_MIN": "0.01", "REPLICATE_MOCK_DELAY_MAX": "0.05"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as service,
+    ):
+        try:
+            assert service.stdout is not None
+            assert "is ready" in service.stdout.readline(), (folder / "log").read_text()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            service.send_signal(signal.SIGTERM)
+            service.wait(timeout=10)
+    assert service.returncode == 0, (folder / "log").read_text()
+
+
+@pytest.fixture
+def shell(url: str, tmp_path: Path) -> Shell:
+    """Return a shell in an empty folder."""
+    return Shell(url, tmp_path)
+
+
+def test_the_server_is_ready(url: str) -> None:
+    """It says so itself, through the client."""
+    with Client(url) as client:
+        health = client.health()
+
+    assert health["checks"]["database"]["status"] == "healthy"
+
+
+def test_a_prompt_in_a_picture_out(shell: Shell) -> None:
+    """The main job in one command."""
+    ended = shell.run("generate", "A cat riding a bicycle", "-o", "cat.png", "-p", "width=64")
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "cat.png\n"
+    assert "completed after" in ended.stderr
+    assert (shell.folder / "cat.png").read_bytes().startswith(PNG)
+
+
+def test_many_prompts_from_a_pipe(shell: Shell) -> None:
+    """One job and one file for each line."""
+    ended = shell.run("generate", "-", "-o", "out", "-p", "width=64", stdin="one\ntwo\nthree\n")
+
+    paths = ended.stdout.splitlines()
+    assert ended.returncode == 0, ended.stderr
+    assert len(set(paths)) == 3
+    assert all((shell.folder / path).read_bytes().startswith(PNG) for path in paths)
+
+
+def test_submit_then_watch_then_download(shell: Shell) -> None:
+    """In three commands, as a script does it."""
+    submitted = shell.run("submit", "a cat", "-p", "num_outputs=2", "-p", "width=64")
+    job_id = submitted.stdout.strip()
+
+    watched = shell.run("watch", job_id)
+    downloaded = shell.run("download", job_id)
+
+    assert (submitted.returncode, watched.returncode, downloaded.returncode) == (0, 0, 0)
+    assert watched.stdout.startswith(f"{job_id}\tcompleted\t{shell.url}/media/{job_id}.png")
+    assert downloaded.stdout == f"{job_id}.png\n{job_id}-1.png\n"
+    assert (shell.folder / f"{job_id}-1.png").read_bytes().startswith(PNG)
+
+
+def test_status_and_list_agree(shell: Shell) -> None:
+    """Both as JSON, for programs."""
+    job_id = shell.run("submit", "a job for later", *LATER).stdout.strip()
+
+    shown = json.loads(shell.run("status", job_id, "--json").stdout)
+    listed = json.loads(shell.run("list", "--status", "pending", "--json").stdout)
+
+    assert shown["status"] == "pending"
+    assert shown["prompt"] == "a job for later"
+    assert job_id in {job["id"] for job in listed}
+
+
+def test_cancel_then_retry(shell: Shell) -> None:
+    """A cancelled job has not completed, and may be asked for again."""
+    job_id = shell.run("submit", "a cat", *LATER).stdout.strip()
+
+    cancelled, again = shell.run("cancel", job_id), shell.run("cancel", job_id)
+    watched = shell.run("watch", job_id)
+    retried = shell.run("retry", job_id)
+
+    assert cancelled.stdout == again.stdout == f"{job_id}\tcancelled\n"
+    assert (cancelled.returncode, again.returncode) == (0, 0)
+    assert watched.returncode == 1
+    assert retried.returncode == 0
+    assert retried.stdout.strip() != job_id
+
+
+def test_an_unknown_job_is_exit_4(shell: Shell) -> None:
+    """Nothing on stdout, and one line that a person can read."""
+    ended = shell.run("download", UNKNOWN)
+
+    assert ended.returncode == 4
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_refused_parameter_is_exit_2(shell: Shell) -> None:
+    """Nothing is made, and the field is named."""
+    ended = shell.run("generate", "a cat", "-p", "width=7")
+
+    assert ended.returncode == 2
+    assert "/parameters/width" in ended.stderr
+    assert list(shell.folder.iterdir()) == []
+
+
+def test_a_timeout_is_exit_5(shell: Shell) -> None:
+    """The job is still there afterwards."""
+    ended = shell.run("generate", "a cat", "--timeout", "0.1", *LATER)
+
+    assert ended.returncode == 5
+    assert "fleek watch" in ended.stderr
+
+
+def test_models_show_their_parameters(shell: Shell) -> None:
+    """The list first, then one of it."""
+    listed = shell.run("models")
+    name = listed.stdout.split("\t")[0]
+
+    shown = shell.run("models", name)
+
+    assert listed.returncode == shown.returncode == 0
+    assert "width\tinteger from 16 to 4096" in shown.stdout
+
+
+def test_ctrl_c_leaves_the_job_alone(shell: Shell) -> None:
+    """Exit 130, and the job's id to come back to."""
+    generate = subprocess.Popen(  # noqa: S603 - ourselves
+        shell.command("generate", "a cat", *LATER),
+        cwd=shell.folder,
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with generate:
+        assert generate.stderr is not None
+        job_id = generate.stderr.readline().split()[0]
+
+        generate.send_signal(signal.SIGINT)
+        out, err = generate.communicate(timeout=10)
+
+    assert generate.returncode == 130
+    assert out == ""
+    assert f"fleek watch {job_id}" in err
+    assert shell.run("status", job_id).stdout.splitlines()[1].endswith("pending")
+
+
+def read_all(terminal: int) -> str:
+    """Return what is written to a terminal until nobody has it open any more."""
+    drawn = b""
+    with os.fdopen(terminal, "rb", buffering=0) as ours:
+        try:
+            while chunk := ours.read(4096):
+                drawn += chunk
+        except OSError:  # how Linux says that a terminal has ended
+            pass
+    return drawn.decode()
+
+
+def test_data_is_not_drawn_into_the_picture(shell: Shell) -> None:
+    """With progress on a terminal and data in a pipe, the pipe gets all data and nothing else."""
+    ours, theirs = pty.openpty()
+    with (
+        ThreadPoolExecutor() as reader,
+        subprocess.Popen(  # noqa: S603 - ourselves
+            shell.command("generate", "a cat", "-o", "cat.png", "-p", "width=64"),
+            cwd=shell.folder,
+            env=shell.environment,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            text=True,
+        ) as generate,
+    ):
+        os.close(theirs)
+        drawing = reader.submit(read_all, ours)
+        out, _ = generate.communicate(timeout=30)
+        drawn = drawing.result()
+
+    assert generate.returncode == 0
+    assert out == "cat.png\n"
+    assert "\x1b[?25l" in drawn
+    assert "completed after" in drawn

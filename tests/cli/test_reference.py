@@ -1,0 +1,16 @@
+"""The page about the command line says what the commands say."""
+
+import runpy
+from pathlib import Path
+
+from fleek.cli.exits import Exit
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_reference_is_up_to_date() -> None:
+    """Run ``python scripts/make_cli_reference.py`` after a change of a command."""
+    script = runpy.run_path(str(ROOT / "scripts/make_cli_reference.py"))
+
+    assert (ROOT / "docs/reference/cli.md").read_text() == script["page"]()
+    assert set(script["MEANINGS"]) == set(Exit)
