@@ -12,23 +12,27 @@ Key = NewType("Key", str)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One file of a prediction, before we have it.
+    """One file of a prediction, before it is a `Media`.
 
     ``uri`` is an address for the provider's `read`: a URL, a ``data:`` URI, or a name of the
-    provider's own. ``text`` is set instead for a model that answers in words.
+    provider's own. ``text`` is set instead for a model that answers in words, and ``key`` for one
+    whose bytes came with the answer and are in storage already; only the engine sets that.
     """
 
     uri: str | None = None
     text: str | None = None
+    key: Key | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that is stored with the attempt."""
+        if self.key is not None:
+            return {"key": self.key}
         return {"uri": self.uri} if self.text is None else {"text": self.text}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Output":
         """Read what `to_json` wrote."""
-        return cls(uri=stored.get("uri"), text=stored.get("text"))
+        return cls(uri=stored.get("uri"), text=stored.get("text"), key=stored.get("key"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import structlog
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import Change, Job, JobError, Stage, fail, finish
+from fleek.engine.inline import put_away, take_out
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Failed, Prediction, Succeeded
 from fleek.store.steps import Step
@@ -21,11 +22,14 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
 
     The attempt gets its verdict whatever has become of the job. The job goes on to `collect`,
     to its next attempt or to its end, if it still waits for this attempt.
+
+    Raises:
+        StorageError: The answer holds files that cannot be kept now; nothing was written.
     """
     outcome = prediction.outcome
     assert outcome is not None
-    if isinstance(outcome, Succeeded) and not outcome.outputs:
-        outcome = EMPTY
+    if isinstance(outcome, Succeeded):
+        outcome = await put_away(rt, attempt, outcome) if outcome.outputs else EMPTY
 
     def decide(job: Job, current: Attempt | None) -> Step:
         if current is None or current.verdict is not None:
@@ -36,6 +40,8 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
         return Step(attempt=settled, change=_next(rt, job, current, outcome))
 
     step = await rt.take(attempt.job_id, decide, attempt_id=attempt.id)
+    if isinstance(outcome, Succeeded) and step.attempt is not None and step.change is None:
+        await take_out(rt, outcome)
     if step.change is not None and step.change.job.stage is Stage.COLLECTING:
         try:
             await rt.dispatcher.enqueue("collect", attempt.job_id)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import OutputBroken, StorageError, StorageFull
+from fleek.domain.errors import NotFound, OutputBroken, OutputGone, StorageError, StorageFull
 from fleek.domain.job import Job
 from fleek.domain.media import Key, Media, Output, media_key
 from fleek.engine.runtime import Runtime
@@ -28,12 +28,17 @@ async def keep(rt: Runtime, job: Job, attempt: Attempt) -> Sequence[Media]:
     assert attempt.result is not None
     outputs = [Output.from_json(stored) for stored in attempt.result["outputs"]]
     return [
-        await _keep_one(rt, job, attempt, index, output) for index, output in enumerate(outputs)
+        await keep_one(rt, job, attempt, index, output) for index, output in enumerate(outputs)
     ]
 
 
-async def _keep_one(rt: Runtime, job: Job, attempt: Attempt, index: int, output: Output) -> Media:
-    """Store one output: unique name, hash, sniffed type, then its final key."""
+async def keep_one(rt: Runtime, job: Job, attempt: Attempt, index: int, output: Output) -> Media:
+    """Store one output: unique name, hash, sniffed type, then its final key.
+
+    Raises:
+        StorageError: It cannot be kept now.
+        ProviderError: It cannot be fetched; ``retryable`` says whether ever.
+    """
     spooled = rt.storage.spool() / f"{attempt.id}-{index}-{secrets.token_hex(8)}"
     try:
         size, digest = await _spool(_chunks(rt, job, output), spooled)
@@ -48,9 +53,19 @@ async def _keep_one(rt: Runtime, job: Job, attempt: Attempt, index: int, output:
 
 
 def _chunks(rt: Runtime, job: Job, output: Output) -> AsyncIterator[bytes]:
+    if output.key is not None:
+        return _stored(rt, output.key)
     if output.text is not None:
         return _text(output.text)
     return rt.providers[job.provider].read(job, output)
+
+
+async def _stored(rt: Runtime, key: Key) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in rt.storage.read(key):
+            yield chunk
+    except NotFound as error:
+        raise OutputGone("the output is not in storage any more") from error
 
 
 async def _text(text: str) -> AsyncIterator[bytes]:

@@ -77,11 +77,12 @@ class Found:
 class Callback:
     """A provider's message about a prediction, its signature checked.
 
-    It says where to look: what it tells of the prediction may be old by now.
+    It says where to look: what it tells of the prediction may be old by now, unless it is final.
     """
 
     webhook_id: str  # the message's own; the same whenever it is sent again
     prediction: Prediction  # as it was when the message was written
+    final: bool = False  # the end that it tells of counts: the provider cannot be asked for it
 
 
 class Provider(Protocol):
