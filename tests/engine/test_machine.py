@@ -51,6 +51,7 @@ from fleek.settings import Settings
 from fleek.store import attempts, events, jobs
 from fleek.store.migrate import migrate
 
+FATES: Final = st.sampled_from(["ok", "lost", "busy"])
 ENDS: Final = {"completed", "failed", "cancelled"}
 STOPPED: Final = Failed("prediction_canceled", "stopped", retryable=False)
 TEMPLATE: Final = Path(tempfile.mkdtemp(prefix="fleek-machine-")) / "template.db"
@@ -96,20 +97,16 @@ class Storm(RuleBasedStateMachine):
         self.alive: list[Runtime] = []
         self.ends: dict[JobId, Status] = {}
         self.accepted: list[JobId] = []
-
-    def do(self, work: Any) -> Any:
-        """Run a coroutine on this machine's loop."""
-        return self.runner.run(work)
-
-    @initialize()
-    def open(self) -> None:
-        """Open a runtime on a fresh copy of a migrated database."""
         database = self.folder / "fleek.db"
         if not TEMPLATE.exists():
             self.do(self._make_template())
         shutil.copy(TEMPLATE, database)
         self.rt: Runtime = self.do(self._open(database))
         self.watch, self.recovery = Watch(self.rt), Recovery(self.rt)
+
+    def do(self, work: Any) -> Any:
+        """Run a coroutine on this machine's loop."""
+        return self.runner.run(work)
 
     async def _make_template(self) -> None:
         chosen = Settings(database_url=f"sqlite:///{TEMPLATE}")
@@ -128,6 +125,17 @@ class Storm(RuleBasedStateMachine):
         await pulse.register()
         return replace(rt, pulse=pulse)
 
+    @initialize(target=submitted)
+    def first_jobs(self) -> Any:
+        """There is always something to do."""
+        return multiple(*(self.submit_one(2) for _ in range(3)))
+
+    @initialize(target=workers)
+    def first_workers(self) -> Any:
+        """And somebody to do it."""
+        self.alive = [self.do(self._worker(self.rt)) for _ in range(2)]
+        return multiple(*self.alive)
+
     @rule(target=workers)
     def worker_starts(self) -> Runtime:
         """Another process begins to work."""
@@ -138,22 +146,41 @@ class Storm(RuleBasedStateMachine):
     @rule(target=submitted, attempts=st.integers(1, 3))
     def submit(self, attempts: int) -> JobId:
         """A caller gets its answer: from here on the job is ours."""
+        return self.submit_one(attempts)
+
+    def submit_one(self, attempts: int) -> JobId:
+        """Submit a job with so many attempts."""
         job: Job = self.do(submit(self.rt, a_request(max_attempts=attempts)))
         self.accepted.append(job.id)
         return job.id
 
     @rule(target=intents, worker=workers, job_id=submitted)
-    def claim(self, worker: Runtime, job_id: JobId) -> Any:
+    def claim_only(self, worker: Runtime, job_id: JobId) -> Any:
         """A worker writes its intent, and is interrupted right behind it."""
-        try:
-            intended = self.do(intend(worker, job_id))
-        except WorkerSuspended:
-            return multiple()
-        return multiple() if intended is None else (worker, *intended)
+        return self.claim(worker, job_id) or multiple()
 
-    @rule(intended=consumes(intents), fate=st.sampled_from(["ok", "lost", "busy"]))
+    def claim(self, worker: Runtime, job_id: JobId) -> Intended | None:
+        """Write an intent, if the job is due and the worker may."""
+        try:
+            intended: tuple[Job, Attempt] | None = self.do(intend(worker, job_id))
+        except WorkerSuspended:
+            return None
+        return None if intended is None else (worker, *intended)
+
+    @rule(worker=workers, job_id=submitted, fate=FATES)
+    def claim_and_purchase(self, worker: Runtime, job_id: JobId, fate: str) -> None:
+        """A worker claims and buys without an interruption."""
+        intended = self.claim(worker, job_id)
+        if intended is not None:
+            self.purchase(intended, fate)
+
+    @rule(intended=consumes(intents), fate=FATES)
+    def purchase_late(self, intended: Intended, fate: str) -> None:
+        """It goes on, perhaps long after, and buys."""
+        self.purchase(intended, fate)
+
     def purchase(self, intended: Intended, fate: str) -> None:
-        """It goes on, perhaps long after, and buys; the answer may get lost, or be a refusal."""
+        """Buy for an intent; the answer may get lost, or be a refusal."""
         worker, job, attempt = intended
         if fate == "lost":  # sold, or not: the worker cannot know
             self.host.starts = [OutcomeUnknown("reset")]
@@ -266,34 +293,37 @@ class Storm(RuleBasedStateMachine):
     @invariant()
     def terminal_is_final(self) -> None:
         """I1, I2: every accepted job is there, and what has ended stays as it ended."""
-        for job_id in self.accepted:
-            status = self.peek(job_id).status
-            assert self.ends.get(job_id, status) is status
-            if status.value in ENDS:
-                self.ends[job_id] = status
+        stored = {view.job.id: view.job for view in self.do(self._all_jobs())}
+        assert stored.keys() == set(self.accepted)
+        for job_id, job in stored.items():
+            assert job.attempt <= job.max_attempts
+            assert self.ends.get(job_id, job.status) is job.status
+            if job.terminal:
+                self.ends[job_id] = job.status
 
     @invariant()
     def never_two_live_predictions(self) -> None:
-        """I3: one purchase per attempt, one live prediction per job, attempts within bounds."""
+        """I3: one purchase per attempt, and one live prediction per job."""
         assert all(number <= 1 for number in self.host.live().values())
-        for job_id in self.accepted:
-            job = self.peek(job_id)
-            assert job.attempt <= job.max_attempts
+
+    async def _all_jobs(self) -> list[jobs.JobView]:
+        return await jobs.page(self.rt.db, tenant_id="default", limit=1000)
 
     def teardown(self) -> None:
         """When the storm is over every job ends, and the books agree."""
-        if hasattr(self, "rt"):
-            self.do(self._heal())
-            self.do(self.stack.aclose())
+        self.do(self._heal())
+        self.do(self.stack.aclose())
         self.runner.close()
         shutil.rmtree(self.folder)
 
     async def _heal(self) -> None:
         self.host.reads = []
-        for _ in range(40):
+        rounds = 0
+        while rounds < 40 and not await self._at_rest():
+            rounds += 1
             self.clock.tick(seconds=61)
             self.rt.pulse._last -= 61
-            await self.rt.pulse.beat()
+            await self.rt.pulse.beat()  # the others are dead by now
             await self.recovery.turn()
             for job_id in self.accepted:
                 await start(self.rt, job_id)
@@ -304,8 +334,13 @@ class Storm(RuleBasedStateMachine):
                 await collect(self.rt, job_id)
         for job_id in self.accepted:
             await self._check_books(job_id)
-        assert await attempts.owed(self.rt.db, limit=99) == []
-        assert await attempts.unsettled(self.rt.db, limit=99) == []
+        assert await self._at_rest()
+
+    async def _at_rest(self) -> bool:
+        if any(not view.job.terminal for view in await self._all_jobs()):
+            return False
+        owed = await attempts.owed(self.rt.db, limit=99)
+        return not owed and not await attempts.unsettled(self.rt.db, limit=99)
 
     async def _check_books(self, job_id: JobId) -> None:
         view = await jobs.get(self.rt.db, job_id, tenant_id="default")
