@@ -4,12 +4,16 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
+import structlog
+
 from fleek import registry
 from fleek.engine.pulse import Pulse
 from fleek.engine.room import Room
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
 from fleek.store.database import open_database
+
+log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
@@ -28,6 +32,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             registry.storages(), settings.storage_backend, setting="STORAGE_BACKEND"
         )
         dispatcher = registry.load(registry.dispatchers(), settings.dispatch, setting="DISPATCH")
+        log.info("provider_chosen", provider=settings.provider, reason=settings.provider_reason)
         opened = await stack.enter_async_context(storage())
         room = Room(opened)
         stack.push_async_callback(room.close)

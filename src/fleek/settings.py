@@ -3,10 +3,11 @@
 An adapter's own settings live in the adapter's module and are read the same way, with `read`.
 """
 
+import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fleek.domain.errors import ConfigurationError
@@ -45,17 +46,55 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 ZERO = timedelta(0)
 
+SOURCE = SettingsConfigDict(
+    env_file=".env",
+    extra="ignore",
+    frozen=True,
+    env_ignore_empty=True,
+    hide_input_in_errors=True,
+)
+
+_STAND_IN: Final = re.compile(
+    r"mock_token_for_demo|(r8_)?[x*._-]*|<.*>|.*(your|paste|insert|replace)[ _-].*|.*token_here.*"
+    r"|change[ _-]?me|todo|none|null|token",
+    re.IGNORECASE,
+)
+
+
+def is_real_token(token: str) -> bool:
+    """Whether this may be an account's token, and not the example that stands in its place."""
+    return _STAND_IN.fullmatch(token.strip()) is None
+
+
+class ProviderChoice(BaseSettings):
+    """What decides who makes the media if `PROVIDER` is not set."""
+
+    model_config = SOURCE
+
+    mock_replicate: bool | None = Field(
+        default=None,
+        description="`true`: the placeholder makes the media, whatever token is set. `false`: "
+        "Replicate does, and a token is required. Default: Replicate if a real token is set.",
+    )
+    replicate_api_token: SecretStr | None = None
+
+    def decide(self) -> tuple[str, str]:
+        """Return the provider's name, and why it is this one."""
+        token = self.replicate_api_token
+        if self.mock_replicate is not None:
+            chosen = "placeholder" if self.mock_replicate else "replicate"
+            return chosen, f"MOCK_REPLICATE={str(self.mock_replicate).lower()}"
+        if token is None:
+            return "placeholder", "REPLICATE_API_TOKEN is not set"
+        if not is_real_token(token.get_secret_value()):
+            return "placeholder", "REPLICATE_API_TOKEN holds an example, not a token"
+        return "replicate", "REPLICATE_API_TOKEN is set"
+
 
 class Settings(BaseSettings):
     """The service's settings. Each field's description is its documentation."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        extra="ignore",
-        frozen=True,
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SOURCE
 
     database_url: str = Field(
         default="sqlite+aiosqlite:///./fleek.db",
@@ -79,7 +118,9 @@ class Settings(BaseSettings):
     )
 
     provider: str = Field(
-        default="placeholder", description="Who makes the media unless the request says otherwise."
+        default_factory=lambda: ProviderChoice().decide()[0],
+        description="Who makes the media unless the request says otherwise: `placeholder`, "
+        "`replicate`. Default: `replicate` if a real token is set, else `placeholder`.",
     )
     default_model: str | None = Field(
         default=None, description="The model of requests that name none; else the provider's own."
@@ -149,6 +190,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _closed(self) -> Self:
+        if self.provider == "replicate" and ProviderChoice().mock_replicate:
+            raise ValueError("PROVIDER=replicate and MOCK_REPLICATE=true exclude each other")
         if self.api_keys:
             raise ValueError(
                 "API_KEYS: keys cannot be checked yet; remove it and listen on loopback"
@@ -169,6 +212,12 @@ class Settings(BaseSettings):
     def media_base(self) -> str:
         """The address that files are served under, without a slash at its end."""
         return (self.storage_base_url or f"{self.public_base}/media").rstrip("/")
+
+    @property
+    def provider_reason(self) -> str:
+        """Why the provider is the one that it is."""
+        chosen, reason = ProviderChoice().decide()
+        return reason if chosen == self.provider else f"PROVIDER={self.provider}"
 
     @property
     def backoff(self) -> Backoff:

@@ -1,0 +1,163 @@
+"""Replicate's HTTP API as a provider: `connect` opens it, `provider.py` is where to read on.
+
+Source: https://replicate.com/docs/reference/http
+"""
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
+
+import httpx2
+import structlog
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings
+
+from fleek.outbound import Named, Policy, open_client
+from fleek.providers.base import Provider
+from fleek.providers.replicate.api import Api
+from fleek.providers.replicate.callback import read_secret
+from fleek.providers.replicate.download import Limits
+from fleek.providers.replicate.provider import ReplicateProvider, Terms
+from fleek.settings import LOOPBACK, SOURCE, Listed, is_real_token, read
+
+PATTERN: Final = re.compile(r"(\*\.)?[a-z0-9.-]+(:[0-9]{1,5})?|\[[0-9a-f:]+\](:[0-9]{1,5})?")
+
+log = structlog.get_logger(__name__)
+
+
+def _base(value: str) -> str:
+    parts = urlsplit(value.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+        raise ValueError("must be an address such as https://api.replicate.com/v1")
+    base = value.strip().rstrip("/")
+    return base if base.endswith("/v1") else f"{base}/v1"
+
+
+def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    hosts = tuple(one.lower() for one in value)
+    if not all(PATTERN.fullmatch(one) for one in hosts):
+        raise ValueError("must be hosts such as *.replicate.delivery or 127.0.0.1:9010")
+    return hosts
+
+
+class ReplicateSettings(BaseSettings):
+    """The account at Replicate, under the names that Replicate's own client uses."""
+
+    model_config = SOURCE
+
+    replicate_api_token: SecretStr | None = Field(
+        default=None,
+        validate_default=True,
+        description="The account's token, from https://replicate.com/account/api-tokens.",
+    )
+    replicate_base_url: Annotated[str, AfterValidator(_base)] = Field(
+        default="https://api.replicate.com/v1",
+        description="The API's address, with or without `/v1`; another one for an emulator.",
+    )
+    replicate_output_hosts: Annotated[Listed, AfterValidator(_hosts)] = Field(
+        default=("*.replicate.delivery",),
+        description="Hosts that outputs are fetched from, besides that of `REPLICATE_BASE_URL`: "
+        "`example.com`, `*.example.com` for it and all below it, or `host:port`.",
+    )
+    replicate_creates_per_minute: int = Field(
+        default=600, ge=1, le=100_000, description="Predictions created per minute, at most."
+    )
+    replicate_calls_per_minute: int = Field(
+        default=3000, ge=1, le=1_000_000, description="Other calls per minute, at most."
+    )
+    replicate_webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="What callbacks are signed with, `whsec_…`; several separated by spaces. "
+        "Default: asked of Replicate.",
+    )
+    max_output_bytes: int = Field(
+        default=2 * 1024**3, ge=1024, description="Largest output file that is fetched."
+    )
+    public_url: str | None = Field(
+        default=None,
+        description="The service's address; callbacks are asked for if it is set, and is https.",
+    )
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        token = self.replicate_api_token
+        if token is None or not is_real_token(token.get_secret_value()):
+            raise ValueError(
+                "REPLICATE_API_TOKEN: must be set to the account's token, "
+                "from https://replicate.com/account/api-tokens"
+            )
+        try:
+            _ = self.keys
+        except ValueError as error:
+            raise ValueError(f"REPLICATE_WEBHOOK_SECRET: {error}") from None
+        return self
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The keys that sign callbacks, as far as the operator gave them."""
+        secret = self.replicate_webhook_secret
+        return () if secret is None else tuple(map(read_secret, secret.get_secret_value().split()))
+
+    @property
+    def policy(self) -> Policy:
+        """Where outputs may be fetched from."""
+        base = httpx2.URL(self.replicate_base_url)
+        plain = base.scheme == "http"
+        named = [Named(base.host, base.port or (80 if plain else 443), plain=plain)]
+        patterns = []
+        for entry in self.replicate_output_hosts:
+            if entry.startswith("*."):
+                patterns.append(entry)
+                continue
+            url = httpx2.URL(f"https://{entry}")
+            same = plain and url.host == base.host
+            named.append(Named(url.host, url.port or (80 if same else 443), plain=same))
+        return Policy(patterns=tuple(patterns), named=tuple(named))
+
+    @property
+    def callback_base(self) -> str | None:
+        """The address that callback URLs begin with, or None if none are to be sent."""
+        if self.public_url is None:
+            return None
+        near = httpx2.URL(self.replicate_base_url).host in LOOPBACK
+        if not near and not self.public_url.startswith("https://"):
+            return None
+        return f"{self.public_url.rstrip('/')}/webhooks/replicate"
+
+
+@asynccontextmanager
+async def connect() -> AsyncGenerator[Provider]:
+    """Open the provider from the environment.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or there is no token.
+    """
+    async with open_provider(read(ReplicateSettings)) as provider:
+        yield provider
+
+
+@asynccontextmanager
+async def open_provider(settings: ReplicateSettings) -> AsyncGenerator[ReplicateProvider]:
+    """Open the provider with these settings."""
+    assert settings.replicate_api_token is not None
+    terms = Terms(
+        policy=settings.policy,
+        callback_base=settings.callback_base,
+        keys=settings.keys,
+        limits=Limits(size=settings.max_output_bytes),
+        creates_per_minute=settings.replicate_creates_per_minute,
+        calls_per_minute=settings.replicate_calls_per_minute,
+    )
+    if terms.callback_base is None:
+        log.info("replicate_polled", reason="PUBLIC_URL is not set, or not https: no callbacks")
+    api = Api(settings.replicate_base_url, settings.replicate_api_token.get_secret_value())
+    files = open_client(terms.policy, timeout=httpx2.Timeout(30.0, connect=5.0))
+    provider = ReplicateProvider(api, files, terms)
+    try:
+        yield provider
+    finally:
+        await provider.schemas.close()
+        await files.aclose()
+        await api.close()

@@ -1,0 +1,144 @@
+"""Requests to Replicate's API: the token, time-outs, and answers of bounded size.
+
+Nothing here is sent twice, and no redirect is followed, so the token goes nowhere else.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import httpx2
+
+MIB: Final = 1_048_576
+SMALL: Final = 5 * MIB  # the answer to anything but a look at predictions
+LARGE: Final = 16 * MIB  # a prediction with all its logs, a page of a list
+
+
+class Unreadable(ValueError):
+    """The answer's body is too large, is compressed, or is not a JSON object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """How long to wait, in seconds."""
+
+    connect: float = 5.0
+    write: float = 10.0
+    read: float = 30.0
+    whole: float = 60.0  # one call, however it trickles
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that came whole."""
+
+    status: int
+    headers: httpx2.Headers
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        """Return the JSON object that the body holds.
+
+        Raises:
+            Unreadable: It holds none.
+        """
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise Unreadable("the answer is not JSON") from error
+        if not isinstance(value, dict):
+            raise Unreadable("the answer is not a JSON object")
+        return value
+
+
+class Api:
+    """One account at one host.
+
+    Args:
+        base_url: Up to and with ``/v1``.
+        token: Goes into each request.
+        times: How long to wait.
+        transport: Stands in for the network.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        *,
+        times: Times | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.times = times or Times()
+        self._http = httpx2.AsyncClient(
+            base_url=base_url,
+            headers={
+                "authorization": f"Bearer {token}",
+                "accept": "application/json",
+                "accept-encoding": "identity",
+            },
+            timeout=httpx2.Timeout(
+                self.times.read,
+                connect=self.times.connect,
+                write=self.times.write,
+                pool=self.times.connect,
+            ),
+            limits=httpx2.Limits(max_connections=256, max_keepalive_connections=32),
+            trust_env=False,
+            follow_redirects=False,
+            transport=transport,
+        )
+
+    async def get(
+        self, path: str, params: Mapping[str, str] | None = None, *, most: int = SMALL
+    ) -> Answer:
+        """GET a path below the base; `most` bounds the body, in bytes.
+
+        Raises:
+            httpx2.HTTPError: It could not be reached, or did not answer.
+            Unreadable: The body is too large, or compressed.
+        """
+        return await self._send(self._http.build_request("GET", path, params=params), most)
+
+    async def post(
+        self, path: str, content: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """POST JSON to a path below the base, once; raises as `get` does."""
+        sent = {"content-type": "application/json", **(headers or {})}
+        request = self._http.build_request("POST", path, content=content, headers=sent)
+        return await self._send(request, SMALL)
+
+    @property
+    def post_window(self) -> timedelta:
+        """For how long after its beginning a `post` may still reach the other side."""
+        return timedelta(seconds=self.times.whole)
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self._http.aclose()
+
+    async def _send(self, request: httpx2.Request, most: int) -> Answer:
+        try:
+            async with asyncio.timeout(self.times.whole):
+                response = await self._http.send(request, stream=True)
+                try:
+                    body = await _body(response, most)
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout("the answer took too long") from error
+        return Answer(response.status_code, response.headers, body)
+
+
+async def _body(response: httpx2.Response, most: int) -> bytes:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise Unreadable("the answer is compressed, which was not asked for")
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > most:
+            raise Unreadable(f"the answer has more than {most} bytes")
+    return bytes(body)

@@ -1,0 +1,157 @@
+"""Messages from Replicate: their signature, their age, and what they say.
+
+Source: the Standard Webhooks specification, https://www.standardwebhooks.com, and
+https://replicate.com/docs/topics/webhooks/verify-webhook.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from fleek.domain.errors import CallbackRejected, ProviderUnavailable
+from fleek.providers.base import Callback
+from fleek.providers.replicate.api import Api
+from fleek.providers.replicate.errors import check_told, inquiry
+from fleek.providers.replicate.wire import read_prediction
+
+MAX_BODY: Final = 1_048_576  # bytes
+MAX_SIGNATURES: Final = 16  # looked at; more than one only while a secret is being changed
+TOLERANCE: Final = timedelta(minutes=5)  # both ways
+SECRETS_KEPT: Final = 2  # so that messages signed before a change are still taken
+REFRESH_SECONDS: Final = 60.0  # between two requests for the secret
+
+_WEBHOOK_ID: Final = re.compile(r"[!-~]{1,256}")
+_TIMESTAMP: Final = re.compile(r"[0-9]{1,12}")
+
+
+def read_secret(text: str) -> bytes:
+    """Return the key that a secret stands for: ``whsec_`` and base64.
+
+    Raises:
+        ValueError: It is not such a secret.
+    """
+    encoded = text.strip().removeprefix("whsec_")
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except binascii.Error as error:
+        raise ValueError("must be whsec_ followed by base64") from error
+    if not key:
+        raise ValueError("must not be empty")
+    return key
+
+
+class Signatures:
+    """Checks messages against the account's secret.
+
+    Args:
+        api: Where the secret is asked for.
+        keys: The operator's own; if there are any, none is asked for.
+        now: The clock, aware.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        keys: Sequence[bytes],
+        now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._keys = list(keys)
+        self._fixed = bool(keys)
+        self._now = now
+        self._clock = clock
+        self._asked_at: float | None = None
+        self._lock = asyncio.Lock()
+
+    async def read(self, headers: Mapping[str, str], body: bytes) -> Callback:
+        """Check a message and return what it says.
+
+        Raises:
+            CallbackRejected: It is not Replicate's, too old or too new, or cannot be read.
+            ProviderUnavailable: No secret is known, and none can be had now.
+        """
+        if len(body) > MAX_BODY:
+            raise CallbackRejected(f"the message has more than {MAX_BODY} bytes")
+        told = {name.lower(): value for name, value in headers.items()}
+        webhook_id = told.get("webhook-id", "")
+        if not _WEBHOOK_ID.fullmatch(webhook_id):
+            raise CallbackRejected("the message has no usable webhook-id")
+        stamp = self._fresh(told.get("webhook-timestamp", ""))
+        signed = f"{webhook_id}.{stamp}.".encode() + body
+        given = list(_signatures(told.get("webhook-signature", "")))
+        if not self._signs(signed, given):
+            await self._refresh()
+            if not self._signs(signed, given):
+                raise CallbackRejected("the message's signature is wrong")
+        return _callback(webhook_id, body)
+
+    def _fresh(self, stamp: str) -> str:
+        if not _TIMESTAMP.fullmatch(stamp):
+            raise CallbackRejected("the message has no usable webhook-timestamp")
+        if abs(int(stamp) - self._now().timestamp()) > TOLERANCE.total_seconds():
+            raise CallbackRejected("the message is too old, or from the future")
+        return stamp
+
+    def _signs(self, signed: bytes, given: Sequence[bytes]) -> bool:
+        expected = [hmac.digest(key, signed, hashlib.sha256) for key in self._keys]
+        return any(hmac.compare_digest(ours, one) for ours in expected for one in given)
+
+    async def _refresh(self) -> None:
+        """Ask for the secret: there is none yet, or it may have been changed."""
+        if self._fixed:
+            return
+        async with self._lock:
+            recent = self._asked_at is not None and (
+                self._clock() - self._asked_at < REFRESH_SECONDS
+            )
+            if recent and self._keys:
+                return
+            self._asked_at = self._clock()
+            try:
+                key = await self._fetch()
+            except ProviderUnavailable:
+                if self._keys:
+                    return
+                raise
+            self._keys = [key, *(one for one in self._keys if one != key)][:SECRETS_KEPT]
+
+    async def _fetch(self) -> bytes:
+        with inquiry():
+            answer = await self._api.get("/webhooks/default/secret")
+            check_told(answer)
+            try:
+                return read_secret(str(answer.json().get("key")))
+            except ValueError as error:
+                raise ProviderUnavailable("Replicate's answer holds no secret") from error
+
+
+def _signatures(header: str) -> Iterator[bytes]:
+    for part in header.split(" ", MAX_SIGNATURES)[:MAX_SIGNATURES]:
+        version, _, encoded = part.partition(",")
+        if version == "v1":
+            try:
+                yield base64.b64decode(encoded, validate=True)
+            except ValueError:  # not base64, or not even ASCII
+                continue
+
+
+def _callback(webhook_id: str, body: bytes) -> Callback:
+    try:
+        told: Any = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise CallbackRejected("the message is not JSON") from error
+    prediction = read_prediction(told) if isinstance(told, dict) else None
+    if prediction is None:
+        raise CallbackRejected("the message names no prediction")
+    return Callback(webhook_id=webhook_id, prediction=prediction)

@@ -1,0 +1,158 @@
+"""The bytes of an output: from a ``data:`` URI, or fetched, without the token, from allowed hosts."""
+
+import asyncio
+import base64
+import binascii
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import httpx2
+
+from fleek.domain.errors import OutputBroken, OutputGone, OutputUnsafe, ProviderUnavailable
+from fleek.outbound import Policy, UnsafeAddress, open_stream
+from fleek.providers.replicate.whole import Watcher
+
+CHUNK: Final = 65_536  # bytes
+GONE: Final = frozenset({403, 404, 410})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one output may take. Times in seconds."""
+
+    size: int = 2 * 1024**3  # bytes
+    whole: float = 1800.0
+    window: float = 30.0  # at least `slowest` x `window` bytes must come in any such time
+    slowest: float = 1024.0  # bytes per second
+    gone_tries: int = 3  # a file just made may not have reached every corner of its host
+    gone_pause: float = 1.0
+
+
+async def read_data(uri: str, limits: Limits) -> AsyncGenerator[bytes]:
+    """Stream what a ``data:`` URI holds.
+
+    Raises:
+        OutputBroken: It cannot be read, or it is empty.
+        OutputUnsafe: It is too large.
+    """
+    head, _, encoded = uri.partition(",")
+    if len(encoded) > limits.size * 4 // 3 + 4:
+        raise _too_large(limits)
+    try:
+        if head.lower().endswith(";base64"):
+            content = base64.b64decode(unquote_to_bytes(encoded), validate=True)
+        else:
+            content = unquote_to_bytes(encoded)
+    except (binascii.Error, ValueError) as error:
+        raise OutputBroken("the output is not the base64 that it says") from error
+    if not content:
+        raise OutputBroken("the output is empty")
+    for start in range(0, len(content), CHUNK):
+        yield content[start : start + CHUNK]
+
+
+async def fetch(
+    client: httpx2.AsyncClient,
+    url: str,
+    policy: Policy,
+    limits: Limits,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncGenerator[bytes]:
+    """Stream what an address holds, and raise at the end if that was not all of it.
+
+    Raises:
+        OutputUnsafe: The address, one that it leads to, or the size is not allowed.
+        OutputGone: It is not there any more.
+        OutputBroken: The bytes are cut, empty, too slow, or a page about an error.
+        ProviderUnavailable: The host cannot be reached, or answers that it is busy.
+    """
+    give_up_at = clock() + limits.whole
+    with _translated():
+        for tries_left in reversed(range(limits.gone_tries)):
+            async with open_stream(client, url, policy) as response:
+                if response.status_code in GONE and tries_left:
+                    await response.aclose()
+                    await asyncio.sleep(limits.gone_pause)
+                    continue
+                _check(response)
+                chunks = _paced(response, limits, clock, give_up_at)
+                async for chunk in _watched(response, chunks, url, limits):
+                    yield chunk
+                return
+
+
+def _check(response: httpx2.Response) -> None:
+    status = response.status_code
+    if status in GONE:
+        raise OutputGone("the host does not have the output any more")
+    if status != 200:
+        raise ProviderUnavailable(f"the host of the output answered {status}")
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise OutputBroken("the output came compressed, which was not asked for")
+
+
+async def _watched(
+    response: httpx2.Response, chunks: AsyncIterator[bytes], url: str, limits: Limits
+) -> AsyncIterator[bytes]:
+    """Pass chunks on, and hold back the last word: whether that was all, and a file."""
+    watcher = Watcher()
+    path = httpx2.URL(url).path
+    async for chunk in chunks:
+        watcher.see(chunk)
+        if watcher.size > limits.size:
+            raise _too_large(limits)
+        if watcher.is_page(path):
+            raise OutputBroken("a page came in place of the output")
+        yield chunk
+    told = "content-length" in response.headers or "transfer-encoding" in response.headers
+    if watcher.size == 0:
+        raise OutputBroken("the output is empty")
+    if watcher.whole is False or (watcher.whole is None and not told):
+        raise OutputBroken("the output ended early")
+
+
+async def _paced(
+    response: httpx2.Response, limits: Limits, clock: Callable[[], float], give_up_at: float
+) -> AsyncIterator[bytes]:
+    """Give chunks as they come, as long as they come fast enough.
+
+    Only waiting for the host counts, not what is done with a chunk.
+    """
+    waited, size = 0.0, 0
+    chunks = response.aiter_raw().__aiter__()
+    while True:
+        asked_at = clock()
+        patience = min(limits.window - waited, give_up_at - asked_at)
+        try:
+            async with asyncio.timeout(max(patience, 0)):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            raise OutputBroken("the output came too slowly") from error
+        if chunk is None:
+            return
+        waited, size = waited + clock() - asked_at, size + len(chunk)
+        if size >= limits.window * limits.slowest:
+            waited, size = 0.0, 0
+        yield chunk
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    """Translate what goes wrong on the network; the output may be read again after any of it."""
+    try:
+        yield
+    except UnsafeAddress as error:
+        raise OutputUnsafe(f"the output is not fetched: {error}") from error
+    except (httpx2.ConnectError, httpx2.TimeoutException) as error:
+        raise ProviderUnavailable("the host of the output cannot be reached") from error
+    except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+        raise OutputBroken("the output was cut off") from error
+
+
+def _too_large(limits: Limits) -> OutputUnsafe:
+    return OutputUnsafe(f"the output has more than {limits.size} bytes", code="output_too_large")

@@ -1,0 +1,86 @@
+"""Looks at predictions: many at once through the list, the others one by one."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from fleek.domain.errors import ProviderUnavailable
+from fleek.domain.job import PredictionId
+from fleek.providers.base import Failed, Prediction
+from fleek.providers.replicate.api import LARGE, Api
+from fleek.providers.replicate.errors import check_told, inquiry
+from fleek.providers.replicate.search import sweep
+from fleek.providers.replicate.wire import read_id, read_prediction
+
+SWEEP_ABOVE: Final = 200  # predictions asked for at once
+AT_ONCE: Final = 24  # requests under way
+GONE_SECONDS: Final = 600.0  # of 404 and nothing else, before a prediction counts as gone
+GONE_KEPT: Final = 10_000
+
+
+class Looks:
+    """What was seen of predictions, as far as it must be remembered.
+
+    A prediction that the API does not know (404) has not been seen: a replica may lag behind.
+    Only after ten minutes of nothing but 404 it ends as ``prediction_gone``.
+    """
+
+    def __init__(self, api: Api, *, clock: Callable[[], float]) -> None:
+        self._api = api
+        self._clock = clock
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._missing: dict[PredictionId, float] = {}  # since when nothing but 404
+
+    async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
+        """Look at predictions. One that could not be seen is left out.
+
+        Raises:
+            ProviderUnavailable: None could be seen.
+        """
+        seen: dict[PredictionId, Prediction] = {}
+        failures: list[ProviderUnavailable] = []
+        if len(ids) > SWEEP_ABOVE:
+            try:
+                seen |= await sweep(self._api, ids)
+            except ProviderUnavailable as error:
+                failures.append(error)
+        for prediction_id in seen:
+            self._missing.pop(prediction_id, None)
+
+        async def look(prediction_id: PredictionId) -> None:
+            async with self._at_once:
+                if any(one.retry_after is not None for one in failures):
+                    return  # told to wait: the others have their turn next time
+                try:
+                    told = await self._look(prediction_id)
+                except ProviderUnavailable as error:
+                    failures.append(error)
+                    return
+            if told is not None:
+                seen[prediction_id] = told
+
+        await asyncio.gather(*(look(one) for one in dict.fromkeys(ids) if one not in seen))
+        if failures and not seen:
+            raise failures[-1]
+        return {one: seen[one] for one in ids if one in seen}
+
+    async def _look(self, prediction_id: PredictionId) -> Prediction | None:
+        if read_id({"id": prediction_id}) is None:
+            return None
+        with inquiry():
+            answer = await self._api.get(f"/predictions/{prediction_id}", most=LARGE)
+            if answer.status == 404:
+                return self._not_there(prediction_id)
+            check_told(answer)
+            told = read_prediction(answer.json())
+        self._missing.pop(prediction_id, None)
+        return told if told is not None and told.id == prediction_id else None
+
+    def _not_there(self, prediction_id: PredictionId) -> Prediction | None:
+        if len(self._missing) >= GONE_KEPT:
+            self._missing.clear()
+        since = self._missing.setdefault(prediction_id, self._clock())
+        if self._clock() - since < GONE_SECONDS:
+            return None
+        gone = Failed("prediction_gone", "Replicate does not know it any more", retryable=False)
+        return Prediction(id=prediction_id, outcome=gone)

@@ -1,0 +1,212 @@
+"""Replicate as a provider: buys predictions, looks at them, finds those that got lost."""
+
+import math
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import httpx2
+
+from fleek import strict
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import (
+    NotFound,
+    OutcomeUnknown,
+    ProviderRejected,
+    ProviderUnavailable,
+)
+from fleek.domain.job import Job, ModelName, PredictionId
+from fleek.domain.media import Output
+from fleek.outbound import Policy
+from fleek.providers.base import Callback, Found, Model, Prediction, Schema
+from fleek.providers.replicate import listing
+from fleek.providers.replicate.api import Api
+from fleek.providers.replicate.callback import Signatures
+from fleek.providers.replicate.download import Limits, fetch, read_data
+from fleek.providers.replicate.errors import check_sold, check_told, inquiry, purchase
+from fleek.providers.replicate.looks import Looks
+from fleek.providers.replicate.names import read_name
+from fleek.providers.replicate.schemas import Schemas
+from fleek.providers.replicate.search import Lost, Search
+from fleek.providers.replicate.wire import read_id, read_prediction
+
+SHORTEST_RUN: Final = 5  # seconds; Replicate takes no shorter Cancel-After
+EVENTS: Final = ("start", "completed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the operator chose for this account."""
+
+    policy: Policy  # where outputs are fetched from
+    callback_base: str | None  # callbacks go below it; None: none are asked for
+    keys: tuple[bytes, ...] = ()  # that sign callbacks; none: asked of the API
+    limits: Limits = field(default_factory=Limits)
+    creates_per_minute: int = 600
+    calls_per_minute: int = 3000
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ReplicateProvider:
+    """One prediction per attempt.
+
+    Args:
+        api: The account.
+        files: Fetches outputs; has no token.
+        terms: What the operator chose.
+        now: The clock, aware.
+        clock: Monotonic seconds.
+    """
+
+    settles: Literal["repeat", "find", "none"] = "find"
+    default_model: ModelName = listing.DEFAULT
+
+    def __init__(
+        self,
+        api: Api,
+        files: httpx2.AsyncClient,
+        terms: Terms,
+        *,
+        now: Callable[[], datetime] = _utc_now,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.terms = terms
+        self.schemas = Schemas(api, clock=clock)
+        self._api = api
+        self._files = files
+        self._signatures = Signatures(api, keys=terms.keys, now=now, clock=clock)
+        self._clock = clock
+        self._looks = Looks(api, clock=clock)
+
+    async def start(self, job: Job, attempt: Attempt) -> Prediction:
+        """Create one prediction, with one request.
+
+        Raises:
+            ProviderRejected: Not bought: refused for good.
+            ProviderUnavailable: Not bought; ``code`` is ``provider_rate_limited``,
+                ``provider_payment_required`` or ``provider_unreachable``.
+            OutcomeUnknown: Something was sent and no readable answer came back.
+        """
+        try:
+            target = read_name(job.model)
+            content = strict.dumps(self._order(job, attempt, version=target.version))
+        except (NotFound, TypeError, ValueError) as error:
+            raise ProviderRejected(str(error), code="provider_bad_request") from error
+        headers = {
+            "cancel-after": f"{max(math.ceil(attempt.timeout.total_seconds()), SHORTEST_RUN)}s"
+        }
+        with purchase():
+            answer = await self._api.post(target.path, content, headers)
+            check_sold(answer)
+            bought = read_prediction(answer.json())
+        if bought is None:
+            raise OutcomeUnknown("Replicate's answer names no prediction")
+        return bought
+
+    async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
+        """Look at predictions: many at once through the list, the others one by one.
+
+        Raises:
+            ProviderUnavailable: None could be seen.
+        """
+        return await self._looks.poll(ids)
+
+    async def cancel(self, prediction_id: PredictionId) -> None:
+        """Ask Replicate to stop a prediction; one that has ended is left as it is.
+
+        Raises:
+            ProviderUnavailable: Could not be asked, or is not known there now.
+        """
+        with inquiry():
+            answer = await self._api.post(f"/predictions/{_checked(prediction_id)}/cancel")
+            if answer.status not in {400, 409, 422}:  # it has ended already
+                check_told(answer)
+
+    async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:  # noqa: ARG002 - the port's signature
+        """Stream one output's bytes; see `fleek.providers.replicate.download`.
+
+        Raises:
+            ProviderUnavailable: Its host cannot be reached; it may be read again.
+            OutputBroken: The bytes are cut, empty, or a page about an error.
+            OutputUnsafe: Its address or its size is not allowed.
+            OutputGone: It is not there any more.
+        """
+        uri, limits = output.uri or "", self.terms.limits
+        if uri[:5].lower() == "data:":
+            chunks = read_data(uri, limits)
+        else:
+            chunks = fetch(self._files, uri, self.terms.policy, limits, clock=self._clock)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:
+        """Look once for a lost purchase, in the list of what was created at that time.
+
+        Raises:
+            ProviderUnavailable: The list could not be read.
+        """
+        try:
+            target = read_name(job.model)
+        except NotFound:
+            return Found(prediction=None, complete=True)  # `start` refuses it before it is sent
+        lost = Lost(
+            target=target,
+            input=_input(job),
+            token=_token(attempt),
+            age=now - attempt.submitted_at,
+            open=self._api.post_window,
+        )
+        return await Search(lost).run(self._api)
+
+    async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
+        """Check and read a message that came to the callback URL of an attempt.
+
+        Raises:
+            CallbackRejected: Replicate did not sign it lately, or it cannot be read.
+            ProviderUnavailable: The secret to check it with cannot be had now.
+        """
+        return await self._signatures.read(headers, body)
+
+    async def models(self) -> Sequence[Model]:
+        """List official models; any other can be run by its name."""
+        return listing.MODELS
+
+    async def schema(self, model: ModelName) -> Schema | None:
+        """Return the schema of a model's parameters; None for deployments and bare versions.
+
+        Raises:
+            NotFound: The name is not well-formed, or Replicate has no such model.
+            ProviderUnavailable: Replicate cannot be asked now.
+        """
+        return await self.schemas.get(model)
+
+    def _order(self, job: Job, attempt: Attempt, *, version: str | None) -> dict[str, Any]:
+        order: dict[str, Any] = {"input": _input(job)}
+        if version is not None:
+            order["version"] = version
+        if self.terms.callback_base is not None:
+            order["webhook"] = f"{self.terms.callback_base}/{_token(attempt)}"
+            order["webhook_events_filter"] = list(EVENTS)
+        return order
+
+
+def _input(job: Job) -> dict[str, Any]:
+    return {**job.input, "prompt": job.prompt}
+
+
+def _token(attempt: Attempt) -> str:
+    """Return the end of the attempt's callback URL; nobody else can know it."""
+    return f"{attempt.id}.{attempt.nonce}"
+
+
+def _checked(prediction_id: PredictionId) -> PredictionId:
+    if read_id({"id": prediction_id}) is None:
+        raise ProviderUnavailable("this is not the id of a prediction at Replicate")
+    return prediction_id

@@ -1,0 +1,187 @@
+"""Looks through the list of predictions: for many that run, and for one that got lost.
+
+Source: https://replicate.com/docs/reference/http#predictions.list
+"""
+
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import httpx2
+
+from fleek.domain.errors import ProviderUnavailable
+from fleek.domain.job import PredictionId
+from fleek.providers.base import Found, Prediction
+from fleek.providers.replicate.api import LARGE, Answer, Api, Unreadable
+from fleek.providers.replicate.errors import check_told, inquiry, read_date
+from fleek.providers.replicate.names import Target
+from fleek.providers.replicate.wire import read_id, read_prediction, read_time
+
+SWEEP_PAGES: Final = 40
+POOR: Final = 2  # rows of ours below which a page is not worth its request
+POOR_PAGES: Final = 3  # of these in a row end a sweep
+SEARCH_PAGES: Final = 60
+MARGIN: Final = timedelta(seconds=30)  # around the time in which a purchase was made
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the list, newest first."""
+
+    rows: tuple[Row, ...]
+    next: Mapping[str, str] | None  # the query of the next page; None: this was the last
+    date: datetime | None  # when the host answered, by its own clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """What is known of a purchase whose answer got lost."""
+
+    target: Target
+    input: Row  # as it was sent
+    token: str  # the end of the callback URL, if one was sent
+    age: timedelta  # since the intent was written
+    open: timedelta  # for how long after that it may have been sent
+
+
+async def pages(api: Api, query: Mapping[str, str]) -> AsyncGenerator[Page]:
+    """Read pages, each with one request, until the last.
+
+    Raises:
+        ProviderUnavailable: A page cannot be had, or it leads back to an earlier one.
+    """
+    asked: list[Mapping[str, str]] = []
+    following: Mapping[str, str] | None = query
+    while following is not None:
+        if following in asked:
+            raise ProviderUnavailable("Replicate's list of predictions leads in a circle")
+        asked.append(following)
+        with inquiry():
+            answer = await api.get("/predictions", following, most=LARGE)
+            check_told(answer)
+            page = _page(answer)
+        yield page
+        following = page.next
+
+
+def _page(answer: Answer) -> Page:
+    body = answer.json()
+    results, link = body.get("results"), body.get("next")
+    if not isinstance(results, list) or not all(isinstance(row, dict) for row in results):
+        raise Unreadable("the answer is not a list of predictions")
+    following = None
+    if isinstance(link, str) and link:
+        try:
+            following = dict(httpx2.URL(link).params)  # the rest of it could lead anywhere
+        except httpx2.InvalidURL as error:
+            raise Unreadable("the answer does not say where the list goes on") from error
+    return Page(tuple(results), following, read_date(answer.headers.get("date", "")))
+
+
+def _shown(row: Row) -> Prediction | None:
+    """Return what a row tells; that it has ended well only counts together with the output."""
+    told = read_prediction(row)
+    if told is not None and row.get("status") == "succeeded" and "output" not in row:
+        return replace(told, outcome=None)
+    return told
+
+
+async def sweep(api: Api, wanted: Collection[PredictionId]) -> dict[PredictionId, Prediction]:
+    """Look for many predictions in the newest pages, as long as those hold enough of them.
+
+    Raises:
+        ProviderUnavailable: A page could not be had.
+    """
+    seen: dict[PredictionId, Prediction] = {}
+    ids, poor, read = set(wanted), 0, 0
+    async with aclosing(pages(api, {})) as following:
+        async for page in following:
+            told = [shown for row in page.rows if read_id(row) in ids and (shown := _shown(row))]
+            fresh = {one.id: one for one in told if one.id not in seen}
+            seen |= fresh
+            read, poor = read + 1, poor + 1 if len(fresh) < POOR else 0
+            if len(seen) == len(ids) or poor == POOR_PAGES or read == SWEEP_PAGES:
+                break
+    return seen
+
+
+class Search:
+    """One look for a lost purchase, page by page."""
+
+    def __init__(self, lost: Lost) -> None:
+        self._lost = lost
+        self._window: tuple[datetime, datetime] | None = None  # when it was made, by their clock
+        self._candidates: dict[PredictionId, tuple[datetime, Prediction]] = {}
+        self._own: Prediction | None = None
+        self._unclear = False  # a row could not be read
+        self._wiped = False
+
+    async def run(self, api: Api) -> Found:
+        """Look through the newest page, then through all that the window holds.
+
+        Raises:
+            ProviderUnavailable: A page could not be had.
+        """
+        reached = await self._read(api, {}, most=1)
+        if not reached and self._own is None and self._window is not None:
+            first, last = (instant.isoformat() for instant in self._window)
+            query = {"created_after": first, "created_before": last}
+            reached = await self._read(api, query, most=SEARCH_PAGES)
+        found = sorted(self._candidates.values(), key=lambda one: one[0])
+        return Found(
+            prediction=self._own,
+            complete=reached and not self._unclear and self._window is not None,
+            candidates=tuple(prediction for _, prediction in found),
+            wiped=self._wiped,
+        )
+
+    async def _read(self, api: Api, query: Mapping[str, str], *, most: int) -> bool:
+        """Read pages until the purchase is found, or the list is older than it; whether so."""
+        read = 0
+        async with aclosing(pages(api, query)) as following:
+            async for page in following:
+                read += 1
+                self._date(page)
+                older = [self._note(row) for row in page.rows]
+                if self._own is not None or any(older) or page.next is None:
+                    return True
+                if read == most:
+                    return False
+        return False
+
+    def _date(self, page: Page) -> None:
+        if self._window is None and page.date is not None:
+            written = page.date - self._lost.age
+            self._window = (written - MARGIN, written + self._lost.open + MARGIN)
+
+    def _note(self, row: Row) -> bool:
+        """Take note of a row; returns whether it is older than the purchase."""
+        created = read_time(row.get("created_at"))
+        if created is None or self._window is None:
+            self._unclear = True
+            return False
+        first, last = self._window
+        if not first <= created <= last:
+            return created < first
+        webhook = row.get("webhook")
+        if isinstance(webhook, str) and webhook:
+            if webhook.endswith(f"/{self._lost.token}"):
+                self._own = _shown(row)
+            return False  # else it is somebody else's, or another attempt's
+        if self._lost.target.ran(row):
+            self._weigh(row, created)
+        return False
+
+    def _weigh(self, row: Row, created: datetime) -> None:
+        """Decide by the input whether this may be it."""
+        given, told = row.get("input"), _shown(row)
+        if row.get("data_removed") is True or not isinstance(given, dict):
+            self._wiped = True
+        elif told is None:
+            self._unclear = True
+        elif given == self._lost.input:
+            self._candidates[told.id] = (created, told)

@@ -1,0 +1,138 @@
+"""A prediction as Replicate writes it, read with distrust: any field may be missing or strange.
+
+Source: https://replicate.com/docs/reference/http#predictions.get
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Any, Final
+
+from fleek.domain.job import PredictionId
+from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
+from fleek.providers.replicate.errors import tidy
+from fleek.providers.replicate.outputs import OutputUnreadable, read_outputs
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_STEP: Final = re.compile(r"^\s*(\d{1,3})%\s*\|.+?\|\s*(\d{1,9})/(\d{1,9})")  # tqdm's
+_SEED: Final = re.compile(r"^\s*(?:using )?seed(?: is|:|=)\s*(\d{1,18})\s*$", re.IGNORECASE)
+_FLAGGED: Final = re.compile(
+    r"nsfw|flagged as sensitive|\(E005\)|safety (filter|checker)", re.IGNORECASE
+)
+_PASSING: Final = re.compile(
+    r"prediction interrupted|please retry|cuda out of memory|queue is full", re.IGNORECASE
+)
+LOG_TAIL: Final = 20_000  # characters of the logs that are read
+METRICS: Final = 50
+ENDED: Final = frozenset({"succeeded", "failed", "canceled", "aborted"})
+
+
+def read_id(body: Mapping[str, Any]) -> PredictionId | None:
+    """Return a prediction's id, or None if it is none that could be asked for."""
+    found = body.get("id")
+    return PredictionId(found) if isinstance(found, str) and _ID.fullmatch(found) else None
+
+
+def read_prediction(body: Mapping[str, Any]) -> Prediction | None:
+    """Return what a body says about a prediction, or None if it does not say whose it is.
+
+    A status that nobody has heard of counts as running.
+    """
+    prediction_id = read_id(body)
+    if prediction_id is None:
+        return None
+    logs = body.get("logs")
+    tail = logs[-LOG_TAIL:].splitlines() if isinstance(logs, str) else []
+    outcome = _outcome(body)
+    return Prediction(
+        id=prediction_id,
+        progress=None if outcome is not None else _progress(tail),
+        outcome=outcome,
+        metrics={} if outcome is None else _metrics(body, logs),
+    )
+
+
+def _outcome(body: Mapping[str, Any]) -> Outcome | None:
+    status = body.get("status")
+    words = body.get("error")
+    reason = tidy(words, 2000) if isinstance(words, str) else ""
+    match status:
+        case "succeeded":
+            return _success(body)
+        case "failed":
+            return _failure(reason or "the model gave no reason")
+        case "canceled":
+            return _cancelled(body, reason)
+        case "aborted":
+            message = reason or "the prediction ran out of time before it started"
+            return Failed("prediction_aborted", message, retryable=True)
+        case _:
+            return None
+
+
+def _success(body: Mapping[str, Any]) -> Outcome:
+    output = body.get("output")
+    if output is None and body.get("data_removed") is True:
+        return Failed("output_expired", "Replicate has removed the output", retryable=False)
+    try:
+        return Succeeded(read_outputs(output))
+    except OutputUnreadable as error:
+        return Failed("invalid_output", str(error), retryable=False)
+
+
+def _failure(reason: str) -> Failed:
+    if _FLAGGED.search(reason):
+        return Failed("content_flagged", reason, retryable=False)
+    return Failed("prediction_failed", reason, retryable=bool(_PASSING.search(reason)))
+
+
+def _cancelled(body: Mapping[str, Any], reason: str) -> Failed:
+    """Tell our own time limit, after which another attempt may do better, from somebody's wish."""
+    deadline, end = read_time(body.get("deadline")), read_time(body.get("completed_at"))
+    if deadline is not None and end is not None and end >= deadline:
+        return Failed("attempt_timeout", "the prediction ran longer than allowed", retryable=True)
+    message = reason or "the prediction was cancelled at Replicate"
+    return Failed("prediction_canceled", message, retryable=False)
+
+
+def read_time(value: Any) -> datetime | None:
+    """Return the instant that a field names, or None if it names none."""
+    if not isinstance(value, str):
+        return None
+    try:
+        instant = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+
+
+def _progress(lines: list[str]) -> float | None:
+    """Return how far the last line of progress in the logs says that it is, 0.0-1.0."""
+    for line in reversed(lines):
+        if (match := _STEP.match(line)) and int(match[3]) > 0:
+            return min(int(match[2]) / int(match[3]), 1.0)
+    return None
+
+
+def _metrics(body: Mapping[str, Any], logs: Any) -> dict[str, Any]:
+    """Return what was measured, e.g. ``predict_time`` in seconds; the seed too if the logs tell."""
+    given = body.get("metrics")
+    found = {
+        tidy(name, 100): tidy(value, 200) if isinstance(value, str) else value
+        for name, value in (given.items() if isinstance(given, dict) else ())
+        if _is_plain(value)
+    }
+    head = logs[:LOG_TAIL].splitlines() if isinstance(logs, str) else []
+    seed = next((match[1] for line in head if (match := _SEED.match(line))), None)
+    if seed is not None:
+        found.setdefault("seed", int(seed))
+    return dict(list(found.items())[:METRICS])
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, float):
+        return isfinite(value)
+    if isinstance(value, int):
+        return abs(value) < 2**53
+    return isinstance(value, str)
