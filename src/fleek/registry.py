@@ -12,7 +12,10 @@ from typing import Any, Final
 
 from fleek.domain.errors import ConfigurationError
 
-PROVIDERS: Final = {"placeholder": "fleek.providers.placeholder:connect"}
+PROVIDERS: Final = {
+    "placeholder": "fleek.providers.placeholder:connect",
+    "replicate": "fleek.providers.replicate:connect",
+}
 STORAGES: Final = {"local": "fleek.storage.local:connect"}
 DISPATCHERS: Final = {"embedded": "fleek.dispatch.embedded:connect"}
 
