@@ -6,6 +6,7 @@ A provider that needs a setting, or somebody to talk to on loopback, gets it in 
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -17,25 +18,41 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound
 from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, WorkerId
 from fleek.domain.media import Output
+from fleek.emulator.plan import Plan
+from fleek.emulator.server import serve
 from fleek.providers.base import Prediction, Provider, Succeeded
 from fleek.registry import load, providers
 
 SECONDS = 10  # the longest that any prediction here may run
 
-Preparation = Callable[[pytest.MonkeyPatch], None]
+Preparation = Callable[[pytest.MonkeyPatch], AbstractAsyncContextManager[None]]
 
 
-def _placeholder(monkeypatch: pytest.MonkeyPatch) -> None:
+@asynccontextmanager
+async def _placeholder(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
     monkeypatch.setenv("REPLICATE_MOCK_DELAY_MIN", "0")
     monkeypatch.setenv("REPLICATE_MOCK_DELAY_MAX", "0.01")
     monkeypatch.setenv("REPLICATE_MOCK_FAILURE_RATE", "0")
+    yield
 
 
-def _nothing(_monkeypatch: pytest.MonkeyPatch) -> None:
-    pass
+@asynccontextmanager
+async def _replicate(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
+    async with serve(Plan(queue_seconds=0, predict_seconds=0.01)) as emulator:
+        monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_contract")
+        monkeypatch.setenv("REPLICATE_BASE_URL", emulator.api_url)
+        yield
 
 
-PREPARATIONS: Final[Mapping[str, Preparation]] = {"placeholder": _placeholder}
+@asynccontextmanager
+async def _nothing(_monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
+    yield
+
+
+PREPARATIONS: Final[Mapping[str, Preparation]] = {
+    "placeholder": _placeholder,
+    "replicate": _replicate,
+}
 """What to set before a provider of this name is opened; others are opened as they are."""
 
 
@@ -45,9 +62,8 @@ async def provider(
 ) -> AsyncGenerator[Provider]:
     """Each registered provider, open."""
     monkeypatch.chdir(tmp_path)  # a developer's own .env is not read
-    PREPARATIONS.get(request.param, _nothing)(monkeypatch)
     connect = load(providers(), request.param, setting="PROVIDER")
-    async with connect() as opened:
+    async with PREPARATIONS.get(request.param, _nothing)(monkeypatch), connect() as opened:
         yield opened
 
 
