@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -18,8 +18,9 @@ from fleek.domain.errors import FleekError
 from fleek.settings import LOOPBACK, Settings
 from fleek.store import workers
 from fleek.store.address import database_url
-from fleek.store.database import Database, open_database, reach, sqlite_is_safe
+from fleek.store.database import open_database, reach, sqlite_is_safe
 from fleek.store.migrate import up_to_date
+from fleek.store.workers import Worker
 
 LIBRARIES: Final = ("fastapi", "httpx2", "pydantic", "sqlalchemy", "uvicorn")
 PATIENCE: Final = timedelta(seconds=5)  # for the database
@@ -62,10 +63,13 @@ async def _versions(_: Settings) -> list[Finding]:
 
 
 async def _clock(_: Settings) -> list[Finding]:
-    now = datetime.now(UTC)
+    return [_time(datetime.now(UTC))]
+
+
+def _time(now: datetime) -> Finding:
     if now < BORN:
-        return [Finding("clock", "error", f"it shows {now:%Y-%m-%d}", "set it, and run NTP")]
-    return [Finding("clock", "ok", f"{now:%Y-%m-%d %H:%M:%S} UTC")]
+        return Finding("clock", "error", f"it shows {now:%Y-%m-%d}", "set it, and run NTP")
+    return Finding("clock", "ok", f"{now:%Y-%m-%d %H:%M:%S} UTC")
 
 
 async def _database(settings: Settings) -> list[Finding]:
@@ -79,7 +83,10 @@ async def _database(settings: Settings) -> list[Finding]:
             message = "the schema is not up to date"
             return [Finding("database", "warning", message, "run fleek migrate or fleek serve")]
         findings = [_durability(await db.facts())]
-        findings += await _workers(settings, db)
+        now = datetime.now(UTC)
+        alive = await workers.alive(db, since=now - 6 * settings.heartbeat_seconds)
+        shared = db.kind != "sqlite" or sqlite_is_safe()
+        findings += _workers(alive, now=now, may_share=shared)
     if path is not None:
         findings.append(_room("database disk", path.absolute().parent))
     return findings
@@ -111,14 +118,12 @@ def _durability(facts: dict[str, str]) -> Finding:
     return Finding("database", "ok", message) if safe else _warning("database", message, advice)
 
 
-async def _workers(settings: Settings, db: Database) -> list[Finding]:
-    now = datetime.now(UTC)
-    alive = await workers.alive(db, since=now - 6 * settings.heartbeat_seconds)
+def _workers(alive: Sequence[Worker], *, now: datetime, may_share: bool) -> list[Finding]:
     findings = [Finding("workers", "ok", f"{len(alive)} alive")]
     if any(worker.heartbeat_at > now + timedelta(seconds=2) for worker in alive):
         message = "a worker's last heartbeat is in the future"
         findings.append(_warning("clock", message, "run NTP on all machines"))
-    if db.kind == "sqlite" and len(alive) > 1 and not sqlite_is_safe():
+    if len(alive) > 1 and not may_share:
         findings.append(
             _warning(
                 "workers",
@@ -142,7 +147,10 @@ async def _storage(settings: Settings) -> list[Finding]:
 
 
 def _room(subject: str, folder: Path) -> Finding:
-    free = shutil.disk_usage(folder).free
+    return _left(subject, folder, free=shutil.disk_usage(folder).free)
+
+
+def _left(subject: str, folder: Path, *, free: int) -> Finding:
     message = f"{free / 1e9:.1f} GB free at {folder}"
     if free < NONE_LEFT_BYTES:
         return Finding(subject, "error", message, "make room; jobs are refused until then")
@@ -157,13 +165,17 @@ async def _provider(settings: Settings) -> list[Finding]:
     async with connect() as provider:
         model = settings.default_model or provider.default_model
         schema = await provider.schema(model)
+    return [_answer(name, model, known=schema is not None)]
+
+
+def _answer(name: str, model: str, *, known: bool) -> Finding:
     if name == "placeholder":
         message = f"placeholder, which needs no token; default model {model}"
-        return [Finding("provider", "ok", message)]
-    if schema is None:
+        return Finding("provider", "ok", message)
+    if not known:
         message = f"{name} does not show its default model {model} now"
-        return [_warning("provider", message, "look at the provider's own status page")]
-    return [Finding("provider", "ok", f"{name} answers; default model {model}")]
+        return _warning("provider", message, "look at the provider's own status page")
+    return Finding("provider", "ok", f"{name} answers; default model {model}")
 
 
 async def _dispatcher(settings: Settings) -> list[Finding]:

@@ -31,15 +31,11 @@ class FakeService:
     def __init__(self, url: str) -> None:
         self.url = url
         self.requests: list[Request] = []
-        self._answers: dict[str, list[tuple[int, str, bytes]]] = {}
+        self._answers: dict[str, list[tuple[int, str, Any]]] = {}
 
     def answers(self, line: str, *bodies: object, status: int = 200, kind: str = "") -> None:
-        """Answer so; anything but bytes is written as JSON."""
-        kind = kind or "application/json"
-        self._answers[line] = [
-            (status, kind, body if isinstance(body, bytes) else json.dumps(body).encode())
-            for body in bodies
-        ]
+        """Answer so; a function is called for its bytes, anything else is written as JSON."""
+        self._answers[line] = [(status, kind or "application/json", body) for body in bodies]
 
     def answer(self, request: Request) -> tuple[int, str, bytes]:
         """Return status, type and body."""
@@ -48,7 +44,13 @@ class FakeService:
         if known is None:
             problem = {"title": "Not found", "detail": "nothing here", "code": "not_found"}
             return 404, "application/problem+json", json.dumps(problem).encode()
-        return known.pop(0) if len(known) > 1 else known[0]
+        status, kind, body = known.pop(0) if len(known) > 1 else known[0]
+        content = body() if callable(body) else body
+        return (
+            status,
+            kind,
+            content if isinstance(content, bytes) else json.dumps(content).encode(),
+        )
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,9 +1,11 @@
 """Operators' commands: what they hand on, and how they end."""
 
 import json
+import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -182,39 +184,37 @@ def test_a_report_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("args", "handed"),
-    [
-        (("serve",), (47123, True)),
-        (("serve", "--no-worker", "--port", "47124"), (47124, False)),
-    ],
-)
-def test_serve_hands_on_its_options(
-    fleek: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    args: tuple[str, ...],
-    handed: tuple[int, bool],
-) -> None:
-    """An option wins over the environment."""
-    calls: list[tuple[int, bool]] = []
+@pytest.mark.parametrize("command", ["serve", "worker", "migrate"])
+def test_a_newer_schema_is_exit_2(fleek: Any, tmp_path: Path, command: str) -> None:
+    """An older version must not touch what a newer one has made; one line says so."""
+    fleek("migrate")
+    with closing(sqlite3.connect(tmp_path / "fleek.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
 
-    def serve(settings: Any, *, with_worker: bool) -> None:
-        calls.append((settings.api_port, with_worker))
+    done = subprocess.run(  # noqa: S603 - ourselves
+        [sys.executable, "-m", "fleek", command], capture_output=True, text=True, check=False
+    )
 
-    monkeypatch.setattr("fleek.server.serve", serve)
-
-    ended = fleek(*args)
-
-    assert ended.code == 0
-    assert calls == [handed]
+    assert done.returncode == 2
+    assert "fleek: DATABASE_URL: the schema has revision 9999" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-def test_worker_hands_on_the_settings(fleek: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker reads the same settings as the service."""
-    calls: list[Callable[..., object]] = []
-    monkeypatch.setattr("fleek.worker.run_worker", calls.append)
+def test_a_busy_port_is_exit_2() -> None:
+    """One line that names the setting."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
 
-    ended = fleek("worker")
+        done = subprocess.run(  # noqa: S603 - ourselves
+            [sys.executable, "-m", "fleek", "serve", "--port", port],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
-    assert ended.code == 0
-    assert len(calls) == 1
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"API_PORT={port}" in done.stderr

@@ -9,10 +9,11 @@ from uuid import uuid4
 import pytest
 from rich.console import Console
 
+from fleek.cli import models
 from fleek.cli.present import duration, short, size, table
 from fleek.cli.progress import Lines, Picture, Silence, display
 from fleek.cli.screen import Screen
-from fleek.schemas import JobRead
+from fleek.schemas import JobRead, ModelRead
 
 Maker = Callable[..., dict[str, Any]]
 
@@ -160,6 +161,25 @@ def test_a_terminal_gets_a_table(screen: Screen, jobs: Callable[..., JobRead]) -
     assert title.split() == ["ID", "STATUS", "AGE", "MODEL", "PROMPT"]
     cells = (job.id, "✓ completed", "5 min", "fleek/art", "a [bold]cat[/bold…")
     assert line.rstrip() == "  ".join(map(str, cells))
+
+
+def test_a_terminal_gets_models_as_a_table(screen: Screen) -> None:
+    """Long descriptions are wrapped in their column."""
+    model = ModelRead(
+        name="fleek/art",
+        provider="placeholder",
+        description="art " * 30,
+        output="image",
+        default=True,
+        parameters=None,
+    )
+
+    models._list(screen, [model])
+
+    lines = seen(screen.out).splitlines()
+    assert lines[0].split() == ["NAME", "MAKES", "PROVIDER", "DESCRIPTION"]
+    assert lines[1].split()[:4] == ["fleek/art", "image", "default", "placeholder"]
+    assert lines[2].split() == ["art"] * len(lines[2].split())
 
 
 def test_a_narrow_terminal_still_gets_whole_ids(

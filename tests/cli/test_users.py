@@ -1,15 +1,16 @@
 """Users' commands: what they send, write and return, against a server with a script."""
 
+import _thread
 import hashlib
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from fleek import Client
+from fleek.cli.generate import texts
 
 Maker = Callable[..., dict[str, Any]]
 JOB = "0198f000-0000-7000-8000-000000000001"
@@ -103,29 +104,23 @@ def test_a_time_without_a_zone_is_the_users(making: Any, fleek: Any) -> None:
     assert json.loads(making.requests[0].body)["run_at"].startswith("2026-12-24T18:00:00")
 
 
-def test_generate_reads_prompts_from_stdin(
-    making: Any, fleek: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One job for each line that says something, each exactly as it stands."""
-    monkeypatch.setattr("sys.stdin", io.StringIO("one\n\n  two \n"))
-
-    ended = fleek("submit", "-", "three", "--quiet")
-
-    bodies = [json.loads(request.body)["prompt"] for request in making.requests]
-    assert bodies == ["one", "two", "three"]
-    assert ended.out == f"{JOB}\n" * 3
-    assert ended.err == ""
+def test_prompts_come_from_stdin_too() -> None:
+    """One for each line that says something, in the place of the dash."""
+    assert texts(["-", "three"], ["one\n", "\n", "  two \n"]) == ["one", "two", "three"]
 
 
-def test_no_prompt_on_stdin(making: Any, fleek: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_prompt_on_stdin() -> None:
     """An empty pipe is a mistake, not nothing to do."""
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    with pytest.raises(typer.BadParameter, match="no prompt"):
+        texts(["-"], ["\n"])
 
-    ended = fleek("generate", "-")
 
-    assert ended.code == 2
-    assert "no prompt" in ended.err
-    assert making.requests == []
+def test_submit_writes_json(making: Any, fleek: Any) -> None:
+    """One line for each job."""
+    ended = fleek("submit", "a cat", "a dog", "--json", "--quiet")
+
+    assert [json.loads(line)["id"] for line in ended.out.splitlines()] == [JOB, JOB]
+    assert len(making.requests) == 2
 
 
 @pytest.mark.usefixtures("making")
@@ -192,22 +187,21 @@ def test_a_timeout_is_exit_5_and_the_job_goes_on(making: Any, fleek: Any, a_job:
     assert f"fleek cancel {JOB}" in ended.err
 
 
-def test_ctrl_c_is_exit_130_and_the_job_goes_on(
-    making: Any, fleek: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_is_exit_130_and_the_job_goes_on(making: Any, fleek: Any) -> None:
     """Ending the command does not end the job, which is not what people expect."""
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Client, "status", interrupted)
+    making.answers(STATUS, interrupted)
 
     ended = fleek("generate", "a cat")
 
     assert ended.code == 130
     assert ended.err.startswith("Interrupted.\nThis job goes on:\n")
     assert f"fleek watch {JOB}" in ended.err
-    assert len(making.requests) == 1
+
+
+def interrupted() -> bytes:
+    """Press Ctrl-C while the server answers."""
+    _thread.interrupt_main()
+    return b"{}"
 
 
 def test_when_a_later_prompt_is_refused_the_earlier_job_is_named(

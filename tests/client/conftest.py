@@ -12,7 +12,7 @@ from fleek import AsyncClient, Client
 from fleek.client import Pace
 
 JOB = "0198f000-0000-7000-8000-000000000001"
-QUICK = Pace(pause=0.001, first=0.001, longest=0.002, patience=0.05)
+QUICK = Pace(pause=0.001, first=0.001, longest=0.002, patience=60)
 
 Step = httpx2.Response | Exception
 

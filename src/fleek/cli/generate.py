@@ -1,7 +1,7 @@
 """Commands that see jobs through: generate, watch, download."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -42,16 +42,18 @@ Timeout = Annotated[
 ]
 
 
-def texts(prompts: Sequence[str]) -> list[str]:
-    """Return the prompts, with those on stdin in the place of ``-``.
+def texts(prompts: Sequence[str], stdin: Iterable[str] | None = None) -> list[str]:
+    """Return the prompts, with the lines of `stdin` (None: the process's) in the place of ``-``.
 
     Raises:
         BadParameter: There is none.
     """
     found: list[str] = []
     for prompt in prompts:
-        lines = [line.strip() for line in sys.stdin] if prompt == "-" else [prompt]
-        found += [line for line in lines if line or prompt != "-"]
+        if prompt == "-":
+            found += [line.strip() for line in stdin or sys.stdin if line.strip()]
+        else:
+            found.append(prompt)
     if not found:
         raise typer.BadParameter("stdin holds no prompt", param_hint="PROMPT")
     return found
