@@ -1,29 +1,49 @@
-"""The service as its users have it: a process of its own, spoken to over HTTP."""
+"""The service as its users have it: processes of its own, spoken to over HTTP."""
 
+import asyncio
+import json
 import os
 import select
 import signal
-import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import httpx2
+
+from services import apart, free_port
 
 PATIENCE: Final = 30.0  # seconds until a process that does not answer is given up
 KEPT: Final = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "COVERAGE_PROCESS_START", "TMPDIR")
+SMALL: Final = {"width": 16, "height": 16}  # parameters of the picture that is made soonest
+LOOK_SECONDS: Final = 0.02  # between two looks at what tells nobody when it changes
+
+BOUGHT: Final = (  # an attempt counts as paid for unless it is known not to be
+    "SELECT job_id, prediction_id FROM attempts WHERE verdict IS NULL OR verdict <> 'not_bought'"
+)
+ENDS: Final = "SELECT count(*) FROM events WHERE type IN ('completed', 'failed', 'cancelled') GROUP BY job_id"
+COORDINATOR: Final = "SELECT pid FROM workers WHERE id = (SELECT worker_id FROM roles)"
 
 
-def free_port() -> int:
-    """Return a port on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def until(met: Callable[[], Any], *, seconds: float = PATIENCE, why: Callable[[], str]) -> None:
+    """Wait until something is so.
+
+    Raises:
+        AssertionError: It is not, after so long; with the answer of `why`.
+    """
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, why()
+        time.sleep(LOOK_SECONDS)
 
 
 class Process:
@@ -42,6 +62,11 @@ class Process:
                 stderr=log,
             )
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self.popen.pid
+
     def await_line(self, words: str) -> None:
         """Wait until it prints a line with these words.
 
@@ -58,6 +83,10 @@ class Process:
             assert chunk, f"{self.command} did not say {words!r}: {seen!r}\n{self.tail()}"
             seen += chunk
 
+    def await_log(self, words: str) -> None:
+        """Wait until it logs these words."""
+        until(lambda: words in self.log.read_text(), why=self.tail)
+
     def tail(self) -> str:
         """Return the end of its log."""
         return self.log.read_text()[-4000:]
@@ -71,6 +100,10 @@ class Process:
         """End it as an operator would; returns its exit code."""
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end; returns its exit code."""
         code = self.popen.wait(PATIENCE)
         self._reap()
         return code
@@ -91,10 +124,16 @@ class Service:
         self.processes: list[Process] = []
         self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
 
-    def serve(self, *options: str) -> Process:
+    def serve(self, *options: str, **env: str) -> Process:
         """Start ``fleek serve`` and wait until it answers."""
-        process = self.start("serve", *options)
+        process = self.start("serve", *options, **env)
         process.await_line("is ready")
+        return process
+
+    def worker(self) -> Process:
+        """Start ``fleek worker`` and wait until it works."""
+        process = self.start("worker")
+        process.await_log("worker_registered")
         return process
 
     def start(self, *command: str, **env: str) -> Process:
@@ -108,6 +147,25 @@ class Service:
         answer = self.http.post("/api/v1/generate", json={"prompt": prompt, **fields})
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
+
+    def submit_many(self, number: int, **fields: Any) -> list[str]:
+        """Submit as many jobs on a few connections, and return their ids."""
+        with ThreadPoolExecutor(4) as threads:
+            parts = threads.map(lambda n: self._submit_some(range(n, number, 4), fields), range(4))
+        return [job_id for part in parts for job_id in part]
+
+    def _submit_some(self, numbers: Iterable[int], fields: Mapping[str, Any]) -> list[str]:
+        accepted = []
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as connection:
+            for number in numbers:
+                body = json.dumps({"prompt": f"job {number}", **fields})
+                kind = {"Content-Type": "application/json"}
+                connection.request("POST", "/api/v1/generate", body, kind)
+                answer = connection.getresponse()
+                text = answer.read()
+                assert answer.status == 201, text
+                accepted.append(str(json.loads(text)["id"]))
+        return accepted
 
     def job(self, job_id: str) -> dict[str, Any]:
         """Return a job."""
@@ -128,13 +186,26 @@ class Service:
         Raises:
             AssertionError: Some still are after so long.
         """
-        deadline = time.monotonic() + seconds
-        while True:
-            found = self.by_status()
-            if not found["pending"] and not found["processing"]:
-                return found
-            assert time.monotonic() < deadline, f"{found}\n{self.processes[-1].tail()}"
-            time.sleep(0.1)
+        found: dict[str, int] = {}
+
+        def settled() -> bool:
+            found.update(self.by_status())
+            return not found["pending"] and not found["processing"]
+
+        until(settled, seconds=seconds, why=lambda: f"{found}\n{self.tails()}")
+        return found
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the database behind the service's back."""
+        if url := self.env.get("DATABASE_URL", ""):
+            found: list[tuple[Any, ...]] = apart(asyncio.run, _asked(url, statement))
+            return found
+        with closing(sqlite3.connect(self.folder / "fleek.db")) as connection:
+            return connection.execute(statement).fetchall()
+
+    def tails(self) -> str:
+        """Return the ends of all logs."""
+        return "\n".join(f"--- {one.command}\n{one.tail()}" for one in self.processes)
 
     def close(self) -> None:
         """End everything that was started."""
@@ -144,6 +215,33 @@ class Service:
                 process.kill()
             elif process.popen.stdout is not None:
                 process.popen.stdout.close()
+
+
+def delay(seconds: str) -> dict[str, str]:
+    """Return the settings for predictions that run so long."""
+    return {"REPLICATE_MOCK_DELAY_MIN": seconds, "REPLICATE_MOCK_DELAY_MAX": seconds}
+
+
+def assert_each_once(service: Service, accepted: Iterable[str]) -> None:
+    """Make sure that every accepted job has completed, ended once and was bought once.
+
+    That holds for jobs whose caller never got an answer, too.
+    """
+    jobs = service.rows("SELECT id, status FROM jobs")
+    assert {UUID(job_id) for job_id in accepted} <= {UUID(str(job_id)) for job_id, _ in jobs}
+    assert {status for _, status in jobs} == {"completed"}
+    assert service.rows(ENDS) == [(1,)] * len(jobs)
+    bought = service.rows(BOUGHT)
+    assert len(bought) == len({job_id for job_id, _ in bought}) == len(jobs)
+    assert len({prediction_id for _, prediction_id in bought} - {None}) == len(jobs)
+
+
+async def _asked(url: str, statement: str) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row.values()) for row in await connection.fetch(statement)]
+    finally:
+        await connection.close()
 
 
 @contextmanager

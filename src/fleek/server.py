@@ -16,6 +16,7 @@ from fleek.app import create_app
 from fleek.bootstrap import open_runtime
 from fleek.domain.errors import ConfigurationError
 from fleek.settings import Settings
+from fleek.store.database import reach
 from fleek.store.migrate import migrate
 from fleek.telemetry import configure_logging
 from fleek.worker import work
@@ -56,6 +57,7 @@ async def _serve(settings: Settings, *, with_worker: bool) -> None:
     listener = _listen(settings)
     stop = asyncio.Event()
     async with open_runtime(settings) as rt:
+        await reach(rt.db)
         await migrate(rt.db)
         await rt.room.look()
         server = _Server(_config(settings, create_app(rt)))
@@ -114,5 +116,5 @@ def _listen(settings: Settings) -> socket.socket:
         raise ConfigurationError(
             f"API_PORT={settings.api_port}: cannot listen on {settings.api_host}: {error.strerror}"
         ) from error
-    listener.set_inheritable(True)  # noqa: FBT003 - the socket module's own signature
+    listener.set_inheritable(True)
     return listener

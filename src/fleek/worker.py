@@ -12,13 +12,14 @@ import structlog
 
 from fleek.bootstrap import open_runtime
 from fleek.dispatch.base import Handler, Task
-from fleek.domain.errors import ConfigurationError, FleekError
+from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, FleekError
 from fleek.domain.job import JobId
 from fleek.engine.collect import collect
 from fleek.engine.coordinator import coordinate, resign
 from fleek.engine.runtime import Runtime, guarded
 from fleek.engine.start import start
 from fleek.settings import Settings
+from fleek.store.database import reach
 from fleek.store.migrate import up_to_date
 from fleek.telemetry import configure_logging
 
@@ -71,10 +72,9 @@ async def await_schema(rt: Runtime, *, patience: timedelta) -> None:
 
 async def _ready(rt: Runtime) -> bool:
     try:
+        await reach(rt.db)
         return await up_to_date(rt.db)
-    except ConfigurationError:
-        raise
-    except FleekError:
+    except DatabaseUnavailable:  # it starts, stops or migrates just now
         return False
 
 

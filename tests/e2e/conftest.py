@@ -1,0 +1,51 @@
+"""Services of a test's own, on either database."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from service import Service, delay, running
+from services import MIGRATED, Postgres, Services
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Generator[Service]:
+    """Give a service on SQLite whose predictions take half a second."""
+    with running(tmp_path, **delay("0.5")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def own_postgres() -> Generator[Postgres]:
+    """Give a PostgreSQL that nobody else uses, so that it may be stopped."""
+    services = Services.open()
+    try:
+        yield services.postgres()
+    finally:
+        services.close()
+
+
+@pytest.fixture
+def on_postgres(tmp_path: Path, postgres: Postgres) -> Generator[Service]:
+    """Give a service on the PostgreSQL that all tests share."""
+    with on(postgres, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def on_own_postgres(tmp_path: Path, own_postgres: Postgres) -> Generator[Service]:
+    """Give a service on a PostgreSQL of its own, which keeps what it has acknowledged."""
+    with on(own_postgres, tmp_path) as opened:
+        yield opened
+
+
+@contextmanager
+def on(server: Postgres, folder: Path) -> Generator[Service]:
+    """Run a service on a new database; its commits survive a crash of the server."""
+    name = server.create(template=MIGRATED)
+    server.execute(f'ALTER DATABASE "{name}" SET synchronous_commit TO on')
+    with running(folder, DATABASE_URL=server.url(name), **delay("0.5")) as opened:
+        yield opened
+    server.drop(name)

@@ -1,0 +1,174 @@
+"""API and two workers on one PostgreSQL: kill any of them, and then PostgreSQL itself."""
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx2
+import pytest
+
+from service import COORDINATOR, SMALL, Process, Service, assert_each_once, until
+from services import Postgres
+
+BACK_SECONDS = 10.0  # the longest that anything of ours may take to go on
+DOWN_SECONDS = 1.0
+OUTSTANDING = 20  # jobs that wait when something is killed
+
+
+@dataclass
+class Cast:
+    """The processes of an installation."""
+
+    api: Process
+    workers: list[Process]
+
+    def coordinator(self, service: Service) -> Process:
+        """Return the worker that holds the role."""
+        pids = {one.pid: one for one in self.workers}
+
+        def holders() -> set[int]:
+            return {pid for (pid,) in service.rows(COORDINATOR)} & set(pids)
+
+        until(holders, why=service.tails)
+        return pids[holders().pop()]
+
+
+def start(service: Service) -> Cast:
+    """Start an API and two workers."""
+    api = service.start("serve", "--no-worker")
+    workers = [service.start("worker"), service.start("worker")]
+    api.await_line("is ready")
+    for worker in workers:
+        worker.await_log("worker_registered")
+    return Cast(api, workers)
+
+
+def kill_a_worker(service: Service, cast: Cast) -> None:
+    """End the worker that does not coordinate; the other goes on alone."""
+    holder = cast.coordinator(service)
+    next(one for one in cast.workers if one is not holder).kill()
+
+
+def kill_the_coordinator(service: Service, cast: Cast) -> None:
+    """End the worker that coordinates; the other takes the role over."""
+    holder = cast.coordinator(service)
+    holder.kill()
+    cast.workers.remove(holder)
+    cast.coordinator(service)
+
+
+def kill_the_api(service: Service, cast: Cast) -> None:
+    """End the API, and start another."""
+    cast.api.kill()
+    service.serve("--no-worker")
+
+
+def kill_all(service: Service, cast: Cast) -> None:
+    """End everything, and start it anew."""
+    for process in (*cast.workers, cast.api):
+        process.kill()
+    start(service)
+
+
+@pytest.mark.parametrize("kill", [kill_a_worker, kill_the_coordinator, kill_the_api, kill_all])
+def test_every_job_ends_once_whoever_is_killed(
+    on_postgres: Service, kill: Callable[[Service, Cast], None]
+) -> None:
+    """Any process may go at any time; the others, or the next, end its work."""
+    cast = start(on_postgres)
+    accepted = on_postgres.submit_many(OUTSTANDING, parameters=SMALL)
+
+    kill(on_postgres, cast)
+    on_postgres.settle(seconds=30)
+
+    assert_each_once(on_postgres, accepted)
+
+
+def test_a_restart_of_postgres_is_a_pause(
+    on_own_postgres: Service, own_postgres: Postgres
+) -> None:
+    """While it is away callers are told to come again; when it is back, all goes on by itself."""
+    service, cast = on_own_postgres, start(on_own_postgres)
+    with load(service) as seen:
+        until(lambda: len(seen.accepted) > OUTSTANDING, why=service.tails)
+        own_postgres.stop("immediate")
+        time.sleep(DOWN_SECONDS)  # an outage lasts; without one nothing is tested
+        known = len(seen.accepted)
+        own_postgres.start()
+        back = time.monotonic()
+        until(lambda: len(seen.accepted) > known, seconds=BACK_SECONDS, why=service.tails)
+    until(
+        lambda: service.job(seen.accepted[known])["status"] == "completed",
+        seconds=BACK_SECONDS - (time.monotonic() - back),
+        why=service.tails,
+    )
+    service.settle(seconds=30)
+
+    assert seen.broken == []
+    assert seen.refused > 0
+    assert_each_once(service, seen.accepted)
+    assert all(one.popen.poll() is None for one in (cast.api, *cast.workers))
+
+
+@dataclass
+class Seen:
+    """What callers were told."""
+
+    accepted: list[str] = field(default_factory=list)
+    refused: int = 0  # 503, as it should be
+    broken: list[str] = field(default_factory=list)  # anything that must not be
+
+    def note(self, ask: Callable[[], httpx2.Response]) -> None:
+        """Ask, and sort the answer."""
+        try:
+            answer = ask()
+        except httpx2.HTTPError as error:
+            self.broken.append(repr(error))
+            return
+        if answer.status_code == 201:
+            self.accepted.append(answer.json()["id"])
+        elif answer.status_code == 503 and is_a_pause(answer):
+            self.refused += 1
+        elif answer.status_code != 200:
+            self.broken.append(f"{answer.status_code} {answer.headers} {answer.text}")
+
+
+def is_a_pause(answer: httpx2.Response) -> bool:
+    """Whether the caller is told, in our form, to come again."""
+    return (
+        answer.headers["content-type"] == "application/problem+json"
+        and answer.json()["code"] == "database_unavailable"
+        and int(answer.headers["retry-after"]) > 0
+    )
+
+
+@contextmanager
+def load(service: Service) -> Generator[Seen]:
+    """Submit jobs and ask for them, from several threads, within the block."""
+    seen, over = Seen(), threading.Event()
+
+    def call() -> None:
+        with httpx2.Client(base_url=service.http.base_url, timeout=30) as http:
+            while not over.is_set():
+                seen.note(lambda: submitted(http))
+                if seen.accepted:
+                    seen.note(lambda: http.get(f"/api/v1/jobs/{seen.accepted[-1]}"))
+                    seen.note(lambda: http.get("/api/v1/jobs"))
+                over.wait(0.05)
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        for caller in callers:
+            caller.join()
+
+
+def submitted(http: httpx2.Client) -> httpx2.Response:
+    """Submit a small job."""
+    return http.post("/api/v1/generate", json={"prompt": "a storm", "parameters": SMALL})

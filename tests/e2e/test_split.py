@@ -1,0 +1,87 @@
+"""API and worker as processes of their own, on one SQLite file."""
+
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from fleek.bootstrap import open_runtime
+from fleek.domain.errors import ConfigurationError
+from fleek.settings import Settings
+from fleek.worker import await_schema
+from service import SMALL, Service, assert_each_once, until
+
+
+def test_api_and_worker_share_one_file(service: Service) -> None:
+    """`serve --no-worker` only accepts; `worker` makes what was accepted."""
+    service.serve("--no-worker")
+    accepted = service.submit_many(5, parameters=SMALL)
+    before = service.by_status()
+
+    service.worker()
+    ended = service.settle(seconds=30)
+
+    assert before["pending"] == 5
+    assert ended["completed"] == 5
+    assert_each_once(service, accepted)
+
+
+def test_a_worker_waits_until_the_schema_is_there(service: Service) -> None:
+    """Started together, the worker may be first; it says once what it waits for, and then works."""
+    worker = service.start("worker")
+    worker.await_log("waiting for the database schema")
+
+    service.serve("--no-worker")
+
+    worker.await_log("worker_registered")
+    assert worker.log.read_text().count("waiting for the database schema") == 1
+    assert worker.stop() == 0
+
+
+async def test_a_worker_does_not_wait_for_ever(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When nobody migrates, it ends with the one line that says who should have."""
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/empty.db")
+
+    async with open_runtime(settings) as rt:
+        with pytest.raises(
+            ConfigurationError, match="run fleek migrate or fleek serve"
+        ) as refused:
+            await await_schema(rt, patience=timedelta(seconds=0.1))
+
+    assert "\n" not in str(refused.value)
+    assert capsys.readouterr().err == "waiting for the database schema: run fleek migrate\n"
+
+
+def test_readers_do_not_wait_for_a_writer(service: Service) -> None:
+    """A status is told while another process holds the file's only write lock."""
+    service.serve("--no-worker")
+    job_id = service.submit(parameters=SMALL)
+
+    with closing(sqlite3.connect(service.folder / "fleek.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("UPDATE jobs SET priority = 9")
+        took = [service.http.get(f"/api/v1/jobs/{job_id}").elapsed for _ in range(5)]
+        priority = service.rows("SELECT priority FROM jobs")
+        writer.execute("ROLLBACK")
+
+    assert max(took) < timedelta(seconds=5)  # a writer would wait for ten
+    assert priority == [(5,)]
+
+
+def test_either_process_may_be_killed(service: Service) -> None:
+    """What one of them held is taken up by the next; nothing is bought twice."""
+    api, worker = service.serve("--no-worker"), service.worker()
+    accepted = service.submit_many(20, parameters=SMALL)
+    until(lambda: service.by_status()["processing"], why=service.tails)
+
+    worker.kill()
+    api.kill()
+    service.serve("--no-worker")
+    service.worker()
+    service.settle(seconds=30)
+
+    assert_each_once(service, accepted)

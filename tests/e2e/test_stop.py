@@ -1,0 +1,105 @@
+"""SIGTERM in the middle of everything: quick, and nothing is lost or counted."""
+
+import socket
+import time
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from service import SMALL, Process, Service, assert_each_once, delay, running, until
+
+WAITING = 1000
+DOWNLOADS = 20
+PIPELINED = 20  # requests on each connection: more bytes than the kernel takes off our hands
+LARGE = {"width": 1280, "height": 1280}  # takes a while to make, and to read
+EXIT_SECONDS = 10.0
+AT_ONCE_SECONDS = 15.0  # whoever is silent is taken for dead after 30
+
+ATTEMPTS = "SELECT count(*), max(n) FROM attempts"
+COUNTED = "SELECT count(*) FROM jobs WHERE crashes > 0 OR retries > 0 OR deferrals > 0"
+COLLECTING = "SELECT count(*) FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Generator[Service]:
+    """Give a service with the default heartbeat."""
+    with running(tmp_path, HEARTBEAT_SECONDS="5") as opened:
+        yield opened
+
+
+def test_a_thousand_jobs_wait_for_the_next_process(service: Service) -> None:
+    """Their predictions are bought; stopping costs none of them anything, and callers little."""
+    process = service.serve(**delay("0"))
+    picture = service.submit("a large one", parameters=LARGE)
+    service.settle(seconds=30)
+    url = service.job(picture)["result_url"]
+    assert process.stop() == 0
+    process = service.serve(**delay("600"))
+    accepted = [picture, *service.submit_many(WAITING, parameters=SMALL)]
+    until(lambda: bought(service) == WAITING + 1, why=service.tails)
+
+    with slow_readers(service, url):
+        exit_seconds(process)
+        stopped_with = service.rows(ATTEMPTS)
+        service.serve(**delay("0"))
+        began = time.monotonic()
+        until(lambda: service.by_status()["completed"] > 1, why=service.tails)
+        pause = time.monotonic() - began
+    service.settle(seconds=60)
+
+    assert pause < AT_ONCE_SECONDS
+    assert stopped_with == service.rows(ATTEMPTS) == [(WAITING + 1, 1)]
+    assert service.rows(COUNTED) == [(0,)]
+    assert_each_once(service, accepted)
+
+
+def test_what_is_being_collected_is_collected_by_the_next_process(service: Service) -> None:
+    """A file that is half stored is stored again, from the same prediction."""
+    process = service.serve(**delay("0"))
+    accepted = service.submit_many(DOWNLOADS, parameters=LARGE)
+    until(lambda: service.rows(COLLECTING)[0][0] >= DOWNLOADS // 2, why=service.tails)
+
+    exit_seconds(process)
+    ended_early = service.rows("SELECT count(*) FROM jobs WHERE status <> 'processing'")[0][0]
+    service.serve(**delay("0"))
+    service.settle(seconds=AT_ONCE_SECONDS)
+
+    assert ended_early < DOWNLOADS
+    assert service.rows(ATTEMPTS) == [(DOWNLOADS, 1)]
+    assert service.rows(COUNTED) == [(0,)]
+    assert_each_once(service, accepted)
+
+
+def bought(service: Service) -> int:
+    """Return how many predictions have been bought."""
+    found: int = service.rows("SELECT count(prediction_id) FROM attempts")[0][0]
+    return found
+
+
+def exit_seconds(process: Process) -> float:
+    """Stop a process as an operator would; returns how long that took."""
+    began = time.monotonic()
+    code = process.stop()
+    took = time.monotonic() - began
+    assert code == 0, process.tail()
+    assert took < EXIT_SECONDS
+    print(f"exit after {took:.1f} s")  # noqa: T201 - shown by pytest -rP
+    return took
+
+
+@contextmanager
+def slow_readers(service: Service, url: str) -> Generator[Sequence[socket.socket]]:
+    """Begin to download a file on many connections, and do not go on reading."""
+    path = url.partition(str(service.port))[2]
+    with ExitStack() as stack:
+        readers = []
+        for _ in range(DOWNLOADS):
+            reader = stack.enter_context(socket.socket())
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect(("127.0.0.1", service.port))
+            reader.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * PIPELINED)
+            assert reader.recv(1024).startswith(b"HTTP/1.1 200")
+            readers.append(reader)
+        yield readers
