@@ -1,0 +1,127 @@
+"""The real Cog server, from the `cog` package, with a small model; on loopback, without Docker."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+
+from services import NotStarted, free_port
+
+MODEL: Final = Path(__file__).parent / "providers" / "cog" / "model"
+START_SECONDS: Final = 30.0
+
+
+class CogServer:
+    """One server, with its model and its files in `folder`."""
+
+    def __init__(
+        self, folder: Path, *, slots: int = 1, environment: dict[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self._slots = slots
+        self._environment = environment or {}
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        if not (folder / "predict.py").exists():
+            shutil.copytree(MODEL, folder, dirs_exist_ok=True)
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self, *arguments: str) -> None:
+        """Start it and wait until it takes predictions.
+
+        Raises:
+            NotStarted: It does not; the message is one line.
+        """
+        binaries = str(Path(sys.executable).parent)  # it starts its worker as plain `python`
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - the server that this test is about
+                [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1", *arguments],
+                cwd=self.folder,
+                env={
+                    "PATH": f"{binaries}{os.pathsep}/usr/bin:/bin",
+                    "HOME": str(self.folder),
+                    "PORT": str(self._port),
+                    "COG_PREDICT_TYPE_STUB": "predict.py:Runner",
+                    "COG_MAX_CONCURRENCY": str(self._slots),
+                    **self._environment,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # its worker is ended with it
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while (health := self._health()) != "READY":
+            ended = self._process.poll() is not None or health in {"SETUP_FAILED", "DEFUNCT"}
+            if ended or time.monotonic() > deadline:
+                self.stop()
+                raise NotStarted(f"Cog: the server is not ready ({health}; see {self.folder}/log)")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it at once, as a crash would, and wait for its end."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def runs(self, prompt: str) -> int:
+        """Return how often the model has run for this prompt."""
+        return sum(line["event"] == "begin" for line in self._ledger(prompt))
+
+    def ended(self, prompt: str) -> int:
+        """Return how many of these runs have ended, whichever way."""
+        return sum(line["event"] == "end" for line in self._ledger(prompt))
+
+    def most_at_once(self, prompt: str) -> int:
+        """Return how many runs for this prompt were alive at the same time, at most."""
+        alive: Counter[str] = Counter()
+        most = 0
+        for line in self._ledger(prompt):
+            alive[prompt] += 1 if line["event"] == "begin" else -1
+            most = max(most, alive[prompt])
+        return most
+
+    def digests(self) -> list[str]:
+        """Return the sha256 of every file that the model has made."""
+        path = self.folder / "digests.txt"
+        return path.read_text().split() if path.exists() else []
+
+    def _ledger(self, prompt: str) -> list[dict[str, Any]]:
+        path = self.folder / "ledger.jsonl"
+        if not path.exists():
+            return []
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return [line for line in lines if line["prompt"] == prompt]
+
+    def _health(self) -> str:
+        try:
+            told = httpx2.get(f"{self.url}/health-check", timeout=5, trust_env=False).json()
+        except httpx2.HTTPError:
+            return "no answer"
+        return str(told["status"])
+
+
+@contextmanager
+def cog_server(folder: Path, **options: Any) -> Iterator[CogServer]:
+    """Give a running server, and end it."""
+    server = CogServer(folder, **options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
