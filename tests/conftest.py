@@ -68,15 +68,21 @@ def database(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def postgres(pytestconfig: pytest.Config) -> Postgres:
-    """Return this run's PostgreSQL; other tests use it at the same time."""
-    return pytestconfig.stash[SERVICES].postgres()
+def services(pytestconfig: pytest.Config) -> Services:
+    """Return what starts real services for this run."""
+    return pytestconfig.stash[SERVICES]
 
 
 @pytest.fixture
-def own_postgres(pytestconfig: pytest.Config) -> Iterator[Postgres]:
+def postgres(services: Services) -> Postgres:
+    """Return this run's PostgreSQL; other tests use it at the same time."""
+    return services.postgres()
+
+
+@pytest.fixture
+def own_postgres(services: Services) -> Iterator[Postgres]:
     """Return a PostgreSQL of the test's own, to be stopped and started at will."""
-    with pytestconfig.stash[SERVICES].own_postgres() as server:
+    with services.own_postgres() as server:
         yield server
 
 
@@ -89,14 +95,15 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def database_url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(
+    database: str, services: Services, migrated_file: Path, tmp_path: Path
+) -> Iterator[str]:
     """Return the ``DATABASE_URL`` of an empty database of the test's own, with the schema."""
     if database == "postgresql":
-        with request.config.stash[SERVICES].database() as url:
+        with services.database() as url:
             yield url
         return
-    migrated: Path = request.getfixturevalue("migrated_file")
-    shutil.copy(migrated, tmp_path / "fleek.db")
+    shutil.copy(migrated_file, tmp_path / "fleek.db")
     yield f"sqlite:///{tmp_path}/fleek.db"
 
 

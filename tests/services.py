@@ -165,6 +165,14 @@ class Services:
         opened._own()
         return opened
 
+    def once(self, name: str, make: Callable[[], str]) -> str:
+        """Return what `make` returned to the first of this run's processes that asked."""
+        noted = self.folder / f"{name}.noted"
+        with _locked(self.folder / "lock"):
+            if not noted.exists():
+                noted.write_text(make())
+            return noted.read_text()
+
     def postgres(self) -> Postgres:
         """Return the running PostgreSQL of this run, with a migrated database to copy.
 
@@ -172,16 +180,15 @@ class Services:
             NotStarted: It cannot be started here.
         """
         if self._postgres is None:
-            with _locked(self.folder / "lock"):
-                noted = self.folder / "port"
-                if not noted.exists():
-                    server = Postgres(self.folder, port=free_port())
-                    server.start()
-                    server.execute(f"CREATE DATABASE {MIGRATED}")
-                    apart(upgrade, server.url(MIGRATED))
-                    noted.write_text(str(server.port))
-                self._postgres = Postgres(self.folder, port=int(noted.read_text()))
+            self._postgres = Postgres(self.folder, port=int(self.once("port", self._start)))
         return self._postgres
+
+    def _start(self) -> str:
+        server = Postgres(self.folder, port=free_port())
+        server.start()
+        server.execute(f"CREATE DATABASE {MIGRATED}")
+        apart(upgrade, server.url(MIGRATED))
+        return str(server.port)
 
     @contextmanager
     def database(self) -> Iterator[str]:

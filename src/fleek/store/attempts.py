@@ -98,6 +98,46 @@ async def owed(db: Database, *, limit: int) -> list[Attempt]:
         return [rows.attempt_from(row) for row in (await tx.execute(statement)).mappings()]
 
 
+async def get(db: Database, attempt_id: AttemptId) -> Attempt | None:
+    """Return an attempt, or None if there is none."""
+    async with db.read() as tx:
+        found = await tx.execute(select(ATTEMPTS).where(AttemptRow.id == attempt_id))
+        row = found.mappings().one_or_none()
+    return None if row is None else rows.attempt_from(row)
+
+
+async def bound(
+    db: Database, provider: str, prediction_ids: Sequence[PredictionId]
+) -> set[PredictionId]:
+    """Return which of a provider's predictions some attempt has."""
+    statement = select(AttemptRow.prediction_id).where(
+        AttemptRow.provider == provider, AttemptRow.prediction_id.in_(prediction_ids)
+    )
+    async with db.read() as tx:
+        return {PredictionId(one) for one in await tx.scalars(statement) if one is not None}
+
+
+async def twin_is_buying(db: Database, attempt: Attempt) -> bool:
+    """Whether another attempt with the same request is being bought at this moment.
+
+    A prediction that looks like ours may then be the other's, whose worker is about to bind it.
+    """
+    statement = (
+        select(AttemptRow.id)
+        .join(JobRow, JobRow.id == AttemptRow.job_id)
+        .where(
+            AttemptRow.request_hash == attempt.request_hash,
+            AttemptRow.verdict.is_(None),
+            AttemptRow.prediction_id.is_(None),
+            AttemptRow.id != attempt.id,
+            JobRow.stage != "unknown",
+        )
+        .limit(1)
+    )
+    async with db.read() as tx:
+        return await tx.scalar(statement) is not None
+
+
 async def of_job(db: Database, job_id: JobId) -> Sequence[Attempt]:
     """Return all attempts of a job, in their order."""
     statement = select(ATTEMPTS).where(AttemptRow.job_id == job_id).order_by(AttemptRow.n)

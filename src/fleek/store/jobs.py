@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Select,
-    and_,
     func,
     insert,
     literal_column,
     or_,
     select,
+    tuple_,
     union_all,
 )
 
@@ -31,6 +32,8 @@ PENDING: Final[ColumnElement[str]] = literal_column("'pending'")
 PROCESSING: Final[ColumnElement[str]] = literal_column("'processing'")
 COLLECTING: Final[ColumnElement[str]] = literal_column("'collecting'")
 PRIORITIES: Final = range(9, -1, -1)
+FIRST: Final = UUID(int=0)  # no job has these ids
+LAST: Final = UUID(int=2**128 - 1)
 POSITION_CAP: Final = 1000  # positions beyond are not counted out
 
 
@@ -155,13 +158,24 @@ async def page(
 def listed(
     *, tenant_id: str, status: Status | None = None, after: JobId | None = None
 ) -> Select[Any]:
-    """Return the statement of a list; ids of version 7 sort by time."""
-    statement = select(JOBS).where(JobRow.tenant_id == tenant_id).order_by(JobRow.id.desc())
+    """Return the statement of a list; ids of version 7 sort by time.
+
+    It is one range of an index, and says so: asked for equal tenants in the order of ids,
+    PostgreSQL may walk through all newer jobs of others.
+    """
+    columns: list[Any] = [JobRow.tenant_id, JobRow.id]
+    first: list[Any] = [tenant_id, FIRST]
+    last: list[Any] = [tenant_id, after or LAST]
     if status is not None:
-        statement = statement.where(JobRow.status == status.value)
-    if after is not None:
-        statement = statement.where(JobRow.id < after)
-    return statement
+        columns.insert(1, JobRow.status)
+        first.insert(1, status.value)
+        last.insert(1, status.value)
+    place = tuple_(*columns)
+    return (
+        select(JOBS)
+        .where(place > first, place < last)
+        .order_by(*(column.desc() for column in columns))
+    )
 
 
 async def due(db: Database, *, now: datetime, limit: int) -> list[Due]:
@@ -174,25 +188,30 @@ async def due(db: Database, *, now: datetime, limit: int) -> list[Due]:
 
 def due_statement(*, now: datetime, limit: int) -> Any:
     """Return one range of the index per priority: jobs of later cost nothing."""
-    ranges = (
-        select(
-            JobRow.id.label("job_id"),
-            JobRow.tenant_id,
-            JobRow.provider,
-            JobRow.priority,
-            JobRow.run_at,
+    columns = (
+        JobRow.id.label("job_id"),
+        JobRow.tenant_id,
+        JobRow.provider,
+        JobRow.priority,
+        JobRow.run_at,
+    )
+    return union_all(
+        *(
+            _pending(priority, *columns, where=JobRow.run_at <= now, limit=limit)
+            for priority in PRIORITIES
         )
-        .where(
-            JobRow.status == PENDING,
-            JobRow.priority == priority,
-            JobRow.run_at <= now,
-        )
+    )
+
+
+def _pending(priority: int, *columns: Any, where: Any, limit: int) -> Select[Any]:
+    """Return the first pending jobs of one priority in the order of their turn."""
+    first = (
+        select(*columns)
+        .where(JobRow.status == PENDING, JobRow.priority == priority, where)
         .order_by(JobRow.run_at, JobRow.id)
         .limit(limit)
-        .subquery()
-        for priority in PRIORITIES
     )
-    return union_all(*(select(one) for one in ranges))
+    return select(first.subquery())
 
 
 async def uncollected(db: Database, *, now: datetime, limit: int) -> list[JobId]:
@@ -232,47 +251,42 @@ async def overdue(db: Database, *, now: datetime, limit: int) -> list[JobId]:
 
 async def next_run(db: Database, *, now: datetime) -> datetime | None:
     """Return when the next pending job of later becomes due, or None."""
-    statement = (
-        select(JobRow.run_at)
-        .where(JobRow.status == PENDING, JobRow.run_at > now)
-        .order_by(JobRow.run_at)
-        .limit(1)
-    )
     async with db.read() as tx:
-        found: datetime | None = await tx.scalar(statement)
-    return found
+        return await _earliest(tx, JobRow.run_at > now)
+
+
+async def _earliest(tx: Transaction, where: Any) -> datetime | None:
+    first = (_pending(priority, JobRow.run_at, where=where, limit=1) for priority in PRIORITIES)
+    return min(await tx.scalars(union_all(*first)), default=None)
 
 
 async def queue_position(db: Database, job: Job, *, now: datetime) -> int | None:
     """Return how many due jobs go first, counted up to 1,000; None if it does not wait."""
     if job.status is not Status.PENDING:
         return None
-    same = JobRow.priority == job.priority
-    first = or_(
-        JobRow.priority > job.priority,
-        and_(same, JobRow.run_at < job.run_at),
-        and_(same, JobRow.run_at == job.run_at, JobRow.id < job.id),
+    before = tuple_(JobRow.run_at, JobRow.id) < (min(job.run_at, now), job.id)
+    ahead = union_all(
+        _pending(job.priority, JobRow.id, where=before, limit=POSITION_CAP),
+        *(
+            _pending(priority, JobRow.id, where=JobRow.run_at <= now, limit=POSITION_CAP)
+            for priority in PRIORITIES
+            if priority > job.priority
+        ),
     )
-    ahead = (
-        select(JobRow.id)
-        .where(JobRow.status == PENDING, JobRow.run_at <= now, first)
-        .limit(POSITION_CAP)
-    )
+    counted = select(ahead.subquery()).limit(POSITION_CAP).subquery()
     async with db.read() as tx:
-        return await tx.scalar(select(func.count()).select_from(ahead.subquery()))
+        return await tx.scalar(select(func.count()).select_from(counted))
 
 
 async def tally(db: Database, *, now: datetime) -> Tally:
     """Return the number of jobs by status, from counters, not from a scan."""
     sums = select(TallyRow.status, func.sum(TallyRow.jobs)).group_by(TallyRow.status)
-    oldest = select(JobRow.run_at).where(JobRow.status == PENDING).order_by(JobRow.run_at).limit(1)
     async with db.read() as tx:
         found = {Status(status): int(jobs) for status, jobs in await tx.execute(sums)}
-        since = await tx.scalar(oldest)
-    waits = None if since is None else (now - since).total_seconds()
+        since = await _earliest(tx, JobRow.run_at <= now)
     return Tally(
         by_status={status: found.get(status, 0) for status in Status},
-        oldest_pending_seconds=None if waits is None or waits < 0 else waits,
+        oldest_pending_seconds=None if since is None else (now - since).total_seconds(),
     )
 
 

@@ -68,6 +68,7 @@ LIVE = "status IN ('pending', 'processing')"
 BOUND = "prediction_id IS NOT NULL AND verdict IS NULL"
 UNSETTLED = "prediction_id IS NULL AND verdict IS NULL"
 OWED = "cancel_owed AND verdict IS NULL"
+UNFREED = "NOT freed"
 
 
 def _partial(name: str, *columns: Any, where: str) -> Index:
@@ -119,7 +120,6 @@ class JobRow(Base):
             "ix_jobs_uncollected", "run_at", where="stage = 'collecting' AND worker_id IS NULL"
         ),
         _partial("ix_jobs_deadline", "deadline", where=LIVE),
-        _partial("ix_jobs_next", "run_at", where="status = 'pending'"),
     )
 
 
@@ -203,7 +203,7 @@ class WorkerRow(Base):
 
     __table_args__ = (
         _partial("ix_workers_alive", "heartbeat_at", where="ended_at IS NULL"),
-        _partial("ix_workers_unfreed", "ended_at", where="NOT freed"),
+        _partial("ix_workers_unfreed", "ended_at", where=UNFREED),
     )
 
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import insert, or_, select, text, update
 
 from fleek.domain.job import WorkerId
 from fleek.store.database import Database
-from fleek.store.tables import RoleRow, WorkerRow
+from fleek.store.tables import UNFREED, RoleRow, WorkerRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ async def unfreed(db: Database) -> list[WorkerId]:
     """Return ended workers in whose name jobs may still be held."""
     async with db.read() as tx:
         found = await tx.scalars(
-            select(WorkerRow.id).where(WorkerRow.ended_at.is_not(None), WorkerRow.freed.is_(False))
+            select(WorkerRow.id).where(WorkerRow.ended_at.is_not(None), text(UNFREED))
         )
         return [WorkerId(worker_id) for worker_id in found]
 

@@ -79,7 +79,6 @@ def _jobs() -> None:
     _partial("ix_jobs_held", "jobs", ["worker_id"], where="worker_id IS NOT NULL")
     op.create_index("ix_jobs_list", "jobs", ["tenant_id", "id"])
     op.create_index("ix_jobs_list_by_status", "jobs", ["tenant_id", "status", "id"])
-    _partial("ix_jobs_next", "jobs", ["run_at"], where="status = 'pending'")
     _partial(
         "ix_jobs_uncollected",
         "jobs",

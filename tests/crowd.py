@@ -1,0 +1,89 @@
+"""A database with a long past: many finished jobs, and a few of every other kind."""
+
+from string import Template
+from typing import Final
+
+from sqlalchemy import text
+
+from fleek.store.database import open_database
+from fleek.store.migrate import migrate
+
+ROWS: Final = 100_000
+
+WORDS: Final = {  # what the two databases call differently
+    "sqlite": {
+        "numbers": (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $rows)"
+        ),
+        "job": "printf('%032x', i)",
+        "attempt": "printf('a%031x', i)",
+        "worker": "printf('b%031x', i % 50)",
+        "time": "strftime('%Y-%m-%d %H:%M:%f000', '2026-01-01', ($seconds) || ' seconds')",
+    },
+    "postgresql": {
+        "numbers": "WITH n(i) AS (SELECT generate_series(1, $rows))",
+        "job": "lpad(to_hex(i), 32, '0')::uuid",
+        "attempt": "('a' || lpad(to_hex(i), 31, '0'))::uuid",
+        "worker": "('b' || lpad(to_hex(i % 50), 31, '0'))::uuid",
+        "time": "timestamptz '2026-01-01 00:00+00' + ($seconds) * interval '1 second'",
+    },
+}
+
+# Of every 100 jobs two are pending, one of them for later, and six are processing.
+STATUS: Final = """CASE WHEN i % 100 < 2 THEN 'pending' WHEN i % 100 < 8 THEN 'processing'
+    WHEN i % 10 = 9 THEN 'failed' ELSE 'completed' END"""
+STAGE: Final = """CASE i % 100 WHEN 2 THEN 'waiting' WHEN 3 THEN 'waiting' WHEN 4 THEN 'starting'
+    WHEN 5 THEN 'unknown' WHEN 6 THEN 'collecting' WHEN 7 THEN 'collecting' END"""
+
+INSERTS: Final = (
+    """INSERT INTO workers (id, host, pid, version, slots, started_at, heartbeat_at, ended_at, freed)
+    $numbers SELECT $worker, 'here', i, '1', 4, $at, $at, CASE WHEN i % 50 > 3 THEN $at END,
+    i % 50 > 5 FROM n WHERE i <= 50""",
+    """INSERT INTO jobs (id, tenant_id, provider, model, prompt, input, metadata, priority,
+    max_attempts, run_at, deadline, created_at, updated_at, status, stage, attempt, retries,
+    deferrals, crashes, collects, worker_id, attempt_id, prediction_id, version)
+    $numbers SELECT $job, CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 'fake', 'fake/model',
+    'A cat riding a bicycle', '{}', '{}', i % 10, 3,
+    CASE WHEN i % 100 = 1 THEN $later ELSE $at END, $deadline, $at, $at, $status, $stage, 1, 0,
+    0, 0, 0, CASE WHEN i % 100 IN (4, 7) THEN $worker END, $attempt, 'p' || i, 5 FROM n""",
+    """INSERT INTO attempts (id, job_id, n, provider, model, nonce, request_hash, submitted_at,
+    timeout_seconds, worker_id, prediction_id, first_look_at, verdict, cancel_owed)
+    $numbers SELECT $attempt, $job, 1, 'fake', 'fake/model', 'nonce', 'hash' || i, $at, 3600,
+    $worker, CASE WHEN i % 100 NOT IN (4, 5) THEN 'p' || i END, $at,
+    CASE WHEN i % 100 > 5 THEN 'succeeded' END, i % 100 = 3 FROM n WHERE i % 100 > 1""",
+    """INSERT INTO events (job_id, seq, type, data, at)
+    $numbers SELECT $job, 1, 'submitted', '{}', $at FROM n""",
+    """INSERT INTO events (job_id, seq, type, data, at)
+    $numbers SELECT $job, 2, 'any', '{}', $at FROM n""",
+    """INSERT INTO media (job_id, attempt_id, "index", key, sha256, size_bytes, content_type)
+    $numbers SELECT $job, $attempt, 0, 'media/' || i, 'hash', 1, 'image/png' FROM n
+    WHERE $status = 'completed'""",
+    """INSERT INTO tallies (lane, status, jobs)
+    SELECT 0, status, count(*) FROM jobs GROUP BY status""",
+)
+
+
+async def crowd(url: str, *, rows: int = ROWS) -> None:
+    """Fill a database: jobs, attempts, lines, files, workers and tallies."""
+    async with open_database(url) as db:
+        await migrate(db)
+        words = _words(WORDS[db.kind], rows)
+        for insert in INSERTS:
+            async with db.write() as tx:
+                await tx.exec_driver_sql(Template(insert).substitute(words))
+        if db.kind == "postgresql":  # as autovacuum does; nobody does it on SQLite
+            async with db.read() as tx:
+                await tx.execute(text("VACUUM ANALYZE"))
+
+
+def _words(own: dict[str, str], rows: int) -> dict[str, str]:
+    time = Template(own["time"])
+    return {
+        **own,
+        "numbers": Template(own["numbers"]).substitute(rows=rows),
+        "at": time.substitute(seconds="i"),
+        "later": time.substitute(seconds="400000000 + i"),
+        "deadline": time.substitute(seconds="86400 + i"),
+        "status": STATUS,
+        "stage": STAGE,
+    }

@@ -1,0 +1,198 @@
+"""No loop and no list looks through the past: every statement finds its rows by an index.
+
+The statements are caught as the functions run on 100,000 jobs, and explained with their values.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event
+
+from crowd import ROWS, crowd
+from fleek.domain.attempt import Attempt
+from fleek.domain.job import AttemptId, Job, JobId, Status, WorkerId, cancel
+from fleek.store import attempts, events, jobs, workers
+from fleek.store.database import Database, open_database
+from fleek.store.steps import Step, take
+from samples import a_job, binds, claims, completes
+from services import MIGRATED, Services, apart
+
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+NOW: Final = START + timedelta(seconds=ROWS)
+WORKER: Final = WorkerId(UUID("b0000000-0000-0000-0000-000000000004"))
+BIG: Final = frozenset({"jobs", "attempts", "events", "media"})
+
+KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints make
+    "sqlite_autoindex_jobs_1": "pk_jobs",
+    "sqlite_autoindex_attempts_1": "pk_attempts",
+    "sqlite_autoindex_attempts_2": "uq_attempts_job_id_n",
+    "sqlite_autoindex_events_1": "pk_events",
+    "sqlite_autoindex_media_1": "pk_media",
+}
+
+
+def number(i: int) -> JobId:
+    """Return the id of the i-th job."""
+    return JobId(UUID(int=i))
+
+
+def try_of(i: int) -> AttemptId:
+    """Return the id of its attempt."""
+    return AttemptId(UUID(int=(0xA << 124) + i))
+
+
+def stopped(job: Job, _: Attempt | None) -> Step:
+    """Decide to cancel."""
+    return Step(change=cancel(job, now=NOW), owes_cancel=True)
+
+
+def page(**options: Any) -> Callable[[Database], Awaitable[Any]]:
+    """Return the call of a list."""
+    return lambda db: jobs.page(db, **{"tenant_id": "default", "limit": 20, **options})
+
+
+CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
+    "due": (lambda db: jobs.due(db, now=NOW, limit=100), "ix_jobs_due"),
+    "next run": (lambda db: jobs.next_run(db, now=NOW), "ix_jobs_due"),
+    "uncollected": (lambda db: jobs.uncollected(db, now=NOW, limit=99), "ix_jobs_uncollected"),
+    "held": (lambda db: jobs.held(db, WORKER, limit=99), "ix_jobs_held"),
+    "overdue": (lambda db: jobs.overdue(db, now=START, limit=99), "ix_jobs_deadline"),
+    "position": (
+        lambda db: jobs.queue_position(db, a_job(run_at=NOW, priority=0), now=NOW),
+        "ix_jobs_due",
+    ),
+    "tally": (lambda db: jobs.tally(db, now=NOW), "ix_jobs_due"),
+    "first page": (page(), "ix_jobs_list pk_media"),
+    "page by key": (page(after=number(5000)), "ix_jobs_list pk_media"),
+    "page by number": (page(offset=40), "ix_jobs_list pk_media"),
+    "page of a status": (page(status=Status.COMPLETED), "ix_jobs_list_by_status pk_media"),
+    "page of the rare": (page(status=Status.CANCELLED), "ix_jobs_list_by_status"),
+    "page of nobody": (page(tenant_id="nobody"), "ix_jobs_list"),
+    "get": (lambda db: jobs.get(db, number(8), tenant_id="default"), "pk_jobs pk_media"),
+    "waiting": (
+        lambda db: attempts.waiting(db, after=None, until=NOW, limit=1000),
+        "ix_attempts_bound",
+    ),
+    "more waiting": (
+        lambda db: attempts.waiting(db, after=(START, try_of(1)), until=NOW, limit=1000),
+        "ix_attempts_bound",
+    ),
+    "unsettled": (
+        lambda db: attempts.unsettled(db, limit=200),
+        "ix_attempts_unsettled pk_jobs",
+    ),
+    "owed": (lambda db: attempts.owed(db, limit=200), "ix_attempts_owed"),
+    "attempts": (lambda db: attempts.of_job(db, number(8)), "uq_attempts_job_id_n"),
+    "history": (lambda db: events.of_job(db, number(8), after=1), "pk_events"),
+    "claim": (lambda db: take(db, number(100), claims()), "pk_jobs"),
+    "bind": (
+        lambda db: take(db, number(104), binds("new"), attempt_id=try_of(104)),
+        "pk_jobs pk_attempts",
+    ),
+    "cancel": (lambda db: take(db, number(102), stopped), "pk_jobs uq_attempts_job_id_n"),
+    "complete": (lambda db: take(db, number(106), completes()), "pk_jobs"),
+    "accept": (lambda db: jobs.insert_job(db, a_job()), ""),
+}
+
+
+@pytest.fixture
+async def crowded(database: str, services: Services) -> AsyncGenerator[Database]:
+    """Return an open database with 100,000 jobs; all tests of the run share it."""
+
+    def make() -> str:
+        url = f"sqlite:///{services.folder}/crowd.db"
+        if database == "postgresql":
+            server = services.postgres()
+            url = server.url(server.create(template=MIGRATED))
+        apart(asyncio.run, crowd(url))
+        return url
+
+    services.postgres()  # not started under the lock that `once` holds
+    async with open_database(services.once(f"crowd-{database}", make)) as db:
+        yield db
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_its_rows_are_found_by_an_index(crowded: Database, name: str) -> None:
+    """The one that was made for it, and no table is walked through."""
+    call, expected = CALLS[name]
+
+    with caught(crowded) as statements:
+        await call(crowded)
+
+    used: set[str] = set()
+    for statement, values in statements:
+        walked, indexes = await explained(crowded, statement, values)
+        assert walked & BIG == set(), statement
+        used |= indexes
+    assert {name for name in used if "workers" not in name} == set(expected.split())
+
+
+async def test_ended_workers_are_not_walked_through_on_sqlite(crowded: Database) -> None:
+    """PostgreSQL decides by their number; SQLite has to be able to."""
+    with caught(crowded) as statements:
+        await workers.unfreed(crowded)
+        await workers.alive(crowded, since=NOW)
+        await workers.silent(crowded, since=NOW)
+
+    plans = [await explained(crowded, statement, values) for statement, values in statements]
+    assert len(plans) == 3
+    assert all(crowded.kind == "postgresql" or indexes for _, indexes in plans)
+
+
+@contextmanager
+def caught(db: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Catch what is executed: statements with the values of their first row."""
+    found: dict[str, Any] = {}
+
+    def catch(_: Any, __: Any, statement: str, values: Any, ___: Any, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy calls it so
+        found.setdefault(statement, values[0] if many else values)
+
+    statements: list[tuple[str, Any]] = []
+    pools = (db._reader.sync_engine, db._writer.sync_engine)
+    for pool in pools:
+        event.listen(pool, "before_cursor_execute", catch)
+    yield statements
+    for pool in pools:
+        event.remove(pool, "before_cursor_execute", catch)
+    statements.extend(one for one in found.items() if not one[0].startswith("BEGIN"))
+
+
+async def explained(db: Database, statement: str, values: Any) -> tuple[set[str], set[str]]:
+    """Return which tables the plan walks through, and which indexes it searches."""
+    explain = "EXPLAIN QUERY PLAN " if db.kind == "sqlite" else "EXPLAIN (FORMAT JSON) "
+    async with db.read() as tx:
+        plan = (await tx.exec_driver_sql(explain + statement, values)).all()
+    told = [row[-1] for row in plan]
+    return _sqlite(told) if db.kind == "sqlite" else _postgres(told[0])
+
+
+def _sqlite(lines: list[str]) -> tuple[set[str], set[str]]:
+    walked, indexes = set(), set()
+    for line in lines:
+        table = re.match(r"SCAN (\w+)", line)
+        index = re.search(r"USING (?:COVERING )?INDEX (\w+)", line)
+        if index is not None:
+            indexes.add(KEYS.get(index[1], index[1]))
+        elif table is not None:
+            walked.add(table[1])
+    return walked, indexes
+
+
+def _postgres(plans: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
+    walked, indexes = set(), set()
+    nodes = [plans[0]["Plan"]]
+    while nodes:
+        node = nodes.pop()
+        nodes.extend(node.get("Plans", ()))
+        if node["Node Type"] == "Seq Scan":
+            walked.add(node["Relation Name"])
+        if "Index Name" in node:
+            indexes.add(node["Index Name"])
+    return walked, indexes
