@@ -1,4 +1,4 @@
-"""What README and tutorial show is what happens."""
+"""What README, tutorial and guides show is what happens."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -18,7 +18,10 @@ def service(tmp_path: Path) -> Generator[Service]:
         yield opened
 
 
-@pytest.mark.parametrize(("page", "least"), [("README.md", 15), ("docs/tutorial/first-job.md", 5)])
+@pytest.mark.parametrize(
+    ("page", "least"),
+    [("README.md", 15), ("docs/tutorial/first-job.md", 5), ("docs/how-to/back-up.md", 2)],
+)
 def test_every_example_does_what_is_shown(page: str, least: int, service: Service) -> None:
     """People copy them; the first one that fails is the last one they try."""
     found = examples(ROOT / page)
