@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from fleek import __version__
-from fleek.api import flat, handlers, health, jobs, media, models, pages, system
+from fleek.api import callbacks, flat, handlers, health, jobs, media, models, pages, system
 from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import Envelope
 from fleek.api.routing import answering_head
@@ -30,7 +30,7 @@ TAGS: Final = [
     {"name": "system", "description": "Health, figures, addresses."},
 ]
 
-ROUTERS: Final = (jobs, media, flat, models, health, system, pages)  # the busiest first
+ROUTERS: Final = (jobs, media, flat, callbacks, models, health, system, pages)  # the busiest first
 
 EXPOSED: Final = (
     *("Content-Disposition", "Content-Range", "ETag", "Link", "Location"),

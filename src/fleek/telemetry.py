@@ -89,6 +89,12 @@ class Metrics:
             "Predictions that belong to no attempt and were cancelled.",
             registry=self.registry,
         )
+        self.adopted = Counter(
+            "fleek_adopted_predictions",
+            "Predictions whose purchase was found again, by the way it was found.",
+            ["by"],
+            registry=self.registry,
+        )
         self.coordinating = Gauge(
             "fleek_coordinator", "1 while this process coordinates.", registry=self.registry
         )

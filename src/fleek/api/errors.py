@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fleek.domain.errors import (
+    CallbackRejected,
     Conflict,
     DatabaseUnavailable,
     DispatcherUnavailable,
@@ -18,6 +19,7 @@ from fleek.domain.errors import (
     InvalidInput,
     NotFound,
     ProviderError,
+    ProviderUnavailable,
     RequestError,
     StorageError,
     StorageFull,
@@ -41,6 +43,8 @@ STATUS: Final[Mapping[type[FleekError], int]] = {  # the nearest base class wins
     Unsupported: 415,
     InvalidInput: 422,
     TooMany: 429,
+    CallbackRejected: 401,
+    ProviderUnavailable: 503,
     ProviderError: 502,
     HostError: 503,
     DatabaseUnavailable: 503,

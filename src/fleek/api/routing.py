@@ -43,7 +43,7 @@ class StrictRoute(APIRoute):
 
         async def read_and_handle(request: Request) -> Response:
             _check_kind(request)
-            data = await _read(request, request.app.state.runtime.settings.max_body_bytes)
+            data = await read_body(request, request.app.state.runtime.settings.max_body_bytes)
             return await handle(JsonRequest(request, data, strict.loads(data)))
 
         return read_and_handle
@@ -79,7 +79,7 @@ def _check_kind(request: Request) -> None:
         raise Unsupported("the body must not be compressed")
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
     """Return the body, counted while it comes in; its announced length is not believed."""
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length[:20]) > limit:

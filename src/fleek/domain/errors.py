@@ -32,6 +32,7 @@
         ├── IllegalTransition
         ├── StaleJob
         ├── PredictionTaken      this prediction is bound to another attempt
+        ├── AttemptSettled       this attempt has its verdict, or another prediction
         └── WorkerSuspended      this worker may be taken for dead and must not buy
 
 ``code`` is public and stable. ``retryable`` says whether another attempt can help.
@@ -255,6 +256,12 @@ class PredictionTaken(InternalError):
     """This prediction is already bound to another attempt."""
 
     code = "prediction_taken"
+
+
+class AttemptSettled(InternalError):
+    """The attempt has its verdict or another prediction: what was bought for it is one too many."""
+
+    code = "attempt_settled"
 
 
 class WorkerSuspended(InternalError):

@@ -25,7 +25,7 @@ from fleek.domain.job import (
 )
 from fleek.engine.pulse import gone
 from fleek.engine.runtime import Runtime, guarded
-from fleek.engine.settle import settle
+from fleek.engine.settle import Settlement
 from fleek.store import attempts, jobs, workers
 from fleek.store.steps import Step
 
@@ -42,6 +42,7 @@ class Recovery:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._calls = asyncio.Semaphore(AT_ONCE)
+        self._settlement = Settlement(rt)
 
     async def turn(self) -> timedelta:
         """Do whatever is owed; returns how long to wait."""
@@ -49,7 +50,8 @@ class Recovery:
         await bury_the_dead(rt)
         for worker_id in await workers.unfreed(rt.db):
             await self._free(worker_id)
-        await self._each(settle(rt, one) for one in await attempts.unsettled(rt.db, limit=PAGE))
+        unsettled = await attempts.unsettled(rt.db, limit=PAGE)
+        await self._each(self._settlement.settle(attempt) for attempt in unsettled)
         overdue = await jobs.overdue(rt.db, now=rt.now(), limit=PAGE)
         await self._each(self._end_overdue(job_id) for job_id in overdue)
         owed = await attempts.owed(rt.db, limit=PAGE)

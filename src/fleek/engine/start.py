@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid4
 from fleek import strict
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import (
+    AttemptSettled,
     FleekError,
     IllegalTransition,
     OutcomeUnknown,
@@ -28,6 +29,7 @@ from fleek.domain.job import (
     Job,
     JobError,
     JobId,
+    PredictionId,
     Stage,
     Status,
     claim,
@@ -114,10 +116,10 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
 
     def decide(job: Job, current: Attempt | None) -> Step:
         if current is None or current.verdict is not None:
-            raise PredictionTaken(f"attempt {attempt.id} has been settled")
+            raise AttemptSettled(f"attempt {attempt.id} has been settled")
         if current.prediction_id is not None:
             if current.prediction_id != prediction.id:
-                raise PredictionTaken(f"attempt {attempt.id} has another prediction")
+                raise AttemptSettled(f"attempt {attempt.id} has another prediction")
             return Step(attempt=current)
         bound = replace(current, prediction_id=prediction.id, first_look_at=first_look_at)
         if job.attempt_id != attempt.id or job.stage not in {Stage.STARTING, Stage.UNKNOWN}:
@@ -126,8 +128,11 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
 
     try:
         step = await rt.persist(attempt.job_id, decide, attempt_id=attempt.id)
-    except PredictionTaken as error:
-        await _stop_orphan(rt, attempt, prediction, error)
+    except AttemptSettled as error:
+        await stop_orphan(rt, attempt, prediction.id, reason=str(error))
+        return
+    except PredictionTaken as error:  # it runs for somebody else: what we bought is to be found
+        await record_unknown(rt, attempt, OutcomeUnknown(str(error)))
         return
     assert step.attempt is not None
     if prediction.outcome is not None:
@@ -193,17 +198,18 @@ def settle_attempt(
     return replace(current, verdict=verdict, error=reason, cancel_owed=False)
 
 
-async def _stop_orphan(
-    rt: Runtime, attempt: Attempt, prediction: Prediction, error: PredictionTaken
+async def stop_orphan(
+    rt: Runtime, attempt: Attempt, prediction_id: PredictionId, *, reason: str
 ) -> None:
+    """Stop a prediction that no attempt stands for any more."""
     rt.metrics.orphans.inc()
     log.warning(
-        "orphan_prediction", attempt=str(attempt.id), prediction=prediction.id, reason=str(error)
+        "orphan_prediction", attempt=str(attempt.id), prediction=prediction_id, reason=reason
     )
     try:
-        await rt.providers[attempt.provider].cancel(prediction.id)
+        await rt.providers[attempt.provider].cancel(prediction_id)
     except ProviderError as failure:
-        log.warning("orphan_not_cancelled", prediction=prediction.id, reason=str(failure))
+        log.warning("orphan_not_cancelled", prediction=prediction_id, reason=str(failure))
 
 
 def _attempt(rt: Runtime, job: Job) -> Attempt:

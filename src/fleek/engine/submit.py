@@ -25,7 +25,8 @@ async def submit(rt: Runtime, request: JobRequest) -> Job:
     """
     name = request.provider or rt.settings.provider
     provider = _provider(rt, name)
-    model = request.model or ModelName(rt.settings.default_model or provider.default_model)
+    ours = rt.settings.default_model if name == rt.settings.provider else None
+    model = request.model or ModelName(ours or provider.default_model)
     await _check_parameters(rt, provider, model, request)
     rt.room.check()
     job = _job(rt, request, provider=name, model=model)

@@ -1,0 +1,52 @@
+"""Providers' webhooks: a message that a prediction has come further."""
+
+from functools import partial
+from typing import Annotated, Final
+
+from fastapi import Path
+from fastapi.requests import Request
+from pydantic import BaseModel, Field
+
+from fleek.api.deps import RuntimeDep
+from fleek.api.errors import problems
+from fleek.api.routing import read_body
+from fleek.api.routing import router as strict_router
+from fleek.domain.errors import (
+    CallbackRejected,
+    DatabaseUnavailable,
+    NotFound,
+    ProviderUnavailable,
+    TooLarge,
+    Unreadable,
+)
+from fleek.engine.callback import receive
+
+MAX_CALLBACK_BYTES: Final = 64 * 1_048_576  # some providers send their outputs along
+
+router = strict_router(tag="system")
+
+
+class CallbackTaken(BaseModel):
+    """The answer to a callback that was understood, whether or not it told anything new."""
+
+    status: str = Field(default="ok", examples=["ok"])
+
+
+@router.post(
+    "/webhooks/{provider}/{token}",
+    operation_id="receive_callback",
+    summary="Take a provider's callback",
+    responses=problems(
+        Unreadable, CallbackRejected, NotFound, TooLarge, ProviderUnavailable, DatabaseUnavailable
+    ),
+)
+async def receive_callback(
+    request: Request,
+    rt: RuntimeDep,
+    provider: Annotated[str, Path(max_length=100, examples=["replicate"])],
+    token: Annotated[str, Path(max_length=200, examples=["0198f0c2-….3f9a…"])],
+) -> CallbackTaken:
+    """For providers only. The signature is checked over the bytes as they came."""
+    read = partial(read_body, request, MAX_CALLBACK_BYTES)
+    await receive(rt, provider, token, headers=request.headers, read=read)
+    return CallbackTaken()

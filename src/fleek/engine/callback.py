@@ -1,0 +1,85 @@
+"""A provider calls back: a reason to look now, and the surest way to find a lost purchase."""
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.errors import NotFound
+from fleek.domain.job import AttemptId
+from fleek.engine.conclude import conclude
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import bind, stop_orphan
+from fleek.providers.base import Callback, Prediction, Provider
+from fleek.store import attempts
+
+UNKNOWN: Final = "there is no such callback address"
+
+log = structlog.get_logger(__name__)
+
+
+async def receive(
+    rt: Runtime,
+    name: str,
+    token: str,
+    *,
+    headers: Mapping[str, str],
+    read: Callable[[], Awaitable[bytes]],
+) -> None:
+    """Act on a provider's callback; the same one may come again, late, or in another order.
+
+    What it says of the prediction is read again from the provider before it counts, unless the
+    provider cannot be asked. `read` gives the body; it is not called for a wrong token.
+
+    Raises:
+        NotFound: No attempt has this token, or the provider is not configured.
+        CallbackRejected: The provider did not send this.
+        ProviderUnavailable: The signature cannot be checked now.
+    """
+    provider = rt.providers.get(name)
+    if provider is None:
+        raise NotFound(UNKNOWN)
+    attempt = await _attempt(rt, name, token)
+    callback = await provider.callback(headers, await read())
+    told = callback.prediction
+    if attempt.prediction_id is None and attempt.verdict is None:
+        rt.metrics.adopted.labels("callback").inc()
+        await bind(rt, attempt, Prediction(id=told.id))
+    elif attempt.verdict in {Verdict.NOT_BOUGHT, Verdict.LOST}:
+        await stop_orphan(
+            rt, attempt, told.id, reason=f"its attempt was settled: {attempt.verdict}"
+        )
+        return
+    elif attempt.prediction_id != told.id:
+        log.warning("foreign_callback", attempt=str(attempt.id), prediction=told.id)
+        return
+    if attempt.verdict is None:
+        await _look(rt, provider, attempt, callback)
+
+
+async def _attempt(rt: Runtime, name: str, token: str) -> Attempt:
+    """Return the attempt that a token belongs to; any other token looks the same."""
+    given, _, nonce = token.partition(".")
+    try:
+        attempt_id = AttemptId(UUID(given))
+    except ValueError:
+        raise NotFound(UNKNOWN) from None
+    attempt = await attempts.get(rt.db, attempt_id)
+    expected = "" if attempt is None else attempt.nonce
+    if not hmac.compare_digest(nonce.encode(), expected.encode()):
+        raise NotFound(UNKNOWN)
+    if attempt is None or attempt.provider != name:
+        raise NotFound(UNKNOWN)
+    return attempt
+
+
+async def _look(rt: Runtime, provider: Provider, attempt: Attempt, callback: Callback) -> None:
+    """See for ourselves what has become of the prediction."""
+    seen: Prediction | None = callback.prediction
+    if not callback.final:
+        seen = (await provider.poll([callback.prediction.id])).get(callback.prediction.id)
+    if seen is not None and seen.outcome is not None:
+        await conclude(rt, attempt, seen)

@@ -1,0 +1,215 @@
+"""Callbacks: a reason to look, and the surest way to find a lost purchase."""
+
+from collections.abc import Mapping
+
+import pytest
+from uuid_utils.compat import uuid4
+
+from fakes import BADLY, WELL, FakeProvider, a_request
+from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.errors import CallbackRejected, NotFound, OutcomeUnknown, ProviderUnavailable
+from fleek.domain.job import JobId, PredictionId, Stage, Status
+from fleek.engine.callback import receive
+from fleek.engine.cancel import cancel
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import start
+from fleek.engine.submit import submit
+from fleek.providers.base import Callback, Prediction
+from fleek.store import attempts, events, jobs
+
+
+class Letterbox:
+    """What the provider's next callback says; takes the place of its `callback`."""
+
+    def __init__(self, prediction: Prediction, *, final: bool = False) -> None:
+        self.message = Callback(webhook_id="msg_1", prediction=prediction, final=final)
+
+    async def __call__(self, _: Mapping[str, str], body: bytes) -> Callback:
+        """Take only what was signed."""
+        if body != b"signed":
+            raise CallbackRejected("the signature is wrong")
+        return self.message
+
+
+async def signed() -> bytes:
+    """Return a body that the provider signed."""
+    return b"signed"
+
+
+async def call(rt: Runtime, attempt: Attempt, *, token: str | None = None) -> None:
+    """Let the provider call back about an attempt."""
+    chosen = token or f"{attempt.id}.{attempt.nonce}"
+    await receive(rt, "placeholder", chosen, headers={}, read=signed)
+
+
+async def the_attempt(rt: Runtime, job_id: JobId) -> Attempt:
+    """Return a job's only attempt."""
+    (attempt,) = await attempts.of_job(rt.db, job_id)
+    return attempt
+
+
+async def test_a_callback_makes_the_end_come_sooner(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state is read from the provider before it counts."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    assert attempt.prediction_id is not None
+    lie = Prediction(id=attempt.prediction_id, outcome=BADLY)
+    monkeypatch.setattr(provider, "callback", Letterbox(lie))
+
+    await call(rt, attempt)
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+
+
+async def test_a_callback_that_comes_again_changes_nothing(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Providers repeat themselves."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    assert attempt.prediction_id is not None
+    monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=attempt.prediction_id)))
+    await call(rt, attempt)
+    before = await events.of_job(rt.db, job.id)
+
+    for _ in range(3):
+        await call(rt, attempt)
+
+    assert await events.of_job(rt.db, job.id) == before
+
+
+async def test_a_callback_finds_a_lost_purchase(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nonce proves whose it is."""
+    provider.starts = [OutcomeUnknown("reset")]
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    lost = PredictionId("lost")
+    provider.sold[lost] = attempt
+    monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=lost)))
+
+    await call(rt, attempt)
+
+    found = await jobs.peek(rt.db, job.id)
+    assert (found.stage, found.prediction_id) == (Stage.COLLECTING, lost)
+    assert rt.metrics.adopted.labels("callback")._value.get() == 1
+
+
+async def test_an_answer_that_cannot_be_asked_for_again_counts(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some providers forget a prediction when it has ended."""
+    provider.poll_error = ProviderUnavailable("never heard of it")
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    assert attempt.prediction_id is not None
+    told = Prediction(id=attempt.prediction_id, outcome=WELL)
+    monkeypatch.setattr(provider, "callback", Letterbox(told, final=True))
+
+    await call(rt, attempt)
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+
+
+async def test_a_purchase_settled_as_not_bought_is_stopped_when_it_calls(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was one too many; it is counted."""
+    provider.starts = [ProviderUnavailable("refused")]
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    assert attempt.verdict is Verdict.NOT_BOUGHT
+    monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=PredictionId("late"))))
+
+    await call(rt, attempt)
+
+    assert provider.cancelled == ["late"]
+    assert rt.metrics.orphans._value.get() == 1
+
+
+async def test_a_callback_about_another_prediction_is_ignored(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signed, but not about this attempt."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=PredictionId("other"))))
+
+    await call(rt, attempt)
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+
+
+async def test_a_callback_after_the_end_changes_nothing(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Terminal is final."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    assert attempt.prediction_id is not None
+    await cancel(rt, job.id, tenant_id="default")
+    monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=attempt.prediction_id)))
+
+    await call(rt, attempt)
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+
+
+@pytest.mark.parametrize(
+    "token", ["", "x", "x.y", "{id}", "{id}.", "{id}.{wrong}", "{other}.{nonce}"]
+)
+async def test_a_wrong_token_looks_unknown_and_its_body_is_not_read(
+    rt: Runtime, token: str
+) -> None:
+    """Nobody may learn which attempts there are, nor make us read megabytes."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    filled = token.format(id=attempt.id, nonce=attempt.nonce, wrong="0" * 32, other=uuid4())
+
+    async def never() -> bytes:
+        raise AssertionError
+
+    with pytest.raises(NotFound):
+        await receive(rt, "placeholder", filled, headers={}, read=never)
+
+
+async def test_a_token_of_another_provider_looks_unknown(rt: Runtime) -> None:
+    """Each provider signs with its own secret."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+
+    token = f"{attempt.id}.{attempt.nonce}"
+    for name in ("fake", "nobody"):
+        with pytest.raises(NotFound):
+            await receive(rt, name, token, headers={}, read=signed)
+
+
+async def test_a_forged_callback_changes_nothing(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token alone is not enough."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=PredictionId("x"))))
+
+    async def forged() -> bytes:
+        return b"forged"
+
+    token = f"{attempt.id}.{attempt.nonce}"
+    with pytest.raises(CallbackRejected):
+        await receive(rt, "placeholder", token, headers={}, read=forged)
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING

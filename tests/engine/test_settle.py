@@ -1,0 +1,238 @@
+"""Settling by looking into the provider's books: adopt what was bought, never buy it twice."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from fakes import Clock, FakeProvider, a_request
+from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.errors import OutcomeUnknown, ProviderUnavailable
+from fleek.domain.job import Job, PredictionId, Stage, Status
+from fleek.engine.recover import Recovery
+from fleek.engine.runtime import Runtime
+from fleek.engine.settle import LOOKS
+from fleek.engine.start import intend, start
+from fleek.engine.submit import submit
+from fleek.providers.base import Found, Prediction
+from fleek.store import attempts, jobs
+
+
+@pytest.fixture(autouse=True)
+def _books(provider: FakeProvider) -> None:
+    """The provider keeps books that can be looked into."""
+    provider.settles = "find"
+
+
+async def a_lost_purchase(rt: Runtime, provider: FakeProvider, *, sold: bool) -> Job:
+    """Start a job whose answer gets lost, after or before the sale."""
+    job = await submit(rt, a_request())
+    provider.starts = [OutcomeUnknown("reset")]
+    await start(rt, job.id)
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    if sold:
+        provider.sold[PredictionId(f"p-{attempt.id}")] = attempt
+    return job
+
+
+async def turns(rt: Runtime, clock: Clock, number: int) -> None:
+    """Let one coordinator recover for so many turns, half a search apart."""
+    recovery = Recovery(rt)
+    for _ in range(number):
+        await recovery.turn()
+        clock.tick(seconds=rt.settings.adopt_seconds.total_seconds() / 2)
+        await rt.pulse.beat()
+
+
+async def test_what_was_sold_is_adopted(rt: Runtime, provider: FakeProvider, clock: Clock) -> None:
+    """The money is spent: it is ours to collect."""
+    job = await a_lost_purchase(rt, provider, sold=True)
+
+    await turns(rt, clock, 1)
+
+    adopted = await jobs.peek(rt.db, job.id)
+    assert (adopted.stage, adopted.attempt) == (Stage.WAITING, 1)
+    assert adopted.prediction_id in provider.sold
+    assert len(provider.started) == 1
+    assert rt.metrics.adopted.labels("list")._value.get() == 1
+
+
+async def test_what_nobody_sold_is_bought_again(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """After several looks, and without counting the attempt."""
+    job = await a_lost_purchase(rt, provider, sold=False)
+    await turns(rt, clock, LOOKS - 1)
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+
+    recovery = Recovery(rt)
+    for _ in range(LOOKS):
+        await recovery.turn()
+        clock.tick(seconds=60)
+
+    again = await jobs.peek(rt.db, job.id)
+    assert (again.status, again.attempt, again.deferrals) == (Status.PENDING, 0, 1)
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert attempt.verdict is Verdict.NOT_BOUGHT
+
+
+async def test_looks_are_spread_over_the_search(rt: Runtime, provider: FakeProvider) -> None:
+    """Ten looks within a second are one look."""
+    job = await a_lost_purchase(rt, provider, sold=False)
+    recovery = Recovery(rt)
+
+    for _ in range(10):
+        await recovery.turn()
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+
+
+@pytest.mark.parametrize("trouble", ["incomplete", "away"])
+async def test_a_look_that_saw_too_little_does_not_count(
+    rt: Runtime,
+    provider: FakeProvider,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+) -> None:
+    """Not having seen it is not the same as it not being there."""
+    job = await a_lost_purchase(rt, provider, sold=False)
+
+    async def find(*_: object, **__: object) -> Found:
+        if trouble == "away":
+            raise ProviderUnavailable("no answer")
+        return Found(prediction=None, complete=False)
+
+    monkeypatch.setattr(provider, "find", find)
+
+    await turns(rt, clock, LOOKS + 3)
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+
+
+async def test_books_that_were_wiped_end_the_job(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a second purchase on a guess."""
+    job = await a_lost_purchase(rt, provider, sold=False)
+
+    async def find(*_: object, **__: object) -> Found:
+        return Found(prediction=None, complete=True, wiped=True)
+
+    monkeypatch.setattr(provider, "find", find)
+
+    await turns(rt, clock, 1)
+
+    failed = await jobs.peek(rt.db, job.id)
+    assert failed.error is not None
+    assert failed.error.code == "provider_outcome_unknown"
+
+
+async def candidates_only(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the books name what was sold, but not to whom."""
+
+    async def find(job: Job, *_: object, **__: object) -> Found:
+        found = [Prediction(id=one) for one in provider.sold]
+        assert job.prompt
+        return Found(prediction=None, complete=True, candidates=tuple(found))
+
+    monkeypatch.setattr(provider, "find", find)
+
+
+async def test_twins_share_what_was_sold_to_them(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two lost purchases of the same request: any of the two predictions will do for each."""
+    twins = [await a_lost_purchase(rt, provider, sold=True) for _ in range(2)]
+    await candidates_only(provider, monkeypatch)
+
+    await turns(rt, clock, 3)
+
+    adopted = [await jobs.peek(rt.db, job.id) for job in twins]
+    assert {job.stage for job in adopted} == {Stage.WAITING}
+    assert {job.prediction_id for job in adopted} == set(provider.sold)
+    assert provider.cancelled == []
+
+
+async def test_a_twin_that_is_being_bought_is_waited_for(
+    rt: Runtime,
+    provider: FakeProvider,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    another_life: Callable[[], Runtime],
+) -> None:
+    """What looks like ours may be what its worker is about to bind."""
+    lost = await a_lost_purchase(rt, provider, sold=False)
+    other = another_life()
+    await other.pulse.register()
+    twin = await submit(rt, a_request())
+    intended = await intend(other, twin.id)
+    assert intended is not None
+    provider.sold[PredictionId("the twin's")] = intended[1]
+    await candidates_only(provider, monkeypatch)
+
+    recovery = Recovery(rt)
+    for _ in range(LOOKS + 1):
+        await recovery.turn()
+        clock.tick(seconds=10)
+        for worker in (rt, other):
+            await worker.pulse.beat()
+
+    assert (await jobs.peek(rt.db, lost.id)).stage is Stage.UNKNOWN
+
+
+async def test_a_candidate_of_another_attempt_is_left_alone(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is paid for and waited for already."""
+    bought = await submit(rt, a_request())
+    await start(rt, bought.id)
+    lost = await a_lost_purchase(rt, provider, sold=False)
+    await candidates_only(provider, monkeypatch)
+
+    await turns(rt, clock, LOOKS + 1)
+
+    assert provider.cancelled == []
+    assert (await jobs.peek(rt.db, bought.id)).stage is Stage.WAITING
+    assert (await jobs.peek(rt.db, lost.id)).status is Status.PENDING
+
+
+async def test_a_prediction_bound_to_another_attempt_is_never_stopped(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that gives one id twice: the second buyer has to find out what it has."""
+    first = await submit(rt, a_request())
+    await start(rt, first.id)
+    shared = (await jobs.peek(rt.db, first.id)).prediction_id
+    assert shared is not None
+
+    async def same(_: Job, attempt: Attempt) -> Prediction:
+        provider.started.append(attempt)
+        return Prediction(id=shared)
+
+    monkeypatch.setattr(provider, "start", same)
+    second = await submit(rt, a_request())
+
+    await start(rt, second.id)
+
+    assert provider.cancelled == []
+    assert (await jobs.peek(rt.db, second.id)).stage is Stage.UNKNOWN
+
+
+async def test_a_purchase_for_an_ended_job_is_found_and_stopped(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Its deadline passed while nobody knew."""
+    job = await a_lost_purchase(rt, provider, sold=True)
+    clock.tick(days=2)
+    await rt.pulse.beat()
+    late = replace(rt, settings=rt.settings.model_copy(update={"adopt_seconds": timedelta(1)}))
+
+    recovery = Recovery(late)
+    for _ in range(2):
+        await recovery.turn()
+
+    assert (await jobs.peek(rt.db, job.id)).terminal or provider.sold
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert attempt.prediction_id in provider.sold
