@@ -8,9 +8,9 @@ from jsonschema_rs import Draft202012Validator
 
 from fleek.domain.errors import NotFound
 from fleek.domain.job import ModelName
+from fleek.domain.request import MODEL_NAME
 from fleek.providers.base import Schema
 from fleek.providers.placeholder import models
-from fleek.schemas import MODEL_NAME
 
 DIFFUSION = {
     "width": 1024,

@@ -9,9 +9,10 @@ from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import NotFound, ProviderError
 from fleek.domain.job import ModelName
+from fleek.domain.request import MODEL_NAME
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Model
-from fleek.schemas import MODEL_NAME, ModelRead
+from fleek.schemas import ModelRead
 
 router = strict_router("/api/v1", tag="models")
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from fleek.client import problems
 from fleek.client.errors import AnswerLost, ServerError, ServerUnreachable
 from fleek.domain.errors import ConfigurationError, InvalidInput
-from fleek.schemas import MODEL_NAME
+from fleek.domain.request import MODEL_NAME
 
 MAX_ANSWER_BYTES: Final = 32 * 1_048_576
 """Largest JSON answer that is read; files have no limit."""

@@ -1,14 +1,22 @@
 """What a caller asks for, before it is a job."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from fleek.domain.job import ModelName
 
-DEFAULT_TENANT = "default"
-DEFAULT_PRIORITY = 5
+DEFAULT_TENANT: Final = "default"
+DEFAULT_PRIORITY: Final = 5
+MAX_SCHEDULE: Final = timedelta(days=365)
+"""How far ahead a job may be asked for."""
+
+MODEL_NAME: Final = re.compile(
+    r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(/[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(:[a-zA-Z0-9._-]{1,128})?)?"
+)
+"""``owner/name``, ``owner/name:version``, or an alias without a slash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

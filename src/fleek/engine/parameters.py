@@ -10,25 +10,26 @@ from fleek.providers.base import Schema
 
 KEPT: Final = 256  # compiled schemas
 
-MESSAGES: Final[Mapping[str, str]] = {
-    "additionalProperties": "is not a parameter of this model",
-    "unevaluatedProperties": "is not a parameter of this model",
-    "enum": "is not one of the allowed values",
-    "const": "is not the allowed value",
-    "type": "has the wrong type",
-    "minimum": "is too small",
-    "exclusiveMinimum": "is too small",
-    "maximum": "is too large",
-    "exclusiveMaximum": "is too large",
-    "minLength": "is too short",
-    "maxLength": "is too long",
-    "minItems": "has too few items",
-    "maxItems": "has too many items",
-    "multipleOf": "is not a multiple of the step",
-    "pattern": "does not have the required form",
-    "format": "does not have the required form",
-    "required": "is missing",
+SAID: Final[Mapping[str, tuple[str, str]]] = {  # by the schema's keyword: our code and words
+    "additionalProperties": ("unknown_parameter", "is not a parameter of this model"),
+    "unevaluatedProperties": ("unknown_parameter", "is not a parameter of this model"),
+    "enum": ("not_a_choice", "is not one of the allowed values"),
+    "const": ("not_a_choice", "is not the allowed value"),
+    "type": ("wrong_type", "has the wrong type"),
+    "minimum": ("too_small", "is too small"),
+    "exclusiveMinimum": ("too_small", "is too small"),
+    "maximum": ("too_large", "is too large"),
+    "exclusiveMaximum": ("too_large", "is too large"),
+    "minLength": ("too_short", "is too short"),
+    "maxLength": ("too_long", "is too long"),
+    "minItems": ("too_short", "has too few items"),
+    "maxItems": ("too_long", "has too many items"),
+    "multipleOf": ("not_a_step", "is not a multiple of the step"),
+    "pattern": ("wrong_form", "does not have the required form"),
+    "format": ("wrong_form", "does not have the required form"),
+    "required": ("missing", "is missing"),
 }
+OTHER: Final = ("not_allowed", "is not allowed by the model's schema")
 
 
 class Validators:
@@ -71,19 +72,20 @@ def _fields(error: Any) -> list[FieldError]:
     if missing := getattr(kind, "property", None):
         names = [str(missing).strip('"')]
     paths = [[*path, name] for name in names] or [path]
-    detail = MESSAGES.get(kind.name, "is not allowed by the model's schema")
+    code, detail = SAID.get(kind.name, OTHER)
     if (limit := getattr(kind, "limit", None)) is not None:
         detail = f"{detail}; the limit is {limit}"
     if (options := getattr(kind, "options", None)) is not None:
         detail = f"{detail}: {', '.join(map(str, options))}"
-    return [FieldError(pointer=_pointer(one), code=kind.name, detail=detail) for one in paths]
+    return [FieldError(pointer=_pointer(one), code=code, detail=detail) for one in paths]
 
 
 def _fractions(schema: Schema, parameters: Mapping[str, Any]) -> list[FieldError]:
     """Refuse 1.0 for an integer, which JSON schema would let pass and models do not."""
     properties = schema.get("properties", {})
+    code, detail = SAID["type"]
     return [
-        FieldError(pointer=_pointer([name]), code="type", detail=MESSAGES["type"])
+        FieldError(pointer=_pointer([name]), code=code, detail=detail)
         for name, value in parameters.items()
         if isinstance(value, float)
         and value.is_integer()

@@ -3,7 +3,7 @@
 Source: the contract in ``docs/reference/api.md``.
 """
 
-from fleek.schemas.create import MODEL_NAME, JobCreate
+from fleek.schemas.create import JobCreate
 from fleek.schemas.problem import Problem, ProblemField
 from fleek.schemas.read import (
     Addresses,
@@ -17,7 +17,6 @@ from fleek.schemas.read import (
 )
 
 __all__ = [
-    "MODEL_NAME",
     "Addresses",
     "FlatJob",
     "JobCancelled",

@@ -18,16 +18,10 @@ from pydantic import (
 from fleek import strict
 from fleek.domain.errors import Unreadable
 from fleek.domain.job import ModelName
-from fleek.domain.request import DEFAULT_PRIORITY, JobRequest
-
-MODEL_NAME: Final = re.compile(
-    r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(/[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(:[a-zA-Z0-9._-]{1,128})?)?"
-)
-"""``owner/name``, ``owner/name:version``, or an alias without a slash."""
+from fleek.domain.request import DEFAULT_PRIORITY, MAX_SCHEDULE, MODEL_NAME, JobRequest
 
 MAX_PROMPT = 10_000
 MAX_METADATA_BYTES = 4096
-MAX_SCHEDULE = timedelta(days=365)
 PARAMETERS_FORM = "must be an object, or a string holding a JSON object"
 
 RFC3339: Final = re.compile(

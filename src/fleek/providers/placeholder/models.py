@@ -1,6 +1,5 @@
 """The placeholder's models: what each is called, accepts and makes."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,14 +8,12 @@ from jsonschema_rs import Draft202012Validator
 
 from fleek.domain.errors import NotFound, ProviderRejected
 from fleek.domain.job import ModelName
+from fleek.domain.request import MODEL_NAME
 from fleek.providers.base import Model, Schema
 from fleek.providers.placeholder import animation, parameters, picture, sound, verse
 from fleek.providers.placeholder.piece import Piece
 
 PICTURE: Final = ModelName("fleek/placeholder")
-
-_PART: Final = r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}"
-_NAME: Final = re.compile(rf"{_PART}(/{_PART}(:[a-zA-Z0-9._-]{{1,128}})?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +100,6 @@ def make(piece: Piece) -> bytes:
 
 
 def _named(model: ModelName) -> _Kind:
-    if _NAME.fullmatch(model) is None:
+    if MODEL_NAME.fullmatch(model) is None:
         raise NotFound(f"no such model: {model[:100]!r}; it must be owner/name[:version]")
     return _KINDS.get(model.partition(":")[0], _KINDS[PICTURE])
