@@ -53,6 +53,13 @@ class FakeService:
         )
 
 
+class _Server(ThreadingHTTPServer):
+    service: FakeService
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing on stderr, which is the command's: a client may leave."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
@@ -61,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        service = cast("FakeService", self.server.service)  # type: ignore[attr-defined] # set below
+        service = cast("_Server", self.server).service
         path, _, query = self.path.partition("?")
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         line = f"{self.command} {path}"
@@ -79,9 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[FakeService]:
     """Run the service at FLEEK_URL, with an empty folder as the current one."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = _Server(("127.0.0.1", 0), _Handler)
     fake = FakeService(f"http://127.0.0.1:{server.server_port}")
-    server.service = fake  # type: ignore[attr-defined] # for the handlers
+    server.service = fake
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     monkeypatch.setenv("FLEEK_URL", fake.url)
