@@ -79,6 +79,18 @@ class CogServer:
             self._process.wait()
             self._process = None
 
+    def rest(self) -> None:
+        """Wait until nothing runs: what a test leaves behind is not for the next one.
+
+        Raises:
+            NotStarted: Something runs on.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while (health := self._health()) != "READY":
+            if time.monotonic() > deadline:
+                raise NotStarted(f"Cog: the server does not come to rest ({health})")
+            time.sleep(0.01)
+
     def runs(self, prompt: str) -> int:
         """Return how often the model has run for this prompt."""
         return sum(line["event"] == "begin" for line in self._ledger(prompt))

@@ -15,7 +15,7 @@ LOG_TAIL: Final = 4000  # characters in which progress is looked for
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _PERCENT: Final = re.compile(r"(?<![\d.])(\d{1,3})(?:\.\d+)?%")
 _STEPS: Final = re.compile(r"(?<![\d/.])(\d{1,6})/(\d{1,6})(?![\d/.])")
-_PREFIX: Final = re.compile(r"^(Prediction failed: )+")
+_PREFIX: Final = re.compile(r"^((Async )?[Pp]rediction failed: )+")
 _PASSING: Final = re.compile(  # the server's own troubles, and the machine's: not the input's
     r"worker crashed|socket error|failed to send request|task lost|mutex poisoned"
     r"|out of memory|cuda error|no space left",

@@ -1,0 +1,64 @@
+"""A real Cog server, the provider in front of it, and somebody to take its callbacks."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cogjobs import Mailbox, Opened
+from cogserver import CogServer, cog_server
+from fleek.providers.cog import CogProvider, connect
+
+
+@pytest.fixture(scope="session")
+def one_slot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
+    """Return a running server that takes one prediction at a time."""
+    with cog_server(tmp_path_factory.mktemp("cog")) as server:
+        yield server
+
+
+@pytest.fixture
+def cog(one_slot: CogServer) -> Iterator[CogServer]:
+    """Return that server while nothing runs there."""
+    yield one_slot
+    one_slot.rest()
+
+
+@pytest.fixture
+def opened(cog: CogServer, monkeypatch: pytest.MonkeyPatch) -> Opened:
+    """Return what opens a provider for the server, with more settings if need be."""
+
+    @asynccontextmanager
+    async def open_one(**settings: str) -> AsyncGenerator[CogProvider]:
+        for name, value in {"COG_URL": cog.url, **settings}.items():
+            monkeypatch.setenv(name, value)
+        async with connect() as provider:
+            assert isinstance(provider, CogProvider)
+            yield provider
+
+    return open_one
+
+
+@pytest.fixture
+async def provider(opened: Opened) -> AsyncGenerator[CogProvider]:
+    """Return a provider that holds its connections."""
+    async with opened() as one:
+        yield one
+
+
+@pytest.fixture
+async def mailbox() -> AsyncGenerator[Mailbox]:
+    """Return an open mailbox."""
+    box = Mailbox()
+    async with await asyncio.start_server(box.take, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        box.url = f"http://{host}:{port}"
+        yield box
+
+
+@pytest.fixture
+def prompt() -> str:
+    """Return a prompt that no other test uses, as the server's ledger is by prompt."""
+    return f"a cat, {uuid.uuid4()}"
