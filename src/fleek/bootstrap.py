@@ -27,7 +27,10 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
     """
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(open_database(settings.database_url))
-        provider = registry.load(registry.providers(), settings.provider, setting="PROVIDER")
+        known = registry.providers()
+        providers = {
+            name: registry.load(known, name, setting="PROVIDER") for name in settings.providers
+        }
         storage = registry.load(
             registry.storages(), settings.storage_backend, setting="STORAGE_BACKEND"
         )
@@ -39,7 +42,10 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         yield Runtime(
             settings=settings,
             db=db,
-            providers={settings.provider: await stack.enter_async_context(provider())},
+            providers={
+                name: await stack.enter_async_context(connect())
+                for name, connect in providers.items()
+            },
             storage=opened,
             dispatcher=await stack.enter_async_context(dispatcher()),
             now=_now,

@@ -13,6 +13,7 @@ from typing import Any, Final
 from fleek.domain.errors import ConfigurationError
 
 PROVIDERS: Final = {
+    "cog": "fleek.providers.cog:connect",
     "placeholder": "fleek.providers.placeholder:connect",
     "replicate": "fleek.providers.replicate:connect",
 }

@@ -67,7 +67,7 @@ def is_real_token(token: str) -> bool:
 
 
 class ProviderChoice(BaseSettings):
-    """What decides who makes the media if `PROVIDER` is not set."""
+    """What decides who makes the media if `PROVIDER` is not set, and who may make it beside."""
 
     model_config = SOURCE
 
@@ -77,6 +77,7 @@ class ProviderChoice(BaseSettings):
         "Replicate does, and a token is required. Default: Replicate if a real token is set.",
     )
     replicate_api_token: SecretStr | None = None
+    cog_url: str | None = None  # what it may be is the Cog adapter's business
 
     def decide(self) -> tuple[str, str]:
         """Return the provider's name, and why it is this one."""
@@ -120,7 +121,7 @@ class Settings(BaseSettings):
     provider: str = Field(
         default_factory=lambda: ProviderChoice().decide()[0],
         description="Who makes the media unless the request says otherwise: `placeholder`, "
-        "`replicate`. Default: `replicate` if a real token is set, else `placeholder`.",
+        "`replicate`, `cog`. Default: `replicate` if a real token is set, else `placeholder`.",
     )
     default_model: str | None = Field(
         default=None, description="The model of requests that name none; else the provider's own."
@@ -218,6 +219,12 @@ class Settings(BaseSettings):
         """Why the provider is the one that it is."""
         chosen, reason = ProviderChoice().decide()
         return reason if chosen == self.provider else f"PROVIDER={self.provider}"
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Every provider to be opened: `provider`, and those whose own settings are there."""
+        beside = ["cog"] if ProviderChoice().cog_url else []
+        return tuple(dict.fromkeys([self.provider, *beside]))
 
     @property
     def backoff(self) -> Backoff:

@@ -5,7 +5,7 @@ A provider that needs a setting, or somebody to talk to on loopback, gets it in 
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 from jsonschema_rs import Draft202012Validator
 
+from cogserver import CogServer, cog_server
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound
 from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, WorkerId
@@ -25,11 +26,31 @@ from fleek.registry import load, providers
 
 SECONDS = 10  # the longest that any prediction here may run
 
-Preparation = Callable[[pytest.MonkeyPatch], AbstractAsyncContextManager[None]]
+Preparation = Callable[
+    [pytest.FixtureRequest, pytest.MonkeyPatch], AbstractAsyncContextManager[None]
+]
+
+
+@pytest.fixture(scope="session")
+def cog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
+    """Return a running Cog server with room for many predictions."""
+    with cog_server(tmp_path_factory.mktemp("cog"), slots=32) as server:
+        yield server
 
 
 @asynccontextmanager
-async def _placeholder(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
+async def _cog(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[None]:
+    server: CogServer = request.getfixturevalue("cog")
+    monkeypatch.setenv("COG_URL", server.url)
+    yield
+
+
+@asynccontextmanager
+async def _placeholder(
+    _request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[None]:
     monkeypatch.setenv("REPLICATE_MOCK_DELAY_MIN", "0")
     monkeypatch.setenv("REPLICATE_MOCK_DELAY_MAX", "0.01")
     monkeypatch.setenv("REPLICATE_MOCK_FAILURE_RATE", "0")
@@ -37,7 +58,9 @@ async def _placeholder(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def _replicate(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
+async def _replicate(
+    _request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[None]:
     async with serve(Plan(queue_seconds=0, predict_seconds=0.01)) as emulator:
         monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_contract")
         monkeypatch.setenv("REPLICATE_BASE_URL", emulator.api_url)
@@ -45,11 +68,14 @@ async def _replicate(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def _nothing(_monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
+async def _nothing(
+    _request: pytest.FixtureRequest, _monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[None]:
     yield
 
 
 PREPARATIONS: Final[Mapping[str, Preparation]] = {
+    "cog": _cog,
     "placeholder": _placeholder,
     "replicate": _replicate,
 }
@@ -63,7 +89,8 @@ async def provider(
     """Each registered provider, open."""
     monkeypatch.chdir(tmp_path)  # a developer's own .env is not read
     connect = load(providers(), request.param, setting="PROVIDER")
-    async with PREPARATIONS.get(request.param, _nothing)(monkeypatch), connect() as opened:
+    prepared = PREPARATIONS.get(request.param, _nothing)(request, monkeypatch)
+    async with prepared, connect() as opened:
         yield opened
 
 
