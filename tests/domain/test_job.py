@@ -115,7 +115,7 @@ def in_state(state: State) -> Job:
     return a_job(status=status, stage=stage, attempt=1, attempt_id=ATTEMPT)
 
 
-ALLOWED: Final = [(name, state) for name, (_, states) in VERBS.items() for state in states]
+ALLOWED: Final = [(name, state) for name, (_, states) in VERBS.items() for state in sorted(states)]
 FORBIDDEN: Final = [
     (name, state) for name in VERBS for state in STATES if (name, state) not in ALLOWED
 ]
