@@ -60,6 +60,7 @@ test: $(VENV)/.dev ## All tests (T=path to narrow)
 
 docs: $(VENV)/.dev ## Write anew the pages that are made from the code
 	@$(PY) -m scripts.docs
+	@$(PY) scripts/make_cli_reference.py
 
 bench: $(VENV)/.dev ## Measure throughput against a bare application, in one run
 	@$(PY) -m benchmarks

@@ -43,15 +43,37 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
 
 ENDINGS: Final[Mapping[str, str]] = {
     "prediction_failed": "The provider ran it, and it failed.",
-    "prediction_cancelled": "It was stopped at the provider, and not by us.",
+    "prediction_aborted": "The provider gave up before the prediction ran.",
+    "prediction_canceled": "It was stopped at Replicate, and not by us.",
+    "prediction_cancelled": "It was stopped at the Cog server, and not by us.",
+    "prediction_gone": "The provider does not know the prediction any more.",
     "prediction_lost": "The provider does not run it any more, and its answer has not come.",
+    "content_flagged": "The provider's filter refused the prompt or the result.",
     "empty_output": "The provider says that it succeeded, and gave no file.",
+    "invalid_output": "The provider's answer names no output that can be read.",
+    "output_too_large": "An output is larger than the limit.",
     "attempt_timeout": "The prediction ran longer than `ATTEMPT_TIMEOUT` and was stopped.",
     "deadline_exceeded": "The job's deadline passed.",
     "worker_crashed": "`MAX_CRASHES` workers died while they started this job.",
     "provider_outcome_unknown": "It cannot be found out whether the provider was paid.",
+    "provider_bad_request": "The provider calls the request malformed.",
+    "provider_unauthorized": "The provider refuses the token.",
+    "provider_forbidden": "The provider does not allow this with this token.",
+    "provider_model_not_found": "The provider has no such model.",
+    "provider_too_large": "The provider calls the request too large.",
+    "provider_invalid_input": "The provider does not accept the parameters.",
 }
 """Codes of jobs that no error class has; a job may carry a provider's error as well."""
+
+DEFERRALS: Final[Mapping[str, str]] = {
+    "provider_unreachable": "No connection to the provider.",
+    "provider_rate_limited": "The provider takes no more requests for now.",
+    "provider_payment_required": "The account at the provider has no credit left.",
+    "provider_busy": "The provider has no slot free.",
+    "provider_not_ready": "The provider is starting, or its model is not loaded.",
+    "not_bought": "The purchase was looked for, and there was none.",
+}
+"""Why an attempt was given back; these stand in the metadata document and the history."""
 
 
 def errors_page() -> str:
@@ -80,6 +102,10 @@ def errors_page() -> str:
         "## Why a job failed",
         "`error_code` of a failed job is one of these, or the code of a ProviderError above.",
         table(meaning, ((f"`{code}`", text) for code, text in ENDINGS.items())),
+        "## Why an attempt was given back",
+        "Nothing was bought, and the job goes on; the metadata document and the history say why. "
+        "Beside the codes of ProviderError:",
+        table(meaning, ((f"`{code}`", text) for code, text in DEFERRALS.items())),
         "## Inside the service",
         "These do not reach a caller under their own name; they may stand in the log.",
         table(meaning, ((f"`{kind.code}`", _first_line(kind)) for kind in _inner())),

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings
 from scripts.docs.table import MADE, page, table
 
 from fleek import registry
-from fleek.settings import Settings
+from fleek.settings import ProviderChoice, Settings
 
 HEAD: Final = """
 Settings are read from the environment and from a file `.env` in the folder where the process
@@ -46,6 +46,7 @@ AREAS: Final[
     "max_retry_attempts": "Attempts and limits",
     "storage_backend": "Storage",
     "api_host": "Server",
+    "fleek_failpoints": "Tests of Fleek itself",
 }
 
 ADAPTERS: Final = (
@@ -58,6 +59,7 @@ ADAPTERS: Final = (
 def kinds() -> Iterator[tuple[str, type[BaseSettings]]]:
     """Yield each class of settings, the service's own first, with what it belongs to."""
     yield "", Settings
+    yield AREAS["provider"], ProviderChoice
     for port, known in ADAPTERS:
         for name, target in known.items():
             home = target.partition(":")[0]
@@ -75,19 +77,20 @@ def _own(module: Any) -> Iterator[type[BaseSettings]]:
             yield kind
 
 
-def areas() -> Iterator[tuple[str, list[tuple[str, FieldInfo]]]]:
-    """Yield each area's title with the names and fields of its settings."""
+def areas() -> Mapping[str, list[tuple[str, FieldInfo]]]:
+    """Return the settings of each area with their names.
+
+    A field without a description belongs to another class, which describes it.
+    """
+    found: dict[str, list[tuple[str, FieldInfo]]] = {}
     for owner, kind in kinds():
         title = owner
-        found: list[tuple[str, FieldInfo]] = []
         prefix = str(kind.model_config.get("env_prefix", ""))
         for field, described in kind.model_fields.items():
-            if kind is Settings and field in AREAS:
-                if found:
-                    yield title, found
-                title, found = AREAS[field], []
-            found.append(((prefix + field).upper(), described))
-        yield title, found
+            title = AREAS.get(field, title) if kind is Settings else title
+            if described.description:
+                found.setdefault(title, []).append(((prefix + field).upper(), described))
+    return found
 
 
 def names(name: str, described: FieldInfo) -> tuple[str, ...]:
@@ -100,8 +103,10 @@ def names(name: str, described: FieldInfo) -> tuple[str, ...]:
 
 def default(described: FieldInfo) -> str:
     """Return a setting's default as it would stand in the environment; empty if there is none."""
-    value = described.get_default(call_default_factory=True)
-    if described.is_required() or value is None:
+    if described.is_required() or described.default_factory is not None:
+        return ""  # or it follows from other settings, as its description says
+    value = described.default
+    if value is None:
         return ""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
@@ -147,7 +152,7 @@ def settings_page() -> str:
     """Return the reference of all settings."""
     head = ("Setting", "Default", "Allowed", "What it is")
     parts = []
-    for title, found in areas():
+    for title, found in areas().items():
         rows = [
             (_spelled(name, field), _code(default(field)), allowed(field), str(field.description))
             for name, field in found
@@ -168,9 +173,13 @@ def _code(text: str) -> str:
 def env_example() -> str:
     """Return a ``.env`` in which every setting stands commented out with its default."""
     parts = []
-    for title, found in areas():
+    told: set[str] = set()  # some settings are read by several classes
+    for title, found in areas().items():
         parts.append(f"# --- {title} ---".replace("`", ""))
         for name, field in found:
+            if name in told:
+                continue
+            told.add(name)
             text = f"{field.description} ({allowed(field)})".replace("`", "")
             lines = textwrap.wrap(text, 97, initial_indent="# ", subsequent_indent="# ")
             parts.append("\n".join([*lines, f"#{names(name, field)[0]}={default(field)}"]))

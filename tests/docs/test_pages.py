@@ -4,7 +4,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic_settings import BaseSettings
@@ -97,17 +97,32 @@ def test_the_example_of_a_settings_file_changes_nothing(tmp_path: Path) -> None:
     assert read == [Settings(), PlaceholderSettings(), LocalStorageSettings()]
 
 
-def codes(tree: ast.AST) -> Iterator[str]:
+def codes(tree: ast.Module) -> Iterator[str]:
     """Yield every code of an error that a module names."""
+    for statement in tree.body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.value, ast.Dict):
+            values = list(_constants(statement.value.values))
+            yield from (value for value in values if value.startswith("provider_"))
+    known = dict(_named_constants(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             yield from _constants(_assigned(statement) for statement in node.body)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id in {"FieldError", "ProblemField"}:
                 continue  # these tell about a field, beside the problem's own code
-            yield from _constants(word.value for word in node.keywords if word.arg == "code")
+            given = [word.value for word in node.keywords if word.arg == "code"]
+            yield from _constants(given)
+            yield from (
+                known[one.id] for one in given if isinstance(one, ast.Name) and one.id in known
+            )
             if node.func.id in {"JobError", "Failed"}:
                 yield from _constants(node.args[:1])
+
+
+def _named_constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for statement in tree.body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            yield from ((statement.target.id, text) for text in _constants([statement.value]))
 
 
 def _assigned(statement: ast.stmt) -> ast.expr | None:
@@ -116,7 +131,7 @@ def _assigned(statement: ast.stmt) -> ast.expr | None:
     return statement.value if isinstance(statement, ast.Assign) and named == ["code"] else None
 
 
-def _constants(nodes: Iterator[ast.expr | None] | list[ast.expr]) -> Iterator[str]:
+def _constants(nodes: Iterable[ast.expr | None]) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
