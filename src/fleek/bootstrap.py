@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from fleek import registry
+from fleek import failpoints, registry
 from fleek.engine.pulse import Pulse
 from fleek.engine.room import Room
 from fleek.engine.runtime import Runtime
@@ -25,6 +25,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
     Raises:
         ConfigurationError: A setting is wrong, or names what cannot be opened.
     """
+    failpoints.arm(settings.fleek_failpoints)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(open_database(settings.database_url))
         known = registry.providers()

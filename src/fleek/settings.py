@@ -144,6 +144,11 @@ class Settings(BaseSettings):
     max_crashes: int = Field(
         default=5, ge=1, le=1000, description="Workers that may die over one job before it fails."
     )
+    adopt_seconds: Seconds = Field(
+        default=timedelta(seconds=90),
+        gt=ZERO,
+        description="How long a purchase whose answer got lost is looked for at its provider.",
+    )
     attempt_timeout: Seconds = Field(
         default=timedelta(hours=1), gt=ZERO, description="Longest one prediction may run."
     )
@@ -187,6 +192,12 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] | None = Field(
         default=None, description="`console` or `json`; default: console on a terminal, else json."
+    )
+
+    fleek_failpoints: str = Field(
+        default="",
+        description="For tests of Fleek itself: named places at which the process kills itself, "
+        "fails or freezes, such as `buy.sent=kill`.",
     )
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from fleek import failpoints
 from fleek.bootstrap import open_runtime
 from fleek.dispatch.base import Handler, Task
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, FleekError
@@ -105,10 +106,12 @@ async def work(rt: Runtime, stop: asyncio.Event) -> None:
                 task.result()
     finally:
         log.info("worker_stopping")
+        failpoints.hit("worker.stop")
         for task in (*tasks, stopped):
             task.cancel()
         await asyncio.gather(*tasks, stopped, return_exceptions=True)
         await rt.duties.finish(seconds=DRAIN_SECONDS)
+        failpoints.hit("worker.drained")
         await _leave(rt)
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from fleek import failpoints
 from fleek.dispatch.base import Task
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import JobId
@@ -45,6 +46,7 @@ class Nudges:
         chosen = fresh[: max(most - len(self._sent), 0)]
         for number, job_id in enumerate(chosen):
             try:
+                failpoints.hit("admit.nudge")
                 await rt.dispatcher.enqueue(self._task, job_id)
             except DispatcherUnavailable as error:
                 log.warning("not_nudged", job=str(job_id), reason=str(error))

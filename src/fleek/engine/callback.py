@@ -7,6 +7,7 @@ from uuid import UUID
 
 import structlog
 
+from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import NotFound
 from fleek.domain.job import AttemptId
@@ -44,9 +45,11 @@ async def receive(
         raise NotFound(UNKNOWN)
     attempt = await _attempt(rt, name, token)
     callback = await provider.callback(headers, await read())
+    failpoints.hit("callback.verified")
     told = callback.prediction
     if attempt.prediction_id is None and attempt.verdict is None:
         rt.metrics.adopted.labels("callback").inc()
+        failpoints.hit("callback.adopt")
         await bind(rt, attempt, Prediction(id=told.id))
     elif attempt.verdict in {Verdict.NOT_BOUGHT, Verdict.LOST}:
         await stop_orphan(

@@ -1,5 +1,6 @@
 """Cancel a job: it wins or loses in one step, and the provider is told until it has stopped."""
 
+from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import Conflict, IllegalTransition, NotFound
 from fleek.domain.job import Job, JobId, Status
@@ -26,10 +27,12 @@ async def cancel(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, bo
         return Step(change=cancelled(job, now=rt.now()), owes_cancel=job.attempt_id is not None)
 
     try:
+        failpoints.hit("cancel.decide")
         step = await rt.take(job_id, decide)
     except IllegalTransition as error:
         raise Conflict(f"the job has {seen[-1].status}", code="already_ended") from error
     if step.change is None:
         return seen[-1], False
+    failpoints.hit("cancel.decided")
     rt.bells.ring("recover")
     return step.change.job, True

@@ -6,6 +6,7 @@ from typing import Final
 
 import structlog
 
+from fleek import failpoints
 from fleek.domain import job as transitions
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import (
@@ -34,11 +35,13 @@ async def collect(rt: Runtime, job_id: JobId) -> None:
     What cannot be fetched or kept now is tried again later: the prediction is never bought a
     second time for it.
     """
+    failpoints.hit("collect.claim")
     taken = await _claim(rt, job_id)
     if taken is None:
         return
     job, attempt = taken
     try:
+        failpoints.hit("collect.claimed")
         media = await keep(rt, job, attempt)
         await _complete(rt, job, attempt, media)
     except asyncio.CancelledError:
@@ -80,7 +83,9 @@ async def _complete(rt: Runtime, job: Job, attempt: Attempt, media: Sequence[Med
         return Step(change=change, media=media)
 
     try:
+        failpoints.hit("collect.complete")
         await rt.persist(job.id, decide)
+        failpoints.hit("collect.completed")
     except (IllegalTransition, StaleJob) as error:
         log.info("collected_for_nothing", job=str(job.id), reason=str(error))
         await _clear_away(rt, job, media)
@@ -98,6 +103,7 @@ async def _clear_away(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
         await rt.take(job.id, decide)
     except StaleJob:
         return
+    failpoints.hit("collect.clear")
     for key in (*(one.key for one in media), metadata_key(job.id)):
         await rt.storage.delete(key)
 
@@ -108,6 +114,7 @@ async def _release(rt: Runtime, job: Job) -> None:
             return Step()
         return Step(change=transitions.release(current, now=rt.now(), reason="shutdown"))
 
+    failpoints.hit("collect.release")
     await rt.persist(job.id, decide)
 
 
@@ -127,5 +134,6 @@ async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
             change=transitions.postpone(current, error, now=rt.now(), backoff=rt.settings.backoff)
         )
 
+    failpoints.hit("collect.postpone")
     log.warning("not_collected", job=str(job.id), code=error.code, final=final, reason=str(error))
     await rt.persist(job.id, decide)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import structlog
 
+from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import Change, Job, JobError, Stage, fail, finish
@@ -39,7 +40,9 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
             return Step(attempt=settled)
         return Step(attempt=settled, change=_next(rt, job, current, outcome))
 
+    failpoints.hit("conclude.write")
     step = await rt.take(attempt.job_id, decide, attempt_id=attempt.id)
+    failpoints.hit("conclude.written")
     if isinstance(outcome, Succeeded) and step.attempt is not None and step.change is None:
         await take_out(rt, outcome)
     if step.change is not None and step.change.job.stage is Stage.COLLECTING:

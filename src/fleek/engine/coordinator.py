@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import structlog
 
+from fleek import failpoints
 from fleek.domain.errors import FleekError
 from fleek.engine.admit import Admission
 from fleek.engine.pulse import ROLE_LASTS
@@ -37,6 +38,7 @@ async def _stand(rt: Runtime) -> bool:
 async def _take_role(rt: Runtime) -> bool:
     now = rt.now()
     until = now + rt.pulse.heartbeat * ROLE_LASTS
+    failpoints.hit("role.take")
     return await workers.take_role(rt.db, ROLE, rt.pulse.worker_id, now=now, until=until)
 
 
@@ -78,6 +80,7 @@ async def _keep_role(rt: Runtime) -> None:
 async def resign(rt: Runtime) -> None:
     """Give the role back, so that another worker need not wait for its end."""
     try:
+        failpoints.hit("role.drop")
         await workers.drop_role(rt.db, ROLE, rt.pulse.worker_id)
     except FleekError as error:
         log.warning("role_not_dropped", reason=str(error))

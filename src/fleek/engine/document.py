@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from fleek import strict
+from fleek import failpoints, strict
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job
 from fleek.domain.media import Media, metadata_key
@@ -66,6 +66,7 @@ async def save_document(rt: Runtime, job: Job, content: dict[str, Any]) -> None:
     spooled = rt.storage.spool() / f"{job.attempt_id}-{secrets.token_hex(8)}.json"
     try:
         await asyncio.to_thread(spooled.write_bytes, strict.dumps(content))
+        failpoints.hit("document.spooled")
         await rt.storage.save(metadata_key(job.id), spooled, content_type="application/json")
     except OSError as error:
         raise spool_failed(error) from error

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound, OutputBroken, OutputGone, StorageError, StorageFull
 from fleek.domain.job import Job
@@ -42,11 +43,13 @@ async def keep_one(rt: Runtime, job: Job, attempt: Attempt, index: int, output: 
     spooled = rt.storage.spool() / f"{attempt.id}-{index}-{secrets.token_hex(8)}"
     try:
         size, digest = await _spool(_chunks(rt, job, output), spooled)
+        failpoints.hit("keep.spooled")
         if size == 0:
             raise OutputBroken("the output is empty")
         found = await asyncio.to_thread(sniff, spooled)
         key = media_key(job.id, attempt.id, index, sha256=digest, extension=found.extension)
         await rt.storage.save(key, spooled, content_type=found.content_type)
+        failpoints.hit("keep.saved")
     finally:
         await asyncio.to_thread(spooled.unlink, missing_ok=True)
     return _media(job, attempt, index, key=key, digest=digest, size=size, found=found)

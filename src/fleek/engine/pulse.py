@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 from uuid_utils.compat import uuid7
 
-from fleek import __version__
+from fleek import __version__, failpoints
 from fleek.domain.errors import WorkerSuspended
 from fleek.domain.job import WorkerId
 from fleek.store import workers
@@ -75,12 +75,14 @@ class Pulse:
             started_at=now,
             heartbeat_at=now,
         )
+        failpoints.hit("pulse.register")
         await workers.register(self._db, worker)
         self._id, self._last = worker.id, begun
         log.info("worker_registered", worker=str(worker.id))
 
     async def beat(self) -> None:
         """Say that this worker is alive; one that was taken for dead starts a new life."""
+        failpoints.hit("pulse.beat")
         begun = time.monotonic()
         if await workers.beat(self._db, self.worker_id, now=self._now()):
             self._last = begun
@@ -92,6 +94,7 @@ class Pulse:
         """Say that this worker stops: what it still holds may be freed at once."""
         if self._id is not None:
             ended, self._id = self._id, None
+            failpoints.hit("pulse.end")
             await workers.end(self._db, [ended], now=self._now())
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import structlog
 
+from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import IllegalTransition, ProviderError
 from fleek.domain.job import (
@@ -68,9 +69,11 @@ class Recovery:
     async def _free(self, worker_id: WorkerId) -> None:
         """Take back what an ended worker held."""
         rt = self._rt
+        failpoints.hit("recover.free")
         held = await jobs.held(rt.db, worker_id, limit=PAGE)
         await self._each(self._take_back(job_id, worker_id) for job_id in held)
         if not held:
+            failpoints.hit("recover.freed")
             await workers.mark_freed(rt.db, worker_id)
         else:
             rt.bells.ring("recover")
@@ -107,7 +110,9 @@ class Recovery:
         if provider is None or attempt.prediction_id is None:
             return
         try:
+            failpoints.hit("recover.stop")
             await provider.cancel(attempt.prediction_id)
+            failpoints.hit("recover.stopped")
         except ProviderError as error:
             log.warning("not_cancelled", prediction=attempt.prediction_id, reason=str(error))
         self._rt.bells.ring("watch")
@@ -120,5 +125,6 @@ async def bury_the_dead(rt: Runtime) -> None:
     alive = await workers.alive(rt.db, since=now - rt.pulse.silence)
     dead.extend(worker.id for worker in alive if gone(worker))
     if dead:
+        failpoints.hit("recover.bury")
         log.warning("workers_died", workers=[str(worker_id) for worker_id in dead])
         await workers.end(rt.db, dead, now=now)

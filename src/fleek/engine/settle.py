@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, JobError, give_up
@@ -87,6 +88,7 @@ class Settlement:
         if now < search.next_at:
             return
         search.next_at = now + pause
+        failpoints.hit("settle.find")
         found = await provider.find(job, attempt, now=now)
         free = await self._free(attempt, found.candidates)
         if found.prediction is not None:
@@ -116,9 +118,11 @@ class Settlement:
         self._searches.pop(attempt.id, None)
         self._rt.metrics.adopted.labels(by).inc()
         log.info("adopted", attempt=str(attempt.id), prediction=prediction.id, by=by)
+        failpoints.hit("settle.adopt")
         await bind(self._rt, attempt, prediction)
 
     async def _conclude_empty(self, attempt: Attempt) -> None:
+        failpoints.hit("settle.empty")
         self._searches.pop(attempt.id, None)
         error = ProviderUnavailable("the provider did not sell anything", code="not_bought")
         await record_not_bought(self._rt, attempt, error)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 from uuid_utils.compat import uuid4
 
-from fleek import strict
+from fleek import failpoints, strict
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import (
     AttemptSettled,
@@ -44,7 +44,7 @@ from fleek.providers.base import Prediction
 from fleek.store.steps import Step
 
 FIRST_LOOK: Final = timedelta(seconds=0.5)
-LATEST_FIRST_LOOK: Final = timedelta(seconds=2)
+SOONEST: Final = timedelta(milliseconds=10)  # a first look, if the provider is quick and says so
 
 log = structlog.get_logger(__name__)
 
@@ -75,11 +75,13 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
         return Step(change=change, intent=_attempt(rt, change.job))
 
     try:
+        failpoints.hit("start.intend")
         step = await rt.take(job_id, decide)
     except (IllegalTransition, StaleJob):
         return None
     assert step.change is not None
     assert step.intent is not None
+    failpoints.hit("start.intended")
     return step.change.job, step.intent
 
 
@@ -103,7 +105,10 @@ async def buy(rt: Runtime, job: Job, attempt: Attempt) -> Prediction:
     provider = rt.providers.get(job.provider)
     if provider is None:
         raise ProviderUnavailable(f"the provider {job.provider} is not configured here")
-    return await provider.start(job, attempt)
+    failpoints.hit("buy.send")
+    prediction = await provider.start(job, attempt)
+    failpoints.hit("buy.sent")
+    return prediction
 
 
 async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
@@ -112,7 +117,7 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
     If the job has moved on, or the attempt was settled otherwise, the prediction is stopped.
     """
     now = rt.now()
-    first_look_at = now + min(max(prediction.eta or FIRST_LOOK, FIRST_LOOK), LATEST_FIRST_LOOK)
+    first_look_at = now + min(max(prediction.eta or FIRST_LOOK, SOONEST), FIRST_LOOK)
 
     def decide(job: Job, current: Attempt | None) -> Step:
         if current is None or current.verdict is not None:
@@ -127,7 +132,9 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
         return Step(attempt=bound, change=wait(job, prediction.id, now=now))
 
     try:
+        failpoints.hit("bind.write")
         step = await rt.persist(attempt.job_id, decide, attempt_id=attempt.id)
+        failpoints.hit("bind.written")
     except AttemptSettled as error:
         await stop_orphan(rt, attempt, prediction.id, reason=str(error))
         return
@@ -154,6 +161,7 @@ async def record_not_bought(rt: Runtime, attempt: Attempt, error: FleekError) ->
         change = defer(job, error, now=rt.now(), backoff=rt.settings.backoff, floor=floor)
         return Step(attempt=settled, change=change)
 
+    failpoints.hit("start.defer")
     await rt.persist(attempt.job_id, decide, attempt_id=attempt.id)
 
 
@@ -168,6 +176,7 @@ async def record_refused(rt: Runtime, attempt: Attempt, error: ProviderError) ->
         change = fail(job, reason, retryable=False, now=rt.now(), backoff=rt.settings.backoff)
         return Step(attempt=settled, change=change)
 
+    failpoints.hit("start.refuse")
     await rt.persist(attempt.job_id, decide, attempt_id=attempt.id)
 
 
@@ -179,6 +188,7 @@ async def record_unknown(rt: Runtime, attempt: Attempt, error: OutcomeUnknown) -
             return Step()
         return Step(change=doubt(job, now=rt.now(), reason=str(error)))
 
+    failpoints.hit("start.doubt")
     await rt.persist(attempt.job_id, decide, attempt_id=attempt.id)
     rt.bells.ring("recover")
 
@@ -207,6 +217,7 @@ async def stop_orphan(
         "orphan_prediction", attempt=str(attempt.id), prediction=prediction_id, reason=reason
     )
     try:
+        failpoints.hit("orphan.cancel")
         await rt.providers[attempt.provider].cancel(prediction_id)
     except ProviderError as failure:
         log.warning("orphan_not_cancelled", prediction=prediction_id, reason=str(failure))

@@ -5,6 +5,7 @@ from typing import Final
 
 from uuid_utils.compat import uuid7
 
+from fleek import failpoints
 from fleek.domain.errors import Conflict, FieldError, InvalidInput, NotFound, ProviderError
 from fleek.domain.job import Job, JobId, ModelName, Status
 from fleek.domain.request import JobRequest
@@ -30,7 +31,9 @@ async def submit(rt: Runtime, request: JobRequest) -> Job:
     await _check_parameters(rt, provider, model, request)
     rt.room.check()
     job = _job(rt, request, provider=name, model=model)
+    failpoints.hit("submit.insert")
     await jobs.insert_job(rt.db, job)
+    failpoints.hit("submit.inserted")
     rt.metrics.steps.labels("submitted").inc()
     rt.bells.ring("admit")
     return job

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import ProviderError
 from fleek.domain.job import AttemptId, Job, PredictionId, Stage, advance
@@ -21,7 +22,7 @@ from fleek.store import attempts
 from fleek.store.attempts import Waiting
 from fleek.store.steps import Step
 
-IDLE: Final = timedelta(seconds=1)
+IDLE: Final = timedelta(seconds=0.5)  # no longer than until the first look at what is bound now
 SHORTEST: Final = timedelta(seconds=0.5)  # between two looks at one prediction
 LONGEST: Final = timedelta(seconds=30)
 GROWTH: Final = 0.1  # of the time it has been running
@@ -71,17 +72,17 @@ class Watch:
         return min(max(self._looks[0][0] - rt.now(), timedelta(0)), IDLE)
 
     async def _discover(self) -> None:
-        """Learn of predictions whose first look has come."""
+        """Learn of predictions whose first look comes before the next turn."""
         now = self._rt.now()
         if self._swept_at is None or now - self._swept_at > SWEEP:
             await self._sweep(now)
         while True:
             rows = await attempts.waiting(
-                self._rt.db, after=self._seen_until, until=now, limit=PAGE
+                self._rt.db, after=self._seen_until, until=now + IDLE, limit=PAGE
             )
             for row in rows:
                 self._seen_until = (row.first_look_at, row.attempt_id)
-                self._add(row, now)
+                self._add(row, row.first_look_at)
             if len(rows) < PAGE:
                 return
 
@@ -136,6 +137,7 @@ class Watch:
         if provider not in self._rt.providers:
             return {}
         try:
+            failpoints.hit("watch.poll")
             return await self._rt.providers[provider].poll(ids)
         except ProviderError as error:
             log.warning("poll_failed", provider=provider, reason=str(error))

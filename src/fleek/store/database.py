@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from fleek import strict
+from fleek import failpoints, strict
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, FleekError
 from fleek.store.address import database_url, dsn
 from fleek.store.errors import is_busy, said, sqlstate, translated
@@ -64,6 +64,8 @@ class Database:
         with translated():
             async with self._writer.begin() as tx:
                 yield tx
+                failpoints.hit("database.commit")
+            failpoints.hit("database.committed")
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:

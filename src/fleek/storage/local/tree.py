@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from fleek import failpoints
 from fleek.domain.errors import NotFound, StorageFull
 from fleek.domain.media import Key
 from fleek.storage.base import Stored
@@ -85,7 +86,9 @@ class Tree:
         """Give a durable file its name, durably."""
         try:
             with folders(self._areas[parts[0]], parts, make=True) as fds:
+                failpoints.hit("storage.place")
                 os.replace(source, parts[-1], dst_dir_fd=fds[-1])
+                failpoints.hit("storage.placed")
                 try:
                     for fd in reversed(fds):
                         self._sync_folder(fd)
