@@ -92,12 +92,12 @@ class Watch:
         found: set[AttemptId] = set()
         after: tuple[datetime, AttemptId] | None = None
         while True:
-            rows = await attempts.waiting(self._rt.db, after=after, until=now, limit=PAGE)
+            rows = await attempts.waiting(self._rt.db, after=after, until=now + IDLE, limit=PAGE)
             for row in rows:
                 after = (row.first_look_at, row.attempt_id)
                 found.add(row.attempt_id)
                 delay = len(found) // SPREAD_PER_SECOND if taking_over else 0
-                self._add(row, now + timedelta(seconds=delay))
+                self._add(row, max(row.first_look_at, now + timedelta(seconds=delay)))
             if len(rows) < PAGE:
                 break
         self._watched = {key: one for key, one in self._watched.items() if key in found}
