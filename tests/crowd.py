@@ -53,8 +53,6 @@ INSERTS: Final = (
     CASE WHEN i % 100 > 5 THEN 'succeeded' END, i % 100 = 3 FROM n WHERE i % 100 > 1""",
     """INSERT INTO events (job_id, seq, type, data, at)
     $numbers SELECT $job, 1, 'submitted', '{}', $at FROM n""",
-    """INSERT INTO events (job_id, seq, type, data, at)
-    $numbers SELECT $job, 2, 'any', '{}', $at FROM n""",
     """INSERT INTO media (job_id, attempt_id, "index", key, sha256, size_bytes, content_type)
     $numbers SELECT $job, $attempt, 0, 'media/' || i, 'hash', 1, 'image/png' FROM n
     WHERE $status = 'completed'""",

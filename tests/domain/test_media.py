@@ -3,11 +3,14 @@
 import pytest
 
 from fleek.domain.job import AttemptId
-from fleek.domain.media import Output, media_key, metadata_key
+from fleek.domain.media import Key, Output, media_key, metadata_key
 from samples import WORKER, a_file, a_job
 
 
-@pytest.mark.parametrize("output", [Output(uri="https://host/a.png"), Output(text="A verse")])
+@pytest.mark.parametrize(
+    "output",
+    [Output(uri="https://host/a.png"), Output(text="A verse"), Output(key=Key("media/a.png"))],
+)
 def test_an_output_comes_back_as_it_was_stored(output: Output) -> None:
     """An address, or words."""
     assert Output.from_json(output.to_json()) == output

@@ -7,7 +7,15 @@ import pytest
 from uuid_utils.compat import uuid4, uuid7
 
 from fleek.domain.attempt import Attempt, Verdict
-from fleek.domain.job import AttemptId, Job, JobError, WorkerId, cancel, doubt
+from fleek.domain.job import (
+    AttemptId,
+    Job,
+    JobError,
+    PredictionId,
+    WorkerId,
+    cancel,
+    doubt,
+)
 from fleek.store import attempts, jobs, workers
 from fleek.store.database import Database
 from fleek.store.steps import Decide, Step, take
@@ -192,3 +200,36 @@ async def test_a_cancel_is_owed_to_bought_predictions_only(
 
     assert [one.id for one in found] == [bought.id]
     assert await attempts.owed(db, limit=9) == []
+
+
+async def test_an_attempt_is_found_by_its_id(db: Database, worker_id: WorkerId) -> None:
+    """A callback names it; a wrong one is nobody's."""
+    intent = await intended(db, worker_id)
+
+    assert await attempts.get(db, intent.id) == intent
+    assert await attempts.get(db, AttemptId(uuid4())) is None
+
+
+async def test_predictions_that_some_attempt_has_are_known(
+    db: Database, worker_id: WorkerId
+) -> None:
+    """Of this provider only: ids are its own."""
+    one = await bound(db, worker_id)
+    assert one.prediction_id is not None
+    asked = [one.prediction_id, PredictionId("another")]
+
+    assert await attempts.bound(db, "fake", asked) == {one.prediction_id}
+    assert await attempts.bound(db, "other", asked) == set()
+
+
+async def test_a_twin_that_is_being_bought_is_noticed(db: Database, worker_id: WorkerId) -> None:
+    """Not the attempt itself, and not one that has been reported unknown."""
+    one, twin = await intended(db, worker_id), await intended(db, worker_id)
+    buying = await attempts.twin_is_buying(db, one)
+
+    await take(
+        db, twin.job_id, lambda job, _: Step(change=doubt(job, now=NOON, reason="no answer"))
+    )
+
+    assert buying
+    assert not await attempts.twin_is_buying(db, one)

@@ -16,11 +16,11 @@ from sqlalchemy import event
 
 from crowd import ROWS, crowd
 from fleek.domain.attempt import Attempt
-from fleek.domain.job import AttemptId, Job, JobId, Status, WorkerId, cancel
+from fleek.domain.job import AttemptId, Job, JobId, PredictionId, Status, WorkerId, cancel
 from fleek.store import attempts, events, jobs, workers
 from fleek.store.database import Database, open_database
 from fleek.store.steps import Step, take
-from samples import a_job, binds, claims, completes
+from samples import a_job, an_attempt, binds, claims, completes
 from services import MIGRATED, Services, apart
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -32,6 +32,7 @@ KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints mak
     "sqlite_autoindex_jobs_1": "pk_jobs",
     "sqlite_autoindex_attempts_1": "pk_attempts",
     "sqlite_autoindex_attempts_2": "uq_attempts_job_id_n",
+    "sqlite_autoindex_attempts_3": "uq_attempts_provider_prediction_id",
     "sqlite_autoindex_events_1": "pk_events",
     "sqlite_autoindex_media_1": "pk_media",
 }
@@ -89,6 +90,17 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     ),
     "owed": (lambda db: attempts.owed(db, limit=200), "ix_attempts_owed"),
     "attempts": (lambda db: attempts.of_job(db, number(8)), "uq_attempts_job_id_n"),
+    "attempt": (lambda db: attempts.get(db, try_of(8)), "pk_attempts"),
+    "bound": (
+        lambda db: attempts.bound(db, "fake", [PredictionId(f"p{i}") for i in range(100)]),
+        "uq_attempts_provider_prediction_id",
+    ),
+    "twin": (
+        lambda db: attempts.twin_is_buying(
+            db, an_attempt(a_job(), request_hash="hash104", id=try_of(1))
+        ),
+        "ix_attempts_twins pk_jobs",
+    ),
     "history": (lambda db: events.of_job(db, number(8), after=1), "pk_events"),
     "claim": (lambda db: take(db, number(100), claims()), "pk_jobs"),
     "bind": (

@@ -77,13 +77,13 @@ class Load:
 
 
 async def under_load(db: Database, trouble: Callable[[], None]) -> Load:
-    """Make trouble three times while callers go on; returns when they succeed again."""
+    """Make trouble twice while callers go on; returns when they succeed again."""
     load = Load(db)
     acts = [*[load.submit] * 10, *[load.look] * 5, *[load.beat] * 5]
     callers = [asyncio.create_task(load.forever(act)) for act in acts]
     async with asyncio.timeout(30):
         await load.goes_on()
-        for _ in range(3):
+        for _ in range(2):
             await asyncio.to_thread(trouble)
             await load.goes_on()
     for caller in callers:

@@ -16,7 +16,6 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
-    union_all,
 )
 
 from fleek.domain.errors import DatabaseUnavailable, FleekError, NotFound
@@ -24,17 +23,15 @@ from fleek.domain.job import Change, Job, JobId, Status, WorkerId
 from fleek.domain.media import Media
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
-from fleek.store.steps import JOBS, add_tally
-from fleek.store.tables import EventRow, JobRow, MediaRow, TallyRow
+from fleek.store.queue import DUE, FIRST_DUE, FIRST_LATER, PENDING, ahead_of
+from fleek.store.steps import INSERT_EVENTS, JOBS, add_tally
+from fleek.store.tables import JobRow, MediaRow, TallyRow
 
-# Written out, not bound: only so do the planners see that a partial index answers.
-PENDING: Final[ColumnElement[str]] = literal_column("'pending'")
-PROCESSING: Final[ColumnElement[str]] = literal_column("'processing'")
+INSERT_JOBS: Final = insert(JobRow)
+PROCESSING: Final[ColumnElement[str]] = literal_column("'processing'")  # as `queue.PENDING`
 COLLECTING: Final[ColumnElement[str]] = literal_column("'collecting'")
-PRIORITIES: Final = range(9, -1, -1)
 FIRST: Final = UUID(int=0)  # no job has these ids
 LAST: Final = UUID(int=2**128 - 1)
-POSITION_CAP: Final = 1000  # positions beyond are not counted out
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +92,12 @@ async def insert_job(db: Database, job: Job) -> None:
 
 
 async def _insert_all(tx: Transaction, jobs: Sequence[Job]) -> list[FleekError | None]:
-    await tx.execute(insert(JobRow), [rows.job_values(job) for job in jobs])
+    await tx.execute(INSERT_JOBS, [rows.job_values(job) for job in jobs])
     lines = [
         rows.event_values(Change(job, "submitted"), seq=job.version, at=job.created_at)
         for job in jobs
     ]
-    await tx.execute(insert(EventRow), lines)
+    await tx.execute(INSERT_EVENTS, lines)
     await add_tally(tx, {Status.PENDING: len(jobs)})
     return [None] * len(jobs)
 
@@ -181,37 +178,9 @@ def listed(
 async def due(db: Database, *, now: datetime, limit: int) -> list[Due]:
     """Return pending jobs whose time has come, best first; at most `limit` per priority."""
     async with db.read() as tx:
-        found = (await tx.execute(due_statement(now=now, limit=limit))).mappings()
-        jobs = [Due(**{**row, "job_id": JobId(row["job_id"])}) for row in found]
+        found = (await tx.execute(DUE, {"now": now, "most": limit})).all()
+    jobs = [Due(*row) for row in found]
     return sorted(jobs, key=lambda one: (-one.priority, one.run_at, one.job_id))
-
-
-def due_statement(*, now: datetime, limit: int) -> Any:
-    """Return one range of the index per priority: jobs of later cost nothing."""
-    columns = (
-        JobRow.id.label("job_id"),
-        JobRow.tenant_id,
-        JobRow.provider,
-        JobRow.priority,
-        JobRow.run_at,
-    )
-    return union_all(
-        *(
-            _pending(priority, *columns, where=JobRow.run_at <= now, limit=limit)
-            for priority in PRIORITIES
-        )
-    )
-
-
-def _pending(priority: int, *columns: Any, where: Any, limit: int) -> Select[Any]:
-    """Return the first pending jobs of one priority in the order of their turn."""
-    first = (
-        select(*columns)
-        .where(JobRow.status == PENDING, JobRow.priority == priority, where)
-        .order_by(JobRow.run_at, JobRow.id)
-        .limit(limit)
-    )
-    return select(first.subquery())
 
 
 async def uncollected(db: Database, *, now: datetime, limit: int) -> list[JobId]:
@@ -252,28 +221,14 @@ async def overdue(db: Database, *, now: datetime, limit: int) -> list[JobId]:
 async def next_run(db: Database, *, now: datetime) -> datetime | None:
     """Return when the next pending job of later becomes due, or None."""
     async with db.read() as tx:
-        return await _earliest(tx, JobRow.run_at > now)
-
-
-async def _earliest(tx: Transaction, where: Any) -> datetime | None:
-    first = (_pending(priority, JobRow.run_at, where=where, limit=1) for priority in PRIORITIES)
-    return min(await tx.scalars(union_all(*first)), default=None)
+        return min(await tx.scalars(FIRST_LATER, {"now": now}), default=None)
 
 
 async def queue_position(db: Database, job: Job, *, now: datetime) -> int | None:
     """Return how many due jobs go first, counted up to 1,000; None if it does not wait."""
     if job.status is not Status.PENDING:
         return None
-    before = tuple_(JobRow.run_at, JobRow.id) < (min(job.run_at, now), job.id)
-    ahead = union_all(
-        _pending(job.priority, JobRow.id, where=before, limit=POSITION_CAP),
-        *(
-            _pending(priority, JobRow.id, where=JobRow.run_at <= now, limit=POSITION_CAP)
-            for priority in PRIORITIES
-            if priority > job.priority
-        ),
-    )
-    counted = select(ahead.subquery()).limit(POSITION_CAP).subquery()
+    counted = ahead_of(job, now=now).subquery()
     async with db.read() as tx:
         return await tx.scalar(select(func.count()).select_from(counted))
 
@@ -283,7 +238,7 @@ async def tally(db: Database, *, now: datetime) -> Tally:
     sums = select(TallyRow.status, func.sum(TallyRow.jobs)).group_by(TallyRow.status)
     async with db.read() as tx:
         found = {Status(status): int(jobs) for status, jobs in await tx.execute(sums)}
-        since = await _earliest(tx, JobRow.run_at <= now)
+        since = min(await tx.scalars(FIRST_DUE, {"now": now}), default=None)
     return Tally(
         by_status={status: found.get(status, 0) for status in Status},
         oldest_pending_seconds=None if since is None else (now - since).total_seconds(),

@@ -31,6 +31,9 @@ PREDICTION_ONCE: Final = frozenset(
 )
 LANES: Final = 16  # tallies are kept in parts, so that commits do not queue for one row
 
+INSERT_ATTEMPTS: Final = insert(AttemptRow)
+INSERT_MEDIA: Final = insert(MediaRow)
+INSERT_EVENTS: Final = insert(EventRow)
 UPDATE_JOB: Final = (
     update(JobRow)
     .where(JobRow.id == bindparam("_id"), JobRow.version == bindparam("_version"))
@@ -186,12 +189,12 @@ class _Batch:
     async def write(self, tx: Transaction) -> None:
         """Write everything that was noted."""
         for statement, values in (
-            (insert(AttemptRow), self._intents),
+            (INSERT_ATTEMPTS, self._intents),
             (UPDATE_ATTEMPT, self._attempts),
             (OWE_CANCEL, self._owing),
             (UPDATE_JOB, self._jobs),
-            (insert(MediaRow), self._media),
-            (insert(EventRow), self._events),
+            (INSERT_MEDIA, self._media),
+            (INSERT_EVENTS, self._events),
         ):
             if values:
                 await tx.execute(statement, values)
