@@ -1,9 +1,11 @@
 """Coordinating: one at a time, and somebody always."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -17,7 +19,7 @@ from fleek.engine import coordinator
 from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Nudges
 from fleek.engine.coordinator import ROLE, coordinate, resign
 from fleek.engine.pulse import ROLE_LASTS, Pulse
-from fleek.engine.runtime import Bells, Duties, Runtime, guarded, loop
+from fleek.engine.runtime import REST_SECONDS, Bells, Duties, Runtime, guarded, loop
 from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.settings import Settings
@@ -261,6 +263,25 @@ async def test_a_loop_survives_every_error(rt: Runtime) -> None:
 
     assert rt.metrics.failures.labels("admit")._value.get() == 2
     assert rt.metrics.last_success.labels("admit")._value.get() > 0
+
+
+async def test_a_bell_that_rings_without_end_costs_few_turns(rt: Runtime) -> None:
+    """Each turn asks the database; under load every submission and every start rings."""
+    turns: list[float] = []
+
+    async def turn() -> timedelta:
+        turns.append(time.monotonic())
+        rt.bells.ring("admit")
+        return timedelta(seconds=60)
+
+    running = asyncio.create_task(loop(rt, "admit", turn, patience=timedelta(seconds=1)))
+    async with asyncio.timeout(10):
+        while len(turns) < 4:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert all(later - sooner > 0.9 * REST_SECONDS for sooner, later in pairwise(turns))
 
 
 async def test_what_must_be_written_waits_for_the_database(

@@ -28,6 +28,7 @@ Topic = Literal["admit", "watch", "recover"]
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries to write; the last one repeats
+REST_SECONDS: Final = 0.02  # between two turns of a loop
 
 
 class Bells:
@@ -149,7 +150,8 @@ async def loop(
 ) -> None:
     """Take turns for ever; each says how long to wait unless the bell rings.
 
-    A failed turn is followed by another after `patience`.
+    A failed turn is followed by another after `patience`. A bell that rings without end costs a
+    turn per `REST_SECONDS`, not one per ring; the first ring after a quiet while is heard at once.
     """
     while True:
         wait = await guarded(rt, topic, turn())
@@ -158,4 +160,5 @@ async def loop(
             await asyncio.sleep(patience.total_seconds())
             continue
         rt.metrics.last_success.labels(topic).set(time.time())
-        await rt.bells.wait(topic, seconds=max(wait.total_seconds(), 0.001))
+        await asyncio.sleep(REST_SECONDS)
+        await rt.bells.wait(topic, seconds=max(wait.total_seconds() - REST_SECONDS, 0.001))
