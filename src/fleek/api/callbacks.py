@@ -43,8 +43,10 @@ class CallbackTaken(BaseModel):
 async def receive_callback(
     request: Request,
     rt: RuntimeDep,
-    provider: Annotated[str, Path(max_length=100, examples=["replicate"])],
-    token: Annotated[str, Path(max_length=200, examples=["0198f0c2-….3f9a…"])],
+    provider: Annotated[
+        str, Path(max_length=100, description="Who calls.", examples=["replicate"])
+    ],
+    token: Annotated[str, Path(max_length=200, description="Of the attempt that it is about.")],
 ) -> CallbackTaken:
     """For providers only. The signature is checked over the bytes as they came."""
     read = partial(read_body, request, MAX_CALLBACK_BYTES)
