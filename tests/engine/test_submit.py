@@ -1,5 +1,6 @@
 """Accepting: checked, then safe."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -219,3 +220,15 @@ async def test_a_foreign_job_looks_unknown(rt: Runtime) -> None:
             await retry(rt, job_id, tenant_id=tenant)
         with pytest.raises(NotFound):
             await cancel(rt, job_id, tenant_id=tenant)
+
+
+async def test_the_default_model_is_that_of_the_default_provider(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Another provider does not know it, and has its own."""
+    rt = replace(rt, settings=rt.settings.model_copy(update={"default_model": "one/model"}))
+
+    first = await submit(rt, a_request())
+    second = await submit(rt, a_request(provider="fake"))
+
+    assert (first.model, second.model) == ("one/model", provider.default_model)

@@ -1,0 +1,147 @@
+"""Answers that hold the bytes themselves: in storage before they are written down."""
+
+import asyncio
+import base64
+
+import pytest
+
+from fakes import PNG, FakeProvider, a_request
+from fleek.domain.attempt import Verdict
+from fleek.domain.errors import OutputBroken, StorageError
+from fleek.domain.job import Job, Stage, Status
+from fleek.domain.media import Key, Output
+from fleek.engine.cancel import cancel
+from fleek.engine.collect import collect
+from fleek.engine.conclude import conclude
+from fleek.engine.inline import INLINE_CHARS
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import start
+from fleek.engine.submit import submit
+from fleek.providers.base import Prediction, Succeeded
+from fleek.store import attempts, jobs
+
+LARGE = f"data:image/png;base64,{base64.b64encode(PNG * 200).decode()}"
+WORDS = "a cat " * INLINE_CHARS
+
+
+async def bound(rt: Runtime, provider: FakeProvider) -> Job:
+    """Submit and start a job whose prediction runs on."""
+    provider.outcome = None
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    return await jobs.peek(rt.db, job.id)
+
+
+async def told(rt: Runtime, job: Job, *outputs: Output) -> None:
+    """Conclude the job's attempt with these outputs."""
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert job.prediction_id is not None
+    await conclude(rt, attempt, Prediction(id=job.prediction_id, outcome=Succeeded(outputs)))
+
+
+async def every_key(rt: Runtime) -> set[Key]:
+    """List what is in storage."""
+    return {one.key async for one in rt.storage.keys()}  # noqa: SIM118 - a storage is no dict
+
+
+async def test_large_content_is_in_storage_and_not_in_the_database(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """The rest of the answer is written down as it is."""
+    job = await bound(rt, provider)
+
+    await told(rt, job, Output(uri=LARGE), Output(text="a cat"), Output(text=WORDS))
+
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert attempt.result is not None
+    picture, short, long = map(Output.from_json, attempt.result["outputs"])
+    assert picture.uri is None
+    assert long.text is None
+    assert short == Output(text="a cat")
+    assert await every_key(rt) == {picture.key, long.key}
+
+
+async def test_it_is_collected_without_the_provider(rt: Runtime, provider: FakeProvider) -> None:
+    """The provider has forgotten it by now; what was put away becomes the media."""
+    job = await bound(rt, provider)
+    await told(rt, job, Output(text=WORDS))
+    before = await every_key(rt)
+
+    await collect(rt, job.id)
+
+    view = await jobs.get(rt.db, job.id, tenant_id="default")
+    assert view.job.status is Status.COMPLETED
+    assert {media.key for media in view.media} == before
+    assert view.media[0].size_bytes == len(WORDS)
+
+
+async def test_an_answer_told_twice_is_put_away_once(rt: Runtime, provider: FakeProvider) -> None:
+    """By callback and by poll, at the same time."""
+    job = await bound(rt, provider)
+
+    await asyncio.gather(*(told(rt, job, Output(text=WORDS)) for _ in range(2)))
+    await collect(rt, job.id)
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+
+
+async def test_nothing_is_left_behind_for_a_job_that_was_cancelled(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Its files would belong to nobody."""
+    job = await bound(rt, provider)
+    await cancel(rt, job.id, tenant_id="default")
+
+    await told(rt, job, Output(text=WORDS), Output(text="a cat"))
+
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert attempt.verdict is Verdict.SUCCEEDED
+    assert await every_key(rt) == set()
+
+
+async def test_a_storage_that_is_away_leaves_the_attempt_open(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is asked for again."""
+
+    async def away(*_: object, **__: object) -> None:
+        raise StorageError("no answer")
+
+    job = await bound(rt, provider)
+    monkeypatch.setattr(rt.storage, "save", away)
+
+    with pytest.raises(StorageError):
+        await told(rt, job, Output(text=WORDS))
+
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert (attempt.verdict, (await jobs.peek(rt.db, job.id)).stage) == (None, Stage.WAITING)
+
+
+async def test_what_cannot_be_read_out_of_the_answer_has_failed(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """It will not be better the next time one looks."""
+    job = await bound(rt, provider)
+    provider.reads = [OutputBroken("not base64")]
+
+    await told(rt, job, Output(uri=LARGE))
+
+    ended = await jobs.peek(rt.db, job.id)
+    assert ended.error is not None
+    assert (ended.status, ended.error.code) == (Status.FAILED, "output_broken")
+
+
+async def test_a_file_that_was_put_away_and_is_gone_ends_the_job(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Nobody can bring it back."""
+    job = await bound(rt, provider)
+    await told(rt, job, Output(text=WORDS))
+    for key in await every_key(rt):
+        await rt.storage.delete(key)
+
+    await collect(rt, job.id)
+
+    ended = await jobs.peek(rt.db, job.id)
+    assert ended.error is not None
+    assert (ended.status, ended.error.code) == (Status.FAILED, "output_expired")

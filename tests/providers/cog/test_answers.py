@@ -1,0 +1,131 @@
+"""What the server says, read without believing it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from fleek.domain.errors import OutputBroken
+from fleek.domain.media import Output
+from fleek.providers.base import Failed, Prediction, Succeeded
+from fleek.providers.cog.answers import MESSAGE_CHARS, answer
+from fleek.providers.cog.held import KEPT_SECONDS, Answers
+from fleek.providers.cog.outputs import CHUNK_CHARS, data_uri
+
+ID = "0" * 32
+PNG = "data:image/png;base64,iVBORw0KGgo="
+
+
+def said(**fields: Any) -> Prediction:
+    """Read an answer with these fields."""
+    return answer(json.dumps({"id": ID, **fields}).encode())
+
+
+@pytest.mark.parametrize(
+    ("logs", "progress"),
+    [
+        ("", None),
+        (None, None),
+        ("hello", None),
+        (" 10%|# | 1/10\n 50%|#####| 5/10\n", 0.5),
+        ("step 3/8", 0.38),
+        ("120%", 1.0),
+        ("9/8", None),
+        ("0/0", None),
+        ("2026/11/21", None),
+    ],
+)
+def test_progress_is_read_from_the_log(logs: Any, progress: float | None) -> None:
+    """The last word in it counts."""
+    assert said(status="processing", logs=logs).progress == progress
+
+
+@pytest.mark.parametrize("status", ["starting", "processing", "a word of tomorrow"])
+def test_what_has_not_ended_runs(status: str) -> None:
+    """An unknown status is none that ends."""
+    assert said(status=status).outcome is None
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "retryable"),
+    [
+        ("Prediction failed: Prediction failed: ValueError: no", "ValueError: no", False),
+        ("Async prediction failed: ValueError: no", "ValueError: no", False),
+        ("Prediction failed: CUDA error: out of memory", "CUDA error: out of memory", True),
+        ("Worker crashed", "Worker crashed", True),
+        (None, "the Cog server gave no reason", False),
+        ("a\0b\ud800", "a\ufffdb\ufffd", False),
+        ("x" * 5000, "x" * MESSAGE_CHARS, False),
+    ],
+    ids=range(7),
+)
+def test_a_failure_keeps_the_model_s_words(error: Any, message: str, retryable: bool) -> None:  # noqa: FBT001 - a column of the table
+    """What the machine did may not happen again; what the model says will."""
+    assert said(status="failed", error=error).outcome == Failed(
+        "prediction_failed", message, retryable=retryable
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "outputs"),
+    [
+        (None, ()),
+        ("", ()),
+        ([], ()),
+        (PNG, (Output(uri=PNG),)),
+        ([PNG, PNG], (Output(uri=PNG),) * 2),
+        ({"a": {"b": [PNG, "seen", 7]}}, (Output(uri=PNG),)),
+        ("https://example.com/a.png", (Output(uri="https://example.com/a.png"),)),
+        (["A ", "cat."], (Output(text="A cat."),)),
+        ("data: is a word", (Output(text="data: is a word"),)),
+        ({"score": 0.5}, (Output(text='{"score": 0.5}'),)),
+        ("a\0b", (Output(text="a\ufffdb"),)),
+    ],
+    ids=range(11),
+)
+def test_outputs_of_every_shape(told: Any, outputs: tuple[Output, ...]) -> None:
+    """Files if there are any, else the words."""
+    assert said(status="succeeded", output=told).outcome == Succeeded(outputs)
+
+
+def test_only_numbers_are_kept_of_the_metrics() -> None:
+    """A model may report anything."""
+    told = {"predict_time": 1.5, "images": 2, "name": "x", "deep": {"a": 1}, "good": True}
+
+    assert said(status="succeeded", metrics=told).metrics == {"predict_time": 1.5, "images": 2}
+    assert said(status="succeeded", metrics=[1]).metrics == {}
+
+
+def test_a_large_file_is_decoded_in_parts() -> None:
+    """Nobody waits for all of it."""
+    parts = list(data_uri("data:image/png;base64," + "AAAA" * CHUNK_CHARS))
+
+    assert len(parts) == 4
+    assert b"".join(parts) == bytes(3 * CHUNK_CHARS)
+
+
+@pytest.mark.parametrize("uri", ["data:image/png,AAAA", "data:;base64,AAA", "data:;base64,****"])
+def test_what_is_not_base64_is_broken(uri: str) -> None:
+    """It is not stored as if it were a picture."""
+    with pytest.raises(OutputBroken):
+        list(data_uri(uri))
+
+
+def test_an_answer_is_kept_until_it_was_asked_for_and_some_minutes_more() -> None:
+    """Storing it may fail, and then it is asked for again; later nobody will."""
+    now = [0.0]
+    answers = Answers(lambda: now[0])
+    ended = said(status="succeeded", output="a")
+    answers.keep(said(status="processing"))
+    assert answers.get(ended.id) is None
+    answers.keep(ended)
+    now[0] += KEPT_SECONDS * 10
+    assert answers.get(ended.id) is ended
+    now[0] += KEPT_SECONDS
+    answers.keep(said(status="processing"))
+    assert answers.get(ended.id) is ended
+    now[0] += KEPT_SECONDS + 1
+
+    answers.keep(said(status="processing"))
+
+    assert answers.get(ended.id) is None

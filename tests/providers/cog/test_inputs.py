@@ -1,0 +1,169 @@
+"""What the model takes, and what must never reach the server."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from jsonschema_rs import Draft202012Validator
+
+from fleek.domain.errors import ProviderRejected, ProviderUnavailable
+from fleek.providers.cog.inputs import MAX_FILE_CHARS, Contract, contract, vet
+
+PNG = "data:image/png;base64,iVBORw0KGgo="
+
+
+def a_contract(**properties: Any) -> Contract:
+    """Return the contract of a model with these inputs."""
+    found = contract(document(**properties))
+    assert found is not None
+    return found
+
+
+def document(**properties: Any) -> dict[str, Any]:
+    """Return a server's description of a model with these inputs."""
+    given = {"type": "object", "properties": properties, "required": list(properties)}
+    named = {"color": {"type": "string", "enum": ["red", "blue"]}}
+    return {"components": {"schemas": {"Input": given, **named, "Output": {}}}}
+
+
+async def public(_host: str, _port: int) -> Sequence[str]:
+    """Look up a host on the internet."""
+    return ["93.184.215.14"]
+
+
+FILE = {"type": "string", "format": "uri"}
+COLOR = {"allOf": [{"$ref": "#/components/schemas/color"}], "default": "red"}
+
+
+def test_references_are_followed_and_the_prompt_is_left_out() -> None:
+    """The engine checks a job's parameters against this, and has the prompt elsewhere."""
+    found = a_contract(prompt={"type": "string"}, color=COLOR)
+
+    validator = Draft202012Validator(dict(found.parameters))
+    assert found.prompted
+    assert validator.is_valid({"color": "red"})
+    assert not validator.is_valid({"color": "green"})
+    assert not validator.is_valid({"color": "red", "prompt": "a cat"})
+
+
+def test_a_model_may_take_no_prompt() -> None:
+    """Then none is sent."""
+    assert not a_contract(color=COLOR).prompted
+
+
+def test_null_is_allowed_where_the_server_allows_it() -> None:
+    """OpenAPI 3.0 says it in a word that JSON schema does not know."""
+    found = a_contract(image={**FILE, "nullable": True}, nullable={"type": "integer"})
+
+    validator = Draft202012Validator(dict(found.parameters))
+    assert validator.is_valid({"image": None, "nullable": 1})
+    assert validator.is_valid({"image": PNG, "nullable": 1})
+    assert not validator.is_valid({"image": "cat.png", "nullable": 1})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        [],
+        {},
+        {"error": "OpenAPI schema not available"},
+        {"components": {"schemas": {}}},
+        {"components": {"schemas": {"Input": 7}}},
+        {"components": {"schemas": {"Input": {"$ref": "#/components/schemas/Input"}}}},
+        {"components": {"schemas": {"Input": {"properties": {"a": {"$ref": "#/other"}}}}}},
+        {"components": {"schemas": {"Input": {"properties": [1]}}}},
+    ],
+    ids=range(9),
+)
+def test_a_server_that_describes_nothing_has_no_contract(said: Any) -> None:
+    """Without one no input can be vetted, so no job is sent."""
+    assert contract(said) is None
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "/etc/passwd",
+        "cat.png",
+        "",
+        "file:///etc/passwd",
+        "http://example.com/cat.png",
+        "https://user@example.com/cat.png",
+        "https://example.com:22/",
+        "https://10.0.0.1/",
+        "https://2130706433/",
+        "https://[::1]/",
+        "https://internal/",
+        "https://example.com/#a",
+        "https://example.com\\@127.0.0.1/",
+        "data:image/svg+xml;base64,AAAA",
+        "data:image/png,AAAA",
+        "data:image/png;base64,****",
+        PNG + "A" * MAX_FILE_CHARS,
+    ],
+    ids=range(17),
+)
+@pytest.mark.parametrize(
+    "schema",
+    [
+        FILE,
+        {"type": "array", "items": FILE},
+        {"type": "object", "additionalProperties": FILE},
+        {"anyOf": [{"type": "integer"}, FILE]},
+        {**FILE, "nullable": True},
+    ],
+    ids=["plain", "list", "object", "either", "nullable"],
+)
+async def test_no_unsafe_file_gets_through(schema: dict[str, Any], file: str) -> None:
+    """Wherever it stands in the input."""
+    known = a_contract(image=schema)
+    value = {"array": [PNG, file], "object": {"a": file}}.get(schema.get("type", ""), file)
+
+    with pytest.raises(ProviderRejected, match=r"^image: "):
+        await vet(known, {"image": value}, "a cat", public)
+
+
+async def test_safe_files_get_through() -> None:
+    """And what is no file is not looked at."""
+    known = a_contract(
+        image=FILE,
+        more={"type": "array", "items": FILE},
+        words={"type": "object", "properties": {"path": {"type": "string"}, "file": FILE}},
+        prompt={"type": "string"},
+        n={"type": "integer"},
+    )
+    given = {
+        "image": "https://example.com/cat.png",
+        "more": [PNG],
+        "words": {"path": "/etc/passwd", "file": PNG, "other": "x"},
+        "n": 3,
+    }
+
+    await vet(known, given, "/etc/passwd", public)
+
+
+async def test_a_prompt_that_the_model_would_open_is_vetted_too() -> None:
+    """An odd model, and the same hole."""
+    with pytest.raises(ProviderRejected, match=r"^prompt: "):
+        await vet(a_contract(prompt=FILE), {}, "/etc/passwd", public)
+
+
+async def test_a_host_with_a_private_address_is_refused() -> None:
+    """Its name looks public."""
+
+    async def mixed(_host: str, _port: int) -> Sequence[str]:
+        return ["93.184.215.14", "10.0.0.1"]
+
+    with pytest.raises(ProviderRejected, match="not public"):
+        await vet(a_contract(image=FILE), {"image": "https://example.com/a"}, "a cat", mixed)
+
+
+async def test_a_host_that_cannot_be_looked_up_is_tried_again() -> None:
+    """The names' service may be away."""
+
+    async def away(_host: str, _port: int) -> Sequence[str]:
+        raise OSError("no answer")
+
+    with pytest.raises(ProviderUnavailable):
+        await vet(a_contract(image=FILE), {"image": "https://example.com/a"}, "a cat", away)
