@@ -11,6 +11,7 @@ raises the errors of ``httpx2``.
 import asyncio
 import re
 import socket
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -167,11 +168,14 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         *,
         resolve: Resolve = look_up,
         inner: httpx2.AsyncBaseTransport | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._policy = policy
         self._resolve = resolve
         self._inner = inner or httpx2.AsyncHTTPTransport(
-            trust_env=False, limits=httpx2.Limits(max_connections=256, max_keepalive_connections=0)
+            verify=tls or True,
+            trust_env=False,
+            limits=httpx2.Limits(max_connections=256, max_keepalive_connections=0),
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -209,11 +213,11 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
 
 def open_client(
-    policy: Policy, *, timeout: httpx2.Timeout, transport: httpx2.AsyncBaseTransport | None = None
+    policy: Policy, *, timeout: httpx2.Timeout, tls: ssl.SSLContext | None = None
 ) -> httpx2.AsyncClient:
     """Return a client that calls what the policy allows, and follows no redirect by itself."""
     return httpx2.AsyncClient(
-        transport=transport or GuardedTransport(policy),
+        transport=GuardedTransport(policy, tls=tls),
         timeout=timeout,
         trust_env=False,
         follow_redirects=False,

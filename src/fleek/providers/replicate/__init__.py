@@ -152,8 +152,10 @@ async def open_provider(settings: ReplicateSettings) -> AsyncGenerator[Replicate
     )
     if terms.callback_base is None:
         log.info("replicate_polled", reason="PUBLIC_URL is not set, or not https: no callbacks")
-    api = Api(settings.replicate_base_url, settings.replicate_api_token.get_secret_value())
-    files = open_client(terms.policy, timeout=httpx2.Timeout(30.0, connect=5.0))
+    tls = httpx2.create_ssl_context()
+    token = settings.replicate_api_token.get_secret_value()
+    api = Api(settings.replicate_base_url, token, tls=tls)
+    files = open_client(terms.policy, timeout=httpx2.Timeout(30.0, connect=5.0), tls=tls)
     provider = ReplicateProvider(api, files, terms)
     try:
         yield provider

@@ -5,6 +5,7 @@ Nothing here is sent twice, and no redirect is followed, so the token goes nowhe
 
 import asyncio
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -61,7 +62,7 @@ class Api:
         base_url: Up to and with ``/v1``.
         token: Goes into each request.
         times: How long to wait.
-        transport: Stands in for the network.
+        tls: How certificates are checked; None: against those that the system trusts.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Api:
         token: str,
         *,
         times: Times | None = None,
-        transport: httpx2.AsyncBaseTransport | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.times = times or Times()
         self._http = httpx2.AsyncClient(
@@ -89,7 +90,7 @@ class Api:
             limits=httpx2.Limits(max_connections=256, max_keepalive_connections=32),
             trust_env=False,
             follow_redirects=False,
-            transport=transport,
+            verify=tls or True,
         )
 
     async def get(
@@ -104,12 +105,17 @@ class Api:
         return await self._send(self._http.build_request("GET", path, params=params), most)
 
     async def post(
-        self, path: str, content: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        most: int = SMALL,
     ) -> Answer:
         """POST JSON to a path below the base, once; raises as `get` does."""
         sent = {"content-type": "application/json", **(headers or {})}
         request = self._http.build_request("POST", path, content=content, headers=sent)
-        return await self._send(request, SMALL)
+        return await self._send(request, most)
 
     @property
     def post_window(self) -> timedelta:

@@ -45,9 +45,9 @@ class Target:
         """Whether a prediction, as the API shows it, is a run of this."""
         if self.deployment:
             return row.get("deployment") == self.model
-        if self.version is not None and row.get("version") != self.version:
-            return False
-        return self.model is None or row.get("model") == self.model
+        if self.version is not None:  # no two models share one
+            return row.get("version") == self.version
+        return row.get("model") == self.model
 
 
 def read_name(name: ModelName) -> Target:

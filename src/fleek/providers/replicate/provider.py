@@ -23,7 +23,7 @@ from fleek.domain.media import Output
 from fleek.outbound import Policy
 from fleek.providers.base import Callback, Found, Model, Prediction, Schema
 from fleek.providers.replicate import listing
-from fleek.providers.replicate.api import Api
+from fleek.providers.replicate.api import LARGE, Api
 from fleek.providers.replicate.callback import Signatures
 from fleek.providers.replicate.download import Limits, fetch, read_data
 from fleek.providers.replicate.errors import check_sold, check_told, inquiry, purchase
@@ -124,7 +124,8 @@ class ReplicateProvider:
             ProviderUnavailable: Could not be asked, or is not known there now.
         """
         with inquiry():
-            answer = await self._api.post(f"/predictions/{_checked(prediction_id)}/cancel")
+            path = f"/predictions/{_checked(prediction_id)}/cancel"
+            answer = await self._api.post(path, most=LARGE)
             if answer.status not in {400, 409, 422}:  # it has ended already
                 check_told(answer)
 

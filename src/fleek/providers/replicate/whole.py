@@ -54,7 +54,7 @@ class Watcher:
         if len(self.head) < HEAD:
             self.head += chunk[: HEAD - len(self.head)]
         self._tail = (self._tail + chunk[-TAIL:])[-TAIL:]
-        if self._boxed and (self.head[4:8] == b"ftyp" or self.size == 0):
+        if self._boxed and (len(self.head) < 8 or self.head[4:8] == b"ftyp"):
             self._walk(chunk)
         self.size += len(chunk)
 

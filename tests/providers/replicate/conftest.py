@@ -1,0 +1,176 @@
+"""An emulator on loopback, a provider that talks to it, and servers that break HTTP itself."""
+
+import asyncio
+import ssl
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import httpx2
+import pytest
+
+from fleek.domain.attempt import Attempt
+from fleek.domain.job import AttemptId, Job, JobId, ModelName, WorkerId
+from fleek.emulator.plan import Plan
+from fleek.emulator.server import Emulator, serve
+from fleek.outbound import Named, Policy, open_client
+from fleek.providers.replicate.api import Api, Times
+from fleek.providers.replicate.download import Limits
+from fleek.providers.replicate.provider import ReplicateProvider, Terms
+
+QUICK = Limits(window=0.3, slowest=10_000, gone_pause=0.01)
+
+
+@pytest.fixture
+async def emulator() -> AsyncGenerator[Emulator]:
+    """Run an emulator that is quick and does nothing wrong unless told to."""
+    async with serve(Plan(queue_seconds=0, predict_seconds=0)) as emulator:
+        yield emulator
+
+
+class Ticks:
+    """Monotonic seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        """Return the seconds that have passed."""
+        return self.seconds
+
+
+@pytest.fixture
+def ticks() -> Ticks:
+    """Return a clock that stands still until it is told to move."""
+    return Ticks()
+
+
+@dataclass
+class Shop:
+    """Opens providers; all are closed with the test."""
+
+    stack: AsyncExitStack
+    url: str
+    tls: ssl.SSLContext
+
+    def open(
+        self,
+        url: str | None = None,
+        *,
+        times: Times | None = None,
+        limits: Limits = QUICK,
+        callback_base: str | None = None,
+        keys: tuple[bytes, ...] = (),
+        **clocks: Any,
+    ) -> ReplicateProvider:
+        """Return a provider that talks to `url`, or else to the emulator."""
+        api = Api(url or self.url, "r8_test", times=times, tls=self.tls)
+        host = httpx2.URL(url or self.url)
+        policy = Policy(named=(Named(host.host, host.port or 80, plain=True),), patterns=())
+        terms = Terms(policy=policy, callback_base=callback_base, keys=keys, limits=limits)
+        files = open_client(policy, timeout=httpx2.Timeout(5.0), tls=self.tls)
+        provider = ReplicateProvider(api, files, terms, **clocks)
+        self.stack.push_async_callback(api.close)
+        self.stack.push_async_callback(files.aclose)
+        self.stack.push_async_callback(provider.schemas.close)
+        return provider
+
+
+@pytest.fixture(scope="session")
+def tls() -> ssl.SSLContext:
+    """Return what all clients here check certificates with; making it takes a while."""
+    return ssl.create_default_context()
+
+
+@pytest.fixture
+async def shop(emulator: Emulator, tls: ssl.SSLContext) -> AsyncGenerator[Shop]:
+    """Return a maker of providers."""
+    async with AsyncExitStack() as stack:
+        yield Shop(stack, emulator.api_url, tls)
+
+
+@pytest.fixture
+def provider(shop: Shop) -> ReplicateProvider:
+    """Return a provider that talks to the emulator and asks for no callbacks."""
+    return shop.open()
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture
+async def raw() -> AsyncGenerator[Callable[[Handler], Awaitable[str]]]:
+    """Return a starter of servers that do with a connection what they like; gives the address."""
+    servers: list[asyncio.Server] = []
+    visits: set[asyncio.Task[None]] = set()
+
+    async def start(handler: Handler) -> str:
+        async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            visits.add(cast("asyncio.Task[None]", asyncio.current_task()))
+            try:
+                await handler(reader, writer)
+            except (asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError):
+                pass
+            finally:
+                writer.transport.abort()
+
+        server = await asyncio.start_server(visit, "127.0.0.1", 0)
+        servers.append(server)
+        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+
+    yield start
+    for server in servers:
+        server.close()
+    for task in visits:
+        task.cancel()
+    await asyncio.gather(*visits, return_exceptions=True)
+    await asyncio.sleep(0)  # now the transports are closed
+
+
+@pytest.fixture
+def job() -> Callable[..., Job]:
+    """Return a maker of jobs."""
+
+    def make(prompt: str = "a cat", *, model: str = "a/b", **parameters: Any) -> Job:
+        now = datetime.now(UTC)
+        return Job(
+            id=JobId(uuid.uuid4()),
+            tenant_id="default",
+            provider="replicate",
+            model=ModelName(model),
+            prompt=prompt,
+            input=parameters,
+            metadata={},
+            priority=5,
+            max_attempts=4,
+            run_at=now,
+            deadline=now + timedelta(days=1),
+            created_at=now,
+            updated_at=now,
+        )
+
+    return make
+
+
+@pytest.fixture
+def attempt() -> Callable[..., Attempt]:
+    """Return a maker of intents, written now unless told otherwise."""
+
+    def make(job: Job, *, age: float = 0, timeout: float = 3600) -> Attempt:
+        return Attempt(
+            id=AttemptId(uuid.uuid4()),
+            job_id=job.id,
+            n=1,
+            provider=job.provider,
+            model=job.model,
+            nonce=uuid.uuid4().hex,
+            request_hash="0" * 64,
+            submitted_at=datetime.now(UTC) - timedelta(seconds=age),
+            timeout=timedelta(seconds=timeout),
+            worker_id=WorkerId(uuid.uuid4()),
+        )
+
+    return make

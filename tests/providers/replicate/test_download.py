@@ -1,0 +1,217 @@
+"""Fetching outputs: all of the bytes, from allowed places, or an error that says which kind."""
+
+import asyncio
+import base64
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import OutputBroken, OutputGone, OutputUnsafe, ProviderUnavailable
+from fleek.domain.job import Job
+from fleek.domain.media import Output
+from fleek.emulator.server import Emulator
+from fleek.providers.base import Succeeded
+from fleek.providers.replicate.download import Limits
+from fleek.providers.replicate.provider import ReplicateProvider
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+class Fetcher:
+    """Buys a prediction with a prompt and reads its first output."""
+
+    def __init__(self, job: Callable[..., Job], attempt: Callable[..., Attempt]) -> None:
+        self.job, self.attempt = job, attempt
+
+    async def __call__(self, provider: ReplicateProvider, prompt: str) -> bytes:
+        """Return the bytes of the first output."""
+        wanted = self.job(prompt)
+        bought = await provider.start(wanted, self.attempt(wanted))
+        seen = (await provider.poll([bought.id]))[bought.id]
+        assert isinstance(seen.outcome, Succeeded)
+        return await self.bytes_of(provider, seen.outcome.outputs[0])
+
+    async def bytes_of(self, provider: ReplicateProvider, output: Output) -> bytes:
+        """Return the bytes of an output."""
+        return b"".join([part async for part in provider.read(self.job(), output)])
+
+
+@pytest.fixture
+def fetcher(job: Callable[..., Job], attempt: Callable[..., Attempt]) -> Fetcher:
+    """Return what buys and reads."""
+    return Fetcher(job, attempt)
+
+
+@pytest.mark.parametrize(
+    "marker",
+    ["", "file_type=text/html", "file_redirect=3", "file_etag_changes", "output=data_uri"],
+)
+async def test_the_true_bytes_come(
+    provider: ReplicateProvider, emulator: Emulator, fetcher: Fetcher, marker: str
+) -> None:
+    """Whatever is said about them, and in whatever form they are given."""
+    content = await fetcher(provider, f"[[emu:{marker}]]" if marker else "a cat")
+
+    assert content.startswith(PNG_START)
+    for row in emulator.ledger.rows("download")[-1:]:
+        assert sha256(content).hexdigest() == row["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("marker", "error", "code"),
+    [
+        ("file_truncate", OutputBroken, "output_broken"),
+        ("file_reset", OutputBroken, "output_broken"),
+        ("file_cut_chunked", OutputBroken, "output_broken"),
+        ("file_cut_close", OutputBroken, "output_broken"),
+        ("file_length_short", OutputBroken, "output_broken"),
+        ("file_length_long", OutputBroken, "output_broken"),
+        ("file_html", OutputBroken, "output_broken"),
+        ("file_empty", OutputBroken, "output_broken"),
+        ("file_gzip_bomb", OutputBroken, "output_broken"),
+        ("file_slow=100", OutputBroken, "output_broken"),
+        ("file_stall=64", OutputBroken, "output_broken"),
+        ("file_gone=404", OutputGone, "output_expired"),
+        ("file_gone=403", OutputGone, "output_expired"),
+        ("file_gone=410", OutputGone, "output_expired"),
+        ("file_5xx", ProviderUnavailable, "provider_unavailable"),
+        ("file_429", ProviderUnavailable, "provider_unavailable"),
+        ("file_redirect=4", OutputUnsafe, "unsafe_output"),
+        ("file_redirect_loop", OutputUnsafe, "unsafe_output"),
+        ("file_redirect_to", OutputUnsafe, "unsafe_output"),
+        ("file_redirect_to=http://127.0.0.1:1/x.png", OutputUnsafe, "unsafe_output"),
+        ("file_redirect_to=file:///etc/passwd", OutputUnsafe, "unsafe_output"),
+        ("file_endless", OutputUnsafe, "output_too_large"),
+        ("output=dead_links", OutputGone, "output_expired"),
+    ],
+)
+async def test_anything_else_is_an_error_that_says_whether_to_try_again(
+    shop: Any, fetcher: Fetcher, marker: str, error: type[Exception], code: str
+) -> None:
+    """Never are wrong bytes handed on as if they were all."""
+    quick = Limits(size=300_000, window=0.2, slowest=10_000, gone_pause=0.01)
+
+    with pytest.raises(error) as caught:
+        await fetcher(shop.open(limits=quick), f"[[emu:{marker}]]")
+
+    assert getattr(caught.value, "code", None) == code
+
+
+async def test_a_file_that_is_not_there_yet_is_waited_for(
+    provider: ReplicateProvider, fetcher: Fetcher
+) -> None:
+    """It is paid for: one 404 must not lose it."""
+    content = await fetcher(provider, "[[emu:file_gone=404*2]]")
+
+    assert content.startswith(PNG_START)
+
+
+async def test_the_token_never_comes_to_the_host_of_files(
+    provider: ReplicateProvider, emulator: Emulator, fetcher: Fetcher
+) -> None:
+    """Anybody may run that host."""
+    await fetcher(provider, "[[emu:file_redirect]]")
+
+    assert {row["authorization"] for row in emulator.ledger.rows("download")} == {False}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://example.com/x.png",
+        "http://169.254.169.254/latest/",
+        "https://replicate.delivery.evil.example/x.png",
+        "ftp://127.0.0.1/x",
+        "",
+    ],
+)
+async def test_an_address_elsewhere_is_never_called(
+    provider: ReplicateProvider, fetcher: Fetcher, address: str
+) -> None:
+    """A model, or who controls its output, may name any."""
+    with pytest.raises(OutputUnsafe):
+        await fetcher.bytes_of(provider, Output(uri=address))
+
+
+@pytest.mark.parametrize(
+    ("uri", "content"),
+    [
+        ("data:text/plain,hello%20you", b"hello you"),
+        ("data:text/plain;charset=utf-8;base64," + base64.b64encode(b"hi").decode(), b"hi"),
+        ("DATA:;BASE64,aGk=", b"hi"),
+    ],
+)
+async def test_data_uris_are_decoded(
+    provider: ReplicateProvider, fetcher: Fetcher, uri: str, content: bytes
+) -> None:
+    """With and without base64, as the RFC allows."""
+    assert await fetcher.bytes_of(provider, Output(uri=uri)) == content
+
+
+@pytest.mark.parametrize(
+    ("uri", "error"),
+    [
+        ("data:image/png;base64,%%%", OutputBroken),
+        ("data:image/png;base64,iVBORw0KGg", OutputBroken),
+        ("data:image/png;base64,", OutputBroken),
+        ("data:image/png;base64," + "A" * 400_000, OutputUnsafe),
+    ],
+    ids=["no base64", "cut", "empty", "too large"],
+)
+async def test_bad_data_uris_are_refused(
+    shop: Any, fetcher: Fetcher, uri: str, error: type[Exception]
+) -> None:
+    """They come from the same hands as any other output."""
+    provider = shop.open(limits=Limits(size=200_000))
+
+    with pytest.raises(error):
+        await fetcher.bytes_of(provider, Output(uri=uri))
+
+
+async def test_a_slow_reader_is_not_taken_for_a_slow_host(
+    shop: Any, raw: Any, fetcher: Fetcher
+) -> None:
+    """Storage may take its time with each chunk."""
+
+    async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 200000\r\n\r\n" + bytes(200_000))
+        await writer.drain()
+        await reader.read()
+
+    url = await raw(give)
+    provider = shop.open(url, limits=Limits(window=0.05, slowest=1_000_000))
+    size = 0
+
+    async for part in provider.read(fetcher.job(), Output(uri=f"{url}/x.bin")):
+        size += len(part)
+        await asyncio.sleep(0.06)
+
+    assert size == 200_000
+
+
+async def test_bytes_without_length_or_end_are_not_believed(
+    shop: Any, raw: Any, fetcher: Fetcher
+) -> None:
+    """Of a format that does not know its end, nobody could say whether that was all."""
+
+    async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nsome words")
+        await writer.drain()
+
+    url = await raw(give)
+
+    with pytest.raises(OutputBroken):
+        await fetcher.bytes_of(shop.open(url), Output(uri=f"{url}/x.txt"))
+
+
+async def test_nobody_there_may_be_tried_again(shop: Any, fetcher: Fetcher) -> None:
+    """The file may still be there."""
+    url = "http://127.0.0.1:1/v1"
+
+    with pytest.raises(ProviderUnavailable):
+        await fetcher.bytes_of(shop.open(url), Output(uri=f"{url}/x.png"))

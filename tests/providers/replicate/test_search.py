@@ -1,0 +1,383 @@
+"""Looking for a purchase whose answer got lost: the look decides whether it is bought again."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from json import dumps
+from typing import Any
+
+import pytest
+
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import OutcomeUnknown, ProviderUnavailable
+from fleek.domain.job import Job
+from fleek.emulator.server import Emulator
+from fleek.providers.base import Found
+from fleek.providers.replicate.provider import ReplicateProvider
+
+CALLBACKS = "https://fleek.example/webhooks/replicate"
+VERSION = "0123456789abcdef" * 4
+
+
+async def lose(provider: ReplicateProvider, job: Job, attempt: Attempt) -> None:
+    """Buy, and hear nothing of it."""
+    with pytest.raises(OutcomeUnknown):
+        await provider.start(job, attempt)
+
+
+def now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+def ids(found: Found) -> list[str]:
+    """Return the candidates."""
+    return [one.id for one in found.candidates]
+
+
+def sold(emulator: Emulator) -> list[str]:
+    """Return what the ledger has, oldest first."""
+    return [one.id for one in emulator.account.predictions]
+
+
+async def test_the_nonce_decides(
+    shop: Any, emulator: Emulator, job: Callable[..., Job], attempt: Callable[..., Attempt]
+) -> None:
+    """Twins are told apart where callbacks are on."""
+    provider = shop.open(callback_base=CALLBACKS)
+    wanted = job("[[emu:create_then_drop*all]]")
+    first, second = attempt(wanted), attempt(wanted)
+    await lose(provider, wanted, first)
+    await lose(provider, wanted, second)
+
+    found = [await provider.find(wanted, one, now=now()) for one in (first, second)]
+
+    assert [one.prediction and one.prediction.id for one in found] == sold(emulator)
+    assert [one.candidates for one in found] == [(), ()]
+
+
+@pytest.mark.parametrize("model", ["a/b", f"a/b:{VERSION}", VERSION, "my/own:deployment"], ids=str)
+async def test_without_callbacks_the_request_decides(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+    model: str,
+) -> None:
+    """The same model with the same input, and nothing else that is like it."""
+    wanted = job("[[emu:create_then_drop*all]]", model=model, seed=1)
+    for other in (
+        job("[[emu:create_then_drop*all]]", model=model, seed=2),
+        job("[[emu:create_then_drop*all]]", model="x/y", seed=1),
+        job("[[emu:create_then_drop*all]]", model=f"a/b:{VERSION[::-1]}", seed=1),
+    ):
+        await lose(provider, other, attempt(other))
+    intent = attempt(wanted)
+    await lose(provider, wanted, intent)
+
+    found = await provider.find(wanted, intent, now=now())
+
+    assert ids(found) == sold(emulator)[-1:]
+    assert found.prediction is None
+
+
+async def test_twins_are_all_candidates_oldest_first(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+) -> None:
+    """They are interchangeable; the engine knows which are bound."""
+    wanted = job("[[emu:create_then_drop*all]]")
+    intents = [attempt(wanted) for _ in range(3)]
+    for intent in intents:
+        await lose(provider, wanted, intent)
+
+    found = await provider.find(wanted, intents[1], now=now())
+
+    assert ids(found) == sold(emulator)
+    assert found.complete
+
+
+async def test_what_others_get_callbacks_for_is_no_candidate(
+    shop: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
+) -> None:
+    """It carries another attempt's nonce, so it is known whose it is."""
+    wanted = job("[[emu:create_then_drop*all]]")
+    await lose(shop.open(callback_base=CALLBACKS), wanted, attempt(wanted))
+
+    found = await shop.open().find(wanted, attempt(wanted), now=now())
+
+    assert found == Found(prediction=None, complete=True)
+
+
+@pytest.mark.parametrize("age", [0, 50, 4000])
+async def test_nothing_bought_is_a_complete_look_that_found_nothing(
+    provider: ReplicateProvider,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+    age: float,
+) -> None:
+    """Three of these let the engine buy again."""
+    wanted = job()
+
+    found = await provider.find(wanted, attempt(wanted, age=age), now=now())
+
+    assert found == Found(prediction=None, complete=True)
+
+
+@pytest.mark.parametrize("age", [400, 200, -200], ids=["long before", "before", "after"])
+async def test_only_the_time_of_the_purchase_counts(
+    provider: ReplicateProvider,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+    age: float,
+) -> None:
+    """The same request of an hour ago has its own attempt."""
+    wanted = job("[[emu:create_then_drop*all]]")
+    await lose(provider, wanted, attempt(wanted))
+
+    found = await provider.find(wanted, attempt(wanted, age=age), now=now())
+
+    assert found == Found(prediction=None, complete=True)
+
+
+@pytest.mark.parametrize("offset", [-600, 600])
+async def test_the_providers_clock_may_be_wrong(
+    shop: Any,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+    offset: float,
+) -> None:
+    """Its own Date says what time it is there."""
+    emulator.replan(clock_offset_seconds=offset)
+    provider = shop.open()
+    wanted = job("[[emu:create_then_drop*all]]")
+    intent = attempt(wanted)
+    await lose(provider, wanted, intent)
+
+    found = await provider.find(wanted, intent, now=now())
+
+    assert ids(found) == sold(emulator)
+
+
+async def test_our_own_clock_may_be_wrong(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+) -> None:
+    """Only the time that has passed by it counts."""
+    wanted = job("[[emu:create_then_drop*all]]")
+    intent = attempt(wanted, age=3600)
+    await lose(provider, wanted, intent)
+
+    found = await provider.find(wanted, intent, now=now() - timedelta(hours=1))
+
+    assert ids(found) == sold(emulator)
+
+
+async def test_it_is_found_behind_many_pages(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+) -> None:
+    """600 predictions a minute fill a page in 10 seconds."""
+    wanted = job("[[emu:create_then_drop*all]]")
+    intent = attempt(wanted)
+    await lose(provider, wanted, intent)
+    others = [job("another") for _ in range(250)]
+    await asyncio.gather(*(provider.start(one, attempt(one)) for one in others))
+
+    found = await provider.find(wanted, intent, now=now())
+
+    assert ids(found) == sold(emulator)[:1]
+    assert found.complete
+
+
+async def test_an_old_purchase_is_found_without_reading_all_that_came_after(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+) -> None:
+    """The list is asked for the time of the purchase only."""
+    wanted = job("[[emu:create_then_drop*all]]")
+    await lose(provider, wanted, attempt(wanted))
+    emulator.account.clock.advance(1000)
+    others = [job("another") for _ in range(250)]
+    await asyncio.gather(*(provider.start(one, attempt(one)) for one in others))
+    before = len(emulator.ledger.rows("request"))
+
+    found = await provider.find(wanted, attempt(wanted, age=1000), now=now())
+
+    assert ids(found) == sold(emulator)[:1]
+    assert len(emulator.ledger.rows("request")) - before == 2
+
+
+async def test_removed_data_forbid_to_buy_again(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+) -> None:
+    """There was one, and its input is not there any more to tell whose."""
+    wanted = job("[[emu:create_then_drop*all]]")
+    await lose(provider, wanted, attempt(wanted))
+    emulator.account.clock.advance(4000)
+
+    found = await provider.find(wanted, attempt(wanted, age=4000), now=now())
+
+    assert found == Found(prediction=None, complete=True, wiped=True)
+
+
+async def test_the_nonce_outlives_the_data(
+    shop: Any, emulator: Emulator, job: Callable[..., Job], attempt: Callable[..., Attempt]
+) -> None:
+    """What was bought is known, even if its output is lost."""
+    provider = shop.open(callback_base=CALLBACKS)
+    wanted = job("[[emu:create_then_drop*all]]")
+    intent = attempt(wanted)
+    await lose(provider, wanted, intent)
+    emulator.account.clock.advance(4000)
+
+    found = await provider.find(wanted, intent, now=now() + timedelta(seconds=4000))
+
+    assert found.prediction is not None
+    assert not found.wiped
+
+
+@pytest.mark.parametrize("fault", ["list_5xx", "list_429", "list_reset"])
+async def test_a_look_that_fails_has_seen_nothing(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+    fault: str,
+) -> None:
+    """It must not count as one of the three."""
+    emulator.replan(rates={fault: 1})
+    wanted = job()
+
+    with pytest.raises(ProviderUnavailable):
+        await provider.find(wanted, attempt(wanted), now=now())
+
+
+async def test_a_list_in_a_circle_is_not_complete(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+) -> None:
+    """It would be read for ever, or taken for all there is."""
+    others = [job("another") for _ in range(150)]
+    await asyncio.gather(*(provider.start(one, attempt(one)) for one in others))
+    emulator.replan(rates={"list_repeat": 1})
+    wanted = job()
+
+    with pytest.raises(ProviderUnavailable):
+        await provider.find(wanted, attempt(wanted), now=now())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": "../x", "model": "a/b", "input": {"prompt": "a cat"}},
+        {"id": "abc", "model": "a/b", "input": {"prompt": "a cat"}, "created_at": None},
+    ],
+    ids=["strange id", "no time"],
+)
+async def test_a_row_that_cannot_be_read_makes_the_look_incomplete(
+    shop: Any,
+    raw: Any,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+    row: dict[str, Any],
+) -> None:
+    """It might be the one."""
+    answer = {"next": None, "results": [{"created_at": now().isoformat(), **row}]}
+    provider = shop.open(await raw(_answering(answer, dated=True)))
+    wanted = job()
+
+    found = await provider.find(wanted, attempt(wanted), now=now())
+
+    assert not found.complete
+
+
+async def test_a_look_without_the_providers_time_is_incomplete(
+    shop: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
+) -> None:
+    """Nobody knows then which rows are of that time."""
+    provider = shop.open(await raw(_answering({"next": None, "results": []}, dated=False)))
+    wanted = job()
+
+    found = await provider.find(wanted, attempt(wanted), now=now())
+
+    assert not found.complete
+
+
+async def test_success_without_the_output_is_not_yet_an_end(
+    shop: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
+) -> None:
+    """A list may leave the output out; the job would end without its files."""
+    row = {
+        "id": "abc",
+        "model": "a/b",
+        "status": "succeeded",
+        "input": {"prompt": "a cat"},
+        "created_at": now().isoformat(),
+    }
+    provider = shop.open(await raw(_answering({"results": [row]}, dated=True)))
+    wanted = job()
+
+    found = await provider.find(wanted, attempt(wanted), now=now())
+
+    assert [one.outcome for one in found.candidates] == [None]
+
+
+async def test_the_next_page_is_asked_for_at_our_own_address_only(
+    shop: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
+) -> None:
+    """The token must not follow a link to somebody else."""
+    heard: list[bytes] = []
+
+    async def steal(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(100))
+        writer.close()
+
+    thief = await raw(steal)
+    answer = {"next": f"{thief}/predictions?cursor=x", "results": []}
+    provider = shop.open(await raw(_answering(answer, dated=True)))
+    wanted = job()
+
+    with pytest.raises(ProviderUnavailable):  # the same page again and again
+        await provider.find(wanted, attempt(wanted, age=100), now=now())
+
+    assert heard == []
+
+
+async def test_a_name_that_cannot_be_sold_was_not_sold(
+    provider: ReplicateProvider, job: Callable[..., Job], attempt: Callable[..., Attempt]
+) -> None:
+    """`start` refuses it before it sends anything."""
+    wanted = job(model="nonsense")
+
+    found = await provider.find(wanted, attempt(wanted), now=now())
+
+    assert found == Found(prediction=None, complete=True)
+
+
+def _answering(body: dict[str, Any], *, dated: bool) -> Any:
+    content = dumps(body).encode()
+    date = f"date: {format_datetime(now(), usegmt=True)}\r\n" if dated else ""
+    head = f"HTTP/1.1 200 OK\r\n{date}content-length: {len(content)}\r\n\r\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline():
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(head.encode() + content)
+
+    return answer
