@@ -169,8 +169,10 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         resolve: Resolve = look_up,
         inner: httpx2.AsyncBaseTransport | None = None,
         tls: ssl.SSLContext | None = None,
+        patience: float = LOOKUP_SECONDS,
     ) -> None:
         self._policy = policy
+        self._patience = patience
         self._resolve = resolve
         self._inner = inner or httpx2.AsyncHTTPTransport(
             verify=tls or True,
@@ -201,7 +203,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     async def _vetted(self, url: httpx2.URL) -> Sequence[str]:
         try:
-            async with asyncio.timeout(LOOKUP_SECONDS):
+            async with asyncio.timeout(self._patience):
                 found = await self._resolve(url.raw_host.decode("ascii"), port_of(url))
         except TimeoutError as error:
             raise httpx2.ConnectTimeout("the host's address took too long to find") from error

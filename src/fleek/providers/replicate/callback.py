@@ -6,7 +6,6 @@ https://replicate.com/docs/topics/webhooks/verify-webhook.
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -41,7 +40,7 @@ def read_secret(text: str) -> bytes:
     encoded = text.strip().removeprefix("whsec_")
     try:
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # not base64, or not even ASCII
         raise ValueError("must be whsec_ followed by base64") from error
     if not key:
         raise ValueError("must not be empty")

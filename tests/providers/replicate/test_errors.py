@@ -1,0 +1,163 @@
+"""Statuses and headers in our words, where the emulator has no fault for them."""
+
+from datetime import timedelta
+
+import httpx2
+import pytest
+
+from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
+from fleek.providers.replicate.api import Answer
+from fleek.providers.replicate.errors import (
+    check_sold,
+    check_told,
+    inquiry,
+    purchase,
+    retry_after,
+    tidy,
+)
+
+
+def an_answer(status: int, body: bytes = b"", **headers: str) -> Answer:
+    """Return an answer."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, httpx2.Headers(named), body)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 299])
+def test_success_raises_nothing(status: int) -> None:
+    """Any 2xx will do."""
+    check_sold(an_answer(status))
+    check_told(an_answer(status))
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "provider_bad_request"),
+        (401, "provider_unauthorized"),
+        (403, "provider_forbidden"),
+        (404, "provider_model_not_found"),
+        (405, "provider_rejected"),
+        (409, "provider_rejected"),
+        (413, "provider_too_large"),
+        (418, "provider_rejected"),
+        (422, "provider_invalid_input"),
+        (451, "provider_rejected"),
+    ],
+)
+def test_refused_for_good(status: int, code: str) -> None:
+    """Nothing was bought, and the words of the host say why."""
+    body = b'{"title": "Oh", "detail": "- input.x: \\n must\\u0000 be y"}'
+
+    with pytest.raises(ProviderRejected, match=r"- input\.x: must be y") as caught:
+        check_sold(an_answer(status, body))
+
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("status", [300, 301, 304, 307, 408, 500, 502, 503, 504, 520, 599])
+def test_perhaps_bought(status: int) -> None:
+    """Whatever stands between us and the host may have said this after the sale."""
+    with pytest.raises(OutcomeUnknown):
+        check_sold(an_answer(status))
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 409, 500, 503])
+def test_a_question_may_always_be_asked_again(status: int) -> None:
+    """Nothing is lost by it."""
+    with pytest.raises(ProviderUnavailable):
+        check_told(an_answer(status))
+
+
+@pytest.mark.parametrize("check", [check_sold, check_told])
+def test_no_credit_parks_the_account(check: object) -> None:
+    """Whichever call hears of it first."""
+    assert callable(check)
+
+    with pytest.raises(ProviderUnavailable) as caught:
+        check(an_answer(402, b'{"detail": "Insufficient credit"}'))
+
+    assert caught.value.code == "provider_payment_required"
+    assert caught.value.retry_after == timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "seconds"),
+    [
+        (an_answer(429), 10),
+        (an_answer(429, retry_after="30"), 30),
+        (an_answer(429, retry_after=" 1.5 "), 1.5),
+        (an_answer(429, retry_after="0"), 10),
+        (an_answer(429, retry_after="-3"), 10),
+        (an_answer(429, retry_after="1e9"), 10),
+        (an_answer(429, retry_after="9" * 30), 10),
+        (an_answer(429, retry_after="3600"), 600),
+        (an_answer(429, retry_after="soon", ratelimit_reset="20"), 20),
+        (an_answer(429, b"Your rate limit resets in ~30s.", retry_after="soon"), 30),
+        (an_answer(429, b"Expected available in 1 second."), 1),
+        (an_answer(429, b"\xff\xfe"), 10),
+        (
+            an_answer(
+                429,
+                retry_after="Fri, 31 Dec 1999 23:59:59 GMT",
+                date="Fri, 31 Dec 1999 23:59:00 GMT",
+            ),
+            59,
+        ),
+        (an_answer(429, retry_after="Fri, 31 Dec 1999 23:59:59 GMT"), 10),
+        (an_answer(429, retry_after="Fri, 99 Dec 1999 99:59:59 GMT"), 10),
+    ],
+)
+def test_how_long_to_wait(answer: Answer, seconds: float) -> None:
+    """Between a second and ten minutes, whatever is said."""
+    assert retry_after(answer) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx2.ConnectError("refused"),
+        httpx2.ConnectTimeout("slow"),
+        httpx2.PoolTimeout("full"),
+        httpx2.UnsupportedProtocol("odd"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_before_a_byte_was_sent(error: Exception) -> None:
+    """No money can have been spent."""
+    with pytest.raises(ProviderUnavailable) as caught, purchase():
+        raise error
+
+    assert caught.value.code == "provider_unreachable"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx2.ReadTimeout("slow"),
+        httpx2.WriteTimeout("slow"),
+        httpx2.ReadError("reset"),
+        httpx2.WriteError("reset"),
+        httpx2.RemoteProtocolError("nonsense"),
+        httpx2.LocalProtocolError("nonsense"),
+        httpx2.StreamClosed(),
+        ConnectionResetError("reset"),
+        TimeoutError("slow"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_after_bytes_were_sent(error: Exception) -> None:
+    """A purchase is unknown; a question may be asked again."""
+    with pytest.raises(OutcomeUnknown), purchase():
+        raise error
+    with pytest.raises(ProviderUnavailable), inquiry():
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a\n\tb", "a b"), ("x" * 30, "x" * 9 + "…"), ("\0\ud800", ""), ("", "")],
+)
+def test_words_of_others_become_one_short_line(text: str, line: str) -> None:
+    """They are logged and stored."""
+    assert tidy(text, 10) == line

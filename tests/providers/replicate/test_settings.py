@@ -1,0 +1,191 @@
+"""The operator's choices for Replicate, and what is made of them."""
+
+from contextlib import AsyncExitStack
+
+import httpx2
+import pytest
+
+from fleek.domain.errors import ConfigurationError
+from fleek.outbound import UnsafeAddress, parse
+from fleek.providers.replicate import ReplicateSettings, connect
+from fleek.settings import read
+
+TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyzA"
+
+
+@pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Set a token, and return what sets more."""
+    monkeypatch.setenv("REPLICATE_API_TOKEN", TOKEN)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "  ",
+        "mock_token_for_demo",
+        "your_token_here",
+        "your-replicate-token",
+        "r8_xxxxxxxxxxxxxxxx",
+        "r8_XXXX...",
+        "<your token>",
+        "r8_",
+        "changeme",
+        "None",
+    ],
+)
+async def test_an_example_is_no_token(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """The error names the setting and says where a token is to be had."""
+    monkeypatch.setenv("REPLICATE_API_TOKEN", value)
+
+    with pytest.raises(ConfigurationError, match=r"REPLICATE_API_TOKEN: must be set.*replicate"):
+        async with connect():
+            pass
+
+
+async def test_without_a_token_it_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every job would fail, one by one."""
+    monkeypatch.delenv("REPLICATE_API_TOKEN", raising=False)
+
+    with pytest.raises(ConfigurationError, match="REPLICATE_API_TOKEN"):
+        async with connect():
+            pass
+
+
+@pytest.mark.usefixtures("token")
+async def test_with_a_token_it_opens() -> None:
+    """Nothing is asked of Replicate for it."""
+    async with AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(connect())
+
+        assert provider.settles == "find"
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        (None, "https://api.replicate.com/v1"),
+        ("https://api.replicate.com", "https://api.replicate.com/v1"),
+        ("http://127.0.0.1:9009/", "http://127.0.0.1:9009/v1"),
+        ("http://127.0.0.1:9009/v1/", "http://127.0.0.1:9009/v1"),
+        ("https://proxy.example/replicate", "https://proxy.example/replicate/v1"),
+    ],
+)
+def test_the_base_url_may_end_with_its_version_or_not(
+    token: pytest.MonkeyPatch, given: str | None, base: str
+) -> None:
+    """Replicate's own clients disagree about it."""
+    if given is not None:
+        token.setenv("REPLICATE_BASE_URL", given)
+
+    assert read(ReplicateSettings).replicate_base_url == base
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REPLICATE_BASE_URL", "api.replicate.com"),
+        ("REPLICATE_BASE_URL", "ftp://api.replicate.com"),
+        ("REPLICATE_BASE_URL", "https://user:pw@api.replicate.com"),
+        ("REPLICATE_OUTPUT_HOSTS", "https://replicate.delivery"),
+        ("REPLICATE_OUTPUT_HOSTS", "a b"),
+        ("REPLICATE_CREATES_PER_MINUTE", "0"),
+        ("REPLICATE_CALLS_PER_MINUTE", "many"),
+        ("REPLICATE_WEBHOOK_SECRET", "whsec_%%%"),
+        ("MAX_OUTPUT_BYTES", "-1"),
+    ],
+)
+def test_a_wrong_setting_is_named(token: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """The process ends with one line that says which."""
+    token.setenv(name, value)
+
+    with pytest.raises(ConfigurationError, match=f"^{name}: "):
+        read(ReplicateSettings)
+
+
+@pytest.mark.usefixtures("token")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://replicate.delivery/x/out.png",
+        "https://pbxt.replicate.delivery/x/out.png",
+        "https://api.replicate.com/v1/files/x",
+    ],
+)
+def test_outputs_come_from_replicates_own_hosts(url: str) -> None:
+    """And from nowhere else, unless the operator says so."""
+    policy = read(ReplicateSettings).policy
+
+    assert parse(url, policy) == httpx2.URL(url)
+
+
+@pytest.mark.usefixtures("token")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://replicate.delivery/x.png",
+        "https://replicate.delivery:8443/x.png",
+        "https://evilreplicate.delivery/x.png",
+        "https://replicate.delivery.evil.example/x.png",
+        "https://127.0.0.1/x.png",
+    ],
+)
+def test_outputs_do_not_come_from_elsewhere(url: str) -> None:
+    """The URL is in the hands of whoever made the model."""
+    policy = read(ReplicateSettings).policy
+
+    with pytest.raises(UnsafeAddress):
+        parse(url, policy)
+
+
+def test_a_host_that_the_operator_names_may_be_private(token: pytest.MonkeyPatch) -> None:
+    """For an emulator with a second port; with plain http only on the API's own host."""
+    token.setenv("REPLICATE_BASE_URL", "http://127.0.0.1:9009")
+    token.setenv("REPLICATE_OUTPUT_HOSTS", "*.replicate.delivery, 127.0.0.1:9010, 10.0.0.7")
+    policy = read(ReplicateSettings).policy
+
+    for url in (
+        "http://127.0.0.1:9009/out/x.png",
+        "http://127.0.0.1:9010/out/x.png",
+        "https://10.0.0.7/x.png",
+        "https://replicate.delivery/x.png",
+    ):
+        assert parse(url, policy) == httpx2.URL(url)
+    for url in ("http://127.0.0.1:6379/", "http://10.0.0.7/x.png", "https://10.0.0.8/x.png"):
+        with pytest.raises(UnsafeAddress):
+            parse(url, policy)
+
+
+@pytest.mark.parametrize(
+    ("base", "public", "expected"),
+    [
+        (None, None, None),
+        (None, "http://fleek.example", None),
+        (None, "https://fleek.example/", "https://fleek.example/webhooks/replicate"),
+        ("http://127.0.0.1:9009", None, None),
+        (
+            "http://127.0.0.1:9009",
+            "http://127.0.0.1:8000",
+            "http://127.0.0.1:8000/webhooks/replicate",
+        ),
+    ],
+)
+def test_callbacks_are_asked_for_where_they_can_come(
+    token: pytest.MonkeyPatch, base: str | None, public: str | None, expected: str | None
+) -> None:
+    """Replicate calls https only, and refuses a purchase that names anything else."""
+    if base is not None:
+        token.setenv("REPLICATE_BASE_URL", base)
+    if public is not None:
+        token.setenv("PUBLIC_URL", public)
+
+    assert read(ReplicateSettings).callback_base == expected
+
+
+def test_several_secrets_may_be_given(token: pytest.MonkeyPatch) -> None:
+    """While one is being changed."""
+    token.setenv("REPLICATE_WEBHOOK_SECRET", "whsec_Zmlyc3Q= whsec_c2Vjb25k")
+
+    assert read(ReplicateSettings).keys == (b"first", b"second")
