@@ -91,6 +91,18 @@ class CogServer:
                 raise NotStarted(f"Cog: the server does not come to rest ({health})")
             time.sleep(0.01)
 
+    def await_run(self, prompt: str) -> None:
+        """Wait until the model has begun to run for this prompt.
+
+        Raises:
+            NotStarted: It does not.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while not self.runs(prompt):
+            if time.monotonic() > deadline:
+                raise NotStarted("Cog: the model does not run")
+            time.sleep(0.01)
+
     def runs(self, prompt: str) -> int:
         """Return how often the model has run for this prompt."""
         return sum(line["event"] == "begin" for line in self._ledger(prompt))

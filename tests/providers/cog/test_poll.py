@@ -139,6 +139,7 @@ async def test_a_cancelled_prediction_ends(
     """At once, and it may be cancelled again."""
     job = a_job(prompt, seconds=60)
     bought = await provider.start(job, an_attempt(job))
+    await asyncio.to_thread(cog.await_run, prompt)
 
     await provider.cancel(bought.id)
     seen = await ended(provider, bought.id)

@@ -60,6 +60,7 @@ async def test_starting_again_while_it_runs_is_the_same_run(
         first = await one.start(job, attempt)
         second = await other.start(job, attempt)
         third = await one.start(job, attempt)
+        await asyncio.to_thread(cog.await_run, prompt)
         await one.cancel(first.id)
 
     cog.rest()
@@ -89,6 +90,7 @@ async def test_closing_the_provider_stops_what_it_holds(
     job = a_job(prompt, seconds=60)
     async with opened() as provider:
         await provider.start(job, an_attempt(job))
+        await asyncio.to_thread(cog.await_run, prompt)
 
     await asyncio.to_thread(cog.rest)
 

@@ -213,20 +213,24 @@ class CogProvider:
         try:
             while self._clock() < until:
                 await asyncio.wait({task}, timeout=wait)
+                seen = None if task.done() else await self._sign(prediction_id)
                 if task.done():
                     return task.result()
-                seen = await self._wire.look(prediction_id)
                 if seen is not None:
                     return self._kept(seen)
                 wait = min(wait * 2, 1.0)
-        except ProviderUnavailable:
-            if task.done():
-                raise
         except asyncio.CancelledError:
             self.held.drop(prediction_id)
             raise
         self.held.drop(prediction_id)
         raise OutcomeUnknown("the Cog server does not say whether the prediction runs")
+
+    async def _sign(self, prediction_id: PredictionId) -> Prediction | None:
+        """Return a prediction that runs, or None if it is not seen to."""
+        try:
+            return await self._wire.look(prediction_id)
+        except ProviderUnavailable:
+            return None
 
     async def _look(self, prediction_id: PredictionId) -> Prediction:
         known = self._answers.get(prediction_id)

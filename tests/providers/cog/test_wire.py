@@ -1,0 +1,208 @@
+"""Servers that say odd things, or break off: what each means for the purchase."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from cogjobs import Opened, a_job, an_attempt, ended
+from cogserver import MODEL, CogServer
+from fleek.domain.errors import (
+    FleekError,
+    OutcomeUnknown,
+    OutputBroken,
+    OutputGone,
+    ProviderRejected,
+    ProviderUnavailable,
+)
+from fleek.domain.job import PredictionId
+from fleek.domain.media import Output
+from fleek.providers.base import Failed, Succeeded
+from fleek.providers.cog import wire
+
+STRANGER = PredictionId("0" * 32)
+SCHEMA = (MODEL / ".cog" / "openapi_schema.json").read_bytes()
+
+NOT_READY = (ProviderUnavailable, "provider_not_ready")
+AWAY = (ProviderUnavailable, "provider_unavailable")
+UNKNOWN = (OutcomeUnknown, "provider_outcome_unknown")
+REFUSED = (ProviderRejected, "provider_rejected")
+
+Answer = Callable[[str], bytes]
+
+
+def reply(status: int, body: bytes = b"{}", *, length: int | None = None) -> bytes:
+    """Return an answer, which may lie about its length."""
+    size = len(body) if length is None else length
+    head = f"HTTP/1.1 {status} Any\r\ncontent-length: {size}\r\nconnection: close\r\n\r\n"
+    return head.encode() + body
+
+
+@asynccontextmanager
+async def host(answer: Answer) -> AsyncGenerator[str]:
+    """Give the address of one that answers a request line with these bytes, and hangs up."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        writer.write(answer(head.partition("\r\n")[0]))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def puts(status: int, body: bytes = b"{}") -> Answer:
+    """Return what answers a `PUT` so, and has a schema."""
+    return lambda line: reply(status, body) if line.startswith("PUT") else reply(200, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "means"),
+    [
+        (503, b'{"status":"failed"}', NOT_READY),
+        (429, b"", AWAY),
+        (500, b"", UNKNOWN),
+        (502, b"<html>", UNKNOWN),
+        (200, b"<html>", UNKNOWN),
+        (202, b"{}", UNKNOWN),
+        (202, b'{"id":"11111111111111111111111111111111","status":"starting"}', UNKNOWN),
+        (404, b"not here", REFUSED),
+        (301, b"", REFUSED),
+        (422, b'{"detail":7}', REFUSED),
+    ],
+    ids=range(10),
+)
+@pytest.mark.parametrize("public", ["", "http://127.0.0.1:1"], ids=["held", "by callback"])
+async def test_what_an_answer_means(
+    opened: Opened, status: int, body: bytes, means: tuple[type[FleekError], str], public: str
+) -> None:
+    """Not bought, bought for nothing, or unknown."""
+    job = a_job("a cat")
+    async with host(puts(status, body)) as url, opened(COG_URL=url, PUBLIC_URL=public) as provider:
+        with pytest.raises(FleekError) as raised:
+            await provider.start(job, an_attempt(job))
+
+    assert (raised.type, raised.value.code) == means
+
+
+async def test_a_server_without_a_schema_gets_no_job(opened: Opened) -> None:
+    """Nothing could be vetted."""
+    job = a_job("a cat")
+    async with host(lambda _: reply(503)) as url, opened(COG_URL=url) as provider:
+        with pytest.raises(ProviderUnavailable, match="schema"):
+            await provider.start(job, an_attempt(job))
+        with pytest.raises(ProviderUnavailable, match="schema"):
+            await provider.poll([STRANGER])
+
+
+@pytest.mark.parametrize("status", [202, 404, 409, 500])
+async def test_what_is_no_look_is_not_the_end(opened: Opened, status: int) -> None:
+    """Only the server's own word for "not there" is."""
+    async with host(puts(status)) as url, opened(COG_URL=url) as provider:
+        with pytest.raises(ProviderUnavailable):
+            await provider.poll([STRANGER])
+
+
+async def test_a_refused_cancel_is_asked_again(opened: Opened) -> None:
+    """The prediction may run on."""
+    async with host(lambda _: reply(500)) as url, opened(COG_URL=url) as provider:
+        with pytest.raises(ProviderUnavailable):
+            await provider.cancel(STRANGER)
+
+
+async def test_an_answer_that_is_too_large_has_failed(
+    opened: Opened, cog: CogServer, prompt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another attempt would be as large."""
+    monkeypatch.setattr(wire, "ANSWER_BYTES", 100_000)
+    job = a_job(prompt, shape="large", seconds=0.2)
+    async with opened() as provider:
+        bought = await provider.start(job, an_attempt(job))
+        outcome = (await ended(provider, bought.id)).outcome
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.code, outcome.retryable) == ("output_too_large", False)
+    assert cog.runs(prompt) == 1
+
+
+async def test_uploaded_outputs_are_fetched_from_where_the_operator_says(
+    opened: Opened, tmp_path: Path, prompt: str
+) -> None:
+    """The server's own upload address may be private."""
+    uploads: dict[str, bytes] = {}
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        method, path, _ = head.partition("\r\n")[0].split(" ")
+        if method == "put":
+            size = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+            uploads[path] = await reader.readexactly(size)
+            location = f"location: {base}{path}\r\n"
+            head = (
+                f"HTTP/1.1 201 Created\r\n{location}content-length: 0\r\nconnection: close\r\n\r\n"
+            )
+            writer.write(head.encode())
+        else:
+            writer.write(reply(200, uploads[path]))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(store, "127.0.0.1", 0) as server:
+        base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        cog = CogServer(tmp_path / "cog")
+        await asyncio.to_thread(cog.start, "--upload-url", f"{base}/files/")
+        try:
+            async with opened(COG_URL=cog.url, COG_UPLOAD_URL=base) as provider:
+                job = a_job(prompt)
+                bought = await provider.start(job, an_attempt(job))
+                outcome = (await ended(provider, bought.id)).outcome
+                assert isinstance(outcome, Succeeded)
+                parts = [part async for part in provider.read(job, outcome.outputs[0])]
+        finally:
+            cog.stop()
+
+    assert (outcome.outputs[0].uri or "").startswith(base)
+    assert hashlib.sha256(b"".join(parts)).hexdigest() == cog.digests()[-1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (reply(200, b"half", length=8), OutputBroken),
+        (reply(200, b"", length=8), ProviderUnavailable),
+        (reply(503), ProviderUnavailable),
+        (reply(404), OutputGone),
+        (reply(403), OutputGone),
+    ],
+    ids=["cut", "nothing", "busy", "gone", "forbidden"],
+)
+async def test_an_upload_that_cannot_be_fetched(
+    opened: Opened, answer: bytes, kind: type[FleekError]
+) -> None:
+    """Fetched again, or given up."""
+    async with host(lambda _: answer) as url, opened(COG_UPLOAD_URL=url) as provider:
+        with pytest.raises(kind):
+            _ = [part async for part in provider.read(a_job("a cat"), Output(uri=f"{url}/a.png"))]
+
+
+async def test_a_server_s_token_is_sent(opened: Opened) -> None:
+    """For a proxy before it that wants one."""
+    seen: list[httpx2.Headers] = []
+    async with opened(COG_TOKEN="sesame") as provider:
+        client = provider._wire._http
+        client.event_hooks["request"] = [_noting(seen)]
+        await provider.models()
+
+    assert seen[0]["authorization"] == "Bearer sesame"
+
+
+def _noting(seen: list[httpx2.Headers]) -> Callable[[httpx2.Request], Awaitable[None]]:
+    async def note(request: httpx2.Request) -> None:
+        seen.append(request.headers)
+
+    return note
