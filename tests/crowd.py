@@ -41,11 +41,13 @@ INSERTS: Final = (
     i % 50 > 5 FROM n WHERE i <= 50""",
     """INSERT INTO jobs (id, tenant_id, provider, model, prompt, input, metadata, priority,
     max_attempts, run_at, deadline, created_at, updated_at, status, stage, attempt, retries,
-    deferrals, crashes, collects, worker_id, attempt_id, prediction_id, version)
+    deferrals, crashes, collects, worker_id, attempt_id, prediction_id, completed_at,
+    version)
     $numbers SELECT $job, CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 'fake', 'fake/model',
     'A cat riding a bicycle', '{}', '{}', i % 10, 3,
     CASE WHEN i % 100 = 1 THEN $later ELSE $at END, $deadline, $at, $at, $status, $stage, 1, 0,
-    0, 0, 0, CASE WHEN i % 100 IN (4, 7) THEN $worker END, $attempt, 'p' || i, 5 FROM n""",
+    0, 0, 0, CASE WHEN i % 100 IN (4, 7) THEN $worker END, $attempt, 'p' || i,
+    CASE WHEN i % 100 > 7 THEN $at END, 5 FROM n""",
     """INSERT INTO attempts (id, job_id, n, provider, model, nonce, request_hash, submitted_at,
     timeout_seconds, worker_id, prediction_id, first_look_at, verdict, cancel_owed)
     $numbers SELECT $attempt, $job, 1, 'fake', 'fake/model', 'nonce', 'hash' || i, $at, 3600,

@@ -23,13 +23,12 @@ from fleek.domain.job import Change, Job, JobId, Status, WorkerId
 from fleek.domain.media import Media
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
-from fleek.store.queue import DUE, FIRST_DUE, FIRST_LATER, PENDING, ahead_of
+from fleek.store.queue import DUE, FIRST_DUE, FIRST_LATER, ahead_of
 from fleek.store.steps import INSERT_EVENTS, JOBS, add_tally
 from fleek.store.tables import JobRow, MediaRow, TallyRow
 
 INSERT_JOBS: Final = insert(JobRow)
-PROCESSING: Final[ColumnElement[str]] = literal_column("'processing'")  # as `queue.PENDING`
-COLLECTING: Final[ColumnElement[str]] = literal_column("'collecting'")
+COLLECTING: Final[ColumnElement[str]] = literal_column("'collecting'")  # as `queue.PENDING`
 FIRST: Final = UUID(int=0)  # no job has these ids
 LAST: Final = UUID(int=2**128 - 1)
 
@@ -207,7 +206,7 @@ async def overdue(db: Database, *, now: datetime, limit: int) -> list[JobId]:
     statement = (
         select(JobRow.id)
         .where(
-            JobRow.status.in_((PENDING, PROCESSING)),
+            JobRow.completed_at.is_(None),
             JobRow.deadline < now,
             or_(JobRow.stage.is_(None), JobRow.stage != COLLECTING),
         )

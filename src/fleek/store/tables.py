@@ -64,7 +64,9 @@ class Base(DeclarativeBase):
     )
 
 
-LIVE = "status IN ('pending', 'processing')"
+# What is pending does not imply what is live: after a quiet time PostgreSQL takes both for equally
+# small, and would look for what is due among all that lives.
+LIVE = "completed_at IS NULL"
 BOUND = "prediction_id IS NOT NULL AND verdict IS NULL"
 UNSETTLED = "prediction_id IS NULL AND verdict IS NULL"
 OWED = "cancel_owed AND verdict IS NULL"
@@ -153,7 +155,6 @@ class AttemptRow(Base):
         _partial("ix_attempts_bound", "first_look_at", "id", where=BOUND),
         _partial("ix_attempts_unsettled", "submitted_at", "id", where=UNSETTLED),
         _partial("ix_attempts_owed", "submitted_at", where=OWED),
-        _partial("ix_attempts_twins", "request_hash", where="verdict IS NULL"),
     )
 
 

@@ -74,7 +74,7 @@ def _jobs() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
     )
-    _partial("ix_jobs_deadline", "jobs", ["deadline"], where="status IN ('pending', 'processing')")
+    _partial("ix_jobs_deadline", "jobs", ["deadline"], where="completed_at IS NULL")
     _partial("ix_jobs_due", "jobs", ["priority", "run_at", "id"], where="status = 'pending'")
     _partial("ix_jobs_held", "jobs", ["worker_id"], where="worker_id IS NOT NULL")
     op.create_index("ix_jobs_list", "jobs", ["tenant_id", "id"])
@@ -162,7 +162,6 @@ def _attempts() -> None:
     _partial(
         "ix_attempts_owed", "attempts", ["submitted_at"], where="cancel_owed AND verdict IS NULL"
     )
-    _partial("ix_attempts_twins", "attempts", ["request_hash"], where="verdict IS NULL")
     _partial(
         "ix_attempts_unsettled",
         "attempts",
