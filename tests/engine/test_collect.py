@@ -1,6 +1,7 @@
 """Collecting: whole files or none, and never a second purchase."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +12,7 @@ import pytest
 
 from fakes import PNG, Clock, FakeProvider, a_request
 from fleek.domain.errors import (
+    DatabaseUnavailable,
     NotFound,
     OutputBroken,
     OutputGone,
@@ -122,6 +124,35 @@ async def test_an_output_that_comes_broken_is_fetched_again(
 
     assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
     assert len(provider.started) == 1
+
+
+@pytest.mark.parametrize(
+    ("trouble", "raises"),
+    [
+        (DatabaseUnavailable("gone"), contextlib.nullcontext()),
+        (ZeroDivisionError("a mistake"), pytest.raises(ZeroDivisionError)),
+    ],
+    ids=["database", "mistake"],
+)
+async def test_a_job_is_not_held_by_a_worker_that_gave_it_up(
+    rt: Runtime,
+    provider: FakeProvider,
+    clock: Clock,
+    trouble: Exception,
+    raises: contextlib.AbstractContextManager[object],
+) -> None:
+    """Nobody else would take it as long as that worker lives."""
+    provider.reads = [trouble]  # type: ignore[list-item]  # what no provider should raise
+    job = await a_job_to_collect(rt, provider)
+    with raises:
+        await collect(rt, job.id)
+    postponed = await jobs.peek(rt.db, job.id)
+    clock.tick(minutes=2)
+
+    await collect(rt, job.id)
+
+    assert (postponed.stage, postponed.worker_id) == (Stage.COLLECTING, None)
+    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
 
 
 async def test_an_empty_output_is_broken(rt: Runtime, provider: FakeProvider) -> None:

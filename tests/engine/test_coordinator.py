@@ -12,7 +12,7 @@ import pytest
 from fakes import Clock, FakeProvider, a_request
 from fleek.bootstrap import open_runtime
 from fleek.dispatch.base import Task
-from fleek.domain.errors import DatabaseUnavailable, DispatcherUnavailable
+from fleek.domain.errors import DatabaseUnavailable, DispatcherUnavailable, StorageFull
 from fleek.domain.job import JobId, Status
 from fleek.domain.job import cancel as cancelled
 from fleek.engine import coordinator
@@ -20,7 +20,7 @@ from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Nudges
 from fleek.engine.coordinator import ROLE, coordinate, resign
 from fleek.engine.pulse import ROLE_LASTS, Pulse
 from fleek.engine.runtime import REST_SECONDS, Bells, Duties, Runtime, guarded, loop
-from fleek.engine.start import start
+from fleek.engine.start import intend, start
 from fleek.engine.submit import submit
 from fleek.settings import Settings
 from fleek.store import events, jobs, workers
@@ -304,6 +304,30 @@ async def test_what_must_be_written_waits_for_the_database(
     assert step.change is not None
     assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
     assert failures == []
+
+
+async def test_a_commit_whose_answer_was_lost_is_recognised(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken for somebody else's, the claim would hold the job for as long as this worker lives."""
+    job = await submit(rt, a_request())
+    real, failures = Runtime.take, [DatabaseUnavailable("reset"), StorageFull("full")]
+
+    async def deaf(self: Runtime, *args: object, **kwargs: object) -> object:
+        step = await real(self, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+        if failures:
+            raise failures.pop()
+        return step
+
+    monkeypatch.setattr(Runtime, "take", deaf)
+    monkeypatch.setattr("fleek.engine.runtime.RETRY_SECONDS", (0.001,))
+
+    intended = await intend(rt, job.id)
+
+    assert intended is not None
+    assert intended[0] == await jobs.peek(rt.db, job.id)
+    assert intended[1].id == intended[0].attempt_id
+    assert intended[0].attempt == 1
 
 
 async def test_a_bell_wakes_before_the_time() -> None:

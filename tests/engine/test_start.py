@@ -123,6 +123,20 @@ async def test_a_refused_job_fails_at_once(rt: Runtime, provider: FakeProvider) 
     assert failed.error.code == "unknown_version"
 
 
+async def test_a_provider_with_a_mistake_leaves_an_unknown_outcome(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Whether it has sold something before it broke, nobody knows; the job is not left held."""
+    provider.starts = [ZeroDivisionError("a mistake")]  # type: ignore[list-item]  # what no provider should raise
+    job = await submit(rt, a_request())
+
+    with pytest.raises(ZeroDivisionError):
+        await start(rt, job.id)
+
+    kept = await jobs.peek(rt.db, job.id)
+    assert (kept.stage, kept.worker_id) == (Stage.UNKNOWN, None)
+
+
 async def test_an_unknown_outcome_is_kept_for_recovery(
     rt: Runtime, provider: FakeProvider
 ) -> None:

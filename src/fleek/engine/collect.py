@@ -11,10 +11,11 @@ from fleek.domain import job as transitions
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import (
     FleekError,
+    HostError,
     IllegalTransition,
+    InternalError,
     ProviderError,
     StaleJob,
-    StorageError,
 )
 from fleek.domain.job import Job, JobError, JobId, Stage, Status
 from fleek.domain.media import Media, metadata_key
@@ -25,6 +26,7 @@ from fleek.store import attempts
 from fleek.store.steps import Step
 
 MAX_COLLECTS: Final = 8  # tries to fetch outputs that come broken
+MISTAKE: Final = InternalError("collecting failed; the log says why")
 
 log = structlog.get_logger(__name__)
 
@@ -36,37 +38,37 @@ async def collect(rt: Runtime, job_id: JobId) -> None:
     second time for it.
     """
     failpoints.hit("collect.claim")
-    taken = await _claim(rt, job_id)
-    if taken is None:
+    job = await _claim(rt, job_id)
+    if job is None:
         return
-    job, attempt = taken
     try:
         failpoints.hit("collect.claimed")
+        found = await attempts.of_job(rt.db, job_id)
+        attempt = next(one for one in found if one.id == job.attempt_id)
         media = await keep(rt, job, attempt)
         await _complete(rt, job, attempt, media)
     except asyncio.CancelledError:
         await rt.duties.see_through(_release(rt, job))
         raise
-    except (StorageError, ProviderError) as error:
+    except (HostError, ProviderError) as error:
         await _fail_or_postpone(rt, job, error)
+    except Exception:
+        await _fail_or_postpone(rt, job, MISTAKE)  # nobody else takes it while we hold it
+        raise
 
 
-async def _claim(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
-    worker_id = rt.pulse.worker_id
-
+async def _claim(rt: Runtime, job_id: JobId) -> Job | None:
     def decide(job: Job, _: Attempt | None) -> Step:
         if job.stage is not Stage.COLLECTING:
             raise StaleJob(f"job {job.id} is not to be collected")
-        return Step(change=transitions.collect(job, worker_id, now=rt.now()))
+        return Step(change=transitions.collect(job, rt.pulse.worker_id, now=rt.now()))
 
     try:
-        step = await rt.take(job_id, decide)
+        step = await rt.persist(job_id, decide)
     except (IllegalTransition, StaleJob):
         return None
     assert step.change is not None
-    job = step.change.job
-    found = await attempts.of_job(rt.db, job_id)
-    return job, next(one for one in found if one.id == job.attempt_id)
+    return step.change.job
 
 
 async def _complete(rt: Runtime, job: Job, attempt: Attempt, media: Sequence[Media]) -> None:
@@ -119,9 +121,9 @@ async def _release(rt: Runtime, job: Job) -> None:
 
 
 async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
-    """Try again later if that can help; a storage that is away is waited for, however long."""
-    final = not error.retryable or (
-        isinstance(error, ProviderError) and job.collects + 1 >= MAX_COLLECTS
+    """Try again later if that can help; a host that is away is waited for, however long."""
+    final = not isinstance(error, HostError) and (
+        not (error.retryable or error is MISTAKE) or job.collects + 1 >= MAX_COLLECTS
     )
     reason = JobError(code=error.code, message=str(error))
 

@@ -3,15 +3,16 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeVar
 
 import structlog
 
 from fleek.dispatch.base import Dispatcher
-from fleek.domain.errors import DatabaseUnavailable, FleekError
-from fleek.domain.job import AttemptId, JobId
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import DatabaseUnavailable, FleekError, StorageFull
+from fleek.domain.job import AttemptId, Job, JobId
 from fleek.engine.parameters import Validators
 from fleek.engine.pulse import Pulse
 from fleek.engine.room import Room
@@ -108,15 +109,43 @@ class Runtime:
     async def persist(
         self, job_id: JobId, decide: Decide, *, attempt_id: AttemptId | None = None
     ) -> Step:
-        """Do as `take`, and go on trying while the database is away: this must not be lost."""
-        tries = 0
+        """Do as `take`, and go on trying while the database is away: this must not be lost.
+
+        A commit whose answer was lost is recognised, and not taken for somebody else's.
+        """
+        once, tries = _Once(decide), 0
         while True:
             try:
-                return await self.take(job_id, decide, attempt_id=attempt_id)
-            except DatabaseUnavailable as error:
+                step = await self.take(job_id, once.decide, attempt_id=attempt_id)
+            except (DatabaseUnavailable, StorageFull) as error:
                 log.warning("database_unavailable", job=str(job_id), reason=str(error))
+            else:
+                return once.written or step
             await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
             tries += 1
+
+
+class _Once:
+    """A decision that is not made again if an earlier try has written it after all."""
+
+    def __init__(self, decide: Decide) -> None:
+        self._decide = decide
+        self._tried: Step | None = None  # what the latest try may have written
+        self.written: Step | None = None  # set if it has
+
+    def decide(self, job: Job, attempt: Attempt | None) -> Step:
+        """Decide, unless the job is what the latest try wanted to make of it."""
+        self.written = None
+        tried = self._tried
+        if tried is not None and tried.change is not None and tried.change.job == job:
+            self.written = tried
+            return Step()
+        step = self._decide(job, attempt)
+        self._tried = step
+        if step.change is not None:
+            raised = replace(step.change.job, version=job.version + 1)
+            self._tried = replace(step, change=replace(step.change, job=raised))
+        return step
 
 
 async def guarded(

@@ -66,17 +66,17 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
 
     Returns None if it is not due any more: another worker has claimed it, or it has ended.
     """
-    worker_id, now = rt.pulse.worker_id, rt.now()
 
     def decide(job: Job, _: Attempt | None) -> Step:
+        now = rt.now()
         if job.status is Status.PENDING and job.run_at > now:
             raise StaleJob(f"job {job.id} is not due")
-        change = claim(job, worker_id, AttemptId(uuid4()), now=now)
+        change = claim(job, rt.pulse.worker_id, AttemptId(uuid4()), now=now)
         return Step(change=change, intent=_attempt(rt, change.job))
 
     try:
         failpoints.hit("start.intend")
-        step = await rt.take(job_id, decide)
+        step = await rt.persist(job_id, decide)
     except (IllegalTransition, StaleJob):
         return None
     assert step.change is not None
@@ -96,6 +96,9 @@ async def purchase(rt: Runtime, job: Job, attempt: Attempt) -> None:
         await record_not_bought(rt, attempt, error)
     except ProviderRejected as error:
         await record_refused(rt, attempt, error)
+    except Exception:
+        await record_unknown(rt, attempt, OutcomeUnknown("starting failed; the log says why"))
+        raise
     else:
         await bind(rt, attempt, prediction)
 
