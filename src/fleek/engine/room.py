@@ -17,8 +17,9 @@ log = structlog.get_logger(__name__)
 class Room:
     """Remembers whether the storage was full at the latest look, and looks again now and then."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, *, look_seconds: float = LOOK_SECONDS) -> None:
         self._storage = storage
+        self._look_seconds = look_seconds
         self._full: StorageFull | None = None
         self._looked = float("-inf")  # monotonic
         self._task: asyncio.Task[None] | None = None
@@ -30,7 +31,7 @@ class Room:
             StorageFull: There was no room.
         """
         now = time.monotonic()
-        if now - self._looked > LOOK_SECONDS and (self._task is None or self._task.done()):
+        if now - self._looked > self._look_seconds and (self._task is None or self._task.done()):
             self._looked = now
             self._task = asyncio.create_task(self.look())
         if self._full is not None:
