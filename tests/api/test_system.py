@@ -310,13 +310,13 @@ async def test_a_model_that_no_provider_has_is_not_found(rt: Runtime, client_of:
     assert answer.status_code == 404
 
 
-async def test_a_provider_out_of_reach_is_a_bad_gateway(rt: Runtime, client_of: ClientOf) -> None:
+async def test_a_provider_out_of_reach_is_unavailable(rt: Runtime, client_of: ClientOf) -> None:
     """Not a mistake of the caller, nor of ours."""
     provider: Any = Broken(rt.providers["placeholder"], ProviderUnavailable("secret"))
 
     async with client_of(replace(rt, providers={"placeholder": provider})) as client:
         answer = await client.get("/api/v1/models/a/b")
 
-    assert answer.status_code == 502
+    assert answer.status_code == 503
     assert answer.json()["code"] == "provider_unavailable"
     assert "secret" not in answer.text

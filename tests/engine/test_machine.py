@@ -62,6 +62,14 @@ class Host(FakeProvider):
     """A provider whose predictions end one by one, and that stops what it is told to stop."""
 
     ended: dict[PredictionId, Outcome] = field(default_factory=dict)
+    losing: bool = False  # whether answers to `start` get lost
+
+    async def start(self, job: Job, attempt: Attempt) -> Prediction:
+        """Sell, and perhaps lose the answer."""
+        prediction = await super().start(job, attempt)
+        if self.losing:
+            raise OutcomeUnknown("reset")
+        return prediction
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
         """Tell of each what has become of it."""
@@ -182,14 +190,12 @@ class Storm(RuleBasedStateMachine):
     def purchase(self, intended: Intended, fate: str) -> None:
         """Buy for an intent; the answer may get lost, or be a refusal."""
         worker, job, attempt = intended
-        if fate == "lost":  # sold, or not: the worker cannot know
-            self.host.starts = [OutcomeUnknown("reset")]
-            self.host.sold.setdefault(PredictionId(f"p-{attempt.id}"), attempt)
-        elif fate == "busy":
+        self.host.losing = fate == "lost"
+        if fate == "busy":
             self.host.starts = [ProviderUnavailable("busy")]
         self.do(purchase(worker, job, attempt))
         event(f"purchase {fate} -> {self.peek(job.id).state}")
-        self.host.starts = []
+        self.host.starts, self.host.losing = [], False
 
     @rule(target=answers, intended=consumes(intents))
     def buy(self, intended: Intended) -> Any:

@@ -18,7 +18,7 @@ from fleek.domain.job import PredictionId, Stage, Status
 from fleek.engine.cancel import cancel
 from fleek.engine.pulse import SUSPENDED_AFTER
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import bind, intend, purchase, start
+from fleek.engine.start import bind, buy, intend, purchase, start
 from fleek.engine.submit import submit
 from fleek.providers.base import Prediction
 from fleek.store import attempts, events, jobs
@@ -278,4 +278,22 @@ async def test_stopping_the_worker_does_not_stop_a_purchase(
     provider.hold.set()
     await rt.duties.finish(seconds=5)
 
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+
+
+async def test_a_suspended_worker_does_not_give_back_what_was_bought_meanwhile(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Recovery has settled its intent while it was frozen: the prediction runs."""
+    job = await submit(rt, a_request())
+    intended = await intend(rt, job.id)
+    assert intended is not None
+    _, attempt = intended
+    await bind(rt, attempt, await buy(rt, *intended))
+    rt.pulse._last -= rt.pulse.heartbeat.total_seconds() * SUSPENDED_AFTER + 1
+
+    await purchase(rt, *intended)
+
+    (kept,) = await attempts.of_job(rt.db, job.id)
+    assert (kept.verdict, kept.prediction_id in provider.sold) == (None, True)
     assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING

@@ -204,8 +204,8 @@ def is_buying(job: Job, attempt: Attempt) -> bool:
 def settle_attempt(
     current: Attempt | None, verdict: Verdict, error: FleekError | None = None
 ) -> Attempt | None:
-    """Return the attempt with its verdict, or None if it has one already."""
-    if current is None or current.verdict is not None:
+    """Return the attempt with its verdict, or None if it has one or was found to be bought."""
+    if current is None or current.verdict is not None or current.prediction_id is not None:
         return None
     reason = None if error is None else JobError(code=error.code, message=str(error))
     return replace(current, verdict=verdict, error=reason, cancel_owed=False)
