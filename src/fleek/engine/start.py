@@ -81,12 +81,20 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
         return None
     assert step.change is not None
     assert step.intent is not None
-    failpoints.hit("start.intended")
     return step.change.job, step.intent
 
 
 async def purchase(rt: Runtime, job: Job, attempt: Attempt) -> None:
     """Spend money once for a written intent, and record what came of it."""
+    try:
+        failpoints.hit("start.intended")
+        await _spend(rt, job, attempt)
+    except Exception:
+        await record_unknown(rt, attempt, OutcomeUnknown("starting failed; the log says why"))
+        raise
+
+
+async def _spend(rt: Runtime, job: Job, attempt: Attempt) -> None:
     try:
         rt.pulse.check()  # a worker that may be taken for dead does not buy
         prediction = await buy(rt, job, attempt)
@@ -96,9 +104,6 @@ async def purchase(rt: Runtime, job: Job, attempt: Attempt) -> None:
         await record_not_bought(rt, attempt, error)
     except ProviderRejected as error:
         await record_refused(rt, attempt, error)
-    except Exception:
-        await record_unknown(rt, attempt, OutcomeUnknown("starting failed; the log says why"))
-        raise
     else:
         await bind(rt, attempt, prediction)
 

@@ -1,0 +1,36 @@
+"""What is raised at any step of a purchase: no living worker holds on to a job for it."""
+
+from collections.abc import Generator
+
+import pytest
+
+from fakes import FakeProvider, a_request
+from fleek import failpoints
+from fleek.domain.job import Stage
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import start
+from fleek.engine.submit import submit
+from fleek.store import jobs
+
+
+@pytest.fixture(autouse=True)
+def _disarmed() -> Generator[None]:
+    """Leave nothing armed for whoever comes next."""
+    yield
+    failpoints.arm("")
+
+
+@pytest.mark.parametrize("name", ["start.intended", "buy.send", "buy.sent", "bind.write"])
+async def test_a_mistake_while_buying_leaves_an_unknown_outcome(
+    rt: Runtime, provider: FakeProvider, name: str
+) -> None:
+    """Nobody can tell whether it was bought, so `recover` has to, and no worker may be in the way."""
+    job = await submit(rt, a_request())
+    failpoints.arm(f"{name}=oserror")
+
+    with pytest.raises(OSError, match=name):
+        await start(rt, job.id)
+
+    left = await jobs.peek(rt.db, job.id)
+    assert (left.stage, left.worker_id) == (Stage.UNKNOWN, None)
+    assert len(provider.started) == (name in {"buy.sent", "bind.write"})
