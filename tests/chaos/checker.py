@@ -1,0 +1,249 @@
+"""Judges a run: the invariants I1-I5 and the ledger's equations, from evidence alone.
+
+Each check yields one sentence per violation, with what is needed to look into it.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+from uuid import UUID
+
+from chaos.evidence import Attempt, Evidence, Job, Sale
+
+ENDS: Final = {"completed", "failed", "cancelled"}
+VERDICTS: Final = {  # what the ledger must say for each verdict of ours
+    "succeeded": {"succeeded"},
+    "failed": {"failed_after_start", "failed_before_start", "aborted"},
+    "cancelled": {
+        "canceled_after_start",
+        "canceled_before_start",
+        "failed_after_start",
+        "failed_before_start",
+        "aborted",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the injected faults excuse."""
+
+    codes: frozenset[str] = frozenset()  # errors that a job may have failed with
+    orphans: bool = False  # whether a process was frozen for longer than it counts as alive
+    exact: bool = False  # only processes and network failed: every job completes and is paid once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Money:
+    """What was paid, and for what."""
+
+    billed: float
+    completed: int
+    failed: int  # predictions that ended badly at the provider after they had started
+    cancelled: int  # predictions stopped after they had started
+    unused: int  # succeeded, and the job had ended otherwise meanwhile
+    twice: int  # succeeded for a job that had a success already
+
+    @property
+    def balanced(self) -> bool:
+        """Whether everything that was paid is explained."""
+        told = self.completed + self.failed + self.cancelled + self.unused + self.twice
+        return self.billed == told
+
+
+def check(evidence: Evidence, terms: Terms) -> list[str]:
+    """Return every violation, or nothing."""
+    checks: tuple[Callable[[Evidence, Terms], Iterator[str]], ...] = (
+        _accepted_is_there,
+        _ended_once,
+        _bought_once,
+        _bound_to_its_own,
+        _bytes_are_true,
+        _cancels_are_true,
+        _money_is_explained,
+    )
+    return [f"{one.__name__[1:]}: {found}" for one in checks for found in one(evidence, terms)]
+
+
+def money(evidence: Evidence) -> Money:
+    """Sum up the ledger by what became of each job."""
+    by_job = _sales_by_job(evidence)
+    completed = unused = twice = 0
+    for job_id, sales in by_job.items():
+        good = sum(sale.heading == "succeeded" for sale in sales)
+        if evidence.jobs[job_id].status == "completed":
+            completed += min(good, 1)
+        else:
+            unused += min(good, 1)
+        twice += max(good - 1, 0)
+    headings = Counter(sale.heading for sale in evidence.sales)
+    return Money(
+        billed=sum(sale.billed for sale in evidence.sales),
+        completed=completed,
+        failed=headings["failed_after_start"],
+        cancelled=headings["canceled_after_start"],
+        unused=unused,
+        twice=twice,
+    )
+
+
+def _sales_by_job(evidence: Evidence) -> Mapping[UUID, list[Sale]]:
+    job_of = {attempt.id: attempt.job_id for attempt in evidence.attempts}
+    found: dict[UUID, list[Sale]] = defaultdict(list)
+    for sale in evidence.sales:
+        if sale.attempt_id in job_of:
+            found[job_of[sale.attempt_id]].append(sale)
+    return found
+
+
+def _accepted_is_there(evidence: Evidence, _: Terms) -> Iterator[str]:
+    """I1: what was acknowledged is in the database, and what is there was asked for, once."""
+    invoked = {row["prompt"] for row in evidence.history if row["op"] == "submit"}
+    refused = {row["prompt"] for row in _said(evidence, "submit", "fail")}
+    for row in _said(evidence, "submit", "ok"):
+        job = evidence.jobs.get(UUID(row["job"]))
+        if job is None:
+            yield f"{row['job']} was acknowledged and is gone"
+        elif job.prompt != row["prompt"]:
+            yield f"{job.id} is not what was asked for"
+    for prompt, number in Counter(job.prompt for job in evidence.jobs.values()).items():
+        if number > 1 or prompt not in invoked or prompt in refused:
+            yield f"{number} jobs for {prompt!r}"
+
+
+def _ended_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
+    """I2: one terminal state, reached once, as the last line of a history without gaps."""
+    for job in evidence.jobs.values():
+        events = evidence.events.get(job.id, ())
+        ends = [event.type for event in events if event.type in ENDS]
+        if job.status not in ENDS:
+            yield f"{job.id} is {job.status}"
+        elif ends != [job.status] or events[-1].type != job.status:
+            yield f"{job.id} is {job.status} and its history has {ends}"
+        if [event.seq for event in events] != list(range(1, job.version + 1)):
+            yield f"{job.id} has a gap in its history"
+        if job.status == "failed" and job.error_code not in terms.codes:
+            yield f"{job.id} failed with {job.error_code}: {job.prompt}"
+        if terms.exact and job.status != "completed":
+            yield f"{job.id} is {job.status}, and nothing was wrong with it"
+    counted = Counter(job.status for job in evidence.jobs.values())
+    if {status: number for status, number in evidence.tallies.items() if number} != counted:
+        yield f"the counters say {evidence.tallies}, there are {counted}"
+
+
+def _bought_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
+    """I3: one prediction per attempt at most, one of a job at a time, attempts within bounds."""
+    for attempt_id, number in Counter(sale.attempt_id for sale in evidence.sales).items():
+        if number > 1:
+            yield f"attempt {attempt_id} bought {number} predictions"
+    for job_id, sales in _sales_by_job(evidence).items():
+        for one, next_one in pairwise(sorted(sales, key=lambda sale: sale.begun)):
+            alive = one.ended is None or one.ended > next_one.begun
+            if alive and not {one.id, next_one.id} & evidence.orphans:
+                yield f"job {job_id} had {one.id} and {next_one.id} running at once"
+    for job in evidence.jobs.values():
+        if job.attempt > job.max_attempts:
+            yield f"job {job.id} made {job.attempt} of {job.max_attempts} attempts"
+    if evidence.orphans and not terms.orphans:
+        yield f"orphans: {sorted(evidence.orphans)}"
+
+
+def _bound_to_its_own(evidence: Evidence, _: Terms) -> Iterator[str]:
+    """E1: ledger and attempts tell of the same predictions, and agree on how each ended."""
+    sales = {sale.id: sale for sale in evidence.sales}
+    bound = {attempt.prediction_id: attempt for attempt in evidence.attempts}
+    for sale in evidence.sales:
+        if sale.id not in bound and sale.id not in evidence.orphans:
+            yield f"nobody knows of {sale.id}, bought for attempt {sale.attempt_id}"
+        if sale.id in evidence.orphans and sale.ended is None:
+            yield f"orphan {sale.id} still runs"
+    for attempt in evidence.attempts:
+        if attempt.verdict is None:
+            yield f"attempt {attempt.id} of job {attempt.job_id} was never settled"
+        elif attempt.prediction_id is None:
+            if attempt.verdict != "not_bought":
+                yield f"attempt {attempt.id} is {attempt.verdict} without a prediction"
+        elif (known := sales.get(attempt.prediction_id)) is None:
+            yield f"attempt {attempt.id} has {attempt.prediction_id}, which nobody sold"
+        else:
+            yield from _agrees(attempt, known)
+
+
+def _agrees(attempt: Attempt, sale: Sale) -> Iterator[str]:
+    if sale.attempt_id not in {attempt.id, None}:
+        yield f"attempt {attempt.id} has {sale.id}, which was bought for {sale.attempt_id}"
+    if sale.heading not in VERDICTS.get(str(attempt.verdict), set()):
+        yield f"attempt {attempt.id} is {attempt.verdict}, {sale.id} {sale.heading}"
+
+
+def _bytes_are_true(evidence: Evidence, _: Terms) -> Iterator[str]:
+    """I4, E4: a completed job has the files of its one successful prediction, byte for byte."""
+    winners: dict[UUID, list[Attempt]] = defaultdict(list)
+    for attempt in evidence.attempts:
+        if attempt.verdict == "succeeded":
+            winners[attempt.job_id].append(attempt)
+    for job in evidence.jobs.values():
+        media = evidence.media.get(job.id, ())
+        if job.status != "completed":
+            if media:
+                yield f"{job.id} is {job.status} and has files"
+            continue
+        if [one.id for one in winners[job.id]] != [job.attempt_id] or not media:
+            yield f"{job.id} has {len(winners[job.id])} successes and {len(media)} files"
+        yield from _files_are_true(evidence, job)
+
+
+def _files_are_true(evidence: Evidence, job: Job) -> Iterator[str]:
+    for one in evidence.media.get(job.id, ()):
+        stored = evidence.files.get(one.key)
+        truth = evidence.truths.get((str(job.prediction_id), one.index))
+        if stored is None:
+            yield f"{one.key} is missing"
+        elif stored != (one.size_bytes, one.sha256):
+            yield f"{one.key} has {stored}, its row says {one.size_bytes}, {one.sha256}"
+        elif one.sha256 != truth or one.attempt_id != job.attempt_id:
+            yield f"{one.key} is not what {job.prediction_id} made"
+
+
+def _cancels_are_true(evidence: Evidence, _: Terms) -> Iterator[str]:
+    """I5: the answer to a cancel is what has become of the job, and nothing runs on."""
+    asked = {UUID(row["job"]) for row in evidence.history if row["op"] == "cancel"}
+    for row in _said(evidence, "cancel", "ok"):
+        job = evidence.jobs[UUID(row["job"])]
+        won = row["status"] == 200
+        if won != (job.status == "cancelled"):
+            yield f"a cancel of {job.id} was answered {row['status']}, and it is {job.status}"
+    for job in evidence.jobs.values():
+        if job.status == "cancelled" and job.id not in asked:
+            yield f"{job.id} was cancelled by nobody"
+    for sale in evidence.sales:
+        if sale.ended is None:
+            yield f"{sale.id} still runs"
+
+
+def _money_is_explained(evidence: Evidence, terms: Terms) -> Iterator[str]:
+    """E3, E5, E7: every unit that was billed has its reason, and no job was paid for twice."""
+    paid = money(evidence)
+    if not paid.balanced:
+        yield f"not everything is explained: {paid}"
+    if paid.twice and not terms.orphans:
+        yield f"paid twice for {paid.twice} jobs"
+    stopped = {
+        attempt.prediction_id for attempt in evidence.attempts if attempt.verdict == "cancelled"
+    }
+    for sale in evidence.sales:
+        ours = sale.id in stopped or sale.id in evidence.orphans
+        if str(sale.heading).startswith("canceled") and not ours:
+            yield f"{sale.id} was stopped for no reason"
+    if terms.exact and paid.billed != len(evidence.jobs):
+        yield f"{paid.billed} paid for {len(evidence.jobs)} jobs"
+    if len(evidence.tokens) > 1 or evidence.leaks:
+        yield f"{len(evidence.tokens)} tokens, {evidence.leaks} sent to the host of files"
+
+
+def _said(evidence: Evidence, op: str, phase: str) -> Iterator[Mapping[str, Any]]:
+    for row in evidence.history:
+        if row["op"] == op and row["phase"] == phase:
+            yield row

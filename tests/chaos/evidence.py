@@ -1,0 +1,201 @@
+"""All that there is to judge a run by: database, ledger, storage, logs, and what clients saw."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from chaos.host import Host
+from service import Service
+
+JOBS: Final = (
+    "SELECT id, prompt, status, attempt, max_attempts, attempt_id, prediction_id, error_code,"
+    " version FROM jobs"
+)
+ATTEMPTS: Final = "SELECT id, job_id, n, prediction_id, verdict, cancel_owed FROM attempts"
+EVENTS: Final = "SELECT job_id, seq, type, data FROM events ORDER BY job_id, seq"
+MEDIA: Final = 'SELECT job_id, attempt_id, "index", key, sha256, size_bytes FROM media'
+TALLIES: Final = "SELECT status, sum(jobs) FROM tallies GROUP BY status"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job's row."""
+
+    id: UUID
+    prompt: str
+    status: str
+    attempt: int
+    max_attempts: int
+    attempt_id: UUID | None
+    prediction_id: str | None
+    error_code: str | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """An attempt's row."""
+
+    id: UUID
+    job_id: UUID
+    n: int
+    prediction_id: str | None
+    verdict: str | None
+    cancel_owed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of a job's history."""
+
+    job_id: UUID
+    seq: int
+    type: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """A stored file's row."""
+
+    job_id: UUID
+    attempt_id: UUID
+    index: int
+    key: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sale:
+    """A prediction in the ledger."""
+
+    id: str
+    attempt_id: UUID | None  # whose token its callback address carries
+    begun: float
+    ended: float | None  # None: it runs
+    heading: str | None  # how it ended and whether it had started; None: it runs
+    billed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything, read when all is quiet."""
+
+    jobs: Mapping[UUID, Job]
+    attempts: Sequence[Attempt]
+    events: Mapping[UUID, Sequence[Event]]
+    media: Mapping[UUID, Sequence[Media]]
+    tallies: Mapping[str, int]
+    sales: Sequence[Sale]
+    files: Mapping[str, tuple[int, str]]  # by key: size and sha256 of what is in storage now
+    truths: Mapping[tuple[str, int], str]  # (prediction, index) → sha256 of the file it made
+    tokens: frozenset[str]  # fingerprints of the tokens that bought
+    leaks: int  # downloads that carried a token
+    orphans: frozenset[str]  # predictions that the service said nobody stands for
+    logs: Sequence[Mapping[str, Any]]
+    history: Sequence[Mapping[str, Any]]
+    webhooks: Sequence[Mapping[str, Any]]
+
+
+def gather(service: Service, host: Host, history: Sequence[Mapping[str, Any]]) -> Evidence:
+    """Read all of it."""
+    ledger = host.ledger()
+    logs = list(_log_lines(process.log for process in service.processes))
+    events: dict[UUID, list[Event]] = defaultdict(list)
+    for job_id, seq, kind, data in service.rows(EVENTS):
+        line = Event(job_id=_uuid(job_id), seq=seq, type=kind, data=json.loads(data))
+        events[line.job_id].append(line)
+    media: dict[UUID, list[Media]] = defaultdict(list)
+    for job_id, attempt_id, index, key, digest, size in service.rows(MEDIA):
+        owner = {"job_id": _uuid(job_id), "attempt_id": _uuid(attempt_id)}
+        media[owner["job_id"]].append(
+            Media(**owner, index=index, key=key, sha256=digest, size_bytes=size)
+        )
+    return Evidence(
+        jobs={job.id: job for job in map(_job, service.rows(JOBS))},
+        attempts=[_attempt(row) for row in service.rows(ATTEMPTS)],
+        events=events,
+        media=media,
+        tallies={status: int(number) for status, number in service.rows(TALLIES)},
+        sales=[_sale(row) for row in ledger["predictions"]],
+        files=dict(_files(service.folder / "storage")),
+        truths={(row["id"], row["n"]): row["sha256"] for row in ledger["downloads"]},
+        tokens=frozenset(row["token"] for row in ledger["predictions"]),
+        leaks=sum(bool(row["authorization"]) for row in ledger["downloads"]),
+        orphans=frozenset(
+            row["prediction"] for row in logs if row["event"] == "orphan_prediction"
+        ),
+        logs=logs,
+        history=history,
+        webhooks=ledger["webhooks"],
+    )
+
+
+def _uuid(value: Any) -> UUID:
+    return UUID(str(value))
+
+
+def _maybe(value: Any) -> UUID | None:
+    return None if value is None else _uuid(value)
+
+
+def _job(row: Sequence[Any]) -> Job:
+    return Job(
+        id=_uuid(row[0]),
+        prompt=row[1],
+        status=row[2],
+        attempt=row[3],
+        max_attempts=row[4],
+        attempt_id=_maybe(row[5]),
+        prediction_id=row[6],
+        error_code=row[7],
+        version=row[8],
+    )
+
+
+def _attempt(row: Sequence[Any]) -> Attempt:
+    return Attempt(
+        id=_uuid(row[0]),
+        job_id=_uuid(row[1]),
+        n=row[2],
+        prediction_id=row[3],
+        verdict=row[4],
+        cancel_owed=bool(row[5]),
+    )
+
+
+def _sale(row: Mapping[str, Any]) -> Sale:
+    token = str(row["webhook_url"] or "").rpartition("/")[2].partition(".")[0]
+    return Sale(
+        id=row["id"],
+        attempt_id=UUID(token) if token else None,
+        begun=row["t"],
+        ended=None if row["heading"] is None else row["history"][-1][0],
+        heading=row["heading"],
+        billed=row["billed"],
+    )
+
+
+def _files(root: Path) -> Iterable[tuple[str, tuple[int, str]]]:
+    for area in ("media", "metadata"):
+        for path in (root / area).rglob("*"):
+            key = path.relative_to(root).as_posix()
+            if path.is_file() and not any(part.startswith(".") for part in path.parts):
+                content = path.read_bytes()
+                yield key, (len(content), hashlib.sha256(content).hexdigest())
+
+
+def _log_lines(paths: Iterable[Path]) -> Iterable[Mapping[str, Any]]:
+    for path in paths:
+        for line in path.read_text(errors="replace").splitlines():
+            if line.startswith("{"):
+                try:
+                    yield json.loads(line)
+                except ValueError:  # cut off by a kill
+                    continue

@@ -1,0 +1,74 @@
+"""The emulated Replicate as a process: it sells on, whatever happens to the service."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+
+from service import PATIENCE
+from services import free_port
+
+TOKEN: Final = "r8_emulator_test_0123456789abcdefghij"
+
+
+class Host:
+    """A running emulator, and its control API."""
+
+    def __init__(self, folder: Path, *, seed: int) -> None:
+        self.port = free_port()
+        command = ["-m", "fleek.emulator", "--port", str(self.port), "--seed", str(seed)]
+        self._popen = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, *command, "--ledger", str(folder / "ledger.jsonl")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self._popen.stdout is not None
+        assert b"emulator at" in self._popen.stdout.readline()
+        self._http = httpx2.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def settings(self) -> dict[str, str]:
+        """Return what makes a service buy here."""
+        return {
+            "PROVIDER": "replicate",
+            "REPLICATE_BASE_URL": f"{self.url}/v1",
+            "REPLICATE_API_TOKEN": TOKEN,
+            "REPLICATE_CREATES_PER_MINUTE": "100000",
+            "REPLICATE_CALLS_PER_MINUTE": "1000000",
+        }
+
+    def plan(self, **changes: Any) -> None:
+        """Change parts of what it does from here on."""
+        answer = self._http.patch("/_emu/plan", json=changes)
+        assert answer.status_code == 200, answer.text
+
+    def calm(self) -> None:
+        """Do nothing wrong any more; what runs goes on to its end."""
+        self.plan(injecting=False)
+
+    def finish(self) -> None:
+        """Do nothing wrong any more, and end all that runs."""
+        assert self._http.post("/_emu/quiesce").status_code == 200
+
+    def reset(self, seed: int) -> None:
+        """Forget what was sold."""
+        assert self._http.post("/_emu/reset", params={"seed": seed}).status_code == 200
+
+    def ledger(self) -> dict[str, Any]:
+        """Return its books."""
+        found: dict[str, Any] = self._http.get("/_emu/ledger").json()
+        return found
+
+    def close(self) -> None:
+        """End it."""
+        self._http.close()
+        self._popen.kill()
+        self._popen.wait(PATIENCE)
+        assert self._popen.stdout is not None
+        self._popen.stdout.close()
