@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 
 import structlog
 
 from fleek import failpoints, registry
+from fleek.engine.clock import Clock
 from fleek.engine.pulse import Pulse
 from fleek.engine.room import Room
 from fleek.engine.runtime import Runtime
@@ -38,7 +38,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         dispatcher = registry.load(registry.dispatchers(), settings.dispatch, setting="DISPATCH")
         log.info("provider_chosen", provider=settings.provider, reason=settings.provider_reason)
         opened = await stack.enter_async_context(storage())
-        room = Room(opened)
+        room, clock = Room(opened), Clock(db)
         stack.push_async_callback(room.close)
         yield Runtime(
             settings=settings,
@@ -49,16 +49,13 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             },
             storage=opened,
             dispatcher=await stack.enter_async_context(dispatcher()),
-            now=_now,
+            now=clock,
+            set_clock=clock.set,
             room=room,
             pulse=Pulse(
                 db,
                 heartbeat=settings.heartbeat_seconds,
                 slots=settings.worker_concurrency,
-                now=_now,
+                now=clock,
             ),
         )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -59,6 +59,7 @@ async def _serve(settings: Settings, *, with_worker: bool) -> None:
     async with open_runtime(settings) as rt:
         await reach(rt.db)
         await migrate(rt.db)
+        await rt.set_clock()
         await rt.room.look()
         server = _Server(_config(settings, create_app(rt)))
         _on_signals(server, stop)

@@ -85,6 +85,7 @@ async def work(rt: Runtime, stop: asyncio.Event) -> None:
     New work is refused at once, purchases under way are seen through, and what is still held is
     given back without being counted.
     """
+    await rt.set_clock()
     await rt.pulse.register()
     handlers: dict[Task, Handler] = {
         "start": partial(_handle, rt, "start", start),
@@ -134,4 +135,5 @@ async def _handle(rt: Runtime, name: Task, verb: Verb, job_id: JobId) -> None:
 async def _beat(rt: Runtime) -> None:
     while True:
         await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
+        await guarded(rt, "clock", rt.set_clock())
         await guarded(rt, "heartbeat", rt.pulse.beat())

@@ -89,7 +89,8 @@ class Runtime:
     providers: Mapping[str, Provider]
     storage: Storage
     dispatcher: Dispatcher
-    now: Callable[[], datetime]  # aware, UTC
+    now: Callable[[], datetime]  # aware, UTC; the same for all processes on this database
+    set_clock: Callable[[], Awaitable[None]]  # makes it so; at the start and with each heartbeat
     pulse: Pulse
     room: Room
     validators: Validators = field(default_factory=Validators)
