@@ -103,8 +103,8 @@ class CogServer:
                 raise NotStarted("Cog: the model does not run")
             time.sleep(0.01)
 
-    def runs(self, prompt: str) -> int:
-        """Return how often the model has run for this prompt."""
+    def runs(self, prompt: str | None = None) -> int:
+        """Return how often the model has run for this prompt, or at all."""
         return sum(line["event"] == "begin" for line in self._ledger(prompt))
 
     def ended(self, prompt: str) -> int:
@@ -125,12 +125,12 @@ class CogServer:
         path = self.folder / "digests.txt"
         return path.read_text().split() if path.exists() else []
 
-    def _ledger(self, prompt: str) -> list[dict[str, Any]]:
+    def _ledger(self, prompt: str | None) -> list[dict[str, Any]]:
         path = self.folder / "ledger.jsonl"
         if not path.exists():
             return []
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        return [line for line in lines if line["prompt"] == prompt]
+        return [line for line in lines if prompt is None or line["prompt"] == prompt]
 
     def _health(self) -> str:
         try:

@@ -21,6 +21,7 @@ async def test_a_look_tells_the_progress_and_starts_nothing(
 ) -> None:
     """However often one looks, and after the end, too: that would be another run."""
     job = a_job(prompt, seconds=0.3)
+    before = cog.runs()
     progress = set()
     async with opened(PUBLIC_URL=mailbox.url) as provider:
         bought = await provider.start(job, an_attempt(job))
@@ -31,9 +32,9 @@ async def test_a_look_tells_the_progress_and_starts_nothing(
         for _ in range(20):
             await provider.poll([bought.id, STRANGER])
 
-    assert 0.25 in progress
-    assert cog.runs(prompt) == 1
     cog.rest()
+    assert 0.25 in progress
+    assert (cog.runs(prompt), cog.runs()) == (1, before + 1)
 
 
 async def test_an_answer_by_callback_is_the_end(
@@ -157,13 +158,15 @@ async def test_a_cancelled_prediction_s_answer_is_not_waited_for(
     job = a_job(prompt, seconds=60)
     async with opened(PUBLIC_URL="http://127.0.0.1:1") as provider:
         bought = await provider.start(job, an_attempt(job))
-        await provider.cancel(bought.id)
-        await asyncio.to_thread(cog.rest)
-        await provider.cancel(bought.id)
 
-        seen = (await provider.poll([bought.id]))[bought.id]
+        outcome = None
+        async with asyncio.timeout(SECONDS):
+            while outcome is None:
+                await provider.cancel(bought.id)  # as the engine does until it has ended
+                outcome = (await provider.poll([bought.id]))[bought.id].outcome
 
-    assert isinstance(seen.outcome, Failed)
+    assert isinstance(outcome, Failed)
+    assert cog.runs(prompt) == cog.ended(prompt)
 
 
 @pytest.mark.parametrize(
