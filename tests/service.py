@@ -23,7 +23,15 @@ import httpx2
 from services import apart, free_port
 
 PATIENCE: Final = 30.0  # seconds until a process that does not answer is given up
-KEPT: Final = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "COVERAGE_PROCESS_START", "TMPDIR")
+KEPT: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "VIRTUAL_ENV",
+    "COVERAGE_PROCESS_START",
+    "PYTHONPATH",
+    "TMPDIR",
+)
 SMALL: Final = {"width": 16, "height": 16}  # parameters of the picture that is made soonest
 LOOK_SECONDS: Final = 0.02  # between two looks at what tells nobody when it changes
 

@@ -13,7 +13,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,8 +65,9 @@ class NotStarted(Exception):
 class Postgres:
     """A PostgreSQL server of our own, with its files below `folder`."""
 
-    def __init__(self, folder: Path, *, port: int) -> None:
+    def __init__(self, folder: Path, *, port: int, settings: Mapping[str, str] = SERVER) -> None:
         self._folder = folder
+        self._settings = settings
         self._data = folder / "postgres"
         self.port = port
 
@@ -74,7 +75,7 @@ class Postgres:
         """Make the cluster if there is none, and wait until the server takes connections."""
         if not (self._data / "PG_VERSION").exists():
             self._make()
-        options = " ".join(f"-c {name}='{value}'" for name, value in SERVER.items())
+        options = " ".join(f"-c {name}='{value}'" for name, value in self._settings.items())
         log = str(self._data / "log")
         self._run("pg_ctl", "start", "-w", "-l", log, "-o", f"-p {self.port} {options}")
 
