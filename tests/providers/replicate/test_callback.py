@@ -263,6 +263,20 @@ async def test_without_a_secret_the_message_must_come_again(shop: Any) -> None:
         await provider.callback(signed(OTHER), BODY)
 
 
+async def test_a_secret_that_makes_no_sense_is_none(shop: Any, raw: Any) -> None:
+    """An empty one would let anybody sign."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"key": "whsec_" }')
+        await reader.read()
+
+    provider = shop.open(await raw(answer))
+
+    with pytest.raises(ProviderUnavailable):
+        await provider.callback(signed(OTHER), BODY)
+
+
 @pytest.mark.parametrize("text", ["", "whsec_", "whsec_%%%", "whsec_é"])
 def test_a_secret_that_is_none_is_refused(text: str) -> None:
     """An empty key would sign anything."""

@@ -307,6 +307,24 @@ async def test_a_row_that_cannot_be_read_makes_the_look_incomplete(
     assert not found.complete
 
 
+@pytest.mark.parametrize(
+    "body", [{}, {"results": 7}, {"results": ["x"]}, {"results": [], "next": "https://[x"}]
+)
+async def test_a_list_that_makes_no_sense_has_shown_nothing(
+    shop: Any,
+    raw: Any,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+    body: dict[str, Any],
+) -> None:
+    """An empty list would mean that nothing was bought."""
+    provider = shop.open(await raw(_answering(body, dated=True)))
+    wanted = job()
+
+    with pytest.raises(ProviderUnavailable):
+        await provider.find(wanted, attempt(wanted), now=now())
+
+
 async def test_a_look_without_the_providers_time_is_incomplete(
     shop: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:

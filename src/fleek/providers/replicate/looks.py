@@ -1,6 +1,7 @@
 """Looks at predictions: many at once through the list, the others one by one."""
 
 import asyncio
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -9,10 +10,11 @@ from fleek.domain.job import PredictionId
 from fleek.providers.base import Failed, Prediction
 from fleek.providers.replicate.api import LARGE, Api
 from fleek.providers.replicate.errors import check_told, inquiry
-from fleek.providers.replicate.search import sweep
+from fleek.providers.replicate.search import SWEEP_PAGES, sweep
 from fleek.providers.replicate.wire import read_id, read_prediction
 
-SWEEP_ABOVE: Final = 200  # predictions asked for at once
+SWEEP_ABOVE: Final = 200  # predictions asked for at once, and calls made for them at most
+MOST: Final = SWEEP_ABOVE - SWEEP_PAGES  # asked for one by one; chance decides who has to wait
 AT_ONCE: Final = 24  # requests under way
 GONE_SECONDS: Final = 600.0  # of 404 and nothing else, before a prediction counts as gone
 GONE_KEPT: Final = 10_000
@@ -32,14 +34,16 @@ class Looks:
         self._missing: dict[PredictionId, float] = {}  # since when nothing but 404
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
-        """Look at predictions. One that could not be seen is left out.
+        """Look at predictions. One that could not be seen, or has to wait, is left out.
 
         Raises:
             ProviderUnavailable: None could be seen.
         """
         seen: dict[PredictionId, Prediction] = {}
         failures: list[ProviderUnavailable] = []
+        most = SWEEP_ABOVE
         if len(ids) > SWEEP_ABOVE:
+            most = MOST
             try:
                 seen |= await sweep(self._api, ids)
             except ProviderUnavailable as error:
@@ -59,7 +63,8 @@ class Looks:
             if told is not None:
                 seen[prediction_id] = told
 
-        await asyncio.gather(*(look(one) for one in dict.fromkeys(ids) if one not in seen))
+        rest = [one for one in dict.fromkeys(ids) if one not in seen]
+        await asyncio.gather(*(look(one) for one in random.sample(rest, min(len(rest), most))))
         if failures and not seen:
             raise failures[-1]
         return {one: seen[one] for one in ids if one in seen}
