@@ -8,6 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from fleek import __version__
 from fleek.api import callbacks, flat, handlers, health, jobs, media, models, pages, system
+from fleek.api.line import Line
 from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import Envelope
 from fleek.api.routing import answering_head
@@ -55,6 +56,7 @@ def create_app(rt: Runtime) -> FastAPI:
     )
     app.state.runtime = rt
     app.state.metrics = metrics
+    app.state.line = Line()
     handlers.install(app)
     return app
 

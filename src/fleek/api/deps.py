@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Query
 from fastapi.requests import Request
 from pydantic import BeforeValidator
 
+from fleek.api.line import Line
 from fleek.domain.errors import FieldError, InvalidInput
 from fleek.domain.job import JobId
 from fleek.engine.runtime import Runtime
@@ -24,6 +25,15 @@ async def _runtime(request: Request) -> Runtime:
 
 RuntimeDep = Annotated[Runtime, Depends(_runtime)]
 """The open collaborators of this process."""
+
+
+async def _line(request: Request) -> Line:
+    line: Line = request.app.state.line
+    return line
+
+
+LineDep = Annotated[Line, Depends(_line)]
+"""Who waits in front of whom."""
 
 
 def _job_id(value: Any) -> UUID:

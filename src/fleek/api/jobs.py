@@ -10,6 +10,7 @@ from fastapi import Query, Response
 
 from fleek.api.deps import (
     JobIdPath,
+    LineDep,
     NamedOnce,
     NoPurge,
     RuntimeDep,
@@ -92,10 +93,10 @@ async def create_job(body: JobCreate, rt: RuntimeDep, response: Response) -> Job
     response_description="The job.",
     responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
 )
-async def get_job(job_id: JobIdPath, rt: RuntimeDep) -> JobRead:
+async def get_job(job_id: JobIdPath, rt: RuntimeDep, line: LineDep) -> JobRead:
     """Return one job as it is now. Ask again until `status` is final."""
     view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
-    position = await jobs.queue_position(rt.db, view.job, now=rt.now())
+    position = await line.position(rt, view.job)
     return JobRead.from_job(view.job, view.media, addresses(rt), queue_position=position)
 
 
