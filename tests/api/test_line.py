@@ -15,9 +15,7 @@ from fleek.engine.submit import submit
 
 async def test_the_best_are_first_and_those_of_later_last(rt: Runtime) -> None:
     """By priority, then by age; a job of later waits behind all that is due."""
-    made = []
-    for priority in (5, 9, 5, 0):
-        made.append(await submit(rt, a_request(priority=priority)))
+    made = [await submit(rt, a_request(priority=priority)) for priority in (5, 9, 5, 0)]
     later = await submit(rt, a_request(run_at=rt.now() + timedelta(hours=1)))
     line = Line()
 
