@@ -14,6 +14,7 @@ from fleek.api.routing import router as strict_router
 from fleek.domain.errors import (
     CallbackRejected,
     DatabaseUnavailable,
+    InvalidInput,
     NotFound,
     ProviderUnavailable,
     TooLarge,
@@ -37,7 +38,13 @@ class CallbackTaken(BaseModel):
     operation_id="receive_callback",
     summary="Take a provider's callback",
     responses=problems(
-        Unreadable, CallbackRejected, NotFound, TooLarge, ProviderUnavailable, DatabaseUnavailable
+        Unreadable,
+        CallbackRejected,
+        NotFound,
+        TooLarge,
+        InvalidInput,
+        ProviderUnavailable,
+        DatabaseUnavailable,
     ),
 )
 async def receive_callback(
