@@ -12,6 +12,8 @@ from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.domain.request import JobRequest
 from fleek.providers.base import (
+    UNLIMITED,
+    Budget,
     Callback,
     Failed,
     Found,
@@ -61,6 +63,7 @@ class FakeProvider:
     content: bytes = PNG
     parameters: Schema | None = None
     default_model: ModelName = field(default=ModelName("fake/model"))
+    budget: Budget = UNLIMITED
     started: list[Attempt] = field(default_factory=list)
     sold: dict[PredictionId, Attempt] = field(default_factory=dict)
     polled: list[PredictionId] = field(default_factory=list)

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from uuid_utils.compat import uuid7
 
 from fleek.domain.errors import InvalidInput, NotFound
-from fleek.domain.job import JobError, JobId, PredictionId, Stage, Status, WorkerId
+from fleek.domain.job import JobError, JobId, ModelName, PredictionId, Stage, Status, WorkerId
 from fleek.store import events, jobs
 from fleek.store.database import Database
 from fleek.store.errors import RowRefused
@@ -63,7 +63,9 @@ async def test_a_time_in_another_zone_is_the_same_instant(db: Database) -> None:
     await jobs.insert_job(db, job)
 
     assert (await jobs.peek(db, job.id)).run_at == NOON
-    assert [one.job_id for one in await jobs.due(db, now=NOON, limit=1)] == [job.id]
+    assert [one.job_id for one in await jobs.due(db, providers=["fake"], now=NOON, limit=1)] == [
+        job.id
+    ]
 
 
 async def test_acceptance_is_the_first_line_of_the_history(db: Database) -> None:
@@ -206,11 +208,11 @@ async def test_due_jobs_come_by_priority_then_by_time(db: Database) -> None:
     for job in (later, low, new, old, high):
         await jobs.insert_job(db, job)
 
-    found = await jobs.due(db, now=NOON, limit=9)
+    found = await jobs.due(db, providers=["fake"], now=NOON, limit=9)
 
     assert [one.job_id for one in found] == [high.id, old.id, new.id, low.id]
     assert (found[0].priority, found[0].tenant_id, found[0].run_at) == (7, "default", NOON)
-    assert await jobs.next_run(db, now=NOON) == NOON + SECOND
+    assert await jobs.next_run(db, providers=["fake"], now=NOON) == NOON + SECOND
 
 
 async def test_due_jobs_are_limited_per_priority(db: Database) -> None:
@@ -218,16 +220,48 @@ async def test_due_jobs_are_limited_per_priority(db: Database) -> None:
     for priority in (1, 1, 1, 2, 2, 2):
         await jobs.insert_job(db, a_job(priority=priority))
 
-    found = await jobs.due(db, now=NOON, limit=2)
+    found = await jobs.due(db, providers=["fake"], now=NOON, limit=2)
 
     assert [one.priority for one in found] == [2, 2, 1, 1]
+
+
+async def test_each_provider_has_a_queue_of_its_own(db: Database) -> None:
+    """One that takes nothing must not fill the list with its jobs."""
+    for _ in range(3):
+        await jobs.insert_job(db, a_job(provider="shut", run_at=NOON - SECOND))
+    mine = a_job()
+    await jobs.insert_job(db, mine)
+
+    found = await jobs.due(db, providers=["fake", "none"], now=NOON, limit=2)
+
+    assert [one.job_id for one in found] == [mine.id]
+
+
+async def test_a_model_can_be_left_out(db: Database) -> None:
+    """Its jobs take no place in the list; a model of the same name elsewhere does."""
+    for _ in range(3):
+        await jobs.insert_job(db, a_job(model=ModelName("the/broken"), run_at=NOON - SECOND))
+    mine, other = a_job(), a_job(provider="other", model=ModelName("the/broken"))
+    await jobs.insert_job(db, mine)
+    await jobs.insert_job(db, other)
+
+    found = await jobs.due(
+        db,
+        providers=["fake", "other"],
+        now=NOON,
+        limit=2,
+        without=[("fake", ModelName("the/broken"))],
+    )
+
+    assert {one.job_id for one in found} == {mine.id, other.id}
+    assert {one.model for one in found} == {mine.model, other.model}
 
 
 async def test_nothing_runs_later_if_all_is_due(db: Database) -> None:
     """None, so that the coordinator waits as long as it likes."""
     await jobs.insert_job(db, a_job())
 
-    assert await jobs.next_run(db, now=NOON) is None
+    assert await jobs.next_run(db, providers=["fake"], now=NOON) is None
 
 
 async def test_a_position_counts_who_goes_first(db: Database) -> None:

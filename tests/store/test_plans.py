@@ -16,7 +16,16 @@ from sqlalchemy import event
 
 from crowd import ROWS, crowd
 from fleek.domain.attempt import Attempt
-from fleek.domain.job import AttemptId, Job, JobId, PredictionId, Status, WorkerId, cancel
+from fleek.domain.job import (
+    AttemptId,
+    Job,
+    JobId,
+    ModelName,
+    PredictionId,
+    Status,
+    WorkerId,
+    cancel,
+)
 from fleek.store import attempts, events, jobs, workers
 from fleek.store.database import Database, open_database
 from fleek.store.steps import Step, take
@@ -59,8 +68,18 @@ def page(**options: Any) -> Callable[[Database], Awaitable[Any]]:
 
 
 CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
-    "due": (lambda db: jobs.due(db, now=NOW, limit=100), "ix_jobs_due"),
-    "next run": (lambda db: jobs.next_run(db, now=NOW), "ix_jobs_due"),
+    "due": (lambda db: jobs.due(db, providers=["fake"], now=NOW, limit=100), "ix_jobs_due"),
+    "due but": (
+        lambda db: jobs.due(
+            db,
+            providers=["fake"],
+            now=NOW,
+            limit=100,
+            without=[("fake", ModelName("the/broken"))],
+        ),
+        "ix_jobs_due",
+    ),
+    "next run": (lambda db: jobs.next_run(db, providers=["fake"], now=NOW), "ix_jobs_due"),
     "uncollected": (lambda db: jobs.uncollected(db, now=NOW, limit=99), "ix_jobs_uncollected"),
     "held": (lambda db: jobs.held(db, WORKER, limit=99), "ix_jobs_held"),
     "overdue": (lambda db: jobs.overdue(db, now=START, limit=99), "ix_jobs_deadline"),
@@ -89,6 +108,10 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         "ix_attempts_unsettled pk_jobs",
     ),
     "owed": (lambda db: attempts.owed(db, limit=200), "ix_attempts_owed"),
+    "in flight": (
+        lambda db: attempts.in_flight(db, "fake"),
+        "ix_attempts_bound ix_attempts_unsettled",
+    ),
     "attempts": (lambda db: attempts.of_job(db, number(8)), "uq_attempts_job_id_n"),
     "attempt": (lambda db: attempts.get(db, try_of(8)), "pk_attempts"),
     "bound": (

@@ -51,7 +51,7 @@ class Load:
     async def look(self) -> None:
         """Read in every way."""
         await jobs.page(self.db, tenant_id="default", limit=5)
-        await jobs.due(self.db, now=NOON, limit=5)
+        await jobs.due(self.db, providers=["fake"], now=NOON, limit=5)
         await jobs.peek(self.db, a_job().id)
 
     async def beat(self) -> None:

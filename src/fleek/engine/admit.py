@@ -69,11 +69,11 @@ class Admission:
         alive = await workers.alive(rt.db, since=now - rt.pulse.silence)
         slots = sum(worker.slots for worker in alive)
         most = OUTSTANDING_PER_SLOT * slots
-        due = await jobs.due(rt.db, now=now, limit=most + 1)
+        due = await jobs.due(rt.db, providers=rt.providers, now=now, limit=most + 1)
         nudged = await self._starts.send(rt, [one.job_id for one in due], most=most)
         ready = await jobs.uncollected(rt.db, now=now, limit=most + 1)
         nudged += await self._collects.send(rt, ready, most=most)
         if nudged or len(due) > most:
             return BUSY
-        upcoming = await jobs.next_run(rt.db, now=now)
+        upcoming = await jobs.next_run(rt.db, providers=rt.providers, now=now)
         return IDLE if upcoming is None else min(max(upcoming - now, BUSY), IDLE)

@@ -3,11 +3,16 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
+
+RATE_LIMITED: Final = "provider_rate_limited"
+PAYMENT_REQUIRED: Final = "provider_payment_required"
+UNREACHABLE: Final = "provider_unreachable"
+"""Codes of `ProviderUnavailable` that say more: the first two are about the whole account."""
 
 Schema = Mapping[str, Any]
 """A JSON schema (draft 2020-12) of a model's parameters, the prompt not among them."""
@@ -85,6 +90,23 @@ class Callback:
     final: bool = False  # the end that it tells of counts: the provider cannot be asked for it
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a provider's account may be asked for; None: as much as one likes.
+
+    The engine keeps to it, so that a provider need not count.
+    """
+
+    creates_per_minute: float | None = None  # calls of `start`
+    calls_per_minute: float | None = None  # all others
+    concurrency: int | None = None  # predictions that were bought and have not ended
+    sweeps_above: int | None = None
+    """`poll` makes a call for each prediction, but never more than so many; None: one in all."""
+
+
+UNLIMITED: Final = Budget()
+
+
 class Provider(Protocol):
     """A host of models.
 
@@ -97,6 +119,9 @@ class Provider(Protocol):
     the same purchase; by looking for it with `find`; not at all."""
 
     default_model: ModelName
+
+    budget: Budget
+    """What its account may be asked for."""
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
         """Buy one prediction. No retries inside.

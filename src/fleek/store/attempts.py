@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import or_, select, text, tuple_
+from sqlalchemy import func, or_, select, text, tuple_, union_all
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import AttemptId, JobId, PredictionId
 from fleek.store import rows
 from fleek.store.database import Database
 from fleek.store.steps import ATTEMPTS
-from fleek.store.tables import OWED, AttemptRow, JobRow, WorkerRow
+from fleek.store.tables import BOUND, OWED, UNSETTLED, AttemptRow, JobRow, WorkerRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,19 @@ async def owed(db: Database, *, limit: int) -> list[Attempt]:
     )
     async with db.read() as tx:
         return [rows.attempt_from(row) for row in (await tx.execute(statement)).mappings()]
+
+
+async def in_flight(db: Database, provider: str) -> int:
+    """Return how many of a provider's predictions run, or may run for all that is known."""
+    name = AttemptRow.provider.concat("")  # no range of an index: the other holds all the past
+    statement = union_all(
+        *(
+            select(func.count()).where(name == provider, text(where))
+            for where in (UNSETTLED, BOUND)
+        )
+    )
+    async with db.read() as tx:
+        return sum(await tx.scalars(statement))
 
 
 async def get(db: Database, attempt_id: AttemptId) -> Attempt | None:

@@ -1,7 +1,7 @@
 """Jobs: accept, find, list and count them. They change only in `fleek.store.steps`."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -19,11 +19,11 @@ from sqlalchemy import (
 )
 
 from fleek.domain.errors import DatabaseUnavailable, FleekError, NotFound
-from fleek.domain.job import Change, Job, JobId, Status, WorkerId
+from fleek.domain.job import Change, Job, JobId, ModelName, Status, WorkerId
 from fleek.domain.media import Media
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
-from fleek.store.queue import DUE, FIRST_DUE, FIRST_LATER, ahead_of
+from fleek.store.queue import DUE, DUE_BUT, FIRST_DUE, FIRST_LATER, NEXT_PROVIDER, ahead_of
 from fleek.store.steps import INSERT_EVENTS, JOBS, add_tally
 from fleek.store.tables import JobRow, MediaRow, TallyRow
 
@@ -48,6 +48,7 @@ class Due:
     job_id: JobId
     tenant_id: str
     provider: str
+    model: ModelName
     priority: int
     run_at: datetime
 
@@ -174,11 +175,28 @@ def listed(
     )
 
 
-async def due(db: Database, *, now: datetime, limit: int) -> list[Due]:
-    """Return pending jobs whose time has come, best first; at most `limit` per priority."""
+async def due(
+    db: Database,
+    *,
+    providers: Iterable[str],
+    now: datetime,
+    limit: int,
+    without: Collection[tuple[str, ModelName]] = (),
+) -> list[Due]:
+    """Return pending jobs of these providers whose time has come, best first.
+
+    At most `limit` per provider and priority. `without`: models whose jobs are left out; these
+    are passed over one by one, so there should be few, and seldom.
+    """
+    jobs: list[Due] = []
     async with db.read() as tx:
-        found = (await tx.execute(DUE, {"now": now, "most": limit})).all()
-    jobs = [Due(*row) for row in found]
+        for provider in providers:
+            values: dict[str, Any] = {"provider": provider, "now": now, "most": limit}
+            models = [model for name, model in without if name == provider]
+            if models:
+                values["without"] = models
+            found = await tx.execute(DUE_BUT if models else DUE, values)
+            jobs.extend(Due(*row) for row in found)
     return sorted(jobs, key=lambda one: (-one.priority, one.run_at, one.job_id))
 
 
@@ -217,14 +235,26 @@ async def overdue(db: Database, *, now: datetime, limit: int) -> list[JobId]:
         return [JobId(found) for found in await tx.scalars(statement)]
 
 
-async def next_run(db: Database, *, now: datetime) -> datetime | None:
-    """Return when the next pending job of later becomes due, or None."""
+async def next_run(db: Database, *, providers: Iterable[str], now: datetime) -> datetime | None:
+    """Return when the next pending job of these providers becomes due, or None."""
     async with db.read() as tx:
-        return min(await tx.scalars(FIRST_LATER, {"now": now}), default=None)
+        return await _first(tx, FIRST_LATER, providers, now=now)
+
+
+async def _first(
+    tx: Transaction, statement: Any, providers: Iterable[str], *, now: datetime
+) -> datetime | None:
+    first: list[datetime] = []
+    for provider in providers:
+        first.extend(await tx.scalars(statement, {"provider": provider, "now": now}))
+    return min(first, default=None)
 
 
 async def queue_position(db: Database, job: Job, *, now: datetime) -> int | None:
-    """Return how many due jobs go first, counted up to 1,000; None if it does not wait."""
+    """Return how many due jobs of its provider go first; None if it does not wait.
+
+    Counted up to 1,000.
+    """
     if job.status is not Status.PENDING:
         return None
     counted = ahead_of(job, now=now).subquery()
@@ -237,11 +267,23 @@ async def tally(db: Database, *, now: datetime) -> Tally:
     sums = select(TallyRow.status, func.sum(TallyRow.jobs)).group_by(TallyRow.status)
     async with db.read() as tx:
         found = {Status(status): int(jobs) for status, jobs in await tx.execute(sums)}
-        since = min(await tx.scalars(FIRST_DUE, {"now": now}), default=None)
+        since = await _first(tx, FIRST_DUE, await _pending_providers(tx), now=now)
     return Tally(
         by_status={status: found.get(status, 0) for status in Status},
         oldest_pending_seconds=None if since is None else (now - since).total_seconds(),
     )
+
+
+async def _pending_providers(tx: Transaction) -> list[str]:
+    """Return the providers that jobs wait for: one step in the index for each."""
+    found: list[str] = []
+    last = ""
+    while True:
+        name = await tx.scalar(NEXT_PROVIDER, {"after": last})
+        if name is None:
+            return found
+        found.append(name)
+        last = name
 
 
 async def peek(db: Database, job_id: JobId) -> Job:

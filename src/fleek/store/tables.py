@@ -116,7 +116,9 @@ class JobRow(Base):
     __table_args__ = (
         Index("ix_jobs_list", "tenant_id", "id"),
         Index("ix_jobs_list_by_status", "tenant_id", "status", "id"),
-        _partial("ix_jobs_due", "priority", "run_at", "id", where="status = 'pending'"),
+        _partial(
+            "ix_jobs_due", "provider", "priority", "run_at", "id", where="status = 'pending'"
+        ),
         _partial("ix_jobs_held", "worker_id", where="worker_id IS NOT NULL"),
         _partial(
             "ix_jobs_uncollected", "run_at", where="stage = 'collecting' AND worker_id IS NULL"
@@ -216,6 +218,19 @@ class RoleRow(Base):
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     worker_id: Mapped[UUID | None] = mapped_column(Uuid)
     expires_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class AccountRow(Base):
+    """What purchases from a provider have met; see `fleek.store.accounts.Account`."""
+
+    __tablename__ = "accounts"
+
+    provider: Mapped[str] = mapped_column(String(100), primary_key=True)
+    model: Mapped[str] = mapped_column(String(400), primary_key=True)
+    paused_until: Mapped[datetime | None] = mapped_column(Instant)
+    reason: Mapped[str] = mapped_column(String(64))
+    failures: Mapped[int] = mapped_column(Integer)
+    updated_at: Mapped[datetime] = mapped_column(Instant)
 
 
 class TallyRow(Base):

@@ -24,7 +24,15 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.outbound import Resolve, look_up
-from fleek.providers.base import Callback, Found, Model, Prediction, Provider, Schema
+from fleek.providers.base import (
+    Budget,
+    Callback,
+    Found,
+    Model,
+    Prediction,
+    Provider,
+    Schema,
+)
 from fleek.providers.cog.answers import Unreadable, answer, is_ours, lost
 from fleek.providers.cog.fetch import Fetch
 from fleek.providers.cog.held import Answers, Held
@@ -68,6 +76,7 @@ class CogProvider:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.default_model = ModelName(settings.model)
+        self.budget = Budget(concurrency=settings.max_concurrency)
         self._settings = settings
         self._wire = wire
         self._fetch = fetch

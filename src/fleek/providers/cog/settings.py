@@ -43,6 +43,12 @@ class CogSettings(BaseSettings):
         default=None,
         description="The server's own `WEBHOOK_AUTH_TOKEN`: callbacks without it are refused.",
     )
+    max_concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many predictions the server runs at once, by its own setting of this "
+        "name: no more are started. Default: as many as it takes.",
+    )
     callback_seconds: Seconds = Field(
         default=timedelta(seconds=120),
         ge=ZERO,

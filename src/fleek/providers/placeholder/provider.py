@@ -14,7 +14,16 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import CallbackRejected, OutputUnsafe
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
-from fleek.providers.base import Callback, Found, Model, Prediction, Provider, Schema
+from fleek.providers.base import (
+    UNLIMITED,
+    Budget,
+    Callback,
+    Found,
+    Model,
+    Prediction,
+    Provider,
+    Schema,
+)
 from fleek.providers.placeholder import models
 from fleek.providers.placeholder.piece import Piece
 from fleek.providers.placeholder.prediction import (
@@ -88,6 +97,7 @@ class PlaceholderProvider:
 
     settles: Literal["repeat", "find", "none"] = "repeat"
     default_model: ModelName = models.PICTURE
+    budget: Budget = UNLIMITED
 
     def __init__(
         self, settings: PlaceholderSettings, *, now: Callable[[], datetime] = _utc_now

@@ -14,11 +14,8 @@ from typing import Any, Final
 import httpx2
 
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
+from fleek.providers.base import PAYMENT_REQUIRED, RATE_LIMITED, UNREACHABLE
 from fleek.providers.replicate.api import Answer, Unreadable
-
-RATE_LIMITED: Final = "provider_rate_limited"
-PAYMENT_REQUIRED: Final = "provider_payment_required"  # parks the account until somebody pays
-UNREACHABLE: Final = "provider_unreachable"
 
 REFUSED: Final[Mapping[int, str]] = {
     400: "provider_bad_request",

@@ -21,13 +21,13 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.outbound import Policy
-from fleek.providers.base import Callback, Found, Model, Prediction, Schema
+from fleek.providers.base import Budget, Callback, Found, Model, Prediction, Schema
 from fleek.providers.replicate import listing
 from fleek.providers.replicate.api import LARGE, Api
 from fleek.providers.replicate.callback import Signatures
 from fleek.providers.replicate.download import Limits, fetch, read_data
 from fleek.providers.replicate.errors import check_sold, check_told, inquiry, purchase
-from fleek.providers.replicate.looks import Looks
+from fleek.providers.replicate.looks import SWEEP_ABOVE, Looks
 from fleek.providers.replicate.names import read_name
 from fleek.providers.replicate.schemas import Schemas
 from fleek.providers.replicate.search import Lost, Search
@@ -77,6 +77,11 @@ class ReplicateProvider:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.terms = terms
+        self.budget = Budget(
+            creates_per_minute=terms.creates_per_minute,
+            calls_per_minute=terms.calls_per_minute,
+            sweeps_above=SWEEP_ABOVE,
+        )
         self.schemas = Schemas(api, clock=clock)
         self._api = api
         self._files = files

@@ -1,0 +1,131 @@
+"""Accounts: what purchases have met lately, written only when it changes.
+
+Each is a provider's whole account, or one of its models. No row: all is well.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import bindparam, delete, or_, select, text, update
+
+from fleek.store.database import Database
+from fleek.store.tables import AccountRow, Instant
+
+WHOLE: Final = ""  # in place of a model: the account itself
+FORGOTTEN: Final = timedelta(hours=1)  # failures that nothing followed
+
+ACCOUNTS: Final = AccountRow.__table__
+_COLUMNS: Final = {"now": Instant(), "until": Instant()}
+PAUSE: Final = text(
+    "INSERT INTO accounts (provider, model, paused_until, reason, failures, updated_at)"
+    " VALUES (:provider, '', :until, :reason, :failed, :now)"
+    " ON CONFLICT (provider, model) DO UPDATE SET paused_until = excluded.paused_until,"
+    " reason = excluded.reason, failures = accounts.failures + excluded.failures,"
+    " updated_at = excluded.updated_at"
+    " WHERE accounts.paused_until IS NULL OR accounts.paused_until < excluded.paused_until"
+).bindparams(*(bindparam(name, type_=kind) for name, kind in _COLUMNS.items()))
+FAIL: Final = text(
+    "INSERT INTO accounts (provider, model, reason, failures, updated_at)"
+    " VALUES (:provider, :model, :reason, 1, :now)"
+    " ON CONFLICT (provider, model) DO UPDATE SET failures = accounts.failures + 1,"
+    " reason = excluded.reason, updated_at = excluded.updated_at"
+    " WHERE accounts.paused_until IS NULL OR accounts.paused_until <= excluded.updated_at"
+).bindparams(bindparam("now", type_=Instant()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What purchases from a provider, or of one of its models, have met."""
+
+    provider: str
+    model: str  # `WHOLE`: the provider's account
+    paused_until: datetime | None  # nothing is bought before; None: it goes on
+    reason: str  # the code of the latest error
+    failures: int  # in a row; if any, only a trial is bought after the pause
+    updated_at: datetime
+
+    def paused(self, now: datetime) -> bool:
+        """Whether nothing may be bought yet."""
+        return self.paused_until is not None and self.paused_until > now
+
+    def on_trial(self, now: datetime) -> bool:
+        """Whether its pause is over, and no purchase has shown yet that all is well again."""
+        return self.paused_until is not None and not self.paused(now) and self.failures > 0
+
+
+async def troubled(db: Database, *, now: datetime) -> list[Account]:
+    """Return the accounts and models that purchases have failed with lately."""
+    statement = select(ACCOUNTS).where(
+        or_(AccountRow.paused_until > now, AccountRow.failures > 0),
+        or_(AccountRow.paused_until > now, AccountRow.updated_at > now - FORGOTTEN),
+    )
+    async with db.read() as tx:
+        return [Account(**row) for row in (await tx.execute(statement)).mappings()]
+
+
+async def pause(
+    db: Database, provider: str, *, until: datetime, reason: str, trial: bool, now: datetime
+) -> Account | None:
+    """Buy nothing from a provider until then; None if it is paused for longer already.
+
+    `trial`: afterwards one purchase must show first that all is well.
+    """
+    values = {"until": until, "reason": reason, "failed": int(trial), "now": now}
+    async with db.write() as tx:
+        if (await tx.execute(PAUSE, {"provider": provider, **values})).rowcount == 0:
+            return None
+        return await _get(tx, provider, WHOLE)
+
+
+async def fail(
+    db: Database,
+    provider: str,
+    model: str,
+    *,
+    reason: str,
+    pauses: Callable[[int], timedelta | None],
+    now: datetime,
+) -> Account | None:
+    """Count a failure of a model; None if it is paused already, as then nothing new was seen.
+
+    `pauses` says for how long nothing is bought after so many failures in a row.
+    """
+    async with db.write() as tx:
+        old = AccountRow.updated_at < now - FORGOTTEN
+        over = or_(AccountRow.paused_until.is_(None), AccountRow.paused_until < now)
+        await tx.execute(delete(AccountRow).where(old, over))
+        values = {"provider": provider, "model": model, "reason": reason, "now": now}
+        if (await tx.execute(FAIL, values)).rowcount == 0:
+            return None
+        account = await _get(tx, provider, model)
+        duration = pauses(account.failures)
+        if duration is not None:
+            await tx.execute(
+                update(AccountRow)
+                .where(AccountRow.provider == provider, AccountRow.model == model)
+                .values(paused_until=now + duration)
+            )
+            account = await _get(tx, provider, model)
+    return account
+
+
+async def clear(db: Database, provider: str, model: str, *, now: datetime) -> bool:
+    """Note that a purchase succeeded: failures are forgotten, unless a pause goes on.
+
+    Returns whether there were any.
+    """
+    statement = delete(AccountRow).where(
+        AccountRow.provider == provider,
+        AccountRow.model.in_((WHOLE, model)),
+        AccountRow.failures > 0,
+        or_(AccountRow.paused_until.is_(None), AccountRow.paused_until <= now),
+    )
+    async with db.write() as tx:
+        return (await tx.execute(statement)).rowcount > 0
+
+
+async def _get(tx: Any, provider: str, model: str) -> Account:
+    statement = select(ACCOUNTS).where(AccountRow.provider == provider, AccountRow.model == model)
+    return Account(**(await tx.execute(statement)).mappings().one())

@@ -1,0 +1,135 @@
+"""What purchases have met: counted in a row, forgotten with the first success."""
+
+import asyncio
+from datetime import timedelta
+
+from fleek.domain.job import ModelName
+from fleek.store import accounts
+from fleek.store.accounts import FORGOTTEN, WHOLE, Account
+from fleek.store.database import Database
+from samples import NOON, SECOND
+
+MODEL = ModelName("fake/model")
+
+
+def after_two(failures: int) -> timedelta | None:
+    """Pause for a second from the second failure on."""
+    return SECOND if failures >= 2 else None
+
+
+async def failed(db: Database, *, at: int = 0, model: str = MODEL) -> Account | None:
+    """Count a failure, so many seconds after noon."""
+    return await accounts.fail(
+        db,
+        "fake",
+        model,
+        reason="provider_unreachable",
+        pauses=after_two,
+        now=NOON + SECOND * at,
+    )
+
+
+async def parked(db: Database, seconds: int, *, trial: bool = True) -> Account | None:
+    """Pause the account at noon for so long."""
+    until = NOON + SECOND * seconds
+    return await accounts.pause(db, "fake", until=until, reason="broke", trial=trial, now=NOON)
+
+
+async def test_all_is_well_without_rows(db: Database) -> None:
+    """A healthy service writes nothing here."""
+    assert await accounts.troubled(db, now=NOON) == []
+    assert not await accounts.clear(db, "fake", MODEL, now=NOON)
+
+
+async def test_failures_in_a_row_lead_to_a_pause(db: Database) -> None:
+    """The row says since when, how often and why."""
+    first, second = await failed(db), await failed(db)
+
+    assert first is not None
+    assert (first.failures, first.paused_until) == (1, None)
+    assert second is not None
+    assert (second.failures, second.paused_until) == (2, NOON + SECOND)
+    assert await accounts.troubled(db, now=NOON) == [second]
+    assert second.reason == "provider_unreachable"
+
+
+async def test_failures_at_once_are_all_counted(db: Database) -> None:
+    """Workers write at the same time; those that come after the pause has begun say nothing."""
+    found = await asyncio.gather(*(failed(db) for _ in range(6)))
+
+    assert sorted(one.failures for one in found if one is not None) == [1, 2]
+
+
+async def test_a_failure_after_the_pause_counts_on(db: Database) -> None:
+    """So the next pause can be longer."""
+    for _ in range(2):
+        await failed(db)
+
+    third = await failed(db, at=2)
+
+    assert third is not None
+    assert third.failures == 3
+    assert third.paused_until == NOON + SECOND * 3
+
+
+async def test_a_success_forgets_failures(db: Database) -> None:
+    """Of the model and of the account, and of no other model."""
+    await failed(db)
+    await failed(db, model="other/model")
+
+    cleared = await accounts.clear(db, "fake", MODEL, now=NOON)
+
+    assert cleared
+    assert [one.model for one in await accounts.troubled(db, now=NOON)] == ["other/model"]
+
+
+async def test_a_success_does_not_end_a_pause(db: Database) -> None:
+    """It was bought before the pause began."""
+    await parked(db, 60)
+
+    early = await accounts.clear(db, "fake", MODEL, now=NOON + SECOND * 59)
+    late = await accounts.clear(db, "fake", MODEL, now=NOON + SECOND * 60)
+
+    assert (early, late) == (False, True)
+
+
+async def test_the_longer_pause_counts(db: Database) -> None:
+    """Two workers are told to wait for different times."""
+    first, shorter, longer = [await parked(db, seconds) for seconds in (60, 5, 90)]
+
+    assert shorter is None
+    assert (first and first.failures, longer and longer.failures) == (1, 2)
+    (account,) = await accounts.troubled(db, now=NOON)
+    assert account == longer
+    assert account.model == WHOLE
+
+
+async def test_a_pause_without_a_trial_ends_by_itself(db: Database) -> None:
+    """Nobody has to write that it is over."""
+    await parked(db, 5, trial=False)
+
+    assert len(await accounts.troubled(db, now=NOON)) == 1
+    assert await accounts.troubled(db, now=NOON + SECOND * 5) == []
+
+
+async def test_a_pause_with_a_trial_is_seen_until_it_is_passed(db: Database) -> None:
+    """First nothing may be bought, then one prediction."""
+    account = await parked(db, 5)
+    assert account is not None
+
+    during, after = NOON + SECOND * 4, NOON + SECOND * 5
+
+    assert (account.paused(during), account.on_trial(during)) == (True, False)
+    assert (account.paused(after), account.on_trial(after)) == (False, True)
+    assert await accounts.troubled(db, now=after) == [account]
+
+
+async def test_old_failures_are_forgotten(db: Database) -> None:
+    """Five failures in a year are not five in a row, and names of models are without number."""
+    await failed(db)
+    later = int(FORGOTTEN / SECOND) + 1
+
+    assert await accounts.troubled(db, now=NOON + SECOND * later) == []
+    again = await failed(db, at=later)
+    assert again is not None
+    assert again.failures == 1
