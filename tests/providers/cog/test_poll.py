@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -12,6 +14,7 @@ from fleek.domain.job import ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.providers.base import Failed, Succeeded
 from fleek.providers.cog import CogProvider
+from fleek.providers.cog.provider import FRESH_SECONDS
 
 STRANGER = PredictionId("0" * 32)
 
@@ -199,10 +202,20 @@ async def test_a_server_that_is_away_is_asked_again(opened: Opened, unused_tcp_p
 async def test_the_schema_says_what_may_be_asked_for(provider: CogProvider) -> None:
     """So a wrong parameter is refused before the job is accepted."""
     schema = await provider.schema(ModelName("cog/model"))
+    provider._clock = lambda: time.monotonic() + 2 * FRESH_SECONDS
 
     assert set(schema["properties"]) == {"seconds", "shape", "image"}
     assert schema["additionalProperties"] is False
     assert schema is await provider.schema(ModelName("cog/model"))
+
+
+async def test_nothing_is_ever_found_by_looking(provider: CogProvider, prompt: str) -> None:
+    """The server keeps no books: what is unknown is started again."""
+    job = a_job(prompt)
+
+    found = await provider.find(job, an_attempt(job), now=datetime.now(UTC))
+
+    assert (found.prediction, found.complete) == (None, False)
 
 
 async def test_other_models_are_not_there(provider: CogProvider) -> None:

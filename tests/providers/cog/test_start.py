@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cogjobs import Mailbox, Opened, a_job, an_attempt, ended
+from cogjobs import SECONDS, Mailbox, Opened, a_job, an_attempt, ended
 from cogserver import CogServer
 from fleek.domain.errors import (
     ConfigurationError,
@@ -14,6 +14,7 @@ from fleek.domain.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
+from fleek.domain.job import PredictionId
 from fleek.providers.base import Failed, Succeeded
 from fleek.providers.cog import CogProvider, connect
 
@@ -68,6 +69,21 @@ async def test_starting_again_while_it_runs_is_the_same_run(
     assert cog.runs(prompt) == 1
 
 
+async def test_starting_again_what_is_held_is_the_same_run(
+    cog: CogServer, provider: CogProvider, prompt: str
+) -> None:
+    """The connection that is open already brings the answer."""
+    job = a_job(prompt, seconds=0.3)
+    attempt = an_attempt(job)
+
+    first = await provider.start(job, attempt)
+    second = await provider.start(job, attempt)
+
+    assert first.id == second.id
+    assert isinstance((await ended(provider, first.id)).outcome, Succeeded)
+    assert cog.runs(prompt) == 1
+
+
 async def test_a_prediction_that_ended_meanwhile_is_not_started_again(
     cog: CogServer, provider: CogProvider, prompt: str
 ) -> None:
@@ -103,8 +119,12 @@ async def test_a_start_that_is_given_up_stops_too(
     """A process that must end does not wait for the first sign of life."""
     job = a_job(prompt, seconds=60)
     async with opened() as provider:
-        starting = asyncio.create_task(provider.start(job, an_attempt(job)))
-        await asyncio.sleep(0)
+        await provider.schema(provider.default_model)
+        attempt = an_attempt(job)
+        starting = asyncio.create_task(provider.start(job, attempt))
+        async with asyncio.timeout(SECONDS):
+            while PredictionId(attempt.id.hex) not in provider.held:
+                await asyncio.sleep(0)
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
 
@@ -187,16 +207,30 @@ async def test_a_server_that_is_not_there_sells_nothing(
             await provider.start(job, an_attempt(job))
 
 
+@pytest.mark.parametrize(
+    ("cog_url", "public_url", "sent"),
+    [
+        ("http://192.0.2.1:5000", "http://192.0.2.2:8000", False),
+        ("http://cog.example:5000", "http://192.0.2.2:8000", False),
+        ("http://cog.example:5000", "https://fleek.example/", True),
+        ("http://localhost:5000", "http://127.0.0.1:8000", True),
+        ("http://[::1]:5000", "http://127.0.0.1:8000", True),
+        ("http://127.0.0.1:5000", "", False),
+    ],
+)
 async def test_callbacks_are_not_sent_in_the_clear_to_other_machines(
     monkeypatch: pytest.MonkeyPatch,
+    cog_url: str,
+    public_url: str,
+    sent: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     """The callback address is a secret; without one, connections are held."""
-    monkeypatch.setenv("COG_URL", "http://192.0.2.1:5000")
-    monkeypatch.setenv("PUBLIC_URL", "http://192.0.2.2:8000")
+    monkeypatch.setenv("COG_URL", cog_url)
+    monkeypatch.setenv("PUBLIC_URL", public_url)
 
     async with connect() as provider:
         assert isinstance(provider, CogProvider)
-        assert provider._callbacks is None
+        assert (provider._callbacks is not None) is sent
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 import httpx2
@@ -90,14 +91,55 @@ async def test_what_an_answer_means(
     assert (raised.type, raised.value.code) == means
 
 
-async def test_a_server_without_a_schema_gets_no_job(opened: Opened) -> None:
+@pytest.mark.parametrize("body", [b"{}", b"<html>", b"[" * 100_000], ids=range(3))
+async def test_a_server_without_a_schema_gets_no_job(opened: Opened, body: bytes) -> None:
     """Nothing could be vetted."""
     job = a_job("a cat")
-    async with host(lambda _: reply(503)) as url, opened(COG_URL=url) as provider:
+    async with host(lambda _: reply(503, body)) as url, opened(COG_URL=url) as provider:
         with pytest.raises(ProviderUnavailable, match="schema"):
             await provider.start(job, an_attempt(job))
         with pytest.raises(ProviderUnavailable, match="schema"):
             await provider.poll([STRANGER])
+
+
+@pytest.mark.parametrize("way", ["held", "by callback"])
+async def test_a_server_that_has_gone_away_sells_nothing(opened: Opened, way: str) -> None:
+    """Not a byte was sent."""
+    settings = {"held": {}, "by callback": {"PUBLIC_URL": "http://127.0.0.1:1"}}[way]
+    job = a_job("a cat")
+    async with host(puts(500)) as url, AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(opened(COG_URL=url, **settings))
+        await provider.schema(provider.default_model)
+        kept = stack.pop_all()
+    async with kept:
+        with pytest.raises(ProviderUnavailable):
+            await provider.start(job, an_attempt(job))
+
+
+@pytest.mark.parametrize("look", [422, 500])
+async def test_a_server_that_takes_it_and_says_nothing_leaves_it_open(
+    opened: Opened, look: int
+) -> None:
+    """It may run, and is stopped by our leaving."""
+    never = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"PUT") and b"respond-async" not in head:
+            await never.wait()
+        writer.write(reply(look) if head.startswith(b"PUT") else reply(200, SCHEMA))
+        writer.close()
+
+    job = a_job("a cat")
+    ticks = count(step=10)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with opened(COG_URL=url) as provider:
+            provider._clock = lambda: float(next(ticks))
+            with pytest.raises(OutcomeUnknown):
+                await provider.start(job, an_attempt(job))
+            assert PredictionId(job.id.hex) not in provider.held
+        never.set()
 
 
 @pytest.mark.parametrize("status", [202, 404, 409, 500])
