@@ -1,5 +1,6 @@
 """Commands that run and look after a service: serve, worker, migrate, doctor, config."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -60,6 +61,24 @@ def doctor(*, as_json: AsJson = False) -> None:
     write(Screen(as_json=as_json), findings)
     bad = any(finding.status == "error" for finding in findings)
     raise typer.Exit(Exit.JOB_FAILED if bad else Exit.DONE)
+
+
+@app.command(rich_help_panel="Operators")
+def emulator(
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 chooses a free one.")] = 9009,
+    *,
+    seed: Annotated[int, typer.Option(help="For all that is left to chance.")] = 0,
+    ledger: Annotated[
+        Path | None, typer.Option(help="A file for the books; what it holds is taken up again.")
+    ] = None,
+) -> None:
+    """Run an offline Replicate, to develop against: it sells nothing real, and keeps books.
+
+    Then: REPLICATE_BASE_URL=http://127.0.0.1:9009/v1 REPLICATE_API_TOKEN=r8_offline fleek serve
+    """
+    from fleek.emulator.server import run  # noqa: PLC0415 - heavy
+
+    run(port=port, seed=seed, ledger=ledger)
 
 
 @config.command()
