@@ -220,6 +220,23 @@ async def test_binding_twice_is_binding_once(rt: Runtime, provider: FakeProvider
     assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
 
 
+async def test_a_purchase_whose_end_is_known_before_its_answer_is_no_orphan(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """A callback may tell of start and end while the answer to the purchase is still on its way."""
+    job = await submit(rt, a_request())
+    intended = await intend(rt, job.id)
+    assert intended is not None
+    _, attempt = intended
+    ended = Prediction(id=PredictionId("quick"), outcome=WELL)
+    await bind(rt, attempt, ended)
+
+    await bind(rt, attempt, Prediction(id=ended.id))
+
+    assert provider.cancelled == []
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+
+
 async def test_a_second_prediction_for_one_attempt_is_stopped(
     rt: Runtime, provider: FakeProvider
 ) -> None:

@@ -49,6 +49,7 @@ async def receive(
     told = callback.prediction
     if attempt.prediction_id is None and attempt.verdict is None:
         rt.metrics.adopted.labels("callback").inc()
+        log.info("adopted", attempt=str(attempt.id), prediction=told.id, by="callback")
         failpoints.hit("callback.adopt")
         await bind(rt, attempt, Prediction(id=told.id))
     elif attempt.verdict in {Verdict.NOT_BOUGHT, Verdict.LOST}:

@@ -38,6 +38,7 @@ from fleek.domain.job import (
     fail,
     wait,
 )
+from fleek.engine import pace
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Prediction
@@ -71,6 +72,8 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
         now = rt.now()
         if job.status is Status.PENDING and job.run_at > now:
             raise StaleJob(f"job {job.id} is not due")
+        if rt.trouble.shuts(job.provider, job.model, now=now):
+            raise StaleJob(f"job {job.id} has to wait for {job.provider}")
         change = claim(job, rt.pulse.worker_id, AttemptId(uuid4()), now=now)
         return Step(change=change, intent=_attempt(rt, change.job))
 
@@ -99,20 +102,27 @@ async def _spend(rt: Runtime, job: Job, attempt: Attempt) -> None:
         rt.pulse.check()  # a worker that may be taken for dead does not buy
         prediction = await buy(rt, job, attempt)
     except OutcomeUnknown as error:
+        await pace.failed(rt, job, error)
         await record_unknown(rt, attempt, error)
-    except (ProviderUnavailable, WorkerSuspended) as error:
+    except ProviderUnavailable as error:
+        paused = await pace.failed(rt, job, error)
+        floor = None if paused else error.retry_after  # the account waits, not the job
+        await record_not_bought(rt, attempt, error, floor=floor)
+    except WorkerSuspended as error:
         await record_not_bought(rt, attempt, error)
     except ProviderRejected as error:
         await record_refused(rt, attempt, error)
     else:
         await bind(rt, attempt, prediction)
+        await pace.sold(rt, job)
 
 
 async def buy(rt: Runtime, job: Job, attempt: Attempt) -> Prediction:
     """Call the provider's `start`; see there for what it raises."""
     provider = rt.providers.get(job.provider)
     if provider is None:
-        raise ProviderUnavailable(f"the provider {job.provider} is not configured here")
+        message = f"the provider {job.provider} is not configured here"
+        raise ProviderUnavailable(message, code="provider_not_configured")
     failpoints.hit("buy.send")
     prediction = await provider.start(job, attempt)
     failpoints.hit("buy.sent")
@@ -128,12 +138,12 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
     first_look_at = now + min(max(prediction.eta or FIRST_LOOK, SOONEST), FIRST_LOOK)
 
     def decide(job: Job, current: Attempt | None) -> Step:
+        if current is not None and current.prediction_id == prediction.id:
+            return Step(attempt=current)  # a callback, or a search, was quicker
         if current is None or current.verdict is not None:
             raise AttemptSettled(f"attempt {attempt.id} has been settled")
         if current.prediction_id is not None:
-            if current.prediction_id != prediction.id:
-                raise AttemptSettled(f"attempt {attempt.id} has another prediction")
-            return Step(attempt=current)
+            raise AttemptSettled(f"attempt {attempt.id} has another prediction")
         bound = replace(current, prediction_id=prediction.id, first_look_at=first_look_at)
         if job.attempt_id != attempt.id or job.stage not in {Stage.STARTING, Stage.UNKNOWN}:
             return Step(attempt=replace(bound, cancel_owed=True))
@@ -158,9 +168,10 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
         rt.bells.ring("watch")
 
 
-async def record_not_bought(rt: Runtime, attempt: Attempt, error: FleekError) -> None:
-    """Give the attempt back; the job tries again later."""
-    floor = getattr(error, "retry_after", None)
+async def record_not_bought(
+    rt: Runtime, attempt: Attempt, error: FleekError, *, floor: timedelta | None = None
+) -> None:
+    """Give the attempt back; the job tries again later, not before `floor` has passed."""
 
     def decide(job: Job, current: Attempt | None) -> Step:
         settled = settle_attempt(current, Verdict.NOT_BOUGHT, error)
