@@ -89,6 +89,18 @@ class Metrics:
             "Predictions that belong to no attempt and were cancelled.",
             registry=self.registry,
         )
+        self.purchase_failures = Counter(
+            "fleek_provider_failures",
+            "Purchases that failed, by the provider's reason.",
+            ["provider", "code"],
+            registry=self.registry,
+        )
+        self.budget = Gauge(
+            "fleek_budget_tokens",
+            "Calls that may be made at this moment, by kind; below zero: too many were made.",
+            ["provider", "kind"],
+            registry=self.registry,
+        )
         self.adopted = Counter(
             "fleek_adopted_predictions",
             "Predictions whose purchase was found again, by the way it was found.",

@@ -1,8 +1,9 @@
 """Nudge what is due: the only place that chooses an order."""
 
 import time
-from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -11,8 +12,11 @@ from fleek import failpoints
 from fleek.dispatch.base import Task
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import JobId
+from fleek.engine.bucket import Clock
+from fleek.engine.pace import Pace
 from fleek.engine.runtime import Runtime
 from fleek.store import jobs, workers
+from fleek.store.jobs import Due
 
 OUTSTANDING_PER_SLOT: Final = 4  # nudges that no worker has answered yet
 REPEAT_SECONDS: Final = 30.0  # a nudge that was not answered is sent again
@@ -39,11 +43,26 @@ class Nudges:
             if job_id in still and sent > oldest
         }
 
-    async def send(self, rt: Runtime, wanted: Sequence[JobId], *, most: int) -> int:
-        """Nudge jobs that are not nudged yet, until `most` are outstanding; returns how many."""
+    @property
+    def outstanding(self) -> list[JobId]:
+        """The nudges that nobody has answered, as far as is known."""
+        return list(self._sent)
+
+    async def send(
+        self,
+        rt: Runtime,
+        wanted: Sequence[JobId],
+        *,
+        most: int,
+        may: Callable[[JobId], bool] = lambda _: True,
+    ) -> int:
+        """Nudge jobs that are not nudged yet, until `most` are outstanding; returns how many.
+
+        `may` is asked in this order, and only for jobs that are nudged if it says yes.
+        """
         self.note(wanted)
-        fresh = [job_id for job_id in wanted if job_id not in self._sent]
-        chosen = fresh[: max(most - len(self._sent), 0)]
+        fresh = filter(may, (job_id for job_id in wanted if job_id not in self._sent))
+        chosen = list(islice(fresh, max(most - len(self._sent), 0)))
         for number, job_id in enumerate(chosen):
             try:
                 failpoints.hit("admit.nudge")
@@ -58,8 +77,9 @@ class Nudges:
 class Admission:
     """The turns of `admit`, as long as this process coordinates."""
 
-    def __init__(self, rt: Runtime) -> None:
+    def __init__(self, rt: Runtime, *, clock: Clock = time.monotonic) -> None:
         self._rt = rt
+        self._pace = Pace(rt, clock=clock)
         self._starts = Nudges("start")
         self._collects = Nudges("collect")
 
@@ -69,11 +89,29 @@ class Admission:
         alive = await workers.alive(rt.db, since=now - rt.pulse.silence)
         slots = sum(worker.slots for worker in alive)
         most = OUTSTANDING_PER_SLOT * slots
-        due = await jobs.due(rt.db, providers=rt.providers, now=now, limit=most + 1)
-        nudged = await self._starts.send(rt, [one.job_id for one in due], most=most)
+        due = await self._due(now, limit=most + 1)
+        nudged = await self._starts.send(
+            rt, list(due), most=most, may=lambda job_id: self._pace.admits(due[job_id])
+        )
         ready = await jobs.uncollected(rt.db, now=now, limit=most + 1)
         nudged += await self._collects.send(rt, ready, most=most)
-        if nudged or len(due) > most:
+        if nudged or (len(due) > most and not self._pace.refused):
             return BUSY
-        upcoming = await jobs.next_run(rt.db, providers=rt.providers, now=now)
-        return IDLE if upcoming is None else min(max(upcoming - now, BUSY), IDLE)
+        upcoming = await jobs.next_run(rt.db, providers=self._pace.providers, now=now)
+        waits = (self._pace.wait(), None if upcoming is None else upcoming - now)
+        return max(min((IDLE, *(wait for wait in waits if wait is not None))), BUSY)
+
+    async def _due(self, now: datetime, *, limit: int) -> dict[JobId, Due]:
+        """Return what is due at providers that sell, in the order of its turn."""
+        await self._pace.look()
+        found = await jobs.due(
+            self._rt.db,
+            providers=self._pace.providers,
+            without=self._pace.without,
+            now=now,
+            limit=limit,
+        )
+        due = {one.job_id: one for one in found}
+        self._starts.note(due)
+        await self._pace.count(due[job_id] for job_id in self._starts.outstanding)
+        return due

@@ -16,6 +16,7 @@ from fleek.domain.job import AttemptId, Job, JobId
 from fleek.engine.parameters import Validators
 from fleek.engine.pulse import Pulse
 from fleek.engine.room import Room
+from fleek.engine.trouble import Trouble
 from fleek.providers.base import Provider
 from fleek.settings import Settings
 from fleek.storage.base import Storage
@@ -97,6 +98,7 @@ class Runtime:
     metrics: Metrics = field(default_factory=Metrics)
     bells: Bells = field(default_factory=Bells)
     duties: Duties = field(default_factory=Duties)
+    trouble: Trouble = field(default_factory=Trouble)
 
     async def take(
         self, job_id: JobId, decide: Decide, *, attempt_id: AttemptId | None = None
