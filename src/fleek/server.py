@@ -19,7 +19,7 @@ from fleek.settings import Settings
 from fleek.store.database import reach
 from fleek.store.migrate import migrate
 from fleek.telemetry import configure_logging
-from fleek.worker import work
+from fleek.worker import spare_the_collector, work
 
 GRACE_SECONDS: Final = 5  # for requests under way when told to stop
 BACKLOG: Final = 2048
@@ -61,6 +61,7 @@ async def _serve(settings: Settings, *, with_worker: bool) -> None:
         await migrate(rt.db)
         await rt.set_clock()
         await rt.room.look()
+        spare_the_collector()
         server = _Server(_config(settings, create_app(rt)))
         _on_signals(server, stop)
         tasks = [asyncio.create_task(server.serve(sockets=[listener]))]
@@ -84,6 +85,7 @@ def _config(settings: Settings, app: Any) -> uvicorn.Config:
         host=settings.api_host,
         port=settings.api_port,
         log_config=None,
+        proxy_headers=False,  # nothing here asks for the caller's address
         access_log=False,
         lifespan="off",
         server_header=False,
