@@ -111,10 +111,25 @@ async def test_an_unanswered_nudge_is_sent_again(rt: Runtime) -> None:
     rt = replace(rt, dispatcher=nudged)
     job = await submit(rt, a_request())
     nudges = Nudges("start")
-    await nudges.send(rt, [job.id], most=4)
-    nudges._sent[job.id] -= REPEAT_SECONDS + 1
+    wanted = {job.id: job.run_at}
+    await nudges.send(rt, wanted, most=4)
+    run_at, sent = nudges._sent[job.id]
+    nudges._sent[job.id] = (run_at, sent - REPEAT_SECONDS - 1)
 
-    await nudges.send(rt, [job.id], most=4)
+    await nudges.send(rt, wanted, most=4)
+
+    assert nudged.sent == [("start", job.id)] * 2
+
+
+async def test_a_job_that_comes_back_at_once_is_nudged_at_once(rt: Runtime) -> None:
+    """Taken and given back between two looks, it must not wait until its old nudge is too old."""
+    nudged = Nudged()
+    rt = replace(rt, dispatcher=nudged)
+    job = await submit(rt, a_request())
+    nudges = Nudges("start")
+    await nudges.send(rt, {job.id: job.run_at}, most=4)
+
+    await nudges.send(rt, {job.id: job.run_at + timedelta(milliseconds=2)}, most=4)
 
     assert nudged.sent == [("start", job.id)] * 2
 

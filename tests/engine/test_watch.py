@@ -269,7 +269,7 @@ async def test_a_lost_nudge_does_not_lose_the_answer(
 
     await Watch(rt).turn()
 
-    assert await jobs.uncollected(rt.db, now=clock(), limit=9) == [JobId(job.id)]
+    assert list(await jobs.uncollected(rt.db, now=clock(), limit=9)) == [JobId(job.id)]
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ async def test_jobs_to_collect_come_when_their_time_has_come(db: Database) -> No
 
     assert set(await jobs.uncollected(db, now=NOON, limit=9)) == set(ids)
     assert len(await jobs.uncollected(db, now=NOON, limit=1)) == 1
-    assert await jobs.uncollected(db, now=NOON - SECOND, limit=9) == []
+    assert await jobs.uncollected(db, now=NOON - SECOND, limit=9) == {}
 
 
 async def test_overdue_jobs_are_those_past_their_deadline(db: Database) -> None:

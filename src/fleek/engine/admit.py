@@ -1,7 +1,7 @@
 """Nudge what is due: the only place that chooses an order."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
@@ -31,16 +31,19 @@ class Nudges:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._sent: dict[JobId, float] = {}  # when, monotonic
+        self._sent: dict[JobId, tuple[datetime, float]] = {}  # for which turn; when, monotonic
 
-    def note(self, wanted: Iterable[JobId]) -> None:
-        """Forget nudges that were answered (no longer `wanted`) or are too old."""
-        still = frozenset(wanted)
+    def note(self, wanted: Mapping[JobId, datetime]) -> None:
+        """Forget nudges that were answered or are too old.
+
+        One was answered if its job is not `wanted` any more, or is for another time: then it was
+        taken and has come back meanwhile.
+        """
         oldest = time.monotonic() - REPEAT_SECONDS
         self._sent = {
-            job_id: sent
-            for job_id, sent in self._sent.items()
-            if job_id in still and sent > oldest
+            job_id: (run_at, sent)
+            for job_id, (run_at, sent) in self._sent.items()
+            if wanted.get(job_id) == run_at and sent > oldest
         }
 
     @property
@@ -51,14 +54,15 @@ class Nudges:
     async def send(
         self,
         rt: Runtime,
-        wanted: Sequence[JobId],
+        wanted: Mapping[JobId, datetime],
         *,
         most: int,
         may: Callable[[JobId], bool] = lambda _: True,
     ) -> int:
         """Nudge jobs that are not nudged yet, until `most` are outstanding; returns how many.
 
-        `may` is asked in this order, and only for jobs that are nudged if it says yes.
+        `wanted` says since when each is to run. `may` is asked in this order, and only for jobs
+        that are nudged if it says yes.
         """
         self.note(wanted)
         fresh = filter(may, (job_id for job_id in wanted if job_id not in self._sent))
@@ -70,7 +74,7 @@ class Nudges:
             except DispatcherUnavailable as error:
                 log.warning("not_nudged", job=str(job_id), reason=str(error))
                 return number
-            self._sent[job_id] = time.monotonic()
+            self._sent[job_id] = (wanted[job_id], time.monotonic())
         return len(chosen)
 
 
@@ -91,7 +95,7 @@ class Admission:
         most = OUTSTANDING_PER_SLOT * slots
         due = await self._due(now, limit=most + 1)
         nudged = await self._starts.send(
-            rt, list(due), most=most, may=lambda job_id: self._pace.admits(due[job_id])
+            rt, _turns(due), most=most, may=lambda job_id: self._pace.admits(due[job_id])
         )
         ready = await jobs.uncollected(rt.db, now=now, limit=most + 1)
         nudged += await self._collects.send(rt, ready, most=most)
@@ -112,6 +116,10 @@ class Admission:
             limit=limit,
         )
         due = {one.job_id: one for one in found}
-        self._starts.note(due)
+        self._starts.note(_turns(due))
         await self._pace.count(due[job_id] for job_id in self._starts.outstanding)
         return due
+
+
+def _turns(due: Mapping[JobId, Due]) -> dict[JobId, datetime]:
+    return {job_id: one.run_at for job_id, one in due.items()}

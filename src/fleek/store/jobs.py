@@ -200,16 +200,16 @@ async def due(
     return sorted(jobs, key=lambda one: (-one.priority, one.run_at, one.job_id))
 
 
-async def uncollected(db: Database, *, now: datetime, limit: int) -> list[JobId]:
-    """Return jobs whose outputs nobody collects and whose time has come, longest first."""
+async def uncollected(db: Database, *, now: datetime, limit: int) -> dict[JobId, datetime]:
+    """Return jobs whose outputs nobody collects, with the time that has come, longest first."""
     statement = (
-        select(JobRow.id)
+        select(JobRow.id, JobRow.run_at)
         .where(JobRow.stage == COLLECTING, JobRow.worker_id.is_(None), JobRow.run_at <= now)
         .order_by(JobRow.run_at)
         .limit(limit)
     )
     async with db.read() as tx:
-        return [JobId(found) for found in await tx.scalars(statement)]
+        return {JobId(found): run_at for found, run_at in await tx.execute(statement)}
 
 
 async def held(db: Database, worker_id: WorkerId, *, limit: int) -> list[JobId]:
