@@ -54,7 +54,7 @@ POINTS: Final = (
     Point("storage.placed"),
     Point("collect.complete", actions=FROZEN),
     Point("collect.completed"),
-    Point("collect.postpone"),
+    Point("collect.postpone", actions=KILL),
     Point("collect.clear"),
     Point("collect.release", scene="stop", actions=KILL),
     Point("cancel.decide"),

@@ -31,8 +31,8 @@ LATE: Final = {  # with a list that is behind
     "found": "[[emu:create_then_drop]]",
     "orphan": "[[emu:create_then_drop]][[emu:hook_delay=3]]",
 }
-STOPPING: Final = {"plain": "", "stalled": "[[emu:file_stall=64]]"}
-HELD: Final = {"long": "[[emu:predict=1]]", "stalled": "[[emu:file_stall=64]]"}
+STOPPING: Final = {"plain": "", "big": "[[emu:file_slow=1200]]"}
+HELD: Final = {"long": "[[emu:predict=1]]", "big": "[[emu:file_slow=1200]]"}
 COLLECTING: Final = "SELECT prompt FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
 PROCESSING: Final = "SELECT prompt FROM jobs WHERE status = 'processing' AND stage = 'waiting'"
 PATIENCE: Final = 20.0

@@ -1,0 +1,219 @@
+"""Many clients, a provider that fails in every way, and processes that die: then the reckoning."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx2
+
+from chaos import weather
+from chaos.checker import Money, Terms, check, money
+from chaos.evidence import Evidence
+from chaos.history import Client
+from chaos.nemesis import Nemesis
+from chaos.rig import Rig
+from service import until
+
+HEARTBEAT: Final = 0.5
+SETTINGS: Final = {
+    "HEARTBEAT_SECONDS": str(HEARTBEAT),
+    "ADOPT_SECONDS": "3",
+    "RETRY_BACKOFF_MAX": "1",
+    "MAX_RETRY_ATTEMPTS": "12",
+    "WORKER_CONCURRENCY": "32",
+}
+CLIENTS: Final = 6
+CANCELLED: Final = 0.2  # of the jobs, in wild weather
+ONE: Final = (("serve",),)
+SPLIT: Final = (("serve", "--no-worker"), ("worker",), ("worker",))
+
+ALWAYS: Final = frozenset(  # states that even a short run reaches
+    {
+        "adopted by list",
+        "adopted by callback",
+        "not bought after all",
+        "429 deferred",
+        "download retried",
+        "worker buried",
+        "forged callback refused",
+        "duplicate callback taken",
+    }
+)
+WILD: Final = frozenset({"cancel won", "prediction stopped", "attempt retried"})
+LONG: Final = frozenset(
+    {
+        "cancel lost",
+        "purchase of a dead worker settled",
+        "files of a dead worker collected",
+        "zombie came back",
+        "role changed hands",
+        "answer lost to a client",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storm:
+    """How much is done, and how bad it gets."""
+
+    seed: int
+    jobs: int
+    kills: int
+    minutes: float  # for submitting and killing; then half of it again, at most, to come to rest
+    wild: bool  # also failing predictions, cancels and long freezes; else only what costs nothing
+    split: bool  # API and two workers, or one process
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of it."""
+
+    violations: list[str]
+    paid: Money
+    jobs: int
+    deeds: Mapping[str, int]
+    seen: Mapping[str, int]  # interesting states, and how often each was reached
+    seconds: float
+
+
+def run(rig: Rig, storm: Storm) -> Outcome:
+    """Let it storm, heal, wait for rest, and judge.
+
+    Raises:
+        AssertionError: It did not come to rest, or a process ended by itself.
+    """
+    begun = time.monotonic()
+    crowd = _Crowd(rig, storm)
+    rig.host.plan(**weather.plan(genuine=storm.wild))
+    long = {"freeze": 14 * HEARTBEAT} if storm.wild else {}
+    nemesis = Nemesis(
+        rig,
+        SPLIT if storm.split else ONE,
+        seed=storm.seed,
+        kills=storm.kills,
+        seconds=storm.minutes * 60,
+        freezes={"nap": 2 * HEARTBEAT, **long},
+        throttle=lambda on: rig.host.plan(**weather.plan(genuine=storm.wild, throttled=on)),
+    )
+    until(lambda: answers(rig), why=rig.tails)
+    nemesis.begin()
+    crowd.submit_all()
+    while nemesis.busy and time.monotonic() - begun < storm.minutes * 60:
+        time.sleep(0.2)
+    nemesis.end()
+    rig.host.calm()
+    until(lambda: answers(rig), why=rig.tails)
+    crowd.end()
+    rig.quiesce(seconds=max(storm.minutes * 30, 45))
+    evidence = rig.evidence()
+    terms = Terms(
+        codes=weather.FAILURES if storm.wild else frozenset(),
+        orphans=storm.wild,
+        exact=not storm.wild,
+    )
+    return Outcome(
+        violations=check(evidence, terms),
+        paid=money(evidence),
+        jobs=len(evidence.jobs),
+        deeds=nemesis.done,
+        seen=sightings(evidence),
+        seconds=time.monotonic() - begun,
+    )
+
+
+def answers(rig: Rig) -> bool:
+    """Whether the API answers."""
+    try:
+        return rig.http.get("/livez", timeout=1).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def sightings(evidence: Evidence) -> dict[str, int]:
+    """Count the states that make a run worth its time."""
+    events = [event for events in evidence.events.values() for event in events]
+    codes = Counter(str(e.data.get("code")) for e in events if e.type == "deferred")
+    reasons = Counter((event.type, str(event.data.get("reason"))) for event in events)
+    types = Counter(event.type for event in events)
+    logs = Counter((str(row["event"]), str(row.get("by", ""))) for row in evidence.logs)
+    cancels = Counter(row["status"] for row in evidence.history if _is(row, "cancel", "ok"))
+    hooks = Counter((fault, _kind(row)) for row in evidence.webhooks for fault in row["faults"])
+    verdicts = Counter(attempt.verdict for attempt in evidence.attempts)
+    return {
+        "adopted by list": logs["adopted", "list"],
+        "adopted by callback": logs["adopted", "callback"],
+        "not bought after all": codes["not_bought"],
+        "429 deferred": codes["provider_rate_limited"],
+        "download retried": types["postponed"],
+        "worker buried": logs["workers_died", ""],
+        "forged callback refused": hooks["hook_wrong_signature", 4],
+        "duplicate callback taken": hooks["hook_duplicate", 2],
+        "cancel won": cancels[200],
+        "cancel lost": cancels[409],
+        "prediction stopped": verdicts["cancelled"],
+        "attempt retried": types["retrying"],
+        "purchase of a dead worker settled": reasons["unknown", "its worker has ended"],
+        "files of a dead worker collected": reasons["released", "its worker has ended"],
+        "zombie came back": logs["worker_was_taken_for_dead", ""],
+        "zombie lost the race": logs["collected_for_nothing", ""],
+        "orphan stopped": logs["orphan_prediction", ""],
+        "role changed hands": max(logs["coordinating", ""] - 1, 0),
+        "answer lost to a client": sum(row["phase"] == "info" for row in evidence.history),
+    }
+
+
+def _is(row: Mapping[str, object], op: str, phase: str) -> bool:
+    return row["op"] == op and row["phase"] == phase
+
+
+def _kind(row: Mapping[str, int | None]) -> int:
+    return (row["peer_status"] or 0) // 100
+
+
+@dataclass(slots=True)
+class _Crowd:
+    """Clients that submit at an even pace, and cancel some of their jobs at random moments."""
+
+    rig: Rig
+    storm: Storm
+    accepted: list[str] = field(default_factory=list)
+    _doubted: list[str] = field(default_factory=list)  # cancels that nobody has answered
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def submit_all(self) -> None:
+        """Submit until enough jobs are accepted, or time is up."""
+        threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def end(self) -> None:
+        """Repeat the cancels of which nobody knows; a second one is as good as the first."""
+        client = Client(self.rig, self.rig.history, CLIENTS)
+        for job_id in self._doubted:
+            assert client.cancel(job_id)
+        client.close()
+
+    def _run(self, number: int) -> None:
+        chance = random.Random(f"{self.storm.seed}:{number}")  # noqa: S311 - repeatable
+        client = Client(self.rig, self.rig.history, number)
+        deadline = time.monotonic() + self.storm.minutes * 60
+        pause = 0.85 * self.storm.minutes * 60 * CLIENTS / self.storm.jobs
+        turn = 0
+        while len(self.accepted) < self.storm.jobs and time.monotonic() < deadline:
+            turn += 1
+            job_id = client.submit(f"client {number} turn {turn} of {self.storm.seed}")
+            if job_id is None:
+                time.sleep(0.2)  # as a client that is told nothing does
+                continue
+            with self._lock:
+                self.accepted.append(job_id)
+            time.sleep(chance.uniform(0, 2) * pause)
+            if self.storm.wild and chance.random() < CANCELLED and not client.cancel(job_id):
+                self._doubted.append(job_id)
+        client.close()

@@ -1,0 +1,98 @@
+"""What goes wrong at the provider and on the way to it, and how often."""
+
+from typing import Any, Final
+
+LOST: Final = {  # the answer to a purchase; one in six
+    "create_then_drop": 0.04,
+    "create_then_reset": 0.02,
+    "create_then_5xx": 0.04,
+    "create_then_delay": 0.03,
+    "create_cut_headers": 0.01,
+    "create_cut_body": 0.01,
+    "create_truncated": 0.01,
+    "create_invalid": 0.01,
+    "create_html": 0.005,
+    "create_empty": 0.005,
+}
+UNSOLD: Final = {
+    "create_5xx": 0.02,
+    "create_drop": 0.02,
+    "create_reset": 0.01,
+    "create_429": 0.05,
+}
+LOOKS: Final = {
+    "get_5xx": 0.03,
+    "get_404": 0.01,
+    "get_429": 0.02,
+    "get_reset": 0.02,
+    "get_stale": 0.03,
+    "get_html": 0.01,
+    "list_5xx": 0.03,
+    "list_429": 0.02,
+    "list_reset": 0.02,
+    "list_omit": 0.05,
+    "model_5xx": 0.05,
+}
+CALLBACKS: Final = {
+    "hook_drop": 0.15,
+    "hook_duplicate": 0.1,
+    "hook_delay": 0.1,
+    "hook_reorder": 0.05,
+    "hook_replay": 0.03,
+    "hook_wrong_signature": 0.05,
+    "hook_old_timestamp": 0.03,
+    "hook_missing_headers": 0.02,
+    "hook_not_utf8": 0.01,
+    "hook_wrong_body": 0.01,
+}
+FILES: Final = {
+    "file_truncate": 0.03,
+    "file_reset": 0.02,
+    "file_cut_chunked": 0.02,
+    "file_cut_close": 0.02,
+    "file_length_long": 0.01,
+    "file_5xx": 0.03,
+    "file_429": 0.02,
+    "file_empty": 0.01,
+    "file_html": 0.01,
+    "file_type": 0.02,
+    "file_redirect": 0.02,
+}
+NETWORK: Final = LOST | UNSOLD | LOOKS | CALLBACKS | FILES
+
+GENUINE: Final = {  # the predictions themselves, and the requests to stop them
+    "transient_failure": 0.05,
+    "interrupted": 0.02,
+    "aborted": 0.02,
+    "fail_mid": 0.02,
+    "nsfw": 0.01,
+    "cancel_5xx": 0.1,
+    "cancel_404": 0.05,
+    "cancel_then_5xx": 0.1,
+    "cancel_then_drop": 0.05,
+    "cancel_ignored": 0.02,
+}
+FAILURES: Final = frozenset({"prediction_failed", "content_flagged", "prediction_aborted"})
+
+ARGUMENTS: Final = {
+    "create_then_delay": "1.5",
+    "get_stale": "1",
+    "list_omit": "0.5",
+    "hook_delay": "1.5",
+    "hook_replay": "2",
+}
+
+
+def plan(*, genuine: bool, throttled: bool = False) -> dict[str, Any]:
+    """Return a plan for the emulator; `throttled` is a storm of refusals."""
+    rates = NETWORK | (GENUINE if genuine else {})
+    if throttled:
+        rates = rates | {"create_429": 0.9, "get_429": 0.5}
+    return {
+        "rates": rates,
+        "arguments": ARGUMENTS,
+        "queue_seconds": (0.02, 0.2),
+        "predict_seconds": (0.1, 1.0),
+        "webhook_retries": (0.5, 1, 2, 4),
+        "injecting": True,
+    }
