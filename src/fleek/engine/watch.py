@@ -3,7 +3,8 @@
 import asyncio
 import heapq
 import random
-from collections import defaultdict
+import time
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,8 +14,9 @@ import structlog
 
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import ProviderError
+from fleek.domain.errors import ProviderError, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, PredictionId, Stage, advance
+from fleek.engine.bucket import Bucket, Clock
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime, guarded
 from fleek.providers.base import Prediction
@@ -28,7 +30,9 @@ LONGEST: Final = timedelta(seconds=30)
 GROWTH: Final = 0.1  # of the time it has been running
 SWEEP: Final = timedelta(seconds=15)  # between looks at all rows, for those committed late
 PAGE: Final = 1000  # rows read, or predictions polled, at once
+SWEPT: Final = 4000  # predictions polled at once where that costs no more calls
 SPREAD_PER_SECOND: Final = 500  # first looks of a new coordinator
+SHARE: Final = 0.5  # of a provider's budget of calls; the rest is for settling, cancels, models
 PROGRESS: Final = timedelta(seconds=2)  # between two written lines of one job
 PROGRESS_PER_SECOND: Final = 100  # written lines of all jobs
 
@@ -48,8 +52,15 @@ class _Watched:
 class Watch:
     """The turns of `watch`, as long as this process coordinates."""
 
-    def __init__(self, rt: Runtime) -> None:
+    def __init__(self, rt: Runtime, *, clock: Clock = time.monotonic) -> None:
+        budgets = {name: provider.budget for name, provider in rt.providers.items()}
         self._rt = rt
+        self._calls: dict[str, Bucket] = defaultdict(lambda: Bucket(None))
+        for name, budget in budgets.items():
+            looks = budget.calls_per_minute and budget.calls_per_minute * SHARE
+            self._calls[name] = Bucket(looks, clock=clock)
+        self._sweeps_above = {name: budget.sweeps_above for name, budget in budgets.items()}
+        self._queues: dict[str, deque[_Watched]] = defaultdict(deque)  # due, not looked at yet
         self._watched: dict[AttemptId, _Watched] = {}
         self._looks: list[tuple[datetime, int, AttemptId]] = []
         self._count = 0  # breaks ties in the heap
@@ -60,16 +71,30 @@ class Watch:
         """Look at what is due; returns how long to wait for the next look."""
         rt = self._rt
         await self._discover()
-        due = self._pop_due(rt.now())
-        by_provider: dict[str, list[_Watched]] = defaultdict(list)
-        for watched in due:
-            by_provider[watched.row.provider].append(watched)
-        await asyncio.gather(
-            *(self._look(provider, watched) for provider, watched in by_provider.items())
-        )
-        if not self._looks:
-            return IDLE
-        return min(max(self._looks[0][0] - rt.now(), timedelta(0)), IDLE)
+        for watched in self._pop_due(rt.now()):
+            self._queues[watched.row.provider].append(watched)
+        affordable = {name: self._afford(name) for name in self._queues}
+        await asyncio.gather(*(self._look(*one) for one in affordable.items() if one[1]))
+        waits = [self._calls[name].wait() for name, queue in self._queues.items() if queue]
+        if self._looks:
+            waits.append(max(self._looks[0][0] - rt.now(), timedelta(0)))
+        return min(IDLE, *waits) if waits else IDLE
+
+    def _afford(self, provider: str) -> list[_Watched]:
+        """Take from a provider's queue what may be looked at now, longest waiting first."""
+        queue, calls = self._queues[provider], self._calls[provider]
+        most = self._sweeps_above.get(provider)
+        left = calls.left()
+        if most is not None and left >= 1 and len(queue) > max(left, most):
+            looks = min(len(queue), SWEPT)
+            calls.spend(most)  # what they may cost together; owed, if need be
+        else:
+            looks = min(len(queue), max(int(min(left, PAGE)), 0))
+            calls.spend(looks)
+        if not calls.endless:
+            self._rt.metrics.budget.labels(provider, "calls").set(calls.left())
+        taken = [queue.popleft() for _ in range(looks)]
+        return [one for one in taken if one.row.attempt_id in self._watched]
 
     async def _discover(self) -> None:
         """Learn of predictions whose first look comes before the next turn."""
@@ -121,15 +146,11 @@ class Watch:
         return due
 
     async def _look(self, provider: str, watched: Sequence[_Watched]) -> None:
-        for start in range(0, len(watched), PAGE):
-            page = watched[start : start + PAGE]
-            seen = await self._poll(provider, [one.row.prediction_id for one in page])
-            await asyncio.gather(
-                *(
-                    guarded(self._rt, "watch", self._note(one, seen.get(one.row.prediction_id)))
-                    for one in page
-                )
-            )
+        rt = self._rt
+        polling = self._poll(provider, [one.row.prediction_id for one in watched])
+        seen = await guarded(rt, "watch", polling) or {}
+        noting = (self._note(one, seen.get(one.row.prediction_id)) for one in watched)
+        await asyncio.gather(*(guarded(rt, "watch", one) for one in noting))
 
     async def _poll(
         self, provider: str, ids: Sequence[PredictionId]
@@ -141,6 +162,8 @@ class Watch:
             return await self._rt.providers[provider].poll(ids)
         except ProviderError as error:
             log.warning("poll_failed", provider=provider, reason=str(error))
+            if isinstance(error, ProviderUnavailable) and error.retry_after is not None:
+                self._calls[provider].drain(seconds=error.retry_after.total_seconds())
             return {}
 
     async def _note(self, watched: _Watched, seen: Prediction | None) -> None:
