@@ -111,6 +111,7 @@ async def _spend(rt: Runtime, job: Job, attempt: Attempt) -> None:
     except WorkerSuspended as error:
         await record_not_bought(rt, attempt, error)
     except ProviderRejected as error:
+        await pace.failed(rt, job, error)
         await record_refused(rt, attempt, error)
     else:
         await bind(rt, attempt, prediction)
