@@ -223,6 +223,22 @@ async def test_a_new_coordinator_takes_over_all_that_waits(
     assert stages == {Stage.COLLECTING}
 
 
+async def test_a_row_committed_behind_a_later_one_is_looked_at_in_time(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Two transactions at once end in any order; the second would wait for the next sweep."""
+    watch = Watch(rt)
+    await a_waiting_job(rt)
+    await watch.turn()
+    clock.tick(seconds=-0.1)
+    await a_waiting_job(rt)
+
+    clock.tick(seconds=0.7)
+    await watch.turn()
+
+    assert len(provider.polled) == 2
+
+
 async def test_a_row_committed_late_is_found_by_the_sweep(
     rt: Runtime, clock: Clock, provider: FakeProvider
 ) -> None:

@@ -28,6 +28,7 @@ IDLE: Final = timedelta(seconds=0.5)  # no longer than until the first look at w
 SHORTEST: Final = timedelta(seconds=0.5)  # between two looks at one prediction
 LONGEST: Final = timedelta(seconds=30)
 GROWTH: Final = 0.1  # of the time it has been running
+LATE: Final = timedelta(seconds=1)  # most rows are committed within that time of their first look
 SWEEP: Final = timedelta(seconds=15)  # between looks at all rows, for those committed late
 PAGE: Final = 1000  # rows read, or predictions polled, at once
 SWEPT: Final = 4000  # predictions polled at once where that costs no more calls
@@ -97,16 +98,18 @@ class Watch:
         return [one for one in taken if one.row.attempt_id in self._watched]
 
     async def _discover(self) -> None:
-        """Learn of predictions whose first look comes before the next turn."""
+        """Learn of predictions whose first look comes before the next turn.
+
+        Rows are not committed in the order of their first looks. So what is near is read again.
+        """
         now = self._rt.now()
         if self._swept_at is None or now - self._swept_at > SWEEP:
             await self._sweep(now)
+        after = self._seen_until
         while True:
-            rows = await attempts.waiting(
-                self._rt.db, after=self._seen_until, until=now + IDLE, limit=PAGE
-            )
+            rows = await attempts.waiting(self._rt.db, after=after, until=now + IDLE, limit=PAGE)
             for row in rows:
-                self._seen_until = (row.first_look_at, row.attempt_id)
+                after = self._passed(row, now)
                 self._add(row, row.first_look_at)
             if len(rows) < PAGE:
                 return
@@ -119,14 +122,21 @@ class Watch:
         while True:
             rows = await attempts.waiting(self._rt.db, after=after, until=now + IDLE, limit=PAGE)
             for row in rows:
-                after = (row.first_look_at, row.attempt_id)
+                after = self._passed(row, now)
                 found.add(row.attempt_id)
                 delay = len(found) // SPREAD_PER_SECOND if taking_over else 0
                 self._add(row, max(row.first_look_at, now + timedelta(seconds=delay)))
             if len(rows) < PAGE:
                 break
         self._watched = {key: one for key, one in self._watched.items() if key in found}
-        self._swept_at, self._seen_until = now, after or self._seen_until
+        self._swept_at = now
+
+    def _passed(self, row: Waiting, now: datetime) -> tuple[datetime, AttemptId]:
+        """Return the place behind a row; `_discover` goes on there if nothing can come before."""
+        place = (row.first_look_at, row.attempt_id)
+        if row.first_look_at < now - LATE:
+            self._seen_until = place
+        return place
 
     def _add(self, row: Waiting, look_at: datetime) -> None:
         if row.attempt_id not in self._watched:
