@@ -12,6 +12,7 @@ from fleek import doctor
 from fleek.doctor import Finding, examine
 from fleek.domain.job import WorkerId
 from fleek.settings import Settings
+from fleek.store import accounts
 from fleek.store.database import open_database
 from fleek.store.migrate import migrate
 from fleek.store.workers import Worker
@@ -259,3 +260,31 @@ async def test_media_on_the_apis_own_origin(
 
     assert len(findings) == found
     assert all("STORAGE_BASE_URL" in finding.advice for finding in findings)
+
+
+async def test_what_providers_do_not_sell_is_told(settings: Settings) -> None:
+    """Why, until when, and what to do; what only failed once is no news."""
+    now = datetime.now(UTC)
+    async with open_database(settings.database_url) as db:
+        await migrate(db)
+        for provider, code in (("unpaid", "provider_payment_required"), ("busy", "any")):
+            until = now + timedelta(minutes=5)
+            await accounts.pause(db, provider, until=until, reason=code, trial=True, now=now)
+        for provider, pause in (("broken", timedelta(hours=1)), ("well", None)):
+            await accounts.fail(
+                db,
+                provider,
+                "a/model",
+                reason="provider_unreachable",
+                pauses={1: pause}.get,
+                now=now,
+            )
+
+    findings = await examine(settings)
+
+    (unpaid,), (busy,), (broken,) = (of(findings, name) for name in ("unpaid", "busy", "broken"))
+    assert (unpaid.status, busy.status, broken.status) == ("error", "warning", "warning")
+    assert "pay" in unpaid.advice
+    assert "a/model" in broken.message
+    assert "provider_unreachable" in broken.message
+    assert of(findings, "well") == []

@@ -68,6 +68,7 @@ ENDINGS: Final[Mapping[str, str]] = {
 DEFERRALS: Final[Mapping[str, str]] = {
     "provider_unreachable": "No connection to the provider.",
     "provider_rate_limited": "The provider takes no more requests for now.",
+    "provider_not_configured": "The worker has no provider of this name.",
     "provider_payment_required": "The account at the provider has no credit left.",
     "provider_busy": "The provider has no slot free.",
     "provider_not_ready": "The provider is starting, or its model is not loaded.",

@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 from fleek import __version__, registry
 from fleek.client import AsyncClient, Pace
 from fleek.domain.errors import FleekError
+from fleek.providers.base import PAYMENT_REQUIRED
 from fleek.settings import LOOPBACK, Settings
-from fleek.store import workers
+from fleek.store import accounts, workers
+from fleek.store.accounts import Account
 from fleek.store.address import database_url
 from fleek.store.database import open_database, reach, sqlite_is_safe
 from fleek.store.migrate import up_to_date
@@ -87,6 +89,7 @@ async def _database(settings: Settings) -> list[Finding]:
         alive = await workers.alive(db, since=now - 6 * settings.heartbeat_seconds)
         shared = db.kind != "sqlite" or sqlite_is_safe()
         findings += _workers(alive, now=now, may_share=shared)
+        findings += [_trouble(one) for one in await accounts.troubled(db, now=now) if one.rests]
     if path is not None:
         findings.append(_room("database disk", path.absolute().parent))
     return findings
@@ -132,6 +135,21 @@ def _workers(alive: Sequence[Worker], *, now: datetime, may_share: bool) -> list
             )
         )
     return findings
+
+
+def _trouble(account: Account) -> Finding:
+    assert account.paused_until is not None
+    until = f"{account.paused_until:%H:%M:%S} UTC"
+    if account.model:
+        message = f"{account.model} rests until {until}: {account.failures} purchases in a row "
+        message += f"failed, the last with {account.reason}"
+        advice = "look at the provider's status page, and whether it can be reached from here"
+        return _warning(account.provider, message, advice)
+    message = f"nothing is bought until {until}: {account.reason}"
+    if account.reason == PAYMENT_REQUIRED:
+        advice = "pay the provider; its jobs wait, and go on by themselves"
+        return Finding(account.provider, "error", message, advice)
+    return _warning(account.provider, message, "nothing, if it is seldom; else lower the budget")
 
 
 async def _storage(settings: Settings) -> list[Finding]:

@@ -1,8 +1,10 @@
 """What the service says about itself, and that it is true."""
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -20,6 +22,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import Job, Status
 from fleek.engine.runtime import Runtime
+from fleek.store import accounts
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
@@ -122,6 +125,45 @@ async def test_a_provider_that_cannot_be_seen_degrades(
 
     assert found["status"] == "degraded"
     assert found["checks"]["provider"]["status"] == "unhealthy"
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("code", "word"), [("provider_payment_required", "paid"), ("provider_rate_limited", "for now")]
+)
+async def test_an_account_that_is_paused_degrades(
+    rt: Runtime, client: httpx2.AsyncClient, code: str, word: str
+) -> None:
+    """Whoever looks here first learns why nothing goes on."""
+    until = rt.now() + timedelta(minutes=5)
+    await accounts.pause(rt.db, "placeholder", until=until, reason=code, trial=True, now=rt.now())
+
+    found = (await client.get("/readyz")).json()
+
+    assert found["status"] == "degraded"
+    assert word in found["checks"]["provider"]["message"]
+
+
+async def test_pauses_are_figures(rt: Runtime, client: httpx2.AsyncClient) -> None:
+    """An alarm can be set on them; what is over is gone."""
+    now = rt.now()
+    until, text = now + timedelta(minutes=5), {"Accept": "text/plain"}
+    await accounts.pause(rt.db, "fake", until=until, reason="why", trial=True, now=now)
+    pauses = {1: None, 2: timedelta(hours=1)}
+    for _ in pauses:
+        await accounts.fail(rt.db, "fake", "a/b", reason="x", pauses=pauses.get, now=now)
+
+    during = (await client.get("/metrics", headers=text)).text
+    async with rt.db.write() as tx:
+        await tx.exec_driver_sql("DELETE FROM accounts")
+    after = (await client.get("/metrics", headers=text)).text
+
+    assert 'fleek_breaker_open{model="a/b",provider="fake"} 1.0' in during
+    paused = re.search(r'paused_seconds\{provider="fake",reason="why"\} ([0-9.]+)', during)
+    assert paused is not None
+    assert 290 < float(paused[1]) <= 300
+    assert "breaker_open{" not in after
+    assert "paused_seconds{" not in after
 
 
 async def test_no_worker_degrades(client: httpx2.AsyncClient) -> None:

@@ -15,7 +15,8 @@ from fleek.api.errors import explain
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import FleekError, StorageFull
 from fleek.engine.runtime import Runtime
-from fleek.store import workers
+from fleek.providers.base import PAYMENT_REQUIRED
+from fleek.store import accounts, workers
 
 SERVICE: Final = "fleek-media-service"
 PATIENCE_SECONDS: Final = 2.0
@@ -160,6 +161,9 @@ async def _workers(rt: Runtime) -> str:
 
 
 async def _provider(rt: Runtime) -> str:
+    for account in await accounts.troubled(rt.db, now=rt.now()):
+        if account.model == accounts.WHOLE and account.paused_until is not None:
+            raise PAUSES.get(account.reason, ProviderPaused)(account.reason)
     name = rt.settings.provider
     provider = rt.providers[name]
     if await provider.schema(provider.default_model) is None:
@@ -174,6 +178,16 @@ class NoWorker(FleekError):
 class ModelsUnseen(FleekError):
     """The provider does not show its models now: jobs are accepted and may have to wait."""
 
+
+class ProviderPaused(FleekError):
+    """A provider takes no purchases for now: jobs are accepted and wait."""
+
+
+class ProviderUnpaid(ProviderPaused):
+    """A provider wants to be paid: jobs are accepted and wait until somebody has."""
+
+
+PAUSES: Final[Mapping[str, type[ProviderPaused]]] = {PAYMENT_REQUIRED: ProviderUnpaid}
 
 PROBES: Final[Mapping[str, Probe]] = {
     "database": _database,

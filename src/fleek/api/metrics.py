@@ -1,6 +1,7 @@
 """What a scraper sees: how requests went, how many jobs there are, what the process uses."""
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from prometheus_client import (
@@ -13,6 +14,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from fleek.store.accounts import Account
 from fleek.store.jobs import Tally
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
@@ -58,8 +60,33 @@ class ApiMetrics:
         self._oldest = self._gauge("fleek_oldest_pending_seconds", "The longest wait of a job.")
         self._workers = self._gauge("fleek_workers", "Workers that are alive.")
 
-    def show(self, tally: Tally, *, workers: int) -> None:
+        self._paused = Gauge(
+            "fleek_provider_paused_seconds",
+            "How much longer nothing is bought from a provider.",
+            ("provider", "reason"),
+            registry=self.registry,
+        )
+        self._open = Gauge(
+            "fleek_breaker_open",
+            "1 while a model rests because its purchases failed, until one succeeds.",
+            ("provider", "model"),
+            registry=self.registry,
+        )
+
+    def show(
+        self, tally: Tally, *, workers: int, troubled: Sequence[Account], now: datetime
+    ) -> None:
         """Take over figures from the database."""
+        self._paused.clear()
+        self._open.clear()
+        for account in troubled:
+            if account.paused_until is None:
+                continue
+            if account.model:
+                self._open.labels(account.provider, account.model).set(1)
+            else:
+                seconds = max((account.paused_until - now).total_seconds(), 0)
+                self._paused.labels(account.provider, account.reason).set(seconds)
         for status, count in tally.by_status.items():
             self._jobs.labels(status.value).set(count)
         self._depth.set(tally.queue_depth)

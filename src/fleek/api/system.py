@@ -15,7 +15,7 @@ from fleek.api.metrics import ApiMetrics
 from fleek.api.pages import PAGE_POLICY, WEB
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import DatabaseUnavailable
-from fleek.store import jobs, workers
+from fleek.store import accounts, jobs, workers
 
 DESCRIPTION: Final = "Generates media from prompts, and never loses a job."
 
@@ -160,7 +160,9 @@ async def metrics(request: Request, rt: RuntimeDep) -> MetricsRead | Response:
     accept = request.headers.get("accept", "")
     if "text/plain" in accept or "application/openmetrics-text" in accept:
         figures: ApiMetrics = request.app.state.metrics
-        figures.show(tally, workers=alive)
+        now = rt.now()
+        troubled = await accounts.troubled(rt.db, now=now)
+        figures.show(tally, workers=alive, troubled=troubled, now=now)
         body, content_type = figures.expose(accept)
         return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
     return MetricsRead(

@@ -46,6 +46,11 @@ class Account:
     failures: int  # in a row; if any, only a trial is bought after the pause
     updated_at: datetime
 
+    @property
+    def rests(self) -> bool:
+        """Whether it is paused, or has been and nobody knows yet whether all is well again."""
+        return self.paused_until is not None
+
     def paused(self, now: datetime) -> bool:
         """Whether nothing may be bought yet."""
         return self.paused_until is not None and self.paused_until > now
