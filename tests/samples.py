@@ -7,20 +7,9 @@ from typing import Any, Final
 from uuid_utils.compat import uuid4, uuid7
 
 from fleek.domain.attempt import Attempt
-from fleek.domain.job import (
-    AttemptId,
-    Change,
-    Job,
-    JobId,
-    ModelName,
-    PredictionId,
-    WorkerId,
-    claim,
-    complete,
-    finish,
-    wait,
-)
+from fleek.domain.job import AttemptId, Change, Job, JobId, ModelName, PredictionId, WorkerId
 from fleek.domain.media import Media, media_key
+from fleek.domain.transitions import claim, complete, finish, wait
 from fleek.store.steps import Step
 from fleek.store.workers import Worker
 

@@ -23,6 +23,8 @@ from fleek.domain.job import (
     State,
     Status,
     WorkerId,
+)
+from fleek.domain.transitions import (
     advance,
     cancel,
     claim,
@@ -53,27 +55,27 @@ VERBS: Final[dict[str, tuple[Verb, frozenset[State]]]] = {
     ),
     "wait": (
         lambda job: wait(job, PredictionId("p"), now=NOON),
-        frozenset({Stage.STARTING, Stage.UNKNOWN, Stage.WAITING}),
+        frozenset({Stage.STARTING, Stage.UNKNOWN}),
     ),
     "advance": (
         lambda job: advance(job, 0.5, now=NOON),
-        frozenset({Stage.STARTING, Stage.UNKNOWN, Stage.WAITING}),
+        frozenset({Stage.WAITING}),
     ),
     "finish": (
         lambda job: finish(job, now=NOON),
-        frozenset({Stage.WAITING, Stage.COLLECTING}),
+        frozenset({Stage.WAITING}),
     ),
     "collect": (
         lambda job: collect(replace(job, worker_id=None), WORKER, now=NOON),
-        frozenset({Stage.WAITING, Stage.COLLECTING}),
+        frozenset({Stage.COLLECTING}),
     ),
     "release": (
         lambda job: release(job, now=NOON, reason="shutdown"),
-        frozenset({Stage.WAITING, Stage.COLLECTING}),
+        frozenset({Stage.COLLECTING}),
     ),
     "postpone": (
         lambda job: postpone(job, StorageError("away"), now=NOON, backoff=BACKOFF),
-        frozenset({Stage.WAITING, Stage.COLLECTING}),
+        frozenset({Stage.COLLECTING}),
     ),
     "complete": (
         lambda job: complete(job, now=NOON, outputs=1),
@@ -85,7 +87,7 @@ VERBS: Final[dict[str, tuple[Verb, frozenset[State]]]] = {
     ),
     "defer": (
         lambda job: defer(job, AWAY, now=NOON, backoff=BACKOFF),
-        frozenset(Stage),
+        frozenset({Stage.STARTING, Stage.UNKNOWN}),
     ),
     "fail for now": (
         lambda job: fail(job, ERROR, retryable=True, now=NOON, backoff=BACKOFF),

@@ -14,7 +14,7 @@ from fleek.bootstrap import open_runtime
 from fleek.dispatch.base import Task
 from fleek.domain.errors import DatabaseUnavailable, DispatcherUnavailable, StorageFull
 from fleek.domain.job import JobId, Status
-from fleek.domain.job import cancel as cancelled
+from fleek.domain.transitions import cancel as cancelled
 from fleek.engine import coordinator
 from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Nudges
 from fleek.engine.coordinator import ROLE, coordinate, resign

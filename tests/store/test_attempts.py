@@ -7,15 +7,8 @@ import pytest
 from uuid_utils.compat import uuid4, uuid7
 
 from fleek.domain.attempt import Attempt, Verdict
-from fleek.domain.job import (
-    AttemptId,
-    Job,
-    JobError,
-    PredictionId,
-    WorkerId,
-    cancel,
-    doubt,
-)
+from fleek.domain.job import AttemptId, Job, JobError, PredictionId, WorkerId
+from fleek.domain.transitions import cancel, doubt
 from fleek.store import attempts, jobs, workers
 from fleek.store.database import Database
 from fleek.store.steps import Decide, Step, take

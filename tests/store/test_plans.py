@@ -16,16 +16,8 @@ from sqlalchemy import event
 
 from crowd import ROWS, crowd
 from fleek.domain.attempt import Attempt
-from fleek.domain.job import (
-    AttemptId,
-    Job,
-    JobId,
-    ModelName,
-    PredictionId,
-    Status,
-    WorkerId,
-    cancel,
-)
+from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, Status, WorkerId
+from fleek.domain.transitions import cancel
 from fleek.store import attempts, events, jobs, workers
 from fleek.store.database import Database, open_database
 from fleek.store.steps import Step, take

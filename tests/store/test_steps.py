@@ -19,19 +19,8 @@ from fleek.domain.errors import (
     PredictionTaken,
     StaleJob,
 )
-from fleek.domain.job import (
-    AttemptId,
-    Backoff,
-    Job,
-    JobError,
-    JobId,
-    Stage,
-    Status,
-    advance,
-    cancel,
-    fail,
-    give_up,
-)
+from fleek.domain.job import AttemptId, Backoff, Job, JobError, JobId, Stage, Status
+from fleek.domain.transitions import advance, cancel, fail, give_up
 from fleek.store import attempts, events, jobs
 from fleek.store.database import Database, open_database
 from fleek.store.errors import RowRefused

@@ -1,19 +1,12 @@
-"""A job, the states it may be in, and the only functions that change it.
-
-Every function here is pure: it takes a job as it was read and returns a `Change`, the job after
-one step together with the line this adds to its history. `fleek.store` writes the two in one
-transaction, if nobody else has changed the job meanwhile.
-"""
+"""A job, and the states it may be in. It changes only in `fleek.domain.transitions`."""
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NewType
 from uuid import UUID
-
-from fleek.domain.errors import FleekError, IllegalTransition
 
 JobId = NewType("JobId", UUID)  # version 7: sorts by time
 AttemptId = NewType("AttemptId", UUID)
@@ -148,145 +141,3 @@ class Backoff:
         limit = min(self.ceiling.total_seconds(), self.base.total_seconds() * self.factor**steps)
         wait = timedelta(seconds=random.uniform(0, limit))  # noqa: S311 - jitter, not a secret
         return wait if floor is None else max(wait, floor)
-
-
-def claim(job: Job, worker_id: WorkerId, attempt_id: AttemptId, *, now: datetime) -> Change:
-    """Take a pending job and count the attempt that `attempt_id` intends."""
-    taken = _move(
-        job,
-        Stage.STARTING,
-        now=now,
-        attempt=job.attempt + 1,
-        worker_id=worker_id,
-        attempt_id=attempt_id,
-        prediction_id=None,
-        progress=None,
-        collects=0,
-        started_at=job.started_at or now,
-    )
-    return Change(taken, "starting", {"attempt": taken.ordinal, "worker": str(worker_id)})
-
-
-def wait(job: Job, prediction_id: PredictionId, *, now: datetime) -> Change:
-    """Let the job wait for its bought prediction; nobody holds it any more."""
-    event = "adopted" if job.stage is Stage.UNKNOWN else "waiting"
-    moved = _move(job, Stage.WAITING, now=now, worker_id=None, prediction_id=prediction_id)
-    return Change(moved, event, {"attempt": job.ordinal, "prediction": prediction_id})
-
-
-def advance(job: Job, progress: float, *, now: datetime) -> Change:
-    """Note how far the prediction has come, 0.0-1.0."""
-    moved = _move(job, Stage.WAITING, now=now, progress=progress)
-    return Change(moved, "progress", {"progress": progress})
-
-
-def finish(job: Job, *, now: datetime) -> Change:
-    """The prediction has ended well: its outputs may be collected."""
-    moved = _move(job, Stage.COLLECTING, now=now, worker_id=None, run_at=now)
-    return Change(moved, "predicted", {"attempt": job.ordinal, "prediction": job.prediction_id})
-
-
-def collect(job: Job, worker_id: WorkerId, *, now: datetime) -> Change:
-    """Take a job whose outputs nobody collects."""
-    if job.worker_id is not None:
-        raise _illegal(job, "be collected twice at once")
-    moved = _move(job, Stage.COLLECTING, now=now, worker_id=worker_id)
-    return Change(moved, "collecting", {"worker": str(worker_id)})
-
-
-def release(job: Job, *, now: datetime, reason: str) -> Change:
-    """Give back a job whose outputs were being collected; another worker starts over."""
-    moved = _move(job, Stage.COLLECTING, now=now, worker_id=None, run_at=now)
-    return Change(moved, "released", {"reason": reason})
-
-
-def postpone(job: Job, error: FleekError, *, now: datetime, backoff: Backoff) -> Change:
-    """Collect the outputs later: they could not be fetched or kept, and may yet be."""
-    collects = job.collects + 1
-    run_at = now + backoff.delay(collects)
-    moved = _move(job, Stage.COLLECTING, now=now, worker_id=None, run_at=run_at, collects=collects)
-    return Change(moved, "postponed", {"run_at": run_at.isoformat(), **_reason(error)})
-
-
-def complete(job: Job, *, now: datetime, outputs: int) -> Change:
-    """End well: all `outputs` files are in storage."""
-    moved = _move(job, Status.COMPLETED, now=now, worker_id=None, error=None, progress=1.0)
-    return Change(moved, "completed", {"outputs": outputs})
-
-
-def doubt(job: Job, *, now: datetime, reason: str, crashed: bool = False) -> Change:
-    """Something may have been bought: keep the attempt until `recover` has found out."""
-    crashes = job.crashes + crashed
-    moved = _move(job, Stage.UNKNOWN, now=now, worker_id=None, crashes=crashes)
-    return Change(moved, "unknown", {"attempt": job.ordinal, "reason": reason})
-
-
-def defer(
-    job: Job, error: FleekError, *, now: datetime, backoff: Backoff, floor: timedelta | None = None
-) -> Change:
-    """Give the attempt back, as nothing was bought, and try again later, not before `floor`."""
-    run_at = now + backoff.delay(job.deferrals + 1, floor=floor)
-    moved = _move(
-        job,
-        Status.PENDING,
-        now=now,
-        attempt=job.attempt - 1,
-        deferrals=job.deferrals + 1,
-        worker_id=None,
-        run_at=run_at,
-    )
-    data = {"attempt": job.ordinal, "run_at": run_at.isoformat(), **_reason(error)}
-    return Change(moved, "deferred", data)
-
-
-def fail(job: Job, error: JobError, *, retryable: bool, now: datetime, backoff: Backoff) -> Change:
-    """Finish the attempt: queue the next one if that can help, else fail for good."""
-    if not retryable or job.attempt >= job.max_attempts:
-        return give_up(job, error, now=now)
-    run_at = now + backoff.delay(job.retries + 1)
-    moved = _move(
-        job,
-        Status.PENDING,
-        now=now,
-        retries=job.retries + 1,
-        worker_id=None,
-        error=error,
-        progress=None,
-        run_at=run_at,
-    )
-    data = {"attempt": job.ordinal, "run_at": run_at.isoformat(), **_reason(error)}
-    return Change(moved, "retrying", data)
-
-
-def give_up(job: Job, error: JobError, *, now: datetime) -> Change:
-    """End as failed, whatever attempts are left."""
-    moved = _move(job, Status.FAILED, now=now, worker_id=None, error=error)
-    return Change(moved, "failed", {"attempt": job.ordinal, **_reason(error)})
-
-
-def cancel(job: Job, *, now: datetime) -> Change:
-    """End as cancelled.
-
-    Raises:
-        IllegalTransition: The job has ended already.
-    """
-    moved = _move(job, Status.CANCELLED, now=now, worker_id=None)
-    return Change(moved, "cancelled")
-
-
-def _reason(error: JobError | FleekError) -> dict[str, str]:
-    message = error.message if isinstance(error, JobError) else str(error)
-    return {"code": error.code, "message": message}
-
-
-def _move(job: Job, to: State, *, now: datetime, **changes: Any) -> Job:
-    if to not in TRANSITIONS[job.state]:
-        raise _illegal(job, f"become {to}")
-    status, stage = (Status.PROCESSING, to) if isinstance(to, Stage) else (to, None)
-    if status in TERMINAL:
-        changes["completed_at"] = now
-    return replace(job, status=status, stage=stage, updated_at=now, **changes)
-
-
-def _illegal(job: Job, what: str) -> IllegalTransition:
-    return IllegalTransition(f"job {job.id} is {job.state}; it cannot {what}")

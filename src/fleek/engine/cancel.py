@@ -4,7 +4,7 @@ from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import Conflict, IllegalTransition, NotFound
 from fleek.domain.job import Job, JobId, Status
-from fleek.domain.job import cancel as cancelled
+from fleek.domain.transitions import cancel as cancelled
 from fleek.engine.runtime import Runtime
 from fleek.store.steps import Step
 

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from fleek import failpoints
-from fleek.domain import job as transitions
+from fleek.domain import transitions
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import (
     FleekError,

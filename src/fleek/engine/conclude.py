@@ -7,7 +7,8 @@ import structlog
 from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import DispatcherUnavailable
-from fleek.domain.job import Change, Job, JobError, Stage, fail, finish
+from fleek.domain.job import Change, Job, JobError, Stage
+from fleek.domain.transitions import fail, finish
 from fleek.engine.inline import put_away, take_out
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Failed, Prediction, Succeeded

@@ -13,17 +13,8 @@ import structlog
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import IllegalTransition, ProviderError
-from fleek.domain.job import (
-    Job,
-    JobError,
-    JobId,
-    Stage,
-    Status,
-    WorkerId,
-    doubt,
-    give_up,
-    release,
-)
+from fleek.domain.job import Job, JobError, JobId, Stage, Status, WorkerId
+from fleek.domain.transitions import doubt, give_up, release
 from fleek.engine.pulse import gone
 from fleek.engine.runtime import Runtime, guarded
 from fleek.engine.settle import Settlement

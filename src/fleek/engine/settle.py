@@ -10,7 +10,8 @@ import structlog
 from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
-from fleek.domain.job import AttemptId, Job, JobError, give_up
+from fleek.domain.job import AttemptId, Job, JobError
+from fleek.domain.transitions import give_up
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import (
     bind,

@@ -24,20 +24,8 @@ from fleek.domain.errors import (
     StaleJob,
     WorkerSuspended,
 )
-from fleek.domain.job import (
-    AttemptId,
-    Job,
-    JobError,
-    JobId,
-    PredictionId,
-    Stage,
-    Status,
-    claim,
-    defer,
-    doubt,
-    fail,
-    wait,
-)
+from fleek.domain.job import AttemptId, Job, JobError, JobId, PredictionId, Stage, Status
+from fleek.domain.transitions import claim, defer, doubt, fail, wait
 from fleek.engine import pace
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime

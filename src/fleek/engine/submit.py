@@ -1,19 +1,14 @@
 """Accept a job: check it, write it, and it is safe."""
 
-from datetime import timedelta
-from typing import Final
-
 from uuid_utils.compat import uuid7
 
 from fleek import failpoints
 from fleek.domain.errors import Conflict, FieldError, InvalidInput, NotFound, ProviderError
 from fleek.domain.job import Job, JobId, ModelName, Status
-from fleek.domain.request import JobRequest
+from fleek.domain.request import MAX_SCHEDULE, JobRequest
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Provider
 from fleek.store import jobs
-
-MAX_SCHEDULE: Final = timedelta(days=365)
 
 
 async def submit(rt: Runtime, request: JobRequest) -> Job:

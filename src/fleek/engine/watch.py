@@ -15,7 +15,8 @@ import structlog
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import ProviderError, ProviderUnavailable
-from fleek.domain.job import AttemptId, Job, PredictionId, Stage, advance
+from fleek.domain.job import AttemptId, Job, PredictionId, Stage
+from fleek.domain.transitions import advance
 from fleek.engine.bucket import Bucket, Clock
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime, guarded
