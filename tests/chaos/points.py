@@ -33,19 +33,21 @@ POINTS: Final = (
     Point("submit.insert"),
     Point("submit.inserted"),
     Point("admit.nudge"),
-    Point("start.intend", actions=KILL),  # else a nudge is lost, which costs half a minute
+    Point("start.intend", actions=KILL),  # an error here is a lost nudge: half a minute
     Point("start.intended", actions=FROZEN),
     Point("buy.send", actions=FROZEN),
     Point("buy.sent", actions=FROZEN),
     Point("bind.write", actions=FROZEN),
     Point("bind.written"),
+    Point("pace.failed"),
+    Point("pace.sold"),
     Point("start.defer"),
     Point("start.refuse"),
     Point("start.doubt"),
     Point("watch.poll"),
     Point("conclude.write", actions=FROZEN),
     Point("conclude.written"),
-    Point("collect.claim"),
+    Point("collect.claim", actions=KILL),  # so is one here
     Point("collect.claimed", actions=FROZEN),
     Point("keep.spooled"),
     Point("keep.saved", actions=FROZEN),

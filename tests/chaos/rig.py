@@ -31,15 +31,18 @@ class Rig(Service):
         super().__init__(folder, **{**host.settings(), **QUICK, **settings})
         self.host = host
         self.env["PUBLIC_URL"] = f"http://127.0.0.1:{self.port}"
+        if code := os.environ.get("PYTHONPATH"):  # noqa: TID251 - a child's environment
+            self.env["PYTHONPATH"] = code  # another version of the code is on trial
         self.history = History(folder / "history.jsonl")
 
     def launch(self, *options: str, **env: str) -> Process:
-        """Start ``fleek serve`` and wait until it answers, or is dead."""
+        """Start ``fleek serve`` and wait until it answers, or has ended at a failpoint."""
         process = self.start("serve", *options, **env)
         try:
             process.await_line("is ready")
         except AssertionError:
-            if process.popen.wait(1) != -signal.SIGKILL:
+            process.popen.wait(1)
+            if "failpoint" not in process.tail():
                 raise
         return process
 
