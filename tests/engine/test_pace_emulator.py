@@ -1,17 +1,15 @@
-"""The pace against an account that counts: an emulated Replicate that refuses what is too much."""
+"""The pace as an account sees it: an emulated Replicate and a whole worker, in real time."""
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
 from fakes import a_request
-from fleek import registry
 from fleek.bootstrap import open_runtime
-from fleek.domain.job import Status
+from fleek.domain.job import Job, Status
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
 from fleek.engine.runtime import Runtime
@@ -20,12 +18,72 @@ from fleek.settings import Settings
 from fleek.store import jobs
 from fleek.worker import work
 
+PER_MINUTE = 1200
+SECONDS = 20  # the longest that anything here may take
+
 
 @pytest.fixture
 async def emulator() -> AsyncGenerator[Emulator]:
-    """Run an account that sells 1,200 predictions a minute and takes 6,000 other calls."""
-    plan = Plan(
-        queue_seconds=0, predict_seconds=0.05, creates_per_minute=1200, others_per_minute=6000
-    )
+    """Run an account whose limits are the ones that the worker is told."""
+    plan = Plan(queue_seconds=0, predict_seconds=0.05, creates_per_minute=PER_MINUTE)
     async with serve(plan) as emulator:
         yield emulator
+
+
+@pytest.fixture
+async def worker(
+    emulator: Emulator, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[Runtime]:
+    """Run a worker that buys there."""
+    monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_pace")
+    monkeypatch.setenv("REPLICATE_BASE_URL", emulator.api_url)
+    monkeypatch.setenv("REPLICATE_CREATES_PER_MINUTE", str(PER_MINUTE))
+    update = {"provider": "replicate", "heartbeat_seconds": timedelta(seconds=1)}
+    async with open_runtime(settings.model_copy(update=update)) as rt:
+        stop = asyncio.Event()
+        working = asyncio.create_task(work(rt, stop))
+        yield rt
+        stop.set()
+        await working
+
+
+async def completed(rt: Runtime, made: list[Job]) -> None:
+    """Wait until all of them have ended well."""
+    async with asyncio.timeout(SECONDS):
+        while (await jobs.tally(rt.db, now=rt.now())).by_status[Status.COMPLETED] < len(made):
+            await asyncio.sleep(0.02)
+
+
+def creates(emulator: Emulator, status: int) -> list[float]:
+    """Return when predictions were asked for and answered so."""
+    rows = emulator.ledger.rows("request")
+    asked = [row for row in rows if row["method"] == "POST" and row["status"] == status]
+    return sorted(row["t"] for row in asked)
+
+
+async def test_a_crowd_buys_at_the_pace_of_the_account(
+    worker: Runtime, emulator: Emulator
+) -> None:
+    """1,200 a minute are 20 a second; nothing is refused, so nothing is asked for twice."""
+    made = await asyncio.gather(*(submit(worker, a_request()) for _ in range(30)))
+
+    await completed(worker, made)
+
+    times = creates(emulator, 201)
+    assert len(times) == len(made)
+    assert creates(emulator, 429) == []
+    assert times[-1] - times[0] > 0.4  # 20 of them at once at most: the rest needs half a second
+
+
+async def test_a_refusal_for_now_stops_all_others(worker: Runtime, emulator: Emulator) -> None:
+    """One is told to wait for a second: nobody asks meanwhile, and no job fails for it."""
+    first = await submit(worker, a_request("A cat [[emu:create_429=1*2]]", priority=9))
+    made = await asyncio.gather(*(submit(worker, a_request()) for _ in range(15)))
+
+    await completed(worker, [first, *made])
+
+    refused, bought = creates(emulator, 429), creates(emulator, 201)
+    assert (len(refused), len(bought)) == (2, 16)
+    times = sorted((*refused, *bought))
+    pauses = [late for early, late in pairwise(times) if late - early > 0.9]
+    assert len(pauses) >= 2
