@@ -3,6 +3,7 @@
 from typing import Final
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -31,6 +32,15 @@ TAGS: Final = [
     {"name": "system", "description": "Health, figures, addresses."},
 ]
 
+# FastAPI looks for a tracer at each request, found or not; that costs a tenth of a status read.
+UNTRACED: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+
 ROUTERS: Final = (jobs, media, flat, callbacks, models, health, system, pages)  # the busiest first
 
 EXPOSED: Final = (
@@ -50,6 +60,7 @@ def create_app(rt: Runtime) -> FastAPI:
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_tags=TAGS,
         openapi_url=None,  # we serve it, and the pages that show it: see fleek.api.pages
+        telemetry=UNTRACED,
         redirect_slashes=False,  # a redirect would be made from the caller's Host header
         routes=answering_head(route for module in ROUTERS for route in module.router.routes),
         middleware=[Middleware(Envelope, metrics=metrics.http), *_cors(rt)],

@@ -18,22 +18,24 @@ JOB_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-
 WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
 
 
+def runtime(request: Request) -> Runtime:
+    """Return the open collaborators; the busiest routes call this, as a dependency costs 50 µs."""
+    found: Runtime = request.app.state.runtime
+    return found
+
+
+def line(request: Request) -> Line:
+    """Return who waits in front of whom."""
+    found: Line = request.app.state.line
+    return found
+
+
 async def _runtime(request: Request) -> Runtime:
-    runtime: Runtime = request.app.state.runtime
-    return runtime
+    return runtime(request)
 
 
 RuntimeDep = Annotated[Runtime, Depends(_runtime)]
 """The open collaborators of this process."""
-
-
-async def _line(request: Request) -> Line:
-    line: Line = request.app.state.line
-    return line
-
-
-LineDep = Annotated[Line, Depends(_line)]
-"""Who waits in front of whom."""
 
 
 def _job_id(value: Any) -> UUID:

@@ -1,6 +1,8 @@
 """The flat routes, for simple clients: two routes on the same functions."""
 
-from fleek.api.deps import JobIdPath, RuntimeDep, flat_addresses
+from fastapi.requests import Request
+
+from fleek.api.deps import JobIdPath, flat_addresses, runtime
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import (
@@ -29,8 +31,9 @@ router = strict_router(tag="flat")
         Unreadable, TooLarge, Unsupported, InvalidInput, DatabaseUnavailable, StorageFull
     ),
 )
-async def create_flat_job(body: JobCreate, rt: RuntimeDep) -> FlatJob:
+async def create_flat_job(body: JobCreate, request: Request) -> FlatJob:
     """Accept a job. Follow `/status/{job_id}` for its result."""
+    rt = runtime(request)
     job = await submit(rt, body.to_request())
     return FlatJob.from_job(job, (), flat_addresses(rt))
 
@@ -42,7 +45,8 @@ async def create_flat_job(body: JobCreate, rt: RuntimeDep) -> FlatJob:
     response_description="The job.",
     responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
 )
-async def get_flat_job(job_id: JobIdPath, rt: RuntimeDep) -> FlatJob:
+async def get_flat_job(job_id: JobIdPath, request: Request) -> FlatJob:
     """Return one job as it is now; `pending` is shown as `queued`."""
+    rt = runtime(request)
     view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
     return FlatJob.from_job(view.job, view.media, flat_addresses(rt))

@@ -7,15 +7,17 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import Query, Response
+from fastapi.requests import Request
 
 from fleek.api.deps import (
     JobIdPath,
-    LineDep,
     NamedOnce,
     NoPurge,
     RuntimeDep,
     Whole,
     addresses,
+    line,
+    runtime,
 )
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
@@ -33,6 +35,7 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, JobId, Status
 from fleek.domain.request import DEFAULT_TENANT
 from fleek.engine.cancel import cancel
+from fleek.engine.runtime import Runtime
 from fleek.engine.submit import retry, submit
 from fleek.schemas import JobCancelled, JobCreate, JobRead
 from fleek.store import jobs
@@ -73,8 +76,9 @@ router = strict_router("/api/v1", tag="jobs")
     responses=CREATED
     | problems(Unreadable, TooLarge, Unsupported, InvalidInput, DatabaseUnavailable, StorageFull),
 )
-async def create_job(body: JobCreate, rt: RuntimeDep, response: Response) -> JobRead:
+async def create_job(body: JobCreate, request: Request, response: Response) -> JobRead:
     """Accept a job. It is safe as soon as this answers; follow `Location` for its result."""
+    rt = runtime(request)
     job = await submit(rt, body.to_request())
     return _created(job, rt, response)
 
@@ -93,10 +97,11 @@ async def create_job(body: JobCreate, rt: RuntimeDep, response: Response) -> Job
     response_description="The job.",
     responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
 )
-async def get_job(job_id: JobIdPath, rt: RuntimeDep, line: LineDep) -> JobRead:
+async def get_job(job_id: JobIdPath, request: Request) -> JobRead:
     """Return one job as it is now. Ask again until `status` is final."""
+    rt = runtime(request)
     view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
-    position = await line.position(rt, view.job)
+    position = await line(request).position(rt, view.job)
     return JobRead.from_job(view.job, view.media, addresses(rt), queue_position=position)
 
 
@@ -179,7 +184,7 @@ async def retry_job(job_id: JobIdPath, rt: RuntimeDep, response: Response) -> Jo
     return _created(job, rt, response)
 
 
-def _created(job: Job, rt: RuntimeDep, response: Response) -> JobRead:
+def _created(job: Job, rt: Runtime, response: Response) -> JobRead:
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     return JobRead.from_job(job, (), addresses(rt))
 

@@ -1,7 +1,7 @@
 """Around every request: its id, and a line in the metrics."""
 
+import random
 import re
-import secrets
 from time import perf_counter
 from typing import Final
 
@@ -53,4 +53,4 @@ class Envelope:
 def _request_id(given: str | None) -> str:
     if given is not None and SANE_ID.fullmatch(given):
         return given
-    return secrets.token_hex(16)
+    return random.randbytes(16).hex()  # noqa: S311 - a name, not a secret; a tenth of the cost
