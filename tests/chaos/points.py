@@ -27,6 +27,7 @@ class Point:
     name: str
     scene: Scene = "jobs"
     actions: Sequence[Action] = ALL
+    alone: bool = False  # what catches errors of other points: not to be struck together with them
 
 
 POINTS: Final = (
@@ -43,7 +44,7 @@ POINTS: Final = (
     Point("pace.sold"),
     Point("start.defer"),
     Point("start.refuse"),
-    Point("start.doubt"),
+    Point("start.doubt", alone=True),
     Point("watch.poll"),
     Point("conclude.write", actions=FROZEN),
     Point("conclude.written"),

@@ -16,7 +16,7 @@ from chaos.history import Client
 from chaos.host import Host
 from chaos.points import BY_NAME, EVERY_TIME, POINTS, Action, Scene
 from chaos.rig import SILENCE, Rig, state
-from service import LOOK_SECONDS, Process, until
+from service import Process, until
 
 JOBS: Final = {  # what goes wrong with each at the provider
     "plain": "",
@@ -38,6 +38,7 @@ HELD: Final = {"long": "[[emu:predict=1]]", "big": "[[emu:file_slow=1200]]"}
 COLLECTING: Final = "SELECT prompt FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
 LISTED: Final = "SELECT prompt, id, stage, worker_id FROM jobs"
 PATIENCE: Final = 20.0
+PAUSE_SECONDS: Final = 0.1  # between two looks at the database
 REFUSED: Final = frozenset({"provider_invalid_input"})
 
 _numbers = count(1)
@@ -106,7 +107,7 @@ class Callers:
                     wanted.remove(prompt)
             if late and wanted:
                 return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(PAUSE_SECONDS)
 
 
 def run_leg(rig: Rig, leg: Leg) -> None:
@@ -142,7 +143,7 @@ def _see_out(rig: Rig, callers: Callers, thread: threading.Thread) -> None:
     """Let the callers finish; what they could not cancel in time is cancelled now."""
     deadline = time.monotonic() + PATIENCE
     while thread.is_alive() and time.monotonic() < deadline and rig.by_status()["processing"]:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(PAUSE_SECONDS)
     callers.over.set()
     thread.join()
     client = Client(rig, rig.history, 1)
@@ -215,7 +216,8 @@ def sample(seed: int, *, kills: int) -> list[Leg]:
     killing = [point.name for point in POINTS if point.scene == "jobs"]
     legs = [Leg.of(name, "kill") for name in chance.sample(killing, kills)]
     for action in ("oserror", "dberror"):
-        names = [one.name for one in POINTS if one.scene == "jobs" and action in one.actions]
+        possible = (one for one in POINTS if one.scene == "jobs" and action in one.actions)
+        names = [one.name for one in possible if not one.alone]
         chosen = chance.sample(names, len(names) // 2)
         legs.append(Leg.together(action, chosen, at=chance.randint(8, 20)))
     return legs
