@@ -31,7 +31,7 @@ CANCELLED: Final = 0.2  # of the jobs, in wild weather
 ONE: Final = (("serve",),)
 SPLIT: Final = (("serve", "--no-worker"), ("worker",), ("worker",))
 
-ALWAYS: Final = frozenset(  # states that even a short run reaches
+SOON: Final = frozenset(  # states that a minute is enough for
     {
         "adopted by list",
         "adopted by callback",
@@ -43,17 +43,17 @@ ALWAYS: Final = frozenset(  # states that even a short run reaches
         "duplicate callback taken",
     }
 )
-WILD: Final = frozenset({"cancel won", "prediction stopped", "attempt retried"})
-LONG: Final = frozenset(
+SOON_WILD: Final = frozenset({"cancel won", "prediction stopped", "attempt retried"})
+LONG: Final = frozenset(  # states that need luck, or time
     {
-        "cancel lost",
         "purchase of a dead worker settled",
         "files of a dead worker collected",
-        "zombie came back",
         "role changed hands",
         "answer lost to a client",
     }
 )
+LONG_WILD: Final = frozenset({"cancel lost", "zombie came back", "zombie lost the race"})
+LONG_KILLS: Final = 40  # from so many on a run counts as long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +67,39 @@ class Storm:
     wild: bool  # also failing predictions, cancels and long freezes; else only what costs nothing
     split: bool  # API and two workers, or one process
 
+    @property
+    def must_see(self) -> frozenset[str]:
+        """The states that it has to reach: else it has shown nothing."""
+        wanted = SOON | (SOON_WILD if self.wild else frozenset())
+        if self.kills >= LONG_KILLS:
+            wanted |= LONG | (LONG_WILD if self.wild else frozenset())
+        return wanted
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What came of it."""
 
+    storm: Storm
     violations: list[str]
     paid: Money
     jobs: int
     deeds: Mapping[str, int]
     seen: Mapping[str, int]  # interesting states, and how often each was reached
     seconds: float
+
+    @property
+    def complaints(self) -> list[str]:
+        """Everything that is wrong: with the service, or with the run."""
+        storm = self.storm
+        found = list(self.violations)
+        if self.jobs < storm.jobs or self.deeds.get("killed", 0) < storm.kills:
+            killed = self.deeds.get("killed", 0)
+            found.append(f"in {storm.minutes} minutes only {self.jobs} jobs and {killed} kills")
+        missing = sorted(one for one in storm.must_see if not self.seen[one])
+        if missing:
+            found.append(f"never seen: {', '.join(missing)}")
+        return found
 
 
 def run(rig: Rig, storm: Storm) -> Outcome:
@@ -116,6 +138,7 @@ def run(rig: Rig, storm: Storm) -> Outcome:
         exact=not storm.wild,
     )
     return Outcome(
+        storm=storm,
         violations=check(evidence, terms),
         paid=money(evidence),
         jobs=len(evidence.jobs),

@@ -1,0 +1,150 @@
+"""The long runs: ``python -m chaos all``, or one of ``sweep``, ``storm``, ``mutations``.
+
+Each says its seed first and last, and how to run it again.
+"""
+
+import argparse
+import secrets
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from chaos import mutations
+from chaos.host import Host
+from chaos.rig import rigged
+from chaos.storm import SETTINGS, Outcome, Storm, run
+from chaos.sweep import Leg, all_legs, plan, run_legs
+from services import Services
+
+EXACT: Final = {"jobs": 2000, "kills": 100, "minutes": 10.0}
+WILD: Final = {"jobs": 600, "kills": 40, "minutes": 5.0}
+
+
+def say(*words: object) -> None:
+    """Print a line at once."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def database(kind: str) -> Generator[dict[str, str]]:
+    """Give the settings of an empty database; SQLite needs none."""
+    if kind == "sqlite":
+        yield {}
+        return
+    services = Services.open()
+    try:
+        with services.database() as url:
+            yield {"DATABASE_URL": url}
+    finally:
+        services.close()
+
+
+def sweep(chosen: argparse.Namespace) -> bool:
+    """Strike every failpoint, each in a service of its own; whether all came out right."""
+    folder = Path(tempfile.mkdtemp(prefix="fleek-sweep-"))
+    legs = [leg for leg in all_legs() if chosen.only in leg.orders]
+    host, bad = Host(folder, seed=chosen.seed), 0
+    for number, leg in enumerate(legs):
+        found = _leg(folder / str(number), host, leg, chosen)
+        say(f"{number + 1}/{len(legs)} {chosen.database} {leg.orders}", "bad" if found else "ok")
+        for one in found:
+            say("   ", one)
+        bad += bool(found)
+    host.close()
+    say(f"sweep: {len(legs)} crash points on {chosen.database}, {bad} bad; {folder}")
+    return not bad
+
+
+def _leg(folder: Path, host: Host, leg: Leg, chosen: argparse.Namespace) -> list[str]:
+    folder.mkdir()
+    plan(host, seed=chosen.seed)
+    try:
+        with database(chosen.database) as extra, rigged(folder, host, **extra) as rig:
+            return run_legs(rig, [leg])
+    except AssertionError:
+        return [traceback.format_exc()]
+
+
+def storm(chosen: argparse.Namespace) -> bool:
+    """Run one storm; whether all came out right."""
+    folder = Path(tempfile.mkdtemp(prefix="fleek-storm-"))
+    wanted = Storm(
+        seed=chosen.seed,
+        jobs=chosen.jobs,
+        kills=chosen.kills,
+        minutes=chosen.minutes,
+        wild=chosen.wild,
+        split=not chosen.one,
+    )
+    say(wanted, chosen.database, folder)
+    host = Host(folder, seed=chosen.seed)
+    try:
+        with (
+            database(chosen.database) as extra,
+            rigged(folder, host, **SETTINGS, **extra) as rig,
+        ):
+            outcome = run(rig, wanted)
+    finally:
+        host.close()
+    _report(outcome)
+    return not outcome.complaints
+
+
+def _report(outcome: Outcome) -> None:
+    paid, deeds = outcome.paid, outcome.deeds
+    say(f"deeds: {dict(deeds)}")
+    for state, times in outcome.seen.items():
+        say(f"  {times:6} {state}")
+    say(f"money: {paid}")
+    say(
+        f"{outcome.jobs} jobs, {deeds.get('killed', 0)} kills in {outcome.seconds:.0f} s; "
+        f"money spent twice: {paid.twice}"
+    )
+    for complaint in outcome.complaints:
+        say("WRONG:", complaint)
+
+
+def everything(chosen: argparse.Namespace) -> bool:
+    """Run the sweep on both databases, a storm that must cost nothing, and a wild one."""
+    good = True
+    for kind in ("sqlite", "postgresql"):
+        good &= sweep(argparse.Namespace(**{**vars(chosen), "database": kind}))
+    for terms, wild, kind in ((EXACT, False, "postgresql"), (WILD, True, "sqlite")):
+        given = {**vars(chosen), **terms, "wild": wild, "database": kind, "one": False}
+        good &= storm(argparse.Namespace(**given))
+    return good & mutations.run(say)
+
+
+def main() -> int:
+    """Read the command line and run."""
+    runs: dict[str, Callable[[argparse.Namespace], bool]] = {
+        "all": everything,
+        "sweep": sweep,
+        "storm": storm,
+        "mutations": lambda _: mutations.run(say),
+    }
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("what", choices=runs)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--only", default="", help="crash points whose orders hold this text")
+    parser.add_argument("--jobs", type=int, default=EXACT["jobs"])
+    parser.add_argument("--kills", type=int, default=EXACT["kills"])
+    parser.add_argument("--minutes", type=float, default=EXACT["minutes"])
+    parser.add_argument("--wild", action="store_true", help="predictions fail, callers cancel")
+    parser.add_argument("--one", action="store_true", help="one process, not an API and workers")
+    chosen = parser.parse_args()
+    again = f"repeat with: python -m chaos {' '.join(sys.argv[1:])} --seed {chosen.seed}"
+    say(again)
+    good = runs[chosen.what](chosen)
+    say("all is well" if good else "something is wrong", f"(seed {chosen.seed}; {again})")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

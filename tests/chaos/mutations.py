@@ -1,0 +1,123 @@
+"""Breaks the code on purpose, each time in one way, and shows which test finds it.
+
+A mutation is a change of one place in a copy of the source. The tests named with it must pass on
+the copy as it is, and fail on the changed one: else they would not find that mistake either.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+SECONDS: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One mistake."""
+
+    name: str
+    path: str  # below src/fleek
+    before: str
+    after: str
+    tests: str  # what finds it, as arguments for pytest
+
+
+MUTATIONS: Final = (
+    Mutation(
+        "two workers may claim the same job",
+        "store/steps.py",
+        "    statement = select(table).where(table.c.id.in_(wanted)).order_by(table.c.id).with_for_update()\n",
+        "    statement = select(table).where(table.c.id.in_(wanted)).order_by(table.c.id)\n",
+        "tests/store/test_steps.py",
+    ),
+    Mutation(
+        "a purchase is repeated when its answer does not come",
+        "engine/start.py",
+        "    prediction = await provider.start(job, attempt)\n",
+        "    try:\n"
+        "        prediction = await provider.start(job, attempt)\n"
+        "    except OutcomeUnknown:\n"
+        "        prediction = await provider.start(job, attempt)\n",
+        "tests/chaos/test_storm.py",
+    ),
+    Mutation(
+        "a cancelled job's prediction is left alone",
+        "engine/cancel.py",
+        "owes_cancel=job.attempt_id is not None",
+        "owes_cancel=False",
+        "tests/engine/test_cancel.py",
+    ),
+    Mutation(
+        "a job completes before its files are there",
+        "engine/keep.py",
+        "        await rt.storage.save(key, spooled, content_type=found.content_type)\n",
+        "        asyncio.get_running_loop().call_later(\n"
+        "            0.3, rt.storage._tree.save, key, spooled.rename(f'{spooled}.late')\n"
+        "        )\n",
+        "tests/chaos/test_sweep.py",
+    ),
+    Mutation(
+        "a worker that may be taken for dead buys",
+        "engine/start.py",
+        "        rt.pulse.check()  # a worker that may be taken for dead does not buy\n",
+        "",
+        "tests/engine/test_start.py",
+    ),
+    Mutation(
+        "an unknown purchase counts as none at once",
+        "engine/settle.py",
+        "            if search.empty_looks >= LOOKS:\n",
+        "            if search.empty_looks:\n",
+        "tests/engine/test_settle.py",
+    ),
+    Mutation(
+        "an intent is not remembered before it is acted on",
+        "engine/recover.py",
+        '        return Step(change=doubt(job, now=now, reason="its worker has ended", crashed=True))',
+        '        return Step(change=release(job, now=now, reason="its worker has ended"))',
+        "tests/engine/test_recover.py",
+    ),
+)
+
+
+def run(say: Callable[..., None]) -> bool:
+    """Try every mutation; whether each was found."""
+    good = True
+    for mutation in MUTATIONS:
+        with tempfile.TemporaryDirectory(prefix="fleek-mutation-") as name:
+            copy = Path(name)
+            for part in ("src", "tests", "pyproject.toml"):
+                source = ROOT / part
+                (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / part)
+            path = copy / "src/fleek" / mutation.path
+            code = path.read_text()
+            assert code.count(mutation.before) == 1, (
+                f"{mutation.name}: {mutation.path} is different"
+            )
+            path.write_text(code.replace(mutation.before, mutation.after))
+            found = failures(copy, mutation.tests)
+        say(f"{mutation.name}: {'found by ' + found[0] if found else 'NOT FOUND'}")
+        good &= bool(found)
+    return good
+
+
+def failures(copy: Path, tests: str) -> list[str]:
+    """Run tests of a copy on its own source; returns which failed."""
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests.split()],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": f"{copy / 'src'}:{copy / 'tests'}"},  # noqa: TID251 - a child's environment
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    return [line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
