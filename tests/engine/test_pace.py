@@ -20,6 +20,7 @@ from fleek.domain.errors import (
     ProviderUnavailable,
 )
 from fleek.domain.job import Job, JobId, Stage, Status
+from fleek.engine import start as start_module
 from fleek.engine.admit import BUSY, IDLE, Admission
 from fleek.engine.bucket import Bucket
 from fleek.engine.pace import (
@@ -32,7 +33,7 @@ from fleek.engine.pace import (
     refresh,
 )
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import start
+from fleek.engine.start import intend, start
 from fleek.engine.submit import submit
 from fleek.engine.trouble import Trouble
 from fleek.engine.watch import Watch
@@ -393,6 +394,74 @@ async def test_a_success_between_failures_starts_the_count_again(
     (account,) = await accounts.troubled(rt.db, now=clock())
 
     assert (account.failures, account.paused_until) == (1, None)
+
+
+async def test_a_success_that_was_under_way_opens_the_model_again(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Of purchases answered at once, those that failed may be noted first."""
+    provider.hold = asyncio.Event()
+    (job,) = await submitted(rt, 1)
+    buying = asyncio.create_task(start(rt, job.id))
+    while not provider.sold:
+        await asyncio.sleep(0)
+    await broken(rt, provider)
+    rests = rt.trouble.shuts("placeholder", "fake/model", now=clock())
+
+    provider.hold.set()
+    await buying
+
+    assert rests
+    assert await accounts.troubled(rt.db, now=clock()) == []
+    assert not rt.trouble.shuts("placeholder", "fake/model", now=clock())
+
+
+async def test_a_few_failures_change_nothing_yet(
+    rt: Runtime, hall: Hall, provider: FakeProvider, turns: Callable[..., Turns]
+) -> None:
+    """They may be chance."""
+    await purchase(rt, provider, AWAY)
+    crowd = await submitted(rt, 5)
+    coordinator = turns()
+
+    await coordinator.one()
+
+    assert set(hall.told) >= {job.id for job in crowd}
+
+
+@pytest.mark.parametrize(("error", "written"), [(LIMITED, 1), (AWAY, OPENS_AFTER)])
+async def test_what_is_known_already_is_not_written_again(
+    rt: Runtime, provider: FakeProvider, clock: Clock, error: FleekError, written: int
+) -> None:
+    """When a provider breaks down, all that is under way fails at once."""
+    crowd = await submitted(rt, 2 * OPENS_AFTER)
+    intended = [await intend(rt, job.id) for job in crowd]
+    provider.starts = [error] * len(crowd)
+
+    for one in intended:
+        assert one is not None
+        await start_module.purchase(rt, *one)
+        clock.tick(seconds=0.01)
+
+    (account,) = await accounts.troubled(rt.db, now=clock())
+    begun = clock.time - timedelta(seconds=0.01) * len(crowd)
+    assert account.updated_at - begun == timedelta(seconds=0.01) * (written - 1)
+
+
+async def test_what_another_worker_has_cleared_is_cleared(
+    rt: Runtime, provider: FakeProvider, another_life: Callable[[], Runtime]
+) -> None:
+    """Only one of them says that all is well again."""
+    other = replace(another_life(), trouble=Trouble())
+    await other.pulse.register()
+    await purchase(rt, provider, AWAY)
+    await refresh(other)
+
+    with capture_logs() as lines:
+        await purchase(rt, provider)
+        await purchase(other, provider)
+
+    assert [line["event"] for line in lines].count("provider_resumed") == 1
 
 
 @pytest.mark.parametrize(

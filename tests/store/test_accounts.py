@@ -83,7 +83,16 @@ async def test_a_success_forgets_failures(db: Database) -> None:
     assert [one.model for one in await accounts.troubled(db, now=NOON)] == ["other/model"]
 
 
-async def test_a_success_does_not_end_a_pause(db: Database) -> None:
+async def test_a_success_ends_the_pause_of_its_model(db: Database) -> None:
+    """Several purchases are answered at once, and those that failed were noted first."""
+    for _ in range(2):
+        await failed(db)
+
+    assert await accounts.clear(db, "fake", MODEL, now=NOON)
+    assert await accounts.troubled(db, now=NOON) == []
+
+
+async def test_a_success_does_not_end_the_pause_of_an_account(db: Database) -> None:
     """It was bought before the pause began."""
     await parked(db, 60)
 

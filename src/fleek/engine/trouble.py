@@ -43,8 +43,12 @@ class Trouble:
         return any(one.paused(now) for one in self.of(provider, model))
 
     def forget(self, provider: str, model: str, *, now: datetime) -> bool:
-        """Forget failures whose pause is over; returns whether there were any."""
-        over = [one for one in self.of(provider, model) if one.failures and not one.paused(now)]
+        """Forget failures as `fleek.store.accounts.clear` does; returns whether there were any."""
+        over = [
+            one
+            for one in self.of(provider, model)
+            if one.failures and (one.model != WHOLE or not one.paused(now))
+        ]
         for one in over:
             del self._known[one.provider, one.model]
         return bool(over)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, or_, select, text, update
+from sqlalchemy import and_, bindparam, delete, or_, select, text, update
 
 from fleek.store.database import Database
 from fleek.store.tables import AccountRow, Instant
@@ -117,15 +117,16 @@ async def fail(
 
 
 async def clear(db: Database, provider: str, model: str, *, now: datetime) -> bool:
-    """Note that a purchase succeeded: failures are forgotten, unless a pause goes on.
+    """Note that a purchase of a model succeeded: it works, whatever failed at the same time.
 
+    Failures of the account are forgotten too, unless its pause goes on: it was bought before.
     Returns whether there were any.
     """
+    over = or_(AccountRow.paused_until.is_(None), AccountRow.paused_until <= now)
     statement = delete(AccountRow).where(
         AccountRow.provider == provider,
-        AccountRow.model.in_((WHOLE, model)),
+        or_(AccountRow.model == model, and_(AccountRow.model == WHOLE, over)),
         AccountRow.failures > 0,
-        or_(AccountRow.paused_until.is_(None), AccountRow.paused_until <= now),
     )
     async with db.write() as tx:
         return (await tx.execute(statement)).rowcount > 0
