@@ -54,6 +54,7 @@ class CogServer:
                 env={
                     "PATH": f"{binaries}{os.pathsep}/usr/bin:/bin",
                     "HOME": str(self.folder),
+                    "TMPDIR": str(self.folder),  # its own folder there is the first user's only
                     "PORT": str(self._port),
                     "COG_PREDICT_TYPE_STUB": "predict.py:Runner",
                     "COG_MAX_CONCURRENCY": str(self._slots),

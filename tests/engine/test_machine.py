@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,12 +50,25 @@ from fleek.engine.watch import Watch
 from fleek.providers.base import Failed, Outcome, Prediction
 from fleek.settings import Settings
 from fleek.store import attempts, events, jobs
+from fleek.store.database import open_database
 from fleek.store.migrate import migrate
 
 FATES: Final = st.sampled_from(["ok", "lost", "busy"])
 ENDS: Final = {"completed", "failed", "cancelled"}
 STOPPED: Final = Failed("prediction_canceled", "stopped", retryable=False)
-TEMPLATE: Final = Path(tempfile.mkdtemp(prefix="fleek-machine-")) / "template.db"
+
+
+@cache
+def migrated() -> bytes:
+    """Return the file of an empty, migrated database."""
+
+    async def make(file: Path) -> None:
+        async with open_database(f"sqlite:///{file}") as db:
+            await migrate(db)
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(make(Path(folder) / "fleek.db"))
+        return (Path(folder) / "fleek.db").read_bytes()
 
 
 @dataclass
@@ -106,21 +120,13 @@ class Storm(RuleBasedStateMachine):
         self.ends: dict[JobId, Status] = {}
         self.accepted: list[JobId] = []
         database = self.folder / "fleek.db"
-        if not TEMPLATE.exists():
-            self.do(self._make_template())
-        shutil.copy(TEMPLATE, database)
+        database.write_bytes(migrated())
         self.rt: Runtime = self.do(self._open(database))
         self.watch, self.recovery = Watch(self.rt), Recovery(self.rt)
 
     def do(self, work: Any) -> Any:
         """Run a coroutine on this machine's loop."""
         return self.runner.run(work)
-
-    async def _make_template(self) -> None:
-        chosen = Settings(database_url=f"sqlite:///{TEMPLATE}")
-        async with open_runtime(chosen) as opened:
-            await migrate(opened.db)
-        # SQLite folds its journal back into the file when the last connection closes.
 
     async def _open(self, database: Path) -> Runtime:
         chosen = Settings(database_url=f"sqlite:///{database}", job_deadline=timedelta(hours=2))
