@@ -1,5 +1,6 @@
 """The real Cog server, from the `cog` package, with a small model; on loopback, without Docker."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -46,6 +47,7 @@ class CogServer:
         Raises:
             NotStarted: It does not; the message is one line.
         """
+        _share_outputs()
         binaries = str(Path(sys.executable).parent)  # it starts its worker as plain `python`
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the server that this test is about
@@ -54,7 +56,6 @@ class CogServer:
                 env={
                     "PATH": f"{binaries}{os.pathsep}/usr/bin:/bin",
                     "HOME": str(self.folder),
-                    "TMPDIR": str(self.folder),  # its own folder there is the first user's only
                     "PORT": str(self._port),
                     "COG_PREDICT_TYPE_STUB": "predict.py:Runner",
                     "COG_MAX_CONCURRENCY": str(self._slots),
@@ -150,3 +151,12 @@ def cog_server(folder: Path, **options: Any) -> Iterator[CogServer]:
         yield server
     finally:
         server.stop()
+
+
+def _share_outputs() -> None:
+    """Let every user of this machine run Cog: it keeps outputs in this folder, wherever it runs."""
+    folder = Path("/tmp/coglet")
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+    if folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o1777)
