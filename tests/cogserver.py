@@ -154,9 +154,9 @@ def cog_server(folder: Path, **options: Any) -> Iterator[CogServer]:
 
 
 def _share_outputs() -> None:
-    """Let every user of this machine run Cog: it keeps outputs in this folder, wherever it runs."""
-    folder = Path("/tmp/coglet")
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir()
-    if folder.stat().st_uid == os.geteuid():
-        folder.chmod(0o1777)
+    """Let every user of this machine run Cog: it keeps outputs here, wherever it runs."""
+    for folder in (Path("/tmp/coglet"), Path("/tmp/coglet/predictions")):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(0o1777)
