@@ -10,10 +10,11 @@ from fakes import Clock, FakeProvider, a_request
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown, ProviderUnavailable
 from fleek.domain.job import Job, PredictionId, Stage, Status
+from fleek.engine.cancel import cancel
 from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.settle import LOOKS
-from fleek.engine.start import intend, start
+from fleek.engine.start import intend, purchase, start
 from fleek.engine.submit import submit
 from fleek.providers.base import Found, Prediction
 from fleek.store import attempts, jobs
@@ -43,6 +44,26 @@ async def turns(rt: Runtime, clock: Clock, number: int) -> None:
         await recovery.turn()
         clock.tick(seconds=rt.settings.adopt_seconds.total_seconds() / 2)
         await rt.pulse.beat()
+
+
+async def test_what_was_sold_to_a_cancelled_job_is_stopped(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Cancelled while it was bought, and the answer got lost: its worker lives, and the bill runs."""
+    job = await submit(rt, a_request())
+    intended = await intend(rt, job.id)
+    assert intended is not None
+    _, attempt = intended
+    await cancel(rt, job.id, tenant_id="default")
+    provider.starts = [OutcomeUnknown("reset")]
+    await purchase(rt, *intended)
+    provider.sold[PredictionId(f"p-{attempt.id}")] = attempt
+
+    await turns(rt, clock, 1)
+
+    assert provider.cancelled == [f"p-{attempt.id}"]
+    (found,) = await attempts.of_job(rt.db, job.id)
+    assert (found.prediction_id, found.error) == (f"p-{attempt.id}", None)
 
 
 async def test_what_was_sold_is_adopted(rt: Runtime, provider: FakeProvider, clock: Clock) -> None:

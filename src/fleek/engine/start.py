@@ -133,7 +133,9 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
             raise AttemptSettled(f"attempt {attempt.id} has been settled")
         if current.prediction_id is not None:
             raise AttemptSettled(f"attempt {attempt.id} has another prediction")
-        bound = replace(current, prediction_id=prediction.id, first_look_at=first_look_at)
+        bound = replace(
+            current, prediction_id=prediction.id, first_look_at=first_look_at, error=None
+        )
         if job.attempt_id != attempt.id or job.stage not in {Stage.STARTING, Stage.UNKNOWN}:
             return Step(attempt=replace(bound, cancel_owed=True))
         return Step(attempt=bound, change=wait(job, prediction.id, now=now))
@@ -190,11 +192,15 @@ async def record_refused(rt: Runtime, attempt: Attempt, error: ProviderError) ->
 
 async def record_unknown(rt: Runtime, attempt: Attempt, error: OutcomeUnknown) -> None:
     """Keep the job until `recover` has found out whether something was bought."""
+    reason = JobError(code=error.code, message=str(error))
 
-    def decide(job: Job, _: Attempt | None) -> Step:
-        if job.attempt_id != attempt.id or job.stage is not Stage.STARTING:
+    def decide(job: Job, current: Attempt | None) -> Step:
+        if current is None or current.verdict is not None or current.prediction_id is not None:
             return Step()
-        return Step(change=doubt(job, now=rt.now(), reason=str(error)))
+        doubted = replace(current, error=reason)
+        if job.attempt_id != attempt.id or job.stage is not Stage.STARTING:
+            return Step(attempt=doubted)  # the job has ended; what was bought has to be stopped
+        return Step(attempt=doubted, change=doubt(job, now=rt.now(), reason=str(error)))
 
     failpoints.hit("start.doubt")
     await rt.persist(attempt.job_id, decide, attempt_id=attempt.id)

@@ -64,7 +64,8 @@ def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: dateti
 async def unsettled(db: Database, *, limit: int) -> list[Attempt]:
     """Return attempts with an intent and no verdict that nobody is buying any more, oldest first.
 
-    Either the worker that intended has ended, or it reported that the outcome is unknown.
+    Either the worker that intended has ended, or it reported that the outcome is unknown: on the
+    job, and on the attempt, which the job may have left behind.
     """
     statement = (
         select(ATTEMPTS)
@@ -77,6 +78,7 @@ async def unsettled(db: Database, *, limit: int) -> list[Attempt]:
                 WorkerRow.id.is_(None),
                 WorkerRow.ended_at.is_not(None),
                 (JobRow.stage == "unknown") & (JobRow.attempt_id == AttemptRow.id),
+                AttemptRow.error_code.is_not(None),
             ),
         )
         .order_by(AttemptRow.submitted_at)
