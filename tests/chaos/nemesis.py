@@ -53,7 +53,7 @@ class Nemesis:
         self._cast = cast
         self._chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._kills = kills
-        self._pause = seconds / max(kills, 1) * 0.7  # other deeds take their time too
+        self._pause = seconds / max(kills, 1) * 0.5  # other deeds take their time too
         self._freezes = freezes
         self._throttle = throttle
         self._procs = [self._start(command) for command in cast]
