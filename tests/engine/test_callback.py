@@ -11,8 +11,9 @@ from fleek.domain.errors import CallbackRejected, NotFound, OutcomeUnknown, Prov
 from fleek.domain.job import JobId, PredictionId, Stage, Status
 from fleek.engine.callback import receive
 from fleek.engine.cancel import cancel
+from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import start
+from fleek.engine.start import bind, start
 from fleek.engine.submit import submit
 from fleek.providers.base import Callback, Prediction
 from fleek.store import attempts, events, jobs
@@ -21,8 +22,12 @@ from fleek.store import attempts, events, jobs
 class Letterbox:
     """What the provider's next callback says; takes the place of its `callback`."""
 
-    def __init__(self, prediction: Prediction, *, final: bool = False) -> None:
-        self.message = Callback(webhook_id="msg_1", prediction=prediction, final=final)
+    def __init__(
+        self, prediction: Prediction, *, final: bool = False, address: str | None = None
+    ) -> None:
+        self.message = Callback(
+            webhook_id="msg_1", prediction=prediction, final=final, address=address
+        )
 
     async def __call__(self, _: Mapping[str, str], body: bytes) -> Callback:
         """Take only what was signed."""
@@ -147,6 +152,52 @@ async def test_a_callback_about_another_prediction_is_ignored(
     await call(rt, attempt)
 
     assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+
+
+async def test_a_message_that_was_for_another_address_finds_nothing(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signed, and delivered to the wrong attempt: it must not get another's prediction."""
+    provider.starts = [OutcomeUnknown("reset")]
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    other = Letterbox(Prediction(id=PredictionId("other")), address="http://here/another.token")
+    monkeypatch.setattr(provider, "callback", other)
+
+    await call(rt, attempt)
+
+    assert (await the_attempt(rt, job.id)).prediction_id is None
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+    assert provider.cancelled == []
+
+
+async def test_an_end_of_another_prediction_is_not_the_attempt_s(rt: Runtime) -> None:
+    """Whoever saw it may have seen it for an attempt that was bound otherwise meanwhile."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+
+    await conclude(rt, attempt, Prediction(id=PredictionId("other"), outcome=WELL))
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    assert (await the_attempt(rt, job.id)).verdict is None
+
+
+async def test_a_prediction_that_another_attempt_has_is_no_orphan(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Stopping it would cost the other job its picture."""
+    mine, theirs = [await submit(rt, a_request()) for _ in range(2)]
+    for one in (mine, theirs):
+        await start(rt, one.id)
+    taken = (await the_attempt(rt, theirs.id)).prediction_id
+    assert taken is not None
+
+    await bind(rt, await the_attempt(rt, mine.id), Prediction(id=taken))
+
+    assert provider.cancelled == []
+    assert rt.metrics.orphans._value.get() == 0
 
 
 async def test_a_callback_after_the_end_changes_nothing(

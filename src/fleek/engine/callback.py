@@ -47,6 +47,9 @@ async def receive(
     callback = await provider.callback(headers, await read())
     failpoints.hit("callback.verified")
     told = callback.prediction
+    if callback.address is not None and not callback.address.endswith(f"/{token}"):
+        log.warning("foreign_callback", attempt=str(attempt.id), prediction=told.id)
+        return
     if attempt.prediction_id is None and attempt.verdict is None:
         rt.metrics.adopted.labels("callback").inc()
         log.info("adopted", attempt=str(attempt.id), prediction=told.id, by="callback")

@@ -36,6 +36,8 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
     def decide(job: Job, current: Attempt | None) -> Step:
         if current is None or current.verdict is not None:
             return Step()
+        if current.prediction_id != prediction.id:
+            return Step()  # it was bound to another one meanwhile
         settled = _settled(current, prediction, outcome)
         if job.attempt_id != attempt.id or job.stage is not Stage.WAITING:
             return Step(attempt=settled)

@@ -30,6 +30,7 @@ from fleek.engine import pace
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Prediction
+from fleek.store import attempts
 from fleek.store.steps import Step
 
 FIRST_LOOK: Final = timedelta(seconds=0.5)
@@ -225,7 +226,10 @@ def settle_attempt(
 async def stop_orphan(
     rt: Runtime, attempt: Attempt, prediction_id: PredictionId, *, reason: str
 ) -> None:
-    """Stop a prediction that no attempt stands for any more."""
+    """Stop a prediction that no attempt stands for any more; one that has another is let be."""
+    if await attempts.bound(rt.db, attempt.provider, [prediction_id]):
+        log.warning("foreign_prediction", attempt=str(attempt.id), prediction=prediction_id)
+        return
     rt.metrics.orphans.inc()
     log.warning(
         "orphan_prediction", attempt=str(attempt.id), prediction=prediction_id, reason=reason

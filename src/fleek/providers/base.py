@@ -88,6 +88,7 @@ class Callback:
     webhook_id: str  # the message's own; the same whenever it is sent again
     prediction: Prediction  # as it was when the message was written
     final: bool = False  # the end that it tells of counts: the provider cannot be asked for it
+    address: str | None = None  # where it says that it was to be sent; None: it does not say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

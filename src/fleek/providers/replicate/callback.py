@@ -153,4 +153,9 @@ def _callback(webhook_id: str, body: bytes) -> Callback:
     prediction = read_prediction(told) if isinstance(told, dict) else None
     if prediction is None:
         raise CallbackRejected("the message names no prediction")
-    return Callback(webhook_id=webhook_id, prediction=prediction)
+    address = told.get("webhook")
+    return Callback(
+        webhook_id=webhook_id,
+        prediction=prediction,
+        address=address if isinstance(address, str) else None,
+    )
