@@ -73,7 +73,8 @@ def money(evidence: Evidence) -> Money:
     completed = unused = twice = 0
     for job_id, sales in by_job.items():
         good = sum(sale.heading == "succeeded" for sale in sales)
-        if evidence.jobs[job_id].status == "completed":
+        job = evidence.jobs.get(job_id)
+        if job is not None and job.status == "completed":
             completed += min(good, 1)
         else:
             unused += min(good, 1)
@@ -211,7 +212,9 @@ def _cancels_are_true(evidence: Evidence, _: Terms) -> Iterator[str]:
     """I5: the answer to a cancel is what has become of the job, and nothing runs on."""
     asked = {UUID(row["job"]) for row in evidence.history if row["op"] == "cancel"}
     for row in _said(evidence, "cancel", "ok"):
-        job = evidence.jobs[UUID(row["job"])]
+        job = evidence.jobs.get(UUID(row["job"]))
+        if job is None:
+            continue  # `_accepted_is_there` says so
         won = row["status"] == 200
         if won != (job.status == "cancelled"):
             yield f"a cancel of {job.id} was answered {row['status']}, and it is {job.status}"

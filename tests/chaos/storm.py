@@ -63,9 +63,14 @@ class Storm:
     seed: int
     jobs: int
     kills: int
-    minutes: float  # for submitting and killing; then half of it again, at most, to come to rest
+    minutes: float  # for submitting and killing, half as many more on a slow machine
     wild: bool  # also failing predictions, cancels and long freezes; else only what costs nothing
     split: bool  # API and two workers, or one process
+
+    @property
+    def patience(self) -> float:
+        """After how many seconds no more jobs are submitted and no more processes killed."""
+        return self.minutes * 90
 
     @property
     def must_see(self) -> frozenset[str]:
@@ -124,7 +129,7 @@ def run(rig: Rig, storm: Storm) -> Outcome:
     until(lambda: answers(rig), why=rig.tails)
     nemesis.begin()
     crowd.submit_all()
-    while nemesis.busy and time.monotonic() - begun < storm.minutes * 60:
+    while nemesis.busy and time.monotonic() - begun < storm.patience:
         time.sleep(0.2)
     nemesis.end()
     rig.host.calm()
@@ -225,7 +230,7 @@ class _Crowd:
     def _run(self, number: int) -> None:
         chance = random.Random(f"{self.storm.seed}:{number}")  # noqa: S311 - repeatable
         client = Client(self.rig, self.rig.history, number)
-        deadline = time.monotonic() + self.storm.minutes * 60
+        deadline = time.monotonic() + self.storm.patience
         pause = 0.85 * self.storm.minutes * 60 * CLIENTS / self.storm.jobs
         turn = 0
         while len(self.accepted) < self.storm.jobs and time.monotonic() < deadline:

@@ -19,7 +19,7 @@ def test_a_minute_of_storm_costs_nothing(
     if database == "postgresql":
         settings["DATABASE_URL"] = request.getfixturevalue("database_url")
     split = database == "postgresql"
-    storm = Storm(seed=7, jobs=90, kills=6, minutes=0.6, wild=split, split=split)
+    storm = Storm(seed=7, jobs=80, kills=6, minutes=0.5, wild=split, split=split)
 
     with rigged(tmp_path, host, **settings) as rig:
         outcome = run(rig, storm)

@@ -1,0 +1,194 @@
+"""The judge is put to the test: it is content with a true story, and finds every lie in it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from chaos.checker import Terms, check, money
+from chaos.evidence import Attempt, Event, Evidence, Job, Media, Sale
+
+PAINTED, STOPPED = UUID(int=1), UUID(int=2)
+FIRST, SECOND = UUID(int=11), UUID(int=12)
+KEY = "media/1.webp"
+SHA = "ab" * 32
+
+
+def job(job_id: UUID, status: str, **fields: Any) -> Job:
+    """Return a job that has had one attempt."""
+    facts: dict[str, Any] = {
+        "prompt": f"prompt {job_id.int}",
+        "attempt": 1,
+        "max_attempts": 4,
+        "attempt_id": UUID(int=job_id.int + 10),
+        "prediction_id": f"p{job_id.int}",
+        "error_code": None,
+        "version": 2,
+    }
+    return Job(id=job_id, status=status, **{**facts, **fields})
+
+
+def story() -> Evidence:
+    """Return the evidence of a run in which one job was completed and one cancelled."""
+    jobs = {PAINTED: job(PAINTED, "completed"), STOPPED: job(STOPPED, "cancelled")}
+    attempts = [
+        Attempt(id=FIRST, job_id=PAINTED, n=1, prediction_id="p1", verdict="succeeded", cancel_owed=False),
+        Attempt(id=SECOND, job_id=STOPPED, n=1, prediction_id="p2", verdict="cancelled", cancel_owed=False),
+    ]  # fmt: skip
+    events = {
+        one.id: [
+            Event(job_id=one.id, seq=1, type="submitted", data={}),
+            Event(job_id=one.id, seq=2, type=one.status, data={}),
+        ]
+        for one in jobs.values()
+    }
+    submits = [
+        {"op": "submit", "phase": phase, "prompt": one.prompt, "job": str(one.id), "status": 201}
+        for one in jobs.values()
+        for phase in ("invoke", "ok")
+    ]
+    cancel = {"op": "cancel", "job": str(STOPPED), "status": 200}
+    return Evidence(
+        jobs=jobs,
+        attempts=attempts,
+        events=events,
+        media={
+            PAINTED: [
+                Media(job_id=PAINTED, attempt_id=FIRST, index=0, key=KEY, sha256=SHA, size_bytes=3)
+            ]
+        },
+        tallies={"completed": 1, "cancelled": 1, "pending": 0},
+        sales=[
+            Sale(id="p1", attempt_id=FIRST, begun=1, ended=2, heading="succeeded", billed=1),
+            Sale(id="p2", attempt_id=SECOND, begun=1, ended=2, heading="canceled_after_start", billed=1),
+        ],
+        files={KEY: (3, SHA)},
+        truths={("p1", 0): SHA},
+        tokens=frozenset({"t"}),
+        leaks=0,
+        orphans=frozenset(),
+        logs=[],
+        history=[*submits, {**cancel, "phase": "invoke"}, {**cancel, "phase": "ok"}],
+        webhooks=[],
+    )  # fmt: skip
+
+
+def with_job(evidence: Evidence, job_id: UUID, **fields: Any) -> Evidence:
+    """Tell another story about a job's row."""
+    jobs = {**evidence.jobs, job_id: replace(evidence.jobs[job_id], **fields)}
+    return replace(evidence, jobs=jobs)
+
+
+def with_attempt(evidence: Evidence, **fields: Any) -> Evidence:
+    """Tell another story about the first attempt."""
+    first, *others = evidence.attempts
+    return replace(evidence, attempts=[replace(first, **fields), *others])
+
+
+def with_sale(evidence: Evidence, **fields: Any) -> Evidence:
+    """Enter another sale in the ledger."""
+    another = replace(evidence.sales[0], id="p3", begun=3, ended=4, **fields)
+    return replace(evidence, sales=[*evidence.sales, another])
+
+
+LIES: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
+    "an acknowledged job is gone": (
+        lambda e: replace(e, jobs={PAINTED: e.jobs[PAINTED]}, tallies={"completed": 1}),
+        "is gone",
+    ),
+    "a job that nobody asked for": (
+        lambda e: with_job(e, PAINTED, prompt="another"),
+        "not what was asked for",
+    ),
+    "a job has not ended": (lambda e: with_job(e, PAINTED, status="processing"), "is processing"),
+    "a job ended twice": (
+        lambda e: replace(
+            e,
+            events={**e.events, PAINTED: [*e.events[PAINTED], replace(e.events[PAINTED][1], seq=3)]},
+        ),
+        "its history has",
+    ),
+    "a line of history is missing": (lambda e: with_job(e, PAINTED, version=3), "a gap"),
+    "counters are wrong": (lambda e: replace(e, tallies={"completed": 2}), "the counters say"),
+    "a failure without a reason": (
+        lambda e: with_job(e, PAINTED, status="failed", error_code="internal_error"),
+        "failed with internal_error",
+    ),
+    "an attempt bought twice": (with_sale, "bought 2 predictions"),
+    "a prediction that nobody knows": (lambda e: with_sale(e, attempt_id=SECOND), "nobody knows of p3"),
+    "two predictions at once": (
+        lambda e: replace(e, sales=[*e.sales, replace(e.sales[0], id="p3", begun=1.5)]),
+        "running at once",
+    ),
+    "a prediction still runs": (
+        lambda e: replace(e, sales=[replace(one, ended=None, heading=None) for one in e.sales]),
+        "p2 still runs",
+    ),
+    "an orphan": (lambda e: replace(e, orphans=frozenset({"p1"})), "orphans"),
+    "an attempt is not settled": (lambda e: with_attempt(e, verdict=None), "never settled"),
+    "another's prediction": (lambda e: with_attempt(e, prediction_id="p2"), "was bought for"),
+    "a prediction that nobody sold": (lambda e: with_attempt(e, prediction_id="p9"), "nobody sold"),
+    "a verdict that is not true": (lambda e: with_attempt(e, verdict="failed"), "is failed, p1 succeeded"),
+    "too many attempts": (lambda e: with_job(e, PAINTED, attempt=5), "made 5 of 4"),
+    "a file is missing": (lambda e: replace(e, files={}), "is missing"),
+    "a file is damaged": (lambda e: replace(e, files={KEY: (3, "cd" * 32)}), "its row says"),
+    "a file is another's": (lambda e: replace(e, truths={("p1", 0): "cd" * 32}), "is not what p1 made"),
+    "a completed job without files": (lambda e: replace(e, media={}), "and 0 files"),
+    "a cancelled job with files": (
+        lambda e: replace(e, media={**e.media, STOPPED: e.media[PAINTED]}),
+        "is cancelled and has files",
+    ),
+    "a cancel that won and did not": (
+        lambda e: with_job(e, STOPPED, status="completed"),
+        "was answered 200",
+    ),
+    "cancelled by nobody": (
+        lambda e: replace(e, history=[row for row in e.history if row["op"] == "submit"]),
+        "cancelled by nobody",
+    ),
+    "a bill without a reason": (
+        lambda e: replace(e, sales=[replace(e.sales[0], billed=2), e.sales[1]]),
+        "not everything is explained",
+    ),
+    "stopped for no reason": (
+        lambda e: replace(e, attempts=[e.attempts[0], replace(e.attempts[1], verdict="failed")]),
+        "stopped for no reason",
+    ),
+    "the token was sent to strangers": (lambda e: replace(e, leaks=1), "1 sent to the host"),
+}  # fmt: skip
+
+
+def test_a_true_story_is_believed() -> None:
+    """Else nothing that the judge says would count."""
+    evidence = story()
+
+    assert check(evidence, Terms()) == []
+    assert money(evidence).twice == 0
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_each_lie_is_found(lie: str) -> None:
+    """A judge that cannot see proves nothing."""
+    tell, found = LIES[lie]
+
+    complaints = check(tell(story()), Terms())
+
+    assert any(found in complaint for complaint in complaints), complaints
+
+
+def test_money_that_is_spent_twice_is_counted() -> None:
+    """Two good predictions for one job: the second was for nothing."""
+    again = replace(story().sales[0], id="p3", begun=3, ended=4)
+    evidence = replace(story(), sales=[*story().sales, again])
+
+    assert money(evidence).twice == 1
+    assert any("paid twice for 1" in one for one in check(evidence, Terms()))
+
+
+def test_a_quiet_run_must_complete_everything() -> None:
+    """If only processes and the network failed, nothing excuses a job that did not complete."""
+    complaints = check(story(), Terms(exact=True))
+
+    assert any("nothing was wrong with it" in one for one in complaints)
