@@ -73,16 +73,16 @@ def server(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(schema, folder / "fleek.db")
     complaints = Complaints()
-    with pytest.MonkeyPatch.context() as patch:
+    logging.getLogger("uvicorn.error").addHandler(complaints)
+    with pytest.MonkeyPatch.context() as patch:  # only until it is open: other tests run meanwhile
         patch.chdir(folder)
         patch.setenv("STORAGE_PATH", str(folder / "storage"))
-        settings = Settings(database_url=f"sqlite+aiosqlite:///{folder}/fleek.db")
-        running = Running(settings)
-        logging.getLogger("uvicorn.error").addHandler(complaints)
+        running = Running(Settings(database_url=f"sqlite+aiosqlite:///{folder}/fleek.db"))
         running.start()
-        yield running.address.result(timeout=10)
-        running.stop()
-        logging.getLogger("uvicorn.error").removeHandler(complaints)
+        address = running.address.result(timeout=10)
+    yield address
+    running.stop()
+    logging.getLogger("uvicorn.error").removeHandler(complaints)
     assert not complaints.heard
 
 
