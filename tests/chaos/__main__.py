@@ -139,7 +139,9 @@ def main() -> int:
     parser.add_argument("--wild", action="store_true", help="predictions fail, callers cancel")
     parser.add_argument("--one", action="store_true", help="one process, not an API and workers")
     chosen = parser.parse_args()
-    again = f"repeat with: python -m chaos {' '.join(sys.argv[1:])} --seed {chosen.seed}"
+    given = " ".join(sys.argv[1:])
+    seeded = given if "--seed" in given else f"{given} --seed {chosen.seed}"
+    again = f"repeat with: make chaos CHAOS='{seeded}'"
     say(again)
     good = runs[chosen.what](chosen)
     say("all is well" if good else "something is wrong", f"(seed {chosen.seed}; {again})")

@@ -205,7 +205,7 @@ def all_legs() -> Iterator[Leg]:
         for action in point.actions:
             yield Leg.of(point.name, action)
     for name in EVERY_TIME:
-        for number in range(2, 25):
+        for number in range(2, 16):
             yield Leg.of(name, "kill", str(number))
             yield Leg.of(name, "dberror", str(number))
 
