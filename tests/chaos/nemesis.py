@@ -21,6 +21,7 @@ DEEDS: Final[Mapping[str, int]] = {  # how many of twenty are of each kind
     "throttle": 1,
 }
 KILLS: Final = frozenset({"kill", "kill_all"})
+GOODBYES: Final = frozenset({0, -signal.SIGTERM})  # told before it listened: it simply ended
 LAUNCH_SECONDS: Final = 2.0  # a process that lives shorter has hurt nobody
 
 
@@ -103,7 +104,8 @@ class Nemesis:
             case "kill_all":
                 self._kill(range(len(self._procs)))
             case "stop":
-                assert self._procs[number].stop() == 0, self._procs[number].tail()
+                code = self._procs[number].stop()
+                assert code in GOODBYES, f"exit code {code}: {self._procs[number].tail()}"
                 self._replace(number)
             case "throttle":
                 self._throttle(True)  # noqa: FBT003 - on, and off

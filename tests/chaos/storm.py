@@ -43,6 +43,16 @@ SOON: Final = frozenset(  # states that a minute is enough for
         "duplicate callback taken",
     }
 )
+PROBES: Final = (  # jobs that reach those states whatever chance decides
+    "[[emu:create_then_drop]][[emu:hook_drop]]",
+    "[[emu:create_then_delay=1.5]][[emu:hook_duplicate]]",
+    "[[emu:create_drop]]",
+    "[[emu:create_429=1]]",
+    "[[emu:file_truncate]]",
+    "[[emu:hook_wrong_signature]]",
+)
+PROBES_WILD: Final = ("[[emu:transient_failure]]", "[[emu:predict=20]]")
+STOPPED: Final = PROBES_WILD[1]  # is cancelled while it runs
 SOON_WILD: Final = frozenset({"cancel won", "prediction stopped", "attempt retried"})
 LONG: Final = frozenset(  # states that need luck, or time
     {
@@ -210,10 +220,12 @@ class _Crowd:
     storm: Storm
     accepted: list[str] = field(default_factory=list)
     _doubted: list[str] = field(default_factory=list)  # cancels that nobody has answered
+    _probes: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def submit_all(self) -> None:
         """Submit until enough jobs are accepted, or time is up."""
+        self._probes += [*PROBES, *(PROBES_WILD if self.storm.wild else ())] * 2
         threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
         for thread in threads:
             thread.start()
@@ -235,13 +247,20 @@ class _Crowd:
         turn = 0
         while len(self.accepted) < self.storm.jobs and time.monotonic() < deadline:
             turn += 1
-            job_id = client.submit(f"client {number} turn {turn} of {self.storm.seed}")
+            probe = self._probe()
+            prompt = f"client {number} turn {turn} of {self.storm.seed} {probe}".strip()
+            job_id = client.submit(prompt)
             if job_id is None:
                 time.sleep(0.2)  # as a client that is told nothing does
                 continue
             with self._lock:
                 self.accepted.append(job_id)
             time.sleep(chance.uniform(0, 2) * pause)
-            if self.storm.wild and chance.random() < CANCELLED and not client.cancel(job_id):
+            wanted = probe == STOPPED or (self.storm.wild and chance.random() < CANCELLED)
+            if wanted and not client.cancel(job_id):
                 self._doubted.append(job_id)
         client.close()
+
+    def _probe(self) -> str:
+        with self._lock:
+            return self._probes.pop() if self._probes else ""
