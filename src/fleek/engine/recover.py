@@ -12,7 +12,7 @@ import structlog
 
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import IllegalTransition, ProviderError
+from fleek.domain.errors import ProviderError
 from fleek.domain.job import Job, JobError, JobId, Stage, Status, WorkerId
 from fleek.domain.transitions import doubt, give_up, release
 from fleek.engine.pulse import gone
@@ -90,10 +90,7 @@ class Recovery:
             owes = job.status is Status.PROCESSING
             return Step(change=give_up(job, OVERDUE, now=now), owes_cancel=owes)
 
-        try:
-            await self._rt.take(job_id, decide)
-        except IllegalTransition:
-            return
+        await self._rt.take(job_id, decide)
 
     async def _stop(self, attempt: Attempt) -> None:
         """Ask the provider to stop; `watch` sees when it has."""

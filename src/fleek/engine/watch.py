@@ -183,9 +183,9 @@ class Watch:
         running = now - row.submitted_at
         self._schedule(row.attempt_id, now + interval(running, None if seen is None else seen.eta))
         if seen is not None and seen.outcome is not None:
-            attempt = await self._attempt(row)
-            if attempt is not None:
-                await conclude(self._rt, attempt, seen)
+            attempt = await attempts.get(self._rt.db, row.attempt_id)
+            assert attempt is not None
+            await conclude(self._rt, attempt, seen)
             self._watched.pop(row.attempt_id, None)
             return
         if running.total_seconds() > row.timeout_seconds and not watched.overtime:
@@ -193,10 +193,6 @@ class Watch:
             await self._stop(row)
         if seen is not None and seen.progress is not None:
             await self._write_progress(watched, seen.progress, now)
-
-    async def _attempt(self, row: Waiting) -> Attempt | None:
-        found = await attempts.of_job(self._rt.db, row.job_id)
-        return next((one for one in found if one.id == row.attempt_id), None)
 
     async def _stop(self, row: Waiting) -> None:
         """It runs longer than allowed: the job goes on when the provider says it has ended."""

@@ -1,0 +1,267 @@
+"""Coming too late: whoever acts on a job that has moved on changes nothing of it."""
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from fakes import Clock, FakeProvider, a_request
+from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.errors import (
+    OutcomeUnknown,
+    OutputBroken,
+    ProviderRejected,
+    ProviderUnavailable,
+    StorageFull,
+)
+from fleek.domain.job import JobId, PredictionId, Stage, Status, WorkerId
+from fleek.engine import watch
+from fleek.engine.callback import receive
+from fleek.engine.cancel import cancel
+from fleek.engine.collect import collect
+from fleek.engine.keep import spool_failed
+from fleek.engine.pulse import process_space
+from fleek.engine.recover import Recovery
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import intend, purchase, record_unknown, start, stop_orphan
+from fleek.engine.submit import submit
+from fleek.engine.watch import Watch
+from fleek.store import attempts, events, jobs
+
+
+async def intended(rt: Runtime, **fields: Any) -> tuple[JobId, Any]:
+    """Submit a job and write the intent to buy for it."""
+    job = await submit(rt, a_request(**fields))
+    found = await intend(rt, job.id)
+    assert found is not None
+    return job.id, found
+
+
+async def only_attempt(rt: Runtime, job_id: JobId) -> Attempt:
+    """Return a job's only attempt."""
+    (attempt,) = await attempts.of_job(rt.db, job_id)
+    return attempt
+
+
+async def test_a_refusal_for_a_cancelled_job_ends_its_attempt_alone(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Nothing was bought; the job stays as its caller wanted it."""
+    job_id, found = await intended(rt)
+    await cancel(rt, job_id, tenant_id="default")
+    provider.starts = [ProviderRejected("no")]
+
+    await purchase(rt, *found)
+
+    assert (await only_attempt(rt, job_id)).verdict is Verdict.NOT_BOUGHT
+    assert (await jobs.peek(rt.db, job_id)).status is Status.CANCELLED
+
+
+async def test_a_doubt_about_what_is_bound_already_changes_nothing(rt: Runtime) -> None:
+    """Recovery has found it meanwhile."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    before = await events.of_job(rt.db, job.id)
+
+    await record_unknown(rt, await only_attempt(rt, job.id), OutcomeUnknown("late"))
+
+    assert await events.of_job(rt.db, job.id) == before
+
+
+async def test_an_orphan_that_cannot_be_stopped_is_counted_all_the_same(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator sees it; it ends by its own time-out."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+
+    async def away(_: PredictionId) -> None:
+        raise ProviderUnavailable("no answer")
+
+    monkeypatch.setattr(provider, "cancel", away)
+
+    attempt = await only_attempt(rt, job.id)
+    await stop_orphan(rt, attempt, PredictionId("orphan"), reason="a test")
+
+    assert rt.metrics.orphans._value.get() == 1
+
+
+async def test_a_callback_about_a_prediction_that_still_runs_changes_nothing(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """It has begun: good to know, nothing to do."""
+    provider.outcome = None
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await only_attempt(rt, job.id)
+
+    async def read() -> bytes:
+        return str(attempt.prediction_id).encode()
+
+    headers = {"webhook-signature": "fake", "webhook-id": "msg_1"}
+    token = f"{attempt.id}.{attempt.nonce}"
+    await receive(rt, "placeholder", token, headers=headers, read=read)
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+
+
+@pytest.mark.parametrize("ends", ["stopped", "broken"])
+async def test_a_cancelled_job_is_not_given_back_by_its_collector(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Whether the collector is told to stop or its download breaks."""
+    provider.at_once = True
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    reading, go_on = asyncio.Event(), asyncio.Event()
+
+    async def read(*_: object) -> AsyncIterator[bytes]:
+        reading.set()
+        await go_on.wait()
+        yield b"half of it"
+        raise OutputBroken("cut")
+
+    monkeypatch.setattr(provider, "read", read)
+    collecting = asyncio.create_task(collect(rt, job.id))
+    await reading.wait()
+    await cancel(rt, job.id, tenant_id="default")
+
+    if ends == "stopped":
+        collecting.cancel()
+    go_on.set()
+    await asyncio.gather(collecting, return_exceptions=True)
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    assert (await events.of_job(rt.db, job.id))[-1].type == "cancelled"
+
+
+async def test_a_document_that_cannot_be_spooled_is_written_later(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are safe; the job completes when there is room for its document."""
+    provider.at_once = True
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    folders: Iterator[Path] = iter([rt.storage.spool(), Path("no/folder")])
+
+    with monkeypatch.context() as broken:
+        broken.setattr(rt.storage, "spool", lambda: next(folders))
+        await collect(rt, job.id)
+
+    assert (await events.of_job(rt.db, job.id))[-1].data["code"] == "storage_unavailable"
+
+
+def test_a_full_spool_is_a_full_storage() -> None:
+    """So that submitting stops until there is room."""
+    assert isinstance(spool_failed(OSError(errno.ENOSPC, "no space")), StorageFull)
+
+
+def test_without_proc_a_process_space_is_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nobody is taken for gone by a number alone."""
+
+    def missing(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+
+    assert " " not in process_space()
+
+
+async def test_only_what_the_ended_worker_holds_is_taken_back(rt: Runtime) -> None:
+    """Another has claimed it since the list was read."""
+    job_id, _ = await intended(rt)
+
+    await Recovery(rt)._take_back(job_id, WorkerId(uuid7()))
+
+    assert (await jobs.peek(rt.db, job_id)).stage is Stage.STARTING
+
+
+async def test_a_job_that_is_not_overdue_any_more_goes_on(rt: Runtime) -> None:
+    """The list may be older than the clock."""
+    job = await submit(rt, a_request())
+
+    await Recovery(rt)._end_overdue(job.id)
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.PENDING
+
+
+async def test_a_prediction_of_a_provider_without_its_setting_is_stopped_later(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """The wish is kept."""
+    job = await submit(rt, a_request(provider="fake"))
+    await start(rt, job.id)
+    await cancel(rt, job.id, tenant_id="default")
+    assert isinstance(rt.providers, dict)
+    del rt.providers["fake"]
+
+    await Recovery(rt).turn()
+
+    assert provider.cancelled == []
+    assert len(await attempts.owed(rt.db, limit=9)) == 1
+
+
+async def test_a_disk_that_stays_full_is_reported_once(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every five seconds."""
+
+    async def full() -> None:
+        raise StorageFull("no room")
+
+    monkeypatch.setattr(rt.storage, "check", full)
+
+    for _ in range(2):
+        await rt.room.look()
+
+    with pytest.raises(StorageFull):
+        rt.room.check()
+
+
+async def test_many_predictions_are_discovered_page_by_page(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are."""
+    monkeypatch.setattr(watch, "PAGE", 2)
+    provider.outcome = None
+    watching = Watch(rt)
+    await watching.turn()
+    for _ in range(5):
+        job = await submit(rt, a_request())
+        await start(rt, job.id)
+    clock.tick(seconds=1)
+
+    for looking in (watching, Watch(rt)):
+        provider.polled.clear()
+        for _ in range(4):
+            await looking.turn()
+
+    assert len(set(provider.polled)) == 5
+
+
+async def test_the_watch_leaves_alone_what_has_moved_on(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """A look and its consequence are not one moment."""
+    provider.outcome = None
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    watching = Watch(rt)
+    clock.tick(seconds=1)
+    await watching.turn()
+    (watched,) = watching._watched.values()
+    await cancel(rt, job.id, tenant_id="default")
+    before = await events.of_job(rt.db, job.id)
+
+    await watching._write_progress(watched, 0.5, clock())
+    provider.outcome = FakeProvider().outcome
+    clock.tick(seconds=5)
+    await watching.turn()
+    await watching._stop(watched.row)
+
+    assert await events.of_job(rt.db, job.id) == before
+    assert not (await only_attempt(rt, job.id)).cancel_owed
