@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do "
 T ?=
 CODE := src tests benchmarks scripts
 
-.PHONY: help run dev install check format lint types contracts test chaos docs bench lock clean
+.PHONY: help run dev install check format lint types contracts test coverage chaos docs bench lock clean
 
 help:       ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,9 @@ contracts: $(VENV)/.dev ## Who may import whom
 
 test: $(VENV)/.dev ## All tests (T=path to narrow)
 	@$(BIN)/pytest -n auto $(T)
+
+coverage: $(VENV)/.dev ## All tests, and which branches none of them takes
+	@$(BIN)/pytest -n auto --cov --cov-report=term-missing:skip-covered $(T)
 
 chaos: $(VENV)/.dev ## Every crash point, long storms, mutations (about 90 minutes; SEED=… repeats, CHAOS="storm --wild" narrows)
 	@PYTHONPATH=$(CURDIR)/src:$(CURDIR)/tests $(PY) -m chaos $(or $(CHAOS),all) $(if $(SEED),--seed $(SEED))
