@@ -9,6 +9,8 @@ from chaos.rig import rigged
 from chaos.storm import SETTINGS, Storm, run
 from services import both_databases
 
+pytestmark = pytest.mark.storm
+
 
 @both_databases
 def test_a_minute_of_storm_costs_nothing(
