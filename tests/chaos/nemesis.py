@@ -13,10 +13,10 @@ from chaos.rig import Rig
 from service import Process
 
 DEEDS: Final[Mapping[str, int]] = {  # how many of twenty are of each kind
-    "kill": 12,
+    "kill": 11,
     "kill_all": 1,
-    "nap": 3,
-    "freeze": 2,
+    "nap": 2,
+    "freeze": 4,
     "stop": 1,
     "throttle": 1,
 }
@@ -126,7 +126,7 @@ class Nemesis:
     def _freeze(self, number: int, seconds: float) -> None:
         process = self._procs[number]
         os.kill(process.pid, signal.SIGSTOP)
-        self._over.wait(self._chance.uniform(0.2, 1) * seconds)
+        self._over.wait(self._chance.uniform(0.6, 1) * seconds)
         os.kill(process.pid, signal.SIGCONT)
 
     def _see_alive(self) -> None:

@@ -59,10 +59,9 @@ LONG: Final = frozenset(  # states that need luck, or time
         "purchase of a dead worker settled",
         "files of a dead worker collected",
         "role changed hands",
-        "answer lost to a client",
     }
 )
-LONG_WILD: Final = frozenset({"cancel lost", "zombie came back", "zombie lost the race"})
+LONG_WILD: Final = frozenset({"cancel lost", "zombie came back"})
 LONG_KILLS: Final = 40  # from so many on a run counts as long
 
 

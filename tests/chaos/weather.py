@@ -57,6 +57,7 @@ FILES: Final = {
     "file_html": 0.01,
     "file_type": 0.02,
     "file_redirect": 0.02,
+    "file_slow": 0.05,
 }
 NETWORK: Final = LOST | UNSOLD | LOOKS | CALLBACKS | FILES
 
@@ -78,6 +79,7 @@ ARGUMENTS: Final = {
     "create_then_delay": "1.5",
     "get_stale": "1",
     "list_omit": "0.5",
+    "file_slow": "2500",
     "hook_delay": "1.5",
     "hook_replay": "2",
 }
@@ -91,6 +93,7 @@ def plan(*, genuine: bool, throttled: bool = False) -> dict[str, Any]:
     return {
         "rates": rates,
         "arguments": ARGUMENTS,
+        "answer_seconds": (0.0, 0.15),  # long enough for somebody to die meanwhile
         "queue_seconds": (0.02, 0.2),
         "predict_seconds": (0.1, 1.0),
         "webhook_retries": (0.5, 1, 2, 4),
