@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from chaos.evidence import Attempt, Evidence, Job, Sale
+from chaos.money import money, sales_by_job
 
 ENDS: Final = {"completed", "failed", "cancelled"}
 VERDICTS: Final = {  # what the ledger must say for each verdict of ours
@@ -35,24 +36,6 @@ class Terms:
     exact: bool = False  # only processes and network failed: every job completes and is paid once
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Money:
-    """What was paid, and for what."""
-
-    billed: float
-    completed: int
-    failed: int  # predictions that ended badly at the provider after they had started
-    cancelled: int  # predictions stopped after they had started
-    unused: int  # succeeded, and the job had ended otherwise meanwhile
-    twice: int  # succeeded for a job that had a success already
-
-    @property
-    def balanced(self) -> bool:
-        """Whether everything that was paid is explained."""
-        told = self.completed + self.failed + self.cancelled + self.unused + self.twice
-        return self.billed == told
-
-
 def check(evidence: Evidence, terms: Terms) -> list[str]:
     """Return every violation, or nothing."""
     checks: tuple[Callable[[Evidence, Terms], Iterator[str]], ...] = (
@@ -65,38 +48,6 @@ def check(evidence: Evidence, terms: Terms) -> list[str]:
         _money_is_explained,
     )
     return [f"{one.__name__[1:]}: {found}" for one in checks for found in one(evidence, terms)]
-
-
-def money(evidence: Evidence) -> Money:
-    """Sum up the ledger by what became of each job."""
-    by_job = _sales_by_job(evidence)
-    completed = unused = twice = 0
-    for job_id, sales in by_job.items():
-        good = sum(sale.heading == "succeeded" for sale in sales)
-        job = evidence.jobs.get(job_id)
-        if job is not None and job.status == "completed":
-            completed += min(good, 1)
-        else:
-            unused += min(good, 1)
-        twice += max(good - 1, 0)
-    headings = Counter(sale.heading for sale in evidence.sales)
-    return Money(
-        billed=sum(sale.billed for sale in evidence.sales),
-        completed=completed,
-        failed=headings["failed_after_start"],
-        cancelled=headings["canceled_after_start"],
-        unused=unused,
-        twice=twice,
-    )
-
-
-def _sales_by_job(evidence: Evidence) -> Mapping[UUID, list[Sale]]:
-    job_of = {attempt.id: attempt.job_id for attempt in evidence.attempts}
-    found: dict[UUID, list[Sale]] = defaultdict(list)
-    for sale in evidence.sales:
-        if sale.attempt_id in job_of:
-            found[job_of[sale.attempt_id]].append(sale)
-    return found
 
 
 def _accepted_is_there(evidence: Evidence, _: Terms) -> Iterator[str]:
@@ -139,7 +90,7 @@ def _bought_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
     for attempt_id, number in Counter(sale.attempt_id for sale in evidence.sales).items():
         if number > 1:
             yield f"attempt {attempt_id} bought {number} predictions"
-    for job_id, sales in _sales_by_job(evidence).items():
+    for job_id, sales in sales_by_job(evidence).items():
         for one, next_one in pairwise(sorted(sales, key=lambda sale: sale.begun)):
             alive = one.ended is None or one.ended > next_one.begun
             if alive and not {one.id, next_one.id} & evidence.orphans:

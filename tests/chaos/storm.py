@@ -3,7 +3,6 @@
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,11 +10,12 @@ from typing import Final
 import httpx2
 
 from chaos import weather
-from chaos.checker import Money, Terms, check, money
-from chaos.evidence import Evidence
+from chaos.checker import Terms, check
 from chaos.history import Client
+from chaos.money import Money, money
 from chaos.nemesis import Nemesis
 from chaos.rig import Rig
+from chaos.sightings import must_see, sightings
 from service import until
 
 HEARTBEAT: Final = 0.5
@@ -31,18 +31,6 @@ CANCELLED: Final = 0.2  # of the jobs, in wild weather
 ONE: Final = (("serve",),)
 SPLIT: Final = (("serve", "--no-worker"), ("worker",), ("worker",))
 
-SOON: Final = frozenset(  # states that a minute is enough for
-    {
-        "adopted by list",
-        "adopted by callback",
-        "not bought after all",
-        "429 deferred",
-        "download retried",
-        "worker buried",
-        "forged callback refused",
-        "duplicate callback taken",
-    }
-)
 PROBES: Final = (  # jobs that reach those states whatever chance decides
     "[[emu:create_then_drop]][[emu:hook_drop]]",
     "[[emu:create_then_delay=1.5]][[emu:hook_duplicate]]",
@@ -53,16 +41,6 @@ PROBES: Final = (  # jobs that reach those states whatever chance decides
 )
 PROBES_WILD: Final = ("[[emu:transient_failure]]", "[[emu:predict=20]]")
 STOPPED: Final = PROBES_WILD[1]  # is cancelled while it runs
-SOON_WILD: Final = frozenset({"cancel won", "prediction stopped", "attempt retried"})
-LONG: Final = frozenset(  # states that need luck, or time
-    {
-        "purchase of a dead worker settled",
-        "files of a dead worker collected",
-        "role changed hands",
-    }
-)
-LONG_WILD: Final = frozenset({"cancel lost", "zombie came back"})
-LONG_KILLS: Final = 40  # from so many on a run counts as long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +58,6 @@ class Storm:
     def patience(self) -> float:
         """After how many seconds no more jobs are submitted and no more processes killed."""
         return self.minutes * 90
-
-    @property
-    def must_see(self) -> frozenset[str]:
-        """The states that it has to reach: else it has shown nothing."""
-        wanted = SOON | (SOON_WILD if self.wild else frozenset())
-        if self.kills >= LONG_KILLS:
-            wanted |= LONG | (LONG_WILD if self.wild else frozenset())
-        return wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +80,9 @@ class Outcome:
         if self.jobs < storm.jobs or self.deeds.get("killed", 0) < storm.kills:
             killed = self.deeds.get("killed", 0)
             found.append(f"in {storm.minutes} minutes only {self.jobs} jobs and {killed} kills")
-        missing = sorted(one for one in storm.must_see if not self.seen[one])
+        missing = sorted(
+            one for one in must_see(kills=storm.kills, wild=storm.wild) if not self.seen[one]
+        )
         if missing:
             found.append(f"never seen: {', '.join(missing)}")
         return found
@@ -168,47 +140,6 @@ def answers(rig: Rig) -> bool:
         return rig.http.get("/livez", timeout=1).status_code == 200
     except httpx2.HTTPError:
         return False
-
-
-def sightings(evidence: Evidence) -> dict[str, int]:
-    """Count the states that make a run worth its time."""
-    events = [event for events in evidence.events.values() for event in events]
-    codes = Counter(str(e.data.get("code")) for e in events if e.type == "deferred")
-    reasons = Counter((event.type, str(event.data.get("reason"))) for event in events)
-    types = Counter(event.type for event in events)
-    logs = Counter((str(row["event"]), str(row.get("by", ""))) for row in evidence.logs)
-    cancels = Counter(row["status"] for row in evidence.history if _is(row, "cancel", "ok"))
-    hooks = Counter((fault, _kind(row)) for row in evidence.webhooks for fault in row["faults"])
-    verdicts = Counter(attempt.verdict for attempt in evidence.attempts)
-    return {
-        "adopted by list": logs["adopted", "list"],
-        "adopted by callback": logs["adopted", "callback"],
-        "not bought after all": codes["not_bought"],
-        "429 deferred": codes["provider_rate_limited"],
-        "download retried": types["postponed"],
-        "worker buried": logs["workers_died", ""],
-        "forged callback refused": hooks["hook_wrong_signature", 4],
-        "duplicate callback taken": hooks["hook_duplicate", 2],
-        "cancel won": cancels[200],
-        "cancel lost": cancels[409],
-        "prediction stopped": verdicts["cancelled"],
-        "attempt retried": types["retrying"],
-        "purchase of a dead worker settled": reasons["unknown", "its worker has ended"],
-        "files of a dead worker collected": reasons["released", "its worker has ended"],
-        "zombie came back": logs["worker_was_taken_for_dead", ""],
-        "zombie lost the race": logs["collected_for_nothing", ""],
-        "orphan stopped": logs["orphan_prediction", ""],
-        "role changed hands": max(logs["coordinating", ""] - 1, 0),
-        "answer lost to a client": sum(row["phase"] == "info" for row in evidence.history),
-    }
-
-
-def _is(row: Mapping[str, object], op: str, phase: str) -> bool:
-    return row["op"] == op and row["phase"] == phase
-
-
-def _kind(row: Mapping[str, int | None]) -> int:
-    return (row["peer_status"] or 0) // 100
 
 
 @dataclass(slots=True)

@@ -7,8 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from chaos.checker import Terms, check, money
+from chaos.checker import Terms, check
 from chaos.evidence import Attempt, Event, Evidence, Job, Media, Sale
+from chaos.money import money
 
 PAINTED, STOPPED = UUID(int=1), UUID(int=2)
 FIRST, SECOND = UUID(int=11), UUID(int=12)

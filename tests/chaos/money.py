@@ -1,0 +1,59 @@
+"""The ledger summed up: what was paid, and for what."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from chaos.evidence import Evidence, Sale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Money:
+    """What was paid, and for what."""
+
+    billed: float
+    completed: int
+    failed: int  # predictions that ended badly at the provider after they had started
+    cancelled: int  # predictions stopped after they had started
+    unused: int  # succeeded, and the job had ended otherwise meanwhile
+    twice: int  # succeeded for a job that had a success already
+
+    @property
+    def balanced(self) -> bool:
+        """Whether everything that was paid is explained."""
+        told = self.completed + self.failed + self.cancelled + self.unused + self.twice
+        return self.billed == told
+
+
+def money(evidence: Evidence) -> Money:
+    """Sum up the ledger by what became of each job."""
+    by_job = sales_by_job(evidence)
+    completed = unused = twice = 0
+    for job_id, sales in by_job.items():
+        good = sum(sale.heading == "succeeded" for sale in sales)
+        job = evidence.jobs.get(job_id)
+        if job is not None and job.status == "completed":
+            completed += min(good, 1)
+        else:
+            unused += min(good, 1)
+        twice += max(good - 1, 0)
+    headings = Counter(sale.heading for sale in evidence.sales)
+    return Money(
+        billed=sum(sale.billed for sale in evidence.sales),
+        completed=completed,
+        failed=headings["failed_after_start"],
+        cancelled=headings["canceled_after_start"],
+        unused=unused,
+        twice=twice,
+    )
+
+
+def sales_by_job(evidence: Evidence) -> Mapping[UUID, list[Sale]]:
+    """Return what was sold for each job."""
+    job_of = {attempt.id: attempt.job_id for attempt in evidence.attempts}
+    found: dict[UUID, list[Sale]] = defaultdict(list)
+    for sale in evidence.sales:
+        if sale.attempt_id in job_of:
+            found[job_of[sale.attempt_id]].append(sale)
+    return found
