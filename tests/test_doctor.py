@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +18,7 @@ from fleek.store import accounts
 from fleek.store.database import open_database
 from fleek.store.migrate import migrate
 from fleek.store.workers import Worker
+from listening import listening, port_of
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -204,8 +207,9 @@ async def test_an_unknown_adapter(settings: Settings, field: str, setting: str) 
     assert error.message.startswith(f"{setting}=acme: unknown; choose one of:")
 
 
-async def answering(body: bytes) -> asyncio.Server:
-    """Start a server that answers everything so."""
+@asynccontextmanager
+async def answering(body: bytes) -> AsyncGenerator[int]:
+    """Give the port of a server that answers everything so."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -214,7 +218,8 @@ async def answering(body: bytes) -> asyncio.Server:
         await writer.drain()
         writer.close()
 
-    return await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with listening(answer) as url:
+        yield port_of(url)
 
 
 @pytest.mark.parametrize(
@@ -229,9 +234,7 @@ async def answering(body: bytes) -> asyncio.Server:
 )
 async def test_who_has_the_port(settings: Settings, body: bytes, status: str) -> None:
     """Our own service may have it; anybody else is in the way."""
-    async with await answering(body) as server:
-        number = server.sockets[0].getsockname()[1]
-
+    async with answering(body) as number:
         (port,) = of(await examine(settings.model_copy(update={"api_port": number})), "port")
 
     assert port.status == status

@@ -19,6 +19,7 @@ from fleek.outbound import (
     parse,
     public,
 )
+from listening import listening, port_of
 
 ANY = Policy(ports=frozenset({80, 443}))
 PUBLIC = "93.184.216.34"
@@ -270,9 +271,8 @@ async def serving(*answers: bytes) -> AsyncGenerator[tuple[int, list[bytes]]]:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1], heard
+    async with listening(answer) as url:
+        yield port_of(url), heard
 
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nset-cookie: a=b\r\n\r\nhello"

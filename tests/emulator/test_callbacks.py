@@ -13,6 +13,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
+from listening import listening
 
 Message = tuple[Mapping[str, str], bytes]
 
@@ -48,10 +49,9 @@ class Receiver:
 async def receiver() -> AsyncGenerator[Receiver]:
     """Listen for callbacks."""
     receiver = Receiver()
-    server = await asyncio.start_server(receiver.take, "127.0.0.1", 0)
-    receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
-    yield receiver
-    server.close()
+    async with listening(receiver.take) as url:
+        receiver.url = f"{url}/hook"
+        yield receiver
 
 
 @pytest.fixture

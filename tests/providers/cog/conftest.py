@@ -1,6 +1,5 @@
 """A real Cog server, the provider in front of it, and somebody to take its callbacks."""
 
-import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -10,6 +9,7 @@ import pytest
 from cogjobs import Mailbox, Opened
 from cogserver import CogServer, cog_server
 from fleek.providers.cog import CogProvider, connect
+from listening import listening
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +52,7 @@ async def provider(opened: Opened) -> AsyncGenerator[CogProvider]:
 async def mailbox() -> AsyncGenerator[Mailbox]:
     """Return an open mailbox."""
     box = Mailbox()
-    async with await asyncio.start_server(box.take, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        box.url = f"http://{host}:{port}"
+    async with listening(box.take) as box.url:
         yield box
 
 

@@ -17,6 +17,7 @@ from fleek.domain.errors import (
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Failed, Succeeded
 from fleek.providers.cog import CogProvider, connect
+from listening import listening
 
 
 async def test_the_file_is_the_one_that_the_model_made(
@@ -270,9 +271,8 @@ async def test_a_server_that_dies_in_the_middle_leaves_it_open(
 
     schema = (cog.folder / ".cog" / "openapi_schema.json").read_text()
     job = a_job(prompt)
-    async with await asyncio.start_server(cut, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with listening(cut) as url:
         for settings in ({}, {"PUBLIC_URL": "http://127.0.0.1:1"}):
-            async with opened(COG_URL=f"http://127.0.0.1:{port}", **settings) as provider:
+            async with opened(COG_URL=url, **settings) as provider:
                 with pytest.raises(OutcomeUnknown):
                     await provider.start(job, an_attempt(job))

@@ -24,6 +24,7 @@ from fleek.domain.job import PredictionId
 from fleek.domain.media import Output
 from fleek.providers.base import Failed, Succeeded
 from fleek.providers.cog import wire
+from listening import listening
 
 STRANGER = PredictionId("0" * 32)
 SCHEMA = (MODEL / ".cog" / "openapi_schema.json").read_bytes()
@@ -53,8 +54,8 @@ async def host(answer: Answer) -> AsyncGenerator[str]:
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(serve) as url:
+        yield url
 
 
 def puts(status: int, body: bytes = b"{}") -> Answer:
@@ -132,8 +133,7 @@ async def test_a_server_that_takes_it_and_says_nothing_leaves_it_open(
 
     job = a_job("a cat")
     ticks = count(step=10)
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(serve) as url:
         async with opened(COG_URL=url) as provider:
             provider._clock = lambda: float(next(ticks))
             with pytest.raises(OutcomeUnknown):
@@ -194,8 +194,7 @@ async def test_uploaded_outputs_are_fetched_from_where_the_operator_says(
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(store, "127.0.0.1", 0) as server:
-        base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(store) as base:
         cog = CogServer(tmp_path / "cog")
         await asyncio.to_thread(cog.start, "--upload-url", f"{base}/files/")
         try:

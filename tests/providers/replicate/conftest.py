@@ -1,13 +1,12 @@
 """An emulator on loopback, a provider that talks to it, and servers that break HTTP itself."""
 
-import asyncio
 import ssl
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import pytest
@@ -20,6 +19,7 @@ from fleek.outbound import Named, Policy, open_client
 from fleek.providers.replicate.api import Api, Times
 from fleek.providers.replicate.download import Limits
 from fleek.providers.replicate.provider import ReplicateProvider, Terms
+from listening import Visit, listening
 
 QUICK = Limits(window=0.3, slowest=10_000, gone_pause=0.01)
 
@@ -98,36 +98,15 @@ def provider(shop: Shop) -> ReplicateProvider:
     return shop.open()
 
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
 @pytest.fixture
-async def raw() -> AsyncGenerator[Callable[[Handler], Awaitable[str]]]:
+async def raw() -> AsyncGenerator[Callable[[Visit], Awaitable[str]]]:
     """Return a starter of servers that do with a connection what they like; gives the address."""
-    servers: list[asyncio.Server] = []
-    visits: set[asyncio.Task[None]] = set()
+    async with AsyncExitStack() as servers:
 
-    async def start(handler: Handler) -> str:
-        async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            visits.add(cast("asyncio.Task[None]", asyncio.current_task()))
-            try:
-                await handler(reader, writer)
-            except (asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError):
-                pass
-            finally:
-                writer.transport.abort()
+        async def start(visit: Visit) -> str:
+            return f"{await servers.enter_async_context(listening(visit))}/v1"
 
-        server = await asyncio.start_server(visit, "127.0.0.1", 0)
-        servers.append(server)
-        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-
-    yield start
-    for server in servers:
-        server.close()
-    for task in visits:
-        task.cancel()
-    await asyncio.gather(*visits, return_exceptions=True)
-    await asyncio.sleep(0)  # now the transports are closed
+        yield start
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from fleek.emulator.server import Emulator
 from fleek.providers.base import Succeeded
 from fleek.providers.replicate.callback import MAX_BODY, REFRESH_SECONDS, read_secret
 from fleek.providers.replicate.provider import ReplicateProvider
+from listening import listening
 
 BODY = b'{"id": "abc", "status": "succeeded", "output": "https://replicate.delivery/x.png"}'
 OTHER = "whsec_" + base64.b64encode(b"another secret").decode()
@@ -301,10 +302,8 @@ async def _received(
         if not came.done():
             came.set_result((headers, body))
 
-    server = await asyncio.start_server(receive, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        provider = shop.open(callback_base=f"http://127.0.0.1:{port}/{secrets.token_hex(4)}")
+    async with listening(receive) as url:
+        provider = shop.open(callback_base=f"{url}/{secrets.token_hex(4)}")
         wanted = job(prompt)
         await provider.start(wanted, attempt(wanted))
         async with asyncio.timeout(5):
