@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fleek.domain.errors import ConfigurationError
-from fleek.settings import Settings, is_real_token, read
+from fleek.environment import read
+from fleek.settings import Settings, is_real_token
 
 TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyzA"
 

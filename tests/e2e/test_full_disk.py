@@ -16,7 +16,8 @@ from fleek.app import create_app
 from fleek.bootstrap import open_runtime
 from fleek.engine.room import Room
 from fleek.engine.runtime import Runtime
-from fleek.settings import Settings, read
+from fleek.environment import read
+from fleek.settings import Settings
 from fleek.storage.local import LocalStorage
 from fleek.storage.local.tree import MIN_FREE_BYTES, Disk, Tree
 from fleek.worker import work

@@ -13,7 +13,7 @@ import pytest
 
 from fleek.domain.errors import ConfigurationError, NotFound, StorageError, StorageFull
 from fleek.domain.media import Key
-from fleek.settings import read
+from fleek.environment import read
 from fleek.storage.base import Storage
 from fleek.storage.local import LocalStorage, LocalStorageSettings, connect
 from fleek.storage.local.tree import Disk, Tree

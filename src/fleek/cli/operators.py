@@ -96,6 +96,7 @@ def _settings(**overrides: Any) -> Any:
     Raises:
         ConfigurationError: One is wrong.
     """
-    from fleek.settings import Settings, read  # noqa: PLC0415 - heavy
+    from fleek.environment import read  # noqa: PLC0415 - heavy
+    from fleek.settings import Settings  # noqa: PLC0415 - heavy
 
     return read(Settings, **overrides)

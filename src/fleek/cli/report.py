@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings
 from fleek import registry
 from fleek.cli.screen import Screen, clean
 from fleek.doctor import Finding
-from fleek.settings import Settings, read
+from fleek.environment import read
+from fleek.settings import Settings
 from fleek.store.address import database_url
 
 MARKS: Final = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}

@@ -6,9 +6,9 @@ import httpx2
 import pytest
 
 from fleek.domain.errors import ConfigurationError
+from fleek.environment import read
 from fleek.outbound import UnsafeAddress, parse
 from fleek.providers.replicate import ReplicateSettings, connect
-from fleek.settings import read
 
 TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyzA"
 

@@ -23,6 +23,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
+from fleek.environment import read
 from fleek.outbound import Resolve, look_up
 from fleek.providers.base import (
     Budget,
@@ -39,7 +40,7 @@ from fleek.providers.cog.held import Answers, Held
 from fleek.providers.cog.inputs import PROMPT, Contract, vet
 from fleek.providers.cog.settings import CogSettings, callback_base
 from fleek.providers.cog.wire import ANSWER_SECONDS, CONNECT_SECONDS, Wire
-from fleek.settings import Settings, read
+from fleek.settings import Settings
 
 LOOKS_AT_ONCE: Final = 16
 FRESH_SECONDS: Final = 30.0  # how long the server's schema is taken for granted

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fleek.settings import LOOPBACK, ZERO, Seconds
+from fleek.environment import ZERO, Seconds
+from fleek.settings import LOOPBACK
 
 
 class CogSettings(BaseSettings):

@@ -14,6 +14,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import CallbackRejected, OutputUnsafe
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
+from fleek.environment import ZERO, Seconds, read
 from fleek.providers.base import (
     UNLIMITED,
     Budget,
@@ -34,7 +35,6 @@ from fleek.providers.placeholder.prediction import (
     name,
     seed_of,
 )
-from fleek.settings import ZERO, Seconds, read
 
 CHUNK_BYTES: Final = 64 * 1024
 TURN: Final = 1000  # predictions looked at before others on the event loop get their turn

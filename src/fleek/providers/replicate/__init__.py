@@ -14,13 +14,14 @@ import structlog
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
+from fleek.environment import SOURCE, Listed, read
 from fleek.outbound import Named, Policy, open_client
 from fleek.providers.base import Provider
 from fleek.providers.replicate.api import Api
 from fleek.providers.replicate.callback import read_secret
 from fleek.providers.replicate.download import Limits
 from fleek.providers.replicate.provider import ReplicateProvider, Terms
-from fleek.settings import LOOPBACK, SOURCE, Listed, is_real_token, read
+from fleek.settings import LOOPBACK, is_real_token
 
 PATTERN: Final = re.compile(r"(\*\.)?[a-z0-9.-]+(:[0-9]{1,5})?|\[[0-9a-f:]+\](:[0-9]{1,5})?")
 

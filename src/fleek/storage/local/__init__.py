@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleek.domain.errors import ConfigurationError, StorageError, StorageFull
 from fleek.domain.media import Key
-from fleek.settings import read
+from fleek.environment import read
 from fleek.storage.base import Storage, Stored
 from fleek.storage.local.tree import Tree
 
