@@ -16,6 +16,7 @@ from fleek.engine.submit import retry, submit
 from fleek.engine.watch import Watch
 from fleek.store import events, jobs
 from fleek.store.database import open_database
+from fleek.store.tally import count_jobs
 from services import both_databases
 
 pytestmark = both_databases
@@ -45,7 +46,7 @@ async def test_a_job_lives_from_submit_to_completed(rt: Runtime, clock: Clock) -
     view = await jobs.get(rt.db, job.id, tenant_id="default")
     assert (view.job.status, len(view.media)) == (Status.COMPLETED, 1)
     assert [one.type for one in await events.of_job(rt.db, job.id)] == HISTORY
-    assert (await jobs.tally(rt.db, now=rt.now())).by_status[Status.COMPLETED] == 1
+    assert (await count_jobs(rt.db, now=rt.now())).by_status[Status.COMPLETED] == 1
 
 
 async def test_a_message_that_comes_twice_buys_once(rt: Runtime, provider: FakeProvider) -> None:

@@ -15,7 +15,7 @@ from fleek.emulator.server import Emulator, serve
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.settings import Settings
-from fleek.store import jobs
+from fleek.store.tally import count_jobs
 from fleek.worker import work
 
 PER_MINUTE = 1200
@@ -50,7 +50,7 @@ async def worker(
 async def completed(rt: Runtime, made: list[Job]) -> None:
     """Wait until all of them have ended well."""
     async with asyncio.timeout(SECONDS):
-        while (await jobs.tally(rt.db, now=rt.now())).by_status[Status.COMPLETED] < len(made):
+        while (await count_jobs(rt.db, now=rt.now())).by_status[Status.COMPLETED] < len(made):
             await asyncio.sleep(0.02)
 
 

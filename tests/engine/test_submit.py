@@ -23,6 +23,7 @@ from fleek.engine.start import start
 from fleek.engine.submit import retry, submit
 from fleek.providers.base import Schema
 from fleek.store import events, jobs
+from fleek.store.tally import count_jobs
 
 SCHEMA: Schema = {
     "type": "object",
@@ -87,7 +88,7 @@ async def test_parameters_that_the_model_forbids_are_refused(
         await submit(rt, a_request(parameters=parameters))
 
     assert [(one.pointer, one.code) for one in refused.value.errors] == [(pointer, code)]
-    assert (await jobs.tally(rt.db, now=rt.now())).total == 0
+    assert (await count_jobs(rt.db, now=rt.now())).total == 0
 
 
 async def test_every_wrong_parameter_is_named(rt: Runtime, provider: FakeProvider) -> None:

@@ -16,7 +16,7 @@ from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.engine.watch import LONGEST, SHORTEST, SWEEP, Watch, interval
 from fleek.providers.base import Succeeded
-from fleek.store import attempts, events, jobs
+from fleek.store import attempts, events, jobs, queue
 
 
 async def a_waiting_job(rt: Runtime, **fields: Any) -> Job:
@@ -285,7 +285,7 @@ async def test_a_lost_nudge_does_not_lose_the_answer(
 
     await Watch(rt).turn()
 
-    assert list(await jobs.uncollected(rt.db, now=clock(), limit=9)) == [JobId(job.id)]
+    assert list(await queue.uncollected(rt.db, now=clock(), limit=9)) == [JobId(job.id)]
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from uuid_utils.compat import uuid7
 
 from fleek.domain.errors import InvalidInput, NotFound
 from fleek.domain.job import JobError, JobId, ModelName, PredictionId, Stage, Status, WorkerId
-from fleek.store import events, jobs
+from fleek.store import events, jobs, queue
 from fleek.store.database import Database
 from fleek.store.errors import RowRefused
 from fleek.store.steps import take
 from fleek.store.tables import EventRow
+from fleek.store.tally import count_jobs
 from samples import NOON, SECOND, WORKER, a_job, binds, claims, completes, predicted
 
 
@@ -63,7 +64,7 @@ async def test_a_time_in_another_zone_is_the_same_instant(db: Database) -> None:
     await jobs.insert_job(db, job)
 
     assert (await jobs.peek(db, job.id)).run_at == NOON
-    assert [one.job_id for one in await jobs.due(db, providers=["fake"], now=NOON, limit=1)] == [
+    assert [one.job_id for one in await queue.due(db, providers=["fake"], now=NOON, limit=1)] == [
         job.id
     ]
 
@@ -85,7 +86,7 @@ async def test_many_callers_are_accepted_together(db: Database) -> None:
 
     found = await asyncio.gather(*(jobs.peek(db, job.id) for job in made))
     assert found == made
-    assert (await jobs.tally(db, now=NOON)).by_status[Status.PENDING] == 600
+    assert (await count_jobs(db, now=NOON)).by_status[Status.PENDING] == 600
 
 
 async def test_a_bad_row_fails_only_its_own_caller(db: Database) -> None:
@@ -103,7 +104,7 @@ async def test_a_bad_row_fails_only_its_own_caller(db: Database) -> None:
     assert isinstance(answers.pop(11), InvalidInput)
     assert isinstance(answers.pop(7), RowRefused)
     assert answers == [None] * 18
-    assert (await jobs.tally(db, now=NOON)).total == 19
+    assert (await count_jobs(db, now=NOON)).total == 19
     assert (await jobs.peek(db, twice.id)).prompt == twice.prompt
 
 
@@ -208,11 +209,11 @@ async def test_due_jobs_come_by_priority_then_by_time(db: Database) -> None:
     for job in (later, low, new, old, high):
         await jobs.insert_job(db, job)
 
-    found = await jobs.due(db, providers=["fake"], now=NOON, limit=9)
+    found = await queue.due(db, providers=["fake"], now=NOON, limit=9)
 
     assert [one.job_id for one in found] == [high.id, old.id, new.id, low.id]
     assert (found[0].priority, found[0].tenant_id, found[0].run_at) == (7, "default", NOON)
-    assert await jobs.next_run(db, providers=["fake"], now=NOON) == NOON + SECOND
+    assert await queue.next_run(db, providers=["fake"], now=NOON) == NOON + SECOND
 
 
 async def test_due_jobs_are_limited_per_priority(db: Database) -> None:
@@ -220,7 +221,7 @@ async def test_due_jobs_are_limited_per_priority(db: Database) -> None:
     for priority in (1, 1, 1, 2, 2, 2):
         await jobs.insert_job(db, a_job(priority=priority))
 
-    found = await jobs.due(db, providers=["fake"], now=NOON, limit=2)
+    found = await queue.due(db, providers=["fake"], now=NOON, limit=2)
 
     assert [one.priority for one in found] == [2, 2, 1, 1]
 
@@ -232,7 +233,7 @@ async def test_each_provider_has_a_queue_of_its_own(db: Database) -> None:
     mine = a_job()
     await jobs.insert_job(db, mine)
 
-    found = await jobs.due(db, providers=["fake", "none"], now=NOON, limit=2)
+    found = await queue.due(db, providers=["fake", "none"], now=NOON, limit=2)
 
     assert [one.job_id for one in found] == [mine.id]
 
@@ -245,7 +246,7 @@ async def test_a_model_can_be_left_out(db: Database) -> None:
     await jobs.insert_job(db, mine)
     await jobs.insert_job(db, other)
 
-    found = await jobs.due(
+    found = await queue.due(
         db,
         providers=["fake", "other"],
         now=NOON,
@@ -261,7 +262,7 @@ async def test_nothing_runs_later_if_all_is_due(db: Database) -> None:
     """None, so that the coordinator waits as long as it likes."""
     await jobs.insert_job(db, a_job())
 
-    assert await jobs.next_run(db, providers=["fake"], now=NOON) is None
+    assert await queue.next_run(db, providers=["fake"], now=NOON) is None
 
 
 async def test_a_position_counts_who_goes_first(db: Database) -> None:
@@ -272,18 +273,18 @@ async def test_a_position_counts_who_goes_first(db: Database) -> None:
     for one in (*ahead, job, *behind):
         await jobs.insert_job(db, one)
 
-    assert await jobs.queue_position(db, job, now=NOON) == 3
-    assert await jobs.queue_position(db, ahead[0], now=NOON) == 0
+    assert await queue.queue_position(db, job, now=NOON) == 3
+    assert await queue.queue_position(db, ahead[0], now=NOON) == 0
     started = replace(job, status=Status.PROCESSING, stage=Stage.STARTING)
-    assert await jobs.queue_position(db, started, now=NOON) is None
+    assert await queue.queue_position(db, started, now=NOON) is None
 
 
 async def test_the_tally_knows_how_long_the_first_waits(db: Database) -> None:
     """A queue that only holds jobs of later is not behind."""
-    empty = await jobs.tally(db, now=NOON)
+    empty = await count_jobs(db, now=NOON)
     await jobs.insert_job(db, a_job(run_at=NOON + SECOND))
-    scheduled = await jobs.tally(db, now=NOON)
-    waits = await jobs.tally(db, now=NOON + SECOND * 4)
+    scheduled = await count_jobs(db, now=NOON)
+    waits = await count_jobs(db, now=NOON + SECOND * 4)
 
     assert (empty.total, empty.oldest_pending_seconds) == (0, None)
     assert (scheduled.queue_depth, scheduled.oldest_pending_seconds) == (1, None)
@@ -317,9 +318,9 @@ async def test_jobs_to_collect_come_when_their_time_has_come(db: Database) -> No
         await take(db, job.id, predicted)
         ids.append(job.id)
 
-    assert set(await jobs.uncollected(db, now=NOON, limit=9)) == set(ids)
-    assert len(await jobs.uncollected(db, now=NOON, limit=1)) == 1
-    assert await jobs.uncollected(db, now=NOON - SECOND, limit=9) == {}
+    assert set(await queue.uncollected(db, now=NOON, limit=9)) == set(ids)
+    assert len(await queue.uncollected(db, now=NOON, limit=1)) == 1
+    assert await queue.uncollected(db, now=NOON - SECOND, limit=9) == {}
 
 
 async def test_overdue_jobs_are_those_past_their_deadline(db: Database) -> None:

@@ -18,9 +18,10 @@ from crowd import ROWS, crowd
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, Status, WorkerId
 from fleek.domain.transitions import cancel
-from fleek.store import attempts, events, jobs, workers
+from fleek.store import attempts, events, jobs, queue, workers
 from fleek.store.database import Database, open_database
 from fleek.store.steps import Step, take
+from fleek.store.tally import count_jobs
 from samples import a_job, an_attempt, binds, claims, completes
 from services import MIGRATED, Services, apart
 
@@ -60,9 +61,9 @@ def page(**options: Any) -> Callable[[Database], Awaitable[Any]]:
 
 
 CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
-    "due": (lambda db: jobs.due(db, providers=["fake"], now=NOW, limit=100), "ix_jobs_due"),
+    "due": (lambda db: queue.due(db, providers=["fake"], now=NOW, limit=100), "ix_jobs_due"),
     "due but": (
-        lambda db: jobs.due(
+        lambda db: queue.due(
             db,
             providers=["fake"],
             now=NOW,
@@ -71,15 +72,15 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         ),
         "ix_jobs_due",
     ),
-    "next run": (lambda db: jobs.next_run(db, providers=["fake"], now=NOW), "ix_jobs_due"),
-    "uncollected": (lambda db: jobs.uncollected(db, now=NOW, limit=99), "ix_jobs_uncollected"),
+    "next run": (lambda db: queue.next_run(db, providers=["fake"], now=NOW), "ix_jobs_due"),
+    "uncollected": (lambda db: queue.uncollected(db, now=NOW, limit=99), "ix_jobs_uncollected"),
     "held": (lambda db: jobs.held(db, WORKER, limit=99), "ix_jobs_held"),
     "overdue": (lambda db: jobs.overdue(db, now=START, limit=99), "ix_jobs_deadline"),
     "position": (
-        lambda db: jobs.queue_position(db, a_job(run_at=NOW, priority=0), now=NOW),
+        lambda db: queue.queue_position(db, a_job(run_at=NOW, priority=0), now=NOW),
         "ix_jobs_due",
     ),
-    "tally": (lambda db: jobs.tally(db, now=NOW), "ix_jobs_due"),
+    "tally": (lambda db: count_jobs(db, now=NOW), "ix_jobs_due"),
     "first page": (page(), "ix_jobs_list pk_media"),
     "page by key": (page(after=number(5000)), "ix_jobs_list pk_media"),
     "page by number": (page(offset=40), "ix_jobs_list pk_media"),

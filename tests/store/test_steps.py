@@ -26,6 +26,7 @@ from fleek.store.database import Database, open_database
 from fleek.store.errors import RowRefused
 from fleek.store.steps import Step, take
 from fleek.store.tables import JobRow
+from fleek.store.tally import count_jobs
 from samples import NOON, a_file, a_job, an_attempt, binds, claims, completes, predicted
 
 HISTORY = ["submitted", "starting", "waiting", "predicted", "completed"]
@@ -286,7 +287,7 @@ async def test_after_a_storm_everything_agrees(db: Database, seed: int) -> None:
     wrong = [one for one in answers if not isinstance(one, Step | FleekError)]
     assert wrong == []
     counted = await _count(db)
-    tally = await jobs.tally(db, now=NOON)
+    tally = await count_jobs(db, now=NOON)
     assert {status: number for status, number in tally.by_status.items() if number} == counted
     for job_id in made:
         job = await jobs.peek(db, job_id)

@@ -20,11 +20,12 @@ from fleek.domain.errors import (
     StorageFull,
 )
 from fleek.domain.job import JobId, Status
-from fleek.store import jobs, workers
+from fleek.store import jobs, queue, workers
 from fleek.store.database import Database, open_database, reach
 from fleek.store.errors import RowRefused, translated
 from fleek.store.migrate import migrate
 from fleek.store.steps import take
+from fleek.store.tally import count_jobs
 from samples import NOON, a_job, a_worker, claims
 from services import Postgres
 
@@ -51,7 +52,7 @@ class Load:
     async def look(self) -> None:
         """Read in every way."""
         await jobs.page(self.db, tenant_id="default", limit=5)
-        await jobs.due(self.db, providers=["fake"], now=NOON, limit=5)
+        await queue.due(self.db, providers=["fake"], now=NOON, limit=5)
         await jobs.peek(self.db, a_job().id)
 
     async def beat(self) -> None:
@@ -101,7 +102,7 @@ async def check_after(load: Load) -> None:
     assert load.accepted <= found
     await asyncio.gather(*(load.beat() for _ in range(40)))
     await asyncio.gather(*(jobs.page(load.db, tenant_id="default", limit=1) for _ in range(40)))
-    tally = await jobs.tally(load.db, now=NOON)
+    tally = await count_jobs(load.db, now=NOON)
     assert tally.total == len(found)
     assert tally.by_status[Status.PROCESSING] > 0
 
@@ -240,7 +241,7 @@ async def test_a_full_disk_is_told_and_heals(db: Database) -> None:
     with pytest.raises(NotFound):
         await jobs.peek(db, large.id)
     await jobs.insert_job(db, large)
-    assert (await jobs.tally(db, now=NOON)).total == 2
+    assert (await count_jobs(db, now=NOON)).total == 2
     assert await jobs.peek(db, accepted.id) == accepted
 
 

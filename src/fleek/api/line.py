@@ -9,7 +9,7 @@ from typing import Final
 
 from fleek.domain.job import Job, JobId, Status
 from fleek.engine.runtime import Runtime
-from fleek.store import jobs
+from fleek.store import queue
 from fleek.store.queue import POSITION_CAP
 
 FRESH_SECONDS: Final = 0.25
@@ -41,7 +41,9 @@ class Line:
         async with self._reading[provider]:
             read, head = self._heads.get(provider, (float("-inf"), []))
             if time.monotonic() - read > FRESH_SECONDS:
-                due = await jobs.due(rt.db, providers=[provider], now=rt.now(), limit=POSITION_CAP)
+                due = await queue.due(
+                    rt.db, providers=[provider], now=rt.now(), limit=POSITION_CAP
+                )
                 head = [(-one.priority, one.run_at, one.job_id) for one in due]
                 self._heads[provider] = time.monotonic(), head
             return head

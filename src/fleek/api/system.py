@@ -15,7 +15,8 @@ from fleek.api.metrics import ApiMetrics
 from fleek.api.pages import PAGE_POLICY, WEB
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import DatabaseUnavailable
-from fleek.store import accounts, jobs, workers
+from fleek.store import accounts, workers
+from fleek.store.tally import count_jobs
 
 DESCRIPTION: Final = "Generates media from prompts, and never loses a job."
 
@@ -155,7 +156,7 @@ METRICS: Final[dict[int | str, dict[str, Any]]] = {
 )
 async def metrics(request: Request, rt: RuntimeDep) -> MetricsRead | Response:
     """Return figures: for a scraper, which asks for text, in Prometheus' form; else as JSON."""
-    tally = await jobs.tally(rt.db, now=rt.now())
+    tally = await count_jobs(rt.db, now=rt.now())
     alive = len(await workers.alive(rt.db, since=rt.now() - rt.pulse.silence))
     accept = request.headers.get("accept", "")
     if "text/plain" in accept or "application/openmetrics-text" in accept:

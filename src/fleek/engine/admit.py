@@ -15,8 +15,8 @@ from fleek.domain.job import JobId
 from fleek.engine.bucket import Clock
 from fleek.engine.pace import Pace
 from fleek.engine.runtime import Runtime
-from fleek.store import jobs, workers
-from fleek.store.jobs import Due
+from fleek.store import queue, workers
+from fleek.store.queue import Due
 
 OUTSTANDING_PER_SLOT: Final = 4  # nudges that no worker has answered yet
 REPEAT_SECONDS: Final = 30.0  # a nudge that was not answered is sent again
@@ -97,18 +97,18 @@ class Admission:
         nudged = await self._starts.send(
             rt, _turns(due), most=most, may=lambda job_id: self._pace.admits(due[job_id])
         )
-        ready = await jobs.uncollected(rt.db, now=now, limit=most + 1)
+        ready = await queue.uncollected(rt.db, now=now, limit=most + 1)
         nudged += await self._collects.send(rt, ready, most=most)
         if nudged or (len(due) > most and not self._pace.refused):
             return BUSY
-        upcoming = await jobs.next_run(rt.db, providers=self._pace.providers, now=now)
+        upcoming = await queue.next_run(rt.db, providers=self._pace.providers, now=now)
         waits = (self._pace.wait(), None if upcoming is None else upcoming - now)
         return max(min((IDLE, *(wait for wait in waits if wait is not None))), BUSY)
 
     async def _due(self, now: datetime, *, limit: int) -> dict[JobId, Due]:
         """Return what is due at providers that sell, in the order of its turn."""
         await self._pace.look()
-        found = await jobs.due(
+        found = await queue.due(
             self._rt.db,
             providers=self._pace.providers,
             without=self._pace.without,

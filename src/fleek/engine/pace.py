@@ -20,7 +20,7 @@ from fleek.engine.trouble import Key
 from fleek.providers.base import PAYMENT_REQUIRED, RATE_LIMITED, UNREACHABLE
 from fleek.store import accounts, attempts
 from fleek.store.accounts import WHOLE, Account
-from fleek.store.jobs import Due
+from fleek.store.queue import Due
 
 OF_THE_ACCOUNT: Final = frozenset({RATE_LIMITED, PAYMENT_REQUIRED})
 OF_THE_WAY: Final = frozenset({ProviderUnavailable.code, UNREACHABLE, OutcomeUnknown.code})

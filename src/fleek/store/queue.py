@@ -5,6 +5,8 @@ Each provider has a queue of its own, so that one that takes nothing holds up no
 The statements are made once: to make and to hash such large ones takes longer than to run them.
 """
 
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,21 +17,37 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    func,
     literal_column,
     select,
     tuple_,
     union_all,
 )
 
-from fleek.domain.job import Job
+from fleek.domain.job import Job, JobId, ModelName, Status
+from fleek.store.database import Database, Transaction
 from fleek.store.tables import JobRow
 
 PENDING: Final[ColumnElement[str]] = literal_column("'pending'")
 """Written out, not bound: only so do the planners see that a partial index answers."""
 
+COLLECTING: Final[ColumnElement[str]] = literal_column("'collecting'")  # written out, too
+
 PROVIDER: Final[BindParameter[str]] = bindparam("provider")
 PRIORITIES: Final = range(9, -1, -1)
 POSITION_CAP: Final = 1000  # positions beyond are not counted out
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A job that may be started now."""
+
+    job_id: JobId
+    tenant_id: str
+    provider: str
+    model: ModelName
+    priority: int
+    run_at: datetime
 
 
 def _pending(provider: Any, priority: int, *columns: Any, where: Any, limit: Any) -> Select[Any]:
@@ -91,3 +109,68 @@ def ahead_of(job: Job, *, now: datetime) -> Select[Any]:
         ),
     )
     return select(ahead.subquery()).limit(POSITION_CAP)
+
+
+async def due(
+    db: Database,
+    *,
+    providers: Iterable[str],
+    now: datetime,
+    limit: int,
+    without: Collection[tuple[str, ModelName]] = (),
+) -> list[Due]:
+    """Return pending jobs of these providers whose time has come, best first.
+
+    At most `limit` per provider and priority. `without`: models whose jobs are left out; these
+    are passed over one by one, so there should be few, and seldom.
+    """
+    jobs: list[Due] = []
+    async with db.read() as tx:
+        for provider in providers:
+            values: dict[str, Any] = {"provider": provider, "now": now, "most": limit}
+            models = [model for name, model in without if name == provider]
+            if models:
+                values["without"] = models
+            found = await tx.execute(DUE_BUT if models else DUE, values)
+            jobs.extend(Due(*row) for row in found)
+    return sorted(jobs, key=lambda one: (-one.priority, one.run_at, one.job_id))
+
+
+async def uncollected(db: Database, *, now: datetime, limit: int) -> dict[JobId, datetime]:
+    """Return jobs whose outputs nobody collects, with the time that has come, longest first."""
+    statement = (
+        select(JobRow.id, JobRow.run_at)
+        .where(JobRow.stage == COLLECTING, JobRow.worker_id.is_(None), JobRow.run_at <= now)
+        .order_by(JobRow.run_at)
+        .limit(limit)
+    )
+    async with db.read() as tx:
+        return {JobId(found): run_at for found, run_at in await tx.execute(statement)}
+
+
+async def next_run(db: Database, *, providers: Iterable[str], now: datetime) -> datetime | None:
+    """Return when the next pending job of these providers becomes due, or None."""
+    async with db.read() as tx:
+        return await first_run(tx, FIRST_LATER, providers, now=now)
+
+
+async def first_run(
+    tx: Transaction, statement: Any, providers: Iterable[str], *, now: datetime
+) -> datetime | None:
+    """Return the earliest time that `FIRST_DUE` or `FIRST_LATER` finds, or None."""
+    found: list[datetime] = []
+    for provider in providers:
+        found.extend(await tx.scalars(statement, {"provider": provider, "now": now}))
+    return min(found, default=None)
+
+
+async def queue_position(db: Database, job: Job, *, now: datetime) -> int | None:
+    """Return how many due jobs of its provider go first; None if it does not wait.
+
+    Counted up to 1,000.
+    """
+    if job.status is not Status.PENDING:
+        return None
+    counted = ahead_of(job, now=now).subquery()
+    async with db.read() as tx:
+        return await tx.scalar(select(func.count()).select_from(counted))

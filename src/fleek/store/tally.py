@@ -1,0 +1,59 @@
+"""How many jobs there are, from counters, not from a scan."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from fleek.domain.job import Status
+from fleek.store.database import Database, Transaction
+from fleek.store.queue import FIRST_DUE, NEXT_PROVIDER, first_run
+from fleek.store.tables import TallyRow
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many jobs there are."""
+
+    by_status: Mapping[Status, int]
+    oldest_pending_seconds: float | None  # how long the longest-waiting due job waits
+
+    @property
+    def total(self) -> int:
+        """All jobs ever accepted."""
+        return sum(self.by_status.values())
+
+    @property
+    def queue_depth(self) -> int:
+        """Jobs that wait to be started."""
+        return self.by_status[Status.PENDING]
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that are being started, waited for or collected."""
+        return self.by_status[Status.PROCESSING]
+
+
+async def count_jobs(db: Database, *, now: datetime) -> Tally:
+    """Return the number of jobs by status, from counters, not from a scan."""
+    sums = select(TallyRow.status, func.sum(TallyRow.jobs)).group_by(TallyRow.status)
+    async with db.read() as tx:
+        found = {Status(status): int(jobs) for status, jobs in await tx.execute(sums)}
+        since = await first_run(tx, FIRST_DUE, await _pending_providers(tx), now=now)
+    return Tally(
+        by_status={status: found.get(status, 0) for status in Status},
+        oldest_pending_seconds=None if since is None else (now - since).total_seconds(),
+    )
+
+
+async def _pending_providers(tx: Transaction) -> list[str]:
+    """Return the providers that jobs wait for: one step in the index for each."""
+    found: list[str] = []
+    last = ""
+    while True:
+        name = await tx.scalar(NEXT_PROVIDER, {"after": last})
+        if name is None:
+            return found
+        found.append(name)
+        last = name
