@@ -270,7 +270,11 @@ async def test_what_providers_do_not_sell_is_told(settings: Settings) -> None:
     now = datetime.now(UTC)
     async with open_database(settings.database_url) as db:
         await migrate(db)
-        for provider, code in (("unpaid", "provider_payment_required"), ("busy", "any")):
+        for provider, code in (
+            ("unpaid", "provider_payment_required"),
+            ("revoked", "provider_unauthorized"),
+            ("busy", "any"),
+        ):
             until = now + timedelta(minutes=5)
             await accounts.pause(db, provider, until=until, reason=code, trial=True, now=now)
         for provider, pause in (("broken", timedelta(hours=1)), ("well", None)):
@@ -286,8 +290,11 @@ async def test_what_providers_do_not_sell_is_told(settings: Settings) -> None:
     findings = await examine(settings)
 
     (unpaid,), (busy,), (broken,) = (of(findings, name) for name in ("unpaid", "busy", "broken"))
+    (revoked,) = of(findings, "revoked")
     assert (unpaid.status, busy.status, broken.status) == ("error", "warning", "warning")
     assert "pay" in unpaid.advice
+    assert revoked.status == "error"
+    assert "token" in revoked.advice
     assert "a/model" in broken.message
     assert "provider_unreachable" in broken.message
     assert of(findings, "well") == []

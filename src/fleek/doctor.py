@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from fleek import __version__, registry
 from fleek.client import AsyncClient, Pace
 from fleek.domain.errors import FleekError
-from fleek.providers.base import PAYMENT_REQUIRED
+from fleek.providers.base import PARKS
 from fleek.settings import LOOPBACK, Settings
 from fleek.store import accounts, workers
 from fleek.store.accounts import Account
@@ -146,8 +146,8 @@ def _trouble(account: Account) -> Finding:
         advice = "look at the provider's status page, and whether it can be reached from here"
         return _warning(account.provider, message, advice)
     message = f"nothing is bought until {until}: {account.reason}"
-    if account.reason == PAYMENT_REQUIRED:
-        advice = "pay the provider; its jobs wait, and go on by themselves"
+    if account.reason in PARKS:
+        advice = f"{PARKS[account.reason]}; its jobs wait, and go on by themselves"
         return Finding(account.provider, "error", message, advice)
     return _warning(account.provider, message, "nothing, if it is seldom; else lower the budget")
 

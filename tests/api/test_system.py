@@ -129,7 +129,12 @@ async def test_a_provider_that_cannot_be_seen_degrades(
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize(
-    ("code", "word"), [("provider_payment_required", "paid"), ("provider_rate_limited", "for now")]
+    ("code", "word"),
+    [
+        ("provider_payment_required", "paid"),
+        ("provider_unauthorized", "valid one"),
+        ("provider_rate_limited", "for now"),
+    ],
 )
 async def test_an_account_that_is_paused_degrades(
     rt: Runtime, client: httpx2.AsyncClient, code: str, word: str

@@ -17,7 +17,7 @@ from fleek.engine.watch import Watch
 from fleek.providers.base import Failed
 from fleek.store import attempts, events, jobs
 
-STOPPED = Failed("prediction_canceled", "stopped", retryable=False)
+STOPPED = Failed("prediction_cancelled", "stopped", retryable=False)
 
 
 async def test_a_pending_job_is_cancelled_and_never_started(

@@ -55,7 +55,7 @@ from fleek.store.migrate import migrate
 
 FATES: Final = st.sampled_from(["ok", "lost", "busy"])
 ENDS: Final = {"completed", "failed", "cancelled"}
-STOPPED: Final = Failed("prediction_canceled", "stopped", retryable=False)
+STOPPED: Final = Failed("prediction_cancelled", "stopped", retryable=False)
 
 
 @cache

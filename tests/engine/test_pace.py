@@ -40,6 +40,7 @@ from fleek.engine.watch import Watch
 from fleek.providers.base import (
     PAYMENT_REQUIRED,
     RATE_LIMITED,
+    UNAUTHORIZED,
     UNREACHABLE,
     Budget,
     Failed,
@@ -49,6 +50,7 @@ from fleek.store import accounts, jobs
 MINUTE = timedelta(minutes=1)
 LIMITED = ProviderUnavailable("slow down", code=RATE_LIMITED, retry_after=MINUTE)
 UNPAID = ProviderUnavailable("no credit", code=PAYMENT_REQUIRED)
+REVOKED = ProviderUnavailable("no such token", code=UNAUTHORIZED)
 AWAY = ProviderUnavailable("nobody listens", code=UNREACHABLE)
 LOST = OutcomeUnknown("no answer")
 
@@ -320,13 +322,20 @@ async def test_a_worker_that_knows_of_the_pause_does_not_ask(
     assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
 
 
-async def test_an_account_without_credit_is_parked(
-    rt: Runtime, hall: Hall, provider: FakeProvider, turns: Callable[..., Turns], clock: Clock
+@pytest.mark.parametrize("refusal", [UNPAID, REVOKED], ids=["unpaid", "revoked"])
+async def test_an_account_that_is_refused_is_parked(
+    *,
+    rt: Runtime,
+    hall: Hall,
+    provider: FakeProvider,
+    turns: Callable[..., Turns],
+    clock: Clock,
+    refusal: ProviderUnavailable,
 ) -> None:
-    """One alert, however often it is tried; jobs wait, and go on once somebody has paid."""
+    """One alert, however often it is tried; jobs wait, and go on once somebody has acted."""
     waiting = await submitted(rt, 3)
     hall.workers = [rt]
-    provider.starts = [UNPAID, UNPAID]
+    provider.starts = [refusal, refusal]
     coordinator = turns(creates_per_minute=600)
 
     with capture_logs() as lines:

@@ -15,7 +15,7 @@ from fleek.api.errors import explain
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import FleekError, StorageFull
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import PAYMENT_REQUIRED
+from fleek.providers.base import PAYMENT_REQUIRED, UNAUTHORIZED
 from fleek.store import accounts, workers
 
 SERVICE: Final = "fleek-media-service"
@@ -187,7 +187,14 @@ class ProviderUnpaid(ProviderPaused):
     """A provider wants to be paid: jobs are accepted and wait until somebody has."""
 
 
-PAUSES: Final[Mapping[str, type[ProviderPaused]]] = {PAYMENT_REQUIRED: ProviderUnpaid}
+class ProviderUnauthorized(ProviderPaused):
+    """A provider refuses the token: jobs are accepted and wait until a valid one is set."""
+
+
+PAUSES: Final[Mapping[str, type[ProviderPaused]]] = {
+    PAYMENT_REQUIRED: ProviderUnpaid,
+    UNAUTHORIZED: ProviderUnauthorized,
+}
 
 PROBES: Final[Mapping[str, Probe]] = {
     "database": _database,

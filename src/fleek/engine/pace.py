@@ -17,12 +17,12 @@ from fleek.domain.job import Job, ModelName
 from fleek.engine.bucket import Bucket, Clock
 from fleek.engine.runtime import Runtime
 from fleek.engine.trouble import Key
-from fleek.providers.base import PAYMENT_REQUIRED, RATE_LIMITED, UNREACHABLE
+from fleek.providers.base import PARKS, RATE_LIMITED, UNREACHABLE
 from fleek.store import accounts, attempts
 from fleek.store.accounts import WHOLE, Account
 from fleek.store.queue import Due
 
-OF_THE_ACCOUNT: Final = frozenset({RATE_LIMITED, PAYMENT_REQUIRED})
+OF_THE_ACCOUNT: Final = frozenset({RATE_LIMITED, *PARKS})
 OF_THE_WAY: Final = frozenset({ProviderUnavailable.code, UNREACHABLE, OutcomeUnknown.code})
 """Codes that tell of the provider's or the network's health; any other says nothing of it."""
 
@@ -30,7 +30,7 @@ UNTOLD: Final = timedelta(seconds=10)  # too many requests, and nobody says how 
 ALIKE: Final = timedelta(
     seconds=1
 )  # a pause that is no longer than this beyond another is no news
-PARKED: Final = timedelta(minutes=5)  # unpaid: somebody has to act first
+PARKED: Final = timedelta(minutes=5)  # somebody has to act first, and the provider says no time
 OPENS_AFTER: Final = 5  # failures in a row
 SHORTEST_PAUSE: Final = timedelta(seconds=30)  # of a model that fails; doubled each time
 LONGEST_PAUSE: Final = timedelta(minutes=10)
@@ -88,13 +88,13 @@ async def failed(rt: Runtime, job: Job, error: ProviderError) -> bool:
 async def _note(rt: Runtime, job: Job, error: ProviderError) -> Account | None:
     now = rt.now()
     if error.code in OF_THE_ACCOUNT:
-        unpaid = error.code == PAYMENT_REQUIRED
+        parked = error.code in PARKS
         told = error.retry_after if isinstance(error, ProviderUnavailable) else None
-        until = now + (told or (PARKED if unpaid else UNTOLD))
+        until = now + (told or (PARKED if parked else UNTOLD))
         if _pause(rt, job.provider, WHOLE, now=now) > until - ALIKE:
             return None
         return await accounts.pause(
-            rt.db, job.provider, until=until, reason=error.code, trial=unpaid, now=now
+            rt.db, job.provider, until=until, reason=error.code, trial=parked, now=now
         )
     if error.code not in OF_THE_WAY or _pause(rt, job.provider, job.model, now=now) > now:
         return None
@@ -118,8 +118,8 @@ def _tell(account: Account) -> None:
     told["until"] = account.paused_until.isoformat()
     if account.model != WHOLE:
         log.warning("model_rests", model=account.model, failures=account.failures, **told)
-    elif account.reason == PAYMENT_REQUIRED and account.failures == 1:
-        log.error("provider_parked", advice="pay the provider; jobs wait until then", **told)
+    elif account.reason in PARKS and account.failures == 1:
+        log.error("provider_parked", advice=f"{PARKS[account.reason]}; jobs wait", **told)
     else:
         log.info("provider_paused", **told)
 

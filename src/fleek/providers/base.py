@@ -11,8 +11,15 @@ from fleek.domain.media import Output
 
 RATE_LIMITED: Final = "provider_rate_limited"
 PAYMENT_REQUIRED: Final = "provider_payment_required"
+UNAUTHORIZED: Final = "provider_unauthorized"
 UNREACHABLE: Final = "provider_unreachable"
-"""Codes of `ProviderUnavailable` that say more: the first two are about the whole account."""
+"""Codes of `ProviderUnavailable` that say more: all but the last are about the whole account."""
+
+PARKS: Final[Mapping[str, str]] = {
+    PAYMENT_REQUIRED: "pay the provider",
+    UNAUTHORIZED: "set a token that the provider takes, and start the service anew",
+}
+"""Codes that nobody but the operator can do something about, and what: until then jobs wait."""
 
 Schema = Mapping[str, Any]
 """A JSON schema (draft 2020-12) of a model's parameters, the prompt not among them."""

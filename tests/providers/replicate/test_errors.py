@@ -34,7 +34,6 @@ def test_success_raises_nothing(status: int) -> None:
     ("status", "code"),
     [
         (400, "provider_bad_request"),
-        (401, "provider_unauthorized"),
         (403, "provider_forbidden"),
         (404, "provider_model_not_found"),
         (405, "provider_rejected"),
@@ -79,6 +78,18 @@ def test_no_credit_parks_the_account(check: object) -> None:
 
     assert caught.value.code == "provider_payment_required"
     assert caught.value.retry_after == timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("check", [check_sold, check_told])
+def test_a_refused_token_parks_the_account(check: object) -> None:
+    """It says nothing about the job: a revoked token must not end a whole queue."""
+    assert callable(check)
+
+    with pytest.raises(ProviderUnavailable, match="not take the token") as caught:
+        check(an_answer(401, b'{"title": "Unauthenticated"}'))
+
+    assert caught.value.code == "provider_unauthorized"
+    assert caught.value.retry_after == timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(

@@ -292,7 +292,7 @@ async def test_a_cancelled_prediction_has_ended(provider: ReplicateProvider, buy
     seen = (await provider.poll([bought]))[bought]
 
     assert isinstance(seen.outcome, Failed)
-    assert (seen.outcome.code, seen.outcome.retryable) == ("prediction_canceled", False)
+    assert (seen.outcome.code, seen.outcome.retryable) == ("prediction_cancelled", False)
 
 
 async def test_the_attempts_own_limit_is_told_from_a_cancel(

@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from fleek.domain.errors import ConfigurationError
 from fleek.environment import read
@@ -182,6 +183,25 @@ def test_callbacks_are_asked_for_where_they_can_come(
         token.setenv("PUBLIC_URL", public)
 
     assert read(ReplicateSettings).callback_base == expected
+
+
+@pytest.mark.parametrize(
+    ("public", "lines"), [(None, 1), ("http://fleek.example", 1), ("https://fleek.example", 0)]
+)
+async def test_polling_alone_is_said_in_one_line(
+    token: pytest.MonkeyPatch, public: str | None, lines: int
+) -> None:
+    """Whoever wonders why no callback comes finds the setting that asks for them."""
+    if public is not None:
+        token.setenv("PUBLIC_URL", public)
+
+    with capture_logs() as logged:
+        async with connect():
+            pass
+
+    told = [line for line in logged if line["event"] == "replicate_polled"]
+    assert len(told) == lines
+    assert all("PUBLIC_URL" in line["reason"] for line in told)
 
 
 def test_several_secrets_may_be_given(token: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ async def test_no_callback_is_asked_for_without_an_address(
     ("fault", "error", "code", "sold"),
     [
         ("create_422", ProviderRejected, "provider_invalid_input", 0),
-        ("create_401", ProviderRejected, "provider_unauthorized", 0),
+        ("create_401", ProviderUnavailable, "provider_unauthorized", 0),
         ("create_402", ProviderUnavailable, "provider_payment_required", 0),
         ("create_429=7", ProviderUnavailable, "provider_rate_limited", 0),
         ("create_5xx=500", OutcomeUnknown, "provider_outcome_unknown", 0),
@@ -294,7 +294,7 @@ async def test_the_token_is_in_no_error(
     """Errors are stored with the job and shown to its owner."""
     wanted = job("[[emu:create_401]]")
 
-    with pytest.raises(ProviderRejected) as caught:
+    with pytest.raises(ProviderUnavailable) as caught:
         await provider.start(wanted, attempt(wanted))
 
     assert "r8_test" not in str(caught.value)

@@ -99,15 +99,18 @@ def test_too_many_files_end_the_job() -> None:
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({"status": "canceled"}, "prediction_canceled"),
-        ({"status": "canceled", "deadline": "nonsense", "completed_at": 7}, "prediction_canceled"),
+        ({"status": "canceled"}, "prediction_cancelled"),
+        (
+            {"status": "canceled", "deadline": "nonsense", "completed_at": 7},
+            "prediction_cancelled",
+        ),
         (
             {
                 "status": "canceled",
                 "deadline": "2030-01-01T00:01:00Z",
                 "completed_at": "2030-01-01T00:00:30Z",
             },
-            "prediction_canceled",
+            "prediction_cancelled",
         ),
         (
             {

@@ -14,12 +14,11 @@ from typing import Any, Final
 import httpx2
 
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
-from fleek.providers.base import PAYMENT_REQUIRED, RATE_LIMITED, UNREACHABLE
+from fleek.providers.base import PAYMENT_REQUIRED, RATE_LIMITED, UNAUTHORIZED, UNREACHABLE
 from fleek.providers.replicate.api import Answer, Unreadable
 
 REFUSED: Final[Mapping[int, str]] = {
     400: "provider_bad_request",
-    401: "provider_unauthorized",
     403: "provider_forbidden",
     404: "provider_model_not_found",
     413: "provider_too_large",
@@ -27,10 +26,13 @@ REFUSED: Final[Mapping[int, str]] = {
 }
 """Codes of what is refused for good; any other status is ``provider_rejected``."""
 
+LATER: Final = frozenset({401, 402, 429})  # about the account, not about what was asked for
+
 SHORTEST: Final = timedelta(seconds=1)
 LONGEST: Final = timedelta(minutes=10)
 UNTOLD: Final = timedelta(seconds=10)  # 429 that does not say how long
 UNPAID: Final = timedelta(minutes=5)  # 402: somebody has to act first
+REFUSED_TOKEN: Final = timedelta(minutes=1)  # 401: so does somebody, but to ask costs nothing
 
 _RESETS: Final = re.compile(r"(?:resets in ~?|available in )(\d{1,6}) ?s")
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?")
@@ -83,13 +85,13 @@ def check_sold(answer: Answer) -> None:
 
     Raises:
         ProviderRejected: 4xx: not bought, and asking again is no use.
-        ProviderUnavailable: 429, 402: not bought; may be tried again.
+        ProviderUnavailable: 401, 402, 429: not bought; may be tried again.
         OutcomeUnknown: 408, 3xx, 5xx: it may have been bought all the same.
     """
     status = answer.status
     if 200 <= status < 300:
         return
-    if status in {402, 429}:
+    if status in LATER:
         raise _later(answer)
     if not 400 <= status < 500 or status == 408:
         raise OutcomeUnknown(f"Replicate answered {status} to a purchase")
@@ -106,13 +108,16 @@ def check_told(answer: Answer) -> None:
     status = answer.status
     if 200 <= status < 300:
         return
-    if status in {402, 429}:
+    if status in LATER:
         raise _later(answer)
-    code = REFUSED[status] if status in {401, 403} else None
+    code = REFUSED[status] if status == 403 else None
     raise ProviderUnavailable(f"Replicate answered {status}: {detail(answer)}", code=code)
 
 
 def _later(answer: Answer) -> ProviderUnavailable:
+    if answer.status == 401:
+        message = f"Replicate does not take the token: {detail(answer)}"
+        return ProviderUnavailable(message, code=UNAUTHORIZED, retry_after=REFUSED_TOKEN)
     if answer.status == 402:
         message = f"the Replicate account has no credit left: {detail(answer)}"
         return ProviderUnavailable(message, code=PAYMENT_REQUIRED, retry_after=UNPAID)

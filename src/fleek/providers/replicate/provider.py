@@ -95,7 +95,8 @@ class ReplicateProvider:
         Raises:
             ProviderRejected: Not bought: refused for good.
             ProviderUnavailable: Not bought; ``code`` is ``provider_rate_limited``,
-                ``provider_payment_required`` or ``provider_unreachable``.
+                ``provider_payment_required``, ``provider_unauthorized`` or
+                ``provider_unreachable``.
             OutcomeUnknown: Something was sent and no readable answer came back.
         """
         try:

@@ -93,7 +93,7 @@ def _cancelled(body: Mapping[str, Any], reason: str) -> Failed:
     if deadline is not None and end is not None and end >= deadline:
         return Failed("attempt_timeout", "the prediction ran longer than allowed", retryable=True)
     message = reason or "the prediction was cancelled at Replicate"
-    return Failed("prediction_canceled", message, retryable=False)
+    return Failed("prediction_cancelled", message, retryable=False)
 
 
 def read_time(value: Any) -> datetime | None:
