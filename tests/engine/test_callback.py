@@ -9,11 +9,12 @@ from fakes import BADLY, WELL, FakeProvider, a_request
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import CallbackRejected, NotFound, OutcomeUnknown, ProviderUnavailable
 from fleek.domain.job import JobId, PredictionId, Stage, Status
+from fleek.engine.bind import bind
 from fleek.engine.callback import receive
 from fleek.engine.cancel import cancel
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import bind, start
+from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.providers.base import Callback, Prediction
 from fleek.store import attempts, events, jobs

@@ -20,6 +20,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import JobId, PredictionId, Stage, Status, WorkerId
 from fleek.engine import watch
+from fleek.engine.bind import stop_orphan
 from fleek.engine.callback import receive
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
@@ -27,8 +28,9 @@ from fleek.engine.keep import spool_failed
 from fleek.engine.pulse import process_space
 from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import intend, purchase, record_unknown, start, stop_orphan
+from fleek.engine.start import intend, purchase, start
 from fleek.engine.submit import submit
+from fleek.engine.verdict import record_unknown
 from fleek.engine.watch import Watch
 from fleek.store import attempts, events, jobs
 

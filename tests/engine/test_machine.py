@@ -39,12 +39,13 @@ from fleek.domain.errors import (
     WorkerSuspended,
 )
 from fleek.domain.job import Job, JobId, PredictionId, Status
+from fleek.engine.bind import bind
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
 from fleek.engine.pulse import Pulse
 from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import bind, buy, intend, purchase, start
+from fleek.engine.start import buy, intend, purchase, start
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
 from fleek.providers.base import Failed, Outcome, Prediction

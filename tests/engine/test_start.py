@@ -15,10 +15,11 @@ from fleek.domain.errors import (
     WorkerSuspended,
 )
 from fleek.domain.job import PredictionId, Stage, Status
+from fleek.engine.bind import bind
 from fleek.engine.cancel import cancel
 from fleek.engine.pulse import SUSPENDED_AFTER
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import bind, buy, intend, purchase, start
+from fleek.engine.start import buy, intend, purchase, start
 from fleek.engine.submit import submit
 from fleek.providers.base import Prediction
 from fleek.store import attempts, events, jobs

@@ -11,9 +11,9 @@ from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import NotFound
 from fleek.domain.job import AttemptId
+from fleek.engine.bind import bind, stop_orphan
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import bind, stop_orphan
 from fleek.providers.base import Callback, Prediction, Provider
 from fleek.store import attempts
 

@@ -12,15 +12,10 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, JobError
 from fleek.domain.transitions import give_up
+from fleek.engine.bind import bind
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import (
-    bind,
-    buy,
-    is_buying,
-    record_not_bought,
-    record_refused,
-    settle_attempt,
-)
+from fleek.engine.start import buy
+from fleek.engine.verdict import is_buying, record_not_bought, record_refused, settle_attempt
 from fleek.providers.base import Prediction, Provider
 from fleek.store import attempts, jobs
 from fleek.store.steps import Step
