@@ -22,6 +22,7 @@ DEEDS: Final[Mapping[str, int]] = {  # how many of twenty are of each kind
 }
 KILLS: Final = frozenset({"kill", "kill_all"})
 GOODBYES: Final = frozenset({0, -signal.SIGTERM})  # told before it listened: it simply ended
+FAREWELL_SECONDS: Final = 120.0
 LAUNCH_SECONDS: Final = 2.0  # a process that lives shorter has hurt nobody
 
 
@@ -104,7 +105,7 @@ class Nemesis:
             case "kill_all":
                 self._kill(range(len(self._procs)))
             case "stop":
-                code = self._procs[number].stop()
+                code = self._stop(self._procs[number])
                 assert code in GOODBYES, f"exit code {code}: {self._procs[number].tail()}"
                 self._replace(number)
             case "throttle":
@@ -122,6 +123,12 @@ class Nemesis:
             self.done["killed"] += 1
         for number in numbers:
             self._replace(number)
+
+    def _stop(self, process: Process) -> int:
+        """Tell it to end, and give it time: the machine may be busy."""
+        process.popen.send_signal(signal.SIGTERM)
+        process.popen.wait(FAREWELL_SECONDS)
+        return process.wait()
 
     def _freeze(self, number: int, seconds: float) -> None:
         process = self._procs[number]

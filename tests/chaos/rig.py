@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Final
 from chaos.evidence import Evidence, gather
 from chaos.history import History
 from chaos.host import Host
-from service import Process, Service, until
+from fleek.engine.pace import breaker
+from service import Process, Service
 
 HEARTBEAT: Final = 0.3  # seconds; after six a silent worker is dead
 SILENCE: Final = 6 * HEARTBEAT
@@ -21,7 +23,18 @@ QUICK: Final = {
     "MAX_CRASHES": "1000",  # whoever kills on purpose must not look like a poisonous job
     "HEARTBEAT_SECONDS": str(HEARTBEAT),
 }
-OPEN: Final = "SELECT count(*) FROM attempts WHERE verdict IS NULL"
+LOOK_SECONDS: Final = 0.2  # between two looks at whether all is quiet
+STILL: Final = 90.0  # seconds without any change that nothing explains; what moves is waited for
+LONGEST: Final = 1200.0  # seconds; what moves for ever is wrong too
+OWED: Final = """SELECT
+    (SELECT count(*) FROM jobs WHERE status IN ('pending', 'processing')),
+    (SELECT count(*) FROM attempts WHERE verdict IS NULL)"""
+MOVES: Final = """SELECT
+    (SELECT sum(version) FROM jobs),
+    (SELECT count(*) FROM attempts),
+    (SELECT count(prediction_id) FROM attempts),
+    (SELECT count(verdict) FROM attempts),
+    (SELECT max(failures) FROM accounts)"""
 
 
 class Rig(Service):
@@ -46,18 +59,27 @@ class Rig(Service):
                 raise
         return process
 
-    def quiesce(self, *, seconds: float) -> None:
-        """Wait until every job has ended and nothing is owed any more.
+    def quiesce(self) -> None:
+        """Wait until every job has ended and nothing is owed any more, as long as anything moves.
+
+        A model that rests, as its purchases failed, is waited for too.
 
         Raises:
-            AssertionError: Something still is after so long; with the logs.
+            AssertionError: Nothing moves and something is owed, or it moves for ever; with the
+                logs.
         """
-        self.settle(seconds=seconds)
-        until(
-            lambda: self.rows(OPEN)[0][0] == 0,
-            seconds=seconds,
-            why=lambda: f"attempts without a verdict\n{self.tails()}",
-        )
+        begun = changed = time.monotonic()
+        before: tuple[int, ...] = ()
+        while any(owed := self.rows(OWED)[0]):
+            now, moves = time.monotonic(), self.rows(MOVES)[0]
+            if moves != before:
+                before, changed = moves, now
+            rest = breaker(moves[-1] or 0)
+            patience = STILL + (0 if rest is None else rest.total_seconds())
+            said = f"(jobs, attempts) that have not ended: {owed}"
+            assert now - changed < patience, f"nothing moves; {said}\n{self.tails()}"
+            assert now - begun < LONGEST, f"it goes on and on; {said}\n{self.tails()}"
+            time.sleep(LOOK_SECONDS)
 
     def evidence(self) -> Evidence:
         """Read all that there is to judge by."""

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import httpx2
@@ -28,6 +29,7 @@ SETTINGS: Final = {
 }
 CLIENTS: Final = 6
 CANCELLED: Final = 0.2  # of the jobs, in wild weather
+ROUSED: Final = 120.0  # seconds until a service that was hurt answers, on a busy machine
 ONE: Final = (("serve",),)
 SPLIT: Final = (("serve", "--no-worker"), ("worker",), ("worker",))
 
@@ -50,14 +52,14 @@ class Storm:
     seed: int
     jobs: int
     kills: int
-    minutes: float  # for submitting and killing, half as many more on a slow machine
+    minutes: float  # for submitting and killing; more on a slow machine
     wild: bool  # also failing predictions, cancels and long freezes; else only what costs nothing
     split: bool  # API and two workers, or one process
 
     @property
     def patience(self) -> float:
         """After how many seconds no more jobs are submitted and no more processes killed."""
-        return self.minutes * 90
+        return max(self.minutes * 90, 300)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +109,16 @@ def run(rig: Rig, storm: Storm) -> Outcome:
         freezes={"nap": 2 * HEARTBEAT, **long},
         throttle=lambda on: rig.host.plan(**weather.plan(genuine=storm.wild, throttled=on)),
     )
-    until(lambda: answers(rig), why=rig.tails)
+    until(lambda: answers(rig), seconds=ROUSED, why=rig.tails)
     nemesis.begin()
     crowd.submit_all()
     while nemesis.busy and time.monotonic() - begun < storm.patience:
         time.sleep(0.2)
     nemesis.end()
     rig.host.calm()
-    until(lambda: answers(rig), why=rig.tails)
+    until(lambda: answers(rig), seconds=ROUSED, why=rig.tails)
     crowd.end()
-    rig.quiesce(seconds=max(storm.minutes * 30, 45))
+    rig.quiesce()
     evidence = rig.evidence()
     terms = Terms(
         codes=weather.FAILURES if storm.wild else frozenset(),
@@ -166,7 +168,7 @@ class _Crowd:
         """Repeat the cancels of which nobody knows; a second one is as good as the first."""
         client = Client(self.rig, self.rig.history, CLIENTS)
         for job_id in self._doubted:
-            assert client.cancel(job_id)
+            until(partial(client.cancel, job_id), seconds=ROUSED, why=self.rig.tails)
         client.close()
 
     def _run(self, number: int) -> None:
@@ -181,6 +183,7 @@ class _Crowd:
             prompt = f"client {number} turn {turn} of {self.storm.seed} {probe}".strip()
             job_id = client.submit(prompt)
             if job_id is None:
+                self._probes += [probe] if probe else []
                 time.sleep(0.2)  # as a client that is told nothing does
                 continue
             with self._lock:

@@ -172,7 +172,7 @@ def _await_strike(rig: Rig, process: Process, leg: Leg) -> None:
 
     until(
         lambda: len(missing()) <= leg.spared,
-        seconds=PATIENCE,
+        seconds=3 * PATIENCE,
         why=lambda: f"{leg.orders}: not reached: {sorted(missing())}\n{rig.tails()}",
     )
     if leg.action == "freeze":
@@ -193,7 +193,7 @@ def run_legs(rig: Rig, legs: Sequence[Leg]) -> list[str]:
         if number:
             rig.processes[-1].kill()
         run_leg(rig, leg)
-    rig.quiesce(seconds=PATIENCE)
+    rig.quiesce()
     frozen = any(leg.action == "freeze" for leg in legs)
     late = any(leg.scene == "late" for leg in legs)
     return check(rig.evidence(), Terms(codes=REFUSED, orphans=frozen or late))
