@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from fleek import doctor
-from fleek.doctor import Finding, examine
+from fleek import diagnosis, doctor
+from fleek.diagnosis import Finding
+from fleek.doctor import examine
 from fleek.domain.job import WorkerId
 from fleek.settings import Settings
 from fleek.store import accounts
@@ -20,6 +21,7 @@ from fleek.store.migrate import migrate
 from fleek.store.workers import Worker
 from listening import listening, port_of
 
+ZERO = timedelta(0)
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
@@ -106,7 +108,7 @@ async def test_a_database_that_cannot_be_reached(settings: Settings) -> None:
 )
 def test_durability(facts: dict[str, str], status: str) -> None:
     """An acknowledged job is on the disk, or the operator knows that it may not be."""
-    finding = doctor._durability({"kind": "sqlite", "version": "3", "revision": "1", **facts})
+    finding = diagnosis.durability({"kind": "sqlite", "version": "3", "revision": "1", **facts})
 
     assert finding.status == status
 
@@ -126,24 +128,41 @@ def a_worker(*, ahead: timedelta = timedelta(0)) -> Worker:
 
 @pytest.mark.parametrize(
     ("count", "may_share", "statuses"),
-    [(1, False, ["ok"]), (2, False, ["ok", "warning"]), (2, True, ["ok"])],
+    [(1, False, []), (2, False, ["warning"]), (2, True, [])],
 )
 def test_two_writers_on_an_old_sqlite(count: int, may_share: bool, statuses: list[str]) -> None:  # noqa: FBT001 - a table
     """A rare race in its write-ahead log can break the file."""
-    found = doctor._workers([a_worker()] * count, now=NOW, may_share=may_share)
+    found = diagnosis.writers([a_worker()] * count, may_share=may_share)
 
     assert [finding.status for finding in found] == statuses
-    assert found[0].message == f"{count} alive"
 
 
 def test_a_heartbeat_from_the_future() -> None:
     """Clocks that differ make living workers look dead."""
-    found = doctor._workers([a_worker(ahead=timedelta(minutes=1))], now=NOW, may_share=True)
+    found = diagnosis.clocks([a_worker(ahead=timedelta(minutes=1))], offset=ZERO, now=NOW)
 
-    assert [(finding.subject, finding.status) for finding in found] == [
-        ("workers", "ok"),
-        ("clock", "warning"),
-    ]
+    assert [(finding.subject, finding.status) for finding in found] == [("clock", "warning")]
+
+
+@pytest.mark.parametrize(("seconds", "statuses"), [(0, []), (-90, ["warning"]), (3, ["warning"])])
+def test_a_clock_beside_the_database_s(seconds: int, statuses: list[str]) -> None:
+    """Everything is timed by the database's; the logs of this machine tell another time."""
+    found = diagnosis.clocks([], offset=timedelta(seconds=seconds), now=NOW)
+
+    assert [finding.status for finding in found] == statuses
+
+
+def test_who_coordinates() -> None:
+    """Nobody does while a role changes hands; for long it means that nothing goes on."""
+    worker = a_worker()
+
+    held = diagnosis.coordination(worker.id, [worker])
+    vacant = diagnosis.coordination(None, [worker])
+    forsaken = diagnosis.coordination(worker.id, [])
+
+    assert [one.status for one in (held, vacant, forsaken)] == ["ok", "error", "error"]
+    assert held.message == "the worker 1 on here"
+    assert "fleek worker" in forsaken.advice
 
 
 @pytest.mark.parametrize(("year", "status"), [(1970, "error"), (2027, "ok")])

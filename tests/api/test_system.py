@@ -12,6 +12,7 @@ import pytest
 
 from fleek import __version__
 from fleek.api import health
+from fleek.diagnosis import Finding
 from fleek.domain.errors import (
     DatabaseUnavailable,
     DispatcherUnavailable,
@@ -21,11 +22,22 @@ from fleek.domain.errors import (
     StorageFull,
 )
 from fleek.domain.job import Job, Status
+from fleek.engine.coordinator import ROLE
 from fleek.engine.runtime import Runtime
-from fleek.store import accounts
+from fleek.store import accounts, workers
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
+
+PARTS = {
+    "database",
+    "dispatcher",
+    "storage",
+    "workers",
+    "coordinator",
+    "queue",
+    "provider",
+}
 
 ALIVE = {"status": "healthy", "service": "fleek-media-service", "version": __version__}
 
@@ -55,8 +67,10 @@ class Broken:
 
 @pytest.fixture
 async def worker(rt: Runtime) -> None:
-    """Register a worker."""
+    """Register a worker, which coordinates."""
     await rt.pulse.register()
+    until = rt.now() + timedelta(minutes=1)
+    await workers.take_role(rt.db, ROLE, rt.pulse.worker_id, now=rt.now(), until=until)
 
 
 @pytest.mark.parametrize("route", ["/health", "/health-check", "/livez"])
@@ -83,7 +97,7 @@ async def test_all_is_well(client: httpx2.AsyncClient, route: str) -> None:
     assert answer.status_code == 200
     assert found["status"] == "healthy"
     assert found["timestamp"].endswith("Z")
-    assert set(found["checks"]) == {"database", "dispatcher", "storage", "workers", "provider"}
+    assert set(found["checks"]) == PARTS
     assert {check["status"] for check in found["checks"].values()} == {"healthy"}
     assert all(check["latency_ms"] >= 0 for check in found["checks"].values())
 
@@ -129,15 +143,15 @@ async def test_a_provider_that_cannot_be_seen_degrades(
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize(
-    ("code", "word"),
+    ("code", "advice"),
     [
-        ("provider_payment_required", "paid"),
-        ("provider_unauthorized", "valid one"),
-        ("provider_rate_limited", "for now"),
+        ("provider_payment_required", "pay the provider"),
+        ("provider_unauthorized", "set a token"),
+        ("provider_rate_limited", "nothing, if it is seldom"),
     ],
 )
 async def test_an_account_that_is_paused_degrades(
-    rt: Runtime, client: httpx2.AsyncClient, code: str, word: str
+    rt: Runtime, client: httpx2.AsyncClient, code: str, advice: str
 ) -> None:
     """Whoever looks here first learns why nothing goes on."""
     until = rt.now() + timedelta(minutes=5)
@@ -146,7 +160,8 @@ async def test_an_account_that_is_paused_degrades(
     found = (await client.get("/readyz")).json()
 
     assert found["status"] == "degraded"
-    assert word in found["checks"]["provider"]["message"]
+    assert code in found["checks"]["provider"]["message"]
+    assert found["checks"]["provider"]["advice"].startswith(advice)
 
 
 async def test_pauses_are_figures(rt: Runtime, client: httpx2.AsyncClient) -> None:
@@ -177,6 +192,32 @@ async def test_no_worker_degrades(client: httpx2.AsyncClient) -> None:
 
     assert found["status"] == "degraded"
     assert found["checks"]["workers"]["status"] == "unhealthy"
+    assert found["checks"]["workers"]["advice"] == "start one: fleek worker, or fleek serve"
+
+
+async def test_no_coordinator_degrades(rt: Runtime, client: httpx2.AsyncClient) -> None:
+    """Workers that wait for each other start nothing."""
+    await rt.pulse.register()
+
+    found = (await client.get("/readyz")).json()
+
+    assert found["status"] == "degraded"
+    assert found["checks"]["workers"]["status"] == "healthy"
+    assert found["checks"]["coordinator"]["status"] == "unhealthy"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_long_line_is_a_warning(rt: Runtime, make: Make) -> None:
+    """Jobs are safe and late: more workers help."""
+    job = await make()
+    late = replace(rt, now=lambda: job.run_at + timedelta(minutes=11))
+    await late.pulse.beat()
+
+    check = await health._ask(late, "queue", health.PROBES["queue"])
+
+    assert check.check.status == "warning"
+    assert check.check.message == "1 wait to be started, the first for 0:11:00"
+    assert "more workers" in (check.check.advice or "")
 
 
 @pytest.mark.usefixtures("worker")
@@ -206,14 +247,14 @@ async def test_what_keeps_jobs_out_is_not_ready(
 async def test_a_part_that_does_not_answer_is_not_waited_for(rt: Runtime) -> None:
     """A check that hangs is worse than one that fails."""
 
-    async def silent(_rt: Runtime) -> str:
+    async def silent(_rt: Runtime) -> Finding:
         await asyncio.Event().wait()
-        return "never"
+        return Finding("storage", "ok", "never")
 
-    finding = await health._ask(rt, silent, seconds=0.01)
+    asked = await health._ask(rt, "storage", silent, seconds=0.01)
 
-    assert finding.check.status == "unhealthy"
-    assert finding.check.message == "No answer within 0.01 s."
+    assert asked.check.status == "unhealthy"
+    assert asked.check.message == "no answer within 0.01 s"
 
 
 async def test_programs_are_told_who_is_there(client: httpx2.AsyncClient) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from fleek.cli.report import write
 from fleek.cli.screen import Screen
-from fleek.doctor import Finding
+from fleek.diagnosis import Finding
 
 HEAVY = ("fastapi", "sqlalchemy", "PIL", "httpx2", "uvicorn", "fleek.client", "fleek.schemas")
 

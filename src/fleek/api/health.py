@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from time import perf_counter
 from typing import Any, Final, Literal, NamedTuple
@@ -13,16 +14,19 @@ from fleek import __version__
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import explain
 from fleek.api.routing import router as strict_router
+from fleek.diagnosis import ADVICE, Finding, Status, coordination, crew, durability, line, trouble
 from fleek.domain.errors import FleekError, StorageFull
+from fleek.engine.coordinator import ROLE
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import PAYMENT_REQUIRED, UNAUTHORIZED
 from fleek.store import accounts, workers
+from fleek.store.tally import count_jobs
+from fleek.store.workers import Worker
 
 SERVICE: Final = "fleek-media-service"
 PATIENCE_SECONDS: Final = 2.0
 
 State = Literal["healthy", "degraded", "unhealthy"]
-Probe = Callable[[Runtime], Awaitable[str]]
+Probe = Callable[[Runtime], Awaitable[Finding]]
 
 
 class Alive(BaseModel):
@@ -36,8 +40,11 @@ class Alive(BaseModel):
 class Check(BaseModel):
     """What was found out about one part."""
 
-    status: Literal["healthy", "unhealthy"]
+    status: Literal["healthy", "warning", "unhealthy"] = Field(
+        description="`warning`: it works, and something about it should be changed."
+    )
     message: str
+    advice: str | None = Field(description="What to do about it; null if nothing.")
     latency_ms: float
 
 
@@ -48,6 +55,8 @@ class Checks(BaseModel):
     dispatcher: Check
     storage: Check
     workers: Check
+    coordinator: Check
+    queue: Check
     provider: Check
 
 
@@ -97,103 +106,100 @@ async def alive() -> Alive:
 )
 async def health(rt: RuntimeDep, response: Response) -> Health:
     """Ask every part. 503 only if no job could be accepted now."""
-    findings = await asyncio.gather(*(_ask(rt, probe) for probe in PROBES.values()))
-    checks = {name: one.check for name, one in zip(PROBES, findings, strict=True)}
-    status = _overall(findings)
+    asked = await asyncio.gather(*(_ask(rt, part, probe) for part, probe in PROBES.items()))
+    checks = {part: one.check for part, one in zip(PROBES, asked, strict=True)}
+    status = _overall(asked)
     if status == "unhealthy":
         response.status_code = 503
     return Health(status=status, timestamp=rt.now(), checks=Checks(**checks))
 
 
-class Finding(NamedTuple):
+class Asked(NamedTuple):
     """What asking one part brought."""
 
     check: Check
     blocks: bool  # no job can be accepted until it is well
 
 
-def _overall(findings: Sequence[Finding]) -> State:
-    if any(one.blocks for one in findings):
+def _overall(asked: Sequence[Asked]) -> State:
+    if any(one.blocks for one in asked):
         return "unhealthy"
-    if any(one.check.status == "unhealthy" for one in findings):
+    if any(one.check.status == "unhealthy" for one in asked):
         return "degraded"
     return "healthy"
 
 
-async def _ask(rt: Runtime, probe: Probe, *, seconds: float = PATIENCE_SECONDS) -> Finding:
+async def _ask(
+    rt: Runtime, part: str, probe: Probe, *, seconds: float = PATIENCE_SECONDS
+) -> Asked:
     began = perf_counter()
-    status: Literal["healthy", "unhealthy"] = "unhealthy"
-    blocks = probe is _database
+    blocks = part == "database"
     try:
         async with asyncio.timeout(seconds):
-            message = await probe(rt)
-        status, blocks = "healthy", False
+            found = await probe(rt)
+        blocks = False
     except TimeoutError:
-        message = f"No answer within {seconds:g} s."
-    except StorageFull as error:
-        message, blocks = explain(error), True
+        found = Finding(part, "error", f"no answer within {seconds:g} s", ADVICE.get(part, ""))
     except FleekError as error:
-        message = explain(error)
-    latency_ms = round((perf_counter() - began) * 1000, 2)
-    return Finding(Check(status=status, message=message, latency_ms=latency_ms), blocks)
+        found = Finding(part, "error", explain(error), ADVICE.get(part, ""))
+        blocks = blocks or isinstance(error, StorageFull)
+    check = Check(
+        status=STATUS[found.status],
+        message=found.message,
+        advice=found.advice or None,
+        latency_ms=round((perf_counter() - began) * 1000, 2),
+    )
+    return Asked(check, blocks)
 
 
-async def _database(rt: Runtime) -> str:
+async def _database(rt: Runtime) -> Finding:
     await rt.db.check()
-    return "A transaction was committed."
+    return durability(await rt.db.facts())
 
 
-async def _dispatcher(rt: Runtime) -> str:
+async def _dispatcher(rt: Runtime) -> Finding:
     await rt.dispatcher.check()
-    return "Jobs can be dispatched."
+    return Finding("dispatcher", "ok", f"{rt.settings.dispatch}: jobs can be dispatched")
 
 
-async def _storage(rt: Runtime) -> str:
+async def _storage(rt: Runtime) -> Finding:
     await rt.storage.check()
-    return "Files can be written."
+    return Finding("storage", "ok", f"{rt.settings.storage_backend}: files can be written")
 
 
-async def _workers(rt: Runtime) -> str:
-    found = await workers.alive(rt.db, since=rt.now() - rt.pulse.silence)
-    if not found:
-        raise NoWorker("no worker has been heard")
-    return f"{len(found)} alive."
+async def _workers(rt: Runtime) -> Finding:
+    return crew(await _alive(rt))
 
 
-async def _provider(rt: Runtime) -> str:
+async def _coordinator(rt: Runtime) -> Finding:
+    held_by = await workers.holder(rt.db, ROLE, now=rt.now())
+    return coordination(held_by, await _alive(rt))
+
+
+async def _queue(rt: Runtime) -> Finding:
+    return line(await count_jobs(rt.db, now=rt.now()))
+
+
+async def _alive(rt: Runtime) -> Sequence[Worker]:
+    return await workers.alive(rt.db, since=rt.now() - rt.pulse.silence)
+
+
+async def _provider(rt: Runtime) -> Finding:
     for account in await accounts.troubled(rt.db, now=rt.now()):
-        if account.model == accounts.WHOLE and account.paused_until is not None:
-            raise PAUSES.get(account.reason, ProviderPaused)(account.reason)
+        if account.model == accounts.WHOLE and account.rests:
+            return replace(trouble(account), status="error")
     name = rt.settings.provider
     provider = rt.providers[name]
     if await provider.schema(provider.default_model) is None:
-        raise ModelsUnseen("the default model cannot be seen")
-    return f"{name} knows its default model."
+        message = f"{name} does not show its default model now"
+        return Finding("provider", "error", message, ADVICE["provider"])
+    return Finding("provider", "ok", f"{name} knows its default model")
 
 
-class NoWorker(FleekError):
-    """No worker is alive: jobs are accepted and wait."""
-
-
-class ModelsUnseen(FleekError):
-    """The provider does not show its models now: jobs are accepted and may have to wait."""
-
-
-class ProviderPaused(FleekError):
-    """A provider takes no purchases for now: jobs are accepted and wait."""
-
-
-class ProviderUnpaid(ProviderPaused):
-    """A provider wants to be paid: jobs are accepted and wait until somebody has."""
-
-
-class ProviderUnauthorized(ProviderPaused):
-    """A provider refuses the token: jobs are accepted and wait until a valid one is set."""
-
-
-PAUSES: Final[Mapping[str, type[ProviderPaused]]] = {
-    PAYMENT_REQUIRED: ProviderUnpaid,
-    UNAUTHORIZED: ProviderUnauthorized,
+STATUS: Final[Mapping[Status, Literal["healthy", "warning", "unhealthy"]]] = {
+    "ok": "healthy",
+    "warning": "warning",
+    "error": "unhealthy",
 }
 
 PROBES: Final[Mapping[str, Probe]] = {
@@ -201,5 +207,7 @@ PROBES: Final[Mapping[str, Probe]] = {
     "dispatcher": _dispatcher,
     "storage": _storage,
     "workers": _workers,
+    "coordinator": _coordinator,
+    "queue": _queue,
     "provider": _provider,
 }

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings
 
 from fleek import registry
 from fleek.cli.screen import Screen, clean
-from fleek.doctor import Finding
+from fleek.diagnosis import Finding
 from fleek.environment import read
 from fleek.settings import Settings
 from fleek.store.address import database_url

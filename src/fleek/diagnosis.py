@@ -1,0 +1,127 @@
+"""What the facts about an installation mean, and what to do: the words of `doctor` and health."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from fleek.domain.job import WorkerId
+from fleek.providers.base import PARKS
+from fleek.store.accounts import Account
+from fleek.store.tally import Tally
+from fleek.store.workers import Worker
+
+SYNCHRONOUS: Final = {"0": "OFF", "1": "NORMAL", "2": "FULL", "3": "EXTRA"}
+LONG_WAIT: Final = timedelta(minutes=10)  # a due job that waits longer is worth a warning
+
+SKEW: Final = timedelta(seconds=2)  # clocks that differ by less are the same
+SAME_TIME: Final = "run NTP on all machines"
+START_A_WORKER: Final = "start one: fleek worker, or fleek serve"
+
+Status = Literal["ok", "warning", "error"]
+
+ADVICE: Final[Mapping[str, str]] = {
+    "database": "check DATABASE_URL, and that the database runs",
+    "storage": "check STORAGE_BACKEND and its settings (STORAGE_PATH, S3_…), and the rights there",
+    "provider": "check PROVIDER and its settings",
+    "dispatcher": "check DISPATCH and REDIS_URL, and that the broker runs; jobs wait until then",
+}
+"""What to do about a part that does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found out about one subject."""
+
+    subject: str
+    status: Status
+    message: str
+    advice: str = ""  # what to do; empty if nothing
+
+
+def durability(facts: Mapping[str, str]) -> Finding:
+    """Judge the facts of `Database.facts`: does an accepted job survive a loss of power?"""
+    message = f"{facts['kind']} {facts['version']}, schema {facts['revision']}"
+    if facts["kind"] == "sqlite":
+        level = SYNCHRONOUS.get(facts["synchronous"], facts["synchronous"])
+        message += f", journal_mode {facts['journal_mode']}, synchronous {level}"
+        safe = facts["journal_mode"] == "wal" and level in {"FULL", "EXTRA"}
+        advice = "keep the file on a local disk; network file systems do not work"
+    else:
+        message += f", synchronous_commit {facts['synchronous_commit']}, fsync {facts['fsync']}"
+        safe = facts["synchronous_commit"] != "off" and facts["fsync"] == "on"
+        advice = "switch both on, or a loss of power loses accepted jobs"
+    return Finding("database", "ok", message) if safe else warning("database", message, advice)
+
+
+def crew(alive: Sequence[Worker]) -> Finding:
+    """Judge who works."""
+    if not alive:
+        return Finding("workers", "error", "none is alive: jobs wait", START_A_WORKER)
+    slots, versions = sum(one.slots for one in alive), sorted({one.version for one in alive})
+    message = f"{len(alive)} alive, with {slots} slots, version {' and '.join(versions)}"
+    return Finding("workers", "ok", message)
+
+
+def clocks(alive: Sequence[Worker], *, offset: timedelta, now: datetime) -> list[Finding]:
+    """Judge whether all go by the same time; `offset` is the database's clock ahead of ours."""
+    findings = []
+    if abs(offset) > SKEW:
+        message = f"it differs from the database's by {abs(offset).total_seconds():.0f} s"
+        findings.append(warning("clock", message, SAME_TIME))
+    if any(worker.heartbeat_at > now + SKEW for worker in alive):
+        findings.append(warning("clock", "a worker's last heartbeat is in the future", SAME_TIME))
+    return findings
+
+
+def writers(alive: Sequence[Worker], *, may_share: bool) -> list[Finding]:
+    """Judge whether so many processes may write to one database."""
+    if len(alive) <= 1 or may_share:
+        return []
+    message = f"{len(alive)} processes write to one file, and this SQLite is older than 3.51.3"
+    advice = "use one process, a newer SQLite, or PostgreSQL: a rare race can break the file"
+    return [warning("workers", message, advice)]
+
+
+def coordination(holder: WorkerId | None, alive: Sequence[Worker]) -> Finding:
+    """Judge who coordinates: nothing starts, and nothing ends, unless some worker does."""
+    held = next((worker for worker in alive if worker.id == holder), None)
+    if held is not None:
+        return Finding("coordinator", "ok", f"the worker {held.pid} on {held.host}")
+    if not alive:
+        return Finding("coordinator", "error", "nobody: no worker is alive", START_A_WORKER)
+    advice = "wait a quarter of a minute; if it stays so, the workers' logs say why"
+    return Finding("coordinator", "error", "nobody, although workers are alive", advice)
+
+
+def line(tally: Tally) -> Finding:
+    """Judge how long due jobs wait to be started."""
+    if tally.oldest_pending_seconds is None:
+        return Finding("queue", "ok", f"no job waits to be started; {tally.in_flight} in flight")
+    waits = timedelta(seconds=max(0, round(tally.oldest_pending_seconds)))
+    message = f"{tally.queue_depth} wait to be started, the first for {waits}"
+    if waits < LONG_WAIT:
+        return Finding("queue", "ok", message)
+    advice = "start more workers, raise WORKER_CONCURRENCY or the provider's budget"
+    return warning("queue", message, advice)
+
+
+def trouble(account: Account) -> Finding:
+    """Judge an account that rests: what about, until when."""
+    assert account.paused_until is not None
+    until = f"{account.paused_until:%H:%M:%S} UTC"
+    if account.model:
+        message = f"{account.model} rests until {until}: {account.failures} purchases in a row "
+        message += f"failed, the last with {account.reason}"
+        advice = "look at the provider's status page, and whether it can be reached from here"
+        return warning(account.provider, message, advice)
+    message = f"nothing is bought until {until}: {account.reason}"
+    if account.reason in PARKS:
+        advice = f"{PARKS[account.reason]}; its jobs wait, and go on by themselves"
+        return Finding(account.provider, "error", message, advice)
+    return warning(account.provider, message, "nothing, if it is seldom; else lower the budget")
+
+
+def warning(subject: str, message: str, advice: str) -> Finding:
+    """Return what works, and should be changed."""
+    return Finding(subject, "warning", message, advice)
