@@ -47,7 +47,7 @@ MUTATIONS: Final = (
         "        prediction = await provider.start(job, attempt)\n"
         "    except OutcomeUnknown:\n"
         "        prediction = await provider.start(job, attempt)\n",
-        "tests/chaos/test_storm.py -m storm",
+        "tests/chaos/test_storm.py",
     ),
     Mutation(
         "a cancelled job's prediction is left alone",
