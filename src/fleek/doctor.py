@@ -27,7 +27,7 @@ from fleek.diagnosis import (
 )
 from fleek.domain.errors import FleekError
 from fleek.engine.coordinator import ROLE
-from fleek.engine.pulse import DEAD_AFTER
+from fleek.engine.pulse import DEAD_AFTER, process_space
 from fleek.settings import LOOPBACK, Settings
 from fleek.store import accounts, workers
 from fleek.store.address import database_url
@@ -55,6 +55,18 @@ async def examine(settings: Settings) -> list[Finding]:
         except FleekError as error:
             findings.append(Finding(subject, "error", str(error), advice))
     return findings
+
+
+async def examine_worker(settings: Settings) -> Finding:
+    """Look for a living worker on this machine, or in this container.
+
+    Raises:
+        FleekError: The database cannot be asked.
+    """
+    async with open_database(settings.database_url, patience=PATIENCE) as db:
+        now = datetime.now(UTC) + await clock_offset(db)
+        alive = await workers.alive(db, since=now - settings.heartbeat_seconds * DEAD_AFTER)
+    return crew([worker for worker in alive if worker.host == process_space()])
 
 
 async def _versions(_: Settings) -> list[Finding]:
