@@ -44,6 +44,7 @@ AREAS: Final[
     "dispatch": "Dispatch and workers",
     "provider": "Providers",
     "max_retry_attempts": "Attempts and limits",
+    "media_retention_days": "Retention",
     "storage_backend": "Storage",
     "api_host": "Server",
     "fleek_failpoints": "Tests of Fleek itself",

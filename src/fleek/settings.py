@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
 from fleek.domain.job import Backoff
+from fleek.domain.media import Part
 from fleek.environment import SOURCE, ZERO, Listed, Seconds
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -121,6 +122,26 @@ class Settings(BaseSettings):
         description="Longest one job may take.",
     )
 
+    media_retention_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36_500,
+        description="How long a completed job's files are kept, in days; default: for ever.",
+    )
+    metadata_retention_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36_500,
+        description="How long its metadata document is kept, in days; default: for ever.",
+    )
+    job_retention_days: float | None = Field(
+        default=None,
+        ge=0.05,  # whoever still hears of a job that has ended has forgotten it by then
+        le=36_500,
+        description="How long an ended job is kept at all, in days: then its row, history and "
+        "files go; default: for ever.",
+    )
+
     storage_backend: str = Field(default="local", description="Where files are kept: `local`.")
     storage_base_url: str | None = Field(
         default=None,
@@ -198,6 +219,19 @@ class Settings(BaseSettings):
         """Every provider to be opened: `provider`, and those whose own settings are there."""
         beside = ["cog"] if ProviderChoice().cog_url else []
         return tuple(dict.fromkeys([self.provider, *beside]))
+
+    @property
+    def job_retention(self) -> timedelta | None:
+        """How long an ended job is kept; None: for ever."""
+        return None if self.job_retention_days is None else timedelta(days=self.job_retention_days)
+
+    def retention(self, part: Part) -> timedelta | None:
+        """How long this part of a completed job is kept; None: for ever."""
+        days = {
+            Part.MEDIA: self.media_retention_days,
+            Part.METADATA: self.metadata_retention_days,
+        }[part]
+        return None if days is None else timedelta(days=days)
 
     @property
     def backoff(self) -> Backoff:

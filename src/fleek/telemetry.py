@@ -2,11 +2,12 @@
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any, Literal
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.registry import Collector
 
 MAX_FIELD = 1024  # characters of one logged value
 
@@ -107,6 +108,31 @@ class Metrics:
             ["by"],
             registry=self.registry,
         )
+        self.purged_jobs = Counter(
+            "fleek_purged_jobs",
+            "Jobs whose files or metadata were purged, by who wanted it.",
+            ["cause"],
+            registry=self.registry,
+        )
+        self.erased_files = Counter(
+            "fleek_erased_files", "Files that were removed from storage.", registry=self.registry
+        )
+        self.erased_bytes = Counter(
+            "fleek_erased_bytes", "Their size in bytes.", registry=self.registry
+        )
+        self.removed_jobs = Counter(
+            "fleek_removed_jobs", "Jobs whose rows were removed.", registry=self.registry
+        )
+        self.orphan_files = Counter(
+            "fleek_orphan_files",
+            "Files that no job stood for and that were removed.",
+            registry=self.registry,
+        )
         self.coordinating = Gauge(
             "fleek_coordinator", "1 while this process coordinates.", registry=self.registry
         )
+
+    def show(self, figures: Iterable[Collector]) -> None:
+        """Show somebody else's figures beside these."""
+        for figure in figures:
+            self.registry.register(figure)

@@ -23,7 +23,7 @@ from uuid_utils.compat import uuid4, uuid7
 
 from fleek.app import create_app
 from fleek.bootstrap import open_runtime
-from fleek.domain.attempt import Attempt
+from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.job import (
     AttemptId,
     Change,
@@ -222,6 +222,7 @@ async def _complete(
         submitted_at=rt.now(),
         timeout=timedelta(hours=1),
         worker_id=WorkerId(uuid4()),
+        verdict=Verdict.SUCCEEDED,
     )
     return await _become(
         rt,

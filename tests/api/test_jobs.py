@@ -225,18 +225,6 @@ async def test_a_job_that_has_ended_cannot_be_cancelled(
     assert answer.json()["code"] == "already_ended"
 
 
-async def test_removing_files_is_refused_while_it_is_not_there(
-    client: httpx2.AsyncClient, make: Make
-) -> None:
-    """Nobody may believe that files are gone because a job was cancelled."""
-    job = await make()
-
-    answer = await client.delete(f"/api/v1/jobs/{job.id}?purge=true")
-
-    assert answer.status_code == 422
-    assert (await client.get(f"/api/v1/jobs/{job.id}")).json()["status"] == "pending"
-
-
 async def test_a_failed_job_can_be_asked_for_again(client: httpx2.AsyncClient, make: Make) -> None:
     """As a new job: the old one keeps its history."""
     job = await make(Status.FAILED)

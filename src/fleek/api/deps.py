@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import Depends, Path, Query
+from fastapi import Depends, Path
 from fastapi.requests import Request
 from pydantic import BeforeValidator
 
@@ -73,15 +73,14 @@ NamedOnce = Depends(_named_once)
 """Refuses a query that names a parameter twice: readers would disagree about which one counts."""
 
 
-async def _not_purged(
-    purge: Annotated[str | None, Query(include_in_schema=False)] = None,
-) -> None:
-    if purge not in {None, "false"}:
-        raise InvalidInput("purge: files cannot be removed on request yet")
+def _yes_or_no(value: Any) -> Any:
+    if value not in {"true", "false"}:
+        raise ValueError("must be true or false")
+    return value == "true"
 
 
-NoPurge = Depends(_not_purged)
-"""Refuses what is not there yet, so that nobody believes that files are gone."""
+YesOrNo = BeforeValidator(_yes_or_no)
+"""For a bool: what destroys something is asked for in one spelling."""
 
 
 def addresses(rt: Runtime) -> Addresses:

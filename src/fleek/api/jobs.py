@@ -12,9 +12,9 @@ from fastapi.requests import Request
 from fleek.api.deps import (
     JobIdPath,
     NamedOnce,
-    NoPurge,
     RuntimeDep,
     Whole,
+    YesOrNo,
     addresses,
     line,
     runtime,
@@ -35,6 +35,7 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, JobId, Status
 from fleek.domain.request import DEFAULT_TENANT
 from fleek.engine.cancel import cancel
+from fleek.engine.purge import purge
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import retry, submit
 from fleek.schemas import JobCancelled, JobCreate, JobRead
@@ -154,18 +155,44 @@ async def list_jobs(
     response_description="The job, cancelled.",
     responses=problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable),
 )
-@router.delete(
-    "/jobs/{job_id}",
-    operation_id="delete_job",
-    summary="Cancel a job",
-    response_description="The job, cancelled.",
-    dependencies=[NoPurge],
-    responses=problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable),
-)
 async def cancel_job(job_id: JobIdPath, rt: RuntimeDep) -> JobCancelled:
     """End a job that has not ended. One that is cancelled already is answered alike."""
     job, by_this_call = await cancel(rt, job_id, tenant_id=DEFAULT_TENANT)
     message = "Job cancelled" if by_this_call else "Job was cancelled already"
+    return JobCancelled(message=message, job=JobRead.from_job(job, (), addresses(rt)))
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    operation_id="delete_job",
+    summary="Cancel a job, or purge it",
+    response_description="The job, cancelled or purged.",
+    dependencies=[NamedOnce],
+    responses=problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable),
+)
+async def delete_job(
+    job_id: JobIdPath,
+    rt: RuntimeDep,
+    *,
+    wanted: Annotated[
+        bool,
+        Query(
+            alias="purge",
+            description="`true`: remove the job's files and metadata, however it has ended; one "
+            "that has not ended is cancelled first. The job itself can still be read.",
+        ),
+        YesOrNo,
+    ] = False,
+) -> JobCancelled:
+    """End a job that has not ended; with `purge=true`, remove what it has made for good.
+
+    From the answer on, its files and its metadata document are answered 410. They leave the
+    storage soon after, or as soon as what was bought for the job has ended.
+    """
+    if not wanted:
+        return await cancel_job(job_id, rt)
+    job, by_this_call = await purge(rt, job_id, tenant_id=DEFAULT_TENANT)
+    message = "Job purged" if by_this_call else "Job was purged already"
     return JobCancelled(message=message, job=JobRead.from_job(job, (), addresses(rt)))
 
 

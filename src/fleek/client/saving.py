@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from fleek.client.errors import AnswerLost, NotSaved
-from fleek.domain.errors import NotFound
+from fleek.domain.errors import Gone, NotFound
 from fleek.schemas import JobRead, OutputRead
 
 EXTENSIONS: Final = {
@@ -34,8 +34,11 @@ def output_of(job: JobRead, index: int) -> OutputRead:
     """Return one output of a job.
 
     Raises:
+        Gone: Its files were purged.
         NotFound: It has no such output, or none yet.
     """
+    if job.purged_at is not None:
+        raise Gone("the files of this job have been removed")
     for output in job.outputs:
         if output.index == index:
             return output

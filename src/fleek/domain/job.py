@@ -96,7 +96,9 @@ class Job:
     error: JobError | None = None  # the end's reason, or the last attempt's; None once completed
     started_at: datetime | None = None  # the first claim
     completed_at: datetime | None = None  # when it became terminal, whichever way
-    purged_at: datetime | None = None  # its bytes were removed on purpose
+    purged_at: datetime | None = None  # when its files were removed on purpose
+    metadata_purged_at: datetime | None = None  # and when its metadata document was
+    purging: bool = False  # whether some of what was purged may still be in storage
     version: int = 1  # rises with each change; the seq of its latest event
 
     @property

@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NewType
+from uuid import UUID
 
-from fleek.domain.job import AttemptId, JobId
+from fleek.domain.job import AttemptId, Job, JobId
 
 Key = NewType("Key", str)
 """A name in storage: ``media/…`` or ``metadata/…``, made from ids and checked parts only."""
+
+
+class Part(StrEnum):
+    """What an ended job leaves in storage; each may be purged before the other."""
+
+    MEDIA = "media"  # its files
+    METADATA = "metadata"  # the document beside them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +72,39 @@ def media_key(
     return Key(f"media/{job_id}/{attempt_id}/{index}-{sha256[:16]}.{extension}")
 
 
+def public_name(key: Key) -> str:
+    """Return the name that people see: ``{job}.{ext}``, then ``{job}-{index}.{ext}``."""
+    above, _, file = key.rpartition("/")
+    number, dash, _ = file.partition("-")
+    if not dash or not above.startswith("media/"):
+        return file
+    suffix = "" if number == "0" else f"-{number}"
+    return f"{above.split('/')[1]}{suffix}.{file.rpartition('.')[2]}"
+
+
 def metadata_key(job_id: JobId) -> Key:
     """Return where a job's metadata document is kept."""
     return Key(f"metadata/{job_id}.json")
+
+
+def media_folder(job_id: JobId) -> str:
+    """Return what the keys of all files of a job begin with, and no other job's."""
+    return f"media/{job_id}/"
+
+
+def purged(job: Job, part: Part) -> bool:
+    """Whether nobody may be sent to this part of a job any more."""
+    return (job.purged_at if part is Part.MEDIA else job.metadata_purged_at) is not None
+
+
+def owner(key: str) -> tuple[Part, JobId] | None:
+    """Return whose file this is, and of which part; None if no job of ours has such keys."""
+    part, _, rest = key.partition("/")
+    named = rest.partition("/")[0] if part == Part.MEDIA else rest.removesuffix(".json")
+    try:
+        job_id = JobId(UUID(named))
+        found = Part(part)
+    except ValueError:
+        return None
+    ours = key.startswith(media_folder(job_id)) or key == metadata_key(job_id)
+    return (found, job_id) if ours else None

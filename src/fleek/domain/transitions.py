@@ -25,6 +25,7 @@ from fleek.domain.job import (
     Status,
     WorkerId,
 )
+from fleek.domain.media import Part
 
 BUYING: Final = (Stage.STARTING, Stage.UNKNOWN)
 WAITING: Final = (Stage.WAITING,)
@@ -164,6 +165,33 @@ def cancel(job: Job, *, now: datetime) -> Change:
     """
     moved = _move(job, Status.CANCELLED, now=now, worker_id=None)
     return Change(moved, "cancelled")
+
+
+def purge(job: Job, parts: Collection[Part], *, now: datetime) -> Change:
+    """Say of these parts of an ended job that they are gone, before they are removed.
+
+    It stays as it ended. A part that was purged before keeps its time.
+
+    Raises:
+        IllegalTransition: The job has not ended.
+    """
+    if not job.terminal:
+        raise _illegal(job, "be purged")
+    media = now if Part.MEDIA in parts else None
+    metadata = now if Part.METADATA in parts else None
+    marked = replace(
+        job,
+        purged_at=job.purged_at or media,
+        metadata_purged_at=job.metadata_purged_at or metadata,
+        purging=True,
+        updated_at=now,
+    )
+    return Change(marked, "purged", {"parts": sorted(parts)})
+
+
+def erased(job: Job, *, now: datetime) -> Change:
+    """Nothing of what was purged is in storage any more."""
+    return Change(replace(job, purging=False, updated_at=now), "erased")
 
 
 def _reason(error: JobError | FleekError) -> dict[str, str]:

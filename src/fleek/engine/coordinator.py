@@ -1,4 +1,4 @@
-"""The role that one worker holds at a time: admit, watch, recover."""
+"""The role that one worker holds at a time: admit, watch, recover, expire, sweep."""
 
 import asyncio
 import time
@@ -9,9 +9,11 @@ import structlog
 from fleek import failpoints
 from fleek.domain.errors import FleekError
 from fleek.engine.admit import Admission
+from fleek.engine.expire import Expiry
 from fleek.engine.pulse import ROLE_LASTS
 from fleek.engine.recover import Recovery, bury_the_dead
 from fleek.engine.runtime import Runtime, guarded, loop
+from fleek.engine.sweep import Sweep
 from fleek.engine.watch import Watch
 from fleek.store import workers
 
@@ -49,6 +51,8 @@ async def _serve_a_term(rt: Runtime) -> None:
         loop(rt, "admit", Admission(rt).turn, patience=PATIENCE),
         loop(rt, "watch", Watch(rt).turn, patience=PATIENCE),
         loop(rt, "recover", Recovery(rt).turn, patience=PATIENCE),
+        loop(rt, "expire", Expiry(rt).turn, patience=PATIENCE),
+        loop(rt, "sweep", Sweep(rt).turn, patience=PATIENCE),
     )
     tasks = [asyncio.create_task(turn) for turn in turns]
     try:

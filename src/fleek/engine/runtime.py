@@ -25,7 +25,7 @@ from fleek.store.steps import Decide, Step, take
 from fleek.telemetry import Metrics
 
 T = TypeVar("T")
-Topic = Literal["admit", "watch", "recover"]
+Topic = Literal["admit", "watch", "recover", "expire", "sweep"]
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +41,8 @@ class Bells:
             "admit": asyncio.Event(),
             "watch": asyncio.Event(),
             "recover": asyncio.Event(),
+            "expire": asyncio.Event(),
+            "sweep": asyncio.Event(),
         }
 
     def ring(self, topic: Topic) -> None:

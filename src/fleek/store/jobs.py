@@ -85,7 +85,8 @@ async def _get_all(tx: Transaction, job_ids: Sequence[JobId]) -> list[JobView | 
 async def _views(tx: Transaction, found: Sequence[Mapping[Any, Any]]) -> list[JobView]:
     jobs = [rows.job_from(row) for row in found]
     files: dict[JobId, list[Media]] = defaultdict(list)
-    if ended := [job.id for job in jobs if job.status is Status.COMPLETED]:
+    kept = (job for job in jobs if job.status is Status.COMPLETED and job.purged_at is None)
+    if ended := [job.id for job in kept]:
         statement = (
             select(MediaRow.__table__)
             .where(MediaRow.job_id.in_(rows.padded(ended)))

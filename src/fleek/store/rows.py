@@ -80,6 +80,8 @@ def job_changes(job: Job) -> Values:
         "started_at": job.started_at,
         "completed_at": job.completed_at,
         "purged_at": job.purged_at,
+        "metadata_purged_at": job.metadata_purged_at,
+        "purging": job.purging,
         "version": job.version,
     }
 
@@ -115,6 +117,8 @@ def job_from(row: Mapping[Any, Any]) -> Job:
         started_at=row["started_at"],
         completed_at=row["completed_at"],
         purged_at=row["purged_at"],
+        metadata_purged_at=row["metadata_purged_at"],
+        purging=row["purging"],
         version=row["version"],
     )
 

@@ -13,7 +13,7 @@ from random import randrange
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Table, bindparam, insert, select, text, update
+from sqlalchemy import Table, bindparam, delete, insert, select, text, update
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import FleekError, NotFound, PredictionTaken
@@ -40,7 +40,7 @@ UPDATE_JOB: Final = (
     .values({name: bindparam(name) for name in (
         "run_at", "updated_at", "status", "stage", "attempt", "retries", "deferrals", "crashes", "collects",
         "worker_id", "attempt_id", "prediction_id", "progress", "error_code", "error_message",
-        "started_at", "completed_at", "purged_at", "version",
+        "started_at", "completed_at", "purged_at", "metadata_purged_at", "purging", "version",
     )})
 )  # fmt: skip
 UPDATE_ATTEMPT: Final = (
@@ -55,6 +55,10 @@ OWE_CANCEL: Final = (
     update(AttemptRow)
     .where(AttemptRow.job_id == bindparam("_job_id"), AttemptRow.verdict.is_(None))
     .values(cancel_owed=True)
+)
+DROP_MEDIA: Final = delete(MediaRow).where(MediaRow.job_id == bindparam("_job_id"))
+DROP_RESULTS: Final = (
+    update(AttemptRow).where(AttemptRow.job_id == bindparam("_job_id")).values(result=None)
 )
 ADD_TALLY: Final = text(
     "INSERT INTO tallies (lane, status, jobs) VALUES (:lane, :status, :jobs)"
@@ -71,6 +75,9 @@ class Step:
     attempt: Attempt | None = None  # the locked attempt as it is now
     media: Sequence[Media] = ()  # files that are in storage
     owes_cancel: bool = False  # every attempt of the job without a verdict must be stopped
+    drops_media: bool = (
+        False  # the job's rows of files go, and the answers that held or named them
+    )
 
 
 Decide = Callable[[Job, Attempt | None], Step]
@@ -166,6 +173,7 @@ class _Batch:
         self._attempts: list[rows.Values] = []
         self._media: list[rows.Values] = []
         self._owing: list[rows.Values] = []
+        self._dropping: list[rows.Values] = []
         self._tally: Counter[Status] = Counter()
 
     def add(self, step: Step, *, before: Job) -> None:
@@ -185,6 +193,8 @@ class _Batch:
         self._media.extend(map(rows.media_values, step.media))
         if step.owes_cancel:
             self._owing.append({"_job_id": before.id})
+        if step.drops_media:
+            self._dropping.append({"_job_id": before.id})
 
     async def write(self, tx: Transaction) -> None:
         """Write everything that was noted."""
@@ -192,6 +202,8 @@ class _Batch:
             (INSERT_ATTEMPTS, self._intents),
             (UPDATE_ATTEMPT, self._attempts),
             (OWE_CANCEL, self._owing),
+            (DROP_MEDIA, self._dropping),
+            (DROP_RESULTS, self._dropping),
             (UPDATE_JOB, self._jobs),
             (INSERT_MEDIA, self._media),
             (INSERT_EVENTS, self._events),

@@ -23,6 +23,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     Uuid,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -71,6 +72,10 @@ BOUND = "prediction_id IS NOT NULL AND verdict IS NULL"
 UNSETTLED = "prediction_id IS NULL AND verdict IS NULL"
 OWED = "cancel_owed AND verdict IS NULL"
 UNFREED = "NOT freed"
+ENDED = "completed_at IS NOT NULL"
+MEDIA_KEPT = "status = 'completed' AND purged_at IS NULL"
+METADATA_KEPT = "status = 'completed' AND metadata_purged_at IS NULL"
+PURGING = "purging"
 
 
 def _partial(name: str, *columns: Any, where: str) -> Index:
@@ -111,6 +116,9 @@ class JobRow(Base):
     started_at: Mapped[datetime | None] = mapped_column(Instant)
     completed_at: Mapped[datetime | None] = mapped_column(Instant)
     purged_at: Mapped[datetime | None] = mapped_column(Instant)
+    metadata_purged_at: Mapped[datetime | None] = mapped_column(Instant)
+    # a release before this column does not write it
+    purging: Mapped[bool] = mapped_column(server_default=false())
     version: Mapped[int] = mapped_column(Integer)
 
     __table_args__ = (
@@ -124,6 +132,10 @@ class JobRow(Base):
             "ix_jobs_uncollected", "run_at", where="stage = 'collecting' AND worker_id IS NULL"
         ),
         _partial("ix_jobs_deadline", "deadline", where=LIVE),
+        _partial("ix_jobs_ended", "completed_at", "id", where=ENDED),
+        _partial("ix_jobs_media_kept", "completed_at", "id", where=MEDIA_KEPT),
+        _partial("ix_jobs_metadata_kept", "completed_at", "id", where=METADATA_KEPT),
+        _partial("ix_jobs_purging", "id", where=PURGING),
     )
 
 
@@ -187,6 +199,8 @@ class MediaRow(Base):
     width: Mapped[int | None] = mapped_column(Integer)
     height: Mapped[int | None] = mapped_column(Integer)
     duration_seconds: Mapped[float | None] = mapped_column(Float)
+
+    __table_args__ = (Index("ix_media_attempt", "attempt_id"),)  # or removing an attempt scans
 
 
 class WorkerRow(Base):

@@ -21,7 +21,7 @@ class Tally:
 
     @property
     def total(self) -> int:
-        """All jobs ever accepted."""
+        """All jobs that are kept."""
         return sum(self.by_status.values())
 
     @property

@@ -143,6 +143,20 @@ class AsyncClient:
         answer = await self._connection.ask("POST", wire.job_path(job_id, "cancel"))
         return wire.parse(JobCancelled, answer.value).job
 
+    async def purge(self, job_id: UUID | str) -> JobRead:
+        """Remove a job's files and metadata for good, and return it; again is fine.
+
+        One that has not ended is cancelled first. The job itself can still be read.
+
+        Raises:
+            NotFound: There is none with this id.
+            FleekError: Any other of `fleek.client.errors`.
+        """
+        answer = await self._connection.ask(
+            "DELETE", wire.job_path(job_id), params={"purge": "true"}
+        )
+        return wire.parse(JobCancelled, answer.value).job
+
     async def retry(self, job_id: UUID | str) -> JobRead:
         """Submit a failed or cancelled job's request again and return the new job.
 
@@ -196,6 +210,7 @@ class AsyncClient:
 
         Raises:
             NotFound: There is no such job or output.
+            Gone: The files of the job were purged.
             NotSaved: The file cannot be written.
             FleekError: Any other of `fleek.client.errors`.
         """
@@ -211,6 +226,7 @@ class AsyncClient:
 
         Raises:
             NotFound: There is no such job, or no document yet.
+            Gone: The document was purged.
             FleekError: Any other of `fleek.client.errors`.
         """
         answer = await self._connection.ask("GET", wire.job_path(job_id, "metadata"))

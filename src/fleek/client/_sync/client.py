@@ -138,6 +138,18 @@ class Client:
         answer = self._connection.ask("POST", wire.job_path(job_id, "cancel"))
         return wire.parse(JobCancelled, answer.value).job
 
+    def purge(self, job_id: UUID | str) -> JobRead:
+        """Remove a job's files and metadata for good, and return it; again is fine.
+
+        One that has not ended is cancelled first. The job itself can still be read.
+
+        Raises:
+            NotFound: There is none with this id.
+            FleekError: Any other of `fleek.client.errors`.
+        """
+        answer = self._connection.ask("DELETE", wire.job_path(job_id), params={"purge": "true"})
+        return wire.parse(JobCancelled, answer.value).job
+
     def retry(self, job_id: UUID | str) -> JobRead:
         """Submit a failed or cancelled job's request again and return the new job.
 
@@ -191,6 +203,7 @@ class Client:
 
         Raises:
             NotFound: There is no such job or output.
+            Gone: The files of the job were purged.
             NotSaved: The file cannot be written.
             FleekError: Any other of `fleek.client.errors`.
         """
@@ -206,6 +219,7 @@ class Client:
 
         Raises:
             NotFound: There is no such job, or no document yet.
+            Gone: The document was purged.
             FleekError: Any other of `fleek.client.errors`.
         """
         answer = self._connection.ask("GET", wire.job_path(job_id, "metadata"))

@@ -1,0 +1,146 @@
+"""Remove files that no job stands for: what a crash, or a race that was lost, has left behind.
+
+A file is looked at when it is older than a day. It stays if its job may still need it: while the
+job runs, while an attempt has no verdict, and while a completed job names it. A file of a job
+that this database does not know may be another installation's: only the operator's command
+removes it.
+"""
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from fleek import failpoints
+from fleek.domain.job import Status
+from fleek.domain.media import Part, owner, purged
+from fleek.engine.runtime import Runtime
+from fleek.storage.base import Stored
+from fleek.store import retention
+from fleek.store.retention import Owner
+
+GRACE: Final = timedelta(hours=24)  # longer than any download, and than clocks differ
+EVERY: Final = timedelta(hours=6)
+FIRST: Final = 20  # heartbeats after the role was taken
+BATCH: Final = 500  # files looked at in one turn
+TROUBLED: Final = timedelta(minutes=10)  # before another walk, when the storage is away
+REST: Final = timedelta(seconds=0.5)  # between two turns: a million files take some 20 minutes
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Swept:
+    """What a walk through the storage has found so far."""
+
+    files: int = 0  # looked at
+    orphans: int = 0  # that no job stands for
+    size_bytes: int = 0  # of those
+    unknown: int = 0  # of jobs that this database does not know
+
+
+@dataclass(slots=True)
+class Search:
+    """Looks at all files, a batch at a time.
+
+    `unknown`: whether those of unknown jobs count as orphans. `dry`: whether to remove nothing.
+    """
+
+    rt: Runtime
+    unknown: bool = False
+    dry: bool = False
+    swept: Swept = field(default_factory=Swept)
+    _files: AsyncIterator[Stored] | None = field(default=None, init=False)
+
+    async def batch(self) -> bool:
+        """Look at the next files; returns False after the last ones.
+
+        Raises:
+            StorageError: They cannot be listed or removed; a new search begins anew.
+        """
+        if self._files is None:
+            self._files = _everything(self.rt)
+        found = [stored async for stored in _first(self._files)]
+        self.swept.files += len(found)
+        oldest = self.rt.now() - GRACE
+        old = [stored for stored in found if stored.modified_at < oldest]
+        for stored in await self._orphans(old):
+            failpoints.hit("sweep.delete")
+            self.swept.orphans += 1
+            self.swept.size_bytes += stored.size_bytes
+            if not self.dry:
+                await self.rt.storage.delete(stored.key)
+                self.rt.metrics.orphan_files.inc()
+        return len(found) == BATCH
+
+    async def _orphans(self, files: Sequence[Stored]) -> list[Stored]:
+        named = [(stored, owner(stored.key)) for stored in files]
+        ours = [(stored, *found) for stored, found in named if found is not None]
+        if not ours:
+            return []
+        job_ids = sorted({job_id for _, _, job_id in ours})
+        owners = await retention.owners(self.rt.db, job_ids)
+        self.swept.unknown += sum(job_id not in owners for _, _, job_id in ours)
+        return [
+            stored
+            for stored, part, job_id in ours
+            if (self.unknown if job_id not in owners else _left(owners[job_id], part, stored))
+        ]
+
+
+def _left(one: Owner, part: Part, stored: Stored) -> bool:
+    """Whether a job does not stand for this file, and never will."""
+    if not one.job.terminal or one.owing:
+        return False
+    if one.job.status is not Status.COMPLETED or purged(one.job, part):
+        return True
+    return part is Part.MEDIA and stored.key not in one.keys
+
+
+async def _everything(rt: Runtime) -> AsyncIterator[Stored]:
+    for part in Part:
+        async for stored in rt.storage.keys(f"{part}/"):
+            yield stored
+
+
+async def _first(files: AsyncIterator[Stored]) -> AsyncIterator[Stored]:
+    for _ in range(BATCH):
+        try:
+            yield await anext(files)
+        except StopAsyncIteration:
+            return
+
+
+class Sweep:
+    """The turns of `sweep`, as long as this process coordinates."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._search: Search | None = None
+        self._next = rt.now() + rt.pulse.heartbeat * FIRST
+
+    async def turn(self) -> timedelta:
+        """Look at some files, if it is time; returns how long to wait."""
+        rt = self._rt
+        if self._search is None:
+            if rt.now() < self._next:
+                return self._next - rt.now()
+            self._search = Search(rt)
+        search, self._search = self._search, None
+        self._next = rt.now() + TROUBLED  # if this fails
+        if await search.batch():
+            self._search = search
+            return REST
+        swept = search.swept
+        log.info(
+            "swept",
+            files=swept.files,
+            orphans=swept.orphans,
+            bytes=swept.size_bytes,
+            unknown=swept.unknown,
+        )
+        self._next = rt.now() + EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
+        return self._next - rt.now()

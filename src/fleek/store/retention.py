@@ -1,0 +1,183 @@
+"""What has been kept for long enough, what was purged and may not be gone yet, what is left over."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    delete,
+    false,
+    func,
+    literal_column,
+    select,
+    tuple_,
+)
+
+from fleek.domain.job import TERMINAL, Job, JobId, Status
+from fleek.domain.media import Part
+from fleek.store import rows
+from fleek.store.database import Database
+from fleek.store.steps import JOBS, add_tally
+from fleek.store.tables import AttemptRow, Base, JobRow, MediaRow
+
+COMPLETED: Final[ColumnElement[str]] = literal_column("'completed'")  # as `queue.PENDING`
+ENDS: Final = sorted(status.value for status in TERMINAL)
+OF_JOBS: Final = [  # the tables that tell of jobs, those first that others refer to last
+    table
+    for table in reversed(Base.metadata.sorted_tables)
+    if any(key.column.table is JOBS for key in table.foreign_keys)
+]
+
+Places = Select[datetime | None, UUID]
+Place = tuple[datetime, JobId]
+"""Where a walk over ended jobs goes on: when a job ended, and its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """How much there is to purge."""
+
+    jobs: int
+    files: int
+    size_bytes: int  # of the files; metadata documents are not counted
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A job, as far as it stands for files in storage."""
+
+    job: Job
+    keys: Collection[str]  # of its stored files
+    owing: bool  # whether an attempt of it has no verdict yet
+
+
+async def purging(db: Database, *, after: JobId | None, limit: int) -> list[Job]:
+    """Return jobs of whose purged files some may be left, from behind `after`, by id."""
+    statement = select(JOBS).where(JobRow.purging).order_by(JobRow.id).limit(limit)
+    if after is not None:
+        statement = statement.where(JobRow.id > after)
+    async with db.read() as tx:
+        return [rows.job_from(row) for row in (await tx.execute(statement)).mappings()]
+
+
+async def expired(
+    db: Database, part: Part, *, before: datetime, after: Place | None, limit: int
+) -> list[Place]:
+    """Return jobs that completed before then and still have this part, longest first."""
+    purged_at = JobRow.purged_at if part is Part.MEDIA else JobRow.metadata_purged_at
+    statement = _ended(before=before, after=after).where(
+        JobRow.status == COMPLETED, purged_at.is_(None)
+    )
+    return await _places(db, statement.limit(limit))
+
+
+async def ended(db: Database, *, before: datetime, after: Place | None, limit: int) -> list[Place]:
+    """Return jobs that ended before then, whichever way, longest first."""
+    return await _places(db, _ended(before=before, after=after).limit(limit))
+
+
+async def kept(
+    db: Database, *, before: datetime, status: Status | None, after: Place | None, limit: int
+) -> list[Place]:
+    """Return jobs that ended so (None: in any way) before then and have not been purged whole."""
+    statement = _ended(before=before, after=after).where(*_not_purged(status))
+    return await _places(db, statement.limit(limit))
+
+
+async def weigh(db: Database, *, before: datetime, status: Status | None) -> Weight:
+    """Return how much `kept` would find; looks at all of it."""
+    jobs = _ended(before=before, after=None).where(*_not_purged(status)).order_by(None).subquery()
+    files = select(func.count(), func.coalesce(func.sum(MediaRow.size_bytes), 0)).where(
+        MediaRow.job_id.in_(select(jobs.c.id))
+    )
+    async with db.read() as tx:
+        number = await tx.scalar(select(func.count()).select_from(jobs))
+        found, size = (await tx.execute(files)).one()
+    return Weight(int(number or 0), int(found), int(size))
+
+
+def _ended(*, before: datetime, after: Place | None) -> Places:
+    statement: Places = (
+        select(JobRow.completed_at, JobRow.id)
+        .where(JobRow.completed_at < before)
+        .order_by(JobRow.completed_at, JobRow.id)
+    )
+    if after is None:
+        return statement
+    return statement.where(tuple_(JobRow.completed_at, JobRow.id) > after)
+
+
+def _not_purged(status: Status | None) -> list[Any]:
+    conditions: list[Any] = [JobRow.purged_at.is_(None) | JobRow.metadata_purged_at.is_(None)]
+    return conditions if status is None else [*conditions, JobRow.status == status.value]
+
+
+async def _places(db: Database, statement: Places) -> list[Place]:
+    async with db.read() as tx:
+        return [(at, JobId(job_id)) for at, job_id in await tx.execute(statement) if at]
+
+
+async def owing(db: Database, job_ids: Sequence[JobId]) -> set[JobId]:
+    """Return which of these jobs have an attempt without a verdict: money may be on its way."""
+    if not job_ids:
+        return set()
+    statement = select(AttemptRow.job_id).where(
+        AttemptRow.job_id.in_(rows.padded(job_ids)), AttemptRow.verdict.is_(None)
+    )
+    async with db.read() as tx:
+        return {JobId(found) for found in await tx.scalars(statement)}
+
+
+async def owners(db: Database, job_ids: Sequence[JobId]) -> Mapping[JobId, Owner]:
+    """Return which files these jobs stand for; those that are not there are left out.
+
+    At least one.
+    """
+    wanted = rows.padded(job_ids)
+    files = select(MediaRow.job_id, MediaRow.key).where(MediaRow.job_id.in_(wanted))
+    keys: dict[JobId, set[str]] = defaultdict(set)
+    async with db.read() as tx:
+        found = await tx.execute(select(JOBS).where(JobRow.id.in_(wanted)))
+        jobs = [rows.job_from(row) for row in found.mappings()]
+        for job_id, key in await tx.execute(files):  # after the jobs: what completes has its files
+            keys[JobId(job_id)].add(key)
+    open_ones = await owing(db, job_ids)
+    return {job.id: Owner(job, keys[job.id], job.id in open_ones) for job in jobs}
+
+
+async def remove(db: Database, job_ids: Sequence[JobId]) -> int:
+    """Remove jobs with all that is told of them, and return how many.
+
+    Only those whose files are gone, and none for which money may be on its way.
+    """
+    wanted = rows.padded(sorted(job_ids))
+    removable = (
+        select(JobRow.id, JobRow.status)
+        .where(
+            JobRow.id.in_(wanted),
+            JobRow.status.in_(ENDS),
+            JobRow.purged_at.is_not(None),
+            JobRow.metadata_purged_at.is_not(None),
+            JobRow.purging == false(),
+            ~select(AttemptRow.id)
+            .where(AttemptRow.job_id == JobRow.id, AttemptRow.verdict.is_(None))
+            .exists(),
+        )
+        .order_by(JobRow.id)
+        .with_for_update()
+    )
+    async with db.write() as tx:
+        found = {JobId(job_id): Status(status) for job_id, status in await tx.execute(removable)}
+        if found:
+            gone = rows.padded(sorted(found))
+            for table in OF_JOBS:
+                await tx.execute(delete(table).where(table.c.job_id.in_(gone)))
+            await tx.execute(delete(JobRow).where(JobRow.id.in_(gone)))
+            counted = Counter(found.values())
+            await add_tally(tx, {status: -number for status, number in counted.items()})
+    return len(found)
