@@ -9,6 +9,7 @@ import fcntl
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
@@ -32,6 +33,8 @@ both_databases: Final = pytest.mark.parametrize(
 )
 """Runs a test on SQLite and on PostgreSQL; as ``pytestmark``, every test of a module."""
 
+FIRST_PORT: Final = 12_000
+PORTS: Final = 20_000  # below 32768, where the system's own begin
 PREFIX: Final = "fleek-tests-"  # of the folders of all runs
 MIGRATED: Final = "migrated"  # the database that others are copied from
 
@@ -228,11 +231,16 @@ class Services:
 
 
 def free_port() -> int:
-    """Return a port on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port on which nothing listens now.
+
+    It is none of those that the system gives to connections: whoever listens here, and is killed,
+    finds it free when it is started again.
+    """
+    for port in (FIRST_PORT + secrets.randbelow(PORTS) for _ in range(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise NotStarted("no port is free")
 
 
 def apart(run: Callable[..., T], *arguments: Any) -> T:
