@@ -17,7 +17,7 @@ PROVIDERS: Final = {
     "placeholder": "fleek.providers.placeholder:connect",
     "replicate": "fleek.providers.replicate:connect",
 }
-STORAGES: Final = {"local": "fleek.storage.local:connect"}
+STORAGES: Final = {"local": "fleek.storage.local:connect", "s3": "fleek.storage.s3:connect"}
 DISPATCHERS: Final = {"embedded": "fleek.dispatch.embedded:connect"}
 
 

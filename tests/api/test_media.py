@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -11,7 +12,7 @@ from fleek.domain.errors import StorageError
 from fleek.domain.job import Job, Status
 from fleek.domain.media import Key, metadata_key
 from fleek.engine.runtime import Runtime
-from fleek.storage.base import Storage
+from fleek.storage.base import Link, Storage
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
@@ -267,7 +268,7 @@ async def test_removed_files_are_gone(
     client: httpx2.AsyncClient, rt: Runtime, complete: Make, route: str
 ) -> None:
     """Not unknown: they were here."""
-    job = await complete(PNG, purged_at=rt.now())
+    job = await complete(PNG, purged_at=rt.now(), metadata_purged_at=rt.now())
 
     answer = await client.get(route.format(job.id))
 
@@ -317,14 +318,14 @@ class Elsewhere:
     """A storage that serves its files by itself, or cannot be read at all."""
 
     storage: Storage
-    address: str | None = None
+    link: Link | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.storage, name)
 
-    async def url(self, _key: Key) -> str | None:
+    async def url(self, _key: Key) -> Link | None:
         """Return where the file is, if it is elsewhere."""
-        return self.address
+        return self.link
 
     async def read(self, key: Key, **_: Any) -> AsyncIterator[bytes]:
         """Fail at the first byte."""
@@ -333,19 +334,49 @@ class Elsewhere:
         yield b""
 
 
+LINK = Link("https://bucket.example/signed", timedelta(minutes=30))
+
+
 async def test_a_storage_may_serve_its_files_itself(
     rt: Runtime, complete: Make, client_of: ClientOf
 ) -> None:
-    """The bytes need not go through us."""
+    """The bytes need not go through us. What a cache keeps must not outlive the address."""
     job = await complete(PNG)
-    storage: Any = Elsewhere(rt.storage, "https://bucket.example/signed")
+    storage: Any = Elsewhere(rt.storage, LINK)
 
     async with client_of(replace(rt, storage=storage)) as client:
         answer = await client.get(f"/media/{job.id}.png")
 
     assert answer.status_code == 302
-    assert answer.headers["location"] == "https://bucket.example/signed"
+    assert answer.headers["location"] == LINK.address
+    assert answer.headers["cache-control"] == "private, max-age=1800"
+
+
+async def test_an_address_that_is_old_at_once_is_not_kept(
+    rt: Runtime, complete: Make, client_of: ClientOf
+) -> None:
+    """An expiry of a second leaves nothing for a cache."""
+    job = await complete(PNG)
+    storage: Any = Elsewhere(rt.storage, replace(LINK, fresh=timedelta(seconds=0.5)))
+
+    async with client_of(replace(rt, storage=storage)) as client:
+        answer = await client.get(f"/media/{job.id}.png")
+
     assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_what_a_file_is_like_is_told_by_us(
+    rt: Runtime, complete: Make, client_of: ClientOf
+) -> None:
+    """An address that is signed for GET refuses HEAD."""
+    job = await complete(PNG)
+    storage: Any = Elsewhere(rt.storage, LINK)
+
+    async with client_of(replace(rt, storage=storage)) as client:
+        answer = await client.head(f"/media/{job.id}.png")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-length"] == str(len(DATA))
 
 
 async def test_a_storage_that_cannot_be_read_is_unavailable(

@@ -264,7 +264,7 @@ async def test_saves_and_deletes_do_not_disturb_each_other(storage: Storage) -> 
     """A purge may empty the folder in which a file is just being saved."""
 
     async def turn(number: int) -> None:
-        for _ in range(20):
+        for _ in range(6):
             await save(storage, f"media/job/attempt/{number}.png", b"x")
             await storage.delete(Key(f"media/job/attempt/{number}.png"))
         await save(storage, f"media/job/attempt/{number}.png", b"x")

@@ -6,6 +6,7 @@ in them, never as a page of ours.
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -26,15 +27,19 @@ from fleek.domain.errors import (
     StorageError,
 )
 from fleek.domain.job import JobId, Status
-from fleek.domain.media import Media, metadata_key
+from fleek.domain.media import Media, Part, metadata_key, purged
 from fleek.domain.request import DEFAULT_TENANT
 from fleek.engine.runtime import Runtime
 from fleek.schemas import media_name
-from fleek.sniff import SAFE_INLINE
-from fleek.storage.base import Storage
+from fleek.sniff import SAFE_INLINE, presentation
+from fleek.storage.base import Link, Storage
 from fleek.store import jobs
 
 NAME: Final = re.compile(rf"({JOB_ID.pattern})(?:-([1-9][0-9]{{0,3}}))?\.([a-z0-9]{{1,8}})")
+REMOVED: Final = {
+    Part.MEDIA: "the files of this job have been removed",
+    Part.METADATA: "the metadata of this job has been removed",
+}
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 
 BYTES: Final[dict[str, Any]] = {
@@ -47,7 +52,6 @@ BYTES: Final[dict[str, Any]] = {
 FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {**BYTES, "description": "The file."},
     206: {**BYTES, "description": "The part that `Range` asks for."},
-    302: {"description": "Served by the storage, at `Location`."},
     304: {"description": "The caller's copy is the current one."},
     416: {
         "description": "The file ends before the range begins.",
@@ -64,6 +68,12 @@ FILE: Final[dict[int | str, dict[str, Any]]] = {
         },
     },
 }
+ELSEWHERE: Final[dict[int | str, dict[str, Any]]] = {
+    302: {
+        "description": "The storage serves the file at `Location`, for as long as `Cache-Control` "
+        "says."
+    },
+}
 
 router = strict_router(tag="media")
 
@@ -73,14 +83,17 @@ router = strict_router(tag="media")
     operation_id="get_media",
     summary="Show a file",
     response_class=Response,
-    responses=FILE | problems(NotFound, Gone, DatabaseUnavailable, StorageError),
+    responses=FILE | ELSEWHERE | problems(NotFound, Gone, DatabaseUnavailable, StorageError),
 )
 async def get_media(
     name: Annotated[str, Path(description="`{job_id}.{ext}`, or `{job_id}-{index}.{ext}`.")],
     rt: RuntimeDep,
     request: Request,
 ) -> Response:
-    """Return a file under its public name. It never changes, and may be cached for ever."""
+    """Return a file under its public name. It never changes, and may be cached for ever.
+
+    A storage that serves its files itself, such as S3, is where the caller is sent.
+    """
     found = NAME.fullmatch(name)
     if found is None:
         raise NotFound("there is no such file")
@@ -89,7 +102,12 @@ async def get_media(
         raise NotFound("there is no such file")
     inline = media.content_type in SAFE_INLINE
     headers = _headers(media, inline=inline) | {"Cache-Control": IMMUTABLE}
-    return await _serve(rt.storage, media, request, headers)
+    if request.method == "GET":  # an address is signed for this method alone
+        link = await rt.storage.url(media.key)
+        if link is not None:
+            return _elsewhere(link)
+    async with _kept(rt, media.job_id, Part.MEDIA):
+        return await _serve(rt.storage, media, request, headers)
 
 
 @router.get(
@@ -110,7 +128,8 @@ async def download(
     """Return an output of a completed job as an attachment."""
     media = await _media(rt, job_id, index=index)
     headers = _headers(media, inline=False) | {"Cache-Control": "no-cache"}
-    return await _serve(rt.storage, media, request, headers)
+    async with _kept(rt, media.job_id, Part.MEDIA):
+        return await _serve(rt.storage, media, request, headers)
 
 
 @router.get(
@@ -123,22 +142,33 @@ async def download(
 )
 async def get_metadata(job_id: JobIdPath, rt: RuntimeDep) -> Response:
     """Return the document that is kept beside the media of a completed job."""
-    await _completed(rt, job_id)
-    parts = [part async for part in rt.storage.read(metadata_key(job_id))]
+    await _completed(rt, job_id, Part.METADATA)
+    async with _kept(rt, job_id, Part.METADATA):
+        parts = [part async for part in rt.storage.read(metadata_key(job_id))]
     return Response(b"".join(parts), media_type="application/json")
 
 
-async def _completed(rt: Runtime, job_id: JobId) -> tuple[Media, ...]:
+async def _completed(rt: Runtime, job_id: JobId, part: Part) -> tuple[Media, ...]:
     view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
-    if view.job.purged_at is not None:
-        raise Gone("the files of this job have been removed")
+    if purged(view.job, part):
+        raise Gone(REMOVED[part])
     if view.job.status is not Status.COMPLETED:
         raise Conflict(f"the job is {view.job.status.value}", code="not_completed")
     return view.media
 
 
+@asynccontextmanager
+async def _kept(rt: Runtime, job_id: JobId, part: Part) -> AsyncIterator[None]:
+    """Tell a file that was purged while we looked for it from one that is not there."""
+    try:
+        yield
+    except NotFound:
+        await _completed(rt, job_id, part)
+        raise
+
+
 async def _media(rt: Runtime, job_id: JobId, *, index: int) -> Media:
-    for media in await _completed(rt, job_id):
+    for media in await _completed(rt, job_id, Part.MEDIA):
         if media.index == index:
             return media
     raise NotFound("the job has no such output")
@@ -150,11 +180,8 @@ def _headers(media: Media, *, inline: bool) -> dict[str, str]:
     Pictures may be shown by pages of other sites, which is what they are for; a file that is no
     plain picture, sound or film may not even be loaded by them.
     """
-    kind = "inline" if inline else "attachment"
-    charset = "; charset=utf-8" if media.content_type.startswith("text/") else ""
     return {
-        "Content-Type": f"{media.content_type}{charset}",
-        "Content-Disposition": f'{kind}; filename="{media_name(media)}"',
+        **presentation(media.content_type, name=media_name(media), save=not inline),
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Cross-Origin-Resource-Policy": "cross-origin" if inline else "same-site",
         "Referrer-Policy": "no-referrer",
@@ -164,12 +191,17 @@ def _headers(media: Media, *, inline: bool) -> dict[str, str]:
     }
 
 
+def _elsewhere(link: Link) -> Response:
+    """Send the caller there; a cache may keep the answer for as long as the address will do."""
+    seconds = int(link.fresh.total_seconds())
+    caching = f"private, max-age={seconds}" if seconds else "no-store"
+    headers = {"Cache-Control": caching, "Referrer-Policy": "no-referrer"}
+    return RedirectResponse(link.address, 302, headers=headers)
+
+
 async def _serve(
     storage: Storage, media: Media, request: Request, headers: dict[str, str]
 ) -> Response:
-    address = await storage.url(media.key)
-    if address is not None:
-        return RedirectResponse(address, 302, headers={"Cache-Control": "no-store"})
     if unchanged(request.headers, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fleek.domain.job import Job, Status
-from fleek.domain.media import Media
+from fleek.domain.media import Media, public_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,7 @@ class Addresses:
 
 def media_name(media: Media) -> str:
     """Return the public name of a file: ``{job}.{ext}``, then ``{job}-{index}.{ext}``."""
-    suffix = "" if media.index == 0 else f"-{media.index}"
-    return f"{media.job_id}{suffix}.{media.extension}"
+    return public_name(media.key)
 
 
 _ID: Final = "0198f3c2-7d4e-7a10-9c55-3f0d2b6a8e41"

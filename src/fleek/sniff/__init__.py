@@ -25,6 +25,22 @@ SAFE_INLINE: Final = frozenset(
 """The types that a browser may show in place; it saves all others. None of these runs code."""
 
 
+def presentation(content_type: str, *, name: str, save: bool = False) -> dict[str, str]:
+    """Return the headers that tell a browser what to do with a file.
+
+    Args:
+        content_type: As sniffed.
+        name: What a browser calls the file; made by us, of letters that need no quoting.
+        save: Have it saved even if it could be shown.
+    """
+    kind = "inline" if content_type in SAFE_INLINE and not save else "attachment"
+    charset = "; charset=utf-8" if content_type.startswith("text/") else ""
+    return {
+        "Content-Type": f"{content_type}{charset}",
+        "Content-Disposition": f'{kind}; filename="{name}"',
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Sniffed:
     """What the bytes say."""

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,14 @@ class Stored:
     key: Key
     size_bytes: int
     modified_at: datetime  # aware, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An address that serves a file without us."""
+
+    address: str
+    fresh: timedelta  # how long from now it may be handed out again
 
 
 class Storage(Protocol):
@@ -32,7 +40,8 @@ class Storage(Protocol):
 
         Raises:
             StorageFull: No room; nothing is left behind under `key`.
-            StorageError: Could not be written; nothing is left behind under `key`.
+            StorageError: Could not be written. Nothing is left behind under `key` or, if the
+                storage could not be asked any more, the whole file.
         """
         ...
 
@@ -70,8 +79,12 @@ class Storage(Protocol):
         """
         ...
 
-    async def url(self, key: Key) -> str | None:
-        """Return an address that serves the bytes without us, or None if we serve them."""
+    async def url(self, key: Key) -> Link | None:
+        """Return where the bytes are served without us, or None if we serve them.
+
+        Raises:
+            StorageError: No address can be made now.
+        """
         ...
 
     async def check(self) -> None:

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fleek.domain.errors import ConfigurationError, StorageError, StorageFull
 from fleek.domain.media import Key
 from fleek.environment import read
-from fleek.storage.base import Storage, Stored
+from fleek.storage.base import Link, Storage, Stored
 from fleek.storage.local.tree import Tree
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class LocalStorage:
             for stored in batch:
                 yield stored
 
-    async def url(self, key: Key) -> str | None:  # noqa: ARG002 - none has one
+    async def url(self, key: Key) -> Link | None:  # noqa: ARG002 - none has one
         """Return None: we serve our files."""
         return None
 

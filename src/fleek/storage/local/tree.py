@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ from fleek import failpoints
 from fleek.domain.errors import NotFound, StorageFull
 from fleek.domain.media import Key
 from fleek.storage.base import Stored
-from fleek.storage.local.walk import AREAS, FOLDER, absence, folders, prune, split
+from fleek.storage.keys import AREAS, folders_of, split
+from fleek.storage.local.walk import FOLDER, absence, folders, prune
+from fleek.storage.spool import remove_stale
 
 MIN_FREE_BYTES: Final = 16 * 1024 * 1024
-STALE_SECONDS: Final = 24 * 60 * 60  # no download takes longer; what is older was left by a crash
 FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 UNSYNCED: Final = frozenset({errno.EINVAL, errno.ENOTSUP})  # a disk that syncs no folders
 
@@ -53,7 +53,7 @@ class Tree:
         }
         for spool in set(self._spools.values()):
             spool.mkdir(exist_ok=True)
-            _remove_stale(spool)
+            remove_stale(spool)
 
     @property
     def spool(self) -> Path:
@@ -139,12 +139,10 @@ class Tree:
 
     def find(self, prefix: str) -> Iterator[Stored]:
         """List the files whose key begins with `prefix`, looking only where such a key can be."""
-        above, slash, _ = prefix.rpartition("/")
-        for folder in [above] if slash else AREAS:
-            parts = split(f"{folder}/x")
-            if parts is not None and (slash or folder.startswith(prefix)):
-                with suppress(NotFound), absence(), folders(self._areas[parts[0]], parts) as fds:
-                    yield from _list(fds[-1], folder, prefix)
+        for folder in folders_of(prefix):
+            parts = (*folder.split("/"), "x")
+            with suppress(NotFound), absence(), folders(self._areas[parts[0]], parts) as fds:
+                yield from _list(fds[-1], folder, prefix)
 
     def check(self) -> None:
         """Write and remove a file in both areas.
@@ -210,12 +208,3 @@ def _list(folder: int, path: str, prefix: str) -> Iterator[Stored]:
 def _stored(key: Key, found: os.stat_result) -> Stored:
     modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
     return Stored(key=key, size_bytes=found.st_size, modified_at=modified_at)
-
-
-def _remove_stale(spool: Path) -> None:
-    oldest = time.time() - STALE_SECONDS
-    with os.scandir(spool) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):  # another process removes them too
-                if entry.stat(follow_symlinks=False).st_mtime < oldest:
-                    Path(entry).unlink()

@@ -5,7 +5,6 @@ No link is followed below the area: a key cannot leave it, whatever has been pla
 
 import errno
 import os
-import re
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,19 +12,8 @@ from typing import Final
 
 from fleek.domain.errors import NotFound
 
-AREAS: Final = ("media", "metadata")
-PART: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")  # hidden files and `..` are no keys
-MAX_PARTS: Final = 9  # ours have four
 FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
-
-
-def split(key: str) -> tuple[str, ...] | None:
-    """Return a key's parts: the area, folders, the file's name; None if it is no key."""
-    parts = tuple(key.split("/"))
-    if parts[0] not in AREAS or not 2 <= len(parts) <= MAX_PARTS:
-        return None
-    return parts if all(PART.fullmatch(part) for part in parts[1:]) else None
 
 
 @contextmanager

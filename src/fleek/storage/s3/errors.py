@@ -1,0 +1,159 @@
+"""What went wrong at the bucket, and what to do about it.
+
+The library says both in one text, together with the access key and a signature: only the status
+and the code are read from it, and the rest goes nowhere.
+
+Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+"""
+
+import re
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from obstore.exceptions import BaseError
+
+from fleek.domain.errors import NotFound, StorageError, StorageFull
+
+CODE: Final = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
+STATUS: Final = re.compile(r"status code: (\d{3})")
+ROLE: Final = re.compile(r"/latest/(?:api/token|meta-data)|Credentials|no credentials")
+UNTRUSTED: Final = re.compile(r"certificate|TLS|handshake", re.IGNORECASE)
+
+
+class S3Refused(StorageError):
+    """The storage refuses us: a setting is wrong, and an operator must act."""
+
+
+class S3KeysRefused(S3Refused):
+    """The storage refuses our keys."""
+
+
+class S3RightsMissing(S3Refused):
+    """The storage knows our keys, but they have too few rights."""
+
+
+class S3BucketMissing(S3Refused):
+    """The storage has no such bucket."""
+
+
+class S3RegionWrong(S3Refused):
+    """The bucket is in another region than we say."""
+
+
+class S3ClockWrong(StorageError):
+    """The storage refuses our requests because our clock is wrong."""
+
+
+class S3Unreachable(StorageError):
+    """The storage cannot be reached, or does not answer in time."""
+
+
+Words = tuple[type[StorageError], str]
+
+KEYS: Final = "check S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY"
+ACCESS: Final[Words] = (
+    S3RightsMissing,
+    "access is denied; allow these keys to put, get, delete and list objects of the bucket",
+)
+BUCKET: Final[Words] = (S3BucketMissing, "there is no such bucket; make it, or check S3_BUCKET")
+REGION: Final[Words] = (S3RegionWrong, "the bucket is in another region; check S3_REGION")
+TOKEN: Final[Words] = (S3KeysRefused, "the session token has expired or is wrong; get a new one")
+FULL: Final[Words] = (StorageFull, "there is no room left; make room or raise the quota")
+BROKEN: Final[Words] = (StorageError, "the bytes were changed on their way")
+BUSY: Final[Words] = (StorageError, "it asks for fewer requests, or is out of order for now")
+
+BY_CODE: Final[Mapping[str, Words]] = {
+    "InvalidAccessKeyId": (S3KeysRefused, f"the access key is not known there; {KEYS}"),
+    "SignatureDoesNotMatch": (S3KeysRefused, f"the keys are not accepted; {KEYS}"),
+    "Unauthorized": (S3KeysRefused, f"the keys are not accepted; {KEYS}"),
+    "ExpiredToken": TOKEN,
+    "InvalidToken": TOKEN,
+    "AccessDenied": ACCESS,
+    "AllAccessDisabled": ACCESS,
+    "NoSuchBucket": BUCKET,
+    "InvalidBucketName": BUCKET,
+    "PermanentRedirect": REGION,
+    "AuthorizationHeaderMalformed": REGION,
+    "IllegalLocationConstraintException": REGION,
+    "RequestTimeTooSkewed": (
+        S3ClockWrong,
+        "the clock of this machine is wrong by minutes; set it, or let NTP do it",
+    ),
+    "XAmzContentSHA256Mismatch": BROKEN,
+    "BadDigest": BROKEN,
+    "IncompleteBody": BROKEN,
+    "QuotaExceeded": FULL,
+    "XMinioStorageFull": FULL,
+    "XMinioAdminBucketQuotaExceeded": FULL,
+    "SlowDown": BUSY,
+    "ServiceUnavailable": BUSY,
+    "InternalError": BUSY,
+}
+BY_STATUS: Final[Mapping[int, Words]] = {  # answers to HEAD have no code
+    301: REGION,
+    401: (S3KeysRefused, f"the keys are not accepted; {KEYS}"),
+    403: (S3Refused, f"access is denied; {KEYS}, and their rights"),
+    429: BUSY,
+    500: BUSY,
+    502: BUSY,
+    503: BUSY,
+    504: BUSY,
+    507: FULL,
+}
+
+
+@contextmanager
+def translated(doing: str) -> Generator[None]:
+    """Say in our words why something cannot be done.
+
+    Args:
+        doing: For the message, after "cannot".
+
+    Raises:
+        NotFound: There is no such file, in a bucket that exists.
+        StorageFull: No room.
+        StorageError: Something else; an `S3Refused` if an operator must act.
+    """
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of a file here
+            raise StorageError(f"cannot {doing}: {error.strerror}") from error
+        found = _words(str(error))
+        if found is None:
+            raise NotFound("there is no such file") from None  # the cause holds the access key
+        kind, reason = found
+        raise kind(f"cannot {doing}: {reason}") from None  # as above
+
+
+def beyond_the_end(error: BaseError) -> bool:
+    """Whether this is about a range that begins where the file ends."""
+    code = CODE.search(str(error))
+    return code is not None and code[1] == "InvalidRange"
+
+
+def _words(said: str) -> Words | None:
+    """Return the class and the reason; None if there is no such file."""
+    code, status = CODE.search(said), STATUS.search(said)
+    if code is not None and code[1] in BY_CODE:
+        return BY_CODE[code[1]]
+    if status is None:
+        return _unanswered(said)
+    number = int(status[1])
+    if number == 404:
+        return None
+    known = BY_STATUS.get(number)
+    answer = f"{number} {code[1]}" if code else str(number)
+    return known or (StorageError, f"it answered {answer}; check S3_ENDPOINT_URL and S3_REGION")
+
+
+def _unanswered(said: str) -> Words:
+    if ROLE.search(said):
+        return S3KeysRefused, (
+            "there are no keys: set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or give this "
+            "machine a role"
+        )
+    if UNTRUSTED.search(said):
+        return S3Unreachable, "its certificate is not trusted here; check S3_ENDPOINT_URL"
+    return S3Unreachable, "it cannot be reached; check S3_ENDPOINT_URL, and that it is up"

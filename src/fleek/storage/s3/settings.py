@@ -1,0 +1,140 @@
+"""Which bucket, with which keys, and how its files reach the people who look at them."""
+
+import re
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings
+
+from fleek.environment import SOURCE, ZERO, Seconds
+
+BUCKET: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}"
+ACCOUNT: Final = r"[0-9A-Za-z]{8,64}"
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must begin with http:// or https:// and name a host")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("must hold no user, password, query or fragment")
+    return value.rstrip("/")
+
+
+def _bucket(value: str) -> str:
+    if not re.fullmatch(BUCKET, value):
+        raise ValueError("must be the bare name of a bucket")
+    return value
+
+
+def _account(value: str) -> str:
+    if not re.fullmatch(ACCOUNT, value):
+        raise ValueError("must be the id of an account: letters and digits")
+    return value
+
+
+def _spellings(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""A web address without a slash at its end."""
+
+
+class S3Settings(BaseSettings):
+    """Where the bucket is. ``S3_*`` wins over ``R2_*``, and that over ``AWS_*``."""
+
+    model_config = SOURCE
+
+    s3_bucket: Annotated[str, AfterValidator(_bucket)] = Field(
+        validation_alias=_spellings(
+            "S3_BUCKET", "R2_BUCKET", "R2_BUCKET_NAME", "AWS_S3_BUCKET", "AWS_BUCKET_NAME"
+        ),
+        description="The bucket, which must exist. Also `R2_BUCKET`, `R2_BUCKET_NAME`, "
+        "`AWS_S3_BUCKET` or `AWS_BUCKET_NAME`.",
+    )
+    s3_endpoint_url: Address | None = Field(
+        default=None,
+        validation_alias=_spellings(
+            "S3_ENDPOINT_URL", "R2_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"
+        ),
+        description="Address of the S3 API. Also `R2_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3` or "
+        "`AWS_ENDPOINT_URL`. Default: Cloudflare's if `R2_ACCOUNT_ID` is set, else Amazon's.",
+    )
+    s3_region: str | None = Field(
+        default=None,
+        validation_alias=_spellings("S3_REGION", "R2_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"),
+        description="The bucket's region. Also `R2_REGION`, `AWS_REGION` or "
+        "`AWS_DEFAULT_REGION`. Default: `auto` if `R2_ACCOUNT_ID` is set, else `us-east-1`.",
+    )
+    s3_access_key_id: str | None = Field(
+        default=None,
+        validation_alias=_spellings("S3_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"),
+        description="The access key. Also `R2_ACCESS_KEY_ID` or `AWS_ACCESS_KEY_ID`. Without one, "
+        "the machine's or the container's role is used.",
+    )
+    s3_secret_access_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=_spellings(
+            "S3_SECRET_ACCESS_KEY", "R2_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"
+        ),
+        description="Its secret. Also `R2_SECRET_ACCESS_KEY` or `AWS_SECRET_ACCESS_KEY`.",
+    )
+    s3_session_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=_spellings("S3_SESSION_TOKEN", "AWS_SESSION_TOKEN"),
+        description="What belongs to a temporary access key. Also `AWS_SESSION_TOKEN`.",
+    )
+    r2_account_id: Annotated[str, AfterValidator(_account)] | None = Field(
+        default=None, description="Cloudflare account; gives the endpoint and the region of R2."
+    )
+    s3_public_url: Address | None = Field(
+        default=None,
+        description="Address under which everybody can read the bucket, such as its CDN's. Files "
+        "are then served from there, unsigned.",
+    )
+    s3_url_expiry: Seconds = Field(
+        default=timedelta(hours=1),
+        ge=timedelta(seconds=1),
+        le=timedelta(days=7),
+        description="How long the signed address of a file can be used.",
+    )
+    media_proxy: bool = Field(
+        default=False,
+        description="Serve files through us instead of sending callers to the bucket.",
+    )
+    s3_timeout: Seconds = Field(
+        default=timedelta(seconds=20),
+        gt=ZERO,
+        le=timedelta(hours=1),
+        description="Longest wait for an answer, counted anew for each part of 5 MiB.",
+    )
+    s3_spool_path: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()) / "fleek-spool",
+        description="Folder for files on their way to the bucket. Default: `fleek-spool` in the "
+        "system's folder for temporary files.",
+    )
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError(
+                "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY belong together: set both or none"
+            )
+        return self
+
+    @property
+    def endpoint(self) -> str | None:
+        """The address of the S3 API; None for Amazon's."""
+        if self.s3_endpoint_url is None and self.r2_account_id is not None:
+            return f"https://{self.r2_account_id}.r2.cloudflarestorage.com"
+        return self.s3_endpoint_url
+
+    @property
+    def region(self) -> str:
+        """The region that requests are signed for."""
+        return self.s3_region or ("auto" if self.r2_account_id else "us-east-1")
