@@ -21,7 +21,8 @@ from fleek.settings import ProviderChoice, Settings
 HEAD: Final = """
 Settings are read from the environment and from a file `.env` in the folder where the process
 starts, under the same names; the environment wins. Durations are seconds, sizes are bytes. A
-setting that is empty counts as not set.
+setting that is empty counts as not set. In a container a file `/run/secrets/NAME` sets what neither
+of them does: `/run/secrets/database_url` is read as `DATABASE_URL`.
 
 None has to be set: without any, `fleek serve` listens on loopback, keeps jobs in `fleek.db` and
 files in `storage/` below the current folder, and makes pictures with the placeholder. A wrong

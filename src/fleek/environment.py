@@ -1,7 +1,8 @@
-"""How settings are read from the environment and ``.env``, the service's and each adapter's."""
+"""How settings are read from the environment, ``.env`` and secret files, the service's and each adapter's."""
 
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BeforeValidator, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -12,8 +13,11 @@ SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 ZERO = timedelta(0)
 
+SECRETS: Final = Path("/run/secrets")  # where containers find files named like settings
+
 SOURCE = SettingsConfigDict(
     env_file=".env",
+    secrets_dir=SECRETS if SECRETS.is_dir() else None,
     extra="ignore",
     frozen=True,
     env_ignore_empty=True,
