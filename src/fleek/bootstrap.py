@@ -6,12 +6,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 
 from fleek import failpoints, registry
+from fleek.dispatch.base import Measured
 from fleek.engine.clock import Clock
 from fleek.engine.pulse import Pulse
 from fleek.engine.room import Room
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
 from fleek.store.database import open_database
+from fleek.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +40,10 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         dispatcher = registry.load(registry.dispatchers(), settings.dispatch, setting="DISPATCH")
         log.info("provider_chosen", provider=settings.provider, reason=settings.provider_reason)
         opened = await stack.enter_async_context(storage())
+        carrier = await stack.enter_async_context(dispatcher())
+        metrics = Metrics()
+        if isinstance(carrier, Measured):
+            metrics.show(carrier.figures)
         room, clock = Room(opened), Clock(db)
         stack.push_async_callback(room.close)
         yield Runtime(
@@ -48,10 +54,11 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 for name, connect in providers.items()
             },
             storage=opened,
-            dispatcher=await stack.enter_async_context(dispatcher()),
+            dispatcher=carrier,
             now=clock,
             set_clock=clock.set,
             room=room,
+            metrics=metrics,
             pulse=Pulse(
                 db,
                 heartbeat=settings.heartbeat_seconds,

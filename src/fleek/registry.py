@@ -18,7 +18,14 @@ PROVIDERS: Final = {
     "replicate": "fleek.providers.replicate:connect",
 }
 STORAGES: Final = {"local": "fleek.storage.local:connect", "s3": "fleek.storage.s3:connect"}
-DISPATCHERS: Final = {"embedded": "fleek.dispatch.embedded:connect"}
+DISPATCHERS: Final = {
+    "celery": "fleek.dispatch.celery:connect",
+    "embedded": "fleek.dispatch.embedded:connect",
+}
+WORKER_COMMANDS: Final = {
+    "celery": "fleek.dispatch.celery:run_worker",
+}
+ATTACH: Final = "fleek.worker:attach"
 
 
 def providers() -> Mapping[str, str]:
@@ -34,6 +41,25 @@ def storages() -> Mapping[str, str]:
 def dispatchers() -> Mapping[str, str]:
     """Return every known dispatcher's name and target."""
     return _with_plugins("fleek.dispatchers", DISPATCHERS)
+
+
+def worker_commands() -> Mapping[str, str]:
+    """Return the dispatchers whose library has a worker command of its own, and what runs it.
+
+    Each target is called with ``concurrency=``, returns when told to stop, and reaches the engine
+    through `attach`. A plugin's entry point is in the group ``fleek.workers``.
+    """
+    return _with_plugins("fleek.workers", WORKER_COMMANDS)
+
+
+def attach() -> Any:
+    """Return what makes a worker of a process whose ids a broker's own command receives.
+
+    A dispatcher, a plugin's too, reaches the engine by this name only; see
+    `fleek.dispatch.base.Attach`.
+    """
+    module, _, attribute = ATTACH.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def load(known: Mapping[str, str], name: str, *, setting: str) -> Any:

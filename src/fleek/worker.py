@@ -4,23 +4,25 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
 import structlog
 
-from fleek import failpoints
+from fleek import failpoints, registry
 from fleek.bootstrap import open_runtime
-from fleek.dispatch.base import Handler, Task
-from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, FleekError
+from fleek.dispatch.base import Handler, Reported, Task, UnknownJob
+from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, FleekError, NotFound
 from fleek.domain.job import JobId
 from fleek.engine.collect import collect
 from fleek.engine.coordinator import coordinate, resign
 from fleek.engine.pace import refresh
 from fleek.engine.runtime import Runtime, guarded
 from fleek.engine.start import start
+from fleek.environment import read
 from fleek.settings import Settings
 from fleek.store.database import reach
 from fleek.store.migrate import up_to_date
@@ -35,11 +37,17 @@ log = structlog.get_logger(__name__)
 
 
 def run_worker(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT. Runs an event loop of its own.
+    """Work until SIGTERM or SIGINT, in an event loop of its own or in the broker's own command.
 
     Raises:
         ConfigurationError: A setting is wrong, or nobody migrates the schema.
+        SystemExit: The broker's own command has ended; with its exit code.
     """
+    commands = registry.worker_commands()
+    if settings.dispatch in commands:
+        run = registry.load(commands, settings.dispatch, setting="DISPATCH")
+        run(concurrency=settings.worker_concurrency)
+        return
     configure_logging(level=settings.log_level, style=settings.log_format)
     asyncio.run(_run(settings))
 
@@ -93,41 +101,82 @@ async def _ready(rt: Runtime) -> bool:
         return False
 
 
+@asynccontextmanager
+async def attach(*, concurrency: int) -> AsyncGenerator[Mapping[Task, Handler]]:
+    """Make a worker of a process in which somebody else receives ids; gives the handlers.
+
+    Settings are read from the environment, except for `concurrency`: how many handlers the caller
+    runs at once. Leaving drains, as `work` does.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or nobody migrates the schema.
+    """
+    settings = read(Settings, worker_concurrency=concurrency)
+    async with open_runtime(settings) as rt:
+        await await_schema(rt, patience=MIGRATION_PATIENCE)
+        spare_the_collector()
+        async with _working(rt) as handlers:
+            yield handlers
+
+
 async def work(rt: Runtime, stop: asyncio.Event) -> None:
     """Work until `stop` is set, then leave nothing half done.
 
     New work is refused at once, purchases under way are seen through, and what is still held is
     given back without being counted.
     """
+    async with _working(rt) as handlers:
+        consuming = asyncio.create_task(
+            rt.dispatcher.consume(handlers, concurrency=rt.settings.worker_concurrency)
+        )
+        stopped = asyncio.create_task(_until(stop))
+        try:
+            await asyncio.wait([stopped, consuming], return_when=asyncio.FIRST_COMPLETED)
+            if consuming.done():
+                consuming.result()
+        finally:
+            consuming.cancel()
+            stopped.cancel()
+            await asyncio.gather(consuming, stopped, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
+    """Be a worker, except that somebody else consumes; gives one handler per task.
+
+    Should a part of it end by itself, the caller is cancelled and its error comes out here.
+    """
     await rt.set_clock()
     await rt.pulse.register()
-    handlers: dict[Task, Handler] = {
-        "start": partial(_handle, rt, "start", start),
-        "collect": partial(_handle, rt, "collect", collect),
-    }
-    tasks: list[asyncio.Task[None]] = [
-        asyncio.create_task(part)
-        for part in (
-            rt.dispatcher.consume(handlers, concurrency=rt.settings.worker_concurrency),
-            coordinate(rt),
-            _beat(rt),
-        )
-    ]
-    stopped = asyncio.create_task(_until(stop))
+    caller = asyncio.current_task()
+    assert caller is not None
+    parts = [asyncio.create_task(part) for part in (coordinate(rt), _beat(rt))]
+
+    def give_up(_ended: asyncio.Task[None]) -> None:
+        caller.cancel()
+
+    for part in parts:
+        part.add_done_callback(give_up)
+    broken: list[asyncio.Task[None]] = []
     try:
-        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
+        yield {
+            "start": partial(_handle, rt, "start", start),
+            "collect": partial(_handle, rt, "collect", collect),
+        }
     finally:
         log.info("worker_stopping")
         failpoints.hit("worker.stop")
-        for task in (*tasks, stopped):
-            task.cancel()
-        await asyncio.gather(*tasks, stopped, return_exceptions=True)
+        broken += [part for part in parts if part.done()]
+        for part in parts:
+            part.remove_done_callback(give_up)
+            part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
         await rt.duties.finish(seconds=DRAIN_SECONDS)
         failpoints.hit("worker.drained")
         await _leave(rt)
+        for part in broken:
+            caller.uncancel()
+            part.result()
 
 
 async def _until(stop: asyncio.Event) -> None:
@@ -143,7 +192,22 @@ async def _leave(rt: Runtime) -> None:
 
 
 async def _handle(rt: Runtime, name: Task, verb: Verb, job_id: JobId) -> None:
-    await guarded(rt, name, verb(rt, job_id), job_id=job_id)
+    """Do a task; what goes wrong is logged and counted here, and then shown to the dispatcher."""
+    error: Exception | None = None
+
+    async def attempt() -> None:
+        nonlocal error
+        try:
+            await verb(rt, job_id)
+        except NotFound as unknown:
+            error = UnknownJob(str(unknown))
+        except Exception as failure:
+            error = Reported(f"{type(failure).__name__}: {failure}")
+            raise
+
+    await guarded(rt, name, attempt(), job_id=job_id)
+    if error is not None:
+        raise error
 
 
 async def _beat(rt: Runtime) -> None:

@@ -1,7 +1,10 @@
 """The dispatcher's port: how a job id reaches a worker."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol, runtime_checkable
+
+from prometheus_client.registry import Collector
 
 from fleek.domain.job import JobId
 
@@ -10,6 +13,14 @@ Task = Literal["start", "collect"]
 
 Handler = Callable[[JobId], Awaitable[None]]
 """Does a task for one job. Never raises for the job's sake."""
+
+
+class Reported(Exception):
+    """A handler failed and has said so itself; whoever carries ids may show it, not log it."""
+
+
+class UnknownJob(Exception):
+    """There is no such job: the id is another installation's, or invented."""
 
 
 class Dispatcher(Protocol):
@@ -42,4 +53,23 @@ class Dispatcher(Protocol):
         Raises:
             DispatcherUnavailable: It could not, with the reason.
         """
+        ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A dispatcher that has figures to show beside the engine's."""
+
+    figures: Sequence[Collector]
+
+
+class Attach(Protocol):
+    """Makes this process a worker whose ids somebody else receives: `fleek.worker:attach`.
+
+    A dispatcher whose library has a worker command of its own opens it when that command starts,
+    after any fork, on the event loop in which handlers are to run. Leaving it drains the worker.
+    """
+
+    def __call__(self, *, concurrency: int) -> AbstractAsyncContextManager[Mapping[Task, Handler]]:
+        """Give one handler per task, once this process is a worker."""
         ...

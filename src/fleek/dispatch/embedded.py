@@ -10,7 +10,7 @@ from typing import Final, get_args
 
 import structlog
 
-from fleek.dispatch.base import Dispatcher, Handler, Task
+from fleek.dispatch.base import Dispatcher, Handler, Reported, Task, UnknownJob
 from fleek.domain.job import JobId
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,10 @@ class EmbeddedDispatcher:
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
         """Ask for this task to be done soon; costs no wait."""
+        self.put(task, job_id)
+
+    def put(self, task: Task, job_id: JobId) -> None:
+        """Do as `enqueue`, for a caller in the loop that is no coroutine."""
         self._queues[task].setdefault(job_id)
         if self._consumer is not None:
             self._fill(self._consumer)
@@ -76,6 +80,10 @@ class EmbeddedDispatcher:
 
     async def check(self) -> None:
         """Do nothing: memory is always reachable."""
+
+    def waits(self, task: Task, job_id: JobId) -> bool:
+        """Whether this id waits for a slot."""
+        return job_id in self._queues[task]
 
     def _fill(self, consumer: _Consumer) -> None:
         """Open a slot for each id that may begin now."""
@@ -122,6 +130,8 @@ async def _handle(handler: Handler, task: Task, job_id: JobId) -> None:
         if current is None or current.cancelling():
             raise
         log.exception("handler gave up", task=task, job_id=str(job_id))
+    except (Reported, UnknownJob) as error:
+        log.debug("handler ended early", task=task, job_id=str(job_id), reason=str(error))
     except Exception:  # one job's trouble must not end the others' service
         log.exception("handler failed", task=task, job_id=str(job_id))
 

@@ -1,0 +1,97 @@
+"""A worker inside the process of a broker's own worker command."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from fleek import registry
+from fleek.dispatch.base import Attach
+from fleek.dispatch.bridge import Bridge
+
+FEW: Final = 16  # handlers at once: fewer leave a worker idle while it waits for providers
+STOP_SECONDS: Final = 25.0  # the longest that draining may take; then the process ends anyway
+LOOK_SECONDS: Final = 0.2  # between two looks whether starting is still wanted
+
+log = structlog.get_logger(__name__)
+
+
+class AttachedWorker:
+    """An event loop in a thread of its own, on which this process is a worker.
+
+    To be started after any fork, from the thread that hears signals.
+    """
+
+    def __init__(self, bridge: Bridge, *, concurrency: int) -> None:
+        self._bridge = bridge
+        self._concurrency = concurrency
+        self._begun = Future[None]()
+        self._thread = threading.Thread(target=self._main, name="fleek", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._work: asyncio.Task[None] | None = None
+
+    def start(self, *, given_up: Callable[[], bool] = lambda: False) -> None:
+        """Return once this process is a worker, or `given_up` says that it need not become one.
+
+        Raises:
+            FleekError: It cannot become one; a setting is wrong, say.
+        """
+        self._thread.start()
+        while not given_up():
+            with suppress(TimeoutError):
+                self._begun.result(LOOK_SECONDS)
+                break
+
+    def stop(self) -> None:
+        """Drain the worker: see purchases through, give back what it holds. May be called twice."""
+        if self._loop is not None and self._work is not None:
+            with suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._work.cancel)
+        self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            log.error("worker_not_drained", seconds=STOP_SECONDS)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._live())
+        except asyncio.CancelledError:
+            pass  # told to stop
+        except BaseException as error:
+            if self._begun.done():
+                log.exception("worker_failed")
+                os.kill(
+                    os.getpid(), signal.SIGTERM
+                )  # the broker's command stops, and is restarted
+            else:
+                self._begun.set_exception(error)
+            return
+        if not self._begun.done():
+            self._begun.set_result(None)
+
+    async def _live(self) -> None:
+        self._loop, self._work = asyncio.get_running_loop(), asyncio.current_task()
+        attach: Attach = registry.attach()
+        async with attach(concurrency=self._concurrency) as handlers:
+            running = asyncio.create_task(
+                self._bridge.run(handlers, concurrency=self._concurrency)
+            )
+            await asyncio.sleep(0)  # ids are welcome from here on
+            self._begun.set_result(None)
+            await running
+
+
+def warn_if_few(concurrency: int, *, better: str) -> None:
+    """Say on stderr that a worker has too few threads to be of much use."""
+    if concurrency < FEW:
+        print(  # noqa: T201 - one line for the operator
+            f"fleek: only {concurrency} jobs can be started or collected at once by this process; "
+            f"better: {better}",
+            file=sys.stderr,
+        )

@@ -1,0 +1,144 @@
+"""Brings ids from the threads of a broker's library to handlers in one event loop."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Final, get_args
+from uuid import UUID
+
+import structlog
+from prometheus_client import Counter
+
+from fleek.dispatch.base import Handler, Task, UnknownJob
+from fleek.dispatch.embedded import EmbeddedDispatcher
+from fleek.domain.job import JobId
+
+TASKS: Final[tuple[Task, ...]] = get_args(Task)
+SHOWN: Final = 200  # characters of a dropped message in the log
+
+DROPPED: Final = Counter(
+    "fleek_dropped_messages",
+    "Messages of a broker that could not be understood and were dropped, by reason.",
+    ["reason"],
+    registry=None,
+)
+"""Of the process, whatever received them: `Dispatcher.figures` have it shown by the runtime."""
+
+log = structlog.get_logger(__name__)
+
+
+class Closed(Exception):
+    """Nobody handles ids here, now or any more: they belong to another worker."""
+
+
+class Bridge:
+    """Hands over what `receive` is given, in threads, to the handlers of `run`, in its loop.
+
+    A thread stays with its id until the handler has ended, so that a worker takes no more ids
+    from the broker than it can handle. One exception: an id to be collected that finds every
+    place taken waits in memory, and its thread is free to bring ids to be started. What waits is
+    bounded by whoever nudges, as in the embedded dispatcher, and is lost with the process.
+    """
+
+    def __init__(self) -> None:
+        self._slots = EmbeddedDispatcher()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: defaultdict[tuple[Task, JobId], list[Future[None]]] = defaultdict(list)
+        self._held: set[Future[None]] = set()  # threads wait for these
+
+    async def run(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
+        """Handle ids as they come, until cancelled; then no thread waits here any more.
+
+        Raises:
+            RuntimeError: It runs already.
+        """
+        if self._loop is not None:
+            raise RuntimeError("this dispatcher is already being consumed")
+        self._loop = asyncio.get_running_loop()
+        wrapped: dict[Task, Handler] = {
+            task: partial(self._handle, task, handler) for task, handler in handlers.items()
+        }
+        try:
+            await self._slots.consume(wrapped, concurrency=concurrency)
+        finally:
+            self._loop = None
+            self._slots = EmbeddedDispatcher()
+            for waiting in list(self._held):
+                _end(waiting, Closed("this worker stops"))
+
+    def receive(self, task: Task, job_id: JobId) -> None:
+        """Have a task done, from any thread but the loop's; returns when that has happened.
+
+        Raises:
+            Closed: It was not begun, or not done to the end: this worker stops.
+            UnknownJob: There is no such job; counted already.
+            Exception: Whatever the handler raised.
+        """
+        loop = self._loop
+        if loop is None:
+            raise Closed("no handler runs here")
+        done = Future[None]()
+        try:
+            loop.call_soon_threadsafe(self._take, task, job_id, done)
+        except RuntimeError as error:
+            raise Closed("the event loop has ended") from error
+        done.result()
+
+    def drop(self, reason: str, message: object) -> None:
+        """Count and log a message that is not for us. From any thread."""
+        DROPPED.labels(reason).inc()
+        log.warning("message_dropped", reason=reason, message=repr(message)[:SHOWN])
+
+    def _take(self, task: Task, job_id: JobId, done: Future[None]) -> None:
+        if self._loop is None:
+            _end(done, Closed("this worker stops"))
+            return
+        self._slots.put(task, job_id)
+        if task == "collect" and self._slots.waits(task, job_id):
+            _end(done)
+            return
+        self._held.add(done)
+        done.add_done_callback(self._held.discard)
+        self._waiting[task, job_id].append(done)
+
+    async def _handle(self, task: Task, handler: Handler, job_id: JobId) -> None:
+        """Do a task, and tell the threads that wait for it how it ended."""
+        threads = self._waiting.pop((task, job_id), [])
+        failure: BaseException | None = None
+        try:
+            await handler(job_id)
+        except UnknownJob as error:
+            failure = error
+            self.drop("unknown_job", f"{task} {job_id}")
+        except asyncio.CancelledError:
+            failure = Closed("this worker stops")
+            raise
+        except Exception as error:
+            failure = error
+            if not threads:
+                raise
+        finally:
+            for waiting in threads:
+                _end(waiting, failure)
+
+
+def job_id_of(value: object) -> JobId | None:
+    """Return the id that a message names; None if that is no id, written as we write it."""
+    if not isinstance(value, str):
+        return None
+    try:
+        found = UUID(value)
+    except ValueError:
+        return None
+    return JobId(found) if str(found) == value else None
+
+
+def _end(waiting: Future[None], error: BaseException | None = None) -> None:
+    if waiting.done():
+        return
+    if error is None:
+        waiting.set_result(None)
+    else:
+        waiting.set_exception(error)

@@ -1,0 +1,153 @@
+"""Our Celery application: what is sent, what is received, and every setting that differs.
+
+Source: https://docs.celeryq.dev/en/stable/userguide/configuration.html
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+from celery import Celery
+from celery.exceptions import Reject
+from kombu import Exchange, Queue
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from fleek.dispatch.base import Reported, Task, UnknownJob
+from fleek.dispatch.bridge import TASKS, Bridge, Closed
+from fleek.domain.job import JobId
+from fleek.environment import SOURCE
+
+NAMES: Final = {task: f"fleek.{task}" for task in TASKS}
+"""Each task's name, and that of its queue: what Flower shows."""
+
+QUEUES: Final = [Queue(name, Exchange(name), routing_key=name) for name in NAMES.values()]
+
+GUARDED: Final = {
+    "redis": "fleek.dispatch.celery.transport:Transport",
+    "rediss": "fleek.dispatch.celery.transport:Transport",
+    "sentinel": "fleek.dispatch.celery.transport:SentinelTransport",
+}
+"""Transports that would not survive a message that is not JSON."""
+
+CONNECT_SECONDS: Final = 1.5
+SEND_SECONDS: Final = 1.5  # for an answer, of whoever sends
+WORK_SECONDS: Final = 5.0  # for an answer, of a worker; waiting for messages has no end
+
+
+class CelerySettings(BaseSettings):
+    """Where Celery's broker is."""
+
+    model_config = SOURCE
+
+    redis_url: str = Field(
+        default="redis://localhost:6379/0",
+        description="The Redis that carries job ids if `DISPATCH` is `celery` or `dramatiq`.",
+    )
+    celery_broker_url: str | None = Field(
+        default=None,
+        description="The broker if `DISPATCH=celery`, in any form that Celery knows; "
+        "default `REDIS_URL`.",
+    )
+
+    @property
+    def broker(self) -> str:
+        """The broker's address."""
+        return self.celery_broker_url or self.redis_url
+
+
+class FleekCelery(Celery):
+    """An application whose tasks cross `bridge`."""
+
+    bridge: Bridge
+
+
+def make_app(
+    settings: CelerySettings, bridge: Bridge, *, patience: float = WORK_SECONDS
+) -> FleekCelery:
+    """Return an application of its own. Nothing is connected yet.
+
+    `patience`: seconds that a Redis may take to answer.
+    """
+    app = FleekCelery("fleek", set_as_current=False)
+    app.bridge = bridge
+    app.conf.update(_conf(settings.broker))
+    app.conf.broker_transport_options = {
+        "on_drop": bridge.drop,
+        "visibility_timeout": 1200,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "max_connections": 256,
+        "max_retries": 0,  # to connect, within one call: whoever called tries again
+        "priority_steps": [0],
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": patience,
+    }
+    for task in TASKS:
+        app.task(_receiver(bridge, task), name=NAMES[task], shared=False, throws=(Reported,))
+    return app
+
+
+def send(app: FleekCelery, task: Task, job_id: JobId) -> None:
+    """Publish an id; blocks until the broker has it.
+
+    Raises:
+        Exception: Any of the broker's library.
+    """
+    app.send_task(NAMES[task], args=[str(job_id)], queue=NAMES[task], ignore_result=True)
+
+
+def declare(app: FleekCelery) -> None:
+    """Declare a queue on a connection of the senders; blocks.
+
+    Raises:
+        Exception: Any of the broker's library.
+    """
+    with app.pool.acquire(block=True, timeout=SEND_SECONDS) as connection:
+        QUEUES[0](connection.default_channel).declare()
+
+
+def quieten() -> None:
+    """Leave out what Celery says about each single id, unless everything is wanted."""
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        if not logging.getLogger().isEnabledFor(logging.DEBUG):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _receiver(bridge: Bridge, task: Task) -> Callable[[str], None]:
+    def receive(job_id: str) -> None:
+        """Run in a thread of Celery's pool, with an id that the consumer has examined."""
+        try:
+            bridge.receive(task, JobId(UUID(job_id)))
+        except Closed as error:
+            raise Reject(error, requeue=True) from None  # another worker may have it
+        except UnknownJob as error:
+            raise Reject(error, requeue=False) from None
+
+    return receive
+
+
+def _conf(broker: str) -> dict[str, Any]:
+    return {
+        "broker_url": broker,
+        "broker_transport": GUARDED.get(broker.partition("://")[0]),
+        "broker_connection_timeout": CONNECT_SECONDS,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "result_backend": None,
+        "task_ignore_result": True,
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "task_acks_late": True,
+        "task_publish_retry": False,
+        "task_queues": QUEUES,
+        "task_default_queue": NAMES["start"],
+        "task_create_missing_queues": False,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_consumer": "fleek.dispatch.celery.consumer:Consumer",
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": True,
+    }

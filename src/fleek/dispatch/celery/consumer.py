@@ -1,0 +1,55 @@
+"""Celery's consumer, which passes on messages of ours and drops all others."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from celery.worker.consumer.consumer import Consumer as CeleryConsumer
+from kombu import Message
+
+from fleek.dispatch.bridge import job_id_of
+from fleek.dispatch.celery.application import NAMES
+
+JSON = "application/json"
+
+
+class Consumer(CeleryConsumer):
+    """Examines a message before Celery does: some would end the worker, some run code."""
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
+        """Return what is called with each message."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def receive(message: Message) -> None:
+            fault = fault_of(message, names=NAMES.values())
+            if fault is None:
+                handle(message)
+            else:
+                self.app.bridge.drop(fault, message.body)
+                message.ack_log_error(None, self.connection_errors)
+
+        return receive
+
+
+def fault_of(message: Message, *, names: Collection[str]) -> str | None:
+    """Return why a message is not one of ours; None if it is."""
+    headers = message.headers
+    if not isinstance(headers, dict) or not isinstance(headers.get("task"), str):
+        return "wrong_shape"
+    if headers["task"] not in names:
+        return "unknown_task"
+    if message.content_type != JSON:
+        return "not_json"
+    try:
+        payload = message.decode()
+    except Exception:  # noqa: BLE001 - whatever its bytes did to the decoder
+        return "not_json"
+    return None if _is_ours(headers, payload) else "wrong_shape"
+
+
+def _is_ours(headers: dict[str, Any], payload: object) -> bool:
+    match payload:
+        case [[job_id], dict(words), dict(embedded)] if job_id_of(job_id) is not None:
+            plain = not words and not any(embedded.values())
+            timely = all(headers.get(name) is None for name in ("eta", "expires"))
+            return plain and timely and isinstance(headers.get("id"), str)
+    return False

@@ -1,0 +1,84 @@
+"""Celery's Redis, made to survive what is no message: by itself it ends the worker."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+from kombu.transport import redis
+
+
+class _Channel:
+    """Drops what is not JSON. It has left the queue already when it is read."""
+
+    connection: Any
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # of kombu's channel
+        except (ValueError, RecursionError) as error:  # no text, no JSON, or far too deep
+            self.connection.on_drop("not_json", error)
+            return True
+
+
+class _Transport:
+    """Drops what is JSON and no envelope."""
+
+    client: Any
+
+    def on_drop(self, reason: str, message: object) -> None:
+        """Pass a bad message on to whoever counts them."""
+        drop: Callable[[str, object], None] | None = self.client.transport_options.get("on_drop")
+        if drop is not None:
+            drop(reason, message)
+
+    def _deliver(self, message: object, queue: str) -> None:
+        if is_envelope(message):
+            super()._deliver(message, queue)  # type: ignore[misc]  # of kombu's transport
+        else:
+            self.on_drop("wrong_shape", message)
+
+
+def is_envelope(message: object) -> bool:
+    """Whether kombu can make a message of this without an error."""
+    match message:
+        case {
+            "headers": dict(),
+            "body": str(body),
+            "properties": {
+                "delivery_tag": str(),
+                "delivery_info": {"exchange": str(), "routing_key": str()},
+                **properties,
+            },
+        }:
+            return _is_body(body, properties.get("body_encoding"))
+    return False
+
+
+def _is_body(body: str, encoding: object) -> bool:
+    if encoding is None:
+        return True
+    try:
+        base64.b64decode(body.encode())
+    except ValueError:
+        return False
+    return encoding == "base64"
+
+
+class Channel(_Channel, redis.Channel):
+    """Redis."""
+
+
+class Transport(_Transport, redis.Transport):
+    """Redis."""
+
+    Channel = Channel
+
+
+class SentinelChannel(_Channel, redis.SentinelChannel):
+    """Redis behind Sentinel."""
+
+
+class SentinelTransport(_Transport, redis.SentinelTransport):
+    """Redis behind Sentinel."""
+
+    Channel = SentinelChannel
