@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from uuid import uuid4
 
 import httpx2
@@ -44,9 +44,16 @@ class S3Server:
     def make_bucket(self) -> str:
         """Make a bucket and return its name."""
         bucket = f"bucket-{uuid4().hex}"
-        address = obstore.sign(self.store(bucket), "PUT", "", timedelta(minutes=1))
-        httpx2.put(address, timeout=PATIENCE_SECONDS).raise_for_status()
+        self._ask("PUT", bucket)
         return bucket
+
+    def remove_bucket(self, bucket: str) -> None:
+        """Remove an empty bucket."""
+        self._ask("DELETE", bucket)
+
+    def _ask(self, method: Literal["PUT", "DELETE"], bucket: str) -> None:
+        address = obstore.sign(self.store(bucket), method, "", timedelta(minutes=1))
+        httpx2.request(method, address, timeout=PATIENCE_SECONDS).raise_for_status()
 
     def settings(self, bucket: str, folder: Path) -> Mapping[str, str]:
         """Return the environment of a service that keeps its files in this bucket."""

@@ -21,17 +21,14 @@ from fleek.sniff import presentation
 from fleek.storage.base import Stored
 from fleek.storage.keys import folders_of, split
 from fleek.storage.s3.errors import beyond_the_end, translated
-from fleek.storage.s3.settings import S3Settings
 
 if TYPE_CHECKING:
     from obstore import Attributes, ObjectMeta  # not there at run time
-    from obstore.store import S3Credential
 
 PART_BYTES: Final = 5 * 1024 * 1024  # the least that S3 takes; all but the last must be equal
 MAX_PARTS: Final = 9_000  # S3 takes 10,000
 PARALLEL_PARTS: Final = 2  # R2 takes two or three of one file at once
 CHUNK_BYTES: Final = 256 * 1024
-CONNECT_SECONDS: Final = 5
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 PROBE: Final = "media/.probe"  # hidden: no key of ours
 
@@ -192,46 +189,6 @@ class Bucket:
             except FileNotFoundError:  # or there is no such bucket
                 for _ in islice(obstore.list(self._store, "media", chunk_size=1), 1):
                     pass
-
-
-def open_bucket(settings: S3Settings) -> Bucket:
-    """Return the bucket that the settings name; asks nobody whether it is there."""
-    endpoint, seconds = settings.endpoint, settings.s3_timeout
-    store = S3Store(
-        settings.s3_bucket,
-        config={} if endpoint is None else {"endpoint": endpoint},
-        region=settings.region,
-        # Amazon wants the bucket in the host's name, where a dot would not fit its certificate.
-        virtual_hosted_style_request=endpoint is None and "." not in settings.s3_bucket,
-        skip_signature=False,
-        disable_bulk_delete=True,  # not every S3 has it
-        credential_provider=_static(settings),
-        client_options={
-            "allow_http": endpoint is not None and endpoint.startswith("http://"),
-            "connect_timeout": min(timedelta(seconds=CONNECT_SECONDS), seconds),
-            "read_timeout": seconds,
-            "timeout": timedelta(days=1),  # of a whole file, which a slow reader may take
-        },
-        retry_config={"max_retries": 3, "retry_timeout": seconds / 2},  # the engine tries again
-    )
-    return Bucket(store)
-
-
-def _static(settings: S3Settings) -> "Callable[[], S3Credential] | None":
-    """Return what gives the keys of the settings, and not what else the environment holds.
-
-    None: the library looks for a role of this machine or container.
-    """
-    secret, token = settings.s3_secret_access_key, settings.s3_session_token
-    if settings.s3_access_key_id is None or secret is None:
-        return None
-    keys: S3Credential = {
-        "access_key_id": settings.s3_access_key_id,
-        "secret_access_key": secret.get_secret_value(),
-        "token": None if token is None else token.get_secret_value(),
-        "expires_at": None,
-    }
-    return lambda: keys
 
 
 def part_bytes(size: int) -> int:

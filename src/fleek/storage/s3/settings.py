@@ -86,8 +86,12 @@ class S3Settings(BaseSettings):
     )
     s3_session_token: SecretStr | None = Field(
         default=None,
-        validation_alias=_spellings("S3_SESSION_TOKEN", "AWS_SESSION_TOKEN"),
-        description="What belongs to a temporary access key. Also `AWS_SESSION_TOKEN`.",
+        description="What belongs to a temporary access key. For one that is `AWS_ACCESS_KEY_ID`, "
+        "also `AWS_SESSION_TOKEN`.",
+    )
+    aws_access_key_id: str | None = Field(default=None, description="See `S3_ACCESS_KEY_ID`.")
+    aws_session_token: SecretStr | None = Field(
+        default=None, description="See `S3_SESSION_TOKEN`."
     )
     r2_account_id: Annotated[str, AfterValidator(_account)] | None = Field(
         default=None, description="Cloudflare account; gives the endpoint and the region of R2."
@@ -126,6 +130,13 @@ class S3Settings(BaseSettings):
                 "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY belong together: set both or none"
             )
         return self
+
+    @property
+    def session_token(self) -> SecretStr | None:
+        """What belongs to the access key; never one that belongs to another."""
+        if self.s3_session_token is None and self.s3_access_key_id == self.aws_access_key_id:
+            return self.aws_session_token
+        return self.s3_session_token
 
     @property
     def endpoint(self) -> str | None:
