@@ -103,7 +103,8 @@ class Expiry:
         """Remove what was purged on request, or by somebody who was interrupted."""
         rt = self._rt
         found = await self._purging.page(
-            lambda after: retention.purging(rt.db, after=after, limit=PAGE), lambda job: job.id
+            lambda after: retention.purging(rt.db, after=after, limit=PAGE),
+            lambda job: (job.updated_at, job.id),
         )
         owing = await retention.owing(rt.db, [job.id for job in found])
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    text,
     tuple_,
 )
 
@@ -23,7 +24,7 @@ from fleek.domain.media import Part
 from fleek.store import rows
 from fleek.store.database import Database
 from fleek.store.steps import JOBS, add_tally
-from fleek.store.tables import AttemptRow, Base, JobRow, MediaRow
+from fleek.store.tables import PURGING, AttemptRow, Base, JobRow, MediaRow
 
 COMPLETED: Final[ColumnElement[str]] = literal_column("'completed'")  # as `queue.PENDING`
 ENDS: Final = sorted(status.value for status in TERMINAL)
@@ -35,7 +36,7 @@ OF_JOBS: Final = [  # the tables that tell of jobs, those first that others refe
 
 Places = Select[datetime | None, UUID]
 Place = tuple[datetime, JobId]
-"""Where a walk over ended jobs goes on: when a job ended, and its id."""
+"""Where a walk over jobs goes on: when a job ended, or was purged, and its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,12 @@ class Owner:
     owing: bool  # whether an attempt of it has no verdict yet
 
 
-async def purging(db: Database, *, after: JobId | None, limit: int) -> list[Job]:
-    """Return jobs of whose purged files some may be left, from behind `after`, by id."""
-    statement = select(JOBS).where(JobRow.purging).order_by(JobRow.id).limit(limit)
+async def purging(db: Database, *, after: Place | None, limit: int) -> list[Job]:
+    """Return jobs of whose purged files some may be left, the first one purged first."""
+    place = (JobRow.updated_at, JobRow.id)
+    statement = select(JOBS).where(text(PURGING)).order_by(*place).limit(limit)
     if after is not None:
-        statement = statement.where(JobRow.id > after)
+        statement = statement.where(tuple_(*place) > after)
     async with db.read() as tx:
         return [rows.job_from(row) for row in (await tx.execute(statement)).mappings()]
 

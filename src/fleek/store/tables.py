@@ -135,7 +135,7 @@ class JobRow(Base):
         _partial("ix_jobs_ended", "completed_at", "id", where=ENDED),
         _partial("ix_jobs_media_kept", "completed_at", "id", where=MEDIA_KEPT),
         _partial("ix_jobs_metadata_kept", "completed_at", "id", where=METADATA_KEPT),
-        _partial("ix_jobs_purging", "id", where=PURGING),
+        _partial("ix_jobs_purging", "updated_at", "id", where=PURGING),
     )
 
 

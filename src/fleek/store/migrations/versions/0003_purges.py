@@ -22,7 +22,7 @@ def upgrade() -> None:
     )
     for name, condition in WANTED.items():
         _partial(name, ["completed_at", "id"], where=condition)
-    _partial("ix_jobs_purging", ["id"], where="purging")
+    _partial("ix_jobs_purging", ["updated_at", "id"], where="purging")
     op.create_index("ix_media_attempt", "media", ["attempt_id"])
 
 

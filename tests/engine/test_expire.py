@@ -1,0 +1,270 @@
+"""Retention: each kind goes when its time has come, in small steps, and nothing else does."""
+
+from collections.abc import Generator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from fakes import FOR_GOOD, Clock, FakeProvider, a_request
+from fleek import failpoints
+from fleek.domain.errors import NotFound, StorageError
+from fleek.domain.job import JobId, Status
+from fleek.domain.media import Key
+from fleek.engine import expire
+from fleek.engine.cancel import cancel
+from fleek.engine.expire import REST, TROUBLED, Expiry, purge_older
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import start
+from fleek.engine.submit import submit
+from fleek.store import attempts, events, jobs, retention
+from fleek.store.tally import count_jobs
+from kept import bought, completed, every_key, left_of, with_settings
+from services import both_databases
+
+
+@pytest.fixture(autouse=True)
+def _disarmed() -> Generator[None]:
+    """Leave nothing armed for whoever comes next."""
+    yield
+    failpoints.arm("")
+
+
+class Stubborn:
+    """A storage that does not remove the files of some jobs."""
+
+    def __init__(self, storage: Any, *job_ids: JobId) -> None:
+        self._storage = storage
+        self.job_ids = {str(one) for one in job_ids}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    async def delete(self, key: Key) -> None:
+        """Remove a file, or refuse."""
+        if key.split("/")[1] in self.job_ids:
+            raise StorageError("this file cannot be removed")
+        await self._storage.delete(key)
+
+
+async def turns(rt: Runtime, number: int = 3) -> None:
+    """Take some turns."""
+    expiry = Expiry(rt)
+    for _ in range(number):
+        await expiry.turn()
+
+
+@both_databases
+@pytest.mark.parametrize(
+    ("settings_", "left"),
+    [
+        ({}, {"media", "metadata"}),
+        ({"media_retention_days": 1}, {"metadata"}),
+        ({"metadata_retention_days": 1}, {"media"}),
+        ({"media_retention_days": 1, "metadata_retention_days": 0.5}, set()),
+        ({"media_retention_days": 400, "metadata_retention_days": 400}, {"media", "metadata"}),
+    ],
+    ids=["for ever", "media", "metadata", "both", "not yet"],
+)
+async def test_each_kind_goes_at_its_time(
+    rt: Runtime,
+    provider: FakeProvider,
+    clock: Clock,
+    settings_: dict[str, float],
+    left: set[str],
+) -> None:
+    """Off unless the operator says so, and each apart from the other."""
+    job = await completed(rt, provider)
+    clock.tick(days=1, seconds=1)
+
+    await turns(with_settings(rt, **settings_))
+
+    after = await jobs.peek(rt.db, job.id)
+    assert await left_of(rt, job.id) == left
+    assert (after.purged_at is None) == ("media" in left)
+    assert (after.metadata_purged_at is None) == ("metadata" in left)
+    assert (after.status, after.purging) == (Status.COMPLETED, False)
+
+
+async def test_one_kind_may_follow_the_other(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Each keeps the time of its own end."""
+    job = await completed(rt, provider)
+    rt = with_settings(rt, media_retention_days=1, metadata_retention_days=2)
+    clock.tick(days=1, seconds=1)
+    await turns(rt)
+    media_end = clock()
+    clock.tick(days=1)
+
+    await turns(rt)
+
+    after = await jobs.peek(rt.db, job.id)
+    assert (after.purged_at, after.metadata_purged_at) == (media_end, clock())
+    assert await left_of(rt, job.id) == set()
+
+
+@both_databases
+async def test_an_old_job_goes_with_all_that_is_told_of_it(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Its bytes first; the counters know of it, and younger jobs stay."""
+    job = await completed(rt, provider)
+    provider.outcome = FOR_GOOD
+    failed = await submit(rt, a_request())
+    await start(rt, failed.id)
+    cancelled = await submit(rt, a_request())
+    await cancel(rt, cancelled.id, tenant_id="default")
+    clock.tick(days=30, seconds=1)
+    waiting, young = await submit(rt, a_request()), await completed(rt, provider)
+
+    await turns(with_settings(rt, job_retention_days=30))
+
+    left = {view.job.id for view in await jobs.page(rt.db, tenant_id="default", limit=9)}
+    counted = await count_jobs(rt.db, now=clock())
+    assert left == {waiting.id, young.id}
+    assert {str(young.id) in key for key in await every_key(rt)} == {True}
+    assert await events.of_job(rt.db, job.id) == []
+    assert await attempts.of_job(rt.db, job.id) == []
+    assert (counted.total, counted.by_status[Status.COMPLETED], counted.queue_depth) == (2, 1, 1)
+    with pytest.raises(NotFound):
+        await jobs.peek(rt.db, job.id)
+
+
+@both_databases
+async def test_a_job_for_which_money_may_be_on_its_way_is_not_touched(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """It was cancelled, and its prediction runs: what the provider says must find its row."""
+    job = await bought(rt, provider)
+    await cancel(rt, job.id, tenant_id="default")
+    before = await jobs.peek(rt.db, job.id)
+    clock.tick(days=40)
+    rt = with_settings(rt, job_retention_days=30, media_retention_days=1)
+
+    await turns(rt)
+    freed = await purge_older(rt, before=clock(), status=None)
+
+    assert await jobs.peek(rt.db, job.id) == before
+    assert await retention.remove(rt.db, [job.id]) == 0
+    assert freed.jobs == 0
+
+
+@pytest.mark.parametrize("step", ["expire.remove", "expire.removed"])
+async def test_an_interrupted_removal_is_finished(
+    rt: Runtime, provider: FakeProvider, clock: Clock, step: str
+) -> None:
+    """Rows go in one transaction: all of a job's or none."""
+    job = await completed(rt, provider)
+    clock.tick(days=30, seconds=1)
+    expiry = Expiry(with_settings(rt, job_retention_days=30))
+    failpoints.arm(f"{step}=oserror")
+
+    with pytest.raises(OSError, match=step):
+        await expiry.turn()
+    failpoints.arm("")
+    await expiry.turn()
+
+    assert await events.of_job(rt.db, job.id) == []
+
+
+@both_databases
+async def test_many_go_page_by_page(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn does little, and says that there is more to do."""
+    monkeypatch.setattr(expire, "PAGE", 2)
+    done = [await completed(rt, provider) for _ in range(5)]
+    clock.tick(days=2)
+    expiry = Expiry(with_settings(rt, media_retention_days=1))
+
+    waits = [await expiry.turn() for _ in range(3)]
+
+    assert waits == [REST, REST, rt.pulse.heartbeat]
+    assert [await left_of(rt, job.id) for job in done] == [{"metadata"}] * 5
+
+
+@both_databases
+async def test_a_file_that_cannot_be_removed_holds_up_no_other(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again in turn; nobody is sent to it meanwhile."""
+    monkeypatch.setattr(expire, "PAGE", 2)
+    done = [await completed(rt, provider) for _ in range(5)]
+    clock.tick(days=2)
+    storage = Stubborn(rt.storage, done[0].id, done[1].id)
+    rt = with_settings(replace(rt, storage=storage), media_retention_days=1)
+
+    await turns(rt, 4)
+    while_stubborn = [await left_of(rt, job.id) for job in done]
+    storage.job_ids.clear()
+    await turns(rt, 4)
+
+    assert while_stubborn == [{"media", "metadata"}] * 2 + [{"metadata"}] * 3
+    assert [await left_of(rt, job.id) for job in done] == [{"metadata"}] * 5
+
+
+async def test_a_storage_that_is_away_is_left_alone_for_a_while(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """And a few tries say that it is."""
+    done = [await completed(rt, provider) for _ in range(12)]
+    clock.tick(days=2)
+    storage = Stubborn(rt.storage, *(job.id for job in done))
+    rt = with_settings(replace(rt, storage=storage), media_retention_days=1)
+
+    wait = await Expiry(rt).turn()
+
+    marked = [(await jobs.peek(rt.db, job.id)).purging for job in done]
+    assert wait == TROUBLED
+    assert marked.count(True) == 8
+
+
+@both_databases
+@pytest.mark.parametrize(
+    ("status", "purged"),
+    [(None, [True, True]), (Status.COMPLETED, [True, False]), (Status.CANCELLED, [False, True])],
+    ids=["all", "completed", "cancelled"],
+)
+async def test_an_operator_purges_what_is_old(
+    rt: Runtime,
+    provider: FakeProvider,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    status: Status | None,
+    purged: list[bool],
+) -> None:
+    """By age, and if wanted only what ended so; young jobs stay as they are."""
+    monkeypatch.setattr(expire, "PAGE", 1)
+    old, stopped = await completed(rt, provider), await submit(rt, a_request())
+    await cancel(rt, stopped.id, tenant_id="default")
+    clock.tick(days=2)
+    young = await completed(rt, provider)
+    before = clock() - timedelta(days=1)
+
+    weight = await retention.weigh(rt.db, before=before, status=status)
+    freed = await purge_older(rt, before=before, status=status)
+
+    after = [await jobs.peek(rt.db, job.id) for job in (old, stopped, young)]
+    assert [job.purged_at is not None for job in after] == [*purged, False]
+    assert (weight.jobs, freed.jobs) == (sum(purged), sum(purged))
+    assert weight.files == int(purged[0])
+    assert freed.files == 2 * purged[0]
+    assert weight.size_bytes <= freed.size_bytes
+    assert (await retention.weigh(rt.db, before=before, status=status)).jobs == 0
+
+
+async def test_an_operator_s_purge_ends_when_the_storage_is_away(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says how many it could not purge, and marks no more."""
+    monkeypatch.setattr(expire, "PAGE", 1)
+    done = [await completed(rt, provider) for _ in range(3)]
+    storage: Any = Stubborn(rt.storage, *(job.id for job in done))
+    clock.tick(days=2)
+
+    freed = await purge_older(replace(rt, storage=storage), before=clock(), status=None)
+
+    assert (freed.jobs, freed.failed) == (0, 1)

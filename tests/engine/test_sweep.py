@@ -1,0 +1,196 @@
+"""Orphans: what no job stands for goes after a day; what any job may need stays."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from uuid_utils.compat import uuid7
+
+from fakes import Clock, FakeProvider, a_request
+from fleek.domain.errors import StorageError
+from fleek.domain.job import AttemptId, JobId
+from fleek.domain.media import Key, Output, media_key, metadata_key
+from fleek.engine import sweep
+from fleek.engine.cancel import cancel
+from fleek.engine.conclude import conclude
+from fleek.engine.inline import INLINE_CHARS
+from fleek.engine.purge import purge
+from fleek.engine.runtime import Runtime
+from fleek.engine.submit import submit
+from fleek.engine.sweep import EVERY, FIRST, REST, TROUBLED, Search, Sweep
+from fleek.providers.base import Prediction, Succeeded
+from fleek.store import attempts
+from kept import bought, completed, days_pass, every_key, left_of, save
+from services import both_databases
+
+
+def a_key(job_id: JobId, *, index: int = 7) -> Key:
+    """Return a key that no row has."""
+    return media_key(job_id, AttemptId(uuid7()), index, sha256="f" * 64, extension="png")
+
+
+async def all_of(search: Search) -> Search:
+    """Search to the end."""
+    while await search.batch():
+        pass
+    return search
+
+
+@both_databases
+async def test_what_a_crash_left_of_an_ended_job_goes(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Files of an attempt that lost, and a document of a job that never completed."""
+    done, stopped = await completed(rt, provider), await submit(rt, a_request())
+    await cancel(rt, stopped.id, tenant_id="default")
+    kept = await every_key(rt)
+    await save(rt, a_key(done.id))
+    await save(rt, a_key(stopped.id))
+    await save(rt, metadata_key(stopped.id))
+    days_pass(clock, 2)
+
+    search = await all_of(Search(rt))
+
+    assert await every_key(rt) == kept
+    assert (search.swept.files, search.swept.orphans, search.swept.unknown) == (5, 3, 0)
+
+
+@both_databases
+async def test_files_that_were_put_away_for_a_job_that_was_cancelled_go(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """It had its answer, and ended before anybody collected it."""
+    job = await bought(rt, provider)
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert job.prediction_id is not None
+    outcome = Succeeded((Output(text="a cat " * INLINE_CHARS),))
+    await conclude(rt, attempt, Prediction(id=job.prediction_id, outcome=outcome))
+    days_pass(clock, 2)
+    await all_of(Search(rt))
+    while_collecting = await left_of(rt, job.id)
+    await cancel(rt, job.id, tenant_id="default")
+
+    await all_of(Search(rt))
+
+    assert while_collecting == {"media"}
+    assert await every_key(rt) == set()
+
+
+@both_databases
+async def test_what_a_job_may_need_stays(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """While it runs, and after a cancel until its prediction has ended."""
+    running, stopped = await bought(rt, provider), await bought(rt, provider)
+    await cancel(rt, stopped.id, tenant_id="default")
+    files = {await save(rt, a_key(job.id)) for job in (running, stopped)}
+    days_pass(clock, 2)
+
+    await all_of(Search(rt))
+
+    assert await every_key(rt) == files
+
+
+async def test_a_young_file_stays(rt: Runtime, clock: Clock) -> None:
+    """Whoever has just written it may be about to name it."""
+    job = await submit(rt, a_request())
+    await cancel(rt, job.id, tenant_id="default")
+    file = await save(rt, a_key(job.id))
+    days_pass(clock, 0.9)
+
+    await all_of(Search(rt))
+
+    assert await every_key(rt) == {file}
+
+
+async def test_what_was_written_after_a_purge_goes(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """By a worker that was frozen and woke up later."""
+    job = await completed(rt, provider)
+    await purge(rt, job.id, tenant_id="default")
+    days_pass(clock, 2)
+
+    await all_of(Search(rt))
+
+    assert await every_key(rt) == set()
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+async def test_files_of_unknown_jobs_are_for_the_operator(
+    rt: Runtime, clock: Clock, *, unknown: bool
+) -> None:
+    """A wrong DATABASE_URL must not empty a storage: only who asks for it removes them."""
+    file = await save(rt, a_key(JobId(uuid7())))
+    days_pass(clock, 2)
+
+    search = await all_of(Search(rt, unknown=unknown))
+
+    assert search.swept.unknown == 1
+    assert (file in await every_key(rt)) != unknown
+
+
+async def test_files_that_are_not_ours_stay(rt: Runtime, clock: Clock) -> None:
+    """Somebody may keep a note beside them."""
+    files = {
+        await save(rt, Key(key))
+        for key in ("media/note.txt", "metadata/note.json", f"media/{uuid7().hex}/a/0.png")
+    }
+    days_pass(clock, 2)
+
+    await all_of(Search(rt, unknown=True))
+
+    assert await every_key(rt) == files
+
+
+async def test_a_dry_run_removes_nothing(rt: Runtime, clock: Clock) -> None:
+    """It counts."""
+    file = await save(rt, a_key(JobId(uuid7())))
+    days_pass(clock, 2)
+
+    search = await all_of(Search(rt, unknown=True, dry=True))
+
+    assert (search.swept.orphans, search.swept.size_bytes > 0) == (1, True)
+    assert await every_key(rt) == {file}
+
+
+async def test_turns_are_small_and_seldom(
+    rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million files are looked at little by little, some times a day; one line tells of it."""
+    monkeypatch.setattr(sweep, "BATCH", 2)
+    job = await submit(rt, a_request())
+    await cancel(rt, job.id, tenant_id="default")
+    for index in range(5):
+        await save(rt, a_key(job.id, index=index))
+    days_pass(clock, 2)
+    turns = Sweep(rt)
+
+    first = await turns.turn()
+    clock.tick(seconds=first.total_seconds())
+    with capture_logs() as logs:
+        waits = [await turns.turn() for _ in range(3)]
+
+    assert first == rt.pulse.heartbeat * FIRST
+    assert waits[:2] == [REST, REST]
+    assert EVERY * 0.8 <= waits[2] <= EVERY * 1.2
+    assert [(log["event"], log["files"], log["orphans"]) for log in logs] == [("swept", 5, 5)]
+    assert await every_key(rt) == set()
+
+
+async def test_a_storage_that_is_away_is_swept_later(rt: Runtime, clock: Clock) -> None:
+    """The walk begins anew, not at once."""
+
+    class Away:
+        def keys(self, prefix: str) -> Any:
+            raise StorageError(f"{prefix} cannot be listed")
+
+    storage: Any = Away()
+    turns = Sweep(replace(rt, storage=storage))
+    clock.tick(days=1)
+
+    with pytest.raises(StorageError):
+        await turns.turn()
+
+    assert await turns.turn() == TROUBLED
