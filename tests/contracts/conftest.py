@@ -1,9 +1,13 @@
 """Every registered adapter, open and empty, for the suites that are written against the ports.
 
 A new adapter is run by its port's suite as soon as it has a line in the registry. If it needs
-settings, they are given in `PREPARATIONS`.
+settings, they are given in `PREPARATIONS`; if its library allows one worker per process, it is
+named in `APART`.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -11,10 +15,15 @@ from typing import Final
 import pytest
 
 from fleek.dispatch.base import Dispatcher
+from fleek.dispatch.embedded import EmbeddedDispatcher
 from fleek.registry import dispatchers, load, storages
 from fleek.storage.base import Storage
+from redisserver import RedisServer, redis, redis_server  # noqa: F401 - fixtures
 from s3server import shared_s3
 from services import Services
+
+LIVE: Final = "live"
+"""The name under which an S3 elsewhere is tried, whose settings are in the environment."""
 
 Preparation = Callable[[pytest.MonkeyPatch, Path, Services], None]
 
@@ -29,7 +38,14 @@ def _s3(monkeypatch: pytest.MonkeyPatch, folder: Path, services: Services) -> No
         monkeypatch.setenv(name, value)
 
 
-PREPARATIONS: Final[Mapping[str, Preparation]] = {"local": _local, "s3": _s3}
+def _live(monkeypatch: pytest.MonkeyPatch, folder: Path, _services: Services) -> None:
+    settings = os.environ  # noqa: TID251 - the tests' own, which say where a real account is
+    assert "LIVE_S3_BUCKET" in settings, "LIVE_S3_BUCKET must name a bucket that may be emptied"
+    monkeypatch.setenv("S3_BUCKET", settings["LIVE_S3_BUCKET"])
+    monkeypatch.setenv("S3_SPOOL_PATH", str(folder / "spool"))
+
+
+PREPARATIONS: Final[Mapping[str, Preparation]] = {"local": _local, "s3": _s3, LIVE: _live}
 """What to set before an adapter of this name is opened; others are opened as they are."""
 
 
@@ -42,7 +58,7 @@ def _prepare(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path, services:
     PREPARATIONS.get(name, _nothing)(monkeypatch, folder, services)
 
 
-@pytest.fixture(params=sorted(storages()))
+@pytest.fixture(params=[*sorted(storages()), pytest.param(LIVE, marks=pytest.mark.live)])
 async def storage(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -51,20 +67,51 @@ async def storage(
 ) -> AsyncGenerator[Storage]:
     """Each registered storage, empty."""
     _prepare(request.param, monkeypatch, tmp_path, services)
-    connect = load(storages(), request.param, setting="STORAGE_BACKEND")
+    name = "s3" if request.param == LIVE else request.param
+    connect = load(storages(), name, setting="STORAGE_BACKEND")
     async with connect() as opened:
+        for stored in [one async for one in opened.keys("")]:  # only a live one has any
+            await opened.delete(stored.key)
         yield opened
+
+
+APART: Final = frozenset({"celery", "dramatiq"})
+"""Dispatchers of which a process has one at most: each case has a process of its own."""
+
+LIMIT_SECONDS: Final = 60.0
 
 
 @pytest.fixture(params=sorted(dispatchers()))
 async def dispatcher(
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    services: Services,
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncGenerator[Dispatcher]:
     """Each registered dispatcher, with nothing queued."""
-    _prepare(request.param, monkeypatch, tmp_path, services)
+    monkeypatch.chdir(tmp_path)  # a developer's own .env is not read
+    if request.param in APART:
+        redis: RedisServer = request.getfixturevalue("redis")
+        monkeypatch.setenv("REDIS_URL", redis.url())
+        yield EmbeddedDispatcher()  # which is not used
+        return
     connect = load(dispatchers(), request.param, setting="DISPATCH")
     async with connect() as opened:
         yield opened
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a case in a process of its own, if its dispatcher's library demands that."""
+    spec = getattr(pyfuncitem, "callspec", None)
+    name = spec.params.get("dispatcher") if spec is not None else None
+    if name not in APART:
+        return None
+    here = Path(__file__).parent
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, here / "apart.py", name, pyfuncitem.path, pyfuncitem.originalname],
+        env={**os.environ, "PYTHONPATH": str(here.parent)},  # noqa: TID251 - a child's environment
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return True
