@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Action = Literal["kill", "oserror", "dberror", "freeze"]
-Scene = Literal["jobs", "late", "dead", "stop"]
+Scene = Literal["jobs", "late", "dead", "stop", "old"]
 """Which jobs there are and what else goes on.
 
 - ``jobs``: jobs of every fate;
 - ``late``: the provider's list is behind, so that callbacks find lost purchases, or come too late;
 - ``dead``: another process was killed before, with jobs in its hands;
-- ``stop``: the process is told to stop while it collects.
+- ``stop``: the process is told to stop while it collects;
+- ``old``: a job has been kept for long enough, and a file is there that no job stands for.
 """
 
 ERRORS: Final[tuple[Action, ...]] = ("oserror", "dberror")
@@ -73,6 +74,14 @@ POINTS: Final = (
     Point("recover.bury", scene="dead"),
     Point("recover.free", scene="dead"),
     Point("recover.freed", scene="dead"),
+    Point("purge.mark", scene="old"),
+    Point("purge.marked", scene="old"),
+    Point("purge.delete", scene="old", actions=FROZEN),
+    Point("purge.erased", scene="old", actions=FROZEN),
+    Point("purge.done", scene="old"),
+    Point("expire.remove", scene="old"),
+    Point("expire.removed", scene="old"),
+    Point("sweep.delete", scene="old", actions=FROZEN),
     Point("role.take"),
     Point("role.drop", scene="stop"),
     Point("pulse.register", actions=KILL),

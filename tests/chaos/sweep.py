@@ -11,6 +11,7 @@ from itertools import count
 from typing import Final
 from uuid import UUID
 
+from chaos.age import leave_old_ones, left_over
 from chaos.checker import Terms, check
 from chaos.history import Client
 from chaos.host import Host
@@ -34,6 +35,7 @@ LATE: Final = {  # with a list that is behind
     "orphan": "[[emu:create_then_drop]][[emu:hook_delay=3]]",
 }
 STOPPING: Final = {"plain": "", "big": "[[emu:file_slow=1200]]"}
+OF_SCENE: Final = {"late": LATE, "stop": STOPPING, "old": {"plain": ""}}
 HELD: Final = {"long": "[[emu:predict=1]]", "big": "[[emu:file_slow=1200]]"}
 COLLECTING: Final = "SELECT prompt FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
 LISTED: Final = "SELECT prompt, id, stage, worker_id FROM jobs"
@@ -118,11 +120,13 @@ def run_leg(rig: Rig, leg: Leg) -> None:
     """
     if leg.scene == "dead":
         _leave_a_dead_one(rig)
+    if leg.scene == "old":
+        leave_old_ones(rig)
     if leg.scene == "late":
         rig.host.plan(rates={"list_omit": 1.0}, arguments={"list_omit": "4"})
     process = rig.launch(FLEEK_FAILPOINTS=leg.orders)
     helper = rig.worker() if leg.action == "freeze" else None
-    callers = Callers(rig, dict({"late": LATE, "stop": STOPPING}.get(leg.scene, JOBS)))
+    callers = Callers(rig, dict(OF_SCENE.get(leg.scene, JOBS)))
     thread = threading.Thread(target=callers.run)
     thread.start()
     try:
@@ -135,6 +139,8 @@ def run_leg(rig: Rig, leg: Leg) -> None:
             process.wait()
             rig.launch()
         _see_out(rig, callers, thread)
+    if leg.scene == "old":
+        until(lambda: not left_over(rig), why=lambda: f"{left_over(rig)}\n{rig.tails()}")
     if helper is not None:
         helper.stop()
 

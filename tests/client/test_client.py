@@ -296,6 +296,18 @@ def test_cancel_is_tried_again(client: Client, server: Any, a_job: Maker) -> Non
     assert server.requests[1].url.path == f"/api/v1/jobs/{JOB}/cancel"
 
 
+def test_purge_is_tried_again(client: Client, server: Any, a_job: Maker) -> None:
+    """Purging twice is purging once."""
+    gone = a_job("completed", purged_at="2026-01-02T03:04:05Z")
+    server.script = [CUT, httpx2.Response(200, json={"message": "Job purged", "job": gone})]
+
+    job = client.purge(JOB)
+
+    assert job.purged_at is not None
+    assert server.requests[1].method == "DELETE"
+    assert str(server.requests[1].url).endswith(f"/api/v1/jobs/{JOB}?purge=true")
+
+
 def test_retry_returns_the_new_job(client: Client, server: Any, a_job: Maker) -> None:
     """The old one stays as it ended."""
     server.script = [httpx2.Response(201, json=a_job())]

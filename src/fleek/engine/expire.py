@@ -20,7 +20,7 @@ from fleek.store.retention import Place
 PAGE: Final = 100  # jobs of one kind and turn
 REMOVED: Final = 25  # jobs whose rows go in one transaction, each with its history
 REST: Final = timedelta(seconds=0.1)  # while there is more to do: others want the database, too
-TROUBLED: Final = timedelta(seconds=30)  # when nothing could be removed: the storage is away
+TROUBLED: Final = 6  # heartbeats, when nothing could be removed: the storage is away
 
 Found = TypeVar("Found")
 
@@ -95,7 +95,7 @@ class Expiry:
                 removed=removed,
             )
         elif freed.failed:
-            return TROUBLED
+            return rt.pulse.heartbeat * TROUBLED
         walks = (self._purging, self._ended, *self._parts.values())
         return REST if any(walk.more for walk in walks) else rt.pulse.heartbeat
 

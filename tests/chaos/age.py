@@ -1,0 +1,75 @@
+"""A past for a service that has none: a job that nobody needs any more, and a file of nobody."""
+
+import asyncio
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from chaos.history import Client
+from chaos.rig import Rig
+from fleek.domain.attempt import Attempt
+from fleek.domain.job import Job
+from fleek.domain.transitions import cancel
+from fleek.store.database import open_database
+from fleek.store.jobs import insert_job
+from fleek.store.steps import Step, take
+from samples import a_job
+from services import apart
+
+KEPT_DAYS: Final = 30
+PROMPT: Final = "long ago"
+NAME: Final = "7-0123456789abcdef.png"
+FOREVER: Final = timedelta(days=365)
+
+
+def leave_old_ones(rig: Rig) -> None:
+    """Leave a cancelled job that is due to be removed, with a file, and an orphan.
+
+    No client has asked for that job: if its row is still there at the end, that is a finding.
+    """
+    rig.env["JOB_RETENTION_DAYS"] = str(KEPT_DAYS)
+    process = rig.serve()
+    client = Client(rig, rig.history, 2)
+    client.submit(f"young {uuid7()}")
+    client.close()
+    rig.settle(seconds=20)
+    process.kill()
+    old = apart(asyncio.run, _cancelled_long_ago(rig.env.get("DATABASE_URL") or _file(rig)))
+    (young,) = rig.rows("SELECT id FROM jobs WHERE prompt LIKE 'young%' ORDER BY id DESC LIMIT 1")
+    for job_id in (old.id, UUID(str(young[0]))):
+        _leave_file(rig, job_id)
+
+
+def left_over(rig: Rig) -> list[object]:
+    """Return what is still there of it."""
+    return [*rig.rows(f"SELECT id FROM jobs WHERE prompt = '{PROMPT}'"), *rig.folder.rglob(NAME)]  # noqa: S608 - our own words
+
+
+async def _cancelled_long_ago(url: str) -> Job:
+    now = datetime.now(UTC)
+    then = now - timedelta(days=KEPT_DAYS + 1)
+    job = replace(a_job(), prompt=PROMPT, created_at=then, run_at=now + FOREVER)
+
+    def decide(current: Job, _: Attempt | None) -> Step:
+        return Step(change=cancel(current, now=then))
+
+    async with open_database(url) as db:
+        await insert_job(db, job)
+        await take(db, job.id, decide)
+    return job
+
+
+def _leave_file(rig: Rig, job_id: UUID) -> None:
+    path = rig.folder / "storage" / "media" / str(job_id) / str(uuid7()) / NAME
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"left")
+    then = (datetime.now(UTC) - timedelta(days=2)).timestamp()
+    os.utime(path, (then, then))
+
+
+def _file(rig: Rig) -> str:
+    return f"sqlite:///{rig.folder}/fleek.db"
