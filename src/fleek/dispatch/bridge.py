@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, get_args
 from uuid import UUID
@@ -67,6 +68,25 @@ class Bridge:
             self._slots = EmbeddedDispatcher()
             for waiting in list(self._held):
                 _end(waiting, Closed("this worker stops"))
+
+    @asynccontextmanager
+    async def running(
+        self, handlers: Mapping[Task, Handler], *, concurrency: int
+    ) -> AsyncGenerator[asyncio.Task[None]]:
+        """Do `run` within the block, and give its task; ids are welcome from the start.
+
+        Raises:
+            RuntimeError: It runs already.
+        """
+        task = asyncio.create_task(self.run(handlers, concurrency=concurrency))
+        try:
+            await asyncio.sleep(0)
+            if task.done():
+                task.result()
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
     def receive(self, task: Task, job_id: JobId) -> None:
         """Have a task done, from any thread but the loop's; returns when that has happened.

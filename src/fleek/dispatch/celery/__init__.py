@@ -6,26 +6,21 @@ The worker's own command is ``celery -A fleek.dispatch.celery worker --pool thre
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
 
 from fleek.dispatch.base import Dispatcher, Handler, Task
 from fleek.dispatch.bridge import DROPPED, Bridge
+from fleek.dispatch.calling import ANSWER_SECONDS, Caller
 from fleek.dispatch.celery.application import (
-    SEND_SECONDS,
     CelerySettings,
     FleekCelery,
     declare,
     make_app,
     send,
 )
-from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import JobId
 from fleek.environment import read
-
-PATIENCE_SECONDS: Final = 1.8  # for one call of the port; health gives up after two
 
 
 class CeleryDispatcher:
@@ -34,9 +29,9 @@ class CeleryDispatcher:
     def __init__(self, settings: CelerySettings) -> None:
         self._settings = settings
         self._bridge = Bridge()
-        self._app = make_app(settings, self._bridge, patience=SEND_SECONDS)
-        self._senders = ThreadPoolExecutor(1, "celery-send")
-        self._checkers = ThreadPoolExecutor(1, "celery-check")
+        self._app = make_app(settings, self._bridge, patience=ANSWER_SECONDS)
+        self._sender = Caller("celery-send", Exception)  # each broker has errors of its own
+        self._checker = Caller("celery-check", Exception)
         self.figures = [DROPPED]
 
     def prepare(self) -> None:
@@ -47,7 +42,7 @@ class CeleryDispatcher:
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
         """Publish the id; the broker has it when this returns."""
-        await _within(self._senders, send, self._app, task, job_id)
+        await self._sender.call(send, self._app, task, job_id)
 
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
         """Run Celery's worker in threads of this process, of which it is the only one.
@@ -55,19 +50,12 @@ class CeleryDispatcher:
         Raises:
             RuntimeError: This dispatcher is already being consumed, or the worker has ended.
         """
-        running = asyncio.create_task(self._bridge.run(handlers, concurrency=concurrency))
-        try:
-            await asyncio.wait([running], timeout=0)  # handlers are there before the first id
-            if not running.done():
-                await self._work(running, concurrency=concurrency)
-        finally:
-            running.cancel()
-            await asyncio.wait([running])
-        await running
+        async with self._bridge.running(handlers, concurrency=concurrency) as running:
+            await self._work(running, concurrency=concurrency)
 
     async def check(self) -> None:
         """Declare a queue, as a sender does: that is a write."""
-        await _within(self._checkers, declare, self._app)
+        await self._checker.call(declare, self._app)
 
     async def _work(self, running: asyncio.Task[None], *, concurrency: int) -> None:
         """Receive until cancelled, or until the handlers have stopped by themselves."""
@@ -90,24 +78,9 @@ class CeleryDispatcher:
 
     def close(self) -> None:
         """Close the connections."""
-        for threads in (self._senders, self._checkers):
-            threads.shutdown(cancel_futures=True)
+        self._sender.close()
+        self._checker.close()
         self._app.close()
-
-
-async def _within(threads: ThreadPoolExecutor, call: Callable[..., None], *arguments: Any) -> None:
-    """Call what blocks.
-
-    Raises:
-        DispatcherUnavailable: It failed, or takes too long.
-    """
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await asyncio.get_running_loop().run_in_executor(threads, call, *arguments)
-    except TimeoutError as error:
-        raise DispatcherUnavailable("the broker does not answer") from error
-    except Exception as error:  # each of Celery's many brokers has errors of its own
-        raise DispatcherUnavailable(f"the broker cannot be reached: {error}") from error
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings
 
 from fleek.dispatch.base import Reported, Task, UnknownJob
 from fleek.dispatch.bridge import TASKS, Bridge, Closed
+from fleek.dispatch.calling import ANSWER_SECONDS
 from fleek.domain.job import JobId
 from fleek.environment import SOURCE
 
@@ -31,9 +32,7 @@ GUARDED: Final = {
 }
 """Transports that would not survive a message that is not JSON."""
 
-CONNECT_SECONDS: Final = 1.5
-SEND_SECONDS: Final = 1.5  # for an answer, of whoever sends
-WORK_SECONDS: Final = 5.0  # for an answer, of a worker; waiting for messages has no end
+WORK_SECONDS: Final = 5.0  # for an answer to a worker; its wait for messages has no end
 
 
 class CelerySettings(BaseSettings):
@@ -81,7 +80,7 @@ def make_app(
         "max_connections": 256,
         "max_retries": 0,  # to connect, within one call: whoever called tries again
         "priority_steps": [0],
-        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_connect_timeout": ANSWER_SECONDS,
         "socket_timeout": patience,
     }
     for task in TASKS:
@@ -104,7 +103,7 @@ def declare(app: FleekCelery) -> None:
     Raises:
         Exception: Any of the broker's library.
     """
-    with app.pool.acquire(block=True, timeout=SEND_SECONDS) as connection:
+    with app.pool.acquire(block=True, timeout=ANSWER_SECONDS) as connection:
         QUEUES[0](connection.default_channel).declare()
 
 
@@ -132,7 +131,7 @@ def _conf(broker: str) -> dict[str, Any]:
     return {
         "broker_url": broker,
         "broker_transport": GUARDED.get(broker.partition("://")[0]),
-        "broker_connection_timeout": CONNECT_SECONDS,
+        "broker_connection_timeout": ANSWER_SECONDS,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "result_backend": None,

@@ -1,0 +1,38 @@
+"""Calls to a broker's library: they block, and their end is not certain."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from fleek.domain.errors import DispatcherUnavailable
+
+ANSWER_SECONDS: Final = 1.5  # to connect to a broker, and for its answer
+PATIENCE_SECONDS: Final = 1.8  # for a whole call; health gives up after two
+
+
+class Caller:
+    """A thread that calls, one after the other, what must not block the event loop."""
+
+    def __init__(self, name: str, *errors: type[Exception]) -> None:
+        self._thread = ThreadPoolExecutor(1, name)
+        self._errors = errors  # those that the library raises if the broker is away
+
+    async def call(self, blocking: Callable[..., None], *arguments: Any) -> None:
+        """Call it, and wait for its end.
+
+        Raises:
+            DispatcherUnavailable: It failed, or takes too long; then its end is not awaited.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await loop.run_in_executor(self._thread, blocking, *arguments)
+        except TimeoutError as error:
+            raise DispatcherUnavailable("the broker does not answer") from error
+        except self._errors as error:
+            raise DispatcherUnavailable(f"the broker cannot be reached: {error}") from error
+
+    def close(self) -> None:
+        """Wait for what is being called."""
+        self._thread.shutdown(cancel_futures=True)

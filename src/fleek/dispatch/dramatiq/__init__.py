@@ -1,0 +1,94 @@
+"""Carries job ids through Dramatiq, over Redis.
+
+The worker's own command is ``dramatiq fleek.dispatch.dramatiq --processes 1 --threads 64``.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+import redis
+from dramatiq import Worker, set_broker
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from fleek.dispatch.base import Dispatcher, Handler, Task
+from fleek.dispatch.bridge import DROPPED, Bridge
+from fleek.dispatch.calling import ANSWER_SECONDS, Caller
+from fleek.dispatch.dramatiq.broker import DramatiqSettings, FleekBroker
+from fleek.dispatch.dramatiq.native import IDLE_MS, STOP_MS, calm, make_native, run_worker, suit
+from fleek.domain.job import JobId
+from fleek.environment import read
+
+__all__ = ["DramatiqDispatcher", "connect", "run_worker"]
+
+
+class DramatiqDispatcher:
+    """Talks to Redis in threads of its own: one that is away never blocks the loop."""
+
+    def __init__(self, settings: DramatiqSettings) -> None:
+        self._settings = settings
+        self._bridge = Bridge()
+        self._broker = FleekBroker(
+            settings,
+            self._bridge,
+            socket_connect_timeout=ANSWER_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+            retry=Retry(NoBackoff(), 1),  # a connection that Redis has closed meanwhile
+        )
+        self._sender = Caller("dramatiq-send", redis.RedisError)
+        self._checker = Caller("dramatiq-check", redis.RedisError)
+        self.figures = [DROPPED]
+
+    async def enqueue(self, task: Task, job_id: JobId) -> None:
+        """Publish the id; Redis has it when this returns."""
+        await self._sender.call(self._broker.send, task, job_id)
+
+    async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
+        """Run Dramatiq's worker in threads of this process.
+
+        Raises:
+            RuntimeError: This dispatcher is already being consumed.
+        """
+        async with self._bridge.running(handlers, concurrency=concurrency) as running:
+            await self._work(running, concurrency=concurrency)
+
+    async def check(self) -> None:
+        """Write a key that lasts for a second."""
+        await self._checker.call(self._broker.probe)
+
+    async def _work(self, running: asyncio.Task[None], *, concurrency: int) -> None:
+        """Receive until cancelled."""
+        broker = FleekBroker(self._settings, self._bridge)  # waits for Redis as long as it takes
+        worker = Worker(broker, worker_timeout=IDLE_MS, worker_threads=concurrency)
+        suit(worker)
+        await asyncio.to_thread(worker.start)
+        calm(worker)
+        try:
+            await asyncio.wait([running])
+        finally:
+            for thread in worker.workers:
+                thread.stop()  # they take nothing any more
+            running.cancel()  # they come back
+            await asyncio.wait([running])
+            await asyncio.to_thread(worker.stop, STOP_MS)
+            broker.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._sender.close()
+        self._checker.close()
+        self._broker.close()
+
+
+@asynccontextmanager
+async def connect() -> AsyncGenerator[Dispatcher]:
+    """Open the dispatcher from the environment; Redis may be away."""
+    dispatcher = DramatiqDispatcher(read(DramatiqSettings))
+    try:
+        yield dispatcher
+    finally:
+        await asyncio.to_thread(dispatcher.close)
+
+
+set_broker(make_native())  # Dramatiq's command takes the broker that its module has set

@@ -1,0 +1,161 @@
+"""Our Dramatiq broker on Redis: what is sent, what is received, and nothing else.
+
+Source: https://dramatiq.io/guide.html and the library's own Lua script for Redis, which names its
+keys.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+import redis
+from dramatiq import Actor, Message, Middleware
+from dramatiq.brokers.redis import RedisBroker
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from fleek.dispatch.base import Reported, Task, UnknownJob
+from fleek.dispatch.bridge import TASKS, Bridge, Closed, job_id_of
+from fleek.domain.errors import ConfigurationError
+from fleek.domain.job import JobId
+from fleek.environment import SOURCE
+
+NAMESPACE: Final = "fleek"
+HEARTBEAT_MS: Final = 60_000  # a silent process's messages go back to their queue
+MAINTENANCE: Final = 50_000  # of a million commands, how many look for such processes
+FIELDS: Final = frozenset(
+    {"queue_name", "actor_name", "args", "kwargs", "options", "message_id", "message_timestamp"}
+)
+
+
+class DramatiqSettings(BaseSettings):
+    """Where Dramatiq's Redis is."""
+
+    model_config = SOURCE
+
+    redis_url: str = Field(
+        default="redis://localhost:6379/0",
+        description="The Redis that carries job ids if `DISPATCH` is `celery` or `dramatiq`.",
+    )
+
+
+class FleekBroker(RedisBroker):
+    """Two queues, one per task. What is not a message of ours never reaches a worker."""
+
+    def __init__(
+        self,
+        settings: DramatiqSettings,
+        bridge: Bridge,
+        *,
+        middleware: Sequence[Middleware] = (),
+        **connection: Any,
+    ) -> None:
+        try:
+            client = redis.Redis.from_url(settings.redis_url, socket_keepalive=True, **connection)
+        except ValueError as error:
+            raise ConfigurationError(f"REDIS_URL: {error}") from None
+        super().__init__(
+            client=client,
+            middleware=list(middleware),
+            namespace=NAMESPACE,
+            heartbeat_timeout=HEARTBEAT_MS,
+            maintenance_chance=MAINTENANCE,
+        )
+        self.bridge = bridge
+        for task in TASKS:
+            self._receive(task)
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue without one for delayed messages: we send none, and that one is polled."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def do_fetch(self, queue_name: str, number: int) -> list[bytes]:
+        """Fetch messages that are ours; all others are dropped."""
+        fetched: list[bytes | None] = self._dispatch("fetch")(queue_name, number)
+        good = []
+        for data in fetched:
+            fault = fault_of(data, queue_name)
+            if fault is None and data is not None:
+                good.append(data)
+            else:
+                self.bridge.drop(fault or "wrong_shape", data)
+                self._forget(queue_name, data)
+        return good
+
+    def send(self, task: Task, job_id: JobId) -> None:
+        """Publish an id; blocks until Redis has it.
+
+        Raises:
+            redis.RedisError: Redis does not take it.
+        """
+        self.enqueue(
+            Message(queue_name=task, actor_name=task, args=(str(job_id),), kwargs={}, options={})
+        )
+
+    def probe(self) -> None:
+        """Write something small.
+
+        Raises:
+            redis.RedisError: Redis does not take it.
+        """
+        self.client.set(f"{NAMESPACE}:probe", "", px=1000)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.client.close()
+
+    def _receive(self, task: Task) -> None:
+        """Make `task` known to workers."""
+
+        def receive(job_id: str) -> None:
+            """Run in one of Dramatiq's threads, with an id that `do_fetch` has examined."""
+            found = job_id_of(job_id)
+            assert found is not None
+            try:
+                self.bridge.receive(task, found)
+            except Closed:
+                self.send(task, found)  # another worker may have it
+            except (Reported, UnknownJob):
+                pass  # said already; Dramatiq would keep the message for a week
+
+        Actor(receive, broker=self, actor_name=task, queue_name=task, priority=0, options={})
+
+    def _forget(self, queue_name: str, data: bytes | None) -> None:
+        """Remove a message that was fetched; its id is known only to Redis."""
+        taken = f"{NAMESPACE}:__acks__.{self.broker_id}.{queue_name}"
+        ids = cast("list[bytes]", list(self.client.smembers(taken)))
+        if not ids:
+            return
+        for one, held in zip(
+            ids, self.client.hmget(f"{NAMESPACE}:{queue_name}.msgs", ids), strict=True
+        ):
+            if held == data:
+                self._dispatch("ack")(queue_name, one)
+
+
+def fault_of(data: bytes | None, queue_name: str) -> str | None:
+    """Return why a message is not one of ours; None if it is."""
+    try:
+        message = json.loads(data or b"")
+    except (ValueError, RecursionError):
+        return "not_json"
+    if not isinstance(message, dict) or set(message) != FIELDS:
+        return "wrong_shape"
+    if message["actor_name"] not in TASKS:
+        return "unknown_task"
+    match message:
+        case {
+            "queue_name": str(queue),
+            "actor_name": str(actor),
+            "args": [job_id],
+            "kwargs": dict(words),
+            "options": {"redis_message_id": str(), **others},
+            "message_id": str(),
+            "message_timestamp": int(),
+        }:
+            named = job_id_of(job_id) is not None and queue == actor == queue_name
+            return None if named and not words and not others else "wrong_shape"
+    return "wrong_shape"

@@ -1,0 +1,98 @@
+"""Dramatiq's workers: in its own command, in ``fleek worker``, and beside the API."""
+
+import logging
+import signal
+import sys
+from typing import Final, NoReturn
+
+from dramatiq import Broker, Middleware, Worker
+
+from fleek.dispatch.attached import AttachedWorker, warn_if_few
+from fleek.dispatch.bridge import Bridge
+from fleek.dispatch.dramatiq.broker import DramatiqSettings, FleekBroker
+from fleek.domain.errors import FleekError
+from fleek.environment import read
+from fleek.settings import Settings
+from fleek.telemetry import configure_logging
+
+WRONG: Final = 2  # exit code: a wrong option or setting
+IDLE_MS: Final = 100  # the longest pause between two looks at an idle queue
+STOP_MS: Final = 28_000
+SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+
+
+class Attach(Middleware):
+    """Makes each process of Dramatiq's command a worker of ours, after the fork."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._worker: AttachedWorker | None = None
+
+    def after_process_boot(self, _broker: Broker) -> None:
+        """Log as we do; Dramatiq has set up its own way before."""
+        try:
+            settings = read(Settings)
+        except FleekError as error:
+            _refuse(str(error))
+        configure_logging(level=settings.log_level, style=settings.log_format)
+        logging.captureWarnings(capture=True)
+
+    def before_worker_boot(self, _broker: Broker, worker: Worker) -> None:
+        """Become a worker, however long the schema takes; nothing is received before."""
+        suit(worker)
+        warn_if_few(worker.worker_threads, better="--processes 1 --threads 64")
+        self._worker = AttachedWorker(self._bridge, concurrency=worker.worker_threads)
+        try:
+            self._worker.start(given_up=lambda: bool(signal.sigpending() & SIGNALS))
+        except FleekError as error:
+            _refuse(str(error))
+
+    def after_worker_boot(self, _broker: Broker, worker: Worker) -> None:
+        """Let idle threads sleep longer than idle queues are left alone."""
+        calm(worker)
+
+    def before_worker_shutdown(self, _broker: Broker, worker: Worker) -> None:
+        """Take nothing any more, and drain."""
+        for thread in worker.workers:
+            thread.stop()
+        if self._worker is not None:
+            self._worker.stop()
+
+
+def make_native() -> FleekBroker:
+    """Return the broker of Dramatiq's own command."""
+    bridge = Bridge()
+    return FleekBroker(read(DramatiqSettings), bridge, middleware=[Attach(bridge)])
+
+
+def run_worker(*, concurrency: int) -> None:
+    """Do what Dramatiq's command does, in this very process, until SIGTERM or SIGINT.
+
+    The command itself forks, and its children outlive a parent that is killed.
+    """
+    broker = make_native()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # for all threads to come: we wait for them
+    broker.emit_after("process_boot")
+    worker = Worker(broker, worker_threads=concurrency)
+    worker.start()
+    signal.sigwait(SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a second one ends us at once
+    worker.stop(timeout=STOP_MS)
+    broker.close()
+
+
+def suit(worker: Worker) -> None:
+    """Set what Dramatiq's command has no option for; before the worker starts."""
+    worker.worker_timeout = min(worker.worker_timeout, IDLE_MS)
+    worker.queue_prefetch = worker.worker_threads  # what is being handled counts
+
+
+def calm(worker: Worker) -> None:
+    """Wake idle threads once a second: they only look whether they shall stop."""
+    for thread in worker.workers:
+        thread.timeout = 1.0
+
+
+def _refuse(reason: str) -> NoReturn:
+    print(f"fleek: {reason}", file=sys.stderr)  # noqa: T201 - one line for the operator
+    raise SystemExit(WRONG)

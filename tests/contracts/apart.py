@@ -1,0 +1,42 @@
+"""Runs one case of a suite for dispatchers: ``apart.py DISPATCHER FILE CASE``.
+
+Warnings are errors here too, also those that come while objects are thrown away.
+"""
+
+import asyncio
+import gc
+import importlib.util
+import sys
+import threading
+import warnings
+from typing import Any
+
+from fleek.registry import dispatchers, load
+
+
+async def run(name: str, case: Any) -> None:
+    """Open a dispatcher from the environment, and run the case on it."""
+    connect = load(dispatchers(), name, setting="DISPATCH")
+    warnings.simplefilter("error")
+    async with connect() as dispatcher:
+        await case(dispatcher)
+
+
+def main(name: str, file: str, case: str) -> int:
+    """Return 0 if the case passes and leaves nothing behind."""
+    thrown: list[object] = []
+    sys.unraisablehook = lambda unraisable: thrown.append(unraisable.exc_value)
+    threading.excepthook = lambda failure: thrown.append(failure.exc_value)
+    spec = importlib.util.spec_from_file_location("cases", file)
+    assert spec is not None
+    assert spec.loader is not None
+    cases = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cases)
+    asyncio.run(run(name, getattr(cases, case)))
+    gc.collect()
+    print(*thrown, sep="\n")  # noqa: T201 - for whoever started us
+    return len(thrown)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
