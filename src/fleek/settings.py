@@ -142,7 +142,9 @@ class Settings(BaseSettings):
         "files go; default: for ever.",
     )
 
-    storage_backend: str = Field(default="local", description="Where files are kept: `local`.")
+    storage_backend: str = Field(
+        default="local", description="Where files are kept: `local`, `s3`."
+    )
     storage_base_url: str | None = Field(
         default=None,
         description="Address that files are served under; default `PUBLIC_URL` + `/media`.",

@@ -54,35 +54,33 @@ class S3Settings(BaseSettings):
         validation_alias=_spellings(
             "S3_BUCKET", "R2_BUCKET", "R2_BUCKET_NAME", "AWS_S3_BUCKET", "AWS_BUCKET_NAME"
         ),
-        description="The bucket, which must exist. Also `R2_BUCKET`, `R2_BUCKET_NAME`, "
-        "`AWS_S3_BUCKET` or `AWS_BUCKET_NAME`.",
+        description="The bucket, which must exist.",
     )
     s3_endpoint_url: Address | None = Field(
         default=None,
         validation_alias=_spellings(
             "S3_ENDPOINT_URL", "R2_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"
         ),
-        description="Address of the S3 API. Also `R2_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3` or "
-        "`AWS_ENDPOINT_URL`. Default: Cloudflare's if `R2_ACCOUNT_ID` is set, else Amazon's.",
+        description="Address of the S3 API. Default: Cloudflare's if `R2_ACCOUNT_ID` is set, else "
+        "Amazon's.",
     )
     s3_region: str | None = Field(
         default=None,
         validation_alias=_spellings("S3_REGION", "R2_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"),
-        description="The bucket's region. Also `R2_REGION`, `AWS_REGION` or "
-        "`AWS_DEFAULT_REGION`. Default: `auto` if `R2_ACCOUNT_ID` is set, else `us-east-1`.",
+        description="The bucket's region. Default: `auto` if `R2_ACCOUNT_ID` is set, else "
+        "`us-east-1`.",
     )
     s3_access_key_id: str | None = Field(
         default=None,
         validation_alias=_spellings("S3_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"),
-        description="The access key. Also `R2_ACCESS_KEY_ID` or `AWS_ACCESS_KEY_ID`. Without one, "
-        "the machine's or the container's role is used.",
+        description="The access key. Without one, the machine's or the container's role is used.",
     )
     s3_secret_access_key: SecretStr | None = Field(
         default=None,
         validation_alias=_spellings(
             "S3_SECRET_ACCESS_KEY", "R2_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"
         ),
-        description="Its secret. Also `R2_SECRET_ACCESS_KEY` or `AWS_SECRET_ACCESS_KEY`.",
+        description="The secret of the access key.",
     )
     s3_session_token: SecretStr | None = Field(
         default=None,
