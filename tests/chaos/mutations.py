@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-SECONDS: Final = 300.0
+SECONDS: Final = 900.0
 
 
 @dataclass(frozen=True, slots=True)
