@@ -1,12 +1,15 @@
 """A service that buys at the emulator, small in all its times, and may be hurt in any way."""
 
 import os
+import select
 import signal
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+import httpx2
 
 from chaos.evidence import Evidence, gather
 from chaos.history import History
@@ -23,6 +26,7 @@ QUICK: Final = {
     "MAX_CRASHES": "1000",  # whoever kills on purpose must not look like a poisonous job
     "HEARTBEAT_SECONDS": str(HEARTBEAT),
 }
+LAUNCH_SECONDS: Final = 120.0
 LOOK_SECONDS: Final = 0.2  # between two looks at whether all is quiet
 STILL: Final = 90.0  # seconds without any change that nothing explains; what moves is waited for
 LONGEST: Final = 1200.0  # seconds; what moves for ever is wrong too
@@ -49,15 +53,34 @@ class Rig(Service):
         self.history = History(folder / "history.jsonl")
 
     def launch(self, *options: str, **env: str) -> Process:
-        """Start ``fleek serve`` and wait until it answers, or has ended at a failpoint."""
+        """Start ``fleek serve`` and wait until it answers, or a failpoint has ended or frozen it.
+
+        Raises:
+            AssertionError: Neither is so; with its log.
+        """
         process = self.start("serve", *options, **env)
-        try:
-            process.await_line("is ready")
-        except AssertionError:
-            process.popen.wait(1)
-            if "failpoint" not in process.tail():
-                raise
+        assert process.popen.stdout is not None
+        deadline = time.monotonic() + LAUNCH_SECONDS
+        seen = b""
+        while b"is ready" not in seen:
+            assert time.monotonic() < deadline, process.tail()
+            readable, _, _ = select.select([process.popen.stdout], [], [], LOOK_SECONDS)
+            chunk = os.read(process.popen.stdout.fileno(), 65536) if readable else b""
+            seen += chunk
+            ended = readable and not chunk
+            if ended:
+                process.popen.wait(LAUNCH_SECONDS)
+            if ended or state(process) == "T":
+                assert "failpoint" in process.tail(), process.tail()
+                break
         return process
+
+    def answers(self) -> bool:
+        """Whether the API answers now."""
+        try:
+            return self.http.get("/livez", timeout=1).status_code == 200
+        except httpx2.HTTPError:
+            return False
 
     def quiesce(self) -> None:
         """Wait until every job has ended and nothing is owed any more, as long as anything moves.

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-import httpx2
-
 from chaos import weather
 from chaos.checker import Terms, check
 from chaos.history import Client
@@ -109,14 +107,14 @@ def run(rig: Rig, storm: Storm) -> Outcome:
         freezes={"nap": 2 * HEARTBEAT, **long},
         throttle=lambda on: rig.host.plan(**weather.plan(genuine=storm.wild, throttled=on)),
     )
-    until(lambda: answers(rig), seconds=ROUSED, why=rig.tails)
+    until(rig.answers, seconds=ROUSED, why=rig.tails)
     nemesis.begin()
     crowd.submit_all()
     while nemesis.busy and time.monotonic() - begun < storm.patience:
         time.sleep(0.2)
     nemesis.end()
     rig.host.calm()
-    until(lambda: answers(rig), seconds=ROUSED, why=rig.tails)
+    until(rig.answers, seconds=ROUSED, why=rig.tails)
     crowd.end()
     rig.quiesce()
     evidence = rig.evidence()
@@ -134,14 +132,6 @@ def run(rig: Rig, storm: Storm) -> Outcome:
         seen=sightings(evidence),
         seconds=time.monotonic() - begun,
     )
-
-
-def answers(rig: Rig) -> bool:
-    """Whether the API answers."""
-    try:
-        return rig.http.get("/livez", timeout=1).status_code == 200
-    except httpx2.HTTPError:
-        return False
 
 
 @dataclass(slots=True)

@@ -3,13 +3,16 @@
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
+
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
 from chaos.age import leave_old_ones, left_over
 from chaos.checker import Terms, check
@@ -97,7 +100,7 @@ class Callers:
         wanted = [one for one in self.prompts if one.startswith(("slow", "cancelled"))]
         while wanted:
             late = self.over.is_set()
-            found = {prompt: rest for prompt, *rest in self.rig.rows(LISTED)}
+            found = self._listed()
             for prompt in tuple(wanted):
                 job_id, stage, held = found.get(prompt, (None, None, None))
                 if prompt.startswith("slow"):
@@ -110,6 +113,12 @@ class Callers:
             if late and wanted:
                 return
             time.sleep(PAUSE_SECONDS)
+
+    def _listed(self) -> dict[str, list[Any]]:
+        try:
+            return {prompt: rest for prompt, *rest in self.rig.rows(LISTED)}
+        except (sqlite3.OperationalError, asyncpg.UndefinedTableError):
+            return {}  # it was hurt before it had tables
 
 
 def run_leg(rig: Rig, leg: Leg) -> None:
@@ -125,7 +134,7 @@ def run_leg(rig: Rig, leg: Leg) -> None:
     if leg.scene == "late":
         rig.host.plan(rates={"list_omit": 1.0}, arguments={"list_omit": "4"})
     process = rig.launch(FLEEK_FAILPOINTS=leg.orders)
-    helper = rig.worker() if leg.action == "freeze" else None
+    helper = _helper(rig, process) if leg.action == "freeze" else None
     callers = Callers(rig, dict(OF_SCENE.get(leg.scene, JOBS)))
     thread = threading.Thread(target=callers.run)
     thread.start()
@@ -147,6 +156,7 @@ def run_leg(rig: Rig, leg: Leg) -> None:
 
 def _see_out(rig: Rig, callers: Callers, thread: threading.Thread) -> None:
     """Let the callers finish; what they could not cancel in time is cancelled now."""
+    until(rig.answers, seconds=3 * PATIENCE, why=rig.tails)
     deadline = time.monotonic() + PATIENCE
     while thread.is_alive() and time.monotonic() < deadline and rig.by_status()["processing"]:
         time.sleep(PAUSE_SECONDS)
@@ -155,6 +165,11 @@ def _see_out(rig: Rig, callers: Callers, thread: threading.Thread) -> None:
     client = Client(rig, rig.history, 1)
     callers.cancel(client)
     client.close()
+
+
+def _helper(rig: Rig, process: Process) -> Process:
+    """Start a worker that takes over; one that is frozen already has left no tables, perhaps."""
+    return rig.start("worker") if state(process) == "T" else rig.worker()
 
 
 def _leave_a_dead_one(rig: Rig) -> None:
