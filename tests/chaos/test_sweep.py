@@ -25,8 +25,8 @@ def hits() -> Iterator[str]:
 
 
 def test_every_failpoint_is_swept() -> None:
-    """A place that somebody adds, moves or forgets shows here."""
-    assert sorted(hits()) == sorted(point.name for point in POINTS)
+    """A place that somebody adds, moves or forgets shows here; storages share the names of theirs."""
+    assert sorted(set(hits())) == sorted(point.name for point in POINTS)
 
 
 @both_databases
