@@ -25,6 +25,7 @@ from fleek.domain.job import (
     WorkerId,
 )
 from fleek.domain.transitions import (
+    AWAY_COLLECTS,
     advance,
     cancel,
     claim,
@@ -39,6 +40,7 @@ from fleek.domain.transitions import (
     release,
     wait,
 )
+from fleek.engine.collect import MAX_COLLECTS
 from samples import NOON, SECOND, WORKER, a_job
 
 ERROR: Final = JobError("code", "message")
@@ -227,6 +229,17 @@ def test_collecting_later_counts_and_waits() -> None:
     assert (change.job.collects, change.job.worker_id) == (2, None)
     assert NOON <= change.job.run_at <= NOON + SECOND * 2
     assert change.data["code"] == "storage_unavailable"
+
+
+@pytest.mark.parametrize("before", [AWAY_COLLECTS, MAX_COLLECTS - 1])
+def test_a_storage_that_is_away_uses_up_no_tries(before: int) -> None:
+    """A file that comes broken after a long outage is fetched again: it was paid for."""
+    job = replace(in_state(Stage.COLLECTING), worker_id=WORKER, collects=before)
+
+    change = postpone(job, StorageError("away"), now=NOON, backoff=BACKOFF)
+
+    assert change.job.collects == before
+    assert AWAY_COLLECTS + 1 < MAX_COLLECTS
 
 
 def test_a_completed_job_has_no_error() -> None:

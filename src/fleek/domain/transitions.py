@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from fleek.domain.errors import FleekError, IllegalTransition
+from fleek.domain.errors import FleekError, HostError, IllegalTransition
 from fleek.domain.job import (
     TERMINAL,
     TRANSITIONS,
@@ -30,6 +30,10 @@ from fleek.domain.media import Part
 BUYING: Final = (Stage.STARTING, Stage.UNKNOWN)
 WAITING: Final = (Stage.WAITING,)
 COLLECTING: Final = (Stage.COLLECTING,)
+
+AWAY_COLLECTS: Final = 6
+"""How far a host of ours that is away counts: by then the wait is at its longest, and a file that
+comes broken afterwards has tries left."""
 
 
 def claim(job: Job, worker_id: WorkerId, attempt_id: AttemptId, *, now: datetime) -> Change:
@@ -87,6 +91,8 @@ def release(job: Job, *, now: datetime, reason: str) -> Change:
 def postpone(job: Job, error: FleekError, *, now: datetime, backoff: Backoff) -> Change:
     """Collect the outputs later: they could not be fetched or kept, and may yet be."""
     collects = job.collects + 1
+    if isinstance(error, HostError):
+        collects = max(job.collects, min(collects, AWAY_COLLECTS))
     run_at = now + backoff.delay(collects)
     moved = _move(
         job,
