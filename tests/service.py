@@ -55,15 +55,17 @@ def until(met: Callable[[], Any], *, seconds: float = PATIENCE, why: Callable[[]
 
 
 class Process:
-    """One ``fleek`` process with a clean environment."""
+    """One ``fleek`` process with a clean environment; or that of another `program` in Python."""
 
-    def __init__(self, folder: Path, *command: str, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, *command: str, env: Mapping[str, str], program: str = "fleek"
+    ) -> None:
         self.command = command
         self.log = folder / f"{command[0]}-{time.monotonic_ns()}.log"
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}  # noqa: TID251 - a child's environment
         with self.log.open("wb") as log:
             self.popen = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-m", "fleek", *command],
+                [sys.executable, "-m", program, *command],
                 cwd=folder,
                 env={**kept, "LOG_FORMAT": "json", **env},
                 stdout=subprocess.PIPE,
@@ -144,9 +146,9 @@ class Service:
         process.await_log("worker_registered")
         return process
 
-    def start(self, *command: str, **env: str) -> Process:
-        """Start any ``fleek`` command."""
-        process = Process(self.folder, *command, env={**self.env, **env})
+    def start(self, *command: str, program: str = "fleek", **env: str) -> Process:
+        """Start any ``fleek`` command, or one of another `program`."""
+        process = Process(self.folder, *command, env={**self.env, **env}, program=program)
         self.processes.append(process)
         return process
 

@@ -102,16 +102,17 @@ async def _ready(rt: Runtime) -> bool:
 
 
 @asynccontextmanager
-async def attach(*, concurrency: int) -> AsyncGenerator[Mapping[Task, Handler]]:
+async def attach(*, dispatch: str, concurrency: int) -> AsyncGenerator[Mapping[Task, Handler]]:
     """Make a worker of a process in which somebody else receives ids; gives the handlers.
 
-    Settings are read from the environment, except for `concurrency`: how many handlers the caller
-    runs at once. Leaving drains, as `work` does.
+    Settings are read from the environment, except for `dispatch`, which is the caller's name in
+    the registry, and `concurrency`: how many handlers the caller runs at once. Leaving drains, as
+    `work` does.
 
     Raises:
         ConfigurationError: A setting is wrong, or nobody migrates the schema.
     """
-    settings = read(Settings, worker_concurrency=concurrency)
+    settings = read(Settings, dispatch=dispatch, worker_concurrency=concurrency)
     async with open_runtime(settings) as rt:
         await await_schema(rt, patience=MIGRATION_PATIENCE)
         spare_the_collector()

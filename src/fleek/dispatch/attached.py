@@ -29,8 +29,9 @@ class AttachedWorker:
     To be started after any fork, from the thread that hears signals.
     """
 
-    def __init__(self, bridge: Bridge, *, concurrency: int) -> None:
+    def __init__(self, bridge: Bridge, *, dispatch: str, concurrency: int) -> None:
         self._bridge = bridge
+        self._dispatch = dispatch
         self._concurrency = concurrency
         self._begun = Future[None]()
         self._thread = threading.Thread(target=self._main, name="fleek", daemon=True)
@@ -79,7 +80,7 @@ class AttachedWorker:
         self._loop, self._work = asyncio.get_running_loop(), asyncio.current_task()
         attach: Attach = registry.attach()
         async with (
-            attach(concurrency=self._concurrency) as handlers,
+            attach(dispatch=self._dispatch, concurrency=self._concurrency) as handlers,
             self._bridge.running(handlers, concurrency=self._concurrency) as running,
         ):
             self._begun.set_result(None)

@@ -71,5 +71,8 @@ class Attach(Protocol):
     """
 
     def __call__(self, *, concurrency: int) -> AbstractAsyncContextManager[Mapping[Task, Handler]]:
-        """Give one handler per task, once this process is a worker."""
+        """Give one handler per task, once this process is a worker.
+
+        `dispatch`: the caller's name in the registry, whatever the setting says.
+        """
         ...

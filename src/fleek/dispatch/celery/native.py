@@ -30,7 +30,9 @@ class Attach(bootsteps.StartStopStep):
         if worker.pool_cls is not TaskPool:
             pool = worker.pool_cls.__module__.rpartition(".")[2]
             _refuse(f"the pool {pool!r} cannot run its tasks; start it with: {COMMAND}")
-        self._worker = AttachedWorker(worker.app.bridge, concurrency=worker.concurrency)
+        self._worker = AttachedWorker(
+            worker.app.bridge, dispatch="celery", concurrency=worker.concurrency
+        )
 
     def start(self, worker: WorkController) -> None:
         """Become a worker, however long the schema takes."""

@@ -41,7 +41,9 @@ class Attach(Middleware):
         """Become a worker, however long the schema takes; nothing is received before."""
         suit(worker)
         warn_if_few(worker.worker_threads, better="--processes 1 --threads 64")
-        self._worker = AttachedWorker(self._bridge, concurrency=worker.worker_threads)
+        self._worker = AttachedWorker(
+            self._bridge, dispatch="dramatiq", concurrency=worker.worker_threads
+        )
         try:
             self._worker.start(given_up=lambda: bool(signal.sigpending() & SIGNALS))
         except FleekError as error:
