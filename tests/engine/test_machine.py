@@ -39,14 +39,18 @@ from fleek.domain.errors import (
     WorkerSuspended,
 )
 from fleek.domain.job import Job, JobId, PredictionId, Status
+from fleek.domain.media import Key, Part, metadata_key, owner
 from fleek.engine.bind import bind
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
+from fleek.engine.expire import Expiry
 from fleek.engine.pulse import Pulse
+from fleek.engine.purge import purge
 from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy, intend, purchase, start
 from fleek.engine.submit import submit
+from fleek.engine.sweep import Search
 from fleek.engine.watch import Watch
 from fleek.providers.base import Failed, Outcome, Prediction
 from fleek.settings import Settings
@@ -56,6 +60,8 @@ from fleek.store.migrate import migrate
 
 FATES: Final = st.sampled_from(["ok", "lost", "busy"])
 ENDS: Final = {"completed", "failed", "cancelled"}
+KEPT_DAYS: Final = 0.05
+NO_TIME: Final = timedelta(days=-3650)  # files are as old as the machine's clock, not as ours
 STOPPED: Final = Failed("prediction_cancelled", "stopped", retryable=False)
 
 
@@ -124,13 +130,18 @@ class Storm(RuleBasedStateMachine):
         database.write_bytes(migrated())
         self.rt: Runtime = self.do(self._open(database))
         self.watch, self.recovery = Watch(self.rt), Recovery(self.rt)
+        self.expiry = Expiry(self.rt)
 
     def do(self, work: Any) -> Any:
         """Run a coroutine on this machine's loop."""
         return self.runner.run(work)
 
     async def _open(self, database: Path) -> Runtime:
-        chosen = Settings(database_url=f"sqlite:///{database}", job_deadline=timedelta(hours=2))
+        chosen = Settings(
+            database_url=f"sqlite:///{database}",
+            job_deadline=timedelta(hours=2),
+            metadata_retention_days=KEPT_DAYS,
+        )
         opened = await self.stack.enter_async_context(open_runtime(chosen))
         rt = replace(opened, now=self.clock, providers={"placeholder": self.host})
         return await self._worker(rt)
@@ -293,9 +304,33 @@ class Storm(RuleBasedStateMachine):
         """The coordinator puts things right."""
         self.do(self.recovery.turn())
 
+    @rule(job_id=submitted)
+    def purge(self, job_id: JobId) -> None:
+        """A caller wants everything gone, however far it is."""
+        before = self.peek(job_id)
+        job, _ = self.do(purge(self.rt, job_id, tenant_id="default"))
+        assert job.purged_at is not None
+        assert job.status is (before.status if before.terminal else Status.CANCELLED)
+
+    @rule()
+    def expire_turn(self) -> None:
+        """The coordinator removes what was purged, or kept for long enough."""
+        self.do(self.expiry.turn())
+
+    @rule()
+    def sweep_all(self) -> None:
+        """The coordinator looks for files of nobody, however young they are."""
+        self.do(self._sweep())
+
+    async def _sweep(self) -> None:
+        search = Search(self.rt, grace=NO_TIME)
+        while await search.batch():
+            pass
+
     @rule()
     def coordinator_changes(self) -> None:
         """Another process takes the role, with an empty memory."""
+        self.expiry = Expiry(self.rt)
         self.watch, self.recovery = Watch(self.rt), Recovery(self.rt)
 
     def peek(self, job_id: JobId) -> Job:
@@ -345,8 +380,11 @@ class Storm(RuleBasedStateMachine):
             await self.watch.turn()
             for job_id in self.accepted:
                 await collect(self.rt, job_id)
+        await self.expiry.turn()
+        await self.expiry.turn()
         for job_id in self.accepted:
             await self._check_books(job_id)
+        await self._check_files()
         assert await self._at_rest()
 
     async def _at_rest(self) -> bool:
@@ -366,10 +404,23 @@ class Storm(RuleBasedStateMachine):
         bought = [one.prediction_id for one in await attempts.of_job(self.rt.db, job_id)]
         sold = {one for one, attempt in self.host.sold.items() if attempt.job_id == job_id}
         assert sold <= set(bought)
-        if view.job.status is Status.COMPLETED:
+        assert not view.job.purging
+        if view.job.status is Status.COMPLETED and view.job.purged_at is None:
             (media,) = view.media
             stored = b"".join([chunk async for chunk in self.rt.storage.read(media.key)])
             assert stored == PNG
+
+    async def _check_files(self) -> None:
+        """I7: after a sweep nothing is in storage that no job names, and all that one names is."""
+        await self._sweep()
+        named: set[Key] = set()
+        for view in await self._all_jobs():
+            named.update(media.key for media in view.media)
+            if view.job.status is Status.COMPLETED and view.job.metadata_purged_at is None:
+                named.add(metadata_key(view.job.id))
+        kept = [one.key async for one in self.rt.storage.keys()]  # noqa: SIM118 - no dict
+        ours = {(part, job_id) for part in Part for job_id in self.accepted}
+        assert {key for key in kept if owner(key) in ours} == named
 
 
 TestStorm = Storm.TestCase

@@ -9,9 +9,9 @@ from fleek import failpoints
 from fleek.domain.attempt import Verdict
 from fleek.domain.errors import IllegalTransition, NotFound
 from fleek.domain.job import Status
-from fleek.domain.media import Output, media_key
+from fleek.domain.media import Output, Part, media_key
 from fleek.engine.expire import Expiry
-from fleek.engine.purge import WHOLE, mark, purge
+from fleek.engine.purge import WHOLE, erase, mark, purge
 from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
@@ -122,6 +122,24 @@ async def test_what_runs_is_cancelled_and_purged_when_it_has_ended(
     assert not after.purging
     assert provider.cancelled == [job.prediction_id]
     assert await left_of(rt, job.id) == set()
+
+
+async def test_what_is_purged_meanwhile_is_removed_too(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Its media expire, and while they are removed its caller wants the rest gone."""
+    job = await completed(rt, provider)
+    marked, _ = await mark(rt, job.id, [Part.MEDIA], cause="media")
+    await mark(rt, job.id, [Part.METADATA], cause="request")
+
+    await erase(rt, marked)
+    between = await jobs.peek(rt.db, job.id)
+    there = await left_of(rt, job.id)
+    await Expiry(rt).turn()
+
+    assert (between.purging, there) == (True, {"metadata"})
+    assert await left_of(rt, job.id) == set()
+    assert not (await jobs.peek(rt.db, job.id)).purging
 
 
 async def test_a_job_of_somebody_else_is_not_found(rt: Runtime, provider: FakeProvider) -> None:

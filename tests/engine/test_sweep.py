@@ -18,7 +18,7 @@ from fleek.engine.inline import INLINE_CHARS
 from fleek.engine.purge import purge
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
-from fleek.engine.sweep import EVERY, FIRST, REST, TROUBLED, Search, Sweep
+from fleek.engine.sweep import EVERY, REST, SOON, Search, Sweep
 from fleek.providers.base import Prediction, Succeeded
 from fleek.store import attempts
 from kept import bought, completed, days_pass, every_key, left_of, save
@@ -172,7 +172,7 @@ async def test_turns_are_small_and_seldom(
     with capture_logs() as logs:
         waits = [await turns.turn() for _ in range(3)]
 
-    assert first == rt.pulse.heartbeat * FIRST
+    assert first == rt.pulse.heartbeat * SOON
     assert waits[:2] == [REST, REST]
     assert EVERY * 0.8 <= waits[2] <= EVERY * 1.2
     assert [(log["event"], log["files"], log["orphans"]) for log in logs] == [("swept", 5, 5)]
@@ -193,4 +193,4 @@ async def test_a_storage_that_is_away_is_swept_later(rt: Runtime, clock: Clock) 
     with pytest.raises(StorageError):
         await turns.turn()
 
-    assert await turns.turn() == TROUBLED
+    assert await turns.turn() == rt.pulse.heartbeat * SOON

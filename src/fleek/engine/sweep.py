@@ -24,9 +24,8 @@ from fleek.store.retention import Owner
 
 GRACE: Final = timedelta(hours=24)  # longer than any download, and than clocks differ
 EVERY: Final = timedelta(hours=6)
-FIRST: Final = 20  # heartbeats after the role was taken
+SOON: Final = 20  # heartbeats after the role was taken, or after the storage was away
 BATCH: Final = 500  # files looked at in one turn
-TROUBLED: Final = timedelta(minutes=10)  # before another walk, when the storage is away
 REST: Final = timedelta(seconds=0.5)  # between two turns: a million files take some 20 minutes
 
 log = structlog.get_logger(__name__)
@@ -47,11 +46,13 @@ class Search:
     """Looks at all files, a batch at a time.
 
     `unknown`: whether those of unknown jobs count as orphans. `dry`: whether to remove nothing.
+    `grace`: how old a file must be.
     """
 
     rt: Runtime
     unknown: bool = False
     dry: bool = False
+    grace: timedelta = GRACE
     swept: Swept = field(default_factory=Swept)
     _files: AsyncIterator[Stored] | None = field(default=None, init=False)
 
@@ -65,7 +66,7 @@ class Search:
             self._files = _everything(self.rt)
         found = [stored async for stored in _first(self._files)]
         self.swept.files += len(found)
-        oldest = self.rt.now() - GRACE
+        oldest = self.rt.now() - self.grace
         old = [stored for stored in found if stored.modified_at < oldest]
         for stored in await self._orphans(old):
             failpoints.hit("sweep.delete")
@@ -120,7 +121,7 @@ class Sweep:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._search: Search | None = None
-        self._next = rt.now() + rt.pulse.heartbeat * FIRST
+        self._next = rt.now() + rt.pulse.heartbeat * SOON
 
     async def turn(self) -> timedelta:
         """Look at some files, if it is time; returns how long to wait."""
@@ -130,7 +131,7 @@ class Sweep:
                 return self._next - rt.now()
             self._search = Search(rt)
         search, self._search = self._search, None
-        self._next = rt.now() + TROUBLED  # if this fails
+        self._next = rt.now() + rt.pulse.heartbeat * SOON  # if this fails
         if await search.batch():
             self._search = search
             return REST
