@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -90,24 +91,34 @@ MUTATIONS: Final = (
 
 
 def run(say: Callable[..., None]) -> bool:
-    """Try every mutation; whether each was found."""
+    """Try every mutation; whether each was found, by tests that pass without it."""
     good = True
     for mutation in MUTATIONS:
-        with tempfile.TemporaryDirectory(prefix="fleek-mutation-") as name:
-            copy = Path(name)
-            for part in ("src", "tests", "pyproject.toml"):
-                source = ROOT / part
-                (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / part)
+        with _copy() as copy:
+            before = failures(copy, mutation.tests)
             path = copy / "src/fleek" / mutation.path
             code = path.read_text()
             assert code.count(mutation.before) == 1, (
                 f"{mutation.name}: {mutation.path} is different"
             )
             path.write_text(code.replace(mutation.before, mutation.after))
-            found = failures(copy, mutation.tests)
-        say(f"{mutation.name}: {'found by ' + found[0] if found else 'NOT FOUND'}")
+            found = [] if before else failures(copy, mutation.tests)
+        if before:
+            say(f"{mutation.name}: NOT TRIED, fails without it: {before[0]}")
+        else:
+            say(f"{mutation.name}: {'found by ' + found[0] if found else 'NOT FOUND'}")
         good &= bool(found)
     return good
+
+
+@contextmanager
+def _copy() -> Generator[Path]:
+    with tempfile.TemporaryDirectory(prefix="fleek-mutation-") as name:
+        copy = Path(name)
+        for part in ("src", "tests", "pyproject.toml"):
+            source = ROOT / part
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / part)
+        yield copy
 
 
 def failures(copy: Path, tests: str) -> list[str]:
