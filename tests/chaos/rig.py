@@ -4,7 +4,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -82,10 +82,21 @@ class Rig(Service):
         except httpx2.HTTPError:
             return False
 
-    def quiesce(self) -> None:
+    def revive(self) -> bool:
+        """Start the service again if it has ended by itself, as whoever runs it would.
+
+        Returns whether it answers now.
+        """
+        served = [one for one in self.processes if one.command[0] == "serve"]
+        if served[-1].popen.poll() is not None:
+            self.launch()
+        return self.answers()
+
+    def quiesce(self, *, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Wait until every job has ended and nothing is owed any more, as long as anything moves.
 
-        A model that rests, as its purchases failed, is waited for too.
+        A model that rests, as its purchases failed, is waited for too. `meanwhile` is called at
+        each look.
 
         Raises:
             AssertionError: Nothing moves and something is owed, or it moves for ever; with the
@@ -94,6 +105,7 @@ class Rig(Service):
         begun = changed = time.monotonic()
         before: tuple[int, ...] = ()
         while any(owed := self.rows(OWED)[0]):
+            meanwhile()
             now, moves = time.monotonic(), self.rows(MOVES)[0]
             if moves != before:
                 before, changed = moves, now

@@ -3,18 +3,16 @@
 import os
 import random
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import count
-from typing import Any, Final
-from uuid import UUID
+from dataclasses import dataclass
+from typing import Final
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import httpx2
 
 from chaos.age import leave_old_ones, left_over
+from chaos.callers import PAUSE_SECONDS, Callers
 from chaos.checker import Terms, check
 from chaos.history import Client
 from chaos.host import Host
@@ -41,12 +39,8 @@ STOPPING: Final = {"plain": "", "big": "[[emu:file_slow=1200]]"}
 OF_SCENE: Final = {"late": LATE, "stop": STOPPING, "old": {"plain": ""}}
 HELD: Final = {"long": "[[emu:predict=1]]", "big": "[[emu:file_slow=1200]]"}
 COLLECTING: Final = "SELECT prompt FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
-LISTED: Final = "SELECT prompt, id, stage, worker_id FROM jobs"
 PATIENCE: Final = 20.0
-PAUSE_SECONDS: Final = 0.1  # between two looks at the database
 REFUSED: Final = frozenset({"provider_invalid_input"})
-
-_numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,56 +63,6 @@ class Leg:
         """Strike many points of one scene: each at its first hit, those of each commit later."""
         orders = ",".join(f"{name}={action}@{at if name in EVERY_TIME else 1}" for name in names)
         return cls(orders, BY_NAME[names[0]].scene, action, tuple(names), len(names) // 3)
-
-
-@dataclass(slots=True)
-class Callers:
-    """Submit a scene's jobs, and cancel some when their moment has come."""
-
-    rig: Rig
-    jobs: dict[str, str]
-    over: threading.Event = field(default_factory=threading.Event)
-    prompts: list[str] = field(default_factory=list)
-
-    def run(self) -> None:
-        """Submit all, whoever dies meanwhile, and cancel until an answer comes."""
-        client = Client(self.rig, self.rig.history, 0)
-        try:
-            for name, faults in self.jobs.items():
-                prompt = f"{name} {next(_numbers)} {faults}".strip()
-                client.submit(prompt)
-                self.prompts.append(prompt)
-            self.cancel(client)
-        finally:
-            client.close()
-
-    def cancel(self, client: Client) -> None:
-        """Cancel each job that is to be, at its moment or when all is over.
-
-        That one whose submit was not answered is there, its caller would see in the list.
-        """
-        wanted = [one for one in self.prompts if one.startswith(("slow", "cancelled"))]
-        while wanted:
-            late = self.over.is_set()
-            found = self._listed()
-            for prompt in tuple(wanted):
-                job_id, stage, held = found.get(prompt, (None, None, None))
-                if prompt.startswith("slow"):
-                    ready = stage == "collecting" and held is not None
-                else:
-                    ready = stage == "waiting"
-                gone = job_id is None and late
-                if gone or ((ready or late) and client.cancel(str(UUID(str(job_id))))):
-                    wanted.remove(prompt)
-            if late and wanted:
-                return
-            time.sleep(PAUSE_SECONDS)
-
-    def _listed(self) -> dict[str, list[Any]]:
-        try:
-            return {prompt: rest for prompt, *rest in self.rig.rows(LISTED)}
-        except (sqlite3.OperationalError, asyncpg.UndefinedTableError):
-            return {}  # it was hurt before it had tables
 
 
 def run_leg(rig: Rig, leg: Leg) -> None:
@@ -156,9 +100,8 @@ def run_leg(rig: Rig, leg: Leg) -> None:
 
 def _see_out(rig: Rig, callers: Callers, thread: threading.Thread) -> None:
     """Let the callers finish; what they could not cancel in time is cancelled now."""
-    until(rig.answers, seconds=3 * PATIENCE, why=rig.tails)
     deadline = time.monotonic() + PATIENCE
-    while thread.is_alive() and time.monotonic() < deadline and rig.by_status()["processing"]:
+    while thread.is_alive() and time.monotonic() < deadline and _is_busy(rig):
         time.sleep(PAUSE_SECONDS)
     callers.over.set()
     thread.join()
@@ -167,9 +110,24 @@ def _see_out(rig: Rig, callers: Callers, thread: threading.Thread) -> None:
     client.close()
 
 
+def _is_busy(rig: Rig) -> bool:
+    """Whether a job is under way; a service that an error ended as it started is started anew."""
+    until(rig.revive, seconds=3 * PATIENCE, why=rig.tails)
+    try:
+        return rig.by_status()["processing"] > 0
+    except httpx2.HTTPError:  # it has ended just now
+        return True
+
+
 def _helper(rig: Rig, process: Process) -> Process:
-    """Start a worker that takes over; one that is frozen already has left no tables, perhaps."""
-    return rig.start("worker") if state(process) == "T" else rig.worker()
+    """Start a worker that takes over; it has to wait if the frozen one has left a lock, or nothing."""
+    helper = rig.start("worker")
+    until(
+        lambda: state(process) == "T" or "worker_registered" in helper.log.read_text(),
+        seconds=3 * PATIENCE,
+        why=rig.tails,
+    )
+    return helper
 
 
 def _leave_a_dead_one(rig: Rig) -> None:
@@ -214,7 +172,7 @@ def run_legs(rig: Rig, legs: Sequence[Leg]) -> list[str]:
         if number:
             rig.processes[-1].kill()
         run_leg(rig, leg)
-    rig.quiesce()
+    rig.quiesce(meanwhile=rig.revive)
     frozen = any(leg.action == "freeze" for leg in legs)
     late = any(leg.scene == "late" for leg in legs)
     return check(rig.evidence(), Terms(codes=REFUSED, orphans=frozen or late))
