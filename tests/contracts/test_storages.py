@@ -349,7 +349,9 @@ async def test_a_nasty_key_names_nothing(storage: Storage, key: str) -> None:
     assert await listed(storage) == {"media/x": 8, "metadata/x.json": 8}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
+)
 @given(
     key=st.lists(
         st.sampled_from(["media", "metadata", "..", ".", "", "/", "\\", "a", "\0", "~"])

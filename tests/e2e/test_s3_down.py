@@ -20,7 +20,7 @@ from s3server import OwnS3, own_s3
 from service import SMALL
 from services import Services
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 JOBS = 3
 
 
@@ -38,7 +38,7 @@ async def rt(
     """Return a runtime that stores there, and whose worker runs."""
     environment = {
         **server.settings(server.make_bucket(), tmp_path),
-        "S3_TIMEOUT": "1",
+        "S3_TIMEOUT": "5",
         "REPLICATE_MOCK_DELAY_MIN": "0.3",
         "REPLICATE_MOCK_DELAY_MAX": "0.3",
         "RETRY_BACKOFF_MAX": "0.2",

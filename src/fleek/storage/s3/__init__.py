@@ -23,7 +23,7 @@ from fleek.storage.s3.storage import S3Storage
 from fleek.storage.s3.store import open_store
 from fleek.storage.spool import remove_stale
 
-PATIENCE_SECONDS: Final = 5  # before we start without an answer
+PATIENCE_SECONDS: Final = 15  # before we start without an answer
 
 __all__ = ["S3Settings", "S3Storage", "connect"]
 
