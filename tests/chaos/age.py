@@ -46,7 +46,9 @@ def leave_old_ones(rig: Rig) -> None:
 
 def left_over(rig: Rig) -> list[object]:
     """Return what is still there of it."""
-    return [*rig.rows(f"SELECT id FROM jobs WHERE prompt = '{PROMPT}'"), *rig.folder.rglob(NAME)]  # noqa: S608 - our own words
+    rows = rig.rows(f"SELECT id FROM jobs WHERE prompt = '{PROMPT}'")  # noqa: S608 - our own words
+    walk = os.walk(rig.folder / "storage")  # folders may go while we look
+    return [*rows, *(folder for folder, _, names in walk if NAME in names)]
 
 
 async def _cancelled_long_ago(url: str) -> Job:

@@ -88,6 +88,19 @@ def test_an_unknown_type_ends_in_bin(
     assert path.name == f"{JOB}-2.bin"
 
 
+def test_files_that_were_purged_are_gone(
+    client: Client, server: Any, a_job: Maker, tmp_path: Path
+) -> None:
+    """The job says so: nothing is asked for in vain, and nobody looks for a mistake."""
+    gone = a_job("completed", purged_at="2026-01-02T03:04:05Z")
+    server.script = [httpx2.Response(200, json=gone)]
+
+    with pytest.raises(Gone):
+        client.download(JOB, tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_damaged_bytes_are_fetched_again(
     client: Client, server: Any, looked: httpx2.Response, tmp_path: Path
 ) -> None:

@@ -1,0 +1,34 @@
+"""A service that keeps things for a short time: they go by themselves, and it says so."""
+
+from pathlib import Path
+
+import pytest
+
+from service import delay, running, until
+from services import both_databases
+
+SECOND = "0.00001"  # of a day
+TEXT = {"accept": "text/plain"}
+
+
+@both_databases
+def test_files_go_by_themselves(
+    database: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """The coordinator finds them in time; the job stays, and its document with it."""
+    settings = {**delay("0.01"), "MEDIA_RETENTION_DAYS": SECOND}
+    if database == "postgresql":
+        settings["DATABASE_URL"] = request.getfixturevalue("database_url")
+    with running(tmp_path, **settings) as service:
+        service.serve()
+        job_id = service.submit()
+        media = tmp_path / "storage" / "media"
+
+        until(lambda: service.job(job_id)["purged_at"] is not None, why=service.tails)
+        until(lambda: not list(media.iterdir()), why=service.tails)
+
+        job = service.job(job_id)
+        assert (job["status"], job["result_url"], job["outputs"]) == ("completed", None, [])
+        assert service.http.get(f"/media/{job_id}.png").status_code == 410
+        assert service.http.get(f"/api/v1/jobs/{job_id}/metadata").status_code == 200
+        assert "fleek_erased_files_total 1.0" in service.http.get("/metrics", headers=TEXT).text
