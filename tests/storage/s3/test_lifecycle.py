@@ -1,0 +1,51 @@
+"""What is purged, or stands for nobody, leaves a bucket as it leaves a folder."""
+
+from dataclasses import replace
+
+from uuid_utils.compat import uuid7
+
+from fakes import Clock, FakeProvider
+from fleek.domain.job import AttemptId
+from fleek.domain.media import media_key
+from fleek.engine.expire import Expiry
+from fleek.engine.purge import purge
+from fleek.engine.runtime import Runtime
+from fleek.engine.sweep import Search
+from fleek.storage.base import Storage
+from kept import completed, days_pass, left_of, save, with_settings
+
+
+async def test_what_is_purged_leaves_the_bucket(
+    rt: Runtime, storage: Storage, provider: FakeProvider, clock: Clock
+) -> None:
+    """On request and in time, file by file; a neighbour's files stay."""
+    rt = with_settings(replace(rt, storage=storage), metadata_retention_days=1)
+    wanted, old = await completed(rt, provider), await completed(rt, provider)
+    await purge(rt, wanted.id, tenant_id="default")
+    clock.tick(days=1, seconds=1)
+    young = await completed(rt, provider)
+
+    await Expiry(rt).turn()
+
+    left = [await left_of(rt, job.id) for job in (wanted, old, young)]
+    assert left == [set(), {"media"}, {"media", "metadata"}]
+
+
+async def test_an_orphan_leaves_the_bucket(
+    rt: Runtime, storage: Storage, provider: FakeProvider, clock: Clock
+) -> None:
+    """Its time is the server's; what the job names stays."""
+    rt = replace(rt, storage=storage)
+    job = await completed(rt, provider)
+    attempt_id = AttemptId(uuid7())
+    key = media_key(job.id, attempt_id, 0, sha256="f" * 64, extension="png")
+    await save(rt, key)
+    young = Search(rt)
+    await young.batch()
+    days_pass(clock, 2)
+    search = Search(rt)
+
+    more = await search.batch()
+
+    assert (young.swept.orphans, search.swept.orphans, more) == (0, 1, False)
+    assert await left_of(rt, job.id) == {"media", "metadata"}
