@@ -90,8 +90,8 @@ class AttachedWorker:
 def warn_if_few(concurrency: int, *, better: str) -> None:
     """Say on stderr that a worker has too few threads to be of much use."""
     if concurrency < FEW:
-        print(  # noqa: T201 - one line for the operator
+        print(
             f"fleek: only {concurrency} jobs can be started or collected at once by this process; "
             f"better: {better}",
-            file=sys.stderr,
+            file=sys.__stderr__,  # Dramatiq holds back what goes to `sys.stderr` while it starts
         )

@@ -70,7 +70,9 @@ class Attach(Protocol):
     after any fork, on the event loop in which handlers are to run. Leaving it drains the worker.
     """
 
-    def __call__(self, *, concurrency: int) -> AbstractAsyncContextManager[Mapping[Task, Handler]]:
+    def __call__(
+        self, *, dispatch: str, concurrency: int
+    ) -> AbstractAsyncContextManager[Mapping[Task, Handler]]:
         """Give one handler per task, once this process is a worker.
 
         `dispatch`: the caller's name in the registry, whatever the setting says.

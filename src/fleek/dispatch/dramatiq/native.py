@@ -3,6 +3,8 @@
 import logging
 import signal
 import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Final, NoReturn
 
 from dramatiq import Broker, Middleware, Worker
@@ -45,7 +47,7 @@ class Attach(Middleware):
             self._bridge, dispatch="dramatiq", concurrency=worker.worker_threads
         )
         try:
-            self._worker.start(given_up=lambda: bool(signal.sigpending() & SIGNALS))
+            self._worker.start(given_up=_told())
         except FleekError as error:
             _refuse(str(error))
 
@@ -93,6 +95,20 @@ def calm(worker: Worker) -> None:
     """Wake idle threads once a second: they only look whether they shall stop."""
     for thread in worker.workers:
         thread.timeout = 1.0
+
+
+def _told() -> Callable[[], bool]:
+    """Return what says whether this process has been told to stop from now on."""
+    told: list[int] = []
+    before = signal.getsignal(signal.SIGTERM)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, note)
+    return lambda: bool(told) or bool(signal.sigpending() & SIGNALS)
 
 
 def _refuse(reason: str) -> NoReturn:

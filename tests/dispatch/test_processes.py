@@ -1,0 +1,249 @@
+"""Real processes on PostgreSQL and Redis: each way to start a worker, and all that may go wrong."""
+
+import json
+import pickle
+import re
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from redisserver import RedisServer
+from service import PATIENCE, SMALL, Process, Service, assert_each_once, delay, running, until
+from services import MIGRATED, Postgres, free_port
+
+CELERY: Final = ["-A", "fleek.dispatch.celery"]
+WORKER: Final = [*CELERY, "worker", "--pool", "threads", "-c", "64"]
+
+Start = Callable[[Service], Process]
+
+
+def fleek_worker(service: Service) -> Process:
+    """Start ``fleek worker``."""
+    return service.start("worker")
+
+
+def celery_worker(service: Service) -> Process:
+    """Start Celery's own command."""
+    return service.start(*WORKER, program="celery", DISPATCH="")
+
+
+def dramatiq_worker(service: Service) -> Process:
+    """Start Dramatiq's own command, which forks."""
+    options = ["--processes", "2", "--threads", "16"]
+    return service.start("fleek.dispatch.dramatiq", *options, program="dramatiq", DISPATCH="")
+
+
+@contextmanager
+def serving(
+    folder: Path, postgres: Postgres, redis: RedisServer, dispatch: str
+) -> Generator[Service]:
+    """Give a service on a database of its own; nothing is started."""
+    name = postgres.create(template=MIGRATED)
+    with running(
+        folder,
+        DATABASE_URL=postgres.url(name),
+        REDIS_URL=redis.url(),
+        DISPATCH=dispatch,
+        HEARTBEAT_SECONDS="1",
+        **delay("0.2"),
+    ) as opened:
+        yield opened
+    postgres.drop(name)
+
+
+@pytest.mark.parametrize(
+    ("dispatch", "start"),
+    [
+        ("celery", celery_worker),
+        ("celery", fleek_worker),
+        ("dramatiq", dramatiq_worker),
+        ("dramatiq", fleek_worker),
+    ],
+)
+def test_a_stopped_worker_leaves_its_work_to_the_next(
+    tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str, start: Start
+) -> None:
+    """SIGTERM in the middle of it: gone in time, and nothing is lost, or bought again."""
+    with serving(tmp_path, postgres, redis, dispatch) as service:
+        service.serve("--no-worker")
+        first = start(service)
+        accepted = service.submit_many(20, parameters=SMALL)
+        until(lambda: service.by_status()["completed"] > 0, why=service.tails)
+        accepted += service.submit_many(20, parameters=SMALL)
+
+        code = first.stop()
+        second = start(service)
+        service.settle(seconds=60)
+        counted = service.rows("SELECT count(*) FROM jobs WHERE crashes > 0 OR retries > 0")
+        dispatcher = service.http.get("/health/detailed").json()["checks"]["dispatcher"]
+
+        assert code == 0, first.tail()
+        assert_each_once(service, accepted)
+        assert counted == [(0,)]
+        assert dispatcher["status"] == "healthy"
+        assert second.stop() == 0
+        assert all(is_ours(line) for line in second.log.read_text().splitlines())
+
+
+def is_ours(line: str) -> bool:
+    """Whether a line is in JSON, or is one of the few that Dramatiq's parent process writes."""
+    if re.match(r"\[.*\[dramatiq.MainProcess\] \[INFO\]", line):
+        return True
+    return "event" in json.loads(line)
+
+
+def garbage(queue: str, redis: RedisServer) -> int:
+    """Put what is no message of ours before all others; returns how many."""
+    body = "W1tdLCB7fSwge31d"  # [[], {}, {}]
+    properties = {
+        "delivery_tag": "t",
+        "body_encoding": "base64",
+        "delivery_info": {"exchange": "", "routing_key": queue},
+    }
+    unknown = {
+        "body": body,
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {"task": "os.system", "id": "x"},
+        "properties": properties,
+    }
+    foreign = {**unknown, "headers": {"task": "fleek.start", "id": "x"}}
+    pickled = {**foreign, "content-type": "application/x-python-serialize"}
+    spoilt: list[bytes] = [
+        b"\xff\x00garbage",
+        pickle.dumps({"task": "fleek.start"}),
+        b"[" * 100_000,
+        b"[]",
+        b'{"body": "x", "headers": {}, "properties": {}}',
+        json.dumps(unknown).encode(),
+        json.dumps(foreign).encode(),
+        json.dumps(pickled).encode(),
+    ]
+    for one in spoilt:
+        if queue.startswith("fleek:"):
+            redis.command("HSET", f"{queue}.msgs", name := uuid4().hex, one)
+            redis.command("RPUSH", queue, name)
+        else:
+            redis.command("RPUSH", queue, one)
+    return len(spoilt)
+
+
+@pytest.mark.parametrize(
+    ("dispatch", "queue"), [("celery", "fleek.start"), ("dramatiq", "fleek:start")]
+)
+def test_garbage_is_dropped_and_counted(
+    tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str, queue: str
+) -> None:
+    """Good messages behind it arrive; API and worker are one process here."""
+    with serving(tmp_path, postgres, redis, dispatch) as service:
+        expected = garbage(queue, redis)
+        process = service.serve()
+
+        accepted = service.submit_many(5, parameters=SMALL)
+        service.settle(seconds=30)
+        until(lambda: dropped(service) >= expected, why=service.tails)
+        kept = ("EXISTS", queue, f"{queue}.msgs", "unacked")
+        until(lambda: redis.command(*kept) == b":0\r\n", why=service.tails)
+
+        assert dropped(service) == expected
+        assert process.log.read_text().count("message_dropped") == expected
+        assert_each_once(service, accepted)
+        assert process.stop() == 0
+
+
+def dropped(service: Service) -> int:
+    """Return how many messages the service says to have dropped."""
+    text = service.http.get("/metrics", headers={"accept": "text/plain"}).text
+    found = re.findall(r"^fleek_dropped_messages_total\{.*\} (.*)$", text, re.MULTILINE)
+    return int(sum(map(float, found)))
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--pool", "prefork"], "fleek: the pool 'prefork' cannot run its tasks; start it with: "),
+        (["--pool", "solo"], "fleek: the pool 'solo' cannot run its tasks; start it with: "),
+        (
+            ["--pool", "threads", "-c", "2"],
+            "fleek: only 2 jobs can be started or collected at once",
+        ),
+    ],
+)
+def test_a_pool_that_does_not_suit_is_told_in_a_line(
+    tmp_path: Path, redis: RedisServer, options: list[str], line: str
+) -> None:
+    """Celery's default would seem to work, and do almost nothing."""
+    with running(tmp_path, REDIS_URL=redis.url()) as service:
+        worker = service.start(*CELERY, "worker", *options, program="celery")
+
+        worker.await_log(line)
+
+        assert worker.log.read_text().count("fleek: ") == 1
+
+
+def test_a_few_threads_of_dramatiq_are_told_in_a_line(
+    tmp_path: Path, postgres: Postgres, redis: RedisServer
+) -> None:
+    """Its default of eight is meant for work that computes."""
+    with serving(tmp_path, postgres, redis, "dramatiq") as service:
+        worker = service.start("fleek.dispatch.dramatiq", "-p", "1", program="dramatiq")
+
+        worker.await_log("fleek: only 8 jobs can be started or collected at once")
+        worker.await_log("ready for action")
+
+        assert worker.stop() == 0
+
+
+def test_flower_shows_workers_tasks_and_failures(
+    tmp_path: Path, postgres: Postgres, redis: RedisServer
+) -> None:
+    """What operators of Celery look at works as they know it."""
+    port = free_port()
+    with (
+        serving(tmp_path, postgres, redis, "celery") as service,
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=PATIENCE) as flower,
+    ):
+        service.serve("--no-worker")
+        options = [f"--port={port}", "--address=127.0.0.1"]
+        service.start(
+            *CELERY, "flower", *options, program="celery", FLOWER_UNAUTHENTICATED_API="true"
+        )
+        until(lambda: answers(flower), why=service.tails)
+        service.start(*WORKER, program="celery", FLEEK_FAILPOINTS="start.intend=oserror")
+        until(
+            lambda: "celery@" in flower.get("/workers", params={"refresh": "true"}).text,
+            why=service.tails,
+        )
+
+        service.submit(parameters=SMALL)
+        until(lambda: len(tasks(flower)) == 1, why=service.tails)
+        service.submit(parameters=SMALL)
+        until(lambda: len(tasks(flower)) >= 3, why=service.tails)
+        seen = {(one["name"], one["state"]) for one in tasks(flower)}
+
+        assert seen == {
+            ("fleek.start", "FAILURE"),
+            ("fleek.start", "SUCCESS"),
+            ("fleek.collect", "SUCCESS"),
+        }
+        assert all(one["runtime"] > 0 for one in tasks(flower) if one["state"] == "SUCCESS")
+        assert any("failpoint" in (one["exception"] or "") for one in tasks(flower))
+
+
+def answers(flower: httpx2.Client) -> bool:
+    """Whether Flower has started."""
+    try:
+        return flower.get("/tasks").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def tasks(flower: httpx2.Client) -> list[dict[str, Any]]:
+    """Return what Flower knows of tasks that have ended."""
+    found: dict[str, dict[str, Any]] = flower.get("/tasks").json()
+    return [one for one in found.values() if one["state"] in {"SUCCESS", "FAILURE"}]
