@@ -22,7 +22,7 @@ import httpx2
 
 from services import apart, free_port
 
-PATIENCE: Final = 30.0  # seconds until a process that does not answer is given up
+PATIENCE: Final = 60.0  # seconds until a process that does not answer is given up
 KEPT: Final = (
     "PATH",
     "HOME",

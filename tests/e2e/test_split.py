@@ -21,7 +21,7 @@ def test_api_and_worker_share_one_file(service: Service) -> None:
     before = service.by_status()
 
     service.worker()
-    ended = service.settle(seconds=30)
+    ended = service.settle(seconds=90)
 
     assert before["pending"] == 5
     assert ended["completed"] == 5
@@ -82,6 +82,6 @@ def test_either_process_may_be_killed(service: Service) -> None:
     api.kill()
     service.serve("--no-worker")
     service.worker()
-    service.settle(seconds=30)
+    service.settle(seconds=90)
 
     assert_each_once(service, accepted)
