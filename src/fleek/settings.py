@@ -66,7 +66,9 @@ class Settings(BaseSettings):
         "`postgres://`, `postgresql://` or `postgresql+asyncpg://`.",
     )
     dispatch: str = Field(
-        default="embedded", description="What carries job ids to workers: `embedded`."
+        default="embedded",
+        description="What carries job ids to workers: `embedded` in one process, `celery` or "
+        "`dramatiq` to many.",
     )
     worker_concurrency: int = Field(
         default=64,
