@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from redisserver import own_redis, redis, redis_server  # noqa: F401 - fixtures
 from service import Service, delay, running
 from services import MIGRATED, Postgres, Services
 

@@ -1,14 +1,12 @@
 """API and two workers on one PostgreSQL: kill any of them, and then PostgreSQL itself."""
 
-import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import httpx2
 import pytest
 
+from callers import load
 from service import COORDINATOR, SMALL, Process, Service, assert_each_once, until
 from services import Postgres
 
@@ -91,7 +89,7 @@ def test_a_restart_of_postgres_is_a_pause(
 ) -> None:
     """While it is away callers are told to come again; when it is back, all goes on by itself."""
     service, cast = on_own_postgres, start(on_own_postgres)
-    with load(service) as seen:
+    with load(service.http.base_url) as seen:
         until(lambda: len(seen.accepted) > OUTSTANDING, why=service.tails)
         own_postgres.stop("immediate")
         time.sleep(DOWN_SECONDS)  # an outage lasts; without one nothing is tested
@@ -110,65 +108,3 @@ def test_a_restart_of_postgres_is_a_pause(
     assert seen.refused > 0
     assert_each_once(service, seen.accepted)
     assert all(one.popen.poll() is None for one in (cast.api, *cast.workers))
-
-
-@dataclass
-class Seen:
-    """What callers were told."""
-
-    accepted: list[str] = field(default_factory=list)
-    refused: int = 0  # 503, as it should be
-    broken: list[str] = field(default_factory=list)  # anything that must not be
-
-    def note(self, ask: Callable[[], httpx2.Response]) -> None:
-        """Ask, and sort the answer."""
-        try:
-            answer = ask()
-        except httpx2.HTTPError as error:
-            self.broken.append(repr(error))
-            return
-        if answer.status_code == 201:
-            self.accepted.append(answer.json()["id"])
-        elif answer.status_code == 503 and is_a_pause(answer):
-            self.refused += 1
-        elif answer.status_code != 200:
-            self.broken.append(f"{answer.status_code} {answer.headers} {answer.text}")
-
-
-def is_a_pause(answer: httpx2.Response) -> bool:
-    """Whether the caller is told, in our form, to come again."""
-    return (
-        answer.headers["content-type"] == "application/problem+json"
-        and answer.json()["code"] == "database_unavailable"
-        and int(answer.headers["retry-after"]) > 0
-    )
-
-
-@contextmanager
-def load(service: Service) -> Generator[Seen]:
-    """Submit jobs and ask for them, from several threads, within the block."""
-    seen, over = Seen(), threading.Event()
-
-    def call() -> None:
-        with httpx2.Client(base_url=service.http.base_url, timeout=30) as http:
-            while not over.is_set():
-                seen.note(lambda: submitted(http))
-                if seen.accepted:
-                    seen.note(lambda: http.get(f"/api/v1/jobs/{seen.accepted[-1]}"))
-                    seen.note(lambda: http.get("/api/v1/jobs"))
-                over.wait(0.05)
-
-    callers = [threading.Thread(target=call) for _ in range(4)]
-    for caller in callers:
-        caller.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        for caller in callers:
-            caller.join()
-
-
-def submitted(http: httpx2.Client) -> httpx2.Response:
-    """Submit a small job."""
-    return http.post("/api/v1/generate", json={"prompt": "a storm", "parameters": SMALL})

@@ -1,0 +1,230 @@
+"""Two APIs, three workers, PostgreSQL and Redis: hurt any of them, and every job ends once."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import pytest
+
+from callers import load
+from fleek import registry
+from fleek.domain.job import JobId
+from redisserver import RedisServer
+from service import (
+    COORDINATOR,
+    PATIENCE,
+    SMALL,
+    Process,
+    Service,
+    assert_each_once,
+    running,
+    until,
+)
+from services import MIGRATED, Postgres, free_port
+
+WAVE: Final = 20  # jobs under way when something is hurt
+SETTLE: Final = 150.0  # seconds; a hint that got lost is sent again after thirty
+DOWN_SECONDS: Final = 8.0
+TIMES: Final = 3  # how often every message is delivered, at least
+
+both = pytest.mark.parametrize("dispatch", ["celery", "dramatiq"])
+
+
+class Many:
+    """The processes of an installation."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.second = str(free_port())
+        self.urls = [f"http://127.0.0.1:{port}" for port in (service.port, self.second)]
+        self.apis: list[Process] = []
+        self.workers: list[Process] = []
+
+    def start(self) -> None:
+        """Start two APIs and three workers."""
+        self.apis = [self._start_api(None), self._start_api(self.second)]
+        for api in self.apis:
+            api.await_line("is ready")
+        self.workers = [self.service.start("worker") for _ in range(3)]
+        for worker in self.workers:
+            worker.await_log("worker_registered")
+
+    def replace_api(self) -> None:
+        """Kill the second API, and start another."""
+        self.apis.pop().kill()
+        self.apis.append(self._start_api(self.second))
+        self.apis[-1].await_line("is ready")
+
+    def kill_worker(self, *, coordinator: bool) -> None:
+        """Kill the worker that coordinates, or another one, and start a new one."""
+        holder = self._coordinator()
+        victim = next(one for one in self.workers if (one is holder) is coordinator)
+        victim.kill()
+        self.workers.remove(victim)
+        self.workers.append(self.service.start("worker"))
+
+    def ended(self) -> list[tuple[int | None, str]]:
+        """Return exit code and last words of each process that has ended by itself."""
+        every = (*self.apis, *self.workers)
+        return [(one.popen.poll(), one.tail()) for one in every if one.popen.poll() is not None]
+
+    def _start_api(self, port: str | None) -> Process:
+        other = {} if port is None else {"API_PORT": port}
+        return self.service.start("serve", "--no-worker", **other)
+
+    def _coordinator(self) -> Process:
+        pids = {one.pid: one for one in self.workers}
+
+        def holders() -> set[int]:
+            return {pid for (pid,) in self.service.rows(COORDINATOR)} & set(pids)
+
+        until(holders, why=self.service.tails)
+        return pids[holders().pop()]
+
+
+@contextmanager
+def installed(
+    folder: Path, postgres: Postgres, redis: RedisServer, dispatch: str
+) -> Generator[Many]:
+    """Give a running installation on a database of its own."""
+    name = postgres.create(template=MIGRATED)
+    postgres.execute(f'ALTER DATABASE "{name}" SET synchronous_commit TO on')
+    with running(
+        folder,
+        DATABASE_URL=postgres.url(name),
+        REDIS_URL=redis.url(),
+        DISPATCH=dispatch,
+        HEARTBEAT_SECONDS="1",
+        REPLICATE_MOCK_DELAY_MIN="0.2",
+        REPLICATE_MOCK_DELAY_MAX="1.5",
+    ) as service:
+        many = Many(service)
+        many.start()
+        yield many
+
+
+@both
+def test_whoever_is_killed_every_job_ends_once(
+    tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str
+) -> None:
+    """Workers, an API, the coordinator: the others, or the next, end its work."""
+    with installed(tmp_path, postgres, redis, dispatch) as many:
+        service = many.service
+        accepted = service.submit_many(WAVE, parameters=SMALL)
+        many.kill_worker(coordinator=False)
+        accepted += service.submit_many(WAVE, parameters=SMALL)
+        many.kill_worker(coordinator=True)
+        accepted += service.submit_many(WAVE, parameters=SMALL)
+        many.replace_api()
+        accepted += service.submit_many(WAVE, parameters=SMALL)
+
+        service.settle(seconds=SETTLE)
+
+        assert_each_once(service, accepted)
+
+
+@both
+def test_redis_may_forget_everything_and_go_away(
+    tmp_path: Path, postgres: Postgres, own_redis: RedisServer, dispatch: str
+) -> None:
+    """It carries hints: callers notice nothing, and what is lost there is sent again."""
+    with installed(tmp_path, postgres, own_redis, dispatch) as many:
+        service = many.service
+        accepted = service.submit_many(WAVE, parameters=SMALL)
+        own_redis.empty()
+        accepted += service.submit_many(WAVE, parameters=SMALL)
+        own_redis.stop()
+        with load(*many.urls) as seen:
+            time.sleep(DOWN_SECONDS)  # an outage lasts; without one nothing is tested
+            until(lambda: len(seen.accepted) > WAVE, why=service.tails)
+            during = service.http.get("/health/detailed")
+        own_redis.start()
+
+        service.settle(seconds=SETTLE)
+        until(lambda: state(service) == "healthy", why=service.tails)
+
+        assert (seen.broken, seen.refused) == ([], 0)
+        assert during.status_code == 200
+        assert during.json()["status"] == "degraded"
+        assert during.json()["checks"]["dispatcher"]["status"] == "unhealthy"
+        assert "REDIS_URL" in during.json()["checks"]["dispatcher"]["advice"]
+        assert_each_once(service, accepted + seen.accepted)
+        assert many.ended() == []
+
+
+def state(service: Service) -> str:
+    """Return what health says of the whole."""
+    found: str = service.http.get("/health/detailed").json()["status"]
+    return found
+
+
+@both
+def test_a_restart_of_postgres_under_load_is_a_pause(
+    tmp_path: Path, own_postgres: Postgres, redis: RedisServer, dispatch: str
+) -> None:
+    """Callers are told to come again, never that we are broken; nobody has to restart us."""
+    with installed(tmp_path, own_postgres, redis, dispatch) as many:
+        service = many.service
+        with load(*many.urls) as seen:
+            until(lambda: len(seen.accepted) > WAVE, why=service.tails)
+            own_postgres.stop("immediate")
+            until(lambda: seen.refused > 0, why=service.tails)
+            known = len(seen.accepted)
+            own_postgres.start()
+            until(lambda: len(seen.accepted) > known + WAVE, why=service.tails)
+
+        service.settle(seconds=SETTLE)
+
+        assert seen.broken == []
+        assert_each_once(service, seen.accepted)
+        assert many.ended() == []
+
+
+@both
+def test_a_message_that_comes_again_and_again_buys_nothing(
+    tmp_path: Path,
+    postgres: Postgres,
+    redis: RedisServer,
+    dispatch: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Brokers deliver at least once; each task comes for each job three times and more."""
+    monkeypatch.setenv("REDIS_URL", redis.url())
+    with installed(tmp_path, postgres, redis, dispatch) as many:
+        service = many.service
+        accepted = service.submit_many(WAVE, parameters=SMALL)
+        with repeating(dispatch, accepted) as sent:
+            service.settle(seconds=SETTLE)
+
+        assert min(sent.values()) >= TIMES
+        assert_each_once(service, accepted)
+
+
+@contextmanager
+def repeating(dispatch: str, accepted: Sequence[str]) -> Generator[dict[str, int]]:
+    """Send both tasks for every job over and over; gives how often, when the block has ended."""
+    sent = dict.fromkeys(accepted, 0)
+    over = threading.Event()
+    sender = threading.Thread(target=lambda: asyncio.run(_repeat(dispatch, sent, over)))
+    sender.start()
+    try:
+        yield sent
+    finally:
+        over.set()
+        sender.join(PATIENCE)
+
+
+async def _repeat(dispatch: str, sent: dict[str, int], over: threading.Event) -> None:
+    connect = registry.load(registry.dispatchers(), dispatch, setting="DISPATCH")
+    async with connect() as dispatcher:
+        while min(sent.values()) < TIMES or not over.is_set():
+            for job_id in sent:
+                await dispatcher.enqueue("start", JobId(UUID(job_id)))
+                await dispatcher.enqueue("collect", JobId(UUID(job_id)))
+                sent[job_id] += 1
+            await asyncio.sleep(0.2)
