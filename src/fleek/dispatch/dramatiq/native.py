@@ -1,8 +1,11 @@
 """Dramatiq's workers: in its own command, in ``fleek worker``, and beside the API."""
 
 import logging
+import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Final, NoReturn
@@ -38,6 +41,7 @@ class Attach(Middleware):
             _refuse(str(error))
         configure_logging(level=settings.log_level, style=settings.log_format)
         logging.captureWarnings(capture=True)
+        _end_with_parent()
 
     def before_worker_boot(self, _broker: Broker, worker: Worker) -> None:
         """Become a worker, however long the schema takes; nothing is received before."""
@@ -95,6 +99,19 @@ def calm(worker: Worker) -> None:
     """Wake idle threads once a second: they only look whether they shall stop."""
     for thread in worker.workers:
         thread.timeout = 1.0
+
+
+def _end_with_parent() -> None:
+    """Stop in order when Dramatiq's parent process is killed: it leaves its children running."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _told() -> Callable[[], bool]:
