@@ -113,8 +113,14 @@ class Ended:
 
 
 @pytest.fixture
-def fleek(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Return a function that runs a command."""
+def fleek(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Ended]:
+    """Return a function that runs a command, and leaves logging as it is.
+
+    Loggers that were configured once are so for good: no later test could see what they log.
+    """
+    monkeypatch.setattr("fleek.cli.purging.configure_logging", lambda **_: None)
 
     def call(*args: str) -> Ended:
         code = run(args)

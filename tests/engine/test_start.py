@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -297,6 +298,28 @@ async def test_stopping_the_worker_does_not_stop_a_purchase(
     await rt.duties.finish(seconds=5)
 
     assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+
+
+async def test_stopping_the_worker_does_not_leave_an_intent_alone(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """SIGTERM while it commits: an intent that nobody acts on would be counted as a crash."""
+    job = await submit(rt, a_request())
+    deciding = asyncio.Event()
+
+    def now() -> datetime:
+        deciding.set()
+        return rt.now()
+
+    buying = asyncio.create_task(start(replace(rt, now=now), job.id))
+    await deciding.wait()
+
+    buying.cancel()
+    await rt.duties.finish(seconds=60)
+
+    bought = await jobs.peek(rt.db, job.id)
+    assert (bought.stage, bought.crashes) == (Stage.WAITING, 0)
+    assert [one.job_id for one in provider.started] == [job.id]
 
 
 async def test_a_suspended_worker_does_not_give_back_what_was_bought_meanwhile(

@@ -30,13 +30,17 @@ from fleek.store.steps import Step
 async def start(rt: Runtime, job_id: JobId) -> None:
     """Start a job that is due, if no other worker has.
 
-    Whatever goes wrong with the provider is recorded on the job. Once the intent is written,
-    the purchase is seen through even while the worker is told to stop.
+    Whatever goes wrong with the provider is recorded on the job. It is seen through even while
+    the worker is told to stop: an intent that nobody acts on would count as a crash.
     """
+    await rt.duties.see_through(_start(rt, job_id))
+
+
+async def _start(rt: Runtime, job_id: JobId) -> None:
     intended = await intend(rt, job_id)
     rt.bells.ring("admit")  # a nudge has been answered
     if intended is not None:
-        await rt.duties.see_through(purchase(rt, *intended))
+        await purchase(rt, *intended)
 
 
 async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
