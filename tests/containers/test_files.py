@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
-ROOT: Final = Path(__file__).parents[2]
-COMPOSE: Final = ROOT / "compose.yaml"
+from containers.composition import Part
+from containers.composition import services as composed
+from containers.image import BIN, ROOT
+from fleek.dispatch.attached import STOP_SECONDS
+from fleek.server import GRACE_SECONDS
+
 OURS: Final = ("api", "worker", "flower", "secrets")
-BIN: Final = Path(sys.executable).parent
+LEAVE_SECONDS: Final = 10.0  # to close what is open, on a busy machine
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
     """Return the services of the composition."""
-    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
-    return found
+    return composed()
 
 
 @pytest.mark.parametrize(
@@ -70,9 +72,48 @@ def test_the_image_does_not_run_as_root() -> None:
     assert users[-1] == "10001:10001"
 
 
-def test_a_worker_has_time_to_see_its_purchases_through(services: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("name", "seconds"), [("worker", STOP_SECONDS), ("api", GRACE_SECONDS)])
+def test_what_stops_has_the_time_that_it_takes(name: str, seconds: float) -> None:
     """A process that is killed in the middle of a purchase leaves it to be searched for."""
-    assert int(services["worker"]["stop_grace_period"].removesuffix("s")) > 30
+    assert Part.named(name).grace_seconds >= seconds + LEAVE_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("api", {"secrets", "bucket", "postgres", "redis"}),
+        ("worker", {"secrets", "bucket", "postgres", "redis", "api"}),
+        ("flower", {"redis", "api"}),
+        ("bucket", {"minio"}),
+        ("minio", {"secrets"}),
+        ("postgres", {"secrets"}),
+        ("secrets", set()),
+    ],
+)
+def test_nobody_starts_before_what_it_needs_is_well(
+    services: dict[str, Any], name: str, first: set[str]
+) -> None:
+    """One command starts all of it: what ends is awaited, and of what stays, the health."""
+    needed = services[name].get("depends_on", {})
+
+    assert set(needed) == first
+    for one, how in needed.items():
+        ends = services[one].get("restart") == "no"
+        assert how["condition"] == (
+            "service_completed_successfully" if ends else "service_healthy"
+        )
+        assert ends or one == "api" or services[one]["healthcheck"]["start_period"]
+
+
+def test_our_image_is_never_pulled(services: dict[str, Any]) -> None:
+    """Somebody else's image of this name would be given the secrets."""
+    assert {services[name]["pull_policy"] for name in OURS} == {"build"}
+
+
+def test_who_only_looks_on_has_no_secret(services: dict[str, Any]) -> None:
+    """Flower is reached by a browser, and is not ours."""
+    assert services["flower"]["volumes"] == []
+    assert set(Part.named("flower").environment) == {"REDIS_URL", "ALLOW_ANONYMOUS"}
 
 
 def _values(node: Any) -> Iterator[str]:
@@ -96,17 +137,32 @@ def test_no_secret_is_written_down(services: dict[str, Any]) -> None:
     assert all(value.startswith(("/run/secrets/", "${")) for value in values)
 
 
-def test_secrets_are_made_once(services: dict[str, Any], tmp_path: Path) -> None:
-    """A second start must find the database's password as it was."""
+def make_secrets(services: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Do what the service `secrets` does, in this folder."""
     python, flag, script, _ = services["secrets"]["command"]
     assert (python, flag) == ("python", "-c")
+    subprocess.run([sys.executable, "-c", script, folder], check=True)  # noqa: S603 - ours
+    return {file.name: file.read_text() for file in folder.iterdir()}
 
-    def make() -> dict[str, str]:
-        subprocess.run([sys.executable, "-c", script, tmp_path], check=True)  # noqa: S603 - ours
-        return {file.name: file.read_text() for file in tmp_path.iterdir()}
 
-    first, second = make(), make()
+def test_secrets_are_made_once(services: dict[str, Any], tmp_path: Path) -> None:
+    """A second start must find the database's password as it was."""
+    first = make_secrets(services, tmp_path)
+    second = make_secrets(services, tmp_path)
 
     assert first == second
     assert first["postgres_password"] in first["database_url"]
     assert len(first["s3_secret_access_key"]) == 40
+
+
+def test_secrets_half_made_are_made_anew(services: dict[str, Any], tmp_path: Path) -> None:
+    """Nobody has used them yet; and a file that nobody may write to is in the way."""
+    before = make_secrets(services, tmp_path)
+    (tmp_path / "made").unlink()
+    (tmp_path / "s3_access_key_id").unlink()
+
+    after = make_secrets(services, tmp_path)
+
+    assert set(after) == set(before)
+    assert after["postgres_password"] != before["postgres_password"]
+    assert after["postgres_password"] in after["database_url"]

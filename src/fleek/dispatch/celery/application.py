@@ -62,6 +62,21 @@ class FleekCelery(Celery):
     bridge: Bridge
 
 
+class Dropping:
+    """Has a message dropped; `celery inspect conf` and Flower can show it, other than a method."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
+    def __call__(self, reason: str, message: object) -> None:
+        """Count and log the message."""
+        self._bridge.drop(reason, message)
+
+    def __json__(self) -> str:
+        """Return what is shown."""
+        return "counted"
+
+
 def make_app(
     settings: CelerySettings, bridge: Bridge, *, patience: float = WORK_SECONDS
 ) -> FleekCelery:
@@ -73,7 +88,7 @@ def make_app(
     app.bridge = bridge
     app.conf.update(_conf(settings.broker))
     app.conf.broker_transport_options = {
-        "on_drop": bridge.drop,
+        "on_drop": Dropping(bridge),
         "visibility_timeout": 1200,
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,

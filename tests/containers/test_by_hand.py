@@ -1,0 +1,171 @@
+"""The composition without an engine: what it starts, started by hand on the tests' own services.
+
+Commands, environment and health checks are those of the files. Hosts and ports are others, and
+what the service `secrets` writes comes as environment. Swift stands in for MinIO.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from containers.composition import Part
+from containers.container import Container
+from containers.image import Image
+from redisserver import RedisServer
+from s3server import KEY, SECRET, S3Server, shared_s3
+from service import PATIENCE, SMALL, until
+from services import Postgres, Services, free_port
+
+
+class Stack:
+    """The services of ours, as an engine would have them."""
+
+    def __init__(self, image: Image, places: Mapping[str, str], given: Mapping[str, str]) -> None:
+        self._image = image
+        self._places = places
+        self._given = given
+        self._open = ExitStack()
+        self.parts: dict[str, Part] = {}
+        self.running: dict[str, Container] = {}
+
+    def up(self, name: str) -> None:
+        """Start a service, and wait until its health check says that it is well."""
+        part = Part.named(name).elsewhere(self._places)
+        given = self._given if part.reads_secrets else {}
+        started = Container(self._image, part.command, {**part.environment, **given})
+        self.parts[name] = part
+        self.running[name] = self._open.enter_context(started)
+        started.await_health(part.health)
+
+    def tails(self) -> str:
+        """Return the ends of all logs."""
+        return "\n".join(f"--- {name}\n{one.tail()}" for name, one in self.running.items())
+
+    def close(self) -> None:
+        """End everything."""
+        self._open.close()
+
+
+@pytest.fixture
+def ports() -> dict[str, str]:
+    """Return where the published services are, by the port that the composition has for them."""
+    return {"8000": str(free_port()), "5555": str(free_port())}
+
+
+@pytest.fixture
+def database(postgres: Postgres, tmp_path: Path) -> Iterator[str]:
+    """Give the address of an empty database, whose user may do no more than own it."""
+    secrets = made_secrets(tmp_path)
+    name = f"composed_{uuid4().hex}"
+    postgres.execute(f'CREATE ROLE "{name}" LOGIN')
+    postgres.execute(f'CREATE DATABASE "{name}" OWNER "{name}"')
+    yield (
+        secrets["DATABASE_URL"]
+        .replace("://fleek:", f"://{name}:")
+        .replace("@postgres:5432/fleek", f"@127.0.0.1:{postgres.port}/{name}")
+    )
+    postgres.drop(name)
+    postgres.execute(f'DROP ROLE "{name}"')
+
+
+@pytest.fixture
+def s3(services: Services) -> S3Server:
+    """Return what stands in for MinIO."""
+    return shared_s3(services)
+
+
+@pytest.fixture
+def given(s3: S3Server, database: str, ports: dict[str, str]) -> dict[str, str]:
+    """Return what those who read the secrets do not have from the file, and where we are."""
+    return {
+        "DATABASE_URL": database,
+        "S3_BUCKET": s3.make_bucket(),
+        "S3_ACCESS_KEY_ID": KEY,
+        "S3_SECRET_ACCESS_KEY": SECRET,
+        "API_HOST": "127.0.0.1",
+        "API_PORT": ports["8000"],
+        "FLEEK_URL": f"http://127.0.0.1:{ports['8000']}",
+    }
+
+
+@pytest.fixture
+def stack(
+    image: Image,
+    redis: RedisServer,
+    s3: S3Server,
+    ports: dict[str, str],
+    given: dict[str, str],
+) -> Iterator[Stack]:
+    """Give the composition with nothing started."""
+    places = {f"127.0.0.1:{port}": f"127.0.0.1:{free}" for port, free in ports.items()}
+    places |= {f"--port={port}": f"--port={free}" for port, free in ports.items()}
+    places |= {"redis://redis:6379/0": redis.url(), "http://minio:9000": s3.url}
+    places |= {"--address=0.0.0.0": "--address=127.0.0.1"}
+    opened = Stack(image, places, given)
+    yield opened
+    opened.close()
+
+
+def made_secrets(folder: Path) -> dict[str, str]:
+    """Return what the service `secrets` makes, as settings."""
+    _, *arguments, _ = Part.named("secrets").command
+    subprocess.run([sys.executable, *arguments, folder], check=True)  # noqa: S603 - ours
+    return {file.name.upper(): file.read_text() for file in folder.iterdir()}
+
+
+def test_what_is_composed_works_together_and_stops_in_time(
+    stack: Stack, ports: dict[str, str]
+) -> None:
+    """``docker compose up`` and nothing else: a prompt becomes a file, and operators see it."""
+    for name in ("api", "worker", "flower"):
+        stack.up(name)
+    with httpx2.Client(base_url=f"http://127.0.0.1:{ports['8000']}", timeout=PATIENCE) as http:
+        job = completed(http, stack)
+        file = http.get(job["result_url"])
+        health = http.get("/health/detailed").json()
+    with httpx2.Client(base_url=f"http://127.0.0.1:{ports['5555']}", timeout=PATIENCE) as flower:
+        until(lambda: seen(flower), why=stack.tails)
+        (worker,) = seen(flower)
+        page = flower.get(f"/worker/{worker['hostname']}")
+    stopped = {name: stack.running[name].stop() for name in ("flower", "worker", "api")}
+
+    assert file.status_code == 200
+    assert hashlib.sha256(file.content).hexdigest() == job["outputs"][0]["sha256"]
+    assert health["status"] == "healthy"
+    assert worker["status"] is True
+    assert page.status_code == 200
+    assert "error" not in {level(line) for line in stack.running["worker"].log().splitlines()}
+    assert {name: code for name, (code, _) in stopped.items()} == dict.fromkeys(stopped, 0)
+    for name, (_, seconds) in stopped.items():
+        print(f"{name} stopped after {seconds:.1f} s")  # noqa: T201 - shown by pytest -rP
+        assert seconds < stack.parts[name].grace_seconds
+
+
+def completed(http: httpx2.Client, stack: Stack) -> dict[str, Any]:
+    """Have a picture made, and return its job."""
+    made = http.post("/api/v1/generate", json={"prompt": "a cat", "parameters": SMALL})
+    assert made.status_code == 201, made.text
+    path = f"/api/v1/jobs/{made.json()['id']}"
+    until(lambda: http.get(path).json()["status"] == "completed", why=stack.tails)
+    found: dict[str, Any] = http.get(path).json()
+    return found
+
+
+def seen(flower: httpx2.Client) -> list[dict[str, Any]]:
+    """Return the workers that Flower has seen do both tasks of a job."""
+    found: list[dict[str, Any]] = flower.get("/workers", params={"json": "1"}).json()["data"]
+    return [one for one in found if one.get("task-succeeded", 0) >= 2]
+
+
+def level(line: str) -> str:
+    """Return how bad it is what a line of the log says; empty if it does not tell."""
+    return str(json.loads(line)["level"]) if line.startswith("{") else ""

@@ -1,0 +1,108 @@
+"""The image's program: complete, found nowhere else, and it writes where it may."""
+
+import hashlib
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import httpx2
+import pytest
+
+from containers.container import Container
+from containers.image import ROOT, Image, is_sent, sources
+from fleek import __version__
+from service import PATIENCE, SMALL, until
+from services import free_port
+
+PACKAGE: Final = ROOT / "src" / "fleek"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".env",
+        ".git/config",
+        ".venv/bin/python",
+        "fleek.db",
+        "storage/media/a.png",
+        "src/fleek/__pycache__/app.pyc",
+        "tests/conftest.py",
+    ],
+)
+def test_what_is_private_never_gets_to_the_engine(name: str) -> None:
+    """A layer of an image can be read by all who pull it."""
+    assert not is_sent(name)
+
+
+def test_what_the_build_copies_is_sent() -> None:
+    """Otherwise the build ends at its first COPY."""
+    found = sources()
+
+    assert "src" in found
+    assert [name for name in found if not is_sent(name) or not (ROOT / name).exists()] == []
+
+
+def test_the_wheel_holds_every_file_of_the_package(image: Image) -> None:
+    """Migrations, the web pages' files and py.typed are no modules, and soon forgotten."""
+    ours = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if _belongs(path)}
+    (packages,) = image.program.glob("lib/python3*/site-packages")
+    installed = packages / "fleek"
+
+    there = {path.relative_to(installed) for path in installed.rglob("*") if _belongs(path)}
+
+    assert there == ours
+    assert Path("py.typed") in there
+    assert Path("store/migrations/versions/0001_jobs.py") in there
+
+
+def _belongs(path: Path) -> bool:
+    return path.is_file() and path.suffix != ".pyc"
+
+
+def test_the_program_is_the_one_of_the_image(image: Image) -> None:
+    """The other tests here would show nothing if they ran what is in the checkout."""
+    shown = image.run("fleek", "--version")
+    found = image.run("python", "-c", "import fleek; print(fleek.__file__)")
+
+    assert shown.stdout == f"fleek {__version__}\n"
+    assert Path(found.stdout.strip()).is_relative_to(image.program)
+
+
+def test_it_opens_to_nobody_by_itself(image: Image) -> None:
+    """``docker run`` without a word about keys ends with one line that says what is missing."""
+    ended = image.run("fleek", "serve")
+
+    assert ended.returncode == 2
+    assert "ALLOW_ANONYMOUS" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_it_serves_and_writes_only_its_data(image: Image) -> None:
+    """The root file system is read-only: database and files go to the volume."""
+    port = str(free_port())
+    url = f"http://127.0.0.1:{port}"
+    own = {"API_HOST": "127.0.0.1", "API_PORT": port, "FLEEK_URL": url, "LOG_FORMAT": "json"}
+
+    migrated = image.run("fleek", "migrate", **own)
+    with (
+        Container(image, ["fleek", "serve"], own) as serving,
+        httpx2.Client(base_url=url, timeout=PATIENCE) as http,
+    ):
+        serving.await_health(["fleek", "health", "--quiet"])
+        made = http.post("/api/v1/generate", json={"prompt": "a cat", "parameters": SMALL})
+        job = f"/api/v1/jobs/{made.json()['id']}"
+        until(lambda: http.get(job).json()["status"] == "completed", why=serving.tail)
+        media = http.get(job).json()["outputs"][0]
+        page = http.get("/", headers={"accept": "text/html"})
+        picture = http.get(http.get(job).json()["result_url"]).content
+        code, _ = serving.stop()
+
+    assert (migrated.returncode, code) == (0, 0), serving.tail()
+    assert "<html" in page.text
+    assert hashlib.sha256(picture).hexdigest() == media["sha256"]
+    assert {path.name for path in image.data.iterdir()} == {"fleek.db", "storage"}
+    with closing(sqlite3.connect(image.data / "fleek.db")) as database:
+        assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [
+            (migrated.stdout.strip(),)
+        ]
