@@ -80,13 +80,15 @@ def test_a_stopped_worker_leaves_its_work_to_the_next(
         second = start(service)
         try:
             second.await_log("worker_registered")
-            service.settle(seconds=60)
+            service.settle(seconds=120)
+            counted = service.rows("SELECT count(*) FROM jobs WHERE crashes > 0 OR retries > 0")
             dispatcher = service.http.get("/health/detailed").json()["checks"]["dispatcher"]
         finally:
             left = second.stop()  # what Dramatiq has forked would outlive it, and take ids
 
         assert (code, left) == (0, 0), first.tail()
         assert_each_once(service, accepted)
+        assert counted == [(0,)]
         assert dispatcher["status"] == "healthy"
         assert all(is_ours(line) for line in second.log.read_text().splitlines())
 
@@ -146,7 +148,7 @@ def test_garbage_is_dropped_and_counted(
         process = service.serve()
 
         accepted = service.submit_many(5, parameters=SMALL)
-        service.settle(seconds=30)
+        service.settle(seconds=120)
         until(lambda: dropped(service) >= expected, why=service.tails)
         kept = ("EXISTS", queue, f"{queue}.msgs", "unacked")
         until(lambda: redis.command(*kept) == b":0\r\n", why=service.tails)
