@@ -6,6 +6,7 @@ import sys
 from typing import Any, Final, NoReturn
 
 from celery import bootsteps, signals
+from celery.bin.celery import celery
 from celery.concurrency.thread import TaskPool
 from celery.worker import WorkController, state
 
@@ -80,7 +81,8 @@ def run_worker(*, concurrency: int) -> None:
     name = f"fleek-{os.getpid()}@%h"  # several on one host are told apart
     pool = ["--pool", "threads", "--concurrency", str(concurrency)]
     alone = ["--without-gossip", "--without-mingle"]
-    sys.exit(make_native().worker_main(["--quiet", "worker", "--hostname", name, *pool, *alone]))
+    ours = ["-A", "fleek.dispatch.celery", "--quiet", "worker", "--hostname", name]
+    celery.main(args=[*ours, *pool, *alone])  # `worker_main` would forget the exit code
 
 
 def _refuse(reason: str) -> NoReturn:
