@@ -93,7 +93,7 @@ def plan(*, genuine: bool, throttled: bool = False) -> dict[str, Any]:
     return {
         "rates": rates,
         "arguments": ARGUMENTS,
-        "answer_seconds": (0.0, 0.15),  # long enough for somebody to die meanwhile
+        "answer_seconds": (0.0, 0.3),  # long enough for somebody to die meanwhile
         "queue_seconds": (0.02, 0.2),
         "predict_seconds": (0.1, 1.0),
         "webhook_retries": (0.5, 1, 2, 4),
