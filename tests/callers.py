@@ -47,14 +47,23 @@ def is_a_pause(answer: httpx2.Response) -> bool:
     )
 
 
+def connected(url: httpx2.URL | str) -> httpx2.Client:
+    """Return a client of the service at this address."""
+    return httpx2.Client(base_url=url, timeout=60)
+
+
 @contextmanager
-def load(*urls: httpx2.URL | str) -> Generator[Seen]:
+def load(
+    *urls: httpx2.URL | str,
+    connect: Callable[[httpx2.URL | str], httpx2.Client] = connected,
+    pause_seconds: float = PAUSE_SECONDS,
+) -> Generator[Seen]:
     """Submit jobs and ask for them, from several threads, at these addresses in turn."""
     seen, over = Seen(), threading.Event()
 
     def call(mine: Sequence[httpx2.Client]) -> None:
         for http in cycle(mine):
-            if over.wait(PAUSE_SECONDS):
+            if over.wait(pause_seconds):
                 return
             seen.note(lambda http=http: submitted(http))  # type: ignore[misc]  # bound now
             if seen.accepted:
@@ -62,7 +71,7 @@ def load(*urls: httpx2.URL | str) -> Generator[Seen]:
                 seen.note(lambda http=http, job=job: http.get(job))  # type: ignore[misc]  # too
                 seen.note(lambda http=http: http.get("/api/v1/jobs"))  # type: ignore[misc]  # too
 
-    clients = [[httpx2.Client(base_url=url, timeout=60) for url in urls] for _ in range(CALLERS)]
+    clients = [[connect(url) for url in urls] for _ in range(CALLERS)]
     callers = [threading.Thread(target=call, args=(mine,)) for mine in clients]
     for caller in callers:
         caller.start()

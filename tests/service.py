@@ -42,8 +42,14 @@ ENDS: Final = "SELECT count(*) FROM events WHERE type IN ('completed', 'failed',
 COORDINATOR: Final = "SELECT pid FROM workers WHERE id = (SELECT worker_id FROM roles)"
 
 
-def until(met: Callable[[], Any], *, seconds: float = PATIENCE, why: Callable[[], str]) -> None:
-    """Wait until something is so.
+def until(
+    met: Callable[[], Any],
+    *,
+    seconds: float = PATIENCE,
+    look_seconds: float = LOOK_SECONDS,
+    why: Callable[[], str],
+) -> None:
+    """Wait until something is so; `look_seconds` between two looks.
 
     Raises:
         AssertionError: It is not, after so long; with the answer of `why`.
@@ -51,7 +57,7 @@ def until(met: Callable[[], Any], *, seconds: float = PATIENCE, why: Callable[[]
     deadline = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < deadline, why()
-        time.sleep(LOOK_SECONDS)
+        time.sleep(look_seconds)
 
 
 class Process:

@@ -1,0 +1,212 @@
+"""A new version takes over from the old one, under load, on one database."""
+
+import re
+import shutil
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx2
+import pytest
+
+import fleek
+from callers import CALLERS, load
+from redisserver import RedisServer
+from service import Process, Service, assert_each_once, running, until
+from services import MIGRATED, Postgres, free_port
+
+NEXT: Final = "999.0.0"
+REVISION: Final = "9999"
+WAVE: Final = 12  # jobs between two steps of the deploy
+PAUSE_SECONDS: Final = 0.3  # of each caller between two turns: the processes need the machine
+LOOK_SECONDS: Final = 0.2  # between two looks at how many jobs have completed
+DRAIN_SECONDS: Final = 30.0
+SETTLE: Final = 150.0  # seconds; a hint that got lost is sent again after thirty
+
+COMPLETED: Final = "SELECT count(*) FROM jobs WHERE status = 'completed'"
+
+MIGRATION: Final = '''"""A remark on each job."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{revision}"
+down_revision = "{before}"
+
+
+def upgrade() -> None:
+    """Add a column that the version before knows nothing of."""
+    op.add_column("jobs", sa.Column("remark", sa.Text(), nullable=True))
+'''
+
+
+class Balanced(httpx2.BaseTransport):
+    """Asks at the address that is meant; if nobody is there, at the next one.
+
+    Somebody who hangs up without a word counts as not there, too: a request that comes in the
+    moment in which a server stops to listen is never read.
+    """
+
+    def __init__(self, urls: list[str], unanswered: list[str]) -> None:
+        self._urls = [httpx2.URL(url) for url in urls]
+        self._unanswered = unanswered
+        self._transport = httpx2.HTTPTransport()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Ask each address once, this one first."""
+        meant = request.url.port
+        for url in sorted(self._urls, key=lambda one: one.port != meant):
+            request.url = request.url.copy_with(port=url.port)
+            try:
+                return self._transport.handle_request(request)
+            except httpx2.ConnectError:
+                continue
+            except httpx2.TransportError as error:
+                self._unanswered.append(f"{request.method} {request.url}: {error!r}")
+        raise httpx2.ConnectError("nobody is there", request=request)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+
+class Deploy:
+    """An installation in the middle of being replaced."""
+
+    def __init__(self, service: Service, new: Path) -> None:
+        self.service = service
+        self.new = {"PYTHONPATH": str(new)}
+        self.second = str(free_port())
+        self.urls = [f"http://127.0.0.1:{port}" for port in (service.port, self.second)]
+        self.unanswered: list[str] = []
+
+    def connect(self, url: httpx2.URL | str) -> httpx2.Client:
+        """Return a client as a load balancer would be one."""
+        transport = Balanced(self.urls, self.unanswered)
+        return httpx2.Client(base_url=url, timeout=60, transport=transport)
+
+    def start_api(self) -> Process:
+        """Start an API of the new version beside the old one; it migrates."""
+        return self.service.serve("--no-worker", API_PORT=self.second, **self.new)
+
+    def start_worker(self, **version: str) -> Process:
+        """Start a worker, and wait until it works."""
+        worker = self.service.start("worker", **version)
+        worker.await_log("worker_registered")
+        return worker
+
+    def await_wave(self) -> None:
+        """Wait until as many more jobs have completed as a step takes."""
+        goal = self._completed() + WAVE
+        until(lambda: self._completed() >= goal, look_seconds=LOOK_SECONDS, why=self.service.tails)
+
+    def versions(self) -> set[str]:
+        """Return the versions of the workers, as the new API tells."""
+        with httpx2.Client(base_url=self.urls[1], timeout=60) as http:
+            message = http.get("/health/detailed").json()["checks"]["workers"]["message"]
+        return set(re.findall(r"\d+\.\d+\.\d+", message))
+
+    def refusals(self) -> list[tuple[int, list[str]]]:
+        """Start what is of the old version once more; returns exit codes and last words."""
+        port = str(free_port())
+        tried = [
+            self.service.start("worker"),
+            self.service.start("serve", "--no-worker", API_PORT=port),
+        ]
+        return [(one.wait(), spoken(one)) for one in tried]
+
+    def _completed(self) -> int:
+        ((found,),) = self.service.rows(COMPLETED)
+        return int(found)
+
+
+def spoken(process: Process) -> list[str]:
+    """Return the lines of a process's log that are for the operator."""
+    return [line for line in process.log.read_text().splitlines() if not line.startswith("{")]
+
+
+def drained(process: Process) -> float:
+    """Stop a process as a supervisor would; returns how many seconds that took."""
+    began = time.monotonic()
+    code = process.stop()
+    took = time.monotonic() - began
+    print(f"{process.command[0]} gone after {took:.2f} s")  # noqa: T201 - shown by pytest -rP
+    assert code == 0, process.tail()
+    return took
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the code of a new version, whose migration adds a column."""
+    source = Path(fleek.__file__).parents[1]
+    folder = tmp_path_factory.mktemp("new") / "src"
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    package = folder / "fleek" / "__init__.py"
+    package.write_text(package.read_text().replace(f'"{fleek.__version__}"', f'"{NEXT}"'))
+    versions = folder / "fleek" / "store" / "migrations" / "versions"
+    before = max(path.name for path in versions.glob("0*.py"))[:4]
+    migration = MIGRATION.format(revision=REVISION, before=before)
+    (versions / f"{REVISION}_remark.py").write_text(migration)
+    return folder
+
+
+@contextmanager
+def deploying(
+    folder: Path, postgres: Postgres, redis: RedisServer, dispatch: str, new: Path
+) -> Generator[Deploy]:
+    """Give an installation of the old version on a database of its own; nothing is started."""
+    name = postgres.create(template=MIGRATED)
+    postgres.execute(f'ALTER DATABASE "{name}" SET synchronous_commit TO on')
+    with running(
+        folder,
+        DATABASE_URL=postgres.url(name),
+        REDIS_URL=redis.url(),
+        DISPATCH=dispatch,
+        HEARTBEAT_SECONDS="1",
+        REPLICATE_MOCK_DELAY_MIN="0.2",
+        REPLICATE_MOCK_DELAY_MAX="1.5",
+    ) as service:
+        yield Deploy(service, new)
+    postgres.drop(name)
+
+
+@pytest.mark.parametrize("dispatch", ["celery", "embedded"])
+def test_a_new_version_takes_over_without_anybody_noticing(
+    tmp_path: Path, postgres: Postgres, redis: RedisServer, new: Path, dispatch: str
+) -> None:
+    """Old and new run side by side: no caller is turned away, and no job is done twice."""
+    with deploying(tmp_path, postgres, redis, dispatch, new) as deploy:
+        service = deploy.service
+        old_api = service.serve("--no-worker")
+        old = [deploy.start_worker() for _ in range(2)]
+        with load(*deploy.urls, connect=deploy.connect, pause_seconds=PAUSE_SECONDS) as seen:
+            deploy.await_wave()
+            new_api = deploy.start_api()
+            deploy.await_wave()  # the old workers know nothing of the newer schema, and work
+            for _ in range(2):
+                deploy.start_worker(**deploy.new)
+            both = deploy.versions()
+            took = []
+            for worker in old:
+                took.append(drained(worker))
+                deploy.await_wave()
+            refused = deploy.refusals()
+            took.append(drained(old_api))
+            deploy.await_wave()
+            left = deploy.versions()
+        service.http.base_url = httpx2.URL(deploy.urls[1])
+        service.settle(seconds=SETTLE)
+
+        assert (seen.broken, seen.refused) == ([], 0)
+        assert both == {fleek.__version__, NEXT}
+        assert left == {NEXT}
+        assert max(took) < DRAIN_SECONDS
+        for code, words in refused:
+            assert code == 2
+            assert len(words) == 1
+            assert f"the schema has revision {REVISION}, which this version" in words[0]
+        assert_each_once(service, seen.accepted)
+        assert new_api.popen.poll() is None
+        assert len(deploy.unanswered) <= CALLERS  # who asked in the moment of the API's end
