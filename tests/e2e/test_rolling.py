@@ -13,6 +13,7 @@ import pytest
 
 import fleek
 from callers import CALLERS, load
+from chaos.host import Host
 from redisserver import RedisServer
 from service import Process, Service, assert_each_once, running, until
 from services import MIGRATED, Postgres, free_port
@@ -154,7 +155,12 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def deploying(
-    folder: Path, postgres: Postgres, redis: RedisServer, dispatch: str, new: Path
+    folder: Path,
+    postgres: Postgres,
+    redis: RedisServer,
+    dispatch: str,
+    new: Path,
+    **settings: str,
 ) -> Generator[Deploy]:
     """Give an installation of the old version on a database of its own; nothing is started."""
     name = postgres.create(template=MIGRATED)
@@ -167,6 +173,7 @@ def deploying(
         HEARTBEAT_SECONDS="1",
         REPLICATE_MOCK_DELAY_MIN="0.2",
         REPLICATE_MOCK_DELAY_MAX="1.5",
+        **settings,
     ) as service:
         yield Deploy(service, new)
     postgres.drop(name)
@@ -210,3 +217,37 @@ def test_a_new_version_takes_over_without_anybody_noticing(
         assert_each_once(service, seen.accepted)
         assert new_api.popen.poll() is None
         assert len(deploy.unanswered) <= CALLERS  # who asked in the moment of the API's end
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Generator[Host]:
+    """Give a provider that sells at once, and says so only after a while."""
+    opened = Host(tmp_path, seed=0)
+    opened.plan(rates={"create_then_delay": 1}, arguments={"create_then_delay": "40"})
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("dispatch", ["celery", "dramatiq"])
+def test_purchases_that_hang_hold_up_no_deploy(
+    tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str, new: Path, host: Host
+) -> None:
+    """Their worker waits for them a while, and leaves it to the next to find what was bought."""
+    with deploying(tmp_path, postgres, redis, dispatch, new, **host.settings()) as deploy:
+        service = deploy.service
+        service.serve("--no-worker")
+        old = deploy.start_worker()
+        accepted = service.submit_many(WAVE)
+        until(lambda: len(host.ledger()["predictions"]) == WAVE, why=service.tails)
+
+        took = drained(old)
+        host.calm()
+        next_one = deploy.start_worker()
+        try:
+            service.settle(seconds=SETTLE)
+        finally:
+            left = drained(next_one)  # what Dramatiq has forked would outlive it, and take ids
+
+        assert max(took, left) < DRAIN_SECONDS
+        assert len(host.ledger()["predictions"]) == WAVE
+        assert_each_once(service, accepted)
