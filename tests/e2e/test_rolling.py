@@ -4,7 +4,6 @@ import re
 import shutil
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -153,70 +152,66 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@contextmanager
-def deploying(
-    folder: Path,
-    postgres: Postgres,
-    redis: RedisServer,
-    dispatch: str,
-    new: Path,
-    **settings: str,
+@pytest.fixture
+def dispatch() -> str:
+    """Return what carries ids; tests choose it."""
+    return "celery"
+
+
+@pytest.fixture
+def deploy(
+    tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str, new: Path
 ) -> Generator[Deploy]:
     """Give an installation of the old version on a database of its own; nothing is started."""
     name = postgres.create(template=MIGRATED)
     postgres.execute(f'ALTER DATABASE "{name}" SET synchronous_commit TO on')
     with running(
-        folder,
+        tmp_path,
         DATABASE_URL=postgres.url(name),
         REDIS_URL=redis.url(),
         DISPATCH=dispatch,
         HEARTBEAT_SECONDS="1",
         REPLICATE_MOCK_DELAY_MIN="0.2",
         REPLICATE_MOCK_DELAY_MAX="1.5",
-        **settings,
     ) as service:
         yield Deploy(service, new)
     postgres.drop(name)
 
 
 @pytest.mark.parametrize("dispatch", ["celery", "embedded"])
-def test_a_new_version_takes_over_without_anybody_noticing(
-    tmp_path: Path, postgres: Postgres, redis: RedisServer, new: Path, dispatch: str
-) -> None:
+def test_a_new_version_takes_over_without_anybody_noticing(deploy: Deploy) -> None:
     """Old and new run side by side: no caller is turned away, and no job is done twice."""
-    with deploying(tmp_path, postgres, redis, dispatch, new) as deploy:
-        service = deploy.service
-        old_api = service.serve("--no-worker")
-        old = [deploy.start_worker() for _ in range(2)]
-        with load(*deploy.urls, connect=deploy.connect, pause_seconds=PAUSE_SECONDS) as seen:
+    service = deploy.service
+    old_api = service.serve("--no-worker")
+    old = [deploy.start_worker() for _ in range(2)]
+    with load(*deploy.urls, connect=deploy.connect, pause_seconds=PAUSE_SECONDS) as seen:
+        deploy.await_wave()
+        new_api = deploy.start_api()
+        deploy.await_wave()  # the old workers know nothing of the newer schema, and work
+        for _ in range(2):
+            deploy.start_worker(**deploy.new)
+        both = deploy.versions()
+        took = []
+        for worker in old:
+            took.append(drained(worker))
             deploy.await_wave()
-            new_api = deploy.start_api()
-            deploy.await_wave()  # the old workers know nothing of the newer schema, and work
-            for _ in range(2):
-                deploy.start_worker(**deploy.new)
-            both = deploy.versions()
-            took = []
-            for worker in old:
-                took.append(drained(worker))
-                deploy.await_wave()
-            refused = deploy.refusals()
-            took.append(drained(old_api))
-            deploy.await_wave()
-            left = deploy.versions()
-        service.http.base_url = httpx2.URL(deploy.urls[1])
-        service.settle(seconds=SETTLE)
+        refused = deploy.refusals()
+        took.append(drained(old_api))
+        deploy.await_wave()
+        left = deploy.versions()
+    service.http.base_url = httpx2.URL(deploy.urls[1])
+    service.settle(seconds=SETTLE)
 
-        assert (seen.broken, seen.refused) == ([], 0)
-        assert both == {fleek.__version__, NEXT}
-        assert left == {NEXT}
-        assert max(took) < DRAIN_SECONDS
-        for code, words in refused:
-            assert code == 2
-            assert len(words) == 1
-            assert f"the schema has revision {REVISION}, which this version" in words[0]
-        assert_each_once(service, seen.accepted)
-        assert new_api.popen.poll() is None
-        assert len(deploy.unanswered) <= CALLERS  # who asked in the moment of the API's end
+    assert (seen.broken, seen.refused) == ([], 0)
+    assert (both, left) == ({fleek.__version__, NEXT}, {NEXT})
+    assert max(took) < DRAIN_SECONDS
+    for code, words in refused:
+        assert code == 2
+        assert len(words) == 1
+        assert f"the schema has revision {REVISION}, which this version" in words[0]
+    assert_each_once(service, seen.accepted)
+    assert new_api.popen.poll() is None
+    assert len(deploy.unanswered) <= CALLERS  # who asked in the moment of the API's end
 
 
 @pytest.fixture
@@ -229,25 +224,23 @@ def host(tmp_path: Path) -> Generator[Host]:
 
 
 @pytest.mark.parametrize("dispatch", ["celery", "dramatiq"])
-def test_purchases_that_hang_hold_up_no_deploy(
-    tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str, new: Path, host: Host
-) -> None:
+def test_purchases_that_hang_hold_up_no_deploy(deploy: Deploy, host: Host) -> None:
     """Their worker waits for them a while, and leaves it to the next to find what was bought."""
-    with deploying(tmp_path, postgres, redis, dispatch, new, **host.settings()) as deploy:
-        service = deploy.service
-        service.serve("--no-worker")
-        old = deploy.start_worker()
-        accepted = service.submit_many(WAVE)
-        until(lambda: len(host.ledger()["predictions"]) == WAVE, why=service.tails)
+    service = deploy.service
+    service.env |= host.settings()
+    service.serve("--no-worker")
+    old = deploy.start_worker()
+    accepted = service.submit_many(WAVE)
+    until(lambda: len(host.ledger()["predictions"]) == WAVE, why=service.tails)
 
-        took = drained(old)
-        host.calm()
-        next_one = deploy.start_worker()
-        try:
-            service.settle(seconds=SETTLE)
-        finally:
-            left = drained(next_one)  # what Dramatiq has forked would outlive it, and take ids
+    took = drained(old)
+    host.calm()
+    next_one = deploy.start_worker()
+    try:
+        service.settle(seconds=SETTLE)
+    finally:
+        left = drained(next_one)  # what Dramatiq has forked would outlive it, and take ids
 
-        assert max(took, left) < DRAIN_SECONDS
-        assert len(host.ledger()["predictions"]) == WAVE
-        assert_each_once(service, accepted)
+    assert max(took, left) < DRAIN_SECONDS
+    assert len(host.ledger()["predictions"]) == WAVE
+    assert_each_once(service, accepted)
