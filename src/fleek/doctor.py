@@ -32,8 +32,9 @@ from fleek.settings import LOOPBACK, Settings
 from fleek.store import accounts, workers
 from fleek.store.address import database_url
 from fleek.store.clock import clock_offset
-from fleek.store.database import Database, open_database, reach, sqlite_is_safe
+from fleek.store.database import Database, open_database, reach
 from fleek.store.migrate import up_to_date
+from fleek.store.pools import sqlite_is_safe
 from fleek.store.tally import count_jobs
 
 LIBRARIES: Final = ("fastapi", "httpx2", "pydantic", "sqlalchemy", "uvicorn")

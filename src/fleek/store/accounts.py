@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from sqlalchemy import and_, bindparam, delete, or_, select, text, update
 
+from fleek.store.columns import Instant
 from fleek.store.database import Database
-from fleek.store.tables import AccountRow, Instant
+from fleek.store.tables import AccountRow
 
 WHOLE: Final = ""  # in place of a model: the account itself
 FORGOTTEN: Final = timedelta(hours=1)  # failures that nothing followed

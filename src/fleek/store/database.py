@@ -1,27 +1,20 @@
-"""The open database: reads and writes apart, errors in our words.
+"""The open database: reads and writes apart, errors in our words."""
 
-On SQLite there is one writer connection, and reads have connections of their own, so that they
-never wait behind a commit. On PostgreSQL both are pools.
-"""
-
-import asyncio
-import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
-import aiosqlite
-from sqlalchemy import event, text
-from sqlalchemy.engine import URL
+from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from fleek import failpoints, strict
+from fleek import failpoints
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, FleekError
-from fleek.store.address import database_url, dsn
+from fleek.store.address import database_url
 from fleek.store.errors import is_busy, said, sqlstate, translated
 from fleek.store.group import Group
+from fleek.store.pools import make_pools
 
 Transaction = AsyncConnection
 """An open transaction, or for reads a connection; passed first to every query."""
@@ -31,14 +24,7 @@ Result = TypeVar("Result")
 GroupedWrite = Callable[[Transaction, Sequence[Item]], Awaitable[Sequence[Result | FleekError]]]
 
 PATIENCE: Final = timedelta(seconds=10)
-POOL_SIZE: Final = 8
-READERS: Final = 4
 NOT_NOW: Final = frozenset({"57P03", "53300"})  # PostgreSQL starts or stops; is full of clients
-SESSION: Final = {
-    "jit": "off",  # compiling costs more than any statement of ours
-    "idle_in_transaction_session_timeout": "15000",  # ms; a frozen process holds up nobody longer
-}
-SAFE_SQLITE: Final = (3, 51, 3)  # before: a rare corruption race between writing processes
 
 
 class Database:
@@ -160,8 +146,8 @@ async def open_database(
         ConfigurationError: The address names no database that we know.
     """
     url = database_url(setting)
-    make = _sqlite if url.drivername.startswith("sqlite") else _postgres
-    database = Database(*make(url, patience.total_seconds()), address=url.render_as_string())
+    writer, reader = make_pools(url, patience)
+    database = Database(writer, reader, address=url.render_as_string())
     try:
         yield database
     finally:
@@ -183,79 +169,3 @@ async def reach(db: Database) -> None:
         if is_busy(cause) or sqlstate(cause) in NOT_NOW:
             raise
         raise ConfigurationError(f"DATABASE_URL={db.address}: {said(cause)}") from error
-
-
-def _postgres(url: URL, patience: float) -> tuple[AsyncEngine, AsyncEngine]:
-    async def connect() -> Any:
-        import asyncpg  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra, without types
-
-        return await asyncpg.connect(
-            dsn(url), timeout=5, command_timeout=30, server_settings=SESSION
-        )
-
-    options: dict[str, Any] = {
-        "async_creator": connect,
-        "pool_size": POOL_SIZE,
-        "max_overflow": 0,
-        "pool_timeout": patience,
-        "json_serializer": _to_json,
-    }
-    bare = url.set(query={})
-    writer = create_async_engine(bare, **options)
-    reader = create_async_engine(bare, isolation_level="AUTOCOMMIT", **options)
-    return writer, reader
-
-
-def _sqlite(url: URL, patience: float) -> tuple[AsyncEngine, AsyncEngine]:
-    async def connect() -> aiosqlite.Connection:
-        connection = aiosqlite.connect(str(url.database), timeout=patience)
-        thread = connection._thread  # noqa: SLF001 - nothing else shows it
-        thread.daemon = True  # the process may end without it
-        try:
-            return await connection
-        except BaseException:  # its thread has a last word for this loop, which may close soon
-            await asyncio.to_thread(thread.join)
-            raise
-
-    options: dict[str, Any] = {
-        "async_creator": connect,
-        "max_overflow": 0,
-        "pool_timeout": patience,
-        "json_serializer": _to_json,
-    }
-    writer = create_async_engine(url, pool_size=1, **options)
-    reader = create_async_engine(
-        url, pool_size=READERS, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **options
-    )
-    event.listen(writer.sync_engine, "connect", _writer_connected)
-    event.listen(writer.sync_engine, "begin", _begin_immediate)
-    event.listen(reader.sync_engine, "connect", _reader_connected)
-    return writer, reader
-
-
-def _to_json(value: Any) -> str:
-    return strict.dumps(value).decode()
-
-
-def _writer_connected(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")  # an acknowledged job survives a loss of power
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
-
-
-def _reader_connected(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA query_only=ON")
-    cursor.close()
-
-
-def _begin_immediate(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def sqlite_is_safe() -> bool:
-    """Whether several processes may write to one SQLite file without a known risk."""
-    return sqlite3.sqlite_version_info >= SAFE_SQLITE
