@@ -1,5 +1,6 @@
 """Celery's consumer, which passes on messages of ours and drops all others."""
 
+import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -10,6 +11,8 @@ from fleek.dispatch.bridge import job_id_of
 from fleek.dispatch.celery.application import NAMES
 
 JSON = "application/json"
+
+logger = logging.getLogger(__name__)
 
 
 class Consumer(CeleryConsumer):
@@ -25,7 +28,7 @@ class Consumer(CeleryConsumer):
                 handle(message)
             else:
                 self.app.bridge.drop(fault, message.body)
-                message.ack_log_error(None, self.connection_errors)
+                message.ack_log_error(logger, self.connection_errors)
 
         return receive
 

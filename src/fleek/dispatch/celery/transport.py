@@ -1,10 +1,46 @@
-"""Celery's Redis, made to survive what is no message: by itself it ends the worker."""
+"""Celery's Redis, made to survive what is no message, and its own end while a task is under way.
+
+By itself either ends the worker.
+"""
 
 import base64
 from collections.abc import Callable
 from typing import Any
 
-from kombu.transport import redis
+from kombu.transport import redis, virtual
+
+
+class QoS(redis.QoS):
+    """What a channel has handed out and not heard of again.
+
+    Without the channel's connection there is nobody to tell, and nothing to be told: the next
+    connection, or the next nudge, brings the message once more, and the job's row decides.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """Say that a message has been dealt with."""
+        if self._cut_off():
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - as kombu calls it
+        """Give a message back, or have it forgotten."""
+        if self._cut_off():
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            super().reject(delivery_tag, requeue=requeue)
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Give back all that has not been dealt with."""
+        if self._cut_off():
+            self._delivered.clear()
+        else:
+            super().restore_unacked(client)
+
+    def _cut_off(self) -> bool:
+        transport = self.channel.connection
+        return transport is None or transport.client is None
 
 
 class _Channel:
@@ -67,6 +103,8 @@ def _is_body(body: str, encoding: object) -> bool:
 class Channel(_Channel, redis.Channel):
     """Redis."""
 
+    QoS = QoS
+
 
 class Transport(_Transport, redis.Transport):
     """Redis."""
@@ -76,6 +114,8 @@ class Transport(_Transport, redis.Transport):
 
 class SentinelChannel(_Channel, redis.SentinelChannel):
     """Redis behind Sentinel."""
+
+    QoS = QoS
 
 
 class SentinelTransport(_Transport, redis.SentinelTransport):
