@@ -159,7 +159,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         lambda db: retention.owners(db, MANY),
         "pk_jobs pk_media uq_attempts_job_id_n",
     ),
-    "purge": (lambda db: take(db, number(8), purges), "pk_jobs"),
+    "purge": (lambda db: take(db, number(208), purges), "pk_jobs"),  # one that nobody reads
     "erase": (
         lambda db: take(db, number(108), erases),
         "pk_jobs pk_media uq_attempts_job_id_n",
