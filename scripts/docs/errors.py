@@ -11,7 +11,7 @@ import fleek.client.errors
 from fleek.api.errors import status_of
 from fleek.api.handlers import CODES as ROUTER_CODES
 from fleek.cli.exits import Exit, exit_code
-from fleek.domain import errors
+from fleek.domain import errors, races
 from fleek.domain.errors import FleekError
 
 HEAD: Final = """
@@ -21,6 +21,8 @@ whether the same request may succeed later; answers with status 429 and 503 say 
 after how many seconds. **Exit code** is how a command of `fleek` ends; see
 [the command line](cli.md).
 """
+
+TREE: Final = frozenset({errors.__name__, races.__name__})
 
 CLIENT: Final = """
 What the command line and `fleek.Client` meet beside the classes above. A RequestError is raised
@@ -118,7 +120,7 @@ def errors_page() -> str:
 def _branches() -> Iterator[str]:
     head = ("Code", "Class", "Status", "Exit code", "Again", "Meaning")
     for branch in FleekError.__subclasses__():
-        if branch.__module__ == errors.__name__:
+        if branch.__module__ in TREE:
             yield f"## {branch.__name__}"
             yield _first_line(branch)
             yield _classes(_tree(branch), *head)
@@ -140,7 +142,7 @@ def _classes(found: Iterable[type[FleekError]], *head: str) -> str:
 
 
 def _exit(kind: type[FleekError]) -> Exit:
-    told_by_server = kind.__module__ == errors.__name__ and kind is not errors.ConfigurationError
+    told_by_server = kind.__module__ in TREE and kind is not errors.ConfigurationError
     if told_by_server and status_of(kind) >= 500:  # the client keeps its code, not its class
         kind = fleek.client.errors.ServerError
     return exit_code(kind.__new__(kind, ""))
@@ -149,12 +151,12 @@ def _exit(kind: type[FleekError]) -> Exit:
 def _tree(kind: type[FleekError]) -> Iterator[type[FleekError]]:
     yield kind
     for below in kind.__subclasses__():
-        if below.__module__ == kind.__module__:
+        if below.__module__ in TREE or below.__module__ == kind.__module__:
             yield from _tree(below)
 
 
 def _inner(kind: type[FleekError] = FleekError) -> Iterator[type[FleekError]]:
-    told = {errors.__name__, fleek.client.errors.__name__}
+    told = {*TREE, fleek.client.errors.__name__}
     if kind.__module__ not in told and "code" in vars(kind):
         yield kind
     for below in kind.__subclasses__():

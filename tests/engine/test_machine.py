@@ -31,15 +31,10 @@ from hypothesis.stateful import (
 from fakes import BADLY, FOR_GOOD, PNG, WELL, Clock, FakeProvider, a_request
 from fleek.bootstrap import open_runtime
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import (
-    Conflict,
-    OutcomeUnknown,
-    OutputBroken,
-    ProviderUnavailable,
-    WorkerSuspended,
-)
+from fleek.domain.errors import Conflict, OutcomeUnknown, OutputBroken, ProviderUnavailable
 from fleek.domain.job import Job, JobId, PredictionId, Status
 from fleek.domain.media import Key, Part, metadata_key, owner
+from fleek.domain.races import WorkerSuspended
 from fleek.engine.bind import bind
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect

@@ -7,9 +7,10 @@ import pytest
 from fakes import WELL, Clock, FakeProvider, a_request
 from fleek import failpoints
 from fleek.domain.attempt import Verdict
-from fleek.domain.errors import IllegalTransition, NotFound
+from fleek.domain.errors import NotFound
 from fleek.domain.job import Status
 from fleek.domain.media import Output, Part, media_key
+from fleek.domain.races import IllegalTransition
 from fleek.engine.expire import Expiry
 from fleek.engine.purge import WHOLE, erase, mark, purge
 from fleek.engine.recover import Recovery

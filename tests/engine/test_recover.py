@@ -8,13 +8,9 @@ import pytest
 
 from fakes import Clock, FakeProvider, a_request
 from fleek.domain.attempt import Verdict
-from fleek.domain.errors import (
-    OutcomeUnknown,
-    ProviderRejected,
-    ProviderUnavailable,
-    WorkerSuspended,
-)
+from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import Job, Stage, Status
+from fleek.domain.races import WorkerSuspended
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import _claim as claim_for_collecting
 from fleek.engine.pulse import gone, process_space

@@ -9,13 +9,9 @@ import pytest
 
 from fakes import WELL, Clock, FakeProvider, a_request
 from fleek.domain.attempt import Verdict
-from fleek.domain.errors import (
-    OutcomeUnknown,
-    ProviderRejected,
-    ProviderUnavailable,
-    WorkerSuspended,
-)
+from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import PredictionId, Stage, Status
+from fleek.domain.races import WorkerSuspended
 from fleek.engine.bind import bind
 from fleek.engine.cancel import cancel
 from fleek.engine.pulse import SUSPENDED_AFTER

@@ -12,14 +12,9 @@ from sqlalchemy import func, select
 from uuid_utils.compat import uuid4, uuid7
 
 from fleek.domain.attempt import Attempt, Verdict
-from fleek.domain.errors import (
-    FleekError,
-    IllegalTransition,
-    NotFound,
-    PredictionTaken,
-    StaleJob,
-)
+from fleek.domain.errors import FleekError, NotFound
 from fleek.domain.job import AttemptId, Backoff, Job, JobError, JobId, Stage, Status
+from fleek.domain.races import IllegalTransition, PredictionTaken, StaleJob
 from fleek.domain.transitions import advance, cancel, fail, give_up
 from fleek.store import attempts, events, jobs
 from fleek.store.database import Database, open_database

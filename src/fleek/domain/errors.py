@@ -35,6 +35,8 @@
         ├── AttemptSettled       this attempt has its verdict, or another prediction
         └── WorkerSuspended      this worker may be taken for dead and must not buy
 
+The classes below `InternalError` are in `fleek.domain.races`, all others here.
+
 ``code`` is public and stable. ``retryable`` says whether another attempt can help.
 HTTP statuses live in `fleek.api.errors`, exit codes in `fleek.cli`.
 """
@@ -238,34 +240,3 @@ class ConfigurationError(FleekError):
 
 class InternalError(FleekError):
     """A mistake of ours, or a race that somebody else won."""
-
-
-class IllegalTransition(InternalError):
-    """The job's state forbids this change."""
-
-    code = "illegal_transition"
-
-
-class StaleJob(InternalError):
-    """Somebody has changed the job since it was read; nothing was written."""
-
-    code = "stale_job"
-
-
-class PredictionTaken(InternalError):
-    """This prediction is already bound to another attempt."""
-
-    code = "prediction_taken"
-
-
-class AttemptSettled(InternalError):
-    """The attempt has its verdict or another prediction: what was bought for it is one too many."""
-
-    code = "attempt_settled"
-
-
-class WorkerSuspended(InternalError):
-    """The worker could not say that it is alive for so long that it must not buy."""
-
-    code = "worker_suspended"
-    retryable = True

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from fleek.domain.errors import FleekError, HostError, IllegalTransition
+from fleek.domain.errors import FleekError, HostError
 from fleek.domain.job import (
     TERMINAL,
     TRANSITIONS,
@@ -26,6 +26,7 @@ from fleek.domain.job import (
     WorkerId,
 )
 from fleek.domain.media import Part
+from fleek.domain.races import IllegalTransition
 
 BUYING: Final = (Stage.STARTING, Stage.UNKNOWN)
 WAITING: Final = (Stage.WAITING,)

@@ -8,13 +8,9 @@ import structlog
 
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import (
-    AttemptSettled,
-    OutcomeUnknown,
-    PredictionTaken,
-    ProviderError,
-)
+from fleek.domain.errors import OutcomeUnknown, ProviderError
 from fleek.domain.job import Job, PredictionId, Stage
+from fleek.domain.races import AttemptSettled, PredictionTaken
 from fleek.domain.transitions import wait
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime

@@ -2,8 +2,9 @@
 
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import Conflict, IllegalTransition, NotFound
+from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import Job, JobId, Status
+from fleek.domain.races import IllegalTransition
 from fleek.domain.transitions import cancel as cancelled
 from fleek.engine.runtime import Runtime
 from fleek.store.steps import Step

@@ -9,16 +9,10 @@ import structlog
 from fleek import failpoints
 from fleek.domain import transitions
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import (
-    FleekError,
-    HostError,
-    IllegalTransition,
-    InternalError,
-    ProviderError,
-    StaleJob,
-)
+from fleek.domain.errors import FleekError, HostError, InternalError, ProviderError
 from fleek.domain.job import Job, JobError, JobId, Stage, Status
 from fleek.domain.media import Media, metadata_key
+from fleek.domain.races import IllegalTransition, StaleJob
 from fleek.engine.document import document, save_document
 from fleek.engine.keep import keep
 from fleek.engine.runtime import Runtime

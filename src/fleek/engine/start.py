@@ -9,15 +9,9 @@ from uuid_utils.compat import uuid4
 
 from fleek import failpoints, strict
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import (
-    IllegalTransition,
-    OutcomeUnknown,
-    ProviderRejected,
-    ProviderUnavailable,
-    StaleJob,
-    WorkerSuspended,
-)
+from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, JobId, Status
+from fleek.domain.races import IllegalTransition, StaleJob, WorkerSuspended
 from fleek.domain.transitions import claim
 from fleek.engine import pace
 from fleek.engine.bind import bind

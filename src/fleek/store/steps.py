@@ -16,9 +16,10 @@ from uuid import UUID
 from sqlalchemy import Table, bindparam, delete, insert, select, text, update
 
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import FleekError, NotFound, PredictionTaken
+from fleek.domain.errors import FleekError, NotFound
 from fleek.domain.job import AttemptId, Change, Job, JobId, Status
 from fleek.domain.media import Media
+from fleek.domain.races import PredictionTaken
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
 from fleek.store.errors import RowRefused
