@@ -135,10 +135,10 @@ async def test_a_server_that_takes_it_and_says_nothing_leaves_it_open(
     ticks = count(step=10)
     async with listening(serve) as url:
         async with opened(COG_URL=url) as provider:
-            provider._clock = lambda: float(next(ticks))
+            provider.runs._clock = lambda: float(next(ticks))
             with pytest.raises(OutcomeUnknown):
                 await provider.start(job, an_attempt(job))
-            assert PredictionId(job.id.hex) not in provider.held
+            assert PredictionId(job.id.hex) not in provider.runs.held
         never.set()
 
 

@@ -11,7 +11,61 @@ makes another attempt, and that one is held.
 Source: https://github.com/replicate/cog, ``docs/http.md`` and ``crates/coglet``.
 """
 
-from fleek.providers.cog.provider import CogProvider, connect
-from fleek.providers.cog.settings import CogSettings
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx2
+import structlog
+
+from fleek.domain.errors import ConfigurationError
+from fleek.environment import read
+from fleek.providers.base import Provider
+from fleek.providers.cog.fetch import Fetch
+from fleek.providers.cog.provider import CogProvider
+from fleek.providers.cog.runs import LOOKS_AT_ONCE
+from fleek.providers.cog.settings import CogSettings, callback_base
+from fleek.providers.cog.wire import ANSWER_SECONDS, CONNECT_SECONDS, Wire
+from fleek.settings import Settings
 
 __all__ = ["CogProvider", "CogSettings", "connect"]
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def connect() -> AsyncGenerator[Provider]:
+    """Open the provider from the environment.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+    settings, service = read(CogSettings), read(Settings)
+    callbacks = callback_base(service.public_url, settings.url)
+    holds = service.dispatch == "embedded"
+    if callbacks is None and not holds:
+        raise ConfigurationError(
+            f"PUBLIC_URL: with DISPATCH={service.dispatch}, a Cog server's answers need a callback "
+            "address: https, or any if COG_URL is on this machine"
+        )
+    if callbacks is None:
+        log.info("cog_without_callbacks", reason="PUBLIC_URL is not set; connections are held")
+    headers = {}
+    if settings.token is not None:
+        headers["authorization"] = f"Bearer {settings.token.get_secret_value()}"
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(
+            httpx2.AsyncClient(
+                base_url=f"{settings.url}/",
+                headers=headers,
+                timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+                limits=httpx2.Limits(
+                    max_connections=None, max_keepalive_connections=LOOKS_AT_ONCE
+                ),
+                trust_env=False,
+                follow_redirects=False,
+            )
+        )
+        fetch = await stack.enter_async_context(Fetch.open(settings.upload_url))
+        provider = CogProvider(settings, Wire(http), fetch, callbacks=callbacks, holds=holds)
+        stack.push_async_callback(provider.runs.close)
+        yield provider
