@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from fleek.settings import Settings
 from fleek.store.database import reach
 from fleek.store.migrate import migrate
 from fleek.telemetry import configure_logging
-from fleek.worker import spare_the_collector, work
+from fleek.worker import spare_the_collector, stopping, work
 
 GRACE_SECONDS: Final = 5  # for requests under way when told to stop
 BACKLOG: Final = 2048
@@ -34,8 +34,8 @@ def serve(settings: Settings, *, with_worker: bool) -> None:
         ConfigurationError: A setting is wrong, or the port is taken.
     """
     configure_logging(level=settings.log_level, style=settings.log_format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, with_worker=with_worker))
+    with stopping() as begin, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, begin, with_worker=with_worker))
 
 
 class _Server(uvicorn.Server):
@@ -53,7 +53,7 @@ class _Server(uvicorn.Server):
         print(f"Fleek {__version__} is ready: {base}/  API docs: {base}/docs", flush=True)  # noqa: T201 - for whoever started it
 
 
-async def _serve(settings: Settings, *, with_worker: bool) -> None:
+async def _serve(settings: Settings, begin: Callable[[], None], *, with_worker: bool) -> None:
     listener = _listen(settings)
     stop = asyncio.Event()
     async with open_runtime(settings) as rt:
@@ -63,7 +63,7 @@ async def _serve(settings: Settings, *, with_worker: bool) -> None:
         await rt.room.look()
         spare_the_collector()
         server = _Server(_config(settings, create_app(rt)))
-        _on_signals(server, stop)
+        _on_signals(server, stop, begin)
         tasks = [asyncio.create_task(server.serve(sockets=[listener]))]
         if with_worker:
             tasks.append(asyncio.create_task(work(rt, stop)))
@@ -96,8 +96,9 @@ def _config(settings: Settings, app: Any) -> uvicorn.Config:
     )
 
 
-def _on_signals(server: uvicorn.Server, stop: asyncio.Event) -> None:
+def _on_signals(server: uvicorn.Server, stop: asyncio.Event, begin: Callable[[], None]) -> None:
     def told() -> None:
+        begin()
         if stop.is_set():
             server.force_exit = True
         server.should_exit = True

@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -29,6 +31,7 @@ from fleek.store.migrate import up_to_date
 from fleek.telemetry import configure_logging
 
 DRAIN_SECONDS: Final = 7.0  # for purchases under way when told to stop
+STOP_SECONDS: Final = 25.0  # the longest that stopping may take; then the process ends anyway
 MIGRATION_PATIENCE: Final = timedelta(seconds=60)
 
 Verb = Callable[[Runtime, JobId], Awaitable[None]]
@@ -49,13 +52,38 @@ def run_worker(settings: Settings) -> None:
         run(concurrency=settings.worker_concurrency)
         return
     configure_logging(level=settings.log_level, style=settings.log_format)
-    asyncio.run(_run(settings))
+    with stopping() as begin:
+        asyncio.run(_run(settings, begin))
 
 
-async def _run(settings: Settings) -> None:
+@contextmanager
+def stopping() -> Generator[Callable[[], None]]:
+    """Give what is to be called when told to stop: it ends the process if the block takes too long.
+
+    A database that is frozen, not gone, would hold it up for minutes. It is as safe as any crash.
+    """
+    timer = threading.Timer(STOP_SECONDS, _give_up)
+    timer.daemon = True
+    try:
+        yield lambda: None if timer.ident else timer.start()  # once
+    finally:
+        timer.cancel()
+
+
+def _give_up() -> None:
+    log.error("not_stopped_in_time", seconds=STOP_SECONDS)
+    os._exit(1)
+
+
+async def _run(settings: Settings, begin: Callable[[], None]) -> None:
     stop = asyncio.Event()
+
+    def told() -> None:
+        begin()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, told)
     async with open_runtime(settings) as rt:
         await await_schema(rt, patience=MIGRATION_PATIENCE)
         spare_the_collector()

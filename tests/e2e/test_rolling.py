@@ -142,7 +142,7 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the code of a new version, whose migration adds a column."""
     source = Path(fleek.__file__).parents[1]
     folder = tmp_path_factory.mktemp("new") / "src"
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.pyc.*"))
     package = folder / "fleek" / "__init__.py"
     package.write_text(package.read_text().replace(f'"{fleek.__version__}"', f'"{NEXT}"'))
     versions = folder / "fleek" / "store" / "migrations" / "versions"

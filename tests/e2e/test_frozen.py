@@ -1,0 +1,58 @@
+"""A database that neither answers nor hangs up: whoever is told to stop is gone all the same."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from service import SMALL, assert_each_once, running
+from services import MIGRATED, Postgres, Services
+
+GONE_SECONDS: Final = 30.0
+
+
+@pytest.fixture
+def own() -> Iterator[Services]:
+    """Give services that nobody else uses."""
+    opened = Services.open()
+    yield opened
+    opened.close()
+
+
+def send(number: signal.Signals, services: Services) -> None:
+    """Send a signal to every process of PostgreSQL."""
+    file = services.folder / "postgres" / "postmaster.pid"
+    first = file.read_text().partition("\n")[0]
+    others = subprocess.run(["pgrep", "-P", first], capture_output=True, text=True, check=False)  # noqa: S603, S607 - of the tests
+    for pid in (first, *others.stdout.split()):
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), number)
+
+
+def test_a_frozen_database_holds_up_nobody(tmp_path: Path, own: Services) -> None:
+    """Its connections would be waited for, one after the other, for half a minute each."""
+    server: Postgres = own.postgres()
+    with running(tmp_path, DATABASE_URL=server.url(server.create(template=MIGRATED))) as service:
+        told = [service.serve("--no-worker"), service.worker()]
+        accepted = service.submit_many(20, parameters=SMALL)
+        send(signal.SIGSTOP, own)
+        try:
+            began = time.monotonic()
+            for process in told:
+                process.popen.send_signal(signal.SIGTERM)
+            codes = [process.wait() for process in told]
+            took = time.monotonic() - began
+        finally:
+            send(signal.SIGCONT, own)
+        service.serve()
+        service.settle(seconds=90)
+
+        assert took < GONE_SECONDS, service.tails()
+        assert set(codes) <= {0, 1}
+        assert_each_once(service, accepted)
