@@ -55,13 +55,14 @@ def test_a_connection_that_breaks_while_it_listens_is_closed_all_the_same(
 ) -> None:
     """Celery closes it twice; the first time breaks off, and the second finds half of it gone."""
     taken(connection)
-    channel = connection.default_channel
-    channel.basic_consume("work", no_ack=False, callback=print, consumer_tag="c")
+    work, control = connection.default_channel, connection.channel()
+    for channel in (work, control):
+        channel.basic_consume("work", no_ack=False, callback=print, consumer_tag=str(channel))
     with pytest.raises(TimeoutError):
-        connection.drain_events(timeout=0.1)  # from now on it listens
+        connection.drain_events(timeout=0.1)  # from now on they listen
     own_redis.stop()
     connection.collect()
 
     connection.close()
 
-    assert channel.closed
+    assert work.closed
