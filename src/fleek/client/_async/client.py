@@ -1,6 +1,5 @@
 """The asynchronous client; the synchronous one is made from this folder."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +10,11 @@ import httpx2
 
 from fleek.client import saving, wire
 from fleek.client._async.connection import AsyncConnection
-from fleek.client.errors import ClientError
-from fleek.client.pace import Pace, Vigil, completed
+from fleek.client._async.listing import list_jobs
+from fleek.client._async.waiting import until_completed
+from fleek.client.pace import Pace, Vigil
 from fleek.domain.job import Status
 from fleek.schemas import JobCancelled, JobRead, ModelRead
-
-PAGE = 100  # jobs per request of a list
 
 
 class AsyncClient:
@@ -109,7 +107,7 @@ class AsyncClient:
             JobRead, (await self._connection.ask("GET", wire.job_path(job_id))).value
         )
 
-    async def jobs(
+    def jobs(
         self, status: Status | None = None, *, limit: int | None = None
     ) -> AsyncIterator[JobRead]:
         """List jobs, newest first, at most `limit`; pages are asked for as they are needed.
@@ -117,20 +115,7 @@ class AsyncClient:
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        left = limit
-        cursor: str | None = None
-        while left is None or left > 0:
-            size = PAGE if left is None else min(left, PAGE)
-            asked = {"limit": size, "status_filter": status, "cursor": cursor}
-            params = {name: value for name, value in asked.items() if value is not None}
-            answer = await self._connection.ask("GET", "/api/v1/jobs", params=params)
-            page = wire.parse_list(JobRead, answer.value)[:size]
-            for job in page:
-                yield job
-            left = None if left is None else left - len(page)
-            cursor = answer.next_cursor
-            if cursor is None or not page:
-                return
+        return list_jobs(self._connection, status=status, limit=limit)
 
     async def cancel(self, job_id: UUID | str) -> JobRead:
         """Cancel a job and return it; one that is cancelled already is fine.
@@ -186,19 +171,7 @@ class AsyncClient:
             FleekError: Any other of `fleek.client.errors`.
         """
         vigil = Vigil(self._pace, timeout)
-        job: JobRead | None = None
-        while True:
-            try:
-                job = await self.status(job_id)
-            except ClientError as error:
-                vigil.bear(error)
-            else:
-                vigil.heard()
-                if on_update is not None:
-                    on_update(job)
-                if (done := completed(job)) is not None:
-                    return done
-            await asyncio.sleep(vigil.pause(job))
+        return await until_completed(lambda: self.status(job_id), vigil, on_update)
 
     async def download(
         self, job_id: UUID | str, to: Path | str | None = None, *, index: int = 0

@@ -2,7 +2,6 @@
 
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,12 +12,11 @@ import httpx2
 
 from fleek.client import saving, wire
 from fleek.client._sync.connection import Connection
-from fleek.client.errors import ClientError
-from fleek.client.pace import Pace, Vigil, completed
+from fleek.client._sync.listing import list_jobs
+from fleek.client._sync.waiting import until_completed
+from fleek.client.pace import Pace, Vigil
 from fleek.domain.job import Status
 from fleek.schemas import JobCancelled, JobRead, ModelRead
-
-PAGE = 100  # jobs per request of a list
 
 
 class Client:
@@ -113,19 +111,7 @@ class Client:
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        left = limit
-        cursor: str | None = None
-        while left is None or left > 0:
-            size = PAGE if left is None else min(left, PAGE)
-            asked = {"limit": size, "status_filter": status, "cursor": cursor}
-            params = {name: value for name, value in asked.items() if value is not None}
-            answer = self._connection.ask("GET", "/api/v1/jobs", params=params)
-            page = wire.parse_list(JobRead, answer.value)[:size]
-            yield from page
-            left = None if left is None else left - len(page)
-            cursor = answer.next_cursor
-            if cursor is None or not page:
-                return
+        return list_jobs(self._connection, status=status, limit=limit)
 
     def cancel(self, job_id: UUID | str) -> JobRead:
         """Cancel a job and return it; one that is cancelled already is fine.
@@ -179,19 +165,7 @@ class Client:
             FleekError: Any other of `fleek.client.errors`.
         """
         vigil = Vigil(self._pace, timeout)
-        job: JobRead | None = None
-        while True:
-            try:
-                job = self.status(job_id)
-            except ClientError as error:
-                vigil.bear(error)
-            else:
-                vigil.heard()
-                if on_update is not None:
-                    on_update(job)
-                if (done := completed(job)) is not None:
-                    return done
-            time.sleep(vigil.pause(job))
+        return until_completed(lambda: self.status(job_id), vigil, on_update)
 
     def download(
         self, job_id: UUID | str, to: Path | str | None = None, *, index: int = 0

@@ -1,0 +1,31 @@
+"""Lists of jobs, a page at a time."""
+
+# Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
+
+from collections.abc import Iterator
+
+from fleek.client import wire
+from fleek.client._sync.connection import Connection
+from fleek.domain.job import Status
+from fleek.schemas import JobRead
+
+PAGE = 100  # jobs per request
+
+
+def list_jobs(
+    connection: Connection, *, status: Status | None, limit: int | None
+) -> Iterator[JobRead]:
+    """Give jobs, newest first, at most `limit`; pages are asked for as they are needed."""
+    left = limit
+    cursor: str | None = None
+    while left is None or left > 0:
+        size = PAGE if left is None else min(left, PAGE)
+        asked = {"limit": size, "status_filter": status, "cursor": cursor}
+        params = {name: value for name, value in asked.items() if value is not None}
+        answer = connection.ask("GET", "/api/v1/jobs", params=params)
+        page = wire.parse_list(JobRead, answer.value)[:size]
+        yield from page
+        left = None if left is None else left - len(page)
+        cursor = answer.next_cursor
+        if cursor is None or not page:
+            return

@@ -1,0 +1,37 @@
+"""Waiting for a job: looks at it, further and further apart, until it has ended."""
+
+# Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
+
+import time
+from collections.abc import Callable
+
+from fleek.client.errors import ClientError
+from fleek.client.pace import Vigil, completed
+from fleek.schemas import JobRead
+
+
+def until_completed(
+    look: Callable[[], JobRead],
+    vigil: Vigil,
+    on_update: Callable[[JobRead], None] | None,
+) -> JobRead:
+    """Return the job that `look` gives once it has completed; every look goes to `on_update`.
+
+    Raises:
+        JobFailed: It has ended as failed or cancelled.
+        WaitTimeout: The vigil is over and the job is not.
+        FleekError: What `look` raises and the vigil does not bear.
+    """
+    job: JobRead | None = None
+    while True:
+        try:
+            job = look()
+        except ClientError as error:
+            vigil.bear(error)
+        else:
+            vigil.heard()
+            if on_update is not None:
+                on_update(job)
+            if (done := completed(job)) is not None:
+                return done
+        time.sleep(vigil.pause(job))
