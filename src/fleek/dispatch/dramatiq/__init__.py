@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager
 
 import redis
 from dramatiq import Worker, set_broker
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from fleek.dispatch.base import Dispatcher, Handler, Task
 from fleek.dispatch.bridge import DROPPED, Bridge
@@ -29,13 +27,7 @@ class DramatiqDispatcher:
     def __init__(self, settings: DramatiqSettings) -> None:
         self._settings = settings
         self._bridge = Bridge()
-        self._broker = FleekBroker(
-            settings,
-            self._bridge,
-            socket_connect_timeout=ANSWER_SECONDS,
-            socket_timeout=ANSWER_SECONDS,
-            retry=Retry(NoBackoff(), 1),  # a connection that Redis has closed meanwhile
-        )
+        self._broker = FleekBroker(settings, self._bridge, patience=ANSWER_SECONDS)
         self._sender = Caller("dramatiq-send", redis.RedisError)
         self._checker = Caller("dramatiq-check", redis.RedisError)
         self.figures = [DROPPED]
@@ -59,7 +51,7 @@ class DramatiqDispatcher:
 
     async def _work(self, running: asyncio.Task[None], *, concurrency: int) -> None:
         """Receive until cancelled."""
-        broker = FleekBroker(self._settings, self._bridge)  # waits for Redis as long as it takes
+        broker = FleekBroker(self._settings, self._bridge)
         worker = Worker(broker, worker_timeout=IDLE_MS, worker_threads=concurrency)
         suit(worker)
         await asyncio.to_thread(worker.start)

@@ -5,14 +5,19 @@ keys.
 """
 
 import json
+import time
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from contextlib import suppress
+from typing import Final, cast
 
 import redis
+import structlog
 from dramatiq import Actor, Message, Middleware
 from dramatiq.brokers.redis import RedisBroker
 from pydantic import Field
 from pydantic_settings import BaseSettings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from fleek.dispatch.base import Reported, Task, UnknownJob
 from fleek.dispatch.bridge import TASKS, Bridge, Closed, job_id_of
@@ -22,10 +27,14 @@ from fleek.environment import SOURCE
 
 NAMESPACE: Final = "fleek"
 HEARTBEAT_MS: Final = 60_000  # a silent process's messages go back to their queue
+WORK_SECONDS: Final = 3.0  # for an answer to a worker, which never waits at Redis for messages
+AWAY_SECONDS: Final = 1.0  # between two looks whether Redis is back
 MAINTENANCE: Final = 50_000  # of a million commands, how many look for such processes
 FIELDS: Final = frozenset(
     {"queue_name", "actor_name", "args", "kwargs", "options", "message_id", "message_timestamp"}
 )
+
+log = structlog.get_logger(__name__)
 
 
 class DramatiqSettings(BaseSettings):
@@ -40,7 +49,10 @@ class DramatiqSettings(BaseSettings):
 
 
 class FleekBroker(RedisBroker):
-    """Two queues, one per task. What is not a message of ours never reaches a worker."""
+    """Two queues, one per task. What is not a message of ours never reaches a worker.
+
+    `patience`: seconds that Redis may take to answer.
+    """
 
     def __init__(
         self,
@@ -48,10 +60,17 @@ class FleekBroker(RedisBroker):
         bridge: Bridge,
         *,
         middleware: Sequence[Middleware] = (),
-        **connection: Any,
+        patience: float = WORK_SECONDS,
     ) -> None:
         try:
-            client = redis.Redis.from_url(settings.redis_url, socket_keepalive=True, **connection)
+            client = redis.Redis.from_url(
+                settings.redis_url,
+                socket_keepalive=True,
+                socket_connect_timeout=patience,
+                socket_timeout=patience,
+                # Again only on a connection that Redis has closed meanwhile.
+                retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
+            )
         except ValueError as error:
             raise ConfigurationError(f"REDIS_URL: {error}") from None
         super().__init__(
@@ -62,6 +81,7 @@ class FleekBroker(RedisBroker):
             maintenance_chance=MAINTENANCE,
         )
         self.bridge = bridge
+        self._away: set[str] = set()  # queues of which Redis tells nothing now
         for task in TASKS:
             self._receive(task)
 
@@ -73,8 +93,45 @@ class FleekBroker(RedisBroker):
             self.emit_after("declare_queue", queue_name)
 
     def do_fetch(self, queue_name: str, number: int) -> list[bytes]:
-        """Fetch messages that are ours; all others are dropped."""
-        fetched: list[bytes | None] = self._dispatch("fetch")(queue_name, number)
+        """Fetch messages that are ours; all others are dropped. None while Redis is away."""
+        try:
+            fetched: list[bytes | None] = self._dispatch("fetch")(queue_name, number)
+            good = self._ours(queue_name, fetched)
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            if queue_name not in self._away:
+                self._away.add(queue_name)
+                log.warning("broker_away", queue=queue_name, reason=str(error))
+            time.sleep(AWAY_SECONDS)
+            return []
+        if queue_name in self._away:
+            self._away.discard(queue_name)
+            log.info("broker_back", queue=queue_name)
+        return good
+
+    def do_ack(self, queue_name: str, *ids: str) -> None:
+        """Say that messages have been dealt with."""
+        self._tell("ack", queue_name, *ids)
+
+    def do_nack(self, queue_name: str, *ids: str) -> None:
+        """Say that messages could not be dealt with."""
+        self._tell("nack", queue_name, *ids)
+
+    def do_requeue(self, queue_name: str, *ids: str) -> None:
+        """Give messages back."""
+        self._tell("requeue", queue_name, *ids)
+
+    def _tell(self, command: str, queue_name: str, *ids: str) -> None:
+        """Tell Redis what has become of messages, if it is there.
+
+        Dramatiq would try until it is, and could not be stopped meanwhile. What Redis has not heard
+        of comes again once this process has ended, and the job's row decides.
+        """
+        try:
+            self._dispatch(command)(queue_name, *ids)
+        except redis.RedisError as error:
+            log.info("broker_not_told", what=command, queue=queue_name, reason=str(error))
+
+    def _ours(self, queue_name: str, fetched: Sequence[bytes | None]) -> list[bytes]:
         good = []
         for data in fetched:
             fault = fault_of(data, queue_name)
@@ -117,7 +174,8 @@ class FleekBroker(RedisBroker):
             try:
                 self.bridge.receive(task, found)
             except Closed:
-                self.send(task, found)  # another worker may have it
+                with suppress(redis.RedisError):  # it is nudged again
+                    self.send(task, found)  # another worker may have it
             except (Reported, UnknownJob):
                 pass  # said already; Dramatiq would keep the message for a week
 
