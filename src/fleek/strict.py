@@ -10,6 +10,7 @@ from math import isinf
 from typing import Any, Final, NoReturn
 
 from fleek.domain.errors import Unreadable
+from fleek.domain.text import UNSTORABLE
 
 MAX_DEPTH: Final = 32
 """Containers within one another, the outermost included."""
@@ -22,7 +23,6 @@ INT_LIMIT: Final = 2**63
 
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKETS: Final = re.compile(rb"[\[\]{}]")
-_UNUSABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 def loads(data: bytes) -> Any:
@@ -77,7 +77,7 @@ def _check_shape(data: bytes) -> None:
 
 def _check_strings(value: Any) -> None:
     if isinstance(value, str):
-        if _UNUSABLE.search(value):
+        if UNSTORABLE.search(value):
             raise Unreadable("must not hold the character U+0000 or half a surrogate pair")
     elif isinstance(value, dict):
         for key, item in value.items():

@@ -1,9 +1,8 @@
 """Between rows and values."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from fleek.domain.attempt import Attempt, Verdict
@@ -20,11 +19,10 @@ from fleek.domain.job import (
     WorkerId,
 )
 from fleek.domain.media import Key, Media
+from fleek.domain.text import storable
 
 Values = dict[str, Any]
 T = TypeVar("T", bound=UUID)
-
-UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")  # PostgreSQL's texts hold no such character
 
 
 def padded(ids: Sequence[T]) -> Sequence[T]:
@@ -34,11 +32,6 @@ def padded(ids: Sequence[T]) -> Sequence[T]:
     """
     size = 1 << max(len(ids) - 1, 0).bit_length()
     return [*ids, *[ids[-1]] * (size - len(ids))]
-
-
-def storable(text: str) -> str:
-    """Return what can be kept of a text that we did not check, such as a provider's message."""
-    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def job_values(job: Job) -> Values:

@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 
-from fleek.domain.errors import OutputBroken
 from fleek.domain.media import Output
 from fleek.providers.base import Failed, Prediction, Succeeded
 from fleek.providers.cog.answers import MESSAGE_CHARS, answer
 from fleek.providers.cog.held import KEPT_SECONDS, Answers
-from fleek.providers.cog.outputs import CHUNK_CHARS, data_uri
 
 ID = "0" * 32
 PNG = "data:image/png;base64,iVBORw0KGgo="
@@ -79,13 +77,20 @@ def test_a_failure_keeps_the_model_s_words(error: Any, message: str, retryable: 
         (["A ", "cat."], (Output(text="A cat."),)),
         ("data: is a word", (Output(text="data: is a word"),)),
         ({"score": 0.5}, (Output(text='{"score": 0.5}'),)),
-        ("a\0b", (Output(text="a\ufffdb"),)),
     ],
-    ids=range(11),
+    ids=range(10),
 )
 def test_outputs_of_every_shape(told: Any, outputs: tuple[Output, ...]) -> None:
     """Files if there are any, else the words."""
     assert said(status="succeeded", output=told).outcome == Succeeded(outputs)
+
+
+def test_an_output_without_end_is_a_failure() -> None:
+    """The server answers with whatever the model returned."""
+    outcome = said(status="succeeded", output=[PNG] * 65).outcome
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.code, outcome.retryable) == ("invalid_output", False)
 
 
 def test_only_numbers_are_kept_of_the_metrics() -> None:
@@ -94,21 +99,6 @@ def test_only_numbers_are_kept_of_the_metrics() -> None:
 
     assert said(status="succeeded", metrics=told).metrics == {"predict_time": 1.5, "images": 2}
     assert said(status="succeeded", metrics=[1]).metrics == {}
-
-
-def test_a_large_file_is_decoded_in_parts() -> None:
-    """Nobody waits for all of it."""
-    parts = list(data_uri("data:image/png;base64," + "AAAA" * CHUNK_CHARS))
-
-    assert len(parts) == 4
-    assert b"".join(parts) == bytes(3 * CHUNK_CHARS)
-
-
-@pytest.mark.parametrize("uri", ["data:image/png,AAAA", "data:;base64,AAA", "data:;base64,****"])
-def test_what_is_not_base64_is_broken(uri: str) -> None:
-    """It is not stored as if it were a picture."""
-    with pytest.raises(OutputBroken):
-        list(data_uri(uri))
 
 
 def test_an_answer_is_kept_until_it_was_asked_for_and_some_minutes_more() -> None:

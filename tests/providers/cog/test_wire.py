@@ -215,7 +215,7 @@ async def test_uploaded_outputs_are_fetched_from_where_the_operator_says(
     ("answer", "kind"),
     [
         (reply(200, b"half", length=8), OutputBroken),
-        (reply(200, b"", length=8), ProviderUnavailable),
+        (reply(200, b"", length=8), OutputBroken),
         (reply(503), ProviderUnavailable),
         (reply(404), OutputGone),
         (reply(403), OutputGone),

@@ -16,8 +16,8 @@ from fleek.domain.job import AttemptId, Job, JobId, ModelName, WorkerId
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
 from fleek.outbound import Named, Policy, open_client
+from fleek.providers.download import Limits
 from fleek.providers.replicate.api import Api, Times
-from fleek.providers.replicate.download import Limits
 from fleek.providers.replicate.provider import ReplicateProvider, Terms
 from listening import Visit, listening
 

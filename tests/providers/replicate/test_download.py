@@ -14,7 +14,7 @@ from fleek.domain.job import Job
 from fleek.domain.media import Output
 from fleek.emulator.server import Emulator
 from fleek.providers.base import Succeeded
-from fleek.providers.replicate.download import Limits
+from fleek.providers.download import Limits
 from fleek.providers.replicate.provider import ReplicateProvider
 
 PNG_START = b"\x89PNG\r\n\x1a\n"

@@ -19,8 +19,8 @@ import structlog
 
 from fleek.domain.errors import ConfigurationError
 from fleek.environment import read
+from fleek.outbound import open_client
 from fleek.providers.base import Provider
-from fleek.providers.cog.fetch import Fetch
 from fleek.providers.cog.provider import CogProvider
 from fleek.providers.cog.runs import LOOKS_AT_ONCE
 from fleek.providers.cog.settings import CogSettings, callback_base
@@ -65,7 +65,11 @@ async def connect() -> AsyncGenerator[Provider]:
                 follow_redirects=False,
             )
         )
-        fetch = await stack.enter_async_context(Fetch.open(settings.upload_url))
-        provider = CogProvider(settings, Wire(http), fetch, callbacks=callbacks, holds=holds)
+        files = await stack.enter_async_context(
+            open_client(
+                settings.policy, timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+            )
+        )
+        provider = CogProvider(settings, Wire(http), files, callbacks=callbacks, holds=holds)
         stack.push_async_callback(provider.runs.close)
         yield provider

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from fleek.domain.job import PredictionId
+from fleek.domain.text import storable
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
-from fleek.providers.cog.outputs import outputs, storable
+from fleek.providers.outputs import OutputUnreadable, read_outputs
 
 MESSAGE_CHARS: Final = 2000
 LOG_TAIL: Final = 4000  # characters in which progress is looked for
@@ -65,13 +66,20 @@ def lost(prediction_id: PredictionId) -> Prediction:
 def _outcome(told: Mapping[str, Any]) -> Outcome | None:
     match told["status"]:
         case "succeeded":
-            return Succeeded(outputs(told.get("output")))
+            return _success(told.get("output"))
         case "failed":
             return _failure(told.get("error"))
         case "canceled":
             return Failed("prediction_cancelled", "the Cog server stopped it", retryable=True)
         case _:  # starting, processing, or a word of a later version: it will end in one of these
             return None
+
+
+def _success(output: object) -> Outcome:
+    try:
+        return Succeeded(read_outputs(output))
+    except OutputUnreadable as error:
+        return Failed("invalid_output", str(error), retryable=False)
 
 
 def _failure(said: object) -> Failed:

@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final, Literal
+
+import httpx2
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound, ProviderRejected, ProviderUnavailable
@@ -13,13 +16,14 @@ from fleek.outbound import Resolve, look_up
 from fleek.providers.base import Budget, Callback, Found, Model, Prediction, Schema
 from fleek.providers.cog.answers import is_ours
 from fleek.providers.cog.callback import read_callback
-from fleek.providers.cog.fetch import Fetch
 from fleek.providers.cog.inputs import PROMPT, Contract, vet
 from fleek.providers.cog.runs import Runs
 from fleek.providers.cog.settings import CogSettings
 from fleek.providers.cog.wire import Wire
+from fleek.providers.download import Limits, read_output
 
 FRESH_SECONDS: Final = 30.0  # how long the server's schema is taken for granted
+LIMITS: Final = Limits(whole=3600.0, gone_tries=1)  # a file is uploaded before it is told of
 
 
 class CogProvider:
@@ -28,7 +32,7 @@ class CogProvider:
     Args:
         settings: Where it is.
         wire: It.
-        fetch: For outputs that the server has uploaded.
+        files: For outputs that the server has uploaded.
         callbacks: Base of the addresses that answers are sent to; None: connections are held.
         holds: Whether a connection held by this process is of use: it is not where one process
             starts predictions and another looks at them.
@@ -42,7 +46,7 @@ class CogProvider:
         self,
         settings: CogSettings,
         wire: Wire,
-        fetch: Fetch,
+        files: httpx2.AsyncClient,
         *,
         callbacks: str | None,
         holds: bool,
@@ -53,7 +57,7 @@ class CogProvider:
         self.budget = Budget(concurrency=settings.max_concurrency)
         self._settings = settings
         self._wire = wire
-        self._fetch = fetch
+        self._files = files
         self._callbacks = callbacks
         self._holds = holds
         self._resolve = resolve
@@ -104,8 +108,10 @@ class CogProvider:
 
     async def read(self, job: Job, output: Output) -> AsyncIterator[bytes]:  # noqa: ARG002 - the port's signature
         """Stream one output's bytes; see the port for what it raises."""
-        async for part in self._fetch.stream(output):
-            yield part
+        chunks = read_output(self._files, output, self._settings.policy, LIMITS)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:  # noqa: ARG002 - the port's signature
         """Find nothing: an attempt is settled by starting it again."""

@@ -4,24 +4,19 @@ from datetime import timedelta
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+import httpx2
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fleek.environment import ZERO, Seconds
+from fleek.environment import SOURCE, ZERO, Seconds
+from fleek.outbound import Named, Policy, port_of
 from fleek.settings import LOOPBACK
 
 
 class CogSettings(BaseSettings):
     """Read from ``COG_*``."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="COG_",
-        env_file=".env",
-        extra="ignore",
-        frozen=True,
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SOURCE | SettingsConfigDict(env_prefix="COG_")
 
     url: str = Field(
         description="Address of the Cog server. When it is set, the provider `cog` is there "
@@ -72,6 +67,14 @@ class CogSettings(BaseSettings):
         if not usable:
             raise ValueError("must be an address such as http://127.0.0.1:5000")
         return value.rstrip("/")
+
+    @property
+    def policy(self) -> Policy:
+        """Where outputs may be fetched from: public hosts, and that of uploads even if private."""
+        if self.upload_url is None:
+            return Policy()
+        url = httpx2.URL(self.upload_url)
+        return Policy(named=(Named(url.host, port_of(url), plain=url.scheme == "http"),))
 
 
 def callback_base(public_url: str | None, cog_url: str) -> str | None:

@@ -18,10 +18,10 @@ from fleek.domain.errors import (
     ProviderUnavailable,
 )
 from fleek.domain.job import PredictionId
+from fleek.domain.text import storable
 from fleek.providers.base import Failed, Prediction
 from fleek.providers.cog.answers import Unreadable, answer, is_ours
 from fleek.providers.cog.inputs import Contract, contract
-from fleek.providers.cog.outputs import storable
 
 ANSWER_BYTES: Final = 256 * 1_048_576  # files come inside the answer
 DOCUMENT_BYTES: Final = 4 * 1_048_576

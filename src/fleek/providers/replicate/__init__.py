@@ -17,9 +17,9 @@ from pydantic_settings import BaseSettings
 from fleek.environment import SOURCE, Listed, read
 from fleek.outbound import Named, Policy, open_client
 from fleek.providers.base import Provider
+from fleek.providers.download import Limits
 from fleek.providers.replicate.api import Api
 from fleek.providers.replicate.callback import read_secret
-from fleek.providers.replicate.download import Limits
 from fleek.providers.replicate.provider import ReplicateProvider, Terms
 from fleek.settings import LOOPBACK, is_real_token
 

@@ -22,10 +22,10 @@ from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.outbound import Policy
 from fleek.providers.base import Budget, Callback, Found, Model, Prediction, Schema
+from fleek.providers.download import Limits, read_output
 from fleek.providers.replicate import listing
 from fleek.providers.replicate.api import LARGE, Api
 from fleek.providers.replicate.callback import Signatures
-from fleek.providers.replicate.download import Limits, fetch, read_data
 from fleek.providers.replicate.errors import check_sold, check_told, inquiry, purchase
 from fleek.providers.replicate.looks import SWEEP_ABOVE, Looks
 from fleek.providers.replicate.names import read_name
@@ -136,7 +136,7 @@ class ReplicateProvider:
                 check_told(answer)
 
     async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:  # noqa: ARG002 - the port's signature
-        """Stream one output's bytes; see `fleek.providers.replicate.download`.
+        """Stream one output's bytes; see `fleek.providers.download`.
 
         Raises:
             ProviderUnavailable: Its host cannot be reached; it may be read again.
@@ -144,11 +144,8 @@ class ReplicateProvider:
             OutputUnsafe: Its address or its size is not allowed.
             OutputGone: It is not there any more.
         """
-        uri, limits = output.uri or "", self.terms.limits
-        if uri[:5].lower() == "data:":
-            chunks = read_data(uri, limits)
-        else:
-            chunks = fetch(self._files, uri, self.terms.policy, limits, clock=self._clock)
+        terms = self.terms
+        chunks = read_output(self._files, output, terms.policy, terms.limits, clock=self._clock)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
+from fleek.providers.outputs import OutputUnreadable, read_outputs
 from fleek.providers.replicate.errors import tidy
-from fleek.providers.replicate.outputs import OutputUnreadable, read_outputs
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _STEP: Final = re.compile(r"^\s*(\d{1,3})%\s*\|.+?\|\s*(\d{1,9})/(\d{1,9})")  # tqdm's

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from fleek.domain.media import Output
+from fleek.domain.text import UNSTORABLE
+from fleek.outbound import MAX_URL
 
 MOST: Final = 64  # files of one prediction
-MAX_URL: Final = 2048  # characters
 MAX_DEPTH: Final = 16
 MAX_VALUES: Final = 10_000  # looked at in search of files
 
 _URL: Final = re.compile(r"https?://[^\s\\\"<>]+", re.ASCII)
 _DATA: Final = re.compile(r"data:[\w.+/-]*(;[\w.+-]+=[\w.+-]+)*(;base64)?,", re.ASCII)
-_UNUSABLE: Final = re.compile("[\0\ud800-\udfff]")  # what some databases cannot hold
 
 
 class OutputUnreadable(ValueError):
@@ -68,7 +68,7 @@ def _file(text: str) -> Output | None:
 
 
 def _text(text: str) -> Output:
-    if not _UNUSABLE.search(text):
+    if not UNSTORABLE.search(text):
         return Output(text=text)
     encoded = base64.b64encode(text.encode("utf-8", "replace")).decode()
     return Output(uri=f"data:text/plain;base64,{encoded}")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fleek.domain.media import Output
-from fleek.providers.replicate.outputs import OutputUnreadable, read_outputs
+from fleek.providers.outputs import OutputUnreadable, read_outputs
 
 A, B, C = (f"https://replicate.delivery/x/{name}.png" for name in "abc")
 

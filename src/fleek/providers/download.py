@@ -1,11 +1,10 @@
-"""The bytes of an output: from a ``data:`` URI, or fetched, without the token, from allowed hosts."""
+"""The bytes of an output: out of its ``data:`` URI, or fetched from a host that is allowed."""
 
 import asyncio
 import base64
-import binascii
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -13,10 +12,11 @@ from urllib.parse import unquote_to_bytes
 import httpx2
 
 from fleek.domain.errors import OutputBroken, OutputGone, OutputUnsafe, ProviderUnavailable
+from fleek.domain.media import Output
 from fleek.outbound import Policy, UnsafeAddress, open_stream
-from fleek.providers.replicate.whole import Watcher
+from fleek.sniff.whole import Watcher
 
-CHUNK: Final = 65_536  # bytes
+CHUNK: Final = 65_536  # bytes; a multiple of four, as base64 is
 GONE: Final = frozenset({403, 404, 410})
 
 
@@ -32,38 +32,15 @@ class Limits:
     gone_pause: float = 1.0
 
 
-async def read_data(uri: str, limits: Limits) -> AsyncGenerator[bytes]:
-    """Stream what a ``data:`` URI holds.
-
-    Raises:
-        OutputBroken: It cannot be read, or it is empty.
-        OutputUnsafe: It is too large.
-    """
-    head, _, encoded = uri.partition(",")
-    if len(encoded) > limits.size * 4 // 3 + 4:
-        raise _too_large(limits)
-    try:
-        if head.lower().endswith(";base64"):
-            content = base64.b64decode(unquote_to_bytes(encoded), validate=True)
-        else:
-            content = unquote_to_bytes(encoded)
-    except (binascii.Error, ValueError) as error:
-        raise OutputBroken("the output is not the base64 that it says") from error
-    if not content:
-        raise OutputBroken("the output is empty")
-    for start in range(0, len(content), CHUNK):
-        yield content[start : start + CHUNK]
-
-
-async def fetch(
+async def read_output(
     client: httpx2.AsyncClient,
-    url: str,
+    output: Output,
     policy: Policy,
     limits: Limits,
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[bytes]:
-    """Stream what an address holds, and raise at the end if that was not all of it.
+    """Stream one output's bytes, out of its ``data:`` URI or from its address.
 
     Raises:
         OutputUnsafe: The address, one that it leads to, or the size is not allowed.
@@ -71,6 +48,45 @@ async def fetch(
         OutputBroken: The bytes are cut, empty, too slow, or a page about an error.
         ProviderUnavailable: The host cannot be reached, or answers that it is busy.
     """
+    uri = output.uri or ""
+    if uri[:5].lower() == "data:":
+        chunks = _decoded(uri, limits)
+    else:
+        chunks = _fetched(client, uri, policy, limits, clock)
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            yield chunk
+
+
+async def _decoded(uri: str, limits: Limits) -> AsyncGenerator[bytes]:
+    """Stream what a ``data:`` URI holds, a part at a time: others get their turn."""
+    head, _, encoded = uri.partition(",")
+    if len(encoded) > limits.size * 4 // 3 + 4:
+        raise _too_large(limits)
+    written = unquote_to_bytes(encoded)
+    if not written:
+        raise OutputBroken("the output is empty")
+    decode = _from_base64 if head.lower().endswith(";base64") else bytes
+    for start in range(0, len(written), CHUNK):
+        yield decode(written[start : start + CHUNK])
+        await asyncio.sleep(0)
+
+
+def _from_base64(part: bytes) -> bytes:
+    try:
+        return base64.b64decode(part, validate=True)
+    except ValueError as error:
+        raise OutputBroken("the output is not the base64 that it says") from error
+
+
+async def _fetched(
+    client: httpx2.AsyncClient,
+    url: str,
+    policy: Policy,
+    limits: Limits,
+    clock: Callable[[], float],
+) -> AsyncGenerator[bytes]:
+    """Stream what an address holds, and raise at the end if that was not all of it."""
     give_up_at = clock() + limits.whole
     with _translated():
         for tries_left in reversed(range(limits.gone_tries)):

@@ -1,0 +1,11 @@
+"""What can be kept of a text: no U+0000 and no half of a character, which some databases refuse."""
+
+import re
+from typing import Final
+
+UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """Return what can be kept of a text that we did not check, such as a provider's message."""
+    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)

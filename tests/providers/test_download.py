@@ -1,0 +1,21 @@
+"""The bytes of an output, whoever the provider is; what hosts do wrong is in Replicate's tests."""
+
+import base64
+
+import httpx2
+
+from fleek.domain.media import Output
+from fleek.outbound import Policy
+from fleek.providers.download import CHUNK, Limits, read_output
+
+
+async def test_a_large_data_uri_is_decoded_in_parts() -> None:
+    """A server may put a film into its answer; nobody waits for all of it at once."""
+    content = bytes(range(256)) * 1024
+    output = Output(uri="data:video/mp4;base64," + base64.b64encode(content).decode())
+
+    async with httpx2.AsyncClient() as client:
+        parts = [part async for part in read_output(client, output, Policy(), Limits())]
+
+    assert b"".join(parts) == content
+    assert max(map(len, parts)) < CHUNK
