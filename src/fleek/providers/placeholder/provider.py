@@ -14,7 +14,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import CallbackRejected, OutputUnsafe
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
-from fleek.environment import ZERO, Seconds, read
+from fleek.environment import SOURCE, ZERO, Seconds, read
 from fleek.providers.base import (
     UNLIMITED,
     Budget,
@@ -43,14 +43,7 @@ TURN: Final = 1000  # predictions looked at before others on the event loop get 
 class PlaceholderSettings(BaseSettings):
     """How the placeholder's predictions behave."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="REPLICATE_MOCK_",
-        env_file=".env",
-        extra="ignore",
-        frozen=True,
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SOURCE | SettingsConfigDict(env_prefix="REPLICATE_MOCK_")
 
     delay_min: Seconds = Field(
         default=timedelta(seconds=0.5),

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 
 from fleek.domain.errors import ConfigurationError, StorageError, StorageFull
 from fleek.domain.media import Key
-from fleek.environment import read
+from fleek.environment import SOURCE, read
 from fleek.storage.base import Link, Storage, Stored
 from fleek.storage.local.tree import Tree
 
@@ -30,7 +30,7 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 class LocalStorageSettings(BaseSettings):
     """Where the files are."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_ignore_empty=True)
+    model_config = SOURCE
 
     storage_path: Path = Field(
         default=Path("storage"),
