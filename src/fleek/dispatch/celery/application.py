@@ -14,9 +14,11 @@ from kombu import Exchange, Queue
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from fleek.dispatch.address import BrokerAddress, RedisAddress
 from fleek.dispatch.base import Reported, Task, UnknownJob
 from fleek.dispatch.bridge import TASKS, Bridge, Closed
 from fleek.dispatch.calling import ANSWER_SECONDS
+from fleek.domain.errors import ConfigurationError
 from fleek.domain.job import JobId
 from fleek.environment import SOURCE
 
@@ -40,11 +42,11 @@ class CelerySettings(BaseSettings):
 
     model_config = SOURCE
 
-    redis_url: str = Field(
+    redis_url: RedisAddress = Field(
         default="redis://localhost:6379/0",
         description="The Redis that carries job ids if `DISPATCH` is `celery` or `dramatiq`.",
     )
-    celery_broker_url: str | None = Field(
+    celery_broker_url: BrokerAddress | None = Field(
         default=None,
         description="The broker if `DISPATCH=celery`, in any form that Celery knows; "
         "default `REDIS_URL`.",
@@ -83,6 +85,9 @@ def make_app(
     """Return an application of its own. Nothing is connected yet.
 
     `patience`: seconds that a Redis may take to answer.
+
+    Raises:
+        ConfigurationError: There is no such kind of broker, or its library is not installed.
     """
     app = FleekCelery("fleek", set_as_current=False)
     app.bridge = bridge
@@ -98,6 +103,7 @@ def make_app(
         "socket_connect_timeout": ANSWER_SECONDS,
         "socket_timeout": patience,
     }
+    _load_transport(app)
     for task in TASKS:
         app.task(_receiver(bridge, task), name=NAMES[task], shared=False, throws=(Reported,))
     return app
@@ -140,6 +146,14 @@ def _receiver(bridge: Bridge, task: Task) -> Callable[[str], None]:
             raise Reject(error, requeue=False) from None
 
     return receive
+
+
+def _load_transport(app: FleekCelery) -> None:
+    """Load what talks to this kind of broker: it takes seconds that no call has to spare."""
+    try:
+        app.connection_for_write().get_transport_cls()
+    except (KeyError, ImportError) as error:
+        raise ConfigurationError(f"CELERY_BROKER_URL: {error.args[0]}") from None
 
 
 def _conf(broker: str) -> dict[str, Any]:

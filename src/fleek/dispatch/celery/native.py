@@ -55,10 +55,10 @@ class Attach(bootsteps.StartStopStep):
 def make_native() -> FleekCelery:
     """Return the application of Celery's own commands: worker, flower, inspect."""
     try:
-        settings, broker = read(Settings), read(CelerySettings)
+        settings = read(Settings)
+        app = make_app(read(CelerySettings), Bridge())
     except FleekError as error:
         _refuse(str(error))
-    app = make_app(broker, Bridge())
     app.conf.worker_concurrency = settings.worker_concurrency
     app.steps["worker"].add(Attach)
 

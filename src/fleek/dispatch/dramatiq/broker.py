@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from fleek.dispatch.address import RedisAddress
 from fleek.dispatch.base import Reported, Task, UnknownJob
 from fleek.dispatch.bridge import TASKS, Bridge, Closed, job_id_of
 from fleek.domain.errors import ConfigurationError
@@ -42,7 +43,7 @@ class DramatiqSettings(BaseSettings):
 
     model_config = SOURCE
 
-    redis_url: str = Field(
+    redis_url: RedisAddress = Field(
         default="redis://localhost:6379/0",
         description="The Redis that carries job ids if `DISPATCH` is `celery` or `dramatiq`.",
     )

@@ -68,9 +68,18 @@ class Attach(Middleware):
 
 
 def make_native() -> FleekBroker:
-    """Return the broker of Dramatiq's own command."""
+    """Return the broker of Dramatiq's own command.
+
+    Raises:
+        ConfigurationError: A setting is wrong, and somebody else than that command has asked.
+    """
     bridge = Bridge()
-    return FleekBroker(read(DramatiqSettings), bridge, middleware=[Attach(bridge)])
+    try:
+        return FleekBroker(read(DramatiqSettings), bridge, middleware=[Attach(bridge)])
+    except FleekError as error:
+        if "dramatiq.cli" in sys.modules:
+            _refuse(str(error))
+        raise
 
 
 def run_worker(*, concurrency: int) -> None:

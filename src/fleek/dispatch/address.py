@@ -1,0 +1,44 @@
+"""The address of a broker, examined before a library does: what they raise is no line to read."""
+
+import re
+from typing import Annotated, Final
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator
+
+SCHEMES: Final = ("redis", "rediss", "unix")
+REDIS: Final = "must be like redis://:password@host:6379/0; write / in the password as %2F"
+ANY: Final = "must be like amqp://user:password@host:5672//; write / in the password as %2F"
+
+
+def _redis(value: str) -> str:
+    parts = _parted(value, REDIS)
+    if parts.scheme not in SCHEMES:
+        raise ValueError(REDIS)
+    if parts.scheme != "unix" and not re.fullmatch("(/[0-9]*)?", parts.path):
+        raise ValueError(REDIS)
+    return value
+
+
+def _any(value: str) -> str:
+    _parted(value, ANY)
+    return value
+
+
+def _parted(value: str, otherwise: str) -> SplitResult:
+    """Take an address apart; an error's own words may hold a piece of the password."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(otherwise) from None
+    if "://" not in value:
+        raise ValueError(otherwise)
+    return parts
+
+
+RedisAddress = Annotated[str, AfterValidator(_redis)]
+"""Where a Redis is."""
+
+BrokerAddress = Annotated[str, AfterValidator(_any)]
+"""Where a broker of any kind is."""
