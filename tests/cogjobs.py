@@ -1,15 +1,13 @@
 """What tests of the Cog provider ask for, and somebody to take the server's callbacks."""
 
 import asyncio
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from fleek.domain.attempt import Attempt
-from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, WorkerId
+import samples
+from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.providers.base import Prediction, Provider
 from fleek.providers.cog import CogProvider
 
@@ -44,39 +42,8 @@ class Mailbox:
 
 def a_job(prompt: str, *, model: str = "cog/model", retries: int = 0, **given: Any) -> Job:
     """Return a job with these parameters."""
-    now = datetime.now(UTC)
-    return Job(
-        id=JobId(uuid.uuid4()),
-        tenant_id="default",
-        provider="cog",
-        model=ModelName(model),
-        prompt=prompt,
-        input=given,
-        metadata={},
-        priority=5,
-        max_attempts=4,
-        run_at=now,
-        deadline=now + timedelta(days=1),
-        created_at=now,
-        updated_at=now,
-        retries=retries,
-    )
-
-
-def an_attempt(job: Job) -> Attempt:
-    """Return an intent to run this job's prediction, written now."""
-    return Attempt(
-        id=AttemptId(uuid.uuid4()),
-        job_id=job.id,
-        n=1,
-        provider=job.provider,
-        model=job.model,
-        nonce=uuid.uuid4().hex,
-        request_hash="0" * 64,
-        submitted_at=datetime.now(UTC),
-        timeout=timedelta(hours=1),
-        worker_id=WorkerId(uuid.uuid4()),
-    )
+    name = ModelName(model)
+    return samples.a_job(provider="cog", model=name, prompt=prompt, input=given, retries=retries)
 
 
 async def ended(provider: Provider, prediction_id: PredictionId) -> Prediction:

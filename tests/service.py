@@ -20,7 +20,7 @@ from uuid import UUID
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import httpx2
 
-from services import apart, free_port
+from services import MIGRATED, Postgres, apart, free_port
 
 PATIENCE: Final = 60.0  # seconds until a process that does not answer is given up
 KEPT: Final = (
@@ -268,3 +268,13 @@ def running(folder: Path, **settings: str) -> Generator[Service]:
         yield service
     finally:
         service.close()
+
+
+@contextmanager
+def running_on(server: Postgres, folder: Path, **settings: str) -> Generator[Service]:
+    """Give a service on a new database of this server; its commits survive a crash of it."""
+    name = server.create(template=MIGRATED)
+    server.execute(f'ALTER DATABASE "{name}" SET synchronous_commit TO on')
+    with running(folder, DATABASE_URL=server.url(name), **settings) as service:
+        yield service
+    server.drop(name)

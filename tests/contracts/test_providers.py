@@ -4,20 +4,20 @@ A provider that needs a setting, or somebody to talk to on loopback, gets it in 
 """
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import pytest
 from jsonschema_rs import Draft202012Validator
 
+import samples
 from cogserver import CogServer, cog_server
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound
-from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, WorkerId
+from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import serve
@@ -96,38 +96,12 @@ async def provider(
 
 def a_job(model: ModelName) -> Job:
     """Return a job for this model, without parameters."""
-    now = datetime.now(UTC)
-    return Job(
-        id=JobId(uuid.uuid4()),
-        tenant_id="default",
-        provider="any",
-        model=model,
-        prompt="A cat riding a bicycle",
-        input={},
-        metadata={},
-        priority=5,
-        max_attempts=4,
-        run_at=now,
-        deadline=now + timedelta(days=1),
-        created_at=now,
-        updated_at=now,
-    )
+    return samples.a_job(provider="any", model=model, input={})
 
 
 def an_attempt(job: Job) -> Attempt:
     """Return an intent to buy this job's prediction, written now."""
-    return Attempt(
-        id=AttemptId(uuid.uuid4()),
-        job_id=job.id,
-        n=1,
-        provider=job.provider,
-        model=job.model,
-        nonce=uuid.uuid4().hex,
-        request_hash="0" * 64,
-        submitted_at=datetime.now(UTC),
-        timeout=timedelta(hours=1),
-        worker_id=WorkerId(uuid.uuid4()),
-    )
+    return samples.an_attempt(job, submitted_at=datetime.now(UTC))
 
 
 async def ended(provider: Provider, prediction_id: PredictionId) -> Prediction:

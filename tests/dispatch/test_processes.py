@@ -13,8 +13,18 @@ import httpx2
 import pytest
 
 from redisserver import RedisServer
-from service import PATIENCE, SMALL, Process, Service, assert_each_once, delay, running, until
-from services import MIGRATED, Postgres, free_port
+from service import (
+    PATIENCE,
+    SMALL,
+    Process,
+    Service,
+    assert_each_once,
+    delay,
+    running,
+    running_on,
+    until,
+)
+from services import Postgres, free_port
 
 CELERY: Final = ["-A", "fleek.dispatch.celery"]
 WORKER: Final = [*CELERY, "worker", "--pool", "threads", "-c", "64"]
@@ -43,17 +53,15 @@ def serving(
     folder: Path, postgres: Postgres, redis: RedisServer, dispatch: str
 ) -> Generator[Service]:
     """Give a service on a database of its own; nothing is started."""
-    name = postgres.create(template=MIGRATED)
-    with running(
+    with running_on(
+        postgres,
         folder,
-        DATABASE_URL=postgres.url(name),
         REDIS_URL=redis.url(),
         DISPATCH=dispatch,
         HEARTBEAT_SECONDS="1",
         **delay("0.2"),
     ) as opened:
         yield opened
-    postgres.drop(name)
 
 
 @pytest.mark.parametrize(

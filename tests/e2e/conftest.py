@@ -1,14 +1,13 @@
 """Services of a test's own, on either database."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from redisserver import own_redis, redis, redis_server  # noqa: F401 - fixtures
-from service import Service, delay, running
-from services import MIGRATED, Postgres, Services
+from service import Service, delay, running, running_on
+from services import Postgres, Services
 
 
 @pytest.fixture
@@ -31,22 +30,12 @@ def own_postgres() -> Generator[Postgres]:
 @pytest.fixture
 def on_postgres(tmp_path: Path, postgres: Postgres) -> Generator[Service]:
     """Give a service on the PostgreSQL that all tests share."""
-    with on(postgres, tmp_path) as opened:
+    with running_on(postgres, tmp_path, **delay("0.5")) as opened:
         yield opened
 
 
 @pytest.fixture
 def on_own_postgres(tmp_path: Path, own_postgres: Postgres) -> Generator[Service]:
     """Give a service on a PostgreSQL of its own, which keeps what it has acknowledged."""
-    with on(own_postgres, tmp_path) as opened:
+    with running_on(own_postgres, tmp_path, **delay("0.5")) as opened:
         yield opened
-
-
-@contextmanager
-def on(server: Postgres, folder: Path) -> Generator[Service]:
-    """Run a service on a new database; its commits survive a crash of the server."""
-    name = server.create(template=MIGRATED)
-    server.execute(f'ALTER DATABASE "{name}" SET synchronous_commit TO on')
-    with running(folder, DATABASE_URL=server.url(name), **delay("0.5")) as opened:
-        yield opened
-    server.drop(name)

@@ -22,10 +22,10 @@ from service import (
     Process,
     Service,
     assert_each_once,
-    running,
+    running_on,
     until,
 )
-from services import MIGRATED, Postgres, free_port
+from services import Postgres, free_port
 
 WAVE: Final = 20  # jobs under way when something is hurt
 SETTLE: Final = 150.0  # seconds; a hint that got lost is sent again after thirty
@@ -92,11 +92,9 @@ def installed(
     folder: Path, postgres: Postgres, redis: RedisServer, dispatch: str
 ) -> Generator[Many]:
     """Give a running installation on a database of its own."""
-    name = postgres.create(template=MIGRATED)
-    postgres.execute(f'ALTER DATABASE "{name}" SET synchronous_commit TO on')
-    with running(
+    with running_on(
+        postgres,
         folder,
-        DATABASE_URL=postgres.url(name),
         REDIS_URL=redis.url(),
         DISPATCH=dispatch,
         HEARTBEAT_SECONDS="1",

@@ -14,8 +14,8 @@ import fleek
 from callers import CALLERS, load
 from chaos.host import Host
 from redisserver import RedisServer
-from service import Process, Service, assert_each_once, running, until
-from services import MIGRATED, Postgres, free_port
+from service import Process, Service, assert_each_once, running_on, until
+from services import Postgres, free_port
 
 NEXT: Final = "999.0.0"
 REVISION: Final = "9999"
@@ -163,11 +163,9 @@ def deploy(
     tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str, new: Path
 ) -> Generator[Deploy]:
     """Give an installation of the old version on a database of its own; nothing is started."""
-    name = postgres.create(template=MIGRATED)
-    postgres.execute(f'ALTER DATABASE "{name}" SET synchronous_commit TO on')
-    with running(
+    with running_on(
+        postgres,
         tmp_path,
-        DATABASE_URL=postgres.url(name),
         REDIS_URL=redis.url(),
         DISPATCH=dispatch,
         HEARTBEAT_SECONDS="1",
@@ -175,7 +173,6 @@ def deploy(
         REPLICATE_MOCK_DELAY_MAX="1.5",
     ) as service:
         yield Deploy(service, new)
-    postgres.drop(name)
 
 
 @pytest.mark.parametrize("dispatch", ["celery", "embedded"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import samples
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import (
     CallbackRejected,
@@ -15,7 +16,7 @@ from fleek.domain.errors import (
     OutputUnsafe,
     ProviderRejected,
 )
-from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, WorkerId
+from fleek.domain.job import AttemptId, Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.providers.base import Failed, Found, Succeeded
 from fleek.providers.placeholder import PlaceholderProvider, PlaceholderSettings, connect
@@ -56,37 +57,14 @@ def a_provider(
 
 def a_job(parameters: Mapping[str, Any] | None = None, *, model: str = "any/model") -> Job:
     """Return a job with these parameters."""
-    return Job(
-        id=JobId(uuid.UUID(int=7)),
-        tenant_id="default",
-        provider="placeholder",
-        model=ModelName(model),
-        prompt="A cat riding a bicycle",
-        input=parameters or {},
-        metadata={},
-        priority=5,
-        max_attempts=4,
-        run_at=NOON,
-        deadline=NOON + timedelta(days=1),
-        created_at=NOON,
-        updated_at=NOON,
-    )
+    name = ModelName(model)
+    return samples.a_job(provider="placeholder", model=name, input=parameters or {})
 
 
 def an_attempt(number: int = 1, *, submitted_at: datetime = NOON) -> Attempt:
     """Return the attempt with this number, intended at noon."""
-    return Attempt(
-        id=AttemptId(uuid.UUID(int=number)),
-        job_id=JobId(uuid.UUID(int=7)),
-        n=1,
-        provider="placeholder",
-        model=ModelName("any/model"),
-        nonce="0" * 32,
-        request_hash="0" * 64,
-        submitted_at=submitted_at,
-        timeout=timedelta(hours=1),
-        worker_id=WorkerId(uuid.UUID(int=9)),
-    )
+    attempt_id = AttemptId(uuid.UUID(int=number))
+    return samples.an_attempt(a_job(), id=attempt_id, submitted_at=submitted_at)
 
 
 async def test_it_runs_for_a_while_and_says_how_long(clock: Clock) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cogjobs import SECONDS, Mailbox, Opened, a_job, an_attempt, ended
+from cogjobs import SECONDS, Mailbox, Opened, a_job, ended
 from cogserver import CogServer
 from fleek.domain.errors import CallbackRejected, NotFound, ProviderUnavailable
 from fleek.domain.job import ModelName, PredictionId
@@ -15,6 +15,7 @@ from fleek.domain.media import Output
 from fleek.providers.base import Failed, Succeeded
 from fleek.providers.cog import CogProvider
 from fleek.providers.cog.provider import FRESH_SECONDS
+from samples import an_attempt
 
 STRANGER = PredictionId("0" * 32)
 

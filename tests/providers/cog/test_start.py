@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cogjobs import SECONDS, Mailbox, Opened, a_job, an_attempt, ended
+from cogjobs import SECONDS, Mailbox, Opened, a_job, ended
 from cogserver import CogServer
 from fleek.domain.errors import (
     ConfigurationError,
@@ -18,6 +18,7 @@ from fleek.domain.job import PredictionId
 from fleek.providers.base import Failed, Succeeded
 from fleek.providers.cog import CogProvider, connect
 from listening import listening
+from samples import an_attempt
 
 
 async def test_the_file_is_the_one_that_the_model_made(

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from cogjobs import Opened, a_job, an_attempt, ended
+from cogjobs import Opened, a_job, ended
 from cogserver import MODEL, CogServer
 from fleek.domain.errors import (
     FleekError,
@@ -25,6 +25,7 @@ from fleek.domain.media import Output
 from fleek.providers.base import Failed, Succeeded
 from fleek.providers.cog import wire
 from listening import listening
+from samples import an_attempt
 
 STRANGER = PredictionId("0" * 32)
 SCHEMA = (MODEL / ".cog" / "openapi_schema.json").read_bytes()

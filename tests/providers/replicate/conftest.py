@@ -1,7 +1,6 @@
 """An emulator on loopback, a provider that talks to it, and servers that break HTTP itself."""
 
 import ssl
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
+import samples
 from fleek.domain.attempt import Attempt
-from fleek.domain.job import AttemptId, Job, JobId, ModelName, WorkerId
+from fleek.domain.job import Job, ModelName
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
 from fleek.outbound import Named, Policy, open_client
@@ -114,22 +114,8 @@ def job() -> Callable[..., Job]:
     """Return a maker of jobs."""
 
     def make(prompt: str = "a cat", *, model: str = "a/b", **parameters: Any) -> Job:
-        now = datetime.now(UTC)
-        return Job(
-            id=JobId(uuid.uuid4()),
-            tenant_id="default",
-            provider="replicate",
-            model=ModelName(model),
-            prompt=prompt,
-            input=parameters,
-            metadata={},
-            priority=5,
-            max_attempts=4,
-            run_at=now,
-            deadline=now + timedelta(days=1),
-            created_at=now,
-            updated_at=now,
-        )
+        name = ModelName(model)
+        return samples.a_job(provider="replicate", model=name, prompt=prompt, input=parameters)
 
     return make
 
@@ -139,17 +125,10 @@ def attempt() -> Callable[..., Attempt]:
     """Return a maker of intents, written now unless told otherwise."""
 
     def make(job: Job, *, age: float = 0, timeout: float = 3600) -> Attempt:
-        return Attempt(
-            id=AttemptId(uuid.uuid4()),
-            job_id=job.id,
-            n=1,
-            provider=job.provider,
-            model=job.model,
-            nonce=uuid.uuid4().hex,
-            request_hash="0" * 64,
+        return samples.an_attempt(
+            job,
             submitted_at=datetime.now(UTC) - timedelta(seconds=age),
             timeout=timedelta(seconds=timeout),
-            worker_id=WorkerId(uuid.uuid4()),
         )
 
     return make
