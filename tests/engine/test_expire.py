@@ -15,6 +15,7 @@ from fleek.domain.media import Key
 from fleek.engine import expire
 from fleek.engine.cancel import cancel
 from fleek.engine.expire import REST, TROUBLED, Expiry, purge_older
+from fleek.engine.purge import AT_ONCE, WHOLE, mark
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
@@ -203,6 +204,22 @@ async def test_a_file_that_cannot_be_removed_holds_up_no_other(
 
     assert while_stubborn == [{"media", "metadata"}] * 2 + [{"metadata"}] * 3
     assert [await left_of(rt, job.id) for job in done] == [{"metadata"}] * 5
+
+
+async def test_as_many_as_are_tried_at_once_hold_up_no_other_either(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Were they always tried first, the storage would seem to be away for ever."""
+    done = [await completed(rt, provider) for _ in range(AT_ONCE + 1)]
+    storage = Stubborn(rt.storage, *(job.id for job in done[:AT_ONCE]))
+    rt = replace(rt, storage=storage)
+    for job in done:
+        await mark(rt, job.id, WHOLE, cause="request")
+        clock.tick(seconds=1)
+
+    await turns(rt, 20)
+
+    assert await left_of(rt, done[-1].id) == set()
 
 
 async def test_a_storage_that_is_away_is_left_alone_for_a_while(

@@ -6,6 +6,7 @@ and `fleek.engine.expire` goes on from there.
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -137,10 +138,13 @@ async def purge_all(
 
 
 async def each(rt: Runtime, jobs: Sequence[T], work: Callable[[T], Awaitable[Freed]]) -> Freed:
-    """Do this for jobs, a few at a time, until all of a few fail: then the storage is away."""
-    freed = Freed()
-    for start in range(0, len(jobs), AT_ONCE):
-        some = jobs[start : start + AT_ONCE]
+    """Do this for jobs, a few at a time, until all of a few fail: then the storage is away.
+
+    In no order, so that those that always fail cannot stand before the others for ever.
+    """
+    freed, shuffled = Freed(), random.sample(jobs, len(jobs))
+    for start in range(0, len(shuffled), AT_ONCE):
+        some = shuffled[start : start + AT_ONCE]
         done = await asyncio.gather(*(guarded(rt, "expire", work(one)) for one in some))
         freed = sum((Freed(failed=1) if one is None else one for one in done), freed)
         if not any(done):
