@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Final, NoReturn
@@ -23,6 +24,7 @@ from fleek.telemetry import configure_logging
 WRONG: Final = 2  # exit code: a wrong option or setting
 IDLE_MS: Final = 100  # the longest pause between two looks at an idle queue
 STOP_MS: Final = 28_000
+GONE_SECONDS: Final = 40.0  # more than a stop in order takes
 SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
@@ -119,6 +121,8 @@ def _end_with_parent() -> None:
     def watch() -> None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GONE_SECONDS)  # one that was starting waits for its parent, and hears nothing
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
