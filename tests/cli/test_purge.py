@@ -61,6 +61,7 @@ def test_an_unknown_job_is_exit_4(service: Any, fleek: Any) -> None:
         ("--older-than", "30"),
         ("--older-than", "-1d"),
         ("--older-than", "30w"),
+        ("--older-than", "999999d"),
         ("--older-than", "30d", "--status", "pending"),
         ("--orphans", "--status", "failed"),
         (JOB, "--dry-run"),

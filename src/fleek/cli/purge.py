@@ -16,6 +16,8 @@ from fleek.domain.job import TERMINAL, Status
 AGE: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([dhm])")
 UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
 
+OLDEST: Final = timedelta(days=100_000)  # no job is, and no calendar goes back much further
+
 app = typer.Typer()
 
 
@@ -84,6 +86,7 @@ def _purge_some(session: Session, job_ids: list[UUID]) -> None:
 
 def _age(text: str) -> timedelta:
     found = AGE.fullmatch(text)
-    if found is None:
+    age = timedelta(**{UNITS[found[2]]: float(found[1])}) if found else OLDEST
+    if age >= OLDEST:
         raise typer.BadParameter("must be like 30d, 12h or 5m", param_hint="--older-than")
-    return timedelta(**{UNITS[found[2]]: float(found[1])})
+    return age
