@@ -178,8 +178,9 @@ async def delete_job(
         bool,
         Query(
             alias="purge",
-            description="`true`: remove the job's files and metadata, however it has ended; one "
-            "that has not ended is cancelled first. The job itself can still be read.",
+            description="`true`: remove the job's files and metadata document, however it has "
+            "ended; one that has not ended is cancelled first. The job itself can still be read, "
+            "with its prompt, its parameters and the caller's own metadata.",
         ),
         YesOrNo,
     ] = False,
