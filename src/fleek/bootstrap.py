@@ -1,21 +1,32 @@
 """Settings become open collaborators: the one place that knows how they are put together."""
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
 
 import structlog
 
 from fleek import failpoints, registry
-from fleek.dispatch.base import Measured
+from fleek.dispatch.base import Dispatcher, Measured
 from fleek.engine.clock import Clock
 from fleek.engine.pulse import Pulse
 from fleek.engine.room import Room
 from fleek.engine.runtime import Runtime
+from fleek.providers.base import Provider
 from fleek.settings import Settings
+from fleek.storage.base import Storage
 from fleek.store.database import open_database
 from fleek.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
+
+
+class _Adapters(NamedTuple):
+    """The ``connect`` of each adapter that the settings name."""
+
+    providers: Mapping[str, Callable[[], AbstractAsyncContextManager[Provider]]]
+    storage: Callable[[], AbstractAsyncContextManager[Storage]]
+    dispatcher: Callable[[], AbstractAsyncContextManager[Dispatcher]]
 
 
 @asynccontextmanager
@@ -30,31 +41,24 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
     failpoints.arm(settings.fleek_failpoints)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(open_database(settings.database_url))
-        known = registry.providers()
-        providers = {
-            name: registry.load(known, name, setting="PROVIDER") for name in settings.providers
-        }
-        storage = registry.load(
-            registry.storages(), settings.storage_backend, setting="STORAGE_BACKEND"
-        )
-        dispatcher = registry.load(registry.dispatchers(), settings.dispatch, setting="DISPATCH")
+        adapters = _load(settings)  # all, before any is opened
         log.info("provider_chosen", provider=settings.provider, reason=settings.provider_reason)
-        opened = await stack.enter_async_context(storage())
-        carrier = await stack.enter_async_context(dispatcher())
+        storage = await stack.enter_async_context(adapters.storage())
+        dispatcher = await stack.enter_async_context(adapters.dispatcher())
         metrics = Metrics()
-        if isinstance(carrier, Measured):
-            metrics.show(carrier.figures)
-        room, clock = Room(opened), Clock(db)
+        if isinstance(dispatcher, Measured):
+            metrics.show(dispatcher.figures)
+        room, clock = Room(storage), Clock(db)
         stack.push_async_callback(room.close)
         yield Runtime(
             settings=settings,
             db=db,
             providers={
                 name: await stack.enter_async_context(connect())
-                for name, connect in providers.items()
+                for name, connect in adapters.providers.items()
             },
-            storage=opened,
-            dispatcher=carrier,
+            storage=storage,
+            dispatcher=dispatcher,
             now=clock,
             set_clock=clock.set,
             room=room,
@@ -66,3 +70,12 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 now=clock,
             ),
         )
+
+
+def _load(settings: Settings) -> _Adapters:
+    known = registry.providers()
+    return _Adapters(
+        {name: registry.load(known, name, setting="PROVIDER") for name in settings.providers},
+        registry.load(registry.storages(), settings.storage_backend, setting="STORAGE_BACKEND"),
+        registry.load(registry.dispatchers(), settings.dispatch, setting="DISPATCH"),
+    )

@@ -10,6 +10,7 @@ import typer
 
 from fleek.cli.options import command, connected
 from fleek.cli.present import document
+from fleek.cli.screen import Screen
 from fleek.cli.session import Session
 from fleek.domain.job import TERMINAL, Status
 
@@ -57,20 +58,25 @@ def purge(
         raise typer.BadParameter(
             "must be completed, failed or cancelled, beside --older-than", param_hint="--status"
         )
-    if job_ids:
-        if dry_run:
-            raise typer.BadParameter("not with IDs", param_hint="--dry-run")
+    if not job_ids:
+        _purge_here(session.screen, older_than, status, dry_run=dry_run, ask=not yes)
+    elif dry_run:
+        raise typer.BadParameter("not with IDs", param_hint="--dry-run")
+    else:
         _purge_some(session, job_ids)
-        return
+
+
+def _purge_here(
+    screen: Screen, older_than: str | None, status: Status | None, *, dry_run: bool, ask: bool
+) -> None:
+    """Purge on the service's own database and storage; without an age, orphans."""
     import asyncio  # noqa: PLC0415 - heavy
 
     from fleek.cli.purging import Operation  # noqa: PLC0415 - heavy
     from fleek.environment import read  # noqa: PLC0415 - heavy
     from fleek.settings import Settings  # noqa: PLC0415 - heavy
 
-    operation = Operation(
-        read(Settings), session.screen, dry_run=dry_run, ask=not yes and sys.stdin.isatty()
-    )
+    operation = Operation(read(Settings), screen, dry_run=dry_run, ask=ask and sys.stdin.isatty())
     work = operation.orphans() if older_than is None else operation.old(_age(older_than), status)
     raise typer.Exit(asyncio.run(work))
 

@@ -10,7 +10,7 @@ import structlog
 from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import NotFound
-from fleek.domain.job import AttemptId
+from fleek.domain.job import AttemptId, PredictionId
 from fleek.engine.bind import bind, stop_orphan
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
@@ -51,10 +51,7 @@ async def receive(
         log.warning("foreign_callback", attempt=str(attempt.id), prediction=told.id)
         return
     if attempt.prediction_id is None and attempt.verdict is None:
-        rt.metrics.adopted.labels("callback").inc()
-        log.info("adopted", attempt=str(attempt.id), prediction=told.id, by="callback")
-        failpoints.hit("callback.adopt")
-        await bind(rt, attempt, Prediction(id=told.id))
+        await _adopt(rt, attempt, told.id)
     elif attempt.verdict in {Verdict.NOT_BOUGHT, Verdict.LOST}:
         await stop_orphan(
             rt, attempt, told.id, reason=f"its attempt was settled: {attempt.verdict}"
@@ -65,6 +62,14 @@ async def receive(
         return
     if attempt.verdict is None:
         await _look(rt, provider, attempt, callback)
+
+
+async def _adopt(rt: Runtime, attempt: Attempt, prediction_id: PredictionId) -> None:
+    """Bind what was bought although its answer got lost."""
+    rt.metrics.adopted.labels("callback").inc()
+    log.info("adopted", attempt=str(attempt.id), prediction=prediction_id, by="callback")
+    failpoints.hit("callback.adopt")
+    await bind(rt, attempt, Prediction(id=prediction_id))
 
 
 async def _attempt(rt: Runtime, name: str, token: str) -> Attempt:
