@@ -4,6 +4,7 @@ import _thread
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,15 @@ def test_a_time_without_a_zone_is_the_users(making: Any, fleek: Any) -> None:
     fleek("submit", "a cat", "--run-at", "2026-12-24T18:00")
 
     assert json.loads(making.requests[0].body)["run_at"].startswith("2026-12-24T18:00:00")
+
+
+def test_a_time_may_be_counted_from_now(making: Any, fleek: Any) -> None:
+    """Nobody works out what two hours from now is."""
+    before = datetime.now(UTC)
+    fleek("submit", "a cat", "--run-at", "2h")
+
+    run_at = datetime.fromisoformat(json.loads(making.requests[0].body)["run_at"])
+    assert before <= run_at - timedelta(hours=2) <= datetime.now(UTC)
 
 
 def test_prompts_come_from_stdin_too() -> None:
@@ -223,6 +233,8 @@ def test_when_a_later_prompt_is_refused_the_earlier_job_is_named(
         (("--parameters", "[1]"), "JSON object"),
         (("--parameters", "{"), "JSON object"),
         (("--run-at", "soon"), "2026-12-24"),
+        (("--run-at", "2w"), "2h"),
+        (("--run-at", "999999d"), "2h"),
         (("-o", "missing/cat.png"), "missing"),
         (("-o", "a-file/"), "a-file"),
     ],

@@ -12,7 +12,7 @@ from service import Service, running
 @pytest.fixture
 def service(tmp_path: Path) -> Generator[Service]:
     """Give a running service whose predictions take long enough to be cancelled."""
-    slow = {"REPLICATE_MOCK_DELAY_MIN": "0.6", "REPLICATE_MOCK_DELAY_MAX": "0.6"}
+    slow = {"REPLICATE_MOCK_DELAY_MIN": "2", "REPLICATE_MOCK_DELAY_MAX": "2"}
     with running(tmp_path, **slow) as opened:
         opened.serve()
         yield opened

@@ -4,13 +4,13 @@ import inspect
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from datetime import datetime
 from functools import wraps
 from typing import Annotated, Any
 
 import typer
 
 from fleek.cli.session import Session
+from fleek.cli.times import moment
 
 Command = Callable[..., None]
 Group = Callable[..., object]
@@ -121,7 +121,10 @@ def asked(
     provider: Annotated[str | None, typer.Option(help="Who makes it.")] = None,
     priority: Annotated[int | None, typer.Option(help="0-9; 9 goes first.")] = None,
     run_at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Not before this time: 2026-12-24T18:00.")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Not before this time: 2026-12-24T18:00, or 2h from now."
+        ),
     ] = None,
     deadline: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Longest the job may take.")
@@ -139,7 +142,7 @@ def asked(
         "metadata": _object("--metadata", metadata) or None,
         "provider": provider,
         "priority": priority,
-        "run_at": None if run_at is None else _time(run_at),
+        "run_at": None if run_at is None else moment(run_at, "--run-at"),
         "deadline_seconds": deadline,
         "max_attempts": max_attempts,
     }
@@ -168,14 +171,3 @@ def _assignment(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except (ValueError, RecursionError):
         return key, value
-
-
-def _time(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment if moment.tzinfo is not None else moment.astimezone()
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            "must be a time like 2026-12-24T18:00 (yours) or 2026-12-24T18:00:00Z",
-            param_hint="--run-at",
-        ) from None

@@ -1,9 +1,7 @@
 """The command that removes files and metadata for good."""
 
-import re
 import sys
-from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import UUID
 
 import typer
@@ -12,12 +10,8 @@ from fleek.cli.options import command, connected
 from fleek.cli.present import document
 from fleek.cli.screen import Screen
 from fleek.cli.session import Session
+from fleek.cli.times import age
 from fleek.domain.job import TERMINAL, Status
-
-AGE: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([dhm])")
-UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
-
-OLDEST: Final = timedelta(days=100_000)  # no job is, and no calendar goes back much further
 
 app = typer.Typer()
 
@@ -77,7 +71,10 @@ def _purge_here(
     from fleek.settings import Settings  # noqa: PLC0415 - heavy
 
     operation = Operation(read(Settings), screen, dry_run=dry_run, ask=ask and sys.stdin.isatty())
-    work = operation.orphans() if older_than is None else operation.old(_age(older_than), status)
+    if older_than is None:
+        work = operation.orphans()
+    else:
+        work = operation.old(age(older_than, "--older-than"), status)
     raise typer.Exit(asyncio.run(work))
 
 
@@ -88,11 +85,3 @@ def _purge_some(session: Session, job_ids: list[UUID]) -> None:
             session.screen.json_line(document(job))
         else:
             session.screen.data(job.id, job.status.value)
-
-
-def _age(text: str) -> timedelta:
-    found = AGE.fullmatch(text)
-    age = timedelta(**{UNITS[found[2]]: float(found[1])}) if found else OLDEST
-    if age >= OLDEST:
-        raise typer.BadParameter("must be like 30d, 12h or 5m", param_hint="--older-than")
-    return age

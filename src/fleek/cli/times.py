@@ -1,0 +1,49 @@
+"""Times and spans as people type them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import typer
+
+SPAN: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([dhm])")
+UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
+LONGEST: Final = timedelta(days=100_000)  # no calendar goes much further, back or forth
+
+
+def moment(text: str, option: str) -> datetime:
+    """Read a time like ``2026-12-24T18:00``, the user's unless it names a zone, or ``2h`` from now.
+
+    Raises:
+        typer.BadParameter: It is neither.
+    """
+    try:
+        later = _span(text)
+        if later is not None:
+            return datetime.now(UTC) + later
+        found = datetime.fromisoformat(text)
+        return found if found.tzinfo is not None else found.astimezone()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            "must be a time like 2026-12-24T18:00 (yours) or 2026-12-24T18:00:00Z, "
+            "or from now: 1d, 2h or 5m",
+            param_hint=option,
+        ) from None
+
+
+def age(text: str, option: str) -> timedelta:
+    """Read how long ago something is: ``30d``, ``12h`` or ``5m``.
+
+    Raises:
+        typer.BadParameter: It is nothing of the kind.
+    """
+    found = _span(text)
+    if found is None:
+        raise typer.BadParameter("must be like 30d, 12h or 5m", param_hint=option)
+    return found
+
+
+def _span(text: str) -> timedelta | None:
+    found = SPAN.fullmatch(text)
+    span = timedelta(**{UNITS[found[2]]: float(found[1])}) if found else LONGEST
+    return span if span < LONGEST else None
