@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx2
 
-from service import SMALL
+from service import PATIENCE, SMALL
 
 CALLERS: Final = 4
 PAUSE_SECONDS: Final = 0.05  # between two turns of a caller
@@ -49,7 +49,7 @@ def is_a_pause(answer: httpx2.Response) -> bool:
 
 def connected(url: httpx2.URL | str) -> httpx2.Client:
     """Return a client of the service at this address."""
-    return httpx2.Client(base_url=url, timeout=60)
+    return httpx2.Client(base_url=url, timeout=PATIENCE)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.providers.base import Prediction, Provider
 from fleek.providers.cog import CogProvider
 
-SECONDS: Final = 20  # the longest that anything here may take
+SECONDS: Final = 60  # the longest that anything here may take
 
 Opened = Callable[..., AbstractAsyncContextManager[CogProvider]]
 """Opens a provider with these settings."""

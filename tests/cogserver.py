@@ -19,7 +19,7 @@ import httpx2
 from services import NotStarted, free_port
 
 MODEL: Final = Path(__file__).parent / "providers" / "cog" / "model"
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 120.0
 
 
 class CogServer:
@@ -77,7 +77,8 @@ class CogServer:
     def stop(self) -> None:
         """End it at once, as a crash would, and wait for its end."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -136,7 +137,9 @@ class CogServer:
 
     def _health(self) -> str:
         try:
-            told = httpx2.get(f"{self.url}/health-check", timeout=5, trust_env=False).json()
+            told = httpx2.get(
+                f"{self.url}/health-check", timeout=START_SECONDS, trust_env=False
+            ).json()
         except httpx2.HTTPError:
             return "no answer"
         return str(told["status"])

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from fakes import Clock, FakeProvider
@@ -25,9 +26,12 @@ SERVICES = pytest.StashKey[Services]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have a place for the services of this run, which all its processes share."""
+    """Have a place for what all processes of this run share, and patience with examples."""
     shared = getattr(config, "workerinput", {}).get("services")
     config.stash[SERVICES] = Services(Path(shared)) if shared else Services.open()
+    unhurried = [hypothesis.HealthCheck.too_slow]  # nor is an example late on a busy machine
+    hypothesis.settings.register_profile("fleek", deadline=None, suppress_health_check=unhurried)
+    hypothesis.settings.load_profile("fleek")
 
 
 @pytest.hookimpl(optionalhook=True)

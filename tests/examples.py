@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).parents[1]
 FENCE: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MAKE: Final = re.compile(r"make [a-z]+\n")
 END: Final = "--- end of example ---"
-PATIENCE: Final = 180.0  # seconds for one page
+PATIENCE: Final = 900.0  # seconds for one page
 
 
 @dataclass(frozen=True, slots=True)

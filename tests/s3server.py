@@ -19,7 +19,7 @@ from services import NotStarted, Services, free_port
 
 KEY: Final = "test:tester"
 SECRET: Final = "testing"  # opens nothing but servers of the tests
-PATIENCE_SECONDS: Final = 30
+PATIENCE_SECONDS: Final = 120
 PROGRAM: Final = Path(__file__).parent / "swiftserver.py"
 
 

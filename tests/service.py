@@ -22,7 +22,7 @@ import httpx2
 
 from services import MIGRATED, Postgres, apart, free_port
 
-PATIENCE: Final = 60.0  # seconds until a process that does not answer is given up
+PATIENCE: Final = 120.0  # seconds until a process that does not answer is given up
 KEPT: Final = (
     "PATH",
     "HOME",
@@ -216,7 +216,7 @@ class Service:
         if url := self.env.get("DATABASE_URL", ""):
             found: list[tuple[Any, ...]] = apart(asyncio.run, _asked(url, statement))
             return found
-        with closing(sqlite3.connect(self.folder / "fleek.db")) as connection:
+        with closing(sqlite3.connect(self.folder / "fleek.db", timeout=PATIENCE)) as connection:
             return connection.execute(statement).fetchall()
 
     def tails(self) -> str:

@@ -35,6 +35,8 @@ both_databases: Final = pytest.mark.parametrize(
 
 FIRST_PORT: Final = 12_000
 PORTS: Final = 20_000  # below 32768, where the system's own begin
+LANES: Final = 16  # more than a run has processes: each takes ports of its own lane
+TAKEN: Final[set[int]] = set()  # ports that this process has given out
 PREFIX: Final = "fleek-tests-"  # of the folders of all runs
 MIGRATED: Final = "migrated"  # the database that others are copied from
 
@@ -233,12 +235,18 @@ class Services:
 def free_port() -> int:
     """Return a port on which nothing listens now.
 
-    It is none of those that the system gives to connections: whoever listens here, and is killed,
-    finds it free when it is started again.
+    It is none of those that the system gives to connections, and nobody else in this run is given
+    it: whoever is to listen here finds it free, however late, and after having been killed.
     """
-    for port in (FIRST_PORT + secrets.randbelow(PORTS) for _ in range(PORTS)):
+    own = os.environ.get("PYTEST_XDIST_WORKER", "gw0")  # noqa: TID251 - which process of the run
+    lane = int(own.removeprefix("gw")) % LANES
+    for _ in range(PORTS):
+        port = FIRST_PORT + secrets.randbelow(PORTS // LANES) * LANES + lane
+        if port in TAKEN:
+            continue
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            TAKEN.add(port)
             return port
     raise NotStarted("no port is free")
 

@@ -43,6 +43,7 @@ from fleek.settings import Settings
 from fleek.store.database import open_database
 from fleek.store.migrate import migrate
 from fleek.store.steps import Step
+from service import PATIENCE
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
 BASE = "http://fleek.test"
@@ -79,7 +80,7 @@ def server(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[
         patch.setenv("STORAGE_PATH", str(folder / "storage"))
         running = Running(Settings(database_url=f"sqlite+aiosqlite:///{folder}/fleek.db"))
         running.start()
-        address = running.address.result(timeout=10)
+        address = running.address.result(timeout=PATIENCE)
     yield address
     running.stop()
     logging.getLogger("uvicorn.error").removeHandler(complaints)
@@ -124,7 +125,8 @@ class Running(Thread):
         """Stop, and wait for the end."""
         assert self._server is not None
         self._server.should_exit = True
-        self.join(timeout=10)
+        self.join(timeout=PATIENCE)
+        assert not self.is_alive()
 
 
 @pytest.fixture

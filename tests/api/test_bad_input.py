@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from service import PATIENCE
+
 JSON: Final = "application/json"
 UNKNOWN: Final = "0198f000-0000-7000-8000-000000000000"
 HUGE: Final = 2 * 1024 * 1024
@@ -18,7 +20,7 @@ HUGE: Final = 2 * 1024 * 1024
 @pytest.fixture(scope="module")
 def http(server: str) -> Generator[httpx2.Client]:
     """Open a client of the running service."""
-    with httpx2.Client(base_url=server) as client:
+    with httpx2.Client(base_url=server, timeout=PATIENCE) as client:
         yield client
 
 
@@ -413,8 +415,9 @@ def exchange(
     """Send bytes and return the first answer: status (0: closed without one), headers, body."""
     address = urlsplit(server)
     assert address.hostname is not None
-    with socket.create_connection((address.hostname, address.port or 0), timeout=5) as connection:
-        with suppress(ConnectionError):  # refused while we were still sending
+    place = address.hostname, address.port or 0
+    with socket.create_connection(place, timeout=PATIENCE) as connection:
+        with suppress(OSError):  # refused, or closed, while we were still sending
             connection.sendall(data)
             if half_close:
                 connection.shutdown(socket.SHUT_WR)

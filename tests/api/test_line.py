@@ -44,6 +44,7 @@ async def test_the_line_is_read_once_for_all_who_ask(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thousand callers asking for their place cost what one costs."""
+    monkeypatch.setattr(module, "FRESH_SECONDS", 3600)
     first = await submit(rt, a_request())
     line = Line()
     await line.position(rt, first)

@@ -11,7 +11,7 @@ from fleek.bootstrap import open_runtime
 from fleek.domain.job import Job
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
-from s3server import shared_s3
+from s3server import PATIENCE_SECONDS, shared_s3
 from services import Services
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
@@ -51,7 +51,7 @@ async def test_a_caller_is_sent_to_the_bucket(client: httpx2.AsyncClient, comple
     job = await complete(PNG)
 
     sent = await client.get(f"/media/{job.id}.png")
-    async with httpx2.AsyncClient() as elsewhere:
+    async with httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as elsewhere:
         found = await elsewhere.get(sent.headers["location"])
 
     assert sent.status_code == 302

@@ -8,6 +8,8 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from service import PATIENCE
+
 DESCRIPTION = Path(__file__).parent.parent / "docs" / "openapi.json"  # see tests/docs
 SCHEMA = schemathesis.openapi.from_dict(json.loads(DESCRIPTION.read_text()))
 
@@ -26,4 +28,6 @@ def test_every_answer_is_a_described_one(case: Any, server: str) -> None:
     That everything which fits the description is accepted cannot be asked for: it does not hold
     which providers are configured, which parameters a model takes, which cursors were given out.
     """
-    case.call_and_validate(base_url=server, excluded_checks=[positive_data_acceptance])
+    case.call_and_validate(
+        base_url=server, excluded_checks=[positive_data_acceptance], timeout=PATIENCE
+    )

@@ -350,7 +350,9 @@ async def test_a_nasty_key_names_nothing(storage: Storage, key: str) -> None:
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=50,
 )
 @given(
     key=st.lists(

@@ -19,6 +19,7 @@ from fleek.storage.local import LocalStorage, LocalStorageSettings, connect
 from fleek.storage.local.tree import Disk, Tree
 
 KEY = Key("media/job/attempt/0-00ff.png")
+PATIENCE_SECONDS = 60  # of a thread with a test, and the other way round
 
 
 @contextmanager
@@ -203,7 +204,7 @@ storage.close()
 """
 
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
     )
 
     assert done.stdout == f"cannot save {KEY}: File too large\n"
@@ -383,12 +384,12 @@ async def test_a_reader_cancelled_while_opening_leaves_no_descriptor(tmp_path: P
 
     def slow() -> int:
         began.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_SECONDS)
         return 42
 
     with opened(tmp_path) as storage:
         reader = asyncio.create_task(storage._do("read", slow, undo=closed.append))
-        await asyncio.to_thread(began.wait, 10)
+        await asyncio.to_thread(began.wait, PATIENCE_SECONDS)
         reader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reader
@@ -412,12 +413,12 @@ async def test_work_that_fails_after_its_caller_has_left_is_nobodys(tmp_path: Pa
 
     def fail() -> int:
         began.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_SECONDS)
         raise OSError(errno.EIO, "on purpose")
 
     with opened(tmp_path) as storage:
         reader = asyncio.create_task(storage._do("read", fail, undo=closed.append))
-        await asyncio.to_thread(began.wait, 10)
+        await asyncio.to_thread(began.wait, PATIENCE_SECONDS)
         reader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reader
@@ -432,13 +433,13 @@ async def test_a_save_goes_on_when_its_caller_has_left(tmp_path: Path) -> None:
 
     def slow(_fd: int) -> None:
         began.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_SECONDS)
 
     with opened(tmp_path):
         slowly = Disk(fsync=slow)
     with opened(tmp_path, slowly) as storage:
         saving = asyncio.create_task(save(storage))
-        await asyncio.to_thread(began.wait, 10)
+        await asyncio.to_thread(began.wait, PATIENCE_SECONDS)
         saving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await saving

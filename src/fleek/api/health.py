@@ -106,7 +106,9 @@ async def alive() -> Alive:
 )
 async def health(rt: RuntimeDep, response: Response) -> Health:
     """Ask every part. 503 only if no job could be accepted now."""
-    asked = await asyncio.gather(*(_ask(rt, part, probe) for part, probe in PROBES.items()))
+    asked = await asyncio.gather(
+        *(_ask(rt, part, probe, seconds=PATIENCE_SECONDS) for part, probe in PROBES.items())
+    )
     checks = {part: one.check for part, one in zip(PROBES, asked, strict=True)}
     status = _overall(asked)
     if status == "unhealthy":
@@ -129,9 +131,7 @@ def _overall(asked: Sequence[Asked]) -> State:
     return "healthy"
 
 
-async def _ask(
-    rt: Runtime, part: str, probe: Probe, *, seconds: float = PATIENCE_SECONDS
-) -> Asked:
+async def _ask(rt: Runtime, part: str, probe: Probe, *, seconds: float) -> Asked:
     began = perf_counter()
     blocks = part == "database"
     try:

@@ -10,7 +10,7 @@ import pytest
 from fleek.domain.media import Key
 from fleek.storage.base import Storage
 from fleek.storage.s3 import connect
-from s3server import SECRET
+from s3server import PATIENCE_SECONDS, SECRET
 
 Save = Callable[..., Awaitable[None]]
 
@@ -23,7 +23,7 @@ async def test_a_signed_address_gives_the_file(storage: Storage, save: Save) -> 
 
     link = await storage.url(PICTURE)
     assert link is not None
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as http:
         answer = await http.get(link.address)
 
     assert answer.content == b"a picture"
@@ -54,7 +54,7 @@ async def test_a_changed_address_gives_nothing(
 
     assert link is not None
     assert old in link.address
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as http:
         answer = await http.get(link.address.replace(old, new))
 
     assert answer.status_code == 403

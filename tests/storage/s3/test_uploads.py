@@ -26,7 +26,7 @@ Save = Callable[..., Awaitable[None]]
 
 JOB, ATTEMPT = "0190-a", "0190-b"
 PICTURE = Key(f"media/{JOB}/{ATTEMPT}/0-00ff.png")
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 FILM_BYTES = 64 * 1024 * 1024
 LARGE = bytes(range(256)) * (PART_BYTES // 256) * 2 + b"and a last part"
 
