@@ -1,7 +1,6 @@
 """What the doctor finds, in good and in bad surroundings."""
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,8 @@ from fleek.store.database import open_database
 from fleek.store.migrate import migrate
 from fleek.store.workers import Worker
 from listening import listening, port_of
+from service import PATIENCE
+from services import free_port
 
 ZERO = timedelta(0)
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -29,10 +30,9 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Return the settings of a service in an empty folder, on a free port."""
     monkeypatch.setenv("STORAGE_PATH", str(tmp_path / "storage"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number = free.getsockname()[1]
-    return Settings(database_url=f"sqlite:///{tmp_path}/fleek.db", api_port=number)
+    monkeypatch.setattr(doctor, "PATIENCE", timedelta(seconds=PATIENCE))
+    monkeypatch.setattr(doctor, "ANSWER_SECONDS", PATIENCE)
+    return Settings(database_url=f"sqlite:///{tmp_path}/fleek.db", api_port=free_port())
 
 
 def of(findings: list[Finding], subject: str) -> list[Finding]:

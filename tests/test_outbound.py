@@ -20,6 +20,7 @@ from fleek.outbound import (
     public,
 )
 from listening import listening, port_of
+from service import PATIENCE
 
 ANY = Policy(ports=frozenset({80, 443}))
 PUBLIC = "93.184.216.34"
@@ -292,7 +293,7 @@ async def fetched(port: int) -> bytes:
     """Return what the server gives at last."""
     policy = near(port)
     async with (
-        open_client(policy, timeout=httpx2.Timeout(5)) as client,
+        open_client(policy, timeout=httpx2.Timeout(PATIENCE)) as client,
         open_stream(client, f"http://127.0.0.1:{port}/x", policy) as response,
     ):
         return await response.aread()
@@ -302,7 +303,7 @@ async def test_the_guard_is_really_in_the_way() -> None:
     """A canary: the client that everybody uses dials nothing that its policy forbids."""
     async with serving(OK) as (port, heard):
         url = f"http://127.0.0.1:{port}/x"
-        async with open_client(ANY, timeout=httpx2.Timeout(5)) as client:
+        async with open_client(ANY, timeout=httpx2.Timeout(PATIENCE)) as client:
             with pytest.raises(UnsafeAddress):
                 await client.get(url)
 
@@ -355,7 +356,7 @@ async def test_cookies_of_one_answer_do_not_go_with_the_next_request() -> None:
     """Hosts must not be able to follow us around."""
     async with serving(OK) as (port, heard):
         policy = near(port)
-        async with open_client(policy, timeout=httpx2.Timeout(5)) as client:
+        async with open_client(policy, timeout=httpx2.Timeout(PATIENCE)) as client:
             for _ in range(2):
                 async with open_stream(client, f"http://127.0.0.1:{port}/x", policy) as response:
                     await response.aread()

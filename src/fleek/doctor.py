@@ -39,6 +39,7 @@ from fleek.store.tally import count_jobs
 
 LIBRARIES: Final = ("fastapi", "httpx2", "pydantic", "sqlalchemy", "uvicorn")
 PATIENCE: Final = timedelta(seconds=5)  # for the database
+ANSWER_SECONDS: Final = 3  # for whoever has the port
 SCARCE_BYTES: Final = 1_000_000_000  # below this much room a warning
 NONE_LEFT_BYTES: Final = 50_000_000  # below this much an error
 BORN: Final = datetime(2026, 1, 1, tzinfo=UTC)  # no right clock shows an earlier time
@@ -187,7 +188,7 @@ async def _port(settings: Settings) -> list[Finding]:
     host = "127.0.0.1" if settings.api_host == "0.0.0.0" else settings.api_host  # noqa: S104 - read, not bound
     host = f"[{host}]" if ":" in host else host
     url = f"http://{host}:{settings.api_port}"
-    async with AsyncClient(url, timeout=3, pace=Pace(tries=1)) as client:
+    async with AsyncClient(url, timeout=ANSWER_SECONDS, pace=Pace(tries=1)) as client:
         try:
             health = await client.health()
         except FleekError:

@@ -73,12 +73,12 @@ def server(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[
     """
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(schema, folder / "fleek.db")
-    complaints = Complaints()
-    logging.getLogger("uvicorn.error").addHandler(complaints)
     with pytest.MonkeyPatch.context() as patch:  # only until it is open: other tests run meanwhile
         patch.chdir(folder)
         patch.setenv("STORAGE_PATH", str(folder / "storage"))
         running = Running(Settings(database_url=f"sqlite+aiosqlite:///{folder}/fleek.db"))
+        complaints = Complaints(running)
+        logging.getLogger("uvicorn.error").addHandler(complaints)
         running.start()
         address = running.address.result(timeout=PATIENCE)
     yield address
@@ -88,15 +88,17 @@ def server(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[
 
 
 class Complaints(logging.Handler):
-    """Remembers what a server says about mistakes."""
+    """Remembers what a server says about mistakes; others in this process have theirs."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: Thread) -> None:
         super().__init__(logging.ERROR)
+        self._server = server
         self.heard: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Remember one."""
-        self.heard.append(self.format(record))
+        if record.thread == self._server.ident:
+            self.heard.append(self.format(record))
 
 
 class Running(Thread):

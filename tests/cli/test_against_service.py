@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Generator
@@ -16,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from fleek import Client
+from service import PATIENCE, until
+from services import free_port
 
 PNG = b"\x89PNG\r\n\x1a\n"
 UNKNOWN = "0198f000-0000-7000-8000-00000000ffff"
@@ -47,7 +48,7 @@ class Shell:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -55,9 +56,7 @@ class Shell:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     """Serve on a free port, from an empty folder, with quick predictions."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     folder = tmp_path_factory.mktemp("service")
     with (
         (folder / "log").open("w") as log,
@@ -76,7 +75,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             service.send_signal(signal.SIGTERM)
-            service.wait(timeout=10)
+            service.wait(timeout=PATIENCE)
     assert service.returncode == 0, (folder / "log").read_text()
 
 
@@ -87,11 +86,12 @@ def shell(url: str, tmp_path: Path) -> Shell:
 
 
 def test_the_server_is_ready(url: str) -> None:
-    """It says so itself, through the client."""
+    """It says so itself, through the client; at the latest when it has had the time to look."""
     with Client(url) as client:
-        health = client.health()
-
-    assert health["checks"]["database"]["status"] == "healthy"
+        until(
+            lambda: client.health()["checks"]["database"]["status"] == "healthy",
+            why=lambda: str(client.health()),
+        )
 
 
 def test_a_prompt_in_a_picture_out(shell: Shell) -> None:
@@ -207,7 +207,7 @@ def test_ctrl_c_leaves_the_job_alone(shell: Shell) -> None:
         job_id = generate.stderr.readline().split()[0]
 
         generate.send_signal(signal.SIGINT)
-        out, err = generate.communicate(timeout=10)
+        out, err = generate.communicate(timeout=PATIENCE)
 
     assert generate.returncode == 130
     assert out == ""
@@ -243,7 +243,7 @@ def test_data_is_not_drawn_into_the_picture(shell: Shell) -> None:
     ):
         os.close(theirs)
         drawing = reader.submit(read_all, ours)
-        out, _ = generate.communicate(timeout=30)
+        out, _ = generate.communicate(timeout=PATIENCE)
         drawn = drawing.result()
 
     assert generate.returncode == 0

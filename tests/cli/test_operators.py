@@ -14,15 +14,23 @@ import pytest
 from fleek.cli.report import write
 from fleek.cli.screen import Screen
 from fleek.diagnosis import Finding
+from services import free_port
 
 HEAVY = ("fastapi", "sqlalchemy", "PIL", "httpx2", "uvicorn", "fleek.client", "fleek.schemas")
 
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Run in an empty folder, on a port that nobody has."""
+    """Run in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("API_PORT", "47123")
+
+
+@pytest.fixture(autouse=True)
+def port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return the port of the service, which nobody has."""
+    number = free_port()
+    monkeypatch.setenv("API_PORT", str(number))
+    return number
 
 
 def loaded(*args: str) -> set[str]:
@@ -131,7 +139,7 @@ def test_a_database_that_is_not_there_is_exit_2(
 
 
 def test_config_shows_every_setting_but_no_secret(
-    fleek: Any, monkeypatch: pytest.MonkeyPatch
+    fleek: Any, monkeypatch: pytest.MonkeyPatch, port: int
 ) -> None:
     """The adapters' too, because operators do not care where a setting lives."""
     monkeypatch.setenv("DATABASE_URL", "postgres://me:hunter2@db/fleek")
@@ -142,11 +150,11 @@ def test_config_shows_every_setting_but_no_secret(
     assert "hunter2" not in plain.out + as_json.out
     lines = plain.out.splitlines()
     assert "DATABASE_URL=postgresql+asyncpg://me:***@db/fleek" in lines
-    assert "API_PORT=47123" in lines
+    assert f"API_PORT={port}" in lines
     assert "JOB_DEADLINE=86400.0  (default)" in lines
     assert "REPLICATE_MOCK_DELAY_MIN=0.5  (default)" in lines
     assert "STORAGE_PATH=storage  (default)" in lines
-    assert json.loads(as_json.out)["API_PORT"] == 47123
+    assert json.loads(as_json.out)["API_PORT"] == port
 
 
 def test_the_doctor_is_content_with_an_empty_folder(fleek: Any) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from service import Service, delay, running
+from service import PATIENCE, Service, delay, running
 
 JOB = "0198f000-0000-7000-8000-000000000001"
 OTHER = "0198f000-0000-7000-8000-000000000002"
-QUICK = delay("0.01")
+QUICK = {**delay("0.01"), "HEARTBEAT_SECONDS": "5"}  # nobody dies here
 
 Maker = Callable[..., dict[str, Any]]
 
@@ -96,7 +96,7 @@ def command(service: Service, *args: str, **options: Any) -> subprocess.Complete
         env=service.env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         **options,
     )
@@ -105,7 +105,7 @@ def command(service: Service, *args: str, **options: Any) -> subprocess.Complete
 def aged(service: Service, job_id: str, *, days: float) -> None:
     """Let a job have ended so long ago."""
     then = (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%d %H:%M:%S.%f")
-    with closing(sqlite3.connect(service.folder / "fleek.db", timeout=20)) as connection:
+    with closing(sqlite3.connect(service.folder / "fleek.db", timeout=PATIENCE)) as connection:
         connection.execute(
             "UPDATE jobs SET completed_at = ? WHERE id = ?", (then, job_id.replace("-", ""))
         )
@@ -123,7 +123,7 @@ def test_old_jobs_are_purged_beside_the_service(tmp_path: Path) -> None:
     with running(tmp_path, **QUICK) as service:
         service.serve()
         old, young = service.submit(), service.submit()
-        service.settle(seconds=30)
+        service.settle(seconds=PATIENCE)
         aged(service, old, days=31)
 
         counted = command(service, "--older-than", "30d", "--dry-run", "--json")
@@ -146,7 +146,7 @@ def test_orphans_are_removed_by_hand(tmp_path: Path) -> None:
     with running(tmp_path, **QUICK) as service:
         process = service.serve()
         service.submit()
-        service.settle(seconds=30)
+        service.settle(seconds=PATIENCE)
         process.stop()
         kept = len(files(service))
         orphans = [
@@ -171,7 +171,7 @@ def test_somebody_at_a_terminal_is_asked(tmp_path: Path, typed: str, left: int) 
     with running(tmp_path, **QUICK) as service:
         process = service.serve()
         job_id = service.submit()
-        service.settle(seconds=30)
+        service.settle(seconds=PATIENCE)
         process.stop()
         aged(service, job_id, days=31)
 
@@ -185,7 +185,7 @@ def test_somebody_at_a_terminal_is_asked(tmp_path: Path, typed: str, left: int) 
                 stdin=screen,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
                 check=False,
             )
         finally:

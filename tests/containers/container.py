@@ -9,7 +9,7 @@ from typing import Final, Self
 from containers.image import Image
 from service import until
 
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 240.0
 
 
 class Container:

@@ -47,7 +47,7 @@ class Image:
             env={**self.environment(), **env},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
 

@@ -78,7 +78,7 @@ async def storage(
 APART: Final = frozenset({"celery", "dramatiq"})
 """Dispatchers of which a process has one at most: each case has a process of its own."""
 
-LIMIT_SECONDS: Final = 60.0
+LIMIT_SECONDS: Final = 300.0
 
 
 @pytest.fixture(params=sorted(dispatchers()))

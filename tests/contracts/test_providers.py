@@ -24,7 +24,7 @@ from fleek.emulator.server import serve
 from fleek.providers.base import Prediction, Provider, Succeeded
 from fleek.registry import load, providers
 
-SECONDS = 10  # the longest that any prediction here may run
+SECONDS = 60  # the longest that any prediction here may run
 
 Preparation = Callable[
     [pytest.FixtureRequest, pytest.MonkeyPatch], AbstractAsyncContextManager[None]
