@@ -37,6 +37,8 @@ FIRST_PORT: Final = 12_000
 PORTS: Final = 20_000  # below 32768, where the system's own begin
 LANES: Final = 16  # more than a run has processes: each takes ports of its own lane
 TAKEN: Final[set[int]] = set()  # ports that this process has given out
+PATIENCE_SECONDS: Final = 120
+AWAIT: Final = ("-w", "-t", str(PATIENCE_SECONDS))  # options of pg_ctl
 PREFIX: Final = "fleek-tests-"  # of the folders of all runs
 MIGRATED: Final = "migrated"  # the database that others are copied from
 
@@ -82,11 +84,11 @@ class Postgres:
             self._make()
         options = " ".join(f"-c {name}='{value}'" for name, value in self._settings.items())
         log = str(self._data / "log")
-        self._run("pg_ctl", "start", "-w", "-l", log, "-o", f"-p {self.port} {options}")
+        self._run("pg_ctl", "start", *AWAIT, "-l", log, "-o", f"-p {self.port} {options}")
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Stop the server and wait for its end; ``immediate`` is a crash."""
-        self._run("pg_ctl", "stop", "-w", "-m", mode)
+        self._run("pg_ctl", "stop", *AWAIT, "-m", mode)
 
     def end(self) -> None:
         """Stop the server at once, if it runs."""
@@ -258,7 +260,7 @@ def apart(run: Callable[..., T], *arguments: Any) -> T:
 
 
 async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
+    connection = await asyncpg.connect(url, timeout=PATIENCE_SECONDS)
     try:
         await connection.execute(statement)
     finally:
