@@ -24,7 +24,7 @@ async def api(emulator: Emulator) -> AsyncGenerator[httpx2.AsyncClient]:
     """Open a client with a token; it follows no redirects."""
     headers = {"authorization": "Bearer r8_test"}
     async with httpx2.AsyncClient(
-        base_url=emulator.base_url, headers=headers, trust_env=False, timeout=5
+        base_url=emulator.base_url, headers=headers, trust_env=False, timeout=60
     ) as client:
         yield client
 

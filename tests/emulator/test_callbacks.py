@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
 from listening import listening
+
+LIMIT = 30  # seconds; nothing here waits for time to pass
 
 Message = tuple[Mapping[str, str], bytes]
 
@@ -42,7 +45,7 @@ class Receiver:
 
     async def next(self) -> Message:
         """Wait for the next message."""
-        return await asyncio.wait_for(self.inbox.get(), 5)
+        return await asyncio.wait_for(self.inbox.get(), LIMIT)
 
 
 @pytest.fixture
@@ -58,6 +61,14 @@ async def receiver() -> AsyncGenerator[Receiver]:
 async def quick(emulator: Emulator) -> Emulator:
     """Retry at once, so that tests need not wait."""
     emulator.replan(webhook_retries=(0, 0, 0))
+    return emulator
+
+
+@pytest.fixture
+def standing(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """Let its time stand still, except when it is told to go on."""
+    clock, began = emulator.account.clock, time.time()
+    monkeypatch.setattr(clock, "now", lambda: began + clock._ahead)
     return emulator
 
 
@@ -79,18 +90,26 @@ async def test_the_end_is_signed_and_looks_like_a_read(
     assert message[1] == (await api.get(made.json()["urls"]["get"])).content
 
 
-async def test_all_events_come_in_order(create: Any, receiver: Receiver) -> None:
+async def test_all_events_come_in_order(
+    standing: Emulator, create: Any, receiver: Receiver
+) -> None:
     """Start, logs every half second, output, completed."""
+    bodies: list[bytes] = []
     await create("[[emu:predict=0.6]]", webhook=receiver.url)
 
-    bodies = [json.loads((await receiver.next())[1]) for _ in range(4)]
+    for number, seconds in ((1, 0.5), (1, 0.1), (2, 0)):
+        bodies += [(await receiver.next())[1] for _ in range(number)]
+        standing.account.clock.advance(seconds)
 
-    assert [body["status"] for body in bodies] == [
+    assert [json.loads(body)["status"] for body in bodies] == [
         "processing",
         "processing",
         "succeeded",
         "succeeded",
     ]
+    await _until(lambda: len(standing.ledger.rows("webhook")) == 4)
+    told = [row["event"] for row in standing.ledger.rows("webhook")]
+    assert (told[:2], set(told[2:])) == (["start", "logs"], {"output", "completed"})
 
 
 async def test_only_what_was_asked_for_comes(
@@ -246,12 +265,20 @@ async def test_an_event_may_be_lost(emulator: Emulator, create: Any, receiver: R
     assert receiver.inbox.empty()
 
 
-async def test_the_end_may_come_before_the_beginning(create: Any, receiver: Receiver) -> None:
+async def test_the_end_may_come_before_the_beginning(
+    standing: Emulator, create: Any, receiver: Receiver
+) -> None:
     """What was sent first arrives last."""
     wanted = {"webhook": receiver.url, "webhook_events_filter": ["start", "completed"]}
-    await create("[[emu:hook_reorder]][[emu:predict=0.1]]", **wanted)
+    await create("[[emu:hook_reorder]][[emu:predict=1]]", **wanted)
+    await create(webhook=receiver.url, webhook_events_filter=["completed"])
+    standing.account.clock.advance(0.1)  # even a quick one takes a moment
+    await receiver.next()  # was written after that of the other's start
 
-    statuses = [json.loads((await receiver.next())[1])["status"] for _ in range(2)]
+    statuses = []
+    for _ in range(2):
+        standing.account.clock.advance(1)
+        statuses.append(json.loads((await receiver.next())[1])["status"])
 
     assert statuses == ["succeeded", "processing"]
 
@@ -271,21 +298,22 @@ async def test_owed_callbacks_survive_a_restart(tmp_path: Path, receiver: Receiv
     path = tmp_path / "ledger.jsonl"
     body: dict[str, Any] = {"version": "a/b", "input": {"prompt": "x"}, "webhook": receiver.url}
     headers = {"authorization": "Bearer t"}
-    plan = Plan(queue_seconds=0, predict_seconds=0.3)
+    plan = Plan(queue_seconds=0, predict_seconds=200)
     async with (
         serve(plan, ledger=path) as first,
-        httpx2.AsyncClient(headers=headers) as client,
+        httpx2.AsyncClient(headers=headers, timeout=LIMIT) as client,
     ):
         body["webhook_events_filter"] = ["completed"]
         await client.post(f"{first.api_url}/predictions", json=body)
 
     async with serve(Plan(), ledger=path) as second:
+        second.account.clock.advance(200)
         message = await receiver.next()
 
         assert verify(second, message)["status"] == "succeeded"
 
 
 async def _until(true: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT):
         while not true():
             await asyncio.sleep(0.01)

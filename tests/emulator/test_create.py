@@ -136,7 +136,7 @@ async def test_prefer_wait_returns_the_end(create: Any) -> None:
 
 async def test_waiting_in_vain_says_starting(create: Any) -> None:
     """Clients take anything else for the end, and give their caller nothing."""
-    response = await create("[[emu:predict=9]]", prefer="wait=1")
+    response = await create("[[emu:predict=600]]", prefer="wait=1")
 
     assert response.json()["status"] == "starting"
     assert response.headers["location"] == response.json()["urls"]["get"]

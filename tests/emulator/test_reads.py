@@ -146,11 +146,11 @@ async def test_the_status_may_go_backwards(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
     """The second read asks an older replica."""
-    made = (await create("[[emu:predict=10]]")).json()
-    emulator.account.clock.advance(11)
+    made = (await create("[[emu:predict=1000]]")).json()
+    emulator.account.clock.advance(1001)
 
     first = (await api.get(made["urls"]["get"])).json()["status"]
-    emulator.replan(rates={"get_stale": 1})
+    emulator.replan(rates={"get_stale": 1}, arguments={"get_stale": "900"})
     second = (await api.get(made["urls"]["get"])).json()["status"]
 
     assert (first, second) == ("succeeded", "processing")

@@ -291,7 +291,7 @@ async def test_stopping_the_worker_does_not_stop_a_purchase(
 
     buying.cancel()
     provider.hold.set()
-    await rt.duties.finish(seconds=5)
+    await rt.duties.finish(seconds=60)
 
     assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
 

@@ -112,7 +112,7 @@ def test_two_processes_migrate_one_after_the_other(empty_url: str) -> None:
         for _ in range(2)
     ]
 
-    answers = [process.communicate(timeout=30) for process in processes]
+    answers = [process.communicate(timeout=120) for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0], answers
     assert answers[0][0] == answers[1][0]

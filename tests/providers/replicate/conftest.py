@@ -21,7 +21,7 @@ from fleek.providers.replicate.api import Api, Times
 from fleek.providers.replicate.provider import ReplicateProvider, Terms
 from listening import Visit, listening
 
-QUICK = Limits(window=0.3, slowest=10_000, gone_pause=0.01)
+QUICK = Limits(gone_pause=0.01)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ class Shop:
         host = httpx2.URL(url or self.url)
         policy = Policy(named=(Named(host.host, host.port or 80, plain=True),), patterns=())
         terms = Terms(policy=policy, callback_base=callback_base, keys=keys, limits=limits)
-        files = open_client(policy, timeout=httpx2.Timeout(5.0), tls=self.tls)
+        files = open_client(policy, timeout=httpx2.Timeout(60.0), tls=self.tls)
         provider = ReplicateProvider(api, files, terms, **clocks)
         self.stack.push_async_callback(api.close)
         self.stack.push_async_callback(files.aclose)

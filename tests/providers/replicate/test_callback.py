@@ -306,5 +306,5 @@ async def _received(
         provider = shop.open(callback_base=f"{url}/{secrets.token_hex(4)}")
         wanted = job(prompt)
         await provider.start(wanted, attempt(wanted))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return await came
