@@ -1,7 +1,7 @@
 """A real Cog server, the provider in front of it, and somebody to take its callbacks."""
 
 import uuid
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -54,6 +54,16 @@ async def mailbox() -> AsyncGenerator[Mailbox]:
     box = Mailbox()
     async with listening(box.take) as box.url:
         yield box
+
+
+@pytest.fixture
+def enough(cog: CogServer) -> Callable[[str], None]:
+    """Return what lets the model come to the end of its work for a prompt, now or later."""
+
+    def tell(prompt: str) -> None:
+        (cog.folder / f"{prompt}.enough").touch()
+
+    return tell
 
 
 @pytest.fixture

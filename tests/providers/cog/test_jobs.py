@@ -13,12 +13,18 @@ from cogserver import CogServer
 from service import Service, running, until
 
 Run = Callable[..., AbstractContextManager[Service]]
+Enough = Callable[[str], None]
 
 
 def on_cog(folder: Path, server: CogServer, **settings: str) -> AbstractContextManager[Service]:
     """Run a service whose provider is this server, impatient as tests are."""
     quick = {"RETRY_BACKOFF_BASE": "0.2", "RETRY_BACKOFF_MAX": "0.5", "COG_CALLBACK_SECONDS": "1"}
-    ours = {"PROVIDER": "cog", "COG_URL": server.url, **quick}
+    ours = {
+        "PROVIDER": "cog",
+        "COG_URL": server.url,
+        "HEARTBEAT_SECONDS": "5",  # nobody who is only slow may be taken for dead
+        **quick,
+    }
     return running(folder, **{**ours, **settings})
 
 
@@ -97,29 +103,36 @@ def test_cancelling_a_job_stops_the_model(shared: Service, cog: CogServer, promp
     assert (cog.runs(prompt), cog.ended(prompt)) == (1, 1)
 
 
-def test_jobs_wait_for_a_busy_server(shared: Service, cog: CogServer, prompt: str) -> None:
+def test_jobs_wait_for_a_busy_server(
+    shared: Service, cog: CogServer, prompt: str, enough: Enough
+) -> None:
     """It has no queue; ours is one. Nothing runs twice, and no attempt is used up."""
-    ids = [shared.submit(f"{prompt} {n}", parameters={"seconds": 0.3}) for n in range(3)]
+    deferred = "SELECT count(*) FROM events WHERE type = 'deferred'"
+    before = shared.rows(deferred)
+    ids = [shared.submit(f"{prompt} {n}", parameters={"seconds": 60}) for n in range(3)]
+    until(lambda: shared.rows(deferred) != before, why=shared.tails)
 
+    for number in range(3):
+        enough(f"{prompt} {number}")
     jobs = [await_end(shared, job_id) for job_id in ids]
 
     assert [job["status"] for job in jobs] == ["completed"] * 3
     assert [cog.runs(f"{prompt} {n}") for n in range(3)] == [1] * 3
-    deferred = shared.rows("SELECT count(*) FROM events WHERE type = 'deferred'")
-    assert deferred[0][0] > 0
 
 
 def test_a_killed_process_that_held_it_never_leaves_two_runs(
-    run: Run, cog: CogServer, prompt: str
+    run: Run, cog: CogServer, prompt: str, enough: Enough
 ) -> None:
     """The server stops what nobody holds; the job is run once more, and completes."""
     with run() as service:
         process = service.serve()
-        job_id = service.submit(prompt, parameters={"seconds": 1})
+        job_id = service.submit(prompt, parameters={"seconds": 60})
         await_run(service, cog, prompt)
 
         process.kill()
         service.serve()
+        until(lambda: cog.runs(prompt) == 2, why=service.tails)
+        enough(prompt)
 
         job = await_end(service, job_id)
         assert job["status"] == "completed", service.tails()
@@ -129,18 +142,20 @@ def test_a_killed_process_that_held_it_never_leaves_two_runs(
 
 @pytest.mark.parametrize("dead", ["while it runs", "beyond its end"])
 def test_with_callbacks_a_kill_costs_nothing(
-    run: Run, cog: CogServer, prompt: str, dead: str
+    run: Run, cog: CogServer, prompt: str, enough: Enough, dead: str
 ) -> None:
     """The run goes on without us, and its answer is sent until somebody takes it."""
-    with run(PUBLIC_URL="its own", COG_CALLBACK_SECONDS="30") as service:
+    with run(PUBLIC_URL="its own", COG_CALLBACK_SECONDS="300") as service:
         process = service.serve()
-        job_id = service.submit(prompt, parameters={"seconds": 1, "shape": "large"})
+        job_id = service.submit(prompt, parameters={"seconds": 60, "shape": "large"})
         await_run(service, cog, prompt)
 
         process.kill()
         if dead == "beyond its end":
+            enough(prompt)
             until(partial(cog.ended, prompt), why=service.tails)
         service.serve()
+        enough(prompt)
 
         job = await_end(service, job_id)
         assert job["status"] == "completed", service.tails()

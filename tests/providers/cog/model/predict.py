@@ -29,16 +29,17 @@ class Runner(BaseRunner):  # type: ignore[misc]  # for the same reason
         run = uuid4().hex
         _note(run, "begin", prompt)
         try:
-            await _work(seconds)
+            await _work(seconds, File(f"{prompt}.enough"))
             return _made(run, prompt, shape, image)
         finally:
             _note(run, "end", prompt)
 
 
-async def _work(seconds: float) -> None:
+async def _work(seconds: float, enough: File) -> None:
+    """Work for so long, or until that file is there."""
     until = time.monotonic() + seconds
     print("25% done", flush=True)  # noqa: T201 - the prediction's log
-    while time.monotonic() < until:
+    while time.monotonic() < until and not enough.exists():  # noqa: ASYNC240 - a quick look
         await asyncio.sleep(0.02)
 
 
