@@ -19,9 +19,8 @@ def test_the_workers_of_a_command_that_was_killed_stop_in_order(
         options = ["--processes", "2", "--threads", "16"]
         command = service.start("fleek.dispatch.dramatiq", *options, program="dramatiq")
         until(lambda: command.log.read_text().count("ready for action") == 2, why=command.tail)
-        began = service.rows(ALIVE)
+        until(lambda: len(service.rows(ALIVE)) == 2, why=command.tail)
 
         command.kill()
 
         until(lambda: service.rows(ALIVE) == [], why=lambda: str(service.rows(ALIVE)))
-        assert len(began) == 2
