@@ -64,14 +64,26 @@ async def test_lanes_flush_at_the_same_time() -> None:
     group = Group(recorder.flush, lanes=2, limit=1)
     recorder.gate.clear()
     callers = [asyncio.create_task(group.put(number)) for number in (1, 2, 3)]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        while len(recorder.batches) < 2:
+            await asyncio.sleep(0)
 
     under_way = list(recorder.batches)
     recorder.gate.set()
     await asyncio.gather(*callers)
 
     assert under_way == [[1], [2]]
+
+
+async def test_a_lane_that_finds_nothing_left_flushes_nothing() -> None:
+    """Each caller wakes a lane; the first lane takes them all."""
+    recorder = Recorder()
+    group = Group(recorder.flush, lanes=2)
+
+    await asyncio.gather(*map(group.put, (1, 2, 3)))
+    await group.close()
+
+    assert recorder.batches == [[1, 2, 3]]
 
 
 async def test_an_answer_that_is_an_error_goes_to_its_caller_only() -> None:

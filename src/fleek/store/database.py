@@ -91,7 +91,7 @@ class Database:
                 async with self.read() as tx:
                     return await read(tx, items)
 
-            group = self._groups[read] = Group(flush, lanes=2, limit=128)
+            group = self._groups[read] = Group(flush, limit=128)
         result: Result = await group.put(item)
         return result
 

@@ -54,9 +54,11 @@ class Group(Generic[Item, Result]):
     async def _drain(self) -> None:
         try:
             while self._waiting:
+                await asyncio.sleep(0)  # callers who are about to come go with this one
                 batch = self._waiting[: self._limit]
                 del self._waiting[: self._limit]
-                await self._answer(batch)
+                if batch:  # else the other lane has taken all
+                    await self._answer(batch)
         finally:
             self._idle += 1
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     Select,
+    bindparam,
     insert,
     or_,
     select,
@@ -25,6 +26,12 @@ from fleek.store.steps import INSERT_EVENTS, JOBS, add_tally
 from fleek.store.tables import JobRow, MediaRow
 
 INSERT_JOBS: Final = insert(JobRow)
+SELECT_JOBS: Final = select(JOBS).where(JobRow.id.in_(bindparam("ids", expanding=True)))
+SELECT_MEDIA: Final = (
+    select(MediaRow.__table__)
+    .where(MediaRow.job_id.in_(bindparam("job_ids", expanding=True)))
+    .order_by(MediaRow.job_id, MediaRow.index)
+)
 FIRST: Final = UUID(int=0)  # no job has these ids
 LAST: Final = UUID(int=2**128 - 1)
 
@@ -77,7 +84,7 @@ async def get(db: Database, job_id: JobId, *, tenant_id: str) -> JobView:
 
 async def _get_all(tx: Transaction, job_ids: Sequence[JobId]) -> list[JobView | FleekError | None]:
     wanted = rows.padded(sorted(set(job_ids)))
-    found = await tx.execute(select(JOBS).where(JobRow.id.in_(wanted)))
+    found = await tx.execute(SELECT_JOBS, {"ids": wanted})
     views = {view.job.id: view for view in await _views(tx, found.mappings().all())}
     return [views.get(job_id) for job_id in job_ids]
 
@@ -87,12 +94,8 @@ async def _views(tx: Transaction, found: Sequence[Mapping[Any, Any]]) -> list[Jo
     files: dict[JobId, list[Media]] = defaultdict(list)
     kept = (job for job in jobs if job.status is Status.COMPLETED and job.purged_at is None)
     if ended := [job.id for job in kept]:
-        statement = (
-            select(MediaRow.__table__)
-            .where(MediaRow.job_id.in_(rows.padded(ended)))
-            .order_by(MediaRow.job_id, MediaRow.index)
-        )
-        for row in (await tx.execute(statement)).mappings():
+        stored = await tx.execute(SELECT_MEDIA, {"job_ids": rows.padded(ended)})
+        for row in stored.mappings():
             media = rows.media_from(row)
             files[media.job_id].append(media)
     return [JobView(job, tuple(files[job.id])) for job in jobs]

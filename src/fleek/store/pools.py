@@ -4,18 +4,17 @@ On SQLite there is one writer connection, and reads have connections of their ow
 never wait behind a commit. On PostgreSQL writers and readers are pools of the same size.
 """
 
-import asyncio
 import sqlite3
 from datetime import timedelta
 from typing import Any, Final
 
-import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from fleek import strict
 from fleek.store.address import dsn
+from fleek.store.sqlite import Connection
 
 POOL_SIZE: Final = 8
 READERS: Final = 4
@@ -62,15 +61,11 @@ def _postgres(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
 
 
 def _sqlite(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
-    async def connect() -> aiosqlite.Connection:
-        connection = aiosqlite.connect(str(url.database), timeout=patience.total_seconds())
-        thread = connection._thread  # noqa: SLF001 - nothing else shows it
-        thread.daemon = True  # the process may end without it
-        try:
-            return await connection
-        except BaseException:  # its thread has a last word for this loop, which may close soon
-            await asyncio.to_thread(thread.join)
-            raise
+    def open_file() -> sqlite3.Connection:
+        return sqlite3.connect(str(url.database), timeout=patience.total_seconds())
+
+    async def connect() -> Connection:
+        return await Connection(open_file).opened()
 
     options: dict[str, Any] = {
         "async_creator": connect,

@@ -13,7 +13,16 @@ from random import randrange
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Table, bindparam, delete, insert, select, text, update
+from sqlalchemy import (
+    BindParameter,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    select,
+    text,
+    update,
+)
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import FleekError, NotFound
@@ -32,6 +41,12 @@ PREDICTION_ONCE: Final = frozenset(
 )
 LANES: Final = 16  # tallies are kept in parts, so that commits do not queue for one row
 
+# Locked in the order of their ids, so that two transactions never wait for each other in a ring.
+IDS: Final[BindParameter[Sequence[UUID]]] = bindparam("ids", expanding=True)
+LOCK_JOBS: Final = select(JOBS).where(JobRow.id.in_(IDS)).order_by(JobRow.id).with_for_update()
+LOCK_ATTEMPTS: Final = (
+    select(ATTEMPTS).where(AttemptRow.id.in_(IDS)).order_by(AttemptRow.id).with_for_update()
+)
 INSERT_ATTEMPTS: Final = insert(AttemptRow)
 INSERT_MEDIA: Final = insert(MediaRow)
 INSERT_EVENTS: Final = insert(EventRow)
@@ -116,10 +131,12 @@ async def take(
 async def _take_all(tx: Transaction, requests: Sequence[_Request]) -> list[Step | FleekError]:
     jobs = {
         job.id: job
-        for job in map(rows.job_from, await _locked(tx, JOBS, {one.job_id for one in requests}))
+        for job in map(
+            rows.job_from, await _locked(tx, LOCK_JOBS, {one.job_id for one in requests})
+        )
     }
     wanted = {one.attempt_id for one in requests if one.attempt_id is not None}
-    found = await _locked(tx, ATTEMPTS, wanted) if wanted else ()
+    found = await _locked(tx, LOCK_ATTEMPTS, wanted) if wanted else ()
     attempts = {attempt.id: attempt for attempt in map(rows.attempt_from, found)}
     batch = _Batch()
     results: list[Step | FleekError] = []
@@ -157,11 +174,10 @@ def _decided(
 Id = TypeVar("Id", bound=UUID)
 
 
-async def _locked(tx: Transaction, table: Any, ids: Iterable[Id]) -> Sequence[Mapping[Any, Any]]:
-    # In the order of their ids, so that two transactions never wait for each other in a ring.
-    wanted = rows.padded(sorted(ids))
-    statement = select(table).where(table.c.id.in_(wanted)).order_by(table.c.id).with_for_update()
-    return (await tx.execute(statement)).mappings().all()
+async def _locked(
+    tx: Transaction, statement: Any, ids: Iterable[Id]
+) -> Sequence[Mapping[Any, Any]]:
+    return (await tx.execute(statement, {"ids": rows.padded(sorted(ids))})).mappings().all()
 
 
 class _Batch:

@@ -1,0 +1,103 @@
+"""Connections to SQLite that visit their thread once for a statement.
+
+SQLite blocks, so `aiosqlite` gives each connection a thread. A visit costs about as much as a
+small statement, and as the library stands a statement takes four: a cursor is opened, runs, is
+read and is closed. Here one visit does all of it.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Self
+
+import aiosqlite
+
+Row = tuple[Any, ...]
+
+
+class Connection(aiosqlite.Connection):
+    """A connection for SQLAlchemy; what it does not call is left as it was."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        super().__init__(connect, iter_chunk_size=64)
+        self._thread.daemon = True  # the process may end without it
+        self._left_behind = False  # whether something may run on for a caller who went away
+
+    async def opened(self) -> Self:
+        """Connect.
+
+        Raises:
+            sqlite3.Error: It cannot; its thread is gone then.
+        """
+        try:
+            await self
+        except BaseException:  # its thread has a last word for this loop, which may close soon
+            await asyncio.to_thread(self._thread.join)
+            raise
+        return self
+
+    def cursor(self) -> "Cursor":  # type: ignore[override] # nobody has to wait for this one
+        """Return a cursor that has not run yet."""
+        return Cursor(self)
+
+    async def visit(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Run `work` in the connection's thread; it runs even if its caller goes away."""
+        return await self._execute(work, self._conn)
+
+    async def rollback(self) -> None:
+        """Undo what is open; a connection on which nothing is open is not visited."""
+        if self._left_behind or self._conn.in_transaction:
+            await super().rollback()
+            self._left_behind = False
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call] # the library's
+        except asyncio.CancelledError:
+            self._left_behind = True
+            raise
+
+
+class Cursor:
+    """What SQLAlchemy asks of a cursor. Its rows are here as soon as it has run."""
+
+    arraysize: ClassVar[int] = 1
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._rows: Sequence[Row] = ()
+        self.description: Any = None
+        self.rowcount = -1
+        self.lastrowid: int | None = None
+
+    async def __aenter__(self) -> Self:
+        """Return the cursor itself; it holds nothing open."""
+        return self
+
+    async def close(self) -> None:
+        """Do nothing: `execute` leaves nothing open."""
+
+    async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Self:
+        """Run a statement and take all its rows."""
+        return await self._run(lambda connection: connection.execute(sql, parameters))
+
+    async def executemany(self, sql: str, parameters: Iterable[Sequence[Any]]) -> Self:
+        """Run a statement for each set of parameters."""
+        return await self._run(lambda connection: connection.executemany(sql, parameters))
+
+    async def fetchall(self) -> Sequence[Row]:
+        """Return the rows."""
+        return self._rows
+
+    async def _run(self, start: Callable[[sqlite3.Connection], sqlite3.Cursor]) -> Self:
+        def work(connection: sqlite3.Connection) -> None:
+            cursor = start(connection)
+            try:
+                self.description = cursor.description
+                self._rows = cursor.fetchall() if cursor.description else ()
+                self.rowcount, self.lastrowid = cursor.rowcount, cursor.lastrowid
+            finally:
+                cursor.close()
+
+        await self._connection.visit(work)
+        return self

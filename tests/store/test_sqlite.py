@@ -1,0 +1,123 @@
+"""Connections to SQLite: how often they visit their thread, and what a caller who left leaves."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncGenerator, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleek.store.sqlite import Connection
+
+
+class Counting(Connection):
+    """Counts its visits."""
+
+    visits = 0
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        self.visits += 1
+        return await super()._execute(fn, *args, **kwargs)
+
+
+@pytest.fixture
+async def connection(tmp_path: Path) -> AsyncGenerator[Counting]:
+    """Give an open connection to a file with one table of three rows."""
+    opened = await Counting(
+        lambda: sqlite3.connect(tmp_path / "a.db", timeout=60, isolation_level=None)
+    ).opened()
+    await opened.cursor().execute("CREATE TABLE numbers (number INTEGER)")
+    await opened.cursor().executemany("INSERT INTO numbers VALUES (?)", [(1,), (2,), (3,)])
+    opened.visits = 0
+    yield opened
+    await opened.close()
+
+
+async def test_a_statement_is_one_visit(connection: Counting) -> None:
+    """A visit costs about as much as a small statement."""
+    cursor = await connection.cursor().execute("SELECT number FROM numbers WHERE number > ?", (1,))
+    found = await cursor.fetchall()
+
+    assert found == [(2,), (3,)]
+    assert [column[0] for column in cursor.description] == ["number"]
+    assert connection.visits == 1
+
+
+async def test_what_was_written_is_counted(connection: Counting) -> None:
+    """Whether a row was still what we took it for is told by the number of rows changed."""
+    cursor = await connection.cursor().execute("UPDATE numbers SET number = 9 WHERE number > 1")
+
+    assert cursor.rowcount == 2
+    assert cursor.description is None
+    assert await cursor.fetchall() == ()
+
+
+async def test_an_error_is_the_caller_s(connection: Counting) -> None:
+    """And the connection goes on."""
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        await connection.cursor().execute("SELECT * FROM letters")
+
+    assert await (await connection.cursor().execute("SELECT 1")).fetchall() == [(1,)]
+
+
+async def test_nothing_open_is_undone_without_a_visit(connection: Counting) -> None:
+    """Each use of a connection ends with an undo, most have nothing to undo."""
+    await connection.cursor().execute("SELECT 1")
+
+    await connection.rollback()
+
+    assert connection.visits == 1
+
+
+async def test_what_is_open_is_undone(connection: Counting) -> None:
+    """An error in the middle of a transaction leaves no trace of it."""
+    await connection.cursor().execute("BEGIN")
+    await connection.cursor().execute("DELETE FROM numbers")
+
+    await connection.rollback()
+
+    assert await (
+        await connection.cursor().execute("SELECT count(*) FROM numbers")
+    ).fetchall() == [(3,)]
+
+
+async def test_a_caller_who_leaves_before_the_transaction_is_open_leaves_none(
+    connection: Counting, tmp_path: Path
+) -> None:
+    """It may open after he has gone, and would then keep everybody else from writing."""
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        begun = threading.Event()
+        caller = asyncio.create_task(connection.visit(_begin(begun)))
+        await asyncio.to_thread(begun.wait)
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        undone = asyncio.create_task(connection.rollback())
+        other.execute("COMMIT")
+        await undone
+        await connection.cursor().execute("SELECT 1")  # whatever was to open has opened
+
+        other.execute("PRAGMA busy_timeout=0")
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("COMMIT")
+
+
+def _begin(begun: threading.Event) -> Callable[[sqlite3.Connection], None]:
+    def work(connection: sqlite3.Connection) -> None:
+        begun.set()
+        connection.execute("BEGIN IMMEDIATE")
+
+    return work
+
+
+async def test_a_file_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
+    """Its last word would reach a loop that is closed."""
+    before = threading.active_count()
+
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        await Connection(lambda: sqlite3.connect(tmp_path / "missing" / "a.db")).opened()
+
+    assert threading.active_count() <= before + 1  # the one that waited for it stays in its pool
