@@ -36,7 +36,7 @@ def leave_old_ones(rig: Rig) -> None:
     client = Client(rig, rig.history, 2)
     client.submit(f"young {uuid7()}")
     client.close()
-    rig.settle(seconds=20)
+    rig.settle(seconds=120)
     process.kill()
     old = apart(asyncio.run, _cancelled_long_ago(rig.env.get("DATABASE_URL") or _file(rig)))
     (young,) = rig.rows("SELECT id FROM jobs WHERE prompt LIKE 'young%' ORDER BY id DESC LIMIT 1")

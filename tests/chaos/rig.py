@@ -27,6 +27,7 @@ QUICK: Final = {
     "HEARTBEAT_SECONDS": str(HEARTBEAT),
 }
 LAUNCH_SECONDS: Final = 120.0
+ANSWER_SECONDS: Final = 5.0  # who has not answered by then is frozen, or the machine very busy
 LOOK_SECONDS: Final = 0.2  # between two looks at whether all is quiet
 STILL: Final = 90.0  # seconds without any change that nothing explains; what moves is waited for
 LONGEST: Final = 1200.0  # seconds; what moves for ever is wrong too
@@ -78,7 +79,7 @@ class Rig(Service):
     def answers(self) -> bool:
         """Whether the API answers now."""
         try:
-            return self.http.get("/livez", timeout=1).status_code == 200
+            return self.http.get("/livez", timeout=ANSWER_SECONDS).status_code == 200
         except httpx2.HTTPError:
             return False
 

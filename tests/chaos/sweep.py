@@ -39,7 +39,8 @@ STOPPING: Final = {"plain": "", "big": "[[emu:file_slow=1200]]"}
 OF_SCENE: Final = {"late": LATE, "stop": STOPPING, "old": {"plain": ""}}
 HELD: Final = {"long": "[[emu:predict=1]]", "big": "[[emu:file_slow=1200]]"}
 COLLECTING: Final = "SELECT prompt FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
-PATIENCE: Final = 20.0
+PATIENCE: Final = 20.0  # seconds until callers whose jobs do not move are told to give up
+STRUCK: Final = 180.0  # until a point is reached, or a process works again, on a busy machine
 REFUSED: Final = frozenset({"provider_invalid_input"})
 
 
@@ -112,7 +113,7 @@ def _see_out(rig: Rig, callers: Callers, thread: threading.Thread) -> None:
 
 def _is_busy(rig: Rig) -> bool:
     """Whether a job is under way; a service that an error ended as it started is started anew."""
-    until(rig.revive, seconds=3 * PATIENCE, why=rig.tails)
+    until(rig.revive, seconds=STRUCK, why=rig.tails)
     try:
         return rig.by_status()["processing"] > 0
     except httpx2.HTTPError:  # it has ended just now
@@ -124,7 +125,7 @@ def _helper(rig: Rig, process: Process) -> Process:
     helper = rig.start("worker")
     until(
         lambda: state(process) == "T" or "worker_registered" in helper.log.read_text(),
-        seconds=3 * PATIENCE,
+        seconds=STRUCK,
         why=rig.tails,
     )
     return helper
@@ -151,7 +152,7 @@ def _await_strike(rig: Rig, process: Process, leg: Leg) -> None:
 
     until(
         lambda: len(missing()) <= leg.spared,
-        seconds=3 * PATIENCE,
+        seconds=STRUCK,
         why=lambda: f"{leg.orders}: not reached: {sorted(missing())}\n{rig.tails()}",
     )
     if leg.action == "freeze":

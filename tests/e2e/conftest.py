@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -9,11 +10,13 @@ from redisserver import own_redis, redis, redis_server  # noqa: F401 - fixtures
 from service import Service, delay, running, running_on
 from services import Postgres, Services
 
+SETTINGS: Final = {**delay("0.5"), "HEARTBEAT_SECONDS": "1"}  # who is only slow is not dead
+
 
 @pytest.fixture
 def service(tmp_path: Path) -> Generator[Service]:
     """Give a service on SQLite whose predictions take half a second."""
-    with running(tmp_path, **delay("0.5")) as opened:
+    with running(tmp_path, **SETTINGS) as opened:
         yield opened
 
 
@@ -30,12 +33,12 @@ def own_postgres() -> Generator[Postgres]:
 @pytest.fixture
 def on_postgres(tmp_path: Path, postgres: Postgres) -> Generator[Service]:
     """Give a service on the PostgreSQL that all tests share."""
-    with running_on(postgres, tmp_path, **delay("0.5")) as opened:
+    with running_on(postgres, tmp_path, **SETTINGS) as opened:
         yield opened
 
 
 @pytest.fixture
 def on_own_postgres(tmp_path: Path, own_postgres: Postgres) -> Generator[Service]:
     """Give a service on a PostgreSQL of its own, which keeps what it has acknowledged."""
-    with running_on(own_postgres, tmp_path, **delay("0.5")) as opened:
+    with running_on(own_postgres, tmp_path, **SETTINGS) as opened:
         yield opened

@@ -14,7 +14,7 @@ import pytest
 from service import SMALL, assert_each_once, running
 from services import MIGRATED, Postgres, Services
 
-GONE_SECONDS: Final = 30.0
+GONE_SECONDS: Final = 90.0  # twenty-five, and what a busy machine adds
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def send(number: signal.Signals, services: Services) -> None:
 
 
 def test_a_frozen_database_holds_up_nobody(tmp_path: Path, own: Services) -> None:
-    """Its connections would be waited for, one after the other, for half a minute each."""
+    """Its connections would be waited for, one after the other, for half a minute each: minutes."""
     server: Postgres = own.postgres()
     with running(tmp_path, DATABASE_URL=server.url(server.create(template=MIGRATED))) as service:
         told = [service.serve("--no-worker"), service.worker()]
@@ -51,7 +51,7 @@ def test_a_frozen_database_holds_up_nobody(tmp_path: Path, own: Services) -> Non
         finally:
             send(signal.SIGCONT, own)
         service.serve()
-        service.settle(seconds=90)
+        service.settle(seconds=300)
 
         assert took < GONE_SECONDS, service.tails()
         assert set(codes) <= {0, 1}

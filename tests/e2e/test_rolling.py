@@ -14,7 +14,7 @@ import fleek
 from callers import CALLERS, load
 from chaos.host import Host
 from redisserver import RedisServer
-from service import Process, Service, assert_each_once, running_on, until
+from service import PATIENCE, Process, Service, assert_each_once, running_on, until
 from services import Postgres, free_port
 
 NEXT: Final = "999.0.0"
@@ -22,8 +22,9 @@ REVISION: Final = "9999"
 WAVE: Final = 12  # jobs between two steps of the deploy
 PAUSE_SECONDS: Final = 0.3  # of each caller between two turns: the processes need the machine
 LOOK_SECONDS: Final = 0.2  # between two looks at how many jobs have completed
-DRAIN_SECONDS: Final = 30.0
-SETTLE: Final = 150.0  # seconds; a hint that got lost is sent again after thirty
+DRAIN_SECONDS: Final = 60.0  # a few, and what a busy machine adds
+HANGS_SECONDS: Final = 180  # an answer to a purchase
+SETTLE: Final = 300.0  # seconds; a hint that got lost is sent again after thirty
 
 COMPLETED: Final = "SELECT count(*) FROM jobs WHERE status = 'completed'"
 
@@ -85,7 +86,7 @@ class Deploy:
     def connect(self, url: httpx2.URL | str) -> httpx2.Client:
         """Return a client as a load balancer would be one."""
         transport = Balanced(self.urls, self.unanswered)
-        return httpx2.Client(base_url=url, timeout=60, transport=transport)
+        return httpx2.Client(base_url=url, timeout=PATIENCE, transport=transport)
 
     def start_api(self) -> Process:
         """Start an API of the new version beside the old one; it migrates."""
@@ -102,11 +103,17 @@ class Deploy:
         goal = self._completed() + WAVE
         until(lambda: self._completed() >= goal, look_seconds=LOOK_SECONDS, why=self.service.tails)
 
-    def versions(self) -> set[str]:
-        """Return the versions of the workers, as the new API tells."""
-        with httpx2.Client(base_url=self.urls[1], timeout=60) as http:
+    def await_versions(self, expected: set[str]) -> None:
+        """Wait until the new API says that its workers have these versions."""
+        message = ""
+
+        def told() -> bool:
+            nonlocal message
             message = http.get("/health/detailed").json()["checks"]["workers"]["message"]
-        return set(re.findall(r"\d+\.\d+\.\d+", message))
+            return set(re.findall(r"\d+\.\d+\.\d+", message)) == expected
+
+        with httpx2.Client(base_url=self.urls[1], timeout=PATIENCE) as http:
+            until(told, why=lambda: f"{message}\n{self.service.tails()}")
 
     def refusals(self) -> list[tuple[int, list[str]]]:
         """Start what is of the old version once more; returns exit codes and last words."""
@@ -187,7 +194,7 @@ def test_a_new_version_takes_over_without_anybody_noticing(deploy: Deploy) -> No
         deploy.await_wave()  # the old workers know nothing of the newer schema, and work
         for _ in range(2):
             deploy.start_worker(**deploy.new)
-        both = deploy.versions()
+        deploy.await_versions({fleek.__version__, NEXT})
         took = []
         for worker in old:
             took.append(drained(worker))
@@ -195,12 +202,11 @@ def test_a_new_version_takes_over_without_anybody_noticing(deploy: Deploy) -> No
         refused = deploy.refusals()
         took.append(drained(old_api))
         deploy.await_wave()
-        left = deploy.versions()
+        deploy.await_versions({NEXT})
     service.http.base_url = httpx2.URL(deploy.urls[1])
     service.settle(seconds=SETTLE)
 
     assert (seen.broken, seen.refused) == ([], 0)
-    assert (both, left) == ({fleek.__version__, NEXT}, {NEXT})
     assert max(took) < DRAIN_SECONDS
     for code, words in refused:
         assert code == 2
@@ -215,7 +221,9 @@ def test_a_new_version_takes_over_without_anybody_noticing(deploy: Deploy) -> No
 def host(tmp_path: Path) -> Generator[Host]:
     """Give a provider that sells at once, and says so only after a while."""
     opened = Host(tmp_path, seed=0)
-    opened.plan(rates={"create_then_delay": 1}, arguments={"create_then_delay": "40"})
+    opened.plan(
+        rates={"create_then_delay": 1}, arguments={"create_then_delay": str(HANGS_SECONDS)}
+    )
     yield opened
     opened.close()
 

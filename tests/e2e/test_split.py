@@ -10,6 +10,7 @@ import pytest
 from fleek.bootstrap import open_runtime
 from fleek.domain.errors import ConfigurationError
 from fleek.settings import Settings
+from fleek.store.database import reach
 from fleek.worker import await_schema
 from service import SMALL, Service, assert_each_once, until
 
@@ -21,7 +22,7 @@ def test_api_and_worker_share_one_file(service: Service) -> None:
     before = service.by_status()
 
     service.worker()
-    ended = service.settle(seconds=90)
+    ended = service.settle(seconds=300)
 
     assert before["pending"] == 5
     assert ended["completed"] == 5
@@ -47,10 +48,11 @@ async def test_a_worker_does_not_wait_for_ever(
     settings = Settings(database_url=f"sqlite:///{tmp_path}/empty.db")
 
     async with open_runtime(settings) as rt:
+        await reach(rt.db)
         with pytest.raises(
             ConfigurationError, match="run fleek migrate or fleek serve"
         ) as refused:
-            await await_schema(rt, patience=timedelta(seconds=0.1))
+            await await_schema(rt, patience=timedelta(seconds=2))
 
     assert "\n" not in str(refused.value)
     assert capsys.readouterr().err == "waiting for the database schema: run fleek migrate\n"
@@ -64,11 +66,11 @@ def test_readers_do_not_wait_for_a_writer(service: Service) -> None:
     with closing(sqlite3.connect(service.folder / "fleek.db", isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("UPDATE jobs SET priority = 9")
-        took = [service.http.get(f"/api/v1/jobs/{job_id}").elapsed for _ in range(5)]
+        told = [service.http.get(f"/api/v1/jobs/{job_id}").status_code for _ in range(5)]
         priority = service.rows("SELECT priority FROM jobs")
         writer.execute("ROLLBACK")
 
-    assert max(took) < timedelta(seconds=5)  # a writer would wait for ten
+    assert told == [200] * 5  # a writer would wait for ten seconds, and be refused
     assert priority == [(5,)]
 
 
@@ -76,12 +78,12 @@ def test_either_process_may_be_killed(service: Service) -> None:
     """What one of them held is taken up by the next; nothing is bought twice."""
     api, worker = service.serve("--no-worker"), service.worker()
     accepted = service.submit_many(20, parameters=SMALL)
-    until(lambda: service.by_status()["processing"], why=service.tails)
+    until(lambda: service.by_status()["pending"] < len(accepted), why=service.tails)
 
     worker.kill()
     api.kill()
     service.serve("--no-worker")
     service.worker()
-    service.settle(seconds=90)
+    service.settle(seconds=300)
 
     assert_each_once(service, accepted)
