@@ -1,18 +1,29 @@
 """Attempts: those that wait, those nobody knows about, those that must be stopped."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import func, or_, select, text, tuple_, union_all
+from sqlalchemy import bindparam, func, or_, select, text, tuple_, union_all
 
 from fleek.domain.attempt import Attempt
+from fleek.domain.errors import FleekError
 from fleek.domain.job import AttemptId, JobId, PredictionId
 from fleek.store import rows
-from fleek.store.database import Database
+from fleek.store.database import Database, Transaction
 from fleek.store.steps import ATTEMPTS
 from fleek.store.tables import BOUND, OWED, UNSETTLED, AttemptRow, JobRow, WorkerRow
+
+SELECT_ATTEMPTS: Final = select(ATTEMPTS).where(
+    AttemptRow.id.in_(bindparam("ids", expanding=True))
+)
+SELECT_MADE: Final = (
+    select(ATTEMPTS)
+    .where(AttemptRow.job_id.in_(bindparam("job_ids", expanding=True)))
+    .order_by(AttemptRow.job_id, AttemptRow.n)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +45,11 @@ async def waiting(
     """Return waiting predictions by their first look, from behind `after` up to `until`."""
     async with db.read() as tx:
         found = await tx.execute(waiting_statement(after=after, until=until).limit(limit))
-        return [Waiting(**row) for row in found.mappings()]
+        return [Waiting(*row) for row in found]
 
 
 def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: datetime) -> Any:
-    """Return a range of the index of bound attempts."""
+    """Return a range of the index of bound attempts, with the columns of `Waiting`."""
     statement = (
         select(
             AttemptRow.id.label("attempt_id"),
@@ -115,10 +126,16 @@ async def in_flight(db: Database, provider: str) -> int:
 
 async def get(db: Database, attempt_id: AttemptId) -> Attempt | None:
     """Return an attempt, or None if there is none."""
-    async with db.read() as tx:
-        found = await tx.execute(select(ATTEMPTS).where(AttemptRow.id == attempt_id))
-        row = found.mappings().one_or_none()
-    return None if row is None else rows.attempt_from(row)
+    return await db.grouped_read(_get_all, attempt_id)
+
+
+async def _get_all(
+    tx: Transaction, attempt_ids: Sequence[AttemptId]
+) -> list[Attempt | FleekError | None]:
+    ids = rows.padded(sorted(set(attempt_ids)))
+    found = (await tx.execute(SELECT_ATTEMPTS, {"ids": ids})).mappings()
+    attempts = {attempt.id: attempt for attempt in map(rows.attempt_from, found)}
+    return [attempts.get(attempt_id) for attempt_id in attempt_ids]
 
 
 async def bound(
@@ -155,6 +172,15 @@ async def twin_is_buying(db: Database, attempt: Attempt) -> bool:
 
 async def of_job(db: Database, job_id: JobId) -> Sequence[Attempt]:
     """Return all attempts of a job, in their order."""
-    statement = select(ATTEMPTS).where(AttemptRow.job_id == job_id).order_by(AttemptRow.n)
-    async with db.read() as tx:
-        return [rows.attempt_from(row) for row in (await tx.execute(statement)).mappings()]
+    return await db.grouped_read(_of_jobs, job_id)
+
+
+async def _of_jobs(
+    tx: Transaction, job_ids: Sequence[JobId]
+) -> list[Sequence[Attempt] | FleekError]:
+    ids = rows.padded(sorted(set(job_ids)))
+    made: dict[JobId, list[Attempt]] = defaultdict(list)
+    for row in (await tx.execute(SELECT_MADE, {"job_ids": ids})).mappings():
+        attempt = rows.attempt_from(row)
+        made[attempt.job_id].append(attempt)
+    return [made[job_id] for job_id in job_ids]
