@@ -53,7 +53,7 @@ async def test_a_signed_message_is_read(provider: ReplicateProvider, secret: str
     assert isinstance(told.prediction.outcome, Succeeded)
 
 
-@pytest.mark.parametrize("age", [-290, 0, 290])
+@pytest.mark.parametrize("age", [-290, 0, 240])
 async def test_clocks_may_differ_by_minutes(
     provider: ReplicateProvider, secret: str, age: float
 ) -> None:

@@ -206,13 +206,14 @@ async def test_an_old_purchase_is_found_without_reading_all_that_came_after(
 ) -> None:
     """The list is asked for the time of the purchase only."""
     wanted = job("[[emu:create_then_drop*all]]")
-    await lose(provider, wanted, attempt(wanted))
+    intent = attempt(wanted)
+    await lose(provider, wanted, intent)
     emulator.account.clock.advance(1000)
     others = [job("another") for _ in range(250)]
     await asyncio.gather(*(provider.start(one, attempt(one)) for one in others))
     before = len(emulator.ledger.rows("request"))
 
-    found = await provider.find(wanted, attempt(wanted, age=1000), now=now())
+    found = await provider.find(wanted, intent, now=now() + timedelta(seconds=1000))
 
     assert ids(found) == sold(emulator)[:1]
     assert len(emulator.ledger.rows("request")) - before == 2
@@ -226,10 +227,11 @@ async def test_removed_data_forbid_to_buy_again(
 ) -> None:
     """There was one, and its input is not there any more to tell whose."""
     wanted = job("[[emu:create_then_drop*all]]")
-    await lose(provider, wanted, attempt(wanted))
+    intent = attempt(wanted)
+    await lose(provider, wanted, intent)
     emulator.account.clock.advance(4000)
 
-    found = await provider.find(wanted, attempt(wanted, age=4000), now=now())
+    found = await provider.find(wanted, intent, now=now() + timedelta(seconds=4000))
 
     assert found == Found(prediction=None, complete=True, wiped=True)
 
@@ -273,13 +275,14 @@ async def test_a_list_in_a_circle_is_not_complete(
     attempt: Callable[..., Attempt],
 ) -> None:
     """It would be read for ever, or taken for all there is."""
+    wanted = job()
+    intent = attempt(wanted)
     others = [job("another") for _ in range(150)]
     await asyncio.gather(*(provider.start(one, attempt(one)) for one in others))
     emulator.replan(rates={"list_repeat": 1})
-    wanted = job()
 
     with pytest.raises(ProviderUnavailable):
-        await provider.find(wanted, attempt(wanted), now=now())
+        await provider.find(wanted, intent, now=now())
 
 
 @pytest.mark.parametrize(
