@@ -26,11 +26,13 @@ SERVICES = pytest.StashKey[Services]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have a place for what all processes of this run share, and patience with examples."""
+    """Have a place for what all processes of a run share; draw the same examples in every run."""
     shared = getattr(config, "workerinput", {}).get("services")
     config.stash[SERVICES] = Services(Path(shared)) if shared else Services.open()
     unhurried = [hypothesis.HealthCheck.too_slow]  # nor is an example late on a busy machine
-    hypothesis.settings.register_profile("fleek", deadline=None, suppress_health_check=unhurried)
+    hypothesis.settings.register_profile(
+        "fleek", deadline=None, suppress_health_check=unhurried, derandomize=True
+    )
     hypothesis.settings.load_profile("fleek")
 
 
