@@ -30,7 +30,9 @@ Topic = Literal["admit", "watch", "recover", "expire", "sweep"]
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries to write; the last one repeats
-REST_SECONDS: Final = 0.02  # between two turns of a loop
+REST_SECONDS: Final = 0.02  # between two turns of a loop, at least
+LONGEST_REST_SECONDS: Final = 0.2
+RESTS: Final = 2  # rest so much longer than the turn took: loops leave most of the time to jobs
 
 
 class Bells:
@@ -185,14 +187,18 @@ async def loop(
     """Take turns for ever; each says how long to wait unless the bell rings.
 
     A failed turn is followed by another after `patience`. A bell that rings without end costs a
-    turn per `REST_SECONDS`, not one per ring; the first ring after a quiet while is heard at once.
+    third of the time at most, not a turn per ring; the first ring after a quiet while is heard at
+    once.
     """
     while True:
+        began = time.monotonic()
         wait = await guarded(rt, topic, turn())
         rt.metrics.turns.labels(topic).inc()
         if wait is None:
             await asyncio.sleep(patience.total_seconds())
             continue
         rt.metrics.last_success.labels(topic).set(time.time())
-        await asyncio.sleep(REST_SECONDS)
-        await rt.bells.wait(topic, seconds=max(wait.total_seconds() - REST_SECONDS, 0.001))
+        took = time.monotonic() - began
+        rest = min(max(RESTS * took, REST_SECONDS), LONGEST_REST_SECONDS)
+        await asyncio.sleep(rest)
+        await rt.bells.wait(topic, seconds=max(wait.total_seconds() - rest, 0.001))
