@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from fleek.domain.job import Job, Stage, Status
 from fleek.domain.media import Key, Output, metadata_key
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import MAX_COLLECTS, collect
+from fleek.engine.expire import Expiry
 from fleek.engine.keep import BUFFER_BYTES
+from fleek.engine.purge import purge
 from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
@@ -278,11 +280,18 @@ async def test_stopping_the_worker_gives_the_job_back(
     assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
 
 
-async def test_a_frozen_worker_cannot_complete_what_another_collects(
-    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its claim was freed while it slept; the winner's files stay."""
+@pytest.fixture
+async def frozen(
+    rt: Runtime,
+    provider: FakeProvider,
+    clock: Clock,
+    another_life: Callable[[], Runtime],
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[Job, Callable[[], Awaitable[None]]]:
+    """Give a job that one worker completed while another slept over it, and what wakes that."""
     job = await a_job_to_collect(rt, provider)
+    zombie = another_life()
+    await zombie.pulse.register()
     reading, go_on = asyncio.Event(), asyncio.Event()
 
     async def slowly(*_: object) -> AsyncIterator[bytes]:
@@ -292,20 +301,48 @@ async def test_a_frozen_worker_cannot_complete_what_another_collects(
 
     with monkeypatch.context() as slow:
         slow.setattr(provider, "read", slowly)
-        frozen = asyncio.create_task(collect(rt, job.id))
+        sleeping = asyncio.create_task(collect(zombie, job.id))
         await reading.wait()
-    worker_id = rt.pulse.worker_id
-    await rt.pulse.end()
+    worker_id = zombie.pulse.worker_id
+    await zombie.pulse.end()
     await Recovery(rt)._free(worker_id)
-    await rt.pulse.register()
     await collect(rt, job.id)
+    clock.tick(minutes=1)
 
-    go_on.set()
-    await frozen
+    async def wake() -> None:
+        go_on.set()
+        await sleeping
+
+    return job, wake
+
+
+async def test_a_frozen_worker_cannot_complete_what_another_collects(
+    rt: Runtime, frozen: tuple[Job, Callable[[], Awaitable[None]]]
+) -> None:
+    """Its claim was freed while it slept; the winner's files and its document stay."""
+    job, wake = frozen
+    before = await stored(rt, metadata_key(job.id))
+
+    await wake()
 
     view = await jobs.get(rt.db, job.id, tenant_id="default")
     assert view.job.status is Status.COMPLETED
     assert await stored(rt, view.media[0].key) == PNG
+    assert await stored(rt, metadata_key(job.id)) == before
+
+
+async def test_a_frozen_worker_brings_back_nothing_that_was_purged(
+    rt: Runtime, frozen: tuple[Job, Callable[[], Awaitable[None]]]
+) -> None:
+    """Whoever was promised that it is gone must not find it again in the bucket."""
+    job, wake = frozen
+    await purge(rt, job.id, tenant_id="default")
+    await Expiry(rt).turn()
+    assert await every_key(rt) == set()
+
+    await wake()
+
+    assert await every_key(rt) == set()
 
 
 async def test_a_job_that_is_not_to_be_collected_is_left_alone(rt: Runtime) -> None:
