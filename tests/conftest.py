@@ -115,8 +115,11 @@ def database_url(
 
 @pytest.fixture
 def settings(database_url: str) -> Settings:
-    """Return the default settings, with everything below the test's own folder."""
-    return Settings(database_url=database_url)
+    """Return the default settings, with everything below the test's own folder.
+
+    No process is so slow that it is taken for dead.
+    """
+    return Settings(database_url=database_url, heartbeat_seconds=timedelta(seconds=60))
 
 
 @pytest.fixture
