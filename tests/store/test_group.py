@@ -169,6 +169,16 @@ async def test_closing_waits_for_what_was_handed_in() -> None:
     assert await caller == 2
 
 
+async def test_closing_right_after_an_answer_comes_to_an_end() -> None:
+    """Whoever is answered wakes before the lane has told that it has ended."""
+    group = Group(Recorder().flush)
+
+    answer = await group.put(1)
+    await group.close()
+
+    assert answer == 2
+
+
 async def test_a_flush_that_is_cancelled_leaves_nobody_waiting() -> None:
     """When the loop ends in the middle, callers hear that nothing is known."""
     recorder = Recorder()

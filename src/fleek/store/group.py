@@ -49,7 +49,7 @@ class Group(Generic[Item, Result]):
     async def close(self) -> None:
         """Wait until everything that was handed in is flushed."""
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            await asyncio.wait(self._tasks)  # lets the loop turn even if all have just ended
 
     async def _drain(self) -> None:
         try:
