@@ -47,6 +47,9 @@ class Account:
     boot: bytes = field(default_factory=lambda: os.urandom(16))  # keeps ids of two runs apart
     on_retime: Callable[[Prediction], None] = lambda _: None  # told when an end has moved nearer
     windows: Counter[tuple[str, int]] = field(default_factory=Counter)  # requests by minute
+    failed: Counter[tuple[str, int]] = field(
+        default_factory=Counter
+    )  # how often a file has failed
 
     @property
     def secret(self) -> str:
@@ -73,12 +76,16 @@ class Account:
         self.ledger.add("prediction", **_record(prediction))
         self._enter(prediction)
 
-    def cancel(self, prediction: Prediction, *, heeded: bool = True) -> None:
-        """Enter a request to cancel, and end the prediction now if it is heeded and still runs."""
+    def cancel(self, prediction: Prediction, *, heeded: bool = True, lied: bool = False) -> None:
+        """Enter a request to cancel, and end the prediction now if it is heeded and still runs.
+
+        `lied`: whoever asked is told that it has stopped, whatever it does.
+        """
         now = self.now()
-        heeded = heeded and not prediction.done(now)
-        self.ledger.add("cancel", id=prediction.id, t=now, heeded=heeded)
-        _cancel(prediction, now, heeded=heeded)
+        running = not prediction.done(now)
+        heeded, lied = heeded and running, lied and running
+        self.ledger.add("cancel", id=prediction.id, t=now, heeded=heeded, lied=lied)
+        _cancel(prediction, now, heeded=heeded, lied=lied)
         if heeded:
             self.on_retime(prediction)
             self.clock.stir()
@@ -119,6 +126,7 @@ class Account:
             "statuses": Counter(row["status"] for row in rows),
             "headings": Counter(row["heading"] for row in rows if row["heading"] is not None),
             "fates": Counter(row["response_fate"] for row in rows),
+            "vanished": sum(row["vanished"] for row in rows),
             "billed": sum(row["billed"] for row in rows),
             "billed_usd": round(sum(row["billed_usd"] for row in rows), 6),
             "rows": dict(self.ledger.counts),
@@ -132,6 +140,7 @@ class Account:
         self.by_id.clear()
         self.uploads.clear()
         self.windows.clear()
+        self.failed.clear()
         self.dice = Dice()
         self.ledger.forget()
         self.clock.stir()
@@ -143,7 +152,9 @@ class Account:
                 case "prediction":
                     self._enter(_prediction(row))
                 case "cancel":
-                    _cancel(self.by_id[row["id"]], row["t"], heeded=row["heeded"])
+                    prediction = self.by_id[row["id"]]
+                    lied = row.get("lied", False)
+                    _cancel(prediction, row["t"], heeded=row["heeded"], lied=lied)
                 case "release":
                     self.by_id[row["id"]].released = row["t"]
                     self.by_id[row["id"]].retime()
@@ -160,8 +171,9 @@ def fingerprint(token: str) -> str:
     return sha256(token.encode()).hexdigest()[:12]
 
 
-def _cancel(prediction: Prediction, instant: float, *, heeded: bool) -> None:
+def _cancel(prediction: Prediction, instant: float, *, heeded: bool, lied: bool) -> None:
     prediction.cancel_requests.append(instant)
+    prediction.cancel_lied |= lied
     if heeded:
         prediction.cancelled = instant
         prediction.retime()

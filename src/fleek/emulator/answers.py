@@ -21,6 +21,7 @@ from fleek.emulator.wire import (
     failed,
     html,
     problem,
+    refusal,
     reset,
     silent,
     throttled,
@@ -127,7 +128,10 @@ Refusal = Callable[[Account, str], ASGIApp]
 REFUSALS: Final[Mapping[str, Refusal]] = {
     "create_429": lambda account, after: throttled(after, account.now()),
     "create_402": _no_credit,
-    "create_422": lambda *_: problem(422, "- input: refused\n", title="Input validation failed"),
+    "create_422": lambda _, form: refusal(
+        form, 422, "- input: refused\n", title="Input validation failed"
+    ),
+    "create_403": lambda _, form: refusal(form, 403, "This token may not run this model."),
     "create_401": _revoked,
     "create_5xx": lambda _, status: failed(status),
     "create_reset": lambda *_: reset(),

@@ -63,7 +63,9 @@ async def _create(request: Request, *, official: str | None, deployment: str | N
         return refused.response
     faults = _draw(account, order, "create")
     wishes = _draw(account, order, "knob")
-    visit_of(request.scope).faults += [*faults]
+    visit = visit_of(request.scope)
+    visit.faults += [*faults]
+    visit.whom, visit.markers, visit.model = order.request_hash, order.markers, order.model.name
     if (refusal := await refuse(account, faults)) is not None:
         return refusal
     prediction = _sold(account, order, request=request, wishes=wishes, faults=faults, lasts=lasts)

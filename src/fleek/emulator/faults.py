@@ -5,7 +5,9 @@ from typing import Final, Literal
 
 ALWAYS: Final = 0
 
-Group = Literal["create", "life", "get", "list", "cancel", "hook", "file", "model", "knob"]
+Group = Literal[
+    "create", "life", "get", "list", "cancel", "answer", "hook", "file", "model", "knob"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class Fault:
 CREATE: Final = (
     Fault("create_429", "create", "throttled; Retry-After: seconds, date, garbage, none", "1"),
     Fault("create_402", "create", "no credit left"),
-    Fault("create_422", "create", "the input is refused"),
+    Fault("create_422", "create", "the input is refused, said as one of words.FORMS", "problem"),
+    Fault("create_403", "create", "not permitted, said as one of words.FORMS", "html"),
     Fault("create_401", "create", "the token is refused, as if it had been revoked"),
     Fault("create_5xx", "create", "this status; nothing was created", "503"),
     Fault("create_reset", "create", "connection reset; nothing was created"),
@@ -77,9 +80,22 @@ LIFE: Final = (
     Fault("interrupted", "life", "interrupted by the platform; the next one is not"),
     Fault("aborted", "life", "ends as `aborted` before it starts"),
     Fault("huge_logs", "life", "so many MB of logs", "5", ALWAYS),
+    Fault("starting_status", "life", "this status until it starts", "queued", ALWAYS),
     Fault("unknown_status", "life", "this status while it runs", "migrating", ALWAYS),
+    Fault("end_status", "life", "this status and no output once it has ended", "unknown", ALWAYS),
+    Fault("end_late", "life", "`unknown` for so many seconds after its end", "5", ALWAYS),
+    Fault("unseen", "life", "404 and not listed until so many seconds old", "5", ALWAYS),
+    Fault("vanish", "life", "404 and not listed from so many seconds of age on", "2", ALWAYS),
+    Fault("vanish_while", "life", "the same for so many seconds from its start", "5", ALWAYS),
+    Fault("odd_error", "life", "fails halfway, said as one of words.ERRORS", "object", ALWAYS),
     Fault("completed_before_created", "life", "completed_at lies before created_at", times=ALWAYS),
     Fault("missing_output", "life", "one of the outputs is missing", times=ALWAYS),
+    Fault("output_404", "life", "each file is 404 so many times, then there", "3", ALWAYS),
+    Fault("output_403", "life", "each file is 403 so many times, then there", "3", ALWAYS),
+    Fault("output_5xx", "life", "each file is 503 so many times, then there", "3", ALWAYS),
+    Fault("output_reset", "life", "each file resets so many times, then comes", "3", ALWAYS),
+    Fault("output_away", "life", "its files answer nothing for so many seconds", "10", ALWAYS),
+    Fault("output_padded", "life", "so many zero bytes behind each file's end", "512", ALWAYS),
 )
 
 READ: Final = (
@@ -91,12 +107,18 @@ READ: Final = (
     Fault("get_data_removed", "get", "its data were removed early", times=ALWAYS),
     Fault("get_reset", "get", "connection reset"),
     Fault("get_html", "get", "200 with an HTML page"),
+    Fault("get_odd", "get", "200 with JSON of another kind, one of words.ODD", "list"),
+    Fault("get_cut_body", "get", "the connection is reset within the body"),
     Fault("get_slow", "get", "answered so many seconds later", "5"),
     Fault("list_429", "list", "throttled, see create_429", "1"),
     Fault("list_5xx", "list", "this status", "503"),
     Fault(
         "list_omit", "list", "predictions younger than so many seconds are not listed", "5", ALWAYS
     ),
+    Fault("list_stale", "list", "the list of so many seconds ago: a replica lags behind", "5"),
+    Fault("list_html", "list", "200 with an HTML page"),
+    Fault("list_odd", "list", "200 with JSON of another kind, one of words.ODD", "null"),
+    Fault("list_cut_body", "list", "the connection is reset within the body"),
     Fault("list_repeat", "list", "`next` leads to the same page again"),
     Fault("list_reset", "list", "connection reset"),
     Fault("list_slow", "list", "answered so many seconds later", "5"),
@@ -108,11 +130,19 @@ CANCEL: Final = (
     Fault(
         "cancel_ignored", "cancel", "200, but it runs on and ends as if nothing were", times=ALWAYS
     ),
+    Fault("cancel_lied", "cancel", "200 and `canceled`, but it runs on", times=ALWAYS),
     Fault("cancel_404", "cancel", "404; not cancelled"),
     Fault("cancel_5xx", "cancel", "this status; not cancelled", "503"),
     Fault("cancel_then_5xx", "cancel", "cancelled, then this status", "500"),
     Fault("cancel_then_drop", "cancel", "cancelled, then the connection closes without an answer"),
     Fault("cancel_slow", "cancel", "cancelled at once, answered so many seconds later", "5"),
+)
+
+ANSWER: Final = (  # to any request of the API
+    Fault(
+        "answer_date", "answer", "Date so many seconds ahead; or: none, garbage", "3600", ALWAYS
+    ),
+    Fault("answer_gzip", "answer", "compressed, although nobody asked for it", times=ALWAYS),
 )
 
 HOOK: Final = (
@@ -141,6 +171,9 @@ FILE: Final = (
     Fault("file_length_long", "file", "Content-Length says more than is sent"),
     Fault("file_type", "file", "this Content-Type", "application/x-whatever", ALWAYS),
     Fault("file_html", "file", "200 with an HTML page, called an image", times=ALWAYS),
+    Fault("file_page", "file", "200 with an error page, one of pages.PAGES; any", "any"),
+    Fault("file_gzip", "file", "compressed, although nobody asked for it", times=ALWAYS),
+    Fault("file_drop", "file", "the connection is closed without an answer"),
     Fault("file_svg", "file", "200 with an SVG that carries a script", times=ALWAYS),
     Fault("file_endless", "file", "never ends", times=ALWAYS),
     Fault(
@@ -174,7 +207,7 @@ KNOB: Final = (
 )
 
 CATALOGUE: Final = {
-    fault.name: fault for fault in (*CREATE, *LIFE, *READ, *CANCEL, *HOOK, *FILE, *KNOB)
+    fault.name: fault for fault in (*CREATE, *LIFE, *READ, *CANCEL, *ANSWER, *HOOK, *FILE, *KNOB)
 }
 
 ALIASES: Final = {

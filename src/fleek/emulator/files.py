@@ -8,11 +8,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
-from fleek.emulator.lies import Delivery, hand_over
+from fleek.emulator.lies import FAILURES, Delivery, hand_over
 from fleek.emulator.media import CONTENT_TYPES, render
 from fleek.emulator.outputs import file_name
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.wire import visit_of
+from fleek.emulator.wire import dropped, visit_of
 
 
 def routes() -> list[Route]:
@@ -34,6 +34,8 @@ async def _download(request: Request) -> ASGIApp:
     }
     if prediction is None or not _there(account, prediction, n, request.path_params["extension"]):
         return Response("Not Found", 404, media_type="text/plain")
+    if (failure := _failure(account, prediction, n)) is not None:
+        return failure
     faults = account.dice.draw(
         account.plan,
         "file",
@@ -42,11 +44,26 @@ async def _download(request: Request) -> ASGIApp:
         model=prediction.model,
     )
     visit.faults += [*faults]
-    content = render(file_name(prediction.id, n), prediction.extension)
+    padding = bytes(int(float(prediction.traits.get("output_padded", 0))))
+    content = render(file_name(prediction.id, n), prediction.extension) + padding
     digest = sha256(content).hexdigest()
-    visit.download["sha256"] = digest  # of the true file
+    visit.download["sha256"] = digest  # of the whole file
     kind = CONTENT_TYPES[prediction.extension]
     return hand_over(request, Delivery(content, kind, f'"{digest[:32]}"'), faults, account.now())
+
+
+def _failure(account: Account, prediction: Prediction, n: int) -> ASGIApp | None:
+    """Fail as often, or for as long, as the prediction's life has it."""
+    if not account.plan.injecting:
+        return None
+    traits, times = prediction.traits, account.failed[prediction.id, n]
+    if account.now() - prediction.ended_at < float(traits.get("output_away", 0)):
+        return dropped()
+    for name, fail in FAILURES.items():
+        if times < float(traits.get(name, 0)):
+            account.failed[prediction.id, n] += 1
+            return fail()
+    return None
 
 
 def _there(account: Account, prediction: Prediction, n: int, extension: str) -> bool:

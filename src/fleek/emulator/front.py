@@ -2,11 +2,12 @@
 
 import asyncio
 from contextlib import suppress
-from email.utils import formatdate
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleek.emulator.account import Account, fingerprint
+from fleek.emulator.dice import Faults
+from fleek.emulator.envelope import Envelope
 from fleek.emulator.plan import seconds
 from fleek.emulator.wire import Visit, problem, throttled
 
@@ -17,7 +18,6 @@ class Front:
     def __init__(self, app: ASGIApp, account: Account) -> None:
         self._app = app
         self._account = account
-        self._date = (0, b"")  # the second that it is of, and the header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, and enter it in the ledger when it is answered."""
@@ -28,21 +28,16 @@ class Front:
         if scope["path"].startswith("/v1/v1/"):  # clients disagree on who appends /v1
             scope["path"] = scope["path"][3:]
         began = self._account.now()
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                visit.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), self._date_header()]
-            await send(message)
-            visit.sent += len(message.get("body", b""))
-
         entered = scope["path"].startswith("/v1/")
+        envelope = Envelope(
+            send, visit, now=self._shown, draw=lambda: self._faults(visit) if entered else {}
+        )
         app = self._app
         if entered:
             app = self._refusal(scope, visit) or self._app
             await self._pause()
         with suppress(asyncio.CancelledError):  # only the server's end cancels
-            await app(scope, receive, sending)
+            await app(scope, receive, envelope)
         if visit.download is not None:
             row = {"t": began, "faults": visit.faults, "status": visit.status}
             self._account.ledger.add("download", **visit.download, **row, bytes=visit.sent)
@@ -85,11 +80,14 @@ class Front:
                 seconds(plan.answer_seconds, self._account.dice.roll(plan, "answer"))
             )
 
-    def _date_header(self) -> tuple[bytes, bytes]:
-        instant = int(self._account.now() + self._account.plan.clock_offset_seconds)
-        if self._date[0] != instant:
-            self._date = (instant, formatdate(instant, usegmt=True).encode())
-        return b"date", self._date[1]
+    def _shown(self) -> float:
+        return self._account.now() + self._account.plan.clock_offset_seconds
+
+    def _faults(self, visit: Visit) -> Faults:
+        account = self._account
+        return account.dice.draw(
+            account.plan, "answer", whom=visit.whom, markers=visit.markers, model=visit.model
+        )
 
     def _enter(self, scope: Scope, visit: Visit, began: float) -> None:
         self._account.ledger.add(

@@ -1,6 +1,7 @@
 """How an output file is handed over: truly, or with one of the faults of group `file`."""
 
 import asyncio
+import gzip
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,7 +13,8 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from fleek.emulator.media import gzip_bomb, pixel_bomb
-from fleek.emulator.wire import HTML, Raw, cut_body, failed, head, throttled
+from fleek.emulator.pages import page
+from fleek.emulator.wire import HTML, Raw, cut_body, dropped, failed, head, reset, throttled
 
 RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
 SVG: Final = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
@@ -105,6 +107,12 @@ def _endless(delivery: Delivery, _: str) -> ASGIApp:
     return StreamingResponse(pour(), media_type=delivery.content_type)
 
 
+def _gzip(delivery: Delivery, _: str) -> ASGIApp:
+    headers = {"content-encoding": "gzip"}
+    packed = gzip.compress(delivery.content)
+    return Response(packed, 200, headers, media_type=delivery.content_type)
+
+
 def _gzip_bomb(delivery: Delivery, _: str) -> ASGIApp:
     async def pour() -> AsyncIterator[bytes]:
         start, piece = gzip_bomb()
@@ -138,6 +146,9 @@ LIES: Final[Mapping[str, Lie]] = {
     "file_length_long": lambda it, _: Raw([_head(it, len(it.content) + 1000), it.content]),
     "file_type": lambda it, argument: _whole(it, it.content, argument),
     "file_html": lambda it, _: _whole(it, HTML),
+    "file_page": lambda it, name: _whole(it, page(name, it.etag)),
+    "file_gzip": _gzip,
+    "file_drop": lambda *_: dropped(),
     "file_svg": lambda it, _: _whole(it, SVG, "image/svg+xml"),
     "file_endless": _endless,
     "file_gzip_bomb": _gzip_bomb,
@@ -147,3 +158,11 @@ LIES: Final[Mapping[str, Lie]] = {
     "file_5xx": lambda _, status: failed(status),
     "file_redirect_to": lambda _, address: RedirectResponse(address, 302),
 }
+
+FAILURES: Final[Mapping[str, Callable[[], ASGIApp]]] = {
+    "output_404": lambda: Response("Not Found", 404, media_type="text/plain"),
+    "output_403": lambda: Response("Forbidden", 403, media_type="text/plain"),
+    "output_5xx": lambda: failed("503"),
+    "output_reset": reset,
+}
+"""How a file fails before it works."""

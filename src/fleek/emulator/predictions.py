@@ -14,6 +14,7 @@ WORDS: Final = {  # what a prediction that fails says
     "nsfw": "NSFW content detected. Try running it again, or try a different prompt.",
     "transient_failure": "CUDA out of memory. Tried to allocate 2.50 GiB",
     "interrupted": "Prediction interrupted; please retry (code: PA)",
+    "odd_error": "Prediction failed: an unexpected error occurred (E9999)",
     "stuck_processing": "Prediction timed out: it ran longer than its limit",
 }
 
@@ -48,6 +49,7 @@ class Prediction:
     cancelled: float | None = None  # when a cancel took effect
     released: float | None = None  # when the control API ended it
     cancel_requests: list[float] = field(default_factory=list)
+    cancel_lied: bool = False  # whether somebody was told that it had stopped while it ran on
 
     started_at: float = math.inf  # inf: never
     ended_at: float = math.inf
@@ -102,6 +104,19 @@ class Prediction:
     def done(self, now: float) -> bool:
         """Whether it has ended."""
         return now >= self.ended_at
+
+    def visible(self, now: float) -> bool:
+        """Whether get and list know of it; it runs and is charged for all the same."""
+        traits, age = self.traits, now - self.created
+        return not (
+            age < float(traits.get("unseen", 0))
+            or self.vanished(now)
+            or 0 <= now - self.started_at < float(traits.get("vanish_while", 0))
+        )
+
+    def vanished(self, now: float) -> bool:
+        """Whether it is gone for good."""
+        return now - self.created >= float(self.traits.get("vanish", math.inf))
 
     def fraction(self, now: float) -> float:
         """How much of the work is done, 0-1."""

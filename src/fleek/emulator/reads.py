@@ -12,10 +12,12 @@ from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
 from fleek.emulator.dice import Faults
-from fleek.emulator.faults import Group
+from fleek.emulator.faults import CATALOGUE, Group
 from fleek.emulator.predictions import Prediction
+from fleek.emulator.views import encode
 from fleek.emulator.wire import (
     answer,
+    cut_body,
     dropped,
     failed,
     html,
@@ -25,6 +27,7 @@ from fleek.emulator.wire import (
     throttled,
     visit_of,
 )
+from fleek.emulator.words import ODD
 
 PAGE: Final = 100
 
@@ -47,12 +50,16 @@ def _draw(request: Request, group: Group, prediction: Prediction | None = None) 
         markers=None if prediction is None else prediction.markers,
         model="" if prediction is None else prediction.model,
     )
-    visit_of(request.scope).faults += [*faults]
+    visit = visit_of(request.scope)
+    visit.faults += [*faults]
+    if prediction is not None:
+        visit.whom, visit.markers = prediction.id, prediction.markers
+        visit.model = prediction.model
     return faults
 
 
 async def _plain(account: Account, group: str, faults: Mapping[str, str]) -> ASGIApp | None:
-    """Do what get, list and cancel do alike when they go wrong."""
+    """Do what get and list do alike when they go wrong."""
     if f"{group}_slow" in faults:
         await asyncio.sleep(float(faults[f"{group}_slow"]))
     if f"{group}_429" in faults:
@@ -61,13 +68,23 @@ async def _plain(account: Account, group: str, faults: Mapping[str, str]) -> ASG
         return failed(faults[f"{group}_5xx"])
     if f"{group}_reset" in faults:
         return reset()
+    if f"{group}_html" in faults:
+        return html()
+    if f"{group}_odd" in faults:
+        return answer(ODD.get(faults[f"{group}_odd"]))
     return None
+
+
+def _sent(body: dict[str, Any], group: str, faults: Mapping[str, str]) -> ASGIApp:
+    if f"{group}_cut_body" in faults:
+        return cut_body(200, "application/json", encode(body), ending="reset")
+    return answer(body)
 
 
 async def _get(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
     prediction = account.by_id.get(request.path_params["id"])
-    if prediction is None:
+    if prediction is None or not prediction.visible(account.now()):
         return missing()
     faults = _draw(request, "get", prediction)
     if (response := await _plain(account, "get", faults)) is not None:
@@ -75,14 +92,12 @@ async def _get(request: Request) -> ASGIApp:
     now = account.now()
     if "get_404" in faults or now - prediction.created < float(faults.get("get_404_fresh", 0)):
         return missing()
-    if "get_html" in faults:
-        return html()
     at = now
     if "get_stale" in faults:
         at = max(prediction.created, now - float(faults["get_stale"]))
     if "get_data_removed" in faults and prediction.done(now):
         at = now + account.plan.retention_seconds
-    return answer(account.show(prediction, at=at))
+    return _sent(account.show(prediction, at=at), "get", faults)
 
 
 async def _list(request: Request) -> ASGIApp:
@@ -98,27 +113,37 @@ async def _list(request: Request) -> ASGIApp:
     older = index = last
     while index > first and len(page) < PAGE:
         index -= 1
-        prediction = account.predictions[index]
-        if not _omitted(account, prediction, faults):
-            page.append(account.show(prediction))
+        page += _row(account, account.predictions[index], faults)
         older = index
     if "list_repeat" in faults and older > first:
         older = last
-    return answer(
-        {
-            "previous": _link(request, last + PAGE) if last < len(account.predictions) else None,
-            "next": _link(request, older) if older > first else None,
-            "results": page,
-        }
-    )
+    body = {
+        "previous": _link(request, last + PAGE) if last < len(account.predictions) else None,
+        "next": _link(request, older) if older > first else None,
+        "results": page,
+    }
+    return _sent(body, "list", faults)
 
 
-def _omitted(account: Account, prediction: Prediction, faults: Mapping[str, str]) -> bool:
-    hidden = float(faults.get("list_omit", 0))
-    marker = prediction.markers.get("list_omit")
+def _row(
+    account: Account, prediction: Prediction, faults: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Give what a list has of a prediction, as one that lags behind has it: perhaps nothing."""
+    now = account.now()
+    stale = _lag(account, prediction, faults, "list_stale")
+    hidden = max(_lag(account, prediction, faults, "list_omit"), stale)
+    if now - prediction.created < hidden or not prediction.visible(now):
+        return []
+    return [account.show(prediction, at=now - stale)]
+
+
+def _lag(account: Account, prediction: Prediction, faults: Mapping[str, str], name: str) -> float:
+    """Give the seconds by which a list is behind: by chance, or as the prediction's marker asks."""
+    behind = float(faults.get(name, 0))
+    marker = prediction.markers.get(name)
     if marker is not None and account.plan.injecting:
-        hidden = max(hidden, float(marker.argument or 5))
-    return account.now() - prediction.created < hidden
+        behind = max(behind, float(marker.argument or CATALOGUE[name].argument))
+    return behind
 
 
 def _window(account: Account, request: Request) -> tuple[int, int]:
@@ -150,18 +175,19 @@ def _link(request: Request, index: int) -> str:
 async def _cancel(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
     prediction = account.by_id.get(request.path_params["id"])
-    if prediction is None:
+    if prediction is None or not prediction.visible(account.now()):
         return missing()
     faults = _draw(request, "cancel", prediction)
     if "cancel_404" in faults:
         return missing()
     if "cancel_5xx" in faults:
         return failed(faults["cancel_5xx"])
-    account.cancel(prediction, heeded="cancel_ignored" not in faults)
+    lied = "cancel_lied" in faults
+    account.cancel(prediction, heeded=not lied and "cancel_ignored" not in faults, lied=lied)
     if "cancel_then_5xx" in faults:
         return failed(faults["cancel_then_5xx"])
     if "cancel_then_drop" in faults:
         return dropped()
     if "cancel_slow" in faults:
         await asyncio.sleep(float(faults["cancel_slow"]))
-    return answer(account.show(prediction))
+    return answer(account.show(prediction) | ({"status": "canceled"} if lied else {}))

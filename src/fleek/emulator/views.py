@@ -8,6 +8,7 @@ from fleek.emulator.clock import iso
 from fleek.emulator.outputs import file_name, shape_output
 from fleek.emulator.plan import Plan
 from fleek.emulator.predictions import Prediction
+from fleek.emulator.words import ERRORS
 
 STEPS: Final = 20
 
@@ -25,7 +26,8 @@ def present(
     """
     removed = now >= prediction.ended_at + plan.retention_seconds
     status = prediction.status(now)
-    succeeded = status == "succeeded" and not removed
+    said = _said(prediction, now)
+    succeeded = said == "succeeded" and not removed
     body: dict[str, Any] = {
         "id": prediction.id,
         "model": prediction.model,
@@ -33,10 +35,8 @@ def present(
         "input": {} if removed else prediction.input,
         "logs": "" if removed else logs(prediction, now),
         "output": output(prediction, delivery or prediction.base) if succeeded else None,
-        "error": prediction.error if status == "failed" else None,
-        "status": prediction.traits.get("unknown_status", status)
-        if status == "processing"
-        else status,
+        "error": _error(prediction) if status == "failed" else None,
+        "status": said,
         "data_removed": removed,
         "source": "api",
         "metrics": _metrics(prediction) if prediction.done(now) else {},
@@ -49,6 +49,20 @@ def present(
         body["webhook"] = prediction.webhook
         body["webhook_events_filter"] = list(prediction.events)
     return body
+
+
+def _said(prediction: Prediction, now: float) -> str:
+    """Give the status that is shown, which need not be the true one."""
+    status, traits = prediction.status(now), prediction.traits
+    if now - prediction.ended_at < 0:
+        return traits.get({"processing": "unknown_status"}.get(status, "starting_status"), status)
+    late = now - prediction.ended_at < float(traits.get("end_late", 0))
+    return "unknown" if late else traits.get("end_status", status)
+
+
+def _error(prediction: Prediction) -> Any:
+    kind = prediction.traits.get("odd_error", "")
+    return ERRORS[kind](str(prediction.error)) if kind in ERRORS else prediction.error
 
 
 def encode(body: Any) -> bytes:
@@ -108,6 +122,8 @@ def ledger_row(prediction: Prediction, plan: Plan, now: float) -> dict[str, Any]
         "billed": units,
         "billed_usd": round(units * plan.price_usd, 6),
         "cancel_requests": prediction.cancel_requests,
+        "cancel_lied": prediction.cancel_lied,
+        "vanished": prediction.vanished(now),
     }
 
 

@@ -13,7 +13,9 @@ from typing import Any, Final, Literal
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fleek.emulator.plan import Marker
 from fleek.emulator.views import encode
+from fleek.emulator.words import FORMS
 
 TRANSPORT: Final = "emulator.transport"
 """Where `server.Protocol` puts the connection, among the scope's extensions."""
@@ -33,6 +35,9 @@ class Visit:
     auth_ok: bool = True
     token: str | None = None  # its fingerprint
     download: dict[str, Any] | None = None  # what file was asked for, if one was
+    whom: str = ""  # whose markers these are
+    markers: Mapping[str, Marker] = field(default_factory=dict)
+    model: str = ""
 
 
 def visit_of(scope: Scope) -> Visit:
@@ -57,6 +62,17 @@ def problem(
 def missing() -> Response:
     """Answer that there is no such thing."""
     return answer({"detail": "The requested resource could not be found.", "status": 404}, 404)
+
+
+def refusal(form: str, status: int, text: str, *, title: str | None = None) -> Response:
+    """Answer with an error in a form of `words.FORMS`, or as `html`, `text`, or Replicate's own."""
+    if form in FORMS:
+        return answer(FORMS[form](text), status)
+    if form == "html":
+        return html(status)
+    if form == "text":
+        return Response(text, status, media_type="text/plain")
+    return problem(status, text, title=title)
 
 
 def throttled(kind: str, now: float) -> Response:

@@ -1,0 +1,65 @@
+"""What an answer comes in: the clock's Date, or a wrong one, and perhaps a compression."""
+
+import zlib
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Final
+
+from starlette.types import Message, Send
+
+from fleek.emulator.dice import Faults
+from fleek.emulator.wire import Visit
+
+GZIP: Final = zlib.MAX_WBITS | 16  # what zlib calls this format
+
+
+class Envelope:
+    """Sends one answer on.
+
+    Args:
+        send: To whoever asked.
+        visit: Its entry in the ledger.
+        now: Seconds since 1970, as the emulator shows them.
+        draw: Chooses the faults of group `answer`, once the answer begins.
+    """
+
+    def __init__(
+        self, send: Send, visit: Visit, *, now: Callable[[], float], draw: Callable[[], Faults]
+    ) -> None:
+        self._send = send
+        self._visit = visit
+        self._now = now
+        self._draw = draw
+        self._pack: zlib._Compress | None = None
+
+    async def __call__(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            self._visit.status = message["status"]
+            faults = self._draw()
+            self._visit.faults += [*faults]
+            message = {**message, "headers": self._headers(message, faults)}
+        elif self._pack is not None:
+            body = self._pack.compress(message.get("body", b""))
+            body += b"" if message.get("more_body") else self._pack.flush()
+            message = {**message, "body": body}
+        await self._send(message)
+        self._visit.sent += len(message.get("body", b""))
+
+    def _headers(self, message: Message, faults: Faults) -> list[tuple[bytes, bytes]]:
+        headers = [*message.get("headers", ())]
+        if "answer_gzip" in faults:
+            self._pack = zlib.compressobj(wbits=GZIP)
+            headers = [header for header in headers if header[0] != b"content-length"]
+            headers.append((b"content-encoding", b"gzip"))
+        date = _date(faults.get("answer_date", "0"), self._now())
+        return headers if date is None else [*headers, (b"date", date.encode())]
+
+
+def _date(wrong: str, now: float) -> str | None:
+    if wrong == "none":
+        return None
+    try:
+        return formatdate(int(now + float(wrong)), usegmt=True)
+    except (ValueError, OverflowError, OSError):
+        return "the day before yesterday"
