@@ -16,6 +16,7 @@ from fleek.providers.base import Provider
 from fleek.settings import Settings
 from fleek.storage.base import Storage
 from fleek.store.database import open_database
+from fleek.system_clock import shift_from
 from fleek.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         ConfigurationError: A setting is wrong, or names what cannot be opened.
     """
     failpoints.arm(settings.fleek_failpoints)
+    shift_from(settings.fleek_clock_file)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(open_database(settings.database_url))
         adapters = _load(settings)  # all, before any is opened

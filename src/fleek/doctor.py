@@ -36,6 +36,7 @@ from fleek.store.database import Database, open_database, reach
 from fleek.store.migrate import up_to_date
 from fleek.store.pools import sqlite_is_safe
 from fleek.store.tally import count_jobs
+from fleek.system_clock import shift_from, wall_time
 
 LIBRARIES: Final = ("fastapi", "httpx2", "pydantic", "sqlalchemy", "uvicorn")
 PATIENCE: Final = timedelta(seconds=5)  # for the database
@@ -50,6 +51,7 @@ Check = Callable[[Settings], Awaitable[list[Finding]]]
 
 async def examine(settings: Settings) -> list[Finding]:
     """Examine everything that the service needs, whether it runs or not. Makes no job."""
+    shift_from(settings.fleek_clock_file)
     findings: list[Finding] = []
     for subject, check, advice in CHECKS:
         try:
@@ -66,7 +68,7 @@ async def examine_worker(settings: Settings) -> Finding:
         FleekError: The database cannot be asked.
     """
     async with open_database(settings.database_url, patience=PATIENCE) as db:
-        now = datetime.now(UTC) + await clock_offset(db)
+        now = wall_time() + await clock_offset(db)
         alive = await workers.alive(db, since=now - settings.heartbeat_seconds * DEAD_AFTER)
     return crew([worker for worker in alive if worker.host == process_space()])
 
@@ -78,7 +80,7 @@ async def _versions(_: Settings) -> list[Finding]:
 
 
 async def _clock(_: Settings) -> list[Finding]:
-    return [_time(datetime.now(UTC))]
+    return [_time(wall_time())]
 
 
 def _time(now: datetime) -> Finding:
@@ -105,7 +107,7 @@ async def _database(settings: Settings) -> list[Finding]:
 
 async def _work(db: Database, settings: Settings) -> list[Finding]:
     offset = await clock_offset(db)
-    now = datetime.now(UTC) + offset
+    now = wall_time() + offset
     alive = await workers.alive(db, since=now - settings.heartbeat_seconds * DEAD_AFTER)
     tally = await count_jobs(db, now=now)
     findings = [line(tally), *clocks(alive, offset=offset, now=now)]

@@ -6,6 +6,7 @@ An adapter's own settings live in the adapter's module and are read the same way
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -185,6 +186,12 @@ class Settings(BaseSettings):
         default="",
         description="For tests of Fleek itself: named places at which the process kills itself, "
         "fails or freezes, such as `buy.sent=kill`.",
+    )
+
+    fleek_clock_file: Path | None = Field(
+        default=None,
+        description="For tests of Fleek itself: a file with seconds that this process adds to its "
+        "wall clock, read again whenever it looks at it.",
     )
 
     @model_validator(mode="after")

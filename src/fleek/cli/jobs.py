@@ -1,6 +1,5 @@
 """Commands that ask once: submit, status, list, cancel, retry."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,6 +10,7 @@ from fleek.cli.options import asked, command, connected
 from fleek.cli.present import describe, document, table
 from fleek.cli.session import Session
 from fleek.domain.job import Status
+from fleek.system_clock import wall_time
 
 app = typer.Typer()
 
@@ -54,7 +54,7 @@ def list_jobs(
     if session.screen.as_json:
         session.screen.json([document(job) for job in jobs])
     elif jobs:
-        table(session.screen, jobs, now=datetime.now(UTC))
+        table(session.screen, jobs, now=wall_time())
     else:
         session.screen.note("There are no such jobs.")
 

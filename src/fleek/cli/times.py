@@ -1,10 +1,12 @@
 """Times and spans as people type them."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import typer
+
+from fleek.system_clock import wall_time
 
 SPAN: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([dhm])")
 UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
@@ -20,7 +22,7 @@ def moment(text: str, option: str) -> datetime:
     try:
         later = _span(text)
         if later is not None:
-            return datetime.now(UTC) + later
+            return wall_time() + later
         found = datetime.fromisoformat(text)
         return found if found.tzinfo is not None else found.astimezone()
     except (ValueError, OverflowError):

@@ -1,9 +1,10 @@
 """What time it is, for all processes on one database alike."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from fleek.store.clock import clock_offset
 from fleek.store.database import Database
+from fleek.system_clock import wall_time
 
 
 class Clock:
@@ -15,7 +16,7 @@ class Clock:
 
     def __call__(self) -> datetime:
         """Return the time, aware, in UTC."""
-        return datetime.now(UTC) + self._offset
+        return wall_time() + self._offset
 
     async def set(self) -> None:
         """Measure by how much this process's clock is wrong.

@@ -197,7 +197,7 @@ async def loop(
         if wait is None:
             await asyncio.sleep(patience.total_seconds())
             continue
-        rt.metrics.last_success.labels(topic).set(time.time())
+        rt.metrics.last_success.labels(topic).set(rt.now().timestamp())
         took = time.monotonic() - began
         rest = min(max(RESTS * took, REST_SECONDS), LONGEST_REST_SECONDS)
         await asyncio.sleep(rest)

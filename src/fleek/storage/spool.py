@@ -1,7 +1,7 @@
 """The folder for files that are not complete yet."""
 
 import os
-import time
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,8 @@ def remove_stale(spool: Path) -> None:
     Raises:
         OSError: The folder cannot be read or changed.
     """
-    oldest = time.time() - STALE_SECONDS
+    with tempfile.TemporaryFile(dir=spool) as probe:  # files tell their age by the same clock
+        oldest = os.fstat(probe.fileno()).st_mtime - STALE_SECONDS
     with os.scandir(spool) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):  # another process removes them too

@@ -1,10 +1,11 @@
 """What time it is for the database."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import func, select
 
 from fleek.store.database import Database
+from fleek.system_clock import wall_time
 
 
 async def clock_offset(db: Database) -> timedelta:
@@ -19,8 +20,8 @@ async def clock_offset(db: Database) -> timedelta:
     if db.kind == "sqlite":
         return timedelta(0)
     async with db.read() as tx:  # takes a connection; only then is it a question of time
-        asked = datetime.now(UTC)
+        asked = wall_time()
         told = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
-        answered = datetime.now(UTC)
+        answered = wall_time()
     offset: timedelta = told - (asked + (answered - asked) / 2)
     return offset

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -35,6 +35,7 @@ from fleek.providers.placeholder.prediction import (
     name,
     seed_of,
 )
+from fleek.system_clock import wall_time
 
 CHUNK_BYTES: Final = 64 * 1024
 TURN: Final = 1000  # predictions looked at before others on the event loop get their turn
@@ -76,10 +77,6 @@ class PlaceholderSettings(BaseSettings):
         return self
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class PlaceholderProvider:
     """Sells predictions that are pure functions of attempt and time; holds no state of its own.
 
@@ -93,7 +90,7 @@ class PlaceholderProvider:
     budget: Budget = UNLIMITED
 
     def __init__(
-        self, settings: PlaceholderSettings, *, now: Callable[[], datetime] = _utc_now
+        self, settings: PlaceholderSettings, *, now: Callable[[], datetime] = wall_time
     ) -> None:
         self._habits = Habits(
             settings.delay_min.total_seconds(),

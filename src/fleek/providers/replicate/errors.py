@@ -150,8 +150,9 @@ def _seconds(text: str) -> timedelta | None:
 
 
 def _until(text: str, answer: Answer) -> timedelta | None:
-    then, now = read_date(text), read_date(answer.headers.get("date", "")) or datetime.now(UTC)
-    return None if then is None or then <= now else then - now
+    """Return how long it is until a date, by the clock of the host that names it."""
+    then, now = read_date(text), read_date(answer.headers.get("date", ""))
+    return None if then is None or now is None or then <= now else then - now
 
 
 def read_date(text: str) -> datetime | None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import httpx2
@@ -32,6 +32,7 @@ from fleek.providers.replicate.names import read_name
 from fleek.providers.replicate.schemas import Schemas
 from fleek.providers.replicate.search import Lost, Search
 from fleek.providers.replicate.wire import read_id, read_prediction
+from fleek.system_clock import wall_time
 
 SHORTEST_RUN: Final = 5  # seconds; Replicate takes no shorter Cancel-After
 EVENTS: Final = ("start", "completed")
@@ -47,10 +48,6 @@ class Terms:
     limits: Limits = field(default_factory=Limits)
     creates_per_minute: int = 600
     calls_per_minute: int = 3000
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class ReplicateProvider:
@@ -73,7 +70,7 @@ class ReplicateProvider:
         files: httpx2.AsyncClient,
         terms: Terms,
         *,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = wall_time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.terms = terms

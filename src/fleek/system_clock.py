@@ -1,0 +1,50 @@
+"""The machine's two clocks: the wall clock, which may be wrong or step, and one that only goes on.
+
+This is the only module that reads the wall clock, so that a test can shift that of one process:
+
+- In a process: set ``FLEEK_CLOCK_FILE`` to a path, and write seconds into that file, as in
+  ``3600`` or ``-86400.5``. The process adds them to every reading of its wall clock from then on;
+  write again to step it while it runs. No file, or an empty one, means no shift. Replace the file
+  at once (write another, then rename it), or a reading may see it empty.
+- In a test's own process: ``system_clock.shift_from(path)``, and ``shift_from(None)`` afterwards.
+
+`steady_seconds` is not shifted, as no step of the wall clock moves it.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # suspended time counts
+
+_shift_file: Path | None = None  # of the process, like its clocks
+
+Steady = Callable[[], float]
+"""Seconds that only ever grow."""
+
+
+def wall_time() -> datetime:
+    """Return what this machine's clock shows, aware, in UTC. It may be wrong, and may step."""
+    now = datetime.now(UTC)
+    return now if _shift_file is None else now + _shift(_shift_file)
+
+
+def steady_seconds() -> float:
+    """Return seconds since some moment, the same for all processes until the machine restarts."""
+    return time.clock_gettime(_STEADY)
+
+
+def shift_from(path: Path | None) -> None:
+    """Add what the file at `path` says to this process's wall clock; None: nothing."""
+    global _shift_file  # noqa: PLW0603 - clocks are the process's own
+    _shift_file = path
+
+
+def _shift(path: Path) -> timedelta:
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return timedelta(0)
+    return timedelta(seconds=float(text or 0))
