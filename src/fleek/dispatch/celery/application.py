@@ -163,6 +163,7 @@ def _conf(broker: str) -> dict[str, Any]:
         "broker_connection_timeout": ANSWER_SECONDS,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,  # a refusal ends no worker
         "result_backend": None,
         "task_ignore_result": True,
         "accept_content": ["json"],

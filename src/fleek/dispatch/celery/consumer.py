@@ -1,8 +1,9 @@
 """Celery's consumer, which passes on messages of ours and drops all others."""
 
 import logging
+import time
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Final
 
 from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from kombu import Message
@@ -10,13 +11,19 @@ from kombu import Message
 from fleek.dispatch.bridge import job_id_of
 from fleek.dispatch.celery.application import NAMES
 
-JSON = "application/json"
+JSON: Final = "application/json"
+REFUSED_SECONDS: Final = 1.0  # until a broker that answers and refuses is asked again
 
 logger = logging.getLogger(__name__)
 
 
 class Consumer(CeleryConsumer):
     """Examines a message before Celery does: some would end the worker, some run code."""
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Wait before connecting again: a broker that refuses can be connected to at once."""
+        super().on_connection_error_after_connected(exc)
+        time.sleep(REFUSED_SECONDS)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
         """Return what is called with each message."""

@@ -5,9 +5,14 @@ By itself either ends the worker.
 
 import base64
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from kombu.transport import redis, virtual
+from redis import RedisError
+
+REFUSED: Final = (*redis.Transport.connection_errors, RedisError)
+"""After these the connection is made anew. The library does so only when it is cut: a Redis that
+answers and refuses (a replica after a failover, one that is full or still loads) ends its worker."""
 
 
 class QoS(redis.QoS):
@@ -57,9 +62,10 @@ class _Channel:
 
 
 class _Transport:
-    """Drops what is JSON and no envelope."""
+    """Drops what is JSON and no envelope; takes a refusal for a lost connection."""
 
     client: Any
+    connection_errors = REFUSED
 
     def on_drop(self, reason: str, message: object) -> None:
         """Pass a bad message on to whoever counts them."""

@@ -94,11 +94,11 @@ class FleekBroker(RedisBroker):
             self.emit_after("declare_queue", queue_name)
 
     def do_fetch(self, queue_name: str, number: int) -> list[bytes]:
-        """Fetch messages that are ours; all others are dropped. None while Redis is away."""
+        """Fetch messages that are ours; all others are dropped. None while Redis is away or refuses."""
         try:
             fetched: list[bytes | None] = self._dispatch("fetch")(queue_name, number)
             good = self._ours(queue_name, fetched)
-        except (redis.ConnectionError, redis.TimeoutError) as error:
+        except redis.RedisError as error:
             if queue_name not in self._away:
                 self._away.add(queue_name)
                 log.warning("broker_away", queue=queue_name, reason=str(error))

@@ -1,0 +1,105 @@
+"""A broker that answers and refuses is no more than one that is away: a pause."""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from redisserver import RedisServer
+from refusingredis import RefusingRedis
+from service import SMALL, Service, running, until
+
+SETTLE: Final = 300.0  # seconds
+
+REFUSALS: Final = {
+    "a replica after a failover": b"-READONLY You can't write against a read only replica.\r\n",
+    "unblocked by a failover": b"-UNBLOCKED force unblock from blocking operation\r\n",
+    "starting": b"-LOADING Redis is loading the dataset in memory\r\n",
+    "full": b"-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+    "a password since": b"-NOAUTH Authentication required.\r\n",
+    "fewer rights": b"-NOPERM this user has no permissions to run the 'brpop' command\r\n",
+    "full of clients": b"-ERR max number of clients reached\r\n",
+    "not Redis at all": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.fixture
+def refusing(own_redis: RedisServer) -> Generator[RefusingRedis]:
+    """Give a Redis that refuses when it is told."""
+    proxy = RefusingRedis(own_redis.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.mark.parametrize("dispatch", ["celery", "dramatiq"])
+def test_a_broker_that_refuses_ends_no_process(
+    tmp_path: Path, refusing: RefusingRedis, dispatch: str
+) -> None:
+    """Jobs are accepted meanwhile, and start when it complies; no attempt is used up."""
+    with running(
+        tmp_path, REDIS_URL=refusing.url(), DISPATCH=dispatch, HEARTBEAT_SECONDS="5"
+    ) as service:
+        service.serve()
+        service.worker()
+        for refusal, answer in REFUSALS.items():
+            _refuse_for_a_while(service, refusing, answer, refusal)
+        counts = service.rows(
+            "SELECT status, attempt, crashes, count(*) FROM jobs GROUP BY 1, 2, 3"
+        )
+
+        assert counts == [("completed", 1, 0, len(REFUSALS))]
+        assert [process.stop() for process in service.processes] == [0, 0]
+        assert all("Traceback" not in process.tail() for process in service.processes)
+
+
+def test_a_worker_that_starts_while_the_broker_refuses_waits(
+    tmp_path: Path, refusing: RefusingRedis
+) -> None:
+    """A machine starts all of its services at once."""
+    refusing.refuse(REFUSALS["starting"])
+    with running(tmp_path, REDIS_URL=refusing.url(), DISPATCH="celery") as service:
+        service.serve("--no-worker")
+        worker = service.worker()
+        seen = refusing.refusals
+        until(lambda: refusing.refusals > seen + 2, why=service.tails)
+
+        refusing.comply()
+        service.submit(parameters=SMALL)
+
+        assert service.settle(seconds=SETTLE)["completed"] == 1
+        assert worker.popen.poll() is None
+
+
+def test_a_master_that_becomes_a_replica_under_way_is_borne(
+    tmp_path: Path, own_redis: RedisServer
+) -> None:
+    """A real one: it also throws out whoever waits for a message."""
+    with running(tmp_path, REDIS_URL=own_redis.url(), DISPATCH="celery") as service:
+        service.serve()
+        own_redis.command("REPLICAOF", "127.0.0.1", str(own_redis.port + 1))
+        service.submit(parameters=SMALL)
+        until(lambda: _health(service) == "unhealthy", why=service.tails)
+
+        own_redis.command("REPLICAOF", "NO", "ONE")
+
+        assert service.settle(seconds=SETTLE)["completed"] == 1
+
+
+def _refuse_for_a_while(
+    service: Service, refusing: RefusingRedis, answer: bytes, refusal: str
+) -> None:
+    before = refusing.refusals
+    refusing.refuse(answer)
+    service.submit(parameters=SMALL)
+    until(lambda: refusing.refusals > before + 6, why=lambda: f"{refusal}\n{service.tails()}")
+    assert _health(service) == "unhealthy", refusal
+    ended = [process.command for process in service.processes if process.popen.poll() is not None]
+    assert not ended, f"{refusal}\n{service.tails()}"
+    refusing.comply()
+    service.settle(seconds=SETTLE)
+
+
+def _health(service: Service) -> str:
+    checks = service.http.get("/health/detailed").json()["checks"]
+    return str(checks["dispatcher"]["status"])
