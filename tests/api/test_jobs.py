@@ -238,6 +238,21 @@ async def test_a_failed_job_can_be_asked_for_again(client: httpx2.AsyncClient, m
     assert again["prompt"] == job.prompt
 
 
+async def test_a_retry_of_the_same_job_is_one_job(client: httpx2.AsyncClient, make: Make) -> None:
+    """Who presses twice is answered with the job that there is, unless another is wanted."""
+    job = await make(Status.FAILED)
+    route = f"/api/v1/jobs/{job.id}/retry"
+    first = await client.post(route)
+
+    second, other = await client.post(route), await client.post(f"{route}?again=true")
+    unclear = await client.post(f"{route}?again=1")
+
+    assert [one.status_code for one in (first, second, other, unclear)] == [201, 200, 201, 422]
+    assert second.json() == first.json() | {"queue_position": second.json()["queue_position"]}
+    assert second.headers["location"] == first.headers["location"]
+    assert other.json()["id"] != first.json()["id"]
+
+
 async def test_a_waiting_job_cannot_be_asked_for_again(
     client: httpx2.AsyncClient, make: Make
 ) -> None:

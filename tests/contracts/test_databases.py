@@ -93,7 +93,7 @@ async def test_a_cancelled_job_is_retried_with_the_same_request(rt: Runtime) -> 
     job = await submit(rt, request)
     await cancel(rt, job.id, tenant_id="default")
 
-    again = await retry(rt, job.id, tenant_id="default")
+    again, _ = await retry(rt, job.id, tenant_id="default")
 
     assert again.id != job.id
     assert list(again.input.items()) == list(job.input.items())

@@ -1,5 +1,6 @@
 """Accepting: checked, then safe."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,14 +17,17 @@ from fleek.domain.errors import (
     StorageError,
     StorageFull,
 )
-from fleek.domain.job import JobId, ModelName, Status
+from fleek.domain.job import Job, JobId, ModelName, Status
 from fleek.engine.cancel import cancel
+from fleek.engine.collect import collect
+from fleek.engine.purge import purge
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import retry, submit
 from fleek.providers.base import Schema
 from fleek.store import events, jobs
 from fleek.store.tally import count_jobs
+from services import both_databases
 
 SCHEMA: Schema = {
     "type": "object",
@@ -189,8 +193,9 @@ async def test_a_failed_job_can_be_asked_for_again(rt: Runtime, provider: FakePr
     old = await submit(rt, a_request("A fox", parameters={"width": 3}, priority=7))
     await start(rt, old.id)
 
-    new = await retry(rt, old.id, tenant_id="default")
+    new, created = await retry(rt, old.id, tenant_id="default")
 
+    assert created
     assert new.id != old.id
     assert (new.prompt, new.input, new.priority) == ("A fox", {"width": 3}, 7)
     assert new.deadline - new.created_at == old.deadline - old.created_at
@@ -201,7 +206,62 @@ async def test_a_cancelled_job_can_be_asked_for_again(rt: Runtime) -> None:
     old = await submit(rt, a_request())
     await cancel(rt, old.id, tenant_id="default")
 
-    assert (await retry(rt, old.id, tenant_id="default")).status is Status.PENDING
+    assert (await retry(rt, old.id, tenant_id="default"))[0].status is Status.PENDING
+
+
+@both_databases
+async def test_however_many_retry_a_job_at_once_it_is_one_job(rt: Runtime) -> None:
+    """Each of twenty impatient callers would have paid for a job of its own."""
+    old = await a_cancelled_job(rt)
+    before = (await count_jobs(rt.db, now=rt.now())).queue_depth
+
+    answers = await asyncio.gather(*(retry(rt, old.id, tenant_id="default") for _ in range(20)))
+
+    assert len({job.id for job, _ in answers}) == 1
+    assert sorted(created for _, created in answers) == [False] * 19 + [True]
+    assert (await count_jobs(rt.db, now=rt.now())).queue_depth == before + 1
+
+
+@both_databases
+async def test_another_retry_is_made_when_it_is_asked_for(rt: Runtime) -> None:
+    """Two pictures of one request, on purpose; a plain retry then returns the latest."""
+    old = await a_cancelled_job(rt)
+    first, _ = await retry(rt, old.id, tenant_id="default")
+
+    second, created = await retry(rt, old.id, tenant_id="default", again=True)
+    third, third_created = await retry(rt, old.id, tenant_id="default")
+
+    assert created
+    assert second.id != first.id
+    assert (third.id, third_created) == (second.id, False)
+
+
+@pytest.mark.parametrize("ends", ["completed", "purged", "cancelled"])
+async def test_a_retry_that_came_to_nothing_is_followed_by_another(
+    rt: Runtime, provider: FakeProvider, ends: str
+) -> None:
+    """One that has completed is what the caller asked for, as long as its files are there."""
+    provider.at_once = True
+    old = await a_cancelled_job(rt)
+    first, _ = await retry(rt, old.id, tenant_id="default")
+    if ends == "cancelled":
+        await cancel(rt, first.id, tenant_id="default")
+    else:
+        await start(rt, first.id)
+        await collect(rt, first.id)
+    if ends == "purged":
+        await purge(rt, first.id, tenant_id="default")
+
+    second, created = await retry(rt, old.id, tenant_id="default")
+
+    assert created is (ends != "completed")
+    assert (second.id == first.id) is (ends == "completed")
+
+
+async def a_cancelled_job(rt: Runtime) -> Job:
+    """Return a job that may be retried."""
+    job = await submit(rt, a_request())
+    return (await cancel(rt, job.id, tenant_id="default"))[0]
 
 
 async def test_a_living_job_cannot_be_asked_for_again(rt: Runtime) -> None:

@@ -111,6 +111,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     "page of the rare": (page(status=Status.CANCELLED), "ix_jobs_list_by_status"),
     "page of nobody": (page(tenant_id="nobody"), "ix_jobs_list"),
     "get": (lambda db: jobs.get(db, number(8), tenant_id="default"), "pk_jobs pk_media"),
+    "retry": (lambda db: jobs.retry_of(db, number(9)), "ix_jobs_retries"),
     "waiting": (
         lambda db: attempts.waiting(db, after=None, until=NOW, limit=1000),
         "ix_attempts_bound",

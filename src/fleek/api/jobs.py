@@ -54,6 +54,10 @@ CREATED: Final[dict[int | str, dict[str, Any]]] = {
         }
     }
 }
+RETRIED: Final[dict[int | str, dict[str, Any]]] = {
+    **CREATED,
+    200: {"model": JobRead, "description": "The retry that exists already.", **CREATED[201]},
+}
 LISTED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "headers": {
@@ -201,15 +205,35 @@ async def delete_job(
     "/jobs/{job_id}/retry",
     status_code=201,
     operation_id="retry_job",
-    summary="Ask for the same again",
+    summary="Retry a job",
     response_description="The new job.",
-    responses=CREATED
+    dependencies=[NamedOnce],
+    responses=RETRIED
     | problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable, StorageFull),
 )
-async def retry_job(job_id: JobIdPath, rt: RuntimeDep, response: Response) -> JobRead:
-    """Accept a new job with the request of one that failed or was cancelled."""
-    job = await retry(rt, job_id, tenant_id=DEFAULT_TENANT)
-    return _created(job, rt, response)
+async def retry_job(
+    job_id: JobIdPath,
+    rt: RuntimeDep,
+    response: Response,
+    *,
+    again: Annotated[
+        bool,
+        Query(description="`true`: create another job although a retry of this one exists."),
+        YesOrNo,
+    ] = False,
+) -> JobRead:
+    """Create a new job with the request of one that failed or was cancelled.
+
+    A retry of the same job is one job: as long as one lives, or has completed and still has its
+    files, it is returned with 200, however often and by how many callers at once it is asked for.
+    """
+    job, created = await retry(rt, job_id, tenant_id=DEFAULT_TENANT, again=again)
+    if created:
+        return _created(job, rt, response)
+    response.status_code = 200
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    view = await jobs.get(rt.db, job.id, tenant_id=DEFAULT_TENANT)
+    return JobRead.from_job(view.job, view.media, addresses(rt))
 
 
 def _created(job: Job, rt: Runtime, response: Response) -> JobRead:

@@ -75,9 +75,20 @@ def cancel(
 
 
 @command(app, "retry", session=connected)
-def retry(job_id: JobId, *, session: Session) -> None:
-    """Submit a failed or cancelled job's request again and write the new job's id to stdout."""
-    job = session.client.retry(job_id)
+def retry(
+    job_id: JobId,
+    *,
+    again: Annotated[
+        bool, typer.Option("--again", help="Make another job although a retry exists.")
+    ] = False,
+    session: Session,
+) -> None:
+    """Submit a failed or cancelled job's request again and write the new job's id to stdout.
+
+    A retry of the same job is one job: if it was retried before, and that job has not failed and
+    was not cancelled, its id is written.
+    """
+    job = session.client.retry(job_id, again=again)
     if session.screen.as_json:
         session.screen.json_line(document(job))
     else:

@@ -96,6 +96,7 @@ class Job:
     error: JobError | None = None  # the end's reason, or the last attempt's; None once completed
     started_at: datetime | None = None  # the first claim
     completed_at: datetime | None = None  # when it became terminal, whichever way
+    retry_of: JobId | None = None  # the ended job whose request it repeats
     purged_at: datetime | None = None  # when its files were removed on purpose
     metadata_purged_at: datetime | None = None  # and when its metadata document was
     purging: bool = False  # whether some of what was purged may still be in storage

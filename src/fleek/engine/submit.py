@@ -1,5 +1,7 @@
 """Accept a job: check it, write it, and it is safe."""
 
+from dataclasses import replace
+
 from uuid_utils.compat import uuid7
 
 from fleek import failpoints
@@ -19,46 +21,70 @@ async def submit(rt: Runtime, request: JobRequest) -> Job:
         DatabaseUnavailable: It is not accepted.
         StorageFull: It is not accepted: there is no room for its row or its files.
     """
+    job = await _checked(rt, request)
+    failpoints.hit("submit.insert")
+    await jobs.insert_job(rt.db, job)
+    failpoints.hit("submit.inserted")
+    _accepted(rt)
+    return job
+
+
+async def retry(
+    rt: Runtime, job_id: JobId, *, tenant_id: str, again: bool = False
+) -> tuple[Job, bool]:
+    """Accept a new job with the same request as one that failed or was cancelled.
+
+    A retry of the same job is one job: while one lives, or has completed and still has its files,
+    that one is returned, and False. `again` accepts another in any case.
+
+    Raises:
+        NotFound: There is no such job.
+        Conflict: It has not ended, or it has ended well.
+        InvalidInput: The request is not acceptable any more.
+        DatabaseUnavailable: Nothing is known to be accepted.
+        StorageFull: It is not accepted.
+    """
+    old = (await jobs.get(rt.db, job_id, tenant_id=tenant_id)).job
+    if old.status not in {Status.FAILED, Status.CANCELLED}:
+        raise Conflict("only a failed or cancelled job can be retried", code="not_retryable")
+    found = None if again else await jobs.retry_of(rt.db, old.id)
+    if found is not None:
+        return found, False
+    repeated = JobRequest(
+        prompt=old.prompt,
+        model=old.model,
+        parameters=old.input,
+        provider=old.provider,
+        metadata=old.metadata,
+        priority=old.priority,
+        deadline=old.deadline - old.created_at,
+        max_attempts=old.max_attempts,
+        tenant_id=tenant_id,
+    )
+    new = replace(await _checked(rt, repeated), retry_of=old.id)
+    failpoints.hit("submit.insert")
+    job = await jobs.insert_retry(rt.db, new, again=again)
+    failpoints.hit("submit.inserted")
+    if job.id != new.id:
+        return job, False
+    _accepted(rt)
+    return job, True
+
+
+async def _checked(rt: Runtime, request: JobRequest) -> Job:
+    """Return the job that the request makes; it is not stored yet."""
     name = request.provider or rt.settings.provider
     provider = _provider(rt, name)
     ours = rt.settings.default_model if name == rt.settings.provider else None
     model = request.model or ModelName(ours or provider.default_model)
     await _check_parameters(rt, provider, model, request)
     rt.room.check()
-    job = _job(rt, request, provider=name, model=model)
-    failpoints.hit("submit.insert")
-    await jobs.insert_job(rt.db, job)
-    failpoints.hit("submit.inserted")
+    return _job(rt, request, provider=name, model=model)
+
+
+def _accepted(rt: Runtime) -> None:
     rt.metrics.steps.labels("submitted").inc()
     rt.bells.ring("admit")
-    return job
-
-
-async def retry(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
-    """Accept a new job with the same request as one that failed or was cancelled.
-
-    Raises:
-        NotFound: There is no such job.
-        Conflict: It has not ended, or it has ended well.
-        InvalidInput: The request is not acceptable any more.
-    """
-    old = (await jobs.get(rt.db, job_id, tenant_id=tenant_id)).job
-    if old.status not in {Status.FAILED, Status.CANCELLED}:
-        raise Conflict("only a failed or cancelled job can be retried", code="not_retryable")
-    return await submit(
-        rt,
-        JobRequest(
-            prompt=old.prompt,
-            model=old.model,
-            parameters=old.input,
-            provider=old.provider,
-            metadata=old.metadata,
-            priority=old.priority,
-            deadline=old.deadline - old.created_at,
-            max_attempts=old.max_attempts,
-            tenant_id=tenant_id,
-        ),
-    )
 
 
 def _provider(rt: Runtime, name: str) -> Provider:

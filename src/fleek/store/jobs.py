@@ -22,7 +22,7 @@ from fleek.domain.media import Media
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
 from fleek.store.queue import COLLECTING
-from fleek.store.steps import INSERT_EVENTS, JOBS, add_tally
+from fleek.store.steps import INSERT_EVENTS, JOBS, LOCK_JOBS, add_tally
 from fleek.store.tables import JobRow, MediaRow
 
 INSERT_JOBS: Final = insert(JobRow)
@@ -68,6 +68,49 @@ async def _insert_all(tx: Transaction, jobs: Sequence[Job]) -> list[FleekError |
     await tx.execute(INSERT_EVENTS, lines)
     await add_tally(tx, {Status.PENDING: len(jobs)})
     return [None] * len(jobs)
+
+
+async def insert_retry(db: Database, job: Job, *, again: bool) -> Job:
+    """Accept a job that repeats `job.retry_of`, unless one does so already; returns the one that does.
+
+    Exact however many callers retry the same job at once: they wait for each other at its row.
+    `again` accepts it in any case.
+
+    Raises:
+        NotFound: The job that it repeats has been removed.
+        DatabaseUnavailable: It is not known to be accepted; asking again returns it, if it was.
+        StorageFull: It is not accepted.
+    """
+    assert job.retry_of is not None
+    async with db.write() as tx:
+        locked = await tx.execute(LOCK_JOBS, {"ids": [job.retry_of]})
+        if locked.first() is None:
+            raise NotFound("there is no such job")
+        found = None if again else await _retry_of(tx, job.retry_of)
+        if found is None:
+            await _insert_all(tx, [job])
+    return found or job
+
+
+async def retry_of(db: Database, job_id: JobId) -> Job | None:
+    """Return the latest retry of a job that lives, or has completed and still has its files."""
+    async with db.read() as tx:
+        return await _retry_of(tx, job_id)
+
+
+async def _retry_of(tx: Transaction, job_id: JobId) -> Job | None:
+    statement = (
+        select(JOBS)
+        .where(
+            JobRow.retry_of == job_id,
+            JobRow.status.not_in([Status.FAILED.value, Status.CANCELLED.value]),
+            JobRow.purged_at.is_(None),
+        )
+        .order_by(JobRow.id.desc())
+        .limit(1)
+    )
+    row = (await tx.execute(statement)).mappings().first()
+    return None if row is None else rows.job_from(row)
 
 
 async def get(db: Database, job_id: JobId, *, tenant_id: str) -> JobView:

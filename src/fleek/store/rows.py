@@ -48,6 +48,7 @@ def job_values(job: Job) -> Values:
         "max_attempts": job.max_attempts,
         "deadline": job.deadline,
         "created_at": job.created_at,
+        "retry_of": job.retry_of,
         **job_changes(job),
     }
 
@@ -95,6 +96,7 @@ def job_from(row: Mapping[Any, Any]) -> Job:
         deadline=row["deadline"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        retry_of=_maybe(JobId, row["retry_of"]),
         status=Status(row["status"]),
         stage=None if row["stage"] is None else Stage(row["stage"]),
         attempt=row["attempt"],

@@ -92,6 +92,7 @@ class JobRow(Base):
     completed_at: Mapped[datetime | None] = mapped_column(Instant)
     purged_at: Mapped[datetime | None] = mapped_column(Instant)
     metadata_purged_at: Mapped[datetime | None] = mapped_column(Instant)
+    retry_of: Mapped[UUID | None] = mapped_column(Uuid)
     # a release before this column does not write it
     purging: Mapped[bool] = mapped_column(server_default=false())
     version: Mapped[int] = mapped_column(Integer)
@@ -111,6 +112,7 @@ class JobRow(Base):
         _partial("ix_jobs_media_kept", "completed_at", "id", where=MEDIA_KEPT),
         _partial("ix_jobs_metadata_kept", "completed_at", "id", where=METADATA_KEPT),
         _partial("ix_jobs_purging", "updated_at", "id", where=PURGING),
+        _partial("ix_jobs_retries", "retry_of", "id", where="retry_of IS NOT NULL"),
     )
 
 

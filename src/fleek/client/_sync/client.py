@@ -136,15 +136,23 @@ class Client:
         answer = self._connection.ask("DELETE", wire.job_path(job_id), params={"purge": "true"})
         return wire.parse(JobCancelled, answer.value).job
 
-    def retry(self, job_id: UUID | str) -> JobRead:
+    def retry(self, job_id: UUID | str, *, again: bool = False) -> JobRead:
         """Submit a failed or cancelled job's request again and return the new job.
+
+        A retry of the same job is one job: if one lives, or has completed and still has its
+        files, that one is returned. `again` makes another in any case.
 
         Raises:
             Conflict: It has not ended, or has completed.
             NotFound: There is none with this id.
             FleekError: Any other of `fleek.client.errors`.
         """
-        answer = self._connection.ask("POST", wire.job_path(job_id, "retry"), harmless=False)
+        answer = self._connection.ask(
+            "POST",
+            wire.job_path(job_id, "retry"),
+            harmless=False,
+            params={"again": "true"} if again else None,
+        )
         return wire.parse(JobRead, answer.value)
 
     def wait(
