@@ -154,3 +154,34 @@ def test_what_could_not_be_read_is_not_written(value: object) -> None:
 def test_it_is_written_compactly_and_in_order() -> None:
     """Limits in bytes count what is stored, not how it was indented."""
     assert strict.dumps({"b": [1, "é"], "a": None}) == '{"b":[1,"é"],"a":null}'.encode()
+
+
+TEXTS = ('"', "\\", '\\"', "\\\\", '","', "[", "{", "]", "a", "\n", "é")
+
+
+@given(st.recursive(st.lists(st.sampled_from(TEXTS)).map("".join), st.lists, max_leaves=20))
+def test_what_stands_in_strings_does_not_count(value: object) -> None:
+    """Quotes, brackets and commas in them, escaped or not, are neither values nor levels."""
+    written = json.dumps([value, *["x"] * 50, [","] * 10]).encode()
+
+    assert strict.loads(written) == json.loads(written)
+
+
+@pytest.mark.parametrize("member", ['"\\\\\\""', '"[,{"', "1"])
+def test_exactly_so_many_values_may_come(member: str) -> None:
+    """One more is too many, whatever they are."""
+    most = strict.MAX_NODES - 1
+
+    assert len(strict.loads(f"[{','.join([member] * most)}]".encode())) == most
+    with pytest.raises(Unreadable, match="values"):
+        strict.loads(f"[{','.join([member] * (most + 1))}]".encode())
+
+
+def test_exactly_so_many_members_may_come() -> None:
+    """Names are not counted as values, however many quotes they have."""
+    most = strict.MAX_NODES - 1
+    members = ",".join(f'"k{number}":"\\"v\\\\"' for number in range(most))
+
+    assert len(strict.loads(f"{{{members}}}".encode())) == most
+    with pytest.raises(Unreadable, match="values"):
+        strict.loads(f'{{{members},"one":"more"}}'.encode())

@@ -173,7 +173,7 @@ class Settings(BaseSettings):
         description="Web origins that may call the API from a browser, comma-separated.",
     )
     max_body_bytes: int = Field(
-        default=1_048_576, ge=1024, le=64 * 1_048_576, description="Largest request body."
+        default=262_144, ge=1024, le=64 * 1_048_576, description="Largest request body."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="What is logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`."

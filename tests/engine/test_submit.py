@@ -1,6 +1,7 @@
 """Accepting: checked, then safe."""
 
 import asyncio
+import math
 from dataclasses import replace
 from datetime import timedelta
 
@@ -106,6 +107,41 @@ async def test_every_wrong_parameter_is_named(rt: Runtime, provider: FakeProvide
     assert pointers == {f"/parameters/{name}" for name in ("width", "x", "y", "strength")}
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"width": True}},
+        {"properties": True},
+        {"properties": None, "nullable": True},
+        {"type": 7, "properties": []},
+        {"$ref": "#/$defs/a", "$defs": "a"},
+        {"$schema": "http://127.0.0.1:9/none.json", "properties": {"width": {"type": "number"}}},
+        {"properties": {"width": {"pattern": "("}}},
+        {"properties": {"width": {"minimum": math.nan}}},
+    ],
+    ids=range(8),
+)
+async def test_a_schema_of_any_shape_refuses_or_allows(
+    rt: Runtime, provider: FakeProvider, schema: dict[str, object]
+) -> None:
+    """A provider's document is a stranger's; it never ends in an error of ours."""
+    provider.parameters = schema
+
+    job = await submit(rt, a_request(parameters={"width": 1.0}))
+
+    assert job.status is Status.PENDING
+
+
+async def test_a_refusal_names_few_of_many_choices(rt: Runtime, provider: FakeProvider) -> None:
+    """An enumeration may be as large as a schema."""
+    provider.parameters = {"properties": {"voice": {"enum": [str(n) for n in range(4000)]}}}
+
+    with pytest.raises(InvalidInput) as refused:
+        await submit(rt, a_request(parameters={"voice": "mine"}))
+
+    assert len(refused.value.errors[0].detail) <= 500
+
+
 async def test_allowed_parameters_are_accepted(rt: Runtime, provider: FakeProvider) -> None:
     """A whole number is a number too."""
     provider.parameters = SCHEMA
@@ -119,7 +155,7 @@ async def test_many_schemas_do_not_grow_for_ever(rt: Runtime, provider: FakeProv
     """A provider may hand out a new document each time."""
     for _ in range(300):
         provider.parameters = {**SCHEMA}
-        rt.validators.check(provider.parameters, {"width": 64})
+        await rt.validators.check(provider.parameters, {"width": 64})
 
     assert len(rt.validators._kept) <= 256
 

@@ -29,6 +29,7 @@ from fleek.domain.errors import (
     Unreadable,
     Unsupported,
 )
+from fleek.domain.text import one_line
 from fleek.schemas import Problem, ProblemField
 
 STATUS: Final[Mapping[type[FleekError], int]] = {  # the nearest base class wins
@@ -55,6 +56,7 @@ STATUS: Final[Mapping[type[FleekError], int]] = {  # the nearest base class wins
 }
 
 PROBLEM_JSON: Final = "application/problem+json"
+MAX_DETAIL: Final = 500  # characters
 
 
 def status_of(kind: type[FleekError]) -> int:
@@ -108,7 +110,7 @@ def problem(
         type=f"urn:fleek:problem:{code}",
         title=code.replace("_", " ").capitalize(),
         status=status,
-        detail=detail,
+        detail=one_line(detail, MAX_DETAIL),
         instance=f"urn:fleek:request:{request_id}",
         code=code,
         request_id=request_id,

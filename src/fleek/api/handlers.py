@@ -15,8 +15,9 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from fleek.api.errors import PROBLEM_JSON, explain, problem, status_of
+from fleek.api.errors import MAX_DETAIL, PROBLEM_JSON, explain, problem, status_of
 from fleek.domain.errors import FieldError, FleekError, InvalidInput, TooMany
+from fleek.domain.text import one_line
 from fleek.schemas import ProblemField
 
 log = structlog.get_logger(__name__)
@@ -101,7 +102,9 @@ def _request_id(request: Request) -> str:
 def _fields(errors: Sequence[FieldError]) -> list[ProblemField]:
     return [
         ProblemField(
-            pointer=_pointer(error.pointer.split("/")[1:]), code=error.code, detail=error.detail
+            pointer=_pointer(error.pointer.split("/")[1:]),
+            code=error.code,
+            detail=one_line(error.detail, MAX_DETAIL),
         )
         for error in errors[:MAX_FIELDS]
     ]
@@ -113,7 +116,7 @@ def _field(found: Mapping[str, Any]) -> ProblemField:
         location=location,
         pointer=_pointer([str(part) for part in path]),
         code=found["type"],
-        detail=found["msg"].removeprefix("Value error, "),
+        detail=one_line(found["msg"].removeprefix("Value error, "), MAX_DETAIL),
     )
 
 

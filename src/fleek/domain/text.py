@@ -9,3 +9,10 @@ UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 def storable(text: str) -> str:
     """Return what can be kept of a text that we did not check, such as a provider's message."""
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def one_line(text: str, most: int) -> str:
+    """Return a stranger's text as one printable line of at most `most` characters."""
+    printable = (char if char.isprintable() else " " for char in text[: 4 * most])
+    line = " ".join("".join(printable).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -112,7 +112,7 @@ async def _check_parameters(
     except ProviderError:
         return  # out of reach: accepted now, checked by the provider at start
     if schema is not None:
-        rt.validators.check(schema, request.parameters)
+        await rt.validators.check(schema, request.parameters)
 
 
 def _job(rt: Runtime, request: JobRequest, *, provider: str, model: ModelName) -> Job:

@@ -1,13 +1,17 @@
 """What the model takes, and what must never reach the server."""
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 from jsonschema_rs import Draft202012Validator
 
 from fleek.domain.errors import ProviderRejected, ProviderUnavailable
 from fleek.providers.cog.inputs import MAX_FILE_CHARS, Contract, contract, vet
+from strangers import ANYTHING
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 
@@ -79,6 +83,42 @@ def test_null_is_allowed_where_the_server_allows_it() -> None:
 def test_a_server_that_describes_nothing_has_no_contract(said: Any) -> None:
     """Without one no input can be vetted, so no job is sent."""
     assert contract(said) is None
+
+
+@given(takes=ANYTHING, value=ANYTHING)
+@settings(max_examples=200, deadline=None)
+async def test_any_json_can_be_read_for_a_description(takes: Any, value: Any) -> None:
+    """And any input be vetted against it."""
+    for document in (
+        takes,
+        {"components": takes},
+        {"components": {"schemas": {"Input": takes, "a": takes}}},
+        {"components": {"schemas": {"Input": {"properties": {"a": takes}}, "a": value}}},
+    ):
+        found = contract(document)
+
+        if found is not None:
+            with suppress(ProviderRejected, ProviderUnavailable):
+                await vet(found, {"a": json.loads(json.dumps(value))}, "a cat", public)
+
+
+def test_a_description_that_holds_a_bomb_is_none() -> None:
+    """Eight to the power of eight parts."""
+    parts = {
+        f"n{number}": {"anyOf": [{"$ref": f"#/components/schemas/n{number + 1}"}] * 8}
+        for number in range(8)
+    }
+
+    takes = {"properties": {"a": {"$ref": "#/components/schemas/n0"}}}
+    assert contract({"components": {"schemas": {"Input": takes, **parts, "n8": {}}}}) is None
+
+
+async def test_an_input_that_would_take_too_long_to_vet_is_refused() -> None:
+    """Not skipped: a file could hide in it."""
+    known = a_contract(images={"type": "array", "items": {"anyOf": [{"const": 1}] * 400}})
+
+    with pytest.raises(ProviderRejected, match="too large"):
+        await vet(known, {"images": [2] * 1000}, "a cat", public)
 
 
 @pytest.mark.parametrize(

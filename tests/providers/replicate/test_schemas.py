@@ -1,16 +1,21 @@
 """Schemas of parameters: as published, made plain, and asked for no more often than needed."""
 
 import asyncio
+import json
 from typing import Any
 
 import jsonschema_rs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fleek.domain.errors import NotFound, ProviderUnavailable
 from fleek.domain.job import ModelName
 from fleek.emulator.server import Emulator
+from fleek.input_schema import compile_schema
 from fleek.providers.replicate.provider import ReplicateProvider
 from fleek.providers.replicate.schemas import FAILED_SECONDS, FRESH_SECONDS, KEPT, read_schema
+from strangers import ANYTHING
 
 FLUX = ModelName("black-forest-labs/flux-schnell")
 VERSION = "0123456789abcdef" * 4
@@ -150,6 +155,18 @@ async def test_the_memory_is_bounded(provider: ReplicateProvider) -> None:
                 "components": {"schemas": {"Input": {"properties": {"a": {"type": 7}}}}}
             }
         },
+        {"openapi_schema": {"components": {"schemas": {"Input": {"$ref": "a"}, "a": {}}}}},
+        {
+            "openapi_schema": {
+                "components": {"schemas": {"Input": {"$ref": "#/components/schemas/a"}, "a": "b"}}
+            }
+        },
+        {"openapi_schema": {"components": {"schemas": {"Input": {"nullable": True}}}}},
+        {
+            "openapi_schema": {
+                "components": {"schemas": {"Input": {"properties": {"a": {"pattern": "("}}}}}
+            }
+        },
     ],
 )
 def test_what_is_no_schema_is_none(version: Any) -> None:
@@ -186,6 +203,49 @@ def test_references_and_old_spellings_are_put_in_place() -> None:
         "c": {"type": "number", "maximum": 9},
         "d": {"anyOf": [{"type": "string"}, {"type": "null"}]},
     }
+
+
+@pytest.mark.parametrize(
+    "takes",
+    [
+        {"properties": {"a": {}}, "$ref": "#/components/schemas/nothing"},
+        {"properties": {"a": {}}, "$ref": "#/components/schemas/text"},
+        {"properties": {"a": {}}, "nullable": True},
+        {"properties": {"a": True}},
+        {"properties": {"a": {"$ref": "#/components/schemas/Input"}}},
+        {"properties": {"a": {"$ref": ["a"]}, "b": {"$id": 7, "$anchor": {}}}},
+        {"properties": {"a": {"default": "\ud800", "title": "\0"}}},
+        {"properties": {"a": {}}, "$schema": "http://127.0.0.1:9/none.json"},
+    ],
+    ids=range(8),
+)
+def test_an_odd_schema_is_read(takes: dict[str, Any]) -> None:
+    """What it says of `a` is that anything goes; it can be shown and compiled."""
+    document = {"components": {"schemas": {"Input": takes, "nothing": {}, "text": "text"}}}
+
+    schema = read_schema({"openapi_schema": document})
+
+    assert schema is not None
+    json.dumps(schema, allow_nan=False).encode()
+    compiled = compile_schema(schema)
+    assert compiled is not None
+    assert compiled.errors({"a": 1.0}) == []
+
+
+@given(takes=ANYTHING, others=st.dictionaries(st.sampled_from(["a", "Input"]), ANYTHING))
+@settings(max_examples=200, deadline=None)
+def test_any_json_can_be_read_for_a_version(takes: Any, others: dict[str, Any]) -> None:
+    """The API may be an impostor's, and models are published by strangers."""
+    for version in (
+        takes,
+        {"openapi_schema": takes},
+        {"openapi_schema": {"components": takes}},
+        {"openapi_schema": {"components": {"schemas": {**others, "Input": takes}}}},
+        {"openapi_schema": {"components": {"schemas": {"Input": {"properties": {"a": takes}}}}}},
+    ):
+        schema = read_schema(version)
+
+        assert schema is None or compile_schema(schema) is not None
 
 
 def test_a_schema_that_refers_to_itself_ends() -> None:

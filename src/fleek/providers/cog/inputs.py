@@ -7,12 +7,13 @@ network. So a file must come as a ``data:`` URI, or from https at a public host.
 import asyncio
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx2
 
 from fleek.domain.errors import ProviderRejected, ProviderUnavailable
+from fleek.input_schema import CompiledSchema, compile_schema, normalize
 from fleek.outbound import (
     LOOKUP_SECONDS,
     Policy,
@@ -26,17 +27,15 @@ from fleek.providers.base import Schema
 
 PROMPT: Final = "prompt"
 MAX_FILE_CHARS: Final = 1_048_576
-MAX_DEPTH: Final = 16  # schemas within one another
 PUBLIC: Final = Policy()
 
 FILE: Final = (
-    r"^(https://[!-~]{1,2040}|"
+    r"^(https://[!-~]+|"
     r"data:((image|audio|video)/[a-z0-9.-]{1,60}|application/(octet-stream|pdf|zip)|text/plain)"
     r";base64,[A-Za-z0-9+/]+={0,2})$"
 )
 _FILE: Final = re.compile(FILE)
-_BRANCHES: Final = ("allOf", "anyOf", "oneOf")
-_WITHIN: Final = ("items", "additionalProperties")
+_BRANCHES: Final = ("allOf", "anyOf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +45,20 @@ class Contract:
     parameters: Schema  # without the prompt
     prompted: bool  # whether it takes a prompt at all
     prompt: Schema  # what the prompt must be
+    compiled: CompiledSchema = field(compare=False)  # of `parameters`
 
 
 def contract(document: Any) -> Contract | None:
-    """Return what an OpenAPI document says of the model, or None if it says nothing."""
-    try:
-        schemas = document["components"]["schemas"]
-        given = _inlined(schemas["Input"], schemas, MAX_DEPTH)
-        properties = dict(given.get("properties", {}))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    """Return what an OpenAPI document says of the model, or None if it says nothing usable."""
+    components = document.get("components") if isinstance(document, dict) else None
+    schemas = components.get("schemas") if isinstance(components, dict) else None
+    if not isinstance(schemas, dict):
         return None
+    given = normalize(schemas.get("Input"), schemas, exact=True)
+    if given is None or not given.keys().isdisjoint(_BRANCHES):
+        return None
+    properties = given.get("properties", {})
+    _guarded(properties)
     prompt = properties.pop(PROMPT, None)
     required = [name for name in given.get("required", []) if name in properties]
     parameters = {
@@ -64,10 +67,13 @@ def contract(document: Any) -> Contract | None:
         "required": required,
         "additionalProperties": False,
     }
+    if (compiled := compile_schema(parameters)) is None:
+        return None
     return Contract(
         parameters=parameters,
         prompted=prompt is not None,
         prompt=prompt or {},
+        compiled=compiled,
     )
 
 
@@ -78,6 +84,8 @@ async def vet(known: Contract, given: Mapping[str, Any], prompt: str, resolve: R
         ProviderRejected: One is or does.
         ProviderUnavailable: A host cannot be looked up now.
     """
+    if known.compiled.errors(given) is None:
+        raise ProviderRejected("the parameters are too large to be checked")
     properties: Mapping[str, Schema] = known.parameters["properties"]
     named = [(name, properties.get(name), value) for name, value in given.items()]
     if known.prompted:
@@ -129,30 +137,14 @@ def _files(schema: Schema, value: Any) -> Iterator[str]:
             yield from _files(option, value)
 
 
-def _inlined(schema: Any, schemas: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    """Return a schema without references, and in the words of JSON schema, not OpenAPI 3.0.
-
-    Raises:
-        ValueError: It is no schema, refers to what is not there, or goes too deep.
-    """
-    if not isinstance(schema, dict) or depth == 0:
-        raise ValueError("this is no schema, or one within too many others")
-    if "$ref" in schema:
-        name = str(schema["$ref"]).removeprefix("#/components/schemas/")
-        if name not in schemas:
-            raise ValueError("the schema refers to what is not there")
-        return _inlined(schemas[name], schemas, depth - 1)
-    plain = dict(schema)
-    nullable = plain.pop("nullable", False) is True
-    if "properties" in plain:
-        members = plain["properties"].items()
-        plain["properties"] = {key: _inlined(one, schemas, depth - 1) for key, one in members}
-    for word in _WITHIN:
-        if isinstance(plain.get(word), dict):
-            plain[word] = _inlined(plain[word], schemas, depth - 1)
-    for word in _BRANCHES:
-        if word in plain:
-            plain[word] = [_inlined(one, schemas, depth - 1) for one in plain[word]]
-    if plain.get("type") == "string" and plain.get("format") == "uri":
-        plain |= {"pattern": FILE, "maxLength": MAX_FILE_CHARS}
-    return {"anyOf": [plain, {"type": "null"}]} if nullable else plain
+def _guarded(schema: dict[str, Any]) -> None:
+    """Let every file in a schema be of a form that may reach the server."""
+    ahead: list[Any] = [schema]
+    while ahead:
+        current = ahead.pop()
+        if isinstance(current, list):
+            ahead.extend(current)
+        elif isinstance(current, dict):
+            ahead.extend(current.values())
+            if current.get("type") == "string" and current.get("format") == "uri":
+                current |= {"pattern": FILE, "maxLength": MAX_FILE_CHARS}

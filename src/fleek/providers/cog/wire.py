@@ -24,7 +24,7 @@ from fleek.providers.cog.answers import Unreadable, answer, is_ours
 from fleek.providers.cog.inputs import Contract, contract
 
 ANSWER_BYTES: Final = 256 * 1_048_576  # files come inside the answer
-DOCUMENT_BYTES: Final = 4 * 1_048_576
+DOCUMENT_BYTES: Final = 1_048_576
 SMALL_BYTES: Final = 262_144  # what is read without leaving the event loop
 
 CONNECT_SECONDS: Final = 5.0
@@ -54,7 +54,7 @@ class Wire:
         with _inquiry():
             _, body = await self._send("GET", "openapi.json", most=DOCUMENT_BYTES)
         try:
-            return contract(json.loads(body or b""))
+            return await asyncio.to_thread(_contract, body or b"")
         except (ValueError, RecursionError):
             return None
 
@@ -148,6 +148,10 @@ def _inquiry() -> Generator[None]:
     except httpx2.HTTPError as error:
         message = f"the Cog server does not answer: {type(error).__name__}"
         raise ProviderUnavailable(message) from error
+
+
+def _contract(document: bytes) -> Contract | None:
+    return contract(json.loads(document))
 
 
 async def _bought(prediction_id: PredictionId, status: int, said: bytes | None) -> Prediction:

@@ -2,14 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import jsonschema_rs
-
 from fleek.domain.errors import FleekError, NotFound, ProviderUnavailable
 from fleek.domain.job import ModelName
+from fleek.input_schema import compile_schema, normalize
 from fleek.providers.base import Schema
 from fleek.providers.replicate.api import Api
 from fleek.providers.replicate.errors import check_told, inquiry
@@ -20,7 +19,7 @@ FRESH_SECONDS: Final = 600.0
 UNKNOWN_SECONDS: Final = 60.0  # for which "no such model" is believed
 FAILED_SECONDS: Final = 10.0  # for which nobody asks again after a failure
 PATIENCE_SECONDS: Final = 5.0  # for which a caller waits
-MAX_DEPTH: Final = 12  # of references
+MAX_BYTES: Final = 1_048_576  # of a model's description
 
 Known = Schema | FleekError | None
 
@@ -88,12 +87,12 @@ class Schemas:
 
     async def _fetch(self, path: str) -> Schema | None:
         with inquiry():
-            answer = await self._api.get(path)
+            answer = await self._api.get(path, most=MAX_BYTES)
             if answer.status == 404:
                 raise NotFound("Replicate has no such model")
             check_told(answer)
             body = answer.json()
-        return read_schema(body.get("latest_version", body))
+        return await asyncio.to_thread(read_schema, body.get("latest_version", body))
 
 
 def _given(known: Known) -> Schema | None:
@@ -105,55 +104,17 @@ def _given(known: Known) -> Schema | None:
 def read_schema(version: Any) -> Schema | None:
     """Return the schema of the parameters in a version's OpenAPI document, the prompt left out.
 
-    References are put in place, so that it stands alone. None if there is none, or if it is none.
+    It stands alone and is bounded in size. None if there is none, or none that can be used.
     """
     document = version.get("openapi_schema") if isinstance(version, dict) else None
     components = document.get("components") if isinstance(document, dict) else None
-    found = components.get("schemas") if isinstance(components, dict) else None
-    schemas = found if isinstance(found, dict) else {}
-    takes = schemas.get("Input")
-    if not isinstance(takes, dict) or not isinstance(takes.get("properties"), dict):
+    schemas = components.get("schemas") if isinstance(components, dict) else None
+    if not isinstance(schemas, dict):
         return None
-    read = _plain(takes, schemas, 0)
+    read = normalize(schemas.get("Input"), schemas)
+    if read is None or "properties" not in read:
+        return None
     read["properties"].pop("prompt", None)
-    required = [name for name in _listed(takes.get("required")) if name != "prompt"]
+    required = [name for name in read.get("required", []) if name != "prompt"]
     schema = {**read, "type": "object", "required": required, "additionalProperties": False}
-    try:
-        jsonschema_rs.validator_for(schema)
-    except (ValueError, jsonschema_rs.ReferencingError):
-        return None  # not a schema that can be checked against; the host checks then
-    return schema
-
-
-def _listed(value: Any) -> list[str]:
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
-
-
-def _plain(value: Any, schemas: Mapping[str, Any], depth: int) -> Any:
-    """Put references in place, and write what only OpenAPI 3.0 says as JSON schema does."""
-    if isinstance(value, list):
-        return [_plain(one, schemas, depth) for one in value]
-    if not isinstance(value, dict):
-        return value
-    if depth > MAX_DEPTH:
-        return {}  # it refers to itself: anything goes
-    if isinstance(reference := value.get("$ref"), str):
-        found = schemas.get(reference.removeprefix("#/components/schemas/"), {})
-        return _plain(found, schemas, depth + 1)
-    plain = {name: _plain(one, schemas, depth + 1) for name, one in value.items()}
-    whole = plain.get("allOf")
-    if isinstance(whole, list) and len(whole) == 1 and isinstance(whole[0], dict):
-        del plain["allOf"]
-        plain = {**whole[0], **plain}
-    return _modern(plain)
-
-
-def _modern(schema: dict[str, Any]) -> dict[str, Any]:
-    for strict, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
-        if schema.get(strict) is True and limit in schema:
-            schema[strict] = schema.pop(limit)
-        elif isinstance(schema.get(strict), bool):
-            del schema[strict]
-    if schema.pop("nullable", None) is True:
-        return {"anyOf": [schema, {"type": "null"}]}
-    return schema
+    return schema if compile_schema(schema) is not None else None  # else the host checks

@@ -1,0 +1,197 @@
+"""A schema compiled, property by property, and parameters checked against it under a budget.
+
+Each property has its own validator, which stops at its first error: a list of every error would
+hold, for each value, those of every alternative. Patterns run on an engine whose time grows with
+the length of the text only. No reference is resolved here, and nothing is ever retrieved.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import jsonschema_rs
+
+from fleek.domain.errors import FieldError
+from fleek.domain.text import one_line
+from fleek.input_schema.normalized import normalize
+
+MAX_WORK: Final = 400_000
+"""Comparisons of one value with one part of a schema, and of four characters with one pattern."""
+
+MAX_ERRORS: Final = 20  # fields that are named
+MAX_CHOICES: Final = 20  # values of an enumeration that are named
+MAX_DETAIL: Final = 500  # characters
+
+PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=65_536, dfa_size_limit=1_048_576)
+
+SAID: Final[Mapping[str, tuple[str, str]]] = {  # by the schema's keyword: our code and words
+    "additionalProperties": ("unknown_parameter", "is not a parameter of this model"),
+    "enum": ("not_a_choice", "is not one of the allowed values"),
+    "const": ("not_a_choice", "is not the allowed value"),
+    "type": ("wrong_type", "has the wrong type"),
+    "minimum": ("too_small", "is too small"),
+    "exclusiveMinimum": ("too_small", "is too small"),
+    "maximum": ("too_large", "is too large"),
+    "exclusiveMaximum": ("too_large", "is too large"),
+    "minLength": ("too_short", "is too short"),
+    "maxLength": ("too_long", "is too long"),
+    "minItems": ("too_short", "has too few items"),
+    "maxItems": ("too_long", "has too many items"),
+    "multipleOf": ("not_a_step", "is not a multiple of the step"),
+    "pattern": ("wrong_form", "does not have the required form"),
+    "required": ("missing", "is missing"),
+}
+OTHER: Final = ("not_allowed", "is not allowed by the model's schema")
+
+
+@dataclass(frozen=True, slots=True)
+class _Property:
+    schema: Mapping[str, Any]
+    validator: Any
+    nodes: int  # parts of the schema
+    patterns: int
+
+    def work(self, value: Any) -> int:
+        """Return how much there is to do for a value at most."""
+        values, chars = _size(value)
+        return self.nodes * values + self.patterns * chars // 4
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSchema:
+    """What a model takes, ready to be checked against."""
+
+    properties: Mapping[str, _Property]
+    required: Sequence[str]
+    closed: bool  # whether no other property is allowed
+
+    def errors(self, parameters: Mapping[str, Any]) -> list[FieldError] | None:
+        """Return one error per parameter that is not allowed, `MAX_ERRORS` at most.
+
+        None: the check would take too long.
+        """
+        known = {name: self.properties[name] for name in parameters if name in self.properties}
+        if sum(known[name].work(parameters[name]) for name in known) > MAX_WORK:
+            return None
+        return list(islice(self._found(parameters), MAX_ERRORS))
+
+    def _found(self, parameters: Mapping[str, Any]) -> Iterator[FieldError]:
+        for name in self.required:
+            if name not in parameters:
+                yield _field("required", [name])
+        for name, value in parameters.items():
+            found = self.properties.get(name)
+            if found is None and self.closed:
+                yield _field("additionalProperties", [name])
+            elif found is not None:
+                yield from _first(found, name, value)
+
+
+def compile_schema(schema: Mapping[str, Any]) -> CompiledSchema | None:
+    """Return the schema compiled, or None if it is none that can be checked against.
+
+    What it says of single properties counts, which are required, and whether others are allowed.
+    """
+    plain = normalize(dict(schema), schema.get("$defs"))
+    if plain is None:
+        return None
+    try:
+        properties = {
+            name: _Property(
+                schema=member,
+                validator=_validator(member),
+                nodes=_size(member)[0],
+                patterns=_count(member, "pattern"),
+            )
+            for name, member in plain.get("properties", {}).items()
+        }
+    except (ValueError, jsonschema_rs.ReferencingError):  # such as a pattern that is none
+        return None
+    return CompiledSchema(
+        properties=properties,
+        required=plain.get("required", []),
+        closed="enum" in plain.get("additionalProperties", {}),
+    )
+
+
+def _validator(schema: Mapping[str, Any]) -> Any:
+    return jsonschema_rs.Draft202012Validator(
+        dict(schema),
+        validate_formats=False,
+        offline=True,  # no retriever at all
+        pattern_options=PATTERNS,
+        mask="value",
+    )
+
+
+def _first(known: _Property, name: str, value: Any) -> Iterator[FieldError]:
+    if _is_whole(value) and _takes_integers_only(known.schema):
+        yield _field("type", [name])
+        return
+    try:
+        known.validator.validate(value)
+    except jsonschema_rs.ValidationError as error:
+        yield _described([name, *map(str, error.instance_path)], error.kind)
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether this is 1.0: JSON schema takes it for an integer, and models do not."""
+    return isinstance(value, float) and value.is_integer()
+
+
+def _takes_integers_only(schema: Mapping[str, Any]) -> bool:
+    options = [schema, *schema.get("anyOf", ())]
+    named = [option.get("type") for option in options]
+    types = {one for name in named for one in (name if isinstance(name, list) else [name])}
+    return "integer" in types and "number" not in types
+
+
+def _described(path: list[str], kind: Any) -> FieldError:
+    unexpected = list(getattr(kind, "unexpected", ()))[:1]
+    missing = getattr(kind, "property", None)
+    names = [str(missing).strip('"')] if missing else [str(name) for name in unexpected]
+    note = ""
+    if (limit := getattr(kind, "limit", None)) is not None:
+        note = f"; the limit is {limit}"
+    if (options := getattr(kind, "options", None)) is not None:
+        shown = ", ".join(map(str, options[:MAX_CHOICES]))
+        note = f": {shown}" + (", …" if len(options) > MAX_CHOICES else "")
+    return _field(kind.name, [*path, *names], note)
+
+
+def _field(keyword: str, path: Sequence[str], note: str = "") -> FieldError:
+    code, detail = SAID.get(keyword, OTHER)
+    parts = (part.replace("~", "~0").replace("/", "~1") for part in ("parameters", *path))
+    pointer = "".join(f"/{part}" for part in parts)
+    return FieldError(pointer=pointer, code=code, detail=one_line(detail + note, MAX_DETAIL))
+
+
+def _size(value: Any) -> tuple[int, int]:
+    """Return how many values there are in one, itself included, and how many characters."""
+    values = chars = 0
+    ahead = [value]
+    while ahead:
+        current = ahead.pop()
+        values += 1
+        if isinstance(current, str):
+            chars += len(current)
+        elif isinstance(current, dict):
+            ahead.extend(current.values())
+        elif isinstance(current, list):
+            ahead.extend(current)
+    return values, chars
+
+
+def _count(schema: Mapping[str, Any], keyword: str) -> int:
+    """Return how often a keyword stands in a schema."""
+    found = 0
+    ahead: list[Any] = [schema]
+    while ahead:
+        current = ahead.pop()
+        if isinstance(current, dict):
+            found += isinstance(current.get(keyword), str)
+            ahead.extend(current.values())
+        elif isinstance(current, list):
+            ahead.extend(current)
+    return found

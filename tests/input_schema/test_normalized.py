@@ -1,0 +1,205 @@
+"""Schemas of strangers: whatever they are, there is an answer, it is small, and nobody is called."""
+
+import json
+import socket
+from itertools import pairwise
+from typing import Any, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleek.input_schema import compile_schema, normalize
+from fleek.input_schema.compiled import MAX_CHOICES, MAX_DETAIL, MAX_ERRORS, MAX_WORK
+from fleek.input_schema.normalized import MAX_CHARS, MAX_NODES, MAX_OPTIONS, MAX_PATTERN
+from strangers import ANYTHING, no_calls
+
+
+def size(value: Any) -> int:
+    """Return how many values there are in one."""
+    if isinstance(value, dict):
+        return 1 + sum(map(size, value.values()))
+    return 1 + sum(map(size, value)) if isinstance(value, list) else 1
+
+
+@given(schema=ANYTHING, definitions=ANYTHING, parameters=st.dictionaries(st.text(), st.integers()))
+@settings(max_examples=300, deadline=None)
+def test_there_is_an_answer_to_any_json(
+    schema: Any, definitions: Any, parameters: dict[str, Any]
+) -> None:
+    """A copy that stands alone, can be written out, and is no more once it is copied again."""
+    for exact in (False, True):
+        copy = normalize(schema, definitions, exact=exact)
+
+        if copy is not None:
+            assert size(copy) <= 3 * MAX_NODES
+            assert normalize(json.loads(json.dumps(copy, allow_nan=False).encode())) == copy
+            compiled = compile_schema({"properties": {"a": copy}})
+            assert compiled is None or compiled.errors({"a": 1.0, **parameters}) is not None
+
+
+def fan_out(depth: int, width: int) -> dict[str, Any]:
+    """Return definitions whose expansion has width to the power of depth parts."""
+    names = [f"n{number}" for number in range(depth)]
+    following = {
+        name: {"anyOf": [{"$ref": f"#/components/schemas/{after}"}] * width}
+        for name, after in pairwise(names)
+    }
+    return {**following, names[-1]: {"type": "integer"}}
+
+
+def nested(depth: int) -> Any:
+    """Return a schema within so many others."""
+    schema: Any = {}
+    for _ in range(depth):
+        schema = {"items": schema}
+    return schema
+
+
+BOMBS: Final[dict[str, tuple[Any, Any]]] = {
+    "fan-out": ({"$ref": "#/components/schemas/n0"}, fan_out(8, 8)),
+    "depth": (nested(500), {}),
+    "options": ({"enum": list(range(100_000))}, {}),
+    "alternatives": ({"anyOf": [{}] * (MAX_OPTIONS + 1)}, {}),
+    "properties": ({"properties": {str(number): {} for number in range(301)}}, {}),
+    "pattern": ({"pattern": "a" * (MAX_PATTERN + 1)}, {}),
+    "description": ({"description": "a" * (MAX_CHARS + 1)}, {}),
+    "repeated text": (
+        {"allOf": [{"$ref": "#/components/schemas/a"}] * 300},
+        {"a": {"title": "a" * 1000}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_exceeds_the_budget_is_no_schema(name: str) -> None:
+    """It is found out before it is built."""
+    schema, definitions = BOMBS[name]
+
+    assert normalize(schema, definitions) is None
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$schema": "http://127.0.0.1:9/meta.json", "type": "object"},
+        {"properties": {"a": {"$schema": "http://127.0.0.1:9/meta.json", "type": "integer"}}},
+        {"properties": {"a": {"$ref": "http://127.0.0.1:9/a.json"}}},
+        {"properties": {"a": {"$ref": "file:///etc/passwd"}}},
+        {"$id": "http://127.0.0.1:9/", "properties": {"a": {"$ref": "b.json"}}},
+        {"properties": {"a": {"$dynamicRef": "http://127.0.0.1:9/a.json#x"}}},
+        {"properties": {"a": {"$id": "file:///etc/hosts", "$anchor": "x"}}},
+        {"properties": {"a": {"format": "hostname", "contentMediaType": "text/html"}}},
+    ],
+)
+def test_no_address_in_a_schema_is_opened(schema: dict[str, Any]) -> None:
+    """Neither one of this machine, nor of the network, nor a file."""
+    normalize({})  # what is loaded lazily is loaded
+
+    with no_calls() as calls:
+        compiled = compile_schema(schema)
+        errors = compiled.errors({"a": 1}) if compiled else None
+
+    assert compiled is not None
+    assert errors == []
+    assert calls == []
+
+
+def test_the_watch_for_calls_would_see_one() -> None:
+    """Or the test above would prove nothing."""
+    with no_calls() as calls, socket.socket() as caller:
+        caller.connect_ex(("127.0.0.1", 9))
+
+    assert any("connect" in call for call in calls)
+
+
+def test_a_schema_that_refers_to_itself_allows_anything_there() -> None:
+    """And where nothing may be left out, it is none."""
+    definitions = {"a": {"type": "array", "items": {"$ref": "#/components/schemas/a"}}}
+
+    copy = normalize({"$ref": "#/components/schemas/a"}, definitions)
+
+    assert copy == {"type": "array", "items": {}}
+    assert normalize({"$ref": "#/components/schemas/a"}, definitions, exact=True) is None
+
+
+@pytest.mark.parametrize("keyword", ["not", "if", "patternProperties", "prefixItems"])
+def test_where_nothing_may_be_left_out_unknown_places_are_refused(keyword: str) -> None:
+    """A file could be described there."""
+    schema = {keyword: {"format": "uri"}}
+
+    assert normalize(schema) == {}
+    assert normalize(schema, exact=True) is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "parameters", "codes"),
+    [
+        ({"properties": {"a": True}}, {"a": 1.0}, []),
+        ({"properties": {"a": False}}, {"a": 1}, ["not_a_choice"]),
+        ({"properties": {"a": {"type": "integer", "nullable": True}}}, {"a": 1.0}, ["wrong_type"]),
+        ({"properties": {"a": {"type": "integer", "nullable": True}}}, {"a": None}, []),
+        ({"properties": {"a": {"type": ["integer", "null"]}}}, {"a": 2.0}, ["wrong_type"]),
+        ({"properties": {"a": {"type": ["integer", "number"]}}}, {"a": 2.0}, []),
+        ({"properties": {"a": {"oneOf": [{}, {}]}}}, {"a": 2.0}, []),
+        ({"required": ["b", 7, "b"]}, {}, ["missing"]),
+        ({"additionalProperties": {"type": "integer"}}, {"a": "b"}, []),
+        (
+            {"properties": {"a": {"required": ['"b'], "properties": {}}}},
+            {"a": {}},
+            ["missing"],
+        ),
+    ],
+)
+def test_what_is_checked(
+    schema: dict[str, Any], parameters: dict[str, Any], codes: list[str]
+) -> None:
+    """The rest is the provider's to check."""
+    compiled = compile_schema(schema)
+
+    assert compiled is not None
+    errors = compiled.errors(parameters)
+    assert errors is not None
+    assert [error.code for error in errors] == codes
+
+
+def test_a_pattern_that_backtracks_takes_no_longer_for_it() -> None:
+    """A prompt has 10,000 characters; two to that power would be some steps too many."""
+    compiled = compile_schema({"properties": {"a": {"pattern": "^(a+)+$"}}})
+
+    assert compiled is not None
+    assert [error.code for error in compiled.errors({"a": "a" * 10_000 + "b"}) or []] == [
+        "wrong_form"
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["(a)\\1", "(?=a)b", "(?:(?:a{99}){99}){99}", "["])
+def test_a_pattern_that_needs_more_is_not_checked(pattern: str) -> None:
+    """The parameters are left to the provider then."""
+    assert compile_schema({"properties": {"a": {"pattern": pattern}}}) is None
+
+
+def test_a_check_that_would_take_too_long_is_not_made() -> None:
+    """Counted before it begins: many values, each against many alternatives."""
+    schema = {"properties": {"a": {"items": {"anyOf": [{"const": n} for n in range(400)]}}}}
+    compiled = compile_schema(schema)
+
+    assert compiled is not None
+    assert compiled.errors({"a": [399] * 100}) == []
+    assert compiled.errors({"a": [399] * (MAX_WORK // 800 + 1)}) is None
+
+
+def test_what_is_said_about_an_error_is_short() -> None:
+    """Whatever the schema holds: a long enumeration, long words, words that move the cursor."""
+    long = {"enum": [f"\x1b[2J\r\n{number}" + "x" * 100 for number in range(1000)]}
+    many = {"enum": [str(number) for number in range(1000)]}
+    compiled = compile_schema(
+        {"properties": {"a": long, "b": many}, "additionalProperties": False}
+    )
+
+    assert compiled is not None
+    errors = compiled.errors({"a": 1, "b": 1, **{f"p{n}": 1 for n in range(100)}})
+    assert errors is not None
+    assert len(errors) == MAX_ERRORS
+    assert all(len(error.detail) <= MAX_DETAIL and error.detail.isprintable() for error in errors)
+    assert errors[1].detail.count(",") == MAX_CHOICES
