@@ -11,7 +11,7 @@ from fleek import __version__
 from fleek.api import callbacks, flat, handlers, health, jobs, media, models, pages, system
 from fleek.api.line import Line
 from fleek.api.metrics import ApiMetrics
-from fleek.api.middleware import Envelope
+from fleek.api.middleware import Envelope, Gate
 from fleek.api.routing import answering_head
 from fleek.engine.runtime import Runtime
 
@@ -63,7 +63,11 @@ def create_app(rt: Runtime) -> FastAPI:
         telemetry=UNTRACED,
         redirect_slashes=False,  # a redirect would be made from the caller's Host header
         routes=answering_head(route for module in ROUTERS for route in module.router.routes),
-        middleware=[Middleware(Envelope, metrics=metrics.http), *_cors(rt)],
+        middleware=[
+            Middleware(Envelope, metrics=metrics.http),
+            Middleware(Gate, settings=rt.settings),
+            *_cors(rt),
+        ],
     )
     app.state.runtime = rt
     app.state.metrics = metrics

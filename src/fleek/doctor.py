@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import socket
+import stat
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -101,7 +102,7 @@ async def _database(settings: Settings) -> list[Finding]:
             return [Finding("database", "warning", message, "run fleek migrate or fleek serve")]
         findings = [durability(await db.facts()), *await _work(db, settings)]
     if path is not None:
-        findings.append(_room("database disk", path.absolute().parent))
+        findings += [_room("database disk", path.absolute().parent), *_readable("database", path)]
     return findings
 
 
@@ -141,7 +142,16 @@ async def _storage(settings: Settings) -> list[Finding]:
         return [
             Finding("storage", "ok", f"{settings.storage_backend}: files can be written"),
             _room("storage disk", spool),
+            *_readable("storage", spool),
         ]
+
+
+def _readable(subject: str, path: Path) -> list[Finding]:
+    """Warn of what other users of this machine may read or change; new files are private."""
+    if not path.stat().st_mode & stat.S_IRWXO:
+        return []
+    message = f"every user of this machine may read {path} or what is beside it"
+    return [warning(f"{subject} access", message, f"chmod -R go-rwx {path.absolute().parent}")]
 
 
 def _room(subject: str, folder: Path) -> Finding:
@@ -187,9 +197,7 @@ async def _port(settings: Settings) -> list[Finding]:
     place = f"{settings.api_host}:{settings.api_port}"
     if _free(settings.api_host, settings.api_port):
         return [Finding("port", "ok", f"{place} is free; the service is not running")]
-    host = "127.0.0.1" if settings.api_host == "0.0.0.0" else settings.api_host  # noqa: S104 - read, not bound
-    host = f"[{host}]" if ":" in host else host
-    url = f"http://{host}:{settings.api_port}"
+    url = settings.local_base
     async with AsyncClient(url, timeout=ANSWER_SECONDS, pace=Pace(tries=1)) as client:
         try:
             health = await client.health()

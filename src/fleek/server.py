@@ -5,16 +5,18 @@ import signal
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import structlog
 import uvicorn
 import uvloop
 
-from fleek import __version__
+from fleek import __version__, process
 from fleek.app import create_app
 from fleek.bootstrap import open_runtime
 from fleek.domain.errors import ConfigurationError
+from fleek.front.protocol import Front, GuardedProtocol
 from fleek.settings import Settings
 from fleek.store.database import reach
 from fleek.store.migrate import migrate
@@ -33,6 +35,7 @@ def serve(settings: Settings, *, with_worker: bool) -> None:
     Raises:
         ConfigurationError: A setting is wrong, or the port is taken.
     """
+    process.prepare()
     configure_logging(level=settings.log_level, style=settings.log_format)
     with stopping() as begin, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, begin, with_worker=with_worker))
@@ -49,7 +52,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say where the service is, once it listens."""
         await super().startup(sockets)
-        base = f"http://{self.config.host}:{self.config.port}"
+        base = self.config.app.state.runtime.settings.public_base  # type: ignore[union-attr]  # ours
         print(f"Fleek {__version__} is ready: {base}/  API docs: {base}/docs", flush=True)  # noqa: T201 - for whoever started it
 
 
@@ -80,8 +83,11 @@ async def _serve(settings: Settings, begin: Callable[[], None], *, with_worker: 
 
 
 def _config(settings: Settings, app: Any) -> uvicorn.Config:
+    front = Front(settings, refusals=app.state.runtime.metrics.http_refusals)
     return uvicorn.Config(
         app,
+        http=partial(GuardedProtocol, front),  # type: ignore[arg-type]  # whatever makes a protocol
+        ws="none",
         host=settings.api_host,
         port=settings.api_port,
         log_config=None,
@@ -91,7 +97,6 @@ def _config(settings: Settings, app: Any) -> uvicorn.Config:
         server_header=False,
         date_header=True,
         backlog=BACKLOG,
-        timeout_keep_alive=30,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
 

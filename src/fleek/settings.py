@@ -6,10 +6,11 @@ An adapter's own settings live in the adapter's module and are read the same way
 
 import re
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
 from fleek.domain.job import Backoff
@@ -24,10 +25,24 @@ _STAND_IN: Final = re.compile(
     re.IGNORECASE,
 )
 
+BASE: Final = re.compile(
+    r"https?://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?(/[^\s?#]*)?", re.IGNORECASE
+)
+NAME: Final = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", re.IGNORECASE)
+
 
 def is_real_token(token: str) -> bool:
     """Whether this may be an account's token, and not the example that stands in its place."""
     return _STAND_IN.fullmatch(token.strip()) is None
+
+
+def is_network(text: str) -> bool:
+    """Whether this is an IP address, or a network of them."""
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 class ProviderChoice(BaseSettings):
@@ -166,7 +181,62 @@ class Settings(BaseSettings):
     )
     public_url: str | None = Field(
         default=None,
-        description="The service's address as callers see it; default `http://127.0.0.1:API_PORT`.",
+        description="The service's address as callers see it, with the path that a proxy strips: "
+        "`https://example.com/fleek`. Every address that is given out begins with it; default "
+        "`http://API_HOST:API_PORT`.",
+    )
+    allowed_hosts: Listed = Field(
+        default=(),
+        description="Further names and addresses under which callers reach the service, such as "
+        "`api.example.com` or `*.example.com`, comma-separated. Loopback, the address of the "
+        "socket itself and the hosts of `PUBLIC_URL` and `STORAGE_BASE_URL` are known anyway; "
+        "requests for others are refused.",
+    )
+    forwarded_allow_ips: Listed = Field(
+        default=("127.0.0.1", "::1"),
+        description="Proxies in front of the service: addresses and networks, comma-separated, or "
+        "`*`. As they speak for many callers, `MAX_CONNECTIONS_PER_PEER` does not count for them.",
+    )
+    max_connections: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Most connections at a time; beyond it, the longest idle one is closed. "
+        "Default: what half of the file descriptors and an eighth of the memory bear, at most "
+        "10000.",
+    )
+    max_connections_per_peer: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Most connections from one address; default: a quarter of `MAX_CONNECTIONS`.",
+    )
+    max_held_body_bytes: int = Field(
+        default=64 * 1_048_576,
+        ge=65_536,
+        description="Most bytes of request bodies that are held at a time, all callers together; "
+        "beyond it, larger requests are answered 503.",
+    )
+    request_header_seconds: Seconds = Field(
+        default=timedelta(seconds=10),
+        gt=ZERO,
+        description="Longest until the head of a request has arrived.",
+    )
+    request_body_seconds: Seconds = Field(
+        default=timedelta(seconds=60),
+        gt=ZERO,
+        description="Longest until its body has arrived. It is given up sooner if nearly nothing "
+        "comes for a sixth of this time.",
+    )
+    response_stall_seconds: Seconds = Field(
+        default=timedelta(seconds=30),
+        gt=ZERO,
+        description="How long a caller may read nearly nothing of a response.",
+    )
+    keep_alive_seconds: Seconds = Field(
+        default=timedelta(seconds=30),
+        gt=ZERO,
+        description="How long a connection is kept open without a request.",
     )
     cors_origins: Listed = Field(
         default=(),
@@ -194,6 +264,30 @@ class Settings(BaseSettings):
         "wall clock, read again whenever it looks at it.",
     )
 
+    @field_validator("public_url", "storage_base_url")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None and BASE.fullmatch(value) is None:
+            raise ValueError("must be an address such as https://media.example.com/fleek")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(NAME.fullmatch(one) or is_network(one.strip("[]")) for one in value):
+            raise ValueError(
+                "must be names such as api.example.com or *.example.com, or addresses, without "
+                "scheme and port"
+            )
+        return value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(one == "*" or is_network(one) for one in value):
+            raise ValueError("must be addresses or networks such as 10.0.0.0/8, or *")
+        return value
+
     @model_validator(mode="after")
     def _closed(self) -> Self:
         if self.provider == "replicate" and ProviderChoice().mock_replicate:
@@ -212,7 +306,13 @@ class Settings(BaseSettings):
     @property
     def public_base(self) -> str:
         """The service's address as callers see it, without a slash at its end."""
-        return (self.public_url or f"http://127.0.0.1:{self.api_port}").rstrip("/")
+        return (self.public_url or self.local_base).rstrip("/")
+
+    @property
+    def local_base(self) -> str:
+        """An address under which this machine can open the service."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.api_host, self.api_host)  # noqa: S104 - not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.api_port}"
 
     @property
     def media_base(self) -> str:

@@ -128,6 +128,12 @@ class Metrics:
             "Files that no job stood for and that were removed.",
             registry=self.registry,
         )
+        self.http_refusals = Counter(
+            "fleek_http_refusals",
+            "Requests and connections that were refused before the application saw them.",
+            ["code"],
+            registry=self.registry,
+        )
         self.coordinating = Gauge(
             "fleek_coordinator", "1 while this process coordinates.", registry=self.registry
         )

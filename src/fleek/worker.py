@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from fleek import failpoints, registry
+from fleek import failpoints, process, registry
 from fleek.bootstrap import open_runtime
 from fleek.dispatch.base import Handler, Reported, Task, UnknownJob
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, FleekError, NotFound
@@ -46,6 +46,7 @@ def run_worker(settings: Settings) -> None:
         ConfigurationError: A setting is wrong, or nobody migrates the schema.
         SystemExit: The broker's own command has ended; with its exit code.
     """
+    process.prepare()
     commands = registry.worker_commands()
     if settings.dispatch in commands:
         run = registry.load(commands, settings.dispatch, setting="DISPATCH")
@@ -140,6 +141,7 @@ async def attach(*, dispatch: str, concurrency: int) -> AsyncGenerator[Mapping[T
     Raises:
         ConfigurationError: A setting is wrong, or nobody migrates the schema.
     """
+    process.prepare()
     settings = read(Settings, dispatch=dispatch, worker_concurrency=concurrency)
     async with open_runtime(settings) as rt:
         await await_schema(rt, patience=MIGRATION_PATIENCE)

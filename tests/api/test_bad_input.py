@@ -276,7 +276,9 @@ def test_an_odd_name_in_the_address_is_refused(
     """One canonical spelling only; nothing is decoded twice, or made into a path."""
     path = route.format(name)
 
-    status, headers, body = exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    status, headers, body = exchange(
+        server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    )
 
     assert status in {400, 404, 422}
     assert "set-cookie" not in headers
@@ -341,7 +343,9 @@ def test_a_method_in_a_header_is_ignored(http: httpx2.Client) -> None:
 )
 def test_an_address_has_one_spelling(server: str, path: str) -> None:
     """Whatever is checked for one is not walked around by another; nothing redirects."""
-    status, headers, _ = exchange(server, f"GET {path} HTTP/1.1\r\nHost: evil\r\n\r\n".encode())
+    status, headers, _ = exchange(
+        server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    )
 
     assert status in {404, 422}
     assert "location" not in headers
@@ -351,34 +355,36 @@ RAW: Final = {
     "no host": b"GET /livez HTTP/1.1\r\n\r\n",
     "strange host": b"GET /livez HTTP/1.1\r\nHost: foo/bar?x\r\n\r\n",
     "two hosts": b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-    "absolute address": b"GET http://evil/livez HTTP/1.1\r\nHost: x\r\n\r\n",
-    "length and chunks": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
+    "absolute address": b"GET http://evil/livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "length and chunks": b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "two lengths": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
+    "two lengths": b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
     b"Content-Length: 5\r\n\r\nabcde",
-    "length with a plus": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: +4\r\n\r\nabcd",
-    "negative length": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    "length beyond 64 bits": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: "
+    "length with a plus": b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: +4\r\n\r\nabcd",
+    "negative length": b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    "length beyond 64 bits": b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
     b"application/json\r\nContent-Length: 99999999999999999999\r\n\r\n",
-    "unknown encoding": b"POST /generate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n",
-    "space before the colon": b"GET /livez HTTP/1.1\r\nHost : x\r\n\r\n",
-    "NUL in a header": b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: a\0b\r\n\r\n",
-    "bare line feeds": b"GET /livez HTTP/1.1\nHost: x\n\n",
+    "unknown encoding": b"POST /generate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n",
+    "space before the colon": b"GET /livez HTTP/1.1\r\nHost : localhost\r\n\r\n",
+    "NUL in a header": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-A: a\0b\r\n\r\n",
+    "bare line feeds": b"GET /livez HTTP/1.1\nHost: localhost\n\n",
     "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    "other version": b"GET /livez HTTP/9.9\r\nHost: x\r\n\r\n",
-    "method in small letters": b"get /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    "other version": b"GET /livez HTTP/9.9\r\nHost: localhost\r\n\r\n",
+    "method in small letters": b"get /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "connect": b"CONNECT evil:443 HTTP/1.1\r\nHost: evil:443\r\n\r\n",
-    "upgrade": b"GET /livez HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-    "websocket": b"GET /livez HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "upgrade": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    "websocket": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-    "address in Latin-1": b"GET /livez\xe9 HTTP/1.1\r\nHost: x\r\n\r\n",
-    "query in Latin-1": b"GET /api/v1/jobs?limit=\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-    "1 MB of address": b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    "200 KB of header": b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 200_000 + b"\r\n\r\n",
-    "5000 headers": b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X-A: a\r\n" * 5000 + b"\r\n",
-    "chunk without a size": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json"
+    "address in Latin-1": b"GET /livez\xe9 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "query in Latin-1": b"GET /api/v1/jobs?limit=\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "1 MB of address": b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "200 KB of header": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-A: "
+    + b"a" * 200_000
+    + b"\r\n\r\n",
+    "5000 headers": b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: a\r\n" * 5000 + b"\r\n",
+    "chunk without a size": b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
     b"\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    "cut body": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    "cut body": b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Content-Length: 100\r\n\r\n{",
 }
 
@@ -400,7 +406,7 @@ def test_a_body_in_single_bytes_is_read(server: str) -> None:
     body = b'{"prompt":"x"}'
     chunks = b"".join(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in body) + b"0\r\n\r\n"
     head = (
-        b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n"
     )
 

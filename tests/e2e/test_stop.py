@@ -106,7 +106,7 @@ def slow_readers(service: Service, url: str) -> Generator[Sequence[socket.socket
             reader = stack.enter_context(socket.socket())
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             reader.connect(("127.0.0.1", service.port))
-            reader.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * PIPELINED)
+            reader.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * PIPELINED)
             assert reader.recv(1024).startswith(b"HTTP/1.1 200")
             readers.append(reader)
         yield readers

@@ -43,6 +43,11 @@ def install(app: FastAPI) -> None:
 
 async def _on_fleek_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, FleekError)
+    return answer(request, error)
+
+
+def answer(request: Request, error: FleekError) -> Response:
+    """Return the problem document of an error, and log it if it is not the caller's."""
     status = status_of(type(error))
     headers = {}
     if status >= 500:

@@ -1,4 +1,4 @@
-"""Around every request: its id, and a line in the metrics."""
+"""Around every request: its id, a line in the metrics, and who may ask at all."""
 
 import random
 import re
@@ -6,10 +6,16 @@ from time import perf_counter
 from typing import Final
 
 import structlog
+from fastapi.requests import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fleek.api.handlers import answer
+from fleek.api.hosts import Hosts
 from fleek.api.metrics import HttpMetrics
+from fleek.api.origins import Origins
+from fleek.domain.errors import RequestError
+from fleek.settings import Settings
 
 SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -48,6 +54,25 @@ class Envelope:
             await self._app(scope, receive, answer)
         finally:
             self._metrics.count(scope, status=status, seconds=perf_counter() - began)
+
+
+class Gate:
+    """Refuses requests for other hosts, and what pages of other sites make browsers send."""
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        self._app = app
+        self._hosts = Hosts(settings)
+        self._origins = Origins(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http":
+            try:
+                self._origins.check(scope, self._hosts.check(scope))
+            except RequestError as error:
+                await answer(Request(scope), error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def _request_id(given: str | None) -> str:

@@ -43,8 +43,10 @@ def worker() -> None:
 def migrate() -> None:
     """Bring the database's schema up to date; safe at any time, and twice."""
     settings = _settings()
+    from fleek import process  # noqa: PLC0415 - not needed for most commands
     from fleek.store.migrate import upgrade  # noqa: PLC0415 - heavy
 
+    process.prepare()
     Screen().data(upgrade(settings.database_url))
 
 
@@ -54,9 +56,11 @@ def doctor(*, as_json: AsJson = False) -> None:
     settings = _settings()
     import asyncio  # noqa: PLC0415 - heavy
 
+    from fleek import process  # noqa: PLC0415 - not needed for most commands
     from fleek.cli.report import write  # noqa: PLC0415 - heavy
     from fleek.doctor import examine  # noqa: PLC0415 - heavy
 
+    process.prepare()
     findings = asyncio.run(examine(settings))
     write(Screen(as_json=as_json), findings)
     bad = any(finding.status == "error" for finding in findings)

@@ -5,9 +5,14 @@
     FleekError
     ├── RequestError             the caller must act
     │   ├── Unreadable           not JSON, not HTTP as we speak it
+    │   ├── UnknownHost          the Host header names no address of this service
+    │   ├── RequestTimeout       the request came too slowly
+    │   ├── UriTooLong
+    │   ├── HeadersTooLarge
     │   ├── InvalidInput         readable, but not acceptable
     │   ├── Unauthorized
     │   ├── Forbidden
+    │   │   └── ForeignOrigin        a page of another site made a browser send it
     │   ├── NotFound             unknown, or somebody else's
     │   ├── Conflict             the job's state forbids it
     │   ├── Gone                 it was here and has been purged
@@ -23,6 +28,7 @@
     │   ├── OutputUnsafe         the output must not be fetched or kept
     │   └── OutputGone           the provider does not have the output any more
     ├── HostError                this installation's own parts failed; comes back by itself
+    │   ├── ServerBusy           too many connections, or too many bytes of requests
     │   ├── DatabaseUnavailable
     │   ├── DispatcherUnavailable
     │   └── StorageError
@@ -71,6 +77,30 @@ class Unreadable(RequestError):
     code = "unreadable"
 
 
+class UnknownHost(RequestError):
+    """The Host header names no address of this service."""
+
+    code = "unknown_host"
+
+
+class RequestTimeout(RequestError):
+    """The request did not arrive in time."""
+
+    code = "request_timeout"
+
+
+class UriTooLong(RequestError):
+    """The address of the request is longer than the service takes."""
+
+    code = "uri_too_long"
+
+
+class HeadersTooLarge(RequestError):
+    """The headers of the request are larger or more than the service takes."""
+
+    code = "headers_too_large"
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """What is wrong with one field; never holds the offending value."""
@@ -102,6 +132,12 @@ class Forbidden(RequestError):
     """The key is valid and does not allow this."""
 
     code = "forbidden"
+
+
+class ForeignOrigin(Forbidden):
+    """A page of another site may not change anything here."""
+
+    code = "cross_site_request"
 
 
 class NotFound(RequestError):
@@ -206,6 +242,12 @@ class HostError(FleekError):
 
     code = "unavailable"
     retryable = True
+
+
+class ServerBusy(HostError):
+    """The server has too many connections or requests; the same may be sent again."""
+
+    code = "server_busy"
 
 
 class DatabaseUnavailable(HostError):

@@ -1,5 +1,6 @@
 """``DATABASE_URL`` in all its usual spellings."""
 
+import os
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -44,7 +45,12 @@ def database_url(setting: str) -> URL:
 def _sqlite(url: URL) -> URL:
     if strange := sorted(url.query.keys() - HARMLESS):
         raise ConfigurationError(f"DATABASE_URL: SQLite takes no {', '.join(strange)}")
-    return url.set(drivername="sqlite+aiosqlite", query={})
+    path = os.path.expanduser(url.database or "")  # noqa: PTH111 - any other spelling stays
+    if path.startswith("~"):
+        raise ConfigurationError(
+            "DATABASE_URL: ~ names no user of this machine; write the whole path"
+        )
+    return url.set(drivername="sqlite+aiosqlite", query={}, database=path)
 
 
 def _unknown() -> ConfigurationError:

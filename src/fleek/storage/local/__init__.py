@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings
 
 from fleek.domain.errors import ConfigurationError, StorageError, StorageFull
@@ -38,6 +38,14 @@ class LocalStorageSettings(BaseSettings):
         description="Folder for `media/` and `metadata/`. One whose name is `media` is the media "
         "folder itself, and metadata lies beside it.",
     )
+
+    @field_validator("storage_path")
+    @classmethod
+    def _at_home(cls, path: Path) -> Path:
+        try:
+            return path.expanduser()
+        except RuntimeError:
+            raise ValueError("~ names no user of this machine; write the whole path") from None
 
     @property
     def root(self) -> Path:

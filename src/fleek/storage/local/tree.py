@@ -52,7 +52,7 @@ class Tree:
             for area, path in self._areas.items()
         }
         for spool in set(self._spools.values()):
-            spool.mkdir(exist_ok=True)
+            spool.mkdir(mode=0o700, exist_ok=True)
             remove_stale(spool)
 
     @property

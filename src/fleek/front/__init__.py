@@ -1,0 +1,1 @@
+"""The HTTP server's front: connections, deadlines and sizes, checked before the application runs."""

@@ -1,0 +1,364 @@
+"""uvicorn's HTTP protocol with deadlines, limits and strict framing.
+
+The library waits for ever for the rest of a request, keeps a head of any size and a response of
+which nothing is read. Here each has a deadline and a size; what is refused is answered with a
+problem document before any of our code sees it.
+
+Sources: RFC 9110, RFC 9112 (framing, sections 3, 6 and 9.6), RFC 6585 (431).
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from httptools import HttpParserError, HttpParserUpgrade
+from prometheus_client import Counter
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from fleek.domain.errors import (
+    FleekError,
+    HeadersTooLarge,
+    RequestTimeout,
+    ServerBusy,
+    Unreadable,
+    UriTooLong,
+)
+from fleek.front import refusal
+from fleek.front.budgets import BodyBudget, UnsentBudget
+from fleek.front.connections import Connections, Peers
+from fleek.front.limits import Limits
+from fleek.front.transport import GentleTransport
+from fleek.settings import Settings
+
+SLICE_BYTES: Final = 16 * 1024  # is read before sizes are looked at again
+MAX_FRAMING: Final = 2  # raw bytes for each byte of a body
+STALLS: Final = 6  # windows of a body's time, in each of which something must come
+
+
+class Front:
+    """What all connections of one process share."""
+
+    def __init__(self, settings: Settings, *, refusals: Counter) -> None:
+        self.limits = limits = Limits.of(settings)
+        self.connections = Connections(
+            limits.connections,
+            limits.connections_per_peer,
+            proxies=Peers(settings.forwarded_allow_ips),
+        )
+        self.bodies = BodyBudget(limits.body_bytes)
+        self.unsent = UnsentBudget(limits.unsent_bytes)
+        self.refusals = refusals
+
+
+class Reading(Enum):
+    """What the other side is sending."""
+
+    NOTHING = "nothing"
+    HEAD = "head"
+    BODY = "body"
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """How much of one request has arrived."""
+
+    head_bytes: int = 0  # raw, of the slices that hold nothing else
+    field_bytes: int = 0
+    fields: int = 0
+    body_bytes: int = 0
+    framing_bytes: int = 0
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection. `front` is shared by all of them."""
+
+    transport: GentleTransport
+    timeout_keep_alive: float  # type: ignore[assignment]  # the library takes fractions too
+    cycle: RequestResponseCycle | None  # type: ignore[assignment]  # the library calls it never None
+
+    def __init__(self, front: Front, **given: Any) -> None:
+        super().__init__(**given)
+        self.peer = ""
+        self._front = front
+        self._limits = front.limits
+        self.timeout_keep_alive = front.limits.keep_alive_seconds
+        self._reading = Reading.NOTHING
+        self._arrival = Arrival()
+        self._refused = False
+        self._discarded = 0
+        self._lost = False
+        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline_of: tuple[Reading, Arrival] | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
+
+    # --- the connection -------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection in, if there is room."""
+        super().connection_made(GentleTransport(transport, self))
+        self.peer = self.client[0] if self.client else ""
+        if self._front.connections.admit(self):
+            self._set_deadline()
+        else:
+            self._refuse(ServerBusy("too many connections"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Free everything that the connection held."""
+        self._lost = True
+        self._front.connections.leave(self)
+        self._front.bodies.release(self)
+        self._front.unsent.release(self)
+        for timer in (self._deadline, self._write_deadline, self.timeout_keep_alive_task):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.transport.abort()
+
+    def close_gently(self) -> None:
+        """Close after what was written; a sender that is not done may read the answer first."""
+        if self._lost:
+            return
+        self._front.connections.end(self)
+        if self._reading is Reading.NOTHING:
+            self._close()
+            return
+        self._refused = True  # what still comes is discarded
+        self.flow.resume_reading()
+        self.transport.half_close()
+        self._start_deadline(self._limits.linger_seconds, self._close)
+
+    def _close(self) -> None:
+        self.transport.finish()
+        self._watch_reader(self.transport.get_write_buffer_size())
+
+    # --- what comes in --------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, a slice at a time, and keep an eye on size and time."""
+        if self._refused:
+            self._discard(len(data))
+            return
+        self._unset_keepalive_if_required()
+        try:
+            for part in _slices(data):
+                self._feed(part)
+        except HttpParserError as error:
+            ours = error.__context__
+            message = "this is not HTTP/1.1 as RFC 9112 defines it"
+            self._refuse(ours if isinstance(ours, FleekError) else Unreadable(message))
+        except FleekError as error:
+            self._refuse(error)
+        else:
+            self._set_deadline()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        before, arrival = self._reading, self._arrival
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:  # is not offered: go on in HTTP/1.1
+            if rest := data[upgrade.args[0] :]:
+                self._feed(rest)
+        if self._arrival is not arrival or self._reading is not before:
+            return
+        if before is Reading.HEAD:
+            arrival.head_bytes += len(data)
+            self._check_head()
+        elif before is Reading.BODY:
+            arrival.framing_bytes += len(data)
+            self._check_framing()
+
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        super().on_message_begin()
+        self._reading = Reading.HEAD
+        self._arrival = Arrival()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the address."""
+        super().on_url(url)
+        if len(self.url) > self._limits.url_bytes:
+            raise UriTooLong(f"the address must have at most {self._limits.url_bytes} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head; those behind a body are counted and left out."""
+        if self._reading is Reading.BODY:
+            self._arrival.framing_bytes += len(name) + len(value)
+            return
+        self._arrival.fields += 1
+        self._arrival.field_bytes += len(name) + len(value)
+        self._check_head()
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin the request, or queue it behind those that came before."""
+        self._check_framed()
+        if not self.url.startswith(b"/"):
+            raise Unreadable("the target of a request must be a path, such as /api/v1/jobs")
+        if len(self.pipeline) >= self._limits.pipelined:
+            raise ServerBusy("too many requests at once on this connection")
+        super().on_headers_complete()
+        self._reading = Reading.BODY
+        self._front.connections.begin(self)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body, if this process can hold it."""
+        self._arrival.body_bytes += len(body)
+        if not self._answering():
+            self._discard(len(body))
+        elif self._front.bodies.take(self, len(body)):
+            super().on_body(body)
+        else:
+            raise ServerBusy("the server holds too many bytes of requests; send it again later")
+
+    def on_message_complete(self) -> None:
+        """Note that the other side has sent everything."""
+        self._reading = Reading.NOTHING
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or be idle."""
+        super().on_response_complete()
+        if self.pipeline or self._answering():
+            return
+        self._front.bodies.release(self)
+        if not self.transport.is_closing():
+            self._front.connections.end(self)
+
+    def _check_framed(self) -> None:
+        """Refuse a body whose end the parser and a proxy could see in different places."""
+        framed = {name for name, _ in self.headers} & {b"content-length", b"transfer-encoding"}
+        if self.parser.should_upgrade() and framed:
+            raise Unreadable("Upgrade is not offered, and not taken in a request with a body")
+        if self.parser.get_http_version() != "1.1" and b"transfer-encoding" in framed:
+            raise Unreadable("HTTP/1.0 knows no Transfer-Encoding")
+
+    def _check_head(self) -> None:
+        if self._arrival.fields > self._limits.fields:
+            raise HeadersTooLarge(f"at most {self._limits.fields} header fields are taken")
+        if max(self._arrival.head_bytes, self._arrival.field_bytes) > self._limits.head_bytes:
+            raise HeadersTooLarge(f"headers must have at most {self._limits.head_bytes} bytes")
+
+    def _check_framing(self) -> None:
+        framing = self._arrival.framing_bytes - self._limits.framing_bytes
+        if framing > MAX_FRAMING * self._arrival.body_bytes:
+            raise Unreadable("the body has more chunk extensions or trailers than content")
+
+    def _discard(self, count: int) -> None:
+        self._discarded += count
+        if self._discarded > self._limits.linger_bytes:
+            self.abort()
+
+    # --- what goes out --------------------------------------------------------------------------
+
+    def _refuse(self, error: FleekError) -> None:
+        """Answer and close; what was taken before on this connection is answered first."""
+        self._front.refusals.labels(error.code).inc()
+        self._refused = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if self._reading is not Reading.BODY:  # it has all of its request
+                cycle.keep_alive = False
+                return
+            if self.pipeline or cycle.response_started:
+                self.abort()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.write(
+            refusal.response(error, default_headers=self.server_state.default_headers)
+        )
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Watch that the response is read at all."""
+        super().pause_writing()
+        size = self.transport.get_write_buffer_size()
+        self._front.unsent.add(self, size, now=self.loop.time())
+        self._watch_reader(size)
+
+    def resume_writing(self) -> None:
+        """It is read."""
+        super().resume_writing()
+        self._front.unsent.release(self)
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+
+    def _watch_reader(self, size: int) -> None:
+        def look() -> None:
+            left = self.transport.get_write_buffer_size()
+            if size - left < seconds * self._limits.min_rate:
+                self.abort()
+            else:
+                self._watch_reader(left)
+
+        seconds = self._limits.response_seconds
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+        self._write_deadline = self.loop.call_later(seconds, look)
+
+    # --- deadlines ------------------------------------------------------------------------------
+
+    def _set_deadline(self) -> None:
+        """Let the other side finish what it is sending; nothing is expected during an answer."""
+        idle = self._answering() or self.timeout_keep_alive_task is not None
+        done = idle and self._reading is Reading.NOTHING
+        waiting = None if done else (self._reading, self._arrival)
+        if waiting == self._deadline_of:
+            return
+        self._deadline_of = waiting
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if waiting is None:
+            return
+        if self._reading is Reading.BODY:
+            self._watch_body()
+        else:
+            self._start_deadline(self._limits.header_seconds, self._on_head_late)
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _start_deadline(self, seconds: float, act: Callable[[], None]) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(seconds, act)
+
+    def _on_head_late(self) -> None:
+        if self._reading is Reading.NOTHING:
+            self.transport.close()  # it has said nothing: there is nothing to answer
+        elif self.flow.read_paused:  # by us
+            self._start_deadline(self._limits.header_seconds, self._on_head_late)
+        else:
+            self._refuse(RequestTimeout("the headers did not arrive in time"))
+
+    def _watch_body(self) -> None:
+        window = self._limits.body_seconds / STALLS
+        until = self.loop.time() + self._limits.body_seconds
+        seen = self._arrival.body_bytes
+
+        def look() -> None:
+            nonlocal seen
+            came, seen = self._arrival.body_bytes - seen, self._arrival.body_bytes
+            stalled = came < window * self._limits.min_rate or self.loop.time() >= until
+            if stalled and not self.flow.read_paused:
+                self._refuse(RequestTimeout("the body did not arrive in time"))
+            else:
+                self._start_deadline(window, look)
+
+        self._start_deadline(window, look)
+
+
+def _slices(data: bytes) -> Iterator[bytes | memoryview]:
+    if len(data) <= SLICE_BYTES:
+        yield data
+        return
+    view = memoryview(data)
+    for start in range(0, len(view), SLICE_BYTES):
+        yield view[start : start + SLICE_BYTES]

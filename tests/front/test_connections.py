@@ -1,0 +1,164 @@
+"""Connections have deadlines, and a number; the service answers whatever they do."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from fleek.front.budgets import FREE_BYTES
+from served import LAST, LIVE, PATIENCE, Caller, Served, Serving
+
+HEAD = b"POST /api/v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+SOON = timedelta(seconds=0.3)
+NEVER = timedelta(hours=1)
+CROWD = 300
+
+
+async def crowd_of(service: Served, data: bytes, number: int = CROWD) -> list[Caller]:
+    """Open as many connections, and send the same on each."""
+    return [await service.call(data) for _ in range(number)]
+
+
+def hang_up(crowd: list[Caller]) -> None:
+    """Close all connections."""
+    for caller in crowd:
+        caller.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "statuses"),
+    [
+        (b"", []),
+        (b"\r\n\r\n", []),
+        (b"GET /liv", [408]),
+        (LIVE, [408]),
+        (LIVE + b"X-A: " + b"a" * 20_000, [408]),
+    ],
+    ids=["silent", "empty lines", "half a line", "half a head", "half a long head"],
+)
+async def test_half_a_head_is_closed(serving: Serving, data: bytes, statuses: list[int]) -> None:
+    """Every one of a crowd, and others are served meanwhile."""
+    async with serving(request_header_seconds=SOON, keep_alive_seconds=SOON) as service:
+        crowd = await crowd_of(service, data)
+        other = await service.exchange(LIVE + LAST)
+
+        found = await asyncio.gather(*(caller.read() for caller in crowd))
+        hang_up(crowd)
+
+    assert other.statuses == [200]
+    assert [answer.statuses for answer in found] == [statuses] * CROWD
+
+
+@pytest.mark.parametrize(
+    ("data", "statuses"),
+    [
+        (HEAD + b"Content-Length: 100\r\n\r\n{", [408]),
+        (HEAD + b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n", [100, 408]),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", [408]),
+    ],
+    ids=["length", "expect", "chunks"],
+)
+async def test_half_a_body_is_closed(serving: Serving, data: bytes, statuses: list[int]) -> None:
+    """Nothing may hold memory for ever."""
+    async with serving(request_body_seconds=SOON) as service:
+        answer = await service.exchange(data)
+
+    assert answer.statuses == statuses
+    assert answer.code == "request_timeout"
+
+
+async def test_a_trickle_is_not_progress(serving: Serving) -> None:
+    """A byte now and then keeps no connection open."""
+    async with serving(request_header_seconds=SOON) as service:
+        caller = await service.call(LIVE + b"X-A: ")
+        answered = asyncio.create_task(caller.read())
+        while not answered.done():
+            await caller.send(b"a")
+            await asyncio.sleep(0.01)
+        caller.close()
+
+    assert answered.result().statuses == [408]
+
+
+async def test_an_idle_connection_is_closed(serving: Serving) -> None:
+    """After its last answer."""
+    async with serving(keep_alive_seconds=SOON, request_header_seconds=NEVER) as service:
+        answer = await service.exchange(LIVE + b"\r\n")
+
+    assert answer.statuses == [200]
+
+
+async def test_who_does_not_read_is_dropped(serving: Serving) -> None:
+    """With all that waited to be sent."""
+    page = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with serving(response_stall_seconds=SOON, keep_alive_seconds=NEVER) as service:
+        caller = await service.call(page * 32)
+        asking = asyncio.create_task(caller.send(page * 100_000))  # more than any buffer takes
+
+        await asking
+        caller.close()
+
+    assert not asking.cancelled()
+
+
+async def test_the_silent_make_room(serving: Serving) -> None:
+    """A crowd of silent connections keeps nobody out, nor ends that of a caller that works."""
+    async with serving(max_connections=20, request_header_seconds=NEVER) as service:
+        regular = await service.call(LIVE + b"\r\n")
+        await regular.read(until=b"}")
+        crowd = await crowd_of(service, LIVE)
+        other = await service.exchange(LIVE + LAST)
+        await regular.send(LIVE + LAST)
+        again = await regular.read()
+        hang_up([*crowd, regular])
+
+    assert other.statuses == [200]
+    assert again.statuses == [200]
+
+
+async def test_one_peer_does_not_take_all(serving: Serving) -> None:
+    """Unless it is a proxy, which speaks for many."""
+    async with serving(forwarded_allow_ips=(), max_connections_per_peer=2) as service:
+        crowd = await crowd_of(service, LIVE, 2)
+        refused = await service.exchange(b"")
+        hang_up(crowd)
+    async with serving(
+        forwarded_allow_ips=("127.0.0.0/8",), max_connections_per_peer=2
+    ) as service:
+        crowd = await crowd_of(service, LIVE, 2)
+        served = await service.exchange(LIVE + LAST)
+        hang_up(crowd)
+
+    assert (refused.statuses, refused.code) == ([503], "server_busy")
+    assert b"retry-after: " in refused.data
+    assert served.statuses == [200]
+
+
+async def test_bodies_have_a_budget(serving: Serving) -> None:
+    """Beyond it large ones are refused, and ordinary ones are not."""
+    half = 100_000
+    head = HEAD + b"Content-Length: %d\r\n\r\n" % (2 * half)
+    body = b'{"prompt":"x"}'
+    budget = 5 * (half - FREE_BYTES)
+    async with serving(max_held_body_bytes=budget, request_body_seconds=NEVER) as service:
+        held = await crowd_of(service, head + b" " * half, 12)
+        answers = [asyncio.create_task(caller.read()) for caller in held]
+        async with asyncio.timeout(PATIENCE):
+            while sum(answer.done() for answer in answers) < 7:
+                await asyncio.sleep(0.01)
+        ordinary = await service.exchange(
+            HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        refused = [answer.result() for answer in answers if answer.done()]
+        for answer in answers:
+            answer.cancel()
+        await asyncio.gather(*answers, return_exceptions=True)
+        hang_up(held)
+        large = HEAD + b"Content-Length: %d\r\n" % (half + 14) + LAST + body + b" " * half
+        async with asyncio.timeout(PATIENCE):
+            while (await service.exchange(large)).statuses != [201]:  # they are hanging up
+                pass
+
+    assert len(refused) == 7
+    assert {(*answer.statuses, answer.code) for answer in refused} == {(503, "server_busy")}
+    assert ordinary.statuses == [201]

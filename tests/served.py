@@ -1,0 +1,116 @@
+"""The service on a socket in the test's own event loop, and callers that send what they like."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import uvicorn
+
+from fleek.app import create_app
+from fleek.engine.runtime import Runtime
+from fleek.server import _config
+
+PATIENCE = 60.0
+LIVE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
+LAST = b"Connection: close\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All that a connection was answered until its end."""
+
+    data: bytes
+
+    @property
+    def statuses(self) -> list[int]:
+        """The status of each answer."""
+        return [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.data)]
+
+    @property
+    def code(self) -> str:
+        """The code of its problem; empty if there is none."""
+        found = re.search(rb'"code":"(\w+)"', self.data)
+        return found[1].decode() if found else ""
+
+
+class Caller:
+    """A connection to the service."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._loop = asyncio.get_running_loop()
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes; nothing happens if the service has hung up."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._loop.sock_sendall(self._socket, data)
+        except ConnectionError:
+            pass
+
+    async def read(self, until: bytes = b"") -> Answer:
+        """Return what comes until the service closes, or until these bytes have come."""
+        data = b""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while part := await self._loop.sock_recv(self._socket, 65536):
+                    data += part
+                    if until and until in data:
+                        break
+        except ConnectionError:
+            pass
+        return Answer(data)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running service."""
+
+    rt: Runtime
+    port: int
+
+    async def call(self, data: bytes = b"") -> Caller:
+        """Open a connection and send these bytes."""
+        connection = socket.socket()
+        connection.setblocking(False)  # noqa: FBT003 - the library's way
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
+        caller = Caller(connection)
+        if data:
+            await caller.send(data)
+        return caller
+
+    async def exchange(self, data: bytes) -> Answer:
+        """Send bytes, and return all that comes back until the service closes."""
+        caller = await self.call()
+        sending = asyncio.create_task(caller.send(data))
+        try:
+            return await caller.read()
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            caller.close()
+
+
+Serving = Callable[..., AbstractAsyncContextManager[Served]]
+
+
+@asynccontextmanager
+async def serving_on(rt: Runtime, **settings: Any) -> AsyncGenerator[Served]:
+    """Serve the application on a free port, with these settings."""
+    changed = replace(rt, settings=rt.settings.model_copy(update=settings))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    server = uvicorn.Server(_config(changed.settings, create_app(changed)))
+    task = asyncio.create_task(server._serve([listener]))
+    try:
+        yield Served(changed, listener.getsockname()[1])
+    finally:
+        server.should_exit = server.force_exit = True
+        await task
