@@ -1,5 +1,6 @@
 """Named places at which tests hurt this process: nothing unless armed, and only what was ordered."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -56,6 +57,7 @@ def test_nothing_is_armed_unless_asked() -> None:
         ("here=dberror@2", ["-", "DatabaseUnavailable", "-"]),
         ("here=dberror@*", ["DatabaseUnavailable"] * 3),
         ("there=oserror@*", ["-", "-", "-"]),
+        ("here=enospc@2-3", ["-", "OSError", "OSError"]),
         ("there=oserror, here=oserror@3", ["-", "-", "OSError"]),
     ],
 )
@@ -64,6 +66,17 @@ def test_it_strikes_where_and_when_it_was_ordered(orders: str, seen: list[str]) 
     failpoints.arm(orders)
 
     assert strikes("here", 3) == seen
+
+
+@pytest.mark.parametrize("action", ["enospc", "erofs", "emfile"])
+def test_the_system_s_own_refusals_can_be_had(action: str) -> None:
+    """A disk that is full, a folder that is read-only, no descriptors left."""
+    failpoints.arm(f"here={action}")
+
+    with pytest.raises(OSError, match="failpoint here") as caught:
+        failpoints.hit("here")
+
+    assert caught.value.errno == getattr(errno, action.upper())
 
 
 def test_arming_again_disarms_the_rest() -> None:
@@ -77,7 +90,16 @@ def test_arming_again_disarms_the_rest() -> None:
 
 @pytest.mark.parametrize(
     "orders",
-    ["here", "here=", "=kill", "here=explode", "here=kill@", "here=kill@0", "here=kill@x"],
+    [
+        "here",
+        "here=",
+        "=kill",
+        "here=explode",
+        "here=kill@",
+        "here=kill@0",
+        "here=kill@x",
+        "here=kill@2-",
+    ],
 )
 def test_orders_that_cannot_be_read_are_refused(orders: str) -> None:
     """A typing mistake would make a test that tests nothing."""

@@ -6,6 +6,7 @@ getting its name. It does nothing unless ``FLEEK_FAILPOINTS`` arms the name.
 
 import errno
 import os
+import re
 import signal
 import sys
 from dataclasses import dataclass
@@ -13,10 +14,17 @@ from typing import Final, Literal, get_args
 
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable
 
-Action = Literal["kill", "oserror", "dberror", "freeze"]
+Action = Literal["kill", "oserror", "enospc", "erofs", "emfile", "dberror", "freeze"]
 
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 EVERY: Final = "*"
+ERRNOS: Final = {  # what the disk, the folder, or the process's own limit would say
+    "oserror": errno.EIO,
+    "enospc": errno.ENOSPC,
+    "erofs": errno.EROFS,
+    "emfile": errno.EMFILE,
+}
+_TIMES: Final = re.compile(r"([1-9]\d*)(?:-([1-9]\d*))?")
 
 
 @dataclass(slots=True)
@@ -24,8 +32,8 @@ class _Point:
     """What happens at an armed name."""
 
     action: Action
-    at: int | None  # which hit strikes, from 1; None: each
-    hits: int = 0
+    hits: range | None  # which of them strike, from 1; None: each
+    seen: int = 0
 
 
 _armed: Final[dict[str, _Point]] = {}  # of the process: whoever hits has no settings at hand
@@ -34,9 +42,10 @@ _armed: Final[dict[str, _Point]] = {}  # of the process: whoever hits has no set
 def arm(orders: str) -> None:
     """Arm the names in `orders`, and no others: ``start.intended=kill,keep.saved=oserror@2``.
 
-    A name is followed by what happens there: ``kill`` ends the process at once, ``oserror`` and
-    ``dberror`` raise, ``freeze`` stops the process until somebody continues it. It happens at the
-    first hit; with ``@2`` at the second, with ``@*`` at each.
+    A name is followed by what happens there: ``kill`` ends the process at once, ``dberror`` and
+    those in `ERRNOS` raise, ``freeze`` stops the process until somebody continues it. It happens
+    at the first hit; with ``@2`` at the second, with ``@2-9`` from there to the ninth, with ``@*``
+    at each.
 
     Raises:
         ConfigurationError: They cannot be read.
@@ -61,8 +70,8 @@ def _pass(name: str) -> None:
     point = _armed.get(name)
     if point is None:
         return
-    point.hits += 1
-    if point.at is not None and point.hits != point.at:
+    point.seen += 1
+    if point.hits is not None and point.seen not in point.hits:
         return
     sys.stderr.write(f"failpoint {name} {point.action}\n")
     sys.stderr.flush()
@@ -71,20 +80,22 @@ def _pass(name: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "freeze":
             os.kill(os.getpid(), signal.SIGSTOP)
-        case "oserror":
-            raise OSError(errno.EIO, f"failpoint {name}")
         case "dberror":
             raise DatabaseUnavailable(f"failpoint {name}")
+        case _:
+            raise OSError(ERRNOS[point.action], f"failpoint {name}")
 
 
 def _read(order: str) -> tuple[str, _Point]:
     name, _, rest = order.partition("=")
     word, told, at = rest.partition("@")
-    at = at if told else "1"
     action = next((one for one in ACTIONS if one == word), None)
-    if not name or action is None or not (at == EVERY or (at.isdecimal() and int(at) > 0)):
+    times = _TIMES.fullmatch(at if told else "1")
+    if not name or action is None or not (times or at == EVERY):
         known = ", ".join(ACTIONS)
         raise ConfigurationError(
-            f"FLEEK_FAILPOINTS: {order!r} is not name=action or name=action@n; actions: {known}"
+            f"FLEEK_FAILPOINTS: {order!r} is not name=action, name=action@n or name=action@n-m;"
+            f" actions: {known}"
         )
-    return name, _Point(action, None if at == EVERY else int(at))
+    hits = range(int(times[1]), int(times[2] or times[1]) + 1) if times else None
+    return name, _Point(action, hits)

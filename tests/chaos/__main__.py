@@ -104,7 +104,7 @@ def _report(outcome: Outcome) -> None:
     say(f"money: {paid}")
     say(
         f"{outcome.jobs} jobs, {deeds.get('killed', 0)} kills in {outcome.seconds:.0f} s; "
-        f"money spent twice: {paid.twice}"
+        f"paid twice: {paid.twice}, paid and lost: {paid.lost}"
     )
     for complaint in outcome.complaints:
         say("WRONG:", complaint)

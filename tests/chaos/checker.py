@@ -126,7 +126,10 @@ def _bound_to_its_own(evidence: Evidence, _: Terms) -> Iterator[str]:
 def _agrees(attempt: Attempt, sale: Sale) -> Iterator[str]:
     if sale.attempt_id not in {attempt.id, None}:
         yield f"attempt {attempt.id} has {sale.id}, which was bought for {sale.attempt_id}"
-    if sale.heading not in VERDICTS.get(str(attempt.verdict), set()):
+    denied = attempt.verdict == "cancelled" and sale.denied
+    if sale.heading not in VERDICTS.get(str(attempt.verdict), set()) and not (
+        denied or sale.vanished
+    ):
         yield f"attempt {attempt.id} is {attempt.verdict}, {sale.id} {sale.heading}"
 
 
@@ -184,6 +187,8 @@ def _money_is_explained(evidence: Evidence, terms: Terms) -> Iterator[str]:
         yield f"not everything is explained: {paid}"
     if paid.twice and not terms.orphans:
         yield f"paid twice for {paid.twice} jobs"
+    if paid.lost:
+        yield f"paid for {paid.lost} results that are lost"
     stopped = {
         attempt.prediction_id for attempt in evidence.attempts if attempt.verdict == "cancelled"
     }

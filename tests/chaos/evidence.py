@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ JOBS: Final = (
 ATTEMPTS: Final = "SELECT id, job_id, n, prediction_id, verdict, cancel_owed FROM attempts"
 EVENTS: Final = "SELECT job_id, seq, type, data FROM events ORDER BY job_id, seq"
 MEDIA: Final = 'SELECT job_id, attempt_id, "index", key, sha256, size_bytes FROM media'
+FAILPOINT: Final = re.compile(r"^failpoint \S+ (\w+)$", re.MULTILINE)
 TALLIES: Final = "SELECT status, sum(jobs) FROM tallies GROUP BY status"
 
 
@@ -81,6 +83,8 @@ class Sale:
     ended: float | None  # None: it runs
     heading: str | None  # how it ended and whether it had started; None: it runs
     billed: float
+    vanished: bool = False  # neither get nor list know of it any more
+    denied: bool = False  # we were told that it had stopped, and it ran on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +105,7 @@ class Evidence:
     logs: Sequence[Mapping[str, Any]]
     history: Sequence[Mapping[str, Any]]
     webhooks: Sequence[Mapping[str, Any]]
+    strikes: Mapping[str, int]  # how often each fault struck, at the provider or in a process
 
 
 def gather(service: Service, host: Host, history: Sequence[Mapping[str, Any]]) -> Evidence:
@@ -134,6 +139,7 @@ def gather(service: Service, host: Host, history: Sequence[Mapping[str, Any]]) -
         logs=logs,
         history=history,
         webhooks=ledger["webhooks"],
+        strikes=_strikes(ledger, [process.log for process in service.processes]),
     )
 
 
@@ -179,6 +185,8 @@ def _sale(row: Mapping[str, Any]) -> Sale:
         ended=None if row["heading"] is None else row["history"][-1][0],
         heading=row["heading"],
         billed=row["billed"],
+        vanished=row["vanished"],
+        denied=row["cancel_lied"],
     )
 
 
@@ -189,6 +197,18 @@ def _files(root: Path) -> Iterable[tuple[str, tuple[int, str]]]:
             if path.is_file() and not any(part.startswith(".") for part in path.parts):
                 content = path.read_bytes()
                 yield key, (len(content), hashlib.sha256(content).hexdigest())
+
+
+def _strikes(ledger: Mapping[str, Any], paths: Iterable[Path]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for kind in ("requests", "webhooks", "downloads"):
+        for row in ledger[kind]:
+            found.update(row["faults"])
+    for row in ledger["predictions"]:
+        found.update([*row["traits"]])
+    for path in paths:
+        found.update(FAILPOINT.findall(path.read_text(errors="replace")))
+    return found
 
 
 def _log_lines(paths: Iterable[Path]) -> Iterable[Mapping[str, Any]]:

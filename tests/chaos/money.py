@@ -1,11 +1,11 @@
 """The ledger summed up: what was paid, and for what."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from chaos.evidence import Evidence, Sale
+from chaos.evidence import Evidence, Job, Sale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,37 +16,43 @@ class Money:
     completed: int
     failed: int  # predictions that ended badly at the provider after they had started
     cancelled: int  # predictions stopped after they had started
-    unused: int  # succeeded, and the job had ended otherwise meanwhile
+    unused: int  # succeeded for a job that was cancelled, or nobody can see it any more
+    lost: int  # succeeded, could be had, and the job has not completed
     twice: int  # succeeded for a job that had a success already
 
     @property
     def balanced(self) -> bool:
         """Whether everything that was paid is explained."""
-        told = self.completed + self.failed + self.cancelled + self.unused + self.twice
+        told = self.completed + self.failed + self.cancelled + self.unused + self.lost + self.twice
         return self.billed == told
 
 
 def money(evidence: Evidence) -> Money:
     """Sum up the ledger by what became of each job."""
     by_job = sales_by_job(evidence)
-    completed = unused = twice = 0
+    counted: Counter[str] = Counter()
     for job_id, sales in by_job.items():
-        good = sum(sale.heading == "succeeded" for sale in sales)
-        job = evidence.jobs.get(job_id)
-        if job is not None and job.status == "completed":
-            completed += min(good, 1)
-        else:
-            unused += min(good, 1)
-        twice += max(good - 1, 0)
+        good = [sale for sale in sales if sale.heading == "succeeded"]
+        counted[_use(evidence.jobs.get(job_id), good)] += min(len(good), 1)
+        counted["twice"] += max(len(good) - 1, 0)
     headings = Counter(sale.heading for sale in evidence.sales)
     return Money(
         billed=sum(sale.billed for sale in evidence.sales),
-        completed=completed,
+        completed=counted["completed"],
         failed=headings["failed_after_start"],
         cancelled=headings["canceled_after_start"],
-        unused=unused,
-        twice=twice,
+        unused=counted["unused"],
+        lost=counted["lost"],
+        twice=counted["twice"],
     )
+
+
+def _use(job: Job | None, good: Sequence[Sale]) -> str:
+    """Say what has become of a job's successes."""
+    if job is not None and job.status == "completed":
+        return "completed"
+    excused = all(sale.vanished for sale in good)
+    return "unused" if excused or (job is not None and job.status == "cancelled") else "lost"
 
 
 def sales_by_job(evidence: Evidence) -> Mapping[UUID, list[Sale]]:

@@ -9,21 +9,30 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from chaos.hardship import ELSEWHERE, feed, hardship, starve
 from chaos.rig import Rig
 from service import Process
 
-DEEDS: Final[Mapping[str, int]] = {  # how many of twenty are of each kind
+DEEDS: Final[Mapping[str, int]] = {  # how many of twenty-four are of each kind
     "kill": 11,
     "kill_all": 1,
+    "kill_young": 1,
     "nap": 2,
-    "freeze": 4,
+    "freeze": 3,
     "stop": 1,
-    "throttle": 1,
+    "stop_buying": 1,
+    "throttled": 1,
+    "outage": 1,
+    "starve": 1,
+    "remove": 1,
 }
 KILLS: Final = frozenset({"kill", "kill_all"})
 GOODBYES: Final = frozenset({0, -signal.SIGTERM})  # told before it listened: it simply ended
 FAREWELL_SECONDS: Final = 120.0
-LAUNCH_SECONDS: Final = 2.0  # a process that lives shorter has hurt nobody
+LAUNCH_SECONDS: Final = 120.0  # until a process has started, on a busy machine
+LOOK_SECONDS: Final = 0.05  # between two looks at whether it has
+YOUNG_SECONDS: Final = 1.5  # within which one that is to be killed as it starts is killed
+AWAY_SECONDS: Final = 5.0  # for which files cannot be had, descriptors opened, a provider used
 
 
 class Nemesis:
@@ -36,7 +45,7 @@ class Nemesis:
         kills: How many processes are killed in all.
         seconds: Over how long.
         freezes: How long a process is frozen by ``nap`` and by ``freeze``, at most; None: never.
-        throttle: Turns a storm of refusals on and off.
+        spell: Begins one of `weather.SPELLS`, or with "" ends it.
     """
 
     def __init__(
@@ -48,7 +57,7 @@ class Nemesis:
         kills: int,
         seconds: float,
         freezes: Mapping[str, float],
-        throttle: Callable[[bool], None],
+        spell: Callable[[str], None],
     ) -> None:
         self.done: Counter[str] = Counter()
         self._rig = rig
@@ -57,9 +66,8 @@ class Nemesis:
         self._kills = kills
         self._pause = seconds / max(kills, 1) * 0.5  # other deeds take their time too
         self._freezes = freezes
-        self._throttle = throttle
+        self._spell = spell
         self._procs = [self._start(command) for command in cast]
-        self._born = [time.monotonic()] * len(cast)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._error: BaseException | None = None
@@ -80,7 +88,7 @@ class Nemesis:
             raise self._error
         for number, process in enumerate(self._procs):
             if process.popen.poll() is not None:
-                self._replace(number)
+                self._renew(number)
 
     @property
     def busy(self) -> bool:
@@ -104,33 +112,86 @@ class Nemesis:
                 self._kill([number])
             case "kill_all":
                 self._kill(range(len(self._procs)))
+            case "kill_young":
+                self._kill_young(number)
             case "stop":
-                process = self._procs[number]
-                code = self._stop(process)
-                late = "not_stopped_in_time" in process.tail()  # the machine is busy: as a crash
-                assert code in GOODBYES or late, f"exit code {code}: {process.tail()}"
-                self._replace(number)
-            case "throttle":
-                self._throttle(True)  # noqa: FBT003 - on, and off
-                self._over.wait(1)
-                self._throttle(False)  # noqa: FBT003 - on, and off
+                self._stop(number)
+                self._renew(number)
+            case "stop_buying":
+                self._stop_buying(number)
+            case "throttled" | "outage":
+                self._suffer(deed, 1 if deed == "throttled" else AWAY_SECONDS)
+            case "starve":
+                self._starve(number)
+            case "remove":
+                self._remove()
             case _:
                 self._freeze(number, self._freezes.get(deed, 0))
 
     def _kill(self, numbers: Sequence[int]) -> None:
-        youngest = max(self._born[number] for number in numbers)
-        self._over.wait(max(LAUNCH_SECONDS - (time.monotonic() - youngest), 0))
-        for number in numbers:
+        """Kill what has finished starting: what is killed before counts apart."""
+        ready = [self._await_ready(number) for number in numbers]
+        for number, started in zip(numbers, ready, strict=True):
             self._procs[number].kill()
-            self.done["killed"] += 1
+            self.done["killed" if started else "killed before it had started"] += 1
         for number in numbers:
-            self._replace(number)
+            self._renew(number)
 
-    def _stop(self, process: Process) -> int:
+    def _kill_young(self, number: int) -> None:
+        for wait in (0, self._chance.uniform(0, YOUNG_SECONDS)):
+            self._over.wait(wait)
+            self._procs[number].kill()
+            self._renew(number)
+
+    def _await_ready(self, number: int) -> bool:
+        deadline = time.monotonic() + LAUNCH_SECONDS
+        while not self._rig.is_ready(self._procs[number]):
+            self._see_alive()
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK_SECONDS)
+        return True
+
+    def _stop_buying(self, number: int) -> None:
+        """Tell it to end while the provider takes longer to answer than it has time."""
+        self._await_ready(number)
+        self._spell("late")
+        self._over.wait(2)
+        self._procs[number].popen.send_signal(signal.SIGTERM)
+        self._spell("")
+        self._stop(number)
+        self._renew(number)
+
+    def _suffer(self, spell: str, seconds: float) -> None:
+        self._spell(spell)
+        self._over.wait(seconds)
+        self._spell("")
+
+    def _starve(self, number: int) -> None:
+        pid = self._procs[number].pid
+        limits = starve(pid)
+        self._over.wait(self._chance.uniform(0.5, 1) * AWAY_SECONDS)
+        feed(pid, limits)
+
+    def _remove(self) -> None:
+        """Let a worker run without the provider for a while."""
+        workers = [n for n, command in enumerate(self._cast) if command[0] == "worker"]
+        for number in self._chance.sample(workers, min(len(workers), 1)):
+            self._stop(number)
+            self._procs[number] = self._rig.start(*self._cast[number], **ELSEWHERE)
+            self._await_ready(number)
+            self._over.wait(AWAY_SECONDS)
+            self._stop(number)
+            self._renew(number)
+
+    def _stop(self, number: int) -> None:
         """Tell it to end, and give it time: the machine may be busy."""
+        process = self._procs[number]
         process.popen.send_signal(signal.SIGTERM)
         process.popen.wait(FAREWELL_SECONDS)
-        return process.wait()
+        code = process.wait()
+        late = "not_stopped_in_time" in process.tail()  # the machine is busy: as a crash
+        assert code in GOODBYES or late, f"exit code {code}: {process.tail()}"
 
     def _freeze(self, number: int, seconds: float) -> None:
         process = self._procs[number]
@@ -142,9 +203,8 @@ class Nemesis:
         for process in self._procs:
             assert process.popen.poll() is None, f"{process.command} ended: {process.tail()}"
 
-    def _replace(self, number: int) -> None:
+    def _renew(self, number: int) -> None:
         self._procs[number] = self._start(self._cast[number])
-        self._born[number] = time.monotonic()
 
     def _start(self, command: Sequence[str]) -> Process:
-        return self._rig.start(*command)
+        return self._rig.start(*command, **hardship(self._chance, command))

@@ -83,6 +83,11 @@ class Rig(Service):
         except httpx2.HTTPError:
             return False
 
+    def is_ready(self, process: Process) -> bool:
+        """Whether a process has finished starting: it works, or its API answers."""
+        works = "--no-worker" in process.command or "worker_registered" in process.log.read_text()
+        return works and (process.command[0] == "worker" or self.answers())
+
     def revive(self) -> bool:
         """Start the service again if it has ended by itself, as whoever runs it would.
 

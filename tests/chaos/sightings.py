@@ -7,6 +7,31 @@ from typing import Final
 from chaos.evidence import Evidence
 
 ALWAYS: Final = frozenset({"adopted by list", "not bought after all"})  # whoever dies, and when
+STRIKES: Final[Mapping[str, tuple[str, ...]]] = {  # state → faults any of which makes it
+    "list lagged": ("list_omit", "list_stale"),
+    "bought, then 5xx": ("create_then_5xx",),
+    "answer to a purchase cut": ("create_cut_body", "create_cut_headers"),
+    "answer to a purchase too late": ("create_then_timeout",),
+    "look cut or of another kind": ("get_cut_body", "get_odd", "list_cut_body", "list_odd"),
+    "prediction hidden for a while": ("unseen", "vanish_while"),
+    "status that nobody knows": ("starting_status", "unknown_status", "end_late"),
+    "output failed and then worked": ("output_5xx", "output_reset", "output_away"),
+    "error page as an output": ("file_page", "file_html"),
+    "huge logs": ("huge_logs",),
+    "wrong Date": ("answer_date",),
+    "compressed answer": ("answer_gzip",),
+    "compressed output": ("file_gzip",),
+    "callback lost": ("hook_drop",),
+    "callback reordered": ("hook_reorder",),
+    "disk full": ("enospc",),
+    "disk read-only": ("erofs",),
+    "disk broken": ("oserror",),
+}
+STRIKES_WILD: Final[Mapping[str, tuple[str, ...]]] = {
+    "error in another shape": ("odd_error",),
+    "refused in another shape": ("create_422", "create_403"),
+    "cancel confirmed in vain": ("cancel_lied",),
+}
 LONG: Final = frozenset(  # states that need some minutes, or luck
     {
         "adopted by callback",
@@ -18,6 +43,10 @@ LONG: Final = frozenset(  # states that need some minutes, or luck
         "purchase of a dead worker settled",
         "files of a dead worker collected",
         "role changed hands",
+        "stopped while it bought",
+        "descriptors exhausted",
+        "files could not be had",
+        *STRIKES,
     }
 )
 LONG_WILD: Final = frozenset(
@@ -28,20 +57,23 @@ LONG_WILD: Final = frozenset(
         "attempt retried",
         "zombie came back",
         "zombie lost the race",
+        *STRIKES_WILD,
     }
 )
+LONG_SPLIT: Final = frozenset({"provider removed"})
 LONG_KILLS: Final = 40  # from so many on a run counts as long, and has to reach all of them
 
 
-def must_see(*, kills: int, wild: bool) -> frozenset[str]:
+def must_see(*, kills: int, wild: bool, split: bool) -> frozenset[str]:
     """Return the states that a run has to reach: else it has shown nothing."""
     if kills < LONG_KILLS:
         return ALWAYS
-    return ALWAYS | LONG | (LONG_WILD if wild else frozenset())
+    found = ALWAYS | LONG
+    return found | (LONG_WILD if wild else set()) | (LONG_SPLIT if split else set())
 
 
-def sightings(evidence: Evidence) -> dict[str, int]:
-    """Count the states that make a run worth its time."""
+def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
+    """Count the states that make a run worth its time; `deeds`: what was done to processes."""
     events = [event for events in evidence.events.values() for event in events]
     codes = Counter(str(e.data.get("code")) for e in events if e.type == "deferred")
     reasons = Counter((event.type, str(event.data.get("reason"))) for event in events)
@@ -70,6 +102,13 @@ def sightings(evidence: Evidence) -> dict[str, int]:
         "orphan stopped": logs["orphan_prediction", ""],
         "role changed hands": max(logs["coordinating", ""] - 1, 0),
         "answer lost to a client": sum(row["phase"] == "info" for row in evidence.history),
+        "stopped while it bought": deeds.get("stop_buying", 0),
+        "descriptors exhausted": deeds.get("starve", 0),
+        "provider removed": deeds.get("remove", 0),
+        "files could not be had": deeds.get("outage", 0),
+    } | {
+        state: sum(evidence.strikes.get(fault, 0) for fault in faults)
+        for state, faults in {**STRIKES, **STRIKES_WILD}.items()
     }
 
 

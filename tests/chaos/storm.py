@@ -14,7 +14,7 @@ from chaos.history import Client
 from chaos.money import Money, money
 from chaos.nemesis import Nemesis
 from chaos.rig import Rig
-from chaos.sightings import must_see, sightings
+from chaos.sightings import LONG_KILLS, must_see, sightings
 from service import until
 
 HEARTBEAT: Final = 0.5
@@ -81,7 +81,9 @@ class Outcome:
             killed = self.deeds.get("killed", 0)
             found.append(f"in {storm.minutes} minutes only {self.jobs} jobs and {killed} kills")
         missing = sorted(
-            one for one in must_see(kills=storm.kills, wild=storm.wild) if not self.seen[one]
+            one
+            for one in must_see(kills=storm.kills, wild=storm.wild, split=storm.split)
+            if not self.seen[one]
         )
         if missing:
             found.append(f"never seen: {', '.join(missing)}")
@@ -96,7 +98,8 @@ def run(rig: Rig, storm: Storm) -> Outcome:
     """
     begun = time.monotonic()
     crowd = _Crowd(rig, storm)
-    rig.host.plan(**weather.plan(genuine=storm.wild))
+    spell = partial(_spell, rig, storm)
+    spell("")
     long = {"freeze": 14 * HEARTBEAT} if storm.wild else {}
     nemesis = Nemesis(
         rig,
@@ -105,7 +108,7 @@ def run(rig: Rig, storm: Storm) -> Outcome:
         kills=storm.kills,
         seconds=storm.minutes * 60,
         freezes={"nap": 2 * HEARTBEAT, **long},
-        throttle=lambda on: rig.host.plan(**weather.plan(genuine=storm.wild, throttled=on)),
+        spell=spell,
     )
     until(rig.answers, seconds=ROUSED, why=rig.tails)
     nemesis.begin()
@@ -129,9 +132,15 @@ def run(rig: Rig, storm: Storm) -> Outcome:
         paid=money(evidence),
         jobs=len(evidence.jobs),
         deeds=nemesis.done,
-        seen=sightings(evidence),
+        seen=sightings(evidence, nemesis.done),
         seconds=time.monotonic() - begun,
     )
+
+
+def _spell(rig: Rig, storm: Storm, name: str) -> None:
+    """Let a spell of worse weather begin; with no name, let it end."""
+    long = storm.kills >= LONG_KILLS
+    rig.host.plan(**weather.plan(genuine=storm.wild, long=long, spell=name))
 
 
 @dataclass(slots=True)

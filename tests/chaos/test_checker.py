@@ -73,6 +73,7 @@ def story() -> Evidence:
         logs=[],
         history=[*submits, {**cancel, "phase": "invoke"}, {**cancel, "phase": "ok"}],
         webhooks=[],
+        strikes={},
     )  # fmt: skip
 
 
@@ -153,6 +154,10 @@ LIES: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
         lambda e: replace(e, sales=[replace(e.sales[0], billed=2), e.sales[1]]),
         "not everything is explained",
     ),
+    "a result that is paid for and lost": (
+        lambda e: with_job(e, PAINTED, status="failed", error_code="output_expired"),
+        "results that are lost",
+    ),
     "stopped for no reason": (
         lambda e: replace(e, attempts=[e.attempts[0], replace(e.attempts[1], verdict="failed")]),
         "stopped for no reason",
@@ -186,6 +191,28 @@ def test_money_that_is_spent_twice_is_counted() -> None:
 
     assert money(evidence).twice == 1
     assert any("paid twice for 1" in one for one in check(evidence, Terms()))
+
+
+def test_what_nobody_can_see_any_more_is_not_lost_by_us() -> None:
+    """It was charged and has vanished at the provider: the judge tells that apart."""
+    gone = replace(story().sales[0], vanished=True)
+    evidence = with_job(story(), PAINTED, status="failed", error_code="prediction_failed")
+
+    kept = money(evidence)
+    vanished = money(replace(evidence, sales=[gone, story().sales[1]]))
+
+    assert (kept.lost, kept.unused, vanished.lost, vanished.unused) == (1, 0, 0, 1)
+
+
+def test_a_cancel_that_was_confirmed_in_vain_is_excused() -> None:
+    """The provider said that it had stopped; what it then charges is its own affair."""
+    evidence = with_attempt(story(), verdict="cancelled")
+    denied = replace(evidence.sales[0], denied=True)
+
+    believed = check(replace(evidence, sales=[denied, evidence.sales[1]]), Terms())
+
+    assert any("p1 succeeded" in one for one in check(evidence, Terms()))
+    assert not any("p1 succeeded" in one for one in believed)
 
 
 def test_a_quiet_run_must_complete_everything() -> None:

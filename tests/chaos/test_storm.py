@@ -15,7 +15,7 @@ from services import both_databases
 
 PATIENT: Final = {"HEARTBEAT_SECONDS": "2"}  # a busy machine must not make the living look dead
 LONG: Final = Storm(seed=1, jobs=2000, kills=100, minutes=10, wild=True, split=True)
-NOTHING: Final = Money(billed=0, completed=0, failed=0, cancelled=0, unused=0, twice=0)
+NOTHING: Final = Money(billed=0, completed=0, failed=0, cancelled=0, unused=0, lost=0, twice=0)
 
 
 @both_databases
@@ -33,7 +33,7 @@ def test_a_minute_of_storm_costs_nothing(
         outcome = run(rig, storm)
 
     assert outcome.complaints == []
-    assert outcome.paid.twice == 0
+    assert (outcome.paid.twice, outcome.paid.lost) == (0, 0)
 
 
 def outcome(storm: Storm, seen: dict[str, int]) -> Outcome:
@@ -49,10 +49,10 @@ def outcome(storm: Storm, seen: dict[str, int]) -> Outcome:
     )
 
 
-@pytest.mark.parametrize("state", sorted(must_see(kills=LONG.kills, wild=True)))
+@pytest.mark.parametrize("state", sorted(must_see(kills=LONG.kills, wild=True, split=True)))
 def test_a_long_run_that_never_saw_a_state_has_failed(state: str) -> None:
     """It would have shown nothing about that state, however green it is."""
-    seen = dict.fromkeys(must_see(kills=LONG.kills, wild=True), 1)
+    seen = dict.fromkeys(must_see(kills=LONG.kills, wild=True, split=True), 1)
 
     complete, partial = outcome(LONG, seen), outcome(LONG, {**seen, state: 0})
 
@@ -63,7 +63,10 @@ def test_a_long_run_that_never_saw_a_state_has_failed(state: str) -> None:
 def test_a_short_run_need_not_see_everything() -> None:
     """Half a minute is too short for some; what a marker makes happen for certain is wanted."""
     short = replace(LONG, jobs=60, kills=5, wild=False)
-    seen = {**dict.fromkeys(must_see(kills=LONG.kills, wild=True), 0), "adopted by list": 1}
+    seen = {
+        **dict.fromkeys(must_see(kills=LONG.kills, wild=True, split=True), 0),
+        "adopted by list": 1,
+    }
 
     assert outcome(short, {**seen, "not bought after all": 1}).complaints == []
     assert outcome(short, seen).complaints == ["never seen: not bought after all"]
@@ -71,7 +74,7 @@ def test_a_short_run_need_not_see_everything() -> None:
 
 def test_a_run_that_hurt_too_little_has_failed() -> None:
     """Its figures would be those of a calm day."""
-    seen = dict.fromkeys(must_see(kills=LONG.kills, wild=True), 1)
+    seen = dict.fromkeys(must_see(kills=LONG.kills, wild=True, split=True), 1)
     lazy = replace(outcome(LONG, seen), deeds={"killed": 3})
 
     assert lazy.complaints == ["in 10 minutes only 2000 jobs and 3 kills"]

@@ -30,9 +30,27 @@ LOOKS: Final = {
     "list_5xx": 0.03,
     "list_429": 0.02,
     "list_reset": 0.02,
+    "get_odd": 0.01,
+    "get_cut_body": 0.01,
     "list_omit": 0.05,
+    "list_stale": 0.05,
+    "list_html": 0.01,
+    "list_odd": 0.01,
+    "list_cut_body": 0.01,
     "model_5xx": 0.05,
 }
+LIVES: Final = {  # harmless: what it made can be had in the end
+    "starting_status": 0.02,
+    "unknown_status": 0.02,
+    "end_late": 0.02,
+    "unseen": 0.02,
+    "vanish_while": 0.02,
+    "huge_logs": 0.004,
+    "output_5xx": 0.02,
+    "output_reset": 0.02,
+    "output_away": 0.02,
+}
+ANSWERS: Final = {"answer_date": 0.05, "answer_gzip": 0.03}
 CALLBACKS: Final = {
     "hook_drop": 0.15,
     "hook_duplicate": 0.1,
@@ -55,11 +73,15 @@ FILES: Final = {
     "file_429": 0.02,
     "file_empty": 0.01,
     "file_html": 0.01,
+    "file_page": 0.03,
+    "file_gzip": 0.02,
+    "file_drop": 0.02,
     "file_type": 0.02,
     "file_redirect": 0.02,
     "file_slow": 0.05,
 }
-NETWORK: Final = LOST | UNSOLD | LOOKS | CALLBACKS | FILES
+NETWORK: Final = LOST | UNSOLD | LOOKS | CALLBACKS | FILES | LIVES | ANSWERS
+LONG: Final = {"create_then_timeout": 0.005}  # later than anybody waits: half a minute each
 
 GENUINE: Final = {  # the predictions themselves, and the requests to stop them
     "transient_failure": 0.05,
@@ -67,32 +89,56 @@ GENUINE: Final = {  # the predictions themselves, and the requests to stop them
     "aborted": 0.02,
     "fail_mid": 0.02,
     "nsfw": 0.01,
+    "odd_error": 0.02,
+    "create_422": 0.01,
+    "create_403": 0.005,
     "cancel_5xx": 0.1,
     "cancel_404": 0.05,
     "cancel_then_5xx": 0.1,
     "cancel_then_drop": 0.05,
     "cancel_ignored": 0.02,
+    "cancel_lied": 0.05,
 }
-FAILURES: Final = frozenset({"prediction_failed", "content_flagged", "prediction_aborted"})
+FAILURES: Final = frozenset(  # what a job may fail with: the provider said so
+    {
+        "prediction_failed",
+        "content_flagged",
+        "prediction_aborted",
+        "provider_invalid_input",
+        "provider_forbidden",
+    }
+)
+SPELLS: Final[dict[str, dict[str, float]]] = {
+    "throttled": {"create_429": 0.9, "get_429": 0.5},
+    "outage": {"file_drop": 1.0},  # the host of files is away
+    "late": {"create_then_delay": 1.0},
+}
+"""What is worse than usual, for a while."""
 
 ARGUMENTS: Final = {
     "create_then_delay": "1.5",
+    "create_422": "list",
     "get_stale": "1",
-    "list_omit": "0.5",
+    "list_omit": "1",
+    "list_stale": "1.5",
+    "unseen": "1.5",
+    "vanish_while": "1.5",
+    "end_late": "1.5",
+    "huge_logs": "1",
+    "output_away": "4",
+    "answer_date": "-7200",
     "file_slow": "2500",
     "hook_delay": "1.5",
     "hook_replay": "2",
 }
 
 
-def plan(*, genuine: bool, throttled: bool = False) -> dict[str, Any]:
-    """Return a plan for the emulator; `throttled` is a storm of refusals."""
-    rates = NETWORK | (GENUINE if genuine else {})
-    if throttled:
-        rates = rates | {"create_429": 0.9, "get_429": 0.5}
+def plan(*, genuine: bool, long: bool = False, spell: str = "") -> dict[str, Any]:
+    """Return a plan for the emulator; a spell is one of `SPELLS`."""
+    rates = NETWORK | (GENUINE if genuine else {}) | (LONG if long else {})
     return {
-        "rates": rates,
-        "arguments": ARGUMENTS,
+        "rates": rates | SPELLS.get(spell, {}),
+        "arguments": ARGUMENTS | ({"create_then_delay": "8"} if spell == "late" else {}),
         "answer_seconds": (0.0, 0.3),  # long enough for somebody to die meanwhile
         "queue_seconds": (0.02, 0.2),
         "predict_seconds": (0.1, 1.0),
