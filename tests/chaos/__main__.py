@@ -81,6 +81,7 @@ def storm(chosen: argparse.Namespace) -> bool:
         minutes=chosen.minutes,
         wild=chosen.wild,
         split=not chosen.one,
+        polling=chosen.polling,
     )
     say(wanted, chosen.database, folder)
     host = Host(folder, seed=chosen.seed)
@@ -140,6 +141,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=EXACT["minutes"])
     parser.add_argument("--wild", action="store_true", help="predictions fail, callers cancel")
     parser.add_argument("--one", action="store_true", help="one process, not an API and workers")
+    parser.add_argument("--polling", action="store_true", help="the provider calls nobody back")
     chosen = parser.parse_args()
     given = " ".join(sys.argv[1:])
     seeded = given if "--seed" in given else f"{given} --seed {chosen.seed}"

@@ -88,7 +88,7 @@ def _ended_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
 def _bought_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
     """I3: one prediction per attempt at most, one of a job at a time, attempts within bounds."""
     for attempt_id, number in Counter(sale.attempt_id for sale in evidence.sales).items():
-        if number > 1:
+        if attempt_id is not None and number > 1:
             yield f"attempt {attempt_id} bought {number} predictions"
     for job_id, sales in sales_by_job(evidence).items():
         for one, next_one in pairwise(sorted(sales, key=lambda sale: sale.begun)):

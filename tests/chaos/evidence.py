@@ -78,7 +78,8 @@ class Sale:
     """A prediction in the ledger."""
 
     id: str
-    attempt_id: UUID | None  # whose token its callback address carries
+    attempt_id: UUID | None  # whose token its callback address carries; None: it has none
+    prompt: str
     begun: float
     ended: float | None  # None: it runs
     heading: str | None  # how it ended and whether it had started; None: it runs
@@ -181,6 +182,7 @@ def _sale(row: Mapping[str, Any]) -> Sale:
     return Sale(
         id=row["id"],
         attempt_id=UUID(token) if token else None,
+        prompt=str(row["prompt"]),
         begun=row["t"],
         ended=None if row["heading"] is None else row["history"][-1][0],
         heading=row["heading"],

@@ -1,4 +1,4 @@
-"""What a process of a storm has to live with from its birth: a bad disk, and later no descriptors."""
+"""What a process of a storm has to live with: a wrong clock, a bad disk, no descriptors."""
 
 import random
 import resource
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-BAD_DISK: Final = 0.3  # of the processes
+WRONG_CLOCK: Final = 0.0  # of the processes, and of the steps of a clock that runs
+SHIFTS: Final = (60.0, 3600.0, 86_400.0)  # seconds: a minute, an hour, a day or so, either way
+BAD_DISK: Final = 0.0  # of the processes
 DISK: Final = ("enospc", "erofs", "oserror")
 PLACES: Final = ("keep.spooled", "keep.saved", "document.spooled", "storage.place")
 SPARE: Final = 2  # descriptors that a process that starves may open
@@ -14,12 +16,21 @@ ELSEWHERE: Final = {"PROVIDER": "placeholder"}
 """Settings of a worker on which the provider is not configured."""
 
 
-def hardship(chance: random.Random, command: Sequence[str]) -> dict[str, str]:
-    """Choose the environment of a process that is about to start."""
-    env: dict[str, str] = {}
+def hardship(chance: random.Random, command: Sequence[str], clock: Path) -> dict[str, str]:
+    """Choose the environment of a process that is about to start, and set its clock."""
+    set_clock(chance, clock)
+    env = {"FLEEK_CLOCK_FILE": str(clock)}
     if command != ("serve", "--no-worker") and chance.random() < BAD_DISK:
         env["FLEEK_FAILPOINTS"] = bad_disk(chance)
     return env
+
+
+def set_clock(chance: random.Random, clock: Path) -> None:
+    """Let the clock of one process be wrong by so much, or right."""
+    wrong = chance.choice(SHIFTS) * chance.uniform(0.5, 1.5) * chance.choice((-1, 1))
+    fresh = clock.with_suffix(".new")
+    fresh.write_text(f"{wrong if chance.random() < WRONG_CLOCK else 0.0}", encoding="ascii")
+    fresh.replace(clock)
 
 
 def bad_disk(chance: random.Random) -> str:

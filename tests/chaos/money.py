@@ -56,10 +56,15 @@ def _use(job: Job | None, good: Sequence[Sale]) -> str:
 
 
 def sales_by_job(evidence: Evidence) -> Mapping[UUID, list[Sale]]:
-    """Return what was sold for each job."""
-    job_of = {attempt.id: attempt.job_id for attempt in evidence.attempts}
+    """Return what was sold for each job; without callbacks only its prompt tells for which."""
+    of_attempt = {attempt.id: attempt.job_id for attempt in evidence.attempts}
+    of_prompt = {job.prompt: job.id for job in evidence.jobs.values()}
     found: dict[UUID, list[Sale]] = defaultdict(list)
     for sale in evidence.sales:
-        if sale.attempt_id in job_of:
-            found[job_of[sale.attempt_id]].append(sale)
+        if sale.attempt_id is None:
+            job_id = of_prompt.get(sale.prompt)
+        else:
+            job_id = of_attempt.get(sale.attempt_id)
+        if job_id is not None:
+            found[job_id].append(sale)
     return found

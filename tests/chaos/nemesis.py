@@ -7,13 +7,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
-from chaos.hardship import ELSEWHERE, feed, hardship, starve
+from chaos.hardship import ELSEWHERE, feed, hardship, set_clock, starve
 from chaos.rig import Rig
 from service import Process
 
-DEEDS: Final[Mapping[str, int]] = {  # how many of twenty-four are of each kind
+DEEDS: Final[Mapping[str, int]] = {  # how many of twenty-six are of each kind
     "kill": 11,
     "kill_all": 1,
     "kill_young": 1,
@@ -25,6 +26,7 @@ DEEDS: Final[Mapping[str, int]] = {  # how many of twenty-four are of each kind
     "outage": 1,
     "starve": 1,
     "remove": 1,
+    "step": 2,
 }
 KILLS: Final = frozenset({"kill", "kill_all"})
 GOODBYES: Final = frozenset({0, -signal.SIGTERM})  # told before it listened: it simply ended
@@ -67,7 +69,7 @@ class Nemesis:
         self._pause = seconds / max(kills, 1) * 0.5  # other deeds take their time too
         self._freezes = freezes
         self._spell = spell
-        self._procs = [self._start(command) for command in cast]
+        self._procs = [self._start(number) for number in range(len(cast))]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._error: BaseException | None = None
@@ -125,6 +127,8 @@ class Nemesis:
                 self._starve(number)
             case "remove":
                 self._remove()
+            case "step":
+                set_clock(self._chance, self._clock(number))
             case _:
                 self._freeze(number, self._freezes.get(deed, 0))
 
@@ -204,7 +208,12 @@ class Nemesis:
             assert process.popen.poll() is None, f"{process.command} ended: {process.tail()}"
 
     def _renew(self, number: int) -> None:
-        self._procs[number] = self._start(self._cast[number])
+        self._procs[number] = self._start(number)
 
-    def _start(self, command: Sequence[str]) -> Process:
-        return self._rig.start(*command, **hardship(self._chance, command))
+    def _start(self, number: int) -> Process:
+        command = self._cast[number]
+        env = hardship(self._chance, command, self._clock(number))
+        return self._rig.start(*command, **env)
+
+    def _clock(self, number: int) -> Path:
+        return self._rig.folder / f"clock-{number}"

@@ -44,6 +44,7 @@ LONG: Final = frozenset(  # states that need some minutes, or luck
         "files of a dead worker collected",
         "role changed hands",
         "stopped while it bought",
+        "clock stepped while running",
         "descriptors exhausted",
         "files could not be had",
         *STRIKES,
@@ -61,6 +62,15 @@ LONG_WILD: Final = frozenset(
     }
 )
 LONG_SPLIT: Final = frozenset({"provider removed"})
+BY_CALLBACK: Final = frozenset(
+    {
+        "adopted by callback",
+        "forged callback refused",
+        "duplicate callback taken",
+        "callback lost",
+        "callback reordered",
+    }
+)
 LONG_KILLS: Final = 40  # from so many on a run counts as long, and has to reach all of them
 
 
@@ -103,6 +113,7 @@ def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
         "role changed hands": max(logs["coordinating", ""] - 1, 0),
         "answer lost to a client": sum(row["phase"] == "info" for row in evidence.history),
         "stopped while it bought": deeds.get("stop_buying", 0),
+        "clock stepped while running": deeds.get("step", 0),
         "descriptors exhausted": deeds.get("starve", 0),
         "provider removed": deeds.get("remove", 0),
         "files could not be had": deeds.get("outage", 0),

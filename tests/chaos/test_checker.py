@@ -62,8 +62,8 @@ def story() -> Evidence:
         },
         tallies={"completed": 1, "cancelled": 1, "pending": 0},
         sales=[
-            Sale(id="p1", attempt_id=FIRST, begun=1, ended=2, heading="succeeded", billed=1),
-            Sale(id="p2", attempt_id=SECOND, begun=1, ended=2, heading="canceled_after_start", billed=1),
+            Sale(id="p1", attempt_id=FIRST, prompt="prompt 1", begun=1, ended=2, heading="succeeded", billed=1),
+            Sale(id="p2", attempt_id=SECOND, prompt="prompt 2", begun=1, ended=2, heading="canceled_after_start", billed=1),
         ],
         files={KEY: (3, SHA)},
         truths={("p1", 0): SHA},
@@ -191,6 +191,17 @@ def test_money_that_is_spent_twice_is_counted() -> None:
 
     assert money(evidence).twice == 1
     assert any("paid twice for 1" in one for one in check(evidence, Terms()))
+
+
+def test_without_callbacks_money_is_counted_too() -> None:
+    """Then a sale carries no token: the prompt tells whose it was."""
+    sales = [replace(sale, attempt_id=None) for sale in story().sales]
+    again = replace(sales[0], id="p3", begun=3, ended=4)
+
+    once = check(replace(story(), sales=sales), Terms())
+    twice = money(replace(story(), sales=[*sales, again])).twice
+
+    assert (once, twice) == ([], 1)
 
 
 def test_what_nobody_can_see_any_more_is_not_lost_by_us() -> None:

@@ -32,7 +32,7 @@ def test_a_minute_of_storm_costs_nothing(
     with rigged(tmp_path, host, **settings) as rig:
         outcome = run(rig, storm)
 
-    assert outcome.complaints == []
+    assert not outcome.complaints, "\n".join(outcome.complaints)
     assert (outcome.paid.twice, outcome.paid.lost) == (0, 0)
 
 

@@ -73,7 +73,6 @@ FILES: Final = {
     "file_429": 0.02,
     "file_empty": 0.01,
     "file_html": 0.01,
-    "file_page": 0.03,
     "file_gzip": 0.02,
     "file_drop": 0.02,
     "file_type": 0.02,
