@@ -134,6 +134,25 @@ class FakeProvider:
         return self.parameters
 
 
+@dataclass
+class AskableProvider(FakeProvider):
+    """A fake provider that can be asked again, as `providers.base.Recalls` says."""
+
+    recalled: list[PredictionId] = field(default_factory=list)
+    knows: bool = True  # whether it knows predictions that have ended
+    now: Outcome | None = None  # what it says of them; None: what it said first
+    recall_error: FleekError | None = None
+
+    async def recall(self, prediction_id: PredictionId) -> Prediction | None:
+        """Tell what has become of a prediction that has ended."""
+        self.recalled.append(prediction_id)
+        if self.recall_error is not None:
+            raise self.recall_error
+        return (
+            Prediction(id=prediction_id, outcome=self.now or self.outcome) if self.knows else None
+        )
+
+
 def a_request(prompt: str = "A cat riding a bicycle", **fields: Any) -> JobRequest:
     """Return a request that the fake provider takes."""
     return JobRequest(prompt=prompt, **fields)

@@ -168,6 +168,18 @@ class Settings(BaseSettings):
         description="Address that files are served under; default `PUBLIC_URL` + `/media`.",
     )
 
+    max_job_bytes: int = Field(
+        default=4 * 1024**3,
+        ge=1024,
+        description="Largest size of all output files of one job together.",
+    )
+    min_free_bytes: int = Field(
+        default=16 * 1024**2,
+        ge=0,
+        description="Room that outputs leave on the disk that they are written to, in bytes: "
+        "below it no job is accepted, and results wait.",
+    )
+
     api_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     api_port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     api_debug: bool = Field(default=False, description="More in the log. Never more in answers.")

@@ -26,7 +26,6 @@ from fleek.domain.job import (
 )
 from fleek.domain.races import IllegalTransition
 from fleek.domain.transitions import (
-    AWAY_COLLECTS,
     advance,
     cancel,
     claim,
@@ -38,10 +37,10 @@ from fleek.domain.transitions import (
     finish,
     give_up,
     postpone,
+    recollect,
     release,
     wait,
 )
-from fleek.engine.collect import MAX_COLLECTS
 from samples import NOON, SECOND, WORKER, a_job
 
 ERROR: Final = JobError("code", "message")
@@ -79,6 +78,10 @@ VERBS: Final[dict[str, tuple[Verb, frozenset[State]]]] = {
     "postpone": (
         lambda job: postpone(job, StorageError("away"), now=NOON, backoff=BACKOFF),
         frozenset({Stage.COLLECTING}),
+    ),
+    "recollect": (
+        lambda job: recollect(job, now=NOON),
+        frozenset({Status.FAILED}),
     ),
     "complete": (
         lambda job: complete(job, now=NOON, outputs=1),
@@ -144,10 +147,11 @@ def test_a_verb_leaves_no_other_state(name: str, state: State) -> None:
         VERBS[name][0](job)
 
 
-def test_the_table_knows_every_state_and_nothing_follows_the_end() -> None:
+def test_the_table_knows_every_state_and_only_collecting_again_follows_an_end() -> None:
     """It is whole, and a job cannot be "processing" without a stage."""
     assert set(TRANSITIONS) == set(STATES)
-    assert all(not TRANSITIONS[state] for state in TERMINAL)
+    followed = {state: after for state in TERMINAL if (after := TRANSITIONS[state])}
+    assert followed == {Status.FAILED: {Stage.COLLECTING}}
     assert not any(Status.PROCESSING in after for after in TRANSITIONS.values())
 
 
@@ -163,7 +167,7 @@ def test_any_sequence_follows_the_table(names: list[str]) -> None:
         except IllegalTransition:
             continue
         job = change.job
-        assert not before.terminal
+        assert not before.terminal or change.event == "recollecting"
         assert job.state in TRANSITIONS[before.state]
         assert (job.stage is not None) == (job.status is Status.PROCESSING)
         assert job.terminal == (job.completed_at is not None)
@@ -228,19 +232,29 @@ def test_collecting_later_counts_and_waits() -> None:
     change = postpone(job, StorageError("away"), now=NOON, backoff=BACKOFF)
 
     assert (change.job.collects, change.job.worker_id) == (2, None)
-    assert NOON <= change.job.run_at <= NOON + SECOND * 2
+    assert NOON + SECOND <= change.job.run_at <= NOON + SECOND * 2
+    assert change.job.error == JobError("storage_unavailable", "away")
     assert change.data["code"] == "storage_unavailable"
 
 
-@pytest.mark.parametrize("before", [AWAY_COLLECTS, MAX_COLLECTS - 1])
-def test_a_storage_that_is_away_uses_up_no_tries(before: int) -> None:
-    """A file that comes broken after a long outage is fetched again: it was paid for."""
-    job = replace(in_state(Stage.COLLECTING), worker_id=WORKER, collects=before)
+def test_collecting_later_is_never_much_later() -> None:
+    """Whatever was away may be back, and whatever the operator chose for new attempts."""
+    job = replace(in_state(Stage.COLLECTING), worker_id=WORKER, collects=500)
+    slow = Backoff(timedelta(hours=1), 10, timedelta(days=1))
 
-    change = postpone(job, StorageError("away"), now=NOON, backoff=BACKOFF)
+    change = postpone(job, AWAY, now=NOON, backoff=slow)
 
-    assert change.job.collects == before
-    assert AWAY_COLLECTS + 1 < MAX_COLLECTS
+    assert NOON + SECOND * 30 <= change.job.run_at <= NOON + SECOND * 60
+
+
+def test_a_result_that_is_collected_again_has_no_past() -> None:
+    """It waits for a worker at once, and has not ended."""
+    job = replace(in_state(Status.FAILED), completed_at=NOON, collects=9, error=ERROR)
+
+    again = recollect(job, now=NOON + SECOND).job
+
+    assert (again.state, again.worker_id, again.run_at) == (Stage.COLLECTING, None, NOON + SECOND)
+    assert (again.completed_at, again.collects, again.error) == (None, 0, None)
 
 
 def test_a_completed_job_has_no_error() -> None:

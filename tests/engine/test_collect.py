@@ -22,9 +22,10 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, Stage, Status
 from fleek.domain.media import Key, Output, metadata_key
 from fleek.engine.cancel import cancel
-from fleek.engine.collect import MAX_COLLECTS, collect
+from fleek.engine.collect import collect
 from fleek.engine.expire import Expiry
 from fleek.engine.keep import BUFFER_BYTES
+from fleek.engine.paid import WRONG_BYTES
 from fleek.engine.purge import purge
 from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
@@ -162,7 +163,7 @@ async def test_an_empty_output_is_broken(rt: Runtime, provider: FakeProvider) ->
     provider.content = b""
     job = await a_job_to_collect(rt, provider)
 
-    for _ in range(MAX_COLLECTS):
+    for _ in range(WRONG_BYTES.tries):
         await collect(rt, job.id)
 
     failed = await jobs.peek(rt.db, job.id)
@@ -194,7 +195,7 @@ async def test_a_storage_that_is_away_is_waited_for_however_long(
 
     with monkeypatch.context() as broken:
         broken.setattr(rt.storage, "save", away)
-        for _ in range(MAX_COLLECTS + 2):
+        for _ in range(WRONG_BYTES.tries + 2):
             await collect(rt, job.id)
 
     await collect(rt, job.id)

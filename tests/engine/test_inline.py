@@ -5,7 +5,7 @@ import base64
 
 import pytest
 
-from fakes import PNG, FakeProvider, a_request
+from fakes import PNG, Clock, FakeProvider, a_request
 from fleek.domain.attempt import Verdict
 from fleek.domain.errors import OutputBroken, StorageError
 from fleek.domain.job import Job, Stage, Status
@@ -14,6 +14,7 @@ from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
 from fleek.engine.conclude import conclude
 from fleek.engine.inline import INLINE_CHARS
+from fleek.engine.paid import MISSING
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
@@ -131,16 +132,18 @@ async def test_what_cannot_be_read_out_of_the_answer_has_failed(
     assert (ended.status, ended.error.code) == (Status.FAILED, "output_broken")
 
 
-async def test_a_file_that_was_put_away_and_is_gone_ends_the_job(
-    rt: Runtime, provider: FakeProvider
+async def test_a_file_that_was_put_away_and_stays_gone_ends_the_job(
+    rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Nobody can bring it back."""
+    """Nobody can bring it back; but a disk that is not mounted may be for some minutes."""
     job = await bound(rt, provider)
     await told(rt, job, Output(text=WORDS))
     for key in await every_key(rt):
         await rt.storage.delete(key)
 
-    await collect(rt, job.id)
+    for _ in range(MISSING.tries):
+        await collect(rt, job.id)
+        clock.tick(minutes=3)
 
     ended = await jobs.peek(rt.db, job.id)
     assert ended.error is not None

@@ -1,7 +1,6 @@
 """Coming too late: whoever acts on a job that has moved on changes nothing of it."""
 
 import asyncio
-import errno
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from fleek.engine.bind import stop_orphan
 from fleek.engine.callback import receive
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
-from fleek.engine.keep import spool_failed
 from fleek.engine.pulse import process_space
 from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
@@ -155,11 +153,6 @@ async def test_a_document_that_cannot_be_spooled_is_written_later(
         await collect(rt, job.id)
 
     assert (await events.of_job(rt.db, job.id))[-1].data["code"] == "storage_unavailable"
-
-
-def test_a_full_spool_is_a_full_storage() -> None:
-    """So that submitting stops until there is room."""
-    assert isinstance(spool_failed(OSError(errno.ENOSPC, "no space")), StorageFull)
 
 
 def test_without_proc_a_process_space_is_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

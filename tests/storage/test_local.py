@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -474,9 +475,22 @@ async def test_check_looks_at_both_areas(tmp_path: Path) -> None:
     """Each may be a volume of its own."""
     with opened(tmp_path) as storage:
         (tmp_path / "metadata").rmdir()
+        (tmp_path / "metadata").write_bytes(b"in the way")
 
         with pytest.raises(StorageError):
             await storage.check()
+
+
+async def test_folders_that_were_removed_are_made_anew(tmp_path: Path) -> None:
+    """A person who cleans up, or a volume that was not there, must not force a restart."""
+    with opened(tmp_path / "storage") as storage:
+        shutil.rmtree(tmp_path / "storage")
+
+        await storage.check()
+        shutil.rmtree(tmp_path / "storage")
+        await save(storage)
+
+        assert await content_of(storage) == b"x"
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,16 @@
     │   ├── OutcomeUnknown       something may have been bought
     │   ├── CallbackRejected     a callback that the provider did not sign
     │   ├── OutputBroken         the bytes are not what was promised; may be fetched again
+    │   │   ├── ErrorPage        a page about an error came in place of the bytes
+    │   │   └── OutputInterrupted   the download was cut off
+    │   ├── OutputMissing        its address gives nothing now; the provider must be asked
     │   ├── OutputUnsafe         the output must not be fetched or kept
     │   └── OutputGone           the provider does not have the output any more
     ├── HostError                this installation's own parts failed; comes back by itself
     │   ├── ServerBusy           too many connections, or too many bytes of requests
     │   ├── DatabaseUnavailable
     │   ├── DispatcherUnavailable
+    │   ├── ResourcesExhausted   this process has no descriptors, memory or threads left
     │   └── StorageError
     │       └── StorageFull
     ├── ConfigurationError       the operator must act; stops the process at start
@@ -219,9 +223,26 @@ class CallbackRejected(ProviderError):
 
 
 class OutputBroken(ProviderError):
-    """The bytes were cut, are empty or are not media; fetching them again can help."""
+    """The bytes are empty or not what was promised; fetching them again can help."""
 
     code = "output_broken"
+    retryable = True
+
+
+class ErrorPage(OutputBroken):
+    """A page about an error came in place of the output, as from a host in maintenance."""
+
+
+class OutputInterrupted(OutputBroken):
+    """The download was cut off, or too slow: the network or the host of the output failed."""
+
+    code = "output_interrupted"
+
+
+class OutputMissing(ProviderError):
+    """The output's address gives nothing now: 403, 404 or 410. The provider may say why."""
+
+    code = "output_missing"
     retryable = True
 
 
@@ -260,6 +281,12 @@ class DispatcherUnavailable(HostError):
     """The dispatcher cannot be reached; jobs are safe and start later."""
 
     code = "dispatcher_unavailable"
+
+
+class ResourcesExhausted(HostError):
+    """This process has no file descriptors, memory or threads left for now."""
+
+    code = "resources_exhausted"
 
 
 class StorageError(HostError):

@@ -21,7 +21,7 @@ class Status(StrEnum):
     PENDING = "pending"  # waits for `run_at`, for its turn, or for the next attempt
     PROCESSING = "processing"  # see `Stage`
     COMPLETED = "completed"  # its files are stored; final
-    FAILED = "failed"  # no attempt is left or none can help; final
+    FAILED = "failed"  # no attempt is left or none can help; final, but for a paid result
     CANCELLED = "cancelled"  # the caller's wish; final
 
 
@@ -52,7 +52,7 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
         {Stage.COLLECTING, Status.COMPLETED, Status.PENDING, Status.FAILED, Status.CANCELLED}
     ),
     Status.COMPLETED: frozenset(),
-    Status.FAILED: frozenset(),
+    Status.FAILED: frozenset({Stage.COLLECTING}),  # a paid result is collected again
     Status.CANCELLED: frozenset(),
 }
 
@@ -88,12 +88,14 @@ class Job:
     retries: int = 0  # attempts that failed and were followed by another
     deferrals: int = 0  # attempts given back
     crashes: int = 0  # intents whose worker died
-    collects: int = 0  # failed tries to collect the latest prediction's outputs
+    collects: int = 0  # failed tries to collect the latest prediction's outputs, in a row
     worker_id: WorkerId | None = None  # who holds it: while starting, or collecting
     attempt_id: AttemptId | None = None  # the latest attempt
     prediction_id: PredictionId | None = None  # of the latest attempt, once bound
     progress: float | None = None  # 0.0-1.0 as the provider tells; None: not told
-    error: JobError | None = None  # the end's reason, or the last attempt's; None once completed
+    error: JobError | None = None
+    """The end's reason, or the last attempt's; while collecting, what it waits for; None once
+    completed."""
     started_at: datetime | None = None  # the first claim
     completed_at: datetime | None = None  # when it became terminal, whichever way
     retry_of: JobId | None = None  # the ended job whose request it repeats
@@ -138,9 +140,12 @@ class Backoff:
     factor: float = 2.0
     ceiling: timedelta = timedelta(seconds=60)
 
-    def delay(self, n: int, *, floor: timedelta | None = None) -> timedelta:
-        """Draw the wait after the n-th failure (from 1), not below `floor`."""
+    def delay(self, n: int, *, floor: timedelta | None = None, least: float = 0.0) -> timedelta:
+        """Draw the wait after the n-th failure (from 1), not below `floor`.
+
+        `least` is the share of the ceiling, 0-1, below which nothing is drawn.
+        """
         steps = min(max(n, 1) - 1, 64)  # beyond that the ceiling has long been reached
         limit = min(self.ceiling.total_seconds(), self.base.total_seconds() * self.factor**steps)
-        wait = timedelta(seconds=random.uniform(0, limit))  # noqa: S311 - jitter, not a secret
+        wait = timedelta(seconds=random.uniform(least * limit, limit))  # noqa: S311 - jitter, not a secret
         return wait if floor is None else max(wait, floor)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from fleek.domain.errors import FleekError, HostError
+from fleek.domain.errors import FleekError
 from fleek.domain.job import (
     TERMINAL,
     TRANSITIONS,
@@ -31,10 +31,10 @@ from fleek.domain.races import IllegalTransition
 BUYING: Final = (Stage.STARTING, Stage.UNKNOWN)
 WAITING: Final = (Stage.WAITING,)
 COLLECTING: Final = (Stage.COLLECTING,)
+FAILED: Final = (Status.FAILED,)
 
-AWAY_COLLECTS: Final = 6
-"""How far a host of ours that is away counts: by then the wait is at its longest, and a file that
-comes broken afterwards has tries left."""
+LONGEST_COLLECT_WAIT: Final = timedelta(seconds=60)
+"""Between two tries to collect a result: what was away may be back at any moment."""
 
 
 def claim(job: Job, worker_id: WorkerId, attempt_id: AttemptId, *, now: datetime) -> Change:
@@ -71,8 +71,26 @@ def advance(job: Job, progress: float, *, now: datetime) -> Change:
 
 def finish(job: Job, *, now: datetime) -> Change:
     """The prediction has ended well: its outputs may be collected."""
-    moved = _move(job, Stage.COLLECTING, now=now, since=WAITING, worker_id=None, run_at=now)
+    moved = _move(
+        job, Stage.COLLECTING, now=now, since=WAITING, worker_id=None, run_at=now, error=None
+    )
     return Change(moved, "predicted", {"attempt": job.ordinal, "prediction": job.prediction_id})
+
+
+def recollect(job: Job, *, now: datetime) -> Change:
+    """Collect the paid result of a failed job after all; whether there is one, the caller knows."""
+    moved = _move(
+        job,
+        Stage.COLLECTING,
+        now=now,
+        since=FAILED,
+        worker_id=None,
+        run_at=now,
+        collects=0,
+        error=None,
+        completed_at=None,
+    )
+    return Change(moved, "recollecting", {"attempt": job.ordinal, "prediction": job.prediction_id})
 
 
 def collect(job: Job, worker_id: WorkerId, *, now: datetime) -> Change:
@@ -92,9 +110,8 @@ def release(job: Job, *, now: datetime, reason: str) -> Change:
 def postpone(job: Job, error: FleekError, *, now: datetime, backoff: Backoff) -> Change:
     """Collect the outputs later: they could not be fetched or kept, and may yet be."""
     collects = job.collects + 1
-    if isinstance(error, HostError):
-        collects = max(job.collects, min(collects, AWAY_COLLECTS))
-    run_at = now + backoff.delay(collects)
+    prompt = replace(backoff, ceiling=min(backoff.ceiling, LONGEST_COLLECT_WAIT))
+    run_at = now + prompt.delay(collects, least=0.5)
     moved = _move(
         job,
         Stage.COLLECTING,
@@ -103,6 +120,7 @@ def postpone(job: Job, error: FleekError, *, now: datetime, backoff: Backoff) ->
         worker_id=None,
         run_at=run_at,
         collects=collects,
+        error=JobError(error.code, str(error)),
     )
     return Change(moved, "postponed", {"run_at": run_at.isoformat(), **_reason(error)})
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -9,17 +10,25 @@ import structlog
 from fleek import failpoints
 from fleek.domain import transitions
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import FleekError, HostError, InternalError, ProviderError
+from fleek.domain.errors import (
+    FleekError,
+    HostError,
+    InternalError,
+    OutputGone,
+    OutputMissing,
+    ProviderError,
+)
+from fleek.domain.hostfaults import host_error
 from fleek.domain.job import Job, JobError, JobId, Stage, Status
-from fleek.domain.media import Media, Part, metadata_key, purged
+from fleek.domain.media import Media, Output, Part, metadata_key, purged
 from fleek.domain.races import IllegalTransition, StaleJob
 from fleek.engine.document import document, save_document
 from fleek.engine.keep import keep
+from fleek.engine.paid import is_final, recall
 from fleek.engine.runtime import Runtime
 from fleek.store import attempts, jobs
 from fleek.store.steps import Step
 
-MAX_COLLECTS: Final = 8  # tries to fetch outputs that come broken
 MISTAKE: Final = InternalError("collecting failed; the log says why")
 
 log = structlog.get_logger(__name__)
@@ -29,7 +38,7 @@ async def collect(rt: Runtime, job_id: JobId) -> None:
     """Collect a job's outputs, if no other worker does.
 
     What cannot be fetched or kept now is tried again later: the prediction is never bought a
-    second time for it.
+    second time for it. `fleek.engine.paid` says when that is no use any more.
     """
     failpoints.hit("collect.claim")
     job = await _claim(rt, job_id)
@@ -37,18 +46,40 @@ async def collect(rt: Runtime, job_id: JobId) -> None:
         return
     try:
         failpoints.hit("collect.claimed")
-        found = await attempts.of_job(rt.db, job_id)
-        attempt = next(one for one in found if one.id == job.attempt_id)
-        media = await keep(rt, job, attempt)
+        made = await attempts.of_job(rt.db, job_id)
+        attempt = next(one for one in made if one.id == job.attempt_id)
+        media = await _keep(rt, job, attempt)
         await _complete(rt, job, attempt, media)
     except asyncio.CancelledError:
         await rt.duties.see_through(_release(rt, job))
         raise
-    except (HostError, ProviderError) as error:
-        await _fail_or_postpone(rt, job, error)
-    except Exception:
-        await _fail_or_postpone(rt, job, MISTAKE)  # nobody else takes it while we hold it
-        raise
+    except Exception as error:
+        failure = _failure(error)
+        await _fail_or_postpone(rt, job, failure)  # nobody else takes it while we hold it
+        if failure is MISTAKE:
+            raise
+
+
+async def _keep(rt: Runtime, job: Job, attempt: Attempt) -> Sequence[Media]:
+    """Store the outputs as the provider has told of them, or as it tells of them now."""
+    assert attempt.result is not None
+    outputs = tuple(Output.from_json(stored) for stored in attempt.result["outputs"])
+    try:
+        return await keep(rt, job, attempt, outputs)
+    except ProviderError as error:
+        if not error.retryable:
+            raise
+        now = await recall(rt, attempt, error)
+        if now is None or now == outputs:
+            raise
+        return await keep(rt, job, attempt, now)
+
+
+def _failure(error: Exception) -> FleekError:
+    """Return what went wrong, in our words; what nobody has foreseen is a mistake of ours."""
+    if isinstance(error, HostError | ProviderError):
+        return error
+    return host_error(error, "collect the outputs") or MISTAKE
 
 
 async def _claim(rt: Runtime, job_id: JobId) -> Job | None:
@@ -123,21 +154,22 @@ async def _release(rt: Runtime, job: Job) -> None:
 
 
 async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
-    """Try again later if that can help; a host that is away is waited for, however long."""
-    final = not isinstance(error, HostError) and (
-        not (error.retryable or error is MISTAKE) or job.collects + 1 >= MAX_COLLECTS
-    )
-    reason = JobError(code=error.code, message=str(error))
+    """Try again later, however long, unless the result is gone or its bytes stay wrong."""
+    final = await is_final(rt, job, error)
+    gone = final and isinstance(error, OutputGone | OutputMissing)
+    code = OutputGone.code if gone else error.code
+    reason = JobError(code=code, message=str(error))
 
-    def decide(current: Job, _: Attempt | None) -> Step:
+    def decide(current: Job, attempt: Attempt | None) -> Step:
         if current.stage is not Stage.COLLECTING or current.worker_id != job.worker_id:
             return Step()
-        if final:
-            return Step(change=transitions.give_up(current, reason, now=rt.now()))
-        return Step(
-            change=transitions.postpone(current, error, now=rt.now(), backoff=rt.settings.backoff)
-        )
+        now = rt.now()
+        if not final:
+            change = transitions.postpone(current, error, now=now, backoff=rt.settings.backoff)
+            return Step(change=change)
+        emptied = replace(attempt, result=None) if gone and attempt is not None else None
+        return Step(change=transitions.give_up(current, reason, now=now), attempt=emptied)
 
     failpoints.hit("collect.postpone")
-    log.warning("not_collected", job=str(job.id), code=error.code, final=final, reason=str(error))
-    await rt.persist(job.id, decide)
+    log.warning("not_collected", job=str(job.id), code=code, final=final, reason=str(error))
+    await rt.persist(job.id, decide, attempt_id=job.attempt_id)

@@ -1,7 +1,6 @@
 """A completed job's metadata, as a JSON document that may outlive the media or go before it."""
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +8,8 @@ from fleek import failpoints, strict
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job
 from fleek.domain.media import Media, metadata_key
-from fleek.engine.keep import spool_failed
 from fleek.engine.runtime import Runtime
+from fleek.engine.spool import spool_file
 
 
 def document(job: Job, media: Sequence[Media], made: Sequence[Attempt]) -> dict[str, Any]:
@@ -61,14 +60,9 @@ async def save_document(rt: Runtime, job: Job, content: dict[str, Any]) -> None:
     """Store a job's metadata document beside its media.
 
     Raises:
-        StorageError: It cannot be kept now.
+        HostError: It cannot be kept now.
     """
-    spooled = rt.storage.spool() / f"{job.attempt_id}-{secrets.token_hex(8)}.json"
-    try:
+    async with spool_file(rt, f"{job.attempt_id}-document") as spooled:
         await asyncio.to_thread(spooled.write_bytes, strict.dumps(content))
         failpoints.hit("document.spooled")
         await rt.storage.save(metadata_key(job.id), spooled, content_type="application/json")
-    except OSError as error:
-        raise spool_failed(error) from error
-    finally:
-        await asyncio.to_thread(spooled.unlink, missing_ok=True)

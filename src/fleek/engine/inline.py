@@ -54,5 +54,5 @@ def _is_large(output: Output) -> bool:
 
 
 async def _put_one(rt: Runtime, job: Job, attempt: Attempt, index: int, output: Output) -> Output:
-    media = await keep_one(rt, job, attempt, index, output)
+    media = await keep_one(rt, job, attempt, index, output, most=rt.settings.max_job_bytes)
     return replace(output, uri=None, text=None, key=media.key)

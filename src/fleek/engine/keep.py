@@ -1,48 +1,60 @@
 """Outputs become files: streamed, hashed, sniffed, and only then given their name."""
 
 import asyncio
-import errno
 import hashlib
-import secrets
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import NotFound, OutputBroken, OutputGone, StorageError, StorageFull
+from fleek.domain.errors import (
+    NotFound,
+    OutputBroken,
+    OutputMissing,
+    OutputUnsafe,
+    ProviderUnavailable,
+    StorageFull,
+)
 from fleek.domain.job import Job
 from fleek.domain.media import Key, Media, Output, media_key
 from fleek.engine.runtime import Runtime
+from fleek.engine.spool import spool_file
 from fleek.sniff import Sniffed, sniff
 
 BUFFER_BYTES: Final = 1_048_576  # gathered before a write leaves the event loop
 
 
-async def keep(rt: Runtime, job: Job, attempt: Attempt) -> Sequence[Media]:
+async def keep(
+    rt: Runtime, job: Job, attempt: Attempt, outputs: Sequence[Output]
+) -> Sequence[Media]:
     """Store all outputs of an attempt's prediction; the order is the provider's.
 
     Raises:
-        StorageError: They cannot be kept now.
+        HostError: They cannot be kept now.
         ProviderError: They cannot be fetched; ``retryable`` says whether ever.
     """
-    assert attempt.result is not None
-    outputs = [Output.from_json(stored) for stored in attempt.result["outputs"]]
-    return [
-        await keep_one(rt, job, attempt, index, output) for index, output in enumerate(outputs)
-    ]
+    left = rt.settings.max_job_bytes
+    kept: list[Media] = []
+    for index, output in enumerate(outputs):
+        media = await keep_one(rt, job, attempt, index, output, most=left)
+        left -= media.size_bytes
+        kept.append(media)
+    return kept
 
 
-async def keep_one(rt: Runtime, job: Job, attempt: Attempt, index: int, output: Output) -> Media:
-    """Store one output: unique name, hash, sniffed type, then its final key.
+async def keep_one(
+    rt: Runtime, job: Job, attempt: Attempt, index: int, output: Output, *, most: int
+) -> Media:
+    """Store one output of at most so many bytes: unique name, hash, sniffed type, its final key.
 
     Raises:
-        StorageError: It cannot be kept now.
+        HostError: It cannot be kept now.
         ProviderError: It cannot be fetched; ``retryable`` says whether ever.
     """
-    spooled = rt.storage.spool() / f"{attempt.id}-{index}-{secrets.token_hex(8)}"
-    try:
-        size, digest = await _spool(_chunks(rt, job, output), spooled)
+    async with spool_file(rt, f"{attempt.id}-{index}") as spooled:
+        size, digest = await _spool(rt, _chunks(rt, job, output), spooled, most=most)
         failpoints.hit("keep.spooled")
         if size == 0:
             raise OutputBroken("the output is empty")
@@ -50,8 +62,6 @@ async def keep_one(rt: Runtime, job: Job, attempt: Attempt, index: int, output: 
         key = media_key(job.id, attempt.id, index, sha256=digest, extension=found.extension)
         await rt.storage.save(key, spooled, content_type=found.content_type)
         failpoints.hit("keep.saved")
-    finally:
-        await asyncio.to_thread(spooled.unlink, missing_ok=True)
     return _media(job, attempt, index, key=key, digest=digest, size=size, found=found)
 
 
@@ -60,7 +70,11 @@ def _chunks(rt: Runtime, job: Job, output: Output) -> AsyncIterator[bytes]:
         return _stored(rt, output.key)
     if output.text is not None:
         return _text(output.text)
-    return rt.providers[job.provider].read(job, output)
+    provider = rt.providers.get(job.provider)
+    if provider is None:
+        message = f"the provider {job.provider} is not configured here"
+        raise ProviderUnavailable(message, code="provider_not_configured")
+    return provider.read(job, output)
 
 
 async def _stored(rt: Runtime, key: Key) -> AsyncIterator[bytes]:
@@ -68,32 +82,36 @@ async def _stored(rt: Runtime, key: Key) -> AsyncIterator[bytes]:
         async for chunk in rt.storage.read(key):
             yield chunk
     except NotFound as error:
-        raise OutputGone("the output is not in storage any more") from error
+        raise OutputMissing("the output is not in storage any more") from error
 
 
 async def _text(text: str) -> AsyncIterator[bytes]:
     yield text.encode("utf-8", "replace")
 
 
-async def _spool(chunks: AsyncIterator[bytes], path: Path) -> tuple[int, str]:
+async def _spool(
+    rt: Runtime, chunks: AsyncIterator[bytes], path: Path, *, most: int
+) -> tuple[int, str]:
     """Write a stream to a file; returns its size and sha256."""
     digest, size, buffer = hashlib.sha256(), 0, bytearray()
 
     def write(data: bytes) -> None:
+        if shutil.disk_usage(path.parent).free < rt.settings.min_free_bytes + len(data):
+            raise StorageFull("less than MIN_FREE_BYTES would be left on the spool's disk")
         digest.update(data)
         with path.open("ab") as file:
             file.write(data)
 
-    try:
-        async for chunk in chunks:
-            size += len(chunk)
-            buffer += chunk
-            if len(buffer) >= BUFFER_BYTES:
-                await asyncio.to_thread(write, bytes(buffer))
-                buffer.clear()
-        await asyncio.to_thread(write, bytes(buffer))
-    except OSError as error:
-        raise spool_failed(error) from error
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > most:
+            limit = f"MAX_JOB_BYTES={rt.settings.max_job_bytes}"
+            raise OutputUnsafe(f"the outputs are larger than {limit}", code="output_too_large")
+        buffer += chunk
+        if len(buffer) >= BUFFER_BYTES:
+            await asyncio.to_thread(write, bytes(buffer))
+            buffer.clear()
+    await asyncio.to_thread(write, bytes(buffer))
     return size, digest.hexdigest()
 
 
@@ -112,10 +130,3 @@ def _media(
         height=found.height,
         duration_seconds=found.duration_seconds,
     )
-
-
-def spool_failed(error: OSError) -> StorageError:
-    """Say why a file could not be spooled, in our words."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return StorageFull("the storage has no room left")
-    return StorageError(f"the spool cannot be written: {error.strerror}")

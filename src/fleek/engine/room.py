@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from fleek.domain.errors import StorageError, StorageFull
+from fleek.domain.errors import HostError, StorageFull
 from fleek.storage.base import Storage
 
 LOOK_SECONDS: Final = 5.0  # between looks while jobs are submitted
@@ -45,7 +45,7 @@ class Room:
             if self._full is None:
                 log.error("storage_full", reason=str(error))  # noqa: TRY400 - no traceback wanted
             self._full = error
-        except StorageError as error:
+        except HostError as error:
             log.warning("storage_unavailable", reason=str(error))
         else:
             self._full = None

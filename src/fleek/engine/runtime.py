@@ -13,6 +13,7 @@ from fleek.dispatch.base import Dispatcher
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import DatabaseUnavailable, FleekError, StorageFull
 from fleek.domain.job import AttemptId, Job, JobId
+from fleek.engine.bucket import Bucket
 from fleek.engine.parameters import Validators
 from fleek.engine.pulse import Pulse
 from fleek.engine.room import Room
@@ -103,6 +104,9 @@ class Runtime:
     bells: Bells = field(default_factory=Bells)
     duties: Duties = field(default_factory=Duties)
     trouble: Trouble = field(default_factory=Trouble)
+    recalls: dict[str, Bucket] = field(
+        default_factory=dict
+    )  # calls of `Recalls.recall`, by provider
 
     async def take(
         self, job_id: JobId, decide: Decide, *, attempt_id: AttemptId | None = None

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job, ModelName, PredictionId
@@ -14,6 +14,9 @@ PAYMENT_REQUIRED: Final = "provider_payment_required"
 UNAUTHORIZED: Final = "provider_unauthorized"
 UNREACHABLE: Final = "provider_unreachable"
 """Codes of `ProviderUnavailable` that say more: all but the last are about the whole account."""
+
+EXPIRED: Final = "output_expired"
+"""The code of a `Failed` that once succeeded and whose data the provider has removed."""
 
 PARKS: Final[Mapping[str, str]] = {
     PAYMENT_REQUIRED: "pay the provider",
@@ -162,9 +165,11 @@ class Provider(Protocol):
 
         Raises:
             ProviderUnavailable: Could not be reached; the same output may be read again.
-            OutputBroken: The bytes ended early or are not what was announced.
+            OutputInterrupted: The bytes ended early; the same output may be read again.
+            OutputBroken: They came whole and are not what was announced.
+            OutputMissing: Its address gives nothing now.
             OutputUnsafe: The address is not one to fetch from.
-            OutputGone: The provider does not have it any more.
+            OutputGone: The provider says that it does not have it any more.
         """
         ...
 
@@ -198,5 +203,24 @@ class Provider(Protocol):
 
         Raises:
             NotFound: The name is not well-formed, or the provider has no such model.
+        """
+        ...
+
+
+@runtime_checkable
+class Recalls(Protocol):
+    """A provider that can be asked again about a prediction that has ended: an optional ability.
+
+    So a result that is not where it was said to be is found at its new address, and given up only
+    when the provider itself says that it is gone.
+    """
+
+    async def recall(self, prediction_id: PredictionId) -> Prediction | None:
+        """Return a prediction as the provider knows it now; None: it knows none by this id.
+
+        The outcome is a `Failed` with the code `EXPIRED` if it has removed the outputs.
+
+        Raises:
+            ProviderUnavailable: It cannot be asked now.
         """
         ...

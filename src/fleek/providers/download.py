@@ -11,13 +11,21 @@ from urllib.parse import unquote_to_bytes
 
 import httpx2
 
-from fleek.domain.errors import OutputBroken, OutputGone, OutputUnsafe, ProviderUnavailable
+from fleek.domain.errors import (
+    ErrorPage,
+    OutputBroken,
+    OutputInterrupted,
+    OutputMissing,
+    OutputUnsafe,
+    ProviderUnavailable,
+)
+from fleek.domain.hostfaults import exhaustion
 from fleek.domain.media import Output
 from fleek.outbound import Policy, UnsafeAddress, open_stream
 from fleek.sniff.whole import Watcher
 
 CHUNK: Final = 65_536  # bytes; a multiple of four, as base64 is
-GONE: Final = frozenset({403, 404, 410})
+MISSING: Final = frozenset({403, 404, 410})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +36,6 @@ class Limits:
     whole: float = 1800.0
     window: float = 30.0  # at least `slowest` x `window` bytes must come in any such time
     slowest: float = 1024.0  # bytes per second
-    gone_tries: int = 3  # a file just made may not have reached every corner of its host
-    gone_pause: float = 1.0
 
 
 async def read_output(
@@ -44,8 +50,10 @@ async def read_output(
 
     Raises:
         OutputUnsafe: The address, one that it leads to, or the size is not allowed.
-        OutputGone: It is not there any more.
-        OutputBroken: The bytes are cut, empty, too slow, or a page about an error.
+        OutputMissing: Its host answers that it is not there.
+        OutputInterrupted: The bytes are cut, or come too slowly.
+        OutputBroken: They are empty, not what was announced, or a page about an error.
+        ResourcesExhausted: This process has no descriptors left.
         ProviderUnavailable: The host cannot be reached, or answers that it is busy.
     """
     uri = output.uri or ""
@@ -89,23 +97,17 @@ async def _fetched(
     """Stream what an address holds, and raise at the end if that was not all of it."""
     give_up_at = clock() + limits.whole
     with _translated():
-        for tries_left in reversed(range(limits.gone_tries)):
-            async with open_stream(client, url, policy) as response:
-                if response.status_code in GONE and tries_left:
-                    await response.aclose()
-                    await asyncio.sleep(limits.gone_pause)
-                    continue
-                _check(response)
-                chunks = _paced(response, limits, clock, give_up_at)
-                async for chunk in _watched(response, chunks, url, limits):
-                    yield chunk
-                return
+        async with open_stream(client, url, policy) as response:
+            _check(response)
+            chunks = _paced(response, limits, clock, give_up_at)
+            async for chunk in _watched(response, chunks, url, limits):
+                yield chunk
 
 
 def _check(response: httpx2.Response) -> None:
     status = response.status_code
-    if status in GONE:
-        raise OutputGone("the host does not have the output any more")
+    if status in MISSING:
+        raise OutputMissing(f"the host of the output answered {status}")
     if status != 200:
         raise ProviderUnavailable(f"the host of the output answered {status}")
     if response.headers.get("content-encoding", "identity") != "identity":
@@ -123,12 +125,16 @@ async def _watched(
         if watcher.size > limits.size:
             raise _too_large(limits)
         if watcher.is_page(path):
-            raise OutputBroken("a page came in place of the output")
+            raise ErrorPage("a page came in place of the output")
         yield chunk
     told = "content-length" in response.headers or "transfer-encoding" in response.headers
     if watcher.size == 0:
         raise OutputBroken("the output is empty")
-    if watcher.whole is False or (watcher.whole is None and not told):
+    if watcher.whole:
+        return
+    if not told:
+        raise OutputInterrupted("the output ended early")
+    if watcher.whole is False:
         raise OutputBroken("the output ended early")
 
 
@@ -148,7 +154,7 @@ async def _paced(
             async with asyncio.timeout(max(patience, 0)):
                 chunk = await anext(chunks, None)
         except TimeoutError as error:
-            raise OutputBroken("the output came too slowly") from error
+            raise OutputInterrupted("the output came too slowly") from error
         if chunk is None:
             return
         waited, size = waited + clock() - asked_at, size + len(chunk)
@@ -164,10 +170,13 @@ def _translated() -> Generator[None]:
         yield
     except UnsafeAddress as error:
         raise OutputUnsafe(f"the output is not fetched: {error}") from error
-    except (httpx2.ConnectError, httpx2.TimeoutException) as error:
-        raise ProviderUnavailable("the host of the output cannot be reached") from error
     except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
-        raise OutputBroken("the output was cut off") from error
+        exhausted = exhaustion(error)
+        if exhausted is not None:
+            raise exhausted from error
+        if isinstance(error, httpx2.ConnectError | httpx2.TimeoutException):
+            raise ProviderUnavailable("the host of the output cannot be reached") from error
+        raise OutputInterrupted("the output was cut off") from error
 
 
 def _too_large(limits: Limits) -> OutputUnsafe:

@@ -27,10 +27,16 @@ class Link:
 
 
 class Storage(Protocol):
-    """Keeps files under keys. A file is there whole or not at all, and never changes."""
+    """Keeps files under keys. A file is there whole or not at all, and never changes.
+
+    Every method may raise `ResourcesExhausted` besides.
+    """
 
     def spool(self) -> Path:
-        """Return the folder for files that are not complete yet, on the fastest way to `save`."""
+        """Return the folder for files that are not complete yet, on the fastest way to `save`.
+
+        It is there, made anew if need be. May block, and raise OSError.
+        """
         ...
 
     async def save(self, key: Key, source: Path, *, content_type: str) -> None:

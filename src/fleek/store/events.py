@@ -31,3 +31,15 @@ async def of_job(db: Database, job_id: JobId, *, after: int = 0) -> list[Event]:
     )
     async with db.read() as tx:
         return [Event(**row) for row in (await tx.execute(statement)).mappings()]
+
+
+async def latest(db: Database, job_id: JobId, *, limit: int) -> list[Event]:
+    """Return the last lines of a job's history, the last one first."""
+    statement = (
+        select(EventRow.seq, EventRow.type, EventRow.data, EventRow.at)
+        .where(EventRow.job_id == job_id)
+        .order_by(EventRow.seq.desc())
+        .limit(limit)
+    )
+    async with db.read() as tx:
+        return [Event(**row) for row in (await tx.execute(statement)).mappings()]

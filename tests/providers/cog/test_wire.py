@@ -15,8 +15,8 @@ from cogserver import MODEL, CogServer
 from fleek.domain.errors import (
     FleekError,
     OutcomeUnknown,
-    OutputBroken,
-    OutputGone,
+    OutputInterrupted,
+    OutputMissing,
     ProviderRejected,
     ProviderUnavailable,
 )
@@ -215,11 +215,11 @@ async def test_uploaded_outputs_are_fetched_from_where_the_operator_says(
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (reply(200, b"half", length=8), OutputBroken),
-        (reply(200, b"", length=8), OutputBroken),
+        (reply(200, b"half", length=8), OutputInterrupted),
+        (reply(200, b"", length=8), OutputInterrupted),
         (reply(503), ProviderUnavailable),
-        (reply(404), OutputGone),
-        (reply(403), OutputGone),
+        (reply(404), OutputMissing),
+        (reply(403), OutputMissing),
     ],
     ids=["cut", "nothing", "busy", "gone", "forbidden"],
 )

@@ -21,7 +21,7 @@ from fleek.providers.replicate.api import Api, Times
 from fleek.providers.replicate.provider import ReplicateProvider, Terms
 from listening import Visit, listening
 
-QUICK = Limits(gone_pause=0.01)
+QUICK = Limits()
 
 
 @pytest.fixture

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import OutputBroken, OutputGone, OutputUnsafe, ProviderUnavailable
+from fleek.domain.errors import (
+    ErrorPage,
+    OutputBroken,
+    OutputInterrupted,
+    OutputMissing,
+    OutputUnsafe,
+    ProviderUnavailable,
+)
 from fleek.domain.job import Job
 from fleek.domain.media import Output
 from fleek.emulator.server import Emulator
@@ -64,19 +71,19 @@ async def test_the_true_bytes_come(
 @pytest.mark.parametrize(
     ("marker", "error", "code"),
     [
-        ("file_truncate", OutputBroken, "output_broken"),
-        ("file_reset", OutputBroken, "output_broken"),
-        ("file_cut_chunked", OutputBroken, "output_broken"),
-        ("file_cut_close", OutputBroken, "output_broken"),
+        ("file_truncate", OutputInterrupted, "output_interrupted"),
+        ("file_reset", OutputInterrupted, "output_interrupted"),
+        ("file_cut_chunked", OutputInterrupted, "output_interrupted"),
+        ("file_cut_close", OutputInterrupted, "output_interrupted"),
         ("file_length_short", OutputBroken, "output_broken"),
-        ("file_length_long", OutputBroken, "output_broken"),
-        ("file_html", OutputBroken, "output_broken"),
+        ("file_length_long", OutputInterrupted, "output_interrupted"),
+        ("file_html", ErrorPage, "output_broken"),
         ("file_empty", OutputBroken, "output_broken"),
         ("file_gzip_bomb", OutputBroken, "output_broken"),
-        *((marker, OutputBroken, "output_broken") for marker in TOO_SLOW),
-        ("file_gone=404", OutputGone, "output_expired"),
-        ("file_gone=403", OutputGone, "output_expired"),
-        ("file_gone=410", OutputGone, "output_expired"),
+        *((marker, OutputInterrupted, "output_interrupted") for marker in TOO_SLOW),
+        ("file_gone=404", OutputMissing, "output_missing"),
+        ("file_gone=403", OutputMissing, "output_missing"),
+        ("file_gone=410", OutputMissing, "output_missing"),
         ("file_5xx", ProviderUnavailable, "provider_unavailable"),
         ("file_429", ProviderUnavailable, "provider_unavailable"),
         ("file_redirect=4", OutputUnsafe, "unsafe_output"),
@@ -85,7 +92,7 @@ async def test_the_true_bytes_come(
         ("file_redirect_to=http://127.0.0.1:1/x.png", OutputUnsafe, "unsafe_output"),
         ("file_redirect_to=file:///etc/passwd", OutputUnsafe, "unsafe_output"),
         ("file_endless", OutputUnsafe, "output_too_large"),
-        ("output=dead_links", OutputGone, "output_expired"),
+        ("output=dead_links", OutputMissing, "output_missing"),
     ],
 )
 async def test_anything_else_is_an_error_that_says_whether_to_try_again(
@@ -93,21 +100,12 @@ async def test_anything_else_is_an_error_that_says_whether_to_try_again(
 ) -> None:
     """Never are wrong bytes handed on as if they were all."""
     window = 0.2 if marker in TOO_SLOW else 60
-    quick = Limits(size=300_000, window=window, slowest=10_000, gone_pause=0.01)
+    quick = Limits(size=300_000, window=window, slowest=10_000)
 
     with pytest.raises(error) as caught:
         await fetcher(shop.open(limits=quick), f"[[emu:{marker}]]")
 
     assert getattr(caught.value, "code", None) == code
-
-
-async def test_a_file_that_is_not_there_yet_is_waited_for(
-    provider: ReplicateProvider, fetcher: Fetcher
-) -> None:
-    """It is paid for: one 404 must not lose it."""
-    content = await fetcher(provider, "[[emu:file_gone=404*2]]")
-
-    assert content.startswith(PNG_START)
 
 
 async def test_the_token_never_comes_to_the_host_of_files(

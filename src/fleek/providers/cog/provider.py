@@ -23,7 +23,7 @@ from fleek.providers.cog.wire import Wire
 from fleek.providers.download import Limits, read_output
 
 FRESH_SECONDS: Final = 30.0  # how long the server's schema is taken for granted
-LIMITS: Final = Limits(whole=3600.0, gone_tries=1)  # a file is uploaded before it is told of
+LIMITS: Final = Limits(whole=3600.0)
 
 
 class CogProvider:

@@ -69,17 +69,30 @@ class Looks:
             raise failures[-1]
         return {one: seen[one] for one in ids if one in seen}
 
-    async def _look(self, prediction_id: PredictionId) -> Prediction | None:
-        if read_id({"id": prediction_id}) is None:
-            return None
+    async def recall(self, prediction_id: PredictionId) -> Prediction | None:
+        """Return a prediction as it is known now; None: the API knows none by this id.
+
+        Raises:
+            ProviderUnavailable: It cannot be asked now.
+        """
         with inquiry():
             answer = await self._api.get(f"/predictions/{prediction_id}", most=LARGE)
             if answer.status == 404:
-                return self._not_there(prediction_id)
+                return None
             check_told(answer)
             told = read_prediction(answer.json())
+        if told is None or told.id != prediction_id:
+            raise ProviderUnavailable("Replicate's answer is about no prediction of ours")
+        return told
+
+    async def _look(self, prediction_id: PredictionId) -> Prediction | None:
+        if read_id({"id": prediction_id}) is None:
+            return None
+        told = await self.recall(prediction_id)
+        if told is None:
+            return self._not_there(prediction_id)
         self._missing.pop(prediction_id, None)
-        return told if told is not None and told.id == prediction_id else None
+        return told
 
     def _not_there(self, prediction_id: PredictionId) -> Prediction | None:
         if len(self._missing) >= GONE_KEPT:

@@ -120,6 +120,14 @@ class ReplicateProvider:
         """
         return await self._looks.poll(ids)
 
+    async def recall(self, prediction_id: PredictionId) -> Prediction | None:
+        """Return a prediction that has ended as Replicate knows it now; None: it knows none.
+
+        Raises:
+            ProviderUnavailable: Could not be asked.
+        """
+        return await self._looks.recall(_checked(prediction_id))
+
     async def cancel(self, prediction_id: PredictionId) -> None:
         """Ask Replicate to stop a prediction; one that has ended is left as it is.
 
@@ -137,9 +145,9 @@ class ReplicateProvider:
 
         Raises:
             ProviderUnavailable: Its host cannot be reached; it may be read again.
+            OutputMissing: Its host answers that it is not there.
             OutputBroken: The bytes are cut, empty, or a page about an error.
             OutputUnsafe: Its address or its size is not allowed.
-            OutputGone: It is not there any more.
         """
         terms = self.terms
         chunks = read_output(self._files, output, terms.policy, terms.limits, clock=self._clock)

@@ -1,11 +1,10 @@
 """Files in folders of this machine: ``media/`` and ``metadata/``, side by side."""
 
 import asyncio
-import errno
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,17 +13,17 @@ from typing import Final, TypeVar
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings
 
-from fleek.domain.errors import ConfigurationError, StorageError, StorageFull
+from fleek.domain.errors import ConfigurationError, HostError, StorageError, StorageFull
+from fleek.domain.hostfaults import host_errors
 from fleek.domain.media import Key
 from fleek.environment import SOURCE, read
 from fleek.storage.base import Link, Storage, Stored
-from fleek.storage.local.tree import Tree
+from fleek.storage.local.tree import MIN_FREE_BYTES, Tree
 
 T = TypeVar("T")
 
 CHUNK_BYTES: Final = 256 * 1024
 THREADS: Final = 16  # a save waits for the disk, and disks write many at once better than one
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class LocalStorageSettings(BaseSettings):
@@ -37,6 +36,13 @@ class LocalStorageSettings(BaseSettings):
         validation_alias=AliasChoices("STORAGE_PATH", "LOCAL_MEDIA_PATH"),
         description="Folder for `media/` and `metadata/`. One whose name is `media` is the media "
         "folder itself, and metadata lies beside it.",
+    )
+
+    min_free_bytes: int = Field(
+        default=MIN_FREE_BYTES,
+        ge=0,
+        description="Room that outputs leave on the disk that they are written to, in bytes: "
+        "below it no job is accepted, and results wait.",
     )
 
     @field_validator("storage_path")
@@ -66,8 +72,11 @@ class LocalStorage:
         self._threads.shutdown()
 
     def spool(self) -> Path:
-        """Return the folder for files that are not complete yet; a day later they are removed."""
-        return self._tree.spool
+        """Return the folder for files that are not complete yet; a day later they are removed.
+
+        It is made anew if somebody has removed it. Blocks.
+        """
+        return self._tree.spool()
 
     async def save(self, key: Key, source: Path, *, content_type: str) -> None:  # noqa: ARG002 - folders keep none
         """Move a complete file to `key`, durably; `source` is gone even if that fails.
@@ -131,23 +140,15 @@ class LocalStorage:
             work: What raises OSError if it fails.
             undo: What to do with the result if nobody is left to take it.
         """
-        job = self._threads.submit(work)
+        with host_errors(doing):
+            job = self._threads.submit(work)
         try:
-            with _translated(doing):
+            with host_errors(doing):
                 return await asyncio.wrap_future(job)
         except asyncio.CancelledError:
             if undo is not None:
                 job.add_done_callback(partial(_undo, undo))
             raise
-
-
-@contextmanager
-def _translated(doing: str) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        kind = StorageFull if error.errno in FULL else StorageError
-        raise kind(f"cannot {doing}: {error.strerror or type(error).__name__}") from error
 
 
 def _undo(undo: Callable[[T], None], job: Future[T]) -> None:
@@ -157,11 +158,11 @@ def _undo(undo: Callable[[T], None], job: Future[T]) -> None:
 
 def _opened(settings: LocalStorageSettings) -> Tree:
     try:
-        with _translated("make its folders"):
-            tree = Tree(settings.root)
-        with suppress(StorageFull), _translated("write"):  # room may come; a right may not
+        with host_errors("make its folders"):
+            tree = Tree(settings.root, min_free_bytes=settings.min_free_bytes)
+        with suppress(StorageFull), host_errors("write"):  # room may come; a right may not
             tree.check()
-    except StorageError as error:
+    except HostError as error:
         raise ConfigurationError(f"STORAGE_PATH={settings.storage_path}: {error}") from error
     return tree
 

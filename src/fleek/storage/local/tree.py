@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from fleek.storage.local.walk import FOLDER, absence, folders, prune
 from fleek.storage.spool import remove_stale
 
 MIN_FREE_BYTES: Final = 16 * 1024 * 1024
+CLEAN_SECONDS: Final = 3600.0  # between looks for what a crash has left in the spools
 FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 UNSYNCED: Final = frozenset({errno.EINVAL, errno.ENOTSUP})  # a disk that syncs no folders
 
@@ -41,23 +43,47 @@ class Tree:
         OSError: The folders cannot be made.
     """
 
-    def __init__(self, root: Path, *, disk: Disk = Disk()) -> None:
+    def __init__(
+        self, root: Path, *, disk: Disk = Disk(), min_free_bytes: int = MIN_FREE_BYTES
+    ) -> None:
+        self._root = root
         self._disk = disk
+        self._min_free_bytes = min_free_bytes
+        self._areas: dict[str, Path] = {}
+        self._spools: dict[str, Path] = {}
+        self._cleaned_at = float("-inf")  # monotonic
+        self._prepare()
+        self._clean()
+
+    def _prepare(self) -> None:
+        """Make the folders that are missing, as at the start and after somebody removed them."""
+        root = self._root
         for area in AREAS:
             self._make(root / area)
         self._areas = {area: (root / area).resolve() for area in AREAS}
         # A rename stays within a file system, and an area may be one of its own.
+        disk = self._disk
         self._spools = {
             area: (root if disk.device(root) == disk.device(path) else path) / ".spool"
             for area, path in self._areas.items()
         }
         for spool in set(self._spools.values()):
             spool.mkdir(mode=0o700, exist_ok=True)
-            remove_stale(spool)
 
-    @property
+    def _clean(self) -> None:
+        """Remove from the spools what has lain there for a day, now and then."""
+        now = time.monotonic()
+        if now - self._cleaned_at >= CLEAN_SECONDS:
+            self._cleaned_at = now
+            for spool in set(self._spools.values()):
+                remove_stale(spool)
+
     def spool(self) -> Path:
-        """The folder for media that are not complete; what lies there for a day is removed."""
+        """Return the folder for media that are not complete; what lies there for a day is removed."""
+        if not self._spools["media"].is_dir():
+            self._prepare()
+        with suppress(OSError):  # a disk that removes nothing now may do so later
+            self._clean()
         return self._spools["media"]
 
     def save(self, key: Key, source: Path) -> None:
@@ -69,9 +95,11 @@ class Tree:
         parts = split(key)
         if parts is None:
             raise ValueError(f"{key!r} is no key")
-        spool = self._spools[parts[0]]
         near = source
         try:
+            if not self._spools[parts[0]].is_dir():
+                self._prepare()
+            spool = self._spools[parts[0]]
             if self._disk.device(source) != self._disk.device(spool):
                 near = spool / uuid4().hex
                 shutil.copyfile(source, near)
@@ -98,6 +126,7 @@ class Tree:
         except FileNotFoundError:  # `delete` has just removed a folder that it found empty
             if tries == 1:
                 raise
+            self._prepare()  # or somebody has removed the area
             self._place(parts, source, tries=tries - 1)
 
     def open(self, key: Key) -> int:
@@ -145,15 +174,16 @@ class Tree:
                 yield from _list(fds[-1], folder, prefix)
 
     def check(self) -> None:
-        """Write and remove a file in both areas.
+        """Write and remove a file in both areas, which are made anew if need be.
 
         Raises:
             StorageFull: It may work, but there is less room than a few files need.
         """
+        self._prepare()
         for path in self._areas.values():
             free = self._disk.free_bytes(path)
-            if free < MIN_FREE_BYTES:
-                raise StorageFull(f"only {free // 1024} KiB are free")
+            if free < self._min_free_bytes:
+                raise StorageFull(f"only {free // 1024} KiB are free, less than MIN_FREE_BYTES")
             probe = path / ".probe"
             fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             try:
@@ -161,7 +191,8 @@ class Tree:
                 self._disk.fsync(fd)
             finally:
                 os.close(fd)
-                probe.unlink(missing_ok=True)
+                with suppress(OSError):  # the error of the write says more
+                    probe.unlink(missing_ok=True)
 
     def _make(self, folder: Path) -> None:
         """Make a folder, and those above it, that survive a loss of power."""

@@ -5,6 +5,7 @@ The library's asynchronous functions would abort the process when the interprete
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -72,7 +73,8 @@ class Bucket:
             size, sent, found = self._upload(key, source, attributes, stopped)
             failpoints.hit("storage.placed")
         finally:
-            source.unlink(missing_ok=True)
+            with suppress(OSError):  # the error of the upload says more
+                source.unlink(missing_ok=True)
         if found["size"] != size or (sent and sent != found["e_tag"]):
             raise StorageError(f"cannot save {key}: what is there is not what was sent")
 

@@ -14,6 +14,7 @@ from typing import Final
 from obstore.exceptions import BaseError
 
 from fleek.domain.errors import NotFound, StorageError, StorageFull
+from fleek.domain.hostfaults import host_errors, reported
 
 CODE: Final = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
 STATUS: Final = re.compile(r"status code: (\d{3})")
@@ -113,16 +114,21 @@ def translated(doing: str) -> Generator[None]:
     Raises:
         NotFound: There is no such file, in a bucket that exists.
         StorageFull: No room.
+        ResourcesExhausted: This process has no descriptors or memory left.
         StorageError: Something else; an `S3Refused` if an operator must act.
     """
     try:
         yield
     except (BaseError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of a file here
-            raise StorageError(f"cannot {doing}: {error.strerror}") from error
+            with host_errors(doing):
+                raise
+        exhausted = reported(str(error))
+        if exhausted is not None:
+            raise exhausted from None  # the cause holds the access key
         found = _words(str(error))
         if found is None:
-            raise NotFound("there is no such file") from None  # the cause holds the access key
+            raise NotFound("there is no such file") from None  # as above
         kind, reason = found
         raise kind(f"cannot {doing}: {reason}") from None  # as above
 

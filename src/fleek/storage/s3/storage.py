@@ -10,6 +10,7 @@ from threading import Event
 from typing import Final, TypeVar
 
 from fleek.domain.errors import StorageError
+from fleek.domain.hostfaults import host_errors
 from fleek.domain.media import Key
 from fleek.storage.base import Link, Stored
 from fleek.storage.s3.bucket import PART_BYTES, Bucket
@@ -54,7 +55,11 @@ class S3Storage:
         self._threads.shutdown()
 
     def spool(self) -> Path:
-        """Return the folder for files that are not complete yet; a day later they are removed."""
+        """Return the folder for files that are not complete yet; a day later they are removed.
+
+        It is made anew if somebody has removed it. Blocks.
+        """
+        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._spool
 
     async def save(self, key: Key, source: Path, *, content_type: str) -> None:
@@ -125,7 +130,9 @@ class S3Storage:
         await self._do(self._bucket.check)
 
     async def _do(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        with host_errors("use the storage"):  # no thread can be started
+            done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await done
 
 
 def _size(source: Path) -> int:

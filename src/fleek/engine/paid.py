@@ -1,0 +1,132 @@
+"""Whether a paid result that cannot be collected now is given up.
+
+Only if the provider says that it is gone, or if the bytes themselves are wrong again and again.
+Everything else is waited for, however long: hosts, disks and networks come back.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import (
+    ErrorPage,
+    FleekError,
+    HostError,
+    InternalError,
+    OutputBroken,
+    OutputGone,
+    OutputInterrupted,
+    OutputMissing,
+    ProviderError,
+    ProviderUnavailable,
+)
+from fleek.domain.job import Job
+from fleek.domain.media import Output
+from fleek.engine.bucket import Bucket
+from fleek.engine.runtime import Runtime
+from fleek.providers.base import EXPIRED, Failed, Recalls, Succeeded
+from fleek.store import events
+
+RECALL_SHARE: Final = 0.2  # of a provider's budget of calls
+UNKNOWN_PREDICTION: Final = "prediction_gone"
+BETWEEN_TRIES: Final = frozenset({"collecting", "released"})
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often in a row, and for how long at least, the same failure is borne."""
+
+    tries: int
+    period: timedelta = timedelta(0)
+
+
+WRONG_BYTES: Final = Patience(8)
+ERROR_PAGES: Final = Patience(8, timedelta(minutes=15))  # a host in maintenance sends them, too
+UNKNOWN: Final = Patience(3)  # neither the file nor the prediction is there
+MISSING: Final = Patience(8, timedelta(minutes=15))  # and the provider cannot be asked
+MISTAKES: Final = Patience(20, timedelta(hours=1))  # of ours: time to start another release
+
+PATIENCE: Final[Mapping[type[FleekError], Patience | None]] = {  # the first that fits counts
+    ErrorPage: ERROR_PAGES,
+    OutputInterrupted: None,
+    OutputBroken: WRONG_BYTES,
+    InternalError: MISTAKES,
+}
+
+
+async def recall(rt: Runtime, attempt: Attempt, error: ProviderError) -> tuple[Output, ...] | None:
+    """Ask the provider again for the outputs that could not be fetched; None: it tells nothing.
+
+    Raises:
+        OutputGone: The provider has removed them.
+        OutputMissing: It knows the prediction no more than the output.
+    """
+    provider = _recalls(rt, attempt.provider)
+    if provider is None or attempt.prediction_id is None or not _may_call(rt, attempt.provider):
+        return None
+    try:
+        prediction = await provider.recall(attempt.prediction_id)
+    except ProviderUnavailable as failure:
+        log.warning("recall_failed", attempt_id=str(attempt.id), reason=str(failure))
+        return None
+    if prediction is None:
+        if isinstance(error, OutputMissing):
+            message = "the provider has neither the output nor the prediction"
+            raise OutputMissing(message, code=UNKNOWN_PREDICTION) from error
+        return None
+    outcome = prediction.outcome
+    if isinstance(outcome, Failed) and outcome.code == EXPIRED:
+        raise OutputGone(outcome.message) from error
+    return (outcome.outputs or None) if isinstance(outcome, Succeeded) else None
+
+
+def _recalls(rt: Runtime, name: str) -> Recalls | None:
+    """Return the provider if it can be asked again."""
+    provider: object = rt.providers.get(name)
+    return provider if isinstance(provider, Recalls) else None
+
+
+def _may_call(rt: Runtime, name: str) -> bool:
+    """Take one call from the share of a provider's budget that is for this."""
+    budget = rt.providers[name].budget.calls_per_minute
+    return rt.recalls.setdefault(name, Bucket(budget and budget * RECALL_SHARE)).take()
+
+
+async def is_final(rt: Runtime, job: Job, error: FleekError) -> bool:
+    """Whether trying again is no use, or was no use often enough."""
+    if isinstance(error, HostError):
+        return False
+    if not (error.retryable or isinstance(error, InternalError)):
+        return True
+    patience = _patience(error, askable=_recalls(rt, job.provider) is not None)
+    if patience is None:
+        return False
+    tries, period = await _in_a_row(rt, job, error.code)
+    return tries >= patience.tries and period >= patience.period
+
+
+def _patience(error: FleekError, *, askable: bool) -> Patience | None:
+    """Return how long a failure is borne; None: for ever."""
+    if isinstance(error, OutputMissing):
+        if error.code == UNKNOWN_PREDICTION:
+            return UNKNOWN
+        return None if askable else MISSING
+    return next((one for kind, one in PATIENCE.items() if isinstance(error, kind)), None)
+
+
+async def _in_a_row(rt: Runtime, job: Job, code: str) -> tuple[int, timedelta]:
+    """Return how many tries in a row have failed so, this one included, and since when."""
+    tries, since = 1, rt.now()
+    for event in await events.latest(rt.db, job.id, limit=200):
+        if event.type in BETWEEN_TRIES:
+            continue
+        if event.type != "postponed" or event.data.get("code") != code:
+            break
+        tries, since = tries + 1, event.at
+    return tries, rt.now() - since

@@ -1,0 +1,556 @@
+"""A paid result is given up only when it is gone, or when its bytes stay wrong."""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import pytest
+
+from fakes import PNG, AskableProvider, Clock, FakeProvider, a_request
+from fleek.domain.errors import (
+    ErrorPage,
+    OutputBroken,
+    OutputInterrupted,
+    OutputMissing,
+    OutputUnsafe,
+    ProviderUnavailable,
+)
+from fleek.domain.job import Job, JobError, Stage, Status
+from fleek.domain.media import Output
+from fleek.engine.collect import collect
+from fleek.engine.paid import ERROR_PAGES, MISSING, MISTAKES, UNKNOWN, WRONG_BYTES, Patience
+from fleek.engine.recover import Recovery
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import start
+from fleek.engine.submit import submit
+from fleek.outbound import Policy
+from fleek.providers.base import Failed, Succeeded
+from fleek.providers.download import Limits, read_output
+from fleek.storage.local import LocalStorage
+from fleek.storage.local.tree import Disk
+from fleek.store import attempts, events, jobs
+
+OUTAGE: Final = timedelta(minutes=10)
+
+
+def of_system(number: int) -> OSError:
+    """Return what the operating system raises."""
+    return OSError(number, os.strerror(number))
+
+
+async def a_paid_job(rt: Runtime, provider: FakeProvider, **fields: Any) -> Job:
+    """Submit and start a job whose prediction ends well at once."""
+    provider.at_once = True
+    job = await submit(rt, a_request(**fields))
+    await start(rt, job.id)
+    return await jobs.peek(rt.db, job.id)
+
+
+async def collect_for(rt: Runtime, clock: Clock, job: Job, period: timedelta) -> int:
+    """Try to collect whenever the job is due, for so long; returns how many tries that were."""
+    until, tries = clock() + period, 0
+    while (current := await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING:
+        clock.time = max(clock.time, current.run_at)
+        if clock.time >= until:
+            break
+        await collect(rt, job.id)
+        tries += 1
+    return tries
+
+
+class FailingHost(httpx2.AsyncBaseTransport):
+    """A host of outputs that fails in one way until it is well again."""
+
+    def __init__(self, failure: Callable[[], httpx2.Response]) -> None:
+        self.failure = failure
+        self.well = False
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Fail, or give the picture."""
+        response = whole(PNG) if self.well else self.failure()
+        response.request = request
+        return response
+
+
+class Body(httpx2.AsyncByteStream):
+    """A body in parts; one that is an error breaks the connection."""
+
+    def __init__(self, *parts: bytes | Exception) -> None:
+        self._parts = parts
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            if isinstance(part, Exception):
+                raise part
+            yield part
+
+
+def whole(content: bytes) -> httpx2.Response:
+    """Return an answer with these bytes and their length."""
+    length = {"content-length": str(len(content))}
+    return httpx2.Response(200, headers=length, stream=Body(content))
+
+
+def cut() -> httpx2.Response:
+    """Return an answer whose connection breaks in the middle."""
+    return httpx2.Response(200, stream=Body(PNG[:20], httpx2.ReadError("reset by peer")))
+
+
+def answers(status: int) -> Callable[[], httpx2.Response]:
+    """Return what makes an answer with this status."""
+    return lambda: httpx2.Response(status)
+
+
+def fails(error: Exception, cause: Exception | None = None) -> Callable[[], httpx2.Response]:
+    """Return what raises an error of the HTTP client, caused by one of the system."""
+
+    def fail() -> httpx2.Response:
+        raise error from cause
+
+    return fail
+
+
+HOST_OUTAGES: Final = {
+    "503": (answers(503), "provider_unavailable"),
+    "500": (answers(500), "provider_unavailable"),
+    "429": (answers(429), "provider_unavailable"),
+    "400": (answers(400), "provider_unavailable"),
+    "401": (answers(401), "provider_unavailable"),
+    "404": (answers(404), "output_missing"),
+    "403": (answers(403), "output_missing"),
+    "410": (answers(410), "output_missing"),
+    "error page": (lambda: whole(b"<html>maintenance"), "output_broken"),
+    "refused": (
+        fails(httpx2.ConnectError("refused"), of_system(errno.ECONNREFUSED)),
+        "provider_unavailable",
+    ),
+    "no such host": (fails(httpx2.ConnectError("DNS")), "provider_unavailable"),
+    "TLS": (fails(httpx2.ConnectError("certificate expired")), "provider_unavailable"),
+    "network down": (
+        fails(httpx2.ConnectError("unreachable"), of_system(errno.ENETUNREACH)),
+        "provider_unavailable",
+    ),
+    "no answer": (fails(httpx2.ReadTimeout("too long")), "provider_unavailable"),
+    "reset": (fails(httpx2.ReadError("reset")), "output_interrupted"),
+    "cut": (cut, "output_interrupted"),
+    "descriptors": (
+        fails(httpx2.ConnectError("failed"), of_system(errno.EMFILE)),
+        "resources_exhausted",
+    ),
+    "memory": (fails(httpx2.ReadError("failed"), of_system(errno.ENOMEM)), "resources_exhausted"),
+}
+
+
+@pytest.fixture
+async def hosted(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[FailingHost]:
+    """Give the host that the provider's outputs are fetched from, through the real download."""
+    host = FailingHost(answers(503))
+
+    async with httpx2.AsyncClient(transport=host) as client:
+
+        def read(_job: Job, output: Output) -> AsyncIterator[bytes]:
+            return read_output(client, output, Policy(), Limits())
+
+        monkeypatch.setattr(provider, "read", read)
+        provider.outcome = Succeeded((Output(uri="https://files.example.com/cat.png"),))
+        yield host
+
+
+@pytest.mark.parametrize("outage", HOST_OUTAGES.values(), ids=HOST_OUTAGES)
+async def test_an_outage_of_the_host_of_outputs_loses_nothing(
+    rt: Runtime,
+    provider: FakeProvider,
+    clock: Clock,
+    hosted: FailingHost,
+    outage: tuple[Callable[[], httpx2.Response], str],
+) -> None:
+    """Ten minutes of any failure are waited for; nothing is bought again, and the job says why."""
+    hosted.failure, code = outage
+    job = await a_paid_job(rt, provider)
+    tries = await collect_for(rt, clock, job, OUTAGE)
+    waiting = await jobs.peek(rt.db, job.id)
+    assert (waiting.stage, waiting.error and waiting.error.code) == (Stage.COLLECTING, code)
+    assert waiting.attempt == 1
+    assert 12 <= tries <= 40  # never in a hurry, never asleep for more than a minute
+
+    hosted.well = True
+    await collect_for(rt, clock, job, timedelta(minutes=2))
+
+    done = await jobs.peek(rt.db, job.id)
+    assert (done.status, done.error) == (Status.COMPLETED, None)
+    assert len(provider.started) == 1
+
+
+async def test_an_outage_of_hours_loses_nothing_either(
+    rt: Runtime, provider: FakeProvider, clock: Clock, hosted: FailingHost
+) -> None:
+    """The deadline does not end what is paid for and not gone."""
+    job = await a_paid_job(rt, provider, deadline=timedelta(hours=1))
+    await collect_for(rt, clock, job, timedelta(hours=3))
+    await Recovery(rt).turn()
+
+    hosted.well = True
+    await collect_for(rt, clock, job, timedelta(minutes=2))
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+
+
+@pytest.fixture
+async def askable(rt: Runtime, hosted: FailingHost, provider: FakeProvider) -> AskableProvider:
+    """Return a provider that can be asked again; its outputs answer 404."""
+    hosted.failure = answers(404)
+    askable = AskableProvider(outcome=provider.outcome)
+    askable.read = provider.read  # type: ignore[method-assign]  # through the failing host
+    rt.providers["placeholder"] = askable  # type: ignore[index]  # a dict, as the fixture made it
+    return askable
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 503])
+async def test_what_the_provider_has_removed_ends_at_once(
+    rt: Runtime, clock: Clock, hosted: FailingHost, askable: AskableProvider, status: int
+) -> None:
+    """With a clear code, as soon as it is asked; and nothing is left to collect."""
+    hosted.failure = answers(status)
+    job = await a_paid_job(rt, askable)
+    askable.now = Failed("output_expired", "it has removed the output", retryable=False)
+
+    await collect_for(rt, clock, job, timedelta(seconds=5))
+
+    ended = await jobs.peek(rt.db, job.id)
+    assert ended.status is Status.FAILED
+    assert ended.error == JobError("output_expired", "it has removed the output")
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert attempt.result is None
+
+
+async def test_a_prediction_that_is_gone_with_its_output_ends_within_seconds(
+    rt: Runtime, clock: Clock, askable: AskableProvider
+) -> None:
+    """Asked three times, for a replica may lag behind."""
+    job = await a_paid_job(rt, askable)
+    askable.knows = False
+
+    tries = await collect_for(rt, clock, job, timedelta(seconds=15))
+
+    ended = await jobs.peek(rt.db, job.id)
+    assert (ended.error and ended.error.code, tries) == ("output_expired", UNKNOWN.tries)
+
+
+async def test_a_prediction_that_vanishes_for_a_while_loses_nothing_while_its_host_is_away(
+    rt: Runtime, clock: Clock, hosted: FailingHost, askable: AskableProvider
+) -> None:
+    """Its file may still be there."""
+    hosted.failure = answers(503)
+    job = await a_paid_job(rt, askable)
+    askable.knows = False
+    await collect_for(rt, clock, job, OUTAGE)
+
+    hosted.well = True
+    await collect_for(rt, clock, job, timedelta(minutes=2))
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+
+
+async def test_a_provider_that_cannot_be_asked_now_says_nothing(
+    rt: Runtime, clock: Clock, askable: AskableProvider
+) -> None:
+    """Its output is waited for."""
+    job = await a_paid_job(rt, askable)
+    askable.recall_error = ProviderUnavailable("no answer")
+
+    await collect_for(rt, clock, job, timedelta(hours=1))
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    assert askable.recalled
+
+
+async def test_an_output_that_has_moved_is_fetched_from_its_new_address(
+    rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Addresses are signed for an hour or so; the provider gives fresh ones."""
+    askable = AskableProvider()
+    rt.providers["placeholder"] = askable  # type: ignore[index]  # a dict, as the fixture made it
+
+    async def read(_job: Job, output: Output) -> AsyncIterator[bytes]:
+        if output.uri != "fake:fresh":
+            raise OutputMissing("403")
+        yield PNG
+
+    monkeypatch.setattr(askable, "read", read)
+    job = await a_paid_job(rt, askable)
+    askable.now = Succeeded((Output(uri="fake:fresh"),))
+
+    tries = await collect_for(rt, clock, job, timedelta(minutes=1))
+
+    assert ((await jobs.peek(rt.db, job.id)).status, tries) == (Status.COMPLETED, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "patience", "code"),
+    [
+        (OutputBroken("not whole"), WRONG_BYTES, "output_broken"),
+        (ErrorPage("a page"), ERROR_PAGES, "output_broken"),
+        (OutputMissing("404"), MISSING, "output_expired"),
+    ],
+    ids=["bytes", "page", "missing"],
+)
+async def test_what_stays_wrong_is_given_up(
+    rt: Runtime, clock: Clock, error: OutputBroken, patience: Patience, code: str
+) -> None:
+    """Not before it was tried often, and for a while."""
+    provider = FakeProvider(reads=[error] * 100)
+    rt.providers["placeholder"] = provider  # type: ignore[index]  # a dict, as the fixture made it
+    job = await a_paid_job(rt, provider)
+    began = clock()
+
+    tries = await collect_for(rt, clock, job, timedelta(hours=2))
+
+    ended = await jobs.peek(rt.db, job.id)
+    assert (ended.status, ended.error and ended.error.code) == (Status.FAILED, code)
+    assert tries >= patience.tries
+    assert clock() - began >= patience.period
+
+
+async def test_only_failures_in_a_row_count(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """A host that is away between them is another matter."""
+    job = await a_paid_job(rt, provider)
+    broken, away = OutputBroken("not whole"), ProviderUnavailable("away")
+    provider.reads = [broken, broken, away] * (WRONG_BYTES.tries + 2)
+
+    await collect_for(rt, clock, job, timedelta(hours=2))
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+
+
+async def test_a_mistake_of_ours_is_borne_until_another_release_may_be_there(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """And the answer is kept then, to be collected by a better one."""
+    job = await a_paid_job(rt, provider)
+    provider.reads = [ZeroDivisionError("a mistake")] * 200  # type: ignore[list-item]  # no provider raises it
+    began, tries = clock(), 0
+    while (current := await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING:
+        clock.time = max(clock.time, current.run_at)
+        with pytest.raises(ZeroDivisionError):
+            await collect(rt, job.id)
+        tries += 1
+
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert (current.error and current.error.code) == "internal_error"
+    assert tries >= MISTAKES.tries
+    assert clock() - began >= MISTAKES.period
+    assert attempt.result is not None
+
+
+EVERY_STEP: Final = ("open", "fsync", "sniff", "unlink", "document")
+STORAGE_OUTAGES: Final = [
+    *((step, errno.EROFS, "storage_unavailable") for step in EVERY_STEP),
+    *((step, errno.EMFILE, "resources_exhausted") for step in EVERY_STEP),
+    ("open", errno.ENOSPC, "storage_full"),
+    ("document", errno.ENOSPC, "storage_full"),
+    ("fsync", errno.EDQUOT, "storage_full"),
+    ("fsync", errno.EIO, "storage_unavailable"),
+    ("open", errno.EACCES, "storage_unavailable"),
+    ("sniff", errno.ESTALE, "storage_unavailable"),
+    ("open", errno.ENFILE, "resources_exhausted"),
+    ("fsync", errno.ENOMEM, "resources_exhausted"),
+]
+
+
+Break = Callable[[str, int], pytest.MonkeyPatch]
+
+
+@pytest.fixture
+def break_disk(  # noqa: C901 - one small fake per call of the system
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> Break:
+    """Return what lets one step of storing a file fail, until the patch is undone."""
+
+    def refuse(number: int, path: Path) -> None:
+        if ".spool" in path.parts:
+            raise of_system(number)
+
+    def break_it(step: str, number: int) -> pytest.MonkeyPatch:
+        real_open, real_unlink, real_write = Path.open, Path.unlink, Path.write_bytes
+
+        def opens(path: Path, mode: str = "r", *more: Any) -> Any:
+            if mode == ("ab" if step == "open" else "rb"):
+                refuse(number, path)
+            return real_open(path, mode, *more)
+
+        def unlink(path: Path, *, missing_ok: bool = False) -> None:
+            if number != errno.EMFILE:  # needs no descriptor
+                refuse(number, path)
+            real_unlink(path, missing_ok=missing_ok)
+
+        def write_bytes(path: Path, data: bytes) -> int:
+            refuse(number, path)
+            return real_write(path, data)
+
+        def fsync(_fd: int) -> None:
+            raise of_system(number)
+
+        if step in {"open", "sniff"}:
+            monkeypatch.setattr(Path, "open", opens)
+        if step == "document":
+            monkeypatch.setattr(Path, "write_bytes", write_bytes)
+        if step == "fsync":
+            assert isinstance(rt.storage, LocalStorage)
+            monkeypatch.setattr(rt.storage._tree, "_disk", Disk(fsync=fsync))
+        monkeypatch.setattr(Path, "unlink", unlink)
+        return monkeypatch
+
+    return break_it
+
+
+@pytest.mark.parametrize(
+    ("outage", "code"),
+    [((step, number), code) for step, number, code in STORAGE_OUTAGES],
+    ids=[f"{step} {errno.errorcode[number]}" for step, number, _ in STORAGE_OUTAGES],
+)
+async def test_an_outage_of_the_storage_loses_nothing(
+    rt: Runtime,
+    clock: Clock,
+    break_disk: Break,
+    outage: tuple[str, int],
+    code: str,
+) -> None:
+    """Whichever step fails, and although what is left over cannot be removed either."""
+    provider = rt.providers["placeholder"]
+    assert isinstance(provider, FakeProvider)
+    job = await a_paid_job(rt, provider)
+    broken = break_disk(*outage)
+    await collect_for(rt, clock, job, OUTAGE)
+    waiting = await jobs.peek(rt.db, job.id)
+    broken.undo()
+
+    await collect_for(rt, clock, job, timedelta(minutes=2))
+
+    if outage[0] != "unlink":  # a file that cannot be removed is no reason to wait
+        assert waiting.error is not None
+        assert (waiting.stage, waiting.error.code) == (Stage.COLLECTING, code)
+    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert len(provider.started) == 1
+
+
+async def test_a_storage_folder_that_was_removed_is_made_anew(
+    rt: Runtime, provider: FakeProvider, tmp_path: Path
+) -> None:
+    """Without a restart: with all that is below it."""
+    done = await a_paid_job(rt, provider)
+    await collect(rt, done.id)
+    storage = tmp_path / "storage"
+    storage.rename(tmp_path / "elsewhere")
+
+    job = await a_paid_job(rt, provider)
+    await collect(rt, job.id)
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    await rt.storage.check()
+
+
+async def test_threads_that_cannot_be_started_are_our_own_trouble(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python says so with an error of the most general kind."""
+    job = await a_paid_job(rt, provider)
+
+    async def no_thread(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(asyncio, "to_thread", no_thread)
+        await collect_for(rt, clock, job, OUTAGE)
+    waiting = await jobs.peek(rt.db, job.id)
+    await collect_for(rt, clock, job, timedelta(minutes=2))
+
+    assert (waiting.error and waiting.error.code) == "resources_exhausted"
+    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+
+
+async def test_a_provider_that_is_not_configured_any_more_is_waited_for(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Its result was paid for; the operator may bring it back."""
+    job = await a_paid_job(rt, provider)
+    without = replace(rt, providers={})
+
+    await collect_for(without, clock, job, OUTAGE)
+    waiting = await jobs.peek(rt.db, job.id)
+    await collect_for(rt, clock, job, timedelta(minutes=2))
+
+    assert (waiting.error and waiting.error.code) == "provider_not_configured"
+    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+
+
+async def test_the_outputs_of_a_job_are_limited_together(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """One job must not fill the disk with many files, each within its limit."""
+    provider.outcome = Succeeded(tuple(Output(uri=f"fake:{number}") for number in range(20)))
+    job = await a_paid_job(rt, provider)
+    small = replace(rt, settings=rt.settings.model_copy(update={"max_job_bytes": 10 * len(PNG)}))
+
+    await collect(small, job.id)
+
+    ended = await jobs.peek(rt.db, job.id)
+    assert ended.error is not None
+    assert (ended.status, ended.error.code) == (Status.FAILED, "output_too_large")
+    assert "MAX_JOB_BYTES" in ended.error.message
+
+
+async def test_outputs_leave_some_room_on_the_disk(rt: Runtime, provider: FakeProvider) -> None:
+    """The database may be on the same one."""
+    job = await a_paid_job(rt, provider)
+    greedy = replace(rt, settings=rt.settings.model_copy(update={"min_free_bytes": 10**18}))
+
+    await collect(greedy, job.id)
+
+    waiting = await jobs.peek(rt.db, job.id)
+    assert (waiting.stage, waiting.error and waiting.error.code) == (
+        Stage.COLLECTING,
+        "storage_full",
+    )
+
+
+async def test_a_refusal_of_ours_ends_at_once_and_keeps_the_answer(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Trying again is no use until the operator has changed something."""
+    provider.reads = [OutputUnsafe("its host is not allowed")]
+    job = await a_paid_job(rt, provider)
+
+    await collect(rt, job.id)
+
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert (await jobs.peek(rt.db, job.id)).status is Status.FAILED
+    assert attempt.result is not None
+
+
+async def test_the_history_says_what_was_waited_for_and_until_when(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """One line for each try."""
+    provider.reads = [OutputInterrupted("cut")]
+    job = await a_paid_job(rt, provider)
+
+    await collect(rt, job.id)
+
+    (last,) = await events.latest(rt.db, job.id, limit=1)
+    waiting = await jobs.peek(rt.db, job.id)
+    assert last.type == "postponed"
+    assert last.data == {
+        "code": "output_interrupted",
+        "message": "cut",
+        "run_at": waiting.run_at.isoformat(),
+    }
