@@ -35,7 +35,7 @@ def loads(data: bytes) -> Any:
     """
     if not data:
         raise Unreadable("must be JSON: nothing was sent")
-    _check_shape(data)
+    check_shape(data)
     try:
         value = _DECODER.decode(data.decode())
     except UnicodeDecodeError as error:
@@ -58,24 +58,28 @@ def dumps(value: Any) -> bytes:
     return _ENCODER.encode(value).encode()
 
 
-def _check_shape(data: bytes) -> None:
-    """Refuse what is too deep or too large, before any of it is built; in linear time."""
+def check_shape(data: bytes, *, nodes: int = MAX_NODES, depth: int = MAX_DEPTH) -> None:
+    """Refuse what is too deep or too large, before any of it is built; in linear time.
+
+    Raises:
+        Unreadable: It holds more values, or more levels. What is no JSON at all may pass.
+    """
     openers = data.count(b"[") + data.count(b"{")
-    if openers <= MAX_DEPTH and openers + data.count(b",") < MAX_NODES:
+    if openers <= depth and openers + data.count(b",") < nodes:
         return  # cannot be too deep or too large, whatever its strings hold
     plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # each quote begins or ends a string
-    if plain.count(b'"') > QUOTES_PER_NODE * MAX_NODES:
-        raise Unreadable(f"must hold at most {MAX_NODES} values")
+    if plain.count(b'"') > QUOTES_PER_NODE * nodes:
+        raise Unreadable(f"must hold at most {nodes} values")
     bare = b"".join(plain.split(b'"')[::2])
     openers = bare.count(b"[") + bare.count(b"{")
-    if 1 + openers + bare.count(b",") > MAX_NODES:
-        raise Unreadable(f"must hold at most {MAX_NODES} values")
-    depth = 0
+    if 1 + openers + bare.count(b",") > nodes:
+        raise Unreadable(f"must hold at most {nodes} values")
+    level = 0
     for bracket in _BRACKETS.finditer(bare):
-        depth += 1 if bracket[0] in b"[{" else -1
-        if depth > MAX_DEPTH:
-            raise Unreadable(f"must be at most {MAX_DEPTH} levels deep")
-        if depth < 0:
+        level += 1 if bracket[0] in b"[{" else -1
+        if level > depth:
+            raise Unreadable(f"must be at most {depth} levels deep")
+        if level < 0:
             return  # more ends than beginnings: the parser says where
 
 

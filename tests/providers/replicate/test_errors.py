@@ -6,6 +6,7 @@ import httpx2
 import pytest
 
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
+from fleek.domain.text import one_line
 from fleek.providers.replicate.api import Answer
 from fleek.providers.replicate.errors import (
     check_sold,
@@ -13,7 +14,6 @@ from fleek.providers.replicate.errors import (
     inquiry,
     purchase,
     retry_after,
-    tidy,
 )
 
 
@@ -131,6 +131,7 @@ def test_how_long_to_wait(answer: Answer, seconds: float) -> None:
         httpx2.ConnectTimeout("slow"),
         httpx2.PoolTimeout("full"),
         httpx2.UnsupportedProtocol("odd"),
+        httpx2.LocalProtocolError("a header that cannot be written"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -150,7 +151,6 @@ def test_before_a_byte_was_sent(error: Exception) -> None:
         httpx2.ReadError("reset"),
         httpx2.WriteError("reset"),
         httpx2.RemoteProtocolError("nonsense"),
-        httpx2.LocalProtocolError("nonsense"),
         httpx2.StreamClosed(),
         ConnectionResetError("reset"),
         TimeoutError("slow"),
@@ -171,4 +171,4 @@ def test_after_bytes_were_sent(error: Exception) -> None:
 )
 def test_words_of_others_become_one_short_line(text: str, line: str) -> None:
     """They are logged and stored."""
-    assert tidy(text, 10) == line
+    assert one_line(text, 10) == line

@@ -1,16 +1,21 @@
 """What a Cog server says about a prediction, read into our values."""
 
-import json
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final
 
 from fleek.domain.job import PredictionId
-from fleek.domain.text import storable
+from fleek.domain.text import one_line
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
+from fleek.providers.foreign_json import NotJson, parse
 from fleek.providers.outputs import OutputUnreadable, read_outputs
+from fleek.providers.reasons import read_reason
 
 MESSAGE_CHARS: Final = 2000
+MAX_PREFIXED: Final = 10_000  # characters of an error that are looked at
+MAX_METRICS: Final = 50
+MAX_NUMBER: Final = 2**53
 LOG_TAIL: Final = 4000  # characters in which progress is looked for
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -40,8 +45,8 @@ def answer(body: bytes) -> Prediction:
         Unreadable: It tells of none.
     """
     try:
-        told = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        told = parse(body)
+    except NotJson as error:
         raise Unreadable("the Cog server's answer is not JSON") from error
     if not isinstance(told, dict) or not isinstance(told.get("status"), str):
         raise Unreadable("the Cog server's answer is not about a prediction")
@@ -83,8 +88,8 @@ def _success(output: object) -> Outcome:
 
 
 def _failure(said: object) -> Failed:
-    message = _PREFIX.sub("", said) if isinstance(said, str) else "the Cog server gave no reason"
-    message = storable(message)[:MESSAGE_CHARS]
+    words = _PREFIX.sub("", said[:MAX_PREFIXED]) if isinstance(said, str) else said
+    message = read_reason(words, MESSAGE_CHARS, otherwise="the Cog server gave no reason")
     return Failed("prediction_failed", message, retryable=bool(_PASSING.search(message)))
 
 
@@ -104,8 +109,10 @@ def _metrics(told: object) -> dict[str, Any]:
     """Return the numbers among the metrics."""
     if not isinstance(told, dict):
         return {}
-    return {
-        storable(name): value
+    numbers = (
+        (one_line(name, 100), value)
         for name, value in told.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+        if -MAX_NUMBER < value < MAX_NUMBER  # neither NaN, nor more than others can read
+    )
+    return dict(islice(numbers, MAX_METRICS))

@@ -4,7 +4,6 @@ Source: https://github.com/replicate/cog, ``crates/coglet/src/transport/http/rou
 """
 
 import asyncio
-import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -18,10 +17,11 @@ from fleek.domain.errors import (
     ProviderUnavailable,
 )
 from fleek.domain.job import PredictionId
-from fleek.domain.text import storable
 from fleek.providers.base import Failed, Prediction
 from fleek.providers.cog.answers import Unreadable, answer, is_ours
 from fleek.providers.cog.inputs import Contract, contract
+from fleek.providers.foreign_json import NotJson, parse
+from fleek.providers.reasons import reason_of_body
 
 ANSWER_BYTES: Final = 256 * 1_048_576  # files come inside the answer
 DOCUMENT_BYTES: Final = 1_048_576
@@ -33,6 +33,13 @@ ANSWER_SECONDS: Final = 30.0  # for everything but a held prediction
 ASYNC: Final = {"prefer": "respond-async"}
 OVERLONG: Final = Failed(
     "output_too_large", "the Cog server's answer is too large; let it upload", retryable=False
+)
+_NOT_SENT: Final = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,  # of our own making, such as a header that cannot be written
 )
 NO_INPUT: Final = {"input": "look"}
 """A body that no model takes: an input must be an object. So a `PUT` with it tells of what runs
@@ -55,7 +62,7 @@ class Wire:
             _, body = await self._send("GET", "openapi.json", most=DOCUMENT_BYTES)
         try:
             return await asyncio.to_thread(_contract, body or b"")
-        except (ValueError, RecursionError):
+        except NotJson:
             return None
 
     async def order(self, prediction_id: PredictionId, body: Mapping[str, Any]) -> Prediction:
@@ -135,7 +142,7 @@ class Wire:
 def _purchase() -> Generator[None]:
     try:
         yield
-    except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+    except _NOT_SENT as error:
         raise ProviderUnavailable("the Cog server cannot be reached") from error
     except httpx2.HTTPError as error:
         raise OutcomeUnknown(f"the Cog server did not answer: {type(error).__name__}") from error
@@ -151,7 +158,7 @@ def _inquiry() -> Generator[None]:
 
 
 def _contract(document: bytes) -> Contract | None:
-    return contract(json.loads(document))
+    return contract(parse(document))
 
 
 async def _bought(prediction_id: PredictionId, status: int, said: bytes | None) -> Prediction:
@@ -185,15 +192,6 @@ def _refusal(status: int, said: bytes | None) -> ProviderError:
         return ProviderUnavailable(f"the Cog server answers with {status}")
     if status >= 500:
         return OutcomeUnknown(f"the Cog server answers with {status}")
-    return ProviderRejected(f"the Cog server refuses ({status}): {_complaint(said)}")
-
-
-def _complaint(said: bytes | None) -> str:
-    """Return the server's words about a refusal, in one short line."""
-    try:
-        told = json.loads(said or b"")
-        details = [f"{'/'.join(map(str, one['loc'][2:]))}: {one['msg']}" for one in told["detail"]]
-        text = "; ".join(details)
-    except (ValueError, KeyError, TypeError, IndexError):
-        text = (said or b"")[:500].decode("utf-8", "replace")
-    return storable(" ".join(text.split()))[:500]
+    return ProviderRejected(
+        f"the Cog server refuses ({status}): {reason_of_body(said or b'', 500)}"
+    )

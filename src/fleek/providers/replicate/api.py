@@ -4,14 +4,16 @@ Nothing here is sent twice, and no redirect is followed, so the token goes nowhe
 """
 
 import asyncio
-import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from functools import cached_property
+from typing import Any, Final, Self
 
 import httpx2
+
+from fleek.providers.foreign_json import ON_LOOP, NotJson, parse
 
 MIB: Final = 1_048_576
 SMALL: Final = 5 * MIB  # the answer to anything but a look at predictions
@@ -32,9 +34,9 @@ class Times:
     whole: float = 60.0  # one call, however it trickles
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
-    """An answer that came whole."""
+    """An answer that came whole. Its JSON is parsed once."""
 
     status: int
     headers: httpx2.Headers
@@ -46,13 +48,22 @@ class Answer:
         Raises:
             Unreadable: It holds none.
         """
-        try:
-            value = json.loads(self.body)
-        except (ValueError, RecursionError) as error:
-            raise Unreadable("the answer is not JSON") from error
-        if not isinstance(value, dict):
+        if not isinstance(self._value, dict):
             raise Unreadable("the answer is not a JSON object")
-        return value
+        return self._value
+
+    async def parsed(self) -> Self:
+        """Parse the body, a large one in a thread, and return this answer."""
+        if len(self.body) > ON_LOOP:
+            await asyncio.to_thread(lambda: self._value)
+        return self
+
+    @cached_property
+    def _value(self) -> Any:
+        try:
+            return parse(self.body)
+        except NotJson:
+            return None
 
 
 class Api:
@@ -136,7 +147,7 @@ class Api:
                     await response.aclose()
         except TimeoutError as error:
             raise httpx2.ReadTimeout("the answer took too long") from error
-        return Answer(response.status_code, response.headers, body)
+        return await Answer(response.status_code, response.headers, body).parsed()
 
 
 async def _body(response: httpx2.Response, most: int) -> bytes:

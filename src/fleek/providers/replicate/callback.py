@@ -8,7 +8,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from fleek.domain.errors import CallbackRejected, ProviderUnavailable
 from fleek.providers.base import Callback
+from fleek.providers.foreign_json import NotJson, parse_aside
 from fleek.providers.replicate.api import Api
 from fleek.providers.replicate.errors import check_told, inquiry
 from fleek.providers.replicate.wire import read_prediction
@@ -93,7 +93,7 @@ class Signatures:
             await self._refresh()
             if not self._signs(signed, given):
                 raise CallbackRejected("the message's signature is wrong")
-        return _callback(webhook_id, body)
+        return await _callback(webhook_id, body)
 
     def _fresh(self, stamp: str) -> str:
         if not _TIMESTAMP.fullmatch(stamp):
@@ -145,10 +145,10 @@ def _signatures(header: str) -> Iterator[bytes]:
                 continue
 
 
-def _callback(webhook_id: str, body: bytes) -> Callback:
+async def _callback(webhook_id: str, body: bytes) -> Callback:
     try:
-        told: Any = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        told: Any = await parse_aside(body)
+    except NotJson as error:
         raise CallbackRejected("the message is not JSON") from error
     prediction = read_prediction(told) if isinstance(told, dict) else None
     if prediction is None:

@@ -9,12 +9,13 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Final
 
 import httpx2
 
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.providers.base import PAYMENT_REQUIRED, RATE_LIMITED, UNAUTHORIZED, UNREACHABLE
+from fleek.providers.reasons import reason_of_body
 from fleek.providers.replicate.api import Answer, Unreadable
 
 REFUSED: Final[Mapping[int, str]] = {
@@ -41,6 +42,7 @@ _NOT_SENT: Final = (
     httpx2.ConnectTimeout,
     httpx2.PoolTimeout,  # no free connection in time
     httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,  # of our own making, such as a header that cannot be written
 )
 _LOST: Final = (httpx2.HTTPError, httpx2.StreamError, OSError, Unreadable)
 
@@ -57,7 +59,7 @@ def purchase() -> Generator[None]:
         yield
     except _NOT_SENT as error:
         raise ProviderUnavailable(
-            f"Replicate cannot be reached: {error}", code=UNREACHABLE
+            f"Replicate cannot be reached: {_named(error)}", code=UNREACHABLE
         ) from error
     except _LOST as error:
         raise OutcomeUnknown(f"Replicate's answer was lost: {_named(error)}") from error
@@ -74,7 +76,7 @@ def inquiry() -> Generator[None]:
         yield
     except _NOT_SENT as error:
         raise ProviderUnavailable(
-            f"Replicate cannot be reached: {error}", code=UNREACHABLE
+            f"Replicate cannot be reached: {_named(error)}", code=UNREACHABLE
         ) from error
     except _LOST as error:
         raise ProviderUnavailable(f"Replicate did not answer: {_named(error)}") from error
@@ -166,20 +168,9 @@ def read_date(text: str) -> datetime | None:
 
 def detail(answer: Answer) -> str:
     """Return what an error's body says of it, in one short line."""
-    try:
-        body: Mapping[str, Any] = answer.json()
-    except Unreadable:
-        return "no reason given"
-    words = body.get("detail") or body.get("title")
-    return tidy(words, 500) if isinstance(words, str) and words.strip() else "no reason given"
-
-
-def tidy(text: str, most: int) -> str:
-    """Return words of the provider as one line that every database takes, shortened to `most`."""
-    printable = (char if char.isprintable() else " " for char in text[: 4 * most])
-    line = " ".join("".join(printable).split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return reason_of_body(answer.body, 500)
 
 
 def _named(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """Return what kind of error it is: a library's own words may hold a header or an address."""
+    return str(error) if isinstance(error, Unreadable) else type(error).__name__

@@ -10,9 +10,10 @@ from math import isfinite
 from typing import Any, Final
 
 from fleek.domain.job import PredictionId
+from fleek.domain.text import one_line
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
 from fleek.providers.outputs import OutputUnreadable, read_outputs
-from fleek.providers.replicate.errors import tidy
+from fleek.providers.reasons import read_reason
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _STEP: Final = re.compile(r"^\s*(\d{1,3})%\s*\|.+?\|\s*(\d{1,9})/(\d{1,9})")  # tqdm's
@@ -25,6 +26,7 @@ _PASSING: Final = re.compile(
 )
 LOG_TAIL: Final = 20_000  # characters of the logs that are read
 METRICS: Final = 50
+MAX_REASON: Final = 2000  # characters
 ENDED: Final = frozenset({"succeeded", "failed", "canceled", "aborted"})
 
 
@@ -55,8 +57,7 @@ def read_prediction(body: Mapping[str, Any]) -> Prediction | None:
 
 def _outcome(body: Mapping[str, Any]) -> Outcome | None:
     status = body.get("status")
-    words = body.get("error")
-    reason = tidy(words, 2000) if isinstance(words, str) else ""
+    reason = read_reason(body.get("error"), MAX_REASON, otherwise="")
     match status:
         case "succeeded":
             return _success(body)
@@ -119,7 +120,7 @@ def _metrics(body: Mapping[str, Any], logs: Any) -> dict[str, Any]:
     """Return what was measured, e.g. ``predict_time`` in seconds; the seed too if the logs tell."""
     given = body.get("metrics")
     found = {
-        tidy(name, 100): tidy(value, 200) if isinstance(value, str) else value
+        one_line(name, 100): one_line(value, 200) if isinstance(value, str) else value
         for name, value in (given.items() if isinstance(given, dict) else ())
         if _is_plain(value)
     }

@@ -1,0 +1,99 @@
+"""Why a provider refuses or fails, read out of whatever form it says it in."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from html import unescape
+from itertools import islice
+from typing import Any, Final
+
+from fleek.domain.text import one_line
+from fleek.providers.foreign_json import NotJson, parse
+
+UNSTATED: Final = "no reason given"
+
+MAX_PARSED: Final = 65_536  # bytes of a body that are read as JSON
+MAX_CHARS: Final = 10_000  # of a text that are looked at
+MAX_DEPTH: Final = 6
+MAX_PARTS: Final = 20  # of a list, or an object
+MAX_VALUES: Final = 200  # that are looked at
+
+_WORDS: Final = (
+    *("detail", "message", "msg", "error_description", "description", "reason"),
+    *("error", "errors", "title", "type"),
+)
+_PLACES: Final = frozenset({"body", "input"})  # what every request consists of
+
+_PAGE: Final = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml)", re.IGNORECASE)
+_UNSEEN: Final = re.compile(r"<(?:script|style)\b[^<]*", re.IGNORECASE)
+_TAG: Final = re.compile(r"<[^<>]*>")
+
+
+def read_reason(said: Any, most: int, otherwise: str = UNSTATED) -> str:
+    """Return the words in a value of any shape, as one printable line of at most `most` characters.
+
+    `otherwise` is returned if there are none.
+    """
+    return one_line(_Reader().words(said), most) or otherwise
+
+
+def reason_of_body(body: bytes, most: int) -> str:
+    """Return the words in an answer's body: JSON of any shape, a page, or plain text."""
+    if len(body) <= MAX_PARSED:
+        try:
+            return read_reason(parse(body), most)
+        except NotJson:
+            pass
+    return read_reason(body[: 4 * MAX_CHARS].decode("utf-8", "replace"), most)
+
+
+class _Reader:
+    """One reading, and what is left of its budget."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def words(self, said: Any, depth: int = 0) -> str:
+        """Return the words in a value."""
+        self._left -= 1
+        if self._left < 0 or depth > MAX_DEPTH or isinstance(said, bool):
+            return ""
+        if isinstance(said, str):
+            return _text(said[:MAX_CHARS])
+        if isinstance(said, int | float):
+            return json.dumps(said)
+        if isinstance(said, list):
+            parts = (self.words(part, depth + 1) for part in said[:MAX_PARTS])
+            return "; ".join(part for part in parts if part)
+        return self._labelled(said, depth) if isinstance(said, dict) else ""
+
+    def _labelled(self, said: Mapping[str, Any], depth: int) -> str:
+        """Return the first words that stand under a usual name, with their place and code."""
+        usual = (self.words(said[name], depth + 1) for name in _WORDS if name in said)
+        found = next(filter(None, usual), "")
+        if not found:
+            return "; ".join(self._members(said, depth))
+        place, code = _place(said.get("loc")), said.get("code")
+        if isinstance(code, str | int) and (told := self.words(code, depth + 1)) not in found:
+            found = f"{found} ({told})"
+        return f"{place}: {found}" if place else found
+
+    def _members(self, said: Mapping[str, Any], depth: int) -> Iterator[str]:
+        for name in islice(said, MAX_PARTS):
+            if words := self.words(said[name], depth + 1):
+                yield f"{name[:100]}: {words}"
+
+
+def _place(loc: Any) -> str:
+    parts = loc[:MAX_PARTS] if isinstance(loc, list) else []
+    names = [str(part)[:100] for part in parts if isinstance(part, str | int)]
+    while names and names[0] in _PLACES:
+        names.pop(0)
+    return "/".join(names)
+
+
+def _text(text: str) -> str:
+    """Return a text as it is, or what can be seen of a page."""
+    if not _PAGE.match(text):
+        return text
+    return unescape(_TAG.sub(" ", _UNSEEN.sub(" ", text)))
