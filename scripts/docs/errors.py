@@ -51,6 +51,7 @@ ENDINGS: Final[Mapping[str, str]] = {
     "prediction_lost": "The provider does not run it any more, and its answer has not come.",
     "content_flagged": "The provider's filter refused the prompt or the result.",
     "empty_output": "The provider says that it succeeded, and gave no file.",
+    "output_unsupported": "The output is an address that cannot be fetched, such as `gs://…`.",
     "invalid_output": "The provider's answer names no output that can be read.",
     "output_too_large": "An output is larger than the limit.",
     "attempt_timeout": "The prediction ran longer than `ATTEMPT_TIMEOUT` and was stopped.",

@@ -21,10 +21,12 @@ from typing import Final
 from urllib.parse import urljoin
 
 import httpx2
+from pydantic_core import Url
 
 MAX_URL: Final = 2048  # characters
 MAX_HOPS: Final = 3  # redirects
 LOOKUP_SECONDS: Final = 3.0
+BLANKS: Final = "".join(map(chr, range(0x21)))  # around an address they do not count
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 _UNUSABLE: Final = re.compile(r"[^!-~]|[\\#]")
@@ -104,6 +106,22 @@ def public(ip: str) -> bool:
         or any(address.version == one.version and address in one for one in _NOT_PUBLIC)
     )
     return address.is_global and not special
+
+
+def normalized(text: str) -> str:
+    """Return an address in the one form in which it is vetted, kept and fetched.
+
+    It is read as browsers read it (https://url.spec.whatwg.org): blanks, slashes of either kind,
+    and characters of any language may be in it. Its fragment is left out.
+
+    Raises:
+        UnsafeAddress: It is no address.
+    """
+    try:
+        url = str(Url(text.strip(BLANKS)))
+    except ValueError as error:
+        raise UnsafeAddress("the address cannot be read") from error
+    return url.partition("#")[0].replace("\\", "%5C")
 
 
 def parse(text: str, policy: Policy) -> httpx2.URL:
@@ -244,5 +262,6 @@ async def open_stream(
             if response.status_code not in REDIRECTS:
                 yield response
                 return
-            text = urljoin(text, response.headers.get("location", ""))
+            location = response.headers.get("location", "").strip(BLANKS)
+            text = normalized(urljoin(text, location))
     raise UnsafeAddress(f"the address leads on more than {MAX_HOPS} times")

@@ -1,13 +1,12 @@
 """The bytes of an output: out of its ``data:`` URI, or fetched from a host that is allowed."""
 
 import asyncio
-import base64
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 import httpx2
 
@@ -21,11 +20,19 @@ from fleek.domain.errors import (
 )
 from fleek.domain.hostfaults import exhaustion
 from fleek.domain.media import Output
-from fleek.outbound import Policy, UnsafeAddress, open_stream
-from fleek.sniff.whole import Watcher
+from fleek.outbound import MAX_URL, Policy, UnsafeAddress, open_stream
+from fleek.providers.addresses import read_address, strange_address
+from fleek.providers.data_uri import DataUriUnreadable, decode
+from fleek.providers.encoding import EncodingBroken, decoded
+from fleek.sniff.page import is_words_in_place
+from fleek.sniff.whole import HEAD, Watcher
 
-CHUNK: Final = 65_536  # bytes; a multiple of four, as base64 is
+CHUNK: Final = 65_536  # bytes
+WHOLE: Final = frozenset({200, 203, 206})  # with 206, only if all of it was sent
 MISSING: Final = frozenset({403, 404, 410})
+UNSUPPORTED: Final = "output_unsupported"
+
+_RANGE: Final = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +56,8 @@ async def read_output(
     """Stream one output's bytes, out of its ``data:`` URI or from its address.
 
     Raises:
-        OutputUnsafe: The address, one that it leads to, or the size is not allowed.
+        OutputUnsafe: The address, one that it leads to, or the size is not allowed; or it is
+            none that can be fetched.
         OutputMissing: Its host answers that it is not there.
         OutputInterrupted: The bytes are cut, or come too slowly.
         OutputBroken: They are empty, not what was announced, or a page about an error.
@@ -68,23 +76,21 @@ async def read_output(
 
 async def _decoded(uri: str, limits: Limits) -> AsyncGenerator[bytes]:
     """Stream what a ``data:`` URI holds, a part at a time: others get their turn."""
-    head, _, encoded = uri.partition(",")
-    if len(encoded) > limits.size * 4 // 3 + 4:
+    if len(uri) > limits.size * 4 + MAX_URL:  # every byte may be written with three characters
         raise _too_large(limits)
-    written = unquote_to_bytes(encoded)
-    if not written:
-        raise OutputBroken("the output is empty")
-    decode = _from_base64 if head.lower().endswith(";base64") else bytes
-    for start in range(0, len(written), CHUNK):
-        yield decode(written[start : start + CHUNK])
-        await asyncio.sleep(0)
-
-
-def _from_base64(part: bytes) -> bytes:
     try:
-        return base64.b64decode(part, validate=True)
-    except ValueError as error:
-        raise OutputBroken("the output is not the base64 that it says") from error
+        data = await asyncio.to_thread(decode, uri)
+    except DataUriUnreadable as error:
+        raise OutputBroken(f"the output cannot be read: {error}") from error
+    if len(data.content) > limits.size:
+        raise _too_large(limits)
+    watcher = Watcher()
+    for start in range(0, len(data.content), CHUNK):
+        chunk = data.content[start : start + CHUNK]
+        watcher.see(chunk)
+        yield chunk
+        await asyncio.sleep(0)
+    _check_end(watcher, announced=data.media_type)
 
 
 async def _fetched(
@@ -95,7 +101,11 @@ async def _fetched(
     clock: Callable[[], float],
 ) -> AsyncGenerator[bytes]:
     """Stream what an address holds, and raise at the end if that was not all of it."""
-    give_up_at = clock() + limits.whole
+    address = read_address(url)
+    if address is None:
+        kind = strange_address(url) or "a path, which leads nowhere from here"
+        raise OutputUnsafe(f"the output is {kind}: it cannot be fetched", code=UNSUPPORTED)
+    url, give_up_at = address, clock() + limits.whole
     with _translated():
         async with open_stream(client, url, policy) as response:
             _check(response)
@@ -108,10 +118,16 @@ def _check(response: httpx2.Response) -> None:
     status = response.status_code
     if status in MISSING:
         raise OutputMissing(f"the host of the output answered {status}")
-    if status != 200:
+    if status not in WHOLE or not _is_all(response):
         raise ProviderUnavailable(f"the host of the output answered {status}")
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise OutputBroken("the output came compressed, which was not asked for")
+
+
+def _is_all(response: httpx2.Response) -> bool:
+    """Whether a 206, which was not asked for, holds the whole file."""
+    if response.status_code != 206:
+        return True
+    given = _RANGE.fullmatch(response.headers.get("content-range", ""))
+    return given is not None and int(given[1]) + 1 == int(given[2])
 
 
 async def _watched(
@@ -119,17 +135,30 @@ async def _watched(
 ) -> AsyncIterator[bytes]:
     """Pass chunks on, and hold back the last word: whether that was all, and a file."""
     watcher = Watcher()
-    path = httpx2.URL(url).path
-    async for chunk in chunks:
+    path, announced = httpx2.URL(url).path, response.headers.get("content-type", "")
+    async for chunk in decoded(chunks, response.headers, path=path):
         watcher.see(chunk)
         if watcher.size > limits.size:
             raise _too_large(limits)
-        if watcher.is_page(path):
-            raise ErrorPage("a page came in place of the output")
         yield chunk
     told = "content-length" in response.headers or "transfer-encoding" in response.headers
+    _check_end(watcher, path=path, announced=announced, told=told)
+
+
+def _check_end(watcher: Watcher, *, path: str = "", announced: str, told: bool = True) -> None:
+    """Raise if what has come is not all of a file.
+
+    Args:
+        watcher: It has seen all that came.
+        path: Of the address.
+        announced: The type that was said.
+        told: Whether whoever sent it has said where it ends.
+    """
     if watcher.size == 0:
         raise OutputBroken("the output is empty")
+    complete = watcher.size <= HEAD
+    if is_words_in_place(watcher.head, path=path, announced=announced, complete=complete):
+        raise ErrorPage("a page came in place of the output")
     if watcher.whole:
         return
     if not told:
@@ -170,6 +199,8 @@ def _translated() -> Generator[None]:
         yield
     except UnsafeAddress as error:
         raise OutputUnsafe(f"the output is not fetched: {error}") from error
+    except EncodingBroken as error:
+        raise OutputBroken(f"the output cannot be unpacked: {error}") from error
     except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
         exhausted = exhaustion(error)
         if exhausted is not None:

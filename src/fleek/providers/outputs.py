@@ -1,70 +1,160 @@
-"""A prediction's output, of any shape, as a list of files."""
+"""A prediction's output, of any shape, as a list of files.
+
+Nothing that the model returned is thrown away. Files come first, in the order in which they stand
+there; what stands beside them comes last, as one JSON document in which the n-th file is written
+as ``{"output": n}``. A list of words, as language models give, is one text.
+
+An address that cannot be fetched (``gs://…``, ``file:…``, a path) is handed on as a file, so that
+fetching it fails and says why: a job never completes with the words of an address. Beside files,
+it is kept in the document.
+"""
 
 import base64
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fleek.domain.media import Output
 from fleek.domain.text import UNSTORABLE
-from fleek.outbound import MAX_URL
+from fleek.providers.addresses import is_path, read_address, strange_address
 
-MOST: Final = 64  # files of one prediction
-MAX_DEPTH: Final = 16
-MAX_VALUES: Final = 10_000  # looked at in search of files
-
-_URL: Final = re.compile(r"https?://[^\s\\\"<>]+", re.ASCII)
-_DATA: Final = re.compile(r"data:[\w.+/-]*(;[\w.+-]+=[\w.+-]+)*(;base64)?,", re.ASCII)
+MOST: Final = 256  # files of one prediction; further addresses stay words of the document
 
 
 class OutputUnreadable(ValueError):
-    """The output has more files than any model makes, or is nested without end."""
+    """The output is nested so deeply that it can be kept in no form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One value of an output that holds no others."""
+
+    value: Any
+    listed: bool  # whether it stands in a list, and not under a name
+    put: Callable[[Any], None]  # replaces it where it stands
+
+    @property
+    def hollow(self) -> bool:
+        """Whether it is an empty place, such as the one in ``{"file": None}``."""
+        return self.value is None or self.value == ""
 
 
 def read_outputs(output: Any) -> tuple[Output, ...]:
     """Return the files of an output in the order in which they stand there.
 
-    A list of words, as language models give, is one text. What holds no file at all and is not
-    empty is kept as it is, as JSON.
+    What holds no file at all and is not empty is kept as it is, as JSON. Takes time in proportion
+    to the output's size.
 
     Raises:
-        OutputUnreadable: There are too many, or they are nested too deeply.
+        OutputUnreadable: It can be kept in no form.
     """
-    if output is None or output in ("", [], {}):
-        return ()
     if isinstance(output, str):
-        return (_file(output) or _text(output),)
-    found = list(_files(output))
-    if len(found) > MOST:
-        raise OutputUnreadable(f"the output has more than {MOST} files")
-    if found:
-        return tuple(found)
-    if isinstance(output, list) and all(isinstance(part, str) for part in output):
-        return (_text("".join(output)),) if any(output) else ()
-    return () if _is_hollow(output) else (_text(json.dumps(output, ensure_ascii=False)),)
+        return (_one(output),) if output else ()
+    if _is_text(output):
+        whole = "".join(output)
+        return (_text(whole),) if whole else ()
+    holder = [output]
+    leaves = [leaf for leaf in _leaves(holder) if not leaf.hollow]
+    places = _files(leaves)[:MOST]
+    files = tuple(Output(uri=uri) for _, uri in places)
+    if len(files) == len(leaves):
+        return files
+    try:
+        return (*files, _text(_document(holder, [leaf for leaf, _ in places])))
+    except RecursionError as error:
+        if files:
+            return files
+        raise OutputUnreadable("the output is nested too deeply") from error
 
 
-def _files(value: Any) -> Iterator[Output]:
-    """Walk through the output, without recursion: the shape is somebody else's."""
-    ahead: list[tuple[Any, int]] = [(value, 0)]
-    looked_at = 0
+def _document(holder: list[Any], files: list[Leaf]) -> str:
+    """Return the output as JSON, its files named by their numbers."""
+    for number, leaf in enumerate(files):
+        leaf.put({"output": number})
+    try:
+        return json.dumps(holder[0], ensure_ascii=False)
+    finally:
+        for leaf in files:
+            leaf.put(leaf.value)
+
+
+def _files(leaves: list[Leaf]) -> list[tuple[Leaf, str]]:
+    """Return what is a file, with its address.
+
+    If nothing can be fetched, what names a file in some other way stands for it.
+    """
+    readable = [(leaf, _address(leaf.value, listed=leaf.listed)) for leaf in leaves]
+    files = [(leaf, uri) for leaf, uri in readable if uri is not None]
+    if not files:
+        others = [leaf for leaf in leaves if _is_strange(leaf.value)]
+        paths = leaves if all(_is_path(leaf.value) for leaf in leaves) else []
+        files = [(leaf, leaf.value) for leaf in others or paths]
+    return files
+
+
+def _address(value: Any, *, listed: bool) -> str | None:
+    if not isinstance(value, str):
+        return None
+    address = read_address(value)
+    return value if address is None and listed and _is_strange(value) else address
+
+
+def _is_strange(value: Any) -> bool:
+    return isinstance(value, str) and not UNSTORABLE.search(value) and bool(strange_address(value))
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and is_path(value)
+
+
+def _one(text: str) -> Output:
+    """Return the one file or text that a whole output is."""
+    address = read_address(text)
+    if address is None and (_is_strange(text) or _is_path(text)):
+        address = text
+    return _text(text) if address is None else Output(uri=address)
+
+
+def _is_text(output: Any) -> bool:
+    """Whether an output is a text in parts: no part is a file, or parts have blanks at an end."""
+    if not isinstance(output, list) or not all(isinstance(part, str) for part in output):
+        return False
+    if not any(map(_names_file, output)):
+        return not all(map(_is_path, output))
+    words = [part for part in output if not _names_file(part)]
+    return any(part[:1].isspace() or part[-1:].isspace() for part in words)
+
+
+def _names_file(part: str) -> bool:
+    return read_address(part) is not None or _is_strange(part)
+
+
+def _leaves(holder: list[Any]) -> Iterator[Leaf]:
+    """Walk through an output, without recursion: the shape is somebody else's."""
+    ahead = [Leaf(holder[0], listed=False, put=_putter(holder, 0))]
     while ahead:
-        looked_at += 1
-        current, depth = ahead.pop()
-        if depth > MAX_DEPTH or looked_at > MAX_VALUES:
-            raise OutputUnreadable("the output is nested too deeply, or too large")
-        if isinstance(current, str) and (file := _file(current)):
-            yield file
-        inner = list(current.values()) if isinstance(current, dict) else current
-        if isinstance(inner, list):
-            ahead.extend((one, depth + 1) for one in reversed(inner))
+        leaf = ahead.pop()
+        inner = leaf.value
+        if isinstance(inner, dict):
+            ahead.extend(
+                Leaf(one, listed=False, put=_putter(inner, name))
+                for name, one in reversed(inner.items())
+            )
+        elif isinstance(inner, list):
+            ahead.extend(
+                Leaf(inner[at], listed=True, put=_putter(inner, at))
+                for at in reversed(range(len(inner)))
+            )
+        else:
+            yield leaf
 
 
-def _file(text: str) -> Output | None:
-    if len(text) <= MAX_URL and _URL.fullmatch(text):
-        return Output(uri=text)
-    return Output(uri=text) if _DATA.match(text) else None
+def _putter(container: Any, place: Any) -> Callable[[Any], None]:
+    def put(value: Any) -> None:
+        container[place] = value
+
+    return put
 
 
 def _text(text: str) -> Output:
@@ -72,12 +162,3 @@ def _text(text: str) -> Output:
         return Output(text=text)
     encoded = base64.b64encode(text.encode("utf-8", "replace")).decode()
     return Output(uri=f"data:text/plain;base64,{encoded}")
-
-
-def _is_hollow(value: Any) -> bool:
-    """Whether there is nothing in it but empty places, such as ``{"file": None}``."""
-    if isinstance(value, dict):
-        return all(map(_is_hollow, value.values()))
-    if isinstance(value, list):
-        return all(map(_is_hollow, value))
-    return value is None or value == ""

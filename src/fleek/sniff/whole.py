@@ -1,41 +1,18 @@
 """Whether all of a file has come, told by its own format while it streams past.
 
 HTTP does not always tell: a server may say a length that is too short, or no length at all and
-simply close the connection. Most media formats know their end.
+simply close the connection. Most media formats know their end. What comes behind it, such as
+padding, does no harm: every program that shows such a file passes over it.
 """
 
 from typing import Final
 
-TAIL: Final = 64  # bytes; some writers add a little after the end
-HEAD: Final = 512
-_PNG_END: Final = b"IEND\xaeB`\x82"
-_UNKNOWN_SIZES: Final = frozenset({0, 0xFFFFFFFF})  # of RIFF files that were written as a stream
-_WORDS: Final = (b"<!doctype html", b"<html", b"<head", b"<body", b"<title", b"<?php")
-_BINARY: Final = frozenset(
-    [
-        "png",
-        "jpg",
-        "jpeg",
-        "webp",
-        "gif",
-        "avif",
-        "heic",
-        "bmp",
-        "tif",
-        "tiff",
-        "mp4",
-        "m4a",
-        "mov",
-        "webm",
-        "mkv",
-        "wav",
-        "mp3",
-        "ogg",
-        "flac",
-        "zip",
-        "glb",
-    ]
-)
+from fleek.sniff.containers import Need, Walk, walk_of
+
+HEAD: Final = 4096  # bytes that are kept
+MAGIC: Final = 16  # bytes that tell the format
+NO_WORDS: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x1aE\xdf\xa3")  # no text begins so
+MAX_STEPS: Final = 500_000  # of a walk; a file of so many parts is not told to be whole
 
 
 class Watcher:
@@ -44,60 +21,87 @@ class Watcher:
     def __init__(self) -> None:
         self.size = 0  # bytes so far
         self.head = b""
-        self._tail = b""
-        self._box_at = 0  # where the next top-level box of an MP4 file begins
-        self._box = b""  # its first 16 bytes, as far as they have come
-        self._boxed = True  # until a box does not tell its size
+        self._walk: Walk | None = None
+        self._need: Need | None = (
+            None  # what the walk waits for; None: it is over, or has not begun
+        )
+        self._given = bytearray()  # of what it needs
+        self._skipped = 0
+        self._steps = 0
+        self._verdict: bool | None = None  # of a walk that is over
 
     def see(self, chunk: bytes) -> None:
         """Take note of the next bytes."""
         if len(self.head) < HEAD:
             self.head += chunk[: HEAD - len(self.head)]
-        self._tail = (self._tail + chunk[-TAIL:])[-TAIL:]
-        if self._boxed and (len(self.head) < 8 or self.head[4:8] == b"ftyp"):
-            self._walk(chunk)
+        begins = self.size < MAGIC <= self.size + len(chunk)
         self.size += len(chunk)
+        if begins and (walk := walk_of(self.head)) is not None:
+            self._walk = walk
+            self._advance(None)
+            chunk = self.head + chunk[len(chunk) - (self.size - len(self.head)) :]
+        if self._need is not None:
+            self._feed(chunk)
 
     @property
     def whole(self) -> bool | None:
         """Whether the file is all there; None if its format does not tell."""
-        head = self.head
-        if head.startswith(b"\x89PNG\r\n\x1a\n"):
-            return _PNG_END in self._tail
-        if head.startswith(b"\xff\xd8\xff"):
-            return b"\xff\xd9" in self._tail
-        if head.startswith((b"GIF87a", b"GIF89a")):
-            return self._tail.rstrip(b"\0").endswith(b"\0;")
-        if head.startswith(b"RIFF"):
-            told = int.from_bytes(head[4:8], "little")
-            return None if told in _UNKNOWN_SIZES else self.size >= told + 8
-        if head[4:8] == b"ftyp":
-            return self.size == self._box_at if self._boxed else None
-        return None
-
-    def is_page(self, path: str) -> bool:
-        """Whether these are words for people or programs where `path` promises a media file.
-
-        A page is what hosts send in place of a file when something is wrong, with status 200.
-        """
-        ending = path.rpartition(".")[2].lower()
-        start = self.head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-        if ending in {"html", "htm"}:
+        if self._walk is None:
+            return False if self._is_beginning() else None
+        if self._need is None:
+            return self._verdict
+        if self._skipped or (self._given and self._need.end is not True):
             return False
-        return start.startswith(_WORDS) or (ending in _BINARY and start.startswith((b"{", b"[")))
+        return self._need.end
 
-    def _walk(self, chunk: bytes) -> None:
-        """Follow the sizes that stand at the beginning of each box."""
-        first, end = self.size, self.size + len(chunk)
-        while self._box_at + len(self._box) < end:
-            at = self._box_at + len(self._box) - first
-            self._box += chunk[at : at + 16 - len(self._box)]
-            size = int.from_bytes(self._box[:4], "big")
-            if len(self._box) < (16 if size == 1 else 8):
-                return
-            if size == 1:
-                size = int.from_bytes(self._box[8:16], "big")
-            if size < 8:  # 0: it goes to the end of the file, wherever that is; else: no box
-                self._boxed = False
-                return
-            self._box_at, self._box = self._box_at + size, b""
+    def _is_beginning(self) -> bool:
+        """Whether the few bytes that have come begin a file of a format that has more of them."""
+        if not 0 < self.size < MAGIC:
+            return False
+        begins = any(magic.startswith(self.head) for magic in NO_WORDS)
+        return begins or walk_of(self.head.ljust(MAGIC, b"\0")) is not None
+
+    def _feed(self, chunk: bytes) -> None:
+        at = 0
+        while at < len(chunk) and (need := self._need) is not None:
+            if need.until is not None:
+                at = self._search(need, chunk, at)
+            elif need.skip:
+                step = min(need.skip - self._skipped, len(chunk) - at)
+                self._skipped, at = self._skipped + step, at + step
+                if self._skipped == need.skip:
+                    self._advance(b"")
+            else:
+                taken = chunk[at : at + need.size - len(self._given)]
+                self._given, at = self._given + taken, at + len(taken)
+                if len(self._given) == need.size:
+                    self._advance(bytes(self._given))
+
+    def _search(self, need: Need, chunk: bytes, at: int) -> int:
+        """Look for a pattern of two bytes, which two chunks may share; returns where to go on."""
+        assert need.until is not None
+        if self._given and (match := need.until.match(self._given + chunk[at : at + 1])):
+            self._advance(match[0])
+            return at + 1
+        if (match := need.until.search(chunk, at)) is not None:
+            self._advance(match[0])
+            return match.end()
+        self._given = bytearray(chunk[-1:])
+        return len(chunk)
+
+    def _advance(self, given: bytes | None) -> None:
+        """Hand the walk what it needed, and learn what it needs next."""
+        assert self._walk is not None
+        try:
+            while True:
+                self._given, self._skipped = bytearray(), 0
+                self._steps += 1
+                if self._steps > MAX_STEPS:
+                    self._need = None
+                    return
+                self._need = next(self._walk) if given is None else self._walk.send(given)
+                if self._need.size or self._need.skip or self._need.until:
+                    return
+                given = b""
+        except StopIteration as ended:
+            self._need, self._verdict = None, ended.value

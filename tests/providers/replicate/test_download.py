@@ -79,7 +79,7 @@ async def test_the_true_bytes_come(
         ("file_length_long", OutputInterrupted, "output_interrupted"),
         ("file_html", ErrorPage, "output_broken"),
         ("file_empty", OutputBroken, "output_broken"),
-        ("file_gzip_bomb", OutputBroken, "output_broken"),
+        ("file_gzip_bomb", OutputUnsafe, "output_too_large"),
         *((marker, OutputInterrupted, "output_interrupted") for marker in TOO_SLOW),
         ("file_gone=404", OutputMissing, "output_missing"),
         ("file_gone=403", OutputMissing, "output_missing"),

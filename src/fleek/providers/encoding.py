@@ -1,0 +1,133 @@
+"""Bodies that came compressed although nobody asked for it: stores answer so for such objects.
+
+What is unpacked is given in small pieces and counted, so a bomb is found while it goes off, and
+never lies in memory.
+"""
+
+import re
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Final
+
+PIECE: Final = 65_536  # bytes given at once
+MAX_LAYERS: Final = 4
+MAX_RATIO: Final = 250  # more is a bomb: the closest that media come is 100
+FREE: Final = 16 * 1_048_576  # bytes that may come of however little
+
+_PLAIN: Final = frozenset({"", "identity", "none", "aws-chunked", "utf-8", "binary"})
+_GZIP: Final = frozenset({"gzip", "x-gzip"})
+_GZIP_TYPES: Final = re.compile(r"application/(x-)?(gzip|gunzip|compressed-tar|tgz|gtar)\b")
+_GZIP_MARK: Final = b"\x1f\x8b"
+
+
+class EncodingBroken(ValueError):
+    """The body is packed in a way that cannot be read here, is cut, or is a bomb."""
+
+
+def decoded(
+    chunks: AsyncIterator[bytes], headers: Mapping[str, str], *, path: str = ""
+) -> AsyncIterator[bytes]:
+    """Give a body, whose raw `chunks` come, without its ``Content-Encoding``.
+
+    A file that is packed itself, by its type or its name, is left so, as browsers leave it.
+
+    Raises:
+        EncodingBroken: It cannot be unpacked; here, or while it comes.
+    """
+    for coding in reversed(_codings(headers, path)):
+        chunks = _unpacked(chunks, _Gzip() if coding in _GZIP else _Deflate())
+    return chunks
+
+
+def _codings(headers: Mapping[str, str], path: str) -> list[str]:
+    told = headers.get("content-encoding", "").lower().split(",")
+    codings = [one for coding in told if (one := coding.strip()) not in _PLAIN]
+    if len(codings) > MAX_LAYERS:
+        raise EncodingBroken(f"the body is packed more than {MAX_LAYERS} times")
+    if unknown := next((one for one in codings if one not in _GZIP | {"deflate"}), None):
+        raise EncodingBroken(f"the body came as {unknown[:20]!r}, which was not asked for")
+    packed = _GZIP_TYPES.match(headers.get("content-type", "").lower())
+    if codings and codings[0] in _GZIP and (packed or path.lower().endswith((".gz", ".tgz"))):
+        del codings[0]
+    return codings
+
+
+class _Deflate:
+    """Unpacks zlib's format, or the bare one that some servers mean."""
+
+    def __init__(self) -> None:
+        self._zlib: zlib._Decompress | None = None
+        self._started = b""
+        self._plain = False
+        self._over = False  # what still comes is behind the end
+        self.taken = self.given = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Give what comes of the next bytes."""
+        self.taken += len(data)
+        if self._zlib is None and not self._plain:
+            self._started += data
+            if len(self._started) < 2:
+                return
+            data, self._started = self._started, b""
+            self._zlib = self._open(data)
+            self._plain = self._zlib is None
+        if self._zlib is None:
+            yield data
+            return
+        while data and not self._over:
+            piece = self._zlib.decompress(data, PIECE)
+            data = self._zlib.unconsumed_tail
+            self.given += len(piece)
+            if self.given > max(FREE, MAX_RATIO * self.taken):
+                raise EncodingBroken("the body is a decompression bomb")
+            if piece:
+                yield piece
+            if self._zlib.eof:
+                data = self._next(self._zlib.unused_data)
+
+    def end(self) -> bytes:
+        """Return what is left once all has come.
+
+        Raises:
+            EncodingBroken: Something is missing.
+        """
+        if self._zlib is not None and not self._zlib.eof:
+            raise EncodingBroken("the packed body ended early")
+        return self._started
+
+    def _open(self, start: bytes) -> "zlib._Decompress | None":
+        zlibs = start[0] & 0x0F == 8 and int.from_bytes(start[:2], "big") % 31 == 0
+        return zlib.decompressobj(zlib.MAX_WBITS if zlibs else -zlib.MAX_WBITS)
+
+    def _next(self, rest: bytes) -> bytes:
+        """Return what still is to be unpacked of the bytes behind an end."""
+        self._over = bool(rest)
+        return b""
+
+
+class _Gzip(_Deflate):
+    """Unpacks gzip, of any number of members; what is none of it is passed on as it is."""
+
+    def _open(self, start: bytes) -> "zlib._Decompress | None":
+        if not start.startswith(_GZIP_MARK):
+            return None
+        return zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+    def _next(self, rest: bytes) -> bytes:
+        if rest.startswith(_GZIP_MARK):
+            self._zlib = self._open(rest)
+            return rest
+        self._over = rest != _GZIP_MARK[: len(rest)]
+        return b""
+
+
+async def _unpacked(chunks: AsyncIterator[bytes], unpacker: _Deflate) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in chunks:
+            for piece in unpacker.feed(chunk):
+                yield piece
+    except zlib.error as error:
+        raise EncodingBroken("the packed body is damaged") from error
+    if rest := unpacker.end():
+        yield rest

@@ -1,0 +1,186 @@
+"""Where a file of each format ends, told by walking through its parts while it streams past.
+
+A walk is a generator. It yields what it needs next, is sent those bytes, and returns once the file
+has ended, whatever comes behind: True if that was all of it, None if its format does not tell.
+"""
+
+import re
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a walk waits for."""
+
+    size: int = 0  # bytes to be given, if it does not skip or search
+    skip: int = 0  # bytes to be passed over
+    until: re.Pattern[bytes] | None = None  # a pattern of two bytes to be found, and given
+    end: bool | None = False  # what to say of the file if it ends right before this
+
+
+Walk = Generator[Need, bytes, bool | None]
+
+_MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]", re.DOTALL)  # within a scan: its end
+_UNKNOWN_SIZES: Final = frozenset({0, 0xFFFFFFFF})  # of files that were written as a stream
+_BOX_NAME: Final = re.compile(rb"[ -~\xa9][ -~]{3}")
+_BOX: Final = re.compile(
+    rb"mdat|moov|moof|mfra|meta|free|skip|wide|uuid|sidx|ssix|styp|udta|emsg|prft"
+)
+_INDEXES: Final = frozenset({b"moov", b"meta"})  # of a film, of HEIF
+_CONTENTS: Final = frozenset({b"mdat", b"idat"})
+_ZIP_MARK: Final = re.compile(rb"PK")
+_ZIP_END_BYTES: Final = 18  # that follow the mark of a ZIP file's end
+
+
+def png() -> Walk:
+    """Walk through chunks, up to the one that is called IEND."""
+    yield Need(skip=8)
+    while True:
+        head = yield Need(8)
+        yield Need(skip=int.from_bytes(head[:4], "big") + 4)
+        if head[4:] == b"IEND":
+            return True
+
+
+def jpeg() -> Walk:
+    """Walk through segments and scans, up to the end of the first picture."""
+    yield Need(skip=2)
+    while True:
+        marker = (yield Need(until=_MARKER))[1]
+        if marker == 0xD9:
+            return True
+        if marker > 0xBF and marker != 0xD8:
+            length = int.from_bytes((yield Need(2)), "big")
+            yield Need(skip=max(length - 2, 0))
+
+
+def gif() -> Walk:
+    """Walk through blocks, up to the trailer."""
+    head = yield Need(13)
+    yield Need(skip=_palette(head[10]))
+    while True:
+        kind = yield Need(1)
+        if kind == b";":
+            return True
+        if kind == b",":
+            image = yield Need(9)
+            yield Need(skip=_palette(image[8]) + 1)
+        elif kind == b"!":
+            yield Need(skip=1)
+        else:
+            return None
+        while (length := (yield Need(1))[0]) > 0:
+            yield Need(skip=length)
+
+
+def _palette(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def sized(head: bytes) -> Walk:
+    """Walk to the size that a RIFF, AIFF or glTF file says in its head."""
+    size = int.from_bytes(head[4:8], "big" if head.startswith(b"FORM") else "little") + 8
+    if head.startswith(b"glTF"):
+        size = int.from_bytes(head[8:12], "little")
+    elif size - 8 in _UNKNOWN_SIZES:
+        return None
+    yield Need(skip=size)
+    return True
+
+
+def boxes() -> Walk:
+    """Walk through the boxes of an ISO media file, as far as their names are names.
+
+    It needs an index and what that is about, which HEIF may have within its index. Behind those
+    only what is known to stand there counts as a box.
+    """
+    seen: set[bytes] = set()
+    while True:
+        whole = bool(seen & _INDEXES) and bool(seen & _CONTENTS)
+        head = yield Need(8, end=whole)
+        size, name = int.from_bytes(head[:4], "big"), head[4:]
+        taken = 8
+        if size == 1:
+            size, taken = int.from_bytes((yield Need(8)), "big"), 16
+        if size < taken or not (_BOX if whole else _BOX_NAME).fullmatch(name):
+            return True if whole else None  # 0: up to the end of the file, wherever that is
+        if name == b"meta":
+            meta = yield Need(min(size - taken, 65_536))
+            taken += len(meta)
+            if b"idat" in meta:
+                seen.add(b"idat")
+        yield Need(skip=size - taken)
+        seen.update({name} & (_INDEXES | _CONTENTS))
+
+
+def ogg() -> Walk:
+    """Walk through pages, up to one that says that it is the last of the only stream."""
+    streams: set[bytes] = set()
+    ended: set[bytes] = set()
+    while True:
+        over = bool(streams) and streams == ended
+        head = yield Need(27, end=True if over else None)
+        if not head.startswith(b"OggS"):
+            return True if over else None
+        yield Need(skip=sum((yield Need(head[26]))))
+        streams.add(head[14:18])
+        if head[5] & 4:
+            ended.add(head[14:18])
+
+
+def ebml() -> Walk:
+    """Walk through a Matroska or WebM file, whose one segment may say its size."""
+    while True:
+        name = yield Need(1)
+        rest = _width(name[0])
+        if rest is None or rest > 4:
+            return None
+        name += yield Need(rest - 1)
+        first = yield Need(1)
+        rest = _width(first[0])
+        if rest is None:
+            return None
+        digits = bytes([first[0] & (0xFF >> rest)]) + (yield Need(rest - 1))
+        size = int.from_bytes(digits, "big")
+        if size == (1 << 7 * rest) - 1:
+            return None
+        yield Need(skip=size)
+        if name == b"\x18S\x80g":
+            return True
+
+
+def _width(first: int) -> int | None:
+    """Return how many bytes a number has whose first byte this is."""
+    return 9 - first.bit_length() if first else None
+
+
+def archive() -> Walk:
+    """Walk to the end of a ZIP file's directory."""
+    while (yield Need(until=_ZIP_MARK)):
+        if (yield Need(2)) == b"\x05\x06":
+            yield Need(skip=_ZIP_END_BYTES)
+            break
+    return True
+
+
+def walk_of(head: bytes) -> Walk | None:
+    """Return the walk through a file that begins so; None if its format does not tell its end."""
+    return next((make(head) for starts, make in _WALKS if starts.match(head)), None)
+
+
+def _pattern(magic: bytes) -> re.Pattern[bytes]:
+    return re.compile(magic, re.DOTALL)
+
+
+_WALKS: Final[tuple[tuple[re.Pattern[bytes], Callable[[bytes], Walk]], ...]] = (
+    (_pattern(rb"\x89PNG\r\n\x1a\n"), lambda _: png()),
+    (_pattern(rb"\xff\xd8\xff"), lambda _: jpeg()),
+    (_pattern(rb"GIF8[79]a"), lambda _: gif()),
+    (_pattern(rb"RIFF|FORM....AIF|glTF\x02\x00\x00\x00"), sized),
+    (_pattern(rb"....(ftyp|moov|wide|mdat)"), lambda _: boxes()),
+    (_pattern(rb"OggS"), lambda _: ogg()),
+    (_pattern(rb"\x1aE\xdf\xa3"), lambda _: ebml()),
+    (_pattern(rb"PK\x03\x04"), lambda _: archive()),
+)
