@@ -6,11 +6,15 @@ PY := $(BIN)/python
 UV := $(BIN)/uv pip
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
+export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE # or each process that a test starts compiles 1,100 modules anew
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do "$$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2])' 2>/dev/null && { echo "$$p"; break; }; done)
 T ?=
+QUICK := not full and not node and not live
+FULL := (full or hypothesis) and not node and not live
 CODE := src tests benchmarks scripts
 
-.PHONY: help run dev install check format lint types contracts test coverage chaos docs bench lock clean
+.PHONY: help run dev install check format lint types contracts test test-full test-all coverage chaos docs bench lock clean
 
 help:       ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -38,7 +42,7 @@ run: $(VENV)/.run ## Install what is needed and serve on http://127.0.0.1:8000 (
 dev: $(VENV)/.dev ## Serve, and start anew when the code changes
 	@$(BIN)/watchfiles --filter python '$(BIN)/fleek serve' src
 
-check: lint types contracts test ## Everything CI runs
+check: lint types contracts test-all ## Everything CI runs
 
 format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff format -q $(CODE)
@@ -55,8 +59,13 @@ types: $(VENV)/.dev ## Type checks
 contracts: $(VENV)/.dev ## Who may import whom
 	@$(BIN)/lint-imports
 
-test: $(VENV)/.dev ## All tests (T=path to narrow)
-	@$(BIN)/pytest -n auto $(T)
+test: $(VENV)/.dev ## Quick tests: in process, SQLite (T=path to narrow)
+	@$(BIN)/pytest -n auto --dist worksteal -m "$(QUICK)" --hypothesis-profile=quick $(T)
+
+test-full: $(VENV)/.dev ## What make test leaves out: real servers and processes, many rows, all examples
+	@$(BIN)/pytest -n auto -m "$(FULL)" $(T)
+
+test-all: test test-full ## All tests, the quick ones first
 
 coverage: $(VENV)/.dev ## All tests, and which branches none of them takes
 	@$(BIN)/pytest -n auto --cov --cov-report=term-missing:skip-covered $(T)

@@ -4,12 +4,12 @@ It runs on SQLite, and where a test is marked with `services.both_databases`, on
 """
 
 import shutil
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import hypothesis
 import pytest
@@ -23,17 +23,40 @@ from fleek.store.migrate import migrate, upgrade
 from services import Postgres, Services, apart
 
 SERVICES = pytest.StashKey[Services]()
+REAL: Final[Mapping[str, frozenset[str]]] = {
+    "database": frozenset({"postgresql"}),
+    "dispatcher": frozenset({"celery", "dramatiq"}),
+    "provider": frozenset({"cog"}),
+    "storage": frozenset({"s3"}),
+}
+"""Parameters of fixtures that stand for a server of its own."""
+
+
+for _profile, _examples in {"full": 100, "quick": 20}.items():
+    hypothesis.settings.register_profile(
+        _profile,
+        max_examples=_examples,
+        deadline=None,  # no example is late on a busy machine, nor too slow
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+        derandomize=True,  # the same examples in every run
+    )
+hypothesis.settings.load_profile("full")  # until --hypothesis-profile says otherwise
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have a place for what all processes of a run share; draw the same examples in every run."""
+    """Have a place for what all processes of a run share."""
     shared = getattr(config, "workerinput", {}).get("services")
     config.stash[SERVICES] = Services(Path(shared)) if shared else Services.open()
-    unhurried = [hypothesis.HealthCheck.too_slow]  # nor is an example late on a busy machine
-    hypothesis.settings.register_profile(
-        "fleek", deadline=None, suppress_health_check=unhurried, derandomize=True
-    )
-    hypothesis.settings.load_profile("fleek")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow by what it uses: `make test` leaves it out, `make check` runs it."""
+    for item in items:
+        used = getattr(item, "fixturenames", ())
+        spec = getattr(item, "callspec", None)
+        chosen = spec.params if spec is not None else {}
+        if "_full_suite" in used or any(chosen.get(port) in REAL[port] for port in REAL):
+            item.add_marker(pytest.mark.full)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -79,14 +102,24 @@ def services(pytestconfig: pytest.Config) -> Services:
     return pytestconfig.stash[SERVICES]
 
 
+@pytest.fixture(scope="session")
+def _full_suite() -> None:
+    """Say that a test belongs to the full suite only.
+
+    For what starts processes (services, database servers, model servers), fills a database with
+    many rows, or draws many examples. A fixture that does so asks for this one; so every test that
+    uses it is marked.
+    """
+
+
 @pytest.fixture
-def postgres(services: Services) -> Postgres:
+def postgres(_full_suite: None, services: Services) -> Postgres:
     """Return this run's PostgreSQL; other tests use it at the same time."""
     return services.postgres()
 
 
 @pytest.fixture
-def own_postgres(services: Services) -> Iterator[Postgres]:
+def own_postgres(_full_suite: None, services: Services) -> Iterator[Postgres]:
     """Return a PostgreSQL of the test's own, to be stopped and started at will."""
     with services.own_postgres() as server:
         yield server

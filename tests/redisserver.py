@@ -104,7 +104,7 @@ class RedisServer:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
+def redis_server(_full_suite: None) -> Iterator[RedisServer]:
     """Give the Redis of this process of the run; whoever uses it empties it first."""
     server = RedisServer()
     server.start()
@@ -120,7 +120,7 @@ def redis(redis_server: RedisServer) -> RedisServer:
 
 
 @pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
+def own_redis(_full_suite: None) -> Iterator[RedisServer]:
     """Give a Redis that may be stopped and started."""
     server = RedisServer()
     server.start()

@@ -15,6 +15,7 @@ from fleek.sniff import SAFE_INLINE, Sniffed, sniff
 Look = Callable[[bytes], Sniffed]
 
 UNHURRIED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+EXAMPLES = settings().max_examples  # fewer in a quick run
 
 
 @pytest.fixture
@@ -365,7 +366,7 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         sniff(tmp_path / "none")
 
 
-@settings(suppress_health_check=UNHURRIED, deadline=None, max_examples=300)
+@settings(suppress_health_check=UNHURRIED, deadline=None, max_examples=3 * EXAMPLES)
 @given(
     start=st.sampled_from(sorted(VALID.values())).flatmap(
         lambda content: st.integers(0, len(content)).map(lambda length: content[:length])
@@ -383,7 +384,7 @@ def test_any_bytes_have_a_type(look: Look, start: bytes, rest: bytes) -> None:
     assert found.duration_seconds is None or found.duration_seconds > 0
 
 
-@settings(suppress_health_check=UNHURRIED, deadline=None, max_examples=300)
+@settings(suppress_health_check=UNHURRIED, deadline=None, max_examples=3 * EXAMPLES)
 @given(
     content=st.sampled_from(sorted(VALID.values())),
     damage=st.lists(st.tuples(st.integers(4, 500), st.binary(min_size=1, max_size=8)), max_size=6),
@@ -399,7 +400,7 @@ def test_damage_is_no_error(look: Look, content: bytes, damage: list[tuple[int, 
     assert found.extension.isalnum()
 
 
-@settings(suppress_health_check=UNHURRIED, deadline=None, max_examples=40)
+@settings(suppress_health_check=UNHURRIED, deadline=None, max_examples=EXAMPLES // 2)
 @given(
     width=st.integers(1, 200),
     height=st.integers(1, 200),

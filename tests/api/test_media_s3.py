@@ -28,6 +28,7 @@ def proxy() -> str:
 
 @pytest.fixture
 async def rt(
+    _full_suite: None,
     settings: Settings,
     services: Services,
     tmp_path: Path,

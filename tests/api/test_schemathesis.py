@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -14,6 +15,7 @@ DESCRIPTION = Path(__file__).parent.parent / "docs" / "openapi.json"  # see test
 SCHEMA = schemathesis.openapi.from_dict(json.loads(DESCRIPTION.read_text()))
 
 
+@pytest.mark.usefixtures("_full_suite")
 @SCHEMA.parametrize()
 @settings(
     max_examples=25,

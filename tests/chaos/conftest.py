@@ -10,7 +10,7 @@ from chaos.rig import Rig, rigged
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Generator[Host]:
+def host(_full_suite: None, tmp_path: Path) -> Generator[Host]:
     """Give an emulator of the test's own."""
     host = Host(tmp_path, seed=1)
     yield host

@@ -54,7 +54,7 @@ class Shell:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+def url(_full_suite: None, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     """Serve on a free port, from an empty folder, with quick predictions."""
     port = str(free_port())
     folder = tmp_path_factory.mktemp("service")

@@ -192,6 +192,7 @@ def test_a_report_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.usefixtures("_full_suite")
 @pytest.mark.parametrize("command", ["serve", "worker", "migrate"])
 def test_a_newer_schema_is_exit_2(fleek: Any, tmp_path: Path, command: str) -> None:
     """An older version must not touch what a newer one has made; one line says so."""
@@ -209,6 +210,7 @@ def test_a_newer_schema_is_exit_2(fleek: Any, tmp_path: Path, command: str) -> N
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.usefixtures("_full_suite")
 def test_a_busy_port_is_exit_2() -> None:
     """One line that names the setting."""
     with socket.socket() as other:

@@ -118,6 +118,7 @@ def files(service: Service) -> list[Path]:
     return [path for area in ("media", "metadata") for path in (storage / area).rglob("*.*")]
 
 
+@pytest.mark.usefixtures("_full_suite")
 def test_old_jobs_are_purged_beside_the_service(tmp_path: Path) -> None:
     """Counted first, then removed; what is young stays, and the service answers 410 at once."""
     with running(tmp_path, **QUICK) as service:
@@ -141,6 +142,7 @@ def test_old_jobs_are_purged_beside_the_service(tmp_path: Path) -> None:
         assert service.job(old)["status"] == "completed"
 
 
+@pytest.mark.usefixtures("_full_suite")
 def test_orphans_are_removed_by_hand(tmp_path: Path) -> None:
     """Of jobs that the database does not know, too; young files stay."""
     with running(tmp_path, **QUICK) as service:
@@ -165,6 +167,7 @@ def test_orphans_are_removed_by_hand(tmp_path: Path) -> None:
         assert len(files(service)) == kept + 1
 
 
+@pytest.mark.usefixtures("_full_suite")
 @pytest.mark.parametrize(("typed", "left"), [("n\n", 2), ("y\n", 0)], ids=["refused", "agreed"])
 def test_somebody_at_a_terminal_is_asked(tmp_path: Path, typed: str, left: int) -> None:
     """Files do not come back."""

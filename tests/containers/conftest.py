@@ -9,7 +9,7 @@ from redisserver import redis, redis_server  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Image:
+def built(_full_suite: None, tmp_path_factory: pytest.TempPathFactory) -> Image:
     """Return the image."""
     return build(tmp_path_factory.mktemp("image"))
 

@@ -78,7 +78,7 @@ def database(postgres: Postgres, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def s3(services: Services) -> S3Server:
+def s3(_full_suite: None, services: Services) -> S3Server:
     """Return what stands in for MinIO."""
     return shared_s3(services)
 
@@ -99,6 +99,7 @@ def given(s3: S3Server, database: str, ports: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def stack(
+    _full_suite: None,
     image: Image,
     redis: RedisServer,
     s3: S3Server,

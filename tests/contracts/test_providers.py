@@ -32,7 +32,7 @@ Preparation = Callable[
 
 
 @pytest.fixture(scope="session")
-def cog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
+def cog(_full_suite: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
     """Return a running Cog server with room for many predictions."""
     with cog_server(tmp_path_factory.mktemp("cog"), slots=32) as server:
         yield server

@@ -352,7 +352,7 @@ async def test_a_nasty_key_names_nothing(storage: Storage, key: str) -> None:
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     deadline=None,
-    max_examples=50,
+    max_examples=settings().max_examples // 2,
 )
 @given(
     key=st.lists(

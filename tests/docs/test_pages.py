@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pytest
 from pydantic_settings import BaseSettings
 
 from fleek import registry
@@ -35,6 +36,7 @@ def quoted(page: str) -> set[str]:
     return set(re.findall(r"`([^`\s]+)`", (REFERENCE / page).read_text()))
 
 
+@pytest.mark.usefixtures("_full_suite")
 def test_generated_pages_are_up_to_date() -> None:
     """Run ``make docs`` after a change of a setting or an error."""
     command = [sys.executable, "-m", "scripts.docs", "--check"]

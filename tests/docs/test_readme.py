@@ -12,7 +12,7 @@ from service import Service, delay, running, until
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Generator[Service]:
+def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
     """Give a running service that is well, whose workers nobody takes for dead meanwhile."""
     with running(tmp_path, **delay("0.1"), HEARTBEAT_SECONDS="60") as opened:
         opened.serve()

@@ -14,14 +14,14 @@ SETTINGS: Final = {**delay("0.5"), "HEARTBEAT_SECONDS": "1"}  # who is only slow
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Generator[Service]:
+def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
     """Give a service on SQLite whose predictions take half a second."""
     with running(tmp_path, **SETTINGS) as opened:
         yield opened
 
 
 @pytest.fixture
-def own_postgres() -> Generator[Postgres]:
+def own_postgres(_full_suite: None) -> Generator[Postgres]:
     """Give a PostgreSQL that nobody else uses, so that it may be stopped."""
     services = Services.open()
     try:

@@ -18,7 +18,7 @@ GONE_SECONDS: Final = 90.0  # twenty-five, and what a busy machine adds
 
 
 @pytest.fixture
-def own() -> Iterator[Services]:
+def own(_full_suite: None) -> Iterator[Services]:
     """Give services that nobody else uses."""
     opened = Services.open()
     yield opened

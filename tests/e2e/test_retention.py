@@ -12,6 +12,7 @@ TEXT = {"accept": "text/plain"}
 ERASED = "fleek_erased_files_total 1.0\n"
 
 
+@pytest.mark.usefixtures("_full_suite")
 @both_databases
 def test_files_go_by_themselves(
     database: str, request: pytest.FixtureRequest, tmp_path: Path

@@ -25,7 +25,7 @@ JOBS = 3
 
 
 @pytest.fixture
-def server(services: Services) -> Iterator[OwnS3]:
+def server(_full_suite: None, services: Services) -> Iterator[OwnS3]:
     """Return an S3 server that may go away."""
     with own_s3(services) as started:
         yield started

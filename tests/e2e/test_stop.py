@@ -26,7 +26,7 @@ COLLECTING = "SELECT count(*) FROM jobs WHERE stage = 'collecting' AND worker_id
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Generator[Service]:
+def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
     """Give a service in which nobody is taken for dead before the test is over."""
     with running(tmp_path, HEARTBEAT_SECONDS="60") as opened:
         yield opened

@@ -13,7 +13,7 @@ from services import free_port
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Generator[Service]:
+def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
     """Give a service that is not started."""
     with running(tmp_path) as opened:
         yield opened

@@ -17,7 +17,7 @@ Start = Callable[..., Awaitable[tuple[asyncio.subprocess.Process, str]]]
 
 
 @pytest.fixture
-async def start() -> AsyncGenerator[Start]:
+async def start(_full_suite: None) -> AsyncGenerator[Start]:
     """Give a function that starts an emulator; those still running are killed at the end."""
     started: list[asyncio.subprocess.Process] = []
 

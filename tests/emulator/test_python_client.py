@@ -114,6 +114,7 @@ async def test_cancel(client: Client) -> None:
     assert cancelled.status == "canceled"
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_lists_are_paged(client: Client) -> None:
     """By the addresses in `next`."""
     for _ in range(101):

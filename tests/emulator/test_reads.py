@@ -23,6 +23,7 @@ async def test_an_unknown_id_is_404(api: httpx2.AsyncClient) -> None:
     assert "detail" in response.json()
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_pages_hold_a_hundred_newest_first(api: httpx2.AsyncClient, create: Any) -> None:
     """`next` is an absolute address and ends in null."""
     made = [(await create()).json()["id"] for _ in range(130)]

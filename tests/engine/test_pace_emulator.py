@@ -58,6 +58,7 @@ def creates(emulator: Emulator, status: int) -> list[float]:
     return sorted(row["t"] for row in asked)
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_a_crowd_buys_at_the_pace_of_the_account(
     worker: Runtime, emulator: Emulator
 ) -> None:
@@ -73,6 +74,7 @@ async def test_a_crowd_buys_at_the_pace_of_the_account(
     assert times[-1] - began > 1  # 20 of them at once at most: the rest needs a second
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_a_refusal_for_now_stops_all_others(worker: Runtime, emulator: Emulator) -> None:
     """One is told to wait for a second: nobody asks meanwhile, and no job fails for it."""
     first = await submit(worker, a_request("A cat [[emu:create_429=1*2]]", priority=9))

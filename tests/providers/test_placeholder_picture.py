@@ -129,6 +129,7 @@ def test_the_shape_decides_what_is_missing(
     assert frame(piece) == size
 
 
+@pytest.mark.usefixtures("_full_suite")
 def test_the_largest_picture_is_made() -> None:
     """The limit that the schema promises."""
     image = opened(a_piece({"width": 4096, "height": 4096, "output_format": "jpeg"}))

@@ -180,6 +180,7 @@ async def test_a_file_where_a_folder_should_be_is_an_error(tmp_path: Path) -> No
     assert below(tmp_path) == EMPTY | {"media/job", "media/other", "media/other/x"}
 
 
+@pytest.mark.usefixtures("_full_suite")
 def test_a_limit_on_file_size_leaves_no_half_file(tmp_path: Path) -> None:
     """A write may stop in the middle: at a limit, a quota or a full disk. The copy is cut here."""
     elsewhere = tmp_path / "elsewhere"

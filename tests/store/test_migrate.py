@@ -100,6 +100,7 @@ async def test_a_second_migration_changes_nothing(empty: Database) -> None:
     assert await migrate(empty) == first
 
 
+@pytest.mark.usefixtures("_full_suite")
 def test_two_processes_migrate_one_after_the_other(empty_url: str) -> None:
     """Both find the schema made, whoever made it."""
     processes = [

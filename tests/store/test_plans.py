@@ -179,7 +179,9 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
 
 
 @pytest.fixture
-async def crowded(database: str, services: Services) -> AsyncGenerator[Database]:
+async def crowded(
+    _full_suite: None, database: str, services: Services
+) -> AsyncGenerator[Database]:
     """Return an open database with 100,000 jobs; all tests of the run share it."""
 
     def make() -> str:

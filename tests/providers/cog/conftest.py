@@ -13,7 +13,7 @@ from listening import listening
 
 
 @pytest.fixture(scope="session")
-def one_slot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
+def one_slot(_full_suite: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
     """Return a running server that takes one prediction at a time."""
     with cog_server(tmp_path_factory.mktemp("cog")) as server:
         yield server

@@ -212,6 +212,7 @@ async def test_up_to_a_number_each_is_asked_for(
     assert reads(emulator) == SWEEP_ABOVE
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_a_sweep_ends_where_few_of_ours_are_left(
     provider: ReplicateProvider, emulator: Emulator, buy: Buy
 ) -> None:
@@ -228,6 +229,7 @@ async def test_a_sweep_ends_where_few_of_ours_are_left(
     assert reads(emulator) - before == 3 + MOST
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_a_list_that_fails_is_done_without(
     provider: ReplicateProvider, emulator: Emulator, buy: Buy
 ) -> None:

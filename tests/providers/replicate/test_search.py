@@ -179,6 +179,7 @@ async def test_our_own_clock_may_be_wrong(
     assert ids(found) == sold(emulator)
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_it_is_found_behind_many_pages(
     provider: ReplicateProvider,
     emulator: Emulator,
@@ -198,6 +199,7 @@ async def test_it_is_found_behind_many_pages(
     assert found.complete
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_an_old_purchase_is_found_without_reading_all_that_came_after(
     provider: ReplicateProvider,
     emulator: Emulator,

@@ -17,7 +17,7 @@ Save = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture
-def server(services: Services) -> S3Server:
+def server(_full_suite: None, services: Services) -> S3Server:
     """Return this run's server; other tests use it at the same time."""
     return shared_s3(services)
 
