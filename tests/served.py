@@ -112,5 +112,5 @@ async def serving_on(rt: Runtime, **settings: Any) -> AsyncGenerator[Served]:
     try:
         yield Served(changed, listener.getsockname()[1])
     finally:
-        server.should_exit = server.force_exit = True
+        server.should_exit = True
         await task

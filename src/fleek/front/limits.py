@@ -37,7 +37,7 @@ class Limits:
     framing_bytes: int = 16 * 1024  # chunk sizes and extensions, trailers; and as much as the body
     unsent_bytes: int = MIN_UNSENT_BYTES  # of all responses together
     linger_seconds: float = 2.0  # how long a refused sender may go on, to read the refusal
-    linger_bytes: int = 16 * 1024 * 1024
+    linger_bytes: int = 1024 * 1024  # what is read of it in that time
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

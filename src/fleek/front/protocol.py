@@ -249,9 +249,11 @@ class GuardedProtocol(HttpToolsProtocol):
             raise Unreadable("the body has more chunk extensions or trailers than content")
 
     def _discard(self, count: int) -> None:
+        """Throw away what nobody asked for; beyond a limit it is not even read."""
         self._discarded += count
         if self._discarded > self._limits.linger_bytes:
-            self.abort()
+            self.transport.close()
+            self.flow.pause_reading()
 
     # --- what goes out --------------------------------------------------------------------------
 
