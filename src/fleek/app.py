@@ -59,6 +59,7 @@ def create_app(rt: Runtime) -> FastAPI:
         version=__version__,
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_tags=TAGS,
+        servers=[{"url": rt.settings.public_base}] if rt.settings.public_url else None,
         openapi_url=None,  # we serve it, and the pages that show it: see fleek.api.pages
         telemetry=UNTRACED,
         redirect_slashes=False,  # a redirect would be made from the caller's Host header

@@ -12,7 +12,6 @@ from fleek.api.line import Line
 from fleek.domain.errors import FieldError, InvalidInput
 from fleek.domain.job import JobId
 from fleek.engine.runtime import Runtime
-from fleek.schemas import Addresses
 
 JOB_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
@@ -81,14 +80,3 @@ def _yes_or_no(value: Any) -> Any:
 
 YesOrNo = BeforeValidator(_yes_or_no)
 """For a bool: what destroys something is asked for in one spelling."""
-
-
-def addresses(rt: Runtime) -> Addresses:
-    """Return where callers of version 1 find things: always absolute."""
-    return Addresses(rt.settings.public_base, rt.settings.media_base)
-
-
-def flat_addresses(rt: Runtime) -> Addresses:
-    """Return where callers of the flat routes find files: absolute only if the operator says."""
-    known = rt.settings.storage_base_url or rt.settings.public_url
-    return addresses(rt) if known else Addresses("", "/media")

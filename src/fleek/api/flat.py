@@ -2,7 +2,8 @@
 
 from fastapi.requests import Request
 
-from fleek.api.deps import JobIdPath, flat_addresses, runtime
+from fleek.api.addresses import flat_addresses
+from fleek.api.deps import JobIdPath, runtime
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import (

@@ -9,13 +9,13 @@ from uuid import UUID
 from fastapi import Query, Response
 from fastapi.requests import Request
 
+from fleek.api.addresses import addresses, link
 from fleek.api.deps import (
     JobIdPath,
     NamedOnce,
     RuntimeDep,
     Whole,
     YesOrNo,
-    addresses,
     line,
     runtime,
 )
@@ -148,7 +148,8 @@ async def list_jobs(
         query = {"limit": limit, "cursor": _cursor(views[-1].job.id)}
         if status_filter is not None:
             query["status_filter"] = status_filter.value
-        response.headers["Link"] = f'</api/v1/jobs?{urlencode(query)}>; rel="next"'
+        following = link(rt, f"/api/v1/jobs?{urlencode(query)}")
+        response.headers["Link"] = f'<{following}>; rel="next"'
     return [JobRead.from_job(view.job, view.media, addresses(rt)) for view in views]
 
 
@@ -231,13 +232,13 @@ async def retry_job(
     if created:
         return _created(job, rt, response)
     response.status_code = 200
-    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    response.headers["Location"] = link(rt, f"/api/v1/jobs/{job.id}")
     view = await jobs.get(rt.db, job.id, tenant_id=DEFAULT_TENANT)
     return JobRead.from_job(view.job, view.media, addresses(rt))
 
 
 def _created(job: Job, rt: Runtime, response: Response) -> JobRead:
-    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    response.headers["Location"] = link(rt, f"/api/v1/jobs/{job.id}")
     return JobRead.from_job(job, (), addresses(rt))
 
 

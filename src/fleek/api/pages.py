@@ -8,9 +8,10 @@ from fastapi import FastAPI
 from fastapi.requests import Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from fleek.api.addresses import addresses
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import NotFound
-from fleek.schemas import JobRead, Problem
+from fleek.schemas import Problem, example
 
 WEB: Final = Path(__file__).parent.parent / "web"
 STATIC: Final[Mapping[str, Path]] = {
@@ -75,7 +76,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas.update(schema.pop("$defs"))
         schemas["Problem"] = schema
         # The framework has left out the nulls of the example.
-        schemas["JobRead"]["examples"] = JobRead.model_json_schema()["examples"]
+        schemas["JobRead"]["examples"] = [example(addresses(app.state.runtime))]
         _drop_defaults(document)
     return app.openapi()
 

@@ -8,6 +8,7 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 
 from fleek import __version__
+from fleek.api.addresses import link
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import problems
 from fleek.api.health import SERVICE
@@ -105,11 +106,11 @@ router = strict_router(tag="system")
     response_model=Root,
     responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
-async def root(request: Request) -> Root | Response:
+async def root(request: Request, rt: RuntimeDep) -> Root | Response:
     """Show the start page to a browser, and name the service to everyone else."""
     if "text/html" in request.headers.get("accept", ""):
         return FileResponse(WEB / "index.html", headers=PAGE_POLICY | {"Vary": "Accept"})
-    return Root()
+    return Root(docs=link(rt, Root().docs))
 
 
 @router.get(
@@ -131,8 +132,8 @@ async def info(rt: RuntimeDep) -> Info:
             storage=settings.storage_backend,
             debug=settings.api_debug,
         ),
-        endpoints=ENDPOINTS,
-        monitoring=MONITORING,
+        endpoints={name: link(rt, path) for name, path in ENDPOINTS.items()},
+        monitoring={name: link(rt, path) for name, path in MONITORING.items()},
     )
 
 

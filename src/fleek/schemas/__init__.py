@@ -13,6 +13,7 @@ from fleek.schemas.read import (
     JobRead,
     ModelRead,
     OutputRead,
+    example,
     media_name,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "OutputRead",
     "Problem",
     "ProblemField",
+    "example",
     "media_name",
 ]

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 
 from fleek.domain.job import Job, Status
 from fleek.domain.media import Media, public_name
@@ -30,50 +30,54 @@ def media_name(media: Media) -> str:
 
 
 _ID: Final = "0198f3c2-7d4e-7a10-9c55-3f0d2b6a8e41"
-_HERE: Final = f"http://127.0.0.1:8000/api/v1/jobs/{_ID}"
-_FILE: Final = f"http://127.0.0.1:8000/media/{_ID}.png"
-EXAMPLE: Final[JsonValue] = {
-    "id": _ID,
-    "prompt": "A cat riding a bicycle",
-    "model_name": "black-forest-labs/flux-schnell",
-    "provider": "placeholder",
-    "parameters": {"width": 1024},
-    "status": "completed",
-    "progress": 1.0,
-    "queue_position": None,
-    "priority": 5,
-    "created_at": "2026-11-21T09:00:00.000000Z",
-    "updated_at": "2026-11-21T09:00:02.500000Z",
-    "run_at": "2026-11-21T09:00:00.000000Z",
-    "started_at": "2026-11-21T09:00:00.020000Z",
-    "completed_at": "2026-11-21T09:00:02.500000Z",
-    "purged_at": None,
-    "retry_count": 0,
-    "max_attempts": 4,
-    "error_code": None,
-    "error_message": None,
-    "result_url": _FILE,
-    "file_size": 1245760,
-    "outputs": [
-        {
-            "index": 0,
-            "url": _FILE,
-            "content_type": "image/png",
-            "size_bytes": 1245760,
-            "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-            "width": 1024,
-            "height": 1024,
-            "duration_seconds": None,
-        }
-    ],
-    "external_job_id": "gm3qorzdhgbfurvjtvhg6dckhu",
-    "metadata": {},
-    "links": {
-        "self": _HERE,
-        "cancel": f"{_HERE}/cancel",
-        "download": f"http://127.0.0.1:8000/api/v1/download/{_ID}",
-    },
-}
+
+
+def example(addresses: Addresses) -> JsonValue:
+    """Return a completed job as it is shown by a service at these addresses."""
+    here = f"{addresses.public}/api/v1/jobs/{_ID}"
+    file = f"{addresses.media}/{_ID}.png"
+    return {
+        "id": _ID,
+        "prompt": "A cat riding a bicycle",
+        "model_name": "black-forest-labs/flux-schnell",
+        "provider": "placeholder",
+        "parameters": {"width": 1024},
+        "status": "completed",
+        "progress": 1.0,
+        "queue_position": None,
+        "priority": 5,
+        "created_at": "2026-11-21T09:00:00.000000Z",
+        "updated_at": "2026-11-21T09:00:02.500000Z",
+        "run_at": "2026-11-21T09:00:00.000000Z",
+        "started_at": "2026-11-21T09:00:00.020000Z",
+        "completed_at": "2026-11-21T09:00:02.500000Z",
+        "purged_at": None,
+        "retry_count": 0,
+        "max_attempts": 4,
+        "error_code": None,
+        "error_message": None,
+        "result_url": file,
+        "file_size": 1245760,
+        "outputs": [
+            {
+                "index": 0,
+                "url": file,
+                "content_type": "image/png",
+                "size_bytes": 1245760,
+                "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                "width": 1024,
+                "height": 1024,
+                "duration_seconds": None,
+            }
+        ],
+        "external_job_id": "gm3qorzdhgbfurvjtvhg6dckhu",
+        "metadata": {},
+        "links": {
+            "self": here,
+            "cancel": f"{here}/cancel",
+            "download": f"{addresses.public}/api/v1/download/{_ID}",
+        },
+    }
 
 
 class OutputRead(BaseModel):
@@ -113,8 +117,6 @@ class JobLinks(BaseModel):
 
 class JobRead(BaseModel):
     """A job as callers see it."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     id: UUID
     prompt: str
