@@ -1,10 +1,11 @@
 """How settings are read from the environment, ``.env`` and secret files, the service's and each adapter's."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fleek.domain.errors import ConfigurationError
@@ -17,6 +18,7 @@ SECRETS: Final = Path("/run/secrets")  # where containers find files named like 
 
 SOURCE = SettingsConfigDict(
     env_file=".env",
+    env_file_encoding="utf-8-sig",  # some editors begin with a byte order mark
     secrets_dir=SECRETS if SECRETS.is_dir() else None,
     extra="ignore",
     frozen=True,
@@ -44,6 +46,71 @@ def _listed(value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 
+
+_QUOTES: Final = "\"'`\u201c\u201d\u2018\u2019"
+_LABEL: Final = re.compile(  # the value's own name, or what stands before a token in a header
+    r"(?:export\s+)?[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\s*=\s*"
+    r"|(?:[Aa]uthorization\s*:\s*)?(?:[Bb]earer|BEARER|[Tt]oken)\s+"
+)
+_PLAIN: Final = re.compile(r"[!-~]+")
+
+
+def cleaned(text: str) -> str:
+    """Return a pasted value without what came along: blanks, quotes, its name, ``Bearer``."""
+    while (less := _bare(text)) != text:
+        text = less
+    return text
+
+
+def _bare(text: str) -> str:
+    around = "".join({char for char in text if not char.isprintable() or char.isspace()})
+    text = text.strip(around + _QUOTES)
+    label = _LABEL.match(text)
+    return text[label.end() :] if label else text
+
+
+def _secret(value: object) -> object:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if not isinstance(value, str):
+        return value
+    text = cleaned(value)
+    if text and not _PLAIN.fullmatch(text):
+        raise ValueError(
+            "must be of plain letters, digits and signs, without blanks: copy it again"
+        )
+    return text or None
+
+
+def _secrets(value: object) -> object:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if not isinstance(value, str):
+        return value
+    parts = [_secret(part) for part in re.split(r"[\s,]+", cleaned(value)) if part]
+    return " ".join(str(part) for part in parts if part) or None
+
+
+def _pasted(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = cleaned(value)
+    if not text.isprintable():
+        raise ValueError("must not hold a line's end, or a character that cannot be seen")
+    return text
+
+
+Secret = Annotated[SecretStr | None, BeforeValidator(_secret)]
+"""A token or a key, cleaned of what is often pasted with it. A blank one is none."""
+
+Secrets = Annotated[SecretStr | None, BeforeValidator(_secrets)]
+"""Several of them, separated by spaces or commas."""
+
+PublicKey = Annotated[str | None, BeforeValidator(_secret)]
+"""The part of a pair of keys that is no secret, cleaned alike."""
+
+Pasted = Annotated[str, BeforeValidator(_pasted)]
+"""An address that may hold a password, cleaned alike."""
 
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 """A duration; in the environment a number of seconds, fractions allowed."""

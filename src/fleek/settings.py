@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings
 
 from fleek.domain.job import Backoff
 from fleek.domain.media import Part
-from fleek.environment import SOURCE, ZERO, Listed, Seconds
+from fleek.environment import SOURCE, ZERO, Listed, Pasted, Seconds, cleaned
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -33,7 +33,7 @@ NAME: Final = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", re.IGNOREC
 
 def is_real_token(token: str) -> bool:
     """Whether this may be an account's token, and not the example that stands in its place."""
-    return _STAND_IN.fullmatch(token.strip()) is None
+    return _STAND_IN.fullmatch(cleaned(token)) is None
 
 
 def is_network(text: str) -> bool:
@@ -55,7 +55,7 @@ class ProviderChoice(BaseSettings):
         description="`true`: the placeholder makes the media, whatever token is set. `false`: "
         "Replicate does, and a token is required. Default: Replicate if a real token is set.",
     )
-    replicate_api_token: SecretStr | None = None
+    replicate_api_token: SecretStr | None = None  # what it may be is the adapter's business
     cog_url: str | None = None  # what it may be is the Cog adapter's business
 
     def decide(self) -> tuple[str, str]:
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
 
     model_config = SOURCE
 
-    database_url: str = Field(
+    database_url: Pasted = Field(
         default="sqlite+aiosqlite:///./fleek.db",
         description="Where jobs are kept. `sqlite+aiosqlite:///./fleek.db`, or PostgreSQL as "
         "`postgres://`, `postgresql://` or `postgresql+asyncpg://`.",

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings
 from fleek import registry
 from fleek.cli.screen import Screen, clean
 from fleek.diagnosis import Finding
+from fleek.domain.text import without_credentials
 from fleek.environment import read
 from fleek.settings import Settings
 from fleek.store.address import database_url
@@ -102,4 +103,5 @@ def _shown(field: str, value: Any) -> Any:
         return HIDDEN if value else None
     if hasattr(value, "total_seconds"):
         return value.total_seconds()
-    return to_jsonable_python(value)
+    plain = to_jsonable_python(value)
+    return without_credentials(plain) if isinstance(plain, str) else plain

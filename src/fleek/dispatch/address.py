@@ -6,12 +6,15 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator
 
+from fleek.environment import cleaned
+
 SCHEMES: Final = ("redis", "rediss", "unix")
 REDIS: Final = "must be like redis://:password@host:6379/0; write / in the password as %2F"
 ANY: Final = "must be like amqp://user:password@host:5672//; write / in the password as %2F"
 
 
 def _redis(value: str) -> str:
+    value = cleaned(value)
     parts = _parted(value, REDIS)
     if parts.scheme not in SCHEMES:
         raise ValueError(REDIS)
@@ -21,6 +24,7 @@ def _redis(value: str) -> str:
 
 
 def _any(value: str) -> str:
+    value = cleaned(value)
     _parted(value, ANY)
     return value
 
@@ -32,7 +36,7 @@ def _parted(value: str, otherwise: str) -> SplitResult:
         _ = parts.port
     except ValueError:
         raise ValueError(otherwise) from None
-    if "://" not in value:
+    if "://" not in value or not value.isprintable():
         raise ValueError(otherwise)
     return parts
 

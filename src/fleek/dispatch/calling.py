@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from fleek.domain.errors import DispatcherUnavailable
+from fleek.domain.text import without_credentials
 
 ANSWER_SECONDS: Final = 1.5  # to connect to a broker, and for its answer
 PATIENCE_SECONDS: Final = 1.8  # for a whole call; health gives up after two
@@ -31,7 +32,8 @@ class Caller:
         except TimeoutError as error:
             raise DispatcherUnavailable("the broker does not answer") from error
         except self._errors as error:
-            raise DispatcherUnavailable(f"the broker cannot be reached: {error}") from error
+            words = without_credentials(str(error))
+            raise DispatcherUnavailable(f"the broker cannot be reached: {words}") from error
 
     def close(self) -> None:
         """Wait for what is being called."""

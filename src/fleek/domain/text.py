@@ -11,6 +11,14 @@ def storable(text: str) -> str:
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+_CREDENTIALS: Final = re.compile(r"(?<=://)\S*@|(?<=Bearer )\S+|\b(?:r8|whsec)_\S+")
+
+
+def without_credentials(text: str) -> str:
+    """Return a library's words without the password of an address, or a token, in them."""
+    return _CREDENTIALS.sub("***", text)
+
+
 def one_line(text: str, most: int) -> str:
     """Return a stranger's text as one printable line of at most `most` characters."""
     printable = (char if char.isprintable() else " " for char in text[: 4 * most])

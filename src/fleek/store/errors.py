@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, Stateme
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from fleek.domain.errors import DatabaseUnavailable, FleekError, InvalidInput, StorageFull
+from fleek.domain.text import without_credentials
 
 DISK_FULL: Final = "53100"  # PostgreSQL, appendix A; classes are the first two characters
 DATA: Final = "22"
@@ -65,7 +66,8 @@ def _translation(error: DBAPIError) -> FleekError:
 def said(error: BaseException) -> str:
     """Return the driver's own words in one line, without statement and values."""
     source = error.orig if isinstance(error, DBAPIError) else error
-    return str(source).partition("\n")[0] or type(source).__name__
+    words = without_credentials(str(source).partition("\n")[0])
+    return words or type(source).__name__
 
 
 def sqlstate(error: BaseException | None) -> str:

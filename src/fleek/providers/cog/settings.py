@@ -5,10 +5,10 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import httpx2
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fleek.environment import SOURCE, ZERO, Seconds
+from fleek.environment import SOURCE, ZERO, Seconds, Secret, cleaned
 from fleek.outbound import Named, Policy, port_of
 from fleek.settings import LOOPBACK
 
@@ -32,10 +32,10 @@ class CogSettings(BaseSettings):
         description="The server's own `--upload-url`, if it has one: outputs are fetched from "
         "its host even if that is private.",
     )
-    token: SecretStr | None = Field(
+    token: Secret = Field(
         default=None, description="Sent to the server as a bearer token, for a proxy before it."
     )
-    webhook_token: SecretStr | None = Field(
+    webhook_token: Secret = Field(
         default=None,
         description="The server's own `WEBHOOK_AUTH_TOKEN`: callbacks without it are refused.",
     )
@@ -58,6 +58,7 @@ class CogSettings(BaseSettings):
     def _web_address(cls, value: str | None) -> str | None:
         if value is None:
             return None
+        value = cleaned(value)
         try:
             parts = urlsplit(value)
             usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0

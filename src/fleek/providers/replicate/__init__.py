@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 import structlog
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
-from fleek.environment import SOURCE, Listed, read
+from fleek.environment import SOURCE, Listed, Secret, Secrets, cleaned, read
 from fleek.outbound import Named, Policy, open_client
 from fleek.providers.base import Provider
 from fleek.providers.download import Limits
@@ -29,11 +29,16 @@ log = structlog.get_logger(__name__)
 
 
 def _base(value: str) -> str:
-    parts = urlsplit(value.strip())
+    value = cleaned(value)
+    parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
         raise ValueError("must be an address such as https://api.replicate.com/v1")
-    base = value.strip().rstrip("/")
+    base = value.rstrip("/")
     return base if base.endswith("/v1") else f"{base}/v1"
+
+
+def _no_example(value: object) -> object:
+    return None if isinstance(value, str) and not is_real_token(value) else value
 
 
 def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -48,7 +53,7 @@ class ReplicateSettings(BaseSettings):
 
     model_config = SOURCE
 
-    replicate_api_token: SecretStr | None = Field(
+    replicate_api_token: Annotated[Secret, BeforeValidator(_no_example)] = Field(
         default=None,
         validate_default=True,
         description="The account's token, from https://replicate.com/account/api-tokens.",
@@ -68,7 +73,7 @@ class ReplicateSettings(BaseSettings):
     replicate_calls_per_minute: int = Field(
         default=3000, ge=1, le=1_000_000, description="Other calls per minute, at most."
     )
-    replicate_webhook_secret: SecretStr | None = Field(
+    replicate_webhook_secret: Secrets = Field(
         default=None,
         description="What callbacks are signed with, `whsec_…`; several separated by spaces. "
         "Default: asked of Replicate.",

@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
-from fleek.environment import SOURCE, ZERO, Seconds
+from fleek.environment import SOURCE, ZERO, PublicKey, Seconds, Secret, cleaned
 
 BUCKET: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}"
 ACCOUNT: Final = r"[0-9A-Za-z]{8,64}"
 
 
 def _address(value: str) -> str:
+    value = cleaned(value)
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must begin with http:// or https:// and name a host")
@@ -70,27 +71,25 @@ class S3Settings(BaseSettings):
         description="The bucket's region. Default: `auto` if `R2_ACCOUNT_ID` is set, else "
         "`us-east-1`.",
     )
-    s3_access_key_id: str | None = Field(
+    s3_access_key_id: PublicKey = Field(
         default=None,
         validation_alias=_spellings("S3_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"),
         description="The access key. Without one, the machine's or the container's role is used.",
     )
-    s3_secret_access_key: SecretStr | None = Field(
+    s3_secret_access_key: Secret = Field(
         default=None,
         validation_alias=_spellings(
             "S3_SECRET_ACCESS_KEY", "R2_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"
         ),
         description="The secret of the access key.",
     )
-    s3_session_token: SecretStr | None = Field(
+    s3_session_token: Secret = Field(
         default=None,
         description="What belongs to a temporary access key. For one that is `AWS_ACCESS_KEY_ID`, "
         "also `AWS_SESSION_TOKEN`.",
     )
-    aws_access_key_id: str | None = Field(default=None, description="See `S3_ACCESS_KEY_ID`.")
-    aws_session_token: SecretStr | None = Field(
-        default=None, description="See `S3_SESSION_TOKEN`."
-    )
+    aws_access_key_id: PublicKey = Field(default=None, description="See `S3_ACCESS_KEY_ID`.")
+    aws_session_token: Secret = Field(default=None, description="See `S3_SESSION_TOKEN`.")
     r2_account_id: Annotated[str, AfterValidator(_account)] | None = Field(
         default=None, description="Cloudflare account; gives the endpoint and the region of R2."
     )
