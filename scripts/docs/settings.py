@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings
 from scripts.docs.table import MADE, page, table
 
 from fleek import registry
-from fleek.settings import ProviderChoice, Settings
+from fleek.settings import ProviderChoice, Proxies, Settings
 
 HEAD: Final = """
 Settings are read from the environment and from a file `.env` in the folder where the process
@@ -62,6 +62,7 @@ def kinds() -> Iterator[tuple[str, type[BaseSettings]]]:
     """Yield each class of settings, the service's own first, with what it belongs to."""
     yield "", Settings
     yield AREAS["provider"], ProviderChoice
+    yield AREAS["provider"], Proxies
     for port, known in ADAPTERS:
         for name, target in known.items():
             home = target.partition(":")[0]

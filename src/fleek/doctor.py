@@ -29,7 +29,7 @@ from fleek.diagnosis import (
 from fleek.domain.errors import FleekError
 from fleek.engine.coordinator import ROLE
 from fleek.engine.pulse import DEAD_AFTER, process_space
-from fleek.settings import LOOPBACK, Settings
+from fleek.settings import LOOPBACK, Proxies, Settings
 from fleek.store import accounts, workers
 from fleek.store.address import database_url
 from fleek.store.clock import clock_offset
@@ -176,6 +176,15 @@ async def _provider(settings: Settings) -> list[Finding]:
     return [_answer(name, model, known=schema is not None)]
 
 
+async def _proxy(settings: Settings) -> list[Finding]:
+    ignored = Proxies().ignored()
+    if settings.provider != "replicate" or ignored is None:
+        return []
+    message = f"{ignored} is set and not used: Replicate's API is called directly"
+    advice = "set REPLICATE_PROXY if its calls must go through a proxy; outputs never do"
+    return [warning("proxy", message, advice)]
+
+
 def _answer(name: str, model: str, *, known: bool) -> Finding:
     if name == "placeholder":
         message = f"placeholder, which needs no token; default model {model}"
@@ -243,6 +252,7 @@ CHECKS: Final[tuple[tuple[str, Check, str], ...]] = (
     ("database", _database, ADVICE["database"]),
     ("storage", _storage, ADVICE["storage"]),
     ("provider", _provider, ADVICE["provider"]),
+    ("proxy", _proxy, ""),
     ("dispatcher", _dispatcher, ADVICE["dispatcher"]),
     ("port", _port, ""),
     ("access", _exposure, ""),

@@ -1,4 +1,4 @@
-"""The one guarded HTTP client for addresses that others name: callers, and providers.
+"""HTTP clients: one for an address that the operator chose, one guarded for those others name.
 
 An address is read once, by one parser, and must pass the policy. Its host is looked up once, every
 address that it has must be public, and the connection goes to one of those, so that nothing can
@@ -12,7 +12,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -230,6 +230,49 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         if not self._policy.names(url) and not all(map(public, found)):
             raise UnsafeAddress("the host has an address that is not public")
         return found
+
+
+def open_api(
+    base_url: str,
+    *,
+    timeout: httpx2.Timeout,
+    limits: httpx2.Limits,
+    headers: Mapping[str, str],
+    tls: ssl.SSLContext | None = None,
+    proxy: str | None = None,
+) -> httpx2.AsyncClient:
+    """Return a client of an API at an address that the operator chose.
+
+    It calls nothing else: no redirect is followed, and no proxy used but `proxy`, through which
+    https is tunnelled with CONNECT.
+    """
+    return httpx2.AsyncClient(
+        base_url=base_url,
+        headers=headers,
+        timeout=timeout,
+        limits=limits,
+        proxy=None if proxy is None else httpx2.Proxy(proxy),
+        trust_env=False,
+        follow_redirects=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # takes none
+        verify=tls or True,
+    )
+
+
+def proxy_address(value: str) -> str:
+    """Return the address of a proxy, as `open_api` takes it.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        url = httpx2.URL(value)
+        usable = url.scheme in {"http", "https"} and bool(url.host) and port_of(url) > 0
+    except (httpx2.InvalidURL, ValueError):
+        usable = False
+    if not usable:
+        raise ValueError("must be an address such as http://user:password@proxy.example.com:3128")
+    return value
 
 
 def open_client(

@@ -19,7 +19,7 @@ import structlog
 
 from fleek.domain.errors import ConfigurationError
 from fleek.environment import read
-from fleek.outbound import open_client
+from fleek.outbound import open_api, open_client
 from fleek.providers.base import Provider
 from fleek.providers.cog.provider import CogProvider
 from fleek.providers.cog.runs import LOOKS_AT_ONCE
@@ -54,15 +54,13 @@ async def connect() -> AsyncGenerator[Provider]:
         headers["authorization"] = f"Bearer {settings.token.get_secret_value()}"
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(
-            httpx2.AsyncClient(
-                base_url=f"{settings.url}/",
+            open_api(
+                f"{settings.url}/",
                 headers=headers,
                 timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
                 limits=httpx2.Limits(
                     max_connections=None, max_keepalive_connections=LOOKS_AT_ONCE
                 ),
-                trust_env=False,
-                follow_redirects=False,
             )
         )
         files = await stack.enter_async_context(

@@ -14,8 +14,8 @@ import structlog
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
-from fleek.environment import SOURCE, Listed, Secret, Secrets, cleaned, read
-from fleek.outbound import Named, Policy, open_client
+from fleek.environment import SOURCE, Listed, Pasted, Secret, Secrets, cleaned, read
+from fleek.outbound import Named, Policy, open_client, proxy_address
 from fleek.providers.base import Provider
 from fleek.providers.download import Limits
 from fleek.providers.replicate.api import Api
@@ -61,6 +61,12 @@ class ReplicateSettings(BaseSettings):
     replicate_base_url: Annotated[str, AfterValidator(_base)] = Field(
         default="https://api.replicate.com/v1",
         description="The API's address, with or without `/v1`; another one for an emulator.",
+    )
+    replicate_proxy: Annotated[Pasted, AfterValidator(proxy_address)] | None = Field(
+        default=None,
+        description="A proxy that calls to the API go through, such as "
+        "`http://user:password@proxy:3128`. Outputs are fetched directly; "
+        "`HTTPS_PROXY` and `ALL_PROXY` are not used.",
     )
     replicate_output_hosts: Annotated[Listed, AfterValidator(_hosts)] = Field(
         default=("*.replicate.delivery",),
@@ -160,7 +166,7 @@ async def open_provider(settings: ReplicateSettings) -> AsyncGenerator[Replicate
         log.info("replicate_polled", reason="PUBLIC_URL is not set, or not https: no callbacks")
     tls = httpx2.create_ssl_context()
     token = settings.replicate_api_token.get_secret_value()
-    api = Api(settings.replicate_base_url, token, tls=tls)
+    api = Api(settings.replicate_base_url, token, tls=tls, proxy=settings.replicate_proxy)
     files = open_client(terms.policy, timeout=httpx2.Timeout(30.0, connect=5.0), tls=tls)
     provider = ReplicateProvider(api, files, terms)
     try:

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 import httpx2
 
+from fleek.outbound import open_api
 from fleek.providers.foreign_json import ON_LOOP, NotJson, parse
 
 MIB: Final = 1_048_576
@@ -74,6 +75,7 @@ class Api:
         token: Goes into each request.
         times: How long to wait.
         tls: How certificates are checked; None: against those that the system trusts.
+        proxy: The address of a proxy that all requests go through.
     """
 
     def __init__(
@@ -83,10 +85,11 @@ class Api:
         *,
         times: Times | None = None,
         tls: ssl.SSLContext | None = None,
+        proxy: str | None = None,
     ) -> None:
         self.times = times or Times()
-        self._http = httpx2.AsyncClient(
-            base_url=base_url,
+        self._http = open_api(
+            base_url,
             headers={
                 "authorization": f"Bearer {token}",
                 "accept": "application/json",
@@ -99,9 +102,8 @@ class Api:
                 pool=self.times.connect,
             ),
             limits=httpx2.Limits(max_connections=256, max_keepalive_connections=32),
-            trust_env=False,
-            follow_redirects=False,
-            verify=tls or True,
+            tls=tls,
+            proxy=proxy,
         )
 
     async def get(

@@ -14,6 +14,7 @@ from typing import Final
 import httpx2
 
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
+from fleek.domain.text import one_line, without_credentials
 from fleek.providers.base import PAYMENT_REQUIRED, RATE_LIMITED, UNAUTHORIZED, UNREACHABLE
 from fleek.providers.reasons import reason_of_body
 from fleek.providers.replicate.api import Answer, Unreadable
@@ -41,6 +42,7 @@ _NOT_SENT: Final = (
     httpx2.ConnectError,  # refused, no such host, TLS
     httpx2.ConnectTimeout,
     httpx2.PoolTimeout,  # no free connection in time
+    httpx2.ProxyError,  # it makes no tunnel
     httpx2.UnsupportedProtocol,
     httpx2.LocalProtocolError,  # of our own making, such as a header that cannot be written
 )
@@ -172,5 +174,8 @@ def detail(answer: Answer) -> str:
 
 
 def _named(error: Exception) -> str:
-    """Return what kind of error it is: a library's own words may hold a header or an address."""
-    return str(error) if isinstance(error, Unreadable) else type(error).__name__
+    """Return what happened; never what was sent, which holds the token."""
+    if isinstance(error, httpx2.LocalProtocolError):
+        return "the request cannot be written; check REPLICATE_API_TOKEN"
+    words = one_line(without_credentials(str(error)), 300) or type(error).__name__
+    return f"the proxy refuses: {words}" if isinstance(error, httpx2.ProxyError) else words
