@@ -39,6 +39,10 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
     ),
     "not_retryable": (errors.Conflict, "Only a failed or cancelled job can be asked for again."),
     "already_ended": (errors.Conflict, "The job has completed or failed: too late to cancel it."),
+    "nothing_to_collect": (
+        errors.Conflict,
+        "The job has no paid result: it was cancelled, it goes on, or no prediction succeeded.",
+    ),
     "not_completed": (errors.Conflict, "The job has no files, as it has not completed."),
 }
 """Codes that are given where an error is raised."""

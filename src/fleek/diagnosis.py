@@ -29,6 +29,21 @@ ADVICE: Final[Mapping[str, str]] = {
 """What to do about a part that does not answer."""
 
 
+HOST_OF_OUTPUTS: Final = "see whether the host of the outputs can be reached from here"
+CURES: Final[Mapping[str, str]] = {
+    "provider_unavailable": HOST_OF_OUTPUTS,
+    "output_interrupted": HOST_OF_OUTPUTS,
+    "output_missing": HOST_OF_OUTPUTS,
+    "output_broken": HOST_OF_OUTPUTS,
+    "provider_not_configured": "configure the provider that the jobs were started with",
+    "resources_exhausted": "raise the process's limits (ulimit -n), or lower WORKER_CONCURRENCY",
+    "storage_unavailable": ADVICE["storage"],
+    "storage_full": "make room in the storage, or lower MIN_FREE_BYTES",
+    "database_unavailable": ADVICE["database"],
+}
+"""What to do about paid results that wait, by the code of what they wait for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What was found out about one subject."""
@@ -105,6 +120,17 @@ def line(tally: Tally) -> Finding:
         return Finding("queue", "ok", message)
     advice = "start more workers, raise WORKER_CONCURRENCY or the provider's budget"
     return warning("queue", message, advice)
+
+
+def results(postponed: Mapping[str, int]) -> Finding:
+    """Judge what `store.queue.postponed` counts: paid results that cannot be stored now."""
+    if not postponed:
+        return Finding("results", "ok", "no paid result waits to be stored")
+    by_number = sorted(postponed.items(), key=lambda one: -one[1])
+    reasons = ", ".join(f"{number} for {code}" for code, number in by_number)
+    message = f"{sum(postponed.values())} paid results wait to be stored: {reasons}"
+    advice = CURES.get(by_number[0][0], "the jobs' `retrying` and the log of the workers say why")
+    return Finding("results", "error", message, f"{advice}; nothing is lost, nor paid for again")
 
 
 def trouble(account: Account) -> Finding:

@@ -22,6 +22,7 @@ from fleek.diagnosis import (
     crew,
     durability,
     line,
+    results,
     trouble,
     warning,
     writers,
@@ -30,7 +31,7 @@ from fleek.domain.errors import FleekError
 from fleek.engine.coordinator import ROLE
 from fleek.engine.pulse import DEAD_AFTER, process_space
 from fleek.settings import LOOPBACK, Proxies, Settings
-from fleek.store import accounts, workers
+from fleek.store import accounts, queue, workers
 from fleek.store.address import database_url
 from fleek.store.clock import clock_offset
 from fleek.store.database import Database, open_database, reach
@@ -111,7 +112,11 @@ async def _work(db: Database, settings: Settings) -> list[Finding]:
     now = wall_time() + offset
     alive = await workers.alive(db, since=now - settings.heartbeat_seconds * DEAD_AFTER)
     tally = await count_jobs(db, now=now)
-    findings = [line(tally), *clocks(alive, offset=offset, now=now)]
+    findings = [
+        line(tally),
+        results(await queue.postponed(db)),
+        *clocks(alive, offset=offset, now=now),
+    ]
     if alive:
         holder = await workers.holder(db, ROLE, now=now)
         findings += [crew(alive), coordination(holder, alive)]

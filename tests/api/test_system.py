@@ -36,6 +36,7 @@ PARTS = {
     "workers",
     "coordinator",
     "queue",
+    "results",
     "provider",
 }
 

@@ -466,6 +466,20 @@ def test_cancel_and_retry_write_the_job(
     assert OTHER in retried.out
 
 
+def test_collect_writes_how_each_job_stands(service: Any, fleek: Any, a_job: Maker) -> None:
+    """And `status` says what a result waits for."""
+    why = {"code": "storage_full", "reason": "no room", "next_at": "2026-01-02T03:04:05Z"}
+    service.answers(f"POST /api/v1/jobs/{JOB}/collect", a_job("processing"))
+    service.answers(STATUS, a_job("processing", retrying=why))
+
+    collected, shown = fleek("collect", JOB), fleek("status", JOB)
+
+    assert (collected.code, collected.out) == (0, f"{JOB}\tprocessing\n")
+    lines = shown.out.splitlines()
+    assert "status      processing, its result waits to be stored" in lines
+    assert "waits for   no room (storage_full); next try 2026-01-02 03:04:05 UTC" in lines
+
+
 def test_download_takes_all_outputs(
     service: Any, fleek: Any, a_job: Maker, an_output: Maker
 ) -> None:

@@ -317,6 +317,18 @@ def test_retry_returns_the_new_job(client: Client, server: Any, a_job: Maker) ->
     assert job.status is Status.PENDING
 
 
+def test_collect_is_asked_again_if_its_answer_is_lost(
+    client: Client, server: Any, a_job: Maker
+) -> None:
+    """Collecting twice is collecting once."""
+    server.script = [CUT, httpx2.Response(200, json=a_job("processing"))]
+
+    job = client.collect(JOB)
+
+    assert job.status is Status.PROCESSING
+    assert str(server.requests[1].url).endswith(f"/api/v1/jobs/{JOB}/collect")
+
+
 def test_wait_returns_the_completed_job(client: Client, server: Any, a_job: Maker) -> None:
     """Every look is shown to `on_update`, the last one too."""
     server.script = [

@@ -285,7 +285,9 @@ async def test_a_lost_nudge_does_not_lose_the_answer(
 
     await Watch(rt).turn()
 
-    assert list(await queue.uncollected(rt.db, now=clock(), limit=9)) == [JobId(job.id)]
+    assert list(await queue.uncollected(rt.db, now=clock(), limit=9, postponed=False)) == [
+        JobId(job.id)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -318,9 +318,9 @@ async def test_jobs_to_collect_come_when_their_time_has_come(db: Database) -> No
         await take(db, job.id, predicted)
         ids.append(job.id)
 
-    assert set(await queue.uncollected(db, now=NOON, limit=9)) == set(ids)
-    assert len(await queue.uncollected(db, now=NOON, limit=1)) == 1
-    assert await queue.uncollected(db, now=NOON - SECOND, limit=9) == {}
+    assert set(await queue.uncollected(db, now=NOON, limit=9, postponed=False)) == set(ids)
+    assert len(await queue.uncollected(db, now=NOON, limit=1, postponed=False)) == 1
+    assert await queue.uncollected(db, now=NOON - SECOND, limit=9, postponed=False) == {}
 
 
 async def test_overdue_jobs_are_those_past_their_deadline(db: Database) -> None:

@@ -96,7 +96,15 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         "ix_jobs_due",
     ),
     "next run": (lambda db: queue.next_run(db, providers=["fake"], now=NOW), "ix_jobs_due"),
-    "uncollected": (lambda db: queue.uncollected(db, now=NOW, limit=99), "ix_jobs_uncollected"),
+    "uncollected": (
+        lambda db: queue.uncollected(db, now=NOW, limit=99, postponed=False),
+        "ix_jobs_uncollected",
+    ),
+    "collected again": (
+        lambda db: queue.uncollected(db, now=NOW, limit=99, postponed=True),
+        "ix_jobs_uncollected",
+    ),
+    "postponed": (queue.postponed, "ix_jobs_uncollected"),
     "held": (lambda db: jobs.held(db, WORKER, limit=99), "ix_jobs_held"),
     "overdue": (lambda db: jobs.overdue(db, now=START, limit=99), "ix_jobs_deadline"),
     "position": (

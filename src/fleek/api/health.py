@@ -14,11 +14,21 @@ from fleek import __version__
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import explain
 from fleek.api.routing import router as strict_router
-from fleek.diagnosis import ADVICE, Finding, Status, coordination, crew, durability, line, trouble
+from fleek.diagnosis import (
+    ADVICE,
+    Finding,
+    Status,
+    coordination,
+    crew,
+    durability,
+    line,
+    results,
+    trouble,
+)
 from fleek.domain.errors import FleekError, StorageFull
 from fleek.engine.coordinator import ROLE
 from fleek.engine.runtime import Runtime
-from fleek.store import accounts, workers
+from fleek.store import accounts, queue, workers
 from fleek.store.tally import count_jobs
 from fleek.store.workers import Worker
 
@@ -57,6 +67,7 @@ class Checks(BaseModel):
     workers: Check
     coordinator: Check
     queue: Check
+    results: Check
     provider: Check
 
 
@@ -180,6 +191,10 @@ async def _queue(rt: Runtime) -> Finding:
     return line(await count_jobs(rt.db, now=rt.now()))
 
 
+async def _results(rt: Runtime) -> Finding:
+    return results(await queue.postponed(rt.db))
+
+
 async def _alive(rt: Runtime) -> Sequence[Worker]:
     return await workers.alive(rt.db, since=rt.now() - rt.pulse.silence)
 
@@ -209,5 +224,6 @@ PROBES: Final[Mapping[str, Probe]] = {
     "workers": _workers,
     "coordinator": _coordinator,
     "queue": _queue,
+    "results": _results,
     "provider": _provider,
 }

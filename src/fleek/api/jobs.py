@@ -25,6 +25,7 @@ from fleek.domain.errors import (
     Conflict,
     DatabaseUnavailable,
     FieldError,
+    Gone,
     InvalidInput,
     NotFound,
     StorageFull,
@@ -36,6 +37,7 @@ from fleek.domain.job import Job, JobId, Status
 from fleek.domain.request import DEFAULT_TENANT
 from fleek.engine.cancel import cancel
 from fleek.engine.purge import purge
+from fleek.engine.recollect import recollect
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import retry, submit
 from fleek.schemas import JobCancelled, JobCreate, JobRead
@@ -233,6 +235,25 @@ async def retry_job(
         return _created(job, rt, response)
     response.status_code = 200
     response.headers["Location"] = link(rt, f"/api/v1/jobs/{job.id}")
+    view = await jobs.get(rt.db, job.id, tenant_id=DEFAULT_TENANT)
+    return JobRead.from_job(view.job, view.media, addresses(rt))
+
+
+@router.post(
+    "/jobs/{job_id}/collect",
+    operation_id="collect_job",
+    summary="Collect a paid result again",
+    response_description="The job.",
+    responses=problems(NotFound, Conflict, Gone, InvalidInput, DatabaseUnavailable),
+)
+async def collect_job(job_id: JobIdPath, rt: RuntimeDep) -> JobRead:
+    """Fetch the result of a failed job whose prediction succeeded; nothing is paid for again.
+
+    For a result that could not be kept: too large, from a host that was not allowed, or of no
+    use to an older release. A job that is being collected is tried again at once; one that has
+    completed is returned as it is.
+    """
+    job = await recollect(rt, job_id, tenant_id=DEFAULT_TENANT)
     view = await jobs.get(rt.db, job.id, tenant_id=DEFAULT_TENANT)
     return JobRead.from_job(view.job, view.media, addresses(rt))
 

@@ -1,6 +1,6 @@
 """What a scraper sees: how requests went, how many jobs there are, what the process uses."""
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -66,6 +66,12 @@ class ApiMetrics:
             ("provider", "reason"),
             registry=self.registry,
         )
+        self._waiting = Gauge(
+            "fleek_results_waiting",
+            "Paid results that could not be stored after two tries, by the reason; up to 1,000.",
+            ("code",),
+            registry=self.registry,
+        )
         self._open = Gauge(
             "fleek_breaker_open",
             "1 while a model rests because its purchases failed, until one succeeds.",
@@ -74,9 +80,18 @@ class ApiMetrics:
         )
 
     def show(
-        self, tally: Tally, *, workers: int, troubled: Sequence[Account], now: datetime
+        self,
+        tally: Tally,
+        *,
+        workers: int,
+        postponed: Mapping[str, int],
+        troubled: Sequence[Account],
+        now: datetime,
     ) -> None:
         """Take over figures from the database."""
+        self._waiting.clear()
+        for code, number in postponed.items():
+            self._waiting.labels(code).set(number)
         self._paused.clear()
         self._open.clear()
         for account in troubled:

@@ -16,7 +16,7 @@ from fleek.api.metrics import ApiMetrics
 from fleek.api.pages import PAGE_POLICY, WEB
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import DatabaseUnavailable
-from fleek.store import accounts, workers
+from fleek.store import accounts, queue, workers
 from fleek.store.tally import count_jobs
 
 DESCRIPTION: Final = "Generates media from prompts, and never loses a job."
@@ -81,6 +81,7 @@ ENDPOINTS: Final = {
     "metadata": "/api/v1/jobs/{job_id}/metadata",
     "cancel": "/api/v1/jobs/{job_id}/cancel",
     "retry": "/api/v1/jobs/{job_id}/retry",
+    "collect": "/api/v1/jobs/{job_id}/collect",
     "download": "/api/v1/download/{job_id}",
     "media": "/media/{name}",
     "models": "/api/v1/models",
@@ -164,7 +165,8 @@ async def metrics(request: Request, rt: RuntimeDep) -> MetricsRead | Response:
         figures: ApiMetrics = request.app.state.metrics
         now = rt.now()
         troubled = await accounts.troubled(rt.db, now=now)
-        figures.show(tally, workers=alive, troubled=troubled, now=now)
+        postponed = await queue.postponed(rt.db)
+        figures.show(tally, workers=alive, postponed=postponed, troubled=troubled, now=now)
         body, content_type = figures.expose(accept)
         return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
     return MetricsRead(

@@ -1,4 +1,4 @@
-"""Commands that ask once: submit, status, list, cancel, retry."""
+"""Commands that ask once: submit, status, list, cancel, retry, collect."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -94,3 +94,21 @@ def retry(
     else:
         session.screen.data(job.id)
     session.screen.note(f"{job.status}; to wait for it: fleek watch {job.id}")
+
+
+@command(app, "collect", session=connected)
+def collect(
+    job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="The jobs' ids.")],
+    *,
+    session: Session,
+) -> None:
+    """Fetch the paid results of failed jobs again, while the provider has them.
+
+    Nothing is paid for again. Use it after what the job's error names was changed.
+    """
+    for job_id in job_ids:
+        job = session.client.collect(job_id)
+        if session.screen.as_json:
+            session.screen.json_line(document(job))
+        else:
+            session.screen.data(job.id, job.status.value)

@@ -67,6 +67,8 @@ def state(job: "JobRead") -> str:
         return f"pending, attempt {job.retry_count + 1} of {job.max_attempts}"
     if job.status is Status.PENDING and job.queue_position:
         return f"pending, {job.queue_position} before it"
+    if job.status is Status.PROCESSING and job.retrying is not None:
+        return "processing, its result waits to be stored"
     return job.status.value
 
 
@@ -81,6 +83,7 @@ def describe(screen: Screen, job: "JobRead") -> None:
         ("runs at", _moment(job.run_at) if job.status is Status.PENDING else ""),
         ("took", took(job)),
         ("retries", f"{job.retry_count} of {job.max_attempts - 1}" if job.retry_count else ""),
+        ("waits for", _awaited(job)),
         ("error", f"{job.error_message} ({job.error_code})" if job.error_code else ""),
         ("purged", _moment(job.purged_at)),
         *(("file", _file(output)) for output in job.outputs),
@@ -92,6 +95,13 @@ def describe(screen: Screen, job: "JobRead") -> None:
 
 def _moment(time: datetime | None) -> str:
     return "" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _awaited(job: "JobRead") -> str:
+    retrying = job.retrying
+    if retrying is None:
+        return ""
+    return f"{retrying.reason} ({retrying.code}); next try {_moment(retrying.next_at)}"
 
 
 def _file(output: "OutputRead") -> str:

@@ -20,6 +20,7 @@ from fleek.store.queue import Due
 
 OUTSTANDING_PER_SLOT: Final = 4  # nudges that no worker has answered yet
 REPEAT_SECONDS: Final = 30.0  # a nudge that was not answered is sent again
+RECOLLECTS: Final = 4  # one slot in so many collects what could not be collected before
 IDLE: Final = timedelta(seconds=1)
 BUSY: Final = timedelta(milliseconds=20)
 
@@ -86,6 +87,7 @@ class Admission:
         self._pace = Pace(rt, clock=clock)
         self._starts = Nudges("start")
         self._collects = Nudges("collect")
+        self._recollects = Nudges("collect")  # whatever these wait for may take each its time
 
     async def turn(self) -> timedelta:
         """Nudge due jobs, best first, and jobs to be collected; returns how long to wait."""
@@ -97,8 +99,11 @@ class Admission:
         nudged = await self._starts.send(
             rt, _turns(due), most=most, may=lambda job_id: self._pace.admits(due[job_id])
         )
-        ready = await queue.uncollected(rt.db, now=now, limit=most + 1)
+        ready = await queue.uncollected(rt.db, now=now, limit=most + 1, postponed=False)
         nudged += await self._collects.send(rt, ready, most=most)
+        few = max(slots // RECOLLECTS, 1)
+        again = await queue.uncollected(rt.db, now=now, limit=few + 1, postponed=True)
+        nudged += await self._recollects.send(rt, again, most=few)
         if nudged or (len(due) > most and not self._pace.refused):
             return BUSY
         upcoming = await queue.next_run(rt.db, providers=self._pace.providers, now=now)

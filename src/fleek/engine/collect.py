@@ -11,6 +11,7 @@ from fleek import failpoints
 from fleek.domain import transitions
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import (
+    DatabaseUnavailable,
     FleekError,
     HostError,
     InternalError,
@@ -29,6 +30,7 @@ from fleek.engine.runtime import Runtime
 from fleek.store import attempts, jobs
 from fleek.store.steps import Step
 
+AGAIN: Final = "The result is paid for, and can be collected again"
 MISTAKE: Final = InternalError("collecting failed; the log says why")
 
 log = structlog.get_logger(__name__)
@@ -77,6 +79,8 @@ async def _keep(rt: Runtime, job: Job, attempt: Attempt) -> Sequence[Media]:
 
 def _failure(error: Exception) -> FleekError:
     """Return what went wrong, in our words; what nobody has foreseen is a mistake of ours."""
+    if isinstance(error, DatabaseUnavailable):  # its words are the driver's
+        return DatabaseUnavailable("the database could not be used")
     if isinstance(error, HostError | ProviderError):
         return error
     return host_error(error, "collect the outputs") or MISTAKE
@@ -158,7 +162,8 @@ async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
     final = await is_final(rt, job, error)
     gone = final and isinstance(error, OutputGone | OutputMissing)
     code = OutputGone.code if gone else error.code
-    reason = JobError(code=code, message=str(error))
+    hint = f". {AGAIN}" if final and not gone else ""
+    reason = JobError(code=code, message=f"{error}{hint}")
 
     def decide(current: Job, attempt: Attempt | None) -> Step:
         if current.stage is not Stage.COLLECTING or current.worker_id != job.worker_id:

@@ -13,6 +13,7 @@ from fleek.schemas.read import (
     JobRead,
     ModelRead,
     OutputRead,
+    Retrying,
     example,
     media_name,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "OutputRead",
     "Problem",
     "ProblemField",
+    "Retrying",
     "example",
     "media_name",
 ]

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, JsonValue
 
-from fleek.domain.job import Job, Status
+from fleek.domain.job import Job, Stage, Status
 from fleek.domain.media import Media, public_name
 
 
@@ -56,6 +56,7 @@ def example(addresses: Addresses) -> JsonValue:
         "max_attempts": 4,
         "error_code": None,
         "error_message": None,
+        "retrying": None,
         "result_url": file,
         "file_size": 1245760,
         "outputs": [
@@ -107,6 +108,22 @@ class OutputRead(BaseModel):
         )
 
 
+class Retrying(BaseModel):
+    """What a job waits for before it is tried again by itself."""
+
+    code: str = Field(description="Stable, for programs.")
+    reason: str
+    next_at: datetime = Field(description="When it is tried next, at the earliest.")
+
+    @classmethod
+    def from_job(cls, job: Job) -> Self | None:
+        """Present the wait of a job; None: it waits for nothing that went wrong."""
+        waits = job.status is Status.PENDING or job.stage is Stage.COLLECTING
+        if job.error is None or not waits:
+            return None
+        return cls(code=job.error.code, reason=job.error.message, next_at=job.run_at)
+
+
 class JobLinks(BaseModel):
     """Where to go on from a job."""
 
@@ -140,6 +157,11 @@ class JobRead(BaseModel):
     max_attempts: int
     error_code: str | None
     error_message: str | None
+    retrying: Retrying | None = Field(
+        default=None,
+        description="Why the last try failed and when the next one is: of another attempt, or, "
+        "while processing, to store a result that is paid for. Null if nothing went wrong.",
+    )
     result_url: str | None
     file_size: int | None
     outputs: list[OutputRead]
@@ -180,6 +202,7 @@ class JobRead(BaseModel):
             max_attempts=job.max_attempts,
             error_code=shown and shown.code,
             error_message=shown and shown.message,
+            retrying=Retrying.from_job(job),
             result_url=outputs[0].url if outputs else None,
             file_size=outputs[0].size_bytes if outputs else None,
             outputs=outputs,

@@ -5,7 +5,7 @@ Each provider has a queue of its own, so that one that takes nothing holds up no
 The statements are made once: to make and to hash such large ones takes longer than to run them.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -35,6 +35,7 @@ COLLECTING: Final[ColumnElement[str]] = literal_column("'collecting'")  # writte
 
 PROVIDER: Final[BindParameter[str]] = bindparam("provider")
 PRIORITIES: Final = range(9, -1, -1)
+LASTING: Final = 2  # failed tries to collect; the first may be due to a file that is too fresh
 POSITION_CAP: Final = 1000  # positions beyond are not counted out
 
 
@@ -136,16 +137,47 @@ async def due(
     return sorted(jobs, key=lambda one: (-one.priority, one.run_at, one.job_id))
 
 
-async def uncollected(db: Database, *, now: datetime, limit: int) -> dict[JobId, datetime]:
-    """Return jobs whose outputs nobody collects, with the time that has come, longest first."""
+async def uncollected(
+    db: Database, *, now: datetime, limit: int, postponed: bool
+) -> dict[JobId, datetime]:
+    """Return jobs whose outputs nobody collects, with the time that has come, longest first.
+
+    Either those that were `postponed`, or those that are tried for the first time.
+    """
     statement = (
         select(JobRow.id, JobRow.run_at)
-        .where(JobRow.stage == COLLECTING, JobRow.worker_id.is_(None), JobRow.run_at <= now)
+        .where(
+            JobRow.stage == COLLECTING,
+            JobRow.worker_id.is_(None),
+            JobRow.run_at <= now,
+            JobRow.collects > 0 if postponed else JobRow.collects == 0,
+        )
         .order_by(JobRow.run_at)
         .limit(limit)
     )
     async with db.read() as tx:
         return {JobId(found): run_at for found, run_at in await tx.execute(statement)}
+
+
+async def postponed(db: Database) -> Mapping[str, int]:
+    """Return how many paid results wait to be stored after two failed tries, by the last reason.
+
+    Counted up to 1,000.
+    """
+    waiting = (
+        select(JobRow.error_code)
+        .where(
+            JobRow.stage == COLLECTING,
+            JobRow.worker_id.is_(None),
+            JobRow.collects >= LASTING,
+            JobRow.error_code.is_not(None),
+        )
+        .limit(POSITION_CAP)
+        .subquery()
+    )
+    counted = select(waiting.c.error_code, func.count()).group_by(waiting.c.error_code)
+    async with db.read() as tx:
+        return {str(code): int(number) for code, number in await tx.execute(counted)}
 
 
 async def next_run(db: Database, *, providers: Iterable[str], now: datetime) -> datetime | None:

@@ -155,6 +155,20 @@ class Client:
         )
         return wire.parse(JobRead, answer.value)
 
+    def collect(self, job_id: UUID | str) -> JobRead:
+        """Have a failed job's paid result fetched again, and return the job; `wait` for its end.
+
+        Nothing is paid for again. One that has completed already is fine.
+
+        Raises:
+            Conflict: No prediction of it has succeeded, or it was cancelled.
+            Gone: Its result was purged, or the provider does not have it any more.
+            NotFound: There is none with this id.
+            FleekError: Any other of `fleek.client.errors`.
+        """
+        answer = self._connection.ask("POST", wire.job_path(job_id, "collect"))
+        return wire.parse(JobRead, answer.value)
+
     def wait(
         self,
         job_id: UUID | str,

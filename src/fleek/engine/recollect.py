@@ -1,0 +1,59 @@
+"""Collect a paid result again that could not be kept, instead of paying for another."""
+
+from fleek import failpoints
+from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.errors import Conflict, Gone, NotFound
+from fleek.domain.job import Job, JobId, Stage, Status
+from fleek.domain.transitions import recollect as recollected
+from fleek.domain.transitions import release
+from fleek.engine.runtime import Runtime
+from fleek.store import jobs
+from fleek.store.steps import Step
+
+
+async def recollect(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
+    """Let a failed job's paid result be collected after all; returns the job as it is then.
+
+    One that is being collected is tried again at once, and one that has completed stays so:
+    however many ask at once, the result is collected once.
+
+    Raises:
+        NotFound: There is no such job.
+        Conflict: No prediction of it has succeeded, or it was cancelled.
+        Gone: Its result was purged, or the provider does not have it any more.
+    """
+    seen = (await jobs.get(rt.db, job_id, tenant_id=tenant_id)).job
+    current: list[Job] = []
+
+    def decide(job: Job, attempt: Attempt | None) -> Step:
+        if job.tenant_id != tenant_id:
+            raise NotFound("there is no such job")
+        current.append(job)
+        if job.purged_at is not None:
+            raise Gone("the job's files were removed")
+        if job.status is Status.COMPLETED:
+            return Step()
+        now = rt.now()
+        if job.stage is Stage.COLLECTING:
+            waits = job.worker_id is None and job.run_at > now
+            return Step(change=release(job, now=now, reason="asked for") if waits else None)
+        _check_paid(job, attempt)
+        return Step(change=recollected(job, now=now))
+
+    failpoints.hit("recollect.decide")
+    step = await rt.take(job_id, decide, attempt_id=seen.attempt_id)
+    failpoints.hit("recollect.decided")
+    if step.change is None:
+        return current[-1]
+    rt.bells.ring("admit")
+    return step.change.job
+
+
+def _check_paid(job: Job, attempt: Attempt | None) -> None:
+    """Make sure that the job has failed although its prediction succeeded, and is not gone."""
+    paid = attempt is not None and attempt.verdict is Verdict.SUCCEEDED
+    if job.status is not Status.FAILED or not paid:
+        message = "only a failed job whose prediction succeeded has a result to collect"
+        raise Conflict(message, code="nothing_to_collect")
+    if attempt is None or attempt.result is None:
+        raise Gone("the provider does not have the result any more")

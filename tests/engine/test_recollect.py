@@ -1,0 +1,258 @@
+"""A paid result that could not be kept is collected again, and not paid for again."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fakes import WELL, AskableProvider, Clock, FakeProvider, a_request
+from fleek.domain.errors import Conflict, Gone, NotFound, OutputGone, OutputUnsafe, StorageError
+from fleek.domain.job import Job, JobId, Stage, Status
+from fleek.engine.admit import Admission
+from fleek.engine.cancel import cancel
+from fleek.engine.collect import collect
+from fleek.engine.purge import purge
+from fleek.engine.recollect import recollect
+from fleek.engine.recover import Recovery
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import start
+from fleek.engine.submit import submit
+from fleek.engine.watch import Watch
+from fleek.providers.base import Failed, Recalls
+from fleek.store import events, jobs, queue
+from fleek.store.tally import count_jobs
+from services import both_databases
+
+REFUSED = OutputUnsafe("its host is not allowed")
+
+
+async def again(rt: Runtime, job_id: JobId) -> Job:
+    """Ask for a job's result once more."""
+    return await recollect(rt, job_id, tenant_id="default")
+
+
+async def a_failed_job(rt: Runtime, provider: FakeProvider, **fields: Any) -> Job:
+    """Submit a job whose prediction ends well and whose output is refused."""
+    provider.at_once = True
+    provider.reads = [REFUSED]
+    job = await submit(rt, a_request(**fields))
+    await start(rt, job.id)
+    await collect(rt, job.id)
+    failed = await jobs.peek(rt.db, job.id)
+    assert failed.status is Status.FAILED
+    return failed
+
+
+@both_databases
+async def test_what_we_refused_is_collected_again(rt: Runtime, provider: FakeProvider) -> None:
+    """After the operator has changed what we refused it for; the history tells all of it."""
+    job = await a_failed_job(rt, provider)
+
+    asked = await again(rt, job.id)
+    await collect(rt, job.id)
+
+    done = await jobs.get(rt.db, job.id, tenant_id="default")
+    assert (asked.stage, asked.error, asked.completed_at) == (Stage.COLLECTING, None, None)
+    assert (done.job.status, len(done.media)) == (Status.COMPLETED, 1)
+    assert len(provider.started) == 1
+    told = [event.type for event in await events.of_job(rt.db, job.id)]
+    assert told[-5:] == ["collecting", "failed", "recollecting", "collecting", "completed"]
+    tally = await count_jobs(rt.db, now=rt.now())
+    assert (tally.by_status[Status.COMPLETED], tally.total) == (1, 1)
+
+
+@both_databases
+async def test_twenty_at_once_collect_it_once(rt: Runtime, provider: FakeProvider) -> None:
+    """Whoever comes later finds it under way, or done."""
+    job = await a_failed_job(rt, provider)
+
+    asked = await asyncio.gather(*(again(rt, job.id) for _ in range(20)))
+    await asyncio.gather(*(collect(rt, job.id) for _ in range(3)))
+    after = await again(rt, job.id)
+
+    told = [event.type for event in await events.of_job(rt.db, job.id)]
+    assert {one.stage for one in asked} == {Stage.COLLECTING}
+    assert told.count("recollecting") == 1
+    assert told.count("completed") == 1
+    assert after.status is Status.COMPLETED
+
+
+async def test_one_that_waits_is_tried_at_once(rt: Runtime, provider: FakeProvider) -> None:
+    """Whoever has repaired the storage need not wait for the next try."""
+    provider.at_once = True
+    provider.reads = [StorageError("away")]
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    await collect(rt, job.id)
+
+    asked = await again(rt, job.id)
+
+    assert asked.run_at == rt.now()
+
+
+async def test_a_worker_that_collects_is_not_disturbed(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """It is under way."""
+    provider.at_once = True
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    before = await jobs.peek(rt.db, job.id)
+
+    assert await again(rt, job.id) == before
+
+
+async def test_a_result_that_came_after_the_deadline_is_there_to_be_collected(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """The job was ended, the prediction was not: it is paid for."""
+    provider.outcome = None
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    clock.tick(days=2)
+    await Recovery(rt).turn()
+    provider.outcome = WELL
+    await Watch(rt).turn()
+
+    await again(rt, job.id)
+    await collect(rt, job.id)
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+
+
+@pytest.mark.parametrize("ended", ["pending", "failed", "cancelled"])
+async def test_without_a_paid_result_there_is_nothing_to_collect(
+    rt: Runtime, provider: FakeProvider, ended: str
+) -> None:
+    """It says so, and changes nothing."""
+    provider.outcome = Failed("prediction_failed", "never", retryable=False)
+    provider.at_once = True
+    job = await submit(rt, a_request())
+    if ended == "failed":
+        await start(rt, job.id)
+    if ended == "cancelled":
+        await cancel(rt, job.id, tenant_id="default")
+    before = await jobs.peek(rt.db, job.id)
+
+    with pytest.raises(Conflict) as caught:
+        await again(rt, job.id)
+
+    assert caught.value.code == "nothing_to_collect"
+    assert await jobs.peek(rt.db, job.id) == before
+
+
+async def test_what_the_provider_has_removed_is_gone(rt: Runtime, provider: FakeProvider) -> None:
+    """The job ended for that."""
+    provider.at_once = True
+    provider.reads = [OutputGone("deleted after an hour")]
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    await collect(rt, job.id)
+
+    with pytest.raises(Gone):
+        await again(rt, job.id)
+
+
+async def test_what_the_provider_has_removed_meanwhile_ends_it_again(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """With another reason, and for good."""
+    job = await a_failed_job(rt, provider)
+    provider.reads = [OutputGone("deleted after an hour")]
+
+    await again(rt, job.id)
+    await collect(rt, job.id)
+
+    ended = await jobs.peek(rt.db, job.id)
+    assert (ended.status, ended.error and ended.error.code) == (Status.FAILED, "output_expired")
+    with pytest.raises(Gone):
+        await again(rt, job.id)
+
+
+async def test_a_purged_job_stays_purged(rt: Runtime, provider: FakeProvider) -> None:
+    """Its caller was promised that it is gone."""
+    job = await a_failed_job(rt, provider)
+    await purge(rt, job.id, tenant_id="default")
+
+    with pytest.raises(Gone):
+        await again(rt, job.id)
+
+
+async def test_a_cancel_still_wins(rt: Runtime, provider: FakeProvider) -> None:
+    """Who changes his mind is heard."""
+    job = await a_failed_job(rt, provider)
+    await again(rt, job.id)
+    await cancel(rt, job.id, tenant_id="default")
+
+    await collect(rt, job.id)
+
+    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    with pytest.raises(Conflict):
+        await again(rt, job.id)
+
+
+async def test_somebody_else_s_job_is_unknown(rt: Runtime, provider: FakeProvider) -> None:
+    """As for every verb."""
+    job = await a_failed_job(rt, provider)
+
+    with pytest.raises(NotFound):
+        await recollect(rt, job.id, tenant_id="another")
+
+
+async def test_the_error_of_a_job_says_that_its_result_can_be_collected(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Or people would pay for another."""
+    job = await a_failed_job(rt, provider)
+
+    assert job.error is not None
+    assert job.error.message == f"{REFUSED}. The result is paid for, and can be collected again"
+
+
+async def test_results_that_wait_do_not_stand_before_others(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Hundreds of them take a quarter of the slots at most, and a fresh one goes at once."""
+    provider.at_once = True
+    waiting = [await submit(rt, a_request()) for _ in range(30)]
+    for job in waiting:
+        await start(rt, job.id)
+        provider.reads = [StorageError("away")]
+        await collect(rt, job.id)
+    clock.tick(minutes=2)
+    fresh = await submit(rt, a_request())
+    await start(rt, fresh.id)
+    sent: list[JobId] = []
+
+    class Noting:
+        async def enqueue(self, _task: str, job_id: JobId) -> None:
+            sent.append(job_id)
+
+    await Admission(replace(rt, dispatcher=Noting())).turn()  # type: ignore[arg-type]  # all that it needs
+
+    assert fresh.id in sent
+    assert len(sent) == 1 + 1  # of four slots one
+
+
+async def test_what_waits_is_counted_by_its_reason(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Not before a second try: the first failure is often due to a file that is too fresh."""
+    provider.at_once = True
+    provider.reads = [StorageError("away"), StorageError("away")]
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    await collect(rt, job.id)
+    first = await queue.postponed(rt.db)
+    await collect(rt, job.id)
+
+    assert first == {}
+    assert await queue.postponed(rt.db) == {"storage_unavailable": 1}
+    assert clock() == rt.now()
+
+
+def test_an_askable_provider_is_one() -> None:
+    """The fake is what the port describes."""
+    assert isinstance(AskableProvider(), Recalls)
+    assert not isinstance(FakeProvider(), Recalls)
