@@ -317,3 +317,18 @@ async def test_what_providers_do_not_sell_is_told(settings: Settings) -> None:
     assert "a/model" in broken.message
     assert "provider_unreachable" in broken.message
     assert of(findings, "well") == []
+
+
+async def test_a_proxy_that_is_not_used_is_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever set it expects it to be used; the placeholder calls nobody."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:C4n4ry@proxy:3128")
+    replicate = settings.model_copy(update={"provider": "replicate"})
+
+    (finding,) = await doctor._proxy(replicate)
+
+    assert finding.status == "warning"
+    assert "HTTPS_PROXY" in finding.message
+    assert "C4n4ry" not in f"{finding}"
+    assert await doctor._proxy(settings) == []

@@ -10,7 +10,7 @@ from fleek.domain.errors import InvalidInput
 from fleek.input_schema import CompiledSchema, compile_schema
 from fleek.providers.base import Schema
 
-KEPT: Final = 256  # compiled schemas
+KEPT: Final = 128  # compiled schemas
 
 log = structlog.get_logger(__name__)
 

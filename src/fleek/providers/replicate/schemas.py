@@ -14,7 +14,7 @@ from fleek.providers.replicate.api import Api
 from fleek.providers.replicate.errors import check_told, inquiry
 from fleek.providers.replicate.names import read_name
 
-KEPT: Final = 512  # models
+KEPT: Final = 128  # models
 FRESH_SECONDS: Final = 600.0
 UNKNOWN_SECONDS: Final = 60.0  # for which "no such model" is believed
 FAILED_SECONDS: Final = 10.0  # for which nobody asks again after a failure
