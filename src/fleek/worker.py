@@ -17,7 +17,13 @@ import structlog
 from fleek import failpoints, process, registry
 from fleek.bootstrap import open_runtime
 from fleek.dispatch.base import Handler, Reported, Task, UnknownJob
-from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, FleekError, NotFound
+from fleek.domain.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    FleekError,
+    HostError,
+    NotFound,
+)
 from fleek.domain.job import JobId
 from fleek.engine.collect import collect
 from fleek.engine.coordinator import coordinate, resign
@@ -32,6 +38,7 @@ from fleek.telemetry import configure_logging
 
 DRAIN_SECONDS: Final = 7.0  # for purchases under way when told to stop
 STOP_SECONDS: Final = 25.0  # the longest that stopping may take; then the process ends anyway
+DATABASE_SECONDS: Final = 1.0  # between two tries to reach it at the start
 MIGRATION_PATIENCE: Final = timedelta(seconds=60)
 
 Verb = Callable[[Runtime, JobId], Awaitable[None]]
@@ -103,11 +110,13 @@ def spare_the_collector() -> None:
 
 
 async def await_schema(rt: Runtime, *, patience: timedelta) -> None:
-    """Wait until somebody has migrated the schema.
+    """Wait until the database can be reached, and somebody has migrated the schema.
 
     Raises:
-        ConfigurationError: Nobody has, for so long; or the schema is newer than this program.
+        ConfigurationError: Nobody has, for so long; the schema is newer than this program; or the
+            database refuses for good: no such user, password or name.
     """
+    await _await_database(rt)
     said = False
     try:
         async with asyncio.timeout(patience.total_seconds()):
@@ -122,9 +131,23 @@ async def await_schema(rt: Runtime, *, patience: timedelta) -> None:
         ) from None
 
 
+async def _await_database(rt: Runtime) -> None:
+    """Wait for as long as it is away or refuses temporarily: a machine starts all at once."""
+    said = False
+    while True:
+        try:
+            await reach(rt.db, unreachable_is_temporary=True)
+        except DatabaseUnavailable as error:
+            if not said:
+                log.warning("database_unreachable", reason=str(error))
+                said = True
+            await asyncio.sleep(DATABASE_SECONDS)
+        else:
+            return
+
+
 async def _ready(rt: Runtime) -> bool:
     try:
-        await reach(rt.db)
         return await up_to_date(rt.db)
     except DatabaseUnavailable:  # it starts, stops or migrates just now
         return False
@@ -177,8 +200,7 @@ async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
 
     Should a part of it end by itself, the caller is cancelled and its error comes out here.
     """
-    await rt.set_clock()
-    await rt.pulse.register()
+    await _register(rt)
     caller = asyncio.current_task()
     assert caller is not None
     parts = [asyncio.create_task(part) for part in (coordinate(rt), _beat(rt))]
@@ -208,6 +230,19 @@ async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
         for part in broken:
             caller.uncancel()
             part.result()
+
+
+async def _register(rt: Runtime) -> None:
+    """Become a worker, however often the database refuses meanwhile."""
+    while True:
+        try:
+            await rt.set_clock()
+            await rt.pulse.register()
+        except HostError as error:
+            log.warning("worker_not_registered", reason=str(error))
+            await asyncio.sleep(DATABASE_SECONDS)
+        else:
+            return
 
 
 async def _until(stop: asyncio.Event) -> None:

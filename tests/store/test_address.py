@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from fleek.domain.errors import ConfigurationError
-from fleek.store.address import database_url, dsn
+from fleek.store.address import database_url
 from fleek.store.database import open_database, reach
+from fleek.store.postgres_address import postgres_address
 from services import free_port
 
 
@@ -57,15 +58,14 @@ def test_what_is_no_address_is_refused_in_one_line(setting: str) -> None:
         ("?ssl=require", "?sslmode=require"),
         ("?sslmode=verify-full&sslrootcert=ca.pem", "?sslmode=verify-full&sslrootcert=ca.pem"),
         ("?sslmode=require&channel_binding=require&connect_timeout=3", "?sslmode=require"),
-        ("?application_name=us", "?application_name=us"),
         ("", ""),
     ],
 )
 def test_parameters_of_libpq_reach_the_driver(query: str, passed_on: str) -> None:
     """Hosted databases hand out addresses with them."""
-    address = dsn(database_url(f"postgresql+asyncpg://u:p%40ss@h/n{query}"))
+    address = postgres_address(database_url(f"postgresql+asyncpg://u:p%40ss@h/n{query}"))
 
-    assert address == f"postgresql://u:p%40ss@h/n{passed_on}"
+    assert address.dsn == f"postgresql://u:p%40ss@h/n{passed_on}"
 
 
 def test_a_missing_driver_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from fleek.domain.errors import (
     FleekError,
     InvalidInput,
     NotFound,
+    Overloaded,
     StorageFull,
 )
 from fleek.domain.job import JobId, Status
@@ -97,7 +98,7 @@ async def under_load(db: Database, trouble: Callable[[], None]) -> Load:
 async def check_after(load: Load) -> None:
     """Make sure that nothing promised was lost and that no connection is spoilt."""
     assert load.refusals
-    assert {type(one) for one in load.refusals} == {DatabaseUnavailable}
+    assert all(isinstance(one, DatabaseUnavailable) for one in load.refusals), load.refusals
     async with load.db.read() as tx:
         found = {JobId(one) for one in await tx.scalars(text("SELECT id FROM jobs"))}
     assert load.accepted <= found
@@ -165,6 +166,61 @@ async def test_a_statement_that_takes_too_long_is_given_up(database_url: str) ->
 
 
 @ON_POSTGRES
+async def test_a_lock_is_not_waited_for_for_long(database_url: str) -> None:
+    """A migration of somebody else may hold the table for minutes; what was refused is not there."""
+    refused = [a_job() for _ in range(20)]
+    async with open_database(database_url) as other, open_database(database_url) as db:
+        async with other.write() as tx:
+            await tx.execute(text("LOCK TABLE jobs IN EXCLUSIVE MODE"))
+            answers = await asyncio.gather(
+                *(jobs.insert_job(db, job, patience=timedelta(minutes=1)) for job in refused),
+                return_exceptions=True,
+            )
+            assert await jobs.page(db, tenant_id="default", limit=1) == []  # reads go on
+
+        assert {type(answer) for answer in answers} == {Overloaded}
+        await jobs.insert_job(db, accepted := a_job())
+        page = await jobs.page(db, tenant_id="default", limit=50)
+        assert [view.job.id for view in page] == [accepted.id]
+
+
+@ON_POSTGRES
+async def test_what_only_reads_now_is_not_connected_to_any_more(
+    database_url: str, postgres: Postgres
+) -> None:
+    """After a failover the old server may answer for days, as a replica."""
+    name = database_url.rpartition("/")[2]
+    async with open_database(database_url) as db:
+        await jobs.insert_job(db, a_job())
+        before = await _backend(db)
+        postgres.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        postgres.disconnect(name)
+        async with asyncio.timeout(LIMIT):
+            while not isinstance(error := await _refusal(db), DatabaseUnavailable) or (
+                "read-only" not in str(error)
+            ):
+                await asyncio.sleep(0)
+        postgres.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+
+        await jobs.insert_job(db, a_job())  # on a connection of its own accord
+
+        assert await _backend(db) != before
+
+
+async def _refusal(db: Database) -> Exception | None:
+    try:
+        await jobs.insert_job(db, a_job())
+    except DatabaseUnavailable as error:
+        return error
+    return None
+
+
+async def _backend(db: Database) -> int:
+    async with db.read() as tx:
+        return int(await tx.scalar(text("SELECT pg_backend_pid()")) or 0)
+
+
+@ON_POSTGRES
 async def test_a_server_that_only_reads_is_unavailable(database_url: str) -> None:
     """So it is while another one takes over."""
     async with open_database(f"{database_url}?default_transaction_read_only=on") as db:
@@ -178,6 +234,10 @@ async def test_a_server_that_only_reads_is_unavailable(database_url: str) -> Non
         *(("57P01", DatabaseUnavailable), ("57P03", DatabaseUnavailable)),
         *(("08006", DatabaseUnavailable), ("40P01", DatabaseUnavailable)),
         *(("53200", DatabaseUnavailable), ("XX000", DatabaseUnavailable)),
+        *(("25006", DatabaseUnavailable), ("57014", DatabaseUnavailable)),
+        *(("42501", DatabaseUnavailable), ("42P01", DatabaseUnavailable)),
+        *(("40001", DatabaseUnavailable), ("53300", DatabaseUnavailable)),
+        *(("55P03", Overloaded), ("26000", DatabaseUnavailable)),
         *(("53100", StorageFull), ("22021", InvalidInput), ("22003", InvalidInput)),
         *(("23503", RowRefused), ("23514", RowRefused)),
     ],
@@ -216,6 +276,41 @@ async def test_a_file_that_another_process_writes_to_is_waited_for(database_url:
 
         await jobs.insert_job(db, a_job())
     other.close()
+
+
+@ON_SQLITE
+async def test_what_another_process_keeps_waiting_is_not_written_later(database_url: str) -> None:
+    """However long it holds its lock: who was refused may ask again without having it twice."""
+    other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
+    async with open_database(database_url) as db:
+        await db.check()  # it is connected
+        other.execute("BEGIN IMMEDIATE")
+        refused = [
+            asyncio.create_task(jobs.insert_job(db, a_job(), patience=A_MOMENT)) for _ in range(20)
+        ]
+        answers = await asyncio.gather(*refused, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {Overloaded}
+        assert await jobs.page(db, tenant_id="default", limit=1) == []  # reads go on
+        other.execute("ROLLBACK")
+
+        await jobs.insert_job(db, accepted := a_job())
+
+        page = await jobs.page(db, tenant_id="default", limit=50)
+        assert [view.job.id for view in page] == [accepted.id]
+    other.close()
+
+
+@ON_SQLITE
+async def test_a_connection_that_may_only_read_is_replaced(db: Database) -> None:
+    """One that was opened while the file was read-only stays so, whatever becomes of the file."""
+    async with db.write() as tx:
+        await tx.execute(text("PRAGMA query_only = ON"))
+    with pytest.raises(DatabaseUnavailable, match="readonly"):
+        await jobs.insert_job(db, a_job())
+
+    await jobs.insert_job(db, kept := a_job())
+
+    assert await jobs.peek(db, kept.id) == kept
 
 
 @ON_SQLITE
@@ -279,10 +374,10 @@ class Forgetful(Database):
 
     commits = True
 
-    async def grouped_write(self, write: Any, item: Any) -> Any:
+    async def grouped_write(self, write: Any, item: Any, **options: Any) -> Any:
         """Write, or not; the answer is lost anyway."""
         if self.commits:
-            await super().grouped_write(write, item)
+            await super().grouped_write(write, item, **options)
         raise DatabaseUnavailable("the connection was lost")
 
 

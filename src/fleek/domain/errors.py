@@ -33,6 +33,8 @@
     ├── HostError                this installation's own parts failed; comes back by itself
     │   ├── ServerBusy           too many connections, or too many bytes of requests
     │   ├── DatabaseUnavailable
+    │   │   ├── Overloaded       refused before anything was done: it would take too long
+    │   │   └── WriteUnknown     not confirmed in time: it may have been written
     │   ├── DispatcherUnavailable
     │   ├── ResourcesExhausted   this process has no descriptors, memory or threads left
     │   └── StorageError
@@ -275,6 +277,18 @@ class DatabaseUnavailable(HostError):
     """The database cannot be reached, or is busy for too long."""
 
     code = "database_unavailable"
+
+
+class Overloaded(DatabaseUnavailable):
+    """The service cannot do this within a second: nothing was done, ask again later."""
+
+    code = "overloaded"
+
+
+class WriteUnknown(DatabaseUnavailable):
+    """The database did not confirm in time: it may have been done, look before asking again."""
+
+    code = "write_unknown"
 
 
 class DispatcherUnavailable(HostError):

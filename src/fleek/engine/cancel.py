@@ -6,7 +6,7 @@ from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import Job, JobId, Status
 from fleek.domain.races import IllegalTransition
 from fleek.domain.transitions import cancel as cancelled
-from fleek.engine.runtime import Runtime
+from fleek.engine.runtime import CALLER_PATIENCE, Runtime
 from fleek.store.steps import Step
 
 
@@ -29,7 +29,7 @@ async def cancel(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, bo
 
     try:
         failpoints.hit("cancel.decide")
-        step = await rt.take(job_id, decide)
+        step = await rt.take(job_id, decide, patience=CALLER_PATIENCE)
     except IllegalTransition as error:
         raise Conflict(f"the job has {seen[-1].status}", code="already_ended") from error
     if step.change is None:

@@ -19,7 +19,7 @@ from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import Job, JobId
 from fleek.domain.media import Part, media_folder, metadata_key, purged
 from fleek.engine.cancel import cancel
-from fleek.engine.runtime import Runtime, guarded
+from fleek.engine.runtime import CALLER_PATIENCE, Runtime, guarded
 from fleek.storage.base import Stored
 from fleek.store import retention
 from fleek.store.steps import Step
@@ -85,7 +85,7 @@ async def mark(
         return Step(change=transitions.purge(job, parts, now=rt.now()))
 
     failpoints.hit("purge.mark")
-    step = await rt.take(job_id, decide)
+    step = await rt.take(job_id, decide, patience=CALLER_PATIENCE)
     if step.change is None:
         return seen[-1], False
     failpoints.hit("purge.marked")

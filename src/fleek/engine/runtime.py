@@ -30,6 +30,7 @@ Topic = Literal["admit", "watch", "recover", "expire", "sweep"]
 
 log = structlog.get_logger(__name__)
 
+CALLER_PATIENCE: Final = timedelta(seconds=0.8)  # a write of the API's waits so long for its turn
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries to write; the last one repeats
 REST_SECONDS: Final = 0.02  # between two turns of a loop, at least
 LONGEST_REST_SECONDS: Final = 0.2
@@ -109,10 +110,15 @@ class Runtime:
     )  # calls of `Recalls.recall`, by provider
 
     async def take(
-        self, job_id: JobId, decide: Decide, *, attempt_id: AttemptId | None = None
+        self,
+        job_id: JobId,
+        decide: Decide,
+        *,
+        attempt_id: AttemptId | None = None,
+        patience: timedelta | None = None,
     ) -> Step:
         """Decide on a job and write the step; see `fleek.store.steps.take`."""
-        step = await take(self.db, job_id, decide, attempt_id=attempt_id)
+        step = await take(self.db, job_id, decide, attempt_id=attempt_id, patience=patience)
         if step.change is not None:
             self.metrics.steps.labels(step.change.event).inc()
         return step

@@ -8,7 +8,7 @@ from fleek import failpoints
 from fleek.domain.errors import Conflict, FieldError, InvalidInput, NotFound, ProviderError
 from fleek.domain.job import Job, JobId, ModelName, Status
 from fleek.domain.request import MAX_SCHEDULE, JobRequest
-from fleek.engine.runtime import Runtime
+from fleek.engine.runtime import CALLER_PATIENCE, Runtime
 from fleek.providers.base import Provider
 from fleek.store import jobs
 
@@ -23,7 +23,7 @@ async def submit(rt: Runtime, request: JobRequest) -> Job:
     """
     job = await _checked(rt, request)
     failpoints.hit("submit.insert")
-    await jobs.insert_job(rt.db, job)
+    await jobs.insert_job(rt.db, job, patience=CALLER_PATIENCE)
     failpoints.hit("submit.inserted")
     _accepted(rt)
     return job
@@ -63,7 +63,7 @@ async def retry(
     )
     new = replace(await _checked(rt, repeated), retry_of=old.id)
     failpoints.hit("submit.insert")
-    job = await jobs.insert_retry(rt.db, new, again=again)
+    job = await jobs.insert_retry(rt.db, new, again=again, patience=CALLER_PATIENCE)
     failpoints.hit("submit.inserted")
     if job.id != new.id:
         return job, False

@@ -2,22 +2,17 @@
 
 import os
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from fleek.domain.errors import ConfigurationError
+from fleek.store.postgres_address import postgres_address, without_hosts
 
 POSTGRES: Final = frozenset({"asyncpg", "psycopg", "psycopg2", ""})  # drivers that others name
 SQLITE: Final = frozenset({"aiosqlite", "pysqlite", ""})
 HARMLESS: Final = frozenset({"check_same_thread"})  # often copied, and of no use here
-OF_LIBPQ_ONLY: Final = frozenset(
-    {
-        *("channel_binding", "connect_timeout", "gssencmode", "client_encoding"),
-        *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
-    }
-)
 
 
 def database_url(setting: str) -> URL:
@@ -26,8 +21,9 @@ def database_url(setting: str) -> URL:
     Raises:
         ConfigurationError: It names no database that we know, or one whose driver is missing.
     """
+    single, hosts = without_hosts(setting)
     try:
-        url = make_url(setting)
+        url = make_url(single)
     except (ArgumentError, ValueError):  # the latter: a port that is no number
         raise _unknown() from None
     kind, _, driver = url.drivername.partition("+")
@@ -36,6 +32,9 @@ def database_url(setting: str) -> URL:
             raise ConfigurationError(
                 "DATABASE_URL: PostgreSQL needs a driver: pip install 'fleek[postgres]'"
             )
+        if hosts:
+            url = url.update_query_dict({"host": hosts.split(",")})
+        postgres_address(url)  # refuses what cannot be understood
         return url.set(drivername="postgresql+asyncpg")
     if kind == "sqlite" and driver in SQLITE and url.database not in {None, "", ":memory:"}:
         return _sqlite(url)
@@ -57,17 +56,3 @@ def _unknown() -> ConfigurationError:
     return ConfigurationError(
         "DATABASE_URL: use sqlite:///./fleek.db or postgresql://user:password@host:5432/name"
     )
-
-
-def dsn(url: URL) -> str:
-    """Return the address as asyncpg reads it: ``sslmode`` and its kin stay where libpq has them.
-
-    What only libpq knows is left out; what nobody knows becomes a setting of the session, which
-    the server refuses.
-    """
-    query: dict[str, Any] = {
-        key: value for key, value in url.query.items() if key not in OF_LIBPQ_ONLY
-    }
-    if "ssl" in query:  # SQLAlchemy's spelling
-        query["sslmode"] = query.pop("ssl")
-    return url.set(drivername="postgresql", query=query).render_as_string(hide_password=False)

@@ -10,10 +10,15 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from fleek import failpoints
-from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, FleekError
+from fleek.domain.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    FleekError,
+    WriteUnknown,
+)
 from fleek.store.address import database_url
-from fleek.store.errors import is_busy, said, sqlstate, translated
-from fleek.store.group import Group
+from fleek.store.errors import has_answered, is_temporary, is_unreachable, said, translated
+from fleek.store.group import Begin, Group
 from fleek.store.pools import make_pools
 
 Transaction = AsyncConnection
@@ -24,7 +29,6 @@ Result = TypeVar("Result")
 GroupedWrite = Callable[[Transaction, Sequence[Item]], Awaitable[Sequence[Result | FleekError]]]
 
 PATIENCE: Final = timedelta(seconds=10)
-NOT_NOW: Final = frozenset({"57P03", "53300"})  # PostgreSQL starts or stops; is full of clients
 
 
 class Database:
@@ -42,16 +46,25 @@ class Database:
         """Open a transaction; it commits at the end, and rolls back on an error.
 
         Raises:
-            DatabaseUnavailable: It cannot be reached, or is locked for too long.
+            DatabaseUnavailable: It cannot be reached, or refuses; nothing is written.
+            Overloaded: The same, since a lock or other work is in the way for too long.
+            WriteUnknown: It was cut off while it committed.
             StorageFull: No room for another row.
             InvalidInput: A text or number that the database cannot hold.
             RowRefused: A constraint forbids a row.
         """
-        with translated():
-            async with self._writer.begin() as tx:
-                yield tx
-                failpoints.hit("database.commit")
-            failpoints.hit("database.committed")
+        committing = False
+        try:
+            with translated():
+                async with self._writer.begin() as tx:
+                    yield tx
+                    failpoints.hit("database.commit")
+                    committing = True
+                failpoints.hit("database.committed")
+        except DatabaseUnavailable as error:
+            if committing and not has_answered(error.__cause__):
+                raise WriteUnknown(str(error)) from error.__cause__
+            raise
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
@@ -64,36 +77,33 @@ class Database:
             async with self._reader.connect() as tx:
                 yield tx
 
-    async def grouped_write(self, write: GroupedWrite[Item, Result], item: Item) -> Result:
+    async def grouped_write(
+        self, write: GroupedWrite[Item, Result], item: Item, *, patience: timedelta | None = None
+    ) -> Result:
         """Run `write` for this item in a transaction that concurrent callers share.
 
         If the transaction fails over what an item holds, it is tried again in halves, so that a
-        bad item fails only its own caller.
+        bad item fails only its own caller. `patience`: how long the item may wait for its turn;
+        None: as long as it takes.
+
+        Raises:
+            Overloaded: Its turn did not come in time, or a lock was in the way: it is not written.
+            WriteUnknown: It may be written.
         """
-        group = self._groups.get(write)
-        if group is None:
-
-            async def flush(items: Sequence[Item]) -> Sequence[Result | FleekError]:
-                async with self.write() as tx:
-                    return await write(tx, items)
-
-            lanes = 1 if self.kind == "sqlite" else 2
-            group = self._groups[write] = Group(flush, lanes=lanes)
-        result: Result = await group.put(item)
+        lanes = 1 if self.kind == "sqlite" else 2
+        group = self._group(write, self.write, lanes=lanes)
+        result: Result = await group.put(item, patience=patience)
         return result
 
     async def grouped_read(self, read: GroupedWrite[Item, Result], item: Item) -> Result:
         """Run `read` for this item on a connection that concurrent callers share."""
-        group = self._groups.get(read)
-        if group is None:
-
-            async def flush(items: Sequence[Item]) -> Sequence[Result | FleekError]:
-                async with self.read() as tx:
-                    return await read(tx, items)
-
-            group = self._groups[read] = Group(flush, limit=128)
-        result: Result = await group.put(item)
+        result: Result = await self._group(read, self.read, limit=128).put(item)
         return result
+
+    def _group(self, act: GroupedWrite[Any, Any], begin: Begin, **options: Any) -> Group[Any, Any]:
+        if act not in self._groups:
+            self._groups[act] = Group(begin, act, **options)
+        return self._groups[act]
 
     async def check(self) -> None:
         """Prove that a transaction can be committed now.
@@ -154,18 +164,21 @@ async def open_database(
         await database.close()
 
 
-async def reach(db: Database) -> None:
+async def reach(db: Database, *, unreachable_is_temporary: bool = False) -> None:
     """Make sure, when a process starts, that the address is that of a database we may write to.
 
+    A database that answers and cannot take us now (it starts, stops, is full of clients, only
+    reads) is temporarily unavailable; so is one that cannot be reached at all, if the caller says.
+
     Raises:
-        ConfigurationError: It is not; the message is one line without the password.
-        DatabaseUnavailable: It is, and cannot take us now.
+        ConfigurationError: The address is wrong; the message is one line without the password.
+        DatabaseUnavailable: It cannot take us now.
     """
     try:
         async with db.write():
             pass
     except (DatabaseUnavailable, ProgrammingError) as error:
         cause = error.__cause__ or error
-        if is_busy(cause) or sqlstate(cause) in NOT_NOW:
+        if is_temporary(cause) or (unreachable_is_temporary and is_unreachable(cause)):
             raise
         raise ConfigurationError(f"DATABASE_URL={db.address}: {said(cause)}") from error

@@ -1,6 +1,7 @@
 """The errors of the database and its drivers, in our words."""
 
 import sqlite3
+import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
@@ -8,12 +9,38 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from fleek.domain.errors import DatabaseUnavailable, FleekError, InvalidInput, StorageFull
+from fleek.domain.errors import (
+    DatabaseUnavailable,
+    FleekError,
+    InvalidInput,
+    Overloaded,
+    StorageFull,
+)
 from fleek.domain.text import without_credentials
 
-DISK_FULL: Final = "53100"  # PostgreSQL, appendix A; classes are the first two characters
+# PostgreSQL's codes are those of its appendix A; classes are the first two characters.
+DISK_FULL: Final = "53100"
 DATA: Final = "22"
 CONSTRAINT: Final = "23"
+CONNECTION: Final = "08"
+SHUTDOWN: Final = "57P"
+LOCKED: Final = "55P03"
+READ_ONLY: Final = "25006"
+OF_A_POOLER: Final = frozenset(
+    {"26000", "42P05"}
+)  # a statement was prepared on another connection
+REFUSALS: Final = frozenset(  # of class 42, which else is a mistake of ours
+    {"42501", "42P01", "42P05"}  # no permission; no table, as in a database that was emptied
+)
+NOT_NOW: Final = frozenset(  # it starts, stops, is full of clients, is someone's replica
+    {"57P01", "57P02", "57P03", "53300", READ_ONLY, LOCKED}
+)
+SPOILT: Final = frozenset(  # a connection to SQLite that met one of these will meet it again
+    {
+        *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT),
+        *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_PROTOCOL),
+    }
+)
 
 
 class RowRefused(FleekError):
@@ -31,20 +58,25 @@ def translated() -> Generator[None]:
     """Translate what statements raise.
 
     Raises:
-        DatabaseUnavailable: It cannot be reached, is stopping, or is busy for too long.
+        DatabaseUnavailable: It cannot be reached, or refuses.
+        Overloaded: It is locked, or all connections are taken, for too long.
         StorageFull: No room for another row.
         InvalidInput: A text or number that the database cannot hold.
         RowRefused: A constraint forbids a row.
     """
     try:
         yield
-    except ProgrammingError:
-        raise  # a mistake of ours: shows with its traceback
+    except ProgrammingError as error:
+        if sqlstate(error) not in REFUSALS:
+            raise  # a mistake of ours: shows with its traceback
+        raise _translation(error) from error
     except DBAPIError as error:
         raise _translation(error) from error
     except (StatementError, OverflowError, UnicodeError) as error:  # found before it was sent
         raise InvalidInput(UNSTORABLE) from error
-    except (PoolTimeout, OSError) as error:
+    except PoolTimeout as error:
+        raise Overloaded("all connections to the database are taken") from error
+    except OSError as error:
         raise DatabaseUnavailable(f"the database cannot be reached: {said(error)}") from error
 
 
@@ -60,7 +92,9 @@ def _translation(error: DBAPIError) -> FleekError:
         return InvalidInput(UNSTORABLE)
     if state == DISK_FULL or number == sqlite3.SQLITE_FULL or "No space left" in reason:
         return StorageFull("the database has no room left")
-    return DatabaseUnavailable(f"the database does not answer: {reason}")
+    if state == LOCKED or is_busy(error):
+        return Overloaded(f"the database is locked: {reason}")
+    return DatabaseUnavailable(f"the database refuses: {reason}")
 
 
 def said(error: BaseException) -> str:
@@ -80,8 +114,41 @@ def is_busy(error: BaseException | None) -> bool:
     return isinstance(error, DBAPIError) and _sqlite_code(error) == sqlite3.SQLITE_BUSY
 
 
+def is_temporary(error: BaseException | None) -> bool:
+    """Whether a database of the right address answers that it cannot serve us now."""
+    no_primary = isinstance(error, DBAPIError) and "target attribute" in said(error)
+    return is_busy(error) or sqlstate(error) in NOT_NOW or no_primary
+
+
+def is_unreachable(error: BaseException | None) -> bool:
+    """Whether nobody answered, or the connection was cut."""
+    cut = isinstance(error, OSError) and not isinstance(error, ssl.SSLError)
+    return cut or sqlstate(error).startswith(CONNECTION)
+
+
+def has_answered(error: BaseException | None) -> bool:
+    """Whether the database itself said that it did not do what it was told."""
+    state = sqlstate(error)
+    if state:
+        return not state.startswith((CONNECTION, SHUTDOWN))
+    return isinstance(error, DBAPIError) and _sqlite_code(error) != 0
+
+
+def is_spoilt(error: BaseException | None) -> bool:
+    """Whether the connection that raised this must not be used again.
+
+    It is cut, stuck, or answers and refuses: its server became a replica, its file was replaced.
+    `error` is the driver's own.
+    """
+    state = str(getattr(error, "sqlstate", None) or "")
+    refused = state == READ_ONLY or state in OF_A_POOLER
+    refused = refused or state.startswith((CONNECTION, SHUTDOWN))
+    code: int = getattr(error, "sqlite_errorcode", None) or 0
+    return refused or code & 0xFF in SPOILT or isinstance(error, OSError)
+
+
 def _sqlite_code(error: DBAPIError) -> int:
-    extended: int = getattr(error.driver_exception, "sqlite_errorcode", 0)
+    extended: int = getattr(error.driver_exception, "sqlite_errorcode", None) or 0
     return extended & 0xFF
 
 

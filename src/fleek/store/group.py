@@ -1,20 +1,29 @@
 """One commit for many callers.
 
 A transaction costs a wait for the disk however little it writes. So callers that come while one
-is under way wait together, and the next transaction takes them all.
+is under way wait together, and the next transaction takes them all. What waits can still be taken
+back: a batch is made up only when its transaction is open.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from itertools import islice
+from typing import Any, Final, Generic, TypeVar
 
-from fleek.domain.errors import FleekError, HostError, InternalError
+from fleek.domain.errors import FleekError, HostError, InternalError, Overloaded, WriteUnknown
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-Flush = Callable[[Sequence[Item]], Awaitable[Sequence[Result | FleekError]]]
+Begin = Callable[[], AbstractAsyncContextManager[Any]]
+"""Opens what a batch is flushed on; leaving it commits."""
+
+Flush = Callable[[Any, Sequence[Item]], Awaitable[Sequence[Result | FleekError]]]
 """Does the work for all items at once, or for none: one answer for each, in their order."""
+
+UNDER_WAY: Final = timedelta(seconds=5)  # beyond a caller's patience, for a batch to be confirmed
 
 
 class Group(Generic[Item, Result]):
@@ -25,58 +34,96 @@ class Group(Generic[Item, Result]):
     so that in the end only the callers of bad items hear of it.
     """
 
-    def __init__(self, flush: Flush[Item, Result], *, lanes: int = 1, limit: int = 500) -> None:
+    def __init__(
+        self,
+        begin: Begin,
+        flush: Flush[Item, Result],
+        *,
+        lanes: int = 1,
+        limit: int = 500,
+        under_way: timedelta = UNDER_WAY,
+    ) -> None:
+        self._begin = begin
         self._flush = flush
         self._idle = lanes
         self._limit = limit
-        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._under_way = under_way.total_seconds()
+        self._waiting: dict[asyncio.Future[Result], Item] = {}  # in the order of their arrival
+        self._hasty: set[asyncio.Future[Result]] = set()  # of those that have a patience
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def put(self, item: Item) -> Result:
+    async def put(self, item: Item, *, patience: timedelta | None = None) -> Result:
         """Hand in an item and wait for its answer.
 
-        A caller that goes away does not stop the flush: its item is written all the same.
+        An item that still waits after `patience` is taken back. A caller that goes away does not
+        stop the flush: its item is written all the same.
+
+        Raises:
+            Overloaded: It was taken back.
+            WriteUnknown: It was under way by then, and its end was not heard of in time.
         """
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        if self._idle:
-            self._idle -= 1
-            task = asyncio.create_task(self._drain())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return await future
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._waiting[future] = item
+        self._wake()
+        if patience is None:
+            return await future
+        self._hasty.add(future)
+        timer = loop.call_later(patience.total_seconds(), self._take_back, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            self._hasty.discard(future)
 
     async def close(self) -> None:
         """Wait until everything that was handed in is flushed."""
         while self._tasks:
             await asyncio.wait(self._tasks)  # lets the loop turn even if all have just ended
 
+    def _wake(self) -> None:
+        if self._idle:
+            self._idle -= 1
+            task = asyncio.create_task(self._drain())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _take_back(self, future: asyncio.Future[Result]) -> None:
+        if future in self._waiting:
+            del self._waiting[future]
+            _fail([future], Overloaded("it waited for too long and was taken back"))
+        elif not future.done():
+            unknown = WriteUnknown("it was not confirmed in time")
+            asyncio.get_running_loop().call_later(self._under_way, _fail, [future], unknown)
+
     async def _drain(self) -> None:
         try:
             while self._waiting:
                 await asyncio.sleep(0)  # callers who are about to come go with this one
-                batch = self._waiting[: self._limit]
-                del self._waiting[: self._limit]
-                if batch:  # else the other lane has taken all
-                    await self._answer(batch)
+                if self._waiting:  # else the other lane has taken all
+                    await self._answer({})
         finally:
             self._idle += 1
 
-    async def _answer(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+    def _take(self) -> dict[asyncio.Future[Result], Item]:
+        batch = dict(islice(self._waiting.items(), self._limit))
+        for future in batch:
+            del self._waiting[future]
+        return batch
+
+    async def _answer(self, batch: dict[asyncio.Future[Result], Item]) -> None:
+        """Flush a batch; an empty one is made up of those who wait once it can be flushed."""
         try:
-            results = await self._flush([item for item, _ in batch])
+            async with self._begin() as opened:
+                batch = batch or self._take()
+                results = await self._flush(opened, list(batch.values())) if batch else ()
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to a caller
-            if len(batch) == 1 or isinstance(error, HostError):
-                _fail(batch, error)
-                return
-            middle = len(batch) // 2
-            await self._answer(batch[:middle])
-            await self._answer(batch[middle:])
+            await self._failed(batch or self._take(), error)
             return
         except BaseException:
-            _fail(batch, InternalError("the process is stopping"))
+            _fail(batch or self._take(), InternalError("the process is stopping"))
             raise
-        for (_, future), result in zip(batch, results, strict=True):
+        for future, result in zip(batch, results, strict=True):
             if future.done():  # its caller has gone away
                 continue
             if isinstance(result, FleekError):
@@ -84,8 +131,22 @@ class Group(Generic[Item, Result]):
             else:
                 future.set_result(result)
 
+    async def _failed(self, batch: dict[asyncio.Future[Result], Item], error: Exception) -> None:
+        if isinstance(error, Overloaded):  # those who wait would wait for the same
+            hasty = [future for future in self._waiting if future in self._hasty]
+            for future in hasty:
+                del self._waiting[future]
+            _fail(hasty, error)
+        if len(batch) <= 1 or isinstance(error, HostError):
+            _fail(batch, error)
+            return
+        items = list(batch.items())
+        middle = len(items) // 2
+        await self._answer(dict(items[:middle]))
+        await self._answer(dict(items[middle:]))
 
-def _fail(batch: Sequence[tuple[Any, asyncio.Future[Any]]], error: Exception) -> None:
-    for _, future in batch:
+
+def _fail(futures: Any, error: Exception) -> None:
+    for future in futures:
         if not future.done():
             future.set_exception(error)

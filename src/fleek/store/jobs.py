@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,7 +16,13 @@ from sqlalchemy import (
     tuple_,
 )
 
-from fleek.domain.errors import DatabaseUnavailable, FleekError, NotFound
+from fleek.domain.errors import (
+    DatabaseUnavailable,
+    FleekError,
+    NotFound,
+    Overloaded,
+    WriteUnknown,
+)
 from fleek.domain.job import Change, Job, JobId, Status, WorkerId
 from fleek.domain.media import Media
 from fleek.store import rows
@@ -44,19 +50,32 @@ class JobView:
     media: tuple[Media, ...]
 
 
-async def insert_job(db: Database, job: Job) -> None:
+async def insert_job(db: Database, job: Job, *, patience: timedelta | None = None) -> None:
     """Accept a job: when this returns, it survives whatever happens to the process.
 
+    `patience`: how long it may wait for its turn.
+
     Raises:
+        Overloaded: It is not accepted: its turn did not come in time.
+        WriteUnknown: Nobody can say whether it is accepted.
         DatabaseUnavailable: It is not accepted.
         StorageFull: It is not accepted.
     """
     try:
-        await db.grouped_write(_insert_all, job)
-    except DatabaseUnavailable:
+        await db.grouped_write(_insert_all, job, patience=patience)
+    except Overloaded:
+        raise
+    except DatabaseUnavailable as error:
         # The connection may have been lost after the commit: what was written counts.
-        if await db.grouped_read(_get_all, job.id) is None:
+        if not await _is_there(db, job.id, after=error):
             raise
+
+
+async def _is_there(db: Database, job_id: JobId, *, after: DatabaseUnavailable) -> bool:
+    try:
+        return await db.grouped_read(_get_all, job_id) is not None
+    except DatabaseUnavailable:
+        raise WriteUnknown(str(after)) from after
 
 
 async def _insert_all(tx: Transaction, jobs: Sequence[Job]) -> list[FleekError | None]:
@@ -70,26 +89,40 @@ async def _insert_all(tx: Transaction, jobs: Sequence[Job]) -> list[FleekError |
     return [None] * len(jobs)
 
 
-async def insert_retry(db: Database, job: Job, *, again: bool) -> Job:
+async def insert_retry(
+    db: Database, job: Job, *, again: bool, patience: timedelta | None = None
+) -> Job:
     """Accept a job that repeats `job.retry_of`, unless one does so already; returns the one that does.
 
     Exact however many callers retry the same job at once: they wait for each other at its row.
-    `again` accepts it in any case.
+    `again` accepts it in any case. `patience`: how long it may wait for its turn.
 
     Raises:
         NotFound: The job that it repeats has been removed.
+        Overloaded: It is not accepted: its turn did not come in time.
         DatabaseUnavailable: It is not known to be accepted; asking again returns it, if it was.
         StorageFull: It is not accepted.
     """
-    assert job.retry_of is not None
-    async with db.write() as tx:
-        locked = await tx.execute(LOCK_JOBS, {"ids": [job.retry_of]})
-        if locked.first() is None:
-            raise NotFound("there is no such job")
+    return await db.grouped_write(_insert_retries, (job, again), patience=patience)
+
+
+async def _insert_retries(
+    tx: Transaction, retries: Sequence[tuple[Job, bool]]
+) -> list[Job | FleekError]:
+    ids = sorted({job.retry_of for job, _ in retries if job.retry_of is not None})
+    locked = await tx.execute(LOCK_JOBS, {"ids": rows.padded(ids)})
+    there = {row["id"] for row in locked.mappings()}
+    results: list[Job | FleekError] = []
+    for job, again in retries:
+        assert job.retry_of is not None
+        if job.retry_of not in there:
+            results.append(NotFound("there is no such job"))
+            continue
         found = None if again else await _retry_of(tx, job.retry_of)
         if found is None:
             await _insert_all(tx, [job])
-    return found or job
+        results.append(found or job)
+    return results
 
 
 async def retry_of(db: Database, job_id: JobId) -> Job | None:

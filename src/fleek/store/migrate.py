@@ -40,6 +40,8 @@ async def migrate(db: Database) -> str:
     """
     async with db.write() as tx:  # on SQLite the transaction itself is the lock
         if db.kind == "postgresql":
+            for limit in ("lock_timeout", "statement_timeout"):  # another process may migrate
+                await tx.execute(text(f"SET LOCAL {limit} = 0"))
             await tx.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": MIGRATION_LOCK})
         return await tx.run_sync(_upgrade)
 

@@ -5,23 +5,22 @@ never wait behind a commit. On PostgreSQL writers and readers are pools of the s
 """
 
 import sqlite3
+import time
 from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import event
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from fleek import strict
-from fleek.store.address import dsn
+from fleek.store.errors import is_spoilt
 from fleek.store.sqlite import Connection
 
 POOL_SIZE: Final = 8
 READERS: Final = 4
-SESSION: Final = {
-    "jit": "off",  # compiling costs more than any statement of ours
-    "idle_in_transaction_session_timeout": "15000",  # ms; a frozen process holds up nobody longer
-}
+READ_PATIENCE: Final = timedelta(seconds=5)  # for a free connection to read from
 SAFE_SQLITE: Final = (3, 51, 3)  # before: a rare corruption race between writing processes
 
 
@@ -31,7 +30,9 @@ def make_pools(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]
     `patience` is how long to wait for a connection, or on SQLite for whoever writes.
     """
     make = _sqlite if url.drivername.startswith("sqlite") else _postgres
-    return make(url, patience)
+    writer, reader = make(url, patience)
+    _renew_when_spoilt(writer, reader)
+    return writer, reader
 
 
 def sqlite_is_safe() -> bool:
@@ -40,23 +41,31 @@ def sqlite_is_safe() -> bool:
 
 
 def _postgres(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
-    async def connect() -> Any:
-        import asyncpg  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra, without types
+    from fleek.store.postgres import Connector, PoolerFound  # noqa: PLC0415 - an extra
 
-        return await asyncpg.connect(
-            dsn(url), timeout=5, command_timeout=30, server_settings=SESSION
-        )
+    connector = Connector(url)
+
+    def connect() -> Any:
+        dbapi = writer.dialect.loaded_dbapi
+        while True:
+            try:
+                return dbapi.connect(async_creator_fn=connector.connect, **connector.adaptation)
+            except PoolerFound:
+                continue  # once: it knows now
+
+    def connected(connection: Any, _record: Any) -> None:
+        connection.autocommit = not connector.pooled
 
     options: dict[str, Any] = {
-        "async_creator": connect,
+        "creator": connect,
         "pool_size": POOL_SIZE,
         "max_overflow": 0,
-        "pool_timeout": patience.total_seconds(),
         "json_serializer": _to_json,
     }
     bare = url.set(query={})
-    writer = create_async_engine(bare, **options)
-    reader = create_async_engine(bare, isolation_level="AUTOCOMMIT", **options)
+    writer = create_async_engine(bare, pool_timeout=patience.total_seconds(), **options)
+    reader = create_async_engine(bare, pool_timeout=_read_patience(patience), **options)
+    event.listen(reader.sync_engine, "connect", connected)
     return writer, reader
 
 
@@ -70,17 +79,54 @@ def _sqlite(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
     options: dict[str, Any] = {
         "async_creator": connect,
         "max_overflow": 0,
-        "pool_timeout": patience.total_seconds(),
         "json_serializer": _to_json,
     }
-    writer = create_async_engine(url, pool_size=1, **options)
+    writer = create_async_engine(
+        url, pool_size=1, pool_timeout=patience.total_seconds(), **options
+    )
     reader = create_async_engine(
-        url, pool_size=READERS, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **options
+        url,
+        pool_size=READERS,
+        pool_timeout=_read_patience(patience),
+        isolation_level="AUTOCOMMIT",
+        pool_reset_on_return=None,
+        **options,
     )
     event.listen(writer.sync_engine, "connect", _writer_connected)
     event.listen(writer.sync_engine, "begin", _begin_immediate)
     event.listen(reader.sync_engine, "connect", _reader_connected)
     return writer, reader
+
+
+def _read_patience(patience: timedelta) -> float:
+    return min(patience, READ_PATIENCE).total_seconds()
+
+
+def _renew_when_spoilt(*engines: AsyncEngine) -> None:
+    """Replace every connection once one has met what the others will meet, too.
+
+    A server that has become a replica, a file that has been replaced or made read-only: what is
+    connected to it stays so, and would be lent out again and again.
+    """
+    spoilt_at = float("-inf")  # monotonic
+
+    def failed(context: ExceptionContext) -> None:
+        nonlocal spoilt_at
+        if is_spoilt(context.original_exception):
+            context.is_disconnect = True
+            spoilt_at = time.monotonic()
+
+    def connected(_connection: Any, record: Any) -> None:
+        record.info["connected_at"] = time.monotonic()
+
+    def lent(_connection: Any, record: Any, _proxy: Any) -> None:
+        if record.info["connected_at"] <= spoilt_at:
+            raise DisconnectionError("it was connected before another one was found spoilt")
+
+    for engine in engines:
+        event.listen(engine.sync_engine, "handle_error", failed)
+        event.listen(engine.sync_engine, "connect", connected)
+        event.listen(engine.sync_engine, "checkout", lent)
 
 
 def _to_json(value: Any) -> str:

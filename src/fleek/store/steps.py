@@ -9,6 +9,7 @@ the state that the first one left.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from random import randrange
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -109,19 +110,27 @@ class _Request:
 
 
 async def take(
-    db: Database, job_id: JobId, decide: Decide, *, attempt_id: AttemptId | None = None
+    db: Database,
+    job_id: JobId,
+    decide: Decide,
+    *,
+    attempt_id: AttemptId | None = None,
+    patience: timedelta | None = None,
 ) -> Step:
     """Decide on a job as it is now and write the step; returns it with the job's new version.
 
-    `attempt_id` names the attempt that `decide` wants to see.
+    `attempt_id` names the attempt that `decide` wants to see; `patience` is how long it may wait
+    for its turn.
 
     Raises:
         NotFound: There is no such job.
         PredictionTaken: The step binds a prediction that another attempt has.
+        Overloaded: Its turn did not come in time; nothing is written.
         DatabaseUnavailable: Nothing is known to be written.
     """
+    request = _Request(job_id, attempt_id, decide)
     try:
-        return await db.grouped_write(_take_all, _Request(job_id, attempt_id, decide))
+        return await db.grouped_write(_take_all, request, patience=patience)
     except RowRefused as error:
         if error.constraint in PREDICTION_ONCE:
             raise PredictionTaken("another attempt has this prediction") from error

@@ -1,0 +1,126 @@
+"""Connections to PostgreSQL, also through a pooler that lends them for a transaction each.
+
+Such a pooler (PgBouncer, and what Neon, Supabase and others put before their servers) takes no
+settings at the start of a session, and forgets what a session has prepared. It is recognised by
+the server's process, which is not the one that the pooler names; then settings are given with each
+transaction, nothing is prepared under a name, and reads have transactions, too.
+
+Source: https://www.pgbouncer.org/features.html and https://www.pgbouncer.org/config.html
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
+from asyncpg.transaction import Transaction  # type: ignore[import-untyped]  # likewise
+from sqlalchemy.engine import URL
+
+from fleek.store.postgres_address import postgres_address
+
+CONNECT_SECONDS: Final = 5
+COMMAND_SECONDS: Final = 30
+SESSION: Final[Mapping[str, str]] = {
+    "jit": "off",  # compiling costs more than any statement of ours
+    "idle_in_transaction_session_timeout": "15000",  # ms; a frozen process holds up nobody longer
+    "lock_timeout": "800",  # ms; whoever waits for longer is told to come back
+    "statement_timeout": "25000",  # ms; before we stop listening
+}
+UNPREPARED: Final[Mapping[str, Any]] = {
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": str,  # no name: the server forgets it with the next one
+}
+
+
+class PoolerFound(Exception):
+    """There is a pooler between: connect once more, in its way."""
+
+
+class Connector:
+    """Connects to the server that an address names; knows whether there is a pooler between."""
+
+    def __init__(self, url: URL) -> None:
+        address = postgres_address(url)
+        self._dsn = address.dsn
+        self._settings = {**SESSION, **address.settings}
+        self.pooled = address.pooled
+
+    @property
+    def adaptation(self) -> Mapping[str, Any]:
+        """How SQLAlchemy is to use the next connection."""
+        return UNPREPARED if self.pooled else {}
+
+    async def connect(self) -> Any:
+        """Return an open connection.
+
+        Raises:
+            PoolerFound: The next attempt will be made in another way.
+        """
+        if self.pooled:
+            connection = await self._open(
+                statement_cache_size=0, connection_class=PooledConnection
+            )
+            connection.settings = self._settings
+            return connection
+        try:
+            connection = await self._open(server_settings=self._settings)
+        except asyncpg.ProtocolViolationError as error:
+            if "startup parameter" not in str(error):
+                raise
+            raise self._found() from error
+        try:
+            direct = await _is_direct(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        if direct:
+            return connection
+        await connection.close()
+        raise self._found()
+
+    def _found(self) -> PoolerFound:
+        self.pooled = True
+        return PoolerFound("a pooler is between")
+
+    async def _open(self, **options: Any) -> Any:
+        return await asyncpg.connect(
+            self._dsn, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS, **options
+        )
+
+
+async def _is_direct(connection: Any) -> bool:
+    """Whether the process that we talk to is the one that answered when we connected."""
+    async with connection.transaction():
+        found = await connection.fetchval("SELECT pg_backend_pid()")
+    return bool(found == connection.get_server_pid())
+
+
+class PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
+    """A connection whose server process may be another one in each transaction."""
+
+    __slots__ = ("settings",)
+    settings: Mapping[str, str]
+
+    def transaction(
+        self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
+    ) -> Transaction:
+        """Return a transaction that brings its settings along."""
+        return _Transaction(self, isolation, readonly, deferrable)
+
+
+class _Transaction(Transaction):  # type: ignore[misc]  # it has no types
+    async def start(self) -> None:
+        """Begin, and set what other connections have set for good."""
+        await super().start()
+        calls = (
+            f"set_config({_quoted(name)}, {_quoted(value)}, true)"
+            for name, value in self._connection.settings.items()
+        )
+        try:
+            await self._connection.execute("SELECT " + ", ".join(calls))
+        except BaseException:
+            await self.rollback()
+            raise
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
