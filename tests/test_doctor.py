@@ -330,5 +330,6 @@ async def test_a_proxy_that_is_not_used_is_told(
 
     assert finding.status == "warning"
     assert "HTTPS_PROXY" in finding.message
+    assert "REPLICATE_PROXY" in finding.advice
     assert "C4n4ry" not in f"{finding}"
     assert await doctor._proxy(settings) == []

@@ -182,11 +182,14 @@ async def _provider(settings: Settings) -> list[Finding]:
 
 
 async def _proxy(settings: Settings) -> list[Finding]:
+    """Name a proxy of others that has no effect, and the settings that have one."""
     ignored = Proxies().ignored()
-    if settings.provider != "replicate" or ignored is None:
+    parts = {"replicate": settings.provider, "s3": settings.storage_backend}
+    ours = [f"{name.upper()}_PROXY" for name, chosen in parts.items() if chosen == name]
+    if ignored is None or not ours:
         return []
-    message = f"{ignored} is set and not used: Replicate's API is called directly"
-    advice = "set REPLICATE_PROXY if its calls must go through a proxy; outputs never do"
+    message = f"{ignored} is set, and is not used by this service"
+    advice = f"set {' and '.join(ours)} where a proxy is needed; outputs are fetched directly"
     return [warning("proxy", message, advice)]
 
 

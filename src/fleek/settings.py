@@ -78,14 +78,9 @@ class Proxies(BaseSettings):
 
     https_proxy: str | None = None
     all_proxy: str | None = None
-    replicate_proxy: str | None = (
-        None  # this one is used; what it may be is the adapter's business
-    )
 
     def ignored(self) -> str | None:
         """Return the name of a setting that has no effect, or None."""
-        if self.replicate_proxy is not None:
-            return None
         named = {"HTTPS_PROXY": self.https_proxy, "ALL_PROXY": self.all_proxy}
         return next((name for name, value in named.items() if value), None)
 

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
-from fleek.environment import SOURCE, ZERO, PublicKey, Seconds, Secret, cleaned
+from fleek.environment import SOURCE, ZERO, Pasted, PublicKey, Seconds, Secret, cleaned
+from fleek.outbound import proxy_address
 
 BUCKET: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}"
 ACCOUNT: Final = r"[0-9A-Za-z]{8,64}"
@@ -107,6 +108,10 @@ class S3Settings(BaseSettings):
     media_proxy: bool = Field(
         default=False,
         description="Serve files through us instead of sending callers to the bucket.",
+    )
+    s3_proxy: Annotated[Pasted, AfterValidator(proxy_address)] | None = Field(
+        default=None,
+        description="A proxy that the bucket is reached through, such as `http://proxy:3128`.",
     )
     s3_timeout: Seconds = Field(
         default=timedelta(seconds=20),

@@ -9,9 +9,13 @@ from obstore.store import S3Store
 from fleek.storage.s3.settings import S3Settings
 
 if TYPE_CHECKING:
-    from obstore.store import S3Credential  # not there at run time
+    from obstore.store import ClientConfig, S3Credential  # not there at run time
 
 CONNECT_SECONDS: Final = 5
+DIRECT: "Final[ClientConfig]" = {  # else the library would use what the environment names
+    "proxy_url": "http://127.0.0.1:9",
+    "proxy_excludes": "*,0.0.0.0/0,::/0",  # every host: by name, by IPv4, by IPv6
+}
 
 
 def open_store(settings: S3Settings) -> S3Store:
@@ -31,6 +35,7 @@ def open_store(settings: S3Settings) -> S3Store:
             "connect_timeout": min(timedelta(seconds=CONNECT_SECONDS), seconds),
             "read_timeout": seconds,
             "timeout": timedelta(days=1),  # of a whole file, which a slow reader may take
+            **(DIRECT if settings.s3_proxy is None else {"proxy_url": settings.s3_proxy}),
         },
         retry_config={"max_retries": 3, "retry_timeout": seconds / 2},  # the engine tries again
     )
