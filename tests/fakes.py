@@ -70,6 +70,9 @@ class FakeProvider:
     cancelled: list[PredictionId] = field(default_factory=list)
     hold: asyncio.Event | None = None  # `start` waits for it, after it has sold
     poll_error: FleekError | None = None
+    cancel_tells: bool = False  # whether the answer to `cancel` says that it has stopped
+    cancel_hold: asyncio.Event | None = None  # `cancel` waits for it before it answers
+    cancel_error: Exception | None = None
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
         """Sell a prediction named after the attempt, or raise what the script says."""
@@ -97,9 +100,15 @@ class FakeProvider:
             if one in self.sold
         }
 
-    async def cancel(self, prediction_id: PredictionId) -> None:
-        """Remember the wish."""
+    async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
+        """Remember the wish; if told to tell, say that it has stopped."""
         self.cancelled.append(prediction_id)
+        if self.cancel_hold is not None:
+            await self.cancel_hold.wait()
+        if self.cancel_error is not None:
+            raise self.cancel_error
+        stopped = Failed("prediction_cancelled", "stopped", retryable=False)
+        return Prediction(id=prediction_id, outcome=stopped) if self.cancel_tells else None
 
     async def read(self, job: Job, output: Output) -> AsyncIterator[bytes]:
         """Give the content in two parts, or raise what the script says."""

@@ -224,7 +224,10 @@ async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
             part.remove_done_callback(give_up)
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
-        await rt.duties.finish(seconds=DRAIN_SECONDS)
+        await asyncio.gather(
+            rt.duties.finish(seconds=DRAIN_SECONDS),
+            rt.stops.sending.finish(seconds=DRAIN_SECONDS),
+        )
         failpoints.hit("worker.drained")
         await _leave(rt)
         for part in broken:

@@ -5,17 +5,19 @@ import asyncio
 import pytest
 
 from fakes import Clock, FakeProvider, a_request
+from fleek.domain.attempt import Verdict
 from fleek.domain.errors import Conflict
 from fleek.domain.job import Status
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
-from fleek.engine.recover import Recovery
+from fleek.engine.recover import ProviderRecovery, Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
 from fleek.providers.base import Failed
 from fleek.store import attempts, events, jobs
+from recovering import Recovering
 
 STOPPED = Failed("prediction_cancelled", "stopped", retryable=False)
 
@@ -60,23 +62,112 @@ async def test_a_completed_job_cannot_be_cancelled(rt: Runtime, provider: FakePr
 async def test_a_cancel_reaches_the_provider_until_it_has_stopped(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """One request may get lost; the wish is in the database."""
+    """One request may get lost; the wish is in the database, and is repeated ever more seldom."""
     provider.outcome = None
     job = await submit(rt, a_request())
     await start(rt, job.id)
-    watch, recovery = Watch(rt), Recovery(rt)
+    watch, recovery = Watch(rt), Recovering(rt)
     await cancel(rt, job.id, tenant_id="default")
-    for _ in range(3):
+    for _ in range(100):
         await recovery.turn()
-    assert len(provider.cancelled) == 3
+        clock.tick(seconds=1)
+    assert 4 <= len(provider.cancelled) <= 8
 
+    asked = len(provider.cancelled)
     provider.outcome = STOPPED
-    clock.tick(seconds=1)
     await watch.turn()
+    clock.tick(seconds=600)
     await recovery.turn()
 
-    assert len(provider.cancelled) == 3
-    assert await attempts.owed(rt.db, limit=9) == []
+    assert len(provider.cancelled) == asked
+    assert await attempts.owed(rt.db, "placeholder", limit=9) == []
+
+
+async def test_the_first_cancel_needs_no_coordinator(rt: Runtime, provider: FakeProvider) -> None:
+    """Each second until then is paid for; whoever takes the cancel sends it."""
+    provider.outcome = None
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+
+    await cancel(rt, job.id, tenant_id="default")
+    await rt.stops.sending.finish(seconds=60)
+
+    assert set(provider.cancelled) == set(provider.sold)
+
+
+async def test_a_cancel_is_answered_before_the_provider_answers(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """A provider that hangs costs the caller nothing, and is asked by one process at a time."""
+    provider.outcome, provider.cancel_hold = None, asyncio.Event()
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+
+    cancelled, _ = await cancel(rt, job.id, tenant_id="default")
+    await Recovery(rt).turn()
+    await ProviderRecovery(rt, "placeholder").turn()
+    provider.cancel_hold.set()
+    await rt.stops.sending.finish(seconds=60)
+
+    assert cancelled.status is Status.CANCELLED
+    assert len(provider.cancelled) == 1
+
+
+async def test_an_answer_that_says_ended_is_looked_at_and_ends_it(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """One call to stop it, one to see that it has stopped."""
+    provider.outcome, provider.cancel_tells = STOPPED, True
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+
+    await cancel(rt, job.id, tenant_id="default")
+    await turns(rt, clock, 10)
+
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert (attempt.verdict, len(provider.cancelled)) == (Verdict.CANCELLED, 1)
+
+
+async def test_an_answer_that_lies_does_not_end_it(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """It says "stopped", and the prediction runs on: it is asked again."""
+    provider.outcome, provider.cancel_tells = None, True
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+
+    await cancel(rt, job.id, tenant_id="default")
+    await turns(rt, clock, 10)
+
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert attempt.verdict is None
+    assert len(provider.cancelled) > 1
+
+
+async def test_three_hundred_cancels_at_once_are_three_hundred_calls(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """None waits for a turn of the coordinator, and none is asked twice."""
+    provider.outcome, provider.cancel_tells = STOPPED, True
+    made = [await submit(rt, a_request()) for _ in range(300)]
+    await asyncio.gather(*(start(rt, job.id) for job in made))
+
+    await asyncio.gather(*(cancel(rt, job.id, tenant_id="default") for job in made))
+    await rt.stops.sending.finish(seconds=60)
+
+    assert sorted(provider.cancelled) == sorted(provider.sold)
+    assert await attempts.count_without_verdict(rt.db) == {}
+    await turns(rt, clock, 2)
+    assert len(provider.cancelled) == 300
+
+
+async def turns(rt: Runtime, clock: Clock, number: int) -> None:
+    """Let one coordinator recover for so many turns, five seconds apart."""
+    recovering = Recovering(rt)
+    for _ in range(number):
+        await recovering.turn()
+        clock.tick(seconds=5)
+        await rt.pulse.beat()
 
 
 async def test_either_the_cancel_or_the_completion_wins(

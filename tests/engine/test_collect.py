@@ -33,6 +33,7 @@ from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.providers.base import Succeeded
 from fleek.store import events, jobs
+from fleek.store.workers import Ended
 
 
 async def a_job_to_collect(rt: Runtime, provider: FakeProvider, **fields: Any) -> Job:
@@ -306,7 +307,7 @@ async def frozen(
         await reading.wait()
     worker_id = zombie.pulse.worker_id
     await zombie.pulse.end()
-    await Recovery(rt)._free(worker_id)
+    await Recovery(rt)._free(Ended(worker_id, resigned=False))
     await collect(rt, job.id)
     clock.tick(minutes=1)
 

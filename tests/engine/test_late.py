@@ -31,6 +31,8 @@ from fleek.engine.submit import submit
 from fleek.engine.verdict import record_unknown
 from fleek.engine.watch import Watch
 from fleek.store import attempts, events, jobs
+from fleek.store.workers import Ended
+from recovering import Recovering
 
 
 async def intended(rt: Runtime, **fields: Any) -> tuple[JobId, Any]:
@@ -170,7 +172,7 @@ async def test_only_what_the_ended_worker_holds_is_taken_back(rt: Runtime) -> No
     """Another has claimed it since the list was read."""
     job_id, _ = await intended(rt)
 
-    await Recovery(rt)._take_back(job_id, WorkerId(uuid7()))
+    await Recovery(rt)._take_back(job_id, Ended(WorkerId(uuid7()), resigned=False))
 
     assert (await jobs.peek(rt.db, job_id)).stage is Stage.STARTING
 
@@ -194,10 +196,10 @@ async def test_a_prediction_of_a_provider_without_its_setting_is_stopped_later(
     assert isinstance(rt.providers, dict)
     del rt.providers["fake"]
 
-    await Recovery(rt).turn()
+    await Recovering(rt).turn()
 
     assert provider.cancelled == []
-    assert len(await attempts.owed(rt.db, limit=9)) == 1
+    assert len(await attempts.owed(rt.db, "fake", limit=9)) == 1
 
 
 async def test_a_disk_that_stays_full_is_reported_once(

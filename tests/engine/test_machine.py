@@ -41,7 +41,6 @@ from fleek.engine.collect import collect
 from fleek.engine.expire import Expiry
 from fleek.engine.pulse import Pulse
 from fleek.engine.purge import purge
-from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy, intend, purchase, start
 from fleek.engine.submit import submit
@@ -52,6 +51,7 @@ from fleek.settings import Settings
 from fleek.store import attempts, events, jobs
 from fleek.store.database import open_database
 from fleek.store.migrate import migrate
+from recovering import Recovering
 
 FATES: Final = st.sampled_from(["ok", "lost", "busy"])
 ENDS: Final = {"completed", "failed", "cancelled"}
@@ -124,12 +124,19 @@ class Storm(RuleBasedStateMachine):
         database = self.folder / "fleek.db"
         database.write_bytes(migrated())
         self.rt: Runtime = self.do(self._open(database))
-        self.watch, self.recovery = Watch(self.rt), Recovery(self.rt)
+        self.watch, self.recovery = Watch(self.rt), Recovering(self.rt)
         self.expiry = Expiry(self.rt)
 
     def do(self, work: Any) -> Any:
         """Run a coroutine on this machine's loop."""
-        return self.runner.run(work)
+        return self.runner.run(self._whole(work))
+
+    async def _whole(self, work: Any) -> Any:
+        try:
+            return await work
+        finally:
+            if self.alive:  # what was begun beside it
+                await self.rt.stops.sending.finish(seconds=60)
 
     async def _open(self, database: Path) -> Runtime:
         chosen = Settings(
@@ -326,7 +333,7 @@ class Storm(RuleBasedStateMachine):
     def coordinator_changes(self) -> None:
         """Another process takes the role, with an empty memory."""
         self.expiry = Expiry(self.rt)
-        self.watch, self.recovery = Watch(self.rt), Recovery(self.rt)
+        self.watch, self.recovery = Watch(self.rt), Recovering(self.rt)
 
     def peek(self, job_id: JobId) -> Job:
         """Return a job as it is stored."""
@@ -385,8 +392,7 @@ class Storm(RuleBasedStateMachine):
     async def _at_rest(self) -> bool:
         if any(not view.job.terminal for view in await self._all_jobs()):
             return False
-        owed = await attempts.owed(self.rt.db, limit=99)
-        return not owed and not await attempts.unsettled(self.rt.db, limit=99)
+        return await attempts.count_without_verdict(self.rt.db) == {}
 
     async def _check_books(self, job_id: JobId) -> None:
         view = await jobs.get(self.rt.db, job_id, tenant_id="default")

@@ -13,13 +13,13 @@ from fleek.domain.media import Output, Part, media_key
 from fleek.domain.races import IllegalTransition
 from fleek.engine.expire import Expiry
 from fleek.engine.purge import WHOLE, erase, mark, purge
-from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
 from fleek.providers.base import Succeeded
 from fleek.store import attempts, events, jobs
 from kept import bought, completed, days_pass, every_key, left_of, save, with_settings
+from recovering import Recovering
 from services import both_databases
 
 STEPS = ("purge.mark", "purge.marked", "purge.delete", "purge.erased", "purge.done")
@@ -111,7 +111,7 @@ async def test_what_runs_is_cancelled_and_purged_when_it_has_ended(
     marked, _ = await purge(rt, job.id, tenant_id="default")
     await Expiry(rt).turn()
     between = await jobs.peek(rt.db, job.id)
-    await Recovery(rt).turn()
+    await Recovering(rt).turn()
     provider.outcome = WELL
     clock.tick(seconds=5)
     await Watch(rt).turn()

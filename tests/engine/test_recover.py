@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 
@@ -14,13 +15,16 @@ from fleek.domain.races import WorkerSuspended
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import _claim as claim_for_collecting
 from fleek.engine.pulse import gone, process_space
-from fleek.engine.recover import Recovery
+from fleek.engine.recover import GRACE_SECONDS
 from fleek.engine.runtime import Runtime
+from fleek.engine.settle import LOOKS
 from fleek.engine.start import buy, intend, start
 from fleek.engine.submit import submit
 from fleek.store import attempts, events, jobs, workers
+from recovering import Recovering
 
 Another = Callable[[], Runtime]
+Settles = Literal["repeat", "find", "none"]
 
 
 async def die_after_intent(rt: Runtime, another_life: Another, *, buys: bool) -> Job:
@@ -39,7 +43,7 @@ async def survive(rt: Runtime, clock: Clock) -> None:
     """Let so much time pass that the silent are dead, while `rt` goes on living."""
     clock.tick(seconds=rt.pulse.silence.total_seconds() + 1)
     await rt.pulse.beat()
-    recovery = Recovery(rt)
+    recovery = Recovering(rt)
     for _ in range(3):
         await recovery.turn()
 
@@ -67,7 +71,7 @@ async def test_nothing_is_taken_from_a_living_worker(
     job = await die_after_intent(rt, another_life, buys=False)
     clock.tick(seconds=rt.pulse.silence.total_seconds() - 1)
 
-    await Recovery(rt).turn()
+    await Recovering(rt).turn()
 
     assert (await jobs.peek(rt.db, job.id)).stage is Stage.STARTING
 
@@ -90,34 +94,74 @@ async def test_a_dead_worker_s_collect_is_given_to_another(
     assert await workers.unfreed(rt.db) == []
 
 
-async def test_a_job_that_kills_its_workers_is_parked(
-    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another
+@pytest.mark.parametrize("settles", ["find", "repeat"])
+async def test_what_a_job_that_kills_its_workers_bought_is_adopted(
+    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another, settles: Settles
 ) -> None:
-    """It must not take down one worker after the other."""
+    """It was looked for first: the prediction is paid for, and nobody else would stop it."""
+    provider.settles = settles
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_crashes": 1}))
-    job = await die_after_intent(rt, another_life, buys=False)
+    job = await die_after_intent(rt, another_life, buys=True)
 
     await survive(rt, clock)
+
+    waiting = await jobs.peek(rt.db, job.id)
+    assert (waiting.stage, waiting.crashes) == (Stage.WAITING, 1)
+    assert waiting.prediction_id in provider.sold
+
+
+async def test_a_job_that_kills_its_workers_is_not_started_again(
+    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another
+) -> None:
+    """It must not take down one worker after the other; that nothing was bought has been seen."""
+    provider.settles = "find"
+    rt = replace(rt, settings=rt.settings.model_copy(update={"max_crashes": 1}))
+    job = await die_after_intent(rt, another_life, buys=False)
+    await survive(rt, clock)
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+
+    recovery = Recovering(rt)
+    for _ in range(LOOKS):
+        await recovery.turn()
+        clock.tick(seconds=60)
+        await rt.pulse.beat()
 
     parked = await jobs.peek(rt.db, job.id)
     assert parked.error is not None
     assert (parked.status, parked.error.code) == (Status.FAILED, "worker_crashed")
     assert provider.started == []
     (attempt,) = await attempts.of_job(rt.db, job.id)
-    assert attempt.verdict is Verdict.LOST
+    assert attempt.verdict is Verdict.NOT_BOUGHT
+
+
+async def test_a_worker_that_says_good_bye_is_no_crash(
+    rt: Runtime, clock: Clock, another_life: Another
+) -> None:
+    """It was told to stop while it bought, and could not wait for the answer."""
+    job = await submit(rt, a_request())
+    leaving = another_life()
+    await leaving.pulse.register()
+    assert await intend(leaving, job.id) is not None
+    await leaving.pulse.end()
+
+    await survive(rt, clock)
+
+    adopted = await jobs.peek(rt.db, job.id)
+    assert (adopted.stage, adopted.crashes, adopted.attempt) == (Stage.WAITING, 0, 1)
 
 
 async def test_an_unknown_outcome_is_settled_by_repeating(
-    rt: Runtime, provider: FakeProvider
+    rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """Though its worker lives: it has said that it does not know."""
     provider.starts = [OutcomeUnknown("reset"), OutcomeUnknown("again"), ProviderUnavailable("-")]
     job = await submit(rt, a_request())
     await start(rt, job.id)
-    recovery = Recovery(rt)
+    recovery = Recovering(rt)
     for _ in range(2):
         await recovery.turn()
         assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+        clock.tick(seconds=60)
 
     await recovery.turn()
 
@@ -131,7 +175,7 @@ async def test_a_repeat_that_is_refused_ends_the_job(rt: Runtime, provider: Fake
     job = await submit(rt, a_request())
     await start(rt, job.id)
 
-    await Recovery(rt).turn()
+    await Recovering(rt).turn()
 
     assert (await jobs.peek(rt.db, job.id)).status is Status.FAILED
 
@@ -145,7 +189,7 @@ async def test_without_a_way_to_find_out_nothing_is_bought_again(
     job = await submit(rt, a_request())
     await start(rt, job.id)
 
-    await Recovery(rt).turn()
+    await Recovering(rt).turn()
 
     failed = await jobs.peek(rt.db, job.id)
     assert failed.error is not None
@@ -192,7 +236,7 @@ async def test_an_attempt_of_a_provider_without_its_setting_waits(
     assert isinstance(rt.providers, dict)
     del rt.providers["fake"]
 
-    await Recovery(rt).turn()
+    await Recovering(rt).turn()
 
     assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
 
@@ -208,7 +252,7 @@ async def test_a_job_past_its_deadline_has_failed(
         await start(rt, job.id)
     clock.tick(seconds=31)
 
-    await Recovery(rt).turn()
+    await Recovering(rt).turn()
 
     failed = await jobs.peek(rt.db, job.id)
     assert failed.error is not None
@@ -225,30 +269,27 @@ async def test_what_is_paid_for_is_collected_after_the_deadline(
     await start(rt, job.id)
     clock.tick(seconds=31)
 
-    await Recovery(rt).turn()
+    await Recovering(rt).turn()
 
     assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
 
 
 async def test_a_cancel_that_fails_is_tried_again(
-    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+    rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """The provider may be away for a while."""
-    provider.outcome = None
+    """The provider may be away for a while, or the process that took the cancel has died."""
+    provider.outcome, provider.cancel_error = None, ProviderUnavailable("no answer")
     job = await submit(rt, a_request())
     await start(rt, job.id)
     await cancel(rt, job.id, tenant_id="default")
-
-    async def away(_: object) -> None:
-        raise ProviderUnavailable("no answer")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(provider, "cancel", away)
-        await Recovery(rt).turn()
-
-    await Recovery(rt).turn()
-
+    recovering = Recovering(rt)
+    await recovering.turn()
     assert len(provider.cancelled) == 1
+
+    clock.tick(seconds=GRACE_SECONDS)
+    await recovering.turn()
+
+    assert len(provider.cancelled) == 2
 
 
 async def test_a_worker_taken_for_dead_starts_a_new_life(

@@ -11,13 +11,13 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown, ProviderUnavailable
 from fleek.domain.job import Job, PredictionId, Stage, Status
 from fleek.engine.cancel import cancel
-from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.settle import LOOKS
 from fleek.engine.start import intend, purchase, start
 from fleek.engine.submit import submit
 from fleek.providers.base import Found, Prediction
 from fleek.store import attempts, jobs
+from recovering import Recovering
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ async def a_lost_purchase(rt: Runtime, provider: FakeProvider, *, sold: bool) ->
 
 async def turns(rt: Runtime, clock: Clock, number: int) -> None:
     """Let one coordinator recover for so many turns, half a search apart."""
-    recovery = Recovery(rt)
+    recovery = Recovering(rt)
     for _ in range(number):
         await recovery.turn()
         clock.tick(seconds=rt.settings.adopt_seconds.total_seconds() / 2)
@@ -87,7 +87,7 @@ async def test_what_nobody_sold_is_bought_again(
     await turns(rt, clock, LOOKS - 1)
     assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
 
-    recovery = Recovery(rt)
+    recovery = Recovering(rt)
     for _ in range(LOOKS):
         await recovery.turn()
         clock.tick(seconds=60)
@@ -101,7 +101,7 @@ async def test_what_nobody_sold_is_bought_again(
 async def test_looks_are_spread_over_the_search(rt: Runtime, provider: FakeProvider) -> None:
     """Ten looks within a second are one look."""
     job = await a_lost_purchase(rt, provider, sold=False)
-    recovery = Recovery(rt)
+    recovery = Recovering(rt)
 
     for _ in range(10):
         await recovery.turn()
@@ -193,7 +193,7 @@ async def test_a_twin_that_is_being_bought_is_waited_for(
     provider.sold[PredictionId("the twin's")] = intended[1]
     await candidates_only(provider, monkeypatch)
 
-    recovery = Recovery(rt)
+    recovery = Recovering(rt)
     for _ in range(LOOKS + 1):
         await recovery.turn()
         clock.tick(seconds=10)
@@ -250,7 +250,7 @@ async def test_a_purchase_for_an_ended_job_is_found_and_stopped(
     await rt.pulse.beat()
     late = replace(rt, settings=rt.settings.model_copy(update={"adopt_seconds": timedelta(1)}))
 
-    recovery = Recovery(late)
+    recovery = Recovering(late)
     for _ in range(2):
         await recovery.turn()
 

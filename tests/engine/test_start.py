@@ -200,7 +200,7 @@ async def test_a_job_cancelled_while_buying_stops_its_prediction(
     provider.hold.set()
     await buying
 
-    (attempt,) = await attempts.owed(rt.db, limit=10)
+    (attempt,) = await attempts.owed(rt.db, "placeholder", limit=10)
     assert attempt.prediction_id in provider.sold
     assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
 
@@ -261,8 +261,11 @@ async def test_a_purchase_for_a_settled_attempt_is_stopped(
     await purchase(rt, *intended)
 
     await bind(rt, attempt, Prediction(id=PredictionId("late")))
+    await rt.stops.sending.finish(seconds=60)
 
     assert provider.cancelled == ["late"]
+    (found,) = await attempts.of_job(rt.db, job.id)
+    assert (found.prediction_id, found.verdict, found.cancel_owed) == ("late", None, True)
 
 
 async def test_a_provider_that_is_not_configured_any_more_is_waited_for(

@@ -172,7 +172,7 @@ async def test_a_prediction_that_runs_too_long_is_stopped_then_tried_again(
     watch = Watch(rt)
     clock.tick(seconds=rt.settings.attempt_timeout.total_seconds() + 1)
     await watch.turn()
-    (owed,) = await attempts.owed(rt.db, limit=9)
+    (owed,) = await attempts.owed(rt.db, "placeholder", limit=9)
     assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
 
     provider.outcome = FOR_GOOD

@@ -133,19 +133,19 @@ async def test_an_intent_is_unsettled_once_its_worker_has_ended(
 ) -> None:
     """While the worker lives it may still be buying."""
     intent = await intended(db, worker_id)
-    alive = await attempts.unsettled(db, limit=9)
+    alive = await attempts.unsettled(db, "fake", limit=9)
 
     await workers.end(db, [worker_id], now=NOON)
 
     assert alive == []
-    assert await attempts.unsettled(db, limit=9) == [intent]
+    assert await attempts.unsettled(db, "fake", limit=9) == [intent]
 
 
 async def test_an_intent_of_a_worker_nobody_knows_is_unsettled(db: Database) -> None:
     """Its row may have been cleared away."""
     intent = await intended(db, WorkerId(uuid7()))
 
-    assert await attempts.unsettled(db, limit=9) == [intent]
+    assert await attempts.unsettled(db, "fake", limit=9) == [intent]
 
 
 async def test_an_intent_that_is_reported_unknown_is_unsettled(
@@ -158,7 +158,7 @@ async def test_an_intent_that_is_reported_unknown_is_unsettled(
         db, intent.job_id, lambda job, _: Step(change=doubt(job, now=NOON, reason="no answer"))
     )
 
-    assert await attempts.unsettled(db, limit=9) == [intent]
+    assert await attempts.unsettled(db, "fake", limit=9) == [intent]
     assert other.verdict is None
 
 
@@ -173,7 +173,7 @@ async def test_the_oldest_intents_are_settled_first(db: Database) -> None:
     for one in made:
         await take(db, job.id, intends(one))
 
-    found = await attempts.unsettled(db, limit=2)
+    found = await attempts.unsettled(db, "fake", limit=2)
 
     assert [one.n for one in found] == [3, 2]
 
@@ -188,11 +188,11 @@ async def test_a_cancel_is_owed_to_bought_predictions_only(
             db, one.job_id, lambda job, _: Step(change=cancel(job, now=NOON), owes_cancel=True)
         )
 
-    found = await attempts.owed(db, limit=9)
+    found = await attempts.owed(db, "fake", limit=9)
     await take(db, bought.job_id, settles(verdict=Verdict.CANCELLED), attempt_id=bought.id)
 
     assert [one.id for one in found] == [bought.id]
-    assert await attempts.owed(db, limit=9) == []
+    assert await attempts.owed(db, "fake", limit=9) == []
 
 
 async def test_an_attempt_is_found_by_its_id(db: Database, worker_id: WorkerId) -> None:

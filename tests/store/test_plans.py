@@ -129,10 +129,30 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         "ix_attempts_bound",
     ),
     "unsettled": (
-        lambda db: attempts.unsettled(db, limit=200),
+        lambda db: attempts.unsettled(db, "fake", limit=200),
         "ix_attempts_unsettled pk_jobs",
     ),
-    "owed": (lambda db: attempts.owed(db, limit=200), "ix_attempts_owed"),
+    "owed": (lambda db: attempts.owed(db, "fake", limit=200), "ix_attempts_owed"),
+    "more unsettled": (
+        lambda db: attempts.unsettled(db, "fake", after=(START, try_of(1)), limit=200),
+        "ix_attempts_unsettled pk_jobs",
+    ),
+    "more owed": (
+        lambda db: attempts.owed(db, "fake", after=(START, try_of(1)), limit=200),
+        "ix_attempts_owed",
+    ),
+    "without verdict": (
+        lambda db: attempts.without_verdict(db, "fake"),
+        "ix_attempts_bound ix_attempts_unsettled",
+    ),
+    "all without verdict": (
+        attempts.count_without_verdict,
+        "ix_attempts_bound ix_attempts_unsettled",
+    ),
+    "more overdue": (
+        lambda db: jobs.overdue(db, now=NOW, after=(START, number(1)), limit=99),
+        "ix_jobs_deadline",
+    ),
     "in flight": (
         lambda db: attempts.in_flight(db, "fake"),
         "ix_attempts_bound ix_attempts_unsettled",

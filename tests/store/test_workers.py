@@ -54,7 +54,7 @@ async def test_an_ended_worker_is_freed_once(db: Database) -> None:
     """What it held is taken back, then it is forgotten."""
     worker_id, alive = await registered(db), await registered(db)
     await workers.end(db, [worker_id], now=NOON)
-    before = await workers.unfreed(db)
+    before = [one.id for one in await workers.unfreed(db)]
 
     await workers.mark_freed(db, worker_id)
 

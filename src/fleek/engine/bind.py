@@ -7,13 +7,14 @@ from typing import Final
 import structlog
 
 from fleek import failpoints
-from fleek.domain.attempt import Attempt
-from fleek.domain.errors import OutcomeUnknown, ProviderError
+from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.errors import NotFound, OutcomeUnknown
 from fleek.domain.job import Job, PredictionId, Stage
 from fleek.domain.races import AttemptSettled, PredictionTaken
 from fleek.domain.transitions import wait
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
+from fleek.engine.stop import stop_soon, stop_stray
 from fleek.engine.verdict import record_unknown
 from fleek.providers.base import Prediction
 from fleek.store import attempts
@@ -28,21 +29,29 @@ log = structlog.get_logger(__name__)
 async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
     """Write down what was bought, whatever has become of the job; then go on with it.
 
-    If the job has moved on, or the attempt was settled otherwise, the prediction is stopped.
+    If the job has moved on, the prediction is stopped. So it is if the attempt was taken for not
+    bought, or for lost: then it loses that verdict, and gets the one that the prediction ends with.
     """
     now = rt.now()
+    too_late: Verdict | None = None  # what the attempt was taken for
     first_look_at = now + min(max(prediction.eta or FIRST_LOOK, SOONEST), FIRST_LOOK)
 
     def decide(job: Job, current: Attempt | None) -> Step:
+        nonlocal too_late
         if current is not None and current.prediction_id == prediction.id:
             return Step(attempt=current)  # a callback, or a search, was quicker
-        if current is None or current.verdict is not None:
-            raise AttemptSettled(f"attempt {attempt.id} has been settled")
-        if current.prediction_id is not None:
+        if current is None or current.prediction_id is not None:
             raise AttemptSettled(f"attempt {attempt.id} has another prediction")
         bound = replace(
-            current, prediction_id=prediction.id, first_look_at=first_look_at, error=None
+            current,
+            prediction_id=prediction.id,
+            first_look_at=first_look_at,
+            verdict=None,
+            error=None,
         )
+        too_late = current.verdict
+        if too_late is not None:
+            return Step(attempt=replace(bound, cancel_owed=True))
         if job.attempt_id != attempt.id or job.stage not in {Stage.STARTING, Stage.UNKNOWN}:
             return Step(attempt=replace(bound, cancel_owed=True))
         return Step(attempt=bound, change=wait(job, prediction.id, now=now))
@@ -51,17 +60,23 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
         failpoints.hit("bind.write")
         step = await rt.persist(attempt.job_id, decide, attempt_id=attempt.id)
         failpoints.hit("bind.written")
-    except AttemptSettled as error:
+    except (AttemptSettled, NotFound) as error:
         await stop_orphan(rt, attempt, prediction.id, reason=str(error))
         return
     except PredictionTaken as error:  # it runs for somebody else: what we bought is to be found
         await record_unknown(rt, attempt, OutcomeUnknown(str(error)))
         return
     assert step.attempt is not None
+    if too_late is not None:
+        _note_orphan(rt, attempt, prediction.id, reason=f"its attempt was {too_late}")
+    await _go_on(rt, step.attempt, prediction)
+
+
+async def _go_on(rt: Runtime, bound: Attempt, prediction: Prediction) -> None:
     if prediction.outcome is not None:
-        await conclude(rt, step.attempt, prediction)
-    elif step.attempt.cancel_owed:
-        rt.bells.ring("recover")
+        await conclude(rt, bound, prediction)
+    elif bound.cancel_owed:
+        stop_soon(rt, bound.job_id)
     else:
         rt.bells.ring("watch")
 
@@ -73,12 +88,14 @@ async def stop_orphan(
     if await attempts.bound(rt.db, attempt.provider, [prediction_id]):
         log.warning("foreign_prediction", attempt=str(attempt.id), prediction=prediction_id)
         return
+    _note_orphan(rt, attempt, prediction_id, reason=reason)
+    await stop_stray(rt, attempt.provider, prediction_id)
+
+
+def _note_orphan(
+    rt: Runtime, attempt: Attempt, prediction_id: PredictionId, *, reason: str
+) -> None:
     rt.metrics.orphans.inc()
     log.warning(
         "orphan_prediction", attempt=str(attempt.id), prediction=prediction_id, reason=reason
     )
-    try:
-        failpoints.hit("orphan.cancel")
-        await rt.providers[attempt.provider].cancel(prediction_id)
-    except ProviderError as failure:
-        log.warning("orphan_not_cancelled", prediction=prediction_id, reason=str(failure))

@@ -13,20 +13,29 @@ Clock = Callable[[], float]
 
 
 class Bucket:
-    """Tokens that come with time: in no minute more than `per_minute`. Begins empty.
+    """Tokens that come with time: in no minute more than `per_minute`.
 
     Args:
         per_minute: None: there are always enough.
         clock: Monotonic seconds.
+        burst_seconds: How many seconds' worth of tokens are kept.
+        full: Whether it begins full, or empty.
     """
 
-    def __init__(self, per_minute: float | None, *, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        per_minute: float | None,
+        *,
+        clock: Clock = time.monotonic,
+        burst_seconds: float = BURST_SECONDS,
+        full: bool = False,
+    ) -> None:
         # What a burst may add to a minute is taken off its rate.
-        self._rate = math.inf if per_minute is None else per_minute / (60 + BURST_SECONDS)
-        self._most = max(1.0, self._rate * BURST_SECONDS)
+        self._rate = math.inf if per_minute is None else per_minute / (60 + burst_seconds)
+        self._most = max(1.0, self._rate * burst_seconds)
         self._clock = clock
         self._seen = clock()
-        self._level = 0.0
+        self._level = self._most if full else 0.0
 
     @property
     def endless(self) -> bool:

@@ -8,10 +8,10 @@ from uuid import UUID
 import structlog
 
 from fleek import failpoints
-from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound
 from fleek.domain.job import AttemptId, PredictionId
-from fleek.engine.bind import bind, stop_orphan
+from fleek.engine.bind import bind
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Callback, Prediction, Provider
@@ -50,13 +50,8 @@ async def receive(
     if callback.address is not None and not callback.address.endswith(f"/{token}"):
         log.warning("foreign_callback", attempt=str(attempt.id), prediction=told.id)
         return
-    if attempt.prediction_id is None and attempt.verdict is None:
+    if attempt.prediction_id is None:
         await _adopt(rt, attempt, told.id)
-    elif attempt.verdict in {Verdict.NOT_BOUGHT, Verdict.LOST}:
-        await stop_orphan(
-            rt, attempt, told.id, reason=f"its attempt was settled: {attempt.verdict}"
-        )
-        return
     elif attempt.prediction_id != told.id:
         log.warning("foreign_callback", attempt=str(attempt.id), prediction=told.id)
         return
@@ -65,9 +60,10 @@ async def receive(
 
 
 async def _adopt(rt: Runtime, attempt: Attempt, prediction_id: PredictionId) -> None:
-    """Bind what was bought although its answer got lost."""
-    rt.metrics.adopted.labels("callback").inc()
-    log.info("adopted", attempt=str(attempt.id), prediction=prediction_id, by="callback")
+    """Bind what was bought although its answer got lost; what is found too late is stopped."""
+    if attempt.verdict is None:
+        rt.metrics.adopted.labels("callback").inc()
+        log.info("adopted", attempt=str(attempt.id), prediction=prediction_id, by="callback")
     failpoints.hit("callback.adopt")
     await bind(rt, attempt, Prediction(id=prediction_id))
 

@@ -1,4 +1,4 @@
-"""Cancel a job: it wins or loses in one step, and the provider is told until it has stopped."""
+"""Cancel a job: it wins or loses in one step, and the provider is told at once."""
 
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
@@ -7,6 +7,7 @@ from fleek.domain.job import Job, JobId, Status
 from fleek.domain.races import IllegalTransition
 from fleek.domain.transitions import cancel as cancelled
 from fleek.engine.runtime import CALLER_PATIENCE, Runtime
+from fleek.engine.stop import stop_soon
 from fleek.store.steps import Step
 
 
@@ -35,5 +36,5 @@ async def cancel(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, bo
     if step.change is None:
         return seen[-1], False
     failpoints.hit("cancel.decided")
-    rt.bells.ring("recover")
+    stop_soon(rt, job_id)
     return step.change.job, True

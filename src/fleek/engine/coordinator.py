@@ -2,7 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine, Iterator
 from datetime import timedelta
+from itertools import chain
+from typing import Any
 
 import structlog
 
@@ -11,7 +14,7 @@ from fleek.domain.errors import FleekError
 from fleek.engine.admit import Admission
 from fleek.engine.expire import Expiry
 from fleek.engine.pulse import ROLE_LASTS
-from fleek.engine.recover import Recovery, bury_the_dead
+from fleek.engine.recover import ProviderRecovery, Recovery, bury_the_dead
 from fleek.engine.runtime import Runtime, guarded, loop
 from fleek.engine.sweep import Sweep
 from fleek.engine.watch import Watch
@@ -49,10 +52,10 @@ async def _serve_a_term(rt: Runtime) -> None:
     rt.metrics.coordinating.set(1)
     turns = (
         loop(rt, "admit", Admission(rt).turn, patience=PATIENCE),
-        loop(rt, "watch", Watch(rt).turn, patience=PATIENCE),
         loop(rt, "recover", Recovery(rt).turn, patience=PATIENCE),
         loop(rt, "expire", Expiry(rt).turn, patience=PATIENCE),
         loop(rt, "sweep", Sweep(rt).turn, patience=PATIENCE),
+        *chain.from_iterable(_of_provider(rt, name) for name in rt.providers),
     )
     tasks = [asyncio.create_task(turn) for turn in turns]
     try:
@@ -63,6 +66,13 @@ async def _serve_a_term(rt: Runtime) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         rt.metrics.coordinating.set(0)
         log.info("not_coordinating")
+
+
+def _of_provider(rt: Runtime, name: str) -> Iterator[Coroutine[Any, Any, None]]:
+    """Give the loops that ask one provider: one that hangs holds up no other."""
+    watch, recovery = Watch(rt, name), ProviderRecovery(rt, name)
+    yield loop(rt, "watch", watch.turn, patience=PATIENCE, name=f"watch {name}")
+    yield loop(rt, "recover", recovery.turn, patience=PATIENCE, name=f"recover {name}")
 
 
 async def _keep_role(rt: Runtime) -> None:

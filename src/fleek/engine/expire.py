@@ -3,9 +3,9 @@
 Little at a time: a turn looks at one page of each kind, and each job is a short transaction.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import structlog
 
@@ -14,6 +14,7 @@ from fleek.domain.job import Job, Status
 from fleek.domain.media import Part
 from fleek.engine.purge import WHOLE, Freed, each, erase, purge_all
 from fleek.engine.runtime import Runtime
+from fleek.engine.walk import Walk
 from fleek.store import retention
 from fleek.store.retention import Place
 
@@ -22,32 +23,7 @@ REMOVED: Final = 25  # jobs whose rows go in one transaction, each with its hist
 REST: Final = timedelta(seconds=0.1)  # while there is more to do: others want the database, too
 TROUBLED: Final = 6  # heartbeats, when nothing could be removed: the storage is away
 
-Found = TypeVar("Found")
-
 log = structlog.get_logger(__name__)
-
-
-class Walk:
-    """Goes through what a query finds, page by page, and then begins anew.
-
-    So what cannot be dealt with now holds up nothing that comes after it.
-    """
-
-    def __init__(self) -> None:
-        self._after: Any = None
-
-    @property
-    def more(self) -> bool:
-        """Whether there may be another page."""
-        return self._after is not None
-
-    async def page(
-        self, read: Callable[[Any], Awaitable[Sequence[Found]]], place: Callable[[Found], Any]
-    ) -> Sequence[Found]:
-        """Return the next page. `read` takes the place behind which it begins, or None."""
-        found = await read(self._after)
-        self._after = place(found[-1]) if len(found) == PAGE else None
-        return found
 
 
 async def purge_older(rt: Runtime, *, before: datetime, status: Status | None) -> Freed:
@@ -70,8 +46,8 @@ class Expiry:
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        self._purging, self._ended = Walk(), Walk()
-        self._parts = {part: Walk() for part in Part}
+        self._purging, self._ended = Walk(PAGE), Walk(PAGE)
+        self._parts = {part: Walk(PAGE) for part in Part}
 
     async def turn(self) -> timedelta:
         """Purge what is due; returns how long to wait."""

@@ -95,7 +95,7 @@ class Pulse:
         if self._id is not None:
             ended, self._id = self._id, None
             failpoints.hit("pulse.end")
-            await workers.end(self._db, [ended], now=self._now())
+            await workers.end(self._db, [ended], now=self._now(), resigned=True)
 
 
 def process_space() -> str:

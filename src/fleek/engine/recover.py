@@ -1,85 +1,97 @@
 """Put right what dead workers, lost answers and passed deadlines leave behind.
 
-Every turn is idempotent, and runs for ever, not only at start-up.
+Every turn is idempotent, and runs for ever, not only at start-up. What needs a provider has a loop
+for each of them, so that one that hangs holds up no other.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from datetime import timedelta
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
 
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import ProviderError
-from fleek.domain.job import Job, JobError, JobId, Stage, Status, WorkerId
+from fleek.domain.job import Job, JobError, JobId, Stage, Status
 from fleek.domain.transitions import doubt, give_up, release
+from fleek.engine import agenda
+from fleek.engine.agenda import Agenda
+from fleek.engine.bucket import Clock
 from fleek.engine.pulse import gone
 from fleek.engine.runtime import Runtime, guarded
 from fleek.engine.settle import Settlement
+from fleek.engine.stop import stop, stop_soon
+from fleek.engine.walk import Walk
 from fleek.store import attempts, jobs, workers
 from fleek.store.steps import Step
+from fleek.store.workers import Ended
 
 PAGE: Final = 200  # rows per kind and turn
-AT_ONCE: Final = 20  # calls to providers
+AT_ONCE: Final = 20  # jobs, or calls to one provider
+GRACE_SECONDS: Final = 5.0  # for whoever owes a cancel to send the first request
+REST: Final = timedelta(seconds=0.1)  # while there is more to do
 OVERDUE: Final = JobError("deadline_exceeded", "the job did not end before its deadline")
 
 log = structlog.get_logger(__name__)
 
 
 class Recovery:
-    """The turns of `recover`, as long as this process coordinates."""
+    """The turns of `recover` that need no provider, as long as this process coordinates."""
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        self._calls = asyncio.Semaphore(AT_ONCE)
-        self._settlement = Settlement(rt)
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._overdue = Walk(PAGE)
 
     async def turn(self) -> timedelta:
-        """Do whatever is owed; returns how long to wait."""
+        """Free what dead workers held, and end what is overdue; returns how long to wait."""
         rt = self._rt
         await bury_the_dead(rt)
-        for worker_id in await workers.unfreed(rt.db):
-            await self._free(worker_id)
-        unsettled = await attempts.unsettled(rt.db, limit=PAGE)
-        await self._each(self._settlement.settle(attempt) for attempt in unsettled)
-        overdue = await jobs.overdue(rt.db, now=rt.now(), limit=PAGE)
-        await self._each(self._end_overdue(job_id) for job_id in overdue)
-        owed = await attempts.owed(rt.db, limit=PAGE)
-        await self._each(self._stop(attempt) for attempt in owed)
-        return rt.pulse.heartbeat
+        for worker in await workers.unfreed(rt.db):
+            await guarded(rt, "recover", self._free(worker))
+        await self._end_all_overdue(rt.now())
+        return REST if self._overdue.more else rt.pulse.heartbeat
 
     async def _each(self, work: Iterable[Awaitable[Any]]) -> None:
         async def bounded(one: Awaitable[Any]) -> None:
-            async with self._calls:
+            async with self._places:
                 await guarded(self._rt, "recover", one)
 
         await asyncio.gather(*map(bounded, work))
 
-    async def _free(self, worker_id: WorkerId) -> None:
-        """Take back what an ended worker held."""
-        rt = self._rt
+    async def _free(self, worker: Ended) -> None:
+        """Take back all that an ended worker held; what fails is tried again in the next turn."""
+        rt, after = self._rt, None
         failpoints.hit("recover.free")
-        held = await jobs.held(rt.db, worker_id, limit=PAGE)
-        await self._each(self._take_back(job_id, worker_id) for job_id in held)
-        if not held:
+        while held := await jobs.held(rt.db, worker.id, after=after, limit=PAGE):
+            await self._each(self._take_back(job_id, worker) for job_id in held)
+            after = held[-1]
+        if not await jobs.held(rt.db, worker.id, limit=1):
             failpoints.hit("recover.freed")
-            await workers.mark_freed(rt.db, worker_id)
-        else:
-            rt.bells.ring("recover")
+            await workers.mark_freed(rt.db, worker.id)
 
-    async def _take_back(self, job_id: JobId, worker_id: WorkerId) -> None:
+    async def _take_back(self, job_id: JobId, worker: Ended) -> None:
         now = self._rt.now()
+        reason = "its worker has stopped" if worker.resigned else "its worker has crashed"
 
         def decide(job: Job, _: Attempt | None) -> Step:
-            if job.worker_id != worker_id:
+            if job.worker_id != worker.id:
                 return Step()
             if job.stage is Stage.COLLECTING:
-                return Step(change=release(job, now=now, reason="its worker has ended"))
-            return Step(change=doubt(job, now=now, reason="its worker has ended", crashed=True))
+                return Step(change=release(job, now=now, reason=reason))
+            return Step(change=doubt(job, now=now, reason=reason, crashed=not worker.resigned))
 
         await self._rt.take(job_id, decide)
+        self._rt.bells.ring("recover")
+
+    async def _end_all_overdue(self, now: datetime) -> None:
+        async def read(after: tuple[datetime, JobId] | None) -> Sequence[tuple[datetime, JobId]]:
+            return await jobs.overdue(self._rt.db, now=now, after=after, limit=PAGE)
+
+        page = await self._overdue.page(read, lambda place: place)
+        await self._each(self._end_overdue(job_id) for _, job_id in page)
 
     async def _end_overdue(self, job_id: JobId) -> None:
         now = self._rt.now()
@@ -90,20 +102,56 @@ class Recovery:
             owes = job.status is Status.PROCESSING
             return Step(change=give_up(job, OVERDUE, now=now), owes_cancel=owes)
 
-        await self._rt.take(job_id, decide)
+        step = await self._rt.take(job_id, decide)
+        if step.owes_cancel:
+            stop_soon(self._rt, job_id)
 
-    async def _stop(self, attempt: Attempt) -> None:
-        """Ask the provider to stop; `watch` sees when it has."""
-        provider = self._rt.providers.get(attempt.provider)
-        if provider is None or attempt.prediction_id is None:
-            return
-        try:
-            failpoints.hit("recover.stop")
-            await provider.cancel(attempt.prediction_id)
-            failpoints.hit("recover.stopped")
-        except ProviderError as error:
-            log.warning("not_cancelled", prediction=attempt.prediction_id, reason=str(error))
-        self._rt.bells.ring("watch")
+
+class ProviderRecovery:
+    """The turns of `recover` that ask one provider, as long as this process coordinates."""
+
+    def __init__(self, rt: Runtime, name: str, *, clock: Clock = time.monotonic) -> None:
+        self._rt = rt
+        self._unsettled = Agenda(
+            lambda after: attempts.unsettled(rt.db, name, after=after, limit=agenda.PAGE),
+            clock=clock,
+        )
+        self._owed = Agenda(
+            lambda after: attempts.owed(rt.db, name, after=after, limit=agenda.PAGE),
+            grace=GRACE_SECONDS,
+            clock=clock,
+        )
+        self._settlement = Settlement(rt, name, self._unsettled)
+
+    async def turn(self) -> timedelta:
+        """Settle what nobody knows the outcome of, and stop what is owed a cancel.
+
+        Returns how long to wait.
+        """
+        await asyncio.gather(
+            self._work_off(self._unsettled, self._settlement.settle),
+            self._work_off(self._owed, self._stop),
+        )
+        waits = [one.wait() for one in (self._unsettled, self._owed)]
+        soonest = min((wait for wait in waits if wait is not None), default=None)
+        heartbeat = self._rt.pulse.heartbeat
+        return heartbeat if soonest is None else min(max(soonest, REST), heartbeat)
+
+    async def _work_off(self, todo: Agenda, work: Callable[[Attempt], Awaitable[bool]]) -> None:
+        """Do what is due, some at a time, until the provider answers to none of them."""
+        due = await todo.due(limit=PAGE)
+        for start in range(0, len(due), AT_ONCE):
+            some = due[start : start + AT_ONCE]
+            for attempt in some:
+                todo.later(attempt.id)  # unless it is dealt with now
+            answered = await asyncio.gather(
+                *(guarded(self._rt, "recover", work(attempt)) for attempt in some)
+            )
+            if not any(answered):
+                return
+
+    async def _stop(self, attempt: Attempt) -> bool:
+        return await stop(self._rt, attempt)
 
 
 async def bury_the_dead(rt: Runtime) -> None:

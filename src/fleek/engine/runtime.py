@@ -2,10 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import structlog
 
@@ -14,9 +16,11 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import DatabaseUnavailable, FleekError, StorageFull
 from fleek.domain.job import AttemptId, Job, JobId
 from fleek.engine.bucket import Bucket
+from fleek.engine.duties import Duties
 from fleek.engine.parameters import Validators
 from fleek.engine.pulse import Pulse
 from fleek.engine.room import Room
+from fleek.engine.stops import Stops
 from fleek.engine.trouble import Trouble
 from fleek.providers.base import Provider
 from fleek.settings import Settings
@@ -37,54 +41,46 @@ LONGEST_REST_SECONDS: Final = 0.2
 RESTS: Final = 2  # rest so much longer than the turn took: loops leave most of the time to jobs
 
 
-class Bells:
-    """Wakes the coordinator's loops of this process before their time."""
+class Bell:
+    """Wakes one loop before its time."""
 
     def __init__(self) -> None:
-        self._events: dict[Topic, asyncio.Event] = {
-            "admit": asyncio.Event(),
-            "watch": asyncio.Event(),
-            "recover": asyncio.Event(),
-            "expire": asyncio.Event(),
-            "sweep": asyncio.Event(),
-        }
+        self._event = asyncio.Event()
 
-    def ring(self, topic: Topic) -> None:
+    def ring(self) -> None:
         """Say that there is something to do."""
-        self._events[topic].set()
+        self._event.set()
 
-    async def wait(self, topic: Topic, *, seconds: float) -> None:
+    async def wait(self, *, seconds: float) -> None:
         """Wait until somebody rings, at most so long."""
-        event = self._events[topic]
         try:
             async with asyncio.timeout(seconds):
-                await event.wait()
+                await self._event.wait()
         except TimeoutError:
             pass
-        event.clear()
+        self._event.clear()
 
 
-class Duties:
-    """Work that goes on to its end although the worker is told to stop: money is at stake."""
+class Bells:
+    """Wakes the coordinator's loops of this process; several may listen to one topic."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._listening: dict[Topic, list[Bell]] = defaultdict(list)
 
-    async def see_through(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work`; cancelling the caller does not cancel it."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+    def ring(self, topic: Topic) -> None:
+        """Say that there is something to do; whoever is busy hears it afterwards."""
+        for bell in self._listening[topic]:
+            bell.ring()
 
-    async def finish(self, *, seconds: float) -> None:
-        """Wait for what is under way, at most so long; then cancel the rest."""
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=seconds)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+    @contextmanager
+    def listen(self, topic: Topic) -> Iterator[Bell]:
+        """Give a bell that rings for this topic."""
+        bell = Bell()
+        self._listening[topic].append(bell)
+        try:
+            yield bell
+        finally:
+            self._listening[topic].remove(bell)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +100,7 @@ class Runtime:
     metrics: Metrics = field(default_factory=Metrics)
     bells: Bells = field(default_factory=Bells)
     duties: Duties = field(default_factory=Duties)
+    stops: Stops = field(default_factory=Stops)
     trouble: Trouble = field(default_factory=Trouble)
     recalls: dict[str, Bucket] = field(
         default_factory=dict
@@ -192,23 +189,41 @@ async def guarded(
 
 
 async def loop(
-    rt: Runtime, topic: Topic, turn: Callable[[], Awaitable[timedelta]], *, patience: timedelta
+    rt: Runtime,
+    topic: Topic,
+    turn: Callable[[], Awaitable[timedelta]],
+    *,
+    patience: timedelta,
+    name: str | None = None,
 ) -> None:
     """Take turns for ever; each says how long to wait unless the bell rings.
 
     A failed turn is followed by another after `patience`. A bell that rings without end costs a
     third of the time at most, not a turn per ring; the first ring after a quiet while is heard at
-    once.
+    once. `name` is what it is called in logs and metrics, if several loops have one topic.
     """
+    name = name or topic
+    with rt.bells.listen(topic) as bell:
+        await _turns(rt, name, turn, bell, patience=patience)
+
+
+async def _turns(
+    rt: Runtime,
+    name: str,
+    turn: Callable[[], Awaitable[timedelta]],
+    bell: Bell,
+    *,
+    patience: timedelta,
+) -> None:
     while True:
         began = time.monotonic()
-        wait = await guarded(rt, topic, turn())
-        rt.metrics.turns.labels(topic).inc()
+        wait = await guarded(rt, name, turn())
+        rt.metrics.turns.labels(name).inc()
         if wait is None:
             await asyncio.sleep(patience.total_seconds())
             continue
-        rt.metrics.last_success.labels(topic).set(rt.now().timestamp())
+        rt.metrics.last_success.labels(name).set(rt.now().timestamp())
         took = time.monotonic() - began
         rest = min(max(RESTS * took, REST_SECONDS), LONGEST_REST_SECONDS)
         await asyncio.sleep(rest)
-        await rt.bells.wait(topic, seconds=max(wait.total_seconds() - rest, 0.001))
+        await bell.wait(seconds=max(wait.total_seconds() - rest, 0.001))

@@ -1,8 +1,10 @@
 """Find out whether an attempt with an unknown outcome was bought."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -12,15 +14,17 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, JobError
 from fleek.domain.transitions import give_up
+from fleek.engine.agenda import Agenda
 from fleek.engine.bind import bind
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy
 from fleek.engine.verdict import is_buying, record_not_bought, record_refused, settle_attempt
-from fleek.providers.base import Prediction, Provider
+from fleek.providers.base import UNREACHABLE, Prediction
 from fleek.store import attempts, jobs
 from fleek.store.steps import Step
 
 LOOKS: Final = 3  # complete ones that found nothing, spread over ADOPT_SECONDS
+LIMIT: Final = timedelta(minutes=2)  # the longest that one look may take
 CRASHED: Final = JobError("worker_crashed", "every worker that started this job died")
 UNKNOWN: Final = JobError(
     "provider_outcome_unknown", "it is not known whether the provider was paid for this job"
@@ -29,63 +33,52 @@ UNKNOWN: Final = JobError(
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class _Search:
-    """What was seen of one lost purchase so far."""
-
-    empty_looks: int
-    next_at: datetime
-
-
 class Settlement:
-    """Settles attempts, as long as this process coordinates.
+    """Settles attempts of one provider, as long as this process coordinates.
 
     Only for attempts that nobody is buying any more: their worker is dead, or has said so. What
-    fails is tried again in a later turn.
+    fails is tried again later: `agenda` says when.
     """
 
-    def __init__(self, rt: Runtime) -> None:
+    def __init__(self, rt: Runtime, name: str, agenda: Agenda) -> None:
         self._rt = rt
-        self._searches: dict[AttemptId, _Search] = {}
+        self._provider = rt.providers[name]
+        self._agenda = agenda
+        self._empty_looks: Counter[AttemptId] = Counter()  # in a row
 
-    async def settle(self, attempt: Attempt) -> None:
-        """Settle one attempt, in the way its provider allows."""
-        rt = self._rt
-        job = await jobs.peek(rt.db, attempt.job_id)
-        if job.crashes >= rt.settings.max_crashes and is_buying(job, attempt):
-            await write_off(rt, attempt, CRASHED)
-            return
-        provider = rt.providers.get(attempt.provider)
-        if provider is None:
-            return  # until the operator configures it again, or the deadline ends the job
-        if provider.settles == "repeat":
-            await self._repeat(job, attempt)
-        elif provider.settles == "find":
-            await self._search(provider, job, attempt)
-        else:
-            await write_off(rt, attempt, UNKNOWN)
+    async def settle(self, attempt: Attempt) -> bool:
+        """Settle one attempt, in the way its provider allows; returns whether that answered."""
+        job = await jobs.peek(self._rt.db, attempt.job_id)
+        crashed = job.crashes >= self._rt.settings.max_crashes
+        try:
+            if self._provider.settles == "repeat":
+                await self._repeat(job, attempt)
+            elif self._provider.settles == "find":
+                await self._search(job, attempt, crashed=crashed)
+            else:
+                await write_off(self._rt, attempt, CRASHED if crashed else UNKNOWN)
+        except (ProviderUnavailable, OutcomeUnknown) as error:
+            log.info("not_settled", attempt=str(attempt.id), reason=str(error))
+            return error.code not in {UNREACHABLE, OutcomeUnknown.code}
+        return True
 
     async def _repeat(self, job: Job, attempt: Attempt) -> None:
         """Start the same attempt again: to its provider that is the same purchase."""
         try:
-            prediction = await buy(self._rt, job, attempt)
+            async with _in_time():
+                prediction = await buy(self._rt, job, attempt)
         except ProviderRejected as error:
             await record_refused(self._rt, attempt, error)
-        except (ProviderUnavailable, OutcomeUnknown) as error:
-            log.info("not_settled", attempt=str(attempt.id), reason=str(error))
         else:
             await self._adopt(attempt, prediction, by="repeat")
 
-    async def _search(self, provider: Provider, job: Job, attempt: Attempt) -> None:
+    async def _search(self, job: Job, attempt: Attempt, *, crashed: bool) -> None:
         """Look for the purchase in the provider's books; several empty looks mean no purchase."""
-        rt, now = self._rt, self._rt.now()
-        pause = rt.settings.adopt_seconds / (LOOKS - 1)
-        search = self._searches.setdefault(attempt.id, _Search(0, now))
-        if now < search.next_at:
-            return
-        search.next_at = now + pause
+        rt = self._rt
+        self._agenda.later(attempt.id, pause=rt.settings.adopt_seconds / (LOOKS - 1))
         failpoints.hit("settle.find")
-        found = await provider.find(job, attempt, now=now)
+        async with _in_time():
+            found = await self._provider.find(job, attempt, now=rt.now())
         free = await self._free(attempt, found.candidates)
         if found.prediction is not None:
             await self._adopt(attempt, found.prediction, by="list")
@@ -94,11 +87,11 @@ class Settlement:
         elif found.wiped:
             await write_off(rt, attempt, UNKNOWN)
         elif free or not found.complete:
-            search.empty_looks = 0
+            self._empty_looks.pop(attempt.id, None)
         else:
-            search.empty_looks += 1
-            if search.empty_looks >= LOOKS:
-                await self._conclude_empty(attempt)
+            self._empty_looks[attempt.id] += 1
+            if self._empty_looks[attempt.id] >= LOOKS:
+                await self._conclude_empty(attempt, crashed=crashed)
 
     async def _free(
         self, attempt: Attempt, candidates: Sequence[Prediction]
@@ -111,17 +104,36 @@ class Settlement:
         return [one for one in candidates if one.id not in taken]
 
     async def _adopt(self, attempt: Attempt, prediction: Prediction, *, by: str) -> None:
-        self._searches.pop(attempt.id, None)
+        self._empty_looks.pop(attempt.id, None)
         self._rt.metrics.adopted.labels(by).inc()
         log.info("adopted", attempt=str(attempt.id), prediction=prediction.id, by=by)
         failpoints.hit("settle.adopt")
         await bind(self._rt, attempt, prediction)
 
-    async def _conclude_empty(self, attempt: Attempt) -> None:
+    async def _conclude_empty(self, attempt: Attempt, *, crashed: bool) -> None:
+        """Give the attempt back; a job that every worker crashed over is not started again."""
         failpoints.hit("settle.empty")
-        self._searches.pop(attempt.id, None)
+        self._empty_looks.pop(attempt.id, None)
         error = ProviderUnavailable("the provider did not sell anything", code="not_bought")
-        await record_not_bought(self._rt, attempt, error)
+        if crashed:
+            refused = ProviderRejected(CRASHED.message, code=CRASHED.code)
+            await record_refused(self._rt, attempt, refused)
+        else:
+            await record_not_bought(self._rt, attempt, error)
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """Bound one call of a provider.
+
+    Raises:
+        OutcomeUnknown: It has not answered in time.
+    """
+    try:
+        async with asyncio.timeout(LIMIT.total_seconds()):
+            yield
+    except TimeoutError:
+        raise OutcomeUnknown(f"no answer within {LIMIT.total_seconds():g} s") from None
 
 
 async def write_off(rt: Runtime, attempt: Attempt, reason: JobError) -> None:

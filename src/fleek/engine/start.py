@@ -1,9 +1,11 @@
 """Buy the next prediction of a job: claim, intent, purchase, bind."""
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from uuid_utils.compat import uuid4
 
@@ -19,6 +21,8 @@ from fleek.engine.runtime import Runtime
 from fleek.engine.verdict import record_not_bought, record_refused, record_unknown
 from fleek.providers.base import Prediction
 from fleek.store.steps import Step
+
+LAST_WORDS_SECONDS: Final = 3.0  # to write down that nobody knows what was bought
 
 
 async def start(rt: Runtime, job_id: JobId) -> None:
@@ -67,6 +71,11 @@ async def purchase(rt: Runtime, job: Job, attempt: Attempt) -> None:
     try:
         failpoints.hit("start.intended")
         await _spend(rt, job, attempt)
+    except asyncio.CancelledError:  # this process stops, and cannot wait for the answer
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await record_unknown(rt, attempt, OutcomeUnknown("the worker has stopped"))
+        raise
     except Exception:
         await record_unknown(rt, attempt, OutcomeUnknown("starting failed; the log says why"))
         raise

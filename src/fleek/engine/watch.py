@@ -20,6 +20,7 @@ from fleek.domain.transitions import advance
 from fleek.engine.bucket import Bucket, Clock
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime, guarded
+from fleek.engine.stop import stop_soon
 from fleek.providers.base import Prediction
 from fleek.store import attempts
 from fleek.store.attempts import Waiting
@@ -31,6 +32,7 @@ LONGEST: Final = timedelta(seconds=30)
 GROWTH: Final = 0.1  # of the time it has been running
 LATE: Final = timedelta(seconds=1)  # most rows are committed within that time of their first look
 SWEEP: Final = timedelta(seconds=15)  # between looks at all rows, for those committed late
+LIMIT: Final = timedelta(minutes=2)  # the longest that one look at many may take
 PAGE: Final = 1000  # rows read, or predictions polled, at once
 SWEPT: Final = 4000  # predictions polled at once where that costs no more calls
 SPREAD_PER_SECOND: Final = 500  # first looks of a new coordinator
@@ -52,10 +54,19 @@ class _Watched:
 
 
 class Watch:
-    """The turns of `watch`, as long as this process coordinates."""
+    """The turns of `watch`, as long as this process coordinates.
 
-    def __init__(self, rt: Runtime, *, clock: Clock = time.monotonic) -> None:
-        budgets = {name: provider.budget for name, provider in rt.providers.items()}
+    Args:
+        rt: The open collaborators.
+        only: The provider whose predictions are looked at; None: those of all providers.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, rt: Runtime, only: str | None = None, *, clock: Clock = time.monotonic
+    ) -> None:
+        names = rt.providers if only is None else (only,)
+        budgets = {name: rt.providers[name].budget for name in names}
         self._rt = rt
         self._calls: dict[str, Bucket] = defaultdict(lambda: Bucket(None))
         for name, budget in budgets.items():
@@ -140,7 +151,7 @@ class Watch:
         return place
 
     def _add(self, row: Waiting, look_at: datetime) -> None:
-        if row.attempt_id not in self._watched:
+        if row.provider in self._sweeps_above and row.attempt_id not in self._watched:
             self._watched[row.attempt_id] = _Watched(row)
             self._schedule(row.attempt_id, look_at)
 
@@ -166,11 +177,13 @@ class Watch:
     async def _poll(
         self, provider: str, ids: Sequence[PredictionId]
     ) -> Mapping[PredictionId, Prediction]:
-        if provider not in self._rt.providers:
-            return {}
         try:
             failpoints.hit("watch.poll")
-            return await self._rt.providers[provider].poll(ids)
+            async with asyncio.timeout(LIMIT.total_seconds()):
+                return await self._rt.providers[provider].poll(ids)
+        except TimeoutError:
+            log.warning("poll_failed", provider=provider, reason=f"no answer within {LIMIT}")
+            return {}
         except ProviderError as error:
             log.warning("poll_failed", provider=provider, reason=str(error))
             if isinstance(error, ProviderUnavailable) and error.retry_after is not None:
@@ -203,7 +216,7 @@ class Watch:
             return Step(attempt=replace(current, cancel_owed=True))
 
         await self._rt.take(row.job_id, decide, attempt_id=row.attempt_id)
-        self._rt.bells.ring("recover")
+        stop_soon(self._rt, row.job_id)
 
     async def _write_progress(self, watched: _Watched, progress: float, now: datetime) -> None:
         crowd = timedelta(seconds=len(self._watched) / PROGRESS_PER_SECOND)

@@ -152,8 +152,11 @@ class Provider(Protocol):
         """
         ...
 
-    async def cancel(self, prediction_id: PredictionId) -> None:
-        """Ask the provider to stop. The engine asks on until `poll` says that it has ended.
+    async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
+        """Ask the provider to stop a prediction; one that has ended is left as it is.
+
+        Returns the prediction if the answer tells how it is now, else None. The engine asks on,
+        with growing pauses, until an answer or `poll` says that it has ended.
 
         Raises:
             ProviderUnavailable: Could not be asked.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, or_, select, text, tuple_, union_all
+from sqlalchemy import Select, bindparam, func, or_, select, text, tuple_, union_all
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import FleekError
@@ -15,6 +15,9 @@ from fleek.store import rows
 from fleek.store.database import Database, Transaction
 from fleek.store.steps import ATTEMPTS
 from fleek.store.tables import BOUND, OWED, UNSETTLED, AttemptRow, JobRow, WorkerRow
+
+Place = tuple[datetime, AttemptId]
+"""Where a walk over attempts goes on: when the intent was written, and the attempt's id."""
 
 SELECT_ATTEMPTS: Final = select(ATTEMPTS).where(
     AttemptRow.id.in_(bindparam("ids", expanding=True))
@@ -72,19 +75,20 @@ def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: dateti
     return statement.where(tuple_(AttemptRow.first_look_at, AttemptRow.id) > after)
 
 
-async def unsettled(db: Database, *, limit: int) -> list[Attempt]:
-    """Return attempts with an intent and no verdict that nobody is buying any more, oldest first.
+async def unsettled(
+    db: Database, provider: str, *, after: Place | None = None, limit: int
+) -> list[Attempt]:
+    """Return a provider's attempts with an intent and no verdict that nobody is buying any more.
 
     Either the worker that intended has ended, or it reported that the outcome is unknown: on the
-    job, and on the attempt, which the job may have left behind.
+    job, and on the attempt, which the job may have left behind. Oldest first, from behind `after`.
     """
     statement = (
-        select(ATTEMPTS)
+        _open(provider, after)
         .join(JobRow, JobRow.id == AttemptRow.job_id)
         .outerjoin(WorkerRow, WorkerRow.id == AttemptRow.worker_id)
         .where(
             AttemptRow.prediction_id.is_(None),
-            AttemptRow.verdict.is_(None),
             or_(
                 WorkerRow.id.is_(None),
                 WorkerRow.ended_at.is_not(None),
@@ -92,21 +96,58 @@ async def unsettled(db: Database, *, limit: int) -> list[Attempt]:
                 AttemptRow.error_code.is_not(None),
             ),
         )
-        .order_by(AttemptRow.submitted_at)
         .limit(limit)
+    )
+    return await _attempts(db, statement)
+
+
+async def owed(
+    db: Database, provider: str, *, after: Place | None = None, limit: int
+) -> list[Attempt]:
+    """Return a provider's bought attempts that it must be told to stop, oldest first."""
+    bought = AttemptRow.prediction_id.concat("").is_not(
+        None
+    )  # no range of the index of all of them
+    statement = _open(provider, after).where(text(OWED), bought).limit(limit)
+    return await _attempts(db, statement)
+
+
+async def without_verdict(db: Database, provider: str) -> list[tuple[AttemptId, JobId]]:
+    """Return the attempts, with their jobs, for which money may be on its way to a provider."""
+    name = AttemptRow.provider.concat("")  # as in `in_flight`
+    statement = union_all(
+        *(
+            select(AttemptRow.id, AttemptRow.job_id).where(name == provider, text(where))
+            for where in (UNSETTLED, BOUND)
+        )
     )
     async with db.read() as tx:
-        return [rows.attempt_from(row) for row in (await tx.execute(statement)).mappings()]
+        return [(AttemptId(one), JobId(job_id)) for one, job_id in await tx.execute(statement)]
 
 
-async def owed(db: Database, *, limit: int) -> list[Attempt]:
-    """Return bought attempts that the provider must be told to stop."""
+async def count_without_verdict(db: Database) -> dict[str, int]:
+    """Return for how many attempts of each provider money may be on its way."""
+    parts = (
+        select(AttemptRow.provider.concat("").label("provider")).where(text(where))
+        for where in (UNSETTLED, BOUND)
+    )
+    found = union_all(*parts).subquery()
+    statement = select(found.c.provider, func.count().label("number")).group_by(found.c.provider)
+    async with db.read() as tx:
+        return {row.provider: row.number for row in await tx.execute(statement)}
+
+
+def _open(provider: str, after: Place | None) -> Select[Any]:
+    place = (AttemptRow.submitted_at, AttemptRow.id)
     statement = (
         select(ATTEMPTS)
-        .where(text(OWED), AttemptRow.prediction_id.is_not(None))
-        .order_by(AttemptRow.submitted_at)
-        .limit(limit)
+        .where(AttemptRow.provider == provider, AttemptRow.verdict.is_(None))
+        .order_by(*place)
     )
+    return statement if after is None else statement.where(tuple_(*place) > after)
+
+
+async def _attempts(db: Database, statement: Select[Any]) -> list[Attempt]:
     async with db.read() as tx:
         return [rows.attempt_from(row) for row in (await tx.execute(statement)).mappings()]
 

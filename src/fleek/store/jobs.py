@@ -216,27 +216,38 @@ def listed(
     )
 
 
-async def held(db: Database, worker_id: WorkerId, *, limit: int) -> list[JobId]:
-    """Return jobs that this worker holds."""
-    statement = select(JobRow.id).where(JobRow.worker_id == worker_id).limit(limit)
+async def held(
+    db: Database, worker_id: WorkerId, *, after: JobId | None = None, limit: int
+) -> list[JobId]:
+    """Return jobs that this worker holds, by their ids, from behind `after`."""
+    statement = select(JobRow.id).where(JobRow.worker_id == worker_id).order_by(JobRow.id)
+    if after is not None:
+        statement = statement.where(JobRow.id > after)
     async with db.read() as tx:
-        return [JobId(found) for found in await tx.scalars(statement)]
+        return [JobId(found) for found in await tx.scalars(statement.limit(limit))]
 
 
-async def overdue(db: Database, *, now: datetime, limit: int) -> list[JobId]:
-    """Return jobs that have not ended by their deadline, those in collecting left out."""
+async def overdue(
+    db: Database, *, now: datetime, after: tuple[datetime, JobId] | None = None, limit: int
+) -> list[tuple[datetime, JobId]]:
+    """Return jobs that have not ended by their deadline, longest first, from behind `after`.
+
+    Those in collecting are left out.
+    """
+    place = (JobRow.deadline, JobRow.id)
     statement = (
-        select(JobRow.id)
+        select(*place)
         .where(
             JobRow.completed_at.is_(None),
             JobRow.deadline < now,
             or_(JobRow.stage.is_(None), JobRow.stage != COLLECTING),
         )
-        .order_by(JobRow.deadline)
-        .limit(limit)
+        .order_by(*place)
     )
+    if after is not None:
+        statement = statement.where(tuple_(*place) > after)
     async with db.read() as tx:
-        return [JobId(found) for found in await tx.scalars(statement)]
+        return [(at, JobId(found)) for at, found in await tx.execute(statement.limit(limit))]
 
 
 async def peek(db: Database, job_id: JobId) -> Job:

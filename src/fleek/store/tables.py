@@ -144,8 +144,8 @@ class AttemptRow(Base):
         UniqueConstraint("job_id", "n"),
         UniqueConstraint("provider", "prediction_id"),
         _partial("ix_attempts_bound", "first_look_at", "id", where=BOUND),
-        _partial("ix_attempts_unsettled", "submitted_at", "id", where=UNSETTLED),
-        _partial("ix_attempts_owed", "submitted_at", where=OWED),
+        _partial("ix_attempts_unsettled", "provider", "submitted_at", "id", where=UNSETTLED),
+        _partial("ix_attempts_owed", "provider", "submitted_at", "id", where=OWED),
     )
 
 
@@ -193,6 +193,8 @@ class WorkerRow(Base):
     started_at: Mapped[datetime] = mapped_column(Instant)
     heartbeat_at: Mapped[datetime] = mapped_column(Instant)
     ended_at: Mapped[datetime | None] = mapped_column(Instant)  # stopped, or found dead
+    # whether it has ended by itself; a release before this column does not write it
+    resigned: Mapped[bool] = mapped_column(server_default=false())
     freed: Mapped[bool] = mapped_column(default=False)  # whether nothing is held in its name
 
     __table_args__ = (

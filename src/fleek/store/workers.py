@@ -24,6 +24,14 @@ class Worker:
     heartbeat_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A worker that has ended."""
+
+    id: WorkerId
+    resigned: bool  # by itself, not by a crash
+
+
 async def register(db: Database, worker: Worker) -> None:
     """Write a worker's first heartbeat."""
     async with db.write() as tx:
@@ -53,13 +61,18 @@ async def beat(db: Database, worker_id: WorkerId, *, now: datetime) -> bool:
         return result.rowcount == 1
 
 
-async def end(db: Database, worker_ids: Sequence[WorkerId], *, now: datetime) -> None:
-    """Say that workers have stopped or are dead: whatever they hold may be freed."""
+async def end(
+    db: Database, worker_ids: Sequence[WorkerId], *, now: datetime, resigned: bool = False
+) -> None:
+    """Say that workers have ended: whatever they hold may be freed.
+
+    `resigned`: by themselves. Otherwise they have crashed, and what they were buying counts it.
+    """
     async with db.write() as tx:
         await tx.execute(
             update(WorkerRow)
             .where(WorkerRow.id.in_(worker_ids), WorkerRow.ended_at.is_(None))
-            .values(ended_at=now)
+            .values(ended_at=now, resigned=resigned)
         )
 
 
@@ -93,13 +106,13 @@ async def alive(db: Database, *, since: datetime) -> list[Worker]:
         return [Worker(**row) for row in (await tx.execute(statement)).mappings()]
 
 
-async def unfreed(db: Database) -> list[WorkerId]:
+async def unfreed(db: Database) -> list[Ended]:
     """Return ended workers in whose name jobs may still be held."""
+    statement = select(WorkerRow.id, WorkerRow.resigned).where(
+        WorkerRow.ended_at.is_not(None), text(UNFREED)
+    )
     async with db.read() as tx:
-        found = await tx.scalars(
-            select(WorkerRow.id).where(WorkerRow.ended_at.is_not(None), text(UNFREED))
-        )
-        return [WorkerId(worker_id) for worker_id in found]
+        return [Ended(WorkerId(one), resigned) for one, resigned in await tx.execute(statement)]
 
 
 async def mark_freed(db: Database, worker_id: WorkerId) -> None:

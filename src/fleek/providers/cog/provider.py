@@ -97,14 +97,15 @@ class CogProvider:
         await self._known()  # a server without a schema would take a look for an order
         return await self.runs.look(ours)
 
-    async def cancel(self, prediction_id: PredictionId) -> None:
-        """Ask the server to stop it.
+    async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
+        """Ask the server to stop it; the answer does not say how it is then.
 
         Raises:
             ProviderUnavailable: It cannot be asked now.
         """
         if is_ours(prediction_id):
             await self.runs.stop(prediction_id)
+        return None
 
     async def read(self, job: Job, output: Output) -> AsyncIterator[bytes]:  # noqa: ARG002 - the port's signature
         """Stream one output's bytes; see the port for what it raises."""

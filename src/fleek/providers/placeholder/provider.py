@@ -123,11 +123,12 @@ class PlaceholderProvider:
             await asyncio.sleep(0)
         return seen
 
-    async def cancel(self, prediction_id: PredictionId) -> None:
+    async def cancel(self, prediction_id: PredictionId) -> Prediction | None:  # noqa: ARG002 - the port
         """Take note of nothing: nobody pays for the run, and it ends by itself.
 
         So `poll` may still say that it succeeded; the job has been cancelled by then.
         """
+        return None
 
     async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:
         """Make one output now, in a thread, and stream its bytes.

@@ -128,7 +128,7 @@ class ReplicateProvider:
         """
         return await self._looks.recall(_checked(prediction_id))
 
-    async def cancel(self, prediction_id: PredictionId) -> None:
+    async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
         """Ask Replicate to stop a prediction; one that has ended is left as it is.
 
         Raises:
@@ -137,8 +137,10 @@ class ReplicateProvider:
         with inquiry():
             path = f"/predictions/{_checked(prediction_id)}/cancel"
             answer = await self._api.post(path, most=LARGE)
-            if answer.status not in {400, 409, 422}:  # it has ended already
-                check_told(answer)
+            if answer.status in {400, 409, 422}:  # it has ended already
+                return None
+            check_told(answer)
+            return read_prediction(answer.json())
 
     async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:  # noqa: ARG002 - the port's signature
         """Stream one output's bytes; see `fleek.providers.download`.

@@ -1,0 +1,27 @@
+"""All that `recover` does, one turn after the other, by the clock of the test."""
+
+from datetime import timedelta
+from typing import Final
+
+from fleek.engine.recover import ProviderRecovery, Recovery
+from fleek.engine.runtime import Runtime
+
+PATIENCE_SECONDS: Final = 60  # for what runs beside the turns
+
+
+class Recovering:
+    """The loops of one coordinator."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self.recovery = Recovery(rt)
+        self.providers = [
+            ProviderRecovery(rt, name, clock=lambda: rt.now().timestamp()) for name in rt.providers
+        ]
+
+    async def turn(self) -> timedelta:
+        """Take a turn of each, and see what it began to its end; returns the shortest wait."""
+        waits = [await self.recovery.turn()]
+        waits += [await provider.turn() for provider in self.providers]
+        await self._rt.stops.sending.finish(seconds=PATIENCE_SECONDS)
+        return min(waits)
