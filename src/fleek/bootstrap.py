@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -12,12 +12,15 @@ from fleek.engine.clock import Clock
 from fleek.engine.pulse import Pulse
 from fleek.engine.room import Room
 from fleek.engine.runtime import Runtime
+from fleek.engine.stops import Stops
 from fleek.providers.base import Provider
 from fleek.settings import Settings
 from fleek.storage.base import Storage
 from fleek.store.database import open_database
 from fleek.system_clock import shift_from
 from fleek.telemetry import Metrics
+
+LAST_STOPS_SECONDS: Final = 2.0  # for requests to stop predictions, when the process ends
 
 log = structlog.get_logger(__name__)
 
@@ -52,19 +55,23 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             metrics.show(dispatcher.figures)
         room, clock = Room(storage), Clock(db)
         stack.push_async_callback(room.close)
+        providers = {
+            name: await stack.enter_async_context(connect())
+            for name, connect in adapters.providers.items()
+        }
+        stops = Stops()
+        stack.push_async_callback(stops.sending.finish, seconds=LAST_STOPS_SECONDS)
         yield Runtime(
             settings=settings,
             db=db,
-            providers={
-                name: await stack.enter_async_context(connect())
-                for name, connect in adapters.providers.items()
-            },
+            providers=providers,
             storage=storage,
             dispatcher=dispatcher,
             now=clock,
             set_clock=clock.set,
             room=room,
             metrics=metrics,
+            stops=stops,
             pulse=Pulse(
                 db,
                 heartbeat=settings.heartbeat_seconds,
