@@ -76,15 +76,15 @@ MUTATIONS: Final = (
     Mutation(
         "an unknown purchase counts as none at once",
         "engine/settle.py",
-        "            if search.empty_looks >= LOOKS:\n",
-        "            if search.empty_looks:\n",
+        "            if self._empty_looks[attempt.id] >= LOOKS:\n",
+        "            if self._empty_looks[attempt.id]:\n",
         "tests/engine/test_settle.py",
     ),
     Mutation(
         "an intent is not remembered before it is acted on",
         "engine/recover.py",
-        '        return Step(change=doubt(job, now=now, reason="its worker has ended", crashed=True))',
-        '        return Step(change=release(job, now=now, reason="its worker has ended"))',
+        "Step(change=doubt(job, now=now, reason=reason, crashed=not worker.resigned))",
+        "Step(change=release(job, now=now, reason=reason))",
         "tests/engine/test_recover.py",
     ),
 )

@@ -179,6 +179,31 @@ async def test_turns_are_small_and_seldom(
     assert await every_key(rt) == set()
 
 
+async def test_a_file_that_cannot_be_removed_holds_up_no_other(
+    rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is met first in each search."""
+    job = await submit(rt, a_request())
+    await cancel(rt, job.id, tenant_id="default")
+    stuck, other = sorted(a_key(job.id, index=index) for index in (1, 2))
+    await save(rt, stuck)
+    await save(rt, other)
+    days_pass(clock, 2)
+    delete = rt.storage.delete
+
+    async def denied(key: Key) -> None:
+        if key == stuck:
+            raise StorageError("permission denied")
+        await delete(key)
+
+    monkeypatch.setattr(rt.storage, "delete", denied)
+
+    search = await all_of(Search(rt))
+
+    assert await every_key(rt) == {stuck}
+    assert (search.swept.orphans, search.swept.failed) == (1, 1)
+
+
 async def test_a_storage_that_is_away_is_swept_later(rt: Runtime, clock: Clock) -> None:
     """The walk begins anew, not at once."""
 

@@ -53,7 +53,10 @@ class Operation:
                 if self.dry_run or not self._agreed(there.orphans, "files", there.size_bytes):
                     return self._tell("would remove", None, there.orphans, there.size_bytes)
             gone = await _swept(Search(rt, unknown=True))
-        return self._tell("removed", None, gone.orphans, gone.size_bytes)
+        if gone.failed:
+            self.screen.warn(f"{gone.failed} files could not be removed now: the log says why")
+        code = self._tell("removed", None, gone.orphans, gone.size_bytes)
+        return Exit.JOB_FAILED if gone.failed else code
 
     def _agreed(self, number: int, what: str, size_bytes: int) -> bool:
         """Whether to go on; nothing to do needs nobody's consent."""

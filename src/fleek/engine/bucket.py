@@ -42,6 +42,11 @@ class Bucket:
         """Whether nothing is limited."""
         return math.isinf(self._rate)
 
+    @property
+    def ample(self) -> bool:
+        """Whether more than half of what it can hold is there."""
+        return self.left() > self._most / 2 or self.endless
+
     def left(self) -> float:
         """Return how many tokens there are; below zero: owed."""
         if self.endless:

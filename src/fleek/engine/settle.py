@@ -1,9 +1,7 @@
 """Find out whether an attempt with an unknown outcome was bought."""
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -16,6 +14,7 @@ from fleek.domain.job import AttemptId, Job, JobError
 from fleek.domain.transitions import give_up
 from fleek.engine.agenda import Agenda
 from fleek.engine.bind import bind
+from fleek.engine.patience import in_time
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy
 from fleek.engine.verdict import is_buying, record_not_bought, record_refused, settle_attempt
@@ -65,7 +64,7 @@ class Settlement:
     async def _repeat(self, job: Job, attempt: Attempt) -> None:
         """Start the same attempt again: to its provider that is the same purchase."""
         try:
-            async with _in_time():
+            async with in_time(attempt.provider, LIMIT):
                 prediction = await buy(self._rt, job, attempt)
         except ProviderRejected as error:
             await record_refused(self._rt, attempt, error)
@@ -77,7 +76,7 @@ class Settlement:
         rt = self._rt
         self._agenda.later(attempt.id, pause=rt.settings.adopt_seconds / (LOOKS - 1))
         failpoints.hit("settle.find")
-        async with _in_time():
+        async with in_time(attempt.provider, LIMIT):
             found = await self._provider.find(job, attempt, now=rt.now())
         free = await self._free(attempt, found.candidates)
         if found.prediction is not None:
@@ -120,20 +119,6 @@ class Settlement:
             await record_refused(self._rt, attempt, refused)
         else:
             await record_not_bought(self._rt, attempt, error)
-
-
-@asynccontextmanager
-async def _in_time() -> AsyncIterator[None]:
-    """Bound one call of a provider.
-
-    Raises:
-        OutcomeUnknown: It has not answered in time.
-    """
-    try:
-        async with asyncio.timeout(LIMIT.total_seconds()):
-            yield
-    except TimeoutError:
-        raise OutcomeUnknown(f"no answer within {LIMIT.total_seconds():g} s") from None
 
 
 async def write_off(rt: Runtime, attempt: Attempt, reason: JobError) -> None:

@@ -19,6 +19,7 @@ from fleek.domain.errors import ProviderError, ProviderUnavailable
 from fleek.domain.job import JobId, PredictionId
 from fleek.engine.bucket import Bucket
 from fleek.engine.conclude import conclude
+from fleek.engine.patience import in_time
 from fleek.engine.runtime import Runtime, guarded
 from fleek.providers.base import UNREACHABLE, Prediction, Provider
 from fleek.store import attempts
@@ -57,10 +58,10 @@ async def stop(rt: Runtime, attempt: Attempt) -> bool:
         return False  # nobody can ask it; `fleek providers abandon` closes the attempt
     try:
         failpoints.hit("recover.stop")
-        seen = await _ask(rt, attempt.provider, prediction_id)
+        told = await _ask(rt, attempt.provider, prediction_id)
         failpoints.hit("recover.stopped")
-        if seen is not None and seen.outcome is not None:
-            seen = (await rt.providers[attempt.provider].poll([prediction_id])).get(prediction_id)
+        ended = told is not None and told.outcome is not None
+        seen = await _look(rt, attempt.provider, prediction_id) if ended else None
     except ProviderError as error:
         log.warning(
             "cancel_failed",
@@ -72,6 +73,17 @@ async def stop(rt: Runtime, attempt: Attempt) -> bool:
     if seen is not None and seen.outcome is not None:
         await conclude(rt, attempt, seen)
     return True
+
+
+async def _look(rt: Runtime, name: str, prediction_id: PredictionId) -> Prediction | None:
+    """Look at a prediction, unless the calls are needed to stop others: then `watch` does it."""
+    provider = rt.providers[name]
+    calls = rt.stops.line(name, calls_per_minute=provider.budget.calls_per_minute).calls
+    if not calls.ample:
+        return None
+    calls.spend(1)
+    async with in_time(name, CALL):
+        return (await provider.poll([prediction_id])).get(prediction_id)
 
 
 async def stop_stray(rt: Runtime, provider: str, prediction_id: PredictionId) -> None:
@@ -102,11 +114,8 @@ async def _ask(rt: Runtime, name: str, prediction_id: PredictionId) -> Predictio
     provider = rt.providers[name]
     async with _turn(rt, name, provider) as calls:
         try:
-            async with asyncio.timeout(CALL.total_seconds()):
+            async with in_time(name, CALL):
                 seen = await provider.cancel(prediction_id)
-        except TimeoutError:
-            message = f"{name} did not answer within {CALL.total_seconds():g} s"
-            raise ProviderUnavailable(message, code=UNREACHABLE) from None
         except ProviderUnavailable as error:
             if error.retry_after is not None:
                 calls.drain(seconds=error.retry_after.total_seconds())

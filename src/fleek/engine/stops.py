@@ -9,8 +9,8 @@ from fleek.engine.duties import Duties
 
 AT_ONCE: Final = 32  # requests to one provider
 MOST: Final = 1000  # first requests that wait in this process
-SHARE: Final = 0.4  # of a provider's budget of calls; `watch` has half of it
-BURST_SECONDS: Final = 15.0  # many are cancelled at once, or none
+SHARE: Final = 0.25  # of a provider's budget of calls; `watch` has half of it
+BURST_SECONDS: Final = 60.0  # many are cancelled at once, or none
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from fleek import failpoints
+from fleek.domain.errors import StorageError
 from fleek.domain.job import Status
 from fleek.domain.media import Part, owner, purged
 from fleek.engine.runtime import Runtime
@@ -26,6 +27,7 @@ GRACE: Final = timedelta(hours=24)  # longer than any download, and than clocks 
 EVERY: Final = timedelta(hours=6)
 SOON: Final = 20  # heartbeats after the role was taken, or after the storage was away
 BATCH: Final = 500  # files looked at in one turn
+MOST_FAILED: Final = 20  # files that cannot be removed, before the storage counts as away
 REST: Final = timedelta(seconds=0.5)  # between two turns: a million files take some 20 minutes
 
 log = structlog.get_logger(__name__)
@@ -36,8 +38,9 @@ class Swept:
     """What a walk through the storage has found so far."""
 
     files: int = 0  # looked at
-    orphans: int = 0  # that no job stands for
+    orphans: int = 0  # that no job stands for; removed, unless it is a dry run
     size_bytes: int = 0  # of those
+    failed: int = 0  # that no job stands for, and that could not be removed
     unknown: int = 0  # of jobs that this database does not know
 
 
@@ -69,13 +72,24 @@ class Search:
         oldest = self.rt.now() - self.grace
         old = [stored for stored in found if stored.modified_at < oldest]
         for stored in await self._orphans(old):
-            failpoints.hit("sweep.delete")
-            self.swept.orphans += 1
-            self.swept.size_bytes += stored.size_bytes
-            if not self.dry:
-                await self.rt.storage.delete(stored.key)
-                self.rt.metrics.orphan_files.inc()
+            if self.dry or await self._removed(stored):
+                self.swept.orphans += 1
+                self.swept.size_bytes += stored.size_bytes
         return len(found) == BATCH
+
+    async def _removed(self, stored: Stored) -> bool:
+        """Remove a file. One that cannot be removed is passed over, until none can be."""
+        try:
+            failpoints.hit("sweep.delete")
+            await self.rt.storage.delete(stored.key)
+        except StorageError as error:
+            self.swept.failed += 1
+            log.warning("orphan_file_not_removed", key=stored.key, reason=str(error))
+            if self.swept.failed >= MOST_FAILED and not self.swept.orphans:
+                raise
+            return False
+        self.rt.metrics.orphan_files.inc()
+        return True
 
     async def _orphans(self, files: Sequence[Stored]) -> list[Stored]:
         named = [(stored, owner(stored.key)) for stored in files]
@@ -141,6 +155,7 @@ class Sweep:
             files=swept.files,
             orphans=swept.orphans,
             bytes=swept.size_bytes,
+            failed=swept.failed,
             unknown=swept.unknown,
         )
         self._next = rt.now() + EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret

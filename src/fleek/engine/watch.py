@@ -19,6 +19,7 @@ from fleek.domain.job import AttemptId, Job, PredictionId, Stage
 from fleek.domain.transitions import advance
 from fleek.engine.bucket import Bucket, Clock
 from fleek.engine.conclude import conclude
+from fleek.engine.patience import in_time
 from fleek.engine.runtime import Runtime, guarded
 from fleek.engine.stop import stop_soon
 from fleek.providers.base import Prediction
@@ -179,11 +180,8 @@ class Watch:
     ) -> Mapping[PredictionId, Prediction]:
         try:
             failpoints.hit("watch.poll")
-            async with asyncio.timeout(LIMIT.total_seconds()):
+            async with in_time(provider, LIMIT):
                 return await self._rt.providers[provider].poll(ids)
-        except TimeoutError:
-            log.warning("poll_failed", provider=provider, reason=f"no answer within {LIMIT}")
-            return {}
         except ProviderError as error:
             log.warning("poll_failed", provider=provider, reason=str(error))
             if isinstance(error, ProviderUnavailable) and error.retry_after is not None:

@@ -1,0 +1,219 @@
+"""What cannot be dealt with stands before nothing: neither within a provider nor between two."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from fakes import Clock, FakeProvider, a_request
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import OutcomeUnknown, ProviderUnavailable
+from fleek.domain.job import Job, PredictionId, Stage, Status
+from fleek.engine import agenda, recover
+from fleek.engine.cancel import cancel
+from fleek.engine.coordinator import coordinate
+from fleek.engine.recover import Recovery
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import intend, start
+from fleek.engine.submit import submit
+from fleek.engine.verdict import record_unknown
+from fleek.providers.base import Prediction
+from fleek.store import attempts, jobs
+from recovering import Recovering
+from services import both_databases
+
+MANY = 25  # more than a turn takes of one kind
+LIMIT = 120  # seconds; only a broken test takes so long
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few are many."""
+    monkeypatch.setattr(recover, "PAGE", 10)
+    monkeypatch.setattr(agenda, "PAGE", 7)
+
+
+@pytest.fixture
+def broken() -> FakeProvider:
+    """Return a provider that is to be away, or gone."""
+    return FakeProvider(outcome=None)
+
+
+@pytest.fixture
+def both(rt: Runtime, provider: FakeProvider, broken: FakeProvider) -> Runtime:
+    """Return a runtime with a provider that is well and one that is not."""
+    provider.outcome = None
+    return replace(rt, providers={"placeholder": provider, "broken": broken})
+
+
+async def owe_cancels(rt: Runtime, provider: str, number: int) -> list[Job]:
+    """Cancel so many jobs whose predictions run, while nobody sends the first requests."""
+    made = [await submit(rt, a_request(provider=provider)) for _ in range(number)]
+    await asyncio.gather(*(start(rt, job.id) for job in made))
+    silent = replace(rt, providers={})  # as if the process died behind its commit
+    await asyncio.gather(*(cancel(silent, job.id, tenant_id="default") for job in made))
+    await rt.stops.sending.finish(seconds=LIMIT)
+    return made
+
+
+async def lose_purchases(rt: Runtime, provider: str, number: int) -> list[Job]:
+    """Start so many jobs whose answers get lost."""
+    made = [await submit(rt, a_request(provider=provider)) for _ in range(number)]
+
+    async def lose(job: Job) -> None:
+        intended = await intend(rt, job.id)
+        assert intended is not None
+        await record_unknown(rt, intended[1], OutcomeUnknown("reset"))
+
+    await asyncio.gather(*(lose(job) for job in made))
+    return made
+
+
+@both_databases
+async def test_what_a_removed_provider_is_owed_holds_up_no_other(
+    both: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """More than a turn looks at, of both kinds, all of them older."""
+    await owe_cancels(both, "broken", MANY)
+    await lose_purchases(both, "broken", MANY)
+    clock.tick(seconds=1)
+    (stopped,) = await owe_cancels(both, "placeholder", 1)
+    (lost,) = await lose_purchases(both, "placeholder", 1)
+    recovering = Recovering(replace(both, providers={"placeholder": provider}))
+
+    await recovering.turn()
+    clock.tick(seconds=recover.GRACE_SECONDS)
+    await recovering.turn()
+
+    (attempt,) = await attempts.of_job(both.db, stopped.id)
+    assert provider.cancelled == [attempt.prediction_id]
+    assert (await jobs.peek(both.db, lost.id)).stage is Stage.WAITING
+
+
+async def test_cancels_that_always_fail_hold_up_no_other_of_the_same_provider(
+    both: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Those that were tried least go first."""
+    hopeless = await owe_cancels(both, "placeholder", MANY)
+    gone = {(await jobs.peek(both.db, job.id)).prediction_id for job in hopeless}
+    asked: list[PredictionId] = []
+
+    async def stop(prediction_id: PredictionId) -> None:
+        asked.append(prediction_id)
+        if prediction_id in gone:
+            raise ProviderUnavailable("there is no such prediction")
+
+    provider.cancel = stop  # type: ignore[method-assign] # it tells which
+    recovering = Recovering(both)
+    await recovering.turn()
+    clock.tick(seconds=recover.GRACE_SECONDS)
+    await recovering.turn()
+    (job,) = await owe_cancels(both, "placeholder", 1)
+    await recovering.turn()
+    asked.clear()
+
+    clock.tick(seconds=recover.GRACE_SECONDS)
+    await recovering.turn()
+
+    assert (await jobs.peek(both.db, job.id)).prediction_id in asked
+
+
+async def test_searches_that_always_fail_hold_up_no_other_of_the_same_provider(
+    both: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """They rest longer and longer."""
+    provider.settles = "find"
+    hopeless = await lose_purchases(both, "placeholder", MANY)
+    ids = {job.id for job in hopeless}
+    find = provider.find
+
+    async def look(job: Job, attempt: Attempt, **when: object) -> object:
+        if job.id in ids:
+            raise ProviderUnavailable("an error of the server")
+        return await find(job, attempt, **when)  # type: ignore[arg-type] # passed on as it came
+
+    provider.find = look  # type: ignore[method-assign, assignment] # it tells which
+    recovering = Recovering(both)
+    await recovering.turn()
+    (lost,) = await lose_purchases(both, "placeholder", 1)
+    (attempt,) = await attempts.of_job(both.db, lost.id)
+    provider.sold[PredictionId("found")] = attempt
+    clock.tick(seconds=1)
+
+    await recovering.turn()
+
+    assert (await jobs.peek(both.db, lost.id)).prediction_id == "found"
+
+
+@pytest.mark.parametrize("hangs", ["cancel", "find", "poll"])
+async def test_a_provider_that_hangs_holds_up_no_other(
+    both: Runtime, provider: FakeProvider, broken: FakeProvider, clock: Clock, hangs: str
+) -> None:
+    """The real coordinator, with a provider that never answers to one of its calls."""
+    provider.settles = broken.settles = "find"
+    asked, done = asyncio.Event(), asyncio.Event()
+
+    async def never(*_: object, **__: object) -> Prediction:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    setattr(broken, hangs, never)
+    await owe_cancels(both, "broken", 1)
+    await lose_purchases(both, "broken", 1)
+    running = await submit(both, a_request(provider="broken"))
+    await start(both, running.id)
+    clock.tick(seconds=1)
+    coordinating = asyncio.create_task(coordinate(both))
+    async with asyncio.timeout(LIMIT):
+        await asked.wait()
+    (job,) = await owe_cancels(both, "placeholder", 1)
+    (lost,) = await lose_purchases(both, "placeholder", 1)
+    (attempt,) = await attempts.of_job(both.db, lost.id)
+    provider.sold[PredictionId("found")] = attempt
+
+    async def tell(_: PredictionId) -> None:
+        done.set()
+
+    provider.cancel = tell  # type: ignore[method-assign, assignment] # it tells when
+    both.bells.ring("recover")
+
+    async with asyncio.timeout(LIMIT):
+        await done.wait()
+        while (await jobs.peek(both.db, lost.id)).prediction_id != "found":
+            await asyncio.sleep(0.01)
+    coordinating.cancel()
+    await asyncio.gather(coordinating, return_exceptions=True)
+    assert (await jobs.peek(both.db, job.id)).status is Status.CANCELLED
+
+
+@both_databases
+async def test_jobs_that_cannot_be_taken_back_hold_up_no_other(
+    rt: Runtime, another_life: Callable[[], Runtime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the other dead workers, the overdue, and the rest of the turn."""
+    monkeypatch.setattr(recover, "PAGE", 2)
+    victims = []
+    for _ in range(2):
+        victim = another_life()
+        await victim.pulse.register()
+        victims.append((victim, [await submit(rt, a_request()) for _ in range(5)]))
+    for victim, made in victims:
+        for job in made:
+            assert await intend(victim, job.id) is not None
+        await victim.pulse.end()
+    stuck = {job.id for _, made in victims for job in made[:4]}
+    real = Runtime.take
+
+    async def flaky(self: Runtime, job_id: object, *args: object, **kwargs: object) -> object:
+        if job_id in stuck:
+            raise RuntimeError("this row cannot be read")
+        return await real(self, job_id, *args, **kwargs)  # type: ignore[arg-type] # as they came
+
+    monkeypatch.setattr(Runtime, "take", flaky)
+
+    await Recovery(rt).turn()
+
+    stages = {(await jobs.peek(rt.db, made[4].id)).stage for _, made in victims}
+    assert stages == {Stage.UNKNOWN}
