@@ -302,8 +302,8 @@ async def test_a_worker_s_jobs_are_those_it_holds(db: Database) -> None:
     assert step.intent is not None
     await take(db, freed.id, binds("p"), attempt_id=step.intent.id)
 
-    assert await jobs.held(db, WORKER, limit=9) == [held.id]
-    assert await jobs.held(db, WorkerId(uuid7()), limit=9) == []
+    assert await jobs.held(db, WORKER) == [held.id]
+    assert await jobs.held(db, WorkerId(uuid7())) == []
 
 
 async def test_jobs_to_collect_come_when_their_time_has_come(db: Database) -> None:

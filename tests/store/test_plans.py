@@ -105,7 +105,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         "ix_jobs_uncollected",
     ),
     "postponed": (queue.postponed, "ix_jobs_uncollected"),
-    "held": (lambda db: jobs.held(db, WORKER, limit=99), "ix_jobs_held"),
+    "held": (lambda db: jobs.held(db, WORKER), "ix_jobs_held"),
     "overdue": (lambda db: jobs.overdue(db, now=START, limit=99), "ix_jobs_deadline"),
     "position": (
         lambda db: queue.queue_position(db, a_job(run_at=NOW, priority=0), now=NOW),

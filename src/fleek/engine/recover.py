@@ -63,12 +63,11 @@ class Recovery:
 
     async def _free(self, worker: Ended) -> None:
         """Take back all that an ended worker held; what fails is tried again in the next turn."""
-        rt, after = self._rt, None
+        rt = self._rt
         failpoints.hit("recover.free")
-        while held := await jobs.held(rt.db, worker.id, after=after, limit=PAGE):
-            await self._each(self._take_back(job_id, worker) for job_id in held)
-            after = held[-1]
-        if not await jobs.held(rt.db, worker.id, limit=1):
+        held = await jobs.held(rt.db, worker.id)
+        await self._each(self._take_back(job_id, worker) for job_id in held)
+        if not held or not await jobs.held(rt.db, worker.id):
             failpoints.hit("recover.freed")
             await workers.mark_freed(rt.db, worker.id)
 

@@ -139,10 +139,9 @@ async def count_without_verdict(db: Database) -> dict[str, int]:
 
 def _open(provider: str, after: Place | None) -> Select[Any]:
     place = (AttemptRow.submitted_at, AttemptRow.id)
+    name = AttemptRow.provider.concat("")  # as in `in_flight`
     statement = (
-        select(ATTEMPTS)
-        .where(AttemptRow.provider == provider, AttemptRow.verdict.is_(None))
-        .order_by(*place)
+        select(ATTEMPTS).where(name == provider, AttemptRow.verdict.is_(None)).order_by(*place)
     )
     return statement if after is None else statement.where(tuple_(*place) > after)
 

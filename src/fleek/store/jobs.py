@@ -216,15 +216,11 @@ def listed(
     )
 
 
-async def held(
-    db: Database, worker_id: WorkerId, *, after: JobId | None = None, limit: int
-) -> list[JobId]:
-    """Return jobs that this worker holds, by their ids, from behind `after`."""
-    statement = select(JobRow.id).where(JobRow.worker_id == worker_id).order_by(JobRow.id)
-    if after is not None:
-        statement = statement.where(JobRow.id > after)
+async def held(db: Database, worker_id: WorkerId) -> list[JobId]:
+    """Return all jobs that this worker holds: no more than it works on at once."""
+    statement = select(JobRow.id).where(JobRow.worker_id == worker_id)
     async with db.read() as tx:
-        return [JobId(found) for found in await tx.scalars(statement.limit(limit))]
+        return [JobId(found) for found in await tx.scalars(statement)]
 
 
 async def overdue(

@@ -144,8 +144,8 @@ class AttemptRow(Base):
         UniqueConstraint("job_id", "n"),
         UniqueConstraint("provider", "prediction_id"),
         _partial("ix_attempts_bound", "first_look_at", "id", where=BOUND),
-        _partial("ix_attempts_unsettled", "provider", "submitted_at", "id", where=UNSETTLED),
-        _partial("ix_attempts_owed", "provider", "submitted_at", "id", where=OWED),
+        _partial("ix_attempts_unsettled", "submitted_at", "id", where=UNSETTLED),
+        _partial("ix_attempts_owed", "submitted_at", where=OWED),
     )
 
 
