@@ -68,6 +68,9 @@ BOMBS: Final[dict[str, tuple[Any, Any]]] = {
     "properties": ({"properties": {str(number): {} for number in range(301)}}, {}),
     "pattern": ({"pattern": "a" * (MAX_PATTERN + 1)}, {}),
     "description": ({"description": "a" * (MAX_CHARS + 1)}, {}),
+    "keywords": ({f"k{number}": 1 for number in range(65)}, {}),
+    "patterns": ({"allOf": [{"pattern": "a"}] * 101}, {}),
+    "types": ({"type": ["string"] * 100}, {}),
     "repeated text": (
         {"allOf": [{"$ref": "#/components/schemas/a"}] * 300},
         {"a": {"title": "a" * 1000}},

@@ -14,7 +14,10 @@ MAX_NODES: Final = 5000  # values in the copy, after references were resolved
 MAX_CHARS: Final = 262_144  # of all strings and names in the copy
 MAX_DEPTH: Final = 32  # values within one another
 MAX_PROPERTIES: Final = 300  # of one object
+MAX_KEYWORDS: Final = 64  # of one schema, unknown ones too
 MAX_PATTERN: Final = 512  # characters
+MAX_PATTERNS: Final = 100  # of one schema: each takes a fraction of a millisecond to compile
+MAX_REFERENCE: Final = 512  # characters
 MAX_OPTIONS: Final = 500  # members of all `anyOf` and `oneOf` together
 MAX_NUMBER: Final = 1e300
 MAX_LENGTH: Final = 2**53
@@ -75,13 +78,14 @@ class _Copy:
         self._nodes = MAX_NODES
         self._chars = MAX_CHARS
         self._options = MAX_OPTIONS
+        self._patterns = MAX_PATTERNS
 
     def schema(self, schema: Any, path: tuple[str, ...], depth: int = 0) -> dict[str, Any]:
         """Copy one schema; `path` holds the references that led to it."""
         self._spend(depth)
         if isinstance(schema, bool):
             return {} if schema else dict(NOTHING)
-        if not isinstance(schema, dict):
+        if not isinstance(schema, dict) or len(schema) > MAX_KEYWORDS:
             raise _Unusable
         if self._exact and not _SCHEMAS_IGNORED.isdisjoint(schema):
             raise _Unusable
@@ -119,6 +123,9 @@ class _Copy:
 
     def _checked(self, keyword: str, value: Any) -> Any:
         value = _SCALARS[keyword](value)
+        self._patterns -= keyword == "pattern"
+        if self._patterns < 0:
+            raise _Unusable
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str):
                 self._write(text)
@@ -177,7 +184,8 @@ class _Copy:
             copy["allOf"] = parts
 
     def _referred(self, reference: Any, path: tuple[str, ...], depth: int) -> dict[str, Any]:
-        match = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+        short = isinstance(reference, str) and len(reference) <= MAX_REFERENCE
+        match = _REFERENCE.fullmatch(reference) if short else None
         name = match[1] if match else ""
         found = self._definitions.get(name)
         if name in path or not isinstance(found, dict | bool):
@@ -256,7 +264,9 @@ def _pattern(value: Any) -> str:
 
 def _type(value: Any) -> Any:
     names = value if isinstance(value, list) else [value]
-    if not names or not all(isinstance(name, str) and name in TYPES for name in names):
+    if not 0 < len(names) <= len(TYPES) or not all(
+        isinstance(name, str) and name in TYPES for name in names
+    ):
         raise _Unusable
     return list(dict.fromkeys(names)) if isinstance(value, list) else value
 
