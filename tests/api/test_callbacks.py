@@ -81,7 +81,7 @@ async def test_a_body_without_end_is_cut(
     working: Runtime, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even from a provider that signs it."""
-    monkeypatch.setattr(callbacks, "MAX_CALLBACK_BYTES", 1000)
+    monkeypatch.setattr(callbacks, "MAX_ANSWER_BYTES", 1000)
     attempt = await bought(working)
     address = f"/webhooks/placeholder/{attempt.id}.{attempt.nonce}"
 

@@ -7,7 +7,13 @@ from uuid_utils.compat import uuid4
 
 from fakes import BADLY, WELL, FakeProvider, a_request
 from fleek.domain.attempt import Attempt, Verdict
-from fleek.domain.errors import CallbackRejected, NotFound, OutcomeUnknown, ProviderUnavailable
+from fleek.domain.errors import (
+    CallbackRejected,
+    NotFound,
+    OutcomeUnknown,
+    ProviderUnavailable,
+    TooLarge,
+)
 from fleek.domain.job import JobId, PredictionId, Stage, Status
 from fleek.engine.bind import bind
 from fleek.engine.callback import receive
@@ -16,7 +22,7 @@ from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
-from fleek.providers.base import Callback, Prediction
+from fleek.providers.base import Callback, Failed, Prediction
 from fleek.store import attempts, events, jobs
 
 
@@ -105,6 +111,51 @@ async def test_a_callback_finds_a_lost_purchase(
     found = await jobs.peek(rt.db, job.id)
     assert (found.stage, found.prediction_id) == (Stage.COLLECTING, lost)
     assert rt.metrics.adopted.labels("callback")._value.get() == 1
+
+
+async def unreadable() -> bytes:
+    """Refuse a body for its size."""
+    raise TooLarge("too many bytes")
+
+
+async def test_a_callback_that_is_too_large_is_a_reason_to_look(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """What it would have told is not lost, and the provider is told that it was refused."""
+    provider.outcome = None
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    provider.outcome = WELL
+
+    with pytest.raises(TooLarge):
+        await receive(
+            rt, "placeholder", f"{attempt.id}.{attempt.nonce}", headers={}, read=unreadable
+        )
+
+    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+
+
+async def test_an_answer_that_is_too_large_and_comes_once_ends_its_attempt(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody pays for a second one of the same size."""
+    provider.outcome = None
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    end = Failed("output_too_large", "too many bytes", retryable=False)
+    told = Prediction(id=PredictionId(str(attempt.prediction_id)), outcome=end)
+    monkeypatch.setattr(provider, "overlong", lambda _: told, raising=False)
+
+    with pytest.raises(TooLarge):
+        await receive(
+            rt, "placeholder", f"{attempt.id}.{attempt.nonce}", headers={}, read=unreadable
+        )
+
+    ended = await jobs.peek(rt.db, job.id)
+    assert ended.error is not None
+    assert (ended.status, ended.error.code) == (Status.FAILED, "output_too_large")
 
 
 async def test_an_answer_that_cannot_be_asked_for_again_counts(

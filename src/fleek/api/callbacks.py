@@ -1,7 +1,7 @@
 """Providers' webhooks: a message that a prediction has come further."""
 
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import Path
 from fastapi.requests import Request
@@ -21,8 +21,7 @@ from fleek.domain.errors import (
     Unreadable,
 )
 from fleek.engine.callback import receive
-
-MAX_CALLBACK_BYTES: Final = 64 * 1_048_576  # some providers send their outputs along
+from fleek.providers.base import MAX_ANSWER_BYTES
 
 router = strict_router(tag="system")
 
@@ -56,6 +55,6 @@ async def receive_callback(
     token: Annotated[str, Path(max_length=200, description="Of the attempt that it is about.")],
 ) -> CallbackTaken:
     """For providers only. The signature is checked over the bytes as they came."""
-    read = partial(read_body, request, MAX_CALLBACK_BYTES)
+    read = partial(read_body, request, MAX_ANSWER_BYTES)
     await receive(rt, provider, token, headers=request.headers, read=read)
     return CallbackTaken()

@@ -9,12 +9,12 @@ import structlog
 
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import NotFound
+from fleek.domain.errors import NotFound, TooLarge
 from fleek.domain.job import AttemptId, PredictionId
 from fleek.engine.bind import bind
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import Callback, Prediction, Provider
+from fleek.providers.base import Callback, EndsOverlong, Prediction, Provider
 from fleek.store import attempts
 
 UNKNOWN: Final = "there is no such callback address"
@@ -39,12 +39,18 @@ async def receive(
         NotFound: No attempt has this token, or the provider is not configured.
         CallbackRejected: The provider did not send this.
         ProviderUnavailable: The signature cannot be checked now.
+        TooLarge: So is the body. What it would have told is looked for at once.
     """
     provider = rt.providers.get(name)
     if provider is None:
         raise NotFound(UNKNOWN)
     attempt = await _attempt(rt, name, token)
-    callback = await provider.callback(headers, await read())
+    try:
+        body = await read()
+    except TooLarge:
+        await _look_instead(rt, provider, attempt)
+        raise
+    callback = await provider.callback(headers, body)
     failpoints.hit("callback.verified")
     told = callback.prediction
     if callback.address is not None and not callback.address.endswith(f"/{token}"):
@@ -57,6 +63,18 @@ async def receive(
         return
     if attempt.verdict is None:
         await _look(rt, provider, attempt, callback)
+
+
+async def _look_instead(rt: Runtime, provider: Provider, attempt: Attempt) -> None:
+    """See what has become of a prediction whose callback is too large to be read."""
+    if attempt.prediction_id is None or attempt.verdict is not None:
+        return
+    if isinstance(provider, EndsOverlong):
+        seen: Prediction | None = provider.overlong(attempt.prediction_id)
+    else:
+        seen = (await provider.poll([attempt.prediction_id])).get(attempt.prediction_id)
+    if seen is not None and seen.outcome is not None:
+        await conclude(rt, attempt, seen)
 
 
 async def _adopt(rt: Runtime, attempt: Attempt, prediction_id: PredictionId) -> None:

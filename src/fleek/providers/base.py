@@ -24,6 +24,12 @@ PARKS: Final[Mapping[str, str]] = {
 }
 """Codes that nobody but the operator can do something about, and what: until then jobs wait."""
 
+MAX_ANSWER_BYTES: Final = 256 * 1_048_576
+"""Of an answer that may hold its outputs, whichever way it comes: as an answer, or as a callback.
+
+One limit for both: what is refused one way would be bought again for the other.
+"""
+
 Schema = Mapping[str, Any]
 """A JSON schema (draft 2020-12) of a model's parameters, the prompt not among them."""
 
@@ -116,6 +122,15 @@ class Budget:
 
 
 UNLIMITED: Final = Budget()
+
+
+@runtime_checkable
+class EndsOverlong(Protocol):
+    """A provider that cannot be asked for an answer whose callback was too large to be read."""
+
+    def overlong(self, prediction_id: PredictionId) -> Prediction:
+        """Return the end of such a prediction."""
+        ...
 
 
 class Provider(Protocol):

@@ -24,8 +24,8 @@ from fleek.outbound import MAX_URL, Policy, UnsafeAddress, open_stream
 from fleek.providers.addresses import read_address, strange_address
 from fleek.providers.data_uri import DataUriUnreadable, decode
 from fleek.providers.encoding import EncodingBroken, decoded
-from fleek.sniff.page import is_words_in_place
-from fleek.sniff.whole import HEAD, Watcher
+from fleek.sniff.page import expects_media, is_words_in_place
+from fleek.sniff.whole import HEAD, MAGIC, Watcher
 
 CHUNK: Final = 65_536  # bytes
 WHOLE: Final = frozenset({200, 203, 206})  # with 206, only if all of it was sent
@@ -90,7 +90,9 @@ async def _decoded(uri: str, limits: Limits) -> AsyncGenerator[bytes]:
         watcher.see(chunk)
         yield chunk
         await asyncio.sleep(0)
-    _check_end(watcher, announced=data.media_type)
+    if expects_media("", data.media_type):
+        _check_media(watcher, "", data.media_type)
+    _check_end(watcher)
 
 
 async def _fetched(
@@ -142,23 +144,23 @@ async def _watched(
             raise _too_large(limits)
         yield chunk
     told = "content-length" in response.headers or "transfer-encoding" in response.headers
-    _check_end(watcher, path=path, announced=announced, told=told)
+    _check_media(watcher, path, announced)
+    _check_end(watcher, told=told)
 
 
-def _check_end(watcher: Watcher, *, path: str = "", announced: str, told: bool = True) -> None:
-    """Raise if what has come is not all of a file.
-
-    Args:
-        watcher: It has seen all that came.
-        path: Of the address.
-        announced: The type that was said.
-        told: Whether whoever sent it has said where it ends.
-    """
-    if watcher.size == 0:
-        raise OutputBroken("the output is empty")
+def _check_media(watcher: Watcher, path: str, announced: str) -> None:
+    """Raise if what has come is not a file of the kind that was to come."""
     complete = watcher.size <= HEAD
     if is_words_in_place(watcher.head, path=path, announced=announced, complete=complete):
         raise ErrorPage("a page came in place of the output")
+    if 0 < watcher.size < MAGIC and expects_media(path, announced):
+        raise OutputBroken("the output ended early")
+
+
+def _check_end(watcher: Watcher, *, told: bool = True) -> None:
+    """Raise if what has come is not all of a file; `told`: its sender said where it ends."""
+    if watcher.size == 0:
+        raise OutputBroken("the output is empty")
     if watcher.whole:
         return
     if not told:

@@ -56,7 +56,7 @@ _FAILURE: Final = (
     r"|signature ?does ?not ?match|invalid (?:signature|token|url)|expired ?token"
     r"|upstream |no healthy upstream|default backend|just a moment|attention required"
     r"|are you (?:a )?human|captcha|checking your browser|(?:web ?site|site) (?:is )?blocked"
-    r"|log ?in|sign ?in|maintenance|an error|error\b|oops|something went wrong)"
+    r"|log ?in|sign ?in|maintenance|an error|error(?: code)?(?=\s*(?:[:!.]|$))|oops|something went wrong)"
 )
 _BEGINS_BADLY: Final = re.compile(
     rf"\W*(?:sorry\W+)?(?:the (?:requested )?)?(?:{_FAILURE})", re.IGNORECASE
@@ -88,23 +88,32 @@ def is_words_in_place(head: bytes, *, path: str, announced: str = "", complete: 
     """
     kind = kind_of(head, BytesIO())
     text = _readable(head) if kind in _WORDS else None
-    bare = "" if text is None else _SKIPPED.sub("", text, count=1)
+    bare = "" if text is None else _SKIPPED.sub("", text.lstrip("\ufeff"), count=1)
     if not bare or _SVG.match(bare):
         return False
-    ending = path.rpartition("/")[2].rpartition(".")[2].lower()
-    named = WRITTEN.fullmatch(ending) or PAGES.fullmatch(ending)
-    if MEDIA.fullmatch(ending) or not (named or _may_be_words(announced)):
+    if expects_media(path, announced):
         return True
+    ending = _ending(path)
+    named = WRITTEN.fullmatch(ending) or PAGES.fullmatch(ending)
     if bare.startswith("<"):
         return _is_wrong_markup(bare, ending, html=kind == HTML)
     if not named and announced.lower().startswith("text/html"):
         return True
-    return complete and (_is_error_document(bare) or _is_error_message(bare))
+    written = bare.startswith(("{", "["))
+    return complete and (_is_error_document(bare) if written else _is_error_message(bare))
 
 
-def _may_be_words(announced: str) -> bool:
-    kind = announced.partition(";")[0].strip().lower()
-    return not kind.startswith(("image/", "audio/", "video/")) or kind == "image/svg+xml"
+def expects_media(path: str, announced: str) -> bool:
+    """Whether a picture, sound, film or model is expected, or some other file that is no text."""
+    ending = _ending(path)
+    if WRITTEN.fullmatch(ending) or PAGES.fullmatch(ending):
+        return False
+    kind = announced.strip().lower()
+    return bool(MEDIA.fullmatch(ending)) or kind.startswith(("image/", "audio/", "video/"))
+
+
+def _ending(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[2].lower()
 
 
 def _is_error_message(text: str) -> bool:

@@ -49,7 +49,7 @@ async def connect() -> AsyncGenerator[Provider]:
         )
     if callbacks is None:
         log.info("cog_without_callbacks", reason="PUBLIC_URL is not set; connections are held")
-    headers = {}
+    headers = {"accept-encoding": "identity"}
     if settings.token is not None:
         headers["authorization"] = f"Bearer {settings.token.get_secret_value()}"
     async with AsyncExitStack() as stack:

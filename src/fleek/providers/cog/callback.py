@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from fleek.domain.errors import CallbackRejected
 from fleek.providers.base import Callback
 from fleek.providers.cog.answers import Unreadable, answer
+from fleek.providers.logs import without_logs
 
 
 async def read_callback(
@@ -29,8 +30,8 @@ async def read_callback(
         if not hmac.compare_digest(given, f"Bearer {token.get_secret_value()}".encode()):
             raise CallbackRejected("the callback does not carry WEBHOOK_AUTH_TOKEN")
     try:
-        prediction = await asyncio.to_thread(answer, body)
+        prediction = await asyncio.to_thread(lambda: answer(without_logs(body)))
     except Unreadable as error:
         raise CallbackRejected(str(error)) from error
-    webhook_id = hashlib.sha256(body).hexdigest()
+    webhook_id = (await asyncio.to_thread(hashlib.sha256, body)).hexdigest()
     return Callback(webhook_id=webhook_id, prediction=prediction, final=True)

@@ -19,7 +19,7 @@ from fleek.providers.cog.callback import read_callback
 from fleek.providers.cog.inputs import PROMPT, Contract, vet
 from fleek.providers.cog.runs import Runs
 from fleek.providers.cog.settings import CogSettings
-from fleek.providers.cog.wire import Wire
+from fleek.providers.cog.wire import OVERLONG, Wire
 from fleek.providers.download import Limits, read_output
 
 FRESH_SECONDS: Final = 30.0  # how long the server's schema is taken for granted
@@ -125,6 +125,10 @@ class CogProvider:
             CallbackRejected: It is not about one of our predictions, or has no token.
         """
         return await read_callback(headers, body, token=self._settings.webhook_token)
+
+    def overlong(self, prediction_id: PredictionId) -> Prediction:
+        """Return the end of a prediction whose answer is too large, whichever way it comes."""
+        return Prediction(id=prediction_id, outcome=OVERLONG)
 
     async def models(self) -> Sequence[Model]:
         """List the server's one model."""

@@ -17,13 +17,15 @@ from fleek.domain.errors import (
     ProviderUnavailable,
 )
 from fleek.domain.job import PredictionId
-from fleek.providers.base import Failed, Prediction
+from fleek.providers.base import MAX_ANSWER_BYTES, Failed, Prediction
 from fleek.providers.cog.answers import Unreadable, answer, is_ours
 from fleek.providers.cog.inputs import Contract, contract
+from fleek.providers.encoding import EncodingBroken, decoded
 from fleek.providers.foreign_json import NotJson, parse
+from fleek.providers.logs import TooLong, body_without_logs
 from fleek.providers.reasons import reason_of_body
 
-ANSWER_BYTES: Final = 256 * 1_048_576  # files come inside the answer
+ANSWER_BYTES: Final = MAX_ANSWER_BYTES
 DOCUMENT_BYTES: Final = 1_048_576
 SMALL_BYTES: Final = 262_144  # what is read without leaving the event loop
 
@@ -130,12 +132,13 @@ class Wire:
     ) -> tuple[int, bytes | None]:
         """Return an answer's status and its body, or None for one above `most` bytes."""
         async with self._http.stream(method, path, **options) as response:
-            body = bytearray()
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) > most:
-                    return response.status_code, None
-            return response.status_code, bytes(body)
+            chunks = decoded(response.aiter_raw(), response.headers)
+            try:
+                return response.status_code, await body_without_logs(chunks, most=most)
+            except TooLong:
+                return response.status_code, None
+            except EncodingBroken as error:
+                raise httpx2.DecodingError(str(error)) from error
 
 
 @contextmanager

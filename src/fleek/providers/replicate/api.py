@@ -14,15 +14,17 @@ from typing import Any, Final, Self
 import httpx2
 
 from fleek.outbound import open_api
+from fleek.providers.encoding import EncodingBroken, decoded
 from fleek.providers.foreign_json import ON_LOOP, NotJson, parse
+from fleek.providers.logs import TooLong, body_without_logs
 
 MIB: Final = 1_048_576
 SMALL: Final = 5 * MIB  # the answer to anything but a look at predictions
-LARGE: Final = 16 * MIB  # a prediction with all its logs, a page of a list
+LARGE: Final = 16 * MIB  # a prediction, a page of a list; without the middle of their logs
 
 
 class Unreadable(ValueError):
-    """The answer's body is too large, is compressed, or is not a JSON object."""
+    """The answer's body is too large, cannot be unpacked, or is not a JSON object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,7 @@ class Api:
 
         Raises:
             httpx2.HTTPError: It could not be reached, or did not answer.
-            Unreadable: The body is too large, or compressed.
+            Unreadable: The body is too large, or cannot be unpacked.
         """
         return await self._send(self._http.build_request("GET", path, params=params), most)
 
@@ -153,11 +155,8 @@ class Api:
 
 
 async def _body(response: httpx2.Response, most: int) -> bytes:
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise Unreadable("the answer is compressed, which was not asked for")
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > most:
-            raise Unreadable(f"the answer has more than {most} bytes")
-    return bytes(body)
+    try:
+        chunks = decoded(response.aiter_raw(), response.headers)
+        return await body_without_logs(chunks, most=most)
+    except (EncodingBroken, TooLong) as error:
+        raise Unreadable(str(error)) from error

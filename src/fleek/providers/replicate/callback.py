@@ -17,11 +17,11 @@ from typing import Any, Final
 from fleek.domain.errors import CallbackRejected, ProviderUnavailable
 from fleek.providers.base import Callback
 from fleek.providers.foreign_json import NotJson, parse_aside
+from fleek.providers.logs import without_logs
 from fleek.providers.replicate.api import Api
 from fleek.providers.replicate.errors import check_told, inquiry
 from fleek.providers.replicate.wire import read_prediction
 
-MAX_BODY: Final = 1_048_576  # bytes
 MAX_SIGNATURES: Final = 16  # looked at; more than one only while a secret is being changed
 TOLERANCE: Final = timedelta(minutes=5)  # both ways
 SECRETS_KEPT: Final = 2  # so that messages signed before a change are still taken
@@ -80,8 +80,6 @@ class Signatures:
             CallbackRejected: It is not Replicate's, too old or too new, or cannot be read.
             ProviderUnavailable: No secret is known, and none can be had now.
         """
-        if len(body) > MAX_BODY:
-            raise CallbackRejected(f"the message has more than {MAX_BODY} bytes")
         told = {name.lower(): value for name, value in headers.items()}
         webhook_id = told.get("webhook-id", "")
         if not _WEBHOOK_ID.fullmatch(webhook_id):
@@ -89,9 +87,9 @@ class Signatures:
         stamp = self._fresh(told.get("webhook-timestamp", ""))
         signed = f"{webhook_id}.{stamp}.".encode() + body
         given = list(_signatures(told.get("webhook-signature", "")))
-        if not self._signs(signed, given):
+        if not await asyncio.to_thread(self._signs, signed, given):
             await self._refresh()
-            if not self._signs(signed, given):
+            if not await asyncio.to_thread(self._signs, signed, given):
                 raise CallbackRejected("the message's signature is wrong")
         return await _callback(webhook_id, body)
 
@@ -147,7 +145,7 @@ def _signatures(header: str) -> Iterator[bytes]:
 
 async def _callback(webhook_id: str, body: bytes) -> Callback:
     try:
-        told: Any = await parse_aside(body)
+        told: Any = await parse_aside(await asyncio.to_thread(without_logs, body))
     except NotJson as error:
         raise CallbackRejected("the message is not JSON") from error
     prediction = read_prediction(told) if isinstance(told, dict) else None

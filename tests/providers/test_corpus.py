@@ -1,0 +1,688 @@
+"""A corpus of what models return and hosts deliver, through the readers of Replicate and Cog.
+
+Each row says what a person would want: these bytes, or an open failure of this kind. What a reader
+learns to bear in the future becomes a row here.
+"""
+
+import base64
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx2
+import pytest
+
+from fleek.domain.errors import ErrorPage, OutputBroken, OutputUnsafe, ProviderError
+from fleek.domain.media import Output
+from fleek.emulator.media import render
+from fleek.outbound import GuardedTransport, Policy
+from fleek.providers.base import Prediction, Succeeded
+from fleek.providers.cog.answers import answer
+from fleek.providers.download import Limits, read_output
+from fleek.providers.replicate.wire import read_prediction
+
+HOST: Final = "https://files.example.com"
+POLICY: Final = Policy()
+LIMITS: Final = Limits(size=2_000_000)
+
+PNG, JPG, GIF, WEBP, WAV, MP4 = (
+    render("corpus", ending) for ending in ("png", "jpg", "gif", "webp", "wav", "mp4")
+)
+GLB: Final = b"glTF\2\0\0\0" + (24).to_bytes(4, "little") + bytes(12)
+SVG: Final = b"<svg xmlns='http://www.w3.org/2000/svg'><path fill='#fff'/></svg>"
+B64: Final = base64.b64encode(PNG).decode()
+
+
+def _predicted(told: Prediction | None) -> tuple[Output, ...]:
+    assert told is not None
+    assert isinstance(told.outcome, Succeeded)
+    return told.outcome.outputs
+
+
+READERS: Final[Mapping[str, Callable[[Any], tuple[Output, ...]]]] = {
+    "replicate": lambda value: _predicted(
+        read_prediction({"id": "abc", "status": "succeeded", "output": value})
+    ),
+    "cog": lambda value: _predicted(
+        answer(json.dumps({"id": "0" * 32, "status": "succeeded", "output": value}).encode())
+    ),
+}
+
+
+def delivery(
+    body: bytes, *, status: int = 200, told: bool = True, step: int = 1000, **headers: str
+) -> httpx2.Response:
+    """Return what a host delivers; `told` is whether it says where the body ends."""
+
+    async def pour() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), step):
+            yield body[at : at + step]
+
+    length = {"content-length": str(len(body))} if told else {}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx2.Response(status, headers=length | named, content=pour())
+
+
+class Host(httpx2.AsyncBaseTransport):
+    """Stands in for every host: one answer, and the addresses that were asked for."""
+
+    def __init__(self, answer: httpx2.Response | None = None) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Give the answer; the address is as the guard left it, its host an IP address."""
+        self.asked.append(f"{request.headers['host']}{request.url.raw_path.decode()}")
+        return self.answer or delivery(PNG)
+
+
+async def _public(_host: str, _port: int) -> list[str]:
+    return ["93.184.216.34"]
+
+
+async def kept(output: Output, host: Host) -> bytes:
+    """Return the bytes that would be kept of an output."""
+    if output.text is not None:
+        return output.text.encode()
+    transport = GuardedTransport(POLICY, resolve=_public, inner=host)
+    async with httpx2.AsyncClient(transport=transport) as client:
+        return b"".join([part async for part in read_output(client, output, POLICY, LIMITS)])
+
+
+def _wrapped(text: str, width: int, end: str) -> str:
+    return end.join(text[at : at + width] for at in range(0, len(text), width))
+
+
+DATA_URIS: Final[list[tuple[str, bytes]]] = [
+    *((f"{scheme}image/png;base64,{B64}", PNG) for scheme in ("data:", "DATA:", "Data:")),
+    *((f"{blank}data:image/png;base64,{B64}{blank}", PNG) for blank in (" ", "\n", "\t", "\r\n")),
+    *(
+        (f"data:image/png;{word},{B64}", PNG)
+        for word in ("BASE64", "Base64", " base64", "base64 ")
+    ),
+    *(
+        (f"data:{head};base64,{B64}", PNG)
+        for head in (
+            *("", "png", "image/png;charset=utf-8", "image/png; charset=utf-8", "image/png "),
+            *('image/png;name="a b.png"', "image/png;name=a%20b.png", "image/png;name=a b.png"),
+            *('image/png;name="a,b.png"', "image/png;charset=", "image/png;;", "IMAGE/PNG"),
+            *("application/octet-stream", "image/vnd.x+y", "image/*", "image/png;v=1;w=2"),
+        )
+    ),
+    (f"data:base64,{B64}", PNG),
+    (f"data:image/png;base64;name=x,{B64}", PNG),
+    *(
+        (f"data:image/png;base64,{_wrapped(B64, width, end)}", PNG)
+        for width in (1, 4, 64, 76)
+        for end in ("\n", "\r\n", " ", "\t", "%0A", "%0D%0A", "\n\n")
+    ),
+    (f"data:image/png;base64,{B64.rstrip('=')}", PNG),
+    (f"data:image/png;base64,{B64}==", PNG),
+    (f"data:image/png;base64, {B64}", PNG),
+    (f"data:image/png;base64,{B64} ", PNG),
+    (f"data:image/png;base64,{B64}#fragment", PNG),
+    (f"data:image/png;base64,{quote(B64, safe='')}", PNG),
+    (f"data:image/png;base64,{base64.urlsafe_b64encode(PNG).decode()}", PNG),
+    (f"data:image/png;base64,{base64.urlsafe_b64encode(PNG).decode().rstrip('=')}", PNG),
+    *(
+        (
+            f"data:;base64,{base64.urlsafe_b64encode(bytes([0xFB, 0xFF, n])).decode()}",
+            bytes([0xFB, 0xFF, n]),
+        )
+        for n in range(3)
+    ),
+    *(
+        (f"data:text/plain;base64,{base64.b64encode(b'x' * n).decode().rstrip('=')}", b"x" * n)
+        for n in range(1, 7)
+    ),
+    *(
+        (f"data:image/svg+xml{parameters},{SVG.decode()}", SVG)
+        for parameters in (
+            "",
+            ";utf8",
+            ";utf-8",
+            ";charset=utf-8",
+            ";charset=UTF8",
+            "; charset=utf-8",
+        )
+    ),
+    (f"data:image/svg+xml;charset=utf-8,{quote(SVG.decode())}", SVG),
+    (f"data:image/svg+xml;base64,{base64.b64encode(SVG).decode()}", SVG),
+    ("data:,hello%20you", b"hello you"),
+    ("data:text/plain,hello you", b"hello you"),
+    ("data:text/plain,a+b", b"a+b"),
+    ("data:text/plain,50%", b"50%"),
+    ("data:text/plain,%zz", b"%zz"),
+    ("data:text/plain,a,b", b"a,b"),
+    ("data:text/plain,x#y", b"x"),
+    ("data:text/plain,x%23y", b"x#y"),
+    ("data:text/plain;charset=utf-8,gr\u00fc\u00df", "gr\u00fc\u00df".encode()),
+    ("data:text/plain,%C3%BC", "\u00fc".encode()),
+    ("data:text/plain,\u732b", "\u732b".encode()),
+    ('data:application/json,{"a": 1}', b'{"a": 1}'),
+    ("data:text/html,<p>hi</p>", b"<p>hi</p>"),
+]
+
+BAD_DATA_URIS: Final = [
+    *(
+        f"data:image/png;base64,{base64.b64encode(PNG[:cut]).decode()}"
+        for cut in (1, 7, 8, 20, 100, len(PNG) - 1)
+    ),
+    *(
+        f"data:image/jpeg;base64,{base64.b64encode(JPG[:cut]).decode()}"
+        for cut in (2, 3, 99, len(JPG) - 1)
+    ),
+    *(
+        f"data:video/mp4;base64,{base64.b64encode(MP4[:cut]).decode()}"
+        for cut in (12, 40, len(MP4) - 1)
+    ),
+    *(
+        f"data:image/png;base64,{body}"
+        for body in ("%%%", "", "    ", "A", "AAAAA", "!!!!", "\u732b")
+    ),
+    *(
+        f"data:image/png;base64,{base64.b64encode(page).decode()}"
+        for page in (b"<html>", b"Not found", b"{}")
+    ),
+    "data:image/png,Access denied",
+    "data:image/png;base64",
+]
+
+ADDRESSES: Final[list[tuple[str, str]]] = [
+    *(
+        (f"{blank}{HOST}/a.png", "files.example.com/a.png")
+        for blank in (" ", "\n", "\t", "\0", "\x1f", "  \r\n")
+    ),
+    *((f"{HOST}/a.png{blank}", "files.example.com/a.png") for blank in (" ", "\n", "\r\n", "\0")),
+    *(
+        (f"{scheme}files.example.com/a.png", "files.example.com/a.png")
+        for scheme in (
+            "HTTPS://",
+            "Https://",
+            "https:/",
+            "https:",
+            "https:///",
+            "https:\\\\",
+            "https:\\",
+            "https:/\\",
+        )
+    ),
+    ("https://FILES.Example.COM/A.png", "files.example.com/A.png"),
+    (f"{HOST}:443/a.png", "files.example.com/a.png"),
+    (f"{HOST}\\a\\b.png", "files.example.com/a/b.png"),
+    (f"{HOST}/a b.png", "files.example.com/a%20b.png"),
+    (f"{HOST}/my out/a b.png", "files.example.com/my%20out/a%20b.png"),
+    (f"{HOST}/a\tb.png", "files.example.com/ab.png"),
+    (f"{HOST}/a\nb.png", "files.example.com/ab.png"),
+    (f"{HOST}/./b/../a.png", "files.example.com/a.png"),
+    (f"{HOST}/%7Ea.png", "files.example.com/%7Ea.png"),
+    (f"{HOST}/a%20b.png", "files.example.com/a%20b.png"),
+    (f"{HOST}/\u732b.png", "files.example.com/%E7%8C%AB.png"),
+    (f"{HOST}/\u00fc.png?q=\u00e4", "files.example.com/%C3%BC.png?q=%C3%A4"),
+    (f"{HOST}/a.png#t=1", "files.example.com/a.png"),
+    (
+        f"{HOST}/a.png?X-Amz-Signature=a%2Fb&x=1",
+        "files.example.com/a.png?X-Amz-Signature=a%2Fb&x=1",
+    ),
+    (f"{HOST}/a.png?p=\\x", "files.example.com/a.png?p=%5Cx"),
+    (f'{HOST}/a"<>.png', "files.example.com/a%22%3C%3E.png"),
+    ("https://good.com\\@127.0.0.1\\", "good.com/@127.0.0.1/"),
+    (f"{HOST}", "files.example.com/"),
+    (f"{HOST}?a.png", "files.example.com/?a.png"),
+    ("https://b\u00fccher.example/a.png", "xn--bcher-kva.example/a.png"),
+    ("https://\u732b.example.com/a.png", "xn--z7x.example.com/a.png"),
+]
+
+NEVER_FETCHED: Final = [
+    *("gs://bucket/a.png", "s3://bucket/a.png", "s3://bucket/a b.png", "ftp://example.com/a.png"),
+    *(
+        "file:///etc/passwd",
+        "file:/tmp/a.png",
+        "FILE:///a",
+        "blob:https://example.com/0-1",
+        "ipfs://Qm/a.png",
+    ),
+    *(
+        "//files.example.com/a.png",
+        "/tmp/out/a.png",
+        "./a.png",
+        "../out/a.png",
+        "out/a.png",
+        "a.png",
+        "~/a.png",
+    ),
+    *(
+        "C:\\out\\a.png",
+        "az://c/a.png",
+        "hf://x/y/a.png",
+        "http://files.example.com/a.png",
+    ),
+    *(
+        "https://127.0.0.1/a.png",
+        "https://0x7f.1/a.png",
+        "https://2130706433/",
+        "https://[::1]/a.png",
+    ),
+    *("https://localhost/a.png", "https:/169.254.169.254/latest/", "https:\\\\10.0.0.1\\a.png"),
+    *(
+        "https://user:pw@files.example.com/a.png",
+        "https://files.example.com:22/a.png",
+    ),
+    *(
+        "https://\u2460\u2461\u2466.\u24ea.\u24ea.\u2460/",
+        "https://1.1.1.1/",
+        f"{HOST}/{'x' * 3000}.png",
+        "https://",
+    ),
+    *(
+        "https://files.example.com./a.png",
+        "gopher://x/1",
+        "content://media/1",
+    ),
+]
+
+WORDS: Final = [
+    *(
+        "once upon a time",
+        f"see {HOST}/a.png",
+        f"{HOST}/a.png is nice",
+        f"{HOST}/a.png and {HOST}/b.png",
+    ),
+    *(
+        "data: that is all",
+        "data: a, b, and c",
+        "data:image/png is a media type, so they say",
+        "and/or",
+        "1/2",
+    ),
+    *(
+        "https is a scheme",
+        "http: the protocol",
+        "javascript:alert(1)",
+        "mailto:a@example.com",
+        "3.14",
+        "e.g. this",
+    ),
+    *(
+        "// a comment",
+        "s3://b is an address",
+        "a: b",
+        "12:30",
+        "<p>hi</p>",
+        '{"a": 1}',
+        "# title",
+        "C: is a drive",
+    ),
+    *(
+        "note:this",
+        "/",
+        ".",
+        "..",
+        "~",
+        "?",
+        "I saved it as a.png for you",
+        "\u732b",
+        "a\nb",
+        "  padded  ",
+        "yes",
+    ),
+]
+
+STRUCTURES: Final[list[tuple[Any, list[bytes]]]] = [
+    ({"image": f"{HOST}/a.png", "seed": 3}, [PNG, b'{"image": {"output": 0}, "seed": 3}']),
+    ({"image": f"{HOST}/a.png", "nsfw": False}, [PNG, b'{"image": {"output": 0}, "nsfw": false}']),
+    (
+        {"image": f"{HOST}/a.png", "caption": "a cat"},
+        [PNG, b'{"image": {"output": 0}, "caption": "a cat"}'],
+    ),
+    ({"image": f"{HOST}/a.png", "mask": None}, [PNG]),
+    ([f"{HOST}/a.png", f"{HOST}/b.png"], [PNG, PNG]),
+    ([f"{HOST}/a.png", 0.5], [PNG, b'[{"output": 0}, 0.5]']),
+    ([[f"{HOST}/a.png"], [[f"{HOST}/b.png"]]], [PNG, PNG]),
+    (
+        [{"url": f"{HOST}/a.png", "name": "a.png"}],
+        [PNG, b'[{"url": {"output": 0}, "name": "a.png"}]'],
+    ),
+    ({"a": {"b": [1, None, True]}}, [b'{"a": {"b": [1, null, true]}}']),
+    (["a ", "cat"], [b"a cat"]),
+    (["see ", f"{HOST}/a.png", " there"], [f"see {HOST}/a.png there".encode()]),
+    (["w"] * 30_000, [b"w" * 30_000]),
+    (0, [b"0"]),
+    (False, [b"false"]),
+    (1.5, [b"1.5"]),
+    ({}, []),
+    ([None, ""], []),
+]
+
+
+@pytest.fixture(params=READERS)
+def read(request: pytest.FixtureRequest) -> Callable[[Any], tuple[Output, ...]]:
+    """Return what reads an output in a provider's answer."""
+    return READERS[request.param]
+
+
+@pytest.mark.parametrize(("uri", "content"), DATA_URIS, ids=range(len(DATA_URIS)))
+async def test_data_uris_hold_what_browsers_see(read: Any, uri: str, content: bytes) -> None:
+    """However they are spelled."""
+    (output,) = read(uri)
+
+    assert await kept(output, Host()) == content
+
+
+@pytest.mark.parametrize("uri", BAD_DATA_URIS, ids=range(len(BAD_DATA_URIS)))
+async def test_data_uris_that_hold_no_whole_file_fail(read: Any, uri: str) -> None:
+    """Their words are no result."""
+    (output,) = read(uri)
+
+    with pytest.raises(OutputBroken):
+        await kept(output, Host())
+
+
+@pytest.mark.parametrize(("text", "asked"), ADDRESSES, ids=range(len(ADDRESSES)))
+async def test_addresses_lead_where_browsers_go(read: Any, text: str, asked: str) -> None:
+    """One text is vetted, kept and fetched."""
+    host = Host()
+    (output,) = read(text)
+
+    assert await kept(output, host) == PNG
+    assert host.asked == [asked]
+
+
+@pytest.mark.parametrize("text", NEVER_FETCHED, ids=range(len(NEVER_FETCHED)))
+async def test_no_job_completes_with_the_words_of_an_address(read: Any, text: str) -> None:
+    """Nor is anything called that may not be."""
+    host = Host()
+    (output,) = read(text)
+
+    with pytest.raises(OutputUnsafe):
+        await kept(output, host)
+    assert host.asked == []
+
+
+@pytest.mark.parametrize("text", WORDS, ids=range(len(WORDS)))
+async def test_words_are_words(read: Any, text: str) -> None:
+    """Also those that hold an address, or begin like one."""
+    (output,) = read(text)
+
+    assert await kept(output, Host()) == text.encode()
+
+
+@pytest.mark.parametrize(("value", "contents"), STRUCTURES, ids=range(len(STRUCTURES)))
+async def test_nothing_that_was_returned_is_thrown_away(
+    read: Any, value: Any, contents: Any
+) -> None:
+    """What stands beside files is one more output."""
+    assert [await kept(output, Host()) for output in read(value)] == contents
+
+
+PAGES: Final = [
+    *(b"<!DOCTYPE html><title>x</title>", b"<html>", b"<HTML><BODY>", b"\n\n  <!doctype HTML>"),
+    *(b"\xef\xbb\xbf<html>", b"<!-- cached --><html>", b"<!-- a --><!-- b -->\n<!DOCTYPE html>"),
+    *(
+        b"<?xml version='1.0'?><!DOCTYPE html><html>",
+        "\ufeff<html>".encode("utf-16"),
+        b"<?php die();",
+    ),
+    *("<html>nicht gefunden".encode("utf-16-le"), "<html>".encode("utf-16-be"), b"<head><title>"),
+    b"<html><head><title>Just a moment...</title></head>" + b"<!-- pad -->" * 900,
+    "<html><title>\u30da\u30fc\u30b8".encode("shift-jis"),
+    b"<html><body>Please log in to the hotel's network</body></html>",
+]
+ERRORS: Final = [
+    b"<?xml version='1.0' encoding='UTF-8'?>\n<Error><Code>NoSuchKey</Code></Error>",
+    *(b"<Error><Code>AccessDenied</Code></Error>", b"<s:Fault xmlns:s='x'/>", b"<ErrorResponse/>"),
+    *(b'{"error": "gone"}', b'{"detail": "Not found."}', b' {"errors": [{"message": "x"}]}'),
+    *(b'{"message": "Forbidden"}', b'{"code": 404, "message": "weg"}', b'[{"error": 1}]'),
+    *(
+        b'{"success": false, "message": "x"}',
+        b'{"error": {"code": 5, "message": "x"}, "status": 5}',
+    ),
+    *(b'\xef\xbb\xbf{"error": "gone"}', '{"error": "gone"}'.encode("utf-16")),
+    *(b"Not found", b"not found\n", b"404 page not found", b"Access Denied", b"Forbidden", b"404"),
+    *(
+        b"Internal Server Error",
+        b"upstream connect error or disconnect/reset",
+        b"error code: 1015",
+    ),
+    *(b"Error: no such file", b"502 Bad Gateway", b"Service Unavailable", b"no healthy upstream"),
+    *(
+        b"Too Many Requests",
+        b"Request has expired",
+        b"The requested file was not found",
+        b"NoSuchKey",
+    ),
+    *(b"HTTP/1.1 500", b"Sorry, an error has occurred", "Unauthorized".encode("utf-16")),
+]
+FOREIGN: Final = ["nicht gefunden", "\u6587\u4ef6\u4e0d\u5b58\u5728", "no existe", "gone fishing"]
+
+FILES: Final[list[tuple[str, str, bytes]]] = [
+    ("/page.html", "text/html", b"<!doctype html><title>A poem</title><p>words"),
+    ("/page.htm", "text/html", b"<p>words"),
+    ("/a.txt", "text/plain", b"once upon a time"),
+    ("/a.txt", "text/html", b"once upon a time"),
+    ("/a.md", "text/plain", b"<p align=center>words</p>"),
+    ("/a.json", "application/json", b'{"labels": ["cat"]}'),
+    ("/a.json", "application/json", b'{"error": 0.1, "mean": 2}'),
+    ("/a.json", "application/json", b'{"message": "a cat sat"}'),
+    ("/a.xml", "application/xml", b"<score-partwise/>"),
+    ("/a.svg", "image/svg+xml", SVG),
+    ("/a.png", "image/png", SVG),
+    ("/a.svg", "image/svg+xml", b"<?xml version='1.0'?><!-- x --><!DOCTYPE svg><svg/>"),
+    ("/out", "", b"words of a model"),
+    ("/out", "application/json", b'{"a": 1}'),
+    ("/out", "text/html", PNG),
+    ("/a.png", "text/html", PNG),
+    ("/a.png", "text/plain", JPG),
+    ("/a.jpg", "", PNG),
+    ("/a.obj", "text/plain", b"v 0 0 0\n"),
+    ("/a.ply", "", b"ply\nformat ascii 1.0\n"),
+    ("/a.gltf", "model/gltf+json", b'{"asset": {"version": "2.0"}}'),
+    ("/a.glb", "", GLB),
+    ("/a.bin", "", bytes(range(256))),
+    ("/a.csv", "text/csv", b"error,code\n1,2\n"),
+    ("/a.srt", "", b"1\n00:00:01,000 --> 00:00:02,000\nHi\n"),
+    ("/a.mp3", "audio/mpeg", b"ID3\3\0\0\0\0\0\0" + bytes(99)),
+]
+
+
+async def fetched(answer: httpx2.Response, path: str = "/a.png") -> bytes:
+    """Return the bytes that would be kept of what a host delivers."""
+    return await kept(Output(uri=f"{HOST}{path}"), Host(answer))
+
+
+@pytest.mark.parametrize("status", [200, 203])
+@pytest.mark.parametrize("announced", ["", "text/html", "image/png", "application/octet-stream"])
+@pytest.mark.parametrize("path", ["/a.png", "/a.mp4", "/a.json", "/a.svg", "/a.txt", "/out"])
+async def test_a_page_is_never_a_result(path: str, announced: str, status: int) -> None:
+    """In whatever form it comes, and whatever is said of it."""
+    for page in [*PAGES, *ERRORS]:
+        with pytest.raises(ErrorPage):
+            await fetched(delivery(page, status=status, content_type=announced), path)
+
+
+@pytest.mark.parametrize("path", ["/a.png", "/a.mp4", "/a.webp", "/a.glb", "/a.PNG", "/x/a.jpeg"])
+async def test_words_of_any_language_are_no_media(path: str) -> None:
+    """Nobody needs to understand them to know."""
+    for words in FOREIGN:
+        for encoding in ("utf-8", "utf-16", "gb18030"):
+            with pytest.raises(ErrorPage):
+                await fetched(delivery(words.encode(encoding)), path)
+
+
+@pytest.mark.parametrize(("path", "announced", "content"), FILES, ids=range(len(FILES)))
+async def test_a_model_may_make_files_of_words(path: str, announced: str, content: bytes) -> None:
+    """What is expected decides: the ending in the address, then the announced type."""
+    assert await fetched(delivery(content, content_type=announced), path) == content
+
+
+MEDIA: Final = {
+    "png": PNG,
+    "jpg": JPG,
+    "gif": GIF,
+    "webp": WEBP,
+    "wav": WAV,
+    "mp4": MP4,
+    "glb": GLB,
+}
+BEHIND: Final = [
+    b"\0",
+    bytes(4096),
+    b"\n",
+    b"\r\n\r\n",
+    b"\xff" * 99,
+    b"trailing words",
+    b"<!-- x -->",
+    PNG,
+]
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("ending", MEDIA)
+async def test_bytes_behind_a_file_s_end_do_no_harm(ending: str, *, told: bool) -> None:
+    """Browsers show all of these; every byte that came is kept."""
+    for behind in BEHIND:
+        content = MEDIA[ending] + behind
+        assert await fetched(delivery(content, told=told), f"/a.{ending}") == content
+
+
+@pytest.mark.parametrize("ending", MEDIA)
+async def test_a_file_that_was_cut_is_found_wherever(ending: str) -> None:
+    """Also if its host says that this was all."""
+    content = MEDIA[ending]
+    step = max(len(content) // 40, 1)
+    for cut in {1, 2, 3, 4, 7, 8, 12, 20, len(content) - 1, *range(16, len(content), step)}:
+        with pytest.raises(ProviderError):
+            await fetched(delivery(content[:cut], told=len(content[:cut]) > 3), f"/a.{ending}")
+
+
+def _raw_deflate(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
+ZIPPED: Final = gzip.compress(PNG)
+PACKED: Final[list[tuple[str, bytes]]] = [
+    *(
+        (name, ZIPPED)
+        for name in ("gzip", "GZIP", "x-gzip", " gzip ", "identity, gzip", "gzip,aws-chunked")
+    ),
+    ("gzip", gzip.compress(PNG[:40]) + gzip.compress(PNG[40:])),
+    ("gzip", ZIPPED + bytes(512)),
+    ("gzip", ZIPPED + b"trash"),
+    ("gzip", PNG),
+    ("deflate", zlib.compress(PNG)),
+    ("deflate", _raw_deflate(PNG)),
+    ("gzip, gzip", gzip.compress(ZIPPED)),
+    ("deflate, gzip", gzip.compress(zlib.compress(PNG))),
+    ("gzip, deflate", zlib.compress(ZIPPED)),
+    *((name, PNG) for name in ("identity", "", "none", "aws-chunked", "binary")),
+]
+BADLY_PACKED: Final[list[tuple[str, bytes]]] = [
+    *(("gzip", ZIPPED[:cut]) for cut in (1, 2, 9, 10, 30, len(ZIPPED) // 2, len(ZIPPED) - 1)),
+    ("gzip", ZIPPED[:40] + b"\0\0\0\0" + ZIPPED[44:]),
+    ("gzip", gzip.compress(b"<html>")),
+    ("gzip", gzip.compress(PNG[:-1])),
+    ("gzip", gzip.compress(b"")),
+    ("deflate", zlib.compress(PNG)[:-3]),
+    ("br", PNG),
+    ("zstd", PNG),
+    ("gzip, gzip, gzip, gzip, gzip", PNG),
+]
+
+
+@pytest.mark.parametrize("step", [1, 100_000])
+@pytest.mark.parametrize(("coding", "body"), PACKED, ids=range(len(PACKED)))
+async def test_what_came_packed_is_unpacked(coding: str, body: bytes, step: int) -> None:
+    """Stores answer so for objects that were stored so, asked or not."""
+    assert await fetched(delivery(body, content_encoding=coding, step=step)) == PNG
+
+
+@pytest.mark.parametrize(("coding", "body"), BADLY_PACKED, ids=range(len(BADLY_PACKED)))
+async def test_what_cannot_be_unpacked_fails(coding: str, body: bytes) -> None:
+    """Half of a file is none."""
+    with pytest.raises(OutputBroken):
+        await fetched(delivery(body, content_encoding=coding))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+async def test_a_bomb_goes_off_outside(layers: int) -> None:
+    """Its size is counted as it unfolds."""
+    bomb = bytes(60_000_000)
+    for _ in range(layers):
+        bomb = gzip.compress(bomb, 1)
+
+    with pytest.raises((OutputUnsafe, OutputBroken)):
+        await fetched(delivery(bomb, content_encoding=", ".join(["gzip"] * layers)))
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/a.tar.gz", {}),
+        ("/a.gz", {"content_type": "application/gzip"}),
+        ("/a.tgz", {"content_encoding": "gzip"}),
+        ("/out", {"content_type": "application/x-gzip", "content_encoding": "gzip"}),
+    ],
+)
+async def test_a_packed_file_stays_packed(path: str, headers: Any) -> None:
+    """It is what the model has made."""
+    assert await fetched(delivery(ZIPPED, **headers), path) == ZIPPED
+
+
+@pytest.mark.parametrize(
+    ("given", "whole"),
+    [
+        (f"bytes 0-{len(PNG) - 1}/{len(PNG)}", True),
+        (f"bytes 0-{len(PNG) - 1}/{len(PNG) + 1}", False),
+        (f"bytes 1-{len(PNG)}/{len(PNG) + 1}", False),
+        ("", False),
+        ("bytes */9", False),
+    ],
+)
+async def test_a_part_that_is_the_whole_counts(given: str, *, whole: bool) -> None:
+    """Some caches answer 206 without having been asked for a part."""
+    answer = delivery(PNG, status=206, content_range=given)
+    if whole:
+        assert await fetched(answer) == PNG
+    else:
+        with pytest.raises(ProviderError):
+            await fetched(answer)
+
+
+@pytest.mark.parametrize(
+    "status", [201, 202, 204, 300, 304, 400, 401, 402, 418, 451, 500, 503, 530]
+)
+async def test_no_other_status_is_a_result(status: int) -> None:
+    """Whatever comes with it."""
+    with pytest.raises(ProviderError):
+        await fetched(delivery(PNG, status=status))
+
+
+@pytest.mark.parametrize(
+    ("location", "asked"),
+    [
+        (" /b.png ", "files.example.com/b.png"),
+        ("/b c.png#x", "files.example.com/b%20c.png"),
+        ("/\u00fc.png", "files.example.com/%C3%BC.png"),
+        ("b.png", "files.example.com/b.png"),
+        ("//cdn.example.com/b.png", "cdn.example.com/b.png"),
+        ("HTTPS://cdn.example.com\\b.png", "cdn.example.com/b.png"),
+    ],
+)
+async def test_a_redirect_leads_where_browsers_go(location: str, asked: str) -> None:
+    """Read as any other address, and vetted again."""
+
+    class Redirecting(Host):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            await super().handle_async_request(request)
+            if len(self.asked) > 1:
+                return delivery(PNG)
+            return httpx2.Response(302, headers=[(b"location", location.encode())])
+
+    host = Redirecting()
+
+    assert await kept(Output(uri=f"{HOST}/a.png"), host) == PNG
+    assert host.asked[1:] == [asked]

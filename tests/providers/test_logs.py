@@ -1,0 +1,149 @@
+"""Logs of any length: what stands beside them is read all the same."""
+
+import gzip
+import json
+import zlib
+from typing import Any
+
+import httpx2
+import pytest
+
+from fleek.domain.errors import ProviderUnavailable
+from fleek.domain.job import PredictionId
+from fleek.domain.media import Output
+from fleek.providers.base import Succeeded
+from fleek.providers.cog.wire import Wire
+from fleek.providers.logs import KEPT, LogFilter, TooLong, body_without_logs, without_logs
+from fleek.providers.replicate.api import LARGE, Api
+from fleek.providers.replicate.looks import Looks
+from fleek.providers.replicate.search import sweep
+from listening import listening
+
+LINE = 'step "1" \\ of 9: \u732b\n'
+LONG = LINE * 40_000
+ENDED: dict[str, Any] = {"id": "abc", "status": "succeeded", "output": {"logs": LONG[:9000]}}
+HOLDS = (Output(text=json.dumps(ENDED["output"], ensure_ascii=False)),)
+
+
+def filtered(body: bytes, step: int) -> bytes:
+    """Return a body that came in chunks of a size, without its logs."""
+    logs = LogFilter()
+    parts = [logs.feed(body[at : at + step]) for at in range(0, len(body), step)]
+    return b"".join(parts) + logs.end()
+
+
+@pytest.mark.parametrize("step", [61, 4096, 65_536])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_only_the_middle_of_logs_is_left_out(*, ascii_only: bool, step: int) -> None:
+    """In a prediction and in a list, and nowhere else."""
+    one = {"logs": LONG, **ENDED, "deep": [{"logs": LONG}]}
+    page = {"next": None, "results": [one, {"logs": None}, {"logs": "short"}, one]}
+
+    told = json.loads(filtered(json.dumps(one, ensure_ascii=ascii_only).encode(), step))
+    listed = json.loads(filtered(json.dumps(page, ensure_ascii=ascii_only).encode(), step))
+
+    for shown in (told, listed["results"][0], listed["results"][3]):
+        logs = shown.pop("logs")
+        assert len(logs.encode()) < 4 * KEPT
+        assert logs.startswith(LINE)
+        assert logs.endswith(LINE)
+        assert shown == {**ENDED, "deep": [{"logs": LONG}]}
+    assert listed["results"][1:3] == [{"logs": None}, {"logs": "short"}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[[[[",
+        b'"',
+        b'{"logs":"abc\\',
+        b"}}}}",
+        b"]",
+        b"nonsense",
+        b'{"logs":1}',
+        b"\\",
+    ],
+)
+def test_what_is_no_json_passes_as_it_is(body: bytes) -> None:
+    """Whoever parses it says so."""
+    assert filtered(body, 1) == body
+    assert without_logs(body) == body
+
+
+async def test_a_body_that_is_long_without_logs_is_refused() -> None:
+    """It is counted as it comes."""
+
+    async def pour() -> Any:
+        while True:
+            yield b'["words", ' * 10_000
+
+    with pytest.raises(TooLong):
+        await body_without_logs(pour(), most=1_000_000)
+
+
+def answering(body: bytes) -> Any:
+    """Return a server that answers everything with this body."""
+
+    async def visit(reader: Any, writer: Any) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+
+    return listening(visit)
+
+
+async def test_a_prediction_with_endless_logs_is_seen_to_end() -> None:
+    """Its output is paid for."""
+    body = json.dumps({"logs": "x" * (LARGE + 4_000_000), **ENDED}).encode()
+    async with answering(body) as url:
+        api = Api(url, "r8_test")
+        seen = await Looks(api, clock=lambda: 0.0).poll([PredictionId("abc")])
+        await api.close()
+
+    assert seen[PredictionId("abc")].outcome == Succeeded(HOLDS)
+
+
+async def test_endless_logs_do_not_hide_the_neighbours_in_a_list() -> None:
+    """One row may be as long as it likes."""
+    rows = [{**ENDED, "id": f"p{n}", "logs": "x\n" * (LARGE // 3)} for n in range(3)]
+    async with answering(json.dumps({"next": None, "results": rows}).encode()) as url:
+        api = Api(url, "r8_test")
+        seen = await sweep(api, [PredictionId(f"p{n}") for n in range(3)])
+        await api.close()
+
+    assert {one.outcome for one in seen.values()} == {Succeeded(HOLDS)}
+    assert len(seen) == 3
+
+
+async def test_a_page_that_is_too_long_without_logs_cannot_be_seen() -> None:
+    """It is asked for again."""
+    body = json.dumps({"id": "abc", "output": "x" * (LARGE + 1)}).encode()
+    async with answering(body) as url:
+        api = Api(url, "r8_test")
+        with pytest.raises(ProviderUnavailable):
+            await Looks(api, clock=lambda: 0.0).poll([PredictionId("abc")])
+        await api.close()
+
+
+@pytest.mark.parametrize("coding", ["", "gzip", "deflate"])
+async def test_an_answer_of_cog_is_read_whatever_is_around_it(coding: str) -> None:
+    """Logs beside it, or a coding that nobody asked for."""
+    prediction_id = PredictionId("0" * 32)
+    told = json.dumps({"logs": "x" * 5_000_000, **ENDED, "id": prediction_id}).encode()
+    pack: Any = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[coding]
+
+    async def pour() -> Any:
+        yield pack(told)
+
+    def give(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-encoding": coding}, content=pour())
+
+    async with httpx2.AsyncClient(
+        base_url="http://cog/", transport=httpx2.MockTransport(give)
+    ) as client:
+        seen = await Wire(client).order(prediction_id, {"input": {}})
+
+    assert seen.outcome == Succeeded(HOLDS)
