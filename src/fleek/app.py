@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from fleek import __version__
 from fleek.api import callbacks, flat, handlers, health, jobs, media, models, pages, system
+from fleek.api.admission import Admission
 from fleek.api.line import Line
 from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import Envelope, Gate
@@ -68,6 +69,7 @@ def create_app(rt: Runtime) -> FastAPI:
             Middleware(Envelope, metrics=metrics.http),
             Middleware(Gate, settings=rt.settings),
             *_cors(rt),
+            Middleware(Admission),
         ],
     )
     app.state.runtime = rt

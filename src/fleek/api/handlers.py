@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from fleek.api.errors import MAX_DETAIL, PROBLEM_JSON, explain, problem, status_of
-from fleek.domain.errors import FieldError, FleekError, InvalidInput, TooMany
+from fleek.domain.errors import FieldError, FleekError, InvalidInput, Overloaded, TooMany
 from fleek.domain.text import one_line
 from fleek.schemas import ProblemField
 
@@ -50,7 +50,7 @@ def answer(request: Request, error: FleekError) -> Response:
     """Return the problem document of an error, and log it if it is not the caller's."""
     status = status_of(type(error))
     headers = {}
-    if status >= 500:
+    if status >= 500 and not isinstance(error, Overloaded):  # thousands a second; they are counted
         log.warning("request failed", code=error.code, reason=str(error), exc_info=status == 500)
     if status == 503:
         headers["Retry-After"] = str(RETRY_SECONDS)

@@ -6,6 +6,7 @@ back: a batch is made up only when its transaction is open.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -23,6 +24,8 @@ Begin = Callable[[], AbstractAsyncContextManager[Any]]
 Flush = Callable[[Any, Sequence[Item]], Awaitable[Sequence[Result | FleekError]]]
 """Does the work for all items at once, or for none: one answer for each, in their order."""
 
+LATE_SECONDS: Final = 0.1  # a timer that is so far off tells of a busy loop
+TRIES: Final = 4
 UNDER_WAY: Final = timedelta(seconds=5)  # beyond a caller's patience, for a batch to be confirmed
 
 
@@ -69,7 +72,9 @@ class Group(Generic[Item, Result]):
         if patience is None:
             return await future
         self._hasty.add(future)
-        timer = loop.call_later(patience.total_seconds(), self._take_back, future)
+        seconds = patience.total_seconds()
+        due = time.monotonic() + seconds  # the loop's own clock stands still while it is busy
+        timer = loop.call_later(seconds, self._ask_back, future, due, seconds)
         try:
             return await future
         finally:
@@ -87,6 +92,17 @@ class Group(Generic[Item, Result]):
             task = asyncio.create_task(self._drain())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _ask_back(
+        self, future: asyncio.Future[Result], due: float, seconds: float, tries: int = 1
+    ) -> None:
+        """Take an item back, unless it is this loop that was busy, and gave no lane its turn."""
+        now = time.monotonic()
+        if abs(now - due) > LATE_SECONDS and tries < TRIES:
+            again = (future, now + seconds, seconds, tries + 1)
+            asyncio.get_running_loop().call_later(seconds, self._ask_back, *again)
+        else:
+            self._take_back(future)
 
     def _take_back(self, future: asyncio.Future[Result]) -> None:
         if future in self._waiting:

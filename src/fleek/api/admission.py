@@ -1,0 +1,91 @@
+"""Admission: as many writes at once as end in time; more are refused before they cost anything.
+
+Nobody knows how many that are on this machine today, so it is learnt: the limit grows while writes
+end in time and shrinks when they do not (additive increase, multiplicative decrease, as in TCP).
+
+Source: https://www.rfc-editor.org/rfc/rfc5681 and https://aws.amazon.com/builders-library/using-load-shedding-to-avoid-overload/
+"""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+import structlog
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fleek.api.handlers import answer
+from fleek.domain.errors import Overloaded
+
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+IN_TIME: Final = 0.5  # seconds; what takes longer was one too many
+FIRST: Final = 200  # at once, until something is learnt
+FEWEST: Final = 32
+MOST: Final = 4096
+SHRINK: Final = 0.7
+
+log = structlog.get_logger(__name__)
+
+
+class Limit:
+    """How many writes may be under way at once."""
+
+    def __init__(self, *, first: int = FIRST, clock: Callable[[], float] = monotonic) -> None:
+        self.now = clock
+        self.under_way = 0
+        self.most = float(first)
+        self._shrunk_at = float("-inf")
+        self._refused = False  # since it grew or shrank
+
+    def admits(self) -> bool:
+        """Whether one more may begin."""
+        self._refused = self._refused or self.under_way >= self.most
+        return self.under_way < self.most
+
+    def ended(self, seconds: float) -> None:
+        """Learn from a write that took so long."""
+        now = self.now()
+        if seconds <= IN_TIME:
+            if self._refused:
+                self.most = min(self.most + 1, MOST)
+                self._refused = False
+        elif now - self._shrunk_at > IN_TIME:  # once for all that suffered together
+            self._shrunk_at = now
+            self.most = max(self.most * SHRINK, FEWEST)
+            log.warning("writes_too_slow", seconds=round(seconds, 2), limit=int(self.most))
+
+
+class Admission:
+    """Refuses writes beyond the limit; reads and health checks are never refused here."""
+
+    def __init__(self, app: ASGIApp, *, limit: Limit | None = None) -> None:
+        self._app = app
+        self._limit = limit or Limit()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request. The time that a caller takes to send the body does not count."""
+        if scope["type"] != "http" or scope["method"] in SAFE:
+            await self._app(scope, receive, send)
+            return
+        limit = self._limit
+        if not limit.admits():
+            refusal = answer(Request(scope), Overloaded("too many writes are under way"))
+            await refusal(scope, receive, send)
+            return
+        began = limit.now()
+
+        async def uncounted() -> Message:
+            nonlocal began
+            limit.under_way -= 1
+            try:
+                return await receive()
+            finally:
+                limit.under_way += 1
+                began = limit.now()
+
+        limit.under_way += 1
+        try:
+            await self._app(scope, uncounted, send)
+        finally:
+            limit.under_way -= 1
+            limit.ended(limit.now() - began)

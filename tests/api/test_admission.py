@@ -1,0 +1,131 @@
+"""Overload is refused at once, instead of being borne by everybody."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import httpx2
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from fleek.api.admission import FEWEST, IN_TIME, Admission, Limit
+
+LIMIT = 60  # seconds; none of it waits for time to pass
+
+
+class Hand:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.seconds
+
+
+class Server:
+    """Holds writes until it is told; reads are answered at once."""
+
+    def __init__(self, *, first: int) -> None:
+        self.gate = asyncio.Event()
+        self.clock = Hand()
+        self.limit = Limit(first=first, clock=self.clock)
+        self.app = Admission(
+            Starlette(
+                routes=[
+                    Route("/write", self.write, methods=["POST", "DELETE"]),
+                    Route("/read", self.read),
+                ]
+            ),
+            limit=self.limit,
+        )
+
+    async def write(self, request: Request) -> Response:
+        """Read all of it, and hold it."""
+        await request.body()
+        await self.gate.wait()
+        return PlainTextResponse("done")
+
+    async def read(self, _request: Request) -> Response:
+        """Answer."""
+        return PlainTextResponse("here")
+
+    def caller(self) -> httpx2.AsyncClient:
+        """Return a client."""
+        transport = httpx2.ASGITransport(self.app)
+        return httpx2.AsyncClient(transport=transport, base_url="http://fleek")
+
+    async def until_under_way(self, number: int) -> None:
+        """Wait until so many writes are under way."""
+        async with asyncio.timeout(LIMIT):
+            while self.limit.under_way != number:
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_writes_beyond_the_limit_are_refused_and_reads_are_not(method: str) -> None:
+    """Whoever is refused knows at once, and when to come again."""
+    server = Server(first=3)
+    async with server.caller() as caller:
+        taken = [asyncio.create_task(caller.request(method, "/write")) for _ in range(3)]
+        await server.until_under_way(3)
+
+        refused = await caller.request(method, "/write")
+        read = await caller.get("/read")
+        server.gate.set()
+
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert int(refused.headers["retry-after"]) > 0
+        assert read.status_code == 200
+        assert [one.status_code for one in await asyncio.gather(*taken)] == [200] * 3
+        assert (await caller.request(method, "/write")).status_code == 200
+    assert server.limit.under_way == 0
+
+
+async def test_a_caller_that_is_slow_to_send_takes_nobody_s_place() -> None:
+    """A few hundred of them would shut out all others."""
+    server, begun, sent = Server(first=1), asyncio.Event(), asyncio.Event()
+    server.gate.set()
+
+    async def slowly() -> AsyncGenerator[bytes]:
+        yield b"{"
+        begun.set()
+        await sent.wait()
+        yield b"}"
+
+    async with server.caller() as caller:
+        slow = asyncio.create_task(caller.post("/write", content=slowly()))
+        async with asyncio.timeout(LIMIT):
+            await begun.wait()
+
+        quick = await caller.post("/write")
+        sent.set()
+
+        assert quick.status_code == 200
+        assert (await slow).status_code == 200
+
+
+def test_the_limit_follows_what_ends_in_time() -> None:
+    """It shrinks once for all that suffered together, and grows only where it was felt."""
+    clock = Hand()
+    limit = Limit(first=100, clock=clock)
+
+    for _ in range(50):
+        limit.ended(2 * IN_TIME)
+    assert limit.most == pytest.approx(70)
+    for _ in range(50):
+        limit.ended(IN_TIME / 2)
+    assert limit.most == pytest.approx(70)
+    limit.under_way = 70
+    for _ in range(50):
+        assert not limit.admits()
+        limit.ended(IN_TIME / 2)
+        limit.under_way = int(limit.most)
+    assert limit.most > 100
+    for seconds in range(100):
+        clock.seconds = seconds
+        limit.ended(2 * IN_TIME)
+    assert limit.most == FEWEST

@@ -1,0 +1,76 @@
+"""A pooler that lends a server's connection for one transaction: PgBouncer, as hosters run it."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from fleek.domain.errors import Overloaded
+from fleek.store import jobs
+from fleek.store.database import open_database, reach
+from fleek.store.migrate import migrate
+from fleek.store.postgres import SESSION
+from fleek.store.steps import take
+from pgbouncer import pgbouncer
+from samples import a_job, claims
+from services import Postgres
+
+
+@pytest.fixture
+def pooled_url(postgres: Postgres) -> Iterator[str]:
+    """Give the address of an empty database behind a PgBouncer."""
+    name = postgres.create()
+    with pgbouncer(postgres, name) as url:
+        yield url
+    postgres.drop(name)
+
+
+@pytest.mark.parametrize("query", ["", "?pgbouncer=true", "?application_name=us"])
+async def test_all_works_through_a_pooler_of_transactions(pooled_url: str, query: str) -> None:
+    """Whether anybody says that there is one or not; many at once, so that servers change."""
+    async with open_database(pooled_url + query) as db:
+        await reach(db)
+        await migrate(db)
+
+        accepted = [a_job() for _ in range(60)]
+        await asyncio.gather(*(jobs.insert_job(db, job) for job in accepted[:30]))
+        await asyncio.gather(*(take(db, job.id, claims()) for job in accepted[:30]))
+        await asyncio.gather(*(jobs.insert_job(db, job) for job in accepted[30:]))
+
+        pages = [jobs.page(db, tenant_id="default", limit=100) for _ in range(30)]
+        assert {len(page) for page in await asyncio.gather(*pages)} == {60}
+        found = await asyncio.gather(*(jobs.peek(db, job.id) for job in accepted))
+        assert [job.id for job in found] == [job.id for job in accepted]
+
+
+async def test_each_transaction_brings_its_settings(pooled_url: str) -> None:
+    """What one session sets would be met by the next caller of its server, or by nobody."""
+    async with open_database(f"{pooled_url}?schema=elsewhere") as db:
+        async with db.write() as tx:
+            await tx.execute(text("CREATE SCHEMA elsewhere"))
+            set_now = {
+                name: await tx.scalar(text(f"SELECT current_setting('{name}')"))
+                for name in SESSION
+            }
+            where = await tx.scalar(text("SELECT current_schema()"))
+
+        assert set_now == {
+            "jit": "off",
+            "idle_in_transaction_session_timeout": "15s",
+            "lock_timeout": "800ms",
+            "statement_timeout": "25s",
+        }
+        assert where == "elsewhere"
+
+
+async def test_a_lock_is_not_waited_for_for_long_behind_a_pooler(pooled_url: str) -> None:
+    """As without one."""
+    async with open_database(pooled_url) as other, open_database(pooled_url) as db:
+        await migrate(db)
+        async with other.write() as tx:
+            await tx.execute(text("LOCK TABLE jobs IN EXCLUSIVE MODE"))
+
+            with pytest.raises(Overloaded):
+                await jobs.insert_job(db, a_job(), patience=timedelta(minutes=1))
