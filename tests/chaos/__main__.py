@@ -128,13 +128,15 @@ def main() -> int:
         "all": everything,
         "sweep": sweep,
         "storm": storm,
-        "mutations": lambda _: mutations.run(say),
+        "mutations": lambda chosen: mutations.run(say, only=chosen.only),
     }
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("what", choices=runs)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--only", default="", help="crash points whose orders hold this text")
+    parser.add_argument(
+        "--only", default="", help="crash points and mutations that have this text"
+    )
     parser.add_argument("--first", type=int, default=1, help="the crash point to begin with")
     parser.add_argument("--jobs", type=int, default=EXACT["jobs"])
     parser.add_argument("--kills", type=int, default=EXACT["kills"])

@@ -98,11 +98,13 @@ class Rig(Service):
             self.launch()
         return self.answers()
 
-    def quiesce(self, *, meanwhile: Callable[[], object] = lambda: None) -> None:
+    def quiesce(
+        self, *, meanwhile: Callable[[], object] = lambda: None, still: float = STILL
+    ) -> None:
         """Wait until every job has ended and nothing is owed any more, as long as anything moves.
 
         A model that rests, as its purchases failed, is waited for too. `meanwhile` is called at
-        each look.
+        each look; after `still` seconds without any change it has failed.
 
         Raises:
             AssertionError: Nothing moves and something is owed, or it moves for ever; with the
@@ -116,7 +118,7 @@ class Rig(Service):
             if moves != before:
                 before, changed = moves, now
             rest = breaker(moves[-1] or 0)
-            patience = STILL + (0 if rest is None else rest.total_seconds())
+            patience = still + (0 if rest is None else rest.total_seconds())
             said = f"(jobs, attempts) that have not ended: {owed}"
             assert now - changed < patience, f"nothing moves; {said}\n{self.tails()}"
             assert now - begun < LONGEST, f"it goes on and on; {said}\n{self.tails()}"

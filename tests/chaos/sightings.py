@@ -15,7 +15,9 @@ STRIKES: Final[Mapping[str, tuple[str, ...]]] = {  # state → faults any of whi
     "look cut or of another kind": ("get_cut_body", "get_odd", "list_cut_body", "list_odd"),
     "prediction hidden for a while": ("unseen", "vanish_while"),
     "status that nobody knows": ("starting_status", "unknown_status", "end_late"),
-    "output failed and then worked": ("output_5xx", "output_reset", "output_away"),
+    "output host failed and then worked": ("output_5xx", "output_reset", "output_away"),
+    "output refused and then there": ("output_404", "output_403"),
+    "padded output": ("output_padded",),
     "error page as an output": ("file_page", "file_html"),
     "huge logs": ("huge_logs",),
     "wrong Date": ("answer_date",),
@@ -28,6 +30,7 @@ STRIKES: Final[Mapping[str, tuple[str, ...]]] = {  # state → faults any of whi
     "disk broken": ("oserror",),
 }
 STRIKES_WILD: Final[Mapping[str, tuple[str, ...]]] = {
+    "prediction vanished": ("vanish",),
     "error in another shape": ("odd_error",),
     "refused in another shape": ("create_422", "create_403"),
     "cancel confirmed in vain": ("cancel_lied",),

@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -13,8 +13,9 @@ from chaos.checker import Terms, check
 from chaos.history import Client
 from chaos.money import Money, money
 from chaos.nemesis import Nemesis
-from chaos.rig import Rig
+from chaos.rig import STILL, Rig
 from chaos.sightings import BY_CALLBACK, LONG_KILLS, must_see, sightings
+from fleek.providers.replicate.looks import GONE_SECONDS
 from service import until
 
 HEARTBEAT: Final = 0.5
@@ -26,6 +27,8 @@ SETTINGS: Final = {
     "WORKER_CONCURRENCY": "32",
 }
 CLIENTS: Final = 6
+AHEAD: Final = 0.2  # of the jobs, by which callers may be ahead of the kills
+LOOK_SECONDS: Final = 0.2
 CANCELLED: Final = 0.2  # of the jobs, in wild weather
 ROUSED: Final = 120.0  # seconds until a service that was hurt answers, on a busy machine
 ONE: Final = (("serve",),)
@@ -56,9 +59,14 @@ class Storm:
     polling: bool = False  # without callbacks
 
     @property
+    def long(self) -> bool:
+        """Whether it has to reach every state that is worth the time."""
+        return self.kills >= LONG_KILLS
+
+    @property
     def patience(self) -> float:
         """After how many seconds no more jobs are submitted and no more processes killed."""
-        return max(self.minutes * 90, 300)
+        return max(self.minutes * 180, 600)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,31 +106,31 @@ def run(rig: Rig, storm: Storm) -> Outcome:
         AssertionError: It did not come to rest, or a process ended by itself.
     """
     begun = time.monotonic()
-    crowd = _Crowd(rig, storm)
     if storm.polling:
         del rig.env["PUBLIC_URL"]
     spell = partial(_spell, rig, storm)
     spell("")
-    long = {"freeze": 14 * HEARTBEAT} if storm.wild else {}
+    freezes = {"nap": 2 * HEARTBEAT} | ({"freeze": 14 * HEARTBEAT} if storm.wild else {})
     nemesis = Nemesis(
         rig,
         SPLIT if storm.split else ONE,
         seed=storm.seed,
         kills=storm.kills,
         seconds=storm.minutes * 60,
-        freezes={"nap": 2 * HEARTBEAT, **long},
+        freezes=freezes,
         spell=spell,
     )
+    crowd = _Crowd(rig, storm, lambda: nemesis.done["killed"] / max(storm.kills, 1))
     until(rig.answers, seconds=ROUSED, why=rig.tails)
     nemesis.begin()
     crowd.submit_all()
     while nemesis.busy and time.monotonic() - begun < storm.patience:
-        time.sleep(0.2)
+        time.sleep(LOOK_SECONDS)
     nemesis.end()
     rig.host.calm()
     until(rig.answers, seconds=ROUSED, why=rig.tails)
     crowd.end()
-    rig.quiesce()
+    rig.quiesce(still=STILL + (GONE_SECONDS if storm.long and storm.wild else 0))
     evidence = rig.evidence()
     terms = Terms(
         codes=weather.FAILURES if storm.wild else frozenset(),
@@ -142,16 +150,19 @@ def run(rig: Rig, storm: Storm) -> Outcome:
 
 def _spell(rig: Rig, storm: Storm, name: str) -> None:
     """Let a spell of worse weather begin; with no name, let it end."""
-    long = storm.kills >= LONG_KILLS
-    rig.host.plan(**weather.plan(genuine=storm.wild, long=long, spell=name))
+    rig.host.plan(**weather.plan(genuine=storm.wild, long=storm.long, spell=name))
 
 
 @dataclass(slots=True)
 class _Crowd:
-    """Clients that submit at an even pace, and cancel some of their jobs at random moments."""
+    """Clients that submit at an even pace, and cancel some of their jobs at random moments.
+
+    They wait for the kills: on a slow machine these take longer, and jobs are to be met by all.
+    """
 
     rig: Rig
     storm: Storm
+    killed: Callable[[], float]  # the share of the kills that is done
     accepted: list[str] = field(default_factory=list)
     _doubted: list[str] = field(default_factory=list)  # cancels that nobody has answered
     _probes: list[str] = field(default_factory=list)
@@ -180,6 +191,9 @@ class _Crowd:
         pause = 0.85 * self.storm.minutes * 60 * CLIENTS / self.storm.jobs
         turn = 0
         while len(self.accepted) < self.storm.jobs and time.monotonic() < deadline:
+            if len(self.accepted) / self.storm.jobs > self.killed() + AHEAD:
+                time.sleep(LOOK_SECONDS)
+                continue
             turn += 1
             probe = self._probe()
             prompt = f"client {number} turn {turn} of {self.storm.seed} {probe}".strip()

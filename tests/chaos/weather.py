@@ -46,6 +46,9 @@ LIVES: Final = {  # harmless: what it made can be had in the end
     "unseen": 0.02,
     "vanish_while": 0.02,
     "huge_logs": 0.004,
+    "output_404": 0.02,
+    "output_403": 0.01,
+    "output_padded": 0.02,
     "output_5xx": 0.02,
     "output_reset": 0.02,
     "output_away": 0.02,
@@ -73,6 +76,7 @@ FILES: Final = {
     "file_429": 0.02,
     "file_empty": 0.01,
     "file_html": 0.01,
+    "file_page": 0.03,
     "file_gzip": 0.02,
     "file_drop": 0.02,
     "file_type": 0.02,
@@ -81,6 +85,7 @@ FILES: Final = {
 }
 NETWORK: Final = LOST | UNSOLD | LOOKS | CALLBACKS | FILES | LIVES | ANSWERS
 LONG: Final = {"create_then_timeout": 0.005}  # later than anybody waits: half a minute each
+LONG_GENUINE: Final = {"vanish": 0.004}  # is waited for, for ten minutes each
 
 GENUINE: Final = {  # the predictions themselves, and the requests to stop them
     "transient_failure": 0.05,
@@ -105,6 +110,7 @@ FAILURES: Final = frozenset(  # what a job may fail with: the provider said so
         "prediction_aborted",
         "provider_invalid_input",
         "provider_forbidden",
+        "prediction_gone",
     }
 )
 SPELLS: Final[dict[str, dict[str, float]]] = {
@@ -135,6 +141,7 @@ ARGUMENTS: Final = {
 def plan(*, genuine: bool, long: bool = False, spell: str = "") -> dict[str, Any]:
     """Return a plan for the emulator; a spell is one of `SPELLS`."""
     rates = NETWORK | (GENUINE if genuine else {}) | (LONG if long else {})
+    rates |= LONG_GENUINE if genuine and long else {}
     return {
         "rates": rates | SPELLS.get(spell, {}),
         "arguments": ARGUMENTS | ({"create_then_delay": "8"} if spell == "late" else {}),
