@@ -1,6 +1,7 @@
 """Stand-ins at the edges: a provider with a script, a clock that is an argument."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -61,6 +62,7 @@ class FakeProvider:
     progress: float | None = None
     reads: list[FleekError] = field(default_factory=list)  # raised in turn, then bytes come
     content: bytes = PNG
+    inlines: bool = False  # whether its answers hold the bytes, in ``data:`` URIs
     parameters: Schema | None = None
     default_model: ModelName = field(default=ModelName("fake/model"))
     budget: Budget = UNLIMITED
@@ -116,6 +118,9 @@ class FakeProvider:
         assert output.uri is not None
         if self.reads:
             raise self.reads.pop(0)
+        if self.inlines:
+            yield base64.b64decode(output.uri.partition(",")[2])
+            return
         yield self.content[:7]
         yield self.content[7:]
 

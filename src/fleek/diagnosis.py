@@ -1,11 +1,11 @@
 """What the facts about an installation mean, and what to do: the words of `doctor` and health."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from fleek.domain.job import WorkerId
+from fleek.domain.job import Job, WorkerId
 from fleek.providers.base import PARKS
 from fleek.store.accounts import Account
 from fleek.store.tally import Tally
@@ -42,6 +42,10 @@ CURES: Final[Mapping[str, str]] = {
     "database_unavailable": ADVICE["database"],
 }
 """What to do about paid results that wait, by the code of what they wait for."""
+
+
+REFUSALS: Final = frozenset({"unsafe_output", "output_too_large"})
+"""Codes of jobs whose paid result some setting does not allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,19 @@ def results(postponed: Mapping[str, int]) -> Finding:
     message = f"{sum(postponed.values())} paid results wait to be stored: {reasons}"
     advice = CURES.get(by_number[0][0], "the jobs' `retrying` and the log of the workers say why")
     return Finding("results", "error", message, f"{advice}; nothing is lost, nor paid for again")
+
+
+def refused(failed: Iterable[Job], *, since: datetime) -> list[Finding]:
+    """Judge paid results that a setting of ours refused since then; `failed` begins with the last."""
+    reasons = [
+        job.error.message
+        for job in failed
+        if job.error is not None and job.error.code in REFUSALS and job.updated_at >= since
+    ]
+    if not reasons:
+        return []
+    message = f"{len(reasons)} paid results were refused, the last because {reasons[0]}"
+    return [warning("results", message, "change the setting, then: fleek collect ID")]
 
 
 def trouble(account: Account) -> Finding:

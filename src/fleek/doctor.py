@@ -22,16 +22,19 @@ from fleek.diagnosis import (
     crew,
     durability,
     line,
+    refused,
     results,
     trouble,
     warning,
     writers,
 )
 from fleek.domain.errors import FleekError
+from fleek.domain.job import Status
+from fleek.domain.request import DEFAULT_TENANT
 from fleek.engine.coordinator import ROLE
 from fleek.engine.pulse import DEAD_AFTER, process_space
 from fleek.settings import LOOPBACK, Proxies, Settings
-from fleek.store import accounts, queue, workers
+from fleek.store import accounts, jobs, queue, workers
 from fleek.store.address import database_url
 from fleek.store.clock import clock_offset
 from fleek.store.database import Database, open_database, reach
@@ -47,6 +50,9 @@ SCARCE_BYTES: Final = 1_000_000_000  # below this much room a warning
 NONE_LEFT_BYTES: Final = 50_000_000  # below this much an error
 BORN: Final = datetime(2026, 1, 1, tzinfo=UTC)  # no right clock shows an earlier time
 
+
+RECENT: Final = 100  # failed jobs that are looked at
+REFUSED_PERIOD: Final = timedelta(days=1)
 
 Check = Callable[[Settings], Awaitable[list[Finding]]]
 
@@ -123,6 +129,8 @@ async def _work(db: Database, settings: Settings) -> list[Finding]:
         findings += writers(alive, may_share=db.kind != "sqlite" or sqlite_is_safe())
     elif tally.queue_depth + tally.in_flight:
         findings.append(crew(alive))
+    recent = await jobs.page(db, tenant_id=DEFAULT_TENANT, status=Status.FAILED, limit=RECENT)
+    findings += refused([view.job for view in recent], since=now - REFUSED_PERIOD)
     return findings + [trouble(one) for one in await accounts.troubled(db, now=now) if one.rests]
 
 

@@ -56,7 +56,14 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class UnsafeAddress(Exception):
-    """The address is not one that may be called. The message never holds the address."""
+    """The address is not one that may be called. The message never holds the address.
+
+    `host` is its host, for whoever may be told.
+    """
+
+    def __init__(self, message: str, *, host: str | None = None) -> None:
+        super().__init__(message)
+        self.host = host
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ class Policy:
     patterns: tuple[str, ...] | None = None  # None: any public host
     named: tuple[Named, ...] = ()
     ports: frozenset[int] = frozenset({443})
+    setting: str | None = None  # what the operator changes to allow a host
 
     def names(self, url: httpx2.URL) -> bool:
         """Whether the operator named the host of this URL."""
@@ -143,13 +151,15 @@ def parse(text: str, policy: Policy) -> httpx2.URL:
     if policy.names(url):
         return url
     if url.scheme != "https":
-        raise UnsafeAddress("the address must begin with https://")
+        raise UnsafeAddress("the address must begin with https://", host=host)
     if port_of(url) not in policy.ports:
-        raise UnsafeAddress("the address has a port that is not allowed")
+        raise UnsafeAddress("the address has a port that is not allowed", host=host)
     if not _is_name(host):
-        raise UnsafeAddress("the address must name its host in full, and not by a number")
+        raise UnsafeAddress(
+            "the address must name its host in full, and not by a number", host=host
+        )
     if policy.patterns is not None and not any(fits(host, one) for one in policy.patterns):
-        raise UnsafeAddress("the address has a host that is not allowed")
+        raise UnsafeAddress("the address has a host that is not allowed", host=host)
     return url
 
 
@@ -228,7 +238,8 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         except (OSError, UnicodeError) as error:
             raise httpx2.ConnectError("the host's address cannot be found") from error
         if not self._policy.names(url) and not all(map(public, found)):
-            raise UnsafeAddress("the host has an address that is not public")
+            host = url.raw_host.decode("ascii")
+            raise UnsafeAddress("the host has an address that is not public", host=host)
         return found
 
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import base64
+from dataclasses import replace
 
 import pytest
 
-from fakes import PNG, Clock, FakeProvider, a_request
+from fakes import PNG, AskableProvider, Clock, FakeProvider, a_request
 from fleek.domain.attempt import Verdict
 from fleek.domain.errors import OutputBroken, StorageError
 from fleek.domain.job import Job, Stage, Status
@@ -13,8 +14,9 @@ from fleek.domain.media import Key, Output
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
 from fleek.engine.conclude import conclude
-from fleek.engine.inline import INLINE_CHARS
-from fleek.engine.paid import MISSING
+from fleek.engine.inline import INLINE_CHARS, LEFT_CHARS
+from fleek.engine.paid import MISSING, WRONG_BYTES
+from fleek.engine.recollect import recollect
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
@@ -100,36 +102,85 @@ async def test_nothing_is_left_behind_for_a_job_that_was_cancelled(
     assert await every_key(rt) == set()
 
 
-async def test_a_storage_that_is_away_leaves_the_attempt_open(
+async def away(*_: object, **__: object) -> None:
+    """Refuse, as a storage that is away."""
+    raise StorageError("no answer")
+
+
+@pytest.mark.parametrize("askable", [False, True])
+async def test_an_answer_that_cannot_be_put_away_now_is_not_lost(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch, *, askable: bool
+) -> None:
+    """It stays at the provider, or in the answer until it is collected."""
+    provider = AskableProvider(inlines=True) if askable else FakeProvider(inlines=True)
+    rt.providers["placeholder"] = provider  # type: ignore[index]  # a dict, as the fixture made it
+    job = await bound(rt, provider)
+    outputs = (Output(uri=LARGE), Output(text=WORDS), Output(text="a cat"))
+    provider.outcome = Succeeded(outputs)
+    with monkeypatch.context() as broken:
+        broken.setattr(rt.storage, "save", away)
+        await told(rt, job, *outputs)
+        await collect(rt, job.id)
+    waiting = await jobs.peek(rt.db, job.id)
+    (kept,) = await attempts.of_job(rt.db, job.id)
+
+    await collect(rt, job.id)
+
+    view = await jobs.get(rt.db, job.id, tenant_id="default")
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert (waiting.error and waiting.error.code) == "storage_unavailable"
+    assert ("base64" in str(kept.result)) is not askable
+    assert [one.size_bytes for one in view.media] == [200 * len(PNG), len(WORDS), 5]
+    assert view.job.status is Status.COMPLETED
+    assert "base64" not in str(attempt.result)
+
+
+async def test_what_is_too_large_to_stay_in_the_answer_is_asked_for_again(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer is asked for again."""
-
-    async def away(*_: object, **__: object) -> None:
-        raise StorageError("no answer")
-
+    """Nothing is written down, so whoever looks next is told of it anew."""
     job = await bound(rt, provider)
     monkeypatch.setattr(rt.storage, "save", away)
 
     with pytest.raises(StorageError):
-        await told(rt, job, Output(text=WORDS))
+        await told(rt, job, Output(text="a" * (LEFT_CHARS + 1)))
 
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert (attempt.verdict, (await jobs.peek(rt.db, job.id)).stage) == (None, Stage.WAITING)
 
 
-async def test_what_cannot_be_read_out_of_the_answer_has_failed(
+async def test_what_cannot_be_read_out_of_the_answer_is_collected_in_vain(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """It will not be better the next time one looks."""
+    """It is paid for: eight tries, and then it can be collected by a better release."""
     job = await bound(rt, provider)
-    provider.reads = [OutputBroken("not base64")]
+    provider.reads = [OutputBroken("not base64")] * 100
 
     await told(rt, job, Output(uri=LARGE))
+    for _ in range(WRONG_BYTES.tries):
+        await collect(rt, job.id)
 
     ended = await jobs.peek(rt.db, job.id)
     assert ended.error is not None
     assert (ended.status, ended.error.code) == (Status.FAILED, "output_broken")
+
+
+async def test_what_a_limit_refuses_is_left_to_be_collected(rt: Runtime) -> None:
+    """The operator may raise it while the provider still has the answer."""
+    provider = AskableProvider(inlines=True)
+    rt.providers["placeholder"] = provider  # type: ignore[index]  # a dict, as the fixture made it
+    small = replace(rt, settings=rt.settings.model_copy(update={"max_job_bytes": 1024}))
+    job = await bound(rt, provider)
+    provider.outcome = Succeeded((Output(uri=LARGE),))
+    await told(small, job, Output(uri=LARGE))
+    await collect(small, job.id)
+    failed = await jobs.peek(rt.db, job.id)
+
+    await recollect(rt, job.id, tenant_id="default")
+    await collect(rt, job.id)
+
+    assert (failed.error and failed.error.code) == "output_too_large"
+    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
 
 
 async def test_a_file_that_was_put_away_and_stays_gone_ends_the_job(

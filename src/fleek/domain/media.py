@@ -25,7 +25,8 @@ class Output:
 
     ``uri`` is an address for the provider's `read`: a URL, a ``data:`` URI, or a name of the
     provider's own. ``text`` is set instead for a model that answers in words, and ``key`` for one
-    whose bytes came with the answer and are in storage already; only the engine sets that.
+    whose bytes came with the answer and are in storage already; only the engine sets that. If none
+    is set, the bytes came with the answer and are to be asked for again.
     """
 
     uri: str | None = None

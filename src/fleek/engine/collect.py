@@ -24,6 +24,7 @@ from fleek.domain.job import Job, JobError, JobId, Stage, Status
 from fleek.domain.media import Media, Output, Part, metadata_key, purged
 from fleek.domain.races import IllegalTransition, StaleJob
 from fleek.engine.document import document, save_document
+from fleek.engine.inline import is_large
 from fleek.engine.keep import keep
 from fleek.engine.paid import is_final, recall
 from fleek.engine.runtime import Runtime
@@ -107,19 +108,27 @@ async def _complete(rt: Runtime, job: Job, attempt: Attempt, media: Sequence[Med
     made = await attempts.of_job(rt.db, job.id)
     await save_document(rt, done, document(done, media, made))
 
-    def decide(current: Job, _: Attempt | None) -> Step:
+    def decide(current: Job, written: Attempt | None) -> Step:
         if current.attempt_id != attempt.id or current.worker_id != job.worker_id:
             raise StaleJob(f"job {job.id} is collected by somebody else")
         change = transitions.complete(current, now=now, outputs=len(media))
-        return Step(change=change, media=media)
+        return Step(change=change, media=media, attempt=_without_content(written))
 
     try:
         failpoints.hit("collect.complete")
-        await rt.persist(job.id, decide)
+        await rt.persist(job.id, decide, attempt_id=attempt.id)
         failpoints.hit("collect.completed")
     except (IllegalTransition, StaleJob) as error:
         log.info("collected_for_nothing", job=str(job.id), reason=str(error))
         await _clear_away(rt, job, media)
+
+
+def _without_content(attempt: Attempt | None) -> Attempt | None:
+    """Return an attempt whose answer still held its content, without it; None: it did not."""
+    if attempt is None or attempt.result is None:
+        return None
+    held = any(is_large(Output.from_json(one)) for one in attempt.result["outputs"])
+    return replace(attempt, result=None) if held else None
 
 
 async def _clear_away(rt: Runtime, job: Job, media: Sequence[Media]) -> None:

@@ -7,37 +7,59 @@ provider that forgets what it has answered leaves no other moment to save it.
 from dataclasses import replace
 from typing import Final
 
+import structlog
+
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import ProviderError
+from fleek.domain.errors import HostError, ProviderError
 from fleek.domain.job import Job
 from fleek.domain.media import Output
 from fleek.engine.keep import keep_one
+from fleek.engine.paid import recalls
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Failed, Succeeded
 from fleek.store import jobs
 
 INLINE_CHARS: Final = 8192  # what may stay in the answer
+LEFT_CHARS: Final = 16 * 1024**2  # what may stay there while the storage is away
+
+log = structlog.get_logger(__name__)
 
 
 async def put_away(rt: Runtime, attempt: Attempt, outcome: Succeeded) -> Succeeded | Failed:
     """Return the outcome with its large content in storage, under the keys of the job's media.
 
-    What cannot be read out of the answer will never be: then the prediction has failed.
+    What cannot be stored now is left to collecting: at a provider that can be asked again it
+    stays there, and else, within limits, in the answer. What is too large for either, and cannot
+    be read, will never be: then the prediction has failed.
 
     Raises:
-        StorageError: It cannot be kept now; the answer must be asked for again.
+        HostError: It cannot be kept now; the answer must be asked for again.
     """
-    if not any(map(_is_large, outcome.outputs)):
+    if not any(map(is_large, outcome.outputs)):
         return outcome
     job = await jobs.peek(rt.db, attempt.job_id)
     try:
         kept = [
-            await _put_one(rt, job, attempt, index, output) if _is_large(output) else output
+            await _put_one(rt, job, attempt, index, output) if is_large(output) else output
             for index, output in enumerate(outcome.outputs)
         ]
-    except ProviderError as error:
+    except (HostError, ProviderError) as error:
+        left = _left(rt, attempt, outcome)
+        if left is not None:
+            log.warning("not_put_away", attempt_id=str(attempt.id), reason=str(error))
+            return left
+        if isinstance(error, HostError):
+            raise
         return Failed(error.code, str(error), retryable=False)
     return Succeeded(tuple(kept))
+
+
+def _left(rt: Runtime, attempt: Attempt, outcome: Succeeded) -> Succeeded | None:
+    """Return the outcome with its large content left out or left in; None: it is too large."""
+    if recalls(rt, attempt.provider) is not None:
+        return Succeeded(tuple(Output() if is_large(one) else one for one in outcome.outputs))
+    size = sum(len(one.uri or one.text or "") for one in outcome.outputs)
+    return outcome if size <= LEFT_CHARS else None
 
 
 async def take_out(rt: Runtime, outcome: Succeeded) -> None:
@@ -47,7 +69,8 @@ async def take_out(rt: Runtime, outcome: Succeeded) -> None:
             await rt.storage.delete(output.key)
 
 
-def _is_large(output: Output) -> bool:
+def is_large(output: Output) -> bool:
+    """Whether an output's content is in the answer, and too large to stay there."""
     uri = output.uri or ""
     inline = output.text or (uri if uri[:5].lower() == "data:" else "")
     return len(inline) > INLINE_CHARS

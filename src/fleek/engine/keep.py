@@ -70,6 +70,8 @@ def _chunks(rt: Runtime, job: Job, output: Output) -> AsyncIterator[bytes]:
         return _stored(rt, output.key)
     if output.text is not None:
         return _text(output.text)
+    if output.uri is None:
+        raise OutputMissing("the output is at the provider only, which did not tell of it")
     provider = rt.providers.get(job.provider)
     if provider is None:
         message = f"the provider {job.provider} is not configured here"

@@ -67,7 +67,7 @@ async def recall(rt: Runtime, attempt: Attempt, error: ProviderError) -> tuple[O
         OutputGone: The provider has removed them.
         OutputMissing: It knows the prediction no more than the output.
     """
-    provider = _recalls(rt, attempt.provider)
+    provider = recalls(rt, attempt.provider)
     if provider is None or attempt.prediction_id is None or not _may_call(rt, attempt.provider):
         return None
     try:
@@ -86,7 +86,7 @@ async def recall(rt: Runtime, attempt: Attempt, error: ProviderError) -> tuple[O
     return (outcome.outputs or None) if isinstance(outcome, Succeeded) else None
 
 
-def _recalls(rt: Runtime, name: str) -> Recalls | None:
+def recalls(rt: Runtime, name: str) -> Recalls | None:
     """Return the provider if it can be asked again."""
     provider: object = rt.providers.get(name)
     return provider if isinstance(provider, Recalls) else None
@@ -104,7 +104,7 @@ async def is_final(rt: Runtime, job: Job, error: FleekError) -> bool:
         return False
     if not (error.retryable or isinstance(error, InternalError)):
         return True
-    patience = _patience(error, askable=_recalls(rt, job.provider) is not None)
+    patience = _patience(error, askable=recalls(rt, job.provider) is not None)
     if patience is None:
         return False
     tries, period = await _in_a_row(rt, job, error.code)

@@ -108,7 +108,7 @@ async def _fetched(
         kind = strange_address(url) or "a path, which leads nowhere from here"
         raise OutputUnsafe(f"the output is {kind}: it cannot be fetched", code=UNSUPPORTED)
     url, give_up_at = address, clock() + limits.whole
-    with _translated():
+    with _translated(policy):
         async with open_stream(client, url, policy) as response:
             _check(response)
             chunks = _paced(response, limits, clock, give_up_at)
@@ -195,12 +195,12 @@ async def _paced(
 
 
 @contextmanager
-def _translated() -> Generator[None]:
+def _translated(policy: Policy) -> Generator[None]:
     """Translate what goes wrong on the network; the output may be read again after any of it."""
     try:
         yield
     except UnsafeAddress as error:
-        raise OutputUnsafe(f"the output is not fetched: {error}") from error
+        raise OutputUnsafe(f"the output is not fetched: {error}{_where(error, policy)}") from error
     except EncodingBroken as error:
         raise OutputBroken(f"the output cannot be unpacked: {error}") from error
     except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
@@ -212,5 +212,13 @@ def _translated() -> Generator[None]:
         raise OutputInterrupted("the output was cut off") from error
 
 
+def _where(error: UnsafeAddress, policy: Policy) -> str:
+    """Return which host was refused, and what the operator may change about it."""
+    if error.host is None or policy.setting is None:
+        return ""
+    return f": {error.host}; {policy.setting} says which hosts are allowed"
+
+
 def _too_large(limits: Limits) -> OutputUnsafe:
-    return OutputUnsafe(f"the output has more than {limits.size} bytes", code="output_too_large")
+    message = f"the output has more than MAX_OUTPUT_BYTES={limits.size}"
+    return OutputUnsafe(message, code="output_too_large")

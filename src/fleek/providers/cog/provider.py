@@ -23,7 +23,6 @@ from fleek.providers.cog.wire import OVERLONG, Wire
 from fleek.providers.download import Limits, read_output
 
 FRESH_SECONDS: Final = 30.0  # how long the server's schema is taken for granted
-LIMITS: Final = Limits(whole=3600.0)
 
 
 class CogProvider:
@@ -56,6 +55,7 @@ class CogProvider:
         self.default_model = ModelName(settings.model)
         self.budget = Budget(concurrency=settings.max_concurrency)
         self._settings = settings
+        self._limits = Limits(size=settings.max_output_bytes, whole=3600.0)
         self._wire = wire
         self._files = files
         self._callbacks = callbacks
@@ -109,7 +109,7 @@ class CogProvider:
 
     async def read(self, job: Job, output: Output) -> AsyncIterator[bytes]:  # noqa: ARG002 - the port's signature
         """Stream one output's bytes; see the port for what it raises."""
-        chunks = read_output(self._files, output, self._settings.policy, LIMITS)
+        chunks = read_output(self._files, output, self._settings.policy, self._limits)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk

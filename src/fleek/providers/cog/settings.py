@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from ipaddress import ip_address
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx2
@@ -11,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fleek.environment import SOURCE, ZERO, Seconds, Secret, cleaned
 from fleek.outbound import Named, Policy, port_of
 from fleek.settings import LOOPBACK
+
+UPLOADS: Final = "COG_UPLOAD_URL"
 
 
 class CogSettings(BaseSettings):
@@ -31,6 +34,12 @@ class CogSettings(BaseSettings):
         default=None,
         description="The server's own `--upload-url`, if it has one: outputs are fetched from "
         "its host even if that is private.",
+    )
+    max_output_bytes: int = Field(
+        default=2 * 1024**3,
+        ge=1024,
+        validation_alias="MAX_OUTPUT_BYTES",
+        description="Largest output file that is fetched.",
     )
     token: Secret = Field(
         default=None, description="Sent to the server as a bearer token, for a proxy before it."
@@ -73,9 +82,10 @@ class CogSettings(BaseSettings):
     def policy(self) -> Policy:
         """Where outputs may be fetched from: public hosts, and that of uploads even if private."""
         if self.upload_url is None:
-            return Policy()
+            return Policy(setting=UPLOADS)
         url = httpx2.URL(self.upload_url)
-        return Policy(named=(Named(url.host, port_of(url), plain=url.scheme == "http"),))
+        named = Named(url.host, port_of(url), plain=url.scheme == "http")
+        return Policy(named=(named,), setting=UPLOADS)
 
 
 def callback_base(public_url: str | None, cog_url: str) -> str | None:

@@ -126,7 +126,9 @@ class ReplicateSettings(BaseSettings):
             url = httpx2.URL(f"https://{entry}")
             same = plain and url.host == base.host
             named.append(Named(url.host, url.port or (80 if same else 443), plain=same))
-        return Policy(patterns=tuple(patterns), named=tuple(named))
+        return Policy(
+            patterns=tuple(patterns), named=tuple(named), setting="REPLICATE_OUTPUT_HOSTS"
+        )
 
     @property
     def callback_base(self) -> str | None:
