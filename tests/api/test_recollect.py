@@ -141,3 +141,15 @@ async def test_operators_see_what_results_wait_for(
     assert "STORAGE_PATH" in check["advice"]
     assert 'fleek_results_waiting{code="storage_unavailable"} 1.0' in figures
     assert diagnosed.status == "error"
+
+
+async def test_doctor_tells_of_paid_results_that_a_setting_refuses(
+    rt: Runtime, make: Make
+) -> None:
+    """With the setting, and how to have them all the same."""
+    await make(Status.FAILED, error=REFUSED, completed_at=rt.now())
+
+    (found,) = [one for one in await _work(rt.db, rt.settings) if "refused" in one.message]
+
+    assert REFUSED.message in found.message
+    assert "fleek collect" in found.advice

@@ -40,6 +40,7 @@ class Limits:
     """What one output may take. Times in seconds."""
 
     size: int = 2 * 1024**3  # bytes
+    setting: str = "MAX_OUTPUT_BYTES"  # what the operator changes to allow more
     whole: float = 1800.0
     window: float = 30.0  # at least `slowest` x `window` bytes must come in any such time
     slowest: float = 1024.0  # bytes per second
@@ -220,5 +221,5 @@ def _where(error: UnsafeAddress, policy: Policy) -> str:
 
 
 def _too_large(limits: Limits) -> OutputUnsafe:
-    message = f"the output has more than MAX_OUTPUT_BYTES={limits.size}"
+    message = f"the output has more bytes than {limits.setting}={limits.size}"
     return OutputUnsafe(message, code="output_too_large")

@@ -17,6 +17,7 @@ from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
 from fleek.outbound import Named, Policy, open_client
 from fleek.providers.download import Limits
+from fleek.providers.replicate import ReplicateSettings
 from fleek.providers.replicate.api import Api, Times
 from fleek.providers.replicate.provider import ReplicateProvider, Terms
 from listening import Visit, listening
@@ -69,7 +70,11 @@ class Shop:
         """Return a provider that talks to `url`, or else to the emulator."""
         api = Api(url or self.url, "r8_test", times=times, tls=self.tls)
         host = httpx2.URL(url or self.url)
-        policy = Policy(named=(Named(host.host, host.port or 80, plain=True),), patterns=())
+        policy = Policy(
+            named=(Named(host.host, host.port or 80, plain=True),),
+            patterns=(),
+            setting=ReplicateSettings(replicate_api_token="r8_test").policy.setting,
+        )
         terms = Terms(policy=policy, callback_base=callback_base, keys=keys, limits=limits)
         files = open_client(policy, timeout=httpx2.Timeout(60.0), tls=self.tls)
         provider = ReplicateProvider(api, files, terms, **clocks)

@@ -17,10 +17,10 @@ from fleek.domain.errors import (
     OutputUnsafe,
     ProviderUnavailable,
 )
-from fleek.domain.job import Job
+from fleek.domain.job import Job, PredictionId
 from fleek.domain.media import Output
 from fleek.emulator.server import Emulator
-from fleek.providers.base import Succeeded
+from fleek.providers.base import EXPIRED, Failed, Recalls, Succeeded
 from fleek.providers.download import Limits
 from fleek.providers.replicate.provider import ReplicateProvider
 
@@ -115,6 +115,38 @@ async def test_the_token_never_comes_to_the_host_of_files(
     await fetcher(provider, "[[emu:file_redirect]]")
 
     assert {row["authorization"] for row in emulator.ledger.rows("download")} == {False}
+
+
+async def test_a_refused_host_is_named_with_the_setting(
+    provider: ReplicateProvider, fetcher: Fetcher
+) -> None:
+    """Whoever reads it knows what to change; the address itself stays out of it."""
+    with pytest.raises(OutputUnsafe) as caught:
+        await fetcher.bytes_of(provider, Output(uri="https://cdn.example.com/a?token=secret"))
+
+    assert "cdn.example.com" in str(caught.value)
+    assert "REPLICATE_OUTPUT_HOSTS" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_prediction_can_be_asked_for_again(
+    provider: ReplicateProvider, fetcher: Fetcher
+) -> None:
+    """It tells of its outputs, that they were removed, or nothing; the provider says so itself."""
+    ids: list[PredictionId] = []
+    for prompt in ("a cat", "[[emu:get_data_removed]]"):
+        wanted = fetcher.job(prompt)
+        ids.append((await provider.start(wanted, fetcher.attempt(wanted))).id)
+    there, removed = [await provider.recall(one) for one in ids]
+    unknown = await provider.recall(PredictionId("nobody"))
+
+    assert isinstance(provider, Recalls)
+    assert there is not None
+    assert isinstance(there.outcome, Succeeded)
+    assert removed is not None
+    assert isinstance(removed.outcome, Failed)
+    assert removed.outcome.code == EXPIRED
+    assert unknown is None
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,9 @@ class CogProvider:
         self.default_model = ModelName(settings.model)
         self.budget = Budget(concurrency=settings.max_concurrency)
         self._settings = settings
-        self._limits = Limits(size=settings.max_output_bytes, whole=3600.0)
+        self._limits = Limits(
+            size=settings.max_output_bytes, setting="COG_MAX_OUTPUT_BYTES", whole=3600.0
+        )
         self._wire = wire
         self._files = files
         self._callbacks = callbacks

@@ -38,7 +38,6 @@ class CogSettings(BaseSettings):
     max_output_bytes: int = Field(
         default=2 * 1024**3,
         ge=1024,
-        validation_alias="MAX_OUTPUT_BYTES",
         description="Largest output file that is fetched.",
     )
     token: Secret = Field(

@@ -1,0 +1,59 @@
+"""A service in trouble with its own machine: paid results wait, and are stored when it is over."""
+
+import resource
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from service import SMALL, Process, Service, until
+
+
+def collecting(service: Service) -> int:
+    """Count the results that wait, in the database: the API may be unable to answer."""
+    with closing(sqlite3.connect(service.folder / "fleek.db")) as db:
+        query = "SELECT count(*) FROM jobs WHERE stage = 'collecting' AND collects > 0"
+        return int(db.execute(query).fetchone()[0])
+
+
+def limit_descriptors(process: Process, number: int) -> int:
+    """Allow a process only so many descriptors; returns how many it was allowed before."""
+    soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (number, hard))
+    return soft
+
+
+def test_results_wait_for_a_storage_that_was_taken_away(service: Service) -> None:
+    """A file in the place of the folder: whatever is tried there is refused. No restart is needed."""
+    service.serve()
+    storage: Path = service.folder / "storage"
+    storage.rename(service.folder / "elsewhere")
+    storage.write_bytes(b"in the way")
+    jobs = service.submit_many(3, parameters=SMALL)
+    until(lambda: collecting(service) == len(jobs), why=lambda: str(service.by_status()))
+    waiting = service.job(jobs[0])
+    health = service.http.get("/health/detailed").json()
+
+    storage.unlink()
+    ended = service.settle(seconds=120)
+
+    assert waiting["status"] == "processing"
+    assert waiting["retrying"]["code"] == "storage_unavailable"
+    assert health["status"] == "degraded"
+    assert (ended["completed"], ended["failed"]) == (3, 0)
+
+
+def test_results_wait_for_descriptors(service: Service) -> None:
+    """As a process that has used up its own; the API goes on over connections that are open."""
+    process = service.serve()
+    service.submit(parameters=SMALL)
+    service.settle(seconds=120)  # whatever stays open is open now
+    before = limit_descriptors(process, len(list(Path(f"/proc/{process.pid}/fd").iterdir())))
+
+    try:
+        service.submit(parameters=SMALL)
+        process.await_log("resources_exhausted")
+    finally:
+        limit_descriptors(process, before)
+    ended = service.settle(seconds=120)
+
+    assert (ended["completed"], ended["failed"]) == (2, 0)
