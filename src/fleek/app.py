@@ -14,6 +14,7 @@ from fleek.api.line import Line
 from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import Envelope, Gate
 from fleek.api.routing import answering_head
+from fleek.api.shortly import Shared, Unknown
 from fleek.engine.runtime import Runtime
 
 DESCRIPTION: Final = """\
@@ -75,6 +76,8 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.runtime = rt
     app.state.metrics = metrics
     app.state.line = Line()
+    app.state.health = Shared()
+    app.state.unknown_tokens = Unknown()
     handlers.install(app)
     return app
 

@@ -1,15 +1,20 @@
 """What the operator sees: structured logs, and figures that a scraper reads."""
 
 import logging
+import re
 import sys
 from collections.abc import Iterable, MutableMapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.registry import Collector
 
 MAX_FIELD = 1024  # characters of one logged value
+TRACEBACKS: Final = frozenset({"exception", "stack"})
+CONTROLS: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def configure_logging(*, level: str, style: Literal["console", "json"] | None) -> None:
@@ -42,6 +47,7 @@ def configure_logging(*, level: str, style: Literal["console", "json"] | None) -
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                *([_on_one_line] if chosen == "console" else []),
                 renderer,
             ],
         )
@@ -60,6 +66,21 @@ def _shortened(
         if isinstance(value, str) and len(value) > MAX_FIELD:
             event[name] = value[:MAX_FIELD] + "…"
     return event
+
+
+def _on_one_line(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Write out what a terminal would obey; only a traceback has more than one line."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            lines = value.split("\n") if name in TRACEBACKS else [value]
+            event[name] = "\n".join(CONTROLS.sub(_escaped, line) for line in lines)
+    return event
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return ascii(found[0])[1:-1]
 
 
 class Metrics:

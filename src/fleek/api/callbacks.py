@@ -11,6 +11,7 @@ from fleek.api.deps import RuntimeDep
 from fleek.api.errors import problems
 from fleek.api.routing import read_body
 from fleek.api.routing import router as strict_router
+from fleek.api.shortly import Unknown
 from fleek.domain.errors import (
     CallbackRejected,
     DatabaseUnavailable,
@@ -20,7 +21,7 @@ from fleek.domain.errors import (
     TooLarge,
     Unreadable,
 )
-from fleek.engine.callback import receive
+from fleek.engine.callback import UNKNOWN, receive
 from fleek.providers.base import MAX_ANSWER_BYTES
 
 router = strict_router(tag="system")
@@ -55,6 +56,14 @@ async def receive_callback(
     token: Annotated[str, Path(max_length=200, description="Of the attempt that it is about.")],
 ) -> CallbackTaken:
     """For providers only. The signature is checked over the bytes as they came."""
+    unknown: Unknown = request.app.state.unknown_tokens
+    address = f"{provider}/{token}"
+    if address in unknown:
+        raise NotFound(UNKNOWN)
     read = partial(read_body, request, MAX_ANSWER_BYTES)
-    await receive(rt, provider, token, headers=request.headers, read=read)
+    try:
+        await receive(rt, provider, token, headers=request.headers, read=read)
+    except NotFound:
+        unknown.add(address)
+        raise
     return CallbackTaken()

@@ -8,12 +8,14 @@ from time import perf_counter
 from typing import Any, Final, Literal, NamedTuple
 
 from fastapi import Response
+from fastapi.requests import Request
 from pydantic import BaseModel, Field
 
 from fleek import __version__
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import explain
 from fleek.api.routing import router as strict_router
+from fleek.api.shortly import Shared
 from fleek.diagnosis import (
     ADVICE,
     Finding,
@@ -115,16 +117,21 @@ async def alive() -> Alive:
     summary="Are jobs accepted?",
     **WELL,
 )
-async def health(rt: RuntimeDep, response: Response) -> Health:
-    """Ask every part. 503 only if no job could be accepted now."""
+async def health(request: Request, rt: RuntimeDep, response: Response) -> Health:
+    """Ask every part, once a second at most. 503 only if no job could be accepted now."""
+    shared: Shared[Health] = request.app.state.health
+    found = await shared.get(lambda: _examine(rt))
+    if found.status == "unhealthy":
+        response.status_code = 503
+    return found
+
+
+async def _examine(rt: Runtime) -> Health:
     asked = await asyncio.gather(
         *(_ask(rt, part, probe, seconds=PATIENCE_SECONDS) for part, probe in PROBES.items())
     )
     checks = {part: one.check for part, one in zip(PROBES, asked, strict=True)}
-    status = _overall(asked)
-    if status == "unhealthy":
-        response.status_code = 503
-    return Health(status=status, timestamp=rt.now(), checks=Checks(**checks))
+    return Health(status=_overall(asked), timestamp=rt.now(), checks=Checks(**checks))
 
 
 class Asked(NamedTuple):

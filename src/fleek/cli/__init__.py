@@ -5,10 +5,12 @@ Everything heavy is imported inside the command that needs it, so that ``fleek -
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from contextlib import redirect_stderr, redirect_stdout
+from typing import NoReturn, TextIO, cast
 
 from fleek.cli.exits import explain
 from fleek.cli.root import app
+from fleek.cli.screen import Outlet
 from fleek.domain.errors import FleekError
 
 
@@ -22,6 +24,14 @@ def run(args: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8
+    out, err = (cast("TextIO", Outlet(stream)) for stream in (sys.stdout, sys.stderr))
+    with redirect_stdout(out), redirect_stderr(err):
+        code = _run(args)
+        out.flush()
+    return code
+
+
+def _run(args: Sequence[str] | None) -> int:
     try:
         app(args, prog_name="fleek")
     except FleekError as error:

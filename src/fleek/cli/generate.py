@@ -10,7 +10,7 @@ import typer
 
 from fleek.cli.exits import Exit, explain
 from fleek.cli.follow import follow
-from fleek.cli.options import asked, command, connected
+from fleek.cli.options import asked, command, connected, typed
 from fleek.cli.place import Place
 from fleek.cli.present import document
 from fleek.cli.progress import Display, display, ending
@@ -51,9 +51,9 @@ def texts(prompts: Sequence[str], stdin: Iterable[str] | None = None) -> list[st
     found: list[str] = []
     for prompt in prompts:
         if prompt == "-":
-            found += [line.strip() for line in stdin or sys.stdin if line.strip()]
+            found += [typed(line.strip()) for line in stdin or sys.stdin if line.strip()]
         else:
-            found.append(prompt)
+            found.append(typed(prompt))
     if not found:
         raise typer.BadParameter("stdin holds no prompt", param_hint="PROMPT")
     return found

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
@@ -49,6 +50,17 @@ def command(app: typer.Typer, name: str, **groups: Group) -> Callable[[Command],
         return function
 
     return register
+
+
+def typed(text: str) -> str:
+    """Return a text as its bytes say it in UTF-8, though the locale could not read them.
+
+    Names of files are left alone: the system takes their bytes as they came.
+    """
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeError:
+        return text
 
 
 def connected(
@@ -152,7 +164,7 @@ def _object(option: str, text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        value = json.loads(text)
+        value = json.loads(typed(text))
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
@@ -164,7 +176,7 @@ def _object(option: str, text: str | None) -> dict[str, Any]:
 
 def _assignment(text: str) -> tuple[str, Any]:
     """Read ``key=value``; a value that is no JSON is text."""
-    key, sign, value = text.partition("=")
+    key, sign, value = typed(text).partition("=")
     if not sign or not key:
         raise typer.BadParameter("must be KEY=VALUE, like width=1024", param_hint="-p")
     try:

@@ -1,10 +1,11 @@
 """Where a command writes: data to stdout, everything else to stderr, nothing unsafe to either."""
 
 import json
+import os
 import re
 import sys
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +29,36 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
         lambda found: f"\\u{ord(found[0]):04x}",
         text,
     )
+
+
+class Outlet:
+    """A standard stream whose reader may go away: what comes then is lost, as `head` wants it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._let_go()
+            return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class Screen:

@@ -130,9 +130,17 @@ def declare(app: FleekCelery) -> None:
 
 def quieten() -> None:
     """Leave out what Celery says about each single id, unless everything is wanted."""
+    logging.getLogger("celery.app.trace").addFilter(_without_traceback)
     for name in ("celery.worker.strategy", "celery.app.trace"):
         if not logging.getLogger().isEnabledFor(logging.DEBUG):
             logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Say in one line that a message was rejected: a traceback tells nothing more."""
+    if record.levelno <= logging.WARNING:
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _receiver(bridge: Bridge, task: Task) -> Callable[[str], None]:

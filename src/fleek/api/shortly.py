@@ -1,0 +1,51 @@
+"""What is remembered for a second, so that anybody may ask for it as often as they like."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+SECONDS: Final = 1.0
+MANY: Final = 10_000  # tokens: a second of the fastest caller
+
+
+class Shared(Generic[T]):
+    """One answer for all who ask at the same time, and for a second after it was asked for."""
+
+    def __init__(self, *, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._asked_at = 0.0
+        self._task: asyncio.Task[T] | None = None
+
+    async def get(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return what `make` gives, or has given just now; an error is not remembered."""
+        now = asyncio.get_running_loop().time()
+        if self._task is None or self._is_over(self._task, now):
+            self._asked_at = now
+            self._task = asyncio.create_task(make())
+        return await asyncio.shield(self._task)
+
+    def _is_over(self, task: asyncio.Task[T], now: float) -> bool:
+        if not task.done():
+            return False
+        failed = task.cancelled() or task.exception() is not None
+        return failed or now - self._asked_at >= self._seconds
+
+
+class Unknown:
+    """Words that nobody knew a moment ago."""
+
+    def __init__(self, *, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._until: dict[str, float] = {}  # the oldest first
+
+    def __contains__(self, word: str) -> bool:
+        return self._until.get(word, 0.0) > asyncio.get_running_loop().time()
+
+    def add(self, word: str) -> None:
+        """Remember a word."""
+        self._until.pop(word, None)
+        if len(self._until) >= MANY:
+            del self._until[next(iter(self._until))]
+        self._until[word] = asyncio.get_running_loop().time() + self._seconds

@@ -1,0 +1,78 @@
+"""Anybody may ask as often as they like: the answer is a second old at most."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+
+from fleek.api.shortly import Shared, Unknown
+from fleek.engine.runtime import Runtime
+
+ClientOf = Callable[[Runtime], httpx2.AsyncClient]
+
+
+async def test_all_who_ask_together_share_an_answer() -> None:
+    """Whoever comes later than that gets a new one."""
+    made: list[int] = []
+
+    async def make() -> int:
+        await asyncio.sleep(0)
+        made.append(len(made))
+        return made[-1]
+
+    shared: Shared[int] = Shared(seconds=3600)
+    together = await asyncio.gather(*(shared.get(make) for _ in range(5)))
+    later = await Shared[int](seconds=0).get(make)
+
+    assert together == [0] * 5
+    assert later == 1
+
+
+async def test_an_error_is_not_remembered() -> None:
+    """The next one may have luck."""
+
+    async def fail() -> int:
+        raise ValueError
+
+    async def make() -> int:
+        return 7
+
+    shared: Shared[int] = Shared(seconds=3600)
+    (failed,) = await asyncio.gather(shared.get(fail), return_exceptions=True)
+
+    assert isinstance(failed, ValueError)
+    assert await shared.get(make) == 7
+
+
+async def test_an_unknown_callback_is_looked_up_once(rt: Runtime, client_of: ClientOf) -> None:
+    """Anybody may send it."""
+    asked: list[Any] = []
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            asked.append(name)
+            return getattr(rt.db, name)
+
+    counted: Any = Counting()
+    path = "/webhooks/placeholder/0198f000-0000-7000-8000-000000000001.x"
+    async with client_of(replace(rt, db=counted)) as client:
+        first = await client.post(path)
+        once = len(asked)
+        others = [await client.post(path) for _ in range(5)]
+
+    assert once
+    assert len(asked) == once
+    assert {answer.status_code for answer in [first, *others]} == {404}
+
+
+async def test_unknown_words_are_forgotten() -> None:
+    """A token may be known a moment later."""
+    kept, lost = Unknown(seconds=3600), Unknown(seconds=0)
+    for words in (kept, lost):
+        words.add("x")
+
+    assert "x" in kept
+    assert "x" not in lost
+    assert "y" not in kept

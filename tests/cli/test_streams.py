@@ -1,0 +1,60 @@
+"""What a command reads and writes when its streams are not what it wishes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleek.cli import run
+
+COMMANDS = [
+    ["--help"],
+    ["--version"],
+    ["config", "show"],
+    ["config", "show", "--json"],
+    ["list"],
+    ["list", "--json"],
+]
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, service: Any) -> None:
+    """`fleek list | head -1` has done what it was asked for."""
+    service.answers("GET /api/v1/jobs", [])
+    env = {**os.environ, "FLEEK_URL": service.url}  # noqa: TID251 - a child's environment
+    codes = {}
+    for command in COMMANDS:
+        reading, writing = os.pipe()
+        os.close(reading)
+        child = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-m", "fleek", *command],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            env=env,
+            check=False,
+        )
+        os.close(writing)
+        codes[" ".join(command)] = child.returncode, b"Broken" in child.stderr
+
+    assert codes == {" ".join(command): (0, False) for command in COMMANDS}
+
+
+@pytest.mark.parametrize("prompt", ["猫", "ü 猫 🐈"])
+def test_a_locale_that_reads_ascii_only_takes_any_prompt(
+    monkeypatch: pytest.MonkeyPatch, service: Any, prompt: str
+) -> None:
+    """The shell passes bytes; what Python cannot read it hides in surrogates."""
+    service.answers(
+        "POST /api/v1/generate", {"title": "x", "detail": "x", "code": "x"}, status=422
+    )
+    hidden = prompt.encode().decode("ascii", errors="surrogateescape")
+    monkeypatch.setenv("FLEEK_URL", service.url)
+
+    run(["submit", hidden, "-p", f"text={hidden}"])
+
+    sent = json.loads(service.requests[-1].body)
+    assert (sent["prompt"], sent["parameters"]) == (prompt, {"text": prompt})
