@@ -86,6 +86,7 @@ def test_what_stops_has_the_time_that_it_takes(name: str, seconds: float) -> Non
         ("flower", {"redis", "api"}),
         ("bucket", {"minio"}),
         ("minio", {"secrets"}),
+        ("redis", {"secrets"}),
         ("postgres", {"secrets"}),
         ("secrets", set()),
     ],
@@ -110,10 +111,48 @@ def test_our_image_is_never_pulled(services: dict[str, Any]) -> None:
     assert {services[name]["pull_policy"] for name in OURS} == {"build"}
 
 
-def test_who_only_looks_on_has_no_secret(services: dict[str, Any]) -> None:
-    """Flower is reached by a browser, and is not ours."""
-    assert services["flower"]["volumes"] == []
+def test_who_only_looks_on_has_the_secrets_of_the_queue_alone(services: dict[str, Any]) -> None:
+    """Flower is reached by a browser, and is not ours; it asks for a password."""
+    assert services["flower"]["volumes"] == ["queue-secrets:/run/secrets:ro"]
     assert set(Part.named("flower").environment) == {"REDIS_URL", "ALLOW_ANONYMOUS"}
+    assert "--conf=/run/secrets/flowerconfig.py" in services["flower"]["command"]
+
+
+def test_each_part_reaches_those_it_talks_to(services: dict[str, Any]) -> None:
+    """Whoever breaks into one of them finds no way to the rest, nor out."""
+    names = {name: set(service.get("networks", ())) for name, service in services.items()}
+
+    assert names["api"] == names["worker"] == {"world", "database", "queue", "files"}
+    assert names["postgres"] == {"database"}
+    assert names["redis"] == {"queue"}
+    assert names["minio"] == names["bucket"] == {"files"}
+    assert names["flower"] == {"panel", "queue"}
+
+
+def test_redis_asks_for_the_password_that_was_made(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    """Whoever writes into the queue tells workers what to do."""
+    for name in ("secrets", "queue"):
+        (tmp_path / name).mkdir()
+    made = make_secrets(services, tmp_path / "secrets")
+    queue = {file.name: file.read_text() for file in (tmp_path / "queue").iterdir()}
+
+    assert "/run/secrets/redis.conf" in services["redis"]["command"]
+    assert queue["redis.conf"] == f"requirepass {made['redis_password']}\n"
+    assert queue["redis_password"] == made["redis_password"]
+    assert queue["flower_password"] in queue["flowerconfig.py"]
+    assert set(queue) & {"database_url", "postgres_password"} == set()
+
+
+def test_what_is_not_needed_is_left_out_unless_asked_for(services: dict[str, Any]) -> None:
+    """Flower and MinIO are for those who want them."""
+    extra = {name for name, service in services.items() if service.get("profiles") == ["full"]}
+
+    assert extra == {"flower", "minio", "bucket"}
+    for name, service in services.items():
+        for needed, how in service.get("depends_on", {}).items():
+            assert name in extra or needed not in extra or how["required"] is False
 
 
 def _values(node: Any) -> Iterator[str]:

@@ -2,9 +2,9 @@
 
 import re
 from typing import Annotated, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, SecretStr
 
 from fleek.environment import cleaned
 
@@ -39,6 +39,16 @@ def _parted(value: str, otherwise: str) -> SplitResult:
     if "://" not in value or not value.isprintable():
         raise ValueError(otherwise)
     return parts
+
+
+def with_password(address: str, password: SecretStr | None) -> str:
+    """Return the address of a Redis with this password, unless it has one already."""
+    parts = urlsplit(address)
+    if password is None or parts.password or parts.scheme == "unix":
+        return address
+    place = parts.netloc.rpartition("@")[2]
+    user = f"{parts.username or ''}:{quote(password.get_secret_value(), safe='')}"
+    return parts._replace(netloc=f"{user}@{place}").geturl()
 
 
 RedisAddress = Annotated[str, AfterValidator(_redis)]

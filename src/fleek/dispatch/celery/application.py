@@ -14,13 +14,13 @@ from kombu import Exchange, Queue
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from fleek.dispatch.address import BrokerAddress, RedisAddress
+from fleek.dispatch.address import BrokerAddress, RedisAddress, with_password
 from fleek.dispatch.base import Reported, Task, UnknownJob
 from fleek.dispatch.bridge import TASKS, Bridge, Closed
 from fleek.dispatch.calling import ANSWER_SECONDS
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.job import JobId
-from fleek.environment import SOURCE
+from fleek.environment import SOURCE, Secret
 
 NAMES: Final = {task: f"fleek.{task}" for task in TASKS}
 """Each task's name, and that of its queue: what Flower shows."""
@@ -46,6 +46,9 @@ class CelerySettings(BaseSettings):
         default="redis://localhost:6379/0",
         description="The Redis that carries job ids if `DISPATCH` is `celery` or `dramatiq`.",
     )
+    redis_password: Secret = Field(
+        default=None, description="The password of that Redis, if `REDIS_URL` holds none."
+    )
     celery_broker_url: BrokerAddress | None = Field(
         default=None,
         description="The broker if `DISPATCH=celery`, in any form that Celery knows; "
@@ -55,7 +58,7 @@ class CelerySettings(BaseSettings):
     @property
     def broker(self) -> str:
         """The broker's address."""
-        return self.celery_broker_url or self.redis_url
+        return self.celery_broker_url or with_password(self.redis_url, self.redis_password)
 
 
 class FleekCelery(Celery):

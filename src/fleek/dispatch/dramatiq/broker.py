@@ -19,12 +19,12 @@ from pydantic_settings import BaseSettings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from fleek.dispatch.address import RedisAddress
+from fleek.dispatch.address import RedisAddress, with_password
 from fleek.dispatch.base import Reported, Task, UnknownJob
 from fleek.dispatch.bridge import TASKS, Bridge, Closed, job_id_of
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.job import JobId
-from fleek.environment import SOURCE
+from fleek.environment import SOURCE, Secret
 
 NAMESPACE: Final = "fleek"
 HEARTBEAT_MS: Final = 60_000  # a silent process's messages go back to their queue
@@ -47,6 +47,7 @@ class DramatiqSettings(BaseSettings):
         default="redis://localhost:6379/0",
         description="The Redis that carries job ids if `DISPATCH` is `celery` or `dramatiq`.",
     )
+    redis_password: Secret = None  # described where Celery reads it
 
 
 class FleekBroker(RedisBroker):
@@ -65,7 +66,7 @@ class FleekBroker(RedisBroker):
     ) -> None:
         try:
             client = redis.Redis.from_url(
-                settings.redis_url,
+                with_password(settings.redis_url, settings.redis_password),
                 socket_keepalive=True,
                 socket_connect_timeout=patience,
                 socket_timeout=patience,
