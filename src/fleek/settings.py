@@ -251,7 +251,8 @@ class Settings(BaseSettings):
     request_body_seconds: Seconds = Field(
         default=timedelta(seconds=60),
         gt=ZERO,
-        description="Longest until its body has arrived. It is given up sooner if nearly nothing "
+        description="Longest until its body has arrived, and a second more for each 256 KiB that have "
+        "come. It is given up sooner if nearly nothing "
         "comes for a sixth of this time.",
     )
     response_stall_seconds: Seconds = Field(

@@ -34,6 +34,7 @@ from fleek.settings import Settings
 
 SLICE_BYTES: Final = 16 * 1024  # is read before sizes are looked at again
 MAX_FRAMING: Final = 2  # raw bytes for each byte of a body
+LARGE_BODY_RATE: Final = 256 * 1024  # bytes of a large body that give it a second more
 STALLS: Final = 6  # windows of a body's time, in each of which something must come
 
 
@@ -348,8 +349,8 @@ class GuardedProtocol(HttpToolsProtocol):
         def look() -> None:
             nonlocal seen
             came, seen = self._arrival.body_bytes - seen, self._arrival.body_bytes
-            stalled = came < window * self._limits.min_rate or self.loop.time() >= until
-            if stalled and not self.flow.read_paused:
+            late = self.loop.time() >= until + seen / LARGE_BODY_RATE
+            if (late or came < window * self._limits.min_rate) and not self.flow.read_paused:
                 self._refuse(RequestTimeout("the body did not arrive in time"))
             else:
                 self._start_deadline(window, look)
