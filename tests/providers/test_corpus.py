@@ -22,6 +22,7 @@ from fleek.outbound import GuardedTransport, Policy
 from fleek.providers.base import Prediction, Succeeded
 from fleek.providers.cog.answers import answer
 from fleek.providers.download import Limits, read_output
+from fleek.providers.outputs import makes_words
 from fleek.providers.replicate.wire import read_prediction
 
 HOST: Final = "https://files.example.com"
@@ -283,6 +284,48 @@ NEVER_FETCHED: Final = [
         "content://media/1",
     ),
 ]
+
+CONCATENATED: Final = {
+    "type": "array",
+    "items": {"type": "string"},
+    "x-cog-array-type": "iterator",
+    "x-cog-array-display": "concatenate",
+}
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ({"type": "string"}, True),
+        (CONCATENATED, True),
+        ({"type": "string", "format": "uri"}, False),
+        ({"type": "array", "items": {"type": "string", "format": "uri"}}, False),
+        ({"type": "array", "items": {"type": "string"}}, False),
+        ({"type": "object"}, False),
+        ({}, False),
+        (None, False),
+        ([], False),
+    ],
+)
+def test_what_a_model_is_said_to_make(*, output: Any, words: bool) -> None:
+    """Nothing but a plain string, whole or in parts, is words."""
+    assert makes_words({"components": {"schemas": {"Output": output}}}) is words
+    assert makes_words({"components": output}) is False
+    assert makes_words(output) is False
+
+
+@pytest.mark.parametrize("text", ["a.png", "s3://b/x", "/usr/bin/python", "https://127.0.0.1/"])
+async def test_an_address_is_a_text_of_a_model_that_makes_texts(text: str) -> None:
+    """It may have been asked for one."""
+
+    async def yes() -> bool:
+        return True
+
+    (output,) = READERS["replicate"](text)
+    async with httpx2.AsyncClient(transport=GuardedTransport(POLICY, inner=Host())) as client:
+        chunks = read_output(client, output, POLICY, LIMITS, words=yes)
+        assert b"".join([part async for part in chunks]) == text.encode()
+
 
 WORDS: Final = [
     *(

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +31,7 @@ CHUNK: Final = 65_536  # bytes
 WHOLE: Final = frozenset({200, 203, 206})  # with 206, only if all of it was sent
 MISSING: Final = frozenset({403, 404, 410})
 UNSUPPORTED: Final = "output_unsupported"
+TOO_LARGE: Final = "output_too_large"
 
 _RANGE: Final = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 
@@ -53,8 +54,11 @@ async def read_output(
     limits: Limits,
     *,
     clock: Callable[[], float] = time.monotonic,
+    words: Callable[[], Awaitable[bool]] | None = None,
 ) -> AsyncGenerator[bytes]:
     """Stream one output's bytes, out of its ``data:`` URI or from its address.
+
+    An address that may not be fetched is a text if `words` says that the model makes texts.
 
     Raises:
         OutputUnsafe: The address, one that it leads to, or the size is not allowed; or it is
@@ -70,9 +74,14 @@ async def read_output(
         chunks = _decoded(uri, limits)
     else:
         chunks = _fetched(client, uri, policy, limits, clock)
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            yield chunk
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+    except OutputUnsafe as error:
+        if error.code == TOO_LARGE or words is None or not await words():
+            raise
+        yield uri.encode()
 
 
 async def _decoded(uri: str, limits: Limits) -> AsyncGenerator[bytes]:
@@ -222,4 +231,4 @@ def _where(error: UnsafeAddress, policy: Policy) -> str:
 
 def _too_large(limits: Limits) -> OutputUnsafe:
     message = f"the output has more bytes than {limits.setting}={limits.size}"
-    return OutputUnsafe(message, code="output_too_large")
+    return OutputUnsafe(message, code=TOO_LARGE)

@@ -79,6 +79,22 @@ def _document(holder: list[Any], files: list[Leaf]) -> str:
             leaf.put(leaf.value)
 
 
+def makes_words(document: Any) -> bool:
+    """Whether an OpenAPI document says of a model that it answers in words, and not in files.
+
+    Words are a string that is not said to be an address, or parts of one that belong together.
+    """
+    schemas: Any = document
+    for name in ("components", "schemas"):
+        schemas = schemas.get(name) if isinstance(schemas, dict) else None
+    output = schemas.get("Output") if isinstance(schemas, dict) else None
+    if isinstance(output, dict) and output.get("x-cog-array-display") == "concatenate":
+        output = output.get("items")
+    if not isinstance(output, dict):
+        return False
+    return output.get("type") == "string" and "format" not in output
+
+
 def _files(leaves: list[Leaf]) -> list[tuple[Leaf, str]]:
     """Return what is a file, with its address.
 

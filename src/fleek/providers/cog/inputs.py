@@ -24,6 +24,7 @@ from fleek.outbound import (
     public,
 )
 from fleek.providers.base import Schema
+from fleek.providers.outputs import makes_words
 
 PROMPT: Final = "prompt"
 MAX_FILE_CHARS: Final = 1_048_576
@@ -45,6 +46,7 @@ class Contract:
     parameters: Schema  # without the prompt
     prompted: bool  # whether it takes a prompt at all
     prompt: Schema  # what the prompt must be
+    words: bool  # whether it answers in words, and not in files
     compiled: CompiledSchema = field(compare=False)  # of `parameters`
 
 
@@ -73,6 +75,7 @@ def contract(document: Any) -> Contract | None:
         parameters=parameters,
         prompted=prompt is not None,
         prompt=prompt or {},
+        words=makes_words(document),
         compiled=compiled,
     )
 

@@ -111,7 +111,9 @@ class CogProvider:
 
     async def read(self, job: Job, output: Output) -> AsyncIterator[bytes]:  # noqa: ARG002 - the port's signature
         """Stream one output's bytes; see the port for what it raises."""
-        chunks = read_output(self._files, output, self._settings.policy, self._limits)
+        chunks = read_output(
+            self._files, output, self._settings.policy, self._limits, words=self._makes_words
+        )
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -158,6 +160,12 @@ class CogProvider:
         known = await self._known()
         await vet(known, job.input, job.prompt, self._resolve)
         return {**job.input, PROMPT: job.prompt} if known.prompted else dict(job.input)
+
+    async def _makes_words(self) -> bool:
+        try:
+            return (await self._known()).words
+        except ProviderUnavailable:
+            return False
 
     async def _known(self) -> Contract:
         now = self._clock()

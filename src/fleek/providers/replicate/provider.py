@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Literal
 
 import httpx2
@@ -142,7 +143,7 @@ class ReplicateProvider:
             check_told(answer)
             return read_prediction(answer.json())
 
-    async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:  # noqa: ARG002 - the port's signature
+    async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:
         """Stream one output's bytes; see `fleek.providers.download`.
 
         Raises:
@@ -152,7 +153,10 @@ class ReplicateProvider:
             OutputUnsafe: Its address or its size is not allowed.
         """
         terms = self.terms
-        chunks = read_output(self._files, output, terms.policy, terms.limits, clock=self._clock)
+        words = partial(self.schemas.makes_words, job.model)
+        chunks = read_output(
+            self._files, output, terms.policy, terms.limits, clock=self._clock, words=words
+        )
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from fleek.domain.errors import FleekError, NotFound, ProviderUnavailable
 from fleek.domain.job import ModelName
 from fleek.input_schema import compile_schema, normalize
 from fleek.providers.base import Schema
+from fleek.providers.outputs import makes_words
 from fleek.providers.replicate.api import Api
 from fleek.providers.replicate.errors import check_told, inquiry
 from fleek.providers.replicate.names import read_name
@@ -38,6 +40,7 @@ class Schemas:
         self._api = api
         self._clock = clock
         self._kept: dict[ModelName, _Entry] = {}
+        self._words: dict[ModelName, bool] = {}  # whether it makes words and no files
         self._asking: dict[ModelName, asyncio.Task[Known]] = {}
 
     async def get(self, model: ModelName) -> Schema | None:
@@ -58,6 +61,13 @@ class Schemas:
             task.add_done_callback(lambda _: self._asking.pop(model, None))
         return _given(await asyncio.shield(task))
 
+    async def makes_words(self, model: ModelName) -> bool:
+        """Whether a model is known to answer in words, and not in files."""
+        if model not in self._words:
+            with suppress(NotFound, ProviderUnavailable):
+                await self.get(model)
+        return self._words.get(model, False)
+
     async def close(self) -> None:
         """Give up what is being asked."""
         tasks = list(self._asking.values())
@@ -70,7 +80,7 @@ class Schemas:
         known: Known
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                known, seconds = await self._fetch(path), FRESH_SECONDS
+                known, seconds = await self._fetch(model, path), FRESH_SECONDS
         except NotFound as error:
             known, seconds = error, UNKNOWN_SECONDS
         except (ProviderUnavailable, TimeoutError) as error:
@@ -85,14 +95,20 @@ class Schemas:
         self._kept[model] = _Entry(known, self._clock() + seconds, newest)
         return known
 
-    async def _fetch(self, path: str) -> Schema | None:
+    async def _fetch(self, model: ModelName, path: str) -> Schema | None:
         with inquiry():
             answer = await self._api.get(path, most=MAX_BYTES)
             if answer.status == 404:
                 raise NotFound("Replicate has no such model")
             check_told(answer)
             body = answer.json()
-        return await asyncio.to_thread(read_schema, body.get("latest_version", body))
+        version = body.get("latest_version", body)
+        if len(self._words) >= KEPT:
+            self._words.clear()
+        self._words[model] = isinstance(version, dict) and makes_words(
+            version.get("openapi_schema")
+        )
+        return await asyncio.to_thread(read_schema, version)
 
 
 def _given(known: Known) -> Schema | None:
