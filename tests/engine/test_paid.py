@@ -14,6 +14,7 @@ import pytest
 
 from fakes import PNG, AskableProvider, Clock, FakeProvider, a_request
 from fleek.domain.errors import (
+    DatabaseUnavailable,
     ErrorPage,
     OutputBroken,
     OutputInterrupted,
@@ -330,6 +331,23 @@ async def test_only_failures_in_a_row_count(
     await collect_for(rt, clock, job, timedelta(hours=2))
 
     assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+
+
+async def test_without_a_database_nothing_is_given_up(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the worker keep a job that it cannot judge: nobody else would take it."""
+    provider.reads = [OutputBroken("not whole")]
+    job = await a_paid_job(rt, provider)
+
+    async def away(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable("gone")
+
+    monkeypatch.setattr(events, "latest", away)
+    await collect(rt, job.id)
+
+    waiting = await jobs.peek(rt.db, job.id)
+    assert (waiting.stage, waiting.worker_id) == (Stage.COLLECTING, None)
 
 
 async def test_a_mistake_of_ours_is_borne_until_another_release_may_be_there(

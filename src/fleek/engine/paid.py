@@ -13,6 +13,7 @@ import structlog
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import (
+    DatabaseUnavailable,
     ErrorPage,
     FleekError,
     HostError,
@@ -107,7 +108,10 @@ async def is_final(rt: Runtime, job: Job, error: FleekError) -> bool:
     patience = _patience(error, askable=recalls(rt, job.provider) is not None)
     if patience is None:
         return False
-    tries, period = await _in_a_row(rt, job, error.code)
+    try:
+        tries, period = await _in_a_row(rt, job, error.code)
+    except DatabaseUnavailable:  # whoever cannot look gives nothing up
+        return False
     return tries >= patience.tries and period >= patience.period
 
 
