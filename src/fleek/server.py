@@ -18,10 +18,9 @@ from fleek.bootstrap import open_runtime
 from fleek.domain.errors import ConfigurationError
 from fleek.front.protocol import Front, GuardedProtocol
 from fleek.settings import Settings
-from fleek.store.database import reach
 from fleek.store.migrate import migrate
 from fleek.telemetry import configure_logging
-from fleek.worker import spare_the_collector, stopping, work
+from fleek.worker import await_database, spare_the_collector, stopping, work
 
 GRACE_SECONDS: Final = 5  # for requests under way when told to stop
 BACKLOG: Final = 2048
@@ -60,7 +59,7 @@ async def _serve(settings: Settings, begin: Callable[[], None], *, with_worker: 
     listener = _listen(settings)
     stop = asyncio.Event()
     async with open_runtime(settings) as rt:
-        await reach(rt.db)
+        await await_database(rt)
         await migrate(rt.db)
         await rt.set_clock()
         await rt.room.look()

@@ -93,7 +93,14 @@ async def _run(settings: Settings, begin: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told)
     async with open_runtime(settings) as rt:
-        await await_schema(rt, patience=MIGRATION_PATIENCE)
+        ready = asyncio.create_task(await_schema(rt, patience=MIGRATION_PATIENCE))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not ready.done():  # told to stop while it waits
+            ready.cancel()
+            return
+        ready.result()
         spare_the_collector()
         await work(rt, stop)
 
@@ -116,7 +123,7 @@ async def await_schema(rt: Runtime, *, patience: timedelta) -> None:
         ConfigurationError: Nobody has, for so long; the schema is newer than this program; or the
             database refuses for good: no such user, password or name.
     """
-    await _await_database(rt)
+    await await_database(rt, unreachable_is_temporary=True)
     said = False
     try:
         async with asyncio.timeout(patience.total_seconds()):
@@ -131,12 +138,16 @@ async def await_schema(rt: Runtime, *, patience: timedelta) -> None:
         ) from None
 
 
-async def _await_database(rt: Runtime) -> None:
-    """Wait for as long as it is away or refuses temporarily: a machine starts all at once."""
+async def await_database(rt: Runtime, *, unreachable_is_temporary: bool = False) -> None:
+    """Wait for as long as it refuses temporarily; see `fleek.store.database.reach`.
+
+    Raises:
+        ConfigurationError: It refuses for good.
+    """
     said = False
     while True:
         try:
-            await reach(rt.db, unreachable_is_temporary=True)
+            await reach(rt.db, unreachable_is_temporary=unreachable_is_temporary)
         except DatabaseUnavailable as error:
             if not said:
                 log.warning("database_unreachable", reason=str(error))

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from callers import load
-from service import COORDINATOR, SMALL, Process, Service, assert_each_once, until
+from service import COORDINATOR, SMALL, Process, Service, assert_each_once, running, until
 from services import Postgres
 
 BACK_SECONDS = 90.0  # ten, on a machine that does nothing else
@@ -106,3 +107,21 @@ def test_a_restart_of_postgres_is_a_pause(
     assert seen.broken == []
     assert_each_once(service, seen.accepted)
     assert all(one.popen.poll() is None for one in (cast.api, *cast.workers))
+
+
+def test_a_worker_waits_for_a_database_that_is_not_there_yet(
+    tmp_path: Path, own_postgres: Postgres
+) -> None:
+    """A machine starts all of its services at once; who ends must be started by somebody again."""
+    with running(tmp_path, DATABASE_URL=own_postgres.url()) as service:
+        service.serve("--no-worker").stop()  # it makes the schema
+        own_postgres.stop()
+        worker, stopped = service.start("worker"), service.start("worker")
+        worker.await_log("database_unreachable")
+        stopped.await_log("database_unreachable")
+
+        code = stopped.stop()
+        own_postgres.start()
+
+        worker.await_log("worker_registered")
+        assert code == 0

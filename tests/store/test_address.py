@@ -68,6 +68,63 @@ def test_parameters_of_libpq_reach_the_driver(query: str, passed_on: str) -> Non
     assert address.dsn == f"postgresql://u:p%40ss@h/n{passed_on}"
 
 
+ROLE = "postgresql://u:p@"
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("postgres://u:p@ep-1.neon.tech/n?sslmode=require&channel_binding=require",
+         (f"{ROLE}ep-1.neon.tech/n?sslmode=require", {}, False)),
+        ("postgresql://u:p@h/n?options=endpoint%3Dep-1",
+         (f"{ROLE}h/n?options=endpoint%3Dep-1", {}, False)),
+        ("postgres://u:p@h:6543/n?pgbouncer=true&connection_limit=1", (f"{ROLE}h:6543/n", {}, True)),
+        ("postgres://u:p@h:6543/n?sslmode=require&supa=base-pooler.x",
+         (f"{ROLE}h:6543/n?sslmode=require", {}, False)),
+        ("postgres://u:p@h/n?statement_cache_size=0", (f"{ROLE}h/n", {}, True)),
+        ("postgres://u:p@h/n?prepared_statement_cache_size=500", (f"{ROLE}h/n", {}, False)),
+        ("postgres://u:p@h/n?schema=ours", (f"{ROLE}h/n", {"search_path": "ours"}, False)),
+        ("postgres://u:p@h/n?options=-c%20search_path%3Da,b%20-c%20work_mem%3D8MB",
+         (f"{ROLE}h/n", {"search_path": "a,b", "work_mem": "8MB"}, False)),
+        ("postgres://u:p@h/n?ssl=true&sslaccept=strict", (f"{ROLE}h/n?sslmode=require", {}, False)),
+        ("postgres://u:p@h/n?application_name=us", (f"{ROLE}h/n", {"application_name": "us"}, False)),
+        ("postgres://u:p@one:5432,two:5433/n",
+         (f"{ROLE}one:5432,two:5433/n?target_session_attrs=read-write", {}, False)),
+        ("postgres://u:p@one,two/n?target_session_attrs=any",
+         (f"{ROLE}one,two/n?target_session_attrs=any", {}, False)),
+    ],
+)  # fmt: skip
+def test_addresses_are_taken_as_hosters_print_them(
+    setting: str, expected: tuple[str, dict[str, str], bool]
+) -> None:
+    """Each hoster adds parameters for the libraries that most of its users have."""
+    address = postgres_address(database_url(setting))
+
+    assert (address.dsn, address.settings, address.pooled) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("?options=nonsense", "options"),
+        ("?schema=a;b", "schema"),
+        ("?options=-c%20%22", "options"),
+    ],
+)
+def test_a_parameter_that_cannot_be_understood_is_named(query: str, named: str) -> None:
+    """In one line, when a process starts."""
+    with pytest.raises(ConfigurationError, match=f"^DATABASE_URL: {named} must"):
+        database_url(f"postgres://u:secret@h/n{query}")
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_the_host_that_takes_writes_is_found(database_url: str) -> None:
+    """Whichever of several it is, and wherever it stands in the address."""
+    several = database_url.replace("127.0.0.1", f"127.0.0.1:{free_port()},127.0.0.1")
+    async with open_database(several) as db:
+        await reach(db)
+
+
 def test_a_missing_driver_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver is an extra."""
     monkeypatch.setitem(sys.modules, "asyncpg", None)  # as if it were not installed

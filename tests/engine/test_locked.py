@@ -1,0 +1,66 @@
+"""A database that is locked by somebody else: writes are refused soon, everything else answers."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+
+import httpx2
+from sqlalchemy import text
+
+from fleek.app import create_app
+from fleek.domain.request import JobRequest
+from fleek.engine.cancel import cancel
+from fleek.engine.runtime import Runtime
+from fleek.engine.submit import submit
+from fleek.store.database import open_database
+from services import both_databases
+
+pytestmark = both_databases
+BASE = "http://127.0.0.1"
+
+
+@asynccontextmanager
+async def locked(rt: Runtime, url: str) -> AsyncIterator[None]:
+    """Hold the table of jobs, or the file, against whoever writes."""
+    if rt.db.kind == "sqlite":
+        with closing(
+            sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        ) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+        return
+    async with open_database(url) as db, db.write() as tx:
+        await tx.execute(text("LOCK TABLE jobs IN EXCLUSIVE MODE"))
+        yield
+
+
+async def test_a_locked_database_refuses_writes_and_nothing_else(
+    rt: Runtime, database_url: str
+) -> None:
+    """Every kind of write; what was refused is not there afterwards."""
+    waits = await submit(rt, JobRequest(prompt="a cat"))
+    failed = await submit(rt, JobRequest(prompt="a dog"))
+    await cancel(rt, failed.id, tenant_id="default")
+    writes = (
+        ("POST", "/api/v1/generate", {"prompt": "refused"}),
+        ("POST", f"/api/v1/jobs/{waits.id}/cancel", None),
+        ("DELETE", f"/api/v1/jobs/{waits.id}", None),
+        ("POST", f"/api/v1/jobs/{failed.id}/retry", None),
+    )
+    reads = ("/livez", "/api/v1/jobs", f"/api/v1/jobs/{waits.id}")
+    transport = httpx2.ASGITransport(create_app(rt))
+    async with httpx2.AsyncClient(transport=transport, base_url=BASE) as caller:
+        async with locked(rt, database_url):
+            refused = [await caller.request(how, path, json=body) for how, path, body in writes]
+            answers = [await caller.get(path) for path in reads]
+            ready = await caller.get("/readyz")
+        listed = (await caller.get("/api/v1/jobs")).json()
+        again = await caller.post("/api/v1/generate", json={"prompt": "taken"})
+
+    told = [(one.status_code, one.json()["code"], "retry-after" in one.headers) for one in refused]
+    assert told == [(503, "overloaded", True)] * len(writes)
+    assert [one.status_code for one in answers] == [200] * len(reads)
+    assert ready.status_code in {200, 503}
+    assert {job["prompt"] for job in listed} == {"a cat", "a dog"}
+    assert again.status_code == 201
