@@ -129,7 +129,7 @@ ARGUMENTS: Final = {
     "unseen": "1.5",
     "vanish_while": "1.5",
     "end_late": "1.5",
-    "huge_logs": "1",
+    "huge_logs": "20",
     "output_away": "4",
     "answer_date": "-7200",
     "file_slow": "2500",
