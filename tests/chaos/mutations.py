@@ -88,6 +88,23 @@ MUTATIONS: Final = (
         "tests/engine/test_recover.py",
     ),
     Mutation(
+        "a job that crashed too often is written off without a look",
+        "engine/settle.py",
+        "        crashed = job.crashes >= self._rt.settings.max_crashes\n",
+        "        crashed = job.crashes >= self._rt.settings.max_crashes\n"
+        "        if crashed:\n"
+        "            await write_off(self._rt, attempt, CRASHED)\n"
+        "            return True\n",
+        "tests/engine/test_recover.py",
+    ),
+    Mutation(
+        "the first cancel waits for the coordinator",
+        "engine/cancel.py",
+        "    stop_soon(rt, job_id)\n",
+        "",
+        "tests/engine/test_cancel.py",
+    ),
+    Mutation(
         "an output that is not there yet ends the job",
         "engine/paid.py",
         "        return None if askable else MISSING\n",
