@@ -1,6 +1,6 @@
 """What the facts about an installation mean, and what to do: the words of `doctor` and health."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -164,6 +164,19 @@ def trouble(account: Account) -> Finding:
         advice = f"{PARKS[account.reason]}; its jobs wait, and go on by themselves"
         return Finding(account.provider, "error", message, advice)
     return warning(account.provider, message, "nothing, if it is seldom; else lower the budget")
+
+
+def abandoned(counts: Mapping[str, int], *, known: Container[str]) -> list[Finding]:
+    """Judge predictions of providers that are no longer configured: nobody can ask for them."""
+    findings = []
+    for name, number in sorted(counts.items()):
+        if name not in known:
+            message = (
+                f"{number} predictions of {name}, which is no longer configured, are not closed"
+            )
+            advice = f"configure {name} again, or give them up: fleek providers abandon {name}"
+            findings.append(warning("provider", message, advice))
+    return findings
 
 
 def warning(subject: str, message: str, advice: str) -> Finding:

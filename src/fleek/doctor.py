@@ -17,6 +17,7 @@ from fleek.client import AsyncClient, Pace
 from fleek.diagnosis import (
     ADVICE,
     Finding,
+    abandoned,
     clocks,
     coordination,
     crew,
@@ -34,7 +35,7 @@ from fleek.domain.request import DEFAULT_TENANT
 from fleek.engine.coordinator import ROLE
 from fleek.engine.pulse import DEAD_AFTER, process_space
 from fleek.settings import LOOPBACK, Proxies, Settings
-from fleek.store import accounts, jobs, queue, workers
+from fleek.store import accounts, attempts, jobs, queue, workers
 from fleek.store.address import database_url
 from fleek.store.clock import clock_offset
 from fleek.store.database import Database, open_database, reach
@@ -122,6 +123,7 @@ async def _work(db: Database, settings: Settings) -> list[Finding]:
         line(tally),
         results(await queue.postponed(db)),
         *clocks(alive, offset=offset, now=now),
+        *abandoned(await attempts.count_without_verdict(db), known=settings.providers),
     ]
     if alive:
         holder = await workers.holder(db, ROLE, now=now)

@@ -137,7 +137,10 @@ class Settings(BaseSettings):
         default=timedelta(seconds=60), gt=ZERO, description="The highest ceiling."
     )
     max_crashes: int = Field(
-        default=5, ge=1, le=1000, description="Workers that may die over one job before it fails."
+        default=5,
+        ge=1,
+        le=1000,
+        description="Workers that may die over one job before it is not started again.",
     )
     adopt_seconds: Seconds = Field(
         default=timedelta(seconds=90),

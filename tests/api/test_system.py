@@ -23,7 +23,9 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, Status
 from fleek.engine.coordinator import ROLE
 from fleek.engine.runtime import Runtime
-from fleek.store import accounts, workers
+from fleek.store import accounts, jobs, workers
+from fleek.store.steps import take
+from samples import a_job, claims
 from service import PATIENCE
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
@@ -169,6 +171,21 @@ async def test_an_account_that_is_paused_degrades(
     assert found["status"] == "degraded"
     assert code in found["checks"]["provider"]["message"]
     assert found["checks"]["provider"]["advice"].startswith(advice)
+
+
+async def test_predictions_of_a_removed_provider_are_named(
+    rt: Runtime, client: httpx2.AsyncClient
+) -> None:
+    """Nobody asks for them any more; the service works, and somebody has to decide."""
+    job = a_job(provider="removed")
+    await jobs.insert_job(rt.db, job)
+    await take(rt.db, job.id, claims())
+
+    found = (await client.get("/readyz")).json()
+
+    assert found["checks"]["provider"]["status"] == "warning"
+    assert "1 predictions of removed" in found["checks"]["provider"]["message"]
+    assert "fleek providers abandon removed" in found["checks"]["provider"]["advice"]
 
 
 async def test_pauses_are_figures(rt: Runtime, client_of: ClientOf) -> None:

@@ -20,6 +20,7 @@ from fleek.engine.start import buy, intend, purchase, start
 from fleek.engine.submit import submit
 from fleek.providers.base import Prediction
 from fleek.store import attempts, events, jobs
+from recovering import Recovering
 
 
 async def test_a_started_job_waits_without_a_worker(rt: Runtime, provider: FakeProvider) -> None:
@@ -280,6 +281,30 @@ async def test_a_provider_that_is_not_configured_any_more_is_waited_for(
 
     assert provider.started == []
     assert (await jobs.peek(rt.db, job.id)).status is Status.PENDING
+
+
+async def test_a_purchase_that_outlasts_the_shutdown_is_found_and_is_no_crash(
+    rt: Runtime, provider: FakeProvider, another_life: Callable[[], Runtime]
+) -> None:
+    """The provider takes longer than a process that is told to stop may wait."""
+    provider.settles, provider.hold = "find", asyncio.Event()
+    job = await submit(rt, a_request())
+    starting = asyncio.create_task(start(rt, job.id))
+    while not provider.sold:
+        await asyncio.sleep(0)
+
+    await rt.duties.finish(seconds=0)
+    await asyncio.gather(starting, return_exceptions=True)
+    await rt.pulse.end()
+
+    unknown = await jobs.peek(rt.db, job.id)
+    assert (unknown.stage, unknown.crashes, unknown.worker_id) == (Stage.UNKNOWN, 0, None)
+    successor = another_life()
+    await successor.pulse.register()
+    await Recovering(successor).turn()
+    found = await jobs.peek(rt.db, job.id)
+    assert (found.stage, found.attempt, found.crashes) == (Stage.WAITING, 1, 0)
+    assert len(provider.started) == 1
 
 
 async def test_stopping_the_worker_does_not_stop_a_purchase(

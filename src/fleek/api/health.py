@@ -20,6 +20,7 @@ from fleek.diagnosis import (
     ADVICE,
     Finding,
     Status,
+    abandoned,
     coordination,
     crew,
     durability,
@@ -30,7 +31,7 @@ from fleek.diagnosis import (
 from fleek.domain.errors import FleekError, StorageFull
 from fleek.engine.coordinator import ROLE
 from fleek.engine.runtime import Runtime
-from fleek.store import accounts, queue, workers
+from fleek.store import accounts, attempts, queue, workers
 from fleek.store.tally import count_jobs
 from fleek.store.workers import Worker
 
@@ -215,6 +216,10 @@ async def _provider(rt: Runtime) -> Finding:
     if await provider.schema(provider.default_model) is None:
         message = f"{name} does not show its default model now"
         return Finding("provider", "error", message, ADVICE["provider"])
+    left = abandoned(await attempts.count_without_verdict(rt.db), known=rt.providers)
+    if left:
+        message = "; ".join(one.message for one in left)
+        return replace(left[0], message=message, advice="; ".join(one.advice for one in left))
     return Finding("provider", "ok", f"{name} knows its default model")
 
 

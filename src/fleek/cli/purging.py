@@ -34,7 +34,7 @@ class Operation:
 
     async def old(self, age: timedelta, status: Status | None) -> Exit:
         """Purge jobs that ended so long ago, in this way or (None) in any."""
-        async with _opened(self.settings) as rt:
+        async with opened(self.settings) as rt:
             before = rt.now() - age
             there = await retention.weigh(rt.db, before=before, status=status)
             if self.dry_run or not self._agreed(there.jobs, "jobs", there.size_bytes):
@@ -47,7 +47,7 @@ class Operation:
 
     async def orphans(self) -> Exit:
         """Remove files that no job stands for."""
-        async with _opened(self.settings) as rt:
+        async with opened(self.settings) as rt:
             if self.dry_run or self.ask:
                 there = await _swept(Search(rt, unknown=True, dry=True))
                 if self.dry_run or not self._agreed(there.orphans, "files", there.size_bytes):
@@ -82,7 +82,7 @@ async def _swept(search: Search) -> Swept:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[Runtime]:
+async def opened(settings: Settings) -> AsyncGenerator[Runtime]:
     """Open what the service works with.
 
     Raises:

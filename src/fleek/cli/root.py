@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fleek import __version__
-from fleek.cli import generate, health, jobs, models, operators, purge
+from fleek.cli import generate, health, jobs, models, operators, providers, purge
 
 app = typer.Typer(
     name="fleek",
@@ -41,7 +41,7 @@ def fleek(
     """
 
 
-for part in (generate, jobs, models, health, purge, operators):
+for part in (generate, jobs, models, health, purge, providers, operators):
     app.add_typer(part.app)
 
 

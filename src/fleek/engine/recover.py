@@ -73,7 +73,7 @@ class Recovery:
 
     async def _take_back(self, job_id: JobId, worker: Ended) -> None:
         now = self._rt.now()
-        reason = "its worker has stopped" if worker.resigned else "its worker has crashed"
+        reason = "its worker has stopped" if worker.resigned else "its worker has ended"
 
         def decide(job: Job, _: Attempt | None) -> Step:
             if job.worker_id != worker.id:

@@ -1,0 +1,50 @@
+"""Close what a provider that is no longer configured is owed: nobody can find it out any more."""
+
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.job import AttemptId, Job, JobError, JobId, Stage
+from fleek.domain.transitions import give_up
+from fleek.engine.runtime import Runtime, guarded
+from fleek.store import attempts
+from fleek.store.steps import Step
+
+REASON: Final = JobError(
+    "provider_outcome_unknown",
+    "its provider is no longer configured, and the operator has given the prediction up",
+)
+OPEN: Final = frozenset({Stage.STARTING, Stage.UNKNOWN, Stage.WAITING})
+
+log = structlog.get_logger(__name__)
+
+
+async def abandon(rt: Runtime, provider: str) -> tuple[int, int]:
+    """Write off all attempts of a provider for which money may be on its way.
+
+    Jobs that stand or fall with one of them fail with ``provider_outcome_unknown``. Returns how
+    many attempts were closed, and how many could not be.
+    """
+    closed = failed = 0
+    for attempt_id, job_id in await attempts.without_verdict(rt.db, provider):
+        if await guarded(rt, "abandon", _write_off(rt, attempt_id, job_id), job_id=job_id):
+            closed += 1
+        else:
+            failed += 1
+    log.warning("provider_abandoned", provider=provider, attempts=closed, failed=failed)
+    return closed, failed
+
+
+async def _write_off(rt: Runtime, attempt_id: AttemptId, job_id: JobId) -> bool:
+    def decide(job: Job, current: Attempt | None) -> Step:
+        if current is None or current.verdict is not None:
+            return Step()
+        lost = replace(current, verdict=Verdict.LOST, error=REASON, cancel_owed=False)
+        if job.attempt_id != attempt_id or job.stage not in OPEN:
+            return Step(attempt=lost)
+        return Step(attempt=lost, change=give_up(job, REASON, now=rt.now()))
+
+    await rt.take(job_id, decide, attempt_id=attempt_id)
+    return True
