@@ -22,6 +22,7 @@ class Recovering:
     async def turn(self) -> timedelta:
         """Take a turn of each, and see what it began to its end; returns the shortest wait."""
         waits = [await self.recovery.turn()]
-        waits += [await provider.turn() for provider in self.providers]
+        for provider in self.providers:
+            waits += [await provider.settle_turn(), await provider.stop_turn()]
         await self._rt.stops.sending.finish(seconds=PATIENCE_SECONDS)
         return min(waits)

@@ -13,12 +13,12 @@ from fleek.domain.job import Job, PredictionId, Stage, Status
 from fleek.engine import agenda, recover
 from fleek.engine.cancel import cancel
 from fleek.engine.coordinator import coordinate
-from fleek.engine.recover import Recovery
+from fleek.engine.recover import ProviderRecovery, Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import intend, start
 from fleek.engine.submit import submit
 from fleek.engine.verdict import record_unknown
-from fleek.providers.base import Prediction
+from fleek.providers.base import Budget, Prediction
 from fleek.store import attempts, jobs
 from recovering import Recovering
 from services import both_databases
@@ -136,13 +136,37 @@ async def test_searches_that_always_fail_hold_up_no_other_of_the_same_provider(
     provider.find = look  # type: ignore[method-assign, assignment] # it tells which
     recovering = Recovering(both)
     await recovering.turn()
+    clock.tick(seconds=1)
     (lost,) = await lose_purchases(both, "placeholder", 1)
     (attempt,) = await attempts.of_job(both.db, lost.id)
     provider.sold[PredictionId("found")] = attempt
-    clock.tick(seconds=1)
 
     await recovering.turn()
 
+    assert (await jobs.peek(both.db, lost.id)).prediction_id == "found"
+
+
+async def test_cancels_that_wait_for_the_budget_hold_up_no_search(
+    both: Runtime, provider: FakeProvider
+) -> None:
+    """Too many requests, come again in ten minutes: what was bought is looked for all the same."""
+    provider.budget = Budget(calls_per_minute=60)
+    provider.settles = "find"
+    both.stops.line("placeholder", calls_per_minute=60).calls.drain(seconds=600)
+    await owe_cancels(both, "placeholder", 1)
+    (lost,) = await lose_purchases(both, "placeholder", 1)
+    (attempt,) = await attempts.of_job(both.db, lost.id)
+    provider.sold[PredictionId("found")] = attempt
+    seconds = [0.0]
+    recovery = ProviderRecovery(both, "placeholder", clock=lambda: seconds[0])
+    await recovery.stop_turn()
+    seconds[0] = recover.GRACE_SECONDS
+    stopping = asyncio.create_task(recovery.stop_turn())
+
+    await recovery.settle_turn()
+
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
     assert (await jobs.peek(both.db, lost.id)).prediction_id == "found"
 
 

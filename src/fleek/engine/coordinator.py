@@ -72,7 +72,8 @@ def _of_provider(rt: Runtime, name: str) -> Iterator[Coroutine[Any, Any, None]]:
     """Give the loops that ask one provider: one that hangs holds up no other."""
     watch, recovery = Watch(rt, name), ProviderRecovery(rt, name)
     yield loop(rt, "watch", watch.turn, patience=PATIENCE, name=f"watch {name}")
-    yield loop(rt, "recover", recovery.turn, patience=PATIENCE, name=f"recover {name}")
+    yield loop(rt, "recover", recovery.settle_turn, patience=PATIENCE, name=f"settle {name}")
+    yield loop(rt, "recover", recovery.stop_turn, patience=PATIENCE, name=f"stop {name}")
 
 
 async def _keep_role(rt: Runtime) -> None:

@@ -107,7 +107,10 @@ class Recovery:
 
 
 class ProviderRecovery:
-    """The turns of `recover` that ask one provider, as long as this process coordinates."""
+    """The turns of `recover` that ask one provider, as long as this process coordinates.
+
+    The two kinds have a loop each: cancels may have to wait for the provider's budget of calls.
+    """
 
     def __init__(self, rt: Runtime, name: str, *, clock: Clock = time.monotonic) -> None:
         self._rt = rt
@@ -122,21 +125,17 @@ class ProviderRecovery:
         )
         self._settlement = Settlement(rt, name, self._unsettled)
 
-    async def turn(self) -> timedelta:
-        """Settle what nobody knows the outcome of, and stop what is owed a cancel.
+    async def settle_turn(self) -> timedelta:
+        """Settle what nobody knows the outcome of; returns how long to wait."""
+        return await self._work_off(self._unsettled, self._settlement.settle)
 
-        Returns how long to wait.
-        """
-        await asyncio.gather(
-            self._work_off(self._unsettled, self._settlement.settle),
-            self._work_off(self._owed, self._stop),
-        )
-        waits = [one.wait() for one in (self._unsettled, self._owed)]
-        soonest = min((wait for wait in waits if wait is not None), default=None)
-        heartbeat = self._rt.pulse.heartbeat
-        return heartbeat if soonest is None else min(max(soonest, REST), heartbeat)
+    async def stop_turn(self) -> timedelta:
+        """Repeat what is owed a cancel; returns how long to wait."""
+        return await self._work_off(self._owed, self._stop)
 
-    async def _work_off(self, todo: Agenda, work: Callable[[Attempt], Awaitable[bool]]) -> None:
+    async def _work_off(
+        self, todo: Agenda, work: Callable[[Attempt], Awaitable[bool]]
+    ) -> timedelta:
         """Do what is due, some at a time, until the provider answers to none of them."""
         due = await todo.due(limit=PAGE)
         for start in range(0, len(due), AT_ONCE):
@@ -147,7 +146,10 @@ class ProviderRecovery:
                 *(guarded(self._rt, "recover", work(attempt)) for attempt in some)
             )
             if not any(answered):
-                return
+                break
+        wait = todo.wait()
+        heartbeat = self._rt.pulse.heartbeat
+        return heartbeat if wait is None else min(max(wait, REST), heartbeat)
 
     async def _stop(self, attempt: Attempt) -> bool:
         return await stop(self._rt, attempt)

@@ -57,6 +57,7 @@ class Settlement:
             else:
                 await write_off(self._rt, attempt, CRASHED if crashed else UNKNOWN)
         except (ProviderUnavailable, OutcomeUnknown) as error:
+            self._empty_looks.pop(attempt.id, None)  # a look that failed saw nothing
             log.info("not_settled", attempt=str(attempt.id), reason=str(error))
             return error.code not in {UNREACHABLE, OutcomeUnknown.code}
         return True

@@ -58,10 +58,10 @@ async def stop(rt: Runtime, attempt: Attempt) -> bool:
         return False  # nobody can ask it; `fleek providers abandon` closes the attempt
     try:
         failpoints.hit("recover.stop")
-        told = await _ask(rt, attempt.provider, prediction_id)
+        seen = await _ask(rt, attempt.provider, prediction_id)
         failpoints.hit("recover.stopped")
-        ended = told is not None and told.outcome is not None
-        seen = await _look(rt, attempt.provider, prediction_id) if ended else None
+        if seen is not None and seen.outcome is not None:
+            seen = await _look(rt, attempt.provider, prediction_id)
     except ProviderError as error:
         log.warning(
             "cancel_failed",
