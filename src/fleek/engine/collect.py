@@ -134,10 +134,11 @@ def _without_content(attempt: Attempt | None) -> Attempt | None:
 async def _clear_away(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
     """Undo what was stored for nothing, and write anew the document of whoever completed the job.
 
-    Whatever is not over belongs to whoever collects it now, who will find the same to do.
+    Whatever is not over belongs to whoever collects it now, who will find the same to do. So does
+    what has failed: it may be collected again under the same names, and `sweep` removes the rest.
     """
     view = await jobs.get(rt.db, job.id, tenant_id=job.tenant_id)
-    if not view.job.terminal:
+    if not view.job.terminal or view.job.status is Status.FAILED:
         return
     failpoints.hit("collect.clear")
     if _documented(view.job):
