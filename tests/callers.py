@@ -42,7 +42,7 @@ def is_a_pause(answer: httpx2.Response) -> bool:
     """Whether the caller is told, in our form, to come again."""
     return (
         answer.headers["content-type"] == "application/problem+json"
-        and answer.json()["code"] == "database_unavailable"
+        and answer.json()["code"] in {"database_unavailable", "overloaded", "write_unknown"}
         and int(answer.headers["retry-after"]) > 0
     )
 

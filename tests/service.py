@@ -161,6 +161,9 @@ class Service:
     def submit(self, prompt: str = "A cat riding a bicycle", **fields: Any) -> str:
         """Submit a job and return its id."""
         answer = self.http.post("/api/v1/generate", json={"prompt": prompt, **fields})
+        while answer.status_code == 503 and answer.json()["code"] == "overloaded":
+            time.sleep(int(answer.headers["retry-after"]))  # the machine has too much to do
+            answer = self.http.post("/api/v1/generate", json={"prompt": prompt, **fields})
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
@@ -176,10 +179,12 @@ class Service:
             for number in numbers:
                 body = json.dumps({"prompt": f"job {number}", **fields})
                 kind = {"Content-Type": "application/json"}
-                connection.request("POST", "/api/v1/generate", body, kind)
-                answer = connection.getresponse()
-                text = answer.read()
-                assert answer.status == 201, text
+                status, text = 503, b"overloaded"
+                while status == 503 and b"overloaded" in text:
+                    connection.request("POST", "/api/v1/generate", body, kind)
+                    answer = connection.getresponse()
+                    status, text = answer.status, answer.read()
+                assert status == 201, text
                 accepted.append(str(json.loads(text)["id"]))
         return accepted
 
