@@ -340,7 +340,8 @@ async def test_overdue_jobs_are_those_past_their_deadline(db: Database) -> None:
 
     found = await jobs.overdue(db, now=NOON + SECOND * 2, limit=9)
 
-    assert set(found) == {pending.id, processing.id}
+    assert {job_id for _, job_id in found} == {pending.id, processing.id}
+    assert await jobs.overdue(db, now=NOON + SECOND * 2, after=found[0], limit=9) == found[1:]
     assert await jobs.overdue(db, now=NOON + SECOND, limit=9) == []
 
 
