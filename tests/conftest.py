@@ -169,9 +169,19 @@ async def open_migrated(
     """Open a runtime on a migrated database, with this process registered as a worker."""
     async with open_runtime(settings) as opened:
         await migrate(opened.db)
-        pulse = Pulse(opened.db, heartbeat=settings.heartbeat_seconds, slots=4, now=clock)
+        pulse = Pulse(
+            opened.db,
+            heartbeat=settings.heartbeat_seconds,
+            slots=4,
+            now=clock,
+            steady=clock.steady,
+        )
         rt = replace(
-            opened, now=clock, pulse=pulse, providers={"placeholder": provider, "fake": provider}
+            opened,
+            now=clock,
+            steady=clock.steady,
+            pulse=pulse,
+            providers={"placeholder": provider, "fake": provider},
         )
         await rt.pulse.register()
         yield rt
@@ -183,6 +193,8 @@ def another_life(rt: Runtime) -> Callable[[], Runtime]:
 
     def make() -> Runtime:
         heartbeat: timedelta = rt.pulse.heartbeat
-        return replace(rt, pulse=Pulse(rt.db, heartbeat=heartbeat, slots=4, now=rt.now))
+        return replace(
+            rt, pulse=Pulse(rt.db, heartbeat=heartbeat, slots=4, now=rt.now, steady=rt.steady)
+        )
 
     return make

@@ -41,6 +41,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.time = datetime(2026, 1, 1, 12, tzinfo=UTC)
+        self.passed = timedelta(0)
 
     def __call__(self) -> datetime:
         """Return the time."""
@@ -49,6 +50,15 @@ class Clock:
     def tick(self, **parts: float) -> None:
         """Move on, e.g. ``tick(seconds=5)``."""
         self.time += timedelta(**parts)
+        self.passed += timedelta(**parts)
+
+    def step(self, **parts: float) -> None:
+        """Show another time although none has passed, as a clock that is put right or wrong."""
+        self.time += timedelta(**parts)
+
+    def steady(self) -> float:
+        """Return the seconds that have passed."""
+        return self.passed.total_seconds()
 
 
 @dataclass

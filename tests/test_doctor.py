@@ -139,7 +139,7 @@ def test_two_writers_on_an_old_sqlite(count: int, may_share: bool, statuses: lis
 
 def test_a_heartbeat_from_the_future() -> None:
     """Clocks that differ make living workers look dead."""
-    found = diagnosis.clocks([a_worker(ahead=timedelta(minutes=1))], offset=ZERO, now=NOW)
+    found = diagnosis.clocks([a_worker(ahead=timedelta(minutes=1))], ahead=ZERO, now=NOW)
 
     assert [(finding.subject, finding.status) for finding in found] == [("clock", "warning")]
 
@@ -147,7 +147,7 @@ def test_a_heartbeat_from_the_future() -> None:
 @pytest.mark.parametrize(("seconds", "statuses"), [(0, []), (-90, ["warning"]), (3, ["warning"])])
 def test_a_clock_beside_the_database_s(seconds: int, statuses: list[str]) -> None:
     """Everything is timed by the database's; the logs of this machine tell another time."""
-    found = diagnosis.clocks([], offset=timedelta(seconds=seconds), now=NOW)
+    found = diagnosis.clocks([], ahead=timedelta(seconds=seconds), now=NOW)
 
     assert [finding.status for finding in found] == statuses
 

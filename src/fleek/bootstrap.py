@@ -68,7 +68,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             storage=storage,
             dispatcher=dispatcher,
             now=clock,
-            set_clock=clock.set,
+            clock=clock,
             room=room,
             metrics=metrics,
             stops=stops,

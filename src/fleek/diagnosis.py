@@ -15,6 +15,7 @@ SYNCHRONOUS: Final = {"0": "OFF", "1": "NORMAL", "2": "FULL", "3": "EXTRA"}
 LONG_WAIT: Final = timedelta(minutes=10)  # a due job that waits longer is worth a warning
 
 SKEW: Final = timedelta(seconds=2)  # clocks that differ by less are the same
+SKEW_OF_HOSTS: Final = timedelta(seconds=5)  # as above, if a date of whole seconds tells
 SAME_TIME: Final = "run NTP on all machines"
 START_A_WORKER: Final = "start one: fleek worker, or fleek serve"
 
@@ -82,15 +83,29 @@ def crew(alive: Sequence[Worker]) -> Finding:
     return Finding("workers", "ok", message)
 
 
-def clocks(alive: Sequence[Worker], *, offset: timedelta, now: datetime) -> list[Finding]:
-    """Judge whether all go by the same time; `offset` is the database's clock ahead of ours."""
+def clocks(alive: Sequence[Worker], *, ahead: timedelta, now: datetime) -> list[Finding]:
+    """Judge whether all go by the same time; this process's clock is so far `ahead` of it."""
     findings = []
-    if abs(offset) > SKEW:
-        message = f"it differs from the database's by {abs(offset).total_seconds():.0f} s"
-        findings.append(warning("clock", message, SAME_TIME))
+    if abs(ahead) > SKEW:
+        findings.append(warning("clock", _apart(ahead, "the service's time"), SAME_TIME))
     if any(worker.heartbeat_at > now + SKEW for worker in alive):
         findings.append(warning("clock", "a worker's last heartbeat is in the future", SAME_TIME))
     return findings
+
+
+def clock(ahead: timedelta, provider: Mapping[str, timedelta]) -> Finding:
+    """Judge this process's wall clock; it is so far ahead of the service's time, and providers'."""
+    if abs(ahead) > SKEW:
+        return warning("clock", _apart(ahead, "the service's time"), SAME_TIME)
+    for name, offset in provider.items():
+        if abs(offset) > SKEW_OF_HOSTS:
+            return warning("clock", _apart(offset, f"that of {name}"), SAME_TIME)
+    return Finding("clock", "ok", "it agrees with the service's time")
+
+
+def _apart(ahead: timedelta, what: str) -> str:
+    where = "ahead of" if ahead > timedelta(0) else "behind"
+    return f"it is {abs(ahead).total_seconds():.0f} s {where} {what}"
 
 
 def writers(alive: Sequence[Worker], *, may_share: bool) -> list[Finding]:

@@ -32,12 +32,12 @@ from fleek.diagnosis import (
 from fleek.domain.errors import FleekError
 from fleek.domain.job import Status
 from fleek.domain.request import DEFAULT_TENANT
+from fleek.engine.clock import Clock
 from fleek.engine.coordinator import ROLE
 from fleek.engine.pulse import DEAD_AFTER, process_space
 from fleek.settings import LOOPBACK, Proxies, Settings
 from fleek.store import accounts, attempts, jobs, queue, workers
 from fleek.store.address import database_url
-from fleek.store.clock import clock_offset
 from fleek.store.database import Database, open_database, reach
 from fleek.store.migrate import up_to_date
 from fleek.store.pools import sqlite_is_safe
@@ -77,7 +77,7 @@ async def examine_worker(settings: Settings) -> Finding:
         FleekError: The database cannot be asked.
     """
     async with open_database(settings.database_url, patience=PATIENCE) as db:
-        now = wall_time() + await clock_offset(db)
+        now = (await _set_clock(db))()
         alive = await workers.alive(db, since=now - settings.heartbeat_seconds * DEAD_AFTER)
     return crew([worker for worker in alive if worker.host == process_space()])
 
@@ -115,14 +115,14 @@ async def _database(settings: Settings) -> list[Finding]:
 
 
 async def _work(db: Database, settings: Settings) -> list[Finding]:
-    offset = await clock_offset(db)
-    now = wall_time() + offset
+    clock = await _set_clock(db)
+    now = clock()
     alive = await workers.alive(db, since=now - settings.heartbeat_seconds * DEAD_AFTER)
     tally = await count_jobs(db, now=now)
     findings = [
         line(tally),
         results(await queue.postponed(db)),
-        *clocks(alive, offset=offset, now=now),
+        *clocks(alive, ahead=clock.ahead, now=now),
         *abandoned(await attempts.count_without_verdict(db), known=settings.providers),
     ]
     if alive:
@@ -134,6 +134,12 @@ async def _work(db: Database, settings: Settings) -> list[Finding]:
     recent = await jobs.page(db, tenant_id=DEFAULT_TENANT, status=Status.FAILED, limit=RECENT)
     findings += refused([view.job for view in recent], since=now - REFUSED_PERIOD)
     return findings + [trouble(one) for one in await accounts.troubled(db, now=now) if one.rests]
+
+
+async def _set_clock(db: Database) -> Clock:
+    clock = Clock(db)
+    await clock.set()
+    return clock
 
 
 def _missing(path: Path) -> Finding:

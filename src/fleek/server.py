@@ -20,7 +20,7 @@ from fleek.front.protocol import Front, GuardedProtocol
 from fleek.settings import Settings
 from fleek.store.migrate import migrate
 from fleek.telemetry import configure_logging
-from fleek.worker import await_database, spare_the_collector, stopping, work
+from fleek.worker import await_database, keep_time, spare_the_collector, stopping, work
 
 GRACE_SECONDS: Final = 5  # for requests under way when told to stop
 BACKLOG: Final = 2048
@@ -61,12 +61,13 @@ async def _serve(settings: Settings, begin: Callable[[], None], *, with_worker: 
     async with open_runtime(settings) as rt:
         await await_database(rt)
         await migrate(rt.db)
-        await rt.set_clock()
+        await rt.clock.set()
         await rt.room.look()
         spare_the_collector()
         server = _Server(_config(settings, create_app(rt)))
         _on_signals(server, stop, begin)
         tasks = [asyncio.create_task(server.serve(sockets=[listener]))]
+        timekeeper = None if with_worker else asyncio.create_task(keep_time(rt))
         if with_worker:
             tasks.append(asyncio.create_task(work(rt, stop)))
         try:
@@ -75,6 +76,8 @@ async def _serve(settings: Settings, begin: Callable[[], None], *, with_worker: 
             server.should_exit = True
             stop.set()
             ended = await asyncio.gather(*tasks, return_exceptions=True)
+            if timekeeper is not None:
+                timekeeper.cancel()
         for result in ended:
             if isinstance(result, BaseException):
                 raise result

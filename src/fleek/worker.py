@@ -214,7 +214,7 @@ async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
     await _register(rt)
     caller = asyncio.current_task()
     assert caller is not None
-    parts = [asyncio.create_task(part) for part in (coordinate(rt), _beat(rt))]
+    parts = [asyncio.create_task(part) for part in (coordinate(rt), _beat(rt), keep_time(rt))]
 
     def give_up(_ended: asyncio.Task[None]) -> None:
         caller.cancel()
@@ -250,7 +250,7 @@ async def _register(rt: Runtime) -> None:
     """Become a worker, however often the database refuses meanwhile."""
     while True:
         try:
-            await rt.set_clock()
+            await rt.clock.set()
             await rt.pulse.register()
         except HostError as error:
             log.warning("worker_not_registered", reason=str(error))
@@ -290,9 +290,15 @@ async def _handle(rt: Runtime, name: Task, verb: Verb, job_id: JobId) -> None:
         raise error
 
 
+async def keep_time(rt: Runtime) -> None:
+    """Follow the database's time for ever, as often as a worker says that it is alive."""
+    while True:
+        await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
+        await guarded(rt, "clock", rt.clock.set())
+
+
 async def _beat(rt: Runtime) -> None:
     while True:
         await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
-        await guarded(rt, "clock", rt.set_clock())
         await guarded(rt, "heartbeat", rt.pulse.beat())
         await guarded(rt, "pace", refresh(rt))

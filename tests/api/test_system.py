@@ -36,6 +36,7 @@ PARTS = {
     "dispatcher",
     "storage",
     "workers",
+    "clock",
     "coordinator",
     "queue",
     "results",
@@ -79,7 +80,7 @@ async def worker(rt: Runtime) -> None:
     """Register a worker, which coordinates."""
     await rt.pulse.register()
     until = rt.now() + timedelta(hours=1)
-    await workers.take_role(rt.db, ROLE, rt.pulse.worker_id, now=rt.now(), until=until)
+    await workers.take_role(rt.db, ROLE, rt.pulse.worker_id, until=until)
 
 
 @pytest.mark.parametrize("route", ["/health", "/health-check", "/livez"])

@@ -254,7 +254,7 @@ async def test_the_watch_leaves_alone_what_has_moved_on(
     await cancel(rt, job.id, tenant_id="default")
     before = await events.of_job(rt.db, job.id)
 
-    await watching._write_progress(watched, 0.5, clock())
+    await watching._write_progress(watched, 0.5)
     provider.outcome = FakeProvider().outcome
     clock.tick(seconds=5)
     await watching.turn()

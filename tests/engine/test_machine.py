@@ -145,11 +145,19 @@ class Storm(RuleBasedStateMachine):
             metadata_retention_days=KEPT_DAYS,
         )
         opened = await self.stack.enter_async_context(open_runtime(chosen))
-        rt = replace(opened, now=self.clock, providers={"placeholder": self.host})
+        rt = replace(
+            opened, now=self.clock, steady=self.clock.steady, providers={"placeholder": self.host}
+        )
         return await self._worker(rt)
 
     async def _worker(self, rt: Runtime) -> Runtime:
-        pulse = Pulse(rt.db, heartbeat=timedelta(seconds=5), slots=4, now=self.clock)
+        pulse = Pulse(
+            rt.db,
+            heartbeat=timedelta(seconds=5),
+            slots=4,
+            now=self.clock,
+            steady=self.clock.steady,
+        )
         await pulse.register()
         return replace(rt, pulse=pulse)
 
@@ -257,8 +265,6 @@ class Storm(RuleBasedStateMachine):
     def time_passes(self, seconds: float, *, frozen: bool) -> None:
         """Workers that are not frozen say that they are alive."""
         self.clock.tick(seconds=seconds)
-        for worker in [self.rt, *self.alive]:
-            worker.pulse._last -= seconds
         for worker in [self.rt] if frozen else [self.rt, *self.alive]:
             self.do(worker.pulse.beat())
 
@@ -372,7 +378,7 @@ class Storm(RuleBasedStateMachine):
         while rounds < 40 and not await self._at_rest():
             rounds += 1
             self.clock.tick(seconds=61)
-            self.rt.pulse._last -= 61
+
             await self.rt.pulse.beat()  # the others are dead by now
             await self.recovery.turn()
             for job_id in self.accepted:

@@ -15,7 +15,7 @@ from fleek.domain.races import WorkerSuspended
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import _claim as claim_for_collecting
 from fleek.engine.pulse import gone, process_space
-from fleek.engine.recover import GRACE_SECONDS
+from fleek.engine.recover import GRACE_SECONDS, bury_the_dead
 from fleek.engine.runtime import Runtime
 from fleek.engine.settle import LOOKS
 from fleek.engine.start import buy, intend, start
@@ -40,7 +40,8 @@ async def die_after_intent(rt: Runtime, another_life: Another, *, buys: bool) ->
 
 
 async def survive(rt: Runtime, clock: Clock) -> None:
-    """Let so much time pass that the silent are dead, while `rt` goes on living."""
+    """Let so much time pass that the silent are dead, while `rt` goes on living and sees it."""
+    await bury_the_dead(rt)
     clock.tick(seconds=rt.pulse.silence.total_seconds() + 1)
     await rt.pulse.beat()
     recovery = Recovering(rt)

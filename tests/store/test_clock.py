@@ -1,20 +1,65 @@
-"""Processes on several machines agree on the time by asking PostgreSQL."""
+"""Processes agree on the time by asking PostgreSQL, or by the steady clock of their machine."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from fleek.store.clock import clock_offset
+from fleek.store import clock
+from fleek.store.clock import Leap
 from fleek.store.database import Database
+from fleek.system_clock import steady_seconds, wall_time
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def a_wall_clock() -> datetime:
+    """Show noon."""
+    return NOON
 
 
 async def test_on_one_machine_the_clocks_agree(db: Database) -> None:
     """To the time that the question takes."""
-    offset = await clock_offset(db)
+    if db.kind == "sqlite":
+        reading = await clock.drop_anchor(db, "boot", wall=wall_time, steady=steady_seconds)
+    else:
+        reading = await clock.ask_postgres(db, steady_seconds)
 
-    assert abs(offset) < timedelta(seconds=0.5)
+    apart = reading.later(steady_seconds()) - wall_time()
+    assert abs(apart) < timedelta(seconds=5)
 
 
-async def test_sqlite_has_no_clock_of_its_own(db: Database) -> None:
-    """There the process's clock is the only one; PostgreSQL's is hardly ever the same."""
-    offset = await clock_offset(db)
+async def test_an_anchor_holds_until_the_machine_restarts(db: Database) -> None:
+    """Whatever the wall clock of the next process shows."""
+    first = await clock.drop_anchor(db, "boot", wall=a_wall_clock, steady=lambda: 10.0)
 
-    assert (offset == timedelta(0)) == (db.kind == "sqlite")
+    again = await clock.drop_anchor(db, "boot", wall=lambda: NOON + HOUR, steady=lambda: 11.0)
+    after = await clock.drop_anchor(db, "next", wall=lambda: NOON + HOUR, steady=lambda: 1.0)
+
+    assert again == first
+    assert again.later(11.0) == NOON + timedelta(seconds=1)
+    assert after.at == NOON + HOUR
+    assert await clock.anchor(db, "boot") is None
+    assert await clock.restarted(db, "next")
+
+
+async def test_a_moved_anchor_may_be_a_leap(db: Database) -> None:
+    """Small moves are not remembered, nor are steps back as time that was skipped."""
+    await clock.drop_anchor(db, "boot", wall=a_wall_clock, steady=lambda: 10.0)
+
+    await clock.move_anchor(db, "boot", by=timedelta(seconds=0.1), leaps=False)
+    await clock.move_anchor(db, "boot", by=HOUR, leaps=True)
+    await clock.move_anchor(db, "boot", by=-HOUR, leaps=True)
+
+    moved = await clock.anchor(db, "boot")
+    assert moved is not None
+    assert moved.at == NOON + timedelta(seconds=0.1)
+    leapt = NOON + HOUR + timedelta(seconds=0.1)
+    assert await clock.leaps(db) == (Leap(leapt, HOUR),)
+
+
+async def test_a_leap_that_two_processes_note_is_one(db: Database) -> None:
+    """Each sees it at its own next heartbeat."""
+    await clock.note_leap(db, Leap(NOON, HOUR))
+
+    await clock.note_leap(db, Leap(NOON + timedelta(seconds=5), HOUR))
+
+    assert await clock.leaps(db) == (Leap(NOON, HOUR),)

@@ -21,6 +21,7 @@ from fleek.diagnosis import (
     Finding,
     Status,
     abandoned,
+    clock,
     coordination,
     crew,
     durability,
@@ -31,9 +32,11 @@ from fleek.diagnosis import (
 from fleek.domain.errors import FleekError, StorageFull
 from fleek.engine.coordinator import ROLE
 from fleek.engine.runtime import Runtime
+from fleek.providers.base import time_at
 from fleek.store import accounts, attempts, queue, workers
 from fleek.store.tally import count_jobs
 from fleek.store.workers import Worker
+from fleek.system_clock import wall_time
 
 SERVICE: Final = "fleek-media-service"
 PATIENCE_SECONDS: Final = 2.0
@@ -65,6 +68,7 @@ class Checks(BaseModel):
     """Every part that jobs need."""
 
     database: Check
+    clock: Check
     dispatcher: Check
     storage: Check
     workers: Check
@@ -176,6 +180,12 @@ async def _database(rt: Runtime) -> Finding:
     return durability(await rt.db.facts())
 
 
+async def _clock(rt: Runtime) -> Finding:
+    there = {name: time_at(provider) for name, provider in rt.providers.items()}
+    wall = wall_time()
+    return clock(rt.clock.ahead, {name: wall - told for name, told in there.items() if told})
+
+
 async def _dispatcher(rt: Runtime) -> Finding:
     await rt.dispatcher.check()
     return Finding("dispatcher", "ok", f"{rt.settings.dispatch}: jobs can be dispatched")
@@ -231,6 +241,7 @@ STATUS: Final[Mapping[Status, Literal["healthy", "warning", "unhealthy"]]] = {
 
 PROBES: Final[Mapping[str, Probe]] = {
     "database": _database,
+    "clock": _clock,
     "dispatcher": _dispatcher,
     "storage": _storage,
     "workers": _workers,

@@ -93,5 +93,5 @@ async def opened(settings: Settings) -> AsyncGenerator[Runtime]:
         await reach(rt.db)
         if not await up_to_date(rt.db):
             raise ConfigurationError("DATABASE_URL: the schema is not up to date: fleek migrate")
-        await rt.set_clock()
+        await rt.clock.set()
         yield rt

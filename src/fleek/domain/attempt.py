@@ -33,6 +33,7 @@ class Attempt:
     submitted_at: datetime  # when the intent was written
     timeout: timedelta  # how long the prediction may run
     worker_id: WorkerId  # who intends, and is the only one to send
+    provider_time: datetime | None = None  # the same moment by the provider's clock, if known
     prediction_id: PredictionId | None = None  # set once, when bought
     first_look_at: datetime | None = None  # when to look at the prediction first
     result: Mapping[str, Any] | None = None  # the provider's answer, kept until it is collected

@@ -176,6 +176,14 @@ def fail(job: Job, error: JobError, *, retryable: bool, now: datetime, backoff: 
     return Change(moved, "retrying", data)
 
 
+def reschedule(job: Job, *, now: datetime) -> Change:
+    """Wait from now on for as long as it was to wait when it was written, by a clock set back."""
+    run_at = now + max(job.run_at - job.updated_at, timedelta(0))
+    return Change(
+        replace(job, run_at=run_at, updated_at=now), "rescheduled", {"run_at": run_at.isoformat()}
+    )
+
+
 def give_up(job: Job, error: JobError, *, now: datetime) -> Change:
     """End as failed, whatever attempts are left."""
     moved = _move(job, Status.FAILED, now=now, worker_id=None, error=error)

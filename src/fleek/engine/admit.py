@@ -92,8 +92,7 @@ class Admission:
     async def turn(self) -> timedelta:
         """Nudge due jobs, best first, and jobs to be collected; returns how long to wait."""
         rt, now = self._rt, self._rt.now()
-        alive = await workers.alive(rt.db, since=now - rt.pulse.silence)
-        slots = sum(worker.slots for worker in alive)
+        slots = sum(worker.slots for worker in await workers.running(rt.db))
         most = OUTSTANDING_PER_SLOT * slots
         due = await self._due(now, limit=most + 1)
         nudged = await self._starts.send(

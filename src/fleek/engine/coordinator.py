@@ -1,7 +1,6 @@
 """The role that one worker holds at a time: admit, watch, recover, expire, sweep."""
 
 import asyncio
-import time
 from collections.abc import Coroutine, Iterator
 from datetime import timedelta
 from itertools import chain
@@ -13,7 +12,7 @@ from fleek import failpoints
 from fleek.domain.errors import FleekError
 from fleek.engine.admit import Admission
 from fleek.engine.expire import Expiry
-from fleek.engine.pulse import ROLE_LASTS
+from fleek.engine.pulse import ROLE_LASTS, Unchanged
 from fleek.engine.recover import ProviderRecovery, Recovery, bury_the_dead
 from fleek.engine.runtime import Runtime, guarded, loop
 from fleek.engine.sweep import Sweep
@@ -28,23 +27,33 @@ log = structlog.get_logger(__name__)
 
 async def coordinate(rt: Runtime) -> None:
     """Stand for the role for ever, and do its work while it is held."""
+    renewed = Unchanged(rt.steady)
     while True:
-        if await guarded(rt, ROLE, _stand(rt)):
+        if await guarded(rt, ROLE, _stand(rt, renewed)):
             await _serve_a_term(rt)
         await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
 
 
-async def _stand(rt: Runtime) -> bool:
-    """Try to take the role; one whose holder's process has ended is free at once."""
+async def _stand(rt: Runtime, renewed: Unchanged) -> bool:
+    """Try to take the role: it is free if its holder has ended, or has not renewed it for long.
+
+    How long is measured here, by what changes: the holder's clock may be wrong, and so may ours.
+    """
     await bury_the_dead(rt)
-    return await _take_role(rt)
+    asked = rt.steady()
+    lease = await workers.lease(rt.db, ROLE)
+    same = renewed.compare({ROLE: lease}, asked=asked)[ROLE]
+    return await _take_role(rt, lapsed=lease if same > _lasts(rt).total_seconds() else None)
 
 
-async def _take_role(rt: Runtime) -> bool:
-    now = rt.now()
-    until = now + rt.pulse.heartbeat * ROLE_LASTS
+async def _take_role(rt: Runtime, *, lapsed: workers.Lease | None = None) -> bool:
+    until = rt.now() + _lasts(rt)
     failpoints.hit("role.take")
-    return await workers.take_role(rt.db, ROLE, rt.pulse.worker_id, now=now, until=until)
+    return await workers.take_role(rt.db, ROLE, rt.pulse.worker_id, until=until, lapsed=lapsed)
+
+
+def _lasts(rt: Runtime) -> timedelta:
+    return rt.pulse.heartbeat * ROLE_LASTS
 
 
 async def _serve_a_term(rt: Runtime) -> None:
@@ -78,11 +87,10 @@ def _of_provider(rt: Runtime, name: str) -> Iterator[Coroutine[Any, Any, None]]:
 
 async def _keep_role(rt: Runtime) -> None:
     """Renew the role with each heartbeat; return when it is lost, or may be."""
-    lasts = rt.pulse.heartbeat.total_seconds() * ROLE_LASTS
-    renewed = time.monotonic()
-    while time.monotonic() - renewed < lasts:
+    renewed = rt.steady()
+    while rt.steady() - renewed < _lasts(rt).total_seconds():
         await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
-        begun = time.monotonic()
+        begun = rt.steady()
         try:
             if not await _take_role(rt):
                 return
@@ -90,6 +98,7 @@ async def _keep_role(rt: Runtime) -> None:
             log.warning("role_not_renewed", reason=str(error))
         else:
             renewed = begun
+            await guarded(rt, "clock", rt.clock.steer())
 
 
 async def resign(rt: Runtime) -> None:

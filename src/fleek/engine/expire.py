@@ -53,13 +53,17 @@ class Expiry:
         """Purge what is due; returns how long to wait."""
         rt, now = self._rt, self._rt.now()
         freed = await self._finish()
+        if not rt.clock.settled:
+            return rt.pulse.heartbeat
         for part, walk in self._parts.items():
             age = rt.settings.retention(part)
             if age is not None:
-                freed += await self._expire(part, walk, before=now - age)
+                freed += await self._expire(part, walk, before=rt.clock.back(now, age))
         removed = 0
         if rt.settings.job_retention is not None:
-            more, removed = await self._remove(before=now - rt.settings.job_retention)
+            more, removed = await self._remove(
+                before=rt.clock.back(now, rt.settings.job_retention)
+            )
             freed += more
         if freed.jobs or removed:
             log.info(

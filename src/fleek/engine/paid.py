@@ -34,7 +34,7 @@ from fleek.store import events
 
 RECALL_SHARE: Final = 0.2  # of a provider's budget of calls
 UNKNOWN_PREDICTION: Final = "prediction_gone"
-BETWEEN_TRIES: Final = frozenset({"collecting", "released"})
+BETWEEN_TRIES: Final = frozenset({"collecting", "released", "rescheduled"})
 
 log = structlog.get_logger(__name__)
 
@@ -133,4 +133,4 @@ async def _in_a_row(rt: Runtime, job: Job, code: str) -> tuple[int, timedelta]:
         if event.type != "postponed" or event.data.get("code") != code:
             break
         tries, since = tries + 1, event.at
-    return tries, rt.now() - since
+    return tries, rt.clock.lived(since, rt.now())

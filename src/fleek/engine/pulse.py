@@ -2,11 +2,10 @@
 
 import os
 import socket
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from uuid_utils.compat import uuid7
@@ -16,10 +15,14 @@ from fleek.domain.job import WorkerId
 from fleek.domain.races import WorkerSuspended
 from fleek.store import workers
 from fleek.store.database import Database
+from fleek.store.workers import Worker
+from fleek.system_clock import Steady, steady_seconds
 
 DEAD_AFTER: Final = 6  # heartbeats of silence: others free what it holds
 SUSPENDED_AFTER: Final = 4  # heartbeats without a write: it must not buy
 ROLE_LASTS: Final = 3  # heartbeats
+
+Key = TypeVar("Key", bound=Hashable)
 
 log = structlog.get_logger(__name__)
 
@@ -28,12 +31,20 @@ class Pulse:
     """The liveness of this process as a worker. Only a registered one may claim and buy."""
 
     def __init__(
-        self, db: Database, *, heartbeat: timedelta, slots: int, now: Callable[[], datetime]
+        self,
+        db: Database,
+        *,
+        heartbeat: timedelta,
+        slots: int,
+        now: Callable[[], datetime],
+        steady: Steady = steady_seconds,
     ) -> None:
         self._db = db
         self._now = now
         self._slots = slots
-        self._last = float("-inf")  # monotonic; when the latest heartbeat was begun
+        self._steady = steady
+        self._last = float("-inf")  # steady; when the latest heartbeat was begun
+        self._heard = Unchanged(steady)
         self._id: WorkerId | None = None
         self.heartbeat = heartbeat
 
@@ -59,13 +70,13 @@ class Pulse:
         Raises:
             WorkerSuspended: It has not been heard for too long, and must not buy.
         """
-        silent = time.monotonic() - self._last
+        silent = self._steady() - self._last
         if self._id is None or silent > self.heartbeat.total_seconds() * SUSPENDED_AFTER:
             raise WorkerSuspended("this worker could not say that it is alive")
 
     async def register(self) -> None:
         """Become a worker, under a new id."""
-        begun, now = time.monotonic(), self._now()
+        begun, now = self._steady(), self._now()
         worker = workers.Worker(
             id=WorkerId(uuid7()),
             host=process_space(),
@@ -83,12 +94,21 @@ class Pulse:
     async def beat(self) -> None:
         """Say that this worker is alive; one that was taken for dead starts a new life."""
         failpoints.hit("pulse.beat")
-        begun = time.monotonic()
+        begun = self._steady()
         if await workers.beat(self._db, self.worker_id, now=self._now()):
             self._last = begun
             return
         log.warning("worker_was_taken_for_dead", worker=str(self.worker_id))
         await self.register()
+
+    def silent(self, running: Sequence[Worker], *, asked: float) -> list[Worker]:
+        """Return the workers whose heartbeat has not changed for too long, by our steady clock.
+
+        What their heartbeats show does not matter, so nobody dies of a wrong clock. `asked`: when
+        `running` was asked for.
+        """
+        same = self._heard.compare({one.id: one.heartbeat_at for one in running}, asked=asked)
+        return [one for one in running if same[one.id] > self.silence.total_seconds()]
 
     async def end(self) -> None:
         """Say that this worker stops: what it still holds may be freed at once."""
@@ -96,6 +116,26 @@ class Pulse:
             ended, self._id = self._id, None
             failpoints.hit("pulse.end")
             await workers.end(self._db, [ended], now=self._now(), resigned=True)
+
+
+class Unchanged:
+    """For how long values have stayed the same, as seen by this process."""
+
+    def __init__(self, steady: Steady) -> None:
+        self._steady = steady
+        self._seen: dict[Hashable, tuple[object, float]] = {}
+
+    def compare(self, values: Mapping[Key, object], *, asked: float) -> Mapping[Key, float]:
+        """Return for how many seconds each has been what it is; those not given are forgotten.
+
+        `asked`: when they were asked for; they may have changed since.
+        """
+        now, before = self._steady(), self._seen
+        self._seen = {
+            key: before[key] if key in before and before[key][0] == value else (value, now)
+            for key, value in values.items()
+        }
+        return {key: max(asked - self._seen[key][1], 0.0) for key in values}
 
 
 def process_space() -> str:

@@ -20,6 +20,7 @@ from fleek.engine import agenda
 from fleek.engine.agenda import Agenda
 from fleek.engine.bucket import Clock
 from fleek.engine.pulse import gone
+from fleek.engine.reschedule import reschedule_from_future
 from fleek.engine.runtime import Runtime, guarded
 from fleek.engine.settle import Settlement
 from fleek.engine.stop import stop, stop_soon
@@ -44,14 +45,19 @@ class Recovery:
         self._rt = rt
         self._places = asyncio.Semaphore(AT_ONCE)
         self._overdue = Walk(PAGE)
+        self._steps = 0  # of the clock, that have been dealt with
 
     async def turn(self) -> timedelta:
         """Free what dead workers held, and end what is overdue; returns how long to wait."""
         rt = self._rt
         await bury_the_dead(rt)
+        if rt.clock.steps != self._steps:
+            self._steps = rt.clock.steps
+            await reschedule_from_future(rt)
         for worker in await workers.unfreed(rt.db):
             await guarded(rt, "recover", self._free(worker))
-        await self._end_all_overdue(rt.now())
+        if rt.clock.settled:
+            await self._end_all_overdue(rt.now())
         return REST if self._overdue.more else rt.pulse.heartbeat
 
     async def _each(self, work: Iterable[Awaitable[Any]]) -> None:
@@ -87,7 +93,8 @@ class Recovery:
 
     async def _end_all_overdue(self, now: datetime) -> None:
         async def read(after: tuple[datetime, JobId] | None) -> Sequence[tuple[datetime, JobId]]:
-            return await jobs.overdue(self._rt.db, now=now, after=after, limit=PAGE)
+            leap = self._rt.clock.leap
+            return await jobs.overdue(self._rt.db, now=now, leap=leap, after=after, limit=PAGE)
 
         page = await self._overdue.page(read, lambda place: place)
         await self._each(self._end_overdue(job_id) for _, job_id in page)
@@ -157,11 +164,13 @@ class ProviderRecovery:
 
 async def bury_the_dead(rt: Runtime) -> None:
     """End workers that were silent for too long, or whose process is not there any more."""
-    now = rt.now()
-    dead = await workers.silent(rt.db, since=now - rt.pulse.silence)
-    alive = await workers.alive(rt.db, since=now - rt.pulse.silence)
-    dead.extend(worker.id for worker in alive if gone(worker))
-    if dead:
+    now, asked = rt.now(), rt.steady()
+    running = await workers.running(rt.db)
+    silent = rt.pulse.silent(running, asked=asked)
+    dead = [worker.id for worker in running if gone(worker)]
+    if silent or dead:
         failpoints.hit("recover.bury")
-        log.warning("workers_died", workers=[str(worker_id) for worker_id in dead])
+        died = {*dead, *(worker.id for worker in silent)}
+        log.warning("workers_died", workers=sorted(map(str, died)))
+        await workers.end_silent(rt.db, silent, now=now)
         await workers.end(rt.db, dead, now=now)

@@ -16,6 +16,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import DatabaseUnavailable, FleekError, StorageFull
 from fleek.domain.job import AttemptId, Job, JobId
 from fleek.engine.bucket import Bucket
+from fleek.engine.clock import Clock
 from fleek.engine.duties import Duties
 from fleek.engine.parameters import Validators
 from fleek.engine.pulse import Pulse
@@ -27,6 +28,7 @@ from fleek.settings import Settings
 from fleek.storage.base import Storage
 from fleek.store.database import Database
 from fleek.store.steps import Decide, Step, take
+from fleek.system_clock import Steady, steady_seconds
 from fleek.telemetry import Metrics
 
 T = TypeVar("T")
@@ -93,7 +95,7 @@ class Runtime:
     storage: Storage
     dispatcher: Dispatcher
     now: Callable[[], datetime]  # aware, UTC; the same for all processes on this database
-    set_clock: Callable[[], Awaitable[None]]  # makes it so; at the start and with each heartbeat
+    clock: Clock  # makes it so: it is set at the start and with each heartbeat
     pulse: Pulse
     room: Room
     validators: Validators = field(default_factory=Validators)
@@ -105,6 +107,7 @@ class Runtime:
     recalls: dict[str, Bucket] = field(
         default_factory=dict
     )  # calls of `Recalls.recall`, by provider
+    steady: Steady = steady_seconds  # what pauses and time-outs within this process go by
 
     async def take(
         self,

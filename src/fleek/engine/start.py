@@ -17,9 +17,10 @@ from fleek.domain.races import IllegalTransition, StaleJob, WorkerSuspended
 from fleek.domain.transitions import claim
 from fleek.engine import pace
 from fleek.engine.bind import bind
+from fleek.engine.clock import STEP
 from fleek.engine.runtime import Runtime
 from fleek.engine.verdict import record_not_bought, record_refused, record_unknown
-from fleek.providers.base import Prediction
+from fleek.providers.base import Prediction, Timed, time_at
 from fleek.store.steps import Step
 
 LAST_WORDS_SECONDS: Final = 3.0  # to write down that nobody knows what was bought
@@ -49,13 +50,14 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
 
     def decide(job: Job, _: Attempt | None) -> Step:
         now = rt.now()
-        if job.status is Status.PENDING and job.run_at > now:
+        if job.status is Status.PENDING and job.run_at > now + STEP:
             raise StaleJob(f"job {job.id} is not due")
         if rt.trouble.shuts(job.provider, job.model, now=now):
             raise StaleJob(f"job {job.id} has to wait for {job.provider}")
         change = claim(job, rt.pulse.worker_id, AttemptId(uuid4()), now=now)
         return Step(change=change, intent=_attempt(rt, change.job))
 
+    await _ask_times(rt)
     try:
         failpoints.hit("start.intend")
         step = await rt.persist(job_id, decide)
@@ -64,6 +66,13 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
     assert step.change is not None
     assert step.intent is not None
     return step.change.job, step.intent
+
+
+async def _ask_times(rt: Runtime) -> None:
+    """See to it that the time at each provider is known, to be written with the intent."""
+    for provider in rt.providers.values():
+        if isinstance(provider, Timed):
+            await provider.ask_time()
 
 
 async def purchase(rt: Runtime, job: Job, attempt: Attempt) -> None:
@@ -126,6 +135,7 @@ def _attempt(rt: Runtime, job: Job) -> Attempt:
         nonce=secrets.token_hex(16),
         request_hash=request_hash(job),
         submitted_at=job.updated_at,
+        provider_time=time_at(rt.providers.get(job.provider)),
         timeout=rt.settings.attempt_timeout,
         worker_id=job.worker_id,
     )

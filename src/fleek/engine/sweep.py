@@ -69,7 +69,7 @@ class Search:
             self._files = _everything(self.rt)
         found = [stored async for stored in _first(self._files)]
         self.swept.files += len(found)
-        oldest = self.rt.now() - self.grace
+        oldest = self.rt.clock.back(self.rt.now(), self.grace)
         old = [stored for stored in found if stored.modified_at < oldest]
         for stored in await self._orphans(old):
             if self.dry or await self._removed(stored):
@@ -135,17 +135,17 @@ class Sweep:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._search: Search | None = None
-        self._next = rt.now() + rt.pulse.heartbeat * SOON
+        self._next = rt.steady() + rt.pulse.heartbeat.total_seconds() * SOON
 
     async def turn(self) -> timedelta:
         """Look at some files, if it is time; returns how long to wait."""
         rt = self._rt
         if self._search is None:
-            if rt.now() < self._next:
-                return self._next - rt.now()
+            if rt.steady() < self._next:
+                return self._wait()
             self._search = Search(rt)
         search, self._search = self._search, None
-        self._next = rt.now() + rt.pulse.heartbeat * SOON  # if this fails
+        self._next = rt.steady() + rt.pulse.heartbeat.total_seconds() * SOON  # if this fails
         if await search.batch():
             self._search = search
             return REST
@@ -158,5 +158,9 @@ class Sweep:
             failed=swept.failed,
             unknown=swept.unknown,
         )
-        self._next = rt.now() + EVERY * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
-        return self._next - rt.now()
+        every = EVERY.total_seconds() * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
+        self._next = rt.steady() + every
+        return self._wait()
+
+    def _wait(self) -> timedelta:
+        return timedelta(seconds=self._next - self._rt.steady())

@@ -3,7 +3,6 @@
 import asyncio
 import heapq
 import random
-import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,17 +27,18 @@ from fleek.store.attempts import Waiting
 from fleek.store.steps import Step
 
 IDLE: Final = timedelta(seconds=0.5)  # no longer than until the first look at what is bound now
+SOON: Final = timedelta(seconds=0.5)  # the longest until a first look, whatever the row says
 SHORTEST: Final = timedelta(seconds=0.5)  # between two looks at one prediction
 LONGEST: Final = timedelta(seconds=30)
 GROWTH: Final = 0.1  # of the time it has been running
 LATE: Final = timedelta(seconds=1)  # most rows are committed within that time of their first look
-SWEEP: Final = timedelta(seconds=15)  # between looks at all rows, for those committed late
+SWEEP_SECONDS: Final = 15.0  # between looks at all rows, for those committed late
 LIMIT: Final = timedelta(minutes=2)  # the longest that one look at many may take
 PAGE: Final = 1000  # rows read, or predictions polled, at once
 SWEPT: Final = 4000  # predictions polled at once where that costs no more calls
 SPREAD_PER_SECOND: Final = 500  # first looks of a new coordinator
 SHARE: Final = 0.5  # of a provider's budget of calls; the rest is for settling, cancels, models
-PROGRESS: Final = timedelta(seconds=2)  # between two written lines of one job
+PROGRESS_SECONDS: Final = 2.0  # between two written lines of one job
 PROGRESS_PER_SECOND: Final = 100  # written lines of all jobs
 
 log = structlog.get_logger(__name__)
@@ -49,22 +49,27 @@ class _Watched:
     """What the coordinator remembers of one waiting prediction."""
 
     row: Waiting
+    seen_at: float  # steady; since when this process watches it
+    before: timedelta  # for how long it had run by then, as far as clocks tell
     progress: float | None = None  # as written last
-    written_at: datetime | None = None
+    written_at: float | None = None  # steady
     overtime: bool = False  # it has been told to stop
 
 
 class Watch:
     """The turns of `watch`, as long as this process coordinates.
 
+    When to look again is a matter of the steady clock. The times in rows only say where to begin:
+    rows whose times are odd are found by the sweep, and looked at once.
+
     Args:
         rt: The open collaborators.
         only: The provider whose predictions are looked at; None: those of all providers.
-        clock: Monotonic seconds.
+        clock: Steady seconds; None: those of `rt`.
     """
 
     def __init__(
-        self, rt: Runtime, only: str | None = None, *, clock: Clock = time.monotonic
+        self, rt: Runtime, only: str | None = None, *, clock: Clock | None = None
     ) -> None:
         names = rt.providers if only is None else (only,)
         budgets = {name: rt.providers[name].budget for name in names}
@@ -72,26 +77,26 @@ class Watch:
         self._calls: dict[str, Bucket] = defaultdict(lambda: Bucket(None))
         for name, budget in budgets.items():
             looks = budget.calls_per_minute and budget.calls_per_minute * SHARE
-            self._calls[name] = Bucket(looks, clock=clock)
+            self._calls[name] = Bucket(looks, clock=clock or rt.steady)
         self._sweeps_above = {name: budget.sweeps_above for name, budget in budgets.items()}
         self._queues: dict[str, deque[_Watched]] = defaultdict(deque)  # due, not looked at yet
         self._watched: dict[AttemptId, _Watched] = {}
-        self._looks: list[tuple[datetime, int, AttemptId]] = []
+        self._looks: list[tuple[float, int, AttemptId]] = []  # steady
         self._count = 0  # breaks ties in the heap
         self._seen_until: tuple[datetime, AttemptId] | None = None
-        self._swept_at: datetime | None = None
+        self._swept_at: float | None = None  # steady
 
     async def turn(self) -> timedelta:
         """Look at what is due; returns how long to wait for the next look."""
         rt = self._rt
         await self._discover()
-        for watched in self._pop_due(rt.now()):
+        for watched in self._pop_due(rt.steady()):
             self._queues[watched.row.provider].append(watched)
         affordable = {name: self._afford(name) for name in self._queues}
         await asyncio.gather(*(self._look(*one) for one in affordable.items() if one[1]))
         waits = [self._calls[name].wait() for name, queue in self._queues.items() if queue]
         if self._looks:
-            waits.append(max(self._looks[0][0] - rt.now(), timedelta(0)))
+            waits.append(timedelta(seconds=max(self._looks[0][0] - rt.steady(), 0.0)))
         return min(IDLE, *waits) if waits else IDLE
 
     def _afford(self, provider: str) -> list[_Watched]:
@@ -115,34 +120,36 @@ class Watch:
 
         Rows are not committed in the order of their first looks. So what is near is read again.
         """
-        now = self._rt.now()
-        if self._swept_at is None or now - self._swept_at > SWEEP:
+        now, steady = self._rt.now(), self._rt.steady()
+        if self._swept_at is None or steady - self._swept_at > SWEEP_SECONDS:
             await self._sweep(now)
+        if self._seen_until is not None and self._seen_until[0] > now:
+            self._seen_until = None  # time has been set back
         after = self._seen_until
         while True:
             rows = await attempts.waiting(self._rt.db, after=after, until=now + IDLE, limit=PAGE)
             for row in rows:
                 after = self._passed(row, now)
-                self._add(row, row.first_look_at)
+                self._add(row, now)
             if len(rows) < PAGE:
                 return
 
     async def _sweep(self, now: datetime) -> None:
-        """Read all waiting rows: a new coordinator's start, and what was committed late."""
+        """Read all waiting rows: a new coordinator's start, and those that `_discover` passes."""
         taking_over = self._swept_at is None
         found: set[AttemptId] = set()
         after: tuple[datetime, AttemptId] | None = None
         while True:
-            rows = await attempts.waiting(self._rt.db, after=after, until=now + IDLE, limit=PAGE)
+            rows = await attempts.waiting(self._rt.db, after=after, until=None, limit=PAGE)
             for row in rows:
                 after = self._passed(row, now)
                 found.add(row.attempt_id)
                 delay = len(found) // SPREAD_PER_SECOND if taking_over else 0
-                self._add(row, max(row.first_look_at, now + timedelta(seconds=delay)))
+                self._add(row, now, delay=delay)
             if len(rows) < PAGE:
                 break
         self._watched = {key: one for key, one in self._watched.items() if key in found}
-        self._swept_at = now
+        self._swept_at = self._rt.steady()
 
     def _passed(self, row: Waiting, now: datetime) -> tuple[datetime, AttemptId]:
         """Return the place behind a row; `_discover` goes on there if nothing can come before."""
@@ -151,16 +158,20 @@ class Watch:
             self._seen_until = place
         return place
 
-    def _add(self, row: Waiting, look_at: datetime) -> None:
-        if row.provider in self._sweeps_above and row.attempt_id not in self._watched:
-            self._watched[row.attempt_id] = _Watched(row)
-            self._schedule(row.attempt_id, look_at)
+    def _add(self, row: Waiting, now: datetime, *, delay: float = 0) -> None:
+        if row.provider not in self._sweeps_above or row.attempt_id in self._watched:
+            return
+        before = max(now - row.submitted_at, timedelta(0))
+        self._watched[row.attempt_id] = _Watched(row, self._rt.steady(), before)
+        ahead = min(max(row.first_look_at - now, timedelta(0)), SOON)
+        self._schedule(row.attempt_id, max(ahead, timedelta(seconds=delay)))
 
-    def _schedule(self, attempt_id: AttemptId, look_at: datetime) -> None:
+    def _schedule(self, attempt_id: AttemptId, wait: timedelta) -> None:
         self._count += 1
+        look_at = self._rt.steady() + wait.total_seconds()
         heapq.heappush(self._looks, (look_at, self._count, attempt_id))
 
-    def _pop_due(self, now: datetime) -> list[_Watched]:
+    def _pop_due(self, now: float) -> list[_Watched]:
         due = []
         while self._looks and self._looks[0][0] <= now:
             _, _, attempt_id = heapq.heappop(self._looks)
@@ -190,20 +201,35 @@ class Watch:
 
     async def _note(self, watched: _Watched, seen: Prediction | None) -> None:
         """Act on one look; the next one is planned before anything can fail."""
-        row, now = watched.row, self._rt.now()
-        running = now - row.submitted_at
-        self._schedule(row.attempt_id, now + interval(running, None if seen is None else seen.eta))
+        row = watched.row
+        watching = timedelta(seconds=self._rt.steady() - watched.seen_at)
+        running = watched.before + watching
+        self._schedule(row.attempt_id, interval(running, None if seen is None else seen.eta))
         if seen is not None and seen.outcome is not None:
             attempt = await attempts.get(self._rt.db, row.attempt_id)
             assert attempt is not None
             await conclude(self._rt, attempt, seen)
             self._watched.pop(row.attempt_id, None)
             return
-        if running.total_seconds() > row.timeout_seconds and not watched.overtime:
+        if not watched.overtime and self._overtime(row, watching, seen):
             watched.overtime = True
             await self._stop(row)
         if seen is not None and seen.progress is not None:
-            await self._write_progress(watched, seen.progress, now)
+            await self._write_progress(watched, seen.progress)
+
+    def _overtime(self, row: Waiting, watching: timedelta, seen: Prediction | None) -> bool:
+        """Whether a prediction has surely run for longer than allowed.
+
+        Either it was watched for so long here. Or it was seen to run just now, and both our clock,
+        what it skipped left out, and the provider's own say so, if the latter tells.
+        """
+        allowed = timedelta(seconds=row.timeout_seconds)
+        if watching > allowed:
+            return True
+        clock = self._rt.clock
+        if seen is None or not clock.settled or (seen.age is not None and seen.age <= allowed):
+            return False
+        return row.submitted_at < clock.back(self._rt.now(), allowed)
 
     async def _stop(self, row: Waiting) -> None:
         """It runs longer than allowed: the job goes on when the provider says it has ended."""
@@ -216,18 +242,19 @@ class Watch:
         await self._rt.take(row.job_id, decide, attempt_id=row.attempt_id)
         stop_soon(self._rt, row.job_id)
 
-    async def _write_progress(self, watched: _Watched, progress: float, now: datetime) -> None:
-        crowd = timedelta(seconds=len(self._watched) / PROGRESS_PER_SECOND)
-        recent = watched.written_at is not None and now - watched.written_at < max(PROGRESS, crowd)
+    async def _write_progress(self, watched: _Watched, progress: float) -> None:
+        steady, crowd = self._rt.steady(), len(self._watched) / PROGRESS_PER_SECOND
+        since = watched.written_at
+        recent = since is not None and steady - since < max(PROGRESS_SECONDS, crowd)
         if progress == watched.progress or recent:
             return
-        watched.progress, watched.written_at = progress, now
+        watched.progress, watched.written_at = progress, steady
         row = watched.row
 
         def decide(job: Job, _: Attempt | None) -> Step:
             if job.attempt_id != row.attempt_id or job.stage is not Stage.WAITING:
                 return Step()
-            return Step(change=advance(job, progress, now=now))
+            return Step(change=advance(job, progress, now=self._rt.now()))
 
         await self._rt.take(row.job_id, decide)
 

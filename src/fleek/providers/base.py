@@ -61,6 +61,7 @@ class Prediction:
     progress: float | None = None  # 0.0-1.0; None: not told
     outcome: Outcome | None = None  # None while it runs
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    age: timedelta | None = None  # since it was created, by the provider's clock alone, if told
     eta: timedelta | None = None  # when a first look is worth while, if the provider knows
 
 
@@ -131,6 +132,25 @@ class EndsOverlong(Protocol):
     def overlong(self, prediction_id: PredictionId) -> Prediction:
         """Return the end of such a prediction."""
         ...
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A provider whose answers say what time it is there: another clock beside ours."""
+
+    @property
+    def time(self) -> datetime | None:
+        """The time there, as told lately; None: not told."""
+        ...
+
+    async def ask_time(self) -> None:
+        """Ask for it, if it has not been told lately; whether it is told or not."""
+        ...
+
+
+def time_at(provider: object) -> datetime | None:
+    """Return what time it is at a provider, if it tells."""
+    return provider.time if isinstance(provider, Timed) else None
 
 
 class Provider(Protocol):

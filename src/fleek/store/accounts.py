@@ -15,6 +15,7 @@ from fleek.store.database import Database
 from fleek.store.tables import AccountRow
 
 WHOLE: Final = ""  # in place of a model: the account itself
+SAME_TIME: Final = timedelta(seconds=2)  # processes' clocks differ by less
 FORGOTTEN: Final = timedelta(hours=1)  # failures that nothing followed
 
 ACCOUNTS: Final = AccountRow.__table__
@@ -26,6 +27,7 @@ PAUSE: Final = text(
     " reason = excluded.reason, failures = accounts.failures + excluded.failures,"
     " updated_at = excluded.updated_at"
     " WHERE accounts.paused_until IS NULL OR accounts.paused_until < excluded.paused_until"
+    " OR accounts.updated_at > excluded.updated_at"  # time has been set back since
 ).bindparams(*(bindparam(name, type_=kind) for name, kind in _COLUMNS.items()))
 FAIL: Final = text(
     "INSERT INTO accounts (provider, model, reason, failures, updated_at)"
@@ -33,6 +35,7 @@ FAIL: Final = text(
     " ON CONFLICT (provider, model) DO UPDATE SET failures = accounts.failures + 1,"
     " reason = excluded.reason, updated_at = excluded.updated_at"
     " WHERE accounts.paused_until IS NULL OR accounts.paused_until <= excluded.updated_at"
+    " OR accounts.updated_at > excluded.updated_at"
 ).bindparams(bindparam("now", type_=Instant()))
 
 
@@ -53,8 +56,14 @@ class Account:
         return self.paused_until is not None
 
     def paused(self, now: datetime) -> bool:
-        """Whether nothing may be bought yet."""
-        return self.paused_until is not None and self.paused_until > now
+        """Whether nothing may be bought yet.
+
+        A pause that was written later than now is over: time has been set back since, and nobody
+        knows how much of it is left.
+        """
+        if self.paused_until is None or self.updated_at > now + SAME_TIME:
+            return False
+        return self.paused_until > now
 
     def on_trial(self, now: datetime) -> bool:
         """Whether its pause is over, and no purchase has shown yet that all is well again."""

@@ -43,15 +43,15 @@ class Waiting:
 
 
 async def waiting(
-    db: Database, *, after: tuple[datetime, AttemptId] | None, until: datetime, limit: int
+    db: Database, *, after: tuple[datetime, AttemptId] | None, until: datetime | None, limit: int
 ) -> list[Waiting]:
-    """Return waiting predictions by their first look, from behind `after` up to `until`."""
+    """Return waiting predictions by their first look, from behind `after` up to `until`, if any."""
     async with db.read() as tx:
         found = await tx.execute(waiting_statement(after=after, until=until).limit(limit))
         return [Waiting(*row) for row in found]
 
 
-def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: datetime) -> Any:
+def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: datetime | None) -> Any:
     """Return a range of the index of bound attempts, with the columns of `Waiting`."""
     statement = (
         select(
@@ -66,10 +66,11 @@ def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: dateti
         .where(
             AttemptRow.prediction_id.is_not(None),
             AttemptRow.verdict.is_(None),
-            AttemptRow.first_look_at <= until,
         )
         .order_by(AttemptRow.first_look_at, AttemptRow.id)
     )
+    if until is not None:
+        statement = statement.where(AttemptRow.first_look_at <= until)
     if after is None:
         return statement
     return statement.where(tuple_(AttemptRow.first_look_at, AttemptRow.id) > after)

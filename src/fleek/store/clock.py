@@ -1,27 +1,135 @@
-"""What time it is for the database."""
+"""What time it is for all processes on one database, whatever their own wall clocks show.
 
-from datetime import timedelta
+PostgreSQL tells it. SQLite has no clock of its own; its processes run on one machine, and share
+that machine's steady clock: a row, the anchor, says which time it was at one of its readings.
+"""
 
-from sqlalchemy import func, select
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
 
-from fleek.store.database import Database
-from fleek.system_clock import wall_time
+from sqlalchemy import func, insert, select, update
+
+from fleek.store.database import Database, Transaction
+from fleek.store.tables import ClockRow, WorkerRow
+from fleek.system_clock import Steady
+
+SAME_LEAP: Final = timedelta(minutes=2)  # two processes that note one leap differ by less
 
 
-async def clock_offset(db: Database) -> timedelta:
-    """Return what to add to this process's clock to get PostgreSQL's; zero on SQLite.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The time at a reading of the steady clock."""
 
-    So that processes on several machines agree on what is due and who is silent. Exact to half
-    of the time that the question takes.
+    at: datetime
+    steady: float
+    uncertain: float = 0.0  # by how many seconds it may be wrong
+
+    def later(self, steady: float) -> datetime:
+        """Return the time at another reading of the same steady clock."""
+        return self.at + timedelta(seconds=steady - self.steady)
+
+
+@dataclass(frozen=True, slots=True)
+class Leap:
+    """Once the time went ahead by more than had passed."""
+
+    at: datetime  # right after it
+    skipped: timedelta
+
+
+async def ask_postgres(db: Database, steady: Steady) -> Reading:
+    """Return PostgreSQL's time, exact to half of the time that the question takes.
 
     Raises:
         DatabaseUnavailable: It cannot be asked.
     """
-    if db.kind == "sqlite":
-        return timedelta(0)
     async with db.read() as tx:  # takes a connection; only then is it a question of time
-        asked = wall_time()
+        asked = steady()
         told = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
-        answered = wall_time()
-    offset: timedelta = told - (asked + (answered - asked) / 2)
-    return offset
+        took = steady() - asked
+    return Reading(told, asked + took / 2, uncertain=took / 2)
+
+
+async def anchor(db: Database, boot: str) -> Reading | None:
+    """Return SQLite's anchor, or None if there is none since the machine has started."""
+    async with db.read() as tx:
+        return await _anchor(tx, boot)
+
+
+async def drop_anchor(
+    db: Database, boot: str, *, wall: Callable[[], datetime], steady: Steady
+) -> Reading:
+    """Return SQLite's anchor, made from the wall clock if there is none for this boot.
+
+    Time does not go back over a restart of the machine: it begins no earlier than the last
+    heartbeat that was written.
+    """
+    async with db.write() as tx:
+        found = await _anchor(tx, boot)
+        if found is None:
+            last = await tx.scalar(select(func.max(WorkerRow.heartbeat_at)))
+            at = wall() if last is None else max(wall(), last)
+            found = Reading(at, steady())
+            await _insert(tx, found, boot=boot, skipped=timedelta(0))
+    return found
+
+
+async def move_anchor(db: Database, boot: str, *, by: timedelta, leaps: bool) -> None:
+    """Move SQLite's time; if it `leaps` ahead, that is remembered."""
+    async with db.write() as tx:
+        found = await _anchor(tx, boot)
+        if found is None:
+            return
+        moved = Reading(found.at + by, found.steady)
+        if leaps:
+            await _insert(tx, moved, boot=boot, skipped=max(by, timedelta(0)))
+            return
+        newest = select(func.max(ClockRow.id)).scalar_subquery()
+        await tx.execute(update(ClockRow).where(ClockRow.id == newest).values(at=moved.at))
+
+
+async def restarted(db: Database, boot: str) -> bool:
+    """Whether this database was used before the machine's last start."""
+    async with db.read() as tx:
+        return (
+            await tx.scalar(select(ClockRow.id).where(ClockRow.boot != boot).limit(1)) is not None
+        )
+
+
+async def note_leap(db: Database, leap: Leap) -> None:
+    """Remember that PostgreSQL's time leapt ahead, if no other process has done so."""
+    near = ClockRow.at.between(leap.at - SAME_LEAP, leap.at + SAME_LEAP)
+    async with db.write() as tx:
+        if await tx.scalar(select(ClockRow.id).where(near).limit(1)) is None:
+            values = {"at": leap.at, "skipped_seconds": leap.skipped.total_seconds()}
+            await tx.execute(insert(ClockRow).values(values))
+
+
+async def leaps(db: Database) -> tuple[Leap, ...]:
+    """Return all leaps, the latest first."""
+    statement = (
+        select(ClockRow.at, ClockRow.skipped_seconds)
+        .where(ClockRow.skipped_seconds > 0)
+        .order_by(ClockRow.at.desc())
+    )
+    async with db.read() as tx:
+        found = await tx.execute(statement)
+        return tuple(Leap(at, timedelta(seconds=skipped)) for at, skipped in found)
+
+
+async def _anchor(tx: Transaction, boot: str) -> Reading | None:
+    latest = select(ClockRow.at, ClockRow.steady, ClockRow.boot).order_by(ClockRow.id.desc())
+    found = (await tx.execute(latest.limit(1))).first()
+    if found is None or found.boot != boot or found.steady is None:
+        return None
+    return Reading(found.at, found.steady)
+
+
+async def _insert(tx: Transaction, found: Reading, *, boot: str, skipped: timedelta) -> None:
+    await tx.execute(
+        insert(ClockRow).values(
+            at=found.at, steady=found.steady, boot=boot, skipped_seconds=skipped.total_seconds()
+        )
+    )

@@ -8,11 +8,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     Select,
     bindparam,
     insert,
     or_,
     select,
+    true,
     tuple_,
 )
 
@@ -26,6 +28,7 @@ from fleek.domain.errors import (
 from fleek.domain.job import Change, Job, JobId, Status, WorkerId
 from fleek.domain.media import Media
 from fleek.store import rows
+from fleek.store.clock import Leap
 from fleek.store.database import Database, Transaction
 from fleek.store.queue import COLLECTING
 from fleek.store.steps import INSERT_EVENTS, JOBS, LOCK_JOBS, add_tally
@@ -224,18 +227,28 @@ async def held(db: Database, worker_id: WorkerId) -> list[JobId]:
 
 
 async def overdue(
-    db: Database, *, now: datetime, after: tuple[datetime, JobId] | None = None, limit: int
+    db: Database,
+    *,
+    now: datetime,
+    leap: Leap | None = None,
+    after: tuple[datetime, JobId] | None = None,
+    limit: int,
 ) -> list[tuple[datetime, JobId]]:
     """Return jobs that have not ended by their deadline, longest first, from behind `after`.
 
-    Those in collecting are left out.
+    Those in collecting are left out. `leap`: the clock leapt ahead so, by all its leaps together:
+    jobs from before have that much time more.
     """
+    after_leap: ColumnElement[bool] = true()
+    if leap is not None:
+        after_leap = or_(JobRow.created_at >= leap.at, JobRow.deadline < now - leap.skipped)
     place = (JobRow.deadline, JobRow.id)
     statement = (
         select(*place)
         .where(
             JobRow.completed_at.is_(None),
             JobRow.deadline < now,
+            after_leap,
             or_(JobRow.stage.is_(None), JobRow.stage != COLLECTING),
         )
         .order_by(*place)

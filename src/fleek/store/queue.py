@@ -19,6 +19,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal_column,
+    or_,
     select,
     tuple_,
     union_all,
@@ -194,6 +195,27 @@ async def first_run(
     for provider in providers:
         found.extend(await tx.scalars(statement, {"provider": provider, "now": now}))
     return min(found, default=None)
+
+
+async def from_future(db: Database, *, now: datetime, limit: int) -> list[JobId]:
+    """Return jobs that wait, and were written later than now.
+
+    Those that wait for a time that their caller chose are left out. Looks at all that lives.
+    """
+    waited_before = (JobRow.retries > 0) | (JobRow.deferrals > 0)
+    pending = (JobRow.status == PENDING) & (waited_before | (JobRow.run_at <= JobRow.created_at))
+    statement = (
+        select(JobRow.id)
+        .where(
+            JobRow.completed_at.is_(None),
+            JobRow.run_at > now,
+            JobRow.updated_at > now,
+            or_(pending, (JobRow.stage == COLLECTING) & JobRow.worker_id.is_(None)),
+        )
+        .limit(limit)
+    )
+    async with db.read() as tx:
+        return [JobId(found) for found in await tx.scalars(statement)]
 
 
 async def queue_position(db: Database, job: Job, *, now: datetime) -> int | None:

@@ -129,6 +129,8 @@ class AttemptRow(Base):
     nonce: Mapped[str] = mapped_column(String(32))
     request_hash: Mapped[str] = mapped_column(String(64))
     submitted_at: Mapped[datetime] = mapped_column(Instant)
+    # a release before this column does not write it
+    provider_time: Mapped[datetime | None] = mapped_column(Instant)
     timeout_seconds: Mapped[float] = mapped_column(Float)
     worker_id: Mapped[UUID] = mapped_column(Uuid)
     prediction_id: Mapped[str | None] = mapped_column(String(400))
@@ -211,6 +213,18 @@ class RoleRow(Base):
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     worker_id: Mapped[UUID | None] = mapped_column(Uuid)
     expires_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class ClockRow(Base):
+    """From when on time was told in a new way; see `fleek.store.clock`."""
+
+    __tablename__ = "clock"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    at: Mapped[datetime] = mapped_column(Instant)
+    skipped_seconds: Mapped[float] = mapped_column(Float)  # the clock leapt ahead by so much
+    boot: Mapped[str | None] = mapped_column(String(100))  # SQLite: of the machine
+    steady: Mapped[float | None] = mapped_column(Float)  # SQLite: its steady clock at that time
 
 
 class AccountRow(Base):

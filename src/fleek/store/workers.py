@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import insert, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, false, insert, or_, select, text, update
 
 from fleek.domain.job import WorkerId
 from fleek.store.database import Database
@@ -76,19 +76,28 @@ async def end(
         )
 
 
-async def silent(db: Database, *, since: datetime) -> list[WorkerId]:
-    """Return workers that have not ended and not been heard since then."""
-    async with db.read() as tx:
-        found = await tx.scalars(
-            select(WorkerRow.id).where(
-                WorkerRow.ended_at.is_(None), WorkerRow.heartbeat_at < since
+async def end_silent(db: Database, silent: Sequence[Worker], *, now: datetime) -> None:
+    """Say that workers are dead, unless one of them has been heard after all."""
+    async with db.write() as tx:
+        for worker in silent:
+            await tx.execute(
+                update(WorkerRow)
+                .where(
+                    WorkerRow.id == worker.id,
+                    WorkerRow.heartbeat_at == worker.heartbeat_at,
+                    WorkerRow.ended_at.is_(None),
+                )
+                .values(ended_at=now)
             )
-        )
-        return [WorkerId(worker_id) for worker_id in found]
 
 
 async def alive(db: Database, *, since: datetime) -> list[Worker]:
-    """Return workers that were heard since then, the oldest first."""
+    """Return workers whose heartbeat shows a time since then, the oldest first: to be shown."""
+    return [one for one in await running(db) if one.heartbeat_at >= since]
+
+
+async def running(db: Database) -> list[Worker]:
+    """Return workers that have not ended, and are not known to be dead, the oldest first."""
     statement = (
         select(
             WorkerRow.id,
@@ -99,7 +108,7 @@ async def alive(db: Database, *, since: datetime) -> list[Worker]:
             WorkerRow.started_at,
             WorkerRow.heartbeat_at,
         )
-        .where(WorkerRow.ended_at.is_(None), WorkerRow.heartbeat_at >= since)
+        .where(WorkerRow.ended_at.is_(None))
         .order_by(WorkerRow.started_at)
     )
     async with db.read() as tx:
@@ -121,10 +130,34 @@ async def mark_freed(db: Database, worker_id: WorkerId) -> None:
         await tx.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(freed=True))
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who holds a role, and what changes with each renewal."""
+
+    worker_id: WorkerId | None
+    expires_at: datetime
+
+
+async def lease(db: Database, name: str) -> Lease:
+    """Return a role's lease as it is now."""
+    statement = select(RoleRow.worker_id, RoleRow.expires_at).where(RoleRow.name == name)
+    async with db.read() as tx:
+        worker_id, expires_at = (await tx.execute(statement)).one()
+    return Lease(None if worker_id is None else WorkerId(worker_id), expires_at)
+
+
 async def take_role(
-    db: Database, name: str, worker_id: WorkerId, *, now: datetime, until: datetime
+    db: Database, name: str, worker_id: WorkerId, *, until: datetime, lapsed: Lease | None = None
 ) -> bool:
-    """Take or keep a role until then; False if another living worker holds it."""
+    """Take or keep a role until then; False if another living worker holds it.
+
+    `lapsed`: a lease that has not been renewed in time; it is taken if it still has not.
+    """
+    unrenewed: ColumnElement[bool] = false()
+    if lapsed is not None:
+        unrenewed = and_(
+            RoleRow.worker_id == lapsed.worker_id, RoleRow.expires_at == lapsed.expires_at
+        )
     ended = select(WorkerRow.id).where(WorkerRow.ended_at.is_not(None))
     async with db.write() as tx:
         result = await tx.execute(
@@ -134,7 +167,7 @@ async def take_role(
                 or_(
                     RoleRow.worker_id.is_(None),
                     RoleRow.worker_id == worker_id,
-                    RoleRow.expires_at < now,
+                    unrenewed,
                     RoleRow.worker_id.in_(ended),
                 ),
             )

@@ -127,12 +127,19 @@ def job() -> Callable[..., Job]:
 
 @pytest.fixture
 def attempt() -> Callable[..., Attempt]:
-    """Return a maker of intents, written now unless told otherwise."""
+    """Return a maker of intents, written now unless told otherwise.
 
-    def make(job: Job, *, age: float = 0, timeout: float = 3600) -> Attempt:
+    `there`: how far ahead the provider's clock was, if it was known.
+    """
+
+    def make(
+        job: Job, *, age: float = 0, timeout: float = 3600, there: float | None = None
+    ) -> Attempt:
+        written = datetime.now(UTC) - timedelta(seconds=age)
         return samples.an_attempt(
             job,
-            submitted_at=datetime.now(UTC) - timedelta(seconds=age),
+            submitted_at=written,
+            provider_time=None if there is None else written + timedelta(seconds=there),
             timeout=timedelta(seconds=timeout),
         )
 

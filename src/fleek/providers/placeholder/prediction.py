@@ -12,6 +12,7 @@ from fleek.domain.job import PredictionId
 from fleek.domain.media import Output
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
 
+CLOCKS_DIFFER: Final = 10.0  # seconds, as far as those of workers do
 MAX_OUTPUTS: Final = 4
 MAX_SEED: Final = 2**32 - 1
 
@@ -78,7 +79,10 @@ def name(attempt: Attempt, *, outputs: int, seed: int | None) -> PredictionId:
 def look(ticket: Ticket, habits: Habits, *, now_ms: int) -> Prediction:
     """Return the prediction as it stands."""
     delay = habits.delay_min + ticket.haste * (habits.delay_max - habits.delay_min)
-    elapsed = max(0, now_ms - ticket.submitted_ms) / 1000  # workers' clocks differ
+    elapsed = (now_ms - ticket.submitted_ms) / 1000
+    if elapsed < -CLOCKS_DIFFER:
+        elapsed = delay  # a clock was set back, and nobody knows how long it has run
+    elapsed = max(elapsed, 0.0)
     if elapsed < delay:
         eta = timedelta(seconds=delay - elapsed)
         return Prediction(id=ticket.id, progress=round(elapsed / delay, 2), eta=eta)

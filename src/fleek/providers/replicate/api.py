@@ -7,7 +7,8 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, Final, Self
 
@@ -17,10 +18,14 @@ from fleek.outbound import open_api
 from fleek.providers.encoding import EncodingBroken, decoded
 from fleek.providers.foreign_json import ON_LOOP, NotJson, parse
 from fleek.providers.logs import TooLong, body_without_logs
+from fleek.system_clock import Steady, steady_seconds
 
 MIB: Final = 1_048_576
 SMALL: Final = 5 * MIB  # the answer to anything but a look at predictions
 LARGE: Final = 16 * MIB  # a prediction, a page of a list; without the middle of their logs
+
+
+DATES_LAST_SECONDS: Final = 3600.0
 
 
 class Unreadable(ValueError):
@@ -76,6 +81,7 @@ class Api:
         base_url: Up to and with ``/v1``.
         token: Goes into each request.
         times: How long to wait.
+        steady: Seconds that only grow.
         tls: How certificates are checked; None: against those that the system trusts.
         proxy: The address of a proxy that all requests go through.
     """
@@ -88,7 +94,10 @@ class Api:
         times: Times | None = None,
         tls: ssl.SSLContext | None = None,
         proxy: str | None = None,
+        steady: Steady = steady_seconds,
     ) -> None:
+        self._steady = steady
+        self._told: tuple[datetime, float] | None = None  # the latest date, and when it came
         self.times = times or Times()
         self._http = open_api(
             base_url,
@@ -133,6 +142,15 @@ class Api:
         return await self._send(request, most)
 
     @property
+    def time(self) -> datetime | None:
+        """What time it is there, by the date of an answer of this hour; None: none has come."""
+        if self._told is None:
+            return None
+        date, came = self._told
+        passed = self._steady() - came
+        return date + timedelta(seconds=passed) if passed < DATES_LAST_SECONDS else None
+
+    @property
     def post_window(self) -> timedelta:
         """For how long after its beginning a `post` may still reach the other side."""
         return timedelta(seconds=self.times.whole)
@@ -145,6 +163,9 @@ class Api:
         try:
             async with asyncio.timeout(self.times.whole):
                 response = await self._http.send(request, stream=True)
+                date = read_date(response.headers.get("date", ""))
+                if date is not None:
+                    self._told = date, self._steady()
                 try:
                     body = await _body(response, most)
                 finally:
@@ -152,6 +173,15 @@ class Api:
         except TimeoutError as error:
             raise httpx2.ReadTimeout("the answer took too long") from error
         return await Answer(response.status_code, response.headers, body).parsed()
+
+
+def read_date(text: str) -> datetime | None:
+    """Return the instant that an HTTP date names, or None if it is none."""
+    try:
+        instant = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
 
 
 async def _body(response: httpx2.Response, most: int) -> bytes:

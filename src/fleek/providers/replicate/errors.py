@@ -7,8 +7,7 @@ status says; a question can simply be asked again.
 import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from typing import Final
 
 import httpx2
@@ -17,7 +16,7 @@ from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavai
 from fleek.domain.text import one_line, without_credentials
 from fleek.providers.base import PAYMENT_REQUIRED, RATE_LIMITED, UNAUTHORIZED, UNREACHABLE
 from fleek.providers.reasons import reason_of_body
-from fleek.providers.replicate.api import Answer, Unreadable
+from fleek.providers.replicate.api import Answer, Unreadable, read_date
 
 REFUSED: Final[Mapping[int, str]] = {
     400: "provider_bad_request",
@@ -157,15 +156,6 @@ def _until(text: str, answer: Answer) -> timedelta | None:
     """Return how long it is until a date, by the clock of the host that names it."""
     then, now = read_date(text), read_date(answer.headers.get("date", ""))
     return None if then is None or now is None or then <= now else then - now
-
-
-def read_date(text: str) -> datetime | None:
-    """Return the instant that an HTTP date names, or None if it is none."""
-    try:
-        instant = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
 
 
 def detail(answer: Answer) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Failed, Prediction
-from fleek.providers.replicate.api import LARGE, Api
+from fleek.providers.replicate.api import LARGE, Api, read_date
 from fleek.providers.replicate.errors import check_told, inquiry
 from fleek.providers.replicate.search import SWEEP_PAGES, sweep
 from fleek.providers.replicate.wire import read_id, read_prediction
@@ -80,7 +80,8 @@ class Looks:
             if answer.status == 404:
                 return None
             check_told(answer)
-            told = read_prediction(answer.json())
+            date = read_date(answer.headers.get("date", ""))
+            told = read_prediction(answer.json(), date=date)
         if told is None or told.id != prediction_id:
             raise ProviderUnavailable("Replicate's answer is about no prediction of ours")
         return told

@@ -1,9 +1,10 @@
 """Replicate as a provider: buys predictions, looks at them, finds those that got lost."""
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -25,7 +26,7 @@ from fleek.outbound import Policy
 from fleek.providers.base import Budget, Callback, Found, Model, Prediction, Schema
 from fleek.providers.download import Limits, read_output
 from fleek.providers.replicate import listing
-from fleek.providers.replicate.api import LARGE, Api
+from fleek.providers.replicate.api import LARGE, Api, read_date
 from fleek.providers.replicate.callback import Signatures
 from fleek.providers.replicate.errors import check_sold, check_told, inquiry, purchase
 from fleek.providers.replicate.looks import SWEEP_ABOVE, Looks
@@ -35,6 +36,7 @@ from fleek.providers.replicate.search import Lost, Search
 from fleek.providers.replicate.wire import read_id, read_prediction
 from fleek.system_clock import wall_time
 
+ASK_AGAIN_SECONDS: Final = 60.0  # for the time, if nobody has told it
 SHORTEST_RUN: Final = 5  # seconds; Replicate takes no shorter Cancel-After
 EVENTS: Final = ("start", "completed")
 
@@ -86,6 +88,9 @@ class ReplicateProvider:
         self._signatures = Signatures(api, keys=terms.keys, now=now, clock=clock)
         self._clock = clock
         self._looks = Looks(api, clock=clock)
+        self._asking = asyncio.Lock()
+        self._asked_at = -math.inf
+        self._dates_differ = False  # from the times in answers, as seen at the latest purchase
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
         """Create one prediction, with one request.
@@ -108,9 +113,12 @@ class ReplicateProvider:
         with purchase():
             answer = await self._api.post(target.path, content, headers)
             check_sold(answer)
-            bought = read_prediction(answer.json())
+            date = read_date(answer.headers.get("date", ""))
+            bought = read_prediction(answer.json(), date=date)
         if bought is None:
             raise OutcomeUnknown("Replicate's answer names no prediction")
+        if bought.age is not None:
+            self._dates_differ = abs(bought.age) > self._api.post_window
         return bought
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
@@ -177,8 +185,25 @@ class ReplicateProvider:
             token=_token(attempt),
             age=now - attempt.submitted_at,
             open=self._api.post_window,
+            written=attempt.provider_time,
+            dates_differ=self._dates_differ,
         )
         return await Search(lost).run(self._api)
+
+    @property
+    def time(self) -> datetime | None:
+        """The time at Replicate, by the date of its latest answer, if that came within the hour."""
+        return self._api.time
+
+    async def ask_time(self) -> None:
+        """Make a call that costs nothing, if no answer has come lately; a failure is no matter."""
+        async with self._asking:
+            due = self._asked_at + ASK_AGAIN_SECONDS
+            if self._api.time is not None or self._clock() < due:
+                return
+            self._asked_at = self._clock()
+            with suppress(ProviderUnavailable), inquiry():
+                await self._api.get("/account")
 
     async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
         """Check and read a message that came to the callback URL of an attempt.

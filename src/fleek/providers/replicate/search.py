@@ -7,15 +7,15 @@ from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx2
 
 from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Found, Prediction
-from fleek.providers.replicate.api import LARGE, Answer, Api, Unreadable
-from fleek.providers.replicate.errors import check_told, inquiry, read_date
+from fleek.providers.replicate.api import LARGE, Answer, Api, Unreadable, read_date
+from fleek.providers.replicate.errors import check_told, inquiry
 from fleek.providers.replicate.names import Target
 from fleek.providers.replicate.wire import read_id, read_prediction, read_time
 
@@ -24,6 +24,8 @@ POOR: Final = 2  # rows of ours below which a page is not worth its request
 POOR_PAGES: Final = 3  # of these in a row end a sweep
 SEARCH_PAGES: Final = 60
 MARGIN: Final = timedelta(seconds=30)  # around the time in which a purchase was made
+HOURS: Final = timedelta(hours=2)  # around it, if clocks do not agree on that time
+DAY: Final = timedelta(hours=26)  # around it, if only one clock tells
 
 Row = Mapping[str, Any]
 
@@ -44,8 +46,10 @@ class Lost:
     target: Target
     input: Row  # as it was sent
     token: str  # the end of the callback URL, if one was sent
-    age: timedelta  # since the intent was written
+    age: timedelta  # since the intent was written, by our clock
     open: timedelta  # for how long after that it may have been sent
+    written: datetime | None = None  # when it was, by the provider's clock, if that was known
+    dates_differ: bool = False  # whether its dates are known to differ from the times in its rows
 
 
 async def pages(api: Api, query: Mapping[str, str]) -> AsyncGenerator[Page]:
@@ -82,9 +86,9 @@ def _page(answer: Answer) -> Page:
     return Page(tuple(results), following, read_date(answer.headers.get("date", "")))
 
 
-def _shown(row: Row) -> Prediction | None:
+def _shown(row: Row, date: datetime | None) -> Prediction | None:
     """Return what a row tells; that it has ended well only counts together with the output."""
-    told = read_prediction(row)
+    told = read_prediction(row, date=date)
     if told is not None and row.get("status") == "succeeded" and "output" not in row:
         return replace(told, outcome=None)
     return told
@@ -100,7 +104,11 @@ async def sweep(api: Api, wanted: Collection[PredictionId]) -> dict[PredictionId
     ids, poor, read = set(wanted), 0, 0
     async with aclosing(pages(api, {})) as following:
         async for page in following:
-            told = [shown for row in page.rows if read_id(row) in ids and (shown := _shown(row))]
+            told = [
+                shown
+                for row in page.rows
+                if read_id(row) in ids and (shown := _shown(row, page.date))
+            ]
             fresh = {one.id: one for one in told if one.id not in seen}
             seen |= fresh
             read, poor = read + 1, poor + 1 if len(fresh) < POOR else 0
@@ -109,12 +117,38 @@ async def sweep(api: Api, wanted: Collection[PredictionId]) -> dict[PredictionId
     return seen
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a purchase was made, by the provider's clock."""
+
+    first: datetime
+    last: datetime
+
+    def wider(self, by: timedelta) -> Self:
+        """Return one with so much more at both ends."""
+        return replace(self, first=self.first - by, last=self.last + by)
+
+    def holds(self, instant: datetime) -> bool:
+        """Whether an instant lies in it."""
+        return self.first <= instant <= self.last
+
+
 class Search:
-    """One look for a lost purchase, page by page."""
+    """One look for a lost purchase, page by page.
+
+    A row that carries its token is it, whenever it was made. Any other may be it if it was made
+    at that time, which two clocks tell: the provider's, read when the intent was written, and how
+    long ago that is by ours. Only if they agree, and fit the times in the rows, a short window
+    holds all that matters; else hours are looked through, before an empty look counts.
+    """
 
     def __init__(self, lost: Lost) -> None:
         self._lost = lost
-        self._window: tuple[datetime, datetime] | None = None  # when it was made, by their clock
+        self._date: datetime | None = None  # of the first page
+        self._window: Window | None = None  # rows that were made outside it are not it
+        self._likely: Window | None = None  # in which it was made unless a clock is wrong
+        self._agree = False  # both clocks, on when the intent was written
+        self._fits = False  # the provider's dates, to the times in its rows
         self._candidates: dict[PredictionId, tuple[datetime, Prediction]] = {}
         self._own: Prediction | None = None
         self._unclear = False  # a row could not be read
@@ -127,10 +161,11 @@ class Search:
             ProviderUnavailable: A page could not be had.
         """
         reached = await self._read(api, {}, most=1)
-        if not reached and self._own is None and self._window is not None:
-            first, last = (instant.isoformat() for instant in self._window)
-            query = {"created_after": first, "created_before": last}
-            reached = await self._read(api, query, most=SEARCH_PAGES)
+        if not reached:
+            reached = await self._read_window(api)
+        if self._window is not None and not self._sure and not self._found:
+            self._window = self._window.wider(HOURS if self._lost.written else DAY)
+            reached = await self._read_window(api)
         found = sorted(self._candidates.values(), key=lambda one: one[0])
         return Found(
             prediction=self._own,
@@ -139,13 +174,29 @@ class Search:
             wiped=self._wiped,
         )
 
+    @property
+    def _sure(self) -> bool:
+        return self._agree and self._fits
+
+    @property
+    def _found(self) -> bool:
+        return self._own is not None or bool(self._candidates) or self._wiped
+
+    async def _read_window(self, api: Api) -> bool:
+        if self._own is not None or self._window is None:
+            return self._own is not None
+        first, last = self._window.first.isoformat(), self._window.last.isoformat()
+        query = {"created_after": first, "created_before": last}
+        return await self._read(api, query, most=SEARCH_PAGES)
+
     async def _read(self, api: Api, query: Mapping[str, str], *, most: int) -> bool:
         """Read pages until the purchase is found, or the list is older than it; whether so."""
         read = 0
         async with aclosing(pages(api, query)) as following:
             async for page in following:
                 read += 1
-                self._date(page)
+                if self._date is None and page.date is not None:
+                    self._begin(page, page.date)
                 older = [self._note(row) for row in page.rows]
                 if self._own is not None or any(older) or page.next is None:
                     return True
@@ -153,35 +204,52 @@ class Search:
                     return False
         return False
 
-    def _date(self, page: Page) -> None:
-        if self._window is None and page.date is not None:
-            written = page.date - self._lost.age
-            self._window = (written - MARGIN, written + self._lost.open + MARGIN)
+    def _begin(self, page: Page, date: datetime) -> None:
+        """Work out when the purchase was made."""
+        lost, self._date = self._lost, date
+        told = date - lost.age
+        written = lost.written or told
+        self._agree = lost.written is not None and abs(told - written) <= MARGIN
+        times = [created for row in page.rows if (created := read_time(row.get("created_at")))]
+        newest = max(times, default=None)
+        self._fits = not lost.dates_differ and (
+            newest is None or abs(date - newest) <= MARGIN + lost.open
+        )
+        self._likely = Window(written - MARGIN, written + lost.open + MARGIN)
+        self._window = Window(min(written, told) - MARGIN, max(written, told) + lost.open + MARGIN)
 
     def _note(self, row: Row) -> bool:
         """Take note of a row; returns whether it is older than the purchase."""
+        webhook = row.get("webhook")
+        if isinstance(webhook, str) and webhook.endswith(f"/{self._lost.token}"):
+            self._own = _shown(row, self._date)
+            return False
         created = read_time(row.get("created_at"))
         if created is None or self._window is None:
             self._unclear = True
             return False
-        first, last = self._window
-        if not first <= created <= last:
-            return created < first
-        webhook = row.get("webhook")
+        if not self._window.holds(created):
+            return created < self._window.first
         if isinstance(webhook, str) and webhook:
-            if webhook.endswith(f"/{self._lost.token}"):
-                self._own = _shown(row)
-            return False  # else it is somebody else's, or another attempt's
+            return False  # it is somebody else's, or another attempt's
         if self._lost.target.ran(row):
             self._weigh(row, created)
         return False
 
     def _weigh(self, row: Row, created: datetime) -> None:
         """Decide by the input whether this may be it."""
-        given, told = row.get("input"), _shown(row)
+        given, told = row.get("input"), _shown(row, self._date)
         if row.get("data_removed") is True or not isinstance(given, dict):
-            self._wiped = True
+            self._weigh_wiped(created)
         elif told is None:
             self._unclear = True
         elif given == self._lost.input:
             self._candidates[told.id] = (created, told)
+
+    def _weigh_wiped(self, created: datetime) -> None:
+        """Decide about a row without input, as those of a past hour all are."""
+        assert self._likely is not None
+        if self._likely.holds(created):
+            self._wiped = True
+        elif not self._agree:
+            self._unclear = True

@@ -36,22 +36,24 @@ def read_id(body: Mapping[str, Any]) -> PredictionId | None:
     return PredictionId(found) if isinstance(found, str) and _ID.fullmatch(found) else None
 
 
-def read_prediction(body: Mapping[str, Any]) -> Prediction | None:
+def read_prediction(body: Mapping[str, Any], *, date: datetime | None = None) -> Prediction | None:
     """Return what a body says about a prediction, or None if it does not say whose it is.
 
-    A status that nobody has heard of counts as running.
+    A status that nobody has heard of counts as running. `date`: when it was said, by the clock of
+    whoever says so.
     """
     prediction_id = read_id(body)
     if prediction_id is None:
         return None
     logs = body.get("logs")
     tail = logs[-LOG_TAIL:].splitlines() if isinstance(logs, str) else []
-    outcome = _outcome(body)
+    outcome, created = _outcome(body), read_time(body.get("created_at"))
     return Prediction(
         id=prediction_id,
         progress=None if outcome is not None else _progress(tail),
         outcome=outcome,
         metrics={} if outcome is None else _metrics(body, logs),
+        age=None if date is None or created is None else date - created,
     )
 
 
