@@ -38,7 +38,7 @@ async def test_a_heartbeat_ends_the_silence(db: Database) -> None:
     assert await workers.beat(db, loud, now=LATER)
     await workers.end_silent(db, silent, now=LATER)
 
-    assert await workers.unfreed(db) == [quiet]
+    assert [one.id for one in await workers.unfreed(db)] == [quiet]
     assert [one.id for one in await workers.running(db)] == [loud]
     assert [one.id for one in await workers.alive(db, since=LATER)] == [loud]
 

@@ -87,7 +87,7 @@ async def end_silent(db: Database, silent: Sequence[Worker], *, now: datetime) -
                     WorkerRow.heartbeat_at == worker.heartbeat_at,
                     WorkerRow.ended_at.is_(None),
                 )
-                .values(ended_at=now)
+                .values(ended_at=now, resigned=False)
             )
 
 

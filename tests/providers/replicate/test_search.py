@@ -180,6 +180,56 @@ async def test_our_own_clock_may_be_wrong(
 
 
 @pytest.mark.usefixtures("_full_suite")
+@pytest.mark.parametrize("known", [True, False], ids=["time known", "time not known"])
+@pytest.mark.parametrize("wrong", [-86_400, -3600, -90, 90, 3600, 86_400])
+async def test_a_purchase_is_found_however_wrong_our_clock_is(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+    wrong: float,
+    *,
+    known: bool,
+) -> None:
+    """A machine that was started anew may take days for seconds; to miss it is to pay twice."""
+    wanted = job("[[emu:create_then_drop*all]]")
+    intent = attempt(wanted, there=0 if known else None)
+    await lose(provider, wanted, intent)
+
+    found = await provider.find(wanted, intent, now=now() + timedelta(seconds=wrong))
+
+    assert ids(found) == sold(emulator)
+
+
+async def test_an_empty_look_counts_if_hours_hold_nothing(
+    provider: ReplicateProvider, job: Callable[..., Job], attempt: Callable[..., Attempt]
+) -> None:
+    """However clocks disagree: what was not bought has to end, too."""
+    wanted = job()
+    intent = attempt(wanted, there=0)
+
+    found = await provider.find(wanted, intent, now=now() + timedelta(hours=1))
+
+    assert found == Found(prediction=None, complete=True)
+
+
+async def test_dates_that_do_not_fit_the_rows_are_not_believed(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+) -> None:
+    """Then both times of the intent are wrong alike, and agree."""
+    wanted = job("[[emu:create_then_drop*all]]")
+    emulator.replan(rates={"answer_date": 1})
+    intent = attempt(wanted, there=3600)
+    await lose(provider, wanted, intent)
+
+    found = await provider.find(wanted, intent, now=now())
+
+    assert ids(found) == sold(emulator)
+
+
 async def test_it_is_found_behind_many_pages(
     provider: ReplicateProvider,
     emulator: Emulator,
