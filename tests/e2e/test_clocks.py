@@ -35,7 +35,7 @@ def buying_from(emulator: Emulator) -> dict[str, str]:
     """Return the settings of a service that buys from the emulator and is quick to look."""
     return {
         "PROVIDER": "replicate",
-        "REPLICATE_API_TOKEN": "r8_for_the_emulator_alone",
+        "REPLICATE_API_TOKEN": "r8_emulator_test_0123456789abcdefghij",
         "REPLICATE_BASE_URL": emulator.api_url,
         "ADOPT_SECONDS": "4",
         "HEARTBEAT_SECONDS": "1",
