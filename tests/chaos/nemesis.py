@@ -97,6 +97,11 @@ class Nemesis:
         """Whether there are kills to come."""
         return self._thread.is_alive()
 
+    @property
+    def progress(self) -> float:
+        """The share of the kills that is done, 0.0-1.0; 1.0 also if there are none to come."""
+        return self.done["killed"] / max(self._kills, 1) if self.busy else 1.0
+
     def _run(self) -> None:
         try:
             while self.done["killed"] < self._kills and not self._over.is_set():
@@ -172,6 +177,7 @@ class Nemesis:
         self._spell("")
 
     def _starve(self, number: int) -> None:
+        self._await_ready(number)
         pid = self._procs[number].pid
         limits = starve(pid)
         self._over.wait(self._chance.uniform(0.5, 1) * AWAY_SECONDS)

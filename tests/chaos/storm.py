@@ -120,7 +120,7 @@ def run(rig: Rig, storm: Storm) -> Outcome:
         freezes=freezes,
         spell=spell,
     )
-    crowd = _Crowd(rig, storm, lambda: nemesis.done["killed"] / max(storm.kills, 1))
+    crowd = _Crowd(rig, storm, lambda: nemesis.progress)
     until(rig.answers, seconds=ROUSED, why=rig.tails)
     nemesis.begin()
     crowd.submit_all()
