@@ -66,3 +66,12 @@ def test_no_file_is_no_shift(shift_file: Path) -> None:
     assert not shift_file.exists()
 
     assert abs(wall_time() - datetime.now(UTC)) < timedelta(seconds=60)
+
+
+def test_a_shift_stays_while_its_file_cannot_be_opened(shift_file: Path) -> None:
+    """A process without descriptors has the clock that it had."""
+    shift_file.write_text("3600")
+    wall_time()
+    shift_file.unlink()
+
+    assert wall_time() - datetime.now(UTC) > timedelta(minutes=59)

@@ -20,6 +20,7 @@ from typing import Final
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # suspended time counts
 
 _shift_file: Path | None = None  # of the process, like its clocks
+_last_shift: dict[Path, timedelta] = {}
 
 Steady = Callable[[], float]
 """Seconds that only ever grow."""
@@ -43,8 +44,10 @@ def shift_from(path: Path | None) -> None:
 
 
 def _shift(path: Path) -> timedelta:
+    """Return what the file says; what it said last if it cannot be opened now."""
     try:
         text = path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        return timedelta(0)
-    return timedelta(seconds=float(text or 0))
+    except OSError:
+        return _last_shift.get(path, timedelta(0))
+    _last_shift[path] = timedelta(seconds=float(text or 0))
+    return _last_shift[path]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-WRONG_CLOCK: Final = 0.0  # of the processes, and of the steps of a clock that runs
+WRONG_CLOCK: Final = 0.6  # of the processes, and of the steps of a clock that runs
 SHIFTS: Final = (60.0, 3600.0, 86_400.0)  # seconds: a minute, an hour, a day or so, either way
 BAD_DISK: Final = 0.3  # of the processes
 DISK: Final = ("enospc", "erofs", "oserror")

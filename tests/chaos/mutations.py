@@ -105,6 +105,20 @@ MUTATIONS: Final = (
         "tests/engine/test_cancel.py",
     ),
     Mutation(
+        "the wall clock tells the time",
+        "engine/clock.py",
+        "        return self._reading.later(self._steady())\n",
+        "        return self._wall()\n",
+        "tests/engine/test_clock.py",
+    ),
+    Mutation(
+        "a look that found nothing counts although clocks disagree",
+        "providers/replicate/search.py",
+        "        return self._agree and self._fits\n",
+        "        return True\n",
+        "tests/providers/replicate/test_search.py",
+    ),
+    Mutation(
         "an output that is not there yet ends the job",
         "engine/paid.py",
         "        return None if askable else MISSING\n",
