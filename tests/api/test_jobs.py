@@ -20,7 +20,15 @@ UNKNOWN = "0198f000-0000-7000-8000-000000000000"
 FIELDS = {
     *("id", "prompt", "model_name", "provider", "parameters", "status", "progress"),
     *("queue_position", "priority", "created_at", "updated_at", "run_at", "started_at"),
-    *("completed_at", "purged_at", "retry_count", "max_attempts", "error_code", "error_message"),
+    *(
+        "completed_at",
+        "purged_at",
+        "retry_count",
+        "max_attempts",
+        "error_code",
+        "error_message",
+        "retrying",
+    ),
     *("result_url", "file_size", "outputs", "external_job_id", "metadata", "links"),
 }
 

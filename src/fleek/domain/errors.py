@@ -31,7 +31,7 @@
     │   ├── OutputUnsafe         the output must not be fetched or kept
     │   └── OutputGone           the provider does not have the output any more
     ├── HostError                this installation's own parts failed; comes back by itself
-    │   ├── ServerBusy           too many connections, or too many bytes of requests
+    │   ├── CapacityExceeded     too many connections, or too many bytes of requests
     │   ├── DatabaseUnavailable
     │   │   ├── Overloaded       refused before anything was done: it would take too long
     │   │   └── WriteUnknown     not confirmed in time: it may have been written
@@ -267,7 +267,7 @@ class HostError(FleekError):
     retryable = True
 
 
-class ServerBusy(HostError):
+class CapacityExceeded(HostError):
     """The server has too many connections or requests; the same may be sent again."""
 
     code = "server_busy"

@@ -18,10 +18,10 @@ from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fleek.domain.errors import (
+    CapacityExceeded,
     FleekError,
     HeadersTooLarge,
     RequestTimeout,
-    ServerBusy,
     Unreadable,
     UriTooLong,
 )
@@ -103,7 +103,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._front.connections.admit(self):
             self._set_deadline()
         else:
-            self._refuse(ServerBusy("too many connections"))
+            self._refuse(CapacityExceeded("too many connections"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Free everything that the connection held."""
@@ -201,7 +201,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             raise Unreadable("the target of a request must be a path, such as /api/v1/jobs")
         if len(self.pipeline) >= self._limits.pipelined:
-            raise ServerBusy("too many requests at once on this connection")
+            raise CapacityExceeded("too many requests at once on this connection")
         super().on_headers_complete()
         self._reading = Reading.BODY
         self._front.connections.begin(self)
@@ -214,7 +214,9 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._front.bodies.take(self, len(body)):
             super().on_body(body)
         else:
-            raise ServerBusy("the server holds too many bytes of requests; send it again later")
+            raise CapacityExceeded(
+                "the server holds too many bytes of requests; send it again later"
+            )
 
     def on_message_complete(self) -> None:
         """Note that the other side has sent everything."""

@@ -68,6 +68,7 @@ class Impostor:
     """An API that gives one answer to everything."""
 
     post_window = timedelta(minutes=1)
+    time = None  # it has told none
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer

@@ -107,7 +107,6 @@ async def test_no_callback_is_asked_for_without_an_address(
         ("create_invalid", OutcomeUnknown, "provider_outcome_unknown", 1),
         ("create_html", OutcomeUnknown, "provider_outcome_unknown", 1),
         ("create_empty", OutcomeUnknown, "provider_outcome_unknown", 1),
-        ("create_huge=6", OutcomeUnknown, "provider_outcome_unknown", 1),
         ("create_gzip_bomb", OutcomeUnknown, "provider_outcome_unknown", 1),
         ("create_odd_id=path", OutcomeUnknown, "provider_outcome_unknown", 1),
         ("create_odd_id=long", OutcomeUnknown, "provider_outcome_unknown", 1),
