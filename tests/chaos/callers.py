@@ -1,4 +1,4 @@
-"""Callers that submit a scene's jobs, and cancel some of them when their moment has come."""
+"""Callers that submit a scene's jobs, and cancel or collect some when their moment has come."""
 
 import sqlite3
 import threading
@@ -13,7 +13,8 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from chaos.history import Client
 from chaos.rig import Rig
 
-LISTED: Final = "SELECT prompt, id, stage, worker_id FROM jobs"
+LISTED: Final = "SELECT prompt, id, status, stage, worker_id FROM jobs"
+ACTED_ON: Final = ("slow", "cancelled", "regained")
 PAUSE_SECONDS: Final = 0.1  # between two looks at the database
 
 _numbers = count(1)
@@ -21,7 +22,7 @@ _numbers = count(1)
 
 @dataclass(slots=True)
 class Callers:
-    """Submit a scene's jobs, and cancel some when their moment has come."""
+    """Submit a scene's jobs, and cancel or collect some when their moment has come."""
 
     rig: Rig
     jobs: dict[str, str]
@@ -29,38 +30,45 @@ class Callers:
     prompts: list[str] = field(default_factory=list)
 
     def run(self) -> None:
-        """Submit all, whoever dies meanwhile, and cancel until an answer comes."""
+        """Submit all, whoever dies meanwhile, and act on some until an answer comes."""
         client = Client(self.rig, self.rig.history, 0)
         try:
             for name, faults in self.jobs.items():
                 prompt = f"{name} {next(_numbers)} {faults}".strip()
                 client.submit(prompt)
                 self.prompts.append(prompt)
-            self.cancel(client)
+            self.act(client)
         finally:
             client.close()
 
-    def cancel(self, client: Client) -> None:
-        """Cancel each job that is to be, at its moment or when all is over.
+    def act(self, client: Client) -> None:
+        """Cancel or collect each job that is to be, at its moment or when all is over.
 
         That one whose submit was not answered is there, its caller would see in the list.
         """
-        wanted = [one for one in self.prompts if one.startswith(("slow", "cancelled"))]
+        wanted = [one for one in self.prompts if one.startswith(ACTED_ON)]
         while wanted:
-            late = self.over.is_set()
-            found = self._listed()
+            late, found = self.over.is_set(), self._listed()
             for prompt in tuple(wanted):
-                job_id, stage, held = found.get(prompt, (None, None, None))
-                if prompt.startswith("slow"):
-                    ready = stage == "collecting" and held is not None
-                else:
-                    ready = stage == "waiting"
-                gone = job_id is None and late
-                if gone or ((ready or late) and client.cancel(str(UUID(str(job_id))))):
+                if self._is_done(client, prompt, found.get(prompt), late=late):
                     wanted.remove(prompt)
             if late and wanted:
                 return
             time.sleep(PAUSE_SECONDS)
+
+    def _is_done(self, client: Client, prompt: str, row: list[Any] | None, *, late: bool) -> bool:
+        """Act on one job if its moment has come; returns whether there is nothing more to do."""
+        if row is None:
+            return late
+        job_id, status, stage, held = row
+        if prompt.startswith("regained"):
+            if status != "failed":
+                return late or status == "completed"
+            return client.collect(str(UUID(str(job_id))))
+        ready = stage == "collecting" and held is not None
+        if prompt.startswith("cancelled"):
+            ready = stage == "waiting"
+        return (ready or late) and client.cancel(str(UUID(str(job_id))))
 
     def _listed(self) -> dict[str, list[Any]]:
         try:

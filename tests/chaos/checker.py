@@ -4,13 +4,13 @@ Each check yields one sentence per violation, with what is needed to look into i
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any, Final
 from uuid import UUID
 
-from chaos.evidence import Attempt, Evidence, Job, Sale
+from chaos.evidence import Attempt, Event, Evidence, Job, Sale
 from chaos.money import money, sales_by_job
 
 ENDS: Final = {"completed", "failed", "cancelled"}
@@ -69,7 +69,7 @@ def _ended_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
     """I2: one terminal state, reached once, as the last line of a history without gaps."""
     for job in evidence.jobs.values():
         events = evidence.events.get(job.id, ())
-        ends = [event.type for event in events if event.type in ENDS]
+        ends = [event.type for event in _lasting(events) if event.type in ENDS]
         if job.status not in ENDS:
             yield f"{job.id} is {job.status}"
         elif ends != [job.status] or events[-1].type != job.status:
@@ -83,6 +83,13 @@ def _ended_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
     counted = Counter(job.status for job in evidence.jobs.values())
     if {status: number for status, number in evidence.tallies.items() if number} != counted:
         yield f"the counters say {evidence.tallies}, there are {counted}"
+
+
+def _lasting(events: Sequence[Event]) -> Iterator[Event]:
+    """Leave out failures whose paid results were collected again afterwards."""
+    for event, following in zip_longest(events, events[1:]):
+        if following is None or following.type != "recollecting":
+            yield event
 
 
 def _bought_once(evidence: Evidence, terms: Terms) -> Iterator[str]:

@@ -61,6 +61,14 @@ class Client:
         answer = self._call("cancel", lambda: self._http.post(path), job=job_id, good=(200, 409))
         return answer is not None
 
+    def collect(self, job_id: str) -> bool:
+        """Collect a failed job's result again; returns whether an answer came."""
+        path = f"/api/v1/jobs/{job_id}/collect"
+        answer = self._call(
+            "collect", lambda: self._http.post(path), job=job_id, good=(200, 202, 409, 410)
+        )
+        return answer is not None
+
     def close(self) -> None:
         """Close the connection."""
         self._http.close()

@@ -63,6 +63,8 @@ POINTS: Final = (
     Point("collect.release", scene="stop", actions=KILL),
     Point("cancel.decide"),
     Point("cancel.decided"),
+    Point("recollect.decide"),
+    Point("recollect.decided"),
     Point("recover.stop"),
     Point("recover.stopped"),
     Point("settle.find"),

@@ -30,6 +30,7 @@ JOBS: Final = {  # what goes wrong with each at the provider
     "refused": "[[emu:create_422]]",
     "broken": "[[emu:file_truncate]]",
     "slow": "[[emu:file_slow=1200]]",
+    "regained": "[[emu:file_redirect_to*1]]",  # fails for a reason of ours, and is collected again
 }
 LATE: Final = {  # with a list that is behind
     "found": "[[emu:create_then_drop]]",
@@ -41,7 +42,7 @@ HELD: Final = {"long": "[[emu:predict=1]]", "big": "[[emu:file_slow=1200]]"}
 COLLECTING: Final = "SELECT prompt FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
 PATIENCE: Final = 20.0  # seconds until callers whose jobs do not move are told to give up
 STRUCK: Final = 180.0  # until a point is reached, or a process works again, on a busy machine
-REFUSED: Final = frozenset({"provider_invalid_input"})
+REFUSED: Final = frozenset({"provider_invalid_input", "unsafe_output"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +101,14 @@ def run_leg(rig: Rig, leg: Leg) -> None:
 
 
 def _see_out(rig: Rig, callers: Callers, thread: threading.Thread) -> None:
-    """Let the callers finish; what they could not cancel in time is cancelled now."""
+    """Let the callers finish; what they could not act on in time is acted on now."""
     deadline = time.monotonic() + PATIENCE
     while thread.is_alive() and time.monotonic() < deadline and _is_busy(rig):
         time.sleep(PAUSE_SECONDS)
     callers.over.set()
     thread.join()
     client = Client(rig, rig.history, 1)
-    callers.cancel(client)
+    callers.act(client)
     client.close()
 
 
