@@ -5,7 +5,7 @@ gives the open adapter. An installed package may add its own with an entry point
 ``fleek.providers``, ``fleek.storages`` or ``fleek.dispatchers``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final
@@ -30,19 +30,40 @@ WORKER_COMMANDS: Final = {
 ATTACH: Final = "fleek.worker:attach"
 
 
+class Known(Mapping[str, str]):
+    """Names and targets: our own, then those of plugins, which take a while to be found."""
+
+    def __init__(self, group: str, own: Mapping[str, str]) -> None:
+        self._group = group
+        self._own = own
+
+    def __getitem__(self, name: str) -> str:
+        return self._own[name] if name in self._own else self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, str]:
+        plugins = {entry.name: entry.value for entry in entry_points(group=self._group)}
+        return {**plugins, **self._own}
+
+
 def providers() -> Mapping[str, str]:
     """Return every known provider's name and target."""
-    return _with_plugins("fleek.providers", PROVIDERS)
+    return Known("fleek.providers", PROVIDERS)
 
 
 def storages() -> Mapping[str, str]:
     """Return every known storage's name and target."""
-    return _with_plugins("fleek.storages", STORAGES)
+    return Known("fleek.storages", STORAGES)
 
 
 def dispatchers() -> Mapping[str, str]:
     """Return every known dispatcher's name and target."""
-    return _with_plugins("fleek.dispatchers", DISPATCHERS)
+    return Known("fleek.dispatchers", DISPATCHERS)
 
 
 def worker_commands() -> Mapping[str, str]:
@@ -51,7 +72,7 @@ def worker_commands() -> Mapping[str, str]:
     Each target is called with ``concurrency=``, returns when told to stop, and reaches the engine
     through `attach`. A plugin's entry point is in the group ``fleek.workers``.
     """
-    return _with_plugins("fleek.workers", WORKER_COMMANDS)
+    return Known("fleek.workers", WORKER_COMMANDS)
 
 
 def attach() -> Any:
@@ -82,8 +103,3 @@ def load(known: Mapping[str, str], name: str, *, setting: str) -> Any:
         hint = f"pip install 'fleek[{name}]'"
         message = f"{setting}={name} needs the library {error.name}; install it with: {hint}"
         raise ConfigurationError(message) from error
-
-
-def _with_plugins(group: str, own: Mapping[str, str]) -> Mapping[str, str]:
-    plugins = {entry.name: entry.value for entry in entry_points(group=group)}
-    return {**plugins, **own}

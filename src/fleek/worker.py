@@ -109,9 +109,9 @@ def spare_the_collector() -> None:
     """Leave what is open now alone for good, and look for garbage less often.
 
     Requests make many objects and few cycles: looking for cycles at the default pace takes a
-    quarter of the time of a submission.
+    quarter of the time of a submission. What is garbage by now is little, and not worth a search
+    through all modules.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 
 from fleek.domain.job import ModelName
-from fleek.providers.placeholder import models
+from fleek.providers.placeholder import models, parameters
 from fleek.providers.placeholder.caption import legible
 from fleek.providers.placeholder.picture import STYLE_NAMES, frame, paint
 from fleek.providers.placeholder.piece import Piece
@@ -50,6 +50,11 @@ def opened(piece: Piece) -> Image.Image:
     image = Image.open(io.BytesIO(models.make(piece)))
     image.load()
     return image
+
+
+def test_every_style_that_may_be_asked_for_is_painted() -> None:
+    """The schema names them without loading what paints."""
+    assert parameters.STYLES == STYLE_NAMES
 
 
 @pytest.mark.parametrize("style", STYLE_NAMES)

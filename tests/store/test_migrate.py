@@ -6,12 +6,14 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint, inspect, text
 
 from fleek.domain.errors import ConfigurationError
 from fleek.store.database import Database, open_database
-from fleek.store.migrate import autogenerate, migrate, up_to_date, upgrade
-from fleek.store.tables import Base
+from fleek.store.indexes import SCHEMA
+from fleek.store.migrate import HERE, autogenerate, migrate, revisions, up_to_date, upgrade
 from services import apart
 
 UPGRADE = "import sys; from fleek.store.migrate import upgrade; print(upgrade(sys.argv[1]))"
@@ -51,7 +53,17 @@ async def test_an_empty_database_gets_the_schema(empty: Database) -> None:
     assert (await empty.facts())["revision"] == revision
     async with empty.read() as tx:
         tables = await tx.run_sync(lambda connection: inspect(connection).get_table_names())
-    assert {*Base.metadata.tables} < {*tables}
+    assert {*SCHEMA.tables} < {*tables}
+
+
+def test_the_files_are_named_by_their_revisions() -> None:
+    """The latest is known without loading Alembic, and is the one that Alembic reaches."""
+    config = Config()
+    config.set_main_option("script_location", str(HERE))
+    scripts = ScriptDirectory.from_config(config)
+
+    assert revisions() == [script.revision for script in scripts.walk_revisions()][::-1]
+    assert revisions()[-1] == scripts.get_current_head()
 
 
 async def test_migrations_and_tables_do_not_differ(empty: Database) -> None:
@@ -70,8 +82,8 @@ async def test_the_indexes_are_the_same_to_the_letter(empty: Database) -> None:
 
     async with empty.write() as tx:
         migrated = set(await tx.scalars(text(INDEXES[empty.kind])))
-        await tx.run_sync(Base.metadata.drop_all)
-        await tx.run_sync(Base.metadata.create_all)
+        await tx.run_sync(SCHEMA.drop_all)
+        await tx.run_sync(SCHEMA.create_all)
         declared = set(await tx.scalars(text(INDEXES[empty.kind])))
 
     assert migrated == declared
@@ -81,7 +93,7 @@ async def test_the_indexes_are_the_same_to_the_letter(empty: Database) -> None:
 def test_every_reference_begins_an_index() -> None:
     """Or each row that is removed costs a look at all rows that might refer to it."""
     loose = []
-    for table in Base.metadata.tables.values():
+    for table in SCHEMA.tables.values():
         keys = [
             one
             for one in table.constraints

@@ -3,19 +3,24 @@
 Everything heavy is imported inside the command that needs it, so that ``fleek --help`` is quick.
 """
 
+import gc
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from typing import NoReturn, TextIO, cast
+from typing import Final, NoReturn, TextIO, cast
 
 from fleek.cli.exits import explain
 from fleek.cli.root import app
 from fleek.cli.screen import Outlet
 from fleek.domain.errors import FleekError
 
+SELDOM: Final = (50_000, 20, 50)
+"""How often to look for garbage: imports make many objects and leave none of them behind."""
+
 
 def main() -> NoReturn:
     """Run the command that the process was called with, and exit with its code."""
+    gc.set_threshold(*SELDOM)
     sys.exit(run())
 
 

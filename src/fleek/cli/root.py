@@ -1,14 +1,46 @@
 """The tree of commands."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
+from typer import _completion_classes
+from typer.core import TyperGroup
 
 from fleek import __version__
 from fleek.cli import generate, health, jobs, models, operators, providers, purge
 
+SUMMARY: Final = 200  # characters of a command's line in the list; it is wrapped
+
+
+class Sections(TyperGroup):
+    """Commands whose help lists them by who needs them."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options; a flag that is not given is False: None would load Pydantic."""
+        options = super().get_params(ctx)
+        for option in options:
+            if getattr(option, "is_flag", False) and option.default is None:
+                option.default = False
+        return options
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
+        """Write one list for users and one for operators."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            title = getattr(command, "rich_help_panel", None) or "Commands"
+            sections.setdefault(title, []).append((name, command.get_short_help_str(SUMMARY)))
+        for title, rows in sorted(sections.items()):
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+# Our help has no markup of Rich's to be taken out, for which Rich would be loaded.
+_completion_classes._sanitize_help_text = lambda text: text  # noqa: SLF001 - there is no other way
+
 app = typer.Typer(
     name="fleek",
+    cls=Sections,
+    rich_markup_mode=None,  # Rich costs more than everything else that the help needs
     help="Generate media, and run the service that does.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -4,11 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
 from fleek.domain.errors import ConfigurationError
 from fleek.store.database import Database, open_database, reach
@@ -53,14 +49,18 @@ async def up_to_date(db: Database) -> bool:
         ConfigurationError: The schema is newer than this program.
     """
     async with db.read() as tx:
-        return await tx.run_sync(_revision) == _scripts().get_current_head()
+        return await tx.run_sync(_revision) == revisions()[-1]
 
 
 def _upgrade(connection: Connection) -> str:
-    scripts = _scripts()
-    head = str(scripts.get_current_head())
+    head = revisions()[-1]
     if _revision(connection) != head:
-        config = _config()
+        from alembic import command  # noqa: PLC0415 - heavy, and most starts find nothing to do
+        from alembic.config import Config  # noqa: PLC0415 - likewise
+
+        config = Config()
+        config.set_main_option("script_location", str(HERE).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     return head
@@ -68,9 +68,10 @@ def _upgrade(connection: Connection) -> str:
 
 def _revision(connection: Connection) -> str | None:
     """Return the schema's revision, None for an empty database."""
-    revision = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in _scripts().walk_revisions()}
-    if revision is not None and revision not in known:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if revision is not None and revision not in revisions():
         raise ConfigurationError(
             f"DATABASE_URL: the schema has revision {revision}, which this version of fleek does "
             "not know; start the version that made it, or a newer one"
@@ -78,21 +79,17 @@ def _revision(connection: Connection) -> str | None:
     return revision
 
 
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(HERE).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
+def revisions() -> list[str]:
+    """Return every revision, the latest last: the files are named by it."""
+    files = (HERE / "versions").glob("[0-9]*.py")
+    return sorted(path.name.partition("_")[0] for path in files)
 
 
 def autogenerate(connection: Connection) -> Any:
     """Return the differences between the schema and the tables; none are expected."""
     from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - only tests need it
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - likewise
 
-    from fleek.store.tables import Base  # noqa: PLC0415 - likewise
+    from fleek.store.indexes import SCHEMA  # noqa: PLC0415 - likewise
 
-    return compare_metadata(MigrationContext.configure(connection), Base.metadata)
+    return compare_metadata(MigrationContext.configure(connection), SCHEMA)

@@ -1,8 +1,4 @@
-"""The tables. Migrations make them; a test compares the two.
-
-Each index exists for one loop or one list, and is partial where only live rows matter, so that a
-million finished jobs cost the loops nothing.
-"""
+"""The tables. Migrations make them; a test compares the two. Indexes: `fleek.store.indexes`."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     Float,
     ForeignKey,
-    Index,
     Integer,
     MetaData,
     String,
@@ -20,7 +15,6 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     false,
-    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -51,10 +45,6 @@ ENDED = "completed_at IS NOT NULL"
 MEDIA_KEPT = "status = 'completed' AND purged_at IS NULL"
 METADATA_KEPT = "status = 'completed' AND metadata_purged_at IS NULL"
 PURGING = "purging"
-
-
-def _partial(name: str, *columns: Any, where: str) -> Index:
-    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 class JobRow(Base):
@@ -97,24 +87,6 @@ class JobRow(Base):
     purging: Mapped[bool] = mapped_column(server_default=false())
     version: Mapped[int] = mapped_column(Integer)
 
-    __table_args__ = (
-        Index("ix_jobs_list", "tenant_id", "id"),
-        Index("ix_jobs_list_by_status", "tenant_id", "status", "id"),
-        _partial(
-            "ix_jobs_due", "provider", "priority", "run_at", "id", where="status = 'pending'"
-        ),
-        _partial("ix_jobs_held", "worker_id", where="worker_id IS NOT NULL"),
-        _partial(
-            "ix_jobs_uncollected", "run_at", where="stage = 'collecting' AND worker_id IS NULL"
-        ),
-        _partial("ix_jobs_deadline", "deadline", where=LIVE),
-        _partial("ix_jobs_ended", "completed_at", "id", where=ENDED),
-        _partial("ix_jobs_media_kept", "completed_at", "id", where=MEDIA_KEPT),
-        _partial("ix_jobs_metadata_kept", "completed_at", "id", where=METADATA_KEPT),
-        _partial("ix_jobs_purging", "updated_at", "id", where=PURGING),
-        _partial("ix_jobs_retries", "retry_of", "id", where="retry_of IS NOT NULL"),
-    )
-
 
 class AttemptRow(Base):
     """One intended purchase; see `fleek.domain.attempt.Attempt`."""
@@ -145,9 +117,6 @@ class AttemptRow(Base):
     __table_args__ = (
         UniqueConstraint("job_id", "n"),
         UniqueConstraint("provider", "prediction_id"),
-        _partial("ix_attempts_bound", "first_look_at", "id", where=BOUND),
-        _partial("ix_attempts_unsettled", "submitted_at", "id", where=UNSETTLED),
-        _partial("ix_attempts_owed", "submitted_at", where=OWED),
     )
 
 
@@ -179,8 +148,6 @@ class MediaRow(Base):
     height: Mapped[int | None] = mapped_column(Integer)
     duration_seconds: Mapped[float | None] = mapped_column(Float)
 
-    __table_args__ = (Index("ix_media_attempt", "attempt_id"),)  # or removing an attempt scans
-
 
 class WorkerRow(Base):
     """One process that works, from its first heartbeat on."""
@@ -198,11 +165,6 @@ class WorkerRow(Base):
     # whether it has ended by itself; a release before this column does not write it
     resigned: Mapped[bool] = mapped_column(server_default=false())
     freed: Mapped[bool] = mapped_column(default=False)  # whether nothing is held in its name
-
-    __table_args__ = (
-        _partial("ix_workers_alive", "heartbeat_at", where="ended_at IS NULL"),
-        _partial("ix_workers_unfreed", "ended_at", where=UNFREED),
-    )
 
 
 class RoleRow(Base):

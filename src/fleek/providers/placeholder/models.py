@@ -1,7 +1,8 @@
 """The placeholder's models: what each is called, accepts and makes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator
@@ -10,7 +11,7 @@ from fleek.domain.errors import NotFound, ProviderRejected
 from fleek.domain.job import ModelName
 from fleek.domain.request import MODEL_NAME
 from fleek.providers.base import Model, Schema
-from fleek.providers.placeholder import animation, parameters, picture, sound, verse
+from fleek.providers.placeholder import parameters
 from fleek.providers.placeholder.piece import Piece
 
 PICTURE: Final = ModelName("fleek/placeholder")
@@ -20,14 +21,12 @@ PICTURE: Final = ModelName("fleek/placeholder")
 class _Kind:
     model: Model
     validator: Draft202012Validator
-    make: Callable[[Piece], bytes]
+    maker: str  # the module that makes it; loaded, with Pillow, when the first is made
 
 
-def _kind(
-    name: str, output: str, description: str, schema: Schema, make: Callable[[Piece], bytes]
-) -> _Kind:
+def _kind(name: str, output: str, description: str, schema: Schema, maker: str) -> _Kind:
     model = Model(name=ModelName(name), description=description, schema=schema, output=output)
-    return _Kind(model, Draft202012Validator(dict(schema)), make)
+    return _Kind(model, Draft202012Validator(dict(schema)), maker)
 
 
 _KINDS: Final[Mapping[str, _Kind]] = {
@@ -38,29 +37,29 @@ _KINDS: Final[Mapping[str, _Kind]] = {
             "image",
             "Generative art in many styles, with the prompt as its caption. "
             "Stands in for every model that the placeholder does not have.",
-            parameters.picture(picture.STYLE_NAMES),
-            picture.make,
+            parameters.picture(parameters.STYLES),
+            "fleek.providers.placeholder.picture",
         ),
         _kind(
             "fleek/placeholder-animation",
             "animation",
             "A sea in motion that starts over without a seam, as WebP or GIF.",
             parameters.ANIMATION,
-            animation.make,
+            "fleek.providers.placeholder.animation",
         ),
         _kind(
             "fleek/placeholder-audio",
             "audio",
             "A short melody of plucked strings, as WAV.",
             parameters.AUDIO,
-            sound.make,
+            "fleek.providers.placeholder.sound",
         ),
         _kind(
             "fleek/placeholder-text",
             "text",
             "A few verses about the prompt, as plain text in UTF-8.",
             parameters.TEXT,
-            verse.make,
+            "fleek.providers.placeholder.verse",
         ),
     )
 }
@@ -96,7 +95,8 @@ def check(model: ModelName, given: Mapping[str, Any]) -> tuple[int, int | None]:
 
 def make(piece: Piece) -> bytes:
     """Return the file of one output; takes a thread for up to a few seconds."""
-    return _named(piece.model).make(piece)
+    made: bytes = import_module(_named(piece.model).maker).make(piece)
+    return made
 
 
 def _named(model: ModelName) -> _Kind:

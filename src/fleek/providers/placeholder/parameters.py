@@ -11,6 +11,11 @@ ASPECT_RATIOS: Final = (
     "5:4", "4:5", "2:1", "1:2", "21:9", "9:21",
 )  # fmt: skip
 
+STYLES: Final = (
+    "dusk", "aurora", "planet", "glass", "tiles", "flow", "bloom", "papercut", "mesh",
+)  # fmt: skip
+"""What pictures look like; painted by `fleek.providers.placeholder.art`."""
+
 
 def _integer(low: int, high: int, description: str, **more: Any) -> dict[str, Any]:
     return {

@@ -1,0 +1,98 @@
+"""What commands load before they do anything, counted in modules: time depends on the machine."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from services import free_port
+
+NOT_FOR_HELP: Final = {"asyncio", "fastapi", "httpx2", "pydantic", "rich", "sqlalchemy", "uvicorn"}
+MOST_FOR_HELP: Final = 210
+NOT_TO_SERVE: Final = {
+    *("PIL", "alembic", "asyncpg", "celery", "dramatiq", "mako", "obstore", "redis"),
+    *("fleek.client", "fleek.doctor", "fleek.emulator", "fleek.providers.replicate"),
+    *("fleek.storage.s3", "sqlalchemy.dialects.postgresql"),
+}
+MOST_TO_SERVE: Final = 1060
+TO_COMPLETE: Final = {"COMP_WORDS": "fleek ge", "COMP_CWORD": "1"}
+
+
+def loaded(report: str) -> set[str]:
+    """Return the modules that Python says it has imported."""
+    lines = (line for line in report.splitlines() if line.startswith("import time:"))
+    return {line.rpartition("|")[2].strip() for line in lines}
+
+
+def of(packages: set[str], modules: set[str]) -> set[str]:
+    """Return those of the packages that are among the modules."""
+    return {
+        package
+        for package in packages
+        if any(f"{name}.".startswith(f"{package}.") for name in modules)
+    }
+
+
+@pytest.mark.parametrize(
+    ("args", "variables"),
+    [
+        (["--help"], {}),
+        (["generate", "--help"], {}),
+        ([], {"_FLEEK_COMPLETE": "complete_bash", **TO_COMPLETE}),
+        ([], {"_FLEEK_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "fleek ge"}),
+    ],
+    ids=["help", "help of a command", "bash", "zsh"],
+)
+def test_help_and_completion_load_no_heavy_library(
+    args: list[str], variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell asks at each press of the tabulator key."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    done = subprocess.run(  # noqa: S603 - ourselves
+        [sys.executable, "-X", "importtime", "-c", "from fleek.cli import main; main()", *args],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "generate" in done.stdout
+    modules = loaded(done.stderr)
+    assert of(NOT_FOR_HELP, modules) == set()
+    assert len(modules) <= MOST_FOR_HELP
+
+
+@pytest.mark.usefixtures("_full_suite")
+def test_a_service_loads_what_is_chosen_and_no_more(
+    tmp_path: Path, migrated_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it is ready, on SQLite with local files and the placeholder."""
+    shutil.copy(migrated_file, tmp_path / "fleek.db")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/fleek.db")
+    monkeypatch.setenv("API_PORT", str(free_port()))
+    report = tmp_path / "imports"
+
+    with (
+        report.open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-X", "importtime", "-m", "fleek", "serve"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as service,
+    ):
+        assert service.stdout is not None
+        said = service.stdout.readline()
+        service.send_signal(signal.SIGTERM)
+
+    assert "is ready" in said, report.read_text()[-2000:]
+    modules = loaded(report.read_text())
+    assert "fleek.engine.submit" in modules
+    assert of(NOT_TO_SERVE, modules) == set()
+    assert len(modules) <= MOST_TO_SERVE
