@@ -14,7 +14,7 @@ from fleek.cli.root import app
 from fleek.cli.screen import Outlet
 from fleek.domain.errors import FleekError
 
-SELDOM: Final = (50_000, 20, 50)
+SELDOM: Final = (200_000, 20, 50)
 """How often to look for garbage: imports make many objects and leave none of them behind."""
 
 
