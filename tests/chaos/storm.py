@@ -43,6 +43,8 @@ PROBES: Final = (  # jobs that reach those states whatever chance decides
     "[[emu:hook_wrong_signature]]",
 )
 PROBES_WILD: Final = ("[[emu:transient_failure]]", "[[emu:predict=20]]")
+PROBES_LONG: Final = ("[[emu:create_then_timeout]]", "[[emu:huge_logs=20]]")
+PROBES_LONG_WILD: Final = ("[[emu:vanish=1]]",)
 STOPPED: Final = PROBES_WILD[1]  # is cancelled while it runs
 
 
@@ -62,6 +64,14 @@ class Storm:
     def long(self) -> bool:
         """Whether it has to reach every state that is worth the time."""
         return self.kills >= LONG_KILLS
+
+    @property
+    def probes(self) -> list[str]:
+        """Markers of jobs that reach a state whatever chance decides."""
+        found = [*PROBES, *(PROBES_WILD if self.wild else ())]
+        if self.long:
+            found += [*PROBES_LONG, *(PROBES_LONG_WILD if self.wild else ())]
+        return found
 
     @property
     def patience(self) -> float:
@@ -170,7 +180,7 @@ class _Crowd:
 
     def submit_all(self) -> None:
         """Submit until enough jobs are accepted, or time is up."""
-        self._probes += [*PROBES, *(PROBES_WILD if self.storm.wild else ())] * 2
+        self._probes += self.storm.probes * 2
         threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
         for thread in threads:
             thread.start()
