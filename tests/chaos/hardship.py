@@ -8,7 +8,7 @@ from typing import Final
 
 WRONG_CLOCK: Final = 0.6  # of the processes, and of the steps of a clock that runs
 SHIFTS: Final = (60.0, 3600.0, 86_400.0)  # seconds: a minute, an hour, a day or so, either way
-BAD_DISK: Final = 0.3  # of the processes
+BAD_DISK: Final = 0.4  # of the processes
 DISK: Final = ("enospc", "erofs", "oserror")
 PLACES: Final = ("keep.spooled", "keep.saved", "document.spooled", "storage.place")
 SPARE: Final = 2  # descriptors that a process that starves may open
@@ -34,10 +34,9 @@ def set_clock(chance: random.Random, clock: Path) -> None:
 
 
 def bad_disk(chance: random.Random) -> str:
-    """Choose how storage fails: after a few files, for a while, in one way wherever it is used."""
-    action, first = chance.choice(DISK), chance.randint(1, 2)
-    last = first + chance.randint(2, 10)
-    return ",".join(f"{place}={action}@{first}-{last}" for place in PLACES)
+    """Choose how storage fails from the start, for a while, in one way wherever it is used."""
+    action, last = chance.choice(DISK), chance.randint(3, 11)
+    return ",".join(f"{place}={action}@1-{last}" for place in PLACES)
 
 
 def starve(pid: int) -> tuple[int, int]:

@@ -101,7 +101,7 @@ GENUINE: Final = {  # the predictions themselves, and the requests to stop them
     "cancel_then_5xx": 0.1,
     "cancel_then_drop": 0.05,
     "cancel_ignored": 0.02,
-    "cancel_lied": 0.05,
+    "cancel_lied": 0.1,
 }
 FAILURES: Final = frozenset(  # what a job may fail with: the provider said so
     {
