@@ -118,9 +118,17 @@ def _unpack(place: Path) -> None:
 
 
 def _fetched(package: str, folder: str) -> bool:
+    """Fetch a package; where the lists of packages are missing, after fetching those."""
+    download = ("download", "-q", package)
+    return _apt(*download, folder=folder) or (
+        _apt("update", "-q", folder=folder) and _apt(*download, folder=folder)
+    )
+
+
+def _apt(*arguments: str, folder: str) -> bool:
     try:
         done = subprocess.run(  # noqa: S603 - of the system
-            ["apt-get", "download", "-q", package],  # noqa: S607 - likewise
+            ["apt-get", *arguments],  # noqa: S607 - likewise
             cwd=folder,
             capture_output=True,
             check=False,

@@ -27,6 +27,7 @@ print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 
 
+@pytest.mark.usefixtures("_full_suite")
 def test_files_are_private_and_descriptors_are_used(tmp_path: Path) -> None:
     """Whatever the shell's umask and soft limit are."""
     done = subprocess.run(  # noqa: S603 - our own program
@@ -38,6 +39,7 @@ def test_files_are_private_and_descriptors_are_used(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "made").stat().st_mode) == 0o600
 
 
+@pytest.mark.usefixtures("_full_suite")
 def test_migrate_makes_a_private_database(tmp_path: Path) -> None:
     """Prompts are nobody else's business."""
     env = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/fleek.db"}  # noqa: TID251 - a child's environment

@@ -21,6 +21,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.usefixtures("_full_suite")
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, service: Any) -> None:
     """`fleek list | head -1` has done what it was asked for."""
     service.answers("GET /api/v1/jobs", [])

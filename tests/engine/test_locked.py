@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 
 import httpx2
+import pytest
 from sqlalchemy import text
 
 from fleek.app import create_app
@@ -35,6 +36,7 @@ async def locked(rt: Runtime, url: str) -> AsyncIterator[None]:
         yield
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_a_locked_database_refuses_writes_and_nothing_else(
     rt: Runtime, database_url: str
 ) -> None:

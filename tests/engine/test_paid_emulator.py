@@ -52,6 +52,7 @@ async def ended(rt: Runtime, job_id: JobId) -> Job:
     return job
 
 
+@pytest.mark.usefixtures("_full_suite")
 @pytest.mark.parametrize("fault", ["file_gone=404*2", "file_5xx=503*2", "file_reset*2"])
 async def test_a_host_of_outputs_that_fails_twice_loses_nothing(
     worker: Runtime, emulator: Emulator, fault: str

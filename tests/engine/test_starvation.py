@@ -170,6 +170,7 @@ async def test_cancels_that_wait_for_the_budget_hold_up_no_search(
     assert (await jobs.peek(both.db, lost.id)).prediction_id == "found"
 
 
+@pytest.mark.usefixtures("_full_suite")
 @pytest.mark.parametrize("hangs", ["cancel", "find", "poll"])
 async def test_a_provider_that_hangs_holds_up_no_other(
     both: Runtime, provider: FakeProvider, broken: FakeProvider, clock: Clock, hangs: str

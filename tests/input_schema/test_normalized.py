@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import jsonschema_rs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleek.input_schema import compile_schema, normalize
@@ -27,7 +27,6 @@ def size(value: Any) -> int:
 
 
 @given(schema=ANYTHING, definitions=ANYTHING, parameters=st.dictionaries(st.text(), st.integers()))
-@settings(max_examples=300, deadline=None)
 def test_there_is_an_answer_to_any_json(
     schema: Any, definitions: Any, parameters: dict[str, Any]
 ) -> None:

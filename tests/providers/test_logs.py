@@ -106,6 +106,7 @@ async def test_a_prediction_with_endless_logs_is_seen_to_end() -> None:
     assert seen[PredictionId("abc")].outcome == Succeeded(HOLDS)
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_endless_logs_do_not_hide_the_neighbours_in_a_list() -> None:
     """One row may be as long as it likes."""
     rows = [{**ENDED, "id": f"p{n}", "logs": "x\n" * (LARGE // 3)} for n in range(3)]

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleek.domain.errors import ProviderRejected
@@ -102,7 +102,6 @@ def test_a_large_error_is_not_searched_to_its_end() -> None:
 
 
 @given(said=ANYTHING, status=st.sampled_from(["failed", "canceled", "succeeded", "odd"]))
-@settings(max_examples=300, deadline=None)
 def test_any_json_can_be_an_error_a_metric_and_an_output(said: Any, status: str) -> None:
     """In a prediction; and what is read of it can be stored."""
     body = {"id": "a" * 32, "status": status, "error": said, "metrics": said, "logs": said}
@@ -118,7 +117,6 @@ def test_any_json_can_be_an_error_a_metric_and_an_output(said: Any, status: str)
 
 
 @given(said=st.one_of(ANYTHING.map(lambda value: json.dumps(value).encode()), st.binary()))
-@settings(max_examples=300, deadline=None)
 def test_any_bytes_can_be_an_answer(said: bytes) -> None:
     """Of either provider."""
     assert reason_of_body(said, 500).isprintable()

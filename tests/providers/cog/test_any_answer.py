@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import httpx2
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleek.domain.errors import CallbackRejected, FleekError
@@ -46,7 +46,6 @@ async def sent(content: bytes) -> AsyncIterator[bytes]:
 
 
 @given(body=BODIES, status=STATUSES)
-@settings(max_examples=150, deadline=None)
 async def test_any_answer_is_understood_or_refused(body: Any, status: int) -> None:
     """By every reader of one."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -76,7 +75,6 @@ async def test_any_answer_is_understood_or_refused(body: Any, status: int) -> No
 
 
 @given(body=BODIES)
-@settings(max_examples=100, deadline=None)
 async def test_any_message_is_understood_or_refused(body: Any) -> None:
     """It comes from whoever knows its address."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from jsonschema_rs import Draft202012Validator
 
 from fleek.domain.errors import ProviderRejected, ProviderUnavailable
@@ -86,7 +86,6 @@ def test_a_server_that_describes_nothing_has_no_contract(said: Any) -> None:
 
 
 @given(takes=ANYTHING, value=ANYTHING)
-@settings(max_examples=200, deadline=None)
 async def test_any_json_can_be_read_for_a_description(takes: Any, value: Any) -> None:
     """And any input be vetted against it."""
     for document in (

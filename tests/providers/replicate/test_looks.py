@@ -187,6 +187,7 @@ async def test_many_megabytes_of_logs_are_no_obstacle(
     assert isinstance(seen.outcome, Succeeded)
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_many_are_looked_at_through_the_list(
     provider: ReplicateProvider, emulator: Emulator, buy: Buy
 ) -> None:
