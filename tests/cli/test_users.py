@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -199,19 +200,22 @@ def test_a_timeout_is_exit_5_and_the_job_goes_on(making: Any, fleek: Any, a_job:
 
 def test_ctrl_c_is_exit_130_and_the_job_goes_on(making: Any, fleek: Any) -> None:
     """Ending the command does not end the job, which is not what people expect."""
+    over = Event()
+
+    def interrupted() -> bytes:
+        """Press Ctrl-C while the command waits for an answer."""
+        _thread.interrupt_main()
+        over.wait()
+        return b"{}"
+
     making.answers(STATUS, interrupted)
 
     ended = fleek("generate", "a cat")
+    over.set()
 
     assert ended.code == 130
     assert ended.err.startswith("Interrupted.\nThis job goes on:\n")
     assert f"fleek watch {JOB}" in ended.err
-
-
-def interrupted() -> bytes:
-    """Press Ctrl-C while the server answers."""
-    _thread.interrupt_main()
-    return b"{}"
 
 
 def test_when_a_later_prompt_is_refused_the_earlier_job_is_named(
