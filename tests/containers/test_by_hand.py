@@ -62,9 +62,17 @@ def ports() -> dict[str, str]:
 
 
 @pytest.fixture
-def database(postgres: Postgres, tmp_path: Path) -> Iterator[str]:
+def queue(tmp_path: Path) -> Path:
+    """Return where the secrets of the queue and of Flower are put."""
+    folder = tmp_path / "queue"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def database(postgres: Postgres, queue: Path) -> Iterator[str]:
     """Give the address of an empty database, whose user may do no more than own it."""
-    secrets = made_secrets(tmp_path)
+    secrets = made_secrets(queue.with_name("secrets"))
     name = f"composed_{uuid4().hex}"
     postgres.execute(f'CREATE ROLE "{name}" LOGIN')
     postgres.execute(f'CREATE DATABASE "{name}" OWNER "{name}"')
@@ -99,10 +107,11 @@ def given(s3: S3Server, database: str, ports: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def stack(
-    _full_suite: None,
+    *,
     image: Image,
     redis: RedisServer,
     s3: S3Server,
+    queue: Path,
     ports: dict[str, str],
     given: dict[str, str],
 ) -> Iterator[Stack]:
@@ -111,6 +120,7 @@ def stack(
     places |= {f"--port={port}": f"--port={free}" for port, free in ports.items()}
     places |= {"redis://redis:6379/0": redis.url(), "http://minio:9000": s3.url}
     places |= {"--address=0.0.0.0": "--address=127.0.0.1"}
+    places |= {"--conf=/run/secrets/": f"--conf={queue}/"}
     opened = Stack(image, places, given)
     yield opened
     opened.close()
@@ -119,12 +129,13 @@ def stack(
 def made_secrets(folder: Path) -> dict[str, str]:
     """Return what the service `secrets` makes, as settings."""
     _, *arguments, _ = Part.named("secrets").command
+    folder.mkdir()
     subprocess.run([sys.executable, *arguments, folder], check=True)  # noqa: S603 - ours
     return {file.name.upper(): file.read_text() for file in folder.iterdir()}
 
 
 def test_what_is_composed_works_together_and_stops_in_time(
-    stack: Stack, ports: dict[str, str]
+    stack: Stack, ports: dict[str, str], queue: Path
 ) -> None:
     """``docker compose up`` and nothing else: a prompt becomes a file, and operators see it."""
     for name in ("api", "worker", "flower"):
@@ -133,7 +144,9 @@ def test_what_is_composed_works_together_and_stops_in_time(
         job = completed(http, stack)
         file = http.get(job["result_url"])
         until(lambda: well(http), why=lambda: http.get("/health/detailed").text)
-    with httpx2.Client(base_url=f"http://127.0.0.1:{ports['5555']}", timeout=PATIENCE) as flower:
+    panel = f"http://127.0.0.1:{ports['5555']}"
+    login = ("fleek", (queue / "flower_password").read_text())
+    with httpx2.Client(base_url=panel, auth=login, timeout=PATIENCE) as flower:
         until(lambda: seen(flower), why=stack.tails)
         until(lambda: shown(flower), why=stack.tails)
     stopped = {name: stack.running[name].stop() for name in ("flower", "worker", "api")}
