@@ -17,7 +17,7 @@ HOUR = 3600
 
 
 @pytest.fixture
-async def emulator() -> AsyncGenerator[Emulator]:
+async def emulator(_full_suite: None) -> AsyncGenerator[Emulator]:
     """Run an emulator whose predictions take a second."""
     async with serve(Plan(queue_seconds=0, predict_seconds=1)) as running_one:
         yield running_one

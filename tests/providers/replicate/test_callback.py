@@ -5,7 +5,7 @@ import base64
 import json
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -312,3 +312,16 @@ async def _received(
         await provider.start(wanted, attempt(wanted))
         async with asyncio.timeout(60):
             return await came
+
+
+@pytest.mark.parametrize("ours", [-86_400, -3600, -600, 600, 3600, 86_400])
+async def test_a_wrong_clock_of_ours_costs_no_message(shop: Any, secret: str, ours: float) -> None:
+    """It is fresh by the provider's clock; by neither, it is a replay, whatever ours shows."""
+    provider = shop.open(now=lambda: datetime.now(UTC) + timedelta(seconds=ours))
+
+    told = await provider.callback(signed(secret), BODY)
+
+    assert told.prediction.id == "abc"
+    for age in (ours * 2, 400 if ours > 0 else -400):
+        with pytest.raises(CallbackRejected):
+            await provider.callback(signed(secret, age=age), BODY)

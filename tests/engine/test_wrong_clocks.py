@@ -1,0 +1,237 @@
+"""Processes with clocks of their own on one database: one of them is wrong, and it costs nothing.
+
+Each process is a runtime with a wall clock of its own. The machine's steady clock, and what
+PostgreSQL tells, are the test's.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from fakes import WELL, Clock, FakeProvider, a_request
+from fleek.domain.job import Job, Status
+from fleek.engine import clock as engine_clock
+from fleek.engine.callback import receive
+from fleek.engine.collect import collect
+from fleek.engine.expire import Expiry
+from fleek.engine.pulse import Pulse
+from fleek.engine.recover import bury_the_dead
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import buy, intend, start
+from fleek.engine.submit import submit
+from fleek.engine.watch import SWEEP_SECONDS, Watch
+from fleek.store import attempts, jobs
+from fleek.store.clock import Reading
+from fleek.store.database import Database
+from fleek.system_clock import Steady
+from kept import completed, left_of, with_settings
+from recovering import Recovering
+from services import both_databases
+
+MINUTES, HOUR, DAY = timedelta(minutes=5), timedelta(hours=1), timedelta(days=1)
+SHIFTS = [-DAY, -HOUR, -MINUTES, MINUTES, HOUR, DAY]
+LOOKED_FOR_SECONDS = engine_clock.STANDS_SECONDS + 10
+
+
+@pytest.fixture(autouse=True)
+def _told_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """Let PostgreSQL tell the time of the test."""
+
+    async def tell(_: Database, steady: Steady) -> Reading:
+        return Reading(clock(), steady())
+
+    monkeypatch.setattr("fleek.store.clock.ask_postgres", tell)
+
+
+class Process:
+    """One that has begun with its wall clock off by `shift`."""
+
+    def __init__(
+        self, shared: Runtime, clock: Clock, shift: timedelta, boot: str = "boot"
+    ) -> None:
+        self.shift = shift
+        self.clock = engine_clock.Clock(
+            shared.db, wall=lambda: clock() + self.shift, steady=clock.steady, boot=boot
+        )
+        pulse = Pulse(
+            shared.db,
+            heartbeat=shared.pulse.heartbeat,
+            slots=4,
+            now=self.clock,
+            steady=clock.steady,
+        )
+        self.rt = replace(
+            shared, now=self.clock, clock=self.clock, steady=clock.steady, pulse=pulse
+        )
+
+    async def begin(self) -> "Process":
+        """Ask for the time, and be known."""
+        await self.clock.set()
+        await self.rt.pulse.register()
+        return self
+
+    async def beat(self) -> None:
+        """Do what comes with each heartbeat."""
+        await self.clock.set()
+        await self.rt.pulse.beat()
+
+
+async def watched(processes: list[Process], clock: Clock, *, seconds: float) -> None:
+    """Let time pass; the last process coordinates."""
+    watching, left = Watch(processes[-1].rt), seconds
+    while left > 0:
+        clock.tick(seconds=5)
+        left -= 5
+        for one in processes:
+            await one.beat()
+        await processes[-1].clock.steer()
+        await watching.turn()
+
+
+async def die_while_buying(process: Process, job: Job) -> None:
+    """Buy, and be gone before it is written down."""
+    intended = await intend(process.rt, job.id)
+    assert intended is not None
+    await buy(process.rt, *intended)
+
+
+async def survive(processes: list[Process], clock: Clock) -> None:
+    """See who is silent for long enough, and find what it had bought."""
+    coordinator = processes[-1].rt
+    await bury_the_dead(coordinator)
+    clock.tick(seconds=coordinator.pulse.silence.total_seconds() + 1)
+    for one in processes:
+        await one.beat()
+    recovering = Recovering(coordinator)
+    for _ in range(3):
+        await recovering.turn()
+
+
+async def call_back(process: Process, job: Job) -> None:
+    """Let the provider tell the API that there is news."""
+    (attempt,) = await attempts.of_job(process.rt.db, job.id)
+
+    async def body() -> bytes:
+        return str(attempt.prediction_id).encode()
+
+    headers = {"webhook-signature": "fake", "webhook-id": f"msg-{attempt.id}"}
+    token = f"{attempt.id}.{attempt.nonce}"
+    await receive(process.rt, "placeholder", token, headers=headers, read=body)
+
+
+@both_databases
+@pytest.mark.parametrize("wrong", ["api", "worker", "coordinator"])
+@pytest.mark.parametrize("shift", SHIFTS, ids=str)
+async def test_a_wrong_clock_buys_stops_and_delays_nothing(
+    rt: Runtime, provider: FakeProvider, clock: Clock, shift: timedelta, wrong: str
+) -> None:
+    """Wrong from the start, stepping while it runs, and off again in the life after a crash.
+
+    Of one job the provider calls back; the others are seen to end by polling alone.
+    """
+    provider.outcome = None
+    shifts = {
+        "api": timedelta(0),
+        "worker": timedelta(0),
+        "coordinator": timedelta(0),
+        wrong: shift,
+    }
+    coordinator = await Process(rt, clock, shifts["coordinator"]).begin()
+    api = await Process(rt, clock, shifts["api"]).begin()
+    victim = await Process(rt, clock, shifts["worker"]).begin()
+    ordinary, lost = await submit(api.rt, a_request()), await submit(api.rt, a_request())
+    await start(victim.rt, ordinary.id)
+    await die_while_buying(victim, lost)
+
+    for one in (api, coordinator):
+        one.shift = -one.shift
+    heir = await Process(rt, clock, -shifts["worker"]).begin()
+    await survive([heir, api, coordinator], clock)
+    late = await submit(api.rt, a_request())
+    await start(heir.rt, late.id)
+    await watched([heir, api, coordinator], clock, seconds=LOOKED_FOR_SECONDS)
+    provider.outcome = WELL
+    everything = (ordinary, lost, late)
+    await call_back(api, ordinary)
+    await watched([heir, api, coordinator], clock, seconds=SWEEP_SECONDS + 10)
+    for job in everything:
+        await collect(heir.rt, job.id)
+
+    assert [(await jobs.peek(rt.db, job.id)).status for job in everything] == [
+        Status.COMPLETED
+    ] * 3
+    assert len(provider.sold) == 3
+    assert provider.cancelled == []
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_a_failover_to_a_server_whose_clock_is_ahead_is_one_leap(
+    rt: Runtime, clock: Clock
+) -> None:
+    """Two processes see it, one after the other; the way back is a step and no leap."""
+    one, other = [await Process(rt, clock, timedelta(0)).begin() for _ in range(2)]
+    began = clock()
+    clock.tick(minutes=10)
+    clock.step(hours=1)
+
+    await one.clock.set()
+    clock.tick(seconds=20)
+    await other.clock.set()
+    await one.clock.set()
+    ahead = [(len(each.clock.leaps), each.clock.steps) for each in (one, other)]
+    lived = [round(each.clock.lived(began, clock()).total_seconds()) for each in (one, other)]
+    clock.step(hours=-1)
+    await one.clock.set()
+
+    assert ahead == [(1, 1), (1, 1)]
+    assert lived == [620, 620]
+    assert one.clock() == clock()
+    assert (len(one.clock.leaps), one.clock.steps) == (1, 2)
+
+
+async def test_the_anchor_of_a_new_boot_is_shared_by_both_processes(
+    rt: Runtime, clock: Clock
+) -> None:
+    """Whose wall clocks are a day apart: the first to ask decides, until it has stood a minute."""
+    await Process(rt, clock, timedelta(0)).begin()
+    first = await Process(rt, clock, timedelta(0), boot="next").begin()
+    second = await Process(rt, clock, DAY, boot="next").begin()
+
+    clock.tick(seconds=30)
+
+    assert first.clock() == second.clock() == clock()
+    assert second.clock.ahead == DAY
+    assert not first.clock.settled
+    assert not second.clock.settled
+
+
+@both_databases
+@pytest.mark.parametrize("step", [DAY, -DAY], ids=str)
+async def test_nothing_is_purged_before_it_has_been_kept_for_as_long(
+    rt: Runtime, provider: FakeProvider, clock: Clock, step: timedelta
+) -> None:
+    """Kept for an hour: a day that nobody lived through is no age, nor does a step back harm."""
+    process = await Process(rt, clock, timedelta(0)).begin()
+    kept = with_settings(process.rt, media_retention_days=1 / 24, metadata_retention_days=1 / 24)
+    job = await completed(kept, provider)
+    await _step(process, clock, step)
+    expiry = Expiry(kept)
+
+    await expiry.turn()
+    early = await left_of(rt, job.id)
+    clock.tick(minutes=70 if step > timedelta(0) else 70 + 24 * 60)
+    await expiry.turn()
+
+    assert early == {"media", "metadata"}
+    assert await left_of(rt, job.id) == set()
+
+
+async def _step(process: Process, clock: Clock, step: timedelta) -> None:
+    """Let the time that all go by change, on SQLite after the minute that it takes."""
+    clock.step(days=step.days)
+    await process.beat()
+    await process.clock.steer()
+    clock.tick(seconds=engine_clock.STANDS_SECONDS + 1)
+    await process.clock.steer()
+    assert process.clock() == clock()
