@@ -5,11 +5,13 @@ PostgreSQL tells, are the test's.
 """
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from fakes import WELL, Clock, FakeProvider, a_request
+from fleek.cli.purging import Operation
+from fleek.cli.screen import Screen
 from fleek.domain.job import Job, Status
 from fleek.engine import clock as engine_clock
 from fleek.engine.callback import receive
@@ -22,7 +24,7 @@ from fleek.engine.start import buy, intend, start
 from fleek.engine.submit import submit
 from fleek.engine.watch import SWEEP_SECONDS, Watch
 from fleek.store import attempts, jobs
-from fleek.store.clock import Reading
+from fleek.store.clock import Leap, Reading, ask_postgres, note_leap
 from fleek.store.database import Database
 from fleek.system_clock import Steady
 from kept import completed, left_of, with_settings
@@ -235,3 +237,24 @@ async def _step(process: Process, clock: Clock, step: timedelta) -> None:
     clock.tick(seconds=engine_clock.STANDS_SECONDS + 1)
     await process.clock.steer()
     assert process.clock() == clock()
+
+
+@both_databases
+async def test_what_the_clock_leapt_over_is_no_age_for_the_command_either(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fleek purge --older-than 1h` takes what has been there for longer without the leap."""
+    monkeypatch.setattr("fleek.cli.purging.configure_logging", lambda **_: None)
+    today = datetime.now(UTC)
+    monkeypatch.setattr("fleek.store.clock.ask_postgres", ask_postgres)
+    clock.time = today - timedelta(hours=26)
+    old = await completed(rt, provider)
+    clock.time = today - timedelta(hours=2)
+    young = await completed(rt, provider)
+    await note_leap(rt.db, Leap(today - timedelta(minutes=30), timedelta(hours=24)))
+    screen = Screen(as_json=True)
+
+    await Operation(rt.settings, screen, dry_run=False, ask=False).old(HOUR, None)
+
+    assert await left_of(rt, young.id) == {"media", "metadata"}
+    assert await left_of(rt, old.id) == set()

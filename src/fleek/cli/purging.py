@@ -33,9 +33,12 @@ class Operation:
     ask: bool
 
     async def old(self, age: timedelta, status: Status | None) -> Exit:
-        """Purge jobs that ended so long ago, in this way or (None) in any."""
+        """Purge jobs that ended so long ago, in this way or (None) in any.
+
+        What the clock leapt over is no age, as with retention: what is gone cannot come back.
+        """
         async with opened(self.settings) as rt:
-            before = rt.now() - age
+            before = rt.clock.back(rt.now(), age)
             there = await retention.weigh(rt.db, before=before, status=status)
             if self.dry_run or not self._agreed(there.jobs, "jobs", there.size_bytes):
                 return self._tell("would purge", there.jobs, there.files, there.size_bytes)
