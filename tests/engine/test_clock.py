@@ -83,6 +83,23 @@ async def test_on_one_machine_time_follows_its_clock_late_and_remembers_the_leap
     assert ours.back(ours(), lived - timedelta(seconds=1)) > began
 
 
+async def test_a_leap_is_remembered_at_its_own_time(rt: Runtime, clock: Fake) -> None:
+    """However long ago the anchor was dropped: what ran then has not run for longer."""
+    ours = Clock(rt.db, wall=clock, steady=clock.steady, boot="boot")
+    await ours.set()
+    clock.tick(seconds=DAY.total_seconds())
+    before = ours()
+    clock.step(hours=1)
+    await ours.steer()
+    clock.tick(seconds=STANDS_SECONDS + 1)
+
+    await ours.steer()
+
+    assert ours() == clock()
+    assert [leap.at for leap in ours.leaps] == [ours()]
+    assert ours.lived(before, ours()) == timedelta(seconds=STANDS_SECONDS + 1)
+
+
 async def test_small_differences_are_made_up_for_little_by_little(
     rt: Runtime, clock: Fake
 ) -> None:

@@ -45,14 +45,14 @@ async def test_a_moved_anchor_may_be_a_leap(db: Database) -> None:
     """Small moves are not remembered, nor are steps back as time that was skipped."""
     await clock.drop_anchor(db, "boot", wall=a_wall_clock, steady=lambda: 10.0)
 
-    await clock.move_anchor(db, "boot", by=timedelta(seconds=0.1), leaps=False)
-    await clock.move_anchor(db, "boot", by=HOUR, leaps=True)
-    await clock.move_anchor(db, "boot", by=-HOUR, leaps=True)
+    await clock.move_anchor(db, "boot", by=timedelta(seconds=0.1), leaps=False, steady=10.0)
+    await clock.move_anchor(db, "boot", by=HOUR, leaps=True, steady=11.0)
+    await clock.move_anchor(db, "boot", by=-HOUR, leaps=True, steady=12.0)
 
     moved = await clock.anchor(db, "boot")
     assert moved is not None
-    assert moved.at == NOON + timedelta(seconds=0.1)
-    leapt = NOON + HOUR + timedelta(seconds=0.1)
+    assert moved.later(10.0) == NOON + timedelta(seconds=0.1)
+    leapt = NOON + HOUR + timedelta(seconds=1.1)
     assert await clock.leaps(db) == (Leap(leapt, HOUR),)
 
 

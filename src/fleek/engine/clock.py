@@ -129,7 +129,9 @@ class Clock:
             move = ahead
         else:
             return
-        await stored.move_anchor(self._db, self._boot, by=move, leaps=abs(move) > STEP)
+        await stored.move_anchor(
+            self._db, self._boot, by=move, leaps=abs(move) > STEP, steady=self._steady()
+        )
         await self.set()
 
     def _stands(self, ahead: timedelta) -> bool:

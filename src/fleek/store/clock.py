@@ -76,18 +76,20 @@ async def drop_anchor(
     return found
 
 
-async def move_anchor(db: Database, boot: str, *, by: timedelta, leaps: bool) -> None:
-    """Move SQLite's time; if it `leaps` ahead, that is remembered."""
+async def move_anchor(
+    db: Database, boot: str, *, by: timedelta, leaps: bool, steady: float
+) -> None:
+    """Move SQLite's time; if it `leaps` ahead, that is remembered, as of this steady reading."""
     async with db.write() as tx:
         found = await _anchor(tx, boot)
         if found is None:
             return
-        moved = Reading(found.at + by, found.steady)
         if leaps:
-            await _insert(tx, moved, boot=boot, skipped=max(by, timedelta(0)))
+            leapt = Reading(found.later(steady) + by, steady)
+            await _insert(tx, leapt, boot=boot, skipped=max(by, timedelta(0)))
             return
         newest = select(func.max(ClockRow.id)).scalar_subquery()
-        await tx.execute(update(ClockRow).where(ClockRow.id == newest).values(at=moved.at))
+        await tx.execute(update(ClockRow).where(ClockRow.id == newest).values(at=found.at + by))
 
 
 async def restarted(db: Database, boot: str) -> bool:
