@@ -249,6 +249,30 @@ async def test_it_is_found_behind_many_pages(
     assert found.complete
 
 
+async def test_many_that_are_looked_for_at_once_share_the_pages(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+) -> None:
+    """After a clock went wrong, the same hours are read for all of them: once, not for each."""
+    lost = [(wanted := job("lost"), attempt(wanted, there=3600)) for _ in range(20)]
+    await provider.start(other := job("another"), attempt(other))
+
+    async def look(count: int) -> int:
+        before = len(emulator.ledger.rows("request"))
+        found = await asyncio.gather(
+            *(provider.find(wanted, intent, now=now()) for wanted, intent in lost[:count])
+        )
+        assert all(one.complete and not one.candidates for one in found)
+        return len(emulator.ledger.rows("request")) - before
+
+    alone = await look(1)
+
+    assert alone > 1
+    assert await look(20) <= 2 * alone
+
+
 @pytest.mark.usefixtures("_full_suite")
 async def test_an_old_purchase_is_found_without_reading_all_that_came_after(
     provider: ReplicateProvider,

@@ -176,4 +176,5 @@ async def open_provider(settings: ReplicateSettings) -> AsyncGenerator[Replicate
     finally:
         await provider.schemas.close()
         await files.aclose()
+        await provider.close()
         await api.close()

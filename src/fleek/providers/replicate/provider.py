@@ -32,7 +32,7 @@ from fleek.providers.replicate.errors import check_sold, check_told, inquiry, pu
 from fleek.providers.replicate.looks import SWEEP_ABOVE, Looks
 from fleek.providers.replicate.names import read_name
 from fleek.providers.replicate.schemas import Schemas
-from fleek.providers.replicate.search import Lost, Search
+from fleek.providers.replicate.search import Lost, Search, SharedPages
 from fleek.providers.replicate.wire import read_id, read_prediction
 from fleek.system_clock import wall_time
 
@@ -88,6 +88,7 @@ class ReplicateProvider:
         self._signatures = Signatures(api, keys=terms.keys, now=now, clock=clock)
         self._clock = clock
         self._looks = Looks(api, clock=clock)
+        self._pages = SharedPages(api)
         self._asking = asyncio.Lock()
         self._asked_at = -math.inf
         self._dates_differ = False  # from the times in answers, as seen at the latest purchase
@@ -188,7 +189,11 @@ class ReplicateProvider:
             written=attempt.provider_time,
             dates_differ=self._dates_differ,
         )
-        return await Search(lost).run(self._api)
+        return await Search(lost).run(self._pages.read)
+
+    async def close(self) -> None:
+        """Give up what is under way for nobody."""
+        await self._pages.close()
 
     @property
     def time(self) -> datetime | None:

@@ -3,10 +3,12 @@
 Source: https://replicate.com/docs/reference/http#predictions.list
 """
 
-from collections.abc import AsyncGenerator, Collection, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Self
 
 import httpx2
@@ -39,6 +41,9 @@ class Page:
     date: datetime | None  # when the host answered, by its own clock
 
 
+ReadPage = Callable[[Mapping[str, str]], Awaitable[Page]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
     """What is known of a purchase whose answer got lost."""
@@ -52,8 +57,8 @@ class Lost:
     dates_differ: bool = False  # whether its dates are known to differ from the times in its rows
 
 
-async def pages(api: Api, query: Mapping[str, str]) -> AsyncGenerator[Page]:
-    """Read pages, each with one request, until the last.
+async def pages(read: ReadPage, query: Mapping[str, str]) -> AsyncGenerator[Page]:
+    """Read pages until the last.
 
     Raises:
         ProviderUnavailable: A page cannot be had, or it leads back to an earlier one.
@@ -64,12 +69,54 @@ async def pages(api: Api, query: Mapping[str, str]) -> AsyncGenerator[Page]:
         if following in asked:
             raise ProviderUnavailable("Replicate's list of predictions leads in a circle")
         asked.append(following)
-        with inquiry():
-            answer = await api.get("/predictions", following, most=LARGE)
-            check_told(answer)
-            page = _page(answer)
+        page = await read(following)
         yield page
         following = page.next
+
+
+async def read_page(api: Api, query: Mapping[str, str]) -> Page:
+    """Read one page, with one request.
+
+    Raises:
+        ProviderUnavailable: It cannot be had.
+    """
+    with inquiry():
+        answer = await api.get("/predictions", query, most=LARGE)
+        check_told(answer)
+        return _page(answer)
+
+
+class SharedPages:
+    """Pages of the list, each read once for all searches that wait for it.
+
+    Many purchases may be looked for in the same hours at once, as after a clock went wrong; without
+    this, each would read all of these pages for itself, and the looks might never end.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._reading: dict[frozenset[tuple[str, str]], asyncio.Task[Page]] = {}
+
+    async def read(self, query: Mapping[str, str]) -> Page:
+        """Read a page, or wait with those who are reading it; raises as `read_page` does."""
+        key = frozenset(query.items())
+        task = self._reading.get(key)
+        if task is None:
+            task = self._reading[key] = asyncio.create_task(read_page(self._api, query))
+            task.add_done_callback(partial(self._done, key))
+        return await asyncio.shield(task)
+
+    def _done(self, key: frozenset[tuple[str, str]], task: asyncio.Task[Page]) -> None:
+        del self._reading[key]
+        if not task.cancelled():
+            task.exception()  # those who waited for it may have left
+
+    async def close(self) -> None:
+        """Give up what is being read."""
+        tasks = tuple(self._reading.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _page(answer: Answer) -> Page:
@@ -102,7 +149,7 @@ async def sweep(api: Api, wanted: Collection[PredictionId]) -> dict[PredictionId
     """
     seen: dict[PredictionId, Prediction] = {}
     ids, poor, read = set(wanted), 0, 0
-    async with aclosing(pages(api, {})) as following:
+    async with aclosing(pages(partial(read_page, api), {})) as following:
         async for page in following:
             told = [
                 shown
@@ -125,12 +172,20 @@ class Window:
     last: datetime
 
     def wider(self, by: timedelta) -> Self:
-        """Return one with so much more at both ends."""
-        return replace(self, first=self.first - by, last=self.last + by)
+        """Return one with so much more at both ends, from one full hour to another.
+
+        So that many searches ask for the same pages.
+        """
+        first, last = self.first - by, self.last + by + timedelta(hours=1)
+        return replace(self, first=_full_hour(first), last=_full_hour(last))
 
     def holds(self, instant: datetime) -> bool:
         """Whether an instant lies in it."""
         return self.first <= instant <= self.last
+
+
+def _full_hour(instant: datetime) -> datetime:
+    return instant.replace(minute=0, second=0, microsecond=0)
 
 
 class Search:
@@ -154,18 +209,18 @@ class Search:
         self._unclear = False  # a row could not be read
         self._wiped = False
 
-    async def run(self, api: Api) -> Found:
+    async def run(self, read: ReadPage) -> Found:
         """Look through the newest page, then through all that the window holds.
 
         Raises:
             ProviderUnavailable: A page could not be had.
         """
-        reached = await self._read(api, {}, most=1)
+        reached = await self._read(read, {}, most=1)
         if not reached:
-            reached = await self._read_window(api)
+            reached = await self._read_window(read)
         if self._window is not None and not self._sure and not self._found:
             self._window = self._window.wider(HOURS if self._lost.written else DAY)
-            reached = await self._read_window(api)
+            reached = await self._read_window(read)
         found = sorted(self._candidates.values(), key=lambda one: one[0])
         return Found(
             prediction=self._own,
@@ -182,25 +237,25 @@ class Search:
     def _found(self) -> bool:
         return self._own is not None or bool(self._candidates) or self._wiped
 
-    async def _read_window(self, api: Api) -> bool:
+    async def _read_window(self, read: ReadPage) -> bool:
         if self._own is not None or self._window is None:
             return self._own is not None
         first, last = self._window.first.isoformat(), self._window.last.isoformat()
         query = {"created_after": first, "created_before": last}
-        return await self._read(api, query, most=SEARCH_PAGES)
+        return await self._read(read, query, most=SEARCH_PAGES)
 
-    async def _read(self, api: Api, query: Mapping[str, str], *, most: int) -> bool:
+    async def _read(self, read: ReadPage, query: Mapping[str, str], *, most: int) -> bool:
         """Read pages until the purchase is found, or the list is older than it; whether so."""
-        read = 0
-        async with aclosing(pages(api, query)) as following:
+        number = 0
+        async with aclosing(pages(read, query)) as following:
             async for page in following:
-                read += 1
+                number += 1
                 if self._date is None and page.date is not None:
                     self._begin(page, page.date)
                 older = [self._note(row) for row in page.rows]
                 if self._own is not None or any(older) or page.next is None:
                     return True
-                if read == most:
+                if number == most:
                     return False
         return False
 
