@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from uuid_utils.compat import uuid7
 
 from fakes import WELL, AskableProvider, Clock, FakeProvider, a_request
 from fleek.domain.errors import Conflict, Gone, NotFound, OutputGone, OutputUnsafe, StorageError
@@ -76,6 +77,22 @@ async def test_twenty_at_once_collect_it_once(rt: Runtime, provider: FakeProvide
     assert told.count("recollecting") == 1
     assert told.count("completed") == 1
     assert after.status is Status.COMPLETED
+
+
+@both_databases
+async def test_what_is_collected_again_is_not_bought_again(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """A retry that comes at the same moment, and saw a failed job, does not pay for it."""
+    job = await a_failed_job(rt, provider)
+    another = await submit(rt, a_request())
+    late = replace(another, id=JobId(uuid7()), retry_of=job.id)
+    await again(rt, job.id)
+
+    with pytest.raises(Conflict) as refused:
+        await jobs.insert_retry(rt.db, late, again=True)
+
+    assert refused.value.code == "not_retryable"
 
 
 async def test_one_that_waits_is_tried_at_once(rt: Runtime, provider: FakeProvider) -> None:

@@ -76,6 +76,29 @@ async def test_the_intent_is_written_before_the_purchase(
     assert (intent.prediction_id, intent.verdict, intent.n) == (None, None, 1)
 
 
+class Speechless(FakeProvider):
+    """A provider that never says what time it is there."""
+
+    time = None
+
+    async def ask_time(self) -> None:
+        """Wait for an answer."""
+        await asyncio.Event().wait()
+
+
+async def test_a_provider_that_does_not_tell_the_time_holds_up_no_other(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Its time only helps to find what gets lost; a purchase elsewhere has no use for it."""
+    rt = replace(rt, providers={**rt.providers, "hung": Speechless()})
+    job = await submit(rt, a_request())
+
+    async with asyncio.timeout(60):
+        await start(rt, job.id)
+
+    assert len(provider.started) == 1
+
+
 async def test_what_was_not_bought_is_not_counted(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:

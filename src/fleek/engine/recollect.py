@@ -6,7 +6,7 @@ from fleek.domain.errors import Conflict, Gone, NotFound
 from fleek.domain.job import Job, JobId, Stage, Status
 from fleek.domain.transitions import recollect as recollected
 from fleek.domain.transitions import release
-from fleek.engine.runtime import Runtime
+from fleek.engine.runtime import CALLER_PATIENCE, Runtime
 from fleek.store import jobs
 from fleek.store.steps import Step
 
@@ -41,7 +41,7 @@ async def recollect(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
         return Step(change=recollected(job, now=now))
 
     failpoints.hit("recollect.decide")
-    step = await rt.take(job_id, decide, attempt_id=seen.attempt_id)
+    step = await rt.take(job_id, decide, attempt_id=seen.attempt_id, patience=CALLER_PATIENCE)
     failpoints.hit("recollect.decided")
     if step.change is None:
         return current[-1]

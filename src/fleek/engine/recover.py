@@ -45,15 +45,16 @@ class Recovery:
         self._rt = rt
         self._places = asyncio.Semaphore(AT_ONCE)
         self._overdue = Walk(PAGE)
-        self._steps = 0  # of the clock, that have been dealt with
+        self._steps = -1  # of the clock, that have been dealt with; those before us have not
 
     async def turn(self) -> timedelta:
         """Free what dead workers held, and end what is overdue; returns how long to wait."""
         rt = self._rt
         await bury_the_dead(rt)
         if rt.clock.steps != self._steps:
-            self._steps = rt.clock.steps
+            steps = rt.clock.steps
             await reschedule_from_future(rt)
+            self._steps = steps
         for worker in await workers.unfreed(rt.db):
             await guarded(rt, "recover", self._free(worker))
         if rt.clock.settled:

@@ -23,6 +23,7 @@ from fleek.engine.verdict import record_not_bought, record_refused, record_unkno
 from fleek.providers.base import Prediction, Timed, time_at
 from fleek.store.steps import Step
 
+ASK_SECONDS: Final = 1.0  # the longest that a purchase waits for the time at providers
 LAST_WORDS_SECONDS: Final = 3.0  # to write down that nobody knows what was bought
 
 
@@ -69,10 +70,15 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
 
 
 async def _ask_times(rt: Runtime) -> None:
-    """See to it that the time at each provider is known, to be written with the intent."""
+    """See to it that the time at each provider is known, to be written with the intent.
+
+    One that does not answer at once holds up nobody: its time is then not known.
+    """
     for provider in rt.providers.values():
         if isinstance(provider, Timed):
-            await provider.ask_time()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ASK_SECONDS):
+                    await provider.ask_time()
 
 
 async def purchase(rt: Runtime, job: Job, attempt: Attempt) -> None:

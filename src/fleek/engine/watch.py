@@ -212,8 +212,8 @@ class Watch:
             self._watched.pop(row.attempt_id, None)
             return
         if not watched.overtime and self._overtime(row, watching, seen):
-            watched.overtime = True
             await self._stop(row)
+            watched.overtime = True  # only now: if it could not be noted, it is tried again
         if seen is not None and seen.progress is not None:
             await self._write_progress(watched, seen.progress)
 

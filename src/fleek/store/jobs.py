@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from fleek.domain.errors import (
+    Conflict,
     DatabaseUnavailable,
     FleekError,
     NotFound,
@@ -41,6 +42,7 @@ SELECT_MEDIA: Final = (
     .where(MediaRow.job_id.in_(bindparam("job_ids", expanding=True)))
     .order_by(MediaRow.job_id, MediaRow.index)
 )
+RETRYABLE: Final = frozenset({Status.FAILED.value, Status.CANCELLED.value})
 FIRST: Final = UUID(int=0)  # no job has these ids
 LAST: Final = UUID(int=2**128 - 1)
 
@@ -102,6 +104,7 @@ async def insert_retry(
 
     Raises:
         NotFound: The job that it repeats has been removed.
+        Conflict: It is not failed or cancelled any more: its result is collected again.
         Overloaded: It is not accepted: its turn did not come in time.
         DatabaseUnavailable: It is not known to be accepted; asking again returns it, if it was.
         StorageFull: It is not accepted.
@@ -114,18 +117,36 @@ async def _insert_retries(
 ) -> list[Job | FleekError]:
     ids = sorted({job.retry_of for job, _ in retries if job.retry_of is not None})
     locked = await tx.execute(LOCK_JOBS, {"ids": rows.padded(ids)})
-    there = {row["id"] for row in locked.mappings()}
+    status = {row["id"]: row["status"] for row in locked.mappings()}
+    new: dict[JobId, Job] = {}  # of this batch, the latest of each job
+    accepted: list[Job] = []
     results: list[Job | FleekError] = []
     for job, again in retries:
         assert job.retry_of is not None
-        if job.retry_of not in there:
-            results.append(NotFound("there is no such job"))
+        if (error := _not_retryable(status.get(job.retry_of))) is not None:
+            results.append(error)
             continue
-        found = None if again else await _retry_of(tx, job.retry_of)
+        found = None
+        if not again:
+            found = new.get(job.retry_of) or await _retry_of(tx, job.retry_of)
         if found is None:
-            await _insert_all(tx, [job])
+            accepted.append(job)
+            new[job.retry_of] = job
         results.append(found or job)
+    if (
+        accepted
+    ):  # together: one visit to the counters per transaction, or two could wait in a ring
+        await _insert_all(tx, accepted)
     return results
+
+
+def _not_retryable(status: str | None) -> FleekError | None:
+    """Return what is wrong with retrying a job of this status; None is that of one not there."""
+    if status is None:
+        return NotFound("there is no such job")
+    if status not in RETRYABLE:
+        return Conflict("only a failed or cancelled job can be retried", code="not_retryable")
+    return None
 
 
 async def retry_of(db: Database, job_id: JobId) -> Job | None:
