@@ -129,7 +129,7 @@ class FakeProvider:
         if self.reads:
             raise self.reads.pop(0)
         if self.inlines:
-            yield base64.b64decode(output.uri.partition(",")[2])
+            yield base64.b64decode(str(output.uri).partition(",")[2])
             return
         yield self.content[:7]
         yield self.content[7:]

@@ -87,7 +87,7 @@ async def _public(_host: str, _port: int) -> list[str]:
 async def kept(output: Output, host: Host) -> bytes:
     """Return the bytes that would be kept of an output."""
     if output.text is not None:
-        return output.text.encode()
+        return str(output.text).encode()
     transport = GuardedTransport(POLICY, resolve=_public, inner=host)
     async with httpx2.AsyncClient(transport=transport) as client:
         return b"".join([part async for part in read_output(client, output, POLICY, LIMITS)])

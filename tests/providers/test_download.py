@@ -4,18 +4,19 @@ import base64
 
 import httpx2
 
+from fleek.domain.long_text import PIECE
 from fleek.domain.media import Output
 from fleek.outbound import Policy
-from fleek.providers.download import CHUNK, Limits, read_output
+from fleek.providers.download import Limits, read_output
 
 
 async def test_a_large_data_uri_is_decoded_in_parts() -> None:
     """A server may put a film into its answer; nobody waits for all of it at once."""
-    content = bytes(range(256)) * 1024
+    content = bytes(range(256)) * 8192
     output = Output(uri="data:video/mp4;base64," + base64.b64encode(content).decode())
 
     async with httpx2.AsyncClient() as client:
         parts = [part async for part in read_output(client, output, Policy(), Limits())]
 
     assert b"".join(parts) == content
-    assert max(map(len, parts)) <= CHUNK
+    assert max(map(len, parts)) <= 2 * PIECE

@@ -13,7 +13,7 @@ from fleek.domain.job import PredictionId
 from fleek.domain.media import Output
 from fleek.providers.base import Succeeded
 from fleek.providers.cog.wire import Wire
-from fleek.providers.logs import KEPT, LogFilter, TooLong, body_without_logs, without_logs
+from fleek.providers.logs import KEPT, LogFilter, TooLong, body_without_logs
 from fleek.providers.replicate.api import LARGE, Api
 from fleek.providers.replicate.looks import Looks
 from fleek.providers.replicate.search import sweep
@@ -69,7 +69,6 @@ def test_only_the_middle_of_logs_is_left_out(*, ascii_only: bool, step: int) -> 
 def test_what_is_no_json_passes_as_it_is(body: bytes) -> None:
     """Whoever parses it says so."""
     assert filtered(body, 1) == body
-    assert without_logs(body) == body
 
 
 async def test_a_body_that_is_long_without_logs_is_refused() -> None:

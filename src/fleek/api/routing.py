@@ -1,5 +1,6 @@
 """Routes that read JSON strictly: content type, encoding, size and form are checked before use."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from copy import copy
 from typing import Any, Final
@@ -11,6 +12,7 @@ from starlette.routing import BaseRoute
 
 from fleek import strict
 from fleek.domain.errors import TooLarge, Unreadable, Unsupported
+from fleek.domain.gathered import BLOCK, Gathered
 
 UTF8: Final = frozenset({"", "charset=utf-8", 'charset="utf-8"'})
 
@@ -84,16 +86,14 @@ async def read_body(request: Request, limit: int) -> bytes:
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length[:20]) > limit:
         raise TooLarge(f"the body must have at most {limit} bytes")
-    chunks = []
-    size = 0
+    body = Gathered()
     more = True
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise Unreadable("the body ended early")
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > limit:
+        body.add(message.get("body", b""))
+        if body.size > limit:
             raise TooLarge(f"the body must have at most {limit} bytes")
         more = message.get("more_body", False)
-    return b"".join(chunks)
+    return body.whole() if body.size <= BLOCK else await asyncio.to_thread(body.whole)

@@ -7,6 +7,7 @@ from typing import Any, NewType
 from uuid import UUID
 
 from fleek.domain.job import AttemptId, Job, JobId
+from fleek.domain.long_text import LongText
 
 Key = NewType("Key", str)
 """A name in storage: ``media/…`` or ``metadata/…``, made from ids and checked parts only."""
@@ -26,11 +27,12 @@ class Output:
     ``uri`` is an address for the provider's `read`: a URL, a ``data:`` URI, or a name of the
     provider's own. ``text`` is set instead for a model that answers in words, and ``key`` for one
     whose bytes came with the answer and are in storage already; only the engine sets that. If none
-    is set, the bytes came with the answer and are to be asked for again.
+    is set, the bytes came with the answer and are to be asked for again. What is a `LongText` goes
+    to storage, or is made a plain text, before an output is written down.
     """
 
-    uri: str | None = None
-    text: str | None = None
+    uri: str | LongText | None = None
+    text: str | LongText | None = None
     key: Key | None = None
 
     def to_json(self) -> dict[str, Any]:

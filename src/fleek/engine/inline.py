@@ -12,7 +12,9 @@ import structlog
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import HostError, ProviderError
 from fleek.domain.job import Job
+from fleek.domain.long_text import LongText
 from fleek.domain.media import Output
+from fleek.domain.text import storable
 from fleek.engine.keep import keep_one
 from fleek.engine.paid import recalls
 from fleek.engine.runtime import Runtime
@@ -59,7 +61,18 @@ def _left(rt: Runtime, attempt: Attempt, outcome: Succeeded) -> Succeeded | None
     if recalls(rt, attempt.provider) is not None:
         return Succeeded(tuple(Output() if is_large(one) else one for one in outcome.outputs))
     size = sum(len(one.uri or one.text or "") for one in outcome.outputs)
-    return outcome if size <= LEFT_CHARS else None
+    if size > LEFT_CHARS:
+        return None
+    return Succeeded(tuple(map(_plain, outcome.outputs)))
+
+
+def _plain(output: Output) -> Output:
+    uri, text = output.uri, output.text
+    return replace(
+        output,
+        uri=storable(str(uri)) if isinstance(uri, LongText) else uri,
+        text=storable(str(text)) if isinstance(text, LongText) else text,
+    )
 
 
 async def take_out(rt: Runtime, outcome: Succeeded) -> None:
@@ -72,7 +85,8 @@ async def take_out(rt: Runtime, outcome: Succeeded) -> None:
 def is_large(output: Output) -> bool:
     """Whether an output's content is in the answer, and too large to stay there."""
     uri = output.uri or ""
-    inline = output.text or (uri if uri[:5].lower() == "data:" else "")
+    named = isinstance(uri, str) and uri[:5].lower() != "data:"
+    inline = output.text or ("" if named else uri)
     return len(inline) > INLINE_CHARS
 
 

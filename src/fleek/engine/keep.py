@@ -18,6 +18,7 @@ from fleek.domain.errors import (
     StorageFull,
 )
 from fleek.domain.job import Job
+from fleek.domain.long_text import LongText, pieces_of
 from fleek.domain.media import Key, Media, Output, media_key
 from fleek.engine.runtime import Runtime
 from fleek.engine.spool import spool_file
@@ -87,8 +88,10 @@ async def _stored(rt: Runtime, key: Key) -> AsyncIterator[bytes]:
         raise OutputMissing("the output is not in storage any more") from error
 
 
-async def _text(text: str) -> AsyncIterator[bytes]:
-    yield text.encode("utf-8", "replace")
+async def _text(text: str | LongText) -> AsyncIterator[bytes]:
+    pieces = pieces_of(text)
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece.encode("utf-8", "replace")
 
 
 async def _spool(

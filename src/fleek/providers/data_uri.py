@@ -7,7 +7,8 @@ the bytes are beyond doubt, this goes on: URL-safe base64, a comma inside a quot
 
 import re
 from base64 import b64decode
-from dataclasses import dataclass
+from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -31,14 +32,6 @@ class DataUriUnreadable(ValueError):
     """The text is no ``data:`` URI, or its base64 is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class DataUri:
-    """What a ``data:`` URI holds."""
-
-    media_type: str  # lower case, without parameters; "" if it names none
-    content: bytes
-
-
 def is_data_uri(text: str) -> bool:
     """Whether a text is a ``data:`` URI, and not words that begin like one."""
     start = len(text) - len(text.lstrip(BLANKS))
@@ -55,21 +48,47 @@ def storable_uri(text: str) -> str:
     return storable(text.strip(BLANKS).replace("\0", "%00"))
 
 
-def decode(text: str) -> DataUri:
-    """Return what a ``data:`` URI holds. Takes time in proportion to its length.
+def media_type(text: str) -> str:
+    """Return the media type that a ``data:`` URI's beginning names: lower case; "" if none."""
+    head = _HEAD.match(text.lstrip(BLANKS))
+    return "" if head is None else (head["type"] or "").lower()
+
+
+def decode(pieces: Iterator[str]) -> Iterator[bytes]:
+    """Give what a ``data:`` URI holds, as its text comes; the first piece holds all of its head.
+
+    Each step takes time in proportion to the piece.
 
     Raises:
         DataUriUnreadable: It is none, or what follows is not the base64 that it says.
     """
-    text = text.strip(BLANKS)
-    head = _HEAD.match(text)
+    begun = next(pieces, "").lstrip(BLANKS)
+    head = _HEAD.match(begun)
     if head is None:
         raise DataUriUnreadable("the text is no data: URI")
-    body = _FRAGMENT.sub("", text[head.end() :].translate(_TO_REMOVE))
-    content = unquote_to_bytes(storable(body))
+    texts = _bodies(chain((begun[head.end() :],), pieces))
     if head["bare"] or _says_base64(head["parameters"] or ""):
-        content = _from_base64(content)
-    return DataUri(media_type=(head["type"] or "").lower(), content=content)
+        return _from_base64(_unquoted(texts))
+    return _unquoted(texts)
+
+
+def _bodies(pieces: Iterator[str]) -> Iterator[str]:
+    """Give the pieces without a fragment, which begins in one of the last two."""
+    held, last = "", ""
+    for piece in pieces:
+        yield held
+        held, last = last, piece
+    yield _FRAGMENT.sub("", (held + last).rstrip(BLANKS).translate(_TO_REMOVE))
+
+
+def _unquoted(pieces: Iterator[str]) -> Iterator[bytes]:
+    rest = ""
+    for piece in pieces:
+        text = rest + storable(piece.replace("\0", "%00")).translate(_TO_REMOVE)
+        cut = text.rfind("%", max(len(text) - 2, 0))
+        text, rest = (text, "") if cut < 0 else (text[:cut], text[cut:])
+        yield unquote_to_bytes(text)
+    yield unquote_to_bytes(rest)
 
 
 def _says_base64(parameters: str) -> bool:
@@ -77,12 +96,26 @@ def _says_base64(parameters: str) -> bool:
     return any(one.strip(BLANKS).lower() == "base64" for one in unquoted.split(";"))
 
 
-def _from_base64(encoded: bytes) -> bytes:
+def _from_base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Decode as browsers do: blanks do not count, and the padding may be missing."""
-    bare = encoded.translate(_URL_SAFE, delete=_WHITESPACE).rstrip(b"=")
-    if len(bare) % 4 == 1:
+    rest, padded = b"", False
+    for piece in pieces:
+        bare = piece.translate(_URL_SAFE, delete=_WHITESPACE)
+        unpadded = bare.rstrip(b"=")
+        if padded and unpadded:
+            raise DataUriUnreadable("the data is not base64")
+        padded = padded or unpadded != bare
+        bare = rest + unpadded
+        whole = len(bare) - len(bare) % 4
+        rest = bare[whole:]
+        yield _base64(bare[:whole])
+    if len(rest) == 1:
         raise DataUriUnreadable("the base64 ends in the middle of a byte")
+    yield _base64(rest + b"=" * (-len(rest) % 4))
+
+
+def _base64(encoded: bytes) -> bytes:
     try:
-        return b64decode(bare + b"=" * (-len(bare) % 4), validate=True)
+        return b64decode(encoded, validate=True)
     except ValueError as error:
         raise DataUriUnreadable("the data is not base64") from error

@@ -19,10 +19,11 @@ from fleek.domain.errors import (
     ProviderUnavailable,
 )
 from fleek.domain.hostfaults import exhaustion
+from fleek.domain.long_text import LongText, head_of, pieces_of
 from fleek.domain.media import Output
-from fleek.outbound import MAX_URL, Policy, UnsafeAddress, open_stream
+from fleek.outbound import Policy, UnsafeAddress, open_stream
 from fleek.providers.addresses import read_address, strange_address
-from fleek.providers.data_uri import DataUriUnreadable, decode
+from fleek.providers.data_uri import DataUriUnreadable, decode, media_type
 from fleek.providers.encoding import EncodingBroken, decoded
 from fleek.sniff.page import expects_media, is_words_in_place
 from fleek.sniff.whole import HEAD, MAGIC, Watcher
@@ -70,7 +71,7 @@ async def read_output(
         ProviderUnavailable: The host cannot be reached, or answers that it is busy.
     """
     uri = output.uri or ""
-    if uri[:5].lower() == "data:":
+    if isinstance(uri, LongText) or uri[:5].lower() == "data:":
         chunks = _decoded(uri, limits)
     else:
         chunks = _fetched(client, uri, policy, limits, clock)
@@ -81,27 +82,25 @@ async def read_output(
     except OutputUnsafe as error:
         if error.code == TOO_LARGE or words is None or not await words():
             raise
-        yield uri.encode()
+        for piece in pieces_of(uri):
+            yield piece.encode()
 
 
-async def _decoded(uri: str, limits: Limits) -> AsyncGenerator[bytes]:
-    """Stream what a ``data:`` URI holds, a part at a time: others get their turn."""
-    if len(uri) > limits.size * 4 + MAX_URL:  # every byte may be written with three characters
-        raise _too_large(limits)
+async def _decoded(uri: str | LongText, limits: Limits) -> AsyncGenerator[bytes]:
+    """Stream what a ``data:`` URI holds, a piece at a time: others get their turn."""
+    watcher = Watcher()
     try:
-        data = await asyncio.to_thread(decode, uri)
+        decoding = decode(pieces_of(uri))
+        while (chunk := await asyncio.to_thread(next, decoding, None)) is not None:
+            watcher.see(chunk)
+            if watcher.size > limits.size:
+                raise _too_large(limits)
+            yield chunk
     except DataUriUnreadable as error:
         raise OutputBroken(f"the output cannot be read: {error}") from error
-    if len(data.content) > limits.size:
-        raise _too_large(limits)
-    watcher = Watcher()
-    for start in range(0, len(data.content), CHUNK):
-        chunk = data.content[start : start + CHUNK]
-        watcher.see(chunk)
-        yield chunk
-        await asyncio.sleep(0)
-    if expects_media("", data.media_type):
-        _check_media(watcher, "", data.media_type)
+    announced = media_type(head_of(uri))
+    if expects_media("", announced):
+        _check_media(watcher, "", announced)
     _check_end(watcher)
 
 

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
+from fleek.domain.gathered import Gathered
+
 KEPT: Final = 65_536  # bytes of a log that stay at its beginning; shorter bodies are not looked at
 TAIL: Final = 32_768  # bytes of it that stay at its end, at least
 MAX_KEY: Final = 16
@@ -36,31 +38,23 @@ async def body_without_logs(chunks: AsyncIterator[bytes], *, most: int) -> bytes
     Raises:
         TooLong: There are more than `most` bytes beside the logs.
     """
-    body, read = bytearray(), 0
-    logs: LogFilter | None = None
+    body, read = Gathered(), 0
+    begun: bytearray | None = bytearray()
+    logs = LogFilter()
     async for chunk in chunks:
         read += len(chunk)
-        if logs is None and len(body) + len(chunk) <= KEPT:
-            body += chunk
-            continue
-        if logs is None:
-            logs, chunk, body = LogFilter(), bytes(body) + chunk, bytearray()  # noqa: PLW2901 - what has come so far is looked at now
-        body += await asyncio.to_thread(logs.feed, chunk)
-        if len(body) > most or read > MAX_READ:
+        if begun is not None:
+            begun += chunk
+            if len(begun) <= KEPT:
+                continue
+            chunk, begun = bytes(begun), None  # noqa: PLW2901 - what has come so far is looked at now
+        body.add(await asyncio.to_thread(logs.feed, chunk))
+        if body.size > most or read > MAX_READ:
             raise TooLong(f"the answer has more than {most} bytes")
-    body += b"" if logs is None else logs.end()
-    if len(body) > most:
+    body.add(logs.end() if begun is None else bytes(begun))
+    if body.size > most:
         raise TooLong(f"the answer has more than {most} bytes")
-    return bytes(body)
-
-
-def without_logs(body: bytes) -> bytes:
-    """Return a body without the middle of its logs. Takes time in proportion to its length."""
-    if len(body) <= KEPT:
-        return body
-    logs = LogFilter()
-    parts = [logs.feed(body[at : at + KEPT]) for at in range(0, len(body), KEPT)]
-    return b"".join(parts) + logs.end()
+    return await asyncio.to_thread(body.whole)
 
 
 @dataclass(slots=True)

@@ -11,13 +11,18 @@ it is kept in the document.
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
+from fleek.domain.long_text import LongText, head_of, joined
 from fleek.domain.media import Output
 from fleek.domain.text import UNSTORABLE
 from fleek.providers.addresses import is_path, read_address, strange_address
+from fleek.providers.data_uri import is_data_uri
 
 MOST: Final = 256  # files of one prediction; further addresses stay words of the document
 
@@ -49,10 +54,10 @@ def read_outputs(output: Any) -> tuple[Output, ...]:
     Raises:
         OutputUnreadable: It can be kept in no form.
     """
-    if isinstance(output, str):
+    if isinstance(output, str | LongText):
         return (_one(output),) if output else ()
     if _is_text(output):
-        whole = "".join(output)
+        whole = joined(output)
         return (_text(whole),) if whole else ()
     holder = [output]
     leaves = [leaf for leaf in _leaves(holder) if not leaf.hollow]
@@ -61,22 +66,43 @@ def read_outputs(output: Any) -> tuple[Output, ...]:
     if len(files) == len(leaves):
         return files
     try:
-        return (*files, _text(_document(holder, [leaf for leaf, _ in places])))
+        return (*files, _text(_document(holder, leaves, [leaf for leaf, _ in places])))
     except RecursionError as error:
         if files:
             return files
         raise OutputUnreadable("the output is nested too deeply") from error
 
 
-def _document(holder: list[Any], files: list[Leaf]) -> str:
+def _document(holder: list[Any], leaves: list[Leaf], files: list[Leaf]) -> str | LongText:
     """Return the output as JSON, its files named by their numbers."""
+    long = {secrets.token_hex(16): leaf for leaf in leaves if isinstance(leaf.value, LongText)}
+    for name, leaf in long.items():
+        leaf.put(name)
     for number, leaf in enumerate(files):
         leaf.put({"output": number})
     try:
-        return json.dumps(holder[0], ensure_ascii=False)
+        parts = tuple(json.JSONEncoder(ensure_ascii=False).iterencode(holder[0]))
+        return joined(_with_long(parts, {name: leaf.value for name, leaf in long.items()}))
     finally:
-        for leaf in files:
+        for leaf in (*long.values(), *files):
             leaf.put(leaf.value)
+
+
+def _with_long(parts: Iterable[str], long: Mapping[str, LongText]) -> Iterator[str | LongText]:
+    """Put each long text where its name stands."""
+    for part in parts:
+        text = long.get(part[-33:-1])  # a part ends with the value that it holds
+        if text is None:
+            yield part
+        else:
+            yield part[:-33]
+            escaped = partial(_escaped, text)
+            yield LongText(escaped, sum(map(len, escaped())))
+            yield '"'
+
+
+def _escaped(text: LongText) -> Iterator[str]:
+    return (json.dumps(piece, ensure_ascii=False)[1:-1] for piece in text)
 
 
 def makes_words(document: Any) -> bool:
@@ -95,7 +121,7 @@ def makes_words(document: Any) -> bool:
     return output.get("type") == "string" and "format" not in output
 
 
-def _files(leaves: list[Leaf]) -> list[tuple[Leaf, str]]:
+def _files(leaves: list[Leaf]) -> list[tuple[Leaf, str | LongText]]:
     """Return what is a file, with its address.
 
     If nothing can be fetched, what names a file in some other way stands for it.
@@ -109,7 +135,9 @@ def _files(leaves: list[Leaf]) -> list[tuple[Leaf, str]]:
     return files
 
 
-def _address(value: Any, *, listed: bool) -> str | None:
+def _address(value: Any, *, listed: bool) -> str | LongText | None:
+    if isinstance(value, LongText):
+        return value if is_data_uri(value.head) else None
     if not isinstance(value, str):
         return None
     address = read_address(value)
@@ -124,8 +152,10 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and is_path(value)
 
 
-def _one(text: str) -> Output:
+def _one(text: str | LongText) -> Output:
     """Return the one file or text that a whole output is."""
+    if isinstance(text, LongText):
+        return Output(uri=text) if is_data_uri(text.head) else Output(text=text)
     address = read_address(text)
     if address is None and (_is_strange(text) or _is_path(text)):
         address = text
@@ -134,15 +164,24 @@ def _one(text: str) -> Output:
 
 def _is_text(output: Any) -> bool:
     """Whether an output is a text in parts: no part is a file, or parts have blanks at an end."""
-    if not isinstance(output, list) or not all(isinstance(part, str) for part in output):
+    if not isinstance(output, list) or not all(
+        isinstance(part, str | LongText) for part in output
+    ):
         return False
     if not any(map(_names_file, output)):
         return not all(map(_is_path, output))
     words = [part for part in output if not _names_file(part)]
-    return any(part[:1].isspace() or part[-1:].isspace() for part in words)
+    return any(_has_blank_end(part) for part in words)
 
 
-def _names_file(part: str) -> bool:
+def _has_blank_end(part: str | LongText) -> bool:
+    first, last = head_of(part), part if isinstance(part, str) else deque(part, maxlen=1)[0]
+    return first[:1].isspace() or last[-1:].isspace()
+
+
+def _names_file(part: str | LongText) -> bool:
+    if isinstance(part, LongText):
+        return is_data_uri(part.head)
     return read_address(part) is not None or _is_strange(part)
 
 
@@ -173,8 +212,8 @@ def _putter(container: Any, place: Any) -> Callable[[Any], None]:
     return put
 
 
-def _text(text: str) -> Output:
-    if not UNSTORABLE.search(text):
+def _text(text: str | LongText) -> Output:
+    if isinstance(text, LongText) or not UNSTORABLE.search(text):
         return Output(text=text)
     encoded = base64.b64encode(text.encode("utf-8", "replace")).decode()
     return Output(uri=f"data:text/plain;base64,{encoded}")

@@ -7,6 +7,7 @@ from html import unescape
 from itertools import islice
 from typing import Any, Final
 
+from fleek.domain.long_text import LongText, head_of
 from fleek.domain.text import one_line
 from fleek.providers.foreign_json import NotJson, parse
 
@@ -58,8 +59,8 @@ class _Reader:
         self._left -= 1
         if self._left < 0 or depth > MAX_DEPTH or isinstance(said, bool):
             return ""
-        if isinstance(said, str):
-            return _text(said[:MAX_CHARS])
+        if isinstance(said, str | LongText):
+            return _text(head_of(said)[:MAX_CHARS])
         if isinstance(said, int | float):
             return json.dumps(said)
         if isinstance(said, list):

@@ -208,7 +208,7 @@ async def test_uploaded_outputs_are_fetched_from_where_the_operator_says(
         finally:
             cog.stop()
 
-    assert (outcome.outputs[0].uri or "").startswith(base)
+    assert str(outcome.outputs[0].uri).startswith(base)
     assert hashlib.sha256(b"".join(parts)).hexdigest() == cog.digests()[-1]
 
 

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, Final
 
 from fleek.domain.job import PredictionId
+from fleek.domain.long_text import LongText, ends_of, head_of
 from fleek.domain.text import one_line
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
 from fleek.providers.foreign_json import NotJson, parse
@@ -88,13 +89,16 @@ def _success(output: object) -> Outcome:
 
 
 def _failure(said: object) -> Failed:
-    words = _PREFIX.sub("", said[:MAX_PREFIXED]) if isinstance(said, str) else said
+    told = head_of(said) if isinstance(said, str | LongText) else said
+    words = _PREFIX.sub("", told[:MAX_PREFIXED]) if isinstance(told, str) else told
     message = read_reason(words, MESSAGE_CHARS, otherwise="the Cog server gave no reason")
     return Failed("prediction_failed", message, retryable=bool(_PASSING.search(message)))
 
 
 def _progress(logs: object) -> float | None:
     """Return how far the log says it is: the last ``37%`` or ``3/8`` in it."""
+    if isinstance(logs, LongText):
+        logs = ends_of(logs)
     if not isinstance(logs, str):
         return None
     tail = logs[-LOG_TAIL:]

@@ -10,7 +10,6 @@ from pydantic import SecretStr
 from fleek.domain.errors import CallbackRejected
 from fleek.providers.base import Callback
 from fleek.providers.cog.answers import Unreadable, answer
-from fleek.providers.logs import without_logs
 
 
 async def read_callback(
@@ -30,7 +29,7 @@ async def read_callback(
         if not hmac.compare_digest(given, f"Bearer {token.get_secret_value()}".encode()):
             raise CallbackRejected("the callback does not carry WEBHOOK_AUTH_TOKEN")
     try:
-        prediction = await asyncio.to_thread(lambda: answer(without_logs(body)))
+        prediction = await asyncio.to_thread(answer, body)
     except Unreadable as error:
         raise CallbackRejected(str(error)) from error
     webhook_id = (await asyncio.to_thread(hashlib.sha256, body)).hexdigest()

@@ -21,13 +21,13 @@ from fleek.providers.base import MAX_ANSWER_BYTES, Failed, Prediction
 from fleek.providers.cog.answers import Unreadable, answer, is_ours
 from fleek.providers.cog.inputs import Contract, contract
 from fleek.providers.encoding import EncodingBroken, decoded
-from fleek.providers.foreign_json import NotJson, parse
+from fleek.providers.foreign_json import ON_LOOP, NotJson, parse
 from fleek.providers.logs import TooLong, body_without_logs
 from fleek.providers.reasons import reason_of_body
 
 ANSWER_BYTES: Final = MAX_ANSWER_BYTES
 DOCUMENT_BYTES: Final = 1_048_576
-SMALL_BYTES: Final = 262_144  # what is read without leaving the event loop
+SMALL_BYTES: Final = 262_144  # an answer of which only the status counts
 
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 30.0  # for everything but a held prediction
@@ -179,7 +179,7 @@ async def _bought(prediction_id: PredictionId, status: int, said: bytes | None) 
 async def _read(prediction_id: PredictionId, said: bytes | None) -> Prediction:
     if said is None:
         return Prediction(id=prediction_id, outcome=OVERLONG)
-    told = await asyncio.to_thread(answer, said) if len(said) > SMALL_BYTES else answer(said)
+    told = await asyncio.to_thread(answer, said) if len(said) > ON_LOOP else answer(said)
     if told.id != prediction_id:
         raise Unreadable("the Cog server's answer is about another prediction")
     return told

@@ -98,7 +98,7 @@ def seed_of(output: Output) -> int | None:
 
     The outputs of one prediction have seeds in sequence.
     """
-    uri = output.uri or ""
+    uri = output.uri if isinstance(output.uri, str) else ""
     prediction_id, _, index = uri.removeprefix(_SCHEME).rpartition("/")
     ticket = Ticket.read(PredictionId(prediction_id))
     if ticket is None or not uri.startswith(_SCHEME) or index not in {"0", "1", "2", "3"}:

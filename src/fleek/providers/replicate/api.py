@@ -5,12 +5,12 @@ Nothing here is sent twice, and no redirect is followed, so the token goes nowhe
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import httpx2
 
@@ -26,6 +26,8 @@ LARGE: Final = 16 * MIB  # a prediction, a page of a list; without the middle of
 
 
 DATES_LAST_SECONDS: Final = 3600.0
+
+T = TypeVar("T")
 
 
 class Unreadable(ValueError):
@@ -59,6 +61,13 @@ class Answer:
         if not isinstance(self._value, dict):
             raise Unreadable("the answer is not a JSON object")
         return self._value
+
+    async def understood(self, read: Callable[[dict[str, Any]], T]) -> T:
+        """Return what `read` makes of the JSON, of a large one in a thread; raises as `json`."""
+        value = self.json()
+        if len(self.body) <= ON_LOOP:
+            return read(value)
+        return await asyncio.to_thread(read, value)
 
     async def parsed(self) -> Self:
         """Parse the body, a large one in a thread, and return this answer."""

@@ -19,7 +19,6 @@ import structlog
 from fleek.domain.errors import CallbackRejected, ProviderUnavailable
 from fleek.providers.base import Callback
 from fleek.providers.foreign_json import NotJson, parse_aside
-from fleek.providers.logs import without_logs
 from fleek.providers.replicate.api import Api
 from fleek.providers.replicate.errors import check_told, inquiry
 from fleek.providers.replicate.wire import read_prediction
@@ -91,7 +90,7 @@ class Signatures:
         stamp = told.get("webhook-timestamp", "")
         if not _TIMESTAMP.fullmatch(stamp):
             raise CallbackRejected("the message has no usable webhook-timestamp")
-        signed = f"{webhook_id}.{stamp}.".encode() + body
+        signed = f"{webhook_id}.{stamp}.".encode(), body
         given = list(_signatures(told.get("webhook-signature", "")))
         if not await asyncio.to_thread(self._signs, signed, given):
             await self._refresh()
@@ -113,8 +112,8 @@ class Signatures:
             )
             raise CallbackRejected("the message is too old, or from the future")
 
-    def _signs(self, signed: bytes, given: Sequence[bytes]) -> bool:
-        expected = [hmac.digest(key, signed, hashlib.sha256) for key in self._keys]
+    def _signs(self, signed: Sequence[bytes], given: Sequence[bytes]) -> bool:
+        expected = [_signature(key, signed) for key in self._keys]
         return any(hmac.compare_digest(ours, one) for ours in expected for one in given)
 
     async def _refresh(self) -> None:
@@ -146,6 +145,13 @@ class Signatures:
                 raise ProviderUnavailable("Replicate's answer holds no secret") from error
 
 
+def _signature(key: bytes, signed: Sequence[bytes]) -> bytes:
+    signing = hmac.new(key, digestmod=hashlib.sha256)
+    for part in signed:
+        signing.update(part)  # other threads run meanwhile
+    return signing.digest()
+
+
 def _signatures(header: str) -> Iterator[bytes]:
     for part in header.split(" ", MAX_SIGNATURES)[:MAX_SIGNATURES]:
         version, _, encoded = part.partition(",")
@@ -158,10 +164,10 @@ def _signatures(header: str) -> Iterator[bytes]:
 
 async def _callback(webhook_id: str, body: bytes) -> Callback:
     try:
-        told: Any = await parse_aside(await asyncio.to_thread(without_logs, body))
+        told: Any = await parse_aside(body)
     except NotJson as error:
         raise CallbackRejected("the message is not JSON") from error
-    prediction = read_prediction(told) if isinstance(told, dict) else None
+    prediction = await asyncio.to_thread(read_prediction, told) if isinstance(told, dict) else None
     if prediction is None:
         raise CallbackRejected("the message names no prediction")
     address = told.get("webhook")

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from fleek.domain.errors import ProviderUnavailable
@@ -81,7 +82,7 @@ class Looks:
                 return None
             check_told(answer)
             date = read_date(answer.headers.get("date", ""))
-            told = read_prediction(answer.json(), date=date)
+            told = await answer.understood(partial(read_prediction, date=date))
         if told is None or told.id != prediction_id:
             raise ProviderUnavailable("Replicate's answer is about no prediction of ours")
         return told

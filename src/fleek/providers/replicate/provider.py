@@ -115,7 +115,7 @@ class ReplicateProvider:
             answer = await self._api.post(target.path, content, headers)
             check_sold(answer)
             date = read_date(answer.headers.get("date", ""))
-            bought = read_prediction(answer.json(), date=date)
+            bought = await answer.understood(partial(read_prediction, date=date))
         if bought is None:
             raise OutcomeUnknown("Replicate's answer names no prediction")
         if bought.age is not None:
@@ -150,7 +150,7 @@ class ReplicateProvider:
             if answer.status in {400, 409, 422}:  # it has ended already
                 return None
             check_told(answer)
-            return read_prediction(answer.json())
+            return await answer.understood(read_prediction)
 
     async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:
         """Stream one output's bytes; see `fleek.providers.download`.

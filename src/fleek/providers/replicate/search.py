@@ -141,6 +141,11 @@ def _shown(row: Row, date: datetime | None) -> Prediction | None:
     return told
 
 
+def _among(page: Page, ids: Collection[PredictionId]) -> list[Prediction]:
+    rows = (row for row in page.rows if read_id(row) in ids)
+    return [shown for row in rows if (shown := _shown(row, page.date))]
+
+
 async def sweep(api: Api, wanted: Collection[PredictionId]) -> dict[PredictionId, Prediction]:
     """Look for many predictions in the newest pages, as long as those hold enough of them.
 
@@ -151,11 +156,7 @@ async def sweep(api: Api, wanted: Collection[PredictionId]) -> dict[PredictionId
     ids, poor, read = set(wanted), 0, 0
     async with aclosing(pages(partial(read_page, api), {})) as following:
         async for page in following:
-            told = [
-                shown
-                for row in page.rows
-                if read_id(row) in ids and (shown := _shown(row, page.date))
-            ]
+            told = await asyncio.to_thread(_among, page, ids)
             fresh = {one.id: one for one in told if one.id not in seen}
             seen |= fresh
             read, poor = read + 1, poor + 1 if len(fresh) < POOR else 0
@@ -252,7 +253,7 @@ class Search:
                 number += 1
                 if self._date is None and page.date is not None:
                     self._begin(page, page.date)
-                older = [self._note(row) for row in page.rows]
+                older = await asyncio.to_thread(lambda rows: [*map(self._note, rows)], page.rows)
                 if self._own is not None or any(older) or page.next is None:
                     return True
                 if number == most:

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any, Final
 
 from fleek.domain.job import PredictionId
+from fleek.domain.long_text import LongText, ends_of
 from fleek.domain.text import one_line
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
 from fleek.providers.outputs import OutputUnreadable, read_outputs
@@ -46,6 +47,8 @@ def read_prediction(body: Mapping[str, Any], *, date: datetime | None = None) ->
     if prediction_id is None:
         return None
     logs = body.get("logs")
+    if isinstance(logs, LongText):
+        logs = ends_of(logs)
     tail = logs[-LOG_TAIL:].splitlines() if isinstance(logs, str) else []
     outcome, created = _outcome(body), read_time(body.get("created_at"))
     return Prediction(
