@@ -2,8 +2,8 @@
 
 A large body is read token by token, so that no step handles more than `PIECE` bytes, whatever
 the body is made of, and the event loop gets its turn between any two. In a body above `WHOLE`
-bytes, a string that is longer than a piece becomes a `LongText`, whose pieces are decoded out of the body when they are needed:
-what is held in memory is the body itself, once, and all other values.
+bytes, a string that is longer than a piece becomes a `LongText`, whose pieces are decoded out of
+the body when they are needed: what is held in memory is the body, once, and all other values.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ MAX_DEPTH: Final = 100
 MAX_KEY: Final = 4 * PIECE  # characters
 WHOLE: Final = 5 * 1_048_576  # bytes of a body, such as a document, that has no `LongText`
 MAX_SCALAR: Final = 5000  # characters of a number
-ON_LOOP: Final = 8192  # bytes that are parsed, and understood, without leaving the event loop
+ON_LOOP: Final = 65_536  # bytes that are parsed, and understood, without leaving the event loop
 
 _BLANKS: Final = re.compile(rb"[ \t\n\r]*+")
 _SCALAR: Final = re.compile(rb"[-+.\w]{1,%d}" % MAX_SCALAR)
