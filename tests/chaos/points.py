@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Action = Literal["kill", "oserror", "dberror", "freeze"]
-Scene = Literal["jobs", "late", "dead", "stop", "old"]
+Scene = Literal["jobs", "late", "again", "dead", "stop", "old"]
 """Which jobs there are and what else goes on.
 
 - ``jobs``: jobs of every fate;
 - ``late``: the provider's list is behind, so that callbacks find lost purchases, or come too late;
+- ``again``: a job fails although it was paid for, and its result is collected again;
 - ``dead``: another process was killed before, with jobs in its hands;
 - ``stop``: the process is told to stop while it collects;
 - ``old``: a job has been kept for long enough, and a file is there that no job stands for.
@@ -63,8 +64,8 @@ POINTS: Final = (
     Point("collect.release", scene="stop", actions=KILL),
     Point("cancel.decide"),
     Point("cancel.decided"),
-    Point("recollect.decide"),
-    Point("recollect.decided"),
+    Point("recollect.decide", scene="again"),
+    Point("recollect.decided", scene="again"),
     Point("recover.stop"),
     Point("recover.stopped"),
     Point("settle.find"),

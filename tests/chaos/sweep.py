@@ -30,14 +30,16 @@ JOBS: Final = {  # what goes wrong with each at the provider
     "refused": "[[emu:create_422]]",
     "broken": "[[emu:file_truncate]]",
     "slow": "[[emu:file_slow=1200]]",
-    "regained": "[[emu:file_redirect_to*1]]",  # fails for a reason of ours, and is collected again
 }
 LATE: Final = {  # with a list that is behind
     "found": "[[emu:create_then_drop]]",
     "orphan": "[[emu:create_then_drop]][[emu:hook_delay=3]]",
 }
+AGAIN: Final = {  # which fails for a reason of ours, and is collected again
+    "regained": "[[emu:file_redirect_to*1]]"
+}
 STOPPING: Final = {"plain": "", "big": "[[emu:file_slow=1200]]"}
-OF_SCENE: Final = {"late": LATE, "stop": STOPPING, "old": {"plain": ""}}
+OF_SCENE: Final = {"late": LATE, "again": AGAIN, "stop": STOPPING, "old": {"plain": ""}}
 HELD: Final = {"long": "[[emu:predict=1]]", "big": "[[emu:file_slow=1200]]"}
 COLLECTING: Final = "SELECT prompt FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
 PATIENCE: Final = 20.0  # seconds until callers whose jobs do not move are told to give up

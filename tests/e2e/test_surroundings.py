@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service import Process, Service, running
+from service import Process, Service, running, until
 from services import free_port
 
 
@@ -54,15 +54,25 @@ def test_a_wrong_setting(service: Service, name: str, value: str, words: list[st
     assert_refused(process, *words)
 
 
-@pytest.mark.parametrize("command", ["serve", "worker"])
-def test_postgres_that_is_not_there(service: Service, command: str) -> None:
+def test_postgres_that_is_not_there(service: Service) -> None:
     """The address is told, its password is not."""
     port = free_port()
     url = f"postgresql://fleek:secret@127.0.0.1:{port}/fleek"
 
-    process = service.start(command, DATABASE_URL=url)
+    process = service.start("serve", DATABASE_URL=url)
 
     assert_refused(process, "DATABASE_URL", f"127.0.0.1:{port}")
+    assert "secret" not in process.log.read_text()
+
+
+def test_a_worker_waits_for_a_postgres_that_is_not_there(service: Service) -> None:
+    """It says so once, without the password, and goes on trying."""
+    url = f"postgresql://fleek:secret@127.0.0.1:{free_port()}/fleek"
+
+    process = service.start("worker", DATABASE_URL=url)
+
+    until(lambda: "database_unreachable" in process.log.read_text(), why=process.tail)
+    assert process.popen.poll() is None
     assert "secret" not in process.log.read_text()
 
 
