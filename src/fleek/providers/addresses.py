@@ -25,7 +25,9 @@ _STRANGE: Final = re.compile(
     r"|(?P<relative>//[^\s/]+\.[^\s/]+/?)",
     re.IGNORECASE,
 )
-_PATH: Final = re.compile(r"(?:~|\.{1,2})?/\S*/\S*|(?:~|\.{1,2})/\S+|[a-z]:\\\S+", re.IGNORECASE)
+_PATH: Final = re.compile(
+    r"(?:~|\.{1,2})?/[^\s/]*+/\S*|(?:~|\.{1,2})/\S+|[a-z]:\\\S+", re.IGNORECASE
+)
 _ENDING: Final = re.compile(rf"\.(?:{FILE_ENDINGS})(?:[?#]\S*)?", re.IGNORECASE)
 _NAME: Final = re.compile(r"[\w./\\~%@+=-]+", re.ASCII)
 

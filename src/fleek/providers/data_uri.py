@@ -17,7 +17,7 @@ from fleek.outbound import BLANKS
 
 _TOKEN: Final = r"[\w!$&^.*+-]+"  # noqa: S105 - a part of a media type
 _HEAD: Final = re.compile(
-    rf"data:\s*((?P<type>{_TOKEN}/{_TOKEN}|(?={_TOKEN}?\s*;\s*base64\s*,){_TOKEN}|)\s*"
+    rf"data:\s*+((?P<type>{_TOKEN}/{_TOKEN}|(?={_TOKEN}?\s*+;\s*+base64\s*+,){_TOKEN}|)\s*+"
     r'(?P<parameters>(?:;(?:[^",]|"[^"]*")*+)?)|(?P<bare>base64)),',
     re.IGNORECASE | re.ASCII,
 )

@@ -61,7 +61,7 @@ _FAILURE: Final = (
 _BEGINS_BADLY: Final = re.compile(
     rf"\W*(?:sorry\W+)?(?:the (?:requested )?)?(?:{_FAILURE})", re.IGNORECASE
 )
-_TITLE: Final = re.compile(r"<(title|h1)[^>]*>\s*(.{1,200}?)\s*</\1", re.DOTALL | re.IGNORECASE)
+_TITLE: Final = re.compile(r"<(title|h1)[^>]*+>\s*+([^<]{1,200}+)<", re.IGNORECASE)
 _TITLED_BADLY: Final = re.compile(_FAILURE, re.IGNORECASE)
 _ERROR_KEYS: Final = re.compile(
     r"error|errors|error_code|error_description|errorcode|errormessage|error_message|"
@@ -156,5 +156,7 @@ def _is_error_document(text: str) -> bool:
     keys = {key.lower() for key in told}
     stated = "message" in keys or "title" in keys or "msg" in keys
     failed = any(value for key, value in told.items() if _TELLING.fullmatch(key.lower()))
-    worded = any(isinstance(value, str) and _BEGINS_BADLY.match(value) for value in told.values())
+    worded = any(
+        isinstance(value, str) and _BEGINS_BADLY.match(value[:SHORT]) for value in told.values()
+    )
     return failed or (stated and (bool(keys & _STATED) or worded))
