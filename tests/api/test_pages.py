@@ -79,3 +79,17 @@ async def test_the_description_is_served(client: httpx2.AsyncClient) -> None:
 
     assert first.json()["openapi"].startswith("3.1")
     assert first.json() == second.json()
+
+
+@pytest.mark.parametrize(
+    "part", ["bytes=5-1", "bytes=99999999-", "bytes=" + "9" * 5000 + "-", "x"]
+)
+@pytest.mark.parametrize("page", ["/", "/docs", "/redoc", "/static/index.js"])
+async def test_a_page_is_always_sent_whole(
+    client: httpx2.AsyncClient, page: str, part: str
+) -> None:
+    """A part that is none would be an error in the framework's words, and no problem document."""
+    answer = await client.get(page, headers={"Accept": "text/html", "Range": part})
+
+    assert answer.status_code == 200
+    assert answer.headers["accept-ranges"] == "none"

@@ -360,6 +360,20 @@ async def test_scrapers_get_an_exposition(
     assert str(job.id) not in answer.text
 
 
+@pytest.mark.parametrize("version", ["x", "1.x", "1..0", "²", "9" * 5000, ""])
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+async def test_a_scraper_may_name_any_version(
+    client: httpx2.AsyncClient, kind: str, version: str
+) -> None:
+    """Whoever sends nonsense gets some exposition, and nobody a traceback."""
+    accept = f"{kind};version={version};escaping=x".encode("latin-1")
+
+    answer = await client.get("/metrics", headers=[(b"accept", accept)])
+
+    assert answer.status_code == 200
+    assert "fleek_jobs" in answer.text
+
+
 async def test_two_applications_count_for_themselves(rt: Runtime, client_of: ClientOf) -> None:
     """Tests, and whoever embeds us, open several in one process."""
     text = {"Accept": "text/plain"}

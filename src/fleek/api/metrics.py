@@ -111,7 +111,10 @@ class ApiMetrics:
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """Return the exposition in the form that `accept` asks for, and its content type."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that the library cannot compare
+            encode, content_type = choose_encoder("")
         return encode(self.registry), content_type
 
     def _gauge(self, name: str, text: str) -> Gauge:

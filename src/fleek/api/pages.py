@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.requests import Request
 from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from fleek.api.addresses import addresses
 from fleek.api.routing import router as strict_router
@@ -39,16 +40,26 @@ OURS: Final = {"Cache-Control": "no-cache"}
 router = strict_router(tag="pages")
 
 
+class Whole(FileResponse):
+    """A file that is sent whole, whatever part of it is asked for."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        self.headers["Accept-Ranges"] = "none"
+        headers = [field for field in scope["headers"] if field[0] != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
+
+
 @router.get("/docs", include_in_schema=False)
 async def docs() -> Response:
     """Show the API in Swagger UI."""
-    return FileResponse(WEB / "docs.html", headers=DOCS_POLICY)
+    return Whole(WEB / "docs.html", headers=DOCS_POLICY)
 
 
 @router.get("/redoc", include_in_schema=False)
 async def redoc() -> Response:
     """Show the API in Redoc."""
-    return FileResponse(WEB / "redoc.html", headers=DOCS_POLICY)
+    return Whole(WEB / "redoc.html", headers=DOCS_POLICY)
 
 
 @router.get("/openapi.json", include_in_schema=False)
@@ -64,7 +75,7 @@ async def static(name: str) -> Response:
     if path is None:
         raise NotFound("there is no such file")
     caching = VENDORED if name.startswith("vendor/") else OURS
-    return FileResponse(path, headers=caching | {"X-Content-Type-Options": "nosniff"})
+    return Whole(path, headers=caching | {"X-Content-Type-Options": "nosniff"})
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
