@@ -1,5 +1,6 @@
 """The image and the composition: what they promise can be read from the files."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,8 +134,6 @@ def test_redis_asks_for_the_password_that_was_made(
     services: dict[str, Any], tmp_path: Path
 ) -> None:
     """Whoever writes into the queue tells workers what to do."""
-    for name in ("secrets", "queue"):
-        (tmp_path / name).mkdir()
     made = make_secrets(services, tmp_path / "secrets")
     queue = {file.name: file.read_text() for file in (tmp_path / "queue").iterdir()}
 
@@ -143,6 +142,22 @@ def test_redis_asks_for_the_password_that_was_made(
     assert queue["redis_password"] == made["redis_password"]
     assert queue["flower_password"] in queue["flowerconfig.py"]
     assert set(queue) & {"database_url", "postgres_password"} == set()
+
+
+def test_an_older_installation_gets_the_passwords_that_it_does_not_have(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its volume says that all is made; that of the queue is new, and empty."""
+    before = make_secrets(services, tmp_path / "secrets")
+    shutil.rmtree(tmp_path / "queue")
+    (tmp_path / "secrets" / "redis_password").unlink()
+
+    after = make_secrets(services, tmp_path / "secrets")
+
+    assert after["database_url"] == before["database_url"]
+    password = (tmp_path / "queue" / "redis_password").read_text()
+    assert password == after["redis_password"] != before["redis_password"]
+    assert (tmp_path / "queue" / "flowerconfig.py").exists()
 
 
 def test_what_is_not_needed_is_left_out_unless_asked_for(services: dict[str, Any]) -> None:
@@ -180,14 +195,16 @@ def make_secrets(services: dict[str, Any], folder: Path) -> dict[str, str]:
     """Do what the service `secrets` does, in this folder."""
     python, flag, script, _ = services["secrets"]["command"]
     assert (python, flag) == ("python", "-c")
+    for volume in (folder, folder.with_name("queue")):
+        volume.mkdir(exist_ok=True)
     subprocess.run([sys.executable, "-c", script, folder], check=True)  # noqa: S603 - ours
     return {file.name: file.read_text() for file in folder.iterdir()}
 
 
 def test_secrets_are_made_once(services: dict[str, Any], tmp_path: Path) -> None:
     """A second start must find the database's password as it was."""
-    first = make_secrets(services, tmp_path)
-    second = make_secrets(services, tmp_path)
+    first = make_secrets(services, tmp_path / "secrets")
+    second = make_secrets(services, tmp_path / "secrets")
 
     assert first == second
     assert first["postgres_password"] in first["database_url"]
@@ -196,11 +213,11 @@ def test_secrets_are_made_once(services: dict[str, Any], tmp_path: Path) -> None
 
 def test_secrets_half_made_are_made_anew(services: dict[str, Any], tmp_path: Path) -> None:
     """Nobody has used them yet; and a file that nobody may write to is in the way."""
-    before = make_secrets(services, tmp_path)
-    (tmp_path / "made").unlink()
-    (tmp_path / "s3_access_key_id").unlink()
+    before = make_secrets(services, tmp_path / "secrets")
+    (tmp_path / "secrets" / "made").unlink()
+    (tmp_path / "secrets" / "s3_access_key_id").unlink()
 
-    after = make_secrets(services, tmp_path)
+    after = make_secrets(services, tmp_path / "secrets")
 
     assert set(after) == set(before)
     assert after["postgres_password"] != before["postgres_password"]
