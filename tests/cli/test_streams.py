@@ -44,6 +44,29 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, service: Any) -> No
     assert codes == {" ".join(command): (0, False) for command in COMMANDS}
 
 
+@pytest.mark.usefixtures("_full_suite")
+@pytest.mark.parametrize(
+    ("where", "code", "said"), [("/dev/full", 2, b"No space left"), ("-", 0, b"")]
+)
+def test_a_stream_that_takes_nothing_gives_no_traceback(
+    tmp_path: Path, where: str, code: int, said: bytes
+) -> None:
+    """A full disk is said in one line; a stream that was closed (`>&-`) wants nothing."""
+    to = "&-" if where == "-" else where
+
+    child = subprocess.run(  # noqa: S603 - our own program
+        ["/bin/sh", "-c", f'"$0" -m fleek config show >{to}', sys.executable],
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        check=False,
+    )
+
+    assert child.returncode == code
+    assert said in child.stderr
+    assert b"Traceback" not in child.stderr
+    assert child.stderr.count(b"\n") == bool(said)
+
+
 @pytest.mark.parametrize("prompt", ["猫", "ü 猫 🐈"])
 def test_a_locale_that_reads_ascii_only_takes_any_prompt(
     monkeypatch: pytest.MonkeyPatch, service: Any, prompt: str

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Final, NoReturn, TextIO, cast
 
-from fleek.cli.exits import explain
+from fleek.cli.exits import Exit, explain
 from fleek.cli.root import app
 from fleek.cli.screen import Outlet
 from fleek.domain.errors import FleekError
@@ -29,11 +29,14 @@ def run(args: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8
-    out, err = (cast("TextIO", Outlet(stream)) for stream in (sys.stdout, sys.stderr))
-    with redirect_stdout(out), redirect_stderr(err):
+    out, err = Outlet(sys.stdout), Outlet(sys.stderr)
+    with redirect_stdout(cast("TextIO", out)), redirect_stderr(cast("TextIO", err)):
         code = _run(args)
         out.flush()
-    return code
+        if out.failure is None:
+            return code
+        print(f"fleek: the output cannot be written: {out.failure.strerror}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+        return code or Exit.USAGE
 
 
 def _run(args: Sequence[str] | None) -> int:

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
@@ -32,27 +33,33 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 
 class Outlet:
-    """A standard stream whose reader may go away: what comes then is lost, as `head` wants it."""
+    """A standard stream that may be closed, or whose reader may go away: then what comes is lost.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    `head` wants it so. If it cannot be written for another reason, `failure` says why.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:  # None: it was closed from the start
+        self._stream = stream or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+        self.failure: OSError | None = None
 
     def write(self, text: str) -> int:
         """Write text."""
         try:
             return self._stream.write(text)
-        except BrokenPipeError:
-            self._let_go()
+        except OSError as error:
+            self._let_go(error)
             return len(text)
 
     def flush(self) -> None:
         """Pass on what was written."""
         try:
             self._stream.flush()
-        except BrokenPipeError:
-            self._let_go()
+        except OSError as error:
+            self._let_go(error)
 
-    def _let_go(self) -> None:
+    def _let_go(self, error: OSError) -> None:
+        if not isinstance(error, BrokenPipeError):
+            self.failure = error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
