@@ -6,7 +6,9 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from pydantic import ValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +20,8 @@ from fleek.emulator.plan import Plan
 from fleek.emulator.views import ledger_row
 from fleek.emulator.wire import answer, missing, problem
 
+LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
+MAX_NUMBER: Final = 1e11  # of seconds, and for seeds
 ROWS: Final = ("predictions", "requests", "webhooks", "downloads")
 
 
@@ -36,20 +40,27 @@ def routes() -> list[Route]:
 
 
 class LoopbackOnly:
-    """Refuses the control API to callers from elsewhere."""
+    """Refuses the control API to callers from elsewhere, and to web pages in a browser here.
+
+    A page's own name may lead here (DNS rebinding), and its forms may be sent here.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._control = TrustedHostMiddleware(app, allowed_hosts=LOOPBACK, www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 403."""
-        if scope["type"] == "http" and scope["path"].startswith("/_emu/"):
-            caller = scope.get("client")
-            if caller is None or not ip_address(caller[0]).is_loopback:
-                refusal = problem(403, "The control API answers callers on this machine only.")
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        """Pass on, or answer 403, or 400 to another name."""
+        if scope["type"] != "http" or not scope["path"].startswith("/_emu/"):
+            await self._app(scope, receive, send)
+            return
+        caller = scope.get("client")
+        here = caller is not None and ip_address(caller[0]).is_loopback
+        if here and "origin" not in Headers(scope=scope):
+            await self._control(scope, receive, send)
+            return
+        refusal = problem(403, "The control API answers programs on this machine only.")
+        await refusal(scope, receive, send)
 
 
 async def _get_plan(request: Request) -> ASGIApp:
@@ -127,7 +138,7 @@ async def _json(request: Request) -> dict[str, Any]:
     content = await request.body()
     try:
         given = json.loads(content or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HTTPException(400, "The body is not JSON.") from error
     if not isinstance(given, dict):
         raise HTTPException(400, "The body is not an object.")
@@ -136,6 +147,9 @@ async def _json(request: Request) -> dict[str, Any]:
 
 def _number(given: Any) -> float:
     try:
-        return float(given)
-    except (TypeError, ValueError) as error:
-        raise HTTPException(400, f"{given!r} is not a number.") from error
+        number = float(given)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise HTTPException(400, "That is not a number.") from error
+    if not abs(number) <= MAX_NUMBER:
+        raise HTTPException(400, "That is not a number, or too large.")
+    return number
