@@ -8,9 +8,9 @@ import structlog
 
 from fleek import failpoints, registry
 from fleek.dispatch.base import Dispatcher, Measured
+from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.pulse import Pulse
-from fleek.engine.room import Room
 from fleek.engine.runtime import Runtime
 from fleek.engine.stops import Stops
 from fleek.providers.base import Provider
@@ -53,8 +53,8 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         metrics = Metrics()
         if isinstance(dispatcher, Measured):
             metrics.show(dispatcher.figures)
-        room, clock = Room(storage), Clock(db)
-        stack.push_async_callback(room.close)
+        capacity, clock = StorageCapacity(storage), Clock(db)
+        stack.push_async_callback(capacity.close)
         providers = {
             name: await stack.enter_async_context(connect())
             for name, connect in adapters.providers.items()
@@ -69,7 +69,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             dispatcher=dispatcher,
             now=clock,
             clock=clock,
-            room=room,
+            capacity=capacity,
             metrics=metrics,
             stops=stops,
             pulse=Pulse(

@@ -62,7 +62,7 @@ async def _serve(settings: Settings, begin: Callable[[], None], *, with_worker: 
         await await_database(rt)
         await migrate(rt.db)
         await rt.clock.set()
-        await rt.room.look()
+        await rt.capacity.look()
         spare_the_collector()
         server = _Server(_config(settings, create_app(rt)))
         _on_signals(server, stop, begin)

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from fleek.app import create_app
 from fleek.bootstrap import open_runtime
 from fleek.domain.job import PredictionId
-from fleek.engine.room import Room
+from fleek.engine.capacity import StorageCapacity
 from fleek.engine.runtime import Runtime
 from fleek.environment import read
 from fleek.providers.base import Prediction, Provider
@@ -84,7 +84,7 @@ async def rt(
         rt = replace(
             opened,
             storage=storage,
-            room=Room(storage, look_seconds=0),
+            capacity=StorageCapacity(storage, look_seconds=0),
             providers={"placeholder": gate},
         )
         stop = asyncio.Event()
@@ -92,7 +92,7 @@ async def rt(
         yield rt
         stop.set()
         await working
-        await rt.room.close()
+        await rt.capacity.close()
         storage.close()
 
 
@@ -140,7 +140,7 @@ async def test_no_room_for_files(rt: Runtime, http: httpx2.AsyncClient, disk: Fa
     job_id = (await submitted(http)).json()["id"]
 
     disk.full = True
-    await rt.room.look()
+    await rt.capacity.look()
     refused = await submitted(http)
     open_gate(rt)
     await until(lambda: postponed(rt))

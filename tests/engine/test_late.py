@@ -213,10 +213,10 @@ async def test_a_disk_that_stays_full_is_reported_once(
     monkeypatch.setattr(rt.storage, "check", full)
 
     for _ in range(2):
-        await rt.room.look()
+        await rt.capacity.look()
 
     with pytest.raises(StorageFull):
-        rt.room.check()
+        rt.capacity.check()
 
 
 async def test_many_predictions_are_discovered_page_by_page(

@@ -213,12 +213,12 @@ async def test_a_full_disk_refuses_and_heals(rt: Runtime, monkeypatch: pytest.Mo
             raise trouble.pop(0)
 
     monkeypatch.setattr(rt.storage, "check", check)
-    await rt.room.look()
+    await rt.capacity.look()
     with pytest.raises(StorageFull):
         await submit(rt, a_request())
 
-    await rt.room.look()  # another error is not the disk's: nothing is known
-    await rt.room.look()
+    await rt.capacity.look()  # another error is not the disk's: nothing is known
+    await rt.capacity.look()
 
     assert (await submit(rt, a_request())).status is Status.PENDING
 

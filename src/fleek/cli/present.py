@@ -123,14 +123,17 @@ def table(screen: Screen, jobs: Sequence["JobRead"], *, now: datetime) -> None:
     from rich.table import Table  # noqa: PLC0415 - only for terminals
     from rich.text import Text  # noqa: PLC0415 - only for terminals
 
-    room = screen.out.width - ROOM_OF_OTHERS
+    capacity = screen.out.width - ROOM_OF_OTHERS
     # a narrow terminal shows the prompt alone
-    model_room = min(28, room // 2) if room >= 36 else 0
+    model_room = min(28, capacity // 2) if capacity >= 36 else 0
     titles = ("ID", "STATUS", "AGE", *(("MODEL",) if model_room else ()), "PROMPT")
     grid = Table(*titles, box=None, pad_edge=False, header_style="dim")
     for job in jobs:
         mark, style = MARKS[job.status]
-        texts = [duration(now - job.created_at), short(job.prompt, max(room - model_room - 2, 10))]
+        texts = [
+            duration(now - job.created_at),
+            short(job.prompt, max(capacity - model_room - 2, 10)),
+        ]
         if model_room:
             texts.insert(1, short(job.model_name, model_room))
         status = Text(f"{mark} {job.status}", style=style)

@@ -166,13 +166,13 @@ class Picture(Silence):
         from rich.table import Table  # noqa: PLC0415 - only for terminals
 
         jobs = sorted(self._open.values(), key=_eagerness)
-        room = max(1, min(ROWS, self._console.height - 3))
+        capacity = max(1, min(ROWS, self._console.height - 3))
         grid = Table.grid(padding=(0, 2))
-        for job in jobs[:room]:
+        for job in jobs[:capacity]:
             grid.add_row(*self._row(job))
         if len(jobs) + self._ended.total() <= 1:
             return grid
-        return Group(grid, self._summary(jobs, hidden=len(jobs) - room))
+        return Group(grid, self._summary(jobs, hidden=len(jobs) - capacity))
 
     def _row(self, job: "JobRead") -> list[Any]:
         from rich.progress_bar import ProgressBar  # noqa: PLC0415 - only for terminals

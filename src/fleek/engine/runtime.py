@@ -16,11 +16,11 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import DatabaseUnavailable, FleekError, StorageFull
 from fleek.domain.job import AttemptId, Job, JobId
 from fleek.engine.bucket import Bucket
+from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.duties import Duties
 from fleek.engine.parameters import Validators
 from fleek.engine.pulse import Pulse
-from fleek.engine.room import Room
 from fleek.engine.stops import Stops
 from fleek.engine.trouble import Trouble
 from fleek.providers.base import Provider
@@ -97,7 +97,7 @@ class Runtime:
     now: Callable[[], datetime]  # aware, UTC; the same for all processes on this database
     clock: Clock  # makes it so: it is set at the start and with each heartbeat
     pulse: Pulse
-    room: Room
+    capacity: StorageCapacity
     validators: Validators = field(default_factory=Validators)
     metrics: Metrics = field(default_factory=Metrics)
     bells: Bells = field(default_factory=Bells)

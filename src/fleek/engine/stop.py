@@ -127,7 +127,7 @@ async def _ask(rt: Runtime, name: str, prediction_id: PredictionId) -> Predictio
 async def _turn(rt: Runtime, name: str, provider: Provider) -> AsyncIterator[Bucket]:
     """Wait for a place and for a token of the provider's budget."""
     line = rt.stops.line(name, calls_per_minute=provider.budget.calls_per_minute)
-    async with line.room:
+    async with line.capacity:
         while not line.calls.take():  # noqa: ASYNC110 - tokens come with time alone
             await asyncio.sleep(line.calls.wait().total_seconds())
         yield line.calls

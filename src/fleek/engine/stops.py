@@ -18,7 +18,7 @@ class Line:
     """The way to one provider."""
 
     calls: Bucket
-    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    capacity: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
 
 class Stops:

@@ -78,7 +78,7 @@ async def _checked(rt: Runtime, request: JobRequest) -> Job:
     ours = rt.settings.default_model if name == rt.settings.provider else None
     model = request.model or ModelName(ours or provider.default_model)
     await _check_parameters(rt, provider, model, request)
-    rt.room.check()
+    rt.capacity.check()
     return _job(rt, request, provider=name, model=model)
 
 

@@ -39,13 +39,13 @@ def draw(image: Image.Image, text: str) -> None:
     short = min(image.size)
     size = max(11, round(short / 28))
     margin = max(4, size * 9 // 10)
-    room = image.width - 4 * margin
+    capacity = image.width - 4 * margin
     text = legible(text)
-    if not text or short < 96 or room < 8 * size:  # nobody could read it
+    if not text or short < 96 or capacity < 8 * size:  # nobody could read it
         return
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)
-    lines = _wrap(text, font, room, most=1 if short < 200 else 2 if short < 400 else 3)
+    lines = _wrap(text, font, capacity, most=1 if short < 200 else 2 if short < 400 else 3)
     step = round(size * 1.35)
     width = max(font.getlength(line) for line in lines)
     high = step * len(lines) + margin
@@ -67,22 +67,22 @@ def _letter(char: str) -> str:
     return "".join(part for part in base if part in _DRAWN)
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont, room: int, *, most: int) -> list[str]:
+def _wrap(text: str, font: ImageFont.FreeTypeFont, capacity: int, *, most: int) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= room:
+        if font.getlength(longer) <= capacity:
             lines[-1] = longer
         elif len(lines) == most:
-            lines[-1] = _cut(longer, font, room)
+            lines[-1] = _cut(longer, font, capacity)
             return lines
         else:
-            lines.append(word if font.getlength(word) <= room else _cut(word, font, room))
+            lines.append(word if font.getlength(word) <= capacity else _cut(word, font, capacity))
     return [line for line in lines if line]
 
 
-def _cut(text: str, font: ImageFont.FreeTypeFont, room: int) -> str:
-    while text and font.getlength(text + "…") > room:
+def _cut(text: str, font: ImageFont.FreeTypeFont, capacity: int) -> str:
+    while text and font.getlength(text + "…") > capacity:
         text = text[: -max(1, len(text) // 16)]
     return text.rstrip() + "…"
 

@@ -14,7 +14,7 @@ LOOK_SECONDS: Final = 5.0  # between looks while jobs are submitted
 log = structlog.get_logger(__name__)
 
 
-class Room:
+class StorageCapacity:
     """Remembers whether the storage was full at the latest look, and looks again now and then."""
 
     def __init__(self, storage: Storage, *, look_seconds: float = LOOK_SECONDS) -> None:
