@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from fleek.domain.job import Job, WorkerId
-from fleek.providers.base import PARKS
+from fleek.providers.base import OPERATOR_ACTION_CODES
 from fleek.store.accounts import Account
 from fleek.store.tally import Tally
 from fleek.store.workers import Worker
@@ -175,8 +175,8 @@ def trouble(account: Account) -> Finding:
         advice = "look at the provider's status page, and whether it can be reached from here"
         return warning(account.provider, message, advice)
     message = f"nothing is bought until {until}: {account.reason}"
-    if account.reason in PARKS:
-        advice = f"{PARKS[account.reason]}; its jobs wait, and go on by themselves"
+    if account.reason in OPERATOR_ACTION_CODES:
+        advice = f"{OPERATOR_ACTION_CODES[account.reason]}; its jobs wait, and go on by themselves"
         return Finding(account.provider, "error", message, advice)
     return warning(account.provider, message, "nothing, if it is seldom; else lower the budget")
 

@@ -27,9 +27,9 @@ from fleek.domain.errors import (
 from fleek.domain.job import JobId
 from fleek.engine.collect import collect
 from fleek.engine.coordinator import coordinate, resign
-from fleek.engine.pace import refresh
 from fleek.engine.runtime import Runtime, guarded
 from fleek.engine.start import start
+from fleek.engine.throttle import refresh_pauses
 from fleek.environment import read
 from fleek.settings import Settings
 from fleek.store.database import reach
@@ -301,4 +301,4 @@ async def _beat(rt: Runtime) -> None:
     while True:
         await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
         await guarded(rt, "heartbeat", rt.pulse.beat())
-        await guarded(rt, "pace", refresh(rt))
+        await guarded(rt, "pace", refresh_pauses(rt))

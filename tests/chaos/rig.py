@@ -14,7 +14,7 @@ import httpx2
 from chaos.evidence import Evidence, gather
 from chaos.history import History
 from chaos.host import Host
-from fleek.engine.pace import breaker
+from fleek.engine.throttle import circuit_pause
 from service import Process, Service
 
 HEARTBEAT: Final = 0.3  # seconds; after six a silent worker is dead
@@ -117,7 +117,7 @@ class Rig(Service):
             now, moves = time.monotonic(), self.rows(MOVES)[0]
             if moves != before:
                 before, changed = moves, now
-            rest = breaker(moves[-1] or 0)
+            rest = circuit_pause(moves[-1] or 0)
             patience = still + (0 if rest is None else rest.total_seconds())
             said = f"(jobs, attempts) that have not ended: {owed}"
             assert now - changed < patience, f"nothing moves; {said}\n{self.tails()}"

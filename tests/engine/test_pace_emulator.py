@@ -79,7 +79,7 @@ async def test_a_refusal_for_now_stops_all_others(worker: Runtime, emulator: Emu
     """One is told to wait for a second: nobody asks meanwhile, and no job fails for it."""
     first = await submit(worker, a_request("A cat [[emu:create_429=1*2]]", priority=9))
     async with asyncio.timeout(SECONDS):
-        while not (accounts := worker.trouble.all()):
+        while not (accounts := worker.pauses.all()):
             await asyncio.sleep(0.01)
     made = await asyncio.gather(*(submit(worker, a_request()) for _ in range(15)))
 

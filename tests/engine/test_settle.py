@@ -115,13 +115,13 @@ async def test_a_look_that_saw_too_little_does_not_count(
     provider: FakeProvider,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
-    trouble: str,
+    pauses: str,
 ) -> None:
     """Not having seen it is not the same as it not being there."""
     job = await a_lost_purchase(rt, provider, sold=False)
 
     async def find(*_: object, **__: object) -> Found:
-        if trouble == "away":
+        if pauses == "away":
             raise ProviderUnavailable("no answer")
         return Found(prediction=None, complete=False)
 

@@ -13,8 +13,8 @@ from fleek.dispatch.base import Task
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import JobId
 from fleek.engine.bucket import Clock
-from fleek.engine.pace import Pace
 from fleek.engine.runtime import Runtime
+from fleek.engine.throttle import RateLimiter
 from fleek.store import queue, workers
 from fleek.store.queue import Due
 
@@ -84,7 +84,7 @@ class Admission:
 
     def __init__(self, rt: Runtime, *, clock: Clock = time.monotonic) -> None:
         self._rt = rt
-        self._pace = Pace(rt, clock=clock)
+        self._limiter = RateLimiter(rt, clock=clock)
         self._starts = Nudges("start")
         self._collects = Nudges("collect")
         self._recollects = Nudges("collect")  # whatever these wait for may take each its time
@@ -96,32 +96,32 @@ class Admission:
         most = OUTSTANDING_PER_SLOT * slots
         due = await self._due(now, limit=most + 1)
         nudged = await self._starts.send(
-            rt, _turns(due), most=most, may=lambda job_id: self._pace.admits(due[job_id])
+            rt, _turns(due), most=most, may=lambda job_id: self._limiter.allows(due[job_id])
         )
         ready = await queue.uncollected(rt.db, now=now, limit=most + 1, postponed=False)
         nudged += await self._collects.send(rt, ready, most=most)
         few = max(slots // RECOLLECTS, 1)
         again = await queue.uncollected(rt.db, now=now, limit=few + 1, postponed=True)
         nudged += await self._recollects.send(rt, again, most=few)
-        if nudged or (len(due) > most and not self._pace.refused):
+        if nudged or (len(due) > most and not self._limiter.refused):
             return BUSY
-        upcoming = await queue.next_run(rt.db, providers=self._pace.providers, now=now)
-        waits = (self._pace.wait(), None if upcoming is None else upcoming - now)
+        upcoming = await queue.next_run(rt.db, providers=self._limiter.providers, now=now)
+        waits = (self._limiter.wait(), None if upcoming is None else upcoming - now)
         return max(min((IDLE, *(wait for wait in waits if wait is not None))), BUSY)
 
     async def _due(self, now: datetime, *, limit: int) -> dict[JobId, Due]:
         """Return what is due at providers that sell, in the order of its turn."""
-        await self._pace.look()
+        await self._limiter.look()
         found = await queue.due(
             self._rt.db,
-            providers=self._pace.providers,
-            without=self._pace.without,
+            providers=self._limiter.providers,
+            without=self._limiter.without,
             now=now,
             limit=limit,
         )
         due = {one.job_id: one for one in found}
         self._starts.note(_turns(due))
-        await self._pace.count(due[job_id] for job_id in self._starts.outstanding)
+        await self._limiter.count(due[job_id] for job_id in self._starts.outstanding)
         return due
 
 

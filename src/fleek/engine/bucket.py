@@ -12,7 +12,7 @@ Clock = Callable[[], float]
 """Monotonic seconds."""
 
 
-class Bucket:
+class TokenBucket:
     """Tokens that come with time: in no minute more than `per_minute`.
 
     Args:

@@ -27,7 +27,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import Job
 from fleek.domain.media import Output
-from fleek.engine.bucket import Bucket
+from fleek.engine.bucket import TokenBucket
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import EXPIRED, Failed, Recalls, Succeeded
 from fleek.store import events
@@ -96,7 +96,7 @@ def recalls(rt: Runtime, name: str) -> Recalls | None:
 def _may_call(rt: Runtime, name: str) -> bool:
     """Take one call from the share of a provider's budget that is for this."""
     budget = rt.providers[name].budget.calls_per_minute
-    return rt.recalls.setdefault(name, Bucket(budget and budget * RECALL_SHARE)).take()
+    return rt.recalls.setdefault(name, TokenBucket(budget and budget * RECALL_SHARE)).take()
 
 
 async def is_final(rt: Runtime, job: Job, error: FleekError) -> bool:

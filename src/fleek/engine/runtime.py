@@ -15,14 +15,14 @@ from fleek.dispatch.base import Dispatcher
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import DatabaseUnavailable, FleekError, StorageFull
 from fleek.domain.job import AttemptId, Job, JobId
-from fleek.engine.bucket import Bucket
+from fleek.engine.bucket import TokenBucket
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.duties import Duties
 from fleek.engine.parameters import Validators
+from fleek.engine.pause_cache import PauseCache
 from fleek.engine.pulse import Pulse
 from fleek.engine.stops import Stops
-from fleek.engine.trouble import Trouble
 from fleek.providers.base import Provider
 from fleek.settings import Settings
 from fleek.storage.base import Storage
@@ -103,8 +103,8 @@ class Runtime:
     bells: Bells = field(default_factory=Bells)
     duties: Duties = field(default_factory=Duties)
     stops: Stops = field(default_factory=Stops)
-    trouble: Trouble = field(default_factory=Trouble)
-    recalls: dict[str, Bucket] = field(
+    pauses: PauseCache = field(default_factory=PauseCache)
+    recalls: dict[str, TokenBucket] = field(
         default_factory=dict
     )  # calls of `Recalls.recall`, by provider
     steady: Steady = steady_seconds  # what pauses and time-outs within this process go by

@@ -15,7 +15,7 @@ from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavai
 from fleek.domain.job import AttemptId, Job, JobId, Status
 from fleek.domain.races import IllegalTransition, StaleJob, WorkerSuspended
 from fleek.domain.transitions import claim
-from fleek.engine import pace
+from fleek.engine import throttle
 from fleek.engine.bind import bind
 from fleek.engine.clock import STEP
 from fleek.engine.runtime import Runtime
@@ -53,7 +53,7 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
         now = rt.now()
         if job.status is Status.PENDING and job.run_at > now + STEP:
             raise StaleJob(f"job {job.id} is not due")
-        if rt.trouble.shuts(job.provider, job.model, now=now):
+        if rt.pauses.is_paused(job.provider, job.model, now=now):
             raise StaleJob(f"job {job.id} has to wait for {job.provider}")
         change = claim(job, rt.pulse.worker_id, AttemptId(uuid4()), now=now)
         return Step(change=change, intent=_attempt(rt, change.job))
@@ -101,20 +101,20 @@ async def _spend(rt: Runtime, job: Job, attempt: Attempt) -> None:
         rt.pulse.check()  # a worker that may be taken for dead does not buy
         prediction = await buy(rt, job, attempt)
     except OutcomeUnknown as error:
-        await pace.failed(rt, job, error)
+        await throttle.record_failure(rt, job, error)
         await record_unknown(rt, attempt, error)
     except ProviderUnavailable as error:
-        paused = await pace.failed(rt, job, error)
+        paused = await throttle.record_failure(rt, job, error)
         floor = None if paused else error.retry_after  # the account waits, not the job
         await record_not_bought(rt, attempt, error, floor=floor)
     except WorkerSuspended as error:
         await record_not_bought(rt, attempt, error)
     except ProviderRejected as error:
-        await pace.failed(rt, job, error)
+        await throttle.record_failure(rt, job, error)
         await record_refused(rt, attempt, error)
     else:
         await bind(rt, attempt, prediction)
-        await pace.sold(rt, job)
+        await throttle.record_success(rt, job)
 
 
 async def buy(rt: Runtime, job: Job, attempt: Attempt) -> Prediction:

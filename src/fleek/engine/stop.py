@@ -17,7 +17,7 @@ from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import ProviderError, ProviderUnavailable
 from fleek.domain.job import JobId, PredictionId
-from fleek.engine.bucket import Bucket
+from fleek.engine.bucket import TokenBucket
 from fleek.engine.conclude import conclude
 from fleek.engine.patience import in_time
 from fleek.engine.runtime import Runtime, guarded
@@ -124,7 +124,7 @@ async def _ask(rt: Runtime, name: str, prediction_id: PredictionId) -> Predictio
 
 
 @asynccontextmanager
-async def _turn(rt: Runtime, name: str, provider: Provider) -> AsyncIterator[Bucket]:
+async def _turn(rt: Runtime, name: str, provider: Provider) -> AsyncIterator[TokenBucket]:
     """Wait for a place and for a token of the provider's budget."""
     line = rt.stops.line(name, calls_per_minute=provider.budget.calls_per_minute)
     async with line.capacity:

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
-from fleek.engine.bucket import Bucket
+from fleek.engine.bucket import TokenBucket
 from fleek.engine.duties import Duties
 
 AT_ONCE: Final = 32  # requests to one provider
@@ -17,7 +17,7 @@ BURST_SECONDS: Final = 60.0  # many are cancelled at once, or none
 class Line:
     """The way to one provider."""
 
-    calls: Bucket
+    calls: TokenBucket
     capacity: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
 
@@ -37,5 +37,5 @@ class Stops:
         """Return the way to a provider, whose budget this is."""
         if name not in self._lines:
             share = calls_per_minute and calls_per_minute * SHARE
-            self._lines[name] = Line(Bucket(share, burst_seconds=BURST_SECONDS, full=True))
+            self._lines[name] = Line(TokenBucket(share, burst_seconds=BURST_SECONDS, full=True))
         return self._lines[name]

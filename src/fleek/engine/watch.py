@@ -16,7 +16,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import ProviderError, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, PredictionId, Stage
 from fleek.domain.transitions import advance
-from fleek.engine.bucket import Bucket, Clock
+from fleek.engine.bucket import Clock, TokenBucket
 from fleek.engine.conclude import conclude
 from fleek.engine.patience import in_time
 from fleek.engine.runtime import Runtime, guarded
@@ -74,10 +74,10 @@ class Watch:
         names = rt.providers if only is None else (only,)
         budgets = {name: rt.providers[name].budget for name in names}
         self._rt = rt
-        self._calls: dict[str, Bucket] = defaultdict(lambda: Bucket(None))
+        self._calls: dict[str, TokenBucket] = defaultdict(lambda: TokenBucket(None))
         for name, budget in budgets.items():
             looks = budget.calls_per_minute and budget.calls_per_minute * SHARE
-            self._calls[name] = Bucket(looks, clock=clock or rt.steady)
+            self._calls[name] = TokenBucket(looks, clock=clock or rt.steady)
         self._sweeps_above = {name: budget.sweeps_above for name, budget in budgets.items()}
         self._queues: dict[str, deque[_Watched]] = defaultdict(deque)  # due, not looked at yet
         self._watched: dict[AttemptId, _Watched] = {}

@@ -18,7 +18,7 @@ UNREACHABLE: Final = "provider_unreachable"
 EXPIRED: Final = "output_expired"
 """The code of a `Failed` that once succeeded and whose data the provider has removed."""
 
-PARKS: Final[Mapping[str, str]] = {
+OPERATOR_ACTION_CODES: Final[Mapping[str, str]] = {
     PAYMENT_REQUIRED: "pay the provider",
     UNAUTHORIZED: "set a token that the provider takes, and start the service anew",
 }

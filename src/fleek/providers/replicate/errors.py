@@ -31,7 +31,7 @@ LATER: Final = frozenset({401, 402, 429})  # about the account, not about what w
 
 SHORTEST: Final = timedelta(seconds=1)
 LONGEST: Final = timedelta(minutes=10)
-UNTOLD: Final = timedelta(seconds=10)  # 429 that does not say how long
+DEFAULT_RETRY_AFTER: Final = timedelta(seconds=10)  # 429 that does not say how long
 UNPAID: Final = timedelta(minutes=5)  # 402: somebody has to act first
 REFUSED_TOKEN: Final = timedelta(minutes=1)  # 401: so does somebody, but to ask costs nothing
 
@@ -142,7 +142,7 @@ def retry_after(answer: Answer) -> timedelta:
         or _until(told, answer)
         or _seconds(answer.headers.get("ratelimit-reset", ""))
         or _seconds(sentence[1] if sentence else "")
-        or UNTOLD
+        or DEFAULT_RETRY_AFTER
     )
     return min(max(wait, SHORTEST), LONGEST)
 

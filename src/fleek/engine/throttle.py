@@ -14,23 +14,27 @@ import structlog
 from fleek import failpoints
 from fleek.domain.errors import HostError, OutcomeUnknown, ProviderError, ProviderUnavailable
 from fleek.domain.job import Job, ModelName
-from fleek.engine.bucket import Bucket, Clock
+from fleek.engine.bucket import Clock, TokenBucket
+from fleek.engine.pause_cache import Key
 from fleek.engine.runtime import Runtime
-from fleek.engine.trouble import Key
-from fleek.providers.base import PARKS, RATE_LIMITED, UNREACHABLE
+from fleek.providers.base import OPERATOR_ACTION_CODES, RATE_LIMITED, UNREACHABLE
 from fleek.store import accounts, attempts
 from fleek.store.accounts import WHOLE, Account
 from fleek.store.queue import Due
 
-OF_THE_ACCOUNT: Final = frozenset({RATE_LIMITED, *PARKS})
-OF_THE_WAY: Final = frozenset({ProviderUnavailable.code, UNREACHABLE, OutcomeUnknown.code})
+ACCOUNT_CODES: Final = frozenset({RATE_LIMITED, *OPERATOR_ACTION_CODES})
+CONNECTIVITY_CODES: Final = frozenset({ProviderUnavailable.code, UNREACHABLE, OutcomeUnknown.code})
 """Codes that tell of the provider's or the network's health; any other says nothing of it."""
 
-UNTOLD: Final = timedelta(seconds=10)  # too many requests, and nobody says how long to wait
-ALIKE: Final = timedelta(
+DEFAULT_RETRY_AFTER: Final = timedelta(
+    seconds=10
+)  # too many requests, and nobody says how long to wait
+SAME_PAUSE: Final = timedelta(
     seconds=1
 )  # a pause that is no longer than this beyond another is no news
-PARKED: Final = timedelta(minutes=5)  # somebody has to act first, and the provider says no time
+OPERATOR_PAUSE: Final = timedelta(
+    minutes=5
+)  # somebody has to act first, and the provider says no time
 OPENS_AFTER: Final = 5  # failures in a row
 SHORTEST_PAUSE: Final = timedelta(seconds=30)  # of a model that fails; doubled each time
 LONGEST_PAUSE: Final = timedelta(minutes=10)
@@ -39,21 +43,21 @@ TRIAL_SECONDS: Final = 30.0  # before another trial, if nothing is heard of one
 log = structlog.get_logger(__name__)
 
 
-def breaker(failures: int) -> timedelta | None:
+def circuit_pause(failures: int) -> timedelta | None:
     """Return for how long a model rests after so many failures in a row; None: not at all."""
     if failures < OPENS_AFTER:
         return None
     return min(SHORTEST_PAUSE * (1 << min(failures - OPENS_AFTER, 10)), LONGEST_PAUSE)
 
 
-async def refresh(rt: Runtime) -> None:
+async def refresh_pauses(rt: Runtime) -> None:
     """Learn what others have seen."""
-    rt.trouble.learn(await accounts.troubled(rt.db, now=rt.now()))
+    rt.pauses.replace_all(await accounts.troubled(rt.db, now=rt.now()))
 
 
-async def sold(rt: Runtime, job: Job) -> None:
+async def record_success(rt: Runtime, job: Job) -> None:
     """Note that a purchase succeeded: nothing is written unless failures were known."""
-    if not rt.trouble.forget(job.provider, job.model, now=rt.now()):
+    if not rt.pauses.clear(job.provider, job.model, now=rt.now()):
         return
     try:
         failpoints.hit("pace.sold")
@@ -66,7 +70,7 @@ async def sold(rt: Runtime, job: Job) -> None:
         rt.bells.ring("admit")
 
 
-async def failed(rt: Runtime, job: Job, error: ProviderError) -> bool:
+async def record_failure(rt: Runtime, job: Job, error: ProviderError) -> bool:
     """Note that a purchase failed, if that says something new about the provider.
 
     Returns whether its whole account waits now, so that the job may keep its turn. What cannot
@@ -80,33 +84,33 @@ async def failed(rt: Runtime, job: Job, error: ProviderError) -> bool:
         log.warning("not_noted", provider=job.provider, reason=str(failure))
         return False
     if account is not None:
-        rt.trouble.add(account)
+        rt.pauses.add(account)
         _tell(account)
-    return error.code in OF_THE_ACCOUNT
+    return error.code in ACCOUNT_CODES
 
 
 async def _note(rt: Runtime, job: Job, error: ProviderError) -> Account | None:
     now = rt.now()
-    if error.code in OF_THE_ACCOUNT:
-        parked = error.code in PARKS
+    if error.code in ACCOUNT_CODES:
+        parked = error.code in OPERATOR_ACTION_CODES
         told = error.retry_after if isinstance(error, ProviderUnavailable) else None
-        until = now + (told or (PARKED if parked else UNTOLD))
-        if _pause(rt, job.provider, WHOLE, now=now) > until - ALIKE:
+        until = now + (told or (OPERATOR_PAUSE if parked else DEFAULT_RETRY_AFTER))
+        if _pause(rt, job.provider, WHOLE, now=now) > until - SAME_PAUSE:
             return None
         return await accounts.pause(
             rt.db, job.provider, until=until, reason=error.code, trial=parked, now=now
         )
-    if error.code not in OF_THE_WAY or _pause(rt, job.provider, job.model, now=now) > now:
+    if error.code not in CONNECTIVITY_CODES or _pause(rt, job.provider, job.model, now=now) > now:
         return None
     return await accounts.fail(
-        rt.db, job.provider, job.model, reason=error.code, pauses=breaker, now=now
+        rt.db, job.provider, job.model, reason=error.code, pauses=circuit_pause, now=now
     )
 
 
 def _pause(rt: Runtime, provider: str, model: str, *, now: datetime) -> datetime:
     """Return how long a pause lasts that is known; `now` or earlier if there is none."""
-    ends = (one.paused_until for one in rt.trouble.of(provider, model) if one.model == model)
-    return next((end for end in ends if end is not None and end > now), now - ALIKE)
+    ends = (one.paused_until for one in rt.pauses.for_model(provider, model) if one.model == model)
+    return next((end for end in ends if end is not None and end > now), now - SAME_PAUSE)
 
 
 def _tell(account: Account) -> None:
@@ -118,20 +122,22 @@ def _tell(account: Account) -> None:
     told["until"] = account.paused_until.isoformat()
     if account.model != WHOLE:
         log.warning("model_rests", model=account.model, failures=account.failures, **told)
-    elif account.reason in PARKS and account.failures == 1:
-        log.error("provider_parked", advice=f"{PARKS[account.reason]}; jobs wait", **told)
+    elif account.reason in OPERATOR_ACTION_CODES and account.failures == 1:
+        log.error(
+            "provider_parked", advice=f"{OPERATOR_ACTION_CODES[account.reason]}; jobs wait", **told
+        )
     else:
         log.info("provider_paused", **told)
 
 
-class Pace:
+class RateLimiter:
     """What may be started, as long as this process coordinates."""
 
     def __init__(self, rt: Runtime, *, clock: Clock = time.monotonic) -> None:
         self._rt = rt
         self._clock = clock
         self._creates = {
-            name: Bucket(provider.budget.creates_per_minute, clock=clock)
+            name: TokenBucket(provider.budget.creates_per_minute, clock=clock)
             for name, provider in rt.providers.items()
         }
         self._trials: dict[Key, tuple[float, datetime]] = {}  # begun; the failure it follows
@@ -144,9 +150,9 @@ class Pace:
     async def look(self) -> None:
         """Find out what is sold now."""
         rt = self._rt
-        await refresh(rt)
+        await refresh_pauses(rt)
         now = rt.now()
-        shut = [one for one in rt.trouble.all() if one.paused(now) or self._tried(one, now)]
+        shut = [one for one in rt.pauses.all() if one.paused(now) or self._tried(one, now)]
         closed = {one.provider for one in shut if one.model == WHOLE}
         for name, bucket in self._creates.items():
             if name in closed:
@@ -154,7 +160,7 @@ class Pace:
             if not bucket.endless:
                 rt.metrics.budget.labels(name, "creates").set(bucket.left())
         self.providers = [name for name in self._creates if name not in closed]
-        known = {(one.provider, one.model) for one in rt.trouble.all()}
+        known = {(one.provider, one.model) for one in rt.pauses.all()}
         self._trials = {key: trial for key, trial in self._trials.items() if key in known}
         self.without = {(one.provider, ModelName(one.model)) for one in shut if one.model}
         self._dry.clear()
@@ -173,15 +179,15 @@ class Pace:
                 taken = sum(one.provider == name for one in waiting)
                 self._room[name] = most - taken - await attempts.in_flight(self._rt.db, name)
 
-    def admits(self, job: Due) -> bool:
+    def allows(self, job: Due) -> bool:
         """Whether this job may be started; then its token and its place are taken."""
-        allowed = self._admits(job)
+        allowed = self._allows(job)
         self.refused = self.refused or not allowed
         return allowed
 
-    def _admits(self, job: Due) -> bool:
+    def _allows(self, job: Due) -> bool:
         now = self._rt.now()
-        concerned = self._rt.trouble.of(job.provider, job.model)
+        concerned = self._rt.pauses.for_model(job.provider, job.model)
         if any(self._tried(one, now) for one in concerned) or self._room.get(job.provider, 1) < 1:
             return False
         if not self._creates[job.provider].take():

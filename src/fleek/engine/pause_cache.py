@@ -13,13 +13,13 @@ Key = tuple[str, str]
 """A provider and one of its models, or `WHOLE`."""
 
 
-class Trouble:
+class PauseCache:
     """Accounts as they were last seen; those that are not here are well."""
 
     def __init__(self) -> None:
         self._known: dict[Key, Account] = {}
 
-    def learn(self, accounts: Iterable[Account]) -> None:
+    def replace_all(self, accounts: Iterable[Account]) -> None:
         """Replace all that was known."""
         self._known = {(one.provider, one.model): one for one in accounts}
 
@@ -31,22 +31,22 @@ class Trouble:
         """Return all that are known."""
         return list(self._known.values())
 
-    def of(self, provider: str, model: str) -> list[Account]:
+    def for_model(self, provider: str, model: str) -> list[Account]:
         """Return what concerns purchases of a model: the account and the model itself."""
         if not self._known:
             return []
         found = (self._known.get((provider, name)) for name in (WHOLE, model))
         return [one for one in found if one is not None]
 
-    def shuts(self, provider: str, model: str, *, now: datetime) -> bool:
+    def is_paused(self, provider: str, model: str, *, now: datetime) -> bool:
         """Whether none of this may be bought yet."""
-        return any(one.paused(now) for one in self.of(provider, model))
+        return any(one.paused(now) for one in self.for_model(provider, model))
 
-    def forget(self, provider: str, model: str, *, now: datetime) -> bool:
+    def clear(self, provider: str, model: str, *, now: datetime) -> bool:
         """Forget failures as `fleek.store.accounts.clear` does; returns whether there were any."""
         over = [
             one
-            for one in self.of(provider, model)
+            for one in self.for_model(provider, model)
             if one.failures and (one.model != WHOLE or not one.paused(now))
         ]
         for one in over:

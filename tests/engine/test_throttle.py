@@ -22,20 +22,20 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, JobId, Stage, Status
 from fleek.engine import start as start_module
 from fleek.engine.admit import BUSY, IDLE, Admission
-from fleek.engine.bucket import Bucket
-from fleek.engine.pace import (
-    LONGEST_PAUSE,
-    OPENS_AFTER,
-    PARKED,
-    SHORTEST_PAUSE,
-    TRIAL_SECONDS,
-    breaker,
-    refresh,
-)
+from fleek.engine.bucket import TokenBucket
+from fleek.engine.pause_cache import PauseCache
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import intend, start
 from fleek.engine.submit import submit
-from fleek.engine.trouble import Trouble
+from fleek.engine.throttle import (
+    LONGEST_PAUSE,
+    OPENS_AFTER,
+    OPERATOR_PAUSE,
+    SHORTEST_PAUSE,
+    TRIAL_SECONDS,
+    circuit_pause,
+    refresh_pauses,
+)
 from fleek.engine.watch import Watch
 from fleek.providers.base import (
     PAYMENT_REQUIRED,
@@ -154,7 +154,7 @@ async def broken(rt: Runtime, provider: FakeProvider, error: FleekError = AWAY) 
 def test_a_bucket_never_gives_more_than_its_minute(per_minute: int) -> None:
     """Whenever the provider's minute begins."""
     now = 0.0
-    bucket = Bucket(per_minute, clock=lambda: now)
+    bucket = TokenBucket(per_minute, clock=lambda: now)
     given = []
     for tick in range(200 * 20):
         now = tick / 20
@@ -170,7 +170,7 @@ def test_a_bucket_never_gives_more_than_its_minute(per_minute: int) -> None:
 
 def test_a_bucket_without_a_limit_is_never_empty() -> None:
     """As with the placeholder."""
-    bucket = Bucket(None)
+    bucket = TokenBucket(None)
     bucket.spend(10**9)
     bucket.drain(seconds=60)
 
@@ -181,7 +181,7 @@ def test_a_bucket_without_a_limit_is_never_empty() -> None:
 def test_what_is_owed_is_paid_first() -> None:
     """A sweep may cost more than there is."""
     now = 0.0
-    bucket = Bucket(61, clock=lambda: now)  # one per second
+    bucket = TokenBucket(61, clock=lambda: now)  # one per second
     bucket.spend(3)
 
     assert bucket.wait() == timedelta(seconds=4)
@@ -262,7 +262,7 @@ async def test_no_more_run_at_once_than_the_provider_runs(
     another_life: Callable[[], Runtime],
 ) -> None:
     """With two workers too: only the coordinator decides."""
-    other = replace(another_life(), dispatcher=hall, trouble=Trouble())
+    other = replace(another_life(), dispatcher=hall, pauses=PauseCache())
     await other.pulse.register()
     coordinator = turns(concurrency=3)
     await submitted(rt, 10)
@@ -340,7 +340,7 @@ async def test_an_account_that_is_refused_is_parked(
 
     with capture_logs() as lines:
         await coordinator.run(1)
-        await coordinator.run(2 * PARKED / timedelta(seconds=1) + 60, step=10)
+        await coordinator.run(2 * OPERATOR_PAUSE / timedelta(seconds=1) + 60, step=10)
 
     assert [line["event"] for line in lines if line["log_level"] == "error"] == ["provider_parked"]
     assert [line["event"] for line in lines if line["event"] == "provider_resumed"]
@@ -370,7 +370,7 @@ async def test_a_parked_provider_holds_up_no_other(
 
 def test_the_pause_of_a_model_doubles() -> None:
     """From half a minute up to ten."""
-    pauses = [breaker(failures) for failures in range(4, 100)]
+    pauses = [circuit_pause(failures) for failures in range(4, 100)]
 
     assert pauses[:4] == [None, SHORTEST_PAUSE, 2 * SHORTEST_PAUSE, 4 * SHORTEST_PAUSE]
     assert pauses[-1] == LONGEST_PAUSE
@@ -415,14 +415,14 @@ async def test_a_success_that_was_under_way_opens_the_model_again(
     while not provider.sold:
         await asyncio.sleep(0)
     await broken(rt, provider)
-    rests = rt.trouble.shuts("placeholder", "fake/model", now=clock())
+    rests = rt.pauses.is_paused("placeholder", "fake/model", now=clock())
 
     provider.hold.set()
     await buying
 
     assert rests
     assert await accounts.troubled(rt.db, now=clock()) == []
-    assert not rt.trouble.shuts("placeholder", "fake/model", now=clock())
+    assert not rt.pauses.is_paused("placeholder", "fake/model", now=clock())
 
 
 async def test_a_few_failures_change_nothing_yet(
@@ -461,10 +461,10 @@ async def test_what_another_worker_has_cleared_is_cleared(
     rt: Runtime, provider: FakeProvider, another_life: Callable[[], Runtime]
 ) -> None:
     """Only one of them says that all is well again."""
-    other = replace(another_life(), trouble=Trouble())
+    other = replace(another_life(), pauses=PauseCache())
     await other.pulse.register()
     await purchase(rt, provider, AWAY)
-    await refresh(other)
+    await refresh_pauses(other)
 
     with capture_logs() as lines:
         await purchase(rt, provider)
@@ -564,13 +564,13 @@ async def test_a_worker_learns_of_what_others_have_seen(
     rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Callable[[], Runtime]
 ) -> None:
     """With its heartbeat; then its success counts for all."""
-    other = replace(another_life(), trouble=Trouble())
+    other = replace(another_life(), pauses=PauseCache())
     await other.pulse.register()
     await purchase(rt, provider, AWAY)
 
     await purchase(other, provider)
     unheard = await accounts.troubled(rt.db, now=clock())
-    await refresh(other)
+    await refresh_pauses(other)
     await purchase(other, provider)
 
     assert len(unheard) == 1
@@ -624,7 +624,7 @@ async def test_a_success_that_cannot_be_noted_is_noted_by_the_next(
     with monkeypatch.context() as patched:
         patched.setattr(accounts, "clear", away)
         job = await purchase(rt, provider)
-    await refresh(rt)
+    await refresh_pauses(rt)
     await purchase(rt, provider)
 
     assert job.stage is Stage.WAITING
