@@ -14,7 +14,7 @@ from fleek.diagnosis import Finding
 from fleek.doctor import examine
 from fleek.domain.job import WorkerId
 from fleek.settings import Settings
-from fleek.store import accounts
+from fleek.store import provider_health
 from fleek.store.database import open_database
 from fleek.store.migrate import migrate
 from fleek.store.workers import Worker
@@ -295,9 +295,11 @@ async def test_what_providers_do_not_sell_is_told(settings: Settings) -> None:
             ("busy", "any"),
         ):
             until = now + timedelta(minutes=5)
-            await accounts.pause(db, provider, until=until, reason=code, trial=True, now=now)
+            await provider_health.pause(
+                db, provider, until=until, reason=code, trial=True, now=now
+            )
         for provider, pause in (("broken", timedelta(hours=1)), ("well", None)):
-            await accounts.fail(
+            await provider_health.fail(
                 db,
                 provider,
                 "a/model",

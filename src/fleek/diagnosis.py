@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from fleek.domain.job import Job, WorkerId
 from fleek.providers.base import OPERATOR_ACTION_CODES
-from fleek.store.accounts import Account
+from fleek.store.provider_health import ProviderHealth
 from fleek.store.tally import Tally
 from fleek.store.workers import Worker
 
@@ -165,7 +165,7 @@ def refused(failed: Iterable[Job], *, since: datetime) -> list[Finding]:
     return [warning("results", message, "change the setting, then: fleek collect ID")]
 
 
-def trouble(account: Account) -> Finding:
+def trouble(account: ProviderHealth) -> Finding:
     """Judge an account that rests: what about, until when."""
     assert account.paused_until is not None
     until = f"{account.paused_until:%H:%M:%S} UTC"

@@ -36,7 +36,7 @@ from fleek.engine.clock import Clock
 from fleek.engine.coordinator import ROLE
 from fleek.engine.pulse import DEAD_AFTER, process_space
 from fleek.settings import LOOPBACK, Proxies, Settings
-from fleek.store import accounts, attempts, jobs, queue, workers
+from fleek.store import attempts, jobs, provider_health, queue, workers
 from fleek.store.address import database_url
 from fleek.store.database import Database, open_database, reach
 from fleek.store.migrate import up_to_date
@@ -133,7 +133,9 @@ async def _work(db: Database, settings: Settings) -> list[Finding]:
         findings.append(crew(alive))
     recent = await jobs.page(db, tenant_id=DEFAULT_TENANT, status=Status.FAILED, limit=RECENT)
     findings += refused([view.job for view in recent], since=now - REFUSED_PERIOD)
-    return findings + [trouble(one) for one in await accounts.troubled(db, now=now) if one.rests]
+    return findings + [
+        trouble(one) for one in await provider_health.impaired(db, now=now) if one.is_paused
+    ]
 
 
 async def _set_clock(db: Database) -> Clock:

@@ -23,7 +23,7 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, Status
 from fleek.engine.coordinator import ROLE
 from fleek.engine.runtime import Runtime
-from fleek.store import accounts, jobs, workers
+from fleek.store import jobs, provider_health, workers
 from fleek.store.steps import take
 from samples import a_job, claims
 from service import PATIENCE
@@ -165,7 +165,9 @@ async def test_an_account_that_is_paused_degrades(
 ) -> None:
     """Whoever looks here first learns why nothing goes on."""
     until = rt.now() + timedelta(minutes=5)
-    await accounts.pause(rt.db, "placeholder", until=until, reason=code, trial=True, now=rt.now())
+    await provider_health.pause(
+        rt.db, "placeholder", until=until, reason=code, trial=True, now=rt.now()
+    )
 
     found = (await client.get("/readyz")).json()
 
@@ -194,10 +196,10 @@ async def test_pauses_are_figures(rt: Runtime, client_of: ClientOf) -> None:
     now = rt.now()
     rt = replace(rt, now=lambda: now)
     until, text = now + timedelta(minutes=5), {"Accept": "text/plain"}
-    await accounts.pause(rt.db, "fake", until=until, reason="why", trial=True, now=now)
+    await provider_health.pause(rt.db, "fake", until=until, reason="why", trial=True, now=now)
     pauses = {1: None, 2: timedelta(hours=1)}
     for _ in pauses:
-        await accounts.fail(rt.db, "fake", "a/b", reason="x", pauses=pauses.get, now=now)
+        await provider_health.fail(rt.db, "fake", "a/b", reason="x", pauses=pauses.get, now=now)
 
     async with client_of(rt) as client:
         during = (await client.get("/metrics", headers=text)).text

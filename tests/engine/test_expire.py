@@ -15,7 +15,7 @@ from fleek.domain.media import Key
 from fleek.engine import expire
 from fleek.engine.cancel import cancel
 from fleek.engine.expire import REST, TROUBLED, Expiry, purge_older
-from fleek.engine.purge import AT_ONCE, WHOLE, mark
+from fleek.engine.purge import ALL_PARTS, AT_ONCE, mark
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
@@ -214,7 +214,7 @@ async def test_as_many_as_are_tried_at_once_hold_up_no_other_either(
     storage = Stubborn(rt.storage, *(job.id for job in done[:AT_ONCE]))
     rt = replace(rt, storage=storage)
     for job in done:
-        await mark(rt, job.id, WHOLE, cause="request")
+        await mark(rt, job.id, ALL_PARTS, cause="request")
         clock.tick(seconds=1)
 
     await turns(rt, 20)

@@ -12,7 +12,7 @@ from fleek.domain.job import Status
 from fleek.domain.media import Output, Part, media_key
 from fleek.domain.races import IllegalTransition
 from fleek.engine.expire import Expiry
-from fleek.engine.purge import WHOLE, erase, mark, purge
+from fleek.engine.purge import ALL_PARTS, erase, mark, purge
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
@@ -158,7 +158,7 @@ async def test_a_job_that_runs_cannot_be_marked(rt: Runtime) -> None:
     job = await submit(rt, a_request())
 
     with pytest.raises(IllegalTransition, match="purged"):
-        await mark(rt, job.id, WHOLE, cause="job")
+        await mark(rt, job.id, ALL_PARTS, cause="job")
 
 
 @both_databases

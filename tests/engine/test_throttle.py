@@ -45,7 +45,7 @@ from fleek.providers.base import (
     Budget,
     Failed,
 )
-from fleek.store import accounts, jobs
+from fleek.store import jobs, provider_health
 
 MINUTE = timedelta(minutes=1)
 LIMITED = ProviderUnavailable("slow down", code=RATE_LIMITED, retry_after=MINUTE)
@@ -346,7 +346,7 @@ async def test_an_account_that_is_refused_is_parked(
     assert [line["event"] for line in lines if line["event"] == "provider_resumed"]
     assert len(provider.started) == 2 + 3
     assert {(await jobs.peek(rt.db, job.id)).stage for job in waiting} == {Stage.WAITING}
-    assert await accounts.troubled(rt.db, now=clock()) == []
+    assert await provider_health.impaired(rt.db, now=clock()) == []
 
 
 async def test_a_parked_provider_holds_up_no_other(
@@ -400,7 +400,7 @@ async def test_a_success_between_failures_starts_the_count_again(
     await purchase(rt, provider)
     await purchase(rt, provider, AWAY)
 
-    (account,) = await accounts.troubled(rt.db, now=clock())
+    (account,) = await provider_health.impaired(rt.db, now=clock())
 
     assert (account.failures, account.paused_until) == (1, None)
 
@@ -415,13 +415,13 @@ async def test_a_success_that_was_under_way_opens_the_model_again(
     while not provider.sold:
         await asyncio.sleep(0)
     await broken(rt, provider)
-    rests = rt.pauses.is_paused("placeholder", "fake/model", now=clock())
+    is_paused = rt.pauses.is_paused("placeholder", "fake/model", now=clock())
 
     provider.hold.set()
     await buying
 
-    assert rests
-    assert await accounts.troubled(rt.db, now=clock()) == []
+    assert is_paused
+    assert await provider_health.impaired(rt.db, now=clock()) == []
     assert not rt.pauses.is_paused("placeholder", "fake/model", now=clock())
 
 
@@ -452,7 +452,7 @@ async def test_what_is_known_already_is_not_written_again(
         await start_module.purchase(rt, *one)
         clock.tick(seconds=0.01)
 
-    (account,) = await accounts.troubled(rt.db, now=clock())
+    (account,) = await provider_health.impaired(rt.db, now=clock())
     begun = clock.time - timedelta(seconds=0.01) * len(crowd)
     assert account.updated_at - begun == timedelta(seconds=0.01) * (written - 1)
 
@@ -488,7 +488,7 @@ async def test_what_tells_nothing_of_the_provider_s_health_is_not_counted(
     for _ in range(OPENS_AFTER):
         await purchase(rt, provider, error)
 
-    assert await accounts.troubled(rt.db, now=clock()) == []
+    assert await provider_health.impaired(rt.db, now=clock()) == []
     assert rt.metrics.purchase_failures.labels("placeholder", error.code)._value.get() == 5
 
 
@@ -501,7 +501,7 @@ async def test_a_prediction_that_fails_is_not_counted(
     for _ in range(OPENS_AFTER):
         await purchase(rt, provider)
 
-    assert await accounts.troubled(rt.db, now=clock()) == []
+    assert await provider_health.impaired(rt.db, now=clock()) == []
 
 
 async def test_after_its_pause_one_job_tries_the_model(
@@ -520,7 +520,7 @@ async def test_after_its_pause_one_job_tries_the_model(
 
     assert len(trial) == 1
     assert sorted(Counter(hall.told).values()) == [1] * OPENS_AFTER
-    assert await accounts.troubled(rt.db, now=clock()) == []
+    assert await provider_health.impaired(rt.db, now=clock()) == []
 
 
 async def test_a_trial_that_fails_leads_to_a_longer_pause(
@@ -534,7 +534,7 @@ async def test_a_trial_that_fails_leads_to_a_longer_pause(
     coordinator = turns()
 
     await coordinator.run(1)
-    (account,) = await accounts.troubled(rt.db, now=clock())
+    (account,) = await provider_health.impaired(rt.db, now=clock())
     first = len(hall.told)
     await coordinator.run(58, step=1)
     second = len(hall.told)
@@ -569,12 +569,12 @@ async def test_a_worker_learns_of_what_others_have_seen(
     await purchase(rt, provider, AWAY)
 
     await purchase(other, provider)
-    unheard = await accounts.troubled(rt.db, now=clock())
+    unheard = await provider_health.impaired(rt.db, now=clock())
     await refresh_pauses(other)
     await purchase(other, provider)
 
     assert len(unheard) == 1
-    assert await accounts.troubled(rt.db, now=clock()) == []
+    assert await provider_health.impaired(rt.db, now=clock()) == []
 
 
 async def test_a_healthy_job_writes_nothing_here(
@@ -585,8 +585,8 @@ async def test_a_healthy_job_writes_nothing_here(
     async def asked(*_: object, **__: object) -> bool:
         raise AssertionError
 
-    monkeypatch.setattr(accounts, "clear", asked)
-    monkeypatch.setattr(accounts, "troubled", asked)
+    monkeypatch.setattr(provider_health, "clear", asked)
+    monkeypatch.setattr(provider_health, "troubled", asked)
 
     job = await purchase(rt, provider)
 
@@ -602,8 +602,8 @@ async def test_what_cannot_be_noted_does_not_stop_the_job(
     async def away(*_: object, **__: object) -> None:
         raise DatabaseUnavailable("no answer")
 
-    monkeypatch.setattr(accounts, "pause", away)
-    monkeypatch.setattr(accounts, "fail", away)
+    monkeypatch.setattr(provider_health, "pause", away)
+    monkeypatch.setattr(provider_health, "fail", away)
 
     job = await purchase(rt, provider, error)
 
@@ -622,13 +622,13 @@ async def test_a_success_that_cannot_be_noted_is_noted_by_the_next(
         raise DatabaseUnavailable("no answer")
 
     with monkeypatch.context() as patched:
-        patched.setattr(accounts, "clear", away)
+        patched.setattr(provider_health, "clear", away)
         job = await purchase(rt, provider)
     await refresh_pauses(rt)
     await purchase(rt, provider)
 
     assert job.stage is Stage.WAITING
-    assert await accounts.troubled(rt.db, now=clock()) == []
+    assert await provider_health.impaired(rt.db, now=clock()) == []
 
 
 # Looks
@@ -720,4 +720,4 @@ async def test_looks_that_are_too_many_pause(
     await watch.turn()
 
     assert (asked, during, len(provider.polled)) == (1, 1, 2)
-    assert await accounts.troubled(rt.db, now=clock()) == []
+    assert await provider_health.impaired(rt.db, now=clock()) == []

@@ -14,7 +14,7 @@ from fleek.domain.job import JobId
 from fleek.engine.runtime import Runtime
 
 JOB_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
+ALL_MODELS: Final = re.compile(r"-?[0-9]{1,18}")
 
 
 def runtime(request: Request) -> Runtime:
@@ -52,7 +52,7 @@ JobIdPath = Annotated[
 
 
 def _whole(value: Any) -> Any:
-    if not isinstance(value, str) or WHOLE.fullmatch(value) is None:
+    if not isinstance(value, str) or ALL_MODELS.fullmatch(value) is None:
         raise ValueError("must be a whole number")
     return int(value)
 

@@ -33,7 +33,7 @@ from fleek.domain.errors import FleekError, StorageFull
 from fleek.engine.coordinator import ROLE
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import time_at
-from fleek.store import accounts, attempts, queue, workers
+from fleek.store import attempts, provider_health, queue, workers
 from fleek.store.tally import count_jobs
 from fleek.store.workers import Worker
 from fleek.system_clock import wall_time
@@ -218,8 +218,8 @@ async def _alive(rt: Runtime) -> Sequence[Worker]:
 
 
 async def _provider(rt: Runtime) -> Finding:
-    for account in await accounts.troubled(rt.db, now=rt.now()):
-        if account.model == accounts.WHOLE and account.rests:
+    for account in await provider_health.impaired(rt.db, now=rt.now()):
+        if account.model == provider_health.ALL_MODELS and account.is_paused:
             return replace(trouble(account), status="error")
     name = rt.settings.provider
     provider = rt.providers[name]

@@ -14,7 +14,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from fleek.store.accounts import Account
+from fleek.store.provider_health import ProviderHealth
 from fleek.store.tally import Tally
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
@@ -85,7 +85,7 @@ class ApiMetrics:
         *,
         workers: int,
         postponed: Mapping[str, int],
-        troubled: Sequence[Account],
+        impaired: Sequence[ProviderHealth],
         now: datetime,
     ) -> None:
         """Take over figures from the database."""
@@ -94,7 +94,7 @@ class ApiMetrics:
             self._waiting.labels(code).set(number)
         self._paused.clear()
         self._open.clear()
-        for account in troubled:
+        for account in impaired:
             if account.paused_until is None:
                 continue
             if account.model:

@@ -16,7 +16,7 @@ from fleek.api.metrics import ApiMetrics
 from fleek.api.pages import PAGE_POLICY, WEB, Whole
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import DatabaseUnavailable
-from fleek.store import accounts, queue, workers
+from fleek.store import provider_health, queue, workers
 from fleek.store.tally import count_jobs
 
 DESCRIPTION: Final = "Generates media from prompts, and never loses a job."
@@ -164,9 +164,9 @@ async def metrics(request: Request, rt: RuntimeDep) -> MetricsRead | Response:
     if "text/plain" in accept or "application/openmetrics-text" in accept:
         figures: ApiMetrics = request.app.state.metrics
         now = rt.now()
-        troubled = await accounts.troubled(rt.db, now=now)
+        impaired = await provider_health.impaired(rt.db, now=now)
         postponed = await queue.postponed(rt.db)
-        figures.show(tally, workers=alive, postponed=postponed, troubled=troubled, now=now)
+        figures.show(tally, workers=alive, postponed=postponed, impaired=impaired, now=now)
         body, content_type = figures.expose(accept)
         return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
     return MetricsRead(

@@ -12,7 +12,7 @@ import structlog
 from fleek import failpoints
 from fleek.domain.job import Job, Status
 from fleek.domain.media import Part
-from fleek.engine.purge import WHOLE, Freed, each, erase, purge_all
+from fleek.engine.purge import ALL_PARTS, Freed, each, erase, purge_all
 from fleek.engine.runtime import Runtime
 from fleek.engine.walk import Walk
 from fleek.store import retention
@@ -34,7 +34,7 @@ async def purge_older(rt: Runtime, *, before: datetime, status: Status | None) -
     freed, after = Freed(), None
     while True:
         found = await retention.kept(rt.db, before=before, status=status, after=after, limit=PAGE)
-        some = await purge_all(rt, [job_id for _, job_id in found], WHOLE, cause="command")
+        some = await purge_all(rt, [job_id for _, job_id in found], ALL_PARTS, cause="command")
         freed += some
         if len(found) < PAGE or (some.failed and not some.jobs):
             return freed
@@ -110,7 +110,7 @@ class Expiry:
             return await retention.ended(rt.db, before=before, after=after, limit=PAGE)
 
         found = [job_id for _, job_id in await self._ended.page(read, lambda place: place)]
-        freed = await purge_all(rt, found, WHOLE, cause="job")
+        freed = await purge_all(rt, found, ALL_PARTS, cause="job")
         removed = 0
         for start in range(0, len(found), REMOVED):
             failpoints.hit("expire.remove")

@@ -29,7 +29,7 @@ T = TypeVar("T")
 Cause = Literal["request", "command", "media", "metadata", "job"]
 """Who wants it: a caller, the operator's command, or the retention of one kind."""
 
-WHOLE: Final = frozenset(Part)
+ALL_PARTS: Final = frozenset(Part)
 AT_ONCE: Final = 8  # jobs, for the storage's sake
 
 
@@ -62,7 +62,7 @@ async def purge(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, boo
     """
     with suppress(Conflict):  # it has ended in another way, and stays so
         await cancel(rt, job_id, tenant_id=tenant_id)
-    marked, by_this_call = await mark(rt, job_id, WHOLE, cause="request")
+    marked, by_this_call = await mark(rt, job_id, ALL_PARTS, cause="request")
     rt.bells.ring("expire")
     return marked, by_this_call
 

@@ -18,8 +18,8 @@ from fleek.engine.bucket import Clock, TokenBucket
 from fleek.engine.pause_cache import Key
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import OPERATOR_ACTION_CODES, RATE_LIMITED, UNREACHABLE
-from fleek.store import accounts, attempts
-from fleek.store.accounts import WHOLE, Account
+from fleek.store import attempts, provider_health
+from fleek.store.provider_health import ALL_MODELS, ProviderHealth
 from fleek.store.queue import Due
 
 ACCOUNT_CODES: Final = frozenset({RATE_LIMITED, *OPERATOR_ACTION_CODES})
@@ -52,7 +52,7 @@ def circuit_pause(failures: int) -> timedelta | None:
 
 async def refresh_pauses(rt: Runtime) -> None:
     """Learn what others have seen."""
-    rt.pauses.replace_all(await accounts.troubled(rt.db, now=rt.now()))
+    rt.pauses.replace_all(await provider_health.impaired(rt.db, now=rt.now()))
 
 
 async def record_success(rt: Runtime, job: Job) -> None:
@@ -61,7 +61,7 @@ async def record_success(rt: Runtime, job: Job) -> None:
         return
     try:
         failpoints.hit("pace.sold")
-        cleared = await accounts.clear(rt.db, job.provider, job.model, now=rt.now())
+        cleared = await provider_health.clear(rt.db, job.provider, job.model, now=rt.now())
     except HostError as error:
         log.warning("not_noted", provider=job.provider, reason=str(error))
         return
@@ -89,20 +89,20 @@ async def record_failure(rt: Runtime, job: Job, error: ProviderError) -> bool:
     return error.code in ACCOUNT_CODES
 
 
-async def _note(rt: Runtime, job: Job, error: ProviderError) -> Account | None:
+async def _note(rt: Runtime, job: Job, error: ProviderError) -> ProviderHealth | None:
     now = rt.now()
     if error.code in ACCOUNT_CODES:
         parked = error.code in OPERATOR_ACTION_CODES
         told = error.retry_after if isinstance(error, ProviderUnavailable) else None
         until = now + (told or (OPERATOR_PAUSE if parked else DEFAULT_RETRY_AFTER))
-        if _pause(rt, job.provider, WHOLE, now=now) > until - SAME_PAUSE:
+        if _pause(rt, job.provider, ALL_MODELS, now=now) > until - SAME_PAUSE:
             return None
-        return await accounts.pause(
+        return await provider_health.pause(
             rt.db, job.provider, until=until, reason=error.code, trial=parked, now=now
         )
     if error.code not in CONNECTIVITY_CODES or _pause(rt, job.provider, job.model, now=now) > now:
         return None
-    return await accounts.fail(
+    return await provider_health.fail(
         rt.db, job.provider, job.model, reason=error.code, pauses=circuit_pause, now=now
     )
 
@@ -113,14 +113,14 @@ def _pause(rt: Runtime, provider: str, model: str, *, now: datetime) -> datetime
     return next((end for end in ends if end is not None and end > now), now - SAME_PAUSE)
 
 
-def _tell(account: Account) -> None:
+def _tell(account: ProviderHealth) -> None:
     """Say it once when it begins, as loud as it matters."""
     told = {"provider": account.provider, "reason": account.reason}
     if account.paused_until is None:
         log.info("purchase_failed", model=account.model, failures=account.failures, **told)
         return
     told["until"] = account.paused_until.isoformat()
-    if account.model != WHOLE:
+    if account.model != ALL_MODELS:
         log.warning("model_rests", model=account.model, failures=account.failures, **told)
     elif account.reason in OPERATOR_ACTION_CODES and account.failures == 1:
         log.error(
@@ -153,7 +153,7 @@ class RateLimiter:
         await refresh_pauses(rt)
         now = rt.now()
         shut = [one for one in rt.pauses.all() if one.paused(now) or self._tried(one, now)]
-        closed = {one.provider for one in shut if one.model == WHOLE}
+        closed = {one.provider for one in shut if one.model == ALL_MODELS}
         for name, bucket in self._creates.items():
             if name in closed:
                 bucket.drain()
@@ -204,7 +204,7 @@ class RateLimiter:
         """Return how long a job waits for a token; None if none does."""
         return min((self._creates[name].wait() for name in self._dry), default=None)
 
-    def _tried(self, account: Account, now: datetime) -> bool:
+    def _tried(self, account: ProviderHealth, now: datetime) -> bool:
         """Whether its trial goes on: one purchase, of which nothing has been heard yet."""
         begun, after = self._trials.get((account.provider, account.model), (-math.inf, None))
         return (

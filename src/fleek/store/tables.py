@@ -189,8 +189,8 @@ class ClockRow(Base):
     steady: Mapped[float | None] = mapped_column(Float)  # SQLite: its steady clock at that time
 
 
-class AccountRow(Base):
-    """What purchases from a provider have met; see `fleek.store.accounts.Account`."""
+class ProviderHealthRow(Base):
+    """What purchases from a provider have met; see `fleek.store.provider_health.Account`."""
 
     __tablename__ = "accounts"
 

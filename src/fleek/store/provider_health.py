@@ -12,13 +12,13 @@ from sqlalchemy import and_, bindparam, delete, or_, select, text, update
 
 from fleek.store.columns import Instant
 from fleek.store.database import Database
-from fleek.store.tables import AccountRow
+from fleek.store.tables import ProviderHealthRow
 
-WHOLE: Final = ""  # in place of a model: the account itself
+ALL_MODELS: Final = ""  # in place of a model: the account itself
 SAME_TIME: Final = timedelta(seconds=2)  # processes' clocks differ by less
 FORGOTTEN: Final = timedelta(hours=1)  # failures that nothing followed
 
-ACCOUNTS: Final = AccountRow.__table__
+PROVIDER_HEALTH: Final = ProviderHealthRow.__table__
 _COLUMNS: Final = {"now": Instant(), "until": Instant()}
 PAUSE: Final = text(
     "INSERT INTO accounts (provider, model, paused_until, reason, failures, updated_at)"
@@ -40,7 +40,7 @@ FAIL: Final = text(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class ProviderHealth:
     """What purchases from a provider, or of one of its models, have met."""
 
     provider: str
@@ -51,7 +51,7 @@ class Account:
     updated_at: datetime
 
     @property
-    def rests(self) -> bool:
+    def is_paused(self) -> bool:
         """Whether it is paused, or has been and nobody knows yet whether all is well again."""
         return self.paused_until is not None
 
@@ -70,19 +70,19 @@ class Account:
         return self.paused_until is not None and not self.paused(now) and self.failures > 0
 
 
-async def troubled(db: Database, *, now: datetime) -> list[Account]:
+async def impaired(db: Database, *, now: datetime) -> list[ProviderHealth]:
     """Return the accounts and models that purchases have failed with lately."""
-    statement = select(ACCOUNTS).where(
-        or_(AccountRow.paused_until > now, AccountRow.failures > 0),
-        or_(AccountRow.paused_until > now, AccountRow.updated_at > now - FORGOTTEN),
+    statement = select(PROVIDER_HEALTH).where(
+        or_(ProviderHealthRow.paused_until > now, ProviderHealthRow.failures > 0),
+        or_(ProviderHealthRow.paused_until > now, ProviderHealthRow.updated_at > now - FORGOTTEN),
     )
     async with db.read() as tx:
-        return [Account(**row) for row in (await tx.execute(statement)).mappings()]
+        return [ProviderHealth(**row) for row in (await tx.execute(statement)).mappings()]
 
 
 async def pause(
     db: Database, provider: str, *, until: datetime, reason: str, trial: bool, now: datetime
-) -> Account | None:
+) -> ProviderHealth | None:
     """Buy nothing from a provider until then; None if it is paused for longer already.
 
     `trial`: afterwards one purchase must show first that all is well.
@@ -91,7 +91,7 @@ async def pause(
     async with db.write() as tx:
         if (await tx.execute(PAUSE, {"provider": provider, **values})).rowcount == 0:
             return None
-        return await _get(tx, provider, WHOLE)
+        return await _get(tx, provider, ALL_MODELS)
 
 
 async def fail(
@@ -102,15 +102,15 @@ async def fail(
     reason: str,
     pauses: Callable[[int], timedelta | None],
     now: datetime,
-) -> Account | None:
+) -> ProviderHealth | None:
     """Count a failure of a model; None if it is paused already, as then nothing new was seen.
 
     `pauses` says for how long nothing is bought after so many failures in a row.
     """
     async with db.write() as tx:
-        old = AccountRow.updated_at < now - FORGOTTEN
-        over = or_(AccountRow.paused_until.is_(None), AccountRow.paused_until < now)
-        await tx.execute(delete(AccountRow).where(old, over))
+        old = ProviderHealthRow.updated_at < now - FORGOTTEN
+        over = or_(ProviderHealthRow.paused_until.is_(None), ProviderHealthRow.paused_until < now)
+        await tx.execute(delete(ProviderHealthRow).where(old, over))
         values = {"provider": provider, "model": model, "reason": reason, "now": now}
         if (await tx.execute(FAIL, values)).rowcount == 0:
             return None
@@ -118,8 +118,8 @@ async def fail(
         duration = pauses(account.failures)
         if duration is not None:
             await tx.execute(
-                update(AccountRow)
-                .where(AccountRow.provider == provider, AccountRow.model == model)
+                update(ProviderHealthRow)
+                .where(ProviderHealthRow.provider == provider, ProviderHealthRow.model == model)
                 .values(paused_until=now + duration)
             )
             account = await _get(tx, provider, model)
@@ -132,16 +132,18 @@ async def clear(db: Database, provider: str, model: str, *, now: datetime) -> bo
     Failures of the account are forgotten too, unless its pause goes on: it was bought before.
     Returns whether there were any.
     """
-    over = or_(AccountRow.paused_until.is_(None), AccountRow.paused_until <= now)
-    statement = delete(AccountRow).where(
-        AccountRow.provider == provider,
-        or_(AccountRow.model == model, and_(AccountRow.model == WHOLE, over)),
-        AccountRow.failures > 0,
+    over = or_(ProviderHealthRow.paused_until.is_(None), ProviderHealthRow.paused_until <= now)
+    statement = delete(ProviderHealthRow).where(
+        ProviderHealthRow.provider == provider,
+        or_(ProviderHealthRow.model == model, and_(ProviderHealthRow.model == ALL_MODELS, over)),
+        ProviderHealthRow.failures > 0,
     )
     async with db.write() as tx:
         return (await tx.execute(statement)).rowcount > 0
 
 
-async def _get(tx: Any, provider: str, model: str) -> Account:
-    statement = select(ACCOUNTS).where(AccountRow.provider == provider, AccountRow.model == model)
-    return Account(**(await tx.execute(statement)).mappings().one())
+async def _get(tx: Any, provider: str, model: str) -> ProviderHealth:
+    statement = select(PROVIDER_HEALTH).where(
+        ProviderHealthRow.provider == provider, ProviderHealthRow.model == model
+    )
+    return ProviderHealth(**(await tx.execute(statement)).mappings().one())

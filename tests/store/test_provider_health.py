@@ -4,9 +4,9 @@ import asyncio
 from datetime import timedelta
 
 from fleek.domain.job import ModelName
-from fleek.store import accounts
-from fleek.store.accounts import FORGOTTEN, WHOLE, Account
+from fleek.store import provider_health
 from fleek.store.database import Database
+from fleek.store.provider_health import ALL_MODELS, FORGOTTEN, ProviderHealth
 from samples import NOON, SECOND
 
 MODEL = ModelName("fake/model")
@@ -17,9 +17,9 @@ def after_two(failures: int) -> timedelta | None:
     return SECOND if failures >= 2 else None
 
 
-async def failed(db: Database, *, at: int = 0, model: str = MODEL) -> Account | None:
+async def failed(db: Database, *, at: int = 0, model: str = MODEL) -> ProviderHealth | None:
     """Count a failure, so many seconds after noon."""
-    return await accounts.fail(
+    return await provider_health.fail(
         db,
         "fake",
         model,
@@ -29,16 +29,18 @@ async def failed(db: Database, *, at: int = 0, model: str = MODEL) -> Account | 
     )
 
 
-async def parked(db: Database, seconds: int, *, trial: bool = True) -> Account | None:
+async def parked(db: Database, seconds: int, *, trial: bool = True) -> ProviderHealth | None:
     """Pause the account at noon for so long."""
     until = NOON + SECOND * seconds
-    return await accounts.pause(db, "fake", until=until, reason="broke", trial=trial, now=NOON)
+    return await provider_health.pause(
+        db, "fake", until=until, reason="broke", trial=trial, now=NOON
+    )
 
 
 async def test_all_is_well_without_rows(db: Database) -> None:
     """A healthy service writes nothing here."""
-    assert await accounts.troubled(db, now=NOON) == []
-    assert not await accounts.clear(db, "fake", MODEL, now=NOON)
+    assert await provider_health.impaired(db, now=NOON) == []
+    assert not await provider_health.clear(db, "fake", MODEL, now=NOON)
 
 
 async def test_failures_in_a_row_lead_to_a_pause(db: Database) -> None:
@@ -49,7 +51,7 @@ async def test_failures_in_a_row_lead_to_a_pause(db: Database) -> None:
     assert (first.failures, first.paused_until) == (1, None)
     assert second is not None
     assert (second.failures, second.paused_until) == (2, NOON + SECOND)
-    assert await accounts.troubled(db, now=NOON) == [second]
+    assert await provider_health.impaired(db, now=NOON) == [second]
     assert second.reason == "provider_unreachable"
 
 
@@ -77,10 +79,10 @@ async def test_a_success_forgets_failures(db: Database) -> None:
     await failed(db)
     await failed(db, model="other/model")
 
-    cleared = await accounts.clear(db, "fake", MODEL, now=NOON)
+    cleared = await provider_health.clear(db, "fake", MODEL, now=NOON)
 
     assert cleared
-    assert [one.model for one in await accounts.troubled(db, now=NOON)] == ["other/model"]
+    assert [one.model for one in await provider_health.impaired(db, now=NOON)] == ["other/model"]
 
 
 async def test_a_success_ends_the_pause_of_its_model(db: Database) -> None:
@@ -88,16 +90,16 @@ async def test_a_success_ends_the_pause_of_its_model(db: Database) -> None:
     for _ in range(2):
         await failed(db)
 
-    assert await accounts.clear(db, "fake", MODEL, now=NOON)
-    assert await accounts.troubled(db, now=NOON) == []
+    assert await provider_health.clear(db, "fake", MODEL, now=NOON)
+    assert await provider_health.impaired(db, now=NOON) == []
 
 
 async def test_a_success_does_not_end_the_pause_of_an_account(db: Database) -> None:
     """It was bought before the pause began."""
     await parked(db, 60)
 
-    early = await accounts.clear(db, "fake", MODEL, now=NOON + SECOND * 59)
-    late = await accounts.clear(db, "fake", MODEL, now=NOON + SECOND * 60)
+    early = await provider_health.clear(db, "fake", MODEL, now=NOON + SECOND * 59)
+    late = await provider_health.clear(db, "fake", MODEL, now=NOON + SECOND * 60)
 
     assert (early, late) == (False, True)
 
@@ -108,17 +110,17 @@ async def test_the_longer_pause_counts(db: Database) -> None:
 
     assert shorter is None
     assert (first and first.failures, longer and longer.failures) == (1, 2)
-    (account,) = await accounts.troubled(db, now=NOON)
+    (account,) = await provider_health.impaired(db, now=NOON)
     assert account == longer
-    assert account.model == WHOLE
+    assert account.model == ALL_MODELS
 
 
 async def test_a_pause_without_a_trial_ends_by_itself(db: Database) -> None:
     """Nobody has to write that it is over."""
     await parked(db, 5, trial=False)
 
-    assert len(await accounts.troubled(db, now=NOON)) == 1
-    assert await accounts.troubled(db, now=NOON + SECOND * 5) == []
+    assert len(await provider_health.impaired(db, now=NOON)) == 1
+    assert await provider_health.impaired(db, now=NOON + SECOND * 5) == []
 
 
 async def test_a_pause_with_a_trial_is_seen_until_it_is_passed(db: Database) -> None:
@@ -130,7 +132,7 @@ async def test_a_pause_with_a_trial_is_seen_until_it_is_passed(db: Database) -> 
 
     assert (account.paused(during), account.on_trial(during)) == (True, False)
     assert (account.paused(after), account.on_trial(after)) == (False, True)
-    assert await accounts.troubled(db, now=after) == [account]
+    assert await provider_health.impaired(db, now=after) == [account]
 
 
 async def test_old_failures_are_forgotten(db: Database) -> None:
@@ -138,7 +140,7 @@ async def test_old_failures_are_forgotten(db: Database) -> None:
     await failed(db)
     later = int(FORGOTTEN / SECOND) + 1
 
-    assert await accounts.troubled(db, now=NOON + SECOND * later) == []
+    assert await provider_health.impaired(db, now=NOON + SECOND * later) == []
     again = await failed(db, at=later)
     assert again is not None
     assert again.failures == 1
