@@ -16,7 +16,7 @@ import pytest
 
 from fakes import Clock, FakeProvider
 from fleek.bootstrap import open_runtime
-from fleek.engine.pulse import Pulse
+from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
 from fleek.store.migrate import migrate, upgrade
@@ -169,7 +169,7 @@ async def open_migrated(
     """Open a runtime on a migrated database, with this process registered as a worker."""
     async with open_runtime(settings) as opened:
         await migrate(opened.db)
-        pulse = Pulse(
+        lease = WorkerLease(
             opened.db,
             heartbeat=settings.heartbeat_seconds,
             slots=4,
@@ -180,10 +180,10 @@ async def open_migrated(
             opened,
             now=clock,
             steady=clock.steady,
-            pulse=pulse,
+            lease=lease,
             providers={"placeholder": provider, "fake": provider},
         )
-        await rt.pulse.register()
+        await rt.lease.register()
         yield rt
 
 
@@ -192,9 +192,10 @@ def another_life(rt: Runtime) -> Callable[[], Runtime]:
     """Return a maker of runtimes that share everything with `rt` but are workers of their own."""
 
     def make() -> Runtime:
-        heartbeat: timedelta = rt.pulse.heartbeat
+        heartbeat: timedelta = rt.lease.heartbeat
         return replace(
-            rt, pulse=Pulse(rt.db, heartbeat=heartbeat, slots=4, now=rt.now, steady=rt.steady)
+            rt,
+            lease=WorkerLease(rt.db, heartbeat=heartbeat, slots=4, now=rt.now, steady=rt.steady),
         )
 
     return make

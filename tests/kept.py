@@ -17,7 +17,7 @@ from fleek.store import jobs
 
 async def completed(rt: Runtime, provider: FakeProvider, *, outcome: Outcome = WELL) -> Job:
     """Bring a job to its good end."""
-    await rt.pulse.beat()
+    await rt.lease.beat()
     provider.at_once, provider.outcome = True, outcome
     job = await submit(rt, a_request())
     await start(rt, job.id)

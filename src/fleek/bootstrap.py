@@ -10,7 +10,7 @@ from fleek import failpoints, registry
 from fleek.dispatch.base import Dispatcher, Measured
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
-from fleek.engine.pulse import Pulse
+from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.runtime import Runtime
 from fleek.engine.stops import Stops
 from fleek.providers.base import Provider
@@ -72,7 +72,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             capacity=capacity,
             metrics=metrics,
             stops=stops,
-            pulse=Pulse(
+            lease=WorkerLease(
                 db,
                 heartbeat=settings.heartbeat_seconds,
                 slots=settings.worker_concurrency,

@@ -34,7 +34,7 @@ from fleek.domain.job import Status
 from fleek.domain.request import DEFAULT_TENANT
 from fleek.engine.clock import Clock
 from fleek.engine.coordinator import ROLE
-from fleek.engine.pulse import DEAD_AFTER, process_space
+from fleek.engine.heartbeat import DEAD_AFTER, process_space
 from fleek.settings import LOOPBACK, Proxies, Settings
 from fleek.store import attempts, jobs, provider_health, queue, workers
 from fleek.store.address import database_url

@@ -251,7 +251,7 @@ async def _register(rt: Runtime) -> None:
     while True:
         try:
             await rt.clock.set()
-            await rt.pulse.register()
+            await rt.lease.register()
         except HostError as error:
             log.warning("worker_not_registered", reason=str(error))
             await asyncio.sleep(DATABASE_SECONDS)
@@ -266,7 +266,7 @@ async def _until(stop: asyncio.Event) -> None:
 async def _leave(rt: Runtime) -> None:
     await resign(rt)
     try:
-        await rt.pulse.end()
+        await rt.lease.end()
     except FleekError as error:
         log.warning("worker_not_ended", reason=str(error))
 
@@ -293,12 +293,12 @@ async def _handle(rt: Runtime, name: Task, verb: Verb, job_id: JobId) -> None:
 async def keep_time(rt: Runtime) -> None:
     """Follow the database's time for ever, as often as a worker says that it is alive."""
     while True:
-        await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
+        await asyncio.sleep(rt.lease.heartbeat.total_seconds())
         await guarded(rt, "clock", rt.clock.set())
 
 
 async def _beat(rt: Runtime) -> None:
     while True:
-        await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
-        await guarded(rt, "heartbeat", rt.pulse.beat())
+        await asyncio.sleep(rt.lease.heartbeat.total_seconds())
+        await guarded(rt, "heartbeat", rt.lease.beat())
         await guarded(rt, "pace", refresh_pauses(rt))

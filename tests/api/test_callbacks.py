@@ -23,7 +23,7 @@ SIGNED = {"webhook-signature": "fake", "webhook-id": "msg_1"}
 @pytest.fixture
 async def working(rt: Runtime) -> Runtime:
     """Return the runtime as a worker's, with the scripted provider."""
-    await rt.pulse.register()
+    await rt.lease.register()
     return replace(rt, providers={"placeholder": FakeProvider()})
 
 

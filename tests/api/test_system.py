@@ -78,9 +78,9 @@ def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def worker(rt: Runtime) -> None:
     """Register a worker, which coordinates."""
-    await rt.pulse.register()
+    await rt.lease.register()
     until = rt.now() + timedelta(hours=1)
-    await workers.take_role(rt.db, ROLE, rt.pulse.worker_id, until=until)
+    await workers.take_role(rt.db, ROLE, rt.lease.worker_id, until=until)
 
 
 @pytest.mark.parametrize("route", ["/health", "/health-check", "/livez"])
@@ -224,7 +224,7 @@ async def test_no_worker_degrades(client: httpx2.AsyncClient) -> None:
 
 async def test_no_coordinator_degrades(rt: Runtime, client: httpx2.AsyncClient) -> None:
     """Workers that wait for each other start nothing."""
-    await rt.pulse.register()
+    await rt.lease.register()
 
     found = (await client.get("/readyz")).json()
 
@@ -238,7 +238,7 @@ async def test_a_long_line_is_a_warning(rt: Runtime, make: Make) -> None:
     """Jobs are safe and late: more workers help."""
     job = await make()
     late = replace(rt, now=lambda: job.run_at + timedelta(minutes=11))
-    await late.pulse.beat()
+    await late.lease.beat()
 
     check = await health._ask(late, "queue", health.PROBES["queue"], seconds=PATIENCE)
 

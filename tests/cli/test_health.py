@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from fleek.domain.job import WorkerId
-from fleek.engine.pulse import process_space
+from fleek.engine.heartbeat import process_space
 from fleek.store import workers
 from fleek.store.database import open_database
 from fleek.store.migrate import migrate

@@ -167,7 +167,7 @@ async def turns(rt: Runtime, clock: Clock, number: int) -> None:
     for _ in range(number):
         await recovering.turn()
         clock.tick(seconds=5)
-        await rt.pulse.beat()
+        await rt.lease.beat()
 
 
 async def test_either_the_cancel_or_the_completion_wins(

@@ -14,8 +14,8 @@ from fleek.engine import clock as engine_clock
 from fleek.engine.admit import Admission
 from fleek.engine.clock import STANDS_SECONDS, Clock
 from fleek.engine.coordinator import _stand
-from fleek.engine.pulse import Unchanged
-from fleek.engine.recover import Recovery, bury_the_dead
+from fleek.engine.heartbeat import Unchanged
+from fleek.engine.recover import Recovery, expire_dead_workers
 from fleek.engine.reschedule import reschedule_from_future
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
@@ -124,7 +124,7 @@ async def test_after_a_restart_of_the_machine_time_ends_nothing_yet(
     """Its clock may have to be put right first; and time never goes back behind a heartbeat."""
     before = Clock(rt.db, wall=clock, steady=clock.steady, boot="boot")
     await before.set()
-    await rt.pulse.beat()
+    await rt.lease.beat()
     clock.step(hours=-1)
     after = Clock(rt.db, wall=clock, steady=clock.steady, boot="next")
 
@@ -145,22 +145,22 @@ async def test_no_worker_dies_of_another_clock(
     """Whoever beats is alive, whatever time it writes; whoever does not is dead in time."""
     other = another_life()
     beats = replace(other, now=lambda: clock() + shift)
-    beats.pulse._now = beats.now
-    await beats.pulse.register()
+    beats.lease._now = beats.now
+    await beats.lease.register()
     for _ in range(10):
-        await bury_the_dead(rt)
-        clock.tick(seconds=rt.pulse.heartbeat.total_seconds())
-        await beats.pulse.beat()
-        await rt.pulse.beat()
+        await expire_dead_workers(rt)
+        clock.tick(seconds=rt.lease.heartbeat.total_seconds())
+        await beats.lease.beat()
+        await rt.lease.beat()
     alive = {one.id for one in await workers.running(rt.db)}
 
-    await bury_the_dead(rt)
-    clock.tick(seconds=rt.pulse.silence.total_seconds() + 1)
-    await rt.pulse.beat()
-    await bury_the_dead(rt)
+    await expire_dead_workers(rt)
+    clock.tick(seconds=rt.lease.dead_after.total_seconds() + 1)
+    await rt.lease.beat()
+    await expire_dead_workers(rt)
 
-    assert alive == {rt.pulse.worker_id, beats.pulse.worker_id}
-    assert [one.id for one in await workers.running(rt.db)] == [rt.pulse.worker_id]
+    assert alive == {rt.lease.worker_id, beats.lease.worker_id}
+    assert [one.id for one in await workers.running(rt.db)] == [rt.lease.worker_id]
 
 
 @both_databases
@@ -170,21 +170,21 @@ async def test_the_role_is_lost_only_if_it_is_not_renewed(
 ) -> None:
     """A candidate whose clock is ahead must not push the coordinator out; nor wait for ever."""
     other = replace(another_life(), now=lambda: clock() + shift)
-    await other.pulse.register()
+    await other.lease.register()
     mine, theirs = Unchanged(clock.steady), Unchanged(clock.steady)
     assert await _stand(rt, mine)
 
     taken = []
     for _ in range(5):
-        clock.tick(seconds=rt.pulse.heartbeat.total_seconds())
-        await rt.pulse.beat()
-        await other.pulse.beat()
+        clock.tick(seconds=rt.lease.heartbeat.total_seconds())
+        await rt.lease.beat()
+        await other.lease.beat()
         assert await _stand(rt, mine)
         taken.append(await _stand(other, theirs))
     for _ in range(4):
-        clock.tick(seconds=rt.pulse.heartbeat.total_seconds())
-        await other.pulse.beat()
-        await rt.pulse.beat()
+        clock.tick(seconds=rt.lease.heartbeat.total_seconds())
+        await other.lease.beat()
+        await rt.lease.beat()
     late = await _stand(other, theirs)
 
     assert not any(taken)
@@ -277,11 +277,11 @@ async def test_no_deadline_passes_by_a_step(rt: Runtime, clock: Fake, step: time
 
     await recovery.turn()
     clock.tick(minutes=11)
-    await rt.pulse.beat()
+    await rt.lease.beat()
     await recovery.turn()
     then = [(await jobs.peek(rt.db, one.id)).status for one in (before, after)]
     clock.tick(minutes=20)
-    await rt.pulse.beat()
+    await rt.lease.beat()
     await recovery.turn()
 
     assert then == [Status.PENDING, Status.FAILED]

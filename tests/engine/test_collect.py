@@ -223,7 +223,7 @@ async def test_two_workers_collect_it_once(
     """A nudge may come twice."""
     job = await a_job_to_collect(rt, provider)
     other = another_life()
-    await other.pulse.register()
+    await other.lease.register()
 
     await asyncio.gather(collect(rt, job.id), collect(other, job.id), collect(rt, job.id))
 
@@ -293,7 +293,7 @@ async def frozen(
     """Give a job that one worker completed while another slept over it, and what wakes that."""
     job = await a_job_to_collect(rt, provider)
     zombie = another_life()
-    await zombie.pulse.register()
+    await zombie.lease.register()
     reading, go_on = asyncio.Event(), asyncio.Event()
 
     async def slowly(*_: object) -> AsyncIterator[bytes]:
@@ -305,8 +305,8 @@ async def frozen(
         slow.setattr(provider, "read", slowly)
         sleeping = asyncio.create_task(collect(zombie, job.id))
         await reading.wait()
-    worker_id = zombie.pulse.worker_id
-    await zombie.pulse.end()
+    worker_id = zombie.lease.worker_id
+    await zombie.lease.end()
     await Recovery(rt)._free(Ended(worker_id, resigned=False))
     await collect(rt, job.id)
     clock.tick(minutes=1)

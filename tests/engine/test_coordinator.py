@@ -19,7 +19,7 @@ from fleek.engine import coordinator
 from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Nudges
 from fleek.engine.coordinator import ROLE, coordinate, resign
 from fleek.engine.duties import Duties
-from fleek.engine.pulse import ROLE_LASTS, Pulse
+from fleek.engine.heartbeat import ROLE_LASTS, WorkerLease
 from fleek.engine.runtime import REST_SECONDS, RESTS, Bells, Runtime, guarded, loop
 from fleek.engine.start import intend, start
 from fleek.engine.submit import submit
@@ -184,17 +184,17 @@ async def test_one_worker_coordinates_and_another_takes_over(living: Runtime) ->
     """A role that is given back need not be waited for."""
     first, second = _worker(living), _worker(living)
     for one in (first, second):
-        await one.pulse.register()
+        await one.lease.register()
     terms = [asyncio.create_task(coordinate(one)) for one in (first, second)]
     holder = await _holder(living)
-    leaving, staying = (first, second) if holder == first.pulse.worker_id else (second, first)
+    leaving, staying = (first, second) if holder == first.lease.worker_id else (second, first)
     leaver = terms[0] if leaving is first else terms[1]
 
     leaver.cancel()
     await asyncio.gather(leaver, return_exceptions=True)
     await resign(leaving)
     async with asyncio.timeout(LIMIT):
-        while await _holder(living) != staying.pulse.worker_id:
+        while await _holder(living) != staying.lease.worker_id:
             await asyncio.sleep(0.01)
 
     for term in terms:
@@ -207,8 +207,8 @@ async def test_a_coordinator_that_lost_its_role_stops(living: Runtime) -> None:
     far = datetime.now(UTC) + timedelta(hours=1)
     one = _worker(living)
     other = _worker(replace(living, now=lambda: far))  # never silent, however slow this goes
-    await one.pulse.register()
-    await other.pulse.register()
+    await one.lease.register()
+    await other.lease.register()
     term = asyncio.create_task(coordinate(one))
     async with asyncio.timeout(LIMIT):
         while not living.metrics.coordinating._value.get():
@@ -216,14 +216,14 @@ async def test_a_coordinator_that_lost_its_role_stops(living: Runtime) -> None:
     async with living.db.write() as tx:
         await tx.exec_driver_sql(
             "UPDATE roles SET worker_id = ?, expires_at = ?",
-            (other.pulse.worker_id.hex, far.replace(tzinfo=None).isoformat(sep=" ")),
+            (other.lease.worker_id.hex, far.replace(tzinfo=None).isoformat(sep=" ")),
         )
 
     async with asyncio.timeout(LIMIT):
         while living.metrics.coordinating._value.get():
             await asyncio.sleep(0.01)
 
-    assert await workers.holder(living.db, ROLE, now=living.now()) == other.pulse.worker_id
+    assert await workers.holder(living.db, ROLE, now=living.now()) == other.lease.worker_id
     term.cancel()
     await asyncio.gather(term, return_exceptions=True)
 
@@ -233,7 +233,7 @@ async def test_a_coordinator_without_a_database_stops_when_its_role_may_be_lost(
 ) -> None:
     """Another one may have taken over where the database still answers."""
     one = _worker(living)
-    await one.pulse.register()
+    await one.lease.register()
 
     async def away(*_: object, **__: object) -> bool:
         raise DatabaseUnavailable("no answer")
@@ -393,7 +393,7 @@ async def test_a_guarded_task_gives_its_result(rt: Runtime) -> None:
 
 
 def _worker(rt: Runtime) -> Runtime:
-    return replace(rt, pulse=Pulse(rt.db, heartbeat=HEARTBEAT, slots=1, now=rt.now))
+    return replace(rt, lease=WorkerLease(rt.db, heartbeat=HEARTBEAT, slots=1, now=rt.now))
 
 
 async def _holder(rt: Runtime) -> object:

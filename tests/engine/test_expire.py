@@ -182,7 +182,7 @@ async def test_many_go_page_by_page(
 
     waits = [await expiry.turn() for _ in range(3)]
 
-    assert waits == [REST, REST, rt.pulse.heartbeat]
+    assert waits == [REST, REST, rt.lease.heartbeat]
     assert [await left_of(rt, job.id) for job in done] == [{"metadata"}] * 5
 
 
@@ -234,7 +234,7 @@ async def test_a_storage_that_is_away_is_left_alone_for_a_while(
     wait = await Expiry(rt).turn()
 
     marked = [(await jobs.peek(rt.db, job.id)).purging for job in done]
-    assert wait == rt.pulse.heartbeat * TROUBLED
+    assert wait == rt.lease.heartbeat * TROUBLED
     assert marked.count(True) == 8
 
 

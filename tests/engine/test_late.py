@@ -23,7 +23,7 @@ from fleek.engine.bind import stop_orphan
 from fleek.engine.callback import receive
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
-from fleek.engine.pulse import process_space
+from fleek.engine.heartbeat import process_space
 from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import intend, purchase, start

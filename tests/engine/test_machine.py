@@ -39,7 +39,7 @@ from fleek.engine.bind import bind
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
 from fleek.engine.expire import Expiry
-from fleek.engine.pulse import Pulse
+from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.purge import purge
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy, intend, purchase, start
@@ -151,15 +151,15 @@ class Storm(RuleBasedStateMachine):
         return await self._worker(rt)
 
     async def _worker(self, rt: Runtime) -> Runtime:
-        pulse = Pulse(
+        lease = WorkerLease(
             rt.db,
             heartbeat=timedelta(seconds=5),
             slots=4,
             now=self.clock,
             steady=self.clock.steady,
         )
-        await pulse.register()
-        return replace(rt, pulse=pulse)
+        await lease.register()
+        return replace(rt, lease=lease)
 
     @initialize(target=submitted)
     def first_jobs(self) -> Any:
@@ -230,7 +230,7 @@ class Storm(RuleBasedStateMachine):
         """It buys in time, and is frozen before it can note what it bought."""
         worker, job, attempt = intended
         try:
-            worker.pulse.check()
+            worker.lease.check()
         except WorkerSuspended:
             self.do(purchase(worker, job, attempt))
             return multiple()
@@ -266,7 +266,7 @@ class Storm(RuleBasedStateMachine):
         """Workers that are not frozen say that they are alive."""
         self.clock.tick(seconds=seconds)
         for worker in [self.rt] if frozen else [self.rt, *self.alive]:
-            self.do(worker.pulse.beat())
+            self.do(worker.lease.beat())
 
     @rule(outcome=st.sampled_from([WELL, WELL, BADLY, FOR_GOOD]), which=st.integers(0, 20))
     def prediction_ends(self, outcome: Outcome, which: int) -> None:
@@ -379,7 +379,7 @@ class Storm(RuleBasedStateMachine):
             rounds += 1
             self.clock.tick(seconds=61)
 
-            await self.rt.pulse.beat()  # the others are dead by now
+            await self.rt.lease.beat()  # the others are dead by now
             await self.recovery.turn()
             for job_id in self.accepted:
                 await start(self.rt, job_id)

@@ -14,8 +14,8 @@ from fleek.domain.job import Job, Stage, Status
 from fleek.domain.races import WorkerSuspended
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import _claim as claim_for_collecting
-from fleek.engine.pulse import gone, process_space
-from fleek.engine.recover import GRACE_SECONDS, bury_the_dead
+from fleek.engine.heartbeat import process_is_gone, process_space
+from fleek.engine.recover import GRACE_SECONDS, expire_dead_workers
 from fleek.engine.runtime import Runtime
 from fleek.engine.settle import LOOKS
 from fleek.engine.start import buy, intend, start
@@ -31,7 +31,7 @@ async def die_after_intent(rt: Runtime, another_life: Another, *, buys: bool) ->
     """Let another worker write its intent, perhaps buy, and then be silent for ever."""
     job = await submit(rt, a_request())
     victim = another_life()
-    await victim.pulse.register()
+    await victim.lease.register()
     intended = await intend(victim, job.id)
     assert intended is not None
     if buys:
@@ -41,9 +41,9 @@ async def die_after_intent(rt: Runtime, another_life: Another, *, buys: bool) ->
 
 async def survive(rt: Runtime, clock: Clock) -> None:
     """Let so much time pass that the silent are dead, while `rt` goes on living and sees it."""
-    await bury_the_dead(rt)
-    clock.tick(seconds=rt.pulse.silence.total_seconds() + 1)
-    await rt.pulse.beat()
+    await expire_dead_workers(rt)
+    clock.tick(seconds=rt.lease.dead_after.total_seconds() + 1)
+    await rt.lease.beat()
     recovery = Recovering(rt)
     for _ in range(3):
         await recovery.turn()
@@ -70,7 +70,7 @@ async def test_nothing_is_taken_from_a_living_worker(
 ) -> None:
     """It may be slow, but it said that it is alive."""
     job = await die_after_intent(rt, another_life, buys=False)
-    clock.tick(seconds=rt.pulse.silence.total_seconds() - 1)
+    clock.tick(seconds=rt.lease.dead_after.total_seconds() - 1)
 
     await Recovering(rt).turn()
 
@@ -85,7 +85,7 @@ async def test_a_dead_worker_s_collect_is_given_to_another(
     job = await submit(rt, a_request())
     await start(rt, job.id)
     victim = another_life()
-    await victim.pulse.register()
+    await victim.lease.register()
     assert await claim_for_collecting(victim, job.id) is not None
 
     await survive(rt, clock)
@@ -125,7 +125,7 @@ async def test_a_job_that_kills_its_workers_is_not_started_again(
     for _ in range(LOOKS):
         await recovery.turn()
         clock.tick(seconds=60)
-        await rt.pulse.beat()
+        await rt.lease.beat()
 
     parked = await jobs.peek(rt.db, job.id)
     assert parked.error is not None
@@ -141,9 +141,9 @@ async def test_a_worker_that_says_good_bye_is_no_crash(
     """It was told to stop while it bought, and could not wait for the answer."""
     job = await submit(rt, a_request())
     leaving = another_life()
-    await leaving.pulse.register()
+    await leaving.lease.register()
     assert await intend(leaving, job.id) is not None
-    await leaving.pulse.end()
+    await leaving.lease.end()
 
     await survive(rt, clock)
 
@@ -298,27 +298,27 @@ async def test_a_worker_taken_for_dead_starts_a_new_life(
 ) -> None:
     """Dead ids never return: what was held in their name is freed."""
     frozen = another_life()
-    await frozen.pulse.register()
-    old = frozen.pulse.worker_id
+    await frozen.lease.register()
+    old = frozen.lease.worker_id
     await survive(rt, clock)
 
-    await frozen.pulse.beat()
+    await frozen.lease.beat()
 
-    assert frozen.pulse.worker_id != old
-    frozen.pulse.check()
+    assert frozen.lease.worker_id != old
+    frozen.lease.check()
 
 
 async def test_a_worker_that_stops_says_so(rt: Runtime, another_life: Another) -> None:
     """Nobody waits for its silence to be noticed."""
     leaving = another_life()
-    await leaving.pulse.register()
-    await leaving.pulse.end()
-    await leaving.pulse.end()
+    await leaving.lease.register()
+    await leaving.lease.end()
+    await leaving.lease.end()
 
     with pytest.raises(WorkerSuspended):
-        leaving.pulse.check()
+        leaving.lease.check()
 
-    assert len(await workers.alive(rt.db, since=rt.now() - rt.pulse.silence)) == 1
+    assert len(await workers.alive(rt.db, since=rt.now() - rt.lease.dead_after)) == 1
 
 
 async def test_a_process_that_is_not_there_any_more_is_dead_at_once(
@@ -326,7 +326,7 @@ async def test_a_process_that_is_not_there_any_more_is_dead_at_once(
 ) -> None:
     """On one machine nobody waits half a minute after a kill -9."""
     vanished = workers.Worker(
-        id=rt.pulse.worker_id,
+        id=rt.lease.worker_id,
         host=process_space(),
         pid=2**22 + 1,  # above the largest pid of Linux
         version="0",
@@ -335,6 +335,6 @@ async def test_a_process_that_is_not_there_any_more_is_dead_at_once(
         heartbeat_at=clock(),
     )
 
-    assert gone(vanished)
-    assert not gone(replace(vanished, host="elsewhere 1 2"))
-    assert not gone(replace(vanished, pid=1))
+    assert process_is_gone(vanished)
+    assert not process_is_gone(replace(vanished, host="elsewhere 1 2"))
+    assert not process_is_gone(replace(vanished, pid=1))

@@ -43,7 +43,7 @@ async def turns(rt: Runtime, clock: Clock, number: int) -> None:
     for _ in range(number):
         await recovery.turn()
         clock.tick(seconds=rt.settings.adopt_seconds.total_seconds() / 2)
-        await rt.pulse.beat()
+        await rt.lease.beat()
 
 
 async def test_what_was_sold_to_a_cancelled_job_is_stopped(
@@ -186,7 +186,7 @@ async def test_a_twin_that_is_being_bought_is_waited_for(
     """What looks like ours may be what its worker is about to bind."""
     lost = await a_lost_purchase(rt, provider, sold=False)
     other = another_life()
-    await other.pulse.register()
+    await other.lease.register()
     twin = await submit(rt, a_request())
     intended = await intend(other, twin.id)
     assert intended is not None
@@ -198,7 +198,7 @@ async def test_a_twin_that_is_being_bought_is_waited_for(
         await recovery.turn()
         clock.tick(seconds=10)
         for worker in (rt, other):
-            await worker.pulse.beat()
+            await worker.lease.beat()
 
     assert (await jobs.peek(rt.db, lost.id)).stage is Stage.UNKNOWN
 
@@ -247,7 +247,7 @@ async def test_a_purchase_for_an_ended_job_is_found_and_stopped(
     """Its deadline passed while nobody knew."""
     job = await a_lost_purchase(rt, provider, sold=True)
     clock.tick(days=2)
-    await rt.pulse.beat()
+    await rt.lease.beat()
     late = replace(rt, settings=rt.settings.model_copy(update={"adopt_seconds": timedelta(1)}))
 
     recovery = Recovering(late)

@@ -14,7 +14,7 @@ from fleek.domain.job import PredictionId, Stage, Status
 from fleek.domain.races import WorkerSuspended
 from fleek.engine.bind import bind
 from fleek.engine.cancel import cancel
-from fleek.engine.pulse import SUSPENDED_AFTER
+from fleek.engine.heartbeat import SUSPENDED_AFTER
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy, intend, purchase, start
 from fleek.engine.submit import submit
@@ -40,7 +40,7 @@ async def test_two_workers_run_it_once(
     """A dispatcher may deliver twice; one claim wins."""
     job = await submit(rt, a_request())
     other = another_life()
-    await other.pulse.register()
+    await other.lease.register()
 
     await asyncio.gather(*(start(one, job.id) for one in (rt, other, rt, other)))
 
@@ -192,7 +192,7 @@ async def test_a_worker_that_may_be_taken_for_dead_does_not_buy(
 ) -> None:
     """Another worker may be about to do it."""
     job = await submit(rt, a_request())
-    rt.pulse._last -= rt.pulse.heartbeat.total_seconds() * SUSPENDED_AFTER + 1
+    rt.lease._last -= rt.lease.heartbeat.total_seconds() * SUSPENDED_AFTER + 1
 
     await start(rt, job.id)
 
@@ -318,12 +318,12 @@ async def test_a_purchase_that_outlasts_the_shutdown_is_found_and_is_no_crash(
 
     await rt.duties.finish(seconds=0)
     await asyncio.gather(starting, return_exceptions=True)
-    await rt.pulse.end()
+    await rt.lease.end()
 
     unknown = await jobs.peek(rt.db, job.id)
     assert (unknown.stage, unknown.crashes, unknown.worker_id) == (Stage.UNKNOWN, 0, None)
     successor = another_life()
-    await successor.pulse.register()
+    await successor.lease.register()
     await Recovering(successor).turn()
     found = await jobs.peek(rt.db, job.id)
     assert (found.stage, found.attempt, found.crashes) == (Stage.WAITING, 1, 0)
@@ -378,7 +378,7 @@ async def test_a_suspended_worker_does_not_give_back_what_was_bought_meanwhile(
     assert intended is not None
     _, attempt = intended
     await bind(rt, attempt, await buy(rt, *intended))
-    rt.pulse._last -= rt.pulse.heartbeat.total_seconds() * SUSPENDED_AFTER + 1
+    rt.lease._last -= rt.lease.heartbeat.total_seconds() * SUSPENDED_AFTER + 1
 
     await purchase(rt, *intended)
 

@@ -222,12 +222,12 @@ async def test_jobs_that_cannot_be_taken_back_hold_up_no_other(
     victims = []
     for _ in range(2):
         victim = another_life()
-        await victim.pulse.register()
+        await victim.lease.register()
         victims.append((victim, [await submit(rt, a_request()) for _ in range(5)]))
     for victim, made in victims:
         for job in made:
             assert await intend(victim, job.id) is not None
-        await victim.pulse.end()
+        await victim.lease.end()
     stuck = {job.id for _, made in victims for job in made[:4]}
     real = Runtime.take
 

@@ -172,7 +172,7 @@ async def test_turns_are_small_and_seldom(
     with capture_logs() as logs:
         waits = [await turns.turn() for _ in range(3)]
 
-    assert first == rt.pulse.heartbeat * SOON
+    assert first == rt.lease.heartbeat * SOON
     assert waits[:2] == [REST, REST]
     assert EVERY * 0.8 <= waits[2] <= EVERY * 1.2
     assert [(log["event"], log["files"], log["orphans"]) for log in logs] == [("swept", 5, 5)]
@@ -218,4 +218,4 @@ async def test_a_storage_that_is_away_is_swept_later(rt: Runtime, clock: Clock) 
     with pytest.raises(StorageError):
         await turns.turn()
 
-    assert await turns.turn() == rt.pulse.heartbeat * SOON
+    assert await turns.turn() == rt.lease.heartbeat * SOON

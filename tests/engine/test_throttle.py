@@ -105,7 +105,7 @@ class Turns:
     async def one(self, *, after: float = 0) -> timedelta:
         """Take a turn, so many seconds later."""
         self._clock.tick(seconds=after)
-        await self._rt.pulse.beat()
+        await self._rt.lease.beat()
         return await self._admission.turn()
 
     async def run(self, seconds: float, *, step: float = 0.1) -> None:
@@ -263,7 +263,7 @@ async def test_no_more_run_at_once_than_the_provider_runs(
 ) -> None:
     """With two workers too: only the coordinator decides."""
     other = replace(another_life(), dispatcher=hall, pauses=PauseCache())
-    await other.pulse.register()
+    await other.lease.register()
     coordinator = turns(concurrency=3)
     await submitted(rt, 10)
 
@@ -462,7 +462,7 @@ async def test_what_another_worker_has_cleared_is_cleared(
 ) -> None:
     """Only one of them says that all is well again."""
     other = replace(another_life(), pauses=PauseCache())
-    await other.pulse.register()
+    await other.lease.register()
     await purchase(rt, provider, AWAY)
     await refresh_pauses(other)
 
@@ -565,7 +565,7 @@ async def test_a_worker_learns_of_what_others_have_seen(
 ) -> None:
     """With its heartbeat; then its success counts for all."""
     other = replace(another_life(), pauses=PauseCache())
-    await other.pulse.register()
+    await other.lease.register()
     await purchase(rt, provider, AWAY)
 
     await purchase(other, provider)

@@ -17,8 +17,8 @@ from fleek.engine import clock as engine_clock
 from fleek.engine.callback import receive
 from fleek.engine.collect import collect
 from fleek.engine.expire import Expiry
-from fleek.engine.pulse import Pulse
-from fleek.engine.recover import bury_the_dead
+from fleek.engine.heartbeat import WorkerLease
+from fleek.engine.recover import expire_dead_workers
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy, intend, start
 from fleek.engine.submit import submit
@@ -56,27 +56,27 @@ class Process:
         self.clock = engine_clock.Clock(
             shared.db, wall=lambda: clock() + self.shift, steady=clock.steady, boot=boot
         )
-        pulse = Pulse(
+        lease = WorkerLease(
             shared.db,
-            heartbeat=shared.pulse.heartbeat,
+            heartbeat=shared.lease.heartbeat,
             slots=4,
             now=self.clock,
             steady=clock.steady,
         )
         self.rt = replace(
-            shared, now=self.clock, clock=self.clock, steady=clock.steady, pulse=pulse
+            shared, now=self.clock, clock=self.clock, steady=clock.steady, lease=lease
         )
 
     async def begin(self) -> "Process":
         """Ask for the time, and be known."""
         await self.clock.set()
-        await self.rt.pulse.register()
+        await self.rt.lease.register()
         return self
 
     async def beat(self) -> None:
         """Do what comes with each heartbeat."""
         await self.clock.set()
-        await self.rt.pulse.beat()
+        await self.rt.lease.beat()
 
 
 async def watched(processes: list[Process], clock: Clock, *, seconds: float) -> None:
@@ -101,8 +101,8 @@ async def die_while_buying(process: Process, job: Job) -> None:
 async def survive(processes: list[Process], clock: Clock) -> None:
     """See who is silent for long enough, and find what it had bought."""
     coordinator = processes[-1].rt
-    await bury_the_dead(coordinator)
-    clock.tick(seconds=coordinator.pulse.silence.total_seconds() + 1)
+    await expire_dead_workers(coordinator)
+    clock.tick(seconds=coordinator.lease.dead_after.total_seconds() + 1)
     for one in processes:
         await one.beat()
     recovering = Recovering(coordinator)

@@ -214,7 +214,7 @@ async def _results(rt: Runtime) -> Finding:
 
 
 async def _alive(rt: Runtime) -> Sequence[Worker]:
-    return await workers.alive(rt.db, since=rt.now() - rt.pulse.silence)
+    return await workers.alive(rt.db, since=rt.now() - rt.lease.dead_after)
 
 
 async def _provider(rt: Runtime) -> Finding:

@@ -159,7 +159,7 @@ METRICS: Final[dict[int | str, dict[str, Any]]] = {
 async def metrics(request: Request, rt: RuntimeDep) -> MetricsRead | Response:
     """Return figures: for a scraper, which asks for text, in Prometheus' form; else as JSON."""
     tally = await count_jobs(rt.db, now=rt.now())
-    alive = len(await workers.alive(rt.db, since=rt.now() - rt.pulse.silence))
+    alive = len(await workers.alive(rt.db, since=rt.now() - rt.lease.dead_after))
     accept = request.headers.get("accept", "")
     if "text/plain" in accept or "application/openmetrics-text" in accept:
         figures: ApiMetrics = request.app.state.metrics

@@ -91,7 +91,7 @@ async def _claim(rt: Runtime, job_id: JobId) -> Job | None:
     def decide(job: Job, _: Attempt | None) -> Step:
         if job.stage is not Stage.COLLECTING:
             raise StaleJob(f"job {job.id} is not to be collected")
-        return Step(change=transitions.collect(job, rt.pulse.worker_id, now=rt.now()))
+        return Step(change=transitions.collect(job, rt.lease.worker_id, now=rt.now()))
 
     try:
         step = await rt.persist(job_id, decide)

@@ -12,8 +12,8 @@ from fleek import failpoints
 from fleek.domain.errors import FleekError
 from fleek.engine.admit import Admission
 from fleek.engine.expire import Expiry
-from fleek.engine.pulse import ROLE_LASTS, Unchanged
-from fleek.engine.recover import ProviderRecovery, Recovery, bury_the_dead
+from fleek.engine.heartbeat import ROLE_LASTS, Unchanged
+from fleek.engine.recover import ProviderRecovery, Recovery, expire_dead_workers
 from fleek.engine.runtime import Runtime, guarded, loop
 from fleek.engine.sweep import Sweep
 from fleek.engine.watch import Watch
@@ -31,7 +31,7 @@ async def coordinate(rt: Runtime) -> None:
     while True:
         if await guarded(rt, ROLE, _stand(rt, renewed)):
             await _serve_a_term(rt)
-        await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
+        await asyncio.sleep(rt.lease.heartbeat.total_seconds())
 
 
 async def _stand(rt: Runtime, renewed: Unchanged) -> bool:
@@ -39,7 +39,7 @@ async def _stand(rt: Runtime, renewed: Unchanged) -> bool:
 
     How long is measured here, by what changes: the holder's clock may be wrong, and so may ours.
     """
-    await bury_the_dead(rt)
+    await expire_dead_workers(rt)
     asked = rt.steady()
     lease = await workers.lease(rt.db, ROLE)
     same = renewed.compare({ROLE: lease}, asked=asked)[ROLE]
@@ -49,15 +49,15 @@ async def _stand(rt: Runtime, renewed: Unchanged) -> bool:
 async def _take_role(rt: Runtime, *, lapsed: workers.Lease | None = None) -> bool:
     until = rt.now() + _lasts(rt)
     failpoints.hit("role.take")
-    return await workers.take_role(rt.db, ROLE, rt.pulse.worker_id, until=until, lapsed=lapsed)
+    return await workers.take_role(rt.db, ROLE, rt.lease.worker_id, until=until, lapsed=lapsed)
 
 
 def _lasts(rt: Runtime) -> timedelta:
-    return rt.pulse.heartbeat * ROLE_LASTS
+    return rt.lease.heartbeat * ROLE_LASTS
 
 
 async def _serve_a_term(rt: Runtime) -> None:
-    log.info("coordinating", worker=str(rt.pulse.worker_id))
+    log.info("coordinating", worker=str(rt.lease.worker_id))
     rt.metrics.coordinating.set(1)
     turns = (
         loop(rt, "admit", Admission(rt).turn, patience=PATIENCE),
@@ -89,7 +89,7 @@ async def _keep_role(rt: Runtime) -> None:
     """Renew the role with each heartbeat; return when it is lost, or may be."""
     renewed = rt.steady()
     while rt.steady() - renewed < _lasts(rt).total_seconds():
-        await asyncio.sleep(rt.pulse.heartbeat.total_seconds())
+        await asyncio.sleep(rt.lease.heartbeat.total_seconds())
         begun = rt.steady()
         try:
             if not await _take_role(rt):
@@ -105,6 +105,6 @@ async def resign(rt: Runtime) -> None:
     """Give the role back, so that another worker need not wait for its end."""
     try:
         failpoints.hit("role.drop")
-        await workers.drop_role(rt.db, ROLE, rt.pulse.worker_id)
+        await workers.drop_role(rt.db, ROLE, rt.lease.worker_id)
     except FleekError as error:
         log.warning("role_not_dropped", reason=str(error))

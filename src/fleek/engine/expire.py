@@ -54,7 +54,7 @@ class Expiry:
         rt, now = self._rt, self._rt.now()
         freed = await self._finish()
         if not rt.clock.settled:
-            return rt.pulse.heartbeat
+            return rt.lease.heartbeat
         for part, walk in self._parts.items():
             age = rt.settings.retention(part)
             if age is not None:
@@ -75,9 +75,9 @@ class Expiry:
                 removed=removed,
             )
         elif freed.failed:
-            return rt.pulse.heartbeat * TROUBLED
+            return rt.lease.heartbeat * TROUBLED
         walks = (self._purging, self._ended, *self._parts.values())
-        return REST if any(walk.more for walk in walks) else rt.pulse.heartbeat
+        return REST if any(walk.more for walk in walks) else rt.lease.heartbeat
 
     async def _finish(self) -> Freed:
         """Remove what was purged on request, or by somebody who was interrupted."""

@@ -19,7 +19,7 @@ from fleek.domain.transitions import doubt, give_up, release
 from fleek.engine import agenda
 from fleek.engine.agenda import Agenda
 from fleek.engine.bucket import Clock
-from fleek.engine.pulse import gone
+from fleek.engine.heartbeat import process_is_gone
 from fleek.engine.reschedule import reschedule_from_future
 from fleek.engine.runtime import Runtime, guarded
 from fleek.engine.settle import Settlement
@@ -50,7 +50,7 @@ class Recovery:
     async def turn(self) -> timedelta:
         """Free what dead workers held, and end what is overdue; returns how long to wait."""
         rt = self._rt
-        await bury_the_dead(rt)
+        await expire_dead_workers(rt)
         if rt.clock.steps != self._steps:
             steps = rt.clock.steps
             await reschedule_from_future(rt)
@@ -59,7 +59,7 @@ class Recovery:
             await guarded(rt, "recover", self._free(worker))
         if rt.clock.settled:
             await self._end_all_overdue(rt.now())
-        return REST if self._overdue.more else rt.pulse.heartbeat
+        return REST if self._overdue.more else rt.lease.heartbeat
 
     async def _each(self, work: Iterable[Awaitable[Any]]) -> None:
         async def bounded(one: Awaitable[Any]) -> None:
@@ -156,19 +156,19 @@ class ProviderRecovery:
             if not any(answered):
                 break
         wait = todo.wait()
-        heartbeat = self._rt.pulse.heartbeat
+        heartbeat = self._rt.lease.heartbeat
         return heartbeat if wait is None else min(max(wait, REST), heartbeat)
 
     async def _stop(self, attempt: Attempt) -> bool:
         return await stop(self._rt, attempt)
 
 
-async def bury_the_dead(rt: Runtime) -> None:
+async def expire_dead_workers(rt: Runtime) -> None:
     """End workers that were silent for too long, or whose process is not there any more."""
     now, asked = rt.now(), rt.steady()
     running = await workers.running(rt.db)
-    silent = rt.pulse.silent(running, asked=asked)
-    dead = [worker.id for worker in running if gone(worker)]
+    silent = rt.lease.silent(running, asked=asked)
+    dead = [worker.id for worker in running if process_is_gone(worker)]
     if silent or dead:
         failpoints.hit("recover.bury")
         died = {*dead, *(worker.id for worker in silent)}

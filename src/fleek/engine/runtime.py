@@ -19,9 +19,9 @@ from fleek.engine.bucket import TokenBucket
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.duties import Duties
+from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.parameters import Validators
 from fleek.engine.pause_cache import PauseCache
-from fleek.engine.pulse import Pulse
 from fleek.engine.stops import Stops
 from fleek.providers.base import Provider
 from fleek.settings import Settings
@@ -96,7 +96,7 @@ class Runtime:
     dispatcher: Dispatcher
     now: Callable[[], datetime]  # aware, UTC; the same for all processes on this database
     clock: Clock  # makes it so: it is set at the start and with each heartbeat
-    pulse: Pulse
+    lease: WorkerLease
     capacity: StorageCapacity
     validators: Validators = field(default_factory=Validators)
     metrics: Metrics = field(default_factory=Metrics)

@@ -55,7 +55,7 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
             raise StaleJob(f"job {job.id} is not due")
         if rt.pauses.is_paused(job.provider, job.model, now=now):
             raise StaleJob(f"job {job.id} has to wait for {job.provider}")
-        change = claim(job, rt.pulse.worker_id, AttemptId(uuid4()), now=now)
+        change = claim(job, rt.lease.worker_id, AttemptId(uuid4()), now=now)
         return Step(change=change, intent=_attempt(rt, change.job))
 
     await _ask_times(rt)
@@ -98,7 +98,7 @@ async def purchase(rt: Runtime, job: Job, attempt: Attempt) -> None:
 
 async def _spend(rt: Runtime, job: Job, attempt: Attempt) -> None:
     try:
-        rt.pulse.check()  # a worker that may be taken for dead does not buy
+        rt.lease.check()  # a worker that may be taken for dead does not buy
         prediction = await buy(rt, job, attempt)
     except OutcomeUnknown as error:
         await throttle.record_failure(rt, job, error)

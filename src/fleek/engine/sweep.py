@@ -135,7 +135,7 @@ class Sweep:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._search: Search | None = None
-        self._next = rt.steady() + rt.pulse.heartbeat.total_seconds() * SOON
+        self._next = rt.steady() + rt.lease.heartbeat.total_seconds() * SOON
 
     async def turn(self) -> timedelta:
         """Look at some files, if it is time; returns how long to wait."""
@@ -145,7 +145,7 @@ class Sweep:
                 return self._wait()
             self._search = Search(rt)
         search, self._search = self._search, None
-        self._next = rt.steady() + rt.pulse.heartbeat.total_seconds() * SOON  # if this fails
+        self._next = rt.steady() + rt.lease.heartbeat.total_seconds() * SOON  # if this fails
         if await search.batch():
             self._search = search
             return REST

@@ -27,7 +27,7 @@ Key = TypeVar("Key", bound=Hashable)
 log = structlog.get_logger(__name__)
 
 
-class Pulse:
+class WorkerLease:
     """The liveness of this process as a worker. Only a registered one may claim and buy."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Pulse:
         return self._id
 
     @property
-    def silence(self) -> timedelta:
+    def dead_after(self) -> timedelta:
         """How long a worker may be silent before it is dead."""
         return self.heartbeat * DEAD_AFTER
 
@@ -108,7 +108,7 @@ class Pulse:
         `running` was asked for.
         """
         same = self._heard.compare({one.id: one.heartbeat_at for one in running}, asked=asked)
-        return [one for one in running if same[one.id] > self.silence.total_seconds()]
+        return [one for one in running if same[one.id] > self.dead_after.total_seconds()]
 
     async def end(self) -> None:
         """Say that this worker stops: what it still holds may be freed at once."""
@@ -148,7 +148,7 @@ def process_space() -> str:
     return f"{socket.gethostname()} {boot} {space}"
 
 
-def gone(worker: workers.Worker) -> bool:
+def process_is_gone(worker: workers.Worker) -> bool:
     """Whether a worker of this process table has certainly ended."""
     if worker.host != process_space() or not worker.host.count(" "):
         return False
