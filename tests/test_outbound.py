@@ -154,7 +154,7 @@ class Inner(httpx2.AsyncBaseTransport):
 
 
 @asynccontextmanager
-async def guarded(
+async def run_logged(
     names: Names, inner: httpx2.AsyncBaseTransport
 ) -> AsyncGenerator[httpx2.AsyncClient]:
     """Open a client whose network is `inner`."""
@@ -171,7 +171,7 @@ async def test_a_name_with_a_private_address_is_refused(answer: list[str]) -> No
     """One is enough: which of them would be dialled is chance."""
     inner = Inner()
 
-    async with guarded(Names(answer), inner) as client:
+    async with run_logged(Names(answer), inner) as client:
         with pytest.raises(UnsafeAddress):
             await client.get("https://example.com/")
 
@@ -182,7 +182,7 @@ async def test_the_name_is_looked_up_exactly_once() -> None:
     """Who answers differently the second time is never asked a second time."""
     names, inner = Names([PUBLIC], ["127.0.0.1"]), Inner()
 
-    async with guarded(names, inner) as client:
+    async with run_logged(names, inner) as client:
         await client.get("https://example.com/")
 
     assert names.asked == [("example.com", 443)]
@@ -193,7 +193,7 @@ async def test_the_name_stays_in_host_and_certificate() -> None:
     """Only the address that is dialled is ours."""
     inner = Inner()
 
-    async with guarded(Names(["2606:4700::1111"]), inner) as client:
+    async with run_logged(Names(["2606:4700::1111"]), inner) as client:
         await client.get("https://example.com:443/x?y=z")
 
     (request,) = inner.requests
@@ -206,7 +206,7 @@ async def test_the_next_address_is_tried_if_one_takes_no_connection() -> None:
     """Half of the internet has an address that does not work from here."""
     inner = Inner(refusing=["2606:4700::1111"])
 
-    async with guarded(Names(["2606:4700::1111", PUBLIC]), inner) as client:
+    async with run_logged(Names(["2606:4700::1111", PUBLIC]), inner) as client:
         response = await client.get("https://example.com/")
 
     assert response.text == "hello"
@@ -216,7 +216,7 @@ async def test_the_next_address_is_tried_if_one_takes_no_connection() -> None:
 @pytest.mark.parametrize("answer", [[], ["2606:4700::1111"]], ids=["no address", "refused"])
 async def test_nobody_there_is_an_ordinary_failure(answer: list[str]) -> None:
     """It may be tried again, other than an unsafe address."""
-    async with guarded(Names(answer), Inner(refusing=answer)) as client:
+    async with run_logged(Names(answer), Inner(refusing=answer)) as client:
         with pytest.raises(httpx2.ConnectError):
             await client.get("https://example.com/")
 
@@ -253,7 +253,7 @@ async def test_the_client_itself_refuses_what_was_not_parsed(url: str) -> None:
     """Nobody can forget to ask."""
     names, inner = Names([PUBLIC]), Inner()
 
-    async with guarded(names, inner) as client:
+    async with run_logged(names, inner) as client:
         with pytest.raises((UnsafeAddress, httpx2.HTTPError, httpx2.InvalidURL)):
             await client.get(url)
 

@@ -27,7 +27,7 @@ from fleek.domain.errors import (
 from fleek.domain.job import JobId
 from fleek.engine.collect import collect
 from fleek.engine.coordinator import coordinate, resign
-from fleek.engine.runtime import Runtime, guarded
+from fleek.engine.runtime import Runtime, run_logged
 from fleek.engine.start import start
 from fleek.engine.throttle import refresh_pauses
 from fleek.environment import read
@@ -236,7 +236,7 @@ async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
         await asyncio.gather(
-            rt.duties.finish(seconds=DRAIN_SECONDS),
+            rt.shielded.finish(seconds=DRAIN_SECONDS),
             rt.stops.sending.finish(seconds=DRAIN_SECONDS),
         )
         failpoints.hit("worker.drained")
@@ -285,7 +285,7 @@ async def _handle(rt: Runtime, name: Task, verb: Verb, job_id: JobId) -> None:
             error = Reported(f"{type(failure).__name__}: {failure}")
             raise
 
-    await guarded(rt, name, attempt(), job_id=job_id)
+    await run_logged(rt, name, attempt(), job_id=job_id)
     if error is not None:
         raise error
 
@@ -294,11 +294,11 @@ async def keep_time(rt: Runtime) -> None:
     """Follow the database's time for ever, as often as a worker says that it is alive."""
     while True:
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
-        await guarded(rt, "clock", rt.clock.set())
+        await run_logged(rt, "clock", rt.clock.set())
 
 
 async def _beat(rt: Runtime) -> None:
     while True:
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
-        await guarded(rt, "heartbeat", rt.lease.beat())
-        await guarded(rt, "pace", refresh_pauses(rt))
+        await run_logged(rt, "heartbeat", rt.lease.beat())
+        await run_logged(rt, "pace", refresh_pauses(rt))

@@ -18,9 +18,9 @@ from fleek.domain.transitions import cancel as cancelled
 from fleek.engine import coordinator
 from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Nudges
 from fleek.engine.coordinator import ROLE, coordinate, resign
-from fleek.engine.duties import Duties
 from fleek.engine.heartbeat import ROLE_LASTS, WorkerLease
-from fleek.engine.runtime import REST_SECONDS, RESTS, Bells, Runtime, guarded, loop
+from fleek.engine.runtime import REST_SECONDS, RESTS, Runtime, Wakeups, loop, run_logged
+from fleek.engine.shielded_tasks import ShieldedTasks
 from fleek.engine.start import intend, start
 from fleek.engine.submit import submit
 from fleek.settings import Settings
@@ -291,7 +291,7 @@ async def test_a_bell_that_rings_without_end_costs_few_turns(rt: Runtime, took: 
 
     async def turn() -> timedelta:
         turns.append(time.monotonic())
-        rt.bells.ring("admit")
+        rt.wakeups.notify("admit")
         await asyncio.sleep(took)
         return timedelta(seconds=60)
 
@@ -354,9 +354,9 @@ async def test_a_commit_whose_answer_was_lost_is_recognised(
 
 async def test_a_bell_wakes_before_the_time() -> None:
     """So a job starts in milliseconds."""
-    bells = Bells()
-    with bells.listen("admit") as one, bells.listen("admit") as other:
-        bells.ring("admit")
+    wakeups = Wakeups()
+    with wakeups.listen("admit") as one, wakeups.listen("admit") as other:
+        wakeups.notify("admit")
 
         async with asyncio.timeout(LIMIT):
             await one.wait(seconds=60)
@@ -366,18 +366,18 @@ async def test_a_bell_wakes_before_the_time() -> None:
 
 async def test_a_duty_that_takes_too_long_is_given_up() -> None:
     """A process that was told to stop does stop."""
-    duties = Duties()
+    shielded = ShieldedTasks()
     begun = asyncio.Event()
 
     async def never() -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    caller = asyncio.create_task(duties.see_through(never()))
+    caller = asyncio.create_task(shielded.run(never()))
     await begun.wait()
 
-    await duties.finish(seconds=0.01)
-    await duties.finish(seconds=0.01)
+    await shielded.finish(seconds=0.01)
+    await shielded.finish(seconds=0.01)
 
     with pytest.raises(asyncio.CancelledError):
         await caller
@@ -389,7 +389,7 @@ async def test_a_guarded_task_gives_its_result(rt: Runtime) -> None:
     async def seven() -> int:
         return 7
 
-    assert await guarded(rt, "admit", seven()) == 7
+    assert await run_logged(rt, "admit", seven()) == 7
 
 
 def _worker(rt: Runtime) -> Runtime:

@@ -316,7 +316,7 @@ async def test_a_purchase_that_outlasts_the_shutdown_is_found_and_is_no_crash(
     while not provider.sold:
         await asyncio.sleep(0)
 
-    await rt.duties.finish(seconds=0)
+    await rt.shielded.finish(seconds=0)
     await asyncio.gather(starting, return_exceptions=True)
     await rt.lease.end()
 
@@ -342,7 +342,7 @@ async def test_stopping_the_worker_does_not_stop_a_purchase(
 
     buying.cancel()
     provider.hold.set()
-    await rt.duties.finish(seconds=60)
+    await rt.shielded.finish(seconds=60)
 
     assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
 
@@ -362,7 +362,7 @@ async def test_stopping_the_worker_does_not_leave_an_intent_alone(
     await deciding.wait()
 
     buying.cancel()
-    await rt.duties.finish(seconds=60)
+    await rt.shielded.finish(seconds=60)
 
     bought = await jobs.peek(rt.db, job.id)
     assert (bought.stage, bought.crashes) == (Stage.WAITING, 0)

@@ -202,7 +202,7 @@ async def test_a_provider_that_hangs_holds_up_no_other(
         done.set()
 
     provider.cancel = tell  # type: ignore[method-assign, assignment] # it tells when
-    both.bells.ring("recover")
+    both.wakeups.notify("recover")
 
     async with asyncio.timeout(LIMIT):
         await done.wait()

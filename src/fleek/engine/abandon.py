@@ -8,7 +8,7 @@ import structlog
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.job import AttemptId, Job, JobError, JobId, Stage
 from fleek.domain.transitions import give_up
-from fleek.engine.runtime import Runtime, guarded
+from fleek.engine.runtime import Runtime, run_logged
 from fleek.store import attempts
 from fleek.store.steps import Step
 
@@ -29,7 +29,7 @@ async def abandon(rt: Runtime, provider: str) -> tuple[int, int]:
     """
     closed = failed = 0
     for attempt_id, job_id in await attempts.without_verdict(rt.db, provider):
-        if await guarded(rt, "abandon", _write_off(rt, attempt_id, job_id), job_id=job_id):
+        if await run_logged(rt, "abandon", _write_off(rt, attempt_id, job_id), job_id=job_id):
             closed += 1
         else:
             failed += 1

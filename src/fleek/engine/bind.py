@@ -78,7 +78,7 @@ async def _go_on(rt: Runtime, bound: Attempt, prediction: Prediction) -> None:
     elif bound.cancel_owed:
         stop_soon(rt, bound.job_id)
     else:
-        rt.bells.ring("watch")
+        rt.wakeups.notify("watch")
 
 
 async def stop_orphan(

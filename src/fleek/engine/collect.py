@@ -54,7 +54,7 @@ async def collect(rt: Runtime, job_id: JobId) -> None:
         media = await _keep(rt, job, attempt)
         await _complete(rt, job, attempt, media)
     except asyncio.CancelledError:
-        await rt.duties.see_through(_release(rt, job))
+        await rt.shielded.run(_release(rt, job))
         raise
     except Exception as error:
         failure = _failure(error)

@@ -53,7 +53,7 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
             await rt.dispatcher.enqueue("collect", attempt.job_id)
         except DispatcherUnavailable as error:
             log.warning("not_nudged", job=str(attempt.job_id), reason=str(error))
-    rt.bells.ring("admit")
+    rt.wakeups.notify("admit")
 
 
 def _settled(current: Attempt, prediction: Prediction, outcome: Succeeded | Failed) -> Attempt:

@@ -14,7 +14,7 @@ from fleek.engine.admit import Admission
 from fleek.engine.expire import Expiry
 from fleek.engine.heartbeat import ROLE_LASTS, Unchanged
 from fleek.engine.recover import ProviderRecovery, Recovery, expire_dead_workers
-from fleek.engine.runtime import Runtime, guarded, loop
+from fleek.engine.runtime import Runtime, loop, run_logged
 from fleek.engine.sweep import Sweep
 from fleek.engine.watch import Watch
 from fleek.store import workers
@@ -29,7 +29,7 @@ async def coordinate(rt: Runtime) -> None:
     """Stand for the role for ever, and do its work while it is held."""
     renewed = Unchanged(rt.steady)
     while True:
-        if await guarded(rt, ROLE, _stand(rt, renewed)):
+        if await run_logged(rt, ROLE, _stand(rt, renewed)):
             await _serve_a_term(rt)
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
 
@@ -98,7 +98,7 @@ async def _keep_role(rt: Runtime) -> None:
             log.warning("role_not_renewed", reason=str(error))
         else:
             renewed = begun
-            await guarded(rt, "clock", rt.clock.steer())
+            await run_logged(rt, "clock", rt.clock.steer())
 
 
 async def resign(rt: Runtime) -> None:

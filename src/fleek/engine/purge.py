@@ -19,7 +19,7 @@ from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import Job, JobId
 from fleek.domain.media import Part, media_folder, metadata_key, purged
 from fleek.engine.cancel import cancel
-from fleek.engine.runtime import CALLER_PATIENCE, Runtime, guarded
+from fleek.engine.runtime import CALLER_PATIENCE, Runtime, run_logged
 from fleek.storage.base import Stored
 from fleek.store import retention
 from fleek.store.steps import Step
@@ -63,7 +63,7 @@ async def purge(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, boo
     with suppress(Conflict):  # it has ended in another way, and stays so
         await cancel(rt, job_id, tenant_id=tenant_id)
     marked, by_this_call = await mark(rt, job_id, ALL_PARTS, cause="request")
-    rt.bells.ring("expire")
+    rt.wakeups.notify("expire")
     return marked, by_this_call
 
 
@@ -145,7 +145,7 @@ async def each(rt: Runtime, jobs: Sequence[T], work: Callable[[T], Awaitable[Fre
     freed, shuffled = Freed(), random.sample(jobs, len(jobs))
     for start in range(0, len(shuffled), AT_ONCE):
         some = shuffled[start : start + AT_ONCE]
-        done = await asyncio.gather(*(guarded(rt, "expire", work(one)) for one in some))
+        done = await asyncio.gather(*(run_logged(rt, "expire", work(one)) for one in some))
         freed = sum((Freed(failed=1) if one is None else one for one in done), freed)
         if not any(done):
             break

@@ -45,7 +45,7 @@ async def recollect(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
     failpoints.hit("recollect.decided")
     if step.change is None:
         return current[-1]
-    rt.bells.ring("admit")
+    rt.wakeups.notify("admit")
     return step.change.job
 
 

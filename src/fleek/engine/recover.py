@@ -21,7 +21,7 @@ from fleek.engine.agenda import Agenda
 from fleek.engine.bucket import Clock
 from fleek.engine.heartbeat import process_is_gone
 from fleek.engine.reschedule import reschedule_from_future
-from fleek.engine.runtime import Runtime, guarded
+from fleek.engine.runtime import Runtime, run_logged
 from fleek.engine.settle import Settlement
 from fleek.engine.stop import stop, stop_soon
 from fleek.engine.walk import Walk
@@ -56,7 +56,7 @@ class Recovery:
             await reschedule_from_future(rt)
             self._steps = steps
         for worker in await workers.unfreed(rt.db):
-            await guarded(rt, "recover", self._free(worker))
+            await run_logged(rt, "recover", self._free(worker))
         if rt.clock.settled:
             await self._end_all_overdue(rt.now())
         return REST if self._overdue.more else rt.lease.heartbeat
@@ -64,7 +64,7 @@ class Recovery:
     async def _each(self, work: Iterable[Awaitable[Any]]) -> None:
         async def bounded(one: Awaitable[Any]) -> None:
             async with self._places:
-                await guarded(self._rt, "recover", one)
+                await run_logged(self._rt, "recover", one)
 
         await asyncio.gather(*map(bounded, work))
 
@@ -90,7 +90,7 @@ class Recovery:
             return Step(change=doubt(job, now=now, reason=reason, crashed=not worker.resigned))
 
         await self._rt.take(job_id, decide)
-        self._rt.bells.ring("recover")
+        self._rt.wakeups.notify("recover")
 
     async def _end_all_overdue(self, now: datetime) -> None:
         async def read(after: tuple[datetime, JobId] | None) -> Sequence[tuple[datetime, JobId]]:
@@ -151,7 +151,7 @@ class ProviderRecovery:
             for attempt in some:
                 todo.later(attempt.id)  # unless it is dealt with now
             answered = await asyncio.gather(
-                *(guarded(self._rt, "recover", work(attempt)) for attempt in some)
+                *(run_logged(self._rt, "recover", work(attempt)) for attempt in some)
             )
             if not any(answered):
                 break

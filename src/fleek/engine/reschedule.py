@@ -29,7 +29,7 @@ async def reschedule_from_future(rt: Runtime) -> None:
         moved += len(found)
     if moved:
         log.warning("jobs_rescheduled", jobs=moved, reason="time has been set back")
-        rt.bells.ring("admit")
+        rt.wakeups.notify("admit")
 
 
 async def _reschedule(rt: Runtime, job_id: JobId) -> None:

@@ -18,10 +18,10 @@ from fleek.domain.job import AttemptId, Job, JobId
 from fleek.engine.bucket import TokenBucket
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
-from fleek.engine.duties import Duties
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.parameters import Validators
 from fleek.engine.pause_cache import PauseCache
+from fleek.engine.shielded_tasks import ShieldedTasks
 from fleek.engine.stops import Stops
 from fleek.providers.base import Provider
 from fleek.settings import Settings
@@ -49,7 +49,7 @@ class Bell:
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Say that there is something to do."""
         self._event.set()
 
@@ -63,16 +63,16 @@ class Bell:
         self._event.clear()
 
 
-class Bells:
+class Wakeups:
     """Wakes the coordinator's loops of this process; several may listen to one topic."""
 
     def __init__(self) -> None:
         self._listening: dict[Topic, list[Bell]] = defaultdict(list)
 
-    def ring(self, topic: Topic) -> None:
+    def notify(self, topic: Topic) -> None:
         """Say that there is something to do; whoever is busy hears it afterwards."""
         for bell in self._listening[topic]:
-            bell.ring()
+            bell.notify()
 
     @contextmanager
     def listen(self, topic: Topic) -> Iterator[Bell]:
@@ -100,8 +100,8 @@ class Runtime:
     capacity: StorageCapacity
     validators: Validators = field(default_factory=Validators)
     metrics: Metrics = field(default_factory=Metrics)
-    bells: Bells = field(default_factory=Bells)
-    duties: Duties = field(default_factory=Duties)
+    wakeups: Wakeups = field(default_factory=Wakeups)
+    shielded: ShieldedTasks = field(default_factory=ShieldedTasks)
     stops: Stops = field(default_factory=Stops)
     pauses: PauseCache = field(default_factory=PauseCache)
     recalls: dict[str, TokenBucket] = field(
@@ -165,7 +165,7 @@ class _Once:
         return step
 
 
-async def guarded(
+async def run_logged(
     rt: Runtime, name: str, work: Awaitable[T], *, job_id: JobId | None = None
 ) -> T | None:
     """Do one task of a worker or one turn of a loop; whatever it raises is logged and counted.
@@ -206,7 +206,7 @@ async def loop(
     once. `name` is what it is called in logs and metrics, if several loops have one topic.
     """
     name = name or topic
-    with rt.bells.listen(topic) as bell:
+    with rt.wakeups.listen(topic) as bell:
         await _turns(rt, name, turn, bell, patience=patience)
 
 
@@ -220,7 +220,7 @@ async def _turns(
 ) -> None:
     while True:
         began = time.monotonic()
-        wait = await guarded(rt, name, turn())
+        wait = await run_logged(rt, name, turn())
         rt.metrics.turns.labels(name).inc()
         if wait is None:
             await asyncio.sleep(patience.total_seconds())

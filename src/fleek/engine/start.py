@@ -33,12 +33,12 @@ async def start(rt: Runtime, job_id: JobId) -> None:
     Whatever goes wrong with the provider is recorded on the job. It is seen through even while
     the worker is told to stop: an intent that nobody acts on would count as a crash.
     """
-    await rt.duties.see_through(_start(rt, job_id))
+    await rt.shielded.run(_start(rt, job_id))
 
 
 async def _start(rt: Runtime, job_id: JobId) -> None:
     intended = await intend(rt, job_id)
-    rt.bells.ring("admit")  # a nudge has been answered
+    rt.wakeups.notify("admit")  # a nudge has been answered
     if intended is not None:
         await purchase(rt, *intended)
 

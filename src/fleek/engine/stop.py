@@ -20,7 +20,7 @@ from fleek.domain.job import JobId, PredictionId
 from fleek.engine.bucket import TokenBucket
 from fleek.engine.conclude import conclude
 from fleek.engine.patience import in_time
-from fleek.engine.runtime import Runtime, guarded
+from fleek.engine.runtime import Runtime, run_logged
 from fleek.providers.base import UNREACHABLE, Prediction, Provider
 from fleek.store import attempts
 
@@ -37,7 +37,7 @@ def stop_soon(rt: Runtime, job_id: JobId) -> None:
     """
     if rt.stops.full:
         return
-    rt.stops.sending.begin(guarded(rt, "stop", _stop_job(rt, job_id), job_id=job_id))
+    rt.stops.sending.begin(run_logged(rt, "stop", _stop_job(rt, job_id), job_id=job_id))
 
 
 async def _stop_job(rt: Runtime, job_id: JobId) -> None:
@@ -89,7 +89,7 @@ async def _look(rt: Runtime, name: str, prediction_id: PredictionId) -> Predicti
 async def stop_stray(rt: Runtime, provider: str, prediction_id: PredictionId) -> None:
     """Stop a prediction that no attempt stands for; if it fails, try again beside the caller."""
     if not await _stray_asked(rt, provider, prediction_id):
-        rt.stops.sending.begin(guarded(rt, "stop", _insist(rt, provider, prediction_id)))
+        rt.stops.sending.begin(run_logged(rt, "stop", _insist(rt, provider, prediction_id)))
 
 
 async def _insist(rt: Runtime, provider: str, prediction_id: PredictionId) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fleek.engine.bucket import TokenBucket
-from fleek.engine.duties import Duties
+from fleek.engine.shielded_tasks import ShieldedTasks
 
 AT_ONCE: Final = 32  # requests to one provider
 MOST: Final = 1000  # first requests that wait in this process
@@ -25,7 +25,7 @@ class Stops:
     """Requests of this process to stop predictions."""
 
     def __init__(self) -> None:
-        self.sending = Duties()  # beside those who decided it
+        self.sending = ShieldedTasks()  # beside those who decided it
         self._lines: dict[str, Line] = {}
 
     @property

@@ -84,7 +84,7 @@ async def _checked(rt: Runtime, request: JobRequest) -> Job:
 
 def _accepted(rt: Runtime) -> None:
     rt.metrics.steps.labels("submitted").inc()
-    rt.bells.ring("admit")
+    rt.wakeups.notify("admit")
 
 
 def _provider(rt: Runtime, name: str) -> Provider:

@@ -67,7 +67,7 @@ async def record_success(rt: Runtime, job: Job) -> None:
         return
     if cleared:
         log.info("provider_resumed", provider=job.provider, model=job.model)
-        rt.bells.ring("admit")
+        rt.wakeups.notify("admit")
 
 
 async def record_failure(rt: Runtime, job: Job, error: ProviderError) -> bool:

@@ -61,7 +61,7 @@ async def record_unknown(rt: Runtime, attempt: Attempt, error: OutcomeUnknown) -
 
     failpoints.hit("start.doubt")
     await rt.persist(attempt.job_id, decide, attempt_id=attempt.id)
-    rt.bells.ring("recover")
+    rt.wakeups.notify("recover")
 
 
 def is_buying(job: Job, attempt: Attempt) -> bool:

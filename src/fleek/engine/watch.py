@@ -19,7 +19,7 @@ from fleek.domain.transitions import advance
 from fleek.engine.bucket import Clock, TokenBucket
 from fleek.engine.conclude import conclude
 from fleek.engine.patience import in_time
-from fleek.engine.runtime import Runtime, guarded
+from fleek.engine.runtime import Runtime, run_logged
 from fleek.engine.stop import stop_soon
 from fleek.providers.base import Prediction
 from fleek.store import attempts
@@ -182,9 +182,9 @@ class Watch:
     async def _look(self, provider: str, watched: Sequence[_Watched]) -> None:
         rt = self._rt
         polling = self._poll(provider, [one.row.prediction_id for one in watched])
-        seen = await guarded(rt, "watch", polling) or {}
+        seen = await run_logged(rt, "watch", polling) or {}
         noting = (self._note(one, seen.get(one.row.prediction_id)) for one in watched)
-        await asyncio.gather(*(guarded(rt, "watch", one) for one in noting))
+        await asyncio.gather(*(run_logged(rt, "watch", one) for one in noting))
 
     async def _poll(
         self, provider: str, ids: Sequence[PredictionId]

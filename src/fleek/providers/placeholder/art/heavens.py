@@ -100,11 +100,11 @@ def planet(size: Size, palette: Palette, dice: Random) -> Image.Image:
     centre = (width * dice.uniform(0.38, 0.62), height * dice.uniform(0.36, 0.5))
     orb = _Orb(centre, unit(size) * dice.uniform(0.2, 0.28), dice.uniform(-28, 28))
     glow(canvas, centre, orb.radius * 2.6, palette[3], 0.55)
-    ring = dice.random() < 0.7
-    if ring:
+    notify = dice.random() < 0.7
+    if notify:
         _ring(canvas, palette, orb, front=False)
     _world(canvas, palette, orb, dice)
-    if ring:
+    if notify:
         _ring(canvas, palette, orb, front=True)
     across, above = dice.choice((-1.5, 1.6)), dice.uniform(0.7, 1)
     aside = (centre[0] + orb.radius * across, centre[1] - orb.radius * above)

@@ -80,11 +80,11 @@ def _flower(
 ) -> None:
     petals, rings = dice.choice((8, 10, 12, 16)), dice.randrange(4, 7)
     fat = dice.uniform(0.75, 1.25)
-    for ring in range(rings):
-        far = radius * (1 - ring / rings * 0.82)
-        shade = ramp(palette[1:], ring / (rings - 1))
+    for notify in range(rings):
+        far = radius * (1 - notify / rings * 0.82)
+        shade = ramp(palette[1:], notify / (rings - 1))
         for petal in range(petals):
-            angle = 2 * math.pi * (petal + ring % 2 / 2) / petals
+            angle = 2 * math.pi * (petal + notify % 2 / 2) / petals
             shape = _petal(centre, angle, far, far * fat * math.pi / petals)
             pen.polygon(shape, fill=(*shade, alpha))
             vein = (*mix(shade, palette[5], 0.45), alpha)

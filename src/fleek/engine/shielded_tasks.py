@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Duties:
+class ShieldedTasks:
     """Work that goes on to its end although the worker is told to stop: money is at stake."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def see_through(self, work: Coroutine[Any, Any, T]) -> T:
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work`; cancelling the caller does not cancel it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
