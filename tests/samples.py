@@ -10,7 +10,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.job import AttemptId, Change, Job, JobId, ModelName, PredictionId, WorkerId
 from fleek.domain.media import Media, media_key
 from fleek.domain.transitions import claim, complete, finish, wait
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 from fleek.store.workers import Worker
 
 NOON: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -87,9 +87,9 @@ def a_worker(**fields: Any) -> Worker:
 def claims(worker_id: WorkerId = WORKER, *, now: datetime = NOON) -> Any:
     """Return a decision that claims a pending job and intends to buy."""
 
-    def decide(job: Job, _: Attempt | None) -> Step:
+    def decide(job: Job, _: Attempt | None) -> Update:
         change = claim(job, worker_id, AttemptId(uuid4()), now=now)
-        return Step(change=change, intent=an_attempt(change.job))
+        return Update(change=change, intent=an_attempt(change.job))
 
     return decide
 
@@ -97,30 +97,30 @@ def claims(worker_id: WorkerId = WORKER, *, now: datetime = NOON) -> Any:
 def binds(prediction_id: str, *, now: datetime = NOON) -> Any:
     """Return a decision that binds a prediction to the attempt that is asked for."""
 
-    def decide(job: Job, current: Attempt | None) -> Step:
+    def decide(job: Job, current: Attempt | None) -> Update:
         assert current is not None
         bought = PredictionId(prediction_id)
         bound = replace(current, prediction_id=bought, first_look_at=now)
-        return Step(change=wait(job, bought, now=now), attempt=bound)
+        return Update(change=wait(job, bought, now=now), attempt=bound)
 
     return decide
 
 
-def predicted(job: Job, _: Attempt | None) -> Step:
+def predicted(job: Job, _: Attempt | None) -> Update:
     """Decide that the prediction has ended well."""
-    return Step(change=finish(job, now=NOON))
+    return Update(change=finish(job, now=NOON))
 
 
 def completes(files: int = 1) -> Any:
     """Return a decision that completes a job with so many files."""
 
-    def decide(job: Job, _: Attempt | None) -> Step:
+    def decide(job: Job, _: Attempt | None) -> Update:
         change = complete(job, now=NOON, outputs=files)
-        return Step(change=change, media=[a_file(job, index) for index in range(files)])
+        return Update(change=change, media=[a_file(job, index) for index in range(files)])
 
     return decide
 
 
 def changes(change: Change) -> Any:
     """Return a decision that was made before."""
-    return lambda _job, _attempt: Step(change=change)
+    return lambda _job, _attempt: Update(change=change)

@@ -42,7 +42,7 @@ from fleek.server import _config
 from fleek.settings import Settings
 from fleek.store.database import open_database
 from fleek.store.migrate import migrate
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 from service import PATIENCE
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
@@ -192,12 +192,12 @@ def complete(rt: Runtime) -> Make:
     return partial(_complete, rt)
 
 
-async def _become(rt: Runtime, job: Job, *, step: Step | None = None, **changes: Any) -> Job:
+async def _become(rt: Runtime, job: Job, *, step: Update | None = None, **changes: Any) -> Job:
     """Write a job's new state, whatever the rules say, and return it."""
     after = replace(job, updated_at=rt.now(), **changes)
-    written = replace(step or Step(), change=Change(after, "arranged"))
+    written = replace(step or Update(), change=Change(after, "arranged"))
 
-    await rt.take(job.id, lambda _job, _attempt: written)
+    await rt.apply(job.id, lambda _job, _attempt: written)
 
     return after
 
@@ -231,7 +231,7 @@ async def _complete(
     return await _become(
         rt,
         job,
-        step=Step(intent=attempt, media=media),
+        step=Update(intent=attempt, media=media),
         status=Status.COMPLETED,
         attempt=1,
         attempt_id=attempt_id,

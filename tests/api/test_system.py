@@ -24,7 +24,7 @@ from fleek.domain.job import Job, Status
 from fleek.engine.coordinator import ROLE
 from fleek.engine.runtime import Runtime
 from fleek.store import jobs, provider_health, workers
-from fleek.store.steps import take
+from fleek.store.updates import apply
 from samples import a_job, claims
 from service import PATIENCE
 
@@ -182,7 +182,7 @@ async def test_predictions_of_a_removed_provider_are_named(
     """Nobody asks for them any more; the service works, and somebody has to decide."""
     job = a_job(provider="removed")
     await jobs.insert_job(rt.db, job)
-    await take(rt.db, job.id, claims())
+    await apply(rt.db, job.id, claims())
 
     found = (await client.get("/readyz")).json()
 

@@ -16,7 +16,7 @@ from fleek.domain.job import Job
 from fleek.domain.transitions import cancel
 from fleek.store.database import open_database
 from fleek.store.jobs import insert_job
-from fleek.store.steps import Step, take
+from fleek.store.updates import Update, apply
 from samples import a_job
 from services import apart
 
@@ -56,12 +56,12 @@ async def _cancelled_long_ago(url: str) -> Job:
     then = now - timedelta(days=KEPT_DAYS + 1)
     job = replace(a_job(), prompt=PROMPT, created_at=then, run_at=now + FOREVER)
 
-    def decide(current: Job, _: Attempt | None) -> Step:
-        return Step(change=cancel(current, now=then))
+    def decide(current: Job, _: Attempt | None) -> Update:
+        return Update(change=cancel(current, now=then))
 
     async with open_database(url) as db:
         await insert_job(db, job)
-        await take(db, job.id, decide)
+        await apply(db, job.id, decide)
     return job
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fleek.store import attempts, jobs
 from fleek.store.database import open_database
-from fleek.store.steps import take
+from fleek.store.updates import apply
 from samples import a_job, claims
 
 
@@ -29,7 +29,7 @@ async def leave_behind(url: str) -> None:
     async with open_database(url) as db:
         job = a_job(provider="removed")
         await jobs.insert_job(db, job)
-        await take(db, job.id, claims())
+        await apply(db, job.id, claims())
 
 
 async def left(url: str) -> dict[str, int]:

@@ -14,14 +14,14 @@ from fleek.client import Pace
 JOB = "0198f000-0000-7000-8000-000000000001"
 QUICK = Pace(pause=0.001, first=0.001, longest=0.002, patience=60)
 
-Step = httpx2.Response | Exception
+Update = httpx2.Response | Exception
 
 
 class FakeServer:
     """Answers each request with the next step of its script, the last one again and again."""
 
     def __init__(self) -> None:
-        self.script: list[Step] = []
+        self.script: list[Update] = []
         self.requests: list[httpx2.Request] = []
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:

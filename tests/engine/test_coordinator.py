@@ -26,7 +26,7 @@ from fleek.engine.submit import submit
 from fleek.settings import Settings
 from fleek.store import events, jobs, workers
 from fleek.store.migrate import migrate
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 from fleek.worker import work
 
 HEARTBEAT = timedelta(seconds=0.05)  # of workers that hold no job: who is starved looks dead
@@ -311,17 +311,19 @@ async def test_what_must_be_written_waits_for_the_database(
 ) -> None:
     """A purchase that is not noted would be money lost."""
     job = await submit(rt, a_request())
-    real, failures = Runtime.take, [DatabaseUnavailable("gone"), DatabaseUnavailable("gone")]
+    real, failures = Runtime.apply, [DatabaseUnavailable("gone"), DatabaseUnavailable("gone")]
 
     async def flaky(self: Runtime, *args: object, **kwargs: object) -> object:
         if failures:
             raise failures.pop()
         return await real(self, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
 
-    monkeypatch.setattr(Runtime, "take", flaky)
+    monkeypatch.setattr(Runtime, "apply", flaky)
     monkeypatch.setattr("fleek.engine.runtime.RETRY_SECONDS", (0.001,))
 
-    step = await rt.persist(job.id, lambda job, _: Step(change=cancelled(job, now=rt.now())))
+    step = await rt.apply_until_stored(
+        job.id, lambda job, _: Update(change=cancelled(job, now=rt.now()))
+    )
 
     assert step.change is not None
     assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
@@ -333,7 +335,7 @@ async def test_a_commit_whose_answer_was_lost_is_recognised(
 ) -> None:
     """Taken for somebody else's, the claim would hold the job for as long as this worker lives."""
     job = await submit(rt, a_request())
-    real, failures = Runtime.take, [DatabaseUnavailable("reset"), StorageFull("full")]
+    real, failures = Runtime.apply, [DatabaseUnavailable("reset"), StorageFull("full")]
 
     async def deaf(self: Runtime, *args: object, **kwargs: object) -> object:
         step = await real(self, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
@@ -341,7 +343,7 @@ async def test_a_commit_whose_answer_was_lost_is_recognised(
             raise failures.pop()
         return step
 
-    monkeypatch.setattr(Runtime, "take", deaf)
+    monkeypatch.setattr(Runtime, "apply", deaf)
     monkeypatch.setattr("fleek.engine.runtime.RETRY_SECONDS", (0.001,))
 
     intended = await intend(rt, job.id)

@@ -229,14 +229,14 @@ async def test_jobs_that_cannot_be_taken_back_hold_up_no_other(
             assert await intend(victim, job.id) is not None
         await victim.lease.end()
     stuck = {job.id for _, made in victims for job in made[:4]}
-    real = Runtime.take
+    real = Runtime.apply
 
     async def flaky(self: Runtime, job_id: object, *args: object, **kwargs: object) -> object:
         if job_id in stuck:
             raise RuntimeError("this row cannot be read")
         return await real(self, job_id, *args, **kwargs)  # type: ignore[arg-type] # as they came
 
-    monkeypatch.setattr(Runtime, "take", flaky)
+    monkeypatch.setattr(Runtime, "apply", flaky)
 
     await Recovery(rt).turn()
 

@@ -11,7 +11,7 @@ from fleek.domain.job import AttemptId, Job, JobError, PredictionId, WorkerId
 from fleek.domain.transitions import cancel, doubt
 from fleek.store import attempts, jobs, workers
 from fleek.store.database import Database
-from fleek.store.steps import Decide, Step, take
+from fleek.store.updates import Decision, Update, apply
 from samples import NOON, SECOND, a_job, a_worker, an_attempt, binds, claims
 
 
@@ -19,7 +19,7 @@ async def intended(db: Database, worker_id: WorkerId) -> Attempt:
     """Accept and claim a job."""
     job = a_job()
     await jobs.insert_job(db, job)
-    step = await take(db, job.id, claims(worker_id))
+    step = await apply(db, job.id, claims(worker_id))
     assert step.intent is not None
     return step.intent
 
@@ -28,7 +28,7 @@ async def bound(db: Database, worker_id: WorkerId, *, seconds: int = 0) -> Attem
     """Accept and claim a job, and bind a prediction that is first looked at so much later."""
     intent = await intended(db, worker_id)
     decide = binds(f"p-{intent.id}", now=NOON + SECOND * seconds)
-    step = await take(db, intent.job_id, decide, attempt_id=intent.id)
+    step = await apply(db, intent.job_id, decide, attempt_id=intent.id)
     assert step.attempt is not None
     return step.attempt
 
@@ -36,16 +36,16 @@ async def bound(db: Database, worker_id: WorkerId, *, seconds: int = 0) -> Attem
 def settles(**fields: Any) -> Any:
     """Return a decision that changes the attempt only."""
 
-    def decide(_: Job, current: Attempt | None) -> Step:
+    def decide(_: Job, current: Attempt | None) -> Update:
         assert current is not None
-        return Step(attempt=replace(current, **fields))
+        return Update(attempt=replace(current, **fields))
 
     return decide
 
 
-def intends(attempt: Attempt) -> Decide:
+def intends(attempt: Attempt) -> Decision:
     """Return a decision that writes this intent."""
-    return lambda _job, _attempt: Step(intent=attempt)
+    return lambda _job, _attempt: Update(intent=attempt)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ async def test_an_attempt_comes_back_as_it_was_written(db: Database) -> None:
         cancel_owed=True,
     )
 
-    await take(db, job.id, intends(attempt))
+    await apply(db, job.id, intends(attempt))
 
     assert await attempts.of_job(db, job.id) == [attempt]
 
@@ -123,7 +123,7 @@ async def test_a_settled_prediction_is_not_waited_for(db: Database, worker_id: W
     one = await bound(db, worker_id)
     decide = settles(verdict=Verdict.SUCCEEDED)
 
-    await take(db, one.job_id, decide, attempt_id=one.id)
+    await apply(db, one.job_id, decide, attempt_id=one.id)
 
     assert await attempts.waiting(db, after=None, until=NOON, limit=9) == []
 
@@ -154,8 +154,8 @@ async def test_an_intent_that_is_reported_unknown_is_unsettled(
     """Its worker lives, and has said that it is not buying any more."""
     intent, other = await intended(db, worker_id), await intended(db, worker_id)
 
-    await take(
-        db, intent.job_id, lambda job, _: Step(change=doubt(job, now=NOON, reason="no answer"))
+    await apply(
+        db, intent.job_id, lambda job, _: Update(change=doubt(job, now=NOON, reason="no answer"))
     )
 
     assert await attempts.unsettled(db, "fake", limit=9) == [intent]
@@ -171,7 +171,7 @@ async def test_the_oldest_intents_are_settled_first(db: Database) -> None:
         for n in (1, 2, 3)
     ]
     for one in made:
-        await take(db, job.id, intends(one))
+        await apply(db, job.id, intends(one))
 
     found = await attempts.unsettled(db, "fake", limit=2)
 
@@ -184,12 +184,12 @@ async def test_a_cancel_is_owed_to_bought_predictions_only(
     """Until they have a verdict; an intent is settled first."""
     bought, intent = await bound(db, worker_id), await intended(db, worker_id)
     for one in (bought, intent):
-        await take(
-            db, one.job_id, lambda job, _: Step(change=cancel(job, now=NOON), owes_cancel=True)
+        await apply(
+            db, one.job_id, lambda job, _: Update(change=cancel(job, now=NOON), owes_cancel=True)
         )
 
     found = await attempts.owed(db, "fake", limit=9)
-    await take(db, bought.job_id, settles(verdict=Verdict.CANCELLED), attempt_id=bought.id)
+    await apply(db, bought.job_id, settles(verdict=Verdict.CANCELLED), attempt_id=bought.id)
 
     assert [one.id for one in found] == [bought.id]
     assert await attempts.owed(db, "fake", limit=9) == []
@@ -220,8 +220,8 @@ async def test_a_twin_that_is_being_bought_is_noticed(db: Database, worker_id: W
     one, twin = await intended(db, worker_id), await intended(db, worker_id)
     buying = await attempts.twin_is_buying(db, one)
 
-    await take(
-        db, twin.job_id, lambda job, _: Step(change=doubt(job, now=NOON, reason="no answer"))
+    await apply(
+        db, twin.job_id, lambda job, _: Update(change=doubt(job, now=NOON, reason="no answer"))
     )
 
     assert buying

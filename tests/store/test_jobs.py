@@ -14,9 +14,9 @@ from fleek.domain.job import JobError, JobId, ModelName, PredictionId, Stage, St
 from fleek.store import events, jobs, queue
 from fleek.store.database import Database
 from fleek.store.errors import RowRefused
-from fleek.store.steps import take
 from fleek.store.tables import EventRow
 from fleek.store.tally import count_jobs
+from fleek.store.updates import apply
 from samples import NOON, SECOND, WORKER, a_job, binds, claims, completes, predicted
 
 
@@ -24,11 +24,11 @@ async def completed(db: Database, *, files: int = 1) -> JobId:
     """Take a job through its life."""
     job = a_job()
     await jobs.insert_job(db, job)
-    step = await take(db, job.id, claims())
+    step = await apply(db, job.id, claims())
     assert step.intent is not None
-    await take(db, job.id, binds(f"p-{job.id}"), attempt_id=step.intent.id)
-    await take(db, job.id, predicted)
-    await take(db, job.id, completes(files))
+    await apply(db, job.id, binds(f"p-{job.id}"), attempt_id=step.intent.id)
+    await apply(db, job.id, predicted)
+    await apply(db, job.id, completes(files))
     return job.id
 
 
@@ -297,10 +297,10 @@ async def test_a_worker_s_jobs_are_those_it_holds(db: Database) -> None:
     held, freed = a_job(), a_job()
     await jobs.insert_job(db, held)
     await jobs.insert_job(db, freed)
-    await take(db, held.id, claims())
-    step = await take(db, freed.id, claims())
+    await apply(db, held.id, claims())
+    step = await apply(db, freed.id, claims())
     assert step.intent is not None
-    await take(db, freed.id, binds("p"), attempt_id=step.intent.id)
+    await apply(db, freed.id, binds("p"), attempt_id=step.intent.id)
 
     assert await jobs.held(db, WORKER) == [held.id]
     assert await jobs.held(db, WorkerId(uuid7())) == []
@@ -312,10 +312,10 @@ async def test_jobs_to_collect_come_when_their_time_has_come(db: Database) -> No
     for number in range(2):
         job = a_job()
         await jobs.insert_job(db, job)
-        step = await take(db, job.id, claims())
+        step = await apply(db, job.id, claims())
         assert step.intent is not None
-        await take(db, job.id, binds(f"p{number}"), attempt_id=step.intent.id)
-        await take(db, job.id, predicted)
+        await apply(db, job.id, binds(f"p{number}"), attempt_id=step.intent.id)
+        await apply(db, job.id, predicted)
         ids.append(job.id)
 
     assert set(await queue.uncollected(db, now=NOON, limit=9, postponed=False)) == set(ids)
@@ -330,13 +330,13 @@ async def test_overdue_jobs_are_those_past_their_deadline(db: Database) -> None:
     processing, collecting, ended = a_job(**soon), a_job(**soon), a_job(**soon)
     for job in (pending, later, processing, collecting, ended):
         await jobs.insert_job(db, job)
-    await take(db, processing.id, claims())
+    await apply(db, processing.id, claims())
     for job, steps in ((collecting, [predicted]), (ended, [predicted, completes()])):
-        step = await take(db, job.id, claims())
+        step = await apply(db, job.id, claims())
         assert step.intent is not None
-        await take(db, job.id, binds(f"p-{job.id}"), attempt_id=step.intent.id)
+        await apply(db, job.id, binds(f"p-{job.id}"), attempt_id=step.intent.id)
         for decide in steps:
-            await take(db, job.id, decide)
+            await apply(db, job.id, decide)
 
     found = await jobs.overdue(db, now=NOON + SECOND * 2, limit=9)
 

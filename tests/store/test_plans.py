@@ -21,8 +21,8 @@ from fleek.domain.media import Part
 from fleek.domain.transitions import cancel, erased, purge
 from fleek.store import attempts, events, jobs, queue, retention, workers
 from fleek.store.database import Database, open_database
-from fleek.store.steps import Step, take
 from fleek.store.tally import count_jobs
+from fleek.store.updates import Update, apply
 from samples import a_job, an_attempt, binds, claims, completes
 from services import MIGRATED, Services, apart
 
@@ -55,26 +55,26 @@ def try_of(i: int) -> AttemptId:
     return AttemptId(UUID(int=(0xA << 124) + i))
 
 
-def stopped(job: Job, _: Attempt | None) -> Step:
+def stopped(job: Job, _: Attempt | None) -> Update:
     """Decide to cancel."""
-    return Step(change=cancel(job, now=NOW), owes_cancel=True)
+    return Update(change=cancel(job, now=NOW), owes_cancel=True)
 
 
-def purges(job: Job, _: Attempt | None) -> Step:
+def purges(job: Job, _: Attempt | None) -> Update:
     """Decide to purge."""
-    return Step(change=purge(job, list(Part), now=NOW))
+    return Update(change=purge(job, list(Part), now=NOW))
 
 
-def erases(job: Job, _: Attempt | None) -> Step:
+def erases(job: Job, _: Attempt | None) -> Update:
     """Decide that all of it is gone."""
-    return Step(change=erased(job, now=NOW), drops_media=True)
+    return Update(change=erased(job, now=NOW), drops_media=True)
 
 
 async def removes(db: Database) -> None:
     """Purge a job, and remove it with all that is told of it."""
     gone = [number(20_008)]
-    await take(db, gone[0], purges)
-    await take(db, gone[0], erases)
+    await apply(db, gone[0], purges)
+    await apply(db, gone[0], erases)
     assert await retention.remove(db, [*gone, *MANY]) == 1
 
 
@@ -188,20 +188,20 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         lambda db: retention.owners(db, MANY),
         "pk_jobs pk_media uq_attempts_job_id_n",
     ),
-    "purge": (lambda db: take(db, number(208), purges), "pk_jobs"),  # one that nobody reads
+    "purge": (lambda db: apply(db, number(208), purges), "pk_jobs"),  # one that nobody reads
     "erase": (
-        lambda db: take(db, number(108), erases),
+        lambda db: apply(db, number(108), erases),
         "pk_jobs pk_media uq_attempts_job_id_n",
     ),
     "remove": (removes, "pk_jobs pk_media pk_events uq_attempts_job_id_n"),
     "history": (lambda db: events.of_job(db, number(8), after=1), "pk_events"),
-    "claim": (lambda db: take(db, number(100), claims()), "pk_jobs"),
+    "claim": (lambda db: apply(db, number(100), claims()), "pk_jobs"),
     "bind": (
-        lambda db: take(db, number(104), binds("new"), attempt_id=try_of(104)),
+        lambda db: apply(db, number(104), binds("new"), attempt_id=try_of(104)),
         "pk_jobs pk_attempts",
     ),
-    "cancel": (lambda db: take(db, number(102), stopped), "pk_jobs uq_attempts_job_id_n"),
-    "complete": (lambda db: take(db, number(106), completes()), "pk_jobs"),
+    "cancel": (lambda db: apply(db, number(102), stopped), "pk_jobs uq_attempts_job_id_n"),
+    "complete": (lambda db: apply(db, number(106), completes()), "pk_jobs"),
     "accept": (lambda db: jobs.insert_job(db, a_job()), ""),
 }
 

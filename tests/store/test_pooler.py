@@ -12,7 +12,7 @@ from fleek.store import jobs
 from fleek.store.database import open_database, reach
 from fleek.store.migrate import migrate
 from fleek.store.postgres import SESSION
-from fleek.store.steps import take
+from fleek.store.updates import apply
 from pgbouncer import pgbouncer
 from samples import a_job, claims
 from services import Postgres
@@ -36,7 +36,7 @@ async def test_all_works_through_a_pooler_of_transactions(pooled_url: str, query
 
         accepted = [a_job() for _ in range(60)]
         await asyncio.gather(*(jobs.insert_job(db, job) for job in accepted[:30]))
-        await asyncio.gather(*(take(db, job.id, claims()) for job in accepted[:30]))
+        await asyncio.gather(*(apply(db, job.id, claims()) for job in accepted[:30]))
         await asyncio.gather(*(jobs.insert_job(db, job) for job in accepted[30:]))
 
         pages = [jobs.page(db, tenant_id="default", limit=100) for _ in range(30)]

@@ -25,8 +25,8 @@ from fleek.store import jobs, queue, workers
 from fleek.store.database import Database, open_database, reach
 from fleek.store.errors import RowRefused, translated
 from fleek.store.migrate import migrate
-from fleek.store.steps import take
 from fleek.store.tally import count_jobs
+from fleek.store.updates import apply
 from samples import NOON, a_job, a_worker, claims
 from services import Postgres
 
@@ -49,7 +49,7 @@ class Load:
         job = a_job()
         await jobs.insert_job(self.db, job)
         self.accepted.add(job.id)
-        await take(self.db, job.id, claims())
+        await apply(self.db, job.id, claims())
 
     async def look(self) -> None:
         """Read in every way."""

@@ -10,7 +10,7 @@ from fleek.domain.job import AttemptId, Job, JobError, JobId, Stage
 from fleek.domain.transitions import give_up
 from fleek.engine.runtime import Runtime, run_logged
 from fleek.store import attempts
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 
 REASON: Final = JobError(
     "provider_outcome_unknown",
@@ -38,13 +38,13 @@ async def abandon(rt: Runtime, provider: str) -> tuple[int, int]:
 
 
 async def _write_off(rt: Runtime, attempt_id: AttemptId, job_id: JobId) -> bool:
-    def decide(job: Job, current: Attempt | None) -> Step:
+    def decide(job: Job, current: Attempt | None) -> Update:
         if current is None or current.verdict is not None:
-            return Step()
+            return Update()
         lost = replace(current, verdict=Verdict.LOST, error=REASON, cancel_owed=False)
         if job.attempt_id != attempt_id or job.stage not in OPEN:
-            return Step(attempt=lost)
-        return Step(attempt=lost, change=give_up(job, REASON, now=rt.now()))
+            return Update(attempt=lost)
+        return Update(attempt=lost, change=give_up(job, REASON, now=rt.now()))
 
-    await rt.take(job_id, decide, attempt_id=attempt_id)
+    await rt.apply(job_id, decide, attempt_id=attempt_id)
     return True

@@ -18,7 +18,7 @@ from fleek.engine.stop import stop_soon, stop_stray
 from fleek.engine.verdict import record_unknown
 from fleek.providers.base import Prediction
 from fleek.store import attempts
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 
 FIRST_LOOK: Final = timedelta(seconds=0.5)
 SOONEST: Final = timedelta(milliseconds=10)  # a first look, if the provider is quick and says so
@@ -36,10 +36,10 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
     too_late: Verdict | None = None  # what the attempt was taken for
     first_look_at = now + min(max(prediction.eta or FIRST_LOOK, SOONEST), FIRST_LOOK)
 
-    def decide(job: Job, current: Attempt | None) -> Step:
+    def decide(job: Job, current: Attempt | None) -> Update:
         nonlocal too_late
         if current is not None and current.prediction_id == prediction.id:
-            return Step(attempt=current)  # a callback, or a search, was quicker
+            return Update(attempt=current)  # a callback, or a search, was quicker
         if current is None or current.prediction_id is not None:
             raise AttemptSettled(f"attempt {attempt.id} has another prediction")
         bound = replace(
@@ -51,14 +51,14 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
         )
         too_late = current.verdict
         if too_late is not None:
-            return Step(attempt=replace(bound, cancel_owed=True))
+            return Update(attempt=replace(bound, cancel_owed=True))
         if job.attempt_id != attempt.id or job.stage not in {Stage.STARTING, Stage.UNKNOWN}:
-            return Step(attempt=replace(bound, cancel_owed=True))
-        return Step(attempt=bound, change=wait(job, prediction.id, now=now))
+            return Update(attempt=replace(bound, cancel_owed=True))
+        return Update(attempt=bound, change=wait(job, prediction.id, now=now))
 
     try:
         failpoints.hit("bind.write")
-        step = await rt.persist(attempt.job_id, decide, attempt_id=attempt.id)
+        update = await rt.apply_until_stored(attempt.job_id, decide, attempt_id=attempt.id)
         failpoints.hit("bind.written")
     except (AttemptSettled, NotFound) as error:
         await stop_orphan(rt, attempt, prediction.id, reason=str(error))
@@ -66,10 +66,10 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
     except PredictionTaken as error:  # it runs for somebody else: what we bought is to be found
         await record_unknown(rt, attempt, OutcomeUnknown(str(error)))
         return
-    assert step.attempt is not None
+    assert update.attempt is not None
     if too_late is not None:
         _note_orphan(rt, attempt, prediction.id, reason=f"its attempt was {too_late}")
-    await _go_on(rt, step.attempt, prediction)
+    await _go_on(rt, update.attempt, prediction)
 
 
 async def _go_on(rt: Runtime, bound: Attempt, prediction: Prediction) -> None:

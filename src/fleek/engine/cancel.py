@@ -8,7 +8,7 @@ from fleek.domain.races import IllegalTransition
 from fleek.domain.transitions import cancel as cancelled
 from fleek.engine.runtime import CALLER_PATIENCE, Runtime
 from fleek.engine.stop import stop_soon
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 
 
 async def cancel(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, bool]:
@@ -20,21 +20,21 @@ async def cancel(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, bo
     """
     seen: list[Job] = []
 
-    def decide(job: Job, _: Attempt | None) -> Step:
+    def decide(job: Job, _: Attempt | None) -> Update:
         if job.tenant_id != tenant_id:
             raise NotFound("there is no such job")
         seen.append(job)
         if job.status is Status.CANCELLED:
-            return Step()
-        return Step(change=cancelled(job, now=rt.now()), owes_cancel=job.attempt_id is not None)
+            return Update()
+        return Update(change=cancelled(job, now=rt.now()), owes_cancel=job.attempt_id is not None)
 
     try:
         failpoints.hit("cancel.decide")
-        step = await rt.take(job_id, decide, patience=CALLER_PATIENCE)
+        update = await rt.apply(job_id, decide, patience=CALLER_PATIENCE)
     except IllegalTransition as error:
         raise Conflict(f"the job has {seen[-1].status}", code="already_ended") from error
-    if step.change is None:
+    if update.change is None:
         return seen[-1], False
     failpoints.hit("cancel.decided")
     stop_soon(rt, job_id)
-    return step.change.job, True
+    return update.change.job, True

@@ -29,7 +29,7 @@ from fleek.engine.keep import keep
 from fleek.engine.paid import is_final, recall
 from fleek.engine.runtime import Runtime
 from fleek.store import attempts, jobs
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 
 AGAIN: Final = "The result is paid for, and can be collected again"
 MISTAKE: Final = InternalError("collecting failed; the log says why")
@@ -88,17 +88,17 @@ def _failure(error: Exception) -> FleekError:
 
 
 async def _claim(rt: Runtime, job_id: JobId) -> Job | None:
-    def decide(job: Job, _: Attempt | None) -> Step:
+    def decide(job: Job, _: Attempt | None) -> Update:
         if job.stage is not Stage.COLLECTING:
             raise StaleJob(f"job {job.id} is not to be collected")
-        return Step(change=transitions.collect(job, rt.lease.worker_id, now=rt.now()))
+        return Update(change=transitions.collect(job, rt.lease.worker_id, now=rt.now()))
 
     try:
-        step = await rt.persist(job_id, decide)
+        update = await rt.apply_until_stored(job_id, decide)
     except (IllegalTransition, StaleJob):
         return None
-    assert step.change is not None
-    return step.change.job
+    assert update.change is not None
+    return update.change.job
 
 
 async def _complete(rt: Runtime, job: Job, attempt: Attempt, media: Sequence[Media]) -> None:
@@ -108,15 +108,15 @@ async def _complete(rt: Runtime, job: Job, attempt: Attempt, media: Sequence[Med
     made = await attempts.of_job(rt.db, job.id)
     await save_document(rt, done, document(done, media, made))
 
-    def decide(current: Job, written: Attempt | None) -> Step:
+    def decide(current: Job, written: Attempt | None) -> Update:
         if current.attempt_id != attempt.id or current.worker_id != job.worker_id:
             raise StaleJob(f"job {job.id} is collected by somebody else")
         change = transitions.complete(current, now=now, outputs=len(media))
-        return Step(change=change, media=media, attempt=_without_content(written))
+        return Update(change=change, media=media, attempt=_without_content(written))
 
     try:
         failpoints.hit("collect.complete")
-        await rt.persist(job.id, decide, attempt_id=attempt.id)
+        await rt.apply_until_stored(job.id, decide, attempt_id=attempt.id)
         failpoints.hit("collect.completed")
     except (IllegalTransition, StaleJob) as error:
         log.info("collected_for_nothing", job=str(job.id), reason=str(error))
@@ -158,13 +158,13 @@ def _documented(job: Job) -> bool:
 
 
 async def _release(rt: Runtime, job: Job) -> None:
-    def decide(current: Job, _: Attempt | None) -> Step:
+    def decide(current: Job, _: Attempt | None) -> Update:
         if current.stage is not Stage.COLLECTING or current.worker_id != job.worker_id:
-            return Step()
-        return Step(change=transitions.release(current, now=rt.now(), reason="shutdown"))
+            return Update()
+        return Update(change=transitions.release(current, now=rt.now(), reason="shutdown"))
 
     failpoints.hit("collect.release")
-    await rt.persist(job.id, decide)
+    await rt.apply_until_stored(job.id, decide)
 
 
 async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
@@ -175,16 +175,16 @@ async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
     hint = f". {AGAIN}" if final and not gone else ""
     reason = JobError(code=code, message=f"{error}{hint}")
 
-    def decide(current: Job, attempt: Attempt | None) -> Step:
+    def decide(current: Job, attempt: Attempt | None) -> Update:
         if current.stage is not Stage.COLLECTING or current.worker_id != job.worker_id:
-            return Step()
+            return Update()
         now = rt.now()
         if not final:
             change = transitions.postpone(current, error, now=now, backoff=rt.settings.backoff)
-            return Step(change=change)
+            return Update(change=change)
         emptied = replace(attempt, result=None) if gone and attempt is not None else None
-        return Step(change=transitions.give_up(current, reason, now=now), attempt=emptied)
+        return Update(change=transitions.give_up(current, reason, now=now), attempt=emptied)
 
     failpoints.hit("collect.postpone")
     log.warning("not_collected", job=str(job.id), code=code, final=final, reason=str(error))
-    await rt.persist(job.id, decide, attempt_id=job.attempt_id)
+    await rt.apply_until_stored(job.id, decide, attempt_id=job.attempt_id)

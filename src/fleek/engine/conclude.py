@@ -12,7 +12,7 @@ from fleek.domain.transitions import fail, finish
 from fleek.engine.inline import put_away, take_out
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Failed, Prediction, Succeeded
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 
 log = structlog.get_logger(__name__)
 
@@ -33,22 +33,22 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
     if isinstance(outcome, Succeeded):
         outcome = await put_away(rt, attempt, outcome) if outcome.outputs else EMPTY
 
-    def decide(job: Job, current: Attempt | None) -> Step:
+    def decide(job: Job, current: Attempt | None) -> Update:
         if current is None or current.verdict is not None:
-            return Step()
+            return Update()
         if current.prediction_id != prediction.id:
-            return Step()  # it was bound to another one meanwhile
+            return Update()  # it was bound to another one meanwhile
         settled = _settled(current, prediction, outcome)
         if job.attempt_id != attempt.id or job.stage is not Stage.WAITING:
-            return Step(attempt=settled)
-        return Step(attempt=settled, change=_next(rt, job, current, outcome))
+            return Update(attempt=settled)
+        return Update(attempt=settled, change=_next(rt, job, current, outcome))
 
     failpoints.hit("conclude.write")
-    step = await rt.take(attempt.job_id, decide, attempt_id=attempt.id)
+    update = await rt.apply(attempt.job_id, decide, attempt_id=attempt.id)
     failpoints.hit("conclude.written")
-    if isinstance(outcome, Succeeded) and step.attempt is not None and step.change is None:
+    if isinstance(outcome, Succeeded) and update.attempt is not None and update.change is None:
         await take_out(rt, outcome)
-    if step.change is not None and step.change.job.stage is Stage.COLLECTING:
+    if update.change is not None and update.change.job.stage is Stage.COLLECTING:
         try:
             await rt.dispatcher.enqueue("collect", attempt.job_id)
         except DispatcherUnavailable as error:

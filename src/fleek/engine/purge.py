@@ -22,7 +22,7 @@ from fleek.engine.cancel import cancel
 from fleek.engine.runtime import CALLER_PATIENCE, Runtime, run_logged
 from fleek.storage.base import Stored
 from fleek.store import retention
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 
 T = TypeVar("T")
 
@@ -78,19 +78,19 @@ async def mark(
     """
     seen: list[Job] = []
 
-    def decide(job: Job, _: Attempt | None) -> Step:
+    def decide(job: Job, _: Attempt | None) -> Update:
         seen.append(job)
         if all(purged(job, part) for part in parts):
-            return Step()
-        return Step(change=transitions.purge(job, parts, now=rt.now()))
+            return Update()
+        return Update(change=transitions.purge(job, parts, now=rt.now()))
 
     failpoints.hit("purge.mark")
-    step = await rt.take(job_id, decide, patience=CALLER_PATIENCE)
-    if step.change is None:
+    update = await rt.apply(job_id, decide, patience=CALLER_PATIENCE)
+    if update.change is None:
         return seen[-1], False
     failpoints.hit("purge.marked")
     rt.metrics.purged_jobs.labels(cause).inc()
-    return step.change.job, True
+    return update.change.job, True
 
 
 async def erase(rt: Runtime, job: Job) -> Freed:
@@ -109,14 +109,14 @@ async def erase(rt: Runtime, job: Job) -> Freed:
         rt.metrics.erased_files.inc()
         rt.metrics.erased_bytes.inc(stored.size_bytes)
 
-    def decide(current: Job, _: Attempt | None) -> Step:
+    def decide(current: Job, _: Attempt | None) -> Update:
         if current.version != job.version:  # more was purged meanwhile, or another was quicker
-            return Step()
+            return Update()
         change = transitions.erased(current, now=rt.now())
-        return Step(change=change, drops_media=purged(job, Part.MEDIA))
+        return Update(change=change, drops_media=purged(job, Part.MEDIA))
 
     failpoints.hit("purge.erased")
-    await rt.take(job.id, decide)
+    await rt.apply(job.id, decide)
     failpoints.hit("purge.done")
     return freed
 

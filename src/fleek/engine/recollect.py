@@ -8,7 +8,7 @@ from fleek.domain.transitions import recollect as recollected
 from fleek.domain.transitions import release
 from fleek.engine.runtime import CALLER_PATIENCE, Runtime
 from fleek.store import jobs
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 
 
 async def recollect(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
@@ -25,28 +25,28 @@ async def recollect(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
     seen = (await jobs.get(rt.db, job_id, tenant_id=tenant_id)).job
     current: list[Job] = []
 
-    def decide(job: Job, attempt: Attempt | None) -> Step:
+    def decide(job: Job, attempt: Attempt | None) -> Update:
         if job.tenant_id != tenant_id:
             raise NotFound("there is no such job")
         current.append(job)
         if job.purged_at is not None:
             raise Gone("the job's files were removed")
         if job.status is Status.COMPLETED:
-            return Step()
+            return Update()
         now = rt.now()
         if job.stage is Stage.COLLECTING:
             waits = job.worker_id is None and job.run_at > now
-            return Step(change=release(job, now=now, reason="asked for") if waits else None)
+            return Update(change=release(job, now=now, reason="asked for") if waits else None)
         _check_paid(job, attempt)
-        return Step(change=recollected(job, now=now))
+        return Update(change=recollected(job, now=now))
 
     failpoints.hit("recollect.decide")
-    step = await rt.take(job_id, decide, attempt_id=seen.attempt_id, patience=CALLER_PATIENCE)
+    update = await rt.apply(job_id, decide, attempt_id=seen.attempt_id, patience=CALLER_PATIENCE)
     failpoints.hit("recollect.decided")
-    if step.change is None:
+    if update.change is None:
         return current[-1]
     rt.wakeups.notify("admit")
-    return step.change.job
+    return update.change.job
 
 
 def _check_paid(job: Job, attempt: Attempt | None) -> None:

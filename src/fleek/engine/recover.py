@@ -26,7 +26,7 @@ from fleek.engine.settle import Settlement
 from fleek.engine.stop import stop, stop_soon
 from fleek.engine.walk import Walk
 from fleek.store import attempts, jobs, workers
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 from fleek.store.workers import Ended
 
 PAGE: Final = 200  # rows per kind and turn
@@ -82,14 +82,14 @@ class Recovery:
         now = self._rt.now()
         reason = "its worker has stopped" if worker.resigned else "its worker has ended"
 
-        def decide(job: Job, _: Attempt | None) -> Step:
+        def decide(job: Job, _: Attempt | None) -> Update:
             if job.worker_id != worker.id:
-                return Step()
+                return Update()
             if job.stage is Stage.COLLECTING:
-                return Step(change=release(job, now=now, reason=reason))
-            return Step(change=doubt(job, now=now, reason=reason, crashed=not worker.resigned))
+                return Update(change=release(job, now=now, reason=reason))
+            return Update(change=doubt(job, now=now, reason=reason, crashed=not worker.resigned))
 
-        await self._rt.take(job_id, decide)
+        await self._rt.apply(job_id, decide)
         self._rt.wakeups.notify("recover")
 
     async def _end_all_overdue(self, now: datetime) -> None:
@@ -103,14 +103,14 @@ class Recovery:
     async def _end_overdue(self, job_id: JobId) -> None:
         now = self._rt.now()
 
-        def decide(job: Job, _: Attempt | None) -> Step:
+        def decide(job: Job, _: Attempt | None) -> Update:
             if job.terminal or job.deadline >= now or job.stage is Stage.COLLECTING:
-                return Step()
+                return Update()
             owes = job.status is Status.PROCESSING
-            return Step(change=give_up(job, OVERDUE, now=now), owes_cancel=owes)
+            return Update(change=give_up(job, OVERDUE, now=now), owes_cancel=owes)
 
-        step = await self._rt.take(job_id, decide)
-        if step.owes_cancel:
+        update = await self._rt.apply(job_id, decide)
+        if update.owes_cancel:
             stop_soon(self._rt, job_id)
 
 

@@ -10,7 +10,7 @@ from fleek.domain.transitions import reschedule
 from fleek.engine.clock import STEP
 from fleek.engine.runtime import Runtime
 from fleek.store import queue
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 
 PAGE: Final = 200
 
@@ -33,10 +33,10 @@ async def reschedule_from_future(rt: Runtime) -> None:
 
 
 async def _reschedule(rt: Runtime, job_id: JobId) -> None:
-    def decide(job: Job, _: Attempt | None) -> Step:
+    def decide(job: Job, _: Attempt | None) -> Update:
         now = rt.now()
         if job.terminal or job.updated_at <= now + STEP:
-            return Step()
-        return Step(change=reschedule(job, now=now))
+            return Update()
+        return Update(change=reschedule(job, now=now))
 
-    await rt.take(job_id, decide)
+    await rt.apply(job_id, decide)

@@ -27,7 +27,7 @@ from fleek.providers.base import Provider
 from fleek.settings import Settings
 from fleek.storage.base import Storage
 from fleek.store.database import Database
-from fleek.store.steps import Decide, Step, take
+from fleek.store.updates import Decision, Update, apply
 from fleek.system_clock import Steady, steady_seconds
 from fleek.telemetry import Metrics
 
@@ -109,60 +109,60 @@ class Runtime:
     )  # calls of `Recalls.recall`, by provider
     steady: Steady = steady_seconds  # what pauses and time-outs within this process go by
 
-    async def take(
+    async def apply(
         self,
         job_id: JobId,
-        decide: Decide,
+        decide: Decision,
         *,
         attempt_id: AttemptId | None = None,
         patience: timedelta | None = None,
-    ) -> Step:
-        """Decide on a job and write the step; see `fleek.store.steps.take`."""
-        step = await take(self.db, job_id, decide, attempt_id=attempt_id, patience=patience)
-        if step.change is not None:
-            self.metrics.steps.labels(step.change.event).inc()
-        return step
+    ) -> Update:
+        """Decide on a job and write the step; see `fleek.store.updates.apply`."""
+        update = await apply(self.db, job_id, decide, attempt_id=attempt_id, patience=patience)
+        if update.change is not None:
+            self.metrics.steps.labels(update.change.event).inc()
+        return update
 
-    async def persist(
-        self, job_id: JobId, decide: Decide, *, attempt_id: AttemptId | None = None
-    ) -> Step:
-        """Do as `take`, and go on trying while the database is away: this must not be lost.
+    async def apply_until_stored(
+        self, job_id: JobId, decide: Decision, *, attempt_id: AttemptId | None = None
+    ) -> Update:
+        """Do as `apply`, and go on trying while the database is away: this must not be lost.
 
         A commit whose answer was lost is recognised, and not taken for somebody else's.
         """
-        once, tries = _Once(decide), 0
+        once, tries = _IdempotentDecision(decide), 0
         while True:
             try:
-                step = await self.take(job_id, once.decide, attempt_id=attempt_id)
+                update = await self.apply(job_id, once.decide, attempt_id=attempt_id)
             except (DatabaseUnavailable, StorageFull) as error:
                 log.warning("database_unavailable", job=str(job_id), reason=str(error))
             else:
-                return once.written or step
+                return once.written or update
             await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
             tries += 1
 
 
-class _Once:
+class _IdempotentDecision:
     """A decision that is not made again if an earlier try has written it after all."""
 
-    def __init__(self, decide: Decide) -> None:
+    def __init__(self, decide: Decision) -> None:
         self._decide = decide
-        self._tried: Step | None = None  # what the latest try may have written
-        self.written: Step | None = None  # set if it has
+        self._tried: Update | None = None  # what the latest try may have written
+        self.written: Update | None = None  # set if it has
 
-    def decide(self, job: Job, attempt: Attempt | None) -> Step:
+    def decide(self, job: Job, attempt: Attempt | None) -> Update:
         """Decide, unless the job is what the latest try wanted to make of it."""
         self.written = None
         tried = self._tried
         if tried is not None and tried.change is not None and tried.change.job == job:
             self.written = tried
-            return Step()
-        step = self._decide(job, attempt)
-        self._tried = step
-        if step.change is not None:
-            raised = replace(step.change.job, version=job.version + 1)
-            self._tried = replace(step, change=replace(step.change, job=raised))
-        return step
+            return Update()
+        update = self._decide(job, attempt)
+        self._tried = update
+        if update.change is not None:
+            raised = replace(update.change.job, version=job.version + 1)
+            self._tried = replace(update, change=replace(update.change, job=raised))
+        return update
 
 
 async def run_logged(

@@ -20,7 +20,7 @@ from fleek.engine.start import buy
 from fleek.engine.verdict import is_buying, record_not_bought, record_refused, settle_attempt
 from fleek.providers.base import UNREACHABLE, Prediction
 from fleek.store import attempts, jobs
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 
 LOOKS: Final = 3  # complete ones that found nothing, spread over ADOPT_SECONDS
 LIMIT: Final = timedelta(minutes=2)  # the longest that one look may take
@@ -125,10 +125,10 @@ class Settlement:
 async def write_off(rt: Runtime, attempt: Attempt, reason: JobError) -> None:
     """End the attempt as lost, and the job that stands or falls with it as failed."""
 
-    def decide(job: Job, current: Attempt | None) -> Step:
+    def decide(job: Job, current: Attempt | None) -> Update:
         lost = settle_attempt(current, Verdict.LOST)
         if not is_buying(job, attempt):
-            return Step(attempt=lost)
-        return Step(attempt=lost, change=give_up(job, reason, now=rt.now()))
+            return Update(attempt=lost)
+        return Update(attempt=lost, change=give_up(job, reason, now=rt.now()))
 
-    await rt.take(attempt.job_id, decide, attempt_id=attempt.id)
+    await rt.apply(attempt.job_id, decide, attempt_id=attempt.id)

@@ -21,7 +21,7 @@ from fleek.engine.clock import STEP
 from fleek.engine.runtime import Runtime
 from fleek.engine.verdict import record_not_bought, record_refused, record_unknown
 from fleek.providers.base import Prediction, Timed, time_at
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 
 ASK_SECONDS: Final = 1.0  # the longest that a purchase waits for the time at providers
 LAST_WORDS_SECONDS: Final = 3.0  # to write down that nobody knows what was bought
@@ -49,24 +49,24 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
     Returns None if it is not due any more: another worker has claimed it, or it has ended.
     """
 
-    def decide(job: Job, _: Attempt | None) -> Step:
+    def decide(job: Job, _: Attempt | None) -> Update:
         now = rt.now()
         if job.status is Status.PENDING and job.run_at > now + STEP:
             raise StaleJob(f"job {job.id} is not due")
         if rt.pauses.is_paused(job.provider, job.model, now=now):
             raise StaleJob(f"job {job.id} has to wait for {job.provider}")
         change = claim(job, rt.lease.worker_id, AttemptId(uuid4()), now=now)
-        return Step(change=change, intent=_attempt(rt, change.job))
+        return Update(change=change, intent=_attempt(rt, change.job))
 
     await _ask_times(rt)
     try:
         failpoints.hit("start.intend")
-        step = await rt.persist(job_id, decide)
+        update = await rt.apply_until_stored(job_id, decide)
     except (IllegalTransition, StaleJob):
         return None
-    assert step.change is not None
-    assert step.intent is not None
-    return step.change.job, step.intent
+    assert update.change is not None
+    assert update.intent is not None
+    return update.change.job, update.intent
 
 
 async def _ask_times(rt: Runtime) -> None:

@@ -13,7 +13,7 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, JobError, Stage
 from fleek.domain.transitions import defer, doubt, fail
 from fleek.engine.runtime import Runtime
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 
 
 async def record_not_bought(
@@ -21,46 +21,46 @@ async def record_not_bought(
 ) -> None:
     """Give the attempt back; the job tries again later, not before `floor` has passed."""
 
-    def decide(job: Job, current: Attempt | None) -> Step:
+    def decide(job: Job, current: Attempt | None) -> Update:
         settled = settle_attempt(current, Verdict.NOT_BOUGHT, error)
         if not is_buying(job, attempt):
-            return Step(attempt=settled)
+            return Update(attempt=settled)
         change = defer(job, error, now=rt.now(), backoff=rt.settings.backoff, floor=floor)
-        return Step(attempt=settled, change=change)
+        return Update(attempt=settled, change=change)
 
     failpoints.hit("start.defer")
-    await rt.persist(attempt.job_id, decide, attempt_id=attempt.id)
+    await rt.apply_until_stored(attempt.job_id, decide, attempt_id=attempt.id)
 
 
 async def record_refused(rt: Runtime, attempt: Attempt, error: ProviderError) -> None:
     """End the job: the provider refuses it for good, and nothing was bought."""
     reason = JobError(code=error.code, message=str(error))
 
-    def decide(job: Job, current: Attempt | None) -> Step:
+    def decide(job: Job, current: Attempt | None) -> Update:
         settled = settle_attempt(current, Verdict.NOT_BOUGHT, error)
         if not is_buying(job, attempt):
-            return Step(attempt=settled)
+            return Update(attempt=settled)
         change = fail(job, reason, retryable=False, now=rt.now(), backoff=rt.settings.backoff)
-        return Step(attempt=settled, change=change)
+        return Update(attempt=settled, change=change)
 
     failpoints.hit("start.refuse")
-    await rt.persist(attempt.job_id, decide, attempt_id=attempt.id)
+    await rt.apply_until_stored(attempt.job_id, decide, attempt_id=attempt.id)
 
 
 async def record_unknown(rt: Runtime, attempt: Attempt, error: OutcomeUnknown) -> None:
     """Keep the job until `recover` has found out whether something was bought."""
     reason = JobError(code=error.code, message=str(error))
 
-    def decide(job: Job, current: Attempt | None) -> Step:
+    def decide(job: Job, current: Attempt | None) -> Update:
         if current is None or current.verdict is not None or current.prediction_id is not None:
-            return Step()
+            return Update()
         doubted = replace(current, error=reason)
         if job.attempt_id != attempt.id or job.stage is not Stage.STARTING:
-            return Step(attempt=doubted)  # the job has ended; what was bought has to be stopped
-        return Step(attempt=doubted, change=doubt(job, now=rt.now(), reason=str(error)))
+            return Update(attempt=doubted)  # the job has ended; what was bought has to be stopped
+        return Update(attempt=doubted, change=doubt(job, now=rt.now(), reason=str(error)))
 
     failpoints.hit("start.doubt")
-    await rt.persist(attempt.job_id, decide, attempt_id=attempt.id)
+    await rt.apply_until_stored(attempt.job_id, decide, attempt_id=attempt.id)
     rt.wakeups.notify("recover")
 
 

@@ -24,7 +24,7 @@ from fleek.engine.stop import stop_soon
 from fleek.providers.base import Prediction
 from fleek.store import attempts
 from fleek.store.attempts import Waiting
-from fleek.store.steps import Step
+from fleek.store.updates import Update
 
 IDLE: Final = timedelta(seconds=0.5)  # no longer than until the first look at what is bound now
 SOON: Final = timedelta(seconds=0.5)  # the longest until a first look, whatever the row says
@@ -234,12 +234,12 @@ class Watch:
     async def _stop(self, row: Waiting) -> None:
         """It runs longer than allowed: the job goes on when the provider says it has ended."""
 
-        def decide(_: Job, current: Attempt | None) -> Step:
+        def decide(_: Job, current: Attempt | None) -> Update:
             if current is None or current.verdict is not None:
-                return Step()
-            return Step(attempt=replace(current, cancel_owed=True))
+                return Update()
+            return Update(attempt=replace(current, cancel_owed=True))
 
-        await self._rt.take(row.job_id, decide, attempt_id=row.attempt_id)
+        await self._rt.apply(row.job_id, decide, attempt_id=row.attempt_id)
         stop_soon(self._rt, row.job_id)
 
     async def _write_progress(self, watched: _Watched, progress: float) -> None:
@@ -251,12 +251,12 @@ class Watch:
         watched.progress, watched.written_at = progress, steady
         row = watched.row
 
-        def decide(job: Job, _: Attempt | None) -> Step:
+        def decide(job: Job, _: Attempt | None) -> Update:
             if job.attempt_id != row.attempt_id or job.stage is not Stage.WAITING:
-                return Step()
-            return Step(change=advance(job, progress, now=self._rt.now()))
+                return Update()
+            return Update(change=advance(job, progress, now=self._rt.now()))
 
-        await self._rt.take(row.job_id, decide)
+        await self._rt.apply(row.job_id, decide)
 
 
 def interval(running: timedelta, eta: timedelta | None) -> timedelta:

@@ -13,8 +13,8 @@ from fleek.domain.errors import FleekError
 from fleek.domain.job import AttemptId, JobId, PredictionId
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
-from fleek.store.steps import ATTEMPTS
 from fleek.store.tables import BOUND, OWED, UNSETTLED, AttemptRow, JobRow, WorkerRow
+from fleek.store.updates import ATTEMPTS
 
 Place = tuple[datetime, AttemptId]
 """Where a walk over attempts goes on: when the intent was written, and the attempt's id."""

@@ -1,4 +1,4 @@
-"""Jobs: accept, find and list them. They change only in `fleek.store.steps`."""
+"""Jobs: accept, find and list them. They change only in `fleek.store.updates`."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -32,8 +32,8 @@ from fleek.store import rows
 from fleek.store.clock import Leap
 from fleek.store.database import Database, Transaction
 from fleek.store.queue import COLLECTING
-from fleek.store.steps import INSERT_EVENTS, JOBS, LOCK_JOBS, add_tally
 from fleek.store.tables import JobRow, MediaRow
+from fleek.store.updates import INSERT_EVENTS, JOBS, LOCK_JOBS, add_tally
 
 INSERT_JOBS: Final = insert(JobRow)
 SELECT_JOBS: Final = select(JOBS).where(JobRow.id.in_(bindparam("ids", expanding=True)))

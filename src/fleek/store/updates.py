@@ -84,7 +84,7 @@ ADD_TALLY: Final = text(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Update:
     """What one decision writes; each part may be missing."""
 
     change: Change | None = None  # the job's next state
@@ -97,7 +97,7 @@ class Step:
     )
 
 
-Decide = Callable[[Job, Attempt | None], Step]
+Decision = Callable[[Job, Attempt | None], Update]
 """Decides on the job, and the attempt that was asked for, as they are under lock. Pure. May raise
 `IllegalTransition` or `StaleJob`, which go to its own caller only."""
 
@@ -106,17 +106,17 @@ Decide = Callable[[Job, Attempt | None], Step]
 class _Request:
     job_id: JobId
     attempt_id: AttemptId | None
-    decide: Decide
+    decide: Decision
 
 
-async def take(
+async def apply(
     db: Database,
     job_id: JobId,
-    decide: Decide,
+    decide: Decision,
     *,
     attempt_id: AttemptId | None = None,
     patience: timedelta | None = None,
-) -> Step:
+) -> Update:
     """Decide on a job as it is now and write the step; returns it with the job's new version.
 
     `attempt_id` names the attempt that `decide` wants to see; `patience` is how long it may wait
@@ -130,14 +130,14 @@ async def take(
     """
     request = _Request(job_id, attempt_id, decide)
     try:
-        return await db.grouped_write(_take_all, request, patience=patience)
+        return await db.grouped_write(_apply_all, request, patience=patience)
     except RowRefused as error:
         if error.constraint in PREDICTION_ONCE:
             raise PredictionTaken("another attempt has this prediction") from error
         raise
 
 
-async def _take_all(tx: Transaction, requests: Sequence[_Request]) -> list[Step | FleekError]:
+async def _apply_all(tx: Transaction, requests: Sequence[_Request]) -> list[Update | FleekError]:
     jobs = {
         job.id: job
         for job in map(
@@ -148,7 +148,7 @@ async def _take_all(tx: Transaction, requests: Sequence[_Request]) -> list[Step 
     found = await _locked(tx, LOCK_ATTEMPTS, wanted) if wanted else ()
     attempts = {attempt.id: attempt for attempt in map(rows.attempt_from, found)}
     batch = _Batch()
-    results: list[Step | FleekError] = []
+    results: list[Update | FleekError] = []
     for request in requests:
         try:
             step = _decided(request, jobs, attempts)
@@ -168,7 +168,7 @@ async def _take_all(tx: Transaction, requests: Sequence[_Request]) -> list[Step 
 
 def _decided(
     request: _Request, jobs: Mapping[JobId, Job], attempts: Mapping[AttemptId, Attempt]
-) -> Step:
+) -> Update:
     job = jobs.get(request.job_id)
     if job is None:
         raise NotFound("there is no such job")
@@ -202,7 +202,7 @@ class _Batch:
         self._dropping: list[rows.Values] = []
         self._tally: Counter[Status] = Counter()
 
-    def add(self, step: Step, *, before: Job) -> None:
+    def add(self, step: Update, *, before: Job) -> None:
         """Note what a step writes. `before` is the job that it was decided on."""
         if step.change is not None:
             job = step.change.job

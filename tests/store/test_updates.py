@@ -19,9 +19,9 @@ from fleek.domain.transitions import advance, cancel, fail, give_up
 from fleek.store import attempts, events, jobs
 from fleek.store.database import Database, open_database
 from fleek.store.errors import RowRefused
-from fleek.store.steps import Step, take
 from fleek.store.tables import JobRow
 from fleek.store.tally import count_jobs
+from fleek.store.updates import Update, apply
 from samples import NOON, a_file, a_job, an_attempt, binds, claims, completes, predicted
 
 HISTORY = ["submitted", "starting", "waiting", "predicted", "completed"]
@@ -36,7 +36,7 @@ async def accepted(db: Database, **fields: Any) -> JobId:
 
 async def intended(db: Database, job_id: JobId) -> AttemptId:
     """Claim a job."""
-    step = await take(db, job_id, claims())
+    step = await apply(db, job_id, claims())
     assert step.intent is not None
     return step.intent.id
 
@@ -45,9 +45,9 @@ async def test_a_whole_life_is_written_step_by_step(db: Database) -> None:
     """The row, its history, its attempt and its files agree at the end."""
     job_id = await accepted(db)
     attempt_id = await intended(db, job_id)
-    await take(db, job_id, binds("p"), attempt_id=attempt_id)
-    await take(db, job_id, predicted)
-    step = await take(db, job_id, completes(2))
+    await apply(db, job_id, binds("p"), attempt_id=attempt_id)
+    await apply(db, job_id, predicted)
+    step = await apply(db, job_id, completes(2))
 
     view = await jobs.get(db, job_id, tenant_id="default")
     history = await events.of_job(db, job_id)
@@ -65,10 +65,10 @@ async def test_of_many_claims_at_once_one_wins(db: Database) -> None:
     job_id = await accepted(db)
 
     answers = await asyncio.gather(
-        *(take(db, job_id, claims()) for _ in range(20)), return_exceptions=True
+        *(apply(db, job_id, claims()) for _ in range(20)), return_exceptions=True
     )
 
-    assert Counter(map(type, answers)) == {Step: 1, IllegalTransition: 19}
+    assert Counter(map(type, answers)) == {Update: 1, IllegalTransition: 19}
     assert len(await attempts.of_job(db, job_id)) == 1
 
 
@@ -82,22 +82,22 @@ async def test_of_many_processes_one_wins(database_url: str) -> None:
         made = [await accepted(first) for _ in range(10)]
 
         answers = await asyncio.gather(
-            *(take(db, job_id, claims()) for job_id in made for db in (first, second, third)),
+            *(apply(db, job_id, claims()) for job_id in made for db in (first, second, third)),
             return_exceptions=True,
         )
 
-        assert Counter(map(type, answers)) == {Step: 10, IllegalTransition: 20}
+        assert Counter(map(type, answers)) == {Update: 10, IllegalTransition: 20}
 
 
 async def test_steps_on_one_job_in_one_batch_follow_each_other(db: Database) -> None:
     """Each decides on what the one before has left, and none is lost."""
     job_id = await accepted(db)
-    await take(db, job_id, binds("p"), attempt_id=await intended(db, job_id))
+    await apply(db, job_id, binds("p"), attempt_id=await intended(db, job_id))
 
-    def progress(job: Job, _: Attempt | None) -> Step:
-        return Step(change=advance(job, (job.progress or 0) + 0.01, now=NOON))
+    def progress(job: Job, _: Attempt | None) -> Update:
+        return Update(change=advance(job, (job.progress or 0) + 0.01, now=NOON))
 
-    steps = await asyncio.gather(*(take(db, job_id, progress) for _ in range(50)))
+    steps = await asyncio.gather(*(apply(db, job_id, progress) for _ in range(50)))
 
     versions = [step.change.job.version for step in steps if step.change]
     history = await events.of_job(db, job_id)
@@ -112,12 +112,12 @@ async def test_the_second_step_in_a_batch_sees_the_first_one_s_attempt(db: Datab
     attempt_id = await intended(db, job_id)
     seen: list[Verdict | None] = []
 
-    def settle(_: Job, current: Attempt | None) -> Step:
+    def settle(_: Job, current: Attempt | None) -> Update:
         assert current is not None
         seen.append(current.verdict)
-        return Step(attempt=replace(current, verdict=Verdict.LOST))
+        return Update(attempt=replace(current, verdict=Verdict.LOST))
 
-    await asyncio.gather(*(take(db, job_id, settle, attempt_id=attempt_id) for _ in range(2)))
+    await asyncio.gather(*(apply(db, job_id, settle, attempt_id=attempt_id) for _ in range(2)))
 
     assert seen == [None, Verdict.LOST]
 
@@ -126,9 +126,9 @@ async def test_a_decision_may_change_nothing(db: Database) -> None:
     """Then nothing is written, and the version stands."""
     job_id = await accepted(db)
 
-    step = await take(db, job_id, lambda _job, _attempt: Step())
+    step = await apply(db, job_id, lambda _job, _attempt: Update())
 
-    assert step == Step()
+    assert step == Update()
     assert (await jobs.peek(db, job_id)).version == 1
 
 
@@ -137,26 +137,26 @@ async def test_there_is_no_step_on_an_unknown_job(db: Database) -> None:
     job_id = await accepted(db)
 
     missing, found = await asyncio.gather(
-        take(db, JobId(uuid7()), claims()), take(db, job_id, claims()), return_exceptions=True
+        apply(db, JobId(uuid7()), claims()), apply(db, job_id, claims()), return_exceptions=True
     )
 
     assert isinstance(missing, NotFound)
-    assert isinstance(found, Step)
+    assert isinstance(found, Update)
 
 
 async def test_a_decision_that_is_refused_writes_nothing(db: Database) -> None:
     """What it raises comes back as it is; the batch goes on without it."""
     refused, job_id = await accepted(db), await accepted(db)
 
-    def stale(_: Job, __: Attempt | None) -> Step:
+    def stale(_: Job, __: Attempt | None) -> Update:
         raise StaleJob("no")
 
     answers = await asyncio.gather(
-        take(db, refused, stale), take(db, job_id, claims()), return_exceptions=True
+        apply(db, refused, stale), apply(db, job_id, claims()), return_exceptions=True
     )
 
     assert isinstance(answers[0], StaleJob)
-    assert isinstance(answers[1], Step)
+    assert isinstance(answers[1], Update)
     assert (await jobs.peek(db, refused)).version == 1
 
 
@@ -164,15 +164,15 @@ async def test_a_mistake_in_one_decision_fails_nobody_else(db: Database) -> None
     """Strangers share the transaction; a defect must not reach them."""
     broken, job_id = await accepted(db), await accepted(db)
 
-    def mistake(_: Job, __: Attempt | None) -> Step:
+    def mistake(_: Job, __: Attempt | None) -> Update:
         raise KeyError("a defect")
 
     answers = await asyncio.gather(
-        take(db, broken, mistake), take(db, job_id, claims()), return_exceptions=True
+        apply(db, broken, mistake), apply(db, job_id, claims()), return_exceptions=True
     )
 
     assert isinstance(answers[0], KeyError)
-    assert isinstance(answers[1], Step)
+    assert isinstance(answers[1], Update)
 
 
 async def test_a_prediction_is_bound_to_one_attempt(db: Database) -> None:
@@ -181,11 +181,11 @@ async def test_a_prediction_is_bound_to_one_attempt(db: Database) -> None:
     tries = [(job_id, await intended(db, job_id)) for job_id in (first, second, third)]
 
     answers = await asyncio.gather(
-        *(take(db, job_id, binds("same"), attempt_id=one) for job_id, one in tries),
+        *(apply(db, job_id, binds("same"), attempt_id=one) for job_id, one in tries),
         return_exceptions=True,
     )
 
-    assert Counter(map(type, answers)) == {Step: 1, PredictionTaken: 2}
+    assert Counter(map(type, answers)) == {Update: 1, PredictionTaken: 2}
     stages = Counter([(await jobs.peek(db, job_id)).stage for job_id, _ in tries])
     assert stages == {Stage.WAITING: 1, Stage.STARTING: 2}
 
@@ -195,26 +195,26 @@ async def test_another_broken_rule_is_not_taken_for_a_prediction(db: Database) -
     job_id = await accepted(db)
     await intended(db, job_id)
 
-    def again(job: Job, _: Attempt | None) -> Step:
-        return Step(intent=an_attempt(job, id=AttemptId(uuid4()), n=1))
+    def again(job: Job, _: Attempt | None) -> Update:
+        return Update(intent=an_attempt(job, id=AttemptId(uuid4()), n=1))
 
     with pytest.raises(RowRefused):
-        await take(db, job_id, again)
+        await apply(db, job_id, again)
 
 
 async def test_a_step_that_fails_halfway_leaves_nothing(db: Database) -> None:
     """The file comes twice: no row, no line, no new version."""
     job_id = await accepted(db)
-    await take(db, job_id, binds("p"), attempt_id=await intended(db, job_id))
-    await take(db, job_id, predicted)
+    await apply(db, job_id, binds("p"), attempt_id=await intended(db, job_id))
+    await apply(db, job_id, predicted)
 
-    def twice(job: Job, current: Attempt | None) -> Step:
+    def twice(job: Job, current: Attempt | None) -> Update:
         step = completes(1)(job, current)
-        assert isinstance(step, Step)
+        assert isinstance(step, Update)
         return replace(step, media=[a_file(job), a_file(job)])
 
     with pytest.raises(RowRefused):
-        await take(db, job_id, twice)
+        await apply(db, job_id, twice)
 
     view = await jobs.get(db, job_id, tenant_id="default")
     assert (view.job.version, view.job.stage, view.media) == (4, Stage.COLLECTING, ())
@@ -226,18 +226,18 @@ async def test_a_cancel_is_owed_by_every_attempt_that_may_live(db: Database) -> 
     job_id = await accepted(db)
     lost = await intended(db, job_id)
 
-    def retried(job: Job, current: Attempt | None) -> Step:
+    def retried(job: Job, current: Attempt | None) -> Update:
         assert current is not None
         error = JobError("code", "message")
         change = fail(job, error, retryable=True, now=NOON, backoff=Backoff())
-        return Step(change=change, attempt=replace(current, verdict=Verdict.FAILED))
+        return Update(change=change, attempt=replace(current, verdict=Verdict.FAILED))
 
-    def cancelled(job: Job, _: Attempt | None) -> Step:
-        return Step(change=cancel(job, now=NOON), owes_cancel=True)
+    def cancelled(job: Job, _: Attempt | None) -> Update:
+        return Update(change=cancel(job, now=NOON), owes_cancel=True)
 
-    await take(db, job_id, retried, attempt_id=lost)
+    await apply(db, job_id, retried, attempt_id=lost)
     await intended(db, job_id)
-    await take(db, job_id, cancelled)
+    await apply(db, job_id, cancelled)
 
     assert [one.cancel_owed for one in await attempts.of_job(db, job_id)] == [False, True]
 
@@ -247,7 +247,7 @@ async def test_a_message_of_a_provider_is_kept_as_far_as_it_can_be(db: Database)
     job_id = await accepted(db)
     strange = JobError("code", "nul \0 and half \ud800 \N{SNOWMAN}")
 
-    await take(db, job_id, lambda job, _: Step(change=give_up(job, strange, now=NOON)))
+    await apply(db, job_id, lambda job, _: Update(change=give_up(job, strange, now=NOON)))
 
     found = (await jobs.peek(db, job_id)).error
     assert found == JobError("code", "nul \ufffd and half \ufffd \N{SNOWMAN}")
@@ -260,26 +260,26 @@ async def test_after_a_storm_everything_agrees(db: Database, seed: int) -> None:
     dice = random.Random(seed)  # noqa: S311 - makes a storm, not a secret
     made = [await accepted(db) for _ in range(25)]
 
-    def cancelled(job: Job, _: Attempt | None) -> Step:
-        return Step(change=cancel(job, now=NOON), owes_cancel=job.attempt_id is not None)
+    def cancelled(job: Job, _: Attempt | None) -> Update:
+        return Update(change=cancel(job, now=NOON), owes_cancel=job.attempt_id is not None)
 
-    def failed(job: Job, _: Attempt | None) -> Step:
+    def failed(job: Job, _: Attempt | None) -> Update:
         error = JobError("code", "message")
-        return Step(change=fail(job, error, retryable=True, now=NOON, backoff=Backoff()))
+        return Update(change=fail(job, error, retryable=True, now=NOON, backoff=Backoff()))
 
-    def bound(job: Job, _: Attempt | None) -> Step:
-        step: Step = binds(f"p-{job.attempt_id}")(job, an_attempt(job))
+    def bound(job: Job, _: Attempt | None) -> Update:
+        step: Update = binds(f"p-{job.attempt_id}")(job, an_attempt(job))
         return step
 
-    moves: list[Callable[[Job, Attempt | None], Step]] = [
+    moves: list[Callable[[Job, Attempt | None], Update]] = [
         *(claims(), claims(), bound, bound, predicted, completes(), failed, cancelled)
     ]
     answers = await asyncio.gather(
-        *(take(db, dice.choice(made), dice.choice(moves)) for _ in range(600)),
+        *(apply(db, dice.choice(made), dice.choice(moves)) for _ in range(600)),
         return_exceptions=True,
     )
 
-    wrong = [one for one in answers if not isinstance(one, Step | FleekError)]
+    wrong = [one for one in answers if not isinstance(one, Update | FleekError)]
     assert wrong == []
     counted = await _count(db)
     tally = await count_jobs(db, now=NOON)
