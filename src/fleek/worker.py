@@ -26,7 +26,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import JobId
 from fleek.engine.collect import collect
-from fleek.engine.coordinator import coordinate, resign
+from fleek.engine.coordinator import coordinate, release_leadership
 from fleek.engine.runtime import Runtime, run_logged
 from fleek.engine.start import start
 from fleek.engine.throttle import refresh_pauses
@@ -264,7 +264,7 @@ async def _until(stop: asyncio.Event) -> None:
 
 
 async def _leave(rt: Runtime) -> None:
-    await resign(rt)
+    await release_leadership(rt)
     try:
         await rt.lease.end()
     except FleekError as error:

@@ -13,7 +13,7 @@ from fleek.domain.job import Stage, Status
 from fleek.engine import clock as engine_clock
 from fleek.engine.admit import Admission
 from fleek.engine.clock import STANDS_SECONDS, Clock
-from fleek.engine.coordinator import _stand
+from fleek.engine.coordinator import _try_acquire
 from fleek.engine.heartbeat import Unchanged
 from fleek.engine.recover import Recovery, expire_dead_workers
 from fleek.engine.reschedule import reschedule_from_future
@@ -172,20 +172,20 @@ async def test_the_role_is_lost_only_if_it_is_not_renewed(
     other = replace(another_life(), now=lambda: clock() + shift)
     await other.lease.register()
     mine, theirs = Unchanged(clock.steady), Unchanged(clock.steady)
-    assert await _stand(rt, mine)
+    assert await _try_acquire(rt, mine)
 
     taken = []
     for _ in range(5):
         clock.tick(seconds=rt.lease.heartbeat.total_seconds())
         await rt.lease.beat()
         await other.lease.beat()
-        assert await _stand(rt, mine)
-        taken.append(await _stand(other, theirs))
+        assert await _try_acquire(rt, mine)
+        taken.append(await _try_acquire(other, theirs))
     for _ in range(4):
         clock.tick(seconds=rt.lease.heartbeat.total_seconds())
         await other.lease.beat()
         await rt.lease.beat()
-    late = await _stand(other, theirs)
+    late = await _try_acquire(other, theirs)
 
     assert not any(taken)
     assert late

@@ -17,7 +17,7 @@ from fleek.domain.job import JobId, Status
 from fleek.domain.transitions import cancel as cancelled
 from fleek.engine import coordinator
 from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Nudges
-from fleek.engine.coordinator import ROLE, coordinate, resign
+from fleek.engine.coordinator import ROLE, coordinate, release_leadership
 from fleek.engine.heartbeat import ROLE_LASTS, WorkerLease
 from fleek.engine.runtime import REST_SECONDS, RESTS, Runtime, Wakeups, loop, run_logged
 from fleek.engine.shielded_tasks import ShieldedTasks
@@ -192,7 +192,7 @@ async def test_one_worker_coordinates_and_another_takes_over(living: Runtime) ->
 
     leaver.cancel()
     await asyncio.gather(leaver, return_exceptions=True)
-    await resign(leaving)
+    await release_leadership(leaving)
     async with asyncio.timeout(LIMIT):
         while await _holder(living) != staying.lease.worker_id:
             await asyncio.sleep(0.01)
@@ -241,9 +241,9 @@ async def test_a_coordinator_without_a_database_stops_when_its_role_may_be_lost(
     monkeypatch.setattr(workers, "take_role", away)
 
     async with asyncio.timeout(LIMIT):
-        await coordinator._keep_role(one)
+        await coordinator._renew_role(one)
 
-    await resign(one)
+    await release_leadership(one)
 
 
 async def test_resigning_without_a_database_is_no_trouble(
@@ -256,7 +256,7 @@ async def test_resigning_without_a_database_is_no_trouble(
 
     monkeypatch.setattr(workers, "drop_role", away)
 
-    await resign(rt)
+    await release_leadership(rt)
 
     assert ROLE_LASTS > 0
 

@@ -29,12 +29,12 @@ async def coordinate(rt: Runtime) -> None:
     """Stand for the role for ever, and do its work while it is held."""
     renewed = Unchanged(rt.steady)
     while True:
-        if await run_logged(rt, ROLE, _stand(rt, renewed)):
-            await _serve_a_term(rt)
+        if await run_logged(rt, ROLE, _try_acquire(rt, renewed)):
+            await _lead(rt)
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
 
 
-async def _stand(rt: Runtime, renewed: Unchanged) -> bool:
+async def _try_acquire(rt: Runtime, renewed: Unchanged) -> bool:
     """Try to take the role: it is free if its holder has ended, or has not renewed it for long.
 
     How long is measured here, by what changes: the holder's clock may be wrong, and so may ours.
@@ -43,10 +43,10 @@ async def _stand(rt: Runtime, renewed: Unchanged) -> bool:
     asked = rt.steady()
     lease = await workers.lease(rt.db, ROLE)
     same = renewed.compare({ROLE: lease}, asked=asked)[ROLE]
-    return await _take_role(rt, lapsed=lease if same > _lasts(rt).total_seconds() else None)
+    return await _acquire_role(rt, lapsed=lease if same > _lasts(rt).total_seconds() else None)
 
 
-async def _take_role(rt: Runtime, *, lapsed: workers.Lease | None = None) -> bool:
+async def _acquire_role(rt: Runtime, *, lapsed: workers.Lease | None = None) -> bool:
     until = rt.now() + _lasts(rt)
     failpoints.hit("role.take")
     return await workers.take_role(rt.db, ROLE, rt.lease.worker_id, until=until, lapsed=lapsed)
@@ -56,7 +56,7 @@ def _lasts(rt: Runtime) -> timedelta:
     return rt.lease.heartbeat * ROLE_LASTS
 
 
-async def _serve_a_term(rt: Runtime) -> None:
+async def _lead(rt: Runtime) -> None:
     log.info("coordinating", worker=str(rt.lease.worker_id))
     rt.metrics.coordinating.set(1)
     turns = (
@@ -68,7 +68,7 @@ async def _serve_a_term(rt: Runtime) -> None:
     )
     tasks = [asyncio.create_task(turn) for turn in turns]
     try:
-        await _keep_role(rt)
+        await _renew_role(rt)
     finally:
         for task in tasks:
             task.cancel()
@@ -85,14 +85,14 @@ def _of_provider(rt: Runtime, name: str) -> Iterator[Coroutine[Any, Any, None]]:
     yield loop(rt, "recover", recovery.stop_turn, patience=PATIENCE, name=f"stop {name}")
 
 
-async def _keep_role(rt: Runtime) -> None:
+async def _renew_role(rt: Runtime) -> None:
     """Renew the role with each heartbeat; return when it is lost, or may be."""
     renewed = rt.steady()
     while rt.steady() - renewed < _lasts(rt).total_seconds():
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
         begun = rt.steady()
         try:
-            if not await _take_role(rt):
+            if not await _acquire_role(rt):
                 return
         except FleekError as error:
             log.warning("role_not_renewed", reason=str(error))
@@ -101,7 +101,7 @@ async def _keep_role(rt: Runtime) -> None:
             await run_logged(rt, "clock", rt.clock.steer())
 
 
-async def resign(rt: Runtime) -> None:
+async def release_leadership(rt: Runtime) -> None:
     """Give the role back, so that another worker need not wait for its end."""
     try:
         failpoints.hit("role.drop")
