@@ -75,10 +75,10 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "an unknown purchase counts as none at once",
-        "engine/settle.py",
+        "engine/reconcile.py",
         "            if self._empty_looks[attempt.id] >= LOOKS:\n",
         "            if self._empty_looks[attempt.id]:\n",
-        "tests/engine/test_settle.py",
+        "tests/engine/test_reconcile.py",
     ),
     Mutation(
         "an intent is not remembered before it is acted on",
@@ -89,7 +89,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a job that crashed too often is written off without a look",
-        "engine/settle.py",
+        "engine/reconcile.py",
         "        crashed = job.crashes >= self._rt.settings.max_crashes\n",
         "        crashed = job.crashes >= self._rt.settings.max_crashes\n"
         "        if crashed:\n"

@@ -16,7 +16,7 @@ from fleek.domain.errors import DatabaseUnavailable, DispatcherUnavailable, Stor
 from fleek.domain.job import JobId, Status
 from fleek.domain.transitions import cancel as cancelled
 from fleek.engine import coordinator
-from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Nudges
+from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Dispatches
 from fleek.engine.coordinator import ROLE, coordinate, release_leadership
 from fleek.engine.heartbeat import ROLE_LASTS, WorkerLease
 from fleek.engine.runtime import REST_SECONDS, RESTS, Runtime, Wakeups, loop, run_logged
@@ -64,8 +64,8 @@ async def living(settings: Settings, provider: FakeProvider) -> AsyncGenerator[R
 
 async def test_admission_goes_by_priority_then_by_age(rt: Runtime, clock: Clock) -> None:
     """9 goes first."""
-    nudged = Nudged()
-    rt = replace(rt, dispatcher=nudged)
+    dispatched = Nudged()
+    rt = replace(rt, dispatcher=dispatched)
     made = []
     for priority in (0, 5, 9, 5):
         clock.tick(seconds=1)
@@ -73,13 +73,13 @@ async def test_admission_goes_by_priority_then_by_age(rt: Runtime, clock: Clock)
 
     await Admission(rt).turn()
 
-    assert [job_id for _, job_id in nudged.sent] == [made[i].id for i in (2, 1, 3, 0)]
+    assert [job_id for _, job_id in dispatched.sent] == [made[i].id for i in (2, 1, 3, 0)]
 
 
 async def test_admission_does_not_flood_the_dispatcher(rt: Runtime, clock: Clock) -> None:
     """At most four nudges per slot are outstanding, and none is repeated at once."""
-    nudged = Nudged()
-    rt = replace(rt, dispatcher=nudged)
+    dispatched = Nudged()
+    rt = replace(rt, dispatcher=dispatched)
     await asyncio.gather(*(submit(rt, a_request()) for _ in range(30)))
     clock.tick(seconds=1)
     admission = Admission(rt)
@@ -87,31 +87,31 @@ async def test_admission_does_not_flood_the_dispatcher(rt: Runtime, clock: Clock
     for _ in range(3):
         await admission.turn()
 
-    assert len(nudged.sent) == len(set(nudged.sent)) == 16
+    assert len(dispatched.sent) == len(set(dispatched.sent)) == 16
 
 
 async def test_an_answered_nudge_makes_room_for_the_next(rt: Runtime, clock: Clock) -> None:
     """The queue drains."""
-    nudged = Nudged()
-    rt = replace(rt, dispatcher=nudged)
+    dispatched = Nudged()
+    rt = replace(rt, dispatcher=dispatched)
     await asyncio.gather(*(submit(rt, a_request()) for _ in range(20)))
     clock.tick(seconds=1)
     admission = Admission(rt)
     await admission.turn()
-    for _, job_id in nudged.sent[:4]:
+    for _, job_id in dispatched.sent[:4]:
         await start(rt, job_id)
 
     await admission.turn()
 
-    assert len(nudged.sent) == 20
+    assert len(dispatched.sent) == 20
 
 
 async def test_an_unanswered_nudge_is_sent_again(rt: Runtime) -> None:
     """The dispatcher may have lost it."""
-    nudged = Nudged()
-    rt = replace(rt, dispatcher=nudged)
+    dispatched = Nudged()
+    rt = replace(rt, dispatcher=dispatched)
     job = await submit(rt, a_request())
-    nudges = Nudges("start")
+    nudges = Dispatches("start")
     wanted = {job.id: job.run_at}
     await nudges.send(rt, wanted, most=4)
     run_at, sent = nudges._sent[job.id]
@@ -119,35 +119,35 @@ async def test_an_unanswered_nudge_is_sent_again(rt: Runtime) -> None:
 
     await nudges.send(rt, wanted, most=4)
 
-    assert nudged.sent == [("start", job.id)] * 2
+    assert dispatched.sent == [("start", job.id)] * 2
 
 
 async def test_a_job_that_comes_back_at_once_is_nudged_at_once(rt: Runtime) -> None:
     """Taken and given back between two looks, it must not wait until its old nudge is too old."""
-    nudged = Nudged()
-    rt = replace(rt, dispatcher=nudged)
+    dispatched = Nudged()
+    rt = replace(rt, dispatcher=dispatched)
     job = await submit(rt, a_request())
-    nudges = Nudges("start")
+    nudges = Dispatches("start")
     await nudges.send(rt, {job.id: job.run_at}, most=4)
 
     await nudges.send(rt, {job.id: job.run_at + timedelta(milliseconds=2)}, most=4)
 
-    assert nudged.sent == [("start", job.id)] * 2
+    assert dispatched.sent == [("start", job.id)] * 2
 
 
 async def test_a_dispatcher_that_is_away_is_tried_again(rt: Runtime) -> None:
     """The jobs are safe meanwhile."""
-    nudged = Nudged()
-    nudged.away = True
-    rt = replace(rt, dispatcher=nudged)
+    dispatched = Nudged()
+    dispatched.away = True
+    rt = replace(rt, dispatcher=dispatched)
     job = await submit(rt, a_request())
     admission = Admission(rt)
     await admission.turn()
-    nudged.away = False
+    dispatched.away = False
 
     await admission.turn()
 
-    assert nudged.sent == [("start", job.id)]
+    assert dispatched.sent == [("start", job.id)]
 
 
 async def test_admission_wakes_for_the_next_job_of_later(rt: Runtime, clock: Clock) -> None:

@@ -15,9 +15,9 @@ from fleek.domain.races import WorkerSuspended
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import _claim as claim_for_collecting
 from fleek.engine.heartbeat import process_is_gone, process_space
+from fleek.engine.reconcile import LOOKS
 from fleek.engine.recover import GRACE_SECONDS, expire_dead_workers
 from fleek.engine.runtime import Runtime
-from fleek.engine.settle import LOOKS
 from fleek.engine.start import buy, intend, start
 from fleek.engine.submit import submit
 from fleek.store import attempts, events, jobs, workers

@@ -268,7 +268,7 @@ async def test_no_more_run_at_once_than_the_provider_runs(
     await submitted(rt, 10)
 
     await coordinator.one()
-    nudged = len(hall.told)  # and nobody has claimed them yet
+    dispatched = len(hall.told)  # and nobody has claimed them yet
     await coordinator.one()
     again = len(hall.told)
     hall.workers = [rt, other]
@@ -280,7 +280,7 @@ async def test_no_more_run_at_once_than_the_provider_runs(
     await Watch(rt).turn()  # two of them end
     await coordinator.one()
 
-    assert (nudged, again, claimed, len(hall.told)) == (3, 3, 3, 5)
+    assert (dispatched, again, claimed, len(hall.told)) == (3, 3, 3, 5)
 
 
 # Accounts

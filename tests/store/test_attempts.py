@@ -133,19 +133,19 @@ async def test_an_intent_is_unsettled_once_its_worker_has_ended(
 ) -> None:
     """While the worker lives it may still be buying."""
     intent = await intended(db, worker_id)
-    alive = await attempts.unsettled(db, "fake", limit=9)
+    alive = await attempts.unreconciled(db, "fake", limit=9)
 
     await workers.end(db, [worker_id], now=NOON)
 
     assert alive == []
-    assert await attempts.unsettled(db, "fake", limit=9) == [intent]
+    assert await attempts.unreconciled(db, "fake", limit=9) == [intent]
 
 
 async def test_an_intent_of_a_worker_nobody_knows_is_unsettled(db: Database) -> None:
     """Its row may have been cleared away."""
     intent = await intended(db, WorkerId(uuid7()))
 
-    assert await attempts.unsettled(db, "fake", limit=9) == [intent]
+    assert await attempts.unreconciled(db, "fake", limit=9) == [intent]
 
 
 async def test_an_intent_that_is_reported_unknown_is_unsettled(
@@ -158,7 +158,7 @@ async def test_an_intent_that_is_reported_unknown_is_unsettled(
         db, intent.job_id, lambda job, _: Update(change=doubt(job, now=NOON, reason="no answer"))
     )
 
-    assert await attempts.unsettled(db, "fake", limit=9) == [intent]
+    assert await attempts.unreconciled(db, "fake", limit=9) == [intent]
     assert other.verdict is None
 
 
@@ -173,7 +173,7 @@ async def test_the_oldest_intents_are_settled_first(db: Database) -> None:
     for one in made:
         await apply(db, job.id, intends(one))
 
-    found = await attempts.unsettled(db, "fake", limit=2)
+    found = await attempts.unreconciled(db, "fake", limit=2)
 
     assert [one.n for one in found] == [3, 2]
 

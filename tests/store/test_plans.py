@@ -129,12 +129,12 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         "ix_attempts_bound",
     ),
     "unsettled": (
-        lambda db: attempts.unsettled(db, "fake", limit=200),
+        lambda db: attempts.unreconciled(db, "fake", limit=200),
         "ix_attempts_unsettled pk_jobs",
     ),
     "owed": (lambda db: attempts.owed(db, "fake", limit=200), "ix_attempts_owed"),
     "more unsettled": (
-        lambda db: attempts.unsettled(db, "fake", after=(START, try_of(1)), limit=200),
+        lambda db: attempts.unreconciled(db, "fake", after=(START, try_of(1)), limit=200),
         "ix_attempts_unsettled pk_jobs",
     ),
     "more owed": (

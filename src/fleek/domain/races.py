@@ -24,7 +24,7 @@ class PredictionTaken(InternalError):
     code = "prediction_taken"
 
 
-class AttemptSettled(InternalError):
+class AttemptClosed(InternalError):
     """The attempt has its verdict or another prediction: what was bought for it is one too many."""
 
     code = "attempt_settled"

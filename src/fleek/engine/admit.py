@@ -27,7 +27,7 @@ BUSY: Final = timedelta(milliseconds=20)
 log = structlog.get_logger(__name__)
 
 
-class Nudges:
+class Dispatches:
     """The coordinator's memory of what it has sent and nobody has answered yet."""
 
     def __init__(self, task: Task) -> None:
@@ -85,9 +85,9 @@ class Admission:
     def __init__(self, rt: Runtime, *, clock: Clock = time.monotonic) -> None:
         self._rt = rt
         self._limiter = RateLimiter(rt, clock=clock)
-        self._starts = Nudges("start")
-        self._collects = Nudges("collect")
-        self._recollects = Nudges("collect")  # whatever these wait for may take each its time
+        self._starts = Dispatches("start")
+        self._collects = Dispatches("collect")
+        self._recollects = Dispatches("collect")  # whatever these wait for may take each its time
 
     async def turn(self) -> timedelta:
         """Nudge due jobs, best first, and jobs to be collected; returns how long to wait."""
@@ -95,15 +95,15 @@ class Admission:
         slots = sum(worker.slots for worker in await workers.running(rt.db))
         most = OUTSTANDING_PER_SLOT * slots
         due = await self._due(now, limit=most + 1)
-        nudged = await self._starts.send(
+        dispatched = await self._starts.send(
             rt, _turns(due), most=most, may=lambda job_id: self._limiter.allows(due[job_id])
         )
         ready = await queue.uncollected(rt.db, now=now, limit=most + 1, postponed=False)
-        nudged += await self._collects.send(rt, ready, most=most)
+        dispatched += await self._collects.send(rt, ready, most=most)
         few = max(slots // RECOLLECTS, 1)
         again = await queue.uncollected(rt.db, now=now, limit=few + 1, postponed=True)
-        nudged += await self._recollects.send(rt, again, most=few)
-        if nudged or (len(due) > most and not self._limiter.refused):
+        dispatched += await self._recollects.send(rt, again, most=few)
+        if dispatched or (len(due) > most and not self._limiter.refused):
             return BUSY
         upcoming = await queue.next_run(rt.db, providers=self._limiter.providers, now=now)
         waits = (self._limiter.wait(), None if upcoming is None else upcoming - now)

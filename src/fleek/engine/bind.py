@@ -10,7 +10,7 @@ from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import NotFound, OutcomeUnknown
 from fleek.domain.job import Job, PredictionId, Stage
-from fleek.domain.races import AttemptSettled, PredictionTaken
+from fleek.domain.races import AttemptClosed, PredictionTaken
 from fleek.domain.transitions import wait
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
@@ -41,7 +41,7 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
         if current is not None and current.prediction_id == prediction.id:
             return Update(attempt=current)  # a callback, or a search, was quicker
         if current is None or current.prediction_id is not None:
-            raise AttemptSettled(f"attempt {attempt.id} has another prediction")
+            raise AttemptClosed(f"attempt {attempt.id} has another prediction")
         bound = replace(
             current,
             prediction_id=prediction.id,
@@ -60,7 +60,7 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
         failpoints.hit("bind.write")
         update = await rt.apply_until_stored(attempt.job_id, decide, attempt_id=attempt.id)
         failpoints.hit("bind.written")
-    except (AttemptSettled, NotFound) as error:
+    except (AttemptClosed, NotFound) as error:
         await stop_orphan(rt, attempt, prediction.id, reason=str(error))
         return
     except PredictionTaken as error:  # it runs for somebody else: what we bought is to be found

@@ -38,7 +38,7 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
             return Update()
         if current.prediction_id != prediction.id:
             return Update()  # it was bound to another one meanwhile
-        settled = _settled(current, prediction, outcome)
+        settled = _closed(current, prediction, outcome)
         if job.attempt_id != attempt.id or job.stage is not Stage.WAITING:
             return Update(attempt=settled)
         return Update(attempt=settled, change=_next(rt, job, current, outcome))
@@ -56,7 +56,7 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
     rt.wakeups.notify("admit")
 
 
-def _settled(current: Attempt, prediction: Prediction, outcome: Succeeded | Failed) -> Attempt:
+def _closed(current: Attempt, prediction: Prediction, outcome: Succeeded | Failed) -> Attempt:
     kept = replace(current, metrics=dict(prediction.metrics), cancel_owed=False)
     if isinstance(outcome, Succeeded):
         stored = {"outputs": [output.to_json() for output in outcome.outputs]}

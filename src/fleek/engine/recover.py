@@ -20,9 +20,9 @@ from fleek.engine import agenda
 from fleek.engine.agenda import Agenda
 from fleek.engine.bucket import Clock
 from fleek.engine.heartbeat import process_is_gone
+from fleek.engine.reconcile import Reconciliation
 from fleek.engine.reschedule import reschedule_from_future
 from fleek.engine.runtime import Runtime, run_logged
-from fleek.engine.settle import Settlement
 from fleek.engine.stop import stop, stop_soon
 from fleek.engine.walk import Walk
 from fleek.store import attempts, jobs, workers
@@ -123,7 +123,7 @@ class ProviderRecovery:
     def __init__(self, rt: Runtime, name: str, *, clock: Clock = time.monotonic) -> None:
         self._rt = rt
         self._unsettled = Agenda(
-            lambda after: attempts.unsettled(rt.db, name, after=after, limit=agenda.PAGE),
+            lambda after: attempts.unreconciled(rt.db, name, after=after, limit=agenda.PAGE),
             clock=clock,
         )
         self._owed = Agenda(
@@ -131,11 +131,11 @@ class ProviderRecovery:
             grace=GRACE_SECONDS,
             clock=clock,
         )
-        self._settlement = Settlement(rt, name, self._unsettled)
+        self._reconciliation = Reconciliation(rt, name, self._unsettled)
 
     async def settle_turn(self) -> timedelta:
         """Settle what nobody knows the outcome of; returns how long to wait."""
-        return await self._work_off(self._unsettled, self._settlement.settle)
+        return await self._work_off(self._unsettled, self._reconciliation.reconcile)
 
     async def stop_turn(self) -> timedelta:
         """Repeat what is owed a cancel; returns how long to wait."""

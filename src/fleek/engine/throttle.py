@@ -166,13 +166,13 @@ class RateLimiter:
         self._dry.clear()
         self.refused = False
 
-    async def count(self, nudged: Iterable[Due]) -> None:
+    async def count(self, dispatched: Iterable[Due]) -> None:
         """Find out how many more each provider takes; to be called after reading what is due.
 
-        `nudged`: jobs that no worker has claimed yet. One that is claimed meanwhile counts twice
+        `dispatched`: jobs that no worker has claimed yet. One that is claimed meanwhile counts twice
         for a moment, and never not at all.
         """
-        waiting = list(nudged)
+        waiting = list(dispatched)
         for name in self.providers:
             most = self._rt.providers[name].budget.concurrency
             if most is not None:

@@ -22,7 +22,7 @@ async def record_not_bought(
     """Give the attempt back; the job tries again later, not before `floor` has passed."""
 
     def decide(job: Job, current: Attempt | None) -> Update:
-        settled = settle_attempt(current, Verdict.NOT_BOUGHT, error)
+        settled = close_attempt(current, Verdict.NOT_BOUGHT, error)
         if not is_buying(job, attempt):
             return Update(attempt=settled)
         change = defer(job, error, now=rt.now(), backoff=rt.settings.backoff, floor=floor)
@@ -37,7 +37,7 @@ async def record_refused(rt: Runtime, attempt: Attempt, error: ProviderError) ->
     reason = JobError(code=error.code, message=str(error))
 
     def decide(job: Job, current: Attempt | None) -> Update:
-        settled = settle_attempt(current, Verdict.NOT_BOUGHT, error)
+        settled = close_attempt(current, Verdict.NOT_BOUGHT, error)
         if not is_buying(job, attempt):
             return Update(attempt=settled)
         change = fail(job, reason, retryable=False, now=rt.now(), backoff=rt.settings.backoff)
@@ -69,7 +69,7 @@ def is_buying(job: Job, attempt: Attempt) -> bool:
     return job.attempt_id == attempt.id and job.stage in {Stage.STARTING, Stage.UNKNOWN}
 
 
-def settle_attempt(
+def close_attempt(
     current: Attempt | None, verdict: Verdict, error: FleekError | None = None
 ) -> Attempt | None:
     """Return the attempt with its verdict, or None if it has one or was found to be bought."""

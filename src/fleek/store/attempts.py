@@ -76,7 +76,7 @@ def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: dateti
     return statement.where(tuple_(AttemptRow.first_look_at, AttemptRow.id) > after)
 
 
-async def unsettled(
+async def unreconciled(
     db: Database, provider: str, *, after: Place | None = None, limit: int
 ) -> list[Attempt]:
     """Return a provider's attempts with an intent and no verdict that nobody is buying any more.

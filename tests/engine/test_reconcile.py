@@ -11,8 +11,8 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown, ProviderUnavailable
 from fleek.domain.job import Job, PredictionId, Stage, Status
 from fleek.engine.cancel import cancel
+from fleek.engine.reconcile import LOOKS
 from fleek.engine.runtime import Runtime
-from fleek.engine.settle import LOOKS
 from fleek.engine.start import intend, purchase, start
 from fleek.engine.submit import submit
 from fleek.providers.base import Found, Prediction

@@ -17,7 +17,7 @@ from fleek.engine.bind import bind
 from fleek.engine.patience import in_time
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy
-from fleek.engine.verdict import is_buying, record_not_bought, record_refused, settle_attempt
+from fleek.engine.verdict import close_attempt, is_buying, record_not_bought, record_refused
 from fleek.providers.base import UNREACHABLE, Prediction
 from fleek.store import attempts, jobs
 from fleek.store.updates import Update
@@ -32,7 +32,7 @@ UNKNOWN: Final = JobError(
 log = structlog.get_logger(__name__)
 
 
-class Settlement:
+class Reconciliation:
     """Settles attempts of one provider, as long as this process coordinates.
 
     Only for attempts that nobody is buying any more: their worker is dead, or has said so. What
@@ -45,7 +45,7 @@ class Settlement:
         self._agenda = agenda
         self._empty_looks: Counter[AttemptId] = Counter()  # in a row
 
-    async def settle(self, attempt: Attempt) -> bool:
+    async def reconcile(self, attempt: Attempt) -> bool:
         """Settle one attempt, in the way its provider allows; returns whether that answered."""
         job = await jobs.peek(self._rt.db, attempt.job_id)
         crashed = job.crashes >= self._rt.settings.max_crashes
@@ -126,7 +126,7 @@ async def write_off(rt: Runtime, attempt: Attempt, reason: JobError) -> None:
     """End the attempt as lost, and the job that stands or falls with it as failed."""
 
     def decide(job: Job, current: Attempt | None) -> Update:
-        lost = settle_attempt(current, Verdict.LOST)
+        lost = close_attempt(current, Verdict.LOST)
         if not is_buying(job, attempt):
             return Update(attempt=lost)
         return Update(attempt=lost, change=give_up(job, reason, now=rt.now()))
