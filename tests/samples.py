@@ -9,7 +9,7 @@ from uuid_utils.compat import uuid4, uuid7
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import AttemptId, Change, Job, JobId, ModelName, PredictionId, WorkerId
 from fleek.domain.media import Media, media_key
-from fleek.domain.transitions import claim, complete, finish, wait
+from fleek.domain.transitions import claim, complete, mark_predicted, mark_waiting
 from fleek.store.updates import Update
 from fleek.store.workers import Worker
 
@@ -101,14 +101,14 @@ def binds(prediction_id: str, *, now: datetime = NOON) -> Any:
         assert current is not None
         bought = PredictionId(prediction_id)
         bound = replace(current, prediction_id=bought, first_look_at=now)
-        return Update(change=wait(job, bought, now=now), attempt=bound)
+        return Update(change=mark_waiting(job, bought, now=now), attempt=bound)
 
     return decide
 
 
 def predicted(job: Job, _: Attempt | None) -> Update:
     """Decide that the prediction has ended well."""
-    return Update(change=finish(job, now=NOON))
+    return Update(change=mark_predicted(job, now=NOON))
 
 
 def completes(files: int = 1) -> Any:

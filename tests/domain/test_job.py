@@ -26,20 +26,20 @@ from fleek.domain.job import (
 )
 from fleek.domain.races import IllegalTransition
 from fleek.domain.transitions import (
-    advance,
     cancel,
     claim,
     collect,
     complete,
     defer,
-    doubt,
     fail,
-    finish,
-    give_up,
+    fail_permanently,
+    mark_predicted,
+    mark_unknown,
+    mark_waiting,
     postpone,
     recollect,
-    release,
-    wait,
+    release_collect,
+    set_progress,
 )
 from samples import NOON, SECOND, WORKER, a_job
 
@@ -56,15 +56,15 @@ VERBS: Final[dict[str, tuple[Verb, frozenset[State]]]] = {
         frozenset({Status.PENDING}),
     ),
     "wait": (
-        lambda job: wait(job, PredictionId("p"), now=NOON),
+        lambda job: mark_waiting(job, PredictionId("p"), now=NOON),
         frozenset({Stage.STARTING, Stage.UNKNOWN}),
     ),
     "advance": (
-        lambda job: advance(job, 0.5, now=NOON),
+        lambda job: set_progress(job, 0.5, now=NOON),
         frozenset({Stage.WAITING}),
     ),
     "finish": (
-        lambda job: finish(job, now=NOON),
+        lambda job: mark_predicted(job, now=NOON),
         frozenset({Stage.WAITING}),
     ),
     "collect": (
@@ -72,7 +72,7 @@ VERBS: Final[dict[str, tuple[Verb, frozenset[State]]]] = {
         frozenset({Stage.COLLECTING}),
     ),
     "release": (
-        lambda job: release(job, now=NOON, reason="shutdown"),
+        lambda job: release_collect(job, now=NOON, reason="shutdown"),
         frozenset({Stage.COLLECTING}),
     ),
     "postpone": (
@@ -88,7 +88,7 @@ VERBS: Final[dict[str, tuple[Verb, frozenset[State]]]] = {
         frozenset({Stage.COLLECTING}),
     ),
     "doubt": (
-        lambda job: doubt(job, now=NOON, reason="no answer"),
+        lambda job: mark_unknown(job, now=NOON, reason="no answer"),
         frozenset({Stage.STARTING}),
     ),
     "defer": (
@@ -104,7 +104,7 @@ VERBS: Final[dict[str, tuple[Verb, frozenset[State]]]] = {
         frozenset({Status.PENDING, *Stage}),
     ),
     "give up": (
-        lambda job: give_up(job, ERROR, now=NOON),
+        lambda job: fail_permanently(job, ERROR, now=NOON),
         frozenset({Status.PENDING, *Stage}),
     ),
     "cancel": (
@@ -212,7 +212,7 @@ def test_a_prediction_that_was_found_again_is_adopted(stage: Stage, event: str) 
     """The history tells the two apart."""
     job = replace(in_state(stage), worker_id=WORKER)
 
-    change = wait(job, PredictionId("p"), now=NOON)
+    change = mark_waiting(job, PredictionId("p"), now=NOON)
 
     assert (change.event, change.job.worker_id, change.job.prediction_id) == (event, None, "p")
 
@@ -271,7 +271,7 @@ def test_only_a_crash_counts_as_one(*, crashed: bool, crashes: int) -> None:
     """An answer that was lost is nobody's death."""
     job = replace(in_state(Stage.STARTING), crashes=2)
 
-    assert doubt(job, now=NOON, reason="r", crashed=crashed).job.crashes == crashes
+    assert mark_unknown(job, now=NOON, reason="r", crashed=crashed).job.crashes == crashes
 
 
 def test_an_attempt_that_bought_nothing_is_given_back() -> None:
@@ -320,10 +320,10 @@ def test_a_wait_is_never_longer_than_its_ceiling(
     """However many failures there were, and without an overflow."""
     backoff = Backoff(timedelta(seconds=base), factor, timedelta(seconds=ceiling))
 
-    wait = backoff.delay(n)
+    mark_waiting = backoff.delay(n)
 
     limit = min(ceiling, base * factor ** min(max(n, 1) - 1, 64))
-    assert timedelta(0) <= wait <= timedelta(seconds=limit) + timedelta(microseconds=1)
+    assert timedelta(0) <= mark_waiting <= timedelta(seconds=limit) + timedelta(microseconds=1)
 
 
 @given(n=st.integers(1, 100), floor=st.floats(0, 10_000))

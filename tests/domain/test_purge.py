@@ -5,7 +5,7 @@ import pytest
 from fleek.domain.job import AttemptId, Job, Status
 from fleek.domain.media import Part, media_folder, media_key, metadata_key, owner, purged
 from fleek.domain.races import IllegalTransition
-from fleek.domain.transitions import erased, purge
+from fleek.domain.transitions import mark_erased, purge
 from samples import NOON, SECOND, WORKER, a_job
 
 ENDS = [Status.COMPLETED, Status.FAILED, Status.CANCELLED]
@@ -48,7 +48,7 @@ def test_when_nothing_is_left_nothing_is_owed() -> None:
     """And what was purged stays purged."""
     job = purge(ended(), list(Part), now=NOON).job
 
-    change = erased(job, now=NOON + SECOND)
+    change = mark_erased(job, now=NOON + SECOND)
 
     assert (change.event, change.job.purging, change.job.purged_at) == ("erased", False, NOON)
 

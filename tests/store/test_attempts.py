@@ -8,7 +8,7 @@ from uuid_utils.compat import uuid4, uuid7
 
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.job import AttemptId, Job, JobError, PredictionId, WorkerId
-from fleek.domain.transitions import cancel, doubt
+from fleek.domain.transitions import cancel, mark_unknown
 from fleek.store import attempts, jobs, workers
 from fleek.store.database import Database
 from fleek.store.updates import Decision, Update, apply
@@ -155,7 +155,9 @@ async def test_an_intent_that_is_reported_unknown_is_unsettled(
     intent, other = await intended(db, worker_id), await intended(db, worker_id)
 
     await apply(
-        db, intent.job_id, lambda job, _: Update(change=doubt(job, now=NOON, reason="no answer"))
+        db,
+        intent.job_id,
+        lambda job, _: Update(change=mark_unknown(job, now=NOON, reason="no answer")),
     )
 
     assert await attempts.unreconciled(db, "fake", limit=9) == [intent]
@@ -221,7 +223,9 @@ async def test_a_twin_that_is_being_bought_is_noticed(db: Database, worker_id: W
     buying = await attempts.twin_is_buying(db, one)
 
     await apply(
-        db, twin.job_id, lambda job, _: Update(change=doubt(job, now=NOON, reason="no answer"))
+        db,
+        twin.job_id,
+        lambda job, _: Update(change=mark_unknown(job, now=NOON, reason="no answer")),
     )
 
     assert buying

@@ -18,7 +18,7 @@ from crowd import ROWS, crowd
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, Status, WorkerId
 from fleek.domain.media import Part
-from fleek.domain.transitions import cancel, erased, purge
+from fleek.domain.transitions import cancel, mark_erased, purge
 from fleek.store import attempts, events, jobs, queue, retention, workers
 from fleek.store.database import Database, open_database
 from fleek.store.tally import count_jobs
@@ -67,7 +67,7 @@ def purges(job: Job, _: Attempt | None) -> Update:
 
 def erases(job: Job, _: Attempt | None) -> Update:
     """Decide that all of it is gone."""
-    return Update(change=erased(job, now=NOW), drops_media=True)
+    return Update(change=mark_erased(job, now=NOW), drops_media=True)
 
 
 async def removes(db: Database) -> None:

@@ -15,7 +15,7 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import FleekError, NotFound
 from fleek.domain.job import AttemptId, Backoff, Job, JobError, JobId, Stage, Status
 from fleek.domain.races import IllegalTransition, PredictionTaken, StaleJob
-from fleek.domain.transitions import advance, cancel, fail, give_up
+from fleek.domain.transitions import cancel, fail, fail_permanently, set_progress
 from fleek.store import attempts, events, jobs
 from fleek.store.database import Database, open_database
 from fleek.store.errors import RowRefused
@@ -95,7 +95,7 @@ async def test_steps_on_one_job_in_one_batch_follow_each_other(db: Database) -> 
     await apply(db, job_id, binds("p"), attempt_id=await intended(db, job_id))
 
     def progress(job: Job, _: Attempt | None) -> Update:
-        return Update(change=advance(job, (job.progress or 0) + 0.01, now=NOON))
+        return Update(change=set_progress(job, (job.progress or 0) + 0.01, now=NOON))
 
     steps = await asyncio.gather(*(apply(db, job_id, progress) for _ in range(50)))
 
@@ -247,7 +247,7 @@ async def test_a_message_of_a_provider_is_kept_as_far_as_it_can_be(db: Database)
     job_id = await accepted(db)
     strange = JobError("code", "nul \0 and half \ud800 \N{SNOWMAN}")
 
-    await apply(db, job_id, lambda job, _: Update(change=give_up(job, strange, now=NOON)))
+    await apply(db, job_id, lambda job, _: Update(change=fail_permanently(job, strange, now=NOON)))
 
     found = (await jobs.peek(db, job_id)).error
     assert found == JobError("code", "nul \ufffd and half \ufffd \N{SNOWMAN}")

@@ -54,7 +54,7 @@ def claim(job: Job, worker_id: WorkerId, attempt_id: AttemptId, *, now: datetime
     return Change(taken, "starting", {"attempt": taken.ordinal, "worker": str(worker_id)})
 
 
-def wait(job: Job, prediction_id: PredictionId, *, now: datetime) -> Change:
+def mark_waiting(job: Job, prediction_id: PredictionId, *, now: datetime) -> Change:
     """Let the job wait for its bought prediction; nobody holds it any more."""
     event = "adopted" if job.stage is Stage.UNKNOWN else "waiting"
     moved = _move(
@@ -63,13 +63,13 @@ def wait(job: Job, prediction_id: PredictionId, *, now: datetime) -> Change:
     return Change(moved, event, {"attempt": job.ordinal, "prediction": prediction_id})
 
 
-def advance(job: Job, progress: float, *, now: datetime) -> Change:
+def set_progress(job: Job, progress: float, *, now: datetime) -> Change:
     """Note how far the prediction has come, 0.0-1.0."""
     moved = _move(job, Stage.WAITING, now=now, since=WAITING, progress=progress)
     return Change(moved, "progress", {"progress": progress})
 
 
-def finish(job: Job, *, now: datetime) -> Change:
+def mark_predicted(job: Job, *, now: datetime) -> Change:
     """The prediction has ended well: its outputs may be collected."""
     moved = _move(
         job, Stage.COLLECTING, now=now, since=WAITING, worker_id=None, run_at=now, error=None
@@ -101,7 +101,7 @@ def collect(job: Job, worker_id: WorkerId, *, now: datetime) -> Change:
     return Change(moved, "collecting", {"worker": str(worker_id)})
 
 
-def release(job: Job, *, now: datetime, reason: str) -> Change:
+def release_collect(job: Job, *, now: datetime, reason: str) -> Change:
     """Give back a job whose outputs were being collected; another worker starts over."""
     moved = _move(job, Stage.COLLECTING, now=now, since=COLLECTING, worker_id=None, run_at=now)
     return Change(moved, "released", {"reason": reason})
@@ -131,7 +131,7 @@ def complete(job: Job, *, now: datetime, outputs: int) -> Change:
     return Change(moved, "completed", {"outputs": outputs})
 
 
-def doubt(job: Job, *, now: datetime, reason: str, crashed: bool = False) -> Change:
+def mark_unknown(job: Job, *, now: datetime, reason: str, crashed: bool = False) -> Change:
     """Something may have been bought: keep the attempt until `recover` has found out."""
     crashes = job.crashes + crashed
     moved = _move(job, Stage.UNKNOWN, now=now, worker_id=None, crashes=crashes)
@@ -160,7 +160,7 @@ def defer(
 def fail(job: Job, error: JobError, *, retryable: bool, now: datetime, backoff: Backoff) -> Change:
     """Finish the attempt: queue the next one if that can help, else fail for good."""
     if not retryable or job.attempt >= job.max_attempts:
-        return give_up(job, error, now=now)
+        return fail_permanently(job, error, now=now)
     run_at = now + backoff.delay(job.retries + 1)
     moved = _move(
         job,
@@ -184,7 +184,7 @@ def reschedule(job: Job, *, now: datetime) -> Change:
     )
 
 
-def give_up(job: Job, error: JobError, *, now: datetime) -> Change:
+def fail_permanently(job: Job, error: JobError, *, now: datetime) -> Change:
     """End as failed, whatever attempts are left."""
     moved = _move(job, Status.FAILED, now=now, worker_id=None, error=error)
     return Change(moved, "failed", {"attempt": job.ordinal, **_reason(error)})
@@ -222,7 +222,7 @@ def purge(job: Job, parts: Collection[Part], *, now: datetime) -> Change:
     return Change(marked, "purged", {"parts": sorted(parts)})
 
 
-def erased(job: Job, *, now: datetime) -> Change:
+def mark_erased(job: Job, *, now: datetime) -> Change:
     """Nothing of what was purged is in storage any more."""
     return Change(replace(job, purging=False, updated_at=now), "erased")
 

@@ -7,7 +7,7 @@ import structlog
 
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.job import AttemptId, Job, JobError, JobId, Stage
-from fleek.domain.transitions import give_up
+from fleek.domain.transitions import fail_permanently
 from fleek.engine.runtime import Runtime, run_logged
 from fleek.store import attempts
 from fleek.store.updates import Update
@@ -44,7 +44,7 @@ async def _write_off(rt: Runtime, attempt_id: AttemptId, job_id: JobId) -> bool:
         lost = replace(current, verdict=Verdict.LOST, error=REASON, cancel_owed=False)
         if job.attempt_id != attempt_id or job.stage not in OPEN:
             return Update(attempt=lost)
-        return Update(attempt=lost, change=give_up(job, REASON, now=rt.now()))
+        return Update(attempt=lost, change=fail_permanently(job, REASON, now=rt.now()))
 
     await rt.apply(job_id, decide, attempt_id=attempt_id)
     return True

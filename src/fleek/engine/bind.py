@@ -11,7 +11,7 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import NotFound, OutcomeUnknown
 from fleek.domain.job import Job, PredictionId, Stage
 from fleek.domain.races import AttemptClosed, PredictionTaken
-from fleek.domain.transitions import wait
+from fleek.domain.transitions import mark_waiting
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
 from fleek.engine.stop import stop_soon, stop_stray
@@ -54,7 +54,7 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
             return Update(attempt=replace(bound, cancel_owed=True))
         if job.attempt_id != attempt.id or job.stage not in {Stage.STARTING, Stage.UNKNOWN}:
             return Update(attempt=replace(bound, cancel_owed=True))
-        return Update(attempt=bound, change=wait(job, prediction.id, now=now))
+        return Update(attempt=bound, change=mark_waiting(job, prediction.id, now=now))
 
     try:
         failpoints.hit("bind.write")

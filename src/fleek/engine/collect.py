@@ -161,7 +161,7 @@ async def _release(rt: Runtime, job: Job) -> None:
     def decide(current: Job, _: Attempt | None) -> Update:
         if current.stage is not Stage.COLLECTING or current.worker_id != job.worker_id:
             return Update()
-        return Update(change=transitions.release(current, now=rt.now(), reason="shutdown"))
+        return Update(change=transitions.release_collect(current, now=rt.now(), reason="shutdown"))
 
     failpoints.hit("collect.release")
     await rt.apply_until_stored(job.id, decide)
@@ -183,7 +183,9 @@ async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
             change = transitions.postpone(current, error, now=now, backoff=rt.settings.backoff)
             return Update(change=change)
         emptied = replace(attempt, result=None) if gone and attempt is not None else None
-        return Update(change=transitions.give_up(current, reason, now=now), attempt=emptied)
+        return Update(
+            change=transitions.fail_permanently(current, reason, now=now), attempt=emptied
+        )
 
     failpoints.hit("collect.postpone")
     log.warning("not_collected", job=str(job.id), code=code, final=final, reason=str(error))

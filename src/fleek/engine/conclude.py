@@ -8,7 +8,7 @@ from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import Change, Job, JobError, Stage
-from fleek.domain.transitions import fail, finish
+from fleek.domain.transitions import fail, mark_predicted
 from fleek.engine.inline import put_away, take_out
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Failed, Prediction, Succeeded
@@ -68,7 +68,7 @@ def _closed(current: Attempt, prediction: Prediction, outcome: Succeeded | Faile
 def _next(rt: Runtime, job: Job, current: Attempt, outcome: Succeeded | Failed) -> Change:
     now = rt.now()
     if isinstance(outcome, Succeeded):
-        return finish(job, now=now)
+        return mark_predicted(job, now=now)
     error = JobError(outcome.code, outcome.message)
     if current.cancel_owed:  # we stopped it ourselves, as it ran too long
         error = JobError("attempt_timeout", "the prediction ran longer than allowed")

@@ -112,7 +112,7 @@ async def erase(rt: Runtime, job: Job) -> Freed:
     def decide(current: Job, _: Attempt | None) -> Update:
         if current.version != job.version:  # more was purged meanwhile, or another was quicker
             return Update()
-        change = transitions.erased(current, now=rt.now())
+        change = transitions.mark_erased(current, now=rt.now())
         return Update(change=change, drops_media=purged(job, Part.MEDIA))
 
     failpoints.hit("purge.erased")

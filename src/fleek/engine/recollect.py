@@ -5,7 +5,7 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import Conflict, Gone, NotFound
 from fleek.domain.job import Job, JobId, Stage, Status
 from fleek.domain.transitions import recollect as recollected
-from fleek.domain.transitions import release
+from fleek.domain.transitions import release_collect
 from fleek.engine.runtime import CALLER_PATIENCE, Runtime
 from fleek.store import jobs
 from fleek.store.updates import Update
@@ -36,7 +36,9 @@ async def recollect(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
         now = rt.now()
         if job.stage is Stage.COLLECTING:
             waits = job.worker_id is None and job.run_at > now
-            return Update(change=release(job, now=now, reason="asked for") if waits else None)
+            return Update(
+                change=release_collect(job, now=now, reason="asked for") if waits else None
+            )
         _check_paid(job, attempt)
         return Update(change=recollected(job, now=now))
 

@@ -11,7 +11,7 @@ from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, JobError
-from fleek.domain.transitions import give_up
+from fleek.domain.transitions import fail_permanently
 from fleek.engine.agenda import Agenda
 from fleek.engine.bind import bind
 from fleek.engine.patience import in_time
@@ -129,6 +129,6 @@ async def write_off(rt: Runtime, attempt: Attempt, reason: JobError) -> None:
         lost = close_attempt(current, Verdict.LOST)
         if not is_buying(job, attempt):
             return Update(attempt=lost)
-        return Update(attempt=lost, change=give_up(job, reason, now=rt.now()))
+        return Update(attempt=lost, change=fail_permanently(job, reason, now=rt.now()))
 
     await rt.apply(attempt.job_id, decide, attempt_id=attempt.id)

@@ -15,7 +15,7 @@ import structlog
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job, JobError, JobId, Stage, Status
-from fleek.domain.transitions import doubt, give_up, release
+from fleek.domain.transitions import fail_permanently, mark_unknown, release_collect
 from fleek.engine import agenda
 from fleek.engine.agenda import Agenda
 from fleek.engine.bucket import Clock
@@ -86,8 +86,10 @@ class Recovery:
             if job.worker_id != worker.id:
                 return Update()
             if job.stage is Stage.COLLECTING:
-                return Update(change=release(job, now=now, reason=reason))
-            return Update(change=doubt(job, now=now, reason=reason, crashed=not worker.resigned))
+                return Update(change=release_collect(job, now=now, reason=reason))
+            return Update(
+                change=mark_unknown(job, now=now, reason=reason, crashed=not worker.resigned)
+            )
 
         await self._rt.apply(job_id, decide)
         self._rt.wakeups.notify("recover")
@@ -107,7 +109,7 @@ class Recovery:
             if job.terminal or job.deadline >= now or job.stage is Stage.COLLECTING:
                 return Update()
             owes = job.status is Status.PROCESSING
-            return Update(change=give_up(job, OVERDUE, now=now), owes_cancel=owes)
+            return Update(change=fail_permanently(job, OVERDUE, now=now), owes_cancel=owes)
 
         update = await self._rt.apply(job_id, decide)
         if update.owes_cancel:

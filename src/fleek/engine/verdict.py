@@ -11,7 +11,7 @@ from fleek.domain.errors import (
     ProviderError,
 )
 from fleek.domain.job import Job, JobError, Stage
-from fleek.domain.transitions import defer, doubt, fail
+from fleek.domain.transitions import defer, fail, mark_unknown
 from fleek.engine.runtime import Runtime
 from fleek.store.updates import Update
 
@@ -57,7 +57,7 @@ async def record_unknown(rt: Runtime, attempt: Attempt, error: OutcomeUnknown) -
         doubted = replace(current, error=reason)
         if job.attempt_id != attempt.id or job.stage is not Stage.STARTING:
             return Update(attempt=doubted)  # the job has ended; what was bought has to be stopped
-        return Update(attempt=doubted, change=doubt(job, now=rt.now(), reason=str(error)))
+        return Update(attempt=doubted, change=mark_unknown(job, now=rt.now(), reason=str(error)))
 
     failpoints.hit("start.doubt")
     await rt.apply_until_stored(attempt.job_id, decide, attempt_id=attempt.id)

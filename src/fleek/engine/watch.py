@@ -15,7 +15,7 @@ from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import ProviderError, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, PredictionId, Stage
-from fleek.domain.transitions import advance
+from fleek.domain.transitions import set_progress
 from fleek.engine.bucket import Clock, TokenBucket
 from fleek.engine.conclude import conclude
 from fleek.engine.patience import in_time
@@ -254,7 +254,7 @@ class Watch:
         def decide(job: Job, _: Attempt | None) -> Update:
             if job.attempt_id != row.attempt_id or job.stage is not Stage.WAITING:
                 return Update()
-            return Update(change=advance(job, progress, now=self._rt.now()))
+            return Update(change=set_progress(job, progress, now=self._rt.now()))
 
         await self._rt.apply(row.job_id, decide)
 
