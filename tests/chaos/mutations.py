@@ -59,7 +59,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a job completes before its files are there",
-        "engine/keep.py",
+        "engine/store_outputs.py",
         "        await rt.storage.save(key, spooled, content_type=found.content_type)\n",
         "        asyncio.get_running_loop().call_later(\n"
         "            0.3, rt.storage._tree.save, key, spooled.rename(f'{spooled}.late')\n"

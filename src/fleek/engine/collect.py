@@ -23,11 +23,11 @@ from fleek.domain.hostfaults import host_error
 from fleek.domain.job import Job, JobError, JobId, Stage, Status
 from fleek.domain.media import Media, Output, Part, metadata_key, purged
 from fleek.domain.races import IllegalTransition, StaleJob
-from fleek.engine.document import document, save_document
 from fleek.engine.inline import is_large
-from fleek.engine.keep import keep
+from fleek.engine.metadata_document import metadata_document, save_document
 from fleek.engine.paid import is_final, recall
 from fleek.engine.runtime import Runtime
+from fleek.engine.store_outputs import store_outputs
 from fleek.store import attempts, jobs
 from fleek.store.updates import Update
 
@@ -68,14 +68,14 @@ async def _keep(rt: Runtime, job: Job, attempt: Attempt) -> Sequence[Media]:
     assert attempt.result is not None
     outputs = tuple(Output.from_json(stored) for stored in attempt.result["outputs"])
     try:
-        return await keep(rt, job, attempt, outputs)
+        return await store_outputs(rt, job, attempt, outputs)
     except ProviderError as error:
         if not error.retryable:
             raise
         now = await recall(rt, attempt, error)
         if now is None or now == outputs:
             raise
-        return await keep(rt, job, attempt, now)
+        return await store_outputs(rt, job, attempt, now)
 
 
 def _failure(error: Exception) -> FleekError:
@@ -106,7 +106,7 @@ async def _complete(rt: Runtime, job: Job, attempt: Attempt, media: Sequence[Med
     now = rt.now()
     done = transitions.complete(job, now=now, outputs=len(media)).job
     made = await attempts.of_job(rt.db, job.id)
-    await save_document(rt, done, document(done, media, made))
+    await save_document(rt, done, metadata_document(done, media, made))
 
     def decide(current: Job, written: Attempt | None) -> Update:
         if current.attempt_id != attempt.id or current.worker_id != job.worker_id:
@@ -143,7 +143,7 @@ async def _clear_away(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
     failpoints.hit("collect.clear")
     if _documented(view.job):
         made = await attempts.of_job(rt.db, job.id)
-        await save_document(rt, view.job, document(view.job, view.media, made))
+        await save_document(rt, view.job, metadata_document(view.job, view.media, made))
         view = await jobs.get(rt.db, job.id, tenant_id=job.tenant_id)  # it may be purged meanwhile
     kept = {one.key for one in view.media}
     if _documented(view.job):

@@ -9,7 +9,7 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import Change, Job, JobError, Stage
 from fleek.domain.transitions import fail, mark_predicted
-from fleek.engine.inline import put_away, take_out
+from fleek.engine.inline import discard_inline_outputs, store_inline_outputs
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Failed, Prediction, Succeeded
 from fleek.store.updates import Update
@@ -31,7 +31,7 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
     outcome = prediction.outcome
     assert outcome is not None
     if isinstance(outcome, Succeeded):
-        outcome = await put_away(rt, attempt, outcome) if outcome.outputs else EMPTY
+        outcome = await store_inline_outputs(rt, attempt, outcome) if outcome.outputs else EMPTY
 
     def decide(job: Job, current: Attempt | None) -> Update:
         if current is None or current.verdict is not None:
@@ -47,7 +47,7 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
     update = await rt.apply(attempt.job_id, decide, attempt_id=attempt.id)
     failpoints.hit("conclude.written")
     if isinstance(outcome, Succeeded) and update.attempt is not None and update.change is None:
-        await take_out(rt, outcome)
+        await discard_inline_outputs(rt, outcome)
     if update.change is not None and update.change.job.stage is Stage.COLLECTING:
         try:
             await rt.dispatcher.enqueue("collect", attempt.job_id)

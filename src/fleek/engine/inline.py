@@ -15,9 +15,9 @@ from fleek.domain.job import Job
 from fleek.domain.long_text import LongText
 from fleek.domain.media import Output
 from fleek.domain.text import storable
-from fleek.engine.keep import keep_one
 from fleek.engine.paid import recalls
 from fleek.engine.runtime import Runtime
+from fleek.engine.store_outputs import store_output
 from fleek.providers.base import Failed, Succeeded
 from fleek.store import jobs
 
@@ -27,7 +27,9 @@ LEFT_CHARS: Final = 16 * 1024**2  # what may stay there while the storage is awa
 log = structlog.get_logger(__name__)
 
 
-async def put_away(rt: Runtime, attempt: Attempt, outcome: Succeeded) -> Succeeded | Failed:
+async def store_inline_outputs(
+    rt: Runtime, attempt: Attempt, outcome: Succeeded
+) -> Succeeded | Failed:
     """Return the outcome with its large content in storage, under the keys of the job's media.
 
     What cannot be stored now is left to collecting: at a provider that can be asked again it
@@ -75,7 +77,7 @@ def _plain(output: Output) -> Output:
     )
 
 
-async def take_out(rt: Runtime, outcome: Succeeded) -> None:
+async def discard_inline_outputs(rt: Runtime, outcome: Succeeded) -> None:
     """Remove from storage what `put_away` has put there: the job has moved on."""
     for output in outcome.outputs:
         if output.key is not None:
@@ -91,5 +93,5 @@ def is_large(output: Output) -> bool:
 
 
 async def _put_one(rt: Runtime, job: Job, attempt: Attempt, index: int, output: Output) -> Output:
-    media = await keep_one(rt, job, attempt, index, output, most=rt.settings.max_job_bytes)
+    media = await store_output(rt, job, attempt, index, output, most=rt.settings.max_job_bytes)
     return replace(output, uri=None, text=None, key=media.key)

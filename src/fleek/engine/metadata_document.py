@@ -12,7 +12,7 @@ from fleek.engine.runtime import Runtime
 from fleek.engine.spool import spool_file
 
 
-def document(job: Job, media: Sequence[Media], made: Sequence[Attempt]) -> dict[str, Any]:
+def metadata_document(job: Job, media: Sequence[Media], made: Sequence[Attempt]) -> dict[str, Any]:
     """Return a completed job's metadata document.
 
     Source: the contract in ``docs/reference/api.md``, section "Metadata document".

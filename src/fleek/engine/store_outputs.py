@@ -27,7 +27,7 @@ from fleek.sniff import Sniffed, sniff
 BUFFER_BYTES: Final = 1_048_576  # gathered before a write leaves the event loop
 
 
-async def keep(
+async def store_outputs(
     rt: Runtime, job: Job, attempt: Attempt, outputs: Sequence[Output]
 ) -> Sequence[Media]:
     """Store all outputs of an attempt's prediction; the order is the provider's.
@@ -39,13 +39,13 @@ async def keep(
     left = rt.settings.max_job_bytes
     kept: list[Media] = []
     for index, output in enumerate(outputs):
-        media = await keep_one(rt, job, attempt, index, output, most=left)
+        media = await store_output(rt, job, attempt, index, output, most=left)
         left -= media.size_bytes
         kept.append(media)
     return kept
 
 
-async def keep_one(
+async def store_output(
     rt: Runtime, job: Job, attempt: Attempt, index: int, output: Output, *, most: int
 ) -> Media:
     """Store one output of at most so many bytes: unique name, hash, sniffed type, its final key.
