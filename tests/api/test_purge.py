@@ -9,8 +9,8 @@ import pytest
 
 from fleek.domain.job import Job, Status
 from fleek.domain.media import Key, Part
-from fleek.engine.expire import Expiry
 from fleek.engine.purge import mark
+from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
@@ -79,7 +79,7 @@ async def test_its_bytes_leave_the_storage(
     job, other = await complete(), await complete()
     await client.delete(f"/api/v1/jobs/{job.id}?purge=true")
 
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
 
     left = {one.key async for one in rt.storage.keys()}  # noqa: SIM118 - a storage is no dict
     assert {str(other.id) in key for key in left} == {True}

@@ -9,8 +9,8 @@ from fleek.domain.job import Job, PredictionId, Stage, Status
 from fleek.engine.abandon import abandon
 from fleek.engine.bind import bind
 from fleek.engine.cancel import cancel
-from fleek.engine.expire import Expiry
 from fleek.engine.purge import purge
+from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
@@ -62,12 +62,12 @@ async def test_what_was_purged_is_finished_then(
     """A debt that nobody can pay keeps the purge waiting for ever."""
     _, _, owing = await left_behind(rt, provider)
     await purge(replace(rt, providers={}), owing.id, tenant_id="default")
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
     assert (await jobs.peek(rt.db, owing.id)).purging
 
     await abandon(rt, "fake")
     clock.tick(seconds=60)
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
 
     assert not (await jobs.peek(rt.db, owing.id)).purging
 

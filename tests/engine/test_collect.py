@@ -23,10 +23,10 @@ from fleek.domain.job import Job, Stage, Status
 from fleek.domain.media import Key, Output, metadata_key
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
-from fleek.engine.expire import Expiry
 from fleek.engine.paid import WRONG_BYTES
 from fleek.engine.purge import purge
 from fleek.engine.recover import Recovery
+from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.store_outputs import BUFFER_BYTES
@@ -339,7 +339,7 @@ async def test_a_frozen_worker_brings_back_nothing_that_was_purged(
     """Whoever was promised that it is gone must not find it again in the bucket."""
     job, wake = frozen
     await purge(rt, job.id, tenant_id="default")
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
     assert await every_key(rt) == set()
 
     await wake()

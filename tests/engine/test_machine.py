@@ -38,13 +38,13 @@ from fleek.domain.races import WorkerSuspended
 from fleek.engine.bind import bind
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
-from fleek.engine.expire import Expiry
 from fleek.engine.heartbeat import WorkerLease
+from fleek.engine.orphan_files import OrphanSearch
 from fleek.engine.purge import purge
+from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy, intend, purchase, start
 from fleek.engine.submit import submit
-from fleek.engine.sweep import Search
 from fleek.engine.watch import Watch
 from fleek.providers.base import Failed, Outcome, Prediction
 from fleek.settings import Settings
@@ -125,7 +125,7 @@ class Storm(RuleBasedStateMachine):
         database.write_bytes(migrated())
         self.rt: Runtime = self.do(self._open(database))
         self.watch, self.recovery = Watch(self.rt), Recovering(self.rt)
-        self.expiry = Expiry(self.rt)
+        self.expiry = Retention(self.rt)
 
     def do(self, work: Any) -> Any:
         """Run a coroutine on this machine's loop."""
@@ -331,14 +331,14 @@ class Storm(RuleBasedStateMachine):
         self.do(self._sweep())
 
     async def _sweep(self) -> None:
-        search = Search(self.rt, grace=NO_TIME)
+        search = OrphanSearch(self.rt, grace=NO_TIME)
         while await search.batch():
             pass
 
     @rule()
     def coordinator_changes(self) -> None:
         """Another process takes the role, with an empty memory."""
-        self.expiry = Expiry(self.rt)
+        self.expiry = Retention(self.rt)
         self.watch, self.recovery = Watch(self.rt), Recovering(self.rt)
 
     def peek(self, job_id: JobId) -> Job:

@@ -11,8 +11,8 @@ from fleek.domain.errors import NotFound
 from fleek.domain.job import Status
 from fleek.domain.media import Output, Part, media_key
 from fleek.domain.races import IllegalTransition
-from fleek.engine.expire import Expiry
 from fleek.engine.purge import ALL_PARTS, erase, mark, purge
+from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
@@ -38,7 +38,7 @@ async def test_a_purged_job_leaves_nothing_in_storage(rt: Runtime, provider: Fak
     job, other = await completed(rt, provider), await completed(rt, provider)
 
     _, first = await purge(rt, job.id, tenant_id="default")
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
 
     view = await jobs.get(rt.db, job.id, tenant_id="default")
     told = [event.type for event in await events.of_job(rt.db, job.id)]
@@ -68,7 +68,7 @@ async def test_words_that_were_kept_with_the_answer_go_too(
     job = await completed(rt, provider, outcome=Succeeded((Output(text="a secret"),)))
 
     await purge(rt, job.id, tenant_id="default")
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
 
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert (attempt.result, attempt.verdict) == (None, Verdict.SUCCEEDED)
@@ -83,7 +83,7 @@ async def test_a_file_that_no_row_names_goes_with_its_job(
     await save(rt, media_key(job.id, job.attempt_id, 9, sha256="f" * 64, extension="png"))
 
     await purge(rt, job.id, tenant_id="default")
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
 
     assert await left_of(rt, job.id) == set()
 
@@ -92,7 +92,7 @@ async def test_purging_twice_changes_nothing(rt: Runtime, provider: FakeProvider
     """The first answer may have been lost."""
     job = await completed(rt, provider)
     await purge(rt, job.id, tenant_id="default")
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
     before = await jobs.peek(rt.db, job.id)
 
     again, first = await purge(rt, job.id, tenant_id="default")
@@ -109,13 +109,13 @@ async def test_what_runs_is_cancelled_and_purged_when_it_has_ended(
     job = await bought(rt, provider)
 
     marked, _ = await purge(rt, job.id, tenant_id="default")
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
     between = await jobs.peek(rt.db, job.id)
     await Recovering(rt).turn()
     provider.outcome = WELL
     clock.tick(seconds=5)
     await Watch(rt).turn()
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
 
     after = await jobs.peek(rt.db, job.id)
     assert (marked.status, marked.purged_at is None) == (Status.CANCELLED, False)
@@ -136,7 +136,7 @@ async def test_what_is_purged_meanwhile_is_removed_too(
     await erase(rt, marked)
     between = await jobs.peek(rt.db, job.id)
     there = await left_of(rt, job.id)
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
 
     assert (between.purging, there) == (True, {"metadata"})
     assert await left_of(rt, job.id) == set()
@@ -172,11 +172,11 @@ async def test_whatever_interrupts_a_purge_the_next_turn_finishes_it(
     days_pass(clock, 2)
     failpoints.arm(f"{step}=dberror")
 
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
     interrupted = await jobs.get(rt.db, job.id, tenant_id="default")
     before = await every_key(rt)
     for _ in range(3):
-        await Expiry(rt).turn()
+        await Retention(rt).turn()
 
     assert {one.key for one in interrupted.media} <= before
     assert await left_of(rt, job.id) == set()

@@ -16,9 +16,9 @@ from fleek.domain.job import Job, Status
 from fleek.engine import clock as engine_clock
 from fleek.engine.callback import receive
 from fleek.engine.collect import collect
-from fleek.engine.expire import Expiry
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.recover import expire_dead_workers
+from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy, intend, start
 from fleek.engine.submit import submit
@@ -218,7 +218,7 @@ async def test_nothing_is_purged_before_it_has_been_kept_for_as_long(
     kept = with_settings(process.rt, media_retention_days=1 / 24, metadata_retention_days=1 / 24)
     job = await completed(kept, provider)
     await _step(process, clock, step)
-    expiry = Expiry(kept)
+    expiry = Retention(kept)
 
     await expiry.turn()
     early = await left_of(rt, job.id)

@@ -19,7 +19,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, Status, WorkerId
 from fleek.domain.media import Part
 from fleek.domain.transitions import cancel, mark_erased, purge
-from fleek.store import attempts, events, jobs, queue, retention, workers
+from fleek.store import attempts, events, jobs, purges, queue, workers
 from fleek.store.database import Database, open_database
 from fleek.store.tally import count_jobs
 from fleek.store.updates import Update, apply
@@ -60,7 +60,7 @@ def stopped(job: Job, _: Attempt | None) -> Update:
     return Update(change=cancel(job, now=NOW), owes_cancel=True)
 
 
-def purges(job: Job, _: Attempt | None) -> Update:
+def decide_to_purge(job: Job, _: Attempt | None) -> Update:
     """Decide to purge."""
     return Update(change=purge(job, list(Part), now=NOW))
 
@@ -73,9 +73,9 @@ def erases(job: Job, _: Attempt | None) -> Update:
 async def removes(db: Database) -> None:
     """Purge a job, and remove it with all that is told of it."""
     gone = [number(20_008)]
-    await apply(db, gone[0], purges)
+    await apply(db, gone[0], decide_to_purge)
     await apply(db, gone[0], erases)
-    assert await retention.remove(db, [*gone, *MANY]) == 1
+    assert await purges.remove(db, [*gone, *MANY]) == 1
 
 
 def page(**options: Any) -> Callable[[Database], Awaitable[Any]]:
@@ -169,26 +169,29 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         ),
         "ix_attempts_unsettled pk_jobs",
     ),
-    "purging": (lambda db: retention.purging(db, after=PLACE, limit=99), "ix_jobs_purging"),
+    "purging": (lambda db: purges.purging(db, after=PLACE, limit=99), "ix_jobs_purging"),
     "expired media": (
-        lambda db: retention.expired(db, Part.MEDIA, before=NOW, after=PLACE, limit=99),
+        lambda db: purges.expired(db, Part.MEDIA, before=NOW, after=PLACE, limit=99),
         "ix_jobs_media_kept",
     ),
     "expired metadata": (
-        lambda db: retention.expired(db, Part.METADATA, before=NOW, after=None, limit=99),
+        lambda db: purges.expired(db, Part.METADATA, before=NOW, after=None, limit=99),
         "ix_jobs_metadata_kept",
     ),
-    "ended": (lambda db: retention.ended(db, before=NOW, after=PLACE, limit=99), "ix_jobs_ended"),
+    "ended": (lambda db: purges.ended(db, before=NOW, after=PLACE, limit=99), "ix_jobs_ended"),
     "kept": (
-        lambda db: retention.kept(db, before=NOW, status=None, after=PLACE, limit=99),
+        lambda db: purges.kept(db, before=NOW, status=None, after=PLACE, limit=99),
         "ix_jobs_ended",
     ),
-    "owing": (lambda db: retention.owing(db, MANY), "uq_attempts_job_id_n"),
+    "owing": (lambda db: purges.owing(db, MANY), "uq_attempts_job_id_n"),
     "owners": (
-        lambda db: retention.owners(db, MANY),
+        lambda db: purges.owners(db, MANY),
         "pk_jobs pk_media uq_attempts_job_id_n",
     ),
-    "purge": (lambda db: apply(db, number(208), purges), "pk_jobs"),  # one that nobody reads
+    "purge": (
+        lambda db: apply(db, number(208), decide_to_purge),
+        "pk_jobs",
+    ),  # one that nobody reads
     "erase": (
         lambda db: apply(db, number(108), erases),
         "pk_jobs pk_media uq_attempts_job_id_n",

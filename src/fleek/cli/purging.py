@@ -13,11 +13,11 @@ from fleek.cli.present import size
 from fleek.cli.screen import Screen
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.job import Status
-from fleek.engine.expire import purge_older
+from fleek.engine.orphan_files import OrphanSearch, RemovedOrphans
+from fleek.engine.retention import purge_older
 from fleek.engine.runtime import Runtime
-from fleek.engine.sweep import Search, Swept
 from fleek.settings import Settings
-from fleek.store import retention
+from fleek.store import purges
 from fleek.store.database import reach
 from fleek.store.migrate import up_to_date
 from fleek.telemetry import configure_logging
@@ -39,7 +39,7 @@ class Operation:
         """
         async with opened(self.settings) as rt:
             before = rt.clock.back(rt.now(), age)
-            there = await retention.weigh(rt.db, before=before, status=status)
+            there = await purges.weigh(rt.db, before=before, status=status)
             if self.dry_run or not self._agreed(there.jobs, "jobs", there.size_bytes):
                 return self._tell("would purge", there.jobs, there.files, there.size_bytes)
             freed = await purge_older(rt, before=before, status=status)
@@ -52,10 +52,10 @@ class Operation:
         """Remove files that no job stands for."""
         async with opened(self.settings) as rt:
             if self.dry_run or self.ask:
-                there = await _swept(Search(rt, unknown=True, dry=True))
+                there = await _swept(OrphanSearch(rt, unknown=True, dry=True))
                 if self.dry_run or not self._agreed(there.orphans, "files", there.size_bytes):
                     return self._tell("would remove", None, there.orphans, there.size_bytes)
-            gone = await _swept(Search(rt, unknown=True))
+            gone = await _swept(OrphanSearch(rt, unknown=True))
         if gone.failed:
             self.screen.warn(f"{gone.failed} files could not be removed now: the log says why")
         code = self._tell("removed", None, gone.orphans, gone.size_bytes)
@@ -78,7 +78,7 @@ class Operation:
         return Exit.DONE
 
 
-async def _swept(search: Search) -> Swept:
+async def _swept(search: OrphanSearch) -> RemovedOrphans:
     while await search.batch():
         pass
     return search.swept

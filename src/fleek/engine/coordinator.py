@@ -11,11 +11,11 @@ import structlog
 from fleek import failpoints
 from fleek.domain.errors import FleekError
 from fleek.engine.admit import Admission
-from fleek.engine.expire import Expiry
 from fleek.engine.heartbeat import ROLE_LASTS, Unchanged
+from fleek.engine.orphan_files import OrphanFiles
 from fleek.engine.recover import ProviderRecovery, Recovery, expire_dead_workers
+from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime, loop, run_logged
-from fleek.engine.sweep import Sweep
 from fleek.engine.watch import Watch
 from fleek.store import workers
 
@@ -62,8 +62,8 @@ async def _lead(rt: Runtime) -> None:
     turns = (
         loop(rt, "admit", Admission(rt).turn, patience=PATIENCE),
         loop(rt, "recover", Recovery(rt).turn, patience=PATIENCE),
-        loop(rt, "expire", Expiry(rt).turn, patience=PATIENCE),
-        loop(rt, "sweep", Sweep(rt).turn, patience=PATIENCE),
+        loop(rt, "expire", Retention(rt).turn, patience=PATIENCE),
+        loop(rt, "sweep", OrphanFiles(rt).turn, patience=PATIENCE),
         *chain.from_iterable(_of_provider(rt, name) for name in rt.providers),
     )
     tasks = [asyncio.create_task(turn) for turn in turns]

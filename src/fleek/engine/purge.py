@@ -2,7 +2,7 @@
 
 First the row says that it is gone: nobody is sent to it any more. Then the bytes go. Then the row
 says that nothing is left. Whoever is interrupted in between leaves a row that says what is owed,
-and `fleek.engine.expire` goes on from there.
+and `fleek.engine.retention` goes on from there.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from fleek.domain.media import Part, media_folder, metadata_key, purged
 from fleek.engine.cancel import cancel
 from fleek.engine.runtime import CALLER_PATIENCE, Runtime, run_logged
 from fleek.storage.base import Stored
-from fleek.store import retention
+from fleek.store import purges
 from fleek.store.updates import Update
 
 T = TypeVar("T")
@@ -133,7 +133,7 @@ async def purge_all(
         job, _ = await mark(rt, job_id, parts, cause=cause)
         return await erase(rt, job) if job.purging else Freed()
 
-    owing = await retention.owing(rt.db, job_ids)
+    owing = await purges.owing(rt.db, job_ids)
     return await each(rt, [one for one in job_ids if one not in owing], purge_one)
 
 

@@ -7,10 +7,10 @@ from uuid_utils.compat import uuid7
 from fakes import Clock, FakeProvider
 from fleek.domain.job import AttemptId
 from fleek.domain.media import media_key
-from fleek.engine.expire import Expiry
+from fleek.engine.orphan_files import OrphanSearch
 from fleek.engine.purge import purge
+from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
-from fleek.engine.sweep import Search
 from fleek.storage.base import Storage
 from kept import completed, days_pass, left_of, save, with_settings
 
@@ -25,7 +25,7 @@ async def test_what_is_purged_leaves_the_bucket(
     clock.tick(days=1, seconds=1)
     young = await completed(rt, provider)
 
-    await Expiry(rt).turn()
+    await Retention(rt).turn()
 
     left = [await left_of(rt, job.id) for job in (wanted, old, young)]
     assert left == [set(), {"media"}, {"media", "metadata"}]
@@ -40,10 +40,10 @@ async def test_an_orphan_leaves_the_bucket(
     attempt_id = AttemptId(uuid7())
     key = media_key(job.id, attempt_id, 0, sha256="f" * 64, extension="png")
     await save(rt, key)
-    young = Search(rt)
+    young = OrphanSearch(rt)
     await young.batch()
     days_pass(clock, 2)
-    search = Search(rt)
+    search = OrphanSearch(rt)
 
     more = await search.batch()
 

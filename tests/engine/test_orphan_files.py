@@ -11,14 +11,14 @@ from fakes import Clock, FakeProvider, a_request
 from fleek.domain.errors import StorageError
 from fleek.domain.job import AttemptId, JobId
 from fleek.domain.media import Key, Output, media_key, metadata_key
-from fleek.engine import sweep
+from fleek.engine import orphan_files
 from fleek.engine.cancel import cancel
 from fleek.engine.conclude import conclude
 from fleek.engine.inline import INLINE_CHARS
+from fleek.engine.orphan_files import EVERY, REST, SOON, OrphanFiles, OrphanSearch
 from fleek.engine.purge import purge
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
-from fleek.engine.sweep import EVERY, REST, SOON, Search, Sweep
 from fleek.providers.base import Prediction, Succeeded
 from fleek.store import attempts
 from kept import bought, completed, days_pass, every_key, left_of, save
@@ -30,7 +30,7 @@ def a_key(job_id: JobId, *, index: int = 7) -> Key:
     return media_key(job_id, AttemptId(uuid7()), index, sha256="f" * 64, extension="png")
 
 
-async def all_of(search: Search) -> Search:
+async def all_of(search: OrphanSearch) -> OrphanSearch:
     """Search to the end."""
     while await search.batch():
         pass
@@ -50,7 +50,7 @@ async def test_what_a_crash_left_of_an_ended_job_goes(
     await save(rt, metadata_key(stopped.id))
     days_pass(clock, 2)
 
-    search = await all_of(Search(rt))
+    search = await all_of(OrphanSearch(rt))
 
     assert await every_key(rt) == kept
     assert (search.swept.files, search.swept.orphans, search.swept.unknown) == (5, 3, 0)
@@ -67,11 +67,11 @@ async def test_files_that_were_put_away_for_a_job_that_was_cancelled_go(
     outcome = Succeeded((Output(text="a cat " * INLINE_CHARS),))
     await conclude(rt, attempt, Prediction(id=job.prediction_id, outcome=outcome))
     days_pass(clock, 2)
-    await all_of(Search(rt))
+    await all_of(OrphanSearch(rt))
     while_collecting = await left_of(rt, job.id)
     await cancel(rt, job.id, tenant_id="default")
 
-    await all_of(Search(rt))
+    await all_of(OrphanSearch(rt))
 
     assert while_collecting == {"media"}
     assert await every_key(rt) == set()
@@ -87,7 +87,7 @@ async def test_what_a_job_may_need_stays(
     files = {await save(rt, a_key(job.id)) for job in (running, stopped)}
     days_pass(clock, 2)
 
-    await all_of(Search(rt))
+    await all_of(OrphanSearch(rt))
 
     assert await every_key(rt) == files
 
@@ -99,7 +99,7 @@ async def test_a_young_file_stays(rt: Runtime, clock: Clock) -> None:
     file = await save(rt, a_key(job.id))
     days_pass(clock, 0.9)
 
-    await all_of(Search(rt))
+    await all_of(OrphanSearch(rt))
 
     assert await every_key(rt) == {file}
 
@@ -112,7 +112,7 @@ async def test_what_was_written_after_a_purge_goes(
     await purge(rt, job.id, tenant_id="default")
     days_pass(clock, 2)
 
-    await all_of(Search(rt))
+    await all_of(OrphanSearch(rt))
 
     assert await every_key(rt) == set()
 
@@ -125,7 +125,7 @@ async def test_files_of_unknown_jobs_are_for_the_operator(
     file = await save(rt, a_key(JobId(uuid7())))
     days_pass(clock, 2)
 
-    search = await all_of(Search(rt, unknown=unknown))
+    search = await all_of(OrphanSearch(rt, unknown=unknown))
 
     assert search.swept.unknown == 1
     assert (file in await every_key(rt)) != unknown
@@ -139,7 +139,7 @@ async def test_files_that_are_not_ours_stay(rt: Runtime, clock: Clock) -> None:
     }
     days_pass(clock, 2)
 
-    await all_of(Search(rt, unknown=True))
+    await all_of(OrphanSearch(rt, unknown=True))
 
     assert await every_key(rt) == files
 
@@ -149,7 +149,7 @@ async def test_a_dry_run_removes_nothing(rt: Runtime, clock: Clock) -> None:
     file = await save(rt, a_key(JobId(uuid7())))
     days_pass(clock, 2)
 
-    search = await all_of(Search(rt, unknown=True, dry=True))
+    search = await all_of(OrphanSearch(rt, unknown=True, dry=True))
 
     assert (search.swept.orphans, search.swept.size_bytes > 0) == (1, True)
     assert await every_key(rt) == {file}
@@ -159,13 +159,13 @@ async def test_turns_are_small_and_seldom(
     rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A million files are looked at little by little, some times a day; one line tells of it."""
-    monkeypatch.setattr(sweep, "BATCH", 2)
+    monkeypatch.setattr(orphan_files, "BATCH", 2)
     job = await submit(rt, a_request())
     await cancel(rt, job.id, tenant_id="default")
     for index in range(5):
         await save(rt, a_key(job.id, index=index))
     days_pass(clock, 2)
-    turns = Sweep(rt)
+    turns = OrphanFiles(rt)
 
     first = await turns.turn()
     clock.tick(seconds=first.total_seconds())
@@ -198,7 +198,7 @@ async def test_a_file_that_cannot_be_removed_holds_up_no_other(
 
     monkeypatch.setattr(rt.storage, "delete", denied)
 
-    search = await all_of(Search(rt))
+    search = await all_of(OrphanSearch(rt))
 
     assert await every_key(rt) == {stuck}
     assert (search.swept.orphans, search.swept.failed) == (1, 1)
@@ -212,7 +212,7 @@ async def test_a_storage_that_is_away_is_swept_later(rt: Runtime, clock: Clock) 
             raise StorageError(f"{prefix} cannot be listed")
 
     storage: Any = Away()
-    turns = Sweep(replace(rt, storage=storage))
+    turns = OrphanFiles(replace(rt, storage=storage))
     clock.tick(days=1)
 
     with pytest.raises(StorageError):

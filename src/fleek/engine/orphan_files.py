@@ -20,8 +20,8 @@ from fleek.domain.job import Status
 from fleek.domain.media import Part, owner, purged
 from fleek.engine.runtime import Runtime
 from fleek.storage.base import Stored
-from fleek.store import retention
-from fleek.store.retention import Owner
+from fleek.store import purges
+from fleek.store.purges import Owner
 
 GRACE: Final = timedelta(hours=24)  # longer than any download, and than clocks differ
 EVERY: Final = timedelta(hours=6)
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class Swept:
+class RemovedOrphans:
     """What a walk through the storage has found so far."""
 
     files: int = 0  # looked at
@@ -45,7 +45,7 @@ class Swept:
 
 
 @dataclass(slots=True)
-class Search:
+class OrphanSearch:
     """Looks at all files, a batch at a time.
 
     `unknown`: whether those of unknown jobs count as orphans. `dry`: whether to remove nothing.
@@ -56,7 +56,7 @@ class Search:
     unknown: bool = False
     dry: bool = False
     grace: timedelta = GRACE
-    swept: Swept = field(default_factory=Swept)
+    swept: RemovedOrphans = field(default_factory=RemovedOrphans)
     _files: AsyncIterator[Stored] | None = field(default=None, init=False)
 
     async def batch(self) -> bool:
@@ -97,7 +97,7 @@ class Search:
         if not ours:
             return []
         job_ids = sorted({job_id for _, _, job_id in ours})
-        owners = await retention.owners(self.rt.db, job_ids)
+        owners = await purges.owners(self.rt.db, job_ids)
         self.swept.unknown += sum(job_id not in owners for _, _, job_id in ours)
         return [
             stored
@@ -129,12 +129,12 @@ async def _first(files: AsyncIterator[Stored]) -> AsyncIterator[Stored]:
             return
 
 
-class Sweep:
+class OrphanFiles:
     """The turns of `sweep`, as long as this process coordinates."""
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        self._search: Search | None = None
+        self._search: OrphanSearch | None = None
         self._next = rt.steady() + rt.lease.heartbeat.total_seconds() * SOON
 
     async def turn(self) -> timedelta:
@@ -143,7 +143,7 @@ class Sweep:
         if self._search is None:
             if rt.steady() < self._next:
                 return self._wait()
-            self._search = Search(rt)
+            self._search = OrphanSearch(rt)
         search, self._search = self._search, None
         self._next = rt.steady() + rt.lease.heartbeat.total_seconds() * SOON  # if this fails
         if await search.batch():

@@ -15,8 +15,8 @@ from fleek.domain.media import Part
 from fleek.engine.purge import ALL_PARTS, Freed, each, erase, purge_all
 from fleek.engine.runtime import Runtime
 from fleek.engine.walk import Walk
-from fleek.store import retention
-from fleek.store.retention import Place
+from fleek.store import purges
+from fleek.store.purges import Place
 
 PAGE: Final = 100  # jobs of one kind and turn
 REMOVED: Final = 25  # jobs whose rows go in one transaction, each with its history
@@ -33,7 +33,7 @@ async def purge_older(rt: Runtime, *, before: datetime, status: Status | None) -
     """
     freed, after = Freed(), None
     while True:
-        found = await retention.kept(rt.db, before=before, status=status, after=after, limit=PAGE)
+        found = await purges.kept(rt.db, before=before, status=status, after=after, limit=PAGE)
         some = await purge_all(rt, [job_id for _, job_id in found], ALL_PARTS, cause="command")
         freed += some
         if len(found) < PAGE or (some.failed and not some.jobs):
@@ -41,7 +41,7 @@ async def purge_older(rt: Runtime, *, before: datetime, status: Status | None) -
         after = found[-1]
 
 
-class Expiry:
+class Retention:
     """The turns of `expire`, as long as this process coordinates."""
 
     def __init__(self, rt: Runtime) -> None:
@@ -83,10 +83,10 @@ class Expiry:
         """Remove what was purged on request, or by somebody who was interrupted."""
         rt = self._rt
         found = await self._purging.page(
-            lambda after: retention.purging(rt.db, after=after, limit=PAGE),
+            lambda after: purges.purging(rt.db, after=after, limit=PAGE),
             lambda job: (job.updated_at, job.id),
         )
-        owing = await retention.owing(rt.db, [job.id for job in found])
+        owing = await purges.owing(rt.db, [job.id for job in found])
 
         async def erase_one(job: Job) -> Freed:
             return await erase(rt, job)
@@ -97,7 +97,7 @@ class Expiry:
         rt = self._rt
 
         async def read(after: Place | None) -> Sequence[Place]:
-            return await retention.expired(rt.db, part, before=before, after=after, limit=PAGE)
+            return await purges.expired(rt.db, part, before=before, after=after, limit=PAGE)
 
         found = await walk.page(read, lambda place: place)
         return await purge_all(rt, [job_id for _, job_id in found], [part], cause=part.value)
@@ -107,14 +107,14 @@ class Expiry:
         rt = self._rt
 
         async def read(after: Place | None) -> Sequence[Place]:
-            return await retention.ended(rt.db, before=before, after=after, limit=PAGE)
+            return await purges.ended(rt.db, before=before, after=after, limit=PAGE)
 
         found = [job_id for _, job_id in await self._ended.page(read, lambda place: place)]
         freed = await purge_all(rt, found, ALL_PARTS, cause="job")
         removed = 0
         for start in range(0, len(found), REMOVED):
             failpoints.hit("expire.remove")
-            removed += await retention.remove(rt.db, found[start : start + REMOVED])
+            removed += await purges.remove(rt.db, found[start : start + REMOVED])
             failpoints.hit("expire.removed")
         rt.metrics.removed_jobs.inc(removed)
         return freed, removed

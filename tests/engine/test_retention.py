@@ -12,14 +12,14 @@ from fleek import failpoints
 from fleek.domain.errors import NotFound, StorageError
 from fleek.domain.job import JobId, Status
 from fleek.domain.media import Key
-from fleek.engine import expire
+from fleek.engine import retention
 from fleek.engine.cancel import cancel
-from fleek.engine.expire import REST, TROUBLED, Expiry, purge_older
 from fleek.engine.purge import ALL_PARTS, AT_ONCE, mark
+from fleek.engine.retention import REST, TROUBLED, Retention, purge_older
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
-from fleek.store import attempts, events, jobs, retention
+from fleek.store import attempts, events, jobs, purges
 from fleek.store.tally import count_jobs
 from kept import bought, completed, every_key, left_of, with_settings
 from services import both_databases
@@ -51,7 +51,7 @@ class Stubborn:
 
 async def turns(rt: Runtime, number: int = 3) -> None:
     """Take some turns."""
-    expiry = Expiry(rt)
+    expiry = Retention(rt)
     for _ in range(number):
         await expiry.turn()
 
@@ -148,7 +148,7 @@ async def test_a_job_for_which_money_may_be_on_its_way_is_not_touched(
     freed = await purge_older(rt, before=clock(), status=None)
 
     assert await jobs.peek(rt.db, job.id) == before
-    assert await retention.remove(rt.db, [job.id]) == 0
+    assert await purges.remove(rt.db, [job.id]) == 0
     assert freed.jobs == 0
 
 
@@ -159,7 +159,7 @@ async def test_an_interrupted_removal_is_finished(
     """Rows go in one transaction: all of a job's or none."""
     job = await completed(rt, provider)
     clock.tick(days=30, seconds=1)
-    expiry = Expiry(with_settings(rt, job_retention_days=30))
+    expiry = Retention(with_settings(rt, job_retention_days=30))
     failpoints.arm(f"{step}=oserror")
 
     with pytest.raises(OSError, match=step):
@@ -175,10 +175,10 @@ async def test_many_go_page_by_page(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A turn does little, and says that there is more to do."""
-    monkeypatch.setattr(expire, "PAGE", 2)
+    monkeypatch.setattr(retention, "PAGE", 2)
     done = [await completed(rt, provider) for _ in range(5)]
     clock.tick(days=2)
-    expiry = Expiry(with_settings(rt, media_retention_days=1))
+    expiry = Retention(with_settings(rt, media_retention_days=1))
 
     waits = [await expiry.turn() for _ in range(3)]
 
@@ -191,7 +191,7 @@ async def test_a_file_that_cannot_be_removed_holds_up_no_other(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried again in turn; nobody is sent to it meanwhile."""
-    monkeypatch.setattr(expire, "PAGE", 2)
+    monkeypatch.setattr(retention, "PAGE", 2)
     done = [await completed(rt, provider) for _ in range(5)]
     clock.tick(days=2)
     storage = Stubborn(rt.storage, done[0].id, done[1].id)
@@ -231,7 +231,7 @@ async def test_a_storage_that_is_away_is_left_alone_for_a_while(
     storage = Stubborn(rt.storage, *(job.id for job in done))
     rt = with_settings(replace(rt, storage=storage), media_retention_days=1)
 
-    wait = await Expiry(rt).turn()
+    wait = await Retention(rt).turn()
 
     marked = [(await jobs.peek(rt.db, job.id)).purging for job in done]
     assert wait == rt.lease.heartbeat * TROUBLED
@@ -254,14 +254,14 @@ async def test_an_operator_purges_what_is_old(
     purged: list[bool],
 ) -> None:
     """By age, and if wanted only what ended so; young jobs stay as they are."""
-    monkeypatch.setattr(expire, "PAGE", 1)
+    monkeypatch.setattr(retention, "PAGE", 1)
     old, stopped = await completed(rt, provider), await submit(rt, a_request())
     await cancel(rt, stopped.id, tenant_id="default")
     clock.tick(days=2)
     young = await completed(rt, provider)
     before = clock() - timedelta(days=1)
 
-    weight = await retention.weigh(rt.db, before=before, status=status)
+    weight = await purges.weigh(rt.db, before=before, status=status)
     freed = await purge_older(rt, before=before, status=status)
 
     after = [await jobs.peek(rt.db, job.id) for job in (old, stopped, young)]
@@ -270,14 +270,14 @@ async def test_an_operator_purges_what_is_old(
     assert weight.files == int(purged[0])
     assert freed.files == 2 * purged[0]
     assert weight.size_bytes <= freed.size_bytes
-    assert (await retention.weigh(rt.db, before=before, status=status)).jobs == 0
+    assert (await purges.weigh(rt.db, before=before, status=status)).jobs == 0
 
 
 async def test_an_operator_s_purge_ends_when_the_storage_is_away(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says how many it could not purge, and marks no more."""
-    monkeypatch.setattr(expire, "PAGE", 1)
+    monkeypatch.setattr(retention, "PAGE", 1)
     done = [await completed(rt, provider) for _ in range(3)]
     storage: Any = Stubborn(rt.storage, *(job.id for job in done))
     clock.tick(days=2)
