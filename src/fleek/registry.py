@@ -27,7 +27,7 @@ WORKER_COMMANDS: Final = {
     "celery": "fleek.dispatch.celery:run_worker",
     "dramatiq": "fleek.dispatch.dramatiq:run_worker",
 }
-ATTACH: Final = "fleek.worker:attach"
+ATTACH: Final = "fleek.worker:open_attached_worker"
 
 
 class Known(Mapping[str, str]):

@@ -20,7 +20,7 @@ from fleek.front.protocol import Front, GuardedProtocol
 from fleek.settings import Settings
 from fleek.store.migrate import migrate
 from fleek.telemetry import configure_logging
-from fleek.worker import await_database, keep_time, spare_the_collector, stopping, work
+from fleek.worker import await_database, keep_time, stopping, tune_gc, work
 
 GRACE_SECONDS: Final = 5  # for requests under way when told to stop
 BACKLOG: Final = 2048
@@ -63,7 +63,7 @@ async def _serve(settings: Settings, begin: Callable[[], None], *, with_worker: 
         await migrate(rt.db)
         await rt.clock.set()
         await rt.capacity.look()
-        spare_the_collector()
+        tune_gc()
         server = _Server(_config(settings, create_app(rt)))
         _on_signals(server, stop, begin)
         tasks = [asyncio.create_task(server.serve(sockets=[listener]))]

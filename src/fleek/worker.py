@@ -93,7 +93,7 @@ async def _run(settings: Settings, begin: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told)
     async with open_runtime(settings) as rt:
-        ready = asyncio.create_task(await_schema(rt, patience=MIGRATION_PATIENCE))
+        ready = asyncio.create_task(wait_for_schema(rt, patience=MIGRATION_PATIENCE))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -101,11 +101,11 @@ async def _run(settings: Settings, begin: Callable[[], None]) -> None:
             ready.cancel()
             return
         ready.result()
-        spare_the_collector()
+        tune_gc()
         await work(rt, stop)
 
 
-def spare_the_collector() -> None:
+def tune_gc() -> None:
     """Leave what is open now alone for good, and look for garbage less often.
 
     Requests make many objects and few cycles: looking for cycles at the default pace takes a
@@ -116,7 +116,7 @@ def spare_the_collector() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-async def await_schema(rt: Runtime, *, patience: timedelta) -> None:
+async def wait_for_schema(rt: Runtime, *, patience: timedelta) -> None:
     """Wait until the database can be reached, and somebody has migrated the schema.
 
     Raises:
@@ -165,7 +165,9 @@ async def _ready(rt: Runtime) -> bool:
 
 
 @asynccontextmanager
-async def attach(*, dispatch: str, concurrency: int) -> AsyncGenerator[Mapping[Task, Handler]]:
+async def open_attached_worker(
+    *, dispatch: str, concurrency: int
+) -> AsyncGenerator[Mapping[Task, Handler]]:
     """Make a worker of a process in which somebody else receives ids; gives the handlers.
 
     Settings are read from the environment, except for `dispatch`, which is the caller's name in
@@ -178,8 +180,8 @@ async def attach(*, dispatch: str, concurrency: int) -> AsyncGenerator[Mapping[T
     process.prepare()
     settings = read(Settings, dispatch=dispatch, worker_concurrency=concurrency)
     async with open_runtime(settings) as rt:
-        await await_schema(rt, patience=MIGRATION_PATIENCE)
-        spare_the_collector()
+        await wait_for_schema(rt, patience=MIGRATION_PATIENCE)
+        tune_gc()
         async with _working(rt) as handlers:
             yield handlers
 
@@ -214,7 +216,9 @@ async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
     await _register(rt)
     caller = asyncio.current_task()
     assert caller is not None
-    parts = [asyncio.create_task(part) for part in (coordinate(rt), _beat(rt), keep_time(rt))]
+    parts = [
+        asyncio.create_task(part) for part in (coordinate(rt), _heartbeat_loop(rt), keep_time(rt))
+    ]
 
     def give_up(_ended: asyncio.Task[None]) -> None:
         caller.cancel()
@@ -297,7 +301,7 @@ async def keep_time(rt: Runtime) -> None:
         await run_logged(rt, "clock", rt.clock.set())
 
 
-async def _beat(rt: Runtime) -> None:
+async def _heartbeat_loop(rt: Runtime) -> None:
     while True:
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
         await run_logged(rt, "heartbeat", rt.lease.beat())

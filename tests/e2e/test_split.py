@@ -11,7 +11,7 @@ from fleek.bootstrap import open_runtime
 from fleek.domain.errors import ConfigurationError
 from fleek.settings import Settings
 from fleek.store.database import reach
-from fleek.worker import await_schema
+from fleek.worker import wait_for_schema
 from service import SMALL, Service, assert_each_once, until
 
 
@@ -52,7 +52,7 @@ async def test_a_worker_does_not_wait_for_ever(
         with pytest.raises(
             ConfigurationError, match="run fleek migrate or fleek serve"
         ) as refused:
-            await await_schema(rt, patience=timedelta(seconds=2))
+            await wait_for_schema(rt, patience=timedelta(seconds=2))
 
     assert "\n" not in str(refused.value)
     assert capsys.readouterr().err == "waiting for the database schema: run fleek migrate\n"

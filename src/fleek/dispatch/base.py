@@ -64,7 +64,7 @@ class Measured(Protocol):
 
 
 class Attach(Protocol):
-    """Makes this process a worker whose ids somebody else receives: `fleek.worker:attach`.
+    """Makes this process a worker whose ids somebody else receives: `fleek.worker:open_attached_worker`.
 
     A dispatcher whose library has a worker command of its own opens it when that command starts,
     after any fork, on the event loop in which handlers are to run. Leaving it drains the worker.
