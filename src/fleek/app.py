@@ -10,9 +10,9 @@ from starlette.middleware.cors import CORSMiddleware
 from fleek import __version__
 from fleek.api import callbacks, flat, handlers, health, jobs, media, models, pages, system
 from fleek.api.admission import Admission
-from fleek.api.line import Line
 from fleek.api.metrics import ApiMetrics
-from fleek.api.middleware import Envelope, Gate
+from fleek.api.middleware import Gate, RequestIdMiddleware
+from fleek.api.queue_positions import QueuePositions
 from fleek.api.routing import answering_head
 from fleek.api.shortly import Shared, Unknown
 from fleek.engine.runtime import Runtime
@@ -67,7 +67,7 @@ def create_app(rt: Runtime) -> FastAPI:
         redirect_slashes=False,  # a redirect would be made from the caller's Host header
         routes=answering_head(route for module in ROUTERS for route in module.router.routes),
         middleware=[
-            Middleware(Envelope, metrics=metrics.http),
+            Middleware(RequestIdMiddleware, metrics=metrics.http),
             Middleware(Gate, settings=rt.settings),
             *_cors(rt),
             Middleware(Admission),
@@ -75,7 +75,7 @@ def create_app(rt: Runtime) -> FastAPI:
     )
     app.state.runtime = rt
     app.state.metrics = metrics
-    app.state.line = Line()
+    app.state.line = QueuePositions()
     app.state.health = Shared()
     app.state.unknown_tokens = Unknown()
     handlers.install(app)

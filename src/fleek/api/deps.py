@@ -8,7 +8,7 @@ from fastapi import Depends, Path
 from fastapi.requests import Request
 from pydantic import BeforeValidator
 
-from fleek.api.line import Line
+from fleek.api.queue_positions import QueuePositions
 from fleek.domain.errors import FieldError, InvalidInput
 from fleek.domain.job import JobId
 from fleek.engine.runtime import Runtime
@@ -23,9 +23,9 @@ def runtime(request: Request) -> Runtime:
     return found
 
 
-def line(request: Request) -> Line:
+def line(request: Request) -> QueuePositions:
     """Return who waits in front of whom."""
-    found: Line = request.app.state.line
+    found: QueuePositions = request.app.state.line
     return found
 
 
@@ -57,7 +57,7 @@ def _whole(value: Any) -> Any:
     return int(value)
 
 
-Whole = BeforeValidator(_whole)
+StrictInt = BeforeValidator(_whole)
 """For an int: only plain ASCII digits are one, no plus, spaces, exponent or other script's."""
 
 
@@ -68,7 +68,7 @@ async def _named_once(request: Request) -> None:
         raise InvalidInput("each query parameter may be given once", errors=[problem])
 
 
-NamedOnce = Depends(_named_once)
+UniqueQueryParams = Depends(_named_once)
 """Refuses a query that names a parameter twice: readers would disagree about which one counts."""
 
 
@@ -78,5 +78,5 @@ def _yes_or_no(value: Any) -> Any:
     return value == "true"
 
 
-YesOrNo = BeforeValidator(_yes_or_no)
+StrictBool = BeforeValidator(_yes_or_no)
 """For a bool: what destroys something is asked for in one spelling."""

@@ -12,10 +12,10 @@ from fastapi.requests import Request
 from fleek.api.addresses import addresses, link
 from fleek.api.deps import (
     JobIdPath,
-    NamedOnce,
     RuntimeDep,
-    Whole,
-    YesOrNo,
+    StrictBool,
+    StrictInt,
+    UniqueQueryParams,
     line,
     runtime,
 )
@@ -117,7 +117,7 @@ async def get_job(job_id: JobIdPath, request: Request) -> JobRead:
     operation_id="list_jobs",
     summary="List jobs",
     response_description="The jobs.",
-    dependencies=[NamedOnce],
+    dependencies=[UniqueQueryParams],
     responses=LISTED | problems(InvalidInput, DatabaseUnavailable),
 )
 async def list_jobs(
@@ -125,9 +125,9 @@ async def list_jobs(
     rt: RuntimeDep,
     response: Response,
     status_filter: Annotated[Status | None, Query(description="Only jobs in this state.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="How many at most."), Whole] = 50,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many at most."), StrictInt] = 50,
     offset: Annotated[
-        int, Query(ge=0, le=MAX_OFFSET, description="How many to leave out."), Whole
+        int, Query(ge=0, le=MAX_OFFSET, description="How many to leave out."), StrictInt
     ] = 0,
     cursor: Annotated[
         str | None,
@@ -174,7 +174,7 @@ async def cancel_job(job_id: JobIdPath, rt: RuntimeDep) -> JobCancelled:
     operation_id="delete_job",
     summary="Cancel a job, or purge it",
     response_description="The job, cancelled or purged.",
-    dependencies=[NamedOnce],
+    dependencies=[UniqueQueryParams],
     responses=problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable),
 )
 async def delete_job(
@@ -189,7 +189,7 @@ async def delete_job(
             "ended; one that has not ended is cancelled first. The job itself can still be read, "
             "with its prompt, its parameters and the caller's own metadata.",
         ),
-        YesOrNo,
+        StrictBool,
     ] = False,
 ) -> JobCancelled:
     """End a job that has not ended; with `purge=true`, remove what it has made for good.
@@ -210,7 +210,7 @@ async def delete_job(
     operation_id="retry_job",
     summary="Retry a job",
     response_description="The new job.",
-    dependencies=[NamedOnce],
+    dependencies=[UniqueQueryParams],
     responses=RETRIED
     | problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable, StorageFull),
 )
@@ -222,7 +222,7 @@ async def retry_job(
     again: Annotated[
         bool,
         Query(description="`true`: create another job although a retry of this one exists."),
-        YesOrNo,
+        StrictBool,
     ] = False,
 ) -> JobRead:
     """Create a new job with the request of one that failed or was cancelled.

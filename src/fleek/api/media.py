@@ -14,9 +14,9 @@ from fastapi import Path, Query
 from fastapi.requests import Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
-from fleek.api.conditions import Span, requested, unchanged
-from fleek.api.deps import JOB_ID, JobIdPath, NamedOnce, RuntimeDep, Whole
+from fleek.api.deps import JOB_ID, JobIdPath, RuntimeDep, StrictInt, UniqueQueryParams
 from fleek.api.errors import PROBLEM_JSON, problem, problems
+from fleek.api.http_ranges import ByteRange, requested, unchanged
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import (
     Conflict,
@@ -115,7 +115,7 @@ async def get_media(
     operation_id="download_media",
     summary="Download a file",
     response_class=Response,
-    dependencies=[NamedOnce],
+    dependencies=[UniqueQueryParams],
     responses=FILE
     | problems(NotFound, Conflict, Gone, InvalidInput, DatabaseUnavailable, StorageError),
 )
@@ -123,7 +123,9 @@ async def download(
     job_id: JobIdPath,
     rt: RuntimeDep,
     request: Request,
-    index: Annotated[int, Query(ge=0, le=9999, description="Which output, from 0."), Whole] = 0,
+    index: Annotated[
+        int, Query(ge=0, le=9999, description="Which output, from 0."), StrictInt
+    ] = 0,
 ) -> Response:
     """Return an output of a completed job as an attachment."""
     media = await _media(rt, job_id, index=index)
@@ -208,7 +210,7 @@ async def _serve(
         await storage.stat(media.key)
         return Response(headers=headers | {"Content-Length": str(media.size_bytes)})
     part = requested(request.headers, etag=headers["ETag"], size=media.size_bytes)
-    span = part or Span(0, media.size_bytes)
+    span = part or ByteRange(0, media.size_bytes)
     stream = storage.read(media.key, start=span.start, end=span.stop)
     first = await anext(stream, b"")  # what can fail, fails before the answer begins
     headers["Content-Length"] = str(span.stop - span.start)

@@ -20,7 +20,7 @@ from fleek.settings import Settings
 SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-class Envelope:
+class RequestIdMiddleware:
     """Gives every answer its ``X-Request-ID``, and counts it.
 
     The id is the caller's own if that is a sane one, so that one id can be followed through

@@ -40,7 +40,7 @@ OURS: Final = {"Cache-Control": "no-cache"}
 router = strict_router(tag="pages")
 
 
-class Whole(FileResponse):
+class StrictInt(FileResponse):
     """A file that is sent whole, whatever part of it is asked for."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,13 +53,13 @@ class Whole(FileResponse):
 @router.get("/docs", include_in_schema=False)
 async def docs() -> Response:
     """Show the API in Swagger UI."""
-    return Whole(WEB / "docs.html", headers=DOCS_POLICY)
+    return StrictInt(WEB / "docs.html", headers=DOCS_POLICY)
 
 
 @router.get("/redoc", include_in_schema=False)
 async def redoc() -> Response:
     """Show the API in Redoc."""
-    return Whole(WEB / "redoc.html", headers=DOCS_POLICY)
+    return StrictInt(WEB / "redoc.html", headers=DOCS_POLICY)
 
 
 @router.get("/openapi.json", include_in_schema=False)
@@ -75,7 +75,7 @@ async def static(name: str) -> Response:
     if path is None:
         raise NotFound("there is no such file")
     caching = VENDORED if name.startswith("vendor/") else OURS
-    return Whole(path, headers=caching | {"X-Content-Type-Options": "nosniff"})
+    return StrictInt(path, headers=caching | {"X-Content-Type-Options": "nosniff"})
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

@@ -18,7 +18,7 @@ Place = tuple[int, datetime, JobId]
 """Sorts as jobs are taken: the highest priority, the longest wait, the lowest id first."""
 
 
-class Line:
+class QueuePositions:
     """The heads of the queues, one for each provider, as they were a moment ago."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ RANGE: Final = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNOREC
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ByteRange:
     """A part of a file: from `start` up to, not including, `stop`."""
 
     start: int
@@ -29,7 +29,7 @@ def unchanged(headers: Headers, etag: str) -> bool:
     return etag in tags or "*" in tags
 
 
-def requested(headers: Headers, *, etag: str, size: int) -> Span | None:
+def requested(headers: Headers, *, etag: str, size: int) -> ByteRange | None:
     """Return the part that is asked for, or None for the whole file.
 
     Raises:
@@ -40,10 +40,10 @@ def requested(headers: Headers, *, etag: str, size: int) -> Span | None:
         return None  # no range, several, not in bytes, or of another version
     first, last = found.groups()
     if first:
-        span = Span(int(first), min(int(last) + 1, size) if last else size)
+        span = ByteRange(int(first), min(int(last) + 1, size) if last else size)
         malformed = bool(last) and int(last) < int(first)
     else:
-        span = Span(max(size - int(last), 0) if last else 0, size)
+        span = ByteRange(max(size - int(last), 0) if last else 0, size)
         malformed = not last
     if malformed:
         return None
