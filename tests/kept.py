@@ -22,7 +22,7 @@ async def completed(rt: Runtime, provider: FakeProvider, *, outcome: Outcome = W
     job = await submit(rt, a_request())
     await start(rt, job.id)
     await collect(rt, job.id)
-    done = await jobs.peek(rt.db, job.id)
+    done = await jobs.get_any_tenant(rt.db, job.id)
     assert done.status is Status.COMPLETED
     return done
 
@@ -32,7 +32,7 @@ async def bought(rt: Runtime, provider: FakeProvider) -> Job:
     provider.at_once, provider.outcome = False, None
     job = await submit(rt, a_request())
     await start(rt, job.id)
-    return await jobs.peek(rt.db, job.id)
+    return await jobs.get_any_tenant(rt.db, job.id)
 
 
 async def every_key(rt: Runtime) -> set[Key]:

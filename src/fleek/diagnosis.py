@@ -7,8 +7,8 @@ from typing import Final, Literal
 
 from fleek.domain.job import Job, WorkerId
 from fleek.providers.base import OPERATOR_ACTION_CODES
+from fleek.store.counters import JobCounts
 from fleek.store.provider_health import ProviderHealth
-from fleek.store.tally import Tally
 from fleek.store.workers import Worker
 
 SYNCHRONOUS: Final = {"0": "OFF", "1": "NORMAL", "2": "FULL", "3": "EXTRA"}
@@ -129,7 +129,7 @@ def coordination(holder: WorkerId | None, alive: Sequence[Worker]) -> Finding:
     return Finding("coordinator", "error", "nobody, although workers are alive", advice)
 
 
-def line(tally: Tally) -> Finding:
+def line(tally: JobCounts) -> Finding:
     """Judge how long due jobs wait to be started."""
     if tally.oldest_pending_seconds is None:
         return Finding("queue", "ok", f"no job waits to be started; {tally.in_flight} in flight")

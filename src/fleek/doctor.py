@@ -38,10 +38,10 @@ from fleek.engine.heartbeat import DEAD_AFTER, process_space
 from fleek.settings import LOOPBACK, Proxies, Settings
 from fleek.store import attempts, jobs, provider_health, queue, workers
 from fleek.store.address import database_url
+from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database, reach
 from fleek.store.migrate import up_to_date
 from fleek.store.pools import sqlite_is_safe
-from fleek.store.tally import count_jobs
 from fleek.system_clock import shift_from, wall_time
 
 LIBRARIES: Final = ("fastapi", "httpx2", "pydantic", "sqlalchemy", "uvicorn")
@@ -131,7 +131,7 @@ async def _work(db: Database, settings: Settings) -> list[Finding]:
         findings += writers(alive, may_share=db.kind != "sqlite" or sqlite_is_safe())
     elif tally.queue_depth + tally.in_flight:
         findings.append(crew(alive))
-    recent = await jobs.page(db, tenant_id=DEFAULT_TENANT, status=Status.FAILED, limit=RECENT)
+    recent = await jobs.list_page(db, tenant_id=DEFAULT_TENANT, status=Status.FAILED, limit=RECENT)
     findings += refused([view.job for view in recent], since=now - REFUSED_PERIOD)
     return findings + [
         trouble(one) for one in await provider_health.impaired(db, now=now) if one.is_paused

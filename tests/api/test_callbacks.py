@@ -47,7 +47,7 @@ async def test_a_callback_moves_its_job_on(working: Runtime, client_of: ClientOf
         ]
 
     assert [answer.status_code for answer in answers] == [200, 200]
-    assert (await jobs.peek(working.db, attempt.job_id)).stage is Stage.COLLECTING
+    assert (await jobs.get_any_tenant(working.db, attempt.job_id)).stage is Stage.COLLECTING
 
 
 async def test_a_forged_callback_is_refused(working: Runtime, client_of: ClientOf) -> None:
@@ -59,7 +59,7 @@ async def test_a_forged_callback_is_refused(working: Runtime, client_of: ClientO
         answer = await client.post(address, content=str(attempt.prediction_id))
 
     assert (answer.status_code, answer.json()["code"]) == (401, "callback_rejected")
-    assert (await jobs.peek(working.db, attempt.job_id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(working.db, attempt.job_id)).stage is Stage.WAITING
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from fleek.engine.start import start
 from fleek.engine.submit import retry, submit
 from fleek.engine.watch import Watch
 from fleek.store import events, jobs
+from fleek.store.counters import count_jobs
 from fleek.store.database import open_database
-from fleek.store.tally import count_jobs
 from services import both_databases
 
 pytestmark = both_databases
@@ -26,7 +26,7 @@ HISTORY = ["submitted", "starting", "waiting", "predicted", "collecting", "compl
 
 async def seen(rt: Runtime, job_id: JobId) -> Job:
     """Return the job as it is now."""
-    return await jobs.peek(rt.db, job_id)
+    return await jobs.get_any_tenant(rt.db, job_id)
 
 
 async def through(rt: Runtime, clock: Clock, job_id: JobId) -> None:

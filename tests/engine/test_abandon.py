@@ -48,11 +48,11 @@ async def test_jobs_that_wait_for_it_fail_and_others_stay_as_they_ended(
     closed = await abandon(rt, "fake")
 
     assert closed == (3, 0)
-    ended = [await jobs.peek(rt.db, job.id) for job in made]
+    ended = [await jobs.get_any_tenant(rt.db, job.id) for job in made]
     assert [job.status for job in ended] == [Status.FAILED, Status.FAILED, Status.CANCELLED]
     assert [job.error and job.error.code for job in ended[:2]] == ["provider_outcome_unknown"] * 2
     assert {(await the_attempt(rt, job)).verdict for job in made} == {Verdict.LOST}
-    assert (await jobs.peek(rt.db, other.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, other.id)).stage is Stage.WAITING
     assert await attempts.count_without_verdict(rt.db) == {"placeholder": 1}
 
 
@@ -63,13 +63,13 @@ async def test_what_was_purged_is_finished_then(
     _, _, owing = await left_behind(rt, provider)
     await purge(replace(rt, providers={}), owing.id, tenant_id="default")
     await Retention(rt).turn()
-    assert (await jobs.peek(rt.db, owing.id)).purging
+    assert (await jobs.get_any_tenant(rt.db, owing.id)).purging
 
     await abandon(rt, "fake")
     clock.tick(seconds=60)
     await Retention(rt).turn()
 
-    assert not (await jobs.peek(rt.db, owing.id)).purging
+    assert not (await jobs.get_any_tenant(rt.db, owing.id)).purging
 
 
 async def test_what_turns_up_after_all_is_stopped(rt: Runtime, provider: FakeProvider) -> None:
@@ -82,4 +82,4 @@ async def test_what_turns_up_after_all_is_stopped(rt: Runtime, provider: FakePro
     await rt.stops.sending.finish(seconds=60)
 
     assert provider.cancelled == ["late"]
-    assert (await jobs.peek(rt.db, lost.id)).status is Status.FAILED
+    assert (await jobs.get_any_tenant(rt.db, lost.id)).status is Status.FAILED

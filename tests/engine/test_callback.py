@@ -73,7 +73,7 @@ async def test_a_callback_makes_the_end_come_sooner(
 
     await call(rt, attempt)
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
 async def test_a_callback_that_comes_again_changes_nothing(
@@ -108,7 +108,7 @@ async def test_a_callback_finds_a_lost_purchase(
 
     await call(rt, attempt)
 
-    found = await jobs.peek(rt.db, job.id)
+    found = await jobs.get_any_tenant(rt.db, job.id)
     assert (found.stage, found.prediction_id) == (Stage.COLLECTING, lost)
     assert rt.metrics.adopted.labels("callback")._value.get() == 1
 
@@ -133,7 +133,7 @@ async def test_a_callback_that_is_too_large_is_a_reason_to_look(
             rt, "placeholder", f"{attempt.id}.{attempt.nonce}", headers={}, read=unreadable
         )
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
 async def test_an_answer_that_is_too_large_and_comes_once_ends_its_attempt(
@@ -153,7 +153,7 @@ async def test_an_answer_that_is_too_large_and_comes_once_ends_its_attempt(
             rt, "placeholder", f"{attempt.id}.{attempt.nonce}", headers={}, read=unreadable
         )
 
-    ended = await jobs.peek(rt.db, job.id)
+    ended = await jobs.get_any_tenant(rt.db, job.id)
     assert ended.error is not None
     assert (ended.status, ended.error.code) == (Status.FAILED, "output_too_large")
 
@@ -172,7 +172,7 @@ async def test_an_answer_that_cannot_be_asked_for_again_counts(
 
     await call(rt, attempt)
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
 async def test_a_purchase_settled_as_not_bought_is_stopped_when_it_calls(
@@ -204,7 +204,7 @@ async def test_a_callback_about_another_prediction_is_ignored(
 
     await call(rt, attempt)
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
 
 async def test_a_message_that_was_for_another_address_finds_nothing(
@@ -221,7 +221,7 @@ async def test_a_message_that_was_for_another_address_finds_nothing(
     await call(rt, attempt)
 
     assert (await the_attempt(rt, job.id)).prediction_id is None
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
     assert provider.cancelled == []
 
 
@@ -233,7 +233,7 @@ async def test_an_end_of_another_prediction_is_not_the_attempt_s(rt: Runtime) ->
 
     await conclude(rt, attempt, Prediction(id=PredictionId("other"), outcome=WELL))
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
     assert (await the_attempt(rt, job.id)).verdict is None
 
 
@@ -266,7 +266,7 @@ async def test_a_callback_after_the_end_changes_nothing(
 
     await call(rt, attempt)
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
 
 
 @pytest.mark.parametrize(
@@ -316,4 +316,4 @@ async def test_a_forged_callback_changes_nothing(
     with pytest.raises(CallbackRejected):
         await receive(rt, "placeholder", token, headers={}, read=forged)
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING

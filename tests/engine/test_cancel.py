@@ -80,7 +80,7 @@ async def test_a_cancel_reaches_the_provider_until_it_has_stopped(
     await recovery.turn()
 
     assert len(provider.cancelled) == asked
-    assert await attempts.owed(rt.db, "placeholder", limit=9) == []
+    assert await attempts.pending_cancels(rt.db, "placeholder", limit=9) == []
 
 
 async def test_the_first_cancel_needs_no_coordinator(rt: Runtime, provider: FakeProvider) -> None:
@@ -193,7 +193,7 @@ async def test_either_the_cancel_or_the_completion_wins(
     )
 
     for job, won in zip(made, answers, strict=False):
-        ended = (await jobs.peek(rt.db, job.id)).status
+        ended = (await jobs.get_any_tenant(rt.db, job.id)).status
         assert ended is (Status.CANCELLED if won else Status.COMPLETED)
         seen = [event.type for event in await events.of_job(rt.db, job.id)]
         assert (seen.count("completed"), seen.count("cancelled")) == (not won, won)

@@ -215,7 +215,7 @@ async def test_a_step_stops_no_prediction_that_is_in_time(
     await watching.turn()
 
     assert not attempt.cancel_owed
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
 async def test_a_new_coordinator_believes_the_provider_s_clock_too(
@@ -262,7 +262,7 @@ async def test_what_another_clock_has_bound_is_seen_to_end(
     clock.tick(seconds=1)
     await watching.turn()
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
 @both_databases
@@ -279,13 +279,13 @@ async def test_no_deadline_passes_by_a_step(rt: Runtime, clock: Fake, step: time
     clock.tick(minutes=11)
     await rt.lease.beat()
     await recovery.turn()
-    then = [(await jobs.peek(rt.db, one.id)).status for one in (before, after)]
+    then = [(await jobs.get_any_tenant(rt.db, one.id)).status for one in (before, after)]
     clock.tick(minutes=20)
     await rt.lease.beat()
     await recovery.turn()
 
     assert then == [Status.PENDING, Status.FAILED]
-    assert (await jobs.peek(rt.db, before.id)).status is Status.FAILED
+    assert (await jobs.get_any_tenant(rt.db, before.id)).status is Status.FAILED
 
 
 @both_databases
@@ -301,9 +301,11 @@ async def test_what_a_step_back_left_in_the_future_waits_no_longer_than_meant(
 
     await reschedule_from_future(rt)
 
-    assert (await jobs.peek(rt.db, fresh.id)).run_at == clock()
-    assert clock() <= (await jobs.peek(rt.db, retried.id)).run_at
-    assert (await jobs.peek(rt.db, retried.id)).run_at <= clock() + rt.settings.backoff.ceiling
-    assert (await jobs.peek(rt.db, chosen.id)).run_at == chosen.run_at
+    assert (await jobs.get_any_tenant(rt.db, fresh.id)).run_at == clock()
+    assert clock() <= (await jobs.get_any_tenant(rt.db, retried.id)).run_at
+    assert (
+        await jobs.get_any_tenant(rt.db, retried.id)
+    ).run_at <= clock() + rt.settings.backoff.ceiling
+    assert (await jobs.get_any_tenant(rt.db, chosen.id)).run_at == chosen.run_at
     clock.tick(seconds=61)
     await Admission(rt).turn()

@@ -41,7 +41,7 @@ async def a_job_to_collect(rt: Runtime, provider: FakeProvider, **fields: Any) -
     provider.at_once = True
     job = await submit(rt, a_request(**fields))
     await start(rt, job.id)
-    return await jobs.peek(rt.db, job.id)
+    return await jobs.get_any_tenant(rt.db, job.id)
 
 
 async def stored(rt: Runtime, key: Key) -> bytes:
@@ -120,13 +120,13 @@ async def test_an_output_that_comes_broken_is_fetched_again(
     provider.reads = [pauses]  # type: ignore[list-item]  # parametrised over its subclasses
     job = await a_job_to_collect(rt, provider)
     await collect(rt, job.id)
-    postponed = await jobs.peek(rt.db, job.id)
+    postponed = await jobs.get_any_tenant(rt.db, job.id)
     assert (postponed.stage, postponed.worker_id) == (Stage.COLLECTING, None)
     clock.tick(minutes=2)
 
     await collect(rt, job.id)
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
     assert len(provider.started) == 1
 
 
@@ -150,13 +150,13 @@ async def test_a_job_is_not_held_by_a_worker_that_gave_it_up(
     job = await a_job_to_collect(rt, provider)
     with raises:
         await collect(rt, job.id)
-    postponed = await jobs.peek(rt.db, job.id)
+    postponed = await jobs.get_any_tenant(rt.db, job.id)
     clock.tick(minutes=2)
 
     await collect(rt, job.id)
 
     assert (postponed.stage, postponed.worker_id) == (Stage.COLLECTING, None)
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
 async def test_an_empty_output_is_broken(rt: Runtime, provider: FakeProvider) -> None:
@@ -167,7 +167,7 @@ async def test_an_empty_output_is_broken(rt: Runtime, provider: FakeProvider) ->
     for _ in range(WRONG_BYTES.tries):
         await collect(rt, job.id)
 
-    failed = await jobs.peek(rt.db, job.id)
+    failed = await jobs.get_any_tenant(rt.db, job.id)
     assert failed.error is not None
     assert (failed.status, failed.error.code) == (Status.FAILED, "output_broken")
     assert await every_key(rt) == set()
@@ -180,7 +180,7 @@ async def test_an_output_that_is_gone_ends_the_job(rt: Runtime, provider: FakePr
 
     await collect(rt, job.id)
 
-    failed = await jobs.peek(rt.db, job.id)
+    failed = await jobs.get_any_tenant(rt.db, job.id)
     assert failed.error is not None
     assert failed.error.code == "output_expired"
 
@@ -201,7 +201,7 @@ async def test_a_storage_that_is_away_is_waited_for_however_long(
 
     await collect(rt, job.id)
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
     assert len(provider.started) == 1
 
 
@@ -252,7 +252,7 @@ async def test_a_job_cancelled_while_collecting_leaves_no_file(
     go_on.set()
     await collecting
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
     assert await every_key(rt) == set()
 
 
@@ -274,12 +274,12 @@ async def test_stopping_the_worker_gives_the_job_back(
         await reading.wait()
         collecting.cancel()
         await asyncio.gather(collecting, return_exceptions=True)
-    released = await jobs.peek(rt.db, job.id)
+    released = await jobs.get_any_tenant(rt.db, job.id)
     assert (released.stage, released.worker_id, released.collects) == (Stage.COLLECTING, None, 0)
 
     await collect(rt, job.id)
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
 @pytest.fixture
@@ -353,6 +353,6 @@ async def test_a_job_that_is_not_to_be_collected_is_left_alone(rt: Runtime) -> N
 
     await collect(rt, job.id)
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.PENDING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
     with pytest.raises(NotFound):
         await rt.storage.stat(metadata_key(job.id))

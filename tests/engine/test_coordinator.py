@@ -170,12 +170,12 @@ async def test_a_job_runs_from_submit_to_completed(living: Runtime) -> None:
     working = asyncio.create_task(work(living, stop))
     job = await submit(living, a_request())
     async with asyncio.timeout(LIMIT):
-        while not (await jobs.peek(living.db, job.id)).terminal:
+        while not (await jobs.get_any_tenant(living.db, job.id)).terminal:
             await asyncio.sleep(0.01)
     stop.set()
     await working
 
-    assert (await jobs.peek(living.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(living.db, job.id)).status is Status.COMPLETED
     seen = [event.type for event in await events.of_job(living.db, job.id)]
     assert seen == ["submitted", "starting", "waiting", "predicted", "collecting", "completed"]
 
@@ -326,7 +326,7 @@ async def test_what_must_be_written_waits_for_the_database(
     )
 
     assert step.change is not None
-    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
     assert failures == []
 
 
@@ -349,7 +349,7 @@ async def test_a_commit_whose_answer_was_lost_is_recognised(
     intended = await intend(rt, job.id)
 
     assert intended is not None
-    assert intended[0] == await jobs.peek(rt.db, job.id)
+    assert intended[0] == await jobs.get_any_tenant(rt.db, job.id)
     assert intended[1].id == intended[0].attempt_id
     assert intended[0].attempt == 1
 

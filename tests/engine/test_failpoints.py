@@ -31,6 +31,6 @@ async def test_a_mistake_while_buying_leaves_an_unknown_outcome(
     with pytest.raises(OSError, match=name):
         await start(rt, job.id)
 
-    left = await jobs.peek(rt.db, job.id)
+    left = await jobs.get_any_tenant(rt.db, job.id)
     assert (left.stage, left.worker_id) == (Stage.UNKNOWN, None)
     assert len(provider.started) == (name in {"buy.sent", "bind.write"})

@@ -32,7 +32,7 @@ async def bound(rt: Runtime, provider: FakeProvider) -> Job:
     provider.outcome = None
     job = await submit(rt, a_request())
     await start(rt, job.id)
-    return await jobs.peek(rt.db, job.id)
+    return await jobs.get_any_tenant(rt.db, job.id)
 
 
 async def told(rt: Runtime, job: Job, *outputs: Output) -> None:
@@ -85,7 +85,7 @@ async def test_an_answer_told_twice_is_put_away_once(rt: Runtime, provider: Fake
     await asyncio.gather(*(told(rt, job, Output(text=WORDS)) for _ in range(2)))
     await collect(rt, job.id)
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
 async def test_nothing_is_left_behind_for_a_job_that_was_cancelled(
@@ -121,7 +121,7 @@ async def test_an_answer_that_cannot_be_put_away_now_is_not_lost(
         broken.setattr(rt.storage, "save", away)
         await told(rt, job, *outputs)
         await collect(rt, job.id)
-    waiting = await jobs.peek(rt.db, job.id)
+    waiting = await jobs.get_any_tenant(rt.db, job.id)
     (kept,) = await attempts.of_job(rt.db, job.id)
 
     await collect(rt, job.id)
@@ -146,7 +146,10 @@ async def test_what_is_too_large_to_stay_in_the_answer_is_asked_for_again(
         await told(rt, job, Output(text="a" * (LEFT_CHARS + 1)))
 
     (attempt,) = await attempts.of_job(rt.db, job.id)
-    assert (attempt.verdict, (await jobs.peek(rt.db, job.id)).stage) == (None, Stage.WAITING)
+    assert (attempt.verdict, (await jobs.get_any_tenant(rt.db, job.id)).stage) == (
+        None,
+        Stage.WAITING,
+    )
 
 
 async def test_what_cannot_be_read_out_of_the_answer_is_collected_in_vain(
@@ -160,7 +163,7 @@ async def test_what_cannot_be_read_out_of_the_answer_is_collected_in_vain(
     for _ in range(WRONG_BYTES.tries):
         await collect(rt, job.id)
 
-    ended = await jobs.peek(rt.db, job.id)
+    ended = await jobs.get_any_tenant(rt.db, job.id)
     assert ended.error is not None
     assert (ended.status, ended.error.code) == (Status.FAILED, "output_broken")
 
@@ -174,13 +177,13 @@ async def test_what_a_limit_refuses_is_left_to_be_collected(rt: Runtime) -> None
     provider.outcome = Succeeded((Output(uri=LARGE),))
     await told(small, job, Output(uri=LARGE))
     await collect(small, job.id)
-    failed = await jobs.peek(rt.db, job.id)
+    failed = await jobs.get_any_tenant(rt.db, job.id)
 
     await recollect(rt, job.id, tenant_id="default")
     await collect(rt, job.id)
 
     assert (failed.error and failed.error.code) == "output_too_large"
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
 async def test_a_file_that_was_put_away_and_stays_gone_ends_the_job(
@@ -196,6 +199,6 @@ async def test_a_file_that_was_put_away_and_stays_gone_ends_the_job(
         await collect(rt, job.id)
         clock.tick(minutes=3)
 
-    ended = await jobs.peek(rt.db, job.id)
+    ended = await jobs.get_any_tenant(rt.db, job.id)
     assert ended.error is not None
     assert (ended.status, ended.error.code) == (Status.FAILED, "output_expired")

@@ -60,7 +60,7 @@ async def test_a_refusal_for_a_cancelled_job_ends_its_attempt_alone(
     await purchase(rt, *found)
 
     assert (await only_attempt(rt, job_id)).verdict is Verdict.NOT_BOUGHT
-    assert (await jobs.peek(rt.db, job_id)).status is Status.CANCELLED
+    assert (await jobs.get_any_tenant(rt.db, job_id)).status is Status.CANCELLED
 
 
 async def test_a_doubt_about_what_is_bound_already_changes_nothing(rt: Runtime) -> None:
@@ -108,7 +108,7 @@ async def test_a_callback_about_a_prediction_that_still_runs_changes_nothing(
     token = f"{attempt.id}.{attempt.nonce}"
     await receive(rt, "placeholder", token, headers=headers, read=read)
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
 
 @pytest.mark.parametrize("ends", ["stopped", "broken"])
@@ -137,7 +137,7 @@ async def test_a_cancelled_job_is_not_given_back_by_its_collector(
     go_on.set()
     await asyncio.gather(collecting, return_exceptions=True)
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
     assert (await events.of_job(rt.db, job.id))[-1].type == "cancelled"
 
 
@@ -174,7 +174,7 @@ async def test_only_what_the_ended_worker_holds_is_taken_back(rt: Runtime) -> No
 
     await Recovery(rt)._take_back(job_id, Ended(WorkerId(uuid7()), resigned=False))
 
-    assert (await jobs.peek(rt.db, job_id)).stage is Stage.STARTING
+    assert (await jobs.get_any_tenant(rt.db, job_id)).stage is Stage.STARTING
 
 
 async def test_a_job_that_is_not_overdue_any_more_goes_on(rt: Runtime) -> None:
@@ -183,7 +183,7 @@ async def test_a_job_that_is_not_overdue_any_more_goes_on(rt: Runtime) -> None:
 
     await Recovery(rt)._end_overdue(job.id)
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.PENDING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
 
 
 async def test_a_prediction_of_a_provider_without_its_setting_is_stopped_later(
@@ -199,7 +199,7 @@ async def test_a_prediction_of_a_provider_without_its_setting_is_stopped_later(
     await Recovering(rt).turn()
 
     assert provider.cancelled == []
-    assert len(await attempts.owed(rt.db, "fake", limit=9)) == 1
+    assert len(await attempts.pending_cancels(rt.db, "fake", limit=9)) == 1
 
 
 async def test_a_disk_that_stays_full_is_reported_once(

@@ -343,7 +343,7 @@ class Storm(RuleBasedStateMachine):
 
     def peek(self, job_id: JobId) -> Job:
         """Return a job as it is stored."""
-        job: Job = self.do(jobs.peek(self.rt.db, job_id))
+        job: Job = self.do(jobs.get_any_tenant(self.rt.db, job_id))
         return job
 
     @invariant()
@@ -363,7 +363,7 @@ class Storm(RuleBasedStateMachine):
         assert all(number <= 1 for number in self.host.live().values())
 
     async def _all_jobs(self) -> list[jobs.JobView]:
-        return await jobs.page(self.rt.db, tenant_id="default", limit=1000)
+        return await jobs.list_page(self.rt.db, tenant_id="default", limit=1000)
 
     def teardown(self) -> None:
         """When the storm is over every job ends, and the books agree."""

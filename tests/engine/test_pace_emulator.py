@@ -13,7 +13,7 @@ from fleek.emulator.server import Emulator, serve
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.settings import Settings
-from fleek.store.tally import count_jobs
+from fleek.store.counters import count_jobs
 from fleek.worker import work
 
 PER_MINUTE = 1200

@@ -50,13 +50,13 @@ async def a_paid_job(rt: Runtime, provider: FakeProvider, **fields: Any) -> Job:
     provider.at_once = True
     job = await submit(rt, a_request(**fields))
     await start(rt, job.id)
-    return await jobs.peek(rt.db, job.id)
+    return await jobs.get_any_tenant(rt.db, job.id)
 
 
 async def collect_for(rt: Runtime, clock: Clock, job: Job, period: timedelta) -> int:
     """Try to collect whenever the job is due, for so long; returns how many tries that were."""
     until, tries = clock() + period, 0
-    while (current := await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING:
+    while (current := await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING:
         clock.time = max(clock.time, current.run_at)
         if clock.time >= until:
             break
@@ -177,7 +177,7 @@ async def test_an_outage_of_the_host_of_outputs_loses_nothing(
     hosted.failure, code = outage
     job = await a_paid_job(rt, provider)
     tries = await collect_for(rt, clock, job, OUTAGE)
-    waiting = await jobs.peek(rt.db, job.id)
+    waiting = await jobs.get_any_tenant(rt.db, job.id)
     assert (waiting.stage, waiting.error and waiting.error.code) == (Stage.COLLECTING, code)
     assert waiting.attempt == 1
     assert 12 <= tries <= 40  # never in a hurry, never asleep for more than a minute
@@ -185,7 +185,7 @@ async def test_an_outage_of_the_host_of_outputs_loses_nothing(
     hosted.well = True
     await collect_for(rt, clock, job, timedelta(minutes=2))
 
-    done = await jobs.peek(rt.db, job.id)
+    done = await jobs.get_any_tenant(rt.db, job.id)
     assert (done.status, done.error) == (Status.COMPLETED, None)
     assert len(provider.started) == 1
 
@@ -201,7 +201,7 @@ async def test_an_outage_of_hours_loses_nothing_either(
     hosted.well = True
     await collect_for(rt, clock, job, timedelta(minutes=2))
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ async def test_what_the_provider_has_removed_ends_at_once(
 
     await collect_for(rt, clock, job, timedelta(seconds=5))
 
-    ended = await jobs.peek(rt.db, job.id)
+    ended = await jobs.get_any_tenant(rt.db, job.id)
     assert ended.status is Status.FAILED
     assert ended.error == JobError("output_expired", "it has removed the output")
     (attempt,) = await attempts.of_job(rt.db, job.id)
@@ -241,7 +241,7 @@ async def test_a_prediction_that_is_gone_with_its_output_ends_within_seconds(
 
     tries = await collect_for(rt, clock, job, timedelta(seconds=15))
 
-    ended = await jobs.peek(rt.db, job.id)
+    ended = await jobs.get_any_tenant(rt.db, job.id)
     assert (ended.error and ended.error.code, tries) == ("output_expired", UNKNOWN.tries)
 
 
@@ -257,7 +257,7 @@ async def test_a_prediction_that_vanishes_for_a_while_loses_nothing_while_its_ho
     hosted.well = True
     await collect_for(rt, clock, job, timedelta(minutes=2))
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
 async def test_a_provider_that_cannot_be_asked_now_says_nothing(
@@ -269,7 +269,7 @@ async def test_a_provider_that_cannot_be_asked_now_says_nothing(
 
     await collect_for(rt, clock, job, timedelta(hours=1))
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
     assert askable.recalled
 
 
@@ -291,7 +291,7 @@ async def test_an_output_that_has_moved_is_fetched_from_its_new_address(
 
     tries = await collect_for(rt, clock, job, timedelta(minutes=1))
 
-    assert ((await jobs.peek(rt.db, job.id)).status, tries) == (Status.COMPLETED, 1)
+    assert ((await jobs.get_any_tenant(rt.db, job.id)).status, tries) == (Status.COMPLETED, 1)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ async def test_what_stays_wrong_is_given_up(
 
     tries = await collect_for(rt, clock, job, timedelta(hours=2))
 
-    ended = await jobs.peek(rt.db, job.id)
+    ended = await jobs.get_any_tenant(rt.db, job.id)
     assert (ended.status, ended.error and ended.error.code) == (Status.FAILED, code)
     assert tries >= patience.tries
     assert clock() - began >= patience.period
@@ -330,7 +330,7 @@ async def test_only_failures_in_a_row_count(
 
     await collect_for(rt, clock, job, timedelta(hours=2))
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
 async def test_without_a_database_nothing_is_given_up(
@@ -346,7 +346,7 @@ async def test_without_a_database_nothing_is_given_up(
     monkeypatch.setattr(events, "latest", away)
     await collect(rt, job.id)
 
-    waiting = await jobs.peek(rt.db, job.id)
+    waiting = await jobs.get_any_tenant(rt.db, job.id)
     assert (waiting.stage, waiting.worker_id) == (Stage.COLLECTING, None)
 
 
@@ -357,7 +357,7 @@ async def test_a_mistake_of_ours_is_borne_until_another_release_may_be_there(
     job = await a_paid_job(rt, provider)
     provider.reads = [ZeroDivisionError("a mistake")] * 200  # type: ignore[list-item]  # no provider raises it
     began, tries = clock(), 0
-    while (current := await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING:
+    while (current := await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING:
         clock.time = max(clock.time, current.run_at)
         with pytest.raises(ZeroDivisionError):
             await collect(rt, job.id)
@@ -449,7 +449,7 @@ async def test_an_outage_of_the_storage_loses_nothing(
     job = await a_paid_job(rt, provider)
     broken = break_disk(*outage)
     await collect_for(rt, clock, job, OUTAGE)
-    waiting = await jobs.peek(rt.db, job.id)
+    waiting = await jobs.get_any_tenant(rt.db, job.id)
     broken.undo()
 
     await collect_for(rt, clock, job, timedelta(minutes=2))
@@ -457,7 +457,7 @@ async def test_an_outage_of_the_storage_loses_nothing(
     if outage[0] != "unlink":  # a file that cannot be removed is no reason to wait
         assert waiting.error is not None
         assert (waiting.stage, waiting.error.code) == (Stage.COLLECTING, code)
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
     assert len(provider.started) == 1
 
 
@@ -473,7 +473,7 @@ async def test_a_storage_folder_that_was_removed_is_made_anew(
     job = await a_paid_job(rt, provider)
     await collect(rt, job.id)
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
     await rt.storage.check()
 
 
@@ -489,11 +489,11 @@ async def test_threads_that_cannot_be_started_are_our_own_trouble(
     with monkeypatch.context() as exhausted:
         exhausted.setattr(asyncio, "to_thread", no_thread)
         await collect_for(rt, clock, job, OUTAGE)
-    waiting = await jobs.peek(rt.db, job.id)
+    waiting = await jobs.get_any_tenant(rt.db, job.id)
     await collect_for(rt, clock, job, timedelta(minutes=2))
 
     assert (waiting.error and waiting.error.code) == "resources_exhausted"
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
 async def test_a_provider_that_is_not_configured_any_more_is_waited_for(
@@ -504,11 +504,11 @@ async def test_a_provider_that_is_not_configured_any_more_is_waited_for(
     without = replace(rt, providers={})
 
     await collect_for(without, clock, job, OUTAGE)
-    waiting = await jobs.peek(rt.db, job.id)
+    waiting = await jobs.get_any_tenant(rt.db, job.id)
     await collect_for(rt, clock, job, timedelta(minutes=2))
 
     assert (waiting.error and waiting.error.code) == "provider_not_configured"
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
 async def test_the_outputs_of_a_job_are_limited_together(
@@ -521,7 +521,7 @@ async def test_the_outputs_of_a_job_are_limited_together(
 
     await collect(small, job.id)
 
-    ended = await jobs.peek(rt.db, job.id)
+    ended = await jobs.get_any_tenant(rt.db, job.id)
     assert ended.error is not None
     assert (ended.status, ended.error.code) == (Status.FAILED, "output_too_large")
     assert "MAX_JOB_BYTES" in ended.error.message
@@ -534,7 +534,7 @@ async def test_outputs_leave_some_room_on_the_disk(rt: Runtime, provider: FakePr
 
     await collect(greedy, job.id)
 
-    waiting = await jobs.peek(rt.db, job.id)
+    waiting = await jobs.get_any_tenant(rt.db, job.id)
     assert (waiting.stage, waiting.error and waiting.error.code) == (
         Stage.COLLECTING,
         "storage_full",
@@ -551,7 +551,7 @@ async def test_a_refusal_of_ours_ends_at_once_and_keeps_the_answer(
     await collect(rt, job.id)
 
     (attempt,) = await attempts.of_job(rt.db, job.id)
-    assert (await jobs.peek(rt.db, job.id)).status is Status.FAILED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.FAILED
     assert attempt.result is not None
 
 
@@ -565,7 +565,7 @@ async def test_the_history_says_what_was_waited_for_and_until_when(
     await collect(rt, job.id)
 
     (last,) = await events.latest(rt.db, job.id, limit=1)
-    waiting = await jobs.peek(rt.db, job.id)
+    waiting = await jobs.get_any_tenant(rt.db, job.id)
     assert last.type == "postponed"
     assert last.data == {
         "code": "output_interrupted",

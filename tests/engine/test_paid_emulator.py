@@ -47,7 +47,7 @@ async def worker(
 async def ended(rt: Runtime, job_id: JobId) -> Job:
     """Wait for a job's end."""
     async with asyncio.timeout(SECONDS):
-        while not (job := await jobs.peek(rt.db, job_id)).terminal:
+        while not (job := await jobs.get_any_tenant(rt.db, job_id)).terminal:
             await asyncio.sleep(0.02)
     return job
 
@@ -72,7 +72,7 @@ async def test_what_the_account_has_removed_ends_within_seconds(
     """And asking for it once more changes nothing."""
     job = await submit(worker, a_request("[[emu:file_gone=404]]"))
     async with asyncio.timeout(SECONDS):
-        while not (await jobs.peek(worker.db, job.id)).collects:
+        while not (await jobs.get_any_tenant(worker.db, job.id)).collects:
             await asyncio.sleep(0.02)
 
     emulator.account.plan.rates["get_data_removed"] = 1.0

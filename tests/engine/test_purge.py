@@ -56,7 +56,7 @@ async def test_from_the_mark_on_no_file_is_named(rt: Runtime, provider: FakeProv
 
     await purge(rt, job.id, tenant_id="default")
 
-    (listed,) = await jobs.page(rt.db, tenant_id="default", limit=9)
+    (listed,) = await jobs.list_page(rt.db, tenant_id="default", limit=9)
     assert listed.media == (await jobs.get(rt.db, job.id, tenant_id="default")).media == ()
     assert await left_of(rt, job.id) == {"media", "metadata"}
 
@@ -93,12 +93,12 @@ async def test_purging_twice_changes_nothing(rt: Runtime, provider: FakeProvider
     job = await completed(rt, provider)
     await purge(rt, job.id, tenant_id="default")
     await Retention(rt).turn()
-    before = await jobs.peek(rt.db, job.id)
+    before = await jobs.get_any_tenant(rt.db, job.id)
 
     again, first = await purge(rt, job.id, tenant_id="default")
 
     assert not first
-    assert again == before == await jobs.peek(rt.db, job.id)
+    assert again == before == await jobs.get_any_tenant(rt.db, job.id)
 
 
 @both_databases
@@ -110,14 +110,14 @@ async def test_what_runs_is_cancelled_and_purged_when_it_has_ended(
 
     marked, _ = await purge(rt, job.id, tenant_id="default")
     await Retention(rt).turn()
-    between = await jobs.peek(rt.db, job.id)
+    between = await jobs.get_any_tenant(rt.db, job.id)
     await Recovering(rt).turn()
     provider.outcome = WELL
     clock.tick(seconds=5)
     await Watch(rt).turn()
     await Retention(rt).turn()
 
-    after = await jobs.peek(rt.db, job.id)
+    after = await jobs.get_any_tenant(rt.db, job.id)
     assert (marked.status, marked.purged_at is None) == (Status.CANCELLED, False)
     assert between.purging
     assert not after.purging
@@ -134,13 +134,13 @@ async def test_what_is_purged_meanwhile_is_removed_too(
     await mark(rt, job.id, [Part.METADATA], cause="request")
 
     await erase(rt, marked)
-    between = await jobs.peek(rt.db, job.id)
+    between = await jobs.get_any_tenant(rt.db, job.id)
     there = await left_of(rt, job.id)
     await Retention(rt).turn()
 
     assert (between.purging, there) == (True, {"metadata"})
     assert await left_of(rt, job.id) == set()
-    assert not (await jobs.peek(rt.db, job.id)).purging
+    assert not (await jobs.get_any_tenant(rt.db, job.id)).purging
 
 
 async def test_a_job_of_somebody_else_is_not_found(rt: Runtime, provider: FakeProvider) -> None:
@@ -150,7 +150,7 @@ async def test_a_job_of_somebody_else_is_not_found(rt: Runtime, provider: FakePr
     with pytest.raises(NotFound):
         await purge(rt, job.id, tenant_id="other")
 
-    assert (await jobs.peek(rt.db, job.id)).purged_at is None
+    assert (await jobs.get_any_tenant(rt.db, job.id)).purged_at is None
 
 
 async def test_a_job_that_runs_cannot_be_marked(rt: Runtime) -> None:
@@ -180,5 +180,5 @@ async def test_whatever_interrupts_a_purge_the_next_turn_finishes_it(
 
     assert {one.key for one in interrupted.media} <= before
     assert await left_of(rt, job.id) == set()
-    after = await jobs.peek(rt.db, job.id)
+    after = await jobs.get_any_tenant(rt.db, job.id)
     assert (after.purging, after.status) == (False, Status.COMPLETED)

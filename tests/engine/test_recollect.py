@@ -22,7 +22,7 @@ from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
 from fleek.providers.base import Failed, Recalls
 from fleek.store import events, jobs, queue
-from fleek.store.tally import count_jobs
+from fleek.store.counters import count_jobs
 from services import both_databases
 
 REFUSED = OutputUnsafe("its host is not allowed")
@@ -40,7 +40,7 @@ async def a_failed_job(rt: Runtime, provider: FakeProvider, **fields: Any) -> Jo
     job = await submit(rt, a_request(**fields))
     await start(rt, job.id)
     await collect(rt, job.id)
-    failed = await jobs.peek(rt.db, job.id)
+    failed = await jobs.get_any_tenant(rt.db, job.id)
     assert failed.status is Status.FAILED
     return failed
 
@@ -115,7 +115,7 @@ async def test_a_worker_that_collects_is_not_disturbed(
     provider.at_once = True
     job = await submit(rt, a_request())
     await start(rt, job.id)
-    before = await jobs.peek(rt.db, job.id)
+    before = await jobs.get_any_tenant(rt.db, job.id)
 
     assert await again(rt, job.id) == before
 
@@ -135,7 +135,7 @@ async def test_a_result_that_came_after_the_deadline_is_there_to_be_collected(
     await again(rt, job.id)
     await collect(rt, job.id)
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.COMPLETED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
 @pytest.mark.parametrize("ended", ["pending", "failed", "cancelled"])
@@ -150,13 +150,13 @@ async def test_without_a_paid_result_there_is_nothing_to_collect(
         await start(rt, job.id)
     if ended == "cancelled":
         await cancel(rt, job.id, tenant_id="default")
-    before = await jobs.peek(rt.db, job.id)
+    before = await jobs.get_any_tenant(rt.db, job.id)
 
     with pytest.raises(Conflict) as caught:
         await again(rt, job.id)
 
     assert caught.value.code == "nothing_to_collect"
-    assert await jobs.peek(rt.db, job.id) == before
+    assert await jobs.get_any_tenant(rt.db, job.id) == before
 
 
 async def test_what_the_provider_has_removed_is_gone(rt: Runtime, provider: FakeProvider) -> None:
@@ -181,7 +181,7 @@ async def test_what_the_provider_has_removed_meanwhile_ends_it_again(
     await again(rt, job.id)
     await collect(rt, job.id)
 
-    ended = await jobs.peek(rt.db, job.id)
+    ended = await jobs.get_any_tenant(rt.db, job.id)
     assert (ended.status, ended.error and ended.error.code) == (Status.FAILED, "output_expired")
     with pytest.raises(Gone):
         await again(rt, job.id)
@@ -204,7 +204,7 @@ async def test_a_cancel_still_wins(rt: Runtime, provider: FakeProvider) -> None:
 
     await collect(rt, job.id)
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
     with pytest.raises(Conflict):
         await again(rt, job.id)
 

@@ -72,7 +72,7 @@ async def test_what_was_sold_is_adopted(rt: Runtime, provider: FakeProvider, clo
 
     await turns(rt, clock, 1)
 
-    adopted = await jobs.peek(rt.db, job.id)
+    adopted = await jobs.get_any_tenant(rt.db, job.id)
     assert (adopted.stage, adopted.attempt) == (Stage.WAITING, 1)
     assert adopted.prediction_id in provider.sold
     assert len(provider.started) == 1
@@ -85,14 +85,14 @@ async def test_what_nobody_sold_is_bought_again(
     """After several looks, and without counting the attempt."""
     job = await a_lost_purchase(rt, provider, sold=False)
     await turns(rt, clock, LOOKS - 1)
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
     recovery = Recovering(rt)
     for _ in range(LOOKS):
         await recovery.turn()
         clock.tick(seconds=60)
 
-    again = await jobs.peek(rt.db, job.id)
+    again = await jobs.get_any_tenant(rt.db, job.id)
     assert (again.status, again.attempt, again.deferrals) == (Status.PENDING, 0, 1)
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert attempt.verdict is Verdict.NOT_BOUGHT
@@ -106,7 +106,7 @@ async def test_looks_are_spread_over_the_search(rt: Runtime, provider: FakeProvi
     for _ in range(10):
         await recovery.turn()
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
 
 @pytest.mark.parametrize("trouble", ["incomplete", "away"])
@@ -129,7 +129,7 @@ async def test_a_look_that_saw_too_little_does_not_count(
 
     await turns(rt, clock, LOOKS + 3)
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
 
 async def test_books_that_were_wiped_end_the_job(
@@ -145,7 +145,7 @@ async def test_books_that_were_wiped_end_the_job(
 
     await turns(rt, clock, 1)
 
-    failed = await jobs.peek(rt.db, job.id)
+    failed = await jobs.get_any_tenant(rt.db, job.id)
     assert failed.error is not None
     assert failed.error.code == "provider_outcome_unknown"
 
@@ -170,7 +170,7 @@ async def test_twins_share_what_was_sold_to_them(
 
     await turns(rt, clock, 3)
 
-    adopted = [await jobs.peek(rt.db, job.id) for job in twins]
+    adopted = [await jobs.get_any_tenant(rt.db, job.id) for job in twins]
     assert {job.stage for job in adopted} == {Stage.WAITING}
     assert {job.prediction_id for job in adopted} == set(provider.sold)
     assert provider.cancelled == []
@@ -200,7 +200,7 @@ async def test_a_twin_that_is_being_bought_is_waited_for(
         for worker in (rt, other):
             await worker.lease.beat()
 
-    assert (await jobs.peek(rt.db, lost.id)).stage is Stage.UNKNOWN
+    assert (await jobs.get_any_tenant(rt.db, lost.id)).stage is Stage.UNKNOWN
 
 
 async def test_a_candidate_of_another_attempt_is_left_alone(
@@ -215,8 +215,8 @@ async def test_a_candidate_of_another_attempt_is_left_alone(
     await turns(rt, clock, LOOKS + 1)
 
     assert provider.cancelled == []
-    assert (await jobs.peek(rt.db, bought.id)).stage is Stage.WAITING
-    assert (await jobs.peek(rt.db, lost.id)).status is Status.PENDING
+    assert (await jobs.get_any_tenant(rt.db, bought.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, lost.id)).status is Status.PENDING
 
 
 async def test_a_prediction_bound_to_another_attempt_is_never_stopped(
@@ -225,7 +225,7 @@ async def test_a_prediction_bound_to_another_attempt_is_never_stopped(
     """A provider that gives one id twice: the second buyer has to find out what it has."""
     first = await submit(rt, a_request())
     await start(rt, first.id)
-    shared = (await jobs.peek(rt.db, first.id)).prediction_id
+    shared = (await jobs.get_any_tenant(rt.db, first.id)).prediction_id
     assert shared is not None
 
     async def same(_: Job, attempt: Attempt) -> Prediction:
@@ -238,7 +238,7 @@ async def test_a_prediction_bound_to_another_attempt_is_never_stopped(
     await start(rt, second.id)
 
     assert provider.cancelled == []
-    assert (await jobs.peek(rt.db, second.id)).stage is Stage.UNKNOWN
+    assert (await jobs.get_any_tenant(rt.db, second.id)).stage is Stage.UNKNOWN
 
 
 async def test_a_purchase_for_an_ended_job_is_found_and_stopped(
@@ -254,6 +254,6 @@ async def test_a_purchase_for_an_ended_job_is_found_and_stopped(
     for _ in range(2):
         await recovery.turn()
 
-    assert (await jobs.peek(rt.db, job.id)).terminal or provider.sold
+    assert (await jobs.get_any_tenant(rt.db, job.id)).terminal or provider.sold
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert attempt.prediction_id in provider.sold

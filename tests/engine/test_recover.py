@@ -58,7 +58,7 @@ async def test_a_worker_dies_between_intent_and_bind(
 
     await survive(rt, clock)
 
-    waiting = await jobs.peek(rt.db, job.id)
+    waiting = await jobs.get_any_tenant(rt.db, job.id)
     assert (waiting.stage, waiting.attempt, waiting.crashes) == (Stage.WAITING, 1, 1)
     assert len(provider.sold) == 1
     seen = [event.type for event in await events.of_job(rt.db, job.id)]
@@ -74,7 +74,7 @@ async def test_nothing_is_taken_from_a_living_worker(
 
     await Recovering(rt).turn()
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.STARTING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.STARTING
 
 
 async def test_a_dead_worker_s_collect_is_given_to_another(
@@ -90,7 +90,7 @@ async def test_a_dead_worker_s_collect_is_given_to_another(
 
     await survive(rt, clock)
 
-    released = await jobs.peek(rt.db, job.id)
+    released = await jobs.get_any_tenant(rt.db, job.id)
     assert (released.stage, released.worker_id) == (Stage.COLLECTING, None)
     assert await workers.unfreed(rt.db) == []
 
@@ -106,7 +106,7 @@ async def test_what_a_job_that_kills_its_workers_bought_is_adopted(
 
     await survive(rt, clock)
 
-    waiting = await jobs.peek(rt.db, job.id)
+    waiting = await jobs.get_any_tenant(rt.db, job.id)
     assert (waiting.stage, waiting.crashes) == (Stage.WAITING, 1)
     assert waiting.prediction_id in provider.sold
 
@@ -119,7 +119,7 @@ async def test_a_job_that_kills_its_workers_is_not_started_again(
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_crashes": 1}))
     job = await die_after_intent(rt, another_life, buys=False)
     await survive(rt, clock)
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
     recovery = Recovering(rt)
     for _ in range(LOOKS):
@@ -127,7 +127,7 @@ async def test_a_job_that_kills_its_workers_is_not_started_again(
         clock.tick(seconds=60)
         await rt.lease.beat()
 
-    parked = await jobs.peek(rt.db, job.id)
+    parked = await jobs.get_any_tenant(rt.db, job.id)
     assert parked.error is not None
     assert (parked.status, parked.error.code) == (Status.FAILED, "worker_crashed")
     assert provider.started == []
@@ -147,7 +147,7 @@ async def test_a_worker_that_says_good_bye_is_no_crash(
 
     await survive(rt, clock)
 
-    adopted = await jobs.peek(rt.db, job.id)
+    adopted = await jobs.get_any_tenant(rt.db, job.id)
     assert (adopted.stage, adopted.crashes, adopted.attempt) == (Stage.WAITING, 0, 1)
 
 
@@ -161,12 +161,12 @@ async def test_an_unknown_outcome_is_settled_by_repeating(
     recovery = Recovering(rt)
     for _ in range(2):
         await recovery.turn()
-        assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+        assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
         clock.tick(seconds=60)
 
     await recovery.turn()
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
     assert {attempt.id for attempt in provider.started} == {provider.started[0].id}
 
 
@@ -178,7 +178,7 @@ async def test_a_repeat_that_is_refused_ends_the_job(rt: Runtime, provider: Fake
 
     await Recovering(rt).turn()
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.FAILED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.FAILED
 
 
 async def test_without_a_way_to_find_out_nothing_is_bought_again(
@@ -192,7 +192,7 @@ async def test_without_a_way_to_find_out_nothing_is_bought_again(
 
     await Recovering(rt).turn()
 
-    failed = await jobs.peek(rt.db, job.id)
+    failed = await jobs.get_any_tenant(rt.db, job.id)
     assert failed.error is not None
     assert failed.error.code == "provider_outcome_unknown"
     assert len(provider.started) == 1
@@ -209,7 +209,7 @@ async def test_an_attempt_of_an_ended_job_is_settled_too(
 
     assert provider.cancelled
     assert set(provider.cancelled) == set(provider.sold)
-    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
 
 
 async def test_a_lost_attempt_of_an_ended_job_is_written_off(
@@ -224,7 +224,7 @@ async def test_a_lost_attempt_of_an_ended_job_is_written_off(
 
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert attempt.verdict is Verdict.LOST
-    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
 
 
 async def test_an_attempt_of_a_provider_without_its_setting_waits(
@@ -239,7 +239,7 @@ async def test_an_attempt_of_a_provider_without_its_setting_waits(
 
     await Recovering(rt).turn()
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
 
 @pytest.mark.parametrize("started", [False, True], ids=["pending", "waiting"])
@@ -255,7 +255,7 @@ async def test_a_job_past_its_deadline_has_failed(
 
     await Recovering(rt).turn()
 
-    failed = await jobs.peek(rt.db, job.id)
+    failed = await jobs.get_any_tenant(rt.db, job.id)
     assert failed.error is not None
     assert failed.error.code == "deadline_exceeded"
     assert len(provider.cancelled) == started
@@ -272,7 +272,7 @@ async def test_what_is_paid_for_is_collected_after_the_deadline(
 
     await Recovering(rt).turn()
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
 async def test_a_cancel_that_fails_is_tried_again(

@@ -20,7 +20,7 @@ from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.store import attempts, events, jobs, purges
-from fleek.store.tally import count_jobs
+from fleek.store.counters import count_jobs
 from kept import bought, completed, every_key, left_of, with_settings
 from services import both_databases
 
@@ -81,7 +81,7 @@ async def test_each_kind_goes_at_its_time(
 
     await turns(with_settings(rt, **settings_))
 
-    after = await jobs.peek(rt.db, job.id)
+    after = await jobs.get_any_tenant(rt.db, job.id)
     assert await left_of(rt, job.id) == left
     assert (after.purged_at is None) == ("media" in left)
     assert (after.metadata_purged_at is None) == ("metadata" in left)
@@ -101,7 +101,7 @@ async def test_one_kind_may_follow_the_other(
 
     await turns(rt)
 
-    after = await jobs.peek(rt.db, job.id)
+    after = await jobs.get_any_tenant(rt.db, job.id)
     assert (after.purged_at, after.metadata_purged_at) == (media_end, clock())
     assert await left_of(rt, job.id) == set()
 
@@ -122,7 +122,7 @@ async def test_an_old_job_goes_with_all_that_is_told_of_it(
 
     await turns(with_settings(rt, job_retention_days=30))
 
-    left = {view.job.id for view in await jobs.page(rt.db, tenant_id="default", limit=9)}
+    left = {view.job.id for view in await jobs.list_page(rt.db, tenant_id="default", limit=9)}
     counted = await count_jobs(rt.db, now=clock())
     assert left == {waiting.id, young.id}
     assert {str(young.id) in key for key in await every_key(rt)} == {True}
@@ -130,7 +130,7 @@ async def test_an_old_job_goes_with_all_that_is_told_of_it(
     assert await attempts.of_job(rt.db, job.id) == []
     assert (counted.total, counted.by_status[Status.COMPLETED], counted.queue_depth) == (2, 1, 1)
     with pytest.raises(NotFound):
-        await jobs.peek(rt.db, job.id)
+        await jobs.get_any_tenant(rt.db, job.id)
 
 
 @both_databases
@@ -140,14 +140,14 @@ async def test_a_job_for_which_money_may_be_on_its_way_is_not_touched(
     """It was cancelled, and its prediction runs: what the provider says must find its row."""
     job = await bought(rt, provider)
     await cancel(rt, job.id, tenant_id="default")
-    before = await jobs.peek(rt.db, job.id)
+    before = await jobs.get_any_tenant(rt.db, job.id)
     clock.tick(days=40)
     rt = with_settings(rt, job_retention_days=30, media_retention_days=1)
 
     await turns(rt)
     freed = await purge_older(rt, before=clock(), status=None)
 
-    assert await jobs.peek(rt.db, job.id) == before
+    assert await jobs.get_any_tenant(rt.db, job.id) == before
     assert await purges.remove(rt.db, [job.id]) == 0
     assert freed.jobs == 0
 
@@ -233,7 +233,7 @@ async def test_a_storage_that_is_away_is_left_alone_for_a_while(
 
     wait = await Retention(rt).turn()
 
-    marked = [(await jobs.peek(rt.db, job.id)).purging for job in done]
+    marked = [(await jobs.get_any_tenant(rt.db, job.id)).purging for job in done]
     assert wait == rt.lease.heartbeat * TROUBLED
     assert marked.count(True) == 8
 
@@ -264,7 +264,7 @@ async def test_an_operator_purges_what_is_old(
     weight = await purges.weigh(rt.db, before=before, status=status)
     freed = await purge_older(rt, before=before, status=status)
 
-    after = [await jobs.peek(rt.db, job.id) for job in (old, stopped, young)]
+    after = [await jobs.get_any_tenant(rt.db, job.id) for job in (old, stopped, young)]
     assert [job.purged_at is not None for job in after] == [*purged, False]
     assert (weight.jobs, freed.jobs) == (sum(purged), sum(purged))
     assert weight.files == int(purged[0])

@@ -29,7 +29,7 @@ async def test_a_started_job_waits_without_a_worker(rt: Runtime, provider: FakeP
 
     await start(rt, job.id)
 
-    waiting = await jobs.peek(rt.db, job.id)
+    waiting = await jobs.get_any_tenant(rt.db, job.id)
     assert (waiting.stage, waiting.worker_id) == (Stage.WAITING, None)
     assert waiting.prediction_id in provider.sold
 
@@ -56,7 +56,7 @@ async def test_a_job_of_later_is_not_started(
     await start(rt, job.id)
 
     assert provider.started == []
-    assert (await jobs.peek(rt.db, job.id)).status is Status.PENDING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
 
 
 async def test_the_intent_is_written_before_the_purchase(
@@ -109,7 +109,7 @@ async def test_what_was_not_bought_is_not_counted(
 
     await start(rt, job.id)
 
-    deferred = await jobs.peek(rt.db, job.id)
+    deferred = await jobs.get_any_tenant(rt.db, job.id)
     assert (deferred.status, deferred.attempt, deferred.deferrals) == (Status.PENDING, 0, 1)
     assert deferred.retries == 0
     assert deferred.run_at >= clock() + wait
@@ -128,7 +128,7 @@ async def test_a_deferred_job_starts_under_a_new_number(
 
     await start(rt, job.id)
 
-    assert (await jobs.peek(rt.db, job.id)).attempt == 1
+    assert (await jobs.get_any_tenant(rt.db, job.id)).attempt == 1
     assert [attempt.n for attempt in await attempts.of_job(rt.db, job.id)] == [1, 2]
 
 
@@ -139,7 +139,7 @@ async def test_a_refused_job_fails_at_once(rt: Runtime, provider: FakeProvider) 
 
     await start(rt, job.id)
 
-    failed = await jobs.peek(rt.db, job.id)
+    failed = await jobs.get_any_tenant(rt.db, job.id)
     assert failed.status is Status.FAILED
     assert failed.error is not None
     assert failed.error.code == "unknown_version"
@@ -155,7 +155,7 @@ async def test_a_provider_with_a_mistake_leaves_an_unknown_outcome(
     with pytest.raises(ZeroDivisionError):
         await start(rt, job.id)
 
-    kept = await jobs.peek(rt.db, job.id)
+    kept = await jobs.get_any_tenant(rt.db, job.id)
     assert (kept.stage, kept.worker_id) == (Stage.UNKNOWN, None)
 
 
@@ -168,7 +168,7 @@ async def test_an_unknown_outcome_is_kept_for_recovery(
 
     await start(rt, job.id)
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.UNKNOWN
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert attempt.verdict is None
 
@@ -182,7 +182,7 @@ async def test_a_provider_that_answers_at_once_goes_on_to_collect(
 
     await start(rt, job.id)
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
     seen = [event.type for event in await events.of_job(rt.db, job.id)]
     assert seen == ["submitted", "starting", "waiting", "predicted"]
 
@@ -197,7 +197,7 @@ async def test_a_worker_that_may_be_taken_for_dead_does_not_buy(
     await start(rt, job.id)
 
     assert provider.started == []
-    assert (await jobs.peek(rt.db, job.id)).deferrals == 1
+    assert (await jobs.get_any_tenant(rt.db, job.id)).deferrals == 1
 
 
 async def test_an_unregistered_process_cannot_claim(
@@ -224,9 +224,9 @@ async def test_a_job_cancelled_while_buying_stops_its_prediction(
     provider.hold.set()
     await buying
 
-    (attempt,) = await attempts.owed(rt.db, "placeholder", limit=10)
+    (attempt,) = await attempts.pending_cancels(rt.db, "placeholder", limit=10)
     assert attempt.prediction_id in provider.sold
-    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
 
 
 async def test_binding_twice_is_binding_once(rt: Runtime, provider: FakeProvider) -> None:
@@ -239,7 +239,7 @@ async def test_binding_twice_is_binding_once(rt: Runtime, provider: FakeProvider
     await bind(rt, attempt, Prediction(id=attempt.prediction_id))
 
     assert provider.cancelled == []
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
 
 async def test_a_purchase_whose_end_is_known_before_its_answer_is_no_orphan(
@@ -256,7 +256,7 @@ async def test_a_purchase_whose_end_is_known_before_its_answer_is_no_orphan(
     await bind(rt, attempt, Prediction(id=ended.id))
 
     assert provider.cancelled == []
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
 async def test_a_second_prediction_for_one_attempt_is_stopped(
@@ -270,7 +270,7 @@ async def test_a_second_prediction_for_one_attempt_is_stopped(
     await bind(rt, attempt, Prediction(id=PredictionId("another"), outcome=WELL))
 
     assert provider.cancelled == ["another"]
-    assert (await jobs.peek(rt.db, job.id)).prediction_id == attempt.prediction_id
+    assert (await jobs.get_any_tenant(rt.db, job.id)).prediction_id == attempt.prediction_id
 
 
 async def test_a_purchase_for_a_settled_attempt_is_stopped(
@@ -303,7 +303,7 @@ async def test_a_provider_that_is_not_configured_any_more_is_waited_for(
     await start(rt, job.id)
 
     assert provider.started == []
-    assert (await jobs.peek(rt.db, job.id)).status is Status.PENDING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
 
 
 async def test_a_purchase_that_outlasts_the_shutdown_is_found_and_is_no_crash(
@@ -320,12 +320,12 @@ async def test_a_purchase_that_outlasts_the_shutdown_is_found_and_is_no_crash(
     await asyncio.gather(starting, return_exceptions=True)
     await rt.lease.end()
 
-    unknown = await jobs.peek(rt.db, job.id)
+    unknown = await jobs.get_any_tenant(rt.db, job.id)
     assert (unknown.stage, unknown.crashes, unknown.worker_id) == (Stage.UNKNOWN, 0, None)
     successor = another_life()
     await successor.lease.register()
     await Recovering(successor).turn()
-    found = await jobs.peek(rt.db, job.id)
+    found = await jobs.get_any_tenant(rt.db, job.id)
     assert (found.stage, found.attempt, found.crashes) == (Stage.WAITING, 1, 0)
     assert len(provider.started) == 1
 
@@ -344,7 +344,7 @@ async def test_stopping_the_worker_does_not_stop_a_purchase(
     provider.hold.set()
     await rt.shielded.finish(seconds=60)
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
 
 async def test_stopping_the_worker_does_not_leave_an_intent_alone(
@@ -364,7 +364,7 @@ async def test_stopping_the_worker_does_not_leave_an_intent_alone(
     buying.cancel()
     await rt.shielded.finish(seconds=60)
 
-    bought = await jobs.peek(rt.db, job.id)
+    bought = await jobs.get_any_tenant(rt.db, job.id)
     assert (bought.stage, bought.crashes) == (Stage.WAITING, 0)
     assert [one.job_id for one in provider.started] == [job.id]
 
@@ -384,4 +384,4 @@ async def test_a_suspended_worker_does_not_give_back_what_was_bought_meanwhile(
 
     (kept,) = await attempts.of_job(rt.db, job.id)
     assert (kept.verdict, kept.prediction_id in provider.sold) == (None, True)
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING

@@ -88,7 +88,7 @@ async def test_what_a_removed_provider_is_owed_holds_up_no_other(
 
     (attempt,) = await attempts.of_job(both.db, stopped.id)
     assert provider.cancelled == [attempt.prediction_id]
-    assert (await jobs.peek(both.db, lost.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(both.db, lost.id)).stage is Stage.WAITING
 
 
 async def test_cancels_that_always_fail_hold_up_no_other_of_the_same_provider(
@@ -96,7 +96,7 @@ async def test_cancels_that_always_fail_hold_up_no_other_of_the_same_provider(
 ) -> None:
     """Those that were tried least go first."""
     hopeless = await owe_cancels(both, "placeholder", MANY)
-    gone = {(await jobs.peek(both.db, job.id)).prediction_id for job in hopeless}
+    gone = {(await jobs.get_any_tenant(both.db, job.id)).prediction_id for job in hopeless}
     asked: list[PredictionId] = []
 
     async def stop(prediction_id: PredictionId) -> None:
@@ -116,7 +116,7 @@ async def test_cancels_that_always_fail_hold_up_no_other_of_the_same_provider(
     clock.tick(seconds=recover.GRACE_SECONDS)
     await recovering.turn()
 
-    assert (await jobs.peek(both.db, job.id)).prediction_id in asked
+    assert (await jobs.get_any_tenant(both.db, job.id)).prediction_id in asked
 
 
 async def test_searches_that_always_fail_hold_up_no_other_of_the_same_provider(
@@ -143,7 +143,7 @@ async def test_searches_that_always_fail_hold_up_no_other_of_the_same_provider(
 
     await recovering.turn()
 
-    assert (await jobs.peek(both.db, lost.id)).prediction_id == "found"
+    assert (await jobs.get_any_tenant(both.db, lost.id)).prediction_id == "found"
 
 
 async def test_cancels_that_wait_for_the_budget_hold_up_no_search(
@@ -167,7 +167,7 @@ async def test_cancels_that_wait_for_the_budget_hold_up_no_search(
 
     stopping.cancel()
     await asyncio.gather(stopping, return_exceptions=True)
-    assert (await jobs.peek(both.db, lost.id)).prediction_id == "found"
+    assert (await jobs.get_any_tenant(both.db, lost.id)).prediction_id == "found"
 
 
 @pytest.mark.usefixtures("_full_suite")
@@ -206,11 +206,11 @@ async def test_a_provider_that_hangs_holds_up_no_other(
 
     async with asyncio.timeout(LIMIT):
         await done.wait()
-        while (await jobs.peek(both.db, lost.id)).prediction_id != "found":
+        while (await jobs.get_any_tenant(both.db, lost.id)).prediction_id != "found":
             await asyncio.sleep(0.01)
     coordinating.cancel()
     await asyncio.gather(coordinating, return_exceptions=True)
-    assert (await jobs.peek(both.db, job.id)).status is Status.CANCELLED
+    assert (await jobs.get_any_tenant(both.db, job.id)).status is Status.CANCELLED
 
 
 @both_databases
@@ -240,5 +240,5 @@ async def test_jobs_that_cannot_be_taken_back_hold_up_no_other(
 
     await Recovery(rt).turn()
 
-    stages = {(await jobs.peek(rt.db, made[4].id)).stage for _, made in victims}
+    stages = {(await jobs.get_any_tenant(rt.db, made[4].id)).stage for _, made in victims}
     assert stages == {Stage.UNKNOWN}

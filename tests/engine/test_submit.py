@@ -27,7 +27,7 @@ from fleek.engine.start import start
 from fleek.engine.submit import retry, submit
 from fleek.providers.base import Schema
 from fleek.store import events, jobs
-from fleek.store.tally import count_jobs
+from fleek.store.counters import count_jobs
 from services import both_databases
 
 SCHEMA: Schema = {
@@ -45,7 +45,7 @@ async def test_an_accepted_job_is_in_the_database(rt: Runtime, clock: Clock) -> 
     """The row is the truth."""
     job = await submit(rt, a_request("A fox", parameters={"width": 64}, metadata={"order": 7}))
 
-    stored = await jobs.peek(rt.db, job.id)
+    stored = await jobs.get_any_tenant(rt.db, job.id)
 
     assert stored == job
     assert (stored.status, stored.priority, stored.max_attempts) == (Status.PENDING, 5, 4)

@@ -138,7 +138,7 @@ async def purchase(rt: Runtime, provider: FakeProvider, error: FleekError | None
         provider.starts = [error]
     (job,) = await submitted(rt, 1)
     await start(rt, job.id)
-    return await jobs.peek(rt.db, job.id)
+    return await jobs.get_any_tenant(rt.db, job.id)
 
 
 async def broken(rt: Runtime, provider: FakeProvider, error: FleekError = AWAY) -> None:
@@ -314,12 +314,12 @@ async def test_a_worker_that_knows_of_the_pause_does_not_ask(
     await purchase(rt, provider, LIMITED)
 
     await start(rt, job.id)
-    during = await jobs.peek(rt.db, job.id)
+    during = await jobs.get_any_tenant(rt.db, job.id)
     clock.tick(seconds=60)
     await start(rt, job.id)
 
     assert (during.status, during.version) == (Status.PENDING, 1)
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
 
 @pytest.mark.parametrize("refusal", [UNPAID, REVOKED], ids=["unpaid", "revoked"])
@@ -345,7 +345,7 @@ async def test_an_account_that_is_refused_is_parked(
     assert [line["event"] for line in lines if line["log_level"] == "error"] == ["provider_parked"]
     assert [line["event"] for line in lines if line["event"] == "provider_resumed"]
     assert len(provider.started) == 2 + 3
-    assert {(await jobs.peek(rt.db, job.id)).stage for job in waiting} == {Stage.WAITING}
+    assert {(await jobs.get_any_tenant(rt.db, job.id)).stage for job in waiting} == {Stage.WAITING}
     assert await provider_health.impaired(rt.db, now=clock()) == []
 
 

@@ -23,7 +23,7 @@ async def a_waiting_job(rt: Runtime, **fields: Any) -> Job:
     """Submit and start a job."""
     job = await submit(rt, a_request(**fields))
     await start(rt, job.id)
-    return await jobs.peek(rt.db, job.id)
+    return await jobs.get_any_tenant(rt.db, job.id)
 
 
 async def test_a_prediction_that_ended_well_is_collected_next(rt: Runtime, clock: Clock) -> None:
@@ -33,7 +33,7 @@ async def test_a_prediction_that_ended_well_is_collected_next(rt: Runtime, clock
 
     await Watch(rt).turn()
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert attempt.verdict is Verdict.SUCCEEDED
     assert attempt.result == {"outputs": [{"uri": "fake:picture"}]}
@@ -84,7 +84,7 @@ async def test_progress_is_written_when_it_changed(
 
     written = [e.data for e in await events.of_job(rt.db, job.id) if e.type == "progress"]
     assert written == [{"progress": 0.25}, {"progress": 0.5}]
-    assert (await jobs.peek(rt.db, job.id)).progress == 0.5
+    assert (await jobs.get_any_tenant(rt.db, job.id)).progress == 0.5
 
 
 async def test_a_failure_that_may_pass_is_never_shown_as_failed(
@@ -97,7 +97,7 @@ async def test_a_failure_that_may_pass_is_never_shown_as_failed(
 
     await Watch(rt).turn()
 
-    again = await jobs.peek(rt.db, job.id)
+    again = await jobs.get_any_tenant(rt.db, job.id)
     assert (again.status, again.retries, again.attempt) == (Status.PENDING, 1, 1)
     assert again.run_at >= clock()
     assert (await events.of_job(rt.db, job.id))[-1].type == "retrying"
@@ -116,7 +116,7 @@ async def test_the_last_attempt_s_failure_is_final(
         clock.tick(minutes=2)
         await start(rt, job.id)
 
-    failed = await jobs.peek(rt.db, job.id)
+    failed = await jobs.get_any_tenant(rt.db, job.id)
     assert (failed.status, failed.retries) == (Status.FAILED, 1)
     assert failed.error is not None
     assert failed.error.code == "prediction_failed"
@@ -132,7 +132,7 @@ async def test_a_failure_for_good_is_not_tried_again(
 
     await Watch(rt).turn()
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.FAILED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.FAILED
 
 
 async def test_a_success_without_output_has_failed(
@@ -145,7 +145,7 @@ async def test_a_success_without_output_has_failed(
 
     await Watch(rt).turn()
 
-    failed = await jobs.peek(rt.db, job.id)
+    failed = await jobs.get_any_tenant(rt.db, job.id)
     assert failed.error is not None
     assert failed.error.code == "empty_output"
 
@@ -158,7 +158,7 @@ async def test_a_late_success_does_not_move_a_cancelled_job(rt: Runtime, clock: 
 
     await Watch(rt).turn()
 
-    assert (await jobs.peek(rt.db, job.id)).status is Status.CANCELLED
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert (attempt.verdict, attempt.cancel_owed) == (Verdict.SUCCEEDED, False)
 
@@ -172,14 +172,14 @@ async def test_a_prediction_that_runs_too_long_is_stopped_then_tried_again(
     watch = Watch(rt)
     clock.tick(seconds=rt.settings.attempt_timeout.total_seconds() + 1)
     await watch.turn()
-    (owed,) = await attempts.owed(rt.db, "placeholder", limit=9)
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    (owed,) = await attempts.pending_cancels(rt.db, "placeholder", limit=9)
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
     provider.outcome = FOR_GOOD
     clock.tick(minutes=1)
     await watch.turn()
 
-    again = await jobs.peek(rt.db, job.id)
+    again = await jobs.get_any_tenant(rt.db, job.id)
     assert again.status is Status.PENDING
     assert again.error is not None
     assert again.error.code == "attempt_timeout"
@@ -201,7 +201,7 @@ async def test_a_provider_out_of_reach_is_asked_again(
 
     await watch.turn()
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.COLLECTING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
 async def test_a_new_coordinator_takes_over_all_that_waits(
@@ -219,7 +219,7 @@ async def test_a_new_coordinator_takes_over_all_that_waits(
         clock.tick(seconds=1)
         await successor.turn()
 
-    stages = {(await jobs.peek(rt.db, job.id)).stage for job in made}
+    stages = {(await jobs.get_any_tenant(rt.db, job.id)).stage for job in made}
     assert stages == {Stage.COLLECTING}
 
 
@@ -268,7 +268,7 @@ async def test_a_provider_without_its_setting_is_not_polled(rt: Runtime, clock: 
 
     await Watch(rt).turn()
 
-    assert (await jobs.peek(rt.db, job.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
 
 async def test_a_lost_nudge_does_not_lose_the_answer(

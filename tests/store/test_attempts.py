@@ -190,11 +190,11 @@ async def test_a_cancel_is_owed_to_bought_predictions_only(
             db, one.job_id, lambda job, _: Update(change=cancel(job, now=NOON), owes_cancel=True)
         )
 
-    found = await attempts.owed(db, "fake", limit=9)
+    found = await attempts.pending_cancels(db, "fake", limit=9)
     await apply(db, bought.job_id, settles(verdict=Verdict.CANCELLED), attempt_id=bought.id)
 
     assert [one.id for one in found] == [bought.id]
-    assert await attempts.owed(db, "fake", limit=9) == []
+    assert await attempts.pending_cancels(db, "fake", limit=9) == []
 
 
 async def test_an_attempt_is_found_by_its_id(db: Database, worker_id: WorkerId) -> None:
@@ -213,14 +213,14 @@ async def test_predictions_that_some_attempt_has_are_known(
     assert one.prediction_id is not None
     asked = [one.prediction_id, PredictionId("another")]
 
-    assert await attempts.bound(db, "fake", asked) == {one.prediction_id}
-    assert await attempts.bound(db, "other", asked) == set()
+    assert await attempts.bound_ids(db, "fake", asked) == {one.prediction_id}
+    assert await attempts.bound_ids(db, "other", asked) == set()
 
 
 async def test_a_twin_that_is_being_bought_is_noticed(db: Database, worker_id: WorkerId) -> None:
     """Not the attempt itself, and not one that has been reported unknown."""
     one, twin = await intended(db, worker_id), await intended(db, worker_id)
-    buying = await attempts.twin_is_buying(db, one)
+    buying = await attempts.duplicate_in_flight(db, one)
 
     await apply(
         db,
@@ -229,4 +229,4 @@ async def test_a_twin_that_is_being_bought_is_noticed(db: Database, worker_id: W
     )
 
     assert buying
-    assert not await attempts.twin_is_buying(db, one)
+    assert not await attempts.duplicate_in_flight(db, one)

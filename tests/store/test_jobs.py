@@ -12,10 +12,10 @@ from uuid_utils.compat import uuid7
 from fleek.domain.errors import InvalidInput, NotFound
 from fleek.domain.job import JobError, JobId, ModelName, PredictionId, Stage, Status, WorkerId
 from fleek.store import events, jobs, queue
+from fleek.store.counters import count_jobs
 from fleek.store.database import Database
 from fleek.store.errors import RowRefused
 from fleek.store.tables import EventRow
-from fleek.store.tally import count_jobs
 from fleek.store.updates import apply
 from samples import NOON, SECOND, WORKER, a_job, binds, claims, completes, predicted
 
@@ -63,7 +63,7 @@ async def test_a_time_in_another_zone_is_the_same_instant(db: Database) -> None:
 
     await jobs.insert_job(db, job)
 
-    assert (await jobs.peek(db, job.id)).run_at == NOON
+    assert (await jobs.get_any_tenant(db, job.id)).run_at == NOON
     assert [one.job_id for one in await queue.due(db, providers=["fake"], now=NOON, limit=1)] == [
         job.id
     ]
@@ -84,7 +84,7 @@ async def test_many_callers_are_accepted_together(db: Database) -> None:
 
     await asyncio.gather(*(jobs.insert_job(db, job) for job in made))
 
-    found = await asyncio.gather(*(jobs.peek(db, job.id) for job in made))
+    found = await asyncio.gather(*(jobs.get_any_tenant(db, job.id) for job in made))
     assert found == made
     assert (await count_jobs(db, now=NOON)).by_status[Status.PENDING] == 600
 
@@ -105,7 +105,7 @@ async def test_a_bad_row_fails_only_its_own_caller(db: Database) -> None:
     assert isinstance(answers.pop(7), RowRefused)
     assert answers == [None] * 18
     assert (await count_jobs(db, now=NOON)).total == 19
-    assert (await jobs.peek(db, twice.id)).prompt == twice.prompt
+    assert (await jobs.get_any_tenant(db, twice.id)).prompt == twice.prompt
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ async def test_a_caller_that_goes_away_has_submitted_all_the_same(db: Database) 
     await asyncio.gather(caller, return_exceptions=True)
     await db._groups[jobs._insert_all].close()
 
-    assert await jobs.peek(db, job.id) == job
+    assert await jobs.get_any_tenant(db, job.id) == job
 
 
 async def test_another_tenant_s_job_looks_like_none(db: Database) -> None:
@@ -145,8 +145,8 @@ async def test_another_tenant_s_job_looks_like_none(db: Database) -> None:
         await jobs.get(db, JobId(uuid7()), tenant_id="default")
 
     assert str(foreign.value) == str(unknown.value)
-    assert await jobs.page(db, tenant_id="default", limit=9) == []
-    assert await jobs.page(db, tenant_id="default", limit=9, after=JobId(uuid7())) == []
+    assert await jobs.list_page(db, tenant_id="default", limit=9) == []
+    assert await jobs.list_page(db, tenant_id="default", limit=9, after=JobId(uuid7())) == []
 
 
 async def test_peek_knows_every_tenant_and_no_unknown_job(db: Database) -> None:
@@ -154,9 +154,9 @@ async def test_peek_knows_every_tenant_and_no_unknown_job(db: Database) -> None:
     job = a_job(tenant_id="somebody")
     await jobs.insert_job(db, job)
 
-    assert await jobs.peek(db, job.id) == job
+    assert await jobs.get_any_tenant(db, job.id) == job
     with pytest.raises(NotFound):
-        await jobs.peek(db, JobId(UUID(int=0)))
+        await jobs.get_any_tenant(db, JobId(UUID(int=0)))
 
 
 async def test_a_completed_job_comes_with_its_files_in_order(db: Database) -> None:
@@ -179,10 +179,10 @@ async def test_pages_follow_each_other_without_gap_or_overlap(db: Database) -> N
         await jobs.insert_job(db, a_job(id=job_id))
     newest_first = made[::-1]
 
-    first = await jobs.page(db, tenant_id="default", limit=3)
+    first = await jobs.list_page(db, tenant_id="default", limit=3)
     await jobs.insert_job(db, a_job())
-    second = await jobs.page(db, tenant_id="default", limit=3, after=first[-1].job.id)
-    by_offset = await jobs.page(db, tenant_id="default", limit=3, offset=4)
+    second = await jobs.list_page(db, tenant_id="default", limit=3, after=first[-1].job.id)
+    by_offset = await jobs.list_page(db, tenant_id="default", limit=3, offset=4)
 
     assert [view.job.id for view in first] == newest_first[:3]
     assert [view.job.id for view in second] == newest_first[3:6]
@@ -194,10 +194,10 @@ async def test_a_list_can_be_of_one_status(db: Database) -> None:
     await jobs.insert_job(db, a_job())
     done = await completed(db)
 
-    found = await jobs.page(db, tenant_id="default", status=Status.COMPLETED, limit=9)
+    found = await jobs.list_page(db, tenant_id="default", status=Status.COMPLETED, limit=9)
 
     assert [(view.job.id, len(view.media)) for view in found] == [(done, 1)]
-    assert await jobs.page(db, tenant_id="default", status=Status.FAILED, limit=9) == []
+    assert await jobs.list_page(db, tenant_id="default", status=Status.FAILED, limit=9) == []
 
 
 async def test_due_jobs_come_by_priority_then_by_time(db: Database) -> None:
@@ -302,8 +302,8 @@ async def test_a_worker_s_jobs_are_those_it_holds(db: Database) -> None:
     assert step.intent is not None
     await apply(db, freed.id, binds("p"), attempt_id=step.intent.id)
 
-    assert await jobs.held(db, WORKER) == [held.id]
-    assert await jobs.held(db, WorkerId(uuid7())) == []
+    assert await jobs.held_by(db, WORKER) == [held.id]
+    assert await jobs.held_by(db, WorkerId(uuid7())) == []
 
 
 async def test_jobs_to_collect_come_when_their_time_has_come(db: Database) -> None:

@@ -20,8 +20,8 @@ from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, Sta
 from fleek.domain.media import Part
 from fleek.domain.transitions import cancel, mark_erased, purge
 from fleek.store import attempts, events, jobs, purges, queue, workers
+from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database
-from fleek.store.tally import count_jobs
 from fleek.store.updates import Update, apply
 from samples import a_job, an_attempt, binds, claims, completes
 from services import MIGRATED, Services, apart
@@ -80,7 +80,7 @@ async def removes(db: Database) -> None:
 
 def page(**options: Any) -> Callable[[Database], Awaitable[Any]]:
     """Return the call of a list."""
-    return lambda db: jobs.page(db, **{"tenant_id": "default", "limit": 20, **options})
+    return lambda db: jobs.list_page(db, **{"tenant_id": "default", "limit": 20, **options})
 
 
 CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
@@ -105,7 +105,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         "ix_jobs_uncollected",
     ),
     "postponed": (queue.postponed, "ix_jobs_uncollected"),
-    "held": (lambda db: jobs.held(db, WORKER), "ix_jobs_held"),
+    "held": (lambda db: jobs.held_by(db, WORKER), "ix_jobs_held"),
     "overdue": (lambda db: jobs.overdue(db, now=START, limit=99), "ix_jobs_deadline"),
     "position": (
         lambda db: queue.queue_position(db, a_job(run_at=NOW, priority=0), now=NOW),
@@ -132,13 +132,13 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         lambda db: attempts.unreconciled(db, "fake", limit=200),
         "ix_attempts_unsettled pk_jobs",
     ),
-    "owed": (lambda db: attempts.owed(db, "fake", limit=200), "ix_attempts_owed"),
+    "owed": (lambda db: attempts.pending_cancels(db, "fake", limit=200), "ix_attempts_owed"),
     "more unsettled": (
         lambda db: attempts.unreconciled(db, "fake", after=(START, try_of(1)), limit=200),
         "ix_attempts_unsettled pk_jobs",
     ),
     "more owed": (
-        lambda db: attempts.owed(db, "fake", after=(START, try_of(1)), limit=200),
+        lambda db: attempts.pending_cancels(db, "fake", after=(START, try_of(1)), limit=200),
         "ix_attempts_owed",
     ),
     "without verdict": (
@@ -160,11 +160,11 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     "attempts": (lambda db: attempts.of_job(db, number(8)), "uq_attempts_job_id_n"),
     "attempt": (lambda db: attempts.get(db, try_of(8)), "pk_attempts"),
     "bound": (
-        lambda db: attempts.bound(db, "fake", [PredictionId(f"p{i}") for i in range(100)]),
+        lambda db: attempts.bound_ids(db, "fake", [PredictionId(f"p{i}") for i in range(100)]),
         "uq_attempts_provider_prediction_id",
     ),
     "twin": (
-        lambda db: attempts.twin_is_buying(
+        lambda db: attempts.duplicate_in_flight(
             db, an_attempt(a_job(), request_hash="hash104", id=try_of(1))
         ),
         "ix_attempts_unsettled pk_jobs",

@@ -39,9 +39,9 @@ async def test_all_works_through_a_pooler_of_transactions(pooled_url: str, query
         await asyncio.gather(*(apply(db, job.id, claims()) for job in accepted[:30]))
         await asyncio.gather(*(jobs.insert_job(db, job) for job in accepted[30:]))
 
-        pages = [jobs.page(db, tenant_id="default", limit=100) for _ in range(30)]
+        pages = [jobs.list_page(db, tenant_id="default", limit=100) for _ in range(30)]
         assert {len(page) for page in await asyncio.gather(*pages)} == {60}
-        found = await asyncio.gather(*(jobs.peek(db, job.id) for job in accepted))
+        found = await asyncio.gather(*(jobs.get_any_tenant(db, job.id) for job in accepted))
         assert [job.id for job in found] == [job.id for job in accepted]
 
 

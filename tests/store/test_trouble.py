@@ -22,10 +22,10 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import JobId, Status
 from fleek.store import jobs, queue, workers
+from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database, reach
 from fleek.store.errors import RowRefused, translated
 from fleek.store.migrate import migrate
-from fleek.store.tally import count_jobs
 from fleek.store.updates import apply
 from samples import NOON, a_job, a_worker, claims
 from services import Postgres
@@ -53,9 +53,9 @@ class Load:
 
     async def look(self) -> None:
         """Read in every way."""
-        await jobs.page(self.db, tenant_id="default", limit=5)
+        await jobs.list_page(self.db, tenant_id="default", limit=5)
         await queue.due(self.db, providers=["fake"], now=NOON, limit=5)
-        await jobs.peek(self.db, a_job().id)
+        await jobs.get_any_tenant(self.db, a_job().id)
 
     async def beat(self) -> None:
         """Write alone."""
@@ -103,7 +103,9 @@ async def check_after(load: Load) -> None:
         found = {JobId(one) for one in await tx.scalars(text("SELECT id FROM jobs"))}
     assert load.accepted <= found
     await asyncio.gather(*(load.beat() for _ in range(40)))
-    await asyncio.gather(*(jobs.page(load.db, tenant_id="default", limit=1) for _ in range(40)))
+    await asyncio.gather(
+        *(jobs.list_page(load.db, tenant_id="default", limit=1) for _ in range(40))
+    )
     tally = await count_jobs(load.db, now=NOON)
     assert tally.total == len(found)
     assert tally.by_status[Status.PROCESSING] > 0
@@ -176,11 +178,11 @@ async def test_a_lock_is_not_waited_for_for_long(database_url: str) -> None:
                 *(jobs.insert_job(db, job, patience=timedelta(minutes=1)) for job in refused),
                 return_exceptions=True,
             )
-            assert await jobs.page(db, tenant_id="default", limit=1) == []  # reads go on
+            assert await jobs.list_page(db, tenant_id="default", limit=1) == []  # reads go on
 
         assert {type(answer) for answer in answers} == {Overloaded}
         await jobs.insert_job(db, accepted := a_job())
-        page = await jobs.page(db, tenant_id="default", limit=50)
+        page = await jobs.list_page(db, tenant_id="default", limit=50)
         assert [view.job.id for view in page] == [accepted.id]
 
 
@@ -270,7 +272,7 @@ async def test_a_file_that_another_process_writes_to_is_waited_for(database_url:
             await jobs.insert_job(db, a_job())
         with pytest.raises(DatabaseUnavailable, match="locked"):
             await reach(db)
-        assert await jobs.page(db, tenant_id="default", limit=1) == []
+        assert await jobs.list_page(db, tenant_id="default", limit=1) == []
 
         other.execute("ROLLBACK")
 
@@ -290,12 +292,12 @@ async def test_what_another_process_keeps_waiting_is_not_written_later(database_
         ]
         answers = await asyncio.gather(*refused, return_exceptions=True)
         assert {type(answer) for answer in answers} == {Overloaded}
-        assert await jobs.page(db, tenant_id="default", limit=1) == []  # reads go on
+        assert await jobs.list_page(db, tenant_id="default", limit=1) == []  # reads go on
         other.execute("ROLLBACK")
 
         await jobs.insert_job(db, accepted := a_job())
 
-        page = await jobs.page(db, tenant_id="default", limit=50)
+        page = await jobs.list_page(db, tenant_id="default", limit=50)
         assert [view.job.id for view in page] == [accepted.id]
     other.close()
 
@@ -310,7 +312,7 @@ async def test_a_connection_that_may_only_read_is_replaced(db: Database) -> None
 
     await jobs.insert_job(db, kept := a_job())
 
-    assert await jobs.peek(db, kept.id) == kept
+    assert await jobs.get_any_tenant(db, kept.id) == kept
 
 
 @ON_SQLITE
@@ -335,10 +337,10 @@ async def test_a_full_disk_is_told_and_heals(db: Database) -> None:
 
     await _execute(db, "PRAGMA max_page_count = 1000000")
     with pytest.raises(NotFound):
-        await jobs.peek(db, large.id)
+        await jobs.get_any_tenant(db, large.id)
     await jobs.insert_job(db, large)
     assert (await count_jobs(db, now=NOON)).total == 2
-    assert await jobs.peek(db, accepted.id) == accepted
+    assert await jobs.get_any_tenant(db, accepted.id) == accepted
 
 
 @ON_SQLITE
@@ -387,7 +389,7 @@ async def test_an_answer_that_was_lost_after_the_commit_is_found(db: Database) -
 
     await jobs.insert_job(Forgetful(db._writer, db._reader, address=db.address), job)
 
-    assert await jobs.peek(db, job.id) == job
+    assert await jobs.get_any_tenant(db, job.id) == job
 
 
 async def test_an_answer_that_was_lost_before_the_commit_is_a_refusal(db: Database) -> None:

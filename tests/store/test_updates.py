@@ -17,10 +17,10 @@ from fleek.domain.job import AttemptId, Backoff, Job, JobError, JobId, Stage, St
 from fleek.domain.races import IllegalTransition, PredictionTaken, StaleJob
 from fleek.domain.transitions import cancel, fail, fail_permanently, set_progress
 from fleek.store import attempts, events, jobs
+from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database
 from fleek.store.errors import RowRefused
 from fleek.store.tables import JobRow
-from fleek.store.tally import count_jobs
 from fleek.store.updates import Update, apply
 from samples import NOON, a_file, a_job, an_attempt, binds, claims, completes, predicted
 
@@ -103,7 +103,7 @@ async def test_steps_on_one_job_in_one_batch_follow_each_other(db: Database) -> 
     history = await events.of_job(db, job_id)
     assert sorted(versions) == list(range(4, 54))
     assert [one.seq for one in history] == list(range(1, 54))
-    assert (await jobs.peek(db, job_id)).progress == pytest.approx(0.5)
+    assert (await jobs.get_any_tenant(db, job_id)).progress == pytest.approx(0.5)
 
 
 async def test_the_second_step_in_a_batch_sees_the_first_one_s_attempt(db: Database) -> None:
@@ -129,7 +129,7 @@ async def test_a_decision_may_change_nothing(db: Database) -> None:
     step = await apply(db, job_id, lambda _job, _attempt: Update())
 
     assert step == Update()
-    assert (await jobs.peek(db, job_id)).version == 1
+    assert (await jobs.get_any_tenant(db, job_id)).version == 1
 
 
 async def test_there_is_no_step_on_an_unknown_job(db: Database) -> None:
@@ -157,7 +157,7 @@ async def test_a_decision_that_is_refused_writes_nothing(db: Database) -> None:
 
     assert isinstance(answers[0], StaleJob)
     assert isinstance(answers[1], Update)
-    assert (await jobs.peek(db, refused)).version == 1
+    assert (await jobs.get_any_tenant(db, refused)).version == 1
 
 
 async def test_a_mistake_in_one_decision_fails_nobody_else(db: Database) -> None:
@@ -186,7 +186,7 @@ async def test_a_prediction_is_bound_to_one_attempt(db: Database) -> None:
     )
 
     assert Counter(map(type, answers)) == {Update: 1, PredictionTaken: 2}
-    stages = Counter([(await jobs.peek(db, job_id)).stage for job_id, _ in tries])
+    stages = Counter([(await jobs.get_any_tenant(db, job_id)).stage for job_id, _ in tries])
     assert stages == {Stage.WAITING: 1, Stage.STARTING: 2}
 
 
@@ -249,7 +249,7 @@ async def test_a_message_of_a_provider_is_kept_as_far_as_it_can_be(db: Database)
 
     await apply(db, job_id, lambda job, _: Update(change=fail_permanently(job, strange, now=NOON)))
 
-    found = (await jobs.peek(db, job_id)).error
+    found = (await jobs.get_any_tenant(db, job_id)).error
     assert found == JobError("code", "nul \ufffd and half \ufffd \N{SNOWMAN}")
     assert (await events.of_job(db, job_id))[-1].data["message"] == found.message
 
@@ -285,7 +285,7 @@ async def test_after_a_storm_everything_agrees(db: Database, seed: int) -> None:
     tally = await count_jobs(db, now=NOON)
     assert {status: number for status, number in tally.by_status.items() if number} == counted
     for job_id in made:
-        job = await jobs.peek(db, job_id)
+        job = await jobs.get_any_tenant(db, job_id)
         history = await events.of_job(db, job_id)
         assert [one.seq for one in history] == list(range(1, job.version + 1))
         assert all(one.type not in {"completed", "cancelled"} for one in history[:-1])

@@ -34,7 +34,7 @@ from fleek.engine.coordinator import ROLE
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import time_at
 from fleek.store import attempts, provider_health, queue, workers
-from fleek.store.tally import count_jobs
+from fleek.store.counters import count_jobs
 from fleek.store.workers import Worker
 from fleek.system_clock import wall_time
 

@@ -138,7 +138,7 @@ async def list_jobs(
     ] = None,
 ) -> list[JobRead]:
     """Return jobs, newest first. For long lists follow `Link`; it costs the same on every page."""
-    views = await jobs.page(
+    views = await jobs.list_page(
         rt.db,
         tenant_id=DEFAULT_TENANT,
         status=status_filter,

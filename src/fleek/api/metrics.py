@@ -14,8 +14,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from fleek.store.counters import JobCounts
 from fleek.store.provider_health import ProviderHealth
-from fleek.store.tally import Tally
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
 SECONDS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -81,7 +81,7 @@ class ApiMetrics:
 
     def show(
         self,
-        tally: Tally,
+        tally: JobCounts,
         *,
         workers: int,
         postponed: Mapping[str, int],

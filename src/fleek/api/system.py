@@ -17,7 +17,7 @@ from fleek.api.pages import PAGE_POLICY, WEB, StrictInt
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import DatabaseUnavailable
 from fleek.store import provider_health, queue, workers
-from fleek.store.tally import count_jobs
+from fleek.store.counters import count_jobs
 
 DESCRIPTION: Final = "Generates media from prompts, and never loses a job."
 

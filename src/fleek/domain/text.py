@@ -6,7 +6,7 @@ from typing import Final
 UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
-def storable(text: str) -> str:
+def strip_unstorable(text: str) -> str:
     """Return what can be kept of a text that we did not check, such as a provider's message."""
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 

@@ -15,8 +15,8 @@ PAGE: Final = 500  # rows read at once
 SHORTEST: Final = 2.0  # seconds before the second try; doubled each time
 LONGEST: Final = 300.0
 
-Place = tuple[datetime, AttemptId]
-Read = Callable[[Place | None], Awaitable[Sequence[Attempt]]]
+Cursor = tuple[datetime, AttemptId]
+Read = Callable[[Cursor | None], Awaitable[Sequence[Attempt]]]
 """Reads the attempts behind a place, in the order of their intents, `PAGE` of them at most."""
 
 
@@ -76,7 +76,7 @@ class Agenda:
         entry.next_at = self._clock() + (grown if pause is None else pause.total_seconds())
 
     async def _all(self) -> AsyncIterator[Attempt]:
-        after: Place | None = None
+        after: Cursor | None = None
         while True:
             page = await self._read(after)
             for attempt in page:

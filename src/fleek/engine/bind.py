@@ -85,7 +85,7 @@ async def stop_orphan(
     rt: Runtime, attempt: Attempt, prediction_id: PredictionId, *, reason: str
 ) -> None:
     """Stop a prediction that no attempt stands for any more; one that has another is let be."""
-    if await attempts.bound(rt.db, attempt.provider, [prediction_id]):
+    if await attempts.bound_ids(rt.db, attempt.provider, [prediction_id]):
         log.warning("foreign_prediction", attempt=str(attempt.id), prediction=prediction_id)
         return
     _note_orphan(rt, attempt, prediction_id, reason=reason)

@@ -14,7 +14,7 @@ from fleek.domain.errors import HostError, ProviderError
 from fleek.domain.job import Job
 from fleek.domain.long_text import LongText
 from fleek.domain.media import Output
-from fleek.domain.text import storable
+from fleek.domain.text import strip_unstorable
 from fleek.engine.paid import recalls
 from fleek.engine.runtime import Runtime
 from fleek.engine.store_outputs import store_output
@@ -41,7 +41,7 @@ async def store_inline_outputs(
     """
     if not any(map(is_large, outcome.outputs)):
         return outcome
-    job = await jobs.peek(rt.db, attempt.job_id)
+    job = await jobs.get_any_tenant(rt.db, attempt.job_id)
     try:
         kept = [
             await _put_one(rt, job, attempt, index, output) if is_large(output) else output
@@ -72,8 +72,8 @@ def _plain(output: Output) -> Output:
     uri, text = output.uri, output.text
     return replace(
         output,
-        uri=storable(str(uri)) if isinstance(uri, LongText) else uri,
-        text=storable(str(text)) if isinstance(text, LongText) else text,
+        uri=strip_unstorable(str(uri)) if isinstance(uri, LongText) else uri,
+        text=strip_unstorable(str(text)) if isinstance(text, LongText) else text,
     )
 
 

@@ -21,7 +21,7 @@ from fleek.domain.media import Part, owner, purged
 from fleek.engine.runtime import Runtime
 from fleek.storage.base import Stored
 from fleek.store import purges
-from fleek.store.purges import Owner
+from fleek.store.purges import FileOwner
 
 GRACE: Final = timedelta(hours=24)  # longer than any download, and than clocks differ
 EVERY: Final = timedelta(hours=6)
@@ -106,7 +106,7 @@ class OrphanSearch:
         ]
 
 
-def _left(one: Owner, part: Part, stored: Stored) -> bool:
+def _left(one: FileOwner, part: Part, stored: Stored) -> bool:
     """Whether a job does not stand for this file, and never will."""
     if not one.job.terminal or one.owing:
         return False

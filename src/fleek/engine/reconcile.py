@@ -47,7 +47,7 @@ class Reconciliation:
 
     async def reconcile(self, attempt: Attempt) -> bool:
         """Settle one attempt, in the way its provider allows; returns whether that answered."""
-        job = await jobs.peek(self._rt.db, attempt.job_id)
+        job = await jobs.get_any_tenant(self._rt.db, attempt.job_id)
         crashed = job.crashes >= self._rt.settings.max_crashes
         try:
             if self._provider.settles == "repeat":
@@ -82,7 +82,7 @@ class Reconciliation:
         free = await self._free(attempt, found.candidates)
         if found.prediction is not None:
             await self._adopt(attempt, found.prediction, by="list")
-        elif free and not await attempts.twin_is_buying(rt.db, attempt):
+        elif free and not await attempts.duplicate_in_flight(rt.db, attempt):
             await self._adopt(attempt, free[0], by="list")
         elif found.wiped:
             await write_off(rt, attempt, UNKNOWN)
@@ -100,7 +100,7 @@ class Reconciliation:
         if not candidates:
             return ()
         ids = [candidate.id for candidate in candidates]
-        taken = await attempts.bound(self._rt.db, attempt.provider, ids)
+        taken = await attempts.bound_ids(self._rt.db, attempt.provider, ids)
         return [one for one in candidates if one.id not in taken]
 
     async def _adopt(self, attempt: Attempt, prediction: Prediction, *, by: str) -> None:

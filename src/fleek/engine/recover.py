@@ -72,9 +72,9 @@ class Recovery:
         """Take back all that an ended worker held; what fails is tried again in the next turn."""
         rt = self._rt
         failpoints.hit("recover.free")
-        held = await jobs.held(rt.db, worker.id)
+        held = await jobs.held_by(rt.db, worker.id)
         await self._each(self._take_back(job_id, worker) for job_id in held)
-        if not held or not await jobs.held(rt.db, worker.id):
+        if not held or not await jobs.held_by(rt.db, worker.id):
             failpoints.hit("recover.freed")
             await workers.mark_freed(rt.db, worker.id)
 
@@ -129,7 +129,7 @@ class ProviderRecovery:
             clock=clock,
         )
         self._owed = Agenda(
-            lambda after: attempts.owed(rt.db, name, after=after, limit=agenda.PAGE),
+            lambda after: attempts.pending_cancels(rt.db, name, after=after, limit=agenda.PAGE),
             grace=GRACE_SECONDS,
             clock=clock,
         )

@@ -16,7 +16,7 @@ from fleek.engine.purge import ALL_PARTS, Freed, each, erase, purge_all
 from fleek.engine.runtime import Runtime
 from fleek.engine.walk import Walk
 from fleek.store import purges
-from fleek.store.purges import Place
+from fleek.store.purges import Cursor
 
 PAGE: Final = 100  # jobs of one kind and turn
 REMOVED: Final = 25  # jobs whose rows go in one transaction, each with its history
@@ -96,7 +96,7 @@ class Retention:
     async def _expire(self, part: Part, walk: Walk, *, before: datetime) -> Freed:
         rt = self._rt
 
-        async def read(after: Place | None) -> Sequence[Place]:
+        async def read(after: Cursor | None) -> Sequence[Cursor]:
             return await purges.expired(rt.db, part, before=before, after=after, limit=PAGE)
 
         found = await walk.page(read, lambda place: place)
@@ -106,7 +106,7 @@ class Retention:
         """Remove jobs that ended before then, their files first; returns how many are gone."""
         rt = self._rt
 
-        async def read(after: Place | None) -> Sequence[Place]:
+        async def read(after: Cursor | None) -> Sequence[Cursor]:
             return await purges.ended(rt.db, before=before, after=after, limit=PAGE)
 
         found = [job_id for _, job_id in await self._ended.page(read, lambda place: place)]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from fleek.domain.text import storable
+from fleek.domain.text import strip_unstorable
 
 MAX_NODES: Final = 5000  # values in the copy, after references were resolved
 MAX_CHARS: Final = 262_144  # of all strings and names in the copy
@@ -214,7 +214,7 @@ class _Copy:
         self._chars -= len(text)
         if self._chars < 0:
             raise _Unusable
-        return storable(text)
+        return strip_unstorable(text)
 
     def _spend(self, depth: int) -> None:
         self._nodes -= 1
@@ -253,13 +253,13 @@ def _length(value: Any) -> int:
 def _word(value: Any) -> str:
     if not isinstance(value, str):
         raise _Unusable
-    return storable(value)
+    return strip_unstorable(value)
 
 
 def _pattern(value: Any) -> str:
     if len(_word(value)) > MAX_PATTERN:
         raise _Unusable
-    return storable(value)
+    return strip_unstorable(value)
 
 
 def _type(value: Any) -> Any:

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from fleek.domain.text import storable
+from fleek.domain.text import strip_unstorable
 from fleek.outbound import BLANKS
 
 _TOKEN: Final = r"[\w!$&^.*+-]+"  # noqa: S105 - a part of a media type
@@ -45,7 +45,7 @@ def is_cut_data_uri(text: str) -> bool:
 
 def storable_uri(text: str) -> str:
     """Return the same URI without what no database takes: NUL and halves of characters."""
-    return storable(text.strip(BLANKS).replace("\0", "%00"))
+    return strip_unstorable(text.strip(BLANKS).replace("\0", "%00"))
 
 
 def media_type(text: str) -> str:
@@ -84,7 +84,7 @@ def _bodies(pieces: Iterator[str]) -> Iterator[str]:
 def _unquoted(pieces: Iterator[str]) -> Iterator[bytes]:
     rest = ""
     for piece in pieces:
-        text = rest + storable(piece.replace("\0", "%00")).translate(_TO_REMOVE)
+        text = rest + strip_unstorable(piece.replace("\0", "%00")).translate(_TO_REMOVE)
         cut = text.rfind("%", max(len(text) - 2, 0))
         text, rest = (text, "") if cut < 0 else (text[:cut], text[cut:])
         yield unquote_to_bytes(text)

@@ -16,7 +16,7 @@ from fleek.store.database import Database, Transaction
 from fleek.store.tables import BOUND, OWED, UNSETTLED, AttemptRow, JobRow, WorkerRow
 from fleek.store.updates import ATTEMPTS
 
-Place = tuple[datetime, AttemptId]
+Cursor = tuple[datetime, AttemptId]
 """Where a walk over attempts goes on: when the intent was written, and the attempt's id."""
 
 SELECT_ATTEMPTS: Final = select(ATTEMPTS).where(
@@ -77,7 +77,7 @@ def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: dateti
 
 
 async def unreconciled(
-    db: Database, provider: str, *, after: Place | None = None, limit: int
+    db: Database, provider: str, *, after: Cursor | None = None, limit: int
 ) -> list[Attempt]:
     """Return a provider's attempts with an intent and no verdict that nobody is buying any more.
 
@@ -102,8 +102,8 @@ async def unreconciled(
     return await _attempts(db, statement)
 
 
-async def owed(
-    db: Database, provider: str, *, after: Place | None = None, limit: int
+async def pending_cancels(
+    db: Database, provider: str, *, after: Cursor | None = None, limit: int
 ) -> list[Attempt]:
     """Return a provider's bought attempts that it must be told to stop, oldest first."""
     bought = AttemptRow.prediction_id.concat("").is_not(
@@ -138,7 +138,7 @@ async def count_without_verdict(db: Database) -> dict[str, int]:
         return {row.provider: row.number for row in await tx.execute(statement)}
 
 
-def _open(provider: str, after: Place | None) -> Select[Any]:
+def _open(provider: str, after: Cursor | None) -> Select[Any]:
     place = (AttemptRow.submitted_at, AttemptRow.id)
     name = AttemptRow.provider.concat("")  # as in `in_flight`
     statement = (
@@ -179,7 +179,7 @@ async def _get_all(
     return [attempts.get(attempt_id) for attempt_id in attempt_ids]
 
 
-async def bound(
+async def bound_ids(
     db: Database, provider: str, prediction_ids: Sequence[PredictionId]
 ) -> set[PredictionId]:
     """Return which of a provider's predictions some attempt has."""
@@ -190,7 +190,7 @@ async def bound(
         return {PredictionId(one) for one in await tx.scalars(statement) if one is not None}
 
 
-async def twin_is_buying(db: Database, attempt: Attempt) -> bool:
+async def duplicate_in_flight(db: Database, attempt: Attempt) -> bool:
     """Whether another attempt with the same request is being bought at this moment.
 
     A prediction that looks like ours may then be the other's, whose worker is about to bind it.

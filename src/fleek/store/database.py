@@ -17,8 +17,8 @@ from fleek.domain.errors import (
     WriteUnknown,
 )
 from fleek.store.address import database_url
+from fleek.store.batcher import Batcher, Begin
 from fleek.store.errors import has_answered, is_temporary, is_unreachable, said, translated
-from fleek.store.group import Begin, Group
 from fleek.store.pools import make_pools
 
 Transaction = AsyncConnection
@@ -38,7 +38,7 @@ class Database:
         self.address = address  # as configured, the password left out
         self._writer = writer
         self._reader = reader
-        self._groups: dict[Any, Group[Any, Any]] = {}
+        self._groups: dict[Any, Batcher[Any, Any]] = {}
         self.kind = writer.dialect.name  # "sqlite" or "postgresql"
 
     @asynccontextmanager
@@ -90,8 +90,8 @@ class Database:
             Overloaded: Its turn did not come in time, or a lock was in the way: it is not written.
             WriteUnknown: It may be written.
         """
-        lanes = 1 if self.kind == "sqlite" else 2
-        group = self._group(write, self.write, lanes=lanes)
+        shards = 1 if self.kind == "sqlite" else 2
+        group = self._group(write, self.write, shards=shards)
         result: Result = await group.put(item, patience=patience)
         return result
 
@@ -100,9 +100,11 @@ class Database:
         result: Result = await self._group(read, self.read, limit=128).put(item)
         return result
 
-    def _group(self, act: GroupedWrite[Any, Any], begin: Begin, **options: Any) -> Group[Any, Any]:
+    def _group(
+        self, act: GroupedWrite[Any, Any], begin: Begin, **options: Any
+    ) -> Batcher[Any, Any]:
         if act not in self._groups:
-            self._groups[act] = Group(begin, act, **options)
+            self._groups[act] = Batcher(begin, act, **options)
         return self._groups[act]
 
     async def check(self) -> None:

@@ -33,7 +33,7 @@ from fleek.store.clock import Leap
 from fleek.store.database import Database, Transaction
 from fleek.store.queue import COLLECTING
 from fleek.store.tables import JobRow, MediaRow
-from fleek.store.updates import INSERT_EVENTS, JOBS, LOCK_JOBS, add_tally
+from fleek.store.updates import INSERT_EVENTS, JOBS, LOCK_JOBS, add_counts
 
 INSERT_JOBS: Final = insert(JobRow)
 SELECT_JOBS: Final = select(JOBS).where(JobRow.id.in_(bindparam("ids", expanding=True)))
@@ -90,7 +90,7 @@ async def _insert_all(tx: Transaction, jobs: Sequence[Job]) -> list[FleekError |
         for job in jobs
     ]
     await tx.execute(INSERT_EVENTS, lines)
-    await add_tally(tx, {Status.PENDING: len(jobs)})
+    await add_counts(tx, {Status.PENDING: len(jobs)})
     return [None] * len(jobs)
 
 
@@ -201,7 +201,7 @@ async def _views(tx: Transaction, found: Sequence[Mapping[Any, Any]]) -> list[Jo
     return [JobView(job, tuple(files[job.id])) for job in jobs]
 
 
-async def page(
+async def list_page(
     db: Database,
     *,
     tenant_id: str,
@@ -240,7 +240,7 @@ def listed(
     )
 
 
-async def held(db: Database, worker_id: WorkerId) -> list[JobId]:
+async def held_by(db: Database, worker_id: WorkerId) -> list[JobId]:
     """Return all jobs that this worker holds: no more than it works on at once."""
     statement = select(JobRow.id).where(JobRow.worker_id == worker_id)
     async with db.read() as tx:
@@ -280,7 +280,7 @@ async def overdue(
         return [(at, JobId(found)) for at, found in await tx.execute(statement.limit(limit))]
 
 
-async def peek(db: Database, job_id: JobId) -> Job:
+async def get_any_tenant(db: Database, job_id: JobId) -> Job:
     """Return a job without its files, whosever it is.
 
     Raises:

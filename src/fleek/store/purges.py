@@ -24,7 +24,7 @@ from fleek.domain.media import Part
 from fleek.store import rows
 from fleek.store.database import Database
 from fleek.store.tables import PURGING, AttemptRow, Base, JobRow, MediaRow
-from fleek.store.updates import JOBS, add_tally
+from fleek.store.updates import JOBS, add_counts
 
 COMPLETED: Final[ColumnElement[str]] = literal_column("'completed'")  # as `queue.PENDING`
 ENDS: Final = sorted(status.value for status in TERMINAL)
@@ -35,12 +35,12 @@ OF_JOBS: Final = [  # the tables that tell of jobs, those first that others refe
 ]
 
 Places = Select[datetime | None, UUID]
-Place = tuple[datetime, JobId]
+Cursor = tuple[datetime, JobId]
 """Where a walk over jobs goes on: when a job ended, or was purged, and its id."""
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
+class PurgeEstimate:
     """How much there is to purge."""
 
     jobs: int
@@ -49,7 +49,7 @@ class Weight:
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class FileOwner:
     """A job, as far as it stands for files in storage."""
 
     job: Job
@@ -57,7 +57,7 @@ class Owner:
     owing: bool  # whether an attempt of it has no verdict yet
 
 
-async def purging(db: Database, *, after: Place | None, limit: int) -> list[Job]:
+async def purging(db: Database, *, after: Cursor | None, limit: int) -> list[Job]:
     """Return jobs of whose purged files some may be left, the first one purged first."""
     place = (JobRow.updated_at, JobRow.id)
     statement = select(JOBS).where(text(PURGING)).order_by(*place).limit(limit)
@@ -68,8 +68,8 @@ async def purging(db: Database, *, after: Place | None, limit: int) -> list[Job]
 
 
 async def expired(
-    db: Database, part: Part, *, before: datetime, after: Place | None, limit: int
-) -> list[Place]:
+    db: Database, part: Part, *, before: datetime, after: Cursor | None, limit: int
+) -> list[Cursor]:
     """Return jobs that completed before then and still have this part, longest first."""
     purged_at = JobRow.purged_at if part is Part.MEDIA else JobRow.metadata_purged_at
     statement = _ended(before=before, after=after).where(
@@ -78,20 +78,22 @@ async def expired(
     return await _places(db, statement.limit(limit))
 
 
-async def ended(db: Database, *, before: datetime, after: Place | None, limit: int) -> list[Place]:
+async def ended(
+    db: Database, *, before: datetime, after: Cursor | None, limit: int
+) -> list[Cursor]:
     """Return jobs that ended before then, whichever way, longest first."""
     return await _places(db, _ended(before=before, after=after).limit(limit))
 
 
 async def kept(
-    db: Database, *, before: datetime, status: Status | None, after: Place | None, limit: int
-) -> list[Place]:
+    db: Database, *, before: datetime, status: Status | None, after: Cursor | None, limit: int
+) -> list[Cursor]:
     """Return jobs that ended so (None: in any way) before then and have not been purged whole."""
     statement = _ended(before=before, after=after).where(*_not_purged(status))
     return await _places(db, statement.limit(limit))
 
 
-async def weigh(db: Database, *, before: datetime, status: Status | None) -> Weight:
+async def weigh(db: Database, *, before: datetime, status: Status | None) -> PurgeEstimate:
     """Return how much `kept` would find; looks at all of it."""
     jobs = _ended(before=before, after=None).where(*_not_purged(status)).order_by(None).subquery()
     files = select(func.count(), func.coalesce(func.sum(MediaRow.size_bytes), 0)).where(
@@ -100,10 +102,10 @@ async def weigh(db: Database, *, before: datetime, status: Status | None) -> Wei
     async with db.read() as tx:
         number = await tx.scalar(select(func.count()).select_from(jobs))
         found, size = (await tx.execute(files)).one()
-    return Weight(int(number or 0), int(found), int(size))
+    return PurgeEstimate(int(number or 0), int(found), int(size))
 
 
-def _ended(*, before: datetime, after: Place | None) -> Places:
+def _ended(*, before: datetime, after: Cursor | None) -> Places:
     statement: Places = (
         select(JobRow.completed_at, JobRow.id)
         .where(JobRow.completed_at < before)
@@ -119,7 +121,7 @@ def _not_purged(status: Status | None) -> list[Any]:
     return conditions if status is None else [*conditions, JobRow.status == status.value]
 
 
-async def _places(db: Database, statement: Places) -> list[Place]:
+async def _places(db: Database, statement: Places) -> list[Cursor]:
     async with db.read() as tx:
         return [(at, JobId(job_id)) for at, job_id in await tx.execute(statement) if at]
 
@@ -135,7 +137,7 @@ async def owing(db: Database, job_ids: Sequence[JobId]) -> set[JobId]:
         return {JobId(found) for found in await tx.scalars(statement)}
 
 
-async def owners(db: Database, job_ids: Sequence[JobId]) -> Mapping[JobId, Owner]:
+async def owners(db: Database, job_ids: Sequence[JobId]) -> Mapping[JobId, FileOwner]:
     """Return which files these jobs stand for; those that are not there are left out.
 
     At least one.
@@ -149,7 +151,7 @@ async def owners(db: Database, job_ids: Sequence[JobId]) -> Mapping[JobId, Owner
         for job_id, key in await tx.execute(files):  # after the jobs: what completes has its files
             keys[JobId(job_id)].add(key)
     open_ones = await owing(db, job_ids)
-    return {job.id: Owner(job, keys[job.id], job.id in open_ones) for job in jobs}
+    return {job.id: FileOwner(job, keys[job.id], job.id in open_ones) for job in jobs}
 
 
 async def remove(db: Database, job_ids: Sequence[JobId]) -> int:
@@ -181,5 +183,5 @@ async def remove(db: Database, job_ids: Sequence[JobId]) -> int:
                 await tx.execute(delete(table).where(table.c.job_id.in_(gone)))
             await tx.execute(delete(JobRow).where(JobRow.id.in_(gone)))
             counted = Counter(found.values())
-            await add_tally(tx, {status: -number for status, number in counted.items()})
+            await add_counts(tx, {status: -number for status, number in counted.items()})
     return len(found)

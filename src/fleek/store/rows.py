@@ -19,7 +19,7 @@ from fleek.domain.job import (
     WorkerId,
 )
 from fleek.domain.media import Key, Media
-from fleek.domain.text import storable
+from fleek.domain.text import strip_unstorable
 
 Values = dict[str, Any]
 T = TypeVar("T", bound=UUID)
@@ -70,7 +70,7 @@ def job_changes(job: Job) -> Values:
         "prediction_id": job.prediction_id,
         "progress": job.progress,
         "error_code": job.error and job.error.code,
-        "error_message": job.error and storable(job.error.message),
+        "error_message": job.error and strip_unstorable(job.error.message),
         "started_at": job.started_at,
         "completed_at": job.completed_at,
         "purged_at": job.purged_at,
@@ -144,7 +144,7 @@ def attempt_changes(attempt: Attempt) -> Values:
         "result": attempt.result,
         "verdict": attempt.verdict and attempt.verdict.value,
         "error_code": attempt.error and attempt.error.code,
-        "error_message": attempt.error and storable(attempt.error.message),
+        "error_message": attempt.error and strip_unstorable(attempt.error.message),
         "cancel_owed": attempt.cancel_owed,
         "metrics": attempt.metrics,
     }
@@ -181,7 +181,7 @@ def event_values(change: Change, *, seq: int, at: datetime) -> Values:
         "seq": seq,
         "type": change.event,
         "data": {
-            key: storable(value) if isinstance(value, str) else value
+            key: strip_unstorable(value) if isinstance(value, str) else value
             for key, value in change.data.items()
         },
         "at": at,

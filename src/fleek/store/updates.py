@@ -40,7 +40,7 @@ ATTEMPTS: Final = AttemptRow.__table__
 PREDICTION_ONCE: Final = frozenset(
     {"uq_attempts_provider_prediction_id", "attempts.provider, attempts.prediction_id"}
 )
-LANES: Final = 16  # tallies are kept in parts, so that commits do not queue for one row
+SHARDS: Final = 16  # tallies are kept in parts, so that commits do not queue for one row
 
 # Locked in the order of their ids, so that two transactions never wait for each other in a ring.
 IDS: Final[BindParameter[Sequence[UUID]]] = bindparam("ids", expanding=True)
@@ -77,7 +77,7 @@ DROP_MEDIA: Final = delete(MediaRow).where(MediaRow.job_id == bindparam("_job_id
 DROP_RESULTS: Final = (
     update(AttemptRow).where(AttemptRow.job_id == bindparam("_job_id")).values(result=None)
 )
-ADD_TALLY: Final = text(
+ADD_COUNTS: Final = text(
     "INSERT INTO tallies (lane, status, jobs) VALUES (:lane, :status, :jobs)"
     " ON CONFLICT (lane, status) DO UPDATE SET jobs = tallies.jobs + excluded.jobs"
 )
@@ -236,19 +236,19 @@ class _Batch:
         ):
             if values:
                 await tx.execute(statement, values)
-        await add_tally(tx, self._tally)
+        await add_counts(tx, self._tally)
 
 
-async def add_tally(tx: Transaction, changes: Mapping[Status, int]) -> None:
+async def add_counts(tx: Transaction, changes: Mapping[Status, int]) -> None:
     """Add to the numbers of jobs by status."""
-    lane = randrange(LANES)  # noqa: S311 - spreads load, not a secret
+    lane = randrange(SHARDS)  # noqa: S311 - spreads load, not a secret
     values = [
         {"lane": lane, "status": status.value, "jobs": number}
         for status, number in sorted(changes.items())
         if number
     ]
     if values:
-        await tx.execute(ADD_TALLY, values)
+        await tx.execute(ADD_COUNTS, values)
 
 
 assert isinstance(JOBS, Table)

@@ -14,7 +14,7 @@ from fleek.domain.errors import (
     Overloaded,
     WriteUnknown,
 )
-from fleek.store.group import Group
+from fleek.store.batcher import Batcher
 
 
 @asynccontextmanager
@@ -47,7 +47,7 @@ class Recorder:
 async def test_callers_that_come_meanwhile_share_the_next_flush() -> None:
     """A commit waits for the disk; those who wait for it wait together."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush)
+    group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
     first = asyncio.create_task(group.put(1))
     await recorder.entered.wait()
@@ -64,7 +64,7 @@ async def test_callers_that_come_meanwhile_share_the_next_flush() -> None:
 async def test_a_flush_takes_no_more_than_its_limit() -> None:
     """A statement has a largest sensible size."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush, limit=2)
+    group = Batcher(at_once, recorder.flush, limit=2)
 
     answers = await asyncio.gather(*(group.put(number) for number in range(5)))
 
@@ -75,7 +75,7 @@ async def test_a_flush_takes_no_more_than_its_limit() -> None:
 async def test_lanes_flush_at_the_same_time() -> None:
     """While one lane waits for its commit, another one fills."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush, lanes=2, limit=1)
+    group = Batcher(at_once, recorder.flush, shards=2, limit=1)
     recorder.gate.clear()
     callers = [asyncio.create_task(group.put(number)) for number in (1, 2, 3)]
     async with asyncio.timeout(20):
@@ -92,7 +92,7 @@ async def test_lanes_flush_at_the_same_time() -> None:
 async def test_a_lane_that_finds_nothing_left_flushes_nothing() -> None:
     """Each caller wakes a lane; the first lane takes them all."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush, lanes=2)
+    group = Batcher(at_once, recorder.flush, shards=2)
 
     await asyncio.gather(*map(group.put, (1, 2, 3)))
     await group.close()
@@ -102,7 +102,7 @@ async def test_a_lane_that_finds_nothing_left_flushes_nothing() -> None:
 
 async def test_an_answer_that_is_an_error_goes_to_its_caller_only() -> None:
     """One job that is not there is no reason for the others to fail."""
-    group = Group(at_once, Recorder().flush)
+    group = Batcher(at_once, Recorder().flush)
 
     answers = await asyncio.gather(*map(group.put, (6, 7, 8)), return_exceptions=True)
 
@@ -114,7 +114,7 @@ async def test_an_answer_that_is_an_error_goes_to_its_caller_only() -> None:
 async def test_only_the_caller_of_a_bad_item_hears_of_it() -> None:
     """The batch is halved until it is known whose fault it is."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush)
+    group = Batcher(at_once, recorder.flush)
     numbers = [1, 2, 13, 4, 5, 6, 8, 9]
 
     answers = await asyncio.gather(*map(group.put, numbers), return_exceptions=True)
@@ -128,7 +128,7 @@ async def test_only_the_caller_of_a_bad_item_hears_of_it() -> None:
 async def test_a_host_that_is_away_fails_all_callers_at_once() -> None:
     """Trying each of them alone would only keep everybody waiting."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush)
+    group = Batcher(at_once, recorder.flush)
 
     answers = await asyncio.gather(*map(group.put, (1, 99, 3)), return_exceptions=True)
 
@@ -139,7 +139,7 @@ async def test_a_host_that_is_away_fails_all_callers_at_once() -> None:
 async def test_a_caller_that_goes_away_does_not_stop_its_item() -> None:
     """A client that hangs up has submitted all the same."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush)
+    group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
     gone = asyncio.create_task(group.put(1))
     stays = asyncio.create_task(group.put(2))
@@ -156,7 +156,7 @@ async def test_a_caller_that_goes_away_does_not_stop_its_item() -> None:
 async def test_a_caller_that_goes_away_does_not_hide_an_error_from_others() -> None:
     """Whoever still waits is told."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush)
+    group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
     gone = asyncio.create_task(group.put(99))
     stays = asyncio.create_task(group.put(2))
@@ -173,7 +173,7 @@ async def test_a_caller_that_goes_away_does_not_hide_an_error_from_others() -> N
 async def test_closing_waits_for_what_was_handed_in() -> None:
     """A process that is told to stop finishes its commits."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush)
+    group = Batcher(at_once, recorder.flush)
     caller = asyncio.create_task(group.put(1))
     await asyncio.sleep(0)
 
@@ -185,7 +185,7 @@ async def test_closing_waits_for_what_was_handed_in() -> None:
 
 async def test_closing_right_after_an_answer_comes_to_an_end() -> None:
     """Whoever is answered wakes before the lane has told that it has ended."""
-    group = Group(at_once, Recorder().flush)
+    group = Batcher(at_once, Recorder().flush)
 
     answer = await group.put(1)
     await group.close()
@@ -196,7 +196,7 @@ async def test_closing_right_after_an_answer_comes_to_an_end() -> None:
 async def test_a_flush_that_is_cancelled_leaves_nobody_waiting() -> None:
     """When the loop ends in the middle, callers hear that nothing is known."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush)
+    group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
     caller = asyncio.create_task(group.put(1))
     await recorder.entered.wait()
@@ -215,7 +215,7 @@ SOON = timedelta(seconds=1)  # one that ends when a batch has long been under wa
 async def test_what_waits_for_too_long_is_taken_back() -> None:
     """Whoever was told that it is not taken does not find it stored later."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush)
+    group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
     first = asyncio.create_task(group.put(1))
     await recorder.entered.wait()
@@ -238,7 +238,7 @@ async def test_what_waits_for_a_transaction_to_open_can_be_taken_back() -> None:
         await gate.wait()
         yield
 
-    group = Group(locked, recorder.flush)
+    group = Batcher(locked, recorder.flush)
 
     with pytest.raises(Overloaded):
         await group.put(1, patience=AT_ONCE)
@@ -251,7 +251,7 @@ async def test_what_waits_for_a_transaction_to_open_can_be_taken_back() -> None:
 async def test_what_is_under_way_is_waited_for() -> None:
     """It may be written already; a refusal would be a lie."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush)
+    group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
     caller = asyncio.create_task(group.put(1, patience=SOON))
     await recorder.entered.wait()
@@ -265,7 +265,7 @@ async def test_what_is_under_way_is_waited_for() -> None:
 async def test_what_does_not_end_is_unknown() -> None:
     """A database may freeze in the middle of a commit: the caller is told, and need not hang."""
     recorder = Recorder()
-    group = Group(at_once, recorder.flush, under_way=AT_ONCE)
+    group = Batcher(at_once, recorder.flush, under_way=AT_ONCE)
     recorder.gate.clear()
 
     with pytest.raises(WriteUnknown):
@@ -288,7 +288,7 @@ async def test_those_who_wait_behind_a_lock_are_refused_with_the_first() -> None
 
     batches: list[list[int]] = []
     gate = asyncio.Event()
-    group = Group(at_once, flush)
+    group = Batcher(at_once, flush)
     long = timedelta(hours=1)
     first = asyncio.create_task(group.put(1, patience=long))
     await asyncio.sleep(0.01)

@@ -29,7 +29,7 @@ TRIES: Final = 4
 UNDER_WAY: Final = timedelta(seconds=5)  # beyond a caller's patience, for a batch to be confirmed
 
 
-class Group(Generic[Item, Result]):
+class Batcher(Generic[Item, Result]):
     """Gathers the items of concurrent callers and flushes them together.
 
     ``lanes`` flushes may run at once, each with at most ``limit`` items. A `HostError` concerns
@@ -42,13 +42,13 @@ class Group(Generic[Item, Result]):
         begin: Begin,
         flush: Flush[Item, Result],
         *,
-        lanes: int = 1,
+        shards: int = 1,
         limit: int = 500,
         under_way: timedelta = UNDER_WAY,
     ) -> None:
         self._begin = begin
         self._flush = flush
-        self._idle = lanes
+        self._idle = shards
         self._limit = limit
         self._under_way = under_way.total_seconds()
         self._waiting: dict[asyncio.Future[Result], Item] = {}  # in the order of their arrival

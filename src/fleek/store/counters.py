@@ -13,7 +13,7 @@ from fleek.store.tables import TallyRow
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class JobCounts:
     """How many jobs there are."""
 
     by_status: Mapping[Status, int]
@@ -35,13 +35,13 @@ class Tally:
         return self.by_status[Status.PROCESSING]
 
 
-async def count_jobs(db: Database, *, now: datetime) -> Tally:
+async def count_jobs(db: Database, *, now: datetime) -> JobCounts:
     """Return the number of jobs by status, from counters, not from a scan."""
     sums = select(TallyRow.status, func.sum(TallyRow.jobs)).group_by(TallyRow.status)
     async with db.read() as tx:
         found = {Status(status): int(jobs) for status, jobs in await tx.execute(sums)}
         since = await first_run(tx, FIRST_DUE, await _pending_providers(tx), now=now)
-    return Tally(
+    return JobCounts(
         by_status={status: found.get(status, 0) for status in Status},
         oldest_pending_seconds=None if since is None else (now - since).total_seconds(),
     )
