@@ -8,16 +8,16 @@ import httpx2
 import pytest
 
 from fleek.outbound import (
+    AllowedHost,
     GuardedTransport,
-    Named,
     Policy,
     UnsafeAddress,
-    fits,
-    look_up,
+    matches,
     open_client,
     open_stream,
     parse,
     public,
+    resolve,
 )
 from listening import listening, port_of
 from service import PATIENCE
@@ -95,7 +95,7 @@ def test_the_refusal_does_not_repeat_the_address() -> None:
 )
 def test_patterns(*, host: str, pattern: str, fitting: bool) -> None:
     """A star stands for any number of names, and for none."""
-    assert fits(host, pattern) is fitting
+    assert matches(host, pattern) is fitting
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def leading_to(location: str) -> bytes:
 
 def near(port: int) -> Policy:
     """Return a policy that allows one port of this machine, as an operator may."""
-    return Policy(patterns=(), named=(Named("127.0.0.1", port, plain=True),))
+    return Policy(patterns=(), named=(AllowedHost("127.0.0.1", port, plain=True),))
 
 
 async def fetched(port: int) -> bytes:
@@ -367,7 +367,7 @@ async def test_cookies_of_one_answer_do_not_go_with_the_next_request() -> None:
 
 async def test_the_systems_resolver_gives_each_address_once() -> None:
     """An address in figures is its own."""
-    assert await look_up("127.0.0.1", 80) == ["127.0.0.1"]
+    assert await resolve("127.0.0.1", 80) == ["127.0.0.1"]
 
 
 async def test_the_environments_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ class UnsafeAddress(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class AllowedHost:
     """A host that the operator named himself, so it may be private."""
 
     host: str  # lower case
@@ -84,7 +84,7 @@ class Policy:
     """
 
     patterns: tuple[str, ...] | None = None  # None: any public host
-    named: tuple[Named, ...] = ()
+    named: tuple[AllowedHost, ...] = ()
     ports: frozenset[int] = frozenset({443})
     setting: str | None = None  # what the operator changes to allow a host
 
@@ -158,12 +158,12 @@ def parse(text: str, policy: Policy) -> httpx2.URL:
         raise UnsafeAddress(
             "the address must name its host in full, and not by a number", host=host
         )
-    if policy.patterns is not None and not any(fits(host, one) for one in policy.patterns):
+    if policy.patterns is not None and not any(matches(host, one) for one in policy.patterns):
         raise UnsafeAddress("the address has a host that is not allowed", host=host)
     return url
 
 
-def fits(host: str, pattern: str) -> bool:
+def matches(host: str, pattern: str) -> bool:
     """Whether a host is the pattern's, or below it if the pattern begins with ``*.``."""
     base = pattern.removeprefix("*.")
     return host == base or (base != pattern and host.endswith(f".{base}"))
@@ -176,7 +176,7 @@ def _is_name(host: str) -> bool:
     return all(_LABEL.fullmatch(label) and label != "xn--" for label in labels)
 
 
-async def look_up(host: str, port: int) -> Sequence[str]:
+async def resolve(host: str, port: int) -> Sequence[str]:
     """Ask the system for every address of a host."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -194,7 +194,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self,
         policy: Policy,
         *,
-        resolve: Resolve = look_up,
+        resolve: Resolve = resolve,
         inner: httpx2.AsyncBaseTransport | None = None,
         tls: ssl.SSLContext | None = None,
         patience: float = LOOKUP_SECONDS,

@@ -15,7 +15,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job, ModelName
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
-from fleek.outbound import Named, Policy, open_client
+from fleek.outbound import AllowedHost, Policy, open_client
 from fleek.providers.download import Limits
 from fleek.providers.replicate import ReplicateSettings
 from fleek.providers.replicate.api import Api, Times
@@ -71,7 +71,7 @@ class Shop:
         api = Api(url or self.url, "r8_test", times=times, tls=self.tls)
         host = httpx2.URL(url or self.url)
         policy = Policy(
-            named=(Named(host.host, host.port or 80, plain=True),),
+            named=(AllowedHost(host.host, host.port or 80, plain=True),),
             patterns=(),
             setting=ReplicateSettings(replicate_api_token="r8_test").policy.setting,
         )

@@ -12,7 +12,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
-from fleek.outbound import Resolve, look_up
+from fleek.outbound import Resolve, resolve
 from fleek.providers.base import Budget, Callback, Found, Model, Prediction, Schema
 from fleek.providers.cog.answers import is_ours
 from fleek.providers.cog.callback import read_callback
@@ -49,7 +49,7 @@ class CogProvider:
         *,
         callbacks: str | None,
         holds: bool,
-        resolve: Resolve = look_up,
+        resolve: Resolve = resolve,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.default_model = ModelName(settings.model)

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleek.environment import SOURCE, ZERO, Seconds, Secret, cleaned
-from fleek.outbound import Named, Policy, port_of
+from fleek.outbound import AllowedHost, Policy, port_of
 from fleek.settings import LOOPBACK
 
 UPLOADS: Final = "COG_UPLOAD_URL"
@@ -83,7 +83,7 @@ class CogSettings(BaseSettings):
         if self.upload_url is None:
             return Policy(setting=UPLOADS)
         url = httpx2.URL(self.upload_url)
-        named = Named(url.host, port_of(url), plain=url.scheme == "http")
+        named = AllowedHost(url.host, port_of(url), plain=url.scheme == "http")
         return Policy(named=(named,), setting=UPLOADS)
 
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
 from fleek.environment import SOURCE, Listed, Pasted, Secret, Secrets, cleaned, read
-from fleek.outbound import Named, Policy, open_client, proxy_address
+from fleek.outbound import AllowedHost, Policy, open_client, proxy_address
 from fleek.providers.base import Provider
 from fleek.providers.download import Limits
 from fleek.providers.replicate.api import Api
@@ -117,7 +117,7 @@ class ReplicateSettings(BaseSettings):
         """Where outputs may be fetched from."""
         base = httpx2.URL(self.replicate_base_url)
         plain = base.scheme == "http"
-        named = [Named(base.host, base.port or (80 if plain else 443), plain=plain)]
+        named = [AllowedHost(base.host, base.port or (80 if plain else 443), plain=plain)]
         patterns = []
         for entry in self.replicate_output_hosts:
             if entry.startswith("*."):
@@ -125,7 +125,7 @@ class ReplicateSettings(BaseSettings):
                 continue
             url = httpx2.URL(f"https://{entry}")
             same = plain and url.host == base.host
-            named.append(Named(url.host, url.port or (80 if same else 443), plain=same))
+            named.append(AllowedHost(url.host, url.port or (80 if same else 443), plain=same))
         return Policy(
             patterns=tuple(patterns), named=tuple(named), setting="REPLICATE_OUTPUT_HOSTS"
         )
