@@ -12,7 +12,7 @@ import pytest
 from containers.composition import Part
 from containers.composition import services as composed
 from containers.image import BIN, ROOT
-from fleek.dispatch.attached import STOP_SECONDS
+from fleek.dispatch.attached_worker import STOP_SECONDS
 from fleek.server import GRACE_SECONDS
 
 OURS: Final = ("api", "worker", "flower", "secrets")

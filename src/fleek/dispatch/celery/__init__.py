@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 
 from fleek.dispatch.base import Dispatcher, Handler, Task
 from fleek.dispatch.bridge import DROPPED, Bridge
-from fleek.dispatch.calling import ANSWER_SECONDS, Caller
 from fleek.dispatch.celery.application import (
     CelerySettings,
     FleekCelery,
@@ -19,6 +18,7 @@ from fleek.dispatch.celery.application import (
     make_app,
     send,
 )
+from fleek.dispatch.executor import ANSWER_SECONDS, Caller
 from fleek.domain.job import JobId
 from fleek.environment import read
 
@@ -59,7 +59,7 @@ class CeleryDispatcher:
 
     async def _work(self, running: asyncio.Task[None], *, concurrency: int) -> None:
         """Receive until cancelled, or until the handlers have stopped by themselves."""
-        from fleek.dispatch.celery.within import Worker  # noqa: PLC0415 - only for a worker
+        from fleek.dispatch.celery.embedded_worker import Worker  # noqa: PLC0415 - only for a worker
 
         app = make_app(self._settings, self._bridge)
         worker = Worker(app, concurrency=concurrency)
@@ -96,7 +96,7 @@ async def connect() -> AsyncGenerator[Dispatcher]:
 
 def run_worker(*, concurrency: int) -> None:
     """Run Celery's worker command in this process, and exit with its code."""
-    from fleek.dispatch.celery.native import run_worker as run  # noqa: PLC0415 - only for a worker
+    from fleek.dispatch.celery.celery_cli import run_worker as run  # noqa: PLC0415 - only for a worker
 
     run(concurrency=concurrency)
 
@@ -105,7 +105,7 @@ def __getattr__(name: str) -> FleekCelery:
     """Make the application when Celery's own command asks for it, and not before."""
     if name != "app":
         raise AttributeError(name)
-    from fleek.dispatch.celery.native import make_native  # noqa: PLC0415 - only for the command
+    from fleek.dispatch.celery.celery_cli import make_native  # noqa: PLC0415 - only for the command
 
     app: FleekCelery = globals().setdefault("app", make_native())
     return app

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings
 from fleek.dispatch.address import BrokerAddress, RedisAddress, with_password
 from fleek.dispatch.base import Reported, Task, UnknownJob
 from fleek.dispatch.bridge import TASKS, Bridge, Closed
-from fleek.dispatch.calling import ANSWER_SECONDS
+from fleek.dispatch.executor import ANSWER_SECONDS
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.job import JobId
 from fleek.environment import SOURCE, Secret

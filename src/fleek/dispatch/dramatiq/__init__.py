@@ -12,9 +12,16 @@ from dramatiq import Worker, set_broker
 
 from fleek.dispatch.base import Dispatcher, Handler, Task
 from fleek.dispatch.bridge import DROPPED, Bridge
-from fleek.dispatch.calling import ANSWER_SECONDS, Caller
 from fleek.dispatch.dramatiq.broker import DramatiqSettings, FleekBroker
-from fleek.dispatch.dramatiq.native import IDLE_MS, STOP_MS, calm, make_native, run_worker, suit
+from fleek.dispatch.dramatiq.dramatiq_cli import (
+    IDLE_MS,
+    STOP_MS,
+    calm,
+    make_native,
+    run_worker,
+    suit,
+)
+from fleek.dispatch.executor import ANSWER_SECONDS, Caller
 from fleek.domain.job import JobId
 from fleek.environment import read
 

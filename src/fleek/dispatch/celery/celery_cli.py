@@ -10,7 +10,7 @@ from celery.bin.celery import celery
 from celery.concurrency.thread import TaskPool
 from celery.worker import WorkController, state
 
-from fleek.dispatch.attached import AttachedWorker, warn_if_few
+from fleek.dispatch.attached_worker import AttachedWorker, warn_if_few
 from fleek.dispatch.bridge import Bridge
 from fleek.dispatch.celery.application import CelerySettings, FleekCelery, make_app, quieten
 from fleek.domain.errors import FleekError

@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 from dramatiq import Broker, Middleware, Worker
 
-from fleek.dispatch.attached import AttachedWorker, warn_if_few
+from fleek.dispatch.attached_worker import AttachedWorker, warn_if_few
 from fleek.dispatch.bridge import Bridge
 from fleek.dispatch.dramatiq.broker import DramatiqSettings, FleekBroker
 from fleek.domain.errors import FleekError
