@@ -15,7 +15,7 @@ from chaos.money import Money, money
 from chaos.nemesis import Nemesis
 from chaos.rig import STILL, Rig
 from chaos.sightings import BY_CALLBACK, LONG_KILLS, must_see, sightings
-from fleek.providers.replicate.looks import GONE_SECONDS
+from fleek.providers.replicate.poller import GONE_SECONDS
 from service import until
 
 HEARTBEAT: Final = 0.5

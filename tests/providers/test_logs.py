@@ -15,7 +15,7 @@ from fleek.providers.base import Succeeded
 from fleek.providers.cog.wire import Wire
 from fleek.providers.logs import KEPT, LogFilter, TooLong, body_without_logs
 from fleek.providers.replicate.api import LARGE, Api
-from fleek.providers.replicate.looks import Looks
+from fleek.providers.replicate.poller import Poller
 from fleek.providers.replicate.search import sweep
 from listening import listening
 
@@ -99,7 +99,7 @@ async def test_a_prediction_with_endless_logs_is_seen_to_end() -> None:
     body = json.dumps({"logs": "x" * (LARGE + 4_000_000), **ENDED}).encode()
     async with answering(body) as url:
         api = Api(url, "r8_test")
-        seen = await Looks(api, clock=lambda: 0.0).poll([PredictionId("abc")])
+        seen = await Poller(api, clock=lambda: 0.0).poll([PredictionId("abc")])
         await api.close()
 
     assert seen[PredictionId("abc")].outcome == Succeeded(HOLDS)
@@ -124,7 +124,7 @@ async def test_a_page_that_is_too_long_without_logs_cannot_be_seen() -> None:
     async with answering(body) as url:
         api = Api(url, "r8_test")
         with pytest.raises(ProviderUnavailable):
-            await Looks(api, clock=lambda: 0.0).poll([PredictionId("abc")])
+            await Poller(api, clock=lambda: 0.0).poll([PredictionId("abc")])
         await api.close()
 
 

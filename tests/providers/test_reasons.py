@@ -13,7 +13,7 @@ from fleek.providers.cog.answers import Unreadable, answer
 from fleek.providers.cog.wire import _refusal
 from fleek.providers.reasons import MAX_VALUES, UNSTATED, read_reason, reason_of_body
 from fleek.providers.replicate.api import Answer
-from fleek.providers.replicate.errors import check_sold
+from fleek.providers.replicate.errors import raise_for_create
 from fleek.providers.replicate.wire import read_prediction
 from strangers import ANYTHING
 
@@ -82,7 +82,7 @@ def test_both_providers_repeat_it(name: str) -> None:
     failed = {"id": "a" * 32, "status": "failed", "error": said}
 
     with pytest.raises(ProviderRejected) as refused:
-        check_sold(Answer(422, {}, body))  # type: ignore[arg-type]  # headers are not read
+        raise_for_create(Answer(422, {}, body))  # type: ignore[arg-type]  # headers are not read
     ended = read_prediction(json.loads(json.dumps(failed)))
     assert words in str(refused.value)
     assert words in str(_refusal(422, body))
@@ -123,4 +123,4 @@ def test_any_bytes_can_be_an_answer(said: bytes) -> None:
     with pytest.raises(Unreadable):
         answer(said)
     with pytest.raises(ProviderRejected):
-        check_sold(Answer(400, {}, said))  # type: ignore[arg-type]  # as above
+        raise_for_create(Answer(400, {}, said))  # type: ignore[arg-type]  # as above

@@ -8,7 +8,7 @@ import pytest
 from fleek.domain.media import Output
 from fleek.providers.base import Failed, Prediction, Succeeded
 from fleek.providers.cog.answers import MESSAGE_CHARS, answer
-from fleek.providers.cog.held import KEPT_SECONDS, Answers
+from fleek.providers.cog.open_connections import KEPT_SECONDS, ResultCache
 
 ID = "0" * 32
 PNG = "data:image/png;base64,iVBORw0KGgo="
@@ -99,7 +99,7 @@ def test_only_numbers_are_kept_of_the_metrics() -> None:
 def test_an_answer_is_kept_until_it_was_asked_for_and_some_minutes_more() -> None:
     """Storing it may fail, and then it is asked for again; later nobody will."""
     now = [0.0]
-    answers = Answers(lambda: now[0])
+    answers = ResultCache(lambda: now[0])
     ended = said(status="succeeded", output="a")
     answers.keep(said(status="processing"))
     assert answers.get(ended.id) is None

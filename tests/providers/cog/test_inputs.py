@@ -10,7 +10,7 @@ from hypothesis import given
 from jsonschema_rs import Draft202012Validator
 
 from fleek.domain.errors import ProviderRejected, ProviderUnavailable
-from fleek.providers.cog.inputs import MAX_FILE_CHARS, Contract, contract, vet
+from fleek.providers.cog.inputs import MAX_FILE_CHARS, Contract, contract, validate_inputs
 from strangers import ANYTHING
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
@@ -98,7 +98,7 @@ async def test_any_json_can_be_read_for_a_description(takes: Any, value: Any) ->
 
         if found is not None:
             with suppress(ProviderRejected, ProviderUnavailable):
-                await vet(found, {"a": json.loads(json.dumps(value))}, "a cat", public)
+                await validate_inputs(found, {"a": json.loads(json.dumps(value))}, "a cat", public)
 
 
 def test_a_description_that_holds_a_bomb_is_none() -> None:
@@ -117,7 +117,7 @@ async def test_an_input_that_would_take_too_long_to_vet_is_refused() -> None:
     known = a_contract(images={"type": "array", "items": {"anyOf": [{"const": 1}] * 400}})
 
     with pytest.raises(ProviderRejected, match="too large"):
-        await vet(known, {"images": [2] * 1000}, "a cat", public)
+        await validate_inputs(known, {"images": [2] * 1000}, "a cat", public)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ async def test_no_unsafe_file_gets_through(schema: dict[str, Any], file: str) ->
     value = {"array": [PNG, file], "object": {"a": file}}.get(schema.get("type", ""), file)
 
     with pytest.raises(ProviderRejected, match=r"^image: "):
-        await vet(known, {"image": value}, "a cat", public)
+        await validate_inputs(known, {"image": value}, "a cat", public)
 
 
 async def test_safe_files_get_through() -> None:
@@ -179,13 +179,13 @@ async def test_safe_files_get_through() -> None:
         "n": 3,
     }
 
-    await vet(known, given, "/etc/passwd", public)
+    await validate_inputs(known, given, "/etc/passwd", public)
 
 
 async def test_a_prompt_that_the_model_would_open_is_vetted_too() -> None:
     """An odd model, and the same hole."""
     with pytest.raises(ProviderRejected, match=r"^prompt: "):
-        await vet(a_contract(prompt=FILE), {}, "/etc/passwd", public)
+        await validate_inputs(a_contract(prompt=FILE), {}, "/etc/passwd", public)
 
 
 async def test_a_host_with_a_private_address_is_refused() -> None:
@@ -195,7 +195,9 @@ async def test_a_host_with_a_private_address_is_refused() -> None:
         return ["93.184.215.14", "10.0.0.1"]
 
     with pytest.raises(ProviderRejected, match="not public"):
-        await vet(a_contract(image=FILE), {"image": "https://example.com/a"}, "a cat", mixed)
+        await validate_inputs(
+            a_contract(image=FILE), {"image": "https://example.com/a"}, "a cat", mixed
+        )
 
 
 async def test_a_host_that_cannot_be_looked_up_is_tried_again() -> None:
@@ -205,4 +207,6 @@ async def test_a_host_that_cannot_be_looked_up_is_tried_again() -> None:
         raise OSError("no answer")
 
     with pytest.raises(ProviderUnavailable):
-        await vet(a_contract(image=FILE), {"image": "https://example.com/a"}, "a cat", away)
+        await validate_inputs(
+            a_contract(image=FILE), {"image": "https://example.com/a"}, "a cat", away
+        )

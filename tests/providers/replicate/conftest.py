@@ -19,7 +19,7 @@ from fleek.outbound import AllowedHost, Policy, open_client
 from fleek.providers.download import Limits
 from fleek.providers.replicate import ReplicateSettings
 from fleek.providers.replicate.api import Api, Times
-from fleek.providers.replicate.provider import ReplicateProvider, Terms
+from fleek.providers.replicate.provider import AccountConfig, ReplicateProvider
 from listening import Visit, listening
 
 QUICK = Limits()
@@ -75,7 +75,7 @@ class Shop:
             patterns=(),
             setting=ReplicateSettings(replicate_api_token="r8_test").policy.setting,
         )
-        terms = Terms(policy=policy, callback_base=callback_base, keys=keys, limits=limits)
+        terms = AccountConfig(policy=policy, callback_base=callback_base, keys=keys, limits=limits)
         files = open_client(policy, timeout=httpx2.Timeout(60.0), tls=self.tls)
         provider = ReplicateProvider(api, files, terms, **clocks)
         self.stack.push_async_callback(api.close)

@@ -19,8 +19,8 @@ from fleek.domain.job import ModelName, PredictionId
 from fleek.outbound import Policy
 from fleek.providers.base import Found, Prediction
 from fleek.providers.replicate.api import Answer
-from fleek.providers.replicate.looks import SWEEP_ABOVE
-from fleek.providers.replicate.provider import ReplicateProvider, Terms
+from fleek.providers.replicate.poller import SWEEP_ABOVE
+from fleek.providers.replicate.provider import AccountConfig, ReplicateProvider
 from strangers import ANYTHING, WORDS
 
 NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -94,7 +94,7 @@ async def test_any_answer_is_understood_or_refused(
     provider = ReplicateProvider(
         Impostor(answer),  # type: ignore[arg-type]  # a fake
         NOBODY,
-        Terms(policy=policy, callback_base=None),
+        AccountConfig(policy=policy, callback_base=None),
         now=lambda: NOW,
     )
     many = [PredictionId(f"p{number}") for number in range(SWEEP_ABOVE + 1)]
@@ -140,7 +140,7 @@ async def test_any_signed_message_is_understood_or_refused(body: Any, key: bytes
     provider = ReplicateProvider(
         Impostor(Answer(500, httpx2.Headers(), b"")),  # type: ignore[arg-type]  # a fake
         NOBODY,
-        Terms(policy=Policy(), callback_base=None, keys=(key,)),
+        AccountConfig(policy=Policy(), callback_base=None, keys=(key,)),
         now=lambda: NOW,
     )
 

@@ -9,10 +9,10 @@ from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavai
 from fleek.domain.text import one_line
 from fleek.providers.replicate.api import Answer
 from fleek.providers.replicate.errors import (
-    check_sold,
-    check_told,
     inquiry,
     purchase,
+    raise_for_create,
+    raise_for_read,
     retry_after,
 )
 
@@ -26,8 +26,8 @@ def an_answer(status: int, body: bytes = b"", **headers: str) -> Answer:
 @pytest.mark.parametrize("status", [200, 201, 202, 299])
 def test_success_raises_nothing(status: int) -> None:
     """Any 2xx will do."""
-    check_sold(an_answer(status))
-    check_told(an_answer(status))
+    raise_for_create(an_answer(status))
+    raise_for_read(an_answer(status))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_refused_for_good(status: int, code: str) -> None:
     body = b'{"title": "Oh", "detail": "- input.x: \\n must\\u0000 be y"}'
 
     with pytest.raises(ProviderRejected, match=r"- input\.x: must be y") as caught:
-        check_sold(an_answer(status, body))
+        raise_for_create(an_answer(status, body))
 
     assert caught.value.code == code
 
@@ -58,17 +58,17 @@ def test_refused_for_good(status: int, code: str) -> None:
 def test_perhaps_bought(status: int) -> None:
     """Whatever stands between us and the host may have said this after the sale."""
     with pytest.raises(OutcomeUnknown):
-        check_sold(an_answer(status))
+        raise_for_create(an_answer(status))
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 409, 500, 503])
 def test_a_question_may_always_be_asked_again(status: int) -> None:
     """Nothing is lost by it."""
     with pytest.raises(ProviderUnavailable):
-        check_told(an_answer(status))
+        raise_for_read(an_answer(status))
 
 
-@pytest.mark.parametrize("check", [check_sold, check_told])
+@pytest.mark.parametrize("check", [raise_for_create, raise_for_read])
 def test_no_credit_parks_the_account(check: object) -> None:
     """Whichever call hears of it first."""
     assert callable(check)
@@ -80,7 +80,7 @@ def test_no_credit_parks_the_account(check: object) -> None:
     assert caught.value.retry_after == timedelta(minutes=5)
 
 
-@pytest.mark.parametrize("check", [check_sold, check_told])
+@pytest.mark.parametrize("check", [raise_for_create, raise_for_read])
 def test_a_refused_token_parks_the_account(check: object) -> None:
     """It says nothing about the job: a revoked token must not end a whole queue."""
     assert callable(check)

@@ -80,7 +80,9 @@ def contract(document: Any) -> Contract | None:
     )
 
 
-async def vet(known: Contract, given: Mapping[str, Any], prompt: str, resolve: Resolve) -> None:
+async def validate_inputs(
+    known: Contract, given: Mapping[str, Any], prompt: str, resolve: Resolve
+) -> None:
     """Make sure that no parameter is unknown, and none leads to a file that is not public.
 
     Raises:

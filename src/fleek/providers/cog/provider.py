@@ -16,7 +16,7 @@ from fleek.outbound import Resolve, resolve
 from fleek.providers.base import Budget, Callback, Found, Model, Prediction, Schema
 from fleek.providers.cog.answers import is_ours
 from fleek.providers.cog.callback import read_callback
-from fleek.providers.cog.inputs import PROMPT, Contract, vet
+from fleek.providers.cog.inputs import PROMPT, Contract, validate_inputs
 from fleek.providers.cog.runs import Runs
 from fleek.providers.cog.settings import CogSettings
 from fleek.providers.cog.wire import OVERLONG, Wire
@@ -158,7 +158,7 @@ class CogProvider:
         if job.model != self.default_model:
             raise ProviderRejected(f"the Cog server runs {self.default_model} and nothing else")
         known = await self._known()
-        await vet(known, job.input, job.prompt, self._resolve)
+        await validate_inputs(known, job.input, job.prompt, self._resolve)
         return {**job.input, PROMPT: job.prompt} if known.prompted else dict(job.input)
 
     async def _makes_words(self) -> bool:

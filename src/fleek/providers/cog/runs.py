@@ -9,7 +9,7 @@ from fleek.domain.errors import OutcomeUnknown, ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Prediction
 from fleek.providers.cog.answers import lost
-from fleek.providers.cog.held import Answers, Held
+from fleek.providers.cog.open_connections import OpenConnections, ResultCache
 from fleek.providers.cog.wire import ANSWER_SECONDS, Wire
 
 LOOKS_AT_ONCE: Final = 16
@@ -40,8 +40,8 @@ class Runs:
         self._clock = clock
         self._gone: dict[PredictionId, float] = {}  # since when it runs no more
         self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
-        self._answers = Answers(clock)
-        self.held = Held(self._answers)
+        self._answers = ResultCache(clock)
+        self.held = OpenConnections(self._answers)
 
     def known(self, prediction_id: PredictionId) -> Prediction | None:
         """Return a prediction that has ended or is held, or None: it may be started."""

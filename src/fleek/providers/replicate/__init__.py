@@ -20,7 +20,7 @@ from fleek.providers.base import Provider
 from fleek.providers.download import Limits
 from fleek.providers.replicate.api import Api
 from fleek.providers.replicate.callback import read_secret
-from fleek.providers.replicate.provider import ReplicateProvider, Terms
+from fleek.providers.replicate.provider import AccountConfig, ReplicateProvider
 from fleek.settings import LOOPBACK, is_real_token
 
 PATTERN: Final = re.compile(r"(\*\.)?[a-z0-9.-]+(:[0-9]{1,5})?|\[[0-9a-f:]+\](:[0-9]{1,5})?")
@@ -156,7 +156,7 @@ async def connect() -> AsyncGenerator[Provider]:
 async def open_provider(settings: ReplicateSettings) -> AsyncGenerator[ReplicateProvider]:
     """Open the provider with these settings."""
     assert settings.replicate_api_token is not None
-    terms = Terms(
+    terms = AccountConfig(
         policy=settings.policy,
         callback_base=settings.callback_base,
         keys=settings.keys,

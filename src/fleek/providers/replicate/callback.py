@@ -20,7 +20,7 @@ from fleek.domain.errors import CallbackRejected, ProviderUnavailable
 from fleek.providers.base import Callback
 from fleek.providers.foreign_json import NotJson, parse_aside
 from fleek.providers.replicate.api import Api
-from fleek.providers.replicate.errors import check_told, inquiry
+from fleek.providers.replicate.errors import inquiry, raise_for_read
 from fleek.providers.replicate.wire import read_prediction
 
 MAX_SIGNATURES: Final = 16  # looked at; more than one only while a secret is being changed
@@ -138,7 +138,7 @@ class Signatures:
     async def _fetch(self) -> bytes:
         with inquiry():
             answer = await self._api.get("/webhooks/default/secret")
-            check_told(answer)
+            raise_for_read(answer)
             try:
                 return read_secret(str(answer.json().get("key")))
             except ValueError as error:

@@ -83,7 +83,7 @@ def inquiry() -> Generator[None]:
         raise ProviderUnavailable(f"Replicate did not answer: {_named(error)}") from error
 
 
-def check_sold(answer: Answer) -> None:
+def raise_for_create(answer: Answer) -> None:
     """Raise what the status of the answer to a purchase means, unless it is 2xx.
 
     Raises:
@@ -102,7 +102,7 @@ def check_sold(answer: Answer) -> None:
     raise ProviderRejected(f"Replicate refused it ({status}): {detail(answer)}", code=code)
 
 
-def check_told(answer: Answer) -> None:
+def raise_for_read(answer: Answer) -> None:
     """Raise what the status of any other answer means, unless it is 2xx.
 
     Raises:

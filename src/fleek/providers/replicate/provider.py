@@ -28,9 +28,9 @@ from fleek.providers.download import Limits, read_output
 from fleek.providers.replicate import listing
 from fleek.providers.replicate.api import LARGE, Api, read_date
 from fleek.providers.replicate.callback import Signatures
-from fleek.providers.replicate.errors import check_sold, check_told, inquiry, purchase
-from fleek.providers.replicate.looks import SWEEP_ABOVE, Looks
+from fleek.providers.replicate.errors import inquiry, purchase, raise_for_create, raise_for_read
 from fleek.providers.replicate.names import read_name
+from fleek.providers.replicate.poller import SWEEP_ABOVE, Poller
 from fleek.providers.replicate.schemas import Schemas
 from fleek.providers.replicate.search import Lost, Search, SharedPages
 from fleek.providers.replicate.wire import read_id, read_prediction
@@ -42,7 +42,7 @@ EVENTS: Final = ("start", "completed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class AccountConfig:
     """What the operator chose for this account."""
 
     policy: Policy  # where outputs are fetched from
@@ -71,7 +71,7 @@ class ReplicateProvider:
         self,
         api: Api,
         files: httpx2.AsyncClient,
-        terms: Terms,
+        terms: AccountConfig,
         *,
         now: Callable[[], datetime] = wall_time,
         clock: Callable[[], float] = time.monotonic,
@@ -87,7 +87,7 @@ class ReplicateProvider:
         self._files = files
         self._signatures = Signatures(api, keys=terms.keys, now=now, clock=clock)
         self._clock = clock
-        self._looks = Looks(api, clock=clock)
+        self._looks = Poller(api, clock=clock)
         self._pages = SharedPages(api)
         self._asking = asyncio.Lock()
         self._asked_at = -math.inf
@@ -113,7 +113,7 @@ class ReplicateProvider:
         }
         with purchase():
             answer = await self._api.post(target.path, content, headers)
-            check_sold(answer)
+            raise_for_create(answer)
             date = read_date(answer.headers.get("date", ""))
             bought = await answer.understood(partial(read_prediction, date=date))
         if bought is None:
@@ -149,7 +149,7 @@ class ReplicateProvider:
             answer = await self._api.post(path, most=LARGE)
             if answer.status in {400, 409, 422}:  # it has ended already
                 return None
-            check_told(answer)
+            raise_for_read(answer)
             return await answer.understood(read_prediction)
 
     async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:

@@ -13,7 +13,7 @@ from fleek.input_schema import compile_schema, normalize
 from fleek.providers.base import Schema
 from fleek.providers.outputs import makes_words
 from fleek.providers.replicate.api import Api
-from fleek.providers.replicate.errors import check_told, inquiry
+from fleek.providers.replicate.errors import inquiry, raise_for_read
 from fleek.providers.replicate.names import read_name
 
 KEPT: Final = 128  # models
@@ -100,7 +100,7 @@ class Schemas:
             answer = await self._api.get(path, most=MAX_BYTES)
             if answer.status == 404:
                 raise NotFound("Replicate has no such model")
-            check_told(answer)
+            raise_for_read(answer)
             body = answer.json()
         version = body.get("latest_version", body)
         if len(self._words) >= KEPT:

@@ -17,7 +17,7 @@ from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Found, Prediction
 from fleek.providers.replicate.api import LARGE, Answer, Api, Unreadable, read_date
-from fleek.providers.replicate.errors import check_told, inquiry
+from fleek.providers.replicate.errors import inquiry, raise_for_read
 from fleek.providers.replicate.names import Target
 from fleek.providers.replicate.wire import read_id, read_prediction, read_time
 
@@ -82,7 +82,7 @@ async def read_page(api: Api, query: Mapping[str, str]) -> Page:
     """
     with inquiry():
         answer = await api.get("/predictions", query, most=LARGE)
-        check_told(answer)
+        raise_for_read(answer)
         return _page(answer)
 
 

@@ -12,7 +12,7 @@ from fleek.domain.job import Job, PredictionId
 from fleek.emulator.server import Emulator
 from fleek.providers.base import Failed, Succeeded
 from fleek.providers.replicate.api import Times
-from fleek.providers.replicate.looks import GONE_SECONDS, MOST, SWEEP_ABOVE
+from fleek.providers.replicate.poller import GONE_SECONDS, MOST, SWEEP_ABOVE
 from fleek.providers.replicate.provider import ReplicateProvider
 
 Buy = Callable[..., Any]

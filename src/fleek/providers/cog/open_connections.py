@@ -16,7 +16,7 @@ KEPT_SECONDS: Final = 300.0  # the engine looks again at least every 30 s until 
 log = structlog.get_logger(__name__)
 
 
-class Answers:
+class ResultCache:
     """Keeps each answer until it was asked for, and for some minutes after the last time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,10 +43,10 @@ class Answers:
             del self._asked[prediction_id], self._kept[prediction_id]
 
 
-class Held:
+class OpenConnections:
     """The connections that this process holds."""
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: ResultCache) -> None:
         self._answers = answers
         self._tasks: dict[PredictionId, asyncio.Task[Prediction]] = {}
 

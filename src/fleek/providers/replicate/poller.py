@@ -10,7 +10,7 @@ from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Failed, Prediction
 from fleek.providers.replicate.api import LARGE, Api, read_date
-from fleek.providers.replicate.errors import check_told, inquiry
+from fleek.providers.replicate.errors import inquiry, raise_for_read
 from fleek.providers.replicate.search import SWEEP_PAGES, sweep
 from fleek.providers.replicate.wire import read_id, read_prediction
 
@@ -21,7 +21,7 @@ GONE_SECONDS: Final = 600.0  # of 404 and nothing else, before a prediction coun
 GONE_KEPT: Final = 10_000
 
 
-class Looks:
+class Poller:
     """What was seen of predictions, as far as it must be remembered.
 
     A prediction that the API does not know (404) has not been seen: a replica may lag behind.
@@ -80,7 +80,7 @@ class Looks:
             answer = await self._api.get(f"/predictions/{prediction_id}", most=LARGE)
             if answer.status == 404:
                 return None
-            check_told(answer)
+            raise_for_read(answer)
             date = read_date(answer.headers.get("date", ""))
             told = await answer.understood(partial(read_prediction, date=date))
         if told is None or told.id != prediction_id:
