@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from fleek import __version__, registry
-from fleek.client import AsyncClient, Pace
+from fleek.client import AsyncClient, RetryPolicy
 from fleek.diagnosis import (
     ADVICE,
     Finding,
@@ -233,7 +233,7 @@ async def _port(settings: Settings) -> list[Finding]:
     if _free(settings.api_host, settings.api_port):
         return [Finding("port", "ok", f"{place} is free; the service is not running")]
     url = settings.local_base
-    async with AsyncClient(url, timeout=ANSWER_SECONDS, pace=Pace(tries=1)) as client:
+    async with AsyncClient(url, timeout=ANSWER_SECONDS, pace=RetryPolicy(tries=1)) as client:
         try:
             health = await client.health()
         except FleekError:

@@ -9,10 +9,10 @@ import httpx2
 import pytest
 
 from fleek import AsyncClient, Client
-from fleek.client import Pace
+from fleek.client import RetryPolicy
 
 JOB = "0198f000-0000-7000-8000-000000000001"
-QUICK = Pace(pause=0.001, first=0.001, longest=0.002, patience=60)
+QUICK = RetryPolicy(pause=0.001, first=0.001, longest=0.002, patience=60)
 
 Update = httpx2.Response | Exception
 

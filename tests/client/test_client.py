@@ -31,8 +31,8 @@ from fleek import (
     Unsupported,
     WaitTimeout,
 )
-from fleek.client import Pace, wire
-from fleek.client.pace import Vigil
+from fleek.client import RetryPolicy, wire
+from fleek.client.retry_policy import WaitDeadline
 from fleek.domain.errors import FieldError
 from fleek.domain.job import Status
 
@@ -380,7 +380,7 @@ def test_wait_bears_a_restart(client: Client, server: Any, a_job: Maker) -> None
 
 def test_wait_does_not_bear_silence_for_ever() -> None:
     """After `patience` the server counts as gone."""
-    vigil = Vigil(Pace(patience=-1), timeout=None)
+    vigil = WaitDeadline(RetryPolicy(patience=-1), timeout=None)
 
     with pytest.raises(ServerUnreachable, match="refused"):
         vigil.bear(ServerUnreachable("refused"))

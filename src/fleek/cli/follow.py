@@ -25,10 +25,10 @@ def follow(
         WaitTimeout: One goes on after `timeout`.
         FleekError: See `fleek.client.errors`.
     """
-    from fleek.client import ClientError, Pace  # noqa: PLC0415 - heavy
-    from fleek.client.pace import Vigil  # noqa: PLC0415 - heavy
+    from fleek.client import ClientError, RetryPolicy  # noqa: PLC0415 - heavy
+    from fleek.client.retry_policy import WaitDeadline  # noqa: PLC0415 - heavy
 
-    vigil = Vigil(Pace(), timeout)
+    vigil = WaitDeadline(RetryPolicy(), timeout)
     silent = False
     while left:
         for job_id in tuple(left):

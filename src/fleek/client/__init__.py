@@ -21,7 +21,7 @@ from fleek.client.errors import (
     ServerUnreachable,
     WaitTimeout,
 )
-from fleek.client.pace import Pace
+from fleek.client.retry_policy import RetryPolicy
 
 __all__ = [
     "AnswerLost",
@@ -30,7 +30,7 @@ __all__ = [
     "ClientError",
     "JobFailed",
     "NotSaved",
-    "Pace",
+    "RetryPolicy",
     "ServerBusy",
     "ServerError",
     "ServerUnreachable",

@@ -12,7 +12,7 @@ from fleek.client import saving, wire
 from fleek.client._async.connection import AsyncConnection
 from fleek.client._async.listing import list_jobs
 from fleek.client._async.waiting import until_completed
-from fleek.client.pace import Pace, Vigil
+from fleek.client.retry_policy import RetryPolicy, WaitDeadline
 from fleek.domain.job import Status
 from fleek.schemas import JobCancelled, JobRead, ModelRead
 
@@ -34,14 +34,14 @@ class AsyncClient:
         api_key: str | None = None,
         timeout: float = 30.0,
         transport: httpx2.AsyncBaseTransport | None = None,
-        pace: Pace | None = None,
+        pace: RetryPolicy | None = None,
     ) -> None:
         """Make a client; nothing is sent yet. `timeout` is for one answer, in seconds.
 
         Raises:
             ConfigurationError: `url` or `api_key` cannot be used.
         """
-        self._pace = pace or Pace()
+        self._pace = pace or RetryPolicy()
         self._connection = AsyncConnection(
             url, api_key=api_key, timeout=timeout, transport=transport, pace=self._pace
         )
@@ -92,7 +92,7 @@ class AsyncClient:
             }
         )
         answer = await self._connection.ask(
-            "POST", "/api/v1/generate", content=content, harmless=False
+            "POST", "/api/v1/generate", content=content, idempotent=False
         )
         return wire.parse(JobRead, answer.value)
 
@@ -156,7 +156,7 @@ class AsyncClient:
         answer = await self._connection.ask(
             "POST",
             wire.job_path(job_id, "retry"),
-            harmless=False,
+            idempotent=False,
             params={"again": "true"} if again else None,
         )
         return wire.parse(JobRead, answer.value)
@@ -192,7 +192,7 @@ class AsyncClient:
             NotFound: There is none with this id.
             FleekError: Any other of `fleek.client.errors`.
         """
-        vigil = Vigil(self._pace, timeout)
+        vigil = WaitDeadline(self._pace, timeout)
         return await until_completed(lambda: self.status(job_id), vigil, on_update)
 
     async def download(

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from fleek.client.errors import ClientError
-from fleek.client.pace import Vigil, completed
+from fleek.client.retry_policy import WaitDeadline, completed
 from fleek.schemas import JobRead
 
 
 async def until_completed(
     look: Callable[[], Awaitable[JobRead]],
-    vigil: Vigil,
+    vigil: WaitDeadline,
     on_update: Callable[[JobRead], None] | None,
 ) -> JobRead:
     """Return the job that `look` gives once it has completed; every look goes to `on_update`.

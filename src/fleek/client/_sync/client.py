@@ -14,7 +14,7 @@ from fleek.client import saving, wire
 from fleek.client._sync.connection import Connection
 from fleek.client._sync.listing import list_jobs
 from fleek.client._sync.waiting import until_completed
-from fleek.client.pace import Pace, Vigil
+from fleek.client.retry_policy import RetryPolicy, WaitDeadline
 from fleek.domain.job import Status
 from fleek.schemas import JobCancelled, JobRead, ModelRead
 
@@ -36,14 +36,14 @@ class Client:
         api_key: str | None = None,
         timeout: float = 30.0,
         transport: httpx2.BaseTransport | None = None,
-        pace: Pace | None = None,
+        pace: RetryPolicy | None = None,
     ) -> None:
         """Make a client; nothing is sent yet. `timeout` is for one answer, in seconds.
 
         Raises:
             ConfigurationError: `url` or `api_key` cannot be used.
         """
-        self._pace = pace or Pace()
+        self._pace = pace or RetryPolicy()
         self._connection = Connection(
             url, api_key=api_key, timeout=timeout, transport=transport, pace=self._pace
         )
@@ -93,7 +93,9 @@ class Client:
                 "provider": provider,
             }
         )
-        answer = self._connection.ask("POST", "/api/v1/generate", content=content, harmless=False)
+        answer = self._connection.ask(
+            "POST", "/api/v1/generate", content=content, idempotent=False
+        )
         return wire.parse(JobRead, answer.value)
 
     def status(self, job_id: UUID | str) -> JobRead:
@@ -150,7 +152,7 @@ class Client:
         answer = self._connection.ask(
             "POST",
             wire.job_path(job_id, "retry"),
-            harmless=False,
+            idempotent=False,
             params={"again": "true"} if again else None,
         )
         return wire.parse(JobRead, answer.value)
@@ -186,7 +188,7 @@ class Client:
             NotFound: There is none with this id.
             FleekError: Any other of `fleek.client.errors`.
         """
-        vigil = Vigil(self._pace, timeout)
+        vigil = WaitDeadline(self._pace, timeout)
         return until_completed(lambda: self.status(job_id), vigil, on_update)
 
     def download(

@@ -12,7 +12,7 @@ import httpx2
 
 from fleek.client import problems, saving, wire
 from fleek.client.errors import ServerError
-from fleek.client.pace import Pace
+from fleek.client.retry_policy import RetryPolicy
 from fleek.domain.errors import FleekError
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Connection:
         api_key: str | None,
         timeout: float,
         transport: httpx2.BaseTransport | None,
-        pace: Pace,
+        pace: RetryPolicy,
     ) -> None:
         self._bearer = wire.bearer(api_key)
         self._pace = pace
@@ -45,20 +45,20 @@ class Connection:
         method: str,
         path: str,
         *,
-        harmless: bool = True,
+        idempotent: bool = True,
         well: Container[int] = (),
         **request: Any,
     ) -> wire.Answer:
         """Send a request and return its JSON answer.
 
-        `harmless` is whether doing it twice is the same as doing it once; `well` are statuses
+        `idempotent` is whether doing it twice is the same as doing it once; `well` are statuses
         that are an answer although they look like an error.
 
         Raises:
             FleekError: See `fleek.client.errors`.
         """
         once = partial(self._once, method, path, well=well, **request)
-        return self._again(once, harmless=harmless)
+        return self._again(once, idempotent=idempotent)
 
     def fetch(self, path: str, to: Path, *, sha256: str) -> None:
         """Save the bytes at `path`, if they are those with this `sha256`.
@@ -66,16 +66,16 @@ class Connection:
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        self._again(partial(self._fetch, path, to, sha256), harmless=True)
+        self._again(partial(self._fetch, path, to, sha256), idempotent=True)
 
-    def _again(self, ask: Callable[[], T], *, harmless: bool) -> T:
+    def _again(self, ask: Callable[[], T], *, idempotent: bool) -> T:
         tried = 0
         while True:
             tried += 1
             try:
                 return ask()
             except FleekError as error:
-                pause = self._pace.pause_after(error, tried=tried, harmless=harmless)
+                pause = self._pace.pause_after(error, tried=tried, idempotent=idempotent)
                 if pause is None:
                     raise
             time.sleep(pause)

@@ -22,7 +22,7 @@ LONGEST_PAUSE: Final = 10.0  # seconds; a server that asks for more gets no seco
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RetryPolicy:
     """How patient a client is. Seconds, except `tries`."""
 
     tries: int = 3  # how often a harmless request is sent before its failure is raised
@@ -31,13 +31,15 @@ class Pace:
     longest: float = 2.0  # between any two looks; reached by steps of one half
     patience: float = 30.0  # how long `wait` bears a server that cannot be reached
 
-    def pause_after(self, error: FleekError, *, tried: int, harmless: bool) -> float | None:
+    def pause_after(self, error: FleekError, *, tried: int, idempotent: bool) -> float | None:
         """Return how long to wait before asking again, in seconds; None: do not.
 
-        `harmless` is whether doing it twice is the same as doing it once. A request of which
+        `idempotent` is whether doing it twice is the same as doing it once. A request of which
         nothing was sent, or that was refused for its rate, may always be sent again.
         """
-        again = _undone(error) or (harmless and isinstance(error, ServerUnreachable | ServerBusy))
+        again = _undone(error) or (
+            idempotent and isinstance(error, ServerUnreachable | ServerBusy)
+        )
         if not again or tried >= self.tries:
             return None
         pause = self.pause * 2.0 ** (tried - 1)
@@ -55,10 +57,10 @@ def _undone(error: FleekError) -> bool:
     return isinstance(error, ServerUnreachable) and not isinstance(error, AnswerLost)
 
 
-class Vigil:
+class WaitDeadline:
     """Decides between two looks at jobs: how long to sleep, and when to give up."""
 
-    def __init__(self, pace: Pace, timeout: float | None) -> None:
+    def __init__(self, pace: RetryPolicy, timeout: float | None) -> None:
         self._pace = pace
         self._interval = pace.first
         self._timeout = timeout
