@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import typer
 
-from fleek.cli.exits import Exit
+from fleek.cli.exit_codes import Exit
 from fleek.cli.root import app
 
 PAGE: Final = Path(__file__).parents[1] / "docs/reference/cli.md"

@@ -10,7 +10,7 @@ import fleek.app  # loads every error there is
 import fleek.client.errors
 from fleek.api.errors import status_of
 from fleek.api.handlers import CODES as ROUTER_CODES
-from fleek.cli.exits import Exit, exit_code
+from fleek.cli.exit_codes import Exit, exit_code
 from fleek.domain import errors, races
 from fleek.domain.errors import FleekError
 

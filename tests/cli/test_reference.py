@@ -3,7 +3,7 @@
 import runpy
 from pathlib import Path
 
-from fleek.cli.exits import Exit
+from fleek.cli.exit_codes import Exit
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Final, NoReturn, TextIO, cast
 
-from fleek.cli.exits import Exit, explain
+from fleek.cli.exit_codes import Exit, explain
 from fleek.cli.root import app
 from fleek.cli.screen import Outlet
 from fleek.domain.errors import FleekError
@@ -25,7 +25,7 @@ def main() -> NoReturn:
 
 
 def run(args: Sequence[str] | None = None) -> int:
-    """Run a command (None: the process's own) and return its exit code: see `fleek.cli.exits`."""
+    """Run a command (None: the process's own) and return its exit code: see `fleek.cli.exit_codes`."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8

@@ -2,7 +2,7 @@
 
 import typer
 
-from fleek.cli.exits import Exit
+from fleek.cli.exit_codes import Exit
 from fleek.cli.purging import opened
 from fleek.cli.screen import Screen
 from fleek.domain.errors import ConfigurationError

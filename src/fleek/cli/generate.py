@@ -8,13 +8,13 @@ from uuid import UUID
 
 import typer
 
-from fleek.cli.exits import Exit, explain
-from fleek.cli.follow import follow
+from fleek.cli.exit_codes import Exit, explain
 from fleek.cli.options import asked, command, connected, typed
-from fleek.cli.place import Place
+from fleek.cli.output_path import Place
 from fleek.cli.present import document
 from fleek.cli.progress import Display, display, ending
 from fleek.cli.session import Session
+from fleek.cli.wait_many import follow
 from fleek.domain.errors import FleekError
 from fleek.domain.job import Status
 

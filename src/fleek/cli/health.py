@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from fleek.cli.exits import Exit
+from fleek.cli.exit_codes import Exit
 from fleek.cli.options import command, connected
 from fleek.cli.screen import Screen
 from fleek.cli.session import Session

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fleek.cli.exits import Exit
+from fleek.cli.exit_codes import Exit
 from fleek.cli.screen import Screen
 
 app = typer.Typer()

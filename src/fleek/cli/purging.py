@@ -8,7 +8,7 @@ from datetime import timedelta
 import typer
 
 from fleek.bootstrap import open_runtime
-from fleek.cli.exits import Exit
+from fleek.cli.exit_codes import Exit
 from fleek.cli.present import size
 from fleek.cli.screen import Screen
 from fleek.domain.errors import ConfigurationError
