@@ -7,7 +7,7 @@ import pytest
 
 from fleek.emulator.plan import Plan
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.views import ledger_row, present
+from fleek.emulator.serializers import ledger_row, present
 
 
 def a_prediction(**changes: Any) -> Prediction:

@@ -10,11 +10,11 @@ from hashlib import sha256
 from typing import Any
 
 from fleek.emulator.clock import Clock
-from fleek.emulator.dice import Dice
+from fleek.emulator.fault_sampler import Dice
 from fleek.emulator.ledger import Ledger
 from fleek.emulator.plan import Marker, Plan
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.views import ledger_row, present
+from fleek.emulator.serializers import ledger_row, present
 
 ALPHABET = b"0123456789abcdefghjkmnpqrstvwxyz"
 COMPUTED = ("started_at", "ended_at", "end", "error")

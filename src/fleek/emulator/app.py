@@ -7,11 +7,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from fleek.emulator import browse, control, create, files, reads, stream, uploads
+from fleek.emulator import catalog_routes, control, create, files, read_routes, stream, uploads
 from fleek.emulator.account import Account
 from fleek.emulator.callbacks import Callbacks
 from fleek.emulator.control import LoopbackOnly
-from fleek.emulator.front import Front
+from fleek.emulator.middleware import Front
 from fleek.emulator.wire import answer, missing, problem
 
 
@@ -22,10 +22,10 @@ def create_app(account: Account, callbacks: Callbacks) -> ASGIApp:
     ASGI server.
     """
     routes = [
-        *reads.routes(),
+        *read_routes.routes(),
         *create.routes(),
         *files.routes(),
-        *browse.routes(),
+        *catalog_routes.routes(),
         *uploads.routes(),
         *stream.routes(),
         *control.routes(),

@@ -10,9 +10,9 @@ from typing import Final
 import httpx2
 
 from fleek.emulator.account import Account
-from fleek.emulator.dice import Faults
-from fleek.emulator.letters import Letter, write
+from fleek.emulator.fault_sampler import Faults
 from fleek.emulator.predictions import Prediction
+from fleek.emulator.webhooks import Letter, write
 
 TICK_SECONDS: Final = 0.5  # logs are sent no more often than this
 

@@ -9,10 +9,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
-from fleek.emulator.answers import refuse, reply
 from fleek.emulator.callbacks import Callbacks
+from fleek.emulator.create_request import EVENTS, Order, Refused, read_deadline, read_order
+from fleek.emulator.create_responses import refuse, reply
 from fleek.emulator.faults import Group
-from fleek.emulator.orders import EVENTS, Order, Refused, read_deadline, read_order
 from fleek.emulator.plan import seconds
 from fleek.emulator.predictions import Prediction
 from fleek.emulator.wire import visit_of

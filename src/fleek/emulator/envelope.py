@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.types import Message, Send
 
-from fleek.emulator.dice import Faults
+from fleek.emulator.fault_sampler import Faults
 from fleek.emulator.wire import Visit
 
 GZIP: Final = zlib.MAX_WBITS | 16  # what zlib calls this format

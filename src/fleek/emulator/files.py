@@ -8,7 +8,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
-from fleek.emulator.lies import FAILURES, Delivery, hand_over
+from fleek.emulator.file_faults import FAILURES, Delivery, hand_over
 from fleek.emulator.media import CONTENT_TYPES, render
 from fleek.emulator.outputs import file_name
 from fleek.emulator.predictions import Prediction

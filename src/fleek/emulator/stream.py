@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.views import encode, output
+from fleek.emulator.serializers import encode, output
 from fleek.emulator.wire import missing
 
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleek.emulator.plan import Marker
-from fleek.emulator.views import encode
+from fleek.emulator.serializers import encode
 from fleek.emulator.words import FORMS
 
 TRANSPORT: Final = "emulator.transport"

@@ -6,8 +6,8 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleek.emulator.account import Account, fingerprint
-from fleek.emulator.dice import Faults
 from fleek.emulator.envelope import Envelope
+from fleek.emulator.fault_sampler import Faults
 from fleek.emulator.plan import seconds
 from fleek.emulator.wire import Visit, problem, throttled
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from fleek.emulator.account import Account
 from fleek.emulator.media import gzip_bomb
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.views import encode
+from fleek.emulator.serializers import encode
 from fleek.emulator.wire import (
     answer,
     cut_body,

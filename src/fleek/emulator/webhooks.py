@@ -13,7 +13,7 @@ from typing import Final
 
 from fleek.emulator.account import Account
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.views import encode
+from fleek.emulator.serializers import encode
 
 WRONG_SECRET: Final = "whsec_" + base64.b64encode(b"not the secret of this account").decode()
 

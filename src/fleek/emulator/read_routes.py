@@ -11,10 +11,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
-from fleek.emulator.dice import Faults
+from fleek.emulator.fault_sampler import Faults
 from fleek.emulator.faults import CATALOGUE, Group
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.views import encode
+from fleek.emulator.serializers import encode
 from fleek.emulator.wire import (
     answer,
     cut_body,
