@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageSequence
 
 from fleek.domain.job import ModelName
 from fleek.providers.placeholder import models
-from fleek.providers.placeholder.piece import Piece
+from fleek.providers.placeholder.spec import Piece
 
 PROMPT = "Chat à vélo 骑"
 SMALL = {"width": 64, "height": 48, "frames": 6, "fps": 10}

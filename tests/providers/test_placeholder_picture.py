@@ -12,7 +12,7 @@ from fleek.domain.job import ModelName
 from fleek.providers.placeholder import models, parameters
 from fleek.providers.placeholder.caption import legible
 from fleek.providers.placeholder.picture import STYLE_NAMES, frame, paint
-from fleek.providers.placeholder.piece import Piece
+from fleek.providers.placeholder.spec import Piece
 
 PROMPT = "A cat riding a bicycle"
 

@@ -10,7 +10,7 @@ from fleek.providers.placeholder import caption
 from fleek.providers.placeholder.art.canvas import FINE, Point, Size, disc, glow, unit, upright
 from fleek.providers.placeholder.art.palette import Palette, choose, mix
 from fleek.providers.placeholder.files import save_animation
-from fleek.providers.placeholder.piece import Piece
+from fleek.providers.placeholder.spec import Piece
 
 
 def make(piece: Piece) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from PIL import Image, PngImagePlugin
 
-from fleek.providers.placeholder.piece import Piece
+from fleek.providers.placeholder.spec import Piece
 
 _DESCRIPTION: Final = 0x010E
 _CAMERA: Final = 0x0110  # "Model"

@@ -12,7 +12,7 @@ from fleek.domain.job import ModelName
 from fleek.domain.request import MODEL_NAME
 from fleek.providers.base import Model, Schema
 from fleek.providers.placeholder import parameters
-from fleek.providers.placeholder.piece import Piece
+from fleek.providers.placeholder.spec import Piece
 
 PICTURE: Final = ModelName("fleek/placeholder")
 
@@ -59,7 +59,7 @@ _KINDS: Final[Mapping[str, _Kind]] = {
             "text",
             "A few verses about the prompt, as plain text in UTF-8.",
             parameters.TEXT,
-            "fleek.providers.placeholder.verse",
+            "fleek.providers.placeholder.text",
         ),
     )
 }

@@ -10,7 +10,7 @@ from fleek.providers.placeholder.art import STYLES
 from fleek.providers.placeholder.art.canvas import Size
 from fleek.providers.placeholder.art.palette import choose
 from fleek.providers.placeholder.files import save_image
-from fleek.providers.placeholder.piece import Piece
+from fleek.providers.placeholder.spec import Piece
 
 STYLE_NAMES: Final = tuple(STYLES)
 

@@ -28,7 +28,7 @@ _FAILURE: Final = Failed(
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
+class Behaviour:
     """How predictions of this installation behave."""
 
     delay_min: float  # seconds
@@ -37,7 +37,7 @@ class Habits:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class PredictionToken:
     """What a prediction's id says."""
 
     id: PredictionId
@@ -76,7 +76,7 @@ def name(attempt: Attempt, *, outputs: int, seed: int | None) -> PredictionId:
     return PredictionId(f"ph-{attempt.id.hex}-{submitted:x}-{outputs}{chosen}")
 
 
-def look(ticket: Ticket, habits: Habits, *, now_ms: int) -> Prediction:
+def look(ticket: PredictionToken, habits: Behaviour, *, now_ms: int) -> Prediction:
     """Return the prediction as it stands."""
     delay = habits.delay_min + ticket.haste * (habits.delay_max - habits.delay_min)
     elapsed = (now_ms - ticket.submitted_ms) / 1000
@@ -100,7 +100,7 @@ def seed_of(output: Output) -> int | None:
     """
     uri = output.uri if isinstance(output.uri, str) else ""
     prediction_id, _, index = uri.removeprefix(_SCHEME).rpartition("/")
-    ticket = Ticket.read(PredictionId(prediction_id))
+    ticket = PredictionToken.read(PredictionId(prediction_id))
     if ticket is None or not uri.startswith(_SCHEME) or index not in {"0", "1", "2", "3"}:
         return None
     return (ticket.seed + int(index)) % (MAX_SEED + 1)

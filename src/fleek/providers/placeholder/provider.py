@@ -26,15 +26,15 @@ from fleek.providers.base import (
     Schema,
 )
 from fleek.providers.placeholder import models
-from fleek.providers.placeholder.piece import Piece
 from fleek.providers.placeholder.prediction import (
-    Habits,
-    Ticket,
+    Behaviour,
+    PredictionToken,
     look,
     milliseconds,
     name,
     seed_of,
 )
+from fleek.providers.placeholder.spec import Piece
 from fleek.system_clock import wall_time
 
 CHUNK_BYTES: Final = 64 * 1024
@@ -92,7 +92,7 @@ class PlaceholderProvider:
     def __init__(
         self, settings: PlaceholderSettings, *, now: Callable[[], datetime] = wall_time
     ) -> None:
-        self._habits = Habits(
+        self._habits = Behaviour(
             settings.delay_min.total_seconds(),
             settings.delay_max.total_seconds(),
             settings.failure_rate,
@@ -107,7 +107,7 @@ class PlaceholderProvider:
             ProviderRejected: The parameters do not fit the model.
         """
         outputs, seed = models.check(job.model, job.input)
-        ticket = Ticket.read(name(attempt, outputs=outputs, seed=seed))
+        ticket = PredictionToken.read(name(attempt, outputs=outputs, seed=seed))
         assert ticket is not None
         return look(ticket, self._habits, now_ms=milliseconds(self._now()))
 
@@ -117,7 +117,7 @@ class PlaceholderProvider:
         for first in range(0, len(ids), TURN):
             now_ms = milliseconds(self._now())
             for prediction_id in ids[first : first + TURN]:
-                ticket = Ticket.read(prediction_id)
+                ticket = PredictionToken.read(prediction_id)
                 if ticket is not None:
                     seen[prediction_id] = look(ticket, self._habits, now_ms=now_ms)
             await asyncio.sleep(0)

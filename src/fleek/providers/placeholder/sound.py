@@ -8,7 +8,7 @@ from array import array
 from random import Random
 from typing import Final
 
-from fleek.providers.placeholder.piece import Piece
+from fleek.providers.placeholder.spec import Piece
 
 RATE: Final = 22_050  # samples per second, mono, 16 bits
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from PIL import Image
 
-from fleek.providers.placeholder.art import heavens, layers, mountains, patterns, strokes
+from fleek.providers.placeholder.art import layers, mountains, patterns, sky, strokes
 from fleek.providers.placeholder.art.canvas import Size
 from fleek.providers.placeholder.art.palette import Palette
 
@@ -18,8 +18,8 @@ Style = Callable[[Size, Palette, Random], Image.Image]
 
 STYLES: Final[Mapping[str, Style]] = {
     "dusk": mountains.dusk,
-    "aurora": heavens.aurora,
-    "planet": heavens.planet,
+    "aurora": sky.aurora,
+    "planet": sky.planet,
     "glass": patterns.glass,
     "tiles": patterns.tiles,
     "flow": strokes.flow,

@@ -4,7 +4,7 @@ from random import Random
 from typing import Final
 
 from fleek.providers.placeholder.caption import flat
-from fleek.providers.placeholder.piece import Piece, clean
+from fleek.providers.placeholder.spec import Piece, clean
 
 _WHEN: Final = (
     "At dawn", "By noon", "At dusk", "In winter", "Past midnight", "In early spring",
