@@ -14,7 +14,7 @@ from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import Gate, RequestIdMiddleware
 from fleek.api.queue_positions import QueuePositions
 from fleek.api.routing import answering_head
-from fleek.api.shortly import Shared, Unknown
+from fleek.api.short_cache import NegativeCache, ShortCache
 from fleek.engine.runtime import Runtime
 
 DESCRIPTION: Final = """\
@@ -76,8 +76,8 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.runtime = rt
     app.state.metrics = metrics
     app.state.line = QueuePositions()
-    app.state.health = Shared()
-    app.state.unknown_tokens = Unknown()
+    app.state.health = ShortCache()
+    app.state.unknown_tokens = NegativeCache()
     handlers.install(app)
     return app
 

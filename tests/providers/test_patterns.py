@@ -7,8 +7,8 @@ from typing import Any, Final
 import pytest
 
 from fleek.providers.outputs import read_outputs
+from fleek.sniff.completeness import HEAD
 from fleek.sniff.page import is_words_in_place
-from fleek.sniff.whole import HEAD
 
 LONG: Final = 60_000  # characters
 MOST_SECONDS: Final = 2.0  # of the processor, whatever else it does; it takes a hundredth

@@ -11,7 +11,7 @@ from fleek.api.deps import RuntimeDep
 from fleek.api.errors import problems
 from fleek.api.routing import read_body
 from fleek.api.routing import router as strict_router
-from fleek.api.shortly import Unknown
+from fleek.api.short_cache import NegativeCache
 from fleek.domain.errors import (
     CallbackRejected,
     DatabaseUnavailable,
@@ -56,7 +56,7 @@ async def receive_callback(
     token: Annotated[str, Path(max_length=200, description="Of the attempt that it is about.")],
 ) -> CallbackTaken:
     """For providers only. The signature is checked over the bytes as they came."""
-    unknown: Unknown = request.app.state.unknown_tokens
+    unknown: NegativeCache = request.app.state.unknown_tokens
     address = f"{provider}/{token}"
     if address in unknown:
         raise NotFound(UNKNOWN)

@@ -2,9 +2,9 @@
 
 from fastapi.requests import Request
 
-from fleek.api.addresses import flat_addresses
 from fleek.api.deps import JobIdPath, runtime
 from fleek.api.errors import problems
+from fleek.api.links import flat_addresses
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import (
     DatabaseUnavailable,

@@ -15,7 +15,7 @@ from fleek import __version__
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import explain
 from fleek.api.routing import router as strict_router
-from fleek.api.shortly import Shared
+from fleek.api.short_cache import ShortCache
 from fleek.diagnosis import (
     ADVICE,
     Finding,
@@ -124,7 +124,7 @@ async def alive() -> Alive:
 )
 async def health(request: Request, rt: RuntimeDep, response: Response) -> Health:
     """Ask every part, once a second at most. 503 only if no job could be accepted now."""
-    shared: Shared[Health] = request.app.state.health
+    shared: ShortCache[Health] = request.app.state.health
     found = await shared.get(lambda: _examine(rt))
     if found.status == "unhealthy":
         response.status_code = 503

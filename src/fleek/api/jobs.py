@@ -9,7 +9,6 @@ from uuid import UUID
 from fastapi import Query, Response
 from fastapi.requests import Request
 
-from fleek.api.addresses import addresses, link
 from fleek.api.deps import (
     JobIdPath,
     RuntimeDep,
@@ -20,6 +19,7 @@ from fleek.api.deps import (
     runtime,
 )
 from fleek.api.errors import problems
+from fleek.api.links import addresses, link
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import (
     Conflict,

@@ -9,7 +9,7 @@ from fastapi.requests import Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from fleek.api.addresses import addresses
+from fleek.api.links import addresses
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import NotFound
 from fleek.schemas import Problem, example

@@ -11,8 +11,8 @@ from fastapi.routing import APIRoute, APIRouter
 from starlette.routing import BaseRoute
 
 from fleek import strict
+from fleek.domain.chunk_buffer import BLOCK, ChunkBuffer
 from fleek.domain.errors import TooLarge, Unreadable, Unsupported
-from fleek.domain.gathered import BLOCK, Gathered
 
 UTF8: Final = frozenset({"", "charset=utf-8", 'charset="utf-8"'})
 
@@ -86,7 +86,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length[:20]) > limit:
         raise TooLarge(f"the body must have at most {limit} bytes")
-    body = Gathered()
+    body = ChunkBuffer()
     more = True
     while more:
         message = await request.receive()

@@ -19,7 +19,7 @@ from fleek.domain.errors import (
     OutputMissing,
     ProviderError,
 )
-from fleek.domain.hostfaults import host_error
+from fleek.domain.host_errors import host_error
 from fleek.domain.job import Job, JobError, JobId, Stage, Status
 from fleek.domain.media import Media, Output, Part, metadata_key, purged
 from fleek.domain.races import IllegalTransition, StaleJob

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from fleek.domain.hostfaults import host_errors
+from fleek.domain.host_errors import host_errors
 from fleek.engine.runtime import Runtime
 
 log = structlog.get_logger(__name__)

@@ -18,15 +18,15 @@ from fleek.domain.errors import (
     OutputUnsafe,
     ProviderUnavailable,
 )
-from fleek.domain.hostfaults import exhaustion
+from fleek.domain.host_errors import exhaustion
 from fleek.domain.long_text import LongText, head_of, pieces_of
 from fleek.domain.media import Output
 from fleek.outbound import Policy, UnsafeAddress, open_stream
-from fleek.providers.addresses import read_address, strange_address
 from fleek.providers.data_uri import DataUriUnreadable, decode, media_type
 from fleek.providers.encoding import EncodingBroken, decoded
+from fleek.providers.output_urls import read_address, strange_address
+from fleek.sniff.completeness import HEAD, MAGIC, Watcher
 from fleek.sniff.page import expects_media, is_words_in_place
-from fleek.sniff.whole import HEAD, MAGIC, Watcher
 
 CHUNK: Final = 65_536  # bytes
 WHOLE: Final = frozenset({200, 203, 206})  # with 206, only if all of it was sent

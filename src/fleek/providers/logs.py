@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
-from fleek.domain.gathered import Gathered
+from fleek.domain.chunk_buffer import ChunkBuffer
 
 KEPT: Final = 65_536  # bytes of a log that stay at its beginning; shorter bodies are not looked at
 TAIL: Final = 32_768  # bytes of it that stay at its end, at least
@@ -38,7 +38,7 @@ async def body_without_logs(chunks: AsyncIterator[bytes], *, most: int) -> bytes
     Raises:
         TooLong: There are more than `most` bytes beside the logs.
     """
-    body, read = Gathered(), 0
+    body, read = ChunkBuffer(), 0
     begun: bytearray | None = bytearray()
     logs = LogFilter()
     async for chunk in chunks:

@@ -21,8 +21,8 @@ from typing import Any, Final
 from fleek.domain.long_text import LongText, head_of, joined
 from fleek.domain.media import Output
 from fleek.domain.text import UNSTORABLE
-from fleek.providers.addresses import is_path, read_address, strange_address
 from fleek.providers.data_uri import is_data_uri
+from fleek.providers.output_urls import is_path, read_address, strange_address
 
 MOST: Final = 256  # files of one prediction; further addresses stay words of the document
 

@@ -9,9 +9,9 @@ from fleek.domain.job import PredictionId
 from fleek.domain.long_text import LongText, ends_of, head_of
 from fleek.domain.text import one_line
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
+from fleek.providers.error_messages import read_reason
 from fleek.providers.foreign_json import NotJson, parse
 from fleek.providers.outputs import OutputUnreadable, read_outputs
-from fleek.providers.reasons import read_reason
 
 MESSAGE_CHARS: Final = 2000
 MAX_PREFIXED: Final = 10_000  # characters of an error that are looked at

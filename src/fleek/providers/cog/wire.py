@@ -21,9 +21,9 @@ from fleek.providers.base import MAX_ANSWER_BYTES, Failed, Prediction
 from fleek.providers.cog.answers import Unreadable, answer, is_ours
 from fleek.providers.cog.inputs import Contract, contract
 from fleek.providers.encoding import EncodingBroken, decoded
+from fleek.providers.error_messages import reason_of_body
 from fleek.providers.foreign_json import ON_LOOP, NotJson, parse
 from fleek.providers.logs import TooLong, body_without_logs
-from fleek.providers.reasons import reason_of_body
 
 ANSWER_BYTES: Final = MAX_ANSWER_BYTES
 DOCUMENT_BYTES: Final = 1_048_576

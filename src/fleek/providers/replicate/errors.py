@@ -15,7 +15,7 @@ import httpx2
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.text import one_line, without_credentials
 from fleek.providers.base import PAYMENT_REQUIRED, RATE_LIMITED, UNAUTHORIZED, UNREACHABLE
-from fleek.providers.reasons import reason_of_body
+from fleek.providers.error_messages import reason_of_body
 from fleek.providers.replicate.api import Answer, Unreadable, read_date
 
 REFUSED: Final[Mapping[int, str]] = {

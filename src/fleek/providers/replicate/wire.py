@@ -13,8 +13,8 @@ from fleek.domain.job import PredictionId
 from fleek.domain.long_text import LongText, ends_of
 from fleek.domain.text import one_line
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
+from fleek.providers.error_messages import read_reason
 from fleek.providers.outputs import OutputUnreadable, read_outputs
-from fleek.providers.reasons import read_reason
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _STEP: Final = re.compile(r"^\s*(\d{1,3})%\s*\|.+?\|\s*(\d{1,9})/(\d{1,9})")  # tqdm's

@@ -14,7 +14,7 @@ from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings
 
 from fleek.domain.errors import ConfigurationError, HostError, StorageError, StorageFull
-from fleek.domain.hostfaults import host_errors
+from fleek.domain.host_errors import host_errors
 from fleek.domain.media import Key
 from fleek.environment import SOURCE, read
 from fleek.storage.base import Link, Storage, Stored

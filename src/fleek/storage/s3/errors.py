@@ -14,7 +14,7 @@ from typing import Final
 from obstore.exceptions import BaseError
 
 from fleek.domain.errors import NotFound, StorageError, StorageFull
-from fleek.domain.hostfaults import host_errors, reported
+from fleek.domain.host_errors import host_errors, reported
 
 CODE: Final = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
 STATUS: Final = re.compile(r"status code: (\d{3})")

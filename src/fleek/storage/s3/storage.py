@@ -10,7 +10,7 @@ from threading import Event
 from typing import Final, TypeVar
 
 from fleek.domain.errors import StorageError
-from fleek.domain.hostfaults import host_errors
+from fleek.domain.host_errors import host_errors
 from fleek.domain.media import Key
 from fleek.storage.base import Link, Stored
 from fleek.storage.s3.bucket import PART_BYTES, TokenBucket

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 
-from fleek.api.shortly import Shared, Unknown
+from fleek.api.short_cache import NegativeCache, ShortCache
 from fleek.engine.runtime import Runtime
 
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
@@ -22,9 +22,9 @@ async def test_all_who_ask_together_share_an_answer() -> None:
         made.append(len(made))
         return made[-1]
 
-    shared: Shared[int] = Shared(seconds=3600)
+    shared: ShortCache[int] = ShortCache(seconds=3600)
     together = await asyncio.gather(*(shared.get(make) for _ in range(5)))
-    later = await Shared[int](seconds=0).get(make)
+    later = await ShortCache[int](seconds=0).get(make)
 
     assert together == [0] * 5
     assert later == 1
@@ -39,7 +39,7 @@ async def test_an_error_is_not_remembered() -> None:
     async def make() -> int:
         return 7
 
-    shared: Shared[int] = Shared(seconds=3600)
+    shared: ShortCache[int] = ShortCache(seconds=3600)
     (failed,) = await asyncio.gather(shared.get(fail), return_exceptions=True)
 
     assert isinstance(failed, ValueError)
@@ -69,7 +69,7 @@ async def test_an_unknown_callback_is_looked_up_once(rt: Runtime, client_of: Cli
 
 async def test_unknown_words_are_forgotten() -> None:
     """A token may be known a moment later."""
-    kept, lost = Unknown(seconds=3600), Unknown(seconds=0)
+    kept, lost = NegativeCache(seconds=3600), NegativeCache(seconds=0)
     for words in (kept, lost):
         words.add("x")
 

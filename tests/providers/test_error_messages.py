@@ -11,7 +11,7 @@ from fleek.domain.errors import ProviderRejected
 from fleek.providers.base import Failed
 from fleek.providers.cog.answers import Unreadable, answer
 from fleek.providers.cog.wire import _refusal
-from fleek.providers.reasons import MAX_VALUES, UNSTATED, read_reason, reason_of_body
+from fleek.providers.error_messages import MAX_VALUES, UNSTATED, read_reason, reason_of_body
 from fleek.providers.replicate.api import Answer
 from fleek.providers.replicate.errors import raise_for_create
 from fleek.providers.replicate.wire import read_prediction

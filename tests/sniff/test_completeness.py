@@ -3,7 +3,7 @@
 import pytest
 
 from fleek.emulator.media import render
-from fleek.sniff.whole import Watcher
+from fleek.sniff.completeness import Watcher
 
 BOX = (20).to_bytes(4, "big") + b"ftypisom" + bytes(8)
 LONG_BOX = (1).to_bytes(4, "big") + b"mdat" + (40).to_bytes(8, "big") + bytes(24)

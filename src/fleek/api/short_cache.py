@@ -10,7 +10,7 @@ SECONDS: Final = 1.0
 MANY: Final = 10_000  # tokens: a second of the fastest caller
 
 
-class Shared(Generic[T]):
+class ShortCache(Generic[T]):
     """One answer for all who ask at the same time, and for a second after it was asked for."""
 
     def __init__(self, *, seconds: float = SECONDS) -> None:
@@ -33,7 +33,7 @@ class Shared(Generic[T]):
         return failed or now - self._asked_at >= self._seconds
 
 
-class Unknown:
+class NegativeCache:
     """Words that nobody knew a moment ago."""
 
     def __init__(self, *, seconds: float = SECONDS) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 BLOCK: Final = 1_048_576  # bytes that lie together
 
 
-class Gathered:
+class ChunkBuffer:
     """A body as it comes, in blocks: however small its chunks are, they take no more memory."""
 
     def __init__(self) -> None:
