@@ -272,7 +272,7 @@ async def _leave(rt: Runtime) -> None:
     try:
         await rt.lease.end()
     except FleekError as error:
-        log.warning("worker_not_ended", reason=str(error))
+        log.warning("worker_end_not_saved", reason=str(error))
 
 
 async def _handle(rt: Runtime, name: Task, verb: Verb, job_id: JobId) -> None:

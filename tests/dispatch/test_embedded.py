@@ -211,7 +211,7 @@ async def test_a_raising_handler_is_logged_with_its_job() -> None:
             await line.began(1)
 
     assert [(entry["event"], entry["task"], entry["job_id"]) for entry in logs] == [
-        ("handler failed", "start", str(A))
+        ("handler_failed", "start", str(A))
     ]
 
 
@@ -228,7 +228,7 @@ async def test_a_handler_that_cancels_itself_does_not_stop_the_others() -> None:
             await dispatcher.enqueue("collect", B)
             await line.began(1)
 
-    assert [entry["event"] for entry in logs] == ["handler gave up"]
+    assert [entry["event"] for entry in logs] == ["handler_gave_up"]
 
 
 async def test_a_handler_that_resists_is_awaited_and_takes_no_other_job() -> None:

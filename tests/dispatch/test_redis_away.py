@@ -80,4 +80,4 @@ def test_a_worker_says_once_that_redis_is_away_and_goes_on_when_it_is_back(
         back = broker.do_fetch("start", 1)
 
     assert (away, len(back)) == ([[], []], 1)
-    assert [one["event"] for one in said] == ["broker_away", "broker_back"]
+    assert [one["event"] for one in said] == ["broker_unreachable", "broker_reconnected"]

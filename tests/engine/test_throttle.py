@@ -342,7 +342,7 @@ async def test_an_account_that_is_refused_is_parked(
         await coordinator.run(1)
         await coordinator.run(2 * OPERATOR_PAUSE / timedelta(seconds=1) + 60, step=10)
 
-    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["provider_parked"]
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["account_paused"]
     assert [line["event"] for line in lines if line["event"] == "provider_resumed"]
     assert len(provider.started) == 2 + 3
     assert {(await jobs.get_any_tenant(rt.db, job.id)).stage for job in waiting} == {Stage.WAITING}

@@ -51,7 +51,7 @@ def answer(request: Request, error: FleekError) -> Response:
     status = status_of(type(error))
     headers = {}
     if status >= 500 and not isinstance(error, Overloaded):  # thousands a second; they are counted
-        log.warning("request failed", code=error.code, reason=str(error), exc_info=status == 500)
+        log.warning("request_failed", code=error.code, reason=str(error), exc_info=status == 500)
     if status == 503:
         headers["Retry-After"] = str(RETRY_SECONDS)
     if isinstance(error, TooMany):

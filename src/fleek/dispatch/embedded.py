@@ -129,11 +129,11 @@ async def _handle(handler: Handler, task: Task, job_id: JobId) -> None:
         current = asyncio.current_task()
         if current is None or current.cancelling():
             raise
-        log.exception("handler gave up", task=task, job_id=str(job_id))
+        log.exception("handler_gave_up", task=task, job_id=str(job_id))
     except (Reported, UnknownJob) as error:
-        log.debug("handler ended early", task=task, job_id=str(job_id), reason=str(error))
+        log.debug("handler_ended_early", task=task, job_id=str(job_id), reason=str(error))
     except Exception:  # one job's trouble must not end the others' service
-        log.exception("handler failed", task=task, job_id=str(job_id))
+        log.exception("handler_failed", task=task, job_id=str(job_id))
 
 
 @asynccontextmanager

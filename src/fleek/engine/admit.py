@@ -73,7 +73,7 @@ class Dispatches:
                 failpoints.hit("admit.nudge")
                 await rt.dispatcher.enqueue(self._task, job_id)
             except DispatcherUnavailable as error:
-                log.warning("not_nudged", job=str(job_id), reason=str(error))
+                log.warning("dispatch_failed", job_id=str(job_id), reason=str(error))
                 return number
             self._sent[job_id] = (wanted[job_id], time.monotonic())
         return len(chosen)

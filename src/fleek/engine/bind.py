@@ -86,7 +86,7 @@ async def stop_orphan(
 ) -> None:
     """Stop a prediction that no attempt stands for any more; one that has another is let be."""
     if await attempts.bound_ids(rt.db, attempt.provider, [prediction_id]):
-        log.warning("foreign_prediction", attempt=str(attempt.id), prediction=prediction_id)
+        log.warning("prediction_not_ours", attempt_id=str(attempt.id), prediction_id=prediction_id)
         return
     _note_orphan(rt, attempt, prediction_id, reason=reason)
     await stop_stray(rt, attempt.provider, prediction_id)
@@ -97,5 +97,5 @@ def _note_orphan(
 ) -> None:
     rt.metrics.orphans.inc()
     log.warning(
-        "orphan_prediction", attempt=str(attempt.id), prediction=prediction_id, reason=reason
+        "orphan_prediction", attempt_id=str(attempt.id), prediction_id=prediction_id, reason=reason
     )

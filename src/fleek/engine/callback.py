@@ -54,12 +54,12 @@ async def receive(
     failpoints.hit("callback.verified")
     told = callback.prediction
     if callback.address is not None and not callback.address.endswith(f"/{token}"):
-        log.warning("foreign_callback", attempt=str(attempt.id), prediction=told.id)
+        log.warning("callback_not_ours", attempt_id=str(attempt.id), prediction_id=told.id)
         return
     if attempt.prediction_id is None:
         await _adopt(rt, attempt, told.id)
     elif attempt.prediction_id != told.id:
-        log.warning("foreign_callback", attempt=str(attempt.id), prediction=told.id)
+        log.warning("callback_not_ours", attempt_id=str(attempt.id), prediction_id=told.id)
         return
     if attempt.verdict is None:
         await _look(rt, provider, attempt, callback)
@@ -81,7 +81,12 @@ async def _adopt(rt: Runtime, attempt: Attempt, prediction_id: PredictionId) -> 
     """Bind what was bought although its answer got lost; what is found too late is stopped."""
     if attempt.verdict is None:
         rt.metrics.adopted.labels("callback").inc()
-        log.info("adopted", attempt=str(attempt.id), prediction=prediction_id, by="callback")
+        log.info(
+            "prediction_adopted",
+            attempt_id=str(attempt.id),
+            prediction_id=prediction_id,
+            by="callback",
+        )
     failpoints.hit("callback.adopt")
     await bind(rt, attempt, Prediction(id=prediction_id))
 

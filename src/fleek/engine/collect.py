@@ -119,7 +119,7 @@ async def _complete(rt: Runtime, job: Job, attempt: Attempt, media: Sequence[Med
         await rt.apply_until_stored(job.id, decide, attempt_id=attempt.id)
         failpoints.hit("collect.completed")
     except (IllegalTransition, StaleJob) as error:
-        log.info("collected_for_nothing", job=str(job.id), reason=str(error))
+        log.info("collect_superseded", job_id=str(job.id), reason=str(error))
         await _clear_away(rt, job, media)
 
 
@@ -188,5 +188,5 @@ async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
         )
 
     failpoints.hit("collect.postpone")
-    log.warning("not_collected", job=str(job.id), code=code, final=final, reason=str(error))
+    log.warning("collect_failed", job_id=str(job.id), code=code, final=final, reason=str(error))
     await rt.apply_until_stored(job.id, decide, attempt_id=job.attempt_id)

@@ -52,7 +52,7 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
         try:
             await rt.dispatcher.enqueue("collect", attempt.job_id)
         except DispatcherUnavailable as error:
-            log.warning("not_nudged", job=str(attempt.job_id), reason=str(error))
+            log.warning("dispatch_failed", job_id=str(attempt.job_id), reason=str(error))
     rt.wakeups.notify("admit")
 
 

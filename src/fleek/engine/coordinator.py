@@ -57,7 +57,7 @@ def _lasts(rt: Runtime) -> timedelta:
 
 
 async def _lead(rt: Runtime) -> None:
-    log.info("coordinating", worker=str(rt.lease.worker_id))
+    log.info("leadership_acquired", worker_id=str(rt.lease.worker_id))
     rt.metrics.coordinating.set(1)
     turns = (
         loop(rt, "admit", Admission(rt).turn, patience=PATIENCE),
@@ -74,7 +74,7 @@ async def _lead(rt: Runtime) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         rt.metrics.coordinating.set(0)
-        log.info("not_coordinating")
+        log.info("leadership_lost")
 
 
 def _of_provider(rt: Runtime, name: str) -> Iterator[Coroutine[Any, Any, None]]:
@@ -95,7 +95,7 @@ async def _renew_role(rt: Runtime) -> None:
             if not await _acquire_role(rt):
                 return
         except FleekError as error:
-            log.warning("role_not_renewed", reason=str(error))
+            log.warning("leadership_not_renewed", reason=str(error))
         else:
             renewed = begun
             await run_logged(rt, "clock", rt.clock.steer())
@@ -107,4 +107,4 @@ async def release_leadership(rt: Runtime) -> None:
         failpoints.hit("role.drop")
         await workers.drop_role(rt.db, ROLE, rt.lease.worker_id)
     except FleekError as error:
-        log.warning("role_not_dropped", reason=str(error))
+        log.warning("leadership_not_released", reason=str(error))

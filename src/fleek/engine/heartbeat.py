@@ -89,7 +89,7 @@ class WorkerLease:
         failpoints.hit("pulse.register")
         await workers.register(self._db, worker)
         self._id, self._last = worker.id, begun
-        log.info("worker_registered", worker=str(worker.id))
+        log.info("worker_registered", worker_id=str(worker.id))
 
     async def beat(self) -> None:
         """Say that this worker is alive; one that was taken for dead starts a new life."""
@@ -98,7 +98,7 @@ class WorkerLease:
         if await workers.beat(self._db, self.worker_id, now=self._now()):
             self._last = begun
             return
-        log.warning("worker_was_taken_for_dead", worker=str(self.worker_id))
+        log.warning("worker_lease_lost", worker_id=str(self.worker_id))
         await self.register()
 
     def silent(self, running: Sequence[Worker], *, asked: float) -> list[Worker]:

@@ -151,7 +151,7 @@ class OrphanFiles:
             return REST
         swept = search.swept
         log.info(
-            "swept",
+            "orphan_files_removed",
             files=swept.files,
             orphans=swept.orphans,
             bytes=swept.size_bytes,

@@ -58,7 +58,7 @@ class Reconciliation:
                 await write_off(self._rt, attempt, CRASHED if crashed else UNKNOWN)
         except (ProviderUnavailable, OutcomeUnknown) as error:
             self._empty_looks.pop(attempt.id, None)  # a look that failed saw nothing
-            log.info("not_settled", attempt=str(attempt.id), reason=str(error))
+            log.info("reconcile_failed", attempt_id=str(attempt.id), reason=str(error))
             return error.code not in {UNREACHABLE, OutcomeUnknown.code}
         return True
 
@@ -106,7 +106,9 @@ class Reconciliation:
     async def _adopt(self, attempt: Attempt, prediction: Prediction, *, by: str) -> None:
         self._empty_looks.pop(attempt.id, None)
         self._rt.metrics.adopted.labels(by).inc()
-        log.info("adopted", attempt=str(attempt.id), prediction=prediction.id, by=by)
+        log.info(
+            "prediction_adopted", attempt_id=str(attempt.id), prediction_id=prediction.id, by=by
+        )
         failpoints.hit("settle.adopt")
         await bind(self._rt, attempt, prediction)
 

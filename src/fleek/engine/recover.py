@@ -174,6 +174,6 @@ async def expire_dead_workers(rt: Runtime) -> None:
     if silent or dead:
         failpoints.hit("recover.bury")
         died = {*dead, *(worker.id for worker in silent)}
-        log.warning("workers_died", workers=sorted(map(str, died)))
+        log.warning("workers_expired", workers=sorted(map(str, died)))
         await workers.end_silent(rt.db, silent, now=now)
         await workers.end(rt.db, dead, now=now)

@@ -135,7 +135,7 @@ class Runtime:
             try:
                 update = await self.apply(job_id, once.decide, attempt_id=attempt_id)
             except (DatabaseUnavailable, StorageFull) as error:
-                log.warning("database_unavailable", job=str(job_id), reason=str(error))
+                log.warning("database_unavailable", job_id=str(job_id), reason=str(error))
             else:
                 return once.written or update
             await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
@@ -179,14 +179,14 @@ async def run_logged(
         log.warning(
             "task_failed",
             task=name,
-            job=job_id and str(job_id),
+            job_id=job_id and str(job_id),
             code=error.code,
             reason=str(error),
         )
         return None
     except Exception:
         rt.metrics.failures.labels(name).inc()
-        log.exception("task_crashed", task=name, job=job_id and str(job_id))
+        log.exception("task_crashed", task=name, job_id=job_id and str(job_id))
         return None
     return result
 

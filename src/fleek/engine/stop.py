@@ -104,7 +104,7 @@ async def _stray_asked(rt: Runtime, provider: str, prediction_id: PredictionId) 
         failpoints.hit("orphan.cancel")
         await _ask(rt, provider, prediction_id)
     except ProviderError as error:
-        log.warning("orphan_not_cancelled", prediction=prediction_id, reason=str(error))
+        log.warning("orphan_not_cancelled", prediction_id=prediction_id, reason=str(error))
         return False
     return True
 

@@ -63,7 +63,7 @@ async def record_success(rt: Runtime, job: Job) -> None:
         failpoints.hit("pace.sold")
         cleared = await provider_health.clear(rt.db, job.provider, job.model, now=rt.now())
     except HostError as error:
-        log.warning("not_noted", provider=job.provider, reason=str(error))
+        log.warning("provider_health_not_saved", provider=job.provider, reason=str(error))
         return
     if cleared:
         log.info("provider_resumed", provider=job.provider, model=job.model)
@@ -81,7 +81,7 @@ async def record_failure(rt: Runtime, job: Job, error: ProviderError) -> bool:
         failpoints.hit("pace.failed")
         account = await _note(rt, job, error)
     except HostError as failure:
-        log.warning("not_noted", provider=job.provider, reason=str(failure))
+        log.warning("provider_health_not_saved", provider=job.provider, reason=str(failure))
         return False
     if account is not None:
         rt.pauses.add(account)
@@ -121,10 +121,10 @@ def _tell(account: ProviderHealth) -> None:
         return
     told["until"] = account.paused_until.isoformat()
     if account.model != ALL_MODELS:
-        log.warning("model_rests", model=account.model, failures=account.failures, **told)
+        log.warning("circuit_opened", model=account.model, failures=account.failures, **told)
     elif account.reason in OPERATOR_ACTION_CODES and account.failures == 1:
         log.error(
-            "provider_parked", advice=f"{OPERATOR_ACTION_CODES[account.reason]}; jobs wait", **told
+            "account_paused", advice=f"{OPERATOR_ACTION_CODES[account.reason]}; jobs wait", **told
         )
     else:
         log.info("provider_paused", **told)

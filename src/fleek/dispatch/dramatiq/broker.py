@@ -102,12 +102,12 @@ class FleekBroker(RedisBroker):
         except redis.RedisError as error:
             if queue_name not in self._away:
                 self._away.add(queue_name)
-                log.warning("broker_away", queue=queue_name, reason=str(error))
+                log.warning("broker_unreachable", queue=queue_name, reason=str(error))
             time.sleep(AWAY_SECONDS)
             return []
         if queue_name in self._away:
             self._away.discard(queue_name)
-            log.info("broker_back", queue=queue_name)
+            log.info("broker_reconnected", queue=queue_name)
         return good
 
     def do_ack(self, queue_name: str, *ids: str) -> None:
@@ -131,7 +131,7 @@ class FleekBroker(RedisBroker):
         try:
             self._dispatch(command)(queue_name, *ids)
         except redis.RedisError as error:
-            log.info("broker_not_told", what=command, queue=queue_name, reason=str(error))
+            log.info("broker_ack_failed", what=command, queue=queue_name, reason=str(error))
 
     def _ours(self, queue_name: str, fetched: Sequence[bytes | None]) -> list[bytes]:
         good = []

@@ -86,6 +86,6 @@ class OpenConnections:
             del self._tasks[prediction_id]
         error = None if task.cancelled() else task.exception()
         if isinstance(error, ProviderError):  # `start` tells the engine, or `poll` finds it gone
-            log.info("cog_not_held", prediction=prediction_id, reason=str(error))
+            log.info("cog_connection_lost", prediction_id=prediction_id, reason=str(error))
         elif error is not None:
-            log.error("cog_not_held", prediction=prediction_id, exc_info=error)
+            log.error("cog_connection_lost", prediction_id=prediction_id, exc_info=error)
