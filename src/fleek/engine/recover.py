@@ -31,6 +31,7 @@ from fleek.store.workers import Ended
 
 PAGE: Final = 200  # rows per kind and turn
 AT_ONCE: Final = 20  # jobs, or calls to one provider
+SEARCHES: Final = PAGE  # at once: a provider reads its list for all of them together
 GRACE_SECONDS: Final = 5.0  # for whoever owes a cancel to send the first request
 REST: Final = timedelta(seconds=0.1)  # while there is more to do
 OVERDUE: Final = JobError("deadline_exceeded", "the job did not end before its deadline")
@@ -134,22 +135,25 @@ class ProviderRecovery:
             clock=clock,
         )
         self._reconciliation = Reconciliation(rt, name, self._unsettled)
+        self._at_once = SEARCHES if rt.providers[name].settles == "find" else AT_ONCE
 
     async def settle_turn(self) -> timedelta:
         """Settle what nobody knows the outcome of; returns how long to wait."""
-        return await self._work_off(self._unsettled, self._reconciliation.reconcile)
+        return await self._work_off(
+            self._unsettled, self._reconciliation.reconcile, at_once=self._at_once
+        )
 
     async def stop_turn(self) -> timedelta:
         """Repeat what is owed a cancel; returns how long to wait."""
-        return await self._work_off(self._owed, self._stop)
+        return await self._work_off(self._owed, self._stop, at_once=AT_ONCE)
 
     async def _work_off(
-        self, todo: Agenda, work: Callable[[Attempt], Awaitable[bool]]
+        self, todo: Agenda, work: Callable[[Attempt], Awaitable[bool]], *, at_once: int
     ) -> timedelta:
         """Do what is due, some at a time, until the provider answers to none of them."""
         due = await todo.due(limit=PAGE)
-        for start in range(0, len(due), AT_ONCE):
-            some = due[start : start + AT_ONCE]
+        for start in range(0, len(due), at_once):
+            some = due[start : start + at_once]
             for attempt in some:
                 todo.later(attempt.id)  # unless it is dealt with now
             answered = await asyncio.gather(

@@ -1,7 +1,7 @@
 """Looking for a purchase whose answer got lost: the look decides whether it is bought again."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from json import dumps
@@ -15,6 +15,7 @@ from fleek.domain.job import Job
 from fleek.emulator.server import Emulator
 from fleek.providers.base import Found
 from fleek.providers.replicate.provider import ReplicateProvider
+from fleek.providers.replicate.search import NoteRows, Page, PredictionList, Window
 
 CALLBACKS = "https://fleek.example/webhooks/replicate"
 VERSION = "0123456789abcdef" * 4
@@ -271,6 +272,72 @@ async def test_many_that_are_looked_for_at_once_share_the_pages(
 
     assert alone > 1
     assert await look(20) <= 2 * alone
+
+
+async def test_searches_that_come_during_a_pass_share_the_next() -> None:
+    """Two passes for all of them, however many they are and whenever they came."""
+    requests: list[Mapping[str, str]] = []
+    under_way, go_on = asyncio.Event(), asyncio.Event()
+
+    async def read_page(query: Mapping[str, str]) -> Page:
+        requests.append(query)
+        under_way.set()
+        await go_on.wait()
+        cursor = int(query.get("cursor", "0"))
+        return Page(
+            ({"id": str(cursor)},), {"cursor": str(cursor + 1)} if cursor < 2 else None, now()
+        )
+
+    seen: list[list[str]] = [[] for _ in range(50)]
+
+    def note(search: int) -> NoteRows:
+        def note_rows(rows: Sequence[tuple[Mapping[str, Any], datetime | None]]) -> bool:
+            seen[search].extend(row["id"] for row, _ in rows)
+            return False
+
+        return note_rows
+
+    listed, window = PredictionList(read_page), Window(now(), now())
+    first = asyncio.create_task(listed.scan(window, note(0)))
+    await under_way.wait()
+    others = [asyncio.create_task(listed.scan(window, note(search))) for search in range(1, 50)]
+    go_on.set()
+
+    assert all(await asyncio.gather(first, *others))
+    assert seen == [["0", "1", "2"]] * 50
+    assert len(requests) == 6
+
+
+async def test_an_error_of_a_pass_reaches_all_its_searches() -> None:
+    """None of them has seen anything; the next one begins anew."""
+
+    async def read_page(_: Mapping[str, str]) -> Page:
+        raise ProviderUnavailable("the list cannot be had")
+
+    listed, window = PredictionList(read_page), Window(now(), now())
+    scans = (listed.scan(window, lambda _: True) for _ in range(5))
+
+    errors = await asyncio.gather(*scans, return_exceptions=True)
+
+    assert [type(error) for error in errors] == [ProviderUnavailable] * 5
+
+
+async def test_among_equal_ones_that_of_the_likely_time_comes_first(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+) -> None:
+    """Hours are looked through if clocks disagree; an equal one of another hour is likely not it."""
+    wanted = job("[[emu:create_then_drop*all]]")
+    await lose(provider, wanted, attempt(wanted))  # an equal one, two hours before
+    emulator.account.clock.advance(7200)
+    intent = attempt(wanted, there=7200)
+    await lose(provider, wanted, intent)
+
+    found = await provider.find(wanted, intent, now=now() - timedelta(hours=1))
+
+    assert ids(found)[0] == sold(emulator)[1]
 
 
 @pytest.mark.usefixtures("_full_suite")

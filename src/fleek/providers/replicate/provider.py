@@ -32,7 +32,7 @@ from fleek.providers.replicate.errors import inquiry, purchase, raise_for_create
 from fleek.providers.replicate.names import read_name
 from fleek.providers.replicate.poller import SWEEP_ABOVE, Poller
 from fleek.providers.replicate.schemas import Schemas
-from fleek.providers.replicate.search import Lost, Search, SharedPages
+from fleek.providers.replicate.search import Lost, PredictionList, Search, read_page
 from fleek.providers.replicate.wire import read_id, read_prediction
 from fleek.system_clock import wall_time
 
@@ -88,7 +88,7 @@ class ReplicateProvider:
         self._signatures = Signatures(api, keys=terms.keys, now=now, clock=clock)
         self._clock = clock
         self._looks = Poller(api, clock=clock)
-        self._pages = SharedPages(api)
+        self._list = PredictionList(partial(read_page, api))
         self._asking = asyncio.Lock()
         self._asked_at = -math.inf
         self._dates_differ = False  # from the times in answers, as seen at the latest purchase
@@ -189,11 +189,11 @@ class ReplicateProvider:
             written=attempt.provider_time,
             dates_differ=self._dates_differ,
         )
-        return await Search(lost).run(self._pages.read)
+        return await Search(lost).run(self._list)
 
     async def close(self) -> None:
         """Give up what is under way for nobody."""
-        await self._pages.close()
+        await self._list.close()
 
     @property
     def time(self) -> datetime | None:

@@ -4,7 +4,15 @@ Source: https://replicate.com/docs/reference/http#predictions.list
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,11 +33,15 @@ SWEEP_PAGES: Final = 40
 POOR: Final = 2  # rows of ours below which a page is not worth its request
 POOR_PAGES: Final = 3  # of these in a row end a sweep
 SEARCH_PAGES: Final = 60
+READS: Final = 8  # pages that searches read at once; each may be large
 MARGIN: Final = timedelta(seconds=30)  # around the time in which a purchase was made
 HOURS: Final = timedelta(hours=2)  # around it, if clocks do not agree on that time
 DAY: Final = timedelta(hours=26)  # around it, if only one clock tells
 
 Row = Mapping[str, Any]
+DatedRow = tuple[Row, datetime | None]
+NoteRows = Callable[[Sequence[DatedRow]], bool]
+"""Takes note of a page's rows; returns whether no further page is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,11 @@ class Page:
     rows: tuple[Row, ...]
     next: Mapping[str, str] | None  # the query of the next page; None: this was the last
     date: datetime | None  # when the host answered, by its own clock
+
+    @property
+    def dated(self) -> Sequence[DatedRow]:
+        """Its rows, each with the time at which it was created, if that can be read."""
+        return [(row, read_time(row.get("created_at"))) for row in self.rows]
 
 
 ReadPage = Callable[[Mapping[str, str]], Awaitable[Page]]
@@ -86,37 +103,140 @@ async def read_page(api: Api, query: Mapping[str, str]) -> Page:
         return _page(answer)
 
 
-class SharedPages:
-    """Pages of the list, each read once for all searches that wait for it.
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A span of creation times, by the provider's clock."""
 
-    Many purchases may be looked for in the same hours at once, as after a clock went wrong; without
-    this, each would read all of these pages for itself, and the looks might never end.
+    first: datetime
+    last: datetime
+
+    def wider(self, by: timedelta) -> Self:
+        """Return one with so much more at both ends, from one full hour to another.
+
+        So that many searches ask for the same one.
+        """
+        first, last = self.first - by, self.last + by + timedelta(hours=1)
+        return replace(self, first=_full_hour(first), last=_full_hour(last))
+
+    def holds(self, instant: datetime) -> bool:
+        """Whether an instant lies in it."""
+        return self.first <= instant <= self.last
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The query of its newest page."""
+        return {
+            "created_after": self.first.isoformat(),
+            "created_before": self.last.isoformat(),
+        }
+
+
+def _full_hour(instant: datetime) -> datetime:
+    return instant.replace(minute=0, second=0, microsecond=0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reader:
+    """A search that takes part in a pass over a window."""
+
+    note: NoteRows
+    result: asyncio.Future[bool]
+
+    def end(self, *, reached: bool) -> None:
+        """Hand over the result, unless the search has given up."""
+        if not self.result.done():
+            self.result.set_result(reached)
+
+    def fail(self, error: Exception) -> None:
+        """Hand over an error, unless the search has ended."""
+        if not self.result.done():
+            self.result.set_exception(error)
+
+
+class PredictionList:
+    """The list of predictions, read once for all searches that need the same part of it.
+
+    Many purchases may be looked for in the same hours at once, as after a clock went wrong. They
+    share one pass over these hours; those that come while it is under way share the next.
+
+    Args:
+        read_page: Reads one page, with one request.
     """
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
+    def __init__(self, read_page: ReadPage) -> None:
+        self._read_page = read_page
+        self._places = asyncio.Semaphore(READS)
         self._reading: dict[frozenset[tuple[str, str]], asyncio.Task[Page]] = {}
+        self._waiting: dict[Window, list[_Reader]] = {}
+        self._passes: dict[Window, asyncio.Task[None]] = {}
 
     async def read(self, query: Mapping[str, str]) -> Page:
-        """Read a page, or wait with those who are reading it; raises as `read_page` does."""
+        """Read a page, or wait for the request that is reading it; raises as `read_page` does."""
         key = frozenset(query.items())
         task = self._reading.get(key)
         if task is None:
-            task = self._reading[key] = asyncio.create_task(read_page(self._api, query))
-            task.add_done_callback(partial(self._done, key))
+            task = self._reading[key] = asyncio.create_task(self._read(query))
+            task.add_done_callback(partial(self._read_done, key))
         return await asyncio.shield(task)
 
-    def _done(self, key: frozenset[tuple[str, str]], task: asyncio.Task[Page]) -> None:
+    async def _read(self, query: Mapping[str, str]) -> Page:
+        async with self._places:
+            return await self._read_page(query)
+
+    def _read_done(self, key: frozenset[tuple[str, str]], task: asyncio.Task[Page]) -> None:
         del self._reading[key]
         if not task.cancelled():
-            task.exception()  # those who waited for it may have left
+            task.exception()  # whoever waited for it may have left
+
+    async def scan(self, window: Window, note: NoteRows) -> bool:
+        """Show all rows of a window to `note`, newest first, until it returns True.
+
+        Returns:
+            Whether it did, or has seen them all; False: the window holds too many pages.
+
+        Raises:
+            ProviderUnavailable: A page cannot be had.
+        """
+        reader = _Reader(note, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(window, []).append(reader)
+        if window not in self._passes:
+            self._passes[window] = asyncio.create_task(self._scan(window))
+        return await reader.result
+
+    async def _scan(self, window: Window) -> None:
+        while readers := self._waiting.pop(window, []):
+            try:
+                await self._pass(window, readers)
+            except Exception as error:  # noqa: BLE001 - raised by the searches that wait
+                for reader in readers:
+                    reader.fail(error)
+        del self._passes[window]
+
+    async def _pass(self, window: Window, readers: Sequence[_Reader]) -> None:
+        number, ended = 0, False
+        async with aclosing(pages(self.read, window.query)) as following:
+            async for page in following:
+                number, ended = number + 1, page.next is None
+                for reader in await asyncio.to_thread(_show, page, readers):
+                    reader.end(reached=True)
+                readers = [reader for reader in readers if not reader.result.done()]
+                if not readers or number == SEARCH_PAGES:
+                    break
+        for reader in readers:
+            reader.end(reached=ended)
 
     async def close(self) -> None:
         """Give up what is being read."""
-        tasks = tuple(self._reading.values())
+        tasks = (*self._passes.values(), *self._reading.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _show(page: Page, readers: Iterable[_Reader]) -> list[_Reader]:
+    """Return the readers that need no further page."""
+    rows = page.dated
+    return [reader for reader in readers if reader.note(rows)]
 
 
 def _page(answer: Answer) -> Page:
@@ -165,30 +285,6 @@ async def sweep(api: Api, wanted: Collection[PredictionId]) -> dict[PredictionId
     return seen
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """When a purchase was made, by the provider's clock."""
-
-    first: datetime
-    last: datetime
-
-    def wider(self, by: timedelta) -> Self:
-        """Return one with so much more at both ends, from one full hour to another.
-
-        So that many searches ask for the same pages.
-        """
-        first, last = self.first - by, self.last + by + timedelta(hours=1)
-        return replace(self, first=_full_hour(first), last=_full_hour(last))
-
-    def holds(self, instant: datetime) -> bool:
-        """Whether an instant lies in it."""
-        return self.first <= instant <= self.last
-
-
-def _full_hour(instant: datetime) -> datetime:
-    return instant.replace(minute=0, second=0, microsecond=0)
-
-
 class Search:
     """One look for a lost purchase, page by page.
 
@@ -210,25 +306,33 @@ class Search:
         self._unclear = False  # a row could not be read
         self._wiped = False
 
-    async def run(self, read: ReadPage) -> Found:
+    async def run(self, listed: PredictionList) -> Found:
         """Look through the newest page, then through all that the window holds.
 
         Raises:
             ProviderUnavailable: A page could not be had.
         """
-        reached = await self._read(read, {}, most=1)
-        if not reached:
-            reached = await self._read_window(read)
+        reached = await self._read_newest(listed)
+        if not reached and self._window is not None:
+            reached = await self._read_window(listed, self._window)
         if self._window is not None and not self._sure and not self._found:
             self._window = self._window.wider(HOURS if self._lost.written else DAY)
-            reached = await self._read_window(read)
-        found = sorted(self._candidates.values(), key=lambda one: one[0])
+            reached = await listed.scan(self._window, self._note_rows)
         return Found(
             prediction=self._own,
             complete=reached and not self._unclear and self._window is not None,
-            candidates=tuple(prediction for _, prediction in found),
+            candidates=self._ranked(),
             wiped=self._wiped,
         )
+
+    def _ranked(self) -> tuple[Prediction, ...]:
+        """Return the candidates: first those of the likely time, then the others; oldest first."""
+        likely = self._likely
+        candidates = sorted(
+            self._candidates.values(),
+            key=lambda dated: (likely is None or not likely.holds(dated[0]), dated[0]),
+        )
+        return tuple(prediction for _, prediction in candidates)
 
     @property
     def _sure(self) -> bool:
@@ -238,26 +342,23 @@ class Search:
     def _found(self) -> bool:
         return self._own is not None or bool(self._candidates) or self._wiped
 
-    async def _read_window(self, read: ReadPage) -> bool:
-        if self._own is not None or self._window is None:
-            return self._own is not None
-        first, last = self._window.first.isoformat(), self._window.last.isoformat()
-        query = {"created_after": first, "created_before": last}
-        return await self._read(read, query, most=SEARCH_PAGES)
+    async def _read_newest(self, listed: PredictionList) -> bool:
+        """Read the newest page; returns whether nothing else has to be read."""
+        page = await listed.read({})
+        if page.date is not None:
+            self._begin(page, page.date)
+        return await asyncio.to_thread(self._note_rows, page.dated) or page.next is None
 
-    async def _read(self, read: ReadPage, query: Mapping[str, str], *, most: int) -> bool:
+    async def _read_window(self, listed: PredictionList, window: Window) -> bool:
         """Read pages until the purchase is found, or the list is older than it; whether so."""
         number = 0
-        async with aclosing(pages(read, query)) as following:
+        async with aclosing(pages(listed.read, window.query)) as following:
             async for page in following:
                 number += 1
-                if self._date is None and page.date is not None:
-                    self._begin(page, page.date)
-                older = await asyncio.to_thread(lambda rows: [*map(self._note, rows)], page.rows)
-                if self._own is not None or any(older) or page.next is None:
+                if await asyncio.to_thread(self._note_rows, page.dated) or page.next is None:
                     return True
-                if number == most:
-                    return False
+                if number == SEARCH_PAGES:
+                    break
         return False
 
     def _begin(self, page: Page, date: datetime) -> None:
@@ -274,13 +375,17 @@ class Search:
         self._likely = Window(written - MARGIN, written + lost.open + MARGIN)
         self._window = Window(min(written, told) - MARGIN, max(written, told) + lost.open + MARGIN)
 
-    def _note(self, row: Row) -> bool:
+    def _note_rows(self, rows: Sequence[DatedRow]) -> bool:
+        """Take note of a page; returns whether the purchase is found or older rows have come."""
+        older = [self._note(row, created) for row, created in rows]
+        return self._own is not None or any(older)
+
+    def _note(self, row: Row, created: datetime | None) -> bool:
         """Take note of a row; returns whether it is older than the purchase."""
         webhook = row.get("webhook")
         if isinstance(webhook, str) and webhook.endswith(f"/{self._lost.token}"):
             self._own = _shown(row, self._date)
             return False
-        created = read_time(row.get("created_at"))
         if created is None or self._window is None:
             self._unclear = True
             return False
