@@ -69,7 +69,7 @@ MUTATIONS: Final = (
     Mutation(
         "a worker that may be taken for dead buys",
         "engine/start.py",
-        "        rt.pulse.check()  # a worker that may be taken for dead does not buy\n",
+        "        rt.lease.check()  # a worker that may be taken for dead does not buy\n",
         "",
         "tests/engine/test_start.py",
     ),
@@ -83,8 +83,8 @@ MUTATIONS: Final = (
     Mutation(
         "an intent is not remembered before it is acted on",
         "engine/recover.py",
-        "Step(change=doubt(job, now=now, reason=reason, crashed=not worker.resigned))",
-        "Step(change=release(job, now=now, reason=reason))",
+        "change=mark_unknown(job, now=now, reason=reason, crashed=not worker.resigned)",
+        "change=release(job, now=now, reason=reason)",
         "tests/engine/test_recover.py",
     ),
     Mutation(

@@ -111,13 +111,13 @@ async def test_large_outputs_are_streamed(rt: Runtime, provider: FakeProvider) -
 
 
 @pytest.mark.parametrize(
-    "trouble", [OutputBroken("cut"), ProviderUnavailable("no answer")], ids=["broken", "away"]
+    "failure", [OutputBroken("cut"), ProviderUnavailable("no answer")], ids=["broken", "away"]
 )
 async def test_an_output_that_comes_broken_is_fetched_again(
-    rt: Runtime, provider: FakeProvider, clock: Clock, pauses: Exception
+    rt: Runtime, provider: FakeProvider, clock: Clock, failure: Exception
 ) -> None:
     """The prediction is paid for: only the download is repeated."""
-    provider.reads = [pauses]  # type: ignore[list-item]  # parametrised over its subclasses
+    provider.reads = [failure]  # type: ignore[list-item]  # parametrised over its subclasses
     job = await a_job_to_collect(rt, provider)
     await collect(rt, job.id)
     postponed = await jobs.get_any_tenant(rt.db, job.id)
@@ -131,7 +131,7 @@ async def test_an_output_that_comes_broken_is_fetched_again(
 
 
 @pytest.mark.parametrize(
-    ("trouble", "raises"),
+    ("failure", "raises"),
     [
         (DatabaseUnavailable("gone"), contextlib.nullcontext()),
         (ZeroDivisionError("a mistake"), pytest.raises(ZeroDivisionError)),
@@ -142,11 +142,11 @@ async def test_a_job_is_not_held_by_a_worker_that_gave_it_up(
     rt: Runtime,
     provider: FakeProvider,
     clock: Clock,
-    pauses: Exception,
+    failure: Exception,
     raises: contextlib.AbstractContextManager[object],
 ) -> None:
     """Nobody else would take it as long as that worker lives."""
-    provider.reads = [pauses]  # type: ignore[list-item]  # what no provider should raise
+    provider.reads = [failure]  # type: ignore[list-item]  # what no provider should raise
     job = await a_job_to_collect(rt, provider)
     with raises:
         await collect(rt, job.id)

@@ -175,7 +175,9 @@ async def test_turns_are_small_and_seldom(
     assert first == rt.lease.heartbeat * SOON
     assert waits[:2] == [REST, REST]
     assert EVERY * 0.8 <= waits[2] <= EVERY * 1.2
-    assert [(log["event"], log["files"], log["orphans"]) for log in logs] == [("swept", 5, 5)]
+    assert [(log["event"], log["files"], log["orphans"]) for log in logs] == [
+        ("orphan_files_removed", 5, 5)
+    ]
     assert await every_key(rt) == set()
 
 

@@ -109,19 +109,19 @@ async def test_looks_are_spread_over_the_search(rt: Runtime, provider: FakeProvi
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
 
-@pytest.mark.parametrize("trouble", ["incomplete", "away"])
+@pytest.mark.parametrize("failure", ["incomplete", "away"])
 async def test_a_look_that_saw_too_little_does_not_count(
     rt: Runtime,
     provider: FakeProvider,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
-    pauses: str,
+    failure: str,
 ) -> None:
     """Not having seen it is not the same as it not being there."""
     job = await a_lost_purchase(rt, provider, sold=False)
 
     async def find(*_: object, **__: object) -> Found:
-        if pauses == "away":
+        if failure == "away":
             raise ProviderUnavailable("no answer")
         return Found(prediction=None, complete=False)
 

@@ -206,11 +206,11 @@ async def test_a_time_in_the_past_means_now(rt: Runtime, clock: Clock) -> None:
 
 async def test_a_full_disk_refuses_and_heals(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Better no job than one whose file cannot be kept."""
-    pauses: list[Exception] = [StorageFull("no room"), StorageError("odd")]
+    failures: list[Exception] = [StorageFull("no room"), StorageError("odd")]
 
     async def check() -> None:
-        if pauses:
-            raise pauses.pop(0)
+        if failures:
+            raise failures.pop(0)
 
     monkeypatch.setattr(rt.storage, "check", check)
     await rt.capacity.look()

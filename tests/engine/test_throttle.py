@@ -586,7 +586,7 @@ async def test_a_healthy_job_writes_nothing_here(
         raise AssertionError
 
     monkeypatch.setattr(provider_health, "clear", asked)
-    monkeypatch.setattr(provider_health, "troubled", asked)
+    monkeypatch.setattr(provider_health, "impaired", asked)
 
     job = await purchase(rt, provider)
 

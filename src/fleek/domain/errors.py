@@ -44,7 +44,7 @@
         ├── IllegalTransition
         ├── StaleJob
         ├── PredictionTaken      this prediction is bound to another attempt
-        ├── AttemptSettled       this attempt has its verdict, or another prediction
+        ├── AttemptClosed        this attempt has its verdict, or another prediction
         └── WorkerSuspended      this worker may be taken for dead and must not buy
 
 The classes below `InternalError` are in `fleek.domain.races`, all others here.
