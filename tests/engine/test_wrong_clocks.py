@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import insert
 
 from fakes import WELL, Clock, FakeProvider, a_request
 from fleek.cli.purging import Operation
@@ -17,15 +18,16 @@ from fleek.engine import clock as engine_clock
 from fleek.engine.callback import receive
 from fleek.engine.collect import collect
 from fleek.engine.heartbeat import WorkerLease
-from fleek.engine.recover import expire_dead_workers
+from fleek.engine.recover import Recovery, expire_dead_workers
 from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy, intend, start
 from fleek.engine.submit import submit
 from fleek.engine.watch import SWEEP_SECONDS, Watch
 from fleek.store import attempts, jobs
-from fleek.store.clock import Leap, Reading, ask_postgres, note_leap
+from fleek.store.clock import Leap, Reading, ask_postgres
 from fleek.store.database import Database
+from fleek.store.tables import ClockRow
 from fleek.system_clock import Steady
 from kept import completed, left_of, with_settings
 from recovering import Recovering
@@ -189,7 +191,49 @@ async def test_a_failover_to_a_server_whose_clock_is_ahead_is_one_leap(
     assert ahead == [(1, 1), (1, 1)]
     assert lived == [620, 620]
     assert one.clock() == clock()
-    assert (len(one.clock.leaps), one.clock.steps) == (1, 2)
+    assert (len(one.clock.leaps), one.clock.steps) == (0, 2)
+    assert one.clock.lived(began, clock()) == timedelta(seconds=620)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_a_process_that_begins_after_a_failover_learns_of_the_leap(
+    rt: Runtime, clock: Clock
+) -> None:
+    """Nobody has noticed it yet; soon others do, and then this process ends nothing before time."""
+    before = await Process(rt, clock, timedelta(0)).begin()
+    job = await submit(before.rt, a_request(deadline=timedelta(minutes=30)))
+    clock.step(hours=1)
+    begun = await Process(rt, clock, timedelta(0)).begin()
+    clock.tick(seconds=1)
+    await before.beat()
+    await begun.beat()
+
+    await Recovery(begun.rt).turn()
+
+    assert begun.clock.leaps == before.clock.leaps
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
+
+
+@both_databases
+async def test_a_deadline_counts_the_leaps_of_the_job_s_own_life(
+    rt: Runtime, clock: Clock
+) -> None:
+    """Not those before it, however many there have been."""
+    rt.clock.leaps = tuple(Leap(clock() - DAY * day, DAY) for day in range(1, 30))
+    job = await submit(rt, a_request(deadline=timedelta(minutes=30)))
+    clock.tick(minutes=5)
+    clock.step(hours=1)
+    rt.clock.leaps = (Leap(clock(), HOUR), *rt.clock.leaps)
+    recovery = Recovery(rt)
+
+    ends = []
+    for minutes in (20, 6):
+        clock.tick(minutes=minutes)
+        await rt.lease.beat()
+        await recovery.turn()
+        ends.append((await jobs.get_any_tenant(rt.db, job.id)).status)
+
+    assert ends == [Status.PENDING, Status.FAILED]
 
 
 async def test_the_anchor_of_a_new_boot_is_shared_by_both_processes(
@@ -251,7 +295,9 @@ async def test_what_the_clock_leapt_over_is_no_age_for_the_command_either(
     old = await completed(rt, provider)
     clock.time = today - timedelta(hours=2)
     young = await completed(rt, provider)
-    await note_leap(rt.db, Leap(today - timedelta(minutes=30), timedelta(hours=24)))
+    leap = {"at": today - timedelta(minutes=30), "skipped_seconds": DAY.total_seconds()}
+    async with rt.db.write() as tx:
+        await tx.execute(insert(ClockRow).values(leap))
     screen = Screen(as_json=True)
 
     await Operation(rt.settings, screen, dry_run=False, ask=False).old(HOUR, None)

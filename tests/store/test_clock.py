@@ -1,6 +1,9 @@
 """Processes agree on the time by asking PostgreSQL, or by the steady clock of their machine."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from fleek.store import clock
 from fleek.store.clock import Leap
@@ -8,7 +11,7 @@ from fleek.store.database import Database
 from fleek.system_clock import steady_seconds, wall_time
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-HOUR = timedelta(hours=1)
+HOUR, HALF = timedelta(hours=1), timedelta(minutes=30)
 
 
 def a_wall_clock() -> datetime:
@@ -52,14 +55,42 @@ async def test_a_moved_anchor_may_be_a_leap(db: Database) -> None:
     moved = await clock.anchor(db, "boot")
     assert moved is not None
     assert moved.later(10.0) == NOON + timedelta(seconds=0.1)
-    leapt = NOON + HOUR + timedelta(seconds=1.1)
-    assert await clock.leaps(db) == (Leap(leapt, HOUR),)
+    assert moved.later(12.0) == NOON + timedelta(seconds=2.1)
+    assert await clock.leaps(db) == ()
 
 
-async def test_a_leap_that_two_processes_note_is_one(db: Database) -> None:
-    """Each sees it at its own next heartbeat."""
-    await clock.note_leap(db, Leap(NOON, HOUR))
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_a_leap_that_many_processes_see_is_one(db: Database) -> None:
+    """All at once when the server is back, or one of them much later."""
+    at = NOON + HOUR
+    at_once = (
+        clock.note_step(db, at + timedelta(seconds=one / 10), by=HOUR, since=NOON)
+        for one in range(8)
+    )
+    await asyncio.gather(*at_once)
 
-    await clock.note_leap(db, Leap(NOON + timedelta(seconds=5), HOUR))
+    late = at + timedelta(minutes=20)
+    await clock.note_step(db, late, by=HOUR, since=NOON - timedelta(minutes=1))
+    (noted,) = await clock.leaps(db)
+    await clock.note_step(db, late + HALF, by=HALF, since=late)
 
-    assert await clock.leaps(db) == (Leap(NOON, HOUR),)
+    assert noted.skipped == HOUR
+    assert await clock.leaps(db) == (Leap(late + HALF, HALF), noted)
+
+
+@pytest.mark.parametrize("back", [HOUR, timedelta(minutes=5), timedelta(days=1)], ids=str)
+async def test_what_a_step_back_undoes_was_not_skipped(db: Database, back: timedelta) -> None:
+    """Else whatever begins now would end by as much too late."""
+    await clock.drop_anchor(db, "boot", wall=a_wall_clock, steady=lambda: 0.0)
+    leapt = NOON + HOUR + timedelta(seconds=60)
+    returned = leapt + timedelta(seconds=60) - back
+    if db.kind == "sqlite":
+        await clock.move_anchor(db, "boot", by=HOUR, leaps=True, steady=60.0)
+        await clock.move_anchor(db, "boot", by=-back, leaps=True, steady=120.0)
+    else:
+        await clock.note_step(db, leapt, by=HOUR, since=NOON)
+        for _ in range(2):
+            await clock.note_step(db, returned, by=-back, since=leapt)
+
+    left = HOUR - back
+    assert await clock.leaps(db) == ((Leap(returned, left),) if left > timedelta(0) else ())

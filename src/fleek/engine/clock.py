@@ -54,7 +54,7 @@ class Clock:
         self._steady = steady
         self._boot = boot or boot_id()
         self._reading = Reading(wall(), steady())
-        self._asked = False
+        self._asked_at: datetime | None = None  # as the database told then
         self._differs: tuple[float, timedelta] | None = None  # since when, from the system's clock
         self._settled_at = float("-inf")
         self.leaps: tuple[Leap, ...] = ()
@@ -73,13 +73,6 @@ class Clock:
     def settled(self) -> bool:
         """Whether time may end anything: not just after the machine has been restarted."""
         return self._steady() >= self._settled_at
-
-    @property
-    def leap(self) -> Leap | None:
-        """All leaps as if they had been one, at the time of the latest."""
-        if not self.leaps:
-            return None
-        return Leap(self.leaps[0].at, sum((one.skipped for one in self.leaps), timedelta(0)))
 
     def back(self, now: datetime, age: timedelta) -> datetime:
         """Return the moment that is so long ago; what was skipped does not count as time."""
@@ -101,16 +94,15 @@ class Clock:
         Raises:
             DatabaseUnavailable: It cannot be asked; time goes on by the steady clock.
         """
-        reading = await self._ask()
+        reading, asked_at = await self._ask(), self._asked_at
         error = reading.at - self._reading.later(reading.steady)
-        if self._asked and abs(error).total_seconds() <= reading.uncertain:
-            return
-        if self._asked and abs(error) > STEP:
-            await self._stepped(reading, error)
-        self._reading = reading
-        if not self._asked or self.steps:
-            self.leaps = await stored.leaps(self._db)
-        self._asked = True
+        known = asked_at is not None and abs(error).total_seconds() <= reading.uncertain
+        if asked_at is not None and not known and abs(error) > STEP:
+            await self._stepped(reading, error, since=asked_at)
+        if not known:
+            self._reading = reading
+        self._asked_at = reading.at
+        self.leaps = await stored.leaps(self._db)  # others may have seen one before we began
 
     async def steer(self) -> None:
         """Bring SQLite's time, which nobody else tells, towards this machine's clock.
@@ -151,12 +143,12 @@ class Clock:
             found = await stored.drop_anchor(
                 self._db, self._boot, wall=self._wall, steady=self._steady
             )
-        if not self._asked and await stored.restarted(self._db, self._boot):
+        if self._asked_at is None and await stored.restarted(self._db, self._boot):
             self._settled_at = found.steady + SETTLES_SECONDS
         return found
 
-    async def _stepped(self, reading: Reading, error: timedelta) -> None:
-        if self._db.kind != "sqlite" and error > STEP:
-            await stored.note_leap(self._db, Leap(reading.at, error))
+    async def _stepped(self, reading: Reading, error: timedelta, *, since: datetime) -> None:
+        if self._db.kind != "sqlite":
+            await stored.note_step(self._db, reading.at, by=error, since=since)
         self.steps += 1
         log.warning("clock_stepped", seconds=round(error.total_seconds(), 3))

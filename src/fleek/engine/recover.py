@@ -97,8 +97,8 @@ class Recovery:
 
     async def _end_all_overdue(self, now: datetime) -> None:
         async def read(after: tuple[datetime, JobId] | None) -> Sequence[tuple[datetime, JobId]]:
-            leap = self._rt.clock.leap
-            return await jobs.overdue(self._rt.db, now=now, leap=leap, after=after, limit=PAGE)
+            leaps = self._rt.clock.leaps
+            return await jobs.overdue(self._rt.db, now=now, leaps=leaps, after=after, limit=PAGE)
 
         page = await self._overdue.page(read, lambda place: place)
         await self._each(self._end_overdue(job_id) for _, job_id in page)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select, text, update
 
 from fleek.store.database import Database, Transaction
 from fleek.store.tables import ClockRow, WorkerRow
 from fleek.system_clock import Steady
 
-SAME_LEAP: Final = timedelta(minutes=2)  # two processes that note one leap differ by less
+SAME: Final = timedelta(seconds=2)  # two processes that measure one leap differ by less
+ONE_WRITER: Final = text("LOCK TABLE clock IN SHARE ROW EXCLUSIVE MODE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ async def move_anchor(
         if leaps:
             leapt = Reading(found.later(steady) + by, steady)
             await _insert(tx, leapt, boot=boot, skipped=max(by, timedelta(0)))
+            if by < timedelta(0):
+                await _take_back(tx, leapt.at, by=-by)
             return
         newest = select(func.max(ClockRow.id)).scalar_subquery()
         await tx.execute(update(ClockRow).where(ClockRow.id == newest).values(at=found.at + by))
@@ -100,25 +103,53 @@ async def restarted(db: Database, boot: str) -> bool:
         )
 
 
-async def note_leap(db: Database, leap: Leap) -> None:
-    """Remember that PostgreSQL's time leapt ahead, if no other process has done so."""
-    near = ClockRow.at.between(leap.at - SAME_LEAP, leap.at + SAME_LEAP)
+async def note_step(db: Database, now: datetime, *, by: timedelta, since: datetime) -> None:
+    """Remember that PostgreSQL's time has stepped, unless other processes have done so.
+
+    `since`: what time it was when this process last asked. Processes notice a step each at its own
+    next heartbeat, or all at once when a server is back: what one has noted since then is known.
+    """
     async with db.write() as tx:
-        if await tx.scalar(select(ClockRow.id).where(near).limit(1)) is None:
-            values = {"at": leap.at, "skipped_seconds": leap.skipped.total_seconds()}
+        await tx.execute(ONE_WRITER)
+        if by < timedelta(0):
+            await _take_back(tx, now, by=-by)
+            return
+        known = (leap.skipped for _, leap in await _leaps(tx) if leap.at > since)
+        rest = by - sum(known, timedelta(0))
+        if rest > SAME:
+            values = {"at": now, "skipped_seconds": rest.total_seconds()}
             await tx.execute(insert(ClockRow).values(values))
 
 
 async def leaps(db: Database) -> tuple[Leap, ...]:
     """Return all leaps, the latest first."""
+    async with db.read() as tx:
+        return tuple(leap for _, leap in await _leaps(tx))
+
+
+async def _leaps(tx: Transaction) -> list[tuple[int, Leap]]:
     statement = (
-        select(ClockRow.at, ClockRow.skipped_seconds)
+        select(ClockRow.id, ClockRow.at, ClockRow.skipped_seconds)
         .where(ClockRow.skipped_seconds > 0)
         .order_by(ClockRow.at.desc())
     )
-    async with db.read() as tx:
-        found = await tx.execute(statement)
-        return tuple(Leap(at, timedelta(seconds=skipped)) for at, skipped in found)
+    rows = await tx.execute(statement)
+    return [(key, Leap(at, timedelta(seconds=skipped))) for key, at, skipped in rows]
+
+
+async def _take_back(tx: Transaction, now: datetime, *, by: timedelta) -> None:
+    """Let leaps that lie ahead of `now` skip less: time has gone back behind them.
+
+    Else whatever begins before their time comes again would seem to have skipped it.
+    """
+    for key, leap in await _leaps(tx):
+        if leap.at <= now:
+            return
+        undone = min(by, leap.skipped)
+        by -= undone
+        left = (leap.skipped - undone).total_seconds()
+        row = update(ClockRow).where(ClockRow.id == key)
+        await tx.execute(row.values(at=now, skipped_seconds=left))
 
 
 async def _anchor(tx: Transaction, boot: str) -> Reading | None:

@@ -1,7 +1,7 @@
 """Jobs: accept, find and list them. They change only in `fleek.store.updates`."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -10,11 +10,11 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     Select,
+    and_,
     bindparam,
     insert,
     or_,
     select,
-    true,
     tuple_,
 )
 
@@ -45,6 +45,7 @@ SELECT_MEDIA: Final = (
 RETRYABLE: Final = frozenset({Status.FAILED.value, Status.CANCELLED.value})
 FIRST: Final = UUID(int=0)  # no job has these ids
 LAST: Final = UUID(int=2**128 - 1)
+LEAPS: Final = 20  # of the clock, that are told apart; older ones count together
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,25 +252,22 @@ async def overdue(
     db: Database,
     *,
     now: datetime,
-    leap: Leap | None = None,
+    leaps: Sequence[Leap] = (),
     after: tuple[datetime, JobId] | None = None,
     limit: int,
 ) -> list[tuple[datetime, JobId]]:
     """Return jobs that have not ended by their deadline, longest first, from behind `after`.
 
-    Those in collecting are left out. `leap`: the clock leapt ahead so, by all its leaps together:
-    jobs from before have that much time more.
+    Those in collecting are left out. `leaps`, the latest first: what the clock leapt over while a
+    job lived is time that it has more.
     """
-    after_leap: ColumnElement[bool] = true()
-    if leap is not None:
-        after_leap = or_(JobRow.created_at >= leap.at, JobRow.deadline < now - leap.skipped)
     place = (JobRow.deadline, JobRow.id)
     statement = (
         select(*place)
         .where(
             JobRow.completed_at.is_(None),
             JobRow.deadline < now,
-            after_leap,
+            or_(*_lived_through(now, leaps)),
             or_(JobRow.stage.is_(None), JobRow.stage != COLLECTING),
         )
         .order_by(*place)
@@ -278,6 +276,14 @@ async def overdue(
         statement = statement.where(tuple_(*place) > after)
     async with db.read() as tx:
         return [(at, JobId(found)) for at, found in await tx.execute(statement.limit(limit))]
+
+
+def _lived_through(now: datetime, leaps: Sequence[Leap]) -> Iterator[ColumnElement[bool]]:
+    """Give what a deadline must lie behind, for jobs from after each leap, and for all others."""
+    for leap in leaps[:LEAPS]:
+        yield and_(JobRow.created_at >= leap.at, JobRow.deadline < now)
+        now -= leap.skipped
+    yield JobRow.deadline < now - sum((leap.skipped for leap in leaps[LEAPS:]), timedelta(0))
 
 
 async def get_any_tenant(db: Database, job_id: JobId) -> Job:
