@@ -161,7 +161,7 @@ def test_who_coordinates() -> None:
     forsaken = diagnosis.coordination(worker.id, [])
 
     assert [one.status for one in (held, vacant, forsaken)] == ["ok", "error", "error"]
-    assert held.message == "the worker 1 on here"
+    assert held.message == f"worker {worker.id} coordinates"
     assert "fleek worker" in forsaken.advice
 
 

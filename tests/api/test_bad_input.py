@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -203,7 +203,7 @@ def test_a_key_of_metadata_is_only_a_key(http: httpx2.Client, key: str) -> None:
     assert answer.json()["metadata"] == {key: {"polluted": True}}
 
 
-KINDS: Final = {
+KINDS: Final[Mapping[str, Mapping[str, str] | list[tuple[str, str]]]] = {
     "text": {"Content-Type": "text/plain"},
     "none": {},
     "form": {"Content-Type": "application/x-www-form-urlencoded"},
@@ -213,12 +213,21 @@ KINDS: Final = {
     "other charset": {"Content-Type": "application/json; charset=utf-16"},
     "gzip": {"Content-Type": JSON, "Content-Encoding": "gzip"},
     "deflate": {"Content-Type": JSON, "Content-Encoding": "deflate"},
-    "twice": {"Content-Type": JSON, "Content-Encoding": "identity, gzip"},
+    "br": {"Content-Type": JSON, "Content-Encoding": "br"},
+    "zstd": {"Content-Type": JSON, "Content-Encoding": "zstd"},
+    "two encodings": {"Content-Type": JSON, "Content-Encoding": "identity, gzip"},
+    "two encoding headers": [
+        ("Content-Type", JSON),
+        ("Content-Encoding", "identity"),
+        ("Content-Encoding", "gzip"),
+    ],
+    "two kinds": [("Content-Type", JSON), ("Content-Type", "text/plain")],
+    "one kind twice": [("Content-Type", JSON), ("Content-Type", JSON)],
 }
 
 
 @pytest.mark.parametrize("headers", KINDS.values(), ids=KINDS.keys())
-def test_another_kind_of_body_is_refused(http: httpx2.Client, headers: dict[str, str]) -> None:
+def test_another_kind_of_body_is_refused(http: httpx2.Client, headers: Any) -> None:
     """A page elsewhere can send plain text without asking; compressed bodies can explode."""
     answer = http.post("/api/v1/generate", content=with_prompt(), headers=headers)
 
@@ -311,12 +320,93 @@ def test_an_odd_query_is_refused(http: httpx2.Client, query: str) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("query", ["sort=created_at;DROP", "q=%25%25", "_method=DELETE", "&&&"])
-def test_an_unknown_query_is_ignored(http: httpx2.Client, query: str) -> None:
-    """Trackers and proxies add theirs."""
-    answer = http.get(f"/api/v1/jobs?{query}")
+def test_an_empty_query_is_none(http: httpx2.Client) -> None:
+    """Nothing is asked for by it."""
+    answer = http.get("/api/v1/jobs?&&&")
 
     assert answer.status_code == 200
+
+
+UNKNOWN_QUERIES: Final = [
+    *("GET /api/v1/jobs?sort=created_at;DROP", "GET /api/v1/jobs?status=failed"),
+    *("GET /api/v1/jobs?LIMIT=1", "GET /api/v1/jobs?q=%25%25", "HEAD /api/v1/jobs?page=2"),
+    *(f"GET /api/v1/jobs/{UNKNOWN}?x", f"GET /api/v1/status/{UNKNOWN}?x=1"),
+    *(f"GET /status/{UNKNOWN}?x=1", f"GET /media/{UNKNOWN}.png?size=320"),
+    *(f"GET /api/v1/download/{UNKNOWN}?idx=1", f"GET /api/v1/jobs/{UNKNOWN}/metadata?x=1"),
+    *("GET /api/v1/models?kind=image", "GET /api/v1/models/a/b?version=c"),
+    *("GET /info?x=1", "GET /metrics?name=fleek_jobs", "GET /?x=1"),
+    *("POST /api/v1/generate?again=true", "POST /generate?priority=9"),
+    *(f"POST /api/v1/jobs/{UNKNOWN}/retry?again_=true", f"DELETE /api/v1/jobs/{UNKNOWN}?purge_=1"),
+    *(f"POST /api/v1/jobs/{UNKNOWN}/cancel?purge=true", f"POST /api/v1/jobs/{UNKNOWN}/collect?x"),
+]
+
+
+@pytest.mark.parametrize("request_line", UNKNOWN_QUERIES)
+def test_an_unknown_query_is_refused(http: httpx2.Client, request_line: str) -> None:
+    """A typing error would do something else than was meant: list all, or pay again."""
+    method, target = request_line.split(" ")
+    before = stored(http)
+
+    answer = http.request(method, target, content=with_prompt(), headers={"Content-Type": JSON})
+
+    assert answer.status_code == 422
+    assert stored(http) == before
+    if method != "HEAD":
+        (field,) = answer.json()["errors"]
+        assert (field["location"], field["code"]) == ("query", "unknown")
+
+
+@pytest.mark.parametrize(
+    "path", ["/livez?t=1", "/health?t=1", "/docs?utm_source=x", "/openapi.json?x"]
+)
+def test_pages_and_probes_take_any_query(http: httpx2.Client, path: str) -> None:
+    """Monitors, trackers and caches add theirs, and nothing can be asked for here."""
+    answer = http.get(path)
+
+    assert answer.status_code == 200
+
+
+NOT_THERE_YET: Final = {
+    "key": {"Idempotency-Key": "order-17"},
+    "empty key": {"idempotency-key": ""},
+    "wait": {"Prefer": "wait"},
+    "wait for some seconds": {"Prefer": "wait=10"},
+    "among others": {"Prefer": "respond-async, Wait = 10"},
+}
+WRITES: Final = [
+    *("POST /api/v1/generate", "POST /generate", f"POST /api/v1/jobs/{UNKNOWN}/retry"),
+    *(f"POST /api/v1/jobs/{UNKNOWN}/cancel", f"POST /api/v1/jobs/{UNKNOWN}/collect"),
+    f"DELETE /api/v1/jobs/{UNKNOWN}",
+]
+
+
+@pytest.mark.parametrize("headers", NOT_THERE_YET.values(), ids=NOT_THERE_YET.keys())
+@pytest.mark.parametrize("request_line", WRITES)
+def test_a_promise_that_is_not_kept_yet_is_refused(
+    http: httpx2.Client, request_line: str, headers: dict[str, str]
+) -> None:
+    """A caller who relies on an ignored key sends a request again and pays twice."""
+    method, target = request_line.split(" ")
+    before = stored(http)
+
+    answer = http.request(
+        method, target, content=with_prompt(), headers={"Content-Type": JSON, **headers}
+    )
+
+    assert answer.status_code == 422
+    assert stored(http) == before
+    (field,) = answer.json()["errors"]
+    assert (field["location"], field["code"]) == ("header", "unsupported")
+    assert "not supported yet" in answer.json()["detail"]
+
+
+def test_other_preferences_are_ignored(http: httpx2.Client) -> None:
+    """As RFC 7240 asks for: they are only wishes."""
+    headers = {"Prefer": "respond-async, waiting=1"}
+
+    answer = http.post("/api/v1/generate", json={"prompt": "x"}, headers=headers)
+
+    assert answer.status_code == 201
 
 
 def test_a_method_in_a_header_is_ignored(http: httpx2.Client) -> None:

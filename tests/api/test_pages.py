@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 import fleek
+from fleek.api import pages
 
 WEB = Path(fleek.__file__).parent / "web"
 VENDORED = json.loads((WEB / "vendor" / "vendor.json").read_text())
@@ -79,6 +80,21 @@ async def test_the_description_is_served(client: httpx2.AsyncClient) -> None:
 
     assert first.json()["openapi"].startswith("3.1")
     assert first.json() == second.json()
+
+
+async def test_the_description_is_serialized_once(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has 100 KB: whoever asks for it all day costs hardly anything, or nothing with its tag."""
+    first = await client.get("/openapi.json")
+    monkeypatch.setattr(pages, "describe", lambda _: pytest.fail("made again"))
+
+    second = await client.get("/openapi.json")
+    unchanged = await client.get("/openapi.json", headers={"If-None-Match": first.headers["etag"]})
+
+    assert second.content == first.content
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert unchanged.headers["etag"] == first.headers["etag"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What the service says about itself, and that it is true."""
 
 import asyncio
+import os
+import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -22,6 +24,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import Job, Status
 from fleek.engine.coordinator import ROLE
+from fleek.engine.heartbeat import process_space
 from fleek.engine.runtime import Runtime
 from fleek.store import jobs, provider_health, workers
 from fleek.store.updates import apply
@@ -110,6 +113,16 @@ async def test_all_is_well(client: httpx2.AsyncClient, route: str) -> None:
     assert set(found["checks"]) == PARTS
     assert {check["status"] for check in found["checks"].values()} == {"healthy"}
     assert all(check["latency_ms"] >= 0 for check in found["checks"].values())
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("route", ["/health/detailed", "/readyz"])
+async def test_strangers_learn_no_machine(client: httpx2.AsyncClient, route: str) -> None:
+    """Anybody may ask: host names and process ids are in the logs, by the worker's id."""
+    answer = await client.get(route)
+
+    assert process_space().split(" ")[0] not in answer.text
+    assert not re.search(rf"\b{os.getpid()}\b", answer.text)
 
 
 OPTIONAL = {

@@ -116,13 +116,20 @@ def test_a_refusal_is_the_servers_own_error(
 
 def test_invalid_input_names_the_fields(client: Client, server: Any) -> None:
     """A form can show each complaint at its field."""
-    fault = {"pointer": "/parameters/width", "code": "maximum", "detail": "at most 4096"}
+    fault = {
+        "location": "query",
+        "pointer": "/parameters/width",
+        "code": "maximum",
+        "detail": "at most 4096",
+    }
     server.script = [problem(422, errors=[fault, "nonsense"])]
 
     with pytest.raises(InvalidInput) as caught:
         client.generate("a cat")
 
-    assert caught.value.errors == (FieldError(**fault),)
+    assert caught.value.errors == (
+        FieldError("/parameters/width", "maximum", "at most 4096", location="query"),
+    )
 
 
 @pytest.mark.parametrize(

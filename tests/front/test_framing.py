@@ -37,6 +37,19 @@ REFUSED: Final[Mapping[str, tuple[bytes, int, str]]] = {
         400,
         "unreadable",
     ),
+    "compressed chunks": (
+        HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\ne\r\n" + BODY + b"\r\n0\r\n\r\n",
+        400,
+        "unreadable",
+    ),
+    "compressed, then chunked": (
+        HEAD
+        + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\ne\r\n"
+        + BODY
+        + b"\r\n0\r\n\r\n",
+        400,
+        "unreadable",
+    ),
     "chunks in HTTP/1.0": (CHUNKED.replace(b"1.1", b"1.0") + b"0\r\n\r\n", 400, "unreadable"),
     "upgrade with a body": (
         HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 14\r\n\r\n" + BODY,
@@ -103,6 +116,10 @@ async def test_odd_requests_are_refused(serving: Serving) -> None:
 
 TAKEN: Final[Mapping[str, tuple[bytes, list[int]]]] = {
     "31 KB of header": (LIVE + b"X-A: " + b"a" * 31_000 + b"\r\n\r\n", [200]),
+    "chunks in capitals": (
+        CHUNKED.replace(b"chunked", b"Chunked") + b"e\r\n" + BODY + b"\r\n0\r\n\r\n",
+        [201],
+    ),
     "a trailer": (CHUNKED + b"e\r\n" + BODY + b"\r\n0\r\nX-A: b\r\n\r\n", [201]),
     "an upgrade that is not offered": (
         LIVE + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + LIVE + b"\r\n",

@@ -9,12 +9,11 @@ from fastapi.requests import Request
 from pydantic import BeforeValidator
 
 from fleek.api.queue_positions import QueuePositions
-from fleek.domain.errors import FieldError, InvalidInput
 from fleek.domain.job import JobId
 from fleek.engine.runtime import Runtime
 
 JOB_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-ALL_MODELS: Final = re.compile(r"-?[0-9]{1,18}")
+WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
 
 
 def runtime(request: Request) -> Runtime:
@@ -52,24 +51,13 @@ JobIdPath = Annotated[
 
 
 def _whole(value: Any) -> Any:
-    if not isinstance(value, str) or ALL_MODELS.fullmatch(value) is None:
+    if not isinstance(value, str) or WHOLE_NUMBER.fullmatch(value) is None:
         raise ValueError("must be a whole number")
     return int(value)
 
 
 StrictInt = BeforeValidator(_whole)
 """For an int: only plain ASCII digits are one, no plus, spaces, exponent or other script's."""
-
-
-async def _named_once(request: Request) -> None:
-    names = [name for name, _ in request.query_params.multi_items()]
-    if len(names) != len(set(names)):
-        problem = FieldError("", "duplicate", "each query parameter may be given once")
-        raise InvalidInput("each query parameter may be given once", errors=[problem])
-
-
-UniqueQueryParams = Depends(_named_once)
-"""Refuses a query that names a parameter twice: readers would disagree about which one counts."""
 
 
 def _yes_or_no(value: Any) -> Any:

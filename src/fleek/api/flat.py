@@ -8,7 +8,6 @@ from fleek.api.links import flat_addresses
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import (
     DatabaseUnavailable,
-    InvalidInput,
     NotFound,
     StorageFull,
     TooLarge,
@@ -28,9 +27,7 @@ router = strict_router(tag="flat")
     operation_id="create_flat_job",
     summary="Ask for media, answered flat",
     response_description="The accepted job.",
-    responses=problems(
-        Unreadable, TooLarge, Unsupported, InvalidInput, DatabaseUnavailable, StorageFull
-    ),
+    responses=problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
 )
 async def create_flat_job(body: JobCreate, request: Request) -> FlatJob:
     """Accept a job. Follow `/status/{job_id}` for its result."""
@@ -44,7 +41,7 @@ async def create_flat_job(body: JobCreate, request: Request) -> FlatJob:
     operation_id="get_flat_job",
     summary="Read a job, answered flat",
     response_description="The job.",
-    responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
+    responses=problems(NotFound, DatabaseUnavailable),
 )
 async def get_flat_job(job_id: JobIdPath, request: Request) -> FlatJob:
     """Return one job as it is now; `pending` is shown as `queued`."""

@@ -107,6 +107,7 @@ def _request_id(request: Request) -> str:
 def _fields(errors: Sequence[FieldError]) -> list[ProblemField]:
     return [
         ProblemField(
+            location=error.location,
             pointer=_pointer(error.pointer.split("/")[1:]),
             code=error.code,
             detail=one_line(error.detail, MAX_DETAIL),

@@ -14,7 +14,6 @@ from fleek.api.deps import (
     RuntimeDep,
     StrictBool,
     StrictInt,
-    UniqueQueryParams,
     line,
     runtime,
 )
@@ -81,7 +80,7 @@ router = strict_router("/api/v1", tag="jobs")
     summary="Ask for media",
     response_description="The accepted job.",
     responses=CREATED
-    | problems(Unreadable, TooLarge, Unsupported, InvalidInput, DatabaseUnavailable, StorageFull),
+    | problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
 )
 async def create_job(body: JobCreate, request: Request, response: Response) -> JobRead:
     """Accept a job. It is safe as soon as this answers; follow `Location` for its result."""
@@ -95,14 +94,14 @@ async def create_job(body: JobCreate, request: Request, response: Response) -> J
     operation_id="get_job_status",
     summary="Read a job",
     response_description="The job.",
-    responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
+    responses=problems(NotFound, DatabaseUnavailable),
 )
 @router.get(
     "/jobs/{job_id}",
     operation_id="get_job",
     summary="Read a job",
     response_description="The job.",
-    responses=problems(NotFound, InvalidInput, DatabaseUnavailable),
+    responses=problems(NotFound, DatabaseUnavailable),
 )
 async def get_job(job_id: JobIdPath, request: Request) -> JobRead:
     """Return one job as it is now. Ask again until `status` is final."""
@@ -117,8 +116,7 @@ async def get_job(job_id: JobIdPath, request: Request) -> JobRead:
     operation_id="list_jobs",
     summary="List jobs",
     response_description="The jobs.",
-    dependencies=[UniqueQueryParams],
-    responses=LISTED | problems(InvalidInput, DatabaseUnavailable),
+    responses=LISTED | problems(DatabaseUnavailable),
 )
 async def list_jobs(
     *,
@@ -160,7 +158,7 @@ async def list_jobs(
     operation_id="cancel_job",
     summary="Cancel a job",
     response_description="The job, cancelled.",
-    responses=problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable),
+    responses=problems(NotFound, Conflict, DatabaseUnavailable),
 )
 async def cancel_job(job_id: JobIdPath, rt: RuntimeDep) -> JobCancelled:
     """End a job that has not ended. One that is cancelled already is answered alike."""
@@ -174,8 +172,7 @@ async def cancel_job(job_id: JobIdPath, rt: RuntimeDep) -> JobCancelled:
     operation_id="delete_job",
     summary="Cancel a job, or purge it",
     response_description="The job, cancelled or purged.",
-    dependencies=[UniqueQueryParams],
-    responses=problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable),
+    responses=problems(NotFound, Conflict, DatabaseUnavailable),
 )
 async def delete_job(
     job_id: JobIdPath,
@@ -210,9 +207,7 @@ async def delete_job(
     operation_id="retry_job",
     summary="Retry a job",
     response_description="The new job.",
-    dependencies=[UniqueQueryParams],
-    responses=RETRIED
-    | problems(NotFound, Conflict, InvalidInput, DatabaseUnavailable, StorageFull),
+    responses=RETRIED | problems(NotFound, Conflict, DatabaseUnavailable, StorageFull),
 )
 async def retry_job(
     job_id: JobIdPath,
@@ -244,7 +239,7 @@ async def retry_job(
     operation_id="collect_job",
     summary="Collect a paid result again",
     response_description="The job.",
-    responses=problems(NotFound, Conflict, Gone, InvalidInput, DatabaseUnavailable),
+    responses=problems(NotFound, Conflict, Gone, DatabaseUnavailable),
 )
 async def collect_job(job_id: JobIdPath, rt: RuntimeDep) -> JobRead:
     """Fetch the result of a failed job whose prediction succeeded; nothing is paid for again.
@@ -277,5 +272,7 @@ def _read_cursor(cursor: str) -> JobId:
         job_id = JobId(UUID(bytes=base64.urlsafe_b64decode(cursor + "==")))
         if _cursor(job_id) == cursor:
             return job_id
-    problem = FieldError("/cursor", "cursor", "must be taken from the Link of a list")
+    problem = FieldError(
+        "/cursor", "cursor", "must be taken from the Link of a list", location="query"
+    )
     raise InvalidInput("cursor: must be taken from the Link of a list", errors=[problem])

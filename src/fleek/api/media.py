@@ -14,7 +14,7 @@ from fastapi import Path, Query
 from fastapi.requests import Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
-from fleek.api.deps import JOB_ID, JobIdPath, RuntimeDep, StrictInt, UniqueQueryParams
+from fleek.api.deps import JOB_ID, JobIdPath, RuntimeDep, StrictInt
 from fleek.api.errors import PROBLEM_JSON, problem, problems
 from fleek.api.http_ranges import ByteRange, requested, unchanged
 from fleek.api.routing import router as strict_router
@@ -22,7 +22,6 @@ from fleek.domain.errors import (
     Conflict,
     DatabaseUnavailable,
     Gone,
-    InvalidInput,
     NotFound,
     StorageError,
 )
@@ -115,9 +114,7 @@ async def get_media(
     operation_id="download_media",
     summary="Download a file",
     response_class=Response,
-    dependencies=[UniqueQueryParams],
-    responses=FILE
-    | problems(NotFound, Conflict, Gone, InvalidInput, DatabaseUnavailable, StorageError),
+    responses=FILE | problems(NotFound, Conflict, Gone, DatabaseUnavailable, StorageError),
 )
 async def download(
     job_id: JobIdPath,
@@ -140,7 +137,7 @@ async def download(
     summary="Read a job's metadata document",
     response_description="The document.",
     response_model=dict[str, Any],
-    responses=problems(NotFound, Conflict, Gone, InvalidInput, DatabaseUnavailable, StorageError),
+    responses=problems(NotFound, Conflict, Gone, DatabaseUnavailable, StorageError),
 )
 async def get_metadata(job_id: JobIdPath, rt: RuntimeDep) -> Response:
     """Return the document that is kept beside the media of a completed job."""

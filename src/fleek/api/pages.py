@@ -1,16 +1,22 @@
-"""Pages for browsers and the files they load, all our own: nothing comes from elsewhere."""
+"""Pages for browsers and the files they load, all our own: nothing comes from elsewhere.
 
+Query parameters are ignored here: trackers and caches add theirs to the addresses of pages.
+"""
+
+import hashlib
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.requests import Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from fleek.api.http_ranges import unchanged
 from fleek.api.links import addresses
-from fleek.api.routing import router as strict_router
 from fleek.domain.errors import NotFound
 from fleek.schemas import Problem, example
 
@@ -37,11 +43,11 @@ DOCS_POLICY: Final = PAGE_POLICY | {
 VENDORED: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
 OURS: Final = {"Cache-Control": "no-cache"}
 
-router = strict_router(tag="pages")
+router = APIRouter(tags=["pages"])
 
 
-class StrictInt(FileResponse):
-    """A file that is sent whole, whatever part of it is asked for."""
+class PageFile(FileResponse):
+    """A file that is always sent as a whole: Range is ignored."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -53,19 +59,25 @@ class StrictInt(FileResponse):
 @router.get("/docs", include_in_schema=False)
 async def docs() -> Response:
     """Show the API in Swagger UI."""
-    return StrictInt(WEB / "docs.html", headers=DOCS_POLICY)
+    return PageFile(WEB / "docs.html", headers=DOCS_POLICY)
 
 
 @router.get("/redoc", include_in_schema=False)
 async def redoc() -> Response:
     """Show the API in Redoc."""
-    return StrictInt(WEB / "redoc.html", headers=DOCS_POLICY)
+    return PageFile(WEB / "redoc.html", headers=DOCS_POLICY)
 
 
 @router.get("/openapi.json", include_in_schema=False)
 async def openapi(request: Request) -> Response:
-    """Return the description of the API for programs."""
-    return JSONResponse(describe(request.app))
+    """Return the OpenAPI document; its bytes are made once."""
+    document: Document | None = getattr(request.app.state, "openapi_document", None)
+    if document is None:
+        document = request.app.state.openapi_document = Document.of(describe(request.app))
+    headers = OURS | {"ETag": document.etag}
+    if unchanged(request.headers, document.etag):
+        return Response(status_code=304, headers=headers)
+    return Response(document.data, headers=headers, media_type="application/json")
 
 
 @router.get("/static/{name:path}", include_in_schema=False)
@@ -75,7 +87,21 @@ async def static(name: str) -> Response:
     if path is None:
         raise NotFound("there is no such file")
     caching = VENDORED if name.startswith("vendor/") else OURS
-    return StrictInt(path, headers=caching | {"X-Content-Type-Options": "nosniff"})
+    return PageFile(path, headers=caching | {"X-Content-Type-Options": "nosniff"})
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A JSON document as it is sent, with its entity tag."""
+
+    data: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> Self:
+        """Serialize a value."""
+        data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return cls(data, f'"{hashlib.sha256(data).hexdigest()}"')
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

@@ -1,19 +1,44 @@
-"""Routes that read JSON strictly: content type, encoding, size and form are checked before use."""
+"""Routes that read requests strictly: query, headers and JSON are checked before use.
+
+Whatever a route does not know is refused, never ignored: an ignored parameter hides a typing
+error, and an ignored ``Idempotency-Key`` pays twice.
+"""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+import re
+from collections.abc import Callable, Container, Coroutine, Iterable
 from copy import copy
 from typing import Any, Final
 
+from fastapi import params
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.requests import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute, APIRouter
 from starlette.routing import BaseRoute
 
 from fleek import strict
+from fleek.api.errors import problems
 from fleek.domain.chunk_buffer import BLOCK, ChunkBuffer
-from fleek.domain.errors import TooLarge, Unreadable, Unsupported
+from fleek.domain.errors import (
+    ErrorLocation,
+    FieldError,
+    InvalidInput,
+    TooLarge,
+    Unreadable,
+    Unsupported,
+)
 
+SAFE: Final = frozenset({"GET", "HEAD"})
+WAIT: Final = re.compile(r"\s*wait\s*(?:[=;]|$)")
+NO_IDEMPOTENCY: Final = (
+    "Idempotency-Key is not supported yet: send the request without it, and repeat it only if you "
+    "know that it was not accepted"
+)
+NO_WAIT: Final = (
+    "Prefer: wait is not supported yet: send the request without it, and read the job until its "
+    "status is final"
+)
 UTF8: Final = frozenset({"", "charset=utf-8", 'charset="utf-8"'})
 
 
@@ -35,25 +60,28 @@ class JsonRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route that takes its body only as strict JSON."""
+    """A route that refuses what it does not know, and takes its body only as strict JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler with the reading of the body before it."""
+        """Return the handler with the checks before it."""
         handle = super().get_route_handler()
-        if self.body_field is None:
-            return handle
+        fields = get_flat_params(self.dependant)
+        known = {field.alias for field in fields if isinstance(field.field_info, params.Query)}
+        has_body = self.body_field is not None
 
-        async def read_and_handle(request: Request) -> Response:
-            _check_kind(request)
-            data = await read_body(request, request.app.state.runtime.settings.max_body_bytes)
-            return await handle(JsonRequest(request, data, strict.loads(data)))
+        async def check_and_handle(request: Request) -> Response:
+            _check_query(request, known)
+            _check_headers(request)
+            return await handle(await _read_json(request) if has_body else request)
 
-        return read_and_handle
+        return check_and_handle
 
 
 def router(prefix: str = "", *, tag: str) -> APIRouter:
     """Return an empty router of strict routes, all below `prefix`."""
-    return APIRouter(prefix=prefix, tags=[tag], route_class=StrictRoute)
+    return APIRouter(
+        prefix=prefix, tags=[tag], route_class=StrictRoute, responses=problems(InvalidInput)
+    )
 
 
 def answering_head(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
@@ -68,8 +96,44 @@ def answering_head(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
     return ours + heads
 
 
+def _check_query(request: Request, known: Container[str]) -> None:
+    if not request.scope["query_string"]:
+        return
+    seen = set()
+    for name, _ in request.query_params.multi_items():
+        if name not in known:
+            raise _refusal("query", name, "unknown", "there is no such query parameter")
+        if name in seen:  # readers would disagree about which one counts
+            raise _refusal("query", name, "duplicate", "each query parameter may be given once")
+        seen.add(name)
+
+
+def _check_headers(request: Request) -> None:
+    if request.method in SAFE:
+        return
+    if "idempotency-key" in request.headers:
+        raise _refusal("header", "Idempotency-Key", "unsupported", NO_IDEMPOTENCY)
+    preferences = ",".join(request.headers.getlist("prefer")).lower()
+    if any(WAIT.match(preference) for preference in preferences.split(",")):
+        raise _refusal("header", "Prefer", "unsupported", NO_WAIT)
+
+
+def _refusal(location: ErrorLocation, name: str, code: str, detail: str) -> InvalidInput:
+    problem = FieldError(f"/{name}", code, detail, location=location)
+    return InvalidInput(detail, errors=[problem])
+
+
+async def _read_json(request: Request) -> JsonRequest:
+    _check_kind(request)
+    data = await read_body(request, request.app.state.runtime.settings.max_body_bytes)
+    return JsonRequest(request, data, strict.loads(data))
+
+
 def _check_kind(request: Request) -> None:
-    kind, _, parameter = request.headers.get("content-type", "").lower().partition(";")
+    kinds = request.headers.getlist("content-type")
+    if len(kinds) > 1:
+        raise Unsupported("the body must be sent with one Content-Type, not several")
+    kind, _, parameter = "".join(kinds).lower().partition(";")
     kind = kind.strip()
     if kind != "application/json" and not (
         kind.startswith("application/") and kind.endswith("+json")
@@ -77,7 +141,8 @@ def _check_kind(request: Request) -> None:
         raise Unsupported("the body must be sent with Content-Type: application/json")
     if parameter.strip() not in UTF8:
         raise Unsupported("the body must be in UTF-8, with no other parameter in its Content-Type")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    encodings = request.headers.getlist("content-encoding")
+    if any(encoding.strip().lower() != "identity" for encoding in encodings):
         raise Unsupported("the body must not be compressed")
 
 

@@ -13,7 +13,7 @@ from fleek.api.errors import problems
 from fleek.api.health import SERVICE
 from fleek.api.links import link
 from fleek.api.metrics import ApiMetrics
-from fleek.api.pages import PAGE_POLICY, WEB, StrictInt
+from fleek.api.pages import PAGE_POLICY, WEB, PageFile
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import DatabaseUnavailable
 from fleek.store import provider_health, queue, workers
@@ -110,7 +110,7 @@ router = strict_router(tag="system")
 async def root(request: Request, rt: RuntimeDep) -> Root | Response:
     """Show the start page to a browser, and name the service to everyone else."""
     if "text/html" in request.headers.get("accept", ""):
-        return StrictInt(WEB / "index.html", headers=PAGE_POLICY | {"Vary": "Accept"})
+        return PageFile(WEB / "index.html", headers=PAGE_POLICY | {"Vary": "Accept"})
     return Root(docs=link(rt, Root().docs))
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from fleek.cli.exit_codes import Exit, explain
-from fleek.cli.options import asked, command, connected, typed
+from fleek.cli.options import command, connected, job_request, typed
 from fleek.cli.output_path import Place
 from fleek.cli.present import document
 from fleek.cli.progress import Display, display, ending
@@ -59,7 +59,7 @@ def texts(prompts: Sequence[str], stdin: Iterable[str] | None = None) -> list[st
     return found
 
 
-@command(app, "generate", request=asked, session=connected)
+@command(app, "generate", request=job_request, session=connected)
 def generate(
     prompts: Prompts,
     *,

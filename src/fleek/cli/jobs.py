@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 
 from fleek.cli.generate import Prompts, texts
-from fleek.cli.options import asked, command, connected
+from fleek.cli.options import command, connected, job_request
 from fleek.cli.present import describe, document, table
 from fleek.cli.session import Session
 from fleek.domain.job import Status
@@ -17,7 +17,7 @@ app = typer.Typer()
 JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id.")]
 
 
-@command(app, "submit", request=asked, session=connected)
+@command(app, "submit", request=job_request, session=connected)
 def submit(prompts: Prompts, *, request: dict[str, Any], session: Session) -> None:
     """Submit jobs and write their ids to stdout; do not wait."""
     screen = session.screen

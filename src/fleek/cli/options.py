@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a command takes them."""
+"""Options shared by several commands, and how a command declares them."""
 
 import inspect
 import json
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -63,91 +63,100 @@ def typed(text: str) -> str:
         return text
 
 
+SERVER: Final = "Server and output"
+
+UrlOption = Annotated[
+    str,
+    typer.Option(
+        "--url", envvar="FLEEK_URL", help="The server's address.", rich_help_panel=SERVER
+    ),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        envvar="FLEEK_API_KEY",
+        help="The API key to send to the server.",
+        rich_help_panel=SERVER,
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Write JSON to stdout.", rich_help_panel=SERVER)
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="Write nothing but data and errors.", rich_help_panel=SERVER
+    ),
+]
+NoColorOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-color", help="Write without colours, as with NO_COLOR.", rich_help_panel=SERVER
+    ),
+]
+
+
 def connected(
     *,
-    url: Annotated[
-        str,
-        typer.Option(
-            "--url",
-            envvar="FLEEK_URL",
-            help="The server's address.",
-            rich_help_panel="Server and output",
-        ),
-    ] = "http://127.0.0.1:8000",
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            "--api-key",
-            envvar="FLEEK_API_KEY",
-            help="The key to show to the server.",
-            rich_help_panel="Server and output",
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Write JSON to stdout.", rich_help_panel="Server and output"),
-    ] = False,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet",
-            "-q",
-            help="Write nothing but data and errors.",
-            rich_help_panel="Server and output",
-        ),
-    ] = False,
-    no_color: Annotated[
-        bool,
-        typer.Option(
-            "--no-color",
-            help="Write without colours, as with NO_COLOR.",
-            rich_help_panel="Server and output",
-        ),
-    ] = False,
+    url: UrlOption = "http://127.0.0.1:8000",
+    api_key: KeyOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    no_color: NoColorOption = False,
 ) -> Session:
     """Open the session of a user's command."""
     return Session(url, api_key=api_key, as_json=as_json, quiet=quiet, no_color=no_color)
 
 
-def asked(
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="owner/name; default: the server's default model."),
+]
+ParameterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--parameter",
+        "-p",
+        metavar="KEY=VALUE",
+        help="A parameter of the model: -p width=1024. May be given several times.",
+    ),
+]
+ParametersOption = Annotated[
+    str | None, typer.Option(metavar="JSON", help="Parameters of the model, as an object.")
+]
+MetadataOption = Annotated[
+    str | None, typer.Option(metavar="JSON", help="Your own object, stored with the job.")
+]
+ProviderOption = Annotated[str | None, typer.Option(help="The provider to use.")]
+PriorityOption = Annotated[int | None, typer.Option(help="0-9; jobs with 9 start first.")]
+RunAtOption = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Not before this time: 2026-12-24T18:00, or 2h from now."),
+]
+DeadlineOption = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Maximum duration of the job.")
+]
+MaxAttemptsOption = Annotated[
+    int | None, typer.Option(help="Maximum number of attempts, including the first.")
+]
+
+
+def job_request(
     *,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="owner/name; default: the server's default model."),
-    ] = None,
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--parameter",
-            "-p",
-            metavar="KEY=VALUE",
-            help="A parameter of the model: -p width=1024. May be given several times.",
-        ),
-    ] = None,
-    parameters: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Parameters of the model, as an object.")
-    ] = None,
-    metadata: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Your own object, kept with the job.")
-    ] = None,
-    provider: Annotated[str | None, typer.Option(help="Who makes it.")] = None,
-    priority: Annotated[int | None, typer.Option(help="0-9; 9 goes first.")] = None,
-    run_at: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="Not before this time: 2026-12-24T18:00, or 2h from now."
-        ),
-    ] = None,
-    deadline: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Longest the job may take.")
-    ] = None,
-    max_attempts: Annotated[
-        int | None, typer.Option(help="Attempts in all, the first included.")
-    ] = None,
+    model: ModelOption = None,
+    parameter: ParameterOption = None,
+    parameters: ParametersOption = None,
+    metadata: MetadataOption = None,
+    provider: ProviderOption = None,
+    priority: PriorityOption = None,
+    run_at: RunAtOption = None,
+    deadline: DeadlineOption = None,
+    max_attempts: MaxAttemptsOption = None,
 ) -> dict[str, Any]:
-    """Return what `fleek.Client.generate` takes beside the prompt."""
+    """Return the arguments of `fleek.Client.generate` other than the prompt."""
     merged = _object("--parameters", parameters)
-    merged.update(_assignment(one) for one in parameter or ())
+    merged.update(_assignment(assignment) for assignment in parameter or ())
     return {
         "model": model,
         "parameters": merged or None,

@@ -6,13 +6,14 @@ Source: RFC 9457.
 import json
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import httpx2
 
 from fleek.client.errors import ServerBusy, ServerError
 from fleek.domain.errors import (
     Conflict,
+    ErrorLocation,
     FieldError,
     FleekError,
     Forbidden,
@@ -37,6 +38,8 @@ REFUSALS: Final[Mapping[int, type[RequestError]]] = {
     413: TooLarge,
     415: Unsupported,
 }
+
+LOCATIONS: Final[Mapping[str, ErrorLocation]] = {name: name for name in get_args(ErrorLocation)}
 
 
 def parsed(response: httpx2.Response, content: bytes) -> Any:
@@ -86,7 +89,12 @@ def _fields(problem: Mapping[str, Any]) -> list[FieldError]:
     if not isinstance(errors, list):
         return []
     return [
-        FieldError(*(str(error.get(name, "")) for name in ("pointer", "code", "detail")))
+        FieldError(
+            pointer=str(error.get("pointer", "")),
+            code=str(error.get("code", "")),
+            detail=str(error.get("detail", "")),
+            location=LOCATIONS.get(str(error.get("location")), "body"),
+        )
         for error in errors
         if isinstance(error, dict)
     ]

@@ -56,7 +56,7 @@ HTTP statuses live in `fleek.api.errors`, exit codes in `fleek.cli`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class FleekError(Exception):
@@ -107,6 +107,9 @@ class HeadersTooLarge(RequestError):
     code = "headers_too_large"
 
 
+ErrorLocation = Literal["body", "path", "query", "header"]
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """What is wrong with one field; never holds the offending value."""
@@ -114,6 +117,7 @@ class FieldError:
     pointer: str  # JSON pointer, RFC 6901: "/parameters/width"
     code: str
     detail: str
+    location: ErrorLocation = "body"
 
 
 class InvalidInput(RequestError):

@@ -237,8 +237,11 @@ class GuardedProtocol(HttpToolsProtocol):
         framed = {name for name, _ in self.headers} & {b"content-length", b"transfer-encoding"}
         if self.parser.should_upgrade() and framed:
             raise Unreadable("Upgrade is not offered, and not taken in a request with a body")
-        if self.parser.get_http_version() != "1.1" and b"transfer-encoding" in framed:
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and self.parser.get_http_version() != "1.1":
             raise Unreadable("HTTP/1.0 knows no Transfer-Encoding")
+        if codings not in ([], [b"chunked"]):
+            raise Unreadable("Transfer-Encoding must be chunked alone: compression is not taken")
 
     def _check_head(self) -> None:
         if self._arrival.fields > self._limits.fields:

@@ -1,16 +1,14 @@
 """What callers see of errors."""
 
-from typing import Literal
-
 from pydantic import BaseModel, Field
+
+from fleek.domain.errors import ErrorLocation
 
 
 class ProblemField(BaseModel):
     """What is wrong with one field."""
 
-    location: Literal["body", "path", "query", "header"] = Field(
-        default="body", description="The part of the request."
-    )
+    location: ErrorLocation = Field(default="body", description="The part of the request.")
     pointer: str = Field(description="JSON pointer into that part (RFC 6901).")
     code: str
     detail: str
