@@ -160,7 +160,7 @@ class FakeProvider:
 
 @dataclass
 class AskableProvider(FakeProvider):
-    """A fake provider that can be asked again, as `providers.base.Recalls` says."""
+    """A fake provider that can be asked again, as `providers.base.SupportsRecall` says."""
 
     recalled: list[PredictionId] = field(default_factory=list)
     knows: bool = True  # whether it knows predictions that have ended

@@ -22,10 +22,11 @@ from fleek.domain.errors import (
     StorageError,
     StorageFull,
 )
-from fleek.domain.job import Job, Status
+from fleek.domain.job import Job, ModelName, Status
 from fleek.engine.coordinator import ROLE
 from fleek.engine.heartbeat import process_space
 from fleek.engine.runtime import Runtime
+from fleek.providers.base import Model
 from fleek.store import jobs, provider_health, workers
 from fleek.store.updates import apply
 from samples import a_job, claims
@@ -70,6 +71,28 @@ class Broken:
         """Fail, or know nothing."""
         if self.error is not None:
             raise self.error
+
+
+@dataclass
+class Unlisted:
+    """A provider that lists no models, and knows the parameters of its default model."""
+
+    parameters: Any  # or why they cannot be had
+    default_model: str = "a/model"
+
+    async def schema(self, _model: Any) -> Any:
+        """Return or raise them."""
+        if isinstance(self.parameters, Exception):
+            raise self.parameters
+        return self.parameters
+
+
+class Listed(Unlisted):
+    """A provider that lists its default model, without parameters."""
+
+    async def models(self) -> list[Model]:
+        """List it."""
+        return [Model(name=ModelName(self.default_model), description="Listed.")]
 
 
 @pytest.fixture(autouse=True)
@@ -462,3 +485,31 @@ async def test_a_provider_out_of_reach_is_unavailable(rt: Runtime, client_of: Cl
     assert answer.status_code == 503
     assert answer.json()["code"] == "provider_unavailable"
     assert "secret" not in answer.text
+
+
+async def test_a_provider_without_a_list_offers_its_default_model(
+    rt: Runtime, client_of: ClientOf
+) -> None:
+    """With its parameters; without them if the provider cannot be reached."""
+    schema = {"type": "object", "properties": {"seed": {"type": "integer"}}}
+    there, away = Unlisted(schema), Unlisted(ProviderUnavailable("secret"))
+    providers: dict[str, Any] = {"placeholder": there, "away": away}
+
+    async with client_of(replace(rt, providers=providers)) as client:
+        listed = (await client.get("/api/v1/models")).json()
+
+    shown = [(one["provider"], one["name"], one["parameters"]) for one in listed]
+    assert shown == [("placeholder", "a/model", schema), ("away", "a/model", None)]
+
+
+async def test_a_listed_model_is_found_with_its_parameters(
+    rt: Runtime, client_of: ClientOf
+) -> None:
+    """The list leaves them out where each would cost a call."""
+    schema = {"type": "object", "properties": {"seed": {"type": "integer"}}}
+    provider: Any = Listed(schema)
+
+    async with client_of(replace(rt, providers={"placeholder": provider})) as client:
+        model = (await client.get("/api/v1/models/a/model")).json()
+
+    assert (model["description"], model["parameters"]) == ("Listed.", schema)

@@ -20,7 +20,7 @@ from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
-from fleek.providers.base import Failed, Recalls
+from fleek.providers.base import Failed, SupportsRecall
 from fleek.store import events, jobs, queue
 from fleek.store.counters import count_jobs
 from services import both_databases
@@ -271,5 +271,5 @@ async def test_what_waits_is_counted_by_its_reason(
 
 def test_an_askable_provider_is_one() -> None:
     """The fake is what the port describes."""
-    assert isinstance(AskableProvider(), Recalls)
-    assert not isinstance(FakeProvider(), Recalls)
+    assert isinstance(AskableProvider(), SupportsRecall)
+    assert not isinstance(FakeProvider(), SupportsRecall)

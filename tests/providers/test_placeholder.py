@@ -11,14 +11,13 @@ import pytest
 import samples
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import (
-    CallbackRejected,
     ConfigurationError,
     OutputUnsafe,
     ProviderRejected,
 )
 from fleek.domain.job import AttemptId, Job, ModelName, PredictionId
 from fleek.domain.media import Output
-from fleek.providers.base import Failed, Found, Succeeded
+from fleek.providers.base import Failed, Succeeded
 from fleek.providers.placeholder import PlaceholderProvider, PlaceholderSettings, connect
 from fleek.providers.placeholder.provider import CHUNK_BYTES
 
@@ -308,19 +307,6 @@ async def test_poll_answers_for_more_than_one_turn_of_the_loop(clock: Clock) -> 
     ids = [PredictionId(f"ph-{number:032x}-1-1") for number in range(2500)]
 
     assert list(await provider.poll(ids)) == ids
-
-
-async def test_find_has_seen_nothing(clock: Clock) -> None:
-    """It settles by starting again; its look must never count as a complete one."""
-    found = await a_provider(clock).find(a_job(), an_attempt(), now=NOON)
-
-    assert found == Found(prediction=None, complete=False)
-
-
-async def test_no_callback_is_the_placeholders(clock: Clock) -> None:
-    """It sends none, so whatever comes is somebody else's."""
-    with pytest.raises(CallbackRejected):
-        await a_provider(clock).callback({}, b"{}")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Models that can be asked for, with the schemas of their parameters."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Path
@@ -7,11 +9,11 @@ from fastapi import Path
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
-from fleek.domain.errors import NotFound, ProviderError
+from fleek.domain.errors import NotFound, ProviderError, ProviderUnavailable
 from fleek.domain.job import ModelName
 from fleek.domain.request import MODEL_NAME
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import Model
+from fleek.providers.base import Model, Provider, SupportsModels
 from fleek.schemas import ModelRead
 
 router = strict_router("/api/v1", tag="models")
@@ -29,7 +31,7 @@ async def list_models(rt: RuntimeDep) -> list[ModelRead]:
     return [
         _present(rt, name, model)
         for name, provider in rt.providers.items()
-        for model in await provider.models()
+        for model in await _offered(provider)
     ]
 
 
@@ -62,10 +64,21 @@ async def _found(rt: Runtime, provider_name: str, wanted: ModelName) -> Model | 
         schema = await provider.schema(wanted)
     except NotFound:
         return None
-    for model in await provider.models():
+    for model in await _offered(provider):
         if model.name == wanted:
-            return model
+            return replace(model, schema=schema)
     return Model(name=wanted, description="", schema=schema)
+
+
+async def _offered(provider: Provider) -> Sequence[Model]:
+    """Return a provider's list of models; without a list, its default model."""
+    if isinstance(provider, SupportsModels):
+        return await provider.models()
+    try:
+        schema = await provider.schema(provider.default_model)
+    except ProviderUnavailable:
+        schema = None
+    return [Model(name=provider.default_model, description="", schema=schema)]
 
 
 def _present(rt: Runtime, provider_name: str, model: Model) -> ModelRead:

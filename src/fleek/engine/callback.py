@@ -14,7 +14,13 @@ from fleek.domain.job import AttemptId, PredictionId
 from fleek.engine.bind import bind
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import Callback, EndsOverlong, Prediction, Provider
+from fleek.providers.base import (
+    Callback,
+    Prediction,
+    Provider,
+    SupportsCallbacks,
+    SupportsOversizedCallbacks,
+)
 from fleek.store import attempts
 
 UNKNOWN: Final = "there is no such callback address"
@@ -36,13 +42,13 @@ async def receive(
     provider cannot be asked. `read` gives the body; it is not called for a wrong token.
 
     Raises:
-        NotFound: No attempt has this token, or the provider is not configured.
+        NotFound: No attempt has this token, or the provider is not configured or sends none.
         CallbackRejected: The provider did not send this.
         ProviderUnavailable: The signature cannot be checked now.
         TooLarge: So is the body. What it would have told is looked for at once.
     """
     provider = rt.providers.get(name)
-    if provider is None:
+    if provider is None or not isinstance(provider, SupportsCallbacks):
         raise NotFound(UNKNOWN)
     attempt = await _attempt(rt, name, token)
     try:
@@ -69,7 +75,7 @@ async def _look_instead(rt: Runtime, provider: Provider, attempt: Attempt) -> No
     """See what has become of a prediction whose callback is too large to be read."""
     if attempt.prediction_id is None or attempt.verdict is not None:
         return
-    if isinstance(provider, EndsOverlong):
+    if isinstance(provider, SupportsOversizedCallbacks):
         seen: Prediction | None = provider.overlong(attempt.prediction_id)
     else:
         seen = (await provider.poll([attempt.prediction_id])).get(attempt.prediction_id)

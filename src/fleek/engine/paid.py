@@ -29,7 +29,7 @@ from fleek.domain.job import Job
 from fleek.domain.media import Output
 from fleek.engine.bucket import TokenBucket
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import EXPIRED, Failed, Recalls, Succeeded
+from fleek.providers.base import EXPIRED, Failed, Succeeded, SupportsRecall, budget_of
 from fleek.store import events
 
 RECALL_SHARE: Final = 0.2  # of a provider's budget of calls
@@ -87,15 +87,15 @@ async def recall(rt: Runtime, attempt: Attempt, error: ProviderError) -> tuple[O
     return (outcome.outputs or None) if isinstance(outcome, Succeeded) else None
 
 
-def recalls(rt: Runtime, name: str) -> Recalls | None:
+def recalls(rt: Runtime, name: str) -> SupportsRecall | None:
     """Return the provider if it can be asked again."""
     provider: object = rt.providers.get(name)
-    return provider if isinstance(provider, Recalls) else None
+    return provider if isinstance(provider, SupportsRecall) else None
 
 
 def _may_call(rt: Runtime, name: str) -> bool:
     """Take one call from the share of a provider's budget that is for this."""
-    budget = rt.providers[name].budget.calls_per_minute
+    budget = budget_of(rt.providers[name]).calls_per_minute
     return rt.recalls.setdefault(name, TokenBucket(budget and budget * RECALL_SHARE)).take()
 
 

@@ -18,7 +18,7 @@ from fleek.engine.patience import in_time
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy
 from fleek.engine.verdict import close_attempt, is_buying, record_not_bought, record_refused
-from fleek.providers.base import UNREACHABLE, Prediction
+from fleek.providers.base import UNREACHABLE, Prediction, SupportsFind
 from fleek.store import attempts, jobs
 from fleek.store.updates import Update
 
@@ -52,8 +52,8 @@ class Reconciliation:
         try:
             if self._provider.settles == "repeat":
                 await self._repeat(job, attempt)
-            elif self._provider.settles == "find":
-                await self._search(job, attempt, crashed=crashed)
+            elif self._provider.settles == "find" and isinstance(self._provider, SupportsFind):
+                await self._search(self._provider, job, attempt, crashed=crashed)
             else:
                 await write_off(self._rt, attempt, CRASHED if crashed else UNKNOWN)
         except (ProviderUnavailable, OutcomeUnknown) as error:
@@ -72,13 +72,15 @@ class Reconciliation:
         else:
             await self._adopt(attempt, prediction, by="repeat")
 
-    async def _search(self, job: Job, attempt: Attempt, *, crashed: bool) -> None:
+    async def _search(
+        self, provider: SupportsFind, job: Job, attempt: Attempt, *, crashed: bool
+    ) -> None:
         """Look for the purchase in the provider's books; several empty looks mean no purchase."""
         rt = self._rt
         self._agenda.later(attempt.id, pause=rt.settings.adopt_seconds / (LOOKS - 1))
         failpoints.hit("settle.find")
         async with in_time(attempt.provider, LIMIT):
-            found = await self._provider.find(job, attempt, now=rt.now())
+            found = await provider.find(job, attempt, now=rt.now())
         free = await self._free(attempt, found.candidates)
         if found.prediction is not None:
             await self._adopt(attempt, found.prediction, by="list")

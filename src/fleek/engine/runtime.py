@@ -106,7 +106,7 @@ class Runtime:
     pauses: PauseCache = field(default_factory=PauseCache)
     recalls: dict[str, TokenBucket] = field(
         default_factory=dict
-    )  # calls of `Recalls.recall`, by provider
+    )  # calls of `SupportsRecall.recall`, by provider
     steady: Steady = steady_seconds  # what pauses and time-outs within this process go by
 
     async def apply(

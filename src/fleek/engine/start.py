@@ -20,7 +20,7 @@ from fleek.engine.bind import bind
 from fleek.engine.clock import STEP
 from fleek.engine.runtime import Runtime
 from fleek.engine.verdict import record_not_bought, record_refused, record_unknown
-from fleek.providers.base import Prediction, Timed, time_at
+from fleek.providers.base import Prediction, SupportsServerTime, time_at
 from fleek.store.updates import Update
 
 ASK_SECONDS: Final = 1.0  # the longest that a purchase waits for the time at providers
@@ -75,7 +75,7 @@ async def _ask_times(rt: Runtime) -> None:
     One that does not answer at once holds up nobody: its time is then not known.
     """
     for provider in rt.providers.values():
-        if isinstance(provider, Timed):
+        if isinstance(provider, SupportsServerTime):
             with suppress(TimeoutError):
                 async with asyncio.timeout(ASK_SECONDS):
                     await provider.ask_time()

@@ -21,7 +21,7 @@ from fleek.engine.bucket import TokenBucket
 from fleek.engine.conclude import conclude
 from fleek.engine.patience import in_time
 from fleek.engine.runtime import Runtime, run_logged
-from fleek.providers.base import UNREACHABLE, Prediction, Provider
+from fleek.providers.base import UNREACHABLE, Prediction, Provider, budget_of
 from fleek.store import attempts
 
 CALL: Final = timedelta(seconds=30)  # the longest that one request may take
@@ -78,7 +78,7 @@ async def stop(rt: Runtime, attempt: Attempt) -> bool:
 async def _look(rt: Runtime, name: str, prediction_id: PredictionId) -> Prediction | None:
     """Look at a prediction, unless the calls are needed to stop others: then `watch` does it."""
     provider = rt.providers[name]
-    calls = rt.stops.line(name, calls_per_minute=provider.budget.calls_per_minute).calls
+    calls = rt.stops.line(name, calls_per_minute=budget_of(provider).calls_per_minute).calls
     if not calls.ample:
         return None
     calls.spend(1)
@@ -126,7 +126,7 @@ async def _ask(rt: Runtime, name: str, prediction_id: PredictionId) -> Predictio
 @asynccontextmanager
 async def _turn(rt: Runtime, name: str, provider: Provider) -> AsyncIterator[TokenBucket]:
     """Wait for a place and for a token of the provider's budget."""
-    line = rt.stops.line(name, calls_per_minute=provider.budget.calls_per_minute)
+    line = rt.stops.line(name, calls_per_minute=budget_of(provider).calls_per_minute)
     async with line.capacity:
         while not line.calls.take():  # noqa: ASYNC110 - tokens come with time alone
             await asyncio.sleep(line.calls.wait().total_seconds())

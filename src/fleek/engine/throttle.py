@@ -17,7 +17,7 @@ from fleek.domain.job import Job, ModelName
 from fleek.engine.bucket import Clock, TokenBucket
 from fleek.engine.pause_cache import Key
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import OPERATOR_ACTION_CODES, RATE_LIMITED, UNREACHABLE
+from fleek.providers.base import OPERATOR_ACTION_CODES, RATE_LIMITED, UNREACHABLE, budget_of
 from fleek.store import attempts, provider_health
 from fleek.store.provider_health import ALL_MODELS, ProviderHealth
 from fleek.store.queue import Due
@@ -137,7 +137,7 @@ class RateLimiter:
         self._rt = rt
         self._clock = clock
         self._creates = {
-            name: TokenBucket(provider.budget.creates_per_minute, clock=clock)
+            name: TokenBucket(budget_of(provider).creates_per_minute, clock=clock)
             for name, provider in rt.providers.items()
         }
         self._trials: dict[Key, tuple[float, datetime]] = {}  # begun; the failure it follows
@@ -174,7 +174,7 @@ class RateLimiter:
         """
         waiting = list(dispatched)
         for name in self.providers:
-            most = self._rt.providers[name].budget.concurrency
+            most = budget_of(self._rt.providers[name]).concurrency
             if most is not None:
                 taken = sum(one.provider == name for one in waiting)
                 self._room[name] = most - taken - await attempts.in_flight(self._rt.db, name)

@@ -21,7 +21,7 @@ from fleek.engine.conclude import conclude
 from fleek.engine.patience import in_time
 from fleek.engine.runtime import Runtime, run_logged
 from fleek.engine.stop import stop_soon
-from fleek.providers.base import Prediction
+from fleek.providers.base import Prediction, budget_of
 from fleek.store import attempts
 from fleek.store.attempts import Waiting
 from fleek.store.updates import Update
@@ -72,7 +72,7 @@ class Watch:
         self, rt: Runtime, only: str | None = None, *, clock: Clock | None = None
     ) -> None:
         names = rt.providers if only is None else (only,)
-        budgets = {name: rt.providers[name].budget for name in names}
+        budgets = {name: budget_of(rt.providers[name]) for name in names}
         self._rt = rt
         self._calls: dict[str, TokenBucket] = defaultdict(lambda: TokenBucket(None))
         for name, budget in budgets.items():

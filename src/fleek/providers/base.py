@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
+from fleek.conformance import misfits
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
@@ -125,49 +126,19 @@ class Budget:
 UNLIMITED: Final = Budget()
 
 
-@runtime_checkable
-class EndsOverlong(Protocol):
-    """A provider that cannot be asked for an answer whose callback was too large to be read."""
-
-    def overlong(self, prediction_id: PredictionId) -> Prediction:
-        """Return the end of such a prediction."""
-        ...
-
-
-@runtime_checkable
-class Timed(Protocol):
-    """A provider whose answers say what time it is there: another clock beside ours."""
-
-    @property
-    def time(self) -> datetime | None:
-        """The time there, as told lately; None: not told."""
-        ...
-
-    async def ask_time(self) -> None:
-        """Ask for it, if it has not been told lately; whether it is told or not."""
-        ...
-
-
-def time_at(provider: object) -> datetime | None:
-    """Return what time it is at a provider, if it tells."""
-    return provider.time if isinstance(provider, Timed) else None
-
-
 class Provider(Protocol):
-    """A host of models.
+    """A host of models: what every adapter has. The capabilities below are optional.
 
-    `start` is the only call that spends money, and the engine calls it at most once for an
+    `start` is the only call that costs money, and the engine calls it at most once for an
     attempt, unless ``settles`` is "repeat".
     """
 
     settles: Literal["repeat", "find", "none"]
     """How an unknown outcome of `start` is settled: by starting the same attempt again, which is
-    the same purchase; by looking for it with `find`; not at all."""
+    the same prediction; by a search with `SupportsFind.find`; not at all."""
 
     default_model: ModelName
-
-    budget: Budget
-    """What its account may be asked for."""
+    """The model of a request that names none."""
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
         """Buy one prediction. No retries inside.
@@ -211,31 +182,6 @@ class Provider(Protocol):
         """
         ...
 
-    async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:
-        """Look for the purchase of an attempt; only called if ``settles`` is "find".
-
-        `now` is the time by the clock that wrote ``attempt.submitted_at``.
-
-        Raises:
-            ProviderUnavailable: Nothing could be seen.
-        """
-        ...
-
-    async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
-        """Check and read a message sent to the callback URL of an attempt.
-
-        Whoever calls has not checked the token in the URL yet, and still has to.
-
-        Raises:
-            CallbackRejected: The provider did not sign it, or it cannot be read.
-            ProviderUnavailable: It cannot be checked now; the provider should send it again.
-        """
-        ...
-
-    async def models(self) -> Sequence[Model]:
-        """List models worth offering; a provider may run others too."""
-        ...
-
     async def schema(self, model: ModelName) -> Schema | None:
         """Return the schema of a model's parameters, or None if it cannot be had now.
 
@@ -246,19 +192,123 @@ class Provider(Protocol):
 
 
 @runtime_checkable
-class Recalls(Protocol):
-    """A provider that can be asked again about a prediction that has ended: an optional ability.
+class SupportsBudget(Protocol):
+    """A provider whose account has limits."""
 
-    So a result that is not where it was said to be is found at its new address, and given up only
-    when the provider itself says that it is gone.
+    budget: Budget
+
+
+@runtime_checkable
+class SupportsFind(Protocol):
+    """A provider whose list of predictions can be searched; ``settles`` is "find"."""
+
+    async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:
+        """Search for the prediction of an attempt whose outcome is unknown.
+
+        `now` is the time by the clock that wrote ``attempt.submitted_at``.
+
+        Raises:
+            ProviderUnavailable: The list could not be read.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsCallbacks(Protocol):
+    """A provider that posts to the callback URL of an attempt."""
+
+    async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
+        """Verify and read a callback.
+
+        The engine checks the token in the URL.
+
+        Raises:
+            CallbackRejected: The signature is wrong, or the body cannot be read.
+            ProviderUnavailable: It cannot be verified now; the provider should send it again.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsOversizedCallbacks(Protocol):
+    """A provider without a second way to an answer whose callback was too large."""
+
+    def overlong(self, prediction_id: PredictionId) -> Prediction:
+        """Return the outcome of such a prediction."""
+        ...
+
+
+@runtime_checkable
+class SupportsModels(Protocol):
+    """A provider with a list of models; without it, the default model is listed."""
+
+    async def models(self) -> Sequence[Model]:
+        """List recommended models; others may be run by their names.
+
+        Raises:
+            ProviderUnavailable: The list cannot be read now.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsRecall(Protocol):
+    """A provider that still knows a prediction after its end.
+
+    A result whose address has expired is found at its new address, and it is given up only when
+    the provider itself has removed it.
     """
 
     async def recall(self, prediction_id: PredictionId) -> Prediction | None:
-        """Return a prediction as the provider knows it now; None: it knows none by this id.
+        """Return the current state of an ended prediction; None: the id is unknown.
 
-        The outcome is a `Failed` with the code `EXPIRED` if it has removed the outputs.
+        The outcome is a `Failed` with the code `EXPIRED` if the outputs were removed.
 
         Raises:
             ProviderUnavailable: It cannot be asked now.
         """
         ...
+
+
+@runtime_checkable
+class SupportsServerTime(Protocol):
+    """A provider whose responses carry the time: a second clock beside ours."""
+
+    @property
+    def time(self) -> datetime | None:
+        """The provider's time, estimated from a recent response; None: no recent response."""
+        ...
+
+    async def ask_time(self) -> None:
+        """Make a free call for the time if no response is recent; errors are ignored."""
+        ...
+
+
+CAPABILITIES: Final = (
+    SupportsBudget,
+    SupportsFind,
+    SupportsCallbacks,
+    SupportsOversizedCallbacks,
+    SupportsModels,
+    SupportsRecall,
+    SupportsServerTime,
+)
+"""All optional capabilities: an adapter that has one member of a capability has all of them."""
+
+
+def provider_misfits(adapter: Any) -> list[str]:
+    """Return in what an open adapter does not fit this port; empty: it fits."""
+    phrases = misfits(adapter, Provider, CAPABILITIES)
+    if not phrases and adapter.settles == "find" and not isinstance(adapter, SupportsFind):
+        phrases.append("settles is 'find', and find() is missing")
+    return phrases
+
+
+def budget_of(provider: Provider) -> Budget:
+    """Return the limits of a provider's account; unlimited unless it states a budget."""
+    return provider.budget if isinstance(provider, SupportsBudget) else UNLIMITED
+
+
+def time_at(provider: object) -> datetime | None:
+    """Return the provider's time, if it is known."""
+    return provider.time if isinstance(provider, SupportsServerTime) else None

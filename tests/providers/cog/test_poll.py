@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pytest
 
@@ -207,7 +206,6 @@ async def test_a_server_that_is_away_is_asked_again(opened: Opened, unused_tcp_p
         for ask in (provider.poll([STRANGER]), provider.cancel(STRANGER)):
             with pytest.raises(ProviderUnavailable):
                 await ask
-        assert [one.schema for one in await provider.models()] == [None]
 
 
 async def test_the_schema_says_what_may_be_asked_for(provider: CogProvider) -> None:
@@ -218,15 +216,6 @@ async def test_the_schema_says_what_may_be_asked_for(provider: CogProvider) -> N
     assert set(schema["properties"]) == {"seconds", "shape", "image"}
     assert schema["additionalProperties"] is False
     assert schema is await provider.schema(ModelName("cog/model"))
-
-
-async def test_nothing_is_ever_found_by_looking(provider: CogProvider, prompt: str) -> None:
-    """The server keeps no books: what is unknown is started again."""
-    job = a_job(prompt)
-
-    found = await provider.find(job, an_attempt(job), now=datetime.now(UTC))
-
-    assert (found.prediction, found.complete) == (None, False)
 
 
 async def test_other_models_are_not_there(provider: CogProvider) -> None:

@@ -238,7 +238,7 @@ async def test_a_server_s_token_is_sent(opened: Opened) -> None:
     async with opened(COG_TOKEN="sesame") as provider:
         client = provider._wire._http
         client.event_hooks["request"] = [_noting(seen)]
-        await provider.models()
+        await provider.schema(provider.default_model)
 
     assert seen[0]["authorization"] == "Bearer sesame"
 

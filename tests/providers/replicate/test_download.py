@@ -20,7 +20,7 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, PredictionId
 from fleek.domain.media import Output
 from fleek.emulator.server import Emulator
-from fleek.providers.base import EXPIRED, Failed, Recalls, Succeeded
+from fleek.providers.base import EXPIRED, Failed, Succeeded, SupportsRecall
 from fleek.providers.download import Limits
 from fleek.providers.replicate.provider import ReplicateProvider
 
@@ -140,7 +140,7 @@ async def test_a_prediction_can_be_asked_for_again(
     there, removed = [await provider.recall(one) for one in ids]
     unknown = await provider.recall(PredictionId("nobody"))
 
-    assert isinstance(provider, Recalls)
+    assert isinstance(provider, SupportsRecall)
     assert there is not None
     assert isinstance(there.outcome, Succeeded)
     assert removed is not None

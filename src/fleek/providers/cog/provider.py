@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any, Final, Literal
 
 import httpx2
@@ -13,7 +12,7 @@ from fleek.domain.errors import NotFound, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.outbound import Resolve, resolve
-from fleek.providers.base import Budget, Callback, Found, Model, Prediction, Schema
+from fleek.providers.base import Budget, Callback, Prediction, Schema
 from fleek.providers.cog.answers import is_ours
 from fleek.providers.cog.callback import read_callback
 from fleek.providers.cog.inputs import PROMPT, Contract, validate_inputs
@@ -118,10 +117,6 @@ class CogProvider:
             async for chunk in chunks:
                 yield chunk
 
-    async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:  # noqa: ARG002 - the port's signature
-        """Find nothing: an attempt is settled by starting it again."""
-        return Found(prediction=None, complete=False)
-
     async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
         """Read what the server sends when a prediction has ended.
 
@@ -133,14 +128,6 @@ class CogProvider:
     def overlong(self, prediction_id: PredictionId) -> Prediction:
         """Return the end of a prediction whose answer is too large, whichever way it comes."""
         return Prediction(id=prediction_id, outcome=OVERLONG)
-
-    async def models(self) -> Sequence[Model]:
-        """List the server's one model."""
-        try:
-            schema = (await self._known()).parameters
-        except ProviderUnavailable:
-            schema = None
-        return [Model(name=self.default_model, description="A Cog server's model.", schema=schema)]
 
     async def schema(self, model: ModelName) -> Schema:
         """Return the schema of the model's parameters.

@@ -11,20 +11,11 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import CallbackRejected, OutputUnsafe
+from fleek.domain.errors import OutputUnsafe
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.environment import SOURCE, ZERO, Seconds, read
-from fleek.providers.base import (
-    UNLIMITED,
-    Budget,
-    Callback,
-    Found,
-    Model,
-    Prediction,
-    Provider,
-    Schema,
-)
+from fleek.providers.base import Model, Prediction, Provider, Schema
 from fleek.providers.placeholder import models
 from fleek.providers.placeholder.prediction import (
     Behaviour,
@@ -87,7 +78,6 @@ class PlaceholderProvider:
 
     settles: Literal["repeat", "find", "none"] = "repeat"
     default_model: ModelName = models.PICTURE
-    budget: Budget = UNLIMITED
 
     def __init__(
         self, settings: PlaceholderSettings, *, now: Callable[[], datetime] = wall_time
@@ -144,18 +134,6 @@ class PlaceholderProvider:
             content = await asyncio.to_thread(models.make, piece)
         for start in range(0, len(content), CHUNK_BYTES):
             yield content[start : start + CHUNK_BYTES]
-
-    async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:  # noqa: ARG002 - the port's signature
-        """Find nothing: an attempt is settled by starting it again."""
-        return Found(prediction=None, complete=False)
-
-    async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:  # noqa: ARG002 - the port's signature
-        """Refuse every message: the placeholder sends none.
-
-        Raises:
-            CallbackRejected: Always.
-        """
-        raise CallbackRejected("the placeholder sends no callbacks")
 
     async def models(self) -> Sequence[Model]:
         """List the placeholder's own models; it stands in for all others too."""

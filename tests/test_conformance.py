@@ -1,0 +1,145 @@
+"""An adapter that does not fit its port is refused with the members that are wrong."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from fakes import AskableProvider, FakeProvider
+from fleek.conformance import misfits
+from fleek.dispatch.base import Dispatcher, Measured
+from fleek.providers.base import CAPABILITIES, Budget, Provider
+from fleek.storage.base import Storage
+
+
+class Smallest:
+    """A provider with the required members only."""
+
+    settles: Any = "none"
+    default_model: Any = "acme/model"
+
+    async def start(self, job: Any, attempt: Any) -> Any:
+        """Have the shape."""
+
+    async def poll(self, ids: Sequence[Any]) -> Mapping[Any, Any]:
+        """Have the shape."""
+        return dict.fromkeys(ids)
+
+    async def cancel(self, prediction_id: Any) -> Any:
+        """Have the shape."""
+
+    async def read(self, _job: Any, _output: Any) -> AsyncIterator[bytes]:
+        """Have the shape."""
+        yield b""
+
+    async def schema(self, model: Any) -> Any:
+        """Have the shape."""
+
+
+def test_the_required_members_are_enough() -> None:
+    """A provider without any capability has nothing to stub."""
+    assert misfits(Smallest(), Provider, CAPABILITIES) == []
+
+
+@pytest.mark.parametrize("fake", [FakeProvider(), AskableProvider()], ids=["plain", "askable"])
+def test_capabilities_in_their_shape_are_fine(fake: FakeProvider) -> None:
+    """The fakes that other tests rely on are providers, too."""
+    assert misfits(fake, Provider, CAPABILITIES) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "phrase"),
+    [
+        ("settles", "settles is missing"),
+        ("default_model", "default_model is missing"),
+        ("start", "start() is missing"),
+        ("poll", "poll() is missing"),
+        ("cancel", "cancel() is missing"),
+        ("read", "read() is missing"),
+        ("schema", "schema() is missing"),
+    ],
+)
+def test_each_required_member_is_named_if_it_is_missing(name: str, phrase: str) -> None:
+    """The author adds it, and starts again."""
+    members = {key: value for key, value in vars(Smallest).items() if key != name}
+
+    found = misfits(type("Provider", (), members)(), Provider, CAPABILITIES)
+
+    assert found == [phrase]
+
+
+class Odd(Smallest):
+    """Members of other shapes, to be put in place of the right ones."""
+
+    def plain(self, *_: Any, **__: Any) -> None:
+        """Be no coroutine."""
+
+    async def coroutine(self, *_: Any, **__: Any) -> None:
+        """Be a coroutine, where a stream or a plain function is wanted."""
+
+    async def stream(self, *_: Any, **__: Any) -> AsyncIterator[None]:
+        """Be a stream, where a coroutine is wanted."""
+        yield
+
+    async def nothing(self) -> None:
+        """Take nothing."""
+
+    async def unnamed(self, job: Any, attempt: Any, moment: datetime) -> None:
+        """Call a parameter otherwise that is passed by its name."""
+
+    async def more(self, job: Any, attempt: Any, required: Any) -> None:
+        """Want more than is given."""
+
+    async def defaulted(self, job: Any, attempt: Any, extra: Any = None) -> None:
+        """Be content with what is given."""
+
+
+ODD = vars(Odd)
+
+
+COROUTINE = "must be 'async def' without 'yield'"
+SETTLES = "settles must be one of 'repeat', 'find', 'none'"
+SHAPES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "another word": ({"settles": "retry"}, [SETTLES]),
+    "no word": ({"settles": None}, [SETTLES]),
+    "no name": ({"default_model": None}, ["default_model must be of type str"]),
+    "not async": ({"start": ODD["plain"]}, [f"start() {COROUTINE}"]),
+    "a stream": ({"start": ODD["stream"]}, [f"start() {COROUTINE}"]),
+    "a parameter too many": ({"start": ODD["more"]}, ["start() must take (job, attempt)"]),
+    "a parameter with a default": ({"start": ODD["defaulted"]}, []),
+    "no method": ({"start": "now"}, ["start must be a method"]),
+    "no stream": ({"read": ODD["coroutine"]}, ["read() must be 'async def' with 'yield'"]),
+    "returns a stream": ({"read": ODD["plain"]}, []),
+    "a parameter too few": ({"cancel": ODD["nothing"]}, ["cancel() must take (prediction_id)"]),
+    "a number as budget": ({"budget": 5}, ["budget must be of type Budget"]),
+    "a budget": ({"budget": Budget()}, []),
+    "another name": ({"find": ODD["unnamed"]}, ["find() must take (job, attempt, *, now)"]),
+    "a list that is not async": ({"models": ODD["plain"]}, [f"models() {COROUTINE}"]),
+    "no body": ({"callback": ODD["nothing"]}, ["callback() must take (headers, body)"]),
+    "async where it is not": ({"overlong": ODD["coroutine"]}, ["overlong() must be 'def'"]),
+    "half a capability": ({"time": None}, ["ask_time() is missing"]),
+    "a text as time": (
+        {"time": "noon", "ask_time": ODD["nothing"]},
+        ["time must be of type datetime.datetime | None"],
+    ),
+}
+"""Members in place of the right ones, and what is said of them."""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_member_of_another_shape_is_named(shape: str) -> None:
+    """What would raise in the middle of a job is told before the first one."""
+    member, phrases = SHAPES[shape]
+    provider = type("Provider", (Smallest,), member)()
+
+    assert misfits(provider, Provider, CAPABILITIES) == phrases
+
+
+@pytest.mark.parametrize("port", [Dispatcher, Storage])
+def test_the_other_ports_are_checked_alike(port: type) -> None:
+    """A plugin may be a storage or a dispatcher."""
+    found = misfits(object(), port, [Measured])
+
+    assert "check() is missing" in found
+    assert all(phrase.endswith("() is missing") for phrase in found)
