@@ -1,19 +1,21 @@
 """Settings become open collaborators: the one place that knows how they are put together."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
 import structlog
 
 from fleek import failpoints, registry
+from fleek.conformance import misfits
 from fleek.dispatch.base import Dispatcher, Measured
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.runtime import Runtime
 from fleek.engine.stops import Stops
-from fleek.providers.base import Provider
+from fleek.providers.base import Provider, provider_misfits
 from fleek.settings import Settings
 from fleek.storage.base import Storage
 from fleek.store.database import open_database
@@ -25,12 +27,34 @@ LAST_STOPS_SECONDS: Final = 2.0  # for requests to stop predictions, when the pr
 log = structlog.get_logger(__name__)
 
 
-class _Adapters(NamedTuple):
-    """The ``connect`` of each adapter that the settings name."""
+def open_provider(name: str) -> AbstractAsyncContextManager[Provider]:
+    """Return what opens a provider; its module is imported now.
 
-    providers: Mapping[str, Callable[[], AbstractAsyncContextManager[Provider]]]
-    storage: Callable[[], AbstractAsyncContextManager[Storage]]
-    dispatcher: Callable[[], AbstractAsyncContextManager[Dispatcher]]
+    Raises:
+        ConfigurationError: See `registry.open_adapter`.
+    """
+    known = registry.providers()
+    return registry.open_adapter(known, name, setting="PROVIDER", misfits=provider_misfits)
+
+
+def open_storage(settings: Settings) -> AbstractAsyncContextManager[Storage]:
+    """Return what opens the storage; see `open_provider`."""
+    return registry.open_adapter(
+        registry.storages(),
+        settings.storage_backend,
+        setting="STORAGE_BACKEND",
+        misfits=partial(misfits, port=Storage),
+    )
+
+
+def open_dispatcher(settings: Settings) -> AbstractAsyncContextManager[Dispatcher]:
+    """Return what opens the dispatcher; see `open_provider`."""
+    return registry.open_adapter(
+        registry.dispatchers(),
+        settings.dispatch,
+        setting="DISPATCH",
+        misfits=partial(misfits, port=Dispatcher, capabilities=[Measured]),
+    )
 
 
 @asynccontextmanager
@@ -46,18 +70,18 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
     shift_from(settings.fleek_clock_file)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(open_database(settings.database_url))
-        adapters = _load(settings)  # all, before any is opened
+        imported = {name: open_provider(name) for name in settings.providers}  # before any opens
+        opening_storage, opening_dispatcher = open_storage(settings), open_dispatcher(settings)
         log.info("provider_chosen", provider=settings.provider, reason=settings.provider_reason)
-        storage = await stack.enter_async_context(adapters.storage())
-        dispatcher = await stack.enter_async_context(adapters.dispatcher())
+        storage = await stack.enter_async_context(opening_storage)
+        dispatcher = await stack.enter_async_context(opening_dispatcher)
         metrics = Metrics()
         if isinstance(dispatcher, Measured):
             metrics.show(dispatcher.figures)
         capacity, clock = StorageCapacity(storage), Clock(db)
         stack.push_async_callback(capacity.close)
         providers = {
-            name: await stack.enter_async_context(connect())
-            for name, connect in adapters.providers.items()
+            name: await stack.enter_async_context(opening) for name, opening in imported.items()
         }
         stops = Stops()
         stack.push_async_callback(stops.sending.finish, seconds=LAST_STOPS_SECONDS)
@@ -79,12 +103,3 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 now=clock,
             ),
         )
-
-
-def _load(settings: Settings) -> _Adapters:
-    known = registry.providers()
-    return _Adapters(
-        {name: registry.load(known, name, setting="PROVIDER") for name in settings.providers},
-        registry.load(registry.storages(), settings.storage_backend, setting="STORAGE_BACKEND"),
-        registry.load(registry.dispatchers(), settings.dispatch, setting="DISPATCH"),
-    )

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from fleek import __version__, registry
+from fleek import __version__
+from fleek.bootstrap import open_dispatcher, open_provider, open_storage
 from fleek.client import AsyncClient, RetryPolicy
 from fleek.diagnosis import (
     ADVICE,
@@ -30,7 +31,7 @@ from fleek.diagnosis import (
     writers,
 )
 from fleek.domain.errors import FleekError
-from fleek.domain.job import Status
+from fleek.domain.job import ModelName, Status
 from fleek.domain.request import DEFAULT_TENANT
 from fleek.engine.clock import Clock
 from fleek.engine.coordinator import ROLE
@@ -157,9 +158,7 @@ def _missing(path: Path) -> Finding:
 
 
 async def _storage(settings: Settings) -> list[Finding]:
-    known = registry.storages()
-    connect = registry.load(known, settings.storage_backend, setting="STORAGE_BACKEND")
-    async with connect() as storage:
+    async with open_storage(settings) as storage:
         await storage.check()
         spool = storage.spool()
         return [
@@ -192,9 +191,8 @@ def _left(subject: str, folder: Path, *, free: int) -> Finding:
 
 async def _provider(settings: Settings) -> list[Finding]:
     name = settings.provider
-    connect = registry.load(registry.providers(), name, setting="PROVIDER")
-    async with connect() as provider:
-        model = settings.default_model or provider.default_model
+    async with open_provider(name) as provider:
+        model = ModelName(settings.default_model or provider.default_model)
         schema = await provider.schema(model)
     return [_answer(name, model, known=schema is not None)]
 
@@ -222,8 +220,7 @@ def _answer(name: str, model: str, *, known: bool) -> Finding:
 
 
 async def _dispatcher(settings: Settings) -> list[Finding]:
-    connect = registry.load(registry.dispatchers(), settings.dispatch, setting="DISPATCH")
-    async with connect() as dispatcher:
+    async with open_dispatcher(settings) as dispatcher:
         await dispatcher.check()
     return [Finding("dispatcher", "ok", f"{settings.dispatch}: jobs can be dispatched")]
 

@@ -1,16 +1,23 @@
 """The adapters, by name. An adapter's module, and its library, is loaded only if it is chosen.
 
 Each target names a `connect`: an asynchronous context manager that reads its own settings and
-gives the open adapter. An installed package may add its own with an entry point in the group
-``fleek.providers``, ``fleek.storages`` or ``fleek.dispatchers``.
+gives the open adapter. An installed package, a plugin, adds its own with an entry point in the
+group ``fleek.providers``, ``fleek.storages`` or ``fleek.dispatchers``. Whether an adapter fits its
+port is checked when it is opened.
 """
 
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Final
 
-from fleek.domain.errors import ConfigurationError
+from fleek.domain.errors import ConfigurationError, FleekError
+from fleek.domain.text import one_line
+
+MESSAGE_CHARS: Final = 300  # of a plugin's error
 
 PROVIDERS: Final = {
     "cog": "fleek.providers.cog:connect",
@@ -81,25 +88,83 @@ def attach() -> Any:
     A dispatcher, a plugin's too, reaches the engine by this name only; see
     `fleek.dispatch.base.Attach`.
     """
-    module, _, attribute = ATTACH.partition(":")
-    return getattr(import_module(module), attribute)
+    return _imported(ATTACH)
 
 
 def load(known: Mapping[str, str], name: str, *, setting: str) -> Any:
     """Return what the target of `name` points at.
 
     Raises:
-        ConfigurationError: `known` has no such name, or a library it needs is not installed.
+        ConfigurationError: `known` has no such name, a library it needs is not installed, or a
+            plugin cannot be imported.
     """
     if name not in known:
         choices = ", ".join(sorted(known))
         raise ConfigurationError(f"{setting}={name}: unknown; choose one of: {choices}")
-    module, _, attribute = known[name].partition(":")
+    target = known[name]
     try:
-        return getattr(import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.startswith("fleek"):
+        return _imported(target)
+    except Exception as error:
+        if not target.startswith("fleek."):
+            reason = f"the plugin's {target} cannot be imported: {_described(error)}"
+            raise ConfigurationError(f"{setting}={name}: {reason}") from error
+        if not isinstance(error, ModuleNotFoundError) or str(error.name).startswith("fleek"):
             raise
         hint = f"pip install 'fleek[{name}]'"
         message = f"{setting}={name} needs the library {error.name}; install it with: {hint}"
         raise ConfigurationError(message) from error
+
+
+def open_adapter(
+    known: Mapping[str, str],
+    name: str,
+    *,
+    setting: str,
+    misfits: Callable[[Any], Sequence[str]],
+) -> AbstractAsyncContextManager[Any]:
+    """Import an adapter now, and return what opens it and checks that it fits its port.
+
+    Args:
+        known: The adapters of this port.
+        name: Which of them.
+        setting: Where the operator named it, for messages.
+        misfits: Returns in what an open adapter does not fit its port.
+
+    Raises:
+        ConfigurationError: As `load`; when it is entered: a setting of the adapter is wrong, or a
+            plugin fails or does not fit.
+    """
+    connect = load(known, name, setting=setting)
+    is_plugin = not known[name].startswith("fleek.")
+    return _checked(connect, f"{setting}={name}", misfits, is_plugin=is_plugin)
+
+
+@asynccontextmanager
+async def _checked(
+    connect: Any, origin: str, misfits: Callable[[Any], Sequence[str]], *, is_plugin: bool
+) -> AsyncGenerator[Any]:
+    async with AsyncExitStack() as stack:
+        try:
+            adapter = await stack.enter_async_context(connect())
+        except Exception as error:
+            if isinstance(error, FleekError) or not is_plugin:
+                raise
+            message = f"{origin}: the plugin's connect() failed: {_described(error)}"
+            raise ConfigurationError(message) from error
+        if phrases := misfits(adapter):
+            raise ConfigurationError(
+                f"{origin}: the adapter does not fit its port: {'; '.join(phrases)}"
+            )
+        yield adapter
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _described(error: Exception) -> str:
+    """Return an error of a plugin in one line, with the place that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}, line {last.lineno}"
+    return f"{type(error).__name__} at {place}: {one_line(str(error), MESSAGE_CHARS)}"

@@ -5,7 +5,8 @@ A provider that needs a setting, or somebody to talk to on loopback, gets it in 
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,14 +16,29 @@ from jsonschema_rs import Draft202012Validator
 
 import samples
 from cogserver import CogServer, cog_server
+from fleek.bootstrap import open_provider
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import NotFound
+from fleek.domain.errors import CallbackRejected, NotFound
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import serve
-from fleek.providers.base import Prediction, Provider, Succeeded
-from fleek.registry import load, providers
+from fleek.providers.base import (
+    Failed,
+    Prediction,
+    Provider,
+    Succeeded,
+    SupportsCallbacks,
+    SupportsFind,
+    SupportsModels,
+    SupportsOversizedCallbacks,
+    SupportsRecall,
+    SupportsServerTime,
+    budget_of,
+    provider_misfits,
+)
+from fleek.registry import providers
+from plugins import install_guide
 
 SECONDS = 60  # the longest that any prediction here may run
 
@@ -68,6 +84,16 @@ async def _replicate(
 
 
 @asynccontextmanager
+async def _echo(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[None]:
+    folder: Path = request.getfixturevalue("tmp_path")
+    install_guide(folder)
+    monkeypatch.syspath_prepend(folder)
+    yield
+
+
+@asynccontextmanager
 async def _nothing(
     _request: pytest.FixtureRequest, _monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[None]:
@@ -76,22 +102,23 @@ async def _nothing(
 
 PREPARATIONS: Final[Mapping[str, Preparation]] = {
     "cog": _cog,
+    "echo": _echo,
     "placeholder": _placeholder,
     "replicate": _replicate,
 }
 """What to set before a provider of this name is opened; others are opened as they are."""
 
 
-@pytest.fixture(params=sorted(providers()))
+@pytest.fixture(params=sorted({*providers(), "echo"}))
 async def provider(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncGenerator[Provider]:
-    """Each registered provider, open."""
+    """Each registered provider, and the one that the guide builds, open."""
     monkeypatch.chdir(tmp_path)  # a developer's own .env is not read
-    connect = load(providers(), request.param, setting="PROVIDER")
-    prepared = PREPARATIONS.get(request.param, _nothing)(request, monkeypatch)
-    async with prepared, connect() as opened:
-        yield opened
+    async with AsyncExitStack() as stack:
+        prepared = PREPARATIONS.get(request.param, _nothing)(request, monkeypatch)
+        await stack.enter_async_context(prepared)
+        yield await stack.enter_async_context(open_provider(request.param))
 
 
 def a_job(model: ModelName) -> Job:
@@ -100,7 +127,7 @@ def a_job(model: ModelName) -> Job:
 
 
 def an_attempt(job: Job) -> Attempt:
-    """Return an intent to buy this job's prediction, written now."""
+    """Return an intent to start this job's prediction, written now."""
     return samples.an_attempt(job, submitted_at=datetime.now(UTC))
 
 
@@ -161,6 +188,73 @@ async def test_poll_answers_for_many_at_once(provider: Provider) -> None:
     assert {key: one.id for key, one in seen.items()} == {key: key for key in bought}
 
 
+async def test_it_has_the_shape_of_the_port(provider: Provider) -> None:
+    """Every required member, and every capability as a whole or not at all."""
+    assert provider_misfits(provider) == []
+
+
+async def test_its_budget_can_be_kept(provider: Provider) -> None:
+    """A limit of nothing would stop every job."""
+    limits = asdict(budget_of(provider)).values()
+
+    assert [limit for limit in limits if limit is not None and limit <= 0] == []
+
+
+async def test_a_lost_prediction_is_found_just_if_it_says_so(provider: Provider) -> None:
+    """The search names the prediction, or lists it among those for the same request."""
+    job = a_job(provider.default_model)
+    attempt = an_attempt(job)
+    started = await provider.start(job, attempt)
+
+    if not isinstance(provider, SupportsFind):
+        assert provider.settles != "find"
+        return
+    found = await provider.find(job, attempt, now=datetime.now(UTC))
+    seen = [found.prediction] if found.prediction else found.candidates
+    other = replace(a_job(provider.default_model), prompt="Nobody asked for this")
+    missing = await provider.find(other, an_attempt(other), now=datetime.now(UTC))
+
+    assert [prediction.id for prediction in seen] == [started.id]
+    assert (missing.prediction, missing.candidates) == (None, ())
+
+
+async def test_a_forged_callback_is_rejected(provider: Provider) -> None:
+    """Anybody can post to the callback address."""
+    if isinstance(provider, SupportsCallbacks):
+        with pytest.raises(CallbackRejected):
+            await provider.callback({"content-type": "application/json"}, b'{"id": "forged"}')
+
+
+async def test_an_oversized_callback_ends_its_prediction(provider: Provider) -> None:
+    """Its outcome cannot be asked for again, so it has to be one."""
+    if isinstance(provider, SupportsOversizedCallbacks):
+        ended_by_size = provider.overlong(PredictionId("0" * 32))
+
+        assert ended_by_size.id == "0" * 32
+        assert isinstance(ended_by_size.outcome, Failed)
+
+
+async def test_an_ended_prediction_can_be_recalled(provider: Provider) -> None:
+    """With its result, as long as the provider has it."""
+    if isinstance(provider, SupportsRecall):
+        started = await provider.start(*(job := a_job(provider.default_model), an_attempt(job)))
+        before = await ended(provider, started.id)
+
+        again = await provider.recall(started.id)
+
+        assert again is not None
+        assert again.outcome == before.outcome
+
+
+async def test_its_time_has_a_zone(provider: Provider) -> None:
+    """It is compared with ours."""
+    if isinstance(provider, SupportsServerTime):
+        await provider.ask_time()
+
+        assert provider.time is not None
+        assert provider.time.tzinfo is not None
+
+
 async def test_unknown_predictions_are_left_out(provider: Provider) -> None:
     """One that cannot be seen must not be taken for ended."""
     strange = [PredictionId(text) for text in ("", "nobody's", "\0", "ph-", "😀" * 50)]
@@ -205,18 +299,21 @@ async def test_cancel_is_accepted_before_and_after_the_end(provider: Provider) -
     assert seen.outcome is not None
 
 
-async def test_the_default_model_is_offered(provider: Provider) -> None:
+async def test_the_default_model_is_listed(provider: Provider) -> None:
     """Requests that name no model get one that can be looked up."""
-    offered = await provider.models()
+    if isinstance(provider, SupportsModels):
+        listed = await provider.models()
 
-    assert provider.default_model in [model.name for model in offered]
+        assert provider.default_model in [model.name for model in listed]
 
 
 async def test_every_schema_is_a_schema(provider: Provider) -> None:
     """Parameters are checked against it before anything is stored."""
-    offered = await provider.models()
+    names = {provider.default_model}
+    if isinstance(provider, SupportsModels):
+        names |= {model.name for model in await provider.models()}
 
-    schemas = [await provider.schema(model.name) for model in offered]
+    schemas = [await provider.schema(name) for name in names]
 
     assert [Draft202012Validator(dict(schema)) for schema in schemas if schema is not None]
 

@@ -1,0 +1,56 @@
+"""Plugins: packages with entry points, installed into a folder that a process imports from."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from examples import ROOT
+
+GUIDE: Final = ROOT / "docs/how-to/add-a-provider.md"
+
+
+def install(folder: Path, source: str, project: Mapping[str, Any]) -> None:
+    """Put a package of one module where `folder` is imported from, as an installer would.
+
+    Args:
+        folder: Is to be on the path of the process.
+        source: The text of the module that the entry point names.
+        project: The table of this name of a ``pyproject.toml``, with one entry point.
+    """
+    ((group, entries),) = project["entry-points"].items()
+    ((name, target),) = entries.items()
+    module = folder / f"{target.partition(':')[0].replace('.', '/')}.py"
+    module.parent.mkdir(parents=True, exist_ok=True)
+    module.write_text(source)
+    title, version = project["name"], project["version"]
+    metadata = folder / f"{title.replace('-', '_')}-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {title}\nVersion: {version}\n"
+    )
+    (metadata / "entry_points.txt").write_text(f"[{group}]\n{name} = {target}\n")
+
+
+def install_provider(folder: Path, name: str, source: str) -> None:
+    """Install a provider whose module is called like itself, ending in ``_plugin``."""
+    points = {"fleek.providers": {name: f"{name}_plugin:connect"}}
+    install(folder, source, {"name": f"acme-{name}", "version": "1.0", "entry-points": points})
+
+
+def guide_source() -> str:
+    """Return the provider that the guide builds."""
+    return _block("python")
+
+
+def install_guide(folder: Path) -> None:
+    """Install the provider of the guide, `echo`, with the metadata that the guide shows."""
+    install(folder, guide_source(), tomllib.loads(_block("toml"))["project"])
+
+
+def _block(language: str) -> str:
+    (block,) = re.findall(
+        rf"^```{language}\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    return str(block)
