@@ -17,7 +17,7 @@ from fleek.domain.errors import StorageError
 from fleek.domain.media import Key
 from fleek.storage.base import Storage
 from fleek.storage.s3 import connect
-from fleek.storage.s3.bucket import MAX_PARTS, PART_BYTES, TokenBucket, part_bytes
+from fleek.storage.s3.bucket import MAX_PARTS, PART_BYTES, Bucket, part_bytes
 from fleek.storage.s3.storage import S3Storage
 from listening import listening, port_of
 from s3server import S3Server
@@ -116,7 +116,7 @@ async def test_what_is_there_is_compared_with_what_was_sent(
     storage.close()
 
 
-class Forgetful(TokenBucket):
+class Forgetful(Bucket):
     """A bucket that keeps one byte less than it was given."""
 
     def _upload(self, key: Key, source: Path, *rest: Any) -> Any:
@@ -147,7 +147,7 @@ async def test_an_upload_that_nobody_waits_for_is_given_up(
         obstore.head(seen, PICTURE)
 
 
-class Halted(TokenBucket):
+class Halted(Bucket):
     """A bucket that waits before it uploads."""
 
     def __init__(self, store: S3Store) -> None:

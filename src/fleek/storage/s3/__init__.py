@@ -16,7 +16,7 @@ import structlog
 from fleek.domain.errors import ConfigurationError, StorageError
 from fleek.environment import read
 from fleek.storage.base import Storage
-from fleek.storage.s3.bucket import TokenBucket
+from fleek.storage.s3.bucket import Bucket
 from fleek.storage.s3.errors import S3Refused
 from fleek.storage.s3.settings import S3Settings
 from fleek.storage.s3.storage import S3Storage
@@ -43,7 +43,7 @@ async def connect() -> AsyncGenerator[Storage]:
     settings = read(S3Settings)
     spool = await asyncio.to_thread(_spool, settings.s3_spool_path)
     storage = S3Storage(
-        TokenBucket(await asyncio.to_thread(open_store, settings)),
+        Bucket(await asyncio.to_thread(open_store, settings)),
         spool=spool,
         expiry=None if settings.media_proxy else settings.s3_url_expiry,
         public_url=settings.s3_public_url,

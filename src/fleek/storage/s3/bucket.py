@@ -38,7 +38,7 @@ class Stopped(StorageError):
     """Whoever wanted this upload does not wait for it any more."""
 
 
-class TokenBucket:
+class Bucket:
     """The files in a bucket, each under its key."""
 
     def __init__(self, store: S3Store) -> None:

@@ -13,7 +13,7 @@ from fleek.domain.errors import StorageError
 from fleek.domain.host_errors import host_errors
 from fleek.domain.media import Key
 from fleek.storage.base import Link, Stored
-from fleek.storage.s3.bucket import PART_BYTES, TokenBucket
+from fleek.storage.s3.bucket import PART_BYTES, Bucket
 from fleek.storage.s3.errors import translated
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class S3Storage:
 
     def __init__(
         self,
-        bucket: TokenBucket,
+        bucket: Bucket,
         *,
         spool: Path,
         expiry: timedelta | None = None,
