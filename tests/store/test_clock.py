@@ -5,13 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fleek.store import clock
+from fleek.domain.job import Job, Status
+from fleek.store import clock, jobs
 from fleek.store.clock import Leap
 from fleek.store.database import Database
 from fleek.system_clock import steady_seconds, wall_time
+from samples import a_job
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR, HALF = timedelta(hours=1), timedelta(minutes=30)
+LONG_AGO = NOON - timedelta(days=300)
 
 
 def a_wall_clock() -> datetime:
@@ -94,3 +97,41 @@ async def test_what_a_step_back_undoes_was_not_skipped(db: Database, back: timed
 
     left = HOUR - back
     assert await clock.leaps(db) == ((Leap(returned, left),) if left > timedelta(0) else ())
+
+
+@pytest.mark.parametrize(
+    ("job", "kept"),
+    [
+        (None, False),
+        (a_job(created_at=LONG_AGO - HOUR), True),
+        (a_job(created_at=LONG_AGO + HOUR), False),
+        (a_job(status=Status.FAILED, completed_at=LONG_AGO - HOUR), True),
+        (a_job(status=Status.FAILED, completed_at=LONG_AGO + HOUR), False),
+    ],
+    ids=["no job", "older live job", "younger live job", "earlier end", "later end"],
+)
+async def test_a_leap_that_concerns_no_job_is_forgotten(
+    db: Database, job: Job | None, *, kept: bool
+) -> None:
+    """When the next one is noted: the table does not grow with the years."""
+    if job is not None:
+        await jobs.insert_job(db, job)
+    await _leap(db, LONG_AGO)
+
+    await _leap(db, NOON)
+
+    old, new = Leap(LONG_AGO, HOUR), Leap(NOON, HOUR)
+    assert await clock.leaps(db) == ((new, old) if kept else (new,))
+
+
+async def _leap(db: Database, at: datetime) -> None:
+    """Let the time leap ahead to `at`, as each database notes it."""
+    if db.kind == "postgresql":
+        await clock.note_step(db, at, by=HOUR, since=at - HOUR)
+        return
+    await clock.drop_anchor(db, "boot", wall=lambda: at - HOUR, steady=lambda: 0.0)
+    found = await clock.anchor(db, "boot")
+    assert found is not None
+    await clock.move_anchor(
+        db, "boot", by=HOUR, leaps=True, steady=(at - HOUR - found.at).total_seconds()
+    )

@@ -19,7 +19,8 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, Status, WorkerId
 from fleek.domain.media import Part
 from fleek.domain.transitions import cancel, mark_erased, purge
-from fleek.store import attempts, events, jobs, purges, queue, workers
+from fleek.store import attempts, clock, events, jobs, purges, queue, workers
+from fleek.store.clock import Leap
 from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database
 from fleek.store.updates import Update, apply
@@ -33,7 +34,10 @@ MANY: Final = [JobId(UUID(int=i)) for i in range(20_000, 20_100)]
 PLACE: Final = (START, JobId(UUID(int=8)))
 BIG: Final = frozenset({"jobs", "attempts", "events", "media"})
 
-UNASKED: Final = {"ix_media_attempt"}  # SQLite shows how it checks a reference that is removed
+UNASKED: Final = {
+    "ix_media_attempt",  # SQLite shows how it checks a reference that is removed
+    "pk_clock",  # of a few rows, which PostgreSQL walks through or not
+}
 
 KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints make
     "sqlite_autoindex_jobs_1": "pk_jobs",
@@ -78,6 +82,15 @@ async def removes(db: Database) -> None:
     assert await purges.remove(db, [*gone, *MANY]) == 1
 
 
+async def leaps(db: Database) -> None:
+    """Let the time leap ahead, as each database notes it."""
+    hour = timedelta(hours=1)
+    if db.kind == "postgresql":
+        await clock.note_step(db, NOW, by=hour, since=NOW - hour)
+    else:
+        await clock.move_anchor(db, "boot", by=hour, leaps=True, steady=2.0)
+
+
 def page(**options: Any) -> Callable[[Database], Awaitable[Any]]:
     """Return the call of a list."""
     return lambda db: jobs.list_page(db, **{"tenant_id": "default", "limit": 20, **options})
@@ -107,6 +120,16 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     "postponed": (queue.postponed, "ix_jobs_uncollected"),
     "held": (lambda db: jobs.held_by(db, WORKER), "ix_jobs_held"),
     "overdue": (lambda db: jobs.overdue(db, now=START, limit=99), "ix_jobs_deadline"),
+    "overdue after a leap": (
+        lambda db: jobs.overdue(
+            db, now=NOW, leaps=[Leap(START, timedelta(hours=1))] * 2, after=PLACE, limit=99
+        ),
+        "ix_jobs_deadline",
+    ),
+    "from the future": (
+        lambda db: queue.from_future(db, now=NOW, limit=99),
+        "ix_jobs_due ix_jobs_uncollected",
+    ),
     "position": (
         lambda db: queue.queue_position(db, a_job(run_at=NOW, priority=0), now=NOW),
         "ix_jobs_due",
@@ -198,6 +221,15 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     ),
     "remove": (removes, "pk_jobs pk_media pk_events uq_attempts_job_id_n"),
     "history": (lambda db: events.of_job(db, number(8), after=1), "pk_events"),
+    "latest history": (lambda db: events.latest(db, number(8), limit=5), "pk_events"),
+    "leaps": (clock.leaps, ""),
+    "drop the anchor": (
+        lambda db: clock.drop_anchor(db, "boot", wall=lambda: NOW, steady=lambda: 1.0),
+        "",
+    ),
+    "anchor": (lambda db: clock.anchor(db, "boot"), ""),
+    "leap": (leaps, "ix_jobs_ended ix_jobs_deadline"),
+    "restarted": (lambda db: clock.restarted(db, "boot"), ""),
     "claim": (lambda db: apply(db, number(100), claims()), "pk_jobs"),
     "bind": (
         lambda db: apply(db, number(104), binds("new"), attempt_id=try_of(104)),
@@ -292,7 +324,7 @@ def caught(db: Database) -> Iterator[list[tuple[str, Any]]]:
     yield statements
     for pool in pools:
         event.remove(pool, "before_cursor_execute", catch)
-    statements.extend(one for one in found.items() if not one[0].startswith("BEGIN"))
+    statements.extend(one for one in found.items() if not one[0].startswith(("BEGIN", "LOCK")))
 
 
 async def explained(

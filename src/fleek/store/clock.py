@@ -9,14 +9,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import delete, func, insert, select, text, update
 
 from fleek.store.database import Database, Transaction
-from fleek.store.tables import ClockRow, WorkerRow
+from fleek.store.tables import ENDED, LIVE, ClockRow, JobRow, WorkerRow
 from fleek.system_clock import Steady
 
 SAME: Final = timedelta(seconds=2)  # two processes that measure one leap differ by less
 ONE_WRITER: Final = text("LOCK TABLE clock IN SHARE ROW EXCLUSIVE MODE")
+KEPT: Final = timedelta(days=30)  # at least: files without a job are younger
+OLDEST_LIVE: Final = select(func.min(JobRow.created_at)).where(text(LIVE))
+OLDEST_END: Final = (
+    select(JobRow.completed_at)
+    .where(text(ENDED))
+    .order_by(JobRow.completed_at, JobRow.id)
+    .limit(1)
+)
+NEWEST: Final = select(func.max(ClockRow.id)).scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +99,9 @@ async def move_anchor(
             await _insert(tx, leapt, boot=boot, skipped=max(by, timedelta(0)))
             if by < timedelta(0):
                 await _take_back(tx, leapt.at, by=-by)
+            await _forget(tx, now=leapt.at)
             return
-        newest = select(func.max(ClockRow.id)).scalar_subquery()
-        await tx.execute(update(ClockRow).where(ClockRow.id == newest).values(at=found.at + by))
+        await tx.execute(update(ClockRow).where(ClockRow.id == NEWEST).values(at=found.at + by))
 
 
 async def restarted(db: Database, boot: str) -> bool:
@@ -119,6 +128,7 @@ async def note_step(db: Database, now: datetime, *, by: timedelta, since: dateti
         if rest > SAME:
             values = {"at": now, "skipped_seconds": rest.total_seconds()}
             await tx.execute(insert(ClockRow).values(values))
+            await _forget(tx, now=now)
 
 
 async def leaps(db: Database) -> tuple[Leap, ...]:
@@ -135,6 +145,16 @@ async def _leaps(tx: Transaction) -> list[tuple[int, Leap]]:
     )
     rows = await tx.execute(statement)
     return [(key, Leap(at, timedelta(seconds=skipped))) for key, at, skipped in rows]
+
+
+async def _forget(tx: Transaction, *, now: datetime) -> None:
+    """Remove leaps that are older than a month and than all that is measured of any job.
+
+    A live job is measured from its creation on, one that has ended from its end.
+    """
+    moments = (now - KEPT, await tx.scalar(OLDEST_LIVE), await tx.scalar(OLDEST_END))
+    oldest = min(moment for moment in moments if moment is not None)
+    await tx.execute(delete(ClockRow).where(ClockRow.at < oldest, ClockRow.id < NEWEST))
 
 
 async def _take_back(tx: Transaction, now: datetime, *, by: timedelta) -> None:

@@ -19,7 +19,6 @@ from sqlalchemy import (
     bindparam,
     func,
     literal_column,
-    or_,
     select,
     tuple_,
     union_all,
@@ -200,22 +199,17 @@ async def first_run(
 async def from_future(db: Database, *, now: datetime, limit: int) -> list[JobId]:
     """Return jobs that wait, and were written later than now.
 
-    Those that wait for a time that their caller chose are left out. Looks at all that lives.
+    Those that wait for a time that their caller chose are left out. Looks at all that waits.
     """
     waited_before = (JobRow.retries > 0) | (JobRow.deferrals > 0)
-    pending = (JobRow.status == PENDING) & (waited_before | (JobRow.run_at <= JobRow.created_at))
-    statement = (
-        select(JobRow.id)
-        .where(
-            JobRow.completed_at.is_(None),
-            JobRow.run_at > now,
-            JobRow.updated_at > now,
-            or_(pending, (JobRow.stage == COLLECTING) & JobRow.worker_id.is_(None)),
-        )
-        .limit(limit)
+    waiting = (
+        (JobRow.status == PENDING) & (waited_before | (JobRow.run_at <= JobRow.created_at)),
+        (JobRow.stage == COLLECTING) & JobRow.worker_id.is_(None),
     )
+    later = (JobRow.run_at > now, JobRow.updated_at > now)
+    statement = union_all(*(select(JobRow.id).where(kind, *later) for kind in waiting))
     async with db.read() as tx:
-        return [JobId(found) for found in await tx.scalars(statement)]
+        return [JobId(job_id) for job_id in await tx.scalars(statement.limit(limit))]
 
 
 async def queue_position(db: Database, job: Job, *, now: datetime) -> int | None:
