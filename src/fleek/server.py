@@ -20,7 +20,7 @@ from fleek.front.protocol import Front, GuardedProtocol
 from fleek.settings import Settings
 from fleek.store.migrate import migrate
 from fleek.telemetry import configure_logging
-from fleek.worker import await_database, keep_time, stopping, tune_gc, work
+from fleek.worker import await_database, keep_time, stopping, tune_gc, until_available, work
 
 GRACE_SECONDS: Final = 5  # for requests under way when told to stop
 BACKLOG: Final = 2048
@@ -60,8 +60,8 @@ async def _serve(settings: Settings, begin: Callable[[], None], *, with_worker: 
     stop = asyncio.Event()
     async with open_runtime(settings) as rt:
         await await_database(rt)
-        await migrate(rt.db)
-        await rt.clock.set()
+        await until_available(partial(migrate, rt.db))
+        await until_available(rt.clock.set)
         await rt.capacity.look()
         tune_gc()
         server = _Server(_config(settings, create_app(rt)))

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapp
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -38,9 +38,11 @@ from fleek.telemetry import configure_logging
 
 DRAIN_SECONDS: Final = 7.0  # for purchases under way when told to stop
 STOP_SECONDS: Final = 25.0  # the longest that stopping may take; then the process ends anyway
-DATABASE_SECONDS: Final = 1.0  # between two tries to reach it at the start
+RETRY_SECONDS: Final = 1.0  # between two tries of a step of the start
+SCHEMA_SECONDS: Final = 0.5  # between two looks for the migrated schema
 MIGRATION_PATIENCE: Final = timedelta(seconds=60)
 
+T = TypeVar("T")
 Verb = Callable[[Runtime, JobId], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
@@ -117,51 +119,52 @@ def tune_gc() -> None:
 
 
 async def wait_for_schema(rt: Runtime, *, patience: timedelta) -> None:
-    """Wait until the database can be reached, and somebody has migrated the schema.
+    """Wait until the database can be used and its schema has been migrated.
+
+    `patience` bounds only the wait for the migration.
 
     Raises:
-        ConfigurationError: Nobody has, for so long; the schema is newer than this program; or the
-            database refuses for good: no such user, password or name.
+        ConfigurationError: The schema was not migrated in time, or is newer than this program; or
+            the database refuses for good: wrong user, password or name.
     """
     await await_database(rt, unreachable_is_temporary=True)
-    said = False
-    try:
-        async with asyncio.timeout(patience.total_seconds()):
-            while not await _ready(rt):
-                if not said:
-                    print("waiting for the database schema: run fleek migrate", file=sys.stderr)  # noqa: T201 - one line for the operator
-                    said = True
-                await asyncio.sleep(0.5)
-    except TimeoutError:
-        raise ConfigurationError(
-            "DATABASE_URL: the schema is not up to date; run fleek migrate or fleek serve"
-        ) from None
+    missing_since: float | None = None
+    while not await until_available(partial(up_to_date, rt.db)):
+        if missing_since is None:
+            missing_since = rt.steady()
+            print("waiting for the database schema: run fleek migrate", file=sys.stderr)  # noqa: T201 - one line for the operator
+        elif rt.steady() - missing_since > patience.total_seconds():
+            raise ConfigurationError(
+                "DATABASE_URL: the schema is not up to date; run fleek migrate or fleek serve"
+            )
+        await asyncio.sleep(SCHEMA_SECONDS)
 
 
 async def await_database(rt: Runtime, *, unreachable_is_temporary: bool = False) -> None:
-    """Wait for as long as it refuses temporarily; see `fleek.store.database.reach`.
+    """Wait while the database refuses temporarily; see `fleek.store.database.reach`.
 
     Raises:
         ConfigurationError: It refuses for good.
     """
-    said = False
+    await until_available(partial(reach, rt.db, unreachable_is_temporary=unreachable_is_temporary))
+
+
+async def until_available(step: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a step of the start until the parts of this installation are available for it.
+
+    Each new reason is logged once.
+    """
+    reason = ""
     while True:
         try:
-            await reach(rt.db, unreachable_is_temporary=unreachable_is_temporary)
-        except DatabaseUnavailable as error:
-            if not said:
-                log.warning("database_unreachable", reason=str(error))
-                said = True
-            await asyncio.sleep(DATABASE_SECONDS)
-        else:
-            return
-
-
-async def _ready(rt: Runtime) -> bool:
-    try:
-        return await up_to_date(rt.db)
-    except DatabaseUnavailable:  # it starts, stops or migrates just now
-        return False
+            return await step()
+        except HostError as error:
+            if str(error) != reason:
+                reason = str(error)
+                unreachable = isinstance(error, DatabaseUnavailable)
+                event = "database_unreachable" if unreachable else "start_delayed"
+                log.warning(event, reason=reason)
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 @asynccontextmanager
@@ -251,16 +254,9 @@ async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
 
 
 async def _register(rt: Runtime) -> None:
-    """Become a worker, however often the database refuses meanwhile."""
-    while True:
-        try:
-            await rt.clock.set()
-            await rt.lease.register()
-        except HostError as error:
-            log.warning("worker_not_registered", reason=str(error))
-            await asyncio.sleep(DATABASE_SECONDS)
-        else:
-            return
+    """Become a worker, once the database allows it."""
+    await until_available(rt.clock.set)
+    await until_available(rt.lease.register)
 
 
 async def _until(stop: asyncio.Event) -> None:

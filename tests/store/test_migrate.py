@@ -1,5 +1,7 @@
 """The schema is made once, whoever else tries, and never by an older program."""
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator
@@ -10,8 +12,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint, inspect, text
 
-from fleek.domain.errors import ConfigurationError
-from fleek.store.database import Database, open_database
+from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, ResourcesExhausted
+from fleek.store.database import Database, open_database, reach
 from fleek.store.indexes import SCHEMA
 from fleek.store.migrate import HERE, autogenerate, migrate, revisions, up_to_date, upgrade
 from services import apart
@@ -62,7 +64,7 @@ def test_the_files_are_named_by_their_revisions() -> None:
     config.set_main_option("script_location", str(HERE))
     scripts = ScriptDirectory.from_config(config)
 
-    assert revisions() == [script.revision for script in scripts.walk_revisions()][::-1]
+    assert list(revisions()) == [script.revision for script in scripts.walk_revisions()][::-1]
     assert revisions()[-1] == scripts.get_current_head()
 
 
@@ -161,3 +163,38 @@ async def test_a_migration_that_fails_leaves_nothing(empty: Database) -> None:
     async with empty.read() as tx:
         tables = await tx.run_sync(lambda connection: inspect(connection).get_table_names())
     assert tables == ["media"]
+
+
+async def test_a_process_without_descriptors_blames_no_schema(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of the migrations cannot be listed: that says nothing about the database."""
+    await migrate(empty)
+
+    def exhausted(*_: object) -> list[str]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, exhausted)
+    revisions.cache_clear()
+
+    with pytest.raises(ResourcesExhausted, match="descriptors"):
+        await up_to_date(empty)
+
+
+async def test_a_database_that_cannot_be_opened_without_descriptors_is_not_wrong(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite only says that it cannot open the file."""
+
+    def refused() -> None:
+        raise DatabaseUnavailable("unable to open database file")
+
+    def exhausted(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(empty, "write", refused)
+    monkeypatch.setattr(os, "open", exhausted)
+
+    with pytest.raises(ResourcesExhausted, match="descriptors"):
+        await reach(empty)

@@ -1,5 +1,6 @@
 """The open database: reads and writes apart, errors in our words."""
 
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,6 +17,7 @@ from fleek.domain.errors import (
     FleekError,
     WriteUnknown,
 )
+from fleek.domain.host_errors import host_errors
 from fleek.store.address import database_url
 from fleek.store.batcher import Batcher, Begin
 from fleek.store.errors import has_answered, is_temporary, is_unreachable, said, translated
@@ -175,12 +177,19 @@ async def reach(db: Database, *, unreachable_is_temporary: bool = False) -> None
     Raises:
         ConfigurationError: The address is wrong; the message is one line without the password.
         DatabaseUnavailable: It cannot take us now.
+        ResourcesExhausted: This process has no file descriptors left to open it with.
     """
     try:
         async with db.write():
             pass
     except (DatabaseUnavailable, ProgrammingError) as error:
         cause = error.__cause__ or error
+        _check_descriptors()  # SQLite only says that it cannot open the file
         if is_temporary(cause) or (unreachable_is_temporary and is_unreachable(cause)):
             raise
         raise ConfigurationError(f"DATABASE_URL={db.address}: {said(cause)}") from error
+
+
+def _check_descriptors() -> None:
+    with host_errors("open a file"):
+        os.close(os.open(os.devnull, os.O_RDONLY))

@@ -1,12 +1,14 @@
 """Bring the schema up to date, one process at a time."""
 
 import asyncio
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, inspect, text
 
 from fleek.domain.errors import ConfigurationError
+from fleek.domain.host_errors import host_errors
 from fleek.store.database import Database, open_database, reach
 
 MIGRATION_LOCK: Final = 0x666C65656B  # "fleek"; any number that nobody else uses
@@ -79,10 +81,19 @@ def _revision(connection: Connection) -> str | None:
     return revision
 
 
-def revisions() -> list[str]:
-    """Return every revision, the latest last: the files are named by it."""
-    files = (HERE / "versions").glob("[0-9]*.py")
-    return sorted(path.name.partition("_")[0] for path in files)
+@cache
+def revisions() -> tuple[str, ...]:
+    """Return every revision, the latest last: the files are named by it.
+
+    Raises:
+        HostError: The files cannot be listed now, as without a file descriptor.
+    """
+    with host_errors("list the schema migrations"):
+        names = [path.name for path in (HERE / "versions").iterdir()]
+    found = sorted(name.partition("_")[0] for name in names if name[0].isdigit())
+    if not found:
+        raise ConfigurationError(f"{HERE / 'versions'} holds no migrations; install fleek again")
+    return tuple(found)
 
 
 def autogenerate(connection: Connection) -> Any:

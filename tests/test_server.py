@@ -1,0 +1,38 @@
+"""Starting to serve: what may pass is waited for."""
+
+import pytest
+
+from fleek import server, worker
+from fleek.domain.errors import DatabaseUnavailable, HostError, StorageFull
+from fleek.engine.clock import Clock
+from fleek.settings import Settings
+
+
+class Started(Exception):
+    """The start has come as far as the application."""
+
+
+@pytest.mark.parametrize("step", ["migrate", "clock"])
+@pytest.mark.parametrize("error", [DatabaseUnavailable("no answer"), StorageFull("full")], ids=str)
+async def test_a_database_that_refuses_a_step_of_the_start_is_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, error: HostError, step: str
+) -> None:
+    """As one that cannot be reached is."""
+    failures = [error, error]
+
+    async def fails(*_: object) -> None:
+        if failures:
+            raise failures.pop()
+
+    def started(_: object) -> None:
+        raise Started
+
+    monkeypatch.setattr(*{"migrate": (server, "migrate"), "clock": (Clock, "set")}[step], fails)
+    monkeypatch.setattr(server, "create_app", started)
+    monkeypatch.setattr(worker, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(server, "_listen", lambda _: None)
+
+    with pytest.raises(Started):
+        await server._serve(settings, lambda: None, with_worker=False)
+
+    assert failures == []
