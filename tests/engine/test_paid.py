@@ -572,3 +572,20 @@ async def test_the_history_says_what_was_waited_for_and_until_when(
         "message": "cut",
         "run_at": waiting.run_at.isoformat(),
     }
+
+
+async def test_bytes_that_stay_wrong_end_the_job_however_short_the_pauses_are(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Hundreds of tries lie within the period for which such a failure is borne."""
+    backoff = {
+        "retry_backoff_base": timedelta(seconds=1),
+        "retry_backoff_max": timedelta(seconds=2),
+    }
+    rt = replace(rt, settings=rt.settings.model_copy(update=backoff))
+    provider.reads = [ErrorPage("maintenance") for _ in range(5000)]
+    job = await a_paid_job(rt, provider)
+
+    await collect_for(rt, clock, job, ERROR_PAGES.period * 2)
+
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.FAILED

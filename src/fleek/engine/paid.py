@@ -125,12 +125,9 @@ def _patience(error: FleekError, *, askable: bool) -> Patience | None:
 
 
 async def _in_a_row(rt: Runtime, job: Job, code: str) -> tuple[int, timedelta]:
-    """Return how many tries in a row have failed so, this one included, and since when."""
-    tries, since = 1, rt.now()
-    for event in await events.latest(rt.db, job.id, limit=200):
-        if event.type in BETWEEN_TRIES:
-            continue
-        if event.type != "postponed" or event.data.get("code") != code:
-            break
-        tries, since = tries + 1, event.at
-    return tries, rt.clock.lived(since, rt.now())
+    """Return how many tries in a row have failed with this code, the latest included, and for how long."""
+    tries, since = await events.streak(
+        rt.db, job.id, "postponed", code=code, ignored=BETWEEN_TRIES
+    )
+    now = rt.now()
+    return tries + 1, rt.clock.lived(since or now, now)
