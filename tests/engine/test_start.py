@@ -9,7 +9,12 @@ import pytest
 
 from fakes import WELL, Clock, FakeProvider, a_request
 from fleek.domain.attempt import Verdict
-from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
+from fleek.domain.errors import (
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    ProviderRejected,
+    ProviderUnavailable,
+)
 from fleek.domain.job import PredictionId, Stage, Status
 from fleek.domain.races import WorkerSuspended
 from fleek.engine.bind import bind
@@ -385,3 +390,30 @@ async def test_a_suspended_worker_does_not_give_back_what_was_bought_meanwhile(
     (kept,) = await attempts.of_job(rt.db, job.id)
     assert (kept.verdict, kept.prediction_id in provider.sold) == (None, True)
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
+
+
+async def test_an_intent_that_took_long_to_store_is_not_acted_on(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search for a lost prediction looks around the time of the intent, and would miss it."""
+    job = await submit(rt, a_request())
+    real, answers = Runtime.apply, [False]
+
+    async def lost(self: Runtime, *args: object, **kwargs: object) -> object:
+        update = await real(self, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+        if answers:
+            answers.pop()
+            clock.tick(minutes=10)
+            raise DatabaseUnavailable("reset")
+        return update
+
+    monkeypatch.setattr(Runtime, "apply", lost)
+    monkeypatch.setattr("fleek.engine.runtime.RETRY_SECONDS", (0.001,))
+    monkeypatch.setattr(rt.lease, "check", lambda: None)  # it could beat again just now
+
+    await start(rt, job.id)
+
+    deferred = await jobs.get_any_tenant(rt.db, job.id)
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert provider.started == []
+    assert (deferred.status, attempt.verdict) == (Status.PENDING, Verdict.NOT_BOUGHT)

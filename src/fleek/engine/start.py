@@ -5,6 +5,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, Final
 
 from uuid_utils.compat import uuid4
@@ -23,6 +24,9 @@ from fleek.engine.verdict import record_not_bought, record_refused, record_unkno
 from fleek.providers.base import Prediction, SupportsServerTime, time_at
 from fleek.store.updates import Update
 
+INTENT_LASTS: Final = timedelta(
+    seconds=15
+)  # less than the margin of a search for a lost prediction
 ASK_SECONDS: Final = 1.0  # the longest that a purchase waits for the time at providers
 LAST_WORDS_SECONDS: Final = 3.0  # to write down that nobody knows what was bought
 
@@ -99,6 +103,7 @@ async def purchase(rt: Runtime, job: Job, attempt: Attempt) -> None:
 async def _spend(rt: Runtime, job: Job, attempt: Attempt) -> None:
     try:
         rt.lease.check()  # a worker that may be taken for dead does not buy
+        _check_age(rt, attempt)
         prediction = await buy(rt, job, attempt)
     except OutcomeUnknown as error:
         await throttle.record_failure(rt, job, error)
@@ -115,6 +120,19 @@ async def _spend(rt: Runtime, job: Job, attempt: Attempt) -> None:
     else:
         await bind(rt, attempt, prediction)
         await throttle.record_success(rt, job)
+
+
+def _check_age(rt: Runtime, attempt: Attempt) -> None:
+    """Make sure that the intent was written just now.
+
+    Searches for a lost prediction look around that time. The write may have taken long, as while
+    the database was unavailable after the commit.
+
+    Raises:
+        WorkerSuspended: The intent is too old; the job needs a new one.
+    """
+    if abs(rt.now() - attempt.submitted_at) > INTENT_LASTS:
+        raise WorkerSuspended("storing the intent took too long; the job is started again")
 
 
 async def buy(rt: Runtime, job: Job, attempt: Attempt) -> Prediction:
