@@ -23,6 +23,6 @@ class Recovering:
         """Take a turn of each, and see what it began to its end; returns the shortest wait."""
         waits = [await self.recovery.turn()]
         for provider in self.providers:
-            waits += [await provider.settle_turn(), await provider.stop_turn()]
+            waits += [await provider.reconcile_turn(), await provider.cancel_turn()]
         await self._rt.stops.sending.finish(seconds=PATIENCE_SECONDS)
         return min(waits)

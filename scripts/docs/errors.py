@@ -60,7 +60,7 @@ ENDINGS: Final[Mapping[str, str]] = {
     "output_too_large": "An output is larger than the limit.",
     "attempt_timeout": "The prediction ran longer than `ATTEMPT_TIMEOUT` and was stopped.",
     "deadline_exceeded": "The job's deadline passed.",
-    "worker_crashed": "`MAX_CRASHES` workers died while they started this job; nothing was bought.",
+    "worker_crashed": "`MAX_WORKER_CRASHES` workers crashed while starting this job. Nothing was paid for, as far as the provider can tell.",
     "provider_outcome_unknown": "It cannot be found out whether the provider was paid.",
     "provider_bad_request": "The provider calls the request malformed.",
     "provider_forbidden": "The provider does not allow this with this token.",

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings
 from scripts.docs.table import MADE, page, table
 
 from fleek import registry
-from fleek.settings import ProviderChoice, Proxies, Settings
+from fleek.settings import RENAMED, ProviderChoice, Proxies, Settings
 
 HEAD: Final = """
 Settings are read from the environment and from a file `.env` in the folder where the process
@@ -100,7 +100,7 @@ def names(name: str, described: FieldInfo) -> tuple[str, ...]:
     """Return every spelling of a setting, the one to be used first."""
     alias = described.validation_alias
     if isinstance(alias, AliasChoices):
-        return tuple(map(str, alias.choices))
+        return tuple(str(choice).upper() for choice in alias.choices)
     return (alias if isinstance(alias, str) else name,)
 
 
@@ -166,7 +166,9 @@ def settings_page() -> str:
 
 def _spelled(name: str, field: FieldInfo) -> str:
     first, *others = names(name, field)
-    return f"`{first}`" + "".join(f", also `{other}`" for other in others)
+    return f"`{first}`" + "".join(
+        f", formerly `{other}`" if other in RENAMED else f", also `{other}`" for other in others
+    )
 
 
 def _code(text: str) -> str:

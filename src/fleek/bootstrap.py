@@ -16,7 +16,7 @@ from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.runtime import Runtime
 from fleek.engine.stops import Stops
 from fleek.providers.base import Provider, provider_misfits
-from fleek.settings import Settings
+from fleek.settings import Settings, renamed_in_use
 from fleek.storage.base import Storage
 from fleek.store.database import open_database
 from fleek.system_clock import shift_from
@@ -68,6 +68,8 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
     """
     failpoints.arm(settings.fleek_failpoints)
     shift_from(settings.fleek_clock_file)
+    for old, new in renamed_in_use().items():
+        log.warning("setting_renamed", old=old, new=new, advice="the next release ignores the old")
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(open_database(settings.database_url))
         imported = {name: open_provider(name) for name in settings.providers}  # before any opens

@@ -36,7 +36,7 @@ from fleek.domain.request import DEFAULT_TENANT
 from fleek.engine.clock import Clock
 from fleek.engine.coordinator import ROLE
 from fleek.engine.heartbeat import DEAD_AFTER, process_space
-from fleek.settings import LOOPBACK, Proxies, Settings
+from fleek.settings import LOOPBACK, Proxies, Settings, renamed_in_use
 from fleek.store import attempts, jobs, provider_health, queue, workers
 from fleek.store.address import database_url
 from fleek.store.counters import count_jobs
@@ -209,6 +209,16 @@ async def _proxy(settings: Settings) -> list[Finding]:
     return [warning("proxy", message, advice)]
 
 
+async def _renamed(_: Settings) -> list[Finding]:
+    """Name the settings that are still set under an old name."""
+    return [
+        warning(
+            "settings", f"{old} is now called {new}", f"rename it: the next release ignores {old}"
+        )
+        for old, new in renamed_in_use().items()
+    ]
+
+
 def _answer(name: str, model: str, *, known: bool) -> Finding:
     if name == "placeholder":
         message = f"placeholder, which needs no token; default model {model}"
@@ -271,6 +281,7 @@ async def _exposure(settings: Settings) -> list[Finding]:
 
 CHECKS: Final[tuple[tuple[str, Check, str], ...]] = (
     ("version", _versions, ""),
+    ("settings", _renamed, ""),
     ("clock", _clock, ""),
     ("database", _database, ADVICE["database"]),
     ("storage", _storage, ADVICE["storage"]),

@@ -5,12 +5,13 @@ An adapter's own settings live in the adapter's module and are read the same way
 """
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, create_model, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
 from fleek.domain.job import Backoff
@@ -43,6 +44,11 @@ def is_network(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _renamed(name: str, *, old: str) -> AliasChoices:
+    """Return the alias of a setting whose old name is accepted for one release, with a warning."""
+    return AliasChoices(name, old)
 
 
 class ProviderChoice(BaseSettings):
@@ -136,16 +142,19 @@ class Settings(BaseSettings):
     retry_backoff_max: Seconds = Field(
         default=timedelta(seconds=60), gt=ZERO, description="The highest ceiling."
     )
-    max_crashes: int = Field(
+    max_worker_crashes: int = Field(
         default=5,
         ge=1,
         le=1000,
-        description="Workers that may die over one job before it is not started again.",
+        validation_alias=_renamed("max_worker_crashes", old="max_crashes"),
+        description="Worker crashes while starting one job after which it is not started again.",
     )
-    adopt_seconds: Seconds = Field(
+    reconcile_seconds: Seconds = Field(
         default=timedelta(seconds=90),
         gt=ZERO,
-        description="How long a purchase whose answer got lost is looked for at its provider.",
+        validation_alias=_renamed("reconcile_seconds", old="adopt_seconds"),
+        description="How long to search the provider's list for a prediction whose creation was "
+        "not confirmed, before the job is started again.",
     )
     attempt_timeout: Seconds = Field(
         default=timedelta(hours=1), gt=ZERO, description="Longest one prediction may run."
@@ -378,3 +387,23 @@ class Settings(BaseSettings):
     def backoff(self) -> Backoff:
         """How long to wait between attempts."""
         return Backoff(self.retry_backoff_base, self.retry_backoff_factor, self.retry_backoff_max)
+
+
+RENAMED: Final[Mapping[str, str]] = {
+    str(old).upper(): name.upper()
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.validation_alias, AliasChoices)
+    for old in field.validation_alias.choices[1:]
+}
+"""The new name of each renamed setting, by its old name."""
+
+
+class _Source(BaseSettings):
+    model_config = SOURCE
+
+
+def renamed_in_use() -> Mapping[str, str]:
+    """Return the renamed settings that are still set under their old name, with the new one."""
+    fields: dict[str, Any] = {old.lower(): (str | None, None) for old in RENAMED}
+    values = create_model("_OldNames", __base__=_Source, **fields)().model_dump()
+    return {old: new for old, new in RENAMED.items() if values[old.lower()] is not None}

@@ -76,22 +76,30 @@ MUTATIONS: Final = (
     Mutation(
         "an unknown purchase counts as none at once",
         "engine/reconcile.py",
-        "            if self._empty_looks[attempt.id] >= LOOKS:\n",
-        "            if self._empty_looks[attempt.id]:\n",
+        "empty_looks + 1) and empty_looks + 1 >= LOOKS:\n",
+        "empty_looks + 1):\n",
         "tests/engine/test_reconcile.py",
     ),
     Mutation(
         "an intent is not remembered before it is acted on",
         "engine/recover.py",
-        "change=mark_unknown(job, now=now, reason=reason, crashed=not worker.resigned)",
-        "change=release(job, now=now, reason=reason)",
+        "change=give_back(job, now=now, reason=reason, crashed=crashed)",
+        "change=fail_permanently(job, OVERDUE, now=now)",
+        "tests/engine/test_recover.py",
+    ),
+    Mutation(
+        "a repeat that kills its worker counts as no crash",
+        "engine/reconcile.py",
+        "        held = await rt.apply(attempt.job_id, decide, attempt_id=attempt.id)\n"
+        "        return held.change is not None\n",
+        "        return True\n",
         "tests/engine/test_recover.py",
     ),
     Mutation(
         "a job that crashed too often is written off without a look",
         "engine/reconcile.py",
-        "        crashed = job.crashes >= self._rt.settings.max_crashes\n",
-        "        crashed = job.crashes >= self._rt.settings.max_crashes\n"
+        "        crashed = job.crashes >= self._rt.settings.max_worker_crashes\n",
+        "        crashed = job.crashes >= self._rt.settings.max_worker_crashes\n"
         "        if crashed:\n"
         "            await write_off(self._rt, attempt, CRASHED)\n"
         "            return True\n",

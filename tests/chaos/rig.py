@@ -20,10 +20,10 @@ from service import Process, Service
 HEARTBEAT: Final = 0.3  # seconds; after six a silent worker is dead
 SILENCE: Final = 6 * HEARTBEAT
 QUICK: Final = {
-    "ADOPT_SECONDS": "1",
+    "RECONCILE_SECONDS": "1",
     "RETRY_BACKOFF_BASE": "0.1",
     "RETRY_BACKOFF_MAX": "0.5",
-    "MAX_CRASHES": "1000",  # whoever kills on purpose must not look like a poisonous job
+    "MAX_WORKER_CRASHES": "1000",  # whoever kills on purpose must not look like a poisonous job
     "HEARTBEAT_SECONDS": str(HEARTBEAT),
 }
 LAUNCH_SECONDS: Final = 120.0

@@ -21,7 +21,7 @@ from service import until
 HEARTBEAT: Final = 0.5
 SETTINGS: Final = {
     "HEARTBEAT_SECONDS": str(HEARTBEAT),
-    "ADOPT_SECONDS": "3",
+    "RECONCILE_SECONDS": "3",
     "RETRY_BACKOFF_MAX": "1",
     "MAX_RETRY_ATTEMPTS": "12",
     "WORKER_CONCURRENCY": "32",

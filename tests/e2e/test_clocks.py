@@ -37,7 +37,7 @@ def buying_from(emulator: Emulator) -> dict[str, str]:
         "PROVIDER": "replicate",
         "REPLICATE_API_TOKEN": "r8_emulator_test_0123456789abcdefghij",
         "REPLICATE_BASE_URL": emulator.api_url,
-        "ADOPT_SECONDS": "4",
+        "RECONCILE_SECONDS": "4",
         "HEARTBEAT_SECONDS": "1",
         "WORKER_CONCURRENCY": str(STARTS),
     }

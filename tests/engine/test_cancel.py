@@ -105,7 +105,7 @@ async def test_a_cancel_is_answered_before_the_provider_answers(
 
     cancelled, _ = await cancel(rt, job.id, tenant_id="default")
     await Recovery(rt).turn()
-    await ProviderRecovery(rt, "placeholder").stop_turn()
+    await ProviderRecovery(rt, "placeholder").cancel_turn()
     provider.cancel_hold.set()
     await rt.stops.sending.finish(seconds=60)
 

@@ -239,11 +239,32 @@ async def test_a_coordinator_without_a_database_stops_when_its_role_may_be_lost(
         raise DatabaseUnavailable("no answer")
 
     monkeypatch.setattr(workers, "take_role", away)
+    monkeypatch.setattr(coordinator, "SHORTEST_LEASE", HEARTBEAT)
 
     async with asyncio.timeout(LIMIT):
         await coordinator._renew_role(one)
 
     await release_leadership(one)
+
+
+async def test_leadership_outlasts_slow_renewals(
+    rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine under load takes seconds for a commit; the role is lost when another has it."""
+    renewals: list[bool] = [True, True, True, False]
+    one = replace(_worker(rt), clock=rt.clock)
+    await one.lease.register()
+
+    async def slow(*_: object, **__: object) -> bool:
+        clock.tick(minutes=1)
+        return renewals.pop(0)
+
+    monkeypatch.setattr(workers, "take_role", slow)
+
+    async with asyncio.timeout(LIMIT):
+        await coordinator._renew_role(one)
+
+    assert renewals == []
 
 
 async def test_resigning_without_a_database_is_no_trouble(

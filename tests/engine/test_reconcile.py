@@ -42,7 +42,7 @@ async def turns(rt: Runtime, clock: Clock, number: int) -> None:
     recovery = Recovering(rt)
     for _ in range(number):
         await recovery.turn()
-        clock.tick(seconds=rt.settings.adopt_seconds.total_seconds() / 2)
+        clock.tick(seconds=rt.settings.reconcile_seconds.total_seconds() / 2)
         await rt.lease.beat()
 
 
@@ -96,6 +96,46 @@ async def test_what_nobody_sold_is_bought_again(
     assert (again.status, again.attempt, again.deferrals) == (Status.PENDING, 0, 1)
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert attempt.verdict is Verdict.NOT_BOUGHT
+
+
+async def test_looks_are_counted_across_leaders(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Leadership may change more often than looks are due: a job must not stay unknown for ever."""
+    job = await a_lost_purchase(rt, provider, sold=False)
+    for _ in range(LOOKS):
+        await Recovering(rt).turn()
+        clock.tick(seconds=rt.settings.reconcile_seconds.total_seconds() / (LOOKS - 1))
+        await rt.lease.beat()
+
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
+
+
+async def test_many_leaders_in_a_row_do_not_look_sooner(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Each begins with a look; together they would conclude within seconds."""
+    job = await a_lost_purchase(rt, provider, sold=False)
+    for _ in range(LOOKS + 2):
+        await Recovering(rt).turn()
+        clock.tick(seconds=5)
+
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
+
+
+async def test_looks_from_before_a_clock_was_set_back_do_not_count(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """How long ago they were is not known any more; and nothing waits until then."""
+    job = await a_lost_purchase(rt, provider, sold=False)
+    await turns(rt, clock, LOOKS - 1)
+    clock.step(days=-1)
+    await turns(rt, clock, LOOKS - 1)
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
+
+    await turns(rt, clock, 1)
+
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
 
 
 async def test_looks_are_spread_over_the_search(rt: Runtime, provider: FakeProvider) -> None:
@@ -248,7 +288,7 @@ async def test_a_purchase_for_an_ended_job_is_found_and_stopped(
     job = await a_lost_purchase(rt, provider, sold=True)
     clock.tick(days=2)
     await rt.lease.beat()
-    late = replace(rt, settings=rt.settings.model_copy(update={"adopt_seconds": timedelta(1)}))
+    late = replace(rt, settings=rt.settings.model_copy(update={"reconcile_seconds": timedelta(1)}))
 
     recovery = Recovering(late)
     for _ in range(2):

@@ -1,5 +1,6 @@
 """Recovering: whatever dies in between, the job ends once and is paid once."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -16,8 +17,9 @@ from fleek.engine.cancel import cancel
 from fleek.engine.collect import _claim as claim_for_collecting
 from fleek.engine.heartbeat import process_is_gone, process_space
 from fleek.engine.reconcile import LOOKS
-from fleek.engine.recover import GRACE_SECONDS, expire_dead_workers
+from fleek.engine.recover import GRACE_SECONDS, Recovery, expire_dead_workers
 from fleek.engine.runtime import Runtime
+from fleek.engine.shielded_tasks import ShieldedTasks
 from fleek.engine.start import buy, intend, start
 from fleek.engine.submit import submit
 from fleek.store import attempts, events, jobs, workers
@@ -62,7 +64,7 @@ async def test_a_worker_dies_between_intent_and_bind(
     assert (waiting.stage, waiting.attempt, waiting.crashes) == (Stage.WAITING, 1, 1)
     assert len(provider.sold) == 1
     seen = [event.type for event in await events.of_job(rt.db, job.id)]
-    assert seen == ["submitted", "starting", "unknown", "adopted"]
+    assert seen == ["submitted", "starting", "unknown", "repeating", "adopted"]
 
 
 async def test_nothing_is_taken_from_a_living_worker(
@@ -101,7 +103,7 @@ async def test_what_a_job_that_kills_its_workers_bought_is_adopted(
 ) -> None:
     """It was looked for first: the prediction is paid for, and nobody else would stop it."""
     provider.settles = settles
-    rt = replace(rt, settings=rt.settings.model_copy(update={"max_crashes": 1}))
+    rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 1}))
     job = await die_after_intent(rt, another_life, buys=True)
 
     await survive(rt, clock)
@@ -116,7 +118,7 @@ async def test_a_job_that_kills_its_workers_is_not_started_again(
 ) -> None:
     """It must not take down one worker after the other; that nothing was bought has been seen."""
     provider.settles = "find"
-    rt = replace(rt, settings=rt.settings.model_copy(update={"max_crashes": 1}))
+    rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 1}))
     job = await die_after_intent(rt, another_life, buys=False)
     await survive(rt, clock)
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
@@ -133,6 +135,82 @@ async def test_a_job_that_kills_its_workers_is_not_started_again(
     assert provider.started == []
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert attempt.verdict is Verdict.NOT_BOUGHT
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["wanted", "cancelled"])
+async def test_a_repeat_that_kills_each_worker_ends(
+    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another, *, cancelled: bool
+) -> None:
+    """The attempt is written off after one look more than crashes are allowed."""
+    rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 2}))
+    job = await die_after_intent(rt, another_life, buys=False)
+    if cancelled:
+        await cancel(rt, job.id, tenant_id="default")
+    await expire_dead_workers(rt)
+    clock.tick(seconds=rt.lease.dead_after.total_seconds() + 1)
+    await rt.lease.beat()
+    provider.hold = asyncio.Event()  # it never answers: the worker dies while it waits
+
+    async def lead_and_die() -> bool:
+        """Lead until the attempt is started again, then die; False if there is nothing to do."""
+        victim = replace(another_life(), settings=rt.settings, shielded=ShieldedTasks())
+        await victim.lease.register()
+        before = len(provider.started)
+        leading = asyncio.create_task(Recovering(victim).turn())
+        while len(provider.started) == before and not leading.done():
+            await asyncio.sleep(0)
+        repeated = len(provider.started) > before
+        leading.cancel()
+        dead.append(victim.shielded)
+        await workers.end(rt.db, [victim.lease.worker_id], now=clock())
+        await Recovery(rt).turn()
+        clock.tick(minutes=10)
+        await rt.lease.beat()
+        return repeated
+
+    dead: list[ShieldedTasks] = []
+    await Recovery(rt).turn()
+    repeats = 0
+    while await lead_and_die():
+        repeats += 1
+        assert repeats < 10, "it is repeated for ever"
+
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    ended = await jobs.get_any_tenant(rt.db, job.id)
+    assert attempt.verdict is Verdict.LOST
+    assert ended.status is (Status.CANCELLED if cancelled else Status.FAILED)
+    if not cancelled:
+        assert ended.error is not None
+        assert ended.error.code == "worker_crashed"
+    for tasks in dead:
+        await tasks.finish(seconds=0)
+
+
+async def test_a_repeat_that_gives_no_answer_is_no_crash(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """The provider is away, and the worker lives."""
+    provider.starts = [OutcomeUnknown("reset"), *[OutcomeUnknown("again")] * 8]
+    rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 1}))
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    recovery = Recovering(rt)
+    for _ in range(8):
+        await recovery.turn()
+        clock.tick(minutes=10)
+
+    unknown = await jobs.get_any_tenant(rt.db, job.id)
+    assert (unknown.stage, unknown.crashes, unknown.worker_id) == (Stage.UNKNOWN, 0, None)
+
+
+async def test_a_worker_does_not_expire_itself(rt: Runtime, clock: Clock) -> None:
+    """A loaded machine delays its heartbeats; that it looks for dead workers shows that it lives."""
+    await expire_dead_workers(rt)
+    clock.tick(seconds=rt.lease.dead_after.total_seconds() + 1)
+
+    await expire_dead_workers(rt)
+
+    assert [worker.id for worker in await workers.running(rt.db)] == [rt.lease.worker_id]
 
 
 async def test_a_worker_that_says_good_bye_is_no_crash(

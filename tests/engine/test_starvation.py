@@ -10,7 +10,7 @@ from fakes import Clock, FakeProvider, a_request
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import OutcomeUnknown, ProviderUnavailable
 from fleek.domain.job import Job, PredictionId, Stage, Status
-from fleek.engine import agenda, recover
+from fleek.engine import backlog, recover
 from fleek.engine.cancel import cancel
 from fleek.engine.coordinator import coordinate
 from fleek.engine.recover import ProviderRecovery, Recovery
@@ -31,7 +31,7 @@ LIMIT = 120  # seconds; only a broken test takes so long
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few are many."""
     monkeypatch.setattr(recover, "PAGE", 10)
-    monkeypatch.setattr(agenda, "PAGE", 7)
+    monkeypatch.setattr(backlog, "PAGE", 7)
 
 
 @pytest.fixture
@@ -110,6 +110,7 @@ async def test_cancels_that_always_fail_hold_up_no_other_of_the_same_provider(
     clock.tick(seconds=recover.GRACE_SECONDS)
     await recovering.turn()
     (job,) = await owe_cancels(both, "placeholder", 1)
+    clock.tick(seconds=1)  # a long backlog is not read in each turn
     await recovering.turn()
     asked.clear()
 
@@ -159,11 +160,11 @@ async def test_cancels_that_wait_for_the_budget_hold_up_no_search(
     provider.sold[PredictionId("found")] = attempt
     seconds = [0.0]
     recovery = ProviderRecovery(both, "placeholder", clock=lambda: seconds[0])
-    await recovery.stop_turn()
+    await recovery.cancel_turn()
     seconds[0] = recover.GRACE_SECONDS
-    stopping = asyncio.create_task(recovery.stop_turn())
+    stopping = asyncio.create_task(recovery.cancel_turn())
 
-    await recovery.settle_turn()
+    await recovery.reconcile_turn()
 
     stopping.cancel()
     await asyncio.gather(stopping, return_exceptions=True)

@@ -92,7 +92,7 @@ def _values(settings: BaseSettings) -> Iterator[tuple[str, Any, bool]]:
 def _name(prefix: str, field: str, described: FieldInfo) -> str:
     alias = described.validation_alias
     if isinstance(alias, AliasChoices):
-        alias = str(alias.choices[0])
+        alias = str(alias.choices[0]).upper()
     return alias if isinstance(alias, str) else (prefix + field).upper()
 
 

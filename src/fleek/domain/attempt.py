@@ -39,5 +39,7 @@ class Attempt:
     result: Mapping[str, Any] | None = None  # the provider's answer, kept until it is collected
     verdict: Verdict | None = None
     error: JobError | None = None
+    empty_looks: int = 0  # complete searches in a row that found no prediction
+    looked_at: datetime | None = None  # when the latest of these was
     cancel_owed: bool = False  # the provider must be told to stop, until it says it has
     metrics: Mapping[str, Any] | None = None  # as the provider reports, e.g. predict_time

@@ -138,6 +138,24 @@ def mark_unknown(job: Job, *, now: datetime, reason: str, crashed: bool = False)
     return Change(moved, "unknown", {"attempt": job.ordinal, "reason": reason})
 
 
+def hold_unknown(job: Job, worker_id: WorkerId, *, now: datetime) -> Change:
+    """Let a worker start the latest attempt again, so that a crash in between is counted.
+
+    The provider takes it for the same prediction. The job stays as it is; it may have ended.
+    """
+    if job.state is not Stage.UNKNOWN and not job.terminal:
+        raise _illegal(job, "be started again")
+    held = replace(job, worker_id=worker_id, updated_at=now)
+    return Change(held, "repeating", {"attempt": job.ordinal, "worker": str(worker_id)})
+
+
+def release_unknown(job: Job, *, now: datetime, reason: str, crashed: bool = False) -> Change:
+    """End `hold_unknown`: the outcome of the latest attempt is still unknown."""
+    crashes = job.crashes + crashed
+    released = replace(job, worker_id=None, crashes=crashes, updated_at=now)
+    return Change(released, "released", {"attempt": job.ordinal, "reason": reason})
+
+
 def defer(
     job: Job, error: FleekError, *, now: datetime, backoff: Backoff, floor: timedelta | None = None
 ) -> Change:

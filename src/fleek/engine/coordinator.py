@@ -20,6 +20,7 @@ from fleek.engine.watch import Watch
 from fleek.store import workers
 
 ROLE = "coordinator"
+SHORTEST_LEASE = timedelta(seconds=10)  # a loaded machine may be late by seconds
 PATIENCE = timedelta(seconds=1)  # after a failed turn
 
 log = structlog.get_logger(__name__)
@@ -53,7 +54,8 @@ async def _acquire_role(rt: Runtime, *, lapsed: workers.Lease | None = None) -> 
 
 
 def _lasts(rt: Runtime) -> timedelta:
-    return rt.lease.heartbeat * ROLE_LASTS
+    """Return how long the lease lasts; that of a worker that has ended is free at once."""
+    return max(rt.lease.heartbeat * ROLE_LASTS, SHORTEST_LEASE)
 
 
 async def _lead(rt: Runtime) -> None:
@@ -81,23 +83,26 @@ def _of_provider(rt: Runtime, name: str) -> Iterator[Coroutine[Any, Any, None]]:
     """Give the loops that ask one provider: one that hangs holds up no other."""
     watch, recovery = Watch(rt, name), ProviderRecovery(rt, name)
     yield loop(rt, "watch", watch.turn, patience=PATIENCE, name=f"watch {name}")
-    yield loop(rt, "recover", recovery.settle_turn, patience=PATIENCE, name=f"settle {name}")
-    yield loop(rt, "recover", recovery.stop_turn, patience=PATIENCE, name=f"stop {name}")
+    yield loop(rt, "recover", recovery.reconcile_turn, patience=PATIENCE, name=f"settle {name}")
+    yield loop(rt, "recover", recovery.cancel_turn, patience=PATIENCE, name=f"stop {name}")
 
 
 async def _renew_role(rt: Runtime) -> None:
-    """Renew the role with each heartbeat; return when it is lost, or may be."""
-    renewed = rt.steady()
-    while rt.steady() - renewed < _lasts(rt).total_seconds():
+    """Renew the lease with each heartbeat; return when another worker has it, or may have it.
+
+    A renewal that was confirmed late is still one: the database would have refused it if another
+    worker had acquired the role. So a slow machine alone does not end leadership.
+    """
+    confirmed = rt.steady()
+    while rt.steady() - confirmed < _lasts(rt).total_seconds():
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
-        begun = rt.steady()
         try:
             if not await _acquire_role(rt):
                 return
         except FleekError as error:
             log.warning("leadership_not_renewed", reason=str(error))
         else:
-            renewed = begun
+            confirmed = rt.steady()
             await run_logged(rt, "clock", rt.clock.steer())
 
 

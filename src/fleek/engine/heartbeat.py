@@ -59,6 +59,10 @@ class WorkerLease:
             raise WorkerSuspended("this process is not registered as a worker")
         return self._id
 
+    def is_own(self, worker_id: WorkerId) -> bool:
+        """Whether this process is that worker."""
+        return worker_id == self._id
+
     @property
     def dead_after(self) -> timedelta:
         """How long a worker may be silent before it is dead."""

@@ -1,19 +1,24 @@
-"""Find out whether an attempt with an unknown outcome was bought."""
+"""Reconcile attempts whose outcome is unknown: find out whether a prediction was created.
 
-from collections import Counter
+Adopt the prediction if there is one, return the attempt to the queue if there is none, and write
+the attempt off only if neither can be known.
+"""
+
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeGuard
 
 import structlog
 
 from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
-from fleek.domain.job import AttemptId, Job, JobError
-from fleek.domain.transitions import fail_permanently
-from fleek.engine.agenda import Agenda
+from fleek.domain.job import Job, JobError, Stage, WorkerId
+from fleek.domain.transitions import fail_permanently, hold_unknown, release_unknown
+from fleek.engine.backlog import RetrySchedule
 from fleek.engine.bind import bind
+from fleek.engine.clock import STEP
 from fleek.engine.patience import in_time
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import buy
@@ -22,9 +27,9 @@ from fleek.providers.base import UNREACHABLE, Prediction, SupportsFind
 from fleek.store import attempts, jobs
 from fleek.store.updates import Update
 
-LOOKS: Final = 3  # complete ones that found nothing, spread over ADOPT_SECONDS
-LIMIT: Final = timedelta(minutes=2)  # the longest that one look may take
-CRASHED: Final = JobError("worker_crashed", "every worker that started this job died")
+LOOKS: Final = 3  # complete searches without a result, spread over RECONCILE_SECONDS
+LIMIT: Final = timedelta(minutes=2)  # per call of the provider
+CRASHED: Final = JobError("worker_crashed", "too many workers crashed while starting this job")
 UNKNOWN: Final = JobError(
     "provider_outcome_unknown", "it is not known whether the provider was paid for this job"
 )
@@ -33,80 +38,141 @@ log = structlog.get_logger(__name__)
 
 
 class Reconciliation:
-    """Settles attempts of one provider, as long as this process coordinates.
+    """Reconciles the attempts of one provider that no worker is working on any more.
 
-    Only for attempts that nobody is buying any more: their worker is dead, or has said so. What
-    fails is tried again later: `agenda` says when.
+    How many searches found nothing is kept with the attempt, so a new leader continues the count:
+    leadership may change more often than `RECONCILE_SECONDS`. `schedule` says when to try again.
     """
 
-    def __init__(self, rt: Runtime, name: str, agenda: Agenda) -> None:
+    def __init__(self, rt: Runtime, name: str, schedule: RetrySchedule) -> None:
         self._rt = rt
         self._provider = rt.providers[name]
-        self._agenda = agenda
-        self._empty_looks: Counter[AttemptId] = Counter()  # in a row
+        self._schedule = schedule
+        self._between_looks = rt.settings.reconcile_seconds / (LOOKS - 1)
 
     async def reconcile(self, attempt: Attempt) -> bool:
-        """Settle one attempt, in the way its provider allows; returns whether that answered."""
+        """Reconcile one attempt as its provider allows; returns whether the provider answered."""
         job = await jobs.get_any_tenant(self._rt.db, attempt.job_id)
-        crashed = job.crashes >= self._rt.settings.max_crashes
+        crashed = job.crashes >= self._rt.settings.max_worker_crashes
         try:
             if self._provider.settles == "repeat":
-                await self._repeat(job, attempt)
+                await self._rt.shielded.run(self._repeat(job, attempt))
             elif self._provider.settles == "find" and isinstance(self._provider, SupportsFind):
                 await self._search(self._provider, job, attempt, crashed=crashed)
             else:
                 await write_off(self._rt, attempt, CRASHED if crashed else UNKNOWN)
         except (ProviderUnavailable, OutcomeUnknown) as error:
-            self._empty_looks.pop(attempt.id, None)  # a look that failed saw nothing
             log.info("reconcile_failed", attempt_id=str(attempt.id), reason=str(error))
+            await self._store_looks(attempt, 0)
             return error.code not in {UNREACHABLE, OutcomeUnknown.code}
         return True
 
     async def _repeat(self, job: Job, attempt: Attempt) -> None:
-        """Start the same attempt again: to its provider that is the same purchase."""
-        try:
-            async with in_time(attempt.provider, LIMIT):
-                prediction = await buy(self._rt, job, attempt)
-        except ProviderRejected as error:
-            await record_refused(self._rt, attempt, error)
-        else:
-            await self._adopt(attempt, prediction, by="repeat")
+        """Start the same attempt again, which the provider takes for the same prediction.
+
+        This is also the look that precedes a write-off, so one repeat follows the last crash that
+        is allowed. The job is held meanwhile: a crash during a repeat counts like one at a start.
+        """
+        rt, worker_id = self._rt, self._rt.lease.worker_id
+        if job.crashes > rt.settings.max_worker_crashes:
+            await write_off(rt, attempt, CRASHED)
+        elif await self._hold(attempt, worker_id):
+            try:
+                async with in_time(attempt.provider, LIMIT):
+                    prediction = await buy(rt, job, attempt)
+            except ProviderRejected as error:
+                await record_refused(rt, attempt, error)
+            else:
+                await self._adopt(attempt, prediction, by="repeat")
+            finally:
+                await self._release(attempt, worker_id)
+
+    async def _hold(self, attempt: Attempt, worker_id: WorkerId) -> bool:
+        """Hold the job for a repeat; False: it moved on, or its latest holder is not freed yet."""
+        rt = self._rt
+
+        def decide(job: Job, current: Attempt | None) -> Update:
+            holdable = job.terminal or job.stage is Stage.UNKNOWN
+            if not holdable or job.worker_id is not None or not _is_unknown(current):
+                return Update()
+            return Update(change=hold_unknown(job, worker_id, now=rt.now()))
+
+        held = await rt.apply(attempt.job_id, decide, attempt_id=attempt.id)
+        return held.change is not None
+
+    async def _release(self, attempt: Attempt, worker_id: WorkerId) -> None:
+        rt = self._rt
+
+        def decide(job: Job, _: Attempt | None) -> Update:
+            holdable = job.terminal or job.stage is Stage.UNKNOWN
+            if not holdable or job.worker_id != worker_id:
+                return Update()
+            return Update(change=release_unknown(job, now=rt.now(), reason="the repeat has ended"))
+
+        await rt.apply_until_stored(attempt.job_id, decide)
 
     async def _search(
         self, provider: SupportsFind, job: Job, attempt: Attempt, *, crashed: bool
     ) -> None:
-        """Look for the purchase in the provider's books; several empty looks mean no purchase."""
-        rt = self._rt
-        self._agenda.later(attempt.id, pause=rt.settings.adopt_seconds / (LOOKS - 1))
+        """Search the provider's list; several empty looks in a row mean that nothing was created."""
+        rt, empty_looks = self._rt, self._empty_looks(attempt)
+        early = self._until_next_look(attempt) if empty_looks else timedelta(0)
+        self._schedule.postpone(attempt.id, pause=early or self._between_looks)
+        if early:
+            return
         failpoints.hit("settle.find")
         async with in_time(attempt.provider, LIMIT):
             found = await provider.find(job, attempt, now=rt.now())
-        free = await self._free(attempt, found.candidates)
+        unbound = await self._unbound(attempt, found.candidates)
         if found.prediction is not None:
             await self._adopt(attempt, found.prediction, by="list")
-        elif free and not await attempts.duplicate_in_flight(rt.db, attempt):
-            await self._adopt(attempt, free[0], by="list")
+        elif unbound and not await attempts.duplicate_in_flight(rt.db, attempt):
+            await self._adopt(attempt, unbound[0], by="list")
         elif found.wiped:
             await write_off(rt, attempt, UNKNOWN)
-        elif free or not found.complete:
-            self._empty_looks.pop(attempt.id, None)
-        else:
-            self._empty_looks[attempt.id] += 1
-            if self._empty_looks[attempt.id] >= LOOKS:
-                await self._conclude_empty(attempt, crashed=crashed)
+        elif unbound or not found.complete:
+            await self._store_looks(attempt, 0)
+        elif await self._store_looks(attempt, empty_looks + 1) and empty_looks + 1 >= LOOKS:
+            await self._conclude_empty(attempt, crashed=crashed)
 
-    async def _free(
+    def _empty_looks(self, attempt: Attempt) -> int:
+        """Return how many looks in a row were empty; none count if the clock was set back since."""
+        looked_at = attempt.looked_at
+        if looked_at is None or looked_at > self._rt.now() + STEP:
+            return 0
+        return attempt.empty_looks
+
+    def _until_next_look(self, attempt: Attempt) -> timedelta:
+        """Return how long to wait for another look to count."""
+        assert attempt.looked_at is not None
+        passed = self._rt.clock.lived(attempt.looked_at, self._rt.now())
+        return max(self._between_looks - passed, timedelta(0))
+
+    async def _store_looks(self, attempt: Attempt, empty_looks: int) -> bool:
+        """Store how many looks in a row were empty; False: another leader has looked meanwhile."""
+        if not empty_looks and not attempt.empty_looks:
+            return True
+        now = self._rt.now()
+
+        def decide(_: Job, current: Attempt | None) -> Update:
+            if not _is_unknown(current) or current.empty_looks != attempt.empty_looks:
+                return Update()
+            return Update(attempt=replace(current, empty_looks=empty_looks, looked_at=now))
+
+        stored = await self._rt.apply(attempt.job_id, decide, attempt_id=attempt.id)
+        return stored.attempt is not None
+
+    async def _unbound(
         self, attempt: Attempt, candidates: Sequence[Prediction]
     ) -> Sequence[Prediction]:
-        """Return the candidates that no attempt has: twins' or our own, they are the same."""
+        """Return the candidates that are bound to no attempt."""
         if not candidates:
             return ()
         ids = [candidate.id for candidate in candidates]
-        taken = await attempts.bound_ids(self._rt.db, attempt.provider, ids)
-        return [one for one in candidates if one.id not in taken]
+        bound = await attempts.bound_ids(self._rt.db, attempt.provider, ids)
+        return [candidate for candidate in candidates if candidate.id not in bound]
 
     async def _adopt(self, attempt: Attempt, prediction: Prediction, *, by: str) -> None:
-        self._empty_looks.pop(attempt.id, None)
         self._rt.metrics.adopted.labels(by).inc()
         log.info(
             "prediction_adopted", attempt_id=str(attempt.id), prediction_id=prediction.id, by=by
@@ -115,19 +181,18 @@ class Reconciliation:
         await bind(self._rt, attempt, prediction)
 
     async def _conclude_empty(self, attempt: Attempt, *, crashed: bool) -> None:
-        """Give the attempt back; a job that every worker crashed over is not started again."""
+        """Return the attempt to the queue, or fail a job that has crashed too many workers."""
         failpoints.hit("settle.empty")
-        self._empty_looks.pop(attempt.id, None)
-        error = ProviderUnavailable("the provider did not sell anything", code="not_bought")
         if crashed:
             refused = ProviderRejected(CRASHED.message, code=CRASHED.code)
             await record_refused(self._rt, attempt, refused)
         else:
+            error = ProviderUnavailable("no prediction was created", code="not_bought")
             await record_not_bought(self._rt, attempt, error)
 
 
 async def write_off(rt: Runtime, attempt: Attempt, reason: JobError) -> None:
-    """End the attempt as lost, and the job that stands or falls with it as failed."""
+    """Close the attempt as lost, and fail the job that depends on it."""
 
     def decide(job: Job, current: Attempt | None) -> Update:
         lost = close_attempt(current, Verdict.LOST)
@@ -136,3 +201,8 @@ async def write_off(rt: Runtime, attempt: Attempt, reason: JobError) -> None:
         return Update(attempt=lost, change=fail_permanently(job, reason, now=rt.now()))
 
     await rt.apply(attempt.job_id, decide, attempt_id=attempt.id)
+
+
+def _is_unknown(attempt: Attempt | None) -> TypeGuard[Attempt]:
+    """Whether the attempt has neither a prediction nor a verdict."""
+    return attempt is not None and attempt.prediction_id is None and attempt.verdict is None

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -15,16 +16,20 @@ import structlog
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job, JobError, JobId, Stage, Status
-from fleek.domain.transitions import fail_permanently, mark_unknown, release_collect
-from fleek.engine import agenda
-from fleek.engine.agenda import Agenda
+from fleek.domain.transitions import (
+    fail_permanently,
+    mark_unknown,
+    release_collect,
+    release_unknown,
+)
+from fleek.engine import backlog
+from fleek.engine.backlog import PageWalk, RetrySchedule
 from fleek.engine.bucket import Clock
 from fleek.engine.heartbeat import process_is_gone
 from fleek.engine.reconcile import Reconciliation
 from fleek.engine.reschedule import reschedule_from_future
 from fleek.engine.runtime import Runtime, run_logged
 from fleek.engine.stop import stop, stop_soon
-from fleek.engine.walk import Walk
 from fleek.store import attempts, jobs, workers
 from fleek.store.updates import Update
 from fleek.store.workers import Ended
@@ -45,7 +50,7 @@ class Recovery:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._overdue = Walk(PAGE)
+        self._overdue = PageWalk(PAGE)
         self._steps = -1  # of the clock, that have been dealt with; those before us have not
 
     async def turn(self) -> timedelta:
@@ -88,9 +93,9 @@ class Recovery:
                 return Update()
             if job.stage is Stage.COLLECTING:
                 return Update(change=release_collect(job, now=now, reason=reason))
-            return Update(
-                change=mark_unknown(job, now=now, reason=reason, crashed=not worker.resigned)
-            )
+            give_back = mark_unknown if job.stage is Stage.STARTING else release_unknown
+            crashed = not worker.resigned
+            return Update(change=give_back(job, now=now, reason=reason, crashed=crashed))
 
         await self._rt.apply(job_id, decide)
         self._rt.wakeups.notify("recover")
@@ -125,59 +130,59 @@ class ProviderRecovery:
 
     def __init__(self, rt: Runtime, name: str, *, clock: Clock = time.monotonic) -> None:
         self._rt = rt
-        self._unsettled = Agenda(
-            lambda after: attempts.unreconciled(rt.db, name, after=after, limit=agenda.PAGE),
+        read_attempt = partial(attempts.get, rt.db)
+        self._unreconciled = RetrySchedule(
+            lambda after: attempts.unreconciled(rt.db, name, after=after, limit=backlog.PAGE),
+            read_attempt,
             clock=clock,
         )
-        self._owed = Agenda(
-            lambda after: attempts.pending_cancels(rt.db, name, after=after, limit=agenda.PAGE),
+        self._pending_cancels = RetrySchedule(
+            lambda after: attempts.pending_cancels(rt.db, name, after=after, limit=backlog.PAGE),
+            read_attempt,
             grace=GRACE_SECONDS,
             clock=clock,
         )
-        self._reconciliation = Reconciliation(rt, name, self._unsettled)
-        self._at_once = SEARCHES if rt.providers[name].settles == "find" else AT_ONCE
+        self._reconciliation = Reconciliation(rt, name, self._unreconciled)
 
-    async def settle_turn(self) -> timedelta:
-        """Settle what nobody knows the outcome of; returns how long to wait."""
-        return await self._work_off(
-            self._unsettled, self._reconciliation.reconcile, at_once=self._at_once
-        )
+    async def reconcile_turn(self) -> timedelta:
+        """Reconcile attempts whose outcome is unknown; returns how long to wait."""
+        return await self._work_off(self._unreconciled, self._reconciliation.reconcile)
 
-    async def stop_turn(self) -> timedelta:
-        """Repeat what is owed a cancel; returns how long to wait."""
-        return await self._work_off(self._owed, self._stop, at_once=AT_ONCE)
+    async def cancel_turn(self) -> timedelta:
+        """Repeat cancels that the provider has not confirmed; returns how long to wait."""
+        return await self._work_off(self._pending_cancels, partial(stop, self._rt))
 
     async def _work_off(
-        self, todo: Agenda, work: Callable[[Attempt], Awaitable[bool]], *, at_once: int
+        self, schedule: RetrySchedule, work: Callable[[Attempt], Awaitable[bool]]
     ) -> timedelta:
-        """Do what is due, some at a time, until the provider answers to none of them."""
-        due = await todo.due(limit=PAGE)
-        for start in range(0, len(due), at_once):
-            some = due[start : start + at_once]
-            for attempt in some:
-                todo.later(attempt.id)  # unless it is dealt with now
+        """Work on the due attempts in batches, until the provider answers none of a batch."""
+        due = await schedule.due(limit=PAGE)
+        for start in range(0, len(due), AT_ONCE):
+            batch = due[start : start + AT_ONCE]
+            for attempt in batch:
+                schedule.record_try(attempt.id)
             answered = await asyncio.gather(
-                *(run_logged(self._rt, "recover", work(attempt)) for attempt in some)
+                *(run_logged(self._rt, "recover", work(attempt)) for attempt in batch)
             )
             if not any(answered):
                 break
-        wait = todo.wait()
+        wait = schedule.wait()
         heartbeat = self._rt.lease.heartbeat
         return heartbeat if wait is None else min(max(wait, REST), heartbeat)
 
-    async def _stop(self, attempt: Attempt) -> bool:
-        return await stop(self._rt, attempt)
-
 
 async def expire_dead_workers(rt: Runtime) -> None:
-    """End workers that were silent for too long, or whose process is not there any more."""
+    """End the other workers that missed too many heartbeats, or whose process has gone.
+
+    A worker does not expire itself: a loaded machine delays its heartbeats and this loop alike.
+    """
     now, asked = rt.now(), rt.steady()
-    running = await workers.running(rt.db)
+    running = [worker for worker in await workers.running(rt.db) if not rt.lease.is_own(worker.id)]
     silent = rt.lease.silent(running, asked=asked)
-    dead = [worker.id for worker in running if process_is_gone(worker)]
-    if silent or dead:
+    gone = [worker.id for worker in running if process_is_gone(worker)]
+    if silent or gone:
         failpoints.hit("recover.bury")
-        died = {*dead, *(worker.id for worker in silent)}
-        log.warning("workers_expired", workers=sorted(map(str, died)))
+        expired = {*gone, *(worker.id for worker in silent)}
+        log.warning("workers_expired", workers=sorted(map(str, expired)))
         await workers.end_silent(rt.db, silent, now=now)
-        await workers.end(rt.db, dead, now=now)
+        await workers.end(rt.db, gone, now=now)

@@ -12,9 +12,9 @@ import structlog
 from fleek import failpoints
 from fleek.domain.job import Job, Status
 from fleek.domain.media import Part
+from fleek.engine.backlog import PageWalk
 from fleek.engine.purge import ALL_PARTS, Freed, each, erase, purge_all
 from fleek.engine.runtime import Runtime
-from fleek.engine.walk import Walk
 from fleek.store import purges
 from fleek.store.purges import Cursor
 
@@ -46,8 +46,8 @@ class Retention:
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        self._purging, self._ended = Walk(PAGE), Walk(PAGE)
-        self._parts = {part: Walk(PAGE) for part in Part}
+        self._purging, self._ended = PageWalk(PAGE), PageWalk(PAGE)
+        self._parts = {part: PageWalk(PAGE) for part in Part}
 
     async def turn(self) -> timedelta:
         """Purge what is due; returns how long to wait."""
@@ -93,7 +93,7 @@ class Retention:
 
         return await each(rt, [job for job in found if job.id not in owing], erase_one)
 
-    async def _expire(self, part: Part, walk: Walk, *, before: datetime) -> Freed:
+    async def _expire(self, part: Part, walk: PageWalk, *, before: datetime) -> Freed:
         rt = self._rt
 
         async def read(after: Cursor | None) -> Sequence[Cursor]:

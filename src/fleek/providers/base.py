@@ -84,7 +84,7 @@ class Found:
     - Else any of ``candidates`` that is bound to no attempt may be bound, once no attempt with
       the same ``request_hash`` stands between intent and verdict except unknown ones: these are
       interchangeable, so it does not matter which of them gets it.
-    - Else nothing was bought, if three looks in a row, spread over ``ADOPT_SECONDS``, were
+    - Else nothing was bought, if three looks in a row, spread over ``RECONCILE_SECONDS``, were
       ``complete`` and none was ``wiped``. A look that failed, or was not complete, starts the
       count again.
     - ``wiped``: never buy again because of this look.

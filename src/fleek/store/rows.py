@@ -145,6 +145,8 @@ def attempt_changes(attempt: Attempt) -> Values:
         "verdict": attempt.verdict and attempt.verdict.value,
         "error_code": attempt.error and attempt.error.code,
         "error_message": attempt.error and strip_unstorable(attempt.error.message),
+        "empty_looks": attempt.empty_looks,
+        "looked_at": attempt.looked_at,
         "cancel_owed": attempt.cancel_owed,
         "metrics": attempt.metrics,
     }
@@ -169,6 +171,8 @@ def attempt_from(row: Mapping[Any, Any]) -> Attempt:
         result=row["result"],
         verdict=None if row["verdict"] is None else Verdict(row["verdict"]),
         error=_error(row),
+        empty_looks=row["empty_looks"],
+        looked_at=row["looked_at"],
         cancel_owed=row["cancel_owed"],
         metrics=row["metrics"],
     )

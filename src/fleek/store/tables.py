@@ -111,6 +111,9 @@ class AttemptRow(Base):
     verdict: Mapped[str | None] = mapped_column(String(16))
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(Text)
+    # a release before these two columns does not write them
+    empty_looks: Mapped[int] = mapped_column(Integer, server_default="0")
+    looked_at: Mapped[datetime | None] = mapped_column(Instant)
     cancel_owed: Mapped[bool] = mapped_column()
     metrics: Mapped[dict[str, Any] | None] = mapped_column(Document)
 

@@ -65,7 +65,7 @@ UPDATE_ATTEMPT: Final = (
     .where(AttemptRow.id == bindparam("_id"))
     .values({name: bindparam(name) for name in (
         "prediction_id", "first_look_at", "result", "verdict", "error_code", "error_message",
-        "cancel_owed", "metrics",
+        "empty_looks", "looked_at", "cancel_owed", "metrics",
     )})
 )  # fmt: skip
 OWE_CANCEL: Final = (
