@@ -10,7 +10,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.job import AttemptId, Change, Job, JobId, ModelName, PredictionId, WorkerId
 from fleek.domain.media import Media, media_key
 from fleek.domain.transitions import claim, complete, mark_predicted, mark_waiting
-from fleek.store.updates import Update
+from fleek.store.updates import Decision, Intent, Update
 from fleek.store.workers import Worker
 
 NOON: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -84,17 +84,17 @@ def a_worker(**fields: Any) -> Worker:
     return replace(worker, **fields)
 
 
-def claims(worker_id: WorkerId = WORKER, *, now: datetime = NOON) -> Any:
+def claims(worker_id: WorkerId = WORKER, *, now: datetime = NOON) -> Decision[Intent]:
     """Return a decision that claims a pending job and intends to buy."""
 
-    def decide(job: Job, _: Attempt | None) -> Update:
+    def decide(job: Job, _: Attempt | None) -> Intent:
         change = claim(job, worker_id, AttemptId(uuid4()), now=now)
-        return Update(change=change, intent=an_attempt(change.job))
+        return Intent(change=change, intent=an_attempt(change.job))
 
     return decide
 
 
-def binds(prediction_id: str, *, now: datetime = NOON) -> Any:
+def binds(prediction_id: str, *, now: datetime = NOON) -> Decision[Update]:
     """Return a decision that binds a prediction to the attempt that is asked for."""
 
     def decide(job: Job, current: Attempt | None) -> Update:

@@ -11,7 +11,7 @@ import fleek.client.errors
 from fleek.api.errors import status_of
 from fleek.api.handlers import CODES as ROUTER_CODES
 from fleek.cli.exit_codes import Exit, exit_code
-from fleek.domain import errors, races
+from fleek.domain import errors
 from fleek.domain.errors import FleekError
 
 HEAD: Final = """
@@ -22,7 +22,7 @@ after how many seconds. **Exit code** is how a command of `fleek` ends; see
 [the command line](cli.md).
 """
 
-TREE: Final = frozenset({errors.__name__, races.__name__})
+TREE: Final = frozenset({errors.__name__})
 
 CLIENT: Final = """
 What the command line and `fleek.Client` meet beside the classes above. A RequestError is raised

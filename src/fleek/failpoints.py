@@ -1,7 +1,7 @@
 """Named places where a test may kill, fail or freeze this process.
 
-Each call of `hit` names a moment that matters: before and after a commit, a purchase, a file
-getting its name. It does nothing unless ``FLEEK_FAILPOINTS`` arms the name.
+Each call of `hit` names a moment that matters: before and after a commit, the start of
+a prediction, the storing of a file. It does nothing unless ``FLEEK_FAILPOINTS`` arms the name.
 """
 
 import errno
@@ -40,7 +40,7 @@ _armed: Final[dict[str, _Point]] = {}  # of the process: whoever hits has no set
 
 
 def arm(orders: str) -> None:
-    """Arm the names in `orders`, and no others: ``start.intended=kill,keep.saved=oserror@2``.
+    """Arm the names in `orders`, and no others: ``start.sent=kill,output.stored=oserror@2``.
 
     A name is followed by what happens there: ``kill`` ends the process at once, ``dberror`` and
     those in `ERRNOS` raise, ``freeze`` stops the process until somebody continues it. It happens

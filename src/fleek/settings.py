@@ -294,7 +294,7 @@ class Settings(BaseSettings):
     fleek_failpoints: str = Field(
         default="",
         description="For tests of Fleek itself: named places at which the process kills itself, "
-        "fails or freezes, such as `buy.sent=kill`.",
+        "fails or freezes, such as `start.sent=kill`.",
     )
 
     fleek_clock_file: Path | None = Field(

@@ -27,7 +27,8 @@ from fleek.domain.errors import (
 from fleek.domain.job import JobId
 from fleek.engine.collect import collect
 from fleek.engine.coordinator import coordinate, release_leadership
-from fleek.engine.runtime import Runtime, run_logged
+from fleek.engine.loops import run_logged
+from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.throttle import refresh_pauses
 from fleek.environment import read

@@ -42,7 +42,7 @@ from fleek.server import _config
 from fleek.settings import Settings
 from fleek.store.database import open_database
 from fleek.store.migrate import migrate
-from fleek.store.updates import Update
+from fleek.store.updates import Intent, Update, apply
 from service import PATIENCE
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
@@ -197,7 +197,7 @@ async def _become(rt: Runtime, job: Job, *, step: Update | None = None, **change
     after = replace(job, updated_at=rt.now(), **changes)
     written = replace(step or Update(), change=Change(after, "arranged"))
 
-    await rt.apply(job.id, lambda _job, _attempt: written)
+    await apply(rt.db, job.id, lambda _job, _attempt: written)
 
     return after
 
@@ -231,7 +231,7 @@ async def _complete(
     return await _become(
         rt,
         job,
-        step=Update(intent=attempt, media=media),
+        step=Intent(intent=attempt, media=media),
         status=Status.COMPLETED,
         attempt=1,
         attempt_id=attempt_id,

@@ -11,7 +11,7 @@ import pytest
 
 from fleek.api.errors import STATUS, status_of
 from fleek.app import create_app
-from fleek.domain import errors, races
+from fleek.domain import errors
 from fleek.domain.errors import FleekError, TooMany
 from fleek.engine.runtime import Runtime
 
@@ -26,7 +26,7 @@ def every(kind: type[FleekError]) -> list[type[FleekError]]:
     return [kind, *(one for sub in kind.__subclasses__() for one in every(sub))]
 
 
-HOMES = {errors.__name__, races.__name__}
+HOMES = {errors.__name__}
 OURS = [kind for kind in every(FleekError) if kind.__module__ in HOMES]
 
 

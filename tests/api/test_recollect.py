@@ -15,7 +15,7 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.job import AttemptId, Change, Job, JobError, Stage, Status, WorkerId
 from fleek.engine.runtime import Runtime
 from fleek.store import events
-from fleek.store.updates import Update
+from fleek.store.updates import Intent, apply
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
 REFUSED = JobError("unsafe_output", "its host is not allowed")
@@ -41,7 +41,8 @@ async def with_a_paid_result(
         result=result,
     )
     after = replace(job, attempt=1, attempt_id=attempt.id, updated_at=rt.now(), **changes)
-    await rt.apply(job.id, lambda *_: Update(change=Change(after, "arranged"), intent=attempt))
+    arranged = Intent(change=Change(after, "arranged"), intent=attempt)
+    await apply(rt.db, job.id, lambda *_: arranged)
     return after
 
 

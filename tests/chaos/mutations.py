@@ -53,14 +53,14 @@ MUTATIONS: Final = (
     Mutation(
         "a cancelled job's prediction is left alone",
         "engine/cancel.py",
-        "owes_cancel=job.attempt_id is not None",
-        "owes_cancel=False",
+        "cancel_owed=job.attempt_id is not None",
+        "cancel_owed=False",
         "tests/engine/test_cancel.py",
     ),
     Mutation(
         "a job completes before its files are there",
-        "engine/store_outputs.py",
-        "        await rt.storage.save(key, spooled, content_type=found.content_type)\n",
+        "engine/collect.py",
+        "        await rt.storage.save(key, spooled, content_type=sniffed.content_type)\n",
         "        asyncio.get_running_loop().call_later(\n"
         "            0.3, rt.storage._tree.save, key, spooled.rename(f'{spooled}.late')\n"
         "        )\n",
@@ -69,7 +69,7 @@ MUTATIONS: Final = (
     Mutation(
         "a worker that may be taken for dead buys",
         "engine/start.py",
-        "        rt.lease.check()  # a worker that may be taken for dead does not buy\n",
+        "        rt.lease.check()  # without a valid lease the worker must not start a prediction\n",
         "",
         "tests/engine/test_start.py",
     ),
@@ -90,8 +90,8 @@ MUTATIONS: Final = (
     Mutation(
         "a repeat that kills its worker counts as no crash",
         "engine/reconcile.py",
-        "        held = await rt.apply(attempt.job_id, decide, attempt_id=attempt.id)\n"
-        "        return held.change is not None\n",
+        '        held = await apply(rt, attempt.job_id, decide, event="repeating", attempt_id=attempt.id)\n'
+        "        return held.changed\n",
         "        return True\n",
         "tests/engine/test_recover.py",
     ),

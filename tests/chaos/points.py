@@ -20,6 +20,10 @@ ERRORS: Final[tuple[Action, ...]] = ("oserror", "dberror")
 ALL: Final[tuple[Action, ...]] = ("kill", *ERRORS)
 FROZEN: Final[tuple[Action, ...]] = (*ALL, "freeze")
 KILL: Final[tuple[Action, ...]] = ("kill",)
+RETRIED: Final[tuple[Action, ...]] = ("kill", "dberror")  # the write path tries again
+HELD: Final[tuple[Action, ...]] = (*RETRIED, "freeze")
+"""An error would leave a job with a worker that lives. The points around raise it instead:
+``start.send`` and ``output.spooled``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,43 +37,50 @@ class Point:
 
 
 POINTS: Final = (
-    Point("submit.insert"),
-    Point("submit.inserted"),
+    Point("submitted.write"),
+    Point("submitted.written"),
     Point("admit.nudge"),
-    Point("start.intend", actions=KILL),  # an error here is a lost nudge: half a minute
-    Point("start.intended", actions=FROZEN),
-    Point("buy.send", actions=FROZEN),
-    Point("buy.sent", actions=FROZEN),
-    Point("bind.write", actions=FROZEN),
-    Point("bind.written"),
+    Point("starting.write", actions=RETRIED),  # an error here loses a dispatch: half a minute
+    Point("starting.written", actions=HELD),
+    Point("start.send", actions=FROZEN),
+    Point("start.sent", actions=FROZEN),
+    Point("waiting.write", actions=FROZEN),
+    Point("waiting.written"),
     Point("pace.failed"),
     Point("pace.sold"),
-    Point("start.defer"),
-    Point("start.refuse"),
-    Point("start.doubt", alone=True),
+    Point("deferred.write"),
+    Point("deferred.written"),
+    Point("failed.write"),
+    Point("failed.written"),
+    Point("unknown.write", alone=True),
+    Point("unknown.written", alone=True),
     Point("watch.poll"),
-    Point("conclude.write", actions=FROZEN),
-    Point("conclude.written"),
-    Point("collect.claim", actions=KILL),  # so is one here
-    Point("collect.claimed", actions=FROZEN),
-    Point("keep.spooled"),
-    Point("keep.saved", actions=FROZEN),
+    Point("predicted.write", actions=FROZEN),
+    Point("predicted.written"),
+    Point("collecting.write", actions=RETRIED),  # so does one here
+    Point("collecting.written", actions=HELD),
+    Point("output.spooled"),
+    Point("output.stored", actions=FROZEN),
     Point("document.spooled"),
     Point("storage.place"),
     Point("storage.placed"),
-    Point("collect.complete", actions=FROZEN),
-    Point("collect.completed"),
-    Point("collect.postpone", actions=KILL),
-    Point("collect.clear"),
-    Point("collect.release", scene="stop", actions=KILL),
-    Point("cancel.decide"),
-    Point("cancel.decided"),
-    Point("recollect.decide", scene="again"),
-    Point("recollect.decided", scene="again"),
+    Point("completed.write", actions=FROZEN),
+    Point("completed.written"),
+    Point("postponed.write", actions=RETRIED),
+    Point("postponed.written"),
+    Point("collect.discard"),
+    Point("released.write", scene="stop", actions=KILL),
+    Point("released.written", scene="stop", actions=KILL),
+    Point("cancelled.write"),
+    Point("cancelled.written"),
+    Point("recollecting.write", scene="again"),
+    Point("recollecting.written", scene="again"),
     Point("recover.stop"),
     Point("recover.stopped"),
     Point("settle.find"),
     Point("settle.adopt", actions=FROZEN),
+    Point("empty_look.write"),
+    Point("empty_look.written"),
     Point("settle.empty"),
     Point("callback.verified"),
     Point("callback.adopt", scene="late"),
@@ -77,11 +88,11 @@ POINTS: Final = (
     Point("recover.bury", scene="dead"),
     Point("recover.free", scene="dead"),
     Point("recover.freed", scene="dead"),
-    Point("purge.mark", scene="old"),
-    Point("purge.marked", scene="old"),
+    Point("purged.write", scene="old"),
+    Point("purged.written", scene="old"),
     Point("purge.delete", scene="old"),
-    Point("purge.erased", scene="old"),
-    Point("purge.done", scene="old"),
+    Point("erased.write", scene="old"),
+    Point("erased.written", scene="old"),
     Point("expire.remove", scene="old"),
     Point("expire.removed", scene="old"),
     Point("sweep.delete", scene="old"),
@@ -95,6 +106,14 @@ POINTS: Final = (
     Point("database.commit", actions=FROZEN),
     Point("database.committed"),
 )
+
+NOT_SWEPT: Final = {
+    "progress": "a lost report of progress is followed by the next one",
+    "cancel_owed": "no prediction of the sweep runs for longer than an attempt may",
+    "repeating": "the provider of the sweep does not know an attempt again",
+    "rescheduled": "no clock is set back in the sweep",
+}
+"""Events whose updates no scene reaches, and why."""
 
 BY_NAME: Final = {point.name: point for point in POINTS}
 EVERY_TIME: Final = (

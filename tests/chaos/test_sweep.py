@@ -7,21 +7,38 @@ from pathlib import Path
 import pytest
 
 import fleek
-from chaos.points import POINTS
+from chaos.points import NOT_SWEPT, POINTS
 from chaos.rig import Rig
 from chaos.sweep import Leg, plan, run_legs, sample
 from services import both_databases
 
 SOURCE = Path(fleek.__file__).parent
+WRITES = {"apply", "apply_until_stored"}
+
+
+def calls() -> Iterator[ast.Call]:
+    """Yield each call in the code."""
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                yield node
 
 
 def hits() -> Iterator[str]:
-    """Yield the name at each call of `failpoints.hit` in the code."""
-    for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "failpoints.hit":
-                (name,) = node.args
-                yield ast.literal_eval(name)
+    """Yield the name of each failpoint in the code."""
+    for call in calls():
+        name = ast.unparse(call.func)
+        if name == "failpoints.hit" and isinstance(call.args[0], ast.Constant):
+            yield ast.literal_eval(call.args[0])
+        if name in WRITES:
+            yield from points_of(call)
+
+
+def points_of(write: ast.Call) -> Iterator[str]:
+    """Yield the failpoints of a write, which are named after its event."""
+    (event,) = (keyword.value for keyword in write.keywords if keyword.arg == "event")
+    if isinstance(event, ast.Constant) and event.value not in NOT_SWEPT:
+        yield from (f"{event.value!s}.write", f"{event.value!s}.written")
 
 
 def test_every_failpoint_is_swept() -> None:
@@ -42,4 +59,4 @@ def test_a_worker_frozen_before_it_buys_costs_one_prediction_that_is_stopped(rig
     """The honest limit: another worker gives the purchase up, the frozen one wakes and makes it."""
     plan(rig.host, seed=1)
 
-    assert run_legs(rig, [Leg.of("buy.send", "freeze")]) == []
+    assert run_legs(rig, [Leg.of("start.send", "freeze")]) == []

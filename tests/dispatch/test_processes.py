@@ -237,7 +237,7 @@ def test_flower_shows_workers_tasks_and_failures(
             *CELERY, "flower", *options, program="celery", FLOWER_UNAUTHENTICATED_API="true"
         )
         until(lambda: answers(flower), why=service.tails)
-        service.start(*WORKER, program="celery", FLEEK_FAILPOINTS="start.intend=oserror")
+        service.start(*WORKER, program="celery", FLEEK_FAILPOINTS="starting.write=oserror")
         until(  # it hears what the worker tells
             lambda: "celery@" in flower.get("/workers", params={"status": "true"}).text,
             why=service.tails,

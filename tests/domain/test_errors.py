@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from fleek.domain import errors, races
+from fleek.domain import errors
 from fleek.domain.errors import FieldError, FleekError, InvalidInput, ProviderUnavailable, TooMany
 
 
 def tree(kind: type[FleekError]) -> Iterator[type[FleekError]]:
     """Return all errors below one."""
     for child in kind.__subclasses__():
-        if child.__module__ in {errors.__name__, races.__name__}:
+        if child.__module__ == errors.__name__:
             yield child
             yield from tree(child)
 

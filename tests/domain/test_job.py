@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleek.domain.errors import ProviderUnavailable, StorageError
+from fleek.domain.errors import IllegalTransition, ProviderUnavailable, StorageError
 from fleek.domain.job import (
     TERMINAL,
     TRANSITIONS,
@@ -24,7 +24,6 @@ from fleek.domain.job import (
     Status,
     WorkerId,
 )
-from fleek.domain.races import IllegalTransition
 from fleek.domain.transitions import (
     cancel,
     claim,

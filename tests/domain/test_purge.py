@@ -2,9 +2,9 @@
 
 import pytest
 
+from fleek.domain.errors import IllegalTransition
 from fleek.domain.job import AttemptId, Job, Status
 from fleek.domain.media import Part, media_folder, media_key, metadata_key, owner, purged
-from fleek.domain.races import IllegalTransition
 from fleek.domain.transitions import mark_erased, purge
 from samples import NOON, SECOND, WORKER, a_job
 

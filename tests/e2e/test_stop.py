@@ -63,7 +63,9 @@ def test_what_is_being_collected_is_collected_by_the_next_process(service: Servi
     service.env |= delay("0")
     service.serve("--no-worker")
     accepted = service.submit_many(DOWNLOADS, parameters=LARGE)
-    worker = service.start("worker", FLEEK_FAILPOINTS=f"collect.claimed=freeze@{DOWNLOADS // 2}")
+    worker = service.start(
+        "worker", FLEEK_FAILPOINTS=f"collecting.written=freeze@{DOWNLOADS // 2}"
+    )
     until(lambda: state(worker) == "T", why=service.tails)
 
     held = service.rows(COLLECTING)[0][0]

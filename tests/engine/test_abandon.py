@@ -7,12 +7,11 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown
 from fleek.domain.job import Job, PredictionId, Stage, Status
 from fleek.engine.abandon import abandon
-from fleek.engine.bind import bind
 from fleek.engine.cancel import cancel
 from fleek.engine.purge import purge
 from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import start
+from fleek.engine.start import bind, start
 from fleek.engine.submit import submit
 from fleek.providers.base import Prediction
 from fleek.store import attempts, jobs

@@ -15,12 +15,11 @@ from fleek.domain.errors import (
     TooLarge,
 )
 from fleek.domain.job import JobId, PredictionId, Stage, Status
-from fleek.engine.bind import bind
 from fleek.engine.callback import receive
 from fleek.engine.cancel import cancel
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import start
+from fleek.engine.start import bind, start
 from fleek.engine.submit import submit
 from fleek.providers.base import Callback, Failed, Prediction
 from fleek.store import attempts, events, jobs

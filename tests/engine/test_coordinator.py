@@ -17,14 +17,17 @@ from fleek.domain.job import JobId, Status
 from fleek.domain.transitions import cancel as cancelled
 from fleek.engine import coordinator
 from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Dispatches
+from fleek.engine.apply import apply_until_stored
 from fleek.engine.coordinator import ROLE, coordinate, release_leadership
 from fleek.engine.heartbeat import ROLE_LASTS, WorkerLease
-from fleek.engine.runtime import REST_SECONDS, RESTS, Runtime, Wakeups, loop, run_logged
+from fleek.engine.loops import REST_SECONDS, RESTS, loop, run_logged
+from fleek.engine.runtime import Runtime
 from fleek.engine.shielded_tasks import ShieldedTasks
 from fleek.engine.start import intend, start
 from fleek.engine.submit import submit
+from fleek.engine.wakeups import Wakeups
 from fleek.settings import Settings
-from fleek.store import events, jobs, workers
+from fleek.store import events, jobs, updates, workers
 from fleek.store.migrate import migrate
 from fleek.store.updates import Update
 from fleek.worker import work
@@ -332,21 +335,23 @@ async def test_what_must_be_written_waits_for_the_database(
 ) -> None:
     """A purchase that is not noted would be money lost."""
     job = await submit(rt, a_request())
-    real, failures = Runtime.apply, [DatabaseUnavailable("gone"), DatabaseUnavailable("gone")]
+    real, failures = updates.apply, [DatabaseUnavailable("gone"), DatabaseUnavailable("gone")]
 
-    async def flaky(self: Runtime, *args: object, **kwargs: object) -> object:
+    async def flaky(*args: object, **kwargs: object) -> object:
         if failures:
             raise failures.pop()
-        return await real(self, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+        return await real(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
 
-    monkeypatch.setattr(Runtime, "apply", flaky)
-    monkeypatch.setattr("fleek.engine.runtime.RETRY_SECONDS", (0.001,))
+    monkeypatch.setattr(updates, "apply", flaky)
+    monkeypatch.setattr("fleek.engine.apply.RETRY_SECONDS", (0.001,))
 
-    step = await rt.apply_until_stored(
-        job.id, lambda job, _: Update(change=cancelled(job, now=rt.now()))
+    await apply_until_stored(
+        rt,
+        job.id,
+        lambda job, _: Update(change=cancelled(job, now=rt.now())),
+        event="cancelled",
     )
 
-    assert step.change is not None
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
     assert failures == []
 
@@ -356,16 +361,16 @@ async def test_a_commit_whose_answer_was_lost_is_recognised(
 ) -> None:
     """Taken for somebody else's, the claim would hold the job for as long as this worker lives."""
     job = await submit(rt, a_request())
-    real, failures = Runtime.apply, [DatabaseUnavailable("reset"), StorageFull("full")]
+    real, failures = updates.apply, [DatabaseUnavailable("reset"), StorageFull("full")]
 
-    async def deaf(self: Runtime, *args: object, **kwargs: object) -> object:
-        step = await real(self, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+    async def deaf(*args: object, **kwargs: object) -> object:
+        applied: object = await real(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
         if failures:
             raise failures.pop()
-        return step
+        return applied
 
-    monkeypatch.setattr(Runtime, "apply", deaf)
-    monkeypatch.setattr("fleek.engine.runtime.RETRY_SECONDS", (0.001,))
+    monkeypatch.setattr(updates, "apply", deaf)
+    monkeypatch.setattr("fleek.engine.apply.RETRY_SECONDS", (0.001,))
 
     intended = await intend(rt, job.id)
 

@@ -20,7 +20,7 @@ def _disarmed() -> Generator[None]:
     failpoints.arm("")
 
 
-@pytest.mark.parametrize("name", ["start.intended", "buy.send", "buy.sent", "bind.write"])
+@pytest.mark.parametrize("name", ["start.send", "start.sent", "waiting.write"])
 async def test_a_mistake_while_buying_leaves_an_unknown_outcome(
     rt: Runtime, provider: FakeProvider, name: str
 ) -> None:
@@ -33,4 +33,4 @@ async def test_a_mistake_while_buying_leaves_an_unknown_outcome(
 
     left = await jobs.get_any_tenant(rt.db, job.id)
     assert (left.stage, left.worker_id) == (Stage.UNKNOWN, None)
-    assert len(provider.started) == (name in {"buy.sent", "bind.write"})
+    assert len(provider.started) == (name in {"start.sent", "waiting.write"})

@@ -12,9 +12,8 @@ from fleek.domain.errors import OutputBroken, StorageError
 from fleek.domain.job import Job, Stage, Status
 from fleek.domain.media import Key, Output
 from fleek.engine.cancel import cancel
-from fleek.engine.collect import collect
-from fleek.engine.conclude import conclude
-from fleek.engine.inline import INLINE_CHARS, LEFT_CHARS
+from fleek.engine.collect import INLINE_CHARS, collect
+from fleek.engine.conclude import MAX_KEPT_CHARS, conclude
 from fleek.engine.paid import MISSING, WRONG_BYTES
 from fleek.engine.recollect import recollect
 from fleek.engine.runtime import Runtime
@@ -143,7 +142,7 @@ async def test_what_is_too_large_to_stay_in_the_answer_is_asked_for_again(
     monkeypatch.setattr(rt.storage, "save", away)
 
     with pytest.raises(StorageError):
-        await told(rt, job, Output(text="a" * (LEFT_CHARS + 1)))
+        await told(rt, job, Output(text="a" * (MAX_KEPT_CHARS + 1)))
 
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert (attempt.verdict, (await jobs.get_any_tenant(rt.db, job.id)).stage) == (

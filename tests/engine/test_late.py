@@ -19,16 +19,14 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import JobId, PredictionId, Stage, Status, WorkerId
 from fleek.engine import watch
-from fleek.engine.bind import stop_orphan
 from fleek.engine.callback import receive
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
 from fleek.engine.heartbeat import process_space
 from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import intend, purchase, start
+from fleek.engine.start import carry_out, intend, record_unknown, start, stop_orphan
 from fleek.engine.submit import submit
-from fleek.engine.verdict import record_unknown
 from fleek.engine.watch import Watch
 from fleek.store import attempts, events, jobs
 from fleek.store.workers import Ended
@@ -57,7 +55,7 @@ async def test_a_refusal_for_a_cancelled_job_ends_its_attempt_alone(
     await cancel(rt, job_id, tenant_id="default")
     provider.starts = [ProviderRejected("no")]
 
-    await purchase(rt, *found)
+    await carry_out(rt, *found)
 
     assert (await only_attempt(rt, job_id)).verdict is Verdict.NOT_BOUGHT
     assert (await jobs.get_any_tenant(rt.db, job_id)).status is Status.CANCELLED

@@ -31,11 +31,15 @@ from hypothesis.stateful import (
 from fakes import BADLY, FOR_GOOD, PNG, WELL, Clock, FakeProvider, a_request
 from fleek.bootstrap import open_runtime
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import Conflict, OutcomeUnknown, OutputBroken, ProviderUnavailable
+from fleek.domain.errors import (
+    Conflict,
+    OutcomeUnknown,
+    OutputBroken,
+    ProviderUnavailable,
+    WorkerSuspended,
+)
 from fleek.domain.job import Job, JobId, PredictionId, Status
 from fleek.domain.media import Key, Part, metadata_key, owner
-from fleek.domain.races import WorkerSuspended
-from fleek.engine.bind import bind
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
 from fleek.engine.heartbeat import WorkerLease
@@ -43,7 +47,7 @@ from fleek.engine.orphan_files import OrphanSearch
 from fleek.engine.purge import purge
 from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import buy, intend, purchase, start
+from fleek.engine.start import bind, carry_out, intend, start, start_prediction
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
 from fleek.providers.base import Failed, Outcome, Prediction
@@ -221,7 +225,7 @@ class Storm(RuleBasedStateMachine):
         self.host.losing = fate == "lost"
         if fate == "busy":
             self.host.starts = [ProviderUnavailable("busy")]
-        self.do(purchase(worker, job, attempt))
+        self.do(carry_out(worker, job, attempt))
         event(f"purchase {fate} -> {self.peek(job.id).state}")
         self.host.starts, self.host.losing = [], False
 
@@ -232,9 +236,9 @@ class Storm(RuleBasedStateMachine):
         try:
             worker.lease.check()
         except WorkerSuspended:
-            self.do(purchase(worker, job, attempt))
+            self.do(carry_out(worker, job, attempt))
             return multiple()
-        return (worker, attempt, self.do(buy(worker, job, attempt)))
+        return (worker, attempt, self.do(start_prediction(worker, job, attempt)))
 
     @rule(answer=consumes(answers))
     def bind_late(self, answer: tuple[Runtime, Attempt, Prediction]) -> None:

@@ -13,8 +13,8 @@ from fleek.domain.job import AttemptId, JobId
 from fleek.domain.media import Key, Output, media_key, metadata_key
 from fleek.engine import orphan_files
 from fleek.engine.cancel import cancel
+from fleek.engine.collect import INLINE_CHARS
 from fleek.engine.conclude import conclude
-from fleek.engine.inline import INLINE_CHARS
 from fleek.engine.orphan_files import EVERY, REST, SOON, OrphanFiles, OrphanSearch
 from fleek.engine.purge import purge
 from fleek.engine.runtime import Runtime

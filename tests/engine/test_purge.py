@@ -7,10 +7,9 @@ import pytest
 from fakes import WELL, Clock, FakeProvider, a_request
 from fleek import failpoints
 from fleek.domain.attempt import Verdict
-from fleek.domain.errors import NotFound
+from fleek.domain.errors import IllegalTransition, NotFound
 from fleek.domain.job import Status
 from fleek.domain.media import Output, Part, media_key
-from fleek.domain.races import IllegalTransition
 from fleek.engine.purge import ALL_PARTS, erase, mark, purge
 from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
@@ -22,7 +21,7 @@ from kept import bought, completed, days_pass, every_key, left_of, save, with_se
 from recovering import Recovering
 from services import both_databases
 
-STEPS = ("purge.mark", "purge.marked", "purge.delete", "purge.erased", "purge.done")
+STEPS = ("purged.write", "purged.written", "purge.delete", "erased.write", "erased.written")
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from fleek.domain.job import Job, PredictionId, Stage, Status
 from fleek.engine.cancel import cancel
 from fleek.engine.reconcile import LOOKS
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import intend, purchase, start
+from fleek.engine.start import carry_out, intend, start
 from fleek.engine.submit import submit
 from fleek.providers.base import Found, Prediction
 from fleek.store import attempts, jobs
@@ -56,7 +56,7 @@ async def test_what_was_sold_to_a_cancelled_job_is_stopped(
     _, attempt = intended
     await cancel(rt, job.id, tenant_id="default")
     provider.starts = [OutcomeUnknown("reset")]
-    await purchase(rt, *intended)
+    await carry_out(rt, *intended)
     provider.sold[PredictionId(f"p-{attempt.id}")] = attempt
 
     await turns(rt, clock, 1)

@@ -10,9 +10,13 @@ import pytest
 
 from fakes import Clock, FakeProvider, a_request
 from fleek.domain.attempt import Verdict
-from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
+from fleek.domain.errors import (
+    OutcomeUnknown,
+    ProviderRejected,
+    ProviderUnavailable,
+    WorkerSuspended,
+)
 from fleek.domain.job import Job, Stage, Status
-from fleek.domain.races import WorkerSuspended
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import _claim as claim_for_collecting
 from fleek.engine.heartbeat import process_is_gone, process_space
@@ -20,7 +24,7 @@ from fleek.engine.reconcile import LOOKS
 from fleek.engine.recover import GRACE_SECONDS, Recovery, expire_dead_workers
 from fleek.engine.runtime import Runtime
 from fleek.engine.shielded_tasks import ShieldedTasks
-from fleek.engine.start import buy, intend, start
+from fleek.engine.start import intend, start, start_prediction
 from fleek.engine.submit import submit
 from fleek.store import attempts, events, jobs, workers
 from recovering import Recovering
@@ -37,7 +41,7 @@ async def die_after_intent(rt: Runtime, another_life: Another, *, buys: bool) ->
     intended = await intend(victim, job.id)
     assert intended is not None
     if buys:
-        await buy(victim, *intended)
+        await start_prediction(victim, *intended)
     return job
 
 

@@ -14,17 +14,16 @@ from fleek.domain.errors import (
     OutcomeUnknown,
     ProviderRejected,
     ProviderUnavailable,
+    WorkerSuspended,
 )
 from fleek.domain.job import PredictionId, Stage, Status
-from fleek.domain.races import WorkerSuspended
-from fleek.engine.bind import bind
 from fleek.engine.cancel import cancel
 from fleek.engine.heartbeat import SUSPENDED_AFTER
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import buy, intend, purchase, start
+from fleek.engine.start import bind, carry_out, intend, start, start_prediction
 from fleek.engine.submit import submit
 from fleek.providers.base import Prediction
-from fleek.store import attempts, events, jobs
+from fleek.store import attempts, events, jobs, updates
 from recovering import Recovering
 
 
@@ -287,7 +286,7 @@ async def test_a_purchase_for_a_settled_attempt_is_stopped(
     assert intended is not None
     _, attempt = intended
     provider.starts = [ProviderUnavailable("refused")]
-    await purchase(rt, *intended)
+    await carry_out(rt, *intended)
 
     await bind(rt, attempt, Prediction(id=PredictionId("late")))
     await rt.stops.sending.finish(seconds=60)
@@ -382,10 +381,10 @@ async def test_a_suspended_worker_does_not_give_back_what_was_bought_meanwhile(
     intended = await intend(rt, job.id)
     assert intended is not None
     _, attempt = intended
-    await bind(rt, attempt, await buy(rt, *intended))
+    await bind(rt, attempt, await start_prediction(rt, *intended))
     rt.lease._last -= rt.lease.heartbeat.total_seconds() * SUSPENDED_AFTER + 1
 
-    await purchase(rt, *intended)
+    await carry_out(rt, *intended)
 
     (kept,) = await attempts.of_job(rt.db, job.id)
     assert (kept.verdict, kept.prediction_id in provider.sold) == (None, True)
@@ -397,18 +396,18 @@ async def test_an_intent_that_took_long_to_store_is_not_acted_on(
 ) -> None:
     """A search for a lost prediction looks around the time of the intent, and would miss it."""
     job = await submit(rt, a_request())
-    real, answers = Runtime.apply, [False]
+    real, answers = updates.apply, [False]
 
-    async def lost(self: Runtime, *args: object, **kwargs: object) -> object:
-        update = await real(self, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+    async def lost(*args: object, **kwargs: object) -> object:
+        applied: object = await real(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
         if answers:
             answers.pop()
             clock.tick(minutes=10)
             raise DatabaseUnavailable("reset")
-        return update
+        return applied
 
-    monkeypatch.setattr(Runtime, "apply", lost)
-    monkeypatch.setattr("fleek.engine.runtime.RETRY_SECONDS", (0.001,))
+    monkeypatch.setattr(updates, "apply", lost)
+    monkeypatch.setattr("fleek.engine.apply.RETRY_SECONDS", (0.001,))
     monkeypatch.setattr(rt.lease, "check", lambda: None)  # it could beat again just now
 
     await start(rt, job.id)

@@ -15,11 +15,10 @@ from fleek.engine.cancel import cancel
 from fleek.engine.coordinator import coordinate
 from fleek.engine.recover import ProviderRecovery, Recovery
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import intend, start
+from fleek.engine.start import intend, record_unknown, start
 from fleek.engine.submit import submit
-from fleek.engine.verdict import record_unknown
 from fleek.providers.base import Budget, Prediction
-from fleek.store import attempts, jobs
+from fleek.store import attempts, jobs, updates
 from recovering import Recovering
 from services import both_databases
 
@@ -230,14 +229,14 @@ async def test_jobs_that_cannot_be_taken_back_hold_up_no_other(
             assert await intend(victim, job.id) is not None
         await victim.lease.end()
     stuck = {job.id for _, made in victims for job in made[:4]}
-    real = Runtime.apply
+    real = updates.apply
 
-    async def flaky(self: Runtime, job_id: object, *args: object, **kwargs: object) -> object:
+    async def flaky(db: object, job_id: object, *args: object, **kwargs: object) -> object:
         if job_id in stuck:
             raise RuntimeError("this row cannot be read")
-        return await real(self, job_id, *args, **kwargs)  # type: ignore[arg-type] # as they came
+        return await real(db, job_id, *args, **kwargs)  # type: ignore[arg-type] # as they came
 
-    monkeypatch.setattr(Runtime, "apply", flaky)
+    monkeypatch.setattr(updates, "apply", flaky)
 
     await Recovery(rt).turn()
 

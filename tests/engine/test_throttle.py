@@ -449,7 +449,7 @@ async def test_what_is_known_already_is_not_written_again(
 
     for one in intended:
         assert one is not None
-        await start_module.purchase(rt, *one)
+        await start_module.carry_out(rt, *one)
         clock.tick(seconds=0.01)
 
     (account,) = await provider_health.impaired(rt.db, now=clock())

@@ -21,7 +21,7 @@ from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.recover import Recovery, expire_dead_workers
 from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import buy, intend, start
+from fleek.engine.start import intend, start, start_prediction
 from fleek.engine.submit import submit
 from fleek.engine.watch import SWEEP_SECONDS, Watch
 from fleek.store import attempts, jobs
@@ -97,7 +97,7 @@ async def die_while_buying(process: Process, job: Job) -> None:
     """Buy, and be gone before it is written down."""
     intended = await intend(process.rt, job.id)
     assert intended is not None
-    await buy(process.rt, *intended)
+    await start_prediction(process.rt, *intended)
 
 
 async def survive(processes: list[Process], clock: Clock) -> None:

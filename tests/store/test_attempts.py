@@ -11,7 +11,7 @@ from fleek.domain.job import AttemptId, Job, JobError, PredictionId, WorkerId
 from fleek.domain.transitions import cancel, mark_unknown
 from fleek.store import attempts, jobs, workers
 from fleek.store.database import Database
-from fleek.store.updates import Decision, Update, apply
+from fleek.store.updates import Decision, Intent, Update, apply
 from samples import NOON, SECOND, a_job, a_worker, an_attempt, binds, claims
 
 
@@ -19,18 +19,17 @@ async def intended(db: Database, worker_id: WorkerId) -> Attempt:
     """Accept and claim a job."""
     job = a_job()
     await jobs.insert_job(db, job)
-    step = await apply(db, job.id, claims(worker_id))
-    assert step.intent is not None
-    return step.intent
+    applied = await apply(db, job.id, claims(worker_id))
+    return applied.update.intent
 
 
 async def bound(db: Database, worker_id: WorkerId, *, seconds: int = 0) -> Attempt:
     """Accept and claim a job, and bind a prediction that is first looked at so much later."""
     intent = await intended(db, worker_id)
     decide = binds(f"p-{intent.id}", now=NOON + SECOND * seconds)
-    step = await apply(db, intent.job_id, decide, attempt_id=intent.id)
-    assert step.attempt is not None
-    return step.attempt
+    applied = await apply(db, intent.job_id, decide, attempt_id=intent.id)
+    assert applied.update.attempt is not None
+    return applied.update.attempt
 
 
 def settles(**fields: Any) -> Any:
@@ -43,9 +42,9 @@ def settles(**fields: Any) -> Any:
     return decide
 
 
-def intends(attempt: Attempt) -> Decision:
+def intends(attempt: Attempt) -> Decision[Intent]:
     """Return a decision that writes this intent."""
-    return lambda _job, _attempt: Update(intent=attempt)
+    return lambda _job, _attempt: Intent(intent=attempt)
 
 
 @pytest.fixture
@@ -187,7 +186,7 @@ async def test_a_cancel_is_owed_to_bought_predictions_only(
     bought, intent = await bound(db, worker_id), await intended(db, worker_id)
     for one in (bought, intent):
         await apply(
-            db, one.job_id, lambda job, _: Update(change=cancel(job, now=NOON), owes_cancel=True)
+            db, one.job_id, lambda job, _: Update(change=cancel(job, now=NOON), cancel_owed=True)
         )
 
     found = await attempts.pending_cancels(db, "fake", limit=9)

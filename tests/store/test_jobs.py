@@ -24,9 +24,8 @@ async def completed(db: Database, *, files: int = 1) -> JobId:
     """Take a job through its life."""
     job = a_job()
     await jobs.insert_job(db, job)
-    step = await apply(db, job.id, claims())
-    assert step.intent is not None
-    await apply(db, job.id, binds(f"p-{job.id}"), attempt_id=step.intent.id)
+    applied = await apply(db, job.id, claims())
+    await apply(db, job.id, binds(f"p-{job.id}"), attempt_id=applied.update.intent.id)
     await apply(db, job.id, predicted)
     await apply(db, job.id, completes(files))
     return job.id
@@ -298,9 +297,8 @@ async def test_a_worker_s_jobs_are_those_it_holds(db: Database) -> None:
     await jobs.insert_job(db, held)
     await jobs.insert_job(db, freed)
     await apply(db, held.id, claims())
-    step = await apply(db, freed.id, claims())
-    assert step.intent is not None
-    await apply(db, freed.id, binds("p"), attempt_id=step.intent.id)
+    applied = await apply(db, freed.id, claims())
+    await apply(db, freed.id, binds("p"), attempt_id=applied.update.intent.id)
 
     assert await jobs.held_by(db, WORKER) == [held.id]
     assert await jobs.held_by(db, WorkerId(uuid7())) == []
@@ -312,9 +310,8 @@ async def test_jobs_to_collect_come_when_their_time_has_come(db: Database) -> No
     for number in range(2):
         job = a_job()
         await jobs.insert_job(db, job)
-        step = await apply(db, job.id, claims())
-        assert step.intent is not None
-        await apply(db, job.id, binds(f"p{number}"), attempt_id=step.intent.id)
+        applied = await apply(db, job.id, claims())
+        await apply(db, job.id, binds(f"p{number}"), attempt_id=applied.update.intent.id)
         await apply(db, job.id, predicted)
         ids.append(job.id)
 
@@ -332,9 +329,8 @@ async def test_overdue_jobs_are_those_past_their_deadline(db: Database) -> None:
         await jobs.insert_job(db, job)
     await apply(db, processing.id, claims())
     for job, steps in ((collecting, [predicted]), (ended, [predicted, completes()])):
-        step = await apply(db, job.id, claims())
-        assert step.intent is not None
-        await apply(db, job.id, binds(f"p-{job.id}"), attempt_id=step.intent.id)
+        applied = await apply(db, job.id, claims())
+        await apply(db, job.id, binds(f"p-{job.id}"), attempt_id=applied.update.intent.id)
         for decide in steps:
             await apply(db, job.id, decide)
 

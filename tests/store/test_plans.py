@@ -61,7 +61,7 @@ def try_of(i: int) -> AttemptId:
 
 def stopped(job: Job, _: Attempt | None) -> Update:
     """Decide to cancel."""
-    return Update(change=cancel(job, now=NOW), owes_cancel=True)
+    return Update(change=cancel(job, now=NOW), cancel_owed=True)
 
 
 def decide_to_purge(job: Job, _: Attempt | None) -> Update:

@@ -12,16 +12,15 @@ from sqlalchemy import func, select
 from uuid_utils.compat import uuid4, uuid7
 
 from fleek.domain.attempt import Attempt, Verdict
-from fleek.domain.errors import FleekError, NotFound
+from fleek.domain.errors import FleekError, IllegalTransition, NotFound, PredictionTaken, StaleJob
 from fleek.domain.job import AttemptId, Backoff, Job, JobError, JobId, Stage, Status
-from fleek.domain.races import IllegalTransition, PredictionTaken, StaleJob
 from fleek.domain.transitions import cancel, fail, fail_permanently, set_progress
 from fleek.store import attempts, events, jobs
 from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database
 from fleek.store.errors import RowRefused
 from fleek.store.tables import JobRow
-from fleek.store.updates import Update, apply
+from fleek.store.updates import Applied, Intent, Update, apply
 from samples import NOON, a_file, a_job, an_attempt, binds, claims, completes, predicted
 
 HISTORY = ["submitted", "starting", "waiting", "predicted", "completed"]
@@ -36,9 +35,8 @@ async def accepted(db: Database, **fields: Any) -> JobId:
 
 async def intended(db: Database, job_id: JobId) -> AttemptId:
     """Claim a job."""
-    step = await apply(db, job_id, claims())
-    assert step.intent is not None
-    return step.intent.id
+    applied = await apply(db, job_id, claims())
+    return applied.update.intent.id
 
 
 async def test_a_whole_life_is_written_step_by_step(db: Database) -> None:
@@ -47,12 +45,11 @@ async def test_a_whole_life_is_written_step_by_step(db: Database) -> None:
     attempt_id = await intended(db, job_id)
     await apply(db, job_id, binds("p"), attempt_id=attempt_id)
     await apply(db, job_id, predicted)
-    step = await apply(db, job_id, completes(2))
+    applied = await apply(db, job_id, completes(2))
 
     view = await jobs.get(db, job_id, tenant_id="default")
     history = await events.of_job(db, job_id)
-    assert step.change is not None
-    assert view.job == step.change.job
+    assert view.job == applied.job
     assert (view.job.version, view.job.status) == (5, Status.COMPLETED)
     assert [one.type for one in history] == HISTORY
     assert [one.seq for one in history] == [1, 2, 3, 4, 5]
@@ -68,7 +65,7 @@ async def test_of_many_claims_at_once_one_wins(db: Database) -> None:
         *(apply(db, job_id, claims()) for _ in range(20)), return_exceptions=True
     )
 
-    assert Counter(map(type, answers)) == {Update: 1, IllegalTransition: 19}
+    assert Counter(map(type, answers)) == {Applied: 1, IllegalTransition: 19}
     assert len(await attempts.of_job(db, job_id)) == 1
 
 
@@ -86,7 +83,7 @@ async def test_of_many_processes_one_wins(database_url: str) -> None:
             return_exceptions=True,
         )
 
-        assert Counter(map(type, answers)) == {Update: 10, IllegalTransition: 20}
+        assert Counter(map(type, answers)) == {Applied: 10, IllegalTransition: 20}
 
 
 async def test_steps_on_one_job_in_one_batch_follow_each_other(db: Database) -> None:
@@ -97,9 +94,9 @@ async def test_steps_on_one_job_in_one_batch_follow_each_other(db: Database) -> 
     def progress(job: Job, _: Attempt | None) -> Update:
         return Update(change=set_progress(job, (job.progress or 0) + 0.01, now=NOON))
 
-    steps = await asyncio.gather(*(apply(db, job_id, progress) for _ in range(50)))
+    applied = await asyncio.gather(*(apply(db, job_id, progress) for _ in range(50)))
 
-    versions = [step.change.job.version for step in steps if step.change]
+    versions = [one.job.version for one in applied]
     history = await events.of_job(db, job_id)
     assert sorted(versions) == list(range(4, 54))
     assert [one.seq for one in history] == list(range(1, 54))
@@ -126,9 +123,9 @@ async def test_a_decision_may_change_nothing(db: Database) -> None:
     """Then nothing is written, and the version stands."""
     job_id = await accepted(db)
 
-    step = await apply(db, job_id, lambda _job, _attempt: Update())
+    applied = await apply(db, job_id, lambda _job, _attempt: Update())
 
-    assert step == Update()
+    assert not applied.changed
     assert (await jobs.get_any_tenant(db, job_id)).version == 1
 
 
@@ -141,7 +138,7 @@ async def test_there_is_no_step_on_an_unknown_job(db: Database) -> None:
     )
 
     assert isinstance(missing, NotFound)
-    assert isinstance(found, Update)
+    assert isinstance(found, Applied)
 
 
 async def test_a_decision_that_is_refused_writes_nothing(db: Database) -> None:
@@ -156,7 +153,7 @@ async def test_a_decision_that_is_refused_writes_nothing(db: Database) -> None:
     )
 
     assert isinstance(answers[0], StaleJob)
-    assert isinstance(answers[1], Update)
+    assert isinstance(answers[1], Applied)
     assert (await jobs.get_any_tenant(db, refused)).version == 1
 
 
@@ -172,7 +169,7 @@ async def test_a_mistake_in_one_decision_fails_nobody_else(db: Database) -> None
     )
 
     assert isinstance(answers[0], KeyError)
-    assert isinstance(answers[1], Update)
+    assert isinstance(answers[1], Applied)
 
 
 async def test_a_prediction_is_bound_to_one_attempt(db: Database) -> None:
@@ -185,7 +182,7 @@ async def test_a_prediction_is_bound_to_one_attempt(db: Database) -> None:
         return_exceptions=True,
     )
 
-    assert Counter(map(type, answers)) == {Update: 1, PredictionTaken: 2}
+    assert Counter(map(type, answers)) == {Applied: 1, PredictionTaken: 2}
     stages = Counter([(await jobs.get_any_tenant(db, job_id)).stage for job_id, _ in tries])
     assert stages == {Stage.WAITING: 1, Stage.STARTING: 2}
 
@@ -195,8 +192,8 @@ async def test_another_broken_rule_is_not_taken_for_a_prediction(db: Database) -
     job_id = await accepted(db)
     await intended(db, job_id)
 
-    def again(job: Job, _: Attempt | None) -> Update:
-        return Update(intent=an_attempt(job, id=AttemptId(uuid4()), n=1))
+    def again(job: Job, _: Attempt | None) -> Intent:
+        return Intent(intent=an_attempt(job, id=AttemptId(uuid4()), n=1))
 
     with pytest.raises(RowRefused):
         await apply(db, job_id, again)
@@ -233,7 +230,7 @@ async def test_a_cancel_is_owed_by_every_attempt_that_may_live(db: Database) -> 
         return Update(change=change, attempt=replace(current, verdict=Verdict.FAILED))
 
     def cancelled(job: Job, _: Attempt | None) -> Update:
-        return Update(change=cancel(job, now=NOON), owes_cancel=True)
+        return Update(change=cancel(job, now=NOON), cancel_owed=True)
 
     await apply(db, job_id, retried, attempt_id=lost)
     await intended(db, job_id)
@@ -261,7 +258,7 @@ async def test_after_a_storm_everything_agrees(db: Database, seed: int) -> None:
     made = [await accepted(db) for _ in range(25)]
 
     def cancelled(job: Job, _: Attempt | None) -> Update:
-        return Update(change=cancel(job, now=NOON), owes_cancel=job.attempt_id is not None)
+        return Update(change=cancel(job, now=NOON), cancel_owed=job.attempt_id is not None)
 
     def failed(job: Job, _: Attempt | None) -> Update:
         error = JobError("code", "message")
@@ -279,7 +276,7 @@ async def test_after_a_storm_everything_agrees(db: Database, seed: int) -> None:
         return_exceptions=True,
     )
 
-    wrong = [one for one in answers if not isinstance(one, Update | FleekError)]
+    wrong = [one for one in answers if not isinstance(one, Applied | FleekError)]
     assert wrong == []
     counted = await _count(db)
     tally = await count_jobs(db, now=NOON)

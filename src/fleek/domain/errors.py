@@ -47,7 +47,7 @@
         ├── AttemptClosed        this attempt has its verdict, or another prediction
         └── WorkerSuspended      this worker may be taken for dead and must not buy
 
-The classes below `InternalError` are in `fleek.domain.races`, all others here.
+The classes below `InternalError` are in `fleek.domain.errors`, all others here.
 
 ``code`` is public and stable. ``retryable`` says whether another attempt can help.
 HTTP statuses live in `fleek.api.errors`, exit codes in `fleek.cli`.
@@ -326,4 +326,35 @@ class ConfigurationError(FleekError):
 
 
 class InternalError(FleekError):
-    """A mistake of ours, or a race that somebody else won."""
+    """A defect of the service, or a race between its own workers."""
+
+
+class IllegalTransition(InternalError):
+    """The job's state forbids this change."""
+
+    code = "illegal_transition"
+
+
+class StaleJob(InternalError):
+    """The job was changed after it was read; nothing was written."""
+
+    code = "stale_job"
+
+
+class PredictionTaken(InternalError):
+    """This prediction is already bound to another attempt."""
+
+    code = "prediction_taken"
+
+
+class AttemptClosed(InternalError):
+    """The attempt has its verdict or another prediction: a further prediction is an orphan."""
+
+    code = "attempt_settled"
+
+
+class WorkerSuspended(InternalError):
+    """The worker's lease may have expired: it must not start a prediction."""
+
+    code = "worker_suspended"
+    retryable = True

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from fleek.domain.errors import FleekError
+from fleek.domain.errors import FleekError, IllegalTransition
 from fleek.domain.job import (
     TERMINAL,
     TRANSITIONS,
@@ -26,7 +26,6 @@ from fleek.domain.job import (
     WorkerId,
 )
 from fleek.domain.media import Part
-from fleek.domain.races import IllegalTransition
 
 BUYING: Final = (Stage.STARTING, Stage.UNKNOWN)
 WAITING: Final = (Stage.WAITING,)

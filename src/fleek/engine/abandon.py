@@ -1,14 +1,15 @@
 """Close what a provider that is no longer configured is owed: nobody can find it out any more."""
 
-from dataclasses import replace
 from typing import Final
 
 import structlog
 
-from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.attempt import Attempt, Verdict, close_attempt
 from fleek.domain.job import AttemptId, Job, JobError, JobId, Stage
 from fleek.domain.transitions import fail_permanently
-from fleek.engine.runtime import Runtime, run_logged
+from fleek.engine.apply import apply
+from fleek.engine.loops import run_logged
+from fleek.engine.runtime import Runtime
 from fleek.store import attempts
 from fleek.store.updates import Update
 
@@ -41,10 +42,10 @@ async def _write_off(rt: Runtime, attempt_id: AttemptId, job_id: JobId) -> bool:
     def decide(job: Job, current: Attempt | None) -> Update:
         if current is None or current.verdict is not None:
             return Update()
-        lost = replace(current, verdict=Verdict.LOST, error=REASON, cancel_owed=False)
+        lost = close_attempt(current, Verdict.LOST, REASON)
         if job.attempt_id != attempt_id or job.stage not in OPEN:
             return Update(attempt=lost)
         return Update(attempt=lost, change=fail_permanently(job, REASON, now=rt.now()))
 
-    await rt.apply(job_id, decide, attempt_id=attempt_id)
+    await apply(rt, job_id, decide, event="failed", attempt_id=attempt_id)
     return True

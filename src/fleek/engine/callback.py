@@ -11,9 +11,9 @@ from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound, TooLarge
 from fleek.domain.job import AttemptId, PredictionId
-from fleek.engine.bind import bind
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
+from fleek.engine.start import bind
 from fleek.providers.base import (
     Callback,
     Prediction,

@@ -1,90 +1,81 @@
-"""Bring a prediction's outputs into storage, and complete the job."""
+"""Collect a prediction's outputs into storage, and complete the job.
+
+Each output is streamed to the spool, hashed, its type recognised by its bytes, and only then
+stored under its name. The metadata document follows. Then files, status and history are written
+in one transaction.
+"""
 
 import asyncio
-from collections.abc import Sequence
+import hashlib
+import shutil
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import structlog
 
-from fleek import failpoints
+from fleek import failpoints, strict
 from fleek.domain import transitions
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import (
     DatabaseUnavailable,
     FleekError,
     HostError,
+    IllegalTransition,
     InternalError,
+    NotFound,
+    OutputBroken,
     OutputGone,
     OutputMissing,
+    OutputUnsafe,
     ProviderError,
+    ProviderUnavailable,
+    StaleJob,
+    StorageFull,
 )
 from fleek.domain.host_errors import host_error
 from fleek.domain.job import Job, JobError, JobId, Stage, Status
-from fleek.domain.media import Media, Output, Part, metadata_key, purged
-from fleek.domain.races import IllegalTransition, StaleJob
-from fleek.engine.inline import is_large
-from fleek.engine.metadata_document import metadata_document, save_document
+from fleek.domain.long_text import LongText, pieces_of
+from fleek.domain.media import Key, Media, Output, Part, media_key, metadata_key, purged
+from fleek.engine.apply import apply_until_stored
 from fleek.engine.paid import is_final, recall
 from fleek.engine.runtime import Runtime
-from fleek.engine.store_outputs import store_outputs
+from fleek.engine.spool import spool_file
+from fleek.sniff import Sniffed, sniff
 from fleek.store import attempts, jobs
 from fleek.store.updates import Update
 
-AGAIN: Final = "The result is paid for, and can be collected again"
+BUFFER_BYTES: Final = 1_048_576  # gathered before a write leaves the event loop
+INLINE_CHARS: Final = 8192  # of an output's content that may stay in the answer
+PAID: Final = "The result is paid for, and can be collected again"
 MISTAKE: Final = InternalError("collecting failed; the log says why")
 
 log = structlog.get_logger(__name__)
 
 
 async def collect(rt: Runtime, job_id: JobId) -> None:
-    """Collect a job's outputs, if no other worker does.
+    """Collect a job's outputs, unless another worker does.
 
-    What cannot be fetched or kept now is tried again later: the prediction is never bought a
-    second time for it. `fleek.engine.paid` says when that is no use any more.
+    What cannot be fetched or kept now is tried again later, and never costs another prediction.
+    `fleek.engine.paid` decides when to give up.
     """
-    failpoints.hit("collect.claim")
     job = await _claim(rt, job_id)
     if job is None:
         return
     try:
-        failpoints.hit("collect.claimed")
         made = await attempts.of_job(rt.db, job_id)
-        attempt = next(one for one in made if one.id == job.attempt_id)
-        media = await _keep(rt, job, attempt)
+        attempt = next(attempt for attempt in made if attempt.id == job.attempt_id)
+        media = await _store(rt, job, attempt)
         await _complete(rt, job, attempt, media)
     except asyncio.CancelledError:
         await rt.shielded.run(_release(rt, job))
         raise
     except Exception as error:
         failure = _failure(error)
-        await _fail_or_postpone(rt, job, failure)  # nobody else takes it while we hold it
+        await _fail_or_postpone(rt, job, failure)  # no other worker takes it while we hold it
         if failure is MISTAKE:
             raise
-
-
-async def _keep(rt: Runtime, job: Job, attempt: Attempt) -> Sequence[Media]:
-    """Store the outputs as the provider has told of them, or as it tells of them now."""
-    assert attempt.result is not None
-    outputs = tuple(Output.from_json(stored) for stored in attempt.result["outputs"])
-    try:
-        return await store_outputs(rt, job, attempt, outputs)
-    except ProviderError as error:
-        if not error.retryable:
-            raise
-        now = await recall(rt, attempt, error)
-        if now is None or now == outputs:
-            raise
-        return await store_outputs(rt, job, attempt, now)
-
-
-def _failure(error: Exception) -> FleekError:
-    """Return what went wrong, in our words; what nobody has foreseen is a mistake of ours."""
-    if isinstance(error, DatabaseUnavailable):  # its words are the driver's
-        return DatabaseUnavailable("the database could not be used")
-    if isinstance(error, HostError | ProviderError):
-        return error
-    return host_error(error, "collect the outputs") or MISTAKE
 
 
 async def _claim(rt: Runtime, job_id: JobId) -> Job | None:
@@ -94,77 +85,273 @@ async def _claim(rt: Runtime, job_id: JobId) -> Job | None:
         return Update(change=transitions.collect(job, rt.lease.worker_id, now=rt.now()))
 
     try:
-        update = await rt.apply_until_stored(job_id, decide)
+        applied = await apply_until_stored(rt, job_id, decide, event="collecting")
     except (IllegalTransition, StaleJob):
         return None
-    assert update.change is not None
-    return update.change.job
+    return applied.job
+
+
+async def _store(rt: Runtime, job: Job, attempt: Attempt) -> Sequence[Media]:
+    """Store the outputs that the provider has named, or names when asked again."""
+    if attempt.result is None:
+        raise OutputGone("the provider's answer was removed")
+    outputs = tuple(Output.from_json(stored) for stored in attempt.result["outputs"])
+    try:
+        return await store_outputs(rt, job, attempt, outputs)
+    except ProviderError as error:
+        if not error.retryable:
+            raise
+        recalled = await recall(rt, attempt, error)
+        if recalled is None or recalled == outputs:
+            raise
+        return await store_outputs(rt, job, attempt, recalled)
+
+
+async def store_outputs(
+    rt: Runtime, job: Job, attempt: Attempt, outputs: Sequence[Output]
+) -> Sequence[Media]:
+    """Store all outputs of an attempt's prediction, in the provider's order.
+
+    Raises:
+        HostError: They cannot be kept now.
+        ProviderError: They cannot be fetched; ``retryable`` says whether ever.
+    """
+    left = rt.settings.max_job_bytes
+    stored: list[Media] = []
+    for index, output in enumerate(outputs):
+        media = await store_output(rt, job, attempt, index, output, most=left)
+        left -= media.size_bytes
+        stored.append(media)
+    return stored
+
+
+async def store_output(
+    rt: Runtime, job: Job, attempt: Attempt, index: int, output: Output, *, most: int
+) -> Media:
+    """Store one output of at most `most` bytes under its final key.
+
+    Raises:
+        HostError: It cannot be kept now.
+        ProviderError: It cannot be fetched; ``retryable`` says whether ever.
+    """
+    async with spool_file(rt, f"{attempt.id}-{index}") as spooled:
+        size, digest = await _spool(rt, _chunks(rt, job, output), spooled, most=most)
+        failpoints.hit("output.spooled")
+        if size == 0:
+            raise OutputBroken("the output is empty")
+        sniffed = await asyncio.to_thread(sniff, spooled)
+        key = media_key(job.id, attempt.id, index, sha256=digest, extension=sniffed.extension)
+        await rt.storage.save(key, spooled, content_type=sniffed.content_type)
+        failpoints.hit("output.stored")
+    return _media(job, attempt, index, key=key, digest=digest, size=size, sniffed=sniffed)
+
+
+def _chunks(rt: Runtime, job: Job, output: Output) -> AsyncIterator[bytes]:
+    if output.key is not None:
+        return _stored(rt, output.key)
+    if output.text is not None:
+        return _text(output.text)
+    if output.uri is None:
+        raise OutputMissing("the output is at the provider only, which did not return it")
+    provider = rt.providers.get(job.provider)
+    if provider is None:
+        message = f"the provider {job.provider} is not configured here"
+        raise ProviderUnavailable(message, code="provider_not_configured")
+    return provider.read(job, output)
+
+
+async def _stored(rt: Runtime, key: Key) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in rt.storage.read(key):
+            yield chunk
+    except NotFound as error:
+        raise OutputMissing("the output is not in storage any more") from error
+
+
+async def _text(text: str | LongText) -> AsyncIterator[bytes]:
+    pieces = pieces_of(text)
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece.encode("utf-8", "replace")
+
+
+async def _spool(
+    rt: Runtime, chunks: AsyncIterator[bytes], path: Path, *, most: int
+) -> tuple[int, str]:
+    """Write a stream to a file; returns its size and sha256."""
+    digest, size, buffer = hashlib.sha256(), 0, bytearray()
+
+    def write(data: bytes) -> None:
+        if shutil.disk_usage(path.parent).free < rt.settings.min_free_bytes + len(data):
+            raise StorageFull("less than MIN_FREE_BYTES would be left on the spool's disk")
+        digest.update(data)
+        with path.open("ab") as file:
+            file.write(data)
+
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > most:
+            limit = f"MAX_JOB_BYTES={rt.settings.max_job_bytes}"
+            raise OutputUnsafe(f"the outputs are larger than {limit}", code="output_too_large")
+        buffer += chunk
+        if len(buffer) >= BUFFER_BYTES:
+            await asyncio.to_thread(write, bytes(buffer))
+            buffer.clear()
+    await asyncio.to_thread(write, bytes(buffer))
+    return size, digest.hexdigest()
+
+
+def _media(
+    job: Job, attempt: Attempt, index: int, *, key: Key, digest: str, size: int, sniffed: Sniffed
+) -> Media:
+    return Media(
+        job_id=job.id,
+        attempt_id=attempt.id,
+        index=index,
+        key=key,
+        sha256=digest,
+        size_bytes=size,
+        content_type=sniffed.content_type,
+        width=sniffed.width,
+        height=sniffed.height,
+        duration_seconds=sniffed.duration_seconds,
+    )
+
+
+def is_large(output: Output) -> bool:
+    """Whether an output's content is in the answer, and too large to stay there."""
+    uri = output.uri or ""
+    is_address = isinstance(uri, str) and uri[:5].lower() != "data:"
+    content = output.text or ("" if is_address else uri)
+    return len(content) > INLINE_CHARS
 
 
 async def _complete(rt: Runtime, job: Job, attempt: Attempt, media: Sequence[Media]) -> None:
-    """Write the metadata document, then complete the job with its files in one transaction."""
+    """Store the metadata document, then complete the job with its files in one transaction."""
     now = rt.now()
-    done = transitions.complete(job, now=now, outputs=len(media)).job
-    made = await attempts.of_job(rt.db, job.id)
-    await save_document(rt, done, metadata_document(done, media, made))
+    completed = transitions.complete(job, now=now, outputs=len(media)).job
+    await _save_document(rt, completed, media)
 
     def decide(current: Job, written: Attempt | None) -> Update:
         if current.attempt_id != attempt.id or current.worker_id != job.worker_id:
-            raise StaleJob(f"job {job.id} is collected by somebody else")
+            raise StaleJob(f"job {job.id} is collected by another worker")
         change = transitions.complete(current, now=now, outputs=len(media))
         return Update(change=change, media=media, attempt=_without_content(written))
 
     try:
-        failpoints.hit("collect.complete")
-        await rt.apply_until_stored(job.id, decide, attempt_id=attempt.id)
-        failpoints.hit("collect.completed")
+        await apply_until_stored(rt, job.id, decide, event="completed", attempt_id=attempt.id)
     except (IllegalTransition, StaleJob) as error:
         log.info("collect_superseded", job_id=str(job.id), reason=str(error))
-        await _clear_away(rt, job, media)
+        await _discard(rt, job, media)
 
 
 def _without_content(attempt: Attempt | None) -> Attempt | None:
-    """Return an attempt whose answer still held its content, without it; None: it did not."""
+    """Return the attempt without its answer if that holds content; None: it does not."""
     if attempt is None or attempt.result is None:
         return None
-    held = any(is_large(Output.from_json(one)) for one in attempt.result["outputs"])
+    held = any(is_large(Output.from_json(stored)) for stored in attempt.result["outputs"])
     return replace(attempt, result=None) if held else None
 
 
-async def _clear_away(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
-    """Undo what was stored for nothing, and write anew the document of whoever completed the job.
+async def _save_document(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
+    """Store a completed job's metadata document beside its media.
 
-    Whatever is not over belongs to whoever collects it now, who will find the same to do. So does
-    what has failed: it may be collected again under the same names, and `sweep` removes the rest.
+    Raises:
+        HostError: It cannot be kept now.
+    """
+    document = _document(job, media, await attempts.of_job(rt.db, job.id))
+    async with spool_file(rt, f"{job.attempt_id}-document") as spooled:
+        await asyncio.to_thread(spooled.write_bytes, strict.dumps(document))
+        failpoints.hit("document.spooled")
+        await rt.storage.save(metadata_key(job.id), spooled, content_type="application/json")
+
+
+def _document(job: Job, media: Sequence[Media], made: Sequence[Attempt]) -> dict[str, Any]:
+    """Return the metadata document as ``docs/reference/api.md`` describes it."""
+    metrics = next((dict(one.metrics or {}) for one in made if one.id == job.attempt_id), {})
+    seed = metrics.get("seed", job.input.get("seed"))
+    return {
+        **job.input,
+        "prompt": job.prompt,
+        "model_name": job.model,
+        "provider": job.provider,
+        "external_job_id": job.prediction_id,
+        "created_at": job.created_at.isoformat(),
+        "completed_at": job.completed_at and job.completed_at.isoformat(),
+        **({} if seed is None else {"seed": seed}),
+        "metrics": metrics,
+        "outputs": [_output_entry(file) for file in media],
+        "attempts": [_attempt_entry(attempt) for attempt in made],
+    }
+
+
+def _output_entry(media: Media) -> dict[str, Any]:
+    return {
+        "index": media.index,
+        "sha256": media.sha256,
+        "size_bytes": media.size_bytes,
+        "content_type": media.content_type,
+        "width": media.width,
+        "height": media.height,
+        "duration_seconds": media.duration_seconds,
+    }
+
+
+def _attempt_entry(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "n": attempt.n,
+        "prediction_id": attempt.prediction_id,
+        "submitted_at": attempt.submitted_at.isoformat(),
+        "verdict": attempt.verdict,
+        "error": attempt.error and {"code": attempt.error.code, "message": attempt.error.message},
+    }
+
+
+async def _discard(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
+    """Remove what was stored in vain, and restore the document of a job completed by another.
+
+    Files of a job that has not ended belong to the worker that collects it now and stores the
+    same. So do those of a failed job: it may be collected again under the same names, and the
+    search for orphaned files removes the rest.
     """
     view = await jobs.get(rt.db, job.id, tenant_id=job.tenant_id)
     if not view.job.terminal or view.job.status is Status.FAILED:
         return
-    failpoints.hit("collect.clear")
-    if _documented(view.job):
-        made = await attempts.of_job(rt.db, job.id)
-        await save_document(rt, view.job, metadata_document(view.job, view.media, made))
+    failpoints.hit("collect.discard")
+    if _has_document(view.job):
+        await _save_document(rt, view.job, view.media)
         view = await jobs.get(rt.db, job.id, tenant_id=job.tenant_id)  # it may be purged meanwhile
-    kept = {one.key for one in view.media}
-    if _documented(view.job):
+    kept = {file.key for file in view.media}
+    if _has_document(view.job):
         kept.add(metadata_key(job.id))
-    for key in (*(one.key for one in media), metadata_key(job.id)):
+    for key in (*(file.key for file in media), metadata_key(job.id)):
         if key not in kept:
             await rt.storage.delete(key)
 
 
-def _documented(job: Job) -> bool:
+def _has_document(job: Job) -> bool:
     return job.status is Status.COMPLETED and not purged(job, Part.METADATA)
 
 
 async def _release(rt: Runtime, job: Job) -> None:
     def decide(current: Job, _: Attempt | None) -> Update:
-        if current.stage is not Stage.COLLECTING or current.worker_id != job.worker_id:
+        if not _is_ours(current, job):
             return Update()
         return Update(change=transitions.release_collect(current, now=rt.now(), reason="shutdown"))
 
-    failpoints.hit("collect.release")
-    await rt.apply_until_stored(job.id, decide)
+    await apply_until_stored(rt, job.id, decide, event="released")
+
+
+def _is_ours(current: Job, job: Job) -> bool:
+    return current.stage is Stage.COLLECTING and current.worker_id == job.worker_id
+
+
+def _failure(error: Exception) -> FleekError:
+    """Return what went wrong, in the service's words; an unforeseen error is a defect of ours."""
+    if isinstance(error, DatabaseUnavailable):  # its words are the driver's
+        return DatabaseUnavailable("the database could not be used")
+    if isinstance(error, HostError | ProviderError):
+        return error
+    return host_error(error, "collect the outputs") or MISTAKE
 
 
 async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
@@ -172,11 +359,11 @@ async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
     final = await is_final(rt, job, error)
     gone = final and isinstance(error, OutputGone | OutputMissing)
     code = OutputGone.code if gone else error.code
-    hint = f". {AGAIN}" if final and not gone else ""
+    hint = f". {PAID}" if final and not gone else ""
     reason = JobError(code=code, message=f"{error}{hint}")
 
     def decide(current: Job, attempt: Attempt | None) -> Update:
-        if current.stage is not Stage.COLLECTING or current.worker_id != job.worker_id:
+        if not _is_ours(current, job):
             return Update()
         now = rt.now()
         if not final:
@@ -187,6 +374,5 @@ async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
             change=transitions.fail_permanently(current, reason, now=now), attempt=emptied
         )
 
-    failpoints.hit("collect.postpone")
     log.warning("collect_failed", job_id=str(job.id), code=code, final=final, reason=str(error))
-    await rt.apply_until_stored(job.id, decide, attempt_id=job.attempt_id)
+    await apply_until_stored(rt, job.id, decide, event="postponed", attempt_id=job.attempt_id)

@@ -1,76 +1,166 @@
-"""A prediction has ended: keep the provider's answer and move the job on."""
+"""A prediction has ended: keep the provider's answer and move the job on.
+
+The answer is kept with the attempt, in the database. Large content in it goes to storage first:
+a picture does not belong into the database, and a provider that forgets its answers leaves no
+other moment to save it.
+"""
 
 from dataclasses import replace
+from typing import Final
 
 import structlog
 
-from fleek import failpoints
-from fleek.domain.attempt import Attempt, Verdict
-from fleek.domain.errors import DispatcherUnavailable
+from fleek.domain.attempt import Attempt, Verdict, close_attempt
+from fleek.domain.errors import DispatcherUnavailable, HostError, ProviderError
 from fleek.domain.job import Change, Job, JobError, Stage
+from fleek.domain.long_text import LongText
+from fleek.domain.media import Output
+from fleek.domain.text import strip_unstorable
 from fleek.domain.transitions import fail, mark_predicted
-from fleek.engine.inline import discard_inline_outputs, store_inline_outputs
+from fleek.engine.apply import apply
+from fleek.engine.collect import is_large, store_output
+from fleek.engine.paid import recalls
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import Failed, Prediction, Succeeded
+from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
+from fleek.store import jobs
 from fleek.store.updates import Update
+
+MAX_KEPT_CHARS: Final = 16 * 1024**2  # of large content in the answer while storage is away
+EMPTY: Final = Failed(
+    "empty_output", "the prediction succeeded and has no output", retryable=False
+)
+TIMEOUT: Final = JobError("attempt_timeout", "the prediction ran longer than allowed")
 
 log = structlog.get_logger(__name__)
 
-EMPTY = Failed("empty_output", "the prediction succeeded and has no output", retryable=False)
-
 
 async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
-    """Store the end of an attempt's prediction; what was seen before is left as it is.
+    """Store the end of an attempt's prediction; one that was stored before is left as it is.
 
-    The attempt gets its verdict whatever has become of the job. The job goes on to `collect`,
-    to its next attempt or to its end, if it still waits for this attempt.
+    The attempt gets its verdict even if the job has moved on. If the job still waits for this
+    attempt, it goes on to `collect`, to its next attempt or to its end. A running prediction
+    changes nothing.
 
     Raises:
         StorageError: The answer holds files that cannot be kept now; nothing was written.
     """
-    outcome = prediction.outcome
-    assert outcome is not None
-    if isinstance(outcome, Succeeded):
-        outcome = await store_inline_outputs(rt, attempt, outcome) if outcome.outputs else EMPTY
+    if prediction.outcome is None:
+        return
+    outcome = await _kept(rt, attempt, prediction.outcome)
 
     def decide(job: Job, current: Attempt | None) -> Update:
         if current is None or current.verdict is not None:
             return Update()
         if current.prediction_id != prediction.id:
-            return Update()  # it was bound to another one meanwhile
-        settled = _closed(current, prediction, outcome)
+            return Update()  # another prediction was bound meanwhile
+        closed = _closed(current, prediction, outcome)
         if job.attempt_id != attempt.id or job.stage is not Stage.WAITING:
-            return Update(attempt=settled)
-        return Update(attempt=settled, change=_next(rt, job, current, outcome))
+            return Update(attempt=closed)
+        return Update(attempt=closed, change=_next(rt, job, current, outcome))
 
-    failpoints.hit("conclude.write")
-    update = await rt.apply(attempt.job_id, decide, attempt_id=attempt.id)
-    failpoints.hit("conclude.written")
-    if isinstance(outcome, Succeeded) and update.attempt is not None and update.change is None:
-        await discard_inline_outputs(rt, outcome)
-    if update.change is not None and update.change.job.stage is Stage.COLLECTING:
-        try:
-            await rt.dispatcher.enqueue("collect", attempt.job_id)
-        except DispatcherUnavailable as error:
-            log.warning("dispatch_failed", job_id=str(attempt.job_id), reason=str(error))
+    applied = await apply(rt, attempt.job_id, decide, event="predicted", attempt_id=attempt.id)
+    superseded = applied.update.attempt is not None and not applied.changed
+    if superseded and isinstance(outcome, Succeeded):
+        await _discard_inline_outputs(rt, outcome)
+    if applied.changed and applied.job.stage is Stage.COLLECTING:
+        await _dispatch_collect(rt, applied.job)
     rt.wakeups.notify("admit")
 
 
-def _closed(current: Attempt, prediction: Prediction, outcome: Succeeded | Failed) -> Attempt:
-    kept = replace(current, metrics=dict(prediction.metrics), cancel_owed=False)
+async def _kept(rt: Runtime, attempt: Attempt, outcome: Outcome) -> Outcome:
+    """Return the outcome as it is kept in the database."""
+    if isinstance(outcome, Failed):
+        return outcome
+    return await store_inline_outputs(rt, attempt, outcome) if outcome.outputs else EMPTY
+
+
+async def _dispatch_collect(rt: Runtime, job: Job) -> None:
+    try:
+        await rt.dispatcher.enqueue("collect", job.id)
+    except DispatcherUnavailable as error:
+        log.warning("dispatch_failed", job_id=str(job.id), reason=str(error))
+
+
+def _closed(current: Attempt, prediction: Prediction, outcome: Outcome) -> Attempt:
+    ended = replace(current, metrics=dict(prediction.metrics))
     if isinstance(outcome, Succeeded):
-        stored = {"outputs": [output.to_json() for output in outcome.outputs]}
-        return replace(kept, verdict=Verdict.SUCCEEDED, result=stored)
+        result = {"outputs": [output.to_json() for output in outcome.outputs]}
+        return close_attempt(replace(ended, result=result), Verdict.SUCCEEDED)
     verdict = Verdict.CANCELLED if current.cancel_owed else Verdict.FAILED
-    return replace(kept, verdict=verdict, error=JobError(outcome.code, outcome.message))
+    return close_attempt(ended, verdict, JobError(outcome.code, outcome.message))
 
 
-def _next(rt: Runtime, job: Job, current: Attempt, outcome: Succeeded | Failed) -> Change:
-    now = rt.now()
+def _next(rt: Runtime, job: Job, current: Attempt, outcome: Outcome) -> Change:
+    now, backoff = rt.now(), rt.settings.backoff
     if isinstance(outcome, Succeeded):
         return mark_predicted(job, now=now)
+    if current.cancel_owed:  # cancelled by us, as it ran too long
+        return fail(job, TIMEOUT, retryable=True, now=now, backoff=backoff)
     error = JobError(outcome.code, outcome.message)
-    if current.cancel_owed:  # we stopped it ourselves, as it ran too long
-        error = JobError("attempt_timeout", "the prediction ran longer than allowed")
-    retryable = outcome.retryable or current.cancel_owed
-    return fail(job, error, retryable=retryable, now=now, backoff=rt.settings.backoff)
+    return fail(job, error, retryable=outcome.retryable, now=now, backoff=backoff)
+
+
+async def store_inline_outputs(rt: Runtime, attempt: Attempt, outcome: Succeeded) -> Outcome:
+    """Return the outcome with its large content in storage, under the keys of the job's media.
+
+    What cannot be stored now is left to `collect`: at the provider if it can be asked again,
+    else, up to a limit, in the answer. Content that is too large for both and can never be read
+    makes a failed prediction.
+
+    Raises:
+        HostError: It cannot be kept now; the answer must be asked for again.
+    """
+    if not any(map(is_large, outcome.outputs)):
+        return outcome
+    job = await jobs.get_any_tenant(rt.db, attempt.job_id)
+    try:
+        stored = [
+            await _store_inline_output(rt, job, attempt, index, output)
+            if is_large(output)
+            else output
+            for index, output in enumerate(outcome.outputs)
+        ]
+    except (HostError, ProviderError) as error:
+        left = _left(rt, attempt, outcome)
+        if left is not None:
+            log.warning("inline_outputs_not_stored", attempt_id=str(attempt.id), reason=str(error))
+            return left
+        if isinstance(error, HostError):
+            raise
+        return Failed(error.code, str(error), retryable=False)
+    return Succeeded(tuple(stored))
+
+
+async def _store_inline_output(
+    rt: Runtime, job: Job, attempt: Attempt, index: int, output: Output
+) -> Output:
+    most = rt.settings.max_job_bytes
+    media = await store_output(rt, job, attempt, index, output, most=most)
+    return replace(output, uri=None, text=None, key=media.key)
+
+
+def _left(rt: Runtime, attempt: Attempt, outcome: Succeeded) -> Succeeded | None:
+    """Return the outcome with its large content left out or left in; None: it is too large."""
+    if recalls(rt, attempt.provider) is not None:
+        outputs = (Output() if is_large(output) else output for output in outcome.outputs)
+        return Succeeded(tuple(outputs))
+    size = sum(len(output.uri or output.text or "") for output in outcome.outputs)
+    if size > MAX_KEPT_CHARS:
+        return None
+    return Succeeded(tuple(map(_plain, outcome.outputs)))
+
+
+def _plain(output: Output) -> Output:
+    uri, text = output.uri, output.text
+    return replace(
+        output,
+        uri=strip_unstorable(str(uri)) if isinstance(uri, LongText) else uri,
+        text=strip_unstorable(str(text)) if isinstance(text, LongText) else text,
+    )
+
+
+async def _discard_inline_outputs(rt: Runtime, outcome: Succeeded) -> None:
+    """Remove what was stored of an answer: the job has moved on."""
+    for output in outcome.outputs:
+        if output.key is not None:
+            await rt.storage.delete(output.key)

@@ -11,8 +11,8 @@ import structlog
 from uuid_utils.compat import uuid7
 
 from fleek import __version__, failpoints
+from fleek.domain.errors import WorkerSuspended
 from fleek.domain.job import WorkerId
-from fleek.domain.races import WorkerSuspended
 from fleek.store import workers
 from fleek.store.database import Database
 from fleek.store.workers import Worker

@@ -18,8 +18,10 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import Job, JobId
 from fleek.domain.media import Part, media_folder, metadata_key, purged
+from fleek.engine.apply import CALLER_PATIENCE, apply
 from fleek.engine.cancel import cancel
-from fleek.engine.runtime import CALLER_PATIENCE, Runtime, run_logged
+from fleek.engine.loops import run_logged
+from fleek.engine.runtime import Runtime
 from fleek.storage.base import Stored
 from fleek.store import purges
 from fleek.store.updates import Update
@@ -76,21 +78,16 @@ async def mark(
         IllegalTransition: It has not ended.
         NotFound: There is no such job.
     """
-    seen: list[Job] = []
 
     def decide(job: Job, _: Attempt | None) -> Update:
-        seen.append(job)
         if all(purged(job, part) for part in parts):
             return Update()
         return Update(change=transitions.purge(job, parts, now=rt.now()))
 
-    failpoints.hit("purge.mark")
-    update = await rt.apply(job_id, decide, patience=CALLER_PATIENCE)
-    if update.change is None:
-        return seen[-1], False
-    failpoints.hit("purge.marked")
-    rt.metrics.purged_jobs.labels(cause).inc()
-    return update.change.job, True
+    applied = await apply(rt, job_id, decide, event="purged", patience=CALLER_PATIENCE)
+    if applied.changed:
+        rt.metrics.purged_jobs.labels(cause).inc()
+    return applied.job, applied.changed
 
 
 async def erase(rt: Runtime, job: Job) -> Freed:
@@ -115,9 +112,7 @@ async def erase(rt: Runtime, job: Job) -> Freed:
         change = transitions.mark_erased(current, now=rt.now())
         return Update(change=change, drops_media=purged(job, Part.MEDIA))
 
-    failpoints.hit("purge.erased")
-    await rt.apply(job.id, decide)
-    failpoints.hit("purge.done")
+    await apply(rt, job.id, decide, event="erased")
     return freed
 
 

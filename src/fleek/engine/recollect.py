@@ -1,12 +1,12 @@
 """Collect a paid result again that could not be kept, instead of paying for another."""
 
-from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import Conflict, Gone, NotFound
 from fleek.domain.job import Job, JobId, Stage, Status
 from fleek.domain.transitions import recollect as recollected
 from fleek.domain.transitions import release_collect
-from fleek.engine.runtime import CALLER_PATIENCE, Runtime
+from fleek.engine.apply import CALLER_PATIENCE, apply
+from fleek.engine.runtime import Runtime
 from fleek.store import jobs
 from fleek.store.updates import Update
 
@@ -23,12 +23,10 @@ async def recollect(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
         Gone: Its result was purged, or the provider does not have it any more.
     """
     seen = (await jobs.get(rt.db, job_id, tenant_id=tenant_id)).job
-    current: list[Job] = []
 
     def decide(job: Job, attempt: Attempt | None) -> Update:
         if job.tenant_id != tenant_id:
             raise NotFound("there is no such job")
-        current.append(job)
         if job.purged_at is not None:
             raise Gone("the job's files were removed")
         if job.status is Status.COMPLETED:
@@ -42,13 +40,17 @@ async def recollect(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
         _check_paid(job, attempt)
         return Update(change=recollected(job, now=now))
 
-    failpoints.hit("recollect.decide")
-    update = await rt.apply(job_id, decide, attempt_id=seen.attempt_id, patience=CALLER_PATIENCE)
-    failpoints.hit("recollect.decided")
-    if update.change is None:
-        return current[-1]
-    rt.wakeups.notify("admit")
-    return update.change.job
+    applied = await apply(
+        rt,
+        job_id,
+        decide,
+        event="recollecting",
+        attempt_id=seen.attempt_id,
+        patience=CALLER_PATIENCE,
+    )
+    if applied.changed:
+        rt.wakeups.notify("admit")
+    return applied.job
 
 
 def _check_paid(job: Job, attempt: Attempt | None) -> None:

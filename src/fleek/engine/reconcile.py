@@ -7,7 +7,7 @@ the attempt off only if neither can be known.
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final, TypeGuard
+from typing import Final
 
 import structlog
 
@@ -16,13 +16,20 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import Job, JobError, Stage, WorkerId
 from fleek.domain.transitions import fail_permanently, hold_unknown, release_unknown
+from fleek.engine.apply import apply, apply_until_stored
 from fleek.engine.backlog import RetrySchedule
-from fleek.engine.bind import bind
 from fleek.engine.clock import STEP
 from fleek.engine.patience import in_time
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import buy
-from fleek.engine.verdict import close_attempt, is_buying, record_not_bought, record_refused
+from fleek.engine.start import (
+    awaits_start,
+    bind,
+    close_unbound,
+    is_unbound,
+    record_not_bought,
+    record_refused,
+    start_prediction,
+)
 from fleek.providers.base import UNREACHABLE, Prediction, SupportsFind
 from fleek.store import attempts, jobs
 from fleek.store.updates import Update
@@ -79,7 +86,7 @@ class Reconciliation:
         elif await self._hold(attempt, worker_id):
             try:
                 async with in_time(attempt.provider, LIMIT):
-                    prediction = await buy(rt, job, attempt)
+                    prediction = await start_prediction(rt, job, attempt)
             except ProviderRejected as error:
                 await record_refused(rt, attempt, error)
             else:
@@ -93,12 +100,12 @@ class Reconciliation:
 
         def decide(job: Job, current: Attempt | None) -> Update:
             holdable = job.terminal or job.stage is Stage.UNKNOWN
-            if not holdable or job.worker_id is not None or not _is_unknown(current):
+            if not holdable or job.worker_id is not None or not is_unbound(current):
                 return Update()
             return Update(change=hold_unknown(job, worker_id, now=rt.now()))
 
-        held = await rt.apply(attempt.job_id, decide, attempt_id=attempt.id)
-        return held.change is not None
+        held = await apply(rt, attempt.job_id, decide, event="repeating", attempt_id=attempt.id)
+        return held.changed
 
     async def _release(self, attempt: Attempt, worker_id: WorkerId) -> None:
         rt = self._rt
@@ -109,7 +116,7 @@ class Reconciliation:
                 return Update()
             return Update(change=release_unknown(job, now=rt.now(), reason="the repeat has ended"))
 
-        await rt.apply_until_stored(attempt.job_id, decide)
+        await apply_until_stored(rt, attempt.job_id, decide, event="released")
 
     async def _search(
         self, provider: SupportsFind, job: Job, attempt: Attempt, *, crashed: bool
@@ -155,12 +162,14 @@ class Reconciliation:
         now = self._rt.now()
 
         def decide(_: Job, current: Attempt | None) -> Update:
-            if not _is_unknown(current) or current.empty_looks != attempt.empty_looks:
+            if not is_unbound(current) or current.empty_looks != attempt.empty_looks:
                 return Update()
             return Update(attempt=replace(current, empty_looks=empty_looks, looked_at=now))
 
-        stored = await self._rt.apply(attempt.job_id, decide, attempt_id=attempt.id)
-        return stored.attempt is not None
+        stored = await apply(
+            self._rt, attempt.job_id, decide, event="empty_look", attempt_id=attempt.id
+        )
+        return stored.update.attempt is not None
 
     async def _unbound(
         self, attempt: Attempt, candidates: Sequence[Prediction]
@@ -195,14 +204,9 @@ async def write_off(rt: Runtime, attempt: Attempt, reason: JobError) -> None:
     """Close the attempt as lost, and fail the job that depends on it."""
 
     def decide(job: Job, current: Attempt | None) -> Update:
-        lost = close_attempt(current, Verdict.LOST)
-        if not is_buying(job, attempt):
+        lost = close_unbound(current, Verdict.LOST)
+        if not awaits_start(job, attempt):
             return Update(attempt=lost)
         return Update(attempt=lost, change=fail_permanently(job, reason, now=rt.now()))
 
-    await rt.apply(attempt.job_id, decide, attempt_id=attempt.id)
-
-
-def _is_unknown(attempt: Attempt | None) -> TypeGuard[Attempt]:
-    """Whether the attempt has neither a prediction nor a verdict."""
-    return attempt is not None and attempt.prediction_id is None and attempt.verdict is None
+    await apply(rt, attempt.job_id, decide, event="failed", attempt_id=attempt.id)

@@ -23,12 +23,14 @@ from fleek.domain.transitions import (
     release_unknown,
 )
 from fleek.engine import backlog
+from fleek.engine.apply import apply
 from fleek.engine.backlog import PageWalk, RetrySchedule
 from fleek.engine.bucket import Clock
 from fleek.engine.heartbeat import process_is_gone
+from fleek.engine.loops import run_logged
 from fleek.engine.reconcile import Reconciliation
 from fleek.engine.reschedule import reschedule_from_future
-from fleek.engine.runtime import Runtime, run_logged
+from fleek.engine.runtime import Runtime
 from fleek.engine.stop import stop, stop_soon
 from fleek.store import attempts, jobs, workers
 from fleek.store.updates import Update
@@ -97,7 +99,7 @@ class Recovery:
             crashed = not worker.resigned
             return Update(change=give_back(job, now=now, reason=reason, crashed=crashed))
 
-        await self._rt.apply(job_id, decide)
+        await apply(self._rt, job_id, decide, event="unknown")
         self._rt.wakeups.notify("recover")
 
     async def _end_all_overdue(self, now: datetime) -> None:
@@ -115,10 +117,10 @@ class Recovery:
             if job.terminal or job.deadline >= now or job.stage is Stage.COLLECTING:
                 return Update()
             owes = job.status is Status.PROCESSING
-            return Update(change=fail_permanently(job, OVERDUE, now=now), owes_cancel=owes)
+            return Update(change=fail_permanently(job, OVERDUE, now=now), cancel_owed=owes)
 
-        update = await self._rt.apply(job_id, decide)
-        if update.owes_cancel:
+        applied = await apply(self._rt, job_id, decide, event="failed")
+        if applied.update.cancel_owed:
             stop_soon(self._rt, job_id)
 
 

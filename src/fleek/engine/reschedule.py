@@ -7,6 +7,7 @@ import structlog
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job, JobId
 from fleek.domain.transitions import reschedule
+from fleek.engine.apply import apply
 from fleek.engine.clock import STEP
 from fleek.engine.runtime import Runtime
 from fleek.store import queue
@@ -39,4 +40,4 @@ async def _reschedule(rt: Runtime, job_id: JobId) -> None:
             return Update()
         return Update(change=reschedule(job, now=now))
 
-    await rt.apply(job_id, decide)
+    await apply(rt, job_id, decide, event="rescheduled")

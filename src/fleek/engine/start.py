@@ -1,82 +1,97 @@
-"""Buy the next prediction of a job: claim, intent, purchase, bind."""
+"""Start the next prediction of a job: claim, intent, call, outcome, binding."""
 
 import asyncio
 import hashlib
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeGuard
 
+import structlog
 from uuid_utils.compat import uuid4
 
 from fleek import failpoints, strict
-from fleek.domain.attempt import Attempt
-from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
-from fleek.domain.job import AttemptId, Job, JobId, Status
-from fleek.domain.races import IllegalTransition, StaleJob, WorkerSuspended
-from fleek.domain.transitions import claim
+from fleek.domain.attempt import Attempt, Verdict, bind_prediction, close_attempt, owe_cancel
+from fleek.domain.errors import (
+    AttemptClosed,
+    FleekError,
+    IllegalTransition,
+    NotFound,
+    OutcomeUnknown,
+    PredictionTaken,
+    ProviderError,
+    ProviderRejected,
+    ProviderUnavailable,
+    StaleJob,
+    WorkerSuspended,
+)
+from fleek.domain.job import AttemptId, Job, JobError, JobId, PredictionId, Stage, Status
+from fleek.domain.transitions import claim, defer, fail, mark_unknown, mark_waiting
 from fleek.engine import throttle
-from fleek.engine.bind import bind
+from fleek.engine.apply import apply_until_stored
 from fleek.engine.clock import STEP
+from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
-from fleek.engine.verdict import record_not_bought, record_refused, record_unknown
+from fleek.engine.stop import stop_soon, stop_stray
 from fleek.providers.base import Prediction, SupportsServerTime, time_at
-from fleek.store.updates import Update
+from fleek.store import attempts
+from fleek.store.updates import Intent, Update
 
-INTENT_LASTS: Final = timedelta(
-    seconds=15
-)  # less than the margin of a search for a lost prediction
-ASK_SECONDS: Final = 1.0  # the longest that a purchase waits for the time at providers
-LAST_WORDS_SECONDS: Final = 3.0  # to write down that nobody knows what was bought
+INTENT_LASTS: Final = timedelta(seconds=15)  # less than the margin of a search for its prediction
+ASK_SECONDS: Final = 1.0  # the longest wait for the time at the providers
+LAST_WORDS_SECONDS: Final = 3.0  # to record an unknown outcome when the process stops
+FIRST_LOOK: Final = timedelta(seconds=0.5)
+SOONEST: Final = timedelta(milliseconds=10)  # a first look, if the provider announces a quick end
+
+log = structlog.get_logger(__name__)
 
 
 async def start(rt: Runtime, job_id: JobId) -> None:
-    """Start a job that is due, if no other worker has.
+    """Start a job that is due, unless another worker has.
 
-    Whatever goes wrong with the provider is recorded on the job. It is seen through even while
-    the worker is told to stop: an intent that nobody acts on would count as a crash.
+    Every failure of the provider is recorded on the job. Shutdown does not interrupt it: an
+    intent without an outcome would count as a crash.
     """
     await rt.shielded.run(_start(rt, job_id))
 
 
 async def _start(rt: Runtime, job_id: JobId) -> None:
     intended = await intend(rt, job_id)
-    rt.wakeups.notify("admit")  # a nudge has been answered
+    rt.wakeups.notify("admit")  # a dispatched id has been handled
     if intended is not None:
-        await purchase(rt, *intended)
+        await carry_out(rt, *intended)
 
 
 async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
-    """Claim a due job and write the intent to buy, in one transaction.
+    """Claim a due job and write the intent to pay, in one transaction.
 
     Returns None if it is not due any more: another worker has claimed it, or it has ended.
     """
 
-    def decide(job: Job, _: Attempt | None) -> Update:
+    def decide(job: Job, _: Attempt | None) -> Intent:
         now = rt.now()
         if job.status is Status.PENDING and job.run_at > now + STEP:
             raise StaleJob(f"job {job.id} is not due")
         if rt.pauses.is_paused(job.provider, job.model, now=now):
             raise StaleJob(f"job {job.id} has to wait for {job.provider}")
-        change = claim(job, rt.lease.worker_id, AttemptId(uuid4()), now=now)
-        return Update(change=change, intent=_attempt(rt, change.job))
+        attempt_id = AttemptId(uuid4())
+        change = claim(job, rt.lease.worker_id, attempt_id, now=now)
+        return Intent(change=change, intent=_attempt(rt, change.job, attempt_id))
 
     await _ask_times(rt)
     try:
-        failpoints.hit("start.intend")
-        update = await rt.apply_until_stored(job_id, decide)
+        applied = await apply_until_stored(rt, job_id, decide, event="starting")
     except (IllegalTransition, StaleJob):
         return None
-    assert update.change is not None
-    assert update.intent is not None
-    return update.change.job, update.intent
+    return applied.job, applied.update.intent
 
 
 async def _ask_times(rt: Runtime) -> None:
-    """See to it that the time at each provider is known, to be written with the intent.
+    """Make the time at each provider known, to be written with the intent.
 
-    One that does not answer at once holds up nobody: its time is then not known.
+    A provider that does not answer at once delays nothing: its time is then not known.
     """
     for provider in rt.providers.values():
         if isinstance(provider, SupportsServerTime):
@@ -85,12 +100,38 @@ async def _ask_times(rt: Runtime) -> None:
                     await provider.ask_time()
 
 
-async def purchase(rt: Runtime, job: Job, attempt: Attempt) -> None:
-    """Spend money once for a written intent, and record what came of it."""
+def _attempt(rt: Runtime, job: Job, attempt_id: AttemptId) -> Attempt:
+    return Attempt(
+        id=attempt_id,
+        job_id=job.id,
+        n=job.ordinal,
+        provider=job.provider,
+        model=job.model,
+        nonce=secrets.token_hex(16),
+        request_hash=request_hash(job),
+        submitted_at=job.updated_at,
+        provider_time=time_at(rt.providers.get(job.provider)),
+        timeout=rt.settings.attempt_timeout,
+        worker_id=rt.lease.worker_id,
+    )
+
+
+def request_hash(job: Job) -> str:
+    """Return what duplicates share: requests that the provider cannot tell apart."""
+    request: Mapping[str, Any] = {
+        "provider": job.provider,
+        "model": job.model,
+        "prompt": job.prompt,
+        "input": dict(sorted(job.input.items())),
+    }
+    return hashlib.sha256(strict.dumps(request)).hexdigest()
+
+
+async def carry_out(rt: Runtime, job: Job, attempt: Attempt) -> None:
+    """Start the prediction of a written intent once, and record the outcome."""
     try:
-        failpoints.hit("start.intended")
-        await _spend(rt, job, attempt)
-    except asyncio.CancelledError:  # this process stops, and cannot wait for the answer
+        await _carry_out(rt, job, attempt)
+    except asyncio.CancelledError:  # the process stops and cannot wait for the answer
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_SECONDS):
                 await record_unknown(rt, attempt, OutcomeUnknown("the worker has stopped"))
@@ -100,11 +141,11 @@ async def purchase(rt: Runtime, job: Job, attempt: Attempt) -> None:
         raise
 
 
-async def _spend(rt: Runtime, job: Job, attempt: Attempt) -> None:
+async def _carry_out(rt: Runtime, job: Job, attempt: Attempt) -> None:
     try:
-        rt.lease.check()  # a worker that may be taken for dead does not buy
+        rt.lease.check()  # without a valid lease the worker must not start a prediction
         _check_age(rt, attempt)
-        prediction = await buy(rt, job, attempt)
+        prediction = await start_prediction(rt, job, attempt)
     except OutcomeUnknown as error:
         await throttle.record_failure(rt, job, error)
         await record_unknown(rt, attempt, error)
@@ -135,42 +176,161 @@ def _check_age(rt: Runtime, attempt: Attempt) -> None:
         raise WorkerSuspended("storing the intent took too long; the job is started again")
 
 
-async def buy(rt: Runtime, job: Job, attempt: Attempt) -> Prediction:
+async def start_prediction(rt: Runtime, job: Job, attempt: Attempt) -> Prediction:
     """Call the provider's `start`; see there for what it raises."""
     provider = rt.providers.get(job.provider)
     if provider is None:
         message = f"the provider {job.provider} is not configured here"
         raise ProviderUnavailable(message, code="provider_not_configured")
-    failpoints.hit("buy.send")
+    failpoints.hit("start.send")
     prediction = await provider.start(job, attempt)
-    failpoints.hit("buy.sent")
+    failpoints.hit("start.sent")
     return prediction
 
 
-def _attempt(rt: Runtime, job: Job) -> Attempt:
-    assert job.attempt_id is not None
-    assert job.worker_id is not None
-    return Attempt(
-        id=job.attempt_id,
-        job_id=job.id,
-        n=job.ordinal,
-        provider=job.provider,
-        model=job.model,
-        nonce=secrets.token_hex(16),
-        request_hash=request_hash(job),
-        submitted_at=job.updated_at,
-        provider_time=time_at(rt.providers.get(job.provider)),
-        timeout=rt.settings.attempt_timeout,
-        worker_id=job.worker_id,
+async def record_not_bought(
+    rt: Runtime, attempt: Attempt, error: FleekError, *, floor: timedelta | None = None
+) -> None:
+    """Give the attempt back; the job tries again later, not before `floor` has passed."""
+
+    def decide(job: Job, current: Attempt | None) -> Update:
+        closed = close_unbound(current, Verdict.NOT_BOUGHT, error)
+        if not awaits_start(job, attempt):
+            return Update(attempt=closed)
+        change = defer(job, error, now=rt.now(), backoff=rt.settings.backoff, floor=floor)
+        return Update(attempt=closed, change=change)
+
+    await apply_until_stored(rt, attempt.job_id, decide, event="deferred", attempt_id=attempt.id)
+
+
+async def record_refused(rt: Runtime, attempt: Attempt, error: ProviderError) -> None:
+    """End the job: the provider refuses it permanently, and nothing was paid for."""
+    reason = JobError(code=error.code, message=str(error))
+
+    def decide(job: Job, current: Attempt | None) -> Update:
+        closed = close_unbound(current, Verdict.NOT_BOUGHT, error)
+        if not awaits_start(job, attempt):
+            return Update(attempt=closed)
+        change = fail(job, reason, retryable=False, now=rt.now(), backoff=rt.settings.backoff)
+        return Update(attempt=closed, change=change)
+
+    await apply_until_stored(rt, attempt.job_id, decide, event="failed", attempt_id=attempt.id)
+
+
+async def record_unknown(rt: Runtime, attempt: Attempt, error: OutcomeUnknown) -> None:
+    """Keep the job until reconciliation has found out whether a prediction was created."""
+    reason = JobError(code=error.code, message=str(error))
+
+    def decide(job: Job, current: Attempt | None) -> Update:
+        if not is_unbound(current):
+            return Update()
+        unknown = replace(current, error=reason)
+        if job.attempt_id != attempt.id or job.stage is not Stage.STARTING:
+            return Update(attempt=unknown)  # the job has ended; its prediction has to be cancelled
+        return Update(attempt=unknown, change=mark_unknown(job, now=rt.now(), reason=str(error)))
+
+    await apply_until_stored(rt, attempt.job_id, decide, event="unknown", attempt_id=attempt.id)
+    rt.wakeups.notify("recover")
+
+
+def awaits_start(job: Job, attempt: Attempt) -> bool:
+    """Whether the job still depends on whether this attempt's prediction is created."""
+    return job.attempt_id == attempt.id and job.stage in {Stage.STARTING, Stage.UNKNOWN}
+
+
+def is_unbound(attempt: Attempt | None) -> TypeGuard[Attempt]:
+    """Whether an attempt has neither a verdict nor a prediction."""
+    return attempt is not None and attempt.verdict is None and attempt.prediction_id is None
+
+
+def close_unbound(
+    current: Attempt | None, verdict: Verdict, error: FleekError | None = None
+) -> Attempt | None:
+    """Return the attempt with its verdict, or None if it has a verdict or a prediction already."""
+    if not is_unbound(current):
+        return None
+    reason = None if error is None else JobError(code=error.code, message=str(error))
+    return close_attempt(current, verdict, reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Binding(Update):
+    """An update that binds a prediction to its attempt."""
+
+    premature: Verdict | None = None  # that the attempt had by then
+
+
+async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
+    """Record the prediction id even if the job has moved on, then continue.
+
+    If the job has moved on, the prediction is cancelled. So it is if the attempt was closed as not
+    paid for, or as lost: that verdict is withdrawn, and replaced when the prediction ends.
+    """
+    now = rt.now()
+    first_look_at = now + min(max(prediction.eta or FIRST_LOOK, SOONEST), FIRST_LOOK)
+
+    def decide(job: Job, current: Attempt | None) -> _Binding:
+        return _binding(job, current, attempt, prediction.id, now=now, first_look_at=first_look_at)
+
+    try:
+        applied = await apply_until_stored(
+            rt, attempt.job_id, decide, event="waiting", attempt_id=attempt.id
+        )
+    except (AttemptClosed, NotFound) as error:
+        await stop_orphan(rt, attempt, prediction.id, reason=str(error))
+        return
+    except PredictionTaken as error:  # it belongs to another attempt: reconciliation finds ours
+        await record_unknown(rt, attempt, OutcomeUnknown(str(error)))
+        return
+    if (verdict := applied.update.premature) is not None:
+        _note_orphan(rt, attempt, prediction.id, reason=f"its attempt was {verdict}")
+    if prediction.outcome is not None:
+        await conclude(rt, attempt, prediction)
+    elif applied.job.stage is Stage.WAITING and applied.job.attempt_id == attempt.id:
+        rt.wakeups.notify("watch")
+    else:
+        stop_soon(rt, attempt.job_id)
+
+
+def _binding(
+    job: Job,
+    current: Attempt | None,
+    attempt: Attempt,
+    prediction_id: PredictionId,
+    *,
+    now: datetime,
+    first_look_at: datetime,
+) -> _Binding:
+    """Decide on a prediction of `attempt`, which is `current` under lock.
+
+    Raises:
+        AttemptClosed: The attempt has another prediction.
+    """
+    if current is not None and current.prediction_id == prediction_id:
+        return _Binding()  # a callback, or a search, was quicker
+    if current is None or current.prediction_id is not None:
+        raise AttemptClosed(f"attempt {attempt.id} has another prediction")
+    bound = bind_prediction(current, prediction_id, first_look_at=first_look_at)
+    if current.verdict is not None or not awaits_start(job, attempt):
+        return _Binding(attempt=owe_cancel(bound), premature=current.verdict)
+    return _Binding(attempt=bound, change=mark_waiting(job, prediction_id, now=now))
+
+
+async def stop_orphan(
+    rt: Runtime, attempt: Attempt, prediction_id: PredictionId, *, reason: str
+) -> None:
+    """Cancel a prediction without an attempt; one that is bound to another attempt is left."""
+    if await attempts.bound_ids(rt.db, attempt.provider, [prediction_id]):
+        log.warning("prediction_not_ours", attempt_id=str(attempt.id), prediction_id=prediction_id)
+        return
+    _note_orphan(rt, attempt, prediction_id, reason=reason)
+    await stop_stray(rt, attempt.provider, prediction_id)
+
+
+def _note_orphan(
+    rt: Runtime, attempt: Attempt, prediction_id: PredictionId, *, reason: str
+) -> None:
+    rt.metrics.orphans.inc()
+    log.warning(
+        "orphan_prediction", attempt_id=str(attempt.id), prediction_id=prediction_id, reason=reason
     )
-
-
-def request_hash(job: Job) -> str:
-    """Return what twins share: requests that the provider cannot tell apart."""
-    asked: Mapping[str, Any] = {
-        "provider": job.provider,
-        "model": job.model,
-        "prompt": job.prompt,
-        "input": dict(sorted(job.input.items())),
-    }
-    return hashlib.sha256(strict.dumps(asked)).hexdigest()

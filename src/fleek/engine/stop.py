@@ -19,8 +19,9 @@ from fleek.domain.errors import ProviderError, ProviderUnavailable
 from fleek.domain.job import JobId, PredictionId
 from fleek.engine.bucket import TokenBucket
 from fleek.engine.conclude import conclude
+from fleek.engine.loops import run_logged
 from fleek.engine.patience import in_time
-from fleek.engine.runtime import Runtime, run_logged
+from fleek.engine.runtime import Runtime
 from fleek.providers.base import UNREACHABLE, Prediction, Provider, budget_of
 from fleek.store import attempts
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from uuid_utils.compat import uuid7
 
-from fleek import failpoints
 from fleek.domain.errors import Conflict, FieldError, InvalidInput, NotFound, ProviderError
 from fleek.domain.job import Job, JobId, ModelName, Status
 from fleek.domain.request import MAX_SCHEDULE, JobRequest
-from fleek.engine.runtime import CALLER_PATIENCE, Runtime
+from fleek.engine.apply import insert
+from fleek.engine.runtime import Runtime
 from fleek.providers.base import Provider
 from fleek.store import jobs
 
@@ -21,11 +21,8 @@ async def submit(rt: Runtime, request: JobRequest) -> Job:
         DatabaseUnavailable: It is not accepted.
         StorageFull: It is not accepted: there is no room for its row or its files.
     """
-    job = await _checked(rt, request)
-    failpoints.hit("submit.insert")
-    await jobs.insert_job(rt.db, job, patience=CALLER_PATIENCE)
-    failpoints.hit("submit.inserted")
-    _accepted(rt)
+    job = await insert(rt, await _checked(rt, request))
+    rt.wakeups.notify("admit")
     return job
 
 
@@ -62,13 +59,9 @@ async def retry(
         tenant_id=tenant_id,
     )
     new = replace(await _checked(rt, repeated), retry_of=old.id)
-    failpoints.hit("submit.insert")
-    job = await jobs.insert_retry(rt.db, new, again=again, patience=CALLER_PATIENCE)
-    failpoints.hit("submit.inserted")
-    if job.id != new.id:
-        return job, False
-    _accepted(rt)
-    return job, True
+    job = await insert(rt, new, again=again)
+    rt.wakeups.notify("admit")
+    return job, job.id == new.id
 
 
 async def _checked(rt: Runtime, request: JobRequest) -> Job:
@@ -80,11 +73,6 @@ async def _checked(rt: Runtime, request: JobRequest) -> Job:
     await _check_parameters(rt, provider, model, request)
     rt.capacity.check()
     return _job(rt, request, provider=name, model=model)
-
-
-def _accepted(rt: Runtime) -> None:
-    rt.metrics.steps.labels("submitted").inc()
-    rt.wakeups.notify("admit")
 
 
 def _provider(rt: Runtime, name: str) -> Provider:

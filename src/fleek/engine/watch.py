@@ -5,21 +5,23 @@ import heapq
 import random
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
 from fleek import failpoints
-from fleek.domain.attempt import Attempt
+from fleek.domain.attempt import Attempt, owe_cancel
 from fleek.domain.errors import ProviderError, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, PredictionId, Stage
 from fleek.domain.transitions import set_progress
+from fleek.engine.apply import apply
 from fleek.engine.bucket import Clock, TokenBucket
 from fleek.engine.conclude import conclude
+from fleek.engine.loops import run_logged
 from fleek.engine.patience import in_time
-from fleek.engine.runtime import Runtime, run_logged
+from fleek.engine.runtime import Runtime
 from fleek.engine.stop import stop_soon
 from fleek.providers.base import Prediction, budget_of
 from fleek.store import attempts
@@ -207,8 +209,8 @@ class Watch:
         self._schedule(row.attempt_id, interval(running, None if seen is None else seen.eta))
         if seen is not None and seen.outcome is not None:
             attempt = await attempts.get(self._rt.db, row.attempt_id)
-            assert attempt is not None
-            await conclude(self._rt, attempt, seen)
+            if attempt is not None:
+                await conclude(self._rt, attempt, seen)
             self._watched.pop(row.attempt_id, None)
             return
         if not watched.overtime and self._overtime(row, watching, seen):
@@ -237,9 +239,9 @@ class Watch:
         def decide(_: Job, current: Attempt | None) -> Update:
             if current is None or current.verdict is not None:
                 return Update()
-            return Update(attempt=replace(current, cancel_owed=True))
+            return Update(attempt=owe_cancel(current))
 
-        await self._rt.apply(row.job_id, decide, attempt_id=row.attempt_id)
+        await apply(self._rt, row.job_id, decide, event="cancel_owed", attempt_id=row.attempt_id)
         stop_soon(self._rt, row.job_id)
 
     async def _write_progress(self, watched: _Watched, progress: float) -> None:
@@ -256,7 +258,7 @@ class Watch:
                 return Update()
             return Update(change=set_progress(job, progress, now=self._rt.now()))
 
-        await self._rt.apply(row.job_id, decide)
+        await apply(self._rt, row.job_id, decide, event="progress")
 
 
 def interval(running: timedelta, eta: timedelta | None) -> timedelta:

@@ -7,11 +7,11 @@ the state that the first one left.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import randrange
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import (
@@ -26,10 +26,9 @@ from sqlalchemy import (
 )
 
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import FleekError, NotFound
+from fleek.domain.errors import FleekError, NotFound, PredictionTaken
 from fleek.domain.job import AttemptId, Change, Job, JobId, Status
 from fleek.domain.media import Media
-from fleek.domain.races import PredictionTaken
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
 from fleek.store.errors import RowRefused
@@ -88,96 +87,124 @@ class Update:
     """What one decision writes; each part may be missing."""
 
     change: Change | None = None  # the job's next state
-    intent: Attempt | None = None  # a new attempt
     attempt: Attempt | None = None  # the locked attempt as it is now
     media: Sequence[Media] = ()  # files that are in storage
-    owes_cancel: bool = False  # every attempt of the job without a verdict must be stopped
-    drops_media: bool = (
-        False  # the job's rows of files go, and the answers that held or named them
-    )
+    cancel_owed: bool = False  # by every attempt of the job without a verdict
+    drops_media: bool = False  # delete the job's files' rows, and the answers that named them
 
 
-Decision = Callable[[Job, Attempt | None], Update]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent(Update):
+    """An update that writes a new attempt."""
+
+    intent: Attempt
+
+
+U = TypeVar("U", bound=Update)
+U_co = TypeVar("U_co", bound=Update, covariant=True)
+
+Decision = Callable[[Job, Attempt | None], U]
 """Decides on the job, and the attempt that was asked for, as they are under lock. Pure. May raise
 `IllegalTransition` or `StaleJob`, which go to its own caller only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied(Generic[U_co]):
+    """What has become of a job by a decision."""
+
+    job: Job  # as it is now, changed or not
+    update: U_co  # what was written
+
+    @classmethod
+    def of(cls, job: Job, update: U) -> "Applied[U]":
+        """Return what `update` makes of a job; each change raises the job's version."""
+        if update.change is None:
+            return Applied(job, update)
+        raised = replace(update.change.job, version=job.version + 1)
+        return Applied(raised, replace(update, change=replace(update.change, job=raised)))
+
+    @property
+    def changed(self) -> bool:
+        """Whether the job itself was changed."""
+        return self.update.change is not None
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
     job_id: JobId
     attempt_id: AttemptId | None
-    decide: Decision
+    decide: Decision[Update]
 
 
 async def apply(
     db: Database,
     job_id: JobId,
-    decide: Decision,
+    decide: Decision[U],
     *,
     attempt_id: AttemptId | None = None,
     patience: timedelta | None = None,
-) -> Update:
-    """Decide on a job as it is now and write the step; returns it with the job's new version.
+) -> Applied[U]:
+    """Decide on a job as it is now and write the update.
 
     `attempt_id` names the attempt that `decide` wants to see; `patience` is how long it may wait
     for its turn.
 
     Raises:
         NotFound: There is no such job.
-        PredictionTaken: The step binds a prediction that another attempt has.
+        PredictionTaken: The update binds a prediction that another attempt has.
         Overloaded: Its turn did not come in time; nothing is written.
         DatabaseUnavailable: Nothing is known to be written.
     """
     request = _Request(job_id, attempt_id, decide)
     try:
-        return await db.grouped_write(_apply_all, request, patience=patience)
+        applied: Any = await db.grouped_write(_apply_all, request, patience=patience)
     except RowRefused as error:
         if error.constraint in PREDICTION_ONCE:
             raise PredictionTaken("another attempt has this prediction") from error
         raise
+    return cast("Applied[U]", applied)
 
 
-async def _apply_all(tx: Transaction, requests: Sequence[_Request]) -> list[Update | FleekError]:
-    jobs = {
-        job.id: job
-        for job in map(
-            rows.job_from, await _locked(tx, LOCK_JOBS, {one.job_id for one in requests})
-        )
-    }
-    wanted = {one.attempt_id for one in requests if one.attempt_id is not None}
-    found = await _locked(tx, LOCK_ATTEMPTS, wanted) if wanted else ()
-    attempts = {attempt.id: attempt for attempt in map(rows.attempt_from, found)}
+async def _apply_all(
+    tx: Transaction, requests: Sequence[_Request]
+) -> list[Applied[Update] | FleekError]:
+    locked = await _locked(tx, LOCK_JOBS, {request.job_id for request in requests})
+    jobs = {job.id: job for job in map(rows.job_from, locked)}
+    wanted = {request.attempt_id for request in requests if request.attempt_id is not None}
+    locked = await _locked(tx, LOCK_ATTEMPTS, wanted) if wanted else ()
+    attempts = {attempt.id: attempt for attempt in map(rows.attempt_from, locked)}
     batch = _Batch()
-    results: list[Update | FleekError] = []
+    results: list[Applied[Update] | FleekError] = []
     for request in requests:
         try:
-            step = _decided(request, jobs, attempts)
+            applied = _decided(request, jobs, attempts)
         except FleekError as error:
             results.append(error)
             continue
-        batch.add(step, before=jobs[request.job_id])
-        if step.change is not None:
-            jobs[request.job_id] = step.change.job
-        for attempt in (step.intent, step.attempt):
-            if attempt is not None:
-                attempts[attempt.id] = attempt
-        results.append(step)
+        batch.add(applied.update, before=jobs[request.job_id])
+        jobs[request.job_id] = applied.job
+        for attempt in _attempts(applied.update):
+            attempts[attempt.id] = attempt
+        results.append(applied)
     await batch.write(tx)
     return results
 
 
 def _decided(
     request: _Request, jobs: Mapping[JobId, Job], attempts: Mapping[AttemptId, Attempt]
-) -> Update:
+) -> Applied[Update]:
     job = jobs.get(request.job_id)
     if job is None:
         raise NotFound("there is no such job")
     attempt = None if request.attempt_id is None else attempts.get(request.attempt_id)
-    step = request.decide(job, attempt)
-    if step.change is None:
-        return step
-    raised = replace(step.change.job, version=job.version + 1)
-    return replace(step, change=replace(step.change, job=raised))
+    return Applied.of(job, request.decide(job, attempt))
+
+
+def _attempts(update: Update) -> Iterator[Attempt]:
+    if isinstance(update, Intent):
+        yield update.intent
+    if update.attempt is not None:
+        yield update.attempt
 
 
 Id = TypeVar("Id", bound=UUID)
@@ -190,7 +217,7 @@ async def _locked(
 
 
 class _Batch:
-    """The rows of many steps, written with one statement per kind."""
+    """The rows of many updates, written with one statement per kind."""
 
     def __init__(self) -> None:
         self._jobs: list[rows.Values] = []
@@ -202,24 +229,26 @@ class _Batch:
         self._dropping: list[rows.Values] = []
         self._tally: Counter[Status] = Counter()
 
-    def add(self, step: Update, *, before: Job) -> None:
-        """Note what a step writes. `before` is the job that it was decided on."""
-        if step.change is not None:
-            job = step.change.job
+    def add(self, update: Update, *, before: Job) -> None:
+        """Note what an update writes. `before` is the job that it was decided on."""
+        if update.change is not None:
+            job = update.change.job
             guard = {"_id": job.id, "_version": before.version}
             self._jobs.append({**rows.job_changes(job), **guard})
-            self._events.append(rows.event_values(step.change, seq=job.version, at=job.updated_at))
+            self._events.append(
+                rows.event_values(update.change, seq=job.version, at=job.updated_at)
+            )
             self._tally.subtract([before.status])
             self._tally.update([job.status])
-        if step.intent is not None:
-            self._intents.append(rows.attempt_values(step.intent))
-        if step.attempt is not None:
-            values = rows.attempt_changes(step.attempt)
-            self._attempts.append({**values, "_id": step.attempt.id})
-        self._media.extend(map(rows.media_values, step.media))
-        if step.owes_cancel:
+        if isinstance(update, Intent):
+            self._intents.append(rows.attempt_values(update.intent))
+        if update.attempt is not None:
+            values = rows.attempt_changes(update.attempt)
+            self._attempts.append({**values, "_id": update.attempt.id})
+        self._media.extend(map(rows.media_values, update.media))
+        if update.cancel_owed:
             self._owing.append({"_job_id": before.id})
-        if step.drops_media:
+        if update.drops_media:
             self._dropping.append({"_job_id": before.id})
 
     async def write(self, tx: Transaction) -> None:

@@ -1,0 +1,103 @@
+"""The write path: jobs are inserted, and then changed by decisions under the row's lock."""
+
+import asyncio
+from datetime import timedelta
+from itertools import chain, repeat
+from typing import Final
+
+import structlog
+
+from fleek import failpoints
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import DatabaseUnavailable, InternalError, StorageFull
+from fleek.domain.job import AttemptId, Job, JobId
+from fleek.engine.runtime import Runtime
+from fleek.store import jobs, updates
+from fleek.store.updates import Applied, Decision, U
+
+CALLER_PATIENCE: Final = timedelta(seconds=0.8)  # a write of the API's waits so long for its turn
+RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries to write; the last one repeats
+
+log = structlog.get_logger(__name__)
+
+
+async def insert(rt: Runtime, job: Job, *, again: bool = False) -> Job:
+    """Accept a job; returns it, or the job that repeats `job.retry_of` already unless `again`.
+
+    Raises:
+        NotFound: The job that it repeats has been removed.
+        Conflict: The job that it repeats is not failed or cancelled any more.
+        DatabaseUnavailable: It is not known to be accepted.
+        StorageFull: It is not accepted.
+    """
+    failpoints.hit("submitted.write")
+    if job.retry_of is None:
+        await jobs.insert_job(rt.db, job, patience=CALLER_PATIENCE)
+        accepted = job
+    else:
+        accepted = await jobs.insert_retry(rt.db, job, again=again, patience=CALLER_PATIENCE)
+    if accepted.id == job.id:
+        rt.metrics.steps.labels("submitted").inc()
+    failpoints.hit("submitted.written")
+    return accepted
+
+
+async def apply(
+    rt: Runtime,
+    job_id: JobId,
+    decide: Decision[U],
+    *,
+    event: str,
+    attempt_id: AttemptId | None = None,
+    patience: timedelta | None = None,
+) -> Applied[U]:
+    """Decide on a job and write the update; see `fleek.store.updates.apply`.
+
+    `event` names the update, as a rule by the line that it adds to the job's history. Its
+    failpoints are ``<event>.write`` and ``<event>.written``.
+    """
+    failpoints.hit(f"{event}.write")
+    applied = await updates.apply(rt.db, job_id, decide, attempt_id=attempt_id, patience=patience)
+    if applied.update.change is not None:
+        rt.metrics.steps.labels(applied.update.change.event).inc()
+    failpoints.hit(f"{event}.written")
+    return applied
+
+
+async def apply_until_stored(
+    rt: Runtime,
+    job_id: JobId,
+    decide: Decision[U],
+    *,
+    event: str,
+    attempt_id: AttemptId | None = None,
+) -> Applied[U]:
+    """Do as `apply`, and try again while the database is away: this must not be lost.
+
+    If the answer to an earlier commit was lost, the written update is recognised and returned.
+    """
+    tried: list[Applied[U]] = []
+    pauses = chain(RETRY_SECONDS, repeat(RETRY_SECONDS[-1]))
+
+    def decide_once(job: Job, attempt: Attempt | None) -> U:
+        if tried and tried[-1].changed and tried[-1].job == job:
+            raise _AlreadyStored
+        update = decide(job, attempt)
+        tried.append(Applied.of(job, update))
+        return update
+
+    while True:
+        try:
+            return await apply(rt, job_id, decide_once, event=event, attempt_id=attempt_id)
+        except _AlreadyStored:
+            return tried[-1]
+        except (DatabaseUnavailable, StorageFull) as error:
+            log.warning("database_unavailable", job_id=str(job_id), reason=str(error))
+        await asyncio.sleep(next(pauses))
+
+
+class _AlreadyStored(InternalError):
+    """The job is what the latest try wanted to make of it."""
+
+    def __init__(self) -> None:
+        super().__init__("an earlier try has written this update")
