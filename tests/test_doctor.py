@@ -211,14 +211,14 @@ async def test_a_storage_that_cannot_be_made(
 @pytest.mark.parametrize(
     ("field", "setting"),
     [
-        ("provider", "PROVIDER"),
+        ("providers", "PROVIDERS"),
         ("dispatch", "DISPATCH"),
         ("storage_backend", "STORAGE_BACKEND"),
     ],
 )
 async def test_an_unknown_adapter(settings: Settings, field: str, setting: str) -> None:
     """A misspelt name is an error of that subject, with the choices."""
-    wrong = settings.model_copy(update={field: "acme"})
+    wrong = settings.model_copy(update={field: ("acme",) if field == "providers" else "acme"})
 
     errors = [finding for finding in await examine(wrong) if finding.status == "error"]
 
@@ -326,7 +326,7 @@ async def test_a_proxy_that_is_not_used_is_told(
 ) -> None:
     """Whoever set it expects it to be used; the placeholder calls nobody."""
     monkeypatch.setenv("HTTPS_PROXY", "http://me:C4n4ry@proxy:3128")
-    replicate = settings.model_copy(update={"provider": "replicate"})
+    replicate = settings.model_copy(update={"providers": ("replicate",)})
 
     (finding,) = await doctor._proxy(replicate)
 

@@ -12,7 +12,7 @@ from fleek.domain.text import without_credentials
 from fleek.environment import SOURCE, Secret, read
 from fleek.providers.cog.settings import CogSettings
 from fleek.providers.replicate import ReplicateSettings
-from fleek.settings import ProviderChoice, Settings
+from fleek.settings import Settings
 from fleek.storage.s3.settings import S3Settings
 
 TOKEN = "r8_C4n4ry"
@@ -145,10 +145,18 @@ def test_an_address_in_two_lines_is_refused_without_its_password(
     assert "C4n" not in str(refused.value)
 
 
-def test_a_token_in_quotes_decides_for_replicate() -> None:
+@pytest.mark.parametrize(
+    ("token", "provider"),
+    [(f'"{TOKEN}"\n', "replicate"), ("'your-token'", "placeholder")],
+    ids=["token", "example"],
+)
+def test_a_token_in_quotes_decides_for_replicate(
+    token: str, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And an example in quotes does not."""
-    assert ProviderChoice(replicate_api_token=f'"{TOKEN}"\n').decide()[0] == "replicate"
-    assert ProviderChoice(replicate_api_token="'your-token'").decide()[0] == "placeholder"
+    monkeypatch.setenv("REPLICATE_API_TOKEN", token)
+
+    assert read(Settings).provider == provider
 
 
 def test_a_file_that_begins_with_a_mark_is_read(

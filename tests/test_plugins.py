@@ -65,14 +65,14 @@ async def test_a_flawed_plugin_is_refused_in_one_line(
     """Its name, the setting that chose it, and what to repair; nothing is opened with it."""
     source, message = FLAWS[name]
     install_provider(tmp_path, name, source)
-    chosen = settings.model_copy(update={"provider": name})
+    chosen = settings.model_copy(update={"providers": ("placeholder", name)})
 
     with pytest.raises(ConfigurationError) as refused:
         async with open_runtime(chosen):
             pass
     errors = [finding for finding in await examine(chosen) if finding.status == "error"]
 
-    assert str(refused.value).startswith(f"PROVIDER={name}: ")
+    assert str(refused.value).startswith(f"PROVIDERS={name}: ")
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
     assert [(one.subject, one.message) for one in errors] == [("provider", str(refused.value))]
@@ -84,7 +84,7 @@ async def test_the_provider_of_the_guide_is_accepted(settings: Settings, tmp_pat
 
     async with open_provider("echo") as provider:
         model = provider.default_model
-    findings = await examine(settings.model_copy(update={"provider": "echo"}))
+    findings = await examine(settings.model_copy(update={"providers": ("echo",)}))
 
     assert model == "acme/echo"
     assert {finding.status for finding in findings} == {"ok"}

@@ -43,7 +43,7 @@ AREAS: Final[
 ] = {  # the first setting of each area; others follow their neighbour
     "database_url": "Database",
     "dispatch": "Dispatch and workers",
-    "provider": "Providers",
+    "providers": "Providers",
     "max_retry_attempts": "Attempts and limits",
     "media_retention_days": "Retention",
     "storage_backend": "Storage",
@@ -61,8 +61,8 @@ ADAPTERS: Final = (
 def kinds() -> Iterator[tuple[str, type[BaseSettings]]]:
     """Yield each class of settings, the service's own first, with what it belongs to."""
     yield "", Settings
-    yield AREAS["provider"], ProviderChoice
-    yield AREAS["provider"], Proxies
+    yield AREAS["providers"], ProviderChoice
+    yield AREAS["providers"], Proxies
     for port, known in ADAPTERS:
         for name, target in known.items():
             home = target.partition(":")[0]

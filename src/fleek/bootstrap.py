@@ -34,7 +34,7 @@ def open_provider(name: str) -> AbstractAsyncContextManager[Provider]:
         ConfigurationError: See `registry.open_adapter`.
     """
     known = registry.providers()
-    return registry.open_adapter(known, name, setting="PROVIDER", misfits=provider_misfits)
+    return registry.open_adapter(known, name, setting="PROVIDERS", misfits=provider_misfits)
 
 
 def open_storage(settings: Settings) -> AbstractAsyncContextManager[Storage]:
@@ -74,7 +74,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         db = await stack.enter_async_context(open_database(settings.database_url))
         imported = {name: open_provider(name) for name in settings.providers}  # before any opens
         opening_storage, opening_dispatcher = open_storage(settings), open_dispatcher(settings)
-        log.info("provider_chosen", provider=settings.provider, reason=settings.provider_reason)
+        log.info("providers_chosen", providers=settings.providers, reason=settings.provider_reason)
         storage = await stack.enter_async_context(opening_storage)
         dispatcher = await stack.enter_async_context(opening_dispatcher)
         metrics = Metrics()

@@ -24,7 +24,7 @@ Status = Literal["ok", "warning", "error"]
 ADVICE: Final[Mapping[str, str]] = {
     "database": "check DATABASE_URL, and that the database runs",
     "storage": "check STORAGE_BACKEND and its settings (STORAGE_PATH, S3_…), and the rights there",
-    "provider": "check PROVIDER and its settings",
+    "provider": "check PROVIDERS and the provider's own settings",
     "dispatcher": "check DISPATCH and REDIS_URL, and that the broker runs; jobs wait until then",
 }
 """What to do about a part that does not answer."""

@@ -190,18 +190,25 @@ def _left(subject: str, folder: Path, *, free: int) -> Finding:
 
 
 async def _provider(settings: Settings) -> list[Finding]:
-    name = settings.provider
-    async with open_provider(name) as provider:
-        model = ModelName(settings.default_model or provider.default_model)
-        schema = await provider.schema(model)
-    return [_answer(name, model, known=schema is not None)]
+    return [await _provider_answer(settings, name) for name in settings.providers]
+
+
+async def _provider_answer(settings: Settings, name: str) -> Finding:
+    chosen = settings.default_model if name == settings.provider else None
+    try:
+        async with open_provider(name) as provider:
+            model = ModelName(chosen or provider.default_model)
+            schema = await provider.schema(model)
+    except FleekError as error:
+        return Finding("provider", "error", str(error), ADVICE["provider"])
+    return _answer(name, model, known=schema is not None)
 
 
 async def _proxy(settings: Settings) -> list[Finding]:
     """Name a proxy of others that has no effect, and the settings that have one."""
     ignored = Proxies().ignored()
-    parts = {"replicate": settings.provider, "s3": settings.storage_backend}
-    ours = [f"{name.upper()}_PROXY" for name, chosen in parts.items() if chosen == name]
+    chosen = {*settings.providers, settings.storage_backend}
+    ours = [f"{name.upper()}_PROXY" for name in ("replicate", "s3") if name in chosen]
     if ignored is None or not ours:
         return []
     message = f"{ignored} is set, and is not used by this service"

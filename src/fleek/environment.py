@@ -1,11 +1,12 @@
 """How settings are read from the environment, ``.env`` and secret files, the service's and each adapter's."""
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BeforeValidator, SecretStr, ValidationError
+from pydantic import BeforeValidator, SecretStr, ValidationError, create_model
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fleek.domain.errors import ConfigurationError
@@ -25,6 +26,10 @@ SOURCE = SettingsConfigDict(
     env_ignore_empty=True,
     hide_input_in_errors=True,
 )
+
+
+class _Source(BaseSettings):
+    model_config = SOURCE
 
 
 def _seconds(value: object) -> object:
@@ -117,6 +122,13 @@ Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 """Several words; in the environment separated by commas."""
+
+
+def lookup(*names: str) -> Mapping[str, str]:
+    """Return the texts of these settings, as far as they are set, whatever class reads them."""
+    fields: dict[str, Any] = {name.lower(): (str | None, None) for name in names}
+    texts = create_model("Lookup", __base__=_Source, **fields)().model_dump()
+    return {name: texts[name.lower()] for name in names if texts[name.lower()] is not None}
 
 
 def read(kind: type[SettingsT], **overrides: Any) -> SettingsT:

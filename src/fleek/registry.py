@@ -24,6 +24,12 @@ PROVIDERS: Final = {
     "placeholder": "fleek.providers.placeholder:connect",
     "replicate": "fleek.providers.replicate:connect",
 }
+CONFIGURED_BY: Final = {"replicate": "REPLICATE_API_TOKEN", "cog": "COG_URL"}
+"""The setting that each of our providers cannot work without: once it is set, the provider is
+configured, and opened unless `PROVIDERS` says otherwise. The first one is the default. A plugin is
+named in `PROVIDERS`.
+"""
+
 STORAGES: Final = {"local": "fleek.storage.local:connect", "s3": "fleek.storage.s3:connect"}
 DISPATCHERS: Final = {
     "celery": "fleek.dispatch.celery:connect",

@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, create_model, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
 from fleek.domain.job import Backoff
 from fleek.domain.media import Part
-from fleek.environment import SOURCE, ZERO, Listed, Pasted, Seconds, cleaned
+from fleek.environment import SOURCE, ZERO, Listed, Pasted, Seconds, cleaned, lookup
+from fleek.registry import CONFIGURED_BY
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -52,29 +53,45 @@ def _renamed(name: str, *, old: str) -> AliasChoices:
 
 
 class ProviderChoice(BaseSettings):
-    """What decides who makes the media if `PROVIDER` is not set, and who may make it beside."""
+    """What decides which providers are opened if `PROVIDERS` is not set."""
 
     model_config = SOURCE
 
     mock_replicate: bool | None = Field(
         default=None,
-        description="`true`: the placeholder makes the media, whatever token is set. `false`: "
-        "Replicate does, and a token is required. Default: Replicate if a real token is set.",
+        description="`true`: the placeholder stands in for Replicate, whatever token is set. "
+        "`false`: Replicate is opened, and a token is required. Default: Replicate if a real token "
+        "is set.",
     )
-    replicate_api_token: SecretStr | None = None  # what it may be is the adapter's business
-    cog_url: str | None = None  # what it may be is the Cog adapter's business
+    provider: str | None = None  # the former name of `PROVIDERS`; `cog` is opened beside it
 
-    def decide(self) -> tuple[str, str]:
-        """Return the provider's name, and why it is this one."""
-        token = self.replicate_api_token
-        if self.mock_replicate is not None:
-            chosen = "placeholder" if self.mock_replicate else "replicate"
-            return chosen, f"MOCK_REPLICATE={str(self.mock_replicate).lower()}"
-        if token is None:
-            return "placeholder", "REPLICATE_API_TOKEN is not set"
-        if not is_real_token(token.get_secret_value()):
-            return "placeholder", "REPLICATE_API_TOKEN holds an example, not a token"
-        return "replicate", "REPLICATE_API_TOKEN is set"
+    def decide(self) -> Mapping[str, str]:
+        """Return the providers to be opened, the default one first, each with the reason."""
+        given = lookup(*CONFIGURED_BY.values())
+        configured: dict[str, str] = {}
+        for name, setting in CONFIGURED_BY.items():
+            is_configured, reason = self._state(name, setting, given.get(setting))
+            if is_configured:
+                configured[name] = reason
+            elif name == "replicate":  # for which the placeholder stands in
+                configured["placeholder"] = reason
+        if self.provider is None:
+            return configured
+        return {self.provider: f"PROVIDER={self.provider}"} | {
+            name: reason
+            for name, reason in configured.items()
+            if name == "cog" and name != self.provider
+        }
+
+    def _state(self, name: str, setting: str, value: str | None) -> tuple[bool, str]:
+        """Return whether a provider is configured, and why."""
+        if name == "replicate" and self.mock_replicate is not None:
+            return not self.mock_replicate, f"MOCK_REPLICATE={str(self.mock_replicate).lower()}"
+        if value is None:
+            return False, f"{setting} is not set"
+        if not is_real_token(value):
+            return False, f"{setting} holds an example, not a token"
+        return True, f"{setting} is set"
 
 
 class Proxies(BaseSettings):
@@ -119,13 +136,17 @@ class Settings(BaseSettings):
         description="How often a worker says that it is alive; after six silent ones it is dead.",
     )
 
-    provider: str = Field(
-        default_factory=lambda: ProviderChoice().decide()[0],
-        description="Who makes the media unless the request says otherwise: `placeholder`, "
-        "`replicate`, `cog`. Default: `replicate` if a real token is set, else `placeholder`.",
+    providers: Listed = Field(
+        default_factory=lambda: tuple(ProviderChoice().decide()),
+        description="The providers to open, comma-separated: `placeholder`, `replicate`, `cog`, or "
+        "the name of a plugin. The first one serves requests that name none. Default: `replicate` "
+        "if a real token is set, else `placeholder`; and `cog` if `COG_URL` is set. The former "
+        "name, `PROVIDER`, takes one name and is accepted until the next release.",
     )
     default_model: str | None = Field(
-        default=None, description="The model of requests that name none; else the provider's own."
+        default=None,
+        description="The model of requests that name neither a model nor a provider. Default: the "
+        "first provider's own.",
     )
 
     max_retry_attempts: int = Field(
@@ -303,6 +324,13 @@ class Settings(BaseSettings):
         "wall clock, read again whenever it looks at it.",
     )
 
+    @field_validator("providers")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("must name a provider, such as placeholder")
+        return tuple(dict.fromkeys(value))
+
     @field_validator("public_url", "storage_base_url")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
@@ -329,8 +357,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _closed(self) -> Self:
-        if self.provider == "replicate" and ProviderChoice().mock_replicate:
-            raise ValueError("PROVIDER=replicate and MOCK_REPLICATE=true exclude each other")
+        if "replicate" in self.providers and ProviderChoice().mock_replicate:
+            raise ValueError("replicate in PROVIDERS and MOCK_REPLICATE=true exclude each other")
         if self.api_keys:
             raise ValueError(
                 "API_KEYS: keys cannot be checked yet; remove it and listen on loopback"
@@ -359,16 +387,17 @@ class Settings(BaseSettings):
         return (self.storage_base_url or f"{self.public_base}/media").rstrip("/")
 
     @property
-    def provider_reason(self) -> str:
-        """Why the provider is the one that it is."""
-        chosen, reason = ProviderChoice().decide()
-        return reason if chosen == self.provider else f"PROVIDER={self.provider}"
+    def provider(self) -> str:
+        """The provider of requests that name none."""
+        return self.providers[0]
 
     @property
-    def providers(self) -> tuple[str, ...]:
-        """Every provider to be opened: `provider`, and those whose own settings are there."""
-        beside = ["cog"] if ProviderChoice().cog_url else []
-        return tuple(dict.fromkeys([self.provider, *beside]))
+    def provider_reason(self) -> str:
+        """Why it is the default one."""
+        named = f"PROVIDERS={','.join(self.providers)}"
+        if "providers" in self.model_fields_set:
+            return named
+        return ProviderChoice().decide().get(self.provider, named)
 
     @property
     def job_retention(self) -> timedelta | None:
@@ -390,20 +419,17 @@ class Settings(BaseSettings):
 
 
 RENAMED: Final[Mapping[str, str]] = {
-    str(old).upper(): name.upper()
-    for name, field in Settings.model_fields.items()
-    if isinstance(field.validation_alias, AliasChoices)
-    for old in field.validation_alias.choices[1:]
+    "PROVIDER": "PROVIDERS",  # which `ProviderChoice` reads, since `cog` is opened beside it
+    **{
+        str(old).upper(): name.upper()
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.validation_alias, AliasChoices)
+        for old in field.validation_alias.choices[1:]
+    },
 }
 """The new name of each renamed setting, by its old name."""
 
 
-class _Source(BaseSettings):
-    model_config = SOURCE
-
-
 def renamed_in_use() -> Mapping[str, str]:
     """Return the renamed settings that are still set under their old name, with the new one."""
-    fields: dict[str, Any] = {old.lower(): (str | None, None) for old in RENAMED}
-    values = create_model("_OldNames", __base__=_Source, **fields)().model_dump()
-    return {old: new for old, new in RENAMED.items() if values[old.lower()] is not None}
+    return {old: RENAMED[old] for old in lookup(*RENAMED)}

@@ -12,7 +12,7 @@ BAD_DISK: Final = 0.4  # of the processes
 DISK: Final = ("enospc", "erofs", "oserror")
 PLACES: Final = ("output.spooled", "output.stored", "document.spooled", "storage.place")
 SPARE: Final = 2  # descriptors that a process that starves may open
-ELSEWHERE: Final = {"PROVIDER": "placeholder"}
+ELSEWHERE: Final = {"PROVIDERS": "placeholder"}
 """Settings of a worker on which the provider is not configured."""
 
 

@@ -36,7 +36,7 @@ class Host:
     def settings(self) -> dict[str, str]:
         """Return what makes a service buy here."""
         return {
-            "PROVIDER": "replicate",
+            "PROVIDERS": "replicate",
             "REPLICATE_BASE_URL": f"{self.url}/v1",
             "REPLICATE_API_TOKEN": TOKEN,
             "REPLICATE_CREATES_PER_MINUTE": "100000",

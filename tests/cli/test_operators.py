@@ -157,6 +157,19 @@ def test_config_shows_every_setting_but_no_secret(
     assert json.loads(as_json.out)["API_PORT"] == port
 
 
+def test_config_shows_the_settings_of_every_provider(
+    fleek: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only those of the default one."""
+    monkeypatch.setenv("COG_URL", "http://127.0.0.1:5000")
+
+    values = json.loads(fleek("config", "show", "--json").out)
+
+    assert values["PROVIDERS"] == ["placeholder", "cog"]
+    assert values["COG_URL"] == "http://127.0.0.1:5000"
+    assert "REPLICATE_MOCK_DELAY_MIN" in values
+
+
 def test_the_doctor_is_content_with_an_empty_folder(fleek: Any) -> None:
     """Before the first start everything is as it should be."""
     plain, as_json = fleek("doctor"), fleek("doctor", "--json")

@@ -25,7 +25,7 @@ SOURCES = [
 
 
 REGISTERED = (
-    (registry.PROVIDERS, "PROVIDER"),
+    (registry.PROVIDERS, "PROVIDERS"),
     (registry.STORAGES, "STORAGE_BACKEND"),
     (registry.DISPATCHERS, "DISPATCH"),
 )

@@ -34,7 +34,7 @@ def set_clock(folder: Path, seconds: float) -> dict[str, str]:
 def buying_from(emulator: Emulator) -> dict[str, str]:
     """Return the settings of a service that buys from the emulator and is quick to look."""
     return {
-        "PROVIDER": "replicate",
+        "PROVIDERS": "replicate",
         "REPLICATE_API_TOKEN": "r8_emulator_test_0123456789abcdefghij",
         "REPLICATE_BASE_URL": emulator.api_url,
         "RECONCILE_SECONDS": "4",

@@ -21,7 +21,7 @@ def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
 def test_the_provider_of_the_guide_serves_jobs(service: Service) -> None:
     """Its code runs as it is printed: coordinator, watch and doctor included."""
     install_guide(service.folder / "site")
-    service.env["PROVIDER"] = "echo"
+    service.env["PROVIDERS"] = "echo"
     process = service.serve()
 
     job_id = service.submit("Hello", parameters={"shout": True})
@@ -47,9 +47,9 @@ def test_a_plugin_that_lacks_a_member_ends_the_start(service: Service) -> None:
     source = guide_source().replace("async def poll", "def poll")
     install_provider(service.folder / "site", "flawed", source)
 
-    process = service.start("serve", PROVIDER="flawed")
+    process = service.start("serve", PROVIDERS="flawed")
 
     assert process.wait() == 2
     lines = [line for line in process.log.read_text().splitlines() if not line.startswith("{")]
     message = "the adapter does not fit its port: poll() must be 'async def' without 'yield'"
-    assert lines == [f"fleek: PROVIDER=flawed: {message}"]
+    assert lines == [f"fleek: PROVIDERS=flawed: {message}"]

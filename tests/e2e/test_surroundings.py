@@ -36,7 +36,7 @@ def assert_refused(process: Process, *words: str) -> None:
     [
         ("WORKER_CONCURRENCY", "many", ["WORKER_CONCURRENCY", "integer"]),
         ("DISPATCH", "pigeon", ["DISPATCH", "pigeon", "embedded"]),
-        ("PROVIDER", "acme", ["PROVIDER", "acme", "placeholder"]),
+        ("PROVIDERS", "acme", ["PROVIDERS", "acme", "placeholder"]),
         ("STORAGE_BACKEND", "tape", ["STORAGE_BACKEND", "tape", "local"]),
         ("STORAGE_PATH", "a-file/below", ["STORAGE_PATH", "a-file/below"]),
         ("DATABASE_URL", "nonsense", ["DATABASE_URL", "postgresql://"]),

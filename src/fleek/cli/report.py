@@ -68,7 +68,7 @@ def write_settings(screen: Screen, settings: Settings) -> None:
 def _adapters(settings: Settings) -> Iterator[type[BaseSettings]]:
     """Find the settings of the adapters in use, in the packages that open them."""
     found = (
-        (registry.providers(), settings.provider, "PROVIDER"),
+        *((registry.providers(), name, "PROVIDERS") for name in settings.providers),
         (registry.storages(), settings.storage_backend, "STORAGE_BACKEND"),
         (registry.dispatchers(), settings.dispatch, "DISPATCH"),
     )
@@ -76,7 +76,7 @@ def _adapters(settings: Settings) -> Iterator[type[BaseSettings]]:
         home = import_module(registry.load(known, name, setting=setting).__module__)
         for kind in vars(home).values():
             own = isinstance(kind, type) and issubclass(kind, BaseSettings)
-            if own and kind.__module__ == home.__name__:
+            if own and f"{kind.__module__}.".startswith(f"{home.__name__}."):
                 yield kind
 
 

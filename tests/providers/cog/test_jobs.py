@@ -20,7 +20,7 @@ def on_cog(folder: Path, server: CogServer, **settings: str) -> AbstractContextM
     """Run a service whose provider is this server, impatient as tests are."""
     quick = {"RETRY_BACKOFF_BASE": "0.2", "RETRY_BACKOFF_MAX": "0.5", "COG_CALLBACK_SECONDS": "1"}
     ours = {
-        "PROVIDER": "cog",
+        "PROVIDERS": "cog",
         "COG_URL": server.url,
         "HEARTBEAT_SECONDS": "5",  # nobody who is only slow may be taken for dead
         **quick,
@@ -180,7 +180,7 @@ def test_a_job_completes_although_its_callbacks_get_lost(
 
 def test_it_is_there_beside_another_provider(run: Run, cog: CogServer, prompt: str) -> None:
     """Its address is enough."""
-    with run(PROVIDER="placeholder", DEFAULT_MODEL="fleek/placeholder") as service:
+    with run(PROVIDERS="", DEFAULT_MODEL="fleek/placeholder") as service:
         service.serve()
 
         job = await_end(service, service.submit(prompt, provider="cog"))

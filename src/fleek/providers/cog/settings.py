@@ -22,8 +22,8 @@ class CogSettings(BaseSettings):
     model_config = SOURCE | SettingsConfigDict(env_prefix="COG_")
 
     url: str = Field(
-        description="Address of the Cog server. When it is set, the provider `cog` is there "
-        "beside `PROVIDER`.",
+        description="Address of the Cog server. If it is set and `PROVIDERS` is not, the provider "
+        "`cog` is opened beside the default one.",
     )
     model: str = Field(
         default="cog/model",
