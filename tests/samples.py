@@ -43,7 +43,7 @@ def an_attempt(job: Job, **fields: Any) -> Attempt:
     attempt = Attempt(
         id=job.attempt_id or AttemptId(uuid4()),
         job_id=job.id,
-        n=job.ordinal or 1,
+        number=job.ordinal or 1,
         provider=job.provider,
         model=job.model,
         nonce="0" * 32,

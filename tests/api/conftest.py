@@ -218,7 +218,7 @@ async def _complete(
     attempt = Attempt(
         id=attempt_id,
         job_id=job.id,
-        n=1,
+        number=1,
         provider=job.provider,
         model=job.model,
         nonce=uuid4().hex,

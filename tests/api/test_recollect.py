@@ -29,7 +29,7 @@ async def with_a_paid_result(
     attempt = Attempt(
         id=AttemptId(uuid7()),
         job_id=job.id,
-        n=1,
+        number=1,
         provider=job.provider,
         model=job.model,
         nonce=uuid4().hex,

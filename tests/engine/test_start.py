@@ -77,7 +77,7 @@ async def test_the_intent_is_written_before_the_purchase(
     provider.hold.set()
     await buying
 
-    assert (intent.prediction_id, intent.verdict, intent.n) == (None, None, 1)
+    assert (intent.prediction_id, intent.verdict, intent.number) == (None, None, 1)
 
 
 class Speechless(FakeProvider):
@@ -133,7 +133,7 @@ async def test_a_deferred_job_starts_under_a_new_number(
     await start(rt, job.id)
 
     assert (await jobs.get_any_tenant(rt.db, job.id)).attempt == 1
-    assert [attempt.n for attempt in await attempts.of_job(rt.db, job.id)] == [1, 2]
+    assert [attempt.number for attempt in await attempts.of_job(rt.db, job.id)] == [1, 2]
 
 
 async def test_a_refused_job_fails_at_once(rt: Runtime, provider: FakeProvider) -> None:

@@ -168,15 +168,17 @@ async def test_the_oldest_intents_are_settled_first(db: Database) -> None:
     job = a_job()
     await jobs.insert_job(db, job)
     made = [
-        an_attempt(job, id=AttemptId(uuid4()), n=n, submitted_at=NOON + SECOND * (9 - n))
-        for n in (1, 2, 3)
+        an_attempt(
+            job, id=AttemptId(uuid4()), number=number, submitted_at=NOON + SECOND * (9 - number)
+        )
+        for number in (1, 2, 3)
     ]
     for one in made:
         await apply(db, job.id, intends(one))
 
     found = await attempts.unreconciled(db, "fake", limit=2)
 
-    assert [one.n for one in found] == [3, 2]
+    assert [one.number for one in found] == [3, 2]
 
 
 async def test_a_cancel_is_owed_to_bought_predictions_only(

@@ -193,7 +193,7 @@ async def test_another_broken_rule_is_not_taken_for_a_prediction(db: Database) -
     await intended(db, job_id)
 
     def again(job: Job, _: Attempt | None) -> Intent:
-        return Intent(intent=an_attempt(job, id=AttemptId(uuid4()), n=1))
+        return Intent(intent=an_attempt(job, id=AttemptId(uuid4()), number=1))
 
     with pytest.raises(RowRefused):
         await apply(db, job_id, again)

@@ -25,7 +25,7 @@ class Attempt:
 
     id: AttemptId
     job_id: JobId
-    n: int  # from 1; attempts that were given back have their number too
+    number: int  # from 1; attempts that were given back have their number too
     provider: str
     model: ModelName
     nonce: str  # 128 random bits, hex; proves that a callback belongs to this attempt

@@ -298,7 +298,7 @@ def _output_entry(media: Media) -> dict[str, Any]:
 
 def _attempt_entry(attempt: Attempt) -> dict[str, Any]:
     return {
-        "n": attempt.n,
+        "n": attempt.number,
         "prediction_id": attempt.prediction_id,
         "submitted_at": attempt.submitted_at.isoformat(),
         "verdict": attempt.verdict,

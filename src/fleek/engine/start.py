@@ -104,7 +104,7 @@ def _attempt(rt: Runtime, job: Job, attempt_id: AttemptId) -> Attempt:
     return Attempt(
         id=attempt_id,
         job_id=job.id,
-        n=job.ordinal,
+        number=job.ordinal,
         provider=job.provider,
         model=job.model,
         nonce=secrets.token_hex(16),

@@ -25,7 +25,7 @@ SELECT_ATTEMPTS: Final = select(ATTEMPTS).where(
 SELECT_MADE: Final = (
     select(ATTEMPTS)
     .where(AttemptRow.job_id.in_(bindparam("job_ids", expanding=True)))
-    .order_by(AttemptRow.job_id, AttemptRow.n)
+    .order_by(AttemptRow.job_id, AttemptRow.number)
 )
 
 
@@ -149,7 +149,7 @@ def _open(provider: str, after: Cursor | None) -> Select[Any]:
 
 async def _attempts(db: Database, statement: Select[Any]) -> list[Attempt]:
     async with db.read() as tx:
-        return [rows.attempt_from(row) for row in (await tx.execute(statement)).mappings()]
+        return [rows.ATTEMPT.read(row) for row in (await tx.execute(statement)).mappings()]
 
 
 async def in_flight(db: Database, provider: str) -> int:
@@ -175,7 +175,7 @@ async def _get_all(
 ) -> list[Attempt | FleekError | None]:
     ids = rows.padded(sorted(set(attempt_ids)))
     found = (await tx.execute(SELECT_ATTEMPTS, {"ids": ids})).mappings()
-    attempts = {attempt.id: attempt for attempt in map(rows.attempt_from, found)}
+    attempts = {attempt.id: attempt for attempt in map(rows.ATTEMPT.read, found)}
     return [attempts.get(attempt_id) for attempt_id in attempt_ids]
 
 
@@ -222,6 +222,6 @@ async def _of_jobs(
     ids = rows.padded(sorted(set(job_ids)))
     made: dict[JobId, list[Attempt]] = defaultdict(list)
     for row in (await tx.execute(SELECT_MADE, {"job_ids": ids})).mappings():
-        attempt = rows.attempt_from(row)
+        attempt = rows.ATTEMPT.read(row)
         made[attempt.job_id].append(attempt)
     return [made[job_id] for job_id in job_ids]

@@ -85,7 +85,7 @@ async def _is_there(db: Database, job_id: JobId, *, after: DatabaseUnavailable) 
 
 
 async def _insert_all(tx: Transaction, jobs: Sequence[Job]) -> list[FleekError | None]:
-    await tx.execute(INSERT_JOBS, [rows.job_values(job) for job in jobs])
+    await tx.execute(INSERT_JOBS, [rows.JOB.values(job) for job in jobs])
     lines = [
         rows.event_values(Change(job, "submitted"), seq=job.version, at=job.created_at)
         for job in jobs
@@ -168,7 +168,7 @@ async def _retry_of(tx: Transaction, job_id: JobId) -> Job | None:
         .limit(1)
     )
     row = (await tx.execute(statement)).mappings().first()
-    return None if row is None else rows.job_from(row)
+    return None if row is None else rows.JOB.read(row)
 
 
 async def get(db: Database, job_id: JobId, *, tenant_id: str) -> JobView:
@@ -191,13 +191,13 @@ async def _get_all(tx: Transaction, job_ids: Sequence[JobId]) -> list[JobView | 
 
 
 async def _views(tx: Transaction, found: Sequence[Mapping[Any, Any]]) -> list[JobView]:
-    jobs = [rows.job_from(row) for row in found]
+    jobs = [rows.JOB.read(row) for row in found]
     files: dict[JobId, list[Media]] = defaultdict(list)
     kept = (job for job in jobs if job.status is Status.COMPLETED and job.purged_at is None)
     if ended := [job.id for job in kept]:
         stored = await tx.execute(SELECT_MEDIA, {"job_ids": rows.padded(ended)})
         for row in stored.mappings():
-            media = rows.media_from(row)
+            media = rows.MEDIA.read(row)
             files[media.job_id].append(media)
     return [JobView(job, tuple(files[job.id])) for job in jobs]
 

@@ -64,7 +64,7 @@ async def purging(db: Database, *, after: Cursor | None, limit: int) -> list[Job
     if after is not None:
         statement = statement.where(tuple_(*place) > after)
     async with db.read() as tx:
-        return [rows.job_from(row) for row in (await tx.execute(statement)).mappings()]
+        return [rows.JOB.read(row) for row in (await tx.execute(statement)).mappings()]
 
 
 async def expired(
@@ -147,7 +147,7 @@ async def owners(db: Database, job_ids: Sequence[JobId]) -> Mapping[JobId, FileO
     keys: dict[JobId, set[str]] = defaultdict(set)
     async with db.read() as tx:
         found = await tx.execute(select(JOBS).where(JobRow.id.in_(wanted)))
-        jobs = [rows.job_from(row) for row in found.mappings()]
+        jobs = [rows.JOB.read(row) for row in found.mappings()]
         for job_id, key in await tx.execute(files):  # after the jobs: what completes has its files
             keys[JobId(job_id)].add(key)
     open_ones = await owing(db, job_ids)

@@ -1,181 +1,146 @@
-"""Between rows and values."""
+"""Between values and rows: the columns of a table are derived from the fields of its value.
 
-from collections.abc import Mapping, Sequence
+A field and its column have one name and one type, except that an enum is stored as its value, a
+duration in seconds (``timeout`` as ``timeout_seconds``) and an error in two columns
+(``error_code`` and ``error_message``). A test compares the result with the tables.
+"""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from enum import Enum
+from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_type_hints
 from uuid import UUID
 
-from fleek.domain.attempt import Attempt, Verdict
-from fleek.domain.job import (
-    AttemptId,
-    Change,
-    Job,
-    JobError,
-    JobId,
-    ModelName,
-    PredictionId,
-    Stage,
-    Status,
-    WorkerId,
-)
-from fleek.domain.media import Key, Media
+from fleek.domain.attempt import Attempt
+from fleek.domain.job import Change, Job, JobError
+from fleek.domain.media import Media
 from fleek.domain.text import strip_unstorable
 
 Values = dict[str, Any]
-T = TypeVar("T", bound=UUID)
+Id = TypeVar("Id", bound=UUID)
+Value = TypeVar("Value")
 
 
-def padded(ids: Sequence[T]) -> Sequence[T]:
-    """Repeat the last id until their number is a power of two.
+class Codec(NamedTuple):
+    """How a field is stored that is not stored as it is."""
 
-    So ``IN`` has a dozen forms instead of hundreds, and each stays prepared.
+    columns: tuple[str, ...]
+    encode: Callable[[Any], tuple[Any, ...]]  # returns what each column holds
+    decode: Callable[..., Any]  # takes what each column holds
+
+
+class Columns(NamedTuple):
+    """The columns of some fields."""
+
+    plain: Mapping[str, str]  # by field: one column each, stored as it is
+    coded: Mapping[str, Codec]
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all columns."""
+        coded = (column for codec in self.coded.values() for column in codec.columns)
+        return (*self.plain.values(), *coded)
+
+    def encode(self, value: Any) -> Values:
+        """Return what each column holds of a value."""
+        encoded = {column: getattr(value, field) for field, column in self.plain.items()}
+        for field, codec in self.coded.items():
+            encoded.update(zip(codec.columns, codec.encode(getattr(value, field)), strict=True))
+        return encoded
+
+
+class Mapper(Generic[Value]):
+    """Writes a frozen dataclass as the columns of its row, and reads it from them.
+
+    Args:
+        kind: The dataclass.
+        fixed: The fields that never change once the row is inserted.
+        renamed: The columns of those fields whose column has another name.
     """
-    size = 1 << max(len(ids) - 1, 0).bit_length()
-    return [*ids, *[ids[-1]] * (size - len(ids))]
+
+    def __init__(
+        self, kind: type[Value], *, fixed: Collection[str] = (), renamed: Mapping[str, str] = {}
+    ) -> None:
+        self._kind = kind
+        self._all = _columns(kind, without=(), renamed=renamed)
+        self._changing = _columns(kind, without=fixed, renamed=renamed)
+        self.columns = self._all.names()
+        self.changing = self._changing.names()
+
+    def values(self, value: Value) -> Values:
+        """Return every column of a value."""
+        return self._all.encode(value)
+
+    def changes(self, value: Value) -> Values:
+        """Return the columns that may change after the row was inserted."""
+        return self._changing.encode(value)
+
+    def read(self, row: Mapping[Any, Any]) -> Value:
+        """Return the value of a row."""
+        fields = {field: row[column] for field, column in self._all.plain.items()}
+        for field, codec in self._all.coded.items():
+            fields[field] = codec.decode(*[row[column] for column in codec.columns])
+        return self._kind(**fields)
 
 
-def job_values(job: Job) -> Values:
-    """Return every column of a job."""
-    return {
-        "id": job.id,
-        "tenant_id": job.tenant_id,
-        "provider": job.provider,
-        "model": job.model,
-        "prompt": job.prompt,
-        "input": job.input,
-        "metadata": job.metadata,
-        "priority": job.priority,
-        "max_attempts": job.max_attempts,
-        "deadline": job.deadline,
-        "created_at": job.created_at,
-        "retry_of": job.retry_of,
-        **job_changes(job),
-    }
+def _columns(kind: type, *, without: Collection[str], renamed: Mapping[str, str]) -> Columns:
+    plain: dict[str, str] = {}
+    coded: dict[str, Codec] = {}
+    types = get_type_hints(kind)
+    for name in (field.name for field in dataclasses.fields(kind) if field.name not in without):
+        column = renamed.get(name, name)
+        if (codec := _codec(column, types[name])) is None:
+            plain[name] = column
+        else:
+            coded[name] = codec
+    return Columns(plain, coded)
 
 
-def job_changes(job: Job) -> Values:
-    """Return the columns of a job that may change after its acceptance."""
-    return {
-        "run_at": job.run_at,
-        "updated_at": job.updated_at,
-        "status": job.status.value,
-        "stage": job.stage and job.stage.value,
-        "attempt": job.attempt,
-        "retries": job.retries,
-        "deferrals": job.deferrals,
-        "crashes": job.crashes,
-        "collects": job.collects,
-        "worker_id": job.worker_id,
-        "attempt_id": job.attempt_id,
-        "prediction_id": job.prediction_id,
-        "progress": job.progress,
-        "error_code": job.error and job.error.code,
-        "error_message": job.error and strip_unstorable(job.error.message),
-        "started_at": job.started_at,
-        "completed_at": job.completed_at,
-        "purged_at": job.purged_at,
-        "metadata_purged_at": job.metadata_purged_at,
-        "purging": job.purging,
-        "version": job.version,
-    }
+def _codec(column: str, hint: Any) -> Codec | None:
+    """Return how a field of this type, or of it and None, is stored; None: as it is."""
+    types = [kind for kind in get_args(hint) if kind is not type(None)]
+    kind = types[0] if len(types) == 1 else hint
+    if kind is JobError:
+        return Codec((f"{column}_code", f"{column}_message"), _error_columns, _error)
+    if kind is timedelta:
+        return Codec(
+            (f"{column}_seconds",),
+            lambda span: (span.total_seconds(),),
+            lambda seconds: timedelta(seconds=seconds),
+        )
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return Codec(
+            (column,),
+            lambda member: (None if member is None else member.value,),
+            lambda stored: None if stored is None else kind(stored),
+        )
+    return None
 
 
-def job_from(row: Mapping[Any, Any]) -> Job:
-    """Read a job from its row."""
-    return Job(
-        id=JobId(row["id"]),
-        tenant_id=row["tenant_id"],
-        provider=row["provider"],
-        model=ModelName(row["model"]),
-        prompt=row["prompt"],
-        input=row["input"],
-        metadata=row["metadata"],
-        priority=row["priority"],
-        max_attempts=row["max_attempts"],
-        run_at=row["run_at"],
-        deadline=row["deadline"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        retry_of=_maybe(JobId, row["retry_of"]),
-        status=Status(row["status"]),
-        stage=None if row["stage"] is None else Stage(row["stage"]),
-        attempt=row["attempt"],
-        retries=row["retries"],
-        deferrals=row["deferrals"],
-        crashes=row["crashes"],
-        collects=row["collects"],
-        worker_id=_maybe(WorkerId, row["worker_id"]),
-        attempt_id=_maybe(AttemptId, row["attempt_id"]),
-        prediction_id=_maybe(PredictionId, row["prediction_id"]),
-        progress=row["progress"],
-        error=_error(row),
-        started_at=row["started_at"],
-        completed_at=row["completed_at"],
-        purged_at=row["purged_at"],
-        metadata_purged_at=row["metadata_purged_at"],
-        purging=row["purging"],
-        version=row["version"],
-    )
+def _error_columns(error: JobError | None) -> tuple[str | None, str | None]:
+    return (None, None) if error is None else (error.code, strip_unstorable(error.message))
 
 
-def attempt_values(attempt: Attempt) -> Values:
-    """Return every column of an attempt."""
-    return {
-        "id": attempt.id,
-        "job_id": attempt.job_id,
-        "n": attempt.n,
-        "provider": attempt.provider,
-        "model": attempt.model,
-        "nonce": attempt.nonce,
-        "request_hash": attempt.request_hash,
-        "submitted_at": attempt.submitted_at,
-        "provider_time": attempt.provider_time,
-        "timeout_seconds": attempt.timeout.total_seconds(),
-        "worker_id": attempt.worker_id,
-        **attempt_changes(attempt),
-    }
+def _error(code: str | None, message: str) -> JobError | None:
+    return None if code is None else JobError(code, message)
 
 
-def attempt_changes(attempt: Attempt) -> Values:
-    """Return the columns of an attempt that may change after its intent."""
-    return {
-        "prediction_id": attempt.prediction_id,
-        "first_look_at": attempt.first_look_at,
-        "result": attempt.result,
-        "verdict": attempt.verdict and attempt.verdict.value,
-        "error_code": attempt.error and attempt.error.code,
-        "error_message": attempt.error and strip_unstorable(attempt.error.message),
-        "empty_looks": attempt.empty_looks,
-        "looked_at": attempt.looked_at,
-        "cancel_owed": attempt.cancel_owed,
-        "metrics": attempt.metrics,
-    }
-
-
-def attempt_from(row: Mapping[Any, Any]) -> Attempt:
-    """Read an attempt from its row."""
-    return Attempt(
-        id=AttemptId(row["id"]),
-        job_id=JobId(row["job_id"]),
-        n=row["n"],
-        provider=row["provider"],
-        model=ModelName(row["model"]),
-        nonce=row["nonce"],
-        request_hash=row["request_hash"],
-        submitted_at=row["submitted_at"],
-        provider_time=row["provider_time"],
-        timeout=timedelta(seconds=row["timeout_seconds"]),
-        worker_id=WorkerId(row["worker_id"]),
-        prediction_id=_maybe(PredictionId, row["prediction_id"]),
-        first_look_at=row["first_look_at"],
-        result=row["result"],
-        verdict=None if row["verdict"] is None else Verdict(row["verdict"]),
-        error=_error(row),
-        empty_looks=row["empty_looks"],
-        looked_at=row["looked_at"],
-        cancel_owed=row["cancel_owed"],
-        metrics=row["metrics"],
-    )
+JOB: Final = Mapper(
+    Job,
+    fixed={
+        *("id", "tenant_id", "provider", "model", "prompt", "input", "metadata", "priority"),
+        *("max_attempts", "deadline", "created_at", "retry_of"),
+    },
+)
+ATTEMPT: Final = Mapper(
+    Attempt,
+    fixed={
+        *("id", "job_id", "number", "provider", "model", "nonce", "request_hash"),
+        *("submitted_at", "provider_time", "timeout", "worker_id"),
+    },
+    renamed={"number": "n"},
+)
+MEDIA: Final = Mapper(Media)
 
 
 def event_values(change: Change, *, seq: int, at: datetime) -> Values:
@@ -192,32 +157,10 @@ def event_values(change: Change, *, seq: int, at: datetime) -> Values:
     }
 
 
-def media_values(media: Media) -> Values:
-    """Return every column of a stored file."""
-    return {
-        "job_id": media.job_id,
-        "attempt_id": media.attempt_id,
-        "index": media.index,
-        "key": media.key,
-        "sha256": media.sha256,
-        "size_bytes": media.size_bytes,
-        "content_type": media.content_type,
-        "width": media.width,
-        "height": media.height,
-        "duration_seconds": media.duration_seconds,
-    }
+def padded(ids: Sequence[Id]) -> Sequence[Id]:
+    """Repeat the last id until their number is a power of two.
 
-
-def media_from(row: Mapping[Any, Any]) -> Media:
-    """Read a stored file from its row."""
-    values = {**row}
-    return Media(**{**values, "key": Key(values["key"])})
-
-
-def _error(row: Mapping[Any, Any]) -> JobError | None:
-    code = row["error_code"]
-    return None if code is None else JobError(code=code, message=row["error_message"])
-
-
-def _maybe(kind: Any, value: Any) -> Any:
-    return None if value is None else kind(value)
+    So ``IN`` has a dozen forms instead of hundreds, and each stays prepared.
+    """
+    size = 1 << max(len(ids) - 1, 0).bit_length()
+    return [*ids, *[ids[-1]] * (size - len(ids))]

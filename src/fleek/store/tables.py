@@ -95,7 +95,7 @@ class AttemptRow(Base):
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"))
-    n: Mapped[int] = mapped_column(Integer)
+    number: Mapped[int] = mapped_column("n", Integer)
     provider: Mapped[str] = mapped_column(String(100))
     model: Mapped[str] = mapped_column(String(400))
     nonce: Mapped[str] = mapped_column(String(32))

@@ -53,20 +53,13 @@ INSERT_EVENTS: Final = insert(EventRow)
 UPDATE_JOB: Final = (
     update(JobRow)
     .where(JobRow.id == bindparam("_id"), JobRow.version == bindparam("_version"))
-    .values({name: bindparam(name) for name in (
-        "run_at", "updated_at", "status", "stage", "attempt", "retries", "deferrals", "crashes", "collects",
-        "worker_id", "attempt_id", "prediction_id", "progress", "error_code", "error_message",
-        "started_at", "completed_at", "purged_at", "metadata_purged_at", "purging", "version",
-    )})
-)  # fmt: skip
+    .values({column: bindparam(column) for column in rows.JOB.changing})
+)
 UPDATE_ATTEMPT: Final = (
     update(AttemptRow)
     .where(AttemptRow.id == bindparam("_id"))
-    .values({name: bindparam(name) for name in (
-        "prediction_id", "first_look_at", "result", "verdict", "error_code", "error_message",
-        "empty_looks", "looked_at", "cancel_owed", "metrics",
-    )})
-)  # fmt: skip
+    .values({column: bindparam(column) for column in rows.ATTEMPT.changing})
+)
 OWE_CANCEL: Final = (
     update(AttemptRow)
     .where(AttemptRow.job_id == bindparam("_job_id"), AttemptRow.verdict.is_(None))
@@ -169,10 +162,10 @@ async def _apply_all(
     tx: Transaction, requests: Sequence[_Request]
 ) -> list[Applied[Update] | FleekError]:
     locked = await _locked(tx, LOCK_JOBS, {request.job_id for request in requests})
-    jobs = {job.id: job for job in map(rows.job_from, locked)}
+    jobs = {job.id: job for job in map(rows.JOB.read, locked)}
     wanted = {request.attempt_id for request in requests if request.attempt_id is not None}
     locked = await _locked(tx, LOCK_ATTEMPTS, wanted) if wanted else ()
-    attempts = {attempt.id: attempt for attempt in map(rows.attempt_from, locked)}
+    attempts = {attempt.id: attempt for attempt in map(rows.ATTEMPT.read, locked)}
     batch = _Batch()
     results: list[Applied[Update] | FleekError] = []
     for request in requests:
@@ -234,18 +227,18 @@ class _Batch:
         if update.change is not None:
             job = update.change.job
             guard = {"_id": job.id, "_version": before.version}
-            self._jobs.append({**rows.job_changes(job), **guard})
+            self._jobs.append({**rows.JOB.changes(job), **guard})
             self._events.append(
                 rows.event_values(update.change, seq=job.version, at=job.updated_at)
             )
             self._tally.subtract([before.status])
             self._tally.update([job.status])
         if isinstance(update, Intent):
-            self._intents.append(rows.attempt_values(update.intent))
+            self._intents.append(rows.ATTEMPT.values(update.intent))
         if update.attempt is not None:
-            values = rows.attempt_changes(update.attempt)
+            values = rows.ATTEMPT.changes(update.attempt)
             self._attempts.append({**values, "_id": update.attempt.id})
-        self._media.extend(map(rows.media_values, update.media))
+        self._media.extend(map(rows.MEDIA.values, update.media))
         if update.cancel_owed:
             self._owing.append({"_job_id": before.id})
         if update.drops_media:
