@@ -24,7 +24,7 @@ class Rows:
     def __init__(self, number: int) -> None:
         attempt = an_attempt(a_job())
         self.attempts = [
-            replace(attempt, id=AttemptId(UUID(int=position)), n=position)
+            replace(attempt, id=AttemptId(UUID(int=position)), number=position)
             for position in range(1, number + 1)
         ]
         self.pages = 0

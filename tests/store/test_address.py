@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from fleek.domain.errors import ConfigurationError
-from fleek.store.address import database_url
+from fleek.store.address import database_url, postgres_address
 from fleek.store.database import open_database, reach
-from fleek.store.postgres_address import postgres_address
 from services import free_port
 
 

@@ -41,8 +41,8 @@ from fleek.domain.media import Key, Media, Output, Part, media_key, metadata_key
 from fleek.engine.apply import apply_until_stored
 from fleek.engine.paid import is_final, recall
 from fleek.engine.runtime import Runtime
-from fleek.engine.spool import spool_file
 from fleek.sniff import Sniffed, sniff
+from fleek.storage.base import spool_file
 from fleek.store import attempts, jobs
 from fleek.store.updates import Update
 
@@ -134,7 +134,7 @@ async def store_output(
         HostError: It cannot be kept now.
         ProviderError: It cannot be fetched; ``retryable`` says whether ever.
     """
-    async with spool_file(rt, f"{attempt.id}-{index}") as spooled:
+    async with spool_file(rt.storage, f"{attempt.id}-{index}") as spooled:
         size, digest = await _spool(rt, _chunks(rt, job, output), spooled, most=most)
         failpoints.hit("output.spooled")
         if size == 0:
@@ -259,7 +259,7 @@ async def _save_document(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
         HostError: It cannot be kept now.
     """
     document = _document(job, media, await attempts.of_job(rt.db, job.id))
-    async with spool_file(rt, f"{job.attempt_id}-document") as spooled:
+    async with spool_file(rt.storage, f"{job.attempt_id}-document") as spooled:
         await asyncio.to_thread(spooled.write_bytes, strict.dumps(document))
         failpoints.hit("document.spooled")
         await rt.storage.save(metadata_key(job.id), spooled, content_type="application/json")

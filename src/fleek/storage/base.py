@@ -1,12 +1,32 @@
-"""The storage's port: what the engine and the API ask of a place for bytes."""
+"""The port of storages: what the engine and the API ask of a place for bytes, and its rules.
 
-from collections.abc import AsyncIterator
+The rules are the same for all storages: what may be a key, and how the spool is used, the folder
+for files that are not complete yet.
+"""
+
+import asyncio
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
+import structlog
+
+from fleek.domain.host_errors import host_errors
 from fleek.domain.media import Key
+
+AREAS: Final = ("media", "metadata")
+KEY_PART: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")  # no hidden files, no `..`
+MAX_KEY_PARTS: Final = 9  # our own keys have four
+STALE_SECONDS: Final = 24 * 60 * 60  # no download takes longer; older files were left by a crash
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +121,60 @@ class Storage(Protocol):
             StorageError: Not writable, with the reason.
         """
         ...
+
+
+def split(key: str) -> tuple[str, ...] | None:
+    """Return the parts of a key: area, folders, file name; None if it is not a valid key."""
+    parts = tuple(key.split("/"))
+    if parts[0] not in AREAS or not 2 <= len(parts) <= MAX_KEY_PARTS:
+        return None
+    return parts if all(KEY_PART.fullmatch(part) for part in parts[1:]) else None
+
+
+def folders_of(prefix: str) -> tuple[str, ...]:
+    """Return the folders that can hold keys with this prefix; none if there can be no such key."""
+    parent, slash, _ = prefix.rpartition("/")
+    if slash:
+        return (parent,) if split(f"{parent}/x") is not None else ()
+    return tuple(area for area in AREAS if area.startswith(prefix))
+
+
+@asynccontextmanager
+async def spool_file(storage: Storage, name: str) -> AsyncGenerator[Path]:
+    """Yield the path of a new file in the spool; at the end, it is removed if it is still there.
+
+    An error of the file system is translated. A failed removal never replaces it: a disk that
+    became read-only refuses both.
+
+    Raises:
+        HostError: The spool cannot be used now.
+    """
+    with host_errors("write the spool"):
+        folder = await asyncio.to_thread(storage.spool)
+        path = folder / f"{name}-{secrets.token_hex(8)}"
+        try:
+            yield path
+        finally:
+            await _remove(path)
+
+
+async def _remove(path: Path) -> None:
+    try:
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+    except (OSError, RuntimeError) as error:  # no thread could be started: a RuntimeError
+        log.warning("spool_file_not_removed", file=path.name, reason=str(error))
+
+
+def remove_stale(spool: Path) -> None:
+    """Remove the files that have been in a spool for a day.
+
+    Raises:
+        OSError: The folder cannot be read or changed.
+    """
+    with tempfile.TemporaryFile(dir=spool) as probe:  # its time comes from the same clock
+        oldest = os.fstat(probe.fileno()).st_mtime - STALE_SECONDS
+    with os.scandir(spool) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # another process removes them, too
+                if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                    Path(entry).unlink()

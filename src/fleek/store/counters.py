@@ -1,15 +1,23 @@
-"""How many jobs there are, from counters, not from a scan."""
+"""How many jobs have each status: counters that each commit changes, not a scan."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from random import randrange
+from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from fleek.domain.job import Status
 from fleek.store.database import Database, Transaction
 from fleek.store.queue import FIRST_DUE, NEXT_PROVIDER, first_run
 from fleek.store.tables import TallyRow
+
+SHARDS: Final = 16  # tallies are kept in parts, so that commits do not queue for one row
+ADD_COUNTS: Final = text(
+    "INSERT INTO tallies (lane, status, jobs) VALUES (:lane, :status, :jobs)"
+    " ON CONFLICT (lane, status) DO UPDATE SET jobs = tallies.jobs + excluded.jobs"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +65,15 @@ async def _pending_providers(tx: Transaction) -> list[str]:
             return found
         found.append(name)
         last = name
+
+
+async def add_counts(tx: Transaction, changes: Mapping[Status, int]) -> None:
+    """Add to the numbers of jobs by status."""
+    lane = randrange(SHARDS)  # noqa: S311 - spreads load, not a secret
+    values = [
+        {"lane": lane, "status": status.value, "jobs": number}
+        for status, number in sorted(changes.items())
+        if number
+    ]
+    if values:
+        await tx.execute(ADD_COUNTS, values)

@@ -30,10 +30,11 @@ from fleek.domain.job import Change, Job, JobId, Status, WorkerId
 from fleek.domain.media import Media
 from fleek.store import rows
 from fleek.store.clock import Leap
+from fleek.store.counters import add_counts
 from fleek.store.database import Database, Transaction
 from fleek.store.queue import COLLECTING
 from fleek.store.tables import JobRow, MediaRow
-from fleek.store.updates import INSERT_EVENTS, JOBS, LOCK_JOBS, add_counts
+from fleek.store.updates import INSERT_EVENTS, JOBS, LOCK_JOBS
 
 INSERT_JOBS: Final = insert(JobRow)
 SELECT_JOBS: Final = select(JOBS).where(JobRow.id.in_(bindparam("ids", expanding=True)))

@@ -15,7 +15,7 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from asyncpg.transaction import Transaction  # type: ignore[import-untyped]  # likewise
 from sqlalchemy.engine import URL
 
-from fleek.store.postgres_address import postgres_address
+from fleek.store.address import postgres_address
 
 CONNECT_SECONDS: Final = 5
 COMMAND_SECONDS: Final = 30

@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from sqlalchemy import and_, bindparam, delete, or_, select, text, update
 
-from fleek.store.columns import Instant
 from fleek.store.database import Database
-from fleek.store.tables import ProviderHealthRow
+from fleek.store.tables import Instant, ProviderHealthRow
 
 ALL_MODELS: Final = ""  # in place of a model: the account itself
 SAME_TIME: Final = timedelta(seconds=2)  # processes' clocks differ by less

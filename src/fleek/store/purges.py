@@ -22,9 +22,10 @@ from sqlalchemy import (
 from fleek.domain.job import TERMINAL, Job, JobId, Status
 from fleek.domain.media import Part
 from fleek.store import rows
+from fleek.store.counters import add_counts
 from fleek.store.database import Database
 from fleek.store.tables import PURGING, AttemptRow, Base, JobRow, MediaRow
-from fleek.store.updates import JOBS, add_counts
+from fleek.store.updates import JOBS
 
 COMPLETED: Final[ColumnElement[str]] = literal_column("'completed'")  # as `queue.PENDING`
 ENDS: Final = sorted(status.value for status in TERMINAL)

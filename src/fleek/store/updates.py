@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from random import randrange
 from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -21,7 +20,6 @@ from sqlalchemy import (
     delete,
     insert,
     select,
-    text,
     update,
 )
 
@@ -30,6 +28,7 @@ from fleek.domain.errors import FleekError, NotFound, PredictionTaken
 from fleek.domain.job import AttemptId, Change, Job, JobId, Status
 from fleek.domain.media import Media
 from fleek.store import rows
+from fleek.store.counters import add_counts
 from fleek.store.database import Database, Transaction
 from fleek.store.errors import RowRefused
 from fleek.store.tables import AttemptRow, EventRow, JobRow, MediaRow
@@ -39,7 +38,6 @@ ATTEMPTS: Final = AttemptRow.__table__
 PREDICTION_ONCE: Final = frozenset(
     {"uq_attempts_provider_prediction_id", "attempts.provider, attempts.prediction_id"}
 )
-SHARDS: Final = 16  # tallies are kept in parts, so that commits do not queue for one row
 
 # Locked in the order of their ids, so that two transactions never wait for each other in a ring.
 IDS: Final[BindParameter[Sequence[UUID]]] = bindparam("ids", expanding=True)
@@ -68,10 +66,6 @@ OWE_CANCEL: Final = (
 DROP_MEDIA: Final = delete(MediaRow).where(MediaRow.job_id == bindparam("_job_id"))
 DROP_RESULTS: Final = (
     update(AttemptRow).where(AttemptRow.job_id == bindparam("_job_id")).values(result=None)
-)
-ADD_COUNTS: Final = text(
-    "INSERT INTO tallies (lane, status, jobs) VALUES (:lane, :status, :jobs)"
-    " ON CONFLICT (lane, status) DO UPDATE SET jobs = tallies.jobs + excluded.jobs"
 )
 
 
@@ -259,18 +253,6 @@ class _Batch:
             if values:
                 await tx.execute(statement, values)
         await add_counts(tx, self._tally)
-
-
-async def add_counts(tx: Transaction, changes: Mapping[Status, int]) -> None:
-    """Add to the numbers of jobs by status."""
-    lane = randrange(SHARDS)  # noqa: S311 - spreads load, not a secret
-    values = [
-        {"lane": lane, "status": status.value, "jobs": number}
-        for status, number in sorted(changes.items())
-        if number
-    ]
-    if values:
-        await tx.execute(ADD_COUNTS, values)
 
 
 assert isinstance(JOBS, Table)

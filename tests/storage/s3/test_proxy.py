@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from fleek.domain.errors import StorageError
+from fleek.storage.s3.bucket import open_store
 from fleek.storage.s3.errors import translated
 from fleek.storage.s3.settings import S3Settings
-from fleek.storage.s3.store import open_store
 from listening import listening
 
 

@@ -16,9 +16,8 @@ from obstore.store import S3Store
 from fleek.domain.errors import StorageError
 from fleek.domain.media import Key
 from fleek.storage.base import Storage
-from fleek.storage.s3 import connect
+from fleek.storage.s3 import S3Storage, connect
 from fleek.storage.s3.bucket import MAX_PARTS, PART_BYTES, Bucket, part_bytes
-from fleek.storage.s3.storage import S3Storage
 from listening import listening, port_of
 from s3server import S3Server
 

@@ -1,12 +1,16 @@
-"""Files below one folder, in two areas. Everything here blocks."""
+"""Files below one folder, in two areas. Everything here blocks.
+
+A key is resolved folder by folder from its area, and no symbolic link is followed: it cannot leave
+the area, whatever has been planted there.
+"""
 
 import errno
 import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,14 +20,13 @@ from uuid import uuid4
 from fleek import failpoints
 from fleek.domain.errors import NotFound, StorageFull
 from fleek.domain.media import Key
-from fleek.storage.base import Stored
-from fleek.storage.keys import AREAS, folders_of, split
-from fleek.storage.local.walk import FOLDER, absence, folders, prune
-from fleek.storage.spool import remove_stale
+from fleek.storage.base import AREAS, Stored, folders_of, remove_stale, split
 
 MIN_FREE_BYTES: Final = 16 * 1024 * 1024
 CLEAN_SECONDS: Final = 3600.0  # between looks for what a crash has left in the spools
 FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 UNSYNCED: Final = frozenset({errno.EINVAL, errno.ENOTSUP})  # a disk that syncs no folders
 
 
@@ -113,7 +116,7 @@ class Tree:
     def _place(self, parts: Sequence[str], source: Path, *, tries: int = 4) -> None:
         """Give a durable file its name, durably."""
         try:
-            with folders(self._areas[parts[0]], parts, make=True) as fds:
+            with _folders(self._areas[parts[0]], parts, make=True) as fds:
                 failpoints.hit("storage.place")
                 os.replace(source, parts[-1], dst_dir_fd=fds[-1])
                 failpoints.hit("storage.placed")
@@ -138,7 +141,7 @@ class Tree:
         parts = split(key)
         if parts is None:
             raise NotFound("there is no such file")
-        with absence(), folders(self._areas[parts[0]], parts) as fds:
+        with _absence(), _folders(self._areas[parts[0]], parts) as fds:
             fd = os.open(parts[-1], FILE, dir_fd=fds[-1])
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
@@ -162,15 +165,15 @@ class Tree:
         parts = split(key)
         if parts is None:
             return
-        with suppress(NotFound), absence(), folders(self._areas[parts[0]], parts) as fds:
+        with suppress(NotFound), _absence(), _folders(self._areas[parts[0]], parts) as fds:
             os.unlink(parts[-1], dir_fd=fds[-1])
-            prune(parts, fds)
+            _prune(parts, fds)
 
     def find(self, prefix: str) -> Iterator[Stored]:
         """List the files whose key begins with `prefix`, looking only where such a key can be."""
         for folder in folders_of(prefix):
             parts = (*folder.split("/"), "x")
-            with suppress(NotFound), absence(), folders(self._areas[parts[0]], parts) as fds:
+            with suppress(NotFound), _absence(), _folders(self._areas[parts[0]], parts) as fds:
                 yield from _list(fds[-1], folder, prefix)
 
     def check(self) -> None:
@@ -225,7 +228,7 @@ def _list(folder: int, path: str, prefix: str) -> Iterator[Stored]:
             key = f"{path}/{entry.name}"
             if split(key) is None:
                 continue
-            with suppress(NotFound), absence():  # it may go while we look
+            with suppress(NotFound), _absence():  # it may go while we look
                 if entry.is_file(follow_symlinks=False) and key.startswith(prefix):
                     yield _stored(Key(key), entry.stat(follow_symlinks=False))
                 elif entry.is_dir(follow_symlinks=False) and f"{key}/".startswith(prefix):
@@ -239,3 +242,52 @@ def _list(folder: int, path: str, prefix: str) -> Iterator[Stored]:
 def _stored(key: Key, found: os.stat_result) -> Stored:
     modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
     return Stored(key=key, size_bytes=found.st_size, modified_at=modified_at)
+
+
+@contextmanager
+def _folders(area: Path, parts: Sequence[str], *, make: bool = False) -> Generator[list[int]]:
+    """Open a key's area and the folders below it, in this order.
+
+    Folders that were to be made are removed again if nothing comes to lie in them.
+    """
+    with ExitStack() as opened:
+        fds = [os.open(area, FOLDER)]
+        opened.callback(os.close, fds[0])
+        try:
+            for name in parts[1:-1]:
+                fds.append(_open_folder(name, fds[-1], make=make))
+                opened.callback(os.close, fds[-1])
+            yield fds
+        except OSError:
+            if make:
+                _prune(parts, fds)
+            raise
+
+
+def _prune(parts: Sequence[str], fds: Sequence[int]) -> None:
+    """Remove the folders of a key that are empty, never its area."""
+    with suppress(OSError):
+        for number in reversed(range(1, len(fds))):
+            os.rmdir(parts[number], dir_fd=fds[number - 1])
+
+
+@contextmanager
+def _absence() -> Generator[None]:
+    """Say `NotFound` where the operating system says that there is no such file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in ABSENT:
+            raise NotFound("there is no such file") from None
+        raise
+
+
+def _open_folder(name: str, parent: int, *, make: bool) -> int:
+    try:
+        return os.open(name, FOLDER, dir_fd=parent)
+    except FileNotFoundError:
+        if not make:
+            raise
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=parent)
+    return os.open(name, FOLDER, dir_fd=parent)

@@ -6,28 +6,153 @@ Media and metadata lie in one bucket, below ``media/`` and ``metadata/``.
 import asyncio
 import os
 import stat
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Final
+from threading import Event
+from typing import Final, TypeVar
 
 import structlog
 
 from fleek.domain.errors import ConfigurationError, StorageError
+from fleek.domain.host_errors import host_errors
+from fleek.domain.media import Key
 from fleek.environment import read
-from fleek.storage.base import Storage
-from fleek.storage.s3.bucket import Bucket
-from fleek.storage.s3.errors import S3Refused
+from fleek.storage.base import Link, Storage, Stored, remove_stale
+from fleek.storage.s3.bucket import PART_BYTES, Bucket, open_store
+from fleek.storage.s3.errors import S3Refused, translated
 from fleek.storage.s3.settings import S3Settings
-from fleek.storage.s3.storage import S3Storage
-from fleek.storage.s3.store import open_store
-from fleek.storage.spool import remove_stale
 
-PATIENCE_SECONDS: Final = 15  # before we start without an answer
+T = TypeVar("T")
+
+START_SECONDS: Final = 15  # before we start without an answer
+THREADS: Final = 16  # of our own: a bucket that does not answer holds up nothing else
+LARGE_UPLOADS: Final = 4  # at once; each has a few parts in memory
+PUBLIC_FRESH: Final = timedelta(hours=1)
 
 __all__ = ["S3Settings", "S3Storage", "connect"]
 
 log = structlog.get_logger(__name__)
+
+
+class S3Storage:
+    """Keeps files in a bucket. Close it to end its threads.
+
+    Args:
+        bucket: What blocks.
+        spool: Folder for files that are not complete yet.
+        expiry: How long a signed address can be used; None: files are served by us.
+        public_url: Where everybody can read the bucket; without it, addresses are signed.
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        *,
+        spool: Path,
+        expiry: timedelta | None = None,
+        public_url: str | None = None,
+    ) -> None:
+        self._bucket = bucket
+        self._spool = spool
+        self._expiry = expiry
+        self._public_url = public_url
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
+        self._large = asyncio.Semaphore(LARGE_UPLOADS)
+        self._closed = Event()
+
+    def close(self) -> None:
+        """Give up uploads after the part that is on its way, and end the threads."""
+        self._closed.set()
+        self._threads.shutdown()
+
+    def spool(self) -> Path:
+        """Return the folder for files that are not complete yet; a day later they are removed.
+
+        It is made anew if somebody has removed it. Blocks.
+        """
+        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._spool
+
+    async def save(self, key: Key, source: Path, *, content_type: str) -> None:
+        """Upload a complete file; `source` is gone even if that fails.
+
+        Raises:
+            StorageFull: No room.
+            StorageError: Could not be stored.
+            ValueError: This is no key: a mistake of ours.
+        """
+        abandoned = Event()
+
+        def stopped() -> bool:
+            return abandoned.is_set() or self._closed.is_set()
+
+        work = partial(self._bucket.put, key, source, content_type=content_type, stopped=stopped)
+        try:
+            if await self._do(partial(_size, source)) <= PART_BYTES:
+                await self._do(work)
+            else:
+                async with self._large:
+                    await self._do(work)
+        finally:
+            abandoned.set()
+
+    async def read(
+        self, key: Key, *, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Stream the bytes from `start` up to, not including, `end`."""
+        left, chunks = await self._do(partial(self._bucket.open, key, start=start, end=end))
+        while left > 0:
+            with translated(f"read {key}"):
+                chunk = await self._do(partial(next, chunks, b""))
+            if not chunk:
+                raise StorageError(f"cannot read {key}: the answer is cut off")
+            left -= len(chunk)
+            yield chunk
+
+    async def stat(self, key: Key) -> Stored:
+        """Return size and time of a file."""
+        return await self._do(partial(self._bucket.stat, key))
+
+    async def delete(self, key: Key) -> None:
+        """Remove a file."""
+        await self._do(partial(self._bucket.delete, key))
+
+    async def keys(self, prefix: str = "") -> AsyncIterator[Stored]:
+        """List all files whose key begins with `prefix`, some at a time."""
+        found = self._bucket.find(prefix)
+        while (batch := await self._do(partial(next, found, None))) is not None:
+            for stored in batch:
+                yield stored
+
+    async def url(self, key: Key) -> Link | None:
+        """Return where the bucket serves a file: in public, or by a signed address.
+
+        A cache may keep a signed one for half its time, so that who gets it can still use it.
+        """
+        if self._expiry is None:
+            return None
+        if self._public_url is not None:
+            return Link(f"{self._public_url}/{key}", PUBLIC_FRESH)
+        signed = await self._do(partial(self._bucket.sign, key, expiry=self._expiry))
+        return Link(signed, self._expiry / 2)
+
+    async def check(self) -> None:
+        """Prove that a file could be written now."""
+        await self._do(self._bucket.check)
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        with host_errors("use the storage"):  # no thread can be started
+            done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await done
+
+
+def _size(source: Path) -> int:
+    with translated("read the spool"):
+        return source.stat().st_size
 
 
 @asynccontextmanager
@@ -59,7 +184,7 @@ async def _ask(storage: S3Storage, settings: S3Settings) -> None:
     """Find out whether the settings are right."""
     place = settings.endpoint or f"Amazon S3 in {settings.region}"
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(START_SECONDS):
             await storage.check()
     except S3Refused as error:
         raise ConfigurationError(f"S3_BUCKET={settings.s3_bucket} at {place}: {error}") from error
