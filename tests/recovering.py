@@ -24,5 +24,5 @@ class Recovering:
         waits = [await self.recovery.turn()]
         for provider in self.providers:
             waits += [await provider.reconcile_turn(), await provider.cancel_turn()]
-        await self._rt.stops.sending.finish(seconds=PATIENCE_SECONDS)
+        await self._rt.cancels.tasks.finish(seconds=PATIENCE_SECONDS)
         return min(waits)

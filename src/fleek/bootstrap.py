@@ -13,8 +13,8 @@ from fleek.dispatch.base import Dispatcher, Measured
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
+from fleek.engine.provider_limits import CancelRequests
 from fleek.engine.runtime import Runtime
-from fleek.engine.stops import Stops
 from fleek.providers.base import Provider, provider_misfits
 from fleek.settings import Settings, renamed_in_use
 from fleek.storage.base import Storage
@@ -22,7 +22,7 @@ from fleek.store.database import open_database
 from fleek.system_clock import shift_from
 from fleek.telemetry import Metrics
 
-LAST_STOPS_SECONDS: Final = 2.0  # for requests to stop predictions, when the process ends
+LAST_CANCELS_SECONDS: Final = 2.0  # for cancel requests when the process ends
 
 log = structlog.get_logger(__name__)
 
@@ -85,8 +85,8 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         providers = {
             name: await stack.enter_async_context(opening) for name, opening in imported.items()
         }
-        stops = Stops()
-        stack.push_async_callback(stops.sending.finish, seconds=LAST_STOPS_SECONDS)
+        cancels = CancelRequests()
+        stack.push_async_callback(cancels.tasks.finish, seconds=LAST_CANCELS_SECONDS)
         yield Runtime(
             settings=settings,
             db=db,
@@ -97,7 +97,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             clock=clock,
             capacity=capacity,
             metrics=metrics,
-            stops=stops,
+            cancels=cancels,
             lease=WorkerLease(
                 db,
                 heartbeat=settings.heartbeat_seconds,

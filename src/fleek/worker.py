@@ -245,7 +245,7 @@ async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
         await asyncio.gather(*parts, return_exceptions=True)
         await asyncio.gather(
             rt.shielded.finish(seconds=DRAIN_SECONDS),
-            rt.stops.sending.finish(seconds=DRAIN_SECONDS),
+            rt.cancels.tasks.finish(seconds=DRAIN_SECONDS),
         )
         failpoints.hit("worker.drained")
         await _leave(rt)

@@ -108,8 +108,8 @@ MUTATIONS: Final = (
     Mutation(
         "the first cancel waits for the coordinator",
         "engine/cancel.py",
-        "    stop_soon(rt, job_id)\n",
-        "",
+        "        cancel_predictions_soon(rt, job_id)\n",
+        "        pass\n",
         "tests/engine/test_cancel.py",
     ),
     Mutation(

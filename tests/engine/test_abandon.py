@@ -25,7 +25,7 @@ async def left_behind(rt: Runtime, provider: FakeProvider) -> tuple[Job, Job, Jo
     for job in made:
         await start(rt, job.id)
     await cancel(replace(rt, providers={}), made[2].id, tenant_id="default")
-    await rt.stops.sending.finish(seconds=60)
+    await rt.cancels.tasks.finish(seconds=60)
     return made[0], made[1], made[2]
 
 
@@ -78,7 +78,7 @@ async def test_what_turns_up_after_all_is_stopped(rt: Runtime, provider: FakePro
     await abandon(rt, "fake")
 
     await bind(rt, attempt, Prediction(id=PredictionId("late")))
-    await rt.stops.sending.finish(seconds=60)
+    await rt.cancels.tasks.finish(seconds=60)
 
     assert provider.cancelled == ["late"]
     assert (await jobs.get_any_tenant(rt.db, lost.id)).status is Status.FAILED

@@ -186,7 +186,7 @@ async def test_a_purchase_settled_as_not_bought_is_stopped_when_it_calls(
     monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=PredictionId("late"))))
 
     await call(rt, attempt)
-    await rt.stops.sending.finish(seconds=60)
+    await rt.cancels.tasks.finish(seconds=60)
 
     assert provider.cancelled == ["late"]
     assert rt.metrics.orphans._value.get() == 1

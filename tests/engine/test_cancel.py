@@ -90,7 +90,7 @@ async def test_the_first_cancel_needs_no_coordinator(rt: Runtime, provider: Fake
     await start(rt, job.id)
 
     await cancel(rt, job.id, tenant_id="default")
-    await rt.stops.sending.finish(seconds=60)
+    await rt.cancels.tasks.finish(seconds=60)
 
     assert set(provider.cancelled) == set(provider.sold)
 
@@ -107,7 +107,7 @@ async def test_a_cancel_is_answered_before_the_provider_answers(
     await Recovery(rt).turn()
     await ProviderRecovery(rt, "placeholder").cancel_turn()
     provider.cancel_hold.set()
-    await rt.stops.sending.finish(seconds=60)
+    await rt.cancels.tasks.finish(seconds=60)
 
     assert cancelled.status is Status.CANCELLED
     assert len(provider.cancelled) == 1
@@ -153,7 +153,7 @@ async def test_three_hundred_cancels_at_once_are_three_hundred_calls(
     await asyncio.gather(*(start(rt, job.id) for job in made))
 
     await asyncio.gather(*(cancel(rt, job.id, tenant_id="default") for job in made))
-    await rt.stops.sending.finish(seconds=60)
+    await rt.cancels.tasks.finish(seconds=60)
 
     assert sorted(provider.cancelled) == sorted(provider.sold)
     assert await attempts.count_without_verdict(rt.db) == {}

@@ -140,7 +140,7 @@ class Storm(RuleBasedStateMachine):
             return await work
         finally:
             if self.alive:  # what was begun beside it
-                await self.rt.stops.sending.finish(seconds=60)
+                await self.rt.cancels.tasks.finish(seconds=60)
 
     async def _open(self, database: Path) -> Runtime:
         chosen = Settings(

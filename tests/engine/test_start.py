@@ -289,7 +289,7 @@ async def test_a_purchase_for_a_settled_attempt_is_stopped(
     await carry_out(rt, *intended)
 
     await bind(rt, attempt, Prediction(id=PredictionId("late")))
-    await rt.stops.sending.finish(seconds=60)
+    await rt.cancels.tasks.finish(seconds=60)
 
     assert provider.cancelled == ["late"]
     (found,) = await attempts.of_job(rt.db, job.id)

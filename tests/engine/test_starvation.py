@@ -52,7 +52,7 @@ async def owe_cancels(rt: Runtime, provider: str, number: int) -> list[Job]:
     await asyncio.gather(*(start(rt, job.id) for job in made))
     silent = replace(rt, providers={})  # as if the process died behind its commit
     await asyncio.gather(*(cancel(silent, job.id, tenant_id="default") for job in made))
-    await rt.stops.sending.finish(seconds=LIMIT)
+    await rt.cancels.tasks.finish(seconds=LIMIT)
     return made
 
 
@@ -152,7 +152,7 @@ async def test_cancels_that_wait_for_the_budget_hold_up_no_search(
     """Too many requests, come again in ten minutes: what was bought is looked for all the same."""
     provider.budget = Budget(calls_per_minute=60)
     provider.settles = "find"
-    both.stops.line("placeholder", calls_per_minute=60).calls.drain(seconds=600)
+    both.cancels.slots("placeholder", calls_per_minute=60).calls.drain(seconds=600)
     await owe_cancels(both, "placeholder", 1)
     (lost,) = await lose_purchases(both, "placeholder", 1)
     (attempt,) = await attempts.of_job(both.db, lost.id)

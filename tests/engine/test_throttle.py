@@ -22,8 +22,7 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, JobId, Stage, Status
 from fleek.engine import start as start_module
 from fleek.engine.admit import BUSY, IDLE, Admission
-from fleek.engine.bucket import TokenBucket
-from fleek.engine.pause_cache import PauseCache
+from fleek.engine.provider_limits import PauseCache, TokenBucket
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import intend, start
 from fleek.engine.submit import submit

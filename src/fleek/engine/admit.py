@@ -12,7 +12,7 @@ from fleek import failpoints
 from fleek.dispatch.base import Task
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import JobId
-from fleek.engine.bucket import Clock
+from fleek.engine.provider_limits import Clock
 from fleek.engine.runtime import Runtime
 from fleek.engine.throttle import RateLimiter
 from fleek.store import queue, workers

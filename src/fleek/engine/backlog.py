@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import AttemptId
-from fleek.engine.bucket import Clock
+from fleek.engine.provider_limits import Clock
 
 PAGE: Final = 500  # rows per query
 ROWS_PER_SECOND: Final = 1000  # a backlog of more than a page is read no faster than this

@@ -27,7 +27,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import Job
 from fleek.domain.media import Output
-from fleek.engine.bucket import TokenBucket
+from fleek.engine.provider_limits import TokenBucket
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import EXPIRED, Failed, Succeeded, SupportsRecall, budget_of
 from fleek.store import events

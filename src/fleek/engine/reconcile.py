@@ -19,7 +19,7 @@ from fleek.domain.transitions import fail_permanently, hold_unknown, release_unk
 from fleek.engine.apply import apply, apply_until_stored
 from fleek.engine.backlog import RetrySchedule
 from fleek.engine.clock import STEP
-from fleek.engine.patience import in_time
+from fleek.engine.provider_limits import call_timeout
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import (
     awaits_start,
@@ -85,7 +85,7 @@ class Reconciliation:
             await write_off(rt, attempt, CRASHED)
         elif await self._hold(attempt, worker_id):
             try:
-                async with in_time(attempt.provider, LIMIT):
+                async with call_timeout(attempt.provider, LIMIT):
                     prediction = await start_prediction(rt, job, attempt)
             except ProviderRejected as error:
                 await record_refused(rt, attempt, error)
@@ -128,7 +128,7 @@ class Reconciliation:
         if early:
             return
         failpoints.hit("settle.find")
-        async with in_time(attempt.provider, LIMIT):
+        async with call_timeout(attempt.provider, LIMIT):
             found = await provider.find(job, attempt, now=rt.now())
         unbound = await self._unbound(attempt, found.candidates)
         if found.prediction is not None:

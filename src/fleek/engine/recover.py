@@ -25,13 +25,13 @@ from fleek.domain.transitions import (
 from fleek.engine import backlog
 from fleek.engine.apply import apply
 from fleek.engine.backlog import PageWalk, RetrySchedule
-from fleek.engine.bucket import Clock
+from fleek.engine.cancel import cancel_prediction, cancel_predictions_soon
 from fleek.engine.heartbeat import process_is_gone
 from fleek.engine.loops import run_logged
+from fleek.engine.provider_limits import Clock
 from fleek.engine.reconcile import Reconciliation
 from fleek.engine.reschedule import reschedule_from_future
 from fleek.engine.runtime import Runtime
-from fleek.engine.stop import stop, stop_soon
 from fleek.store import attempts, jobs, workers
 from fleek.store.updates import Update
 from fleek.store.workers import Ended
@@ -121,7 +121,7 @@ class Recovery:
 
         applied = await apply(self._rt, job_id, decide, event="failed")
         if applied.update.cancel_owed:
-            stop_soon(self._rt, job_id)
+            cancel_predictions_soon(self._rt, job_id)
 
 
 class ProviderRecovery:
@@ -152,7 +152,7 @@ class ProviderRecovery:
 
     async def cancel_turn(self) -> timedelta:
         """Repeat cancels that the provider has not confirmed; returns how long to wait."""
-        return await self._work_off(self._pending_cancels, partial(stop, self._rt))
+        return await self._work_off(self._pending_cancels, partial(cancel_prediction, self._rt))
 
     async def _work_off(
         self, schedule: RetrySchedule, work: Callable[[Attempt], Awaitable[bool]]

@@ -5,14 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fleek.dispatch.base import Dispatcher
-from fleek.engine.bucket import TokenBucket
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.parameters import Validators
-from fleek.engine.pause_cache import PauseCache
+from fleek.engine.provider_limits import CancelRequests, PauseCache, TokenBucket
 from fleek.engine.shielded_tasks import ShieldedTasks
-from fleek.engine.stops import Stops
 from fleek.engine.wakeups import Wakeups
 from fleek.providers.base import Provider
 from fleek.settings import Settings
@@ -39,7 +37,7 @@ class Runtime:
     metrics: Metrics = field(default_factory=Metrics)
     wakeups: Wakeups = field(default_factory=Wakeups)
     shielded: ShieldedTasks = field(default_factory=ShieldedTasks)
-    stops: Stops = field(default_factory=Stops)
+    cancels: CancelRequests = field(default_factory=CancelRequests)
     pauses: PauseCache = field(default_factory=PauseCache)
     recalls: dict[str, TokenBucket] = field(
         default_factory=dict

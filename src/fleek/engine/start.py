@@ -31,10 +31,10 @@ from fleek.domain.job import AttemptId, Job, JobError, JobId, PredictionId, Stag
 from fleek.domain.transitions import claim, defer, fail, mark_unknown, mark_waiting
 from fleek.engine import throttle
 from fleek.engine.apply import apply_until_stored
+from fleek.engine.cancel import cancel_predictions_soon, cancel_unbound
 from fleek.engine.clock import STEP
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
-from fleek.engine.stop import stop_soon, stop_stray
 from fleek.providers.base import Prediction, SupportsServerTime, time_at
 from fleek.store import attempts
 from fleek.store.updates import Intent, Update
@@ -289,7 +289,7 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
     elif applied.job.stage is Stage.WAITING and applied.job.attempt_id == attempt.id:
         rt.wakeups.notify("watch")
     else:
-        stop_soon(rt, attempt.job_id)
+        cancel_predictions_soon(rt, attempt.job_id)
 
 
 def _binding(
@@ -324,7 +324,7 @@ async def stop_orphan(
         log.warning("prediction_not_ours", attempt_id=str(attempt.id), prediction_id=prediction_id)
         return
     _note_orphan(rt, attempt, prediction_id, reason=reason)
-    await stop_stray(rt, attempt.provider, prediction_id)
+    await cancel_unbound(rt, attempt.provider, prediction_id)
 
 
 def _note_orphan(

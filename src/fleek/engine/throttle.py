@@ -14,8 +14,7 @@ import structlog
 from fleek import failpoints
 from fleek.domain.errors import HostError, OutcomeUnknown, ProviderError, ProviderUnavailable
 from fleek.domain.job import Job, ModelName
-from fleek.engine.bucket import Clock, TokenBucket
-from fleek.engine.pause_cache import Key
+from fleek.engine.provider_limits import Clock, Key, TokenBucket
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import OPERATOR_ACTION_CODES, RATE_LIMITED, UNREACHABLE, budget_of
 from fleek.store import attempts, provider_health
@@ -157,8 +156,8 @@ class RateLimiter:
         for name, bucket in self._creates.items():
             if name in closed:
                 bucket.drain()
-            if not bucket.endless:
-                rt.metrics.budget.labels(name, "creates").set(bucket.left())
+            if not bucket.unlimited:
+                rt.metrics.budget.labels(name, "creates").set(bucket.available())
         self.providers = [name for name in self._creates if name not in closed]
         known = {(one.provider, one.model) for one in rt.pauses.all()}
         self._trials = {key: trial for key, trial in self._trials.items() if key in known}

@@ -17,12 +17,11 @@ from fleek.domain.errors import ProviderError, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, PredictionId, Stage
 from fleek.domain.transitions import set_progress
 from fleek.engine.apply import apply
-from fleek.engine.bucket import Clock, TokenBucket
+from fleek.engine.cancel import cancel_predictions_soon
 from fleek.engine.conclude import conclude
 from fleek.engine.loops import run_logged
-from fleek.engine.patience import in_time
+from fleek.engine.provider_limits import Clock, TokenBucket, call_timeout
 from fleek.engine.runtime import Runtime
-from fleek.engine.stop import stop_soon
 from fleek.providers.base import Prediction, budget_of
 from fleek.store import attempts
 from fleek.store.attempts import Waiting
@@ -105,15 +104,15 @@ class Watch:
         """Take from a provider's queue what may be looked at now, longest waiting first."""
         queue, calls = self._queues[provider], self._calls[provider]
         most = self._sweeps_above.get(provider)
-        left = calls.left()
+        left = calls.available()
         if most is not None and left >= 1 and len(queue) > max(left, most):
             looks = min(len(queue), SWEPT)
             calls.spend(most)  # what they may cost together; owed, if need be
         else:
             looks = min(len(queue), max(int(min(left, PAGE)), 0))
             calls.spend(looks)
-        if not calls.endless:
-            self._rt.metrics.budget.labels(provider, "calls").set(calls.left())
+        if not calls.unlimited:
+            self._rt.metrics.budget.labels(provider, "calls").set(calls.available())
         taken = [queue.popleft() for _ in range(looks)]
         return [one for one in taken if one.row.attempt_id in self._watched]
 
@@ -193,7 +192,7 @@ class Watch:
     ) -> Mapping[PredictionId, Prediction]:
         try:
             failpoints.hit("watch.poll")
-            async with in_time(provider, LIMIT):
+            async with call_timeout(provider, LIMIT):
                 return await self._rt.providers[provider].poll(ids)
         except ProviderError as error:
             log.warning("poll_failed", provider=provider, reason=str(error))
@@ -242,7 +241,7 @@ class Watch:
             return Update(attempt=owe_cancel(current))
 
         await apply(self._rt, row.job_id, decide, event="cancel_owed", attempt_id=row.attempt_id)
-        stop_soon(self._rt, row.job_id)
+        cancel_predictions_soon(self._rt, row.job_id)
 
     async def _write_progress(self, watched: _Watched, progress: float) -> None:
         steady, crowd = self._rt.steady(), len(self._watched) / PROGRESS_PER_SECOND

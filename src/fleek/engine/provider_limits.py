@@ -1,0 +1,190 @@
+"""What one process may ask of a provider: call budgets, pauses, cancel slots and time limits.
+
+`fleek.engine.throttle` decides by these which jobs are started.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from fleek.domain.errors import ProviderUnavailable
+from fleek.engine.shielded_tasks import ShieldedTasks
+from fleek.providers.base import UNREACHABLE
+from fleek.store.provider_health import ALL_MODELS, ProviderHealth
+
+BURST_SECONDS: Final = 1.0  # worth of tokens that a bucket holds
+CONCURRENT_CANCELS: Final = 32  # requests to one provider
+MOST_CANCELS: Final = 1000  # first requests that wait in this process
+CANCEL_SHARE: Final = 0.25  # of a provider's call budget; `watch` has half of it
+CANCEL_BURST_SECONDS: Final = 60.0  # cancels come in bursts
+
+Clock = Callable[[], float]
+"""Monotonic seconds."""
+
+Key = tuple[str, str]
+"""A provider, and one of its models or `ALL_MODELS`."""
+
+
+class TokenBucket:
+    """A rate limiter: at most `per_minute` tokens within any minute.
+
+    Args:
+        per_minute: None: unlimited.
+        clock: Monotonic seconds.
+        burst_seconds: How many seconds' worth of tokens the bucket holds.
+        full: Whether it starts full; else it starts empty.
+    """
+
+    def __init__(
+        self,
+        per_minute: float | None,
+        *,
+        clock: Clock = time.monotonic,
+        burst_seconds: float = BURST_SECONDS,
+        full: bool = False,
+    ) -> None:
+        # The rate is lower by what a burst may add within a minute.
+        self._rate = math.inf if per_minute is None else per_minute / (60 + burst_seconds)
+        self._size = max(1.0, self._rate * burst_seconds)
+        self._clock = clock
+        self._filled_at = clock()
+        self._level = self._size if full else 0.0
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether there is no limit."""
+        return math.isinf(self._rate)
+
+    @property
+    def ample(self) -> bool:
+        """Whether the bucket is more than half full."""
+        return self.available() > self._size / 2 or self.unlimited
+
+    def available(self) -> float:
+        """Return the number of tokens; negative if the bucket was overdrawn."""
+        if self.unlimited:
+            return math.inf
+        now = self._clock()
+        self._level = min(self._size, self._level + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+        return self._level
+
+    def take(self) -> bool:
+        """Take a token; False if there is none."""
+        if self.available() < 1:
+            return False
+        self.spend(1)
+        return True
+
+    def spend(self, tokens: float) -> None:
+        """Take tokens, overdrawing the bucket if necessary."""
+        if not self.unlimited:
+            self._level = self.available() - tokens
+
+    def drain(self, *, seconds: float = 0) -> None:
+        """Empty the bucket, and forgo the tokens of the next seconds."""
+        if not self.unlimited:
+            self._level = min(self.available(), -seconds * self._rate)
+
+    def wait(self) -> timedelta:
+        """Return the time until there is a token."""
+        missing = max(1 - self.available(), 0.0)
+        return timedelta(seconds=missing / self._rate)
+
+
+class PauseCache:
+    """This process's copy of impaired provider health: paused accounts and failing models.
+
+    Refreshed with each heartbeat of a worker and each turn of `admit`, and read for every job. While
+    no provider is impaired, a read is a look into an empty dictionary.
+    """
+
+    def __init__(self) -> None:
+        self._impaired: dict[Key, ProviderHealth] = {}
+
+    def replace_all(self, impaired: Iterable[ProviderHealth]) -> None:
+        """Replace the copy."""
+        self._impaired = {(health.provider, health.model): health for health in impaired}
+
+    def add(self, health: ProviderHealth) -> None:
+        """Add or replace one entry."""
+        self._impaired[health.provider, health.model] = health
+
+    def all(self) -> list[ProviderHealth]:
+        """Return all entries."""
+        return list(self._impaired.values())
+
+    def for_model(self, provider: str, model: str) -> list[ProviderHealth]:
+        """Return the entries that concern a model: its account's and its own."""
+        if not self._impaired:
+            return []
+        found = (self._impaired.get((provider, name)) for name in (ALL_MODELS, model))
+        return [health for health in found if health is not None]
+
+    def is_paused(self, provider: str, model: str, *, now: datetime) -> bool:
+        """Whether no prediction of this model may be started now."""
+        return any(health.paused(now) for health in self.for_model(provider, model))
+
+    def clear(self, provider: str, model: str, *, now: datetime) -> bool:
+        """Remove failures as `fleek.store.provider_health.clear` does; False if there were none."""
+        cleared = [
+            health
+            for health in self.for_model(provider, model)
+            if health.failures and (health.model != ALL_MODELS or not health.paused(now))
+        ]
+        for health in cleared:
+            del self._impaired[health.provider, health.model]
+        return bool(cleared)
+
+
+@dataclass(slots=True)
+class CancelSlots:
+    """How many cancels one provider may be sent: at a time, and by its call budget."""
+
+    calls: TokenBucket
+    concurrent: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(CONCURRENT_CANCELS)
+    )
+
+
+class CancelRequests:
+    """The cancel requests of this process to all providers."""
+
+    def __init__(self) -> None:
+        self.tasks = ShieldedTasks()  # run beside their callers
+        self._slots: dict[str, CancelSlots] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether so many requests wait that the coordinator has to send the next ones."""
+        return len(self.tasks) >= MOST_CANCELS
+
+    def slots(self, provider: str, *, calls_per_minute: float | None) -> CancelSlots:
+        """Return a provider's slots; `calls_per_minute` is its whole call budget."""
+        if provider not in self._slots:
+            share = calls_per_minute and calls_per_minute * CANCEL_SHARE
+            calls = TokenBucket(share, burst_seconds=CANCEL_BURST_SECONDS, full=True)
+            self._slots[provider] = CancelSlots(calls)
+        return self._slots[provider]
+
+
+@asynccontextmanager
+async def call_timeout(provider: str, limit: timedelta) -> AsyncIterator[None]:
+    """Bound a call of a provider that costs nothing, or that may be repeated.
+
+    A provider that hangs must not block a loop for ever.
+
+    Raises:
+        ProviderUnavailable: There was no answer in time; ``code`` is ``provider_unreachable``.
+    """
+    try:
+        async with asyncio.timeout(limit.total_seconds()):
+            yield
+    except TimeoutError:
+        message = f"{provider} did not answer within {limit.total_seconds():g} s"
+        raise ProviderUnavailable(message, code=UNREACHABLE) from None
