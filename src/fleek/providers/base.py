@@ -1,4 +1,8 @@
-"""The provider's port: what the engine asks of a host of models."""
+"""The provider's port: what an adapter for a host of models implements.
+
+`Provider` is required. Each `Supports…` protocol is an optional capability. Both are checked when
+an adapter is opened.
+"""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,30 +18,30 @@ RATE_LIMITED: Final = "provider_rate_limited"
 PAYMENT_REQUIRED: Final = "provider_payment_required"
 UNAUTHORIZED: Final = "provider_unauthorized"
 UNREACHABLE: Final = "provider_unreachable"
-"""Codes of `ProviderUnavailable` that say more: all but the last are about the whole account."""
+"""Specific codes of `ProviderUnavailable`; all but the last concern the whole account."""
 
 EXPIRED: Final = "output_expired"
-"""The code of a `Failed` that once succeeded and whose data the provider has removed."""
+"""The code of a `Failed` prediction that had succeeded and whose outputs were removed."""
 
 OPERATOR_ACTION_CODES: Final[Mapping[str, str]] = {
     PAYMENT_REQUIRED: "pay the provider",
     UNAUTHORIZED: "set a token that the provider takes, and start the service anew",
 }
-"""Codes that nobody but the operator can do something about, and what: until then jobs wait."""
+"""Codes that need an action of the operator, with that action; jobs wait until then."""
 
 MAX_ANSWER_BYTES: Final = 256 * 1_048_576
-"""Of an answer that may hold its outputs, whichever way it comes: as an answer, or as a callback.
+"""Largest body that may hold outputs, as a response or as a callback.
 
-One limit for both: what is refused one way would be bought again for the other.
+One limit for both: a result that is too large for one of them must not be paid for again.
 """
 
 Schema = Mapping[str, Any]
-"""A JSON schema (draft 2020-12) of a model's parameters, the prompt not among them."""
+"""A JSON schema (draft 2020-12) of a model's parameters without the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The prediction ended well. No output at all counts as failed, decided by the engine."""
+    """The prediction succeeded. The engine treats a success without outputs as a failure."""
 
     outputs: tuple[Output, ...]
 
@@ -47,7 +51,7 @@ class Failed:
     """The prediction ended without a result."""
 
     code: str  # stable, snake_case, e.g. "prediction_failed"
-    message: str  # the provider's words
+    message: str  # from the provider
     retryable: bool  # whether another attempt can help
 
 
@@ -56,14 +60,14 @@ Outcome = Succeeded | Failed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """The provider's run of an attempt, as it was last seen."""
+    """The state of a prediction at the provider."""
 
     id: PredictionId
-    progress: float | None = None  # 0.0-1.0; None: not told
+    progress: float | None = None  # 0.0-1.0; None: unknown
     outcome: Outcome | None = None  # None while it runs
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    age: timedelta | None = None  # since it was created, by the provider's clock alone, if told
-    eta: timedelta | None = None  # when a first look is worth while, if the provider knows
+    age: timedelta | None = None  # since its creation, by the provider's clock; None: unknown
+    eta: timedelta | None = None  # until its expected end; None: unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,55 +76,53 @@ class Model:
 
     name: ModelName
     description: str
-    schema: Schema | None = None  # None: not known now
-    output: str | None = None  # what it makes: "image", "animation", "audio", "text"
+    schema: Schema | None = None  # None: unknown
+    output: str | None = None  # "image", "animation", "video", "audio", "text"; None: unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What one look for a lost purchase brought.
+    """The result of one search for the prediction of an attempt.
 
-    - ``prediction`` is set: it carries the attempt's nonce. Bind it.
-    - Else any of ``candidates`` that is bound to no attempt may be bound, once no attempt with
-      the same ``request_hash`` stands between intent and verdict except unknown ones: these are
-      interchangeable, so it does not matter which of them gets it.
-    - Else nothing was bought, if three looks in a row, spread over ``RECONCILE_SECONDS``, were
-      ``complete`` and none was ``wiped``. A look that failed, or was not complete, starts the
-      count again.
-    - ``wiped``: never buy again because of this look.
+    What the engine does with it:
+
+    - ``prediction`` is set: bind it. It carries the attempt's nonce.
+    - Else bind one of ``candidates`` that is bound to no attempt, once no attempt with the same
+      ``request_hash`` is in flight except unknown ones. Those are interchangeable.
+    - Else three searches in a row, spread over ``RECONCILE_SECONDS``, that were all ``complete`` and
+      not ``wiped`` prove that no prediction was started. A search that failed or was incomplete
+      starts the count again.
+    - ``wiped``: never start another prediction because of this search.
     """
 
-    prediction: Prediction | None  # bought for this attempt, beyond doubt
-    complete: bool  # whether everything that might be it was seen
-    candidates: tuple[Prediction, ...] = ()  # the same request, for nobody known; oldest first
-    wiped: bool = False  # one that may be it has lost the data that would tell
+    prediction: Prediction | None  # certainly this attempt's
+    complete: bool  # whether every prediction that may be this attempt's was seen
+    candidates: tuple[Prediction, ...] = ()  # same request, attempt unknown; oldest first
+    wiped: bool = False  # one that may be this attempt's has lost its identifying data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callback:
-    """A provider's message about a prediction, its signature checked.
+    """A verified callback about a prediction.
 
-    It says where to look: what it tells of the prediction may be old by now, unless it is final.
+    Its state may be outdated on arrival, so the engine polls the prediction unless it is final.
     """
 
-    webhook_id: str  # the message's own; the same whenever it is sent again
-    prediction: Prediction  # as it was when the message was written
-    final: bool = False  # the end that it tells of counts: the provider cannot be asked for it
-    address: str | None = None  # where it says that it was to be sent; None: it does not say
+    webhook_id: str  # identifies the message; a repetition has the same
+    prediction: Prediction  # its state when the message was sent
+    final: bool = False  # the state counts as it is: the provider cannot be polled for it
+    address: str | None = None  # the callback URL that the message names; None: it names none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a provider's account may be asked for; None: as much as one likes.
-
-    The engine keeps to it, so that a provider need not count.
-    """
+    """The limits of a provider's account; None: unlimited. The engine enforces them."""
 
     creates_per_minute: float | None = None  # calls of `start`
     calls_per_minute: float | None = None  # all others
-    concurrency: int | None = None  # predictions that were bought and have not ended
+    concurrency: int | None = None  # predictions that were started and have not ended
     sweeps_above: int | None = None
-    """`poll` makes a call for each prediction, but never more than so many; None: one in all."""
+    """The most calls that one `poll` makes, however many ids it is given. None: always one call."""
 
 
 UNLIMITED: Final = Budget()
@@ -141,31 +143,31 @@ class Provider(Protocol):
     """The model of a request that names none."""
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
-        """Buy one prediction. No retries inside.
+        """Start one prediction. Never retries.
 
         Raises:
-            ProviderRejected: Not bought, and asking again is no use.
-            ProviderUnavailable: Not bought; may be tried again.
-            OutcomeUnknown: Something was sent and no readable answer came back.
+            ProviderRejected: Not started; a repetition would be refused, too.
+            ProviderUnavailable: Not started; may be repeated later.
+            OutcomeUnknown: A request was sent and no readable response came.
         """
         ...
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
-        """Look at predictions. One that is missing in the answer could not be seen this time.
+        """Return the state of predictions. Those whose state is unknown now are left out.
 
         Raises:
-            ProviderUnavailable: None could be seen.
+            ProviderUnavailable: No state could be read.
         """
         ...
 
     async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
-        """Ask the provider to stop a prediction; one that has ended is left as it is.
+        """Request that a prediction stops; no effect on one that has ended.
 
-        Returns the prediction if the answer tells how it is now, else None. The engine asks on,
-        with growing pauses, until an answer or `poll` says that it has ended.
+        Returns its state if the response contains it, else None. The engine repeats the request
+        with back-off until a response or `poll` shows that the prediction has ended.
 
         Raises:
-            ProviderUnavailable: Could not be asked.
+            ProviderUnavailable: The request could not be made.
         """
         ...
 
@@ -173,20 +175,21 @@ class Provider(Protocol):
         """Stream one output's bytes.
 
         Raises:
-            ProviderUnavailable: Could not be reached; the same output may be read again.
-            OutputInterrupted: The bytes ended early; the same output may be read again.
-            OutputBroken: They came whole and are not what was announced.
-            OutputMissing: Its address gives nothing now.
-            OutputUnsafe: The address is not one to fetch from.
-            OutputGone: The provider says that it does not have it any more.
+            ProviderUnavailable: Its host could not be reached; may be repeated.
+            OutputInterrupted: The download broke off; may be repeated.
+            OutputBroken: The download is complete, and the bytes are wrong.
+            OutputMissing: Its address answers that there is no such file.
+            OutputUnsafe: Its address or size is not allowed.
+            OutputGone: The provider has removed it.
         """
         ...
 
     async def schema(self, model: ModelName) -> Schema | None:
-        """Return the schema of a model's parameters, or None if it cannot be had now.
+        """Return the schema of a model's parameters, or None if it is unknown.
 
         Raises:
-            NotFound: The name is not well-formed, or the provider has no such model.
+            NotFound: The name is malformed, or there is no such model.
+            ProviderUnavailable: It cannot be read now.
         """
         ...
 
