@@ -125,7 +125,7 @@ async def test_a_start_that_is_given_up_stops_too(
         attempt = an_attempt(job)
         starting = asyncio.create_task(provider.start(job, attempt))
         async with asyncio.timeout(SECONDS):
-            while PredictionId(attempt.id.hex) not in provider.runs.held:
+            while PredictionId(attempt.id.hex) not in provider.runs.connections:
                 await asyncio.sleep(0)
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)

@@ -139,7 +139,7 @@ async def test_a_server_that_takes_it_and_says_nothing_leaves_it_open(
             provider.runs._clock = lambda: float(next(ticks))
             with pytest.raises(OutcomeUnknown):
                 await provider.start(job, an_attempt(job))
-            assert PredictionId(job.id.hex) not in provider.runs.held
+            assert PredictionId(job.id.hex) not in provider.runs.connections
         never.set()
 
 

@@ -66,8 +66,8 @@ class CogProvider:
         self._contract: tuple[float, Contract] | None = None
         self.runs = Runs(
             wire,
-            patience_seconds=settings.callback_seconds.total_seconds(),
-            called_back=callbacks is not None,
+            result_seconds=settings.callback_seconds.total_seconds(),
+            with_callbacks=callbacks is not None,
             clock=clock,
         )
 
@@ -85,18 +85,18 @@ class CogProvider:
             return known
         body = {"input": await self._vetted(job)}
         if self._callbacks is None or (job.retries and self._holds):
-            return await self.runs.hold(prediction_id, body)
+            return await self.runs.start_blocking(prediction_id, body)
         url = f"{self._callbacks}/webhooks/cog/{attempt.id}.{attempt.nonce}"
         ordered = {**body, "webhook": url, "webhook_events_filter": ["completed"]}
-        return await self.runs.order(prediction_id, ordered)
+        return await self.runs.start_async(prediction_id, ordered)
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
         """Look at predictions; one that runs no more and gave no answer in time has failed."""
-        ours = [one for one in ids if is_ours(one)]
+        ours = [prediction_id for prediction_id in ids if is_ours(prediction_id)]
         if not ours:
             return {}
         await self._known()  # a server without a schema would take a look for an order
-        return await self.runs.look(ours)
+        return await self.runs.poll(ours)
 
     async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
         """Ask the server to stop it; the answer does not say how it is then.
@@ -105,7 +105,7 @@ class CogProvider:
             ProviderUnavailable: It cannot be asked now.
         """
         if is_ours(prediction_id):
-            await self.runs.stop(prediction_id)
+            await self.runs.cancel(prediction_id)
         return None
 
     async def read(self, job: Job, output: Output) -> AsyncIterator[bytes]:  # noqa: ARG002 - the port's signature

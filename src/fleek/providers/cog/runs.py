@@ -1,28 +1,111 @@
-"""Predictions from their start to their end: what runs at the server, and what it answered."""
+"""The predictions of one server: started, polled, cancelled, and their results kept.
+
+The server forgets a prediction when it ends. Its result comes once: to the callback URL, or over
+the connection that started the prediction. What came over a connection is kept here.
+"""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-from fleek.domain.errors import OutcomeUnknown, ProviderUnavailable
+import structlog
+
+from fleek.domain.errors import OutcomeUnknown, ProviderError, ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Prediction
 from fleek.providers.cog.answers import lost
-from fleek.providers.cog.open_connections import OpenConnections, ResultCache
 from fleek.providers.cog.wire import ANSWER_SECONDS, Wire
 
 LOOKS_AT_ONCE: Final = 16
-FIRST_SIGN_SECONDS: Final = 0.02  # before asking whether a held prediction runs
+FIRST_POLL_SECONDS: Final = 0.02  # after a blocking start
+KEPT_SECONDS: Final = 300.0  # the engine polls at least every 30 s until it has stored the result
+
+log = structlog.get_logger(__name__)
+
+
+class ResultCache:
+    """Keeps each result until it is read, and for some minutes after the last read."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._results: dict[PredictionId, Prediction] = {}
+        self._read_at: dict[PredictionId, float] = {}
+
+    def keep(self, prediction: Prediction) -> None:
+        """Keep the prediction if it has ended."""
+        self._expire()
+        if prediction.outcome is not None:
+            self._results[prediction.id] = prediction
+
+    def get(self, prediction_id: PredictionId) -> Prediction | None:
+        """Return the ended prediction, or None if no result is known."""
+        result = self._results.get(prediction_id)
+        if result is not None:
+            self._read_at[prediction_id] = self._clock()
+        return result
+
+    def _expire(self) -> None:
+        oldest = self._clock() - KEPT_SECONDS
+        for prediction_id in [key for key, read_at in self._read_at.items() if read_at < oldest]:
+            del self._read_at[prediction_id], self._results[prediction_id]
+
+
+class OpenConnections:
+    """Connections over which results will come. Closing one stops its prediction."""
+
+    def __init__(self, results: ResultCache) -> None:
+        self._results = results
+        self._tasks: dict[PredictionId, asyncio.Task[Prediction]] = {}
+
+    def __contains__(self, prediction_id: object) -> bool:
+        """Whether the prediction's connection is open."""
+        return prediction_id in self._tasks
+
+    def open(
+        self, prediction_id: PredictionId, call: Coroutine[Any, Any, Prediction]
+    ) -> asyncio.Task[Prediction]:
+        """Run a call that returns when the prediction ends, and keep its result."""
+        task = asyncio.create_task(self._wait(call))
+        self._tasks[prediction_id] = task
+        task.add_done_callback(lambda done: self._remove(prediction_id, done))
+        return task
+
+    def close(self, prediction_id: PredictionId) -> None:
+        """Close a prediction's connection, if it is open."""
+        task = self._tasks.pop(prediction_id, None)
+        if task is not None:
+            task.cancel()
+
+    async def close_all(self) -> None:
+        """Close all connections."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _wait(self, call: Coroutine[Any, Any, Prediction]) -> Prediction:
+        prediction = await call
+        self._results.keep(prediction)
+        return prediction
+
+    def _remove(self, prediction_id: PredictionId, task: asyncio.Task[Prediction]) -> None:
+        if self._tasks.get(prediction_id) is task:
+            del self._tasks[prediction_id]
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, ProviderError):  # `start` raises it, or `poll` misses the prediction
+            log.info("cog_connection_lost", prediction_id=prediction_id, reason=str(error))
+        elif error is not None:
+            log.error("cog_connection_lost", prediction_id=prediction_id, exc_info=error)
 
 
 class Runs:
-    """The predictions of one server, each by the id that we gave it.
+    """The predictions of one server, each with the id that we gave it.
 
     Args:
         wire: The server.
-        patience_seconds: How long the answer of a prediction that runs no more is waited for.
-        called_back: Whether the server knows where to send answers.
+        result_seconds: How long to wait for the result of a prediction that runs no more.
+        with_callbacks: Whether the server sends results to callback URLs.
         clock: Seconds, monotonic.
     """
 
@@ -30,122 +113,129 @@ class Runs:
         self,
         wire: Wire,
         *,
-        patience_seconds: float,
-        called_back: bool,
+        result_seconds: float,
+        with_callbacks: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wire = wire
-        self._patience = patience_seconds
-        self._called_back = called_back
+        self._result_seconds = result_seconds
+        self._with_callbacks = with_callbacks
         self._clock = clock
-        self._gone: dict[PredictionId, float] = {}  # since when it runs no more
-        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
-        self._answers = ResultCache(clock)
-        self.held = OpenConnections(self._answers)
+        self._missing_since: dict[PredictionId, float] = {}  # neither running nor with a result
+        self._polls = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._results = ResultCache(clock)
+        self.connections = OpenConnections(self._results)
 
     def known(self, prediction_id: PredictionId) -> Prediction | None:
-        """Return a prediction that has ended or is held, or None: it may be started."""
-        running = Prediction(id=prediction_id) if prediction_id in self.held else None
-        return self._answers.get(prediction_id) or running
+        """Return a prediction with a result or an open connection; None: it may be started."""
+        running = Prediction(id=prediction_id) if prediction_id in self.connections else None
+        return self._results.get(prediction_id) or running
 
-    async def order(self, prediction_id: PredictionId, body: Mapping[str, Any]) -> Prediction:
-        """Start one whose answer will be sent to the address in `body`.
+    async def start_async(
+        self, prediction_id: PredictionId, body: Mapping[str, Any]
+    ) -> Prediction:
+        """Start a prediction whose result is sent to the callback URL in `body`.
 
         Raises:
-            ProviderRejected, ProviderUnavailable, OutcomeUnknown: As `Provider.start`.
+            ProviderRejected, ProviderUnavailable, OutcomeUnknown: See `Provider.start`.
         """
-        self._gone.pop(prediction_id, None)
+        self._missing_since.pop(prediction_id, None)
         return self._kept(await self._wire.order(prediction_id, body))
 
-    async def hold(self, prediction_id: PredictionId, body: Mapping[str, Any]) -> Prediction:
-        """Start one over a connection that stays open; returns once it is known to run.
+    async def start_blocking(
+        self, prediction_id: PredictionId, body: Mapping[str, Any]
+    ) -> Prediction:
+        """Start a prediction over a connection that stays open until it ends.
+
+        Returns once the server shows that it runs, or with its result.
 
         Raises:
-            ProviderRejected, ProviderUnavailable, OutcomeUnknown: As `Provider.start`.
+            ProviderRejected, ProviderUnavailable, OutcomeUnknown: See `Provider.start`.
         """
-        self._gone.pop(prediction_id, None)
-        task = self.held.open(prediction_id, self._wire.hold(prediction_id, body))
+        self._missing_since.pop(prediction_id, None)
+        task = self.connections.open(prediction_id, self._wire.hold(prediction_id, body))
         until = self._clock() + ANSWER_SECONDS
-        wait = FIRST_SIGN_SECONDS
+        wait = FIRST_POLL_SECONDS
         try:
             while self._clock() < until:
                 await asyncio.wait({task}, timeout=wait)
-                seen = None if task.done() else await self._sign(prediction_id)
+                running = None if task.done() else await self._running(prediction_id)
                 if task.done():
                     return task.result()
-                if seen is not None:
-                    return self._kept(seen)
+                if running is not None:
+                    return self._kept(running)
                 wait = min(wait * 2, 1.0)
         except asyncio.CancelledError:
-            self.held.drop(prediction_id)
+            self.connections.close(prediction_id)
             raise
-        self.held.drop(prediction_id)
-        raise OutcomeUnknown("the Cog server does not say whether the prediction runs")
+        self.connections.close(prediction_id)
+        raise OutcomeUnknown("the Cog server does not show whether the prediction runs")
 
-    async def look(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
-        """Look at predictions; one that runs no more and gave no answer in time has failed.
+    async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
+        """Return the state of predictions.
+
+        One that does not run, and whose result has not come in time, has failed.
 
         Raises:
-            ProviderUnavailable: None of them can be seen now.
+            ProviderUnavailable: No state could be read.
         """
-        looks = await asyncio.gather(*map(self._seen, ids), return_exceptions=True)
-        seen: dict[PredictionId, Prediction] = {}
+        states = await asyncio.gather(*map(self._state, ids), return_exceptions=True)
+        predictions: dict[PredictionId, Prediction] = {}
         failures = []
-        for look in looks:
-            if isinstance(look, Prediction):
-                seen[look.id] = look
-            elif isinstance(look, ProviderUnavailable):
-                failures.append(look)
+        for state in states:
+            if isinstance(state, Prediction):
+                predictions[state.id] = state
+            elif isinstance(state, ProviderUnavailable):
+                failures.append(state)
             else:
-                raise look
-        if failures and not seen:
+                raise state
+        if failures and not predictions:
             raise failures[0]
-        return seen
+        return predictions
 
-    async def stop(self, prediction_id: PredictionId) -> None:
-        """Ask the server to stop one.
+    async def cancel(self, prediction_id: PredictionId) -> None:
+        """Request that a prediction stops.
 
         Raises:
-            ProviderUnavailable: It cannot be asked now.
+            ProviderUnavailable: The server cannot be reached.
         """
         if not await self._wire.stop(prediction_id):
-            self._gone[prediction_id] = float("-inf")  # no answer is worth waiting for
+            self._missing_since[prediction_id] = float("-inf")  # no result is worth waiting for
 
     async def close(self) -> None:
-        """Close the connections that are held, which stops their predictions."""
-        await self.held.close()
+        """Close all connections, which stops their predictions."""
+        await self.connections.close_all()
 
-    async def _sign(self, prediction_id: PredictionId) -> Prediction | None:
-        """Return a prediction that runs, or None if it is not seen to."""
+    async def _running(self, prediction_id: PredictionId) -> Prediction | None:
+        """Return a prediction if the server shows that it runs."""
         try:
             return await self._wire.look(prediction_id)
         except ProviderUnavailable:
             return None
 
-    async def _seen(self, prediction_id: PredictionId) -> Prediction:
-        known = self._answers.get(prediction_id)
-        if known is not None:
-            return known
-        async with self._looks:
-            seen = await self._wire.look(prediction_id)
-        if seen is not None:
-            self._gone.pop(prediction_id, None)
-            return self._kept(seen)
-        return self._answers.get(prediction_id) or self._awaited(prediction_id)
+    async def _state(self, prediction_id: PredictionId) -> Prediction:
+        result = self._results.get(prediction_id)
+        if result is not None:
+            return result
+        async with self._polls:
+            running = await self._wire.look(prediction_id)
+        if running is not None:
+            self._missing_since.pop(prediction_id, None)
+            return self._kept(running)
+        return self._results.get(prediction_id) or self._missing(prediction_id)
 
-    def _awaited(self, prediction_id: PredictionId) -> Prediction:
-        """Return what there is to say of a prediction that runs no more and gave no answer."""
-        since = self._gone.setdefault(prediction_id, self._clock())
-        may_come = self._called_back or prediction_id in self.held
-        patience = self._patience if may_come else 0.0
-        if self._clock() - since < patience:
+    def _missing(self, prediction_id: PredictionId) -> Prediction:
+        """Return the state of a prediction that does not run and has no result yet."""
+        since = self._missing_since.setdefault(prediction_id, self._clock())
+        may_come = self._with_callbacks or prediction_id in self.connections
+        if self._clock() - since < (self._result_seconds if may_come else 0.0):
             return Prediction(id=prediction_id)
-        self.held.drop(prediction_id)
-        del self._gone[prediction_id]
-        end = lost(prediction_id)
-        self._answers.keep(end)
-        return end
+        self.connections.close(prediction_id)
+        del self._missing_since[prediction_id]
+        failed = lost(prediction_id)
+        self._results.keep(failed)
+        return failed
 
     def _kept(self, prediction: Prediction) -> Prediction:
-        self._answers.keep(prediction)
-        return self._answers.get(prediction.id) or prediction
+        self._results.keep(prediction)
+        return self._results.get(prediction.id) or prediction
