@@ -1,10 +1,10 @@
 """The placeholder: a provider that makes real media without account or network.
 
-It behaves like a remote host: `start` sells a prediction that runs for a while, `poll` tells how
-far it is, `read` gives the bytes. Yet it keeps nothing: whatever it must remember is in the
-prediction's id (`prediction.py`), so any process can answer for it, and starting an attempt a
-second time is the same purchase. What it makes is drawn from the prompt, the parameters and the
-seed (`piece.py`), and made when it is read.
+It behaves like a remote host: `start` returns a running prediction, `poll` reports its progress,
+`read` streams the bytes. But it keeps no state: everything is in the prediction's id
+(`prediction.py`), so any process can poll it, and a repeated start is the same prediction. An
+output follows from the prompt, the parameters and the seed (`spec.py`), and is made when it is
+read.
 """
 
 from fleek.providers.placeholder.provider import (

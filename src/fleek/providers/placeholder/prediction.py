@@ -1,4 +1,4 @@
-"""A placeholder prediction: all there is to know about it is read from its id and the clock."""
+"""A placeholder prediction: its whole state follows from its id and the clock."""
 
 import re
 import struct
@@ -12,7 +12,7 @@ from fleek.domain.job import PredictionId
 from fleek.domain.media import Output
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
 
-CLOCKS_DIFFER: Final = 10.0  # seconds, as far as those of workers do
+CLOCKS_DIFFER: Final = 10.0  # seconds between the clocks of two workers, at most
 MAX_OUTPUTS: Final = 4
 MAX_SEED: Final = 2**32 - 1
 
@@ -29,7 +29,7 @@ _FAILURE: Final = Failed(
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How predictions of this installation behave."""
+    """The settings of an installation's predictions."""
 
     delay_min: float  # seconds
     delay_max: float
@@ -38,72 +38,76 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True)
 class PredictionToken:
-    """What a prediction's id says."""
+    """The content of a prediction's id."""
 
     id: PredictionId
     submitted_ms: int  # since 1970, UTC
     outputs: int  # 1-4
     seed: int  # the caller's, else drawn from the id
-    luck: float  # decides between success and failure: at least 0.0, below 1.0
-    haste: float  # decides how long it runs, in the same range
+    failure_draw: float  # fails if below the failure rate; 0.0 to 1.0, without 1.0
+    delay_draw: float  # position between the shortest and the longest delay, in the same range
 
     @classmethod
     def read(cls, prediction_id: PredictionId) -> Self | None:
-        """Return what the id says, or None if it is not one of ours."""
+        """Return the content of an id, or None if it is not the placeholder's."""
         match = _FORM.fullmatch(prediction_id)
         if match is None:
             return None
         digest = blake2b(prediction_id.encode(), digest_size=12).digest()
-        drawn, luck, haste = struct.unpack(">III", digest)
-        submitted, outputs, given = match.groups()
-        seed = drawn if given is None else int(given, 16)
+        drawn_seed, failure_draw, delay_draw = struct.unpack(">III", digest)
+        submitted, outputs, chosen_seed = match.groups()
+        seed = drawn_seed if chosen_seed is None else int(chosen_seed, 16)
         return cls(
-            prediction_id, int(submitted, 16), int(outputs), seed, luck / 2**32, haste / 2**32
+            prediction_id,
+            int(submitted, 16),
+            int(outputs),
+            seed,
+            failure_draw / 2**32,
+            delay_draw / 2**32,
         )
 
 
-def name(attempt: Attempt, *, outputs: int, seed: int | None) -> PredictionId:
+def new_id(attempt: Attempt, *, outputs: int, seed: int | None) -> PredictionId:
     """Return the id of the attempt's prediction, a pure function of its arguments.
 
     Args:
-        attempt: Its id and the time of its intent are what makes the prediction different from
-            others; the time is cut to milliseconds.
+        attempt: Its id and the time of its intent, cut to milliseconds, make the id unique.
         outputs: How many files it makes, 1-4.
         seed: The caller's seed, 0-4294967295; None: to be drawn from the id.
     """
     submitted = milliseconds(attempt.submitted_at)
-    chosen = "" if seed is None else f"-{seed:x}"
-    return PredictionId(f"ph-{attempt.id.hex}-{submitted:x}-{outputs}{chosen}")
+    suffix = "" if seed is None else f"-{seed:x}"
+    return PredictionId(f"ph-{attempt.id.hex}-{submitted:x}-{outputs}{suffix}")
 
 
-def look(ticket: PredictionToken, habits: Behaviour, *, now_ms: int) -> Prediction:
-    """Return the prediction as it stands."""
-    delay = habits.delay_min + ticket.haste * (habits.delay_max - habits.delay_min)
-    elapsed = (now_ms - ticket.submitted_ms) / 1000
+def prediction_of(token: PredictionToken, behaviour: Behaviour, *, now_ms: int) -> Prediction:
+    """Return the state of a prediction at this time."""
+    delay = behaviour.delay_min + token.delay_draw * (behaviour.delay_max - behaviour.delay_min)
+    elapsed = (now_ms - token.submitted_ms) / 1000
     if elapsed < -CLOCKS_DIFFER:
-        elapsed = delay  # a clock was set back, and nobody knows how long it has run
+        elapsed = delay  # a clock was set back, so its age is unknown
     elapsed = max(elapsed, 0.0)
     if elapsed < delay:
         eta = timedelta(seconds=delay - elapsed)
-        return Prediction(id=ticket.id, progress=round(elapsed / delay, 2), eta=eta)
+        return Prediction(id=token.id, progress=round(elapsed / delay, 2), eta=eta)
     outcome: Outcome = _FAILURE
-    if ticket.luck >= habits.failure_rate:
-        outcome = Succeeded(tuple(_output(ticket.id, i) for i in range(ticket.outputs)))
-    metrics = {"seed": ticket.seed, "predict_time": round(delay, 3)}
-    return Prediction(id=ticket.id, progress=1.0, outcome=outcome, metrics=metrics)
+    if token.failure_draw >= behaviour.failure_rate:
+        outcome = Succeeded(tuple(_output(token.id, i) for i in range(token.outputs)))
+    metrics = {"seed": token.seed, "predict_time": round(delay, 3)}
+    return Prediction(id=token.id, progress=1.0, outcome=outcome, metrics=metrics)
 
 
 def seed_of(output: Output) -> int | None:
-    """Return the seed of one output, or None if it is not one of ours.
+    """Return the seed of one output, or None if it is not the placeholder's.
 
     The outputs of one prediction have seeds in sequence.
     """
     uri = output.uri if isinstance(output.uri, str) else ""
     prediction_id, _, index = uri.removeprefix(_SCHEME).rpartition("/")
-    ticket = PredictionToken.read(PredictionId(prediction_id))
-    if ticket is None or not uri.startswith(_SCHEME) or index not in {"0", "1", "2", "3"}:
+    token = PredictionToken.read(PredictionId(prediction_id))
+    if token is None or not uri.startswith(_SCHEME) or index not in {"0", "1", "2", "3"}:
         return None
-    return (ticket.seed + int(index)) % (MAX_SEED + 1)
+    return (token.seed + int(index)) % (MAX_SEED + 1)
 
 
 def milliseconds(at: datetime) -> int:

@@ -1,4 +1,4 @@
-"""The placeholder as a provider: sells predictions, answers for them, makes their outputs."""
+"""The placeholder as a provider: starts predictions, reports their state, makes their outputs."""
 
 import asyncio
 import os
@@ -20,16 +20,16 @@ from fleek.providers.placeholder import models
 from fleek.providers.placeholder.prediction import (
     Behaviour,
     PredictionToken,
-    look,
     milliseconds,
-    name,
+    new_id,
+    prediction_of,
     seed_of,
 )
 from fleek.providers.placeholder.spec import Piece
 from fleek.system_clock import wall_time
 
 CHUNK_BYTES: Final = 64 * 1024
-TURN: Final = 1000  # predictions looked at before others on the event loop get their turn
+TURN: Final = 1000  # predictions polled before other tasks of the event loop run
 
 
 class PlaceholderSettings(BaseSettings):
@@ -69,7 +69,7 @@ class PlaceholderSettings(BaseSettings):
 
 
 class PlaceholderProvider:
-    """Sells predictions that are pure functions of attempt and time; holds no state of its own.
+    """Makes predictions that are pure functions of attempt and time; keeps no state.
 
     Args:
         settings: How long predictions run and how often they fail.
@@ -82,41 +82,43 @@ class PlaceholderProvider:
     def __init__(
         self, settings: PlaceholderSettings, *, now: Callable[[], datetime] = wall_time
     ) -> None:
-        self._habits = Behaviour(
+        self._behaviour = Behaviour(
             settings.delay_min.total_seconds(),
             settings.delay_max.total_seconds(),
             settings.failure_rate,
         )
         self._now = now
-        self._easels = asyncio.Semaphore(min(4, os.cpu_count() or 1))  # each may take 200 MB
+        self._renders = asyncio.Semaphore(min(4, os.cpu_count() or 1))  # each may take 200 MB
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
-        """Sell the attempt's prediction; the same one however often it is asked for.
+        """Start the attempt's prediction; a repeated start is the same one.
 
         Raises:
-            ProviderRejected: The parameters do not fit the model.
+            ProviderRejected: The parameters do not fit the model's schema.
         """
         outputs, seed = models.check(job.model, job.input)
-        ticket = PredictionToken.read(name(attempt, outputs=outputs, seed=seed))
-        assert ticket is not None
-        return look(ticket, self._habits, now_ms=milliseconds(self._now()))
+        token = PredictionToken.read(new_id(attempt, outputs=outputs, seed=seed))
+        assert token is not None
+        return prediction_of(token, self._behaviour, now_ms=milliseconds(self._now()))
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
-        """Look at predictions, whoever sold them; ids that are not ours are left out."""
-        seen: dict[PredictionId, Prediction] = {}
+        """Return the state of predictions, started by any process; other ids are left out."""
+        predictions: dict[PredictionId, Prediction] = {}
         for first in range(0, len(ids), TURN):
             now_ms = milliseconds(self._now())
             for prediction_id in ids[first : first + TURN]:
-                ticket = PredictionToken.read(prediction_id)
-                if ticket is not None:
-                    seen[prediction_id] = look(ticket, self._habits, now_ms=now_ms)
+                token = PredictionToken.read(prediction_id)
+                if token is not None:
+                    predictions[prediction_id] = prediction_of(
+                        token, self._behaviour, now_ms=now_ms
+                    )
             await asyncio.sleep(0)
-        return seen
+        return predictions
 
     async def cancel(self, prediction_id: PredictionId) -> Prediction | None:  # noqa: ARG002 - the port
-        """Take note of nothing: nobody pays for the run, and it ends by itself.
+        """Do nothing: a prediction is free and ends by itself.
 
-        So `poll` may still say that it succeeded; the job has been cancelled by then.
+        `poll` may report a success after the cancellation.
         """
         return None
 
@@ -124,26 +126,26 @@ class PlaceholderProvider:
         """Make one output now, in a thread, and stream its bytes.
 
         Raises:
-            OutputUnsafe: The output is not one of the placeholder's.
+            OutputUnsafe: The output is not the placeholder's.
         """
         seed = seed_of(output)
         if seed is None:
             raise OutputUnsafe("this output was not made by the placeholder")
         piece = Piece(model=job.model, prompt=job.prompt, parameters=job.input, seed=seed)
-        async with self._easels:
+        async with self._renders:
             content = await asyncio.to_thread(models.make, piece)
         for start in range(0, len(content), CHUNK_BYTES):
             yield content[start : start + CHUNK_BYTES]
 
     async def models(self) -> Sequence[Model]:
-        """List the placeholder's own models; it stands in for all others too."""
+        """List the placeholder's own models; any other name is accepted, too."""
         return models.CATALOGUE
 
     async def schema(self, model: ModelName) -> Schema:
-        """Return the schema of a model's parameters; of a foreign model, the picture model's.
+        """Return the schema of a model's parameters; for other names, the picture model's.
 
         Raises:
-            NotFound: The name is not well-formed.
+            NotFound: The name is malformed.
         """
         return models.schema(model)
 
