@@ -1,4 +1,4 @@
-"""What a Cog server says about a prediction, read into our values."""
+"""Parse a Cog server's JSON about a prediction."""
 
 import re
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from fleek.providers.foreign_json import NotJson, parse
 from fleek.providers.outputs import OutputUnreadable, read_outputs
 
 MESSAGE_CHARS: Final = 2000
-MAX_PREFIXED: Final = 10_000  # characters of an error that are looked at
+MAX_PREFIXED: Final = 10_000  # characters of an error that are searched for prefixes
 MAX_METRICS: Final = 50
 MAX_NUMBER: Final = 2**53
-LOG_TAIL: Final = 4000  # characters in which progress is looked for
+LOG_TAIL: Final = 4000  # characters that are searched for progress
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _PERCENT: Final = re.compile(r"(?<![\d.])(\d{1,3})(?:\.\d+)?%")
 _STEPS: Final = re.compile(r"(?<![\d/.])(\d{1,6})/(\d{1,6})(?![\d/.])")
 _PREFIX: Final = re.compile(r"^((Async )?[Pp]rediction failed: )+")
-_PASSING: Final = re.compile(  # the server's own troubles, and the machine's: not the input's
+_TRANSIENT: Final = re.compile(  # faults of the server or its machine, not of the input
     r"worker crashed|socket error|failed to send request|task lost|mutex poisoned"
     r"|out of memory|cuda error|no space left",
     re.IGNORECASE,
@@ -31,53 +31,53 @@ _PASSING: Final = re.compile(  # the server's own troubles, and the machine's: n
 
 
 class Unreadable(ValueError):
-    """The server's words are not an answer about a prediction."""
+    """The body does not describe a prediction of ours."""
 
 
 def is_ours(prediction_id: str) -> bool:
-    """Whether this is the id of a prediction that we could have asked for."""
+    """Whether an id has the form of those that we give to predictions."""
     return _ID.fullmatch(prediction_id) is not None
 
 
 def answer(body: bytes) -> Prediction:
-    """Return the prediction that `body` tells of.
+    """Return the prediction that a body describes.
 
     Raises:
-        Unreadable: It tells of none.
+        Unreadable: It describes none of ours.
     """
     try:
-        told = parse(body)
+        content = parse(body)
     except NotJson as error:
-        raise Unreadable("the Cog server's answer is not JSON") from error
-    if not isinstance(told, dict) or not isinstance(told.get("status"), str):
-        raise Unreadable("the Cog server's answer is not about a prediction")
-    prediction_id = told.get("id")
+        raise Unreadable("the Cog server's response is not JSON") from error
+    if not isinstance(content, dict) or not isinstance(content.get("status"), str):
+        raise Unreadable("the Cog server's response does not describe a prediction")
+    prediction_id = content.get("id")
     if not isinstance(prediction_id, str) or not is_ours(prediction_id):
-        raise Unreadable("the Cog server's answer is about no prediction of ours")
-    outcome = _outcome(told)
+        raise Unreadable("the Cog server's response names another prediction")
+    outcome = _outcome(content)
     return Prediction(
         id=PredictionId(prediction_id),
-        progress=_progress(told.get("logs")) if outcome is None else None,
+        progress=_progress(content.get("logs")) if outcome is None else None,
         outcome=outcome,
-        metrics=_metrics(told.get("metrics")),
+        metrics=_metrics(content.get("metrics")),
     )
 
 
 def lost(prediction_id: PredictionId) -> Prediction:
-    """Return the end of a prediction that runs no more and whose answer has not come."""
-    reason = "the prediction runs no more at the Cog server, and its answer has not come"
+    """Return the failure of a prediction that does not run and whose result did not arrive."""
+    reason = "the Cog server does not run the prediction any more, and its result did not arrive"
     return Prediction(id=prediction_id, outcome=Failed("prediction_lost", reason, retryable=True))
 
 
-def _outcome(told: Mapping[str, Any]) -> Outcome | None:
-    match told["status"]:
+def _outcome(content: Mapping[str, Any]) -> Outcome | None:
+    match content["status"]:
         case "succeeded":
-            return _success(told.get("output"))
+            return _success(content.get("output"))
         case "failed":
-            return _failure(told.get("error"))
+            return _failure(content.get("error"))
         case "canceled":
-            return Failed("prediction_cancelled", "the Cog server stopped it", retryable=True)
-        case _:  # starting, processing, or a word of a later version: it will end in one of these
+            return Failed("prediction_cancelled", "the Cog server cancelled it", retryable=True)
+        case _:  # starting, processing, or a status of a later version
             return None
 
 
@@ -88,15 +88,15 @@ def _success(output: object) -> Outcome:
         return Failed("invalid_output", str(error), retryable=False)
 
 
-def _failure(said: object) -> Failed:
-    told = head_of(said) if isinstance(said, str | LongText) else said
-    words = _PREFIX.sub("", told[:MAX_PREFIXED]) if isinstance(told, str) else told
-    message = read_reason(words, MESSAGE_CHARS, otherwise="the Cog server gave no reason")
-    return Failed("prediction_failed", message, retryable=bool(_PASSING.search(message)))
+def _failure(error: object) -> Failed:
+    head = head_of(error) if isinstance(error, str | LongText) else error
+    reason = _PREFIX.sub("", head[:MAX_PREFIXED]) if isinstance(head, str) else head
+    message = read_reason(reason, MESSAGE_CHARS, otherwise="the Cog server gave no reason")
+    return Failed("prediction_failed", message, retryable=bool(_TRANSIENT.search(message)))
 
 
 def _progress(logs: object) -> float | None:
-    """Return how far the log says it is: the last ``37%`` or ``3/8`` in it."""
+    """Return the progress that a log shows: its last ``37%`` or ``3/8``."""
     if isinstance(logs, LongText):
         logs = ends_of(logs)
     if not isinstance(logs, str):
@@ -109,13 +109,13 @@ def _progress(logs: object) -> float | None:
     return round(done / all_, 2) if 0 <= done <= all_ and all_ else None
 
 
-def _metrics(told: object) -> dict[str, Any]:
+def _metrics(metrics: object) -> dict[str, Any]:
     """Return the numbers among the metrics."""
-    if not isinstance(told, dict):
+    if not isinstance(metrics, dict):
         return {}
     numbers = (
         (one_line(name, 100), value)
-        for name, value in told.items()
+        for name, value in metrics.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
         if -MAX_NUMBER < value < MAX_NUMBER  # neither NaN, nor more than others can read
     )
