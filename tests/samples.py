@@ -32,6 +32,7 @@ def a_job(**fields: Any) -> Job:
         max_attempts=3,
         run_at=NOON,
         deadline=NOON + timedelta(hours=24),
+        deadline_after=timedelta(hours=24),
         created_at=NOON,
         updated_at=NOON,
     )

@@ -1,9 +1,9 @@
 """Settings become open collaborators: the one place that knows how they are put together."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -66,33 +66,22 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
     Raises:
         ConfigurationError: A setting is wrong, or names what cannot be opened.
     """
-    failpoints.arm(settings.fleek_failpoints)
-    shift_from(settings.fleek_clock_file)
-    for old, new in renamed_in_use().items():
-        log.warning("setting_renamed", old=old, new=new, advice="the next release ignores the old")
+    _prepare(settings)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(open_database(settings.database_url))
-        imported = {name: open_provider(name) for name in settings.providers}  # before any opens
-        opening_storage, opening_dispatcher = open_storage(settings), open_dispatcher(settings)
-        log.info("providers_chosen", providers=settings.providers, reason=settings.provider_reason)
-        storage = await stack.enter_async_context(opening_storage)
-        dispatcher = await stack.enter_async_context(opening_dispatcher)
-        metrics = Metrics()
-        if isinstance(dispatcher, Measured):
-            metrics.show(dispatcher.figures)
-        capacity, clock = StorageCapacity(storage), Clock(db)
+        adapters = await _open_adapters(stack, settings)
+        metrics, clock = Metrics(), Clock(db)
+        if isinstance(adapters.dispatcher, Measured):
+            metrics.show(adapters.dispatcher.figures)
+        capacity, cancels = StorageCapacity(adapters.storage), CancelRequests()
         stack.push_async_callback(capacity.close)
-        providers = {
-            name: await stack.enter_async_context(opening) for name, opening in imported.items()
-        }
-        cancels = CancelRequests()
         stack.push_async_callback(cancels.tasks.finish, seconds=LAST_CANCELS_SECONDS)
         yield Runtime(
             settings=settings,
             db=db,
-            providers=providers,
-            storage=storage,
-            dispatcher=dispatcher,
+            providers=adapters.providers,
+            storage=adapters.storage,
+            dispatcher=adapters.dispatcher,
             now=clock,
             clock=clock,
             capacity=capacity,
@@ -105,3 +94,33 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 now=clock,
             ),
         )
+
+
+def _prepare(settings: Settings) -> None:
+    """Set what belongs to the whole process, and warn of old names of settings."""
+    failpoints.arm(settings.fleek_failpoints)
+    shift_from(settings.fleek_clock_file)
+    for old, new in renamed_in_use().items():
+        log.warning("setting_renamed", old=old, new=new, advice="the next release ignores the old")
+
+
+class _Adapters(NamedTuple):
+    """The open adapters that the settings name."""
+
+    providers: Mapping[str, Provider]
+    storage: Storage
+    dispatcher: Dispatcher
+
+
+async def _open_adapters(stack: AsyncExitStack, settings: Settings) -> _Adapters:
+    """Import all adapters, so that a wrong name is found before any is opened, and open them."""
+    providers = {name: open_provider(name) for name in settings.providers}
+    storage, dispatcher = open_storage(settings), open_dispatcher(settings)
+    log.info("providers_chosen", providers=settings.providers, reason=settings.provider_reason)
+    return _Adapters(
+        storage=await stack.enter_async_context(storage),
+        dispatcher=await stack.enter_async_context(dispatcher),
+        providers={
+            name: await stack.enter_async_context(opening) for name, opening in providers.items()
+        },
+    )

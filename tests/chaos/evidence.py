@@ -135,7 +135,7 @@ def gather(service: Service, host: Host, history: Sequence[Mapping[str, Any]]) -
         tokens=frozenset(row["token"] for row in ledger["predictions"]),
         leaks=sum(bool(row["authorization"]) for row in ledger["downloads"]),
         orphans=frozenset(
-            row["prediction"] for row in logs if row["event"] == "orphan_prediction"
+            row["prediction_id"] for row in logs if row["event"] == "orphan_prediction"
         ),
         logs=logs,
         history=history,

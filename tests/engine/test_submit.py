@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 from uuid_utils.compat import uuid7
 
 from fakes import Clock, FakeProvider, a_request
@@ -28,6 +29,7 @@ from fleek.engine.submit import retry, submit
 from fleek.providers.base import Schema
 from fleek.store import events, jobs
 from fleek.store.counters import count_jobs
+from fleek.store.tables import JobRow
 from services import both_databases
 
 SCHEMA: Schema = {
@@ -234,7 +236,33 @@ async def test_a_failed_job_can_be_asked_for_again(rt: Runtime, provider: FakePr
     assert created
     assert new.id != old.id
     assert (new.prompt, new.input, new.priority) == ("A fox", {"width": 3}, 7)
-    assert new.deadline - new.created_at == old.deadline - old.created_at
+    assert new.deadline_after == old.deadline_after
+
+
+async def test_a_retry_has_as_much_time_as_a_scheduled_job_had_from_its_start(rt: Runtime) -> None:
+    """The days until `run_at` are not time that the job may take."""
+    limit = timedelta(seconds=600)
+    old = await submit(rt, a_request(run_at=rt.now() + timedelta(days=10), deadline=limit))
+    await cancel(rt, old.id, tenant_id="default")
+
+    new, _ = await retry(rt, old.id, tenant_id="default")
+
+    assert old.deadline == old.run_at + limit
+    assert new.deadline == new.run_at + limit == rt.now() + limit
+
+
+async def test_a_job_of_an_earlier_release_is_retried_with_its_time_from_acceptance(
+    rt: Runtime,
+) -> None:
+    """That release stores the moment of the deadline only, and may run beside this one."""
+    old = await submit(rt, a_request(deadline=timedelta(seconds=600)))
+    await cancel(rt, old.id, tenant_id="default")
+    async with rt.db.write() as tx:
+        await tx.execute(update(JobRow).values(deadline_after_seconds=None))
+
+    new, _ = await retry(rt, old.id, tenant_id="default")
+
+    assert new.deadline == new.run_at + timedelta(seconds=600)
 
 
 async def test_a_cancelled_job_can_be_asked_for_again(rt: Runtime) -> None:
@@ -246,8 +274,11 @@ async def test_a_cancelled_job_can_be_asked_for_again(rt: Runtime) -> None:
 
 
 @both_databases
-async def test_however_many_retry_a_job_at_once_it_is_one_job(rt: Runtime) -> None:
+async def test_however_many_retry_a_job_at_once_it_is_one_job(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of twenty impatient callers would have paid for a job of its own."""
+    monkeypatch.setattr("fleek.engine.apply.CALLER_PATIENCE", timedelta(minutes=2))
     old = await a_cancelled_job(rt)
     before = (await count_jobs(rt.db, now=rt.now())).queue_depth
 

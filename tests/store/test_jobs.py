@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from uuid_utils.compat import uuid7
 
 from fleek.domain.errors import InvalidInput, NotFound
-from fleek.domain.job import JobError, JobId, ModelName, PredictionId, Stage, Status, WorkerId
+from fleek.domain.job import JobError, JobId, ModelName, PredictionId, Status, WorkerId
 from fleek.store import events, jobs, queue
 from fleek.store.counters import count_jobs
 from fleek.store.database import Database
@@ -262,20 +262,6 @@ async def test_nothing_runs_later_if_all_is_due(db: Database) -> None:
     await jobs.insert_job(db, a_job())
 
     assert await queue.next_run(db, providers=["fake"], now=NOON) is None
-
-
-async def test_a_position_counts_who_goes_first(db: Database) -> None:
-    """By priority, by time, by age; scheduled jobs are not in the way."""
-    ahead = [a_job(priority=6), a_job(run_at=NOON - SECOND), a_job()]
-    job = a_job()
-    behind = [a_job(), a_job(priority=4), a_job(priority=9, run_at=NOON + SECOND)]
-    for one in (*ahead, job, *behind):
-        await jobs.insert_job(db, one)
-
-    assert await queue.queue_position(db, job, now=NOON) == 3
-    assert await queue.queue_position(db, ahead[0], now=NOON) == 0
-    started = replace(job, status=Status.PROCESSING, stage=Stage.STARTING)
-    assert await queue.queue_position(db, started, now=NOON) is None
 
 
 async def test_the_tally_knows_how_long_the_first_waits(db: Database) -> None:

@@ -130,10 +130,6 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         lambda db: queue.from_future(db, now=NOW, limit=99),
         "ix_jobs_due ix_jobs_uncollected",
     ),
-    "position": (
-        lambda db: queue.queue_position(db, a_job(run_at=NOW, priority=0), now=NOW),
-        "ix_jobs_due",
-    ),
     "tally": (lambda db: count_jobs(db, now=NOW), "ix_jobs_due"),
     "first page": (page(), "ix_jobs_list pk_media"),
     "page by key": (page(after=number(5000)), "ix_jobs_list pk_media"),

@@ -10,9 +10,9 @@ from typing import Final
 from fleek.domain.job import Job, JobId, Status
 from fleek.engine.runtime import Runtime
 from fleek.store import queue
-from fleek.store.queue import POSITION_CAP
 
 FRESH_SECONDS: Final = 0.25
+POSITION_CAP: Final = 1000  # positions beyond are not counted
 
 Place = tuple[int, datetime, JobId]
 """Sorts as jobs are taken: the highest priority, the longest wait, the lowest id first."""

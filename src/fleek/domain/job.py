@@ -78,8 +78,8 @@ class Job:
     metadata: Mapping[str, Any]  # the caller's own; returned untouched
     priority: int  # 0-9; 9 goes first
     max_attempts: int  # how many counted attempts may be made
-    run_at: datetime  # not started before; moves on with each retry
-    deadline: datetime  # the longest it may take
+    run_at: datetime  # not started before; moves on with each new attempt
+    deadline: datetime  # when it must have ended
     created_at: datetime
     updated_at: datetime
     status: Status = Status.PENDING
@@ -98,6 +98,9 @@ class Job:
     completed."""
     started_at: datetime | None = None  # the first claim
     completed_at: datetime | None = None  # when it became terminal, whichever way
+    deadline_after: timedelta | None = None
+    """The deadline, counted from the `run_at` that was asked for; None: an earlier release did not
+    store it."""
     retry_of: JobId | None = None  # the ended job whose request it repeats
     purged_at: datetime | None = None  # when its files were removed on purpose
     metadata_purged_at: datetime | None = None  # and when its metadata document was

@@ -1,4 +1,4 @@
-"""A provider calls back: a reason to look now, and the surest way to find a lost purchase."""
+"""Callbacks of providers: a reason to poll now, and the surest way to find a lost prediction."""
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
@@ -36,16 +36,16 @@ async def receive(
     headers: Mapping[str, str],
     read: Callable[[], Awaitable[bytes]],
 ) -> None:
-    """Act on a provider's callback; the same one may come again, late, or in another order.
+    """Act on a provider's callback; the same one may come again, late, or out of order.
 
-    What it says of the prediction is read again from the provider before it counts, unless the
-    provider cannot be asked. `read` gives the body; it is not called for a wrong token.
+    Its content is read again from the provider before it counts, unless the provider cannot be
+    asked. `read` gives the body; it is not called for a wrong token.
 
     Raises:
         NotFound: No attempt has this token, or the provider is not configured or sends none.
         CallbackRejected: The provider did not send this.
         ProviderUnavailable: The signature cannot be checked now.
-        TooLarge: So is the body. What it would have told is looked for at once.
+        TooLarge: The body is too large; the prediction is polled instead.
     """
     provider = rt.providers.get(name)
     if provider is None or not isinstance(provider, SupportsCallbacks):
@@ -58,21 +58,25 @@ async def receive(
         raise
     callback = await provider.callback(headers, body)
     failpoints.hit("callback.verified")
-    told = callback.prediction
-    if callback.address is not None and not callback.address.endswith(f"/{token}"):
-        log.warning("callback_not_ours", attempt_id=str(attempt.id), prediction_id=told.id)
+    prediction_id = callback.prediction.id
+    if not _is_for(callback, attempt, token):
+        log.warning("callback_not_ours", attempt_id=str(attempt.id), prediction_id=prediction_id)
         return
     if attempt.prediction_id is None:
-        await _adopt(rt, attempt, told.id)
-    elif attempt.prediction_id != told.id:
-        log.warning("callback_not_ours", attempt_id=str(attempt.id), prediction_id=told.id)
-        return
+        await _adopt(rt, attempt, prediction_id)
     if attempt.verdict is None:
         await _look(rt, provider, attempt, callback)
 
 
+def _is_for(callback: Callback, attempt: Attempt, token: str) -> bool:
+    """Whether a callback was sent to this address, about this attempt's prediction."""
+    if callback.address is not None and not callback.address.endswith(f"/{token}"):
+        return False
+    return attempt.prediction_id in {None, callback.prediction.id}
+
+
 async def _look_instead(rt: Runtime, provider: Provider, attempt: Attempt) -> None:
-    """See what has become of a prediction whose callback is too large to be read."""
+    """Poll a prediction whose callback is too large to be read."""
     if attempt.prediction_id is None or attempt.verdict is not None:
         return
     if isinstance(provider, SupportsOversizedCallbacks):
@@ -84,7 +88,7 @@ async def _look_instead(rt: Runtime, provider: Provider, attempt: Attempt) -> No
 
 
 async def _adopt(rt: Runtime, attempt: Attempt, prediction_id: PredictionId) -> None:
-    """Bind what was bought although its answer got lost; what is found too late is stopped."""
+    """Bind a prediction whose creation was not confirmed; one that is found too late is cancelled."""
     if attempt.verdict is None:
         rt.metrics.adopted.labels("callback").inc()
         log.info(
@@ -98,7 +102,7 @@ async def _adopt(rt: Runtime, attempt: Attempt, prediction_id: PredictionId) -> 
 
 
 async def _attempt(rt: Runtime, name: str, token: str) -> Attempt:
-    """Return the attempt that a token belongs to; any other token looks the same."""
+    """Return the attempt that a token belongs to; all wrong tokens get the same answer."""
     given, _, nonce = token.partition(".")
     try:
         attempt_id = AttemptId(UUID(given))
@@ -114,7 +118,7 @@ async def _attempt(rt: Runtime, name: str, token: str) -> Attempt:
 
 
 async def _look(rt: Runtime, provider: Provider, attempt: Attempt, callback: Callback) -> None:
-    """See for ourselves what has become of the prediction."""
+    """Conclude the prediction if it has ended, by the provider's own word."""
     seen: Prediction | None = callback.prediction
     if not callback.final:
         seen = (await provider.poll([callback.prediction.id])).get(callback.prediction.id)

@@ -54,7 +54,7 @@ async def retry(
         provider=old.provider,
         metadata=old.metadata,
         priority=old.priority,
-        deadline=old.deadline - old.created_at,
+        deadline=old.deadline_after or old.deadline - old.created_at,
         max_attempts=old.max_attempts,
         tenant_id=tenant_id,
     )
@@ -110,6 +110,7 @@ def _job(rt: Runtime, request: JobRequest, *, provider: str, model: ModelName) -
         field = FieldError(pointer="/run_at", code="too_late", detail="is over 365 days ahead")
         raise InvalidInput("the job would start too late", errors=[field])
     settings = rt.settings
+    deadline_after = request.deadline or settings.job_deadline
     return Job(
         id=JobId(uuid7()),
         tenant_id=request.tenant_id,
@@ -121,7 +122,8 @@ def _job(rt: Runtime, request: JobRequest, *, provider: str, model: ModelName) -
         priority=request.priority,
         max_attempts=request.max_attempts or settings.max_retry_attempts + 1,
         run_at=run_at,
-        deadline=run_at + (request.deadline or settings.job_deadline),
+        deadline=run_at + deadline_after,
+        deadline_after=deadline_after,
         created_at=now,
         updated_at=now,
     )

@@ -20,11 +20,10 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
-    tuple_,
     union_all,
 )
 
-from fleek.domain.job import Job, JobId, ModelName, Status
+from fleek.domain.job import JobId, ModelName
 from fleek.store.database import Database, Transaction
 from fleek.store.tables import JobRow
 
@@ -35,8 +34,8 @@ COLLECTING: Final[ColumnElement[str]] = literal_column("'collecting'")  # writte
 
 PROVIDER: Final[BindParameter[str]] = bindparam("provider")
 PRIORITIES: Final = range(9, -1, -1)
+POSTPONED_CAP: Final = 1000  # postponed jobs beyond are not counted
 LASTING: Final = 2  # failed tries to collect; the first may be due to a file that is too fresh
-POSITION_CAP: Final = 1000  # positions beyond are not counted out
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +93,6 @@ NEXT_PROVIDER: Final = (
     .order_by(JobRow.provider)
     .limit(1)
 )
-
-
-def ahead_of(job: Job, *, now: datetime) -> Select[Any]:
-    """Return the statement for the due jobs of its provider that go first, at most 1,000."""
-    before = tuple_(JobRow.run_at, JobRow.id) < (min(job.run_at, now), job.id)
-    ahead = union_all(
-        _pending(job.provider, job.priority, JobRow.id, where=before, limit=POSITION_CAP),
-        *(
-            _pending(
-                job.provider, priority, JobRow.id, where=JobRow.run_at <= now, limit=POSITION_CAP
-            )
-            for priority in PRIORITIES
-            if priority > job.priority
-        ),
-    )
-    return select(ahead.subquery()).limit(POSITION_CAP)
 
 
 async def due(
@@ -172,7 +155,7 @@ async def postponed(db: Database) -> Mapping[str, int]:
             JobRow.collects >= LASTING,
             JobRow.error_code.is_not(None),
         )
-        .limit(POSITION_CAP)
+        .limit(POSTPONED_CAP)
         .subquery()
     )
     counted = select(waiting.c.error_code, func.count()).group_by(waiting.c.error_code)
@@ -210,15 +193,3 @@ async def from_future(db: Database, *, now: datetime, limit: int) -> list[JobId]
     statement = union_all(*(select(JobRow.id).where(kind, *later) for kind in waiting))
     async with db.read() as tx:
         return [JobId(job_id) for job_id in await tx.scalars(statement.limit(limit))]
-
-
-async def queue_position(db: Database, job: Job, *, now: datetime) -> int | None:
-    """Return how many due jobs of its provider go first; None if it does not wait.
-
-    Counted up to 1,000.
-    """
-    if job.status is not Status.PENDING:
-        return None
-    counted = ahead_of(job, now=now).subquery()
-    async with db.read() as tx:
-        return await tx.scalar(select(func.count()).select_from(counted))

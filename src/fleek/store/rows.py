@@ -105,8 +105,8 @@ def _codec(column: str, hint: Any) -> Codec | None:
     if kind is timedelta:
         return Codec(
             (f"{column}_seconds",),
-            lambda span: (span.total_seconds(),),
-            lambda seconds: timedelta(seconds=seconds),
+            lambda span: (None if span is None else span.total_seconds(),),
+            lambda seconds: None if seconds is None else timedelta(seconds=seconds),
         )
     if isinstance(kind, type) and issubclass(kind, Enum):
         return Codec(
@@ -129,7 +129,7 @@ JOB: Final = Mapper(
     Job,
     fixed={
         *("id", "tenant_id", "provider", "model", "prompt", "input", "metadata", "priority"),
-        *("max_attempts", "deadline", "created_at", "retry_of"),
+        *("max_attempts", "deadline", "deadline_after", "created_at", "retry_of"),
     },
 )
 ATTEMPT: Final = Mapper(

@@ -101,6 +101,8 @@ class JobRow(Base):
     max_attempts: Mapped[int] = mapped_column(Integer)
     run_at: Mapped[datetime] = mapped_column(Instant)
     deadline: Mapped[datetime] = mapped_column(Instant)
+    # a release before this column does not write it
+    deadline_after_seconds: Mapped[float | None] = mapped_column(Float)
     created_at: Mapped[datetime] = mapped_column(Instant)
     updated_at: Mapped[datetime] = mapped_column(Instant)
     status: Mapped[str] = mapped_column(String(16))
