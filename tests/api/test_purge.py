@@ -9,8 +9,7 @@ import pytest
 
 from fleek.domain.job import Job, Status
 from fleek.domain.media import Key, Part
-from fleek.engine.purge import mark
-from fleek.engine.retention import Retention
+from fleek.engine.purge import Retention, mark
 from fleek.engine.runtime import Runtime
 
 Make = Callable[..., Coroutine[Any, Any, Job]]

@@ -6,10 +6,9 @@ from fakes import Clock, FakeProvider, a_request
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown
 from fleek.domain.job import Job, PredictionId, Stage, Status
-from fleek.engine.abandon import abandon
 from fleek.engine.cancel import cancel
-from fleek.engine.purge import purge
-from fleek.engine.retention import Retention
+from fleek.engine.purge import Retention, purge
+from fleek.engine.reconcile import abandon
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import bind, start
 from fleek.engine.submit import submit

@@ -15,8 +15,7 @@ from fleek.engine.admit import Admission
 from fleek.engine.clock import STANDS_SECONDS, Clock
 from fleek.engine.coordinator import _try_acquire
 from fleek.engine.heartbeat import Unchanged
-from fleek.engine.recover import Recovery, expire_dead_workers
-from fleek.engine.reschedule import reschedule_from_future
+from fleek.engine.recover import Recovery, expire_dead_workers, reschedule_from_future
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit

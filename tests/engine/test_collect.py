@@ -24,9 +24,8 @@ from fleek.domain.media import Key, Output, metadata_key
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import BUFFER_BYTES, collect
 from fleek.engine.paid import WRONG_BYTES
-from fleek.engine.purge import purge
+from fleek.engine.purge import Retention, purge
 from fleek.engine.recover import Recovery
-from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit

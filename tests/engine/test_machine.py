@@ -44,8 +44,7 @@ from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.orphan_files import OrphanSearch
-from fleek.engine.purge import purge
-from fleek.engine.retention import Retention
+from fleek.engine.purge import Retention, purge
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import bind, carry_out, intend, start, start_prediction
 from fleek.engine.submit import submit

@@ -10,8 +10,7 @@ from fleek.domain.attempt import Verdict
 from fleek.domain.errors import IllegalTransition, NotFound
 from fleek.domain.job import Status
 from fleek.domain.media import Output, Part, media_key
-from fleek.engine.purge import ALL_PARTS, erase, mark, purge
-from fleek.engine.retention import Retention
+from fleek.engine.purge import ALL_PARTS, Retention, erase, mark, purge
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch

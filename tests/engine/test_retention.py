@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
+import fleek.engine.purge as purging
 from fakes import FOR_GOOD, Clock, FakeProvider, a_request
 from fleek import failpoints
 from fleek.domain.errors import NotFound, StorageError
 from fleek.domain.job import JobId, Status
 from fleek.domain.media import Key
-from fleek.engine import retention
 from fleek.engine.cancel import cancel
-from fleek.engine.purge import ALL_PARTS, AT_ONCE, mark
-from fleek.engine.retention import REST, TROUBLED, Retention, purge_older
+from fleek.engine.purge import ALL_PARTS, AT_ONCE, REST, TROUBLED, Retention, mark, purge_older
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
@@ -175,7 +174,7 @@ async def test_many_go_page_by_page(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A turn does little, and says that there is more to do."""
-    monkeypatch.setattr(retention, "PAGE", 2)
+    monkeypatch.setattr(purging, "PAGE", 2)
     done = [await completed(rt, provider) for _ in range(5)]
     clock.tick(days=2)
     expiry = Retention(with_settings(rt, media_retention_days=1))
@@ -191,7 +190,7 @@ async def test_a_file_that_cannot_be_removed_holds_up_no_other(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried again in turn; nobody is sent to it meanwhile."""
-    monkeypatch.setattr(retention, "PAGE", 2)
+    monkeypatch.setattr(purging, "PAGE", 2)
     done = [await completed(rt, provider) for _ in range(5)]
     clock.tick(days=2)
     storage = Stubborn(rt.storage, done[0].id, done[1].id)
@@ -254,7 +253,7 @@ async def test_an_operator_purges_what_is_old(
     purged: list[bool],
 ) -> None:
     """By age, and if wanted only what ended so; young jobs stay as they are."""
-    monkeypatch.setattr(retention, "PAGE", 1)
+    monkeypatch.setattr(purging, "PAGE", 1)
     old, stopped = await completed(rt, provider), await submit(rt, a_request())
     await cancel(rt, stopped.id, tenant_id="default")
     clock.tick(days=2)
@@ -277,7 +276,7 @@ async def test_an_operator_s_purge_ends_when_the_storage_is_away(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says how many it could not purge, and marks no more."""
-    monkeypatch.setattr(retention, "PAGE", 1)
+    monkeypatch.setattr(purging, "PAGE", 1)
     done = [await completed(rt, provider) for _ in range(3)]
     storage: Any = Stubborn(rt.storage, *(job.id for job in done))
     clock.tick(days=2)

@@ -18,8 +18,8 @@ from fleek.engine import clock as engine_clock
 from fleek.engine.callback import receive
 from fleek.engine.collect import collect
 from fleek.engine.heartbeat import WorkerLease
+from fleek.engine.purge import Retention
 from fleek.engine.recover import Recovery, expire_dead_workers
-from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import intend, start, start_prediction
 from fleek.engine.submit import submit

@@ -6,7 +6,7 @@ from fleek.cli.exit_codes import Exit
 from fleek.cli.purging import opened
 from fleek.cli.screen import Screen
 from fleek.domain.errors import ConfigurationError
-from fleek.engine.abandon import abandon
+from fleek.engine.reconcile import abandon
 from fleek.settings import Settings
 from fleek.store import attempts
 

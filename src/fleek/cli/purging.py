@@ -14,7 +14,7 @@ from fleek.cli.screen import Screen
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.job import Status
 from fleek.engine.orphan_files import OrphanSearch, RemovedOrphans
-from fleek.engine.retention import purge_older
+from fleek.engine.purge import purge_older
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
 from fleek.store import purges

@@ -14,8 +14,8 @@ from fleek.engine.admit import Admission
 from fleek.engine.heartbeat import ROLE_LASTS, Unchanged
 from fleek.engine.loops import loop, run_logged
 from fleek.engine.orphan_files import OrphanFiles
+from fleek.engine.purge import Retention
 from fleek.engine.recover import ProviderRecovery, Recovery, expire_dead_workers
-from fleek.engine.retention import Retention
 from fleek.engine.runtime import Runtime
 from fleek.engine.watch import Watch
 from fleek.store import workers

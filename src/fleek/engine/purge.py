@@ -1,8 +1,9 @@
-"""Remove what an ended job has left in storage, in an order that never leaves a dangling reference.
+"""Purge ended jobs: on request, by the operator's command, and when their retention has passed.
 
-First the row says that it is gone: nobody is sent to it any more. Then the bytes go. Then the row
-says that nothing is left. Whoever is interrupted in between leaves a row that says what is owed,
-and `fleek.engine.retention` goes on from there.
+The order never leaves a dangling reference: the row is marked as purged, so that nothing is served
+any more; then the files are removed; then the row is marked as erased. If a process is interrupted
+in between, `Retention` finds the row and continues. A turn handles one page of each kind, and each
+job is a short transaction.
 """
 
 import asyncio
@@ -10,29 +11,42 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final, Literal, TypeVar
+
+import structlog
 
 from fleek import failpoints
 from fleek.domain import transitions
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import Conflict, NotFound
-from fleek.domain.job import Job, JobId
+from fleek.domain.job import Job, JobId, Status
 from fleek.domain.media import Part, media_folder, metadata_key, purged
 from fleek.engine.apply import CALLER_PATIENCE, apply
+from fleek.engine.backlog import PageWalk
 from fleek.engine.cancel import cancel
 from fleek.engine.loops import run_logged
 from fleek.engine.runtime import Runtime
 from fleek.storage.base import Stored
 from fleek.store import purges
+from fleek.store.purges import Cursor
 from fleek.store.updates import Update
 
 T = TypeVar("T")
 
 Cause = Literal["request", "command", "media", "metadata", "job"]
-"""Who wants it: a caller, the operator's command, or the retention of one kind."""
+"""What caused a purge: a caller's request, the operator's command, or one kind of retention."""
 
 ALL_PARTS: Final = frozenset(Part)
-AT_ONCE: Final = 8  # jobs, for the storage's sake
+AT_ONCE: Final = 8  # jobs, to bound the load on storage
+PAGE: Final = 100  # jobs of one kind per turn
+REMOVED: Final = 25  # rows of jobs, with their histories, removed in one transaction
+REST: Final = timedelta(
+    seconds=0.1
+)  # between turns while there is more, for other users of the database
+TROUBLED: Final = 6  # heartbeats between turns while storage is unavailable
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +68,15 @@ class Freed:
 
 
 async def purge(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, bool]:
-    """Purge a job whole; one that has not ended is cancelled first.
+    """Purge all parts of a job, after cancelling it if it has not ended.
 
-    Its files are not served from here on, and removed by the coordinator: at once, or as soon as
-    what was bought for the job has ended. Returns it, and False if it was purged already.
+    Its files are not served from now on. The coordinator removes them once all predictions of the
+    job have ended. Returns the job, and False if it was purged already.
 
     Raises:
         NotFound: There is no such job.
     """
-    with suppress(Conflict):  # it has ended in another way, and stays so
+    with suppress(Conflict):  # it has completed or failed
         await cancel(rt, job_id, tenant_id=tenant_id)
     marked, by_this_call = await mark(rt, job_id, ALL_PARTS, cause="request")
     rt.wakeups.notify("expire")
@@ -72,7 +86,7 @@ async def purge(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, boo
 async def mark(
     rt: Runtime, job_id: JobId, parts: Collection[Part], *, cause: Cause
 ) -> tuple[Job, bool]:
-    """Say of these parts of an ended job that they are gone; returns it, and False if it was said.
+    """Mark parts of an ended job as purged; returns the job, and False if they were marked already.
 
     Raises:
         IllegalTransition: It has not ended.
@@ -91,12 +105,12 @@ async def mark(
 
 
 async def erase(rt: Runtime, job: Job) -> Freed:
-    """Remove from storage what a job's row says is gone, then say that it is.
+    """Remove the purged parts of a job from storage, then mark the row as erased.
 
-    Nothing of it may be written any more: each attempt of the job has its verdict.
+    Each attempt of the job must have its verdict, so that nothing is written any more.
 
     Raises:
-        StorageError: Something could not be removed; the row says so still.
+        StorageError: A file could not be removed; the row stays marked as purging.
     """
     freed = Freed(jobs=1)
     for stored in await _left(rt, job):
@@ -107,7 +121,7 @@ async def erase(rt: Runtime, job: Job) -> Freed:
         rt.metrics.erased_bytes.inc(stored.size_bytes)
 
     def decide(current: Job, _: Attempt | None) -> Update:
-        if current.version != job.version:  # more was purged meanwhile, or another was quicker
+        if current.version != job.version:  # purged further, or erased by another process
             return Update()
         change = transitions.mark_erased(current, now=rt.now())
         return Update(change=change, drops_media=purged(job, Part.MEDIA))
@@ -119,9 +133,9 @@ async def erase(rt: Runtime, job: Job) -> Freed:
 async def purge_all(
     rt: Runtime, job_ids: Sequence[JobId], parts: Collection[Part], *, cause: Cause
 ) -> Freed:
-    """Purge these parts of ended jobs, a few at a time.
+    """Purge parts of ended jobs, `AT_ONCE` at a time; failures are logged and counted.
 
-    Jobs for which money may be on its way are left out. What fails is logged and counted.
+    Jobs with an attempt that may still cost money are skipped.
     """
 
     async def purge_one(job_id: JobId) -> Freed:
@@ -129,26 +143,26 @@ async def purge_all(
         return await erase(rt, job) if job.purging else Freed()
 
     owing = await purges.owing(rt.db, job_ids)
-    return await each(rt, [one for one in job_ids if one not in owing], purge_one)
+    return await each(rt, [job_id for job_id in job_ids if job_id not in owing], purge_one)
 
 
 async def each(rt: Runtime, jobs: Sequence[T], work: Callable[[T], Awaitable[Freed]]) -> Freed:
-    """Do this for jobs, a few at a time, until all of a few fail: then the storage is away.
+    """Work on jobs in batches, and stop after a batch that failed as a whole: storage is unavailable.
 
-    In no order, so that those that always fail cannot stand before the others for ever.
+    Shuffled, so that permanently failing jobs do not starve the rest.
     """
     freed, shuffled = Freed(), random.sample(jobs, len(jobs))
     for start in range(0, len(shuffled), AT_ONCE):
-        some = shuffled[start : start + AT_ONCE]
-        done = await asyncio.gather(*(run_logged(rt, "expire", work(one)) for one in some))
-        freed = sum((Freed(failed=1) if one is None else one for one in done), freed)
-        if not any(done):
+        batch = shuffled[start : start + AT_ONCE]
+        results = await asyncio.gather(*(run_logged(rt, "expire", work(job)) for job in batch))
+        freed = sum((result or Freed(failed=1) for result in results), freed)
+        if not any(results):
             break
     return freed
 
 
 async def _left(rt: Runtime, job: Job) -> list[Stored]:
-    """Return what is in storage of the purged parts of a job, whether its row names it or not."""
+    """Return the files of the purged parts of a job, including those that its row does not name."""
     found: list[Stored] = []
     if purged(job, Part.MEDIA):
         found += [stored async for stored in rt.storage.keys(media_folder(job.id))]
@@ -156,3 +170,100 @@ async def _left(rt: Runtime, job: Job) -> list[Stored]:
         with suppress(NotFound):
             found.append(await rt.storage.stat(metadata_key(job.id)))
     return found
+
+
+async def purge_older(rt: Runtime, *, before: datetime, status: Status | None) -> Freed:
+    """Purge all jobs that ended before a time, with this status or with any.
+
+    Jobs with an attempt that may still cost money are skipped.
+    """
+    freed, after = Freed(), None
+    while True:
+        page = await purges.kept(rt.db, before=before, status=status, after=after, limit=PAGE)
+        purged_now = await purge_all(
+            rt, [job_id for _, job_id in page], ALL_PARTS, cause="command"
+        )
+        freed += purged_now
+        if len(page) < PAGE or (purged_now.failed and not purged_now.jobs):
+            return freed
+        after = page[-1]
+
+
+class Retention:
+    """The turns of the loop `expire` during one leadership."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._purging, self._ended = PageWalk(PAGE), PageWalk(PAGE)
+        self._parts = {part: PageWalk(PAGE) for part in Part}
+
+    async def turn(self) -> timedelta:
+        """Purge what is due; returns the time until the next turn."""
+        rt, now = self._rt, self._rt.now()
+        freed = await self._finish()
+        if not rt.clock.settled:
+            return rt.lease.heartbeat
+        for part, walk in self._parts.items():
+            age = rt.settings.retention(part)
+            if age is not None:
+                freed += await self._expire(part, walk, before=rt.clock.back(now, age))
+        removed = 0
+        if rt.settings.job_retention is not None:
+            more, removed = await self._remove(
+                before=rt.clock.back(now, rt.settings.job_retention)
+            )
+            freed += more
+        if freed.jobs or removed:
+            log.info(
+                "purged",
+                jobs=freed.jobs,
+                files=freed.files,
+                bytes=freed.size_bytes,
+                failed=freed.failed,
+                removed=removed,
+            )
+        elif freed.failed:
+            return rt.lease.heartbeat * TROUBLED
+        walks = (self._purging, self._ended, *self._parts.values())
+        return REST if any(walk.more for walk in walks) else rt.lease.heartbeat
+
+    async def _finish(self) -> Freed:
+        """Erase jobs that are marked as purged: on request, or before an interruption."""
+        rt = self._rt
+        page = await self._purging.page(
+            lambda after: purges.purging(rt.db, after=after, limit=PAGE),
+            lambda job: (job.updated_at, job.id),
+        )
+        owing = await purges.owing(rt.db, [job.id for job in page])
+
+        async def erase_one(job: Job) -> Freed:
+            return await erase(rt, job)
+
+        return await each(rt, [job for job in page if job.id not in owing], erase_one)
+
+    async def _expire(self, part: Part, walk: PageWalk, *, before: datetime) -> Freed:
+        rt = self._rt
+
+        async def read(after: Cursor | None) -> Sequence[Cursor]:
+            return await purges.expired(rt.db, part, before=before, after=after, limit=PAGE)
+
+        page = await walk.page(read, lambda cursor: cursor)
+        return await purge_all(rt, [job_id for _, job_id in page], [part], cause=part.value)
+
+    async def _remove(self, *, before: datetime) -> tuple[Freed, int]:
+        """Remove jobs that ended before a time, files first; returns also the number of jobs."""
+        rt = self._rt
+
+        async def read(after: Cursor | None) -> Sequence[Cursor]:
+            return await purges.ended(rt.db, before=before, after=after, limit=PAGE)
+
+        page = await self._ended.page(read, lambda cursor: cursor)
+        job_ids = [job_id for _, job_id in page]
+        freed = await purge_all(rt, job_ids, ALL_PARTS, cause="job")
+        removed = 0
+        for start in range(0, len(job_ids), REMOVED):
+            failpoints.hit("expire.remove")
+            removed += await purges.remove(rt.db, job_ids[start : start + REMOVED])
+            failpoints.hit("expire.removed")
+        rt.metrics.removed_jobs.inc(removed)
+        return freed, removed

@@ -12,13 +12,14 @@ from typing import Final
 import structlog
 
 from fleek import failpoints
-from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.attempt import Attempt, Verdict, close_attempt
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
-from fleek.domain.job import Job, JobError, Stage, WorkerId
+from fleek.domain.job import AttemptId, Job, JobError, JobId, Stage, WorkerId
 from fleek.domain.transitions import fail_permanently, hold_unknown, release_unknown
 from fleek.engine.apply import apply, apply_until_stored
 from fleek.engine.backlog import RetrySchedule
 from fleek.engine.clock import STEP
+from fleek.engine.loops import run_logged
 from fleek.engine.provider_limits import call_timeout
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import (
@@ -40,6 +41,11 @@ CRASHED: Final = JobError("worker_crashed", "too many workers crashed while star
 UNKNOWN: Final = JobError(
     "provider_outcome_unknown", "it is not known whether the provider was paid for this job"
 )
+ABANDONED: Final = JobError(
+    "provider_outcome_unknown",
+    "its provider is no longer configured, and the operator has abandoned the prediction",
+)
+OPEN: Final = frozenset({Stage.STARTING, Stage.UNKNOWN, Stage.WAITING})
 
 log = structlog.get_logger(__name__)
 
@@ -210,3 +216,32 @@ async def write_off(rt: Runtime, attempt: Attempt, reason: JobError) -> None:
         return Update(attempt=lost, change=fail_permanently(job, reason, now=rt.now()))
 
     await apply(rt, attempt.job_id, decide, event="failed", attempt_id=attempt.id)
+
+
+async def abandon(rt: Runtime, provider: str) -> tuple[int, int]:
+    """Close all attempts of a removed provider that may still cost money, as lost.
+
+    Jobs that depend on one fail with ``provider_outcome_unknown``. Returns how many attempts were
+    closed, and how many could not be.
+    """
+    closed = failed = 0
+    for attempt_id, job_id in await attempts.without_verdict(rt.db, provider):
+        if await run_logged(rt, "abandon", _abandon(rt, attempt_id, job_id), job_id=job_id):
+            closed += 1
+        else:
+            failed += 1
+    log.warning("provider_abandoned", provider=provider, attempts=closed, failed=failed)
+    return closed, failed
+
+
+async def _abandon(rt: Runtime, attempt_id: AttemptId, job_id: JobId) -> bool:
+    def decide(job: Job, current: Attempt | None) -> Update:
+        if current is None or current.verdict is not None:
+            return Update()
+        lost = close_attempt(current, Verdict.LOST, ABANDONED)
+        if job.attempt_id != attempt_id or job.stage not in OPEN:
+            return Update(attempt=lost)
+        return Update(attempt=lost, change=fail_permanently(job, ABANDONED, now=rt.now()))
+
+    await apply(rt, job_id, decide, event="failed", attempt_id=attempt_id)
+    return True

@@ -21,18 +21,19 @@ from fleek.domain.transitions import (
     mark_unknown,
     release_collect,
     release_unknown,
+    reschedule,
 )
 from fleek.engine import backlog
 from fleek.engine.apply import apply
 from fleek.engine.backlog import PageWalk, RetrySchedule
 from fleek.engine.cancel import cancel_prediction, cancel_predictions_soon
+from fleek.engine.clock import STEP
 from fleek.engine.heartbeat import process_is_gone
 from fleek.engine.loops import run_logged
 from fleek.engine.provider_limits import Clock
 from fleek.engine.reconcile import Reconciliation
-from fleek.engine.reschedule import reschedule_from_future
 from fleek.engine.runtime import Runtime
-from fleek.store import attempts, jobs, workers
+from fleek.store import attempts, jobs, queue, workers
 from fleek.store.updates import Update
 from fleek.store.workers import Ended
 
@@ -188,3 +189,28 @@ async def expire_dead_workers(rt: Runtime) -> None:
         log.warning("workers_expired", workers=sorted(map(str, expired)))
         await workers.end_silent(rt.db, silent, now=now)
         await workers.end(rt.db, gone, now=now)
+
+
+async def reschedule_from_future(rt: Runtime) -> None:
+    """Reschedule jobs whose rows were written later than now, after the clock was set back.
+
+    Each waits as long as the row meant it to. A `run_at` that the caller chose is kept.
+    """
+    rescheduled = 0
+    while job_ids := await queue.from_future(rt.db, now=rt.now() + STEP, limit=PAGE):
+        for job_id in job_ids:
+            await _reschedule(rt, job_id)
+        rescheduled += len(job_ids)
+    if rescheduled:
+        log.warning("jobs_rescheduled", jobs=rescheduled, reason="the clock was set back")
+        rt.wakeups.notify("admit")
+
+
+async def _reschedule(rt: Runtime, job_id: JobId) -> None:
+    def decide(job: Job, _: Attempt | None) -> Update:
+        now = rt.now()
+        if job.terminal or job.updated_at <= now + STEP:
+            return Update()
+        return Update(change=reschedule(job, now=now))
+
+    await apply(rt, job_id, decide, event="rescheduled")

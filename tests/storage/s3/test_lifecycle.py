@@ -8,8 +8,7 @@ from fakes import Clock, FakeProvider
 from fleek.domain.job import AttemptId
 from fleek.domain.media import media_key
 from fleek.engine.orphan_files import OrphanSearch
-from fleek.engine.purge import purge
-from fleek.engine.retention import Retention
+from fleek.engine.purge import Retention, purge
 from fleek.engine.runtime import Runtime
 from fleek.storage.base import Storage
 from kept import completed, days_pass, left_of, save, with_settings
