@@ -212,7 +212,7 @@ async def test_one_good_signature_among_several_is_enough(
 async def test_the_operators_own_secrets_are_used_alone(
     shop: Any, emulator: Emulator, secret: str
 ) -> None:
-    """Nothing is asked of Replicate then."""
+    """Nothing but the time is asked of Replicate then."""
     provider = shop.open(keys=(read_secret(OTHER), read_secret("whsec_c2Vjb25k")))
 
     told = await provider.callback(signed(OTHER), BODY)
@@ -220,7 +220,7 @@ async def test_the_operators_own_secrets_are_used_alone(
         await provider.callback(signed(secret), BODY)
 
     assert told.prediction.id == "abc"
-    assert emulator.ledger.rows("request") == []
+    assert [row["path"] for row in emulator.ledger.rows("request")] == ["/v1/account"]
 
 
 async def test_a_changed_secret_is_learnt_and_the_old_one_still_taken(
@@ -314,14 +314,29 @@ async def _received(
             return await came
 
 
+@pytest.mark.parametrize("keys", [True, False], ids=["own secret", "asked secret"])
 @pytest.mark.parametrize("ours", [-86_400, -3600, -600, 600, 3600, 86_400])
-async def test_a_wrong_clock_of_ours_costs_no_message(shop: Any, secret: str, ours: float) -> None:
-    """It is fresh by the provider's clock; by neither, it is a replay, whatever ours shows."""
-    provider = shop.open(now=lambda: datetime.now(UTC) + timedelta(seconds=ours))
+async def test_a_wrong_clock_of_ours_costs_no_message(
+    shop: Any, secret: str, ours: float, *, keys: bool
+) -> None:
+    """Messages are dated by the provider's clock; what is old by that is a replay."""
+    known = (read_secret(secret),) if keys else ()
+    provider = shop.open(now=lambda: datetime.now(UTC) + timedelta(seconds=ours), keys=known)
 
     told = await provider.callback(signed(secret), BODY)
 
     assert told.prediction.id == "abc"
-    for age in (ours * 2, 400 if ours > 0 else -400):
+    for age in (ours * 2, -ours, 400 if ours > 0 else -400):
         with pytest.raises(CallbackRejected):
             await provider.callback(signed(secret, age=age), BODY)
+
+
+async def test_our_clock_dates_messages_while_the_provider_is_away(shop: Any) -> None:
+    """Nothing else is left; the operator's own secret is."""
+    provider = shop.open("http://127.0.0.1:1/v1", keys=(read_secret(OTHER),))
+
+    told = await provider.callback(signed(OTHER), BODY)
+
+    assert told.prediction.id == "abc"
+    with pytest.raises(CallbackRejected):
+        await provider.callback(signed(OTHER, age=400), BODY)

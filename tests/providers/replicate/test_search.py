@@ -379,6 +379,26 @@ async def test_removed_data_forbid_to_buy_again(
     assert found == Found(prediction=None, complete=True, wiped=True)
 
 
+@pytest.mark.parametrize("ours", [-3600, 3600, 86_400])
+async def test_removed_data_of_another_time_do_not_matter(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+    ours: float,
+) -> None:
+    """Neither by the provider's clock nor by ours, which is wrong, was it made at that time."""
+    wanted = job()
+    await provider.start(wanted, attempt(wanted))
+    emulator.account.clock.advance(4000)
+
+    found = await provider.find(
+        wanted, attempt(wanted, there=4000), now=now() + timedelta(seconds=ours)
+    )
+
+    assert found == Found(prediction=None, complete=True)
+
+
 async def test_the_nonce_outlives_the_data(
     shop: Any, emulator: Emulator, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -58,7 +58,7 @@ class Signatures:
     Args:
         api: Where the secret is asked for.
         keys: The operator's own; if there are any, none is asked for.
-        now: The clock, aware.
+        now: Gives the time, by Replicate's clock if it can be had: that dates the messages.
         clock: Monotonic seconds.
     """
 
@@ -67,7 +67,7 @@ class Signatures:
         api: Api,
         *,
         keys: Sequence[bytes],
-        now: Callable[[], datetime],
+        now: Callable[[], Awaitable[datetime]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
@@ -98,17 +98,13 @@ class Signatures:
             await self._refresh()
             if not await asyncio.to_thread(self._signs, signed, given):
                 raise CallbackRejected("the message's signature is wrong")
-        self._check_age(datetime.fromtimestamp(int(stamp), UTC))
+        self._check_age(datetime.fromtimestamp(int(stamp), UTC), now=await self._now())
         return await _callback(webhook_id, body)
 
-    def _check_age(self, sent: datetime) -> None:
-        """Refuse what is too old or from the future, by our clock and by Replicate's.
-
-        One that is fresh by either is taken: a wrong clock of ours must not cost every message.
-        """
-        clocks = [now for now in (self._now(), self._api.time) if now is not None]
-        if all(abs(sent - now) > TOLERANCE for now in clocks):
-            apart = round((sent - clocks[-1]).total_seconds())
+    def _check_age(self, sent: datetime, *, now: datetime) -> None:
+        """Refuse what is too old or from the future."""
+        if abs(sent - now) > TOLERANCE:
+            apart = round((sent - now).total_seconds())
             log.warning(
                 "callback_not_fresh", seconds=apart, advice="see the clock in fleek doctor"
             )

@@ -36,6 +36,7 @@ from fleek.providers.replicate.search import Lost, PredictionList, Search, read_
 from fleek.providers.replicate.wire import read_id, read_prediction
 from fleek.system_clock import wall_time
 
+ASK_SECONDS: Final = 2.0  # for the time, while a callback waits
 ASK_AGAIN_SECONDS: Final = 60.0  # for the time, if nobody has told it
 SHORTEST_RUN: Final = 5  # seconds; Replicate takes no shorter Cancel-After
 EVENTS: Final = ("start", "completed")
@@ -60,7 +61,7 @@ class ReplicateProvider:
         api: The account.
         files: Fetches outputs; has no token.
         terms: What the operator chose.
-        now: The clock, aware.
+        now: The wall clock, aware: for when the time at Replicate cannot be had.
         clock: Monotonic seconds.
     """
 
@@ -85,7 +86,8 @@ class ReplicateProvider:
         self.schemas = Schemas(api, clock=clock)
         self._api = api
         self._files = files
-        self._signatures = Signatures(api, keys=terms.keys, now=now, clock=clock)
+        self._signatures = Signatures(api, keys=terms.keys, now=self._time_there, clock=clock)
+        self._now = now
         self._clock = clock
         self._looks = Poller(api, clock=clock)
         self._list = PredictionList(partial(read_page, api))
@@ -209,6 +211,13 @@ class ReplicateProvider:
             self._asked_at = self._clock()
             with suppress(ProviderUnavailable), inquiry():
                 await self._api.get("/account")
+
+    async def _time_there(self) -> datetime:
+        """Return the time at Replicate, or what our wall clock shows if it does not answer soon."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ASK_SECONDS):
+                await self.ask_time()
+        return self._api.time or self._now()
 
     async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
         """Check and read a message that came to the callback URL of an attempt.

@@ -298,7 +298,8 @@ class Search:
         self._lost = lost
         self._date: datetime | None = None  # of the first page
         self._window: Window | None = None  # rows that were made outside it are not it
-        self._likely: Window | None = None  # in which it was made unless a clock is wrong
+        self._likely: Window | None = None  # in which it was made, by the provider's clock
+        self._ours: Window | None = None  # the same by our clock
         self._agree = False  # both clocks, on when the intent was written
         self._fits = False  # the provider's dates, to the times in its rows
         self._candidates: dict[PredictionId, tuple[datetime, Prediction]] = {}
@@ -339,6 +340,11 @@ class Search:
         return self._agree and self._fits
 
     @property
+    def _one_clock(self) -> bool:
+        """Whether only one clock tells when it was made, or the provider's is known to be off."""
+        return self._lost.written is None or (self._lost.dates_differ and not self._agree)
+
+    @property
     def _found(self) -> bool:
         return self._own is not None or bool(self._candidates) or self._wiped
 
@@ -373,6 +379,7 @@ class Search:
             newest is None or abs(date - newest) <= MARGIN + lost.open
         )
         self._likely = Window(written - MARGIN, written + lost.open + MARGIN)
+        self._ours = Window(told - MARGIN, told + lost.open + MARGIN)
         self._window = Window(min(written, told) - MARGIN, max(written, told) + lost.open + MARGIN)
 
     def _note_rows(self, rows: Sequence[DatedRow]) -> bool:
@@ -408,9 +415,14 @@ class Search:
             self._candidates[told.id] = (created, told)
 
     def _weigh_wiped(self, created: datetime) -> None:
-        """Decide about a row without input, as those of a past hour all are."""
+        """Decide about a row without input, as those of a past hour all are.
+
+        One of two clocks may be wrong, not both: what neither allows is not it. Else any such row
+        within hours would keep an empty look from ever counting.
+        """
         assert self._likely is not None
+        assert self._ours is not None
         if self._likely.holds(created):
             self._wiped = True
-        elif not self._agree:
+        elif self._one_clock or self._ours.holds(created):
             self._unclear = True
