@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fleek.client import (
-        AnswerLost,
         AsyncClient,
         Client,
         ClientError,
         JobFailed,
         NotSaved,
+        ResponseLost,
         ServerBusy,
         ServerError,
         ServerUnreachable,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "AnswerLost",
     "AsyncClient",
     "Client",
     "ClientError",
@@ -49,6 +48,7 @@ __all__ = [
     "NotFound",
     "NotSaved",
     "RequestError",
+    "ResponseLost",
     "ServerBusy",
     "ServerError",
     "ServerUnreachable",
@@ -63,7 +63,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Hand out a public name when it is asked for: a worker never loads the client."""
-    if name not in __all__:
+    if name not in {*__all__, "AnswerLost"}:  # the name of ResponseLost before 0.2
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     errors = import_module("fleek.domain.errors")
     home = errors if hasattr(errors, name) else import_module("fleek.client")

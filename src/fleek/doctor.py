@@ -247,7 +247,9 @@ async def _port(settings: Settings) -> list[Finding]:
     if _free(settings.api_host, settings.api_port):
         return [Finding("port", "ok", f"{place} is free; the service is not running")]
     url = settings.local_base
-    async with AsyncClient(url, timeout=ANSWER_SECONDS, pace=RetryPolicy(tries=1)) as client:
+    async with AsyncClient(
+        url, timeout=ANSWER_SECONDS, retry_policy=RetryPolicy(attempts=1)
+    ) as client:
         try:
             health = await client.health()
         except FleekError:

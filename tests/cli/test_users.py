@@ -450,7 +450,7 @@ def test_watch_bears_a_server_that_is_busy(service: Any, fleek: Any, a_job: Make
     ended = fleek("watch", JOB)
 
     assert ended.code == 0
-    assert ended.err.count("busy; waiting for it") == 1
+    assert ended.err.count("busy; retrying") == 1
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["plain", "json"])

@@ -12,7 +12,9 @@ from fleek import AsyncClient, Client
 from fleek.client import RetryPolicy
 
 JOB = "0198f000-0000-7000-8000-000000000001"
-QUICK = RetryPolicy(pause=0.001, first=0.001, longest=0.002, patience=60)
+QUICK = RetryPolicy(
+    backoff_seconds=0.001, poll_seconds=0.001, max_poll_seconds=0.002, outage_seconds=60
+)
 
 Update = httpx2.Response | Exception
 
@@ -68,7 +70,7 @@ def client(request: pytest.FixtureRequest, server: FakeServer) -> Generator[Clie
     options: dict[str, Any] = {
         "api_key": "secret",
         "transport": httpx2.MockTransport(server),
-        "pace": QUICK,
+        "retry_policy": QUICK,
     }
     if request.param == "sync":
         with Client("http://fleek.test", **options) as plain:

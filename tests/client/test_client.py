@@ -9,7 +9,6 @@ import httpx2
 import pytest
 
 from fleek import (
-    AnswerLost,
     Client,
     ClientError,
     ConfigurationError,
@@ -21,6 +20,7 @@ from fleek import (
     JobFailed,
     NotFound,
     RequestError,
+    ResponseLost,
     ServerBusy,
     ServerError,
     ServerUnreachable,
@@ -386,11 +386,11 @@ def test_wait_bears_a_restart(client: Client, server: Any, a_job: Maker) -> None
 
 
 def test_wait_does_not_bear_silence_for_ever() -> None:
-    """After `patience` the server counts as gone."""
-    vigil = WaitDeadline(RetryPolicy(patience=-1), timeout=None)
+    """After `outage_seconds` the server counts as gone."""
+    deadline = WaitDeadline(RetryPolicy(outage_seconds=-1), timeout=None)
 
     with pytest.raises(ServerUnreachable, match="refused"):
-        vigil.bear(ServerUnreachable("refused"))
+        deadline.tolerate(ServerUnreachable("refused"))
 
 
 def test_wait_does_not_bear_what_cannot_pass(client: Client, server: Any) -> None:
@@ -489,7 +489,7 @@ def test_a_lost_answer_can_be_told_from_no_connection(client: Client, server: An
     """Only after a lost answer the job may exist."""
     server.script = [CUT]
 
-    with pytest.raises(AnswerLost):
+    with pytest.raises(ResponseLost):
         client.generate("a cat")
 
 

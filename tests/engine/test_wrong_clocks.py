@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert
 
 from fakes import WELL, Clock, FakeProvider, a_request
-from fleek.cli.purging import Operation
+from fleek.cli.purge import BulkPurge
 from fleek.cli.screen import Screen
 from fleek.domain.job import Job, Status
 from fleek.engine import clock as engine_clock
@@ -288,7 +288,7 @@ async def test_what_the_clock_leapt_over_is_no_age_for_the_command_either(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`fleek purge --older-than 1h` takes what has been there for longer without the leap."""
-    monkeypatch.setattr("fleek.cli.purging.configure_logging", lambda **_: None)
+    monkeypatch.setattr("fleek.cli.local_service.configure_logging", lambda **_: None)
     today = datetime.now(UTC)
     monkeypatch.setattr("fleek.store.clock.ask_postgres", ask_postgres)
     clock.time = today - timedelta(hours=26)
@@ -300,7 +300,7 @@ async def test_what_the_clock_leapt_over_is_no_age_for_the_command_either(
         await tx.execute(insert(ClockRow).values(leap))
     screen = Screen(as_json=True)
 
-    await Operation(rt.settings, screen, dry_run=False, ask=False).old(HOUR, None)
+    await BulkPurge(rt.settings, screen, dry_run=False, ask=False).jobs(HOUR, None)
 
     assert await left_of(rt, young.id) == {"media", "metadata"}
     assert await left_of(rt, old.id) == set()

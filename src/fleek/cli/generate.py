@@ -14,7 +14,7 @@ from fleek.cli.output_path import Place
 from fleek.cli.present import document
 from fleek.cli.progress import Display, display, ending
 from fleek.cli.session import Session
-from fleek.cli.wait_many import follow
+from fleek.cli.wait_many import wait_many
 from fleek.domain.errors import FleekError
 from fleek.domain.job import Status
 
@@ -116,7 +116,7 @@ def _see_through(
     worst = Exit.DONE
     try:
         with display(session.screen) as shown:
-            for job in follow(session.client, left, shown, timeout=timeout):
+            for job in wait_many(session.client, left, shown, timeout=timeout):
                 code = _deal_with(session, job, place, shown)
                 worst = worst or code
     except (FleekError, KeyboardInterrupt) as error:

@@ -24,8 +24,8 @@ def health(
     session: Session,
 ) -> None:
     """Ask a server whether it accepts jobs; exit code 1 if not. Fit for health checks."""
-    well = _worker(session.screen) if worker else _server(session)
-    raise typer.Exit(Exit.DONE if well else Exit.JOB_FAILED)
+    accept_statuses = _worker(session.screen) if worker else _server(session)
+    raise typer.Exit(Exit.DONE if accept_statuses else Exit.JOB_FAILED)
 
 
 def _server(session: Session) -> bool:

@@ -1,17 +1,27 @@
-"""The command that removes files and metadata for good."""
+"""`fleek purge`: removes files and metadata permanently."""
 
 import sys
-from typing import Annotated
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
+from fleek.cli.exit_codes import Exit
 from fleek.cli.options import command, connected
-from fleek.cli.present import document
+from fleek.cli.present import document, size
 from fleek.cli.screen import Screen
 from fleek.cli.session import Session
 from fleek.cli.times import age
 from fleek.domain.job import TERMINAL, Status
+
+if TYPE_CHECKING:
+    from fleek.engine.orphan_files import OrphanSearch, RemovedOrphans
+    from fleek.engine.runtime import Runtime
+    from fleek.settings import Settings
 
 app = typer.Typer()
 
@@ -25,26 +35,28 @@ def purge(
     older_than: Annotated[
         str | None,
         typer.Option(
-            metavar="AGE", help="Instead: all jobs that ended so long ago: 30d, 12h, 5m."
+            metavar="AGE", help="Instead: all jobs that ended longer ago than this: 30d, 12h, 5m."
         ),
     ] = None,
     status: Annotated[
-        Status | None, typer.Option("--status", "-s", help="Of those: only jobs that ended so.")
+        Status | None,
+        typer.Option("--status", "-s", help="With --older-than: only jobs with this status."),
     ] = None,
     orphans: Annotated[
-        bool, typer.Option("--orphans", help="Instead: files older than a day of no job at all.")
+        bool,
+        typer.Option("--orphans", help="Instead: files older than a day that belong to no job."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say how much there is to purge.")
+        bool, typer.Option("--dry-run", help="Only show how much there is to purge.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     session: Session,
 ) -> None:
-    """Remove files and metadata for good; the jobs themselves stay.
+    """Remove files and metadata permanently; the jobs themselves stay.
 
-    Jobs by their ids are purged through the server; one that has not ended is cancelled first. For
-    --older-than and --orphans the command works on the service's database and storage itself, with
-    its settings: run it where the service runs.
+    Jobs given by id are purged through the server; unfinished ones are cancelled first. With
+    --older-than and --orphans the command opens the database and storage of the service with its
+    settings: run it where the service runs.
     """
     if sum(map(bool, (job_ids, older_than, orphans))) != 1:
         raise typer.BadParameter("give either IDs, or --older-than, or --orphans")
@@ -53,35 +65,111 @@ def purge(
             "must be completed, failed or cancelled, beside --older-than", param_hint="--status"
         )
     if not job_ids:
-        _purge_here(session.screen, older_than, status, dry_run=dry_run, ask=not yes)
+        _purge_in_bulk(session.screen, older_than, status, dry_run=dry_run, ask=not yes)
     elif dry_run:
         raise typer.BadParameter("not with IDs", param_hint="--dry-run")
     else:
-        _purge_some(session, job_ids)
+        _purge_jobs(session, job_ids)
 
 
-def _purge_here(
-    screen: Screen, older_than: str | None, status: Status | None, *, dry_run: bool, ask: bool
-) -> None:
-    """Purge on the service's own database and storage; without an age, orphans."""
-    import asyncio  # noqa: PLC0415 - heavy
-
-    from fleek.cli.purging import Operation  # noqa: PLC0415 - heavy
-    from fleek.environment import read  # noqa: PLC0415 - heavy
-    from fleek.settings import Settings  # noqa: PLC0415 - heavy
-
-    operation = Operation(read(Settings), screen, dry_run=dry_run, ask=ask and sys.stdin.isatty())
-    if older_than is None:
-        work = operation.orphans()
-    else:
-        work = operation.old(age(older_than, "--older-than"), status)
-    raise typer.Exit(asyncio.run(work))
-
-
-def _purge_some(session: Session, job_ids: list[UUID]) -> None:
+def _purge_jobs(session: Session, job_ids: list[UUID]) -> None:
     for job_id in job_ids:
         job = session.client.purge(job_id)
         if session.screen.as_json:
             session.screen.json_line(document(job))
         else:
             session.screen.data(job.id, job.status.value)
+
+
+def _purge_in_bulk(
+    screen: Screen, older_than: str | None, status: Status | None, *, dry_run: bool, ask: bool
+) -> None:
+    """Purge in the service's own database and storage; without an age, orphaned files."""
+    import asyncio  # noqa: PLC0415 - heavy
+
+    from fleek.environment import read  # noqa: PLC0415 - heavy
+    from fleek.settings import Settings  # noqa: PLC0415 - heavy
+
+    terminal = sys.stdin.isatty()
+    bulk = BulkPurge(read(Settings), screen, dry_run=dry_run, ask=ask and terminal)
+    if older_than is None:
+        work = bulk.orphaned_files()
+    else:
+        work = bulk.jobs(age(older_than, "--older-than"), status)
+    raise typer.Exit(asyncio.run(work))
+
+
+@dataclass(frozen=True, slots=True)
+class BulkPurge:
+    """One run of the command without ids. `ask`: whether to ask for confirmation."""
+
+    settings: "Settings"
+    screen: Screen
+    dry_run: bool
+    ask: bool
+
+    async def jobs(self, minimum_age: timedelta, status: Status | None) -> Exit:
+        """Purge jobs that ended at least so long ago, with this status or (None) any.
+
+        As in retention, leaps of the clock do not count as age: a purge cannot be undone.
+        """
+        from fleek.engine.purge import purge_older  # noqa: PLC0415 - heavy
+        from fleek.store import purges  # noqa: PLC0415 - heavy
+
+        async with _service(self.settings) as rt:
+            before = rt.clock.back(rt.now(), minimum_age)
+            estimate = await purges.weigh(rt.db, before=before, status=status)
+            if self.dry_run or not self._confirmed(estimate.jobs, "jobs", estimate.size_bytes):
+                return self._report(
+                    "would purge", estimate.jobs, estimate.files, estimate.size_bytes
+                )
+            freed = await purge_older(rt, before=before, status=status)
+        if freed.failed:
+            self.screen.warn(f"{freed.failed} jobs could not be purged now: see the log")
+        code = self._report("purged", freed.jobs, freed.files, freed.size_bytes)
+        return Exit.JOB_FAILED if freed.failed else code
+
+    async def orphaned_files(self) -> Exit:
+        """Remove files that belong to no job."""
+        from fleek.engine.orphan_files import OrphanSearch  # noqa: PLC0415 - heavy
+
+        async with _service(self.settings) as rt:
+            if self.dry_run or self.ask:
+                found = await _finished(OrphanSearch(rt, unknown=True, dry=True))
+                if self.dry_run or not self._confirmed(found.orphans, "files", found.size_bytes):
+                    return self._report("would remove", None, found.orphans, found.size_bytes)
+            removed = await _finished(OrphanSearch(rt, unknown=True))
+        if removed.failed:
+            self.screen.warn(f"{removed.failed} files could not be removed now: see the log")
+        code = self._report("removed", None, removed.orphans, removed.size_bytes)
+        return Exit.JOB_FAILED if removed.failed else code
+
+    def _confirmed(self, number: int, what: str, size_bytes: int) -> bool:
+        """Whether to go on; where there is nothing to purge, nothing is asked."""
+        if not self.ask or not number:
+            return True
+        question = f"Permanently remove the files of {number} {what}, {size(size_bytes)}?"
+        return typer.confirm(question, err=True)
+
+    def _report(self, verb: str, jobs: int | None, files: int, size_bytes: int) -> Exit:
+        if self.screen.as_json:
+            counted = {} if jobs is None else {"jobs": jobs}
+            self.screen.json({"done": verb, **counted, "files": files, "bytes": size_bytes})
+        else:
+            of_jobs = "" if jobs is None else f"{jobs} jobs: "
+            self.screen.data(f"{verb} {of_jobs}{files} files, {size(size_bytes)}")
+        return Exit.DONE
+
+
+@asynccontextmanager
+async def _service(settings: "Settings") -> "AsyncGenerator[Runtime]":
+    from fleek.cli.local_service import open_service  # noqa: PLC0415 - heavy
+
+    async with open_service(settings) as rt:
+        yield rt
+
+
+async def _finished(search: "OrphanSearch") -> "RemovedOrphans":
+    while await search.batch():
+        pass
+    return search.swept

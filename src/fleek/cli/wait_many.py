@@ -1,4 +1,4 @@
-"""Waiting for many jobs at once."""
+"""Waits for many jobs at once."""
 
 import time
 from collections.abc import Iterator
@@ -13,38 +13,38 @@ if TYPE_CHECKING:
     from fleek.schemas import JobRead
 
 
-def follow(
+def wait_many(
     client: "Client", left: list[UUID], display: Display, *, timeout: float | None
 ) -> "Iterator[JobRead]":
-    """Yield each job once it has ended, in the order in which that is seen.
+    """Yield each job once it has ended.
 
-    `left` loses its id then, so that the caller knows which jobs go on, whatever happens.
-    `timeout` is in seconds; None: as long as it takes. A server that restarts is borne.
+    Its id is removed from `left`, so that the caller always knows which jobs have not ended.
+    `timeout` is in seconds; None: unlimited. A restart of the server is tolerated.
 
     Raises:
-        WaitTimeout: One goes on after `timeout`.
+        WaitTimeout: A job has not ended within `timeout`.
         FleekError: See `fleek.client.errors`.
     """
     from fleek.client import ClientError, RetryPolicy  # noqa: PLC0415 - heavy
     from fleek.client.retry_policy import WaitDeadline  # noqa: PLC0415 - heavy
 
-    vigil = WaitDeadline(RetryPolicy(), timeout)
-    silent = False
+    deadline = WaitDeadline(RetryPolicy(), timeout)
+    unreachable = False
     while left:
         for job_id in tuple(left):
             try:
                 job = client.status(job_id)
             except ClientError as error:
-                vigil.bear(error)
-                if not silent:
-                    display.say(f"{error}; waiting for it")
-                silent = True
+                deadline.tolerate(error)
+                if not unreachable:
+                    display.say(f"{error}; retrying")
+                unreachable = True
                 break
-            vigil.heard()
-            silent = False
+            deadline.answered()
+            unreachable = False
             display.show(job)
             if job.status in TERMINAL:
                 left.remove(job_id)
                 yield job
         if left:
-            time.sleep(vigil.pause(None))
+            time.sleep(deadline.pause(None))

@@ -1,4 +1,4 @@
-"""The SDK: `Client` and `AsyncClient`, the same in both worlds.
+"""The SDK: `Client` and `AsyncClient`, synchronous and asynchronous.
 
 ::
 
@@ -9,13 +9,16 @@
         client.download(job.id, "cat.png")
 """
 
+import warnings
+from typing import Any
+
 from fleek.client._async.client import AsyncClient
 from fleek.client._sync.client import Client
 from fleek.client.errors import (
-    AnswerLost,
     ClientError,
     JobFailed,
     NotSaved,
+    ResponseLost,
     ServerBusy,
     ServerError,
     ServerUnreachable,
@@ -24,15 +27,23 @@ from fleek.client.errors import (
 from fleek.client.retry_policy import RetryPolicy
 
 __all__ = [
-    "AnswerLost",
     "AsyncClient",
     "Client",
     "ClientError",
     "JobFailed",
     "NotSaved",
+    "ResponseLost",
     "RetryPolicy",
     "ServerBusy",
     "ServerError",
     "ServerUnreachable",
     "WaitTimeout",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Accept the name that `ResponseLost` had before 0.2."""
+    if name != "AnswerLost":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("AnswerLost is now ResponseLost", DeprecationWarning, stacklevel=2)
+    return ResponseLost

@@ -1,19 +1,19 @@
-"""What can go wrong between a client and a server.
+"""Errors of the client.
 
 ::
 
     FleekError
-    ├── RequestError …           the server refuses: NotFound, Conflict, InvalidInput, Unauthorized …
+    ├── RequestError …           the server refuses a request: NotFound, Conflict, InvalidInput, Unauthorized …
     │                            the classes of `fleek.domain.errors`, as the server raised them
-    ├── ConfigurationError       the address or the key cannot be used
-    └── ClientError              what only a client meets
-        ├── ServerUnreachable    nothing was sent: refused, unknown host, TLS
-        │   └── AnswerLost       something was sent and no whole answer came back
-        ├── ServerError          an answer that is a fault of the server's, or not Fleek's at all
-        │   └── ServerBusy       it cannot serve now; asking again after `retry_after` can help
-        ├── WaitTimeout          the job goes on, we have stopped waiting for it
-        ├── JobFailed            the job has ended as failed or cancelled
-        └── NotSaved             the file cannot be written here
+    ├── ConfigurationError       the address or the API key is unusable
+    └── ClientError              errors that only a client meets
+        ├── ServerUnreachable    nothing was sent: connection refused, unknown host, TLS
+        │   └── ResponseLost       the request was sent and its answer was lost
+        ├── ServerError          an error of the server, or an answer that is not Fleek's
+        │   └── ServerBusy       temporarily unavailable; retry after `retry_after`
+        ├── WaitTimeout          the job has not ended within the timeout; it goes on
+        ├── JobFailed            the job has failed or was cancelled
+        └── NotSaved             the downloaded file cannot be written
 """
 
 from datetime import timedelta
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ClientError(FleekError):
-    """Something that only a client meets."""
+    """An error that only a client meets."""
 
     code = "client_error"
 
@@ -38,20 +38,20 @@ class ServerUnreachable(ClientError):
     retryable = True
 
 
-class AnswerLost(ServerUnreachable):
-    """Something was sent and no whole answer came back: it may have been done."""
+class ResponseLost(ServerUnreachable):
+    """The request was sent and its answer was lost: it may have had its effect."""
 
     code = "answer_lost"
 
 
 class ServerError(ClientError):
-    """The server failed, or what answers there is not Fleek."""
+    """The server failed, or is not a Fleek server."""
 
     code = "server_error"
 
 
 class ServerBusy(ServerError):
-    """The server cannot serve now; `retry_after` is when it asks to be asked again."""
+    """The server is temporarily unavailable; `retry_after` is the delay it asks for."""
 
     code = "server_busy"
     retryable = True
@@ -64,7 +64,7 @@ class ServerBusy(ServerError):
 
 
 class WaitTimeout(ClientError):
-    """The time to wait is over and the job is not; it goes on. `job` is its last sight."""
+    """The job has not ended within the timeout; it goes on. `job` is its last known state."""
 
     code = "wait_timeout"
 
@@ -74,7 +74,7 @@ class WaitTimeout(ClientError):
 
 
 class JobFailed(ClientError):
-    """The job has ended as failed or cancelled; `job` says why."""
+    """The job has failed or was cancelled; `job` says why."""
 
     code = "job_failed"
 
@@ -85,6 +85,6 @@ class JobFailed(ClientError):
 
 
 class NotSaved(ClientError):
-    """The file cannot be written here: no folder, no right, no room."""
+    """The file cannot be written: no such folder, no permission, or no space left."""
 
     code = "not_saved"

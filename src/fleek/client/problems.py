@@ -1,4 +1,4 @@
-"""What a server's refusal means: problem+json to our errors.
+"""Problem details of the server, as errors.
 
 Source: RFC 9457.
 """
@@ -46,7 +46,7 @@ def parsed(response: httpx2.Response, content: bytes) -> Any:
     """Return the JSON of an answer.
 
     Raises:
-        ServerError: It has none, so it is not Fleek's.
+        ServerError: It is not JSON, so it is not Fleek's.
     """
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
     try:
@@ -61,7 +61,7 @@ def parsed(response: httpx2.Response, content: bytes) -> Any:
 
 
 def refusal(response: httpx2.Response, content: bytes) -> FleekError:
-    """Return the error that an answer stands for."""
+    """Return the error for an answer that refuses a request."""
     try:
         problem = parsed(response, content)
     except ServerError as error:
@@ -102,6 +102,6 @@ def _fields(problem: Mapping[str, Any]) -> list[FieldError]:
 
 def _retry_after(response: httpx2.Response) -> timedelta | None:
     asked = response.headers.get("retry-after", "")
-    if not (asked.isascii() and asked.isdigit()):  # a date, or nothing: our own pace decides
+    if not (asked.isascii() and asked.isdigit()):  # a date, or nothing: the retry policy decides
         return None
     return timedelta(seconds=min(int(asked[:9]), 86_400))

@@ -1,4 +1,4 @@
-"""When to ask again: after a failure, and while a job goes on."""
+"""Retries after errors, and the intervals of polling."""
 
 import random
 import time
@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Final
 
 from fleek.client.errors import (
-    AnswerLost,
     ClientError,
     JobFailed,
+    ResponseLost,
     ServerBusy,
     ServerUnreachable,
     WaitTimeout,
@@ -18,89 +18,88 @@ from fleek.domain.errors import FleekError, TooMany
 from fleek.domain.job import TERMINAL, Status
 from fleek.schemas import JobRead
 
-LONGEST_PAUSE: Final = 10.0  # seconds; a server that asks for more gets no second try
+MAX_RETRY_DELAY: Final = 10.0  # seconds; a longer Retry-After is not waited for
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How patient a client is. Seconds, except `tries`."""
+    """How often and for how long a client retries. Seconds, except `attempts`."""
 
-    tries: int = 3  # how often a harmless request is sent before its failure is raised
-    pause: float = 0.15  # the wait before the second try, doubled for the third; jittered
-    first: float = 0.2  # between the first two looks at a job
-    longest: float = 2.0  # between any two looks; reached by steps of one half
-    patience: float = 30.0  # how long `wait` bears a server that cannot be reached
+    attempts: int = 3  # of an idempotent request before its error is raised
+    backoff_seconds: float = 0.15  # before the second attempt; doubled each time, with jitter
+    poll_seconds: float = 0.2  # before a job is polled for the second time
+    max_poll_seconds: float = 2.0  # the longest polling interval; it grows by half each time
+    outage_seconds: float = 30.0  # how long `wait` tolerates an unreachable server
 
-    def pause_after(self, error: FleekError, *, tried: int, idempotent: bool) -> float | None:
-        """Return how long to wait before asking again, in seconds; None: do not.
+    def retry_delay(self, error: FleekError, *, tried: int, idempotent: bool) -> float | None:
+        """Return the delay before the next attempt, in seconds; None: no further attempt.
 
-        `idempotent` is whether doing it twice is the same as doing it once. A request of which
-        nothing was sent, or that was refused for its rate, may always be sent again.
+        A request of which nothing was sent, or that was rate limited, can always be retried.
         """
-        again = _undone(error) or (
+        again = _had_no_effect(error) or (
             idempotent and isinstance(error, ServerUnreachable | ServerBusy)
         )
-        if not again or tried >= self.tries:
+        if not again or tried >= self.attempts:
             return None
-        pause = self.pause * 2.0 ** (tried - 1)
+        delay = self.backoff_seconds * 2.0 ** (tried - 1)
         asked: timedelta | None = getattr(error, "retry_after", None)
         if asked is not None:
-            pause = max(pause, asked.total_seconds())
-        if pause > LONGEST_PAUSE:
+            delay = max(delay, asked.total_seconds())
+        if delay > MAX_RETRY_DELAY:
             return None
-        return pause * random.uniform(1, 1.5)  # noqa: S311 - jitter, not a secret
+        return delay * random.uniform(1, 1.5)  # noqa: S311 - jitter, not a secret
 
 
-def _undone(error: FleekError) -> bool:
+def _had_no_effect(error: FleekError) -> bool:
     if isinstance(error, TooMany):
         return True
-    return isinstance(error, ServerUnreachable) and not isinstance(error, AnswerLost)
+    return isinstance(error, ServerUnreachable) and not isinstance(error, ResponseLost)
 
 
 class WaitDeadline:
-    """Decides between two looks at jobs: how long to sleep, and when to give up."""
+    """Decides between polls: how long to sleep, and when to give up."""
 
-    def __init__(self, pace: RetryPolicy, timeout: float | None) -> None:
-        self._pace = pace
-        self._interval = pace.first
+    def __init__(self, retry_policy: RetryPolicy, timeout: float | None) -> None:
+        self._retry_policy = retry_policy
+        self._interval = retry_policy.poll_seconds
         self._timeout = timeout
-        self._began = self._heard = time.monotonic()
+        self._began = self._answered_at = time.monotonic()
 
-    def heard(self) -> None:
-        """Note that the server has answered."""
-        self._heard = time.monotonic()
+    def answered(self) -> None:
+        """Record that the server answered."""
+        self._answered_at = time.monotonic()
 
-    def bear(self, error: ClientError) -> None:
-        """Bear that the server could not be asked, for a while.
+    def tolerate(self, error: ClientError) -> None:
+        """Tolerate an unreachable server for `outage_seconds`.
 
         Raises:
-            ClientError: The same; it has been so for too long, or will not pass.
+            ClientError: The error itself: it is permanent, or the outage took too long.
         """
-        silent = time.monotonic() - self._heard
-        if not error.retryable or silent > self._pace.patience:
+        outage = time.monotonic() - self._answered_at
+        if not error.retryable or outage > self._retry_policy.outage_seconds:
             raise error
 
     def pause(self, job: JobRead | None) -> float:
-        """Return how long to sleep before the next look, in seconds.
+        """Return how long to sleep before the next poll, in seconds.
 
         Raises:
-            WaitTimeout: The time is over; `job` was seen last.
+            WaitTimeout: The timeout has passed; its `job` is the one given here.
         """
-        pause = self._interval
-        self._interval = min(self._interval * 1.5, self._pace.longest)
+        interval = self._interval
+        self._interval = min(self._interval * 1.5, self._retry_policy.max_poll_seconds)
         if self._timeout is None:
-            return pause
+            return interval
         left = self._timeout - (time.monotonic() - self._began)
         if left <= 0:
-            raise WaitTimeout(f"not done after {self._timeout:g} s; it goes on", job=job)
-        return min(pause, left)
+            raise WaitTimeout(f"not finished after {self._timeout:g} s; the job goes on", job=job)
+        return min(interval, left)
 
 
 def completed(job: JobRead) -> JobRead | None:
-    """Return the job if it has ended well, None while it goes on.
+    """Return the job if it has completed, None while it goes on.
 
     Raises:
-        JobFailed: It has ended otherwise.
+        JobFailed: It has failed or was cancelled.
     """
     if job.status not in TERMINAL:
         return None

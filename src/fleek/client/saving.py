@@ -1,4 +1,4 @@
-"""Downloaded files: where they go, and how they get there whole or not at all."""
+"""Downloaded files: their paths, and atomic writes."""
 
 import hashlib
 import secrets
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from fleek.client.errors import AnswerLost, NotSaved
+from fleek.client.errors import NotSaved, ResponseLost
 from fleek.domain.errors import Gone, NotFound
 from fleek.schemas import JobRead, OutputRead
 
@@ -27,7 +27,7 @@ EXTENSIONS: Final = {
     "video/mp4": "mp4",
     "video/webm": "webm",
 }
-"""A file's ending by its type; any other type ends in ``bin``."""
+"""File extensions by content type; all others are ``bin``."""
 
 
 def output_of(job: JobRead, index: int) -> OutputRead:
@@ -35,7 +35,7 @@ def output_of(job: JobRead, index: int) -> OutputRead:
 
     Raises:
         Gone: Its files were purged.
-        NotFound: It has no such output, or none yet.
+        NotFound: It has no such output, or not yet.
     """
     if job.purged_at is not None:
         raise Gone("the files of this job have been removed")
@@ -46,18 +46,18 @@ def output_of(job: JobRead, index: int) -> OutputRead:
 
 
 def file_name(job: JobRead, output: OutputRead) -> str:
-    """Return our own name for a file; nothing that the server names is in it but the id."""
+    """Return the name of a file: the job's id and an extension, nothing else that the server sent."""
     suffix = "" if output.index == 0 else f"-{output.index}"
     return f"{job.id}{suffix}.{EXTENSIONS.get(output.content_type, 'bin')}"
 
 
 def target(to: Path | str | None, job: JobRead, output: OutputRead) -> Path:
-    """Return where a file goes: into the folder `to` (None: this one), or to the path `to`."""
+    """Return the path of a file: in the folder `to` (None: the current one), or `to` itself."""
     path = Path() if to is None else Path(to)
     return path / file_name(job, output) if path.is_dir() else path
 
 
-class Landing:
+class AtomicFile:
     """A file that is being written."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -71,26 +71,26 @@ class Landing:
 
     @property
     def sha256(self) -> str:
-        """Lower-case hex of what was written so far."""
+        """Lower-case hex digest of all bytes written so far."""
         return self._digest.hexdigest()
 
 
 @contextmanager
-def landing(path: Path, *, sha256: str) -> Generator[Landing]:
-    """Write a file that appears at `path` at the end, whole; a link there is replaced.
+def atomic_file(path: Path, *, sha256: str) -> Generator[AtomicFile]:
+    """Write a file that appears at `path` when it is complete; a link there is replaced.
 
     Raises:
-        AnswerLost: The bytes are not those with this `sha256`.
+        ResponseLost: The bytes do not have this `sha256`.
         NotSaved: The file cannot be written.
     """
     part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         try:
             with part.open("xb") as file:
-                written = Landing(file)
+                written = AtomicFile(file)
                 yield written
             if written.sha256 != sha256:
-                raise AnswerLost("the file arrived damaged")
+                raise ResponseLost("the file arrived damaged")
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Requests and answers without the sending: what both clients share."""
+"""Requests and answers without input and output: shared by both clients."""
 
 import json
 import re
@@ -13,7 +13,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from fleek.client import problems
-from fleek.client.errors import AnswerLost, ServerError, ServerUnreachable
+from fleek.client.errors import ResponseLost, ServerError, ServerUnreachable
 from fleek.domain.errors import ConfigurationError, InvalidInput
 from fleek.domain.request import MODEL_NAME
 
@@ -29,17 +29,17 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A JSON answer that says yes."""
+    """A successful JSON answer."""
 
     value: Any
-    next_cursor: str | None  # where the next page of a list begins; None: this was the last
+    next_cursor: str | None  # of the next page of a list; None: this was the last
 
 
 def server_url(url: str) -> httpx2.URL:
     """Read the server's address.
 
     Raises:
-        ConfigurationError: It is not an http or https address.
+        ConfigurationError: It is not an HTTP or HTTPS URL.
     """
     try:
         parsed = httpx2.URL(url.strip().rstrip("/"))
@@ -54,10 +54,10 @@ def server_url(url: str) -> httpx2.URL:
 
 
 def options(url: str, timeout: float) -> dict[str, Any]:
-    """Return what both clients of httpx2 are made with.
+    """Return the arguments for both clients of httpx2.
 
     Raises:
-        ConfigurationError: `url` is not an http or https address.
+        ConfigurationError: `url` is not an HTTP or HTTPS URL.
     """
     base = server_url(url)
     return {
@@ -69,21 +69,23 @@ def options(url: str, timeout: float) -> dict[str, Any]:
 
 
 def bearer(api_key: str | None) -> str | None:
-    """Return the header's value for a key; None without one.
+    """Return the value of the Authorization header; None without a key.
 
     Raises:
-        ConfigurationError: The key holds characters that no key has.
+        ConfigurationError: The key contains characters that are not allowed in one.
     """
     if not api_key:
         return None
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
-        raise ConfigurationError("FLEEK_API_KEY: holds characters that no key has")
+        raise ConfigurationError(
+            "FLEEK_API_KEY: contains characters that are not allowed in a key"
+        )
     return f"Bearer {api_key}"
 
 
-def same_origin(one: httpx2.URL, other: httpx2.URL) -> bool:
-    """Whether both addresses are the same server's: only there the key goes."""
-    return _origin(one) == _origin(other)
+def same_origin(first: httpx2.URL, second: httpx2.URL) -> bool:
+    """Whether two URLs have the same origin: the key is sent to one origin only."""
+    return _origin(first) == _origin(second)
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
@@ -91,86 +93,88 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 
 def next_hop(response: httpx2.Response) -> httpx2.URL:
-    """Return where a redirected download goes on.
+    """Return the target of a redirected download.
 
     Raises:
-        ServerError: Nowhere that may be followed.
+        ServerError: There is none, or it is not safe to follow.
     """
     here = response.request.url
     try:
         there = here.join(response.headers["location"])
     except (KeyError, httpx2.InvalidURL) as error:
-        raise ServerError("the server redirects the download to nowhere") from error
+        raise ServerError("the redirect of the download has no valid target") from error
     if there.scheme not in {"https", here.scheme}:
-        raise ServerError("the server redirects the download to an unsafe address")
+        raise ServerError("the download redirects from https to an insecure URL")
     return there
 
 
-def path_of_model(name: str) -> str:
+def model_path(name: str) -> str:
     """Return the path that describes a model.
 
     Raises:
-        InvalidInput: The name is not one of a model.
+        InvalidInput: The name is not well-formed.
     """
     if MODEL_NAME.fullmatch(name) is None:
-        raise InvalidInput(f"{name!r} is not the name of a model; use owner/name")
+        raise InvalidInput(f"{name!r} is not a valid model name; use owner/name")
     return f"/api/v1/models/{name}"
 
 
 def job_path(job_id: UUID | str, *rest: str, root: str = "jobs") -> str:
-    """Return a path below a job's.
+    """Return the path of a job, or one below it.
 
     Raises:
-        InvalidInput: This is not a job's id.
+        InvalidInput: The id is not a UUID.
     """
     try:
         known = UUID(str(job_id))
     except ValueError:
-        raise InvalidInput(f"{str(job_id)[:60]!r} is not the id of a job") from None
+        raise InvalidInput(f"{str(job_id)[:60]!r} is not a job id") from None
     return "/".join(("/api/v1", root, str(known), *rest))
 
 
 def body(fields: Mapping[str, Any]) -> bytes:
-    """Return a request's JSON, without the fields that are None.
+    """Return the JSON body of a request, without the fields that are None.
 
     Raises:
-        InvalidInput: A value has no form in JSON.
+        InvalidInput: A value cannot be serialized as JSON.
     """
     given = {name: value for name, value in fields.items() if value is not None}
     try:
         return json.dumps(given, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"this cannot be written as JSON: {error}") from error
+        raise InvalidInput(f"cannot be serialized as JSON: {error}") from error
 
 
 @contextmanager
-def translated(url: httpx2.URL) -> Generator[None]:
-    """Translate the failures of a connection.
+def translate_errors(url: httpx2.URL) -> Generator[None]:
+    """Translate connection errors.
 
     Raises:
         ServerUnreachable: Nothing was sent.
-        AnswerLost: Something was sent and no whole answer came back.
+        ResponseLost: The request was sent and its answer was lost.
     """
     try:
         yield
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
         raise ServerUnreachable(f"{url} cannot be reached: {_reason(error)}") from error
     except (httpx2.TransportError, httpx2.DecodingError) as error:
-        raise AnswerLost(f"{url} gave no whole answer: {_reason(error)}") from error
+        raise ResponseLost(f"{url} sent no complete answer: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
     return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
 
 
-def read(response: httpx2.Response, content: bytes, *, well: Container[int] = ()) -> Answer:
-    """Return what an answer says; a status in `well` is no refusal.
+def read(
+    response: httpx2.Response, content: bytes, *, accept_statuses: Container[int] = ()
+) -> Answer:
+    """Return the content of an answer; a status in `accept_statuses` is no error.
 
     Raises:
-        FleekError: It says no; the class says why.
-        ServerError: It is not Fleek's.
+        FleekError: The request was refused; the class says why.
+        ServerError: The answer is not Fleek's.
     """
-    fine = response.is_success or response.status_code in well
+    fine = response.is_success or response.status_code in accept_statuses
     if response.is_error and not fine:
         raise problems.refusal(response, content)
     if not fine:
@@ -185,7 +189,7 @@ def parse(kind: type[ModelT], value: Any) -> ModelT:
     """Read a value of the wire format.
 
     Raises:
-        ServerError: It is none.
+        ServerError: It is not one.
     """
     try:
         return kind.model_validate(value)
@@ -197,7 +201,7 @@ def mapping(value: Any) -> dict[str, Any]:
     """Return a JSON object.
 
     Raises:
-        ServerError: It is none.
+        ServerError: It is not one.
     """
     if not isinstance(value, dict):
         raise ServerError("the server's answer is not an object")
@@ -208,7 +212,7 @@ def parse_list(kind: type[ModelT], value: Any) -> list[ModelT]:
     """Read a list of values of the wire format.
 
     Raises:
-        ServerError: It is none.
+        ServerError: It is not one.
     """
     if not isinstance(value, list):
         raise ServerError("the server's answer is not a list")

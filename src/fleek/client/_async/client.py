@@ -20,9 +20,9 @@ from fleek.schemas import JobCancelled, JobRead, ModelRead
 class AsyncClient:
     """Talks to one Fleek server.
 
-    Everything that goes wrong is a `fleek.FleekError`; the tree is in `fleek.client.errors`.
-    Harmless requests are sent again a few times if the server cannot be reached. What makes a
-    job is sent again only if surely nothing was done, so it never makes two.
+    All errors are `fleek.FleekError`; their tree is in `fleek.client.errors`. Idempotent requests
+    are retried a few times if the server cannot be reached. A request that creates a job is
+    retried only if it is certain that the first had no effect, so it never creates two.
 
     Use it as a context manager, or call `aclose`.
     """
@@ -34,16 +34,20 @@ class AsyncClient:
         api_key: str | None = None,
         timeout: float = 30.0,
         transport: httpx2.AsyncBaseTransport | None = None,
-        pace: RetryPolicy | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
-        """Make a client; nothing is sent yet. `timeout` is for one answer, in seconds.
+        """Create a client; nothing is sent yet. `timeout` is for one answer, in seconds.
 
         Raises:
             ConfigurationError: `url` or `api_key` cannot be used.
         """
-        self._pace = pace or RetryPolicy()
+        self._retry_policy = retry_policy or RetryPolicy()
         self._connection = AsyncConnection(
-            url, api_key=api_key, timeout=timeout, transport=transport, pace=self._pace
+            url,
+            api_key=api_key,
+            timeout=timeout,
+            transport=transport,
+            retry_policy=self._retry_policy,
         )
 
     async def __aenter__(self) -> Self:
@@ -69,13 +73,13 @@ class AsyncClient:
         max_attempts: int | None = None,
         provider: str | None = None,
     ) -> JobRead:
-        """Submit a job and return it as it was accepted; `wait` for its end.
+        """Create a job and return it as accepted; see `wait`.
 
-        Each None means "as the server's settings say". `run_at` must be aware.
+        None means the default of the server. `run_at` must have a time zone.
 
         Raises:
-            InvalidInput: The request is not acceptable; `errors` names the fields.
-            AnswerLost: It was sent and no answer came: the job may exist. See `jobs`.
+            InvalidInput: The request is invalid; `errors` names the fields.
+            ResponseLost: The answer was lost, and the job may exist: see `jobs`.
             FleekError: Any other of `fleek.client.errors`.
         """
         content = wire.body(
@@ -97,10 +101,10 @@ class AsyncClient:
         return wire.parse(JobRead, answer.value)
 
     async def status(self, job_id: UUID | str) -> JobRead:
-        """Return a job as it is now.
+        """Return the current state of a job.
 
         Raises:
-            NotFound: There is none with this id.
+            NotFound: There is no job with this id.
             FleekError: Any other of `fleek.client.errors`.
         """
         return wire.parse(
@@ -110,7 +114,7 @@ class AsyncClient:
     def jobs(
         self, status: Status | None = None, *, limit: int | None = None
     ) -> AsyncIterator[JobRead]:
-        """List jobs, newest first, at most `limit`; pages are asked for as they are needed.
+        """List at most `limit` jobs, newest first; pages are requested when needed.
 
         Raises:
             FleekError: See `fleek.client.errors`.
@@ -118,23 +122,23 @@ class AsyncClient:
         return list_jobs(self._connection, status=status, limit=limit)
 
     async def cancel(self, job_id: UUID | str) -> JobRead:
-        """Cancel a job and return it; one that is cancelled already is fine.
+        """Cancel a job and return it; cancelling twice is no error.
 
         Raises:
             Conflict: It has completed or failed.
-            NotFound: There is none with this id.
+            NotFound: There is no job with this id.
             FleekError: Any other of `fleek.client.errors`.
         """
         answer = await self._connection.ask("POST", wire.job_path(job_id, "cancel"))
         return wire.parse(JobCancelled, answer.value).job
 
     async def purge(self, job_id: UUID | str) -> JobRead:
-        """Remove a job's files and metadata for good, and return it; again is fine.
+        """Remove the files and metadata of a job permanently, and return it; idempotent.
 
-        One that has not ended is cancelled first. The job itself can still be read.
+        An unfinished job is cancelled first. The job itself can still be read.
 
         Raises:
-            NotFound: There is none with this id.
+            NotFound: There is no job with this id.
             FleekError: Any other of `fleek.client.errors`.
         """
         answer = await self._connection.ask(
@@ -143,14 +147,14 @@ class AsyncClient:
         return wire.parse(JobCancelled, answer.value).job
 
     async def retry(self, job_id: UUID | str, *, again: bool = False) -> JobRead:
-        """Submit a failed or cancelled job's request again and return the new job.
+        """Retry a failed or cancelled job, and return the new job.
 
-        A retry of the same job is one job: if one lives, or has completed and still has its
-        files, that one is returned. `again` makes another in any case.
+        All retries of a job are one job: a retry that is unfinished, or has completed and still
+        has its files, is returned instead. `again` creates another one in any case.
 
         Raises:
             Conflict: It has not ended, or has completed.
-            NotFound: There is none with this id.
+            NotFound: There is no job with this id.
             FleekError: Any other of `fleek.client.errors`.
         """
         answer = await self._connection.ask(
@@ -162,14 +166,14 @@ class AsyncClient:
         return wire.parse(JobRead, answer.value)
 
     async def collect(self, job_id: UUID | str) -> JobRead:
-        """Have a failed job's paid result fetched again, and return the job; `wait` for its end.
+        """Collect the paid result of a failed job again, and return the job; see `wait`.
 
-        Nothing is paid for again. One that has completed already is fine.
+        Nothing is paid for again. A job that has completed is returned as it is.
 
         Raises:
-            Conflict: No prediction of it has succeeded, or it was cancelled.
-            Gone: Its result was purged, or the provider does not have it any more.
-            NotFound: There is none with this id.
+            Conflict: None of its predictions succeeded, or it was cancelled.
+            Gone: Its result was purged, or has expired at the provider.
+            NotFound: There is no job with this id.
             FleekError: Any other of `fleek.client.errors`.
         """
         answer = await self._connection.ask("POST", wire.job_path(job_id, "collect"))
@@ -182,26 +186,26 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109 - the job goes on; nothing is cancelled
         on_update: Callable[[JobRead], None] | None = None,
     ) -> JobRead:
-        """Return the job once it has completed; a server that restarts meanwhile is borne.
+        """Wait until a job has completed, and return it; a restart of the server is tolerated.
 
-        `timeout` is in seconds; None: as long as it takes. `on_update` gets every look at it.
+        `timeout` is in seconds; None: unlimited. `on_update` gets the job after every poll.
 
         Raises:
-            JobFailed: It has ended as failed or cancelled.
-            WaitTimeout: It goes on after `timeout`.
-            NotFound: There is none with this id.
+            JobFailed: It has failed or was cancelled.
+            WaitTimeout: It has not ended within `timeout`.
+            NotFound: There is no job with this id.
             FleekError: Any other of `fleek.client.errors`.
         """
-        vigil = WaitDeadline(self._pace, timeout)
-        return await until_completed(lambda: self.status(job_id), vigil, on_update)
+        deadline = WaitDeadline(self._retry_policy, timeout)
+        return await until_completed(lambda: self.status(job_id), deadline, on_update)
 
     async def download(
         self, job_id: UUID | str, to: Path | str | None = None, *, index: int = 0
     ) -> Path:
         """Save one output of a completed job and return its path.
 
-        `to` is a folder (None: the current one), where the file gets its id as name, or a path
-        to be written. The file is there whole and checked, or not at all.
+        `to` is a folder (None: the current one), in which the file is named after the job, or the
+        path of the file. It appears complete and verified, or not at all.
 
         Raises:
             NotFound: There is no such job or output.
@@ -228,7 +232,7 @@ class AsyncClient:
         return wire.mapping(answer.value)
 
     async def models(self) -> list[ModelRead]:
-        """List the models that are offered.
+        """List the available models.
 
         Raises:
             FleekError: See `fleek.client.errors`.
@@ -245,16 +249,16 @@ class AsyncClient:
             FleekError: Any other of `fleek.client.errors`.
         """
         return wire.parse(
-            ModelRead, (await self._connection.ask("GET", wire.path_of_model(name))).value
+            ModelRead, (await self._connection.ask("GET", wire.model_path(name))).value
         )
 
     async def health(self) -> dict[str, Any]:
-        """Return the server's own view of its health, part by part.
+        """Return the server's health, component by component.
 
-        Its ``status`` is "healthy", "degraded", or "unhealthy" if it cannot accept jobs now.
+        Its ``status`` is "healthy", "degraded", or "unhealthy" if it cannot accept jobs.
 
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        answer = await self._connection.ask("GET", "/health/detailed", well=(503,))
+        answer = await self._connection.ask("GET", "/health/detailed", accept_statuses=(503,))
         return wire.mapping(answer.value)

@@ -1,4 +1,4 @@
-"""Sending and reading for the asynchronous client."""
+"""HTTP requests of the asynchronous client."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container
@@ -19,7 +19,7 @@ MAX_HOPS: Final = 3  # redirects of one download
 
 
 class AsyncConnection:
-    """Asks one server: again where that is harmless, with the key only there, within limits."""
+    """Sends requests to one server: with retries where they are safe, and the key nowhere else."""
 
     def __init__(
         self,
@@ -28,10 +28,10 @@ class AsyncConnection:
         api_key: str | None,
         timeout: float,
         transport: httpx2.AsyncBaseTransport | None,
-        pace: RetryPolicy,
+        retry_policy: RetryPolicy,
     ) -> None:
         self._bearer = wire.bearer(api_key)
-        self._pace = pace
+        self._retry_policy = retry_policy
         self._http = httpx2.AsyncClient(transport=transport, **wire.options(url, timeout))
 
     async def aclose(self) -> None:
@@ -44,47 +44,53 @@ class AsyncConnection:
         path: str,
         *,
         idempotent: bool = True,
-        well: Container[int] = (),
+        accept_statuses: Container[int] = (),
         **request: Any,
     ) -> wire.Answer:
         """Send a request and return its JSON answer.
 
-        `idempotent` is whether doing it twice is the same as doing it once; `well` are statuses
-        that are an answer although they look like an error.
+        Args:
+            method: The HTTP method.
+            path: The path, or a whole address.
+            idempotent: Whether the request can be repeated without a second effect.
+            accept_statuses: Error statuses whose body is an answer all the same.
+            request: Further arguments of `httpx2.AsyncClient.build_request`.
 
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        once = partial(self._once, method, path, well=well, **request)
-        return await self._again(once, idempotent=idempotent)
+        send = partial(self._send, method, path, accept_statuses=accept_statuses, **request)
+        return await self._retry(send, idempotent=idempotent)
 
     async def fetch(self, path: str, to: Path, *, sha256: str) -> None:
-        """Save the bytes at `path`, if they are those with this `sha256`.
+        """Download `path` into the file `to`, and check its SHA-256.
 
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        await self._again(partial(self._fetch, path, to, sha256), idempotent=True)
+        await self._retry(partial(self._fetch, path, to, sha256), idempotent=True)
 
-    async def _again(self, ask: Callable[[], Awaitable[T]], *, idempotent: bool) -> T:
-        tried = 0
+    async def _retry(self, ask: Callable[[], Awaitable[T]], *, idempotent: bool) -> T:
+        attempt = 0
         while True:
-            tried += 1
+            attempt += 1
             try:
                 return await ask()
             except FleekError as error:
-                pause = self._pace.pause_after(error, tried=tried, idempotent=idempotent)
-                if pause is None:
+                delay = self._retry_policy.retry_delay(error, tried=attempt, idempotent=idempotent)
+                if delay is None:
                     raise
-            await asyncio.sleep(pause)
+            await asyncio.sleep(delay)
 
-    async def _once(
-        self, method: str, path: str, *, well: Container[int], **request: Any
+    async def _send(
+        self, method: str, path: str, *, accept_statuses: Container[int], **request: Any
     ) -> wire.Answer:
-        with wire.translated(self._http.base_url):
+        with wire.translate_errors(self._http.base_url):
             response = await self._http.send(self._request(method, path, **request), stream=True)
             try:
-                return wire.read(response, await self._content(response), well=well)
+                return wire.read(
+                    response, await self._content(response), accept_statuses=accept_statuses
+                )
             finally:
                 await response.aclose()
 
@@ -106,7 +112,7 @@ class AsyncConnection:
 
     async def _fetch(self, url: httpx2.URL | str, to: Path, sha256: str) -> None:
         for _ in range(MAX_HOPS + 1):
-            with wire.translated(self._http.base_url):
+            with wire.translate_errors(self._http.base_url):
                 response = await self._http.send(self._request("GET", url), stream=True)
                 try:
                     if response.is_success:
@@ -116,9 +122,9 @@ class AsyncConnection:
                     url = wire.next_hop(response)
                 finally:
                     await response.aclose()
-        raise ServerError("the server redirects the download in circles")
+        raise ServerError("too many redirects of the download")
 
     async def _save(self, response: httpx2.Response, to: Path, sha256: str) -> None:
-        with saving.landing(to, sha256=sha256) as file:
+        with saving.atomic_file(to, sha256=sha256) as file:
             async for chunk in response.aiter_bytes():
                 file.write(chunk)

@@ -1,4 +1,4 @@
-"""Lists of jobs, a page at a time."""
+"""Paged lists of jobs."""
 
 from collections.abc import AsyncIterator
 
@@ -13,13 +13,13 @@ PAGE = 100  # jobs per request
 async def list_jobs(
     connection: AsyncConnection, *, status: Status | None, limit: int | None
 ) -> AsyncIterator[JobRead]:
-    """Give jobs, newest first, at most `limit`; pages are asked for as they are needed."""
+    """Yield at most `limit` jobs, newest first; pages are requested when needed."""
     left = limit
     cursor: str | None = None
     while left is None or left > 0:
         size = PAGE if left is None else min(left, PAGE)
-        asked = {"limit": size, "status_filter": status, "cursor": cursor}
-        params = {name: value for name, value in asked.items() if value is not None}
+        given = {"limit": size, "status_filter": status, "cursor": cursor}
+        params = {name: value for name, value in given.items() if value is not None}
         answer = await connection.ask("GET", "/api/v1/jobs", params=params)
         page = wire.parse_list(JobRead, answer.value)[:size]
         for job in page:

@@ -1,4 +1,4 @@
-"""Sending and reading for the synchronous client."""
+"""HTTP requests of the synchronous client."""
 
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
@@ -21,7 +21,7 @@ MAX_HOPS: Final = 3  # redirects of one download
 
 
 class Connection:
-    """Asks one server: again where that is harmless, with the key only there, within limits."""
+    """Sends requests to one server: with retries where they are safe, and the key nowhere else."""
 
     def __init__(
         self,
@@ -30,10 +30,10 @@ class Connection:
         api_key: str | None,
         timeout: float,
         transport: httpx2.BaseTransport | None,
-        pace: RetryPolicy,
+        retry_policy: RetryPolicy,
     ) -> None:
         self._bearer = wire.bearer(api_key)
-        self._pace = pace
+        self._retry_policy = retry_policy
         self._http = httpx2.Client(transport=transport, **wire.options(url, timeout))
 
     def close(self) -> None:
@@ -46,47 +46,53 @@ class Connection:
         path: str,
         *,
         idempotent: bool = True,
-        well: Container[int] = (),
+        accept_statuses: Container[int] = (),
         **request: Any,
     ) -> wire.Answer:
         """Send a request and return its JSON answer.
 
-        `idempotent` is whether doing it twice is the same as doing it once; `well` are statuses
-        that are an answer although they look like an error.
+        Args:
+            method: The HTTP method.
+            path: The path, or a whole address.
+            idempotent: Whether the request can be repeated without a second effect.
+            accept_statuses: Error statuses whose body is an answer all the same.
+            request: Further arguments of `httpx2.Client.build_request`.
 
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        once = partial(self._once, method, path, well=well, **request)
-        return self._again(once, idempotent=idempotent)
+        send = partial(self._send, method, path, accept_statuses=accept_statuses, **request)
+        return self._retry(send, idempotent=idempotent)
 
     def fetch(self, path: str, to: Path, *, sha256: str) -> None:
-        """Save the bytes at `path`, if they are those with this `sha256`.
+        """Download `path` into the file `to`, and check its SHA-256.
 
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        self._again(partial(self._fetch, path, to, sha256), idempotent=True)
+        self._retry(partial(self._fetch, path, to, sha256), idempotent=True)
 
-    def _again(self, ask: Callable[[], T], *, idempotent: bool) -> T:
-        tried = 0
+    def _retry(self, ask: Callable[[], T], *, idempotent: bool) -> T:
+        attempt = 0
         while True:
-            tried += 1
+            attempt += 1
             try:
                 return ask()
             except FleekError as error:
-                pause = self._pace.pause_after(error, tried=tried, idempotent=idempotent)
-                if pause is None:
+                delay = self._retry_policy.retry_delay(error, tried=attempt, idempotent=idempotent)
+                if delay is None:
                     raise
-            time.sleep(pause)
+            time.sleep(delay)
 
-    def _once(
-        self, method: str, path: str, *, well: Container[int], **request: Any
+    def _send(
+        self, method: str, path: str, *, accept_statuses: Container[int], **request: Any
     ) -> wire.Answer:
-        with wire.translated(self._http.base_url):
+        with wire.translate_errors(self._http.base_url):
             response = self._http.send(self._request(method, path, **request), stream=True)
             try:
-                return wire.read(response, self._content(response), well=well)
+                return wire.read(
+                    response, self._content(response), accept_statuses=accept_statuses
+                )
             finally:
                 response.close()
 
@@ -108,7 +114,7 @@ class Connection:
 
     def _fetch(self, url: httpx2.URL | str, to: Path, sha256: str) -> None:
         for _ in range(MAX_HOPS + 1):
-            with wire.translated(self._http.base_url):
+            with wire.translate_errors(self._http.base_url):
                 response = self._http.send(self._request("GET", url), stream=True)
                 try:
                     if response.is_success:
@@ -118,9 +124,9 @@ class Connection:
                     url = wire.next_hop(response)
                 finally:
                     response.close()
-        raise ServerError("the server redirects the download in circles")
+        raise ServerError("too many redirects of the download")
 
     def _save(self, response: httpx2.Response, to: Path, sha256: str) -> None:
-        with saving.landing(to, sha256=sha256) as file:
+        with saving.atomic_file(to, sha256=sha256) as file:
             for chunk in response.iter_bytes():
                 file.write(chunk)

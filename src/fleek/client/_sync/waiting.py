@@ -1,4 +1,4 @@
-"""Waiting for a job: looks at it, further and further apart, until it has ended."""
+"""Polls a job, at growing intervals, until it has ended."""
 
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
@@ -11,27 +11,27 @@ from fleek.schemas import JobRead
 
 
 def until_completed(
-    look: Callable[[], JobRead],
-    vigil: WaitDeadline,
+    poll: Callable[[], JobRead],
+    deadline: WaitDeadline,
     on_update: Callable[[JobRead], None] | None,
 ) -> JobRead:
-    """Return the job that `look` gives once it has completed; every look goes to `on_update`.
+    """Poll a job until it has completed, and return it; `on_update` gets every poll's job.
 
     Raises:
         JobFailed: It has ended as failed or cancelled.
-        WaitTimeout: The vigil is over and the job is not.
-        FleekError: What `look` raises and the vigil does not bear.
+        WaitTimeout: The deadline has passed first.
+        FleekError: An error of `poll` that the deadline does not tolerate.
     """
     job: JobRead | None = None
     while True:
         try:
-            job = look()
+            job = poll()
         except ClientError as error:
-            vigil.bear(error)
+            deadline.tolerate(error)
         else:
-            vigil.heard()
+            deadline.answered()
             if on_update is not None:
                 on_update(job)
             if (done := completed(job)) is not None:
                 return done
-        time.sleep(vigil.pause(job))
+        time.sleep(deadline.pause(job))
