@@ -36,7 +36,8 @@ from fleek.store import attempts, jobs
 from fleek.store.updates import Update
 
 LOOKS: Final = 3  # complete searches without a result, spread over RECONCILE_SECONDS
-LIMIT: Final = timedelta(minutes=2)  # per call of the provider
+LIMIT: Final = timedelta(minutes=2)  # per repeat
+SEARCH_LIMIT: Final = timedelta(minutes=10)  # per search: many pages, each with its own limit
 CRASHED: Final = JobError("worker_crashed", "too many workers crashed while starting this job")
 UNKNOWN: Final = JobError(
     "provider_outcome_unknown", "it is not known whether the provider was paid for this job"
@@ -134,7 +135,7 @@ class Reconciliation:
         if early:
             return
         failpoints.hit("settle.find")
-        async with call_timeout(attempt.provider, LIMIT):
+        async with call_timeout(attempt.provider, SEARCH_LIMIT):
             found = await provider.find(job, attempt, now=rt.now())
         unbound = await self._unbound(attempt, found.candidates)
         if found.prediction is not None:
