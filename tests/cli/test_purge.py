@@ -196,5 +196,5 @@ def test_somebody_at_a_terminal_is_asked(tmp_path: Path, typed: str, left: int) 
             os.close(screen)
 
         assert done.returncode == 0
-        assert "Remove for good" in done.stderr
+        assert "Permanently remove" in done.stderr
         assert len(files(service)) == left
