@@ -141,10 +141,13 @@ def _agrees(attempt: Attempt, sale: Sale) -> Iterator[str]:
 
 
 def _bytes_are_true(evidence: Evidence, _: Terms) -> Iterator[str]:
-    """I4, E4: a completed job has the files of its one successful prediction, byte for byte."""
+    """I4, E4: a completed job has the files of its one successful prediction, byte for byte.
+
+    An orphan may have succeeded before its cancel arrived; whether there may be one, I3 says.
+    """
     winners: dict[UUID, list[Attempt]] = defaultdict(list)
     for attempt in evidence.attempts:
-        if attempt.verdict == "succeeded":
+        if attempt.verdict == "succeeded" and attempt.prediction_id not in evidence.orphans:
             winners[attempt.job_id].append(attempt)
     for job in evidence.jobs.values():
         media = evidence.media.get(job.id, ())
