@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from examples import ROOT, examples
+from fleek.domain.job import TRANSITIONS
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMED = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"(?<![\w/.-])(?:\w[\w-]*/)*\w[\w-]*\.py\b|(?<![\w/.-])(?:[\w-]+/)+(?![\w{.…])")
+ARROW = re.compile(r"^ +([a-z]+) --> ([a-z]+)(?=:|$)", re.MULTILINE)
 FUNCTION = re.compile(r"^[ │├└─]*((?:\w+/)+\w+\.py)\s+(\w+)\(\)", re.MULTILINE)
 ELSEWHERE = ("https://", "http://")
 
@@ -113,6 +115,14 @@ def test_every_function_of_the_architecture_is_where_it_says() -> None:
 
     assert len(found) > 8
     assert lost == []
+
+
+def test_the_diagram_of_states_is_the_table_of_transitions() -> None:
+    """A reader who trusts the picture must not be wrong about what may follow what."""
+    drawn = set(ARROW.findall((ROOT / "ARCHITECTURE.md").read_text()))
+
+    allowed = {(str(state), str(to)) for state, tos in TRANSITIONS.items() for to in tos}
+    assert drawn == allowed
 
 
 def test_every_room_is_in_the_architecture() -> None:
