@@ -1,4 +1,4 @@
-"""A worker: consume, say that it is alive, and coordinate if it is its turn."""
+"""A worker process: consumes ids, writes heartbeats, and coordinates while it leads."""
 
 import asyncio
 import gc
@@ -37,8 +37,8 @@ from fleek.store.database import reach
 from fleek.store.migrate import up_to_date
 from fleek.telemetry import configure_logging
 
-DRAIN_SECONDS: Final = 7.0  # for purchases under way when told to stop
-STOP_SECONDS: Final = 25.0  # the longest that stopping may take; then the process ends anyway
+DRAIN_SECONDS: Final = 7.0  # for starts of predictions under way at SIGTERM
+STOP_SECONDS: Final = 25.0  # before a process that does not stop is ended
 RETRY_SECONDS: Final = 1.0  # between two tries of a step of the start
 SCHEMA_SECONDS: Final = 0.5  # between two looks for the migrated schema
 MIGRATION_PATIENCE: Final = timedelta(seconds=60)
@@ -50,11 +50,11 @@ log = structlog.get_logger(__name__)
 
 
 def run_worker(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT, in an event loop of its own or in the broker's own command.
+    """Run a worker until SIGTERM or SIGINT, in its own event loop or in the broker's command.
 
     Raises:
-        ConfigurationError: A setting is wrong, or nobody migrates the schema.
-        SystemExit: The broker's own command has ended; with its exit code.
+        ConfigurationError: A setting is wrong, or the schema is not migrated in time.
+        SystemExit: The broker's command has ended, with its exit code.
     """
     process.prepare()
     commands = registry.worker_commands()
@@ -69,9 +69,10 @@ def run_worker(settings: Settings) -> None:
 
 @contextmanager
 def stopping() -> Generator[Callable[[], None]]:
-    """Give what is to be called when told to stop: it ends the process if the block takes too long.
+    """Yield a function to call at SIGTERM: it ends the process if the block takes too long.
 
-    A database that is frozen, not gone, would hold it up for minutes. It is as safe as any crash.
+    A frozen database would delay the shutdown for minutes. Ending the process is as safe as any
+    crash.
     """
     timer = threading.Timer(STOP_SECONDS, _give_up)
     timer.daemon = True
@@ -89,18 +90,18 @@ def _give_up() -> None:
 async def _run(settings: Settings, begin: Callable[[], None]) -> None:
     stop = asyncio.Event()
 
-    def told() -> None:
+    def on_signal() -> None:
         begin()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
     async with open_runtime(settings) as rt:
         ready = asyncio.create_task(wait_for_schema(rt, patience=MIGRATION_PATIENCE))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        if not ready.done():  # told to stop while it waits
+        if not ready.done():  # SIGTERM while waiting
             ready.cancel()
             return
         ready.result()
@@ -109,11 +110,10 @@ async def _run(settings: Settings, begin: Callable[[], None]) -> None:
 
 
 def tune_gc() -> None:
-    """Leave what is open now alone for good, and look for garbage less often.
+    """Exclude all current objects from garbage collection, and collect less often.
 
-    Requests make many objects and few cycles: looking for cycles at the default pace takes a
-    quarter of the time of a submission. What is garbage by now is little, and not worth a search
-    through all modules.
+    Requests create many objects and few cycles: with the default thresholds, collection takes a
+    quarter of the time of a submission.
     """
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
@@ -172,14 +172,14 @@ async def until_available(step: Callable[[], Awaitable[T]]) -> T:
 async def open_attached_worker(
     *, dispatch: str, concurrency: int
 ) -> AsyncGenerator[Mapping[Task, Handler]]:
-    """Make a worker of a process in which somebody else receives ids; gives the handlers.
+    """Run a worker in a process that receives ids by other means; yields the handlers.
 
     Settings are read from the environment, except for `dispatch`, which is the caller's name in
-    the registry, and `concurrency`: how many handlers the caller runs at once. Leaving drains, as
-    `work` does.
+    the registry, and `concurrency`, the number of handlers that the caller runs at once. Leaving
+    drains, as `work` does.
 
     Raises:
-        ConfigurationError: A setting is wrong, or nobody migrates the schema.
+        ConfigurationError: A setting is wrong, or the schema is not migrated in time.
     """
     process.prepare()
     settings = read(Settings, dispatch=dispatch, worker_concurrency=concurrency)
@@ -191,10 +191,10 @@ async def open_attached_worker(
 
 
 async def work(rt: Runtime, stop: asyncio.Event) -> None:
-    """Work until `stop` is set, then leave nothing half done.
+    """Work until `stop` is set, then drain.
 
-    New work is refused at once, purchases under way are seen through, and what is still held is
-    given back without being counted.
+    New work is refused at once, starts of predictions under way are finished, and jobs that are
+    still held are freed without counting a crash.
     """
     async with _working(rt) as handlers:
         consuming = asyncio.create_task(
@@ -213,9 +213,9 @@ async def work(rt: Runtime, stop: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
-    """Be a worker, except that somebody else consumes; gives one handler per task.
+    """Run all parts of a worker except the consumer; yields one handler per task.
 
-    Should a part of it end by itself, the caller is cancelled and its error comes out here.
+    If a part ends by itself, the caller is cancelled and the part's error is raised here.
     """
     await _register(rt)
     caller = asyncio.current_task()
@@ -255,7 +255,7 @@ async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
 
 
 async def _register(rt: Runtime) -> None:
-    """Become a worker, once the database allows it."""
+    """Register as a worker, once the database allows it."""
     await until_available(rt.clock.set)
     await until_available(rt.lease.register)
 
@@ -273,7 +273,7 @@ async def _leave(rt: Runtime) -> None:
 
 
 async def _handle(rt: Runtime, name: Task, verb: Verb, job_id: JobId) -> None:
-    """Do a task; what goes wrong is logged and counted here, and then shown to the dispatcher."""
+    """Run a task; its error is logged and counted here, and then raised for the dispatcher."""
     error: Exception | None = None
 
     async def attempt() -> None:
@@ -292,7 +292,7 @@ async def _handle(rt: Runtime, name: Task, verb: Verb, job_id: JobId) -> None:
 
 
 async def keep_time(rt: Runtime) -> None:
-    """Follow the database's time for ever, as often as a worker says that it is alive."""
+    """Set the clock to the database's time with each heartbeat, for ever."""
     while True:
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
         await run_logged(rt, "clock", rt.clock.set())

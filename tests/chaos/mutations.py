@@ -83,7 +83,7 @@ MUTATIONS: Final = (
     Mutation(
         "an intent is not remembered before it is acted on",
         "engine/recover.py",
-        "change=give_back(job, now=now, reason=reason, crashed=crashed)",
+        "change=release(job, now=now, reason=reason, crashed=crashed)",
         "change=fail_permanently(job, OVERDUE, now=now)",
         "tests/engine/test_recover.py",
     ),

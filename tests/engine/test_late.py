@@ -170,7 +170,7 @@ async def test_only_what_the_ended_worker_holds_is_taken_back(rt: Runtime) -> No
     """Another has claimed it since the list was read."""
     job_id, _ = await intended(rt)
 
-    await Recovery(rt)._take_back(job_id, Ended(WorkerId(uuid7()), resigned=False))
+    await Recovery(rt)._free_job(job_id, Ended(WorkerId(uuid7()), resigned=False))
 
     assert (await jobs.get_any_tenant(rt.db, job_id)).stage is Stage.STARTING
 

@@ -53,7 +53,7 @@ async def test_what_a_crash_left_of_an_ended_job_goes(
     search = await all_of(OrphanSearch(rt))
 
     assert await every_key(rt) == kept
-    assert (search.swept.files, search.swept.orphans, search.swept.unknown) == (5, 3, 0)
+    assert (search.result.files, search.result.orphans, search.result.unknown) == (5, 3, 0)
 
 
 @both_databases
@@ -127,7 +127,7 @@ async def test_files_of_unknown_jobs_are_for_the_operator(
 
     search = await all_of(OrphanSearch(rt, unknown=unknown))
 
-    assert search.swept.unknown == 1
+    assert search.result.unknown == 1
     assert (file in await every_key(rt)) != unknown
 
 
@@ -151,7 +151,7 @@ async def test_a_dry_run_removes_nothing(rt: Runtime, clock: Clock) -> None:
 
     search = await all_of(OrphanSearch(rt, unknown=True, dry=True))
 
-    assert (search.swept.orphans, search.swept.size_bytes > 0) == (1, True)
+    assert (search.result.orphans, search.result.size_bytes > 0) == (1, True)
     assert await every_key(rt) == {file}
 
 
@@ -203,7 +203,7 @@ async def test_a_file_that_cannot_be_removed_holds_up_no_other(
     search = await all_of(OrphanSearch(rt))
 
     assert await every_key(rt) == {stuck}
-    assert (search.swept.orphans, search.swept.failed) == (1, 1)
+    assert (search.result.orphans, search.result.failed) == (1, 1)
 
 
 async def test_a_storage_that_is_away_is_swept_later(rt: Runtime, clock: Clock) -> None:

@@ -172,4 +172,4 @@ async def _service(settings: "Settings") -> "AsyncGenerator[Runtime]":
 async def _finished(search: "OrphanSearch") -> "RemovedOrphans":
     while await search.batch():
         pass
-    return search.swept
+    return search.result

@@ -1,4 +1,4 @@
-"""Nudge what is due: the only place that chooses an order."""
+"""Dispatch due jobs: the only place that decides their order."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -18,9 +18,9 @@ from fleek.engine.throttle import RateLimiter
 from fleek.store import queue, workers
 from fleek.store.queue import Due
 
-OUTSTANDING_PER_SLOT: Final = 4  # nudges that no worker has answered yet
-REPEAT_SECONDS: Final = 30.0  # a nudge that was not answered is sent again
-RECOLLECTS: Final = 4  # one slot in so many collects what could not be collected before
+OUTSTANDING_PER_SLOT: Final = 4  # dispatched ids that no worker has claimed yet
+REPEAT_SECONDS: Final = 30.0  # before an id that was not claimed is dispatched again
+RECOLLECTS: Final = 4  # one slot in so many is for collects that have failed before
 IDLE: Final = timedelta(seconds=1)
 BUSY: Final = timedelta(milliseconds=20)
 
@@ -28,17 +28,17 @@ log = structlog.get_logger(__name__)
 
 
 class Dispatches:
-    """The coordinator's memory of what it has sent and nobody has answered yet."""
+    """The ids of one task that were dispatched and not claimed yet, during one leadership."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._sent: dict[JobId, tuple[datetime, float]] = {}  # for which turn; when, monotonic
+        self._sent: dict[JobId, tuple[datetime, float]] = {}  # its `run_at` then; when, monotonic
 
     def note(self, wanted: Mapping[JobId, datetime]) -> None:
-        """Forget nudges that were answered or are too old.
+        """Forget ids that were claimed, or were dispatched too long ago.
 
-        One was answered if its job is not `wanted` any more, or is for another time: then it was
-        taken and has come back meanwhile.
+        An id was claimed if its job is not `wanted` any more, or has another `run_at`: then it was
+        claimed and returned to the queue in between.
         """
         oldest = time.monotonic() - REPEAT_SECONDS
         self._sent = {
@@ -49,7 +49,7 @@ class Dispatches:
 
     @property
     def outstanding(self) -> list[JobId]:
-        """The nudges that nobody has answered, as far as is known."""
+        """The ids that are not known to be claimed."""
         return list(self._sent)
 
     async def send(
@@ -60,10 +60,10 @@ class Dispatches:
         most: int,
         may: Callable[[JobId], bool] = lambda _: True,
     ) -> int:
-        """Nudge jobs that are not nudged yet, until `most` are outstanding; returns how many.
+        """Dispatch jobs until `most` are outstanding; returns how many were dispatched now.
 
-        `wanted` says since when each is to run. `may` is asked in this order, and only for jobs
-        that are nudged if it says yes.
+        `wanted` holds the `run_at` of each job, in the order of dispatch. `may` is called in this
+        order, and only for jobs that are dispatched if it returns True.
         """
         self.note(wanted)
         fresh = filter(may, (job_id for job_id in wanted if job_id not in self._sent))
@@ -80,23 +80,23 @@ class Dispatches:
 
 
 class Admission:
-    """The turns of `admit`, as long as this process coordinates."""
+    """The turns of the loop `admit` during one leadership."""
 
     def __init__(self, rt: Runtime, *, clock: Clock = time.monotonic) -> None:
         self._rt = rt
         self._limiter = RateLimiter(rt, clock=clock)
         self._starts = Dispatches("start")
         self._collects = Dispatches("collect")
-        self._recollects = Dispatches("collect")  # whatever these wait for may take each its time
+        self._recollects = Dispatches("collect")  # apart, since each may take long to fail again
 
     async def turn(self) -> timedelta:
-        """Nudge due jobs, best first, and jobs to be collected; returns how long to wait."""
+        """Dispatch due starts and collects; returns the time until the next turn."""
         rt, now = self._rt, self._rt.now()
         slots = sum(worker.slots for worker in await workers.running(rt.db))
         most = OUTSTANDING_PER_SLOT * slots
         due = await self._due(now, limit=most + 1)
         dispatched = await self._starts.send(
-            rt, _turns(due), most=most, may=lambda job_id: self._limiter.allows(due[job_id])
+            rt, _run_times(due), most=most, may=lambda job_id: self._limiter.allows(due[job_id])
         )
         ready = await queue.uncollected(rt.db, now=now, limit=most + 1, postponed=False)
         dispatched += await self._collects.send(rt, ready, most=most)
@@ -110,20 +110,20 @@ class Admission:
         return max(min((IDLE, *(wait for wait in waits if wait is not None))), BUSY)
 
     async def _due(self, now: datetime, *, limit: int) -> dict[JobId, Due]:
-        """Return what is due at providers that sell, in the order of its turn."""
-        await self._limiter.look()
-        found = await queue.due(
+        """Return due jobs of providers that are not paused, in the order of dispatch."""
+        await self._limiter.refresh()
+        jobs = await queue.due(
             self._rt.db,
             providers=self._limiter.providers,
             without=self._limiter.without,
             now=now,
             limit=limit,
         )
-        due = {one.job_id: one for one in found}
-        self._starts.note(_turns(due))
-        await self._limiter.count(due[job_id] for job_id in self._starts.outstanding)
+        due = {job.job_id: job for job in jobs}
+        self._starts.note(_run_times(due))
+        await self._limiter.count_free(due[job_id] for job_id in self._starts.outstanding)
         return due
 
 
-def _turns(due: Mapping[JobId, Due]) -> dict[JobId, datetime]:
-    return {job_id: one.run_at for job_id, one in due.items()}
+def _run_times(due: Mapping[JobId, Due]) -> dict[JobId, datetime]:
+    return {job_id: job.run_at for job_id, job in due.items()}

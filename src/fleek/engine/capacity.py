@@ -1,4 +1,4 @@
-"""Whether there is room for another job's files: known without waiting for the disk."""
+"""Whether storage has free space, answered without waiting for it."""
 
 import asyncio
 import time
@@ -9,13 +9,13 @@ import structlog
 from fleek.domain.errors import HostError, StorageFull
 from fleek.storage.base import Storage
 
-LOOK_SECONDS: Final = 5.0  # between looks while jobs are submitted
+LOOK_SECONDS: Final = 5.0  # between checks while jobs are submitted
 
 log = structlog.get_logger(__name__)
 
 
 class StorageCapacity:
-    """Remembers whether the storage was full at the latest look, and looks again now and then."""
+    """A cached check for free space, refreshed in the background."""
 
     def __init__(self, storage: Storage, *, look_seconds: float = LOOK_SECONDS) -> None:
         self._storage = storage
@@ -25,10 +25,10 @@ class StorageCapacity:
         self._task: asyncio.Task[None] | None = None
 
     def check(self) -> None:
-        """Make sure that files could be stored when last looked; never waits.
+        """Make sure that storage had free space at the latest check; never waits.
 
         Raises:
-            StorageFull: There was no room.
+            StorageFull: It had none.
         """
         now = time.monotonic()
         if now - self._looked > self._look_seconds and (self._task is None or self._task.done()):
@@ -38,7 +38,7 @@ class StorageCapacity:
             raise StorageFull(str(self._full))
 
     async def look(self) -> None:
-        """Find out whether there is room now."""
+        """Check for free space now."""
         try:
             await self._storage.check()
         except StorageFull as error:
@@ -51,7 +51,7 @@ class StorageCapacity:
             self._full = None
 
     async def close(self) -> None:
-        """Stop looking."""
+        """Stop checking."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

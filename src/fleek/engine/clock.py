@@ -1,11 +1,14 @@
-"""What time it is, for all processes on one database alike, whatever their wall clocks show.
+"""The service's time: the same for all processes on one database, whatever their wall clocks show.
 
-Between two heartbeats time goes on by the machine's steady clock, so no step of a wall clock
-changes anything in between. With each heartbeat it follows the database's time: small differences
-in silence, a large one, a step, with a line in the log.
+Between two heartbeats time advances with the machine's steady clock, so a step of the wall clock
+has no effect. With each heartbeat it is set to the database's time; a difference of more than
+`STEP` is logged.
 
-A step tells nothing of how much time has passed. One ahead is remembered as a leap, and `back`
-leaves leaps out: what ends after an hour ends when an hour has been lived through.
+How much time has really passed cannot be derived from a step. A step ahead is stored as a leap,
+and durations leave leaps out: what ends after an hour ends after an hour of steady time.
+
+The machine's own two clocks are in `fleek.system_clock`, below the store, and the stored time in
+`fleek.store.clock`.
 """
 
 from collections.abc import Callable
@@ -20,16 +23,16 @@ from fleek.store.clock import Leap, Reading
 from fleek.store.database import Database
 from fleek.system_clock import Steady, steady_seconds, wall_time
 
-STEP: Final = timedelta(seconds=2)  # clocks that differ by less are the same
-NUDGE: Final = timedelta(seconds=0.1)  # at each heartbeat, towards the system's clock
-STANDS_SECONDS: Final = 60.0  # a larger difference to it is believed after that
-SETTLES_SECONDS: Final = 120.0  # after a restart the machine's clock may have to be put right
+STEP: Final = timedelta(seconds=2)  # a smaller difference between clocks is ignored
+NUDGE: Final = timedelta(seconds=0.1)  # adjustment per heartbeat, towards the system clock
+STANDS_SECONDS: Final = 60.0  # before a larger difference from the system clock is accepted
+SETTLES_SECONDS: Final = 120.0  # after a reboot, until NTP may have set the clock
 
 log = structlog.get_logger(__name__)
 
 
 def boot_id() -> str | None:
-    """Return what names this start of the machine and its steady clock; None: nothing does."""
+    """Return an id for this boot of the machine and its steady clock; None: there is none."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         space = Path("/proc/self/ns/time").readlink()
@@ -39,7 +42,7 @@ def boot_id() -> str | None:
 
 
 class Clock:
-    """The time. The sources are arguments for tests."""
+    """The service's time. Its sources are arguments so that tests can replace them."""
 
     def __init__(
         self,
@@ -54,11 +57,13 @@ class Clock:
         self._steady = steady
         self._boot = boot or boot_id()
         self._reading = Reading(wall(), steady())
-        self._asked_at: datetime | None = None  # as the database told then
-        self._differs: tuple[float, timedelta] | None = None  # since when, from the system's clock
+        self._asked_at: datetime | None = None  # the database's time at the latest query
+        self._differs: tuple[float, timedelta] | None = (
+            None  # from the system clock: since when (steady), by how much
+        )
         self._settled_at = float("-inf")
         self.leaps: tuple[Leap, ...] = ()
-        self.steps = 0  # how many were noticed
+        self.steps = 0  # noticed by this process
 
     def __call__(self) -> datetime:
         """Return the time, aware, in UTC."""
@@ -66,16 +71,16 @@ class Clock:
 
     @property
     def ahead(self) -> timedelta:
-        """By how much this process's wall clock differs from the time; ahead if positive."""
+        """How far this process's wall clock is ahead of the time; negative if it is behind."""
         return self._wall() - self()
 
     @property
     def settled(self) -> bool:
-        """Whether time may end anything: not just after the machine has been restarted."""
+        """Whether deadlines may be applied: not right after a reboot."""
         return self._steady() >= self._settled_at
 
     def back(self, now: datetime, age: timedelta) -> datetime:
-        """Return the moment that is so long ago; what was skipped does not count as time."""
+        """Return the time `age` before `now`, leaps left out."""
         moment = now - age
         for leap in self.leaps:  # the latest first
             if leap.at <= moment:
@@ -84,15 +89,15 @@ class Clock:
         return moment
 
     def lived(self, since: datetime, now: datetime) -> timedelta:
-        """Return how much time has passed since then; what was skipped does not count."""
+        """Return how much time has passed since then, leaps left out; never negative."""
         skipped = (leap.skipped for leap in self.leaps if since < leap.at)
         return max(now - since - sum(skipped, timedelta(0)), timedelta(0))
 
     async def set(self) -> None:
-        """Follow the database's time.
+        """Set the time to the database's.
 
         Raises:
-            DatabaseUnavailable: It cannot be asked; time goes on by the steady clock.
+            DatabaseUnavailable: The query failed; time advances with the steady clock.
         """
         reading, asked_at = await self._ask(), self._asked_at
         error = reading.at - self._reading.later(reading.steady)
@@ -102,12 +107,12 @@ class Clock:
         if not known:
             self._reading = reading
         self._asked_at = reading.at
-        self.leaps = await stored.leaps(self._db)  # others may have seen one before we began
+        self.leaps = await stored.leaps(self._db)  # another process may have stored one
 
     async def steer(self) -> None:
-        """Bring SQLite's time, which nobody else tells, towards this machine's clock.
+        """Adjust SQLite's stored time towards this machine's system clock.
 
-        Only the coordinator does, so that two processes never pull in two directions.
+        Only the coordinator calls this, so that two processes never adjust it in two directions.
         """
         if self._db.kind != "sqlite" or self._boot is None:
             return
@@ -117,7 +122,7 @@ class Clock:
             if abs(ahead) < NUDGE:
                 return
             move = min(max(ahead, -NUDGE), NUDGE)
-        elif self._stands(ahead):
+        elif self._is_lasting(ahead):
             move = ahead
         else:
             return
@@ -126,8 +131,8 @@ class Clock:
         )
         await self.set()
 
-    def _stands(self, ahead: timedelta) -> bool:
-        """Whether the system's clock has differed by as much for long enough to be believed."""
+    def _is_lasting(self, ahead: timedelta) -> bool:
+        """Whether the system clock has differed by as much for `STANDS_SECONDS`."""
         now = self._steady()
         if self._differs is None or abs(ahead - self._differs[1]) > STEP:
             self._differs = now, ahead
@@ -136,7 +141,7 @@ class Clock:
     async def _ask(self) -> Reading:
         if self._db.kind != "sqlite":
             return await stored.ask_postgres(self._db, self._steady)
-        if self._boot is None:  # no way to share the steady clock: each goes by the system's
+        if self._boot is None:  # the steady clock cannot be shared: use the system clock
             return Reading(self._wall(), self._steady())
         found = await stored.anchor(self._db, self._boot)
         if found is None:

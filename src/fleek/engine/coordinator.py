@@ -1,4 +1,4 @@
-"""The role that one worker holds at a time: admit, watch, recover, expire, sweep."""
+"""Leader election among workers: the coordinator runs the loops that must run once."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 async def coordinate(rt: Runtime) -> None:
-    """Stand for the role for ever, and do its work while it is held."""
+    """Try to become the coordinator for ever, and lead while the role is held."""
     renewed = Unchanged(rt.steady)
     while True:
         if await run_logged(rt, ROLE, _try_acquire(rt, renewed)):
@@ -37,15 +37,18 @@ async def coordinate(rt: Runtime) -> None:
 
 
 async def _try_acquire(rt: Runtime, renewed: Unchanged) -> bool:
-    """Try to take the role: it is free if its holder has ended, or has not renewed it for long.
+    """Try to acquire the role: it is free if its holder has ended or its lease has lapsed.
 
-    How long is measured here, by what changes: the holder's clock may be wrong, and so may ours.
+    A lease has lapsed if it has not changed for its duration, by the steady clock of this process:
+    no wall clock is compared.
     """
     await expire_dead_workers(rt)
     asked = rt.steady()
     lease = await workers.lease(rt.db, ROLE)
-    same = renewed.compare({ROLE: lease}, asked=asked)[ROLE]
-    return await _acquire_role(rt, lapsed=lease if same > _lasts(rt).total_seconds() else None)
+    unchanged = renewed.compare({ROLE: lease}, asked=asked)[ROLE]
+    return await _acquire_role(
+        rt, lapsed=lease if unchanged > _lasts(rt).total_seconds() else None
+    )
 
 
 async def _acquire_role(rt: Runtime, *, lapsed: workers.Lease | None = None) -> bool:
@@ -81,7 +84,7 @@ async def _lead(rt: Runtime) -> None:
 
 
 def _of_provider(rt: Runtime, name: str) -> Iterator[Coroutine[Any, Any, None]]:
-    """Give the loops that ask one provider: one that hangs holds up no other."""
+    """Yield the loops that call one provider: one that hangs blocks no other."""
     watch, recovery = Watch(rt, name), ProviderRecovery(rt, name)
     yield loop(rt, "watch", watch.turn, patience=PATIENCE, name=f"watch {name}")
     yield loop(rt, "recover", recovery.reconcile_turn, patience=PATIENCE, name=f"settle {name}")
@@ -108,7 +111,7 @@ async def _renew_role(rt: Runtime) -> None:
 
 
 async def release_leadership(rt: Runtime) -> None:
-    """Give the role back, so that another worker need not wait for its end."""
+    """Release the role, so that another worker need not wait until the lease lapses."""
     try:
         failpoints.hit("role.drop")
         await workers.drop_role(rt.db, ROLE, rt.lease.worker_id)

@@ -1,4 +1,4 @@
-"""A worker's life: it says that it is alive, and knows when others may think it dead."""
+"""The heartbeat of a worker, and the lease that it keeps alive."""
 
 import os
 import socket
@@ -18,8 +18,8 @@ from fleek.store.database import Database
 from fleek.store.workers import Worker
 from fleek.system_clock import Steady, steady_seconds
 
-DEAD_AFTER: Final = 6  # heartbeats of silence: others free what it holds
-SUSPENDED_AFTER: Final = 4  # heartbeats without a write: it must not buy
+DEAD_AFTER: Final = 6  # missed heartbeats: other workers free what it holds
+SUSPENDED_AFTER: Final = 4  # missed heartbeats: it starts no predictions
 ROLE_LASTS: Final = 3  # heartbeats
 
 Key = TypeVar("Key", bound=Hashable)
@@ -28,7 +28,11 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerLease:
-    """The liveness of this process as a worker. Only a registered one may claim and buy."""
+    """The lease of this process as a worker. Only a registered worker may claim jobs.
+
+    A worker is considered dead after `DEAD_AFTER` missed heartbeats. It stops starting predictions
+    after `SUSPENDED_AFTER`.
+    """
 
     def __init__(
         self,
@@ -43,14 +47,14 @@ class WorkerLease:
         self._now = now
         self._slots = slots
         self._steady = steady
-        self._last = float("-inf")  # steady; when the latest heartbeat was begun
-        self._heard = Unchanged(steady)
+        self._last = float("-inf")  # steady; start of the latest heartbeat
+        self._heartbeats = Unchanged(steady)
         self._id: WorkerId | None = None
         self.heartbeat = heartbeat
 
     @property
     def worker_id(self) -> WorkerId:
-        """This worker's id; it changes if the worker was taken for dead.
+        """This worker's id; it changes if the lease was lost.
 
         Raises:
             WorkerSuspended: Not registered.
@@ -65,21 +69,23 @@ class WorkerLease:
 
     @property
     def dead_after(self) -> timedelta:
-        """How long a worker may be silent before it is dead."""
+        """How long a worker may miss heartbeats before it is considered dead."""
         return self.heartbeat * DEAD_AFTER
 
     def check(self) -> None:
-        """Make sure that nobody can have taken this worker for dead.
+        """Make sure that no other worker can consider this one dead.
 
         Raises:
-            WorkerSuspended: It has not been heard for too long, and must not buy.
+            WorkerSuspended: It has missed too many heartbeats and must not start predictions.
         """
-        silent = self._steady() - self._last
-        if self._id is None or silent > self.heartbeat.total_seconds() * SUSPENDED_AFTER:
-            raise WorkerSuspended("this worker could not say that it is alive")
+        missed = self._steady() - self._last
+        if self._id is None or missed > self.heartbeat.total_seconds() * SUSPENDED_AFTER:
+            raise WorkerSuspended(
+                "this worker could not write its heartbeat in time; it tries again"
+            )
 
     async def register(self) -> None:
-        """Become a worker, under a new id."""
+        """Register this process as a worker with a new id."""
         begun, now = self._steady(), self._now()
         worker = workers.Worker(
             id=WorkerId(uuid7()),
@@ -96,7 +102,7 @@ class WorkerLease:
         log.info("worker_registered", worker_id=str(worker.id))
 
     async def beat(self) -> None:
-        """Say that this worker is alive; one that was taken for dead starts a new life."""
+        """Write a heartbeat; register again if the lease was lost."""
         failpoints.hit("pulse.beat")
         begun = self._steady()
         if await workers.beat(self._db, self.worker_id, now=self._now()):
@@ -106,16 +112,18 @@ class WorkerLease:
         await self.register()
 
     def silent(self, running: Sequence[Worker], *, asked: float) -> list[Worker]:
-        """Return the workers whose heartbeat has not changed for too long, by our steady clock.
+        """Return the workers whose heartbeat has not changed for too long, by the steady clock here.
 
-        What their heartbeats show does not matter, so nobody dies of a wrong clock. `asked`: when
-        `running` was asked for.
+        The times in the heartbeats are not compared, so a wrong clock expires no worker. `asked`:
+        the steady time of the query for `running`.
         """
-        same = self._heard.compare({one.id: one.heartbeat_at for one in running}, asked=asked)
-        return [one for one in running if same[one.id] > self.dead_after.total_seconds()]
+        heartbeats = {worker.id: worker.heartbeat_at for worker in running}
+        unchanged = self._heartbeats.compare(heartbeats, asked=asked)
+        limit = self.dead_after.total_seconds()
+        return [worker for worker in running if unchanged[worker.id] > limit]
 
     async def end(self) -> None:
-        """Say that this worker stops: what it still holds may be freed at once."""
+        """End the lease on shutdown: what this worker still holds may be freed at once."""
         if self._id is not None:
             ended, self._id = self._id, None
             failpoints.hit("pulse.end")
@@ -123,16 +131,16 @@ class WorkerLease:
 
 
 class Unchanged:
-    """For how long values have stayed the same, as seen by this process."""
+    """How long values have stayed the same, as observed by this process."""
 
     def __init__(self, steady: Steady) -> None:
         self._steady = steady
         self._seen: dict[Hashable, tuple[object, float]] = {}
 
     def compare(self, values: Mapping[Key, object], *, asked: float) -> Mapping[Key, float]:
-        """Return for how many seconds each has been what it is; those not given are forgotten.
+        """Return for how many seconds each value has been the same; others are forgotten.
 
-        `asked`: when they were asked for; they may have changed since.
+        `asked`: the steady time of the query; values may have changed since.
         """
         now, before = self._steady(), self._seen
         self._seen = {
@@ -143,7 +151,7 @@ class Unchanged:
 
 
 def process_space() -> str:
-    """Return a name for the machine, its boot and its process table: where a pid is unique."""
+    """Return the name of the space in which a pid is unique: machine, boot and pid namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         space = Path("/proc/self/ns/pid").readlink()
@@ -153,7 +161,7 @@ def process_space() -> str:
 
 
 def process_is_gone(worker: workers.Worker) -> bool:
-    """Whether a worker of this process table has certainly ended."""
+    """Whether a worker of this process space has certainly ended."""
     if worker.host != process_space() or not worker.host.count(" "):
         return False
     return not Path(f"/proc/{worker.pid}").exists()

@@ -1,9 +1,8 @@
-"""Remove files that no job stands for: what a crash, or a race that was lost, has left behind.
+"""Remove orphaned files, which crashes and lost races leave in storage.
 
-A file is looked at when it is older than a day. It stays if its job may still need it: while the
-job runs, while an attempt has no verdict, and while a completed job names it. A file of a job
-that this database does not know may be another installation's: only the operator's command
-removes it.
+A file older than a day is an orphan unless its job may still need it: while the job runs, while one
+of its attempts has no verdict, and while a completed job names the file. A file of a job that is
+not in this database may belong to another installation: only the operator's command removes it.
 """
 
 import random
@@ -23,69 +22,69 @@ from fleek.storage.base import Stored
 from fleek.store import purges
 from fleek.store.purges import FileOwner
 
-GRACE: Final = timedelta(hours=24)  # longer than any download, and than clocks differ
+GRACE: Final = timedelta(hours=24)  # longer than any download, and than any difference of clocks
 EVERY: Final = timedelta(hours=6)
-SOON: Final = 20  # heartbeats after the role was taken, or after the storage was away
-BATCH: Final = 500  # files looked at in one turn
-MOST_FAILED: Final = 20  # files that cannot be removed, before the storage counts as away
-REST: Final = timedelta(seconds=0.5)  # between two turns: a million files take some 20 minutes
+SOON: Final = 20  # heartbeats after leadership was acquired, or storage was unavailable
+BATCH: Final = 500  # files per turn
+MOST_FAILED: Final = 20  # files that cannot be removed, before storage counts as unavailable
+REST: Final = timedelta(seconds=0.5)  # between turns: a million files take some 20 minutes
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class RemovedOrphans:
-    """What a walk through the storage has found so far."""
+    """The result of a search so far."""
 
-    files: int = 0  # looked at
-    orphans: int = 0  # that no job stands for; removed, unless it is a dry run
-    size_bytes: int = 0  # of those
-    failed: int = 0  # that no job stands for, and that could not be removed
-    unknown: int = 0  # of jobs that this database does not know
+    files: int = 0  # checked
+    orphans: int = 0  # removed, except in a dry run
+    size_bytes: int = 0  # of the orphans
+    failed: int = 0  # orphans that could not be removed
+    unknown: int = 0  # of jobs that are not in this database
 
 
 @dataclass(slots=True)
 class OrphanSearch:
-    """Looks at all files, a batch at a time.
+    """A search through all files, in batches.
 
-    `unknown`: whether those of unknown jobs count as orphans. `dry`: whether to remove nothing.
-    `grace`: how old a file must be.
+    `unknown`: whether files of unknown jobs are orphans. `dry`: whether to remove nothing.
+    `grace`: the minimum age of an orphan.
     """
 
     rt: Runtime
     unknown: bool = False
     dry: bool = False
     grace: timedelta = GRACE
-    swept: RemovedOrphans = field(default_factory=RemovedOrphans)
+    result: RemovedOrphans = field(default_factory=RemovedOrphans)
     _files: AsyncIterator[Stored] | None = field(default=None, init=False)
 
     async def batch(self) -> bool:
-        """Look at the next files; returns False after the last ones.
+        """Check the next files; returns False after the last batch.
 
         Raises:
-            StorageError: They cannot be listed or removed; a new search begins anew.
+            StorageError: Files cannot be listed or removed; start a new search.
         """
         if self._files is None:
             self._files = _everything(self.rt)
-        found = [stored async for stored in _first(self._files)]
-        self.swept.files += len(found)
+        batch = [stored async for stored in _first(self._files)]
+        self.result.files += len(batch)
         oldest = self.rt.clock.back(self.rt.now(), self.grace)
-        old = [stored for stored in found if stored.modified_at < oldest]
+        old = [stored for stored in batch if stored.modified_at < oldest]
         for stored in await self._orphans(old):
             if self.dry or await self._removed(stored):
-                self.swept.orphans += 1
-                self.swept.size_bytes += stored.size_bytes
-        return len(found) == BATCH
+                self.result.orphans += 1
+                self.result.size_bytes += stored.size_bytes
+        return len(batch) == BATCH
 
     async def _removed(self, stored: Stored) -> bool:
-        """Remove a file. One that cannot be removed is passed over, until none can be."""
+        """Remove a file; False if it cannot be removed. Raises if no orphan can be."""
         try:
             failpoints.hit("sweep.delete")
             await self.rt.storage.delete(stored.key)
         except StorageError as error:
-            self.swept.failed += 1
+            self.result.failed += 1
             log.warning("orphan_file_not_removed", key=stored.key, reason=str(error))
-            if self.swept.failed >= MOST_FAILED and not self.swept.orphans:
+            if self.result.failed >= MOST_FAILED and not self.result.orphans:
                 raise
             return False
         self.rt.metrics.orphan_files.inc()
@@ -93,26 +92,27 @@ class OrphanSearch:
 
     async def _orphans(self, files: Sequence[Stored]) -> list[Stored]:
         named = [(stored, owner(stored.key)) for stored in files]
-        ours = [(stored, *found) for stored, found in named if found is not None]
+        ours = [(stored, *owned) for stored, owned in named if owned is not None]
         if not ours:
             return []
         job_ids = sorted({job_id for _, _, job_id in ours})
         owners = await purges.owners(self.rt.db, job_ids)
-        self.swept.unknown += sum(job_id not in owners for _, _, job_id in ours)
+        self.result.unknown += sum(job_id not in owners for _, _, job_id in ours)
         return [
             stored
             for stored, part, job_id in ours
-            if (self.unknown if job_id not in owners else _left(owners[job_id], part, stored))
+            if (self.unknown if job_id not in owners else _is_orphan(owners[job_id], part, stored))
         ]
 
 
-def _left(one: FileOwner, part: Part, stored: Stored) -> bool:
-    """Whether a job does not stand for this file, and never will."""
-    if not one.job.terminal or one.owing:
+def _is_orphan(file_owner: FileOwner, part: Part, stored: Stored) -> bool:
+    """Whether the job does not need this file, now or later."""
+    job = file_owner.job
+    if not job.terminal or file_owner.owing:
         return False
-    if one.job.status is not Status.COMPLETED or purged(one.job, part):
+    if job.status is not Status.COMPLETED or purged(job, part):
         return True
-    return part is Part.MEDIA and stored.key not in one.keys
+    return part is Part.MEDIA and stored.key not in file_owner.keys
 
 
 async def _everything(rt: Runtime) -> AsyncIterator[Stored]:
@@ -130,7 +130,7 @@ async def _first(files: AsyncIterator[Stored]) -> AsyncIterator[Stored]:
 
 
 class OrphanFiles:
-    """The turns of `sweep`, as long as this process coordinates."""
+    """The turns of the loop `sweep` during one leadership."""
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
@@ -138,7 +138,7 @@ class OrphanFiles:
         self._next = rt.steady() + rt.lease.heartbeat.total_seconds() * SOON
 
     async def turn(self) -> timedelta:
-        """Look at some files, if it is time; returns how long to wait."""
+        """Check a batch of files when a search is due; returns the time until the next turn."""
         rt = self._rt
         if self._search is None:
             if rt.steady() < self._next:
@@ -149,14 +149,14 @@ class OrphanFiles:
         if await search.batch():
             self._search = search
             return REST
-        swept = search.swept
+        result = search.result
         log.info(
             "orphan_files_removed",
-            files=swept.files,
-            orphans=swept.orphans,
-            bytes=swept.size_bytes,
-            failed=swept.failed,
-            unknown=swept.unknown,
+            files=result.files,
+            orphans=result.orphans,
+            bytes=result.size_bytes,
+            failed=result.failed,
+            unknown=result.unknown,
         )
         every = EVERY.total_seconds() * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
         self._next = rt.steady() + every

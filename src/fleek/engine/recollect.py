@@ -1,4 +1,4 @@
-"""Collect a paid result again that could not be kept, instead of paying for another."""
+"""Collect the paid result of a failed job again, instead of paying for another one."""
 
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import Conflict, Gone, NotFound
@@ -12,15 +12,15 @@ from fleek.store.updates import Update
 
 
 async def recollect(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
-    """Let a failed job's paid result be collected after all; returns the job as it is then.
+    """Return a failed job to collecting its paid result; returns the job.
 
-    One that is being collected is tried again at once, and one that has completed stays so:
-    however many ask at once, the result is collected once.
+    A collect that waits for its next try is tried at once, and a completed job stays as it is, so
+    concurrent calls collect the result once.
 
     Raises:
         NotFound: There is no such job.
-        Conflict: No prediction of it has succeeded, or it was cancelled.
-        Gone: Its result was purged, or the provider does not have it any more.
+        Conflict: The job has no successful prediction, or was cancelled.
+        Gone: The result was purged, or the provider has removed it.
     """
     seen = (await jobs.get(rt.db, job_id, tenant_id=tenant_id)).job
 
@@ -54,10 +54,10 @@ async def recollect(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
 
 
 def _check_paid(job: Job, attempt: Attempt | None) -> None:
-    """Make sure that the job has failed although its prediction succeeded, and is not gone."""
+    """Make sure that the job has failed although its prediction succeeded, and that it has a result."""
     paid = attempt is not None and attempt.verdict is Verdict.SUCCEEDED
     if job.status is not Status.FAILED or not paid:
         message = "only a failed job whose prediction succeeded has a result to collect"
         raise Conflict(message, code="nothing_to_collect")
     if attempt is None or attempt.result is None:
-        raise Gone("the provider does not have the result any more")
+        raise Gone("the provider has removed the result")

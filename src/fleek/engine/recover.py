@@ -1,7 +1,7 @@
-"""Put right what dead workers, lost answers and passed deadlines leave behind.
+"""Recover from dead workers, unknown outcomes, missed cancels and passed deadlines.
 
-Every turn is idempotent, and runs for ever, not only at start-up. What needs a provider has a loop
-for each of them, so that one that hangs holds up no other.
+The loops run all the time, not only at start-up, and each turn is idempotent. Calls of providers
+run in loops of their own, so a provider that hangs blocks no other.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from fleek.store.workers import Ended
 PAGE: Final = 200  # rows per kind and turn
 AT_ONCE: Final = 20  # jobs, or calls to one provider
 SEARCHES: Final = PAGE  # at once: a provider reads its list for all of them together
-GRACE_SECONDS: Final = 5.0  # for whoever owes a cancel to send the first request
+GRACE_SECONDS: Final = 5.0  # for the process that decided a cancel to send the first request
 REST: Final = timedelta(seconds=0.1)  # while there is more to do
 OVERDUE: Final = JobError("deadline_exceeded", "the job did not end before its deadline")
 
@@ -48,16 +48,16 @@ log = structlog.get_logger(__name__)
 
 
 class Recovery:
-    """The turns of `recover` that need no provider, as long as this process coordinates."""
+    """The turns of the loop `recover` that call no provider, during one leadership."""
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._overdue = PageWalk(PAGE)
-        self._steps = -1  # of the clock, that have been dealt with; those before us have not
+        self._steps = -1  # of the clock that were handled; none yet
 
     async def turn(self) -> timedelta:
-        """Free what dead workers held, and end what is overdue; returns how long to wait."""
+        """Free the jobs of dead workers and end overdue ones; returns the time until the next turn."""
         rt = self._rt
         await expire_dead_workers(rt)
         if rt.clock.steps != self._steps:
@@ -71,23 +71,23 @@ class Recovery:
         return REST if self._overdue.more else rt.lease.heartbeat
 
     async def _each(self, work: Iterable[Awaitable[Any]]) -> None:
-        async def bounded(one: Awaitable[Any]) -> None:
-            async with self._places:
-                await run_logged(self._rt, "recover", one)
+        async def bounded(task: Awaitable[Any]) -> None:
+            async with self._slots:
+                await run_logged(self._rt, "recover", task)
 
         await asyncio.gather(*map(bounded, work))
 
     async def _free(self, worker: Ended) -> None:
-        """Take back all that an ended worker held; what fails is tried again in the next turn."""
+        """Free all jobs that an ended worker holds; failures are retried in the next turn."""
         rt = self._rt
         failpoints.hit("recover.free")
         held = await jobs.held_by(rt.db, worker.id)
-        await self._each(self._take_back(job_id, worker) for job_id in held)
+        await self._each(self._free_job(job_id, worker) for job_id in held)
         if not held or not await jobs.held_by(rt.db, worker.id):
             failpoints.hit("recover.freed")
             await workers.mark_freed(rt.db, worker.id)
 
-    async def _take_back(self, job_id: JobId, worker: Ended) -> None:
+    async def _free_job(self, job_id: JobId, worker: Ended) -> None:
         now = self._rt.now()
         reason = "its worker has stopped" if worker.resigned else "its worker has ended"
 
@@ -96,9 +96,9 @@ class Recovery:
                 return Update()
             if job.stage is Stage.COLLECTING:
                 return Update(change=release_collect(job, now=now, reason=reason))
-            give_back = mark_unknown if job.stage is Stage.STARTING else release_unknown
+            release = mark_unknown if job.stage is Stage.STARTING else release_unknown
             crashed = not worker.resigned
-            return Update(change=give_back(job, now=now, reason=reason, crashed=crashed))
+            return Update(change=release(job, now=now, reason=reason, crashed=crashed))
 
         await apply(self._rt, job_id, decide, event="unknown")
         self._rt.wakeups.notify("recover")
@@ -108,7 +108,7 @@ class Recovery:
             leaps = self._rt.clock.leaps
             return await jobs.overdue(self._rt.db, now=now, leaps=leaps, after=after, limit=PAGE)
 
-        page = await self._overdue.page(read, lambda place: place)
+        page = await self._overdue.page(read, lambda cursor: cursor)
         await self._each(self._end_overdue(job_id) for _, job_id in page)
 
     async def _end_overdue(self, job_id: JobId) -> None:
@@ -126,9 +126,9 @@ class Recovery:
 
 
 class ProviderRecovery:
-    """The turns of `recover` that ask one provider, as long as this process coordinates.
+    """The turns of the loop `recover` that call one provider, during one leadership.
 
-    The two kinds have a loop each: cancels may have to wait for the provider's budget of calls.
+    Reconciling and cancelling have a loop each, since cancels may wait for the call budget.
     """
 
     def __init__(self, rt: Runtime, name: str, *, clock: Clock = time.monotonic) -> None:

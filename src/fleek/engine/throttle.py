@@ -1,6 +1,7 @@
-"""How fast to buy: budgets, pauses of accounts, and a circuit breaker for each model.
+"""Throttle the starts of predictions: rate limits, paused accounts, and a circuit breaker per model.
 
-Workers note what they see; the coordinator alone decides by it, so no counter is shared.
+Workers record the outcome of each start as provider health. Only the coordinator decides by it
+which jobs are dispatched, so no counter is shared between processes.
 """
 
 import math
@@ -22,40 +23,35 @@ from fleek.store.provider_health import ALL_MODELS, ProviderHealth
 from fleek.store.queue import Due
 
 ACCOUNT_CODES: Final = frozenset({RATE_LIMITED, *OPERATOR_ACTION_CODES})
+"""Codes that pause the whole account."""
 CONNECTIVITY_CODES: Final = frozenset({ProviderUnavailable.code, UNREACHABLE, OutcomeUnknown.code})
-"""Codes that tell of the provider's or the network's health; any other says nothing of it."""
+"""Codes that count for a model's circuit breaker; other errors say nothing about health."""
 
-DEFAULT_RETRY_AFTER: Final = timedelta(
-    seconds=10
-)  # too many requests, and nobody says how long to wait
-SAME_PAUSE: Final = timedelta(
-    seconds=1
-)  # a pause that is no longer than this beyond another is no news
-OPERATOR_PAUSE: Final = timedelta(
-    minutes=5
-)  # somebody has to act first, and the provider says no time
+DEFAULT_RETRY_AFTER: Final = timedelta(seconds=10)  # for a 429 without Retry-After
+OPERATOR_PAUSE: Final = timedelta(minutes=5)  # until the operator's action is tried, without one
+SAME_PAUSE: Final = timedelta(seconds=1)  # a pause that ends so little later is not written again
 OPENS_AFTER: Final = 5  # failures in a row
-SHORTEST_PAUSE: Final = timedelta(seconds=30)  # of a model that fails; doubled each time
+SHORTEST_PAUSE: Final = timedelta(seconds=30)  # of an open circuit; doubled with each failure
 LONGEST_PAUSE: Final = timedelta(minutes=10)
-TRIAL_SECONDS: Final = 30.0  # before another trial, if nothing is heard of one
+TRIAL_SECONDS: Final = 30.0  # before another trial, if the outcome of one is not known
 
 log = structlog.get_logger(__name__)
 
 
 def circuit_pause(failures: int) -> timedelta | None:
-    """Return for how long a model rests after so many failures in a row; None: not at all."""
+    """Return how long the circuit stays open after so many failures in a row; None: it is closed."""
     if failures < OPENS_AFTER:
         return None
     return min(SHORTEST_PAUSE * (1 << min(failures - OPENS_AFTER, 10)), LONGEST_PAUSE)
 
 
 async def refresh_pauses(rt: Runtime) -> None:
-    """Learn what others have seen."""
+    """Read the provider health that other processes have recorded."""
     rt.pauses.replace_all(await provider_health.impaired(rt.db, now=rt.now()))
 
 
 async def record_success(rt: Runtime, job: Job) -> None:
-    """Note that a purchase succeeded: nothing is written unless failures were known."""
+    """Record that a prediction was started; writes only if failures were known."""
     if not rt.pauses.clear(job.provider, job.model, now=rt.now()):
         return
     try:
@@ -70,67 +66,72 @@ async def record_success(rt: Runtime, job: Job) -> None:
 
 
 async def record_failure(rt: Runtime, job: Job, error: ProviderError) -> bool:
-    """Note that a purchase failed, if that says something new about the provider.
+    """Record that a start failed, if the error says something about the provider's health.
 
-    Returns whether its whole account waits now, so that the job may keep its turn. What cannot
-    be written is lost: the next failure says it again.
+    Returns whether the whole account is paused, so that the job may keep its turn. If the record
+    cannot be written, the next failure is recorded instead.
     """
     rt.metrics.purchase_failures.labels(job.provider, error.code).inc()
     try:
         failpoints.hit("pace.failed")
-        account = await _note(rt, job, error)
+        health = await _record(rt, job, error)
     except HostError as failure:
         log.warning("provider_health_not_saved", provider=job.provider, reason=str(failure))
         return False
-    if account is not None:
-        rt.pauses.add(account)
-        _tell(account)
+    if health is not None:
+        rt.pauses.add(health)
+        _log(health)
     return error.code in ACCOUNT_CODES
 
 
-async def _note(rt: Runtime, job: Job, error: ProviderError) -> ProviderHealth | None:
+async def _record(rt: Runtime, job: Job, error: ProviderError) -> ProviderHealth | None:
     now = rt.now()
     if error.code in ACCOUNT_CODES:
-        parked = error.code in OPERATOR_ACTION_CODES
-        told = error.retry_after if isinstance(error, ProviderUnavailable) else None
-        until = now + (told or (OPERATOR_PAUSE if parked else DEFAULT_RETRY_AFTER))
-        if _pause(rt, job.provider, ALL_MODELS, now=now) > until - SAME_PAUSE:
+        by_operator = error.code in OPERATOR_ACTION_CODES
+        retry_after = error.retry_after if isinstance(error, ProviderUnavailable) else None
+        until = now + (retry_after or (OPERATOR_PAUSE if by_operator else DEFAULT_RETRY_AFTER))
+        if _paused_until(rt, job.provider, ALL_MODELS, now=now) > until - SAME_PAUSE:
             return None
         return await provider_health.pause(
-            rt.db, job.provider, until=until, reason=error.code, trial=parked, now=now
+            rt.db, job.provider, until=until, reason=error.code, trial=by_operator, now=now
         )
-    if error.code not in CONNECTIVITY_CODES or _pause(rt, job.provider, job.model, now=now) > now:
+    if error.code not in CONNECTIVITY_CODES:
+        return None
+    if _paused_until(rt, job.provider, job.model, now=now) > now:
         return None
     return await provider_health.fail(
         rt.db, job.provider, job.model, reason=error.code, pauses=circuit_pause, now=now
     )
 
 
-def _pause(rt: Runtime, provider: str, model: str, *, now: datetime) -> datetime:
-    """Return how long a pause lasts that is known; `now` or earlier if there is none."""
-    ends = (one.paused_until for one in rt.pauses.for_model(provider, model) if one.model == model)
+def _paused_until(rt: Runtime, provider: str, model: str, *, now: datetime) -> datetime:
+    """Return the end of the known pause of a model or an account; before `now` if there is none."""
+    known = (health for health in rt.pauses.for_model(provider, model) if health.model == model)
+    ends = (health.paused_until for health in known)
     return next((end for end in ends if end is not None and end > now), now - SAME_PAUSE)
 
 
-def _tell(account: ProviderHealth) -> None:
-    """Say it once when it begins, as loud as it matters."""
-    told = {"provider": account.provider, "reason": account.reason}
-    if account.paused_until is None:
-        log.info("purchase_failed", model=account.model, failures=account.failures, **told)
+def _log(health: ProviderHealth) -> None:
+    """Log the begin of a pause at the level that it deserves."""
+    fields = {"provider": health.provider, "reason": health.reason}
+    if health.paused_until is None:
+        log.info("purchase_failed", model=health.model, failures=health.failures, **fields)
         return
-    told["until"] = account.paused_until.isoformat()
-    if account.model != ALL_MODELS:
-        log.warning("circuit_opened", model=account.model, failures=account.failures, **told)
-    elif account.reason in OPERATOR_ACTION_CODES and account.failures == 1:
-        log.error(
-            "account_paused", advice=f"{OPERATOR_ACTION_CODES[account.reason]}; jobs wait", **told
-        )
+    fields["until"] = health.paused_until.isoformat()
+    if health.model != ALL_MODELS:
+        log.warning("circuit_opened", model=health.model, failures=health.failures, **fields)
+    elif health.reason in OPERATOR_ACTION_CODES and health.failures == 1:
+        advice = f"{OPERATOR_ACTION_CODES[health.reason]}; jobs wait"
+        log.error("account_paused", advice=advice, **fields)
     else:
-        log.info("provider_paused", **told)
+        log.info("provider_paused", **fields)
 
 
 class RateLimiter:
-    """What may be started, as long as this process coordinates."""
+    """Which jobs may be started, during one leadership.
+
+    After a pause caused by failures, one start is the trial: others wait for its outcome.
+    """
 
     def __init__(self, rt: Runtime, *, clock: Clock = time.monotonic) -> None:
         self._rt = rt
@@ -139,75 +140,83 @@ class RateLimiter:
             name: TokenBucket(budget_of(provider).creates_per_minute, clock=clock)
             for name, provider in rt.providers.items()
         }
-        self._trials: dict[Key, tuple[float, datetime]] = {}  # begun; the failure it follows
-        self._room: dict[str, int] = {}  # of providers that run so many at once
-        self._dry: set[str] = set()  # providers that a job was refused for, for want of a token
-        self.refused = False  # whether any job was, since the last look
-        self.providers: list[str] = []  # that sell now
-        self.without: set[tuple[str, ModelName]] = set()  # models that they do not sell now
+        self._trials: dict[Key, tuple[float, datetime]] = {}  # start; `updated_at` of the failure
+        self._free: dict[
+            str, int
+        ] = {}  # further predictions, by provider with a concurrency limit
+        self._out_of_tokens: set[str] = set()  # providers for which a job was refused a token
+        self.refused = False  # whether a job was refused since `refresh`
+        self.providers: list[str] = []  # not paused
+        self.without: set[tuple[str, ModelName]] = set()  # paused models
 
-    async def look(self) -> None:
-        """Find out what is sold now."""
+    async def refresh(self) -> None:
+        """Read which accounts and models are paused now."""
         rt = self._rt
         await refresh_pauses(rt)
-        now = rt.now()
-        shut = [one for one in rt.pauses.all() if one.paused(now) or self._tried(one, now)]
-        closed = {one.provider for one in shut if one.model == ALL_MODELS}
+        now, impaired = rt.now(), rt.pauses.all()
+        closed = [
+            health for health in impaired if health.paused(now) or self._is_tried(health, now)
+        ]
+        accounts = {health.provider for health in closed if health.model == ALL_MODELS}
         for name, bucket in self._creates.items():
-            if name in closed:
+            if name in accounts:
                 bucket.drain()
             if not bucket.unlimited:
                 rt.metrics.budget.labels(name, "creates").set(bucket.available())
-        self.providers = [name for name in self._creates if name not in closed]
-        known = {(one.provider, one.model) for one in rt.pauses.all()}
+        self.providers = [name for name in self._creates if name not in accounts]
+        known = {(health.provider, health.model) for health in impaired}
         self._trials = {key: trial for key, trial in self._trials.items() if key in known}
-        self.without = {(one.provider, ModelName(one.model)) for one in shut if one.model}
-        self._dry.clear()
+        self.without = {
+            (health.provider, ModelName(health.model)) for health in closed if health.model
+        }
+        self._out_of_tokens.clear()
         self.refused = False
 
-    async def count(self, dispatched: Iterable[Due]) -> None:
-        """Find out how many more each provider takes; to be called after reading what is due.
+    async def count_free(self, dispatched: Iterable[Due]) -> None:
+        """Count how many more predictions each provider may run; call it after reading due jobs.
 
-        `dispatched`: jobs that no worker has claimed yet. One that is claimed meanwhile counts twice
-        for a moment, and never not at all.
+        `dispatched`: jobs that no worker has claimed yet. A job that is claimed in between counts
+        twice for a moment, but is never missed.
         """
-        waiting = list(dispatched)
+        unclaimed = list(dispatched)
         for name in self.providers:
             most = budget_of(self._rt.providers[name]).concurrency
             if most is not None:
-                taken = sum(one.provider == name for one in waiting)
-                self._room[name] = most - taken - await attempts.in_flight(self._rt.db, name)
+                starting = sum(job.provider == name for job in unclaimed)
+                self._free[name] = most - starting - await attempts.in_flight(self._rt.db, name)
 
     def allows(self, job: Due) -> bool:
-        """Whether this job may be started; then its token and its place are taken."""
+        """Whether this job may be started; if so, its token and its place are taken."""
         allowed = self._allows(job)
         self.refused = self.refused or not allowed
         return allowed
 
     def _allows(self, job: Due) -> bool:
         now = self._rt.now()
-        concerned = self._rt.pauses.for_model(job.provider, job.model)
-        if any(self._tried(one, now) for one in concerned) or self._room.get(job.provider, 1) < 1:
+        impaired = self._rt.pauses.for_model(job.provider, job.model)
+        if any(self._is_tried(health, now) for health in impaired):
+            return False
+        if self._free.get(job.provider, 1) < 1:
             return False
         if not self._creates[job.provider].take():
-            self._dry.add(job.provider)
+            self._out_of_tokens.add(job.provider)
             return False
-        if job.provider in self._room:
-            self._room[job.provider] -= 1
-        for one in concerned:
-            if one.on_trial(now):
-                self._trials[one.provider, one.model] = (self._clock(), one.updated_at)
+        if job.provider in self._free:
+            self._free[job.provider] -= 1
+        for health in impaired:
+            if health.on_trial(now):
+                self._trials[health.provider, health.model] = self._clock(), health.updated_at
         return True
 
     def wait(self) -> timedelta | None:
-        """Return how long a job waits for a token; None if none does."""
-        return min((self._creates[name].wait() for name in self._dry), default=None)
+        """Return the time until a refused job gets a token; None: no job waits for one."""
+        return min((self._creates[name].wait() for name in self._out_of_tokens), default=None)
 
-    def _tried(self, account: ProviderHealth, now: datetime) -> bool:
-        """Whether its trial goes on: one purchase, of which nothing has been heard yet."""
-        begun, after = self._trials.get((account.provider, account.model), (-math.inf, None))
+    def _is_tried(self, health: ProviderHealth, now: datetime) -> bool:
+        """Whether a trial is under way: a start whose outcome is not known yet."""
+        start, updated_at = self._trials.get((health.provider, health.model), (-math.inf, None))
         return (
-            account.on_trial(now)
-            and after == account.updated_at
-            and self._clock() - begun < TRIAL_SECONDS
+            health.on_trial(now)
+            and updated_at == health.updated_at
+            and self._clock() - start < TRIAL_SECONDS
         )

@@ -46,5 +46,5 @@ async def test_an_orphan_leaves_the_bucket(
 
     more = await search.batch()
 
-    assert (young.swept.orphans, search.swept.orphans, more) == (0, 1, False)
+    assert (young.result.orphans, search.result.orphans, more) == (0, 1, False)
     assert await left_of(rt, job.id) == {"media", "metadata"}
