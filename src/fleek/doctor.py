@@ -45,7 +45,7 @@ from fleek.store.migrate import up_to_date
 from fleek.store.pools import sqlite_is_safe
 from fleek.system_clock import shift_from, wall_time
 
-LIBRARIES: Final = ("fastapi", "httpx2", "pydantic", "sqlalchemy", "uvicorn")
+LIBRARIES: Final = ("aiohttp", "fastapi", "httpx2", "pydantic", "sqlalchemy", "uvicorn")
 PATIENCE: Final = timedelta(seconds=5)  # for the database
 ANSWER_SECONDS: Final = 3  # for whoever has the port
 SCARCE_BYTES: Final = 1_000_000_000  # below this much room a warning

@@ -55,7 +55,15 @@ def configure_logging(*, level: str, style: Literal["console", "json"] | None) -
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for quiet in ("uvicorn.access", "httpx2", "httpcore2", "alembic", "aiosqlite", "asyncio"):
+    for quiet in (
+        "uvicorn.access",
+        "aiohttp",
+        "httpx2",
+        "httpcore2",
+        "alembic",
+        "aiosqlite",
+        "asyncio",
+    ):
         logging.getLogger(quiet).setLevel(max(logging.WARNING, root.level))
 
 

@@ -11,10 +11,19 @@ import pytest
 
 from services import free_port
 
-NOT_FOR_HELP: Final = {"asyncio", "fastapi", "httpx2", "pydantic", "rich", "sqlalchemy", "uvicorn"}
+NOT_FOR_HELP: Final = {
+    "aiohttp",
+    "asyncio",
+    "fastapi",
+    "httpx2",
+    "pydantic",
+    "rich",
+    "sqlalchemy",
+    "uvicorn",
+}
 MOST_FOR_HELP: Final = 210
 NOT_TO_SERVE: Final = {
-    *("PIL", "alembic", "asyncpg", "celery", "dramatiq", "mako", "obstore", "redis"),
+    *("PIL", "aiohttp", "alembic", "asyncpg", "celery", "dramatiq", "mako", "obstore", "redis"),
     *("fleek.client", "fleek.doctor", "fleek.emulator", "fleek.providers.replicate"),
     *("fleek.storage.s3", "sqlalchemy.dialects.postgresql"),
 }

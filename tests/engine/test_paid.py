@@ -3,13 +3,12 @@
 import asyncio
 import errno
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import httpx2
 import pytest
 
 from fakes import PNG, AskableProvider, Clock, FakeProvider, a_request
@@ -30,12 +29,14 @@ from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
-from fleek.outbound import Policy
+from fleek.outbound.addresses import Policy
+from fleek.outbound.client import Client, NotSent, Request, Response, ResponseLost
 from fleek.providers.base import Failed, Succeeded
 from fleek.providers.download import Limits, read_output
 from fleek.storage.local import LocalStorage
 from fleek.storage.local.tree import Disk
 from fleek.store import attempts, events, jobs
+from network import FakeNetwork, respond
 
 OUTAGE: Final = timedelta(minutes=10)
 
@@ -65,53 +66,37 @@ async def collect_for(rt: Runtime, clock: Clock, job: Job, period: timedelta) ->
     return tries
 
 
-class FailingHost(httpx2.AsyncBaseTransport):
+class FailingHost(FakeNetwork):
     """A host of outputs that fails in one way until it is well again."""
 
-    def __init__(self, failure: Callable[[], httpx2.Response]) -> None:
+    def __init__(self, failure: Callable[[], Response]) -> None:
+        super().__init__(self._give)
         self.failure = failure
         self.well = False
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Fail, or give the picture."""
-        response = whole(PNG) if self.well else self.failure()
-        response.request = request
-        return response
+    def _give(self, _: Request) -> Response:
+        return whole(PNG) if self.well else self.failure()
 
 
-class Body(httpx2.AsyncByteStream):
-    """A body in parts; one that is an error breaks the connection."""
-
-    def __init__(self, *parts: bytes | Exception) -> None:
-        self._parts = parts
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for part in self._parts:
-            if isinstance(part, Exception):
-                raise part
-            yield part
-
-
-def whole(content: bytes) -> httpx2.Response:
+def whole(content: bytes) -> Response:
     """Return an answer with these bytes and their length."""
-    length = {"content-length": str(len(content))}
-    return httpx2.Response(200, headers=length, stream=Body(content))
+    return respond(200, content, content_length=str(len(content)))
 
 
-def cut() -> httpx2.Response:
+def cut() -> Response:
     """Return an answer whose connection breaks in the middle."""
-    return httpx2.Response(200, stream=Body(PNG[:20], httpx2.ReadError("reset by peer")))
+    return respond(200, PNG[:20], ResponseLost("reset by peer"))
 
 
-def answers(status: int) -> Callable[[], httpx2.Response]:
+def answers(status: int) -> Callable[[], Response]:
     """Return what makes an answer with this status."""
-    return lambda: httpx2.Response(status)
+    return lambda: respond(status)
 
 
-def fails(error: Exception, cause: Exception | None = None) -> Callable[[], httpx2.Response]:
+def fails(error: Exception, cause: Exception | None = None) -> Callable[[], Response]:
     """Return what raises an error of the HTTP client, caused by one of the system."""
 
-    def fail() -> httpx2.Response:
+    def fail() -> Response:
         raise error from cause
 
     return fail
@@ -128,41 +113,39 @@ HOST_OUTAGES: Final = {
     "410": (answers(410), "output_missing"),
     "error page": (lambda: whole(b"<html>maintenance"), "output_broken"),
     "refused": (
-        fails(httpx2.ConnectError("refused"), of_system(errno.ECONNREFUSED)),
+        fails(NotSent("refused"), of_system(errno.ECONNREFUSED)),
         "provider_unavailable",
     ),
-    "no such host": (fails(httpx2.ConnectError("DNS")), "provider_unavailable"),
-    "TLS": (fails(httpx2.ConnectError("certificate expired")), "provider_unavailable"),
+    "no such host": (fails(NotSent("DNS")), "provider_unavailable"),
+    "TLS": (fails(NotSent("certificate expired")), "provider_unavailable"),
     "network down": (
-        fails(httpx2.ConnectError("unreachable"), of_system(errno.ENETUNREACH)),
+        fails(NotSent("unreachable"), of_system(errno.ENETUNREACH)),
         "provider_unavailable",
     ),
-    "no answer": (fails(httpx2.ReadTimeout("too long")), "provider_unavailable"),
-    "reset": (fails(httpx2.ReadError("reset")), "output_interrupted"),
+    "no answer": (fails(ResponseLost("too long", late=True)), "provider_unavailable"),
+    "reset": (fails(ResponseLost("reset")), "output_interrupted"),
     "cut": (cut, "output_interrupted"),
     "descriptors": (
-        fails(httpx2.ConnectError("failed"), of_system(errno.EMFILE)),
+        fails(NotSent("failed"), of_system(errno.EMFILE)),
         "resources_exhausted",
     ),
-    "memory": (fails(httpx2.ReadError("failed"), of_system(errno.ENOMEM)), "resources_exhausted"),
+    "memory": (fails(ResponseLost("failed"), of_system(errno.ENOMEM)), "resources_exhausted"),
 }
 
 
 @pytest.fixture
-async def hosted(
-    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
-) -> AsyncGenerator[FailingHost]:
+def hosted(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> FailingHost:
     """Give the host that the provider's outputs are fetched from, through the real download."""
     host = FailingHost(answers(503))
 
-    async with httpx2.AsyncClient(transport=host) as client:
+    client = Client(Policy(), host)
 
-        def read(_job: Job, output: Output) -> AsyncIterator[bytes]:
-            return read_output(client, output, Policy(), Limits())
+    def read(_job: Job, output: Output) -> AsyncIterator[bytes]:
+        return read_output(client, output, Limits())
 
-        monkeypatch.setattr(provider, "read", read)
-        provider.outcome = Succeeded((Output(uri="https://files.example.com/cat.png"),))
-        yield host
+    monkeypatch.setattr(provider, "read", read)
+    provider.outcome = Succeeded((Output(uri="https://files.example.com/cat.png"),))
+    return host
 
 
 @pytest.mark.parametrize("outage", HOST_OUTAGES.values(), ids=HOST_OUTAGES)
@@ -171,7 +154,7 @@ async def test_an_outage_of_the_host_of_outputs_loses_nothing(
     provider: FakeProvider,
     clock: Clock,
     hosted: FailingHost,
-    outage: tuple[Callable[[], httpx2.Response], str],
+    outage: tuple[Callable[[], Response], str],
 ) -> None:
     """Ten minutes of any failure are waited for; nothing is bought again, and the job says why."""
     hosted.failure, code = outage

@@ -8,22 +8,23 @@ import base64
 import gzip
 import json
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-import httpx2
 import pytest
 
 from fleek.domain.errors import ErrorPage, OutputBroken, OutputUnsafe, ProviderError
 from fleek.domain.media import Output
 from fleek.emulator.media import render
-from fleek.outbound import GuardedTransport, Policy
+from fleek.outbound.addresses import Policy
+from fleek.outbound.client import Client, Response
 from fleek.providers.base import Prediction, Succeeded
 from fleek.providers.cog.answers import answer
 from fleek.providers.download import Limits, read_output
 from fleek.providers.outputs import makes_words
 from fleek.providers.replicate.wire import read_prediction
+from network import FakeNetwork, respond
 
 HOST: Final = "https://files.example.com"
 POLICY: Final = Policy()
@@ -55,42 +56,31 @@ READERS: Final[Mapping[str, Callable[[Any], tuple[Output, ...]]]] = {
 
 def delivery(
     body: bytes, *, status: int = 200, told: bool = True, step: int = 1000, **headers: str
-) -> httpx2.Response:
+) -> Response:
     """Return what a host delivers; `told` is whether it says where the body ends."""
-
-    async def pour() -> AsyncIterator[bytes]:
-        for at in range(0, len(body), step):
-            yield body[at : at + step]
-
-    length = {"content-length": str(len(body))} if told else {}
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx2.Response(status, headers=length | named, content=pour())
+    parts = (body[at : at + step] for at in range(0, len(body), step))
+    length = {"content_length": str(len(body))} if told else {}
+    return respond(status, *parts, **length, **headers)
 
 
-class Host(httpx2.AsyncBaseTransport):
-    """Stands in for every host: one answer, and the addresses that were asked for."""
+class Host(FakeNetwork):
+    """Stands in for every host: one response, and the addresses that were asked for."""
 
-    def __init__(self, answer: httpx2.Response | None = None) -> None:
-        self.answer = answer
-        self.asked: list[str] = []
+    def __init__(self, answer: Response | None = None) -> None:
+        super().__init__(lambda _: answer or delivery(PNG))
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Give the answer; the address is as the guard left it, its host an IP address."""
-        self.asked.append(f"{request.headers['host']}{request.url.raw_path.decode()}")
-        return self.answer or delivery(PNG)
-
-
-async def _public(_host: str, _port: int) -> list[str]:
-    return ["93.184.216.34"]
+    @property
+    def asked(self) -> list[str]:
+        """The addresses, without their scheme."""
+        return [f"{sent.url.raw_authority}{sent.url.raw_path_qs}" for sent in self.requests]
 
 
 async def kept(output: Output, host: Host) -> bytes:
     """Return the bytes that would be kept of an output."""
     if output.text is not None:
         return str(output.text).encode()
-    transport = GuardedTransport(POLICY, resolve=_public, inner=host)
-    async with httpx2.AsyncClient(transport=transport) as client:
-        return b"".join([part async for part in read_output(client, output, POLICY, LIMITS)])
+    client = Client(POLICY, host)
+    return b"".join([part async for part in read_output(client, output, LIMITS)])
 
 
 def _wrapped(text: str, width: int, end: str) -> str:
@@ -322,9 +312,8 @@ async def test_an_address_is_a_text_of_a_model_that_makes_texts(text: str) -> No
         return True
 
     (output,) = READERS["replicate"](text)
-    async with httpx2.AsyncClient(transport=GuardedTransport(POLICY, inner=Host())) as client:
-        chunks = read_output(client, output, POLICY, LIMITS, words=yes)
-        assert b"".join([part async for part in chunks]) == text.encode()
+    chunks = read_output(Client(POLICY, Host()), output, LIMITS, words=yes)
+    assert b"".join([part async for part in chunks]) == text.encode()
 
 
 WORDS: Final = [
@@ -531,7 +520,7 @@ FILES: Final[list[tuple[str, str, bytes]]] = [
 ]
 
 
-async def fetched(answer: httpx2.Response, path: str = "/a.png") -> bytes:
+async def fetched(answer: Response, path: str = "/a.png") -> bytes:
     """Return the bytes that would be kept of what a host delivers."""
     return await kept(Output(uri=f"{HOST}{path}"), Host(answer))
 
@@ -717,15 +706,9 @@ async def test_no_other_status_is_a_result(status: int) -> None:
 )
 async def test_a_redirect_leads_where_browsers_go(location: str, asked: str) -> None:
     """Read as any other address, and vetted again."""
-
-    class Redirecting(Host):
-        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-            await super().handle_async_request(request)
-            if len(self.asked) > 1:
-                return delivery(PNG)
-            return httpx2.Response(302, headers=[(b"location", location.encode())])
-
-    host = Redirecting()
+    host = Host()
+    given = iter([respond(302, location=location), delivery(PNG)])
+    host.respond = lambda _: next(given)
 
     assert await kept(Output(uri=f"{HOST}/a.png"), host) == PNG
     assert host.asked[1:] == [asked]

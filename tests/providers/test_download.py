@@ -2,11 +2,10 @@
 
 import base64
 
-import httpx2
-
 from fleek.domain.long_text import PIECE
 from fleek.domain.media import Output
-from fleek.outbound import Policy
+from fleek.outbound.addresses import Policy
+from fleek.outbound.client import Client
 from fleek.providers.download import Limits, read_output
 
 
@@ -15,8 +14,7 @@ async def test_a_large_data_uri_is_decoded_in_parts() -> None:
     content = bytes(range(256)) * 8192
     output = Output(uri="data:video/mp4;base64," + base64.b64encode(content).decode())
 
-    async with httpx2.AsyncClient() as client:
-        parts = [part async for part in read_output(client, output, Policy(), Limits())]
+    parts = [part async for part in read_output(Client(Policy()), output, Limits())]
 
     assert b"".join(parts) == content
     assert max(map(len, parts)) <= 2 * PIECE

@@ -12,8 +12,7 @@ from fleek.providers.base import Failed
 from fleek.providers.cog.answers import Unreadable, answer
 from fleek.providers.cog.wire import _refusal
 from fleek.providers.error_messages import MAX_VALUES, UNSTATED, read_reason, reason_of_body
-from fleek.providers.replicate.api import Answer
-from fleek.providers.replicate.errors import raise_for_create
+from fleek.providers.http import Answer, raise_for_create
 from fleek.providers.replicate.wire import read_prediction
 from strangers import ANYTHING
 
@@ -82,7 +81,7 @@ def test_both_providers_repeat_it(name: str) -> None:
     failed = {"id": "a" * 32, "status": "failed", "error": said}
 
     with pytest.raises(ProviderRejected) as refused:
-        raise_for_create(Answer(422, {}, body))  # type: ignore[arg-type]  # headers are not read
+        raise_for_create(Answer(422, {}, body), "the host")
     ended = read_prediction(json.loads(json.dumps(failed)))
     assert words in str(refused.value)
     assert words in str(_refusal(422, body))
@@ -123,4 +122,4 @@ def test_any_bytes_can_be_an_answer(said: bytes) -> None:
     with pytest.raises(Unreadable):
         answer(said)
     with pytest.raises(ProviderRejected):
-        raise_for_create(Answer(400, {}, said))  # type: ignore[arg-type]  # as above
+        raise_for_create(Answer(400, {}, said), "the host")

@@ -5,19 +5,22 @@ import json
 import zlib
 from typing import Any
 
-import httpx2
 import pytest
 
 from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.domain.media import Output
+from fleek.outbound.addresses import Policy
+from fleek.outbound.client import Client
 from fleek.providers.base import Succeeded
 from fleek.providers.cog.wire import Wire
+from fleek.providers.http import Api, open_api
 from fleek.providers.logs import KEPT, LogFilter, TooLong, body_without_logs
-from fleek.providers.replicate.api import LARGE, Api
 from fleek.providers.replicate.poller import Poller
 from fleek.providers.replicate.search import sweep
+from fleek.providers.replicate.wire import LARGE
 from listening import listening
+from network import FakeNetwork, respond
 
 LINE = 'step "1" \\ of 9: \u732b\n'
 LONG = LINE * 40_000
@@ -98,7 +101,7 @@ async def test_a_prediction_with_endless_logs_is_seen_to_end() -> None:
     """Its output is paid for."""
     body = json.dumps({"logs": "x" * (LARGE + 4_000_000), **ENDED}).encode()
     async with answering(body) as url:
-        api = Api(url, "r8_test")
+        api = open_api(url)
         seen = await Poller(api, clock=lambda: 0.0).poll([PredictionId("abc")])
         await api.close()
 
@@ -110,7 +113,7 @@ async def test_endless_logs_do_not_hide_the_neighbours_in_a_list() -> None:
     """One row may be as long as it likes."""
     rows = [{**ENDED, "id": f"p{n}", "logs": "x\n" * (LARGE // 3)} for n in range(3)]
     async with answering(json.dumps({"next": None, "results": rows}).encode()) as url:
-        api = Api(url, "r8_test")
+        api = open_api(url)
         seen = await sweep(api, [PredictionId(f"p{n}") for n in range(3)])
         await api.close()
 
@@ -122,7 +125,7 @@ async def test_a_page_that_is_too_long_without_logs_cannot_be_seen() -> None:
     """It is asked for again."""
     body = json.dumps({"id": "abc", "output": "x" * (LARGE + 1)}).encode()
     async with answering(body) as url:
-        api = Api(url, "r8_test")
+        api = open_api(url)
         with pytest.raises(ProviderUnavailable):
             await Poller(api, clock=lambda: 0.0).poll([PredictionId("abc")])
         await api.close()
@@ -134,16 +137,9 @@ async def test_an_answer_of_cog_is_read_whatever_is_around_it(coding: str) -> No
     prediction_id = PredictionId("0" * 32)
     told = json.dumps({"logs": "x" * 5_000_000, **ENDED, "id": prediction_id}).encode()
     pack: Any = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[coding]
+    network = FakeNetwork(lambda _: respond(200, pack(told), content_encoding=coding))
+    api = Api("https://cog.test", Client(Policy(), network))
 
-    async def pour() -> Any:
-        yield pack(told)
-
-    def give(_: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, headers={"content-encoding": coding}, content=pour())
-
-    async with httpx2.AsyncClient(
-        base_url="http://cog/", transport=httpx2.MockTransport(give)
-    ) as client:
-        seen = await Wire(client).order(prediction_id, {"input": {}})
+    seen = await Wire(api).order(prediction_id, {"input": {}})
 
     assert seen.outcome == Succeeded(HOLDS)

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from fleek.domain.text import strip_unstorable
-from fleek.outbound import BLANKS
+from fleek.outbound.addresses import BLANKS
 
 _TOKEN: Final = r"[\w!$&^.*+-]+"  # noqa: S105 - a part of a media type
 _HEAD: Final = re.compile(

@@ -7,8 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Final
-
-import httpx2
+from urllib.parse import urlsplit
 
 from fleek.domain.errors import (
     ErrorPage,
@@ -21,7 +20,8 @@ from fleek.domain.errors import (
 from fleek.domain.host_errors import exhaustion
 from fleek.domain.long_text import LongText, head_of, pieces_of
 from fleek.domain.media import Output
-from fleek.outbound import Policy, UnsafeAddress, open_stream
+from fleek.outbound.addresses import Policy, UnsafeAddress
+from fleek.outbound.client import CallFailed, Client, NotSent, Response, ResponseLost
 from fleek.providers.data_uri import DataUriUnreadable, decode, media_type
 from fleek.providers.encoding import EncodingBroken, decoded
 from fleek.providers.output_urls import read_address, strange_address
@@ -49,9 +49,8 @@ class Limits:
 
 
 async def read_output(
-    client: httpx2.AsyncClient,
+    client: Client,
     output: Output,
-    policy: Policy,
     limits: Limits,
     *,
     clock: Callable[[], float] = time.monotonic,
@@ -74,7 +73,7 @@ async def read_output(
     if isinstance(uri, LongText) or uri[:5].lower() == "data:":
         chunks = _decoded(uri, limits)
     else:
-        chunks = _fetched(client, uri, policy, limits, clock)
+        chunks = _fetched(client, uri, limits, clock)
     try:
         async with aclosing(chunks):
             async for chunk in chunks:
@@ -105,11 +104,7 @@ async def _decoded(uri: str | LongText, limits: Limits) -> AsyncGenerator[bytes]
 
 
 async def _fetched(
-    client: httpx2.AsyncClient,
-    url: str,
-    policy: Policy,
-    limits: Limits,
-    clock: Callable[[], float],
+    client: Client, url: str, limits: Limits, clock: Callable[[], float]
 ) -> AsyncGenerator[bytes]:
     """Stream what an address holds, and raise at the end if that was not all of it."""
     address = read_address(url)
@@ -117,36 +112,36 @@ async def _fetched(
         kind = strange_address(url) or "a path, which leads nowhere from here"
         raise OutputUnsafe(f"the output is {kind}: it cannot be fetched", code=UNSUPPORTED)
     url, give_up_at = address, clock() + limits.whole
-    with _translated(policy):
-        async with open_stream(client, url, policy) as response:
+    with _translated(client.policy):
+        async with client.follow(url) as response:
             _check(response)
             chunks = _paced(response, limits, clock, give_up_at)
             async for chunk in _watched(response, chunks, url, limits):
                 yield chunk
 
 
-def _check(response: httpx2.Response) -> None:
-    status = response.status_code
+def _check(response: Response) -> None:
+    status = response.status
     if status in MISSING:
         raise OutputMissing(f"the host of the output answered {status}")
     if status not in WHOLE or not _is_all(response):
         raise ProviderUnavailable(f"the host of the output answered {status}")
 
 
-def _is_all(response: httpx2.Response) -> bool:
+def _is_all(response: Response) -> bool:
     """Whether a 206, which was not asked for, holds the whole file."""
-    if response.status_code != 206:
+    if response.status != 206:
         return True
     given = _RANGE.fullmatch(response.headers.get("content-range", ""))
     return given is not None and int(given[1]) + 1 == int(given[2])
 
 
 async def _watched(
-    response: httpx2.Response, chunks: AsyncIterator[bytes], url: str, limits: Limits
+    response: Response, chunks: AsyncIterator[bytes], url: str, limits: Limits
 ) -> AsyncIterator[bytes]:
     """Pass chunks on, and hold back the last word: whether that was all, and a file."""
     watcher = Watcher()
-    path, announced = httpx2.URL(url).path, response.headers.get("content-type", "")
+    path, announced = urlsplit(url).path, response.headers.get("content-type", "")
     async for chunk in decoded(chunks, response.headers, path=path):
         watcher.see(chunk)
         if watcher.size > limits.size:
@@ -179,14 +174,14 @@ def _check_end(watcher: Watcher, *, told: bool = True) -> None:
 
 
 async def _paced(
-    response: httpx2.Response, limits: Limits, clock: Callable[[], float], give_up_at: float
+    response: Response, limits: Limits, clock: Callable[[], float], give_up_at: float
 ) -> AsyncIterator[bytes]:
     """Give chunks as they come, as long as they come fast enough.
 
     Only waiting for the host counts, not what is done with a chunk.
     """
     waited, size = 0.0, 0
-    chunks = response.aiter_raw().__aiter__()
+    chunks = response.body
     while True:
         asked_at = clock()
         patience = min(limits.window - waited, give_up_at - asked_at)
@@ -212,12 +207,15 @@ def _translated(policy: Policy) -> Generator[None]:
         raise OutputUnsafe(f"the output is not fetched: {error}{_where(error, policy)}") from error
     except EncodingBroken as error:
         raise OutputBroken(f"the output cannot be unpacked: {error}") from error
-    except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+    except (CallFailed, OSError) as error:
         exhausted = exhaustion(error)
         if exhausted is not None:
             raise exhausted from error
-        if isinstance(error, httpx2.ConnectError | httpx2.TimeoutException):
+        lost = error if isinstance(error, ResponseLost) else None
+        if isinstance(error, NotSent) or (lost is not None and lost.late):
             raise ProviderUnavailable("the host of the output cannot be reached") from error
+        if lost is not None and lost.malformed:
+            raise OutputBroken("the host of the output answers in broken HTTP") from error
         raise OutputInterrupted("the output was cut off") from error
 
 

@@ -7,7 +7,7 @@ written anew: whatever is vetted and fetched later is the one text that comes ou
 import re
 from typing import Final
 
-from fleek.outbound import BLANKS, UnsafeAddress, normalized
+from fleek.outbound.addresses import BLANKS, UnsafeAddress, normalized
 from fleek.providers.data_uri import is_cut_data_uri, is_data_uri, storable_uri
 
 MAX_CHARS: Final = 65_536  # what is longer is no address

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx2
 import pytest
 
 import samples
@@ -15,10 +14,11 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job, ModelName
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
-from fleek.outbound import AllowedHost, Policy, open_client
+from fleek.outbound.addresses import AllowedHost, Policy
+from fleek.outbound.client import Client, Connections
 from fleek.providers.download import Limits
+from fleek.providers.http import WHOLE_SECONDS, authorization, open_api
 from fleek.providers.replicate import ReplicateSettings
-from fleek.providers.replicate.api import Api, Times
 from fleek.providers.replicate.provider import AccountConfig, ReplicateProvider
 from listening import Visit, listening
 
@@ -61,25 +61,27 @@ class Shop:
         self,
         url: str | None = None,
         *,
-        times: Times | None = None,
+        read: float = 30.0,
+        whole: float = WHOLE_SECONDS,
         limits: Limits = QUICK,
         callback_base: str | None = None,
         keys: tuple[bytes, ...] = (),
         **clocks: Any,
     ) -> ReplicateProvider:
         """Return a provider that talks to `url`, or else to the emulator."""
-        api = Api(url or self.url, "r8_test", times=times, tls=self.tls)
-        host = httpx2.URL(url or self.url)
+        url = url or self.url
+        token = authorization("r8_test")
+        api = open_api(url, headers=token, read=read, whole=whole, tls=self.tls)
         policy = Policy(
-            named=(AllowedHost(host.host, host.port or 80, plain=True),),
+            named=(AllowedHost.of(url.replace("https", "http")),),
             patterns=(),
             setting=ReplicateSettings(replicate_api_token="r8_test").policy.setting,
         )
-        terms = AccountConfig(policy=policy, callback_base=callback_base, keys=keys, limits=limits)
-        files = open_client(policy, timeout=httpx2.Timeout(60.0), tls=self.tls)
+        terms = AccountConfig(callback_base=callback_base, keys=keys, limits=limits)
+        files = Client(policy, Connections(policy, tls=self.tls), read=60.0)
         provider = ReplicateProvider(api, files, terms, **clocks)
         self.stack.push_async_callback(api.close)
-        self.stack.push_async_callback(files.aclose)
+        self.stack.push_async_callback(files.close)
         self.stack.push_async_callback(provider.schemas.close)
         return provider
 

@@ -9,16 +9,16 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import httpx2
 from hypothesis import given
 from hypothesis import strategies as st
 
 import samples
 from fleek.domain.errors import CallbackRejected, FleekError
 from fleek.domain.job import ModelName, PredictionId
-from fleek.outbound import Policy
+from fleek.outbound.addresses import Policy
+from fleek.outbound.client import Client
 from fleek.providers.base import Found, Prediction
-from fleek.providers.replicate.api import Answer
+from fleek.providers.http import Answer
 from fleek.providers.replicate.poller import SWEEP_ABOVE
 from fleek.providers.replicate.provider import AccountConfig, ReplicateProvider
 from strangers import ANYTHING, WORDS
@@ -61,7 +61,7 @@ HEADERS: Final = st.dictionaries(
 )
 
 
-NOBODY: Final = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(404)))
+NOBODY: Final = Client(Policy(patterns=()))
 
 
 class Impostor:
@@ -88,13 +88,11 @@ async def test_any_answer_is_understood_or_refused(
 ) -> None:
     """By every reader of one."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    told = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
-    answer = Answer(status, httpx2.Headers(told), content)
-    policy = Policy(patterns=())
+    answer = Answer(status, headers, content)
     provider = ReplicateProvider(
         Impostor(answer),  # type: ignore[arg-type]  # a fake
         NOBODY,
-        AccountConfig(policy=policy, callback_base=None),
+        AccountConfig(callback_base=None),
         now=lambda: NOW,
     )
     many = [PredictionId(f"p{number}") for number in range(SWEEP_ABOVE + 1)]
@@ -138,9 +136,9 @@ async def test_any_signed_message_is_understood_or_refused(body: Any, key: bytes
         "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
     }
     provider = ReplicateProvider(
-        Impostor(Answer(500, httpx2.Headers(), b"")),  # type: ignore[arg-type]  # a fake
+        Impostor(Answer(500, {}, b"")),  # type: ignore[arg-type]  # a fake
         NOBODY,
-        AccountConfig(policy=Policy(), callback_base=None, keys=(key,)),
+        AccountConfig(callback_base=None, keys=(key,)),
         now=lambda: NOW,
     )
 

@@ -1,33 +1,38 @@
 """Statuses and headers in our words, where the emulator has no fault for them."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
-import httpx2
 import pytest
 
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.text import one_line
-from fleek.providers.replicate.api import Answer
-from fleek.providers.replicate.errors import (
-    inquiry,
-    purchase,
+from fleek.outbound.client import NotSent, ResponseLost
+from fleek.providers.http import (
+    Answer,
+    Unreadable,
+    creation_errors,
     raise_for_create,
     raise_for_read,
+    read_errors,
     retry_after,
 )
+
+HOST = "the host"
 
 
 def an_answer(status: int, body: bytes = b"", **headers: str) -> Answer:
     """Return an answer."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(status, httpx2.Headers(named), body)
+    return Answer(status, named, body)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 299])
 def test_success_raises_nothing(status: int) -> None:
     """Any 2xx will do."""
-    raise_for_create(an_answer(status))
-    raise_for_read(an_answer(status))
+    raise_for_create(an_answer(status), HOST)
+    raise_for_read(an_answer(status), HOST)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +54,7 @@ def test_refused_for_good(status: int, code: str) -> None:
     body = b'{"title": "Oh", "detail": "- input.x: \\n must\\u0000 be y"}'
 
     with pytest.raises(ProviderRejected, match=r"- input\.x: must be y") as caught:
-        raise_for_create(an_answer(status, body))
+        raise_for_create(an_answer(status, body), HOST)
 
     assert caught.value.code == code
 
@@ -58,14 +63,14 @@ def test_refused_for_good(status: int, code: str) -> None:
 def test_perhaps_bought(status: int) -> None:
     """Whatever stands between us and the host may have said this after the sale."""
     with pytest.raises(OutcomeUnknown):
-        raise_for_create(an_answer(status))
+        raise_for_create(an_answer(status), HOST)
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 409, 500, 503])
 def test_a_question_may_always_be_asked_again(status: int) -> None:
     """Nothing is lost by it."""
     with pytest.raises(ProviderUnavailable):
-        raise_for_read(an_answer(status))
+        raise_for_read(an_answer(status), HOST)
 
 
 @pytest.mark.parametrize("check", [raise_for_create, raise_for_read])
@@ -74,7 +79,7 @@ def test_no_credit_parks_the_account(check: object) -> None:
     assert callable(check)
 
     with pytest.raises(ProviderUnavailable) as caught:
-        check(an_answer(402, b'{"detail": "Insufficient credit"}'))
+        check(an_answer(402, b'{"detail": "Insufficient credit"}'), HOST)
 
     assert caught.value.code == "provider_payment_required"
     assert caught.value.retry_after == timedelta(minutes=5)
@@ -86,7 +91,7 @@ def test_a_refused_token_parks_the_account(check: object) -> None:
     assert callable(check)
 
     with pytest.raises(ProviderUnavailable, match="not take the token") as caught:
-        check(an_answer(401, b'{"title": "Unauthenticated"}'))
+        check(an_answer(401, b'{"title": "Unauthenticated"}'), HOST)
 
     assert caught.value.code == "provider_unauthorized"
     assert caught.value.retry_after == timedelta(minutes=1)
@@ -124,34 +129,22 @@ def test_how_long_to_wait(answer: Answer, seconds: float) -> None:
     assert retry_after(answer) == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        httpx2.ConnectError("refused"),
-        httpx2.ConnectTimeout("slow"),
-        httpx2.PoolTimeout("full"),
-        httpx2.UnsupportedProtocol("odd"),
-        httpx2.LocalProtocolError("a header that cannot be written"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_before_a_byte_was_sent(error: Exception) -> None:
-    """No money can have been spent."""
-    with pytest.raises(ProviderUnavailable) as caught, purchase():
-        raise error
+@pytest.mark.parametrize("translated", [creation_errors, read_errors])
+def test_before_a_byte_was_sent(translated: Callable[[str], AbstractContextManager[None]]) -> None:
+    """No money can have been spent; the message has no password of an address."""
+    with pytest.raises(ProviderUnavailable) as caught, translated(HOST):
+        raise NotSent("no way to http://me:secret@proxy/")
 
+    assert str(caught.value).startswith("the host cannot be reached: no way to")
+    assert "secret" not in str(caught.value)
     assert caught.value.code == "provider_unreachable"
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        httpx2.ReadTimeout("slow"),
-        httpx2.WriteTimeout("slow"),
-        httpx2.ReadError("reset"),
-        httpx2.WriteError("reset"),
-        httpx2.RemoteProtocolError("nonsense"),
-        httpx2.StreamClosed(),
+        ResponseLost("reset"),
+        Unreadable("no JSON"),
         ConnectionResetError("reset"),
         TimeoutError("slow"),
     ],
@@ -159,9 +152,9 @@ def test_before_a_byte_was_sent(error: Exception) -> None:
 )
 def test_after_bytes_were_sent(error: Exception) -> None:
     """A purchase is unknown; a question may be asked again."""
-    with pytest.raises(OutcomeUnknown), purchase():
+    with pytest.raises(OutcomeUnknown), creation_errors(HOST):
         raise error
-    with pytest.raises(ProviderUnavailable), inquiry():
+    with pytest.raises(ProviderUnavailable), read_errors(HOST):
         raise error
 
 

@@ -11,7 +11,6 @@ from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import Job, PredictionId
 from fleek.emulator.server import Emulator
 from fleek.providers.base import Failed, Succeeded
-from fleek.providers.replicate.api import Times
 from fleek.providers.replicate.poller import GONE_SECONDS, MOST, SWEEP_ABOVE
 from fleek.providers.replicate.provider import ReplicateProvider
 
@@ -252,7 +251,7 @@ async def test_nobody_there_raises(shop: Any) -> None:
 
 async def test_a_hanging_look_ends(shop: Any, buy: Buy) -> None:
     """One stuck connection must not hold up the watch."""
-    provider = shop.open(times=Times(whole=0.1))
+    provider = shop.open(whole=0.1)
     bought = await buy("[[emu:get_slow=30]]")
 
     with pytest.raises(ProviderUnavailable):

@@ -8,15 +8,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-import httpx2
 import pytest
+from yarl import URL
 
 import samples
 from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import ModelName
 from fleek.emulator.server import Emulator
 from fleek.environment import read
-from fleek.outbound import open_api, proxy_address
+from fleek.outbound.addresses import proxy_address
+from fleek.outbound.client import NotSent
+from fleek.providers.http import authorization, open_api
 from fleek.providers.replicate import ReplicateSettings, open_provider
 from fleek.settings import Proxies
 from listening import listening, port_of
@@ -42,7 +44,7 @@ class Proxy:
             return
         method, target, _ = head.split(" ", 2)
         plain = method != "CONNECT"
-        host = httpx2.URL(target).netloc.decode() if plain else target
+        host = URL(target).raw_authority if plain else target
         name, _, port = host.rpartition(":")
         there, away = await asyncio.open_connection(name, int(port))
         if plain:
@@ -96,17 +98,16 @@ async def test_https_is_tunnelled() -> None:
         await reader.read(1)  # the first byte of TLS
 
     async with proxying() as proxy, listening(unreadable) as there:
-        client = open_api(
+        api = open_api(
             f"https://127.0.0.1:{port_of(there)}",
-            timeout=httpx2.Timeout(PATIENCE),
-            limits=httpx2.Limits(),
-            headers={"authorization": "Bearer r8_C4n4ry"},
+            headers=authorization("r8_C4n4ry"),
+            read=PATIENCE,
             tls=ssl.create_default_context(),
             proxy=proxy.address,
         )
-        async with client:
-            with pytest.raises(httpx2.HTTPError):
-                await client.get("/v1/secret")
+        with pytest.raises(NotSent):
+            await api.get("/v1/secret")
+        await api.close()
 
     assert len(proxy.asked) == 1
     assert proxy.asked[0].startswith(f"CONNECT 127.0.0.1:{port_of(there)} ")

@@ -2,13 +2,12 @@
 
 from contextlib import AsyncExitStack
 
-import httpx2
 import pytest
 from structlog.testing import capture_logs
 
 from fleek.domain.errors import ConfigurationError
 from fleek.environment import read
-from fleek.outbound import UnsafeAddress, parse
+from fleek.outbound.addresses import UnsafeAddress, parse
 from fleek.providers.replicate import ReplicateSettings, connect
 
 TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyzA"
@@ -119,7 +118,7 @@ def test_outputs_come_from_replicates_own_hosts(url: str) -> None:
     """And from nowhere else, unless the operator says so."""
     policy = read(ReplicateSettings).policy
 
-    assert parse(url, policy) == httpx2.URL(url)
+    assert str(parse(url, policy)) == url
 
 
 @pytest.mark.usefixtures("token")
@@ -153,7 +152,7 @@ def test_a_host_that_the_operator_names_may_be_private(token: pytest.MonkeyPatch
         "https://10.0.0.7/x.png",
         "https://replicate.delivery/x.png",
     ):
-        assert parse(url, policy) == httpx2.URL(url)
+        assert str(parse(url, policy)) == url
     for url in ("http://127.0.0.1:6379/", "http://10.0.0.7/x.png", "https://10.0.0.8/x.png"):
         with pytest.raises(UnsafeAddress):
             parse(url, policy)

@@ -11,7 +11,6 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import Job
 from fleek.emulator.server import Emulator
-from fleek.providers.replicate.api import Times
 from fleek.providers.replicate.provider import ReplicateProvider
 
 VERSION = "0123456789abcdef" * 4
@@ -146,7 +145,7 @@ async def test_silence_after_the_request_is_unknown(
     fault: str,
 ) -> None:
     """The money may be spent; waiting longer does not tell."""
-    provider = shop.open(times=Times(read=0.1))
+    provider = shop.open(read=0.1)
     wanted = job(f"[[emu:{fault}]]")
 
     with pytest.raises(OutcomeUnknown):
@@ -170,7 +169,7 @@ async def test_an_answer_that_trickles_is_unknown(
             writer.write(b" ")
             await asyncio.sleep(0.01)
 
-    provider = shop.open(await raw(trickle), times=Times(whole=0.2))
+    provider = shop.open(await raw(trickle), whole=0.2)
     wanted = job()
 
     with pytest.raises(OutcomeUnknown):

@@ -14,17 +14,16 @@ Source: https://github.com/replicate/cog, ``docs/http.md`` and ``crates/coglet``
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import httpx2
 import structlog
 
 from fleek.domain.errors import ConfigurationError
 from fleek.environment import read
-from fleek.outbound import open_api, open_client
+from fleek.outbound.client import Client, Connections, tls_context
 from fleek.providers.base import Provider
 from fleek.providers.cog.provider import CogProvider
-from fleek.providers.cog.runs import LOOKS_AT_ONCE
 from fleek.providers.cog.settings import CogSettings, callback_base
-from fleek.providers.cog.wire import ANSWER_SECONDS, CONNECT_SECONDS, Wire
+from fleek.providers.cog.wire import ANSWER_SECONDS, Wire
+from fleek.providers.http import authorization, open_api
 from fleek.settings import Settings
 
 __all__ = ["CogProvider", "CogSettings", "connect"]
@@ -49,25 +48,13 @@ async def connect() -> AsyncGenerator[Provider]:
         )
     if callbacks is None:
         log.info("cog_without_callbacks", reason="PUBLIC_URL is not set; connections are held")
-    headers = {"accept-encoding": "identity"}
-    if settings.token is not None:
-        headers["authorization"] = f"Bearer {settings.token.get_secret_value()}"
+    token, tls, policy = settings.token, tls_context(), settings.policy
+    headers = None if token is None else authorization(token.get_secret_value())
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(
-            open_api(
-                f"{settings.url}/",
-                headers=headers,
-                timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-                limits=httpx2.Limits(
-                    max_connections=None, max_keepalive_connections=LOOKS_AT_ONCE
-                ),
-            )
-        )
-        files = await stack.enter_async_context(
-            open_client(
-                settings.policy, timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-            )
-        )
-        provider = CogProvider(settings, Wire(http), files, callbacks=callbacks, holds=holds)
+        api = open_api(settings.url, headers=headers, read=ANSWER_SECONDS, tls=tls, limit=0)
+        stack.push_async_callback(api.close)
+        files = Client(policy, Connections(policy, tls=tls), read=ANSWER_SECONDS)
+        stack.push_async_callback(files.close)
+        provider = CogProvider(settings, Wire(api), files, callbacks=callbacks, holds=holds)
         stack.push_async_callback(provider.runs.close)
         yield provider

@@ -10,17 +10,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import httpx2
+from yarl import URL
 
 from fleek.domain.errors import ProviderRejected, ProviderUnavailable
 from fleek.input_schema import CompiledSchema, compile_schema, normalize
-from fleek.outbound import (
+from fleek.outbound.addresses import (
     LOOKUP_SECONDS,
     Policy,
     Resolve,
     UnsafeAddress,
     parse,
-    port_of,
     public,
 )
 from fleek.providers.base import Schema
@@ -115,10 +114,10 @@ async def _vet_file(name: str, file: str, resolve: Resolve) -> None:
         raise ProviderRejected(f"{name}: the host has an address that is not public")
 
 
-async def _addresses(name: str, url: httpx2.URL, resolve: Resolve) -> list[str]:
+async def _addresses(name: str, url: URL, resolve: Resolve) -> list[str]:
     try:
         async with asyncio.timeout(LOOKUP_SECONDS):
-            return list(await resolve(url.raw_host.decode("ascii"), port_of(url)))
+            return list(await resolve(url.raw_host or "", url.port or 443))
     except (OSError, UnicodeError) as error:  # a TimeoutError is an OSError
         raise ProviderUnavailable(f"{name}: the host cannot be found now") from error
 

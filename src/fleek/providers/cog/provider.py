@@ -5,13 +5,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Literal
 
-import httpx2
-
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
-from fleek.outbound import Resolve, resolve
+from fleek.outbound.addresses import Resolve, resolve
+from fleek.outbound.client import Client
 from fleek.providers.base import Budget, Callback, Prediction, Schema
 from fleek.providers.cog.answers import is_ours
 from fleek.providers.cog.callback import read_callback
@@ -44,7 +43,7 @@ class CogProvider:
         self,
         settings: CogSettings,
         wire: Wire,
-        files: httpx2.AsyncClient,
+        files: Client,
         *,
         callbacks: str | None,
         holds: bool,
@@ -110,9 +109,7 @@ class CogProvider:
 
     async def read(self, job: Job, output: Output) -> AsyncIterator[bytes]:  # noqa: ARG002 - the port's signature
         """Stream one output's bytes; see the port for what it raises."""
-        chunks = read_output(
-            self._files, output, self._settings.policy, self._limits, words=self._makes_words
-        )
+        chunks = read_output(self._files, output, self._limits, words=self._makes_words)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk

@@ -5,12 +5,11 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-import httpx2
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleek.environment import SOURCE, ZERO, Seconds, Secret, cleaned
-from fleek.outbound import AllowedHost, Policy, port_of
+from fleek.outbound.addresses import AllowedHost, Policy
 from fleek.settings import LOOPBACK
 
 UPLOADS: Final = "COG_UPLOAD_URL"
@@ -82,9 +81,7 @@ class CogSettings(BaseSettings):
         """Where outputs may be fetched from: public hosts, and that of uploads even if private."""
         if self.upload_url is None:
             return Policy(setting=UPLOADS)
-        url = httpx2.URL(self.upload_url)
-        named = AllowedHost(url.host, port_of(url), plain=url.scheme == "http")
-        return Policy(named=(named,), setting=UPLOADS)
+        return Policy(named=(AllowedHost.of(self.upload_url),), setting=UPLOADS)
 
 
 def callback_base(public_url: str | None, cog_url: str) -> str | None:

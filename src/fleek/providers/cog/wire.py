@@ -4,12 +4,11 @@ Source: https://github.com/replicate/cog, ``crates/coglet/src/transport/http/rou
 """
 
 import asyncio
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
-import httpx2
-
+from fleek import strict
 from fleek.domain.errors import (
     OutcomeUnknown,
     ProviderError,
@@ -20,39 +19,35 @@ from fleek.domain.job import PredictionId
 from fleek.providers.base import MAX_ANSWER_BYTES, Failed, Prediction
 from fleek.providers.cog.answers import Unreadable, answer, is_ours
 from fleek.providers.cog.inputs import Contract, contract
-from fleek.providers.encoding import EncodingBroken, decoded
 from fleek.providers.error_messages import reason_of_body
 from fleek.providers.foreign_json import ON_LOOP, NotJson, parse
-from fleek.providers.logs import TooLong, body_without_logs
+from fleek.providers.http import Api, TooLarge, creation_errors, read_errors
 
 ANSWER_BYTES: Final = MAX_ANSWER_BYTES
 DOCUMENT_BYTES: Final = 1_048_576
 SMALL_BYTES: Final = 262_144  # an answer of which only the status counts
 
-CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 30.0  # for everything but a held prediction
 
 ASYNC: Final = {"prefer": "respond-async"}
 OVERLONG: Final = Failed(
     "output_too_large", "the Cog server's answer is too large; let it upload", retryable=False
 )
-_NOT_SENT: Final = (
-    httpx2.ConnectError,
-    httpx2.ConnectTimeout,
-    httpx2.PoolTimeout,
-    httpx2.UnsupportedProtocol,
-    httpx2.LocalProtocolError,  # of our own making, such as a header that cannot be written
-)
+NAME: Final = "the Cog server"
 NO_INPUT: Final = {"input": "look"}
 """A body that no model takes: an input must be an object. So a `PUT` with it tells of what runs
 under this id, and can never start anything."""
 
 
-class Wire:
-    """One server. The client's base URL is the server's address."""
+_creation = partial(creation_errors, NAME, unreachable=ProviderUnavailable.code)
+_inquiry = partial(read_errors, NAME, unreachable=ProviderUnavailable.code)
 
-    def __init__(self, http: httpx2.AsyncClient) -> None:
-        self._http = http
+
+class Wire:
+    """One server."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
     async def contract(self) -> Contract | None:
         """Return what the model takes, or None if the server does not say.
@@ -61,7 +56,7 @@ class Wire:
             ProviderUnavailable: The server cannot be asked now.
         """
         with _inquiry():
-            _, body = await self._send("GET", "openapi.json", most=DOCUMENT_BYTES)
+            _, body = await self._send("GET", "/openapi.json", most=DOCUMENT_BYTES)
         try:
             return await asyncio.to_thread(_contract, body or b"")
         except NotJson:
@@ -73,7 +68,7 @@ class Wire:
         Raises:
             ProviderRejected, ProviderUnavailable, OutcomeUnknown: As `Provider.start`.
         """
-        with _purchase():
+        with _creation():
             status, said = await self._put(prediction_id, body, headers=ASYNC)
         return await _bought(prediction_id, status, said)
 
@@ -85,9 +80,8 @@ class Wire:
         Raises:
             ProviderRejected, ProviderUnavailable, OutcomeUnknown: As `Provider.start`.
         """
-        patient = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, read=None)
-        with _purchase():
-            status, said = await self._put(prediction_id, body, timeout=patient)
+        with _creation():
+            status, said = await self._put(prediction_id, body, wait=True)
         return await _bought(prediction_id, status, said)
 
     async def look(self, prediction_id: PredictionId) -> Prediction | None:
@@ -114,50 +108,41 @@ class Wire:
             ProviderUnavailable: It cannot be asked now.
         """
         with _inquiry():
-            path = f"predictions/{prediction_id}/cancel"
+            path = f"/predictions/{prediction_id}/cancel"
             status, _ = await self._send("POST", path, most=SMALL_BYTES)
         if status not in {200, 404}:
             raise ProviderUnavailable(f"the Cog server answers with {status}")
         return status == 200
 
     async def _put(
-        self, prediction_id: PredictionId, body: Mapping[str, Any], **options: Any
+        self,
+        prediction_id: PredictionId,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+        *,
+        wait: bool = False,
     ) -> tuple[int, bytes | None]:
         assert is_ours(prediction_id)
-        path = f"predictions/{prediction_id}"
-        return await self._send("PUT", path, most=ANSWER_BYTES, json=body, **options)
+        path = f"/predictions/{prediction_id}"
+        content = strict.dumps(body)
+        return await self._send("PUT", path, content, headers, most=ANSWER_BYTES, wait=wait)
 
     async def _send(
-        self, method: str, path: str, *, most: int, **options: Any
+        self,
+        method: str,
+        path: str,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        most: int,
+        wait: bool = False,
     ) -> tuple[int, bytes | None]:
         """Return an answer's status and its body, or None for one above `most` bytes."""
-        async with self._http.stream(method, path, **options) as response:
-            chunks = decoded(response.aiter_raw(), response.headers)
-            try:
-                return response.status_code, await body_without_logs(chunks, most=most)
-            except TooLong:
-                return response.status_code, None
-            except EncodingBroken as error:
-                raise httpx2.DecodingError(str(error)) from error
-
-
-@contextmanager
-def _purchase() -> Generator[None]:
-    try:
-        yield
-    except _NOT_SENT as error:
-        raise ProviderUnavailable("the Cog server cannot be reached") from error
-    except httpx2.HTTPError as error:
-        raise OutcomeUnknown(f"the Cog server did not answer: {type(error).__name__}") from error
-
-
-@contextmanager
-def _inquiry() -> Generator[None]:
-    try:
-        yield
-    except httpx2.HTTPError as error:
-        message = f"the Cog server does not answer: {type(error).__name__}"
-        raise ProviderUnavailable(message) from error
+        try:
+            answer = await self._api.call(method, path, content, headers, most=most, wait=wait)
+        except TooLarge as error:
+            return error.status, None
+        return answer.status, answer.body
 
 
 def _contract(document: bytes) -> Contract | None:

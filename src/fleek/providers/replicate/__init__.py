@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
-import httpx2
 import structlog
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
 from fleek.environment import SOURCE, Listed, Pasted, Secret, Secrets, cleaned, read
-from fleek.outbound import AllowedHost, Policy, open_client, proxy_address
+from fleek.outbound.addresses import AllowedHost, Policy, proxy_address
+from fleek.outbound.client import Client, Connections, tls_context
 from fleek.providers.base import Provider
 from fleek.providers.download import Limits
-from fleek.providers.replicate.api import Api
+from fleek.providers.http import authorization, open_api
 from fleek.providers.replicate.callback import read_secret
 from fleek.providers.replicate.provider import AccountConfig, ReplicateProvider
 from fleek.settings import LOOPBACK, is_real_token
@@ -115,17 +115,15 @@ class ReplicateSettings(BaseSettings):
     @property
     def policy(self) -> Policy:
         """Where outputs may be fetched from."""
-        base = httpx2.URL(self.replicate_base_url)
-        plain = base.scheme == "http"
-        named = [AllowedHost(base.host, base.port or (80 if plain else 443), plain=plain)]
+        base = AllowedHost.of(self.replicate_base_url)
+        named = [base]
         patterns = []
         for entry in self.replicate_output_hosts:
             if entry.startswith("*."):
                 patterns.append(entry)
                 continue
-            url = httpx2.URL(f"https://{entry}")
-            same = plain and url.host == base.host
-            named.append(AllowedHost(url.host, url.port or (80 if same else 443), plain=same))
+            plain = base.plain and AllowedHost.of(f"https://{entry}").host == base.host
+            named.append(AllowedHost.of(f"http{'' if plain else 's'}://{entry}"))
         return Policy(
             patterns=tuple(patterns), named=tuple(named), setting="REPLICATE_OUTPUT_HOSTS"
         )
@@ -135,7 +133,7 @@ class ReplicateSettings(BaseSettings):
         """The address that callback URLs begin with, or None if none are to be sent."""
         if self.public_url is None:
             return None
-        near = httpx2.URL(self.replicate_base_url).host in LOOPBACK
+        near = AllowedHost.of(self.replicate_base_url).host in LOOPBACK
         if not near and not self.public_url.startswith("https://"):
             return None
         return f"{self.public_url.rstrip('/')}/webhooks/replicate"
@@ -157,7 +155,6 @@ async def open_provider(settings: ReplicateSettings) -> AsyncGenerator[Replicate
     """Open the provider with these settings."""
     assert settings.replicate_api_token is not None
     terms = AccountConfig(
-        policy=settings.policy,
         callback_base=settings.callback_base,
         keys=settings.keys,
         limits=Limits(size=settings.max_output_bytes),
@@ -166,15 +163,17 @@ async def open_provider(settings: ReplicateSettings) -> AsyncGenerator[Replicate
     )
     if terms.callback_base is None:
         log.info("replicate_polled", reason="PUBLIC_URL is not set, or not https: no callbacks")
-    tls = httpx2.create_ssl_context()
-    token = settings.replicate_api_token.get_secret_value()
-    api = Api(settings.replicate_base_url, token, tls=tls, proxy=settings.replicate_proxy)
-    files = open_client(terms.policy, timeout=httpx2.Timeout(30.0, connect=5.0), tls=tls)
+    tls = tls_context()
+    headers = authorization(settings.replicate_api_token.get_secret_value())
+    proxy = settings.replicate_proxy
+    api = open_api(settings.replicate_base_url, headers=headers, tls=tls, proxy=proxy)
+    policy = settings.policy
+    files = Client(policy, Connections(policy, tls=tls))
     provider = ReplicateProvider(api, files, terms)
     try:
         yield provider
     finally:
         await provider.schemas.close()
-        await files.aclose()
+        await files.close()
         await provider.close()
         await api.close()

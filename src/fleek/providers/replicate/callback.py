@@ -21,9 +21,8 @@ import structlog
 from fleek.domain.errors import CallbackRejected, ProviderUnavailable
 from fleek.providers.base import Callback
 from fleek.providers.foreign_json import NotJson, parse_aside
-from fleek.providers.replicate.api import Api
-from fleek.providers.replicate.errors import inquiry, raise_for_read
-from fleek.providers.replicate.wire import read_prediction
+from fleek.providers.http import Api, raise_for_read, read_errors
+from fleek.providers.replicate.wire import NAME, read_prediction
 
 MAX_SIGNATURES: Final = 16  # looked at; more than one only while a secret is being changed
 TOLERANCE: Final = timedelta(minutes=5)  # both ways
@@ -134,9 +133,9 @@ class Signatures:
             self._keys = [key, *(one for one in self._keys if one != key)][:SECRETS_KEPT]
 
     async def _fetch(self) -> bytes:
-        with inquiry():
+        with read_errors(NAME):
             answer = await self._api.get("/webhooks/default/secret")
-            raise_for_read(answer)
+            raise_for_read(answer, NAME)
             try:
                 return read_secret(str(answer.json().get("key")))
             except ValueError as error:

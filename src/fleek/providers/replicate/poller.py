@@ -9,10 +9,9 @@ from typing import Final
 from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Failed, Prediction
-from fleek.providers.replicate.api import LARGE, Api, read_date
-from fleek.providers.replicate.errors import inquiry, raise_for_read
+from fleek.providers.http import Api, raise_for_read, read_date, read_errors
 from fleek.providers.replicate.search import SWEEP_PAGES, sweep
-from fleek.providers.replicate.wire import read_id, read_prediction
+from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction
 
 SWEEP_ABOVE: Final = 200  # predictions asked for at once, and calls made for them at most
 MOST: Final = SWEEP_ABOVE - SWEEP_PAGES  # asked for one by one; chance decides who has to wait
@@ -76,11 +75,11 @@ class Poller:
         Raises:
             ProviderUnavailable: It cannot be asked now.
         """
-        with inquiry():
+        with read_errors(NAME):
             answer = await self._api.get(f"/predictions/{prediction_id}", most=LARGE)
             if answer.status == 404:
                 return None
-            raise_for_read(answer)
+            raise_for_read(answer, NAME)
             date = read_date(answer.headers.get("date", ""))
             told = await answer.understood(partial(read_prediction, date=date))
         if told is None or told.id != prediction_id:

@@ -10,8 +10,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, Literal
 
-import httpx2
-
 from fleek import strict
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import (
@@ -22,18 +20,24 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
-from fleek.outbound import Policy
+from fleek.outbound.client import Client
 from fleek.providers.base import Budget, Callback, Found, Model, Prediction, Schema
 from fleek.providers.download import Limits, read_output
+from fleek.providers.http import (
+    Api,
+    creation_errors,
+    raise_for_create,
+    raise_for_read,
+    read_date,
+    read_errors,
+)
 from fleek.providers.replicate import listing
-from fleek.providers.replicate.api import LARGE, Api, read_date
 from fleek.providers.replicate.callback import Signatures
-from fleek.providers.replicate.errors import inquiry, purchase, raise_for_create, raise_for_read
 from fleek.providers.replicate.names import read_name
 from fleek.providers.replicate.poller import SWEEP_ABOVE, Poller
 from fleek.providers.replicate.schemas import Schemas
 from fleek.providers.replicate.search import Lost, PredictionList, Search, read_page
-from fleek.providers.replicate.wire import read_id, read_prediction
+from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction
 from fleek.system_clock import wall_time
 
 ASK_SECONDS: Final = 2.0  # for the time, while a callback waits
@@ -46,7 +50,6 @@ EVENTS: Final = ("start", "completed")
 class AccountConfig:
     """What the operator chose for this account."""
 
-    policy: Policy  # where outputs are fetched from
     callback_base: str | None  # callbacks go below it; None: none are asked for
     keys: tuple[bytes, ...] = ()  # that sign callbacks; none: asked of the API
     limits: Limits = field(default_factory=Limits)
@@ -71,7 +74,7 @@ class ReplicateProvider:
     def __init__(
         self,
         api: Api,
-        files: httpx2.AsyncClient,
+        files: Client,
         terms: AccountConfig,
         *,
         now: Callable[[], datetime] = wall_time,
@@ -113,9 +116,9 @@ class ReplicateProvider:
         headers = {
             "cancel-after": f"{max(math.ceil(attempt.timeout.total_seconds()), SHORTEST_RUN)}s"
         }
-        with purchase():
+        with creation_errors(NAME):
             answer = await self._api.post(target.path, content, headers)
-            raise_for_create(answer)
+            raise_for_create(answer, NAME)
             date = read_date(answer.headers.get("date", ""))
             bought = await answer.understood(partial(read_prediction, date=date))
         if bought is None:
@@ -146,12 +149,12 @@ class ReplicateProvider:
         Raises:
             ProviderUnavailable: Could not be asked, or is not known there now.
         """
-        with inquiry():
+        with read_errors(NAME):
             path = f"/predictions/{_checked(prediction_id)}/cancel"
             answer = await self._api.post(path, most=LARGE)
             if answer.status in {400, 409, 422}:  # it has ended already
                 return None
-            raise_for_read(answer)
+            raise_for_read(answer, NAME)
             return await answer.understood(read_prediction)
 
     async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:
@@ -163,10 +166,9 @@ class ReplicateProvider:
             OutputBroken: The bytes are cut, empty, or a page about an error.
             OutputUnsafe: Its address or its size is not allowed.
         """
-        terms = self.terms
         words = partial(self.schemas.makes_words, job.model)
         chunks = read_output(
-            self._files, output, terms.policy, terms.limits, clock=self._clock, words=words
+            self._files, output, self.terms.limits, clock=self._clock, words=words
         )
         async with aclosing(chunks):
             async for chunk in chunks:
@@ -209,7 +211,7 @@ class ReplicateProvider:
             if self._api.time is not None or self._clock() < due:
                 return
             self._asked_at = self._clock()
-            with suppress(ProviderUnavailable), inquiry():
+            with suppress(ProviderUnavailable), read_errors(NAME):
                 await self._api.get("/account")
 
     async def _time_there(self) -> datetime:

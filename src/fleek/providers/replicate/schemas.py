@@ -11,10 +11,10 @@ from fleek.domain.errors import FleekError, NotFound, ProviderUnavailable
 from fleek.domain.job import ModelName
 from fleek.input_schema import compile_schema, normalize
 from fleek.providers.base import Schema
+from fleek.providers.http import Api, raise_for_read, read_errors
 from fleek.providers.outputs import makes_words
-from fleek.providers.replicate.api import Api
-from fleek.providers.replicate.errors import inquiry, raise_for_read
 from fleek.providers.replicate.names import read_name
+from fleek.providers.replicate.wire import NAME
 
 KEPT: Final = 128  # models
 FRESH_SECONDS: Final = 600.0
@@ -96,11 +96,11 @@ class Schemas:
         return known
 
     async def _fetch(self, model: ModelName, path: str) -> Schema | None:
-        with inquiry():
+        with read_errors(NAME):
             answer = await self._api.get(path, most=MAX_BYTES)
             if answer.status == 404:
                 raise NotFound("Replicate has no such model")
-            raise_for_read(answer)
+            raise_for_read(answer, NAME)
             body = answer.json()
         version = body.get("latest_version", body)
         if len(self._words) >= KEPT:

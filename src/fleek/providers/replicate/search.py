@@ -18,16 +18,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Self
-
-import httpx2
+from urllib.parse import parse_qsl, urlsplit
 
 from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Found, Prediction
-from fleek.providers.replicate.api import LARGE, Answer, Api, Unreadable, read_date
-from fleek.providers.replicate.errors import inquiry, raise_for_read
+from fleek.providers.http import Answer, Api, Unreadable, raise_for_read, read_date, read_errors
 from fleek.providers.replicate.names import Target
-from fleek.providers.replicate.wire import read_id, read_prediction, read_time
+from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction, read_time
 
 SWEEP_PAGES: Final = 40
 POOR: Final = 2  # rows of ours below which a page is not worth its request
@@ -97,9 +95,9 @@ async def read_page(api: Api, query: Mapping[str, str]) -> Page:
     Raises:
         ProviderUnavailable: It cannot be had.
     """
-    with inquiry():
+    with read_errors(NAME):
         answer = await api.get("/predictions", query, most=LARGE)
-        raise_for_read(answer)
+        raise_for_read(answer, NAME)
         return _page(answer)
 
 
@@ -246,9 +244,9 @@ def _page(answer: Answer) -> Page:
         raise Unreadable("the answer is not a list of predictions")
     following = None
     if isinstance(link, str) and link:
-        try:
-            following = dict(httpx2.URL(link).params)  # the rest of it could lead anywhere
-        except httpx2.InvalidURL as error:
+        try:  # only the query is used: the rest of it could lead anywhere
+            following = dict(parse_qsl(urlsplit(link).query, keep_blank_values=True))
+        except ValueError as error:
             raise Unreadable("the answer does not say where the list goes on") from error
     return Page(tuple(results), following, read_date(answer.headers.get("date", "")))
 

@@ -14,7 +14,13 @@ from fleek.domain.long_text import LongText, ends_of
 from fleek.domain.text import one_line
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
 from fleek.providers.error_messages import read_reason
+from fleek.providers.http import MIB
 from fleek.providers.outputs import OutputUnreadable, read_outputs
+
+NAME: Final = "Replicate"
+LARGE: Final = (
+    16 * MIB
+)  # bytes of a prediction, or of a page of a list; without most of their logs
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _STEP: Final = re.compile(r"^\s*(\d{1,3})%\s*\|.+?\|\s*(\d{1,9})/(\d{1,9})")  # tqdm's

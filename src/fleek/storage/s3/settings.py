@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_valid
 from pydantic_settings import BaseSettings
 
 from fleek.environment import SOURCE, ZERO, Pasted, PublicKey, Seconds, Secret, cleaned
-from fleek.outbound import proxy_address
+from fleek.outbound.addresses import proxy_address
 
 BUCKET: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}"
 ACCOUNT: Final = r"[0-9A-Za-z]{8,64}"
