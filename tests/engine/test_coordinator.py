@@ -12,24 +12,21 @@ import pytest
 from fakes import Clock, FakeProvider, a_request
 from fleek.bootstrap import open_runtime
 from fleek.dispatch.base import Task
-from fleek.domain.errors import DatabaseUnavailable, DispatcherUnavailable, StorageFull
+from fleek.domain.errors import DatabaseUnavailable, DispatcherUnavailable
 from fleek.domain.job import JobId, Status
-from fleek.domain.transitions import cancel as cancelled
 from fleek.engine import coordinator
 from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Dispatches
-from fleek.engine.apply import apply_until_stored
 from fleek.engine.coordinator import ROLE, coordinate, release_leadership
 from fleek.engine.heartbeat import ROLE_LASTS, WorkerLease
 from fleek.engine.loops import REST_SECONDS, RESTS, loop, run_logged
 from fleek.engine.runtime import Runtime
 from fleek.engine.shielded_tasks import ShieldedTasks
-from fleek.engine.start import intend, start
+from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.engine.wakeups import Wakeups
 from fleek.settings import Settings
-from fleek.store import events, jobs, updates, workers
+from fleek.store import events, jobs, workers
 from fleek.store.migrate import migrate
-from fleek.store.updates import Update
 from fleek.worker import work
 
 HEARTBEAT = timedelta(seconds=0.05)  # of workers that hold no job: who is starved looks dead
@@ -328,56 +325,6 @@ async def test_a_bell_that_rings_without_end_costs_few_turns(rt: Runtime, took: 
 
     rest = max(RESTS * took, REST_SECONDS)
     assert all(later - sooner > 0.9 * (took + rest) for sooner, later in pairwise(turns))
-
-
-async def test_what_must_be_written_waits_for_the_database(
-    rt: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A purchase that is not noted would be money lost."""
-    job = await submit(rt, a_request())
-    real, failures = updates.apply, [DatabaseUnavailable("gone"), DatabaseUnavailable("gone")]
-
-    async def flaky(*args: object, **kwargs: object) -> object:
-        if failures:
-            raise failures.pop()
-        return await real(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
-
-    monkeypatch.setattr(updates, "apply", flaky)
-    monkeypatch.setattr("fleek.engine.apply.RETRY_SECONDS", (0.001,))
-
-    await apply_until_stored(
-        rt,
-        job.id,
-        lambda job, _: Update(change=cancelled(job, now=rt.now())),
-        event="cancelled",
-    )
-
-    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
-    assert failures == []
-
-
-async def test_a_commit_whose_answer_was_lost_is_recognised(
-    rt: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Taken for somebody else's, the claim would hold the job for as long as this worker lives."""
-    job = await submit(rt, a_request())
-    real, failures = updates.apply, [DatabaseUnavailable("reset"), StorageFull("full")]
-
-    async def deaf(*args: object, **kwargs: object) -> object:
-        applied: object = await real(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
-        if failures:
-            raise failures.pop()
-        return applied
-
-    monkeypatch.setattr(updates, "apply", deaf)
-    monkeypatch.setattr("fleek.engine.apply.RETRY_SECONDS", (0.001,))
-
-    intended = await intend(rt, job.id)
-
-    assert intended is not None
-    assert intended[0] == await jobs.get_any_tenant(rt.db, job.id)
-    assert intended[1].id == intended[0].attempt_id
-    assert intended[0].attempt == 1
 
 
 async def test_a_bell_wakes_before_the_time() -> None:

@@ -16,22 +16,24 @@ ModelName = NewType("ModelName", str)  # "owner/name" or "owner/name:version"
 
 
 class Status(StrEnum):
-    """What the world sees."""
+    """The public state of a job."""
 
     PENDING = "pending"  # waits for `run_at`, for its turn, or for the next attempt
     PROCESSING = "processing"  # see `Stage`
     COMPLETED = "completed"  # its files are stored; final
-    FAILED = "failed"  # no attempt is left or none can help; final, but for a paid result
-    CANCELLED = "cancelled"  # the caller's wish; final
+    FAILED = (
+        "failed"  # no attempt is left, or none can help; final unless a paid result is recollected
+    )
+    CANCELLED = "cancelled"  # by the caller; final
 
 
 class Stage(StrEnum):
     """Where a job is while it is processing."""
 
-    STARTING = "starting"  # a worker has written its intent to buy and is buying
+    STARTING = "starting"  # a worker has written the intent and starts the prediction
     WAITING = "waiting"  # the prediction runs at the provider; no worker holds the job
-    COLLECTING = "collecting"  # the prediction has ended well; its outputs move to storage
-    UNKNOWN = "unknown"  # something may have been bought; `recover` finds out
+    COLLECTING = "collecting"  # the prediction has succeeded; its outputs move to storage
+    UNKNOWN = "unknown"  # a prediction may have been created; reconciliation finds out
 
 
 TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
@@ -84,26 +86,26 @@ class Job:
     updated_at: datetime
     status: Status = Status.PENDING
     stage: Stage | None = None  # set while processing
-    attempt: int = 0  # counted intents to buy; given back if nothing was bought
+    attempt: int = 0  # counted intents; given back if no prediction was created
     retries: int = 0  # attempts that failed and were followed by another
     deferrals: int = 0  # attempts given back
-    crashes: int = 0  # intents whose worker died
+    crashes: int = 0  # intents whose worker crashed
     collects: int = 0  # failed tries to collect the latest prediction's outputs, in a row
-    worker_id: WorkerId | None = None  # who holds it: while starting, or collecting
+    worker_id: WorkerId | None = None  # the worker that holds it: while starting, or collecting
     attempt_id: AttemptId | None = None  # the latest attempt
     prediction_id: PredictionId | None = None  # of the latest attempt, once bound
-    progress: float | None = None  # 0.0-1.0 as the provider tells; None: not told
+    progress: float | None = None  # 0.0-1.0 as the provider reports; None: not reported
     error: JobError | None = None
-    """The end's reason, or the last attempt's; while collecting, what it waits for; None once
+    """Why the job failed, or its last attempt did; while collecting, why it waits; None once
     completed."""
     started_at: datetime | None = None  # the first claim
-    completed_at: datetime | None = None  # when it became terminal, whichever way
+    completed_at: datetime | None = None  # when it reached a terminal status
     deadline_after: timedelta | None = None
     """The deadline, counted from the `run_at` that was asked for; None: an earlier release did not
     store it."""
     retry_of: JobId | None = None  # the ended job whose request it repeats
-    purged_at: datetime | None = None  # when its files were removed on purpose
-    metadata_purged_at: datetime | None = None  # and when its metadata document was
+    purged_at: datetime | None = None  # when its files were purged
+    metadata_purged_at: datetime | None = None  # when its metadata document was purged
     purging: bool = False  # whether some of what was purged may still be in storage
     version: int = 1  # rises with each change; the seq of its latest event
 
@@ -114,7 +116,7 @@ class Job:
 
     @property
     def terminal(self) -> bool:
-        """Whether nothing can change it any more."""
+        """Whether it has ended; of these, only a failed job may be recollected."""
         return self.status in TERMINAL
 
     @property

@@ -1,8 +1,8 @@
 """The only functions that change a job.
 
-Each is pure: it takes a job as it was read and returns a `Change`, the job after one step
-together with the line this adds to its history. `fleek.store` writes the two in one transaction,
-if nobody else has changed the job meanwhile.
+Each is pure: it takes a job as it was read and returns a `Change`, the job after one step and the
+line that this adds to its history. `fleek.store` writes both in one transaction, under the row's
+lock.
 """
 
 from collections.abc import Collection
@@ -27,17 +27,17 @@ from fleek.domain.job import (
 )
 from fleek.domain.media import Part
 
-BUYING: Final = (Stage.STARTING, Stage.UNKNOWN)
+UNBOUND: Final = (Stage.STARTING, Stage.UNKNOWN)  # without a known prediction
 WAITING: Final = (Stage.WAITING,)
 COLLECTING: Final = (Stage.COLLECTING,)
 FAILED: Final = (Status.FAILED,)
 
 LONGEST_COLLECT_WAIT: Final = timedelta(seconds=60)
-"""Between two tries to collect a result: what was away may be back at any moment."""
+"""Between two tries to collect a result: an outage may end at any moment."""
 
 
 def claim(job: Job, worker_id: WorkerId, attempt_id: AttemptId, *, now: datetime) -> Change:
-    """Take a pending job and count the attempt that `attempt_id` intends."""
+    """Give a pending job to a worker and count the attempt `attempt_id`."""
     taken = _move(
         job,
         Stage.STARTING,
@@ -54,22 +54,22 @@ def claim(job: Job, worker_id: WorkerId, attempt_id: AttemptId, *, now: datetime
 
 
 def mark_waiting(job: Job, prediction_id: PredictionId, *, now: datetime) -> Change:
-    """Let the job wait for its bought prediction; nobody holds it any more."""
+    """Let the job wait for its prediction; no worker holds it any more."""
     event = "adopted" if job.stage is Stage.UNKNOWN else "waiting"
     moved = _move(
-        job, Stage.WAITING, now=now, since=BUYING, worker_id=None, prediction_id=prediction_id
+        job, Stage.WAITING, now=now, since=UNBOUND, worker_id=None, prediction_id=prediction_id
     )
     return Change(moved, event, {"attempt": job.ordinal, "prediction": prediction_id})
 
 
 def set_progress(job: Job, progress: float, *, now: datetime) -> Change:
-    """Note how far the prediction has come, 0.0-1.0."""
+    """Set the progress of the prediction, 0.0-1.0."""
     moved = _move(job, Stage.WAITING, now=now, since=WAITING, progress=progress)
     return Change(moved, "progress", {"progress": progress})
 
 
 def mark_predicted(job: Job, *, now: datetime) -> Change:
-    """The prediction has ended well: its outputs may be collected."""
+    """Let the outputs be collected: the prediction has succeeded."""
     moved = _move(
         job, Stage.COLLECTING, now=now, since=WAITING, worker_id=None, run_at=now, error=None
     )
@@ -77,7 +77,7 @@ def mark_predicted(job: Job, *, now: datetime) -> Change:
 
 
 def recollect(job: Job, *, now: datetime) -> Change:
-    """Collect the paid result of a failed job after all; whether there is one, the caller knows."""
+    """Let the paid result of a failed job be collected; the caller has checked that there is one."""
     moved = _move(
         job,
         Stage.COLLECTING,
@@ -93,7 +93,7 @@ def recollect(job: Job, *, now: datetime) -> Change:
 
 
 def collect(job: Job, worker_id: WorkerId, *, now: datetime) -> Change:
-    """Take a job whose outputs nobody collects."""
+    """Give a job whose outputs no worker collects to a worker."""
     if job.worker_id is not None:
         raise _illegal(job, "be collected twice at once")
     moved = _move(job, Stage.COLLECTING, now=now, since=COLLECTING, worker_id=worker_id)
@@ -101,13 +101,13 @@ def collect(job: Job, worker_id: WorkerId, *, now: datetime) -> Change:
 
 
 def release_collect(job: Job, *, now: datetime, reason: str) -> Change:
-    """Give back a job whose outputs were being collected; another worker starts over."""
+    """Release a job whose outputs were being collected; another worker starts over."""
     moved = _move(job, Stage.COLLECTING, now=now, since=COLLECTING, worker_id=None, run_at=now)
     return Change(moved, "released", {"reason": reason})
 
 
 def postpone(job: Job, error: FleekError, *, now: datetime, backoff: Backoff) -> Change:
-    """Collect the outputs later: they could not be fetched or kept, and may yet be."""
+    """Collect the outputs later: they could not be fetched or stored now."""
     collects = job.collects + 1
     prompt = replace(backoff, ceiling=min(backoff.ceiling, LONGEST_COLLECT_WAIT))
     run_at = now + prompt.delay(collects, least=0.5)
@@ -125,13 +125,13 @@ def postpone(job: Job, error: FleekError, *, now: datetime, backoff: Backoff) ->
 
 
 def complete(job: Job, *, now: datetime, outputs: int) -> Change:
-    """End well: all `outputs` files are in storage."""
+    """End as completed: all `outputs` files are in storage."""
     moved = _move(job, Status.COMPLETED, now=now, worker_id=None, error=None, progress=1.0)
     return Change(moved, "completed", {"outputs": outputs})
 
 
 def mark_unknown(job: Job, *, now: datetime, reason: str, crashed: bool = False) -> Change:
-    """Something may have been bought: keep the attempt until `recover` has found out."""
+    """Keep the attempt until it is reconciled: a prediction may have been created."""
     crashes = job.crashes + crashed
     moved = _move(job, Stage.UNKNOWN, now=now, worker_id=None, crashes=crashes)
     return Change(moved, "unknown", {"attempt": job.ordinal, "reason": reason})
@@ -158,13 +158,13 @@ def release_unknown(job: Job, *, now: datetime, reason: str, crashed: bool = Fal
 def defer(
     job: Job, error: FleekError, *, now: datetime, backoff: Backoff, floor: timedelta | None = None
 ) -> Change:
-    """Give the attempt back, as nothing was bought, and try again later, not before `floor`."""
+    """Give the attempt back, as no prediction was created; try again later, not before `floor`."""
     run_at = now + backoff.delay(job.deferrals + 1, floor=floor)
     moved = _move(
         job,
         Status.PENDING,
         now=now,
-        since=BUYING,
+        since=UNBOUND,
         attempt=job.attempt - 1,
         deferrals=job.deferrals + 1,
         worker_id=None,
@@ -175,7 +175,7 @@ def defer(
 
 
 def fail(job: Job, error: JobError, *, retryable: bool, now: datetime, backoff: Backoff) -> Change:
-    """Finish the attempt: queue the next one if that can help, else fail for good."""
+    """End the attempt: queue the next one if that can help, else fail permanently."""
     if not retryable or job.attempt >= job.max_attempts:
         return fail_permanently(job, error, now=now)
     run_at = now + backoff.delay(job.retries + 1)
@@ -194,7 +194,7 @@ def fail(job: Job, error: JobError, *, retryable: bool, now: datetime, backoff: 
 
 
 def reschedule(job: Job, *, now: datetime) -> Change:
-    """Wait from now on for as long as it was to wait when it was written, by a clock set back."""
+    """Start the remaining wait anew: it was written by a clock that was ahead and is set back."""
     run_at = now + max(job.run_at - job.updated_at, timedelta(0))
     return Change(
         replace(job, run_at=run_at, updated_at=now), "rescheduled", {"run_at": run_at.isoformat()}
@@ -218,9 +218,9 @@ def cancel(job: Job, *, now: datetime) -> Change:
 
 
 def purge(job: Job, parts: Collection[Part], *, now: datetime) -> Change:
-    """Say of these parts of an ended job that they are gone, before they are removed.
+    """Mark these parts of an ended job as gone, before they are removed from storage.
 
-    It stays as it ended. A part that was purged before keeps its time.
+    Its status stays. A part that was purged before keeps its time.
 
     Raises:
         IllegalTransition: The job has not ended.
@@ -240,7 +240,7 @@ def purge(job: Job, parts: Collection[Part], *, now: datetime) -> Change:
 
 
 def mark_erased(job: Job, *, now: datetime) -> Change:
-    """Nothing of what was purged is in storage any more."""
+    """Record that nothing of the purged parts is in storage any more."""
     return Change(replace(job, purging=False, updated_at=now), "erased")
 
 

@@ -1,7 +1,7 @@
-"""Whether a paid result that cannot be collected now is given up.
+"""When to give up a paid result that cannot be collected now.
 
-Only if the provider says that it is gone, or if the bytes themselves are wrong again and again.
-Everything else is waited for, however long: hosts, disks and networks come back.
+Only if the provider says that it is gone, or if the bytes themselves stay wrong. Every other
+failure is waited for, however long: outages of hosts, disks and networks end.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often in a row, and for how long at least, the same failure is borne."""
+    """How many tries in a row, and for how long at least, may fail in the same way."""
 
     tries: int
     period: timedelta = timedelta(0)
@@ -49,11 +49,11 @@ class Patience:
 
 WRONG_BYTES: Final = Patience(8)
 ERROR_PAGES: Final = Patience(8, timedelta(minutes=15))  # a host in maintenance sends them, too
-UNKNOWN: Final = Patience(3)  # neither the file nor the prediction is there
-MISSING: Final = Patience(8, timedelta(minutes=15))  # and the provider cannot be asked
-MISTAKES: Final = Patience(20, timedelta(hours=1))  # of ours: time to start another release
+UNKNOWN: Final = Patience(3)  # the file is missing, and the provider has no such prediction
+MISSING: Final = Patience(8, timedelta(minutes=15))  # and the provider cannot be asked again
+MISTAKES: Final = Patience(20, timedelta(hours=1))  # defects of ours: time for another release
 
-PATIENCE: Final[Mapping[type[FleekError], Patience | None]] = {  # the first that fits counts
+PATIENCE: Final[Mapping[type[FleekError], Patience | None]] = {  # the first match counts
     ErrorPage: ERROR_PAGES,
     OutputInterrupted: None,
     OutputBroken: WRONG_BYTES,
@@ -62,11 +62,11 @@ PATIENCE: Final[Mapping[type[FleekError], Patience | None]] = {  # the first tha
 
 
 async def recall(rt: Runtime, attempt: Attempt, error: ProviderError) -> tuple[Output, ...] | None:
-    """Ask the provider again for the outputs that could not be fetched; None: it tells nothing.
+    """Ask the provider again for outputs that could not be fetched; None: it has no answer.
 
     Raises:
         OutputGone: The provider has removed them.
-        OutputMissing: It knows the prediction no more than the output.
+        OutputMissing: It has neither the output nor the prediction.
     """
     provider = recalls(rt, attempt.provider)
     if provider is None or attempt.prediction_id is None or not _may_call(rt, attempt.provider):
@@ -88,19 +88,19 @@ async def recall(rt: Runtime, attempt: Attempt, error: ProviderError) -> tuple[O
 
 
 def recalls(rt: Runtime, name: str) -> SupportsRecall | None:
-    """Return the provider if it can be asked again."""
+    """Return the provider if it can be asked again for a prediction that has ended."""
     provider: object = rt.providers.get(name)
     return provider if isinstance(provider, SupportsRecall) else None
 
 
 def _may_call(rt: Runtime, name: str) -> bool:
-    """Take one call from the share of a provider's budget that is for this."""
+    """Take one call from the share of a provider's budget that recalls have."""
     budget = budget_of(rt.providers[name]).calls_per_minute
     return rt.recalls.setdefault(name, TokenBucket(budget and budget * RECALL_SHARE)).take()
 
 
 async def is_final(rt: Runtime, job: Job, error: FleekError) -> bool:
-    """Whether trying again is no use, or was no use often enough."""
+    """Whether to give up: another try cannot help, or enough of them have failed."""
     if isinstance(error, HostError):
         return False
     if not (error.retryable or isinstance(error, InternalError)):
@@ -110,22 +110,22 @@ async def is_final(rt: Runtime, job: Job, error: FleekError) -> bool:
         return False
     try:
         tries, period = await _in_a_row(rt, job, error.code)
-    except DatabaseUnavailable:  # whoever cannot look gives nothing up
+    except DatabaseUnavailable:  # the history cannot be read: do not give up
         return False
     return tries >= patience.tries and period >= patience.period
 
 
 def _patience(error: FleekError, *, askable: bool) -> Patience | None:
-    """Return how long a failure is borne; None: for ever."""
+    """Return how long a failure may last; None: for ever."""
     if isinstance(error, OutputMissing):
         if error.code == UNKNOWN_PREDICTION:
             return UNKNOWN
         return None if askable else MISSING
-    return next((one for kind, one in PATIENCE.items() if isinstance(error, kind)), None)
+    return next((patience for kind, patience in PATIENCE.items() if isinstance(error, kind)), None)
 
 
 async def _in_a_row(rt: Runtime, job: Job, code: str) -> tuple[int, timedelta]:
-    """Return how many tries in a row have failed with this code, the latest included, and for how long."""
+    """Return how many tries in a row failed with this code, this one included, and for how long."""
     tries, since = await events.streak(
         rt.db, job.id, "postponed", code=code, ignored=BETWEEN_TRIES
     )

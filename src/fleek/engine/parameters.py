@@ -1,4 +1,4 @@
-"""A model's parameters, checked against the schema that its provider publishes."""
+"""Validation of a model's parameters against the schema that its provider publishes."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,16 +10,16 @@ from fleek.domain.errors import InvalidInput
 from fleek.input_schema import CompiledSchema, compile_schema
 from fleek.providers.base import Schema
 
-KEPT: Final = 128  # compiled schemas
+MAX_COMPILED: Final = 128
 
 log = structlog.get_logger(__name__)
 
 
 class Validators:
-    """Compiled schemas, each kept with the document it was made from."""
+    """A cache of compiled schemas, each with the document that it was made from."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[Schema, CompiledSchema | None]] = {}
+        self._compiled_by_id: dict[int, tuple[Schema, CompiledSchema | None]] = {}
 
     async def check(self, schema: Schema, parameters: Mapping[str, Any]) -> None:
         """Check parameters against a schema; one that cannot be used allows all.
@@ -41,12 +41,12 @@ class Validators:
             )
 
     async def _compiled(self, schema: Schema) -> CompiledSchema | None:
-        kept = self._kept.get(id(schema))
+        kept = self._compiled_by_id.get(id(schema))
         if kept is None or kept[0] is not schema:
             kept = (schema, await asyncio.to_thread(compile_schema, schema))
             if kept[1] is None:
                 log.warning("input_schema_unusable", reason="no JSON schema, or over the limits")
-            if len(self._kept) >= KEPT:
-                self._kept.clear()
-            self._kept[id(schema)] = kept
+            if len(self._compiled_by_id) >= MAX_COMPILED:
+                self._compiled_by_id.clear()
+            self._compiled_by_id[id(schema)] = kept
         return kept[1]

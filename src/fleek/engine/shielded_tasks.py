@@ -1,4 +1,4 @@
-"""Tasks that go on to their end, whoever began them."""
+"""Tasks that must finish although their caller is cancelled."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class ShieldedTasks:
-    """Work that goes on to its end although the worker is told to stop: money is at stake."""
+    """Tasks that must finish during shutdown because they spend money."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -30,7 +30,7 @@ class ShieldedTasks:
         return len(self._tasks)
 
     async def finish(self, *, seconds: float) -> None:
-        """Wait for what is under way, at most so long; then cancel the rest."""
+        """Wait for running tasks, at most so long; then cancel the rest."""
         if not self._tasks:
             return
         _, late = await asyncio.wait(self._tasks, timeout=seconds)

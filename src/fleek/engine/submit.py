@@ -1,4 +1,4 @@
-"""Accept a job: check it, write it, and it is safe."""
+"""Accept a job: check it and store it."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ async def submit(rt: Runtime, request: JobRequest) -> Job:
     Raises:
         InvalidInput: Its provider, model, parameters or time are not acceptable.
         DatabaseUnavailable: It is not accepted.
-        StorageFull: It is not accepted: there is no room for its row or its files.
+        StorageFull: It is not accepted: there is no space for its row or its files.
     """
     job = await insert(rt, await _checked(rt, request))
     rt.wakeups.notify("admit")
@@ -31,22 +31,22 @@ async def retry(
 ) -> tuple[Job, bool]:
     """Accept a new job with the same request as one that failed or was cancelled.
 
-    A retry of the same job is one job: while one lives, or has completed and still has its files,
-    that one is returned, and False. `again` accepts another in any case.
+    A retry of the same job is one job: while there is one that has not ended, or has completed and
+    still has its files, it is returned with False. `again` accepts another in any case.
 
     Raises:
         NotFound: There is no such job.
-        Conflict: It has not ended, or it has ended well.
+        Conflict: It has not ended, or it has completed.
         InvalidInput: The request is not acceptable any more.
-        DatabaseUnavailable: Nothing is known to be accepted.
+        DatabaseUnavailable: It is not known whether one was accepted.
         StorageFull: It is not accepted.
     """
     old = (await jobs.get(rt.db, job_id, tenant_id=tenant_id)).job
     if old.status not in {Status.FAILED, Status.CANCELLED}:
         raise Conflict("only a failed or cancelled job can be retried", code="not_retryable")
-    found = None if again else await jobs.retry_of(rt.db, old.id)
-    if found is not None:
-        return found, False
+    earlier = None if again else await jobs.retry_of(rt.db, old.id)
+    if earlier is not None:
+        return earlier, False
     repeated = JobRequest(
         prompt=old.prompt,
         model=old.model,
@@ -98,7 +98,7 @@ async def _check_parameters(
             "there is no such model", code="unknown_model", errors=[field]
         ) from error
     except ProviderError:
-        return  # out of reach: accepted now, checked by the provider at start
+        return  # unreachable: accepted now, checked by the provider at start
     if schema is not None:
         await rt.validators.check(schema, request.parameters)
 

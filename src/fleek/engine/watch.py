@@ -1,4 +1,4 @@
-"""Look at predictions that run, many at a time, until each has ended."""
+"""Poll running predictions, many at a time, until each has ended."""
 
 import asyncio
 import heapq
@@ -27,18 +27,20 @@ from fleek.store import attempts
 from fleek.store.attempts import Waiting
 from fleek.store.updates import Update
 
-IDLE: Final = timedelta(seconds=0.5)  # no longer than until the first look at what is bound now
+IDLE: Final = timedelta(seconds=0.5)  # not later than the first look at what is bound now
 SOON: Final = timedelta(seconds=0.5)  # the longest until a first look, whatever the row says
 SHORTEST: Final = timedelta(seconds=0.5)  # between two looks at one prediction
 LONGEST: Final = timedelta(seconds=30)
 GROWTH: Final = 0.1  # of the time it has been running
 LATE: Final = timedelta(seconds=1)  # most rows are committed within that time of their first look
 SWEEP_SECONDS: Final = 15.0  # between looks at all rows, for those committed late
-LIMIT: Final = timedelta(minutes=2)  # the longest that one look at many may take
+LIMIT: Final = timedelta(minutes=2)  # per call of the provider
 PAGE: Final = 1000  # rows read, or predictions polled, at once
 SWEPT: Final = 4000  # predictions polled at once where that costs no more calls
 SPREAD_PER_SECOND: Final = 500  # first looks of a new coordinator
-SHARE: Final = 0.5  # of a provider's budget of calls; the rest is for settling, cancels, models
+SHARE: Final = (
+    0.5  # of a provider's budget of calls; the rest is for reconciliation, cancels, models
+)
 PROGRESS_SECONDS: Final = 2.0  # between two written lines of one job
 PROGRESS_PER_SECOND: Final = 100  # written lines of all jobs
 
@@ -50,22 +52,22 @@ class _Watched:
     """What the coordinator remembers of one waiting prediction."""
 
     row: Waiting
-    seen_at: float  # steady; since when this process watches it
-    before: timedelta  # for how long it had run by then, as far as clocks tell
+    seen_at: float  # steady; when this process first saw it
+    before: timedelta  # how long it had run by then, as far as clocks tell
     progress: float | None = None  # as written last
     written_at: float | None = None  # steady
-    overtime: bool = False  # it has been told to stop
+    overtime: bool = False  # its cancel is owed
 
 
 class Watch:
     """The turns of `watch`, as long as this process coordinates.
 
-    When to look again is a matter of the steady clock. The times in rows only say where to begin:
-    rows whose times are odd are found by the sweep, and looked at once.
+    The steady clock says when to look again. The times in rows only say when to begin: rows with
+    odd times are found by the sweep, and polled at once.
 
     Args:
         rt: The open collaborators.
-        only: The provider whose predictions are looked at; None: those of all providers.
+        only: The provider whose predictions are polled; None: all providers.
         clock: Steady seconds; None: those of `rt`.
     """
 
@@ -88,7 +90,7 @@ class Watch:
         self._swept_at: float | None = None  # steady
 
     async def turn(self) -> timedelta:
-        """Look at what is due; returns how long to wait for the next look."""
+        """Poll what is due; returns how long to wait for the next turn."""
         rt = self._rt
         await self._discover()
         for watched in self._pop_due(rt.steady()):
@@ -101,31 +103,31 @@ class Watch:
         return min(IDLE, *waits) if waits else IDLE
 
     def _afford(self, provider: str) -> list[_Watched]:
-        """Take from a provider's queue what may be looked at now, longest waiting first."""
+        """Take from a provider's queue what its budget allows now, longest waiting first."""
         queue, calls = self._queues[provider], self._calls[provider]
         most = self._sweeps_above.get(provider)
         left = calls.available()
         if most is not None and left >= 1 and len(queue) > max(left, most):
             looks = min(len(queue), SWEPT)
-            calls.spend(most)  # what they may cost together; owed, if need be
+            calls.spend(most)  # the most that they may cost together, even if it overdraws
         else:
             looks = min(len(queue), max(int(min(left, PAGE)), 0))
             calls.spend(looks)
         if not calls.unlimited:
             self._rt.metrics.budget.labels(provider, "calls").set(calls.available())
         taken = [queue.popleft() for _ in range(looks)]
-        return [one for one in taken if one.row.attempt_id in self._watched]
+        return [watched for watched in taken if watched.row.attempt_id in self._watched]
 
     async def _discover(self) -> None:
-        """Learn of predictions whose first look comes before the next turn.
+        """Read predictions whose first look comes before the next turn.
 
-        Rows are not committed in the order of their first looks. So what is near is read again.
+        Rows are not committed in the order of their first looks, so the latest are read again.
         """
         now, steady = self._rt.now(), self._rt.steady()
         if self._swept_at is None or steady - self._swept_at > SWEEP_SECONDS:
             await self._sweep(now)
         if self._seen_until is not None and self._seen_until[0] > now:
-            self._seen_until = None  # time has been set back
+            self._seen_until = None  # the clock was set back
         after = self._seen_until
         while True:
             rows = await attempts.waiting(self._rt.db, after=after, until=now + IDLE, limit=PAGE)
@@ -136,7 +138,7 @@ class Watch:
                 return
 
     async def _sweep(self, now: datetime) -> None:
-        """Read all waiting rows: a new coordinator's start, and those that `_discover` passes."""
+        """Read all waiting rows: at the start of a term, and for those that `_discover` missed."""
         taking_over = self._swept_at is None
         found: set[AttemptId] = set()
         after: tuple[datetime, AttemptId] | None = None
@@ -149,11 +151,11 @@ class Watch:
                 self._add(row, now, delay=delay)
             if len(rows) < PAGE:
                 break
-        self._watched = {key: one for key, one in self._watched.items() if key in found}
+        self._watched = {key: watched for key, watched in self._watched.items() if key in found}
         self._swept_at = self._rt.steady()
 
     def _passed(self, row: Waiting, now: datetime) -> tuple[datetime, AttemptId]:
-        """Return the place behind a row; `_discover` goes on there if nothing can come before."""
+        """Return a row's position; `_discover` continues there if no earlier row can appear."""
         place = (row.first_look_at, row.attempt_id)
         if row.first_look_at < now - LATE:
             self._seen_until = place
@@ -201,7 +203,7 @@ class Watch:
             return {}
 
     async def _note(self, watched: _Watched, seen: Prediction | None) -> None:
-        """Act on one look; the next one is planned before anything can fail."""
+        """Act on one look; the next one is scheduled before anything can fail."""
         row = watched.row
         watching = timedelta(seconds=self._rt.steady() - watched.seen_at)
         running = watched.before + watching
@@ -214,15 +216,15 @@ class Watch:
             return
         if not watched.overtime and self._overtime(row, watching, seen):
             await self._stop(row)
-            watched.overtime = True  # only now: if it could not be noted, it is tried again
+            watched.overtime = True  # only now: a failed write is tried again
         if seen is not None and seen.progress is not None:
             await self._write_progress(watched, seen.progress)
 
     def _overtime(self, row: Waiting, watching: timedelta, seen: Prediction | None) -> bool:
-        """Whether a prediction has surely run for longer than allowed.
+        """Whether a prediction has certainly run for longer than allowed.
 
-        Either it was watched for so long here. Or it was seen to run just now, and both our clock,
-        what it skipped left out, and the provider's own say so, if the latter tells.
+        Either this process has watched it for so long. Or it runs now, and both the clock, without
+        skipped time, and the provider's clock, if known, say so.
         """
         allowed = timedelta(seconds=row.timeout_seconds)
         if watching > allowed:
@@ -233,7 +235,7 @@ class Watch:
         return row.submitted_at < clock.back(self._rt.now(), allowed)
 
     async def _stop(self, row: Waiting) -> None:
-        """It runs longer than allowed: the job goes on when the provider says it has ended."""
+        """Cancel a prediction that ran too long; the job moves on when it has ended."""
 
         def decide(_: Job, current: Attempt | None) -> Update:
             if current is None or current.verdict is not None:
@@ -261,6 +263,6 @@ class Watch:
 
 
 def interval(running: timedelta, eta: timedelta | None) -> timedelta:
-    """Return how long to wait before the next look at a prediction that has run so long."""
+    """Return the wait before the next look at a prediction that has run for so long."""
     wait = min(max(SHORTEST, running * GROWTH), LONGEST) * random.uniform(0.9, 1.1)  # noqa: S311
     return wait if eta is None else min(wait, max(eta, timedelta(milliseconds=10)))

@@ -1,9 +1,8 @@
 """Every change of a job after its acceptance: decided on the locked row, written whole.
 
-Many callers share one transaction. In it each job is read under a lock, its caller's pure
-decision is applied to what it really is, and the new row, the line of history, the attempt and
-the files are written together. So a race is never lost halfway: whoever comes second decides on
-the state that the first one left.
+Many callers share one transaction. In it each job is locked, its caller's pure decision is made on
+the row as it is then, and the new row, the line of history, the attempt and the files are written
+together. Of two decisions at once, the second is made on what the first has left.
 """
 
 from collections import Counter
@@ -39,7 +38,7 @@ PREDICTION_ONCE: Final = frozenset(
     {"uq_attempts_provider_prediction_id", "attempts.provider, attempts.prediction_id"}
 )
 
-# Locked in the order of their ids, so that two transactions never wait for each other in a ring.
+# Locked in the order of their ids, so that two transactions never deadlock.
 IDS: Final[BindParameter[Sequence[UUID]]] = bindparam("ids", expanding=True)
 LOCK_JOBS: Final = select(JOBS).where(JobRow.id.in_(IDS)).order_by(JobRow.id).with_for_update()
 LOCK_ATTEMPTS: Final = (
@@ -97,7 +96,7 @@ Decision = Callable[[Job, Attempt | None], U]
 
 @dataclass(frozen=True, slots=True)
 class Applied(Generic[U_co]):
-    """What has become of a job by a decision."""
+    """A job after a decision."""
 
     job: Job  # as it is now, changed or not
     update: U_co  # what was written
@@ -133,8 +132,8 @@ async def apply(
 ) -> Applied[U]:
     """Decide on a job as it is now and write the update.
 
-    `attempt_id` names the attempt that `decide` wants to see; `patience` is how long it may wait
-    for its turn.
+    `attempt_id` names the attempt that `decide` gets; `patience` is how long to wait at most for a
+    transaction.
 
     Raises:
         NotFound: There is no such job.
@@ -217,7 +216,7 @@ class _Batch:
         self._tally: Counter[Status] = Counter()
 
     def add(self, update: Update, *, before: Job) -> None:
-        """Note what an update writes. `before` is the job that it was decided on."""
+        """Add what an update writes. `before` is the job that it was decided on."""
         if update.change is not None:
             job = update.change.job
             guard = {"_id": job.id, "_version": before.version}
@@ -239,7 +238,7 @@ class _Batch:
             self._dropping.append({"_job_id": before.id})
 
     async def write(self, tx: Transaction) -> None:
-        """Write everything that was noted."""
+        """Write everything that was added."""
         for statement, values in (
             (INSERT_ATTEMPTS, self._intents),
             (UPDATE_ATTEMPT, self._attempts),

@@ -1,4 +1,4 @@
-"""Answers that hold the bytes themselves: in storage before they are written down."""
+"""The end of a prediction: its answer is kept, large content of it in storage."""
 
 import asyncio
 import base64

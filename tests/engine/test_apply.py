@@ -1,0 +1,109 @@
+"""The write path: a decision is written once, whatever becomes of the answer to its commit."""
+
+from collections.abc import Generator
+
+import pytest
+
+from fakes import a_request
+from fleek import failpoints
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import DatabaseUnavailable, StorageFull
+from fleek.domain.job import Job, Status
+from fleek.domain.transitions import cancel as cancelled
+from fleek.engine.apply import apply, apply_until_stored
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import intend
+from fleek.engine.submit import submit
+from fleek.store import events, jobs, updates
+from fleek.store.updates import Update
+
+
+@pytest.fixture(autouse=True)
+def _disarmed() -> Generator[None]:
+    """Leave no failpoint armed."""
+    yield
+    failpoints.arm("")
+
+
+async def test_what_must_be_written_waits_for_the_database(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A purchase that is not noted would be money lost."""
+    job = await submit(rt, a_request())
+    real, failures = updates.apply, [DatabaseUnavailable("gone"), DatabaseUnavailable("gone")]
+
+    async def flaky(*args: object, **kwargs: object) -> object:
+        if failures:
+            raise failures.pop()
+        return await real(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(updates, "apply", flaky)
+    monkeypatch.setattr("fleek.engine.apply.RETRY_SECONDS", (0.001,))
+
+    await apply_until_stored(
+        rt,
+        job.id,
+        lambda job, _: Update(change=cancelled(job, now=rt.now())),
+        event="cancelled",
+    )
+
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
+    assert failures == []
+
+
+async def test_a_commit_whose_answer_was_lost_is_recognised(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken for somebody else's, the claim would hold the job for as long as this worker lives."""
+    job = await submit(rt, a_request())
+    real, failures = updates.apply, [DatabaseUnavailable("reset"), StorageFull("full")]
+
+    async def deaf(*args: object, **kwargs: object) -> object:
+        applied: object = await real(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+        if failures:
+            raise failures.pop()
+        return applied
+
+    monkeypatch.setattr(updates, "apply", deaf)
+    monkeypatch.setattr("fleek.engine.apply.RETRY_SECONDS", (0.001,))
+
+    intended = await intend(rt, job.id)
+
+    assert intended is not None
+    assert intended[0] == await jobs.get_any_tenant(rt.db, job.id)
+    assert intended[1].id == intended[0].attempt_id
+    assert intended[0].attempt == 1
+
+
+@pytest.mark.parametrize("point", ["cancelled.write", "cancelled.written"])
+async def test_an_error_before_or_after_the_write_leaves_one_event(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """The failpoints of every write are named after its event."""
+    monkeypatch.setattr("fleek.engine.apply.RETRY_SECONDS", (0.001,))
+    job = await submit(rt, a_request())
+    failpoints.arm(f"{point}=dberror@1-2")
+
+    applied = await apply_until_stored(
+        rt,
+        job.id,
+        lambda job, _: Update(change=cancelled(job, now=rt.now())),
+        event="cancelled",
+    )
+
+    assert applied.job == await jobs.get_any_tenant(rt.db, job.id)
+    assert applied.changed
+    history = await events.of_job(rt.db, job.id)
+    assert [event.type for event in history] == ["submitted", "cancelled"]
+
+
+async def test_a_decision_that_changes_nothing_returns_the_job_as_it_is(rt: Runtime) -> None:
+    """No caller has to remember what its decision has seen."""
+    job = await submit(rt, a_request())
+
+    def decide(_job: Job, _attempt: Attempt | None) -> Update:
+        return Update()
+
+    applied = await apply(rt, job.id, decide, event="cancelled")
+
+    assert (applied.job, applied.changed) == (job, False)
