@@ -562,8 +562,8 @@ async def test_bytes_that_stay_wrong_end_the_job_however_short_the_pauses_are(
 ) -> None:
     """Hundreds of tries lie within the period for which such a failure is borne."""
     backoff = {
-        "retry_backoff_base": timedelta(seconds=1),
-        "retry_backoff_max": timedelta(seconds=2),
+        "retry_backoff_base": timedelta(seconds=6),
+        "retry_backoff_max": timedelta(seconds=6),
     }
     rt = replace(rt, settings=rt.settings.model_copy(update=backoff))
     provider.reads = [ErrorPage("maintenance") for _ in range(5000)]

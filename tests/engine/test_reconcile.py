@@ -10,6 +10,7 @@ from fakes import Clock, FakeProvider, a_request
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown, ProviderUnavailable
 from fleek.domain.job import Job, PredictionId, Stage, Status
+from fleek.engine import recover
 from fleek.engine.cancel import cancel
 from fleek.engine.reconcile import LOOKS
 from fleek.engine.runtime import Runtime
@@ -214,6 +215,53 @@ async def test_twins_share_what_was_sold_to_them(
     assert {job.stage for job in adopted} == {Stage.WAITING}
     assert {job.prediction_id for job in adopted} == set(provider.sold)
     assert provider.cancelled == []
+
+
+async def test_a_candidate_of_another_hour_is_left_to_the_twin_that_may_own_it(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that clocks make look through hours must not take what another search would find.
+
+    Else the other finds nothing, and its job is paid for again.
+    """
+    sure = await a_lost_purchase(rt, provider, sold=True)
+    clock.tick(seconds=1)
+    unsure = await a_lost_purchase(rt, provider, sold=True)  # the newer one is looked for first
+    of_sure, of_unsure = provider.sold
+
+    async def find(job: Job, *_: object, **__: object) -> Found:
+        names = (of_sure, of_unsure) if job.id == unsure.id else (of_sure,)
+        candidates = tuple(Prediction(id=name) for name in names)
+        likely = 0 if job.id == unsure.id else None
+        return Found(prediction=None, complete=True, candidates=candidates, likely=likely)
+
+    monkeypatch.setattr(provider, "find", find)
+    monkeypatch.setattr(recover, "AT_ONCE", 1)  # one after the other
+    monkeypatch.setattr(recover, "SEARCHES", 1)
+
+    await turns(rt, clock, LOOKS + 2)
+
+    found = [await jobs.get_any_tenant(rt.db, job.id) for job in (unsure, sure)]
+    assert [job.prediction_id for job in found] == [of_unsure, of_sure]
+    assert len(provider.started) == 2
+
+
+async def test_a_twin_that_cannot_be_found_is_not_waited_for_for_ever(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look through hours: after a while it does not matter which gets which."""
+    twins = [await a_lost_purchase(rt, provider, sold=True) for _ in range(2)]
+
+    async def find(*_: object, **__: object) -> Found:
+        candidates = tuple(Prediction(id=name) for name in provider.sold)
+        return Found(prediction=None, complete=True, candidates=candidates, likely=0)
+
+    monkeypatch.setattr(provider, "find", find)
+
+    await turns(rt, clock, 3 * LOOKS)
+
+    found = {(await jobs.get_any_tenant(rt.db, job.id)).prediction_id for job in twins}
+    assert found == set(provider.sold)
 
 
 async def test_a_twin_that_is_being_bought_is_waited_for(

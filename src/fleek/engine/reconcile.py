@@ -31,11 +31,14 @@ from fleek.engine.start import (
     record_refused,
     start_prediction,
 )
-from fleek.providers.base import UNREACHABLE, Prediction, SupportsFind
+from fleek.providers.base import UNREACHABLE, Found, Prediction, SupportsFind
 from fleek.store import attempts, jobs
 from fleek.store.updates import Update
 
 LOOKS: Final = 3  # complete searches without a result, spread over RECONCILE_SECONDS
+TWIN_WAIT: Final = (
+    2 * LOOKS
+)  # looks until an unknown attempt has surely been reconciled, if it can be
 LIMIT: Final = timedelta(minutes=2)  # per repeat
 SEARCH_LIMIT: Final = timedelta(minutes=10)  # per search: many pages, each with its own limit
 CRASHED: Final = JobError("worker_crashed", "too many workers crashed while starting this job")
@@ -140,7 +143,7 @@ class Reconciliation:
         unbound = await self._unbound(attempt, found.candidates)
         if found.prediction is not None:
             await self._adopt(attempt, found.prediction, by="list")
-        elif unbound and not await attempts.duplicate_in_flight(rt.db, attempt):
+        elif unbound and not await self._is_contested(attempt, unbound[0], found):
             await self._adopt(attempt, unbound[0], by="list")
         elif found.wiped:
             await write_off(rt, attempt, UNKNOWN)
@@ -148,6 +151,17 @@ class Reconciliation:
             await self._store_looks(attempt, 0)
         elif await self._store_looks(attempt, empty_looks + 1) and empty_looks + 1 >= LOOKS:
             await self._conclude_empty(attempt, crashed=crashed)
+
+    async def _is_contested(self, attempt: Attempt, candidate: Prediction, found: Found) -> bool:
+        """Whether another attempt with the same request may have a better claim to a candidate.
+
+        A candidate of another hour is left to unknown attempts that were not looked for long enough:
+        one whose prediction was taken would find nothing, and its job would be paid for again.
+        """
+        since = None
+        if candidate not in found.candidates[: found.likely]:
+            since = self._rt.clock.back(self._rt.now(), TWIN_WAIT * self._between_looks)
+        return await attempts.duplicate_in_flight(self._rt.db, attempt, unknown_since=since)
 
     def _empty_looks(self, attempt: Attempt) -> int:
         """Return how many looks in a row were empty; none count if the clock was set back since."""

@@ -88,7 +88,8 @@ class Found:
 
     - ``prediction`` is set: bind it. It carries the attempt's nonce.
     - Else bind one of ``candidates`` that is bound to no attempt, once no attempt with the same
-      ``request_hash`` is in flight except unknown ones. Those are interchangeable.
+      ``request_hash`` is in flight except unknown ones. Those are interchangeable. A candidate
+      behind the first ``likely`` ones may belong to another attempt, which is reconciled first.
     - Else three searches in a row, spread over ``RECONCILE_SECONDS``, that were all ``complete`` and
       not ``wiped`` prove that no prediction was started. A search that failed or was incomplete
       starts the count again.
@@ -97,7 +98,8 @@ class Found:
 
     prediction: Prediction | None  # certainly this attempt's
     complete: bool  # whether every prediction that may be this attempt's was seen
-    candidates: tuple[Prediction, ...] = ()  # same request, attempt unknown; oldest first
+    candidates: tuple[Prediction, ...] = ()  # same request, attempt unknown; likely ones first
+    likely: int | None = None  # how many were created at the time of the intent; None: all
     wiped: bool = False  # one that may be this attempt's has lost its identifying data
 
 

@@ -190,11 +190,17 @@ async def bound_ids(
         return {PredictionId(one) for one in await tx.scalars(statement) if one is not None}
 
 
-async def duplicate_in_flight(db: Database, attempt: Attempt) -> bool:
-    """Whether another attempt with the same request is being bought at this moment.
+async def duplicate_in_flight(
+    db: Database, attempt: Attempt, *, unknown_since: datetime | None = None
+) -> bool:
+    """Whether another attempt with the same request is being started at this moment.
 
-    A prediction that looks like ours may then be the other's, whose worker is about to bind it.
+    A prediction that fits both may then be the other's, whose worker is about to bind it.
+    `unknown_since`: whether attempts with an unknown outcome count, too, if they are younger.
     """
+    in_flight = JobRow.stage != "unknown"
+    if unknown_since is not None:
+        in_flight = or_(in_flight, AttemptRow.submitted_at > unknown_since)
     statement = (
         select(AttemptRow.id)
         .join(JobRow, JobRow.id == AttemptRow.job_id)
@@ -203,7 +209,7 @@ async def duplicate_in_flight(db: Database, attempt: Attempt) -> bool:
             AttemptRow.verdict.is_(None),
             AttemptRow.prediction_id.is_(None),
             AttemptRow.id != attempt.id,
-            JobRow.stage != "unknown",
+            in_flight,
         )
         .limit(1)
     )

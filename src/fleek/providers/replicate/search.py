@@ -317,21 +317,23 @@ class Search:
         if self._window is not None and not self._sure and not self._found:
             self._window = self._window.wider(HOURS if self._lost.written else DAY)
             reached = await listed.scan(self._window, self._note_rows)
+        likely, others = self._sorted_candidates()
         return Found(
             prediction=self._own,
             complete=reached and not self._unclear and self._window is not None,
-            candidates=self._ranked(),
+            candidates=(*likely, *others),
+            likely=len(likely) if others else None,
             wiped=self._wiped,
         )
 
-    def _ranked(self) -> tuple[Prediction, ...]:
-        """Return the candidates: first those of the likely time, then the others; oldest first."""
-        likely = self._likely
-        candidates = sorted(
-            self._candidates.values(),
-            key=lambda dated: (likely is None or not likely.holds(dated[0]), dated[0]),
-        )
-        return tuple(prediction for _, prediction in candidates)
+    def _sorted_candidates(self) -> tuple[list[Prediction], list[Prediction]]:
+        """Return the candidates of the likely time, and the others, each oldest first."""
+        likely: list[Prediction] = []
+        others: list[Prediction] = []
+        for created, prediction in sorted(self._candidates.values(), key=lambda dated: dated[0]):
+            at_intent = self._likely is not None and self._likely.holds(created)
+            (likely if at_intent else others).append(prediction)
+        return likely, others
 
     @property
     def _sure(self) -> bool:
