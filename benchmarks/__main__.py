@@ -32,7 +32,9 @@ def main() -> None:
                     rows.append(row)
                     print(_line(row), flush=True)
     if not asked.only and not asked.database:
-        RESULTS.write_text(_document(rows, quick=asked.quick), encoding="utf-8")
+        _, mark, others = RESULTS.read_text(encoding="utf-8").partition("\n## ")
+        text = _document(rows, quick=asked.quick) + mark + others  # of other programs: they stay
+        RESULTS.write_text(text, encoding="utf-8")
         print(f"\nWritten to {RESULTS.name}.")
 
 

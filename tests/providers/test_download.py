@@ -1,12 +1,17 @@
 """The bytes of an output, whoever the provider is; what hosts do wrong is in Replicate's tests."""
 
+import asyncio
 import base64
 
+import pytest
+
+from fleek.domain.errors import OutputBroken, OutputInterrupted, ProviderUnavailable
 from fleek.domain.long_text import PIECE
 from fleek.domain.media import Output
-from fleek.outbound.addresses import Policy
+from fleek.outbound.addresses import AllowedHost, Policy
 from fleek.outbound.client import Client
 from fleek.providers.download import Limits, read_output
+from listening import listening
 
 
 async def test_a_large_data_uri_is_decoded_in_parts() -> None:
@@ -18,3 +23,45 @@ async def test_a_large_data_uri_is_decoded_in_parts() -> None:
 
     assert b"".join(parts) == content
     assert max(map(len, parts)) <= 2 * PIECE
+
+
+async def test_a_response_that_never_begins_is_given_up() -> None:
+    """Each byte comes in time: a host may say for ever that it goes on."""
+
+    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            await asyncio.sleep(0.01)
+
+    async with listening(visit) as url:
+        client = Client(Policy(named=(AllowedHost.of(url),)))
+        with pytest.raises(ProviderUnavailable):
+            async for _ in read_output(client, Output(uri=f"{url}/a.png"), Limits(head=0.2)):
+                pass
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n\x89PNG\r\n\x1a\n", OutputBroken),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n\x89PNG\r\n\x1a\n", OutputInterrupted),
+    ],
+    ids=["more than announced", "less than announced"],
+)
+async def test_a_length_that_is_wrong(response: bytes, error: type[OutputBroken]) -> None:
+    """More will always be wrong, and is given up in the end; less is tried until it is whole."""
+
+    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response)
+
+    async with listening(visit) as url:
+        client = Client(Policy(named=(AllowedHost.of(url),)))
+        with pytest.raises(error) as caught:
+            async for _ in read_output(client, Output(uri=f"{url}/a.png"), Limits()):
+                pass
+        await client.close()
+
+    assert caught.type is error

@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
-from contextlib import aclosing, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -44,6 +44,7 @@ class Limits:
     size: int = 2 * 1024**3  # bytes
     setting: str = "MAX_OUTPUT_BYTES"  # what the operator changes to allow more
     whole: float = 1800.0
+    head: float = 60.0  # until the body begins, redirects included
     window: float = 30.0  # at least `slowest` x `window` bytes must come in any such time
     slowest: float = 1024.0  # bytes per second
 
@@ -113,11 +114,21 @@ async def _fetched(
         raise OutputUnsafe(f"the output is {kind}: it cannot be fetched", code=UNSUPPORTED)
     url, give_up_at = address, clock() + limits.whole
     with _translated(client.policy):
-        async with client.follow(url) as response:
+        async with AsyncExitStack() as stack:
+            response = await _begun(stack, client, url, limits)
             _check(response)
             chunks = _paced(response, limits, clock, give_up_at)
             async for chunk in _watched(response, chunks, url, limits):
                 yield chunk
+
+
+async def _begun(stack: AsyncExitStack, client: Client, url: str, limits: Limits) -> Response:
+    """Return the response with its body unread; `stack` closes it."""
+    try:
+        async with asyncio.timeout(limits.head):
+            return await stack.enter_async_context(client.follow(url))
+    except TimeoutError as error:
+        raise ResponseLost("no response in time", late=True) from error
 
 
 def _check(response: Response) -> None:

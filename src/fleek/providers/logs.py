@@ -54,7 +54,7 @@ async def body_without_logs(chunks: AsyncIterator[bytes], *, most: int) -> bytes
     body.add(logs.end() if begun is None else bytes(begun))
     if body.size > most:
         raise TooLong(f"the answer has more than {most} bytes")
-    return await asyncio.to_thread(body.whole)
+    return body.whole() if begun is not None else await asyncio.to_thread(body.whole)
 
 
 @dataclass(slots=True)
