@@ -75,7 +75,7 @@ class AllowedHost:
 class Policy:
     """Which addresses may be called: https at a public address, on a port that is listed.
 
-    With ``patterns``, only hosts that fit one: ``example.com``, or ``*.example.com`` for it and
+    With ``patterns``, only hosts that match one: ``example.com``, or ``*.example.com`` for it and
     everything below it. A host in ``named`` is allowed whatever it is.
     """
 
@@ -86,14 +86,14 @@ class Policy:
 
     def names(self, host: str, port: int) -> bool:
         """Whether the operator named this host and port."""
-        return any((one.host, one.port) == (host, port) for one in self.named)
+        return any((allowed.host, allowed.port) == (host, port) for allowed in self.named)
 
     def names_url(self, url: URL) -> bool:
         """Whether the operator named the host of this URL, and allows its scheme."""
         secure = url.scheme == "https"
         return any(
-            one.host == url.raw_host and one.port == url.port and (secure or one.plain)
-            for one in self.named
+            allowed.host == url.raw_host and allowed.port == url.port and (secure or allowed.plain)
+            for allowed in self.named
             if secure or url.scheme == "http"
         )
 
@@ -107,7 +107,9 @@ def public(ip: str) -> bool:
         or address.is_reserved
         or address.is_link_local
         or address.is_unspecified
-        or any(address.version == one.version and address in one for one in _NOT_PUBLIC)
+        or any(
+            address.version == network.version and address in network for network in _NOT_PUBLIC
+        )
     )
     return address.is_global and not special
 
@@ -153,7 +155,9 @@ def parse(text: str, policy: Policy) -> URL:
         raise UnsafeAddress(
             "the address must name its host in full, and not by a number", host=host
         )
-    if policy.patterns is not None and not any(matches(host, one) for one in policy.patterns):
+    if policy.patterns is not None and not any(
+        matches(host, pattern) for pattern in policy.patterns
+    ):
         raise UnsafeAddress("the address has a host that is not allowed", host=host)
     return url
 

@@ -158,9 +158,9 @@ async def _watched(
         if watcher.size > limits.size:
             raise _too_large(limits)
         yield chunk
-    told = "content-length" in response.headers or "transfer-encoding" in response.headers
+    framed = "content-length" in response.headers or "transfer-encoding" in response.headers
     _check_media(watcher, path, announced)
-    _check_end(watcher, told=told)
+    _check_end(watcher, framed=framed)
 
 
 def _check_media(watcher: Watcher, path: str, announced: str) -> None:
@@ -172,13 +172,13 @@ def _check_media(watcher: Watcher, path: str, announced: str) -> None:
         raise OutputBroken("the output ended early")
 
 
-def _check_end(watcher: Watcher, *, told: bool = True) -> None:
-    """Raise if what has come is not all of a file; `told`: its sender said where it ends."""
+def _check_end(watcher: Watcher, *, framed: bool = True) -> None:
+    """Raise if what has come is not all of a file; `framed`: the response said where it ends."""
     if watcher.size == 0:
         raise OutputBroken("the output is empty")
     if watcher.whole:
         return
-    if not told:
+    if not framed:
         raise OutputInterrupted("the output ended early")
     if watcher.whole is False:
         raise OutputBroken("the output ended early")

@@ -146,7 +146,7 @@ class Api:
         self._client = client
         self._whole = whole
         self._steady = steady
-        self._told: tuple[datetime, float] | None = None  # the latest date, and when it came
+        self._date: tuple[datetime, float] | None = None  # the latest, and when it came
 
     async def get(
         self, path: str, params: Mapping[str, str] | None = None, *, most: int = SMALL
@@ -198,7 +198,7 @@ class Api:
                 asyncio.timeout(None if wait else self._whole),
                 self._client.open(method, address, content, sent, wait=wait) as response,
             ):
-                self._note(response.headers.get("date", ""))
+                self._keep_date(response.headers.get("date", ""))
                 answer = await _whole(response, most)
         except TimeoutError as error:
             raise ResponseLost("no whole response in time", late=True) from error
@@ -208,26 +208,26 @@ class Api:
 
     @property
     def time(self) -> datetime | None:
-        """What time it is there, by the date of an answer of this hour; None: none has come."""
-        if self._told is None:
+        """The host's time, by the date of its latest answer; None: none came within the hour."""
+        if self._date is None:
             return None
-        date, came = self._told
+        date, came = self._date
         passed = self._steady() - came
         return date + timedelta(seconds=passed) if passed < DATES_LAST_SECONDS else None
 
     @property
     def post_window(self) -> timedelta:
-        """For how long after its beginning a call may still reach the other side."""
+        """For how long after its beginning a call may still reach the host."""
         return timedelta(seconds=self._whole)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
 
-    def _note(self, date: str) -> None:
+    def _keep_date(self, date: str) -> None:
         instant = read_date(date)
         if instant is not None:
-            self._told = instant, self._steady()
+            self._date = instant, self._steady()
 
 
 async def _whole(response: Response, most: int) -> Answer:
@@ -325,7 +325,7 @@ def raise_for_create(answer: Answer, provider: str) -> None:
     if status in LATER:
         raise _later(answer, provider)
     if not 400 <= status < 500 or status == 408:
-        raise OutcomeUnknown(f"{provider} answered {status} to a creation")
+        raise OutcomeUnknown(f"{provider} answered the creation with {status}")
     code = REFUSED.get(status, "provider_rejected")
     raise ProviderRejected(f"{provider} refused it ({status}): {detail(answer)}", code=code)
 
@@ -362,11 +362,11 @@ def retry_after(answer: Answer) -> timedelta:
     The first of these that can be read counts: ``Retry-After`` in seconds or as a date,
     ``ratelimit-reset`` in seconds, the sentence in the body.
     """
-    told = answer.headers.get("retry-after", "")
+    value = answer.headers.get("retry-after", "")
     sentence = _RESETS.search(answer.body[:10_000].decode("utf-8", "replace"))
     wait = (
-        _seconds(told)
-        or _until(told, answer)
+        _seconds(value)
+        or _until(value, answer)
         or _seconds(answer.headers.get("ratelimit-reset", ""))
         or _seconds(sentence[1] if sentence else "")
         or DEFAULT_RETRY_AFTER

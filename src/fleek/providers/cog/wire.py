@@ -70,7 +70,7 @@ class Wire:
         """
         with _creation():
             status, said = await self._put(prediction_id, body, headers=ASYNC)
-        return await _bought(prediction_id, status, said)
+        return await _created(prediction_id, status, said)
 
     async def hold(self, prediction_id: PredictionId, body: Mapping[str, Any]) -> Prediction:
         """Start a prediction and wait for its end, however long; leaving stops the prediction.
@@ -82,7 +82,7 @@ class Wire:
         """
         with _creation():
             status, said = await self._put(prediction_id, body, wait=True)
-        return await _bought(prediction_id, status, said)
+        return await _created(prediction_id, status, said)
 
     async def look(self, prediction_id: PredictionId) -> Prediction | None:
         """Return a prediction as it stands, or None if it does not run.
@@ -149,8 +149,8 @@ def _contract(document: bytes) -> Contract | None:
     return contract(parse(document))
 
 
-async def _bought(prediction_id: PredictionId, status: int, said: bytes | None) -> Prediction:
-    """Return what was bought, or raise why nothing was."""
+async def _created(prediction_id: PredictionId, status: int, said: bytes | None) -> Prediction:
+    """Return the prediction that was created, or raise why there is none."""
     if status not in {200, 202, 422}:
         raise _refusal(status, said)
     try:
@@ -164,14 +164,14 @@ async def _bought(prediction_id: PredictionId, status: int, said: bytes | None) 
 async def _read(prediction_id: PredictionId, said: bytes | None) -> Prediction:
     if said is None:
         return Prediction(id=prediction_id, outcome=OVERLONG)
-    told = await asyncio.to_thread(answer, said) if len(said) > ON_LOOP else answer(said)
-    if told.id != prediction_id:
+    prediction = await asyncio.to_thread(answer, said) if len(said) > ON_LOOP else answer(said)
+    if prediction.id != prediction_id:
         raise Unreadable("the Cog server's answer is about another prediction")
-    return told
+    return prediction
 
 
 def _refusal(status: int, said: bytes | None) -> ProviderError:
-    """Return what a status means for the purchase: engine.md, section 5, in a server's terms."""
+    """Return what a status means: nothing was created, or nobody knows."""
     if status == 409:
         return ProviderUnavailable("the Cog server is busy", code="provider_busy")
     if status == 503:
