@@ -4,7 +4,7 @@
 
     FleekError
     ├── RequestError             the caller must act
-    │   ├── Unreadable           not JSON, not HTTP as we speak it
+    │   ├── Unreadable           not JSON, or not valid HTTP
     │   ├── UnknownHost          the Host header names no address of this service
     │   ├── RequestTimeout       the request came too slowly
     │   ├── UriTooLong
@@ -13,16 +13,16 @@
     │   ├── Unauthorized
     │   ├── Forbidden
     │   │   └── ForeignOrigin        a page of another site made a browser send it
-    │   ├── NotFound             unknown, or somebody else's
+    │   ├── NotFound             unknown, or of another tenant
     │   ├── Conflict             the job's state forbids it
     │   ├── Gone                 it was here and has been purged
     │   ├── TooLarge
-    │   ├── Unsupported          a media type or encoding that we do not take
-    │   └── TooMany              over a limit; comes back by itself
-    ├── ProviderError            a host of models failed
-    │   ├── ProviderRejected     permanent; nothing was bought
-    │   ├── ProviderUnavailable  nothing was bought; may be tried again
-    │   ├── OutcomeUnknown       something may have been bought
+    │   ├── Unsupported          a media type or encoding that is not accepted
+    │   └── TooMany              over a limit; temporary
+    ├── ProviderError            a provider failed
+    │   ├── ProviderRejected     permanent; nothing was paid for
+    │   ├── ProviderUnavailable  nothing was paid for; may be tried again
+    │   ├── OutcomeUnknown       a prediction may have been created
     │   ├── CallbackRejected     a callback that the provider did not sign
     │   ├── OutputBroken         the bytes are not what was promised; may be fetched again
     │   │   ├── ErrorPage        a page about an error came in place of the bytes
@@ -30,7 +30,7 @@
     │   ├── OutputMissing        its address gives nothing now; the provider must be asked
     │   ├── OutputUnsafe         the output must not be fetched or kept
     │   └── OutputGone           the provider does not have the output any more
-    ├── HostError                this installation's own parts failed; comes back by itself
+    ├── HostError                a part of this installation failed; temporary
     │   ├── CapacityExceeded     too many connections, or too many bytes of requests
     │   ├── DatabaseUnavailable
     │   │   ├── Overloaded       refused before anything was done: it would take too long
@@ -40,14 +40,12 @@
     │   └── StorageError
     │       └── StorageFull
     ├── ConfigurationError       the operator must act; stops the process at start
-    └── InternalError            a mistake of ours, or a race that somebody else won
-        ├── IllegalTransition
-        ├── StaleJob
-        ├── PredictionTaken      this prediction is bound to another attempt
-        ├── AttemptClosed        this attempt has its verdict, or another prediction
-        └── WorkerSuspended      this worker may be taken for dead and must not buy
-
-The classes below `InternalError` are in `fleek.domain.errors`, all others here.
+    └── InternalError            a defect of the service; those below it never leave the engine
+        ├── IllegalTransition    the job's state forbids the change
+        ├── StaleJob             the job was changed meanwhile
+        ├── PredictionTaken      the prediction is bound to another attempt
+        ├── AttemptClosed        the attempt has its verdict, or another prediction
+        └── WorkerSuspended      the worker's lease may have expired: it starts no prediction
 
 ``code`` is public and stable. ``retryable`` says whether another attempt can help.
 HTTP statuses live in `fleek.api.errors`, exit codes in `fleek.cli`.
@@ -151,7 +149,7 @@ class ForeignOrigin(Forbidden):
 
 
 class NotFound(RequestError):
-    """Unknown, or somebody else's: the two look the same."""
+    """Unknown, or of another tenant: the two look the same."""
 
     code = "not_found"
 
@@ -192,19 +190,19 @@ class TooMany(RequestError):
 
 
 class ProviderError(FleekError):
-    """A host of models failed us."""
+    """A provider failed."""
 
     code = "provider_error"
 
 
 class ProviderRejected(ProviderError):
-    """The provider refused for good; nothing was bought."""
+    """The provider refused permanently; nothing was paid for."""
 
     code = "provider_rejected"
 
 
 class ProviderUnavailable(ProviderError):
-    """Nothing was bought; the same may be tried again, not before `retry_after`."""
+    """Nothing was paid for; the same may be tried again, not before `retry_after`."""
 
     code = "provider_unavailable"
     retryable = True
@@ -217,7 +215,7 @@ class ProviderUnavailable(ProviderError):
 
 
 class OutcomeUnknown(ProviderError):
-    """Something was sent and no readable answer came back: it may have been bought."""
+    """A request was sent and no readable answer came back: it may have been paid for."""
 
     code = "provider_outcome_unknown"
 

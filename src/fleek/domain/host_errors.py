@@ -1,7 +1,7 @@
 """What an error of this machine means: the one place that reads its error numbers.
 
-Storages, the spool and outbound calls ask here, so that a disk, this process and somebody else's
-host are never taken for each other.
+Storages, the spool and outbound calls ask here, so that the disk, this process and another
+host are never confused.
 """
 
 import errno

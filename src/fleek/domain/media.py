@@ -1,4 +1,4 @@
-"""Files: an `Output` as the provider returned it, a `Media` as we keep it."""
+"""Files: an `Output` as the provider returned it, a `Media` as it is stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,12 +96,12 @@ def media_folder(job_id: JobId) -> str:
 
 
 def purged(job: Job, part: Part) -> bool:
-    """Whether nobody may be sent to this part of a job any more."""
+    """Whether this part of a job is purged, so that no link may point to it."""
     return (job.purged_at if part is Part.MEDIA else job.metadata_purged_at) is not None
 
 
 def owner(key: str) -> tuple[Part, JobId] | None:
-    """Return whose file this is, and of which part; None if no job of ours has such keys."""
+    """Return the part and the job that a file belongs to; None: no job has such keys."""
     part, _, rest = key.partition("/")
     named = rest.partition("/")[0] if part == Part.MEDIA else rest.removesuffix(".json")
     try:
@@ -109,5 +109,5 @@ def owner(key: str) -> tuple[Part, JobId] | None:
         found = Part(part)
     except ValueError:
         return None
-    ours = key.startswith(media_folder(job_id)) or key == metadata_key(job_id)
-    return (found, job_id) if ours else None
+    owned = key.startswith(media_folder(job_id)) or key == metadata_key(job_id)
+    return (found, job_id) if owned else None

@@ -7,7 +7,7 @@ UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 def strip_unstorable(text: str) -> str:
-    """Return what can be kept of a text that we did not check, such as a provider's message."""
+    """Return what can be stored of an unchecked text, such as a provider's message."""
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

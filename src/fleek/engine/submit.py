@@ -68,8 +68,8 @@ async def _checked(rt: Runtime, request: JobRequest) -> Job:
     """Return the job that the request makes; it is not stored yet."""
     name = request.provider or rt.settings.provider
     provider = _provider(rt, name)
-    ours = rt.settings.default_model if name == rt.settings.provider else None
-    model = request.model or ModelName(ours or provider.default_model)
+    chosen = rt.settings.default_model if name == rt.settings.provider else None
+    model = request.model or ModelName(chosen or provider.default_model)
     await _check_parameters(rt, provider, model, request)
     rt.capacity.check()
     return _job(rt, request, provider=name, model=model)
