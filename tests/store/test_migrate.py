@@ -1,11 +1,15 @@
 """The schema is made once, whoever else tries, and never by an older program."""
 
+import asyncio
 import errno
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
 from alembic.config import Config
@@ -13,13 +17,23 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint, inspect, text
 
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, ResourcesExhausted
+from fleek.store import jobs
 from fleek.store.database import Database, open_database, reach
-from fleek.store.indexes import SCHEMA
-from fleek.store.migrate import HERE, autogenerate, migrate, revisions, up_to_date, upgrade
+from fleek.store.indexes import declared
+from fleek.store.migrate import (
+    HERE,
+    VALID,
+    autogenerate,
+    migrate,
+    revisions,
+    up_to_date,
+    upgrade,
+)
+from samples import a_job
 from services import apart
 
 UPGRADE = "import sys; from fleek.store.migrate import upgrade; print(upgrade(sys.argv[1]))"
-INDEXES = {
+DEFINITIONS = {
     "sqlite": "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL",
     "postgresql": "SELECT indexdef FROM pg_indexes WHERE indexname LIKE 'ix_%'",
 }
@@ -55,7 +69,7 @@ async def test_an_empty_database_gets_the_schema(empty: Database) -> None:
     assert (await empty.facts())["revision"] == revision
     async with empty.read() as tx:
         tables = await tx.run_sync(lambda connection: inspect(connection).get_table_names())
-    assert {*SCHEMA.tables} < {*tables}
+    assert {*declared().tables} < {*tables}
 
 
 def test_the_files_are_named_by_their_revisions() -> None:
@@ -83,19 +97,19 @@ async def test_the_indexes_are_the_same_to_the_letter(empty: Database) -> None:
     await migrate(empty)
 
     async with empty.write() as tx:
-        migrated = set(await tx.scalars(text(INDEXES[empty.kind])))
-        await tx.run_sync(SCHEMA.drop_all)
-        await tx.run_sync(SCHEMA.create_all)
-        declared = set(await tx.scalars(text(INDEXES[empty.kind])))
+        migrated = set(await tx.scalars(text(DEFINITIONS[empty.kind])))
+        await tx.run_sync(declared().drop_all)
+        await tx.run_sync(declared().create_all)
+        expected = set(await tx.scalars(text(DEFINITIONS[empty.kind])))
 
-    assert migrated == declared
-    assert len([one for one in declared if " WHERE " in one]) == 14
+    assert migrated == expected
+    assert len([one for one in expected if " WHERE " in one]) == 14
 
 
 def test_every_reference_begins_an_index() -> None:
     """Or each row that is removed costs a look at all rows that might refer to it."""
     loose = []
-    for table in SCHEMA.tables.values():
+    for table in declared().tables.values():
         keys = [
             one
             for one in table.constraints
@@ -198,3 +212,78 @@ async def test_a_database_that_cannot_be_opened_without_descriptors_is_not_wrong
 
     with pytest.raises(ResourcesExhausted, match="descriptors"):
         await reach(empty)
+
+
+LATEST_INDEX: Final = "ix_jobs_retries"
+INTERRUPTED: Final = """UPDATE pg_index SET indisvalid = false
+    WHERE indexrelid = (SELECT oid FROM pg_class WHERE relname = :name)"""
+BUILDING: Final = "SELECT count(*) FROM pg_stat_progress_create_index"
+
+
+async def index_is_there(db: Database) -> bool:
+    """Whether one of the indexes is there, and complete."""
+    async with db.read() as tx:
+        valid = dict(map(tuple, await tx.execute(text(VALID[db.kind]))))
+    return bool(valid.get(LATEST_INDEX))
+
+
+async def test_a_missing_index_is_built(db: Database) -> None:
+    """As after an update: no migration makes it, as that would hold up all writers."""
+    async with db.write() as tx:
+        await tx.execute(text(f"DROP INDEX {LATEST_INDEX}"))
+    assert not await index_is_there(db)
+
+    await migrate(db)
+
+    assert await index_is_there(db)
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_an_index_whose_build_was_interrupted_is_built_again(db: Database) -> None:
+    """PostgreSQL keeps it, and uses it for nothing."""
+    async with db.write() as tx:
+        await tx.execute(text(INTERRUPTED), {"name": LATEST_INDEX})
+    assert not await index_is_there(db)
+
+    await migrate(db)
+
+    assert await index_is_there(db)
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_writers_go_on_while_an_index_is_built(db: Database, database_url: str) -> None:
+    """The build waits for transactions that were open before; nobody waits for the build."""
+    async with open_database(database_url) as other:
+        async with other.write() as tx:
+            await tx.execute(text(f"DROP INDEX {LATEST_INDEX}"))
+        await jobs.insert_job(db, a_job())
+        async with other.write() as open_one:
+            await open_one.execute(text("UPDATE jobs SET progress = 0.5"))
+            build = asyncio.create_task(migrate(db))
+            while not await _count(db, BUILDING):
+                assert not build.done()
+                await asyncio.sleep(0.01)
+
+            await jobs.insert_job(db, a_job(), patience=timedelta(minutes=1))
+
+            assert not build.done()
+        await build
+
+    assert await index_is_there(db)
+
+
+async def _count(db: Database, statement: str) -> int:
+    async with db.read() as tx:
+        return int(await tx.scalar(text(statement)) or 0)
+
+
+def test_migrations_make_indexes_of_their_own_tables_only() -> None:
+    """An index of a table that has rows is built after them; see `fleek.store.indexes`."""
+    late = [path for path in (HERE / "versions").glob("[0-9]*.py") if path.name > "0004"]
+
+    for path in late:
+        source = path.read_text()
+        made = set(re.findall(r'create_table\(\s*"(\w+)"', source))
+        indexed = set(re.findall(r'create_index\(\s*"\w+",\s*"(\w+)"', source))
+        assert source.count("create_index") == len(indexed), path.name
+        assert indexed <= made, path.name

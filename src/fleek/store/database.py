@@ -4,9 +4,10 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import text
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -23,6 +24,9 @@ from fleek.store.batcher import Batcher, Begin
 from fleek.store.errors import has_answered, is_temporary, is_unreachable, said, translated
 from fleek.store.pools import make_pools
 
+if TYPE_CHECKING:
+    from fleek.store.postgres import Session  # an extra
+
 Transaction = AsyncConnection
 """An open transaction, or for reads a connection; passed first to every query."""
 
@@ -36,8 +40,9 @@ PATIENCE: Final = timedelta(seconds=10)
 class Database:
     """Opens transactions, and lets concurrent callers share one."""
 
-    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, *, address: str) -> None:
-        self.address = address  # as configured, the password left out
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, *, url: URL) -> None:
+        self.address = url.render_as_string()  # as configured, the password left out
+        self._url = url
         self._writer = writer
         self._reader = reader
         self._groups: dict[Any, Batcher[Any, Any]] = {}
@@ -78,6 +83,18 @@ class Database:
         with translated():
             async with self._reader.connect() as tx:
                 yield tx
+
+    @asynccontextmanager
+    async def session(self) -> "AsyncIterator[Session]":
+        """Open a session of PostgreSQL for statements outside any transaction, without time limit.
+
+        Raises:
+            DatabaseUnavailable: It cannot be opened, or one of its statements failed.
+        """
+        from fleek.store.postgres import Connector, open_session  # noqa: PLC0415 - an extra
+
+        async with open_session(Connector(self._url)) as session:
+            yield session
 
     async def grouped_write(
         self, write: GroupedWrite[Item, Result], item: Item, *, patience: timedelta | None = None
@@ -161,7 +178,7 @@ async def open_database(
     """
     url = database_url(setting)
     writer, reader = make_pools(url, patience)
-    database = Database(writer, reader, address=url.render_as_string())
+    database = Database(writer, reader, url=url)
     try:
         yield database
     finally:

@@ -1,6 +1,11 @@
-"""Bring the schema up to date, one process at a time."""
+"""Bring the schema up to date, one process at a time.
+
+First the migrations, in one transaction; then the indexes that are missing. PostgreSQL builds those
+concurrently: the other processes, of the previous release or of this one, go on writing.
+"""
 
 import asyncio
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -10,8 +15,17 @@ from sqlalchemy import Connection, inspect, text
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.host_errors import host_errors
 from fleek.store.database import Database, open_database, reach
+from fleek.store.indexes import INDEXES, Index, declared
 
 MIGRATION_LOCK: Final = 0x666C65656B  # "fleek"; any number that nobody else uses
+INDEX_LOCK: Final = MIGRATION_LOCK + 1
+VALID: Final = {  # names of the indexes that are complete, and of those that are not
+    "sqlite": "SELECT name, true FROM sqlite_master WHERE type = 'index'",
+    "postgresql": (
+        "SELECT relname, indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid"
+        " WHERE relnamespace = current_schema()::regnamespace"
+    ),
+}
 HERE: Final = Path(__file__).parent / "migrations"
 
 
@@ -30,7 +44,7 @@ def upgrade(setting: str) -> str:
 
 
 async def migrate(db: Database) -> str:
-    """Bring the schema up to date in one transaction, under a lock; returns the revision.
+    """Bring the schema up to date, under a lock, and build missing indexes; returns the revision.
 
     Raises:
         ConfigurationError: The schema is newer than this program.
@@ -41,7 +55,34 @@ async def migrate(db: Database) -> str:
             for limit in ("lock_timeout", "statement_timeout"):  # another process may migrate
                 await tx.execute(text(f"SET LOCAL {limit} = 0"))
             await tx.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": MIGRATION_LOCK})
-        return await tx.run_sync(_upgrade)
+        revision = await tx.run_sync(_upgrade)
+        missing = _missing(dict(map(tuple, await tx.execute(text(VALID[db.kind])))))
+        if db.kind == "sqlite":
+            for index in missing:
+                await tx.execute(text(index.statement()))
+    if db.kind == "postgresql" and missing:
+        await _build_concurrently(db)
+    return revision
+
+
+async def _build_concurrently(db: Database) -> None:
+    """Build the missing indexes of PostgreSQL, unless another process does.
+
+    A session holds the lock: a transaction would hold a snapshot, which a build waits for.
+    """
+    async with db.session() as session:
+        if not await session.lock(INDEX_LOCK):
+            return
+        valid = dict(await session.fetch(VALID[db.kind]))
+        for index in _missing(valid):
+            if index.name in valid:  # an earlier build was interrupted
+                await session.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")
+            await session.execute(index.statement(concurrently=True))
+
+
+def _missing(valid: Mapping[str, bool]) -> list[Index]:
+    """Return the indexes that are not there, or not complete."""
+    return [index for index in INDEXES if not valid.get(index.name)]
 
 
 async def up_to_date(db: Database) -> bool:
@@ -101,6 +142,4 @@ def autogenerate(connection: Connection) -> Any:
     from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - only tests need it
     from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - likewise
 
-    from fleek.store.indexes import SCHEMA  # noqa: PLC0415 - likewise
-
-    return compare_metadata(MigrationContext.configure(connection), SCHEMA)
+    return compare_metadata(MigrationContext.configure(connection), declared())

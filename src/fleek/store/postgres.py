@@ -8,17 +8,21 @@ transaction, nothing is prepared under a name, and reads have transactions, too.
 Source: https://www.pgbouncer.org/features.html and https://www.pgbouncer.org/config.html
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from asyncpg.transaction import Transaction  # type: ignore[import-untyped]  # likewise
 from sqlalchemy.engine import URL
 
+from fleek.domain.errors import DatabaseUnavailable
 from fleek.store.address import postgres_address
+from fleek.store.errors import said
 
 CONNECT_SECONDS: Final = 5
 COMMAND_SECONDS: Final = 30
+LONG_SECONDS: Final = 24 * 60 * 60  # for what may take long, such as the build of an index
 SESSION: Final[Mapping[str, str]] = {
     "jit": "off",  # compiling costs more than any statement of ours
     "idle_in_transaction_session_timeout": "15000",  # ms; a frozen process holds up nobody longer
@@ -85,6 +89,52 @@ class Connector:
         return await asyncpg.connect(
             self._dsn, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS, **options
         )
+
+
+class Session:
+    """A connection whose statements are transactions of their own, and may take long."""
+
+    def __init__(self, connection: Any, *, pooled: bool) -> None:
+        self._connection = connection
+        self._pooled = pooled
+
+    async def lock(self, number: int) -> bool:
+        """Take an advisory lock until the session ends; False if another session has it.
+
+        Behind a pooler there is no such lock, as the server's session outlives ours: True.
+        """
+        statement = "SELECT pg_try_advisory_lock($1)"
+        return self._pooled or bool(await self._connection.fetchval(statement, number))
+
+    async def fetch(self, statement: str) -> Sequence[tuple[Any, Any]]:
+        """Return the rows of a statement that gives two columns."""
+        return [tuple(row) for row in await self._connection.fetch(statement)]
+
+    async def execute(self, statement: str) -> None:
+        """Run a statement."""
+        await self._connection.execute(statement, timeout=LONG_SECONDS)
+
+
+@asynccontextmanager
+async def open_session(connector: Connector) -> AsyncGenerator[Session]:
+    """Open a session without limits of time, but those that a pooler's server has of its own.
+
+    Raises:
+        DatabaseUnavailable: It cannot be opened, or a statement failed.
+    """
+    try:
+        try:
+            connection = await connector.connect()
+        except PoolerFound:
+            connection = await connector.connect()
+        try:
+            if not connector.pooled:
+                await connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
+            yield Session(connection, pooled=connector.pooled)
+        finally:
+            connection.terminate()
+    except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+        raise DatabaseUnavailable(f"the database refuses: {said(error)}") from error
 
 
 async def _is_direct(connection: Any) -> bool:
