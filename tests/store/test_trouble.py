@@ -387,14 +387,14 @@ async def test_an_answer_that_was_lost_after_the_commit_is_found(db: Database) -
     """The job is there: telling the caller otherwise would make it twice."""
     job = a_job()
 
-    await jobs.insert_job(Forgetful(db._writer, db._reader, address=db.address), job)
+    await jobs.insert_job(Forgetful(db._writer, db._reader, url=db._url), job)
 
     assert await jobs.get_any_tenant(db, job.id) == job
 
 
 async def test_an_answer_that_was_lost_before_the_commit_is_a_refusal(db: Database) -> None:
     """Nothing is there, and the caller knows."""
-    forgetful = Forgetful(db._writer, db._reader, address=db.address)
+    forgetful = Forgetful(db._writer, db._reader, url=db._url)
     forgetful.commits = False
 
     with pytest.raises(DatabaseUnavailable):

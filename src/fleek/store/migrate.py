@@ -95,8 +95,8 @@ async def up_to_date(db: Database) -> bool:
         return await tx.run_sync(_revision) == revisions()[-1]
 
 
-def _upgrade(connection: Connection) -> str:
-    head = revisions()[-1]
+def _upgrade(connection: Connection, head: str | None = None) -> str:
+    head = head or revisions()[-1]
     if _revision(connection) != head:
         from alembic import command  # noqa: PLC0415 - heavy, and most starts find nothing to do
         from alembic.config import Config  # noqa: PLC0415 - likewise
@@ -105,7 +105,7 @@ def _upgrade(connection: Connection) -> str:
         config.set_main_option("script_location", str(HERE).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, head)
     return head
 
 
