@@ -15,9 +15,7 @@ class Recovering:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self.recovery = Recovery(rt)
-        self.providers = [
-            ProviderRecovery(rt, name, clock=lambda: rt.now().timestamp()) for name in rt.providers
-        ]
+        self.providers = [ProviderRecovery(rt, name, clock=rt.steady) for name in rt.providers]
 
     async def turn(self) -> timedelta:
         """Take a turn of each, and see what it began to its end; returns the shortest wait."""

@@ -120,6 +120,20 @@ MUTATIONS: Final = (
         "tests/engine/test_clock.py",
     ),
     Mutation(
+        "every process believes its own wall clock",
+        "engine/clock.py",
+        "        return self._reading.later(self._steady())\n",
+        "        return self._wall()\n",
+        "tests/engine/test_clocks_and_money.py",
+    ),
+    Mutation(
+        "a callback is dated by our wall clock",
+        "providers/replicate/provider.py",
+        "        return self._api.time or self._now()\n",
+        "        return self._now()\n",
+        "tests/engine/test_clocks_and_money.py",
+    ),
+    Mutation(
         "a look that found nothing counts although clocks disagree",
         "providers/replicate/search.py",
         "        return self._agree and self._fits\n",

@@ -138,8 +138,9 @@ class Reconciliation:
         if early:
             return
         failpoints.hit("settle.find")
+        now = attempt.submitted_at + rt.clock.lived(attempt.submitted_at, rt.now())
         async with call_timeout(attempt.provider, SEARCH_LIMIT):
-            found = await provider.find(job, attempt, now=rt.now())
+            found = await provider.find(job, attempt, now=now)
         unbound = await self._unbound(attempt, found.candidates)
         if found.prediction is not None:
             await self._adopt(attempt, found.prediction, by="list")

@@ -210,7 +210,8 @@ class SupportsFind(Protocol):
     async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:
         """Search for the prediction of an attempt whose outcome is unknown.
 
-        `now` is the time by the clock that wrote ``attempt.submitted_at``.
+        `now` is the time by the clock that wrote ``attempt.submitted_at``, without what that clock
+        has leapt over since.
 
         Raises:
             ProviderUnavailable: The list could not be read.

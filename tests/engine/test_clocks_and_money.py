@@ -1,0 +1,149 @@
+"""One wall clock is wrong, and by the ledger of the account nothing is paid for twice.
+
+Crossed: whose clock, since when, by how much, on which database; a shift that comes with callbacks
+on the one database comes with polling alone on the other. Each time answers get lost, a worker ends in the middle of a start, callbacks are lost, doubled and
+replayed. By true time everything is in time: nothing may be stopped, and all must complete, soon.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+import pytest
+
+from fakes import Clock
+from fleek.domain.job import JobId, Status
+from fleek.engine.runtime import Runtime
+from fleek.store import jobs
+from fleek.store.clock import Reading
+from fleek.store.database import Database
+from fleek.system_clock import Steady
+from installation import UNHEARD, Callback, Installation, installed, prompt
+
+ROLES: Final = ("api", "worker", "coordinator")
+SINCES: Final = ("start", "crash", "step")
+MINUTES, HOUR, DAY = timedelta(minutes=5), timedelta(hours=1), timedelta(days=1)
+SHIFTS: Final = (-DAY, DAY, HOUR, -HOUR, -MINUTES, MINUTES)
+RIGHT: Final = timedelta(0)
+ENOUGH_TURNS: Final = 12  # ten minutes; half of that is needed if all clocks are right
+JOBS: Final = 3
+TERMINAL: Final = {Status.COMPLETED, Status.FAILED, Status.CANCELLED}
+CASES: Final = [
+    (callbacks, role, since) for callbacks in (True, False) for role in ROLES for since in SINCES
+]
+SAMPLE: Final = [(True, "api", "step"), (True, "coordinator", "step"), (False, "worker", "crash")]
+NAMES: Final = ("callbacks", "role", "since")
+
+
+@pytest.fixture(autouse=True)
+def _told_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """Let PostgreSQL tell the time of the test."""
+
+    async def tell(_: Database, steady: Steady) -> Reading:
+        return Reading(clock(), steady())
+
+    monkeypatch.setattr("fleek.store.clock.ask_postgres", tell)
+
+
+async def live(fleek: Installation, role: str, since: str, shift: timedelta) -> list[Status]:
+    """Run some jobs while the clock of one process goes wrong; returns how they ended."""
+    if since == "start":
+        await fleek.reboot(role, shift)
+    else:
+        getattr(fleek, role).wall.shift = RIGHT
+    unheard = UNHEARD if shift > RIGHT else ""
+    ids = await fleek.submit(f"[[emu:create_then_drop]] its answer is lost {unheard} {shift}")
+    await fleek.turn()
+    ids += await fleek.submit(f"its worker ends {shift}")
+    await fleek.worker.die_while_starting(ids[-1])
+    await fleek.begin("worker", fleek.worker.wall.shift)
+    if since == "crash":
+        await fleek.begin(role, shift)
+    getattr(fleek, role).wall.shift = shift
+    ids += await fleek.submit(f"[[emu:create_reset]] submitted later, not created at once {shift}")
+    return await ended(fleek, ids)
+
+
+async def ended(fleek: Installation, ids: list[JobId]) -> list[Status]:
+    """Take turns until jobs have ended, but not for ever; returns how they are then."""
+    for _ in range(ENOUGH_TURNS):
+        await fleek.turn()
+        found = await statuses(fleek, ids)
+        if all(status in TERMINAL for status in found):
+            return found
+    return await statuses(fleek, ids)
+
+
+async def statuses(fleek: Installation, ids: list[JobId]) -> list[Status]:
+    """Return the status of each job."""
+    return [(await jobs.get_any_tenant(fleek.shared.db, job_id)).status for job_id in ids]
+
+
+async def replayed(fleek: Installation, shift: timedelta) -> tuple[list[Callback], list[Callback]]:
+    """Send old messages again, those too that a wrong clock would take for new.
+
+    Returns what was refused of the genuine ones, and what was accepted of the old ones.
+    """
+    received, refused = list(dict.fromkeys(fleek.received)), fleek.refused
+    fleek.received, fleek.refused = [], []
+    fleek.clock.tick(seconds=max(abs(shift), MINUTES).total_seconds() + 60)
+    for old in received:
+        await fleek.receive(old)
+    accepted = [one for one in received if one not in fleek.refused]
+    fleek.received, fleek.refused = [], []
+    return refused, accepted
+
+
+async def survive(
+    rt: Runtime,
+    clock: Clock,
+    shifts: Sequence[timedelta],
+    *,
+    callbacks: bool,
+    role: str,
+    since: str,
+) -> None:
+    """Go through these shifts, one after the other, and have the ledger judge."""
+    async with installed(rt, clock, callbacks=callbacks) as fleek:
+        for one in ROLES:
+            await fleek.begin(one)
+        for shift in shifts:
+            how = await live(fleek, role, since, shift)
+            refused, accepted = await replayed(fleek, shift)
+
+            assert (shift, how) == (shift, [Status.COMPLETED] * JOBS)
+            assert (shift, refused, accepted) == (shift, [], [])
+        sold = fleek.emulator.account.predictions
+
+    assert set(Counter(map(prompt, sold)).values()) == {1}
+    assert len(sold) == JOBS * len(shifts)
+    assert {(one.end, len(one.cancel_requests)) for one in sold} == {("succeeded", 0)}
+
+
+@pytest.mark.parametrize(NAMES, SAMPLE)
+async def test_a_wrong_clock_costs_nothing(
+    rt: Runtime, clock: Clock, *, callbacks: bool, role: str, since: str
+) -> None:
+    """Some cases, on SQLite."""
+    await survive(rt, clock, SHIFTS[3:4], callbacks=callbacks, role=role, since=since)
+
+
+@pytest.mark.usefixtures("_full_suite")
+@pytest.mark.parametrize(NAMES, CASES)
+async def test_no_wrong_clock_costs_anything(
+    rt: Runtime, clock: Clock, *, callbacks: bool, role: str, since: str
+) -> None:
+    """Each shift with callbacks or without, on SQLite, whose time follows the machine's clock."""
+    shifts = SHIFTS[::2] if callbacks else SHIFTS[1::2]
+    await survive(rt, clock, shifts, callbacks=callbacks, role=role, since=since)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(NAMES, CASES)
+async def test_no_wrong_clock_costs_anything_on_postgresql(
+    rt: Runtime, clock: Clock, *, callbacks: bool, role: str, since: str
+) -> None:
+    """The other shifts, with the time that the server tells."""
+    shifts = SHIFTS[1::2] if callbacks else SHIFTS[::2]
+    await survive(rt, clock, shifts, callbacks=callbacks, role=role, since=since)

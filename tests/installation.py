@@ -1,0 +1,270 @@
+"""An API, workers and a coordinator on one database, each with a wall clock of its own.
+
+They start predictions at an emulated account, over a socket. All of them, the account included, go
+by the clock of the test: nothing waits for real time. The account's ledger says what was paid for.
+"""
+
+import ssl
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cache, partial
+from typing import Final
+
+from fakes import Clock, a_request
+from fleek.dispatch.base import Handler, Task
+from fleek.domain.errors import CallbackRejected
+from fleek.domain.job import JobId, ModelName
+from fleek.emulator import clock as emulated
+from fleek.emulator.plan import Plan
+from fleek.emulator.predictions import Prediction
+from fleek.emulator.server import Emulator, serve
+from fleek.emulator.webhooks import write
+from fleek.engine import clock as engine_clock
+from fleek.engine.admit import Admission
+from fleek.engine.callback import receive
+from fleek.engine.collect import collect
+from fleek.engine.heartbeat import WorkerLease
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import intend, start, start_prediction
+from fleek.engine.submit import submit
+from fleek.engine.throttle import refresh_pauses
+from fleek.engine.watch import Watch
+from fleek.outbound.addresses import AllowedHost, Policy
+from fleek.outbound.client import Client, Connections
+from fleek.providers.http import authorization, open_api
+from fleek.providers.replicate.provider import AccountConfig, ReplicateProvider
+from recovering import Recovering
+
+MODEL: Final = ModelName("acme/painter:deployment")  # nobody describes its parameters
+DEADLINE: Final = timedelta(minutes=20)
+HEARTBEAT: Final = timedelta(seconds=20)
+TURN: Final = timedelta(seconds=50)  # no worker is suspended yet, although beats are late
+UNHEARD: Final = "unheard"  # in the prompts of predictions whose callbacks get lost
+PREDICT_SECONDS: Final = 90
+ATTEMPT_TIMEOUT: Final = timedelta(minutes=4)
+PUBLIC_URL: Final = "http://127.0.0.1:1"
+VERBS: Final = {"start": start, "collect": collect}
+
+
+class AccountClock(emulated.Clock):
+    """The account's time: that of the test."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def now(self) -> float:
+        """Say what time it is."""
+        return self._clock().timestamp()
+
+
+class Dispatched:
+    """A dispatcher that only remembers."""
+
+    def __init__(self) -> None:
+        self.ids: deque[tuple[Task, JobId]] = deque()
+
+    async def enqueue(self, task: Task, job_id: JobId) -> None:
+        """Remember it."""
+        self.ids.append((task, job_id))
+
+    async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
+        """Do nothing: turns take the ids."""
+
+    async def check(self) -> None:
+        """Take any id."""
+
+
+@cache
+def tls() -> ssl.SSLContext:
+    """Return what all clients here check certificates with; making it takes a while."""
+    return ssl.create_default_context()
+
+
+@dataclass(slots=True)
+class Wall:
+    """A wall clock that is off by `shift`; it steps when that is changed."""
+
+    clock: Clock
+    shift: timedelta
+
+    def __call__(self) -> datetime:
+        """Return what it shows."""
+        return self.clock() + self.shift
+
+
+class Process:
+    """One process, with a wall clock and a provider of its own."""
+
+    def __init__(
+        self, shared: Runtime, wall: Wall, provider: ReplicateProvider, *, boot: str
+    ) -> None:
+        self.wall, clock = wall, wall.clock
+        self.clock = engine_clock.Clock(shared.db, wall=wall, steady=clock.steady, boot=boot)
+        lease = WorkerLease(
+            shared.db, heartbeat=HEARTBEAT, slots=8, now=self.clock, steady=clock.steady
+        )
+        self.rt = replace(
+            shared,
+            now=self.clock,
+            clock=self.clock,
+            steady=clock.steady,
+            lease=lease,
+            providers={"replicate": provider},
+            pauses=type(shared.pauses)(),
+        )
+        self.watch = Watch(self.rt)
+        self.admission = Admission(self.rt, clock=clock.steady)
+        self.recovering = Recovering(self.rt)
+
+    async def coordinate(self) -> None:
+        """Take one turn of each loop of the coordinator."""
+        await self.clock.steer()
+        await self.recovering.turn()
+        await self.watch.turn()
+        await self.admission.turn()
+
+    async def die_while_starting(self, job_id: JobId) -> None:
+        """Start a prediction, and end before that is written down."""
+        intended = await intend(self.rt, job_id)
+        assert intended is not None
+        await start_prediction(self.rt, *intended)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Callback:
+    """A signed message, as it came."""
+
+    token: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    async def read(self) -> bytes:
+        """Return the body."""
+        return self.body
+
+
+@dataclass
+class Installation:
+    """All processes of an installation, and the account that they use."""
+
+    shared: Runtime
+    clock: Clock
+    emulator: Emulator
+    stack: AsyncExitStack
+    callbacks: bool
+    api: Process = field(init=False)
+    worker: Process = field(init=False)
+    coordinator: Process = field(init=False)
+    received: list[Callback] = field(default_factory=list)
+    refused: list[Callback] = field(default_factory=list)
+    boots: int = 0
+    _told: set[tuple[str, str]] = field(default_factory=set)  # prediction and status
+
+    @property
+    def dispatched(self) -> Dispatched:
+        """The ids that wait for a worker."""
+        assert isinstance(self.shared.dispatcher, Dispatched)
+        return self.shared.dispatcher
+
+    async def begin(self, role: str, shift: timedelta = timedelta(0)) -> None:
+        """Start the process of a role; that of before, if any, is gone without a word."""
+        wall = Wall(self.clock, shift)
+        boot = f"boot {self.boots}"
+        process = Process(self.shared, wall, self._provider(wall), boot=boot)
+        await process.clock.set()
+        if role != "api":
+            await process.rt.lease.register()
+        setattr(self, role, process)
+
+    async def reboot(self, role: str, shift: timedelta) -> None:
+        """Start the machine anew; the process whose clock is off comes first."""
+        self.boots += 1
+        await self.begin(role, shift)
+        for other in {"api", "worker", "coordinator"} - {role}:
+            await self.begin(other)
+
+    async def submit(self, *prompts: str) -> list[JobId]:
+        """Have the API accept jobs."""
+        request = partial(a_request, provider="replicate", model=MODEL, deadline=DEADLINE)
+        return [(await submit(self.api.rt, request(prompt))).id for prompt in prompts]
+
+    async def turn(self) -> None:
+        """Let some time pass; then each process does what it does with a heartbeat."""
+        self.clock.tick(seconds=TURN.total_seconds())
+        for process in (self.api, self.worker, self.coordinator):
+            await process.clock.set()
+        for process in (self.worker, self.coordinator):
+            await process.rt.lease.beat()
+            await refresh_pauses(process.rt)
+        await self.call_back()
+        await self.coordinator.coordinate()
+        await self.work()
+
+    async def work(self) -> None:
+        """Have the worker do what was dispatched."""
+        ids = self.dispatched.ids
+        while ids:
+            task, job_id = ids.popleft()
+            await VERBS[task](self.worker.rt, job_id)
+
+    async def call_back(self) -> None:
+        """Let the account tell the API of what has begun and ended; each message comes twice."""
+        for prediction in self.emulator.account.predictions:
+            status = prediction.status(self.emulator.account.now())
+            news = (prediction.id, status)
+            if prediction.webhook is None or news in self._told or UNHEARD in prompt(prediction):
+                continue
+            self._told.add(news)
+            letter = write(self.emulator.account, prediction, {})
+            headers = letter.headers(self.emulator.account.now())
+            callback = Callback(prediction.webhook.rpartition("/")[2], headers, letter.body)
+            for _ in range(2 if prediction.done(self.emulator.account.now()) else 1):
+                await self.receive(callback)
+
+    async def receive(self, callback: Callback) -> None:
+        """Have the API take a message."""
+        self.received.append(callback)
+        try:
+            await receive(
+                self.api.rt,
+                "replicate",
+                callback.token,
+                headers=callback.headers,
+                read=callback.read,
+            )
+        except CallbackRejected:
+            self.refused.append(callback)
+
+    def _provider(self, wall: Wall) -> ReplicateProvider:
+        url = self.emulator.api_url
+        host = AllowedHost.of(url)
+        policy = Policy(named=(host,), patterns=(), setting="REPLICATE_OUTPUT_HOSTS")
+        files = Client(policy, Connections(policy, tls=tls()), read=60.0)
+        token = authorization("r8_clocks")
+        api = open_api(url, headers=token, tls=tls(), steady=self.clock.steady)
+        base = f"{PUBLIC_URL}/webhooks/replicate" if self.callbacks else None
+        terms = AccountConfig(callback_base=base)
+        provider = ReplicateProvider(api, files, terms, now=wall, clock=self.clock.steady)
+        for close in (api.close, files.close, provider.close, provider.schemas.close):
+            self.stack.push_async_callback(close)
+        return provider
+
+
+def prompt(prediction: Prediction) -> str:
+    """Return what a prediction was asked for."""
+    return str(prediction.input["prompt"])
+
+
+@asynccontextmanager
+async def installed(rt: Runtime, clock: Clock, *, callbacks: bool) -> AsyncGenerator[Installation]:
+    """Give an installation without processes on the database and storage of `rt`."""
+    plan = Plan(queue_seconds=0, predict_seconds=PREDICT_SECONDS, rates={"hook_drop": 1.0})
+    changed = rt.settings.model_copy(update={"attempt_timeout": ATTEMPT_TIMEOUT})
+    shared = replace(rt, settings=changed, dispatcher=Dispatched())
+    async with serve(plan) as emulator, AsyncExitStack() as stack:
+        emulator.account.clock = AccountClock(clock)
+        yield Installation(shared, clock, emulator, stack, callbacks)
