@@ -184,7 +184,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     ),
     "twin": (
         lambda db: attempts.duplicate_in_flight(
-            db, an_attempt(a_job(), request_hash="hash104", id=try_of(1))
+            db, an_attempt(a_job(), request_hash="hash104", id=try_of(1)), unknown_since=NOW
         ),
         "ix_attempts_unsettled pk_jobs",
     ),
@@ -217,7 +217,10 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     ),
     "remove": (removes, "pk_jobs pk_media pk_events uq_attempts_job_id_n"),
     "history": (lambda db: events.of_job(db, number(8), after=1), "pk_events"),
-    "latest history": (lambda db: events.latest(db, number(8), limit=5), "pk_events"),
+    "streak": (
+        lambda db: events.streak(db, number(8), "postponed", code="away", ignored={"released"}),
+        "pk_events",
+    ),
     "leaps": (clock.leaps, ""),
     "drop the anchor": (
         lambda db: clock.drop_anchor(db, "boot", wall=lambda: NOW, steady=lambda: 1.0),

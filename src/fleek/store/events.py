@@ -56,15 +56,3 @@ async def streak(
     async with db.read() as tx:
         row = (await tx.execute(statement)).one()
     return row.number, row.since
-
-
-async def latest(db: Database, job_id: JobId, *, limit: int) -> list[Event]:
-    """Return the last lines of a job's history, the last one first."""
-    statement = (
-        select(EventRow.seq, EventRow.type, EventRow.data, EventRow.at)
-        .where(EventRow.job_id == job_id)
-        .order_by(EventRow.seq.desc())
-        .limit(limit)
-    )
-    async with db.read() as tx:
-        return [Event(**row) for row in (await tx.execute(statement)).mappings()]
