@@ -36,9 +36,7 @@ from fleek.store import attempts, jobs
 from fleek.store.updates import Update
 
 LOOKS: Final = 3  # complete searches without a result, spread over RECONCILE_SECONDS
-TWIN_WAIT: Final = (
-    2 * LOOKS
-)  # looks until an unknown attempt has surely been reconciled, if it can be
+TWIN_WAIT: Final = 2 * LOOKS  # looks before an unknown attempt loses its claim
 LIMIT: Final = timedelta(minutes=2)  # per repeat
 SEARCH_LIMIT: Final = timedelta(minutes=10)  # per search: many pages, each with its own limit
 CRASHED: Final = JobError("worker_crashed", "too many workers crashed while starting this job")
