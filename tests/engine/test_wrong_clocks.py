@@ -4,6 +4,7 @@ Each process is a runtime with a wall clock of its own. The machine's steady clo
 PostgreSQL tells, are the test's.
 """
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -26,6 +27,7 @@ from fleek.engine.submit import submit
 from fleek.engine.watch import SWEEP_SECONDS, Watch
 from fleek.store import attempts, jobs
 from fleek.store.clock import Leap, Reading, ask_postgres
+from fleek.store.clock import leaps as stored_leaps
 from fleek.store.database import Database
 from fleek.store.tables import ClockRow
 from fleek.system_clock import Steady
@@ -212,6 +214,35 @@ async def test_a_process_that_begins_after_a_failover_learns_of_the_leap(
 
     assert begun.clock.leaps == before.clock.leaps
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
+
+
+@both_databases
+async def test_time_leaps_only_together_with_the_leap(
+    rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that runs while the leap is read must not take it for time that has passed."""
+    process = await Process(rt, clock, timedelta(0)).begin()
+    began, asked, answer = process.clock(), asyncio.Event(), asyncio.Event()
+
+    async def leaps(db: Database) -> tuple[Leap, ...]:
+        asked.set()
+        await answer.wait()
+        return await stored_leaps(db)
+
+    clock.step(hours=1)
+    await process.clock.steer()
+    clock.tick(seconds=LOOKED_FOR_SECONDS)
+    monkeypatch.setattr("fleek.store.clock.leaps", leaps)
+    follow = process.clock.steer if rt.db.kind == "sqlite" else process.clock.set
+    following = asyncio.create_task(follow())
+    await asked.wait()
+    meanwhile = process.clock.lived(began, process.clock())
+    answer.set()
+    await following
+
+    assert process.clock() == clock()
+    assert meanwhile == process.clock.lived(began, clock())
+    assert meanwhile == timedelta(seconds=LOOKED_FOR_SECONDS)
 
 
 @both_databases

@@ -104,10 +104,10 @@ class Clock:
         known = asked_at is not None and abs(error).total_seconds() <= reading.uncertain
         if asked_at is not None and not known and abs(error) > STEP:
             await self._stepped(reading, error, since=asked_at)
+        leaps = await stored.leaps(self._db)  # another process may have stored one
         if not known:
             self._reading = reading
-        self._asked_at = reading.at
-        self.leaps = await stored.leaps(self._db)  # another process may have stored one
+        self.leaps, self._asked_at = leaps, reading.at  # with the reading: no loop may run between
 
     async def steer(self) -> None:
         """Adjust SQLite's stored time towards this machine's system clock.
