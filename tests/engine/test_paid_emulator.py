@@ -35,7 +35,7 @@ async def worker(
     """Run a worker that buys there and seldom waits for long."""
     monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_paid")
     monkeypatch.setenv("REPLICATE_BASE_URL", emulator.api_url)
-    changed = settings.model_copy(update={"provider": "replicate"})
+    changed = settings.model_copy(update={"providers": ("replicate",)})
     async with open_runtime(changed) as rt:
         stop = asyncio.Event()
         working = asyncio.create_task(work(rt, stop))
