@@ -13,11 +13,12 @@ T ?=
 QUICK := not full and not node and not live
 FULL := (full or hypothesis) and not node and not live
 CODE := src tests benchmarks scripts
+POSTGRES := tests/store tests/contracts/test_databases.py tests/engine/test_upgrade.py
 
-.PHONY: help run dev install check format lint types contracts test test-full test-all coverage chaos docs bench lock clean
+.PHONY: help run dev install check format lint types contracts test test-full test-all coverage check-postgres chaos docs bench lock clean
 
 help:       ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 $(VENV)/.boot:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with the venv module is required."; exit 1; }
@@ -69,6 +70,12 @@ test-all: test test-full ## All tests, the quick ones first
 
 coverage: $(VENV)/.dev ## All tests, and which branches none of them takes
 	@$(BIN)/pytest -n auto --cov --cov-report=term-missing:skip-covered $(T)
+
+check-postgres: $(VENV)/.dev ## The store's tests on each PostgreSQL that is installed (VERSIONS="15 18" narrows)
+	@for version in $(or $(VERSIONS),$(shell PYTHONPATH=tests:src $(PY) tests/services.py)); do \
+		echo "PostgreSQL $$version"; \
+		TEST_PG_VERSION=$$version $(BIN)/pytest -n auto -k "postgresql or pooler" $(POSTGRES) || exit 1; \
+	done
 
 chaos: $(VENV)/.dev ## Every crash point, long storms, mutations (about 90 minutes; SEED=… repeats, CHAOS="storm --wild" narrows)
 	@PYTHONPATH=$(CURDIR)/src:$(CURDIR)/tests $(PY) -m chaos $(or $(CHAOS),all) $(if $(SEED),--seed $(SEED))

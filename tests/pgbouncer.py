@@ -53,7 +53,7 @@ def pgbouncer(server: Postgres, name: str, *, servers: int = 3) -> Iterator[str]
         process = _start(ini)
         try:
             _await(process, port)
-            yield f"postgresql://{user}@127.0.0.1:{port}/{name}"
+            yield f"postgresql://{user}@127.0.0.1:{port}/{name}?connect_timeout={PATIENCE:.0f}"
         finally:
             process.kill()
             process.wait(PATIENCE)

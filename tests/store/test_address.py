@@ -67,6 +67,20 @@ def test_parameters_of_libpq_reach_the_driver(query: str, passed_on: str) -> Non
     assert address.dsn == f"postgresql://u:p%40ss@h/n{passed_on}"
 
 
+@pytest.mark.parametrize(
+    ("query", "seconds"),
+    [("", 5), ("?connect_timeout=30", 30), ("?connect_timeout=0", None)],
+    ids=["default", "chosen", "without limit"],
+)
+def test_an_address_may_say_how_long_to_wait_for_a_connection(
+    query: str, seconds: float | None
+) -> None:
+    """A server that sleeps, or is far away, may need longer; as libpq reads it."""
+    address = postgres_address(database_url(f"postgresql://u:p@h/n{query}"))
+
+    assert address.connect_seconds == seconds
+
+
 ROLE = "postgresql://u:p@"
 
 
@@ -106,6 +120,7 @@ def test_addresses_are_taken_as_hosters_print_them(
     ("query", "named"),
     [
         ("?options=nonsense", "options"),
+        ("?connect_timeout=soon", "connect_timeout"),
         ("?schema=a;b", "schema"),
         ("?options=-c%20%22", "options"),
     ],
@@ -165,7 +180,7 @@ async def test_a_wrong_address_of_postgresql_is_one_line(
     database_url: str, change: tuple[str, str], reason: str
 ) -> None:
     """It says what the server says, without the password."""
-    setting = f"{database_url}?application_name=test".replace(*change)
+    setting = f"{database_url}&application_name=test".replace(*change)
 
     line = await refusal(setting)
 

@@ -27,7 +27,7 @@ def pooled_url(postgres: Postgres) -> Iterator[str]:
     postgres.drop(name)
 
 
-@pytest.mark.parametrize("query", ["", "?pgbouncer=true", "?application_name=us"])
+@pytest.mark.parametrize("query", ["", "&pgbouncer=true", "&application_name=us"])
 async def test_all_works_through_a_pooler_of_transactions(pooled_url: str, query: str) -> None:
     """Whether anybody says that there is one or not; many at once, so that servers change."""
     async with open_database(pooled_url + query) as db:
@@ -47,7 +47,7 @@ async def test_all_works_through_a_pooler_of_transactions(pooled_url: str, query
 
 async def test_each_transaction_brings_its_settings(pooled_url: str) -> None:
     """What one session sets would be met by the next caller of its server, or by nobody."""
-    async with open_database(f"{pooled_url}?schema=elsewhere") as db:
+    async with open_database(f"{pooled_url}&schema=elsewhere") as db:
         async with db.write() as tx:
             await tx.execute(text("CREATE SCHEMA elsewhere"))
             set_now = {

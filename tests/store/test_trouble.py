@@ -225,7 +225,7 @@ async def _backend(db: Database) -> int:
 @ON_POSTGRES
 async def test_a_server_that_only_reads_is_unavailable(database_url: str) -> None:
     """So it is while another one takes over."""
-    async with open_database(f"{database_url}?default_transaction_read_only=on") as db:
+    async with open_database(f"{database_url}&default_transaction_read_only=on") as db:
         with pytest.raises(DatabaseUnavailable, match="read-only"):
             await jobs.insert_job(db, a_job())
 

@@ -33,7 +33,7 @@ OF_THE_DRIVER: Final = frozenset(  # asyncpg reads them from the address
 )
 OF_OTHERS: Final = frozenset(
     {
-        *("channel_binding", "connect_timeout", "gssencmode", "client_encoding", "sslcompression"),
+        *("channel_binding", "gssencmode", "client_encoding", "sslcompression"),
         *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "sslsni"),
         *("tcp_user_timeout", "load_balance_hosts", "require_auth", "fallback_application_name"),
         *("connection_limit", "pool_timeout", "socket_timeout", "sslaccept"),  # Prisma's
@@ -51,6 +51,7 @@ FOR_A_POOLER: Final = {  # what people set because of one
 SSL: Final = {"true": "require", "1": "require", "no-verify": "require", "false": "disable"}
 OF_A_PROXY: Final = re.compile(r"(endpoint|project|reference|cluster)(=|%3D).*")
 SET: Final = re.compile(r"(?:-c|--)?\s*([a-z_.]+)=(.*)", re.IGNORECASE)
+CONNECT_SECONDS: Final = 5  # unless the address says otherwise
 IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SEVERAL: Final = re.compile(r"(?P<start>[^/]+//(?:[^/?]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)(?P<end>.*)")
 
@@ -105,6 +106,7 @@ class PostgresAddress:
     dsn: str  # with the password
     settings: Mapping[str, str]  # of each session
     pooled: bool  # somebody says that there is a pooler between
+    connect_seconds: float | None  # the longest wait for a connection
 
 
 def without_hosts(setting: str) -> tuple[str, str]:
@@ -124,6 +126,7 @@ def postgres_address(url: URL) -> PostgresAddress:
     hosts = ",".join(_all(url.query.get("host", ())))
     kept: dict[str, str] = {}
     settings: dict[str, str] = {}
+    connect_seconds: float | None = CONNECT_SECONDS
     for name, value in query.items():
         if name in OF_OTHERS or (name == "host" and not hosts.startswith("/")):
             continue
@@ -135,13 +138,15 @@ def postgres_address(url: URL) -> PostgresAddress:
             kept[name] = value
         elif name == "options":
             settings.update(_options(value))
+        elif name == "connect_timeout":
+            connect_seconds = _seconds(name, value)
         elif name in OF_THE_DRIVER:
             kept[name] = value
         else:
             settings[name] = value
     if "," in hosts:
         kept.setdefault("target_session_attrs", "read-write")
-    return PostgresAddress(_dsn(url, hosts, kept), settings, pooled)
+    return PostgresAddress(_dsn(url, hosts, kept), settings, pooled, connect_seconds)
 
 
 def _dsn(url: URL, hosts: str, query: Mapping[str, str]) -> str:
@@ -156,6 +161,13 @@ def _schema(name: str, value: str) -> str:
     if IDENTIFIER.fullmatch(value) is None:
         raise ConfigurationError(f"DATABASE_URL: {name} must be the name of one schema")
     return value
+
+
+def _seconds(name: str, value: str) -> float | None:
+    """Return a number of seconds; None: without limit, as libpq reads zero."""
+    if not re.fullmatch(r"-?[0-9]{1,9}", value):
+        raise ConfigurationError(f"DATABASE_URL: {name} must be a whole number of seconds")
+    return max(int(value), 0) or None
 
 
 def _options(value: str) -> dict[str, str]:

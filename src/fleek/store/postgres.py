@@ -20,7 +20,6 @@ from fleek.domain.errors import DatabaseUnavailable
 from fleek.store.address import postgres_address
 from fleek.store.errors import said
 
-CONNECT_SECONDS: Final = 5
 COMMAND_SECONDS: Final = 30
 LONG_SECONDS: Final = 24 * 60 * 60  # for what may take long, such as the build of an index
 SESSION: Final[Mapping[str, str]] = {
@@ -46,6 +45,7 @@ class Connector:
         address = postgres_address(url)
         self._dsn = address.dsn
         self._settings = {**SESSION, **address.settings}
+        self._connect_seconds = address.connect_seconds
         self.pooled = address.pooled
 
     @property
@@ -87,7 +87,7 @@ class Connector:
 
     async def _open(self, **options: Any) -> Any:
         return await asyncpg.connect(
-            self._dsn, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS, **options
+            self._dsn, timeout=self._connect_seconds, command_timeout=COMMAND_SECONDS, **options
         )
 
 
