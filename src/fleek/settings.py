@@ -305,6 +305,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=262_144, ge=1024, le=64 * 1_048_576, description="Largest request body."
     )
+    max_write_wait_seconds: Seconds = Field(
+        default=timedelta(seconds=0.8),
+        gt=ZERO,
+        description="How long a request waits for its turn to be written before it is refused with "
+        "503. On PostgreSQL, `lock_timeout` in `DATABASE_URL` bounds the wait for a lock.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="What is logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`."
     )

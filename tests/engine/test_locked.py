@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import timedelta
 
 import httpx2
 import pytest
@@ -14,6 +15,7 @@ from fleek.engine.cancel import cancel
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.store.database import open_database
+from kept import with_settings
 from services import both_databases
 
 pytestmark = both_databases
@@ -41,6 +43,7 @@ async def test_a_locked_database_refuses_writes_and_nothing_else(
     rt: Runtime, database_url: str
 ) -> None:
     """Every kind of write; what was refused is not there afterwards."""
+    rt = with_settings(rt, max_write_wait_seconds=timedelta(seconds=0.8))
     waits = await submit(rt, JobRequest(prompt="a cat"))
     failed = await submit(rt, JobRequest(prompt="a dog"))
     await cancel(rt, failed.id, tenant_id="default")

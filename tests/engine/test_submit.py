@@ -274,11 +274,8 @@ async def test_a_cancelled_job_can_be_asked_for_again(rt: Runtime) -> None:
 
 
 @both_databases
-async def test_however_many_retry_a_job_at_once_it_is_one_job(
-    rt: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_however_many_retry_a_job_at_once_it_is_one_job(rt: Runtime) -> None:
     """Each of twenty impatient callers would have paid for a job of its own."""
-    monkeypatch.setattr("fleek.engine.apply.CALLER_PATIENCE", timedelta(minutes=2))
     old = await a_cancelled_job(rt)
     before = (await count_jobs(rt.db, now=rt.now())).queue_depth
 

@@ -15,7 +15,6 @@ from fleek.engine.runtime import Runtime
 from fleek.store import jobs, updates
 from fleek.store.updates import Applied, Decision, U
 
-CALLER_PATIENCE: Final = timedelta(seconds=0.8)  # a write of the API's waits so long for its turn
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries to write; the last one repeats
 
 log = structlog.get_logger(__name__)
@@ -32,10 +31,12 @@ async def insert(rt: Runtime, job: Job, *, again: bool = False) -> Job:
     """
     failpoints.hit("submitted.write")
     if job.retry_of is None:
-        await jobs.insert_job(rt.db, job, patience=CALLER_PATIENCE)
+        await jobs.insert_job(rt.db, job, patience=rt.settings.max_write_wait_seconds)
         accepted = job
     else:
-        accepted = await jobs.insert_retry(rt.db, job, again=again, patience=CALLER_PATIENCE)
+        accepted = await jobs.insert_retry(
+            rt.db, job, again=again, patience=rt.settings.max_write_wait_seconds
+        )
     if accepted.id == job.id:
         rt.metrics.steps.labels("submitted").inc()
     failpoints.hit("submitted.written")

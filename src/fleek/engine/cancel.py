@@ -18,7 +18,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import Conflict, NotFound, ProviderError, ProviderUnavailable
 from fleek.domain.job import Job, JobId, PredictionId, Status
 from fleek.domain.transitions import cancel as cancelled
-from fleek.engine.apply import CALLER_PATIENCE, apply
+from fleek.engine.apply import apply
 from fleek.engine.conclude import conclude
 from fleek.engine.loops import run_logged
 from fleek.engine.provider_limits import CancelSlots, TokenBucket, call_timeout
@@ -50,7 +50,9 @@ async def cancel(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, bo
             raise Conflict(f"the job has {job.status}", code="already_ended")
         return Update(change=cancelled(job, now=rt.now()), cancel_owed=job.attempt_id is not None)
 
-    applied = await apply(rt, job_id, decide, event="cancelled", patience=CALLER_PATIENCE)
+    applied = await apply(
+        rt, job_id, decide, event="cancelled", patience=rt.settings.max_write_wait_seconds
+    )
     if applied.changed:
         cancel_predictions_soon(rt, job_id)
     return applied.job, applied.changed

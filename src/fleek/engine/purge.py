@@ -22,7 +22,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import Job, JobId, Status
 from fleek.domain.media import Part, media_folder, metadata_key, purged
-from fleek.engine.apply import CALLER_PATIENCE, apply
+from fleek.engine.apply import apply
 from fleek.engine.backlog import PageWalk
 from fleek.engine.cancel import cancel
 from fleek.engine.loops import run_logged
@@ -98,7 +98,9 @@ async def mark(
             return Update()
         return Update(change=transitions.purge(job, parts, now=rt.now()))
 
-    applied = await apply(rt, job_id, decide, event="purged", patience=CALLER_PATIENCE)
+    applied = await apply(
+        rt, job_id, decide, event="purged", patience=rt.settings.max_write_wait_seconds
+    )
     if applied.changed:
         rt.metrics.purged_jobs.labels(cause).inc()
     return applied.job, applied.changed

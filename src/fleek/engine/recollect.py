@@ -5,7 +5,7 @@ from fleek.domain.errors import Conflict, Gone, NotFound
 from fleek.domain.job import Job, JobId, Stage, Status
 from fleek.domain.transitions import recollect as recollected
 from fleek.domain.transitions import release_collect
-from fleek.engine.apply import CALLER_PATIENCE, apply
+from fleek.engine.apply import apply
 from fleek.engine.runtime import Runtime
 from fleek.store import jobs
 from fleek.store.updates import Update
@@ -46,7 +46,7 @@ async def recollect(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
         decide,
         event="recollecting",
         attempt_id=seen.attempt_id,
-        patience=CALLER_PATIENCE,
+        patience=rt.settings.max_write_wait_seconds,
     )
     if applied.changed:
         rt.wakeups.notify("admit")
