@@ -113,6 +113,13 @@ MUTATIONS: Final = (
         "tests/engine/test_cancel.py",
     ),
     Mutation(
+        "an update whose commit was not confirmed is decided again",
+        "engine/apply.py",
+        "            raise _AlreadyStored\n",
+        "            pass\n",
+        "tests/engine/test_apply.py",
+    ),
+    Mutation(
         "the wall clock tells the time",
         "engine/clock.py",
         "        return self._reading.later(self._steady())\n",
