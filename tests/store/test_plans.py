@@ -277,7 +277,7 @@ async def test_its_rows_are_found_by_an_index(crowded: Database, name: str) -> N
 
 @pytest.mark.parametrize("database", ["postgresql"])
 @pytest.mark.parametrize(
-    "name", ["due", "next run", "tally", "held", "uncollected", "overdue", "waiting", "position"]
+    "name", ["due", "next run", "tally", "held", "uncollected", "overdue", "waiting"]
 )
 async def test_a_rush_after_a_quiet_time_finds_the_same_index(
     database_url: str, name: str

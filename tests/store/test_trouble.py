@@ -130,7 +130,7 @@ async def test_a_restart_under_load_loses_nothing(own_postgres: Postgres, mode: 
 @ON_POSTGRES
 async def test_killed_connections_are_replaced(database_url: str, postgres: Postgres) -> None:
     """An administrator or the kernel may end any of them at any moment."""
-    name = database_url.rpartition("/")[2]
+    name = database_url.rpartition("/")[2].partition("?")[0]
 
     def kill() -> None:
         postgres.disconnect(name)
@@ -191,7 +191,7 @@ async def test_what_only_reads_now_is_not_connected_to_any_more(
     database_url: str, postgres: Postgres
 ) -> None:
     """After a failover the old server may answer for days, as a replica."""
-    name = database_url.rpartition("/")[2]
+    name = database_url.rpartition("/")[2].partition("?")[0]
     async with open_database(database_url) as db:
         await jobs.insert_job(db, a_job())
         before = await _backend(db)
