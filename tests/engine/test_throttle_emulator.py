@@ -36,7 +36,7 @@ async def worker(
     monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_pace")
     monkeypatch.setenv("REPLICATE_BASE_URL", emulator.api_url)
     monkeypatch.setenv("REPLICATE_CREATES_PER_MINUTE", str(PER_MINUTE))
-    async with open_runtime(settings.model_copy(update={"provider": "replicate"})) as rt:
+    async with open_runtime(settings.model_copy(update={"providers": ("replicate",)})) as rt:
         stop = asyncio.Event()
         working = asyncio.create_task(work(rt, stop))
         yield rt
