@@ -4,17 +4,18 @@ from collections.abc import Generator
 
 import pytest
 
-from fakes import a_request
+from fakes import FakeProvider, a_request
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import DatabaseUnavailable, StorageFull
-from fleek.domain.job import Job, Status
+from fleek.domain.errors import DatabaseUnavailable, ProviderUnavailable, StorageFull
+from fleek.domain.job import Job, PredictionId, Status
 from fleek.domain.transitions import cancel as cancelled
 from fleek.engine.apply import apply, apply_until_stored
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import intend
+from fleek.engine.start import bind, carry_out, intend
 from fleek.engine.submit import submit
-from fleek.store import events, jobs, updates
+from fleek.providers.base import Prediction
+from fleek.store import attempts, events, jobs, updates
 from fleek.store.updates import Update
 
 
@@ -107,3 +108,22 @@ async def test_a_decision_that_changes_nothing_returns_the_job_as_it_is(rt: Runt
     applied = await apply(rt, job.id, decide, event="cancelled")
 
     assert (applied.job, applied.changed) == (job, False)
+
+
+async def test_an_orphan_is_counted_although_the_answer_to_its_commit_was_lost(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its attempt is written: the next try must not take it for another caller's."""
+    monkeypatch.setattr("fleek.engine.apply.RETRY_SECONDS", (0.001,))
+    job = await submit(rt, a_request())
+    intended = await intend(rt, job.id)
+    assert intended is not None
+    provider.starts = [ProviderUnavailable("refused")]
+    await carry_out(rt, *intended)
+    failpoints.arm("waiting.written=dberror")
+
+    await bind(rt, intended[1], Prediction(id=PredictionId("late")))
+
+    assert rt.metrics.orphans._value.get() == 1
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert (attempt.prediction_id, attempt.cancel_owed) == ("late", True)

@@ -13,7 +13,7 @@ from fleek.domain.errors import DatabaseUnavailable, InternalError, StorageFull
 from fleek.domain.job import AttemptId, Job, JobId
 from fleek.engine.runtime import Runtime
 from fleek.store import jobs, updates
-from fleek.store.updates import Applied, Decision, U
+from fleek.store.updates import Applied, Decision, U, Update
 
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries to write; the last one repeats
 
@@ -81,7 +81,7 @@ async def apply_until_stored(
     pauses = chain(RETRY_SECONDS, repeat(RETRY_SECONDS[-1]))
 
     def decide_once(job: Job, attempt: Attempt | None) -> U:
-        if tried and tried[-1].changed and tried[-1].job == job:
+        if tried and _is_stored(tried[-1], job, attempt):
             raise _AlreadyStored
         update = decide(job, attempt)
         tried.append(Applied.of(job, update))
@@ -97,8 +97,15 @@ async def apply_until_stored(
         await asyncio.sleep(next(pauses))
 
 
+def _is_stored(applied: Applied[Update], job: Job, attempt: Attempt | None) -> bool:
+    """Whether job and attempt are what an update wanted to make of them."""
+    if applied.changed:
+        return applied.job == job
+    return applied.update.attempt is not None and applied.update.attempt == attempt
+
+
 class _AlreadyStored(InternalError):
-    """The job is what the latest try wanted to make of it."""
+    """The latest try has written its update after all."""
 
     def __init__(self) -> None:
         super().__init__("an earlier try has written this update")
