@@ -375,7 +375,7 @@ async def test_a_file_that_becomes_shorter_is_an_error(tmp_path: Path) -> None:
         os.truncate(tmp_path / KEY, 300_000)
         await anext(chunks)
 
-        with pytest.raises(StorageError, match="shorter"):
+        with pytest.raises(StorageError, match="truncated"):
             await anext(chunks)
 
 

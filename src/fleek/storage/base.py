@@ -62,7 +62,7 @@ class Storage(Protocol):
     async def save(self, key: Key, source: Path, *, content_type: str) -> None:
         """Move a complete file from the spool to `key`, durably; an older one is replaced.
 
-        `source` is gone afterwards. When this returns, the bytes survive a loss of power.
+        `source` is removed. When this returns, the bytes survive a loss of power.
 
         Raises:
             StorageFull: No room; nothing is left behind under `key`.

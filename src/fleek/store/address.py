@@ -42,7 +42,7 @@ OF_OTHERS: Final = frozenset(
         *("supa", "workaround", "uselibpqcompat", "reWriteBatchedInserts"),
     }
 )
-FOR_A_POOLER: Final = {  # what people set because of one
+FOR_A_POOLER: Final = {  # parameters that are set because of a pooler
     "pgbouncer": "true",
     "statement_cache_size": "0",
     "prepared_statement_cache_size": "0",
@@ -105,7 +105,7 @@ class PostgresAddress:
 
     dsn: str  # with the password
     settings: Mapping[str, str]  # of each session
-    pooled: bool  # somebody says that there is a pooler between
+    pooled: bool  # the address says that it is that of a pooler
     connect_seconds: float | None  # the longest wait for a connection
 
 
@@ -177,7 +177,7 @@ def _options(value: str) -> dict[str, str]:
     except ValueError:
         words = [""]
     found = [SET.fullmatch(word) for word in words]
-    settings = {one[1]: one[2] for one in found if one is not None}
+    settings = {match[1]: match[2] for match in found if match is not None}
     if len(settings) != len(words):
         raise ConfigurationError("DATABASE_URL: options must be like -c name=value")
     return settings

@@ -1,4 +1,4 @@
-"""Attempts: those that wait, those nobody knows about, those that must be stopped."""
+"""Queries of attempts: running predictions, unknown outcomes, pending cancels."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from fleek.store.tables import BOUND, OWED, UNSETTLED, AttemptRow, JobRow, Worke
 from fleek.store.updates import ATTEMPTS
 
 Cursor = tuple[datetime, AttemptId]
-"""Where a walk over attempts goes on: when the intent was written, and the attempt's id."""
+"""Position in a list of attempts: when the intent was written, and the id of the attempt."""
 
 SELECT_ATTEMPTS: Final = select(ATTEMPTS).where(
     AttemptRow.id.in_(bindparam("ids", expanding=True))
@@ -31,7 +31,7 @@ SELECT_MADE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A bought prediction whose end has not been seen."""
+    """A prediction that has not ended as far as is known."""
 
     attempt_id: AttemptId
     job_id: JobId
@@ -79,7 +79,7 @@ def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: dateti
 async def unreconciled(
     db: Database, provider: str, *, after: Cursor | None = None, limit: int
 ) -> list[Attempt]:
-    """Return a provider's attempts with an intent and no verdict that nobody is buying any more.
+    """Return a provider's attempts without a prediction or a verdict whose start has been given up.
 
     Either the worker that intended has ended, or it reported that the outcome is unknown: on the
     job, and on the attempt, which the job may have left behind. Oldest first, from behind `after`.
@@ -105,11 +105,11 @@ async def unreconciled(
 async def pending_cancels(
     db: Database, provider: str, *, after: Cursor | None = None, limit: int
 ) -> list[Attempt]:
-    """Return a provider's bought attempts that it must be told to stop, oldest first."""
-    bought = AttemptRow.prediction_id.concat("").is_not(
+    """Return a provider's attempts whose prediction must be cancelled, oldest first."""
+    started = AttemptRow.prediction_id.concat("").is_not(
         None
     )  # no range of the index of all of them
-    statement = _open(provider, after).where(text(OWED), bought).limit(limit)
+    statement = _open(provider, after).where(text(OWED), started).limit(limit)
     return await _attempts(db, statement)
 
 
@@ -123,7 +123,10 @@ async def without_verdict(db: Database, provider: str) -> list[tuple[AttemptId, 
         )
     )
     async with db.read() as tx:
-        return [(AttemptId(one), JobId(job_id)) for one, job_id in await tx.execute(statement)]
+        return [
+            (AttemptId(attempt_id), JobId(job_id))
+            for attempt_id, job_id in await tx.execute(statement)
+        ]
 
 
 async def count_without_verdict(db: Database) -> dict[str, int]:
@@ -139,12 +142,12 @@ async def count_without_verdict(db: Database) -> dict[str, int]:
 
 
 def _open(provider: str, after: Cursor | None) -> Select[Any]:
-    place = (AttemptRow.submitted_at, AttemptRow.id)
+    position = (AttemptRow.submitted_at, AttemptRow.id)
     name = AttemptRow.provider.concat("")  # as in `in_flight`
     statement = (
-        select(ATTEMPTS).where(name == provider, AttemptRow.verdict.is_(None)).order_by(*place)
+        select(ATTEMPTS).where(name == provider, AttemptRow.verdict.is_(None)).order_by(*position)
     )
-    return statement if after is None else statement.where(tuple_(*place) > after)
+    return statement if after is None else statement.where(tuple_(*position) > after)
 
 
 async def _attempts(db: Database, statement: Select[Any]) -> list[Attempt]:
@@ -187,7 +190,7 @@ async def bound_ids(
         AttemptRow.provider == provider, AttemptRow.prediction_id.in_(prediction_ids)
     )
     async with db.read() as tx:
-        return {PredictionId(one) for one in await tx.scalars(statement) if one is not None}
+        return {PredictionId(bound) for bound in await tx.scalars(statement) if bound is not None}
 
 
 async def duplicate_in_flight(

@@ -24,7 +24,7 @@ Begin = Callable[[], AbstractAsyncContextManager[Any]]
 Flush = Callable[[Any, Sequence[Item]], Awaitable[Sequence[Result | FleekError]]]
 """Does the work for all items at once, or for none: one answer for each, in their order."""
 
-LATE_SECONDS: Final = 0.1  # a timer that is so far off tells of a busy loop
+LATE_SECONDS: Final = 0.1  # a timer that is off by more means that the event loop was busy
 TRIES: Final = 4
 UNDER_WAY: Final = timedelta(seconds=5)  # beyond a caller's patience, for a batch to be confirmed
 
@@ -34,7 +34,7 @@ class Batcher(Generic[Item, Result]):
 
     ``lanes`` flushes may run at once, each with at most ``limit`` items. A `HostError` concerns
     all callers alike. After any other error the items are flushed in halves, and halves of these,
-    so that in the end only the callers of bad items hear of it.
+    so that in the end only the callers of bad items get the error.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Batcher(Generic[Item, Result]):
 
         Raises:
             Overloaded: It was taken back.
-            WriteUnknown: It was under way by then, and its end was not heard of in time.
+            WriteUnknown: It was being written by then, and was not confirmed in time.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
@@ -128,7 +128,7 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     async def _answer(self, batch: dict[asyncio.Future[Result], Item]) -> None:
-        """Flush a batch; an empty one is made up of those who wait once it can be flushed."""
+        """Flush a batch; an empty one takes the waiting items once it can be flushed."""
         try:
             async with self._begin() as opened:
                 batch = batch or self._take()
@@ -140,7 +140,7 @@ class Batcher(Generic[Item, Result]):
             _fail(batch or self._take(), InternalError("the process is stopping"))
             raise
         for future, result in zip(batch, results, strict=True):
-            if future.done():  # its caller has gone away
+            if future.done():  # its caller was cancelled
                 continue
             if isinstance(result, FleekError):
                 future.set_exception(result)

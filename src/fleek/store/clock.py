@@ -1,7 +1,7 @@
-"""What time it is for all processes on one database, whatever their own wall clocks show.
+"""The time for all processes on one database, independent of their wall clocks.
 
-PostgreSQL tells it. SQLite has no clock of its own; its processes run on one machine, and share
-that machine's steady clock: a row, the anchor, says which time it was at one of its readings.
+On PostgreSQL it is the time of the server. SQLite has no clock; its processes run on one machine
+and share its steady clock: a row, the anchor, maps one reading of that clock to a time.
 """
 
 from collections.abc import Callable
@@ -57,9 +57,9 @@ async def ask_postgres(db: Database, steady: Steady) -> Reading:
     """
     async with db.read() as tx:  # takes a connection; only then is it a question of time
         asked = steady()
-        told = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
+        server_time = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
         took = steady() - asked
-    return Reading(told, asked + took / 2, uncertain=took / 2)
+    return Reading(server_time, asked + took / 2, uncertain=took / 2)
 
 
 async def anchor(db: Database, boot: str) -> Reading | None:

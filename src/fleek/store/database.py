@@ -1,4 +1,4 @@
-"""The open database: reads and writes apart, errors in our words."""
+"""The open database: transactions, reads, grouped reads and writes."""
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -21,7 +21,13 @@ from fleek.domain.errors import (
 from fleek.domain.host_errors import host_errors
 from fleek.store.address import database_url
 from fleek.store.batcher import Batcher, Begin
-from fleek.store.errors import has_answered, is_temporary, is_unreachable, said, translated
+from fleek.store.errors import (
+    driver_message,
+    has_answered,
+    is_temporary,
+    is_unreachable,
+    translated,
+)
 from fleek.store.pools import make_pools
 
 if TYPE_CHECKING:
@@ -171,7 +177,7 @@ async def open_database(
 ) -> AsyncGenerator[Database]:
     """Open the database that ``DATABASE_URL`` names; nothing is connected yet.
 
-    `patience` is how long to wait for a connection, or on SQLite for whoever writes.
+    `patience` is how long to wait for a connection, or on SQLite for another writer.
 
     Raises:
         ConfigurationError: The address names no database that we know.
@@ -204,7 +210,7 @@ async def reach(db: Database, *, unreachable_is_temporary: bool = False) -> None
         _check_descriptors()  # SQLite only says that it cannot open the file
         if is_temporary(cause) or (unreachable_is_temporary and is_unreachable(cause)):
             raise
-        raise ConfigurationError(f"DATABASE_URL={db.address}: {said(cause)}") from error
+        raise ConfigurationError(f"DATABASE_URL={db.address}: {driver_message(cause)}") from error
 
 
 def _check_descriptors() -> None:

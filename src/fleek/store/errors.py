@@ -1,4 +1,4 @@
-"""The errors of the database and its drivers, in our words."""
+"""Translate the errors of the database and its drivers."""
 
 import sqlite3
 import ssl
@@ -35,7 +35,7 @@ REFUSALS: Final = frozenset(  # of class 42, which else is a mistake of ours
 NOT_NOW: Final = frozenset(  # it starts, stops, is full of clients, is someone's replica
     {"57P01", "57P02", "57P03", "53300", READ_ONLY, LOCKED}
 )
-SPOILT: Final = frozenset(  # a connection to SQLite that met one of these will meet it again
+SPOILT: Final = frozenset(  # errors that a connection to SQLite does not recover from
     {
         *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT),
         *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_PROTOCOL),
@@ -77,14 +77,16 @@ def translated() -> Generator[None]:
     except PoolTimeout as error:
         raise Overloaded("all connections to the database are taken") from error
     except OSError as error:
-        raise DatabaseUnavailable(f"the database cannot be reached: {said(error)}") from error
+        raise DatabaseUnavailable(
+            f"the database cannot be reached: {driver_message(error)}"
+        ) from error
 
 
 UNSTORABLE: Final = "holds a character or a number that cannot be stored"
 
 
 def _translation(error: DBAPIError) -> FleekError:
-    reason, state = said(error), sqlstate(error)
+    reason, state = driver_message(error), sqlstate(error)
     number = _sqlite_code(error)
     if isinstance(error, IntegrityError) or state.startswith(CONSTRAINT):
         return RowRefused(reason, constraint=_constraint(error))
@@ -97,8 +99,8 @@ def _translation(error: DBAPIError) -> FleekError:
     return DatabaseUnavailable(f"the database refuses: {reason}")
 
 
-def said(error: BaseException) -> str:
-    """Return the driver's own words in one line, without statement and values."""
+def driver_message(error: BaseException) -> str:
+    """Return the driver's message in one line, without statement and values."""
     source = error.orig if isinstance(error, DBAPIError) else error
     words = without_credentials(str(source).partition("\n")[0])
     return words or type(source).__name__
@@ -116,18 +118,18 @@ def is_busy(error: BaseException | None) -> bool:
 
 def is_temporary(error: BaseException | None) -> bool:
     """Whether a database of the right address answers that it cannot serve us now."""
-    no_primary = isinstance(error, DBAPIError) and "target attribute" in said(error)
+    no_primary = isinstance(error, DBAPIError) and "target attribute" in driver_message(error)
     return is_busy(error) or sqlstate(error) in NOT_NOW or no_primary
 
 
 def is_unreachable(error: BaseException | None) -> bool:
-    """Whether nobody answered, or the connection was cut."""
+    """Whether there was no answer, or the connection was lost."""
     cut = isinstance(error, OSError) and not isinstance(error, ssl.SSLError)
     return cut or sqlstate(error).startswith(CONNECTION)
 
 
 def has_answered(error: BaseException | None) -> bool:
-    """Whether the database itself said that it did not do what it was told."""
+    """Whether the database itself reported that the statement had no effect."""
     state = sqlstate(error)
     if state:
         return not state.startswith((CONNECTION, SHUTDOWN))
@@ -154,4 +156,4 @@ def _sqlite_code(error: DBAPIError) -> int:
 
 def _constraint(error: DBAPIError) -> str:
     name: str | None = getattr(error.driver_exception, "constraint_name", None)
-    return name or said(error).partition(": ")[2]
+    return name or driver_message(error).partition(": ")[2]

@@ -46,7 +46,7 @@ SELECT_MEDIA: Final = (
 RETRYABLE: Final = frozenset({Status.FAILED.value, Status.CANCELLED.value})
 FIRST: Final = UUID(int=0)  # no job has these ids
 LAST: Final = UUID(int=2**128 - 1)
-LEAPS: Final = 20  # of the clock, that are told apart; older ones count together
+LEAPS: Final = 20  # of the clock that are applied one by one; older ones count together
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ async def insert_job(db: Database, job: Job, *, patience: timedelta | None = Non
 
     Raises:
         Overloaded: It is not accepted: its turn did not come in time.
-        WriteUnknown: Nobody can say whether it is accepted.
+        WriteUnknown: It may or may not have been accepted.
         DatabaseUnavailable: It is not accepted.
         StorageFull: It is not accepted.
     """
@@ -176,7 +176,7 @@ async def get(db: Database, job_id: JobId, *, tenant_id: str) -> JobView:
     """Return a job with its files.
 
     Raises:
-        NotFound: There is none, or it belongs to somebody else.
+        NotFound: There is none, or it belongs to another tenant.
     """
     found = await db.grouped_read(_get_all, job_id)
     if found is None or found.job.tenant_id != tenant_id:

@@ -17,7 +17,7 @@ from fleek.domain.host_errors import host_errors
 from fleek.store.database import Database, open_database, reach
 from fleek.store.indexes import INDEXES, Index, declared
 
-MIGRATION_LOCK: Final = 0x666C65656B  # "fleek"; any number that nobody else uses
+MIGRATION_LOCK: Final = 0x666C65656B  # "fleek"; any number that no other program uses
 INDEX_LOCK: Final = MIGRATION_LOCK + 1
 VALID: Final = {  # names of the indexes that are complete, and of those that are not
     "sqlite": "SELECT name, true FROM sqlite_master WHERE type = 'index'",

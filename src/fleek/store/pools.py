@@ -1,4 +1,4 @@
-"""The connections to a database: how many, how each is opened, and what it is told first.
+"""Connection pools: their sizes, how connections are opened, and their initial settings.
 
 On SQLite there is one writer connection, and reads have connections of their own, so that they
 never wait behind a commit. On PostgreSQL writers and readers are pools of the same size.
@@ -27,7 +27,7 @@ SAFE_SQLITE: Final = (3, 51, 3)  # before: a rare corruption race between writin
 def make_pools(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
     """Return the pools for writers and for readers; nothing is connected yet.
 
-    `patience` is how long to wait for a connection, or on SQLite for whoever writes.
+    `patience` is how long to wait for a connection, or on SQLite for another writer.
     """
     make = _sqlite if url.drivername.startswith("sqlite") else _postgres
     writer, reader = make(url, patience)
@@ -103,7 +103,7 @@ def _read_patience(patience: timedelta) -> float:
 
 
 def _renew_when_spoilt(*engines: AsyncEngine) -> None:
-    """Replace every connection once one has met what the others will meet, too.
+    """Replace every connection once one has failed in a way that the others will fail, too.
 
     A server that has become a replica, a file that has been replaced or made read-only: what is
     connected to it stays so, and would be lent out again and again.
@@ -121,7 +121,7 @@ def _renew_when_spoilt(*engines: AsyncEngine) -> None:
 
     def lent(_connection: Any, record: Any, _proxy: Any) -> None:
         if record.info["connected_at"] <= spoilt_at:
-            raise DisconnectionError("it was connected before another one was found spoilt")
+            raise DisconnectionError("connected before another connection was found broken")
 
     for engine in engines:
         event.listen(engine.sync_engine, "handle_error", failed)

@@ -18,19 +18,19 @@ from sqlalchemy.engine import URL
 
 from fleek.domain.errors import DatabaseUnavailable
 from fleek.store.address import postgres_address
-from fleek.store.errors import said
+from fleek.store.errors import driver_message
 
 COMMAND_SECONDS: Final = 30
 LONG_SECONDS: Final = 24 * 60 * 60  # for what may take long, such as the build of an index
 SESSION: Final[Mapping[str, str]] = {
     "jit": "off",  # compiling costs more than any statement of ours
-    "idle_in_transaction_session_timeout": "15000",  # ms; a frozen process holds up nobody longer
-    "lock_timeout": "800",  # ms; whoever waits for longer is told to come back
+    "idle_in_transaction_session_timeout": "15000",  # ms; a frozen process holds its locks no longer
+    "lock_timeout": "800",  # ms; then the caller is asked to retry
     "statement_timeout": "25000",  # ms; before we stop listening
 }
 UNPREPARED: Final[Mapping[str, Any]] = {
     "prepared_statement_cache_size": 0,
-    "prepared_statement_name_func": str,  # no name: the server forgets it with the next one
+    "prepared_statement_name_func": str,  # unnamed: replaced by the next one
 }
 
 
@@ -134,11 +134,11 @@ async def open_session(connector: Connector) -> AsyncGenerator[Session]:
         finally:
             connection.terminate()
     except (asyncpg.PostgresError, OSError, TimeoutError) as error:
-        raise DatabaseUnavailable(f"the database refuses: {said(error)}") from error
+        raise DatabaseUnavailable(f"the database refuses: {driver_message(error)}") from error
 
 
 async def _is_direct(connection: Any) -> bool:
-    """Whether the process that we talk to is the one that answered when we connected."""
+    """Whether the server process is the one that accepted the connection."""
     async with connection.transaction():
         found = await connection.fetchval("SELECT pg_backend_pid()")
     return bool(found == connection.get_server_pid())

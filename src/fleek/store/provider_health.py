@@ -1,6 +1,6 @@
-"""Accounts: what purchases have met lately, written only when it changes.
+"""Provider health: recent failures and pauses of an account or a model.
 
-Each is a provider's whole account, or one of its models. No row: all is well.
+A row is written only when it changes. Without a row there was no recent failure.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from sqlalchemy import and_, bindparam, delete, or_, select, text, update
 from fleek.store.database import Database
 from fleek.store.tables import Instant, ProviderHealthRow
 
-ALL_MODELS: Final = ""  # in place of a model: the account itself
+ALL_MODELS: Final = ""  # in place of a model: the whole account
 SAME_TIME: Final = timedelta(seconds=2)  # processes' clocks differ by less
 FORGOTTEN: Final = timedelta(hours=1)  # failures that nothing followed
 
@@ -40,37 +40,37 @@ FAIL: Final = text(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderHealth:
-    """What purchases from a provider, or of one of its models, have met."""
+    """Recent failures and the pause of a provider's account, or of one of its models."""
 
     provider: str
-    model: str  # `WHOLE`: the provider's account
-    paused_until: datetime | None  # nothing is bought before; None: it goes on
+    model: str  # `ALL_MODELS`: the provider's account
+    paused_until: datetime | None  # no prediction is started before; None: not paused
     reason: str  # the code of the latest error
-    failures: int  # in a row; if any, only a trial is bought after the pause
+    failures: int  # in a row; if any, only a trial is started after the pause
     updated_at: datetime
 
     @property
     def is_paused(self) -> bool:
-        """Whether it is paused, or has been and nobody knows yet whether all is well again."""
+        """Whether it is paused, or was paused and no start has succeeded since."""
         return self.paused_until is not None
 
     def paused(self, now: datetime) -> bool:
-        """Whether nothing may be bought yet.
+        """Whether no prediction may be started yet.
 
-        A pause that was written later than now is over: time has been set back since, and nobody
-        knows how much of it is left.
+        A pause that was written later than now is over: time was set back since, and how much of
+        the pause is left is unknown.
         """
         if self.paused_until is None or self.updated_at > now + SAME_TIME:
             return False
         return self.paused_until > now
 
     def on_trial(self, now: datetime) -> bool:
-        """Whether its pause is over, and no purchase has shown yet that all is well again."""
+        """Whether its pause is over, and no start has succeeded since."""
         return self.paused_until is not None and not self.paused(now) and self.failures > 0
 
 
 async def impaired(db: Database, *, now: datetime) -> list[ProviderHealth]:
-    """Return the accounts and models that purchases have failed with lately."""
+    """Return the accounts and models with recent failures."""
     statement = select(PROVIDER_HEALTH).where(
         or_(ProviderHealthRow.paused_until > now, ProviderHealthRow.failures > 0),
         or_(ProviderHealthRow.paused_until > now, ProviderHealthRow.updated_at > now - FORGOTTEN),
@@ -82,9 +82,9 @@ async def impaired(db: Database, *, now: datetime) -> list[ProviderHealth]:
 async def pause(
     db: Database, provider: str, *, until: datetime, reason: str, trial: bool, now: datetime
 ) -> ProviderHealth | None:
-    """Buy nothing from a provider until then; None if it is paused for longer already.
+    """Pause a provider until then; None if it is paused for longer already.
 
-    `trial`: afterwards one purchase must show first that all is well.
+    `trial`: afterwards a single start must succeed before others follow.
     """
     values = {"until": until, "reason": reason, "failed": int(trial), "now": now}
     async with db.write() as tx:
@@ -104,7 +104,7 @@ async def fail(
 ) -> ProviderHealth | None:
     """Count a failure of a model; None if it is paused already, as then nothing new was seen.
 
-    `pauses` says for how long nothing is bought after so many failures in a row.
+    `pauses` returns the duration of the pause after so many failures in a row, if any.
     """
     async with db.write() as tx:
         old = ProviderHealthRow.updated_at < now - FORGOTTEN
@@ -126,9 +126,9 @@ async def fail(
 
 
 async def clear(db: Database, provider: str, model: str, *, now: datetime) -> bool:
-    """Note that a purchase of a model succeeded: it works, whatever failed at the same time.
+    """Record that a start of a model succeeded, whatever failed at the same time.
 
-    Failures of the account are forgotten too, unless its pause goes on: it was bought before.
+    Failures of the account are cleared, too, unless its pause has not ended: this start was earlier.
     Returns whether there were any.
     """
     over = or_(ProviderHealthRow.paused_until.is_(None), ProviderHealthRow.paused_until <= now)

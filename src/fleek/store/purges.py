@@ -1,4 +1,4 @@
-"""What has been kept for long enough, what was purged and may not be gone yet, what is left over."""
+"""Queries of retention: expired jobs, unfinished purges, owners of files, removal of rows."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -29,7 +29,7 @@ from fleek.store.updates import JOBS
 
 COMPLETED: Final[ColumnElement[str]] = literal_column("'completed'")  # as `queue.PENDING`
 ENDS: Final = sorted(status.value for status in TERMINAL)
-OF_JOBS: Final = [  # the tables that tell of jobs, those first that others refer to last
+OF_JOBS: Final = [  # tables that refer to jobs, in the order in which their rows can be removed
     table
     for table in reversed(Base.metadata.sorted_tables)
     if any(key.column.table is JOBS for key in table.foreign_keys)
@@ -37,7 +37,7 @@ OF_JOBS: Final = [  # the tables that tell of jobs, those first that others refe
 
 Places = Select[datetime | None, UUID]
 Cursor = tuple[datetime, JobId]
-"""Where a walk over jobs goes on: when a job ended, or was purged, and its id."""
+"""Position in a list of jobs: when a job ended, or was purged, and its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ class FileOwner:
 
 
 async def purging(db: Database, *, after: Cursor | None, limit: int) -> list[Job]:
-    """Return jobs of whose purged files some may be left, the first one purged first."""
-    place = (JobRow.updated_at, JobRow.id)
-    statement = select(JOBS).where(text(PURGING)).order_by(*place).limit(limit)
+    """Return jobs whose purge may not be finished, oldest first."""
+    position = (JobRow.updated_at, JobRow.id)
+    statement = select(JOBS).where(text(PURGING)).order_by(*position).limit(limit)
     if after is not None:
-        statement = statement.where(tuple_(*place) > after)
+        statement = statement.where(tuple_(*position) > after)
     async with db.read() as tx:
         return [rows.JOB.read(row) for row in (await tx.execute(statement)).mappings()]
 
@@ -141,7 +141,7 @@ async def owing(db: Database, job_ids: Sequence[JobId]) -> set[JobId]:
 async def owners(db: Database, job_ids: Sequence[JobId]) -> Mapping[JobId, FileOwner]:
     """Return which files these jobs stand for; those that are not there are left out.
 
-    At least one.
+    `job_ids` must not be empty.
     """
     wanted = rows.padded(job_ids)
     files = select(MediaRow.job_id, MediaRow.key).where(MediaRow.job_id.in_(wanted))
@@ -156,9 +156,9 @@ async def owners(db: Database, job_ids: Sequence[JobId]) -> Mapping[JobId, FileO
 
 
 async def remove(db: Database, job_ids: Sequence[JobId]) -> int:
-    """Remove jobs with all that is told of them, and return how many.
+    """Remove jobs with their attempts, events and files' rows; returns how many.
 
-    Only those whose files are gone, and none for which money may be on its way.
+    A job is left if its purge is not finished, or if an attempt of it has no verdict.
     """
     wanted = rows.padded(sorted(job_ids))
     removable = (
@@ -179,10 +179,10 @@ async def remove(db: Database, job_ids: Sequence[JobId]) -> int:
     async with db.write() as tx:
         found = {JobId(job_id): Status(status) for job_id, status in await tx.execute(removable)}
         if found:
-            gone = rows.padded(sorted(found))
+            removed = rows.padded(sorted(found))
             for table in OF_JOBS:
-                await tx.execute(delete(table).where(table.c.job_id.in_(gone)))
-            await tx.execute(delete(JobRow).where(JobRow.id.in_(gone)))
+                await tx.execute(delete(table).where(table.c.job_id.in_(removed)))
+            await tx.execute(delete(JobRow).where(JobRow.id.in_(removed)))
             counted = Counter(found.values())
             await add_counts(tx, {status: -number for status, number in counted.items()})
     return len(found)

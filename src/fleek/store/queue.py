@@ -1,6 +1,6 @@
-"""Whose turn it is: ranges of the index of pending jobs, one per provider and priority.
+"""The queue: ranges of the index of pending jobs, one per provider and priority.
 
-Each provider has a queue of its own, so that one that takes nothing holds up no other.
+Each provider has its own queue, so that a provider that is paused does not block the others.
 
 The statements are made once: to make and to hash such large ones takes longer than to run them.
 """
@@ -117,13 +117,13 @@ async def due(
                 values["without"] = models
             found = await tx.execute(DUE_BUT if models else DUE, values)
             jobs.extend(Due(*row) for row in found)
-    return sorted(jobs, key=lambda one: (-one.priority, one.run_at, one.job_id))
+    return sorted(jobs, key=lambda job: (-job.priority, job.run_at, job.job_id))
 
 
 async def uncollected(
     db: Database, *, now: datetime, limit: int, postponed: bool
 ) -> dict[JobId, datetime]:
-    """Return jobs whose outputs nobody collects, with the time that has come, longest first.
+    """Return jobs that wait to be collected and are due, with their time, longest due first.
 
     Either those that were `postponed`, or those that are tried for the first time.
     """

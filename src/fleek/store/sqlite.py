@@ -27,7 +27,7 @@ class Connection(aiosqlite.Connection):
         """Connect.
 
         Raises:
-            sqlite3.Error: It cannot; its thread is gone then.
+            sqlite3.Error: It cannot; its thread has ended then.
         """
         try:
             await self
@@ -36,7 +36,7 @@ class Connection(aiosqlite.Connection):
             raise
         return self
 
-    def cursor(self) -> "Cursor":  # type: ignore[override] # nobody has to wait for this one
+    def cursor(self) -> "Cursor":  # type: ignore[override] # not a coroutine here
         """Return a cursor that has not run yet."""
         return Cursor(self)
 

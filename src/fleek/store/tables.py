@@ -33,13 +33,13 @@ class Instant(TypeDecorator[datetime]):
     cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any] | None:
-        """Return what writes a value; a job has eight of them, so there is one call for each."""
+        """Return the function that encodes a value."""
         return super().bind_processor(dialect) if dialect.name == "postgresql" else _to_text
 
     def result_processor(
         self, dialect: Dialect, coltype: object
     ) -> Callable[[Any], datetime | None] | None:
-        """Return what reads a value."""
+        """Return the function that decodes a value."""
         if dialect.name == "postgresql":
             return super().result_processor(dialect, coltype)
         return _from_text
@@ -129,7 +129,7 @@ class JobRow(Base):
 
 
 class AttemptRow(Base):
-    """One intended purchase; see `fleek.domain.attempt.Attempt`."""
+    """One attempt; see `fleek.domain.attempt.Attempt`."""
 
     __tablename__ = "attempts"
 
@@ -204,7 +204,7 @@ class WorkerRow(Base):
     slots: Mapped[int] = mapped_column(Integer)
     started_at: Mapped[datetime] = mapped_column(Instant)
     heartbeat_at: Mapped[datetime] = mapped_column(Instant)
-    ended_at: Mapped[datetime | None] = mapped_column(Instant)  # stopped, or found dead
+    ended_at: Mapped[datetime | None] = mapped_column(Instant)  # it stopped, or its lease expired
     # whether it has ended by itself; a release before this column does not write it
     resigned: Mapped[bool] = mapped_column(server_default=false())
     freed: Mapped[bool] = mapped_column(default=False)  # whether nothing is held in its name
@@ -221,7 +221,7 @@ class RoleRow(Base):
 
 
 class ClockRow(Base):
-    """From when on time was told in a new way; see `fleek.store.clock`."""
+    """A change of the time that processes share; see `fleek.store.clock`."""
 
     __tablename__ = "clock"
 
@@ -233,7 +233,7 @@ class ClockRow(Base):
 
 
 class ProviderHealthRow(Base):
-    """What purchases from a provider have met; see `fleek.store.provider_health.Account`."""
+    """Failures and pauses of a provider; see `fleek.store.provider_health.ProviderHealth`."""
 
     __tablename__ = "accounts"
 
@@ -246,7 +246,7 @@ class ProviderHealthRow(Base):
 
 
 class TallyRow(Base):
-    """How many jobs have each status, in parts: the sum over all lanes is the number."""
+    """A counter of jobs by status; the sum over all lanes is their number."""
 
     __tablename__ = "tallies"
 

@@ -1,4 +1,4 @@
-"""Workers say that they are alive; one of them holds the coordinator's role."""
+"""Heartbeats of workers, and the lease of the coordinator role."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ async def register(db: Database, worker: Worker) -> None:
 
 
 async def beat(db: Database, worker_id: WorkerId, *, now: datetime) -> bool:
-    """Say that a worker is alive; False if it has been taken for dead, which is for ever."""
+    """Write a heartbeat; False if the worker was ended: then it needs a new id."""
     async with db.write() as tx:
         result = await tx.execute(
             update(WorkerRow)
@@ -64,9 +64,9 @@ async def beat(db: Database, worker_id: WorkerId, *, now: datetime) -> bool:
 async def end(
     db: Database, worker_ids: Sequence[WorkerId], *, now: datetime, resigned: bool = False
 ) -> None:
-    """Say that workers have ended: whatever they hold may be freed.
+    """Mark workers as ended: the jobs that they hold may be freed.
 
-    `resigned`: by themselves. Otherwise they have crashed, and what they were buying counts it.
+    `resigned`: they shut down in order. Otherwise their unconfirmed starts count as crashes.
     """
     async with db.write() as tx:
         await tx.execute(
@@ -77,7 +77,7 @@ async def end(
 
 
 async def end_silent(db: Database, silent: Sequence[Worker], *, now: datetime) -> None:
-    """Say that workers are dead, unless one of them has been heard after all."""
+    """End workers without a heartbeat, except those that have written one since."""
     async with db.write() as tx:
         for worker in silent:
             await tx.execute(
@@ -92,12 +92,12 @@ async def end_silent(db: Database, silent: Sequence[Worker], *, now: datetime) -
 
 
 async def alive(db: Database, *, since: datetime) -> list[Worker]:
-    """Return workers whose heartbeat shows a time since then, the oldest first: to be shown."""
-    return [one for one in await running(db) if one.heartbeat_at >= since]
+    """Return workers with a heartbeat since then, the oldest first; for display only."""
+    return [worker for worker in await running(db) if worker.heartbeat_at >= since]
 
 
 async def running(db: Database) -> list[Worker]:
-    """Return workers that have not ended, and are not known to be dead, the oldest first."""
+    """Return workers that have not ended, the oldest first."""
     statement = (
         select(
             WorkerRow.id,
@@ -121,11 +121,14 @@ async def unfreed(db: Database) -> list[Ended]:
         WorkerRow.ended_at.is_not(None), text(UNFREED)
     )
     async with db.read() as tx:
-        return [Ended(WorkerId(one), resigned) for one, resigned in await tx.execute(statement)]
+        return [
+            Ended(WorkerId(worker_id), resigned)
+            for worker_id, resigned in await tx.execute(statement)
+        ]
 
 
 async def mark_freed(db: Database, worker_id: WorkerId) -> None:
-    """Note that an ended worker holds nothing any more."""
+    """Record that an ended worker holds no jobs."""
     async with db.write() as tx:
         await tx.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(freed=True))
 

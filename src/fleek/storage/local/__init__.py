@@ -74,12 +74,12 @@ class LocalStorage:
     def spool(self) -> Path:
         """Return the folder for files that are not complete yet; a day later they are removed.
 
-        It is made anew if somebody has removed it. Blocks.
+        It is made anew if it was removed. Blocks.
         """
         return self._tree.spool()
 
     async def save(self, key: Key, source: Path, *, content_type: str) -> None:  # noqa: ARG002 - folders keep none
-        """Move a complete file to `key`, durably; `source` is gone even if that fails.
+        """Move a complete file to `key`, durably; `source` is removed even if that fails.
 
         Raises:
             StorageFull: No room.
@@ -101,7 +101,7 @@ class LocalStorage:
                 length = min(CHUNK_BYTES, end - start)
                 chunk = await self._do(doing, partial(os.pread, fd, length, start))
                 if not chunk:
-                    raise StorageError(f"cannot {doing}: it has become shorter")
+                    raise StorageError(f"cannot {doing}: the file was truncated while reading")
                 yield chunk
                 start += len(chunk)
         finally:
@@ -138,7 +138,7 @@ class LocalStorage:
         Args:
             doing: For the message, after "cannot".
             work: What raises OSError if it fails.
-            undo: What to do with the result if nobody is left to take it.
+            undo: What to do with the result if the caller was cancelled.
         """
         with host_errors(doing):
             job = self._threads.submit(work)

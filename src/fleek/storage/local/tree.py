@@ -59,7 +59,7 @@ class Tree:
         self._clean()
 
     def _prepare(self) -> None:
-        """Make the folders that are missing, as at the start and after somebody removed them."""
+        """Make the folders that are missing, as at the start and after they were removed."""
         root = self._root
         for area in AREAS:
             self._make(root / area)
@@ -90,7 +90,7 @@ class Tree:
         return self._spools["media"]
 
     def save(self, key: Key, source: Path) -> None:
-        """Move a complete file to `key`, durably; `source` is gone even if that fails.
+        """Move a complete file to `key`, durably; `source` is removed even if that fails.
 
         Raises:
             ValueError: This is no key: a mistake of ours.
@@ -129,7 +129,7 @@ class Tree:
         except FileNotFoundError:  # `delete` has just removed a folder that it found empty
             if tries == 1:
                 raise
-            self._prepare()  # or somebody has removed the area
+            self._prepare()  # or the area was removed
             self._place(parts, source, tries=tries - 1)
 
     def open(self, key: Key) -> int:

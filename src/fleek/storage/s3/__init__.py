@@ -72,13 +72,13 @@ class S3Storage:
     def spool(self) -> Path:
         """Return the folder for files that are not complete yet; a day later they are removed.
 
-        It is made anew if somebody has removed it. Blocks.
+        It is made anew if it was removed. Blocks.
         """
         self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._spool
 
     async def save(self, key: Key, source: Path, *, content_type: str) -> None:
-        """Upload a complete file; `source` is gone even if that fails.
+        """Upload a complete file; `source` is removed even if that fails.
 
         Raises:
             StorageFull: No room.
@@ -131,7 +131,7 @@ class S3Storage:
     async def url(self, key: Key) -> Link | None:
         """Return where the bucket serves a file: in public, or by a signed address.
 
-        A cache may keep a signed one for half its time, so that who gets it can still use it.
+        A cache may keep a signed one for half its time, so that its recipient can still use it.
         """
         if self._expiry is None:
             return None
@@ -182,21 +182,23 @@ async def connect() -> AsyncGenerator[Storage]:
 
 async def _ask(storage: S3Storage, settings: S3Settings) -> None:
     """Find out whether the settings are right."""
-    place = settings.endpoint or f"Amazon S3 in {settings.region}"
+    endpoint = settings.endpoint or f"Amazon S3 in {settings.region}"
     try:
         async with asyncio.timeout(START_SECONDS):
             await storage.check()
     except S3Refused as error:
-        raise ConfigurationError(f"S3_BUCKET={settings.s3_bucket} at {place}: {error}") from error
+        raise ConfigurationError(
+            f"S3_BUCKET={settings.s3_bucket} at {endpoint}: {error}"
+        ) from error
     except (
         StorageError,
         TimeoutError,
     ) as error:  # it may come back by itself; jobs wait until then
-        log.warning("storage_unavailable", place=place, reason=str(error) or "no answer")
+        log.warning("storage_unavailable", endpoint=endpoint, reason=str(error) or "no answer")
 
 
 def _spool(folder: Path) -> Path:
-    """Return the folder, made if need be, that nobody else can put files into."""
+    """Return the folder, made if need be, that no other user can write to."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()

@@ -41,7 +41,7 @@ DIRECT: "Final[ClientConfig]" = {  # else the library would use what the environ
 
 
 def open_store(settings: S3Settings) -> S3Store:
-    """Return the bucket that the settings name; asks nobody whether it is there."""
+    """Return the bucket that the settings name, without checking that it exists."""
     endpoint, seconds = settings.endpoint, settings.s3_timeout
     return S3Store(
         settings.s3_bucket,
@@ -81,7 +81,7 @@ def _static(settings: S3Settings) -> "Callable[[], S3Credential] | None":
 
 
 class Stopped(StorageError):
-    """Whoever wanted this upload does not wait for it any more."""
+    """The caller of this upload was cancelled, or the storage was closed."""
 
 
 class Bucket:
@@ -203,11 +203,11 @@ class Bucket:
         """
         for folder in folders_of(prefix):
             with translated("list files"):
-                for some in obstore.list(self._store, folder, chunk_size=500):
+                for batch in obstore.list(self._store, folder, chunk_size=500):
                     yield [
-                        _stored(one)
-                        for one in some
-                        if one["path"].startswith(prefix) and split(one["path"]) is not None
+                        _stored(found)
+                        for found in batch
+                        if found["path"].startswith(prefix) and split(found["path"]) is not None
                     ]
 
     def sign(self, key: Key, *, expiry: timedelta) -> str:
@@ -247,7 +247,7 @@ def part_bytes(size: int) -> int:
 def _parts(file: IO[bytes], size: int, stopped: Callable[[], bool]) -> Iterator[bytes]:
     while part := file.read(size):
         if stopped():
-            raise Stopped("nobody waits for this upload any more")
+            raise Stopped("the upload was cancelled")
         yield part
 
 
@@ -260,5 +260,7 @@ def _stored(found: "ObjectMeta") -> Stored:
     return Stored(
         key=Key(found["path"]),
         size_bytes=found["size"],
-        modified_at=found["last_modified"].replace(microsecond=0),  # lists tell it, looks do not
+        modified_at=found["last_modified"].replace(
+            microsecond=0
+        ),  # lists return microseconds, heads do not
     )

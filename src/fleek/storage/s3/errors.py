@@ -50,21 +50,21 @@ class S3Unreachable(StorageError):
     """The storage cannot be reached, or does not answer in time."""
 
 
-Words = tuple[type[StorageError], str]
+Reason = tuple[type[StorageError], str]
 
 KEYS: Final = "check S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY"
-ACCESS: Final[Words] = (
+ACCESS: Final[Reason] = (
     S3RightsMissing,
     "access is denied; allow these keys to put, get, delete and list objects of the bucket",
 )
-BUCKET: Final[Words] = (S3BucketMissing, "there is no such bucket; make it, or check S3_BUCKET")
-REGION: Final[Words] = (S3RegionWrong, "the bucket is in another region; check S3_REGION")
-TOKEN: Final[Words] = (S3KeysRefused, "the session token has expired or is wrong; get a new one")
-FULL: Final[Words] = (StorageFull, "there is no room left; make room or raise the quota")
-BROKEN: Final[Words] = (StorageError, "the bytes were changed on their way")
-BUSY: Final[Words] = (StorageError, "it asks for fewer requests, or is out of order for now")
+BUCKET: Final[Reason] = (S3BucketMissing, "there is no such bucket; make it, or check S3_BUCKET")
+REGION: Final[Reason] = (S3RegionWrong, "the bucket is in another region; check S3_REGION")
+TOKEN: Final[Reason] = (S3KeysRefused, "the session token has expired or is wrong; get a new one")
+FULL: Final[Reason] = (StorageFull, "there is no room left; make room or raise the quota")
+BROKEN: Final[Reason] = (StorageError, "the bytes were changed on their way")
+BUSY: Final[Reason] = (StorageError, "it asks for fewer requests, or is out of order for now")
 
-BY_CODE: Final[Mapping[str, Words]] = {
+BY_CODE: Final[Mapping[str, Reason]] = {
     "InvalidAccessKeyId": (S3KeysRefused, f"the access key is not known there; {KEYS}"),
     "SignatureDoesNotMatch": (S3KeysRefused, f"the keys are not accepted; {KEYS}"),
     "Unauthorized": (S3KeysRefused, f"the keys are not accepted; {KEYS}"),
@@ -91,7 +91,7 @@ BY_CODE: Final[Mapping[str, Words]] = {
     "ServiceUnavailable": BUSY,
     "InternalError": BUSY,
 }
-BY_STATUS: Final[Mapping[int, Words]] = {  # answers to HEAD have no code
+BY_STATUS: Final[Mapping[int, Reason]] = {  # answers to HEAD have no code
     301: REGION,
     401: (S3KeysRefused, f"the keys are not accepted; {KEYS}"),
     403: (S3Refused, f"access is denied; {KEYS}, and their rights"),
@@ -106,7 +106,7 @@ BY_STATUS: Final[Mapping[int, Words]] = {  # answers to HEAD have no code
 
 @contextmanager
 def translated(doing: str) -> Generator[None]:
-    """Say in our words why something cannot be done.
+    """Translate errors of the library: why something cannot be done.
 
     Args:
         doing: For the message, after "cannot".
@@ -126,7 +126,7 @@ def translated(doing: str) -> Generator[None]:
         exhausted = reported(str(error))
         if exhausted is not None:
             raise exhausted from None  # the cause holds the access key
-        found = _words(str(error))
+        found = _reason(str(error))
         if found is None:
             raise NotFound("there is no such file") from None  # as above
         kind, reason = found
@@ -139,13 +139,13 @@ def beyond_the_end(error: BaseError) -> bool:
     return code is not None and code[1] == "InvalidRange"
 
 
-def _words(said: str) -> Words | None:
+def _reason(message: str) -> Reason | None:
     """Return the class and the reason; None if there is no such file."""
-    code, status = CODE.search(said), STATUS.search(said)
+    code, status = CODE.search(message), STATUS.search(message)
     if code is not None and code[1] in BY_CODE:
         return BY_CODE[code[1]]
     if status is None:
-        return _unanswered(said)
+        return _unanswered(message)
     number = int(status[1])
     if number == 404:
         return None
@@ -154,12 +154,12 @@ def _words(said: str) -> Words | None:
     return known or (StorageError, f"it answered {answer}; check S3_ENDPOINT_URL and S3_REGION")
 
 
-def _unanswered(said: str) -> Words:
-    if ROLE.search(said):
+def _unanswered(message: str) -> Reason:
+    if ROLE.search(message):
         return S3KeysRefused, (
             "there are no keys: set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or give this "
             "machine a role"
         )
-    if UNTRUSTED.search(said):
+    if UNTRUSTED.search(message):
         return S3Unreachable, "its certificate is not trusted here; check S3_ENDPOINT_URL"
     return S3Unreachable, "it cannot be reached; check S3_ENDPOINT_URL, and that it is up"
