@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -108,7 +110,9 @@ async def test_a_database_that_cannot_be_reached(settings: Settings) -> None:
 )
 def test_durability(facts: dict[str, str], status: str) -> None:
     """An acknowledged job is on the disk, or the operator knows that it may not be."""
-    finding = diagnosis.durability({"kind": "sqlite", "version": "3", "revision": "1", **facts})
+    finding = diagnosis.judge_durability(
+        {"kind": "sqlite", "version": "3", "revision": "1", **facts}
+    )
 
     assert finding.status == status
 
@@ -132,14 +136,14 @@ def a_worker(*, ahead: timedelta = timedelta(0)) -> Worker:
 )
 def test_two_writers_on_an_old_sqlite(count: int, may_share: bool, statuses: list[str]) -> None:  # noqa: FBT001 - a table
     """A rare race in its write-ahead log can break the file."""
-    found = diagnosis.writers([a_worker()] * count, may_share=may_share)
+    found = diagnosis.judge_writers([a_worker()] * count, may_share=may_share)
 
     assert [finding.status for finding in found] == statuses
 
 
 def test_a_heartbeat_from_the_future() -> None:
     """Clocks that differ make living workers look dead."""
-    found = diagnosis.clocks([a_worker(ahead=timedelta(minutes=1))], ahead=ZERO, now=NOW)
+    found = diagnosis.judge_clocks([a_worker(ahead=timedelta(minutes=1))], ahead=ZERO, now=NOW)
 
     assert [(finding.subject, finding.status) for finding in found] == [("clock", "warning")]
 
@@ -147,7 +151,7 @@ def test_a_heartbeat_from_the_future() -> None:
 @pytest.mark.parametrize(("seconds", "statuses"), [(0, []), (-90, ["warning"]), (3, ["warning"])])
 def test_a_clock_beside_the_database_s(seconds: int, statuses: list[str]) -> None:
     """Everything is timed by the database's; the logs of this machine tell another time."""
-    found = diagnosis.clocks([], ahead=timedelta(seconds=seconds), now=NOW)
+    found = diagnosis.judge_clocks([], ahead=timedelta(seconds=seconds), now=NOW)
 
     assert [finding.status for finding in found] == statuses
 
@@ -156,12 +160,12 @@ def test_who_coordinates() -> None:
     """Nobody does while a role changes hands; for long it means that nothing goes on."""
     worker = a_worker()
 
-    held = diagnosis.coordination(worker.id, [worker])
-    vacant = diagnosis.coordination(None, [worker])
-    forsaken = diagnosis.coordination(worker.id, [])
+    held = diagnosis.judge_coordinator(worker.id, [worker])
+    vacant = diagnosis.judge_coordinator(None, [worker])
+    forsaken = diagnosis.judge_coordinator(worker.id, [])
 
     assert [one.status for one in (held, vacant, forsaken)] == ["ok", "error", "error"]
-    assert held.message == f"worker {worker.id} coordinates"
+    assert held.message == f"worker {worker.id}"
     assert "fleek worker" in forsaken.advice
 
 
@@ -178,21 +182,25 @@ def test_a_clock_that_stands_in_the_past(year: int, status: str) -> None:
 )
 def test_room_on_the_disk(free: int, status: str) -> None:
     """A full disk is better known before."""
-    disk = doctor._left("disk", Path("/data"), free=free)
+    disk = doctor._judge_space("disk", Path("/data"), free=free)
 
     assert disk.status == status
     assert "/data" in disk.message
 
 
-@pytest.mark.parametrize(
-    ("name", "known", "status"),
-    [("placeholder", True, "ok"), ("acme", True, "ok"), ("acme", False, "warning")],
-)
-def test_a_provider_that_does_not_show_its_model(name: str, known: bool, status: str) -> None:  # noqa: FBT001 - a table
-    """Jobs are accepted all the same, and may have to wait."""
-    provider = doctor._answer(name, "acme/draw", known=known)
+@pytest.mark.parametrize(("schema", "status"), [({"type": "object"}, "ok"), (None, "warning")])
+async def test_a_provider_that_does_not_show_its_model(schema: object, status: str) -> None:
+    """Jobs are accepted all the same, and may have to wait; the operator's model is asked for."""
 
-    assert provider.status == status
+    async def schema_of(model: str) -> object:
+        return schema if model == "acme/draw" else pytest.fail(f"asked for {model}")
+
+    provider: Any = SimpleNamespace(default_model="acme/other", schema=schema_of)
+
+    finding = await diagnosis.check_provider(provider, "acme", model="acme/draw")
+
+    assert finding.status == status
+    assert "acme/draw" in finding.message
 
 
 async def test_a_storage_that_cannot_be_made(

@@ -1,21 +1,35 @@
-"""What the facts about an installation mean, and what to do: the words of `doctor` and health."""
+"""Checks of an installation's parts, each with its advice; `fleek doctor` and health run them.
+
+A check asks one part and returns findings. It raises `FleekError` if the part does not answer:
+`unreachable` turns that into a finding. The functions named ``judge_…`` are the checks' verdicts on
+facts that are known already.
+"""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from fleek.domain.job import Job, WorkerId
-from fleek.providers.base import OPERATOR_ACTION_CODES
-from fleek.store.counters import JobCounts
+from fleek.dispatch.base import Dispatcher
+from fleek.domain.job import Job, ModelName, WorkerId
+from fleek.domain.job import Status as JobStatus
+from fleek.domain.request import DEFAULT_TENANT
+from fleek.engine.coordinator import ROLE
+from fleek.providers.base import OPERATOR_ACTION_CODES, Provider
+from fleek.storage.base import Storage
+from fleek.store import attempts, jobs, provider_health, queue, workers
+from fleek.store.counters import JobCounts, count_jobs
+from fleek.store.database import Database
 from fleek.store.provider_health import ProviderHealth
 from fleek.store.workers import Worker
 
 SYNCHRONOUS: Final = {"0": "OFF", "1": "NORMAL", "2": "FULL", "3": "EXTRA"}
 LONG_WAIT: Final = timedelta(minutes=10)  # a due job that waits longer is worth a warning
+RECENT: Final = 100  # failed jobs that are looked at
+REFUSED_PERIOD: Final = timedelta(days=1)
 
 SKEW: Final = timedelta(seconds=2)  # clocks that differ by less are the same
-SKEW_OF_HOSTS: Final = timedelta(seconds=5)  # as above, if a date of whole seconds tells
+SKEW_OF_HOSTS: Final = timedelta(seconds=5)  # as above, for a date of whole seconds
 SAME_TIME: Final = "run NTP on all machines"
 START_A_WORKER: Final = "start one: fleek worker, or fleek serve"
 
@@ -29,38 +43,101 @@ ADVICE: Final[Mapping[str, str]] = {
 }
 """What to do about a part that does not answer."""
 
-
-HOST_OF_OUTPUTS: Final = "see whether the host of the outputs can be reached from here"
-CURES: Final[Mapping[str, str]] = {
-    "provider_unavailable": HOST_OF_OUTPUTS,
-    "output_interrupted": HOST_OF_OUTPUTS,
-    "output_missing": HOST_OF_OUTPUTS,
-    "output_broken": HOST_OF_OUTPUTS,
+OUTPUT_HOST_ADVICE: Final = "check whether the output host can be reached from here"
+RESULT_ADVICE: Final[Mapping[str, str]] = {
+    "provider_unavailable": OUTPUT_HOST_ADVICE,
+    "output_interrupted": OUTPUT_HOST_ADVICE,
+    "output_missing": OUTPUT_HOST_ADVICE,
+    "output_broken": OUTPUT_HOST_ADVICE,
     "provider_not_configured": "configure the provider that the jobs were started with",
     "resources_exhausted": "raise the process's limits (ulimit -n), or lower WORKER_CONCURRENCY",
     "storage_unavailable": ADVICE["storage"],
-    "storage_full": "make room in the storage, or lower MIN_FREE_BYTES",
+    "storage_full": "free space in the storage, or lower MIN_FREE_BYTES",
     "database_unavailable": ADVICE["database"],
 }
-"""What to do about paid results that wait, by the code of what they wait for."""
-
+"""What to do about paid results that wait, by the error code of the cause."""
 
 REFUSALS: Final = frozenset({"unsafe_output", "output_too_large"})
-"""Codes of jobs whose paid result some setting does not allow."""
+"""Error codes of paid results that a setting does not allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found out about one subject."""
+    """The outcome of a check of one subject."""
 
     subject: str
     status: Status
     message: str
-    advice: str = ""  # what to do; empty if nothing
+    advice: str = ""  # empty: nothing to do
 
 
-def durability(facts: Mapping[str, str]) -> Finding:
-    """Judge the facts of `Database.facts`: does an accepted job survive a loss of power?"""
+async def check_database(db: Database) -> Finding:
+    """Ask the database, and judge whether an accepted job survives a loss of power."""
+    await db.check()
+    return judge_durability(await db.facts())
+
+
+async def check_dispatcher(dispatcher: Dispatcher, name: str) -> Finding:
+    """Ask the dispatcher, and its broker if it has one."""
+    await dispatcher.check()
+    return Finding("dispatcher", "ok", f"{name}: jobs can be dispatched")
+
+
+async def check_storage(storage: Storage, name: str) -> Finding:
+    """Ask the storage whether files can be written."""
+    await storage.check()
+    return Finding("storage", "ok", f"{name}: files can be written")
+
+
+async def check_provider(provider: Provider, name: str, *, model: str | None) -> Finding:
+    """Ask the provider for the schema of `model`; None: its own default model."""
+    model = model or provider.default_model
+    if await provider.schema(ModelName(model)) is None:
+        message = f"{name} does not show its default model {model}"
+        return Finding("provider", "warning", message, "check the provider's status page")
+    return Finding("provider", "ok", f"{name}: default model {model}")
+
+
+async def check_queue(db: Database, *, now: datetime) -> Finding:
+    """Look how long due jobs wait to be started."""
+    return judge_queue(await count_jobs(db, now=now))
+
+
+async def check_results(db: Database) -> Finding:
+    """Look for paid results that cannot be stored now."""
+    return judge_results(await queue.postponed(db))
+
+
+async def check_refusals(db: Database, *, now: datetime) -> list[Finding]:
+    """Look for paid results that a setting refused within the last day."""
+    recent = await jobs.list_page(
+        db, tenant_id=DEFAULT_TENANT, status=JobStatus.FAILED, limit=RECENT
+    )
+    return judge_refusals([view.job for view in recent], since=now - REFUSED_PERIOD)
+
+
+async def check_coordinator(db: Database, alive: Sequence[Worker], *, now: datetime) -> Finding:
+    """Look which of the workers that are alive is the coordinator."""
+    return judge_coordinator(await workers.holder(db, ROLE, now=now), alive)
+
+
+async def check_pauses(db: Database, *, now: datetime, models: bool = True) -> list[Finding]:
+    """Look for paused providers and, if `models`, for open circuit breakers of models."""
+    impaired = await provider_health.impaired(db, now=now)
+    return [
+        judge_pause(health)
+        for health in impaired
+        if health.is_paused and (models or health.model == provider_health.ALL_MODELS)
+    ]
+
+
+async def check_removed_providers(db: Database, *, known: Container[str]) -> list[Finding]:
+    """Look for open predictions of providers that are no longer configured."""
+    return judge_removed_providers(await attempts.count_without_verdict(db), known=known)
+
+
+def judge_durability(facts: Mapping[str, str]) -> Finding:
+    """Judge by `Database.facts` whether an accepted job survives a loss of power."""
     message = f"{facts['kind']} {facts['version']}, schema {facts['revision']}"
     if facts["kind"] == "sqlite":
         level = SYNCHRONOUS.get(facts["synchronous"], facts["synchronous"])
@@ -70,21 +147,21 @@ def durability(facts: Mapping[str, str]) -> Finding:
     else:
         message += f", synchronous_commit {facts['synchronous_commit']}, fsync {facts['fsync']}"
         safe = facts["synchronous_commit"] != "off" and facts["fsync"] == "on"
-        advice = "switch both on, or a loss of power loses accepted jobs"
+        advice = "enable both, or a power failure loses accepted jobs"
     return Finding("database", "ok", message) if safe else warning("database", message, advice)
 
 
-def crew(alive: Sequence[Worker]) -> Finding:
-    """Judge who works."""
+def judge_workers(alive: Sequence[Worker]) -> Finding:
+    """Judge whether any worker is alive."""
     if not alive:
-        return Finding("workers", "error", "none is alive: jobs wait", START_A_WORKER)
-    slots, versions = sum(one.slots for one in alive), sorted({one.version for one in alive})
-    message = f"{len(alive)} alive, with {slots} slots, version {' and '.join(versions)}"
-    return Finding("workers", "ok", message)
+        return Finding("workers", "error", "no worker is alive: jobs wait", START_A_WORKER)
+    slots = sum(worker.slots for worker in alive)
+    versions = " and ".join(sorted({worker.version for worker in alive}))
+    return Finding("workers", "ok", f"{len(alive)} alive, {slots} slots, version {versions}")
 
 
-def clocks(alive: Sequence[Worker], *, ahead: timedelta, now: datetime) -> list[Finding]:
-    """Judge whether all go by the same time; this process's clock is so far `ahead` of it."""
+def judge_clocks(alive: Sequence[Worker], *, ahead: timedelta, now: datetime) -> list[Finding]:
+    """Judge whether all processes have the same time; this one's clock is `ahead` of it."""
     findings = []
     if abs(ahead) > SKEW:
         findings.append(warning("clock", _apart(ahead, "the service's time"), SAME_TIME))
@@ -93,8 +170,8 @@ def clocks(alive: Sequence[Worker], *, ahead: timedelta, now: datetime) -> list[
     return findings
 
 
-def clock(ahead: timedelta, provider: Mapping[str, timedelta]) -> Finding:
-    """Judge this process's wall clock; it is so far ahead of the service's time, and providers'."""
+def judge_clock(ahead: timedelta, provider: Mapping[str, timedelta]) -> Finding:
+    """Judge this process's wall clock by its lead over the service's time and the providers' times."""
     if abs(ahead) > SKEW:
         return warning("clock", _apart(ahead, "the service's time"), SAME_TIME)
     for name, offset in provider.items():
@@ -108,50 +185,54 @@ def _apart(ahead: timedelta, what: str) -> str:
     return f"it is {abs(ahead).total_seconds():.0f} s {where} {what}"
 
 
-def writers(alive: Sequence[Worker], *, may_share: bool) -> list[Finding]:
-    """Judge whether so many processes may write to one database."""
+def judge_writers(alive: Sequence[Worker], *, may_share: bool) -> list[Finding]:
+    """Judge whether this number of processes may write to one database."""
     if len(alive) <= 1 or may_share:
         return []
     message = f"{len(alive)} processes write to one file, and this SQLite is older than 3.51.3"
-    advice = "use one process, a newer SQLite, or PostgreSQL: a rare race can break the file"
+    advice = "use one process, a newer SQLite, or PostgreSQL: a rare race can corrupt the file"
     return [warning("workers", message, advice)]
 
 
-def coordination(holder: WorkerId | None, alive: Sequence[Worker]) -> Finding:
-    """Judge who coordinates: nothing starts, and nothing ends, unless some worker does."""
+def judge_coordinator(holder: WorkerId | None, alive: Sequence[Worker]) -> Finding:
+    """Judge whether there is a coordinator: without one, nothing starts and nothing ends."""
     if any(worker.id == holder for worker in alive):  # no host name: anybody may read this
-        return Finding("coordinator", "ok", f"worker {holder} coordinates")
+        return Finding("coordinator", "ok", f"worker {holder}")
     if not alive:
-        return Finding("coordinator", "error", "nobody: no worker is alive", START_A_WORKER)
-    advice = "wait a quarter of a minute; if it stays so, the workers' logs say why"
-    return Finding("coordinator", "error", "nobody, although workers are alive", advice)
+        return Finding("coordinator", "error", "none: no worker is alive", START_A_WORKER)
+    advice = "wait 15 seconds; if there is still none, see the workers' logs"
+    return Finding("coordinator", "error", "none, although workers are alive", advice)
 
 
-def line(tally: JobCounts) -> Finding:
+def judge_queue(counts: JobCounts) -> Finding:
     """Judge how long due jobs wait to be started."""
-    if tally.oldest_pending_seconds is None:
-        return Finding("queue", "ok", f"no job waits to be started; {tally.in_flight} in flight")
-    waits = timedelta(seconds=max(0, round(tally.oldest_pending_seconds)))
-    message = f"{tally.queue_depth} wait to be started, the first for {waits}"
+    if counts.oldest_pending_seconds is None:
+        return Finding("queue", "ok", f"no job waits to be started; {counts.in_flight} in flight")
+    waits = timedelta(seconds=max(0, round(counts.oldest_pending_seconds)))
+    message = f"{counts.queue_depth} wait to be started, the first for {waits}"
     if waits < LONG_WAIT:
         return Finding("queue", "ok", message)
     advice = "start more workers, raise WORKER_CONCURRENCY or the provider's budget"
     return warning("queue", message, advice)
 
 
-def results(postponed: Mapping[str, int]) -> Finding:
-    """Judge what `store.queue.postponed` counts: paid results that cannot be stored now."""
+def judge_results(postponed: Mapping[str, int]) -> Finding:
+    """Judge the counts of `store.queue.postponed`: paid results that cannot be stored now."""
     if not postponed:
         return Finding("results", "ok", "no paid result waits to be stored")
-    by_number = sorted(postponed.items(), key=lambda one: -one[1])
+    by_number = sorted(postponed.items(), key=lambda count: -count[1])
     reasons = ", ".join(f"{number} for {code}" for code, number in by_number)
     message = f"{sum(postponed.values())} paid results wait to be stored: {reasons}"
-    advice = CURES.get(by_number[0][0], "the jobs' `retrying` and the log of the workers say why")
-    return Finding("results", "error", message, f"{advice}; nothing is lost, nor paid for again")
+    advice = RESULT_ADVICE.get(
+        by_number[0][0], "see `retrying` of these jobs, and the workers' logs"
+    )
+    return Finding(
+        "results", "error", message, f"{advice}; nothing is lost, and nothing is paid for again"
+    )
 
 
-def refused(failed: Iterable[Job], *, since: datetime) -> list[Finding]:
-    """Judge paid results that a setting of ours refused since then; `failed` begins with the last."""
+def judge_refusals(failed: Iterable[Job], *, since: datetime) -> list[Finding]:
+    """Judge paid results that a setting refused after `since`; `failed` is sorted, newest first."""
     reasons = [
         job.error.message
         for job in failed
@@ -159,39 +240,48 @@ def refused(failed: Iterable[Job], *, since: datetime) -> list[Finding]:
     ]
     if not reasons:
         return []
-    message = f"{len(reasons)} paid results were refused, the last because {reasons[0]}"
+    message = f"{len(reasons)} paid results were refused, the latest because {reasons[0]}"
     return [warning("results", message, "change the setting, then: fleek collect ID")]
 
 
-def trouble(account: ProviderHealth) -> Finding:
-    """Judge an account that rests: what about, until when."""
-    assert account.paused_until is not None
-    until = f"{account.paused_until:%H:%M:%S} UTC"
-    if account.model:
-        message = f"{account.model} rests until {until}: {account.failures} purchases in a row "
-        message += f"failed, the last with {account.reason}"
-        advice = "look at the provider's status page, and whether it can be reached from here"
-        return warning(account.provider, message, advice)
-    message = f"nothing is bought until {until}: {account.reason}"
-    if account.reason in OPERATOR_ACTION_CODES:
-        advice = f"{OPERATOR_ACTION_CODES[account.reason]}; its jobs wait, and go on by themselves"
-        return Finding(account.provider, "error", message, advice)
-    return warning(account.provider, message, "nothing, if it is seldom; else lower the budget")
+def judge_pause(health: ProviderHealth) -> Finding:
+    """Judge a paused provider, or a model whose circuit breaker is open."""
+    assert health.paused_until is not None
+    until = f"{health.paused_until:%H:%M:%S} UTC"
+    if health.model:
+        message = f"{health.model} is paused until {until}: {health.failures} predictions in a "
+        message += f"row could not be started, the last because of {health.reason}"
+        advice = "check the provider's status page, and the network from here to it"
+        return warning(health.provider, message, advice)
+    message = f"paused until {until}: {health.reason}"
+    if health.reason in OPERATOR_ACTION_CODES:
+        advice = f"{OPERATOR_ACTION_CODES[health.reason]}; its jobs wait and resume by themselves"
+        return Finding(health.provider, "error", message, advice)
+    return warning(
+        health.provider,
+        message,
+        "nothing, if it is rare; otherwise lower the provider's rate limit",
+    )
 
 
-def abandoned(counts: Mapping[str, int], *, known: Container[str]) -> list[Finding]:
-    """Judge predictions of providers that are no longer configured: nobody can ask for them."""
+def judge_removed_providers(counts: Mapping[str, int], *, known: Container[str]) -> list[Finding]:
+    """Judge open predictions of providers that are no longer configured."""
     findings = []
     for name, number in sorted(counts.items()):
         if name not in known:
-            message = (
-                f"{number} predictions of {name}, which is no longer configured, are not closed"
+            message = f"{number} open predictions of {name}, which is no longer configured"
+            advice = (
+                f"configure {name} again, or give them up with: fleek providers abandon {name}"
             )
-            advice = f"configure {name} again, or give them up: fleek providers abandon {name}"
             findings.append(warning("provider", message, advice))
     return findings
 
 
 def warning(subject: str, message: str, advice: str) -> Finding:
-    """Return what works, and should be changed."""
+    """Return a finding about a part that works and should be changed."""
     return Finding(subject, "warning", message, advice)
+
+
+def unreachable(subject: str, reason: str) -> Finding:
+    """Return the finding about a part that does not answer."""
+    return Finding(subject, "error", reason, ADVICE.get(subject, ""))

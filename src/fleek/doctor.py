@@ -1,43 +1,30 @@
-"""Examines an installation: what is wrong here, and what to do about it."""
+"""`fleek doctor`: examines an installation, whether it runs or not, and says what to do.
+
+The checks of parts that a running service has are those of `fleek.diagnosis`; here are those of
+the machine, its disks, ports and settings.
+"""
 
 import os
 import platform
 import shutil
 import socket
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from fleek import __version__
+from fleek import __version__, diagnosis
 from fleek.bootstrap import open_dispatcher, open_provider, open_storage
 from fleek.client import AsyncClient, RetryPolicy
-from fleek.diagnosis import (
-    ADVICE,
-    Finding,
-    abandoned,
-    clocks,
-    coordination,
-    crew,
-    durability,
-    line,
-    refused,
-    results,
-    trouble,
-    warning,
-    writers,
-)
+from fleek.diagnosis import Finding, unreachable, warning
 from fleek.domain.errors import FleekError
-from fleek.domain.job import ModelName, Status
-from fleek.domain.request import DEFAULT_TENANT
 from fleek.engine.clock import Clock
-from fleek.engine.coordinator import ROLE
 from fleek.engine.heartbeat import DEAD_AFTER, process_space
 from fleek.settings import LOOPBACK, Proxies, Settings, renamed_in_use
-from fleek.store import attempts, jobs, provider_health, queue, workers
+from fleek.store import workers
 from fleek.store.address import database_url
 from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database, reach
@@ -47,40 +34,36 @@ from fleek.system_clock import shift_from, wall_time
 
 LIBRARIES: Final = ("aiohttp", "fastapi", "httpx2", "pydantic", "sqlalchemy", "uvicorn")
 PATIENCE: Final = timedelta(seconds=5)  # for the database
-ANSWER_SECONDS: Final = 3  # for whoever has the port
-SCARCE_BYTES: Final = 1_000_000_000  # below this much room a warning
-NONE_LEFT_BYTES: Final = 50_000_000  # below this much an error
-BORN: Final = datetime(2026, 1, 1, tzinfo=UTC)  # no right clock shows an earlier time
-
-
-RECENT: Final = 100  # failed jobs that are looked at
-REFUSED_PERIOD: Final = timedelta(days=1)
+ANSWER_SECONDS: Final = 3  # for the service on our port
+LOW_SPACE_BYTES: Final = 1_000_000_000  # less free space is a warning
+NO_SPACE_BYTES: Final = 50_000_000  # less free space is an error
+EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)  # no correct clock shows an earlier time
 
 Check = Callable[[Settings], Awaitable[list[Finding]]]
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """Examine everything that the service needs, whether it runs or not. Makes no job."""
+    """Run every check and return the findings. Creates no job."""
     shift_from(settings.fleek_clock_file)
     findings: list[Finding] = []
-    for subject, check, advice in CHECKS:
+    for subject, check in CHECKS.items():
         try:
             findings += await check(settings)
         except FleekError as error:
-            findings.append(Finding(subject, "error", str(error), advice))
+            findings.append(unreachable(subject, str(error)))
     return findings
 
 
 async def examine_worker(settings: Settings) -> Finding:
-    """Look for a living worker on this machine, or in this container.
+    """Look for a worker that is alive on this machine, or in this container.
 
     Raises:
-        FleekError: The database cannot be asked.
+        FleekError: The database cannot be read.
     """
     async with open_database(settings.database_url, patience=PATIENCE) as db:
         now = (await _set_clock(db))()
         alive = await workers.alive(db, since=now - settings.heartbeat_seconds * DEAD_AFTER)
-    return crew([worker for worker in alive if worker.host == process_space()])
+    return diagnosis.judge_workers([worker for worker in alive if worker.host == process_space()])
 
 
 async def _versions(_: Settings) -> list[Finding]:
@@ -94,8 +77,8 @@ async def _clock(_: Settings) -> list[Finding]:
 
 
 def _time(now: datetime) -> Finding:
-    if now < BORN:
-        return Finding("clock", "error", f"it shows {now:%Y-%m-%d}", "set it, and run NTP")
+    if now < EARLIEST:
+        return Finding("clock", "error", f"it shows {now:%Y-%m-%d}", "set it and run NTP")
     return Finding("clock", "ok", f"{now:%Y-%m-%d %H:%M:%S} UTC")
 
 
@@ -109,9 +92,12 @@ async def _database(settings: Settings) -> list[Finding]:
         if not await up_to_date(db):
             message = "the schema is not up to date"
             return [Finding("database", "warning", message, "run fleek migrate or fleek serve")]
-        findings = [durability(await db.facts()), *await _work(db, settings)]
+        findings = [await diagnosis.check_database(db), *await _work(db, settings)]
     if path is not None:
-        findings += [_room("database disk", path.absolute().parent), *_readable("database", path)]
+        findings += [
+            _free_space("database disk", path.absolute().parent),
+            *_readable("database", path),
+        ]
     return findings
 
 
@@ -119,23 +105,23 @@ async def _work(db: Database, settings: Settings) -> list[Finding]:
     clock = await _set_clock(db)
     now = clock()
     alive = await workers.alive(db, since=now - settings.heartbeat_seconds * DEAD_AFTER)
-    tally = await count_jobs(db, now=now)
+    counts = await count_jobs(db, now=now)
     findings = [
-        line(tally),
-        results(await queue.postponed(db)),
-        *clocks(alive, ahead=clock.ahead, now=now),
-        *abandoned(await attempts.count_without_verdict(db), known=settings.providers),
+        diagnosis.judge_queue(counts),
+        await diagnosis.check_results(db),
+        *diagnosis.judge_clocks(alive, ahead=clock.ahead, now=now),
+        *await diagnosis.check_removed_providers(db, known=settings.providers),
     ]
+    if alive or counts.queue_depth + counts.in_flight:  # else none is needed
+        findings.append(diagnosis.judge_workers(alive))
     if alive:
-        holder = await workers.holder(db, ROLE, now=now)
-        findings += [crew(alive), coordination(holder, alive)]
-        findings += writers(alive, may_share=db.kind != "sqlite" or sqlite_is_safe())
-    elif tally.queue_depth + tally.in_flight:
-        findings.append(crew(alive))
-    recent = await jobs.list_page(db, tenant_id=DEFAULT_TENANT, status=Status.FAILED, limit=RECENT)
-    findings += refused([view.job for view in recent], since=now - REFUSED_PERIOD)
-    return findings + [
-        trouble(one) for one in await provider_health.impaired(db, now=now) if one.is_paused
+        findings.append(await diagnosis.check_coordinator(db, alive, now=now))
+    may_share = db.kind != "sqlite" or sqlite_is_safe()
+    return [
+        *findings,
+        *diagnosis.judge_writers(alive, may_share=may_share),
+        *await diagnosis.check_refusals(db, now=now),
+        *await diagnosis.check_pauses(db, now=now),
     ]
 
 
@@ -151,41 +137,41 @@ def _missing(path: Path) -> Finding:
         return Finding(
             "database",
             "error",
-            f"{path} is not there and cannot be made",
+            f"{path} does not exist and cannot be created",
             f"make the folder {folder} writable, or set DATABASE_URL",
         )
-    return Finding("database", "ok", f"{path} is not there yet; fleek serve makes it")
+    return Finding("database", "ok", f"{path} does not exist yet; fleek serve creates it")
 
 
 async def _storage(settings: Settings) -> list[Finding]:
     async with open_storage(settings) as storage:
-        await storage.check()
+        finding = await diagnosis.check_storage(storage, settings.storage_backend)
         spool = storage.spool()
         return [
-            Finding("storage", "ok", f"{settings.storage_backend}: files can be written"),
-            _room("storage disk", spool),
+            finding,
+            _free_space("storage disk", spool),
             *_readable("storage", spool),
         ]
 
 
 def _readable(subject: str, path: Path) -> list[Finding]:
-    """Warn of what other users of this machine may read or change; new files are private."""
+    """Warn of files that other users of this machine may read; new files are private."""
     if not path.stat().st_mode & stat.S_IRWXO:
         return []
-    message = f"every user of this machine may read {path} or what is beside it"
+    message = f"every user of this machine may read {path} or files beside it"
     return [warning(f"{subject} access", message, f"chmod -R go-rwx {path.absolute().parent}")]
 
 
-def _room(subject: str, folder: Path) -> Finding:
-    return _left(subject, folder, free=shutil.disk_usage(folder).free)
+def _free_space(subject: str, folder: Path) -> Finding:
+    return _judge_space(subject, folder, free=shutil.disk_usage(folder).free)
 
 
-def _left(subject: str, folder: Path, *, free: int) -> Finding:
+def _judge_space(subject: str, folder: Path, *, free: int) -> Finding:
     message = f"{free / 1e9:.1f} GB free at {folder}"
-    if free < NONE_LEFT_BYTES:
-        return Finding(subject, "error", message, "make room; jobs are refused until then")
-    if free < SCARCE_BYTES:
-        return warning(subject, message, "make room before it is needed")
+    if free < NO_SPACE_BYTES:
+        return Finding(subject, "error", message, "free some space; jobs are refused until then")
+    if free < LOW_SPACE_BYTES:
+        return warning(subject, message, "free some space soon")
     return Finding(subject, "ok", message)
 
 
@@ -197,15 +183,13 @@ async def _provider_answer(settings: Settings, name: str) -> Finding:
     chosen = settings.default_model if name == settings.provider else None
     try:
         async with open_provider(name) as provider:
-            model = ModelName(chosen or provider.default_model)
-            schema = await provider.schema(model)
+            return await diagnosis.check_provider(provider, name, model=chosen)
     except FleekError as error:
-        return Finding("provider", "error", str(error), ADVICE["provider"])
-    return _answer(name, model, known=schema is not None)
+        return unreachable("provider", str(error))
 
 
 async def _proxy(settings: Settings) -> list[Finding]:
-    """Name a proxy of others that has no effect, and the settings that have one."""
+    """Name a proxy variable that has no effect, and the settings that have one."""
     ignored = Proxies().ignored()
     chosen = {*settings.providers, settings.storage_backend}
     ours = [f"{name.upper()}_PROXY" for name in ("replicate", "s3") if name in chosen]
@@ -226,20 +210,9 @@ async def _renamed(_: Settings) -> list[Finding]:
     ]
 
 
-def _answer(name: str, model: str, *, known: bool) -> Finding:
-    if name == "placeholder":
-        message = f"placeholder, which needs no token; default model {model}"
-        return Finding("provider", "ok", message)
-    if not known:
-        message = f"{name} does not show its default model {model} now"
-        return warning("provider", message, "look at the provider's own status page")
-    return Finding("provider", "ok", f"{name} answers; default model {model}")
-
-
 async def _dispatcher(settings: Settings) -> list[Finding]:
     async with open_dispatcher(settings) as dispatcher:
-        await dispatcher.check()
-    return [Finding("dispatcher", "ok", f"{settings.dispatch}: jobs can be dispatched")]
+        return [await diagnosis.check_dispatcher(dispatcher, settings.dispatch)]
 
 
 async def _port(settings: Settings) -> list[Finding]:
@@ -255,7 +228,7 @@ async def _port(settings: Settings) -> list[Finding]:
         except FleekError:
             health = {}
     if health.get("service") != "fleek-media-service":
-        message = f"{place} cannot be used, and what is there is not fleek"
+        message = f"{place} is used by a program other than fleek"
         return [Finding("port", "error", message, "set API_PORT to another, or API_HOST")]
     status = health.get("status")
     message = f"the service is running on {place} and is {status}"
@@ -285,18 +258,18 @@ async def _exposure(settings: Settings) -> list[Finding]:
         message = f"media are served from the API's own origin, {public.netloc}"
         advice = "set STORAGE_BASE_URL to another host name that leads here"
         findings.append(warning("media", message, advice))
-    return findings or [Finding("access", "ok", "nothing is open that should not be")]
+    return findings or [Finding("access", "ok", "no unprotected access")]
 
 
-CHECKS: Final[tuple[tuple[str, Check, str], ...]] = (
-    ("version", _versions, ""),
-    ("settings", _renamed, ""),
-    ("clock", _clock, ""),
-    ("database", _database, ADVICE["database"]),
-    ("storage", _storage, ADVICE["storage"]),
-    ("provider", _provider, ADVICE["provider"]),
-    ("proxy", _proxy, ""),
-    ("dispatcher", _dispatcher, ADVICE["dispatcher"]),
-    ("port", _port, ""),
-    ("access", _exposure, ""),
-)
+CHECKS: Final[Mapping[str, Check]] = {
+    "version": _versions,
+    "settings": _renamed,
+    "clock": _clock,
+    "database": _database,
+    "storage": _storage,
+    "provider": _provider,
+    "proxy": _proxy,
+    "dispatcher": _dispatcher,
+    "port": _port,
+    "access": _exposure,
+}

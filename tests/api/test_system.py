@@ -98,7 +98,7 @@ class Listed(Unlisted):
 @pytest.fixture(autouse=True)
 def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every part take its time to answer: this machine may be busy."""
-    monkeypatch.setattr(health, "PATIENCE_SECONDS", PATIENCE)
+    monkeypatch.setattr(health, "TIMEOUT_SECONDS", PATIENCE)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ async def test_a_provider_that_cannot_be_seen_degrades(
     [
         ("provider_payment_required", "pay the provider"),
         ("provider_unauthorized", "set a token"),
-        ("provider_rate_limited", "nothing, if it is seldom"),
+        ("provider_rate_limited", "nothing, if it is rare"),
     ],
 )
 async def test_an_account_that_is_paused_degrades(
@@ -223,7 +223,7 @@ async def test_predictions_of_a_removed_provider_are_named(
     found = (await client.get("/readyz")).json()
 
     assert found["checks"]["provider"]["status"] == "warning"
-    assert "1 predictions of removed" in found["checks"]["provider"]["message"]
+    assert "1 open predictions of removed" in found["checks"]["provider"]["message"]
     assert "fleek providers abandon removed" in found["checks"]["provider"]["advice"]
 
 
@@ -276,11 +276,11 @@ async def test_a_long_line_is_a_warning(rt: Runtime, make: Make) -> None:
     late = replace(rt, now=lambda: job.run_at + timedelta(minutes=11))
     await late.lease.beat()
 
-    check = await health._ask(late, "queue", health.PROBES["queue"], seconds=PATIENCE)
+    result = await health._run(late, "queue", health.PROBES["queue"], seconds=PATIENCE)
 
-    assert check.check.status == "warning"
-    assert check.check.message == "1 wait to be started, the first for 0:11:00"
-    assert "more workers" in (check.check.advice or "")
+    assert result.check.status == "warning"
+    assert result.check.message == "1 wait to be started, the first for 0:11:00"
+    assert "more workers" in (result.check.advice or "")
 
 
 @pytest.mark.usefixtures("worker")
@@ -314,10 +314,10 @@ async def test_a_part_that_does_not_answer_is_not_waited_for(rt: Runtime) -> Non
         await asyncio.Event().wait()
         return Finding("storage", "ok", "never")
 
-    asked = await health._ask(rt, "storage", silent, seconds=0.01)
+    result = await health._run(rt, "storage", silent, seconds=0.01)
 
-    assert asked.check.status == "unhealthy"
-    assert asked.check.message == "no answer within 0.01 s"
+    assert result.check.status == "unhealthy"
+    assert result.check.message == "no answer within 0.01 s"
 
 
 async def test_programs_are_told_who_is_there(client: httpx2.AsyncClient) -> None:

@@ -68,5 +68,5 @@ def test_doctor_names_it_and_what_to_do(fleek: Any, url: str) -> None:
     ended = fleek("doctor")
 
     words = " ".join(ended.out.split())
-    assert "1 predictions of removed" in words
+    assert "1 open predictions of removed" in words
     assert "fleek providers abandon removed" in words

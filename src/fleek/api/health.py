@@ -1,4 +1,4 @@
-"""Is it well? Every part is really asked, all at once, and none for longer than two seconds."""
+"""Health over HTTP: every part is checked, all at once, each within two seconds."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,41 +11,27 @@ from fastapi import APIRouter, Response
 from fastapi.requests import Request
 from pydantic import BaseModel, Field
 
-from fleek import __version__
+from fleek import __version__, diagnosis
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import explain
 from fleek.api.short_cache import ShortCache
-from fleek.diagnosis import (
-    ADVICE,
-    Finding,
-    Status,
-    abandoned,
-    clock,
-    coordination,
-    crew,
-    durability,
-    line,
-    results,
-    trouble,
-)
+from fleek.diagnosis import Finding, Status, unreachable
 from fleek.domain.errors import FleekError, StorageFull
-from fleek.engine.coordinator import ROLE
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import time_at
-from fleek.store import attempts, provider_health, queue, workers
-from fleek.store.counters import count_jobs
+from fleek.store import workers
 from fleek.store.workers import Worker
 from fleek.system_clock import wall_time
 
 SERVICE: Final = "fleek-media-service"
-PATIENCE_SECONDS: Final = 2.0
+TIMEOUT_SECONDS: Final = 2.0
 
 State = Literal["healthy", "degraded", "unhealthy"]
 Probe = Callable[[Runtime], Awaitable[Finding]]
 
 
 class Alive(BaseModel):
-    """The process answers."""
+    """The process is running."""
 
     status: Literal["healthy"] = "healthy"
     service: str = SERVICE
@@ -53,7 +39,7 @@ class Alive(BaseModel):
 
 
 class Check(BaseModel):
-    """What was found out about one part."""
+    """The result of the check of one part."""
 
     status: Literal["healthy", "warning", "unhealthy"] = Field(
         description="`warning`: it works, and something about it should be changed."
@@ -64,7 +50,7 @@ class Check(BaseModel):
 
 
 class Checks(BaseModel):
-    """Every part that jobs need."""
+    """One check for each part that jobs need."""
 
     database: Check
     clock: Check
@@ -78,10 +64,10 @@ class Checks(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether jobs are accepted, and whether they would be done."""
+    """Whether jobs are accepted, and whether they can be processed now."""
 
     status: State = Field(
-        description="`unhealthy`: jobs are not accepted; `degraded`: they are, and may have to wait."
+        description="`unhealthy`: jobs are not accepted; `degraded`: they are accepted and may have to wait."
     )
     service: str = SERVICE
     version: str = __version__
@@ -91,145 +77,144 @@ class Health(BaseModel):
 
 router = APIRouter(tags=["system"])  # not strict: monitors add parameters of their own
 
-ALIVE: Final[Mapping[str, Any]] = {
-    "summary": "Does the process answer?",
-    "response_description": "It does.",
+LIVENESS: Final[Mapping[str, Any]] = {
+    "summary": "Liveness",
+    "response_description": "The process is running.",
 }
-WELL: Final[Mapping[str, Any]] = {
+READINESS: Final[Mapping[str, Any]] = {
     "response_description": "Jobs are accepted.",
     "responses": {503: {"model": Health, "description": "Jobs are not accepted."}},
 }
 
 
-@router.get("/health", operation_id="health", **ALIVE)
-@router.get("/health-check", operation_id="health_check", **ALIVE)
-@router.get("/livez", operation_id="livez", **ALIVE)
+@router.get("/health", operation_id="health", **LIVENESS)
+@router.get("/health-check", operation_id="health_check", **LIVENESS)
+@router.get("/livez", operation_id="livez", **LIVENESS)
 async def alive() -> Alive:
-    """Answer without asking anything else."""
+    """Answer 200 as long as the process runs. Nothing else is checked."""
     return Alive()
 
 
 @router.get(
     "/health/detailed",
     operation_id="health_detailed",
-    summary="Are all parts well?",
-    **WELL,
+    summary="Detailed health",
+    **READINESS,
 )
 @router.get(
     "/readyz",
     operation_id="readyz",
-    summary="Are jobs accepted?",
-    **WELL,
+    summary="Readiness",
+    **READINESS,
 )
 async def health(request: Request, rt: RuntimeDep, response: Response) -> Health:
-    """Ask every part, once a second at most. 503 only if no job could be accepted now."""
-    shared: ShortCache[Health] = request.app.state.health
-    found = await shared.get(lambda: _examine(rt))
-    if found.status == "unhealthy":
+    """Check every part, at most once a second. 503 only if no job can be accepted now."""
+    cache: ShortCache[Health] = request.app.state.health
+    current = await cache.get(lambda: _examine(rt))
+    if current.status == "unhealthy":
         response.status_code = 503
-    return found
+    return current
 
 
 async def _examine(rt: Runtime) -> Health:
-    asked = await asyncio.gather(
-        *(_ask(rt, part, probe, seconds=PATIENCE_SECONDS) for part, probe in PROBES.items())
+    results = await asyncio.gather(
+        *(_run(rt, part, probe, seconds=TIMEOUT_SECONDS) for part, probe in PROBES.items())
     )
-    checks = {part: one.check for part, one in zip(PROBES, asked, strict=True)}
-    return Health(status=_overall(asked), timestamp=rt.now(), checks=Checks(**checks))
+    checks = {part: result.check for part, result in zip(PROBES, results, strict=True)}
+    return Health(status=_overall(results), timestamp=rt.now(), checks=Checks(**checks))
 
 
-class Asked(NamedTuple):
-    """What asking one part brought."""
+class Result(NamedTuple):
+    """The result of one probe."""
 
     check: Check
-    blocks: bool  # no job can be accepted until it is well
+    blocks: bool  # no job can be accepted because of it
 
 
-def _overall(asked: Sequence[Asked]) -> State:
-    if any(one.blocks for one in asked):
+def _overall(results: Sequence[Result]) -> State:
+    if any(result.blocks for result in results):
         return "unhealthy"
-    if any(one.check.status == "unhealthy" for one in asked):
+    if any(result.check.status == "unhealthy" for result in results):
         return "degraded"
     return "healthy"
 
 
-async def _ask(rt: Runtime, part: str, probe: Probe, *, seconds: float) -> Asked:
-    began = perf_counter()
+async def _run(rt: Runtime, part: str, probe: Probe, *, seconds: float) -> Result:
+    started = perf_counter()
     blocks = part == "database"
     try:
         async with asyncio.timeout(seconds):
-            found = await probe(rt)
+            finding = await probe(rt)
         blocks = False
     except TimeoutError:
-        found = Finding(part, "error", f"no answer within {seconds:g} s", ADVICE.get(part, ""))
+        finding = unreachable(part, f"no answer within {seconds:g} s")
     except FleekError as error:
-        found = Finding(part, "error", explain(error), ADVICE.get(part, ""))
+        finding = unreachable(part, explain(error))
         blocks = blocks or isinstance(error, StorageFull)
     check = Check(
-        status=STATUS[found.status],
-        message=found.message,
-        advice=found.advice or None,
-        latency_ms=round((perf_counter() - began) * 1000, 2),
+        status=STATUS[finding.status],
+        message=finding.message,
+        advice=finding.advice or None,
+        latency_ms=round((perf_counter() - started) * 1000, 2),
     )
-    return Asked(check, blocks)
+    return Result(check, blocks)
 
 
 async def _database(rt: Runtime) -> Finding:
-    await rt.db.check()
-    return durability(await rt.db.facts())
+    return await diagnosis.check_database(rt.db)
 
 
 async def _clock(rt: Runtime) -> Finding:
-    there = {name: time_at(provider) for name, provider in rt.providers.items()}
     wall = wall_time()
-    return clock(rt.clock.ahead, {name: wall - told for name, told in there.items() if told})
+    times = {name: time_at(provider) for name, provider in rt.providers.items()}
+    ahead = {name: wall - time for name, time in times.items() if time is not None}
+    return diagnosis.judge_clock(rt.clock.ahead, ahead)
 
 
 async def _dispatcher(rt: Runtime) -> Finding:
-    await rt.dispatcher.check()
-    return Finding("dispatcher", "ok", f"{rt.settings.dispatch}: jobs can be dispatched")
+    return await diagnosis.check_dispatcher(rt.dispatcher, rt.settings.dispatch)
 
 
 async def _storage(rt: Runtime) -> Finding:
-    await rt.storage.check()
-    return Finding("storage", "ok", f"{rt.settings.storage_backend}: files can be written")
+    return await diagnosis.check_storage(rt.storage, rt.settings.storage_backend)
 
 
 async def _workers(rt: Runtime) -> Finding:
-    return crew(await _alive(rt))
+    return diagnosis.judge_workers(await _alive(rt))
 
 
 async def _coordinator(rt: Runtime) -> Finding:
-    held_by = await workers.holder(rt.db, ROLE, now=rt.now())
-    return coordination(held_by, await _alive(rt))
+    return await diagnosis.check_coordinator(rt.db, await _alive(rt), now=rt.now())
 
 
 async def _queue(rt: Runtime) -> Finding:
-    return line(await count_jobs(rt.db, now=rt.now()))
+    return await diagnosis.check_queue(rt.db, now=rt.now())
 
 
 async def _results(rt: Runtime) -> Finding:
-    return results(await queue.postponed(rt.db))
+    return await diagnosis.check_results(rt.db)
+
+
+async def _provider(rt: Runtime) -> Finding:
+    """A provider of which nothing can be had now is an error here: its jobs have to wait."""
+    for finding in await diagnosis.check_pauses(rt.db, now=rt.now(), models=False):
+        return replace(finding, status="error")
+    name = rt.settings.provider
+    default = rt.settings.default_model
+    finding = await diagnosis.check_provider(rt.providers[name], name, model=default)
+    if finding.status != "ok":
+        return replace(finding, status="error")
+    removed = await diagnosis.check_removed_providers(rt.db, known=rt.providers)
+    if not removed:
+        return finding
+    message = "; ".join(found.message for found in removed)
+    return replace(
+        removed[0], message=message, advice="; ".join(found.advice for found in removed)
+    )
 
 
 async def _alive(rt: Runtime) -> Sequence[Worker]:
     return await workers.alive(rt.db, since=rt.now() - rt.lease.dead_after)
-
-
-async def _provider(rt: Runtime) -> Finding:
-    for account in await provider_health.impaired(rt.db, now=rt.now()):
-        if account.model == provider_health.ALL_MODELS and account.is_paused:
-            return replace(trouble(account), status="error")
-    name = rt.settings.provider
-    provider = rt.providers[name]
-    if await provider.schema(provider.default_model) is None:
-        message = f"{name} does not show its default model now"
-        return Finding("provider", "error", message, ADVICE["provider"])
-    left = abandoned(await attempts.count_without_verdict(rt.db), known=rt.providers)
-    if left:
-        message = "; ".join(one.message for one in left)
-        return replace(left[0], message=message, advice="; ".join(one.advice for one in left))
-    return Finding("provider", "ok", f"{name} knows its default model")
 
 
 STATUS: Final[Mapping[Status, Literal["healthy", "warning", "unhealthy"]]] = {
