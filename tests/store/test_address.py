@@ -1,6 +1,7 @@
 """Every usual spelling of an address works; a wrong one is one clear line."""
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from fleek.domain.errors import ConfigurationError
 from fleek.store.address import database_url, postgres_address
 from fleek.store.database import open_database, reach
+from fleek.store.pools import make_pools
 from services import free_port
 
 
@@ -207,3 +209,17 @@ async def test_a_file_that_cannot_be_a_database_is_one_line(tmp_path: Path, name
 
     assert line.startswith(f"DATABASE_URL=sqlite+aiosqlite:///{tmp_path}/{name}: ")
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("query", "seconds"), [("", [10, 5]), ("?connect_timeout=120", [120, 120])]
+)
+def test_a_free_connection_is_waited_for_as_long_as_a_new_one(
+    query: str, seconds: list[float]
+) -> None:
+    """Both are slow on a machine that is busy."""
+    url = database_url(f"postgresql://u:p@h/n{query}")
+
+    pools = make_pools(url, timedelta(seconds=10))
+
+    assert [engine.pool.timeout() for engine in pools] == seconds  # type: ignore[attr-defined] # a queue

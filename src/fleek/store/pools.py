@@ -63,8 +63,13 @@ def _postgres(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
         "json_serializer": _to_json,
     }
     bare = url.set(query={})
-    writer = create_async_engine(bare, pool_timeout=patience.total_seconds(), **options)
-    reader = create_async_engine(bare, pool_timeout=_read_patience(patience), **options)
+    seconds = (
+        connector.connect_seconds or 0
+    )  # a free connection is waited for as long as a new one
+    writer_timeout = max(patience.total_seconds(), seconds)
+    reader_timeout = max(_read_patience(patience), seconds)
+    writer = create_async_engine(bare, pool_timeout=writer_timeout, **options)
+    reader = create_async_engine(bare, pool_timeout=reader_timeout, **options)
     event.listen(reader.sync_engine, "connect", connected)
     return writer, reader
 

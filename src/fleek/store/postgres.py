@@ -45,7 +45,7 @@ class Connector:
         address = postgres_address(url)
         self._dsn = address.dsn
         self._settings = {**SESSION, **address.settings}
-        self._connect_seconds = address.connect_seconds
+        self.connect_seconds = address.connect_seconds
         self.pooled = address.pooled
 
     @property
@@ -87,7 +87,7 @@ class Connector:
 
     async def _open(self, **options: Any) -> Any:
         return await asyncpg.connect(
-            self._dsn, timeout=self._connect_seconds, command_timeout=COMMAND_SECONDS, **options
+            self._dsn, timeout=self.connect_seconds, command_timeout=COMMAND_SECONDS, **options
         )
 
 
