@@ -71,12 +71,24 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[SERVICES].close()
 
 
+@pytest.fixture(scope="session")
+def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that stays empty: a test that writes where it runs asks for `tmp_path`."""
+    return tmp_path_factory.mktemp("empty")
+
+
 @pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_folder(
+    request: pytest.FixtureRequest, _empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Run in an empty folder, so that no ``.env`` and no database of the developer is read."""
-    monkeypatch.chdir(tmp_path)
+    own = "tmp_path" in request.fixturenames
+    monkeypatch.chdir(request.getfixturevalue("tmp_path") if own else _empty_folder)
     # no test fails since the machine is busy; one that is about overload says so
     monkeypatch.setenv("MAX_WRITE_WAIT_SECONDS", "120")
+    yield
+    if not own:
+        assert [path.name for path in _empty_folder.iterdir()] == []
 
 
 @pytest.fixture

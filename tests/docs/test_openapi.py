@@ -4,6 +4,7 @@ After a change on purpose run ``python tests/docs/test_openapi.py``, and read th
 """
 
 import json
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ SNAPSHOT = Path(__file__).parent / "openapi.json"
 METHODS = {"get", "post", "delete"}
 
 
+@cache
 def document() -> dict[str, Any]:
     """Return the description; it does not depend on what is open."""
     rt: Any = SimpleNamespace(settings=Settings(), metrics=Metrics())

@@ -24,7 +24,11 @@ async def api(emulator: Emulator) -> AsyncGenerator[httpx2.AsyncClient]:
     """Open a client with a token; it follows no redirects."""
     headers = {"authorization": "Bearer r8_test"}
     async with httpx2.AsyncClient(
-        base_url=emulator.base_url, headers=headers, trust_env=False, timeout=60
+        base_url=emulator.base_url,
+        headers=headers,
+        trust_env=False,
+        timeout=60,
+        verify=False,  # plain http: there are no certificates to read
     ) as client:
         yield client
 
