@@ -2,9 +2,11 @@
 
 import json
 import re
+import ssl
 from collections.abc import Container, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -60,12 +62,20 @@ def options(url: str, timeout: float) -> dict[str, Any]:
         ConfigurationError: `url` is not an HTTP or HTTPS URL.
     """
     base = server_url(url)
+    trust_env = base.host not in LOOPBACK  # a proxy cannot reach our own loopback
     return {
         "base_url": base,
         "timeout": httpx2.Timeout(timeout, connect=min(timeout, 5.0)),
-        "trust_env": base.host not in LOOPBACK,  # a proxy cannot reach our own loopback
+        "trust_env": trust_env,
+        "verify": _certificates(trust_env=trust_env),
         "headers": {"accept-encoding": "identity", "user-agent": "fleek"},
     }
+
+
+@cache
+def _certificates(*, trust_env: bool) -> ssl.SSLContext:
+    """Return the system's certificates, read once per process: each reading takes 50 ms."""
+    return httpx2.create_ssl_context(trust_env=trust_env)
 
 
 def bearer(api_key: str | None) -> str | None:
