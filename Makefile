@@ -9,13 +9,14 @@ export UV_LINK_MODE := copy
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE # or each process that a test starts compiles 1,100 modules anew
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do "$$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2])' 2>/dev/null && { echo "$$p"; break; }; done)
+PYTHONS := 3.11 3.12 3.13 3.14
 T ?=
 QUICK := not full and not node and not live
 FULL := (full or hypothesis) and not node and not live
 CODE := src tests benchmarks scripts
 POSTGRES := tests/store tests/contracts/test_databases.py tests/engine/test_upgrade.py
 
-.PHONY: help run dev install check format lint types contracts test test-full test-all coverage check-postgres chaos docs bench lock clean
+.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-all coverage chaos docs bench release lock clean
 
 help:       ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +45,16 @@ dev: $(VENV)/.dev ## Serve, and start anew when the code changes
 	@$(BIN)/watchfiles --filter python '$(BIN)/fleek serve' src
 
 check: lint types contracts test-all ## Everything CI runs
+
+check-pythons: ## The quick tests on each supported Python that is here
+	@tried=; for version in $(PYTHONS); do \
+		for python in python$$version "$$HOME"/.pyenv/versions/$$version.*/bin/python; do \
+			"$$python" -c 'import venv' 2>/dev/null || continue; \
+			echo "Python $$version: $$python"; tried="$$tried $$version"; \
+			$(MAKE) --no-print-directory VENV=.venv-$$version PYTHON="$$python" test || exit 1; \
+			continue 2; \
+		done; echo "Python $$version: not here"; \
+	done; echo "Passed on:$$tried"; test -n "$$tried"
 
 format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff format -q $(CODE)
@@ -87,9 +98,14 @@ docs: $(VENV)/.dev ## Write anew the pages that are made from the code
 bench: $(VENV)/.dev ## Measure throughput against a bare application, in one run
 	@$(PY) -m benchmarks
 
+release: $(VENV)/.dev ## Write VERSION=… and its date, print the notes; see CONTRIBUTING.md
+	@$(PY) -m scripts.release "$(VERSION)"
+	@$(PY) tests/docs/test_openapi.py
+	@$(MAKE) --no-print-directory docs
+
 lock: $(VENV)/.boot ## Refresh the locked dependencies
 	@$(UV) compile -q pyproject.toml --all-extras --universal --generate-hashes --no-header -o requirements.lock
 	@$(UV) compile -q pyproject.toml --all-extras --group dev --universal --generate-hashes --no-header -c requirements.lock -o requirements-dev.lock
 
 clean: ## Remove what was installed and made
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	@rm -rf $(VENV) $(PYTHONS:%=.venv-%) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -1,0 +1,42 @@
+"""A release is cut by a program, so that no part of it is forgotten."""
+
+from datetime import date
+
+import pytest
+from scripts.release import CHANGELOG, PACKAGE, UNRELEASED, cut, with_version
+
+DAY = date(2026, 12, 24)
+
+
+def test_what_is_unreleased_becomes_the_release() -> None:
+    """The next one begins empty; all that was written stays, and its text is the tag's."""
+    before = (
+        "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- A.\n\n## [0.1.0] - 2026-01-01\n\n- B.\n"
+    )
+
+    after, notes = cut(before, "0.2.0", DAY)
+
+    assert after == before.replace(UNRELEASED, f"{UNRELEASED}\n## [0.2.0] - 2026-12-24\n")
+    assert notes == "### Added\n\n- A.\n"
+
+
+@pytest.mark.parametrize(
+    ("changelog", "version"),
+    [
+        ("## [Unreleased]\n\n- A.\n", "next"),
+        ("## [Unreleased]\n\n- A.\n\n## [0.2.0] - 2026-12-01\n", "0.2.0"),
+        ("## [Unreleased]\n\n## [0.1.0] - 2026-01-01\n\n- A.\n", "0.2.0"),
+        ("# Changelog\n", "0.2.0"),
+    ],
+    ids=["no version", "released", "empty", "no section"],
+)
+def test_what_is_no_release_is_refused(changelog: str, version: str) -> None:
+    """A tag cannot be taken back."""
+    with pytest.raises(ValueError, match=r"no new version|nothing under"):
+        cut(changelog, version, DAY)
+
+
+def test_our_own_files_can_be_released() -> None:
+    """They have the form that the program looks for."""
+    assert UNRELEASED in CHANGELOG.read_text()
+    assert '__version__ = "9.9.9"' in with_version(PACKAGE.read_text(), "9.9.9")
