@@ -48,8 +48,12 @@ async def in_thread(work: Callable[..., Any], *args: Any, **fields: Any) -> Any:
     return await asyncio.to_thread(lambda: work(*args, **fields))
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
-@pytest.mark.parametrize("shift", [-HOUR, 90, HOUR], ids=str)
+@pytest.mark.parametrize(
+    ("database", "shift"),
+    [("sqlite", -HOUR), ("postgresql", 90), ("postgresql", HOUR)],
+    indirect=["database"],
+    ids=str,
+)
 async def test_a_crash_and_a_wrong_clock_buy_nothing_twice(
     tmp_path: Path, emulator: Emulator, database: str, postgres: Postgres, shift: float
 ) -> None:
