@@ -1,4 +1,4 @@
-"""The web application over an open runtime."""
+"""The web application on an open runtime."""
 
 from typing import Final
 
@@ -11,30 +11,30 @@ from fleek import __version__
 from fleek.api import callbacks, flat, handlers, health, jobs, media, models, pages, system
 from fleek.api.admission import Admission
 from fleek.api.metrics import ApiMetrics
-from fleek.api.middleware import Gate, RequestIdMiddleware
+from fleek.api.middleware import HostOriginMiddleware, RequestIdMiddleware
 from fleek.api.queue_positions import QueuePositions
 from fleek.api.routing import answering_head
 from fleek.api.short_cache import NegativeCache, ShortCache
 from fleek.engine.runtime import Runtime
 
 DESCRIPTION: Final = """\
-A prompt goes in, media comes out, and nothing is lost in between.
+Create jobs from prompts, and download the generated media.
 
-`POST /api/v1/generate` accepts a job and answers at once. Ask for it at `Location` until its
-`status` is `completed`, `failed` or `cancelled`; then `result_url` is where the file is.
+`POST /api/v1/generate` accepts a job and responds at once. Poll the address in `Location` until
+`status` is `completed`, `failed` or `cancelled`; a completed job has its file at `result_url`.
 
 Every error is a problem document (RFC 9457) with a stable `code`.
 """
 
 TAGS: Final = [
-    {"name": "jobs", "description": "Ask for media and follow it."},
-    {"name": "media", "description": "The files, and what is known about them."},
-    {"name": "models", "description": "What can be asked for."},
-    {"name": "flat", "description": "The same with flat answers, for simple clients."},
-    {"name": "system", "description": "Health, figures, addresses."},
+    {"name": "jobs", "description": "Create, read, list, cancel, purge and retry jobs."},
+    {"name": "media", "description": "Download files and metadata documents."},
+    {"name": "models", "description": "Available models and their parameters."},
+    {"name": "flat", "description": "The same jobs with flat responses, for simple clients."},
+    {"name": "system", "description": "Health, metrics and service information."},
 ]
 
-# FastAPI looks for a tracer at each request, found or not; that costs a tenth of a status read.
+# FastAPI looks for a tracer at each request: a tenth of the cost of a status request.
 UNTRACED: Final[TelemetryConfig] = {
     "tracing": False,
     "metrics": False,
@@ -52,7 +52,7 @@ EXPOSED: Final = (
 
 
 def create_app(rt: Runtime) -> FastAPI:
-    """Return the application; `rt` stays open as long as it serves, and is not closed by it."""
+    """Return the application. It does not close `rt`, which must stay open while it serves."""
     metrics = ApiMetrics(rt.metrics.registry)
     app = FastAPI(
         title="Fleek",
@@ -62,20 +62,20 @@ def create_app(rt: Runtime) -> FastAPI:
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_tags=TAGS,
         servers=[{"url": rt.settings.public_base}] if rt.settings.public_url else None,
-        openapi_url=None,  # we serve it, and the pages that show it: see fleek.api.pages
+        openapi_url=None,  # see fleek.api.pages
         telemetry=UNTRACED,
         redirect_slashes=False,  # a redirect would be made from the caller's Host header
         routes=answering_head(route for module in ROUTERS for route in module.router.routes),
         middleware=[
             Middleware(RequestIdMiddleware, metrics=metrics.http),
-            Middleware(Gate, settings=rt.settings),
+            Middleware(HostOriginMiddleware, settings=rt.settings),
             *_cors(rt),
             Middleware(Admission),
         ],
     )
     app.state.runtime = rt
     app.state.metrics = metrics
-    app.state.line = QueuePositions()
+    app.state.queue_positions = QueuePositions()
     app.state.health = ShortCache()
     app.state.unknown_tokens = NegativeCache()
     handlers.install(app)

@@ -135,7 +135,7 @@ def test_every_room_is_in_the_architecture() -> None:
 
     text = section((ROOT / "ARCHITECTURE.md").read_text(), "Rooms")
 
-    assert {capacity for capacity in rooms if capacity not in text} == set()
+    assert {room for room in rooms if room not in text} == set()
 
 
 def guarantees() -> Iterator[tuple[str, str]]:

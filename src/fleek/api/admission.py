@@ -1,7 +1,7 @@
-"""Admission: as many writes at once as end in time; more are refused before they cost anything.
+"""Admission control: limits concurrent writes to the number that end in time.
 
-Nobody knows how many that are on this machine today, so it is learnt: the limit grows while writes
-end in time and shrinks when they do not (additive increase, multiplicative decrease, as in TCP).
+The limit adapts to the machine: it grows while writes end in time and shrinks when they do not
+(additive increase, multiplicative decrease, as in TCP).
 
 Source: https://www.rfc-editor.org/rfc/rfc5681 and https://aws.amazon.com/builders-library/using-load-shedding-to-avoid-overload/
 """
@@ -18,8 +18,8 @@ from fleek.api.handlers import answer
 from fleek.domain.errors import Overloaded
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-IN_TIME: Final = 0.5  # seconds; what takes longer was one too many
-FIRST: Final = 200  # at once, until something is learnt
+IN_TIME: Final = 0.5  # seconds; slower writes reduce the limit
+FIRST: Final = 200  # the limit at the start
 FEWEST: Final = 32
 MOST: Final = 4096
 SHRINK: Final = 0.7
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class Limit:
-    """How many writes may be under way at once."""
+    """The adaptive limit on concurrent writes."""
 
     def __init__(self, *, first: int = FIRST, clock: Callable[[], float] = monotonic) -> None:
         self.now = clock
@@ -38,18 +38,20 @@ class Limit:
         self._refused = False  # since it grew or shrank
 
     def admits(self) -> bool:
-        """Whether one more may begin."""
+        """Whether another write may start."""
         self._refused = self._refused or self.under_way >= self.most
         return self.under_way < self.most
 
     def ended(self, seconds: float) -> None:
-        """Learn from a write that took so long."""
+        """Adjust the limit to the duration of a write."""
         now = self.now()
         if seconds <= IN_TIME:
             if self._refused:
                 self.most = min(self.most + 1, MOST)
                 self._refused = False
-        elif now - self._shrunk_at > IN_TIME:  # once for all that suffered together
+        elif (
+            now - self._shrunk_at > IN_TIME
+        ):  # once for all writes that were slow at the same time
             self._shrunk_at = now
             self.most = max(self.most * SHRINK, FEWEST)
             log.warning("writes_too_slow", seconds=round(seconds, 2), limit=int(self.most))
@@ -63,13 +65,13 @@ class Admission:
         self._limit = limit or Limit()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request. The time that a caller takes to send the body does not count."""
+        """Handle one request. The time for receiving the body does not count."""
         if scope["type"] != "http" or scope["method"] in SAFE:
             await self._app(scope, receive, send)
             return
         limit = self._limit
         if not limit.admits():
-            refusal = answer(Request(scope), Overloaded("too many writes are under way"))
+            refusal = answer(Request(scope), Overloaded("too many concurrent writes"))
             await refusal(scope, receive, send)
             return
         began = limit.now()

@@ -1,4 +1,4 @@
-"""Providers' webhooks: a message that a prediction has come further."""
+"""Callbacks from providers: news about a prediction."""
 
 from functools import partial
 from typing import Annotated
@@ -26,8 +26,8 @@ from fleek.providers.base import MAX_ANSWER_BYTES
 router = APIRouter(tags=["system"])  # not strict: a provider may send what it likes
 
 
-class CallbackTaken(BaseModel):
-    """The answer to a callback that was understood, whether or not it told anything new."""
+class CallbackAccepted(BaseModel):
+    """The response to a valid callback, whether or not it had news."""
 
     status: str = Field(default="ok", examples=["ok"])
 
@@ -35,7 +35,7 @@ class CallbackTaken(BaseModel):
 @router.post(
     "/webhooks/{provider}/{token}",
     operation_id="receive_callback",
-    summary="Take a provider's callback",
+    summary="Receive a callback from a provider",
     responses=problems(
         Unreadable,
         CallbackRejected,
@@ -50,11 +50,11 @@ async def receive_callback(
     request: Request,
     rt: RuntimeDep,
     provider: Annotated[
-        str, Path(max_length=100, description="Who calls.", examples=["replicate"])
+        str, Path(max_length=100, description="Name of the provider.", examples=["replicate"])
     ],
-    token: Annotated[str, Path(max_length=200, description="Of the attempt that it is about.")],
-) -> CallbackTaken:
-    """For providers only. The signature is checked over the bytes as they came."""
+    token: Annotated[str, Path(max_length=200, description="Token of the attempt.")],
+) -> CallbackAccepted:
+    """For providers only. The signature is checked over the raw bytes of the body."""
     unknown: NegativeCache = request.app.state.unknown_tokens
     address = f"{provider}/{token}"
     if address in unknown:
@@ -65,4 +65,4 @@ async def receive_callback(
     except NotFound:
         unknown.add(address)
         raise
-    return CallbackTaken()
+    return CallbackAccepted()

@@ -1,4 +1,4 @@
-"""What handlers ask for: the runtime, and parts of the address that are read strictly."""
+"""Dependencies of handlers: the runtime, and strict types for parameters."""
 
 import re
 from typing import Annotated, Any, Final
@@ -17,15 +17,15 @@ WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
 
 
 def runtime(request: Request) -> Runtime:
-    """Return the open collaborators; the busiest routes call this, as a dependency costs 50 µs."""
-    found: Runtime = request.app.state.runtime
-    return found
+    """Return the runtime. The busiest routes call this directly: a dependency costs 50 µs."""
+    rt: Runtime = request.app.state.runtime
+    return rt
 
 
-def line(request: Request) -> QueuePositions:
-    """Return who waits in front of whom."""
-    found: QueuePositions = request.app.state.line
-    return found
+def queue_positions(request: Request) -> QueuePositions:
+    """Return the cached queue positions."""
+    positions: QueuePositions = request.app.state.queue_positions
+    return positions
 
 
 async def _runtime(request: Request) -> Runtime:
@@ -33,7 +33,7 @@ async def _runtime(request: Request) -> Runtime:
 
 
 RuntimeDep = Annotated[Runtime, Depends(_runtime)]
-"""The open collaborators of this process."""
+"""The runtime of this process."""
 
 
 def _job_id(value: Any) -> UUID:
@@ -45,26 +45,26 @@ def _job_id(value: Any) -> UUID:
 JobIdPath = Annotated[
     JobId,
     BeforeValidator(_job_id),
-    Path(description="The job's id.", json_schema_extra={"pattern": f"^{JOB_ID.pattern}$"}),
+    Path(description="Id of the job.", json_schema_extra={"pattern": f"^{JOB_ID.pattern}$"}),
 ]
-"""A job's id in the address. Only the canonical spelling is taken."""
+"""A job's id in the path. Only its canonical form is accepted."""
 
 
-def _whole(value: Any) -> Any:
+def _strict_int(value: Any) -> Any:
     if not isinstance(value, str) or WHOLE_NUMBER.fullmatch(value) is None:
         raise ValueError("must be a whole number")
     return int(value)
 
 
-StrictInt = BeforeValidator(_whole)
-"""For an int: only plain ASCII digits are one, no plus, spaces, exponent or other script's."""
+StrictInt = BeforeValidator(_strict_int)
+"""For an int: ASCII digits only, without plus sign, spaces, exponent or digits of other scripts."""
 
 
-def _yes_or_no(value: Any) -> Any:
+def _strict_bool(value: Any) -> Any:
     if value not in {"true", "false"}:
         raise ValueError("must be true or false")
     return value == "true"
 
 
-StrictBool = BeforeValidator(_yes_or_no)
-"""For a bool: what destroys something is asked for in one spelling."""
+StrictBool = BeforeValidator(_strict_bool)
+"""For a bool: `true` and `false` only."""

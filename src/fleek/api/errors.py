@@ -1,6 +1,6 @@
-"""Errors as callers see them: RFC 9457 problems, with the status from the one table.
+"""Problem documents (RFC 9457) and the HTTP status of each error class.
 
-Never in an answer: what the caller sent, a traceback, SQL, a path of this machine.
+They never contain content of the request, a traceback, SQL, or a path.
 Source: RFC 9457.
 """
 
@@ -71,18 +71,18 @@ def status_of(kind: type[FleekError]) -> int:
 
 
 def explain(error: FleekError) -> str:
-    """Return what may be said about an error to anybody.
+    """Return the public description of an error.
 
-    The caller's own mistakes were worded for the caller. The message of any other error may hold
-    what a library said; then the words are those of its class.
+    Messages of request errors are written for callers. Messages of other errors may contain text of
+    libraries; their public description is that of the class.
     """
     if isinstance(error, RequestError):
         return str(error)
-    return (type(error).__doc__ or "Something went wrong.").partition("\n")[0]
+    return (type(error).__doc__ or "An internal error occurred.").partition("\n")[0]
 
 
 def problems(*kinds: type[FleekError]) -> dict[int | str, dict[str, Any]]:
-    """Return the ``responses=`` of a route that may answer with these errors."""
+    """Return the ``responses=`` of a route that may respond with these errors."""
     responses: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         status = status_of(kind)
@@ -101,7 +101,7 @@ def problems(*kinds: type[FleekError]) -> dict[int | str, dict[str, Any]]:
         if status in {429, 503}:
             responses[status]["headers"] = {
                 "Retry-After": {
-                    "description": "Seconds after which asking again may help.",
+                    "description": "Seconds to wait before the next try.",
                     "schema": {"type": "integer"},
                 }
             }

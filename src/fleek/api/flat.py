@@ -1,4 +1,4 @@
-"""The flat routes, for simple clients: two routes on the same functions."""
+"""The flat routes for simple clients: the same jobs in a flat form."""
 
 from fastapi.requests import Request
 
@@ -25,12 +25,12 @@ router = strict_router(tag="flat")
 @router.post(
     "/generate",
     operation_id="create_flat_job",
-    summary="Ask for media, answered flat",
+    summary="Create a job (flat)",
     response_description="The accepted job.",
     responses=problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
 )
 async def create_flat_job(body: JobCreate, request: Request) -> FlatJob:
-    """Accept a job. Follow `/status/{job_id}` for its result."""
+    """Accept a job. Poll `/status/{job_id}` for its result."""
     rt = runtime(request)
     job = await submit(rt, body.to_request())
     return FlatJob.from_job(job, (), flat_addresses(rt))
@@ -39,12 +39,12 @@ async def create_flat_job(body: JobCreate, request: Request) -> FlatJob:
 @router.get(
     "/status/{job_id}",
     operation_id="get_flat_job",
-    summary="Read a job, answered flat",
+    summary="Get a job (flat)",
     response_description="The job.",
     responses=problems(NotFound, DatabaseUnavailable),
 )
 async def get_flat_job(job_id: JobIdPath, request: Request) -> FlatJob:
-    """Return one job as it is now; `pending` is shown as `queued`."""
+    """Return the current state of a job; `pending` is called `queued` here."""
     rt = runtime(request)
     view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
     return FlatJob.from_job(view.job, view.media, flat_addresses(rt))

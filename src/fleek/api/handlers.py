@@ -1,4 +1,4 @@
-"""Whatever goes wrong is answered as a problem, with its request's id."""
+"""Turns every error into a problem document with the id of the request."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,19 +22,19 @@ from fleek.schemas import ProblemField
 
 log = structlog.get_logger(__name__)
 
-RETRY_SECONDS: Final = 2  # after which a part that is out of order may be back
+RETRY_SECONDS: Final = 2  # Retry-After while a part is unavailable
 MAX_FIELDS: Final = 20
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-CODES: Final[Mapping[int, tuple[str, str]]] = {  # what the router itself refuses
-    404: ("not_found", "There is nothing at this address."),
-    405: ("method_not_allowed", "This address does not take this method."),
-    416: ("range_not_satisfiable", "The file ends before the range begins."),
+CODES: Final[Mapping[int, tuple[str, str]]] = {  # errors of the router itself
+    404: ("not_found", "No such route."),
+    405: ("method_not_allowed", "This route does not support this method."),
+    416: ("range_not_satisfiable", "The range starts after the end of the file."),
 }
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of this application be answered as a problem."""
+    """Register the handlers that answer every error with a problem document."""
     app.add_exception_handler(FleekError, _on_fleek_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_refused)
@@ -47,7 +47,7 @@ async def _on_fleek_error(request: Request, error: Exception) -> Response:
 
 
 def answer(request: Request, error: FleekError) -> Response:
-    """Return the problem document of an error, and log it if it is not the caller's."""
+    """Return the problem document of an error, and log it unless the caller caused it."""
     status = status_of(type(error))
     headers = {}
     if status >= 500 and not isinstance(error, Overloaded):  # thousands a second; they are counted
@@ -82,9 +82,9 @@ async def _on_refused(request: Request, error: Exception) -> Response:
 
 
 async def _on_crash(request: Request, _error: Exception) -> Response:
-    """Answer for a mistake of ours; the server logs its traceback when it is raised again."""
+    """Answer for a bug; the server logs the traceback when the error is raised again."""
     headers = {"X-Request-ID": _request_id(request)}
-    return _answer(request, 500, FleekError.code, "Something went wrong.", headers=headers)
+    return _answer(request, 500, FleekError.code, "An internal error occurred.", headers=headers)
 
 
 def _answer(
@@ -127,13 +127,13 @@ def _field(found: Mapping[str, Any]) -> ProblemField:
 
 
 def _pointer(names: Sequence[str]) -> str:
-    """Return the pointer down to the first name that is not a plain one: it is not repeated."""
+    """Return the pointer up to the first name with special characters, which is not repeated."""
     plain = takewhile(NAME.fullmatch, names)
     return "".join(f"/{name}" for name in plain)
 
 
 def _methods(request: Request) -> set[str]:
-    """Return every method that the request's address takes."""
+    """Return every method that the address of the request supports."""
     return {
         method
         for route in request.app.routes

@@ -1,7 +1,7 @@
-"""Which names the service answers to: the Host header is looked at before anything else.
+"""Checks the Host header, against DNS rebinding.
 
-A page of another site can give its own name an address of ours (DNS rebinding); then the browser
-takes our answers for that site's. Such a request names a host that is not ours.
+An attacker's page can make its own host name resolve to the address of this service; the browser then
+allows the page to read our responses. Such a request has a Host that does not belong to the service.
 
 Source: RFC 9112, section 3.2.
 """
@@ -21,13 +21,13 @@ HOST: Final = re.compile(
     re.IGNORECASE,
 )
 UNKNOWN: Final = (
-    "the Host header names no address of this service; if it is one, add it to ALLOWED_HOSTS, "
-    "or set PUBLIC_URL"
+    "the Host header does not belong to this service; if it should, add it to ALLOWED_HOSTS or set "
+    "PUBLIC_URL"
 )
 
 
 class Hosts:
-    """The names of the service."""
+    """The host names of the service."""
 
     def __init__(self, settings: Settings) -> None:
         bases = (settings.public_base, settings.media_base)
@@ -39,12 +39,14 @@ class Hosts:
         """Return the Host header of a request, in lower case.
 
         Raises:
-            UnknownHost: It has none, or several, or one that is not ours.
+            UnknownHost: It has none, several, or an unknown one.
         """
         given = [value for name, value in scope["headers"] if name == b"host"]
         found = HOST.fullmatch(given[0]) if len(given) == 1 else None
         if found is None:
-            raise UnknownHost("a request needs exactly one Host header, such as api.example.com")
+            raise UnknownHost(
+                "a request needs exactly one valid Host header, such as api.example.com"
+            )
         name = found["name"].decode().lower()
         if not self._is_ours(name.strip("[]"), scope):
             raise UnknownHost(UNKNOWN)

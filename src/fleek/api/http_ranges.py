@@ -1,7 +1,7 @@
 """Conditional and partial requests for a file that never changes.
 
-Source: RFC 9110, sections 8.8, 13 and 14. Several ranges at once are not served: the whole file
-is, as the RFC allows.
+Source: RFC 9110, sections 8.8, 13 and 14. Requests for several ranges return the
+whole file, as the RFC allows.
 """
 
 import re
@@ -16,24 +16,24 @@ RANGE: Final = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNOREC
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """A part of a file: from `start` up to, not including, `stop`."""
+    """A part of a file from `start` up to, but not including, `stop`."""
 
     start: int
     stop: int
 
 
 def unchanged(headers: Headers, etag: str) -> bool:
-    """Return whether the caller says that it has this version already."""
+    """Whether the caller already has this version, by If-None-Match."""
     given = ",".join(headers.getlist("if-none-match"))
     tags = {tag.strip().removeprefix("W/") for tag in given.split(",")}
     return etag in tags or "*" in tags
 
 
 def requested(headers: Headers, *, etag: str, size: int) -> ByteRange | None:
-    """Return the part that is asked for, or None for the whole file.
+    """Return the requested range, or None for the whole file.
 
     Raises:
-        HTTPException: 416, the file ends before the part begins.
+        HTTPException: 416, the range starts after the end of the file.
     """
     found = RANGE.fullmatch(headers.get("range", ""))
     if found is None or headers.get("if-range", etag) != etag:

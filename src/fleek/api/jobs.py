@@ -1,4 +1,4 @@
-"""Version 1: create, read, list, cancel and retry jobs."""
+"""Version 1: create, read, list, cancel, purge, retry and collect jobs."""
 
 import base64
 import re
@@ -14,7 +14,7 @@ from fleek.api.deps import (
     RuntimeDep,
     StrictBool,
     StrictInt,
-    line,
+    queue_positions,
     runtime,
 )
 from fleek.api.errors import problems
@@ -49,7 +49,7 @@ CREATED: Final[dict[int | str, dict[str, Any]]] = {
     201: {
         "headers": {
             "Location": {
-                "description": "Where to read the job.",
+                "description": "The address of the job.",
                 "schema": {"type": "string", "format": "uri-reference"},
             }
         }
@@ -57,13 +57,13 @@ CREATED: Final[dict[int | str, dict[str, Any]]] = {
 }
 RETRIED: Final[dict[int | str, dict[str, Any]]] = {
     **CREATED,
-    200: {"model": JobRead, "description": "The retry that exists already.", **CREATED[201]},
+    200: {"model": JobRead, "description": "The existing retry.", **CREATED[201]},
 }
 LISTED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "headers": {
             "Link": {
-                "description": 'Where to go on (`rel="next"`), if there may be more.',
+                "description": 'The next page (`rel="next"`), if there may be one.',
                 "schema": {"type": "string"},
             }
         }
@@ -77,13 +77,13 @@ router = strict_router("/api/v1", tag="jobs")
     "/generate",
     status_code=201,
     operation_id="create_job",
-    summary="Ask for media",
+    summary="Create a job",
     response_description="The accepted job.",
     responses=CREATED
     | problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
 )
 async def create_job(body: JobCreate, request: Request, response: Response) -> JobRead:
-    """Accept a job. It is safe as soon as this answers; follow `Location` for its result."""
+    """Accept a job. It is stored durably before the response; poll `Location` for its result."""
     rt = runtime(request)
     job = await submit(rt, body.to_request())
     return _created(job, rt, response)
@@ -92,22 +92,22 @@ async def create_job(body: JobCreate, request: Request, response: Response) -> J
 @router.get(
     "/status/{job_id}",
     operation_id="get_job_status",
-    summary="Read a job",
+    summary="Get a job",
     response_description="The job.",
     responses=problems(NotFound, DatabaseUnavailable),
 )
 @router.get(
     "/jobs/{job_id}",
     operation_id="get_job",
-    summary="Read a job",
+    summary="Get a job",
     response_description="The job.",
     responses=problems(NotFound, DatabaseUnavailable),
 )
 async def get_job(job_id: JobIdPath, request: Request) -> JobRead:
-    """Return one job as it is now. Ask again until `status` is final."""
+    """Return the current state of a job. Poll until `status` is final."""
     rt = runtime(request)
     view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
-    position = await line(request).position(rt, view.job)
+    position = await queue_positions(request).position(rt, view.job)
     return JobRead.from_job(view.job, view.media, addresses(rt), queue_position=position)
 
 
@@ -122,20 +122,24 @@ async def list_jobs(
     *,
     rt: RuntimeDep,
     response: Response,
-    status_filter: Annotated[Status | None, Query(description="Only jobs in this state.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="How many at most."), StrictInt] = 50,
+    status_filter: Annotated[
+        Status | None, Query(description="Only jobs with this status.")
+    ] = None,
+    limit: Annotated[
+        int, Query(ge=1, le=100, description="Maximum number of jobs."), StrictInt
+    ] = 50,
     offset: Annotated[
-        int, Query(ge=0, le=MAX_OFFSET, description="How many to leave out."), StrictInt
+        int, Query(ge=0, le=MAX_OFFSET, description="Number of jobs to skip."), StrictInt
     ] = 0,
     cursor: Annotated[
         str | None,
         Query(
-            description="Where to go on; taken from the `Link` of a list.",
+            description="Start of the page, from the `Link` header of the previous one.",
             json_schema_extra={"pattern": f"^{CURSOR.pattern}$"},
         ),
     ] = None,
 ) -> list[JobRead]:
-    """Return jobs, newest first. For long lists follow `Link`; it costs the same on every page."""
+    """Return jobs, newest first. For long lists follow `Link`: each page costs the same."""
     views = await jobs.list_page(
         rt.db,
         tenant_id=DEFAULT_TENANT,
@@ -157,11 +161,11 @@ async def list_jobs(
     "/jobs/{job_id}/cancel",
     operation_id="cancel_job",
     summary="Cancel a job",
-    response_description="The job, cancelled.",
+    response_description="The cancelled job.",
     responses=problems(NotFound, Conflict, DatabaseUnavailable),
 )
 async def cancel_job(job_id: JobIdPath, rt: RuntimeDep) -> JobCancelled:
-    """End a job that has not ended. One that is cancelled already is answered alike."""
+    """Cancel a job that has not ended. Cancelling it again has no effect."""
     job, by_this_call = await cancel(rt, job_id, tenant_id=DEFAULT_TENANT)
     message = "Job cancelled" if by_this_call else "Job was cancelled already"
     return JobCancelled(message=message, job=JobRead.from_job(job, (), addresses(rt)))
@@ -170,8 +174,8 @@ async def cancel_job(job_id: JobIdPath, rt: RuntimeDep) -> JobCancelled:
 @router.delete(
     "/jobs/{job_id}",
     operation_id="delete_job",
-    summary="Cancel a job, or purge it",
-    response_description="The job, cancelled or purged.",
+    summary="Cancel or purge a job",
+    response_description="The cancelled or purged job.",
     responses=problems(NotFound, Conflict, DatabaseUnavailable),
 )
 async def delete_job(
@@ -182,17 +186,17 @@ async def delete_job(
         bool,
         Query(
             alias="purge",
-            description="`true`: remove the job's files and metadata document, however it has "
-            "ended; one that has not ended is cancelled first. The job itself can still be read, "
-            "with its prompt, its parameters and the caller's own metadata.",
+            description="`true`: remove the job's files and metadata document. A job that has not "
+            "ended is cancelled first. The job itself can still be read, with its prompt, its "
+            "parameters and the caller's metadata.",
         ),
         StrictBool,
     ] = False,
 ) -> JobCancelled:
-    """End a job that has not ended; with `purge=true`, remove what it has made for good.
+    """Cancel a job that has not ended; with `purge=true`, remove its files for good.
 
-    From the answer on, its files and its metadata document are answered 410. They leave the
-    storage soon after, or as soon as what was bought for the job has ended.
+    After the response, its files and its metadata document return 410. They are removed from the
+    storage soon after, or as soon as the job's prediction has ended.
     """
     if not wanted:
         return await cancel_job(job_id, rt)
@@ -216,14 +220,14 @@ async def retry_job(
     *,
     again: Annotated[
         bool,
-        Query(description="`true`: create another job although a retry of this one exists."),
+        Query(description="`true`: create another job even if a retry of this one exists."),
         StrictBool,
     ] = False,
 ) -> JobRead:
-    """Create a new job with the request of one that failed or was cancelled.
+    """Create a new job with the request of a job that failed or was cancelled.
 
-    A retry of the same job is one job: as long as one lives, or has completed and still has its
-    files, it is returned with 200, however often and by how many callers at once it is asked for.
+    All retries of one job are the same job: as long as that one has not ended, or has completed
+    and still has its files, it is returned with 200, also to concurrent callers.
     """
     job, created = await retry(rt, job_id, tenant_id=DEFAULT_TENANT, again=again)
     if created:
@@ -244,9 +248,9 @@ async def retry_job(
 async def collect_job(job_id: JobIdPath, rt: RuntimeDep) -> JobRead:
     """Fetch the result of a failed job whose prediction succeeded; nothing is paid for again.
 
-    For a result that could not be kept: too large, from a host that was not allowed, or of no
-    use to an older release. A job that is being collected is tried again at once; one that has
-    completed is returned as it is.
+    For results that could not be stored: too large, from a host that was not allowed, or not
+    supported by an earlier release. If the job is being collected, the next try starts at once; a
+    completed job is returned unchanged.
     """
     job = await recollect(rt, job_id, tenant_id=DEFAULT_TENANT)
     view = await jobs.get(rt.db, job.id, tenant_id=DEFAULT_TENANT)
@@ -263,16 +267,16 @@ def _cursor(job_id: JobId) -> str:
 
 
 def _read_cursor(cursor: str) -> JobId:
-    """Return the job that a page ended with.
+    """Return the id of the last job of the previous page.
 
     Raises:
-        InvalidInput: We have never given out such a cursor.
+        InvalidInput: The cursor is malformed.
     """
     if CURSOR.fullmatch(cursor):
         job_id = JobId(UUID(bytes=base64.urlsafe_b64decode(cursor + "==")))
         if _cursor(job_id) == cursor:
             return job_id
     problem = FieldError(
-        "/cursor", "cursor", "must be taken from the Link of a list", location="query"
+        "/cursor", "cursor", "must be copied from the Link header of a list", location="query"
     )
-    raise InvalidInput("cursor: must be taken from the Link of a list", errors=[problem])
+    raise InvalidInput("cursor: must be copied from the Link header of a list", errors=[problem])

@@ -1,7 +1,7 @@
-"""Stored files: download, the public address of media, the metadata document.
+"""Stored files: downloads, public media addresses, metadata documents.
 
-Whoever made the bytes may have wanted to run in a browser, so they are served as what was found
-in them, never as a page of ours.
+The bytes are untrusted: they may be made to run in a browser. So they are served with the type that was
+detected in them, and with headers that keep them from acting as a page of this service.
 """
 
 import re
@@ -36,8 +36,8 @@ from fleek.store import jobs
 
 NAME: Final = re.compile(rf"({JOB_ID.pattern})(?:-([1-9][0-9]{{0,3}}))?\.([a-z0-9]{{1,8}})")
 REMOVED: Final = {
-    Part.MEDIA: "the files of this job have been removed",
-    Part.METADATA: "the metadata of this job has been removed",
+    Part.MEDIA: "the files of this job were removed",
+    Part.METADATA: "the metadata document of this job was removed",
 }
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 
@@ -50,17 +50,17 @@ BYTES: Final[dict[str, Any]] = {
 }
 FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {**BYTES, "description": "The file."},
-    206: {**BYTES, "description": "The part that `Range` asks for."},
-    304: {"description": "The caller's copy is the current one."},
+    206: {**BYTES, "description": "The requested range."},
+    304: {"description": "The caller has the current version."},
     416: {
-        "description": "The file ends before the range begins.",
+        "description": "The range starts after the end of the file.",
         "content": {
             PROBLEM_JSON: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
                 "example": problem(
                     416,
                     "range_not_satisfiable",
-                    "The file ends before the range begins.",
+                    "The range starts after the end of the file.",
                     request_id="b3c1f0a9d2e84c57",
                 ).model_dump(mode="json"),
             }
@@ -69,8 +69,8 @@ FILE: Final[dict[int | str, dict[str, Any]]] = {
 }
 ELSEWHERE: Final[dict[int | str, dict[str, Any]]] = {
     302: {
-        "description": "The storage serves the file at `Location`, for as long as `Cache-Control` "
-        "says."
+        "description": "The address of the file in the storage. It is valid for at least as long as "
+        "`Cache-Control` allows."
     },
 }
 
@@ -80,7 +80,7 @@ router = strict_router(tag="media")
 @router.get(
     "/media/{name}",
     operation_id="get_media",
-    summary="Show a file",
+    summary="Get a file",
     response_class=Response,
     responses=FILE | ELSEWHERE | problems(NotFound, Gone, DatabaseUnavailable, StorageError),
 )
@@ -95,10 +95,10 @@ async def get_media(
     """
     found = NAME.fullmatch(name)
     if found is None:
-        raise NotFound("there is no such file")
+        raise NotFound("no such file")
     media = await _media(rt, JobId(UUID(found[1])), index=int(found[2] or 0))
     if media.extension != found[3]:
-        raise NotFound("there is no such file")
+        raise NotFound("no such file")
     inline = media.content_type in SAFE_INLINE
     headers = _headers(media, inline=inline) | {"Cache-Control": IMMUTABLE}
     if request.method == "GET":  # an address is signed for this method alone
@@ -121,7 +121,7 @@ async def download(
     rt: RuntimeDep,
     request: Request,
     index: Annotated[
-        int, Query(ge=0, le=9999, description="Which output, from 0."), StrictInt
+        int, Query(ge=0, le=9999, description="Index of the output, from 0."), StrictInt
     ] = 0,
 ) -> Response:
     """Return an output of a completed job as an attachment."""
@@ -134,13 +134,13 @@ async def download(
 @router.get(
     "/api/v1/jobs/{job_id}/metadata",
     operation_id="get_job_metadata",
-    summary="Read a job's metadata document",
-    response_description="The document.",
+    summary="Get the metadata document of a job",
+    response_description="The metadata document.",
     response_model=dict[str, Any],
     responses=problems(NotFound, Conflict, Gone, DatabaseUnavailable, StorageError),
 )
 async def get_metadata(job_id: JobIdPath, rt: RuntimeDep) -> Response:
-    """Return the document that is kept beside the media of a completed job."""
+    """Return the JSON document that is stored beside the media of a completed job."""
     await _completed(rt, job_id, Part.METADATA)
     async with _kept(rt, job_id, Part.METADATA):
         parts = [part async for part in rt.storage.read(metadata_key(job_id))]
@@ -170,11 +170,11 @@ async def _media(rt: Runtime, job_id: JobId, *, index: int) -> Media:
     for media in await _completed(rt, job_id, Part.MEDIA):
         if media.index == index:
             return media
-    raise NotFound("the job has no such output")
+    raise NotFound("the job has no output with this index")
 
 
 def _headers(media: Media, *, inline: bool) -> dict[str, str]:
-    """Return what keeps a file from acting in a browser.
+    """Return headers that keep a file from running in a browser.
 
     Pictures may be shown by pages of other sites, which is what they are for; a file that is no
     plain picture, sound or film may not even be loaded by them.

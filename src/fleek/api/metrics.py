@@ -1,4 +1,4 @@
-"""What a scraper sees: how requests went, how many jobs there are, what the process uses."""
+"""Metrics of HTTP requests, jobs, providers and the process."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
 from datetime import datetime
@@ -22,12 +22,12 @@ SECONDS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10
 
 
 class HttpMetrics:
-    """How requests went. The address is the route's pattern: callers cannot add series."""
+    """Durations of requests. The label is the pattern of the route, so callers cannot add series."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(
             "fleek_http_request_seconds",
-            "Time from a request's head to the end of its answer.",
+            "Time from the headers of a request to the end of its response.",
             ("method", "route", "status"),
             buckets=SECONDS,
             registry=registry,
@@ -35,7 +35,7 @@ class HttpMetrics:
         self._series: dict[tuple[str, str, int], Histogram] = {}
 
     def count(self, scope: MutableMapping[str, Any], *, status: int, seconds: float) -> None:
-        """Note one answered request."""
+        """Count one request."""
         method = scope["method"] if scope["method"] in METHODS else "other"
         key = (method, getattr(scope.get("route"), "path", "none"), status)
         series = self._series.get(key)
@@ -45,7 +45,7 @@ class HttpMetrics:
 
 
 class ApiMetrics:
-    """All metrics of one application, the engine's included; several may live in one process."""
+    """All metrics of one application, with those of the engine; a process may have several."""
 
     def __init__(self, engine: CollectorRegistry) -> None:
         self.registry = CollectorRegistry()
@@ -55,62 +55,62 @@ class ApiMetrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self._jobs = Gauge("fleek_jobs", "Jobs by status.", ("status",), registry=self.registry)
-        self._depth = self._gauge("fleek_queue_depth", "Jobs that wait to be started.")
+        self._depth = self._gauge("fleek_queue_depth", "Due jobs that wait to be started.")
         self._flight = self._gauge("fleek_jobs_in_flight", "Jobs that are being processed.")
-        self._oldest = self._gauge("fleek_oldest_pending_seconds", "The longest wait of a job.")
+        self._oldest = self._gauge("fleek_oldest_pending_seconds", "Longest wait of a due job.")
         self._workers = self._gauge("fleek_workers", "Workers that are alive.")
 
         self._paused = Gauge(
             "fleek_provider_paused_seconds",
-            "How much longer nothing is bought from a provider.",
+            "Remaining pause of a provider.",
             ("provider", "reason"),
             registry=self.registry,
         )
         self._waiting = Gauge(
             "fleek_results_waiting",
-            "Paid results that could not be stored after two tries, by the reason; up to 1,000.",
+            "Paid results that could not be stored after two tries, by error code; up to 1,000.",
             ("code",),
             registry=self.registry,
         )
         self._open = Gauge(
             "fleek_breaker_open",
-            "1 while a model rests because its purchases failed, until one succeeds.",
+            "1 while the circuit breaker of a model is open.",
             ("provider", "model"),
             registry=self.registry,
         )
 
     def show(
         self,
-        tally: JobCounts,
+        counts: JobCounts,
         *,
         workers: int,
         postponed: Mapping[str, int],
         impaired: Sequence[ProviderHealth],
         now: datetime,
     ) -> None:
-        """Take over figures from the database."""
+        """Set the metrics that are read from the database."""
         self._waiting.clear()
         for code, number in postponed.items():
             self._waiting.labels(code).set(number)
         self._paused.clear()
         self._open.clear()
-        for account in impaired:
-            if account.paused_until is None:
+        for health in impaired:
+            if health.paused_until is None:
                 continue
-            if account.model:
-                self._open.labels(account.provider, account.model).set(1)
+            if health.model:
+                self._open.labels(health.provider, health.model).set(1)
             else:
-                seconds = max((account.paused_until - now).total_seconds(), 0)
-                self._paused.labels(account.provider, account.reason).set(seconds)
-        for status, count in tally.by_status.items():
+                seconds = max((health.paused_until - now).total_seconds(), 0)
+                self._paused.labels(health.provider, health.reason).set(seconds)
+        for status, count in counts.by_status.items():
             self._jobs.labels(status.value).set(count)
-        self._depth.set(tally.queue_depth)
-        self._flight.set(tally.in_flight)
-        self._oldest.set(tally.oldest_pending_seconds or 0)
+        self._depth.set(counts.queue_depth)
+        self._flight.set(counts.in_flight)
+        self._oldest.set(counts.oldest_pending_seconds or 0)
         self._workers.set(workers)
 
     def expose(self, accept: str) -> tuple[bytes, str]:
-        """Return the exposition in the form that `accept` asks for, and its content type."""
+        """Return the exposition in the format of `accept`, and its content type."""
         try:
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # a version that the library cannot compare

@@ -1,4 +1,4 @@
-"""Around every request: its id, a line in the metrics, and who may ask at all."""
+"""Middleware: request ids, request metrics, Host and Origin checks."""
 
 import random
 import re
@@ -17,14 +17,13 @@ from fleek.api.origins import Origins
 from fleek.domain.errors import RequestError
 from fleek.settings import Settings
 
-SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestIdMiddleware:
-    """Gives every answer its ``X-Request-ID``, and counts it.
+    """Adds ``X-Request-ID`` to every response, and counts it.
 
-    The id is the caller's own if that is a sane one, so that one id can be followed through
-    several services; else a new one.
+    A valid id of the caller is kept, so that a request can be traced through several services.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: HttpMetrics) -> None:
@@ -39,8 +38,8 @@ class RequestIdMiddleware:
         request_id = _request_id(Headers(scope=scope).get("x-request-id"))
         scope["fleek.request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        began = perf_counter()
-        status = 500  # unless an answer begins
+        started = perf_counter()
+        status = 500  # unless a response starts
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -53,11 +52,11 @@ class RequestIdMiddleware:
         try:
             await self._app(scope, receive, answer)
         finally:
-            self._metrics.count(scope, status=status, seconds=perf_counter() - began)
+            self._metrics.count(scope, status=status, seconds=perf_counter() - started)
 
 
-class Gate:
-    """Refuses requests for other hosts, and what pages of other sites make browsers send."""
+class HostOriginMiddleware:
+    """Refuses unknown hosts and cross-site requests."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self._app = app
@@ -76,6 +75,6 @@ class Gate:
 
 
 def _request_id(given: str | None) -> str:
-    if given is not None and SANE_ID.fullmatch(given):
+    if given is not None and VALID_ID.fullmatch(given):
         return given
     return random.randbytes(16).hex()  # noqa: S311 - a name, not a secret; a tenth of the cost

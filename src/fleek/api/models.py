@@ -1,4 +1,4 @@
-"""Models that can be asked for, with the schemas of their parameters."""
+"""Available models, with the schemas of their parameters."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ router = strict_router("/api/v1", tag="models")
     responses=problems(ProviderError),
 )
 async def list_models(rt: RuntimeDep) -> list[ModelRead]:
-    """Return what the configured providers offer. A provider may run other models, too."""
+    """Return the models of all configured providers. A provider may run other models, too."""
     return [
         _present(rt, name, model)
         for name, provider in rt.providers.items()
@@ -38,24 +38,26 @@ async def list_models(rt: RuntimeDep) -> list[ModelRead]:
 @router.get(
     "/models/{owner}/{name}",
     operation_id="get_model",
-    summary="Read a model",
+    summary="Get a model",
     response_description="The model.",
     responses=problems(NotFound, ProviderError),
 )
 async def get_model(
-    owner: Annotated[str, Path(description="Before the slash.")],
-    name: Annotated[str, Path(description="Behind the slash; `name:version` for one version.")],
+    owner: Annotated[str, Path(description="The part before the slash.")],
+    name: Annotated[
+        str, Path(description="The part after the slash; `name:version` for one version.")
+    ],
     rt: RuntimeDep,
 ) -> ModelRead:
-    """Return a model of the first provider that has it."""
+    """Return a model of the first provider that offers it."""
     wanted = ModelName(f"{owner}/{name}")
     if MODEL_NAME.fullmatch(wanted) is None:
-        raise NotFound("there is no such model")
-    for provider_name in sorted(rt.providers, key=lambda one: one != rt.settings.provider):
+        raise NotFound("no such model")
+    for provider_name in sorted(rt.providers, key=lambda name: name != rt.settings.provider):
         found = await _found(rt, provider_name, wanted)
         if found is not None:
             return _present(rt, provider_name, found)
-    raise NotFound("there is no such model")
+    raise NotFound("no such model")
 
 
 async def _found(rt: Runtime, provider_name: str, wanted: ModelName) -> Model | None:

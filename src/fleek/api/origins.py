@@ -1,8 +1,8 @@
-"""Which web pages may change something: those of the service, and those in ``CORS_ORIGINS``.
+"""Checks Origin and Sec-Fetch-Site, against cross-site requests.
 
-A browser sends forms of any site to any other. It says from where, in ``Origin`` and
-``Sec-Fetch-Site``; programs that are no browsers send neither. A caller who shows a key is not
-led by a page: no page can add a key to a request without our consent.
+A browser sends forms of any site to any other, and names the origin in ``Origin`` and
+``Sec-Fetch-Site``; other clients send neither. Requests with an API key are allowed: a page of another
+site cannot add one without our permission.
 
 Sources: RFC 6454; Fetch Metadata Request Headers, W3C.
 """
@@ -16,12 +16,12 @@ from fleek.domain.errors import ForeignOrigin
 from fleek.settings import Settings
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-OURS: Final = frozenset({"same-origin", "none"})  # none: the user's own doing
+OURS: Final = frozenset({"same-origin", "none"})  # none: entered by the user
 PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 class Origins:
-    """The sites whose pages may change something."""
+    """The origins whose pages may send unsafe requests."""
 
     def __init__(self, settings: Settings) -> None:
         listed = (*settings.cors_origins, settings.public_base)
@@ -29,22 +29,22 @@ class Origins:
         self._allowed = {_origin(address) for address in listed} - {None}
 
     def check(self, scope: Scope, host: str) -> None:
-        """Let a request pass unless a page of another site made a browser send it.
+        """Allow a request unless a page of another site sent it.
 
         Raises:
-            ForeignOrigin: One did, or a page that does not say whose it is.
+            ForeignOrigin: It is a cross-site request, or has an opaque origin.
         """
         if scope["method"] in SAFE or self._any:
             return
         headers = Headers(scope=scope)
-        if _shows_key(headers):
+        if _has_key(headers):
             return
         origins = headers.getlist("origin")
         site = headers.get("sec-fetch-site", "none")
-        if all(self._is_allowed(one, host) for one in origins) and (origins or site in OURS):
+        if all(self._is_allowed(origin, host) for origin in origins) and (origins or site in OURS):
             return
         raise ForeignOrigin(
-            "a page of another site may change nothing here; if it may, add it to CORS_ORIGINS"
+            "pages of other sites may not change anything; to allow a site, add it to CORS_ORIGINS"
         )
 
     def _is_allowed(self, origin: str, host: str) -> bool:
@@ -62,6 +62,6 @@ def _origin(address: str) -> str | None:
     return f"{scheme}://{name.removesuffix(PORTS[scheme])}"
 
 
-def _shows_key(headers: Headers) -> bool:
+def _has_key(headers: Headers) -> bool:
     bearer = headers.get("authorization", "").lower().startswith("bearer ")
     return bearer or "x-api-key" in headers

@@ -1,4 +1,4 @@
-"""Who waits in front of whom: read from the database now and then, for all who ask."""
+"""Queue positions, from the heads of the queues; each is read at most four times a second."""
 
 import asyncio
 import time
@@ -15,18 +15,18 @@ FRESH_SECONDS: Final = 0.25
 POSITION_CAP: Final = 1000  # positions beyond are not counted
 
 Place = tuple[int, datetime, JobId]
-"""Sorts as jobs are taken: the highest priority, the longest wait, the lowest id first."""
+"""The sort key of due jobs: highest priority, longest wait, lowest id first."""
 
 
 class QueuePositions:
-    """The heads of the queues, one for each provider, as they were a moment ago."""
+    """The cached heads of the queues, one for each provider."""
 
     def __init__(self) -> None:
         self._heads: dict[str, tuple[float, list[Place]]] = {}
         self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def position(self, rt: Runtime, job: Job) -> int | None:
-        """Return how many due jobs go first, counted up to 1,000; None if it does not wait.
+        """Return the number of due jobs before this one, at most 1,000; None unless it is pending.
 
         Raises:
             DatabaseUnavailable: The queue cannot be read.
@@ -44,6 +44,8 @@ class QueuePositions:
                 due = await queue.due(
                     rt.db, providers=[provider], now=rt.now(), limit=POSITION_CAP
                 )
-                head = [(-one.priority, one.run_at, one.job_id) for one in due]
+                head = [
+                    (-candidate.priority, candidate.run_at, candidate.job_id) for candidate in due
+                ]
                 self._heads[provider] = time.monotonic(), head
             return head

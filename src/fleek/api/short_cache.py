@@ -1,4 +1,4 @@
-"""What is remembered for a second, so that anybody may ask for it as often as they like."""
+"""Caches for one second, for answers that anybody may request at any rate."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -11,7 +11,7 @@ MANY: Final = 10_000  # tokens: a second of the fastest caller
 
 
 class ShortCache(Generic[T]):
-    """One answer for all who ask at the same time, and for a second after it was asked for."""
+    """One value for all concurrent callers, and for a second after the first call."""
 
     def __init__(self, *, seconds: float = SECONDS) -> None:
         self._seconds = seconds
@@ -19,7 +19,7 @@ class ShortCache(Generic[T]):
         self._task: asyncio.Task[T] | None = None
 
     async def get(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return what `make` gives, or has given just now; an error is not remembered."""
+        """Return the value of `make`, or its cached value. Errors are not cached."""
         now = asyncio.get_running_loop().time()
         if self._task is None or self._is_over(self._task, now):
             self._asked_at = now
@@ -34,7 +34,7 @@ class ShortCache(Generic[T]):
 
 
 class NegativeCache:
-    """Words that nobody knew a moment ago."""
+    """Keys that were not found within the last second."""
 
     def __init__(self, *, seconds: float = SECONDS) -> None:
         self._seconds = seconds
@@ -44,7 +44,7 @@ class NegativeCache:
         return self._until.get(word, 0.0) > asyncio.get_running_loop().time()
 
     def add(self, word: str) -> None:
-        """Remember a word."""
+        """Add a key."""
         self._until.pop(word, None)
         if len(self._until) >= MANY:
             del self._until[next(iter(self._until))]

@@ -1,4 +1,4 @@
-"""What the service says about itself: its address book and its figures."""
+"""Service information and metrics."""
 
 import platform
 from typing import Any, Final
@@ -23,7 +23,7 @@ DESCRIPTION: Final = "Generates media from prompts, and never loses a job."
 
 
 class Root(BaseModel):
-    """Who answers here."""
+    """The name and version of the service."""
 
     service: str = "Fleek Media Service"
     version: str = __version__
@@ -33,7 +33,7 @@ class Root(BaseModel):
 
 
 class Environment(BaseModel):
-    """What the service runs on. Never an address or a secret."""
+    """The environment of the service, without addresses and secrets."""
 
     python: str
     system: str
@@ -45,7 +45,7 @@ class Environment(BaseModel):
 
 
 class Info(BaseModel):
-    """Where things are."""
+    """The environment and the routes of the service."""
 
     service: str = SERVICE
     version: str = __version__
@@ -56,7 +56,7 @@ class Info(BaseModel):
 
 
 class Figures(BaseModel):
-    """How many jobs there are."""
+    """Numbers of jobs and workers."""
 
     jobs_total: int
     jobs_by_status: dict[str, int]
@@ -67,7 +67,7 @@ class Figures(BaseModel):
 
 
 class MetricsRead(BaseModel):
-    """The figures for people; scrapers ask for text."""
+    """Metrics as JSON."""
 
     service: str = SERVICE
     metrics: Figures
@@ -102,13 +102,13 @@ router = strict_router(tag="system")
 @router.get(
     "/",
     operation_id="root",
-    summary="Who is there?",
-    response_description="The service's name.",
+    summary="Service name",
+    response_description="The name and version of the service.",
     response_model=Root,
     responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
 async def root(request: Request, rt: RuntimeDep) -> Root | Response:
-    """Show the start page to a browser, and name the service to everyone else."""
+    """Return the start page to a browser, and the name of the service to other clients."""
     if "text/html" in request.headers.get("accept", ""):
         return PageFile(WEB / "index.html", headers=PAGE_POLICY | {"Vary": "Accept"})
     return Root(docs=link(rt, Root().docs))
@@ -117,11 +117,11 @@ async def root(request: Request, rt: RuntimeDep) -> Root | Response:
 @router.get(
     "/info",
     operation_id="info",
-    summary="What is it made of?",
-    response_description="What the service is made of.",
+    summary="Service information",
+    response_description="The environment and the routes of the service.",
 )
 async def info(rt: RuntimeDep) -> Info:
-    """Return what the service runs on and where things are."""
+    """Return the environment of the service and its routes."""
     settings = rt.settings
     return Info(
         environment=Environment(
@@ -151,14 +151,14 @@ METRICS: Final[dict[int | str, dict[str, Any]]] = {
 @router.get(
     "/metrics",
     operation_id="metrics",
-    summary="How is it going?",
-    response_description="The figures.",
+    summary="Metrics",
+    response_description="The metrics.",
     response_model=MetricsRead,
     responses=METRICS | problems(DatabaseUnavailable),
 )
 async def metrics(request: Request, rt: RuntimeDep) -> MetricsRead | Response:
-    """Return figures: for a scraper, which asks for text, in Prometheus' form; else as JSON."""
-    tally = await count_jobs(rt.db, now=rt.now())
+    """Return metrics: in Prometheus or OpenMetrics format if `Accept` asks for text, else as JSON."""
+    counts = await count_jobs(rt.db, now=rt.now())
     alive = len(await workers.alive(rt.db, since=rt.now() - rt.lease.dead_after))
     accept = request.headers.get("accept", "")
     if "text/plain" in accept or "application/openmetrics-text" in accept:
@@ -166,16 +166,16 @@ async def metrics(request: Request, rt: RuntimeDep) -> MetricsRead | Response:
         now = rt.now()
         impaired = await provider_health.impaired(rt.db, now=now)
         postponed = await queue.postponed(rt.db)
-        figures.show(tally, workers=alive, postponed=postponed, impaired=impaired, now=now)
+        figures.show(counts, workers=alive, postponed=postponed, impaired=impaired, now=now)
         body, content_type = figures.expose(accept)
         return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
     return MetricsRead(
         metrics=Figures(
-            jobs_total=tally.total,
-            jobs_by_status={status.value: count for status, count in tally.by_status.items()},
-            queue_depth=tally.queue_depth,
-            oldest_pending_seconds=tally.oldest_pending_seconds,
-            in_flight=tally.in_flight,
+            jobs_total=counts.total,
+            jobs_by_status={status.value: count for status, count in counts.by_status.items()},
+            queue_depth=counts.queue_depth,
+            oldest_pending_seconds=counts.oldest_pending_seconds,
+            in_flight=counts.in_flight,
             workers=alive,
         )
     )

@@ -38,7 +38,7 @@ def output_of(job: JobRead, index: int) -> OutputRead:
         NotFound: It has no such output, or not yet.
     """
     if job.purged_at is not None:
-        raise Gone("the files of this job have been removed")
+        raise Gone("the files of this job were removed")
     for output in job.outputs:
         if output.index == index:
             return output

@@ -1,4 +1,4 @@
-"""What a caller may ask for."""
+"""The request that creates a job."""
 
 import re
 import unicodedata
@@ -22,7 +22,7 @@ from fleek.domain.request import DEFAULT_PRIORITY, MAX_SCHEDULE, MODEL_NAME, Job
 
 MAX_PROMPT = 10_000
 MAX_METADATA_BYTES = 4096
-PARAMETERS_FORM = "must be an object, or a string holding a JSON object"
+PARAMETERS_FORM = "must be an object, or a string that contains a JSON object"
 
 RFC3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
@@ -33,7 +33,7 @@ RFC3339: Final = re.compile(
 def _prompt(value: str) -> str:
     trimmed = value.strip()
     if not any(unicodedata.category(char)[0] not in "ZC" for char in trimmed[:MAX_PROMPT]):
-        raise ValueError("must hold at least one visible character")
+        raise ValueError("must contain at least one visible character")
     if len(trimmed) > MAX_PROMPT:
         raise ValueError(f"must have at most {MAX_PROMPT} characters")
     return trimmed
@@ -67,7 +67,7 @@ def _parameters(value: object) -> object:
     if not isinstance(value, dict):
         raise ValueError(PARAMETERS_FORM)
     if "prompt" in value:
-        raise ValueError("must not hold a prompt; it has a field of its own")
+        raise ValueError("must not contain prompt, which is a field of the request")
     return value
 
 
@@ -75,11 +75,13 @@ def _time(value: object) -> object:
     if value is None:
         return None
     if not isinstance(value, str) or RFC3339.fullmatch(value) is None:
-        raise ValueError("must be a time with its zone, like 2030-01-31T09:00:00Z (RFC 3339)")
+        raise ValueError(
+            "must be a time with a time zone, such as 2030-01-31T09:00:00Z (RFC 3339)"
+        )
     try:
         return datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise ValueError("must be a time that exists") from error
+        raise ValueError("is not a valid time") from error
 
 
 EXAMPLES: Final[list[JsonValue]] = [
@@ -96,7 +98,7 @@ EXAMPLES: Final[list[JsonValue]] = [
 
 
 class JobCreate(BaseModel):
-    """What a caller may ask for. Unknown fields are refused."""
+    """The request that creates a job. Unknown fields are refused."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -110,7 +112,7 @@ class JobCreate(BaseModel):
         str,
         Field(
             max_length=4 * MAX_PROMPT,
-            description="What to make: 1-10,000 characters, trimmed.",
+            description="1-10,000 characters, trimmed.",
             json_schema_extra={"minLength": 1},
         ),
         AfterValidator(_prompt),
@@ -124,38 +126,40 @@ class JobCreate(BaseModel):
         dict[str, Any], BeforeValidator(_parameters, json_schema_input_type=dict[str, Any] | str)
     ] = Field(
         default_factory=dict,
-        description="The model's own parameters: an object, or a string holding a JSON object.",
+        description="Parameters of the model: an object, or a string that contains a JSON object.",
     )
     provider: str | None = Field(
         default=None,
         max_length=100,
-        description="Who makes it; default by the service's settings.",
+        description="The provider to use; default: that of the settings.",
     )
     metadata: Annotated[dict[str, Any], AfterValidator(_metadata)] = Field(
-        default_factory=dict, description="Your own object, up to 4 KiB, returned untouched."
+        default_factory=dict, description="Any object, up to 4 KiB, returned unchanged."
     )
-    priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=9, description="9 goes first.")
+    priority: int = Field(
+        default=DEFAULT_PRIORITY, ge=0, le=9, description="0-9; jobs with 9 start first."
+    )
     run_at: Annotated[
         datetime | None, BeforeValidator(_time, json_schema_input_type=datetime | None)
-    ] = Field(default=None, description="Not before this time, at most 365 days ahead (RFC 3339).")
+    ] = Field(default=None, description="Earliest start, at most 365 days ahead (RFC 3339).")
     deadline_seconds: float | None = Field(
         default=None,
         gt=0,
         le=MAX_SCHEDULE.total_seconds(),
-        description="Longest it may take, from `run_at`, else from submission.",
+        description="Maximum duration, from `run_at` or else from the submission.",
     )
     max_attempts: int | None = Field(
-        default=None, ge=1, le=20, description="Attempts in all, the first included."
+        default=None, ge=1, le=20, description="Maximum number of attempts, including the first."
     )
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:
         if self.model is not None and self.model_name not in {None, self.model}:
-            raise ValueError("model and model_name differ; give one of them")
+            raise ValueError("model and model_name differ; use only one of them")
         return self
 
     def to_request(self) -> JobRequest:
-        """Return what the engine takes."""
+        """Return the request for the engine."""
         model = self.model_name or self.model
         seconds = self.deadline_seconds
         return JobRequest(

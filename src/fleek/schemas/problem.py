@@ -1,4 +1,4 @@
-"""What callers see of errors."""
+"""Errors in responses."""
 
 from pydantic import BaseModel, Field
 
@@ -6,7 +6,7 @@ from fleek.domain.errors import ErrorLocation
 
 
 class ProblemField(BaseModel):
-    """What is wrong with one field."""
+    """An invalid part of a request."""
 
     location: ErrorLocation = Field(default="body", description="The part of the request.")
     pointer: str = Field(description="JSON pointer into that part (RFC 6901).")
@@ -22,6 +22,6 @@ class Problem(BaseModel):
     status: int
     detail: str
     instance: str
-    code: str = Field(description="Stable, snake_case; what programs should look at.")
+    code: str = Field(description="Stable code for programs, in snake_case.")
     request_id: str
     errors: list[ProblemField] = Field(default_factory=list)

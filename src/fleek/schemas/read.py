@@ -1,4 +1,4 @@
-"""What callers see of jobs, files and models."""
+"""Jobs, files and models in responses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from fleek.domain.media import Media, public_name
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where callers find things: both without a slash at their end."""
+    """Base addresses, without a trailing slash."""
 
     public: str  # "http://127.0.0.1:8000"; empty: relative
     media: str  # "http://127.0.0.1:8000/media"
@@ -33,7 +33,7 @@ _ID: Final = "0198f3c2-7d4e-7a10-9c55-3f0d2b6a8e41"
 
 
 def example(addresses: Addresses) -> JsonValue:
-    """Return a completed job as it is shown by a service at these addresses."""
+    """Return an example of a completed job."""
     here = f"{addresses.public}/api/v1/jobs/{_ID}"
     file = f"{addresses.media}/{_ID}.png"
     return {
@@ -109,15 +109,15 @@ class OutputRead(BaseModel):
 
 
 class Retrying(BaseModel):
-    """What a job waits for before it is tried again by itself."""
+    """Why a job waits, and when it is tried again."""
 
     code: str = Field(description="Stable, for programs.")
     reason: str
-    next_at: datetime = Field(description="When it is tried next, at the earliest.")
+    next_at: datetime = Field(description="Earliest time of the next try.")
 
     @classmethod
     def from_job(cls, job: Job) -> Self | None:
-        """Present the wait of a job; None: it waits for nothing that went wrong."""
+        """Present the wait after an error; None: the job does not wait after an error."""
         waits = job.status is Status.PENDING or job.stage is Stage.COLLECTING
         if job.error is None or not waits:
             return None
@@ -125,7 +125,7 @@ class Retrying(BaseModel):
 
 
 class JobLinks(BaseModel):
-    """Where to go on from a job."""
+    """Addresses related to a job."""
 
     self: str
     cancel: str
@@ -133,7 +133,7 @@ class JobLinks(BaseModel):
 
 
 class JobRead(BaseModel):
-    """A job as callers see it."""
+    """A job."""
 
     id: UUID
     prompt: str
@@ -141,10 +141,10 @@ class JobRead(BaseModel):
     provider: str
     parameters: dict[str, Any]
     status: Status
-    progress: float | None = Field(description="0.0-1.0; null: the provider does not tell.")
+    progress: float | None = Field(description="0.0-1.0; null: not reported by the provider.")
     queue_position: int | None = Field(
-        description="How many due jobs go first, from 0; null once started, in lists, and in "
-        "the answer to a submit."
+        description="Number of due jobs before this one; null once started, in lists, and in "
+        "the response to a submission."
     )
     priority: int
     created_at: datetime
@@ -159,8 +159,8 @@ class JobRead(BaseModel):
     error_message: str | None
     retrying: Retrying | None = Field(
         default=None,
-        description="Why the last try failed and when the next one is: of another attempt, or, "
-        "while processing, to store a result that is paid for. Null if nothing went wrong.",
+        description="Why the last try failed and when the next one is: the next attempt, or, "
+        "while processing, the next try to store a paid result. Null without an error.",
     )
     result_url: str | None
     file_size: int | None
@@ -179,7 +179,7 @@ class JobRead(BaseModel):
         queue_position: int | None = None,
     ) -> Self:
         """Present a job and its stored files."""
-        outputs = [OutputRead.from_media(one, addresses) for one in media]
+        outputs = [OutputRead.from_media(file, addresses) for file in media]
         shown = job.error if job.status is Status.FAILED else None
         here = f"{addresses.public}/api/v1/jobs/{job.id}"
         return cls(
@@ -217,7 +217,7 @@ class JobRead(BaseModel):
 
 
 class FlatJob(BaseModel):
-    """A job as simple clients read it, with both spellings of each field."""
+    """A job in the flat form, with both names of each field."""
 
     job_id: UUID
     status: str = Field(description="`queued`, `processing`, `completed`, `failed`, `cancelled`.")
@@ -229,7 +229,7 @@ class FlatJob(BaseModel):
 
     @classmethod
     def from_job(cls, job: Job, media: Sequence[Media], addresses: Addresses) -> Self:
-        """Present a job flat; `pending` is shown as `queued`."""
+        """Present a job; `pending` is called `queued`."""
         url = addresses.file(media[0]) if media else None
         message = job.error.message if job.error and job.status is Status.FAILED else None
         return cls(
@@ -244,20 +244,20 @@ class FlatJob(BaseModel):
 
 
 class JobCancelled(BaseModel):
-    """The answer to a cancel that won, or that had won before."""
+    """A cancelled or purged job."""
 
     message: str
     job: JobRead
 
 
 class ModelRead(BaseModel):
-    """A model that can be asked for."""
+    """An available model."""
 
     name: str
     provider: str
     description: str
-    output: str | None = Field(description="What it makes: image, animation, audio, text.")
-    default: bool = Field(description="Whether it is used when a request names none.")
+    output: str | None = Field(description="Kind of media: image, animation, audio, text.")
+    default: bool = Field(description="Whether it is used for requests without a model.")
     parameters: Mapping[str, Any] | None = Field(
-        description="JSON schema (draft 2020-12) of `parameters`; null: not known now."
+        description="JSON schema (draft 2020-12) of `parameters`; null: currently unknown."
     )
