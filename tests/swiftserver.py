@@ -24,7 +24,7 @@ PIPELINE: Final = (
 
 
 def _configure(folder: Path, ports: Mapping[str, int]) -> None:
-    from swift.common.notify import RingBuilder  # type: ignore[import-untyped] # noqa: PLC0415 - heavy
+    from swift.common.ring import RingBuilder  # type: ignore[import-untyped] # noqa: PLC0415 - heavy
 
     (folder / "node/d1").mkdir(parents=True, exist_ok=True)
     (folder / "swift.conf").write_text(
@@ -36,13 +36,13 @@ def _configure(folder: Path, ports: Mapping[str, int]) -> None:
         f"log_level=ERROR\ndevices={folder}/node\nmount_check=false\n"
     )
     for part in PARTS:
-        notify = RingBuilder(4, 1, 0)
+        ring = RingBuilder(4, 1, 0)
         place = {"ip": "127.0.0.1", "port": ports[part]}
         place |= {f"replication_{name}": value for name, value in place.items()}
         device = {"id": 0, "region": 1, "zone": 1, "device": "d1", "weight": 1, "meta": ""}
-        notify.add_dev(device | place)
-        notify.rebalance()
-        notify.get_ring().save(str(folder / f"{part}.ring.gz"))
+        ring.add_dev(device | place)
+        ring.rebalance()
+        ring.get_ring().save(str(folder / f"{part}.ring.gz"))
         (folder / f"{part}.conf").write_text(
             f"{head}[pipeline:main]\npipeline={part}-server\n"
             f"[app:{part}-server]\nuse=egg:swift#{part}\n"
