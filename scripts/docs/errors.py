@@ -8,8 +8,8 @@ from scripts.docs.table import MADE, page, table
 
 import fleek.app  # loads every error there is
 import fleek.client.errors
+from fleek.api.errors import CODES as ROUTER_CODES
 from fleek.api.errors import status_of
-from fleek.api.handlers import CODES as ROUTER_CODES
 from fleek.cli.exit_codes import Exit, exit_code
 from fleek.domain import errors
 from fleek.domain.errors import FleekError

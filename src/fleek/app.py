@@ -8,10 +8,11 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from fleek import __version__
-from fleek.api import callbacks, flat, handlers, health, jobs, media, models, pages, system
+from fleek.api import callbacks, errors, flat, health, jobs, media, models, pages, system
 from fleek.api.admission import Admission
+from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.metrics import ApiMetrics
-from fleek.api.middleware import HostOriginMiddleware, RequestIdMiddleware
+from fleek.api.middleware import RequestIdMiddleware
 from fleek.api.queue_positions import QueuePositions
 from fleek.api.routing import answering_head
 from fleek.api.short_cache import NegativeCache, ShortCache
@@ -78,7 +79,7 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.queue_positions = QueuePositions()
     app.state.health = ShortCache()
     app.state.unknown_tokens = NegativeCache()
-    handlers.install(app)
+    errors.install(app)
     return app
 
 

@@ -1,4 +1,4 @@
-"""What the operator sees: structured logs, and figures that a scraper reads."""
+"""Structured logs and metrics."""
 
 import logging
 import re
@@ -18,9 +18,9 @@ CONTROLS: Final = re.compile(
 
 
 def configure_logging(*, level: str, style: Literal["console", "json"] | None) -> None:
-    """Send this process's logs, ours and the libraries', to stderr in one style.
+    """Write the logs of this process and its libraries to stderr in one format.
 
-    `style` None: for people on a terminal, else JSON lines.
+    `style` None: console on a terminal, else JSON lines.
     """
     chosen = style or ("console" if sys.stderr.isatty() else "json")
     shared: list[Any] = [
@@ -79,7 +79,7 @@ def _shortened(
 def _on_one_line(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Write out what a terminal would obey; only a traceback has more than one line."""
+    """Escape control characters; only tracebacks keep their line breaks."""
     for name, value in event.items():
         if isinstance(value, str):
             lines = value.split("\n") if name in TRACEBACKS else [value]
@@ -92,25 +92,25 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 class Metrics:
-    """The figures of one process, in a registry of their own."""
+    """The metrics of one process, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.steps = Counter(
-            "fleek_job_steps", "Steps of jobs, by event.", ["event"], registry=self.registry
+            "fleek_job_steps", "Changes of jobs, by event.", ["event"], registry=self.registry
         )
         self.turns = Counter(
-            "fleek_loop_turns", "Turns of the engine's loops.", ["loop"], registry=self.registry
+            "fleek_loop_turns", "Runs of the engine's loops.", ["loop"], registry=self.registry
         )
         self.failures = Counter(
             "fleek_loop_failures",
-            "Turns and tasks that ended with an unexpected error.",
+            "Runs and tasks that ended with an unexpected error.",
             ["loop"],
             registry=self.registry,
         )
         self.last_success = Gauge(
             "fleek_loop_last_success_timestamp_seconds",
-            "When a loop last did a whole turn.",
+            "Time of the last complete run of a loop.",
             ["loop"],
             registry=self.registry,
         )
@@ -121,53 +121,57 @@ class Metrics:
         )
         self.purchase_failures = Counter(
             "fleek_provider_failures",
-            "Purchases that failed, by the provider's reason.",
+            "Predictions that could not be created, by error code.",
             ["provider", "code"],
             registry=self.registry,
         )
         self.budget = Gauge(
             "fleek_budget_tokens",
-            "Calls that may be made at this moment, by kind; below zero: too many were made.",
+            "Calls that the rate limiter allows now, by kind; negative after too many calls.",
             ["provider", "kind"],
             registry=self.registry,
         )
         self.adopted = Counter(
             "fleek_adopted_predictions",
-            "Predictions whose purchase was found again, by the way it was found.",
+            "Predictions that were found again and adopted, by the way of finding them.",
             ["by"],
             registry=self.registry,
         )
         self.purged_jobs = Counter(
             "fleek_purged_jobs",
-            "Jobs whose files or metadata were purged, by who wanted it.",
+            "Jobs whose files or metadata document were purged, by cause.",
             ["cause"],
             registry=self.registry,
         )
         self.erased_files = Counter(
-            "fleek_erased_files", "Files that were removed from storage.", registry=self.registry
+            "fleek_erased_files",
+            "Files that were removed from the storage.",
+            registry=self.registry,
         )
         self.erased_bytes = Counter(
-            "fleek_erased_bytes", "Their size in bytes.", registry=self.registry
+            "fleek_erased_bytes",
+            "Bytes of files that were removed from the storage.",
+            registry=self.registry,
         )
         self.removed_jobs = Counter(
             "fleek_removed_jobs", "Jobs whose rows were removed.", registry=self.registry
         )
         self.orphan_files = Counter(
             "fleek_orphan_files",
-            "Files that no job stood for and that were removed.",
+            "Orphaned files that were removed.",
             registry=self.registry,
         )
         self.http_refusals = Counter(
             "fleek_http_refusals",
-            "Requests and connections that were refused before the application saw them.",
+            "Requests and connections that were refused before the application handled them.",
             ["code"],
             registry=self.registry,
         )
         self.coordinating = Gauge(
-            "fleek_coordinator", "1 while this process coordinates.", registry=self.registry
+            "fleek_coordinator", "1 while this process is the coordinator.", registry=self.registry
         )
 
     def show(self, figures: Iterable[Collector]) -> None:
-        """Show somebody else's figures beside these."""
+        """Add collectors of other parts."""
         for figure in figures:
             self.registry.register(figure)

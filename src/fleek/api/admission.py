@@ -14,7 +14,7 @@ import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fleek.api.handlers import answer
+from fleek.api.errors import answer
 from fleek.domain.errors import Overloaded
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})

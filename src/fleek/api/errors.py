@@ -1,17 +1,30 @@
-"""Problem documents (RFC 9457) and the HTTP status of each error class.
+"""Errors as problem documents (RFC 9457): the HTTP status of each class, and the handlers.
 
 They never contain content of the request, a traceback, SQL, or a path.
 Source: RFC 9457.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from itertools import takewhile
 from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.requests import Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from fleek.domain.errors import (
     CallbackRejected,
     Conflict,
     DatabaseUnavailable,
     DispatcherUnavailable,
+    FieldError,
     FleekError,
     Forbidden,
     Gone,
@@ -19,6 +32,7 @@ from fleek.domain.errors import (
     HostError,
     InvalidInput,
     NotFound,
+    Overloaded,
     ProviderError,
     ProviderUnavailable,
     RequestError,
@@ -134,3 +148,125 @@ def _example(kind: type[FleekError]) -> Problem:
         request_id="b3c1f0a9d2e84c57",
         errors=[field] if kind is InvalidInput else (),
     )
+
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS: Final = 2  # Retry-After while a part is unavailable
+MAX_FIELDS: Final = 20
+NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+CODES: Final[Mapping[int, tuple[str, str]]] = {  # errors of the router itself
+    404: ("not_found", "No such route."),
+    405: ("method_not_allowed", "This route does not support this method."),
+    416: ("range_not_satisfiable", "The range starts after the end of the file."),
+}
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers that answer every error with a problem document."""
+    app.add_exception_handler(FleekError, _on_fleek_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_refused)
+    app.add_exception_handler(Exception, _on_crash)
+
+
+async def _on_fleek_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FleekError)
+    return answer(request, error)
+
+
+def answer(request: Request, error: FleekError) -> Response:
+    """Return the problem document of an error, and log it unless the caller caused it."""
+    status = status_of(type(error))
+    headers = {}
+    if status >= 500 and not isinstance(error, Overloaded):  # thousands a second; they are counted
+        log.warning("request_failed", code=error.code, reason=str(error), exc_info=status == 500)
+    if status == 503:
+        headers["Retry-After"] = str(RETRY_SECONDS)
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(max(1, round(error.retry_after.total_seconds())))
+    fields = error.errors if isinstance(error, InvalidInput) else ()
+    return _answer(
+        request, status, error.code, explain(error), errors=_fields(fields), headers=headers
+    )
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fields = [_field(found) for found in error.errors()[:MAX_FIELDS]]
+    first = fields[0]
+    where = first.pointer.removeprefix("/").replace("/", ".") or first.location
+    return _answer(request, 422, InvalidInput.code, f"{where}: {first.detail}", errors=fields)
+
+
+async def _on_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    phrase = HTTPStatus(status).phrase
+    code, detail = CODES.get(status, (phrase.lower().replace(" ", "_"), f"{phrase}."))
+    headers = dict(error.headers or {})
+    if status == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return _answer(request, status, code, detail, headers=headers)
+
+
+async def _on_crash(request: Request, _error: Exception) -> Response:
+    """Answer for a bug; the server logs the traceback when the error is raised again."""
+    headers = {"X-Request-ID": _request_id(request)}
+    return _answer(request, 500, FleekError.code, "An internal error occurred.", headers=headers)
+
+
+def _answer(
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: Sequence[ProblemField] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    body = problem(status, code, detail, request_id=_request_id(request), errors=errors)
+    return Response(body.model_dump_json(), status, headers=headers, media_type=PROBLEM_JSON)
+
+
+def _request_id(request: Request) -> str:
+    return str(request.scope.get("fleek.request_id", ""))
+
+
+def _fields(errors: Sequence[FieldError]) -> list[ProblemField]:
+    return [
+        ProblemField(
+            location=error.location,
+            pointer=_pointer(error.pointer.split("/")[1:]),
+            code=error.code,
+            detail=one_line(error.detail, MAX_DETAIL),
+        )
+        for error in errors[:MAX_FIELDS]
+    ]
+
+
+def _field(found: Mapping[str, Any]) -> ProblemField:
+    location, *path = found["loc"]
+    return ProblemField(
+        location=location,
+        pointer=_pointer([str(part) for part in path]),
+        code=found["type"],
+        detail=one_line(found["msg"].removeprefix("Value error, "), MAX_DETAIL),
+    )
+
+
+def _pointer(names: Sequence[str]) -> str:
+    """Return the pointer up to the first name with special characters, which is not repeated."""
+    plain = takewhile(NAME.fullmatch, names)
+    return "".join(f"/{name}" for name in plain)
+
+
+def _methods(request: Request) -> set[str]:
+    """Return every method that the address of the request supports."""
+    return {
+        method
+        for route in request.app.routes
+        if isinstance(route, APIRoute) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }

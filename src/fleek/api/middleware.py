@@ -6,16 +6,10 @@ from time import perf_counter
 from typing import Final
 
 import structlog
-from fastapi.requests import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fleek.api.handlers import answer
-from fleek.api.hosts import Hosts
 from fleek.api.metrics import HttpMetrics
-from fleek.api.origins import Origins
-from fleek.domain.errors import RequestError
-from fleek.settings import Settings
 
 VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -53,25 +47,6 @@ class RequestIdMiddleware:
             await self._app(scope, receive, answer)
         finally:
             self._metrics.count(scope, status=status, seconds=perf_counter() - started)
-
-
-class HostOriginMiddleware:
-    """Refuses unknown hosts and cross-site requests."""
-
-    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
-        self._app = app
-        self._hosts = Hosts(settings)
-        self._origins = Origins(settings)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] == "http":
-            try:
-                self._origins.check(scope, self._hosts.check(scope))
-            except RequestError as error:
-                await answer(Request(scope), error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
 
 
 def _request_id(given: str | None) -> str:

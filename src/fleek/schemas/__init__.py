@@ -4,7 +4,6 @@ Source: the contract in ``docs/reference/api.md``.
 """
 
 from fleek.schemas.create import JobCreate
-from fleek.schemas.problem import Problem, ProblemField
 from fleek.schemas.read import (
     Addresses,
     FlatJob,
@@ -13,6 +12,8 @@ from fleek.schemas.read import (
     JobRead,
     ModelRead,
     OutputRead,
+    Problem,
+    ProblemField,
     Retrying,
     example,
     media_name,

@@ -1,4 +1,4 @@
-"""Jobs, files and models in responses."""
+"""Jobs, files, models and errors in responses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, JsonValue
 
+from fleek.domain.errors import ErrorLocation
 from fleek.domain.job import Job, Stage, Status
 from fleek.domain.media import Media, public_name
 
@@ -261,3 +262,25 @@ class ModelRead(BaseModel):
     parameters: Mapping[str, Any] | None = Field(
         description="JSON schema (draft 2020-12) of `parameters`; null: currently unknown."
     )
+
+
+class ProblemField(BaseModel):
+    """An invalid part of a request."""
+
+    location: ErrorLocation = Field(default="body", description="The part of the request.")
+    pointer: str = Field(description="JSON pointer into that part (RFC 6901).")
+    code: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error. Source: RFC 9457, with `code`, `request_id` and `errors` added."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="Stable code for programs, in snake_case.")
+    request_id: str
+    errors: list[ProblemField] = Field(default_factory=list)

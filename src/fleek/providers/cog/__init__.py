@@ -8,7 +8,7 @@ prediction when that connection ends: a crash of ours costs that run, and never 
 alive. A prediction that runs no more and whose answer has not come counts as failed; the engine
 makes another attempt, and that one is held.
 
-Source: https://github.com/replicate/cog, ``docs/http.md`` and ``crates/coglet``.
+Source: https://github.com/replicate/cog, its pages on HTTP and ``crates/coglet``.
 """
 
 from collections.abc import AsyncGenerator
