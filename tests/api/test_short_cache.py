@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 
+from fakes import FakeProvider
 from fleek.api.short_cache import NegativeCache, ShortCache
 from fleek.engine.runtime import Runtime
 
@@ -56,8 +57,9 @@ async def test_an_unknown_callback_is_looked_up_once(rt: Runtime, client_of: Cli
             return getattr(rt.db, name)
 
     counted: Any = Counting()
-    path = "/webhooks/placeholder/0198f000-0000-7000-8000-000000000001.x"
-    async with client_of(replace(rt, db=counted)) as client:
+    providers: Any = {"fake": FakeProvider()}
+    path = "/webhooks/fake/0198f000-0000-7000-8000-000000000001.x"
+    async with client_of(replace(rt, db=counted, providers=providers)) as client:
         first = await client.post(path)
         once = len(asked)
         others = [await client.post(path) for _ in range(5)]
