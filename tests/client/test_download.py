@@ -178,7 +178,7 @@ def test_where_a_redirect_may_not_lead(
         *(httpx2.Response(302, headers={"location": location}) for _ in range(4)),
     ]
 
-    with pytest.raises(ServerError, match="redirects"):
+    with pytest.raises(ServerError, match="redirect"):
         client.download(JOB, tmp_path)
 
     assert list(tmp_path.iterdir()) == []

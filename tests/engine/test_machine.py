@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -433,7 +434,7 @@ class Storm(RuleBasedStateMachine):
         assert {key for key in kept if owner(key) in ours} == named
 
 
-TestStorm = Storm.TestCase
+TestStorm = pytest.mark.usefixtures("tmp_path")(Storm.TestCase)
 TestStorm.settings = settings(
     max_examples=settings().max_examples // 5,
     stateful_step_count=40,

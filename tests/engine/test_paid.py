@@ -340,7 +340,7 @@ async def test_without_a_database_nothing_is_given_up(
     async def away(*_: object, **__: object) -> None:
         raise DatabaseUnavailable("gone")
 
-    monkeypatch.setattr(events, "latest", away)
+    monkeypatch.setattr(events, "streak", away)
     await collect(rt, job.id)
 
     waiting = await jobs.get_any_tenant(rt.db, job.id)

@@ -19,7 +19,13 @@ class Connection(aiosqlite.Connection):
     """A connection for SQLAlchemy; what it does not call is left as it was."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        super().__init__(connect, iter_chunk_size=64)
+        self._file: sqlite3.Connection | None = None
+
+        def open_file() -> sqlite3.Connection:
+            self._file = connect()
+            return self._file
+
+        super().__init__(open_file, iter_chunk_size=64)
         self._thread.daemon = True  # the process may end without it
         self._left_behind = False  # whether something may run on for a caller who went away
 
@@ -35,6 +41,15 @@ class Connection(aiosqlite.Connection):
             await asyncio.to_thread(self._thread.join)
             raise
         return self
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """End the thread, and close in it what it has opened, also for a caller who went away."""
+        self._tx.put_nowait((None, self._close_file))
+        return super().stop()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def cursor(self) -> "Cursor":  # type: ignore[override] # not a coroutine here
         """Return a cursor that has not run yet."""
