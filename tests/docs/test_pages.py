@@ -64,7 +64,8 @@ def declared() -> Iterator[str]:
 def imported(kind: type[BaseSettings] = BaseSettings) -> Iterator[type[BaseSettings]]:
     """Yield every class of settings of ours that is loaded."""
     for below in kind.__subclasses__():
-        if below.__module__.startswith("fleek."):
+        written = getattr(sys.modules.get(below.__module__), below.__name__, None)
+        if below.__module__.startswith("fleek.") and written is below:  # not made for one look-up
             yield below
         yield from imported(below)
 
