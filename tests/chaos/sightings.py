@@ -96,8 +96,8 @@ def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
     hooks = Counter((fault, _kind(row)) for row in evidence.webhooks for fault in row["faults"])
     verdicts = Counter(attempt.verdict for attempt in evidence.attempts)
     return {
-        "adopted by list": logs["adopted", "list"],
-        "adopted by callback": logs["adopted", "callback"],
+        "adopted by list": logs["prediction_adopted", "list"],
+        "adopted by callback": logs["prediction_adopted", "callback"],
         "not bought after all": codes["not_bought"],
         "429 deferred": codes["provider_rate_limited"],
         "download retried": types["postponed"],
@@ -113,7 +113,7 @@ def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
         "zombie came back": logs["worker_lease_lost", ""],
         "zombie lost the race": logs["collect_superseded", ""],
         "orphan stopped": logs["orphan_prediction", ""],
-        "role changed hands": max(logs["coordinating", ""] - 1, 0),
+        "role changed hands": max(logs["leadership_acquired", ""] - 1, 0),
         "answer lost to a client": sum(row["phase"] == "info" for row in evidence.history),
         "stopped while it bought": deeds.get("stop_buying", 0),
         "clock stepped while running": deeds.get("step", 0),
