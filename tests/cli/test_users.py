@@ -197,8 +197,9 @@ def test_a_timeout_is_exit_5_and_the_job_goes_on(making: Any, fleek: Any, a_job:
     assert f"fleek cancel {JOB}" in ended.err
 
 
+@pytest.mark.usefixtures("making")
 def test_ctrl_c_is_exit_130_and_the_job_goes_on(
-    making: Any, fleek: Any, monkeypatch: pytest.MonkeyPatch
+    fleek: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ending the command does not end the job, which is not what people expect."""
 
