@@ -39,6 +39,7 @@ MOVES: Final = """SELECT
     (SELECT count(*) FROM attempts),
     (SELECT count(prediction_id) FROM attempts),
     (SELECT count(verdict) FROM attempts),
+    (SELECT sum(empty_looks) FROM attempts WHERE verdict IS NULL),
     (SELECT max(failures) FROM accounts)"""
 
 

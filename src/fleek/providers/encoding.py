@@ -25,17 +25,18 @@ class EncodingBroken(ValueError):
 
 
 def decoded(
-    chunks: AsyncIterator[bytes], headers: Mapping[str, str], *, path: str = ""
+    chunks: AsyncIterator[bytes], headers: Mapping[str, str], *, path: str = "", free: int = FREE
 ) -> AsyncIterator[bytes]:
     """Give a body, whose raw `chunks` come, without its ``Content-Encoding``.
 
-    A file that is packed itself, by its type or its name, is left so, as browsers leave it.
+    A file that is packed itself, by its type or its name, is left so, as browsers leave it. More
+    than `free` bytes must not come of a small fraction of them.
 
     Raises:
         EncodingBroken: It cannot be unpacked; here, or while it comes.
     """
     for coding in reversed(_codings(headers, path)):
-        chunks = _unpacked(chunks, _Gzip() if coding in _GZIP else _Deflate())
+        chunks = _unpacked(chunks, _Gzip(free) if coding in _GZIP else _Deflate(free))
     return chunks
 
 
@@ -55,7 +56,8 @@ def _codings(headers: Mapping[str, str], path: str) -> list[str]:
 class _Deflate:
     """Unpacks zlib's format, or the bare one that some servers mean."""
 
-    def __init__(self) -> None:
+    def __init__(self, free: int) -> None:
+        self._free = free
         self._zlib: zlib._Decompress | None = None
         self._started = b""
         self._plain = False
@@ -79,7 +81,7 @@ class _Deflate:
             piece = self._zlib.decompress(data, PIECE)
             data = self._zlib.unconsumed_tail
             self.given += len(piece)
-            if self.given > max(FREE, MAX_RATIO * self.taken):
+            if self.given > max(self._free, MAX_RATIO * self.taken):
                 raise EncodingBroken("the body is a decompression bomb")
             if piece:
                 yield piece

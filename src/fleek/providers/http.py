@@ -32,7 +32,7 @@ from fleek.providers.base import PAYMENT_REQUIRED, RATE_LIMITED, UNAUTHORIZED, U
 from fleek.providers.encoding import EncodingBroken, decoded
 from fleek.providers.error_messages import reason_of_body
 from fleek.providers.foreign_json import ON_LOOP, NotJson, parse
-from fleek.providers.logs import TooLong, body_without_logs
+from fleek.providers.logs import MAX_READ, TooLong, body_without_logs
 from fleek.system_clock import Steady, steady_seconds
 
 MIB: Final = 1_048_576
@@ -232,7 +232,7 @@ class Api:
 
 async def _whole(response: Response, most: int) -> Answer:
     try:
-        chunks = decoded(response.body, response.headers)
+        chunks = decoded(response.body, response.headers, free=MAX_READ)  # logs repeat themselves
         body = await body_without_logs(chunks, most=most)
     except TooLong as error:
         raise TooLarge(str(error), status=response.status) from error

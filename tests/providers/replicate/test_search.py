@@ -274,6 +274,26 @@ async def test_many_that_are_looked_for_at_once_share_the_pages(
     assert await look(20) <= 2 * alone
 
 
+async def test_searches_of_different_times_share_the_hours_around_them(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+) -> None:
+    """Only the first of them read a window of their own, before one reads the hours for all."""
+    for _ in range(110):
+        await provider.start(other := job("another"), attempt(other))
+    lost = [(wanted := job("lost"), attempt(wanted, there=3600 + age)) for age in range(60)]
+    before = len(emulator.ledger.rows("request"))
+
+    found = await asyncio.gather(
+        *(provider.find(wanted, intent, now=now()) for wanted, intent in lost)
+    )
+
+    assert all(search.complete and not search.candidates for search in found)
+    assert len(emulator.ledger.rows("request")) - before < len(lost)
+
+
 async def test_searches_that_come_during_a_pass_share_the_next() -> None:
     """Two passes for all of them, however many they are and whenever they came."""
     requests: list[Mapping[str, str]] = []

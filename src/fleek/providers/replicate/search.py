@@ -6,9 +6,9 @@ Source: https://replicate.com/docs/reference/http#predictions.list
 import asyncio
 from collections.abc import (
     AsyncGenerator,
-    Awaitable,
     Callable,
     Collection,
+    Coroutine,
     Iterable,
     Mapping,
     Sequence,
@@ -31,7 +31,7 @@ SWEEP_PAGES: Final = 40
 POOR: Final = 2  # rows of ours below which a page is not worth its request
 POOR_PAGES: Final = 3  # of these in a row end a sweep
 SEARCH_PAGES: Final = 60
-READS: Final = 8  # pages that searches read at once; each may be large
+READS: Final = 8  # searches that read pages for themselves at once; each page may be large
 MARGIN: Final = timedelta(seconds=30)  # around the time in which a purchase was made
 HOURS: Final = timedelta(hours=2)  # around it, if clocks do not agree on that time
 DAY: Final = timedelta(hours=26)  # around it, if only one clock tells
@@ -56,7 +56,7 @@ class Page:
         return [(row, read_time(row.get("created_at"))) for row in self.rows]
 
 
-ReadPage = Callable[[Mapping[str, str]], Awaitable[Page]]
+ReadPage = Callable[[Mapping[str, str]], Coroutine[Any, Any, Page]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,7 @@ class PredictionList:
 
     def __init__(self, read_page: ReadPage) -> None:
         self._read_page = read_page
-        self._places = asyncio.Semaphore(READS)
+        self.places = asyncio.Semaphore(READS)
         self._reading: dict[frozenset[tuple[str, str]], asyncio.Task[Page]] = {}
         self._waiting: dict[Window, list[_Reader]] = {}
         self._passes: dict[Window, asyncio.Task[None]] = {}
@@ -173,13 +173,9 @@ class PredictionList:
         key = frozenset(query.items())
         task = self._reading.get(key)
         if task is None:
-            task = self._reading[key] = asyncio.create_task(self._read(query))
+            task = self._reading[key] = asyncio.create_task(self._read_page(query))
             task.add_done_callback(partial(self._read_done, key))
         return await asyncio.shield(task)
-
-    async def _read(self, query: Mapping[str, str]) -> Page:
-        async with self._places:
-            return await self._read_page(query)
 
     def _read_done(self, key: frozenset[tuple[str, str]], task: asyncio.Task[Page]) -> None:
         del self._reading[key]
@@ -200,6 +196,10 @@ class PredictionList:
         if window not in self._passes:
             self._passes[window] = asyncio.create_task(self._scan(window))
         return await reader.result
+
+    def is_scanning(self, window: Window) -> bool:
+        """Whether a pass over a window is under way."""
+        return window in self._passes
 
     async def _scan(self, window: Window) -> None:
         while readers := self._waiting.pop(window, []):
@@ -312,11 +312,14 @@ class Search:
             ProviderUnavailable: A page could not be had.
         """
         reached = await self._read_newest(listed)
-        if not reached and self._window is not None:
-            reached = await self._read_window(listed, self._window)
-        if self._window is not None and not self._sure and not self._found:
-            self._window = self._window.wider(HOURS if self._lost.written else DAY)
-            reached = await listed.scan(self._window, self._note_rows)
+        if self._window is not None:
+            wide = self._window.wider(HOURS if self._lost.written else DAY)
+            async with listed.places:
+                if not reached and (self._sure or not listed.is_scanning(wide)):
+                    reached = await self._read_window(listed, self._window)
+            if not self._sure and not self._found:
+                self._window = wide
+                reached = await listed.scan(wide, self._note_rows)
         likely, others = self._sorted_candidates()
         return Found(
             prediction=self._own,
