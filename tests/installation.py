@@ -219,9 +219,9 @@ class Installation:
             if prediction.webhook is None or news in self._told or UNHEARD in prompt(prediction):
                 continue
             self._told.add(news)
-            letter = write(self.emulator.account, prediction, {})
-            headers = letter.headers(self.emulator.account.now())
-            callback = Callback(prediction.webhook.rpartition("/")[2], headers, letter.body)
+            message = write(self.emulator.account, prediction, {})
+            headers = message.headers(self.emulator.account.now())
+            callback = Callback(prediction.webhook.rpartition("/")[2], headers, message.body)
             for _ in range(2 if prediction.done(self.emulator.account.now()) else 1):
                 await self.receive(callback)
 

@@ -9,10 +9,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from fleek.emulator.error_bodies import ERRORS, FORMS, ODD
 from fleek.emulator.media import render
 from fleek.emulator.pages import PAGES, page
 from fleek.emulator.server import Emulator
-from fleek.emulator.words import ERRORS, FORMS, ODD
 
 
 async def read(api: httpx2.AsyncClient, made: dict[str, Any]) -> tuple[int, int]:

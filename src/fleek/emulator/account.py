@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from fleek.emulator.clock import Clock
-from fleek.emulator.fault_sampler import Dice
+from fleek.emulator.fault_sampler import FaultSampler
 from fleek.emulator.ledger import Ledger
 from fleek.emulator.plan import Marker, Plan
 from fleek.emulator.predictions import Prediction
@@ -40,7 +40,7 @@ class Account:
     ledger: Ledger
     delivery: str | None = None  # scheme and host of output files; None: the API's own
     clock: Clock = field(default_factory=Clock)
-    dice: Dice = field(default_factory=Dice)
+    sampler: FaultSampler = field(default_factory=FaultSampler)
     predictions: list[Prediction] = field(default_factory=list)  # in the order of creation
     by_id: dict[str, Prediction] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
@@ -141,7 +141,7 @@ class Account:
         self.uploads.clear()
         self.windows.clear()
         self.failed.clear()
-        self.dice = Dice()
+        self.sampler = FaultSampler()
         self.ledger.forget()
         self.clock.stir()
 

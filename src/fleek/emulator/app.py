@@ -11,8 +11,8 @@ from fleek.emulator import catalog_routes, control, create, files, read_routes, 
 from fleek.emulator.account import Account
 from fleek.emulator.callbacks import Callbacks
 from fleek.emulator.control import LoopbackOnly
-from fleek.emulator.middleware import Front
-from fleek.emulator.wire import answer, missing, problem
+from fleek.emulator.middleware import RequestMiddleware
+from fleek.emulator.responses import answer, missing, problem
 
 
 def create_app(account: Account, callbacks: Callbacks) -> ASGIApp:
@@ -43,7 +43,7 @@ def _wrapped(routes: list[Route], account: Account, callbacks: Callbacks) -> ASG
     app = Starlette(routes=routes, exception_handlers={HTTPException: _problem})
     app.state.account = account
     app.state.callbacks = callbacks
-    return LoopbackOnly(Front(app, account))
+    return LoopbackOnly(RequestMiddleware(app, account))
 
 
 async def _problem(_: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ import httpx2
 from fleek.emulator.account import Account
 from fleek.emulator.fault_sampler import Faults
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.webhooks import Letter, write
+from fleek.emulator.webhooks import WebhookMessage, write
 
 TICK_SECONDS: Final = 0.5  # logs are sent no more often than this
 
@@ -137,15 +137,15 @@ class Callbacks:
         return task
 
     async def _deliver(self, prediction: Prediction, event: str) -> None:
-        """Send one event, as well or badly as the dice say."""
-        faults = self._account.dice.draw(
+        """Send one event, with the faults that the sampler draws."""
+        faults = self._account.sampler.draw(
             self._account.plan,
             "hook",
             whom=prediction.id,
             markers=prediction.markers,
             model=prediction.model,
         )
-        letter = write(self._account, prediction, faults)
+        message = write(self._account, prediction, faults)
         if "hook_drop" in faults:
             self._enter(prediction, event, 0, faults, None, settled=True)
             return
@@ -154,21 +154,21 @@ class Callbacks:
         if "hook_reorder" in faults and event != "completed":
             await self._account.clock.wait(lambda: prediction.ended_at + TICK_SECONDS)
         if "hook_replay" in faults:
-            letter = replace(letter, stamp=self._account.now())
+            message = replace(message, stamp=self._account.now())
         for _ in range(int(faults.get("hook_duplicate", 1))):
-            await self._send(prediction, event, letter, faults)
+            await self._send(prediction, event, message, faults)
         if "hook_replay" in faults:
             await asyncio.sleep(float(faults["hook_replay"]))
-            await self._send(prediction, event, letter, faults)
+            await self._send(prediction, event, message, faults)
 
     async def _send(
-        self, prediction: Prediction, event: str, letter: Letter, faults: Faults
+        self, prediction: Prediction, event: str, message: WebhookMessage, faults: Faults
     ) -> None:
         """Try until it is taken; what is not the end of a prediction is tried once."""
         plan = self._account.plan
         pauses = plan.webhook_retries if event == "completed" else ()
         for attempt, pause in enumerate((*pauses, None), start=1):
-            status = await self._post(str(prediction.webhook), letter)
+            status = await self._post(str(prediction.webhook), message)
             taken = status is not None and 200 <= status < 300
             settled = taken or pause is None
             self._enter(prediction, event, attempt, faults, status, settled=settled)
@@ -176,7 +176,7 @@ class Callbacks:
                 return
             await asyncio.sleep(pause)
 
-    async def _post(self, url: str, letter: Letter) -> int | None:
+    async def _post(self, url: str, message: WebhookMessage) -> int | None:
         if self._http is None:
             self._http = httpx2.AsyncClient(
                 trust_env=False,
@@ -185,8 +185,8 @@ class Callbacks:
             )
         async with self._places:
             try:
-                headers = letter.headers(self._account.now())
-                response = await self._http.post(url, content=letter.body, headers=headers)
+                headers = message.headers(self._account.now())
+                response = await self._http.post(url, content=message.body, headers=headers)
             except (httpx2.HTTPError, httpx2.InvalidURL):
                 return None
         return response.status_code

@@ -18,7 +18,7 @@ from fleek.emulator.models import (
     describe,
     describe_version,
 )
-from fleek.emulator.wire import answer, failed, missing, visit_of
+from fleek.emulator.responses import answer, entry_of, failed, missing
 
 HARDWARE: Final = (
     {"name": "CPU", "sku": "cpu"},
@@ -73,8 +73,8 @@ async def _found(request: Request) -> Model | ASGIApp:
     """Find the model that the path names, or the answer to give in its place."""
     account: Account = request.app.state.account
     name = "{owner}/{name}".format(**request.path_params)
-    faults = account.dice.draw(account.plan, "model", model=name)
-    visit_of(request.scope).faults += [*faults]
+    faults = account.sampler.draw(account.plan, "model", model=name)
+    entry_of(request.scope).faults += [*faults]
     if "model_slow" in faults:
         await asyncio.sleep(float(faults["model_slow"]))
     if "model_5xx" in faults:

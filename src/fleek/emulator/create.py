@@ -15,7 +15,7 @@ from fleek.emulator.create_responses import refuse, reply
 from fleek.emulator.faults import Group
 from fleek.emulator.plan import seconds
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.wire import visit_of
+from fleek.emulator.responses import entry_of
 
 FATES: Final = {
     "create_then_drop": "lost",
@@ -63,9 +63,9 @@ async def _create(request: Request, *, official: str | None, deployment: str | N
         return refused.response
     faults = _draw(account, order, "create")
     wishes = _draw(account, order, "knob")
-    visit = visit_of(request.scope)
-    visit.faults += [*faults]
-    visit.whom, visit.markers, visit.model = order.request_hash, order.markers, order.model.name
+    entry = entry_of(request.scope)
+    entry.faults += [*faults]
+    entry.whom, entry.markers, entry.model = order.request_hash, order.markers, order.model.name
     if (refusal := await refuse(account, faults)) is not None:
         return refusal
     prediction = _sold(account, order, request=request, wishes=wishes, faults=faults, lasts=lasts)
@@ -77,7 +77,7 @@ async def _create(request: Request, *, official: str | None, deployment: str | N
 
 
 def _draw(account: Account, order: Order, group: Group) -> dict[str, str]:
-    return account.dice.draw(
+    return account.sampler.draw(
         account.plan,
         group,
         whom=order.request_hash,
@@ -95,7 +95,7 @@ def _sold(
     faults: Mapping[str, str],
     lasts: float | None,  # seconds
 ) -> Prediction:
-    plan, dice = account.plan, account.dice.roll(account.plan, "life span")
+    plan, random = account.plan, account.sampler.roll(account.plan, "life span")
     created = account.next_instant()
     traits = _draw(account, order, "life")
     early = "hook_early" in faults
@@ -106,14 +106,14 @@ def _sold(
         version=order.version,
         input=dict(order.parameters),
         created=created,
-        queue=_time(wishes, "queue", seconds(plan.queue_seconds, dice), early=early),
-        work=_time(wishes, "predict", seconds(plan.predict_seconds, dice), early=early),
+        queue=_time(wishes, "queue", seconds(plan.queue_seconds, random), early=early),
+        work=_time(wishes, "predict", seconds(plan.predict_seconds, random), early=early),
         shape=wishes.get("output", order.model.shape),
         extension=_extension(order),
         images=_images(order, wishes),
         base=str(request.base_url).rstrip("/"),
         request_hash=order.request_hash,
-        token=visit_of(request.scope).token or "",
+        token=entry_of(request.scope).token or "",
         running_limit=plan.running_limit_seconds,
         deployment=order.deployment,
         webhook=order.body.get("webhook"),

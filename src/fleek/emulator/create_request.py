@@ -13,7 +13,7 @@ from fleek.emulator.account import Account
 from fleek.emulator.models import BY_NAME, BY_VERSION, Model, any_model, refusals
 from fleek.emulator.outputs import SHAPES
 from fleek.emulator.plan import Marker, UnknownFault, markers
-from fleek.emulator.wire import answer, missing, problem
+from fleek.emulator.responses import answer, missing, problem
 
 EVENTS: Final = ("start", "output", "logs", "completed")
 VERSION: Final = re.compile(r"[0-9a-f]{64}")

@@ -12,8 +12,7 @@ from starlette.types import ASGIApp
 from fleek.emulator.account import Account
 from fleek.emulator.media import gzip_bomb
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.serializers import encode
-from fleek.emulator.wire import (
+from fleek.emulator.responses import (
     answer,
     cut_body,
     cut_headers,
@@ -26,6 +25,7 @@ from fleek.emulator.wire import (
     silent,
     throttled,
 )
+from fleek.emulator.serializers import encode
 
 PREFER: Final = re.compile(r"wait(?:=(\d+))?")
 BOMB_MIB: Final = 1024

@@ -11,7 +11,7 @@ Faults = dict[str, str]
 """Fault → argument, for those that strike."""
 
 
-class Dice:
+class FaultSampler:
     """Draws for each request of a kind by the seed and that request's number, nothing else.
 
     So two runs with the same seed and the same requests of one kind see the same faults,
@@ -55,10 +55,10 @@ class Dice:
         rates = {**plan.rates, **plan.models.get(model, {})}
         rates = {name: rate for name, rate in rates.items() if CATALOGUE[name].group == group}
         if rates:
-            dice = self.roll(plan, group)
-            struck = [name for name, rate in sorted(rates.items()) if dice.random() < rate]
+            random = self.roll(plan, group)
+            struck = [name for name, rate in sorted(rates.items()) if random.random() < rate]
             if struck and not chosen:
-                name = dice.choice(struck)
+                name = random.choice(struck)
                 chosen[name] = self._argument(plan, name, None)
         return chosen
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from fleek.emulator.media import gzip_bomb, pixel_bomb
 from fleek.emulator.pages import page
-from fleek.emulator.wire import HTML, Raw, cut_body, dropped, failed, head, reset, throttled
+from fleek.emulator.responses import HTML, Raw, cut_body, dropped, failed, head, reset, throttled
 
 RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
 SVG: Final = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'

@@ -12,7 +12,7 @@ from fleek.emulator.file_faults import FAILURES, Delivery, hand_over
 from fleek.emulator.media import CONTENT_TYPES, render
 from fleek.emulator.outputs import file_name
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.wire import dropped, visit_of
+from fleek.emulator.responses import dropped, entry_of
 
 
 def routes() -> list[Route]:
@@ -24,8 +24,8 @@ async def _download(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
     prediction = account.by_id.get(request.path_params["id"])
     n = int(request.path_params["n"])
-    visit = visit_of(request.scope)
-    visit.download = {
+    entry = entry_of(request.scope)
+    entry.download = {
         "id": request.path_params["id"],
         "n": n,
         "range": request.headers.get("range"),
@@ -36,18 +36,18 @@ async def _download(request: Request) -> ASGIApp:
         return Response("Not Found", 404, media_type="text/plain")
     if (failure := _failure(account, prediction, n)) is not None:
         return failure
-    faults = account.dice.draw(
+    faults = account.sampler.draw(
         account.plan,
         "file",
         whom=f"{prediction.id}/{n}",
         markers=prediction.markers,
         model=prediction.model,
     )
-    visit.faults += [*faults]
+    entry.faults += [*faults]
     padding = bytes(int(float(prediction.traits.get("output_padded", 0))))
     content = render(file_name(prediction.id, n), prediction.extension) + padding
     digest = sha256(content).hexdigest()
-    visit.download["sha256"] = digest  # of the whole file
+    entry.download["sha256"] = digest  # of the whole file
     kind = CONTENT_TYPES[prediction.extension]
     return hand_over(request, Delivery(content, kind, f'"{digest[:32]}"'), faults, account.now())
 

@@ -6,13 +6,13 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleek.emulator.account import Account, fingerprint
-from fleek.emulator.envelope import Envelope
 from fleek.emulator.fault_sampler import Faults
 from fleek.emulator.plan import seconds
-from fleek.emulator.wire import Visit, problem, throttled
+from fleek.emulator.response_writer import ResponseWriter
+from fleek.emulator.responses import RequestEntry, problem, throttled
 
 
-class Front:
+class RequestMiddleware:
     """Wraps the routes."""
 
     def __init__(self, app: ASGIApp, account: Account) -> None:
@@ -24,36 +24,36 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = scope["emulator.visit"] = Visit()
+        entry = scope["emulator.entry"] = RequestEntry()
         if scope["path"].startswith("/v1/v1/"):  # clients disagree on who appends /v1
             scope["path"] = scope["path"][3:]
         began = self._account.now()
         entered = scope["path"].startswith("/v1/")
-        envelope = Envelope(
-            send, visit, now=self._shown, draw=lambda: self._faults(visit) if entered else {}
+        writer = ResponseWriter(
+            send, entry, now=self._shown, draw=lambda: self._faults(entry) if entered else {}
         )
         app = self._app
         if entered:
-            app = self._refusal(scope, visit) or self._app
+            app = self._refusal(scope, entry) or self._app
             await self._pause()
         with suppress(asyncio.CancelledError):  # only the server's end cancels
-            await app(scope, receive, envelope)
-        if visit.download is not None:
-            row = {"t": began, "faults": visit.faults, "status": visit.status}
-            self._account.ledger.add("download", **visit.download, **row, bytes=visit.sent)
+            await app(scope, receive, writer)
+        if entry.download is not None:
+            row = {"t": began, "faults": entry.faults, "status": entry.status}
+            self._account.ledger.add("download", **entry.download, **row, bytes=entry.sent)
         elif entered:
-            self._enter(scope, visit, began)
+            self._enter(scope, entry, began)
 
-    def _refusal(self, scope: Scope, visit: Visit) -> ASGIApp | None:
+    def _refusal(self, scope: Scope, entry: RequestEntry) -> ASGIApp | None:
         """Answer those without a token, or too often here."""
         headers = dict(scope["headers"])
         kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        visit.token = fingerprint(token) if token else None
+        entry.token = fingerprint(token) if token else None
         signed = scope["path"].endswith("/download") and b"signature=" in scope["query_string"]
         tokens = self._account.plan.tokens
         known = bool(token) and (tokens is None or token in tokens)
-        visit.auth_ok = signed or (kind.lower() in ("bearer", "token") and known)
-        if not visit.auth_ok:
+        entry.auth_ok = signed or (kind.lower() in ("bearer", "token") and known)
+        if not entry.auth_ok:
             what = "a valid" if token else "an"
             text = f"You did not pass {what} authentication token"
             return problem(401, text, title="Unauthenticated")
@@ -77,28 +77,28 @@ class Front:
         plan = self._account.plan
         if plan.answer_seconds != 0:
             await asyncio.sleep(
-                seconds(plan.answer_seconds, self._account.dice.roll(plan, "answer"))
+                seconds(plan.answer_seconds, self._account.sampler.roll(plan, "answer"))
             )
 
     def _shown(self) -> float:
         return self._account.now() + self._account.plan.clock_offset_seconds
 
-    def _faults(self, visit: Visit) -> Faults:
+    def _faults(self, entry: RequestEntry) -> Faults:
         account = self._account
-        return account.dice.draw(
-            account.plan, "answer", whom=visit.whom, markers=visit.markers, model=visit.model
+        return account.sampler.draw(
+            account.plan, "answer", whom=entry.whom, markers=entry.markers, model=entry.model
         )
 
-    def _enter(self, scope: Scope, visit: Visit, began: float) -> None:
+    def _enter(self, scope: Scope, entry: RequestEntry, began: float) -> None:
         self._account.ledger.add(
             "request",
             seq=self._account.ledger.counts["request"] + 1,
             t=began,
             method=scope["method"],
             path=scope["path"],
-            auth_ok=visit.auth_ok,
-            token=visit.token,
-            faults=visit.faults,
-            status=visit.status,
-            bytes=visit.sent,
+            auth_ok=entry.auth_ok,
+            token=entry.token,
+            faults=entry.faults,
+            status=entry.status,
+            bytes=entry.sent,
         )

@@ -108,9 +108,9 @@ def markers(parameters: Mapping[str, Any]) -> dict[str, Marker]:
     return found
 
 
-def seconds(span: float | tuple[float, float], dice: Random) -> float:
+def seconds(span: float | tuple[float, float], random: Random) -> float:
     """Draw a duration."""
-    return dice.uniform(*span) if isinstance(span, tuple) else span
+    return random.uniform(*span) if isinstance(span, tuple) else span
 
 
 def _check(name: str, argument: str) -> None:

@@ -11,23 +11,23 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
+from fleek.emulator.error_bodies import ODD
 from fleek.emulator.fault_sampler import Faults
 from fleek.emulator.faults import CATALOGUE, Group
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.serializers import encode
-from fleek.emulator.wire import (
+from fleek.emulator.responses import (
     answer,
     cut_body,
     dropped,
+    entry_of,
     failed,
     html,
     missing,
     problem,
     reset,
     throttled,
-    visit_of,
 )
-from fleek.emulator.words import ODD
+from fleek.emulator.serializers import encode
 
 PAGE: Final = 100
 
@@ -43,18 +43,18 @@ def routes() -> list[Route]:
 
 def _draw(request: Request, group: Group, prediction: Prediction | None = None) -> Faults:
     account: Account = request.app.state.account
-    faults = account.dice.draw(
+    faults = account.sampler.draw(
         account.plan,
         group,
         whom="" if prediction is None else prediction.id,
         markers=None if prediction is None else prediction.markers,
         model="" if prediction is None else prediction.model,
     )
-    visit = visit_of(request.scope)
-    visit.faults += [*faults]
+    entry = entry_of(request.scope)
+    entry.faults += [*faults]
     if prediction is not None:
-        visit.whom, visit.markers = prediction.id, prediction.markers
-        visit.model = prediction.model
+        entry.whom, entry.markers = prediction.id, prediction.markers
+        entry.model = prediction.model
     return faults
 
 

@@ -5,10 +5,10 @@ import math
 from typing import Any, Final
 
 from fleek.emulator.clock import iso
+from fleek.emulator.error_bodies import ERRORS
 from fleek.emulator.outputs import file_name, shape_output
 from fleek.emulator.plan import Plan
 from fleek.emulator.predictions import Prediction
-from fleek.emulator.words import ERRORS
 
 STEPS: Final = 20
 

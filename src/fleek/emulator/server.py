@@ -20,7 +20,7 @@ from fleek.emulator.app import create_app, create_delivery
 from fleek.emulator.callbacks import Callbacks
 from fleek.emulator.ledger import Ledger
 from fleek.emulator.plan import Plan
-from fleek.emulator.wire import TRANSPORT
+from fleek.emulator.responses import TRANSPORT
 
 LOOPBACK: Final = "127.0.0.1"
 SYNC_SECONDS: Final = 0.05

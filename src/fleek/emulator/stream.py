@@ -10,8 +10,8 @@ from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
 from fleek.emulator.predictions import Prediction
+from fleek.emulator.responses import missing
 from fleek.emulator.serializers import encode, output
-from fleek.emulator.wire import missing
 
 
 def routes() -> list[Route]:

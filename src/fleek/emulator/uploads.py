@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account, Upload
 from fleek.emulator.clock import iso
-from fleek.emulator.wire import answer, missing, problem
+from fleek.emulator.responses import answer, missing, problem
 
 LIFE_SECONDS: Final = 24 * 3600
 BOUNDARY: Final = re.compile(r'boundary="?([^";]+)"?')

@@ -19,7 +19,7 @@ WRONG_SECRET: Final = "whsec_" + base64.b64encode(b"not the secret of this accou
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class WebhookMessage:
     """One message. Each try is signed anew; id and body stay."""
 
     id: str
@@ -42,14 +42,14 @@ class Letter:
         }
 
 
-def sign(secret: str, letter_id: str, timestamp: str, body: bytes) -> str:
+def sign(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
     """Give the signature of a message: `v1,` and an HMAC-SHA256 in base 64."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
-    content = f"{letter_id}.{timestamp}.".encode() + body
+    content = f"{message_id}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(key, content, sha256)).decode()
 
 
-def write(account: Account, prediction: Prediction, faults: Mapping[str, str]) -> Letter:
+def write(account: Account, prediction: Prediction, faults: Mapping[str, str]) -> WebhookMessage:
     """Write down the prediction as it is now, or as the faults ask for."""
     shown = prediction
     if "hook_wrong_body" in faults:
@@ -60,7 +60,7 @@ def write(account: Account, prediction: Prediction, faults: Mapping[str, str]) -
     body = encode(view)
     if "hook_not_utf8" in faults:
         body = b"\xff\xfe" + body[1:]
-    return Letter(
+    return WebhookMessage(
         id="msg_" + secrets.token_hex(13),
         body=body,
         secret=WRONG_SECRET if "hook_wrong_signature" in faults else account.secret,

@@ -8,26 +8,31 @@ from typing import Final
 from starlette.types import Message, Send
 
 from fleek.emulator.fault_sampler import Faults
-from fleek.emulator.wire import Visit
+from fleek.emulator.responses import RequestEntry
 
 GZIP: Final = zlib.MAX_WBITS | 16  # what zlib calls this format
 
 
-class Envelope:
+class ResponseWriter:
     """Sends one answer on.
 
     Args:
         send: To whoever asked.
-        visit: Its entry in the ledger.
+        entry: Its row in the ledger.
         now: Seconds since 1970, as the emulator shows them.
         draw: Chooses the faults of group `answer`, once the answer begins.
     """
 
     def __init__(
-        self, send: Send, visit: Visit, *, now: Callable[[], float], draw: Callable[[], Faults]
+        self,
+        send: Send,
+        entry: RequestEntry,
+        *,
+        now: Callable[[], float],
+        draw: Callable[[], Faults],
     ) -> None:
         self._send = send
-        self._visit = visit
+        self._entry = entry
         self._now = now
         self._draw = draw
         self._pack: zlib._Compress | None = None
@@ -35,16 +40,16 @@ class Envelope:
     async def __call__(self, message: Message) -> None:
         """Send a part of the answer."""
         if message["type"] == "http.response.start":
-            self._visit.status = message["status"]
+            self._entry.status = message["status"]
             faults = self._draw()
-            self._visit.faults += [*faults]
+            self._entry.faults += [*faults]
             message = {**message, "headers": self._headers(message, faults)}
         elif self._pack is not None:
             body = self._pack.compress(message.get("body", b""))
             body += b"" if message.get("more_body") else self._pack.flush()
             message = {**message, "body": body}
         await self._send(message)
-        self._visit.sent += len(message.get("body", b""))
+        self._entry.sent += len(message.get("body", b""))
 
     def _headers(self, message: Message, faults: Faults) -> list[tuple[bytes, bytes]]:
         headers = [*message.get("headers", ())]

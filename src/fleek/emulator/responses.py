@@ -13,9 +13,9 @@ from typing import Any, Final, Literal
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fleek.emulator.error_bodies import FORMS
 from fleek.emulator.plan import Marker
 from fleek.emulator.serializers import encode
-from fleek.emulator.words import FORMS
 
 TRANSPORT: Final = "emulator.transport"
 """Where `server.Protocol` puts the connection, among the scope's extensions."""
@@ -26,7 +26,7 @@ Ending = Literal["close", "reset", "hold"]
 
 
 @dataclass(slots=True)
-class Visit:
+class RequestEntry:
     """What the ledger will say about a request."""
 
     faults: list[str] = field(default_factory=list)
@@ -40,10 +40,10 @@ class Visit:
     model: str = ""
 
 
-def visit_of(scope: Scope) -> Visit:
+def entry_of(scope: Scope) -> RequestEntry:
     """Give the request's entry for the ledger."""
-    visit: Visit = scope["emulator.visit"]
-    return visit
+    entry: RequestEntry = scope["emulator.entry"]
+    return entry
 
 
 def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -65,7 +65,7 @@ def missing() -> Response:
 
 
 def refusal(form: str, status: int, text: str, *, title: str | None = None) -> Response:
-    """Answer with an error in a form of `words.FORMS`, or as `html`, `text`, or Replicate's own."""
+    """Answer with an error in a form of `error_bodies.FORMS`, or as `html`, `text`, or Replicate's own."""
     if form in FORMS:
         return answer(FORMS[form](text), status)
     if form == "html":
@@ -111,14 +111,14 @@ class Raw:
         """Write, then close the connection, reset it, or hold it until the other side leaves."""
         del send
         transport: asyncio.Transport = scope["extensions"][TRANSPORT]["transport"]
-        visit = visit_of(scope)
+        entry = entry_of(scope)
         leaving = asyncio.create_task(_left(receive))
         with suppress(asyncio.CancelledError):  # the other side left while we wrote
             async for chunk in _each(self._chunks):
                 if leaving.done():
                     break
                 transport.write(chunk)
-                visit.sent += len(chunk)
+                entry.sent += len(chunk)
         if self._ending == "close":
             transport.close()
         elif self._ending == "reset":
