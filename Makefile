@@ -83,7 +83,7 @@ coverage: $(VENV)/.dev ## All tests, and which branches none of them takes
 	@$(BIN)/pytest -n auto --cov --cov-report=term-missing:skip-covered $(T)
 
 check-postgres: $(VENV)/.dev ## The store's tests on each PostgreSQL that is installed (VERSIONS="15 18" narrows)
-	@for version in $(or $(VERSIONS),$(shell PYTHONPATH=tests:src $(PY) tests/services.py)); do \
+	@for version in $(or $(VERSIONS),$(shell PYTHONPATH=tests:src $(PY) tests/backing_services.py)); do \
 		echo "PostgreSQL $$version"; \
 		TEST_PG_VERSION=$$version $(BIN)/pytest -n auto -k "postgresql or pooler" $(POSTGRES) || exit 1; \
 	done

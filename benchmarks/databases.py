@@ -8,7 +8,7 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from services import SERVER, Postgres, Services, free_port
+from backing_services import SERVER, Postgres, Services, free_port
 
 DURABLE: Final = {**SERVER, "fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 

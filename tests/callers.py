@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx2
 
-from service import PATIENCE, SMALL
+from service_process import PATIENCE, SMALL
 
 CALLERS: Final = 4
 PAUSE_SECONDS: Final = 0.05  # between two turns of a caller

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import httpx2
 
-from services import NotStarted, free_port
+from backing_services import NotStarted, free_port
 
 MODEL: Final = Path(__file__).parent / "providers" / "cog" / "model"
 START_SECONDS: Final = 120.0

@@ -14,13 +14,13 @@ from typing import Any, Final
 import hypothesis
 import pytest
 
+from backing_services import Postgres, Services, apart
 from fakes import Clock, FakeProvider
 from fleek.bootstrap import open_runtime
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
 from fleek.store.migrate import migrate, upgrade
-from services import Postgres, Services, apart
 
 SERVICES = pytest.StashKey[Services]()
 REAL: Final[Mapping[str, frozenset[str]]] = {
@@ -202,7 +202,7 @@ async def open_migrated(
 
 
 @pytest.fixture
-def another_life(rt: Runtime) -> Callable[[], Runtime]:
+def second_worker(rt: Runtime) -> Callable[[], Runtime]:
     """Return a maker of runtimes that share everything with `rt` but are workers of their own."""
 
     def make() -> Runtime:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from services import NotStarted, Postgres, free_port
+from backing_services import NotStarted, Postgres, free_port
 
 PATIENCE: Final = 120.0  # seconds until one that does not answer is given up
 PACKAGES: Final = ("pgbouncer", "libc-ares2", "libevent-2.1-7|libevent-2.1-7t64")

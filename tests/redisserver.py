@@ -23,7 +23,7 @@ from typing import Final
 
 import pytest
 
-from services import NotStarted, free_port
+from backing_services import NotStarted, free_port
 
 PATIENCE: Final = 120.0  # seconds until a server that does not answer is given up
 MORTAL: Final = '"$@" & read -r _; kill -9 $!'  # it ends with the process that started it

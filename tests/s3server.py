@@ -15,7 +15,7 @@ import httpx2
 import obstore
 from obstore.store import S3Store
 
-from services import NotStarted, Services, free_port
+from backing_services import NotStarted, Services, free_port
 
 KEY: Final = "test:tester"
 SECRET: Final = "testing"  # opens nothing but servers of the tests

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from backing_services import free_port
 from fleek import diagnosis, doctor
 from fleek.diagnosis import Finding
 from fleek.doctor import examine
@@ -21,8 +22,7 @@ from fleek.store.database import open_database
 from fleek.store.migrate import migrate
 from fleek.store.workers import Worker
 from listening import listening, port_of
-from service import PATIENCE
-from services import free_port
+from service_process import PATIENCE
 
 ZERO = timedelta(0)
 NOW = datetime(2026, 12, 1, tzinfo=UTC)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from backing_services import free_port
 from fleek.bootstrap import open_provider, open_runtime
 from fleek.doctor import examine
 from fleek.domain.errors import ConfigurationError
 from fleek.settings import Settings
 from plugins import guide_source, install_guide, install_provider
-from services import free_port
 
 OPENED = "async def connect"
 

@@ -43,7 +43,7 @@ from fleek.settings import Settings
 from fleek.store.database import open_database
 from fleek.store.migrate import migrate
 from fleek.store.updates import Intent, Update, apply
-from service import PATIENCE
+from service_process import PATIENCE
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
 BASE = "http://fleek.test"

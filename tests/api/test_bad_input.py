@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from service import PATIENCE
+from service_process import PATIENCE
 
 JSON: Final = "application/json"
 UNKNOWN: Final = "0198f000-0000-7000-8000-000000000000"

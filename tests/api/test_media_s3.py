@@ -7,12 +7,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from backing_services import Services
 from fleek.bootstrap import open_runtime
 from fleek.domain.job import Job
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
 from s3server import PATIENCE_SECONDS, shared_s3
-from services import Services
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
 

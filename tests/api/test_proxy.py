@@ -14,7 +14,7 @@ from api.conftest import PNG
 from fleek.client import AsyncClient
 from fleek.domain.job import Status
 from fleek.engine.runtime import Runtime
-from served import serving_on
+from in_process_service import serving_on
 
 Make = Callable[..., Awaitable[Any]]
 

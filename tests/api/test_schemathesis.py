@@ -9,7 +9,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from service import PATIENCE
+from service_process import PATIENCE
 
 DESCRIPTION = Path(__file__).parent.parent / "docs" / "openapi.json"  # see tests/docs
 SCHEMA = schemathesis.openapi.from_dict(json.loads(DESCRIPTION.read_text()))

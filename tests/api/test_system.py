@@ -30,7 +30,7 @@ from fleek.providers.base import Model
 from fleek.store import jobs, provider_health, workers
 from fleek.store.updates import apply
 from samples import a_job, claims
-from service import PATIENCE
+from service_process import PATIENCE
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from backing_services import Services
 from chaos import mutations
 from chaos.host import Host
 from chaos.rig import rigged
 from chaos.storm import SETTINGS, Outcome, Storm, run
 from chaos.sweep import Leg, all_legs, plan, run_legs
-from services import Services
 
 EXACT: Final = {"jobs": 2000, "kills": 100, "minutes": 10.0}
 WILD: Final = {"jobs": 800, "kills": 60, "minutes": 7.0}

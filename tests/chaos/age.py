@@ -9,6 +9,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from backing_services import apart
 from chaos.history import Client
 from chaos.rig import Rig
 from fleek.domain.attempt import Attempt
@@ -18,7 +19,6 @@ from fleek.store.database import open_database
 from fleek.store.jobs import insert_job
 from fleek.store.updates import Update, apply
 from samples import a_job
-from services import apart
 
 KEPT_DAYS: Final = 30
 PROMPT: Final = "long ago"

@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from chaos.host import Host
-from service import Service
+from service_process import Service
 
 JOBS: Final = (
     "SELECT id, prompt, status, attempt, max_attempts, attempt_id, prediction_id, error_code,"

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import httpx2
 
-from service import Service
+from service_process import Service
 
 Phase = Literal["invoke", "ok", "fail", "info"]
 """A call that begins; that did what it said; that certainly did nothing; of which nobody knows."""

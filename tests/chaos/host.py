@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import httpx2
 
-from service import PATIENCE
-from services import free_port
+from backing_services import free_port
+from service_process import PATIENCE
 
 TOKEN: Final = "r8_emulator_test_0123456789abcdefghij"
 

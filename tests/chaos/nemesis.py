@@ -12,7 +12,7 @@ from typing import Final
 
 from chaos.hardship import ELSEWHERE, feed, hardship, set_clock, starve
 from chaos.rig import Rig
-from service import Process
+from service_process import Process
 
 DEEDS: Final[Mapping[str, int]] = {  # how many of twenty-six are of each kind
     "kill": 11,
@@ -47,7 +47,7 @@ class Nemesis:
         kills: How many processes are killed in all.
         seconds: Over how long.
         freezes: How long a process is frozen by ``nap`` and by ``freeze``, at most; None: never.
-        spell: Begins one of `weather.SPELLS`, or with "" ends it.
+        spell: Begins one of `faults.SPELLS`, or with "" ends it.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from chaos.evidence import Evidence, gather
 from chaos.history import History
 from chaos.host import Host
 from fleek.engine.throttle import circuit_pause
-from service import Process, Service
+from service_process import Process, Service
 
 HEARTBEAT: Final = 0.3  # seconds; after six a silent worker is dead
 SILENCE: Final = 6 * HEARTBEAT

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from chaos import weather
+from chaos import faults
 from chaos.checker import Terms, check
 from chaos.history import Client
 from chaos.money import Money, money
@@ -16,7 +16,7 @@ from chaos.nemesis import Nemesis
 from chaos.rig import STILL, Rig
 from chaos.sightings import BY_CALLBACK, LONG_KILLS, must_see, sightings
 from fleek.providers.replicate.poller import GONE_SECONDS
-from service import until
+from service_process import until
 
 HEARTBEAT: Final = 0.5
 SETTINGS: Final = {
@@ -143,7 +143,7 @@ def run(rig: Rig, storm: Storm) -> Outcome:
     rig.quiesce(still=STILL + (GONE_SECONDS if storm.long and storm.wild else 0))
     evidence = rig.evidence()
     terms = Terms(
-        codes=weather.FAILURES if storm.wild else frozenset(),
+        codes=faults.FAILURES if storm.wild else frozenset(),
         orphans=storm.wild,
         exact=not storm.wild,
     )
@@ -160,7 +160,7 @@ def run(rig: Rig, storm: Storm) -> Outcome:
 
 def _spell(rig: Rig, storm: Storm, name: str) -> None:
     """Let a spell of worse weather begin; with no name, let it end."""
-    rig.host.plan(**weather.plan(genuine=storm.wild, long=storm.long, spell=name))
+    rig.host.plan(**faults.plan(genuine=storm.wild, long=storm.long, spell=name))
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from chaos.history import Client
 from chaos.host import Host
 from chaos.points import BY_NAME, EVERY_TIME, POINTS, Action, Scene
 from chaos.rig import SILENCE, Rig, state
-from service import Process, until
+from service_process import Process, until
 
 JOBS: Final = {  # what goes wrong with each at the provider
     "plain": "",

@@ -6,12 +6,12 @@ from typing import Final
 
 import pytest
 
+from backing_services import both_databases
 from chaos.host import Host
 from chaos.money import Money
 from chaos.rig import rigged
 from chaos.sightings import must_see
 from chaos.storm import SETTINGS, Outcome, Storm, run
-from services import both_databases
 
 PATIENT: Final = {"HEARTBEAT_SECONDS": "2"}  # a busy machine must not make the living look dead
 LONG: Final = Storm(seed=1, jobs=2000, kills=100, minutes=10, wild=True, split=True)

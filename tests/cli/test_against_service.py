@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from backing_services import free_port
 from fleek import Client
-from service import PATIENCE, until
-from services import free_port
+from service_process import PATIENCE, until
 
 PNG = b"\x89PNG\r\n\x1a\n"
 UNKNOWN = "0198f000-0000-7000-8000-00000000ffff"

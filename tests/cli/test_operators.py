@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from backing_services import free_port
 from fleek.cli.report import write
 from fleek.cli.screen import Screen
 from fleek.diagnosis import Finding
-from services import free_port
 
 HEAVY = ("fastapi", "sqlalchemy", "PIL", "httpx2", "uvicorn", "fleek.client", "fleek.schemas")
 

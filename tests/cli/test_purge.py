@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from service import PATIENCE, Service, delay, running
+from service_process import PATIENCE, Service, delay, running
 
 JOB = "0198f000-0000-7000-8000-000000000001"
 OTHER = "0198f000-0000-7000-8000-000000000002"

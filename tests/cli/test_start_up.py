@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from services import free_port
+from backing_services import free_port
 
 NOT_FOR_HELP: Final = {
     "aiohttp",

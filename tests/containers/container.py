@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Self
 
 from containers.image import Image
-from service import until
+from service_process import until
 
 PATIENCE_SECONDS: Final = 240.0
 

@@ -17,13 +17,13 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from backing_services import Postgres, Services, free_port
 from containers.composition import Part
 from containers.container import Container
 from containers.image import Image
 from redisserver import RedisServer
 from s3server import KEY, SECRET, S3Server, shared_s3
-from service import PATIENCE, SMALL, until
-from services import Postgres, Services, free_port
+from service_process import PATIENCE, SMALL, until
 
 
 class Stack:

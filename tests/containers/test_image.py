@@ -9,11 +9,11 @@ from typing import Final
 import httpx2
 import pytest
 
+from backing_services import free_port
 from containers.container import Container
 from containers.image import ROOT, Image, is_sent, sources
 from fleek import __version__
-from service import PATIENCE, SMALL, until
-from services import free_port
+from service_process import PATIENCE, SMALL, until
 
 PACKAGE: Final = ROOT / "src" / "fleek"
 

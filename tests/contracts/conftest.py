@@ -14,13 +14,13 @@ from typing import Final
 
 import pytest
 
+from backing_services import Services
 from fleek.dispatch.base import Dispatcher
 from fleek.dispatch.embedded import EmbeddedDispatcher
 from fleek.registry import dispatchers, load, storages
 from fleek.storage.base import Storage
 from redisserver import RedisServer, redis, redis_server  # noqa: F401 - fixtures
 from s3server import shared_s3
-from services import Services
 
 LIVE: Final = "live"
 """The name under which an S3 elsewhere is tried, whose settings are in the environment."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from backing_services import both_databases
 from fakes import Clock, FakeProvider, a_request
 from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import Job, JobId, Status
@@ -17,7 +18,6 @@ from fleek.engine.watch import Watch
 from fleek.store import events, jobs
 from fleek.store.counters import count_jobs
 from fleek.store.database import open_database
-from services import both_databases
 
 pytestmark = both_databases
 

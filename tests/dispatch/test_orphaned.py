@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from redisserver import RedisServer
-from service import running, until
+from service_process import running, until
 
 ALIVE = "SELECT pid FROM workers WHERE ended_at IS NULL"  # with such heartbeats: as they say
 

@@ -12,8 +12,9 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from backing_services import Postgres, free_port
 from redisserver import RedisServer
-from service import (
+from service_process import (
     PATIENCE,
     SMALL,
     Process,
@@ -24,7 +25,6 @@ from service import (
     running_on,
     until,
 )
-from services import Postgres, free_port
 
 CELERY: Final = ["-A", "fleek.dispatch.celery"]
 WORKER: Final = [*CELERY, "worker", "--pool", "threads", "-c", "64"]

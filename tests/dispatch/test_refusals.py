@@ -8,7 +8,7 @@ import pytest
 
 from redisserver import RedisServer
 from refusingredis import RefusingRedis
-from service import SMALL, Service, running, until
+from service_process import SMALL, Service, running, until
 
 SETTLE: Final = 300.0  # seconds
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from examples import ROOT, Example, examples, misses, run
-from service import Service, delay, running, until
+from service_process import Service, delay, running, until
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Final
 
 import pytest
 
+from backing_services import Postgres, Services
 from redisserver import own_redis, redis, redis_server  # noqa: F401 - fixtures
-from service import Service, delay, running, running_on
-from services import Postgres, Services
+from service_process import Service, delay, running, running_on
 
 SETTINGS: Final = {**delay("0.5"), "HEARTBEAT_SECONDS": "1"}  # who is only slow is not dead
 

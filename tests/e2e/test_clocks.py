@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from backing_services import Postgres
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
-from service import PATIENCE, SMALL, Service, running, running_on
-from services import Postgres
+from service_process import PATIENCE, SMALL, Service, running, running_on
 
 STARTS = 10
 HOUR = 3600

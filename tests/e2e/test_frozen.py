@@ -11,8 +11,8 @@ from typing import Final
 
 import pytest
 
-from service import SMALL, assert_each_once, running
-from services import MIGRATED, Postgres, Services
+from backing_services import MIGRATED, Postgres, Services
+from service_process import SMALL, assert_each_once, running
 
 GONE_SECONDS: Final = 90.0  # twenty-five, and what a busy machine adds
 

@@ -23,7 +23,7 @@ from fleek.settings import Settings
 from fleek.storage.local import LocalStorage
 from fleek.storage.local.tree import MIN_FREE_BYTES, Disk, Tree
 from fleek.worker import work
-from service import SMALL
+from service_process import SMALL
 
 PATIENCE_SECONDS = 120
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from service import SMALL, Service, assert_each_once
+from service_process import SMALL, Service, assert_each_once
 
 JOBS = 20
 KILLS = 3

@@ -11,12 +11,13 @@ from uuid import UUID
 
 import pytest
 
+from backing_services import Postgres, free_port
 from callers import load
 from fleek import registry
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import JobId
 from redisserver import RedisServer
-from service import (
+from service_process import (
     COORDINATOR,
     PATIENCE,
     SMALL,
@@ -26,7 +27,6 @@ from service import (
     running_on,
     until,
 )
-from services import Postgres, free_port
 
 WAVE: Final = 20  # jobs under way when something is hurt
 SETTLE: Final = 300.0  # seconds; a hint that got lost is sent again after thirty

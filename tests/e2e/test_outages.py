@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from service import SMALL, Process, Service, until
+from service_process import SMALL, Process, Service, until
 
 
 def collecting(service: Service) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from plugins import guide_source, install_guide, install_provider
-from service import Service, running, until
+from service_process import Service, running, until
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from backing_services import Postgres
 from callers import load
-from service import COORDINATOR, SMALL, Process, Service, assert_each_once, running, until
-from services import Postgres
+from service_process import COORDINATOR, SMALL, Process, Service, assert_each_once, running, until
 
 BACK_SECONDS = 90.0  # ten, on a machine that does nothing else
 OUTSTANDING = 20  # jobs that wait when something is killed

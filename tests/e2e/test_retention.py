@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service import Service, delay, running, until
-from services import both_databases
+from backing_services import both_databases
+from service_process import Service, delay, running, until
 
 SECOND = "0.00001"  # of a day
 TEXT = {"accept": "text/plain"}

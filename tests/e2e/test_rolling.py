@@ -11,11 +11,11 @@ import httpx2
 import pytest
 
 import fleek
+from backing_services import Postgres, free_port
 from callers import CALLERS, load
 from chaos.host import Host
 from redisserver import RedisServer
-from service import PATIENCE, Process, Service, assert_each_once, running_on, until
-from services import Postgres, free_port
+from service_process import PATIENCE, Process, Service, assert_each_once, running_on, until
 
 NEXT: Final = "999.0.0"
 REVISION: Final = "9999"

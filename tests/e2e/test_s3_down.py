@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
+from backing_services import Services
 from fleek.app import create_app
 from fleek.bootstrap import open_runtime
 from fleek.engine.runtime import Runtime
@@ -17,8 +18,7 @@ from fleek.environment import read
 from fleek.settings import Settings
 from fleek.worker import work
 from s3server import OwnS3, own_s3
-from service import SMALL
-from services import Services
+from service_process import SMALL
 
 PATIENCE_SECONDS = 120
 JOBS = 3

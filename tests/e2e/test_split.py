@@ -12,7 +12,7 @@ from fleek.domain.errors import ConfigurationError
 from fleek.settings import Settings
 from fleek.store.database import reach
 from fleek.worker import wait_for_schema
-from service import SMALL, Service, assert_each_once, until
+from service_process import SMALL, Service, assert_each_once, until
 
 
 def test_api_and_worker_share_one_file(service: Service) -> None:

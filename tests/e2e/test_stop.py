@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chaos.rig import state
-from service import SMALL, Process, Service, assert_each_once, delay, running, until
+from service_process import SMALL, Process, Service, assert_each_once, delay, running, until
 
 WAITING = 1000
 DOWNLOADS = 20

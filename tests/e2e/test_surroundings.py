@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service import Process, Service, running, until
-from services import free_port
+from backing_services import free_port
+from service_process import Process, Service, running, until
 
 
 @pytest.fixture

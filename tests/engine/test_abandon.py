@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from backing_services import both_databases
 from fakes import Clock, FakeProvider, a_request
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import OutcomeUnknown
@@ -14,7 +15,6 @@ from fleek.engine.start import bind, start
 from fleek.engine.submit import submit
 from fleek.providers.base import Prediction
 from fleek.store import attempts, jobs
-from services import both_databases
 
 
 async def left_behind(rt: Runtime, provider: FakeProvider) -> tuple[Job, Job, Job]:

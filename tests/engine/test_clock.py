@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from backing_services import both_databases
 from fakes import Clock as Fake
 from fakes import FakeProvider, a_request
 from fleek.domain.errors import ProviderUnavailable
@@ -23,7 +24,6 @@ from fleek.engine.watch import SWEEP_SECONDS, Watch
 from fleek.providers.base import Prediction
 from fleek.store import attempts, jobs, workers
 from fleek.store.clock import Leap
-from services import both_databases
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 STEPS = [-DAY, -HOUR, timedelta(minutes=-2), timedelta(minutes=2), HOUR, DAY]
@@ -139,10 +139,10 @@ async def test_after_a_restart_of_the_machine_time_ends_nothing_yet(
 @both_databases
 @pytest.mark.parametrize("shift", STEPS, ids=str)
 async def test_no_worker_dies_of_another_clock(
-    rt: Runtime, clock: Fake, another_life: Another, shift: timedelta
+    rt: Runtime, clock: Fake, second_worker: Another, shift: timedelta
 ) -> None:
     """Whoever beats is alive, whatever time it writes; whoever does not is dead in time."""
-    other = another_life()
+    other = second_worker()
     beats = replace(other, now=lambda: clock() + shift)
     beats.lease._now = beats.now
     await beats.lease.register()
@@ -165,10 +165,10 @@ async def test_no_worker_dies_of_another_clock(
 @both_databases
 @pytest.mark.parametrize("shift", STEPS, ids=str)
 async def test_the_role_is_lost_only_if_it_is_not_renewed(
-    rt: Runtime, clock: Fake, another_life: Another, shift: timedelta
+    rt: Runtime, clock: Fake, second_worker: Another, shift: timedelta
 ) -> None:
     """A candidate whose clock is ahead must not push the coordinator out; nor wait for ever."""
-    other = replace(another_life(), now=lambda: clock() + shift)
+    other = replace(second_worker(), now=lambda: clock() + shift)
     await other.lease.register()
     mine, theirs = Unchanged(clock.steady), Unchanged(clock.steady)
     assert await _try_acquire(rt, mine)

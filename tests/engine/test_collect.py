@@ -216,11 +216,11 @@ async def test_a_spool_that_cannot_be_written_is_the_storage_s_trouble(
 
 
 async def test_two_workers_collect_it_once(
-    rt: Runtime, provider: FakeProvider, another_life: Callable[[], Runtime]
+    rt: Runtime, provider: FakeProvider, second_worker: Callable[[], Runtime]
 ) -> None:
     """A nudge may come twice."""
     job = await a_job_to_collect(rt, provider)
-    other = another_life()
+    other = second_worker()
     await other.lease.register()
 
     await asyncio.gather(collect(rt, job.id), collect(other, job.id), collect(rt, job.id))
@@ -285,12 +285,12 @@ async def frozen(
     rt: Runtime,
     provider: FakeProvider,
     clock: Clock,
-    another_life: Callable[[], Runtime],
+    second_worker: Callable[[], Runtime],
     monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[Job, Callable[[], Awaitable[None]]]:
     """Give a job that one worker completed while another slept over it, and what wakes that."""
     job = await a_job_to_collect(rt, provider)
-    zombie = another_life()
+    zombie = second_worker()
     await zombie.lease.register()
     reading, go_on = asyncio.Event(), asyncio.Event()
 

@@ -9,14 +9,14 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
+from backing_services import both_databases
 from fleek.app import create_app
 from fleek.domain.request import JobRequest
 from fleek.engine.cancel import cancel
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.store.database import open_database
-from kept import with_settings
-from services import both_databases
+from stored_outputs import with_settings
 
 pytestmark = both_databases
 BASE = "http://127.0.0.1"

@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
+from backing_services import both_databases
 from fakes import Clock, FakeProvider, a_request
 from fleek.domain.errors import StorageError
 from fleek.domain.job import AttemptId, JobId
@@ -21,8 +22,7 @@ from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.providers.base import Prediction, Succeeded
 from fleek.store import attempts
-from kept import bought, completed, days_pass, every_key, left_of, save
-from services import both_databases
+from stored_outputs import bought, completed, days_pass, every_key, left_of, save
 
 
 def a_key(job_id: JobId, *, index: int = 7) -> Key:

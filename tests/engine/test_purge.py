@@ -4,6 +4,7 @@ from collections.abc import Generator
 
 import pytest
 
+from backing_services import both_databases
 from fakes import WELL, Clock, FakeProvider, a_request
 from fleek import failpoints
 from fleek.domain.attempt import Verdict
@@ -16,9 +17,8 @@ from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
 from fleek.providers.base import Succeeded
 from fleek.store import attempts, events, jobs
-from kept import bought, completed, days_pass, every_key, left_of, save, with_settings
 from recovering import Recovering
-from services import both_databases
+from stored_outputs import bought, completed, days_pass, every_key, left_of, save, with_settings
 
 STEPS = ("purged.write", "purged.written", "purge.delete", "erased.write", "erased.written")
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from uuid_utils.compat import uuid7
 
+from backing_services import both_databases
 from fakes import WELL, AskableProvider, Clock, FakeProvider, a_request
 from fleek.domain.errors import Conflict, Gone, NotFound, OutputGone, OutputUnsafe, StorageError
 from fleek.domain.job import Job, JobId, Stage, Status
@@ -23,7 +24,6 @@ from fleek.engine.watch import Watch
 from fleek.providers.base import Failed, SupportsRecall
 from fleek.store import events, jobs, queue
 from fleek.store.counters import count_jobs
-from services import both_databases
 
 REFUSED = OutputUnsafe("its host is not allowed")
 

@@ -269,11 +269,11 @@ async def test_a_twin_that_is_being_bought_is_waited_for(
     provider: FakeProvider,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
-    another_life: Callable[[], Runtime],
+    second_worker: Callable[[], Runtime],
 ) -> None:
     """What looks like ours may be what its worker is about to bind."""
     lost = await a_lost_purchase(rt, provider, sold=False)
-    other = another_life()
+    other = second_worker()
     await other.lease.register()
     twin = await submit(rt, a_request())
     intended = await intend(other, twin.id)

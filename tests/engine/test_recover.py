@@ -33,10 +33,10 @@ Another = Callable[[], Runtime]
 Settles = Literal["repeat", "find", "none"]
 
 
-async def die_after_intent(rt: Runtime, another_life: Another, *, buys: bool) -> Job:
+async def die_after_intent(rt: Runtime, second_worker: Another, *, buys: bool) -> Job:
     """Let another worker write its intent, perhaps buy, and then be silent for ever."""
     job = await submit(rt, a_request())
-    victim = another_life()
+    victim = second_worker()
     await victim.lease.register()
     intended = await intend(victim, job.id)
     assert intended is not None
@@ -57,10 +57,10 @@ async def survive(rt: Runtime, clock: Clock) -> None:
 
 @pytest.mark.parametrize("buys", [False, True], ids=["before buying", "after buying"])
 async def test_a_worker_dies_between_intent_and_bind(
-    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another, *, buys: bool
+    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another, *, buys: bool
 ) -> None:
     """The same attempt is started again, which is the same purchase."""
-    job = await die_after_intent(rt, another_life, buys=buys)
+    job = await die_after_intent(rt, second_worker, buys=buys)
 
     await survive(rt, clock)
 
@@ -72,10 +72,10 @@ async def test_a_worker_dies_between_intent_and_bind(
 
 
 async def test_nothing_is_taken_from_a_living_worker(
-    rt: Runtime, clock: Clock, another_life: Another
+    rt: Runtime, clock: Clock, second_worker: Another
 ) -> None:
     """It may be slow, but it said that it is alive."""
-    job = await die_after_intent(rt, another_life, buys=False)
+    job = await die_after_intent(rt, second_worker, buys=False)
     clock.tick(seconds=rt.lease.dead_after.total_seconds() - 1)
 
     await Recovering(rt).turn()
@@ -84,13 +84,13 @@ async def test_nothing_is_taken_from_a_living_worker(
 
 
 async def test_a_dead_worker_s_collect_is_given_to_another(
-    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another
+    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
 ) -> None:
     """The outputs are paid for."""
     provider.at_once = True
     job = await submit(rt, a_request())
     await start(rt, job.id)
-    victim = another_life()
+    victim = second_worker()
     await victim.lease.register()
     assert await claim_for_collecting(victim, job.id) is not None
 
@@ -103,12 +103,12 @@ async def test_a_dead_worker_s_collect_is_given_to_another(
 
 @pytest.mark.parametrize("settles", ["find", "repeat"])
 async def test_what_a_job_that_kills_its_workers_bought_is_adopted(
-    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another, settles: Settles
+    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another, settles: Settles
 ) -> None:
     """It was looked for first: the prediction is paid for, and nobody else would stop it."""
     provider.settles = settles
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 1}))
-    job = await die_after_intent(rt, another_life, buys=True)
+    job = await die_after_intent(rt, second_worker, buys=True)
 
     await survive(rt, clock)
 
@@ -118,12 +118,12 @@ async def test_what_a_job_that_kills_its_workers_bought_is_adopted(
 
 
 async def test_a_job_that_kills_its_workers_is_not_started_again(
-    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another
+    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
 ) -> None:
     """It must not take down one worker after the other; that nothing was bought has been seen."""
     provider.settles = "find"
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 1}))
-    job = await die_after_intent(rt, another_life, buys=False)
+    job = await die_after_intent(rt, second_worker, buys=False)
     await survive(rt, clock)
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
@@ -143,11 +143,11 @@ async def test_a_job_that_kills_its_workers_is_not_started_again(
 
 @pytest.mark.parametrize("cancelled", [False, True], ids=["wanted", "cancelled"])
 async def test_a_repeat_that_kills_each_worker_ends(
-    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another, *, cancelled: bool
+    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another, *, cancelled: bool
 ) -> None:
     """The attempt is written off after one look more than crashes are allowed."""
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 2}))
-    job = await die_after_intent(rt, another_life, buys=False)
+    job = await die_after_intent(rt, second_worker, buys=False)
     if cancelled:
         await cancel(rt, job.id, tenant_id="default")
     await expire_dead_workers(rt)
@@ -157,7 +157,7 @@ async def test_a_repeat_that_kills_each_worker_ends(
 
     async def lead_and_die() -> bool:
         """Lead until the attempt is started again, then die; False if there is nothing to do."""
-        victim = replace(another_life(), settings=rt.settings, shielded=ShieldedTasks())
+        victim = replace(second_worker(), settings=rt.settings, shielded=ShieldedTasks())
         await victim.lease.register()
         before = len(provider.started)
         leading = asyncio.create_task(Recovering(victim).turn())
@@ -218,11 +218,11 @@ async def test_a_worker_does_not_expire_itself(rt: Runtime, clock: Clock) -> Non
 
 
 async def test_a_worker_that_says_good_bye_is_no_crash(
-    rt: Runtime, clock: Clock, another_life: Another
+    rt: Runtime, clock: Clock, second_worker: Another
 ) -> None:
     """It was told to stop while it bought, and could not wait for the answer."""
     job = await submit(rt, a_request())
-    leaving = another_life()
+    leaving = second_worker()
     await leaving.lease.register()
     assert await intend(leaving, job.id) is not None
     await leaving.lease.end()
@@ -281,10 +281,10 @@ async def test_without_a_way_to_find_out_nothing_is_bought_again(
 
 
 async def test_an_attempt_of_an_ended_job_is_settled_too(
-    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another
+    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
 ) -> None:
     """Cancelled while its worker died: what was bought must be stopped."""
-    job = await die_after_intent(rt, another_life, buys=True)
+    job = await die_after_intent(rt, second_worker, buys=True)
     await cancel(rt, job.id, tenant_id="default")
 
     await survive(rt, clock)
@@ -295,11 +295,11 @@ async def test_an_attempt_of_an_ended_job_is_settled_too(
 
 
 async def test_a_lost_attempt_of_an_ended_job_is_written_off(
-    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Another
+    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
 ) -> None:
     """There is no way to find it."""
     provider.settles = "none"
-    job = await die_after_intent(rt, another_life, buys=True)
+    job = await die_after_intent(rt, second_worker, buys=True)
     await cancel(rt, job.id, tenant_id="default")
 
     await survive(rt, clock)
@@ -376,10 +376,10 @@ async def test_a_cancel_that_fails_is_tried_again(
 
 
 async def test_a_worker_taken_for_dead_starts_a_new_life(
-    rt: Runtime, clock: Clock, another_life: Another
+    rt: Runtime, clock: Clock, second_worker: Another
 ) -> None:
     """Dead ids never return: what was held in their name is freed."""
-    frozen = another_life()
+    frozen = second_worker()
     await frozen.lease.register()
     old = frozen.lease.worker_id
     await survive(rt, clock)
@@ -390,9 +390,9 @@ async def test_a_worker_taken_for_dead_starts_a_new_life(
     frozen.lease.check()
 
 
-async def test_a_worker_that_stops_says_so(rt: Runtime, another_life: Another) -> None:
+async def test_a_worker_that_stops_says_so(rt: Runtime, second_worker: Another) -> None:
     """Nobody waits for its silence to be noticed."""
-    leaving = another_life()
+    leaving = second_worker()
     await leaving.lease.register()
     await leaving.lease.end()
     await leaving.lease.end()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import fleek.engine.purge as purging
+from backing_services import both_databases
 from fakes import FOR_GOOD, Clock, FakeProvider, a_request
 from fleek import failpoints
 from fleek.domain.errors import NotFound, StorageError
@@ -20,8 +21,7 @@ from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.store import attempts, events, jobs, purges
 from fleek.store.counters import count_jobs
-from kept import bought, completed, every_key, left_of, with_settings
-from services import both_databases
+from stored_outputs import bought, completed, every_key, left_of, with_settings
 
 
 @pytest.fixture(autouse=True)

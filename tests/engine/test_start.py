@@ -39,11 +39,11 @@ async def test_a_started_job_waits_without_a_worker(rt: Runtime, provider: FakeP
 
 
 async def test_two_workers_run_it_once(
-    rt: Runtime, provider: FakeProvider, another_life: Callable[[], Runtime]
+    rt: Runtime, provider: FakeProvider, second_worker: Callable[[], Runtime]
 ) -> None:
     """A dispatcher may deliver twice; one claim wins."""
     job = await submit(rt, a_request())
-    other = another_life()
+    other = second_worker()
     await other.lease.register()
 
     await asyncio.gather(*(start(one, job.id) for one in (rt, other, rt, other)))
@@ -205,13 +205,13 @@ async def test_a_worker_that_may_be_taken_for_dead_does_not_buy(
 
 
 async def test_an_unregistered_process_cannot_claim(
-    rt: Runtime, another_life: Callable[[], Runtime]
+    rt: Runtime, second_worker: Callable[[], Runtime]
 ) -> None:
     """Whoever holds a job must have a heartbeat."""
     job = await submit(rt, a_request())
 
     with pytest.raises(WorkerSuspended):
-        await start(another_life(), job.id)
+        await start(second_worker(), job.id)
 
 
 async def test_a_job_cancelled_while_buying_stops_its_prediction(
@@ -311,7 +311,7 @@ async def test_a_provider_that_is_not_configured_any_more_is_waited_for(
 
 
 async def test_a_purchase_that_outlasts_the_shutdown_is_found_and_is_no_crash(
-    rt: Runtime, provider: FakeProvider, another_life: Callable[[], Runtime]
+    rt: Runtime, provider: FakeProvider, second_worker: Callable[[], Runtime]
 ) -> None:
     """The provider takes longer than a process that is told to stop may wait."""
     provider.settles, provider.hold = "find", asyncio.Event()
@@ -326,7 +326,7 @@ async def test_a_purchase_that_outlasts_the_shutdown_is_found_and_is_no_crash(
 
     unknown = await jobs.get_any_tenant(rt.db, job.id)
     assert (unknown.stage, unknown.crashes, unknown.worker_id) == (Stage.UNKNOWN, 0, None)
-    successor = another_life()
+    successor = second_worker()
     await successor.lease.register()
     await Recovering(successor).turn()
     found = await jobs.get_any_tenant(rt.db, job.id)

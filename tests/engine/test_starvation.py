@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from backing_services import both_databases
 from fakes import Clock, FakeProvider, a_request
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import OutcomeUnknown, ProviderUnavailable
@@ -20,7 +21,6 @@ from fleek.engine.submit import submit
 from fleek.providers.base import Budget, Prediction
 from fleek.store import attempts, jobs, updates
 from recovering import Recovering
-from services import both_databases
 
 MANY = 25  # more than a turn takes of one kind
 LIMIT = 120  # seconds; only a broken test takes so long
@@ -215,13 +215,13 @@ async def test_a_provider_that_hangs_holds_up_no_other(
 
 @both_databases
 async def test_jobs_that_cannot_be_taken_back_hold_up_no_other(
-    rt: Runtime, another_life: Callable[[], Runtime], monkeypatch: pytest.MonkeyPatch
+    rt: Runtime, second_worker: Callable[[], Runtime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor the other dead workers, the overdue, and the rest of the turn."""
     monkeypatch.setattr(recover, "PAGE", 2)
     victims = []
     for _ in range(2):
-        victim = another_life()
+        victim = second_worker()
         await victim.lease.register()
         victims.append((victim, [await submit(rt, a_request()) for _ in range(5)]))
     for victim, made in victims:

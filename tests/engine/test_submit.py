@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import update
 from uuid_utils.compat import uuid7
 
+from backing_services import both_databases
 from fakes import Clock, FakeProvider, a_request
 from fleek.domain.errors import (
     Conflict,
@@ -30,7 +31,6 @@ from fleek.providers.base import Schema
 from fleek.store import events, jobs
 from fleek.store.counters import count_jobs
 from fleek.store.tables import JobRow
-from services import both_databases
 
 SCHEMA: Schema = {
     "type": "object",

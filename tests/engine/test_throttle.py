@@ -258,10 +258,10 @@ async def test_no_more_run_at_once_than_the_provider_runs(
     hall: Hall,
     clock: Clock,
     turns: Callable[..., Turns],
-    another_life: Callable[[], Runtime],
+    second_worker: Callable[[], Runtime],
 ) -> None:
     """With two workers too: only the coordinator decides."""
-    other = replace(another_life(), dispatcher=hall, pauses=PauseCache())
+    other = replace(second_worker(), dispatcher=hall, pauses=PauseCache())
     await other.lease.register()
     coordinator = turns(concurrency=3)
     await submitted(rt, 10)
@@ -457,10 +457,10 @@ async def test_what_is_known_already_is_not_written_again(
 
 
 async def test_what_another_worker_has_cleared_is_cleared(
-    rt: Runtime, provider: FakeProvider, another_life: Callable[[], Runtime]
+    rt: Runtime, provider: FakeProvider, second_worker: Callable[[], Runtime]
 ) -> None:
     """Only one of them says that all is well again."""
-    other = replace(another_life(), pauses=PauseCache())
+    other = replace(second_worker(), pauses=PauseCache())
     await other.lease.register()
     await purchase(rt, provider, AWAY)
     await refresh_pauses(other)
@@ -560,10 +560,10 @@ async def test_a_trial_that_is_lost_is_followed_by_another(
 
 
 async def test_a_worker_learns_of_what_others_have_seen(
-    rt: Runtime, provider: FakeProvider, clock: Clock, another_life: Callable[[], Runtime]
+    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Callable[[], Runtime]
 ) -> None:
     """With its heartbeat; then its success counts for all."""
-    other = replace(another_life(), pauses=PauseCache())
+    other = replace(second_worker(), pauses=PauseCache())
     await other.lease.register()
     await purchase(rt, provider, AWAY)
 

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import Connection, Table, insert, inspect
 from uuid_utils.compat import uuid4
 
+from backing_services import Services, apart, both_databases
 from fakes import PNG, WELL, Clock, FakeProvider
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.job import AttemptId, Job, JobError, PredictionId, Stage, Status, WorkerId
@@ -29,10 +30,9 @@ from fleek.store import attempts, jobs, rows
 from fleek.store.database import open_database
 from fleek.store.migrate import _upgrade
 from fleek.store.tables import AttemptRow, Base, EventRow, JobRow, MediaRow, TallyRow, WorkerRow
-from kept import save
 from recovering import Recovering
 from samples import NOON, a_job, an_attempt
-from services import Services, apart, both_databases
+from stored_outputs import save
 
 pytestmark = both_databases
 

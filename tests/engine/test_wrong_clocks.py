@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert
 
+from backing_services import both_databases
 from fakes import WELL, Clock, FakeProvider, a_request
 from fleek.cli.purge import BulkPurge
 from fleek.cli.screen import Screen
@@ -31,9 +32,8 @@ from fleek.store.clock import leaps as stored_leaps
 from fleek.store.database import Database
 from fleek.store.tables import ClockRow
 from fleek.system_clock import Steady
-from kept import completed, left_of, with_settings
 from recovering import Recovering
-from services import both_databases
+from stored_outputs import completed, left_of, with_settings
 
 MINUTES, HOUR, DAY = timedelta(minutes=5), timedelta(hours=1), timedelta(days=1)
 WRONG = [  # each process far ahead and far behind, and by less where it is the one that decides

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from fleek.engine.runtime import Runtime
-from served import Serving, serving_on
+from in_process_service import Serving, serving_on
 
 
 @pytest.fixture

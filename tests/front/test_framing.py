@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from served import LIVE, Serving
+from in_process_service import LIVE, Serving
 
 SHORT: Final = {
     "keep_alive_seconds": timedelta(seconds=0.2),

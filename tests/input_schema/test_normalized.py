@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fleek.input_schema import compile_schema, normalize
 from fleek.input_schema.compiled import MAX_CHOICES, MAX_DETAIL, MAX_ERRORS, MAX_WORK
 from fleek.input_schema.normalized import MAX_CHARS, MAX_NODES, MAX_OPTIONS, MAX_PATTERN
-from strangers import ANYTHING, no_calls
+from untrusted_json import ANYTHING, no_calls
 
 
 def size(value: Any) -> int:

@@ -24,7 +24,7 @@ from fleek.outbound.client import (
 )
 from listening import Visit, listening, port_of
 from outbound.test_addresses import ANY, BAD_URLS, PUBLIC
-from service import PATIENCE
+from service_process import PATIENCE
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nset-cookie: a=b\r\n\r\nhello"
 

@@ -14,7 +14,7 @@ from fleek.providers.cog.wire import _refusal
 from fleek.providers.error_messages import MAX_VALUES, UNSTATED, read_reason, reason_of_body
 from fleek.providers.http import Answer, raise_for_create
 from fleek.providers.replicate.wire import read_prediction
-from strangers import ANYTHING
+from untrusted_json import ANYTHING
 
 SAID: dict[str, tuple[Any, str]] = {
     "words": ("out of memory", "out of memory"),

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from backing_services import free_port
 from fleek.domain.errors import ConfigurationError
 from fleek.store.address import database_url, postgres_address
 from fleek.store.database import open_database, reach
 from fleek.store.pools import make_pools
-from services import free_port
 
 
 @pytest.mark.parametrize(

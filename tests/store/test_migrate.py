@@ -16,6 +16,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint, inspect, text
 
+from backing_services import apart
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, ResourcesExhausted
 from fleek.store import jobs
 from fleek.store.database import Database, open_database, reach
@@ -30,7 +31,6 @@ from fleek.store.migrate import (
     upgrade,
 )
 from samples import a_job
-from services import apart
 
 UPGRADE = "import sys; from fleek.store.migrate import upgrade; print(upgrade(sys.argv[1]))"
 DEFINITIONS = {

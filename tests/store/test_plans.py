@@ -14,7 +14,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import event
 
-from crowd import ROWS, crowd
+from backing_services import MIGRATED, Services, apart
+from bulk_data import ROWS, insert_jobs
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, Status, WorkerId
 from fleek.domain.media import Part
@@ -25,7 +26,6 @@ from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database
 from fleek.store.updates import Update, apply
 from samples import a_job, an_attempt, binds, claims, completes
-from services import MIGRATED, Services, apart
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 NOW: Final = START + timedelta(seconds=ROWS)
@@ -251,7 +251,7 @@ async def crowded(
         if database == "postgresql":
             server = services.postgres()
             url = server.url(server.create(template=MIGRATED))
-        apart(asyncio.run, crowd(url))
+        apart(asyncio.run, insert_jobs(url))
         return url
 
     services.postgres()  # not started under the lock that `once` holds

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from backing_services import Postgres
 from fleek.domain.errors import Overloaded
 from fleek.store import jobs
 from fleek.store.database import open_database, reach
@@ -15,7 +16,6 @@ from fleek.store.postgres import SESSION
 from fleek.store.updates import apply
 from pgbouncer import pgbouncer
 from samples import a_job, claims
-from services import Postgres
 
 
 @pytest.fixture

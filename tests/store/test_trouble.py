@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
+from backing_services import Postgres
 from fleek.domain.errors import (
     DatabaseUnavailable,
     FleekError,
@@ -28,7 +29,6 @@ from fleek.store.errors import RowRefused, translated
 from fleek.store.migrate import migrate
 from fleek.store.updates import apply
 from samples import NOON, a_job, a_worker, claims
-from services import Postgres
 
 ON_POSTGRES = pytest.mark.parametrize("database", ["postgresql"])
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"])

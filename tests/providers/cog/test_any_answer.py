@@ -16,7 +16,7 @@ from fleek.providers.cog.inputs import Contract
 from fleek.providers.cog.wire import Wire
 from fleek.providers.http import Api
 from network import FakeNetwork, respond
-from strangers import ANYTHING
+from untrusted_json import ANYTHING
 
 ID: Final = PredictionId("0" * 32)
 PREDICTIONS: Final = st.fixed_dictionaries(

@@ -11,7 +11,7 @@ from jsonschema_rs import Draft202012Validator
 
 from fleek.domain.errors import ProviderRejected, ProviderUnavailable
 from fleek.providers.cog.inputs import MAX_FILE_CHARS, Contract, contract, validate_inputs
-from strangers import ANYTHING
+from untrusted_json import ANYTHING
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cogserver import CogServer
-from service import Service, running, until
+from service_process import Service, running, until
 
 Run = Callable[..., AbstractContextManager[Service]]
 Enough = Callable[[str], None]

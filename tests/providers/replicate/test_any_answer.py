@@ -21,7 +21,7 @@ from fleek.providers.base import Found, Prediction
 from fleek.providers.http import Answer
 from fleek.providers.replicate.poller import SWEEP_ABOVE
 from fleek.providers.replicate.provider import AccountConfig, ReplicateProvider
-from strangers import ANYTHING, WORDS
+from untrusted_json import ANYTHING, WORDS
 
 NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB: Final = samples.a_job(model=ModelName("black-forest-labs/flux-schnell"))

@@ -22,7 +22,7 @@ from fleek.providers.http import authorization, open_api
 from fleek.providers.replicate import ReplicateSettings, open_provider
 from fleek.settings import Proxies
 from listening import listening, port_of
-from service import PATIENCE
+from service_process import PATIENCE
 
 FLUX: Final = ModelName("black-forest-labs/flux-schnell")
 

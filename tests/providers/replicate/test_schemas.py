@@ -15,7 +15,7 @@ from fleek.emulator.server import Emulator
 from fleek.input_schema import compile_schema
 from fleek.providers.replicate.provider import ReplicateProvider
 from fleek.providers.replicate.schemas import FAILED_SECONDS, FRESH_SECONDS, KEPT, read_schema
-from strangers import ANYTHING
+from untrusted_json import ANYTHING
 
 FLUX = ModelName("black-forest-labs/flux-schnell")
 VERSION = "0123456789abcdef" * 4

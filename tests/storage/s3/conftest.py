@@ -7,11 +7,11 @@ from uuid import uuid4
 import pytest
 from obstore.store import S3Store
 
+from backing_services import Services
 from fleek.domain.media import Key
 from fleek.storage.base import Storage
 from fleek.storage.s3 import connect
 from s3server import S3Server, shared_s3
-from services import Services
 
 Save = Callable[..., Awaitable[None]]
 

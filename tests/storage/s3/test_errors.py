@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from backing_services import free_port
 from fleek.domain.errors import ConfigurationError, NotFound, StorageError, StorageFull
 from fleek.domain.media import Key
 from fleek.storage.base import Storage
@@ -23,7 +24,6 @@ from fleek.storage.s3.errors import (
 )
 from listening import listening
 from s3server import KEY, SECRET, S3Server
-from services import free_port
 
 PICTURE = Key("media/0190-a/0190-b/0-00ff.png")
 

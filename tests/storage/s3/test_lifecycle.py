@@ -11,7 +11,7 @@ from fleek.engine.orphan_files import OrphanSearch
 from fleek.engine.purge import Retention, purge
 from fleek.engine.runtime import Runtime
 from fleek.storage.base import Storage
-from kept import completed, days_pass, left_of, save, with_settings
+from stored_outputs import completed, days_pass, left_of, save, with_settings
 
 
 async def test_what_is_purged_leaves_the_bucket(

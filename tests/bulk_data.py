@@ -63,7 +63,7 @@ INSERTS: Final = (
 )
 
 
-async def crowd(url: str, *, rows: int = ROWS) -> None:
+async def insert_jobs(url: str, *, rows: int = ROWS) -> None:
     """Fill a database: jobs, attempts, lines, files, workers and tallies."""
     async with open_database(url) as db:
         await migrate(db)

@@ -20,7 +20,7 @@ from uuid import UUID
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import httpx2
 
-from services import MIGRATED, Postgres, apart, free_port
+from backing_services import MIGRATED, Postgres, apart, free_port
 
 PATIENCE: Final = 120.0  # seconds until a process that does not answer is given up
 KEPT: Final = (
