@@ -1,4 +1,4 @@
-"""A database with a long past: many finished jobs, and a few of every other kind."""
+"""Bulk data: many finished jobs, and a few in every other state."""
 
 from string import Template
 from typing import Final
@@ -10,7 +10,7 @@ from fleek.store.migrate import migrate
 
 ROWS: Final = 100_000
 
-WORDS: Final = {  # what the two databases call differently
+WORDS: Final = {  # expressions that differ between the two databases
     "sqlite": {
         "numbers": (
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $rows)"

@@ -1,4 +1,4 @@
-"""The service on a socket in the test's own event loop, and callers that send what they like."""
+"""The service on a socket in the test's own event loop, and clients that send arbitrary bytes."""
 
 import asyncio
 import re
@@ -28,7 +28,7 @@ class Answer:
     @property
     def statuses(self) -> list[int]:
         """The status of each answer."""
-        return [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.data)]
+        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.data)]
 
     @property
     def code(self) -> str:

@@ -1,4 +1,4 @@
-"""Jobs that have ended and what is in storage of them."""
+"""Finished jobs and their objects in storage."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from fleek.store import jobs
 
 
 async def completed(rt: Runtime, provider: FakeProvider, *, outcome: Outcome = WELL) -> Job:
-    """Bring a job to its good end."""
+    """Submit a job and run it to completion."""
     await rt.lease.beat()
     provider.at_once, provider.outcome = True, outcome
     job = await submit(rt, a_request())
@@ -36,8 +36,8 @@ async def bought(rt: Runtime, provider: FakeProvider) -> Job:
 
 
 async def every_key(rt: Runtime) -> set[Key]:
-    """List what is in storage."""
-    return {one.key async for one in rt.storage.keys()}  # noqa: SIM118 - a storage is no dict
+    """List the keys in storage."""
+    return {entry.key async for entry in rt.storage.keys()}  # noqa: SIM118 - a storage is no dict
 
 
 async def left_of(rt: Runtime, job_id: JobId) -> set[str]:

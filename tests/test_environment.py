@@ -73,7 +73,7 @@ def test_what_cannot_be_a_secret_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         read(Holder, holder_token=REFUSED[name])
 
-    assert str(refused.value).startswith("HOLDER_TOKEN: must be of plain letters")
+    assert str(refused.value).startswith("HOLDER_TOKEN: must consist of ASCII letters")
     assert "\n" not in str(refused.value)
     assert "C4n" not in str(refused.value)
 

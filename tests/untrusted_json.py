@@ -1,4 +1,4 @@
-"""JSON as a stranger may send it, and a watch for what a library calls because of it."""
+"""Untrusted JSON, and a check that a library makes no calls because of it."""
 
 import sys
 from collections.abc import Generator

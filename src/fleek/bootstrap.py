@@ -1,4 +1,4 @@
-"""Settings become open collaborators: the one place that knows how they are put together."""
+"""Opening of the run-time's collaborators from the settings."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager

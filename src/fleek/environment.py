@@ -82,7 +82,7 @@ def _secret(value: object) -> object:
     text = cleaned(value)
     if text and not _PLAIN.fullmatch(text):
         raise ValueError(
-            "must be of plain letters, digits and signs, without blanks: copy it again"
+            "must consist of ASCII letters, digits and punctuation without spaces: copy it again"
         )
     return text or None
 
@@ -101,7 +101,7 @@ def _pasted(value: object) -> object:
         return value
     text = cleaned(value)
     if not text.isprintable():
-        raise ValueError("must not hold a line's end, or a character that cannot be seen")
+        raise ValueError("must not contain line breaks or invisible characters")
     return text
 
 
@@ -148,8 +148,8 @@ def read(kind: type[SettingsT], **overrides: Any) -> SettingsT:
 def _complaints(kind: type[BaseSettings], error: ValidationError) -> list[str]:
     prefix = str(kind.model_config.get("env_prefix", "")).upper()
     complaints = []
-    for found in error.errors(include_url=False, include_input=False):
-        message = found["msg"].removeprefix("Value error, ")
-        name = prefix + "_".join(str(part).upper() for part in found["loc"][:1])
-        complaints.append(f"{name}: {message}" if found["loc"] else message)
+    for mistake in error.errors(include_url=False, include_input=False):
+        message = mistake["msg"].removeprefix("Value error, ")
+        name = prefix + "_".join(str(part).upper() for part in mistake["loc"][:1])
+        complaints.append(f"{name}: {message}" if mistake["loc"] else message)
     return complaints

@@ -36,14 +36,14 @@ class _Point:
     seen: int = 0
 
 
-_armed: Final[dict[str, _Point]] = {}  # of the process: whoever hits has no settings at hand
+_armed: Final[dict[str, _Point]] = {}  # per process: callers of `hit` have no settings
 
 
 def arm(orders: str) -> None:
     """Arm the names in `orders`, and no others: ``start.sent=kill,output.stored=oserror@2``.
 
     A name is followed by what happens there: ``kill`` ends the process at once, ``dberror`` and
-    those in `ERRNOS` raise, ``freeze`` stops the process until somebody continues it. It happens
+    those in `ERRNOS` raise, ``freeze`` stops the process until it receives SIGCONT. It happens
     at the first hit; with ``@2`` at the second, with ``@2-9`` from there to the ninth, with ``@*``
     at each.
 
@@ -88,9 +88,9 @@ def _pass(name: str) -> None:
 
 def _read(order: str) -> tuple[str, _Point]:
     name, _, rest = order.partition("=")
-    word, told, at = rest.partition("@")
-    action = next((one for one in ACTIONS if one == word), None)
-    times = _TIMES.fullmatch(at if told else "1")
+    word, separator, at = rest.partition("@")
+    action = next((action for action in ACTIONS if action == word), None)
+    times = _TIMES.fullmatch(at if separator else "1")
     if not name or action is None or not (times or at == EVERY):
         known = ", ".join(ACTIONS)
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""What every process of the service sets for itself before it opens anything."""
+"""Process-wide limits and permissions, set before anything is opened."""
 
 import os
 import resource
@@ -9,7 +9,7 @@ PRIVATE: Final = 0o077  # files are for the service's own user
 
 
 def prepare() -> None:
-    """Keep what is made to the service's own user, and use all file descriptors that are granted.
+    """Restrict new files to the service's user, and raise the limit of open files to the maximum.
 
     The soft limit is 1024 in many places, for the sake of programs that use select().
     """

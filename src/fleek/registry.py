@@ -44,7 +44,7 @@ ATTACH: Final = "fleek.worker:open_attached_worker"
 
 
 class Known(Mapping[str, str]):
-    """Names and targets: our own, then those of plugins, which take a while to be found."""
+    """Names and targets: our own, then those of plugins, whose look-up is slow."""
 
     def __init__(self, group: str, own: Mapping[str, str]) -> None:
         self._group = group
@@ -82,7 +82,7 @@ def dispatchers() -> Mapping[str, str]:
 def worker_commands() -> Mapping[str, str]:
     """Return the dispatchers whose library has a worker command of its own, and what runs it.
 
-    Each target is called with ``concurrency=``, returns when told to stop, and reaches the engine
+    Each target is called with ``concurrency=``, returns on SIGTERM, and reaches the engine
     through `attach`. A plugin's entry point is in the group ``fleek.workers``.
     """
     return Known("fleek.workers", WORKER_COMMANDS)

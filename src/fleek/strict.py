@@ -1,4 +1,4 @@
-"""JSON read strictly: what two parsers could understand differently is refused.
+"""Strict JSON: input that parsers interpret differently is rejected.
 
 Python's own parser lets through doubled keys, NaN, numbers that no database holds, and halves of
 characters that cannot be written out again. Each of them would come back later as a surprise.

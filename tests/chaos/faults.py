@@ -1,4 +1,4 @@
-"""What goes wrong at the provider and on the way to it, and how often."""
+"""Faults of the provider and the network, with their rates."""
 
 from typing import Any, Final
 
@@ -14,13 +14,13 @@ LOST: Final = {  # the answer to a purchase; one in six
     "create_html": 0.005,
     "create_empty": 0.005,
 }
-UNSOLD: Final = {
+NOT_CREATED: Final = {
     "create_5xx": 0.02,
     "create_drop": 0.02,
     "create_reset": 0.01,
     "create_429": 0.05,
 }
-LOOKS: Final = {
+POLLS: Final = {
     "get_5xx": 0.03,
     "get_404": 0.01,
     "get_429": 0.02,
@@ -39,7 +39,7 @@ LOOKS: Final = {
     "list_cut_body": 0.01,
     "model_5xx": 0.05,
 }
-LIVES: Final = {  # harmless: what it made can be had in the end
+LIFETIMES: Final = {  # harmless: what it made can be had in the end
     "starting_status": 0.02,
     "unknown_status": 0.02,
     "end_late": 0.02,
@@ -83,7 +83,7 @@ FILES: Final = {
     "file_redirect": 0.02,
     "file_slow": 0.05,
 }
-NETWORK: Final = LOST | UNSOLD | LOOKS | CALLBACKS | FILES | LIVES | ANSWERS
+NETWORK: Final = LOST | NOT_CREATED | POLLS | CALLBACKS | FILES | LIFETIMES | ANSWERS
 LONG: Final = {"create_then_timeout": 0.005}  # later than anybody waits: half a minute each
 LONG_GENUINE: Final = {"vanish": 0.004}  # is waited for, for ten minutes each
 
@@ -145,7 +145,7 @@ def plan(*, genuine: bool, long: bool = False, spell: str = "") -> dict[str, Any
     return {
         "rates": rates | SPELLS.get(spell, {}),
         "arguments": ARGUMENTS | ({"create_then_delay": "8"} if spell == "late" else {}),
-        "answer_seconds": (0.0, 0.3),  # long enough for somebody to die meanwhile
+        "answer_seconds": (0.0, 0.3),  # long enough for a process to be killed meanwhile
         "queue_seconds": (0.02, 0.2),
         "predict_seconds": (0.1, 1.0),
         "webhook_retries": (0.5, 1, 2, 4),

@@ -29,7 +29,7 @@ SETTINGS: Final = {
 CLIENTS: Final = 6
 AHEAD: Final = 0.2  # of the jobs, by which callers may be ahead of the kills
 LOOK_SECONDS: Final = 0.2
-CANCELLED: Final = 0.2  # of the jobs, in wild weather
+CANCELLED: Final = 0.2  # of the jobs, with genuine faults
 ROUSED: Final = 120.0  # seconds until a service that was hurt answers, on a busy machine
 ONE: Final = (("serve",),)
 SPLIT: Final = (("serve", "--no-worker"), ("worker",), ("worker",))
@@ -159,7 +159,7 @@ def run(rig: Rig, storm: Storm) -> Outcome:
 
 
 def _spell(rig: Rig, storm: Storm, name: str) -> None:
-    """Let a spell of worse weather begin; with no name, let it end."""
+    """Begin a spell of more faults; with no name, end it."""
     rig.host.plan(**faults.plan(genuine=storm.wild, long=storm.long, spell=name))
 
 

@@ -175,7 +175,7 @@ def test_the_doctor_is_content_with_an_empty_folder(fleek: Any) -> None:
     plain, as_json = fleek("doctor"), fleek("doctor", "--json")
 
     assert plain.code == as_json.code == 0
-    assert "All is well." in plain.out
+    assert "No problems found." in plain.out
     assert {finding["status"] for finding in json.loads(as_json.out)} == {"ok"}
 
 
@@ -186,7 +186,7 @@ def test_the_doctor_finds_an_error(fleek: Any, monkeypatch: pytest.MonkeyPatch) 
     ended = fleek("doctor")
 
     assert ended.code == 1
-    assert "1 to repair, 0 to think about." in ended.out
+    assert "Errors: 1, warnings: 0." in ended.out
 
 
 def test_a_report_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,7 +201,7 @@ def test_a_report_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         *("✓  clock  right", "!  disk   little room", "          → make room"),
-        "0 to repair, 1 to think about.",
+        "Errors: 0, warnings: 1.",
     ]
 
 

@@ -211,7 +211,7 @@ def test_ctrl_c_is_exit_130_and_the_job_goes_on(
     ended = fleek("generate", "a cat")
 
     assert ended.code == 130
-    assert ended.err.startswith("Interrupted.\nThis job goes on:\n")
+    assert ended.err.startswith("Interrupted.\nThis job continues:\n")
     assert f"fleek watch {JOB}" in ended.err
 
 
@@ -406,7 +406,7 @@ def test_list_of_nothing_says_so_aside(service: Any, fleek: Any) -> None:
     ended = fleek("list")
 
     assert ended.out == ""
-    assert ended.err == "There are no such jobs.\n"
+    assert ended.err == "No jobs match.\n"
 
 
 def test_list_writes_json(service: Any, fleek: Any, a_job: Maker) -> None:

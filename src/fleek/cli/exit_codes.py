@@ -56,9 +56,9 @@ def explain(error: FleekError) -> Exit:
     code = exit_code(error)
     lines = [f"fleek: {clean(str(error))}"]
     lines += [
-        f"  {clean(one.pointer)}: {clean(one.detail)}"
-        for one in getattr(error, "errors", ())
-        if one.detail not in str(error)
+        f"  {clean(field.pointer)}: {clean(field.detail)}"
+        for field in getattr(error, "errors", ())
+        if field.detail not in str(error)
     ]
     if code in HINTS:
         lines.append(f"  {HINTS[code]}")

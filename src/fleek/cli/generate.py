@@ -1,4 +1,4 @@
-"""Commands that see jobs through: generate, watch, download."""
+"""Commands that follow jobs to their end: generate, watch, download."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,9 @@ Output = Annotated[
 ]
 Timeout = Annotated[
     float | None,
-    typer.Option(metavar="SECONDS", min=0, help="Stop waiting after this time; the job goes on."),
+    typer.Option(
+        metavar="SECONDS", min=0, help="Stop waiting after this time; the job continues."
+    ),
 ]
 
 
@@ -48,15 +50,15 @@ def texts(prompts: Sequence[str], stdin: Iterable[str] | None = None) -> list[st
     Raises:
         BadParameter: There is none.
     """
-    found: list[str] = []
+    lines: list[str] = []
     for prompt in prompts:
         if prompt == "-":
-            found += [typed(line.strip()) for line in stdin or sys.stdin if line.strip()]
+            lines += [typed(line.strip()) for line in stdin or sys.stdin if line.strip()]
         else:
-            found.append(typed(prompt))
-    if not found:
+            lines.append(typed(prompt))
+    if not lines:
         raise typer.BadParameter("stdin holds no prompt", param_hint="PROMPT")
-    return found
+    return lines
 
 
 @command(app, "generate", request=job_request, session=connected)
@@ -69,15 +71,15 @@ def generate(
     session: Session,
 ) -> None:
     """Make media: submit, wait, download. The paths of the files are written to stdout."""
-    wanted = texts(prompts)
-    place = Place(output, several=len(wanted) > 1)
-    left: list[UUID] = []
+    all_prompts = texts(prompts)
+    place = Place(output, several=len(all_prompts) > 1)
+    unfinished: list[UUID] = []
     try:
-        for prompt in wanted:
-            left.append(session.client.generate(prompt, **request).id)  # noqa: PERF401 - see except
+        for prompt in all_prompts:
+            unfinished.append(session.client.generate(prompt, **request).id)  # noqa: PERF401 - see except
     except (FleekError, KeyboardInterrupt) as error:
-        raise typer.Exit(_stopped(session, left, error)) from None
-    raise typer.Exit(_see_through(session, left, place=place, timeout=timeout))
+        raise typer.Exit(_stopped(session, unfinished, error)) from None
+    raise typer.Exit(_wait_for(session, unfinished, place=place, timeout=timeout))
 
 
 @command(app, "watch", session=connected)
@@ -88,8 +90,8 @@ def watch(
     session: Session,
 ) -> None:
     """Wait until jobs have ended. Id, status and address of each are written to stdout."""
-    left = list(dict.fromkeys(job_ids))
-    raise typer.Exit(_see_through(session, left, place=None, timeout=timeout))
+    unfinished = list(dict.fromkeys(job_ids))
+    raise typer.Exit(_wait_for(session, unfinished, place=None, timeout=timeout))
 
 
 @command(app, "download", session=connected)
@@ -109,22 +111,22 @@ def download(
     _write(session, job, place.save(session.client, job, indexes or [0]))
 
 
-def _see_through(
-    session: Session, left: list[UUID], *, place: Place | None, timeout: float | None
+def _wait_for(
+    session: Session, unfinished: list[UUID], *, place: Place | None, timeout: float | None
 ) -> int:
-    """Wait for all jobs, deal with each as it ends, and return the exit code."""
+    """Wait for all jobs, report or download each as it ends, and return the exit code."""
     worst = Exit.DONE
     try:
         with display(session.screen) as shown:
-            for job in wait_many(session.client, left, shown, timeout=timeout):
-                code = _deal_with(session, job, place, shown)
+            for job in wait_many(session.client, unfinished, shown, timeout=timeout):
+                code = _finish(session, job, place, shown)
                 worst = worst or code
     except (FleekError, KeyboardInterrupt) as error:
-        return _stopped(session, left, error)
+        return _stopped(session, unfinished, error)
     return worst
 
 
-def _deal_with(session: Session, job: "JobRead", place: Place | None, shown: Display) -> Exit:
+def _finish(session: Session, job: "JobRead", place: Place | None, shown: Display) -> Exit:
     paths: list[Path] = []
     failed = job.status is not Status.COMPLETED
     try:
@@ -141,7 +143,7 @@ def _deal_with(session: Session, job: "JobRead", place: Place | None, shown: Dis
 
 
 def _write(session: Session, job: "JobRead", paths: Sequence[Path] | None) -> None:
-    """Write an ended job to stdout: its files, or without `paths` what became of it."""
+    """Write an ended job to stdout: its files, or without `paths` its status."""
     screen = session.screen
     if screen.as_json:
         files = {} if paths is None else {"files": [str(path) for path in paths]}
@@ -154,16 +156,18 @@ def _write(session: Session, job: "JobRead", paths: Sequence[Path] | None) -> No
 
 
 def _stopped(
-    session: Session, left: Sequence[UUID], error: FleekError | KeyboardInterrupt
+    session: Session, unfinished: Sequence[UUID], error: FleekError | KeyboardInterrupt
 ) -> Exit:
-    """Say why the waiting ended and how to go on with the jobs that do."""
+    """Report the interruption, and the commands that continue with the unfinished jobs."""
     if isinstance(error, KeyboardInterrupt):
         session.screen.warn("Interrupted.")
         code = Exit.INTERRUPTED
     else:
         code = explain(error)
-    if left and code is not Exit.NOT_FOUND:
-        session.screen.warn("This job goes on:" if len(left) == 1 else "These jobs go on:")
-        session.screen.warn(f"  fleek watch {' '.join(map(str, left))}")
-        session.screen.warn(f"  fleek cancel {' '.join(map(str, left))}")
+    if unfinished and code is not Exit.NOT_FOUND:
+        session.screen.warn(
+            "This job continues:" if len(unfinished) == 1 else "These jobs continue:"
+        )
+        session.screen.warn(f"  fleek watch {' '.join(map(str, unfinished))}")
+        session.screen.warn(f"  fleek cancel {' '.join(map(str, unfinished))}")
     return code

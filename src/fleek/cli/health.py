@@ -1,4 +1,4 @@
-"""The command that asks whether a server, or this machine's worker, is well."""
+"""The command that checks the health of a server, or of the worker on this machine."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
@@ -19,22 +19,22 @@ STATUS: Final = {"healthy": "ok", "warning": "warning", "unhealthy": "error"}
 def health(
     *,
     worker: Annotated[
-        bool, typer.Option("--worker", help="Ask for a worker on this machine instead.")
+        bool, typer.Option("--worker", help="Check the worker on this machine instead.")
     ] = False,
     session: Session,
 ) -> None:
-    """Ask a server whether it accepts jobs; exit code 1 if not. Fit for health checks."""
-    accept_statuses = _worker(session.screen) if worker else _server(session)
-    raise typer.Exit(Exit.DONE if accept_statuses else Exit.JOB_FAILED)
+    """Check whether a server accepts jobs; exit code 1 if not. Suitable for health checks."""
+    healthy = _worker(session.screen) if worker else _server(session)
+    raise typer.Exit(Exit.DONE if healthy else Exit.JOB_FAILED)
 
 
 def _server(session: Session) -> bool:
-    found = session.client.health()
+    report = session.client.health()
     if session.screen.as_json:
-        session.screen.json(found)
+        session.screen.json(report)
     elif not session.screen.quiet:
-        _write(session.screen, found.get("checks", {}))
-    return found.get("status") != "unhealthy"
+        _write(session.screen, report.get("checks", {}))
+    return report.get("status") != "unhealthy"
 
 
 def _write(screen: Screen, checks: Mapping[str, Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Commands that ask once: submit, status, list, cancel, retry, collect."""
+"""Commands that make one request per job: submit, status, list, cancel, retry, collect."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -32,7 +32,7 @@ def submit(prompts: Prompts, *, request: dict[str, Any], session: Session) -> No
 
 @command(app, "status", session=connected)
 def status(job_id: JobId, *, session: Session) -> None:
-    """Show a job as it is now."""
+    """Show the current state of a job."""
     job = session.client.status(job_id)
     if session.screen.as_json:
         session.screen.json(document(job))
@@ -44,7 +44,7 @@ def status(job_id: JobId, *, session: Session) -> None:
 def list_jobs(
     *,
     status: Annotated[
-        Status | None, typer.Option("--status", "-s", help="Only jobs that are so.")
+        Status | None, typer.Option("--status", "-s", help="Only jobs with this status.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")] = 20,
     session: Session,
@@ -56,7 +56,7 @@ def list_jobs(
     elif jobs:
         table(session.screen, jobs, now=wall_time())
     else:
-        session.screen.note("There are no such jobs.")
+        session.screen.note("No jobs match.")
 
 
 @command(app, "cancel", session=connected)
@@ -65,7 +65,7 @@ def cancel(
     *,
     session: Session,
 ) -> None:
-    """Cancel jobs; those that are cancelled already are fine."""
+    """Cancel jobs; a job that is already cancelled is not an error."""
     for job_id in job_ids:
         job = session.client.cancel(job_id)
         if session.screen.as_json:
@@ -104,7 +104,7 @@ def collect(
 ) -> None:
     """Fetch the paid results of failed jobs again, while the provider has them.
 
-    Nothing is paid for again. Use it after what the job's error names was changed.
+    Nothing is paid for again. Use it after the cause that the job's error names has been fixed.
     """
     for job_id in job_ids:
         job = session.client.collect(job_id)

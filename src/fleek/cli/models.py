@@ -32,28 +32,28 @@ def models(
     *,
     session: Session,
 ) -> None:
-    """List models, or show one with its parameters."""
+    """List models, or show one model with its parameters."""
     screen = session.screen
-    found = session.client.models() if name is None else [session.client.model(name)]
+    shown = session.client.models() if name is None else [session.client.model(name)]
     if screen.as_json:
-        documents = [model.model_dump(mode="json") for model in found]
+        documents = [model.model_dump(mode="json") for model in shown]
         screen.json(documents if name is None else documents[0])
     elif name is None:
-        _list(screen, found)
+        _list(screen, shown)
     else:
-        _show(screen, found[0])
+        _show(screen, shown[0])
 
 
-def _list(screen: Screen, found: "Sequence[ModelRead]") -> None:
+def _list(screen: Screen, shown: "Sequence[ModelRead]") -> None:
     rows = [
         (
-            one.name,
-            one.output or "",
-            "default" if one.default else "",
-            one.provider,
-            one.description,
+            model.name,
+            model.output or "",
+            "default" if model.default else "",
+            model.provider,
+            model.description,
         )
-        for one in found
+        for model in shown
     ]
     _write(screen, ("NAME", "MAKES", "", "PROVIDER", "DESCRIPTION"), rows)
 
@@ -61,7 +61,7 @@ def _list(screen: Screen, found: "Sequence[ModelRead]") -> None:
 def _show(screen: Screen, model: "ModelRead") -> None:
     screen.data(f"{model.name} ({model.provider}): {model.description}")
     if model.parameters is None:
-        screen.note("Its parameters are not known now.")
+        screen.note("Its parameters are not available now.")
         return
     properties = model.parameters.get("properties")
     if not isinstance(properties, Mapping):
@@ -75,7 +75,7 @@ def _show(screen: Screen, model: "ModelRead") -> None:
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
-    """Say in words which values a schema allows."""
+    """Describe the values that a schema allows."""
     if isinstance(choices := schema.get("enum"), list):
         return " | ".join(str(choice) for choice in choices)
     if isinstance(options := schema.get("anyOf"), list):

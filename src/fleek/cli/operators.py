@@ -1,4 +1,4 @@
-"""Commands that run and look after a service: serve, worker, migrate, doctor, config."""
+"""Commands that run and maintain a service: serve, worker, migrate, doctor, config."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ def serve(
     *,
     worker: Annotated[bool, typer.Option(help="Also make the media, in this process.")] = True,
 ) -> None:
-    """Run the service: the HTTP API, and a worker unless another process does that."""
+    """Run the service: the HTTP API, and a worker unless --no-worker is given."""
     given: dict[str, Any] = {"api_host": host, "api_port": port}
     settings = _settings(**{name: value for name, value in given.items() if value is not None})
     from fleek.server import serve as run  # noqa: PLC0415 - heavy
@@ -41,7 +41,7 @@ def worker() -> None:
 
 @app.command(rich_help_panel="Operators")
 def migrate() -> None:
-    """Bring the database's schema up to date; safe at any time, and twice."""
+    """Migrate the database schema to the current version; safe to repeat."""
     settings = _settings()
     from fleek import process  # noqa: PLC0415 - not needed for most commands
     from fleek.store.migrate import upgrade  # noqa: PLC0415 - heavy
@@ -52,7 +52,7 @@ def migrate() -> None:
 
 @app.command(rich_help_panel="Operators")
 def doctor(*, as_json: AsJson = False) -> None:
-    """Examine this installation: what is wrong, and what to do about it."""
+    """Check this installation; report problems and their solutions."""
     settings = _settings()
     import asyncio  # noqa: PLC0415 - heavy
 
@@ -71,12 +71,12 @@ def doctor(*, as_json: AsJson = False) -> None:
 def emulator(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 chooses a free one.")] = 9009,
     *,
-    seed: Annotated[int, typer.Option(help="For all that is left to chance.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     ledger: Annotated[
-        Path | None, typer.Option(help="A file for the books; what it holds is taken up again.")
+        Path | None, typer.Option(help="File for the ledger; an existing one is continued.")
     ] = None,
 ) -> None:
-    """Run an offline Replicate, to develop against: it sells nothing real, and keeps books.
+    """Run an offline emulator of Replicate for development; nothing is paid for.
 
     Then: REPLICATE_BASE_URL=http://127.0.0.1:9009/v1 REPLICATE_API_TOKEN=r8_offline fleek serve
     """

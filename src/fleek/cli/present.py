@@ -1,4 +1,4 @@
-"""A job in words: for people in columns, for programs in fields."""
+"""A job as text: columns for people, fields for programs."""
 
 import json
 from collections.abc import Sequence
@@ -34,14 +34,14 @@ def short(text: str, width: int) -> str:
 
 
 def took(job: "JobRead") -> str:
-    """Say how long an ended job took, from its submission."""
+    """Describe the time from a job's submission to its end; empty before that."""
     if job.completed_at is None:
         return ""
     return duration(job.completed_at - job.created_at)
 
 
 def duration(time: timedelta) -> str:
-    """Say a length of time in its largest fitting unit: ``2.1 s``, ``4 min``, ``3 h``, ``2 d``."""
+    """Format a duration in its largest fitting unit: ``2.1 s``, ``4 min``, ``3 h``, ``2 d``."""
     seconds = max(time.total_seconds(), 0)
     if seconds < 100:
         return f"{seconds:.1f} s"
@@ -52,7 +52,7 @@ def duration(time: timedelta) -> str:
 
 
 def size(count: int) -> str:
-    """Say a number of bytes in its largest fitting unit."""
+    """Format a number of bytes in its largest fitting unit."""
     amount = float(count)
     for unit in ("bytes", "kB", "MB"):
         if amount < 1000:
@@ -62,7 +62,7 @@ def size(count: int) -> str:
 
 
 def state(job: "JobRead") -> str:
-    """Say where a job stands, in a few words."""
+    """Describe a job's state in a few words."""
     if job.status is Status.PENDING and job.retry_count:
         return f"pending, attempt {job.retry_count + 1} of {job.max_attempts}"
     if job.status is Status.PENDING and job.queue_position:
@@ -73,7 +73,7 @@ def state(job: "JobRead") -> str:
 
 
 def describe(screen: Screen, job: "JobRead") -> None:
-    """Write all that a person wants to know of one job."""
+    """Write the details of one job."""
     model = f"{job.model_name} ({job.provider})"
     rows: list[tuple[str, object]] = [
         *(("id", job.id), ("status", state(job)), ("prompt", job.prompt), ("model", model)),

@@ -1,4 +1,4 @@
-"""What a person sees while jobs go on: a live picture on a terminal, plain lines elsewhere."""
+"""The progress of jobs: a live table on a terminal, plain lines elsewhere."""
 
 import time
 from collections import Counter
@@ -21,26 +21,26 @@ ROWS = 10  # jobs shown at once; the others are only counted
 
 
 class Display(Protocol):
-    """Shows jobs while they go on."""
+    """Shows the progress of jobs."""
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start the display."""
         ...
 
     def __exit__(self, *_: object) -> None:
-        """End; what was said stays."""
+        """Stop the display; written lines remain."""
         ...
 
     def show(self, job: "JobRead") -> None:
-        """Show a job as it is now."""
+        """Show the current state of a job."""
         ...
 
     def say(self, text: str) -> None:
-        """Tell something that is not about one job."""
+        """Write a message that does not concern one job."""
         ...
 
     def aside(self) -> AbstractContextManager[None]:
-        """Leave the terminal to others for a moment."""
+        """Pause the display while other output is written."""
         ...
 
 
@@ -72,10 +72,10 @@ class Silence:
         """Show nothing."""
 
     def say(self, text: str) -> None:
-        """Tell nothing."""
+        """Write nothing."""
 
     def aside(self) -> AbstractContextManager[None]:
-        """Let others write; nothing is in their way."""
+        """Do nothing: there is no display to pause."""
         return nullcontext()
 
 
@@ -99,7 +99,7 @@ class Lines(Silence):
 
 
 class Picture(Silence):
-    """Jobs that go on, each with its bar, redrawn in place; those that ended, as lines above."""
+    """Unfinished jobs as progress bars, redrawn in place, below one line for each finished job."""
 
     def __init__(self, screen: Screen) -> None:
         from rich.spinner import Spinner  # noqa: PLC0415 - only for terminals
@@ -139,7 +139,7 @@ class Picture(Silence):
         if job.completed_at is None:
             self._open = {**self._open, job.id: job}  # replaced: another thread is drawing
             return
-        self._open = {known: one for known, one in self._open.items() if known != job.id}
+        self._open = {job_id: other for job_id, other in self._open.items() if job_id != job.id}
         self._ended[job.status] += 1
         mark, style = MARKS[job.status]
         line = Text.assemble(
@@ -149,7 +149,7 @@ class Picture(Silence):
 
     @contextmanager
     def aside(self) -> Generator[None]:
-        """Take the picture away while others write."""
+        """Remove the bars while other output is written."""
         self._live.stop()
         try:
             yield
@@ -165,7 +165,7 @@ class Picture(Silence):
         from rich.console import Group  # noqa: PLC0415 - only for terminals
         from rich.table import Table  # noqa: PLC0415 - only for terminals
 
-        jobs = sorted(self._open.values(), key=_eagerness)
+        jobs = sorted(self._open.values(), key=_display_order)
         capacity = max(1, min(ROWS, self._console.height - 3))
         grid = Table.grid(padding=(0, 2))
         for job in jobs[:capacity]:
@@ -204,6 +204,6 @@ class Picture(Silence):
         return Text(f"{more}{counts.total()} jobs: {', '.join(parts)}", style="dim")
 
 
-def _eagerness(job: "JobRead") -> tuple[bool, float, str]:
-    """Sort those that are being made before those that wait."""
+def _display_order(job: "JobRead") -> tuple[bool, float, str]:
+    """Sort running jobs before pending ones."""
     return job.status is Status.PENDING, -(job.progress or 0.0), str(job.id)

@@ -1,4 +1,4 @@
-"""What operators read: the doctor's findings, and the settings."""
+"""Reports for operators: the doctor's findings, and the settings."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -23,7 +23,7 @@ HIDDEN: Final = "********"
 
 
 def write(screen: Screen, findings: Sequence[Finding]) -> None:
-    """Write the findings, and at the end what they amount to."""
+    """Write the findings and a summary."""
     if screen.as_json:
         screen.json([asdict(finding) for finding in findings])
         return
@@ -38,16 +38,16 @@ def write(screen: Screen, findings: Sequence[Finding]) -> None:
             message.append(f"\n→ {clean(finding.advice)}", style=style)
         grid.add_row(Text(mark, style=style), Text(finding.subject, style="bold"), message)
     screen.out.print(grid)
-    screen.out.print(_verdict(findings))
+    screen.out.print(_summary(findings))
 
 
-def _verdict(findings: Sequence[Finding]) -> str:
+def _summary(findings: Sequence[Finding]) -> str:
     errors, warnings = (
         sum(finding.status == status for finding in findings) for status in ("error", "warning")
     )
     if not errors and not warnings:
-        return "All is well."
-    return f"{errors} to repair, {warnings} to think about."
+        return "No problems found."
+    return f"Errors: {errors}, warnings: {warnings}."
 
 
 def write_settings(screen: Screen, settings: Settings) -> None:
@@ -57,7 +57,7 @@ def write_settings(screen: Screen, settings: Settings) -> None:
         ConfigurationError: An adapter's setting is wrong.
     """
     shown = [settings, *(read(kind) for kind in _adapters(settings))]
-    values = [row for one in shown for row in _values(one)]
+    values = [row for group in shown for row in _values(group)]
     if screen.as_json:
         screen.json({name: value for name, value, _ in values})
         return
@@ -67,12 +67,12 @@ def write_settings(screen: Screen, settings: Settings) -> None:
 
 def _adapters(settings: Settings) -> Iterator[type[BaseSettings]]:
     """Find the settings of the adapters in use, in the packages that open them."""
-    found = (
+    adapters = (
         *((registry.providers(), name, "PROVIDERS") for name in settings.providers),
         (registry.storages(), settings.storage_backend, "STORAGE_BACKEND"),
         (registry.dispatchers(), settings.dispatch, "DISPATCH"),
     )
-    for known, name, setting in found:
+    for known, name, setting in adapters:
         home = import_module(registry.load(known, name, setting=setting).__module__)
         for kind in vars(home).values():
             own = isinstance(kind, type) and issubclass(kind, BaseSettings)
@@ -81,7 +81,7 @@ def _adapters(settings: Settings) -> Iterator[type[BaseSettings]]:
 
 
 def _values(settings: BaseSettings) -> Iterator[tuple[str, Any, bool]]:
-    """Yield each setting's name, its value ready for JSON, and whether somebody chose it."""
+    """Yield each setting's name, its value ready for JSON, and whether it is set."""
     prefix = str(settings.model_config.get("env_prefix", ""))
     for field, described in type(settings).model_fields.items():
         value = getattr(settings, field)

@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""What a terminal might obey, or what might reverse the text around it."""
+"""Control characters of terminals, and marks that reverse the direction of text."""
 
 
 def clean(text: str) -> str:
-    """Return text of a server's or a user's as one line that no terminal obeys."""
+    """Return untrusted text as one line without control characters."""
     return UNSAFE.sub("\N{REPLACEMENT CHARACTER}", re.sub(r"[\r\n\t]+", " ", text))
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Write JSON that no terminal obeys; parsed again it is the same value."""
+    """Return JSON with control characters escaped; it parses to the same value."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return re.sub(
         "[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
-        lambda found: f"\\u{ord(found[0]):04x}",
+        lambda match: f"\\u{ord(match[0]):04x}",
         text,
     )
 
 
 class Outlet:
-    """A standard stream that may be closed, or whose reader may go away: then what comes is lost.
+    """A standard stream that discards its output once it is closed or its reader has ended.
 
-    `head` wants it so. If it cannot be written for another reason, `failure` says why.
+    `head` relies on this. `failure` is the error of any other failed write.
     """
 
     def __init__(self, stream: TextIO | None) -> None:  # None: it was closed from the start
@@ -51,7 +51,7 @@ class Outlet:
             return len(text)
 
     def flush(self) -> None:
-        """Pass on what was written."""
+        """Flush the stream."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -69,7 +69,7 @@ class Outlet:
 
 
 class Screen:
-    """A command's two streams, and how the user wants them."""
+    """A command's two streams, in the format that the user chose."""
 
     def __init__(
         self, *, as_json: bool = False, quiet: bool = False, no_color: bool = False
@@ -111,11 +111,11 @@ class Screen:
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Tell the user something, unless it shall be quiet."""
+        """Write a message to stderr, unless quiet."""
         if not self.quiet:
             self.warn(text)
 
     def warn(self, text: str) -> None:
-        """Tell the user something, quiet or not."""
+        """Write a message to stderr, even if quiet."""
         sys.stderr.write(clean(text) + "\n")
         sys.stderr.flush()

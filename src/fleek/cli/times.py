@@ -1,4 +1,4 @@
-"""Times and spans as people type them."""
+"""Times and durations on the command line."""
 
 import re
 from datetime import datetime, timedelta
@@ -23,8 +23,8 @@ def moment(text: str, option: str) -> datetime:
         later = _span(text)
         if later is not None:
             return wall_time() + later
-        found = datetime.fromisoformat(text)
-        return found if found.tzinfo is not None else found.astimezone()
+        time = datetime.fromisoformat(text)
+        return time if time.tzinfo is not None else time.astimezone()
     except (ValueError, OverflowError):
         raise typer.BadParameter(
             "must be a time like 2026-12-24T18:00 (yours) or 2026-12-24T18:00:00Z, "
@@ -37,15 +37,15 @@ def age(text: str, option: str) -> timedelta:
     """Read how long ago something is: ``30d``, ``12h`` or ``5m``.
 
     Raises:
-        typer.BadParameter: It is nothing of the kind.
+        typer.BadParameter: It has another form.
     """
-    found = _span(text)
-    if found is None:
+    span = _span(text)
+    if span is None:
         raise typer.BadParameter("must be like 30d, 12h or 5m", param_hint=option)
-    return found
+    return span
 
 
 def _span(text: str) -> timedelta | None:
-    found = SPAN.fullmatch(text)
-    span = timedelta(**{UNITS[found[2]]: float(found[1])}) if found else LONGEST
+    match = SPAN.fullmatch(text)
+    span = timedelta(**{UNITS[match[2]]: float(match[1])}) if match else LONGEST
     return span if span < LONGEST else None

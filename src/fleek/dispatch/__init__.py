@@ -1,1 +1,1 @@
-"""What carries job ids to workers: one module per dispatcher, named in `fleek.registry`."""
+"""Dispatchers, which send job ids to workers: one module each, named in `fleek.registry`."""

@@ -1,4 +1,4 @@
-"""The address of a broker, examined before a library does: what they raise is no line to read."""
+"""Validation of a broker's address, with clearer messages than the libraries have."""
 
 import re
 from typing import Annotated, Final
@@ -15,7 +15,7 @@ ANY: Final = "must be like amqp://user:password@host:5672//; write / in the pass
 
 def _redis(value: str) -> str:
     value = cleaned(value)
-    parts = _parted(value, REDIS)
+    parts = _split(value, REDIS)
     if parts.scheme not in SCHEMES:
         raise ValueError(REDIS)
     if parts.scheme != "unix" and not re.fullmatch("(/[0-9]*)?", parts.path):
@@ -25,12 +25,12 @@ def _redis(value: str) -> str:
 
 def _any(value: str) -> str:
     value = cleaned(value)
-    _parted(value, ANY)
+    _split(value, ANY)
     return value
 
 
-def _parted(value: str, otherwise: str) -> SplitResult:
-    """Take an address apart; an error's own words may hold a piece of the password."""
+def _split(value: str, otherwise: str) -> SplitResult:
+    """Split an address; the message of the original error may contain part of the password."""
     try:
         parts = urlsplit(value)
         _ = parts.port
@@ -52,7 +52,7 @@ def with_password(address: str, password: SecretStr | None) -> str:
 
 
 RedisAddress = Annotated[str, AfterValidator(_redis)]
-"""Where a Redis is."""
+"""The address of a Redis server."""
 
 BrokerAddress = Annotated[str, AfterValidator(_any)]
-"""Where a broker of any kind is."""
+"""The address of any broker."""

@@ -16,9 +16,9 @@ from fleek import registry
 from fleek.dispatch.base import Attach
 from fleek.dispatch.bridge import Bridge
 
-FEW: Final = 16  # handlers at once: fewer leave a worker idle while it waits for providers
+FEW_THREADS: Final = 16  # handlers at once: fewer leave a worker idle while it waits for providers
 STOP_SECONDS: Final = 25.0  # the longest that draining may take; then the process ends anyway
-LOOK_SECONDS: Final = 0.2  # between two looks whether starting is still wanted
+LOOK_SECONDS: Final = 0.2  # between two checks whether the start was given up
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 class AttachedWorker:
     """An event loop in a thread of its own, on which this process is a worker.
 
-    To be started after any fork, from the thread that hears signals.
+    Start it after any fork, from the thread that handles signals.
     """
 
     def __init__(self, bridge: Bridge, *, dispatch: str, concurrency: int) -> None:
@@ -51,7 +51,7 @@ class AttachedWorker:
                 break
 
     def stop(self) -> None:
-        """Drain the worker: see purchases through, give back what it holds. May be called twice."""
+        """Drain the worker: finish starting predictions, release its jobs. May be called twice."""
         if self._loop is not None and self._work is not None:
             with suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(self._work.cancel)
@@ -63,7 +63,7 @@ class AttachedWorker:
         try:
             asyncio.run(self._live())
         except asyncio.CancelledError:
-            pass  # told to stop
+            pass  # stop() was called
         except BaseException as error:
             if self._begun.done():
                 log.exception("worker_failed")
@@ -88,8 +88,8 @@ class AttachedWorker:
 
 
 def warn_if_few(concurrency: int, *, better: str) -> None:
-    """Say on stderr that a worker has too few threads to be of much use."""
-    if concurrency < FEW:
+    """Warn on stderr that a worker has too few threads to keep it busy."""
+    if concurrency < FEW_THREADS:
         print(
             f"fleek: only {concurrency} jobs can be started or collected at once by this process; "
             f"better: {better}",

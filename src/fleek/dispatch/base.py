@@ -9,32 +9,32 @@ from prometheus_client.registry import Collector
 from fleek.domain.job import JobId
 
 Task = Literal["start", "collect"]
-"""What a worker is asked to do with a job: the engine's verb."""
+"""The engine's verb that a worker runs for a job."""
 
 Handler = Callable[[JobId], Awaitable[None]]
-"""Does a task for one job. Never raises for the job's sake."""
+"""Runs a task for one job. A failure of the job itself is not raised."""
 
 
 class Reported(Exception):
-    """A handler failed and has said so itself; whoever carries ids may show it, not log it."""
+    """A handler failed and has logged it; the dispatcher must not log it again."""
 
 
 class UnknownJob(Exception):
-    """There is no such job: the id is another installation's, or invented."""
+    """The job does not exist; the id may come from another installation."""
 
 
 class Dispatcher(Protocol):
     """Carries job ids from `enqueue` to a handler.
 
-    It carries a nudge, not the truth: the job's row says whether to run. So a dispatcher
-    may lose an id (`admit` nudges again) or deliver it twice (only one claim wins).
+    The job's row decides whether the task runs. So a dispatcher may lose an id (`admit`
+    dispatches it again) or deliver it twice (only one claim succeeds).
     """
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
-        """Ask for this task to be done soon. Never blocks the event loop.
+        """Queue this task. Never blocks the event loop.
 
         Raises:
-            DispatcherUnavailable: Could not be sent; the caller nudges again later.
+            DispatcherUnavailable: It could not be sent; the caller dispatches it again later.
         """
         ...
 
@@ -48,7 +48,7 @@ class Dispatcher(Protocol):
         ...
 
     async def check(self) -> None:
-        """Prove that an id could be sent now.
+        """Check that an id could be sent now.
 
         Raises:
             DispatcherUnavailable: It could not, with the reason.
@@ -58,13 +58,13 @@ class Dispatcher(Protocol):
 
 @runtime_checkable
 class Measured(Protocol):
-    """A dispatcher that has figures to show beside the engine's."""
+    """A dispatcher with metrics of its own."""
 
     figures: Sequence[Collector]
 
 
 class Attach(Protocol):
-    """Makes this process a worker whose ids somebody else receives: `fleek.worker:open_attached_worker`.
+    """Makes this process a worker whose ids a broker's library receives: `fleek.worker:open_attached_worker`.
 
     A dispatcher whose library has a worker command of its own opens it when that command starts,
     after any fork, on the event loop in which handlers are to run. Leaving it drains the worker.

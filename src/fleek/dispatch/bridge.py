@@ -1,4 +1,4 @@
-"""Brings ids from the threads of a broker's library to handlers in one event loop."""
+"""A bridge from the threads of a broker's library to handlers in one event loop."""
 
 import asyncio
 from collections import defaultdict
@@ -31,16 +31,16 @@ log = structlog.get_logger(__name__)
 
 
 class Closed(Exception):
-    """Nobody handles ids here, now or any more: they belong to another worker."""
+    """This worker has not started or is stopping; the id belongs to another worker."""
 
 
 class Bridge:
-    """Hands over what `receive` is given, in threads, to the handlers of `run`, in its loop.
+    """Passes ids from `receive`, in threads, to the handlers of `run`, in its event loop.
 
     A thread stays with its id until the handler has ended, so that a worker takes no more ids
     from the broker than it can handle. One exception: an id to be collected that finds every
     place taken waits in memory, and its thread is free to bring ids to be started. What waits is
-    bounded by whoever nudges, as in the embedded dispatcher, and is lost with the process.
+    bounded by `admit`, as in the embedded dispatcher, and is lost with the process.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Bridge:
             await asyncio.wait([task])
 
     def receive(self, task: Task, job_id: JobId) -> None:
-        """Have a task done, from any thread but the loop's; returns when that has happened.
+        """Run a task, from any thread but the loop's, and return at its end.
 
         Raises:
             Closed: It was not begun, or not done to the end: this worker stops.
@@ -107,7 +107,7 @@ class Bridge:
         done.result()
 
     def drop(self, reason: str, message: object) -> None:
-        """Count and log a message that is not for us. From any thread."""
+        """Count and log a message that cannot be processed. Thread-safe."""
         DROPPED.labels(reason).inc()
         log.warning("message_dropped", reason=reason, message=repr(message)[:SHOWN])
 
@@ -124,7 +124,7 @@ class Bridge:
         self._waiting[task, job_id].append(done)
 
     async def _handle(self, task: Task, handler: Handler, job_id: JobId) -> None:
-        """Do a task, and tell the threads that wait for it how it ended."""
+        """Run a task and pass its result to the waiting threads."""
         threads = self._waiting.pop((task, job_id), [])
         failure: BaseException | None = None
         try:
@@ -145,14 +145,14 @@ class Bridge:
 
 
 def job_id_of(value: object) -> JobId | None:
-    """Return the id that a message names; None if that is no id, written as we write it."""
+    """Return the job id in a message; None unless it is a UUID in canonical form."""
     if not isinstance(value, str):
         return None
     try:
-        found = UUID(value)
+        job_id = UUID(value)
     except ValueError:
         return None
-    return JobId(found) if str(found) == value else None
+    return JobId(job_id) if str(job_id) == value else None
 
 
 def _end(waiting: Future[None], error: BaseException | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Carries job ids within one process: no broker, nothing to start, lost when the process ends."""
+"""A dispatcher in memory: no broker; queued ids are lost when the process ends."""
 
 import asyncio
 from collections import Counter, OrderedDict, deque
@@ -33,8 +33,8 @@ class _Consumer:
 class EmbeddedDispatcher:
     """Queues in memory, for callers and handlers of one event loop; not thread-safe.
 
-    Ids wait here, in order, while nobody consumes. An id that already waits for the same task
-    is not queued twice. The memory is bounded by whoever nudges: `admit` keeps few outstanding.
+    Ids wait here, in order, until `consume` runs. An id that already waits for the same task
+    is not queued twice. The memory is bounded by `admit`, which keeps few ids outstanding.
     """
 
     def __init__(self) -> None:
@@ -44,11 +44,11 @@ class EmbeddedDispatcher:
         self._consumer: _Consumer | None = None
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
-        """Ask for this task to be done soon; costs no wait."""
+        """Queue this task; never waits."""
         self.put(task, job_id)
 
     def put(self, task: Task, job_id: JobId) -> None:
-        """Do as `enqueue`, for a caller in the loop that is no coroutine."""
+        """Queue this task, for callers in the event loop that are not coroutines."""
         self._queues[task].setdefault(job_id)
         if self._consumer is not None:
             self._fill(self._consumer)
@@ -56,7 +56,7 @@ class EmbeddedDispatcher:
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
         """Handle ids as they come, until cancelled.
 
-        A handler that raises is logged and forgotten. Handlers share contexts: one that binds
+        An exception of a handler is logged. Handlers share contexts: one that binds
         a context variable unbinds it.
 
         Raises:
@@ -132,7 +132,7 @@ async def _handle(handler: Handler, task: Task, job_id: JobId) -> None:
         log.exception("handler_gave_up", task=task, job_id=str(job_id))
     except (Reported, UnknownJob) as error:
         log.debug("handler_ended_early", task=task, job_id=str(job_id), reason=str(error))
-    except Exception:  # one job's trouble must not end the others' service
+    except Exception:  # one failing job must not stop the others
         log.exception("handler_failed", task=task, job_id=str(job_id))
 
 

@@ -1,4 +1,4 @@
-"""Calls to a broker's library: they block, and their end is not certain."""
+"""Blocking calls to a broker's library, with a time limit."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,25 +9,25 @@ from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.text import without_credentials
 
 ANSWER_SECONDS: Final = 1.5  # to connect to a broker, and for its answer
-PATIENCE_SECONDS: Final = 1.8  # for a whole call; health gives up after two
+CALL_SECONDS: Final = 1.8  # for a whole call; health gives up after two
 
 
 class Caller:
-    """A thread that calls, one after the other, what must not block the event loop."""
+    """A thread for blocking calls, one at a time."""
 
     def __init__(self, name: str, *errors: type[Exception]) -> None:
         self._thread = ThreadPoolExecutor(1, name)
         self._errors = errors  # those that the library raises if the broker is away
 
     async def call(self, blocking: Callable[..., None], *arguments: Any) -> None:
-        """Call it, and wait for its end.
+        """Run a blocking call and wait for it.
 
         Raises:
             DispatcherUnavailable: It failed, or takes too long; then its end is not awaited.
         """
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(CALL_SECONDS):
                 await loop.run_in_executor(self._thread, blocking, *arguments)
         except TimeoutError as error:
             raise DispatcherUnavailable("the broker does not answer") from error
@@ -36,5 +36,5 @@ class Caller:
             raise DispatcherUnavailable(f"the broker cannot be reached: {words}") from error
 
     def close(self) -> None:
-        """Wait for what is being called."""
+        """Wait for the running call."""
         self._thread.shutdown(cancel_futures=True)

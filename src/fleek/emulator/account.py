@@ -1,4 +1,4 @@
-"""The one account that the emulator has: what it bought, uploaded and may do."""
+"""The emulator's only account: its predictions, uploads and limits."""
 
 import base64
 import os
@@ -34,7 +34,7 @@ class Upload:
 
 @dataclass(slots=True)
 class Account:
-    """Everything that the emulator remembers. Used from one event loop only."""
+    """The emulator's state. Used from one event loop only."""
 
     plan: Plan
     ledger: Ledger
@@ -45,7 +45,7 @@ class Account:
     by_id: dict[str, Prediction] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
     boot: bytes = field(default_factory=lambda: os.urandom(16))  # keeps ids of two runs apart
-    on_retime: Callable[[Prediction], None] = lambda _: None  # told when an end has moved nearer
+    on_retime: Callable[[Prediction], None] = lambda _: None  # called when an end has moved nearer
     windows: Counter[tuple[str, int]] = field(default_factory=Counter)  # requests by minute
     failed: Counter[tuple[str, int]] = field(
         default_factory=Counter
@@ -58,7 +58,7 @@ class Account:
         return "whsec_" + base64.b64encode(key).decode()
 
     def now(self) -> float:
-        """Say what time it is by the emulator's clock."""
+        """Return the time of the emulator's clock."""
         return self.clock.now()
 
     def new_id(self) -> str:
@@ -71,15 +71,15 @@ class Account:
         now = self.now()
         return max(now, self.predictions[-1].created + 1e-6) if self.predictions else now
 
-    def sell(self, prediction: Prediction) -> None:
-        """Enter a prediction: from here on it exists, whether anybody hears of it or not."""
+    def record_prediction(self, prediction: Prediction) -> None:
+        """Record a new prediction; it exists even if the response is lost."""
         self.ledger.add("prediction", **_record(prediction))
         self._enter(prediction)
 
     def cancel(self, prediction: Prediction, *, heeded: bool = True, lied: bool = False) -> None:
         """Enter a request to cancel, and end the prediction now if it is heeded and still runs.
 
-        `lied`: whoever asked is told that it has stopped, whatever it does.
+        `lied`: the response claims that it has stopped, whatever its true state.
         """
         now = self.now()
         running = not prediction.done(now)
@@ -107,7 +107,9 @@ class Account:
         """
         offset = self.plan.clock_offset_seconds
         return bisect_left(
-            self.predictions, round(instant, 6), key=lambda one: round(one.created + offset, 6)
+            self.predictions,
+            round(instant, 6),
+            key=lambda prediction: round(prediction.created + offset, 6),
         )
 
     def show(self, prediction: Prediction, *, at: float | None = None) -> dict[str, Any]:
@@ -133,7 +135,7 @@ class Account:
         }
 
     def reset(self, seed: int | None) -> None:
-        """Forget everything but the plan. Ids of earlier predictions never come again."""
+        """Remove all state but the plan. Ids of earlier predictions are not reused."""
         if seed is not None:
             self.plan = self.plan.model_copy(update={"seed": seed})
         self.predictions.clear()
@@ -146,7 +148,7 @@ class Account:
         self.clock.stir()
 
     def restore(self) -> None:
-        """Take up what an earlier process wrote into the ledger's file."""
+        """Restore the state from the ledger's file."""
         for row in self.ledger.replay():
             match row.pop("row"):
                 case "prediction":
@@ -167,7 +169,7 @@ class Account:
 
 
 def fingerprint(token: str) -> str:
-    """Name a token without telling it."""
+    """Return a short hash that identifies a token."""
     return sha256(token.encode()).hexdigest()[:12]
 
 

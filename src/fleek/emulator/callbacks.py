@@ -1,4 +1,4 @@
-"""Callbacks: signed messages to those who asked for them, sent by one timer."""
+"""Callbacks: signed webhook messages, sent by one timer."""
 
 import asyncio
 import heapq
@@ -36,13 +36,13 @@ class Due:
 
 
 class Callbacks:
-    """Sends what falls due. Without a callback asked for, it does nothing at all."""
+    """Sends due callbacks. It is idle while no prediction has a webhook."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
         self._due: list[Due] = []
         self._turn = 0
-        self._told: set[tuple[str, str]] = set()  # (prediction, event) sent once and for all
+        self._delivered: set[tuple[str, str]] = set()  # (prediction, event), never repeated
         self._timer: asyncio.Task[None] | None = None
         self._sends: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(64)
@@ -63,8 +63,8 @@ class Callbacks:
             self._push(prediction, event, at)
 
     def resume(self) -> None:
-        """Take up the callbacks of an earlier process: the ends that nobody was told."""
-        self._told |= {
+        """Resume an earlier process's callbacks: the ends that were not delivered."""
+        self._delivered |= {
             (row["id"], "completed")
             for row in self._account.ledger.rows("webhook")
             if row["event"] == "completed" and row["settled"]
@@ -74,9 +74,9 @@ class Callbacks:
                 self._push(prediction, "completed", prediction.ended_at)
 
     def forget(self) -> None:
-        """Drop everything that is due."""
+        """Discard all scheduled callbacks."""
         self._due.clear()
-        self._told.clear()
+        self._delivered.clear()
 
     async def close(self) -> None:
         """Stop sending."""
@@ -88,14 +88,14 @@ class Callbacks:
             await self._http.aclose()
 
     def _retimed(self, prediction: Prediction) -> None:
-        """Its end has moved nearer: what is due then is due now."""
+        """Reschedule the callbacks of a prediction whose end has moved nearer."""
         if prediction.webhook is not None:
             for event, at in _events(prediction):
                 if event in ("output", "completed"):
                     self._push(prediction, event, at)
 
     def _push(self, prediction: Prediction, event: str, at: float) -> None:
-        if event not in prediction.events or (prediction.id, event) in self._told:
+        if event not in prediction.events or (prediction.id, event) in self._delivered:
             return
         self._turn += 1
         heapq.heappush(self._due, Due(at, self._turn, prediction, event))
@@ -126,8 +126,8 @@ class Callbacks:
             case "output" if prediction.end != "succeeded":
                 return False
             case _:
-                first = (prediction.id, due.event) not in self._told
-                self._told.add((prediction.id, due.event))
+                first = (prediction.id, due.event) not in self._delivered
+                self._delivered.add((prediction.id, due.event))
                 return first
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:

@@ -65,11 +65,11 @@ async def _models(request: Request) -> ASGIApp:
     sought = ""
     if request.method == "QUERY":
         sought = (await request.body()).decode(errors="replace").strip().strip('"').lower()
-    found = [model for model in OFFERED if sought in f"{model.name} {model.what}".lower()]
-    return _page([describe(model, _base(request)) for model in found])
+    matches = [model for model in OFFERED if sought in f"{model.name} {model.what}".lower()]
+    return _page([describe(model, _base(request)) for model in matches])
 
 
-async def _found(request: Request) -> Model | ASGIApp:
+async def _requested_model(request: Request) -> Model | ASGIApp:
     """Find the model that the path names, or the answer to give in its place."""
     account: Account = request.app.state.account
     name = "{owner}/{name}".format(**request.path_params)
@@ -85,23 +85,23 @@ async def _found(request: Request) -> Model | ASGIApp:
 
 
 async def _model(request: Request) -> ASGIApp:
-    found = await _found(request)
-    return answer(describe(found, _base(request))) if isinstance(found, Model) else found
+    model = await _requested_model(request)
+    return answer(describe(model, _base(request))) if isinstance(model, Model) else model
 
 
 async def _versions(request: Request) -> ASGIApp:
-    found = await _found(request)
-    return _page([describe_version(found)]) if isinstance(found, Model) else found
+    model = await _requested_model(request)
+    return _page([describe_version(model)]) if isinstance(model, Model) else model
 
 
 async def _version(request: Request) -> ASGIApp:
-    found = await _found(request)
-    if not isinstance(found, Model):
-        return found
+    model = await _requested_model(request)
+    if not isinstance(model, Model):
+        return model
     wanted = request.path_params["id"]
-    if wanted != found.version and found.name in BY_NAME:
+    if wanted != model.version and model.name in BY_NAME:
         return missing()
-    return answer(describe_version(found) | {"id": wanted})
+    return answer(describe_version(model) | {"id": wanted})
 
 
 async def _collections(_: Request) -> ASGIApp:

@@ -1,4 +1,4 @@
-"""The emulator's time: it may be moved, and whoever waits for an instant notices."""
+"""The emulator's time: it can be moved, and waiting tasks notice."""
 
 import asyncio
 import math

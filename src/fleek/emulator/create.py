@@ -1,4 +1,4 @@
-"""Creating predictions: the request is read, then sold, then answered, well or badly."""
+"""Creation of predictions: read the request, record the prediction, respond with or without faults."""
 
 import asyncio
 from collections.abc import Mapping
@@ -124,7 +124,7 @@ def _sold(
         markers=dict(order.markers),
         fate=_fate(faults),
     )
-    account.sell(prediction)
+    account.record_prediction(prediction)
     return prediction
 
 

@@ -21,7 +21,7 @@ DEADLINE: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
 class Refused(Exception):
-    """The request is answered with an error; nothing is sold."""
+    """The response is an error; no prediction is created."""
 
     def __init__(self, response: ASGIApp) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ ODD_IDS: Final[Mapping[str, Any]] = {
 
 
 async def refuse(account: Account, faults: Mapping[str, str]) -> ASGIApp | None:
-    """Answer before anything is sold, if one of the faults says so."""
+    """Respond before a prediction is created, if a fault requires it."""
     if "create_hang" in faults:
         await asyncio.sleep(float(faults["create_hang"]))
         return dropped()

@@ -1,4 +1,4 @@
-"""What is said where JSON of a known kind is expected, in the forms that real hosts use."""
+"""Bodies of errors and unexpected JSON, in the forms that real hosts use."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final

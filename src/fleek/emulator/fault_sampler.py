@@ -1,4 +1,4 @@
-"""Chance that repeats itself: which faults strike a request."""
+"""Reproducible sampling of the faults of a request."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class FaultSampler:
             markers: What the prompt asks for.
             model: Whose rates come first.
         """
-        if not plan.injecting and group != "knob":  # a wish is no fault
+        if not plan.injecting and group != "knob":  # a knob is not a fault
             return {}
         chosen = {
             name: self._argument(plan, name, marker.argument)

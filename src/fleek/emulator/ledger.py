@@ -1,4 +1,4 @@
-"""The ledger: what was asked, sold, called back and downloaded; rows are only ever added."""
+"""The ledger of requests, predictions, callbacks and downloads; append-only."""
 
 import json
 import os

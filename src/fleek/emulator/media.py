@@ -58,7 +58,7 @@ def _picture(name: str) -> Image.Image:
 
 def _png(name: str) -> bytes:
     note = PngInfo()
-    note.add_text("prediction", name)  # so that whoever holds the file can tell where it came from
+    note.add_text("prediction", name)  # so that a file names its prediction
     return _saved(_picture(name), "PNG", pnginfo=note)
 
 

@@ -1,4 +1,4 @@
-"""What every request passes: the ledger's row, the clock's Date, the token, the rate limit."""
+"""Middleware of every request: ledger, Date header, authentication, rate limit."""
 
 import asyncio
 from contextlib import suppress
@@ -13,14 +13,14 @@ from fleek.emulator.responses import RequestEntry, problem, throttled
 
 
 class RequestMiddleware:
-    """Wraps the routes."""
+    """The middleware around the routes."""
 
     def __init__(self, app: ASGIApp, account: Account) -> None:
         self._app = app
         self._account = account
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, and enter it in the ledger when it is answered."""
+        """Handle a request, and add it to the ledger after the response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -45,7 +45,7 @@ class RequestMiddleware:
             self._enter(scope, entry, began)
 
     def _refusal(self, scope: Scope, entry: RequestEntry) -> ASGIApp | None:
-        """Answer those without a token, or too often here."""
+        """Return the response to an unauthenticated or throttled request; None if it is allowed."""
         headers = dict(scope["headers"])
         kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         entry.token = fingerprint(token) if token else None

@@ -1,4 +1,4 @@
-"""The plan: how fast, how often wrong, and what is charged."""
+"""The plan: durations, rates of faults, and prices."""
 
 import re
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ Rates = Annotated[dict[str, Probability], AfterValidator(_known)]
 
 
 class Plan(BaseModel):
-    """What the operator of the emulator chooses. The defaults do nothing wrong."""
+    """The configuration of the emulator. The defaults have no faults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -98,14 +98,14 @@ def markers(parameters: Mapping[str, Any]) -> dict[str, Marker]:
     Raises:
         UnknownFault: A marker names something that is not in the catalogue, or gives it no number.
     """
-    found: dict[str, Marker] = {}
+    parsed: dict[str, Marker] = {}
     for value in parameters.values():
         if isinstance(value, str) and "[[emu:" in value:
             for written, argument, times in MARKER.findall(value):
                 name = canonical(written)
                 _check(name, argument)
-                found[name] = Marker(argument or None, _times(times, CATALOGUE[name].times))
-    return found
+                parsed[name] = Marker(argument or None, _times(times, CATALOGUE[name].times))
+    return parsed
 
 
 def seconds(span: float | tuple[float, float], random: Random) -> float:

@@ -1,4 +1,4 @@
-"""A prediction: what was sold, and its state at any instant, computed and never ticked."""
+"""A prediction and its state at any instant, computed on demand."""
 
 import math
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ class Prediction:
     cancelled: float | None = None  # when a cancel took effect
     released: float | None = None  # when the control API ended it
     cancel_requests: list[float] = field(default_factory=list)
-    cancel_lied: bool = False  # whether somebody was told that it had stopped while it ran on
+    cancel_lied: bool = False  # whether a response claimed that it had stopped while it ran on
 
     started_at: float = math.inf  # inf: never
     ended_at: float = math.inf

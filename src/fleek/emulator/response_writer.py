@@ -1,4 +1,4 @@
-"""What an answer comes in: the clock's Date, or a wrong one, and perhaps a compression."""
+"""Response headers and encoding: the Date header, right or wrong, and optional compression."""
 
 import zlib
 from collections.abc import Callable
@@ -14,13 +14,13 @@ GZIP: Final = zlib.MAX_WBITS | 16  # what zlib calls this format
 
 
 class ResponseWriter:
-    """Sends one answer on.
+    """Sends one response.
 
     Args:
-        send: To whoever asked.
+        send: Sends to the client.
         entry: Its row in the ledger.
         now: Seconds since 1970, as the emulator shows them.
-        draw: Chooses the faults of group `answer`, once the answer begins.
+        draw: Chooses the faults of group `answer`, once the response begins.
     """
 
     def __init__(
@@ -35,18 +35,18 @@ class ResponseWriter:
         self._entry = entry
         self._now = now
         self._draw = draw
-        self._pack: zlib._Compress | None = None
+        self._compressor: zlib._Compress | None = None
 
     async def __call__(self, message: Message) -> None:
-        """Send a part of the answer."""
+        """Send a part of the response."""
         if message["type"] == "http.response.start":
             self._entry.status = message["status"]
             faults = self._draw()
             self._entry.faults += [*faults]
             message = {**message, "headers": self._headers(message, faults)}
-        elif self._pack is not None:
-            body = self._pack.compress(message.get("body", b""))
-            body += b"" if message.get("more_body") else self._pack.flush()
+        elif self._compressor is not None:
+            body = self._compressor.compress(message.get("body", b""))
+            body += b"" if message.get("more_body") else self._compressor.flush()
             message = {**message, "body": body}
         await self._send(message)
         self._entry.sent += len(message.get("body", b""))
@@ -54,7 +54,7 @@ class ResponseWriter:
     def _headers(self, message: Message, faults: Faults) -> list[tuple[bytes, bytes]]:
         headers = [*message.get("headers", ())]
         if "answer_gzip" in faults:
-            self._pack = zlib.compressobj(wbits=GZIP)
+            self._compressor = zlib.compressobj(wbits=GZIP)
             headers = [header for header in headers if header[0] != b"content-length"]
             headers.append((b"content-encoding", b"gzip"))
         date = _date(faults.get("answer_date", "0"), self._now())

@@ -1,4 +1,4 @@
-"""Answers: JSON as Replicate writes it, and answers that break at the socket."""
+"""Responses: JSON in Replicate's format, and responses that fail at the socket."""
 
 import asyncio
 import socket
@@ -27,21 +27,21 @@ Ending = Literal["close", "reset", "hold"]
 
 @dataclass(slots=True)
 class RequestEntry:
-    """What the ledger will say about a request."""
+    """The ledger's row of a request."""
 
     faults: list[str] = field(default_factory=list)
     status: int | None = None  # None: no status was sent
     sent: int = 0  # bytes of the body, or of everything when the answer was raw
     auth_ok: bool = True
     token: str | None = None  # its fingerprint
-    download: dict[str, Any] | None = None  # what file was asked for, if one was
+    download: dict[str, Any] | None = None  # the requested file, if any
     whom: str = ""  # whose markers these are
     markers: Mapping[str, Marker] = field(default_factory=dict)
     model: str = ""
 
 
 def entry_of(scope: Scope) -> RequestEntry:
-    """Give the request's entry for the ledger."""
+    """Return the request's row of the ledger."""
     entry: RequestEntry = scope["emulator.entry"]
     return entry
 
@@ -60,7 +60,7 @@ def problem(
 
 
 def missing() -> Response:
-    """Answer that there is no such thing."""
+    """Respond with 404."""
     return answer({"detail": "The requested resource could not be found.", "status": 404}, 404)
 
 
@@ -94,12 +94,12 @@ def failed(status: str) -> Response:
 
 
 def html(status: int = 200, content_type: str = "text/html") -> Response:
-    """Answer with a page for people where a program asked."""
+    """Respond with an HTML page."""
     return Response(HTML, status, media_type=content_type)
 
 
 class Raw:
-    """An answer written past the HTTP server, so that it may break any rule."""
+    """A response written to the socket directly, so that it may violate HTTP."""
 
     def __init__(
         self, chunks: Iterable[bytes] | AsyncIterator[bytes] = (), ending: Ending = "close"
@@ -167,7 +167,7 @@ def reset() -> ASGIApp:
 
 
 def silent() -> ASGIApp:
-    """Say nothing for as long as the other side cares to wait."""
+    """Never respond; hold the connection until the client closes it."""
     return Raw(ending="hold")
 
 

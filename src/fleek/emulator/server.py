@@ -1,4 +1,4 @@
-"""Running the emulator: on a port until told to stop, or inside another program."""
+"""Running the emulator: on a port until SIGTERM, or inside another program."""
 
 import asyncio
 import signal
@@ -54,7 +54,7 @@ class Emulator:
         return self.account.ledger
 
     def totals(self) -> dict[str, Any]:
-        """Sum up what was sold and what it cost."""
+        """Sum up the predictions and their cost."""
         return self.account.totals()
 
     def replan(self, **changes: Any) -> None:

@@ -63,8 +63,8 @@ async def _upload(request: Request) -> ASGIApp:
 
 async def _list(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
-    found = [_describe(request, upload) for upload in reversed(account.uploads.values())]
-    return answer({"previous": None, "next": None, "results": found})
+    uploads = [_describe(request, upload) for upload in reversed(account.uploads.values())]
+    return answer({"previous": None, "next": None, "results": uploads})
 
 
 async def _get(request: Request) -> ASGIApp:
@@ -75,8 +75,8 @@ async def _get(request: Request) -> ASGIApp:
 
 async def _delete(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
-    found = account.uploads.pop(request.path_params["id"], None)
-    return missing() if found is None else Response(status_code=204)
+    removed = account.uploads.pop(request.path_params["id"], None)
+    return missing() if removed is None else Response(status_code=204)
 
 
 async def _download(request: Request) -> ASGIApp:
@@ -120,10 +120,10 @@ def _parts(content_type: str, body: bytes) -> dict[str, tuple[dict[str, str], by
         return {}
     parts = {}
     for piece in (b"\r\n" + body).split(b"\r\n--" + boundary[1].encode())[1:]:
-        head, found, content = piece.partition(b"\r\n\r\n")
+        head, separator, content = piece.partition(b"\r\n\r\n")
         text = head.decode(errors="replace")
         said = dict(PARAMETER.findall(text))
-        if found and "name" in said:
+        if separator and "name" in said:
             kind = re.search(r"(?im)^content-type:\s*(\S+)", text)
             said["content-type"] = kind[1] if kind else "application/octet-stream"
             parts[said["name"]] = (said, content)

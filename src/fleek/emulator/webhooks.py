@@ -1,4 +1,4 @@
-"""Callbacks as they are written: a body, and the three headers that prove it.
+"""Webhook messages: a body, and the three headers that sign it.
 
 Source: the Standard Webhooks specification, https://www.standardwebhooks.com.
 """
@@ -50,7 +50,7 @@ def sign(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
 
 
 def write(account: Account, prediction: Prediction, faults: Mapping[str, str]) -> WebhookMessage:
-    """Write down the prediction as it is now, or as the faults ask for."""
+    """Build the message of a prediction's current state, with the given faults."""
     shown = prediction
     if "hook_wrong_body" in faults:
         shown = account.predictions[prediction.seq - 1]

@@ -60,7 +60,7 @@ class _Property:
 
 @dataclass(frozen=True, slots=True)
 class CompiledSchema:
-    """What a model takes, ready to be checked against."""
+    """The compiled input schema of a model."""
 
     properties: Mapping[str, _Property]
     required: Sequence[str]
@@ -81,11 +81,11 @@ class CompiledSchema:
             if name not in parameters:
                 yield _field("required", [name])
         for name, value in parameters.items():
-            found = self.properties.get(name)
-            if found is None and self.closed:
+            known = self.properties.get(name)
+            if known is None and self.closed:
                 yield _field("additionalProperties", [name])
-            elif found is not None:
-                yield from _first(found, name, value)
+            elif known is not None:
+                yield from _first(known, name, value)
 
 
 def compile_schema(schema: Mapping[str, Any]) -> CompiledSchema | None:
@@ -143,7 +143,7 @@ def _is_whole(value: Any) -> bool:
 def _takes_integers_only(schema: Mapping[str, Any]) -> bool:
     options = [schema, *schema.get("anyOf", ())]
     named = [option.get("type") for option in options]
-    types = {one for name in named for one in (name if isinstance(name, list) else [name])}
+    types = {kind for kinds in named for kind in (kinds if isinstance(kinds, list) else [kinds])}
     return "integer" in types and "number" not in types
 
 
@@ -184,14 +184,14 @@ def _size(value: Any) -> tuple[int, int]:
 
 
 def _count(schema: Mapping[str, Any], keyword: str) -> int:
-    """Return how often a keyword stands in a schema."""
-    found = 0
+    """Count the occurrences of a keyword in a schema."""
+    count = 0
     ahead: list[Any] = [schema]
     while ahead:
         current = ahead.pop()
         if isinstance(current, dict):
-            found += isinstance(current.get(keyword), str)
+            count += isinstance(current.get(keyword), str)
             ahead.extend(current.values())
         elif isinstance(current, list):
             ahead.extend(current)
-    return found
+    return count

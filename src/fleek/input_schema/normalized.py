@@ -187,12 +187,12 @@ class _Copy:
         short = isinstance(reference, str) and len(reference) <= MAX_REFERENCE
         match = _REFERENCE.fullmatch(reference) if short else None
         name = match[1] if match else ""
-        found = self._definitions.get(name)
-        if name in path or not isinstance(found, dict | bool):
+        definition = self._definitions.get(name)
+        if name in path or not isinstance(definition, dict | bool):
             if self._exact:
                 raise _Unusable
             return {}
-        return self.schema(found, (*path, name), depth + 1)
+        return self.schema(definition, (*path, name), depth + 1)
 
     def _list(self, value: Any, depth: int) -> list[Any]:
         if not isinstance(value, list):

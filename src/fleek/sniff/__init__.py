@@ -1,4 +1,4 @@
-"""What a file is, told by its bytes: never by its name or by what somebody said of it."""
+"""Detection of a file's type from its bytes, never from its name or its declared type."""
 
 from dataclasses import dataclass
 from pathlib import Path

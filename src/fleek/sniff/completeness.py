@@ -1,4 +1,4 @@
-"""Whether all of a file has come, told by its own format while it streams past.
+"""Detection of truncated files from their own format, while they are streamed.
 
 HTTP does not always tell: a server may say a length that is too short, or no length at all and
 simply close the connection. Most media formats know their end. What comes behind it, such as

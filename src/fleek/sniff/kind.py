@@ -114,18 +114,18 @@ def _written(head: bytes, file: BinaryIO) -> Kind:
 
 def _marked_up(text: bytes) -> Kind | None:
     """Return what a browser might make of text that begins with "<"; None if nothing."""
-    found: Kind | None = None
+    declared: Kind | None = None
     for _ in range(16):  # comments and declarations; more of them are nobody's picture
         if not text.startswith((b"<!", b"<?")):
             break
         if TAGS.match(text, 1) and not text[9:].lstrip().lower().startswith(b"svg"):
             return HTML
-        found = found or (XML if text.startswith(b"<?xml") else HTML)
+        declared = declared or (XML if text.startswith(b"<?xml") else HTML)
         end = b"-->" if text.startswith(b"<!--") else b">"
         text = text.partition(end)[2].lstrip()
     if re.match(rb"<([a-z]+:)?svg(?=[\s/>]|$)", text, re.IGNORECASE):
         return SVG
-    return HTML if TAGS.match(text, 1) else found
+    return HTML if TAGS.match(text, 1) else declared
 
 
 def _json(content: bytes) -> Kind | None:

@@ -146,17 +146,17 @@ def _is_wrong_markup(text: str, ending: str, *, html: bool) -> bool:
 def _is_error_document(text: str) -> bool:
     """Whether JSON holds nothing but an error."""
     try:
-        told = json.loads(text)
+        parsed = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    if isinstance(told, list) and len(told) == 1:
-        told = told[0]
-    if not isinstance(told, dict) or not all(map(_ERROR_KEYS.fullmatch, map(str.lower, told))):
+    if isinstance(parsed, list) and len(parsed) == 1:
+        parsed = parsed[0]
+    if not isinstance(parsed, dict) or not all(map(_ERROR_KEYS.fullmatch, map(str.lower, parsed))):
         return False
-    keys = {key.lower() for key in told}
+    keys = {key.lower() for key in parsed}
     stated = "message" in keys or "title" in keys or "msg" in keys
-    failed = any(value for key, value in told.items() if _TELLING.fullmatch(key.lower()))
+    failed = any(value for key, value in parsed.items() if _TELLING.fullmatch(key.lower()))
     worded = any(
-        isinstance(value, str) and _BEGINS_BADLY.match(value[:SHORT]) for value in told.values()
+        isinstance(value, str) and _BEGINS_BADLY.match(value[:SHORT]) for value in parsed.values()
     )
     return failed or (stated and (bool(keys & _STATED) or worded))

@@ -16,10 +16,10 @@ answers and refuses (a replica after a failover, one that is full or still loads
 
 
 class QoS(redis.QoS):
-    """What a channel has handed out and not heard of again.
+    """The messages that a channel has delivered and that are not acknowledged.
 
-    Without the channel's connection there is nobody to tell, and nothing to be told: the next
-    connection, or the next nudge, brings the message once more, and the job's row decides.
+    Without the channel's connection nothing can be acknowledged: the message is delivered again
+    by the next connection or dispatched again by `admit`, and the job's row decides.
     """
 
     def ack(self, delivery_tag: str) -> None:

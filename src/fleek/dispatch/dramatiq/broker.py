@@ -171,15 +171,15 @@ class FleekBroker(RedisBroker):
 
         def receive(job_id: str) -> None:
             """Run in one of Dramatiq's threads, with an id that `do_fetch` has examined."""
-            found = job_id_of(job_id)
-            assert found is not None
+            known_id = job_id_of(job_id)
+            assert known_id is not None
             try:
-                self.bridge.receive(task, found)
+                self.bridge.receive(task, known_id)
             except Closed:
-                with suppress(redis.RedisError):  # it is nudged again
-                    self.send(task, found)  # another worker may have it
+                with suppress(redis.RedisError):  # `admit` dispatches it again
+                    self.send(task, known_id)  # another worker may have it
             except (Reported, UnknownJob):
-                pass  # said already; Dramatiq would keep the message for a week
+                pass  # logged already; Dramatiq would keep the message for a week
 
         Actor(receive, broker=self, actor_name=task, queue_name=task, priority=0, options={})
 

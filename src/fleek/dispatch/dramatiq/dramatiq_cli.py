@@ -53,7 +53,7 @@ class Attach(Middleware):
             self._bridge, dispatch="dramatiq", concurrency=worker.worker_threads
         )
         try:
-            self._worker.start(given_up=_told())
+            self._worker.start(given_up=_stop_requested())
         except FleekError as error:
             _refuse(str(error))
 
@@ -73,7 +73,7 @@ def make_native() -> FleekBroker:
     """Return the broker of Dramatiq's own command.
 
     Raises:
-        ConfigurationError: A setting is wrong, and somebody else than that command has asked.
+        ConfigurationError: A setting is wrong, and the caller is not that command.
     """
     bridge = Bridge()
     try:
@@ -127,18 +127,18 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def _told() -> Callable[[], bool]:
-    """Return what says whether this process has been told to stop from now on."""
-    told: list[int] = []
+def _stop_requested() -> Callable[[], bool]:
+    """Return a check for a stop signal since this call."""
+    received: list[int] = []
     before = signal.getsignal(signal.SIGTERM)
 
     def note(number: int, frame: FrameType | None) -> None:
-        told.append(number)
+        received.append(number)
         if callable(before):
             before(number, frame)
 
     signal.signal(signal.SIGTERM, note)
-    return lambda: bool(told) or bool(signal.sigpending() & SIGNALS)
+    return lambda: bool(received) or bool(signal.sigpending() & SIGNALS)
 
 
 def _refuse(reason: str) -> NoReturn:
