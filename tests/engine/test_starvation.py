@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from fleek.engine.recover import ProviderRecovery, Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import intend, record_unknown, start
 from fleek.engine.submit import submit
-from fleek.providers.base import Budget, Prediction
+from fleek.providers.base import Budget, Found, Prediction
 from fleek.store import attempts, jobs, updates
 from recovering import Recovering
 
@@ -193,10 +194,18 @@ async def test_a_provider_that_hangs_holds_up_no_other(
     coordinating = asyncio.create_task(coordinate(both))
     async with asyncio.timeout(LIMIT):
         await asked.wait()
+    find, there = provider.find, asyncio.Event()
+
+    async def find_once_there(*args: Any, **options: Any) -> Found:
+        await there.wait()  # a look before that would see nothing, and the next one is far away
+        return await find(*args, **options)
+
+    provider.find = find_once_there  # type: ignore[method-assign] # it waits for the test
     (job,) = await owe_cancels(both, "placeholder", 1)
     (lost,) = await lose_purchases(both, "placeholder", 1)
     (attempt,) = await attempts.of_job(both.db, lost.id)
     provider.sold[PredictionId("found")] = attempt
+    there.set()
 
     async def tell(_: PredictionId) -> None:
         done.set()
