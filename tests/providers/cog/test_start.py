@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cogjobs import SECONDS, Mailbox, Opened, a_job, ended
+from cogjobs import Mailbox, Opened, a_job, ended
 from cogserver import CogServer
 from fleek.domain.errors import (
     ConfigurationError,
@@ -14,9 +14,9 @@ from fleek.domain.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from fleek.domain.job import PredictionId
 from fleek.providers.base import Failed, Succeeded
 from fleek.providers.cog import CogProvider, connect
+from fleek.providers.cog.wire import Wire
 from listening import listening
 from samples import an_attempt
 
@@ -116,24 +116,26 @@ async def test_closing_the_provider_stops_what_it_holds(
 
 
 async def test_a_start_that_is_given_up_stops_too(
-    opened: Opened, cog: CogServer, prompt: str
+    opened: Opened, cog: CogServer, prompt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that must end does not wait for the first sign of life."""
+    """A process that must end does not wait until the server shows the prediction."""
+
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
     job = a_job(prompt, seconds=60)
     async with opened() as provider:
         await provider.schema(provider.default_model)
-        attempt = an_attempt(job)
-        starting = asyncio.create_task(provider.start(job, attempt))
-        async with asyncio.timeout(SECONDS):
-            while PredictionId(attempt.id.hex) not in provider.runs.connections:
-                await asyncio.sleep(0)
+        monkeypatch.setattr(Wire, "look", never)
+        starting = asyncio.create_task(provider.start(job, an_attempt(job)))
+        await asyncio.to_thread(cog.await_run, prompt)
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
 
         await asyncio.to_thread(cog.rest)
 
     assert starting.cancelled()
-    assert cog.runs(prompt) == cog.ended(prompt)
+    assert (cog.runs(prompt), cog.ended(prompt)) == (1, 1)
 
 
 @pytest.mark.parametrize(
