@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import CallbackRejected, FleekError, NotFound
-from fleek.domain.job import Job, ModelName, PredictionId
+from fleek.domain.job import Job, JobRequest, ModelName, PredictionId
 from fleek.domain.media import Output
-from fleek.domain.request import JobRequest
 from fleek.providers.base import (
     UNLIMITED,
     Budget,

@@ -18,10 +18,10 @@ from fleek.dispatch.base import Handler, Task
 from fleek.domain.errors import CallbackRejected
 from fleek.domain.job import JobId, ModelName
 from fleek.emulator import clock as emulated
+from fleek.emulator.callbacks import write
 from fleek.emulator.plan import Plan
 from fleek.emulator.predictions import Prediction
 from fleek.emulator.server import Emulator, serve
-from fleek.emulator.webhooks import write
 from fleek.engine import clock as engine_clock
 from fleek.engine.admit import Admission
 from fleek.engine.callback import receive

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from fakes import AskableProvider, FakeProvider
-from fleek.conformance import misfits
 from fleek.dispatch.base import Dispatcher, Measured
 from fleek.providers.base import CAPABILITIES, Budget, Provider
+from fleek.registry import misfits
 from fleek.storage.base import Storage
 
 

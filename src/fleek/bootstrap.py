@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 import structlog
 
 from fleek import failpoints, registry
-from fleek.conformance import misfits
 from fleek.dispatch.base import Dispatcher, Measured
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
@@ -16,6 +15,7 @@ from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.provider_limits import CancelRequests
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Provider, provider_misfits
+from fleek.registry import misfits
 from fleek.settings import Settings, renamed_in_use
 from fleek.storage.base import Storage
 from fleek.store.database import open_database

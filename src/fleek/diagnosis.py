@@ -11,9 +11,8 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from fleek.dispatch.base import Dispatcher
-from fleek.domain.job import Job, ModelName, WorkerId
+from fleek.domain.job import DEFAULT_TENANT, Job, ModelName, WorkerId
 from fleek.domain.job import Status as JobStatus
-from fleek.domain.request import DEFAULT_TENANT
 from fleek.engine.coordinator import ROLE
 from fleek.providers.base import OPERATOR_ACTION_CODES, Provider
 from fleek.storage.base import Storage

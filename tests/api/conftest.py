@@ -30,12 +30,12 @@ from fleek.domain.job import (
     Job,
     JobError,
     JobId,
+    JobRequest,
     PredictionId,
     Status,
     WorkerId,
 )
 from fleek.domain.media import Media, media_key, metadata_key
-from fleek.domain.request import JobRequest
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.server import _config

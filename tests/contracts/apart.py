@@ -11,7 +11,7 @@ import threading
 import warnings
 from typing import Any
 
-from fleek.dispatch import executor
+from fleek.dispatch import bridge
 from fleek.registry import dispatchers, load
 
 PATIENCE_SECONDS = 60.0  # with a broker: a service gives it up much sooner, and tries again
@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 60.0  # with a broker: a service gives it up much sooner, and
 
 async def run(name: str, case: Any) -> None:
     """Open a dispatcher from the environment, and run the case on it."""
-    vars(executor).update(ANSWER_SECONDS=PATIENCE_SECONDS, PATIENCE_SECONDS=PATIENCE_SECONDS)
+    vars(bridge).update(ANSWER_SECONDS=PATIENCE_SECONDS, CALL_SECONDS=PATIENCE_SECONDS)
     connect = load(dispatchers(), name, setting="DISPATCH")
     warnings.simplefilter("error")
     async with connect() as dispatcher:

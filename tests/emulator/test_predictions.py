@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from fleek.emulator.plan import Plan
-from fleek.emulator.predictions import Prediction
-from fleek.emulator.serializers import ledger_row, present
+from fleek.emulator.predictions import Prediction, ledger_row, present
 
 
 def a_prediction(**changes: Any) -> Prediction:

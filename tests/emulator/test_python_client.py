@@ -12,9 +12,9 @@ from replicate.helpers import FileOutput
 from replicate.pagination import async_paginate
 from replicate.webhook import InvalidSignatureError, Webhooks, WebhookSigningSecret
 
+from fleek.emulator.callbacks import sign
 from fleek.emulator.models import BY_NAME
 from fleek.emulator.server import Emulator
-from fleek.emulator.webhooks import sign
 
 FLUX = "black-forest-labs/flux-schnell"
 PRO = "black-forest-labs/flux-1.1-pro"

@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from fleek.emulator.error_bodies import ERRORS, FORMS, ODD
+from fleek.emulator.files import PAGES, page
 from fleek.emulator.media import render
-from fleek.emulator.pages import PAGES, page
+from fleek.emulator.responses import ERRORS, FORMS, ODD
 from fleek.emulator.server import Emulator
 
 

@@ -18,12 +18,10 @@ from fleek.engine import coordinator
 from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Dispatches
 from fleek.engine.coordinator import ROLE, coordinate, release_leadership
 from fleek.engine.heartbeat import ROLE_LASTS, WorkerLease
-from fleek.engine.loops import REST_SECONDS, RESTS, loop, run_logged
+from fleek.engine.loops import REST_SECONDS, RESTS, ShieldedTasks, Wakeups, loop, run_logged
 from fleek.engine.runtime import Runtime
-from fleek.engine.shielded_tasks import ShieldedTasks
 from fleek.engine.start import start
 from fleek.engine.submit import submit
-from fleek.engine.wakeups import Wakeups
 from fleek.settings import Settings
 from fleek.store import events, jobs, workers
 from fleek.store.migrate import migrate

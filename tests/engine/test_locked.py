@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from backing_services import both_databases
 from fleek.app import create_app
-from fleek.domain.request import JobRequest
+from fleek.domain.job import JobRequest
 from fleek.engine.cancel import cancel
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit

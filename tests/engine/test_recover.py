@@ -20,10 +20,10 @@ from fleek.domain.job import Job, Stage, Status
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import _claim as claim_for_collecting
 from fleek.engine.heartbeat import process_is_gone, process_space
+from fleek.engine.loops import ShieldedTasks
 from fleek.engine.reconcile import LOOKS
 from fleek.engine.recover import GRACE_SECONDS, Recovery, expire_dead_workers
 from fleek.engine.runtime import Runtime
-from fleek.engine.shielded_tasks import ShieldedTasks
 from fleek.engine.start import intend, start, start_prediction
 from fleek.engine.submit import submit
 from fleek.store import attempts, events, jobs, workers

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from fleek.front.budgets import FREE_BYTES
+from fleek.front.connections import FREE_BYTES
 from in_process_service import LAST, LIVE, PATIENCE, Caller, Served, Serving
 
 HEAD = b"POST /api/v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -20,7 +20,7 @@ from fleek.emulator.media import render
 from fleek.outbound.addresses import Policy
 from fleek.outbound.client import Client, Response
 from fleek.providers.base import Prediction, Succeeded
-from fleek.providers.cog.answers import answer
+from fleek.providers.cog.wire import answer
 from fleek.providers.download import Limits, read_output
 from fleek.providers.outputs import makes_words
 from fleek.providers.replicate.wire import read_prediction

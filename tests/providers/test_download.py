@@ -6,8 +6,8 @@ import base64
 import pytest
 
 from fleek.domain.errors import OutputBroken, OutputInterrupted, ProviderUnavailable
-from fleek.domain.long_text import PIECE
 from fleek.domain.media import Output
+from fleek.domain.text import PIECE
 from fleek.outbound.addresses import AllowedHost, Policy
 from fleek.outbound.client import Client
 from fleek.providers.download import Limits, read_output

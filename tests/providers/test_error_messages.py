@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from fleek.domain.errors import ProviderRejected
 from fleek.providers.base import Failed
-from fleek.providers.cog.answers import Unreadable, answer
-from fleek.providers.cog.wire import _refusal
+from fleek.providers.cog.wire import Unreadable, _refusal, answer
 from fleek.providers.error_messages import MAX_VALUES, UNSTATED, read_reason, reason_of_body
 from fleek.providers.http import Answer, raise_for_create
 from fleek.providers.replicate.wire import read_prediction

@@ -7,8 +7,7 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 
 from fleek.domain.errors import NotFound
-from fleek.domain.job import ModelName
-from fleek.domain.request import MODEL_NAME
+from fleek.domain.job import MODEL_NAME, ModelName
 from fleek.providers.base import Schema
 from fleek.providers.placeholder import models
 

@@ -9,9 +9,8 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 
 from fleek.domain.job import ModelName
-from fleek.providers.placeholder import models, parameters
-from fleek.providers.placeholder.caption import legible
-from fleek.providers.placeholder.picture import STYLE_NAMES, frame, paint
+from fleek.providers.placeholder import models
+from fleek.providers.placeholder.picture import STYLE_NAMES, frame, legible, paint
 from fleek.providers.placeholder.spec import Piece
 
 PROMPT = "A cat riding a bicycle"
@@ -54,7 +53,7 @@ def opened(piece: Piece) -> Image.Image:
 
 def test_every_style_that_may_be_asked_for_is_painted() -> None:
     """The schema names them without loading what paints."""
-    assert parameters.STYLES == STYLE_NAMES
+    assert models.STYLES == STYLE_NAMES
 
 
 @pytest.mark.parametrize("style", STYLE_NAMES)

@@ -20,7 +20,6 @@ from backing_services import apart
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, ResourcesExhausted
 from fleek.store import jobs
 from fleek.store.database import Database, open_database, reach
-from fleek.store.indexes import declared
 from fleek.store.migrate import (
     HERE,
     VALID,
@@ -30,6 +29,7 @@ from fleek.store.migrate import (
     up_to_date,
     upgrade,
 )
+from fleek.store.tables import declared
 from samples import a_job
 
 UPGRADE = "import sys; from fleek.store.migrate import upgrade; print(upgrade(sys.argv[1]))"
@@ -278,7 +278,7 @@ async def _count(db: Database, statement: str) -> int:
 
 
 def test_migrations_make_indexes_of_their_own_tables_only() -> None:
-    """An index of a table that has rows is built after them; see `fleek.store.indexes`."""
+    """An index of a table that has rows is built after them; see `fleek.store.tables`."""
     late = [path for path in (HERE / "versions").glob("[0-9]*.py") if path.name > "0004"]
 
     for path in late:

@@ -1,4 +1,4 @@
-"""Dependencies of handlers: the runtime, and strict types for parameters."""
+"""Dependencies of handlers: the runtime, strict types for parameters, addresses for responses."""
 
 import re
 from typing import Annotated, Any, Final
@@ -11,6 +11,7 @@ from pydantic import BeforeValidator
 from fleek.api.queue_positions import QueuePositions
 from fleek.domain.job import JobId
 from fleek.engine.runtime import Runtime
+from fleek.schemas import Addresses
 
 JOB_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
@@ -68,3 +69,19 @@ def _strict_bool(value: Any) -> Any:
 
 StrictBool = BeforeValidator(_strict_bool)
 """For a bool: `true` and `false` only."""
+
+
+def addresses(rt: Runtime) -> Addresses:
+    """Return the base addresses for version 1: always absolute."""
+    return Addresses(rt.settings.public_base, rt.settings.media_base)
+
+
+def flat_addresses(rt: Runtime) -> Addresses:
+    """Return the base addresses for the flat routes: absolute only if configured."""
+    known = rt.settings.storage_base_url or rt.settings.public_url
+    return addresses(rt) if known else Addresses("", "/media")
+
+
+def link(rt: Runtime, path: str) -> str:
+    """Return the address of a path, for headers and lists: absolute only if configured."""
+    return f"{rt.settings.public_base}{path}" if rt.settings.public_url else path

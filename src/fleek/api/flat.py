@@ -2,9 +2,8 @@
 
 from fastapi.requests import Request
 
-from fleek.api.deps import JobIdPath, runtime
+from fleek.api.deps import JobIdPath, flat_addresses, runtime
 from fleek.api.errors import problems
-from fleek.api.links import flat_addresses
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import (
     DatabaseUnavailable,
@@ -14,7 +13,7 @@ from fleek.domain.errors import (
     Unreadable,
     Unsupported,
 )
-from fleek.domain.request import DEFAULT_TENANT
+from fleek.domain.job import DEFAULT_TENANT
 from fleek.engine.submit import submit
 from fleek.schemas import FlatJob, JobCreate
 from fleek.store import jobs

@@ -14,11 +14,12 @@ from fleek.api.deps import (
     RuntimeDep,
     StrictBool,
     StrictInt,
+    addresses,
+    link,
     queue_positions,
     runtime,
 )
 from fleek.api.errors import problems
-from fleek.api.links import addresses, link
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import (
     Conflict,
@@ -32,8 +33,7 @@ from fleek.domain.errors import (
     Unreadable,
     Unsupported,
 )
-from fleek.domain.job import Job, JobId, Status
-from fleek.domain.request import DEFAULT_TENANT
+from fleek.domain.job import DEFAULT_TENANT, Job, JobId, Status
 from fleek.engine.cancel import cancel
 from fleek.engine.purge import purge
 from fleek.engine.recollect import recollect

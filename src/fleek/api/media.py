@@ -7,16 +7,18 @@ detected in them, and with headers that keep them from acting as a page of this 
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Path, Query
 from fastapi.requests import Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 
 from fleek.api.deps import JOB_ID, JobIdPath, RuntimeDep, StrictInt
 from fleek.api.errors import PROBLEM_JSON, problem, problems
-from fleek.api.http_ranges import ByteRange, requested, unchanged
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import (
     Conflict,
@@ -25,14 +27,54 @@ from fleek.domain.errors import (
     NotFound,
     StorageError,
 )
-from fleek.domain.job import JobId, Status
+from fleek.domain.job import DEFAULT_TENANT, JobId, Status
 from fleek.domain.media import Media, Part, metadata_key, purged
-from fleek.domain.request import DEFAULT_TENANT
 from fleek.engine.runtime import Runtime
 from fleek.schemas import media_name
 from fleek.sniff import SAFE_INLINE, presentation
 from fleek.storage.base import Link, Storage
 from fleek.store import jobs
+
+RANGE: Final = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """A part of a file from `start` up to, but not including, `stop`."""
+
+    start: int
+    stop: int
+
+
+def unchanged(headers: Headers, etag: str) -> bool:
+    """Whether the caller already has this version, by If-None-Match."""
+    given = ",".join(headers.getlist("if-none-match"))
+    tags = {tag.strip().removeprefix("W/") for tag in given.split(",")}
+    return etag in tags or "*" in tags
+
+
+def requested(headers: Headers, *, etag: str, size: int) -> ByteRange | None:
+    """Return the requested range, or None for the whole file.
+
+    Raises:
+        HTTPException: 416, the range starts after the end of the file.
+    """
+    found = RANGE.fullmatch(headers.get("range", ""))
+    if found is None or headers.get("if-range", etag) != etag:
+        return None  # no range, several, not in bytes, or of another version
+    first, last = found.groups()
+    if first:
+        span = ByteRange(int(first), min(int(last) + 1, size) if last else size)
+        malformed = bool(last) and int(last) < int(first)
+    else:
+        span = ByteRange(max(size - int(last), 0) if last else 0, size)
+        malformed = not last
+    if malformed:
+        return None
+    if span.start >= size:
+        raise HTTPException(416, headers={"Content-Range": f"bytes */{size}"})
+    return span
+
 
 NAME: Final = re.compile(rf"({JOB_ID.pattern})(?:-([1-9][0-9]{{0,3}}))?\.([a-z0-9]{{1,8}})")
 REMOVED: Final = {

@@ -10,8 +10,7 @@ from fleek.api.deps import RuntimeDep
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.errors import NotFound, ProviderError, ProviderUnavailable
-from fleek.domain.job import ModelName
-from fleek.domain.request import MODEL_NAME
+from fleek.domain.job import MODEL_NAME, ModelName
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Model, Provider, SupportsModels
 from fleek.schemas import ModelRead

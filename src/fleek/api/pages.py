@@ -15,8 +15,8 @@ from fastapi.requests import Request
 from fastapi.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from fleek.api.http_ranges import unchanged
-from fleek.api.links import addresses
+from fleek.api.deps import addresses
+from fleek.api.media import unchanged
 from fleek.domain.errors import NotFound
 from fleek.schemas import Problem, example
 

@@ -19,7 +19,6 @@ from starlette.routing import BaseRoute
 
 from fleek import strict
 from fleek.api.errors import problems
-from fleek.domain.chunk_buffer import BLOCK, ChunkBuffer
 from fleek.domain.errors import (
     ErrorLocation,
     FieldError,
@@ -28,6 +27,7 @@ from fleek.domain.errors import (
     Unreadable,
     Unsupported,
 )
+from fleek.domain.text import BLOCK, ChunkBuffer
 
 SAFE: Final = frozenset({"GET", "HEAD"})
 WAIT: Final = re.compile(r"\s*wait\s*(?:[=;]|$)")

@@ -8,10 +8,9 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from fleek import __version__
-from fleek.api.deps import RuntimeDep
+from fleek.api.deps import RuntimeDep, link
 from fleek.api.errors import problems
 from fleek.api.health import SERVICE
-from fleek.api.links import link
 from fleek.api.metrics import ApiMetrics
 from fleek.api.pages import PAGE_POLICY, WEB, PageFile
 from fleek.api.routing import router as strict_router

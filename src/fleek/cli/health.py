@@ -6,9 +6,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from fleek.cli.exit_codes import Exit
-from fleek.cli.options import command, connected
+from fleek.cli.options import Session, command, connected
 from fleek.cli.screen import Screen
-from fleek.cli.session import Session
 
 app = typer.Typer()
 

@@ -6,9 +6,8 @@ from uuid import UUID
 import typer
 
 from fleek.cli.generate import Prompts, texts
-from fleek.cli.options import command, connected, job_request
+from fleek.cli.options import Session, command, connected, job_request
 from fleek.cli.present import describe, document, table
-from fleek.cli.session import Session
 from fleek.domain.job import Status
 from fleek.system_clock import wall_time
 

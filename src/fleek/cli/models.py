@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleek.cli.options import command, connected
+from fleek.cli.options import Session, command, connected
 from fleek.cli.present import short
 from fleek.cli.screen import Screen
-from fleek.cli.session import Session
 
 if TYPE_CHECKING:
     from fleek.schemas import ModelRead

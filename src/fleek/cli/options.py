@@ -1,17 +1,95 @@
-"""Options shared by several commands, and how a command declares them."""
+"""What commands share: the session with a server, options, times, and how a command declares them."""
 
 import inspect
 import json
 import os
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from functools import wraps
-from typing import Annotated, Any, Final
+from datetime import datetime, timedelta
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import typer
 
-from fleek.cli.session import Session
-from fleek.cli.times import moment
+from fleek.cli.screen import Screen
+from fleek.system_clock import wall_time
+
+if TYPE_CHECKING:
+    from fleek.client import Client
+
+
+class Session:
+    """A server's client, opened when it is first used, and the screen."""
+
+    def __init__(
+        self, url: str, *, api_key: str | None, as_json: bool, quiet: bool, no_color: bool
+    ) -> None:
+        self._url = url
+        self._api_key = api_key
+        self.screen = Screen(as_json=as_json, quiet=quiet, no_color=no_color)
+
+    @cached_property
+    def client(self) -> "Client":
+        """The server's client.
+
+        Raises:
+            ConfigurationError: The address or the key cannot be used.
+        """
+        from fleek.client import Client  # noqa: PLC0415 - heavy
+
+        return Client(self._url, api_key=self._api_key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "client" in self.__dict__:
+            self.client.close()
+
+
+SPAN: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([dhm])")
+UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
+LONGEST: Final = timedelta(days=100_000)  # no calendar goes much further, back or forth
+
+
+def moment(text: str, option: str) -> datetime:
+    """Read a time like ``2026-12-24T18:00``, the user's unless it names a zone, or ``2h`` from now.
+
+    Raises:
+        typer.BadParameter: It is neither.
+    """
+    try:
+        later = _span(text)
+        if later is not None:
+            return wall_time() + later
+        time = datetime.fromisoformat(text)
+        return time if time.tzinfo is not None else time.astimezone()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            "must be a time like 2026-12-24T18:00 (yours) or 2026-12-24T18:00:00Z, "
+            "or from now: 1d, 2h or 5m",
+            param_hint=option,
+        ) from None
+
+
+def age(text: str, option: str) -> timedelta:
+    """Read how long ago something is: ``30d``, ``12h`` or ``5m``.
+
+    Raises:
+        typer.BadParameter: It has another form.
+    """
+    span = _span(text)
+    if span is None:
+        raise typer.BadParameter("must be like 30d, 12h or 5m", param_hint=option)
+    return span
+
+
+def _span(text: str) -> timedelta | None:
+    match = SPAN.fullmatch(text)
+    span = timedelta(**{UNITS[match[2]]: float(match[1])}) if match else LONGEST
+    return span if span < LONGEST else None
+
 
 Command = Callable[..., None]
 Group = Callable[..., object]

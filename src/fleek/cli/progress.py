@@ -2,20 +2,22 @@
 
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from uuid import UUID
 
 from fleek.cli.present import MARKS, short, state, took
 from fleek.cli.screen import Screen, clean
-from fleek.domain.job import Status
+from fleek.domain.job import TERMINAL, Status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
+    from fleek.client import Client
     from fleek.schemas import JobRead
+
 
 ROWS = 10  # jobs shown at once; the others are only counted
 
@@ -207,3 +209,40 @@ class Picture(Silence):
 def _display_order(job: "JobRead") -> tuple[bool, float, str]:
     """Sort running jobs before pending ones."""
     return job.status is Status.PENDING, -(job.progress or 0.0), str(job.id)
+
+
+def wait_many(
+    client: "Client", left: list[UUID], display: Display, *, timeout: float | None
+) -> "Iterator[JobRead]":
+    """Yield each job once it has ended.
+
+    Its id is removed from `left`, so that the caller always knows which jobs have not ended.
+    `timeout` is in seconds; None: unlimited. A restart of the server is tolerated.
+
+    Raises:
+        WaitTimeout: A job has not ended within `timeout`.
+        FleekError: See `fleek.client.errors`.
+    """
+    from fleek.client import ClientError, RetryPolicy  # noqa: PLC0415 - heavy
+    from fleek.client.retry_policy import WaitDeadline  # noqa: PLC0415 - heavy
+
+    deadline = WaitDeadline(RetryPolicy(), timeout)
+    unreachable = False
+    while left:
+        for job_id in tuple(left):
+            try:
+                job = client.status(job_id)
+            except ClientError as error:
+                deadline.tolerate(error)
+                if not unreachable:
+                    display.say(f"{error}; retrying")
+                unreachable = True
+                break
+            deadline.answered()
+            unreachable = False
+            display.show(job)
+            if job.status in TERMINAL:
+                left.remove(job_id)
+                yield job
+        if left:
+            time.sleep(deadline.pause(None))

@@ -11,11 +11,9 @@ from uuid import UUID
 import typer
 
 from fleek.cli.exit_codes import Exit
-from fleek.cli.options import command, connected
+from fleek.cli.options import Session, age, command, connected
 from fleek.cli.present import document, size
 from fleek.cli.screen import Screen
-from fleek.cli.session import Session
-from fleek.cli.times import age
 from fleek.domain.job import TERMINAL, Status
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from uuid import UUID
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from fleek.client import problems
+from fleek.client import errors
 from fleek.client.errors import ResponseLost, ServerError, ServerUnreachable
 from fleek.domain.errors import ConfigurationError, InvalidInput
-from fleek.domain.request import MODEL_NAME
+from fleek.domain.job import MODEL_NAME
 
 MAX_ANSWER_BYTES: Final = 32 * 1_048_576
 """Largest JSON answer that is read; files have no limit."""
@@ -186,11 +186,11 @@ def read(
     """
     fine = response.is_success or response.status_code in accept_statuses
     if response.is_error and not fine:
-        raise problems.refusal(response, content)
+        raise errors.refusal(response, content)
     if not fine:
         where = response.headers.get("location", "elsewhere")
         raise ServerError(f"the server redirects to {where}; use that address if it is Fleek's")
-    value = problems.parsed(response, content)
+    value = errors.parsed(response, content)
     cursors = parse_qs(urlsplit(response.links.get("next", {}).get("url", "")).query).get("cursor")
     return Answer(value, cursors[0] if cursors else None)
 

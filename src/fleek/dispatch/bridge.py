@@ -1,12 +1,12 @@
-"""A bridge from the threads of a broker's library to handlers in one event loop."""
+"""Between the threads of a broker's library and the event loop: handlers, and calls with a time limit."""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, get_args
+from typing import Any, Final, get_args
 from uuid import UUID
 
 import structlog
@@ -14,7 +14,9 @@ from prometheus_client import Counter
 
 from fleek.dispatch.base import Handler, Task, UnknownJob
 from fleek.dispatch.embedded import EmbeddedDispatcher
+from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import JobId
+from fleek.domain.text import without_credentials
 
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
 SHOWN: Final = 200  # characters of a dropped message in the log
@@ -162,3 +164,35 @@ def _end(waiting: Future[None], error: BaseException | None = None) -> None:
         waiting.set_result(None)
     else:
         waiting.set_exception(error)
+
+
+ANSWER_SECONDS: Final = 1.5  # to connect to a broker, and for its answer
+CALL_SECONDS: Final = 1.8  # for a whole call; health gives up after two
+
+
+class Caller:
+    """A thread for blocking calls, one at a time."""
+
+    def __init__(self, name: str, *errors: type[Exception]) -> None:
+        self._thread = ThreadPoolExecutor(1, name)
+        self._errors = errors  # those that the library raises if the broker is away
+
+    async def call(self, blocking: Callable[..., None], *arguments: Any) -> None:
+        """Run a blocking call and wait for it.
+
+        Raises:
+            DispatcherUnavailable: It failed, or takes too long; then its end is not awaited.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                await loop.run_in_executor(self._thread, blocking, *arguments)
+        except TimeoutError as error:
+            raise DispatcherUnavailable("the broker does not answer") from error
+        except self._errors as error:
+            words = without_credentials(str(error))
+            raise DispatcherUnavailable(f"the broker cannot be reached: {words}") from error
+
+    def close(self) -> None:
+        """Wait for the running call."""
+        self._thread.shutdown(cancel_futures=True)

@@ -1,6 +1,7 @@
-"""A job, and the states it may be in. It changes only in `fleek.domain.transitions`."""
+"""A job, its states, and the request for it. It changes only in `fleek.domain.transitions`."""
 
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,9 +22,7 @@ class Status(StrEnum):
     PENDING = "pending"  # waits for `run_at`, for its turn, or for the next attempt
     PROCESSING = "processing"  # see `Stage`
     COMPLETED = "completed"  # its files are stored; final
-    FAILED = (
-        "failed"  # no attempt is left, or none can help; final unless a paid result is recollected
-    )
+    FAILED = "failed"  # no attempt is left or none can help; final unless collected again
     CANCELLED = "cancelled"  # by the caller; final
 
 
@@ -154,3 +153,30 @@ class Backoff:
         limit = min(self.ceiling.total_seconds(), self.base.total_seconds() * self.factor**steps)
         wait = timedelta(seconds=random.uniform(least * limit, limit))  # noqa: S311 - jitter, not a secret
         return wait if floor is None else max(wait, floor)
+
+
+DEFAULT_TENANT: Final = "default"
+DEFAULT_PRIORITY: Final = 5
+MAX_SCHEDULE: Final = timedelta(days=365)
+"""How far ahead a job may be asked for."""
+
+MODEL_NAME: Final = re.compile(
+    r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(/[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(:[a-zA-Z0-9._-]{1,128})?)?"
+)
+"""``owner/name``, ``owner/name:version``, or an alias without a slash."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """One request to generate media; each None means "as the service's settings say"."""
+
+    prompt: str  # 1-10,000 characters, trimmed
+    model: ModelName | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    provider: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = DEFAULT_PRIORITY  # 0-9; 9 goes first
+    run_at: datetime | None = None  # None: at once
+    deadline: timedelta | None = None  # counted from `run_at`, else from submission
+    max_attempts: int | None = None
+    tenant_id: str = DEFAULT_TENANT

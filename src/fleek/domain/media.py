@@ -7,7 +7,7 @@ from typing import Any, NewType
 from uuid import UUID
 
 from fleek.domain.job import AttemptId, Job, JobId
-from fleek.domain.long_text import LongText
+from fleek.domain.text import LongText
 
 Key = NewType("Key", str)
 """A name in storage: ``media/…`` or ``metadata/…``, made from ids and checked parts only."""

@@ -1,17 +1,24 @@
-"""What can be kept of a text: no U+0000 and no half of a character, which some databases refuse."""
+"""Texts and bodies from outside: what can be stored, shown and held of them.
+
+A single call of the interpreter's C code lets no other thread run, so whatever takes long there
+stops the event loop too, from whichever thread. Long texts are therefore handled in pieces.
+"""
 
 import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate, chain
 from typing import Final
 
+PIECE: Final = 262_144  # characters or bytes that are handled in one step
+BLOCK: Final = 1_048_576  # bytes that lie together
 UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+_CREDENTIALS: Final = re.compile(r"(?<=://)\S*@|(?<=Bearer )\S+|\b(?:r8|whsec)_\S+")
 
 
 def strip_unstorable(text: str) -> str:
     """Return what can be stored of an unchecked text, such as a provider's message."""
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-_CREDENTIALS: Final = re.compile(r"(?<=://)\S*@|(?<=Bearer )\S+|\b(?:r8|whsec)_\S+")
 
 
 def without_credentials(text: str) -> str:
@@ -24,3 +31,88 @@ def one_line(text: str, most: int) -> str:
     printable = (char if char.isprintable() else " " for char in text[: 4 * most])
     line = " ".join("".join(printable).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+class LongText:
+    """A text in pieces, which are made anew each time that they are asked for.
+
+    Args:
+        pieces: Gives them; together they are the text.
+        chars: How many characters they have together.
+    """
+
+    def __init__(self, pieces: Callable[[], Iterator[str]], chars: int) -> None:
+        self._pieces = pieces
+        self._chars = chars
+
+    def __iter__(self) -> Iterator[str]:
+        return self._pieces()
+
+    def __len__(self) -> int:
+        return self._chars
+
+    def __str__(self) -> str:
+        return "".join(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, str):
+            return self is other
+        if len(other) != self._chars:
+            return False
+        ends = accumulate(map(len, self))
+        return all(other[end - len(one) : end] == one for end, one in zip(ends, self, strict=True))
+
+    def __hash__(self) -> int:
+        return hash(str(self))  # as that of an equal `str`
+
+    @property
+    def head(self) -> str:
+        """The first piece."""
+        return next(iter(self), "")
+
+
+def pieces_of(text: str | LongText, size: int = PIECE) -> Iterator[str]:
+    """Give a text in pieces."""
+    if isinstance(text, LongText):
+        return iter(text)
+    return (text[at : at + size] for at in range(0, len(text), size))
+
+
+def head_of(text: str | LongText) -> str:
+    """Return a text's beginning, or all of a short one."""
+    return text if isinstance(text, str) else text.head
+
+
+def ends_of(text: LongText) -> str:
+    """Return a text's beginning and its end, with a line's end for what is between them."""
+    return f"{text.head}\n{''.join(deque(text, maxlen=2))}"
+
+
+def joined(parts: Iterable[str | LongText], size: int = PIECE) -> str | LongText:
+    """Return one text of many, in pieces if it is long."""
+    texts = tuple(parts)
+    chars = sum(map(len, texts))
+    if chars <= size:
+        return "".join(map(str, texts))
+    return LongText(lambda: chain.from_iterable(map(pieces_of, texts)), chars)
+
+
+class ChunkBuffer:
+    """A body as it comes, in blocks: however small its chunks are, they take no more memory."""
+
+    def __init__(self) -> None:
+        self._blocks: list[bytes] = []
+        self._newest = bytearray()
+        self.size = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        self._newest += chunk
+        self.size += len(chunk)
+        if len(self._newest) >= BLOCK:
+            self._blocks.append(bytes(self._newest))
+            self._newest.clear()
+
+    def whole(self) -> bytes:
+        """Return all bytes; joining many lets other threads run."""
+        return b"".join((*self._blocks, bytes(self._newest)))

@@ -10,11 +10,9 @@ from hashlib import sha256
 from typing import Any
 
 from fleek.emulator.clock import Clock
-from fleek.emulator.fault_sampler import FaultSampler
 from fleek.emulator.ledger import Ledger
-from fleek.emulator.plan import Marker, Plan
-from fleek.emulator.predictions import Prediction
-from fleek.emulator.serializers import ledger_row, present
+from fleek.emulator.plan import FaultSampler, Marker, Plan
+from fleek.emulator.predictions import Prediction, ledger_row, present
 
 ALPHABET = b"0123456789abcdefghjkmnpqrstvwxyz"
 COMPUTED = ("started_at", "ended_at", "end", "error")

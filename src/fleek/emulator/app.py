@@ -1,18 +1,120 @@
-"""The emulator as an ASGI application."""
+"""The emulator as an ASGI application, and the middleware of every request."""
+
+import asyncio
+from contextlib import suppress
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleek.emulator import catalog_routes, control, create, files, read_routes, stream, uploads
-from fleek.emulator.account import Account
+from fleek.emulator.account import Account, fingerprint
 from fleek.emulator.callbacks import Callbacks
 from fleek.emulator.control import LoopbackOnly
-from fleek.emulator.middleware import RequestMiddleware
-from fleek.emulator.responses import answer, missing, problem
+from fleek.emulator.plan import Faults, seconds
+from fleek.emulator.responses import (
+    RequestEntry,
+    ResponseWriter,
+    answer,
+    missing,
+    problem,
+    throttled,
+)
+
+
+class RequestMiddleware:
+    """The middleware around the routes."""
+
+    def __init__(self, app: ASGIApp, account: Account) -> None:
+        self._app = app
+        self._account = account
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request, and add it to the ledger after the response."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        entry = scope["emulator.entry"] = RequestEntry()
+        if scope["path"].startswith("/v1/v1/"):  # clients disagree on who appends /v1
+            scope["path"] = scope["path"][3:]
+        began = self._account.now()
+        entered = scope["path"].startswith("/v1/")
+        writer = ResponseWriter(
+            send, entry, now=self._shown, draw=lambda: self._faults(entry) if entered else {}
+        )
+        app = self._app
+        if entered:
+            app = self._refusal(scope, entry) or self._app
+            await self._pause()
+        with suppress(asyncio.CancelledError):  # only the server's end cancels
+            await app(scope, receive, writer)
+        if entry.download is not None:
+            row = {"t": began, "faults": entry.faults, "status": entry.status}
+            self._account.ledger.add("download", **entry.download, **row, bytes=entry.sent)
+        elif entered:
+            self._enter(scope, entry, began)
+
+    def _refusal(self, scope: Scope, entry: RequestEntry) -> ASGIApp | None:
+        """Return the response to an unauthenticated or throttled request; None if it is allowed."""
+        headers = dict(scope["headers"])
+        kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        entry.token = fingerprint(token) if token else None
+        signed = scope["path"].endswith("/download") and b"signature=" in scope["query_string"]
+        tokens = self._account.plan.tokens
+        known = bool(token) and (tokens is None or token in tokens)
+        entry.auth_ok = signed or (kind.lower() in ("bearer", "token") and known)
+        if not entry.auth_ok:
+            what = "a valid" if token else "an"
+            text = f"You did not pass {what} authentication token"
+            return problem(401, text, title="Unauthenticated")
+        return self._limit(scope)
+
+    def _limit(self, scope: Scope) -> ASGIApp | None:
+        plan, now = self._account.plan, self._account.now()
+        creates = scope["method"] == "POST" and scope["path"].endswith("/predictions")
+        limit = plan.creates_per_minute if creates else plan.others_per_minute
+        if limit is None:
+            return None
+        windows, minute = self._account.windows, int(now // 60)
+        kind = "create" if creates else "other"
+        windows[kind, minute] += 1
+        windows.pop((kind, minute - 1), None)
+        if windows[kind, minute] <= limit:
+            return None
+        return throttled(str(int(60 - now % 60) + 1), now)
+
+    async def _pause(self) -> None:
+        plan = self._account.plan
+        if plan.answer_seconds != 0:
+            await asyncio.sleep(
+                seconds(plan.answer_seconds, self._account.sampler.roll(plan, "answer"))
+            )
+
+    def _shown(self) -> float:
+        return self._account.now() + self._account.plan.clock_offset_seconds
+
+    def _faults(self, entry: RequestEntry) -> Faults:
+        account = self._account
+        return account.sampler.draw(
+            account.plan, "answer", whom=entry.whom, markers=entry.markers, model=entry.model
+        )
+
+    def _enter(self, scope: Scope, entry: RequestEntry, began: float) -> None:
+        self._account.ledger.add(
+            "request",
+            seq=self._account.ledger.counts["request"] + 1,
+            t=began,
+            method=scope["method"],
+            path=scope["path"],
+            auth_ok=entry.auth_ok,
+            token=entry.token,
+            faults=entry.faults,
+            status=entry.status,
+            bytes=entry.sent,
+        )
 
 
 def create_app(account: Account, callbacks: Callbacks) -> ASGIApp:

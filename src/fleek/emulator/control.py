@@ -17,8 +17,8 @@ from fleek.emulator.account import Account
 from fleek.emulator.callbacks import Callbacks
 from fleek.emulator.faults import CATALOGUE
 from fleek.emulator.plan import Plan
+from fleek.emulator.predictions import ledger_row
 from fleek.emulator.responses import answer, missing, problem
-from fleek.emulator.serializers import ledger_row
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 MAX_NUMBER: Final = 1e11  # of seconds, and for seeds

@@ -17,6 +17,7 @@ from fleek.emulator.responses import (
     cut_body,
     cut_headers,
     dropped,
+    encode,
     failed,
     html,
     problem,
@@ -25,7 +26,6 @@ from fleek.emulator.responses import (
     silent,
     throttled,
 )
-from fleek.emulator.serializers import encode
 
 PREFER: Final = re.compile(r"wait(?:=(\d+))?")
 BOMB_MIB: Final = 1024

@@ -1,10 +1,13 @@
-"""A prediction and its state at any instant, computed on demand."""
+"""A prediction: its state at any instant, and how the API and the ledger show it."""
 
 import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fleek.emulator.plan import Marker
+from fleek.emulator.clock import iso
+from fleek.emulator.media import file_name, shape_output
+from fleek.emulator.plan import Marker, Plan
+from fleek.emulator.responses import ERRORS
 
 STATUSES: Final = ("starting", "processing", "succeeded", "failed", "canceled", "aborted")
 
@@ -143,3 +146,152 @@ class Prediction:
             return self.end
         when = "before" if math.isinf(self.started_at) else "after"
         return f"{self.end}_{when}_start"
+
+
+STEPS: Final = 20
+
+
+def present(
+    prediction: Prediction, plan: Plan, now: float, *, delivery: str | None = None
+) -> dict[str, Any]:
+    """Write the prediction object as of `now`.
+
+    Args:
+        prediction: Which.
+        plan: For retention and the offset of the clock.
+        now: By the emulator's clock; an earlier instant gives what a lagging replica shows.
+        delivery: Scheme and host of the output files; None: the API's.
+    """
+    removed = now >= prediction.ended_at + plan.retention_seconds
+    status = prediction.status(now)
+    said = _said(prediction, now)
+    succeeded = said == "succeeded" and not removed
+    body: dict[str, Any] = {
+        "id": prediction.id,
+        "model": prediction.model,
+        "version": prediction.version,
+        "input": {} if removed else prediction.input,
+        "logs": "" if removed else logs(prediction, now),
+        "output": output(prediction, delivery or prediction.base) if succeeded else None,
+        "error": _error(prediction) if status == "failed" else None,
+        "status": said,
+        "data_removed": removed,
+        "source": "api",
+        "metrics": _metrics(prediction) if prediction.done(now) else {},
+        "urls": _urls(prediction),
+    }
+    body |= _times(prediction, plan, now)
+    if prediction.deployment is not None:
+        body["deployment"] = prediction.deployment
+    if prediction.webhook is not None:
+        body["webhook"] = prediction.webhook
+        body["webhook_events_filter"] = list(prediction.events)
+    return body
+
+
+def _said(prediction: Prediction, now: float) -> str:
+    """Give the status that is shown, which need not be the true one."""
+    status, traits = prediction.status(now), prediction.traits
+    if now - prediction.ended_at < 0:
+        return traits.get({"processing": "unknown_status"}.get(status, "starting_status"), status)
+    late = now - prediction.ended_at < float(traits.get("end_late", 0))
+    return "unknown" if late else traits.get("end_status", status)
+
+
+def _error(prediction: Prediction) -> Any:
+    kind = prediction.traits.get("odd_error", "")
+    return ERRORS[kind](str(prediction.error)) if kind in ERRORS else prediction.error
+
+
+def file_urls(prediction: Prediction, host: str) -> list[str]:
+    """Give the addresses of its files."""
+    return [
+        f"{host}/out/{file_name(prediction.id, n)}.{prediction.extension}"
+        for n in range(prediction.images)
+    ]
+
+
+def output(prediction: Prediction, host: str) -> Any:
+    """Give what it made."""
+    urls = file_urls(prediction, host)
+    if "missing_output" in prediction.traits:
+        urls = urls[:-1]
+    return shape_output(prediction.shape, prediction.id, urls, prediction.extension)
+
+
+def logs(prediction: Prediction, now: float) -> str:
+    """Give its logs: one progress line for each step done, in the form of tqdm."""
+    if now < prediction.started_at:
+        return ""
+    done = int(prediction.fraction(now) * STEPS)
+    lines = ["Using seed: 42"]
+    for step in range(done + 1):
+        bar = ("█" * (step // 2)).ljust(STEPS // 2)
+        lines.append(f"{step * 100 // STEPS:3d}%|{bar}| {step}/{STEPS} [00:00<00:00, 20.00it/s]")
+    if prediction.done(now) and prediction.error is not None:
+        lines.append(f"Error: {prediction.error}")
+    if "huge_logs" in prediction.traits:
+        lines.insert(0, "x" * int(float(prediction.traits["huge_logs"]) * 1e6))
+    return "\n".join(lines) + "\n"
+
+
+def ledger_row(prediction: Prediction, plan: Plan, now: float) -> dict[str, Any]:
+    """Write what the ledger says about a prediction: its life, and what it cost."""
+    heading = prediction.bill(now)
+    units = plan.billing.get(heading, 0) if heading is not None else 0
+    return {
+        "id": prediction.id,
+        "t": prediction.created,
+        "model": prediction.model,
+        "request_hash": prediction.request_hash,
+        "prompt": prediction.input.get("prompt"),
+        "webhook_url": prediction.webhook,
+        "token": prediction.token,
+        "response_fate": prediction.fate,
+        "traits": prediction.traits,
+        "status": prediction.status(now),
+        "history": prediction.history(now),
+        "heading": heading,
+        "billed": units,
+        "billed_usd": round(units * plan.price_usd, 6),
+        "cancel_requests": prediction.cancel_requests,
+        "cancel_lied": prediction.cancel_lied,
+        "vanished": prediction.vanished(now),
+    }
+
+
+def _metrics(prediction: Prediction) -> dict[str, Any]:
+    total = prediction.ended_at - prediction.created
+    if math.isinf(prediction.started_at):
+        return {"total_time": round(total, 6)}
+    metrics = {
+        "predict_time": round(prediction.ended_at - prediction.started_at, 6),
+        "total_time": round(total, 6),
+    }
+    if prediction.end == "succeeded":
+        metrics["image_count"] = prediction.images
+    return metrics
+
+
+def _urls(prediction: Prediction) -> dict[str, str]:
+    own = f"{prediction.base}/v1/predictions/{prediction.id}"
+    urls = {"get": own, "cancel": f"{own}/cancel", "web": f"{prediction.base}/p/{prediction.id}"}
+    if prediction.streams:
+        urls["stream"] = f"{prediction.base}/stream/{prediction.id}"
+    return urls
+
+
+def _times(prediction: Prediction, plan: Plan, now: float) -> dict[str, str | None]:
+    def shown(instant: float) -> str | None:
+        return iso(instant + plan.clock_offset_seconds) if instant <= now else None
+
+    times = {
+        "created_at": iso(prediction.created + plan.clock_offset_seconds),
+        "started_at": shown(prediction.started_at),
+        "completed_at": shown(prediction.ended_at),
+    }
+    if "completed_before_created" in prediction.traits and prediction.done(now):
+        times["completed_at"] = iso(prediction.created + plan.clock_offset_seconds - 60)
+    if prediction.deadline is not None:
+        times["deadline"] = iso(prediction.deadline + plan.clock_offset_seconds)
+    return times

@@ -11,14 +11,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
-from fleek.emulator.error_bodies import ODD
-from fleek.emulator.fault_sampler import Faults
 from fleek.emulator.faults import CATALOGUE, Group
+from fleek.emulator.plan import Faults
 from fleek.emulator.predictions import Prediction
 from fleek.emulator.responses import (
+    ODD,
     answer,
     cut_body,
     dropped,
+    encode,
     entry_of,
     failed,
     html,
@@ -27,7 +28,6 @@ from fleek.emulator.responses import (
     reset,
     throttled,
 )
-from fleek.emulator.serializers import encode
 
 PAGE: Final = 100
 

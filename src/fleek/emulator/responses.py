@@ -1,9 +1,11 @@
-"""Responses: JSON in Replicate's format, and responses that fail at the socket."""
+"""Responses: JSON in Replicate's format, bodies of errors, headers, failures at the socket."""
 
 import asyncio
+import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterable, Mapping
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -11,11 +13,49 @@ from http import HTTPStatus
 from typing import Any, Final, Literal
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fleek.emulator.error_bodies import FORMS
-from fleek.emulator.plan import Marker
-from fleek.emulator.serializers import encode
+from fleek.emulator.plan import Faults, Marker
+
+FORMS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "list": lambda text: {"detail": [{"loc": ["body", "input"], "msg": text, "type": "value"}]},
+    "error": lambda text: {"error": text},
+    "message": lambda text: {"message": text},
+    "nested": lambda text: {"error": {"code": "E1", "message": text}},
+    "errors": lambda text: {"errors": [{"title": text}]},
+    "array": lambda text: [text],
+}
+"""Bodies of an error; beside them there are `problem` (Replicate's own), `html` and `text`."""
+
+ERRORS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "object": lambda text: {"code": "E9999", "message": text},
+    "detail": lambda text: {"detail": text},
+    "list": lambda text: [text, "and more"],
+    "objects": lambda text: [{"loc": ["input"], "msg": text}],
+    "number": lambda _: 500,
+    "true": lambda _: True,
+    "empty": lambda _: "",
+    "null": lambda _: None,
+}
+"""A failed prediction's `error`."""
+
+ODD: Final[Mapping[str, Any]] = {
+    "list": [],
+    "null": None,
+    "number": 7,
+    "text": "not now",
+    "empty": {},
+    "error": {"error": "upstream request timed out"},
+    "nulls": {"id": None, "status": None, "results": None},
+    "rows": {"results": [None, 7, "x", [], {}], "next": 7},
+}
+"""JSON that is neither a prediction nor a list of them."""
+
+
+def encode(body: Any) -> bytes:
+    """Write JSON as it goes over the wire, the same bytes everywhere."""
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+
 
 TRANSPORT: Final = "emulator.transport"
 """Where `server.Protocol` puts the connection, among the scope's extensions."""
@@ -65,7 +105,7 @@ def missing() -> Response:
 
 
 def refusal(form: str, status: int, text: str, *, title: str | None = None) -> Response:
-    """Answer with an error in a form of `error_bodies.FORMS`, or as `html`, `text`, or Replicate's own."""
+    """Answer with an error in a form of `FORMS`, or as `html`, `text`, or Replicate's own."""
     if form in FORMS:
         return answer(FORMS[form](text), status)
     if form == "html":
@@ -180,3 +220,63 @@ def cut_body(status: int, content_type: str, body: bytes, *, ending: Ending) -> 
     """Send half of the body that Content-Length promises."""
     first = head(status, ("content-type", content_type), ("content-length", len(body)))
     return Raw([first, body[: len(body) // 2]], ending)
+
+
+GZIP: Final = zlib.MAX_WBITS | 16  # what zlib calls this format
+
+
+class ResponseWriter:
+    """Sends one response.
+
+    Args:
+        send: Sends to the client.
+        entry: Its row in the ledger.
+        now: Seconds since 1970, as the emulator shows them.
+        draw: Chooses the faults of group `answer`, once the response begins.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        entry: RequestEntry,
+        *,
+        now: Callable[[], float],
+        draw: Callable[[], Faults],
+    ) -> None:
+        self._send = send
+        self._entry = entry
+        self._now = now
+        self._draw = draw
+        self._compressor: zlib._Compress | None = None
+
+    async def __call__(self, message: Message) -> None:
+        """Send a part of the response."""
+        if message["type"] == "http.response.start":
+            self._entry.status = message["status"]
+            faults = self._draw()
+            self._entry.faults += [*faults]
+            message = {**message, "headers": self._headers(message, faults)}
+        elif self._compressor is not None:
+            body = self._compressor.compress(message.get("body", b""))
+            body += b"" if message.get("more_body") else self._compressor.flush()
+            message = {**message, "body": body}
+        await self._send(message)
+        self._entry.sent += len(message.get("body", b""))
+
+    def _headers(self, message: Message, faults: Faults) -> list[tuple[bytes, bytes]]:
+        headers = [*message.get("headers", ())]
+        if "answer_gzip" in faults:
+            self._compressor = zlib.compressobj(wbits=GZIP)
+            headers = [header for header in headers if header[0] != b"content-length"]
+            headers.append((b"content-encoding", b"gzip"))
+        date = _date(faults.get("answer_date", "0"), self._now())
+        return headers if date is None else [*headers, (b"date", date.encode())]
+
+
+def _date(wrong: str, now: float) -> str | None:
+    if wrong == "none":
+        return None
+    try:
+        return formatdate(int(now + float(wrong)), usegmt=True)
+    except (ValueError, OverflowError, OSError):
+        return "the day before yesterday"

@@ -9,9 +9,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
-from fleek.emulator.predictions import Prediction
-from fleek.emulator.responses import missing
-from fleek.emulator.serializers import encode, output
+from fleek.emulator.predictions import Prediction, output
+from fleek.emulator.responses import encode, missing
 
 
 def routes() -> list[Route]:

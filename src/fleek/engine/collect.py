@@ -36,8 +36,8 @@ from fleek.domain.errors import (
 )
 from fleek.domain.host_errors import host_error
 from fleek.domain.job import Job, JobError, JobId, Stage, Status
-from fleek.domain.long_text import LongText, pieces_of
 from fleek.domain.media import Key, Media, Output, Part, media_key, metadata_key, purged
+from fleek.domain.text import LongText, pieces_of
 from fleek.engine.apply import apply_until_stored
 from fleek.engine.paid import is_final, recall
 from fleek.engine.runtime import Runtime

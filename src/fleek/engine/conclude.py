@@ -13,9 +13,8 @@ import structlog
 from fleek.domain.attempt import Attempt, Verdict, close_attempt
 from fleek.domain.errors import DispatcherUnavailable, HostError, ProviderError
 from fleek.domain.job import Change, Job, JobError, Stage
-from fleek.domain.long_text import LongText
 from fleek.domain.media import Output
-from fleek.domain.text import strip_unstorable
+from fleek.domain.text import LongText, strip_unstorable
 from fleek.domain.transitions import fail, mark_predicted
 from fleek.engine.apply import apply
 from fleek.engine.collect import is_large, store_output

@@ -1,17 +1,65 @@
-"""Loops and tasks whose failures are logged and counted: the one place where any error is caught."""
+"""Loops and tasks: their failures are logged and counted, and here alone any error is caught."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import structlog
 
 from fleek.domain.errors import FleekError
 from fleek.domain.job import JobId
-from fleek.engine.runtime import Runtime
-from fleek.engine.wakeups import Bell, Topic
+
+if TYPE_CHECKING:
+    from fleek.engine.runtime import Runtime
+
+Topic = Literal["admit", "watch", "recover", "expire", "sweep"]
+
+
+class Bell:
+    """Wakes one loop before its time."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def notify(self) -> None:
+        """Wake the loop; a busy one takes another turn afterwards."""
+        self._event.set()
+
+    async def wait(self, *, seconds: float) -> None:
+        """Wait for the next notification, at most so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            pass
+        self._event.clear()
+
+
+class Wakeups:
+    """Wakes the loops of this process; several may listen to one topic."""
+
+    def __init__(self) -> None:
+        self._listening: dict[Topic, list[Bell]] = defaultdict(list)
+
+    def notify(self, topic: Topic) -> None:
+        """Wake the loops of a topic: there is something to do."""
+        for bell in self._listening[topic]:
+            bell.notify()
+
+    @contextmanager
+    def listen(self, topic: Topic) -> Iterator[Bell]:
+        """Give a bell for this topic."""
+        bell = Bell()
+        self._listening[topic].append(bell)
+        try:
+            yield bell
+        finally:
+            self._listening[topic].remove(bell)
+
 
 T = TypeVar("T")
 
@@ -23,7 +71,7 @@ RESTS: Final = 2  # rest so much longer than the turn took: loops leave most of 
 
 
 async def run_logged(
-    rt: Runtime, name: str, work: Awaitable[T], *, job_id: JobId | None = None
+    rt: "Runtime", name: str, work: Awaitable[T], *, job_id: JobId | None = None
 ) -> T | None:
     """Run one task of a worker or one turn of a loop; log and count whatever it raises.
 
@@ -49,7 +97,7 @@ async def run_logged(
 
 
 async def loop(
-    rt: Runtime,
+    rt: "Runtime",
     topic: Topic,
     turn: Callable[[], Awaitable[timedelta]],
     *,
@@ -68,7 +116,7 @@ async def loop(
 
 
 async def _turns(
-    rt: Runtime,
+    rt: "Runtime",
     name: str,
     turn: Callable[[], Awaitable[timedelta]],
     bell: Bell,
@@ -87,3 +135,35 @@ async def _turns(
         rest = min(max(RESTS * took, REST_SECONDS), LONGEST_REST_SECONDS)
         await asyncio.sleep(rest)
         await bell.wait(seconds=max(wait.total_seconds() - rest, 0.001))
+
+
+class ShieldedTasks:
+    """Tasks that must finish during shutdown because they spend money."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work`; cancelling the caller does not cancel it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    def begin(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run `work` beside the caller."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def finish(self, *, seconds: float) -> None:
+        """Wait for running tasks, at most so long; then cancel the rest."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=seconds)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from fleek.domain.errors import ProviderUnavailable
-from fleek.engine.shielded_tasks import ShieldedTasks
+from fleek.engine.loops import ShieldedTasks
 from fleek.providers.base import UNREACHABLE
 from fleek.store.provider_health import ALL_MODELS, ProviderHealth
 

@@ -8,10 +8,9 @@ from fleek.dispatch.base import Dispatcher
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
-from fleek.engine.parameters import Validators
+from fleek.engine.loops import ShieldedTasks, Wakeups
 from fleek.engine.provider_limits import CancelRequests, PauseCache, TokenBucket
-from fleek.engine.shielded_tasks import ShieldedTasks
-from fleek.engine.wakeups import Wakeups
+from fleek.input_schema.compiled import Validators
 from fleek.providers.base import Provider
 from fleek.settings import Settings
 from fleek.storage.base import Storage

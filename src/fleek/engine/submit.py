@@ -5,8 +5,7 @@ from dataclasses import replace
 from uuid_utils.compat import uuid7
 
 from fleek.domain.errors import Conflict, FieldError, InvalidInput, NotFound, ProviderError
-from fleek.domain.job import Job, JobId, ModelName, Status
-from fleek.domain.request import MAX_SCHEDULE, JobRequest
+from fleek.domain.job import MAX_SCHEDULE, Job, JobId, JobRequest, ModelName, Status
 from fleek.engine.apply import insert
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Provider

@@ -26,8 +26,7 @@ from fleek.domain.errors import (
     UriTooLong,
 )
 from fleek.front import refusal
-from fleek.front.budgets import BodyBudget, UnsentBudget
-from fleek.front.connections import Connections, Peers
+from fleek.front.connections import BodyBudget, Connections, Peers, UnsentBudget
 from fleek.front.limits import Limits
 from fleek.front.transport import GentleTransport
 from fleek.settings import Settings

@@ -5,14 +5,16 @@ hold, for each value, those of every alternative. Patterns run on an engine whos
 the length of the text only. No reference is resolved here, and nothing is ever retrieved.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 import jsonschema_rs
+import structlog
 
-from fleek.domain.errors import FieldError
+from fleek.domain.errors import FieldError, InvalidInput
 from fleek.domain.text import one_line
 from fleek.input_schema.normalized import normalize
 
@@ -195,3 +197,45 @@ def _count(schema: Mapping[str, Any], keyword: str) -> int:
         elif isinstance(current, list):
             ahead.extend(current)
     return count
+
+
+MAX_COMPILED: Final = 128
+
+log = structlog.get_logger(__name__)
+
+
+class Validators:
+    """A cache of compiled schemas, each with the document that it was made from."""
+
+    def __init__(self) -> None:
+        self._compiled_by_id: dict[int, tuple[Mapping[str, Any], CompiledSchema | None]] = {}
+
+    async def check(self, schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+        """Check parameters against a schema; one that cannot be used allows all.
+
+        Raises:
+            InvalidInput: With one field error per parameter that the schema forbids.
+        """
+        compiled = await self._compiled(schema)
+        if compiled is None:
+            return
+        errors = compiled.errors(parameters)
+        if errors is None:
+            log.warning("parameters_not_checked", reason="the check would take too long")
+        elif errors:
+            raise InvalidInput(
+                "the model does not take these parameters",
+                code="invalid_parameters",
+                errors=errors,
+            )
+
+    async def _compiled(self, schema: Mapping[str, Any]) -> CompiledSchema | None:
+        kept = self._compiled_by_id.get(id(schema))
+        if kept is None or kept[0] is not schema:
+            kept = (schema, await asyncio.to_thread(compile_schema, schema))
+            if kept[1] is None:
+                log.warning("input_schema_unusable", reason="no JSON schema, or over the limits")
+            if len(self._compiled_by_id) >= MAX_COMPILED:
+                self._compiled_by_id.clear()
+            self._compiled_by_id[id(schema)] = kept
+        return kept[1]

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
-from fleek.conformance import misfits
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
+from fleek.registry import misfits
 
 RATE_LIMITED: Final = "provider_rate_limited"
 PAYMENT_REQUIRED: Final = "provider_payment_required"

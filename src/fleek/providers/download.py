@@ -18,13 +18,13 @@ from fleek.domain.errors import (
     ProviderUnavailable,
 )
 from fleek.domain.host_errors import exhaustion
-from fleek.domain.long_text import LongText, head_of, pieces_of
 from fleek.domain.media import Output
+from fleek.domain.text import LongText, head_of, pieces_of
 from fleek.outbound.addresses import Policy, UnsafeAddress
 from fleek.outbound.client import CallFailed, Client, NotSent, Response, ResponseLost
 from fleek.providers.data_uri import DataUriUnreadable, decode, media_type
 from fleek.providers.encoding import EncodingBroken, decoded
-from fleek.providers.output_urls import read_address, strange_address
+from fleek.providers.outputs import read_address, strange_address
 from fleek.sniff.completeness import HEAD, MAGIC, Watcher
 from fleek.sniff.page import expects_media, is_words_in_place
 

@@ -7,8 +7,7 @@ from html import unescape
 from itertools import islice
 from typing import Any, Final
 
-from fleek.domain.long_text import LongText, head_of
-from fleek.domain.text import one_line
+from fleek.domain.text import LongText, head_of, one_line
 from fleek.providers.foreign_json import NotJson, parse
 
 UNSTATED: Final = "no reason given"

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from fleek import strict
 from fleek.domain.errors import Unreadable
-from fleek.domain.long_text import PIECE, LongText
+from fleek.domain.text import PIECE, LongText
 
 MAX_NODES: Final = 250_000
 MAX_DEPTH: Final = 100

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
-from fleek.domain.chunk_buffer import ChunkBuffer
+from fleek.domain.text import ChunkBuffer
 
 KEPT: Final = 65_536  # bytes of a log that stay at its beginning; shorter bodies are not looked at
 TAIL: Final = 32_768  # bytes of it that stay at its end, at least

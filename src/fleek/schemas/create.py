@@ -17,8 +17,7 @@ from pydantic import (
 
 from fleek import strict
 from fleek.domain.errors import Unreadable
-from fleek.domain.job import ModelName
-from fleek.domain.request import DEFAULT_PRIORITY, MAX_SCHEDULE, MODEL_NAME, JobRequest
+from fleek.domain.job import DEFAULT_PRIORITY, MAX_SCHEDULE, MODEL_NAME, JobRequest, ModelName
 
 MAX_PROMPT = 10_000
 MAX_METADATA_BYTES = 4096

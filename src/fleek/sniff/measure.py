@@ -10,7 +10,7 @@ from io import SEEK_CUR
 from math import prod
 from typing import BinaryIO, Final
 
-from fleek.sniff.chunks import Broken, boxes, riff, skip_blocks, take
+from fleek.sniff.completeness import Broken, boxes, riff, skip_blocks, take
 
 MAX_SIDE: Final = 16_384
 MAX_PIXELS: Final = 89_478_485  # what Pillow opens without a warning: more may be a bomb

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, inspect, text
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.host_errors import host_errors
 from fleek.store.database import Database, open_database, reach
-from fleek.store.indexes import INDEXES, Index, declared
+from fleek.store.tables import INDEXES, Index, declared
 
 MIGRATION_LOCK: Final = 0x666C65656B  # "fleek"; any number that no other program uses
 INDEX_LOCK: Final = MIGRATION_LOCK + 1

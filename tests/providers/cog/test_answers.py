@@ -7,8 +7,8 @@ import pytest
 
 from fleek.domain.media import Output
 from fleek.providers.base import Failed, Prediction, Succeeded
-from fleek.providers.cog.answers import MESSAGE_CHARS, answer
 from fleek.providers.cog.runs import KEPT_SECONDS, ResultCache
+from fleek.providers.cog.wire import MESSAGE_CHARS, answer
 
 ID = "0" * 32
 PNG = "data:image/png;base64,iVBORw0KGgo="

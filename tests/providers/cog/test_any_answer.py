@@ -11,9 +11,8 @@ from fleek.domain.job import PredictionId
 from fleek.outbound.addresses import Policy
 from fleek.outbound.client import Client
 from fleek.providers.base import Failed, Prediction
-from fleek.providers.cog.callback import read_callback
 from fleek.providers.cog.inputs import Contract
-from fleek.providers.cog.wire import Wire
+from fleek.providers.cog.wire import Wire, read_callback
 from fleek.providers.http import Api
 from network import FakeNetwork, respond
 from untrusted_json import ANYTHING

@@ -1,6 +1,7 @@
 """The asynchronous client; the synchronous one is made from this folder."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -10,11 +11,60 @@ import httpx2
 
 from fleek.client import saving, wire
 from fleek.client._async.connection import AsyncConnection
-from fleek.client._async.listing import list_jobs
-from fleek.client._async.waiting import until_completed
-from fleek.client.retry_policy import RetryPolicy, WaitDeadline
+from fleek.client.errors import ClientError
+from fleek.client.retry_policy import RetryPolicy, WaitDeadline, completed
 from fleek.domain.job import Status
 from fleek.schemas import JobCancelled, JobRead, ModelRead
+
+
+async def until_completed(
+    poll: Callable[[], Awaitable[JobRead]],
+    deadline: WaitDeadline,
+    on_update: Callable[[JobRead], None] | None,
+) -> JobRead:
+    """Poll a job until it has completed, and return it; `on_update` gets every poll's job.
+
+    Raises:
+        JobFailed: It has ended as failed or cancelled.
+        WaitTimeout: The deadline has passed first.
+        FleekError: An error of `poll` that the deadline does not tolerate.
+    """
+    job: JobRead | None = None
+    while True:
+        try:
+            job = await poll()
+        except ClientError as error:
+            deadline.tolerate(error)
+        else:
+            deadline.answered()
+            if on_update is not None:
+                on_update(job)
+            if (done := completed(job)) is not None:
+                return done
+        await asyncio.sleep(deadline.pause(job))
+
+
+PAGE = 100  # jobs per request
+
+
+async def list_jobs(
+    connection: AsyncConnection, *, status: Status | None, limit: int | None
+) -> AsyncIterator[JobRead]:
+    """Yield at most `limit` jobs, newest first; pages are requested when needed."""
+    left = limit
+    cursor: str | None = None
+    while left is None or left > 0:
+        size = PAGE if left is None else min(left, PAGE)
+        given = {"limit": size, "status_filter": status, "cursor": cursor}
+        params = {name: value for name, value in given.items() if value is not None}
+        answer = await connection.ask("GET", "/api/v1/jobs", params=params)
+        page = wire.parse_list(JobRead, answer.value)[:size]
+        for job in page:
+            yield job
+        left = None if left is None else left - len(page)
+        cursor = answer.next_cursor
+        if cursor is None or not page:
+            return
 
 
 class AsyncClient:

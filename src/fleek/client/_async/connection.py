@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import httpx2
 
-from fleek.client import problems, saving, wire
+from fleek.client import errors, saving, wire
 from fleek.client.errors import ServerError
 from fleek.client.retry_policy import RetryPolicy
 from fleek.domain.errors import FleekError
@@ -118,7 +118,7 @@ class AsyncConnection:
                     if response.is_success:
                         return await self._save(response, to, sha256)
                     if not response.is_redirect:
-                        raise problems.refusal(response, await self._content(response))
+                        raise errors.refusal(response, await self._content(response))
                     url = wire.next_hop(response)
                 finally:
                     await response.aclose()

@@ -2,6 +2,7 @@
 
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +13,59 @@ import httpx2
 
 from fleek.client import saving, wire
 from fleek.client._sync.connection import Connection
-from fleek.client._sync.listing import list_jobs
-from fleek.client._sync.waiting import until_completed
-from fleek.client.retry_policy import RetryPolicy, WaitDeadline
+from fleek.client.errors import ClientError
+from fleek.client.retry_policy import RetryPolicy, WaitDeadline, completed
 from fleek.domain.job import Status
 from fleek.schemas import JobCancelled, JobRead, ModelRead
+
+
+def until_completed(
+    poll: Callable[[], JobRead],
+    deadline: WaitDeadline,
+    on_update: Callable[[JobRead], None] | None,
+) -> JobRead:
+    """Poll a job until it has completed, and return it; `on_update` gets every poll's job.
+
+    Raises:
+        JobFailed: It has ended as failed or cancelled.
+        WaitTimeout: The deadline has passed first.
+        FleekError: An error of `poll` that the deadline does not tolerate.
+    """
+    job: JobRead | None = None
+    while True:
+        try:
+            job = poll()
+        except ClientError as error:
+            deadline.tolerate(error)
+        else:
+            deadline.answered()
+            if on_update is not None:
+                on_update(job)
+            if (done := completed(job)) is not None:
+                return done
+        time.sleep(deadline.pause(job))
+
+
+PAGE = 100  # jobs per request
+
+
+def list_jobs(
+    connection: Connection, *, status: Status | None, limit: int | None
+) -> Iterator[JobRead]:
+    """Yield at most `limit` jobs, newest first; pages are requested when needed."""
+    left = limit
+    cursor: str | None = None
+    while left is None or left > 0:
+        size = PAGE if left is None else min(left, PAGE)
+        given = {"limit": size, "status_filter": status, "cursor": cursor}
+        params = {name: value for name, value in given.items() if value is not None}
+        answer = connection.ask("GET", "/api/v1/jobs", params=params)
+        page = wire.parse_list(JobRead, answer.value)[:size]
+        yield from page
+        left = None if left is None else left - len(page)
+        cursor = answer.next_cursor
+        if cursor is None or not page:
+            return
 
 
 class Client:

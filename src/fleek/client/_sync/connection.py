@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import httpx2
 
-from fleek.client import problems, saving, wire
+from fleek.client import errors, saving, wire
 from fleek.client.errors import ServerError
 from fleek.client.retry_policy import RetryPolicy
 from fleek.domain.errors import FleekError
@@ -120,7 +120,7 @@ class Connection:
                     if response.is_success:
                         return self._save(response, to, sha256)
                     if not response.is_redirect:
-                        raise problems.refusal(response, self._content(response))
+                        raise errors.refusal(response, self._content(response))
                     url = wire.next_hop(response)
                 finally:
                     response.close()

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 from fleek.dispatch.base import Dispatcher, Handler, Task
-from fleek.dispatch.bridge import DROPPED, Bridge
+from fleek.dispatch.bridge import ANSWER_SECONDS, DROPPED, Bridge, Caller
 from fleek.dispatch.celery.application import (
     CelerySettings,
     FleekCelery,
@@ -18,7 +18,6 @@ from fleek.dispatch.celery.application import (
     make_app,
     send,
 )
-from fleek.dispatch.executor import ANSWER_SECONDS, Caller
 from fleek.domain.job import JobId
 from fleek.environment import read
 

@@ -16,8 +16,7 @@ from pydantic_settings import BaseSettings
 
 from fleek.dispatch.address import BrokerAddress, RedisAddress, with_password
 from fleek.dispatch.base import Reported, Task, UnknownJob
-from fleek.dispatch.bridge import TASKS, Bridge, Closed
-from fleek.dispatch.executor import ANSWER_SECONDS
+from fleek.dispatch.bridge import ANSWER_SECONDS, TASKS, Bridge, Closed
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.job import JobId
 from fleek.environment import SOURCE, Secret

@@ -11,7 +11,7 @@ import redis
 from dramatiq import Worker, set_broker
 
 from fleek.dispatch.base import Dispatcher, Handler, Task
-from fleek.dispatch.bridge import DROPPED, Bridge
+from fleek.dispatch.bridge import ANSWER_SECONDS, DROPPED, Bridge, Caller
 from fleek.dispatch.dramatiq.broker import DramatiqSettings, FleekBroker
 from fleek.dispatch.dramatiq.dramatiq_cli import (
     IDLE_MS,
@@ -21,7 +21,6 @@ from fleek.dispatch.dramatiq.dramatiq_cli import (
     run_worker,
     suit,
 )
-from fleek.dispatch.executor import ANSWER_SECONDS, Caller
 from fleek.domain.job import JobId
 from fleek.environment import read
 

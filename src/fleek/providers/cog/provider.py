@@ -12,12 +12,10 @@ from fleek.domain.media import Output
 from fleek.outbound.addresses import Resolve, resolve
 from fleek.outbound.client import Client
 from fleek.providers.base import Budget, Callback, Prediction, Schema
-from fleek.providers.cog.answers import is_ours
-from fleek.providers.cog.callback import read_callback
 from fleek.providers.cog.inputs import PROMPT, Contract, validate_inputs
 from fleek.providers.cog.runs import Runs
 from fleek.providers.cog.settings import CogSettings
-from fleek.providers.cog.wire import OVERLONG, Wire
+from fleek.providers.cog.wire import OVERLONG, Wire, is_ours, read_callback
 from fleek.providers.download import Limits, read_output
 
 FRESH_SECONDS: Final = 30.0  # how long the server's schema is taken for granted

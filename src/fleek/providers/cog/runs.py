@@ -14,8 +14,7 @@ import structlog
 from fleek.domain.errors import OutcomeUnknown, ProviderError, ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Prediction
-from fleek.providers.cog.answers import lost
-from fleek.providers.cog.wire import ANSWER_SECONDS, Wire
+from fleek.providers.cog.wire import ANSWER_SECONDS, Wire, lost
 
 LOOKS_AT_ONCE: Final = 16
 FIRST_POLL_SECONDS: Final = 0.02  # after a blocking start

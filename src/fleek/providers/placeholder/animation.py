@@ -6,10 +6,20 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
-from fleek.providers.placeholder import caption
-from fleek.providers.placeholder.art.canvas import FINE, Point, Size, disc, glow, unit, upright
-from fleek.providers.placeholder.art.palette import Palette, choose, mix
-from fleek.providers.placeholder.files import save_animation
+from fleek.providers.placeholder import picture
+from fleek.providers.placeholder.art.canvas import (
+    FINE,
+    Palette,
+    Point,
+    Size,
+    choose,
+    disc,
+    glow,
+    mix,
+    unit,
+    upright,
+)
+from fleek.providers.placeholder.picture import save_animation
 from fleek.providers.placeholder.spec import Piece
 
 
@@ -30,7 +40,7 @@ def _frames(piece: Piece) -> Iterator[Image.Image]:
     for number in range(count):
         image = _sea(sky, palette, swells, number / count)
         if piece.parameters.get("caption", True):
-            caption.draw(image, piece.prompt)
+            picture.draw(image, piece.prompt)
         yield image
 
 

@@ -1,4 +1,4 @@
-"""The placeholder's models: what each is called, accepts and makes."""
+"""The placeholder's models: names, the JSON schemas of their parameters, and what each makes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,11 +8,156 @@ from typing import Any, Final
 from jsonschema_rs import Draft202012Validator
 
 from fleek.domain.errors import NotFound, ProviderRejected
-from fleek.domain.job import ModelName
-from fleek.domain.request import MODEL_NAME
+from fleek.domain.job import MODEL_NAME, ModelName
 from fleek.providers.base import Model, Schema
-from fleek.providers.placeholder import parameters
+from fleek.providers.placeholder.prediction import MAX_OUTPUTS, MAX_SEED
 from fleek.providers.placeholder.spec import Piece
+
+ASPECT_RATIOS: Final = (
+    "1:1", "16:9", "9:16", "4:3", "3:4", "3:2", "2:3",
+    "5:4", "4:5", "2:1", "1:2", "21:9", "9:21",
+)  # fmt: skip
+
+STYLES: Final = (
+    "dusk", "aurora", "planet", "glass", "tiles", "flow", "bloom", "papercut", "mesh",
+)  # fmt: skip
+"""What pictures look like; painted by `fleek.providers.placeholder.art`."""
+
+
+def _integer(low: int, high: int, description: str, **more: Any) -> dict[str, Any]:
+    return {
+        "type": "integer",
+        "minimum": low,
+        "maximum": high,
+        "description": description,
+        **more,
+    }
+
+
+def _number(low: float, high: float, description: str, **more: Any) -> dict[str, Any]:
+    return {"type": "number", "minimum": low, "maximum": high, "description": description, **more}
+
+
+def _word(description: str, *, longest: int = 100) -> dict[str, Any]:
+    return {"type": "string", "maxLength": longest, "description": description}
+
+
+def _choice(choices: tuple[str, ...], description: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "enum": list(choices), "description": description, **more}
+
+
+def _flag(description: str, *, default: bool = False) -> dict[str, Any]:
+    return {"type": "boolean", "default": default, "description": description}
+
+
+def _schema(title: str, properties: Mapping[str, Mapping[str, Any]]) -> Schema:
+    named = {
+        key: {"title": key.replace("_", " ").capitalize(), **value}
+        for key, value in properties.items()
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        "type": "object",
+        "properties": named,
+        "additionalProperties": False,
+    }
+
+
+_SEED: Final = _integer(
+    0, MAX_SEED, "The same prompt, parameters and seed give the same result. Default: drawn."
+)
+_CAPTION: Final = _flag("Whether the prompt is written on the picture.", default=True)
+_VARIES: Final = "Varies the picture."
+
+_DIFFUSION: Final[Mapping[str, Mapping[str, Any]]] = {
+    "negative_prompt": _word("What other models leave out. " + _VARIES, longest=5000),
+    "guidance_scale": _number(0, 50, "How closely other models keep to the prompt. " + _VARIES),
+    "guidance": _number(0, 50, "The same, as some models call it. " + _VARIES),
+    "num_inference_steps": _integer(1, 500, "How many steps other models take. " + _VARIES),
+    "steps": _integer(1, 500, "The same, as some models call it. " + _VARIES),
+    "scheduler": _word("How other models step. " + _VARIES),
+    "image": _word("The picture other models start from. Never fetched. " + _VARIES, longest=2048),
+    "prompt_strength": _number(0, 1, "How far other models leave that picture. " + _VARIES),
+    "strength": _number(0, 1, "The same, as some models call it. " + _VARIES),
+    "lora_weights": _word("Fine-tuned weights of other models. " + _VARIES, longest=500),
+    "lora_scale": _number(-10, 10, "How much those weights count. " + _VARIES),
+    "extra_lora": _word("More such weights. " + _VARIES, longest=500),
+    "extra_lora_scale": _number(-10, 10, "How much those count. " + _VARIES),
+    "refine": _word("How other models refine. " + _VARIES),
+    "refine_steps": _integer(1, 500, "How many steps they refine. " + _VARIES),
+    "high_noise_frac": _number(0, 1, "Where they begin to refine. " + _VARIES),
+    "prompt_upsampling": _flag("Whether other models rewrite the prompt. " + _VARIES),
+    "safety_tolerance": _integer(1, 6, "How much other models let pass. " + _VARIES),
+    "apply_watermark": _flag("Whether other models mark the picture. " + _VARIES),
+    "raw": _flag("Whether other models process less. " + _VARIES),
+    "go_fast": _flag("Whether other models hurry. " + _VARIES),
+    "disable_safety_checker": _flag("Accepted; there is nothing to check."),
+}
+
+
+def picture(styles: tuple[str, ...]) -> Schema:
+    """Return the schema of the model that makes pictures in these styles."""
+    return _schema(
+        "Picture",
+        {
+            "width": _integer(16, 4096, "Pixels; default 1024, or by aspect_ratio."),
+            "height": _integer(16, 4096, "Pixels; default 1024, or by aspect_ratio."),
+            "aspect_ratio": _choice(
+                (*ASPECT_RATIOS, "custom"),
+                "Shape of the picture where width or height is missing.",
+                default="1:1",
+            ),
+            "megapixels": _choice(
+                ("0.25", "1", "2", "4"), "Size of the picture for aspect_ratio.", default="1"
+            ),
+            "num_outputs": _integer(
+                1, MAX_OUTPUTS, "How many pictures, each with the next seed.", default=1
+            ),
+            "output_format": _choice(
+                ("png", "jpeg", "jpg", "webp"), "File format.", default="png"
+            ),
+            "output_quality": _integer(0, 100, "Of jpeg and webp, 100 is best.", default=90),
+            "seed": _SEED,
+            "style": _word(f"One of {', '.join(styles)}; any other word varies the picture."),
+            "caption": _CAPTION,
+            **_DIFFUSION,
+        },
+    )
+
+
+ANIMATION: Final = _schema(
+    "Animation",
+    {
+        "width": _integer(16, 768, "Pixels.", default=512),
+        "height": _integer(16, 768, "Pixels.", default=288),
+        "frames": _integer(2, 60, "How many frames until it starts over.", default=24),
+        "fps": _integer(1, 30, "Frames per second.", default=12),
+        "output_format": _choice(("webp", "gif"), "File format.", default="webp"),
+        "seed": _SEED,
+        "caption": _CAPTION,
+    },
+)
+
+AUDIO: Final = _schema(
+    "Audio",
+    {
+        "duration": _number(1, 30, "Seconds.", default=6),
+        "tempo": _integer(40, 200, "Beats per minute.", default=100),
+        "output_format": _choice(("wav",), "File format.", default="wav"),
+        "seed": _SEED,
+    },
+)
+
+TEXT: Final = _schema(
+    "Text",
+    {
+        "verses": _integer(1, 20, "How many verses of four lines.", default=3),
+        "output_format": _choice(("txt",), "File format.", default="txt"),
+        "seed": _SEED,
+    },
+)
+
 
 PICTURE: Final = ModelName("fleek/placeholder")
 
@@ -37,28 +182,28 @@ _KINDS: Final[Mapping[str, _Kind]] = {
             "image",
             "Generative art in many styles, with the prompt as its caption. "
             "Stands in for every model that the placeholder does not have.",
-            parameters.picture(parameters.STYLES),
+            picture(STYLES),
             "fleek.providers.placeholder.picture",
         ),
         _kind(
             "fleek/placeholder-animation",
             "animation",
             "A sea in motion that starts over without a seam, as WebP or GIF.",
-            parameters.ANIMATION,
+            ANIMATION,
             "fleek.providers.placeholder.animation",
         ),
         _kind(
             "fleek/placeholder-audio",
             "audio",
             "A short melody of plucked strings, as WAV.",
-            parameters.AUDIO,
+            AUDIO,
             "fleek.providers.placeholder.sound",
         ),
         _kind(
             "fleek/placeholder-text",
             "text",
             "A few verses about the prompt, as plain text in UTF-8.",
-            parameters.TEXT,
+            TEXT,
             "fleek.providers.placeholder.text",
         ),
     )

@@ -3,7 +3,7 @@
 from random import Random
 from typing import Final
 
-from fleek.providers.placeholder.caption import flat
+from fleek.providers.placeholder.picture import flat
 from fleek.providers.placeholder.spec import Piece, clean
 
 _WHEN: Final = (

@@ -31,11 +31,10 @@ from fleek.providers.http import (
     read_date,
     read_errors,
 )
-from fleek.providers.replicate import listing
+from fleek.providers.replicate import schemas
 from fleek.providers.replicate.callback import Signatures
-from fleek.providers.replicate.names import read_name
 from fleek.providers.replicate.poller import SWEEP_ABOVE, Poller
-from fleek.providers.replicate.schemas import Schemas
+from fleek.providers.replicate.schemas import Schemas, read_name
 from fleek.providers.replicate.search import Lost, PredictionList, Search, read_page
 from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction
 from fleek.system_clock import wall_time
@@ -69,7 +68,7 @@ class ReplicateProvider:
     """
 
     settles: Literal["repeat", "find", "none"] = "find"
-    default_model: ModelName = listing.DEFAULT
+    default_model: ModelName = schemas.DEFAULT
 
     def __init__(
         self,
@@ -232,7 +231,7 @@ class ReplicateProvider:
 
     async def models(self) -> Sequence[Model]:
         """List official models; any other can be run by its name."""
-        return listing.MODELS
+        return schemas.MODELS
 
     async def schema(self, model: ModelName) -> Schema | None:
         """Return the schema of a model's parameters; None for deployments and bare versions.

@@ -1,8 +1,9 @@
-"""What parameters a model takes: asked of the API, turned into a plain JSON schema, remembered."""
+"""Models: their names, those on offer, and the schema of their input, read from the API and cached."""
 
 import asyncio
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,11 +11,69 @@ from typing import Any, Final
 from fleek.domain.errors import FleekError, NotFound, ProviderUnavailable
 from fleek.domain.job import ModelName
 from fleek.input_schema import compile_schema, normalize
-from fleek.providers.base import Schema
+from fleek.providers.base import Model, Schema
 from fleek.providers.http import Api, raise_for_read, read_errors
 from fleek.providers.outputs import makes_words
-from fleek.providers.replicate.names import read_name
 from fleek.providers.replicate.wire import NAME
+
+DEPLOYMENT: Final = "deployment"
+"""In place of a version: ``owner/name:deployment`` runs the deployment of this name."""
+
+_PART = r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}"
+_NAME: Final = re.compile(
+    rf"(?:(?P<model>{_PART}/{_PART})(?::(?P<version>[0-9a-f]{{64}}|{DEPLOYMENT}))?"
+    r"|(?P<bare>[0-9a-f]{64}))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be run."""
+
+    model: str | None  # "owner/name"; None: not told, the version is enough
+    version: str | None = None  # 64 hexadecimal digits; None: whatever the host runs now
+    deployment: bool = False  # `model` names a deployment
+
+    @property
+    def path(self) -> str:
+        """Where a prediction is created, below the API's base."""
+        if self.deployment:
+            return f"/deployments/{self.model}/predictions"
+        return "/predictions" if self.version else f"/models/{self.model}/predictions"
+
+    @property
+    def schema_path(self) -> str | None:
+        """Where its parameters are described; None: nowhere that can be told from its name."""
+        if self.model is None or self.deployment:
+            return None
+        path = f"/models/{self.model}"
+        return path if self.version is None else f"{path}/versions/{self.version}"
+
+    def ran(self, row: Mapping[str, Any]) -> bool:
+        """Whether a prediction, as the API shows it, is a run of this."""
+        if self.deployment:
+            return row.get("deployment") == self.model
+        if self.version is not None:  # no two models share one
+            return row.get("version") == self.version
+        return row.get("model") == self.model
+
+
+def read_name(name: ModelName) -> Target:
+    """Read ``owner/name``, ``owner/name:version``, a bare version or ``owner/name:deployment``.
+
+    Raises:
+        NotFound: It is none of these.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise NotFound(
+            "no such model: the name must be owner/name, owner/name:version with a version of "
+            f"64 digits, such a version alone, or owner/name:{DEPLOYMENT}"
+        )
+    if match["version"] == DEPLOYMENT:
+        return Target(match["model"], deployment=True)
+    return Target(match["model"], match["version"] or match["bare"])
+
 
 KEPT: Final = 128  # models
 FRESH_SECONDS: Final = 600.0
@@ -134,3 +193,24 @@ def read_schema(version: Any) -> Schema | None:
     required = [name for name in read.get("required", []) if name != "prompt"]
     schema = {**read, "type": "object", "required": required, "additionalProperties": False}
     return schema if compile_schema(schema) is not None else None  # else the host checks
+
+
+DEFAULT: Final = ModelName("black-forest-labs/flux-schnell")
+
+
+def _model(name: str, output: str, description: str) -> Model:
+    return Model(name=ModelName(name), output=output, description=description)
+
+
+MODELS: Final = (
+    _model(DEFAULT, "image", "Text to image in one to four steps; quick and cheap."),
+    _model("black-forest-labs/flux-dev", "image", "Text to image, slower and with more detail."),
+    _model("black-forest-labs/flux-1.1-pro", "image", "Text to one image, of high quality."),
+    _model("stability-ai/stable-diffusion-3.5-large", "image", "Text to image in many styles."),
+    _model("ideogram-ai/ideogram-v3-turbo", "image", "Text to image; writes legible words."),
+    _model("google/imagen-4", "image", "Text to image, close to photographs."),
+    _model("recraft-ai/recraft-v3", "image", "Text to image, with long texts in the picture."),
+    _model("minimax/video-01", "video", "Text, or text and a first picture, to a short film."),
+    _model("google/lyria-2", "audio", "Text to music."),
+    _model("meta/meta-llama-3-8b-instruct", "text", "A language model: text to text."),
+)

@@ -24,7 +24,7 @@ from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Found, Prediction
 from fleek.providers.http import Answer, Api, Unreadable, raise_for_read, read_date, read_errors
-from fleek.providers.replicate.names import Target
+from fleek.providers.replicate.schemas import Target
 from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction, read_time
 
 SWEEP_PAGES: Final = 40

@@ -10,8 +10,7 @@ from math import isfinite
 from typing import Any, Final
 
 from fleek.domain.job import PredictionId
-from fleek.domain.long_text import LongText, ends_of
-from fleek.domain.text import one_line
+from fleek.domain.text import LongText, ends_of, one_line
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
 from fleek.providers.error_messages import read_reason
 from fleek.providers.http import MIB

@@ -11,8 +11,7 @@ from typing import Final
 from PIL import Image
 
 from fleek.providers.placeholder.art import layers, mountains, patterns, sky, strokes
-from fleek.providers.placeholder.art.canvas import Size
-from fleek.providers.placeholder.art.palette import Palette
+from fleek.providers.placeholder.art.canvas import Palette, Size
 
 Style = Callable[[Size, Palette, Random], Image.Image]
 

@@ -7,15 +7,17 @@ from PIL import Image, ImageFilter
 
 from fleek.providers.placeholder.art.canvas import (
     FINE,
+    Palette,
     Pen,
     Point,
     Size,
     disc,
     glow,
+    mix,
+    ramp,
     stencil,
     unit,
 )
-from fleek.providers.placeholder.art.palette import Palette, mix, ramp
 
 
 def papercut(size: Size, palette: Palette, dice: Random) -> Image.Image:

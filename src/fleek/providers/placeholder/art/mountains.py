@@ -6,19 +6,20 @@ from PIL import Image
 
 from fleek.providers.placeholder.art.canvas import (
     FINE,
+    Palette,
     Pen,
     Point,
     Size,
     disc,
     glow,
     ground,
+    mix,
     skyline,
     stars,
     stencil,
     unit,
     upright,
 )
-from fleek.providers.placeholder.art.palette import Palette, mix
 
 
 def dusk(size: Size, palette: Palette, dice: Random) -> Image.Image:

@@ -5,8 +5,20 @@ from random import Random
 
 from PIL import Image, ImageChops, ImageDraw
 
-from fleek.providers.placeholder.art.canvas import FINE, Pen, Point, Size, clouds, disc, glow, unit
-from fleek.providers.placeholder.art.palette import Colour, Palette, mix, ramp
+from fleek.providers.placeholder.art.canvas import (
+    FINE,
+    Colour,
+    Palette,
+    Pen,
+    Point,
+    Size,
+    clouds,
+    disc,
+    glow,
+    mix,
+    ramp,
+    unit,
+)
 
 Shape = list[Point]
 

@@ -8,6 +8,7 @@ from PIL import Image, ImageChops
 
 from fleek.providers.placeholder.art.canvas import (
     FINE,
+    Palette,
     Pen,
     Point,
     Size,
@@ -15,13 +16,14 @@ from fleek.providers.placeholder.art.canvas import (
     disc,
     glow,
     ground,
+    mix,
+    ramp,
     skyline,
     stars,
     stencil,
     unit,
     upright,
 )
-from fleek.providers.placeholder.art.palette import Palette, mix, ramp
 
 
 def aurora(size: Size, palette: Palette, dice: Random) -> Image.Image:

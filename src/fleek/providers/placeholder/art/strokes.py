@@ -5,8 +5,18 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
-from fleek.providers.placeholder.art.canvas import FINE, Point, Size, disc, glow, unit, upright
-from fleek.providers.placeholder.art.palette import Palette, mix, ramp
+from fleek.providers.placeholder.art.canvas import (
+    FINE,
+    Palette,
+    Point,
+    Size,
+    disc,
+    glow,
+    mix,
+    ramp,
+    unit,
+    upright,
+)
 
 
 def flow(size: Size, palette: Palette, dice: Random) -> Image.Image:
