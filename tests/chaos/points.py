@@ -87,7 +87,6 @@ POINTS: Final = (
     Point("orphan.cancel", scene="late", actions=KILL),
     Point("recover.bury", scene="dead"),
     Point("recover.free", scene="dead"),
-    Point("recover.freed", scene="dead"),
     Point("purged.write", scene="old"),
     Point("purged.written", scene="old"),
     Point("purge.delete", scene="old"),

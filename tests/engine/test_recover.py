@@ -98,7 +98,29 @@ async def test_a_dead_worker_s_collect_is_given_to_another(
 
     released = await jobs.get_any_tenant(rt.db, job.id)
     assert (released.stage, released.worker_id) == (Stage.COLLECTING, None)
-    assert await workers.unfreed(rt.db) == []
+    assert await workers.ended_holders(rt.db) == []
+
+
+@pytest.mark.parametrize("stage", [Stage.STARTING, Stage.COLLECTING])
+async def test_what_a_worker_claims_after_its_end_is_taken_back(
+    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another, stage: Stage
+) -> None:
+    """Its heartbeat was late, and a claim was under way when the coordinator ended the worker."""
+    provider.at_once = True
+    job = await submit(rt, a_request())
+    if stage is Stage.COLLECTING:
+        await start(rt, job.id)
+    late = second_worker()
+    await late.lease.register()
+    await survive(rt, clock)
+    claim = intend if stage is Stage.STARTING else claim_for_collecting
+    assert await claim(late, job.id) is not None
+
+    await Recovery(rt).turn()
+
+    released = await jobs.get_any_tenant(rt.db, job.id)
+    assert released.worker_id is None
+    assert released.stage is (Stage.UNKNOWN if stage is Stage.STARTING else Stage.COLLECTING)
 
 
 @pytest.mark.parametrize("settles", ["find", "repeat"])

@@ -300,7 +300,7 @@ async def test_a_rush_after_a_quiet_time_finds_the_same_index(
 async def test_ended_workers_are_not_walked_through_on_sqlite(crowded: Database) -> None:
     """PostgreSQL decides by their number; SQLite has to be able to."""
     with caught(crowded) as statements:
-        await workers.unfreed(crowded)
+        await workers.ended_holders(crowded)
         await workers.running(crowded)
 
     plans = [await explained(crowded, statement, values) for statement, values in statements]

@@ -38,7 +38,7 @@ async def test_a_heartbeat_ends_the_silence(db: Database) -> None:
     assert await workers.beat(db, loud, now=LATER)
     await workers.end_silent(db, silent, now=LATER)
 
-    assert [one.id for one in await workers.unfreed(db)] == [quiet]
+    assert not await workers.beat(db, quiet, now=LATER)
     assert [one.id for one in await workers.running(db)] == [loud]
     assert [one.id for one in await workers.alive(db, since=LATER)] == [loud]
 
@@ -51,19 +51,6 @@ async def test_a_worker_that_was_taken_for_dead_stays_dead(db: Database) -> None
     assert not await workers.beat(db, worker_id, now=LATER)
     assert await workers.running(db) == []
     assert await workers.alive(db, since=NOON) == []
-
-
-async def test_an_ended_worker_is_freed_once(db: Database) -> None:
-    """What it held is taken back, then it is forgotten."""
-    worker_id, alive = await registered(db), await registered(db)
-    await workers.end(db, [worker_id], now=NOON)
-    before = [one.id for one in await workers.unfreed(db)]
-
-    await workers.mark_freed(db, worker_id)
-
-    assert before == [worker_id]
-    assert await workers.unfreed(db) == []
-    assert alive not in before
 
 
 async def test_of_many_that_want_a_role_one_has_it(db: Database) -> None:

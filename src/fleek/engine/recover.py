@@ -64,7 +64,7 @@ class Recovery:
             steps = rt.clock.steps
             await reschedule_from_future(rt)
             self._steps = steps
-        for worker in await workers.unfreed(rt.db):
+        for worker in await workers.ended_holders(rt.db):
             await run_logged(rt, "recover", self._free(worker))
         if rt.clock.settled:
             await self._end_all_overdue(rt.now())
@@ -79,13 +79,9 @@ class Recovery:
 
     async def _free(self, worker: Ended) -> None:
         """Free all jobs that an ended worker holds; failures are retried in the next turn."""
-        rt = self._rt
         failpoints.hit("recover.free")
-        held = await jobs.held_by(rt.db, worker.id)
+        held = await jobs.held_by(self._rt.db, worker.id)
         await self._each(self._free_job(job_id, worker) for job_id in held)
-        if not held or not await jobs.held_by(rt.db, worker.id):
-            failpoints.hit("recover.freed")
-            await workers.mark_freed(rt.db, worker.id)
 
     async def _free_job(self, job_id: JobId, worker: Ended) -> None:
         now = self._rt.now()

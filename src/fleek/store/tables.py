@@ -86,7 +86,6 @@ LIVE = "completed_at IS NULL"
 BOUND = "prediction_id IS NOT NULL AND verdict IS NULL"
 UNSETTLED = "prediction_id IS NULL AND verdict IS NULL"
 OWED = "cancel_owed AND verdict IS NULL"
-UNFREED = "NOT freed"
 ENDED = "completed_at IS NOT NULL"
 MEDIA_KEPT = "status = 'completed' AND purged_at IS NULL"
 METADATA_KEPT = "status = 'completed' AND metadata_purged_at IS NULL"
@@ -215,7 +214,7 @@ class WorkerRow(Base):
     ended_at: Mapped[datetime | None] = mapped_column(Instant)  # it stopped, or its lease expired
     # whether it has ended by itself; a release before this column does not write it
     resigned: Mapped[bool] = mapped_column(server_default=false())
-    freed: Mapped[bool] = mapped_column(default=False)  # whether nothing is held in its name
+    freed: Mapped[bool] = mapped_column(default=False)  # read by releases before 0.2 only
 
 
 class RoleRow(Base):
@@ -305,7 +304,6 @@ INDEXES: Final = (
     _index("attempts", "ix_attempts_owed", "submitted_at", where=OWED),
     _index("media", "ix_media_attempt", "attempt_id"),  # or removing an attempt scans
     _index("workers", "ix_workers_alive", "heartbeat_at", where="ended_at IS NULL"),
-    _index("workers", "ix_workers_unfreed", "ended_at", where=UNFREED),
 )
 
 

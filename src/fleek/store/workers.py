@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, false, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, false, func, insert, or_, select, update
 
 from fleek.domain.job import WorkerId
 from fleek.store.database import Database
-from fleek.store.tables import UNFREED, RoleRow, WorkerRow
+from fleek.store.tables import JobRow, RoleRow, WorkerRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,6 @@ async def register(db: Database, worker: Worker) -> None:
                 started_at=worker.started_at,
                 heartbeat_at=worker.heartbeat_at,
                 ended_at=None,
-                freed=False,
             )
         )
 
@@ -115,22 +114,26 @@ async def running(db: Database) -> list[Worker]:
         return [Worker(**row) for row in (await tx.execute(statement)).mappings()]
 
 
-async def unfreed(db: Database) -> list[Ended]:
-    """Return ended workers in whose name jobs may still be held."""
-    statement = select(WorkerRow.id, WorkerRow.resigned).where(
-        WorkerRow.ended_at.is_not(None), text(UNFREED)
+async def ended_holders(db: Database) -> list[Ended]:
+    """Return ended workers that hold jobs.
+
+    Also those that claimed a job after their end: a late process, or a commit that was under way.
+    """
+    statement = (
+        select(JobRow.worker_id, func.coalesce(WorkerRow.resigned, False))
+        .distinct()
+        .join(WorkerRow, WorkerRow.id == JobRow.worker_id, isouter=True)
+        .where(
+            JobRow.worker_id.is_not(None),
+            or_(WorkerRow.id.is_(None), WorkerRow.ended_at.is_not(None)),
+        )
     )
     async with db.read() as tx:
         return [
             Ended(WorkerId(worker_id), resigned)
             for worker_id, resigned in await tx.execute(statement)
+            if worker_id is not None
         ]
-
-
-async def mark_freed(db: Database, worker_id: WorkerId) -> None:
-    """Record that an ended worker holds no jobs."""
-    async with db.write() as tx:
-        await tx.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(freed=True))
 
 
 @dataclass(frozen=True, slots=True)
