@@ -14,8 +14,9 @@ from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import RequestIdMiddleware
 from fleek.api.queue_positions import QueuePositions
-from fleek.api.routing import answering_head
+from fleek.api.routing import answering_head, without_scope
 from fleek.api.short_cache import NegativeCache, ShortCache
+from fleek.domain.errors import InternalError
 from fleek.engine.runtime import Runtime
 
 DESCRIPTION: Final = """\
@@ -54,6 +55,9 @@ EXPOSED: Final = (
 
 def create_app(rt: Runtime) -> FastAPI:
     """Return the application. It does not close `rt`, which must stay open while it serves."""
+    routes = [route for module in ROUTERS for route in module.router.routes]
+    if missing := without_scope(routes):
+        raise InternalError(f"these routes declare no scope: {missing}")
     metrics = ApiMetrics(rt.metrics.registry)
     app = FastAPI(
         title="Fleek",
@@ -66,7 +70,7 @@ def create_app(rt: Runtime) -> FastAPI:
         openapi_url=None,  # see fleek.api.pages
         telemetry=UNTRACED,
         redirect_slashes=False,  # a redirect would be made from the caller's Host header
-        routes=answering_head(route for module in ROUTERS for route in module.router.routes),
+        routes=answering_head(routes),
         middleware=[
             Middleware(RequestIdMiddleware, metrics=metrics.http),
             Middleware(HostOriginMiddleware, settings=rt.settings),

@@ -3,13 +3,13 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from fastapi.requests import Request
 from pydantic import BaseModel, Field
 
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import problems
-from fleek.api.routing import read_body
+from fleek.api.routing import lenient_router, read_body
 from fleek.api.short_cache import NegativeCache
 from fleek.domain.errors import (
     CallbackRejected,
@@ -23,7 +23,7 @@ from fleek.domain.errors import (
 from fleek.engine.callback import UNKNOWN, receive
 from fleek.providers.base import MAX_ANSWER_BYTES
 
-router = APIRouter(tags=["system"])  # not strict: a provider may send what it likes
+router = lenient_router(tag="system")  # a provider may send what it likes
 
 
 class CallbackAccepted(BaseModel):
@@ -34,6 +34,7 @@ class CallbackAccepted(BaseModel):
 
 @router.post(
     "/webhooks/{provider}/{token}",
+    scope=None,
     operation_id="receive_callback",
     summary="Receive a callback from a provider",
     responses=problems(

@@ -9,6 +9,7 @@ from fastapi.requests import Request
 from pydantic import BeforeValidator
 
 from fleek.api.queue_positions import QueuePositions
+from fleek.domain.access import Caller
 from fleek.domain.job import JobId
 from fleek.engine.runtime import Runtime
 from fleek.schemas import Addresses
@@ -21,6 +22,12 @@ def runtime(request: Request) -> Runtime:
     """Return the runtime. The busiest routes call this directly: a dependency costs 50 µs."""
     rt: Runtime = request.app.state.runtime
     return rt
+
+
+def caller(request: Request) -> Caller:
+    """Return who calls; for routes that declare a scope."""
+    found: Caller = request.scope["fleek.caller"]
+    return found
 
 
 def queue_positions(request: Request) -> QueuePositions:

@@ -2,9 +2,10 @@
 
 from fastapi.requests import Request
 
-from fleek.api.deps import JobIdPath, flat_addresses, runtime
+from fleek.api.deps import JobIdPath, caller, flat_addresses, runtime
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
+from fleek.domain.access import Scope
 from fleek.domain.errors import (
     DatabaseUnavailable,
     NotFound,
@@ -13,7 +14,6 @@ from fleek.domain.errors import (
     Unreadable,
     Unsupported,
 )
-from fleek.domain.job import DEFAULT_TENANT
 from fleek.engine.submit import submit
 from fleek.schemas import FlatJob, JobCreate
 from fleek.store import jobs
@@ -23,6 +23,7 @@ router = strict_router(tag="flat")
 
 @router.post(
     "/generate",
+    scope=Scope.JOBS_WRITE,
     operation_id="create_flat_job",
     summary="Create a job (flat)",
     response_description="The accepted job.",
@@ -31,12 +32,13 @@ router = strict_router(tag="flat")
 async def create_flat_job(body: JobCreate, request: Request) -> FlatJob:
     """Accept a job. Poll `/status/{job_id}` for its result."""
     rt = runtime(request)
-    job = await submit(rt, body.to_request())
+    job = await submit(rt, body.to_request(caller(request)))
     return FlatJob.from_job(job, (), flat_addresses(rt))
 
 
 @router.get(
     "/status/{job_id}",
+    scope=Scope.JOBS_READ,
     operation_id="get_flat_job",
     summary="Get a job (flat)",
     response_description="The job.",
@@ -45,5 +47,5 @@ async def create_flat_job(body: JobCreate, request: Request) -> FlatJob:
 async def get_flat_job(job_id: JobIdPath, request: Request) -> FlatJob:
     """Return the current state of a job; `pending` is called `queued` here."""
     rt = runtime(request)
-    view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
+    view = await jobs.get(rt.db, job_id, tenant_id=caller(request).tenant_id)
     return FlatJob.from_job(view.job, view.media, flat_addresses(rt))

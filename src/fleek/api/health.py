@@ -7,15 +7,17 @@ from datetime import datetime
 from time import perf_counter
 from typing import Any, Final, Literal, NamedTuple
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from fastapi.requests import Request
 from pydantic import BaseModel, Field
 
 from fleek import __version__, diagnosis
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import explain
+from fleek.api.routing import lenient_router
 from fleek.api.short_cache import ShortCache
 from fleek.diagnosis import Finding, Status, unreachable
+from fleek.domain.access import Scope
 from fleek.domain.errors import FleekError, StorageFull
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import time_at
@@ -75,7 +77,7 @@ class Health(BaseModel):
     checks: Checks
 
 
-router = APIRouter(tags=["system"])  # not strict: monitors add parameters of their own
+router = lenient_router(tag="system")  # monitors add parameters of their own
 
 LIVENESS: Final[Mapping[str, Any]] = {
     "summary": "Liveness",
@@ -87,9 +89,9 @@ READINESS: Final[Mapping[str, Any]] = {
 }
 
 
-@router.get("/health", operation_id="health", **LIVENESS)
-@router.get("/health-check", operation_id="health_check", **LIVENESS)
-@router.get("/livez", operation_id="livez", **LIVENESS)
+@router.get("/health", scope=None, operation_id="health", **LIVENESS)
+@router.get("/health-check", scope=None, operation_id="health_check", **LIVENESS)
+@router.get("/livez", scope=None, operation_id="livez", **LIVENESS)
 async def alive() -> Alive:
     """Answer 200 as long as the process runs. Nothing else is checked."""
     return Alive()
@@ -97,12 +99,14 @@ async def alive() -> Alive:
 
 @router.get(
     "/health/detailed",
+    scope=Scope.METRICS_READ,
     operation_id="health_detailed",
     summary="Detailed health",
     **READINESS,
 )
 @router.get(
     "/readyz",
+    scope=None,
     operation_id="readyz",
     summary="Readiness",
     **READINESS,

@@ -15,12 +15,14 @@ from fleek.api.deps import (
     StrictBool,
     StrictInt,
     addresses,
+    caller,
     link,
     queue_positions,
     runtime,
 )
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
+from fleek.domain.access import Scope
 from fleek.domain.errors import (
     Conflict,
     DatabaseUnavailable,
@@ -33,7 +35,7 @@ from fleek.domain.errors import (
     Unreadable,
     Unsupported,
 )
-from fleek.domain.job import DEFAULT_TENANT, Job, JobId, Status
+from fleek.domain.job import Job, JobId, Status
 from fleek.engine.cancel import cancel
 from fleek.engine.purge import purge
 from fleek.engine.recollect import recollect
@@ -75,6 +77,7 @@ router = strict_router("/api/v1", tag="jobs")
 
 @router.post(
     "/generate",
+    scope=Scope.JOBS_WRITE,
     status_code=201,
     operation_id="create_job",
     summary="Create a job",
@@ -85,12 +88,13 @@ router = strict_router("/api/v1", tag="jobs")
 async def create_job(body: JobCreate, request: Request, response: Response) -> JobRead:
     """Accept a job. It is stored durably before the response; poll `Location` for its result."""
     rt = runtime(request)
-    job = await submit(rt, body.to_request())
+    job = await submit(rt, body.to_request(caller(request)))
     return _created(job, rt, response)
 
 
 @router.get(
     "/status/{job_id}",
+    scope=Scope.JOBS_READ,
     operation_id="get_job_status",
     summary="Get a job",
     response_description="The job.",
@@ -98,6 +102,7 @@ async def create_job(body: JobCreate, request: Request, response: Response) -> J
 )
 @router.get(
     "/jobs/{job_id}",
+    scope=Scope.JOBS_READ,
     operation_id="get_job",
     summary="Get a job",
     response_description="The job.",
@@ -106,13 +111,14 @@ async def create_job(body: JobCreate, request: Request, response: Response) -> J
 async def get_job(job_id: JobIdPath, request: Request) -> JobRead:
     """Return the current state of a job. Poll until `status` is final."""
     rt = runtime(request)
-    view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
+    view = await jobs.get(rt.db, job_id, tenant_id=caller(request).tenant_id)
     position = await queue_positions(request).position(rt, view.job)
     return JobRead.from_job(view.job, view.media, addresses(rt), queue_position=position)
 
 
 @router.get(
     "/jobs",
+    scope=Scope.JOBS_READ,
     operation_id="list_jobs",
     summary="List jobs",
     response_description="The jobs.",
@@ -121,6 +127,7 @@ async def get_job(job_id: JobIdPath, request: Request) -> JobRead:
 async def list_jobs(
     *,
     rt: RuntimeDep,
+    request: Request,
     response: Response,
     status_filter: Annotated[
         Status | None, Query(description="Only jobs with this status.")
@@ -142,7 +149,7 @@ async def list_jobs(
     """Return jobs, newest first. For long lists follow `Link`: each page costs the same."""
     views = await jobs.list_page(
         rt.db,
-        tenant_id=DEFAULT_TENANT,
+        tenant_id=caller(request).tenant_id,
         status=status_filter,
         limit=limit,
         offset=offset,
@@ -159,20 +166,22 @@ async def list_jobs(
 
 @router.post(
     "/jobs/{job_id}/cancel",
+    scope=Scope.JOBS_WRITE,
     operation_id="cancel_job",
     summary="Cancel a job",
     response_description="The cancelled job.",
     responses=problems(NotFound, Conflict, DatabaseUnavailable),
 )
-async def cancel_job(job_id: JobIdPath, rt: RuntimeDep) -> JobCancelled:
+async def cancel_job(job_id: JobIdPath, rt: RuntimeDep, request: Request) -> JobCancelled:
     """Cancel a job that has not ended. Cancelling it again has no effect."""
-    job, by_this_call = await cancel(rt, job_id, tenant_id=DEFAULT_TENANT)
+    job, by_this_call = await cancel(rt, job_id, tenant_id=caller(request).tenant_id)
     message = "Job cancelled" if by_this_call else "Job was cancelled already"
     return JobCancelled(message=message, job=JobRead.from_job(job, (), addresses(rt)))
 
 
 @router.delete(
     "/jobs/{job_id}",
+    scope=Scope.JOBS_WRITE,
     operation_id="delete_job",
     summary="Cancel or purge a job",
     response_description="The cancelled or purged job.",
@@ -181,6 +190,7 @@ async def cancel_job(job_id: JobIdPath, rt: RuntimeDep) -> JobCancelled:
 async def delete_job(
     job_id: JobIdPath,
     rt: RuntimeDep,
+    request: Request,
     *,
     wanted: Annotated[
         bool,
@@ -199,14 +209,15 @@ async def delete_job(
     storage soon after, or as soon as the job's prediction has ended.
     """
     if not wanted:
-        return await cancel_job(job_id, rt)
-    job, by_this_call = await purge(rt, job_id, tenant_id=DEFAULT_TENANT)
+        return await cancel_job(job_id, rt, request)
+    job, by_this_call = await purge(rt, job_id, tenant_id=caller(request).tenant_id)
     message = "Job purged" if by_this_call else "Job was purged already"
     return JobCancelled(message=message, job=JobRead.from_job(job, (), addresses(rt)))
 
 
 @router.post(
     "/jobs/{job_id}/retry",
+    scope=Scope.JOBS_WRITE,
     status_code=201,
     operation_id="retry_job",
     summary="Retry a job",
@@ -216,6 +227,7 @@ async def delete_job(
 async def retry_job(
     job_id: JobIdPath,
     rt: RuntimeDep,
+    request: Request,
     response: Response,
     *,
     again: Annotated[
@@ -229,31 +241,32 @@ async def retry_job(
     All retries of one job are the same job: as long as that one has not ended, or has completed
     and still has its files, it is returned with 200, also to concurrent callers.
     """
-    job, created = await retry(rt, job_id, tenant_id=DEFAULT_TENANT, again=again)
+    job, created = await retry(rt, job_id, tenant_id=caller(request).tenant_id, again=again)
     if created:
         return _created(job, rt, response)
     response.status_code = 200
     response.headers["Location"] = link(rt, f"/api/v1/jobs/{job.id}")
-    view = await jobs.get(rt.db, job.id, tenant_id=DEFAULT_TENANT)
+    view = await jobs.get(rt.db, job.id, tenant_id=caller(request).tenant_id)
     return JobRead.from_job(view.job, view.media, addresses(rt))
 
 
 @router.post(
     "/jobs/{job_id}/collect",
+    scope=Scope.JOBS_WRITE,
     operation_id="collect_job",
     summary="Collect a paid result again",
     response_description="The job.",
     responses=problems(NotFound, Conflict, Gone, DatabaseUnavailable),
 )
-async def collect_job(job_id: JobIdPath, rt: RuntimeDep) -> JobRead:
+async def collect_job(job_id: JobIdPath, rt: RuntimeDep, request: Request) -> JobRead:
     """Fetch the result of a failed job whose prediction succeeded; nothing is paid for again.
 
     For results that could not be stored: too large, from a host that was not allowed, or not
     supported by an earlier release. If the job is being collected, the next try starts at once; a
     completed job is returned unchanged.
     """
-    job = await recollect(rt, job_id, tenant_id=DEFAULT_TENANT)
-    view = await jobs.get(rt.db, job.id, tenant_id=DEFAULT_TENANT)
+    job = await recollect(rt, job_id, tenant_id=caller(request).tenant_id)
+    view = await jobs.get(rt.db, job.id, tenant_id=caller(request).tenant_id)
     return JobRead.from_job(view.job, view.media, addresses(rt))
 
 

@@ -17,9 +17,10 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from fleek.api.deps import JOB_ID, JobIdPath, RuntimeDep, StrictInt
+from fleek.api.deps import JOB_ID, JobIdPath, RuntimeDep, StrictInt, caller
 from fleek.api.errors import PROBLEM_JSON, problem, problems
 from fleek.api.routing import router as strict_router
+from fleek.domain.access import Scope
 from fleek.domain.errors import (
     Conflict,
     DatabaseUnavailable,
@@ -27,7 +28,7 @@ from fleek.domain.errors import (
     NotFound,
     StorageError,
 )
-from fleek.domain.job import DEFAULT_TENANT, JobId, Status
+from fleek.domain.job import JobId, Status
 from fleek.domain.media import Media, Part, metadata_key, purged
 from fleek.engine.runtime import Runtime
 from fleek.schemas import media_name
@@ -121,6 +122,7 @@ router = strict_router(tag="media")
 
 @router.get(
     "/media/{name}",
+    scope=Scope.MEDIA_READ,
     operation_id="get_media",
     summary="Get a file",
     response_class=Response,
@@ -138,7 +140,8 @@ async def get_media(
     found = NAME.fullmatch(name)
     if found is None:
         raise NotFound("no such file")
-    media = await _media(rt, JobId(UUID(found[1])), index=int(found[2] or 0))
+    tenant_id = caller(request).tenant_id
+    media = await _media(rt, JobId(UUID(found[1])), tenant_id, index=int(found[2] or 0))
     if media.extension != found[3]:
         raise NotFound("no such file")
     inline = media.content_type in SAFE_INLINE
@@ -147,12 +150,13 @@ async def get_media(
         link = await rt.storage.url(media.key)
         if link is not None:
             return _elsewhere(link)
-    async with _kept(rt, media.job_id, Part.MEDIA):
+    async with _kept(rt, media.job_id, tenant_id, Part.MEDIA):
         return await _serve(rt.storage, media, request, headers)
 
 
 @router.get(
     "/api/v1/download/{job_id}",
+    scope=Scope.MEDIA_READ,
     operation_id="download_media",
     summary="Download a file",
     response_class=Response,
@@ -167,30 +171,33 @@ async def download(
     ] = 0,
 ) -> Response:
     """Return an output of a completed job as an attachment."""
-    media = await _media(rt, job_id, index=index)
+    tenant_id = caller(request).tenant_id
+    media = await _media(rt, job_id, tenant_id, index=index)
     headers = _headers(media, inline=False) | {"Cache-Control": "no-cache"}
-    async with _kept(rt, media.job_id, Part.MEDIA):
+    async with _kept(rt, media.job_id, tenant_id, Part.MEDIA):
         return await _serve(rt.storage, media, request, headers)
 
 
 @router.get(
     "/api/v1/jobs/{job_id}/metadata",
+    scope=Scope.JOBS_READ,
     operation_id="get_job_metadata",
     summary="Get the metadata document of a job",
     response_description="The metadata document.",
     response_model=dict[str, Any],
     responses=problems(NotFound, Conflict, Gone, DatabaseUnavailable, StorageError),
 )
-async def get_metadata(job_id: JobIdPath, rt: RuntimeDep) -> Response:
+async def get_metadata(job_id: JobIdPath, rt: RuntimeDep, request: Request) -> Response:
     """Return the JSON document that is stored beside the media of a completed job."""
-    await _completed(rt, job_id, Part.METADATA)
-    async with _kept(rt, job_id, Part.METADATA):
+    tenant_id = caller(request).tenant_id
+    await _completed(rt, job_id, tenant_id, Part.METADATA)
+    async with _kept(rt, job_id, tenant_id, Part.METADATA):
         parts = [part async for part in rt.storage.read(metadata_key(job_id))]
     return Response(b"".join(parts), media_type="application/json")
 
 
-async def _completed(rt: Runtime, job_id: JobId, part: Part) -> tuple[Media, ...]:
-    view = await jobs.get(rt.db, job_id, tenant_id=DEFAULT_TENANT)
+async def _completed(rt: Runtime, job_id: JobId, tenant_id: str, part: Part) -> tuple[Media, ...]:
+    view = await jobs.get(rt.db, job_id, tenant_id=tenant_id)
     if purged(view.job, part):
         raise Gone(REMOVED[part])
     if view.job.status is not Status.COMPLETED:
@@ -199,17 +206,17 @@ async def _completed(rt: Runtime, job_id: JobId, part: Part) -> tuple[Media, ...
 
 
 @asynccontextmanager
-async def _kept(rt: Runtime, job_id: JobId, part: Part) -> AsyncIterator[None]:
+async def _kept(rt: Runtime, job_id: JobId, tenant_id: str, part: Part) -> AsyncIterator[None]:
     """Tell a file that was purged while we looked for it from one that is not there."""
     try:
         yield
     except NotFound:
-        await _completed(rt, job_id, part)
+        await _completed(rt, job_id, tenant_id, part)
         raise
 
 
-async def _media(rt: Runtime, job_id: JobId, *, index: int) -> Media:
-    for media in await _completed(rt, job_id, Part.MEDIA):
+async def _media(rt: Runtime, job_id: JobId, tenant_id: str, *, index: int) -> Media:
+    for media in await _completed(rt, job_id, tenant_id, Part.MEDIA):
         if media.index == index:
             return media
     raise NotFound("the job has no output with this index")

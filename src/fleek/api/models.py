@@ -9,6 +9,7 @@ from fastapi import Path
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
+from fleek.domain.access import Scope
 from fleek.domain.errors import NotFound, ProviderError, ProviderUnavailable
 from fleek.domain.job import MODEL_NAME, ModelName
 from fleek.engine.runtime import Runtime
@@ -20,6 +21,7 @@ router = strict_router("/api/v1", tag="models")
 
 @router.get(
     "/models",
+    scope=Scope.JOBS_READ,
     operation_id="list_models",
     summary="List models",
     response_description="The models.",
@@ -36,6 +38,7 @@ async def list_models(rt: RuntimeDep) -> list[ModelRead]:
 
 @router.get(
     "/models/{owner}/{name}",
+    scope=Scope.JOBS_READ,
     operation_id="get_model",
     summary="Get a model",
     response_description="The model.",

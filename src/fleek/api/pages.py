@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.requests import Request
 from fastapi.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from fleek.api.deps import addresses
 from fleek.api.media import unchanged
+from fleek.api.routing import SECURITY_SCHEMES, lenient_router
 from fleek.domain.errors import NotFound
 from fleek.schemas import Problem, example
 
@@ -43,7 +44,7 @@ DOCS_POLICY: Final = PAGE_POLICY | {
 VENDORED: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
 OURS: Final = {"Cache-Control": "no-cache"}
 
-router = APIRouter(tags=["pages"])
+router = lenient_router(tag="pages")
 
 
 class PageFile(FileResponse):
@@ -56,19 +57,19 @@ class PageFile(FileResponse):
         await super().__call__({**scope, "headers": headers}, receive, send)
 
 
-@router.get("/docs", include_in_schema=False)
+@router.get("/docs", scope=None, include_in_schema=False)
 async def docs() -> Response:
     """Show the API in Swagger UI."""
     return PageFile(WEB / "docs.html", headers=DOCS_POLICY)
 
 
-@router.get("/redoc", include_in_schema=False)
+@router.get("/redoc", scope=None, include_in_schema=False)
 async def redoc() -> Response:
     """Show the API in Redoc."""
     return PageFile(WEB / "redoc.html", headers=DOCS_POLICY)
 
 
-@router.get("/openapi.json", include_in_schema=False)
+@router.get("/openapi.json", scope=None, include_in_schema=False)
 async def openapi(request: Request) -> Response:
     """Return the OpenAPI document; its bytes are made once."""
     document: Document | None = getattr(request.app.state, "openapi_document", None)
@@ -80,7 +81,7 @@ async def openapi(request: Request) -> Response:
     return Response(document.data, headers=headers, media_type="application/json")
 
 
-@router.get("/static/{name:path}", include_in_schema=False)
+@router.get("/static/{name:path}", scope=None, include_in_schema=False)
 async def static(name: str) -> Response:
     """Return a file that a page loads. Those of others have their version in their name."""
     path = STATIC.get(name)
@@ -112,6 +113,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas = document["components"]["schemas"]
         schemas.update(schema.pop("$defs"))
         schemas["Problem"] = schema
+        document["components"]["securitySchemes"] = SECURITY_SCHEMES
         # The framework has left out the nulls of the example.
         schemas["JobRead"]["examples"] = [example(addresses(app.state.runtime))]
         _drop_defaults(document)

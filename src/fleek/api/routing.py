@@ -1,14 +1,15 @@
-"""Routes that read requests strictly: query, headers and JSON are checked before use.
+"""Routes that declare their scope and read requests strictly.
 
-Whatever a route does not know is refused, never ignored: an ignored parameter hides a typing
-error, and an ignored ``Idempotency-Key`` pays twice.
+The application does not start with a route that declares no scope. Whatever a strict route does not
+know is refused, never ignored: an ignored parameter hides a typing error, and an ignored
+``Idempotency-Key`` pays twice.
 """
 
 import asyncio
 import re
 from collections.abc import Callable, Container, Coroutine, Iterable
 from copy import copy
-from typing import Any, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from fastapi import params
 from fastapi.dependencies.utils import get_flat_params
@@ -18,12 +19,16 @@ from fastapi.routing import APIRoute, APIRouter
 from starlette.routing import BaseRoute
 
 from fleek import strict
+from fleek.api.access import authorize
 from fleek.api.errors import problems
+from fleek.domain.access import Scope
 from fleek.domain.errors import (
     ErrorLocation,
     FieldError,
+    Forbidden,
     InvalidInput,
     TooLarge,
+    Unauthorized,
     Unreadable,
     Unsupported,
 )
@@ -40,6 +45,22 @@ NO_WAIT: Final = (
     "status is final"
 )
 UTF8: Final = frozenset({"", "charset=utf-8", 'charset="utf-8"'})
+
+
+SECURITY_SCHEMES: Final = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`Authorization: Bearer KEY`. Needed once the installation has keys.",
+    },
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "`X-API-Key: KEY`, the same.",
+    },
+}
+"""How a caller shows a key, for the OpenAPI document."""
 
 
 class JsonRequest(Request):
@@ -59,12 +80,38 @@ class JsonRequest(Request):
         return self._value
 
 
-class StrictRoute(APIRoute):
+Handle = Callable[[Request], Coroutine[Any, Any, Response]]
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class ScopedRoute(APIRoute):
+    """A route that only callers with its scope may use."""
+
+    scope: ClassVar[Scope | None]  # None: anybody may
+
+    def get_route_handler(self) -> Handle:
+        """Return the handler with the checks before it."""
+        handle = self.checked(super().get_route_handler())
+        scope = self.scope
+        if scope is None:
+            return handle
+
+        async def authorize_and_handle(request: Request) -> Response:
+            await authorize(request, scope)
+            return await handle(request)
+
+        return authorize_and_handle
+
+    def checked(self, handle: Handle) -> Handle:
+        """Return the handler with the checks of what the request holds before it."""
+        return handle
+
+
+class StrictRoute(ScopedRoute):
     """A route that refuses what it does not know, and takes its body only as strict JSON."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler with the checks before it."""
-        handle = super().get_route_handler()
+    def checked(self, handle: Handle) -> Handle:
+        """Return the handler with the checks of query, headers and body before it."""
         fields = get_flat_params(self.dependant)
         known = {field.alias for field in fields if isinstance(field.field_info, params.Query)}
         has_body = self.body_field is not None
@@ -77,11 +124,85 @@ class StrictRoute(APIRoute):
         return check_and_handle
 
 
-def router(prefix: str = "", *, tag: str) -> APIRouter:
+def _requiring(kind: type[ScopedRoute], scope: Scope | None) -> type[ScopedRoute]:
+    return type(kind.__name__, (kind,), {"scope": scope})
+
+
+class Router:
+    """Declares routes, each with its scope."""
+
+    def __init__(self, prefix: str, *, tag: str, kind: type[ScopedRoute]) -> None:
+        self._kind = kind
+        self._router = APIRouter(prefix=prefix, tags=[tag])
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """The routes that were declared."""
+        return self._router.routes
+
+    def get(
+        self, path: str, *, scope: Scope | None, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """Declare a route. `options` are those of ``APIRouter.add_api_route``."""
+        return self._declared("GET", path, scope, options)
+
+    def post(
+        self, path: str, *, scope: Scope | None, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """Declare a route, see `get`."""
+        return self._declared("POST", path, scope, options)
+
+    def patch(
+        self, path: str, *, scope: Scope | None, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """Declare a route, see `get`."""
+        return self._declared("PATCH", path, scope, options)
+
+    def delete(
+        self, path: str, *, scope: Scope | None, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """Declare a route, see `get`."""
+        return self._declared("DELETE", path, scope, options)
+
+    def _declared(
+        self, method: str, path: str, scope: Scope | None, options: dict[str, Any]
+    ) -> Callable[[Handler], Handler]:
+        responses = options.pop("responses", {})
+        if issubclass(self._kind, StrictRoute):
+            responses = problems(InvalidInput) | responses
+        if scope is not None:
+            responses = problems(Unauthorized, Forbidden) | responses
+            options["openapi_extra"] = {
+                "security": [{scheme: [scope.value]} for scheme in SECURITY_SCHEMES]
+            }
+
+        def declare(handler: Handler) -> Handler:
+            self._router.add_api_route(
+                path,
+                handler,
+                methods=[method],
+                responses=responses,
+                route_class_override=_requiring(self._kind, scope),
+                **options,
+            )
+            return handler
+
+        return declare
+
+
+def router(prefix: str = "", *, tag: str) -> Router:
     """Return an empty router of strict routes, all below `prefix`."""
-    return APIRouter(
-        prefix=prefix, tags=[tag], route_class=StrictRoute, responses=problems(InvalidInput)
-    )
+    return Router(prefix, tag=tag, kind=StrictRoute)
+
+
+def lenient_router(*, tag: str) -> Router:
+    """Return an empty router of routes that ignore what they do not know."""
+    return Router("", tag=tag, kind=ScopedRoute)
+
+
+def without_scope(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
+    """Return the routes that declare no scope, of which there must be none."""
+    return [route for route in routes if not isinstance(route, ScopedRoute)]
 
 
 def answering_head(routes: Iterable[BaseRoute]) -> list[BaseRoute]:

@@ -14,6 +14,7 @@ from fleek.api.health import SERVICE
 from fleek.api.metrics import ApiMetrics
 from fleek.api.pages import PAGE_POLICY, WEB, PageFile
 from fleek.api.routing import router as strict_router
+from fleek.domain.access import Scope
 from fleek.domain.errors import DatabaseUnavailable
 from fleek.store import provider_health, queue, workers
 from fleek.store.counters import count_jobs
@@ -100,6 +101,7 @@ router = strict_router(tag="system")
 
 @router.get(
     "/",
+    scope=None,
     operation_id="root",
     summary="Service name",
     response_description="The name and version of the service.",
@@ -115,6 +117,7 @@ async def root(request: Request, rt: RuntimeDep) -> Root | Response:
 
 @router.get(
     "/info",
+    scope=Scope.METRICS_READ,
     operation_id="info",
     summary="Service information",
     response_description="The environment and the routes of the service.",
@@ -149,6 +152,7 @@ METRICS: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.get(
     "/metrics",
+    scope=Scope.METRICS_READ,
     operation_id="metrics",
     summary="Metrics",
     response_description="The metrics.",

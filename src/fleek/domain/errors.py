@@ -12,7 +12,8 @@
     │   ├── InvalidInput         readable, but not acceptable
     │   ├── Unauthorized
     │   ├── Forbidden
-    │   │   └── ForeignOrigin        a page of another site made a browser send it
+    │   │   ├── ForeignOrigin        a page of another site made a browser send it
+    │   │   └── InsufficientScope    the key lacks the scope of the route
     │   ├── NotFound             unknown, or of another tenant
     │   ├── Conflict             the job's state forbids it
     │   ├── Gone                 it was here and has been purged
@@ -146,6 +147,12 @@ class ForeignOrigin(Forbidden):
     """A page of another site may not change anything here."""
 
     code = "cross_site_request"
+
+
+class InsufficientScope(Forbidden):
+    """The key lacks the scope that this needs."""
+
+    code = "insufficient_scope"
 
 
 class NotFound(RequestError):

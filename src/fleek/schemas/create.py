@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from fleek import strict
+from fleek.domain.access import Caller
 from fleek.domain.errors import Unreadable
 from fleek.domain.job import DEFAULT_PRIORITY, MAX_SCHEDULE, MODEL_NAME, JobRequest, ModelName
 
@@ -157,7 +158,7 @@ class JobCreate(BaseModel):
             raise ValueError("model and model_name differ; use only one of them")
         return self
 
-    def to_request(self) -> JobRequest:
+    def to_request(self, caller: Caller) -> JobRequest:
         """Return the request for the engine."""
         model = self.model_name or self.model
         seconds = self.deadline_seconds
@@ -171,4 +172,5 @@ class JobCreate(BaseModel):
             run_at=self.run_at,
             deadline=None if seconds is None else timedelta(seconds=seconds),
             max_attempts=self.max_attempts,
+            tenant_id=caller.tenant_id,
         )

@@ -1,0 +1,37 @@
+"""Who calls, and what the caller may do."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from fleek.domain.job import DEFAULT_TENANT
+
+
+class Scope(StrEnum):
+    """What a key allows. Names are public and stable."""
+
+    JOBS_READ = "jobs:read"
+    JOBS_WRITE = "jobs:write"
+    MEDIA_READ = "media:read"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
+    USAGE_READ = "usage:read"
+    METRICS_READ = "metrics:read"
+    ADMIN = "admin"  # includes all others
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The tenant and the key of a request."""
+
+    tenant_id: str
+    key_id: str | None  # None: without a key
+    scopes: frozenset[Scope]
+
+    def may(self, scope: Scope) -> bool:
+        """Whether the scopes include this one."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+ANONYMOUS: Final = Caller(DEFAULT_TENANT, None, frozenset(Scope) - {Scope.ADMIN})
+"""A caller without a key, where callers need none."""

@@ -1,0 +1,89 @@
+"""Who may call which route."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, APIRouter
+
+from fleek import app as application
+from fleek.api.routing import ScopedRoute, router
+from fleek.app import create_app
+from fleek.domain.access import ANONYMOUS, Caller, Scope
+from fleek.domain.errors import InternalError
+from fleek.engine.runtime import Runtime
+
+OPEN = {
+    *("/", "/docs", "/redoc", "/openapi.json", "/static/{name:path}"),
+    *("/health", "/health-check", "/livez", "/readyz"),
+    "/webhooks/{provider}/{token}",
+}
+"""What needs no key: pages, health without details, and callbacks, which are signed."""
+
+
+def scopes(app: FastAPI) -> Mapping[str, Scope | None]:
+    """Return the scope of each route."""
+    return {
+        f"{method} {route.path}": route.scope
+        for route in app.routes
+        if isinstance(route, ScopedRoute)
+        for method in route.methods or ()
+    }
+
+
+def test_only_these_routes_are_open(rt: Runtime) -> None:
+    """All others declare a scope, the HEAD of a GET the same one."""
+    app = create_app(rt)
+
+    declared = scopes(app)
+
+    assert all(isinstance(route, ScopedRoute) for route in app.routes)
+    assert {name.split()[1] for name, scope in declared.items() if scope is None} == OPEN
+    assert all(
+        declared[f"HEAD {name.removeprefix('GET ')}"] is scope
+        for name, scope in declared.items()
+        if name.startswith("GET ")
+    )
+
+
+def test_a_route_without_a_scope_stops_the_start(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be open to everybody by an oversight."""
+    forgotten = APIRouter(routes=[APIRoute("/forgotten", lambda: None)])
+    monkeypatch.setattr(application, "ROUTERS", [SimpleNamespace(router=forgotten)])
+
+    with pytest.raises(InternalError, match="forgotten"):
+        create_app(rt)
+
+
+def test_a_scope_must_be_declared() -> None:
+    """There is no default that one could forget to change."""
+    declare = cast(Any, router(tag="jobs").get)
+
+    with pytest.raises(TypeError, match="scope"):
+        declare("/forgotten")
+
+
+def test_the_description_names_the_scope(rt: Runtime) -> None:
+    """Of each operation that needs one, with both headers that carry a key."""
+    app = create_app(rt)
+
+    document = app.openapi()
+
+    for name, scope in scopes(app).items():
+        method, path = name.split()
+        operation = document["paths"].get(path, {}).get(method.lower())
+        if operation is not None:
+            expected = None if scope is None else [{"bearer": [scope]}, {"apiKey": [scope]}]
+            assert operation.get("security") == expected, name
+
+
+def test_admin_includes_all_scopes() -> None:
+    """And nothing else includes admin."""
+    admin = Caller("default", "k", frozenset({Scope.ADMIN}))
+
+    assert all(admin.may(scope) for scope in Scope)
+    assert {scope for scope in Scope if not ANONYMOUS.may(scope)} == {Scope.ADMIN}
