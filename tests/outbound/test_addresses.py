@@ -1,5 +1,7 @@
 """Which addresses may be called: what is refused by its form, and what is not public."""
 
+from ipaddress import ip_network
+
 import pytest
 
 from fleek.outbound.addresses import (
@@ -150,3 +152,48 @@ def test_these_are_public(ip: str) -> None:
 async def test_the_systems_resolver_gives_each_address_once() -> None:
     """An address in figures is its own."""
     assert await resolve("127.0.0.1", 80) == ["127.0.0.1"]
+
+
+INSIDE = Policy(networks=(ip_network("10.0.0.0/8"), ip_network("169.254.0.0/16")), plain=True)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://10.1.2.3:8080/x", "https://n8n:5678/x", "http://n8n/x", "https://example.com"]
+)
+def test_a_receiver_in_an_allowed_network_may_be_named_as_it_is_inside(url: str) -> None:
+    """By its number or by a name without a dot, on any port; where it leads is checked later."""
+    assert str(parse(url, INSIDE)).startswith(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://192.168.0.1/", "https://127.0.0.1/", "http://2130706433/", "http://0xa000001/"),
+        *("http://169.254.169.254/latest/", "http://example.com:443/", "ftp://n8n/"),
+    ],
+)
+def test_other_addresses_stay_refused(url: str) -> None:
+    """An exception is for its networks alone, and never for a metadata service."""
+    with pytest.raises(UnsafeAddress):
+        parse(url, INSIDE)
+
+
+@pytest.mark.parametrize(
+    ("ip", "port", "allowed"),
+    [
+        *((PUBLIC, 443, True), (PUBLIC, 80, False), (PUBLIC, 5678, False)),
+        *(("10.0.0.7", 443, True), ("10.0.0.7", 5678, True), ("::ffff:10.0.0.7", 80, True)),
+        *(("192.168.0.1", 443, False), ("169.254.169.254", 80, False), ("169.254.7.7", 80, True)),
+    ],
+)
+def test_an_exception_opens_its_networks_and_nothing_else(
+    ip: str, port: int, *, allowed: bool
+) -> None:
+    """Public hosts stay reachable on the usual port alone."""
+    assert INSIDE.admits(ip, port) is allowed
+
+
+def test_without_networks_http_stays_refused() -> None:
+    """Plain http alone opens nothing."""
+    with pytest.raises(UnsafeAddress):
+        parse("http://example.com/", Policy(plain=True))

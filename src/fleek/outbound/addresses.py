@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Self
 
 from pydantic_core import Url
@@ -43,6 +43,19 @@ _NOT_PUBLIC: Final = tuple(
     )
 )
 
+_NEVER: Final = tuple(
+    ip_network(network)
+    for network in (
+        "169.254.169.254/32",  # these give a machine's own credentials to whoever asks
+        "169.254.170.0/24",
+        "168.63.129.16/32",
+        "100.100.100.200/32",
+        "fd00:ec2::/32",
+        "fd20:ce::254/128",
+    )
+)
+
+Network = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Resolves a host: every IP address that it has, or OSError."""
 
@@ -77,12 +90,17 @@ class Policy:
 
     With ``patterns``, only hosts that match one: ``example.com``, or ``*.example.com`` for it and
     everything below it. A host in ``named`` is allowed whatever it is.
+
+    Addresses in ``networks`` are allowed too, on any port, and also by their number or by a name
+    without a dot; by http only with ``plain``.
     """
 
     patterns: tuple[str, ...] | None = None  # None: any public host
     named: tuple[AllowedHost, ...] = ()
     ports: frozenset[int] = frozenset({443})
     setting: str | None = None  # what the operator changes to allow a host
+    networks: tuple[Network, ...] = ()
+    plain: bool = False  # whether http is allowed to addresses in `networks`
 
     def names(self, host: str, port: int) -> bool:
         """Whether the operator named this host and port."""
@@ -97,19 +115,63 @@ class Policy:
             if secure or url.scheme == "http"
         )
 
+    def admits(self, ip: str, port: int) -> bool:
+        """Whether a host that is not named may be called at this address."""
+        return (port in self.ports and public(ip)) or _in(ip, self.networks)
+
+    def check_form(self, url: URL, host: str) -> None:
+        """Check what can be seen of a URL before its host is resolved.
+
+        Raises:
+            UnsafeAddress: It may not be called, wherever its host leads.
+        """
+        plain = self.plain and bool(self.networks) and url.port not in self.ports
+        if url.scheme != "https" and not (url.scheme == "http" and plain):
+            raise UnsafeAddress("the address must begin with https://", host=host)
+        if url.port not in self.ports and not (self.networks and url.port):
+            raise UnsafeAddress("the address has a port that is not allowed", host=host)
+        if not _is_name(host) and not (self.networks and self._is_inside(host)):
+            raise UnsafeAddress(
+                "the address must name its host in full, and not by a number", host=host
+            )
+        if self.patterns is not None and not any(
+            matches(host, pattern) for pattern in self.patterns
+        ):
+            raise UnsafeAddress("the address has a host that is not allowed", host=host)
+
+    def _is_inside(self, host: str) -> bool:
+        """Whether a host that is not named in full may be in the networks."""
+        try:
+            return _in(host, self.networks)
+        except ValueError:
+            return _LABEL.fullmatch(host) is not None and _NUMBER.fullmatch(host) is None
+
+
+def _in(ip: str, networks: Sequence[Network]) -> bool:
+    """Whether an address is in networks that the operator allows; metadata services never are."""
+    address = _plain(ip)
+    return _within(address, networks) and not _within(address, _NEVER)
+
+
+def _within(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
+
+
+def _plain(ip: str) -> IPv4Address | IPv6Address:
+    """Return an address without its zone; one of IPv4 in the form of IPv6 is one of IPv4."""
+    address = ip_address(ip.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
 
 def public(ip: str) -> bool:
     """Whether an IP address belongs to the public internet, in either family and any disguise."""
-    address = ip_address(ip.partition("%")[0])
-    address = getattr(address, "ipv4_mapped", None) or address
+    address = _plain(ip)
     special = (
         address.is_multicast
         or address.is_reserved
         or address.is_link_local
         or address.is_unspecified
-        or any(
-            address.version == network.version and address in network for network in _NOT_PUBLIC
-        )
+        or _within(address, _NOT_PUBLIC)
     )
     return address.is_global and not special
 
@@ -147,18 +209,7 @@ def parse(text: str, policy: Policy) -> URL:
         raise UnsafeAddress("the address must have a host and no user")
     if policy.names_url(url):
         return url
-    if url.scheme != "https":
-        raise UnsafeAddress("the address must begin with https://", host=host)
-    if url.port not in policy.ports:
-        raise UnsafeAddress("the address has a port that is not allowed", host=host)
-    if not _is_name(host):
-        raise UnsafeAddress(
-            "the address must name its host in full, and not by a number", host=host
-        )
-    if policy.patterns is not None and not any(
-        matches(host, pattern) for pattern in policy.patterns
-    ):
-        raise UnsafeAddress("the address has a host that is not allowed", host=host)
+    policy.check_form(url, host)
     return url
 
 

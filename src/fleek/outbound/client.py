@@ -34,7 +34,6 @@ from fleek.outbound.addresses import (
     UnsafeAddress,
     normalized,
     parse,
-    public,
     resolve,
 )
 
@@ -319,7 +318,7 @@ class Resolver(AbstractResolver):
         if not found:
             raise OSError("the host has no address")
         named = self._policy.names(host, port) or (host, port) == self._proxy
-        if not named and not all(map(public, found)):
+        if not named and not all(self._policy.admits(ip, port) for ip in found):
             raise UnsafeAddress("the host has an address that is not public", host=host)
         return [
             ResolveResult(hostname=host, host=ip, port=port, family=family, proto=0, flags=0)
