@@ -15,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -115,12 +117,9 @@ async def _measure(pid: int, port: int, asked: argparse.Namespace) -> None:
     await attack("8 MB of head", pid, port, number=asked.heads, size=8_000_000)
 
 
-def main() -> None:
-    """Start a service, attack it, and stop it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--connections", type=int, default=5000)
-    parser.add_argument("--heads", type=int, default=200)
-    asked = parser.parse_args()
+@contextmanager
+def served() -> Iterator[tuple[int, int, Path]]:
+    """Run a service in a folder of its own; gives its pid, its port and the folder."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     port = _free_port()
@@ -131,9 +130,19 @@ def main() -> None:
             try:
                 assert service.stdout is not None
                 service.stdout.readline()
-                asyncio.run(_measure(service.pid, port, asked))
+                yield service.pid, port, Path(folder)
             finally:
                 service.send_signal(signal.SIGTERM)
+
+
+def main() -> None:
+    """Start a service, attack it, and stop it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--connections", type=int, default=5000)
+    parser.add_argument("--heads", type=int, default=200)
+    asked = parser.parse_args()
+    with served() as (pid, port, _):
+        asyncio.run(_measure(pid, port, asked))
 
 
 if __name__ == "__main__":
