@@ -118,13 +118,13 @@ async def _measure(pid: int, port: int, asked: argparse.Namespace) -> None:
 
 
 @contextmanager
-def served() -> Iterator[tuple[int, int, Path]]:
-    """Run a service in a folder of its own; gives its pid, its port and the folder."""
+def served(**settings: str) -> Iterator[tuple[int, int, Path]]:
+    """Run a service in a folder of its own, with these settings; gives its pid, port and folder."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
-        env = {**os.environ, "API_PORT": str(port)}  # noqa: TID251 - a child's environment
+        env = {**os.environ, "API_PORT": str(port), **settings}  # noqa: TID251 - a child's environment
         command = [sys.executable, "-m", "fleek", "serve"]
         with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE) as service:  # noqa: S603 - our own program
             try:
