@@ -5,7 +5,7 @@ Source: RFC 9457.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from itertools import takewhile
 from typing import Any, Final
@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from fleek.api import suggestions
 from fleek.domain.errors import (
     CallbackRejected,
     Conflict,
@@ -154,6 +155,7 @@ log = structlog.get_logger(__name__)
 
 RETRY_SECONDS: Final = 2  # Retry-After while a part is unavailable
 MAX_FIELDS: Final = 20
+MAX_SUGGESTED: Final = 5  # fields for which a similar name is looked for
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 CODES: Final[Mapping[int, tuple[str, str]]] = {  # errors of the router itself
@@ -194,7 +196,10 @@ def answer(request: Request, error: FleekError) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    fields = [_field(found) for found in error.errors()[:MAX_FIELDS]]
+    known = error.errors()[:MAX_FIELDS]
+    fields = [_field(request, found) for found in known[:MAX_SUGGESTED]]
+    fields += [_plain_field(found, found["msg"]) for found in known[MAX_SUGGESTED:]]
+    fields.sort(key=lambda field: field.suggestion is None)  # a misspelt field seems missing, too
     first = fields[0]
     where = first.pointer.removeprefix("/").replace("/", ".") or first.location
     return _answer(request, 422, InvalidInput.code, f"{where}: {first.detail}", errors=fields)
@@ -208,7 +213,25 @@ async def _on_refused(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if status == 405:
         headers["Allow"] = ", ".join(sorted(_methods(request)))
-    return _answer(request, status, code, detail, headers=headers)
+    errors = []
+    if status == 404 and (suggestion := _route(request)) is not None:
+        detail = suggestion.detail
+        errors.append(
+            ProblemField(
+                location="path",
+                pointer="",
+                code="unknown_path",
+                detail=detail,
+                suggestion=suggestion.target,
+            )
+        )
+    return _answer(request, status, code, detail, errors=errors, headers=headers)
+
+
+def _route(request: Request) -> suggestions.Suggestion | None:
+    routes = (route for route in request.app.routes if isinstance(route, APIRoute))
+    documented = (route.path_format for route in routes if route.include_in_schema)
+    return suggestions.for_path(request.url.path, documented)
 
 
 async def _on_crash(request: Request, _error: Exception) -> Response:
@@ -241,19 +264,39 @@ def _fields(errors: Sequence[FieldError]) -> list[ProblemField]:
             pointer=_pointer(error.pointer.split("/")[1:]),
             code=error.code,
             detail=one_line(error.detail, MAX_DETAIL),
+            suggestion=error.suggestion,
         )
         for error in errors[:MAX_FIELDS]
     ]
 
 
-def _field(found: Mapping[str, Any]) -> ProblemField:
+def _field(request: Request, found: Mapping[str, Any]) -> ProblemField:
+    """Present an error with what was probably meant."""
+    if found["type"] != "extra_forbidden":
+        return _plain_field(found, found["msg"])
+    *parents, name = (str(part) for part in found["loc"][1:])
+    suggestion = suggestions.for_field(name, _known_fields(request, parents))
+    target = suggestion.target and _pointer(parents) + suggestion.target
+    return _plain_field(found, suggestion.detail, target)
+
+
+def _plain_field(
+    found: Mapping[str, Any], detail: str, suggestion: str | None = None
+) -> ProblemField:
     location, *path = found["loc"]
     return ProblemField(
         location=location,
         pointer=_pointer([str(part) for part in path]),
         code=found["type"],
-        detail=one_line(found["msg"].removeprefix("Value error, "), MAX_DETAIL),
+        detail=one_line(detail.removeprefix("Value error, "), MAX_DETAIL),
+        suggestion=suggestion,
     )
+
+
+def _known_fields(request: Request, path: Sequence[str]) -> Collection[str]:
+    """Return the names of the fields at a place of the body that the route takes."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    return () if body is None else suggestions.fields_at(body.field_info.annotation, path)
 
 
 def _pointer(names: Sequence[str]) -> str:

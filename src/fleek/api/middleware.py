@@ -1,4 +1,4 @@
-"""Middleware: request ids, request metrics, Host and Origin checks."""
+"""The outermost middleware: request ids, request metrics, and paths with a slash at their end."""
 
 import random
 import re
@@ -29,6 +29,7 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        _drop_trailing_slash(scope)
         request_id = _request_id(Headers(scope=scope).get("x-request-id"))
         scope["fleek.request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -47,6 +48,13 @@ class RequestIdMiddleware:
             await self._app(scope, receive, answer)
         finally:
             self._metrics.count(scope, status=status, seconds=perf_counter() - started)
+
+
+def _drop_trailing_slash(scope: Scope) -> None:
+    """Let a path with a slash at its end be that without it, for whoever looks at it."""
+    path = scope["path"]
+    if path[-1:] == "/" != path:
+        scope["path"] = path[:-1]
 
 
 def _request_id(given: str | None) -> str:

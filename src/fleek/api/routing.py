@@ -7,7 +7,7 @@ know is refused, never ignored: an ignored parameter hides a typing error, and a
 
 import asyncio
 import re
-from collections.abc import Callable, Container, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from copy import copy
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute
 from fleek import strict
 from fleek.api.access import authorize
 from fleek.api.errors import problems
+from fleek.api.suggestions import HEADERS, Suggestion, fields_at, for_query
 from fleek.domain.access import Scope
 from fleek.domain.errors import (
     ErrorLocation,
@@ -44,6 +45,7 @@ NO_WAIT: Final = (
     "Prefer: wait is not supported yet: send the request without it, and read the job until its "
     "status is final"
 )
+DOUBLED: Final = Suggestion("each query parameter may be given once")
 UTF8: Final = frozenset({"", "charset=utf-8", 'charset="utf-8"'})
 
 
@@ -115,9 +117,10 @@ class StrictRoute(ScopedRoute):
         fields = get_flat_params(self.dependant)
         known = {field.alias for field in fields if isinstance(field.field_info, params.Query)}
         has_body = self.body_field is not None
+        body = fields_at(self.body_field.field_info.annotation, ()) if self.body_field else ()
 
         async def check_and_handle(request: Request) -> Response:
-            _check_query(request, known)
+            _check_query(request, known, body)
             _check_headers(request)
             return await handle(await _read_json(request) if has_body else request)
 
@@ -217,15 +220,15 @@ def answering_head(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
     return ours + heads
 
 
-def _check_query(request: Request, known: Container[str]) -> None:
+def _check_query(request: Request, known: Collection[str], body: Collection[str]) -> None:
     if not request.scope["query_string"]:
         return
     seen = set()
     for name, _ in request.query_params.multi_items():
         if name not in known:
-            raise _refusal("query", name, "unknown", "there is no such query parameter")
+            raise _refusal("query", name, "unknown", for_query(name, known, body))
         if name in seen:  # readers would disagree about which one counts
-            raise _refusal("query", name, "duplicate", "each query parameter may be given once")
+            raise _refusal("query", name, "duplicate", DOUBLED)
         seen.add(name)
 
 
@@ -233,14 +236,19 @@ def _check_headers(request: Request) -> None:
     if request.method in SAFE:
         return
     if "idempotency-key" in request.headers:
-        raise _refusal("header", "Idempotency-Key", "unsupported", NO_IDEMPOTENCY)
+        raise _refusal("header", "Idempotency-Key", "unsupported", Suggestion(NO_IDEMPOTENCY))
+    for name in HEADERS.keys() & request.headers.keys():
+        raise _refusal("header", name, "unsupported", HEADERS[name])
     preferences = ",".join(request.headers.getlist("prefer")).lower()
     if any(WAIT.match(preference) for preference in preferences.split(",")):
-        raise _refusal("header", "Prefer", "unsupported", NO_WAIT)
+        raise _refusal("header", "Prefer", "unsupported", Suggestion(NO_WAIT))
 
 
-def _refusal(location: ErrorLocation, name: str, code: str, detail: str) -> InvalidInput:
-    problem = FieldError(f"/{name}", code, detail, location=location)
+def _refusal(
+    location: ErrorLocation, name: str, code: str, suggestion: Suggestion
+) -> InvalidInput:
+    detail, target = suggestion.detail, suggestion.target
+    problem = FieldError(f"/{name}", code, detail, location=location, suggestion=target)
     return InvalidInput(detail, errors=[problem])
 
 

@@ -175,10 +175,15 @@ def _fields(problem: Mapping[str, Any]) -> list[FieldError]:
             code=str(error.get("code", "")),
             detail=str(error.get("detail", "")),
             location=LOCATIONS.get(str(error.get("location")), "body"),
+            suggestion=_text(error.get("suggestion")),
         )
         for error in errors
         if isinstance(error, dict)
     ]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _retry_after(response: httpx2.Response) -> timedelta | None:

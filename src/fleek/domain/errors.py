@@ -117,6 +117,7 @@ class FieldError:
     code: str
     detail: str
     location: ErrorLocation = "body"
+    suggestion: str | None = None  # JSON pointer of what was probably meant, in the same part
 
 
 class InvalidInput(RequestError):

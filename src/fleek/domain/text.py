@@ -7,11 +7,14 @@ stops the event loop too, from whichever thread. Long texts are therefore handle
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from itertools import accumulate, chain
 from typing import Final
 
 PIECE: Final = 262_144  # characters or bytes that are handled in one step
 BLOCK: Final = 1_048_576  # bytes that lie together
+LONGEST_COMPARED: Final = 64  # characters of a mistyped name
+SIMILAR: Final = 0.7  # ratio of `difflib`
 UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _CREDENTIALS: Final = re.compile(r"(?<=://)\S*@|(?<=Bearer )\S+|\b(?:r8|whsec)_\S+")
 
@@ -31,6 +34,22 @@ def one_line(text: str, most: int) -> str:
     printable = (char if char.isprintable() else " " for char in text[: 4 * most])
     line = " ".join("".join(printable).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that a mistyped one is probably meant to be, or None.
+
+    Case, hyphens and underscores do not count. A name of more than 64 characters is not compared.
+    """
+    if len(name) > LONGEST_COMPARED:
+        return None
+    folded = {_fold(candidate): candidate for candidate in known}
+    found = get_close_matches(_fold(name), folded, n=1, cutoff=SIMILAR)
+    return folded[found[0]] if found else None
+
+
+def _fold(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 class LongText:

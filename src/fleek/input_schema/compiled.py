@@ -7,7 +7,7 @@ the length of the text only. No reference is resolved here, and nothing is ever 
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -15,13 +15,15 @@ import jsonschema_rs
 import structlog
 
 from fleek.domain.errors import FieldError, InvalidInput
-from fleek.domain.text import one_line
+from fleek.domain.text import closest, one_line
 from fleek.input_schema.normalized import normalize
 
 MAX_WORK: Final = 400_000
 """Comparisons of one value with one part of a schema, and of four characters with one pattern."""
 
 MAX_ERRORS: Final = 20  # fields that are named
+MAX_SUGGESTED: Final = 3  # unknown parameters for which a similar name is looked for
+MAX_COMPARED: Final = 50  # names of parameters that a misspelt one is compared with
 MAX_CHOICES: Final = 20  # values of an enumeration that are named
 MAX_DETAIL: Final = 500  # characters
 
@@ -82,12 +84,22 @@ class CompiledSchema:
         for name in self.required:
             if name not in parameters:
                 yield _field("required", [name])
+        unknown = 0
         for name, value in parameters.items():
             known = self.properties.get(name)
             if known is None and self.closed:
-                yield _field("additionalProperties", [name])
+                unknown += 1
+                yield self._unknown(name, suggests=unknown <= MAX_SUGGESTED)
             elif known is not None:
                 yield from _first(known, name, value)
+
+    def _unknown(self, name: str, *, suggests: bool) -> FieldError:
+        error = _field("additionalProperties", [name])
+        meant = closest(name, islice(self.properties, MAX_COMPARED)) if suggests else None
+        if meant is None:
+            return error
+        detail = f'{error.detail}; did you mean "{meant}"?'
+        return replace(error, detail=detail, suggestion=_pointer([meant]))
 
 
 def compile_schema(schema: Mapping[str, Any]) -> CompiledSchema | None:
@@ -164,9 +176,13 @@ def _described(path: list[str], kind: Any) -> FieldError:
 
 def _field(keyword: str, path: Sequence[str], note: str = "") -> FieldError:
     code, detail = SAID.get(keyword, OTHER)
+    detail = one_line(detail + note, MAX_DETAIL)
+    return FieldError(pointer=_pointer(path), code=code, detail=detail)
+
+
+def _pointer(path: Sequence[str]) -> str:
     parts = (part.replace("~", "~0").replace("/", "~1") for part in ("parameters", *path))
-    pointer = "".join(f"/{part}" for part in parts)
-    return FieldError(pointer=pointer, code=code, detail=one_line(detail + note, MAX_DETAIL))
+    return "".join(f"/{part}" for part in parts)
 
 
 def _size(value: Any) -> tuple[int, int]:

@@ -271,6 +271,11 @@ class ProblemField(BaseModel):
     pointer: str = Field(description="JSON pointer into that part (RFC 6901).")
     code: str
     detail: str
+    suggestion: str | None = Field(
+        default=None,
+        description="What was probably meant: a JSON pointer into the same part of the request; "
+        "for an unknown path, the path of a route. Null: unknown.",
+    )
 
 
 class Problem(BaseModel):
