@@ -151,7 +151,7 @@ async def test_a_job_for_which_money_may_be_on_its_way_is_not_touched(
     assert freed.jobs == 0
 
 
-@pytest.mark.parametrize("step", ["expire.remove", "expire.removed"])
+@pytest.mark.parametrize("step", ["retention.remove", "retention.removed"])
 async def test_an_interrupted_removal_is_finished(
     rt: Runtime, provider: FakeProvider, clock: Clock, step: str
 ) -> None:

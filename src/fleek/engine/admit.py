@@ -70,7 +70,7 @@ class Dispatches:
         chosen = list(islice(fresh, max(most - len(self._sent), 0)))
         for number, job_id in enumerate(chosen):
             try:
-                failpoints.hit("admit.nudge")
+                failpoints.hit("admit.dispatch")
                 await rt.dispatcher.enqueue(self._task, job_id)
             except DispatcherUnavailable as error:
                 log.warning("dispatch_failed", job_id=str(job_id), reason=str(error))

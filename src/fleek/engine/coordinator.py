@@ -53,7 +53,7 @@ async def _try_acquire(rt: Runtime, renewed: Unchanged) -> bool:
 
 async def _acquire_role(rt: Runtime, *, lapsed: workers.Lease | None = None) -> bool:
     until = rt.now() + _lasts(rt)
-    failpoints.hit("role.take")
+    failpoints.hit("leadership.acquire")
     return await workers.take_role(rt.db, ROLE, rt.lease.worker_id, until=until, lapsed=lapsed)
 
 
@@ -113,7 +113,7 @@ async def _renew_role(rt: Runtime) -> None:
 async def release_leadership(rt: Runtime) -> None:
     """Release the role, so that another worker need not wait until the lease lapses."""
     try:
-        failpoints.hit("role.drop")
+        failpoints.hit("leadership.release")
         await workers.drop_role(rt.db, ROLE, rt.lease.worker_id)
     except FleekError as error:
         log.warning("leadership_not_released", reason=str(error))

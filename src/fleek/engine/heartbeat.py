@@ -96,14 +96,14 @@ class WorkerLease:
             started_at=now,
             heartbeat_at=now,
         )
-        failpoints.hit("pulse.register")
+        failpoints.hit("heartbeat.register")
         await workers.register(self._db, worker)
         self._id, self._last = worker.id, begun
         log.info("worker_registered", worker_id=str(worker.id))
 
     async def beat(self) -> None:
         """Write a heartbeat; register again if the lease was lost."""
-        failpoints.hit("pulse.beat")
+        failpoints.hit("heartbeat.write")
         begun = self._steady()
         if await workers.beat(self._db, self.worker_id, now=self._now()):
             self._last = begun
@@ -126,7 +126,7 @@ class WorkerLease:
         """End the lease on shutdown: what this worker still holds may be freed at once."""
         if self._id is not None:
             ended, self._id = self._id, None
-            failpoints.hit("pulse.end")
+            failpoints.hit("heartbeat.end")
             await workers.end(self._db, [ended], now=self._now(), resigned=True)
 
 

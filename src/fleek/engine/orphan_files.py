@@ -79,7 +79,7 @@ class OrphanSearch:
     async def _removed(self, stored: Stored) -> bool:
         """Remove a file; False if it cannot be removed. Raises if no orphan can be."""
         try:
-            failpoints.hit("sweep.delete")
+            failpoints.hit("orphan_file.delete")
             await self.rt.storage.delete(stored.key)
         except StorageError as error:
             self.result.failed += 1

@@ -264,8 +264,8 @@ class Retention:
         freed = await purge_all(rt, job_ids, ALL_PARTS, cause="job")
         removed = 0
         for start in range(0, len(job_ids), REMOVED):
-            failpoints.hit("expire.remove")
+            failpoints.hit("retention.remove")
             removed += await purges.remove(rt.db, job_ids[start : start + REMOVED])
-            failpoints.hit("expire.removed")
+            failpoints.hit("retention.removed")
         rt.metrics.removed_jobs.inc(removed)
         return freed, removed

@@ -135,7 +135,7 @@ class Reconciliation:
         self._schedule.postpone(attempt.id, pause=early or self._between_looks)
         if early:
             return
-        failpoints.hit("settle.find")
+        failpoints.hit("reconcile.find")
         now = attempt.submitted_at + rt.clock.lived(attempt.submitted_at, rt.now())
         async with call_timeout(attempt.provider, SEARCH_LIMIT):
             found = await provider.find(job, attempt, now=now)
@@ -206,12 +206,12 @@ class Reconciliation:
         log.info(
             "prediction_adopted", attempt_id=str(attempt.id), prediction_id=prediction.id, by=by
         )
-        failpoints.hit("settle.adopt")
+        failpoints.hit("reconcile.adopt")
         await bind(self._rt, attempt, prediction)
 
     async def _conclude_empty(self, attempt: Attempt, *, crashed: bool) -> None:
         """Return the attempt to the queue, or fail a job that has crashed too many workers."""
-        failpoints.hit("settle.empty")
+        failpoints.hit("reconcile.empty")
         if crashed:
             refused = ProviderRejected(CRASHED.message, code=CRASHED.code)
             await record_refused(self._rt, attempt, refused)

@@ -180,7 +180,7 @@ async def expire_dead_workers(rt: Runtime) -> None:
     silent = rt.lease.silent(running, asked=asked)
     gone = [worker.id for worker in running if process_is_gone(worker)]
     if silent or gone:
-        failpoints.hit("recover.bury")
+        failpoints.hit("recover.expire")
         expired = {*gone, *(worker.id for worker in silent)}
         log.warning("workers_expired", workers=sorted(map(str, expired)))
         await workers.end_silent(rt.db, silent, now=now)

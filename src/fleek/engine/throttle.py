@@ -55,7 +55,7 @@ async def record_success(rt: Runtime, job: Job) -> None:
     if not rt.pauses.clear(job.provider, job.model, now=rt.now()):
         return
     try:
-        failpoints.hit("pace.sold")
+        failpoints.hit("throttle.started")
         cleared = await provider_health.clear(rt.db, job.provider, job.model, now=rt.now())
     except HostError as error:
         log.warning("provider_health_not_saved", provider=job.provider, reason=str(error))
@@ -73,7 +73,7 @@ async def record_failure(rt: Runtime, job: Job, error: ProviderError) -> bool:
     """
     rt.metrics.purchase_failures.labels(job.provider, error.code).inc()
     try:
-        failpoints.hit("pace.failed")
+        failpoints.hit("throttle.failed")
         health = await _record(rt, job, error)
     except HostError as failure:
         log.warning("provider_health_not_saved", provider=job.provider, reason=str(failure))
@@ -115,7 +115,7 @@ def _log(health: ProviderHealth) -> None:
     """Log the begin of a pause at the level that it deserves."""
     fields = {"provider": health.provider, "reason": health.reason}
     if health.paused_until is None:
-        log.info("purchase_failed", model=health.model, failures=health.failures, **fields)
+        log.info("start_failed", model=health.model, failures=health.failures, **fields)
         return
     fields["until"] = health.paused_until.isoformat()
     if health.model != ALL_MODELS:
