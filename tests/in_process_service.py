@@ -8,11 +8,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import uvicorn
-
+from fleek.api.hub import Hub
 from fleek.app import create_app
 from fleek.engine.runtime import Runtime
-from fleek.server import _config
+from fleek.server import _config, _Server
 
 PATIENCE = 60.0
 LIVE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
@@ -76,6 +75,8 @@ class Served:
 
     rt: Runtime
     port: int
+    hub: Hub
+    stop: Callable[[], None]  # as SIGTERM does; returns at once
 
     async def call(self, data: bytes = b"") -> Caller:
         """Open a connection and send these bytes."""
@@ -107,10 +108,15 @@ async def serving_on(rt: Runtime, **settings: Any) -> AsyncGenerator[Served]:
     """Serve the application on a free port, with these settings."""
     changed = replace(rt, settings=rt.settings.model_copy(update=settings))
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    server = uvicorn.Server(_config(changed.settings, create_app(changed)))
-    task = asyncio.create_task(server._serve([listener]))
-    try:
-        yield Served(changed, listener.getsockname()[1])
-    finally:
+    app = create_app(changed)
+    server = _Server(_config(changed.settings, app))
+    task = asyncio.create_task(server.serve([listener]))
+
+    def stop() -> None:
         server.should_exit = True
+
+    try:
+        yield Served(changed, listener.getsockname()[1], app.state.hub, stop)
+    finally:
+        stop()
         await task

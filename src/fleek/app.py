@@ -11,6 +11,7 @@ from fleek import __version__
 from fleek.api import callbacks, errors, flat, health, jobs, media, models, pages, system
 from fleek.api.admission import Admission
 from fleek.api.hosts import HostOriginMiddleware
+from fleek.api.hub import Hub
 from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import RequestIdMiddleware
 from fleek.api.queue_positions import QueuePositions
@@ -49,7 +50,7 @@ ROUTERS: Final = (jobs, media, flat, callbacks, models, health, system, pages)  
 
 EXPOSED: Final = (
     *("Content-Disposition", "Content-Range", "ETag", "Link", "Location"),
-    *("Retry-After", "X-Request-ID"),
+    *("Preference-Applied", "Retry-After", "X-Request-ID"),
 )
 
 
@@ -82,6 +83,7 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.metrics = metrics
     app.state.queue_positions = QueuePositions()
     app.state.health = ShortCache()
+    app.state.hub = Hub(rt)
     app.state.unknown_tokens = NegativeCache()
     errors.install(app)
     return app
@@ -95,7 +97,9 @@ def _cors(rt: Runtime) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=rt.settings.cors_origins,
             allow_methods=("GET", "HEAD", "POST", "DELETE"),
-            allow_headers=("Authorization", "Content-Type", "X-API-Key", "X-Request-ID"),
+            allow_headers=(
+                *("Authorization", "Content-Type", "Prefer", "X-API-Key", "X-Request-ID"),
+            ),
             expose_headers=EXPOSED,
         )
     ]

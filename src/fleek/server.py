@@ -54,6 +54,11 @@ class _Server(uvicorn.Server):
         base = self.config.app.state.runtime.settings.public_base  # type: ignore[union-attr]  # ours
         print(f"Fleek {__version__} is ready: {base}/  API docs: {base}/docs", flush=True)  # noqa: T201 - for whoever started it
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer all requests that wait for something, then end."""
+        self.config.app.state.hub.close()  # type: ignore[union-attr]  # ours
+        await super().shutdown(sockets)
+
 
 async def _serve(settings: Settings, begin: Callable[[], None], *, with_worker: bool) -> None:
     listener = _listen(settings)

@@ -381,9 +381,6 @@ def test_pages_and_probes_take_any_query(http: httpx2.Client, path: str) -> None
 NOT_THERE_YET: Final = {
     "key": {"Idempotency-Key": "order-17"},
     "empty key": {"idempotency-key": ""},
-    "wait": {"Prefer": "wait"},
-    "wait for some seconds": {"Prefer": "wait=10"},
-    "among others": {"Prefer": "respond-async, Wait = 10"},
 }
 WRITES: Final = [
     *("POST /api/v1/generate", "POST /generate", f"POST /api/v1/jobs/{UNKNOWN}/retry"),
@@ -410,6 +407,21 @@ def test_a_promise_that_is_not_kept_yet_is_refused(
     (field,) = answer.json()["errors"]
     assert (field["location"], field["code"]) == ("header", "unsupported")
     assert "not supported yet" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("preference", ["wait", "wait=10", "respond-async, Wait = 10"])
+@pytest.mark.parametrize("request_line", WRITES[3:])
+def test_a_wait_for_what_makes_no_job_is_refused(
+    http: httpx2.Client, request_line: str, preference: str
+) -> None:
+    """Its caller would take the answer for the end of the job."""
+    method, target = request_line.split(" ")
+
+    answer = http.request(method, target, headers={"Prefer": preference})
+
+    assert answer.status_code == 422
+    (field,) = answer.json()["errors"]
+    assert (field["location"], field["pointer"]) == ("header", "/Prefer")
 
 
 def test_other_preferences_are_ignored(http: httpx2.Client) -> None:

@@ -8,6 +8,7 @@ from fastapi import Depends, Path
 from fastapi.requests import Request
 from pydantic import BeforeValidator
 
+from fleek.api.hub import Hub
 from fleek.api.queue_positions import QueuePositions
 from fleek.domain.access import Caller
 from fleek.domain.job import JobId
@@ -34,6 +35,12 @@ def queue_positions(request: Request) -> QueuePositions:
     """Return the cached queue positions."""
     positions: QueuePositions = request.app.state.queue_positions
     return positions
+
+
+def hub(request: Request) -> Hub:
+    """Return what tells waiting requests of changes."""
+    found: Hub = request.app.state.hub
+    return found
 
 
 async def _runtime(request: Request) -> Runtime:

@@ -1,10 +1,12 @@
 """The flat routes for simple clients: the same jobs in a flat form."""
 
+from fastapi import Response
 from fastapi.requests import Request
 
 from fleek.api.deps import JobIdPath, caller, flat_addresses, runtime
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
+from fleek.api.waiting import WAITED, PreferHeader, wait_for_end
 from fleek.domain.access import Scope
 from fleek.domain.errors import (
     DatabaseUnavailable,
@@ -17,6 +19,7 @@ from fleek.domain.errors import (
 from fleek.engine.submit import submit
 from fleek.schemas import FlatJob, JobCreate
 from fleek.store import jobs
+from fleek.store.jobs import JobView
 
 router = strict_router(tag="flat")
 
@@ -27,13 +30,17 @@ router = strict_router(tag="flat")
     operation_id="create_flat_job",
     summary="Create a job (flat)",
     response_description="The accepted job.",
-    responses=problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
+    responses={200: {"headers": WAITED}}
+    | problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
 )
-async def create_flat_job(body: JobCreate, request: Request) -> FlatJob:
+async def create_flat_job(
+    body: JobCreate, request: Request, response: Response, _prefer: PreferHeader = None
+) -> FlatJob:
     """Accept a job. Poll `/status/{job_id}` for its result."""
     rt = runtime(request)
     job = await submit(rt, body.to_request(caller(request)))
-    return FlatJob.from_job(job, (), flat_addresses(rt))
+    view = await wait_for_end(request, response, JobView(job, ()))
+    return FlatJob.from_job(view.job, view.media, flat_addresses(rt))
 
 
 @router.get(

@@ -22,6 +22,7 @@ from fleek.api.deps import (
 )
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
+from fleek.api.waiting import WAITED, PreferHeader, wait_for_end
 from fleek.domain.access import Scope
 from fleek.domain.errors import (
     Conflict,
@@ -35,7 +36,7 @@ from fleek.domain.errors import (
     Unreadable,
     Unsupported,
 )
-from fleek.domain.job import Job, JobId, Status
+from fleek.domain.job import JobId, Status
 from fleek.engine.cancel import cancel
 from fleek.engine.purge import purge
 from fleek.engine.recollect import recollect
@@ -43,6 +44,7 @@ from fleek.engine.runtime import Runtime
 from fleek.engine.submit import retry, submit
 from fleek.schemas import JobCancelled, JobCreate, JobRead
 from fleek.store import jobs
+from fleek.store.jobs import JobView
 
 MAX_OFFSET: Final = 10_000
 CURSOR: Final = re.compile(r"[A-Za-z0-9_-]{22}")
@@ -53,7 +55,8 @@ CREATED: Final[dict[int | str, dict[str, Any]]] = {
             "Location": {
                 "description": "The address of the job.",
                 "schema": {"type": "string", "format": "uri-reference"},
-            }
+            },
+            **WAITED,
         }
     }
 }
@@ -85,11 +88,14 @@ router = strict_router("/api/v1", tag="jobs")
     responses=CREATED
     | problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
 )
-async def create_job(body: JobCreate, request: Request, response: Response) -> JobRead:
+async def create_job(
+    body: JobCreate, request: Request, response: Response, _prefer: PreferHeader = None
+) -> JobRead:
     """Accept a job. It is stored durably before the response; poll `Location` for its result."""
     rt = runtime(request)
     job = await submit(rt, body.to_request(caller(request)))
-    return _created(job, rt, response)
+    view = await wait_for_end(request, response, JobView(job, ()))
+    return _created(view, rt, response)
 
 
 @router.get(
@@ -229,6 +235,7 @@ async def retry_job(
     rt: RuntimeDep,
     request: Request,
     response: Response,
+    _prefer: PreferHeader = None,
     *,
     again: Annotated[
         bool,
@@ -242,12 +249,11 @@ async def retry_job(
     and still has its files, it is returned with 200, also to concurrent callers.
     """
     job, created = await retry(rt, job_id, tenant_id=caller(request).tenant_id, again=again)
-    if created:
-        return _created(job, rt, response)
-    response.status_code = 200
-    response.headers["Location"] = link(rt, f"/api/v1/jobs/{job.id}")
-    view = await jobs.get(rt.db, job.id, tenant_id=caller(request).tenant_id)
-    return JobRead.from_job(view.job, view.media, addresses(rt))
+    view = JobView(job, ())
+    if not created:
+        response.status_code = 200
+        view = await jobs.get(rt.db, job.id, tenant_id=caller(request).tenant_id)
+    return _created(await wait_for_end(request, response, view), rt, response)
 
 
 @router.post(
@@ -270,9 +276,9 @@ async def collect_job(job_id: JobIdPath, rt: RuntimeDep, request: Request) -> Jo
     return JobRead.from_job(view.job, view.media, addresses(rt))
 
 
-def _created(job: Job, rt: Runtime, response: Response) -> JobRead:
-    response.headers["Location"] = link(rt, f"/api/v1/jobs/{job.id}")
-    return JobRead.from_job(job, (), addresses(rt))
+def _created(view: JobView, rt: Runtime, response: Response) -> JobRead:
+    response.headers["Location"] = link(rt, f"/api/v1/jobs/{view.job.id}")
+    return JobRead.from_job(view.job, view.media, addresses(rt))
 
 
 def _cursor(job_id: JobId) -> str:

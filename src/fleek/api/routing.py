@@ -41,10 +41,7 @@ NO_IDEMPOTENCY: Final = (
     "Idempotency-Key is not supported yet: send the request without it, and repeat it only if you "
     "know that it was not accepted"
 )
-NO_WAIT: Final = (
-    "Prefer: wait is not supported yet: send the request without it, and read the job until its "
-    "status is final"
-)
+NO_WAIT: Final = "Prefer: wait is for requests that create a job: send this one without it"
 DOUBLED: Final = Suggestion("each query parameter may be given once")
 UTF8: Final = frozenset({"", "charset=utf-8", 'charset="utf-8"'})
 
@@ -116,12 +113,13 @@ class StrictRoute(ScopedRoute):
         """Return the handler with the checks of query, headers and body before it."""
         fields = get_flat_params(self.dependant)
         known = {field.alias for field in fields if isinstance(field.field_info, params.Query)}
+        waits = any(field.alias == "Prefer" for field in fields)
         has_body = self.body_field is not None
         body = fields_at(self.body_field.field_info.annotation, ()) if self.body_field else ()
 
         async def check_and_handle(request: Request) -> Response:
             _check_query(request, known, body)
-            _check_headers(request)
+            _check_headers(request, waits=waits)
             return await handle(await _read_json(request) if has_body else request)
 
         return check_and_handle
@@ -232,7 +230,7 @@ def _check_query(request: Request, known: Collection[str], body: Collection[str]
         seen.add(name)
 
 
-def _check_headers(request: Request) -> None:
+def _check_headers(request: Request, *, waits: bool) -> None:
     if request.method in SAFE:
         return
     if "idempotency-key" in request.headers:
@@ -240,7 +238,7 @@ def _check_headers(request: Request) -> None:
     for name in HEADERS.keys() & request.headers.keys():
         raise _refusal("header", name, "unsupported", HEADERS[name])
     preferences = ",".join(request.headers.getlist("prefer")).lower()
-    if any(WAIT.match(preference) for preference in preferences.split(",")):
+    if not waits and any(WAIT.match(preference) for preference in preferences.split(",")):
         raise _refusal("header", "Prefer", "unsupported", Suggestion(NO_WAIT))
 
 

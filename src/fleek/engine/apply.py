@@ -39,6 +39,7 @@ async def insert(rt: Runtime, job: Job, *, again: bool = False) -> Job:
         )
     if accepted.id == job.id:
         rt.metrics.steps.labels("submitted").inc()
+        rt.wakeups.notify("events")
     failpoints.hit("submitted.written")
     return accepted
 
@@ -61,6 +62,7 @@ async def apply(
     applied = await updates.apply(rt.db, job_id, decide, attempt_id=attempt_id, patience=patience)
     if applied.update.change is not None:
         rt.metrics.steps.labels(applied.update.change.event).inc()
+        rt.wakeups.notify("events")
     failpoints.hit(f"{event}.written")
     return applied
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -38,6 +38,9 @@ from fleek.store.updates import INSERT_EVENTS, JOBS, LOCK_JOBS
 
 INSERT_JOBS: Final = insert(JobRow)
 SELECT_JOBS: Final = select(JOBS).where(JobRow.id.in_(bindparam("ids", expanding=True)))
+SELECT_VERSIONS: Final = select(JobRow.id, JobRow.version, JobRow.completed_at.is_not(None)).where(
+    JobRow.id.in_(bindparam("ids", expanding=True))
+)
 SELECT_MEDIA: Final = (
     select(MediaRow.__table__)
     .where(MediaRow.job_id.in_(bindparam("job_ids", expanding=True)))
@@ -201,6 +204,20 @@ async def _views(tx: Transaction, found: Sequence[Mapping[Any, Any]]) -> list[Jo
             media = rows.MEDIA.read(row)
             files[media.job_id].append(media)
     return [JobView(job, tuple(files[job.id])) for job in jobs]
+
+
+class JobVersion(NamedTuple):
+    """How far a job has come."""
+
+    version: int
+    ended: bool
+
+
+async def versions(db: Database, job_ids: Sequence[JobId]) -> dict[JobId, JobVersion]:
+    """Return how far these jobs have come; those that are not there are left out."""
+    async with db.read() as tx:
+        found = await tx.execute(SELECT_VERSIONS, {"ids": rows.padded(job_ids)})
+        return {JobId(key): JobVersion(version, ended) for key, version, ended in found}
 
 
 async def list_page(

@@ -1,0 +1,194 @@
+"""``Prefer: wait``: the answer comes with the end of the job, and a wait holds nothing up."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import httpx2
+import pytest
+
+from fleek.api import hub as hub_module
+from fleek.api.hub import Hub
+from fleek.api.waiting import preferred_seconds
+from fleek.domain.job import JobId, Status
+from fleek.domain.transitions import cancel
+from fleek.engine.runtime import Runtime
+from fleek.store import jobs
+from fleek.store.updates import Update, apply
+from in_process_service import LAST, LIVE, serving_on
+
+CROWD: Final = 400  # more than the admission control lets work at the same time
+POST: Final = (
+    b"POST /api/v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 14\r\nPrefer: wait=60\r\n"
+)
+BODY: Final = b'\r\n{"prompt":"x"}'
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        (["wait"], 60),
+        (["wait=1"], 1),
+        (["wait=60"], 60),
+        (["Wait = 7"], 7),
+        (['wait="7"'], 7),
+        (["wait=7; now"], 7),
+        (["respond-async, wait=7"], 7),
+        (["respond-async", "wait=7"], 7),
+        (["wait=7, wait=9"], 7),
+        (['other="a, wait=9", wait=7'], 7),
+        (['other="\\", wait=9"'], None),
+        (["wait=0"], None),
+        (["wait=61"], None),
+        (["wait=-1"], None),
+        (["wait=1.5"], None),
+        (["wait=1000000"], None),
+        (["wait=²"], None),
+        (["waiting=7"], None),
+        (["respond-async"], None),
+        ([], None),
+        (['"' * 5000], None),
+        (["wait" + ";" * 5000], 60),
+    ],
+)
+def test_a_preference_is_read_as_its_standard_says(
+    headers: list[str], seconds: int | None
+) -> None:
+    """RFC 7240: the first one counts, and what is not understood is ignored."""
+    assert preferred_seconds(headers) == seconds
+
+
+Submit = Callable[..., Coroutine[Any, Any, httpx2.Response]]
+
+
+@pytest.fixture
+def submit(client: httpx2.AsyncClient) -> Submit:
+    """Return a function that submits a job and waits for its end."""
+
+    async def submitted(path: str = "/api/v1/generate", **fields: Any) -> httpx2.Response:
+        headers = {"Prefer": "wait=60"} | fields.pop("headers", {})
+        return await client.post(path, json={"prompt": "x", **fields}, headers=headers)
+
+    return submitted
+
+
+async def the_job(rt: Runtime, number: int = 1) -> JobId:
+    """Return the newest of as many jobs, once they are there."""
+    while True:
+        found = await jobs.list_page(rt.db, tenant_id="default", limit=100)
+        if len(found) == number:
+            return found[0].job.id
+        await asyncio.sleep(0.01)
+
+
+async def watched(hub: Hub, number: int) -> None:
+    """Wait until so many requests wait."""
+    while len(hub) != number:
+        await asyncio.sleep(0.01)
+
+
+async def end(rt: Runtime, job_id: JobId) -> None:
+    """Cancel a job behind the service's back, as another process would."""
+    await apply(rt.db, job_id, lambda job, _: Update(change=cancel(job, now=rt.now())))
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "key"), [("/api/v1/generate", 201, "id"), ("/generate", 200, "job_id")]
+)
+async def test_the_answer_comes_with_the_end(
+    rt: Runtime, submit: Submit, path: str, status: int, key: str
+) -> None:
+    """With the route's own status, and the job as it is then, also if another process ended it."""
+    answering = asyncio.create_task(submit(path))
+    job_id = await the_job(rt)
+
+    await end(rt, job_id)
+    answer = await answering
+
+    assert answer.status_code == status
+    assert answer.json()[key] == str(job_id)
+    assert answer.json()["status"] == "cancelled"
+    assert answer.headers["Preference-Applied"] == "wait=60"
+    assert "Retry-After" not in answer.headers
+
+
+async def test_a_retry_waits_too(
+    rt: Runtime, client: httpx2.AsyncClient, make: Callable[..., Any]
+) -> None:
+    """It makes a job like any other; whoever asks for the same retry waits for the same job."""
+    old = await make(Status.FAILED, completed_at=rt.now())
+    path, headers = f"/api/v1/jobs/{old.id}/retry", {"Prefer": "wait=60"}
+    answering = [
+        asyncio.create_task(client.post(path, headers=headers)),
+        asyncio.create_task(client.post(path, headers=headers)),
+    ]
+    job_id = await the_job(rt, 2)
+
+    await end(rt, job_id)
+    answers = await asyncio.gather(*answering)
+
+    assert {answer.status_code for answer in answers} <= {200, 201}
+    assert {answer.json()["id"] for answer in answers} == {str(job_id)}
+    assert {answer.json()["status"] for answer in answers} == {"cancelled"}
+    assert {answer.headers["Preference-Applied"] for answer in answers} == {"wait=60"}
+
+
+async def test_the_time_is_over_before_the_end(submit: Submit) -> None:
+    """The job is answered as it is, and when to look again."""
+    answer = await submit(headers={"Prefer": "wait=1"})
+
+    assert (answer.status_code, answer.json()["status"]) == (201, "pending")
+    assert answer.headers["Preference-Applied"] == "wait=1"
+    assert answer.headers["Retry-After"] == "1"
+
+
+async def test_whoever_finds_no_room_is_answered_at_once(
+    submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And learns it by what the answer lacks."""
+    monkeypatch.setattr(hub_module, "MAX_WAITING", 0)
+
+    answer = await submit()
+
+    assert (answer.status_code, answer.json()["status"]) == (201, "pending")
+    assert "Preference-Applied" not in answer.headers
+
+
+async def test_without_the_preference_the_answer_comes_at_once(submit: Submit) -> None:
+    """A preference that is not understood is none."""
+    answer = await submit(headers={"Prefer": "wait=61"})
+
+    assert answer.status_code == 201
+    assert "Preference-Applied" not in answer.headers
+
+
+async def test_a_caller_that_goes_away_cancels_nothing(rt: Runtime) -> None:
+    """The wait ends, the job does not."""
+    async with serving_on(rt) as service:
+        caller = await service.call(POST + BODY)
+        await watched(service.hub, 1)
+        caller.close()
+        await watched(service.hub, 0)
+
+        job = await jobs.get_any_tenant(rt.db, await the_job(rt))
+
+    assert job.status is Status.PENDING
+
+
+async def test_a_crowd_that_waits_holds_nobody_up(rt: Runtime) -> None:
+    """Waits are no writes under way: others submit. All are answered when the service stops."""
+    async with serving_on(rt, max_connections=2 * CROWD) as service:
+        crowd = [await service.call(POST + LAST[:-2] + BODY) for _ in range(CROWD)]
+        await watched(service.hub, CROWD)
+        quick = await service.exchange(LIVE + LAST)
+        other = await service.exchange(POST.replace(b"60", b"0") + LAST[:-2] + BODY)
+        service.stop()
+        answers = await asyncio.gather(*(caller.read() for caller in crowd))
+        for caller in crowd:
+            caller.close()
+
+    assert quick.statuses == [200]
+    assert other.statuses == [201]
+    assert [answer.statuses for answer in answers] == [[201]] * CROWD
+    assert all(b'"status":"pending"' in answer.data for answer in answers)
