@@ -1,5 +1,7 @@
 """Starting to serve: what may pass is waited for."""
 
+import socket
+
 import pytest
 
 from fleek import server, worker
@@ -30,9 +32,8 @@ async def test_a_database_that_refuses_a_step_of_the_start_is_waited_for(
     monkeypatch.setattr(*{"migrate": (server, "migrate"), "clock": (Clock, "set")}[step], fails)
     monkeypatch.setattr(server, "create_app", started)
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(server, "_listen", lambda _: None)
 
-    with pytest.raises(Started):
-        await server._serve(settings, lambda: None, with_worker=False)
+    with socket.socket() as listener, pytest.raises(Started):
+        await server._serve(settings, listener, lambda: None, with_worker=False)
 
     assert failures == []

@@ -36,8 +36,12 @@ def serve(settings: Settings, *, with_worker: bool) -> None:
     """
     process.prepare()
     configure_logging(level=settings.log_level, style=settings.log_format)
-    with stopping() as begin, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, begin, with_worker=with_worker))
+    with (
+        stopping() as begin,
+        _listen(settings) as listener,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(settings, listener, begin, with_worker=with_worker))
 
 
 class _Server(uvicorn.Server):
@@ -60,8 +64,13 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def _serve(settings: Settings, begin: Callable[[], None], *, with_worker: bool) -> None:
-    listener = _listen(settings)
+async def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    begin: Callable[[], None],
+    *,
+    with_worker: bool,
+) -> None:
     stop = asyncio.Event()
     async with open_runtime(settings) as rt:
         await await_database(rt)

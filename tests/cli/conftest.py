@@ -120,7 +120,8 @@ def fleek(
 
     Loggers that were configured once are so for good: no later test could see what they log.
     """
-    monkeypatch.setattr("fleek.cli.local_service.configure_logging", lambda **_: None)
+    for module in ("cli.local_service", "server", "worker"):
+        monkeypatch.setattr(f"fleek.{module}.configure_logging", lambda **_: None)
 
     def call(*args: str) -> Ended:
         code = run(args)
