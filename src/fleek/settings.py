@@ -318,6 +318,10 @@ class Settings(BaseSettings):
         default=None, description="`console` or `json`; default: console on a terminal, else json."
     )
 
+    log_prompts: bool = Field(
+        default=False, description="Whether prompts are logged as jobs are submitted."
+    )
+
     fleek_failpoints: str = Field(
         default="",
         description="For tests of Fleek itself: named places at which the process kills itself, "

@@ -11,11 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleek.api.metrics import HttpMetrics
 
+log = structlog.get_logger(__name__)
+
+QUIET: Final = frozenset({"/livez", "/readyz", "/health", "/metrics", "/static/{name:path}"})
 VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestIdMiddleware:
-    """Adds ``X-Request-ID`` to every response, and counts it.
+    """Adds ``X-Request-ID`` to every response, counts and logs it.
 
     A valid id of the caller is kept, so that a request can be traced through several services.
     """
@@ -47,7 +50,9 @@ class RequestIdMiddleware:
         try:
             await self._app(scope, receive, answer)
         finally:
-            self._metrics.count(scope, status=status, seconds=perf_counter() - started)
+            seconds = perf_counter() - started
+            self._metrics.count(scope, status=status, seconds=seconds)
+            _log(scope, status=status, seconds=seconds)
 
 
 def _drop_trailing_slash(scope: Scope) -> None:
@@ -55,6 +60,23 @@ def _drop_trailing_slash(scope: Scope) -> None:
     path = scope["path"]
     if path[-1:] == "/" != path:
         scope["path"] = path[:-1]
+
+
+def _log(scope: Scope, *, status: int, seconds: float) -> None:
+    """Log a request by its route: paths and queries may hold tokens and signatures."""
+    route = getattr(scope.get("route"), "path", None)
+    client = scope.get("client")
+    job_id = scope.get("path_params", {}).get("job_id")
+    write = log.debug if route in QUIET else log.info
+    write(
+        "request_handled",
+        method=scope["method"],
+        route=route,
+        status=status,
+        seconds=round(seconds, 4),
+        client=client and client[0],
+        **({} if job_id is None else {"job_id": str(job_id)}),
+    )
 
 
 def _request_id(given: str | None) -> str:

@@ -38,8 +38,7 @@ async def insert(rt: Runtime, job: Job, *, again: bool = False) -> Job:
             rt.db, job, again=again, patience=rt.settings.max_write_wait_seconds
         )
     if accepted.id == job.id:
-        rt.metrics.steps.labels("submitted").inc()
-        rt.wakeups.notify("events")
+        _record(rt, accepted, "submitted")
     failpoints.hit("submitted.written")
     return accepted
 
@@ -61,8 +60,7 @@ async def apply(
     failpoints.hit(f"{event}.write")
     applied = await updates.apply(rt.db, job_id, decide, attempt_id=attempt_id, patience=patience)
     if applied.update.change is not None:
-        rt.metrics.steps.labels(applied.update.change.event).inc()
-        rt.wakeups.notify("events")
+        _record(rt, applied.job, applied.update.change.event)
     failpoints.hit(f"{event}.written")
     return applied
 
@@ -93,10 +91,37 @@ async def apply_until_stored(
         try:
             return await apply(rt, job_id, decide_once, event=event, attempt_id=attempt_id)
         except _AlreadyStored:
+            change = tried[-1].update.change
+            if change is not None:
+                _record(rt, tried[-1].job, change.event)
             return tried[-1]
         except (DatabaseUnavailable, StorageFull) as error:
             log.warning("database_unavailable", job_id=str(job_id), reason=str(error))
         await asyncio.sleep(next(pauses))
+
+
+def _record(rt: Runtime, job: Job, event: str) -> None:
+    """Count a change of a job, wake its readers, and log it; progress only when debugging."""
+    rt.metrics.steps.labels(event).inc()
+    rt.wakeups.notify("events")
+    shown: dict[str, str] = {}
+    if job.error is not None:
+        shown["code"] = job.error.code
+    if event == "submitted" and rt.settings.log_prompts:
+        shown["prompt"] = job.prompt
+    write = log.debug if event == "progress" else log.info
+    write(
+        "job_changed",
+        change=event,
+        job_id=str(job.id),
+        tenant_id=job.tenant_id,
+        status=job.status.value,
+        stage=None if job.stage is None else job.stage.value,
+        provider=job.provider,
+        model=job.model,
+        seconds=round((job.updated_at - job.created_at).total_seconds(), 3),
+        **shown,
+    )
 
 
 def _is_stored(applied: Applied[Update], job: Job, attempt: Attempt | None) -> bool:

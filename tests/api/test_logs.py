@@ -1,0 +1,55 @@
+"""The log of requests: a line each, without anything secret."""
+
+from typing import Any
+
+import httpx2
+from structlog.testing import capture_logs
+
+from fakes import a_request
+from fleek.app import create_app
+from fleek.engine.runtime import Runtime
+from fleek.engine.submit import submit
+
+
+async def logged(rt: Runtime, method: str, path: str, **more: Any) -> list[dict[str, Any]]:
+    """Return the lines about requests that one request leaves."""
+    transport = httpx2.ASGITransport(create_app(rt))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        with capture_logs() as lines:
+            await http.request(method, path, **more)
+    return [dict(line) for line in lines if line["event"] == "request_handled"]
+
+
+async def test_a_request_is_one_line(rt: Runtime) -> None:
+    """With what an operator searches by: the route, the status, the job, the time that it took."""
+    job = await submit(rt, a_request())
+
+    (line,) = await logged(rt, "GET", f"/api/v1/jobs/{job.id}?x=1")
+
+    assert line.pop("seconds") >= 0
+    assert line == {
+        "event": "request_handled",
+        "log_level": "info",
+        "method": "GET",
+        "route": "/api/v1/jobs/{job_id}",
+        "status": 422,
+        "client": "127.0.0.1",
+        "job_id": str(job.id),
+    }
+
+
+async def test_tokens_in_paths_are_not_logged(rt: Runtime) -> None:
+    """A provider's callback is authenticated by one."""
+    (line,) = await logged(
+        rt, "POST", "/webhooks/replicate/secret-token?also=secret", content=b"{}"
+    )
+
+    assert line["route"] == "/webhooks/{provider}/{token}"
+    assert "secret" not in str(line)
+
+
+async def test_health_checks_do_not_fill_the_log(rt: Runtime) -> None:
+    """They come every few seconds."""
+    (line,) = await logged(rt, "GET", "/livez")
+
+    assert line["log_level"] == "debug"
