@@ -37,6 +37,11 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
         errors.InvalidInput,
         "The model does not take these `parameters`; `errors` names each of them.",
     ),
+    "unsafe_url": (
+        errors.InvalidInput,
+        "Webhooks may not be sent to this address; see [Receive webhooks](../how-to/receive-webhooks.md).",
+    ),
+    "too_many_endpoints": (errors.Conflict, "The tenant has as many endpoints as it may."),
     "not_retryable": (errors.Conflict, "Only a failed or cancelled job can be asked for again."),
     "already_ended": (errors.Conflict, "The job has completed or failed: too late to cancel it."),
     "nothing_to_collect": (

@@ -8,7 +8,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from fleek import __version__
-from fleek.api import callbacks, errors, flat, health, jobs, media, models, pages, system
+from fleek.api import callbacks, errors, flat, health, jobs, media, models, pages, system, webhooks
 from fleek.api.admission import Admission
 from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.hub import Hub
@@ -32,6 +32,7 @@ Every error is a problem document (RFC 9457) with a stable `code`.
 TAGS: Final = [
     {"name": "jobs", "description": "Create, read, list, cancel, purge and retry jobs."},
     {"name": "media", "description": "Download files and metadata documents."},
+    {"name": "webhooks", "description": "Where events are sent, and what became of them."},
     {"name": "models", "description": "Available models and their parameters."},
     {"name": "flat", "description": "The same jobs with flat responses, for simple clients."},
     {"name": "system", "description": "Health, metrics and service information."},
@@ -46,7 +47,9 @@ UNTRACED: Final[TelemetryConfig] = {
     "auto_configure": False,
 }
 
-ROUTERS: Final = (jobs, media, flat, callbacks, models, health, system, pages)  # the busiest first
+ROUTERS: Final = (  # the busiest first
+    *(jobs, media, flat, callbacks, models, health, webhooks, system, pages),
+)
 
 EXPOSED: Final = (
     *("Content-Disposition", "Content-Range", "ETag", "Link", "Location"),

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from ipaddress import ip_network
 from typing import Final, NamedTuple
 
 import structlog
@@ -14,8 +15,13 @@ from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.provider_limits import CancelRequests
 from fleek.engine.runtime import Runtime
+from fleek.engine.signing import SecretBox
+from fleek.outbound.addresses import Policy
+from fleek.outbound.client import Client
 from fleek.providers.base import Provider, provider_misfits
 from fleek.registry import misfits
+from fleek.schemas import Addresses
+from fleek.schemas.events import EventPresenter
 from fleek.settings import Settings, renamed_in_use
 from fleek.storage.base import Storage
 from fleek.store.database import open_database
@@ -74,6 +80,8 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         if isinstance(adapters.dispatcher, Measured):
             metrics.show(adapters.dispatcher.figures)
         capacity, cancels = StorageCapacity(adapters.storage), CancelRequests()
+        webhooks = Client(webhook_policy(settings))
+        stack.push_async_callback(webhooks.close)
         stack.push_async_callback(capacity.close)
         stack.push_async_callback(cancels.tasks.finish, seconds=LAST_CANCELS_SECONDS)
         yield Runtime(
@@ -85,6 +93,9 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             now=clock,
             clock=clock,
             capacity=capacity,
+            presenter=EventPresenter(Addresses(settings.public_base, settings.media_base)),
+            webhooks=webhooks,
+            secret_box=SecretBox(settings.master_keys),
             metrics=metrics,
             cancels=cancels,
             lease=WorkerLease(
@@ -94,6 +105,15 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 now=clock,
             ),
         )
+
+
+def webhook_policy(settings: Settings) -> Policy:
+    """Return which addresses webhooks may be sent to."""
+    networks = tuple(ip_network(network, strict=False) for network in settings.ssrf_allow_cidrs)
+    if networks:
+        log.warning("private_receivers_allowed", networks=settings.ssrf_allow_cidrs)
+    plain = settings.webhook_allow_http
+    return Policy(setting="SSRF_ALLOW_CIDRS", networks=networks, plain=plain)
 
 
 def _prepare(settings: Settings) -> None:

@@ -4,6 +4,7 @@ An adapter's own settings live in the adapter's module and are read the same way
 `fleek.environment.read`.
 """
 
+import base64
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -11,14 +12,15 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
 from fleek.domain.job import Backoff
 from fleek.domain.media import Part
-from fleek.environment import SOURCE, ZERO, Listed, Pasted, Seconds, cleaned, lookup
+from fleek.environment import SOURCE, ZERO, Listed, Pasted, Seconds, Secrets, cleaned, lookup
 from fleek.registry import CONFIGURED_BY
 
+MASTER_KEY_BYTES: Final = 32
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _STAND_IN: Final = re.compile(
@@ -45,6 +47,19 @@ def is_network(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _keys(value: SecretStr | None) -> tuple[bytes, ...]:
+    """Return the keys that a setting holds; one that is no Base64 is empty."""
+    texts = [] if value is None else value.get_secret_value().split()
+    return tuple(_bytes(text) for text in texts)
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
 
 
 def _renamed(name: str, *, old: str) -> AliasChoices:
@@ -207,6 +222,30 @@ class Settings(BaseSettings):
         "files go; default: for ever.",
     )
 
+    webhook_retention_days: float = Field(
+        default=30,
+        gt=0,
+        le=36_500,
+        description="How long a webhook that was delivered or given up is kept, in days: until "
+        "then it can be read and replayed.",
+    )
+    webhook_allow_http: bool = Field(
+        default=False,
+        description="Allow webhooks by http, to receivers in `SSRF_ALLOW_CIDRS` only.",
+    )
+    ssrf_allow_cidrs: Listed = Field(
+        default=(),
+        description="Private networks that webhooks may be sent to, such as `10.0.0.0/8`, "
+        "comma-separated: receivers there may have any port and a name without a dot. Addresses "
+        "of metadata services stay refused.",
+    )
+    master_key: Secrets = Field(
+        default=None,
+        description="Encrypts the signing secrets of webhooks in the database: 32 random bytes in "
+        "Base64, as `openssl rand -base64 32` prints them. To change it, put the new key before "
+        "the old one, separated by a comma. Default: they are stored as they are.",
+    )
+
     storage_backend: str = Field(
         default="local", description="Where files are kept: `local`, `s3`."
     )
@@ -365,6 +404,28 @@ class Settings(BaseSettings):
             raise ValueError("must be addresses or networks such as 10.0.0.0/8, or *")
         return value
 
+    @field_validator("ssrf_allow_cidrs")
+    @classmethod
+    def _are_private_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(is_network(one) for one in value):
+            raise ValueError("must be networks such as 10.0.0.0/8")
+        return value
+
+    @field_validator("master_key")
+    @classmethod
+    def _is_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if any(len(key) != MASTER_KEY_BYTES for key in _keys(value)):
+            raise ValueError("must be 32 bytes in Base64, as openssl rand -base64 32 prints them")
+        return value
+
+    @model_validator(mode="after")
+    def _webhooks(self) -> Self:
+        if self.webhook_allow_http and not self.ssrf_allow_cidrs:
+            raise ValueError(
+                "WEBHOOK_ALLOW_HTTP is only for receivers in SSRF_ALLOW_CIDRS, which is not set"
+            )
+        return self
+
     @model_validator(mode="after")
     def _closed(self) -> Self:
         if "replicate" in self.providers and ProviderChoice().mock_replicate:
@@ -413,6 +474,11 @@ class Settings(BaseSettings):
     def job_retention(self) -> timedelta | None:
         """How long an ended job is kept; None: for ever."""
         return None if self.job_retention_days is None else timedelta(days=self.job_retention_days)
+
+    @property
+    def master_keys(self) -> tuple[bytes, ...]:
+        """The keys that encrypt secrets in the database, the current one first."""
+        return _keys(self.master_key)
 
     def retention(self, part: Part) -> timedelta | None:
         """How long this part of a completed job is kept; None: for ever."""

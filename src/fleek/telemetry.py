@@ -167,6 +167,12 @@ class Metrics:
             ["code"],
             registry=self.registry,
         )
+        self.webhooks = Counter(
+            "fleek_webhook_attempts",
+            "Attempts to deliver a webhook, by what came of them.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.coordinating = Gauge(
             "fleek_coordinator", "1 while this process is the coordinator.", registry=self.registry
         )

@@ -11,13 +11,25 @@ from fleek.domain.job import (
     AttemptId,
     JobError,
     JobId,
+    JobWebhook,
     PredictionId,
     Stage,
     Status,
     WorkerId,
 )
+from fleek.store import deliveries
+from fleek.store.endpoints import ENDPOINT
+from fleek.store.owed import DELIVERY
 from fleek.store.rows import ATTEMPT, JOB, MEDIA, Mapper
-from fleek.store.tables import AttemptRow, Base, JobRow, MediaRow
+from fleek.store.tables import (
+    AttemptRow,
+    Base,
+    DeliveryAttemptRow,
+    DeliveryRow,
+    EndpointRow,
+    JobRow,
+    MediaRow,
+)
 from samples import a_file, a_job, an_attempt
 
 LATER = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -42,6 +54,7 @@ FULL_JOB = a_job(
     purged_at=LATER,
     metadata_purged_at=LATER,
     purging=True,
+    webhook=JobWebhook("https://example.com/hook", ("job.failed",)),
     version=6,
 )
 FULL_ATTEMPT = an_attempt(
@@ -60,7 +73,15 @@ FULL_FILE = a_file(FULL_JOB, width=1, height=2, duration_seconds=3.5)
 
 
 @pytest.mark.parametrize(
-    ("mapper", "table"), [(JOB, JobRow), (ATTEMPT, AttemptRow), (MEDIA, MediaRow)]
+    ("mapper", "table"),
+    [
+        (JOB, JobRow),
+        (ATTEMPT, AttemptRow),
+        (MEDIA, MediaRow),
+        (DELIVERY, DeliveryRow),
+        (deliveries.ATTEMPT, DeliveryAttemptRow),
+        (ENDPOINT, EndpointRow),
+    ],
 )
 def test_the_columns_are_those_of_the_table(mapper: Mapper[Any], table: type[Base]) -> None:
     """A field without a column, or a column without a field, is a mistake."""

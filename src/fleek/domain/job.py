@@ -66,6 +66,14 @@ class JobError:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class JobWebhook:
+    """Where a job's own webhooks go, whatever endpoints its tenant has."""
+
+    url: str
+    events: tuple[str, ...]  # their types
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One request to generate media, from its acceptance to its end."""
@@ -103,6 +111,7 @@ class Job:
     """The deadline, counted from the `run_at` that was asked for; None: an earlier release did not
     store it."""
     retry_of: JobId | None = None  # the ended job whose request it repeats
+    webhook: JobWebhook | None = None
     purged_at: datetime | None = None  # when its files were purged
     metadata_purged_at: datetime | None = None  # when its metadata document was purged
     purging: bool = False  # whether some of what was purged may still be in storage
@@ -179,4 +188,5 @@ class JobRequest:
     run_at: datetime | None = None  # None: at once
     deadline: timedelta | None = None  # counted from `run_at`, else from submission
     max_attempts: int | None = None
+    webhook: JobWebhook | None = None
     tenant_id: str = DEFAULT_TENANT

@@ -31,11 +31,17 @@ async def insert(rt: Runtime, job: Job, *, again: bool = False) -> Job:
     """
     failpoints.hit("submitted.write")
     if job.retry_of is None:
-        await jobs.insert_job(rt.db, job, patience=rt.settings.max_write_wait_seconds)
+        await jobs.insert_job(
+            rt.db, job, present=rt.presenter, patience=rt.settings.max_write_wait_seconds
+        )
         accepted = job
     else:
         accepted = await jobs.insert_retry(
-            rt.db, job, again=again, patience=rt.settings.max_write_wait_seconds
+            rt.db,
+            job,
+            again=again,
+            present=rt.presenter,
+            patience=rt.settings.max_write_wait_seconds,
         )
     if accepted.id == job.id:
         _record(rt, accepted, "submitted")
@@ -58,7 +64,14 @@ async def apply(
     failpoints are ``<event>.write`` and ``<event>.written``.
     """
     failpoints.hit(f"{event}.write")
-    applied = await updates.apply(rt.db, job_id, decide, attempt_id=attempt_id, patience=patience)
+    applied = await updates.apply(
+        rt.db,
+        job_id,
+        decide,
+        attempt_id=attempt_id,
+        present=rt.presenter,
+        patience=patience,
+    )
     if applied.update.change is not None:
         _record(rt, applied.job, applied.update.change.event)
     failpoints.hit(f"{event}.written")

@@ -10,11 +10,14 @@ from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.loops import ShieldedTasks, Wakeups
 from fleek.engine.provider_limits import CancelRequests, PauseCache, TokenBucket
+from fleek.engine.signing import SecretBox
 from fleek.input_schema.compiled import Validators
+from fleek.outbound.client import Client
 from fleek.providers.base import Provider
 from fleek.settings import Settings
 from fleek.storage.base import Storage
 from fleek.store.database import Database
+from fleek.store.owed import Presenter
 from fleek.system_clock import Steady, steady_seconds
 from fleek.telemetry import Metrics
 
@@ -32,6 +35,9 @@ class Runtime:
     clock: Clock  # makes it so: it is set at the start and with each heartbeat
     lease: WorkerLease
     capacity: StorageCapacity
+    presenter: Presenter  # of events, for webhooks
+    webhooks: Client  # sends them
+    secret_box: SecretBox = field(default_factory=SecretBox)
     validators: Validators = field(default_factory=Validators)
     metrics: Metrics = field(default_factory=Metrics)
     wakeups: Wakeups = field(default_factory=Wakeups)

@@ -8,6 +8,7 @@ from fleek.domain.errors import Conflict, FieldError, InvalidInput, NotFound, Pr
 from fleek.domain.job import MAX_SCHEDULE, Job, JobId, JobRequest, ModelName, Status
 from fleek.engine.apply import insert
 from fleek.engine.runtime import Runtime
+from fleek.engine.webhooks import check_url
 from fleek.providers.base import Provider
 from fleek.store import jobs
 
@@ -55,6 +56,7 @@ async def retry(
         priority=old.priority,
         deadline=old.deadline_after or old.deadline - old.created_at,
         max_attempts=old.max_attempts,
+        webhook=old.webhook,
         tenant_id=tenant_id,
     )
     new = replace(await _checked(rt, repeated), retry_of=old.id)
@@ -70,6 +72,8 @@ async def _checked(rt: Runtime, request: JobRequest) -> Job:
     chosen = rt.settings.default_model if name == rt.settings.provider else None
     model = request.model or ModelName(chosen or provider.default_model)
     await _check_parameters(rt, provider, model, request)
+    if request.webhook is not None:
+        check_url(rt, request.webhook.url, pointer="/webhook_url")
     rt.capacity.check()
     return _job(rt, request, provider=name, model=model)
 
@@ -123,6 +127,7 @@ def _job(rt: Runtime, request: JobRequest, *, provider: str, model: ModelName) -
         run_at=run_at,
         deadline=run_at + deadline_after,
         deadline_after=deadline_after,
+        webhook=request.webhook,
         created_at=now,
         updated_at=now,
     )

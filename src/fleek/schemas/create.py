@@ -18,7 +18,15 @@ from pydantic import (
 from fleek import strict
 from fleek.domain.access import Caller
 from fleek.domain.errors import Unreadable
-from fleek.domain.job import DEFAULT_PRIORITY, MAX_SCHEDULE, MODEL_NAME, JobRequest, ModelName
+from fleek.domain.job import (
+    DEFAULT_PRIORITY,
+    MAX_SCHEDULE,
+    MODEL_NAME,
+    JobRequest,
+    JobWebhook,
+    ModelName,
+)
+from fleek.schemas.events import ENDS, EventType
 
 MAX_PROMPT = 10_000
 MAX_METADATA_BYTES = 4096
@@ -152,6 +160,24 @@ class JobCreate(BaseModel):
         default=None, ge=1, le=20, description="Maximum number of attempts, including the first."
     )
 
+    webhook_url: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="Where webhooks about this job are sent: an `https://` address.",
+    )
+    webhook_events: list[Annotated[EventType, Field(strict=False)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=len(EventType),
+        description="The events that `webhook_url` receives; default: those that end the job.",
+    )
+
+    @model_validator(mode="after")
+    def _events_have_an_address(self) -> Self:
+        if self.webhook_events is not None and self.webhook_url is None:
+            raise ValueError("webhook_events has no effect without webhook_url")
+        return self
+
     @model_validator(mode="after")
     def _one_model(self) -> Self:
         if self.model is not None and self.model_name not in {None, self.model}:
@@ -172,5 +198,11 @@ class JobCreate(BaseModel):
             run_at=self.run_at,
             deadline=None if seconds is None else timedelta(seconds=seconds),
             max_attempts=self.max_attempts,
+            webhook=self._webhook(),
             tenant_id=caller.tenant_id,
         )
+
+    def _webhook(self) -> JobWebhook | None:
+        if self.webhook_url is None:
+            return None
+        return JobWebhook(self.webhook_url, tuple(self.webhook_events or ENDS))

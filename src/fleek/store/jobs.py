@@ -30,8 +30,9 @@ from fleek.domain.job import Change, Job, JobId, Status, WorkerId
 from fleek.domain.media import Media
 from fleek.store import rows
 from fleek.store.clock import Leap
-from fleek.store.counters import add_counts
+from fleek.store.counters import count_accepted
 from fleek.store.database import Database, Transaction
+from fleek.store.owed import Occurrence, Presenter, insert_owed
 from fleek.store.queue import COLLECTING
 from fleek.store.tables import JobRow, MediaRow
 from fleek.store.updates import INSERT_EVENTS, JOBS, LOCK_JOBS
@@ -60,10 +61,24 @@ class JobView:
     media: tuple[Media, ...]
 
 
-async def insert_job(db: Database, job: Job, *, patience: timedelta | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A job to be accepted, and what presents its events, if that is wanted."""
+
+    job: Job
+    present: Presenter | None
+
+
+async def insert_job(
+    db: Database,
+    job: Job,
+    *,
+    present: Presenter | None = None,
+    patience: timedelta | None = None,
+) -> None:
     """Accept a job: when this returns, it survives whatever happens to the process.
 
-    `patience`: how long it may wait for its turn.
+    `present`: for the webhooks that are owed; `patience`: how long it may wait for its turn.
 
     Raises:
         Overloaded: It is not accepted: its turn did not come in time.
@@ -72,7 +87,7 @@ async def insert_job(db: Database, job: Job, *, patience: timedelta | None = Non
         StorageFull: It is not accepted.
     """
     try:
-        await db.grouped_write(_insert_all, job, patience=patience)
+        await db.grouped_write(_insert_all, _Accepted(job, present), patience=patience)
     except Overloaded:
         raise
     except DatabaseUnavailable as error:
@@ -88,24 +103,34 @@ async def _is_there(db: Database, job_id: JobId, *, after: DatabaseUnavailable) 
         raise WriteUnknown(str(after)) from after
 
 
-async def _insert_all(tx: Transaction, jobs: Sequence[Job]) -> list[FleekError | None]:
+async def _insert_all(tx: Transaction, accepted: Sequence[_Accepted]) -> list[FleekError | None]:
+    jobs = [each.job for each in accepted]
     await tx.execute(INSERT_JOBS, [rows.JOB.values(job) for job in jobs])
     lines = [
         rows.event_values(Change(job, "submitted"), seq=job.version, at=job.created_at)
         for job in jobs
     ]
     await tx.execute(INSERT_EVENTS, lines)
-    await add_counts(tx, {Status.PENDING: len(jobs)})
+    watched = await count_accepted(tx, len(jobs))
+    present = next((each.present for each in accepted if each.present is not None), None)
+    events = [Occurrence("submitted", job) for job in jobs if watched or job.webhook is not None]
+    if events and present is not None:
+        await insert_owed(tx, events, present, watched=watched)
     return [None] * len(jobs)
 
 
 async def insert_retry(
-    db: Database, job: Job, *, again: bool, patience: timedelta | None = None
+    db: Database,
+    job: Job,
+    *,
+    again: bool,
+    present: Presenter | None = None,
+    patience: timedelta | None = None,
 ) -> Job:
     """Accept a job that repeats `job.retry_of`, unless one does so already; returns the one that does.
 
     Exact however many callers retry the same job at once: they wait for each other at its row.
-    `again` accepts it in any case. `patience`: how long it may wait for its turn.
+    `again` accepts it in any case. `present`, `patience`: see `insert_job`.
 
     Raises:
         NotFound: The job that it repeats has been removed.
@@ -114,19 +139,22 @@ async def insert_retry(
         DatabaseUnavailable: It is not known to be accepted; asking again returns it, if it was.
         StorageFull: It is not accepted.
     """
-    return await db.grouped_write(_insert_retries, (job, again), patience=patience)
+    item = (_Accepted(job, present), again)
+    return await db.grouped_write(_insert_retries, item, patience=patience)
 
 
 async def _insert_retries(
-    tx: Transaction, retries: Sequence[tuple[Job, bool]]
+    tx: Transaction, retries: Sequence[tuple[_Accepted, bool]]
 ) -> list[Job | FleekError]:
-    ids = sorted({job.retry_of for job, _ in retries if job.retry_of is not None})
+    wanted = {item.job.retry_of for item, _ in retries}
+    ids = sorted(job_id for job_id in wanted if job_id is not None)
     locked = await tx.execute(LOCK_JOBS, {"ids": rows.padded(ids)})
     status = {row["id"]: row["status"] for row in locked.mappings()}
     new: dict[JobId, Job] = {}  # of this batch, the latest of each job
-    accepted: list[Job] = []
+    accepted: list[_Accepted] = []
     results: list[Job | FleekError] = []
-    for job, again in retries:
+    for item, again in retries:
+        job = item.job
         assert job.retry_of is not None
         if (error := _not_retryable(status.get(job.retry_of))) is not None:
             results.append(error)
@@ -135,7 +163,7 @@ async def _insert_retries(
         if not again:
             found = new.get(job.retry_of) or await _retry_of(tx, job.retry_of)
         if found is None:
-            accepted.append(job)
+            accepted.append(item)
             new[job.retry_of] = job
         results.append(found or job)
     if (

@@ -24,7 +24,7 @@ from fleek.domain.media import Part
 from fleek.store import rows
 from fleek.store.counters import add_counts
 from fleek.store.database import Database
-from fleek.store.tables import PURGING, AttemptRow, Base, JobRow, MediaRow
+from fleek.store.tables import PURGING, AttemptRow, Base, DeliveryRow, JobRow, MediaRow
 from fleek.store.updates import JOBS
 
 COMPLETED: Final[ColumnElement[str]] = literal_column("'completed'")  # as `queue.PENDING`
@@ -180,6 +180,11 @@ async def remove(db: Database, job_ids: Sequence[JobId]) -> int:
         found = {JobId(job_id): Status(status) for job_id, status in await tx.execute(removable)}
         if found:
             removed = rows.padded(sorted(found))
+            await tx.execute(
+                delete(DeliveryRow).where(
+                    DeliveryRow.job_id.in_(removed), DeliveryRow.ended_at.is_not(None)
+                )
+            )
             for table in OF_JOBS:
                 await tx.execute(delete(table).where(table.c.job_id.in_(removed)))
             await tx.execute(delete(JobRow).where(JobRow.id.in_(removed)))

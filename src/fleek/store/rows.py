@@ -1,8 +1,8 @@
 """Between values and rows: the columns of a table are derived from the fields of its value.
 
 A field and its column have one name and one type, except that an enum is stored as its value, a
-duration in seconds (``timeout`` as ``timeout_seconds``) and an error in two columns
-(``error_code`` and ``error_message``). A test compares the result with the tables.
+duration in seconds (``timeout`` as ``timeout_seconds``), an error in two columns
+(``error_code`` and ``error_message``) and a webhook as a document. A test compares the result with the tables.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_type_
 from uuid import UUID
 
 from fleek.domain.attempt import Attempt
-from fleek.domain.job import Change, Job, JobError
+from fleek.domain.job import Change, Job, JobError, JobWebhook
 from fleek.domain.media import Media
 from fleek.domain.text import strip_unstorable
 
@@ -102,6 +102,8 @@ def _codec(column: str, hint: Any) -> Codec | None:
     kind = types[0] if len(types) == 1 else hint
     if kind is JobError:
         return Codec((f"{column}_code", f"{column}_message"), _error_columns, _error)
+    if kind is JobWebhook:
+        return Codec((column,), _webhook_column, _webhook)
     if kind is timedelta:
         return Codec(
             (f"{column}_seconds",),
@@ -125,11 +127,20 @@ def _error(code: str | None, message: str) -> JobError | None:
     return None if code is None else JobError(code, message)
 
 
+def _webhook_column(webhook: JobWebhook | None) -> tuple[Values | None]:
+    return (None if webhook is None else dataclasses.asdict(webhook),)
+
+
+def _webhook(stored: Values | None) -> JobWebhook | None:
+    return None if stored is None else JobWebhook(stored["url"], tuple(stored["events"]))
+
+
 JOB: Final = Mapper(
     Job,
     fixed={
         *("id", "tenant_id", "provider", "model", "prompt", "input", "metadata", "priority"),
         *("max_attempts", "deadline", "deadline_after", "created_at", "retry_of"),
+        "webhook",
     },
 )
 ATTEMPT: Final = Mapper(

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -90,6 +91,7 @@ ENDED = "completed_at IS NOT NULL"
 MEDIA_KEPT = "status = 'completed' AND purged_at IS NULL"
 METADATA_KEPT = "status = 'completed' AND metadata_purged_at IS NULL"
 PURGING = "purging"
+UNDELIVERED = "state = 'pending'"
 
 
 class JobRow(Base):
@@ -130,6 +132,7 @@ class JobRow(Base):
     purged_at: Mapped[datetime | None] = mapped_column(Instant)
     metadata_purged_at: Mapped[datetime | None] = mapped_column(Instant)
     retry_of: Mapped[UUID | None] = mapped_column(Uuid)
+    webhook: Mapped[dict[str, Any] | None] = mapped_column(Document)
     # a release before this column does not write it
     purging: Mapped[bool] = mapped_column(server_default=false())
     version: Mapped[int] = mapped_column(Integer)
@@ -262,6 +265,76 @@ class TallyRow(Base):
     jobs: Mapped[int] = mapped_column(BigInteger)
 
 
+class EndpointRow(Base):
+    """Where a tenant's webhooks go; see `fleek.domain.webhooks.Endpoint`."""
+
+    __tablename__ = "endpoints"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(64))
+    url: Mapped[str] = mapped_column(Text)
+    events: Mapped[list[str]] = mapped_column(Document)
+    description: Mapped[str] = mapped_column(Text)
+    enabled: Mapped[bool] = mapped_column()
+    disabled_reason: Mapped[str | None] = mapped_column(String(32))
+    failing_since: Mapped[datetime | None] = mapped_column(Instant)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class SigningSecretRow(Base):
+    """A secret that webhooks are signed with: an endpoint's, or a tenant's for the URLs of jobs."""
+
+    __tablename__ = "signing_secrets"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    owner: Mapped[str] = mapped_column(String(100))
+    value: Mapped[str] = mapped_column(Text)  # encrypted if there is a `MASTER_KEY`
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    expires_at: Mapped[datetime | None] = mapped_column(Instant)  # None: the latest
+
+
+class DeliveryRow(Base):
+    """A webhook and its state; see `fleek.domain.webhooks.Delivery`.
+
+    It refers to no job: an event is delivered although its job has been removed meanwhile.
+    """
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(64))
+    lane: Mapped[UUID] = mapped_column(Uuid)
+    endpoint_id: Mapped[UUID | None] = mapped_column(Uuid)
+    url: Mapped[str | None] = mapped_column(Text)
+    job_id: Mapped[UUID | None] = mapped_column(Uuid)
+    seq: Mapped[int] = mapped_column(Integer)
+    type: Mapped[str] = mapped_column(String(32))
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    state: Mapped[str] = mapped_column(String(16))
+    failures: Mapped[int] = mapped_column(Integer)
+    attempts: Mapped[int] = mapped_column(Integer)
+    next_at: Mapped[datetime | None] = mapped_column(Instant)
+    last_status: Mapped[int | None] = mapped_column(Integer)
+    last_reason: Mapped[str | None] = mapped_column(String(200))
+    ended_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class DeliveryAttemptRow(Base):
+    """One attempt to deliver; see `fleek.domain.webhooks.DeliveryAttempt`."""
+
+    __tablename__ = "delivery_attempts"
+
+    delivery_id: Mapped[UUID] = mapped_column(
+        ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column("n", Integer, primary_key=True)
+    at: Mapped[datetime] = mapped_column(Instant)
+    seconds: Mapped[float] = mapped_column(Float)
+    status: Mapped[int | None] = mapped_column(Integer)
+    reason: Mapped[str] = mapped_column(String(200))
+
+
 class Index(NamedTuple):
     """An index on some columns of a table, of the rows that a condition holds for."""
 
@@ -304,6 +377,14 @@ INDEXES: Final = (
     _index("attempts", "ix_attempts_owed", "submitted_at", where=OWED),
     _index("media", "ix_media_attempt", "attempt_id"),  # or removing an attempt scans
     _index("workers", "ix_workers_alive", "heartbeat_at", where="ended_at IS NULL"),
+    _index("endpoints", "ix_endpoints_tenant", "tenant_id", "id"),
+    _index("signing_secrets", "ix_signing_secrets_owner", "owner", "created_at"),
+    _index("deliveries", "ix_deliveries_due", "lane", "next_at", "id", where=UNDELIVERED),
+    _index("deliveries", "ix_deliveries_order", "lane", "job_id", "seq", where=UNDELIVERED),
+    _index("deliveries", "ix_deliveries_list", "tenant_id", "id"),
+    _index("deliveries", "ix_deliveries_endpoint", "endpoint_id", "id"),
+    _index("deliveries", "ix_deliveries_job", "job_id", "id"),
+    _index("deliveries", "ix_deliveries_ended", "ended_at", "id", where="ended_at IS NOT NULL"),
 )
 
 

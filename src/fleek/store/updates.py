@@ -30,6 +30,7 @@ from fleek.store import rows
 from fleek.store.counters import add_counts
 from fleek.store.database import Database, Transaction
 from fleek.store.errors import RowRefused
+from fleek.store.owed import WATCHED, Occurrence, Presenter, insert_owed
 from fleek.store.tables import AttemptRow, EventRow, JobRow, MediaRow
 
 JOBS: Final = JobRow.__table__
@@ -40,7 +41,9 @@ PREDICTION_ONCE: Final = frozenset(
 
 # Locked in the order of their ids, so that two transactions never deadlock.
 IDS: Final[BindParameter[Sequence[UUID]]] = bindparam("ids", expanding=True)
-LOCK_JOBS: Final = select(JOBS).where(JobRow.id.in_(IDS)).order_by(JobRow.id).with_for_update()
+LOCK_JOBS: Final = (
+    select(JOBS, WATCHED).where(JobRow.id.in_(IDS)).order_by(JobRow.id).with_for_update()
+)
 LOCK_ATTEMPTS: Final = (
     select(ATTEMPTS).where(AttemptRow.id.in_(IDS)).order_by(AttemptRow.id).with_for_update()
 )
@@ -120,6 +123,7 @@ class _Request:
     job_id: JobId
     attempt_id: AttemptId | None
     decide: Decision[Update]
+    present: Presenter | None
 
 
 async def apply(
@@ -128,12 +132,13 @@ async def apply(
     decide: Decision[U],
     *,
     attempt_id: AttemptId | None = None,
+    present: Presenter | None = None,
     patience: timedelta | None = None,
 ) -> Applied[U]:
     """Decide on a job as it is now and write the update.
 
-    `attempt_id` names the attempt that `decide` gets; `patience` is how long to wait at most for a
-    transaction.
+    `attempt_id` names the attempt that `decide` gets; `present` is for the webhooks that are owed;
+    `patience` is how long to wait at most for a transaction.
 
     Raises:
         NotFound: There is no such job.
@@ -141,7 +146,7 @@ async def apply(
         Overloaded: Its turn did not come in time; nothing is written.
         DatabaseUnavailable: Nothing is known to be written.
     """
-    request = _Request(job_id, attempt_id, decide)
+    request = _Request(job_id, attempt_id, decide, present)
     try:
         applied: Any = await db.grouped_write(_apply_all, request, patience=patience)
     except RowRefused as error:
@@ -156,10 +161,11 @@ async def _apply_all(
 ) -> list[Applied[Update] | FleekError]:
     locked = await _locked(tx, LOCK_JOBS, {request.job_id for request in requests})
     jobs = {job.id: job for job in map(rows.JOB.read, locked)}
+    watched = any(row["watched"] for row in locked)
     wanted = {request.attempt_id for request in requests if request.attempt_id is not None}
     locked = await _locked(tx, LOCK_ATTEMPTS, wanted) if wanted else ()
     attempts = {attempt.id: attempt for attempt in map(rows.ATTEMPT.read, locked)}
-    batch = _Batch()
+    batch = _Batch(watched=watched)
     results: list[Applied[Update] | FleekError] = []
     for request in requests:
         try:
@@ -167,7 +173,7 @@ async def _apply_all(
         except FleekError as error:
             results.append(error)
             continue
-        batch.add(applied.update, before=jobs[request.job_id])
+        batch.add(applied.update, before=jobs[request.job_id], present=request.present)
         jobs[request.job_id] = applied.job
         for attempt in _attempts(applied.update):
             attempts[attempt.id] = attempt
@@ -205,7 +211,10 @@ async def _locked(
 class _Batch:
     """The rows of many updates, written with one statement per kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, watched: bool) -> None:
+        self._watched = watched
+        self._present: Presenter | None = None
+        self._occurrences: list[Occurrence] = []
         self._jobs: list[rows.Values] = []
         self._events: list[rows.Values] = []
         self._intents: list[rows.Values] = []
@@ -215,7 +224,7 @@ class _Batch:
         self._dropping: list[rows.Values] = []
         self._tally: Counter[Status] = Counter()
 
-    def add(self, update: Update, *, before: Job) -> None:
+    def add(self, update: Update, *, before: Job, present: Presenter | None) -> None:
         """Add what an update writes. `before` is the job that it was decided on."""
         if update.change is not None:
             job = update.change.job
@@ -226,6 +235,9 @@ class _Batch:
             )
             self._tally.subtract([before.status])
             self._tally.update([job.status])
+            if present is not None and (self._watched or job.webhook is not None):
+                self._present = present
+                self._occurrences.append(Occurrence(update.change.event, job, update.media))
         if isinstance(update, Intent):
             self._intents.append(rows.ATTEMPT.values(update.intent))
         if update.attempt is not None:
@@ -251,6 +263,8 @@ class _Batch:
         ):
             if values:
                 await tx.execute(statement, values)
+        if self._present is not None:
+            await insert_owed(tx, self._occurrences, self._present, watched=self._watched)
         await add_counts(tx, self._tally)
 
 

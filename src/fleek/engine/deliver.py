@@ -1,0 +1,286 @@
+"""Deliver webhooks: the loop `deliver` of the coordinator.
+
+Deliveries are rows. A turn leases those that are due, and each is sent by a task of its own; what a
+process does not report, another sends again when the lease ends: with the same id and body.
+Receivers have lanes, so that one which does not answer costs only itself.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import structlog
+
+from fleek import failpoints
+from fleek.domain.errors import ConfigurationError, Conflict, NotFound
+from fleek.domain.text import one_line
+from fleek.domain.webhooks import Delivery, DeliveryState, retry_delay
+from fleek.engine import signing
+from fleek.engine.loops import run_logged
+from fleek.engine.runtime import Runtime
+from fleek.engine.webhooks import signing_secrets
+from fleek.outbound.addresses import UnsafeAddress
+from fleek.outbound.client import NotSent, Response, ResponseLost
+from fleek.store import deliveries, endpoints
+from fleek.store.deliveries import Claim, Lane, Outcome
+
+AT_ONCE: Final = 256  # attempts in all
+PER_LANE: Final = 4  # attempts to one receiver; one while it fails
+LEASE: Final = timedelta(seconds=60)
+SECONDS: Final = 15.0  # for one attempt
+BODY_SECONDS: Final = 1.0  # for the body of a response, of which nothing is kept
+MAX_BODY: Final = 65_536  # bytes of it
+IDLE: Final = timedelta(seconds=0.5)  # other processes write deliveries, too
+UNREADABLE: Final = timedelta(minutes=5)  # until the secret may be readable
+CLOSING_SECONDS: Final = 2.0
+REMOVED: Final = 500  # old deliveries in one turn
+MAX_REASON: Final = 200  # characters
+MAX_RETRY_AFTER: Final = 10**8  # seconds that are read
+GONE: Final = 410
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one attempt: the HTTP status, if there was one, and a reason."""
+
+    status: int | None
+    reason: str
+    retry_after: timedelta | None = None
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the receiver has taken it."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+class Receiver(NamedTuple):
+    """Where a delivery goes, and what signs it."""
+
+    url: str
+    secrets: Sequence[str]
+
+
+class Postman:
+    """The turns of the loop `deliver` during one leadership. `seconds`: the longest attempt."""
+
+    def __init__(self, rt: Runtime, *, seconds: float = SECONDS) -> None:
+        self._rt = rt
+        self._seconds = seconds
+        self._running: dict[asyncio.Task[None], UUID] = {}
+        self._failing: set[UUID] = set()  # lanes whose latest attempt has failed
+        self._forgets = rt.steady()  # when old deliveries are looked for
+
+    async def turn(self) -> timedelta:
+        """Begin the attempts that are due; returns the time until the next turn."""
+        rt, now = self._rt, self._rt.now()
+        lanes = await deliveries.lanes(rt.db)
+        self._failing &= {lane.id for lane in lanes}
+        claims = self._claims([lane for lane in lanes if lane.next_at <= now], now)
+        for claimed in await asyncio.gather(*(deliveries.claim(rt.db, wish) for wish in claims)):
+            for delivery in claimed:
+                self._begin(delivery)
+        await self._forget(now)
+        return min([IDLE, *(lane.next_at - now for lane in lanes if lane.next_at > now)])
+
+    async def close(self) -> None:
+        """Let attempts end that are about to; the others are repeated when their lease ends."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=CLOSING_SECONDS)
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _claims(self, lanes: list[Lane], now: datetime) -> list[Claim]:
+        """Share the free attempts among lanes; those that fail get no more than half of them."""
+        busy = Counter(self._running.values())
+        free = AT_ONCE - len(self._running)
+        spare = AT_ONCE // 2 - sum(busy[lane] for lane in self._failing)
+        claims = []
+        for lane in random.sample(lanes, len(lanes)):
+            fails = lane.id in self._failing
+            limit = min((1 if fails else PER_LANE) - busy[lane.id], spare if fails else free, free)
+            if limit > 0:
+                claims.append(Claim(lane.id, limit, now=now, until=now + LEASE))
+                free -= limit
+                spare -= limit if fails else 0
+        return claims
+
+    def _begin(self, delivery: Delivery) -> None:
+        attempt = run_logged(self._rt, "deliver", self._attempt(delivery), job_id=delivery.job_id)
+        task = asyncio.create_task(attempt)
+        self._running[task] = delivery.lane
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        self._rt.wakeups.notify("deliver")
+
+    async def _attempt(self, delivery: Delivery) -> None:
+        rt = self._rt
+        outcome = await self._outcome(delivery)
+        disabled = await deliveries.report(rt.db, outcome)
+        rt.metrics.webhooks.labels(outcome.reason.partition(":")[0]).inc()
+        if disabled is not None:
+            endpoint_id = str(delivery.endpoint_id)
+            log.warning("endpoint_disabled", endpoint_id=endpoint_id, reason=disabled)
+
+    async def _outcome(self, delivery: Delivery) -> Outcome:
+        rt, began = self._rt, self._rt.steady()
+        try:
+            receiver = await _receiver(rt, delivery)
+        except NotFound:
+            return _given_up(delivery, "endpoint_deleted", now=rt.now())
+        except Conflict:
+            return _given_up(delivery, "endpoint_disabled", now=rt.now())
+        except ConfigurationError as error:
+            log.warning("webhook_not_signed", reason=str(error))
+            return _postponed(delivery, "secret_unreadable", now=rt.now())
+        answer = await send(rt, delivery, receiver, seconds=self._seconds)
+        if answer.delivered:
+            self._failing.discard(delivery.lane)
+        else:
+            self._failing.add(delivery.lane)
+        return _judged(delivery, answer, now=rt.now(), seconds=rt.steady() - began)
+
+    async def _forget(self, now: datetime) -> None:
+        """Remove deliveries that ended long ago; every few seconds."""
+        rt = self._rt
+        if rt.steady() < self._forgets or not rt.clock.settled:
+            return
+        before = rt.clock.back(now, timedelta(days=rt.settings.webhook_retention_days))
+        if await deliveries.remove_ended(rt.db, before=before, limit=REMOVED) < REMOVED:
+            self._forgets = rt.steady() + rt.lease.heartbeat.total_seconds()
+
+
+async def _receiver(rt: Runtime, delivery: Delivery) -> Receiver:
+    """Return where a delivery goes now.
+
+    Raises:
+        NotFound: Its endpoint has been deleted.
+        Conflict: Its endpoint is disabled.
+        ConfigurationError: Its secret cannot be decrypted.
+    """
+    url = delivery.url
+    if delivery.endpoint_id is not None:
+        endpoint = await endpoints.get_endpoint(rt.db, delivery.endpoint_id)
+        if not endpoint.enabled:
+            raise Conflict("the endpoint is disabled")
+        url = endpoint.url
+    assert url is not None
+    secrets = await signing_secrets(
+        rt, tenant_id=delivery.tenant_id, endpoint_id=delivery.endpoint_id
+    )
+    return Receiver(url, secrets)
+
+
+async def send(rt: Runtime, delivery: Delivery, receiver: Receiver, *, seconds: float) -> Answer:
+    """Send a delivery once; whatever the receiver does, this ends in time."""
+    headers = signing.headers(delivery.message_id, delivery.body, receiver.secrets, now=rt.now())
+    opening = rt.webhooks.open("POST", receiver.url, delivery.body, headers)
+    try:
+        async with asyncio.timeout(seconds), opening as response:
+            answer = _read(response, now=rt.now())
+            await _drain(response)
+    except UnsafeAddress as error:
+        return Answer(None, f"blocked: {error}")
+    except TimeoutError:
+        return Answer(None, "timed_out")
+    except NotSent as error:
+        return Answer(None, f"unreachable: {error}")
+    except ResponseLost as error:
+        return Answer(None, "timed_out" if error.late else f"no_response: {error}")
+    failpoints.hit("deliver.sent")
+    return answer
+
+
+def _read(response: Response, *, now: datetime) -> Answer:
+    status = response.status
+    if 200 <= status < 300:
+        return Answer(status, "delivered")
+    if 300 <= status < 400:
+        return Answer(status, "redirected: set the address that it redirects to")
+    if status == GONE:
+        return Answer(status, "gone")
+    wait = _retry_after(response.headers.get("retry-after", ""), now=now)
+    return Answer(status, "refused", retry_after=wait)
+
+
+def _retry_after(value: str, *, now: datetime) -> timedelta | None:
+    """Return how long a receiver asks us to wait: in seconds, or until a date."""
+    if value.isascii() and value.isdigit():
+        return timedelta(seconds=min(int(value[:9]), MAX_RETRY_AFTER))
+    try:
+        until = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return max(until - now, timedelta(0))
+
+
+async def _drain(response: Response) -> None:
+    """Read a short body, so that the connection can be used again; a long one ends it."""
+    size = 0
+    with suppress(ResponseLost, TimeoutError):
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in response.body:
+                size += len(chunk)
+                if size > MAX_BODY:
+                    return
+
+
+def _judged(delivery: Delivery, answer: Answer, *, now: datetime, seconds: float) -> Outcome:
+    """Return what an answer makes of a delivery."""
+    delay = None
+    if not answer.delivered and answer.status != GONE:
+        delay = retry_delay(delivery.failures + 1, retry_after=answer.retry_after)
+    ended = DeliveryState.DELIVERED if answer.delivered else DeliveryState.FAILED
+    return Outcome(
+        delivery=delivery,
+        at=now,
+        seconds=seconds,
+        state=ended if delay is None else DeliveryState.PENDING,
+        next_at=None if delay is None else now + delay,
+        status=answer.status,
+        reason=one_line(answer.reason, MAX_REASON),
+        healthy=answer.delivered,
+        gone=answer.status == GONE,
+    )
+
+
+def _given_up(delivery: Delivery, reason: str, *, now: datetime) -> Outcome:
+    return _unsent(delivery, reason, now=now, state=DeliveryState.FAILED, next_at=None)
+
+
+def _postponed(delivery: Delivery, reason: str, *, now: datetime) -> Outcome:
+    state = DeliveryState.PENDING
+    return _unsent(delivery, reason, now=now, state=state, next_at=now + UNREADABLE)
+
+
+def _unsent(
+    delivery: Delivery,
+    reason: str,
+    *,
+    now: datetime,
+    state: DeliveryState,
+    next_at: datetime | None,
+) -> Outcome:
+    return Outcome(
+        delivery=delivery,
+        at=now,
+        seconds=0.0,
+        state=state,
+        next_at=next_at,
+        status=None,
+        reason=reason,
+        healthy=None,
+    )

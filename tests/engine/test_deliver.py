@@ -1,0 +1,339 @@
+"""Webhooks: what is owed is delivered, whatever the receiver or this process does meanwhile."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from ipaddress import ip_network
+
+import pytest
+
+from backing_services import both_databases
+from conftest import open_migrated
+from fakes import FOR_GOOD, Clock, FakeProvider, a_request
+from fleek import failpoints
+from fleek.domain.job import Job, JobWebhook
+from fleek.domain.webhooks import DELAYS, Delivery
+from fleek.engine.cancel import cancel
+from fleek.engine.deliver import LEASE, PER_LANE, Postman
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import start
+from fleek.engine.submit import submit
+from fleek.outbound.addresses import Policy
+from fleek.outbound.client import Client
+from fleek.settings import Settings
+from fleek.store import deliveries
+from fleek.store.owed import DELIVERY
+from receivers import OK, Receiver, receiving, status
+
+ENDS = ("job.completed", "job.failed", "job.cancelled")
+ALL = ("job.created", "job.started", "job.failed", "job.cancelled")
+LOOPBACK = Policy(networks=(ip_network("127.0.0.0/8"),), plain=True)
+
+
+@pytest.fixture
+async def rt(settings: Settings, clock: Clock, provider: FakeProvider) -> AsyncGenerator[Runtime]:
+    """Return an open runtime that may send to receivers on this machine."""
+    async with open_migrated(settings, clock, provider) as opened:
+        client = Client(LOOPBACK)
+        yield replace(opened, webhooks=client)
+        await client.close()
+
+
+@pytest.fixture(autouse=True)
+def _disarmed() -> Generator[None]:
+    """Leave nothing armed."""
+    yield
+    failpoints.arm("")
+
+
+async def a_cancelled_job(
+    rt: Runtime, receiver: Receiver, *, events: tuple[str, ...] = ENDS
+) -> Job:
+    """Return a job with a webhook that was accepted and cancelled."""
+    job = await submit(rt, a_request(webhook=JobWebhook(receiver.url, events)))
+    job, _ = await cancel(rt, job.id, tenant_id="default")
+    return job
+
+
+async def one_turn(postman: Postman) -> None:
+    """Take a turn, and wait for the attempts that it began."""
+    await postman.turn()
+    await asyncio.gather(*postman._running)
+
+
+async def all_turns(postman: Postman) -> None:
+    """Take turns until nothing more is due."""
+    await postman.turn()
+    while postman._running:
+        await asyncio.gather(*postman._running)
+        await postman.turn()
+
+
+async def kept(rt: Runtime) -> list[Delivery]:
+    """Return all deliveries, the oldest first."""
+    async with rt.db.read() as tx:
+        found = await tx.execute(deliveries.DELIVERIES.select().order_by("id"))
+        return [DELIVERY.read(row) for row in found.mappings()]
+
+
+@both_databases
+async def test_the_end_of_a_job_is_delivered_once(rt: Runtime) -> None:
+    """With the job as it was then; nobody has to poll."""
+    async with receiving() as receiver:
+        job = await a_cancelled_job(rt, receiver)
+
+        await all_turns(Postman(rt))
+
+        (received,) = receiver.received
+    (delivery,) = await kept(rt)
+    assert received.type == "job.cancelled"
+    assert received.event["data"]["id"] == str(job.id)
+    assert received.event["data"]["status"] == "cancelled"
+    assert received.headers["content-type"] == "application/json"
+    assert received.id == delivery.message_id
+    assert (delivery.state, delivery.last_status, delivery.attempts) == ("delivered", 204, 1)
+
+
+async def test_only_chosen_events_are_delivered(rt: Runtime, provider: FakeProvider) -> None:
+    """A caller who wants to see a job start says so."""
+    provider.outcome, provider.at_once = FOR_GOOD, True
+    async with receiving() as receiver:
+        webhook = JobWebhook(receiver.url, ("job.started", "job.failed"))
+        job = await submit(rt, a_request(webhook=webhook))
+        await start(rt, job.id)
+
+        await all_turns(Postman(rt))
+
+        assert receiver.types == ["job.started", "job.failed"]
+
+
+@both_databases
+async def test_events_of_a_job_arrive_in_their_order(rt: Runtime, clock: Clock) -> None:
+    """A later one waits until the receiver has taken the earlier one; other jobs go on."""
+    async with receiving(status(500), OK) as receiver:
+        first = await a_cancelled_job(rt, receiver, events=ALL)
+        postman = Postman(rt)
+        await one_turn(postman)
+        assert receiver.types == ["job.created"]
+        second = await a_cancelled_job(rt, receiver, events=ALL)
+
+        await all_turns(postman)
+        before = [(one.type, one.event["data"]["id"]) for one in receiver.received[1:]]
+        clock.tick(seconds=10)
+        await all_turns(postman)
+
+        after = [(one.type, one.event["data"]["id"]) for one in receiver.received[3:]]
+    whole = ["job.created", "job.cancelled"]
+    assert before == [(kind, str(second.id)) for kind in whole]
+    assert after == [(kind, str(first.id)) for kind in whole]
+
+
+@both_databases
+async def test_a_failed_attempt_is_repeated_with_the_same_id_and_bytes(
+    rt: Runtime, clock: Clock
+) -> None:
+    """So that a receiver can tell a repetition from another event."""
+    async with receiving(status(500), status(503), OK) as receiver:
+        await a_cancelled_job(rt, receiver)
+        postman = Postman(rt)
+
+        for _ in range(3):
+            await one_turn(postman)
+            clock.tick(seconds=60)
+
+        received = receiver.received
+    assert len({(one.id, one.body) for one in received}) == 1
+    assert len({one.headers["webhook-timestamp"] for one in received}) == 3
+    assert len({one.headers["webhook-signature"] for one in received}) == 3
+
+
+async def test_an_attempt_that_was_not_noted_is_repeated(rt: Runtime, clock: Clock) -> None:
+    """The process ends between the two: nobody knows whether the receiver has it."""
+    async with receiving() as receiver:
+        await a_cancelled_job(rt, receiver)
+        failpoints.arm("deliver.sent=oserror")
+        await one_turn(Postman(rt))
+        assert len(receiver.received) == 1
+
+        await all_turns(Postman(rt))
+        assert len(receiver.received) == 1  # the lease lasts
+        clock.tick(seconds=LEASE.total_seconds() + 1)
+        await all_turns(Postman(rt))
+
+        first, second = receiver.received
+    assert (first.id, first.body) == (second.id, second.body)
+    assert [delivery.state for delivery in await kept(rt)] == ["delivered"]
+
+
+async def test_it_is_given_up_after_three_days(rt: Runtime, clock: Clock) -> None:
+    """A receiver has a long weekend to come back, and no more."""
+    async with receiving(status(500)) as receiver:
+        await a_cancelled_job(rt, receiver)
+        postman, began = Postman(rt), rt.now()
+
+        while (delivery := (await kept(rt))[0]).state == "pending":
+            assert delivery.next_at is not None
+            clock.time = max(clock.time, delivery.next_at)
+            await one_turn(postman)
+
+        assert len(receiver.received) == len(DELAYS) + 1
+    assert timedelta(days=2) < rt.now() - began < timedelta(days=4)
+    assert (delivery.state, delivery.last_reason) == ("failed", "refused")
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("3600", 3600),
+        ("999999999999999999999", 86_400),
+        (format_datetime(datetime(2026, 1, 1, 13, tzinfo=UTC), usegmt=True), 3600),
+        ("soon", 0),
+        ("-1", 0),
+    ],
+)
+async def test_a_receiver_may_ask_for_patience(
+    rt: Runtime, clock: Clock, value: str, seconds: float
+) -> None:
+    """For a day at most; what cannot be read counts as nothing."""
+    async with receiving(status(429, retry_after=value)) as receiver:
+        await a_cancelled_job(rt, receiver)
+
+        await one_turn(Postman(rt))
+
+    (delivery,) = await kept(rt)
+    assert delivery.next_at is not None
+    wait = delivery.next_at - clock.time
+    assert max(timedelta(seconds=seconds), timedelta(seconds=4)) <= wait
+    assert wait <= timedelta(seconds=max(seconds, 6))
+
+
+async def test_a_redirect_is_not_followed(rt: Runtime) -> None:
+    """It could lead inside; and a receiver that has moved must be told to its owner."""
+    async with (
+        receiving() as inside,
+        receiving(status(302, location=inside.url)) as receiver,
+    ):
+        await a_cancelled_job(rt, receiver)
+
+        await one_turn(Postman(rt))
+
+        assert inside.received == []
+    (delivery,) = await kept(rt)
+    assert delivery.last_status == 302
+    assert str(delivery.last_reason).startswith("redirected")
+
+
+async def test_a_receiver_that_is_gone_is_not_called_again(rt: Runtime) -> None:
+    """410 is the one way in which a receiver says that it wants nothing more."""
+    async with receiving(status(410)) as receiver:
+        await a_cancelled_job(rt, receiver)
+
+        await one_turn(Postman(rt))
+
+    (delivery,) = await kept(rt)
+    assert (delivery.state, delivery.last_reason) == ("failed", "gone")
+
+
+async def _hang(_writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+async def _drip(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"x-drop: 1\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("script", [_hang, _drip])
+async def test_a_slow_receiver_is_hung_up_on(rt: Runtime, script: object) -> None:
+    """Whether nothing comes, or a little for ever."""
+    async with receiving(script) as receiver:  # type: ignore[arg-type]  # one of the two above
+        await a_cancelled_job(rt, receiver)
+
+        await one_turn(Postman(rt, seconds=0.2))
+
+    (delivery,) = await kept(rt)
+    assert (delivery.state, delivery.attempts) == ("pending", 1)
+    assert str(delivery.last_reason).partition(":")[0] in {"timed_out", "no_response"}
+
+
+async def test_an_endless_answer_is_not_read(rt: Runtime) -> None:
+    """The status is all that counts; 10 GB behind it are refused after a few."""
+    sent = 0
+
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n")
+        while True:
+            writer.write(bytes(65_536))
+            await writer.drain()
+            sent += 65_536
+
+    async with receiving(flood) as receiver:
+        await a_cancelled_job(rt, receiver)
+
+        await one_turn(Postman(rt))
+
+    (delivery,) = await kept(rt)
+    assert (delivery.state, delivery.last_status) == ("delivered", 200)
+    assert sent < 16_000_000  # what the buffers of the sockets hold
+
+
+async def test_a_dead_receiver_slows_no_other(rt: Runtime) -> None:
+    """It has a lane of its own, however much waits for it."""
+    async with receiving(_hang) as dead, receiving() as alive:
+        for _ in range(2 * PER_LANE):
+            await a_cancelled_job(rt, dead)
+        for _ in range(20):
+            await a_cancelled_job(rt, alive)
+        postman = Postman(rt, seconds=60)
+
+        while len(alive.received) < 20:
+            await postman.turn()
+            await asyncio.wait(postman._running, return_when=asyncio.FIRST_COMPLETED)
+
+        assert len(dead.received) <= PER_LANE
+        for task in postman._running:
+            task.cancel()
+        await postman.close()
+
+
+async def test_a_receiver_inside_is_not_called(rt: Runtime) -> None:
+    """Where a name leads is checked at each attempt, and the log says why nothing was sent."""
+    async with receiving() as receiver:
+        await a_cancelled_job(rt, receiver)
+        guarded = replace(
+            rt, webhooks=Client(Policy(networks=(ip_network("10.0.0.0/8"),), plain=True))
+        )
+
+        await one_turn(Postman(guarded))
+
+        assert receiver.received == []
+    (delivery,) = await kept(rt)
+    assert str(delivery.last_reason).startswith("blocked")
+
+
+async def test_who_has_no_webhook_pays_nothing(rt: Runtime) -> None:
+    """Neither a row nor a statement."""
+    job = await submit(rt, a_request())
+
+    await cancel(rt, job.id, tenant_id="default")
+
+    assert await kept(rt) == []
+
+
+async def test_old_deliveries_are_removed(rt: Runtime, clock: Clock) -> None:
+    """Bodies hold prompts; they are kept for as long as the settings say."""
+    async with receiving() as receiver:
+        await a_cancelled_job(rt, receiver)
+        await all_turns(Postman(rt))
+        assert len(await kept(rt)) == 1
+    clock.tick(days=rt.settings.webhook_retention_days + 1)
+
+    await all_turns(Postman(rt))
+
+    assert await kept(rt) == []
