@@ -42,12 +42,12 @@ INSERTS: Final = (
     """INSERT INTO jobs (id, tenant_id, provider, model, prompt, input, metadata, priority,
     max_attempts, run_at, deadline, created_at, updated_at, status, stage, attempt, retries,
     deferrals, crashes, collects, worker_id, attempt_id, prediction_id, completed_at,
-    version)
-    $numbers SELECT $job, CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 'fake', 'fake/model',
-    'A cat riding a bicycle', '{}', '{}', i % 10, 3,
+    favourite, version)
+    $numbers SELECT $job, CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 'fake',
+    CASE i % 1000 WHEN 8 THEN 'fake/rare' ELSE 'fake/model' END, 'A cat riding a bicycle', '{}', '{}', i % 10, 3,
     CASE WHEN i % 100 = 1 THEN $later ELSE $at END, $deadline, $at, $at, $status, $stage, 1, 0,
     0, 0, 0, CASE WHEN i % 100 IN (4, 7) THEN $worker END, $attempt, 'p' || i,
-    CASE WHEN i % 100 > 7 THEN $at END, 5 FROM n""",
+    CASE WHEN i % 100 > 7 THEN $at END, i % 500 = 8, 5 FROM n""",
     """INSERT INTO attempts (id, job_id, n, provider, model, nonce, request_hash, submitted_at,
     timeout_seconds, worker_id, prediction_id, first_look_at, verdict, cancel_owed)
     $numbers SELECT $attempt, $job, 1, 'fake', 'fake/model', 'nonce', 'hash' || i, $at, 3600,
@@ -58,6 +58,9 @@ INSERTS: Final = (
     """INSERT INTO media (job_id, attempt_id, "index", key, sha256, size_bytes, content_type)
     $numbers SELECT $job, $attempt, 0, 'media/' || i, 'hash', 1, 'image/png' FROM n
     WHERE $status = 'completed'""",
+    """INSERT INTO job_tags (tenant_id, tag, job_id)
+    $numbers SELECT CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 'sea', $job FROM n
+    WHERE i % 10 = 8""",
     """INSERT INTO tallies (lane, status, jobs)
     SELECT 0, status, count(*) FROM jobs GROUP BY status""",
 )

@@ -8,7 +8,19 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from fleek import __version__
-from fleek.api import callbacks, errors, flat, health, jobs, media, models, pages, system, webhooks
+from fleek.api import (
+    callbacks,
+    errors,
+    flat,
+    health,
+    jobs,
+    lists,
+    media,
+    models,
+    pages,
+    system,
+    webhooks,
+)
 from fleek.api.admission import Admission
 from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.hub import Hub
@@ -48,12 +60,12 @@ UNTRACED: Final[TelemetryConfig] = {
 }
 
 ROUTERS: Final = (  # the busiest first
-    *(jobs, media, flat, callbacks, models, health, webhooks, system, pages),
+    *(lists, jobs, media, flat, callbacks, models, health, webhooks, system, pages),
 )
 
 EXPOSED: Final = (
     *("Content-Disposition", "Content-Range", "ETag", "Link", "Location"),
-    *("Preference-Applied", "Retry-After", "X-Request-ID"),
+    *("Preference-Applied", "Retry-After", "X-Request-ID", "X-Total-Count"),
 )
 
 
@@ -99,7 +111,7 @@ def _cors(rt: Runtime) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=rt.settings.cors_origins,
-            allow_methods=("GET", "HEAD", "POST", "DELETE"),
+            allow_methods=("GET", "HEAD", "POST", "PATCH", "DELETE"),
             allow_headers=(
                 *("Authorization", "Content-Type", "Prefer", "X-API-Key", "X-Request-ID"),
             ),

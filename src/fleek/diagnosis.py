@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from fleek.dispatch.base import Dispatcher
-from fleek.domain.job import DEFAULT_TENANT, Job, ModelName, WorkerId
+from fleek.domain.job import DEFAULT_TENANT, Job, JobFilter, ModelName, WorkerId
 from fleek.domain.job import Status as JobStatus
 from fleek.engine.coordinator import ROLE
 from fleek.providers.base import OPERATOR_ACTION_CODES, Provider
 from fleek.storage.base import Storage
-from fleek.store import attempts, jobs, provider_health, queue, workers
+from fleek.store import attempts, listing, provider_health, queue, workers
 from fleek.store.counters import JobCounts, count_jobs
 from fleek.store.database import Database
 from fleek.store.provider_health import ProviderHealth
@@ -109,10 +109,9 @@ async def check_results(db: Database) -> Finding:
 
 async def check_refusals(db: Database, *, now: datetime) -> list[Finding]:
     """Look for paid results that a setting refused within the last day."""
-    recent = await jobs.list_page(
-        db, tenant_id=DEFAULT_TENANT, status=JobStatus.FAILED, limit=RECENT
-    )
-    return judge_refusals([view.job for view in recent], since=now - REFUSED_PERIOD)
+    failed = JobFilter(statuses=frozenset({JobStatus.FAILED}))
+    recent = await listing.page(db, failed, tenant_id=DEFAULT_TENANT, limit=RECENT)
+    return judge_refusals([view.job for view in recent.views], since=now - REFUSED_PERIOD)
 
 
 async def check_coordinator(db: Database, alive: Sequence[Worker], *, now: datetime) -> Finding:

@@ -340,7 +340,7 @@ def test_an_empty_query_is_none(http: httpx2.Client) -> None:
 
 
 UNKNOWN_QUERIES: Final = [
-    *("GET /api/v1/jobs?sort=created_at;DROP", "GET /api/v1/jobs?status=failed"),
+    *("GET /api/v1/jobs?sort=created_at;DROP", "GET /api/v1/jobs?statuses=failed"),
     *("GET /api/v1/jobs?LIMIT=1", "GET /api/v1/jobs?q=%25%25", "HEAD /api/v1/jobs?page=2"),
     *(f"GET /api/v1/jobs/{UNKNOWN}?x", f"GET /api/v1/status/{UNKNOWN}?x=1"),
     *(f"GET /status/{UNKNOWN}?x=1", f"GET /media/{UNKNOWN}.png?size=320"),

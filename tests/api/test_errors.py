@@ -147,7 +147,7 @@ async def test_a_method_that_is_not_there_names_those_that_are(
 
     assert answer.status_code == 405
     assert answer.json()["code"] == "method_not_allowed"
-    assert answer.headers["allow"] == "DELETE, GET, HEAD"
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, PATCH"
 
 
 FIELDS = {

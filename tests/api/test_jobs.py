@@ -29,7 +29,16 @@ FIELDS = {
         "error_message",
         "retrying",
     ),
-    *("result_url", "file_size", "outputs", "external_job_id", "metadata", "links"),
+    *(
+        "result_url",
+        "file_size",
+        "outputs",
+        "external_job_id",
+        "metadata",
+        "favourite",
+        "tags",
+        "links",
+    ),
 }
 
 

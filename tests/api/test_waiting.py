@@ -13,7 +13,7 @@ from fleek.api.waiting import preferred_seconds
 from fleek.domain.job import JobId, Status
 from fleek.domain.transitions import cancel
 from fleek.engine.runtime import Runtime
-from fleek.store import jobs
+from fleek.store import jobs, listing
 from fleek.store.updates import Update, apply
 from in_process_service import LAST, LIVE, serving_on
 
@@ -76,7 +76,7 @@ def submit(client: httpx2.AsyncClient) -> Submit:
 async def the_job(rt: Runtime, number: int = 1) -> JobId:
     """Return the newest of as many jobs, once they are there."""
     while True:
-        found = await jobs.list_page(rt.db, tenant_id="default", limit=100)
+        found = (await listing.page(rt.db, tenant_id="default", limit=100)).views
         if len(found) == number:
             return found[0].job.id
         await asyncio.sleep(0.01)

@@ -19,7 +19,7 @@ from fleek.settings import Settings
 from fleek.telemetry import Metrics
 
 SNAPSHOT = Path(__file__).parent / "openapi.json"
-METHODS = {"get", "post", "delete"}
+METHODS = {"get", "patch", "post", "delete"}
 
 
 @cache

@@ -52,7 +52,7 @@ from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
 from fleek.providers.base import Failed, Outcome, Prediction
 from fleek.settings import Settings
-from fleek.store import attempts, events, jobs
+from fleek.store import attempts, events, jobs, listing
 from fleek.store.database import open_database
 from fleek.store.migrate import migrate
 from recovering import Recovering
@@ -367,7 +367,7 @@ class Storm(RuleBasedStateMachine):
         assert all(number <= 1 for number in self.host.live().values())
 
     async def _all_jobs(self) -> list[jobs.JobView]:
-        return await jobs.list_page(self.rt.db, tenant_id="default", limit=1000)
+        return (await listing.page(self.rt.db, tenant_id="default", limit=1000)).views
 
     def teardown(self) -> None:
         """When the storm is over every job ends, and the books agree."""

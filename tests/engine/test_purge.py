@@ -16,7 +16,7 @@ from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
 from fleek.providers.base import Succeeded
-from fleek.store import attempts, events, jobs
+from fleek.store import attempts, events, jobs, listing
 from recovering import Recovering
 from stored_outputs import bought, completed, days_pass, every_key, left_of, save, with_settings
 
@@ -54,7 +54,7 @@ async def test_from_the_mark_on_no_file_is_named(rt: Runtime, provider: FakeProv
 
     await purge(rt, job.id, tenant_id="default")
 
-    (listed,) = await jobs.list_page(rt.db, tenant_id="default", limit=9)
+    (listed,) = (await listing.page(rt.db, tenant_id="default", limit=9)).views
     assert listed.media == (await jobs.get(rt.db, job.id, tenant_id="default")).media == ()
     assert await left_of(rt, job.id) == {"media", "metadata"}
 

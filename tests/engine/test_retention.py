@@ -19,7 +19,7 @@ from fleek.engine.purge import ALL_PARTS, AT_ONCE, REST, TROUBLED, Retention, ma
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
-from fleek.store import attempts, events, jobs, purges
+from fleek.store import attempts, events, jobs, listing, purges
 from fleek.store.counters import count_jobs
 from stored_outputs import bought, completed, every_key, left_of, with_settings
 
@@ -121,7 +121,9 @@ async def test_an_old_job_goes_with_all_that_is_told_of_it(
 
     await turns(with_settings(rt, job_retention_days=30))
 
-    left = {view.job.id for view in await jobs.list_page(rt.db, tenant_id="default", limit=9)}
+    left = {
+        view.job.id for view in (await listing.page(rt.db, tenant_id="default", limit=9)).views
+    }
     counted = await count_jobs(rt.db, now=clock())
     assert left == {waiting.id, young.id}
     assert {str(young.id) in key for key in await every_key(rt)} == {True}

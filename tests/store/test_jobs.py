@@ -10,8 +10,8 @@ from sqlalchemy import insert
 from uuid_utils.compat import uuid7
 
 from fleek.domain.errors import InvalidInput, NotFound
-from fleek.domain.job import JobError, JobId, ModelName, PredictionId, Status, WorkerId
-from fleek.store import events, jobs, queue
+from fleek.domain.job import JobError, JobFilter, JobId, ModelName, PredictionId, Status, WorkerId
+from fleek.store import events, jobs, listing, queue
 from fleek.store.counters import count_jobs
 from fleek.store.database import Database
 from fleek.store.errors import RowRefused
@@ -144,8 +144,9 @@ async def test_another_tenant_s_job_looks_like_none(db: Database) -> None:
         await jobs.get(db, JobId(uuid7()), tenant_id="default")
 
     assert str(foreign.value) == str(unknown.value)
-    assert await jobs.list_page(db, tenant_id="default", limit=9) == []
-    assert await jobs.list_page(db, tenant_id="default", limit=9, after=JobId(uuid7())) == []
+    assert (await listing.page(db, tenant_id="default", limit=9)).views == []
+    behind = await listing.page(db, tenant_id="default", limit=9, after=JobId(uuid7()))
+    assert behind.views == []
 
 
 async def test_peek_knows_every_tenant_and_no_unknown_job(db: Database) -> None:
@@ -178,10 +179,10 @@ async def test_pages_follow_each_other_without_gap_or_overlap(db: Database) -> N
         await jobs.insert_job(db, a_job(id=job_id))
     newest_first = made[::-1]
 
-    first = await jobs.list_page(db, tenant_id="default", limit=3)
+    first = (await listing.page(db, tenant_id="default", limit=3)).views
     await jobs.insert_job(db, a_job())
-    second = await jobs.list_page(db, tenant_id="default", limit=3, after=first[-1].job.id)
-    by_offset = await jobs.list_page(db, tenant_id="default", limit=3, offset=4)
+    second = (await listing.page(db, tenant_id="default", limit=3, after=first[-1].job.id)).views
+    by_offset = (await listing.page(db, tenant_id="default", limit=3, offset=4)).views
 
     assert [view.job.id for view in first] == newest_first[:3]
     assert [view.job.id for view in second] == newest_first[3:6]
@@ -193,10 +194,21 @@ async def test_a_list_can_be_of_one_status(db: Database) -> None:
     await jobs.insert_job(db, a_job())
     done = await completed(db)
 
-    found = await jobs.list_page(db, tenant_id="default", status=Status.COMPLETED, limit=9)
+    found = (
+        await listing.page(
+            db,
+            tenant_id="default",
+            wanted=JobFilter(statuses=frozenset({Status.COMPLETED})),
+            limit=9,
+        )
+    ).views
 
     assert [(view.job.id, len(view.media)) for view in found] == [(done, 1)]
-    assert await jobs.list_page(db, tenant_id="default", status=Status.FAILED, limit=9) == []
+    assert (
+        await listing.page(
+            db, tenant_id="default", wanted=JobFilter(statuses=frozenset({Status.FAILED})), limit=9
+        )
+    ).views == []
 
 
 async def test_due_jobs_come_by_priority_then_by_time(db: Database) -> None:

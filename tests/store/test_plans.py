@@ -17,10 +17,19 @@ from sqlalchemy import event
 from backing_services import MIGRATED, Services, apart
 from bulk_data import ROWS, insert_jobs
 from fleek.domain.attempt import Attempt
-from fleek.domain.job import AttemptId, Job, JobId, ModelName, PredictionId, Status, WorkerId
+from fleek.domain.job import (
+    AttemptId,
+    Job,
+    JobFilter,
+    JobId,
+    ModelName,
+    PredictionId,
+    Status,
+    WorkerId,
+)
 from fleek.domain.media import Part
-from fleek.domain.transitions import cancel, mark_erased, purge
-from fleek.store import attempts, clock, events, jobs, purges, queue, workers
+from fleek.domain.transitions import cancel, edit, mark_erased, purge
+from fleek.store import attempts, clock, events, jobs, listing, purges, queue, workers
 from fleek.store.clock import Leap
 from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database
@@ -32,7 +41,7 @@ NOW: Final = START + timedelta(seconds=ROWS)
 WORKER: Final = WorkerId(UUID("b0000000-0000-0000-0000-000000000004"))
 MANY: Final = [JobId(UUID(int=i)) for i in range(20_000, 20_100)]
 PLACE: Final = (START, JobId(UUID(int=8)))
-BIG: Final = frozenset({"jobs", "attempts", "events", "media"})
+BIG: Final = frozenset({"jobs", "attempts", "events", "job_tags", "media"})
 
 UNASKED: Final = {
     "ix_media_attempt",  # SQLite shows how it checks a reference that is removed
@@ -46,6 +55,7 @@ KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints mak
     "sqlite_autoindex_attempts_3": "uq_attempts_provider_prediction_id",
     "sqlite_autoindex_events_1": "pk_events",
     "sqlite_autoindex_media_1": "pk_media",
+    "sqlite_autoindex_job_tags_1": "pk_job_tags",
 }
 
 
@@ -67,6 +77,11 @@ def stopped(job: Job, _: Attempt | None) -> Update:
 def decide_to_purge(job: Job, _: Attempt | None) -> Update:
     """Decide to purge."""
     return Update(change=purge(job, list(Part), now=NOW))
+
+
+def relabels(job: Job, _: Attempt | None) -> Update:
+    """Decide to change what belongs to the caller."""
+    return Update(change=edit(job, {"tags": ("storm",), "favourite": True}, now=NOW))
 
 
 def erases(job: Job, _: Attempt | None) -> Update:
@@ -93,7 +108,12 @@ async def leaps(db: Database) -> None:
 
 def page(**options: Any) -> Callable[[Database], Awaitable[Any]]:
     """Return the call of a list."""
-    return lambda db: jobs.list_page(db, **{"tenant_id": "default", "limit": 20, **options})
+    return lambda db: listing.page(db, **{"tenant_id": "default", "limit": 20, **options})
+
+
+def filtered(**conditions: Any) -> Callable[[Database], Awaitable[Any]]:
+    """Return the call of a list of what a filter lets through."""
+    return page(wanted=JobFilter(**conditions))
 
 
 CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
@@ -134,8 +154,48 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     "first page": (page(), "ix_jobs_list pk_media"),
     "page by key": (page(after=number(5000)), "ix_jobs_list pk_media"),
     "page by number": (page(offset=40), "ix_jobs_list pk_media"),
-    "page of a status": (page(status=Status.COMPLETED), "ix_jobs_list_by_status pk_media"),
-    "page of the rare": (page(status=Status.CANCELLED), "ix_jobs_list_by_status"),
+    "page of a status": (filtered(statuses={Status.COMPLETED}), "ix_jobs_list_by_status pk_media"),
+    "page of the rare": (filtered(statuses={Status.CANCELLED}), "ix_jobs_list_by_status"),
+    "page of two statuses": (
+        filtered(statuses={Status.CANCELLED, Status.FAILED}),
+        "ix_jobs_list_by_status",
+    ),
+    "page of a model": (
+        filtered(model=ModelName("fake/rare")),
+        "ix_jobs_list_by_model pk_media",
+    ),
+    "page of a provider": (filtered(provider="fake"), "ix_jobs_list_by_provider pk_media"),
+    "page of favourites": (filtered(favourite=True), "ix_jobs_favourites pk_media"),
+    "page of a tag": (filtered(tag="sea"), "pk_job_tags pk_jobs pk_media"),
+    "page of a tag and more": (
+        filtered(tag="sea", statuses={Status.FAILED}, model=ModelName("fake/model")),
+        "pk_job_tags pk_jobs",
+    ),
+    "page of what is nowhere": (
+        filtered(model=ModelName("fake/rare"), favourite=False),
+        "ix_jobs_list_by_model",
+    ),
+    "page of two statuses of a time": (
+        filtered(
+            statuses={Status.CANCELLED, Status.FAILED}, created_before=NOW, created_after=START
+        ),
+        "ix_jobs_created ix_jobs_list_by_status",
+    ),
+    "oldest page": (
+        filtered(created_after=NOW - timedelta(hours=1), oldest_first=True),
+        "ix_jobs_created ix_jobs_list pk_media",
+    ),
+    "count": (
+        lambda db: listing.count(db, JobFilter(favourite=False), tenant_id="default"),
+        "ix_jobs_list",
+    ),
+    "days": (
+        lambda db: listing.by_day(
+            db, JobFilter(created_before=NOW - timedelta(hours=1)), tenant_id="default"
+        ),
+        "ix_jobs_created ix_jobs_list",
+    ),
+    "edit": (lambda db: apply(db, number(308), relabels), "pk_jobs ix_job_tags_job"),
     "page of nobody": (page(tenant_id="nobody"), "ix_jobs_list"),
     "get": (lambda db: jobs.get(db, number(8), tenant_id="default"), "pk_jobs pk_media"),
     "retry": (lambda db: jobs.retry_of(db, number(9)), "ix_jobs_retries"),
@@ -215,7 +275,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         lambda db: apply(db, number(108), erases),
         "pk_jobs pk_media uq_attempts_job_id_n",
     ),
-    "remove": (removes, "pk_jobs pk_media pk_events uq_attempts_job_id_n"),
+    "remove": (removes, "ix_job_tags_job pk_jobs pk_media pk_events uq_attempts_job_id_n"),
     "history": (lambda db: events.of_job(db, number(8), after=1), "pk_events"),
     "streak": (
         lambda db: events.streak(db, number(8), "postponed", code="away", ignored={"released"}),

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from backing_services import Postgres
 from fleek.domain.errors import Overloaded
-from fleek.store import jobs
+from fleek.store import jobs, listing
 from fleek.store.database import open_database, reach
 from fleek.store.migrate import migrate
 from fleek.store.postgres import SESSION
@@ -39,8 +39,8 @@ async def test_all_works_through_a_pooler_of_transactions(pooled_url: str, query
         await asyncio.gather(*(apply(db, job.id, claims()) for job in accepted[:30]))
         await asyncio.gather(*(jobs.insert_job(db, job) for job in accepted[30:]))
 
-        pages = [jobs.list_page(db, tenant_id="default", limit=100) for _ in range(30)]
-        assert {len(page) for page in await asyncio.gather(*pages)} == {60}
+        pages = [listing.page(db, tenant_id="default", limit=100) for _ in range(30)]
+        assert {len(page.views) for page in await asyncio.gather(*pages)} == {60}
         found = await asyncio.gather(*(jobs.get_any_tenant(db, job.id) for job in accepted))
         assert [job.id for job in found] == [job.id for job in accepted]
 

@@ -55,6 +55,8 @@ FULL_JOB = a_job(
     metadata_purged_at=LATER,
     purging=True,
     webhook=JobWebhook("https://example.com/hook", ("job.failed",)),
+    favourite=True,
+    tags=("sea", "storm"),
     version=6,
 )
 FULL_ATTEMPT = an_attempt(

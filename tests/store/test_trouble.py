@@ -22,7 +22,7 @@ from fleek.domain.errors import (
     StorageFull,
 )
 from fleek.domain.job import JobId, Status
-from fleek.store import jobs, queue, workers
+from fleek.store import jobs, listing, queue, workers
 from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database, reach
 from fleek.store.errors import RowRefused, translated
@@ -53,7 +53,7 @@ class Load:
 
     async def look(self) -> None:
         """Read in every way."""
-        await jobs.list_page(self.db, tenant_id="default", limit=5)
+        await listing.page(self.db, tenant_id="default", limit=5)
         await queue.due(self.db, providers=["fake"], now=NOON, limit=5)
         await jobs.get_any_tenant(self.db, a_job().id)
 
@@ -103,9 +103,7 @@ async def check_after(load: Load) -> None:
         found = {JobId(one) for one in await tx.scalars(text("SELECT id FROM jobs"))}
     assert load.accepted <= found
     await asyncio.gather(*(load.beat() for _ in range(40)))
-    await asyncio.gather(
-        *(jobs.list_page(load.db, tenant_id="default", limit=1) for _ in range(40))
-    )
+    await asyncio.gather(*(listing.page(load.db, tenant_id="default", limit=1) for _ in range(40)))
     tally = await count_jobs(load.db, now=NOON)
     assert tally.total == len(found)
     assert tally.by_status[Status.PROCESSING] > 0
@@ -178,11 +176,13 @@ async def test_a_lock_is_not_waited_for_for_long(database_url: str) -> None:
                 *(jobs.insert_job(db, job, patience=timedelta(minutes=1)) for job in refused),
                 return_exceptions=True,
             )
-            assert await jobs.list_page(db, tenant_id="default", limit=1) == []  # reads go on
+            assert (
+                await listing.page(db, tenant_id="default", limit=1)
+            ).views == []  # reads go on
 
         assert {type(answer) for answer in answers} == {Overloaded}
         await jobs.insert_job(db, accepted := a_job())
-        page = await jobs.list_page(db, tenant_id="default", limit=50)
+        page = (await listing.page(db, tenant_id="default", limit=50)).views
         assert [view.job.id for view in page] == [accepted.id]
 
 
@@ -272,7 +272,7 @@ async def test_a_file_that_another_process_writes_to_is_waited_for(database_url:
             await jobs.insert_job(db, a_job())
         with pytest.raises(DatabaseUnavailable, match="locked"):
             await reach(db)
-        assert await jobs.list_page(db, tenant_id="default", limit=1) == []
+        assert (await listing.page(db, tenant_id="default", limit=1)).views == []
 
         other.execute("ROLLBACK")
 
@@ -292,12 +292,12 @@ async def test_what_another_process_keeps_waiting_is_not_written_later(database_
         ]
         answers = await asyncio.gather(*refused, return_exceptions=True)
         assert {type(answer) for answer in answers} == {Overloaded}
-        assert await jobs.list_page(db, tenant_id="default", limit=1) == []  # reads go on
+        assert (await listing.page(db, tenant_id="default", limit=1)).views == []  # reads go on
         other.execute("ROLLBACK")
 
         await jobs.insert_job(db, accepted := a_job())
 
-        page = await jobs.list_page(db, tenant_id="default", limit=50)
+        page = (await listing.page(db, tenant_id="default", limit=50)).views
         assert [view.job.id for view in page] == [accepted.id]
     other.close()
 

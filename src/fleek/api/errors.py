@@ -284,6 +284,8 @@ def _plain_field(
     found: Mapping[str, Any], detail: str, suggestion: str | None = None
 ) -> ProblemField:
     location, *path = found["loc"]
+    if location == "query":
+        path = path[:1]  # its name; not which of several values
     return ProblemField(
         location=location,
         pointer=_pointer([str(part) for part in path]),

@@ -1,10 +1,6 @@
-"""Version 1: create, read, list, cancel, purge, retry and collect jobs."""
+"""Version 1: create, read, change, cancel, purge, retry and collect jobs."""
 
-import base64
-import re
 from typing import Annotated, Any, Final
-from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import Query, Response
 from fastapi.requests import Request
@@ -13,7 +9,6 @@ from fleek.api.deps import (
     JobIdPath,
     RuntimeDep,
     StrictBool,
-    StrictInt,
     addresses,
     caller,
     link,
@@ -27,27 +22,22 @@ from fleek.domain.access import Scope
 from fleek.domain.errors import (
     Conflict,
     DatabaseUnavailable,
-    FieldError,
     Gone,
-    InvalidInput,
     NotFound,
     StorageFull,
     TooLarge,
     Unreadable,
     Unsupported,
 )
-from fleek.domain.job import JobId, Status
 from fleek.engine.cancel import cancel
+from fleek.engine.edit import edit
 from fleek.engine.purge import purge
 from fleek.engine.recollect import recollect
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import retry, submit
-from fleek.schemas import JobCancelled, JobCreate, JobRead
+from fleek.schemas import JobCancelled, JobCreate, JobPatch, JobRead
 from fleek.store import jobs
 from fleek.store.jobs import JobView
-
-MAX_OFFSET: Final = 10_000
-CURSOR: Final = re.compile(r"[A-Za-z0-9_-]{22}")
 
 CREATED: Final[dict[int | str, dict[str, Any]]] = {
     201: {
@@ -63,16 +53,6 @@ CREATED: Final[dict[int | str, dict[str, Any]]] = {
 RETRIED: Final[dict[int | str, dict[str, Any]]] = {
     **CREATED,
     200: {"model": JobRead, "description": "The existing retry.", **CREATED[201]},
-}
-LISTED: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "headers": {
-            "Link": {
-                "description": 'The next page (`rel="next"`), if there may be one.',
-                "schema": {"type": "string"},
-            }
-        }
-    }
 }
 
 router = strict_router("/api/v1", tag="jobs")
@@ -122,52 +102,22 @@ async def get_job(job_id: JobIdPath, request: Request) -> JobRead:
     return JobRead.from_job(view.job, view.media, addresses(rt), queue_position=position)
 
 
-@router.get(
-    "/jobs",
-    scope=Scope.JOBS_READ,
-    operation_id="list_jobs",
-    summary="List jobs",
-    response_description="The jobs.",
-    responses=LISTED | problems(DatabaseUnavailable),
+@router.patch(
+    "/jobs/{job_id}",
+    scope=Scope.JOBS_WRITE,
+    operation_id="update_job",
+    summary="Change favourite, tags and metadata",
+    response_description="The job.",
+    responses=problems(NotFound, Unreadable, TooLarge, Unsupported, DatabaseUnavailable),
 )
-async def list_jobs(
-    *,
-    rt: RuntimeDep,
-    request: Request,
-    response: Response,
-    status_filter: Annotated[
-        Status | None, Query(description="Only jobs with this status.")
-    ] = None,
-    limit: Annotated[
-        int, Query(ge=1, le=100, description="Maximum number of jobs."), StrictInt
-    ] = 50,
-    offset: Annotated[
-        int, Query(ge=0, le=MAX_OFFSET, description="Number of jobs to skip."), StrictInt
-    ] = 0,
-    cursor: Annotated[
-        str | None,
-        Query(
-            description="Start of the page, from the `Link` header of the previous one.",
-            json_schema_extra={"pattern": f"^{CURSOR.pattern}$"},
-        ),
-    ] = None,
-) -> list[JobRead]:
-    """Return jobs, newest first. For long lists follow `Link`: each page costs the same."""
-    views = await jobs.list_page(
-        rt.db,
-        tenant_id=caller(request).tenant_id,
-        status=status_filter,
-        limit=limit,
-        offset=offset,
-        after=None if cursor is None else _read_cursor(cursor),
-    )
-    if len(views) == limit:
-        query = {"limit": limit, "cursor": _cursor(views[-1].job.id)}
-        if status_filter is not None:
-            query["status_filter"] = status_filter.value
-        following = link(rt, f"/api/v1/jobs?{urlencode(query)}")
-        response.headers["Link"] = f'<{following}>; rel="next"'
-    return [JobRead.from_job(view.job, view.media, addresses(rt)) for view in views]
+async def update_job(
+    job_id: JobIdPath, body: JobPatch, rt: RuntimeDep, request: Request
+) -> JobRead:
+    """Change what belongs to the caller alone, whatever the job's state. What is not named stays."""
+    tenant_id = caller(request).tenant_id
+    await edit(rt, job_id, body.changes(), tenant_id=tenant_id)
+    view = await jobs.get(rt.db, job_id, tenant_id=tenant_id)
+    return JobRead.from_job(view.job, view.media, addresses(rt))
 
 
 @router.post(
@@ -279,23 +229,3 @@ async def collect_job(job_id: JobIdPath, rt: RuntimeDep, request: Request) -> Jo
 def _created(view: JobView, rt: Runtime, response: Response) -> JobRead:
     response.headers["Location"] = link(rt, f"/api/v1/jobs/{view.job.id}")
     return JobRead.from_job(view.job, view.media, addresses(rt))
-
-
-def _cursor(job_id: JobId) -> str:
-    return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> JobId:
-    """Return the id of the last job of the previous page.
-
-    Raises:
-        InvalidInput: The cursor is malformed.
-    """
-    if CURSOR.fullmatch(cursor):
-        job_id = JobId(UUID(bytes=base64.urlsafe_b64decode(cursor + "==")))
-        if _cursor(job_id) == cursor:
-            return job_id
-    problem = FieldError(
-        "/cursor", "cursor", "must be copied from the Link header of a list", location="query"
-    )
-    raise InvalidInput("cursor: must be copied from the Link header of a list", errors=[problem])

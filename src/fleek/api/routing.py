@@ -7,11 +7,11 @@ know is refused, never ignored: an ignored parameter hides a typing error, and a
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from copy import copy
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar, get_origin
 
-from fastapi import params
+from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.requests import Request
 from fastapi.responses import Response
@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute
 from fleek import strict
 from fleek.api.access import authorize
 from fleek.api.errors import problems
-from fleek.api.suggestions import HEADERS, Suggestion, fields_at, for_query
+from fleek.api.suggestions import HEADERS, Suggestion, fields_at, for_query, model_fields
 from fleek.domain.access import Scope
 from fleek.domain.errors import (
     ErrorLocation,
@@ -111,9 +111,8 @@ class StrictRoute(ScopedRoute):
 
     def checked(self, handle: Handle) -> Handle:
         """Return the handler with the checks of query, headers and body before it."""
-        fields = get_flat_params(self.dependant)
-        known = {field.alias for field in fields if isinstance(field.field_info, params.Query)}
-        waits = any(field.alias == "Prefer" for field in fields)
+        known = _query_parameters(self.dependant)
+        waits = any(field.alias == "Prefer" for field in get_flat_params(self.dependant))
         has_body = self.body_field is not None
         body = fields_at(self.body_field.field_info.annotation, ()) if self.body_field else ()
 
@@ -218,14 +217,29 @@ def answering_head(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
     return ours + heads
 
 
-def _check_query(request: Request, known: Collection[str], body: Collection[str]) -> None:
+def _query_parameters(dependant: Dependant) -> dict[str, bool]:
+    """Return the names of all query parameters, and whether each may be given several times."""
+    known: dict[str, Any] = {}
+    for parameter in dependant.query_params:
+        annotation = parameter.field_info.annotation
+        fields = model_fields(annotation)  # a parameter of its own, or a model of several
+        known |= {name: field.annotation for name, field in fields.items()} or {
+            parameter.alias: annotation
+        }
+    repeatable = {name: get_origin(annotation) is list for name, annotation in known.items()}
+    for inner in dependant.dependencies:
+        repeatable |= _query_parameters(inner)
+    return repeatable
+
+
+def _check_query(request: Request, known: Mapping[str, bool], body: Collection[str]) -> None:
     if not request.scope["query_string"]:
         return
     seen = set()
     for name, _ in request.query_params.multi_items():
         if name not in known:
-            raise _refusal("query", name, "unknown", for_query(name, known, body))
-        if name in seen:  # readers would disagree about which one counts
+            raise _refusal("query", name, "unknown", for_query(name, known.keys(), body))
+        if name in seen and not known[name]:  # readers would disagree about which one counts
             raise _refusal("query", name, "duplicate", DOUBLED)
         seen.add(name)
 

@@ -184,12 +184,12 @@ def _meant(name: str, known: Collection[str], aliases: Mapping[str, str]) -> str
 def fields_at(model: Any, path: Iterable[Any]) -> Collection[str]:
     """Return the names of the fields that a request model has at a place of the body."""
     for name in path:
-        field = _fields(model).get(name)
+        field = model_fields(model).get(name)
         model = None if field is None else field.annotation
-    return _fields(model).keys()
+    return model_fields(model).keys()
 
 
-def _fields(annotation: Any) -> Mapping[str, Any]:
+def model_fields(annotation: Any) -> Mapping[str, Any]:
     """Return the fields of a model, also of one that may be null."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -110,6 +110,8 @@ class Job:
     deadline_after: timedelta | None = None
     """The deadline, counted from the `run_at` that was asked for; None: an earlier release did not
     store it."""
+    favourite: bool = False  # the caller's own, as are its tags
+    tags: tuple[str, ...] = ()
     retry_of: JobId | None = None  # the ended job whose request it repeats
     webhook: JobWebhook | None = None
     purged_at: datetime | None = None  # when its files were purged
@@ -189,4 +191,19 @@ class JobRequest:
     deadline: timedelta | None = None  # counted from `run_at`, else from submission
     max_attempts: int | None = None
     webhook: JobWebhook | None = None
+    tags: tuple[str, ...] = ()
     tenant_id: str = DEFAULT_TENANT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs a caller asks for: all conditions hold; None and empty are no condition."""
+
+    statuses: frozenset[Status] = frozenset()
+    model: ModelName | None = None
+    provider: str | None = None
+    tag: str | None = None
+    favourite: bool | None = None
+    created_after: datetime | None = None  # inclusive
+    created_before: datetime | None = None  # exclusive
+    oldest_first: bool = False

@@ -5,7 +5,7 @@ line that this adds to its history. `fleek.store` writes both in one transaction
 lock.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -215,6 +215,11 @@ def cancel(job: Job, *, now: datetime) -> Change:
     """
     moved = _move(job, Status.CANCELLED, now=now, worker_id=None)
     return Change(moved, "cancelled")
+
+
+def edit(job: Job, fields: Mapping[str, Any], *, now: datetime) -> Change:
+    """Change what belongs to the caller alone: `favourite`, `tags` and `metadata`; in any state."""
+    return Change(replace(job, **fields, updated_at=now), "updated", {"fields": sorted(fields)})
 
 
 def purge(job: Job, parts: Collection[Part], *, now: datetime) -> Change:

@@ -3,7 +3,8 @@
 Source: the contract in ``docs/reference/api.md``.
 """
 
-from fleek.schemas.create import JobCreate
+from fleek.schemas.create import JobCreate, JobPatch
+from fleek.schemas.filter import JobFilterFields, JobOrderFields
 from fleek.schemas.read import (
     Addresses,
     FlatJob,
@@ -24,7 +25,10 @@ __all__ = [
     "FlatJob",
     "JobCancelled",
     "JobCreate",
+    "JobFilterFields",
     "JobLinks",
+    "JobOrderFields",
+    "JobPatch",
     "JobRead",
     "ModelRead",
     "OutputRead",

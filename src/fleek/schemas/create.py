@@ -30,6 +30,8 @@ from fleek.schemas.events import ENDS, EventType
 
 MAX_PROMPT = 10_000
 MAX_METADATA_BYTES = 4096
+MAX_TAGS = 16
+MAX_TAG = 64  # characters
 PARAMETERS_FORM = "must be an object, or a string that contains a JSON object"
 
 RFC3339: Final = re.compile(
@@ -66,6 +68,17 @@ def _metadata(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _tags(value: list[str]) -> list[str]:
+    distinct = list(dict.fromkeys(tag.strip() for tag in value))
+    if not all(tag.isprintable() and 0 < len(tag) <= MAX_TAG for tag in distinct):
+        raise ValueError(f"must have 1-{MAX_TAG} printable characters each")
+    return distinct
+
+
+Tags = Annotated[list[str], Field(max_length=MAX_TAGS), AfterValidator(_tags)]
+Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
+
+
 def _parameters(value: object) -> object:
     if isinstance(value, str):
         try:
@@ -79,7 +92,8 @@ def _parameters(value: object) -> object:
     return value
 
 
-def _time(value: object) -> object:
+def read_time(value: object) -> object:
+    """Return an aware time in UTC from its form in RFC 3339; null stays null."""
     if value is None:
         return None
     if not isinstance(value, str) or RFC3339.fullmatch(value) is None:
@@ -141,14 +155,18 @@ class JobCreate(BaseModel):
         max_length=100,
         description="The provider to use; default: that of the settings.",
     )
-    metadata: Annotated[dict[str, Any], AfterValidator(_metadata)] = Field(
+    metadata: Metadata = Field(
         default_factory=dict, description="Any object, up to 4 KiB, returned unchanged."
+    )
+    tags: Tags = Field(
+        default_factory=list,
+        description="Words to find the job by: up to 16, of up to 64 characters each.",
     )
     priority: int = Field(
         default=DEFAULT_PRIORITY, ge=0, le=9, description="0-9; jobs with 9 start first."
     )
     run_at: Annotated[
-        datetime | None, BeforeValidator(_time, json_schema_input_type=datetime | None)
+        datetime | None, BeforeValidator(read_time, json_schema_input_type=datetime | None)
     ] = Field(default=None, description="Earliest start, at most 365 days ahead (RFC 3339).")
     deadline_seconds: float | None = Field(
         default=None,
@@ -198,6 +216,7 @@ class JobCreate(BaseModel):
             run_at=self.run_at,
             deadline=None if seconds is None else timedelta(seconds=seconds),
             max_attempts=self.max_attempts,
+            tags=tuple(self.tags),
             webhook=self._webhook(),
             tenant_id=caller.tenant_id,
         )
@@ -206,3 +225,26 @@ class JobCreate(BaseModel):
         if self.webhook_url is None:
             return None
         return JobWebhook(self.webhook_url, tuple(self.webhook_events or ENDS))
+
+
+class JobPatch(BaseModel):
+    """What to change of a job; what is not named stays."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        hide_input_in_errors=True,
+        json_schema_extra={"examples": [{"favourite": True, "tags": ["sea", "storm"]}]},
+    )
+
+    favourite: bool = Field(default=False, description="Whether it is a favourite.")
+    tags: Tags = Field(default_factory=list, description="All tags, in place of the former ones.")
+    metadata: Metadata = Field(
+        default_factory=dict, description="Any object, up to 4 KiB, in place of the former one."
+    )
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields of a job that change."""
+        named = {name: getattr(self, name) for name in self.model_fields_set}
+        return named | ({"tags": tuple(self.tags)} if "tags" in named else {})

@@ -24,6 +24,7 @@ class EventType(StrEnum):
     FAILED = "job.failed"
     CANCELLED = "job.cancelled"
     PURGED = "job.purged"
+    UPDATED = "job.updated"
 
 
 PUBLIC: Final[Mapping[str, EventType]] = {
@@ -39,6 +40,7 @@ PUBLIC: Final[Mapping[str, EventType]] = {
     "failed": EventType.FAILED,
     "cancelled": EventType.CANCELLED,
     "purged": EventType.PURGED,
+    "updated": EventType.UPDATED,
 }
 """By the type of a line of a job's history; other lines are internal."""
 

@@ -74,6 +74,8 @@ def example(addresses: Addresses) -> JsonValue:
         ],
         "external_job_id": "gm3qorzdhgbfurvjtvhg6dckhu",
         "metadata": {},
+        "favourite": False,
+        "tags": ["sea"],
         "links": {
             "self": here,
             "cancel": f"{here}/cancel",
@@ -168,6 +170,8 @@ class JobRead(BaseModel):
     outputs: list[OutputRead]
     external_job_id: str | None
     metadata: dict[str, Any]
+    favourite: bool
+    tags: list[str]
     links: JobLinks
 
     @classmethod
@@ -209,6 +213,8 @@ class JobRead(BaseModel):
             outputs=outputs,
             external_job_id=job.prediction_id,
             metadata=dict(job.metadata),
+            favourite=job.favourite,
+            tags=list(job.tags),
             links=JobLinks(
                 self=here,
                 cancel=f"{here}/cancel",

@@ -5,11 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
-    Select,
     and_,
     bindparam,
     insert,
@@ -35,7 +33,7 @@ from fleek.store.database import Database, Transaction
 from fleek.store.owed import Occurrence, Presenter, insert_owed
 from fleek.store.queue import COLLECTING
 from fleek.store.tables import JobRow, MediaRow
-from fleek.store.updates import INSERT_EVENTS, JOBS, LOCK_JOBS
+from fleek.store.updates import INSERT_EVENTS, INSERT_TAGS, JOBS, LOCK_JOBS
 
 INSERT_JOBS: Final = insert(JobRow)
 SELECT_JOBS: Final = select(JOBS).where(JobRow.id.in_(bindparam("ids", expanding=True)))
@@ -48,8 +46,6 @@ SELECT_MEDIA: Final = (
     .order_by(MediaRow.job_id, MediaRow.index)
 )
 RETRYABLE: Final = frozenset({Status.FAILED.value, Status.CANCELLED.value})
-FIRST: Final = UUID(int=0)  # no job has these ids
-LAST: Final = UUID(int=2**128 - 1)
 LEAPS: Final = 20  # of the clock that are applied one by one; older ones count together
 
 
@@ -111,6 +107,8 @@ async def _insert_all(tx: Transaction, accepted: Sequence[_Accepted]) -> list[Fl
         for job in jobs
     ]
     await tx.execute(INSERT_EVENTS, lines)
+    if tags := [values for job in jobs for values in rows.tag_values(job)]:
+        await tx.execute(INSERT_TAGS, tags)
     watched = await count_accepted(tx, len(jobs))
     present = next((each.present for each in accepted if each.present is not None), None)
     events = [Occurrence("submitted", job) for job in jobs if watched or job.webhook is not None]
@@ -218,11 +216,12 @@ async def get(db: Database, job_id: JobId, *, tenant_id: str) -> JobView:
 async def _get_all(tx: Transaction, job_ids: Sequence[JobId]) -> list[JobView | FleekError | None]:
     wanted = rows.padded(sorted(set(job_ids)))
     found = await tx.execute(SELECT_JOBS, {"ids": wanted})
-    views = {view.job.id: view for view in await _views(tx, found.mappings().all())}
+    views = {view.job.id: view for view in await read_views(tx, found.mappings().all())}
     return [views.get(job_id) for job_id in job_ids]
 
 
-async def _views(tx: Transaction, found: Sequence[Mapping[Any, Any]]) -> list[JobView]:
+async def read_views(tx: Transaction, found: Sequence[Mapping[Any, Any]]) -> list[JobView]:
+    """Return the jobs of these rows with their files."""
     jobs = [rows.JOB.read(row) for row in found]
     files: dict[JobId, list[Media]] = defaultdict(list)
     kept = (job for job in jobs if job.status is Status.COMPLETED and job.purged_at is None)
@@ -246,45 +245,6 @@ async def versions(db: Database, job_ids: Sequence[JobId]) -> dict[JobId, JobVer
     async with db.read() as tx:
         found = await tx.execute(SELECT_VERSIONS, {"ids": rows.padded(job_ids)})
         return {JobId(key): JobVersion(version, ended) for key, version, ended in found}
-
-
-async def list_page(
-    db: Database,
-    *,
-    tenant_id: str,
-    status: Status | None = None,
-    limit: int,
-    offset: int = 0,
-    after: JobId | None = None,
-) -> list[JobView]:
-    """Return up to `limit` jobs, newest first, from the one behind `after` on."""
-    statement = listed(tenant_id=tenant_id, status=status, after=after)
-    async with db.read() as tx:
-        found = await tx.execute(statement.limit(limit).offset(offset))
-        return await _views(tx, found.mappings().all())
-
-
-def listed(
-    *, tenant_id: str, status: Status | None = None, after: JobId | None = None
-) -> Select[Any]:
-    """Return the statement of a list; ids of version 7 sort by time.
-
-    It is one range of an index, and says so: asked for equal tenants in the order of ids,
-    PostgreSQL may walk through all newer jobs of others.
-    """
-    columns: list[Any] = [JobRow.tenant_id, JobRow.id]
-    first: list[Any] = [tenant_id, FIRST]
-    last: list[Any] = [tenant_id, after or LAST]
-    if status is not None:
-        columns.insert(1, JobRow.status)
-        first.insert(1, status.value)
-        last.insert(1, status.value)
-    place = tuple_(*columns)
-    return (
-        select(JOBS)
-        .where(place > first, place < last)
-        .order_by(*(column.desc() for column in columns))
-    )
 
 
 async def held_by(db: Database, worker_id: WorkerId) -> list[JobId]:

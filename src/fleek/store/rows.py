@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 from fleek.domain.attempt import Attempt
@@ -98,6 +98,8 @@ def _columns(kind: type, *, without: Collection[str], renamed: Mapping[str, str]
 
 def _codec(column: str, hint: Any) -> Codec | None:
     """Return how a field of this type, or of it and None, is stored; None: as it is."""
+    if get_origin(hint) is tuple:
+        return Codec((column,), lambda items: (list(items),), lambda stored: tuple(stored or ()))
     types = [kind for kind in get_args(hint) if kind is not type(None)]
     kind = types[0] if len(types) == 1 else hint
     if kind is JobError:
@@ -141,8 +143,12 @@ JOB: Final = Mapper(
         *("id", "tenant_id", "provider", "model", "prompt", "input", "metadata", "priority"),
         *("max_attempts", "deadline", "deadline_after", "created_at", "retry_of"),
         "webhook",
+        *("favourite", "tags"),
     },
 )
+EDITABLE: Final = ("favourite", "tags", "metadata")
+"""Fields of a job that its caller may change, which is seldom: no step of a job writes them."""
+
 ATTEMPT: Final = Mapper(
     Attempt,
     fixed={
@@ -152,6 +158,11 @@ ATTEMPT: Final = Mapper(
     renamed={"number": "n"},
 )
 MEDIA: Final = Mapper(Media)
+
+
+def tag_values(job: Job) -> list[Values]:
+    """Return the rows of a job's tags."""
+    return [{"tenant_id": job.tenant_id, "tag": tag, "job_id": job.id} for tag in job.tags]
 
 
 def event_values(change: Change, *, seq: int, at: datetime) -> Values:

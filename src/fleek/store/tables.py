@@ -92,6 +92,7 @@ MEDIA_KEPT = "status = 'completed' AND purged_at IS NULL"
 METADATA_KEPT = "status = 'completed' AND metadata_purged_at IS NULL"
 PURGING = "purging"
 UNDELIVERED = "state = 'pending'"
+FAVOURITE = "favourite"
 
 
 class JobRow(Base):
@@ -133,9 +134,22 @@ class JobRow(Base):
     metadata_purged_at: Mapped[datetime | None] = mapped_column(Instant)
     retry_of: Mapped[UUID | None] = mapped_column(Uuid)
     webhook: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    # a release before these two columns does not write them
+    favourite: Mapped[bool] = mapped_column(server_default=false())
+    tags: Mapped[list[str] | None] = mapped_column(Document)
     # a release before this column does not write it
     purging: Mapped[bool] = mapped_column(server_default=false())
     version: Mapped[int] = mapped_column(Integer)
+
+
+class TagRow(Base):
+    """One tag of a job: for lists. The job itself has all of its tags."""
+
+    __tablename__ = "job_tags"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
 
 
 class AttemptRow(Base):
@@ -359,6 +373,11 @@ def _index(table: str, name: str, *columns: str, where: str | None = None) -> In
 INDEXES: Final = (
     _index("jobs", "ix_jobs_list", "tenant_id", "id"),
     _index("jobs", "ix_jobs_list_by_status", "tenant_id", "status", "id"),
+    _index("jobs", "ix_jobs_list_by_model", "tenant_id", "model", "id"),
+    _index("jobs", "ix_jobs_list_by_provider", "tenant_id", "provider", "id"),
+    _index("jobs", "ix_jobs_created", "tenant_id", "created_at", "id"),
+    _index("jobs", "ix_jobs_favourites", "tenant_id", "id", where=FAVOURITE),
+    _index("job_tags", "ix_job_tags_job", "job_id"),
     _index(
         "jobs", "ix_jobs_due", "provider", "priority", "run_at", "id", where="status = 'pending'"
     ),

@@ -31,7 +31,7 @@ from fleek.store.counters import add_counts
 from fleek.store.database import Database, Transaction
 from fleek.store.errors import RowRefused
 from fleek.store.owed import WATCHED, Occurrence, Presenter, insert_owed
-from fleek.store.tables import AttemptRow, EventRow, JobRow, MediaRow
+from fleek.store.tables import AttemptRow, EventRow, JobRow, MediaRow, TagRow
 
 JOBS: Final = JobRow.__table__
 ATTEMPTS: Final = AttemptRow.__table__
@@ -65,6 +65,13 @@ OWE_CANCEL: Final = (
     .where(AttemptRow.job_id == bindparam("_job_id"), AttemptRow.verdict.is_(None))
     .values(cancel_owed=True)
 )
+EDIT_JOB: Final = (
+    update(JobRow)
+    .where(JobRow.id == bindparam("_id"))
+    .values({JOBS.c[field]: bindparam(field) for field in rows.EDITABLE})
+)
+DROP_TAGS: Final = delete(TagRow).where(TagRow.job_id == bindparam("_job_id"))
+INSERT_TAGS: Final = insert(TagRow)
 DROP_MEDIA: Final = delete(MediaRow).where(MediaRow.job_id == bindparam("_job_id"))
 DROP_RESULTS: Final = (
     update(AttemptRow).where(AttemptRow.job_id == bindparam("_job_id")).values(result=None)
@@ -220,6 +227,9 @@ class _Batch:
         self._intents: list[rows.Values] = []
         self._attempts: list[rows.Values] = []
         self._media: list[rows.Values] = []
+        self._edited: list[rows.Values] = []
+        self._untagged: list[rows.Values] = []
+        self._tagged: list[rows.Values] = []
         self._owing: list[rows.Values] = []
         self._dropping: list[rows.Values] = []
         self._tally: Counter[Status] = Counter()
@@ -230,6 +240,7 @@ class _Batch:
             job = update.change.job
             guard = {"_id": job.id, "_version": before.version}
             self._jobs.append({**rows.JOB.changes(job), **guard})
+            self._add_edits(job, before=before)
             self._events.append(
                 rows.event_values(update.change, seq=job.version, at=job.updated_at)
             )
@@ -249,6 +260,14 @@ class _Batch:
         if update.drops_media:
             self._dropping.append({"_job_id": before.id})
 
+    def _add_edits(self, job: Job, *, before: Job) -> None:
+        if any(getattr(job, field) != getattr(before, field) for field in rows.EDITABLE):
+            values = rows.JOB.values(job)
+            self._edited.append({"_id": job.id, **{name: values[name] for name in rows.EDITABLE}})
+        if job.tags != before.tags:
+            self._untagged.append({"_job_id": job.id})
+            self._tagged.extend(rows.tag_values(job))
+
     async def write(self, tx: Transaction) -> None:
         """Write everything that was added."""
         for statement, values in (
@@ -258,6 +277,9 @@ class _Batch:
             (DROP_MEDIA, self._dropping),
             (DROP_RESULTS, self._dropping),
             (UPDATE_JOB, self._jobs),
+            (EDIT_JOB, self._edited),
+            (DROP_TAGS, self._untagged),
+            (INSERT_TAGS, self._tagged),
             (INSERT_MEDIA, self._media),
             (INSERT_EVENTS, self._events),
         ):
