@@ -16,7 +16,7 @@ from fleek.domain.job import Status as JobStatus
 from fleek.engine.coordinator import ROLE
 from fleek.providers.base import OPERATOR_ACTION_CODES, Provider
 from fleek.storage.base import Storage
-from fleek.store import attempts, listing, provider_health, queue, workers
+from fleek.store import attempts, listing, provider_health, queue, queue_pauses, workers
 from fleek.store.counters import JobCounts, count_jobs
 from fleek.store.database import Database
 from fleek.store.provider_health import ProviderHealth
@@ -99,7 +99,8 @@ async def check_provider(provider: Provider, name: str, *, model: str | None) ->
 
 async def check_queue(db: Database, *, now: datetime) -> Finding:
     """Look how long due jobs wait to be started."""
-    return judge_queue(await count_jobs(db, now=now))
+    counts = await count_jobs(db, now=now)
+    return judge_queue(counts, paused=[one.name for one in await queue_pauses.read(db)])
 
 
 async def check_results(db: Database) -> Finding:
@@ -202,8 +203,11 @@ def judge_coordinator(holder: WorkerId | None, alive: Sequence[Worker]) -> Findi
     return Finding("coordinator", "error", "none, although workers are alive", advice)
 
 
-def judge_queue(counts: JobCounts) -> Finding:
-    """Judge how long due jobs wait to be started."""
+def judge_queue(counts: JobCounts, *, paused: Sequence[str] = ()) -> Finding:
+    """Judge how long due jobs wait to be started; `paused` names what an operator has paused."""
+    if paused:
+        message = f"{counts.queue_depth} wait to be started; paused: {', '.join(paused)}"
+        return warning("queue", message, "to go on: fleek queue resume")
     if counts.oldest_pending_seconds is None:
         return Finding("queue", "ok", f"no job waits to be started; {counts.in_flight} in flight")
     waits = timedelta(seconds=max(0, round(counts.oldest_pending_seconds)))

@@ -6,16 +6,18 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from fleek.domain.errors import ProviderUnavailable
+from fleek.domain.job import ModelName
 from fleek.engine.loops import ShieldedTasks
 from fleek.providers.base import UNREACHABLE
 from fleek.store.provider_health import ALL_MODELS, ProviderHealth
+from fleek.store.queue_pauses import QueuePause
 
 BURST_SECONDS: Final = 1.0  # worth of tokens that a bucket holds
 CONCURRENT_CANCELS: Final = 32  # requests to one provider
@@ -98,7 +100,7 @@ class TokenBucket:
 
 
 class PauseCache:
-    """This process's copy of impaired provider health: paused accounts and failing models.
+    """This process's copy of what is paused: accounts, failing models, and by operators.
 
     Refreshed with each heartbeat of a worker and each turn of `admit`, and read for every job. While
     no provider is impaired, a read is a look into an empty dictionary.
@@ -106,10 +108,14 @@ class PauseCache:
 
     def __init__(self) -> None:
         self._impaired: dict[Key, ProviderHealth] = {}
+        self._held: Sequence[QueuePause] = ()  # by an operator
 
-    def replace_all(self, impaired: Iterable[ProviderHealth]) -> None:
-        """Replace the copy."""
+    def replace_all(
+        self, impaired: Iterable[ProviderHealth], held: Sequence[QueuePause] = ()
+    ) -> None:
+        """Replace the copy: provider health, and what an operator has paused."""
         self._impaired = {(health.provider, health.model): health for health in impaired}
+        self._held = held
 
     def add(self, health: ProviderHealth) -> None:
         """Add or replace one entry."""
@@ -128,7 +134,20 @@ class PauseCache:
 
     def is_paused(self, provider: str, model: str, *, now: datetime) -> bool:
         """Whether no prediction of this model may be started now."""
-        return any(health.paused(now) for health in self.for_model(provider, model))
+        impaired = any(health.paused(now) for health in self.for_model(provider, model))
+        return impaired or self.is_held(provider, model)
+
+    def is_held(self, provider: str, model: str) -> bool:
+        """Whether an operator has paused this model; with `EVERY`, all models of the provider."""
+        return any(pause.covers(provider, model) for pause in self._held)
+
+    def held_models(self, providers: Iterable[str]) -> Iterator[tuple[str, ModelName]]:
+        """Yield the single models of these providers that an operator has paused."""
+        single = [pause for pause in self._held if pause.model]
+        for provider in providers if single else ():
+            for pause in single:
+                if pause.covers(provider, pause.model):
+                    yield provider, ModelName(pause.model)
 
     def clear(self, provider: str, model: str, *, now: datetime) -> bool:
         """Remove failures as `fleek.store.provider_health.clear` does; False if there were none."""

@@ -69,7 +69,7 @@ async def retry(
 async def _checked(rt: Runtime, request: JobRequest) -> Job:
     """Return the job that the request makes; it is not stored yet."""
     name = request.provider or rt.settings.provider
-    provider = _provider(rt, name)
+    provider = provider_of(rt, name)
     chosen = rt.settings.default_model if name == rt.settings.provider else None
     model = request.model or ModelName(chosen or provider.default_model)
     await _check_parameters(rt, provider, model, request)
@@ -79,7 +79,12 @@ async def _checked(rt: Runtime, request: JobRequest) -> Job:
     return _job(rt, request, provider=name, model=model)
 
 
-def _provider(rt: Runtime, name: str) -> Provider:
+def provider_of(rt: Runtime, name: str) -> Provider:
+    """Return a configured provider.
+
+    Raises:
+        InvalidInput: There is no such provider.
+    """
     provider = rt.providers.get(name)
     if provider is None:
         detail = f"is not configured here; choose one of: {', '.join(sorted(rt.providers))}"

@@ -18,9 +18,10 @@ from fleek.domain.job import Job, ModelName
 from fleek.engine.provider_limits import Clock, Key, TokenBucket
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import OPERATOR_ACTION_CODES, RATE_LIMITED, UNREACHABLE, budget_of
-from fleek.store import attempts, provider_health
+from fleek.store import attempts, provider_health, queue_pauses
 from fleek.store.provider_health import ALL_MODELS, ProviderHealth
 from fleek.store.queue import Due
+from fleek.store.queue_pauses import EVERY
 
 ACCOUNT_CODES: Final = frozenset({RATE_LIMITED, *OPERATOR_ACTION_CODES})
 """Codes that pause the whole account."""
@@ -46,8 +47,9 @@ def circuit_pause(failures: int) -> timedelta | None:
 
 
 async def refresh_pauses(rt: Runtime) -> None:
-    """Read the provider health that other processes have recorded."""
-    rt.pauses.replace_all(await provider_health.impaired(rt.db, now=rt.now()))
+    """Read the provider health that other processes have recorded, and operators' pauses."""
+    impaired = await provider_health.impaired(rt.db, now=rt.now())
+    rt.pauses.replace_all(impaired, await queue_pauses.read(rt.db))
 
 
 async def record_success(rt: Runtime, job: Job) -> None:
@@ -163,12 +165,13 @@ class RateLimiter:
                 bucket.drain()
             if not bucket.unlimited:
                 rt.metrics.budget.labels(name, "creates").set(bucket.available())
-        self.providers = [name for name in self._creates if name not in accounts]
+        paused = accounts | {name for name in self._creates if rt.pauses.is_held(name, EVERY)}
+        self.providers = [name for name in self._creates if name not in paused]
         known = {(health.provider, health.model) for health in impaired}
         self._trials = {key: trial for key, trial in self._trials.items() if key in known}
         self.without = {
             (health.provider, ModelName(health.model)) for health in closed if health.model
-        }
+        } | set(rt.pauses.held_models(self.providers))
         self._out_of_tokens.clear()
         self.refused = False
 

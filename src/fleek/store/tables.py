@@ -269,6 +269,16 @@ class ProviderHealthRow(Base):
     updated_at: Mapped[datetime] = mapped_column(Instant)
 
 
+class QueuePauseRow(Base):
+    """A pause by an operator; see `fleek.store.queue_pauses`."""
+
+    __tablename__ = "queue_pauses"
+
+    provider: Mapped[str] = mapped_column(String(100), primary_key=True)
+    model: Mapped[str] = mapped_column(String(400), primary_key=True)
+    since: Mapped[datetime] = mapped_column(Instant)
+
+
 class TallyRow(Base):
     """A counter of jobs by status; the sum over all lanes is their number."""
 

@@ -1,0 +1,35 @@
+"""Pause and resume the queue, for operators."""
+
+import structlog
+
+from fleek.engine.runtime import Runtime
+from fleek.engine.submit import provider_of
+from fleek.engine.throttle import refresh_pauses
+from fleek.store import queue_pauses
+from fleek.store.queue_pauses import EVERY
+
+log = structlog.get_logger(__name__)
+
+
+async def pause(rt: Runtime, provider: str | None, model: str | None) -> None:
+    """Start no more predictions: None is every provider, or every model.
+
+    Jobs stay in the queue, and running predictions are collected. Other processes follow with their
+    next heartbeat.
+
+    Raises:
+        InvalidInput: There is no such provider.
+    """
+    if provider is not None:
+        provider_of(rt, provider)
+    await queue_pauses.pause(rt.db, provider or EVERY, model or EVERY, now=rt.now())
+    log.warning("queue_paused", provider=provider, model=model)
+    await refresh_pauses(rt)
+
+
+async def resume(rt: Runtime, provider: str | None, model: str | None) -> None:
+    """End the pause of exactly this part, if there is one."""
+    if await queue_pauses.resume(rt.db, provider or EVERY, model or EVERY):
+        log.info("queue_resumed", provider=provider, model=model)
+    await refresh_pauses(rt)
+    rt.wakeups.notify("admit")

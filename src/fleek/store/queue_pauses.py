@@ -1,0 +1,62 @@
+"""Pauses of the queue by an operator: of all of it, of a provider, or of a model.
+
+They stay until they are ended, whatever restarts. Pauses that the service decides on by itself are in
+`fleek.store.provider_health`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import bindparam, delete, select, text
+
+from fleek.store.database import Database
+from fleek.store.tables import Instant, QueuePauseRow
+
+EVERY: Final = ""  # in place of a provider or a model: all of them
+PAUSE: Final = text(
+    "INSERT INTO queue_pauses (provider, model, since) VALUES (:provider, :model, :since)"
+    " ON CONFLICT (provider, model) DO NOTHING"
+).bindparams(bindparam("since", type_=Instant()))
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePause:
+    """What an operator has paused: no prediction of it is started."""
+
+    provider: str  # or `EVERY`
+    model: str  # or `EVERY`
+    since: datetime
+
+    @property
+    def name(self) -> str:
+        """What it pauses, for people."""
+        return f"{self.model or 'every model'} of {self.provider or 'every provider'}"
+
+    def covers(self, provider: str, model: str) -> bool:
+        """Whether it pauses this model; with `EVERY` as the model, all models of the provider."""
+        return self.provider in {EVERY, provider} and self.model in {EVERY, model}
+
+
+async def read(db: Database) -> Sequence[QueuePause]:
+    """Return all pauses, the longest first."""
+    statement = select(QueuePauseRow.provider, QueuePauseRow.model, QueuePauseRow.since)
+    async with db.read() as tx:
+        found = await tx.execute(statement.order_by(QueuePauseRow.since))
+        return [QueuePause(*row) for row in found]
+
+
+async def pause(db: Database, provider: str, model: str, *, now: datetime) -> None:
+    """Pause a part of the queue; one that is paused stays so."""
+    async with db.write() as tx:
+        await tx.execute(PAUSE, {"provider": provider, "model": model, "since": now})
+
+
+async def resume(db: Database, provider: str, model: str) -> bool:
+    """End the pause of exactly this part; False if there is none."""
+    statement = delete(QueuePauseRow).where(
+        QueuePauseRow.provider == provider, QueuePauseRow.model == model
+    )
+    async with db.write() as tx:
+        return (await tx.execute(statement)).rowcount > 0
