@@ -42,6 +42,10 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
         "Webhooks may not be sent to this address; see [Receive webhooks](../how-to/receive-webhooks.md).",
     ),
     "too_many_endpoints": (errors.Conflict, "The tenant has as many endpoints as it may."),
+    "too_many_operations": (
+        errors.Conflict,
+        "20 operations on many jobs of the tenant have not ended: wait for one of them.",
+    ),
     "not_retryable": (errors.Conflict, "Only a failed or cancelled job can be asked for again."),
     "already_ended": (errors.Conflict, "The job has completed or failed: too late to cancel it."),
     "nothing_to_collect": (

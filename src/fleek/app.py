@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from fleek import __version__
 from fleek.api import (
+    bulk,
     callbacks,
     errors,
     flat,
@@ -60,7 +61,7 @@ UNTRACED: Final[TelemetryConfig] = {
 }
 
 ROUTERS: Final = (  # the busiest first
-    *(lists, jobs, media, flat, callbacks, models, health, webhooks, system, pages),
+    *(lists, jobs, bulk, media, flat, callbacks, models, health, webhooks, system, pages),
 )
 
 EXPOSED: Final = (

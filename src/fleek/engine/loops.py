@@ -16,7 +16,7 @@ from fleek.domain.job import JobId
 if TYPE_CHECKING:
     from fleek.engine.runtime import Runtime
 
-Topic = Literal["admit", "watch", "recover", "expire", "sweep", "deliver", "events"]
+Topic = Literal["admit", "watch", "recover", "expire", "sweep", "deliver", "events", "bulk"]
 
 
 class Bell:

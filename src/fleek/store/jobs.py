@@ -186,6 +186,13 @@ async def retry_of(db: Database, job_id: JobId) -> Job | None:
         return await _retry_of(tx, job_id)
 
 
+async def was_retried(db: Database, job_id: JobId, *, since: datetime) -> bool:
+    """Whether a retry of a job was accepted since then, whatever has become of it."""
+    statement = select(JobRow.id).where(JobRow.retry_of == job_id, JobRow.created_at >= since)
+    async with db.read() as tx:
+        return await tx.scalar(statement.limit(1)) is not None
+
+
 async def _retry_of(tx: Transaction, job_id: JobId) -> Job | None:
     statement = (
         select(JOBS)

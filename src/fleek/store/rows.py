@@ -13,11 +13,12 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_origi
 from uuid import UUID
 
 from fleek.domain.attempt import Attempt
-from fleek.domain.job import Change, Job, JobError, JobWebhook
+from fleek.domain.job import Change, Job, JobError, JobFilter, JobWebhook, Status
 from fleek.domain.media import Media
 from fleek.domain.text import strip_unstorable
 
 Values = dict[str, Any]
+FILTER_TIMES: Final = ("created_after", "created_before")
 Id = TypeVar("Id", bound=UUID)
 Value = TypeVar("Value")
 
@@ -104,8 +105,8 @@ def _codec(column: str, hint: Any) -> Codec | None:
     kind = types[0] if len(types) == 1 else hint
     if kind is JobError:
         return Codec((f"{column}_code", f"{column}_message"), _error_columns, _error)
-    if kind is JobWebhook:
-        return Codec((column,), _webhook_column, _webhook)
+    if kind in DOCUMENTS:
+        return Codec((column,), *DOCUMENTS[kind])
     if kind is timedelta:
         return Codec(
             (f"{column}_seconds",),
@@ -119,6 +120,22 @@ def _codec(column: str, hint: Any) -> Codec | None:
             lambda stored: None if stored is None else kind(stored),
         )
     return None
+
+
+def _filter_column(wanted: JobFilter | None) -> tuple[Values | None]:
+    if wanted is None:
+        return (None,)
+    values = {name: getattr(wanted, name) for name in wanted.__slots__}
+    for name in FILTER_TIMES:
+        values[name] = values[name] and values[name].isoformat()
+    return ({**values, "statuses": sorted(wanted.statuses)},)
+
+
+def _filter(stored: Values | None) -> JobFilter | None:
+    if stored is None:
+        return None
+    times = {name: stored[name] and datetime.fromisoformat(stored[name]) for name in FILTER_TIMES}
+    return JobFilter(**{**stored, **times, "statuses": frozenset(map(Status, stored["statuses"]))})
 
 
 def _error_columns(error: JobError | None) -> tuple[str | None, str | None]:
@@ -136,6 +153,12 @@ def _webhook_column(webhook: JobWebhook | None) -> tuple[Values | None]:
 def _webhook(stored: Values | None) -> JobWebhook | None:
     return None if stored is None else JobWebhook(stored["url"], tuple(stored["events"]))
 
+
+DOCUMENTS: Final[Mapping[type, tuple[Callable[[Any], tuple[Any]], Callable[[Any], Any]]]] = {
+    JobWebhook: (_webhook_column, _webhook),
+    JobFilter: (_filter_column, _filter),
+}
+"""How values are stored that are one JSON document each."""
 
 JOB: Final = Mapper(
     Job,

@@ -279,6 +279,26 @@ class QueuePauseRow(Base):
     since: Mapped[datetime] = mapped_column(Instant)
 
 
+class BulkOperationRow(Base):
+    """An operation on many jobs; see `fleek.store.bulk.BulkOperation`."""
+
+    __tablename__ = "bulk_operations"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(16))
+    ids: Mapped[list[str]] = mapped_column(Document)
+    wanted: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    matched: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    position: Mapped[UUID | None] = mapped_column(Uuid)
+    pages: Mapped[int] = mapped_column(Integer)
+    changed: Mapped[int] = mapped_column(Integer)
+    skipped: Mapped[int] = mapped_column(Integer)
+    failed: Mapped[int] = mapped_column(Integer)
+    ended_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
 class TallyRow(Base):
     """A counter of jobs by status; the sum over all lanes is their number."""
 
@@ -404,6 +424,8 @@ INDEXES: Final = (
     _index("attempts", "ix_attempts_bound", "first_look_at", "id", where=BOUND),
     _index("attempts", "ix_attempts_unsettled", "submitted_at", "id", where=UNSETTLED),
     _index("attempts", "ix_attempts_owed", "submitted_at", where=OWED),
+    _index("bulk_operations", "ix_bulk_open", "pages", "id", where="ended_at IS NULL"),
+    _index("bulk_operations", "ix_bulk_ended", "ended_at", where="ended_at IS NOT NULL"),
     _index("media", "ix_media_attempt", "attempt_id"),  # or removing an attempt scans
     _index("workers", "ix_workers_alive", "heartbeat_at", where="ended_at IS NULL"),
     _index("endpoints", "ix_endpoints_tenant", "tenant_id", "id"),
