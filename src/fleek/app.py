@@ -19,6 +19,7 @@ from fleek.api import (
     media,
     models,
     pages,
+    stats,
     system,
     webhooks,
 )
@@ -61,7 +62,7 @@ UNTRACED: Final[TelemetryConfig] = {
 }
 
 ROUTERS: Final = (  # the busiest first
-    *(lists, jobs, bulk, media, flat, callbacks, models, health, webhooks, system, pages),
+    *(lists, jobs, bulk, media, flat, callbacks, models, health, webhooks, stats, system, pages),
 )
 
 EXPOSED: Final = (

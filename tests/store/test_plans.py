@@ -33,6 +33,7 @@ from fleek.store import attempts, clock, events, jobs, listing, purges, queue, w
 from fleek.store.clock import Leap
 from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database
+from fleek.store.statistics import statistics
 from fleek.store.updates import Update, apply
 from samples import a_job, an_attempt, binds, claims, completes
 
@@ -194,6 +195,10 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
             db, JobFilter(created_before=NOW - timedelta(hours=1)), tenant_id="default"
         ),
         "ix_jobs_created ix_jobs_list",
+    ),
+    "statistics": (
+        lambda db: statistics(db, tenant_id="default", since=NOW - timedelta(hours=1)),
+        "ix_jobs_ended_by_tenant ix_jobs_list_by_status pk_media",
     ),
     "edit": (lambda db: apply(db, number(308), relabels), "pk_jobs ix_job_tags_job"),
     "page of nobody": (page(tenant_id="nobody"), "ix_jobs_list"),

@@ -417,6 +417,7 @@ INDEXES: Final = (
     ),
     _index("jobs", "ix_jobs_deadline", "deadline", where=LIVE),
     _index("jobs", "ix_jobs_ended", "completed_at", "id", where=ENDED),
+    _index("jobs", "ix_jobs_ended_by_tenant", "tenant_id", "completed_at", where=ENDED),
     _index("jobs", "ix_jobs_media_kept", "completed_at", "id", where=MEDIA_KEPT),
     _index("jobs", "ix_jobs_metadata_kept", "completed_at", "id", where=METADATA_KEPT),
     _index("jobs", "ix_jobs_purging", "updated_at", "id", where=PURGING),

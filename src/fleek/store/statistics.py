@@ -1,0 +1,115 @@
+"""What has become of a tenant's jobs lately: counts, durations and bytes."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Select, func, select, tuple_
+
+from fleek.domain.job import JobFilter, Status
+from fleek.store import listing
+from fleek.store.database import Database
+from fleek.store.tables import JobRow, MediaRow
+
+MOST: Final = 5000  # ended jobs that are looked at, the latest ones
+WAITING: Final = JobFilter(statuses=frozenset({Status.PENDING}), oldest_first=True)
+RUNNING: Final = JobFilter(statuses=frozenset({Status.PROCESSING}))
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """Some ended jobs, and how long they took from their first start to their end."""
+
+    jobs: int
+    median_seconds: float | None  # None: none of them was started
+    p95_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The jobs of a tenant."""
+
+    pending: int  # up to 10,000 are counted
+    processing: int  # likewise
+    oldest_pending_at: datetime | None  # when the oldest pending job was created
+    since: datetime  # jobs that ended earlier are not looked at
+    size_bytes: int  # of the files of the completed ones
+    ended: Durations
+    by_status: Mapping[str, Durations]
+    by_model: Mapping[str, Durations]
+    by_provider: Mapping[str, Durations]
+
+
+Ended = tuple[str, str, str, float | None]
+"""Status, model and provider of an ended job, and its seconds."""
+
+
+async def statistics(
+    db: Database, *, tenant_id: str, since: datetime, most: int = MOST
+) -> Statistics:
+    """Return what has become of the jobs that ended since then: of up to `most`, the latest."""
+    latest = _latest(tenant_id, since).limit(most)
+    async with db.read() as tx:
+        found = (await tx.execute(latest)).all()
+    ended = [
+        (row.status, row.model, row.provider, _seconds(row.started_at, row.completed_at))
+        for row in found
+    ]
+    oldest = (await listing.page(db, WAITING, tenant_id=tenant_id, limit=1)).views
+    return Statistics(
+        pending=await listing.count(db, WAITING, tenant_id=tenant_id),
+        processing=await listing.count(db, RUNNING, tenant_id=tenant_id),
+        oldest_pending_at=oldest[0].job.created_at if oldest else None,
+        since=found[-1].completed_at if len(found) == most else since,
+        size_bytes=sum(int(row.size_bytes or 0) for row in found),
+        ended=_durations([seconds for *_, seconds in ended]),
+        by_status=_by(ended, 0),
+        by_model=_by(ended, 1),
+        by_provider=_by(ended, 2),
+    )
+
+
+def _latest(tenant_id: str, since: datetime) -> Select[Any]:
+    place = (JobRow.tenant_id, JobRow.completed_at)
+    files = select(func.sum(MediaRow.size_bytes)).where(MediaRow.job_id == JobRow.id)
+    statement: Select[Any] = (
+        select(
+            JobRow.status,
+            JobRow.model,
+            JobRow.provider,
+            JobRow.started_at,
+            JobRow.completed_at,
+            files.scalar_subquery().label("size_bytes"),
+        )
+        .where(
+            JobRow.completed_at.is_not(None),
+            tuple_(*place) >= [tenant_id, since],  # one range of an index, and says so
+            JobRow.tenant_id <= tenant_id,
+        )
+        .order_by(*(column.desc() for column in place))
+    )
+    return statement
+
+
+def _seconds(started_at: datetime | None, completed_at: datetime) -> float | None:
+    return None if started_at is None else (completed_at - started_at).total_seconds()
+
+
+def _by(ended: Sequence[Ended], field: int) -> dict[str, Durations]:
+    groups: dict[str, list[float | None]] = defaultdict(list)
+    for job in ended:
+        groups[str(job[field])].append(job[3])
+    return {name: _durations(groups[name]) for name in sorted(groups)}
+
+
+def _durations(seconds: Sequence[float | None]) -> Durations:
+    known = sorted(one for one in seconds if one is not None)
+    return Durations(len(seconds), _quantile(known, 0.5), _quantile(known, 0.95))
+
+
+def _quantile(known: Sequence[float], share: float) -> float | None:
+    """Return the value that so large a share does not exceed (nearest rank)."""
+    return known[max(math.ceil(share * len(known)) - 1, 0)] if known else None
