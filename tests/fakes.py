@@ -64,7 +64,7 @@ class Clock:
 class FakeProvider:
     """A host of models that does as it is told and remembers what it was asked."""
 
-    settles: Literal["repeat", "find", "none"] = "repeat"
+    reconcile_by: Literal["repeat", "find", "none"] = "repeat"
     starts: list[FleekError] = field(default_factory=list)  # raised in turn, then it sells
     outcome: Outcome | None = WELL  # of every prediction, at `start` and at `poll`
     at_once: bool = False  # whether `start` tells the outcome

@@ -247,8 +247,8 @@ class Installation:
         token = authorization("r8_clocks")
         api = open_api(url, headers=token, tls=tls(), steady=self.clock.steady)
         base = f"{PUBLIC_URL}/webhooks/replicate" if self.callbacks else None
-        terms = AccountConfig(callback_base=base)
-        provider = ReplicateProvider(api, files, terms, now=wall, clock=self.clock.steady)
+        config = AccountConfig(callback_base=base)
+        provider = ReplicateProvider(api, files, config, now=wall, clock=self.clock.steady)
         for close in (api.close, files.close, provider.close, provider.schemas.close):
             self.stack.push_async_callback(close)
         return provider

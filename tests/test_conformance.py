@@ -16,7 +16,7 @@ from fleek.storage.base import Storage
 class Smallest:
     """A provider with the required members only."""
 
-    settles: Any = "none"
+    reconcile_by: Any = "none"
     default_model: Any = "acme/model"
 
     async def start(self, job: Any, attempt: Any) -> Any:
@@ -51,7 +51,7 @@ def test_capabilities_in_their_shape_are_fine(fake: FakeProvider) -> None:
 @pytest.mark.parametrize(
     ("name", "phrase"),
     [
-        ("settles", "settles is missing"),
+        ("reconcile_by", "reconcile_by is missing"),
         ("default_model", "default_model is missing"),
         ("start", "start() is missing"),
         ("poll", "poll() is missing"),
@@ -99,10 +99,10 @@ ODD = vars(Odd)
 
 
 COROUTINE = "must be 'async def' without 'yield'"
-SETTLES = "settles must be one of 'repeat', 'find', 'none'"
+RECONCILE_BY = "reconcile_by must be one of 'repeat', 'find', 'none'"
 SHAPES: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "another word": ({"settles": "retry"}, [SETTLES]),
-    "no word": ({"settles": None}, [SETTLES]),
+    "another word": ({"reconcile_by": "retry"}, [RECONCILE_BY]),
+    "no word": ({"reconcile_by": None}, [RECONCILE_BY]),
     "no name": ({"default_model": None}, ["default_model must be of type str"]),
     "not async": ({"start": ODD["plain"]}, [f"start() {COROUTINE}"]),
     "a stream": ({"start": ODD["stream"]}, [f"start() {COROUTINE}"]),

@@ -20,7 +20,7 @@ FLAWS = {
     ),
     "unsettled": (
         guide_source().replace('= "repeat"', '= "find"'),
-        "settles is 'find', and find() is missing",
+        "reconcile_by is 'find', and find() is missing",
     ),
     "unnamed": (
         guide_source().replace(OPENED, "async def opened"),

@@ -156,7 +156,7 @@ async def test_starting_again_is_the_same_purchase_just_if_it_says_so(provider: 
     first = await provider.start(job, attempt)
     second = await provider.start(job, attempt)
 
-    assert (second.id == first.id) is (provider.settles == "repeat")
+    assert (second.id == first.id) is (provider.reconcile_by == "repeat")
 
 
 async def test_two_attempts_are_two_purchases(provider: Provider) -> None:
@@ -207,7 +207,7 @@ async def test_a_lost_prediction_is_found_just_if_it_says_so(provider: Provider)
     started = await provider.start(job, attempt)
 
     if not isinstance(provider, SupportsFind):
-        assert provider.settles != "find"
+        assert provider.reconcile_by != "find"
         return
     found = await provider.find(job, attempt, now=datetime.now(UTC))
     seen = [found.prediction] if found.prediction else found.candidates

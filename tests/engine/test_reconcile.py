@@ -24,7 +24,7 @@ from recovering import Recovering
 @pytest.fixture(autouse=True)
 def _books(provider: FakeProvider) -> None:
     """The provider keeps books that can be looked into."""
-    provider.settles = "find"
+    provider.reconcile_by = "find"
 
 
 async def a_lost_purchase(rt: Runtime, provider: FakeProvider, *, sold: bool) -> Job:

@@ -123,12 +123,16 @@ async def test_what_a_worker_claims_after_its_end_is_taken_back(
     assert released.stage is (Stage.UNKNOWN if stage is Stage.STARTING else Stage.COLLECTING)
 
 
-@pytest.mark.parametrize("settles", ["find", "repeat"])
+@pytest.mark.parametrize("reconcile_by", ["find", "repeat"])
 async def test_what_a_job_that_kills_its_workers_bought_is_adopted(
-    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another, settles: Settles
+    rt: Runtime,
+    provider: FakeProvider,
+    clock: Clock,
+    second_worker: Another,
+    reconcile_by: Settles,
 ) -> None:
     """It was looked for first: the prediction is paid for, and nobody else would stop it."""
-    provider.settles = settles
+    provider.reconcile_by = reconcile_by
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 1}))
     job = await die_after_intent(rt, second_worker, buys=True)
 
@@ -143,7 +147,7 @@ async def test_a_job_that_kills_its_workers_is_not_started_again(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
 ) -> None:
     """It must not take down one worker after the other; that nothing was bought has been seen."""
-    provider.settles = "find"
+    provider.reconcile_by = "find"
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 1}))
     job = await die_after_intent(rt, second_worker, buys=False)
     await survive(rt, clock)
@@ -289,7 +293,7 @@ async def test_without_a_way_to_find_out_nothing_is_bought_again(
     rt: Runtime, provider: FakeProvider
 ) -> None:
     """The job fails and says why: the money may be gone, but not twice."""
-    provider.settles = "none"
+    provider.reconcile_by = "none"
     provider.starts = [OutcomeUnknown("reset")]
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -320,7 +324,7 @@ async def test_a_lost_attempt_of_an_ended_job_is_written_off(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
 ) -> None:
     """There is no way to find it."""
-    provider.settles = "none"
+    provider.reconcile_by = "none"
     job = await die_after_intent(rt, second_worker, buys=True)
     await cancel(rt, job.id, tenant_id="default")
 

@@ -314,7 +314,7 @@ async def test_a_purchase_that_outlasts_the_shutdown_is_found_and_is_no_crash(
     rt: Runtime, provider: FakeProvider, second_worker: Callable[[], Runtime]
 ) -> None:
     """The provider takes longer than a process that is told to stop may wait."""
-    provider.settles, provider.hold = "find", asyncio.Event()
+    provider.reconcile_by, provider.hold = "find", asyncio.Event()
     job = await submit(rt, a_request())
     starting = asyncio.create_task(start(rt, job.id))
     while not provider.sold:

@@ -124,7 +124,7 @@ async def test_searches_that_always_fail_hold_up_no_other_of_the_same_provider(
     both: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """They rest longer and longer."""
-    provider.settles = "find"
+    provider.reconcile_by = "find"
     hopeless = await lose_purchases(both, "placeholder", MANY)
     ids = {job.id for job in hopeless}
     find = provider.find
@@ -152,7 +152,7 @@ async def test_cancels_that_wait_for_the_budget_hold_up_no_search(
 ) -> None:
     """Too many requests, come again in ten minutes: what was bought is looked for all the same."""
     provider.budget = Budget(calls_per_minute=60)
-    provider.settles = "find"
+    provider.reconcile_by = "find"
     both.cancels.slots("placeholder", calls_per_minute=60).calls.drain(seconds=600)
     await owe_cancels(both, "placeholder", 1)
     (lost,) = await lose_purchases(both, "placeholder", 1)
@@ -177,7 +177,7 @@ async def test_a_provider_that_hangs_holds_up_no_other(
     both: Runtime, provider: FakeProvider, broken: FakeProvider, clock: Clock, hangs: str
 ) -> None:
     """The real coordinator, with a provider that never answers to one of its calls."""
-    provider.settles = broken.settles = "find"
+    provider.reconcile_by = broken.reconcile_by = "find"
     asked, done = asyncio.Event(), asyncio.Event()
 
     async def never(*_: object, **__: object) -> Prediction:

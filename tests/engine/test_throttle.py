@@ -681,7 +681,7 @@ async def test_a_crowd_is_looked_at_together(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """Where that costs fewer calls; what it cost is paid before the next look."""
-    provider.budget = Budget(calls_per_minute=600, sweeps_above=20)
+    provider.budget = Budget(calls_per_minute=600, max_calls_per_poll=20)
     await running(rt, provider, 30)
     watch = a_watch(rt, clock)
     await watch.turn()

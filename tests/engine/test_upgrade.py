@@ -189,7 +189,7 @@ async def test_jobs_of_the_previous_release_come_to_their_right_end(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """None is lost, nothing is paid for twice, and what was stored stays."""
-    provider.settles = "find"
+    provider.reconcile_by = "find"
     for left in JOBS.values():
         if left.exists:
             provider.sold[left.prediction_id] = left.attempts[-1]

@@ -20,7 +20,7 @@ from fleek.emulator.media import render
 from fleek.outbound.addresses import Policy
 from fleek.outbound.client import Client, Response
 from fleek.providers.base import Prediction, Succeeded
-from fleek.providers.cog.wire import answer
+from fleek.providers.cog.wire import parse_prediction
 from fleek.providers.download import Limits, read_output
 from fleek.providers.outputs import makes_words
 from fleek.providers.replicate.wire import read_prediction
@@ -49,7 +49,9 @@ READERS: Final[Mapping[str, Callable[[Any], tuple[Output, ...]]]] = {
         read_prediction({"id": "abc", "status": "succeeded", "output": value})
     ),
     "cog": lambda value: _predicted(
-        answer(json.dumps({"id": "0" * 32, "status": "succeeded", "output": value}).encode())
+        parse_prediction(
+            json.dumps({"id": "0" * 32, "status": "succeeded", "output": value}).encode()
+        )
     ),
 }
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fleek.domain.errors import ProviderRejected
 from fleek.providers.base import Failed
-from fleek.providers.cog.wire import Unreadable, _refusal, answer
+from fleek.providers.cog.wire import Unreadable, _refusal, parse_prediction
 from fleek.providers.error_messages import MAX_VALUES, UNSTATED, read_reason, reason_of_body
 from fleek.providers.http import Answer, raise_for_create
 from fleek.providers.replicate.wire import read_prediction
@@ -85,7 +85,7 @@ def test_both_providers_repeat_it(name: str) -> None:
     assert words in str(refused.value)
     assert words in str(_refusal(422, body))
     assert ended is not None
-    for outcome in (ended.outcome, answer(json.dumps(failed).encode()).outcome):
+    for outcome in (ended.outcome, parse_prediction(json.dumps(failed).encode()).outcome):
         assert isinstance(outcome, Failed)
         assert outcome.message == words
 
@@ -104,7 +104,7 @@ def test_any_json_can_be_an_error_a_metric_and_an_output(said: Any, status: str)
     """In a prediction; and what is read of it can be stored."""
     body = {"id": "a" * 32, "status": status, "error": said, "metrics": said, "logs": said}
     ours = read_prediction({**body, "output": said, "deadline": said, "completed_at": said})
-    told = [ours, answer(json.dumps(body).encode())]
+    told = [ours, parse_prediction(json.dumps(body).encode())]
 
     for prediction in told:
         assert prediction is not None
@@ -119,6 +119,6 @@ def test_any_bytes_can_be_an_answer(said: bytes) -> None:
     """Of either provider."""
     assert reason_of_body(said, 500).isprintable()
     with pytest.raises(Unreadable):
-        answer(said)
+        parse_prediction(said)
     with pytest.raises(ProviderRejected):
         raise_for_create(Answer(400, {}, said), "the host")

@@ -17,7 +17,7 @@ from fleek.providers.cog.wire import Wire
 from fleek.providers.http import Api, open_api
 from fleek.providers.logs import KEPT, LogFilter, TooLong, body_without_logs
 from fleek.providers.replicate.poller import Poller
-from fleek.providers.replicate.search import sweep
+from fleek.providers.replicate.search import poll_list
 from fleek.providers.replicate.wire import LARGE
 from listening import listening
 from network import FakeNetwork, respond
@@ -114,7 +114,7 @@ async def test_endless_logs_do_not_hide_the_neighbours_in_a_list() -> None:
     rows = [{**ENDED, "id": f"p{n}", "logs": "x\n" * (LARGE // 3)} for n in range(3)]
     async with answering(json.dumps({"next": None, "results": rows}).encode()) as url:
         api = open_api(url)
-        seen = await sweep(api, [PredictionId(f"p{n}") for n in range(3)])
+        seen = await poll_list(api, [PredictionId(f"p{n}") for n in range(3)])
         await api.close()
 
     assert {one.outcome for one in seen.values()} == {Succeeded(HOLDS)}
@@ -140,6 +140,6 @@ async def test_an_answer_of_cog_is_read_whatever_is_around_it(coding: str) -> No
     network = FakeNetwork(lambda _: respond(200, pack(told), content_encoding=coding))
     api = Api("https://cog.test", Client(Policy(), network))
 
-    seen = await Wire(api).order(prediction_id, {"input": {}})
+    seen = await Wire(api).start(prediction_id, {"input": {}})
 
     assert seen.outcome == Succeeded(HOLDS)

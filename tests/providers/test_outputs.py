@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fleek.domain.media import Output
-from fleek.providers.outputs import MOST, OutputUnreadable, read_outputs
+from fleek.providers.outputs import MAX_FILES, OutputUnreadable, read_outputs
 
 A, B, C = (f"https://replicate.delivery/x/{name}.png" for name in "abc")
 
@@ -84,10 +84,13 @@ def test_text_that_a_database_cannot_hold_is_kept_as_bytes(text: str) -> None:
 
 def test_files_above_the_limit_stay_in_the_document() -> None:
     """What fits is kept, and the rest is not forgotten."""
-    *kept, document = read_outputs([f"{A}?{number}" for number in range(MOST + 2)])
+    *kept, document = read_outputs([f"{A}?{number}" for number in range(MAX_FILES + 2)])
 
-    assert kept == list(files(*(f"{A}?{number}" for number in range(MOST))))
-    assert json.loads(str(document.text))[MOST:] == [f"{A}?{MOST}", f"{A}?{MOST + 1}"]
+    assert kept == list(files(*(f"{A}?{number}" for number in range(MAX_FILES))))
+    assert json.loads(str(document.text))[MAX_FILES:] == [
+        f"{A}?{MAX_FILES}",
+        f"{A}?{MAX_FILES + 1}",
+    ]
 
 
 def test_a_file_is_found_however_deep_it_lies() -> None:

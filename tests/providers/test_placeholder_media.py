@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageSequence
 
 from fleek.domain.job import ModelName
 from fleek.providers.placeholder import models
-from fleek.providers.placeholder.spec import Piece
+from fleek.providers.placeholder.spec import OutputSpec
 
 PROMPT = "Chat à vélo 骑"
 SMALL = {"width": 64, "height": 48, "frames": 6, "fps": 10}
@@ -27,10 +27,10 @@ NASTY = [
 
 def a_piece(
     kind: str, parameters: Mapping[str, Any], *, prompt: str = PROMPT, seed: int = 7
-) -> Piece:
+) -> OutputSpec:
     """Return something small to be made by one of the placeholder's models."""
     model = ModelName(f"fleek/placeholder-{kind}")
-    return Piece(model=model, prompt=prompt, parameters=parameters, seed=seed)
+    return OutputSpec(model=model, prompt=prompt, parameters=parameters, seed=seed)
 
 
 def chunks(wav: bytes) -> dict[bytes, bytes]:

@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageStat
 from fleek.domain.job import ModelName
 from fleek.providers.placeholder import models
 from fleek.providers.placeholder.picture import STYLE_NAMES, frame, legible, paint
-from fleek.providers.placeholder.spec import Piece
+from fleek.providers.placeholder.spec import OutputSpec
 
 PROMPT = "A cat riding a bicycle"
 
@@ -36,17 +36,17 @@ def a_piece(
     prompt: str = PROMPT,
     seed: int = 7,
     model: str = "any/model:1",
-) -> Piece:
+) -> OutputSpec:
     """Return a small picture to be made."""
     small = {"width": 128, "height": 128}
-    return Piece(
+    return OutputSpec(
         model=ModelName(model), prompt=prompt, parameters=small | dict(parameters or {}), seed=seed
     )
 
 
-def opened(piece: Piece) -> Image.Image:
+def opened(spec: OutputSpec) -> Image.Image:
     """Return the picture that is made of it, decoded."""
-    image = Image.open(io.BytesIO(models.make(piece)))
+    image = Image.open(io.BytesIO(models.make(spec)))
     image.load()
     return image
 
@@ -73,7 +73,7 @@ def test_the_same_piece_gives_the_same_pixels(style: str) -> None:
     ],
     ids=["seed", "prompt", "model", "guidance", "negative prompt"],
 )
-def test_any_other_wish_gives_another_picture(other: Piece) -> None:
+def test_any_other_wish_gives_another_picture(other: OutputSpec) -> None:
     """What a model would look at makes a difference here too."""
     difference = ImageChops.difference(paint(a_piece(), (128, 128)), paint(other, (128, 128)))
 
@@ -128,9 +128,9 @@ def test_the_shape_decides_what_is_missing(
     parameters: Mapping[str, Any], size: tuple[int, int]
 ) -> None:
     """Width and height win; the aspect ratio fills in."""
-    piece = Piece(model=models.PICTURE, prompt=PROMPT, parameters=parameters, seed=1)
+    spec = OutputSpec(model=models.PICTURE, prompt=PROMPT, parameters=parameters, seed=1)
 
-    assert frame(piece) == size
+    assert frame(spec) == size
 
 
 @pytest.mark.usefixtures("_full_suite")

@@ -70,9 +70,11 @@ class Reconciliation:
         job = await jobs.get_any_tenant(self._rt.db, attempt.job_id)
         crashed = job.crashes >= self._rt.settings.max_worker_crashes
         try:
-            if self._provider.settles == "repeat":
+            if self._provider.reconcile_by == "repeat":
                 await self._rt.shielded.run(self._repeat(job, attempt))
-            elif self._provider.settles == "find" and isinstance(self._provider, SupportsFind):
+            elif self._provider.reconcile_by == "find" and isinstance(
+                self._provider, SupportsFind
+            ):
                 await self._search(self._provider, job, attempt, crashed=crashed)
             else:
                 await write_off(self._rt, attempt, CRASHED if crashed else UNKNOWN)

@@ -81,7 +81,9 @@ class Watch:
         for name, budget in budgets.items():
             looks = budget.calls_per_minute and budget.calls_per_minute * SHARE
             self._calls[name] = TokenBucket(looks, clock=clock or rt.steady)
-        self._sweeps_above = {name: budget.sweeps_above for name, budget in budgets.items()}
+        self._max_calls_per_poll = {
+            name: budget.max_calls_per_poll for name, budget in budgets.items()
+        }
         self._queues: dict[str, deque[_Watched]] = defaultdict(deque)  # due, not looked at yet
         self._watched: dict[AttemptId, _Watched] = {}
         self._looks: list[tuple[float, int, AttemptId]] = []  # steady
@@ -105,7 +107,7 @@ class Watch:
     def _afford(self, provider: str) -> list[_Watched]:
         """Take from a provider's queue what its budget allows now, longest waiting first."""
         queue, calls = self._queues[provider], self._calls[provider]
-        most = self._sweeps_above.get(provider)
+        most = self._max_calls_per_poll.get(provider)
         left = calls.available()
         if most is not None and left >= 1 and len(queue) > max(left, most):
             looks = min(len(queue), SWEPT)
@@ -162,7 +164,7 @@ class Watch:
         return place
 
     def _add(self, row: Waiting, now: datetime, *, delay: float = 0) -> None:
-        if row.provider not in self._sweeps_above or row.attempt_id in self._watched:
+        if row.provider not in self._max_calls_per_poll or row.attempt_id in self._watched:
             return
         before = max(now - row.submitted_at, timedelta(0))
         self._watched[row.attempt_id] = _Watched(row, self._rt.steady(), before)

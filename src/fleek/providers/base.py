@@ -123,7 +123,7 @@ class Budget:
     creates_per_minute: float | None = None  # calls of `start`
     calls_per_minute: float | None = None  # all others
     concurrency: int | None = None  # predictions that were started and have not ended
-    sweeps_above: int | None = None
+    max_calls_per_poll: int | None = None
     """The most calls that one `poll` makes, however many ids it is given. None: always one call."""
 
 
@@ -134,10 +134,10 @@ class Provider(Protocol):
     """A host of models: what every adapter has. The capabilities below are optional.
 
     `start` is the only call that costs money, and the engine calls it at most once for an
-    attempt, unless ``settles`` is "repeat".
+    attempt, unless ``reconcile_by`` is "repeat".
     """
 
-    settles: Literal["repeat", "find", "none"]
+    reconcile_by: Literal["repeat", "find", "none"]
     """How an unknown outcome of `start` is settled: by starting the same attempt again, which is
     the same prediction; by a search with `SupportsFind.find`; not at all."""
 
@@ -205,7 +205,7 @@ class SupportsBudget(Protocol):
 
 @runtime_checkable
 class SupportsFind(Protocol):
-    """A provider whose list of predictions can be searched; ``settles`` is "find"."""
+    """A provider whose list of predictions can be searched; ``reconcile_by`` is "find"."""
 
     async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:
         """Search for the prediction of an attempt whose outcome is unknown.
@@ -305,8 +305,8 @@ CAPABILITIES: Final = (
 def provider_misfits(adapter: Any) -> list[str]:
     """Return in what an open adapter does not fit this port; empty: it fits."""
     phrases = misfits(adapter, Provider, CAPABILITIES)
-    if not phrases and adapter.settles == "find" and not isinstance(adapter, SupportsFind):
-        phrases.append("settles is 'find', and find() is missing")
+    if not phrases and adapter.reconcile_by == "find" and not isinstance(adapter, SupportsFind):
+        phrases.append("reconcile_by is 'find', and find() is missing")
     return phrases
 
 

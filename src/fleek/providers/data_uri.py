@@ -93,7 +93,7 @@ def _unquoted(pieces: Iterator[str]) -> Iterator[bytes]:
 
 def _says_base64(parameters: str) -> bool:
     unquoted = re.sub(r'"[^"]*"', "", parameters)
-    return any(one.strip(BLANKS).lower() == "base64" for one in unquoted.split(";"))
+    return any(part.strip(BLANKS).lower() == "base64" for part in unquoted.split(";"))
 
 
 def _from_base64(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -62,11 +62,11 @@ class _Deflate:
         self._started = b""
         self._plain = False
         self._over = False  # what still comes is behind the end
-        self.taken = self.given = 0
+        self.bytes_in = self.bytes_out = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Give what comes of the next bytes."""
-        self.taken += len(data)
+        self.bytes_in += len(data)
         if self._zlib is None and not self._plain:
             self._started += data
             if len(self._started) < 2:
@@ -80,8 +80,8 @@ class _Deflate:
         while data and not self._over:
             piece = self._zlib.decompress(data, PIECE)
             data = self._zlib.unconsumed_tail
-            self.given += len(piece)
-            if self.given > max(self._free, MAX_RATIO * self.taken):
+            self.bytes_out += len(piece)
+            if self.bytes_out > max(self._free, MAX_RATIO * self.bytes_in):
                 raise EncodingBroken("the body is a decompression bomb")
             if piece:
                 yield piece

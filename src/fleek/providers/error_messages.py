@@ -25,16 +25,16 @@ _WORDS: Final = (
 _PLACES: Final = frozenset({"body", "input"})  # what every request consists of
 
 _PAGE: Final = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml)", re.IGNORECASE)
-_UNSEEN: Final = re.compile(r"<(?:script|style)\b[^<]*", re.IGNORECASE)
+_INVISIBLE: Final = re.compile(r"<(?:script|style)\b[^<]*", re.IGNORECASE)
 _TAG: Final = re.compile(r"<[^<>]*>")
 
 
-def read_reason(said: Any, most: int, otherwise: str = UNSTATED) -> str:
+def read_reason(value: Any, most: int, otherwise: str = UNSTATED) -> str:
     """Return the words in a value of any shape, as one printable line of at most `most` characters.
 
     `otherwise` is returned if there are none.
     """
-    return one_line(_Reader().words(said), most) or otherwise
+    return one_line(_Reader().words(value), most) or otherwise
 
 
 def reason_of_body(body: bytes, most: int) -> str:
@@ -53,34 +53,34 @@ class _Reader:
     def __init__(self) -> None:
         self._left = MAX_VALUES
 
-    def words(self, said: Any, depth: int = 0) -> str:
+    def words(self, value: Any, depth: int = 0) -> str:
         """Return the words in a value."""
         self._left -= 1
-        if self._left < 0 or depth > MAX_DEPTH or isinstance(said, bool):
+        if self._left < 0 or depth > MAX_DEPTH or isinstance(value, bool):
             return ""
-        if isinstance(said, str | LongText):
-            return _text(head_of(said)[:MAX_CHARS])
-        if isinstance(said, int | float):
-            return json.dumps(said)
-        if isinstance(said, list):
-            parts = (self.words(part, depth + 1) for part in said[:MAX_PARTS])
+        if isinstance(value, str | LongText):
+            return _text(head_of(value)[:MAX_CHARS])
+        if isinstance(value, int | float):
+            return json.dumps(value)
+        if isinstance(value, list):
+            parts = (self.words(part, depth + 1) for part in value[:MAX_PARTS])
             return "; ".join(part for part in parts if part)
-        return self._labelled(said, depth) if isinstance(said, dict) else ""
+        return self._labelled(value, depth) if isinstance(value, dict) else ""
 
-    def _labelled(self, said: Mapping[str, Any], depth: int) -> str:
+    def _labelled(self, value: Mapping[str, Any], depth: int) -> str:
         """Return the first words that stand under a usual name, with their place and code."""
-        usual = (self.words(said[name], depth + 1) for name in _WORDS if name in said)
-        found = next(filter(None, usual), "")
-        if not found:
-            return "; ".join(self._members(said, depth))
-        place, code = _place(said.get("loc")), said.get("code")
-        if isinstance(code, str | int) and (told := self.words(code, depth + 1)) not in found:
-            found = f"{found} ({told})"
-        return f"{place}: {found}" if place else found
+        usual = (self.words(value[name], depth + 1) for name in _WORDS if name in value)
+        reason = next(filter(None, usual), "")
+        if not reason:
+            return "; ".join(self._members(value, depth))
+        place, code = _place(value.get("loc")), value.get("code")
+        if isinstance(code, str | int) and (label := self.words(code, depth + 1)) not in reason:
+            reason = f"{reason} ({label})"
+        return f"{place}: {reason}" if place else reason
 
-    def _members(self, said: Mapping[str, Any], depth: int) -> Iterator[str]:
-        for name in islice(said, MAX_PARTS):
-            if words := self.words(said[name], depth + 1):
+    def _members(self, value: Mapping[str, Any], depth: int) -> Iterator[str]:
+        for name in islice(value, MAX_PARTS):
+            if words := self.words(value[name], depth + 1):
                 yield f"{name[:100]}: {words}"
 
 
@@ -96,4 +96,4 @@ def _text(text: str) -> str:
     """Return a text as it is, or what can be seen of a page."""
     if not _PAGE.match(text):
         return text
-    return unescape(_TAG.sub(" ", _UNSEEN.sub(" ", text)))
+    return unescape(_TAG.sub(" ", _INVISIBLE.sub(" ", text)))

@@ -95,35 +95,35 @@ class _Reader:
                 return self._scalar()
 
     def _object(self, depth: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         self._take(b"{")
         if depth > MAX_DEPTH:
             raise NotJson(_TOO_COMPLEX)
         if self._next() == b"}":
             self._take(b"}")
-            return found
+            return members
         while True:
             key = self._key()
             self._take(b":")
-            found[key] = self._value(depth)
+            members[key] = self._value(depth)
             if self._next() == b"}":
                 self._take(b"}")
-                return found
+                return members
             self._take(b",")
 
     def _list(self, depth: int) -> list[Any]:
-        found: list[Any] = []
+        items: list[Any] = []
         self._take(b"[")
         if depth > MAX_DEPTH:
             raise NotJson(_TOO_COMPLEX)
         if self._next() == b"]":
             self._take(b"]")
-            return found
+            return items
         while True:
-            found.append(self._value(depth))
+            items.append(self._value(depth))
             if self._next() == b"]":
                 self._take(b"]")
-                return found
+                return items
             self._take(b",")
 
     def _key(self) -> str:
@@ -135,20 +135,20 @@ class _Reader:
         return "".join(_pieces(self._body, cuts))
 
     def _scalar(self) -> Any:
-        found = _SCALAR.match(self._body, self._at)
-        if found is None:
+        match = _SCALAR.match(self._body, self._at)
+        if match is None:
             raise NotJson(_TOO_COMPLEX)
-        self._at = found.end()
-        return json.loads(found[0])
+        self._at = match.end()
+        return json.loads(match[0])
 
     def _string(self) -> tuple[list[int], int]:
         """Pass a string; returns where its pieces begin and end, and how many characters it has."""
         cuts, chars = [self._at + 1], 0
         while True:
             begin = cuts[-1]
-            found = _STRING.match(self._body, begin, begin + self._piece)
-            assert found is not None
-            end = found.end()
+            match = _STRING.match(self._body, begin, begin + self._piece)
+            assert match is not None
+            end = match.end()
             if self._body[end : end + 1] == b'"':
                 cuts.append(end)
                 self._at = end + 1
@@ -171,9 +171,9 @@ class _Reader:
     def _next(self) -> bytes:
         """Pass blanks and return the byte behind them; b"" at the end."""
         while True:
-            found = _BLANKS.match(self._body, self._at, self._at + self._piece)
-            assert found is not None
-            at, self._at = self._at, found.end()
+            match = _BLANKS.match(self._body, self._at, self._at + self._piece)
+            assert match is not None
+            at, self._at = self._at, match.end()
             if self._at - at < self._piece:
                 return self._body[self._at : self._at + 1]
 

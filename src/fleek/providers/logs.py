@@ -106,11 +106,11 @@ class LogFilter:
 
     def _between(self, data: bytes, at: int, out: bytearray) -> int:
         """Pass on what stands between strings, up to the next mark; returns where to go on."""
-        found = _MARK.search(data, at)
-        end = len(data) if found is None else found.end()
+        match = _MARK.search(data, at)
+        end = len(data) if match is None else match.end()
         out += data[at:end]
-        if found is not None:
-            self._mark(found[0])
+        if match is not None:
+            self._mark(match[0])
         return end
 
     def _mark(self, mark: bytes) -> None:

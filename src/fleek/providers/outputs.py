@@ -114,7 +114,7 @@ def _is_one(text: str) -> bool:
     )
 
 
-MOST: Final = 256  # files of one prediction; further addresses stay words of the document
+MAX_FILES: Final = 256  # files of one prediction; further addresses stay words of the document
 
 
 class OutputUnreadable(ValueError):
@@ -151,7 +151,7 @@ def read_outputs(output: Any) -> tuple[Output, ...]:
         return (_text(whole),) if whole else ()
     holder = [output]
     leaves = [leaf for leaf in _leaves(holder) if not leaf.hollow]
-    places = _files(leaves)[:MOST]
+    places = _files(leaves)[:MAX_FILES]
     files = tuple(Output(uri=uri) for _, uri in places)
     if len(files) == len(leaves):
         return files

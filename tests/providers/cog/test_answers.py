@@ -8,7 +8,7 @@ import pytest
 from fleek.domain.media import Output
 from fleek.providers.base import Failed, Prediction, Succeeded
 from fleek.providers.cog.runs import KEPT_SECONDS, ResultCache
-from fleek.providers.cog.wire import MESSAGE_CHARS, answer
+from fleek.providers.cog.wire import MESSAGE_CHARS, parse_prediction
 
 ID = "0" * 32
 PNG = "data:image/png;base64,iVBORw0KGgo="
@@ -16,7 +16,7 @@ PNG = "data:image/png;base64,iVBORw0KGgo="
 
 def said(**fields: Any) -> Prediction:
     """Read an answer with these fields."""
-    return answer(json.dumps({"id": ID, **fields}).encode())
+    return parse_prediction(json.dumps({"id": ID, **fields}).encode())
 
 
 @pytest.mark.parametrize(

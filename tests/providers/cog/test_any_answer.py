@@ -49,10 +49,10 @@ async def test_any_answer_is_understood_or_refused(body: Any, status: int) -> No
     wire = Wire(Api("https://cog.test", Client(Policy(), network)))
     questions = [
         wire.contract(),
-        wire.order(ID, {"input": {}}),
-        wire.hold(ID, {"input": {}}),
-        wire.look(ID),
-        wire.stop(ID),
+        wire.start(ID, {"input": {}}),
+        wire.start_and_wait(ID, {"input": {}}),
+        wire.poll(ID),
+        wire.cancel(ID),
     ]
 
     for question in questions:

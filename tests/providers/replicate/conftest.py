@@ -77,9 +77,9 @@ class Shop:
             patterns=(),
             setting=ReplicateSettings(replicate_api_token="r8_test").policy.setting,
         )
-        terms = AccountConfig(callback_base=callback_base, keys=keys, limits=limits)
+        config = AccountConfig(callback_base=callback_base, keys=keys, limits=limits)
         files = Client(policy, Connections(policy, tls=self.tls), read=60.0)
-        provider = ReplicateProvider(api, files, terms, **clocks)
+        provider = ReplicateProvider(api, files, config, **clocks)
         self.stack.push_async_callback(api.close)
         self.stack.push_async_callback(files.close)
         self.stack.push_async_callback(provider.schemas.close)

@@ -19,7 +19,7 @@ from fleek.outbound.addresses import Policy
 from fleek.outbound.client import Client
 from fleek.providers.base import Found, Prediction
 from fleek.providers.http import Answer
-from fleek.providers.replicate.poller import SWEEP_ABOVE
+from fleek.providers.replicate.poller import MAX_CALLS
 from fleek.providers.replicate.provider import AccountConfig, ReplicateProvider
 from untrusted_json import ANYTHING, WORDS
 
@@ -95,7 +95,7 @@ async def test_any_answer_is_understood_or_refused(
         AccountConfig(callback_base=None),
         now=lambda: NOW,
     )
-    many = [PredictionId(f"p{number}") for number in range(SWEEP_ABOVE + 1)]
+    many = [PredictionId(f"p{number}") for number in range(MAX_CALLS + 1)]
     signed = {"webhook-id": "a", "webhook-timestamp": str(int(NOW.timestamp()))}
     questions = [
         provider.start(JOB, ATTEMPT),

@@ -11,7 +11,7 @@ from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import Job, PredictionId
 from fleek.emulator.server import Emulator
 from fleek.providers.base import Failed, Succeeded
-from fleek.providers.replicate.poller import GONE_SECONDS, MOST, SWEEP_ABOVE
+from fleek.providers.replicate.poller import GONE_SECONDS, MAX_CALLS, MAX_SINGLE_CALLS
 from fleek.providers.replicate.provider import ReplicateProvider
 
 Buy = Callable[..., Any]
@@ -205,11 +205,11 @@ async def test_up_to_a_number_each_is_asked_for(
     provider: ReplicateProvider, emulator: Emulator
 ) -> None:
     """Then nobody has to wait for the next time."""
-    strange = [PredictionId(f"unknown{number}") for number in range(SWEEP_ABOVE)]
+    strange = [PredictionId(f"unknown{number}") for number in range(MAX_CALLS)]
 
     await provider.poll(strange)
 
-    assert reads(emulator) == SWEEP_ABOVE
+    assert reads(emulator) == MAX_CALLS
 
 
 @pytest.mark.usefixtures("_full_suite")
@@ -225,8 +225,8 @@ async def test_a_sweep_ends_where_few_of_ours_are_left(
     seen = await provider.poll([*old, *strange])
 
     assert set(seen) < set(old)
-    assert len(seen) >= MOST - len(strange)
-    assert reads(emulator) - before == 3 + MOST
+    assert len(seen) >= MAX_SINGLE_CALLS - len(strange)
+    assert reads(emulator) - before == 3 + MAX_SINGLE_CALLS
 
 
 @pytest.mark.usefixtures("_full_suite")
@@ -234,13 +234,13 @@ async def test_a_list_that_fails_is_done_without(
     provider: ReplicateProvider, emulator: Emulator, buy: Buy
 ) -> None:
     """It only saves requests."""
-    bought = list(await asyncio.gather(*(buy() for _ in range(SWEEP_ABOVE + 1))))
+    bought = list(await asyncio.gather(*(buy() for _ in range(MAX_CALLS + 1))))
     emulator.replan(rates={"list_5xx": 1})
 
     seen = await provider.poll(bought)
 
     assert set(seen) < set(bought)
-    assert len(seen) == MOST
+    assert len(seen) == MAX_SINGLE_CALLS
 
 
 async def test_nobody_there_raises(shop: Any) -> None:

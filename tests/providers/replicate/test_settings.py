@@ -60,7 +60,7 @@ async def test_with_a_token_it_opens() -> None:
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(connect())
 
-        assert provider.settles == "find"
+        assert provider.reconcile_by == "find"
 
 
 @pytest.mark.parametrize(

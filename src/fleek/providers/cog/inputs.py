@@ -59,7 +59,7 @@ def contract(document: Any) -> Contract | None:
     if given is None or not given.keys().isdisjoint(_BRANCHES):
         return None
     properties = given.get("properties", {})
-    _guarded(properties)
+    _restrict_files(properties)
     prompt = properties.pop(PROMPT, None)
     required = [name for name in given.get("required", []) if name in properties]
     parameters = {
@@ -98,10 +98,10 @@ async def validate_inputs(
         if schema is None:
             raise ProviderRejected(f"{name}: is not a parameter of this model")
         for file in _files(schema, value):
-            await _vet_file(name, file, resolve)
+            await _validate_file(name, file, resolve)
 
 
-async def _vet_file(name: str, file: str, resolve: Resolve) -> None:
+async def _validate_file(name: str, file: str, resolve: Resolve) -> None:
     if len(file) > MAX_FILE_CHARS or _FILE.fullmatch(file) is None:
         raise ProviderRejected(f"{name}: must be an https URL or a data URI with base64")
     if file.startswith("data:"):
@@ -129,19 +129,19 @@ def _files(schema: Schema, value: Any) -> Iterator[str]:
             yield value
     elif isinstance(value, list):
         items = schema.get("items", {})
-        yield from (file for one in value for file in _files(items, one))
+        yield from (file for item in value for file in _files(items, item))
     elif isinstance(value, dict):
         known = schema.get("properties", {})
         rest = schema.get("additionalProperties", {})
         rest = rest if isinstance(rest, dict) else {}
-        for key, one in value.items():
-            yield from _files(known.get(key, rest), one)
+        for key, item in value.items():
+            yield from _files(known.get(key, rest), item)
     for branch in _BRANCHES:
         for option in schema.get(branch, ()):
             yield from _files(option, value)
 
 
-def _guarded(schema: dict[str, Any]) -> None:
+def _restrict_files(schema: dict[str, Any]) -> None:
     """Let every file in a schema be of a form that may reach the server."""
     ahead: list[Any] = [schema]
     while ahead:

@@ -35,7 +35,7 @@ class CogProvider:
         clock: Seconds, monotonic.
     """
 
-    settles: Literal["repeat", "find", "none"] = "repeat"
+    reconcile_by: Literal["repeat", "find", "none"] = "repeat"
 
     def __init__(
         self,
@@ -80,12 +80,12 @@ class CogProvider:
         known = self.runs.known(prediction_id)
         if known is not None:
             return known
-        body = {"input": await self._vetted(job)}
+        body = {"input": await self._validated_input(job)}
         if self._callbacks is None or (job.retries and self._holds):
             return await self.runs.start_blocking(prediction_id, body)
         url = f"{self._callbacks}/webhooks/cog/{attempt.id}.{attempt.nonce}"
-        ordered = {**body, "webhook": url, "webhook_events_filter": ["completed"]}
-        return await self.runs.start_async(prediction_id, ordered)
+        with_callback = {**body, "webhook": url, "webhook_events_filter": ["completed"]}
+        return await self.runs.start_async(prediction_id, with_callback)
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
         """Look at predictions; one that runs no more and gave no answer in time has failed."""
@@ -135,7 +135,7 @@ class CogProvider:
             raise NotFound(f"no such model: {model[:100]!r}; there is {self.default_model}")
         return (await self._known()).parameters
 
-    async def _vetted(self, job: Job) -> dict[str, Any]:
+    async def _validated_input(self, job: Job) -> dict[str, Any]:
         """Return the model's input."""
         if job.model != self.default_model:
             raise ProviderRejected(f"the Cog server runs {self.default_model} and nothing else")
@@ -153,12 +153,12 @@ class CogProvider:
         now = self._clock()
         if self._contract is not None and now - self._contract[0] < FRESH_SECONDS:
             return self._contract[1]
-        found = await self._wire.contract()
-        if found is None:
+        contract = await self._wire.contract()
+        if contract is None:
             raise ProviderUnavailable(
                 "the Cog server publishes no schema of its inputs", code="provider_not_ready"
             )
-        if self._contract is not None and found == self._contract[1]:
-            found = self._contract[1]  # the same object, which others have compiled
-        self._contract = (now, found)
-        return found
+        if self._contract is not None and contract == self._contract[1]:
+            contract = self._contract[1]  # the same object, which others have compiled
+        self._contract = (now, contract)
+        return contract

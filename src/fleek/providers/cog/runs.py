@@ -16,7 +16,7 @@ from fleek.domain.job import PredictionId
 from fleek.providers.base import Prediction
 from fleek.providers.cog.wire import ANSWER_SECONDS, Wire, lost
 
-LOOKS_AT_ONCE: Final = 16
+POLLS_AT_ONCE: Final = 16
 FIRST_POLL_SECONDS: Final = 0.02  # after a blocking start
 KEPT_SECONDS: Final = 300.0  # the engine polls at least every 30 s until it has stored the result
 
@@ -121,7 +121,7 @@ class Runs:
         self._with_callbacks = with_callbacks
         self._clock = clock
         self._missing_since: dict[PredictionId, float] = {}  # neither running nor with a result
-        self._polls = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._polls = asyncio.Semaphore(POLLS_AT_ONCE)
         self._results = ResultCache(clock)
         self.connections = OpenConnections(self._results)
 
@@ -139,7 +139,7 @@ class Runs:
             ProviderRejected, ProviderUnavailable, OutcomeUnknown: See `Provider.start`.
         """
         self._missing_since.pop(prediction_id, None)
-        return self._kept(await self._wire.order(prediction_id, body))
+        return self._kept(await self._wire.start(prediction_id, body))
 
     async def start_blocking(
         self, prediction_id: PredictionId, body: Mapping[str, Any]
@@ -152,7 +152,7 @@ class Runs:
             ProviderRejected, ProviderUnavailable, OutcomeUnknown: See `Provider.start`.
         """
         self._missing_since.pop(prediction_id, None)
-        task = self.connections.open(prediction_id, self._wire.hold(prediction_id, body))
+        task = self.connections.open(prediction_id, self._wire.start_and_wait(prediction_id, body))
         until = self._clock() + ANSWER_SECONDS
         wait = FIRST_POLL_SECONDS
         try:
@@ -198,7 +198,7 @@ class Runs:
         Raises:
             ProviderUnavailable: The server cannot be reached.
         """
-        if not await self._wire.stop(prediction_id):
+        if not await self._wire.cancel(prediction_id):
             self._missing_since[prediction_id] = float("-inf")  # no result is worth waiting for
 
     async def close(self) -> None:
@@ -208,7 +208,7 @@ class Runs:
     async def _running(self, prediction_id: PredictionId) -> Prediction | None:
         """Return a prediction if the server shows that it runs."""
         try:
-            return await self._wire.look(prediction_id)
+            return await self._wire.poll(prediction_id)
         except ProviderUnavailable:
             return None
 
@@ -217,7 +217,7 @@ class Runs:
         if result is not None:
             return result
         async with self._polls:
-            running = await self._wire.look(prediction_id)
+            running = await self._wire.poll(prediction_id)
         if running is not None:
             self._missing_since.pop(prediction_id, None)
             return self._kept(running)

@@ -49,7 +49,7 @@ async def read_callback(
         if not hmac.compare_digest(given, f"Bearer {token.get_secret_value()}".encode()):
             raise CallbackRejected("the callback does not carry WEBHOOK_AUTH_TOKEN")
     try:
-        prediction = await asyncio.to_thread(answer, body)
+        prediction = await asyncio.to_thread(parse_prediction, body)
     except Unreadable as error:
         raise CallbackRejected(str(error)) from error
     webhook_id = (await asyncio.to_thread(hashlib.sha256, body)).hexdigest()
@@ -82,7 +82,7 @@ def is_ours(prediction_id: str) -> bool:
     return _ID.fullmatch(prediction_id) is not None
 
 
-def answer(body: bytes) -> Prediction:
+def parse_prediction(body: bytes) -> Prediction:
     """Return the prediction that a body describes.
 
     Raises:
@@ -204,17 +204,19 @@ class Wire:
         except NotJson:
             return None
 
-    async def order(self, prediction_id: PredictionId, body: Mapping[str, Any]) -> Prediction:
+    async def start(self, prediction_id: PredictionId, body: Mapping[str, Any]) -> Prediction:
         """Start a prediction, unless it runs already; returns it as it stands.
 
         Raises:
             ProviderRejected, ProviderUnavailable, OutcomeUnknown: As `Provider.start`.
         """
         with _creation():
-            status, said = await self._put(prediction_id, body, headers=ASYNC)
-        return await _created(prediction_id, status, said)
+            status, content = await self._put(prediction_id, body, headers=ASYNC)
+        return await _created(prediction_id, status, content)
 
-    async def hold(self, prediction_id: PredictionId, body: Mapping[str, Any]) -> Prediction:
+    async def start_and_wait(
+        self, prediction_id: PredictionId, body: Mapping[str, Any]
+    ) -> Prediction:
         """Start a prediction and wait for its end, however long; leaving stops the prediction.
 
         It comes back without an outcome if it ran already, started by somebody else.
@@ -223,27 +225,27 @@ class Wire:
             ProviderRejected, ProviderUnavailable, OutcomeUnknown: As `Provider.start`.
         """
         with _creation():
-            status, said = await self._put(prediction_id, body, wait=True)
-        return await _created(prediction_id, status, said)
+            status, content = await self._put(prediction_id, body, wait=True)
+        return await _created(prediction_id, status, content)
 
-    async def look(self, prediction_id: PredictionId) -> Prediction | None:
+    async def poll(self, prediction_id: PredictionId) -> Prediction | None:
         """Return a prediction as it stands, or None if it does not run.
 
         Raises:
             ProviderUnavailable: It cannot be seen now.
         """
         with _inquiry():
-            status, said = await self._put(prediction_id, NO_INPUT, headers=ASYNC)
+            status, content = await self._put(prediction_id, NO_INPUT, headers=ASYNC)
         if status == 422:
             return None
         if status != 202:
             raise ProviderUnavailable(f"the Cog server answers with {status}")
         try:
-            return await _read(prediction_id, said)
+            return await _read(prediction_id, content)
         except Unreadable as error:
             raise ProviderUnavailable(str(error)) from error
 
-    async def stop(self, prediction_id: PredictionId) -> bool:
+    async def cancel(self, prediction_id: PredictionId) -> bool:
         """Ask for a prediction to be stopped; returns False if it did not run.
 
         Raises:
@@ -291,28 +293,32 @@ def _contract(document: bytes) -> Contract | None:
     return contract(parse(document))
 
 
-async def _created(prediction_id: PredictionId, status: int, said: bytes | None) -> Prediction:
+async def _created(prediction_id: PredictionId, status: int, content: bytes | None) -> Prediction:
     """Return the prediction that was created, or raise why there is none."""
     if status not in {200, 202, 422}:
-        raise _refusal(status, said)
+        raise _refusal(status, content)
     try:
-        return await _read(prediction_id, said)
+        return await _read(prediction_id, content)
     except Unreadable as error:
         if status == 422:
-            raise _refusal(status, said) from error
+            raise _refusal(status, content) from error
         raise OutcomeUnknown(str(error)) from error
 
 
-async def _read(prediction_id: PredictionId, said: bytes | None) -> Prediction:
-    if said is None:
+async def _read(prediction_id: PredictionId, content: bytes | None) -> Prediction:
+    if content is None:
         return Prediction(id=prediction_id, outcome=OVERLONG)
-    prediction = await asyncio.to_thread(answer, said) if len(said) > ON_LOOP else answer(said)
+    prediction = (
+        await asyncio.to_thread(parse_prediction, content)
+        if len(content) > ON_LOOP
+        else parse_prediction(content)
+    )
     if prediction.id != prediction_id:
         raise Unreadable("the Cog server's answer is about another prediction")
     return prediction
 
 
-def _refusal(status: int, said: bytes | None) -> ProviderError:
+def _refusal(status: int, content: bytes | None) -> ProviderError:
     """Return what a status means: nothing was created, or nobody knows."""
     if status == 409:
         return ProviderUnavailable("the Cog server is busy", code="provider_busy")
@@ -323,5 +329,5 @@ def _refusal(status: int, said: bytes | None) -> ProviderError:
     if status >= 500:
         return OutcomeUnknown(f"the Cog server answers with {status}")
     return ProviderRejected(
-        f"the Cog server refuses ({status}): {reason_of_body(said or b'', 500)}"
+        f"the Cog server refuses ({status}): {reason_of_body(content or b'', 500)}"
     )

@@ -20,27 +20,27 @@ from fleek.providers.placeholder.art.canvas import (
     upright,
 )
 from fleek.providers.placeholder.picture import save_animation
-from fleek.providers.placeholder.spec import Piece
+from fleek.providers.placeholder.spec import OutputSpec
 
 
-def make(piece: Piece) -> bytes:
+def make(spec: OutputSpec) -> bytes:
     """Return the piece's animation as a file, with what made it inside."""
-    fps = piece.whole("fps", 12)
-    form = piece.word("output_format", "webp")
-    return save_animation(_frames(piece), piece, form=form, milliseconds=round(1000 / fps))
+    fps = spec.whole("fps", 12)
+    form = spec.word("output_format", "webp")
+    return save_animation(_frames(spec), spec, form=form, milliseconds=round(1000 / fps))
 
 
-def _frames(piece: Piece) -> Iterator[Image.Image]:
-    size = (piece.whole("width", 512), piece.whole("height", 288))
-    count = piece.whole("frames", 24)
-    dice = piece.dice("animation")
-    palette = choose(piece.prompt, dice)
+def _frames(spec: OutputSpec) -> Iterator[Image.Image]:
+    size = (spec.whole("width", 512), spec.whole("height", 288))
+    count = spec.whole("frames", 24)
+    dice = spec.dice("animation")
+    palette = choose(spec.prompt, dice)
     sky = _sky(size, palette, dice)
     swells = [_Swell(dice, i / 5) for i in range(6)]
     for number in range(count):
         image = _sea(sky, palette, swells, number / count)
-        if piece.parameters.get("caption", True):
-            picture.draw(image, piece.prompt)
+        if spec.parameters.get("caption", True):
+            picture.draw(image, spec.prompt)
         yield image
 
 

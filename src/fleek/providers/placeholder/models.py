@@ -11,7 +11,7 @@ from fleek.domain.errors import NotFound, ProviderRejected
 from fleek.domain.job import MODEL_NAME, ModelName
 from fleek.providers.base import Model, Schema
 from fleek.providers.placeholder.prediction import MAX_OUTPUTS, MAX_SEED
-from fleek.providers.placeholder.spec import Piece
+from fleek.providers.placeholder.spec import OutputSpec
 
 ASPECT_RATIOS: Final = (
     "1:1", "16:9", "9:16", "4:3", "3:4", "3:2", "2:3",
@@ -238,9 +238,9 @@ def check(model: ModelName, given: Mapping[str, Any]) -> tuple[int, int | None]:
     return int(given.get("num_outputs", 1)), None if seed is None else int(seed)
 
 
-def make(piece: Piece) -> bytes:
+def make(spec: OutputSpec) -> bytes:
     """Return the file of one output; takes a thread for up to a few seconds."""
-    made: bytes = import_module(_named(piece.model).maker).make(piece)
+    made: bytes = import_module(_named(spec.model).maker).make(spec)
     return made
 
 

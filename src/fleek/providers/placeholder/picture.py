@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, PngImagePlugin
 
 from fleek.providers.placeholder.art import STYLES
 from fleek.providers.placeholder.art.canvas import Size, choose
-from fleek.providers.placeholder.spec import Piece
+from fleek.providers.placeholder.spec import OutputSpec
 
 _DRAWN: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("“”…")
 """What Pillow's own font can draw: no others, so that a picture never depends on the machine."""
@@ -114,37 +114,37 @@ _COMMENT: Final = 0x9286
 _MOST_EXIF: Final = 60_000  # bytes; a JPEG's segment holds 65,533
 
 
-def save_image(image: Image.Image, piece: Piece, *, form: str, quality: int) -> bytes:
+def save_image(image: Image.Image, spec: OutputSpec, *, form: str, quality: int) -> bytes:
     """Return an RGB picture as a file: png, jpeg, jpg or webp; quality 1-100."""
     match form:
         case "png":
-            return _saved(image, "PNG", pnginfo=_text(piece), compress_level=4)
+            return _saved(image, "PNG", pnginfo=_text(spec), compress_level=4)
         case "webp":
-            return _saved(image, "WEBP", exif=exif(piece), quality=quality, method=2)
+            return _saved(image, "WEBP", exif=exif(spec), quality=quality, method=2)
         case _:
             options = {"quality": min(quality, 95), "optimize": True, "progressive": True}
-            return _saved(image, "JPEG", exif=exif(piece), **options)
+            return _saved(image, "JPEG", exif=exif(spec), **options)
 
 
 def save_animation(
-    frames: Iterable[Image.Image], piece: Piece, *, form: str, milliseconds: int
+    frames: Iterable[Image.Image], spec: OutputSpec, *, form: str, milliseconds: int
 ) -> bytes:
     """Return RGB frames of one size as a file that plays for ever: webp or gif."""
     coming = iter(frames)
     first = next(coming)
     moving: dict[str, Any] = {"save_all": True, "loop": 0, "duration": milliseconds}
     if form == "webp":
-        options = {"exif": exif(piece), "quality": 80, "method": 0}
+        options = {"exif": exif(spec), "quality": 80, "method": 0}
         return _saved(first, "WEBP", append_images=coming, **options, **moving)
     colours = first.quantize(255)  # the same for all frames, else they flicker
     dithered = (frame.quantize(palette=colours) for frame in coming)
     start = first.quantize(palette=colours)
-    return _saved(start, "GIF", append_images=dithered, comment=_json(piece.record), **moving)
+    return _saved(start, "GIF", append_images=dithered, comment=_json(spec.record), **moving)
 
 
-def exif(piece: Piece) -> bytes:
+def exif(spec: OutputSpec) -> bytes:
     """Return the record as EXIF: description, model, software, and all of it as a comment."""
-    record = piece.record
+    record = spec.record
     comment = _json(record)
     if len(comment) + len(record["Prompt"].encode()) > _MOST_EXIF:
         record = {key: value[:4000] for key, value in record.items()}
@@ -157,9 +157,9 @@ def exif(piece: Piece) -> bytes:
     return tags.tobytes()
 
 
-def _text(piece: Piece) -> PngImagePlugin.PngInfo:
+def _text(spec: OutputSpec) -> PngImagePlugin.PngInfo:
     info = PngImagePlugin.PngInfo()
-    for key, value in piece.record.items():
+    for key, value in spec.record.items():
         info.add_text(key, value)  # iTXt by itself where Latin-1 is not enough
     return info
 
@@ -180,39 +180,39 @@ _MOST_PIXELS: Final = 2_100_000
 """Larger pictures are painted at this size and enlarged: 4096 x 4096 fits into 200 MB."""
 
 
-def make(piece: Piece) -> bytes:
+def make(spec: OutputSpec) -> bytes:
     """Return the piece's picture as a file, with what made it inside."""
-    image = paint(piece, frame(piece))
-    if piece.parameters.get("caption", True):
-        draw(image, piece.prompt)
-    quality = max(1, piece.whole("output_quality", 90))
-    return save_image(image, piece, form=piece.word("output_format", "png"), quality=quality)
+    image = paint(spec, frame(spec))
+    if spec.parameters.get("caption", True):
+        draw(image, spec.prompt)
+    quality = max(1, spec.whole("output_quality", 90))
+    return save_image(image, spec, form=spec.word("output_format", "png"), quality=quality)
 
 
-def paint(piece: Piece, size: Size) -> Image.Image:
+def paint(spec: OutputSpec, size: Size) -> Image.Image:
     """Return the picture without its caption."""
-    dice = piece.dice("picture")
+    dice = spec.dice("picture")
     drawn = dice.choice(STYLE_NAMES)
-    style = STYLES.get(piece.word("style", drawn), STYLES[drawn])
-    palette = choose(piece.prompt, dice)
+    style = STYLES.get(spec.word("style", drawn), STYLES[drawn])
+    palette = choose(spec.prompt, dice)
     painted = _paintable(size)
     image = style(painted, palette, dice)
     return image if painted == size else image.resize(size, Image.Resampling.BICUBIC)
 
 
-def frame(piece: Piece) -> Size:
+def frame(spec: OutputSpec) -> Size:
     """Return the picture's width and height in pixels; what is missing follows from the shape."""
-    given = piece.parameters
-    across, down = _ratio(piece.word("aspect_ratio", "1:1"))
+    given = spec.parameters
+    across, down = _ratio(spec.word("aspect_ratio", "1:1"))
     if "width" in given and "height" in given:
-        return piece.whole("width", 0), piece.whole("height", 0)
+        return spec.whole("width", 0), spec.whole("height", 0)
     if "width" in given:
-        width = piece.whole("width", 0)
+        width = spec.whole("width", 0)
         return width, _side(width * down / across)
     if "height" in given:
-        height = piece.whole("height", 0)
+        height = spec.whole("height", 0)
         return _side(height * across / down), height
-    area = float(piece.word("megapixels", "1")) * 1024 * 1024
+    area = float(spec.word("megapixels", "1")) * 1024 * 1024
     wide = math.sqrt(area * across / down)
     return _side(round(wide / 16) * 16), _side(round(wide * down / across / 16) * 16)
 

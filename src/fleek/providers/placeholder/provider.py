@@ -25,7 +25,7 @@ from fleek.providers.placeholder.prediction import (
     prediction_of,
     seed_of,
 )
-from fleek.providers.placeholder.spec import Piece
+from fleek.providers.placeholder.spec import OutputSpec
 from fleek.system_clock import wall_time
 
 CHUNK_BYTES: Final = 64 * 1024
@@ -76,7 +76,7 @@ class PlaceholderProvider:
         now: The clock, aware.
     """
 
-    settles: Literal["repeat", "find", "none"] = "repeat"
+    reconcile_by: Literal["repeat", "find", "none"] = "repeat"
     default_model: ModelName = models.PICTURE
 
     def __init__(
@@ -131,9 +131,9 @@ class PlaceholderProvider:
         seed = seed_of(output)
         if seed is None:
             raise OutputUnsafe("this output was not made by the placeholder")
-        piece = Piece(model=job.model, prompt=job.prompt, parameters=job.input, seed=seed)
+        spec = OutputSpec(model=job.model, prompt=job.prompt, parameters=job.input, seed=seed)
         async with self._renders:
-            content = await asyncio.to_thread(models.make, piece)
+            content = await asyncio.to_thread(models.make, spec)
         for start in range(0, len(content), CHUNK_BYTES):
             yield content[start : start + CHUNK_BYTES]
 

@@ -8,7 +8,7 @@ from array import array
 from random import Random
 from typing import Final
 
-from fleek.providers.placeholder.spec import Piece
+from fleek.providers.placeholder.spec import OutputSpec
 
 RATE: Final = 22_050  # samples per second, mono, 16 bits
 
@@ -21,12 +21,12 @@ _STEPS: Final = (-2, -1, -1, 1, 1, 2)  # a melody moves to near notes
 _CHUNKS: Final = {"Prompt": b"INAM", "Model": b"IART", "Software": b"ISFT"}
 
 
-def make(piece: Piece) -> bytes:
+def make(spec: OutputSpec) -> bytes:
     """Return the piece's melody as a WAV file."""
-    duration = float(piece.parameters.get("duration", 6))
-    beat = 60 / piece.whole("tempo", 100) / 2
-    samples = _melody(piece.dice("melody"), duration=duration, beat=beat)
-    return _with_record(_wav(samples), piece.record)
+    duration = float(spec.parameters.get("duration", 6))
+    beat = 60 / spec.whole("tempo", 100) / 2
+    samples = _melody(spec.dice("melody"), duration=duration, beat=beat)
+    return _with_record(_wav(samples), spec.record)
 
 
 def _melody(dice: Random, *, duration: float, beat: float) -> "array[int]":

@@ -21,7 +21,7 @@ _FRAME: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class OutputSpec:
     """One output to be made; equal pieces give equal pixels."""
 
     model: ModelName

@@ -4,7 +4,7 @@ from random import Random
 from typing import Final
 
 from fleek.providers.placeholder.picture import flat
-from fleek.providers.placeholder.spec import Piece, clean
+from fleek.providers.placeholder.spec import OutputSpec, clean
 
 _WHEN: Final = (
     "At dawn", "By noon", "At dusk", "In winter", "Past midnight", "In early spring",
@@ -30,14 +30,14 @@ _CLOSE: Final = (
 )  # fmt: skip
 
 
-def make(piece: Piece) -> bytes:
+def make(spec: OutputSpec) -> bytes:
     """Return verses about the piece's prompt, as UTF-8."""
-    dice = piece.dice("verse")
-    verses = [_verse(dice) for _ in range(piece.whole("verses", 3))]
-    record = piece.record
+    dice = spec.dice("verse")
+    verses = [_verse(dice) for _ in range(spec.whole("verses", 3))]
+    record = spec.record
     about = [f"{key}: {flat(value)}" for key, value in record.items() if key != "Prompt"]
     # The first word is ours, so that no prompt can make the file look like HTML or a program.
-    title = f"Verses on “{flat(clean(piece.prompt))}”"
+    title = f"Verses on “{flat(clean(spec.prompt))}”"
     return "\n\n".join([title, *verses, "\n".join(["---", *about])]).encode() + b"\n"
 
 

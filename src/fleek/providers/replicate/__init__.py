@@ -42,8 +42,8 @@ def _no_example(value: object) -> object:
 
 
 def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
-    hosts = tuple(one.lower() for one in value)
-    if not all(PATTERN.fullmatch(one) for one in hosts):
+    hosts = tuple(host.lower() for host in value)
+    if not all(PATTERN.fullmatch(host) for host in hosts):
         raise ValueError("must be hosts such as *.replicate.delivery or 127.0.0.1:9010")
     return hosts
 
@@ -154,14 +154,14 @@ async def connect() -> AsyncGenerator[Provider]:
 async def open_provider(settings: ReplicateSettings) -> AsyncGenerator[ReplicateProvider]:
     """Open the provider with these settings."""
     assert settings.replicate_api_token is not None
-    terms = AccountConfig(
+    config = AccountConfig(
         callback_base=settings.callback_base,
         keys=settings.keys,
         limits=Limits(size=settings.max_output_bytes),
         creates_per_minute=settings.replicate_creates_per_minute,
         calls_per_minute=settings.replicate_calls_per_minute,
     )
-    if terms.callback_base is None:
+    if config.callback_base is None:
         log.info("replicate_polled", reason="PUBLIC_URL is not set, or not https: no callbacks")
     tls = tls_context()
     headers = authorization(settings.replicate_api_token.get_secret_value())
@@ -169,7 +169,7 @@ async def open_provider(settings: ReplicateSettings) -> AsyncGenerator[Replicate
     api = open_api(settings.replicate_base_url, headers=headers, tls=tls, proxy=proxy)
     policy = settings.policy
     files = Client(policy, Connections(policy, tls=tls))
-    provider = ReplicateProvider(api, files, terms)
+    provider = ReplicateProvider(api, files, config)
     try:
         yield provider
     finally:

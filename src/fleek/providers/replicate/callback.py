@@ -84,18 +84,18 @@ class Signatures:
             CallbackRejected: It is not Replicate's, too old or too new, or cannot be read.
             ProviderUnavailable: No secret is known, and none can be had now.
         """
-        told = {name.lower(): value for name, value in headers.items()}
-        webhook_id = told.get("webhook-id", "")
+        by_name = {name.lower(): value for name, value in headers.items()}
+        webhook_id = by_name.get("webhook-id", "")
         if not _WEBHOOK_ID.fullmatch(webhook_id):
             raise CallbackRejected("the message has no usable webhook-id")
-        stamp = told.get("webhook-timestamp", "")
+        stamp = by_name.get("webhook-timestamp", "")
         if not _TIMESTAMP.fullmatch(stamp):
             raise CallbackRejected("the message has no usable webhook-timestamp")
         signed = f"{webhook_id}.{stamp}.".encode(), body
-        given = list(_signatures(told.get("webhook-signature", "")))
-        if not await asyncio.to_thread(self._signs, signed, given):
+        signatures = list(_signatures(by_name.get("webhook-signature", "")))
+        if not await asyncio.to_thread(self._signs, signed, signatures):
             await self._refresh()
-            if not await asyncio.to_thread(self._signs, signed, given):
+            if not await asyncio.to_thread(self._signs, signed, signatures):
                 raise CallbackRejected("the message's signature is wrong")
         self._check_age(datetime.fromtimestamp(int(stamp), UTC), now=await self._now())
         return await _callback(webhook_id, body)
@@ -109,9 +109,11 @@ class Signatures:
             )
             raise CallbackRejected("the message is too old, or from the future")
 
-    def _signs(self, signed: Sequence[bytes], given: Sequence[bytes]) -> bool:
+    def _signs(self, signed: Sequence[bytes], signatures: Sequence[bytes]) -> bool:
         expected = [_signature(key, signed) for key in self._keys]
-        return any(hmac.compare_digest(ours, one) for ours in expected for one in given)
+        return any(
+            hmac.compare_digest(ours, signature) for ours in expected for signature in signatures
+        )
 
     async def _refresh(self) -> None:
         """Ask for the secret: there is none yet, or it may have been changed."""
@@ -130,7 +132,7 @@ class Signatures:
                 if self._keys:
                     return
                 raise
-            self._keys = [key, *(one for one in self._keys if one != key)][:SECRETS_KEPT]
+            self._keys = [key, *(known for known in self._keys if known != key)][:SECRETS_KEPT]
 
     async def _fetch(self) -> bytes:
         with read_errors(NAME):
@@ -161,13 +163,15 @@ def _signatures(header: str) -> Iterator[bytes]:
 
 async def _callback(webhook_id: str, body: bytes) -> Callback:
     try:
-        told: Any = await parse_aside(body)
+        content: Any = await parse_aside(body)
     except NotJson as error:
         raise CallbackRejected("the message is not JSON") from error
-    prediction = await asyncio.to_thread(read_prediction, told) if isinstance(told, dict) else None
+    prediction = (
+        await asyncio.to_thread(read_prediction, content) if isinstance(content, dict) else None
+    )
     if prediction is None:
         raise CallbackRejected("the message names no prediction")
-    address = told.get("webhook")
+    address = content.get("webhook")
     return Callback(
         webhook_id=webhook_id,
         prediction=prediction,

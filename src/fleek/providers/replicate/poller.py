@@ -10,11 +10,13 @@ from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Failed, Prediction
 from fleek.providers.http import Api, raise_for_read, read_date, read_errors
-from fleek.providers.replicate.search import SWEEP_PAGES, sweep
+from fleek.providers.replicate.search import MAX_LIST_PAGES, poll_list
 from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction
 
-SWEEP_ABOVE: Final = 200  # predictions asked for at once, and calls made for them at most
-MOST: Final = SWEEP_ABOVE - SWEEP_PAGES  # asked for one by one; chance decides who has to wait
+MAX_CALLS: Final = 200  # predictions asked for at once, and calls made for them at most
+MAX_SINGLE_CALLS: Final = (
+    MAX_CALLS - MAX_LIST_PAGES
+)  # asked for one by one; chance decides who has to wait
 AT_ONCE: Final = 24  # requests under way
 GONE_SECONDS: Final = 600.0  # of 404 and nothing else, before a prediction counts as gone
 GONE_KEPT: Final = 10_000
@@ -41,33 +43,33 @@ class Poller:
         """
         seen: dict[PredictionId, Prediction] = {}
         failures: list[ProviderUnavailable] = []
-        most = SWEEP_ABOVE
-        if len(ids) > SWEEP_ABOVE:
-            most = MOST
+        most = MAX_CALLS
+        if len(ids) > MAX_CALLS:
+            most = MAX_SINGLE_CALLS
             try:
-                seen |= await sweep(self._api, ids)
+                seen |= await poll_list(self._api, ids)
             except ProviderUnavailable as error:
                 failures.append(error)
         for prediction_id in seen:
             self._missing.pop(prediction_id, None)
 
-        async def look(prediction_id: PredictionId) -> None:
+        async def read_one(prediction_id: PredictionId) -> None:
             async with self._at_once:
-                if any(one.retry_after is not None for one in failures):
+                if any(failure.retry_after is not None for failure in failures):
                     return  # told to wait: the others have their turn next time
                 try:
-                    told = await self._look(prediction_id)
+                    prediction = await self._read_one(prediction_id)
                 except ProviderUnavailable as error:
                     failures.append(error)
                     return
-            if told is not None:
-                seen[prediction_id] = told
+            if prediction is not None:
+                seen[prediction_id] = prediction
 
-        rest = [one for one in dict.fromkeys(ids) if one not in seen]
-        await asyncio.gather(*(look(one) for one in random.sample(rest, min(len(rest), most))))
+        rest = [key for key in dict.fromkeys(ids) if key not in seen]
+        await asyncio.gather(*(read_one(key) for key in random.sample(rest, min(len(rest), most))))
         if failures and not seen:
             raise failures[-1]
-        return {one: seen[one] for one in ids if one in seen}
+        return {key: seen[key] for key in ids if key in seen}
 
     async def recall(self, prediction_id: PredictionId) -> Prediction | None:
         """Return a prediction as it is known now; None: the API knows none by this id.
@@ -81,21 +83,21 @@ class Poller:
                 return None
             raise_for_read(answer, NAME)
             date = read_date(answer.headers.get("date", ""))
-            told = await answer.understood(partial(read_prediction, date=date))
-        if told is None or told.id != prediction_id:
+            prediction = await answer.understood(partial(read_prediction, date=date))
+        if prediction is None or prediction.id != prediction_id:
             raise ProviderUnavailable("Replicate's answer is about no prediction of ours")
-        return told
+        return prediction
 
-    async def _look(self, prediction_id: PredictionId) -> Prediction | None:
+    async def _read_one(self, prediction_id: PredictionId) -> Prediction | None:
         if read_id({"id": prediction_id}) is None:
             return None
-        told = await self.recall(prediction_id)
-        if told is None:
-            return self._not_there(prediction_id)
+        prediction = await self.recall(prediction_id)
+        if prediction is None:
+            return self._missing_prediction(prediction_id)
         self._missing.pop(prediction_id, None)
-        return told
+        return prediction
 
-    def _not_there(self, prediction_id: PredictionId) -> Prediction | None:
+    def _missing_prediction(self, prediction_id: PredictionId) -> Prediction | None:
         if len(self._missing) >= GONE_KEPT:
             self._missing.clear()
         since = self._missing.setdefault(prediction_id, self._clock())

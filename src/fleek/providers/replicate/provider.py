@@ -33,9 +33,9 @@ from fleek.providers.http import (
 )
 from fleek.providers.replicate import schemas
 from fleek.providers.replicate.callback import Signatures
-from fleek.providers.replicate.poller import SWEEP_ABOVE, Poller
+from fleek.providers.replicate.poller import MAX_CALLS, Poller
 from fleek.providers.replicate.schemas import Schemas, read_name
-from fleek.providers.replicate.search import Lost, PredictionList, Search, read_page
+from fleek.providers.replicate.search import LostPrediction, PredictionList, Search, read_page
 from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction
 from fleek.system_clock import wall_time
 
@@ -67,31 +67,31 @@ class ReplicateProvider:
         clock: Monotonic seconds.
     """
 
-    settles: Literal["repeat", "find", "none"] = "find"
+    reconcile_by: Literal["repeat", "find", "none"] = "find"
     default_model: ModelName = schemas.DEFAULT
 
     def __init__(
         self,
         api: Api,
         files: Client,
-        terms: AccountConfig,
+        config: AccountConfig,
         *,
         now: Callable[[], datetime] = wall_time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.terms = terms
+        self.config = config
         self.budget = Budget(
-            creates_per_minute=terms.creates_per_minute,
-            calls_per_minute=terms.calls_per_minute,
-            sweeps_above=SWEEP_ABOVE,
+            creates_per_minute=config.creates_per_minute,
+            calls_per_minute=config.calls_per_minute,
+            max_calls_per_poll=MAX_CALLS,
         )
         self.schemas = Schemas(api, clock=clock)
         self._api = api
         self._files = files
-        self._signatures = Signatures(api, keys=terms.keys, now=self._time_there, clock=clock)
+        self._signatures = Signatures(api, keys=config.keys, now=self._provider_time, clock=clock)
         self._now = now
         self._clock = clock
-        self._looks = Poller(api, clock=clock)
+        self._poller = Poller(api, clock=clock)
         self._list = PredictionList(partial(read_page, api))
         self._asking = asyncio.Lock()
         self._asked_at = -math.inf
@@ -109,7 +109,7 @@ class ReplicateProvider:
         """
         try:
             target = read_name(job.model)
-            content = strict.dumps(self._order(job, attempt, version=target.version))
+            content = strict.dumps(self._body(job, attempt, version=target.version))
         except (NotFound, TypeError, ValueError) as error:
             raise ProviderRejected(str(error), code="provider_bad_request") from error
         headers = {
@@ -119,12 +119,12 @@ class ReplicateProvider:
             answer = await self._api.post(target.path, content, headers)
             raise_for_create(answer, NAME)
             date = read_date(answer.headers.get("date", ""))
-            bought = await answer.understood(partial(read_prediction, date=date))
-        if bought is None:
+            prediction = await answer.understood(partial(read_prediction, date=date))
+        if prediction is None:
             raise OutcomeUnknown("Replicate's answer names no prediction")
-        if bought.age is not None:
-            self._dates_differ = abs(bought.age) > self._api.post_window
-        return bought
+        if prediction.age is not None:
+            self._dates_differ = abs(prediction.age) > self._api.post_window
+        return prediction
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
         """Look at predictions: many at once through the list, the others one by one.
@@ -132,7 +132,7 @@ class ReplicateProvider:
         Raises:
             ProviderUnavailable: None could be seen.
         """
-        return await self._looks.poll(ids)
+        return await self._poller.poll(ids)
 
     async def recall(self, prediction_id: PredictionId) -> Prediction | None:
         """Return a prediction that has ended as Replicate knows it now; None: it knows none.
@@ -140,7 +140,7 @@ class ReplicateProvider:
         Raises:
             ProviderUnavailable: Could not be asked.
         """
-        return await self._looks.recall(_checked(prediction_id))
+        return await self._poller.recall(_checked(prediction_id))
 
     async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
         """Ask Replicate to stop a prediction; one that has ended is left as it is.
@@ -167,7 +167,7 @@ class ReplicateProvider:
         """
         words = partial(self.schemas.makes_words, job.model)
         chunks = read_output(
-            self._files, output, self.terms.limits, clock=self._clock, words=words
+            self._files, output, self.config.limits, clock=self._clock, words=words
         )
         async with aclosing(chunks):
             async for chunk in chunks:
@@ -183,7 +183,7 @@ class ReplicateProvider:
             target = read_name(job.model)
         except NotFound:
             return Found(prediction=None, complete=True)  # `start` refuses it before it is sent
-        lost = Lost(
+        lost = LostPrediction(
             target=target,
             input=_input(job),
             token=_token(attempt),
@@ -213,7 +213,7 @@ class ReplicateProvider:
             with suppress(ProviderUnavailable), read_errors(NAME):
                 await self._api.get("/account")
 
-    async def _time_there(self) -> datetime:
+    async def _provider_time(self) -> datetime:
         """Return the time at Replicate, or what our wall clock shows if it does not answer soon."""
         with suppress(TimeoutError):
             async with asyncio.timeout(ASK_SECONDS):
@@ -242,14 +242,14 @@ class ReplicateProvider:
         """
         return await self.schemas.get(model)
 
-    def _order(self, job: Job, attempt: Attempt, *, version: str | None) -> dict[str, Any]:
-        order: dict[str, Any] = {"input": _input(job)}
+    def _body(self, job: Job, attempt: Attempt, *, version: str | None) -> dict[str, Any]:
+        body: dict[str, Any] = {"input": _input(job)}
         if version is not None:
-            order["version"] = version
-        if self.terms.callback_base is not None:
-            order["webhook"] = f"{self.terms.callback_base}/{_token(attempt)}"
-            order["webhook_events_filter"] = list(EVENTS)
-        return order
+            body["version"] = version
+        if self.config.callback_base is not None:
+            body["webhook"] = f"{self.config.callback_base}/{_token(attempt)}"
+            body["webhook_events_filter"] = list(EVENTS)
+        return body
 
 
 def _input(job: Job) -> dict[str, Any]:

@@ -79,7 +79,7 @@ KEPT: Final = 128  # models
 FRESH_SECONDS: Final = 600.0
 UNKNOWN_SECONDS: Final = 60.0  # for which "no such model" is believed
 FAILED_SECONDS: Final = 10.0  # for which nobody asks again after a failure
-PATIENCE_SECONDS: Final = 5.0  # for which a caller waits
+WAIT_SECONDS: Final = 5.0  # for which a caller waits
 MAX_BYTES: Final = 1_048_576  # of a model's description
 
 Known = Schema | FleekError | None
@@ -111,14 +111,14 @@ class Schemas:
         """
         entry = self._kept.get(model)
         if entry is not None and self._clock() < entry.until:
-            return _given(entry.known)
+            return _schema_or_raise(entry.known)
         if (path := read_name(model).schema_path) is None:
             return None
         task = self._asking.get(model)
         if task is None:
             task = self._asking[model] = asyncio.create_task(self._ask(model, path))
             task.add_done_callback(lambda _: self._asking.pop(model, None))
-        return _given(await asyncio.shield(task))
+        return _schema_or_raise(await asyncio.shield(task))
 
     async def makes_words(self, model: ModelName) -> bool:
         """Whether a model is known to answer in words, and not in files."""
@@ -138,7 +138,7 @@ class Schemas:
         last = entry.last if (entry := self._kept.get(model)) else None
         known: Known
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(WAIT_SECONDS):
                 known, seconds = await self._fetch(model, path), FRESH_SECONDS
         except NotFound as error:
             known, seconds = error, UNKNOWN_SECONDS
@@ -170,7 +170,7 @@ class Schemas:
         return await asyncio.to_thread(read_schema, version)
 
 
-def _given(known: Known) -> Schema | None:
+def _schema_or_raise(known: Known) -> Schema | None:
     if isinstance(known, FleekError):
         raise type(known)(str(known))
     return known

@@ -27,9 +27,9 @@ from fleek.providers.http import Answer, Api, Unreadable, raise_for_read, read_d
 from fleek.providers.replicate.schemas import Target
 from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction, read_time
 
-SWEEP_PAGES: Final = 40
-POOR: Final = 2  # rows of ours below which a page is not worth its request
-POOR_PAGES: Final = 3  # of these in a row end a sweep
+MAX_LIST_PAGES: Final = 40
+MIN_MATCHES: Final = 2  # rows of ours below which a page is not worth its request
+MAX_POOR_PAGES: Final = 3  # of these in a row end a sweep
 SEARCH_PAGES: Final = 60
 READS: Final = 8  # searches that read pages for themselves at once; each page may be large
 MARGIN: Final = timedelta(seconds=30)  # around the time in which a purchase was made
@@ -60,7 +60,7 @@ ReadPage = Callable[[Mapping[str, str]], Coroutine[Any, Any, Page]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class LostPrediction:
     """What is known of a purchase whose answer got lost."""
 
     target: Target
@@ -78,12 +78,12 @@ async def pages(read: ReadPage, query: Mapping[str, str]) -> AsyncGenerator[Page
     Raises:
         ProviderUnavailable: A page cannot be had, or it leads back to an earlier one.
     """
-    asked: list[Mapping[str, str]] = []
+    queries: list[Mapping[str, str]] = []
     following: Mapping[str, str] | None = query
     while following is not None:
-        if following in asked:
+        if following in queries:
             raise ProviderUnavailable("Replicate's list of predictions leads in a circle")
-        asked.append(following)
+        queries.append(following)
         page = await read(following)
         yield page
         following = page.next
@@ -116,7 +116,7 @@ class Window:
         first, last = self.first - by, self.last + by + timedelta(hours=1)
         return replace(self, first=_full_hour(first), last=_full_hour(last))
 
-    def holds(self, instant: datetime) -> bool:
+    def contains(self, instant: datetime) -> bool:
         """Whether an instant lies in it."""
         return self.first <= instant <= self.last
 
@@ -215,7 +215,7 @@ class PredictionList:
         async with aclosing(pages(self.read, window.query)) as following:
             async for page in following:
                 number, ended = number + 1, page.next is None
-                for reader in await asyncio.to_thread(_show, page, readers):
+                for reader in await asyncio.to_thread(_note_page, page, readers):
                     reader.end(reached=True)
                 readers = [reader for reader in readers if not reader.result.done()]
                 if not readers or number == SEARCH_PAGES:
@@ -231,7 +231,7 @@ class PredictionList:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _show(page: Page, readers: Iterable[_Reader]) -> list[_Reader]:
+def _note_page(page: Page, readers: Iterable[_Reader]) -> list[_Reader]:
     """Return the readers that need no further page."""
     rows = page.dated
     return [reader for reader in readers if reader.note(rows)]
@@ -251,34 +251,36 @@ def _page(answer: Answer) -> Page:
     return Page(tuple(results), following, read_date(answer.headers.get("date", "")))
 
 
-def _shown(row: Row, date: datetime | None) -> Prediction | None:
+def _prediction_of_row(row: Row, date: datetime | None) -> Prediction | None:
     """Return what a row tells; that it has ended well only counts together with the output."""
-    told = read_prediction(row, date=date)
-    if told is not None and row.get("status") == "succeeded" and "output" not in row:
-        return replace(told, outcome=None)
-    return told
+    prediction = read_prediction(row, date=date)
+    if prediction is not None and row.get("status") == "succeeded" and "output" not in row:
+        return replace(prediction, outcome=None)
+    return prediction
 
 
-def _among(page: Page, ids: Collection[PredictionId]) -> list[Prediction]:
+def _matches(page: Page, ids: Collection[PredictionId]) -> list[Prediction]:
     rows = (row for row in page.rows if read_id(row) in ids)
-    return [shown for row in rows if (shown := _shown(row, page.date))]
+    return [found for row in rows if (found := _prediction_of_row(row, page.date))]
 
 
-async def sweep(api: Api, wanted: Collection[PredictionId]) -> dict[PredictionId, Prediction]:
+async def poll_list(
+    api: Api, prediction_ids: Collection[PredictionId]
+) -> dict[PredictionId, Prediction]:
     """Look for many predictions in the newest pages, as long as those hold enough of them.
 
     Raises:
         ProviderUnavailable: A page could not be had.
     """
     seen: dict[PredictionId, Prediction] = {}
-    ids, poor, read = set(wanted), 0, 0
+    ids, poor, read = set(prediction_ids), 0, 0
     async with aclosing(pages(partial(read_page, api), {})) as following:
         async for page in following:
-            told = await asyncio.to_thread(_among, page, ids)
-            fresh = {one.id: one for one in told if one.id not in seen}
+            matches = await asyncio.to_thread(_matches, page, ids)
+            fresh = {match.id: match for match in matches if match.id not in seen}
             seen |= fresh
-            read, poor = read + 1, poor + 1 if len(fresh) < POOR else 0
-            if len(seen) == len(ids) or poor == POOR_PAGES or read == SWEEP_PAGES:
+            read, poor = read + 1, poor + 1 if len(fresh) < MIN_MATCHES else 0
+            if len(seen) == len(ids) or poor == MAX_POOR_PAGES or read == MAX_LIST_PAGES:
                 break
     return seen
 
@@ -292,7 +294,7 @@ class Search:
     holds all that matters; else hours are looked through, before an empty look counts.
     """
 
-    def __init__(self, lost: Lost) -> None:
+    def __init__(self, lost: LostPrediction) -> None:
         self._lost = lost
         self._date: datetime | None = None  # of the first page
         self._window: Window | None = None  # rows that were made outside it are not it
@@ -315,9 +317,9 @@ class Search:
         if self._window is not None:
             wide = self._window.wider(HOURS if self._lost.written else DAY)
             async with listed.places:
-                if not reached and (self._sure or not listed.is_scanning(wide)):
+                if not reached and (self._time_certain or not listed.is_scanning(wide)):
                     reached = await self._read_window(listed, self._window)
-            if not self._sure and not self._found:
+            if not self._time_certain and not self._found:
                 self._window = wide
                 reached = await listed.scan(wide, self._note_rows)
         likely, others = self._sorted_candidates()
@@ -334,16 +336,16 @@ class Search:
         likely: list[Prediction] = []
         others: list[Prediction] = []
         for created, prediction in sorted(self._candidates.values(), key=lambda dated: dated[0]):
-            at_intent = self._likely is not None and self._likely.holds(created)
+            at_intent = self._likely is not None and self._likely.contains(created)
             (likely if at_intent else others).append(prediction)
         return likely, others
 
     @property
-    def _sure(self) -> bool:
+    def _time_certain(self) -> bool:
         return self._agree and self._fits
 
     @property
-    def _one_clock(self) -> bool:
+    def _single_clock(self) -> bool:
         """Whether only one clock tells when it was made, or the provider's is known to be off."""
         return self._lost.written is None or (self._lost.dates_differ and not self._agree)
 
@@ -355,7 +357,7 @@ class Search:
         """Read the newest page; returns whether nothing else has to be read."""
         page = await listed.read({})
         if page.date is not None:
-            self._begin(page, page.date)
+            self._set_windows(page, page.date)
         return await asyncio.to_thread(self._note_rows, page.dated) or page.next is None
 
     async def _read_window(self, listed: PredictionList, window: Window) -> bool:
@@ -370,20 +372,22 @@ class Search:
                     break
         return False
 
-    def _begin(self, page: Page, date: datetime) -> None:
+    def _set_windows(self, page: Page, date: datetime) -> None:
         """Work out when the purchase was made."""
         lost, self._date = self._lost, date
-        told = date - lost.age
-        written = lost.written or told
-        self._agree = lost.written is not None and abs(told - written) <= MARGIN
+        by_age = date - lost.age
+        written = lost.written or by_age
+        self._agree = lost.written is not None and abs(by_age - written) <= MARGIN
         times = [created for row in page.rows if (created := read_time(row.get("created_at")))]
         newest = max(times, default=None)
         self._fits = not lost.dates_differ and (
             newest is None or abs(date - newest) <= MARGIN + lost.open
         )
         self._likely = Window(written - MARGIN, written + lost.open + MARGIN)
-        self._ours = Window(told - MARGIN, told + lost.open + MARGIN)
-        self._window = Window(min(written, told) - MARGIN, max(written, told) + lost.open + MARGIN)
+        self._ours = Window(by_age - MARGIN, by_age + lost.open + MARGIN)
+        self._window = Window(
+            min(written, by_age) - MARGIN, max(written, by_age) + lost.open + MARGIN
+        )
 
     def _note_rows(self, rows: Sequence[DatedRow]) -> bool:
         """Take note of a page; returns whether the purchase is found or older rows have come."""
@@ -394,30 +398,30 @@ class Search:
         """Take note of a row; returns whether it is older than the purchase."""
         webhook = row.get("webhook")
         if isinstance(webhook, str) and webhook.endswith(f"/{self._lost.token}"):
-            self._own = _shown(row, self._date)
+            self._own = _prediction_of_row(row, self._date)
             return False
         if created is None or self._window is None:
             self._unclear = True
             return False
-        if not self._window.holds(created):
+        if not self._window.contains(created):
             return created < self._window.first
         if isinstance(webhook, str) and webhook:
             return False  # it is somebody else's, or another attempt's
         if self._lost.target.ran(row):
-            self._weigh(row, created)
+            self._compare_input(row, created)
         return False
 
-    def _weigh(self, row: Row, created: datetime) -> None:
+    def _compare_input(self, row: Row, created: datetime) -> None:
         """Decide by the input whether this may be it."""
-        given, told = row.get("input"), _shown(row, self._date)
+        given, prediction = row.get("input"), _prediction_of_row(row, self._date)
         if row.get("data_removed") is True or not isinstance(given, dict):
-            self._weigh_wiped(created)
-        elif told is None:
+            self._note_wiped(created)
+        elif prediction is None:
             self._unclear = True
         elif given == self._lost.input:
-            self._candidates[told.id] = (created, told)
+            self._candidates[prediction.id] = (created, prediction)
 
-    def _weigh_wiped(self, created: datetime) -> None:
+    def _note_wiped(self, created: datetime) -> None:
         """Decide about a row without input, as those of a past hour all are.
 
         One of two clocks may be wrong, not both: what neither allows is not it. Else any such row
@@ -425,7 +429,7 @@ class Search:
         """
         assert self._likely is not None
         assert self._ours is not None
-        if self._likely.holds(created):
+        if self._likely.contains(created):
             self._wiped = True
-        elif self._one_clock or self._ours.holds(created):
+        elif self._single_clock or self._ours.contains(created):
             self._unclear = True

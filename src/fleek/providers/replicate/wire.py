@@ -27,7 +27,7 @@ _SEED: Final = re.compile(r"^\s*(?:using )?seed(?: is|:|=)\s*(\d{1,18})\s*$", re
 _FLAGGED: Final = re.compile(
     r"nsfw|flagged as sensitive|\(E005\)|safety (filter|checker)", re.IGNORECASE
 )
-_PASSING: Final = re.compile(
+_TRANSIENT: Final = re.compile(
     r"prediction interrupted|please retry|cuda out of memory|queue is full", re.IGNORECASE
 )
 LOG_TAIL: Final = 20_000  # characters of the logs that are read
@@ -38,8 +38,12 @@ ENDED: Final = frozenset({"succeeded", "failed", "canceled", "aborted"})
 
 def read_id(body: Mapping[str, Any]) -> PredictionId | None:
     """Return a prediction's id, or None if it is none that could be asked for."""
-    found = body.get("id")
-    return PredictionId(found) if isinstance(found, str) and _ID.fullmatch(found) else None
+    prediction_id = body.get("id")
+    return (
+        PredictionId(prediction_id)
+        if isinstance(prediction_id, str) and _ID.fullmatch(prediction_id)
+        else None
+    )
 
 
 def read_prediction(body: Mapping[str, Any], *, date: datetime | None = None) -> Prediction | None:
@@ -95,7 +99,7 @@ def _success(body: Mapping[str, Any]) -> Outcome:
 def _failure(reason: str) -> Failed:
     if _FLAGGED.search(reason):
         return Failed("content_flagged", reason, retryable=False)
-    return Failed("prediction_failed", reason, retryable=bool(_PASSING.search(reason)))
+    return Failed("prediction_failed", reason, retryable=bool(_TRANSIENT.search(reason)))
 
 
 def _cancelled(body: Mapping[str, Any], reason: str) -> Failed:
@@ -128,17 +132,17 @@ def _progress(lines: list[str]) -> float | None:
 
 def _metrics(body: Mapping[str, Any], logs: Any) -> dict[str, Any]:
     """Return what was measured, e.g. ``predict_time`` in seconds; the seed too if the logs tell."""
-    given = body.get("metrics")
-    found = {
+    content = body.get("metrics")
+    metrics = {
         one_line(name, 100): one_line(value, 200) if isinstance(value, str) else value
-        for name, value in (given.items() if isinstance(given, dict) else ())
+        for name, value in (content.items() if isinstance(content, dict) else ())
         if _is_plain(value)
     }
     head = logs[:LOG_TAIL].splitlines() if isinstance(logs, str) else []
     seed = next((match[1] for line in head if (match := _SEED.match(line))), None)
     if seed is not None:
-        found.setdefault("seed", int(seed))
-    return dict(list(found.items())[:METRICS])
+        metrics.setdefault("seed", int(seed))
+    return dict(list(metrics.items())[:METRICS])
 
 
 def _is_plain(value: Any) -> bool:
