@@ -1,1 +1,1 @@
-"""Hosts of models: one module each, known by its name in `fleek.registry`."""
+"""Adapters for providers, one module or package each, named in `fleek.registry`."""

@@ -1,4 +1,4 @@
-"""The provider's port: what an adapter for a host of models implements.
+"""The provider port: the interface that an adapter implements.
 
 `Provider` is required. Each `Supports…` protocol is an optional capability. Both are checked when
 an adapter is opened.
@@ -25,14 +25,14 @@ EXPIRED: Final = "output_expired"
 
 OPERATOR_ACTION_CODES: Final[Mapping[str, str]] = {
     PAYMENT_REQUIRED: "pay the provider",
-    UNAUTHORIZED: "set a token that the provider takes, and start the service anew",
+    UNAUTHORIZED: "set a token that the provider accepts, and restart the service",
 }
-"""Codes that need an action of the operator, with that action; jobs wait until then."""
+"""Codes that need an action by the operator, with that action; jobs wait until then."""
 
 MAX_ANSWER_BYTES: Final = 256 * 1_048_576
-"""Largest body that may hold outputs, as a response or as a callback.
+"""Maximum size of a body with outputs, both for responses and for callbacks.
 
-One limit for both: a result that is too large for one of them must not be paid for again.
+The same limit for both, so that a result that is too large is not paid for again.
 """
 
 Schema = Mapping[str, Any]
@@ -91,8 +91,8 @@ class Found:
       ``request_hash`` is in flight except unknown ones. Those are interchangeable. A candidate
       behind the first ``likely`` ones may belong to another attempt, which is reconciled first.
     - Else three searches in a row, spread over ``RECONCILE_SECONDS``, that were all ``complete`` and
-      not ``wiped`` prove that no prediction was started. A search that failed or was incomplete
-      starts the count again.
+      not ``wiped`` prove that no prediction was started. A failed or incomplete search
+      resets the count.
     - ``wiped``: never start another prediction because of this search.
     """
 
@@ -100,7 +100,7 @@ class Found:
     complete: bool  # whether every prediction that may be this attempt's was seen
     candidates: tuple[Prediction, ...] = ()  # same request, attempt unknown; likely ones first
     likely: int | None = None  # how many were created at the time of the intent; None: all
-    wiped: bool = False  # one that may be this attempt's has lost its identifying data
+    wiped: bool = False  # a possible match has lost its identifying data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +112,8 @@ class Callback:
 
     webhook_id: str  # identifies the message; a repetition has the same
     prediction: Prediction  # its state when the message was sent
-    final: bool = False  # the state counts as it is: the provider cannot be polled for it
-    address: str | None = None  # the callback URL that the message names; None: it names none
+    final: bool = False  # the state is final: the provider cannot be polled for it
+    address: str | None = None  # the callback URL given in the message; None: not given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,25 +124,25 @@ class Budget:
     calls_per_minute: float | None = None  # all others
     concurrency: int | None = None  # predictions that were started and have not ended
     max_calls_per_poll: int | None = None
-    """The most calls that one `poll` makes, however many ids it is given. None: always one call."""
+    """Maximum number of calls made by one `poll`, for any number of ids. None: always one call."""
 
 
 UNLIMITED: Final = Budget()
 
 
 class Provider(Protocol):
-    """A host of models: what every adapter has. The capabilities below are optional.
+    """The members that every adapter has. The capabilities below are optional.
 
     `start` is the only call that costs money, and the engine calls it at most once for an
     attempt, unless ``reconcile_by`` is "repeat".
     """
 
     reconcile_by: Literal["repeat", "find", "none"]
-    """How an unknown outcome of `start` is settled: by starting the same attempt again, which is
-    the same prediction; by a search with `SupportsFind.find`; not at all."""
+    """How an unknown outcome of `start` is reconciled: by starting the same attempt again, which
+    returns the same prediction; by a search with `SupportsFind.find`; not at all."""
 
     default_model: ModelName
-    """The model of a request that names none."""
+    """The model of requests without one."""
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
         """Start one prediction. Never retries.
@@ -155,7 +155,7 @@ class Provider(Protocol):
         ...
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
-        """Return the state of predictions. Those whose state is unknown now are left out.
+        """Return the state of predictions. Predictions whose state cannot be read now are omitted.
 
         Raises:
             ProviderUnavailable: No state could be read.
@@ -180,7 +180,7 @@ class Provider(Protocol):
             ProviderUnavailable: Its host could not be reached; may be repeated.
             OutputInterrupted: The download broke off; may be repeated.
             OutputBroken: The download is complete, and the bytes are wrong.
-            OutputMissing: Its address answers that there is no such file.
+            OutputMissing: Its host responds that there is no such file.
             OutputUnsafe: Its address or size is not allowed.
             OutputGone: The provider has removed it.
         """
@@ -210,8 +210,8 @@ class SupportsFind(Protocol):
     async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:
         """Search for the prediction of an attempt whose outcome is unknown.
 
-        `now` is the time by the clock that wrote ``attempt.submitted_at``, without what that clock
-        has leapt over since.
+        `now` is the time by the clock that wrote ``attempt.submitted_at``, without the leaps of that
+        clock since then.
 
         Raises:
             ProviderUnavailable: The list could not be read.
@@ -237,7 +237,7 @@ class SupportsCallbacks(Protocol):
 
 @runtime_checkable
 class SupportsOversizedCallbacks(Protocol):
-    """A provider without a second way to an answer whose callback was too large."""
+    """A provider that cannot be polled for a result whose callback was too large."""
 
     def overlong(self, prediction_id: PredictionId) -> Prediction:
         """Return the outcome of such a prediction."""
@@ -259,19 +259,19 @@ class SupportsModels(Protocol):
 
 @runtime_checkable
 class SupportsRecall(Protocol):
-    """A provider that still knows a prediction after its end.
+    """A provider that can return a prediction after its end.
 
-    A result whose address has expired is found at its new address, and it is given up only when
-    the provider itself has removed it.
+    A result whose address has expired is read at its new address, and is given up only if the
+    provider has removed it.
     """
 
     async def recall(self, prediction_id: PredictionId) -> Prediction | None:
-        """Return the current state of an ended prediction; None: the id is unknown.
+        """Return the current state of a prediction that has ended; None: the id is unknown.
 
         The outcome is a `Failed` with the code `EXPIRED` if the outputs were removed.
 
         Raises:
-            ProviderUnavailable: It cannot be asked now.
+            ProviderUnavailable: It cannot be read now.
         """
         ...
 
@@ -286,7 +286,7 @@ class SupportsServerTime(Protocol):
         ...
 
     async def ask_time(self) -> None:
-        """Make a free call for the time if no response is recent; errors are ignored."""
+        """Make a free call to read the time, unless a recent response had it; ignores errors."""
         ...
 
 
@@ -299,11 +299,11 @@ CAPABILITIES: Final = (
     SupportsRecall,
     SupportsServerTime,
 )
-"""All optional capabilities: an adapter that has one member of a capability has all of them."""
+"""All optional capabilities: an adapter with one member of a capability must have all of them."""
 
 
 def provider_misfits(adapter: Any) -> list[str]:
-    """Return in what an open adapter does not fit this port; empty: it fits."""
+    """Return how an open adapter deviates from this port; empty: it does not."""
     phrases = misfits(adapter, Provider, CAPABILITIES)
     if not phrases and adapter.reconcile_by == "find" and not isinstance(adapter, SupportsFind):
         phrases.append("reconcile_by is 'find', and find() is missing")
@@ -316,5 +316,5 @@ def budget_of(provider: Provider) -> Budget:
 
 
 def time_at(provider: object) -> datetime | None:
-    """Return the provider's time, if it is known."""
+    """Return the provider's time, or None if it is unknown."""
     return provider.time if isinstance(provider, SupportsServerTime) else None

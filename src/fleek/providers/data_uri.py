@@ -1,8 +1,8 @@
 """``data:`` URIs, read as browsers read them.
 
-Source: RFC 2397 and https://fetch.spec.whatwg.org/#data-url-processor. Where browsers give up and
-the bytes are beyond doubt, this goes on: URL-safe base64, a comma inside a quoted parameter, a
-``base64`` that is not the last parameter.
+Source: RFC 2397 and https://fetch.spec.whatwg.org/#data-url-processor. More lenient than browsers
+where the bytes are unambiguous: URL-safe base64, a comma inside a quoted parameter, a ``base64``
+that is not the last parameter.
 """
 
 import re
@@ -29,43 +29,43 @@ _WHITESPACE: Final = b"\t\n\x0c\r "
 
 
 class DataUriUnreadable(ValueError):
-    """The text is no ``data:`` URI, or its base64 is none."""
+    """The text is not a ``data:`` URI, or its base64 is invalid."""
 
 
 def is_data_uri(text: str) -> bool:
-    """Whether a text is a ``data:`` URI, and not words that begin like one."""
+    """Whether a text is a ``data:`` URI, not a sentence with the same beginning."""
     start = len(text) - len(text.lstrip(BLANKS))
     return _HEAD.match(text, start) is not None
 
 
 def is_cut_data_uri(text: str) -> bool:
-    """Whether a text is the beginning of a ``data:`` URI that ends before its data."""
+    """Whether a text is a ``data:`` URI without its data."""
     return len(text) > len("data:") and _BEGINNING.fullmatch(text) is not None
 
 
 def storable_uri(text: str) -> str:
-    """Return the same URI without what no database takes: NUL and halves of characters."""
+    """Return the URI without characters that databases reject: NUL and lone surrogates."""
     return strip_unstorable(text.strip(BLANKS).replace("\0", "%00"))
 
 
 def media_type(text: str) -> str:
-    """Return the media type that a ``data:`` URI's beginning names: lower case; "" if none."""
+    """Return the media type at the beginning of a ``data:`` URI, in lower case; "" if none."""
     head = _HEAD.match(text.lstrip(BLANKS))
     return "" if head is None else (head["type"] or "").lower()
 
 
 def decode(pieces: Iterator[str]) -> Iterator[bytes]:
-    """Give what a ``data:`` URI holds, as its text comes; the first piece holds all of its head.
+    """Decode the pieces of a ``data:`` URI; the first piece must contain its whole head.
 
-    Each step takes time in proportion to the piece.
+    Each step takes time proportional to the piece.
 
     Raises:
-        DataUriUnreadable: It is none, or what follows is not the base64 that it says.
+        DataUriUnreadable: It is not a ``data:`` URI, or its base64 is invalid.
     """
     begun = next(pieces, "").lstrip(BLANKS)
     head = _HEAD.match(begun)
     if head is None:
-        raise DataUriUnreadable("the text is no data: URI")
+        raise DataUriUnreadable("the text is not a data: URI")
     texts = _bodies(chain((begun[head.end() :],), pieces))
     if head["bare"] or _says_base64(head["parameters"] or ""):
         return _from_base64(_unquoted(texts))
@@ -73,7 +73,7 @@ def decode(pieces: Iterator[str]) -> Iterator[bytes]:
 
 
 def _bodies(pieces: Iterator[str]) -> Iterator[str]:
-    """Give the pieces without a fragment, which begins in one of the last two."""
+    """Yield the pieces without a fragment, which begins in one of the last two."""
     held, last = "", ""
     for piece in pieces:
         yield held
@@ -97,7 +97,7 @@ def _says_base64(parameters: str) -> bool:
 
 
 def _from_base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Decode as browsers do: blanks do not count, and the padding may be missing."""
+    """Decode as browsers do: blanks are ignored, and the padding is optional."""
     rest, padded = b"", False
     for piece in pieces:
         bare = piece.translate(_URL_SAFE, delete=_WHITESPACE)

@@ -1,4 +1,4 @@
-"""The bytes of an output: out of its ``data:`` URI, or fetched from a host that is allowed."""
+"""The bytes of an output: decoded from a ``data:`` URI, or fetched from an allowed host."""
 
 import asyncio
 import re
@@ -29,7 +29,7 @@ from fleek.sniff.completeness import HEAD, MAGIC, Watcher
 from fleek.sniff.page import expects_media, is_words_in_place
 
 CHUNK: Final = 65_536  # bytes
-WHOLE: Final = frozenset({200, 203, 206})  # with 206, only if all of it was sent
+WHOLE: Final = frozenset({200, 203, 206})  # 206 only if its range is the whole file
 MISSING: Final = frozenset({403, 404, 410})
 UNSUPPORTED: Final = "output_unsupported"
 TOO_LARGE: Final = "output_too_large"
@@ -39,13 +39,13 @@ _RANGE: Final = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one output may take. Times in seconds."""
+    """The limits of one output. Times in seconds."""
 
     size: int = 2 * 1024**3  # bytes
-    setting: str = "MAX_OUTPUT_BYTES"  # what the operator changes to allow more
+    setting: str = "MAX_OUTPUT_BYTES"  # the setting of `size`, for messages
     whole: float = 1800.0
     head: float = 60.0  # until the body begins, redirects included
-    window: float = 30.0  # at least `slowest` x `window` bytes must come in any such time
+    window: float = 30.0  # at least `slowest` x `window` bytes must be received in each window
     slowest: float = 1024.0  # bytes per second
 
 
@@ -57,18 +57,19 @@ async def read_output(
     clock: Callable[[], float] = time.monotonic,
     words: Callable[[], Awaitable[bool]] | None = None,
 ) -> AsyncGenerator[bytes]:
-    """Stream one output's bytes, out of its ``data:`` URI or from its address.
+    """Stream one output's bytes, from its ``data:`` URI or from its address.
 
-    An address that may not be fetched is a text if `words` says that the model makes texts.
+    An address that may not be fetched is treated as a text if `words` says that the model returns
+    texts.
 
     Raises:
-        OutputUnsafe: The address, one that it leads to, or the size is not allowed; or it is
-            none that can be fetched.
-        OutputMissing: Its host answers that it is not there.
-        OutputInterrupted: The bytes are cut, or come too slowly.
-        OutputBroken: They are empty, not what was announced, or a page about an error.
+        OutputUnsafe: The address, the target of a redirect or the size is not allowed, or the
+        address cannot be fetched.
+        OutputMissing: The host responds that there is no such file.
+        OutputInterrupted: The download broke off, or is too slow.
+        OutputBroken: The file is empty, of another type than announced, or an error page.
         ResourcesExhausted: This process has no descriptors left.
-        ProviderUnavailable: The host cannot be reached, or answers that it is busy.
+        ProviderUnavailable: The host cannot be reached, or is busy.
     """
     uri = output.uri or ""
     if isinstance(uri, LongText) or uri[:5].lower() == "data:":
@@ -87,7 +88,7 @@ async def read_output(
 
 
 async def _decoded(uri: str | LongText, limits: Limits) -> AsyncGenerator[bytes]:
-    """Stream what a ``data:`` URI holds, a piece at a time: others get their turn."""
+    """Decode a ``data:`` URI in pieces, so that other tasks run in between."""
     watcher = Watcher()
     try:
         decoding = decode(pieces_of(uri))
@@ -107,10 +108,10 @@ async def _decoded(uri: str | LongText, limits: Limits) -> AsyncGenerator[bytes]
 async def _fetched(
     client: Client, url: str, limits: Limits, clock: Callable[[], float]
 ) -> AsyncGenerator[bytes]:
-    """Stream what an address holds, and raise at the end if that was not all of it."""
+    """Stream the file at an address; raises at the end if it was incomplete."""
     address = read_address(url)
     if address is None:
-        kind = strange_address(url) or "a path, which leads nowhere from here"
+        kind = strange_address(url) or "a path"
         raise OutputUnsafe(f"the output is {kind}: it cannot be fetched", code=UNSUPPORTED)
     url, give_up_at = address, clock() + limits.whole
     with _translated(client.policy):
@@ -123,7 +124,7 @@ async def _fetched(
 
 
 async def _begun(stack: AsyncExitStack, client: Client, url: str, limits: Limits) -> Response:
-    """Return the response with its body unread; `stack` closes it."""
+    """Return the response before its body is read; `stack` closes it."""
     try:
         async with asyncio.timeout(limits.head):
             return await stack.enter_async_context(client.follow(url))
@@ -134,23 +135,23 @@ async def _begun(stack: AsyncExitStack, client: Client, url: str, limits: Limits
 def _check(response: Response) -> None:
     status = response.status
     if status in MISSING:
-        raise OutputMissing(f"the host of the output answered {status}")
+        raise OutputMissing(f"the host of the output responded with {status}")
     if status not in WHOLE or not _is_all(response):
-        raise ProviderUnavailable(f"the host of the output answered {status}")
+        raise ProviderUnavailable(f"the host of the output responded with {status}")
 
 
 def _is_all(response: Response) -> bool:
-    """Whether a 206, which was not asked for, holds the whole file."""
+    """Whether a 206, which was not requested, contains the whole file."""
     if response.status != 206:
         return True
-    given = _RANGE.fullmatch(response.headers.get("content-range", ""))
-    return given is not None and int(given[1]) + 1 == int(given[2])
+    match = _RANGE.fullmatch(response.headers.get("content-range", ""))
+    return match is not None and int(match[1]) + 1 == int(match[2])
 
 
 async def _watched(
     response: Response, chunks: AsyncIterator[bytes], url: str, limits: Limits
 ) -> AsyncIterator[bytes]:
-    """Pass chunks on, and hold back the last word: whether that was all, and a file."""
+    """Pass chunks on; raises at the end if the file is incomplete or of the wrong kind."""
     watcher = Watcher()
     path, announced = urlsplit(url).path, response.headers.get("content-type", "")
     async for chunk in decoded(chunks, response.headers, path=path):
@@ -164,16 +165,16 @@ async def _watched(
 
 
 def _check_media(watcher: Watcher, path: str, announced: str) -> None:
-    """Raise if what has come is not a file of the kind that was to come."""
+    """Raise if the content is not a file of the announced kind."""
     complete = watcher.size <= HEAD
     if is_words_in_place(watcher.head, path=path, announced=announced, complete=complete):
-        raise ErrorPage("a page came in place of the output")
+        raise ErrorPage("the host sent a page instead of the output")
     if 0 < watcher.size < MAGIC and expects_media(path, announced):
         raise OutputBroken("the output ended early")
 
 
 def _check_end(watcher: Watcher, *, framed: bool = True) -> None:
-    """Raise if what has come is not all of a file; `framed`: the response said where it ends."""
+    """Raise if the file is incomplete; `framed`: the response marked its own end."""
     if watcher.size == 0:
         raise OutputBroken("the output is empty")
     if watcher.whole:
@@ -187,23 +188,23 @@ def _check_end(watcher: Watcher, *, framed: bool = True) -> None:
 async def _paced(
     response: Response, limits: Limits, clock: Callable[[], float], give_up_at: float
 ) -> AsyncIterator[bytes]:
-    """Give chunks as they come, as long as they come fast enough.
+    """Yield chunks as they are received, as long as they are fast enough.
 
-    Only waiting for the host counts, not what is done with a chunk.
+    Only the time spent waiting for the host counts, not the processing of chunks.
     """
     waited, size = 0.0, 0
     chunks = response.body
     while True:
-        asked_at = clock()
-        patience = min(limits.window - waited, give_up_at - asked_at)
+        started_at = clock()
+        timeout = min(limits.window - waited, give_up_at - started_at)
         try:
-            async with asyncio.timeout(max(patience, 0)):
+            async with asyncio.timeout(max(timeout, 0)):
                 chunk = await anext(chunks, None)
         except TimeoutError as error:
-            raise OutputInterrupted("the output came too slowly") from error
+            raise OutputInterrupted("the download of the output was too slow") from error
         if chunk is None:
             return
-        waited, size = waited + clock() - asked_at, size + len(chunk)
+        waited, size = waited + clock() - started_at, size + len(chunk)
         if size >= limits.window * limits.slowest:
             waited, size = 0.0, 0
         yield chunk
@@ -211,13 +212,13 @@ async def _paced(
 
 @contextmanager
 def _translated(policy: Policy) -> Generator[None]:
-    """Translate what goes wrong on the network; the output may be read again after any of it."""
+    """Translate network errors; the output may be read again after any of them."""
     try:
         yield
     except UnsafeAddress as error:
         raise OutputUnsafe(f"the output is not fetched: {error}{_where(error, policy)}") from error
     except EncodingBroken as error:
-        raise OutputBroken(f"the output cannot be unpacked: {error}") from error
+        raise OutputBroken(f"the output cannot be decompressed: {error}") from error
     except (CallFailed, OSError) as error:
         exhausted = exhaustion(error)
         if exhausted is not None:
@@ -226,17 +227,17 @@ def _translated(policy: Policy) -> Generator[None]:
         if isinstance(error, NotSent) or (lost is not None and lost.late):
             raise ProviderUnavailable("the host of the output cannot be reached") from error
         if lost is not None and lost.malformed:
-            raise OutputBroken("the host of the output answers in broken HTTP") from error
+            raise OutputBroken("the host of the output sent an invalid HTTP response") from error
         raise OutputInterrupted("the output was cut off") from error
 
 
 def _where(error: UnsafeAddress, policy: Policy) -> str:
-    """Return which host was refused, and what the operator may change about it."""
+    """Return the refused host, and the setting that allows hosts."""
     if error.host is None or policy.setting is None:
         return ""
-    return f": {error.host}; {policy.setting} says which hosts are allowed"
+    return f": {error.host}; {policy.setting} lists the allowed hosts"
 
 
 def _too_large(limits: Limits) -> OutputUnsafe:
-    message = f"the output has more bytes than {limits.setting}={limits.size}"
+    message = f"the output is larger than {limits.setting}={limits.size} bytes"
     return OutputUnsafe(message, code=TOO_LARGE)

@@ -1,7 +1,7 @@
-"""Bodies that came compressed although nobody asked for it: stores answer so for such objects.
+"""Decompression of bodies that are compressed without having been requested so.
 
-What is unpacked is given in small pieces and counted, so a bomb is found while it goes off, and
-never lies in memory.
+Object stores send such bodies. The content is decompressed in small pieces and counted, so a
+decompression bomb is recognised early and never fills the memory.
 """
 
 import re
@@ -9,10 +9,10 @@ import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Final
 
-PIECE: Final = 65_536  # bytes given at once
+PIECE: Final = 65_536  # maximum bytes per step
 MAX_LAYERS: Final = 4
-MAX_RATIO: Final = 250  # more is a bomb: the closest that media come is 100
-FREE: Final = 16 * 1_048_576  # bytes that may come of however little
+MAX_RATIO: Final = 250  # more is a bomb: media stay below 100
+FREE: Final = 16 * 1_048_576  # bytes that are allowed at any ratio
 
 _PLAIN: Final = frozenset({"", "identity", "none", "aws-chunked", "utf-8", "binary"})
 _GZIP: Final = frozenset({"gzip", "x-gzip"})
@@ -21,19 +21,19 @@ _GZIP_MARK: Final = b"\x1f\x8b"
 
 
 class EncodingBroken(ValueError):
-    """The body is packed in a way that cannot be read here, is cut, or is a bomb."""
+    """The body has an unsupported encoding, is incomplete, or is a decompression bomb."""
 
 
 def decoded(
     chunks: AsyncIterator[bytes], headers: Mapping[str, str], *, path: str = "", free: int = FREE
 ) -> AsyncIterator[bytes]:
-    """Give a body, whose raw `chunks` come, without its ``Content-Encoding``.
+    """Yield a body without its ``Content-Encoding``.
 
-    A file that is packed itself, by its type or its name, is left so, as browsers leave it. More
-    than `free` bytes must not come of a small fraction of them.
+    A file that is itself compressed, by its type or its name, is passed unchanged, as in browsers.
+    Beyond `free` bytes, the ratio of compression is limited.
 
     Raises:
-        EncodingBroken: It cannot be unpacked; here, or while it comes.
+        EncodingBroken: It cannot be decompressed; raised here or later.
     """
     for coding in reversed(_codings(headers, path)):
         chunks = _unpacked(chunks, _Gzip(free) if coding in _GZIP else _Deflate(free))
@@ -41,12 +41,14 @@ def decoded(
 
 
 def _codings(headers: Mapping[str, str], path: str) -> list[str]:
-    told = headers.get("content-encoding", "").lower().split(",")
-    codings = [one for coding in told if (one := coding.strip()) not in _PLAIN]
+    names = headers.get("content-encoding", "").lower().split(",")
+    codings = [coding for name in names if (coding := name.strip()) not in _PLAIN]
     if len(codings) > MAX_LAYERS:
-        raise EncodingBroken(f"the body is packed more than {MAX_LAYERS} times")
-    if unknown := next((one for one in codings if one not in _GZIP | {"deflate"}), None):
-        raise EncodingBroken(f"the body came as {unknown[:20]!r}, which was not asked for")
+        raise EncodingBroken(f"the body is compressed more than {MAX_LAYERS} times")
+    if unknown := next((coding for coding in codings if coding not in _GZIP | {"deflate"}), None):
+        raise EncodingBroken(
+            f"the body has the encoding {unknown[:20]!r}, which was not requested"
+        )
     packed = _GZIP_TYPES.match(headers.get("content-type", "").lower())
     if codings and codings[0] in _GZIP and (packed or path.lower().endswith((".gz", ".tgz"))):
         del codings[0]
@@ -54,18 +56,18 @@ def _codings(headers: Mapping[str, str], path: str) -> list[str]:
 
 
 class _Deflate:
-    """Unpacks zlib's format, or the bare one that some servers mean."""
+    """Decompresses the zlib format, or raw deflate, which some servers send instead."""
 
     def __init__(self, free: int) -> None:
         self._free = free
         self._zlib: zlib._Decompress | None = None
         self._started = b""
         self._plain = False
-        self._over = False  # what still comes is behind the end
+        self._over = False  # whether the end of the compressed data was reached
         self.bytes_in = self.bytes_out = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Give what comes of the next bytes."""
+        """Decompress the next bytes."""
         self.bytes_in += len(data)
         if self._zlib is None and not self._plain:
             self._started += data
@@ -89,13 +91,13 @@ class _Deflate:
                 data = self._next(self._zlib.unused_data)
 
     def end(self) -> bytes:
-        """Return what is left once all has come.
+        """Return the rest after the last bytes.
 
         Raises:
-            EncodingBroken: Something is missing.
+            EncodingBroken: The body is incomplete.
         """
         if self._zlib is not None and not self._zlib.eof:
-            raise EncodingBroken("the packed body ended early")
+            raise EncodingBroken("the compressed body ended early")
         return self._started
 
     def _open(self, start: bytes) -> "zlib._Decompress | None":
@@ -103,13 +105,13 @@ class _Deflate:
         return zlib.decompressobj(zlib.MAX_WBITS if zlibs else -zlib.MAX_WBITS)
 
     def _next(self, rest: bytes) -> bytes:
-        """Return what still is to be unpacked of the bytes behind an end."""
+        """Return the bytes behind an end that are still to be decompressed."""
         self._over = bool(rest)
         return b""
 
 
 class _Gzip(_Deflate):
-    """Unpacks gzip, of any number of members; what is none of it is passed on as it is."""
+    """Decompresses gzip with any number of members; trailing data passes unchanged."""
 
     def _open(self, start: bytes) -> "zlib._Decompress | None":
         if not start.startswith(_GZIP_MARK):
@@ -130,6 +132,6 @@ async def _unpacked(chunks: AsyncIterator[bytes], unpacker: _Deflate) -> AsyncIt
             for piece in unpacker.feed(chunk):
                 yield piece
     except zlib.error as error:
-        raise EncodingBroken("the packed body is damaged") from error
+        raise EncodingBroken("the compressed body is damaged") from error
     if rest := unpacker.end():
         yield rest

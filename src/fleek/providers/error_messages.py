@@ -1,4 +1,4 @@
-"""Why a provider refuses or fails, read out of whatever form it says it in."""
+"""The reason of a provider's refusal or failure, extracted from a value of any form."""
 
 import json
 import re
@@ -12,17 +12,17 @@ from fleek.providers.foreign_json import NotJson, parse
 
 UNSTATED: Final = "no reason given"
 
-MAX_PARSED: Final = 65_536  # bytes of a body that are read as JSON
-MAX_CHARS: Final = 10_000  # of a text that are looked at
+MAX_PARSED: Final = 65_536  # maximum bytes of a body to be parsed as JSON
+MAX_CHARS: Final = 10_000  # of a text that are read
 MAX_DEPTH: Final = 6
 MAX_PARTS: Final = 20  # of a list, or an object
-MAX_VALUES: Final = 200  # that are looked at
+MAX_VALUES: Final = 200  # that are read
 
 _WORDS: Final = (
     *("detail", "message", "msg", "error_description", "description", "reason"),
     *("error", "errors", "title", "type"),
 )
-_PLACES: Final = frozenset({"body", "input"})  # what every request consists of
+_PLACES: Final = frozenset({"body", "input"})  # parts of every request, so omitted
 
 _PAGE: Final = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _INVISIBLE: Final = re.compile(r"<(?:script|style)\b[^<]*", re.IGNORECASE)
@@ -30,15 +30,15 @@ _TAG: Final = re.compile(r"<[^<>]*>")
 
 
 def read_reason(value: Any, most: int, otherwise: str = UNSTATED) -> str:
-    """Return the words in a value of any shape, as one printable line of at most `most` characters.
+    """Return the text in a value of any shape, as one printable line of at most `most` characters.
 
-    `otherwise` is returned if there are none.
+    `otherwise` is returned if there is none.
     """
     return one_line(_Reader().words(value), most) or otherwise
 
 
 def reason_of_body(body: bytes, most: int) -> str:
-    """Return the words in an answer's body: JSON of any shape, a page, or plain text."""
+    """Return the text in a response's body: JSON of any shape, a page, or plain text."""
     if len(body) <= MAX_PARSED:
         try:
             return read_reason(parse(body), most)
@@ -48,13 +48,13 @@ def reason_of_body(body: bytes, most: int) -> str:
 
 
 class _Reader:
-    """One reading, and what is left of its budget."""
+    """One extraction, with its remaining budget."""
 
     def __init__(self) -> None:
         self._left = MAX_VALUES
 
     def words(self, value: Any, depth: int = 0) -> str:
-        """Return the words in a value."""
+        """Return the text in a value."""
         self._left -= 1
         if self._left < 0 or depth > MAX_DEPTH or isinstance(value, bool):
             return ""
@@ -68,7 +68,7 @@ class _Reader:
         return self._labelled(value, depth) if isinstance(value, dict) else ""
 
     def _labelled(self, value: Mapping[str, Any], depth: int) -> str:
-        """Return the first words that stand under a usual name, with their place and code."""
+        """Return the first text under a usual name, with its location and code."""
         usual = (self.words(value[name], depth + 1) for name in _WORDS if name in value)
         reason = next(filter(None, usual), "")
         if not reason:
@@ -93,7 +93,7 @@ def _place(loc: Any) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a text as it is, or what can be seen of a page."""
+    """Return a text unchanged, or the visible text of a page."""
     if not _PAGE.match(text):
         return text
     return unescape(_TAG.sub(" ", _INVISIBLE.sub(" ", text)))

@@ -1,9 +1,9 @@
-"""JSON as providers send it: read leniently, as it is theirs, and within limits.
+"""A lenient JSON parser for providers' responses, with limits.
 
-A large body is read token by token, so that no step handles more than `PIECE` bytes, whatever
-the body is made of, and the event loop gets its turn between any two. In a body above `WHOLE`
-bytes, a string that is longer than a piece becomes a `LongText`, whose pieces are decoded out of
-the body when they are needed: what is held in memory is the body, once, and all other values.
+A large body is read token by token: no step handles more than `PIECE` bytes, and the event loop
+runs between the steps. In a body above `WHOLE` bytes, a string that is longer than a piece becomes
+a `LongText`, whose pieces are decoded from the body on demand: the memory holds the body once, and
+all other values.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from fleek.domain.text import PIECE, LongText
 MAX_NODES: Final = 250_000
 MAX_DEPTH: Final = 100
 MAX_KEY: Final = 4 * PIECE  # characters
-WHOLE: Final = 5 * 1_048_576  # bytes of a body, such as a document, that has no `LongText`
+WHOLE: Final = 5 * 1_048_576  # bytes; smaller bodies have no `LongText`
 MAX_SCALAR: Final = 5000  # characters of a number
-ON_LOOP: Final = 65_536  # bytes that are parsed, and understood, without leaving the event loop
+ON_LOOP: Final = 65_536  # bytes; smaller bodies are parsed and read on the event loop
 
 _BLANKS: Final = re.compile(rb"[ \t\n\r]*+")
 _SCALAR: Final = re.compile(rb"[-+.\w]{1,%d}" % MAX_SCALAR)
-_STRING: Final = re.compile(  # whole escapes only
+_STRING: Final = re.compile(  # complete escapes only
     rb'[^"\\]*+(?:\\(?:u[0-9A-Fa-f]{4}|[^u])[^"\\]*+)*+'
 )
 _HALF_PAIR: Final = re.compile(rb"\\u[dD][89abAB][0-9A-Fa-f]{2}\Z")
@@ -36,14 +36,14 @@ _TOO_COMPLEX: Final = "not JSON, or too complex"
 
 
 class NotJson(ValueError):
-    """This is not JSON, or it is nested or divided beyond the limits."""
+    """The body is not JSON, or its nesting or number of values exceeds the limits."""
 
 
 def parse(body: bytes, *, piece: int = PIECE, whole: int = WHOLE) -> Any:
     """Return the value in a body; beyond `whole` bytes, strings of more than `piece` are `LongText`.
 
     Raises:
-        NotJson: There is none within the limits.
+        NotJson: It is not JSON within the limits.
     """
     try:
         if len(body) > piece:
@@ -142,7 +142,7 @@ class _Reader:
         return json.loads(match[0])
 
     def _string(self) -> tuple[list[int], int]:
-        """Pass a string; returns where its pieces begin and end, and how many characters it has."""
+        """Skip a string; returns the bounds of its pieces and its number of characters."""
         cuts, chars = [self._at + 1], 0
         while True:
             begin = cuts[-1]
@@ -160,7 +160,7 @@ class _Reader:
             chars += len(_text(self._body[begin:end]))
 
     def _whole_characters(self, begin: int, end: int) -> int:
-        """Return the end of a piece, moved so that no character is parted."""
+        """Return the end of a piece, moved so that no character is split."""
         while begin < end < len(self._body) and self._body[end] & 0xC0 == 0x80:
             end -= 1
         raw = self._body[begin:end]
@@ -169,7 +169,7 @@ class _Reader:
         return end
 
     def _next(self) -> bytes:
-        """Pass blanks and return the byte behind them; b"" at the end."""
+        """Skip blanks and return the byte after them; b"" at the end."""
         while True:
             match = _BLANKS.match(self._body, self._at, self._at + self._piece)
             assert match is not None
@@ -189,6 +189,6 @@ def _pieces(body: bytes, cuts: list[int]) -> Iterator[str]:
 
 
 def _text(raw: bytes) -> str:
-    """Return what stands between the quotes of a JSON string."""
+    """Return the text between the quotes of a JSON string."""
     text: str = json.loads(f'"{raw.decode("utf-8", "surrogatepass")}"')
     return text

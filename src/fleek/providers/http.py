@@ -1,6 +1,7 @@
-"""Calls to a provider's HTTP API, and what each way in which one fails means for the money.
+"""Calls to a provider's HTTP API, and what each kind of failure means for the costs.
 
-A call is sent once, takes a bounded time, and its body is bounded. What may have been paid forX
+A call is sent once, and its duration and the size of its response are limited. If a prediction may
+have been created and so paid for, the error is `OutcomeUnknown`.
 """
 
 import asyncio
@@ -36,8 +37,8 @@ from fleek.providers.logs import MAX_READ, TooLong, body_without_logs
 from fleek.system_clock import Steady, steady_seconds
 
 MIB: Final = 1_048_576
-SMALL: Final = 5 * MIB  # bytes of a response, if a call says nothing else
-WHOLE_SECONDS: Final = 60.0  # one call, however slowly its response comes
+SMALL: Final = 5 * MIB  # maximum size of a response, unless the call gives another
+WHOLE_SECONDS: Final = 60.0  # maximum duration of a call, including its response
 DATES_LAST_SECONDS: Final = 3600.0
 
 REFUSED: Final[Mapping[int, str]] = {
@@ -47,15 +48,15 @@ REFUSED: Final[Mapping[int, str]] = {
     413: "provider_too_large",
     422: "provider_invalid_input",
 }
-"""Codes of what is refused for good; any other status is ``provider_rejected``."""
+"""Codes of permanent refusals; any other status is ``provider_rejected``."""
 
 LATER: Final = frozenset({401, 402, 429})  # about the account, not about the request
 
 SHORTEST: Final = timedelta(seconds=1)
 LONGEST: Final = timedelta(minutes=10)
-DEFAULT_RETRY_AFTER: Final = timedelta(seconds=10)  # 429 that does not say how long
+DEFAULT_RETRY_AFTER: Final = timedelta(seconds=10)  # after 429 without a time
 UNPAID: Final = timedelta(minutes=5)  # 402: the operator has to act first
-REFUSED_TOKEN: Final = timedelta(minutes=1)  # 401: so does the operator, but to try costs nothing
+REFUSED_TOKEN: Final = timedelta(minutes=1)  # 401: the same, but a trial costs nothing
 
 _RESETS: Final = re.compile(r"(?:resets in ~?|available in )(\d{1,6}) ?s")
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?")
@@ -81,12 +82,12 @@ _LOST: Final = (ResponseLost, Unreadable, OSError)
 
 @dataclass(frozen=True)
 class Answer:
-    """A response that came whole. Its JSON is parsed once.
+    """A complete response. Its JSON is parsed once.
 
     Args:
-        status: HTTP's.
-        headers: By lower-case name.
-        body: Without compression.
+        status: The HTTP status.
+        headers: With names in lower case.
+        body: Decompressed.
     """
 
     status: int
@@ -94,24 +95,24 @@ class Answer:
     body: bytes
 
     def json(self) -> dict[str, Any]:
-        """Return the JSON object that the body holds.
+        """Return the body as a JSON object.
 
         Raises:
-            Unreadable: It holds none.
+            Unreadable: It is not a JSON object.
         """
         if not isinstance(self._value, dict):
             raise Unreadable("the answer is not a JSON object")
         return self._value
 
     async def understood(self, read: Callable[[dict[str, Any]], T]) -> T:
-        """Return what `read` makes of the JSON, of a large one in a thread; raises as `json`."""
+        """Return the result of `read` for the JSON; a large one is read in a thread. Raises as `json`."""
         value = self.json()
         if len(self.body) <= ON_LOOP:
             return read(value)
         return await asyncio.to_thread(read, value)
 
     async def parsed(self) -> Self:
-        """Parse the body, a large one in a thread, and return this answer."""
+        """Parse the body (a large one in a thread) and return this answer."""
         if len(self.body) > ON_LOOP:
             await asyncio.to_thread(lambda: self._value)
         return self
@@ -125,13 +126,13 @@ class Answer:
 
 
 class Api:
-    """An API below one address.
+    """An HTTP API with one base address.
 
     Args:
-        base_url: Its address, without a slash at its end.
-        client: Sends the requests, with the headers that authorize them.
-        whole: Seconds for one call.
-        steady: Seconds that only grow.
+        base_url: Its address, without a trailing slash.
+        client: Sends the requests, with the authorization headers.
+        whole: Maximum duration of a call in seconds.
+        steady: Monotonic clock, in seconds.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class Api:
         self._client = client
         self._whole = whole
         self._steady = steady
-        self._date: tuple[datetime, float] | None = None  # the latest, and when it came
+        self._date: tuple[datetime, float] | None = None  # the latest, and when it was received
 
     async def get(
         self, path: str, params: Mapping[str, str] | None = None, *, most: int = SMALL
@@ -175,15 +176,15 @@ class Api:
         most: int = SMALL,
         wait: bool = False,
     ) -> Answer:
-        """Send a request, once, and return the response.
+        """Send a request once, and return the response.
 
         Args:
             method: GET, POST, PUT.
-            path: Below the base, with its query.
+            path: Below the base, including the query.
             content: JSON.
             headers: Added to those of the client.
-            most: Bytes of the body, at most.
-            wait: The response may take as long as it likes.
+            most: Maximum size of the body in bytes.
+            wait: Whether the response may take any time.
 
         Raises:
             NotSent, ResponseLost: It failed.
@@ -201,14 +202,14 @@ class Api:
                 self._keep_date(response.headers.get("date", ""))
                 answer = await _whole(response, most)
         except TimeoutError as error:
-            raise ResponseLost("no whole response in time", late=True) from error
+            raise ResponseLost("no complete response in time", late=True) from error
         except UnsafeAddress as error:
             raise NotSent(str(error)) from error
         return await answer.parsed()
 
     @property
     def time(self) -> datetime | None:
-        """The host's time, by the date of its latest answer; None: none came within the hour."""
+        """The host's time, from the date of its latest response; None: no response in the last hour."""
         if self._date is None:
             return None
         date, came = self._date
@@ -217,7 +218,7 @@ class Api:
 
     @property
     def post_window(self) -> timedelta:
-        """For how long after its beginning a call may still reach the host."""
+        """The time after its start in which a call may still reach the host."""
         return timedelta(seconds=self._whole)
 
     async def close(self) -> None:
@@ -232,7 +233,7 @@ class Api:
 
 async def _whole(response: Response, most: int) -> Answer:
     try:
-        chunks = decoded(response.body, response.headers, free=MAX_READ)  # logs repeat themselves
+        chunks = decoded(response.body, response.headers, free=MAX_READ)  # logs compress well
         body = await body_without_logs(chunks, most=most)
     except TooLong as error:
         raise TooLarge(str(error), status=response.status) from error
@@ -252,17 +253,17 @@ def open_api(
     limit: int = MAX_CONNECTIONS,
     steady: Steady = steady_seconds,
 ) -> Api:
-    """Return an API at an address that the operator chose; nothing else is called.
+    """Return an API at an address chosen by the operator; no other address is called.
 
     Args:
         base_url: Its address.
-        headers: Sent with each request, such as `authorization` returns.
-        read: Seconds for the next bytes of a response.
-        whole: Seconds for one call.
-        tls: How certificates are checked; None: by the CAs of the system.
-        proxy: The address of a proxy that all requests go through.
-        limit: How many requests are under way at once; 0: any number.
-        steady: Seconds that only grow.
+        headers: Sent with each request, e.g. those of `authorization`.
+        read: Maximum time between the bytes of a response, in seconds.
+        whole: Maximum duration of a call in seconds.
+        tls: For checking certificates; None: with the CAs of the system.
+        proxy: Address of a proxy for all requests.
+        limit: Maximum number of concurrent requests; 0: unlimited.
+        steady: Monotonic clock, in seconds.
     """
     base_url = str(URL(base_url)).rstrip("/")
     policy = Policy(patterns=(), named=(AllowedHost.of(base_url),))
@@ -272,17 +273,17 @@ def open_api(
 
 
 def authorization(token: str, scheme: str = "Bearer") -> dict[str, str]:
-    """Return the header that carries a token; some providers name the scheme ``Key``."""
+    """Return the authorization header for a token; some providers use the scheme ``Key``."""
     return {"authorization": f"{scheme} {token}"}
 
 
 @contextmanager
 def creation_errors(provider: str, *, unreachable: str = UNREACHABLE) -> Generator[None]:
-    """Translate what goes wrong while a prediction is created.
+    """Translate errors of a call that creates a prediction.
 
     Raises:
         ProviderUnavailable: Not created: nothing was sent. Its code is `unreachable`.
-        OutcomeUnknown: Something was sent and no readable response came.
+        OutcomeUnknown: A request was sent, and no readable response was received.
     """
     try:
         yield
@@ -294,7 +295,7 @@ def creation_errors(provider: str, *, unreachable: str = UNREACHABLE) -> Generat
 
 @contextmanager
 def read_errors(provider: str, *, unreachable: str = UNREACHABLE) -> Generator[None]:
-    """Translate what goes wrong in a call that costs nothing.
+    """Translate errors of a call that is free of charge.
 
     Raises:
         ProviderUnavailable: It may be repeated.
@@ -312,12 +313,12 @@ def _unreachable(provider: str, error: NotSent, code: str) -> ProviderUnavailabl
 
 
 def raise_for_create(answer: Answer, provider: str) -> None:
-    """Raise what the status of the answer to a creation means, unless it is 2xx.
+    """Raise the error for the status of a response to a creation, unless it is 2xx.
 
     Raises:
-        ProviderRejected: 4xx: not created, and repeating it is no use.
-        ProviderUnavailable: 401, 402, 429: not created; may be tried again.
-        OutcomeUnknown: 408, 3xx, 5xx: it may have been created all the same.
+        ProviderRejected: 4xx: not created; a repetition would be refused, too.
+        ProviderUnavailable: 401, 402, 429: not created; may be repeated.
+        OutcomeUnknown: 408, 3xx, 5xx: it may have been created.
     """
     status = answer.status
     if 200 <= status < 300:
@@ -325,13 +326,15 @@ def raise_for_create(answer: Answer, provider: str) -> None:
     if status in LATER:
         raise _later(answer, provider)
     if not 400 <= status < 500 or status == 408:
-        raise OutcomeUnknown(f"{provider} answered the creation with {status}")
+        raise OutcomeUnknown(f"{provider} responded to the creation with status {status}")
     code = REFUSED.get(status, "provider_rejected")
-    raise ProviderRejected(f"{provider} refused it ({status}): {detail(answer)}", code=code)
+    raise ProviderRejected(
+        f"{provider} refused the prediction ({status}): {detail(answer)}", code=code
+    )
 
 
 def raise_for_read(answer: Answer, provider: str) -> None:
-    """Raise what the status of any other answer means, unless it is 2xx.
+    """Raise the error for the status of any other response, unless it is 2xx.
 
     Raises:
         ProviderUnavailable: It may be repeated.
@@ -342,25 +345,25 @@ def raise_for_read(answer: Answer, provider: str) -> None:
     if status in LATER:
         raise _later(answer, provider)
     code = REFUSED[status] if status == 403 else None
-    raise ProviderUnavailable(f"{provider} answered {status}: {detail(answer)}", code=code)
+    raise ProviderUnavailable(f"{provider} responded with {status}: {detail(answer)}", code=code)
 
 
 def _later(answer: Answer, provider: str) -> ProviderUnavailable:
     if answer.status == 401:
-        message = f"{provider} does not take the token: {detail(answer)}"
+        message = f"{provider} does not accept the token: {detail(answer)}"
         return ProviderUnavailable(message, code=UNAUTHORIZED, retry_after=REFUSED_TOKEN)
     if answer.status == 402:
         message = f"the {provider} account has no credit left: {detail(answer)}"
         return ProviderUnavailable(message, code=PAYMENT_REQUIRED, retry_after=UNPAID)
-    message = f"{provider} takes no more requests for now"
+    message = f"{provider} limits the rate of requests"
     return ProviderUnavailable(message, code=RATE_LIMITED, retry_after=retry_after(answer))
 
 
 def retry_after(answer: Answer) -> timedelta:
-    """Return how long a 429 says to wait, from 1 second to 10 minutes.
+    """Return the waiting time given by a 429, between 1 second and 10 minutes.
 
-    The first of these that can be read counts: ``Retry-After`` in seconds or as a date,
-    ``ratelimit-reset`` in seconds, the sentence in the body.
+    The first readable one of these applies: ``Retry-After`` in seconds or as a date,
+    ``ratelimit-reset`` in seconds, the text of the body.
     """
     value = answer.headers.get("retry-after", "")
     sentence = _RESETS.search(answer.body[:10_000].decode("utf-8", "replace"))
@@ -380,13 +383,13 @@ def _seconds(text: str) -> timedelta | None:
 
 
 def _until(text: str, answer: Answer) -> timedelta | None:
-    """Return how long it is until a date, by the clock of the host that names it."""
+    """Return the time until a date, by the clock of the host that sent it."""
     then, now = read_date(text), read_date(answer.headers.get("date", ""))
     return None if then is None or now is None or then <= now else then - now
 
 
 def read_date(text: str) -> datetime | None:
-    """Return the instant that an HTTP date names, or None if it is none."""
+    """Return the instant of an HTTP date, or None if it is not valid."""
     try:
         instant = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
@@ -395,10 +398,10 @@ def read_date(text: str) -> datetime | None:
 
 
 def detail(answer: Answer) -> str:
-    """Return what an error's body says of it, in one short line."""
+    """Return the error message in a response's body as one short line."""
     return reason_of_body(answer.body, 500)
 
 
 def _words(error: Exception) -> str:
-    """Return what happened; never what was sent, which holds the token."""
+    """Return the error's message without credentials, e.g. the token of the request."""
     return one_line(without_credentials(str(error)), 300) or type(error).__name__

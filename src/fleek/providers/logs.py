@@ -1,8 +1,8 @@
-"""Answers about predictions without most of their logs: those may have any length.
+"""Removal of the middle of predictions' logs, which may have any length.
 
-A body is read as it comes, and of a long log only the beginning and the end stay: a seed stands
-in the one, progress in the other. Everything else passes unchanged, so whatever the model itself
-returned under such a name is kept.
+A body is filtered while it is received. Of a long log, the beginning and the end are kept: they
+contain the seed and the progress. Everything else passes unchanged, also outputs of the model
+under such a name.
 """
 
 import asyncio
@@ -14,29 +14,29 @@ from typing import Final
 
 from fleek.domain.text import ChunkBuffer
 
-KEPT: Final = 65_536  # bytes of a log that stay at its beginning; shorter bodies are not looked at
-TAIL: Final = 32_768  # bytes of it that stay at its end, at least
+KEPT: Final = 65_536  # bytes kept at the beginning of a log; shorter bodies are not filtered
+TAIL: Final = 32_768  # minimum bytes kept at its end
 MAX_KEY: Final = 16
-MAX_READ: Final = 512 * 1_048_576  # bytes of a body, its logs included
+MAX_READ: Final = 512 * 1_048_576  # bytes of a body including logs
 
 LOGS: Final = ((b"logs",), (b"results", None, b"logs"))
-"""Where logs stand in a prediction, and in a page of a list. None: in a list, anywhere."""
+"""The paths of logs in a prediction and in a page of a list. None: any item of a list."""
 
 _MAX_DEPTH: Final = max(map(len, LOGS))
 _MARK: Final = re.compile(rb'["\[\]{},:]')
 _REST_OF_CHARACTER: Final = re.compile(rb"\A[\x80-\xbf]{0,3}")
-_STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)  # whole escapes only
+_STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)  # complete escapes only
 
 
 class TooLong(ValueError):
-    """The body has more bytes than are read, even without its logs."""
+    """The body is too large, even without its logs."""
 
 
 async def body_without_logs(chunks: AsyncIterator[bytes], *, most: int) -> bytes:
-    """Read a body to its end and leave out the middle of its logs.
+    """Read a whole body, without the middle of its logs.
 
     Raises:
-        TooLong: There are more than `most` bytes beside the logs.
+        TooLong: It has more than `most` bytes without the logs.
     """
     body, read = ChunkBuffer(), 0
     begun: bytearray | None = bytearray()
@@ -47,41 +47,41 @@ async def body_without_logs(chunks: AsyncIterator[bytes], *, most: int) -> bytes
             begun += chunk
             if len(begun) <= KEPT:
                 continue
-            chunk, begun = bytes(begun), None  # noqa: PLW2901 - what has come so far is looked at now
+            chunk, begun = bytes(begun), None  # noqa: PLW2901 - the first chunks are filtered together
         body.add(await asyncio.to_thread(logs.feed, chunk))
         if body.size > most or read > MAX_READ:
-            raise TooLong(f"the answer has more than {most} bytes")
+            raise TooLong(f"the response has more than {most} bytes")
     body.add(logs.end() if begun is None else bytes(begun))
     if body.size > most:
-        raise TooLong(f"the answer has more than {most} bytes")
+        raise TooLong(f"the response has more than {most} bytes")
     return body.whole() if begun is not None else await asyncio.to_thread(body.whole)
 
 
 @dataclass(slots=True)
 class _Container:
-    """An object or a list that has begun and not ended."""
+    """An open object or list."""
 
     listed: bool
-    key: bytes | None = None  # in quotes in an object, the last one
-    valued: bool = False  # whether what comes next in an object is a value
+    key: bytes | None = None  # of an object: the last key, in quotes
+    valued: bool = False  # of an object: whether a value is next
 
 
 class LogFilter:
-    """Takes a JSON text in chunks and gives it back without the middle of its logs."""
+    """Filters the middle of logs out of a JSON text that is received in chunks."""
 
     def __init__(self) -> None:
-        self._rest = b""  # the beginning of an escape
-        self._around: list[_Container] = []  # the outermost ones
-        self._deeper = 0  # how many more there are
+        self._rest = b""  # an incomplete escape
+        self._around: list[_Container] = []  # the outermost containers
+        self._deeper = 0  # number of further open containers
         self._in_string = False
-        self._key: bytearray | None = None  # of a string that is a key, what has come
-        self._log: int | None = None  # of a string that is a log, the bytes so far
-        self._tail: deque[bytes] = deque()  # its newest pieces; they stay if no others come
+        self._key: bytearray | None = None  # the received part, in a string that is a key
+        self._log: int | None = None  # the number of bytes so far, in a string that is a log
+        self._tail: deque[bytes] = deque()  # the newest pieces of the log
         self._tail_bytes = 0
-        self._cut = False  # whether older ones are gone
+        self._cut = False  # whether older pieces were dropped
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what stays of the next bytes."""
+        """Return the kept part of the next bytes."""
         data, out, at = self._rest + chunk, bytearray(), 0
         self._rest = b""
         while at < len(data):
@@ -101,11 +101,11 @@ class LogFilter:
         return bytes(out)
 
     def end(self) -> bytes:
-        """Return what is left once all has come."""
+        """Return the rest after the last bytes."""
         return b"".join(self._tail) + self._rest
 
     def _between(self, data: bytes, at: int, out: bytearray) -> int:
-        """Pass on what stands between strings, up to the next mark; returns where to go on."""
+        """Copy the text between strings up to the next mark; returns the next position."""
         match = _MARK.search(data, at)
         end = len(data) if match is None else match.end()
         out += data[at:end]
@@ -138,13 +138,13 @@ class LogFilter:
             self._log = 0
 
     def _path(self) -> tuple[bytes | None, ...]:
-        return tuple(None if one.listed else one.key for one in self._around)
+        return tuple(None if container.listed else container.key for container in self._around)
 
     def _within(self, piece: bytes, out: bytearray) -> None:
         if self._log is None or self._log + len(piece) <= KEPT:
             out += piece
         else:
-            if not self._tail:  # a character that has begun stays whole
+            if not self._tail:  # do not split a character
                 begun = _REST_OF_CHARACTER.match(piece)
                 assert begun is not None
                 out += begun[0]

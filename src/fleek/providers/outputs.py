@@ -1,12 +1,12 @@
-"""A prediction's output, of any shape, as a list of files.
+"""The conversion of a prediction's output, of any shape, to a list of files.
 
-Nothing that the model returned is thrown away. Files come first, in the order in which they stand
-there; what stands beside them comes last, as one JSON document in which the n-th file is written
-as ``{"output": n}``. A list of words, as language models give, is one text.
+Nothing that the model returned is dropped. Files come first, in their order in the output; all
+other values come last, as one JSON document in which the n-th file is written as
+``{"output": n}``. A list of words, as language models return it, is one text.
 
-An address that cannot be fetched (``gs://…``, ``file:…``, a path) is handed on as a file, so that
-fetching it fails and says why: a job never completes with the words of an address. Beside files,
-it is kept in the document.
+An address that cannot be fetched (``gs://…``, ``file:…``, a path) counts as a file, so that
+fetching it fails with a reason: a job never completes with an address as its text. Beside other
+files, it is kept in the document.
 """
 
 import base64
@@ -24,7 +24,7 @@ from fleek.domain.text import UNSTORABLE, LongText, head_of, joined
 from fleek.outbound.addresses import BLANKS, UnsafeAddress, normalized
 from fleek.providers.data_uri import is_cut_data_uri, is_data_uri, storable_uri
 
-MAX_CHARS: Final = 65_536  # what is longer is no address
+MAX_CHARS: Final = 65_536  # maximum length of an address
 FILE_ENDINGS: Final = (
     "apng|avif|bmp|exr|gif|heic|heif|ico|jpe?g|jxl|png|psd|svg|tiff?|webp"
     "|avi|m4v|mkv|mov|mp4|mpe?g|ogv|webm"
@@ -47,10 +47,10 @@ _NAME: Final = re.compile(r"[\w./\\~%@+=-]+", re.ASCII)
 
 
 def read_address(text: str) -> str | None:
-    """Return the one spelling of an address that can be fetched; None if the text is none.
+    """Return an address that can be fetched in its normal form; None if the text is not one.
 
-    It is an http or https address, or a ``data:`` URI. Words that hold an address beside other
-    words are none.
+    That is an http or https address, or a ``data:`` URI. An address among other words does not
+    count.
     """
     if is_data_uri(text):
         return storable_uri(text)
@@ -64,7 +64,7 @@ def read_address(text: str) -> str | None:
 
 
 def strange_address(text: str) -> str | None:
-    """Return what kind of address a text is that cannot be fetched; None if it is none."""
+    """Describe an address that cannot be fetched; None if the text is not one."""
     bare = text.strip(BLANKS)
     if not _is_one(bare):
         return None
@@ -81,7 +81,7 @@ def strange_address(text: str) -> str | None:
 
 
 def is_path(text: str) -> bool:
-    """Whether a text is a file's path, and nothing else: absolute, relative, or a bare name."""
+    """Whether the whole text is a file's path: absolute, relative, or a name alone."""
     bare = text.strip(BLANKS)
     if len(bare) > MAX_CHARS:
         return False
@@ -94,10 +94,10 @@ def _ends_as_file(text: str) -> bool:
 
 
 def _is_one(text: str) -> bool:
-    """Whether this can be one address: blanks in it are those of a file's name.
+    """Whether a text can be one address, with blanks only in a file's name.
 
-    Words that begin with an address have blanks too, so an address with blanks counts only if
-    it ends like a file, and nothing before its last part does.
+    A sentence that begins with an address has blanks, too. So an address with blanks counts only
+    if its last part ends like a file's name, and no earlier part does.
     """
     if len(text) > MAX_CHARS:
         return False
@@ -114,35 +114,35 @@ def _is_one(text: str) -> bool:
     )
 
 
-MAX_FILES: Final = 256  # files of one prediction; further addresses stay words of the document
+MAX_FILES: Final = 256  # per prediction; further addresses stay in the document
 
 
 class OutputUnreadable(ValueError):
-    """The output is nested so deeply that it can be kept in no form."""
+    """The output is nested too deeply to be stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One value of an output that holds no others."""
+    """One value of an output that is neither a list nor an object."""
 
     value: Any
-    listed: bool  # whether it stands in a list, and not under a name
-    put: Callable[[Any], None]  # replaces it where it stands
+    listed: bool  # whether it is an item of a list, not a member of an object
+    put: Callable[[Any], None]  # replaces it in its container
 
     @property
     def hollow(self) -> bool:
-        """Whether it is an empty place, such as the one in ``{"file": None}``."""
+        """Whether it is empty, such as the one in ``{"file": None}``."""
         return self.value is None or self.value == ""
 
 
 def read_outputs(output: Any) -> tuple[Output, ...]:
-    """Return the files of an output in the order in which they stand there.
+    """Return the files of an output in their order in the output.
 
-    What holds no file at all and is not empty is kept as it is, as JSON. Takes time in proportion
-    to the output's size.
+    An output without any file is kept as JSON, unless it is empty. The time is proportional to the
+    size.
 
     Raises:
-        OutputUnreadable: It can be kept in no form.
+        OutputUnreadable: It cannot be stored.
     """
     if isinstance(output, str | LongText):
         return (_one(output),) if output else ()
@@ -164,7 +164,7 @@ def read_outputs(output: Any) -> tuple[Output, ...]:
 
 
 def _document(holder: list[Any], leaves: list[Leaf], files: list[Leaf]) -> str | LongText:
-    """Return the output as JSON, its files named by their numbers."""
+    """Return the output as JSON, with numbers in place of files."""
     long = {secrets.token_hex(16): leaf for leaf in leaves if isinstance(leaf.value, LongText)}
     for name, leaf in long.items():
         leaf.put(name)
@@ -179,9 +179,9 @@ def _document(holder: list[Any], leaves: list[Leaf], files: list[Leaf]) -> str |
 
 
 def _with_long(parts: Iterable[str], long: Mapping[str, LongText]) -> Iterator[str | LongText]:
-    """Put each long text where its name stands."""
+    """Replace the placeholder of each long text by the text."""
     for part in parts:
-        text = long.get(part[-33:-1])  # a part ends with the value that it holds
+        text = long.get(part[-33:-1])  # a part ends with its value
         if text is None:
             yield part
         else:
@@ -196,9 +196,9 @@ def _escaped(text: LongText) -> Iterator[str]:
 
 
 def makes_words(document: Any) -> bool:
-    """Whether an OpenAPI document says of a model that it answers in words, and not in files.
+    """Whether a model's OpenAPI document describes its output as text, not as files.
 
-    Words are a string that is not said to be an address, or parts of one that belong together.
+    A text is a string without a format, or a list of strings that are to be concatenated.
     """
     schemas: Any = document
     for name in ("components", "schemas"):
@@ -212,9 +212,9 @@ def makes_words(document: Any) -> bool:
 
 
 def _files(leaves: list[Leaf]) -> list[tuple[Leaf, str | LongText]]:
-    """Return what is a file, with its address.
+    """Return the files among the leaves, with their addresses.
 
-    If nothing can be fetched, what names a file in some other way stands for it.
+    If no address can be fetched, the ones that cannot, or paths, count as files.
     """
     readable = [(leaf, _address(leaf.value, listed=leaf.listed)) for leaf in leaves]
     files = [(leaf, uri) for leaf, uri in readable if uri is not None]
@@ -243,7 +243,7 @@ def _is_path(value: Any) -> bool:
 
 
 def _one(text: str | LongText) -> Output:
-    """Return the one file or text that a whole output is."""
+    """Return an output that is a single string, as a file or a text."""
     if isinstance(text, LongText):
         return Output(uri=text) if is_data_uri(text.head) else Output(text=text)
     address = read_address(text)
@@ -253,7 +253,7 @@ def _one(text: str | LongText) -> Output:
 
 
 def _is_text(output: Any) -> bool:
-    """Whether an output is a text in parts: no part is a file, or parts have blanks at an end."""
+    """Whether an output is a text in parts: no part is a file, or a part starts or ends with blanks."""
     if not isinstance(output, list) or not all(
         isinstance(part, str | LongText) for part in output
     ):
@@ -276,15 +276,15 @@ def _names_file(part: str | LongText) -> bool:
 
 
 def _leaves(holder: list[Any]) -> Iterator[Leaf]:
-    """Walk through an output, without recursion: the shape is somebody else's."""
+    """Walk through an output without recursion, as it may be nested deeply."""
     ahead = [Leaf(holder[0], listed=False, put=_putter(holder, 0))]
     while ahead:
         leaf = ahead.pop()
         inner = leaf.value
         if isinstance(inner, dict):
             ahead.extend(
-                Leaf(one, listed=False, put=_putter(inner, name))
-                for name, one in reversed(inner.items())
+                Leaf(value, listed=False, put=_putter(inner, name))
+                for name, value in reversed(inner.items())
             )
         elif isinstance(inner, list):
             ahead.extend(

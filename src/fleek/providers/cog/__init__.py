@@ -1,12 +1,12 @@
-"""Cog: a model of one's own, served over HTTP by the `cog` package's server.
+"""Cog: a self-hosted model, served over HTTP by the server of the `cog` package.
 
-A Cog server keeps nothing: what it runs can be looked at, what has ended is forgotten. So the
-answer must be caught when it is given. With ``PUBLIC_URL`` it comes to the attempt's callback
-URL, tried again by the server for minutes, and a crash of ours costs nothing. Without it the
-connection that started the prediction is held open (`runs.py`), and the server stops the
-prediction when that connection ends: a crash of ours costs that run, and never leaves two runs
-alive. A prediction that runs no more and whose answer has not come counts as failed; the engine
-makes another attempt, and that one is held.
+A Cog server stores nothing: running predictions can be polled, ended ones are forgotten, and each
+result is sent once. With ``PUBLIC_URL``, the server sends it to the attempt's callback URL and
+repeats that for minutes, so a crash of Fleek loses nothing. Without it, the connection that
+started the prediction stays open until its end (`runs.py`), and the server stops the prediction
+when the connection closes: a crash of Fleek loses that run, but two runs never overlap. A
+prediction that no longer runs and whose result is not received in time counts as failed; the engine
+makes another attempt, whose connection stays open.
 
 Source: https://github.com/replicate/cog, its pages on HTTP and ``crates/coglet``.
 """
@@ -43,11 +43,11 @@ async def connect() -> AsyncGenerator[Provider]:
     holds = service.dispatch == "embedded"
     if callbacks is None and not holds:
         raise ConfigurationError(
-            f"PUBLIC_URL: with DISPATCH={service.dispatch}, a Cog server's answers need a callback "
-            "address: https, or any if COG_URL is on this machine"
+            f"PUBLIC_URL: with DISPATCH={service.dispatch}, a Cog server's results need a callback "
+            "address: https, or any address if COG_URL is on this machine"
         )
     if callbacks is None:
-        log.info("cog_without_callbacks", reason="PUBLIC_URL is not set; connections are held")
+        log.info("cog_without_callbacks", reason="PUBLIC_URL is not set: connections stay open")
     token, tls, policy = settings.token, tls_context(), settings.policy
     headers = None if token is None else authorization(token.get_secret_value())
     async with AsyncExitStack() as stack:

@@ -1,7 +1,7 @@
-"""What the model takes: its published schema in our form, and inputs that may reach it.
+"""The model's published schema in our form, and the validation of inputs.
 
-A Cog server opens whatever it is given for a file: a path on its own disk, an address in its own
-network. So a file must come as a ``data:`` URI, or from https at a public host.
+A Cog server opens any value of a file input: a path on its own disk, an address in its own
+network. So a file must be a ``data:`` URI, or an https address at a public host.
 """
 
 import asyncio
@@ -40,17 +40,17 @@ _BRANCHES: Final = ("allOf", "anyOf")
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What a server's model takes."""
+    """The inputs and the kind of output of a server's model."""
 
     parameters: Schema  # without the prompt
-    prompted: bool  # whether it takes a prompt at all
-    prompt: Schema  # what the prompt must be
-    words: bool  # whether it answers in words, and not in files
+    prompted: bool  # whether it has a prompt
+    prompt: Schema  # of the prompt
+    words: bool  # whether it returns text, not files
     compiled: CompiledSchema = field(compare=False)  # of `parameters`
 
 
 def contract(document: Any) -> Contract | None:
-    """Return what an OpenAPI document says of the model, or None if it says nothing usable."""
+    """Return the contract in a model's OpenAPI document, or None if there is none."""
     components = document.get("components") if isinstance(document, dict) else None
     schemas = components.get("schemas") if isinstance(components, dict) else None
     if not isinstance(schemas, dict):
@@ -82,11 +82,11 @@ def contract(document: Any) -> Contract | None:
 async def validate_inputs(
     known: Contract, given: Mapping[str, Any], prompt: str, resolve: Resolve
 ) -> None:
-    """Make sure that no parameter is unknown, and none leads to a file that is not public.
+    """Check that every parameter is known and that files are data or public.
 
     Raises:
-        ProviderRejected: One is or does.
-        ProviderUnavailable: A host cannot be looked up now.
+        ProviderRejected: A parameter is unknown, or a file is not allowed.
+        ProviderUnavailable: A host cannot be resolved now.
     """
     if known.compiled.errors(given) is None:
         raise ProviderRejected("the parameters are too large to be checked")
@@ -119,11 +119,11 @@ async def _addresses(name: str, url: URL, resolve: Resolve) -> list[str]:
         async with asyncio.timeout(LOOKUP_SECONDS):
             return list(await resolve(url.raw_host or "", url.port or 443))
     except (OSError, UnicodeError) as error:  # a TimeoutError is an OSError
-        raise ProviderUnavailable(f"{name}: the host cannot be found now") from error
+        raise ProviderUnavailable(f"{name}: the host cannot be resolved now") from error
 
 
 def _files(schema: Schema, value: Any) -> Iterator[str]:
-    """Give the strings in `value` that the model would open."""
+    """Yield the strings in `value` that the model would open as files."""
     if isinstance(value, str):
         if schema.get("format") == "uri":
             yield value
@@ -142,7 +142,7 @@ def _files(schema: Schema, value: Any) -> Iterator[str]:
 
 
 def _restrict_files(schema: dict[str, Any]) -> None:
-    """Let every file in a schema be of a form that may reach the server."""
+    """Restrict every file in a schema to the allowed forms."""
     ahead: list[Any] = [schema]
     while ahead:
         current = ahead.pop()

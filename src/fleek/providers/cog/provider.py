@@ -1,4 +1,4 @@
-"""A Cog server as a provider: what its one model takes, and predictions of it."""
+"""A Cog server as a provider with a single model."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -18,21 +18,21 @@ from fleek.providers.cog.settings import CogSettings
 from fleek.providers.cog.wire import OVERLONG, Wire, is_ours, read_callback
 from fleek.providers.download import Limits, read_output
 
-FRESH_SECONDS: Final = 30.0  # how long the server's schema is taken for granted
+FRESH_SECONDS: Final = 30.0  # how long the server's schema is cached
 
 
 class CogProvider:
-    """Runs the predictions of one server.
+    """The adapter for one server.
 
     Args:
-        settings: Where it is.
-        wire: It.
-        files: For outputs that the server has uploaded.
-        callbacks: Base of the addresses that answers are sent to; None: connections are held.
-        holds: Whether a connection held by this process is of use: it is not where one process
-            starts predictions and another looks at them.
-        resolve: Looks up the hosts of inputs.
-        clock: Seconds, monotonic.
+        settings: Its settings.
+        wire: Its HTTP interface.
+        files: For outputs that the server uploaded.
+        callbacks: Base of callback URLs; None: connections stay open for the results.
+        holds: Whether this process may keep connections open: not if one process starts
+        predictions and another polls them.
+        resolve: Resolves the hosts of inputs.
+        clock: Monotonic clock, in seconds.
     """
 
     reconcile_by: Literal["repeat", "find", "none"] = "repeat"
@@ -74,7 +74,7 @@ class CogProvider:
         Raises:
             ProviderRejected: The model, or an input, is not acceptable.
             ProviderUnavailable: The server is busy, not ready or out of reach.
-            OutcomeUnknown: Something was sent and no readable answer came back.
+            OutcomeUnknown: A request was sent, and no readable response was received.
         """
         prediction_id = PredictionId(attempt.id.hex)
         known = self.runs.known(prediction_id)
@@ -88,18 +88,21 @@ class CogProvider:
         return await self.runs.start_async(prediction_id, with_callback)
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
-        """Look at predictions; one that runs no more and gave no answer in time has failed."""
+        """Return the state of predictions.
+
+        One that no longer runs, and whose result is not received in time, has failed.
+        """
         ours = [prediction_id for prediction_id in ids if is_ours(prediction_id)]
         if not ours:
             return {}
-        await self._known()  # a server without a schema would take a look for an order
+        await self._known()  # a server without a schema would accept the input of a poll
         return await self.runs.poll(ours)
 
     async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
-        """Ask the server to stop it; the answer does not say how it is then.
+        """Cancel a prediction; the response does not contain its state.
 
         Raises:
-            ProviderUnavailable: It cannot be asked now.
+            ProviderUnavailable: The request failed.
         """
         if is_ours(prediction_id):
             await self.runs.cancel(prediction_id)
@@ -113,15 +116,15 @@ class CogProvider:
                 yield chunk
 
     async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
-        """Read what the server sends when a prediction has ended.
+        """Verify and read the callback of a prediction that has ended.
 
         Raises:
-            CallbackRejected: It is not about one of our predictions, or has no token.
+            CallbackRejected: It describes no prediction of ours, or has no token.
         """
         return await read_callback(headers, body, token=self._settings.webhook_token)
 
     def overlong(self, prediction_id: PredictionId) -> Prediction:
-        """Return the end of a prediction whose answer is too large, whichever way it comes."""
+        """Return the failure of a prediction whose result is too large."""
         return Prediction(id=prediction_id, outcome=OVERLONG)
 
     async def schema(self, model: ModelName) -> Schema:
@@ -129,16 +132,18 @@ class CogProvider:
 
         Raises:
             NotFound: The server's model has another name.
-            ProviderUnavailable: It cannot be had now.
+            ProviderUnavailable: It cannot be read now.
         """
         if model != self.default_model:
-            raise NotFound(f"no such model: {model[:100]!r}; there is {self.default_model}")
+            raise NotFound(
+                f"no such model: {model[:100]!r}; the only model is {self.default_model}"
+            )
         return (await self._known()).parameters
 
     async def _validated_input(self, job: Job) -> dict[str, Any]:
-        """Return the model's input."""
+        """Return the model's input, validated."""
         if job.model != self.default_model:
-            raise ProviderRejected(f"the Cog server runs {self.default_model} and nothing else")
+            raise ProviderRejected(f"the Cog server runs only the model {self.default_model}")
         known = await self._known()
         await validate_inputs(known, job.input, job.prompt, self._resolve)
         return {**job.input, PROMPT: job.prompt} if known.prompted else dict(job.input)
@@ -156,9 +161,9 @@ class CogProvider:
         contract = await self._wire.contract()
         if contract is None:
             raise ProviderUnavailable(
-                "the Cog server publishes no schema of its inputs", code="provider_not_ready"
+                "the Cog server does not publish a schema of its inputs", code="provider_not_ready"
             )
         if self._contract is not None and contract == self._contract[1]:
-            contract = self._contract[1]  # the same object, which others have compiled
+            contract = self._contract[1]  # the same object, so that its compiled form is reused
         self._contract = (now, contract)
         return contract

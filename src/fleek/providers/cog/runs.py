@@ -1,7 +1,7 @@
-"""The predictions of one server: started, polled, cancelled, and their results kept.
+"""The predictions of one server: start, poll, cancel, and a cache of their results.
 
-The server forgets a prediction when it ends. Its result comes once: to the callback URL, or over
-the connection that started the prediction. What came over a connection is kept here.
+The server forgets a prediction when it ends, and sends its result once: to the callback URL, or
+over the connection that started it. Results that were received over a connection are kept here.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class ResultCache:
 
 
 class OpenConnections:
-    """Connections over which results will come. Closing one stops its prediction."""
+    """Connections that wait for results. Closing one stops its prediction."""
 
     def __init__(self, results: ResultCache) -> None:
         self._results = results
@@ -99,13 +99,13 @@ class OpenConnections:
 
 
 class Runs:
-    """The predictions of one server, each with the id that we gave it.
+    """The predictions of one server; Fleek chooses their ids.
 
     Args:
         wire: The server.
-        result_seconds: How long to wait for the result of a prediction that runs no more.
+        result_seconds: How long to wait for the result of a prediction that no longer runs.
         with_callbacks: Whether the server sends results to callback URLs.
-        clock: Seconds, monotonic.
+        clock: Monotonic clock, in seconds.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Runs:
     ) -> Prediction:
         """Start a prediction over a connection that stays open until it ends.
 
-        Returns once the server shows that it runs, or with its result.
+        Returns when the server reports it as running, or with its result.
 
         Raises:
             ProviderRejected, ProviderUnavailable, OutcomeUnknown: See `Provider.start`.
@@ -168,12 +168,12 @@ class Runs:
             self.connections.close(prediction_id)
             raise
         self.connections.close(prediction_id)
-        raise OutcomeUnknown("the Cog server does not show whether the prediction runs")
+        raise OutcomeUnknown("the Cog server does not report whether the prediction runs")
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
         """Return the state of predictions.
 
-        One that does not run, and whose result has not come in time, has failed.
+        One that no longer runs, and whose result is not received in time, has failed.
 
         Raises:
             ProviderUnavailable: No state could be read.
@@ -206,7 +206,7 @@ class Runs:
         await self.connections.close_all()
 
     async def _running(self, prediction_id: PredictionId) -> Prediction | None:
-        """Return a prediction if the server shows that it runs."""
+        """Return a prediction if the server reports it as running."""
         try:
             return await self._wire.poll(prediction_id)
         except ProviderUnavailable:

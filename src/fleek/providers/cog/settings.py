@@ -1,4 +1,4 @@
-"""Where the Cog server is, and how its answers reach us."""
+"""Settings of the Cog server, and the address of its callbacks."""
 
 from datetime import timedelta
 from ipaddress import ip_address
@@ -22,42 +22,42 @@ class CogSettings(BaseSettings):
 
     url: str = Field(
         description="Address of the Cog server. If it is set and `PROVIDERS` is not, the provider "
-        "`cog` is opened beside the default one.",
+        "`cog` is opened in addition to the default one.",
     )
     model: str = Field(
         default="cog/model",
         pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}/[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$",
-        description="What the server's one model is called here, as `owner/name`.",
+        description="The name of the server's model in Fleek, as `owner/name`.",
     )
     upload_url: str | None = Field(
         default=None,
-        description="The server's own `--upload-url`, if it has one: outputs are fetched from "
-        "its host even if that is private.",
+        description="The server's `--upload-url`, if it has one: outputs are fetched from "
+        "its host even if it is private.",
     )
     max_output_bytes: int = Field(
         default=2 * 1024**3,
         ge=1024,
-        description="Largest output file that is fetched.",
+        description="Maximum size of an output file in bytes.",
     )
     token: Secret = Field(
-        default=None, description="Sent to the server as a bearer token, for a proxy before it."
+        default=None, description="Bearer token sent to the server, for a proxy in front of it."
     )
     webhook_token: Secret = Field(
         default=None,
-        description="The server's own `WEBHOOK_AUTH_TOKEN`: callbacks without it are refused.",
+        description="The server's `WEBHOOK_AUTH_TOKEN`: callbacks without it are refused.",
     )
     max_concurrency: int | None = Field(
         default=None,
         ge=1,
-        description="How many predictions the server runs at once, by its own setting of this "
-        "name: no more are started. Default: as many as it takes.",
+        description="Maximum number of concurrent predictions: the value of the server's setting "
+        "of this name. Default: as many as the server accepts.",
     )
     callback_seconds: Seconds = Field(
         default=timedelta(seconds=120),
         ge=ZERO,
         le=timedelta(hours=1),
-        description="How long the answer of a prediction that runs no more is waited for. "
-        "The server's own pauses between two tries are up to 103 seconds.",
+        description="How long to wait for the result of a prediction that no longer runs. "
+        "The server waits up to 103 seconds before it sends a callback again.",
     )
 
     @field_validator("url", "upload_url")
@@ -78,16 +78,16 @@ class CogSettings(BaseSettings):
 
     @property
     def policy(self) -> Policy:
-        """Where outputs may be fetched from: public hosts, and that of uploads even if private."""
+        """The hosts of outputs: public ones, and that of uploads even if it is private."""
         if self.upload_url is None:
             return Policy(setting=UPLOADS)
         return Policy(named=(AllowedHost.of(self.upload_url),), setting=UPLOADS)
 
 
 def callback_base(public_url: str | None, cog_url: str) -> str | None:
-    """Return the address that callbacks go to, or None if they cannot, or must not, be sent.
+    """Return the base of callback URLs, or None if callbacks are impossible or unsafe.
 
-    The callback URL is a secret, so it is not sent in the clear except on this machine.
+    The callback URL is a secret, so it is only sent unencrypted on this machine.
     """
     if public_url is None:
         return None
@@ -97,7 +97,7 @@ def callback_base(public_url: str | None, cog_url: str) -> str | None:
 
 
 def loopback(url: str) -> bool:
-    """Whether this address is on this machine."""
+    """Whether an address is on this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback

@@ -1,4 +1,4 @@
-"""The Cog server's HTTP interface, its refusals in our words.
+"""The Cog server's HTTP interface, with its responses as predictions and errors of ours.
 
 Source: https://github.com/replicate/cog, ``crates/coglet/src/transport/http/routes.rs``.
 """
@@ -35,19 +35,19 @@ from fleek.providers.outputs import OutputUnreadable, read_outputs
 async def read_callback(
     headers: Mapping[str, str], body: bytes, *, token: SecretStr | None
 ) -> Callback:
-    """Return what a message says.
+    """Verify and read a callback.
 
-    The server signs nothing: what proves that it comes from there is the token in the URL, and
-    the bearer `token` if there is one.
+    The server does not sign callbacks: the proof of their origin is the token in the URL, and the
+    bearer `token` if it is set.
 
     Raises:
-        CallbackRejected: It is not about one of our predictions, or has no token.
+        CallbackRejected: It describes no prediction of ours, or has no token.
     """
     if token is not None:
         named = {name.lower(): value for name, value in headers.items()}
         given = named.get("authorization", "").encode()
         if not hmac.compare_digest(given, f"Bearer {token.get_secret_value()}".encode()):
-            raise CallbackRejected("the callback does not carry WEBHOOK_AUTH_TOKEN")
+            raise CallbackRejected("the callback does not contain WEBHOOK_AUTH_TOKEN")
     try:
         prediction = await asyncio.to_thread(parse_prediction, body)
     except Unreadable as error:
@@ -57,7 +57,7 @@ async def read_callback(
 
 
 MESSAGE_CHARS: Final = 2000
-MAX_PREFIXED: Final = 10_000  # characters of an error that are searched for prefixes
+MAX_PREFIXED: Final = 10_000  # characters of an error in which prefixes are removed
 MAX_METRICS: Final = 50
 MAX_NUMBER: Final = 2**53
 LOG_TAIL: Final = 4000  # characters that are searched for progress
@@ -66,7 +66,7 @@ _ID: Final = re.compile(r"[0-9a-f]{32}")
 _PERCENT: Final = re.compile(r"(?<![\d.])(\d{1,3})(?:\.\d+)?%")
 _STEPS: Final = re.compile(r"(?<![\d/.])(\d{1,6})/(\d{1,6})(?![\d/.])")
 _PREFIX: Final = re.compile(r"^((Async )?[Pp]rediction failed: )+")
-_TRANSIENT: Final = re.compile(  # faults of the server or its machine, not of the input
+_TRANSIENT: Final = re.compile(  # errors of the server or its machine, not of the input
     r"worker crashed|socket error|failed to send request|task lost|mutex poisoned"
     r"|out of memory|cuda error|no space left",
     re.IGNORECASE,
@@ -74,19 +74,19 @@ _TRANSIENT: Final = re.compile(  # faults of the server or its machine, not of t
 
 
 class Unreadable(ValueError):
-    """The body does not describe a prediction of ours."""
+    """The body does not describe a prediction of Fleek."""
 
 
 def is_ours(prediction_id: str) -> bool:
-    """Whether an id has the form of those that we give to predictions."""
+    """Whether an id has the form of Fleek's ids."""
     return _ID.fullmatch(prediction_id) is not None
 
 
 def parse_prediction(body: bytes) -> Prediction:
-    """Return the prediction that a body describes.
+    """Return the prediction in a body.
 
     Raises:
-        Unreadable: It describes none of ours.
+        Unreadable: It does not describe a prediction of Fleek.
     """
     try:
         content = parse(body)
@@ -96,7 +96,7 @@ def parse_prediction(body: bytes) -> Prediction:
         raise Unreadable("the Cog server's response does not describe a prediction")
     prediction_id = content.get("id")
     if not isinstance(prediction_id, str) or not is_ours(prediction_id):
-        raise Unreadable("the Cog server's response names another prediction")
+        raise Unreadable("the Cog server's response describes another prediction")
     outcome = _outcome(content)
     return Prediction(
         id=PredictionId(prediction_id),
@@ -107,8 +107,8 @@ def parse_prediction(body: bytes) -> Prediction:
 
 
 def lost(prediction_id: PredictionId) -> Prediction:
-    """Return the failure of a prediction that does not run and whose result did not arrive."""
-    reason = "the Cog server does not run the prediction any more, and its result did not arrive"
+    """Return the failure of a prediction that no longer runs and whose result was not received."""
+    reason = "the prediction no longer runs, and the Cog server did not send its result"
     return Prediction(id=prediction_id, outcome=Failed("prediction_lost", reason, retryable=True))
 
 
@@ -119,7 +119,9 @@ def _outcome(content: Mapping[str, Any]) -> Outcome | None:
         case "failed":
             return _failure(content.get("error"))
         case "canceled":
-            return Failed("prediction_cancelled", "the Cog server cancelled it", retryable=True)
+            return Failed(
+                "prediction_cancelled", "the Cog server cancelled the prediction", retryable=True
+            )
         case _:  # starting, processing, or a status of a later version
             return None
 
@@ -139,7 +141,7 @@ def _failure(error: object) -> Failed:
 
 
 def _progress(logs: object) -> float | None:
-    """Return the progress that a log shows: its last ``37%`` or ``3/8``."""
+    """Return the progress in a log: its last ``37%`` or ``3/8``."""
     if isinstance(logs, LongText):
         logs = ends_of(logs)
     if not isinstance(logs, str):
@@ -160,25 +162,27 @@ def _metrics(metrics: object) -> dict[str, Any]:
         (one_line(name, 100), value)
         for name, value in metrics.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
-        if -MAX_NUMBER < value < MAX_NUMBER  # neither NaN, nor more than others can read
+        if -MAX_NUMBER < value < MAX_NUMBER  # not NaN, and exact in every JSON parser
     )
     return dict(islice(numbers, MAX_METRICS))
 
 
 ANSWER_BYTES: Final = MAX_ANSWER_BYTES
 DOCUMENT_BYTES: Final = 1_048_576
-SMALL_BYTES: Final = 262_144  # an answer of which only the status counts
+SMALL_BYTES: Final = 262_144  # of a response of which only the status counts
 
-ANSWER_SECONDS: Final = 30.0  # for everything but a held prediction
+ANSWER_SECONDS: Final = 30.0  # maximum, except for a call that waits for the result
 
 ASYNC: Final = {"prefer": "respond-async"}
 OVERLONG: Final = Failed(
-    "output_too_large", "the Cog server's answer is too large; let it upload", retryable=False
+    "output_too_large",
+    "the Cog server's response is too large: start it with --upload-url",
+    retryable=False,
 )
 NAME: Final = "the Cog server"
 NO_INPUT: Final = {"input": "look"}
-"""A body that no model takes: an input must be an object. So a `PUT` with it tells of what runs
-under this id, and can never start anything."""
+"""A body that no model accepts, as an input must be an object. So a `PUT` with it returns the
+prediction that runs under this id, and never starts one."""
 
 
 _creation = partial(creation_errors, NAME, unreachable=ProviderUnavailable.code)
@@ -186,16 +190,16 @@ _inquiry = partial(read_errors, NAME, unreachable=ProviderUnavailable.code)
 
 
 class Wire:
-    """One server."""
+    """The HTTP interface of one server."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
 
     async def contract(self) -> Contract | None:
-        """Return what the model takes, or None if the server does not say.
+        """Return the model's contract, or None if the server does not publish it.
 
         Raises:
-            ProviderUnavailable: The server cannot be asked now.
+            ProviderUnavailable: It cannot be read now.
         """
         with _inquiry():
             _, body = await self._send("GET", "/openapi.json", most=DOCUMENT_BYTES)
@@ -205,7 +209,7 @@ class Wire:
             return None
 
     async def start(self, prediction_id: PredictionId, body: Mapping[str, Any]) -> Prediction:
-        """Start a prediction, unless it runs already; returns it as it stands.
+        """Start a prediction, unless it runs already; returns its state.
 
         Raises:
             ProviderRejected, ProviderUnavailable, OutcomeUnknown: As `Provider.start`.
@@ -217,9 +221,9 @@ class Wire:
     async def start_and_wait(
         self, prediction_id: PredictionId, body: Mapping[str, Any]
     ) -> Prediction:
-        """Start a prediction and wait for its end, however long; leaving stops the prediction.
+        """Start a prediction and wait for its end, without a time limit. Cancelling the call stops it.
 
-        It comes back without an outcome if it ran already, started by somebody else.
+        Returns it without an outcome if another call had started it.
 
         Raises:
             ProviderRejected, ProviderUnavailable, OutcomeUnknown: As `Provider.start`.
@@ -229,33 +233,33 @@ class Wire:
         return await _created(prediction_id, status, content)
 
     async def poll(self, prediction_id: PredictionId) -> Prediction | None:
-        """Return a prediction as it stands, or None if it does not run.
+        """Return the state of a prediction, or None if it does not run.
 
         Raises:
-            ProviderUnavailable: It cannot be seen now.
+            ProviderUnavailable: It cannot be read now.
         """
         with _inquiry():
             status, content = await self._put(prediction_id, NO_INPUT, headers=ASYNC)
         if status == 422:
             return None
         if status != 202:
-            raise ProviderUnavailable(f"the Cog server answers with {status}")
+            raise ProviderUnavailable(f"the Cog server responds with {status}")
         try:
             return await _read(prediction_id, content)
         except Unreadable as error:
             raise ProviderUnavailable(str(error)) from error
 
     async def cancel(self, prediction_id: PredictionId) -> bool:
-        """Ask for a prediction to be stopped; returns False if it did not run.
+        """Cancel a prediction; returns False if it did not run.
 
         Raises:
-            ProviderUnavailable: It cannot be asked now.
+            ProviderUnavailable: The request failed.
         """
         with _inquiry():
             path = f"/predictions/{prediction_id}/cancel"
             status, _ = await self._send("POST", path, most=SMALL_BYTES)
         if status not in {200, 404}:
-            raise ProviderUnavailable(f"the Cog server answers with {status}")
+            raise ProviderUnavailable(f"the Cog server responds with {status}")
         return status == 200
 
     async def _put(
@@ -281,7 +285,7 @@ class Wire:
         most: int,
         wait: bool = False,
     ) -> tuple[int, bytes | None]:
-        """Return an answer's status and its body, or None for one above `most` bytes."""
+        """Return a response's status and body; the body is None above `most` bytes."""
         try:
             answer = await self._api.call(method, path, content, headers, most=most, wait=wait)
         except TooLarge as error:
@@ -294,7 +298,7 @@ def _contract(document: bytes) -> Contract | None:
 
 
 async def _created(prediction_id: PredictionId, status: int, content: bytes | None) -> Prediction:
-    """Return the prediction that was created, or raise why there is none."""
+    """Return the created prediction, or raise the reason why there is none."""
     if status not in {200, 202, 422}:
         raise _refusal(status, content)
     try:
@@ -314,20 +318,20 @@ async def _read(prediction_id: PredictionId, content: bytes | None) -> Predictio
         else parse_prediction(content)
     )
     if prediction.id != prediction_id:
-        raise Unreadable("the Cog server's answer is about another prediction")
+        raise Unreadable("the Cog server's response describes another prediction")
     return prediction
 
 
 def _refusal(status: int, content: bytes | None) -> ProviderError:
-    """Return what a status means: nothing was created, or nobody knows."""
+    """Return the error for a status: nothing was created, or the outcome is unknown."""
     if status == 409:
         return ProviderUnavailable("the Cog server is busy", code="provider_busy")
     if status == 503:
         return ProviderUnavailable("the Cog server is not ready", code="provider_not_ready")
     if status in {408, 429}:
-        return ProviderUnavailable(f"the Cog server answers with {status}")
+        return ProviderUnavailable(f"the Cog server responds with {status}")
     if status >= 500:
-        return OutcomeUnknown(f"the Cog server answers with {status}")
+        return OutcomeUnknown(f"the Cog server responds with {status}")
     return ProviderRejected(
-        f"the Cog server refuses ({status}): {reason_of_body(content or b'', 500)}"
+        f"the Cog server refused the prediction ({status}): {reason_of_body(content or b'', 500)}"
     )

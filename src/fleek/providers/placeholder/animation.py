@@ -1,4 +1,4 @@
-"""Animations: waves under a low sun, without a seam where they start over."""
+"""Animations: waves under a low sun, in a seamless loop."""
 
 import math
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from fleek.providers.placeholder.spec import OutputSpec
 
 
 def make(spec: OutputSpec) -> bytes:
-    """Return the piece's animation as a file, with what made it inside."""
+    """Return the animation as a file, with its specification as metadata."""
     fps = spec.whole("fps", 12)
     form = spec.word("output_format", "webp")
     return save_animation(_frames(spec), spec, form=form, milliseconds=round(1000 / fps))
@@ -56,7 +56,7 @@ class _Swell:
         ]  # fmt: skip
 
     def outline(self, size: Size, time: float) -> list[Point]:
-        """Return all that is below the waves, FINE times as large; time 1.0 is time 0.0 again."""
+        """Return the area below the waves, FINE times as large; time 1.0 equals time 0.0."""
         width, bottom = size[0] * FINE, size[1] * FINE
         level = bottom * (0.58 + 0.3 * self.depth)
         reach = unit(size) * FINE * (0.008 + 0.022 * self.depth)

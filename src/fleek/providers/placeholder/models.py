@@ -1,4 +1,4 @@
-"""The placeholder's models: names, the JSON schemas of their parameters, and what each makes."""
+"""The placeholder's models: names, JSON schemas of their parameters, and kinds of output."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ ASPECT_RATIOS: Final = (
 STYLES: Final = (
     "dusk", "aurora", "planet", "glass", "tiles", "flow", "bloom", "papercut", "mesh",
 )  # fmt: skip
-"""What pictures look like; painted by `fleek.providers.placeholder.art`."""
+"""The styles of pictures, painted by `fleek.providers.placeholder.art`."""
 
 
 def _integer(low: int, high: int, description: str, **more: Any) -> dict[str, Any]:
@@ -97,7 +97,7 @@ _DIFFUSION: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 def picture(styles: tuple[str, ...]) -> Schema:
-    """Return the schema of the model that makes pictures in these styles."""
+    """Return the schema of a model that makes pictures in the given styles."""
     return _schema(
         "Picture",
         {
@@ -166,7 +166,7 @@ PICTURE: Final = ModelName("fleek/placeholder")
 class _Kind:
     model: Model
     validator: Draft202012Validator
-    maker: str  # the module that makes it; loaded, with Pillow, when the first is made
+    maker: str  # the module that makes it; loaded, with Pillow, on first use
 
 
 def _kind(name: str, output: str, description: str, schema: Schema, maker: str) -> _Kind:
@@ -216,16 +216,16 @@ def schema(model: ModelName) -> Schema:
     """Return the schema of a model's parameters.
 
     Raises:
-        NotFound: The name is not well-formed.
+        NotFound: The name is malformed.
     """
     return _named(model).model.schema or {}
 
 
 def check(model: ModelName, given: Mapping[str, Any]) -> tuple[int, int | None]:
-    """Return how many outputs these parameters ask for, and the seed if they name one.
+    """Return the number of outputs and the seed that the parameters request; None: no seed.
 
     Raises:
-        ProviderRejected: The model's name or its parameters are not acceptable.
+        ProviderRejected: The model's name or the parameters are not valid.
     """
     try:
         kind = _named(model)
@@ -233,13 +233,13 @@ def check(model: ModelName, given: Mapping[str, Any]) -> tuple[int, int | None]:
         raise ProviderRejected(str(error)) from error
     for problem in kind.validator.iter_errors(dict(given)):
         place = "/".join(map(str, problem.instance_path)) or "parameters"
-        raise ProviderRejected(f"{place}: not acceptable to {kind.model.name}")
+        raise ProviderRejected(f"{place}: is not valid for {kind.model.name}")
     seed = given.get("seed")
     return int(given.get("num_outputs", 1)), None if seed is None else int(seed)
 
 
 def make(spec: OutputSpec) -> bytes:
-    """Return the file of one output; takes a thread for up to a few seconds."""
+    """Return the file of one output; blocks for up to a few seconds."""
     made: bytes = import_module(_named(spec.model).maker).make(spec)
     return made
 

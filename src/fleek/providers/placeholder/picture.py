@@ -1,4 +1,4 @@
-"""Pictures: size, style and palette are chosen; then painted, captioned and saved."""
+"""Pictures: chooses size, style and palette, then paints, adds a caption and saves."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from fleek.providers.placeholder.art.canvas import Size, choose
 from fleek.providers.placeholder.spec import OutputSpec
 
 _DRAWN: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("“”…")
-"""What Pillow's own font can draw: no others, so that a picture never depends on the machine."""
+"""The characters of Pillow's own font: no others, so that a picture does not depend on the machine."""
 
 _FOLDED: Final = {
     "ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
@@ -22,7 +22,7 @@ _FOLDED: Final = {
     "«": "“", "»": "”", "—": "-", "\u2013": "-", "\u2018": "'", "\u2019": "'", "\u0131": "i",
 }  # fmt: skip
 
-_LONGEST: Final = 400  # characters looked at; more never fit
+_LONGEST: Final = 400  # characters that are read; more never fit
 
 
 def flat(text: str) -> str:
@@ -33,23 +33,23 @@ def flat(text: str) -> str:
 
 
 def legible(text: str) -> str:
-    """Return what of the text can be drawn, accents folded away; empty if that is too little."""
+    """Return the drawable part of a text, without accents; empty if that is too little."""
     line = flat(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
     drawn = "".join(_letter(char) for char in line)
     marks = sum(char.isalnum() for char in line)
     if sum(char.isalnum() for char in drawn) * 2 < marks:
-        return ""  # a caption with most of its letters missing says something else
+        return ""  # with most of its letters missing, a caption is misleading
     return " ".join(drawn.split())
 
 
 def draw(image: Image.Image, text: str) -> None:
-    """Write the text over the foot of an RGB picture, if it is large enough to be read."""
+    """Write the text at the bottom of an RGB picture, if that is large enough."""
     short = min(image.size)
     size = max(11, round(short / 28))
     margin = max(4, size * 9 // 10)
     capacity = image.width - 4 * margin
     text = legible(text)
-    if not text or short < 96 or capacity < 8 * size:  # nobody could read it
+    if not text or short < 96 or capacity < 8 * size:  # it would be illegible
         return
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)
@@ -129,7 +129,7 @@ def save_image(image: Image.Image, spec: OutputSpec, *, form: str, quality: int)
 def save_animation(
     frames: Iterable[Image.Image], spec: OutputSpec, *, form: str, milliseconds: int
 ) -> bytes:
-    """Return RGB frames of one size as a file that plays for ever: webp or gif."""
+    """Return RGB frames of one size as a file that loops: webp or gif."""
     coming = iter(frames)
     first = next(coming)
     moving: dict[str, Any] = {"save_all": True, "loop": 0, "duration": milliseconds}
@@ -143,7 +143,7 @@ def save_animation(
 
 
 def exif(spec: OutputSpec) -> bytes:
-    """Return the record as EXIF: description, model, software, and all of it as a comment."""
+    """Return the record as EXIF: description, model, software, and the whole record as a comment."""
     record = spec.record
     comment = _json(record)
     if len(comment) + len(record["Prompt"].encode()) > _MOST_EXIF:
@@ -181,7 +181,7 @@ _MOST_PIXELS: Final = 2_100_000
 
 
 def make(spec: OutputSpec) -> bytes:
-    """Return the piece's picture as a file, with what made it inside."""
+    """Return the picture as a file, with its specification as metadata."""
     image = paint(spec, frame(spec))
     if spec.parameters.get("caption", True):
         draw(image, spec.prompt)
@@ -201,7 +201,7 @@ def paint(spec: OutputSpec, size: Size) -> Image.Image:
 
 
 def frame(spec: OutputSpec) -> Size:
-    """Return the picture's width and height in pixels; what is missing follows from the shape."""
+    """Return the picture's width and height in pixels; a missing one follows from the aspect ratio."""
     given = spec.parameters
     across, down = _ratio(spec.word("aspect_ratio", "1:1"))
     if "width" in given and "height" in given:

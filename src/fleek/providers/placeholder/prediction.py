@@ -1,4 +1,4 @@
-"""A placeholder prediction: its whole state follows from its id and the clock."""
+"""A placeholder prediction: its state is a function of its id and the time."""
 
 import re
 import struct
@@ -12,7 +12,7 @@ from fleek.domain.job import PredictionId
 from fleek.domain.media import Output
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
 
-CLOCKS_DIFFER: Final = 10.0  # seconds between the clocks of two workers, at most
+CLOCKS_DIFFER: Final = 10.0  # maximum difference between the clocks of two workers, in seconds
 MAX_OUTPUTS: Final = 4
 MAX_SEED: Final = 2**32 - 1
 
@@ -22,7 +22,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FAILURE: Final = Failed(
     code="prediction_failed",
-    message="The placeholder failed, as REPLICATE_MOCK_FAILURE_RATE asks.",
+    message="The placeholder failed, as set by REPLICATE_MOCK_FAILURE_RATE.",
     retryable=True,
 )
 
@@ -81,11 +81,11 @@ def new_id(attempt: Attempt, *, outputs: int, seed: int | None) -> PredictionId:
 
 
 def prediction_of(token: PredictionToken, behaviour: Behaviour, *, now_ms: int) -> Prediction:
-    """Return the state of a prediction at this time."""
+    """Return the state of a prediction at the given time."""
     delay = behaviour.delay_min + token.delay_draw * (behaviour.delay_max - behaviour.delay_min)
     elapsed = (now_ms - token.submitted_ms) / 1000
     if elapsed < -CLOCKS_DIFFER:
-        elapsed = delay  # a clock was set back, so its age is unknown
+        elapsed = delay  # a clock was set back, so the age is unknown
     elapsed = max(elapsed, 0.0)
     if elapsed < delay:
         eta = timedelta(seconds=delay - elapsed)

@@ -123,10 +123,10 @@ class PlaceholderProvider:
         return None
 
     async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:
-        """Make one output now, in a thread, and stream its bytes.
+        """Generate one output in a thread, and stream its bytes.
 
         Raises:
-            OutputUnsafe: The output is not the placeholder's.
+            OutputUnsafe: The output is not one of the placeholder.
         """
         seed = seed_of(output)
         if seed is None:

@@ -1,4 +1,4 @@
-"""Sound: a short melody of plucked strings, as WAV with the prompt inside."""
+"""Sound: a short melody of plucked strings, as WAV with the prompt as metadata."""
 
 import io
 import math
@@ -22,7 +22,7 @@ _CHUNKS: Final = {"Prompt": b"INAM", "Model": b"IART", "Software": b"ISFT"}
 
 
 def make(spec: OutputSpec) -> bytes:
-    """Return the piece's melody as a WAV file."""
+    """Return the melody as a WAV file."""
     duration = float(spec.parameters.get("duration", 6))
     beat = 60 / spec.whole("tempo", 100) / 2
     samples = _melody(spec.dice("melody"), duration=duration, beat=beat)
@@ -48,7 +48,7 @@ def _melody(dice: Random, *, duration: float, beat: float) -> "array[int]":
 
 
 def _note(pitch: float, length: int) -> "array[int]":
-    """Return one plucked note that dies away by its end, with a soft lower octave below it."""
+    """Return one plucked note that fades to silence, with a soft lower octave."""
     turn = 2 * math.pi * pitch / RATE
     partials = ((1.0, 1.0), (0.5, 0.45), (2.0, 0.35), (3.0, 0.12))
     loud = 11_000

@@ -1,4 +1,4 @@
-"""What is to be made: everything that the look, sound or words of an output depend on."""
+"""The specification of an output: everything that determines its content."""
 
 import json
 import random
@@ -17,12 +17,12 @@ _FRAME: Final = frozenset(
         "disable_safety_checker",
     }
 )  # fmt: skip
-"""Parameters that say how much is made and how it is packed, not what it looks like."""
+"""Parameters for the number and the format of outputs, without effect on their content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSpec:
-    """One output to be made; equal pieces give equal pixels."""
+    """The specification of one output; equal specifications give equal content."""
 
     model: ModelName
     prompt: str
@@ -30,7 +30,7 @@ class OutputSpec:
     seed: int  # 0-4294967295
 
     def dice(self, topic: str) -> random.Random:
-        """Return a source of choices for one topic, the same for equal pieces."""
+        """Return a random generator for one topic, the same for equal specifications."""
         shaping = {key: value for key, value in self.parameters.items() if key not in _FRAME}
         parts = [self.model, self.prompt, shaping, self.seed, topic]
         text = json.dumps(parts, sort_keys=True, default=str)
@@ -38,16 +38,16 @@ class OutputSpec:
         return random.Random(int.from_bytes(digest))  # noqa: S311 - art, not a secret
 
     def whole(self, name: str, default: int) -> int:
-        """Return a parameter as an int; JSON schema takes 64.0 for an integer too."""
+        """Return a parameter as an int; for a JSON schema, 64.0 is an integer, too."""
         return int(self.parameters.get(name, default))
 
     def word(self, name: str, default: str) -> str:
-        """Return a parameter that is a word."""
+        """Return a parameter that is a string."""
         return str(self.parameters.get(name, default))
 
     @property
     def record(self) -> dict[str, str]:
-        """What every file says about itself, as clean text: no NUL, no lone surrogate."""
+        """The metadata of every file, as clean text: no NUL, no lone surrogate."""
         return {
             "Model": clean(self.model),
             "Prompt": clean(self.prompt),

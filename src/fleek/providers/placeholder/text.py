@@ -1,4 +1,4 @@
-"""Words: a few verses about a prompt."""
+"""Text: a few verses about a prompt."""
 
 from random import Random
 from typing import Final
@@ -31,12 +31,12 @@ _CLOSE: Final = (
 
 
 def make(spec: OutputSpec) -> bytes:
-    """Return verses about the piece's prompt, as UTF-8."""
+    """Return verses about the prompt, as UTF-8."""
     dice = spec.dice("verse")
     verses = [_verse(dice) for _ in range(spec.whole("verses", 3))]
     record = spec.record
     about = [f"{key}: {flat(value)}" for key, value in record.items() if key != "Prompt"]
-    # The first word is ours, so that no prompt can make the file look like HTML or a program.
+    # A fixed first word, so that no prompt can make the file look like HTML or a program.
     title = f"Verses on “{flat(clean(spec.prompt))}”"
     return "\n\n".join([title, *verses, "\n".join(["---", *about])]).encode() + b"\n"
 

@@ -1,4 +1,4 @@
-"""Replicate's HTTP API as a provider: `connect` opens it, `provider.py` is where to read on.
+"""Replicate's HTTP API as a provider: settings and `connect`. The adapter is in `provider.py`.
 
 Source: https://replicate.com/docs/reference/http
 """
@@ -64,32 +64,35 @@ class ReplicateSettings(BaseSettings):
     )
     replicate_proxy: Annotated[Pasted, AfterValidator(proxy_address)] | None = Field(
         default=None,
-        description="A proxy that calls to the API go through, such as "
+        description="A proxy for calls to the API, such as "
         "`http://user:password@proxy:3128`. Outputs are fetched directly; "
         "`HTTPS_PROXY` and `ALL_PROXY` are not used.",
     )
     replicate_output_hosts: Annotated[Listed, AfterValidator(_hosts)] = Field(
         default=("*.replicate.delivery",),
-        description="Hosts that outputs are fetched from, besides that of `REPLICATE_BASE_URL`: "
-        "`example.com`, `*.example.com` for it and all below it, or `host:port`.",
+        description="Hosts from which outputs are fetched, besides that of `REPLICATE_BASE_URL`: "
+        "`example.com`, `*.example.com` for it and its subdomains, or `host:port`.",
     )
     replicate_creates_per_minute: int = Field(
-        default=600, ge=1, le=100_000, description="Predictions created per minute, at most."
+        default=600,
+        ge=1,
+        le=100_000,
+        description="Maximum number of predictions created per minute.",
     )
     replicate_calls_per_minute: int = Field(
-        default=3000, ge=1, le=1_000_000, description="Other calls per minute, at most."
+        default=3000, ge=1, le=1_000_000, description="Maximum number of other calls per minute."
     )
     replicate_webhook_secret: Secrets = Field(
         default=None,
-        description="What callbacks are signed with, `whsec_…`; several separated by spaces. "
-        "Default: asked of Replicate.",
+        description="The signing secret of callbacks, `whsec_…`; several are separated by spaces. "
+        "Default: read from Replicate.",
     )
     max_output_bytes: int = Field(
-        default=2 * 1024**3, ge=1024, description="Largest output file that is fetched."
+        default=2 * 1024**3, ge=1024, description="Maximum size of an output file in bytes."
     )
     public_url: str | None = Field(
         default=None,
-        description="The service's address; callbacks are asked for if it is set, and is https.",
+        description="The service's public address; callbacks are requested if it is set and https.",
     )
 
     @model_validator(mode="after")
@@ -108,13 +111,13 @@ class ReplicateSettings(BaseSettings):
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """The keys that sign callbacks, as far as the operator gave them."""
+        """The configured keys for the signatures of callbacks."""
         secret = self.replicate_webhook_secret
         return () if secret is None else tuple(map(read_secret, secret.get_secret_value().split()))
 
     @property
     def policy(self) -> Policy:
-        """Where outputs may be fetched from."""
+        """The hosts from which outputs may be fetched."""
         base = AllowedHost.of(self.replicate_base_url)
         named = [base]
         patterns = []
@@ -130,7 +133,7 @@ class ReplicateSettings(BaseSettings):
 
     @property
     def callback_base(self) -> str | None:
-        """The address that callback URLs begin with, or None if none are to be sent."""
+        """The beginning of callback URLs, or None if callbacks are not requested."""
         if self.public_url is None:
             return None
         near = AllowedHost.of(self.replicate_base_url).host in LOOPBACK
@@ -152,7 +155,7 @@ async def connect() -> AsyncGenerator[Provider]:
 
 @asynccontextmanager
 async def open_provider(settings: ReplicateSettings) -> AsyncGenerator[ReplicateProvider]:
-    """Open the provider with these settings."""
+    """Open the provider with the given settings."""
     assert settings.replicate_api_token is not None
     config = AccountConfig(
         callback_base=settings.callback_base,

@@ -1,9 +1,9 @@
-"""Messages from Replicate: their signature, their age, and what they say.
+"""Callbacks from Replicate: verification of signature and age, and their content.
 
 Source: the Standard Webhooks specification, https://www.standardwebhooks.com, and
-https://replicate.com/docs/topics/webhooks/verify-webhook. Its library, `standardwebhooks`, judges
-this module in the tests. It does not do the verifying, as it knows one secret and no clock but the
-system's, and raises ValueError at a malformed signature even if a good one follows.
+https://replicate.com/docs/topics/webhooks/verify-webhook. The tests compare this module with the
+library `standardwebhooks`. It is not used here, as it supports a single secret and the system's
+clock only, and raises ValueError for a malformed signature even if a valid one follows.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from fleek.providers.foreign_json import NotJson, parse_aside
 from fleek.providers.http import Api, raise_for_read, read_errors
 from fleek.providers.replicate.wire import NAME, read_prediction
 
-MAX_SIGNATURES: Final = 16  # looked at; more than one only while a secret is being changed
-TOLERANCE: Final = timedelta(minutes=5)  # both ways
-SECRETS_KEPT: Final = 2  # so that messages signed before a change are still taken
-REFRESH_SECONDS: Final = 60.0  # between two requests for the secret
+MAX_SIGNATURES: Final = 16  # that are checked; several occur only during a change of the secret
+TOLERANCE: Final = timedelta(minutes=5)  # in both directions
+SECRETS_KEPT: Final = 2  # so that callbacks signed before a change are still accepted
+REFRESH_SECONDS: Final = 60.0  # minimum time between two requests for the secret
 
 _WEBHOOK_ID: Final = re.compile(r"[!-~]{1,256}")
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,11}")
@@ -36,10 +36,10 @@ log = structlog.get_logger(__name__)
 
 
 def read_secret(text: str) -> bytes:
-    """Return the key that a secret stands for: ``whsec_`` and base64.
+    """Return the key in a secret of the form ``whsec_`` and base64.
 
     Raises:
-        ValueError: It is not such a secret.
+        ValueError: It has another form.
     """
     encoded = text.strip().removeprefix("whsec_")
     try:
@@ -52,13 +52,13 @@ def read_secret(text: str) -> bytes:
 
 
 class Signatures:
-    """Checks messages against the account's secret.
+    """Verifies callbacks with the account's secret.
 
     Args:
-        api: Where the secret is asked for.
-        keys: The operator's own; if there are any, none is asked for.
-        now: Gives the time, by Replicate's clock if it can be had: that dates the messages.
-        clock: Monotonic seconds.
+        api: For reading the secret.
+        keys: The configured keys; if there are any, the secret is not read.
+        now: Returns the time by Replicate's clock, which dates the callbacks, if it is available.
+        clock: Monotonic clock, in seconds.
     """
 
     def __init__(
@@ -78,36 +78,36 @@ class Signatures:
         self._lock = asyncio.Lock()
 
     async def read(self, headers: Mapping[str, str], body: bytes) -> Callback:
-        """Check a message and return what it says.
+        """Verify a callback and return its content.
 
         Raises:
-            CallbackRejected: It is not Replicate's, too old or too new, or cannot be read.
-            ProviderUnavailable: No secret is known, and none can be had now.
+            CallbackRejected: Its signature or its age is wrong, or it cannot be read.
+            ProviderUnavailable: The secret is unknown, and cannot be read now.
         """
         by_name = {name.lower(): value for name, value in headers.items()}
         webhook_id = by_name.get("webhook-id", "")
         if not _WEBHOOK_ID.fullmatch(webhook_id):
-            raise CallbackRejected("the message has no usable webhook-id")
+            raise CallbackRejected("the callback has no valid webhook-id")
         stamp = by_name.get("webhook-timestamp", "")
         if not _TIMESTAMP.fullmatch(stamp):
-            raise CallbackRejected("the message has no usable webhook-timestamp")
+            raise CallbackRejected("the callback has no valid webhook-timestamp")
         signed = f"{webhook_id}.{stamp}.".encode(), body
         signatures = list(_signatures(by_name.get("webhook-signature", "")))
         if not await asyncio.to_thread(self._signs, signed, signatures):
             await self._refresh()
             if not await asyncio.to_thread(self._signs, signed, signatures):
-                raise CallbackRejected("the message's signature is wrong")
+                raise CallbackRejected("the callback's signature is wrong")
         self._check_age(datetime.fromtimestamp(int(stamp), UTC), now=await self._now())
         return await _callback(webhook_id, body)
 
     def _check_age(self, sent: datetime, *, now: datetime) -> None:
-        """Refuse what is too old or from the future."""
+        """Raise if a callback is too old or from the future."""
         if abs(sent - now) > TOLERANCE:
             apart = round((sent - now).total_seconds())
             log.warning(
                 "callback_not_fresh", seconds=apart, advice="see the clock in fleek doctor"
             )
-            raise CallbackRejected("the message is too old, or from the future")
+            raise CallbackRejected("the callback is too old, or from the future")
 
     def _signs(self, signed: Sequence[bytes], signatures: Sequence[bytes]) -> bool:
         expected = [_signature(key, signed) for key in self._keys]
@@ -116,7 +116,7 @@ class Signatures:
         )
 
     async def _refresh(self) -> None:
-        """Ask for the secret: there is none yet, or it may have been changed."""
+        """Read the secret, if it is unknown or may have been changed."""
         if self._fixed:
             return
         async with self._lock:
@@ -141,13 +141,13 @@ class Signatures:
             try:
                 return read_secret(str(answer.json().get("key")))
             except ValueError as error:
-                raise ProviderUnavailable("Replicate's answer holds no secret") from error
+                raise ProviderUnavailable("Replicate's response contains no secret") from error
 
 
 def _signature(key: bytes, signed: Sequence[bytes]) -> bytes:
     signing = hmac.new(key, digestmod=hashlib.sha256)
     for part in signed:
-        signing.update(part)  # other threads run meanwhile
+        signing.update(part)  # releases the GIL
     return signing.digest()
 
 
@@ -165,12 +165,12 @@ async def _callback(webhook_id: str, body: bytes) -> Callback:
     try:
         content: Any = await parse_aside(body)
     except NotJson as error:
-        raise CallbackRejected("the message is not JSON") from error
+        raise CallbackRejected("the callback is not JSON") from error
     prediction = (
         await asyncio.to_thread(read_prediction, content) if isinstance(content, dict) else None
     )
     if prediction is None:
-        raise CallbackRejected("the message names no prediction")
+        raise CallbackRejected("the callback names no prediction")
     address = content.get("webhook")
     return Callback(
         webhook_id=webhook_id,

@@ -1,4 +1,4 @@
-"""Looks at predictions: many at once through the list, the others one by one."""
+"""Polls predictions: many at once through the list, the others one by one."""
 
 import asyncio
 import random
@@ -13,33 +13,31 @@ from fleek.providers.http import Api, raise_for_read, read_date, read_errors
 from fleek.providers.replicate.search import MAX_LIST_PAGES, poll_list
 from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction
 
-MAX_CALLS: Final = 200  # predictions asked for at once, and calls made for them at most
-MAX_SINGLE_CALLS: Final = (
-    MAX_CALLS - MAX_LIST_PAGES
-)  # asked for one by one; chance decides who has to wait
-AT_ONCE: Final = 24  # requests under way
-GONE_SECONDS: Final = 600.0  # of 404 and nothing else, before a prediction counts as gone
+MAX_CALLS: Final = 200  # per poll; more predictions than this are polled through the list first
+MAX_SINGLE_CALLS: Final = MAX_CALLS - MAX_LIST_PAGES  # after the list; for a random selection
+AT_ONCE: Final = 24  # concurrent requests
+GONE_SECONDS: Final = 600.0  # of responses 404 only, until a prediction counts as gone
 GONE_KEPT: Final = 10_000
 
 
 class Poller:
-    """What was seen of predictions, as far as it must be remembered.
+    """Reads the state of predictions, and remembers the missing ones.
 
-    A prediction that the API does not know (404) has not been seen: a replica may lag behind.
-    Only after ten minutes of nothing but 404 it ends as ``prediction_gone``.
+    A prediction with the response 404 is omitted, as a replica of the API may lag behind. Only after
+    ten minutes of 404 does it end as ``prediction_gone``.
     """
 
     def __init__(self, api: Api, *, clock: Callable[[], float]) -> None:
         self._api = api
         self._clock = clock
         self._at_once = asyncio.Semaphore(AT_ONCE)
-        self._missing: dict[PredictionId, float] = {}  # since when nothing but 404
+        self._missing: dict[PredictionId, float] = {}  # since when all responses are 404
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
-        """Look at predictions. One that could not be seen, or has to wait, is left out.
+        """Return the state of predictions. Those that cannot be read now, or must wait, are omitted.
 
         Raises:
-            ProviderUnavailable: None could be seen.
+            ProviderUnavailable: None could be read.
         """
         seen: dict[PredictionId, Prediction] = {}
         failures: list[ProviderUnavailable] = []
@@ -56,7 +54,7 @@ class Poller:
         async def read_one(prediction_id: PredictionId) -> None:
             async with self._at_once:
                 if any(failure.retry_after is not None for failure in failures):
-                    return  # told to wait: the others have their turn next time
+                    return  # rate limited: the others are polled next time
                 try:
                     prediction = await self._read_one(prediction_id)
                 except ProviderUnavailable as error:
@@ -72,10 +70,10 @@ class Poller:
         return {key: seen[key] for key in ids if key in seen}
 
     async def recall(self, prediction_id: PredictionId) -> Prediction | None:
-        """Return a prediction as it is known now; None: the API knows none by this id.
+        """Return the current state of a prediction; None: the id is unknown.
 
         Raises:
-            ProviderUnavailable: It cannot be asked now.
+            ProviderUnavailable: It cannot be read now.
         """
         with read_errors(NAME):
             answer = await self._api.get(f"/predictions/{prediction_id}", most=LARGE)
@@ -85,7 +83,7 @@ class Poller:
             date = read_date(answer.headers.get("date", ""))
             prediction = await answer.understood(partial(read_prediction, date=date))
         if prediction is None or prediction.id != prediction_id:
-            raise ProviderUnavailable("Replicate's answer is about no prediction of ours")
+            raise ProviderUnavailable("Replicate's response describes another prediction")
         return prediction
 
     async def _read_one(self, prediction_id: PredictionId) -> Prediction | None:
@@ -103,5 +101,5 @@ class Poller:
         since = self._missing.setdefault(prediction_id, self._clock())
         if self._clock() - since < GONE_SECONDS:
             return None
-        gone = Failed("prediction_gone", "Replicate does not know it any more", retryable=False)
+        gone = Failed("prediction_gone", "Replicate no longer has the prediction", retryable=False)
         return Prediction(id=prediction_id, outcome=gone)

@@ -1,4 +1,4 @@
-"""Replicate as a provider: buys predictions, looks at them, finds those that got lost."""
+"""Replicate as a provider: starts, polls and cancels predictions, and finds lost ones."""
 
 import asyncio
 import math
@@ -39,32 +39,32 @@ from fleek.providers.replicate.search import LostPrediction, PredictionList, Sea
 from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction
 from fleek.system_clock import wall_time
 
-ASK_SECONDS: Final = 2.0  # for the time, while a callback waits
-ASK_AGAIN_SECONDS: Final = 60.0  # for the time, if nobody has told it
-SHORTEST_RUN: Final = 5  # seconds; Replicate takes no shorter Cancel-After
+ASK_SECONDS: Final = 2.0  # maximum time for reading the time, while a callback waits
+ASK_AGAIN_SECONDS: Final = 60.0  # minimum time between two calls for the time
+SHORTEST_RUN: Final = 5  # seconds; Replicate's minimum for Cancel-After
 EVENTS: Final = ("start", "completed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountConfig:
-    """What the operator chose for this account."""
+    """The operator's settings for the account."""
 
-    callback_base: str | None  # callbacks go below it; None: none are asked for
-    keys: tuple[bytes, ...] = ()  # that sign callbacks; none: asked of the API
+    callback_base: str | None  # the beginning of callback URLs; None: no callbacks
+    keys: tuple[bytes, ...] = ()  # for signatures of callbacks; empty: read from the API
     limits: Limits = field(default_factory=Limits)
     creates_per_minute: int = 600
     calls_per_minute: int = 3000
 
 
 class ReplicateProvider:
-    """One prediction per attempt.
+    """The adapter: one prediction per attempt.
 
     Args:
-        api: The account.
-        files: Fetches outputs; has no token.
-        terms: What the operator chose.
-        now: The wall clock, aware: for when the time at Replicate cannot be had.
-        clock: Monotonic seconds.
+        api: For the account, with its token.
+        files: For outputs, without the token.
+        config: The operator's settings.
+        now: The wall clock (aware), used if Replicate's time is unknown.
+        clock: Monotonic clock, in seconds.
     """
 
     reconcile_by: Literal["repeat", "find", "none"] = "find"
@@ -95,17 +95,19 @@ class ReplicateProvider:
         self._list = PredictionList(partial(read_page, api))
         self._asking = asyncio.Lock()
         self._asked_at = -math.inf
-        self._dates_differ = False  # from the times in answers, as seen at the latest purchase
+        self._dates_differ = (
+            False  # whether the Date header differed from created_at at the last start
+        )
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
         """Create one prediction, with one request.
 
         Raises:
-            ProviderRejected: Not bought: refused for good.
-            ProviderUnavailable: Not bought; ``code`` is ``provider_rate_limited``,
+            ProviderRejected: Not created; a repetition would be refused, too.
+            ProviderUnavailable: Not created; ``code`` is ``provider_rate_limited``,
                 ``provider_payment_required``, ``provider_unauthorized`` or
                 ``provider_unreachable``.
-            OutcomeUnknown: Something was sent and no readable answer came back.
+            OutcomeUnknown: A request was sent, and no readable response was received.
         """
         try:
             target = read_name(job.model)
@@ -121,32 +123,32 @@ class ReplicateProvider:
             date = read_date(answer.headers.get("date", ""))
             prediction = await answer.understood(partial(read_prediction, date=date))
         if prediction is None:
-            raise OutcomeUnknown("Replicate's answer names no prediction")
+            raise OutcomeUnknown("Replicate's response contains no prediction")
         if prediction.age is not None:
             self._dates_differ = abs(prediction.age) > self._api.post_window
         return prediction
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
-        """Look at predictions: many at once through the list, the others one by one.
+        """Return the state of predictions: many at once through the list, the others one by one.
 
         Raises:
-            ProviderUnavailable: None could be seen.
+            ProviderUnavailable: None could be read.
         """
         return await self._poller.poll(ids)
 
     async def recall(self, prediction_id: PredictionId) -> Prediction | None:
-        """Return a prediction that has ended as Replicate knows it now; None: it knows none.
+        """Return the current state of a prediction that has ended; None: the id is unknown.
 
         Raises:
-            ProviderUnavailable: Could not be asked.
+            ProviderUnavailable: It could not be read.
         """
         return await self._poller.recall(_checked(prediction_id))
 
     async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
-        """Ask Replicate to stop a prediction; one that has ended is left as it is.
+        """Cancel a prediction; no effect on one that has ended.
 
         Raises:
-            ProviderUnavailable: Could not be asked, or is not known there now.
+            ProviderUnavailable: The request failed, or the id is unknown now.
         """
         with read_errors(NAME):
             path = f"/predictions/{_checked(prediction_id)}/cancel"
@@ -161,8 +163,8 @@ class ReplicateProvider:
 
         Raises:
             ProviderUnavailable: Its host cannot be reached; it may be read again.
-            OutputMissing: Its host answers that it is not there.
-            OutputBroken: The bytes are cut, empty, or a page about an error.
+            OutputMissing: Its host responds that there is no such file.
+            OutputBroken: The file is empty, of another type than announced, or an error page.
             OutputUnsafe: Its address or its size is not allowed.
         """
         words = partial(self.schemas.makes_words, job.model)
@@ -174,7 +176,7 @@ class ReplicateProvider:
                 yield chunk
 
     async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:
-        """Look once for a lost purchase, in the list of what was created at that time.
+        """Search the list once for the prediction of an attempt whose outcome is unknown.
 
         Raises:
             ProviderUnavailable: The list could not be read.
@@ -182,7 +184,7 @@ class ReplicateProvider:
         try:
             target = read_name(job.model)
         except NotFound:
-            return Found(prediction=None, complete=True)  # `start` refuses it before it is sent
+            return Found(prediction=None, complete=True)  # `start` sends no request for it
         lost = LostPrediction(
             target=target,
             input=_input(job),
@@ -195,16 +197,16 @@ class ReplicateProvider:
         return await Search(lost).run(self._list)
 
     async def close(self) -> None:
-        """Give up what is under way for nobody."""
+        """Cancel the requests that are under way."""
         await self._list.close()
 
     @property
     def time(self) -> datetime | None:
-        """The time at Replicate, by the date of its latest answer, if that came within the hour."""
+        """Replicate's time, from the date of its latest response; None: no response in the last hour."""
         return self._api.time
 
     async def ask_time(self) -> None:
-        """Make a call that costs nothing, if no answer has come lately; a failure is no matter."""
+        """Make a free call to read the time, unless a recent response had it; ignores errors."""
         async with self._asking:
             due = self._asked_at + ASK_AGAIN_SECONDS
             if self._api.time is not None or self._clock() < due:
@@ -214,31 +216,31 @@ class ReplicateProvider:
                 await self._api.get("/account")
 
     async def _provider_time(self) -> datetime:
-        """Return the time at Replicate, or what our wall clock shows if it does not answer soon."""
+        """Return Replicate's time, or that of our wall clock if it does not respond soon."""
         with suppress(TimeoutError):
             async with asyncio.timeout(ASK_SECONDS):
                 await self.ask_time()
         return self._api.time or self._now()
 
     async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
-        """Check and read a message that came to the callback URL of an attempt.
+        """Verify and read a callback.
 
         Raises:
-            CallbackRejected: Replicate did not sign it lately, or it cannot be read.
-            ProviderUnavailable: The secret to check it with cannot be had now.
+            CallbackRejected: Its signature or its age is wrong, or it cannot be read.
+            ProviderUnavailable: The secret cannot be read now.
         """
         return await self._signatures.read(headers, body)
 
     async def models(self) -> Sequence[Model]:
-        """List official models; any other can be run by its name."""
+        """List official models; others can be run by their names."""
         return schemas.MODELS
 
     async def schema(self, model: ModelName) -> Schema | None:
         """Return the schema of a model's parameters; None for deployments and bare versions.
 
         Raises:
-            NotFound: The name is not well-formed, or Replicate has no such model.
-            ProviderUnavailable: Replicate cannot be asked now.
+            NotFound: The name is malformed, or Replicate has no such model.
+            ProviderUnavailable: It cannot be read now.
         """
         return await self.schemas.get(model)
 
@@ -257,11 +259,11 @@ def _input(job: Job) -> dict[str, Any]:
 
 
 def _token(attempt: Attempt) -> str:
-    """Return the end of the attempt's callback URL; nobody else can know it."""
+    """Return the end of the attempt's callback URL, which is a secret."""
     return f"{attempt.id}.{attempt.nonce}"
 
 
 def _checked(prediction_id: PredictionId) -> PredictionId:
     if read_id({"id": prediction_id}) is None:
-        raise ProviderUnavailable("this is not the id of a prediction at Replicate")
+        raise ProviderUnavailable("the id is not valid for a prediction at Replicate")
     return prediction_id

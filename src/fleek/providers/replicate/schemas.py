@@ -1,4 +1,4 @@
-"""Models: their names, those on offer, and the schema of their input, read from the API and cached."""
+"""Models: names, a list of official ones, and the schemas of their input, read and cached."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from fleek.providers.outputs import makes_words
 from fleek.providers.replicate.wire import NAME
 
 DEPLOYMENT: Final = "deployment"
-"""In place of a version: ``owner/name:deployment`` runs the deployment of this name."""
+"""The suffix, in place of a version, for running a deployment: ``owner/name:deployment``."""
 
 _PART = r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}"
 _NAME: Final = re.compile(
@@ -28,32 +28,32 @@ _NAME: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is to be run."""
+    """A model, version or deployment to be run."""
 
-    model: str | None  # "owner/name"; None: not told, the version is enough
-    version: str | None = None  # 64 hexadecimal digits; None: whatever the host runs now
-    deployment: bool = False  # `model` names a deployment
+    model: str | None  # "owner/name"; None: only the version is given
+    version: str | None = None  # 64 hexadecimal digits; None: the current one
+    deployment: bool = False  # whether `model` is the name of a deployment
 
     @property
     def path(self) -> str:
-        """Where a prediction is created, below the API's base."""
+        """The path for creating a prediction, below the API's base."""
         if self.deployment:
             return f"/deployments/{self.model}/predictions"
         return "/predictions" if self.version else f"/models/{self.model}/predictions"
 
     @property
     def schema_path(self) -> str | None:
-        """Where its parameters are described; None: nowhere that can be told from its name."""
+        """The path of the description of its parameters; None: its name does not determine one."""
         if self.model is None or self.deployment:
             return None
         path = f"/models/{self.model}"
         return path if self.version is None else f"{path}/versions/{self.version}"
 
     def ran(self, row: Mapping[str, Any]) -> bool:
-        """Whether a prediction, as the API shows it, is a run of this."""
+        """Whether a prediction of the API's list is a run of this target."""
         if self.deployment:
             return row.get("deployment") == self.model
-        if self.version is not None:  # no two models share one
+        if self.version is not None:  # unique to a model
             return row.get("version") == self.version
         return row.get("model") == self.model
 
@@ -77,10 +77,10 @@ def read_name(name: ModelName) -> Target:
 
 KEPT: Final = 128  # models
 FRESH_SECONDS: Final = 600.0
-UNKNOWN_SECONDS: Final = 60.0  # for which "no such model" is believed
-FAILED_SECONDS: Final = 10.0  # for which nobody asks again after a failure
-WAIT_SECONDS: Final = 5.0  # for which a caller waits
-MAX_BYTES: Final = 1_048_576  # of a model's description
+UNKNOWN_SECONDS: Final = 60.0  # how long "no such model" is cached
+FAILED_SECONDS: Final = 10.0  # how long a failure is cached
+WAIT_SECONDS: Final = 5.0  # maximum time that a caller waits
+MAX_BYTES: Final = 1_048_576  # maximum size of a model's description
 
 Known = Schema | FleekError | None
 
@@ -89,25 +89,25 @@ Known = Schema | FleekError | None
 class _Entry:
     known: Known
     until: float  # monotonic seconds
-    last: Schema | None = None  # the last schema seen, however old
+    last: Schema | None = None  # the last known schema, of any age
 
 
 class Schemas:
-    """Schemas by model. Many callers that ask for one at once cause one request."""
+    """A cache of schemas by model. Concurrent callers for one model share a request."""
 
     def __init__(self, api: Api, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._api = api
         self._clock = clock
         self._kept: dict[ModelName, _Entry] = {}
-        self._words: dict[ModelName, bool] = {}  # whether it makes words and no files
+        self._words: dict[ModelName, bool] = {}  # whether the output is text, not files
         self._asking: dict[ModelName, asyncio.Task[Known]] = {}
 
     async def get(self, model: ModelName) -> Schema | None:
-        """Return a model's schema; None if its name does not tell where to look.
+        """Return a model's schema; None if its name does not determine where to read it.
 
         Raises:
             NotFound: There is no such model.
-            ProviderUnavailable: The provider cannot be asked now.
+            ProviderUnavailable: It cannot be read now.
         """
         entry = self._kept.get(model)
         if entry is not None and self._clock() < entry.until:
@@ -121,14 +121,14 @@ class Schemas:
         return _schema_or_raise(await asyncio.shield(task))
 
     async def makes_words(self, model: ModelName) -> bool:
-        """Whether a model is known to answer in words, and not in files."""
+        """Whether a model is known to return text, not files."""
         if model not in self._words:
             with suppress(NotFound, ProviderUnavailable):
                 await self.get(model)
         return self._words.get(model, False)
 
     async def close(self) -> None:
-        """Give up what is being asked."""
+        """Cancel the requests that are under way."""
         tasks = list(self._asking.values())
         for task in tasks:
             task.cancel()
@@ -143,10 +143,10 @@ class Schemas:
         except NotFound as error:
             known, seconds = error, UNKNOWN_SECONDS
         except (ProviderUnavailable, TimeoutError) as error:
-            unavailable = ProviderUnavailable(f"the model cannot be looked up now: {error}")
+            unavailable = ProviderUnavailable(f"the model cannot be read now: {error}")
             known, seconds = last or unavailable, FAILED_SECONDS
         if last is not None and known == last:
-            known = last  # the same object, so that what was compiled from it is found again
+            known = last  # the same object, so that its compiled form is reused
         newest = last if isinstance(known, FleekError) else known
         if len(self._kept) >= KEPT:
             self._kept.pop(next(iter(self._kept)))
@@ -177,9 +177,9 @@ def _schema_or_raise(known: Known) -> Schema | None:
 
 
 def read_schema(version: Any) -> Schema | None:
-    """Return the schema of the parameters in a version's OpenAPI document, the prompt left out.
+    """Return the schema of the parameters, without the prompt, in a version's OpenAPI document.
 
-    It stands alone and is bounded in size. None if there is none, or none that can be used.
+    It is self-contained and of limited size. None if there is none, or none that is usable.
     """
     document = version.get("openapi_schema") if isinstance(version, dict) else None
     components = document.get("components") if isinstance(document, dict) else None
@@ -192,7 +192,9 @@ def read_schema(version: Any) -> Schema | None:
     read["properties"].pop("prompt", None)
     required = [name for name in read.get("required", []) if name != "prompt"]
     schema = {**read, "type": "object", "required": required, "additionalProperties": False}
-    return schema if compile_schema(schema) is not None else None  # else the host checks
+    return (
+        schema if compile_schema(schema) is not None else None
+    )  # else only Replicate checks the input
 
 
 DEFAULT: Final = ModelName("black-forest-labs/flux-schnell")

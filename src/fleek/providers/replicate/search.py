@@ -1,4 +1,4 @@
-"""Looks through the list of predictions: for many that run, and for one that got lost.
+"""The list of predictions: polling many of them, and searching for a lost one.
 
 Source: https://replicate.com/docs/reference/http#predictions.list
 """
@@ -28,18 +28,18 @@ from fleek.providers.replicate.schemas import Target
 from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction, read_time
 
 MAX_LIST_PAGES: Final = 40
-MIN_MATCHES: Final = 2  # rows of ours below which a page is not worth its request
-MAX_POOR_PAGES: Final = 3  # of these in a row end a sweep
+MIN_MATCHES: Final = 2  # a page with fewer matching rows is a poor one
+MAX_POOR_PAGES: Final = 3  # so many poor pages in a row end the polling
 SEARCH_PAGES: Final = 60
-READS: Final = 8  # searches that read pages for themselves at once; each page may be large
-MARGIN: Final = timedelta(seconds=30)  # around the time in which a purchase was made
-HOURS: Final = timedelta(hours=2)  # around it, if clocks do not agree on that time
-DAY: Final = timedelta(hours=26)  # around it, if only one clock tells
+READS: Final = 8  # concurrent searches that read pages on their own; a page may be large
+MARGIN: Final = timedelta(seconds=30)  # around the time of the start
+HOURS: Final = timedelta(hours=2)  # around it, if two clocks disagree on that time
+DAY: Final = timedelta(hours=26)  # around it, if only one clock is known
 
 Row = Mapping[str, Any]
 DatedRow = tuple[Row, datetime | None]
 NoteRows = Callable[[Sequence[DatedRow]], bool]
-"""Takes note of a page's rows; returns whether no further page is needed."""
+"""Reads a page's rows; returns whether no further page is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class Page:
     """One page of the list, newest first."""
 
     rows: tuple[Row, ...]
-    next: Mapping[str, str] | None  # the query of the next page; None: this was the last
-    date: datetime | None  # when the host answered, by its own clock
+    next: Mapping[str, str] | None  # the query of the next page; None: this is the last one
+    date: datetime | None  # the time of the response, by the host's clock
 
     @property
     def dated(self) -> Sequence[DatedRow]:
-        """Its rows, each with the time at which it was created, if that can be read."""
+        """Its rows, each with its creation time; None if that cannot be read."""
         return [(row, read_time(row.get("created_at"))) for row in self.rows]
 
 
@@ -61,28 +61,28 @@ ReadPage = Callable[[Mapping[str, str]], Coroutine[Any, Any, Page]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostPrediction:
-    """What is known of a purchase whose answer got lost."""
+    """The known facts about a prediction whose creation has an unknown outcome."""
 
     target: Target
-    input: Row  # as it was sent
+    input: Row  # of the request
     token: str  # the end of the callback URL, if one was sent
-    age: timedelta  # since the intent was written, by our clock
-    open: timedelta  # for how long after that it may have been sent
-    written: datetime | None = None  # when it was, by the provider's clock, if that was known
-    dates_differ: bool = False  # whether its dates are known to differ from the times in its rows
+    age: timedelta  # of the intent, by our clock
+    open: timedelta  # time after the intent in which the request may have been sent
+    written: datetime | None = None  # time of the intent by the provider's clock; None: unknown
+    dates_differ: bool = False  # whether Date headers are known to differ from times in rows
 
 
 async def pages(read: ReadPage, query: Mapping[str, str]) -> AsyncGenerator[Page]:
-    """Read pages until the last.
+    """Yield pages up to the last one.
 
     Raises:
-        ProviderUnavailable: A page cannot be had, or it leads back to an earlier one.
+        ProviderUnavailable: A page cannot be read, or it links to an earlier one.
     """
     queries: list[Mapping[str, str]] = []
     following: Mapping[str, str] | None = query
     while following is not None:
         if following in queries:
-            raise ProviderUnavailable("Replicate's list of predictions leads in a circle")
+            raise ProviderUnavailable("Replicate's list of predictions links to an earlier page")
         queries.append(following)
         page = await read(following)
         yield page
@@ -93,7 +93,7 @@ async def read_page(api: Api, query: Mapping[str, str]) -> Page:
     """Read one page, with one request.
 
     Raises:
-        ProviderUnavailable: It cannot be had.
+        ProviderUnavailable: It cannot be read.
     """
     with read_errors(NAME):
         answer = await api.get("/predictions", query, most=LARGE)
@@ -109,15 +109,15 @@ class Window:
     last: datetime
 
     def wider(self, by: timedelta) -> Self:
-        """Return one with so much more at both ends, from one full hour to another.
+        """Return a window that is larger at both ends, rounded to full hours.
 
-        So that many searches ask for the same one.
+        The rounding lets many searches share the same window.
         """
         first, last = self.first - by, self.last + by + timedelta(hours=1)
         return replace(self, first=_full_hour(first), last=_full_hour(last))
 
     def contains(self, instant: datetime) -> bool:
-        """Whether an instant lies in it."""
+        """Whether an instant is in the window."""
         return self.first <= instant <= self.last
 
     @property
@@ -135,27 +135,27 @@ def _full_hour(instant: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Reader:
-    """A search that takes part in a pass over a window."""
+    """A search that takes part in a scan of a window."""
 
     note: NoteRows
     result: asyncio.Future[bool]
 
     def end(self, *, reached: bool) -> None:
-        """Hand over the result, unless the search has given up."""
+        """Set the result, unless the search was cancelled."""
         if not self.result.done():
             self.result.set_result(reached)
 
     def fail(self, error: Exception) -> None:
-        """Hand over an error, unless the search has ended."""
+        """Set an error, unless the search has ended."""
         if not self.result.done():
             self.result.set_exception(error)
 
 
 class PredictionList:
-    """The list of predictions, read once for all searches that need the same part of it.
+    """The list of predictions, read once for all searches of the same window.
 
-    Many purchases may be looked for in the same hours at once, as after a clock went wrong. They
-    share one pass over these hours; those that come while it is under way share the next.
+    After an error of a clock, many predictions may be searched for in the same hours. The searches
+    share one scan of these hours; those that begin during a scan share the next one.
 
     Args:
         read_page: Reads one page, with one request.
@@ -180,16 +180,16 @@ class PredictionList:
     def _read_done(self, key: frozenset[tuple[str, str]], task: asyncio.Task[Page]) -> None:
         del self._reading[key]
         if not task.cancelled():
-            task.exception()  # whoever waited for it may have left
+            task.exception()  # marks it as retrieved, as all waiting searches may have ended
 
     async def scan(self, window: Window, note: NoteRows) -> bool:
-        """Show all rows of a window to `note`, newest first, until it returns True.
+        """Pass all rows of a window to `note`, newest first, until it returns True.
 
         Returns:
-            Whether it did, or has seen them all; False: the window holds too many pages.
+            Whether it returned True or all rows were read; False: there are too many pages.
 
         Raises:
-            ProviderUnavailable: A page cannot be had.
+            ProviderUnavailable: A page cannot be read.
         """
         reader = _Reader(note, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(window, []).append(reader)
@@ -198,14 +198,14 @@ class PredictionList:
         return await reader.result
 
     def is_scanning(self, window: Window) -> bool:
-        """Whether a pass over a window is under way."""
+        """Whether a scan of a window is under way."""
         return window in self._passes
 
     async def _scan(self, window: Window) -> None:
         while readers := self._waiting.pop(window, []):
             try:
                 await self._pass(window, readers)
-            except Exception as error:  # noqa: BLE001 - raised by the searches that wait
+            except Exception as error:  # noqa: BLE001 - raised by the waiting searches
                 for reader in readers:
                     reader.fail(error)
         del self._passes[window]
@@ -224,7 +224,7 @@ class PredictionList:
             reader.end(reached=ended)
 
     async def close(self) -> None:
-        """Give up what is being read."""
+        """Cancel the requests that are under way."""
         tasks = (*self._passes.values(), *self._reading.values())
         for task in tasks:
             task.cancel()
@@ -241,18 +241,18 @@ def _page(answer: Answer) -> Page:
     body = answer.json()
     results, link = body.get("results"), body.get("next")
     if not isinstance(results, list) or not all(isinstance(row, dict) for row in results):
-        raise Unreadable("the answer is not a list of predictions")
+        raise Unreadable("the response is not a list of predictions")
     following = None
     if isinstance(link, str) and link:
-        try:  # only the query is used: the rest of it could lead anywhere
+        try:  # only the query is used, as the rest could point to another host
             following = dict(parse_qsl(urlsplit(link).query, keep_blank_values=True))
         except ValueError as error:
-            raise Unreadable("the answer does not say where the list goes on") from error
+            raise Unreadable("the response has no valid link to the next page") from error
     return Page(tuple(results), following, read_date(answer.headers.get("date", "")))
 
 
 def _prediction_of_row(row: Row, date: datetime | None) -> Prediction | None:
-    """Return what a row tells; that it has ended well only counts together with the output."""
+    """Return the prediction of a row; without its output, a success counts as still running."""
     prediction = read_prediction(row, date=date)
     if prediction is not None and row.get("status") == "succeeded" and "output" not in row:
         return replace(prediction, outcome=None)
@@ -267,10 +267,10 @@ def _matches(page: Page, ids: Collection[PredictionId]) -> list[Prediction]:
 async def poll_list(
     api: Api, prediction_ids: Collection[PredictionId]
 ) -> dict[PredictionId, Prediction]:
-    """Look for many predictions in the newest pages, as long as those hold enough of them.
+    """Read many predictions from the newest pages, as long as these contain enough of them.
 
     Raises:
-        ProviderUnavailable: A page could not be had.
+        ProviderUnavailable: A page could not be read.
     """
     seen: dict[PredictionId, Prediction] = {}
     ids, poor, read = set(prediction_ids), 0, 0
@@ -286,32 +286,33 @@ async def poll_list(
 
 
 class Search:
-    """One look for a lost purchase, page by page.
+    """One search for a lost prediction, page by page.
 
-    A row that carries its token is it, whenever it was made. Any other may be it if it was made
-    at that time, which two clocks tell: the provider's, read when the intent was written, and how
-    long ago that is by ours. Only if they agree, and fit the times in the rows, a short window
-    holds all that matters; else hours are looked through, before an empty look counts.
+    A row with its token is a certain match, at any time. A row without a token is a possible match
+    if it was created at the time of the start. That time is known from two clocks: the provider's,
+    read when the intent was written, and ours, by the age of the intent. If both agree, and match
+    the times in the rows, a short window is enough; else hours are searched before an empty result
+    counts.
     """
 
     def __init__(self, lost: LostPrediction) -> None:
         self._lost = lost
         self._date: datetime | None = None  # of the first page
-        self._window: Window | None = None  # rows that were made outside it are not it
-        self._likely: Window | None = None  # in which it was made, by the provider's clock
-        self._ours: Window | None = None  # the same by our clock
-        self._agree = False  # both clocks, on when the intent was written
-        self._fits = False  # the provider's dates, to the times in its rows
+        self._window: Window | None = None  # rows outside are no match
+        self._likely: Window | None = None  # of the start, by the provider's clock
+        self._ours: Window | None = None  # of the start, by our clock
+        self._agree = False  # whether both clocks agree on the time of the intent
+        self._fits = False  # whether the provider's dates match the times in its rows
         self._candidates: dict[PredictionId, tuple[datetime, Prediction]] = {}
         self._own: Prediction | None = None
         self._unclear = False  # a row could not be read
         self._wiped = False
 
     async def run(self, listed: PredictionList) -> Found:
-        """Look through the newest page, then through all that the window holds.
+        """Search the newest page, then the window.
 
         Raises:
-            ProviderUnavailable: A page could not be had.
+            ProviderUnavailable: A page could not be read.
         """
         reached = await self._read_newest(listed)
         if self._window is not None:
@@ -332,7 +333,7 @@ class Search:
         )
 
     def _sorted_candidates(self) -> tuple[list[Prediction], list[Prediction]]:
-        """Return the candidates of the likely time, and the others, each oldest first."""
+        """Return the candidates in the likely window, and the others, each oldest first."""
         likely: list[Prediction] = []
         others: list[Prediction] = []
         for created, prediction in sorted(self._candidates.values(), key=lambda dated: dated[0]):
@@ -346,7 +347,7 @@ class Search:
 
     @property
     def _single_clock(self) -> bool:
-        """Whether only one clock tells when it was made, or the provider's is known to be off."""
+        """Whether only one clock is known, or the provider's is known to be wrong."""
         return self._lost.written is None or (self._lost.dates_differ and not self._agree)
 
     @property
@@ -354,14 +355,14 @@ class Search:
         return self._own is not None or bool(self._candidates) or self._wiped
 
     async def _read_newest(self, listed: PredictionList) -> bool:
-        """Read the newest page; returns whether nothing else has to be read."""
+        """Read the newest page; returns whether no other page is needed."""
         page = await listed.read({})
         if page.date is not None:
             self._set_windows(page, page.date)
         return await asyncio.to_thread(self._note_rows, page.dated) or page.next is None
 
     async def _read_window(self, listed: PredictionList, window: Window) -> bool:
-        """Read pages until the purchase is found, or the list is older than it; whether so."""
+        """Read pages of a window; returns whether the search ended before the limit of pages."""
         number = 0
         async with aclosing(pages(listed.read, window.query)) as following:
             async for page in following:
@@ -373,7 +374,7 @@ class Search:
         return False
 
     def _set_windows(self, page: Page, date: datetime) -> None:
-        """Work out when the purchase was made."""
+        """Compute the windows of the start."""
         lost, self._date = self._lost, date
         by_age = date - lost.age
         written = lost.written or by_age
@@ -390,12 +391,12 @@ class Search:
         )
 
     def _note_rows(self, rows: Sequence[DatedRow]) -> bool:
-        """Take note of a page; returns whether the purchase is found or older rows have come."""
+        """Read a page's rows; returns whether the prediction was found or older rows were reached."""
         older = [self._note(row, created) for row, created in rows]
         return self._own is not None or any(older)
 
     def _note(self, row: Row, created: datetime | None) -> bool:
-        """Take note of a row; returns whether it is older than the purchase."""
+        """Read a row; returns whether it is older than the window."""
         webhook = row.get("webhook")
         if isinstance(webhook, str) and webhook.endswith(f"/{self._lost.token}"):
             self._own = _prediction_of_row(row, self._date)
@@ -406,13 +407,13 @@ class Search:
         if not self._window.contains(created):
             return created < self._window.first
         if isinstance(webhook, str) and webhook:
-            return False  # it is somebody else's, or another attempt's
+            return False  # of another attempt or another service
         if self._lost.target.ran(row):
             self._compare_input(row, created)
         return False
 
     def _compare_input(self, row: Row, created: datetime) -> None:
-        """Decide by the input whether this may be it."""
+        """Add a row to the candidates if its input is the same."""
         given, prediction = row.get("input"), _prediction_of_row(row, self._date)
         if row.get("data_removed") is True or not isinstance(given, dict):
             self._note_wiped(created)
@@ -422,10 +423,10 @@ class Search:
             self._candidates[prediction.id] = (created, prediction)
 
     def _note_wiped(self, created: datetime) -> None:
-        """Decide about a row without input, as those of a past hour all are.
+        """Read a row without input; Replicate removes inputs after an hour.
 
-        One of two clocks may be wrong, not both: what neither allows is not it. Else any such row
-        within hours would keep an empty look from ever counting.
+        Of two clocks, one may be wrong, not both: a row that is outside both windows is no match.
+        Otherwise any such row within hours would prevent an empty result from counting.
         """
         assert self._likely is not None
         assert self._ours is not None

@@ -1,4 +1,4 @@
-"""A prediction as Replicate writes it, read with distrust: any field may be missing or strange.
+"""Replicate's representation of a prediction. Any field may be missing or invalid.
 
 Source: https://replicate.com/docs/reference/http#predictions.get
 """
@@ -19,7 +19,7 @@ from fleek.providers.outputs import OutputUnreadable, read_outputs
 NAME: Final = "Replicate"
 LARGE: Final = (
     16 * MIB
-)  # bytes of a prediction, or of a page of a list; without most of their logs
+)  # maximum bytes of a prediction or a page of the list, without the middle of logs
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _STEP: Final = re.compile(r"^\s*(\d{1,3})%\s*\|.+?\|\s*(\d{1,9})/(\d{1,9})")  # tqdm's
@@ -37,7 +37,7 @@ ENDED: Final = frozenset({"succeeded", "failed", "canceled", "aborted"})
 
 
 def read_id(body: Mapping[str, Any]) -> PredictionId | None:
-    """Return a prediction's id, or None if it is none that could be asked for."""
+    """Return a prediction's id, or None if it is not valid."""
     prediction_id = body.get("id")
     return (
         PredictionId(prediction_id)
@@ -47,10 +47,9 @@ def read_id(body: Mapping[str, Any]) -> PredictionId | None:
 
 
 def read_prediction(body: Mapping[str, Any], *, date: datetime | None = None) -> Prediction | None:
-    """Return what a body says about a prediction, or None if it does not say whose it is.
+    """Return the prediction in a body, or None if it has no valid id.
 
-    A status that nobody has heard of counts as running. `date`: when it was said, by the clock of
-    whoever says so.
+    An unknown status counts as running. `date` is the time of the response by the host's clock.
     """
     prediction_id = read_id(body)
     if prediction_id is None:
@@ -103,7 +102,7 @@ def _failure(reason: str) -> Failed:
 
 
 def _cancelled(body: Mapping[str, Any], reason: str) -> Failed:
-    """Tell our own time limit, after which another attempt may do better, from somebody's wish."""
+    """Distinguish our time limit, after which a retry may help, from a cancellation."""
     deadline, end = read_time(body.get("deadline")), read_time(body.get("completed_at"))
     if deadline is not None and end is not None and end >= deadline:
         return Failed("attempt_timeout", "the prediction ran longer than allowed", retryable=True)
@@ -112,7 +111,7 @@ def _cancelled(body: Mapping[str, Any], reason: str) -> Failed:
 
 
 def read_time(value: Any) -> datetime | None:
-    """Return the instant that a field names, or None if it names none."""
+    """Return the instant in a field, or None if it is not valid."""
     if not isinstance(value, str):
         return None
     try:
@@ -123,7 +122,7 @@ def read_time(value: Any) -> datetime | None:
 
 
 def _progress(lines: list[str]) -> float | None:
-    """Return how far the last line of progress in the logs says that it is, 0.0-1.0."""
+    """Return the last progress in the logs, 0.0-1.0."""
     for line in reversed(lines):
         if (match := _STEP.match(line)) and int(match[3]) > 0:
             return min(int(match[2]) / int(match[3]), 1.0)
@@ -131,7 +130,7 @@ def _progress(lines: list[str]) -> float | None:
 
 
 def _metrics(body: Mapping[str, Any], logs: Any) -> dict[str, Any]:
-    """Return what was measured, e.g. ``predict_time`` in seconds; the seed too if the logs tell."""
+    """Return the metrics, e.g. ``predict_time`` in seconds, and the seed if the logs contain it."""
     content = body.get("metrics")
     metrics = {
         one_line(name, 100): one_line(value, 200) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""What all styles paint with: gradients, glows, clouds and shapes with smooth edges.
+"""Painting tools of all styles: gradients, glows, clouds and shapes with smooth edges.
 
 Pillow does the work for each pixel; Python's loops are over shapes only.
 """
