@@ -90,7 +90,7 @@ def test_a_refused_token_parks_the_account(check: object) -> None:
     """It says nothing about the job: a revoked token must not end a whole queue."""
     assert callable(check)
 
-    with pytest.raises(ProviderUnavailable, match="not take the token") as caught:
+    with pytest.raises(ProviderUnavailable, match="not accept the token") as caught:
         check(an_answer(401, b'{"title": "Unauthenticated"}'), HOST)
 
     assert caught.value.code == "provider_unauthorized"
