@@ -44,7 +44,7 @@ INSERTS: Final = (
     deferrals, crashes, collects, worker_id, attempt_id, prediction_id, completed_at,
     favourite, version)
     $numbers SELECT $job, CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 'fake',
-    CASE i % 1000 WHEN 8 THEN 'fake/rare' ELSE 'fake/model' END, 'A cat riding a bicycle', '{}', '{}', i % 10, 3,
+    CASE i % 1000 WHEN 8 THEN 'fake/rare' ELSE 'fake/model' END, 'A ' || CASE i % 4 WHEN 0 THEN 'red' ELSE 'blue' END || ' cat, no. ' || (i % 1000), '{}', '{}', i % 10, 3,
     CASE WHEN i % 100 = 1 THEN $later ELSE $at END, $deadline, $at, $at, $status, $stage, 1, 0,
     0, 0, 0, CASE WHEN i % 100 IN (4, 7) THEN $worker END, $attempt, 'p' || i,
     CASE WHEN i % 100 > 7 THEN $at END, i % 500 = 8, 5 FROM n""",

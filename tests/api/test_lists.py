@@ -15,7 +15,7 @@ GENERATE: Final = "/api/v1/generate"
 
 async def created(client: httpx2.AsyncClient, **fields: Any) -> str:
     """Create a job and return its id."""
-    answer = await client.post(GENERATE, json={"prompt": "x", **fields})
+    answer = await client.post(GENERATE, json={"prompt": "x"} | fields)
     assert answer.status_code == 201
     job_id: str = answer.json()["id"]
     return job_id
@@ -44,8 +44,13 @@ async def test_a_list_can_be_filtered_by_several_statuses(
 
 async def test_a_list_can_be_filtered_by_what_was_asked_for(client: httpx2.AsyncClient) -> None:
     """Tags, models, providers, times and favourites, alone and together."""
-    sea = await created(client, tags=["sea", "storm"], model_name="black-forest-labs/flux-dev")
-    calm = await created(client, tags=["sea"])
+    sea = await created(
+        client,
+        prompt="A stormy cat",
+        tags=["sea", "storm"],
+        model_name="black-forest-labs/flux-dev",
+    )
+    calm = await created(client, prompt="A calm cat", tags=["sea"])
     await client.patch(f"/api/v1/jobs/{calm}", json={"favourite": True})
     created_at = (await client.get(f"/api/v1/jobs/{calm}")).json()["created_at"]
 
@@ -57,6 +62,8 @@ async def test_a_list_can_be_filtered_by_what_was_asked_for(client: httpx2.Async
         "model=black-forest-labs/flux-dev": [sea],
         "provider=placeholder&tag=storm": [sea],
         "favourite=true": [calm],
+        "q=STORMY+cat": [sea],
+        "q=cat&tag=sea&order=oldest": [sea, calm],
         "favourite=false": [sea],
         f"created_after={created_at}&tag=sea&favourite=true": [calm],
         "created_before=2020-01-01T00:00:00Z": [],
@@ -139,7 +146,10 @@ async def test_days_are_listed(client: httpx2.AsyncClient, rt: Runtime) -> None:
         ("offset=1&tag=sea&favourite=true", "/offset"),
         ("count=yes", "/count"),
         ("tag=a&tag=b", "/tag"),
-        ("q=cat", "/q"),
+        ("q=", "/q"),
+        ("q=%3F!", "/q"),
+        ("q=" + "a+" * 9, "/q"),
+        ("q=" + "a" * 201, "/q"),
     ],
 )
 async def test_an_unclear_filter_is_refused(

@@ -30,10 +30,11 @@ async def made(db: Database) -> list[Job]:
             provider="a" if number < 6 else "b",
             favourite=number % 4 == 0,
             tags=("sea", "storm") if number % 5 == 0 else (),
+            prompt=f"The {['Red', 'grün'][number % 2]} fox-hunt no. {number}, 猫",
         )
         for number in range(12)
     ]
-    for job in (*stored, a_job(tenant_id="other", tags=("sea",), favourite=True)):
+    for job in (*stored, a_job(tenant_id="other", tags=("sea",), favourite=True, prompt="fox")):
         await jobs.insert_job(db, job)
     return stored
 
@@ -67,8 +68,20 @@ FILTERS: Final[dict[str, tuple[JobFilter, Sequence[int]]]] = {
     "no time": (JobFilter(created_after=NOON + 99 * DAY), ()),
     "a model's failures": (JobFilter(statuses=FAILED, model=FOX), (1, 7)),
     "a tag's ends": (JobFilter(tag="storm", statuses=ENDED), (5, 10)),
+    "a word": (JobFilter(q="red"), (0, 2, 4, 6, 8, 10)),
+    "a word in another case": (JobFilter(q="GRÜN"), (1, 3, 5, 7, 9, 11)),
+    "a word of another script": (JobFilter(q="猫"), range(12)),
+    "two words": (JobFilter(q="fox RED"), (0, 2, 4, 6, 8, 10)),
+    "words in any order, with signs": (JobFilter(q='"hunt*" (the) 11 AND'), ()),
+    "a number": (JobFilter(q="no 11"), (11,)),
+    "a part of a word": (JobFilter(q="hun"), ()),
+    "a word without its accent": (JobFilter(q="grun"), ()),
+    "a word that is nowhere": (JobFilter(q="crow"), ()),
+    "a word's failures": (JobFilter(q="red", statuses=FAILED), (4, 10)),
+    "a word and a tag": (JobFilter(q="red", tag="sea", favourite=False), (10,)),
     "everything at once": (
         JobFilter(
+            q="fox the",
             statuses=ENDED,
             model=FOX,
             provider="a",
@@ -151,3 +164,53 @@ async def test_a_job_with_tags_is_removed_whole(db: Database) -> None:
     assert await purges.remove(db, [job.id]) == 1
 
     assert await all_pages(db, JobFilter(tag="sea")) == []
+
+
+async def test_the_words_of_a_removed_job_are_forgotten(db: Database) -> None:
+    """On SQLite the index is a table of its own."""
+    job = a_job(status=Status.FAILED, completed_at=NOON, purged_at=NOON, metadata_purged_at=NOON)
+    await jobs.insert_job(db, job)
+    await purges.remove(db, [job.id])
+
+    again = a_job(prompt="A crow")
+    await jobs.insert_job(db, again)
+
+    assert await all_pages(db, JobFilter(q="cat")) == []
+    assert await all_pages(db, JobFilter(q="crow")) == [again.id]
+
+
+@pytest.mark.parametrize("oldest_first", [False, True])
+async def test_more_prompts_than_are_looked_at_together_are_all_found(
+    db: Database, *, oldest_first: bool
+) -> None:
+    """Page by page, although jobs were committed in another order than their ids were made."""
+    made = [a_job(prompt=f"A {['red', 'blue'][number % 2]} cat") for number in range(60)]
+    for first, second, third in zip(made[::3], made[1::3], made[2::3], strict=True):
+        for job in (third, first, second):
+            await jobs.insert_job(db, job)
+    wanted = JobFilter(q="cat blue", oldest_first=oldest_first)
+
+    found: list[JobId] = []
+    after: JobId | None = None
+    pages = 0
+    while after is not None or not pages:
+        page = await listing.page(db, wanted, tenant_id="default", limit=4, after=after, window=15)
+        found.extend(view.job.id for view in page.views)
+        after, pages = page.after, pages + 1
+
+    expected = [job.id for job in made[1::2]]
+    assert found == (expected if oldest_first else expected[::-1])
+
+
+async def test_jobs_of_one_time_are_all_found(db: Database) -> None:
+    """However many there are: which of them are nearest to a time is no matter of luck."""
+    made = [a_job() for _ in range(listing.NEIGHBOURS + 50)]
+    for job in (*made[::2], *made[1::2]):
+        await jobs.insert_job(db, job)
+    async with db.write() as tx:
+        await tx.exec_driver_sql("ANALYZE")  # so small a table is not read by its index then
+    wanted = JobFilter(created_after=NOON, created_before=NOON + DAY)
+
+    found = await all_pages(db, wanted, limit=40)
+
+    assert found == [job.id for job in reversed(made)]

@@ -18,11 +18,13 @@ from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint, inspect, text
 
 from backing_services import apart
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, ResourcesExhausted
-from fleek.store import jobs
+from fleek.domain.job import JobFilter
+from fleek.store import jobs, listing
 from fleek.store.database import Database, open_database, reach
 from fleek.store.migrate import (
     HERE,
     VALID,
+    _upgrade,
     autogenerate,
     migrate,
     revisions,
@@ -35,7 +37,8 @@ from samples import a_job
 UPGRADE = "import sys; from fleek.store.migrate import upgrade; print(upgrade(sys.argv[1]))"
 DEFINITIONS = {
     "sqlite": "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL",
-    "postgresql": "SELECT indexdef FROM pg_indexes WHERE indexname LIKE 'ix_%'",
+    "postgresql": "SELECT indexdef FROM pg_indexes WHERE indexname LIKE 'ix_%'"
+    " AND indexname <> 'ix_jobs_words'",
 }
 
 
@@ -119,6 +122,19 @@ def test_every_reference_begins_an_index() -> None:
         loose += [column for column in table.c if column.foreign_keys and column not in firsts]
 
     assert loose == []
+
+
+async def test_prompts_from_before_can_be_searched(empty: Database) -> None:
+    """Their words are put into the index as it is made."""
+    async with empty.write() as tx:
+        await tx.run_sync(_upgrade, "0013")
+    job = a_job(prompt="A crow")
+    await jobs.insert_job(empty, job)
+
+    await migrate(empty)
+
+    page = await listing.page(empty, JobFilter(q="crow"), tenant_id="default", limit=9)
+    assert [view.job.id for view in page.views] == [job.id]
 
 
 async def test_a_second_migration_changes_nothing(empty: Database) -> None:

@@ -203,6 +203,7 @@ class JobFilter:
     model: ModelName | None = None
     provider: str | None = None
     tag: str | None = None
+    q: str | None = None  # words that the prompt has, all of them
     favourite: bool | None = None
     created_after: datetime | None = None  # inclusive
     created_before: datetime | None = None  # exclusive

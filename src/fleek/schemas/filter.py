@@ -1,17 +1,22 @@
 """Filters of jobs: as query parameters, in requests about many jobs, and within cursors."""
 
 import base64
+import re
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from fleek import strict
 from fleek.domain.errors import FieldError, InvalidInput, Unreadable
 from fleek.domain.job import JobFilter, JobId, ModelName, Status
 from fleek.schemas.create import MAX_TAG, Name, read_time
+
+WORD: Final = re.compile(r"\w+")
+MAX_WORDS: Final = 8
+MAX_QUERY: Final = 200  # characters
 
 
 def _one_or_many(value: object) -> object:
@@ -27,6 +32,13 @@ def _bool(value: object) -> object:
     return value == "true"
 
 
+def _query(value: str | None) -> str | None:
+    if value is not None and not 0 < len(WORD.findall(value)) <= MAX_WORDS:
+        raise ValueError(f"must have 1-{MAX_WORDS} words")
+    return value
+
+
+Query = Annotated[str | None, Field(max_length=MAX_QUERY), AfterValidator(_query)]
 Statuses = Annotated[
     list[Status],
     BeforeValidator(_one_or_many, json_schema_input_type=list[Status]),
@@ -51,6 +63,7 @@ class JobFilterFields(BaseModel):
         default=None, max_length=100, description="Jobs of this provider."
     )
     tag: str | None = Field(default=None, max_length=MAX_TAG, description="Jobs with this tag.")
+    q: Query = Field(default=None, description="Jobs whose prompt has all of these words.")
     favourite: Bool = Field(default=None, description="`true`: favourites; `false`: all others.")
     created_after: Time = Field(
         default=None, description="Jobs created at this time or later (RFC 3339)."
@@ -66,6 +79,7 @@ class JobFilterFields(BaseModel):
             model=None if self.model is None else ModelName(self.model),
             provider=self.provider,
             tag=self.tag,
+            q=self.q,
             favourite=self.favourite,
             created_after=self.created_after,
             created_before=self.created_before,

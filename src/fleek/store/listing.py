@@ -7,22 +7,26 @@ asked for, and names the place from which the next one goes on.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, TextClause, select, text, tuple_, union_all
+from sqlalchemy import ColumnElement, Row, Select, TextClause, select, text, tuple_, union_all
 
 from fleek.domain.job import JobFilter, JobId
+from fleek.store import search
 from fleek.store.database import Database, Transaction
 from fleek.store.jobs import JobView, read_views
+from fleek.store.rows import padded
+from fleek.store.search import Found
 from fleek.store.tables import FAVOURITE, JobRow, TagRow
 from fleek.store.updates import JOBS
 
 WINDOW: Final = 5000  # jobs of an index that one page looks at
 MOST_COUNTED: Final = 10_000
+PICKED: Final = 500  # rows that are read at a time by their ids
 NEIGHBOURS: Final = (
     100  # jobs around a time: ids and times of several processes may be in disorder
 )
@@ -63,7 +67,7 @@ class Listing:
     def of(cls, wanted: JobFilter, *, tenant_id: str) -> "Listing":
         """Return the list of a tenant's jobs that a filter lets through."""
         ranges = dict(_ranges(wanted, tenant_id))
-        chosen = next(iter(ranges))
+        chosen = next(iter(ranges)) if wanted.q is None else "all"
         checks = {name: check for name, check in _checks(wanted).items() if name != chosen}
         return cls(ranges[chosen], list(checks.values()), wanted.oldest_first)
 
@@ -92,7 +96,7 @@ class Listing:
             return parts[0].limit(limit).offset(offset)
         together = union_all(*(select(part.subquery()) for part in parts)).subquery()
         statement = select(*(column for column in together.c if column.key != "_place"))
-        return statement.order_by(self._order(together.c["_place"])).limit(limit).offset(offset)
+        return statement.order_by(self.in_order(together.c["_place"])).limit(limit).offset(offset)
 
     def _part(self, one: Range, columns: Sequence[Any], *, checked: bool) -> Select[Any]:
         place = tuple_(*one.columns)
@@ -106,9 +110,10 @@ class Listing:
             statement = statement.join_from(TagRow, JobRow, TagRow.job_id == JobRow.id)
         if len(self.ranges) > 1:
             statement = statement.add_columns(one.columns[-1].label("_place"))
-        return statement.order_by(*(self._order(column) for column in one.columns))
+        return statement.order_by(*(self.in_order(column) for column in one.columns))
 
-    def _order(self, column: Any) -> Any:
+    def in_order(self, column: Any) -> Any:
+        """Return a column as the list is ordered by it."""
         return column.asc() if self.oldest_first else column.desc()
 
     async def window(self, tx: Transaction, size: int) -> UUID | None:
@@ -145,6 +150,9 @@ def _checks(wanted: JobFilter) -> Mapping[str, ColumnElement[bool]]:
     checks: dict[str, ColumnElement[bool]] = {}
     if wanted.favourite is not None:
         checks["favourite"] = JobRow.favourite.is_(wanted.favourite)
+    if wanted.tag is not None:
+        tagged = (TagRow.job_id == JobRow.id, TagRow.tag == wanted.tag)
+        checks["tag"] = select(TagRow.job_id).where(*tagged).exists()
     if wanted.model is not None:
         checks["model"] = JobRow.model == wanted.model
     if wanted.provider is not None:
@@ -163,14 +171,18 @@ async def _between(
 ) -> Listing:
     """Narrow a list to the ids of the times that a filter names; `checks` decide exactly."""
     created = (JobRow.tenant_id, JobRow.created_at)
+    order = (
+        *created,
+        JobRow.id,
+    )  # of jobs of one time the outermost count, however many there are
     low, high = listing.low, listing.high
     if wanted.created_after is not None:
         place = tuple_(*created) >= [tenant_id, wanted.created_after]
-        nearest = select(JobRow.id).where(place, JobRow.tenant_id == tenant_id).order_by(*created)
+        nearest = select(JobRow.id).where(place, JobRow.tenant_id == tenant_id).order_by(*order)
         low = min(await tx.scalars(nearest.limit(NEIGHBOURS)), default=LAST)
     if wanted.created_before is not None:
         place = tuple_(*created) < [tenant_id, wanted.created_before]
-        newest = (column.desc() for column in created)
+        newest = (column.desc() for column in order)
         nearest = select(JobRow.id).where(place, JobRow.tenant_id == tenant_id).order_by(*newest)
         high = max(await tx.scalars(nearest.limit(NEIGHBOURS)), default=FIRST)
     return replace(listing, low=low, high=high)
@@ -191,18 +203,89 @@ async def page(
     `offset` is exact only for a filter that `is_indexed`; of others `window` jobs are looked at.
     """
     async with db.read() as tx:
-        listing = await _between(tx, wanted, Listing.of(wanted, tenant_id=tenant_id), tenant_id)
-        listing = listing.behind(after)
-        edge = await listing.window(tx, window)
-        statement = listing.up_to(edge).select(*JOBS.c, limit=limit, offset=offset)
-        views = await read_views(tx, (await tx.execute(statement)).mappings().all())
+        asked = _Asked(wanted, tenant_id, JOBS.c, limit=limit, offset=offset)
+        found, edge = await _rows(tx, asked, after=after, window=window)
+        views = await read_views(tx, [row._mapping for row in found])  # noqa: SLF001 - documented, named so for the columns' sake
     full = len(views) == limit
     return Page(views, views[-1].job.id if full else None if edge is None else JobId(edge))
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    wanted: JobFilter
+    tenant_id: str
+    columns: Iterable[Any]
+    limit: int
+    offset: int = 0
+
+
+async def _rows(
+    tx: Transaction, asked: _Asked, *, after: JobId | None = None, window: int
+) -> tuple[Sequence[Row[Any]], UUID | None]:
+    """Return rows of a list, and the last job that was looked at; None: there are no others."""
+    wanted, tenant_id = asked.wanted, asked.tenant_id
+    listing = await _between(tx, wanted, Listing.of(wanted, tenant_id=tenant_id), tenant_id)
+    listing = listing.behind(after)
+    if wanted.q is None:
+        return await _walked(tx, asked, listing, window)
+    if tx.dialect.name == "sqlite":
+        found = await search.on_sqlite(
+            tx,
+            wanted.q,
+            tenant_id=tenant_id,
+            after=after,
+            oldest_first=wanted.oldest_first,
+            most=window,
+        )
+        return await _picked(tx, asked, listing, found)
+    matching = replace(listing, checks=[*listing.checks, search.matches(wanted.q)])
+    rows, edge = await _walked(tx, asked, matching, max(window // search.SHARE, 1))
+    if len(rows) == asked.limit or edge is None:
+        return rows, edge
+    everything = await search.on_postgresql(tx, wanted.q, tenant_id=tenant_id, most=window)
+    if everything is None:  # frequent elsewhere: the next page goes on
+        return rows, edge
+    return await _picked(tx, asked, listing, everything)
+
+
+async def _walked(
+    tx: Transaction, asked: _Asked, listing: Listing, window: int
+) -> tuple[Sequence[Row[Any]], UUID | None]:
+    edge = await listing.window(tx, window)
+    statement = listing.up_to(edge).select(*asked.columns, limit=asked.limit, offset=asked.offset)
+    return (await tx.execute(statement)).all(), edge
+
+
+async def _picked(
+    tx: Transaction, asked: _Asked, listing: Listing, found: Found
+) -> tuple[Sequence[Row[Any]], UUID | None]:
+    """Read what was found in the order of the list, some rows at a time until there are enough."""
+    listing = listing.up_to(found.edge)
+    ids = sorted(
+        (job_id for job_id in found.ids if listing.low <= job_id <= listing.high),
+        reverse=not listing.oldest_first,
+    )
+    rows: list[Row[Any]] = []
+    for start in range(0, len(ids), PICKED):
+        statement = (
+            select(*asked.columns)
+            .where(
+                JobRow.id.in_(padded(ids[start : start + PICKED])),
+                JobRow.tenant_id == asked.tenant_id,
+                *listing.checks,
+            )
+            .order_by(listing.in_order(JobRow.id))
+            .limit(asked.limit - len(rows))
+        )
+        rows.extend((await tx.execute(statement)).all())
+        if len(rows) == asked.limit:
+            break
+    return rows, found.edge
+
+
 def is_indexed(wanted: JobFilter) -> bool:
     """Whether one index answers this filter, so that no job is looked at in vain."""
-    return not Listing.of(wanted, tenant_id="").checks
+    return wanted.q is None and not Listing.of(wanted, tenant_id="").checks
 
 
 async def count(db: Database, wanted: JobFilter, *, tenant_id: str) -> int:
@@ -226,8 +309,7 @@ async def by_day(
 async def _times(
     db: Database, wanted: JobFilter, *, tenant_id: str, most: int
 ) -> Sequence[datetime]:
+    asked = _Asked(wanted, tenant_id, (JobRow.created_at,), limit=most)
     async with db.read() as tx:
-        listing = await _between(tx, wanted, Listing.of(wanted, tenant_id=tenant_id), tenant_id)
-        edge = await listing.window(tx, most)
-        statement = listing.up_to(edge).select(JobRow.created_at, limit=most)
-        return (await tx.scalars(statement)).all()
+        found, _ = await _rows(tx, asked, window=most)
+    return [row.created_at for row in found]

@@ -26,6 +26,8 @@ VALID: Final = {  # names of the indexes that are complete, and of those that ar
         " WHERE relnamespace = current_schema()::regnamespace"
     ),
 }
+OF_SEARCH: Final = ("job_words", "job_numbers", "ix_jobs_words")
+"""What one of the two databases has alone; see `fleek.store.search`."""
 HERE: Final = Path(__file__).parent / "migrations"
 
 
@@ -56,7 +58,8 @@ async def migrate(db: Database) -> str:
                 await tx.execute(text(f"SET LOCAL {limit} = 0"))
             await tx.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": MIGRATION_LOCK})
         revision = await tx.run_sync(_upgrade)
-        missing = _missing(dict(map(tuple, await tx.execute(text(VALID[db.kind])))))
+        valid = dict(map(tuple, await tx.execute(text(VALID[db.kind]))))
+        missing = _missing(valid, db.kind)
         if db.kind == "sqlite":
             for index in missing:
                 await tx.execute(text(index.statement()))
@@ -74,15 +77,16 @@ async def _build_concurrently(db: Database) -> None:
         if not await session.lock(INDEX_LOCK):
             return
         valid = dict(await session.fetch(VALID[db.kind]))
-        for index in _missing(valid):
+        for index in _missing(valid, "postgresql"):
             if index.name in valid:  # an earlier build was interrupted
                 await session.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")
             await session.execute(index.statement(concurrently=True))
 
 
-def _missing(valid: Mapping[str, bool]) -> list[Index]:
+def _missing(valid: Mapping[str, bool], dialect: str) -> list[Index]:
     """Return the indexes that are not there, or not complete."""
-    return [index for index in INDEXES if not valid.get(index.name)]
+    wanted = (index for index in INDEXES if index.is_for(dialect))
+    return [index for index in wanted if not valid.get(index.name)]
 
 
 async def up_to_date(db: Database) -> bool:
@@ -142,4 +146,5 @@ def autogenerate(connection: Connection) -> Any:
     from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - only tests need it
     from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - likewise
 
-    return compare_metadata(MigrationContext.configure(connection), declared())
+    options = {"include_object": lambda _, name, *__: not name.startswith(OF_SEARCH)}
+    return compare_metadata(MigrationContext.configure(connection, opts=options), declared())

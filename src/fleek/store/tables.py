@@ -386,14 +386,20 @@ class Index(NamedTuple):
     name: str
     columns: tuple[str, ...]
     where: str | None
+    words: bool = False  # whether it is of the words of its one column, and for PostgreSQL alone
+
+    def is_for(self, dialect: str) -> bool:
+        """Whether this kind of database has it."""
+        return dialect == "postgresql" or not self.words
 
     def statement(self, *, concurrently: bool = False) -> str:
         """Return the statement that makes it; with `concurrently`, PostgreSQL locks no writer out."""
         way = "CONCURRENTLY IF NOT EXISTS " if concurrently else ""
         condition = "" if self.where is None else f" WHERE {self.where}"
-        return (
-            f"CREATE INDEX {way}{self.name} ON {self.table} ({', '.join(self.columns)}){condition}"
-        )
+        columns = f"({', '.join(self.columns)})"
+        if self.words:
+            columns = f"USING gin (to_tsvector('simple'::regconfig, {self.columns[0]}))"
+        return f"CREATE INDEX {way}{self.name} ON {self.table} {columns}{condition}"
 
 
 def _index(table: str, name: str, *columns: str, where: str | None = None) -> Index:
@@ -406,6 +412,7 @@ INDEXES: Final = (
     _index("jobs", "ix_jobs_list_by_model", "tenant_id", "model", "id"),
     _index("jobs", "ix_jobs_list_by_provider", "tenant_id", "provider", "id"),
     _index("jobs", "ix_jobs_created", "tenant_id", "created_at", "id"),
+    Index("jobs", "ix_jobs_words", ("prompt",), None, words=True),
     _index("jobs", "ix_jobs_favourites", "tenant_id", "id", where=FAVOURITE),
     _index("job_tags", "ix_job_tags_job", "job_id"),
     _index(
@@ -449,6 +456,8 @@ def declared() -> MetaData:
     """
     schema: MetaData = Base.metadata
     for index in INDEXES:
+        if index.words:
+            continue  # one on an expression cannot be compared
         table = schema.tables[index.table]
         partial: dict[str, Any] = {}
         if index.where is not None:
