@@ -108,7 +108,7 @@ class Bridge:
             raise Closed("the event loop has ended") from error
         done.result()
 
-    def drop(self, reason: str, message: object) -> None:
+    def record_dropped(self, reason: str, message: object) -> None:
         """Count and log a message that cannot be processed. Thread-safe."""
         DROPPED.labels(reason).inc()
         log.warning("message_dropped", reason=reason, message=repr(message)[:SHOWN])
@@ -133,7 +133,7 @@ class Bridge:
             await handler(job_id)
         except UnknownJob as error:
             failure = error
-            self.drop("unknown_job", f"{task} {job_id}")
+            self.record_dropped("unknown_job", f"{task} {job_id}")
         except asyncio.CancelledError:
             failure = Closed("this worker stops")
             raise

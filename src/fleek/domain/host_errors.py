@@ -42,9 +42,9 @@ def host_errors(doing: str) -> Generator[None]:
 
 def host_error(error: Exception, doing: str) -> HostError | None:
     """Return what `host_errors` would raise; None: this is no error of this machine."""
-    found = exhaustion(error)
-    if found is not None or not isinstance(error, OSError):
-        return found
+    exhausted = exhaustion(error)
+    if exhausted is not None or not isinstance(error, OSError):
+        return exhausted
     kind = StorageFull if error.errno in FULL else StorageError
     return kind(f"cannot {doing}: {error.strerror or type(error).__name__}")
 

@@ -106,8 +106,8 @@ def owner(key: str) -> tuple[Part, JobId] | None:
     named = rest.partition("/")[0] if part == Part.MEDIA else rest.removesuffix(".json")
     try:
         job_id = JobId(UUID(named))
-        found = Part(part)
+        known_part = Part(part)
     except ValueError:
         return None
     owned = key.startswith(media_folder(job_id)) or key == metadata_key(job_id)
-    return (found, job_id) if owned else None
+    return (known_part, job_id) if owned else None

@@ -44,8 +44,8 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     if len(name) > LONGEST_COMPARED:
         return None
     folded = {_fold(candidate): candidate for candidate in known}
-    found = get_close_matches(_fold(name), folded, n=1, cutoff=SIMILAR)
-    return folded[found[0]] if found else None
+    matches = get_close_matches(_fold(name), folded, n=1, cutoff=SIMILAR)
+    return folded[matches[0]] if matches else None
 
 
 def _fold(name: str) -> str:
@@ -79,7 +79,9 @@ class LongText:
         if len(other) != self._chars:
             return False
         ends = accumulate(map(len, self))
-        return all(other[end - len(one) : end] == one for end, one in zip(ends, self, strict=True))
+        return all(
+            other[end - len(piece) : end] == piece for end, piece in zip(ends, self, strict=True)
+        )
 
     def __hash__(self) -> int:
         return hash(str(self))  # as that of an equal `str`

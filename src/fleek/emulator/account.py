@@ -86,7 +86,7 @@ class Account:
         _cancel(prediction, now, heeded=heeded, lied=lied)
         if heeded:
             self.on_retime(prediction)
-            self.clock.stir()
+            self.clock.wake()
 
     def release(self, prediction: Prediction) -> None:
         """End a prediction now, as it would have ended; one that is stuck succeeds."""
@@ -96,7 +96,7 @@ class Account:
             prediction.released = now
             prediction.retime()
             self.on_retime(prediction)
-            self.clock.stir()
+            self.clock.wake()
 
     def since(self, instant: float) -> int:
         """Give the index in `predictions` of the first that was created at or after an instant.
@@ -143,7 +143,7 @@ class Account:
         self.failed.clear()
         self.sampler = FaultSampler()
         self.ledger.forget()
-        self.clock.stir()
+        self.clock.wake()
 
     def restore(self) -> None:
         """Restore the state from the ledger's file."""

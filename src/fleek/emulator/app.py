@@ -64,8 +64,8 @@ class RequestMiddleware:
         entry.token = fingerprint(token) if token else None
         signed = scope["path"].endswith("/download") and b"signature=" in scope["query_string"]
         tokens = self._account.plan.tokens
-        known = bool(token) and (tokens is None or token in tokens)
-        entry.auth_ok = signed or (kind.lower() in ("bearer", "token") and known)
+        accepted = bool(token) and (tokens is None or token in tokens)
+        entry.auth_ok = signed or (kind.lower() in ("bearer", "token") and accepted)
         if not entry.auth_ok:
             what = "a valid" if token else "an"
             text = f"You did not pass {what} authentication token"
@@ -99,7 +99,7 @@ class RequestMiddleware:
     def _faults(self, entry: RequestEntry) -> Faults:
         account = self._account
         return account.sampler.draw(
-            account.plan, "answer", whom=entry.whom, markers=entry.markers, model=entry.model
+            account.plan, "answer", subject=entry.subject, markers=entry.markers, model=entry.model
         )
 
     def _enter(self, scope: Scope, entry: RequestEntry, began: float) -> None:

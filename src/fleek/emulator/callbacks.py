@@ -162,7 +162,7 @@ class Callbacks:
         if self._timer is None:
             self._timer = asyncio.create_task(self._run())
         if self._due[0].turn == self._turn:  # earlier than what the timer waits for
-            self._account.clock.stir()
+            self._account.clock.wake()
 
     async def _run(self) -> None:
         clock = self._account.clock
@@ -170,12 +170,12 @@ class Callbacks:
             await clock.wait(lambda: self._due[0].at if self._due else math.inf)
             while self._due and self._due[0].at <= clock.now():
                 due = heapq.heappop(self._due)
-                if self._still_true(due):
+                if self._is_current(due):
                     self._spawn(self._deliver(due.prediction, due.event))
                     if due.event == "logs":
                         self._push(due.prediction, "logs", due.at + TICK_SECONDS)
 
-    def _still_true(self, due: Due) -> bool:
+    def _is_current(self, due: Due) -> bool:
         """Whether what is due happened, at that instant and for the first time."""
         prediction = due.prediction
         match due.event:
@@ -201,7 +201,7 @@ class Callbacks:
         faults = self._account.sampler.draw(
             self._account.plan,
             "hook",
-            whom=prediction.id,
+            subject=prediction.id,
             markers=prediction.markers,
             model=prediction.model,
         )

@@ -45,8 +45,8 @@ def routes() -> list[Route]:
         Route(f"{model}/versions/{{id}}", _version, methods=["GET"]),
         Route("/v1/collections", _collections, methods=["GET"]),
         Route("/v1/collections/{slug}", _collection, methods=["GET"]),
-        Route("/v1/deployments", _nothing, methods=["GET"]),
-        Route("/v1/trainings", _nothing, methods=["GET"]),
+        Route("/v1/deployments", _empty_page, methods=["GET"]),
+        Route("/v1/trainings", _empty_page, methods=["GET"]),
         Route("/v1/hardware", _hardware, methods=["GET"]),
         Route("/v1/account", _account, methods=["GET"]),
         Route("/v1/webhooks/default/secret", _secret, methods=["GET"]),
@@ -98,14 +98,14 @@ async def _version(request: Request) -> ASGIApp:
     model = await _requested_model(request)
     if not isinstance(model, Model):
         return model
-    wanted = request.path_params["id"]
-    if wanted != model.version and model.name in BY_NAME:
+    version_id = request.path_params["id"]
+    if version_id != model.version and model.name in BY_NAME:
         return missing()
-    return answer(describe_version(model) | {"id": wanted})
+    return answer(describe_version(model) | {"id": version_id})
 
 
 async def _collections(_: Request) -> ASGIApp:
-    return _page([_about(slug) for slug in COLLECTIONS])
+    return _page([_collection_summary(slug) for slug in COLLECTIONS])
 
 
 async def _collection(request: Request) -> ASGIApp:
@@ -113,14 +113,14 @@ async def _collection(request: Request) -> ASGIApp:
     if slug not in COLLECTIONS:
         return missing()
     models = [describe(model, _base(request)) for model in OFFERED if slug in model.tags]
-    return answer(_about(slug) | {"models": models})
+    return answer(_collection_summary(slug) | {"models": models})
 
 
-def _about(slug: str) -> dict[str, str]:
+def _collection_summary(slug: str) -> dict[str, str]:
     return {"name": slug.replace("-", " ").title(), "slug": slug, "description": COLLECTIONS[slug]}
 
 
-async def _nothing(_: Request) -> ASGIApp:
+async def _empty_page(_: Request) -> ASGIApp:
     return _page([])
 
 

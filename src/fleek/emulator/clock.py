@@ -13,7 +13,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._ahead = 0.0  # seconds before real time, from `advance`
-        self._stirred = asyncio.Event()
+        self._woken = asyncio.Event()
 
     def now(self) -> float:
         """Say what time it is."""
@@ -22,19 +22,19 @@ class Clock:
     def advance(self, seconds: float) -> None:
         """Move time forward for everybody, those who wait included."""
         self._ahead += seconds
-        self.stir()
+        self.wake()
 
-    def stir(self) -> None:
+    def wake(self) -> None:
         """Make those who wait look again at what they wait for."""
-        self._stirred.set()
-        self._stirred = asyncio.Event()
+        self._woken.set()
+        self._woken = asyncio.Event()
 
     async def wait(self, due: Callable[[], float], *, until: float = math.inf) -> None:
         """Return at the instant `due()`, which may change meanwhile, and at `until` at the latest."""
         while (left := min(due(), until) - self.now()) > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left, 3600.0)):
-                    await self._stirred.wait()
+                    await self._woken.wait()
 
 
 def iso(instant: float) -> str:

@@ -92,8 +92,8 @@ async def _reset(request: Request) -> ASGIApp:
 
 async def _advance(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
-    given = await _json(request)
-    account.clock.advance(_number(request.query_params.get("seconds", given.get("seconds"))))
+    body = await _json(request)
+    account.clock.advance(_number(request.query_params.get("seconds", body.get("seconds"))))
     return answer({"now": account.now()})
 
 
@@ -118,14 +118,14 @@ async def _quiesce(request: Request) -> ASGIApp:
 async def _ledger(request: Request) -> ASGIApp:
     """Give totals, and the rows of the kinds in `rows` (comma separated; all if not given)."""
     account: Account = request.app.state.account
-    wanted = request.query_params.get("rows", ",".join(ROWS)).split(",")
+    kinds = request.query_params.get("rows", ",".join(ROWS)).split(",")
     now = account.now()
     body: dict[str, Any] = {"seed": account.plan.seed, "now": now, "totals": account.totals()}
     for kind in ROWS:
-        if kind == "predictions" and kind in wanted:
+        if kind == "predictions" and kind in kinds:
             rows = account.predictions
             body[kind] = [ledger_row(prediction, account.plan, now) for prediction in rows]
-        elif kind in wanted:
+        elif kind in kinds:
             body[kind] = account.ledger.rows(kind.removesuffix("s"))
     return answer(body)
 
@@ -137,17 +137,17 @@ async def _catalogue(_: Request) -> ASGIApp:
 async def _json(request: Request) -> dict[str, Any]:
     content = await request.body()
     try:
-        given = json.loads(content or b"{}")
+        body = json.loads(content or b"{}")
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, "The body is not JSON.") from error
-    if not isinstance(given, dict):
+    if not isinstance(body, dict):
         raise HTTPException(400, "The body is not an object.")
-    return given
+    return body
 
 
-def _number(given: Any) -> float:
+def _number(value: Any) -> float:
     try:
-        number = float(given)
+        number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise HTTPException(400, "That is not a number.") from error
     if not abs(number) <= MAX_NUMBER:

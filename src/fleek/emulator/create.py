@@ -36,7 +36,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class CreateRequest:
     """A request to create, understood."""
 
     model: Model
@@ -48,9 +48,9 @@ class Order:
     deployment: str | None
 
 
-def read_order(
+def read_create_request(
     account: Account, content: bytes, *, official: str | None, deployment: str | None
-) -> Order:
+) -> CreateRequest:
     """Read a request's body.
 
     Args:
@@ -83,7 +83,7 @@ def read_order(
     if "output" in marked and marked["output"].argument not in SHAPES:
         raise Refused(problem(422, f"the emulator knows these shapes: {', '.join(SHAPES)}"))
     target = json.dumps([model.name, deployment, parameters], sort_keys=True)
-    return Order(
+    return CreateRequest(
         model=model,
         version=version,
         parameters=parameters,
@@ -94,18 +94,18 @@ def read_order(
     )
 
 
-def _model(account: Account, official: str | None, wanted: Any) -> tuple[Model, str]:
+def _model(account: Account, official: str | None, reference: Any) -> tuple[Model, str]:
     """Find the model, and the version that the prediction will show."""
     if official is not None:
         return _official(account, official), "hidden"
-    if not isinstance(wanted, str):
+    if not isinstance(reference, str):
         raise Refused(_invalid([("version", "required", "version is required")]))
-    name, _, version = wanted.rpartition(":")
-    if "/" in wanted and not name:
-        return _official(account, wanted), "hidden"
-    known = BY_VERSION.get(version)
-    if known is not None and name in ("", known.name):
-        return known, version
+    name, _, version = reference.rpartition(":")
+    if "/" in reference and not name:
+        return _official(account, reference), "hidden"
+    model = BY_VERSION.get(version)
+    if model is not None and name in ("", model.name):
+        return model, version
     if not VERSION.fullmatch(version) or not account.plan.any_model or name in BY_NAME:
         text = "The specified version does not exist (or perhaps you don't have permission to use it?)"
         raise Refused(problem(422, text, title="Invalid version or not permitted"))
@@ -203,92 +203,98 @@ async def _create(request: Request, *, official: str | None, deployment: str | N
     account: Account = request.app.state.account
     content = await request.body()
     try:
-        order = read_order(account, content, official=official, deployment=deployment)
+        parsed = read_create_request(account, content, official=official, deployment=deployment)
         lasts = read_deadline(account, request.headers.get("cancel-after"))
     except Refused as refused:
         return refused.response
-    faults = _draw(account, order, "create")
-    wishes = _draw(account, order, "knob")
+    faults = _draw(account, parsed, "create")
+    knobs = _draw(account, parsed, "knob")
     entry = entry_of(request.scope)
     entry.faults += [*faults]
-    entry.whom, entry.markers, entry.model = order.request_hash, order.markers, order.model.name
+    entry.subject, entry.markers, entry.model = (
+        parsed.request_hash,
+        parsed.markers,
+        parsed.model.name,
+    )
     if (refusal := await refuse(account, faults)) is not None:
         return refusal
-    prediction = _sold(account, order, request=request, wishes=wishes, faults=faults, lasts=lasts)
+    prediction = _create_prediction(
+        account, parsed, request=request, knobs=knobs, faults=faults, lasts=lasts
+    )
     callbacks: Callbacks = request.app.state.callbacks
     await callbacks.watch(prediction, early="hook_early" in faults)
-    if "delay" in wishes:
-        await asyncio.sleep(float(wishes["delay"]))
+    if "delay" in knobs:
+        await asyncio.sleep(float(knobs["delay"]))
     return await reply(account, prediction, faults, request.headers.get("prefer", ""))
 
 
-def _draw(account: Account, order: Order, group: Group) -> dict[str, str]:
+def _draw(account: Account, parsed: CreateRequest, group: Group) -> dict[str, str]:
     return account.sampler.draw(
         account.plan,
         group,
-        whom=order.request_hash,
-        markers=order.markers,
-        model=order.model.name,
+        subject=parsed.request_hash,
+        markers=parsed.markers,
+        model=parsed.model.name,
     )
 
 
-def _sold(
+def _create_prediction(
     account: Account,
-    order: Order,
+    parsed: CreateRequest,
     *,
     request: Request,
-    wishes: Mapping[str, str],
+    knobs: Mapping[str, str],
     faults: Mapping[str, str],
     lasts: float | None,  # seconds
 ) -> Prediction:
     plan, random = account.plan, account.sampler.roll(account.plan, "life span")
     created = account.next_instant()
-    traits = _draw(account, order, "life")
+    traits = _draw(account, parsed, "life")
     early = "hook_early" in faults
     prediction = Prediction(
         seq=len(account.predictions),
         id=account.new_id(),
-        model=order.model.name,
-        version=order.version,
-        input=dict(order.parameters),
+        model=parsed.model.name,
+        version=parsed.version,
+        input=dict(parsed.parameters),
         created=created,
-        queue=_time(wishes, "queue", seconds(plan.queue_seconds, random), early=early),
-        work=_time(wishes, "predict", seconds(plan.predict_seconds, random), early=early),
-        shape=wishes.get("output", order.model.shape),
-        extension=_extension(order),
-        images=_images(order, wishes),
+        queue=_time(knobs, "queue", seconds(plan.queue_seconds, random), early=early),
+        work=_time(knobs, "predict", seconds(plan.predict_seconds, random), early=early),
+        shape=knobs.get("output", parsed.model.shape),
+        extension=_extension(parsed),
+        images=_images(parsed, knobs),
         base=str(request.base_url).rstrip("/"),
-        request_hash=order.request_hash,
+        request_hash=parsed.request_hash,
         token=entry_of(request.scope).token or "",
         running_limit=plan.running_limit_seconds,
-        deployment=order.deployment,
-        webhook=order.body.get("webhook"),
-        events=tuple(order.body.get("webhook_events_filter") or EVENTS),
-        streams=bool(order.body.get("stream")) or order.model.shape == "tokens",
+        deployment=parsed.deployment,
+        webhook=parsed.body.get("webhook"),
+        events=tuple(parsed.body.get("webhook_events_filter") or EVENTS),
+        streams=bool(parsed.body.get("stream")) or parsed.model.shape == "tokens",
         deadline=None if lasts is None else created + lasts,
         traits=traits,
-        markers=dict(order.markers),
+        markers=dict(parsed.markers),
         fate=_fate(faults),
     )
     account.record_prediction(prediction)
     return prediction
 
 
-def _time(wishes: Mapping[str, str], name: str, drawn: float, *, early: bool) -> float:
-    return 0.0 if early else float(wishes.get(name, drawn))
+def _time(knobs: Mapping[str, str], name: str, drawn: float, *, early: bool) -> float:
+    return 0.0 if early else float(knobs.get(name, drawn))
 
 
 def _fate(faults: Mapping[str, str]) -> str:
     return next((FATES.get(name, "mangled") for name in faults), "delivered")
 
 
-def _extension(order: Order) -> str:
-    schema = order.model.inputs.get("output_format")
+def _extension(parsed: CreateRequest) -> str:
+    schema = parsed.model.inputs.get("output_format")
     if schema is None:
-        return order.model.extension
-    return str(order.parameters.get("output_format", schema["default"]))
+        return parsed.model.extension
+    return str(parsed.parameters.get("output_format", schema["default"]))
 
 
-def _images(order: Order, wishes: Mapping[str, str]) -> int:
-    wanted = wishes.get("images", order.parameters.get("num_outputs", 1))
-    return max(1, min(int(wanted), 100)) if str(wanted).isdigit() else 1
+def _images(parsed: CreateRequest, knobs: Mapping[str, str]) -> int:
+    count = knobs.get("images", parsed.parameters.get("num_outputs", 1))
+    return max(1, min(int(count), 100)) if str(count).isdigit() else 1

@@ -80,7 +80,7 @@ class Delivery:
         return self.content[: len(self.content) // 2]
 
 
-def hand_over(
+def deliver(
     request: Request, delivery: Delivery, faults: Mapping[str, str], now: float
 ) -> ASGIApp:
     """Answer with the file, in the way that the faults ask for."""
@@ -96,10 +96,10 @@ def hand_over(
             delivery = replace(delivery, etag=f'"{secrets.token_hex(16)}"')
         if name in LIES:
             return LIES[name](delivery, argument)
-    return _honest(request, delivery, ranges="file_range_ignored" not in faults)
+    return _whole_or_range(request, delivery, ranges="file_range_ignored" not in faults)
 
 
-def _honest(request: Request, delivery: Delivery, *, ranges: bool) -> ASGIApp:
+def _whole_or_range(request: Request, delivery: Delivery, *, ranges: bool) -> ASGIApp:
     headers = {"etag": delivery.etag}
     if ranges:
         headers["accept-ranges"] = "bytes"
@@ -231,14 +231,16 @@ async def _download(request: Request) -> ASGIApp:
         "authorization": "authorization" in request.headers,  # a token has no business here
         "sha256": None,
     }
-    if prediction is None or not _there(account, prediction, n, request.path_params["extension"]):
+    if prediction is None or not _available(
+        account, prediction, n, request.path_params["extension"]
+    ):
         return Response("Not Found", 404, media_type="text/plain")
     if (failure := _failure(account, prediction, n)) is not None:
         return failure
     faults = account.sampler.draw(
         account.plan,
         "file",
-        whom=f"{prediction.id}/{n}",
+        subject=f"{prediction.id}/{n}",
         markers=prediction.markers,
         model=prediction.model,
     )
@@ -248,7 +250,7 @@ async def _download(request: Request) -> ASGIApp:
     digest = sha256(content).hexdigest()
     entry.download["sha256"] = digest  # of the whole file
     kind = CONTENT_TYPES[prediction.extension]
-    return hand_over(request, Delivery(content, kind, f'"{digest[:32]}"'), faults, account.now())
+    return deliver(request, Delivery(content, kind, f'"{digest[:32]}"'), faults, account.now())
 
 
 def _failure(account: Account, prediction: Prediction, n: int) -> ASGIApp | None:
@@ -265,7 +267,7 @@ def _failure(account: Account, prediction: Prediction, n: int) -> ASGIApp | None
     return None
 
 
-def _there(account: Account, prediction: Prediction, n: int, extension: str) -> bool:
+def _available(account: Account, prediction: Prediction, n: int, extension: str) -> bool:
     now = account.now()
     missing = "missing_output" in prediction.traits and n == prediction.images - 1
     return (

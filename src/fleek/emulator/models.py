@@ -134,17 +134,17 @@ def any_model(name: str) -> Model:
     return Model(name, "Any other model", PROMPT | SEED, URIS, required=())
 
 
-def refusals(model: Model, given: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def refusals(model: Model, values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Say what is wrong with an input: (field, type of mistake, description) of each mistake."""
     wrong = [
-        (name, "required", f"{name} is required") for name in model.required if name not in given
+        (name, "required", f"{name} is required") for name in model.required if name not in values
     ]
-    for name, value in given.items():
+    for name, value in values.items():
         schema = model.inputs.get(name, {})
         if "enum" in schema and value not in schema["enum"]:
             allowed = ", ".join(f'"{choice}"' for choice in schema["enum"])
             wrong.append((name, "enum", f"{name} must be one of the following: {allowed}"))
-        elif not _is_a(value, schema.get("type")):
+        elif not _has_type(value, schema.get("type")):
             wrong.append((name, "invalid_type", f"Invalid type. Expected: {schema['type']}"))
         elif "maximum" in schema and value > schema["maximum"]:
             wrong.append(
@@ -157,7 +157,7 @@ def refusals(model: Model, given: Mapping[str, Any]) -> list[tuple[str, str, str
     return wrong
 
 
-def _is_a(value: object, kind: str | None) -> bool:
+def _has_type(value: object, kind: str | None) -> bool:
     match kind:
         case "string":
             return isinstance(value, str)

@@ -22,11 +22,11 @@ class UnknownFault(ValueError):
     """No fault has this name."""
 
 
-def _known(named: Mapping[str, Any]) -> dict[str, Any]:
+def _checked_names(named: Mapping[str, Any]) -> dict[str, Any]:
     return {canonical(name): value for name, value in named.items()}
 
 
-Rates = Annotated[dict[str, Probability], AfterValidator(_known)]
+Rates = Annotated[dict[str, Probability], AfterValidator(_checked_names)]
 
 
 class Plan(BaseModel):
@@ -38,7 +38,7 @@ class Plan(BaseModel):
     rates: Rates = {}  # fault → how often, 0-1
     models: dict[str, Rates] = {}  # model → rates of its own, before those above
     arguments: Annotated[
-        dict[str, str], AfterValidator(_known)
+        dict[str, str], AfterValidator(_checked_names)
     ] = {}  # in place of the catalogue's
     queue_seconds: Span = 0.1
     predict_seconds: Span = (1.0, 2.0)
@@ -145,7 +145,7 @@ class FaultSampler:
 
     def __init__(self) -> None:
         self._turns: Counter[str] = Counter()
-        self._struck: Counter[tuple[str, str]] = Counter()  # (whom, fault): how often, by marker
+        self._uses: Counter[tuple[str, str]] = Counter()  # (whom, fault): how often, by marker
 
     def roll(self, plan: Plan, kind: str) -> Random:
         """Give the random numbers of the next request of a kind."""
@@ -157,7 +157,7 @@ class FaultSampler:
         plan: Plan,
         group: Group,
         *,
-        whom: str = "",
+        subject: str = "",
         markers: Mapping[str, Marker] | None = None,
         model: str = "",
     ) -> Faults:
@@ -175,7 +175,7 @@ class FaultSampler:
         chosen = {
             name: self._argument(plan, name, marker.argument)
             for name, marker in (markers or {}).items()
-            if CATALOGUE[name].group == group and self._left(whom, name, marker.times)
+            if CATALOGUE[name].group == group and self._may_apply(subject, name, marker.times)
         }
         rates = {**plan.rates, **plan.models.get(model, {})}
         rates = {name: rate for name, rate in rates.items() if CATALOGUE[name].group == group}
@@ -187,12 +187,12 @@ class FaultSampler:
                 chosen[name] = self._argument(plan, name, None)
         return chosen
 
-    def _left(self, whom: str, name: str, times: int) -> bool:
-        self._struck[whom, name] += 1
-        return times == ALWAYS or self._struck[whom, name] <= times
+    def _may_apply(self, subject: str, name: str, times: int) -> bool:
+        self._uses[subject, name] += 1
+        return times == ALWAYS or self._uses[subject, name] <= times
 
     @staticmethod
-    def _argument(plan: Plan, name: str, given: str | None) -> str:
-        if given is not None:
-            return given
+    def _argument(plan: Plan, name: str, argument: str | None) -> str:
+        if argument is not None:
+            return argument
         return plan.arguments.get(name, CATALOGUE[name].argument)

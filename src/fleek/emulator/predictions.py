@@ -65,7 +65,7 @@ class Prediction:
 
     def retime(self) -> None:
         """Compute when it starts and how it ends, from what is known now."""
-        self._foresee()
+        self._plan_life()
         if self.released is not None and self.released < self.ended_at:
             self.started_at = min(self.started_at, self.released)
             self.ended_at = self.released
@@ -81,7 +81,7 @@ class Prediction:
             if not running:
                 self.started_at = math.inf
 
-    def _foresee(self) -> None:
+    def _plan_life(self) -> None:
         traits = self.traits
         self.started_at = self.created + self.queue + float(traits.get("cold_start", 0))
         self.ended_at = self.started_at + self.work
@@ -164,8 +164,8 @@ def present(
     """
     removed = now >= prediction.ended_at + plan.retention_seconds
     status = prediction.status(now)
-    said = _said(prediction, now)
-    succeeded = said == "succeeded" and not removed
+    shown = _shown_status(prediction, now)
+    succeeded = shown == "succeeded" and not removed
     body: dict[str, Any] = {
         "id": prediction.id,
         "model": prediction.model,
@@ -174,7 +174,7 @@ def present(
         "logs": "" if removed else logs(prediction, now),
         "output": output(prediction, delivery or prediction.base) if succeeded else None,
         "error": _error(prediction) if status == "failed" else None,
-        "status": said,
+        "status": shown,
         "data_removed": removed,
         "source": "api",
         "metrics": _metrics(prediction) if prediction.done(now) else {},
@@ -189,7 +189,7 @@ def present(
     return body
 
 
-def _said(prediction: Prediction, now: float) -> str:
+def _shown_status(prediction: Prediction, now: float) -> str:
     """Give the status that is shown, which need not be the true one."""
     status, traits = prediction.status(now), prediction.traits
     if now - prediction.ended_at < 0:

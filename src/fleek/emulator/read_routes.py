@@ -46,19 +46,21 @@ def _draw(request: Request, group: Group, prediction: Prediction | None = None) 
     faults = account.sampler.draw(
         account.plan,
         group,
-        whom="" if prediction is None else prediction.id,
+        subject="" if prediction is None else prediction.id,
         markers=None if prediction is None else prediction.markers,
         model="" if prediction is None else prediction.model,
     )
     entry = entry_of(request.scope)
     entry.faults += [*faults]
     if prediction is not None:
-        entry.whom, entry.markers = prediction.id, prediction.markers
+        entry.subject, entry.markers = prediction.id, prediction.markers
         entry.model = prediction.model
     return faults
 
 
-async def _plain(account: Account, group: str, faults: Mapping[str, str]) -> ASGIApp | None:
+async def _shared_faults(
+    account: Account, group: str, faults: Mapping[str, str]
+) -> ASGIApp | None:
     """Do what get and list do alike when they go wrong."""
     if f"{group}_slow" in faults:
         await asyncio.sleep(float(faults[f"{group}_slow"]))
@@ -75,7 +77,7 @@ async def _plain(account: Account, group: str, faults: Mapping[str, str]) -> ASG
     return None
 
 
-def _sent(body: dict[str, Any], group: str, faults: Mapping[str, str]) -> ASGIApp:
+def _response(body: dict[str, Any], group: str, faults: Mapping[str, str]) -> ASGIApp:
     if f"{group}_cut_body" in faults:
         return cut_body(200, "application/json", encode(body), ending="reset")
     return answer(body)
@@ -87,7 +89,7 @@ async def _get(request: Request) -> ASGIApp:
     if prediction is None or not prediction.visible(account.now()):
         return missing()
     faults = _draw(request, "get", prediction)
-    if (response := await _plain(account, "get", faults)) is not None:
+    if (response := await _shared_faults(account, "get", faults)) is not None:
         return response
     now = account.now()
     if "get_404" in faults or now - prediction.created < float(faults.get("get_404_fresh", 0)):
@@ -97,13 +99,13 @@ async def _get(request: Request) -> ASGIApp:
         at = max(prediction.created, now - float(faults["get_stale"]))
     if "get_data_removed" in faults and prediction.done(now):
         at = now + account.plan.retention_seconds
-    return _sent(account.show(prediction, at=at), "get", faults)
+    return _response(account.show(prediction, at=at), "get", faults)
 
 
 async def _list(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
     faults = _draw(request, "list")
-    if (response := await _plain(account, "list", faults)) is not None:
+    if (response := await _shared_faults(account, "list", faults)) is not None:
         return response
     try:
         first, last = _window(account, request)
@@ -122,7 +124,7 @@ async def _list(request: Request) -> ASGIApp:
         "next": _link(request, older) if older > first else None,
         "results": page,
     }
-    return _sent(body, "list", faults)
+    return _response(body, "list", faults)
 
 
 def _row(

@@ -75,7 +75,7 @@ class RequestEntry:
     auth_ok: bool = True
     token: str | None = None  # its fingerprint
     download: dict[str, Any] | None = None  # the requested file, if any
-    whom: str = ""  # whose markers these are
+    subject: str = ""  # whose markers these are
     markers: Mapping[str, Marker] = field(default_factory=dict)
     model: str = ""
 
@@ -152,7 +152,7 @@ class Raw:
         del send
         transport: asyncio.Transport = scope["extensions"][TRANSPORT]["transport"]
         entry = entry_of(scope)
-        leaving = asyncio.create_task(_left(receive))
+        leaving = asyncio.create_task(_client_gone(receive))
         with suppress(asyncio.CancelledError):  # the other side left while we wrote
             async for chunk in _each(self._chunks):
                 if leaving.done():
@@ -177,7 +177,7 @@ async def _each(chunks: Iterable[bytes] | AsyncIterator[bytes]) -> AsyncIterator
             yield chunk
 
 
-async def _left(receive: Receive) -> None:
+async def _client_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 

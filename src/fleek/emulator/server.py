@@ -126,7 +126,7 @@ def run(
     """
     chosen = (plan or Plan()).model_copy(update={"seed": seed})
 
-    async def until_told() -> None:
+    async def until_signal() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for signal_number in (signal.SIGINT, signal.SIGTERM):
@@ -140,7 +140,7 @@ def run(
 
     loop_factory = uvicorn.Config(app="", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(until_told())
+        runner.run(until_signal())
 
 
 @asynccontextmanager

@@ -43,7 +43,7 @@ async def _upload(request: Request) -> ASGIApp:
     parts = _parts(request.headers.get("content-type", ""), await request.body())
     if "content" not in parts:
         return problem(422, "- content: content is required\n", title="Input validation failed")
-    given, content = parts["content"]
+    attributes, content = parts["content"]
     fields = {name: value.decode() for name, (_, value) in parts.items() if name != "content"}
     try:
         metadata = json.loads(fields.get("metadata") or "{}")
@@ -51,8 +51,8 @@ async def _upload(request: Request) -> ASGIApp:
         return problem(422, "- metadata: metadata must be JSON\n", title="Input validation failed")
     upload = Upload(
         id=account.new_id(),
-        name=fields.get("filename") or given.get("filename", "file"),
-        content_type=fields.get("type") or given["content-type"],
+        name=fields.get("filename") or attributes.get("filename", "file"),
+        content_type=fields.get("type") or attributes["content-type"],
         content=content,
         metadata=metadata,
         created=account.now(),
@@ -122,9 +122,9 @@ def _parts(content_type: str, body: bytes) -> dict[str, tuple[dict[str, str], by
     for piece in (b"\r\n" + body).split(b"\r\n--" + boundary[1].encode())[1:]:
         head, separator, content = piece.partition(b"\r\n\r\n")
         text = head.decode(errors="replace")
-        said = dict(PARAMETER.findall(text))
-        if separator and "name" in said:
+        attributes = dict(PARAMETER.findall(text))
+        if separator and "name" in attributes:
             kind = re.search(r"(?im)^content-type:\s*(\S+)", text)
-            said["content-type"] = kind[1] if kind else "application/octet-stream"
-            parts[said["name"]] = (said, content)
+            attributes["content-type"] = kind[1] if kind else "application/octet-stream"
+            parts[attributes["name"]] = (attributes, content)
     return parts

@@ -21,7 +21,7 @@ class Peers:
 
     def __init__(self, listed: tuple[str, ...]) -> None:
         self._all = ANY in listed
-        self._networks = [ip_network(one, strict=False) for one in listed if one != ANY]
+        self._networks = [ip_network(entry, strict=False) for entry in listed if entry != ANY]
 
     def __contains__(self, peer: str) -> bool:
         if self._all:

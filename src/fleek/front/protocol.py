@@ -78,8 +78,8 @@ class GuardedProtocol(HttpToolsProtocol):
     timeout_keep_alive: float  # type: ignore[assignment]  # the library takes fractions too
     cycle: RequestResponseCycle | None  # type: ignore[assignment]  # the library calls it never None
 
-    def __init__(self, front: Front, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, front: Front, **options: Any) -> None:
+        super().__init__(**options)
         self.peer = ""
         self._front = front
         self._limits = front.limits

@@ -29,7 +29,7 @@ MAX_DETAIL: Final = 500  # characters
 
 PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=65_536, dfa_size_limit=1_048_576)
 
-SAID: Final[Mapping[str, tuple[str, str]]] = {  # by the schema's keyword: our code and words
+MESSAGES: Final[Mapping[str, tuple[str, str]]] = {  # by the schema's keyword: our code and words
     "additionalProperties": ("unknown_parameter", "is not a parameter of this model"),
     "enum": ("not_a_choice", "is not one of the allowed values"),
     "const": ("not_a_choice", "is not the allowed value"),
@@ -78,9 +78,9 @@ class CompiledSchema:
         known = {name: self.properties[name] for name in parameters if name in self.properties}
         if sum(known[name].work(parameters[name]) for name in known) > MAX_WORK:
             return None
-        return list(islice(self._found(parameters), MAX_ERRORS))
+        return list(islice(self._errors(parameters), MAX_ERRORS))
 
-    def _found(self, parameters: Mapping[str, Any]) -> Iterator[FieldError]:
+    def _errors(self, parameters: Mapping[str, Any]) -> Iterator[FieldError]:
         for name in self.required:
             if name not in parameters:
                 yield _field("required", [name])
@@ -175,7 +175,7 @@ def _described(path: list[str], kind: Any) -> FieldError:
 
 
 def _field(keyword: str, path: Sequence[str], note: str = "") -> FieldError:
-    code, detail = SAID.get(keyword, OTHER)
+    code, detail = MESSAGES.get(keyword, OTHER)
     detail = one_line(detail + note, MAX_DETAIL)
     return FieldError(pointer=_pointer(path), code=code, detail=detail)
 

@@ -151,9 +151,9 @@ class _Copy:
         self, copy: dict[str, Any], schema: Mapping[str, Any], path: tuple[str, ...], depth: int
     ) -> None:
         """Copy ``anyOf`` and ``oneOf``; both may stand in one schema."""
-        given = [schema[keyword] for keyword in ("anyOf", "oneOf") if keyword in schema]
+        alternatives = [schema[keyword] for keyword in ("anyOf", "oneOf") if keyword in schema]
         copies = []
-        for members in given:
+        for members in alternatives:
             if not isinstance(members, list) or not members:
                 raise _Unusable
             self._options -= len(members)

@@ -229,8 +229,8 @@ def _is_name(host: str) -> bool:
 async def resolve(host: str, port: int) -> Sequence[str]:
     """Ask the operating system for every address of a host."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 def proxy_address(value: str) -> str:

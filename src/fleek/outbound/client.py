@@ -314,15 +314,15 @@ class Resolver(AbstractResolver):
             OSError: There is none, or none was found in time.
         """
         async with asyncio.timeout(self._seconds):
-            found = await self._resolve(host, port)
-        if not found:
+            addresses = await self._resolve(host, port)
+        if not addresses:
             raise OSError("the host has no address")
         named = self._policy.names(host, port) or (host, port) == self._proxy
-        if not named and not all(self._policy.admits(ip, port) for ip in found):
+        if not named and not all(self._policy.admits(ip, port) for ip in addresses):
             raise UnsafeAddress("the host has an address that is not public", host=host)
         return [
             ResolveResult(hostname=host, host=ip, port=port, family=family, proto=0, flags=0)
-            for ip in found
+            for ip in addresses
         ]
 
     async def close(self) -> None:

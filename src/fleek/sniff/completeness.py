@@ -29,10 +29,10 @@ def take(file: BinaryIO, length: int, *, at: int | None = None) -> bytes:
     """
     if at is not None:
         file.seek(at)
-    taken = file.read(length)
-    if len(taken) < length:
+    part = file.read(length)
+    if len(part) < length:
         raise Broken
-    return taken
+    return part
 
 
 def riff(file: BinaryIO) -> Iterator[Part]:
@@ -102,7 +102,7 @@ class Watcher:
         self._need: Need | None = (
             None  # what the walk waits for; None: it is over, or has not begun
         )
-        self._given = bytearray()  # of what it needs
+        self._received = bytearray()  # of what it needs
         self._skipped = 0
         self._steps = 0
         self._verdict: bool | None = None  # of a walk that is over
@@ -127,7 +127,7 @@ class Watcher:
             return False if self._is_beginning() else None
         if self._need is None:
             return self._verdict
-        if self._skipped or (self._given and self._need.end is not True):
+        if self._skipped or (self._received and self._need.end is not True):
             return False
         return self._need.end
 
@@ -149,36 +149,36 @@ class Watcher:
                 if self._skipped == need.skip:
                     self._advance(b"")
             else:
-                taken = chunk[at : at + need.size - len(self._given)]
-                self._given, at = self._given + taken, at + len(taken)
-                if len(self._given) == need.size:
-                    self._advance(bytes(self._given))
+                part = chunk[at : at + need.size - len(self._received)]
+                self._received, at = self._received + part, at + len(part)
+                if len(self._received) == need.size:
+                    self._advance(bytes(self._received))
 
     def _search(self, need: Need, chunk: bytes, at: int) -> int:
         """Look for a pattern of two bytes, which two chunks may share; returns where to go on."""
         assert need.until is not None
-        if self._given and (match := need.until.match(self._given + chunk[at : at + 1])):
+        if self._received and (match := need.until.match(self._received + chunk[at : at + 1])):
             self._advance(match[0])
             return at + 1
         if (match := need.until.search(chunk, at)) is not None:
             self._advance(match[0])
             return match.end()
-        self._given = bytearray(chunk[-1:])
+        self._received = bytearray(chunk[-1:])
         return len(chunk)
 
-    def _advance(self, given: bytes | None) -> None:
+    def _advance(self, content: bytes | None) -> None:
         """Hand the walk what it needed, and learn what it needs next."""
         assert self._walk is not None
         try:
             while True:
-                self._given, self._skipped = bytearray(), 0
+                self._received, self._skipped = bytearray(), 0
                 self._steps += 1
                 if self._steps > MAX_STEPS:
                     self._need = None
                     return
-                self._need = next(self._walk) if given is None else self._walk.send(given)
+                self._need = next(self._walk) if content is None else self._walk.send(content)
                 if self._need.size or self._need.skip or self._need.until:
                     return
-                given = b""
+                content = b""
         except StopIteration as ended:
             self._need, self._verdict = None, ended.value

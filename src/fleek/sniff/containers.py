@@ -101,17 +101,17 @@ def boxes() -> Walk:
         whole = bool(seen & _INDEXES) and bool(seen & _CONTENTS)
         head = yield Need(8, end=whole)
         size, name = int.from_bytes(head[:4], "big"), head[4:]
-        taken = 8
+        header = 8
         if size == 1:
-            size, taken = int.from_bytes((yield Need(8)), "big"), 16
-        if size < taken or not (_BOX if whole else _BOX_NAME).fullmatch(name):
+            size, header = int.from_bytes((yield Need(8)), "big"), 16
+        if size < header or not (_BOX if whole else _BOX_NAME).fullmatch(name):
             return True if whole else None  # 0: up to the end of the file, wherever that is
         if name == b"meta":
-            meta = yield Need(min(size - taken, 65_536))
-            taken += len(meta)
+            meta = yield Need(min(size - header, 65_536))
+            header += len(meta)
             if b"idat" in meta:
                 seen.add(b"idat")
-        yield Need(skip=size - taken)
+        yield Need(skip=size - header)
         seen.update({name} & (_INDEXES | _CONTENTS))
 
 

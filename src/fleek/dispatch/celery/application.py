@@ -66,7 +66,7 @@ class FleekCelery(Celery):
     bridge: Bridge
 
 
-class Dropping:
+class DropRecorder:
     """Has a message dropped; `celery inspect conf` and Flower can show it, other than a method."""
 
     def __init__(self, bridge: Bridge) -> None:
@@ -74,7 +74,7 @@ class Dropping:
 
     def __call__(self, reason: str, message: object) -> None:
         """Count and log the message."""
-        self._bridge.drop(reason, message)
+        self._bridge.record_dropped(reason, message)
 
     def __json__(self) -> str:
         """Return what is shown."""
@@ -95,7 +95,7 @@ def make_app(
     app.bridge = bridge
     app.conf.update(_conf(settings.broker))
     app.conf.broker_transport_options = {
-        "on_drop": Dropping(bridge),
+        "on_drop": DropRecorder(bridge),
         "visibility_timeout": 1200,
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,

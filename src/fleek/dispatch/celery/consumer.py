@@ -34,7 +34,7 @@ class Consumer(CeleryConsumer):
             if fault is None:
                 handle(message)
             else:
-                self.app.bridge.drop(fault, message.body)
+                self.app.bridge.record_dropped(fault, message.body)
                 message.ack_log_error(logger, self.connection_errors)
 
         return receive

@@ -16,10 +16,10 @@ from fleek.dispatch.dramatiq.broker import DramatiqSettings, FleekBroker
 from fleek.dispatch.dramatiq.dramatiq_cli import (
     IDLE_MS,
     STOP_MS,
-    calm,
+    configure_worker,
     make_native,
     run_worker,
-    suit,
+    slow_idle_threads,
 )
 from fleek.domain.job import JobId
 from fleek.environment import read
@@ -59,9 +59,9 @@ class DramatiqDispatcher:
         """Receive until cancelled."""
         broker = FleekBroker(self._settings, self._bridge)
         worker = Worker(broker, worker_timeout=IDLE_MS, worker_threads=concurrency)
-        suit(worker)
+        configure_worker(worker)
         await asyncio.to_thread(worker.start)
-        calm(worker)
+        slow_idle_threads(worker)
         try:
             await asyncio.wait([running])
         finally:

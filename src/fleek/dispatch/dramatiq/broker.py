@@ -112,17 +112,17 @@ class FleekBroker(RedisBroker):
 
     def do_ack(self, queue_name: str, *ids: str) -> None:
         """Say that messages have been dealt with."""
-        self._tell("ack", queue_name, *ids)
+        self._send_outcome("ack", queue_name, *ids)
 
     def do_nack(self, queue_name: str, *ids: str) -> None:
         """Say that messages could not be dealt with."""
-        self._tell("nack", queue_name, *ids)
+        self._send_outcome("nack", queue_name, *ids)
 
     def do_requeue(self, queue_name: str, *ids: str) -> None:
         """Give messages back."""
-        self._tell("requeue", queue_name, *ids)
+        self._send_outcome("requeue", queue_name, *ids)
 
-    def _tell(self, command: str, queue_name: str, *ids: str) -> None:
+    def _send_outcome(self, command: str, queue_name: str, *ids: str) -> None:
         """Tell Redis what has become of messages, if it is there.
 
         Dramatiq would try until it is, and could not be stopped meanwhile. What Redis has not heard
@@ -140,7 +140,7 @@ class FleekBroker(RedisBroker):
             if fault is None and data is not None:
                 good.append(data)
             else:
-                self.bridge.drop(fault or "wrong_shape", data)
+                self.bridge.record_dropped(fault or "wrong_shape", data)
                 self._forget(queue_name, data)
         return good
 
@@ -185,15 +185,15 @@ class FleekBroker(RedisBroker):
 
     def _forget(self, queue_name: str, data: bytes | None) -> None:
         """Remove a message that was fetched; its id is known only to Redis."""
-        taken = f"{NAMESPACE}:__acks__.{self.broker_id}.{queue_name}"
-        ids = cast("list[bytes]", list(self.client.smembers(taken)))
+        unacked = f"{NAMESPACE}:__acks__.{self.broker_id}.{queue_name}"
+        ids = cast("list[bytes]", list(self.client.smembers(unacked)))
         if not ids:
             return
-        for one, held in zip(
+        for message_id, message in zip(
             ids, self.client.hmget(f"{NAMESPACE}:{queue_name}.msgs", ids), strict=True
         ):
-            if held == data:
-                self._dispatch("ack")(queue_name, one)
+            if message == data:
+                self._dispatch("ack")(queue_name, message_id)
 
 
 def fault_of(data: bytes | None, queue_name: str) -> str | None:

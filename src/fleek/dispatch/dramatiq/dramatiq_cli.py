@@ -47,7 +47,7 @@ class Attach(Middleware):
 
     def before_worker_boot(self, _broker: Broker, worker: Worker) -> None:
         """Become a worker, however long the schema takes; nothing is received before."""
-        suit(worker)
+        configure_worker(worker)
         warn_if_few(worker.worker_threads, better="--processes 1 --threads 64")
         self._worker = AttachedWorker(
             self._bridge, dispatch="dramatiq", concurrency=worker.worker_threads
@@ -59,7 +59,7 @@ class Attach(Middleware):
 
     def after_worker_boot(self, _broker: Broker, worker: Worker) -> None:
         """Let idle threads sleep longer than idle queues are left alone."""
-        calm(worker)
+        slow_idle_threads(worker)
 
     def before_worker_shutdown(self, _broker: Broker, worker: Worker) -> None:
         """Take nothing any more, and drain."""
@@ -100,13 +100,13 @@ def run_worker(*, concurrency: int) -> None:
     broker.close()
 
 
-def suit(worker: Worker) -> None:
+def configure_worker(worker: Worker) -> None:
     """Set what Dramatiq's command has no option for; before the worker starts."""
     worker.worker_timeout = min(worker.worker_timeout, IDLE_MS)
     worker.queue_prefetch = worker.worker_threads  # what is being handled counts
 
 
-def calm(worker: Worker) -> None:
+def slow_idle_threads(worker: Worker) -> None:
     """Wake idle threads once a second: they only look whether they shall stop."""
     for thread in worker.workers:
         thread.timeout = 1.0

@@ -117,8 +117,8 @@ class LocalStorage:
 
     async def keys(self, prefix: str = "") -> AsyncIterator[Stored]:
         """List all files whose key begins with `prefix`; costs no memory per file."""
-        found = self._tree.find(prefix)
-        while batch := await self._do("list files", lambda: list(islice(found, 500))):
+        files = self._tree.find(prefix)
+        while batch := await self._do("list files", lambda: list(islice(files, 500))):
             for stored in batch:
                 yield stored
 

@@ -239,9 +239,9 @@ def _list(folder: int, path: str, prefix: str) -> Iterator[Stored]:
                         os.close(below)
 
 
-def _stored(key: Key, found: os.stat_result) -> Stored:
-    modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
-    return Stored(key=key, size_bytes=found.st_size, modified_at=modified_at)
+def _stored(key: Key, entry: os.stat_result) -> Stored:
+    modified_at = datetime.fromtimestamp(entry.st_mtime, UTC)
+    return Stored(key=key, size_bytes=entry.st_size, modified_at=modified_at)
 
 
 @contextmanager

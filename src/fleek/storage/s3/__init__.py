@@ -123,8 +123,8 @@ class S3Storage:
 
     async def keys(self, prefix: str = "") -> AsyncIterator[Stored]:
         """List all files whose key begins with `prefix`, some at a time."""
-        found = self._bucket.find(prefix)
-        while (batch := await self._do(partial(next, found, None))) is not None:
+        pages = self._bucket.find(prefix)
+        while (batch := await self._do(partial(next, pages, None))) is not None:
             for stored in batch:
                 yield stored
 
@@ -201,8 +201,8 @@ def _spool(folder: Path) -> Path:
     """Return the folder, made if need be, that no other user can write to."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        entry = folder.lstat()
+        if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != os.geteuid():
             raise ConfigurationError(f"S3_SPOOL_PATH={folder}: it must be a folder of ours")
         remove_stale(folder)
     except OSError as error:

@@ -116,12 +116,12 @@ class Bucket:
             attributes["Cache-Control"] = IMMUTABLE
         try:
             failpoints.hit("storage.place")
-            size, sent, found = self._upload(key, source, attributes, stopped)
+            size, sent, meta = self._upload(key, source, attributes, stopped)
             failpoints.hit("storage.placed")
         finally:
             with suppress(OSError):  # the error of the upload says more
                 source.unlink(missing_ok=True)
-        if found["size"] != size or (sent and sent != found["e_tag"]):
+        if meta["size"] != size or (sent and sent != meta["e_tag"]):
             raise StorageError(f"cannot save {key}: what is there is not what was sent")
 
     def _upload(
@@ -181,10 +181,10 @@ class Bucket:
         _known(key)
         with translated(f"look at {key}"):
             try:
-                found = obstore.head(self._store, key)
+                meta = obstore.head(self._store, key)
             except FileNotFoundError:  # or there is no such bucket: this answer has no words
-                found = obstore.get(self._store, key).meta
-        return _stored(found)
+                meta = obstore.get(self._store, key).meta
+        return _stored(meta)
 
     def delete(self, key: Key) -> None:
         """Remove a file, if it is there.
@@ -205,9 +205,9 @@ class Bucket:
             with translated("list files"):
                 for batch in obstore.list(self._store, folder, chunk_size=500):
                     yield [
-                        _stored(found)
-                        for found in batch
-                        if found["path"].startswith(prefix) and split(found["path"]) is not None
+                        _stored(meta)
+                        for meta in batch
+                        if meta["path"].startswith(prefix) and split(meta["path"]) is not None
                     ]
 
     def sign(self, key: Key, *, expiry: timedelta) -> str:
@@ -256,11 +256,11 @@ def _known(key: Key) -> None:
         raise NotFound("there is no such file")
 
 
-def _stored(found: "ObjectMeta") -> Stored:
+def _stored(meta: "ObjectMeta") -> Stored:
     return Stored(
-        key=Key(found["path"]),
-        size_bytes=found["size"],
-        modified_at=found["last_modified"].replace(
+        key=Key(meta["path"]),
+        size_bytes=meta["size"],
+        modified_at=meta["last_modified"].replace(
             microsecond=0
         ),  # lists return microseconds, heads do not
     )

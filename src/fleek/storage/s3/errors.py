@@ -126,10 +126,10 @@ def translated(doing: str) -> Generator[None]:
         exhausted = reported(str(error))
         if exhausted is not None:
             raise exhausted from None  # the cause holds the access key
-        found = _reason(str(error))
-        if found is None:
+        known = _reason(str(error))
+        if known is None:
             raise NotFound("there is no such file") from None  # as above
-        kind, reason = found
+        kind, reason = known
         raise kind(f"cannot {doing}: {reason}") from None  # as above
 
 
