@@ -92,7 +92,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 class Metrics:
-    """The metrics of one process, in a registry of their own."""
+    """The metrics of one process, in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

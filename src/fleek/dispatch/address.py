@@ -30,7 +30,7 @@ def _any(value: str) -> str:
 
 
 def _split(value: str, otherwise: str) -> SplitResult:
-    """Split an address; the message of the original error may contain part of the password."""
+    """Split an address, without the original error, which may contain a part of the password."""
     try:
         parts = urlsplit(value)
         _ = parts.port
@@ -42,7 +42,7 @@ def _split(value: str, otherwise: str) -> SplitResult:
 
 
 def with_password(address: str, password: SecretStr | None) -> str:
-    """Return the address of a Redis with this password, unless it has one already."""
+    """Return the address of a Redis server with a password, unless it has one already."""
     parts = urlsplit(address)
     if password is None or parts.password or parts.scheme == "unix":
         return address

@@ -16,17 +16,17 @@ from fleek import registry
 from fleek.dispatch.base import Attach
 from fleek.dispatch.bridge import Bridge
 
-FEW_THREADS: Final = 16  # handlers at once: fewer leave a worker idle while it waits for providers
-STOP_SECONDS: Final = 25.0  # the longest that draining may take; then the process ends anyway
-LOOK_SECONDS: Final = 0.2  # between two checks whether the start was given up
+FEW_THREADS: Final = 16  # concurrent handlers; with fewer, a worker mostly waits for providers
+STOP_SECONDS: Final = 25.0  # maximum time for draining
+LOOK_SECONDS: Final = 0.2  # between two checks for a cancelled start
 
 log = structlog.get_logger(__name__)
 
 
 class AttachedWorker:
-    """An event loop in a thread of its own, on which this process is a worker.
+    """Runs a worker on an event loop in a separate thread of this process.
 
-    Start it after any fork, from the thread that handles signals.
+    Start it after a fork, from the thread that handles signals.
     """
 
     def __init__(self, bridge: Bridge, *, dispatch: str, concurrency: int) -> None:
@@ -39,10 +39,10 @@ class AttachedWorker:
         self._work: asyncio.Task[None] | None = None
 
     def start(self, *, given_up: Callable[[], bool] = lambda: False) -> None:
-        """Return once this process is a worker, or `given_up` says that it need not become one.
+        """Start the worker; returns when it runs, or when `given_up` returns True.
 
         Raises:
-            FleekError: It cannot become one; a setting is wrong, say.
+            FleekError: It cannot start, e.g. because of a wrong setting.
         """
         self._thread.start()
         while not given_up():
@@ -51,7 +51,7 @@ class AttachedWorker:
                 break
 
     def stop(self) -> None:
-        """Drain the worker: finish starting predictions, release its jobs. May be called twice."""
+        """Drain the worker: finish the starts of predictions, release its jobs. Idempotent."""
         if self._loop is not None and self._work is not None:
             with suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(self._work.cancel)
@@ -63,7 +63,7 @@ class AttachedWorker:
         try:
             asyncio.run(self._live())
         except asyncio.CancelledError:
-            pass  # stop() was called
+            pass  # by stop()
         except BaseException as error:
             if self._begun.done():
                 log.exception("worker_failed")
@@ -93,5 +93,5 @@ def warn_if_few(concurrency: int, *, better: str) -> None:
         print(
             f"fleek: only {concurrency} jobs can be started or collected at once by this process; "
             f"better: {better}",
-            file=sys.__stderr__,  # Dramatiq holds back what goes to `sys.stderr` while it starts
+            file=sys.__stderr__,  # Dramatiq buffers `sys.stderr` during its start
         )

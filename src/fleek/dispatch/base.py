@@ -1,4 +1,4 @@
-"""The dispatcher's port: how a job id reaches a worker."""
+"""The dispatcher port: how job ids reach workers."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 from fleek.domain.job import JobId
 
 Task = Literal["start", "collect"]
-"""The engine's verb that a worker runs for a job."""
+"""The engine's operation that a worker runs for a job."""
 
 Handler = Callable[[JobId], Awaitable[None]]
 """Runs a task for one job. A failure of the job itself is not raised."""
@@ -24,7 +24,7 @@ class UnknownJob(Exception):
 
 
 class Dispatcher(Protocol):
-    """Carries job ids from `enqueue` to a handler.
+    """Sends job ids from `enqueue` to a handler.
 
     The job's row decides whether the task runs. So a dispatcher may lose an id (`admit`
     dispatches it again) or deliver it twice (only one claim succeeds).
@@ -39,11 +39,10 @@ class Dispatcher(Protocol):
         ...
 
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
-        """Handle ids as they come, until cancelled.
+        """Handle ids until cancelled.
 
         At most `concurrency` handlers run at once, and at most half of them (at least one)
-        collect. When it is cancelled, no new handler begins and those that run are cancelled
-        and awaited before it returns.
+        collect. On cancellation, no new handler begins, and running ones are cancelled and awaited.
         """
         ...
 
@@ -64,17 +63,17 @@ class Measured(Protocol):
 
 
 class Attach(Protocol):
-    """Makes this process a worker whose ids a broker's library receives: `fleek.worker:open_attached_worker`.
+    """Opens a worker in the process of a broker's library: `fleek.worker:open_attached_worker`.
 
-    A dispatcher whose library has a worker command of its own opens it when that command starts,
-    after any fork, on the event loop in which handlers are to run. Leaving it drains the worker.
+    A dispatcher whose library has its own worker command opens it when that command starts, after
+    a fork, on the event loop of the handlers. Closing it drains the worker.
     """
 
     def __call__(
         self, *, dispatch: str, concurrency: int
     ) -> AbstractAsyncContextManager[Mapping[Task, Handler]]:
-        """Give one handler per task, once this process is a worker.
+        """Yield one handler per task when the worker is open.
 
-        `dispatch`: the caller's name in the registry, whatever the setting says.
+        `dispatch`: the dispatcher's name in the registry, which overrides the setting.
         """
         ...

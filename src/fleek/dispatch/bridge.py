@@ -1,4 +1,4 @@
-"""Between the threads of a broker's library and the event loop: handlers, and calls with a time limit."""
+"""The bridge between a broker library's threads and the event loop: handlers, and blocking calls."""
 
 import asyncio
 from collections import defaultdict
@@ -23,39 +23,39 @@ SHOWN: Final = 200  # characters of a dropped message in the log
 
 DROPPED: Final = Counter(
     "fleek_dropped_messages",
-    "Messages of a broker that could not be understood and were dropped, by reason.",
+    "Messages of a broker that were not valid and were dropped, by reason.",
     ["reason"],
     registry=None,
 )
-"""Of the process, whatever received them: `Dispatcher.figures` have it shown by the runtime."""
+"""One counter per process; `Dispatcher.figures` makes it part of the metrics."""
 
 log = structlog.get_logger(__name__)
 
 
 class Closed(Exception):
-    """This worker has not started or is stopping; the id belongs to another worker."""
+    """This worker has not started or is stopping; another worker should get the id."""
 
 
 class Bridge:
     """Passes ids from `receive`, in threads, to the handlers of `run`, in its event loop.
 
-    A thread stays with its id until the handler has ended, so that a worker takes no more ids
-    from the broker than it can handle. One exception: an id to be collected that finds every
-    place taken waits in memory, and its thread is free to bring ids to be started. What waits is
-    bounded by `admit`, as in the embedded dispatcher, and is lost with the process.
+    A thread waits until the handler of its id has ended, so that a worker receives no more ids
+    than it can handle. One exception: if all slots for collecting are in use, the id waits in
+    memory, and its thread can receive ids to be started. The number of waiting ids is limited by
+    `admit`, as in the embedded dispatcher; they are lost with the process.
     """
 
     def __init__(self) -> None:
         self._slots = EmbeddedDispatcher()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: defaultdict[tuple[Task, JobId], list[Future[None]]] = defaultdict(list)
-        self._held: set[Future[None]] = set()  # threads wait for these
+        self._held: set[Future[None]] = set()  # awaited by threads
 
     async def run(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
-        """Handle ids as they come, until cancelled; then no thread waits here any more.
+        """Handle ids until cancelled; releases all waiting threads at the end.
 
         Raises:
-            RuntimeError: It runs already.
+            RuntimeError: It is already running.
         """
         if self._loop is not None:
             raise RuntimeError("this dispatcher is already being consumed")
@@ -69,16 +69,16 @@ class Bridge:
             self._loop = None
             self._slots = EmbeddedDispatcher()
             for waiting in list(self._held):
-                _end(waiting, Closed("this worker stops"))
+                _end(waiting, Closed("this worker is stopping"))
 
     @asynccontextmanager
     async def running(
         self, handlers: Mapping[Task, Handler], *, concurrency: int
     ) -> AsyncGenerator[asyncio.Task[None]]:
-        """Do `run` within the block, and give its task; ids are welcome from the start.
+        """Run `run` within the block, and yield its task; ids are accepted from the beginning.
 
         Raises:
-            RuntimeError: It runs already.
+            RuntimeError: It is already running.
         """
         task = asyncio.create_task(self.run(handlers, concurrency=concurrency))
         try:
@@ -91,16 +91,16 @@ class Bridge:
             await asyncio.wait([task])
 
     def receive(self, task: Task, job_id: JobId) -> None:
-        """Run a task, from any thread but the loop's, and return at its end.
+        """Run a task and return at its end; call it from any thread but the event loop's.
 
         Raises:
-            Closed: It was not begun, or not done to the end: this worker stops.
-            UnknownJob: There is no such job; counted already.
-            Exception: Whatever the handler raised.
+            Closed: It was not begun or not completed, as this worker is stopping.
+            UnknownJob: There is no such job; already counted.
+            Exception: Any exception of the handler.
         """
         loop = self._loop
         if loop is None:
-            raise Closed("no handler runs here")
+            raise Closed("no handler is running")
         done = Future[None]()
         try:
             loop.call_soon_threadsafe(self._take, task, job_id, done)
@@ -115,7 +115,7 @@ class Bridge:
 
     def _take(self, task: Task, job_id: JobId, done: Future[None]) -> None:
         if self._loop is None:
-            _end(done, Closed("this worker stops"))
+            _end(done, Closed("this worker is stopping"))
             return
         self._slots.put(task, job_id)
         if task == "collect" and self._slots.waits(task, job_id):
@@ -135,7 +135,7 @@ class Bridge:
             failure = error
             self.record_dropped("unknown_job", f"{task} {job_id}")
         except asyncio.CancelledError:
-            failure = Closed("this worker stops")
+            failure = Closed("this worker is stopping")
             raise
         except Exception as error:
             failure = error
@@ -166,29 +166,29 @@ def _end(waiting: Future[None], error: BaseException | None = None) -> None:
         waiting.set_exception(error)
 
 
-ANSWER_SECONDS: Final = 1.5  # to connect to a broker, and for its answer
-CALL_SECONDS: Final = 1.8  # for a whole call; health gives up after two
+ANSWER_SECONDS: Final = 1.5  # for connecting to a broker, and for its response
+CALL_SECONDS: Final = 1.8  # for a whole call; the health check's limit is two
 
 
 class Caller:
-    """A thread for blocking calls, one at a time."""
+    """A thread for blocking calls, one after the other."""
 
     def __init__(self, name: str, *errors: type[Exception]) -> None:
         self._thread = ThreadPoolExecutor(1, name)
-        self._errors = errors  # those that the library raises if the broker is away
+        self._errors = errors  # of the library, if the broker is unreachable
 
     async def call(self, blocking: Callable[..., None], *arguments: Any) -> None:
-        """Run a blocking call and wait for it.
+        """Run a blocking call and wait for its end.
 
         Raises:
-            DispatcherUnavailable: It failed, or takes too long; then its end is not awaited.
+            DispatcherUnavailable: It failed, or took too long; then its end is not awaited.
         """
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 await loop.run_in_executor(self._thread, blocking, *arguments)
         except TimeoutError as error:
-            raise DispatcherUnavailable("the broker does not answer") from error
+            raise DispatcherUnavailable("the broker does not respond") from error
         except self._errors as error:
             words = without_credentials(str(error))
             raise DispatcherUnavailable(f"the broker cannot be reached: {words}") from error

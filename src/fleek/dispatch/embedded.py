@@ -1,4 +1,4 @@
-"""A dispatcher in memory: no broker; queued ids are lost when the process ends."""
+"""A dispatcher in memory, without a broker; queued ids are lost when the process ends."""
 
 import asyncio
 from collections import Counter, OrderedDict, deque
@@ -23,24 +23,24 @@ class _Consumer:
     """The slots of one `consume`."""
 
     handlers: Mapping[Task, Handler]
-    limits: Mapping[Task, int]  # how many of each task may run at once
-    concurrency: int  # how many may run at once in all
+    limits: Mapping[Task, int]  # maximum of concurrent handlers per task
+    concurrency: int  # maximum of concurrent handlers in total
     group: asyncio.TaskGroup
-    context: Context  # handlers start from it, so that a job's log lines never carry a caller's
+    context: Context  # for handlers, so that log lines of a job do not have the caller's variables
     running: Counter[Task] = field(default_factory=Counter)
 
 
 class EmbeddedDispatcher:
-    """Queues in memory, for callers and handlers of one event loop; not thread-safe.
+    """Queues in memory, for callers and handlers on the same event loop; not thread-safe.
 
-    Ids wait here, in order, until `consume` runs. An id that already waits for the same task
-    is not queued twice. The memory is bounded by `admit`, which keeps few ids outstanding.
+    Ids wait in order until `consume` runs. An id that already waits for the same task is not
+    queued again. The memory is limited by `admit`, which dispatches few ids at a time.
     """
 
     def __init__(self) -> None:
         # Ordered sets: first in, first out, each id once.
         self._queues: dict[Task, OrderedDict[JobId, None]] = {t: OrderedDict() for t in TASKS}
-        self._turns = deque(TASKS)  # whose turn it is; a task that was served goes to the end
+        self._turns = deque(TASKS)  # round-robin: the latest served task is at the end
         self._consumer: _Consumer | None = None
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
@@ -48,7 +48,7 @@ class EmbeddedDispatcher:
         self.put(task, job_id)
 
     def put(self, task: Task, job_id: JobId) -> None:
-        """Queue this task, for callers in the event loop that are not coroutines."""
+        """Queue this task; for callers on the event loop that are not coroutines."""
         self._queues[task].setdefault(job_id)
         if self._consumer is not None:
             self._fill(self._consumer)
@@ -56,15 +56,15 @@ class EmbeddedDispatcher:
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
         """Handle ids as they come, until cancelled.
 
-        An exception of a handler is logged. Handlers share contexts: one that binds
-        a context variable unbinds it.
+        An exception of a handler is logged. Handlers share contexts, so each must unbind the
+        context variables that it binds.
 
         Raises:
             RuntimeError: This dispatcher is already being consumed.
         """
         if self._consumer is not None:
             raise RuntimeError("this dispatcher is already being consumed")
-        async with asyncio.TaskGroup() as group:  # cancels and awaits what runs when we leave
+        async with asyncio.TaskGroup() as group:  # cancels and awaits running handlers at the end
             self._consumer = _Consumer(
                 handlers=handlers,
                 limits={"start": concurrency, "collect": max(1, concurrency // 2)},
@@ -86,14 +86,14 @@ class EmbeddedDispatcher:
         return job_id in self._queues[task]
 
     def _fill(self, consumer: _Consumer) -> None:
-        """Open a slot for each id that may begin now."""
+        """Open a slot for each id that can begin now."""
         while (picked := self._pick(consumer)) is not None:
             consumer.group.create_task(
                 self._work(consumer, *picked), context=consumer.context.copy()
             )
 
     def _pick(self, consumer: _Consumer) -> tuple[Task, JobId] | None:
-        """Take the next id and its slot; None if none waits, or none may begin now."""
+        """Return the next id, for a slot; None if no id waits, or none can begin now."""
         if self._consumer is not consumer or consumer.running.total() >= consumer.concurrency:
             return None
         for task in self._turns:
@@ -110,13 +110,13 @@ class EmbeddedDispatcher:
         return None
 
     async def _work(self, consumer: _Consumer, task: Task, job_id: JobId) -> None:
-        """Handle this id, then those that wait, in one slot: a flood needs no task per job."""
+        """Handle an id, then waiting ones, in one slot, without a task per job."""
         picked: tuple[Task, JobId] | None = (task, job_id)
         while picked is not None:
             task, job_id = picked
             try:
                 await _handle(consumer.handlers[task], task, job_id)
-                await asyncio.sleep(0)  # a handler that never waits must not hold the loop
+                await asyncio.sleep(0)  # a handler that never waits must not block the event loop
             finally:
                 consumer.running[task] -= 1
             picked = self._pick(consumer)
@@ -132,7 +132,7 @@ async def _handle(handler: Handler, task: Task, job_id: JobId) -> None:
         log.exception("handler_gave_up", task=task, job_id=str(job_id))
     except (Reported, UnknownJob) as error:
         log.debug("handler_ended_early", task=task, job_id=str(job_id), reason=str(error))
-    except Exception:  # one failing job must not stop the others
+    except Exception:  # a failing job must not stop the others
         log.exception("handler_failed", task=task, job_id=str(job_id))
 
 

@@ -1,1 +1,1 @@
-"""Pure values and rules: what a job is and how it may change."""
+"""Pure values and rules of jobs, attempts and media."""

@@ -1,4 +1,4 @@
-"""Who calls, and what the caller may do."""
+"""Callers and their scopes."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from fleek.domain.job import DEFAULT_TENANT
 
 
 class Scope(StrEnum):
-    """What a key allows. Names are public and stable."""
+    """A permission of a key. Names are public and stable."""
 
     JOBS_READ = "jobs:read"
     JOBS_WRITE = "jobs:write"
@@ -34,4 +34,4 @@ class Caller:
 
 
 ANONYMOUS: Final = Caller(DEFAULT_TENANT, None, frozenset(Scope) - {Scope.ADMIN})
-"""A caller without a key, where callers need none."""
+"""The caller of a request without a key, if keys are not required."""

@@ -1,4 +1,4 @@
-"""Every error of the service, in one tree. The branch says who must act.
+"""All errors of the service, in one tree. The branch determines who must act.
 
 ::
 
@@ -6,17 +6,17 @@
     ├── RequestError             the caller must act
     │   ├── Unreadable           not JSON, or not valid HTTP
     │   ├── UnknownHost          the Host header names no address of this service
-    │   ├── RequestTimeout       the request came too slowly
+    │   ├── RequestTimeout       the request was too slow
     │   ├── UriTooLong
     │   ├── HeadersTooLarge
-    │   ├── InvalidInput         readable, but not acceptable
+    │   ├── InvalidInput         readable, but not valid
     │   ├── Unauthorized
     │   ├── Forbidden
-    │   │   ├── ForeignOrigin        a page of another site made a browser send it
+    │   │   ├── ForeignOrigin        sent by a browser for a page of another site
     │   │   └── InsufficientScope    the key lacks the scope of the route
     │   ├── NotFound             unknown, or of another tenant
     │   ├── Conflict             the job's state forbids it
-    │   ├── Gone                 it was here and has been purged
+    │   ├── Gone                 it has been purged
     │   ├── TooLarge
     │   ├── Unsupported          a media type or encoding that is not accepted
     │   └── TooMany              over a limit; temporary
@@ -25,30 +25,30 @@
     │   ├── ProviderUnavailable  nothing was paid for; may be tried again
     │   ├── OutcomeUnknown       a prediction may have been created
     │   ├── CallbackRejected     a callback that the provider did not sign
-    │   ├── OutputBroken         the bytes are not what was promised; may be fetched again
-    │   │   ├── ErrorPage        a page about an error came in place of the bytes
+    │   ├── OutputBroken         the bytes are not those announced; may be fetched again
+    │   │   ├── ErrorPage        an error page instead of the file
     │   │   └── OutputInterrupted   the download was cut off
-    │   ├── OutputMissing        its address gives nothing now; the provider must be asked
-    │   ├── OutputUnsafe         the output must not be fetched or kept
-    │   └── OutputGone           the provider does not have the output any more
+    │   ├── OutputMissing        its address responds with 404 or the like; ask the provider
+    │   ├── OutputUnsafe         the output must not be fetched or stored
+    │   └── OutputGone           the provider no longer has the output
     ├── HostError                a part of this installation failed; temporary
     │   ├── CapacityExceeded     too many connections, or too many bytes of requests
     │   ├── DatabaseUnavailable
-    │   │   ├── Overloaded       refused before anything was done: it would take too long
-    │   │   └── WriteUnknown     not confirmed in time: it may have been written
+    │   │   ├── Overloaded       refused without any effect, as it would take too long
+    │   │   └── WriteUnknown     not confirmed in time; it may have been written
     │   ├── DispatcherUnavailable
-    │   ├── ResourcesExhausted   this process has no descriptors, memory or threads left
+    │   ├── ResourcesExhausted   this process has no free descriptors, memory or threads
     │   └── StorageError
     │       └── StorageFull
     ├── ConfigurationError       the operator must act; stops the process at start
-    └── InternalError            a defect of the service; those below it never leave the engine
+    └── InternalError            a defect of the service; its subclasses never leave the engine
         ├── IllegalTransition    the job's state forbids the change
         ├── StaleJob             the job was changed meanwhile
         ├── PredictionTaken      the prediction is bound to another attempt
-        ├── AttemptClosed        the attempt has its verdict, or another prediction
-        └── WorkerSuspended      the worker's lease may have expired: it starts no prediction
+        ├── AttemptClosed        the attempt has a verdict or another prediction
+        └── WorkerSuspended      the worker's lease may have expired: it must not start predictions
 
-``code`` is public and stable. ``retryable`` says whether another attempt can help.
+``code`` is public and stable; ``retryable`` is whether another attempt can help.
 HTTP statuses live in `fleek.api.errors`, exit codes in `fleek.cli`.
 """
 
@@ -59,7 +59,7 @@ from typing import ClassVar, Literal
 
 
 class FleekError(Exception):
-    """Base class of every error that this package raises on purpose."""
+    """Base class of all errors of this package."""
 
     code: str = "internal_error"
     retryable: ClassVar[bool] = False
@@ -77,7 +77,7 @@ class RequestError(FleekError):
 
 
 class Unreadable(RequestError):
-    """The request cannot be read: not JSON, wrong encoding, doubled keys."""
+    """The request cannot be read: not JSON, wrong encoding, duplicate keys."""
 
     code = "unreadable"
 
@@ -95,13 +95,13 @@ class RequestTimeout(RequestError):
 
 
 class UriTooLong(RequestError):
-    """The address of the request is longer than the service takes."""
+    """The address of the request is longer than the limit."""
 
     code = "uri_too_long"
 
 
 class HeadersTooLarge(RequestError):
-    """The headers of the request are larger or more than the service takes."""
+    """The headers of the request exceed the limit of size or number."""
 
     code = "headers_too_large"
 
@@ -111,17 +111,17 @@ ErrorLocation = Literal["body", "path", "query", "header"]
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong with one field; never holds the offending value."""
+    """A mistake in one field, without the field's value."""
 
     pointer: str  # JSON pointer, RFC 6901: "/parameters/width"
     code: str
     detail: str
     location: ErrorLocation = "body"
-    suggestion: str | None = None  # JSON pointer of what was probably meant, in the same part
+    suggestion: str | None = None  # JSON pointer of the field that was probably meant
 
 
 class InvalidInput(RequestError):
-    """The request can be read and is not acceptable. `errors` names the fields."""
+    """The request is readable and not valid. `errors` names the fields."""
 
     code = "invalid_input"
 
@@ -151,43 +151,43 @@ class ForeignOrigin(Forbidden):
 
 
 class InsufficientScope(Forbidden):
-    """The key lacks the scope that this needs."""
+    """The key lacks the required scope."""
 
     code = "insufficient_scope"
 
 
 class NotFound(RequestError):
-    """Unknown, or of another tenant: the two look the same."""
+    """It does not exist, or belongs to another tenant: the response is the same."""
 
     code = "not_found"
 
 
 class Conflict(RequestError):
-    """The job's state forbids what was asked."""
+    """The job's state does not allow the request."""
 
     code = "conflict"
 
 
 class Gone(RequestError):
-    """It was here and has been purged."""
+    """It has been purged."""
 
     code = "gone"
 
 
 class TooLarge(RequestError):
-    """The request is larger than the service takes."""
+    """The request is larger than the limit."""
 
     code = "too_large"
 
 
 class Unsupported(RequestError):
-    """A media type or an encoding that the service does not take."""
+    """A media type or an encoding that is not accepted."""
 
     code = "unsupported_media_type"
 
 
 class TooMany(RequestError):
-    """Over a limit. Asking again after `retry_after` can help."""
+    """A limit is exceeded. The request may be repeated after `retry_after`."""
 
     code = "too_many_requests"
     retryable = True
@@ -210,7 +210,7 @@ class ProviderRejected(ProviderError):
 
 
 class ProviderUnavailable(ProviderError):
-    """Nothing was paid for; the same may be tried again, not before `retry_after`."""
+    """Nothing was paid for; the call may be repeated, not before `retry_after`."""
 
     code = "provider_unavailable"
     retryable = True
@@ -223,26 +223,26 @@ class ProviderUnavailable(ProviderError):
 
 
 class OutcomeUnknown(ProviderError):
-    """A request was sent and no readable answer came back: it may have been paid for."""
+    """A request was sent, and no readable response was received: it may have been paid for."""
 
     code = "provider_outcome_unknown"
 
 
 class CallbackRejected(ProviderError):
-    """A callback whose signature, time or form is wrong."""
+    """A callback with a wrong signature, time or form."""
 
     code = "callback_rejected"
 
 
 class OutputBroken(ProviderError):
-    """The bytes are empty or not what was promised; fetching them again can help."""
+    """The file is empty or not as announced; fetching it again can help."""
 
     code = "output_broken"
     retryable = True
 
 
 class ErrorPage(OutputBroken):
-    """A page about an error came in place of the output, as from a host in maintenance."""
+    """The host sent an error page instead of the output, e.g. during maintenance."""
 
 
 class OutputInterrupted(OutputBroken):
@@ -252,7 +252,7 @@ class OutputInterrupted(OutputBroken):
 
 
 class OutputMissing(ProviderError):
-    """The output's address gives nothing now: 403, 404 or 410. The provider may say why."""
+    """The output's address responds with 403, 404 or 410. The provider may have a reason."""
 
     code = "output_missing"
     retryable = True
@@ -265,20 +265,20 @@ class OutputUnsafe(ProviderError):
 
 
 class OutputGone(ProviderError):
-    """The provider does not have the output any more: paid for and lost."""
+    """The provider no longer has the output: it is paid for and lost."""
 
     code = "output_expired"
 
 
 class HostError(FleekError):
-    """A part of this installation is out of order; it is tried again by itself."""
+    """A part of this installation failed; the operation is repeated automatically."""
 
     code = "unavailable"
     retryable = True
 
 
 class CapacityExceeded(HostError):
-    """The server has too many connections or requests; the same may be sent again."""
+    """The server has too many connections or requests; the request may be sent again."""
 
     code = "server_busy"
 
@@ -290,13 +290,13 @@ class DatabaseUnavailable(HostError):
 
 
 class Overloaded(DatabaseUnavailable):
-    """The service cannot do this within a second: nothing was done, ask again later."""
+    """The request would take more than a second: it had no effect; send it again later."""
 
     code = "overloaded"
 
 
 class WriteUnknown(DatabaseUnavailable):
-    """The database did not confirm in time: it may have been done, look before asking again."""
+    """The database did not confirm the write in time: check the result before a repetition."""
 
     code = "write_unknown"
 
@@ -308,7 +308,7 @@ class DispatcherUnavailable(HostError):
 
 
 class ResourcesExhausted(HostError):
-    """This process has no file descriptors, memory or threads left for now."""
+    """This process has no free file descriptors, memory or threads now."""
 
     code = "resources_exhausted"
 
@@ -320,7 +320,7 @@ class StorageError(HostError):
 
 
 class StorageFull(StorageError):
-    """No room left for bytes or rows."""
+    """There is no free space for files or rows."""
 
     code = "storage_full"
 
@@ -354,7 +354,7 @@ class PredictionTaken(InternalError):
 
 
 class AttemptClosed(InternalError):
-    """The attempt has its verdict or another prediction: a further prediction is an orphan."""
+    """The attempt has a verdict or another prediction: a further prediction is an orphan."""
 
     code = "attempt_settled"
 

@@ -1,7 +1,7 @@
-"""What an error of this machine means: the one place that reads its error numbers.
+"""Translation of the operating system's error numbers, for all parts of the service.
 
-Storages, the spool and outbound calls ask here, so that the disk, this process and another
-host are never confused.
+Storages, the spool and outbound calls use it, so that errors of the disk, of this process and of
+other hosts are never confused.
 """
 
 import errno
@@ -14,7 +14,7 @@ from fleek.domain.errors import HostError, ResourcesExhausted, StorageError, Sto
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 EXHAUSTED: Final = {
     errno.EMFILE: "file descriptors (raise its limit: ulimit -n)",
-    errno.ENFILE: "file descriptors: the whole machine is out of them",
+    errno.ENFILE: "file descriptors: the whole machine has none left",
     errno.ENOMEM: "memory",
     errno.ENOBUFS: "memory for connections",
 }
@@ -24,12 +24,12 @@ NO_THREAD: Final = "can't start new thread"
 
 @contextmanager
 def host_errors(doing: str) -> Generator[None]:
-    """Translate what the operating system refuses; `doing` goes after "cannot" in the message.
+    """Translate errors of the operating system; `doing` is for the message, after "cannot".
 
     Raises:
-        ResourcesExhausted: This process has used up something that it needs.
-        StorageFull: There is no room.
-        StorageError: Anything else that the file system says.
+        ResourcesExhausted: This process has no free descriptors, memory or threads.
+        StorageFull: There is no free space.
+        StorageError: Any other error of the file system.
     """
     try:
         yield
@@ -41,7 +41,7 @@ def host_errors(doing: str) -> Generator[None]:
 
 
 def host_error(error: Exception, doing: str) -> HostError | None:
-    """Return what `host_errors` would raise; None: this is no error of this machine."""
+    """Return the error that `host_errors` raises; None: it is not an error of this machine."""
     exhausted = exhaustion(error)
     if exhausted is not None or not isinstance(error, OSError):
         return exhausted
@@ -50,10 +50,10 @@ def host_error(error: Exception, doing: str) -> HostError | None:
 
 
 def exhaustion(error: BaseException) -> ResourcesExhausted | None:
-    """Return what this process has run out of, if that is what an error comes from, else None."""
+    """Return the exhausted resource that caused an error; None: another cause."""
     cause: BaseException | None = error
     seen = 0
-    while cause is not None and seen < 20:  # a chain of causes may lead in a circle
+    while cause is not None and seen < 20:  # a chain of causes may be circular
         missing = _missing(cause)
         if missing is not None:
             return ResourcesExhausted(f"this process has no {missing} left")
@@ -70,7 +70,7 @@ def _missing(error: BaseException) -> str | None:
 
 
 def reported(words: str) -> HostError | None:
-    """Return what this process has run out of, if a library says so in words, else None."""
+    """Return the exhausted resource named in a library's message; None: there is none."""
     for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         if f"(os error {number})" in words:
             return ResourcesExhausted(f"this process has no {EXHAUSTED[number]} left")

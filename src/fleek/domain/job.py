@@ -1,4 +1,4 @@
-"""A job, its states, and the request for it. It changes only in `fleek.domain.transitions`."""
+"""A job, its states, and its request. Only `fleek.domain.transitions` changes it."""
 
 import random
 import re
@@ -19,26 +19,26 @@ ModelName = NewType("ModelName", str)  # "owner/name" or "owner/name:version"
 class Status(StrEnum):
     """The public state of a job."""
 
-    PENDING = "pending"  # waits for `run_at`, for its turn, or for the next attempt
+    PENDING = "pending"  # waits for `run_at`, for a worker, or for the next attempt
     PROCESSING = "processing"  # see `Stage`
     COMPLETED = "completed"  # its files are stored; final
-    FAILED = "failed"  # no attempt is left or none can help; final unless collected again
+    FAILED = "failed"  # no attempt is left or can help; final unless collected again
     CANCELLED = "cancelled"  # by the caller; final
 
 
 class Stage(StrEnum):
-    """Where a job is while it is processing."""
+    """The stage of a job in processing."""
 
     STARTING = "starting"  # a worker has written the intent and starts the prediction
     WAITING = "waiting"  # the prediction runs at the provider; no worker holds the job
     COLLECTING = "collecting"  # the prediction has succeeded; its outputs move to storage
-    UNKNOWN = "unknown"  # a prediction may have been created; reconciliation finds out
+    UNKNOWN = "unknown"  # a prediction may have been created; to be reconciled
 
 
 TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 State = Status | Stage
-"""A stage stands for "processing, in this stage"."""
+"""A stage means "processing, in this stage"."""
 
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     Status.PENDING: frozenset({Stage.STARTING, Status.FAILED, Status.CANCELLED}),
@@ -60,7 +60,7 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why a job failed, or why its last attempt did."""
+    """The reason why a job or its latest attempt failed."""
 
     code: str  # stable, snake_case
     message: str
@@ -84,35 +84,34 @@ class Job:
     model: ModelName
     prompt: str
     input: Mapping[str, Any]  # the model's parameters, without the prompt
-    metadata: Mapping[str, Any]  # the caller's own; returned untouched
-    priority: int  # 0-9; 9 goes first
-    max_attempts: int  # how many counted attempts may be made
-    run_at: datetime  # not started before; moves on with each new attempt
-    deadline: datetime  # when it must have ended
+    metadata: Mapping[str, Any]  # from the caller, returned unchanged
+    priority: int  # 0-9; 9 starts first
+    max_attempts: int  # maximum of counted attempts
+    run_at: datetime  # earliest start; later for each new attempt
+    deadline: datetime  # time at which it fails unless it has ended
     created_at: datetime
     updated_at: datetime
     status: Status = Status.PENDING
     stage: Stage | None = None  # set while processing
     attempt: int = 0  # counted intents; given back if no prediction was created
-    retries: int = 0  # attempts that failed and were followed by another
+    retries: int = 0  # failed attempts that were followed by another
     deferrals: int = 0  # attempts given back
     crashes: int = 0  # intents whose worker crashed
-    collects: int = 0  # failed tries to collect the latest prediction's outputs, in a row
-    worker_id: WorkerId | None = None  # the worker that holds it: while starting, or collecting
+    collects: int = 0  # failures in a row to collect the latest prediction's outputs
+    worker_id: WorkerId | None = None  # the worker that holds it, while starting or collecting
     attempt_id: AttemptId | None = None  # the latest attempt
     prediction_id: PredictionId | None = None  # of the latest attempt, once bound
-    progress: float | None = None  # 0.0-1.0 as the provider reports; None: not reported
+    progress: float | None = None  # 0.0-1.0, from the provider; None: not reported
     error: JobError | None = None
-    """Why the job failed, or its last attempt did; while collecting, why it waits; None once
-    completed."""
+    """The reason why the job or its latest attempt failed, or, while collecting, why it waits; None
+    for a completed job."""
     started_at: datetime | None = None  # the first claim
-    completed_at: datetime | None = None  # when it reached a terminal status
+    completed_at: datetime | None = None  # time of its terminal status
     deadline_after: timedelta | None = None
-    """The deadline, counted from the `run_at` that was asked for; None: an earlier release did not
-    store it."""
+    """The deadline, counted from the requested `run_at`; None: not stored by an earlier release."""
     favourite: bool = False  # the caller's own, as are its tags
     tags: tuple[str, ...] = ()
-    retry_of: JobId | None = None  # the ended job whose request it repeats
+    retry_of: JobId | None = None  # the job whose request it repeats
     webhook: JobWebhook | None = None
     purged_at: datetime | None = None  # when its files were purged
     metadata_purged_at: datetime | None = None  # when its metadata document was purged
@@ -126,20 +125,20 @@ class Job:
 
     @property
     def terminal(self) -> bool:
-        """Whether it has ended; of these, only a failed job may be recollected."""
+        """Whether it has ended; only a failed job may be collected again."""
         return self.status in TERMINAL
 
     @property
     def ordinal(self) -> int:
-        """The number of its latest attempt among all, from 1, those given back included."""
+        """The number of its latest attempt, from 1, including those given back."""
         return self.attempt + self.deferrals
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A job after one step, and the line this adds to its history.
+    """A job after one step, with the new event of its history.
 
-    ``job.version`` is still the one that was read: the store compares it and raises it by one.
+    ``job.version`` is still the one that was read: the store compares and increments it.
     """
 
     job: Job
@@ -149,18 +148,18 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait before attempt n + 1: full jitter below an exponential ceiling."""
+    """The wait before attempt n + 1: exponential backoff with full jitter."""
 
     base: timedelta = timedelta(seconds=1)
     factor: float = 2.0
     ceiling: timedelta = timedelta(seconds=60)
 
     def delay(self, n: int, *, floor: timedelta | None = None, least: float = 0.0) -> timedelta:
-        """Draw the wait after the n-th failure (from 1), not below `floor`.
+        """Return a random wait after the n-th failure (from 1), not below `floor`.
 
-        `least` is the share of the ceiling, 0-1, below which nothing is drawn.
+        `least` is the minimum as a share of the ceiling, 0-1.
         """
-        steps = min(max(n, 1) - 1, 64)  # beyond that the ceiling has long been reached
+        steps = min(max(n, 1) - 1, 64)  # the ceiling is reached long before that
         limit = min(self.ceiling.total_seconds(), self.base.total_seconds() * self.factor**steps)
         wait = timedelta(seconds=random.uniform(least * limit, limit))  # noqa: S311 - jitter, not a secret
         return wait if floor is None else max(wait, floor)
@@ -169,7 +168,7 @@ class Backoff:
 DEFAULT_TENANT: Final = "default"
 DEFAULT_PRIORITY: Final = 5
 MAX_SCHEDULE: Final = timedelta(days=365)
-"""How far ahead a job may be asked for."""
+"""Maximum time from now to a requested `run_at`."""
 
 MODEL_NAME: Final = re.compile(
     r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(/[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(:[a-zA-Z0-9._-]{1,128})?)?"
@@ -179,14 +178,14 @@ MODEL_NAME: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest:
-    """One request to generate media; each None means "as the service's settings say"."""
+    """A request to generate media; None means the default of the settings."""
 
     prompt: str  # 1-10,000 characters, trimmed
     model: ModelName | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     provider: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    priority: int = DEFAULT_PRIORITY  # 0-9; 9 goes first
+    priority: int = DEFAULT_PRIORITY  # 0-9; 9 starts first
     run_at: datetime | None = None  # None: at once
     deadline: timedelta | None = None  # counted from `run_at`, else from submission
     max_attempts: int | None = None

@@ -10,11 +10,11 @@ from fleek.domain.job import AttemptId, Job, JobId
 from fleek.domain.text import LongText
 
 Key = NewType("Key", str)
-"""A name in storage: ``media/…`` or ``metadata/…``, made from ids and checked parts only."""
+"""A name in storage: ``media/…`` or ``metadata/…``, made only from ids and validated parts."""
 
 
 class Part(StrEnum):
-    """What an ended job leaves in storage; each may be purged before the other."""
+    """A part of an ended job in storage; each can be purged separately."""
 
     MEDIA = "media"  # its files
     METADATA = "metadata"  # the document beside them
@@ -22,13 +22,13 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One file of a prediction, before it is a `Media`.
+    """One file of a prediction, before it is stored as a `Media`.
 
-    ``uri`` is an address for the provider's `read`: a URL, a ``data:`` URI, or a name of the
-    provider's own. ``text`` is set instead for a model that answers in words, and ``key`` for one
-    whose bytes came with the answer and are in storage already; only the engine sets that. If none
-    is set, the bytes came with the answer and are to be asked for again. What is a `LongText` goes
-    to storage, or is made a plain text, before an output is written down.
+    ``uri`` is an address for the provider's `read`: a URL, a ``data:`` URI, or a name defined by
+    the provider. ``text`` is set instead for a textual output, and ``key`` (only by the engine) for
+    an inline output that is already in storage. If none is set, the output was inline and has to be
+    requested again. A `LongText` is moved to storage, or converted to a plain string, before an
+    output is written to the database.
     """
 
     uri: str | LongText | None = None
@@ -36,20 +36,20 @@ class Output:
     key: Key | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form that is stored with the attempt."""
+        """Return the form stored with the attempt."""
         if self.key is not None:
             return {"key": self.key}
         return {"uri": self.uri} if self.text is None else {"text": self.text}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Output":
-        """Read what `to_json` wrote."""
+        """Return the output from the form of `to_json`."""
         return cls(uri=stored.get("uri"), text=stored.get("text"), key=stored.get("key"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """One stored file of a completed job. The type is sniffed from the bytes, never believed."""
+    """One stored file of a completed job. Its type is detected from its bytes."""
 
     job_id: JobId
     attempt_id: AttemptId
@@ -64,19 +64,19 @@ class Media:
 
     @property
     def extension(self) -> str:
-        """The ending of the stored file, without the dot."""
+        """The extension of the stored file, without the dot."""
         return self.key.rsplit(".", 1)[-1]
 
 
 def media_key(
     job_id: JobId, attempt_id: AttemptId, index: int, *, sha256: str, extension: str
 ) -> Key:
-    """Return where a file is kept; no two attempts ever share a name."""
+    """Return the key of a file, unique to its attempt."""
     return Key(f"media/{job_id}/{attempt_id}/{index}-{sha256[:16]}.{extension}")
 
 
 def public_name(key: Key) -> str:
-    """Return the name that people see: ``{job}.{ext}``, then ``{job}-{index}.{ext}``."""
+    """Return a file's public name: ``{job}.{ext}`` for the first, then ``{job}-{index}.{ext}``."""
     above, _, file = key.rpartition("/")
     number, dash, _ = file.partition("-")
     if not dash or not above.startswith("media/"):
@@ -86,22 +86,22 @@ def public_name(key: Key) -> str:
 
 
 def metadata_key(job_id: JobId) -> Key:
-    """Return where a job's metadata document is kept."""
+    """Return the key of a job's metadata document."""
     return Key(f"metadata/{job_id}.json")
 
 
 def media_folder(job_id: JobId) -> str:
-    """Return what the keys of all files of a job begin with, and no other job's."""
+    """Return the common prefix of the keys of a job's files."""
     return f"media/{job_id}/"
 
 
 def purged(job: Job, part: Part) -> bool:
-    """Whether this part of a job is purged, so that no link may point to it."""
+    """Whether a part of a job is purged, so that no link may refer to it."""
     return (job.purged_at if part is Part.MEDIA else job.metadata_purged_at) is not None
 
 
 def owner(key: str) -> tuple[Part, JobId] | None:
-    """Return the part and the job that a file belongs to; None: no job has such keys."""
+    """Return the part and the job of a file; None: it is not the key of a job."""
     part, _, rest = key.partition("/")
     named = rest.partition("/")[0] if part == Part.MEDIA else rest.removesuffix(".json")
     try:

@@ -1,7 +1,7 @@
-"""Texts and bodies from outside: what can be stored, shown and held of them.
+"""Handling of untrusted texts and bodies: cleaning for storage and display, and long ones in pieces.
 
-A single call of the interpreter's C code lets no other thread run, so whatever takes long there
-stops the event loop too, from whichever thread. Long texts are therefore handled in pieces.
+A long call of the interpreter's C code blocks all threads, including the event loop. Long texts are
+therefore handled in pieces.
 """
 
 import re
@@ -11,8 +11,8 @@ from difflib import get_close_matches
 from itertools import accumulate, chain
 from typing import Final
 
-PIECE: Final = 262_144  # characters or bytes that are handled in one step
-BLOCK: Final = 1_048_576  # bytes that lie together
+PIECE: Final = 262_144  # characters or bytes per step
+BLOCK: Final = 1_048_576  # bytes per block
 LONGEST_COMPARED: Final = 64  # characters of a mistyped name
 SIMILAR: Final = 0.7  # ratio of `difflib`
 UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
@@ -20,24 +20,24 @@ _CREDENTIALS: Final = re.compile(r"(?<=://)\S*@|(?<=Bearer )\S+|\b(?:r8|whsec)_\
 
 
 def strip_unstorable(text: str) -> str:
-    """Return what can be stored of an unchecked text, such as a provider's message."""
+    """Return an untrusted text without characters that cannot be stored."""
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def without_credentials(text: str) -> str:
-    """Return a library's words without the password of an address, or a token, in them."""
+    """Return a library's message without tokens and passwords in addresses."""
     return _CREDENTIALS.sub("***", text)
 
 
 def one_line(text: str, most: int) -> str:
-    """Return a stranger's text as one printable line of at most `most` characters."""
+    """Return an untrusted text as one printable line of at most `most` characters."""
     printable = (char if char.isprintable() else " " for char in text[: 4 * most])
     line = " ".join("".join(printable).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that a mistyped one is probably meant to be, or None.
+    """Return the known name that is most similar to a mistyped one, or None.
 
     Case, hyphens and underscores do not count. A name of more than 64 characters is not compared.
     """
@@ -53,11 +53,11 @@ def _fold(name: str) -> str:
 
 
 class LongText:
-    """A text in pieces, which are made anew each time that they are asked for.
+    """A text in pieces, which are generated for each iteration.
 
     Args:
-        pieces: Gives them; together they are the text.
-        chars: How many characters they have together.
+        pieces: Returns an iterator over the pieces.
+        chars: The total number of characters.
     """
 
     def __init__(self, pieces: Callable[[], Iterator[str]], chars: int) -> None:
@@ -84,7 +84,7 @@ class LongText:
         )
 
     def __hash__(self) -> int:
-        return hash(str(self))  # as that of an equal `str`
+        return hash(str(self))  # the same as that of an equal `str`
 
     @property
     def head(self) -> str:
@@ -93,24 +93,24 @@ class LongText:
 
 
 def pieces_of(text: str | LongText, size: int = PIECE) -> Iterator[str]:
-    """Give a text in pieces."""
+    """Yield a text in pieces."""
     if isinstance(text, LongText):
         return iter(text)
     return (text[at : at + size] for at in range(0, len(text), size))
 
 
 def head_of(text: str | LongText) -> str:
-    """Return a text's beginning, or all of a short one."""
+    """Return a text's first piece, or the whole of a short one."""
     return text if isinstance(text, str) else text.head
 
 
 def ends_of(text: LongText) -> str:
-    """Return a text's beginning and its end, with a line's end for what is between them."""
+    """Return a text's beginning and end, with a line break in between."""
     return f"{text.head}\n{''.join(deque(text, maxlen=2))}"
 
 
 def joined(parts: Iterable[str | LongText], size: int = PIECE) -> str | LongText:
-    """Return one text of many, in pieces if it is long."""
+    """Return the concatenation of texts, in pieces if it is long."""
     texts = tuple(parts)
     chars = sum(map(len, texts))
     if chars <= size:
@@ -119,7 +119,7 @@ def joined(parts: Iterable[str | LongText], size: int = PIECE) -> str | LongText
 
 
 class ChunkBuffer:
-    """A body as it comes, in blocks: however small its chunks are, they take no more memory."""
+    """A received body in blocks, so that small chunks do not take more memory."""
 
     def __init__(self) -> None:
         self._blocks: list[bytes] = []
@@ -127,7 +127,7 @@ class ChunkBuffer:
         self.size = 0
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         self._newest += chunk
         self.size += len(chunk)
         if len(self._newest) >= BLOCK:
@@ -135,5 +135,5 @@ class ChunkBuffer:
             self._newest.clear()
 
     def whole(self) -> bytes:
-        """Return all bytes; joining many lets other threads run."""
+        """Return all bytes, joined in a way that lets other threads run."""
         return b"".join((*self._blocks, bytes(self._newest)))

@@ -1,8 +1,7 @@
 """The only functions that change a job.
 
-Each is pure: it takes a job as it was read and returns a `Change`, the job after one step and the
-line that this adds to its history. `fleek.store` writes both in one transaction, under the row's
-lock.
+Each is pure: it takes a job as it was read and returns a `Change`, the job after one step with the
+new event of its history. `fleek.store` writes both in one transaction, under the row's lock.
 """
 
 from collections.abc import Collection, Mapping
@@ -33,11 +32,11 @@ COLLECTING: Final = (Stage.COLLECTING,)
 FAILED: Final = (Status.FAILED,)
 
 LONGEST_COLLECT_WAIT: Final = timedelta(seconds=60)
-"""Between two tries to collect a result: an outage may end at any moment."""
+"""Maximum wait between two attempts to collect a result, as an outage may end at any time."""
 
 
 def claim(job: Job, worker_id: WorkerId, attempt_id: AttemptId, *, now: datetime) -> Change:
-    """Give a pending job to a worker and count the attempt `attempt_id`."""
+    """Assign a pending job to a worker and count the attempt `attempt_id`."""
     taken = _move(
         job,
         Stage.STARTING,
@@ -54,7 +53,7 @@ def claim(job: Job, worker_id: WorkerId, attempt_id: AttemptId, *, now: datetime
 
 
 def mark_waiting(job: Job, prediction_id: PredictionId, *, now: datetime) -> Change:
-    """Let the job wait for its prediction; no worker holds it any more."""
+    """Let the job wait for its prediction; it is no longer held by a worker."""
     event = "adopted" if job.stage is Stage.UNKNOWN else "waiting"
     moved = _move(
         job, Stage.WAITING, now=now, since=UNBOUND, worker_id=None, prediction_id=prediction_id
@@ -69,7 +68,7 @@ def set_progress(job: Job, progress: float, *, now: datetime) -> Change:
 
 
 def mark_predicted(job: Job, *, now: datetime) -> Change:
-    """Let the outputs be collected: the prediction has succeeded."""
+    """Move the job to collecting: the prediction has succeeded."""
     moved = _move(
         job, Stage.COLLECTING, now=now, since=WAITING, worker_id=None, run_at=now, error=None
     )
@@ -77,7 +76,7 @@ def mark_predicted(job: Job, *, now: datetime) -> Change:
 
 
 def recollect(job: Job, *, now: datetime) -> Change:
-    """Let the paid result of a failed job be collected; the caller has checked that there is one."""
+    """Move a failed job back to collecting; the caller has checked that its result is paid for."""
     moved = _move(
         job,
         Stage.COLLECTING,
@@ -93,7 +92,7 @@ def recollect(job: Job, *, now: datetime) -> Change:
 
 
 def collect(job: Job, worker_id: WorkerId, *, now: datetime) -> Change:
-    """Give a job whose outputs no worker collects to a worker."""
+    """Assign a job in collecting to a worker, unless another one has it."""
     if job.worker_id is not None:
         raise _illegal(job, "be collected twice at once")
     moved = _move(job, Stage.COLLECTING, now=now, since=COLLECTING, worker_id=worker_id)
@@ -101,13 +100,13 @@ def collect(job: Job, worker_id: WorkerId, *, now: datetime) -> Change:
 
 
 def release_collect(job: Job, *, now: datetime, reason: str) -> Change:
-    """Release a job whose outputs were being collected; another worker starts over."""
+    """Release a job in collecting; another worker collects its outputs from the beginning."""
     moved = _move(job, Stage.COLLECTING, now=now, since=COLLECTING, worker_id=None, run_at=now)
     return Change(moved, "released", {"reason": reason})
 
 
 def postpone(job: Job, error: FleekError, *, now: datetime, backoff: Backoff) -> Change:
-    """Collect the outputs later: they could not be fetched or stored now."""
+    """Postpone the collecting, as outputs could not be fetched or stored."""
     collects = job.collects + 1
     prompt = replace(backoff, ceiling=min(backoff.ceiling, LONGEST_COLLECT_WAIT))
     run_at = now + prompt.delay(collects, least=0.5)
@@ -125,22 +124,22 @@ def postpone(job: Job, error: FleekError, *, now: datetime, backoff: Backoff) ->
 
 
 def complete(job: Job, *, now: datetime, outputs: int) -> Change:
-    """End as completed: all `outputs` files are in storage."""
+    """End the job as completed: all `outputs` files are in storage."""
     moved = _move(job, Status.COMPLETED, now=now, worker_id=None, error=None, progress=1.0)
     return Change(moved, "completed", {"outputs": outputs})
 
 
 def mark_unknown(job: Job, *, now: datetime, reason: str, crashed: bool = False) -> Change:
-    """Keep the attempt until it is reconciled: a prediction may have been created."""
+    """Mark the outcome as unknown, to be reconciled: a prediction may have been created."""
     crashes = job.crashes + crashed
     moved = _move(job, Stage.UNKNOWN, now=now, worker_id=None, crashes=crashes)
     return Change(moved, "unknown", {"attempt": job.ordinal, "reason": reason})
 
 
 def hold_unknown(job: Job, worker_id: WorkerId, *, now: datetime) -> Change:
-    """Let a worker start the latest attempt again, so that a crash in between is counted.
+    """Assign the job to a worker that repeats the start, so that a crash meanwhile is counted.
 
-    The provider takes it for the same prediction. The job stays as it is; it may have ended.
+    For the provider, it is the same prediction. The job's state does not change; it may have ended.
     """
     if job.state is not Stage.UNKNOWN and not job.terminal:
         raise _illegal(job, "be started again")
@@ -158,7 +157,7 @@ def release_unknown(job: Job, *, now: datetime, reason: str, crashed: bool = Fal
 def defer(
     job: Job, error: FleekError, *, now: datetime, backoff: Backoff, floor: timedelta | None = None
 ) -> Change:
-    """Give the attempt back, as no prediction was created; try again later, not before `floor`."""
+    """Undo the attempt, as no prediction was created; try again later, not before `floor`."""
     run_at = now + backoff.delay(job.deferrals + 1, floor=floor)
     moved = _move(
         job,
@@ -175,7 +174,7 @@ def defer(
 
 
 def fail(job: Job, error: JobError, *, retryable: bool, now: datetime, backoff: Backoff) -> Change:
-    """End the attempt: queue the next one if that can help, else fail permanently."""
+    """End the attempt: schedule another one if that can help, else fail permanently."""
     if not retryable or job.attempt >= job.max_attempts:
         return fail_permanently(job, error, now=now)
     run_at = now + backoff.delay(job.retries + 1)
@@ -194,7 +193,7 @@ def fail(job: Job, error: JobError, *, retryable: bool, now: datetime, backoff: 
 
 
 def reschedule(job: Job, *, now: datetime) -> Change:
-    """Start the remaining wait anew: it was written by a clock that was ahead and is set back."""
+    """Restart the remaining wait, which was written by a clock that was ahead and was set back."""
     run_at = now + max(job.run_at - job.updated_at, timedelta(0))
     return Change(
         replace(job, run_at=run_at, updated_at=now), "rescheduled", {"run_at": run_at.isoformat()}
@@ -202,13 +201,13 @@ def reschedule(job: Job, *, now: datetime) -> Change:
 
 
 def fail_permanently(job: Job, error: JobError, *, now: datetime) -> Change:
-    """End as failed, whatever attempts are left."""
+    """End the job as failed, even if attempts are left."""
     moved = _move(job, Status.FAILED, now=now, worker_id=None, error=error)
     return Change(moved, "failed", {"attempt": job.ordinal, **_reason(error)})
 
 
 def cancel(job: Job, *, now: datetime) -> Change:
-    """End as cancelled.
+    """End the job as cancelled.
 
     Raises:
         IllegalTransition: The job has ended already.
@@ -223,9 +222,9 @@ def edit(job: Job, fields: Mapping[str, Any], *, now: datetime) -> Change:
 
 
 def purge(job: Job, parts: Collection[Part], *, now: datetime) -> Change:
-    """Mark these parts of an ended job as gone, before they are removed from storage.
+    """Mark parts of an ended job as purged, before they are removed from storage.
 
-    Its status stays. A part that was purged before keeps its time.
+    The status does not change. A part that was already purged keeps its time.
 
     Raises:
         IllegalTransition: The job has not ended.
@@ -245,7 +244,7 @@ def purge(job: Job, parts: Collection[Part], *, now: datetime) -> Change:
 
 
 def mark_erased(job: Job, *, now: datetime) -> Change:
-    """Record that nothing of the purged parts is in storage any more."""
+    """Record that the purged parts are removed from storage."""
     return Change(replace(job, purging=False, updated_at=now), "erased")
 
 
@@ -257,7 +256,7 @@ def _reason(error: JobError | FleekError) -> dict[str, str]:
 def _move(
     job: Job, to: State, *, now: datetime, since: Collection[State] | None = None, **changes: Any
 ) -> Job:
-    """Return the job in its next state; `since` narrows what the table allows."""
+    """Return the job in its next state; `since` restricts the states that the table allows."""
     if to not in TRANSITIONS[job.state] or (since is not None and job.state not in since):
         raise _illegal(job, f"become {to}")
     status, stage = (Status.PROCESSING, to) if isinstance(to, Stage) else (to, None)

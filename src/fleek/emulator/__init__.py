@@ -1,1 +1,1 @@
-"""An offline emulator of Replicate: its HTTP API, a ledger of predictions, and faults on demand."""
+"""An offline emulator of Replicate: its HTTP API, a ledger of predictions, and injected faults."""

@@ -7,13 +7,15 @@ from fleek.emulator.server import LOOPBACK, run
 
 
 def main() -> None:
-    """Read the command line and run."""
-    parser = argparse.ArgumentParser(prog="fleek.emulator", description="An offline Replicate.")
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(
+        prog="fleek.emulator", description="An offline emulator of Replicate."
+    )
     parser.add_argument("--host", default=LOOPBACK)
     parser.add_argument("--port", type=int, default=9009, help="0 chooses a free one")
-    parser.add_argument("--delivery-port", type=int, help="a port of their own for output files")
-    parser.add_argument("--seed", type=int, default=0, help="for all that is left to chance")
-    parser.add_argument("--ledger", type=Path, help="a file that keeps the ledger")
+    parser.add_argument("--delivery-port", type=int, help="a separate port for output files")
+    parser.add_argument("--seed", type=int, default=0, help="for all random decisions")
+    parser.add_argument("--ledger", type=Path, help="the file of the ledger")
     chosen = parser.parse_args()
     run(
         chosen.host,

@@ -20,7 +20,7 @@ COMPUTED = ("started_at", "ended_at", "end", "error")
 
 @dataclass(slots=True, kw_only=True)
 class Upload:
-    """A file that was uploaded as an input."""
+    """An uploaded input file."""
 
     id: str
     name: str
@@ -42,16 +42,16 @@ class Account:
     predictions: list[Prediction] = field(default_factory=list)  # in the order of creation
     by_id: dict[str, Prediction] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
-    boot: bytes = field(default_factory=lambda: os.urandom(16))  # keeps ids of two runs apart
-    on_retime: Callable[[Prediction], None] = lambda _: None  # called when an end has moved nearer
+    boot: bytes = field(default_factory=lambda: os.urandom(16))  # makes ids of two runs differ
+    on_retime: Callable[[Prediction], None] = lambda _: None  # called when an end is moved forward
     windows: Counter[tuple[str, int]] = field(default_factory=Counter)  # requests by minute
     failed: Counter[tuple[str, int]] = field(
         default_factory=Counter
-    )  # how often a file has failed
+    )  # number of failures of a file
 
     @property
     def secret(self) -> str:
-        """The key that signs callbacks, the same for the same seed."""
+        """The signing secret of callbacks, a function of the seed."""
         key = sha256(f"webhook secret of {self.plan.seed}".encode()).digest()
         return "whsec_" + base64.b64encode(key).decode()
 
@@ -60,12 +60,12 @@ class Account:
         return self.clock.now()
 
     def new_id(self) -> str:
-        """Give an id like Replicate's: 26 characters of base 32, never twice."""
+        """Return a unique id like Replicate's: 26 characters of base 32."""
         digest = sha256(self.boot + os.urandom(16)).digest()
         return bytes(ALPHABET[byte % 32] for byte in digest[:26]).decode()
 
     def next_instant(self) -> float:
-        """Give the instant of the next creation, later than that of the one before."""
+        """Return the time of the next creation, later than that of the previous one."""
         now = self.now()
         return max(now, self.predictions[-1].created + 1e-6) if self.predictions else now
 
@@ -75,9 +75,9 @@ class Account:
         self._enter(prediction)
 
     def cancel(self, prediction: Prediction, *, heeded: bool = True, lied: bool = False) -> None:
-        """Enter a request to cancel, and end the prediction now if it is heeded and still runs.
+        """Record a cancel request, and end the prediction now if it is heeded and still runs.
 
-        `lied`: the response claims that it has stopped, whatever its true state.
+        `lied`: the response reports it as stopped, in any state.
         """
         now = self.now()
         running = not prediction.done(now)
@@ -89,7 +89,7 @@ class Account:
             self.clock.wake()
 
     def release(self, prediction: Prediction) -> None:
-        """End a prediction now, as it would have ended; one that is stuck succeeds."""
+        """End a prediction now with its planned result; one that is stuck succeeds."""
         now = self.now()
         if not prediction.done(now):
             self.ledger.add("release", id=prediction.id, t=now)
@@ -99,9 +99,9 @@ class Account:
             self.clock.wake()
 
     def since(self, instant: float) -> int:
-        """Give the index in `predictions` of the first that was created at or after an instant.
+        """Return the index in `predictions` of the first one created at or after an instant.
 
-        The instant is in the times that are shown, to the microsecond.
+        The instant is a time as it is shown, to the microsecond.
         """
         offset = self.plan.clock_offset_seconds
         return bisect_left(
@@ -111,13 +111,13 @@ class Account:
         )
 
     def show(self, prediction: Prediction, *, at: float | None = None) -> dict[str, Any]:
-        """Write a prediction as of now, or of another instant."""
+        """Return a prediction's representation as of now, or of another instant."""
         return present(
             prediction, self.plan, self.now() if at is None else at, delivery=self.delivery
         )
 
     def totals(self) -> dict[str, Any]:
-        """Sum up the ledger: how many of what, and what they cost."""
+        """Return the totals of the ledger: counts and costs."""
         now = self.now()
         rows = [ledger_row(prediction, self.plan, now) for prediction in self.predictions]
         return {
@@ -133,7 +133,7 @@ class Account:
         }
 
     def reset(self, seed: int | None) -> None:
-        """Remove all state but the plan. Ids of earlier predictions are not reused."""
+        """Remove all state except the plan. Ids of earlier predictions are not reused."""
         if seed is not None:
             self.plan = self.plan.model_copy(update={"seed": seed})
         self.predictions.clear()
@@ -159,7 +159,7 @@ class Account:
                     self.by_id[row["id"]].released = row["t"]
                     self.by_id[row["id"]].retime()
                 case _:
-                    pass  # requests, callbacks and downloads change nothing
+                    pass  # requests, callbacks and downloads do not change the state
 
     def _enter(self, prediction: Prediction) -> None:
         self.predictions.append(prediction)

@@ -38,7 +38,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         entry = scope["emulator.entry"] = RequestEntry()
-        if scope["path"].startswith("/v1/v1/"):  # clients disagree on who appends /v1
+        if scope["path"].startswith("/v1/v1/"):  # clients differ in whether they append /v1
             scope["path"] = scope["path"][3:]
         began = self._account.now()
         entered = scope["path"].startswith("/v1/")
@@ -49,7 +49,7 @@ class RequestMiddleware:
         if entered:
             app = self._refusal(scope, entry) or self._app
             await self._pause()
-        with suppress(asyncio.CancelledError):  # only the server's end cancels
+        with suppress(asyncio.CancelledError):  # cancelled only when the server ends
             await app(scope, receive, writer)
         if entry.download is not None:
             row = {"t": began, "faults": entry.faults, "status": entry.status}
@@ -120,8 +120,7 @@ class RequestMiddleware:
 def create_app(account: Account, callbacks: Callbacks) -> ASGIApp:
     """Build the API, the host of output files and the control API, all on one port.
 
-    The connection-level faults need `server.Protocol` underneath; everything else runs on any
-    ASGI server.
+    The connection-level faults need `server.Protocol`; everything else runs on any ASGI server.
     """
     routes = [
         *read_routes.routes(),
@@ -137,7 +136,7 @@ def create_app(account: Account, callbacks: Callbacks) -> ASGIApp:
 
 
 def create_delivery(account: Account, callbacks: Callbacks) -> ASGIApp:
-    """Build the host of output files alone, for a port of its own."""
+    """Build the host of output files alone, for a separate port."""
     return _wrapped(files.routes(), account, callbacks)
 
 

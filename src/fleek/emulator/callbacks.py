@@ -1,4 +1,4 @@
-"""Callbacks: signed webhook messages, sent by one timer."""
+"""Callbacks: signed webhook messages, sent by a timer."""
 
 import asyncio
 import base64
@@ -25,17 +25,17 @@ WRONG_SECRET: Final = "whsec_" + base64.b64encode(b"not the secret of this accou
 
 @dataclass(frozen=True, slots=True)
 class WebhookMessage:
-    """One message. Each try is signed anew; id and body stay."""
+    """A webhook message. Each delivery attempt is signed anew, with the same id and body."""
 
     id: str
     body: bytes
     secret: str
     skew: float = 0.0  # seconds to add to the timestamp
-    bare: bool = False  # without its headers
-    stamp: float | None = None  # when it was signed, once and for all; None: at each try
+    bare: bool = False  # whether to omit its headers
+    stamp: float | None = None  # a fixed time of the signature; None: that of each attempt
 
     def headers(self, now: float) -> dict[str, str]:
-        """Sign it, as of `now` unless it is signed already."""
+        """Return the headers, signed as of `now` unless `stamp` is set."""
         plain = {"content-type": "application/json", "user-agent": "Replicate/1.0"}
         if self.bare:
             return plain
@@ -48,14 +48,14 @@ class WebhookMessage:
 
 
 def sign(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
-    """Give the signature of a message: `v1,` and an HMAC-SHA256 in base 64."""
+    """Return the signature of a message: `v1,` and an HMAC-SHA256 in base 64."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     content = f"{message_id}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(key, content, sha256)).decode()
 
 
 def write(account: Account, prediction: Prediction, faults: Mapping[str, str]) -> WebhookMessage:
-    """Build the message of a prediction's current state, with the given faults."""
+    """Build the message for a prediction's current state, with the given faults."""
     shown = prediction
     if "hook_wrong_body" in faults:
         shown = account.predictions[prediction.seq - 1]
@@ -76,18 +76,18 @@ def write(account: Account, prediction: Prediction, faults: Mapping[str, str]) -
     )
 
 
-TICK_SECONDS: Final = 0.5  # logs are sent no more often than this
+TICK_SECONDS: Final = 0.5  # minimum time between two callbacks about logs
 
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Return the system's certificates, read once per process: each reading takes 50 ms."""
+    """Return the system's certificates, read once per process, as that takes 50 ms."""
     return httpx2.create_ssl_context(trust_env=False)
 
 
 @dataclass(order=True, slots=True)
 class Due:
-    """Something to send at an instant by the emulator's clock."""
+    """A callback that is due at an instant by the emulator's clock."""
 
     at: float
     turn: int
@@ -96,13 +96,13 @@ class Due:
 
 
 class Callbacks:
-    """Sends due callbacks. It is idle while no prediction has a webhook."""
+    """Sends due callbacks; idle if no prediction has a webhook."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
         self._due: list[Due] = []
         self._turn = 0
-        self._delivered: set[tuple[str, str]] = set()  # (prediction, event), never repeated
+        self._delivered: set[tuple[str, str]] = set()  # (prediction, event), sent only once
         self._timer: asyncio.Task[None] | None = None
         self._sends: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(64)
@@ -110,9 +110,9 @@ class Callbacks:
         account.on_retime = self._retimed
 
     async def watch(self, prediction: Prediction, *, early: bool = False) -> None:
-        """Send the callbacks of a prediction when they fall due.
+        """Send the callbacks of a prediction when they are due.
 
-        If `early`, sends that of its end at once and returns when it was sent.
+        With `early`, send the one of its end at once, and return after that.
         """
         if prediction.webhook is None:
             return
@@ -123,7 +123,7 @@ class Callbacks:
             self._push(prediction, event, at)
 
     def resume(self) -> None:
-        """Resume an earlier process's callbacks: the ends that were not delivered."""
+        """Resume the callbacks of an earlier process: ends that were not delivered."""
         self._delivered |= {
             (row["id"], "completed")
             for row in self._account.ledger.rows("webhook")
@@ -148,7 +148,7 @@ class Callbacks:
             await self._http.aclose()
 
     def _retimed(self, prediction: Prediction) -> None:
-        """Reschedule the callbacks of a prediction whose end has moved nearer."""
+        """Reschedule the callbacks of a prediction whose end was moved forward."""
         if prediction.webhook is not None:
             for event, at in _events(prediction):
                 if event in ("output", "completed"):
@@ -161,7 +161,7 @@ class Callbacks:
         heapq.heappush(self._due, Due(at, self._turn, prediction, event))
         if self._timer is None:
             self._timer = asyncio.create_task(self._run())
-        if self._due[0].turn == self._turn:  # earlier than what the timer waits for
+        if self._due[0].turn == self._turn:  # due before the one that the timer waits for
             self._account.clock.wake()
 
     async def _run(self) -> None:
@@ -176,7 +176,7 @@ class Callbacks:
                         self._push(due.prediction, "logs", due.at + TICK_SECONDS)
 
     def _is_current(self, due: Due) -> bool:
-        """Whether what is due happened, at that instant and for the first time."""
+        """Whether the event happened at the planned instant, and was not delivered yet."""
         prediction = due.prediction
         match due.event:
             case "start":
@@ -224,7 +224,7 @@ class Callbacks:
     async def _send(
         self, prediction: Prediction, event: str, message: WebhookMessage, faults: Faults
     ) -> None:
-        """Try until it is taken; what is not the end of a prediction is tried once."""
+        """Send until accepted; events other than an end are sent once."""
         plan = self._account.plan
         pauses = plan.webhook_retries if event == "completed" else ()
         for attempt, pause in enumerate((*pauses, None), start=1):
@@ -274,10 +274,10 @@ class Callbacks:
 
 
 def _events(prediction: Prediction) -> Iterator[tuple[str, float]]:
-    """Give its events with their instants, as foreseen now."""
+    """Yield its events with their planned instants."""
     start, end = prediction.started_at, prediction.ended_at
     yield "start", start
-    yield "logs", start + TICK_SECONDS  # each calls for the next, until the end
+    yield "logs", start + TICK_SECONDS  # repeated until the end
     if prediction.end == "succeeded":
         yield "output", end
     yield "completed", end

@@ -1,4 +1,4 @@
-"""What one may look at: models, versions, collections, hardware, the account itself."""
+"""Read-only routes: models, versions, collections, hardware and the account."""
 
 import asyncio
 from typing import Any, Final
@@ -36,7 +36,7 @@ COLLECTIONS: Final = {
 
 
 def routes() -> list[Route]:
-    """Give the routes that only look."""
+    """Return the read-only routes."""
     model = "/v1/models/{owner}/{name}"
     return [
         Route("/v1/models", _models, methods=["GET", "QUERY"]),
@@ -70,7 +70,7 @@ async def _models(request: Request) -> ASGIApp:
 
 
 async def _requested_model(request: Request) -> Model | ASGIApp:
-    """Find the model that the path names, or the answer to give in its place."""
+    """Return the model in the path, or the response if there is none."""
     account: Account = request.app.state.account
     name = "{owner}/{name}".format(**request.path_params)
     faults = account.sampler.draw(account.plan, "model", model=name)

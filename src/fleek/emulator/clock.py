@@ -1,4 +1,4 @@
-"""The emulator's time: it can be moved, and waiting tasks notice."""
+"""The emulator's clock: it can be advanced, which wakes waiting tasks."""
 
 import asyncio
 import math
@@ -9,28 +9,28 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """Seconds since 1970, as the emulator sees them."""
+    """The emulator's time, in seconds since 1970."""
 
     def __init__(self) -> None:
-        self._ahead = 0.0  # seconds before real time, from `advance`
+        self._ahead = 0.0  # seconds ahead of real time, by `advance`
         self._woken = asyncio.Event()
 
     def now(self) -> float:
-        """Say what time it is."""
+        """Return the current time."""
         return time.time() + self._ahead
 
     def advance(self, seconds: float) -> None:
-        """Move time forward for everybody, those who wait included."""
+        """Advance the clock, also for waiting tasks."""
         self._ahead += seconds
         self.wake()
 
     def wake(self) -> None:
-        """Make those who wait look again at what they wait for."""
+        """Wake waiting tasks to evaluate their times again."""
         self._woken.set()
         self._woken = asyncio.Event()
 
     async def wait(self, due: Callable[[], float], *, until: float = math.inf) -> None:
-        """Return at the instant `due()`, which may change meanwhile, and at `until` at the latest."""
+        """Return at the instant `due()`, which may change meanwhile, or at `until` if that is earlier."""
         while (left := min(due(), until) - self.now()) > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left, 3600.0)):
@@ -38,5 +38,5 @@ class Clock:
 
 
 def iso(instant: float) -> str:
-    """Write an instant as Replicate does: UTC with microseconds and a `Z`."""
+    """Format an instant as Replicate does: UTC with microseconds and a `Z`."""
     return datetime.fromtimestamp(instant, UTC).isoformat(timespec="microseconds")[:-6] + "Z"

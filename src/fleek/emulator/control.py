@@ -1,4 +1,4 @@
-"""The control API: plan, clock, ledger. Only for callers on this machine."""
+"""The control API for plan, clock and ledger. Only for callers on this machine."""
 
 import json
 from dataclasses import asdict
@@ -26,7 +26,7 @@ ROWS: Final = ("predictions", "requests", "webhooks", "downloads")
 
 
 def routes() -> list[Route]:
-    """Give the routes of the control API."""
+    """Return the routes of the control API."""
     return [
         Route("/_emu/plan", _get_plan, methods=["GET"]),
         Route("/_emu/plan", _put_plan, methods=["PUT", "PATCH"]),
@@ -40,9 +40,10 @@ def routes() -> list[Route]:
 
 
 class LoopbackOnly:
-    """Refuses the control API to callers from elsewhere, and to web pages in a browser here.
+    """Restricts the control API to programs on this machine.
 
-    A page's own name may lead here (DNS rebinding), and its forms may be sent here.
+    Web pages in a local browser are refused, too: a page's host name may resolve to this machine
+    (DNS rebinding), and its forms may be sent here.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -50,7 +51,7 @@ class LoopbackOnly:
         self._control = TrustedHostMiddleware(app, allowed_hosts=LOOPBACK, www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 403, or 400 to another name."""
+        """Pass the request on, or respond with 403, or with 400 for another host name."""
         if scope["type"] != "http" or not scope["path"].startswith("/_emu/"):
             await self._app(scope, receive, send)
             return
@@ -59,7 +60,7 @@ class LoopbackOnly:
         if here and "origin" not in Headers(scope=scope):
             await self._control(scope, receive, send)
             return
-        refusal = problem(403, "The control API answers programs on this machine only.")
+        refusal = problem(403, "The control API is only available to programs on this machine.")
         await refusal(scope, receive, send)
 
 
@@ -69,7 +70,7 @@ async def _get_plan(request: Request) -> ASGIApp:
 
 
 async def _put_plan(request: Request) -> ASGIApp:
-    """Replace the plan (PUT), or only what is given (PATCH). The seed stays unless given."""
+    """Replace the plan (PUT), or the given fields (PATCH). The seed is kept unless given."""
     account: Account = request.app.state.account
     before = account.plan.model_dump()
     kept = before if request.method == "PATCH" else {"seed": account.plan.seed}
@@ -107,7 +108,7 @@ async def _release(request: Request) -> ASGIApp:
 
 
 async def _quiesce(request: Request) -> ASGIApp:
-    """Do nothing wrong from here on, and end everything that runs."""
+    """Stop injecting faults, and end everything that runs."""
     account: Account = request.app.state.account
     account.plan = account.plan.model_copy(update={"injecting": False})
     for prediction in account.predictions:
@@ -116,7 +117,7 @@ async def _quiesce(request: Request) -> ASGIApp:
 
 
 async def _ledger(request: Request) -> ASGIApp:
-    """Give totals, and the rows of the kinds in `rows` (comma separated; all if not given)."""
+    """Return totals, and the rows of the kinds in `rows` (comma-separated; default: all)."""
     account: Account = request.app.state.account
     kinds = request.query_params.get("rows", ",".join(ROWS)).split(",")
     now = account.now()
@@ -149,7 +150,7 @@ def _number(value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise HTTPException(400, "That is not a number.") from error
+        raise HTTPException(400, "The value is not a number.") from error
     if not abs(number) <= MAX_NUMBER:
-        raise HTTPException(400, "That is not a number, or too large.")
+        raise HTTPException(400, "The value is not a number, or is too large.")
     return number

@@ -1,4 +1,4 @@
-"""Creation of predictions: read the request, record the prediction, respond with or without faults."""
+"""Creation of predictions: reads the request, records the prediction, responds, with faults."""
 
 import asyncio
 import json
@@ -37,10 +37,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateRequest:
-    """A request to create, understood."""
+    """A parsed request to create a prediction."""
 
     model: Model
-    version: str  # as the prediction will show it
+    version: str  # as shown in the prediction
     parameters: Mapping[str, Any]
     body: Mapping[str, Any]
     request_hash: str
@@ -51,16 +51,16 @@ class CreateRequest:
 def read_create_request(
     account: Account, content: bytes, *, official: str | None, deployment: str | None
 ) -> CreateRequest:
-    """Read a request's body.
+    """Parse a request's body.
 
     Args:
-        account: Its plan says what is accepted.
+        account: With the plan, which determines what is accepted.
         content: The body's bytes.
-        official: The model named by the path, if it names one.
-        deployment: The deployment named by the path, if it names one.
+        official: The model in the path; None: there is none.
+        deployment: The deployment in the path; None: there is none.
 
     Raises:
-        Refused: It asks for something that cannot be had.
+        Refused: The request is not valid.
     """
     try:
         body = json.loads(content)
@@ -95,7 +95,7 @@ def read_create_request(
 
 
 def _model(account: Account, official: str | None, reference: Any) -> tuple[Model, str]:
-    """Find the model, and the version that the prediction will show."""
+    """Return the model, and the version as shown in the prediction."""
     if official is not None:
         return _official(account, official), "hidden"
     if not isinstance(reference, str):
@@ -132,10 +132,10 @@ def _check_webhook(account: Account, body: Mapping[str, Any]) -> None:
 
 
 def read_deadline(account: Account, header: str | None) -> float | None:
-    """Read `Cancel-After`, e.g. `1m30s`, in seconds.
+    """Return `Cancel-After`, e.g. `1m30s`, in seconds.
 
     Raises:
-        Refused: It is no duration, or too short.
+        Refused: It is not a duration, or too short.
     """
     if header is None:
         return None
@@ -173,11 +173,11 @@ FATES: Final = {
     "create_cut_body": "reset",
     "create_200": "delivered",
     "hook_early": "delivered",
-}  # any other fault that strikes after the sale: mangled
+}  # any other fault after the creation: mangled
 
 
 def routes() -> list[Route]:
-    """Give the routes that create predictions."""
+    """Return the routes that create predictions."""
     return [
         Route("/v1/predictions", _by_version, methods=["POST"]),
         Route("/v1/models/{owner}/{name}/predictions", _by_model, methods=["POST"]),

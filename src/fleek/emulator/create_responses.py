@@ -1,4 +1,4 @@
-"""What create answers: a refusal, a prediction, or a prediction that nobody can read."""
+"""Responses to a creation: a refusal, a prediction, or an unreadable prediction."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ async def refuse(account: Account, faults: Mapping[str, str]) -> ASGIApp | None:
 async def reply(
     account: Account, prediction: Prediction, faults: Mapping[str, str], prefer: str
 ) -> ASGIApp:
-    """Answer with the prediction, in the way that the faults ask for."""
+    """Respond with the prediction, with the given faults."""
     body, status, headers = await _wait(account, prediction, prefer)
     for name, argument in faults.items():
         spoil = SPOILED.get(name)
@@ -67,7 +67,7 @@ async def reply(
 async def _wait(
     account: Account, prediction: Prediction, prefer: str
 ) -> tuple[dict[str, Any], int, dict[str, str]]:
-    """Hold the request as `Prefer: wait` wishes; in vain, the status is `starting` whatever it is."""
+    """Wait for the end as `Prefer: wait` requests; after that time, the status shown is `starting`."""
     match = PREFER.search(prefer)
     if match is None:
         return account.show(prediction), 201, {}

@@ -1,4 +1,4 @@
-"""The host of output files: no token is required; files are delivered intact or with faults."""
+"""The host of output files: without a token, intact or with faults."""
 
 import asyncio
 import gzip
@@ -57,7 +57,7 @@ PAGES: Final[Mapping[str, bytes]] = {
 
 
 def page(name: str, seed: str) -> bytes:
-    """Give a page by its name; for any other name, one that the seed decides."""
+    """Return a page by its name; for other names, one chosen by the seed."""
     names = sorted(PAGES)
     return PAGES.get(name) or PAGES[names[crc32(seed.encode()) % len(names)]]
 
@@ -68,7 +68,7 @@ SVG: Final = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script>
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A file on its way."""
+    """The delivery of a file."""
 
     content: bytes
     content_type: str
@@ -83,7 +83,7 @@ class Delivery:
 def deliver(
     request: Request, delivery: Delivery, faults: Mapping[str, str], now: float
 ) -> ASGIApp:
-    """Answer with the file, in the way that the faults ask for."""
+    """Respond with the file, with the given faults."""
     for name, argument in faults.items():
         if name == "file_429":
             return throttled(argument, now)
@@ -211,11 +211,11 @@ FAILURES: Final[Mapping[str, Callable[[], ASGIApp]]] = {
     "output_5xx": lambda: failed("503"),
     "output_reset": reset,
 }
-"""How a file fails before it works."""
+"""Responses of a file that is not available yet."""
 
 
 def routes() -> list[Route]:
-    """Give the route of output files."""
+    """Return the route of output files."""
     return [Route("/out/{id}/{n:int}.{extension}", _download, methods=["GET"])]
 
 
@@ -228,7 +228,7 @@ async def _download(request: Request) -> ASGIApp:
         "id": request.path_params["id"],
         "n": n,
         "range": request.headers.get("range"),
-        "authorization": "authorization" in request.headers,  # a token has no business here
+        "authorization": "authorization" in request.headers,  # the client must not send it
         "sha256": None,
     }
     if prediction is None or not _available(
@@ -254,7 +254,7 @@ async def _download(request: Request) -> ASGIApp:
 
 
 def _failure(account: Account, prediction: Prediction, n: int) -> ASGIApp | None:
-    """Fail as often, or for as long, as the prediction's life has it."""
+    """Return a failure, as often or as long as the prediction's traits require; None: succeed."""
     if not account.plan.injecting:
         return None
     traits, times = prediction.traits, account.failed[prediction.id, n]

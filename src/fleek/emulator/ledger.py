@@ -8,20 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-KEPT: Final = 100_000  # rows of each kind held in memory; the file has them all
+KEPT: Final = 100_000  # rows of each kind in memory; the file has all
 
 
 class Ledger:
     """Rows in memory and, with a path, as JSON lines in a file.
 
-    A row is handed to the operating system before the answer that it describes is sent, so
-    nothing is lost when the process is killed; `sync` makes it survive a power cut as well.
+    A row is written to the file before the response that it describes is sent, so nothing is lost
+    when the process is killed. After `sync`, it also survives a power failure.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self._rows: dict[str, deque[dict[str, Any]]] = {}
-        self.counts: Counter[str] = Counter()  # rows ever added, by kind
+        self.counts: Counter[str] = Counter()  # all added rows, by kind
         self._file: int | None = None
         self._unsynced = False
         self._lock = threading.Lock()  # between closing and a sync in another thread
@@ -30,7 +30,7 @@ class Ledger:
             _end_last_line(self._file)
 
     def add(self, kind: str, **row: Any) -> dict[str, Any]:
-        """Add a row; it is in the file when this returns."""
+        """Add a row, also to the file."""
         self.counts[kind] += 1
         self._rows.setdefault(kind, deque(maxlen=KEPT)).append(row)
         if self._file is not None:
@@ -40,19 +40,19 @@ class Ledger:
         return row
 
     def rows(self, kind: str) -> list[dict[str, Any]]:
-        """Give the rows of a kind, oldest first, the last `KEPT` at most."""
+        """Return the rows of a kind, oldest first, at most the last `KEPT`."""
         return list(self._rows.get(kind, ()))
 
     def forget(self) -> None:
-        """Start anew. The file keeps what it has and says where the new start is."""
+        """Reset the rows in memory. The file keeps its rows and gets a row that marks the reset."""
         self._rows.clear()
         self.counts.clear()
         self.add("reset")
 
     def replay(self) -> Iterator[dict[str, Any]]:
-        """Give the file's rows since its last reset and take them into memory.
+        """Load the file's rows since its last reset, and yield them.
 
-        A last line that was cut off by a kill is passed over.
+        An incomplete last line, after a kill, is skipped.
         """
         if self.path is None:
             return
@@ -74,14 +74,14 @@ class Ledger:
             yield {"row": kind, **row}
 
     def sync(self) -> None:
-        """Wait until the disk has the file; may be called from any thread."""
+        """Write the file to disk; may be called from any thread."""
         with self._lock:
             if self._file is not None and self._unsynced:
                 self._unsynced = False
                 os.fsync(self._file)
 
     def close(self) -> None:
-        """Sync and close the file. Rows are still kept in memory afterwards."""
+        """Sync and close the file. Later rows are only kept in memory."""
         self.sync()
         with self._lock:
             if self._file is not None:

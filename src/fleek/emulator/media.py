@@ -1,4 +1,4 @@
-"""Small files of every kind, the same bytes for the same name, and the shapes of outputs."""
+"""Small deterministic files of every kind, and the shapes of outputs."""
 
 import base64
 import io
@@ -26,12 +26,12 @@ CONTENT_TYPES: Final = {
 
 @lru_cache(maxsize=256)
 def render(name: str, extension: str) -> bytes:
-    """Make the file called `name`, of a type in `CONTENT_TYPES`. No two names give the same bytes."""
+    """Return the file for a name, of a type in `CONTENT_TYPES`. Names determine unique bytes."""
     return _MAKERS[extension](name)
 
 
 def pixel_bomb() -> bytes:
-    """Make a PNG of 60000 x 60000 pixels in a few hundred bytes (it ends early)."""
+    """Return a PNG of 60000 x 60000 pixels in a few hundred bytes (truncated)."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     pixels = zlib.compress(bytes(100_000))
     chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
@@ -42,9 +42,9 @@ def pixel_bomb() -> bytes:
 
 
 def gzip_bomb() -> tuple[bytes, bytes]:
-    """Give the beginning of a gzip stream, and a piece of it that unpacks to 1 MiB of zeros.
+    """Return the beginning of a gzip stream, and a piece that decompresses to 1 MiB of zeros.
 
-    The piece may follow any number of times: each ends with a full flush.
+    The piece may be repeated any number of times: it ends with a full flush.
     """
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     piece = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -59,7 +59,7 @@ def _picture(name: str) -> Image.Image:
 
 def _png(name: str) -> bytes:
     note = PngInfo()
-    note.add_text("prediction", name)  # so that a file names its prediction
+    note.add_text("prediction", name)  # makes the bytes unique
     return _saved(_picture(name), "PNG", pnginfo=note)
 
 
@@ -94,7 +94,7 @@ def _wav(name: str) -> bytes:
 
 
 def _mp4(name: str) -> bytes:
-    """An MP4 that is recognised as one and has no track."""
+    """Return an MP4 without tracks."""
 
     def box(kind: bytes, *parts: bytes) -> bytes:
         body = b"".join(parts)
@@ -127,12 +127,12 @@ TEXT: Final = ("Once", " upon", " a", " time", " there", " was", " a", " ledger"
 
 
 def file_name(prediction_id: str, n: int) -> str:
-    """Name the n-th output of a prediction; `media.render` makes its bytes from this."""
+    """Return the name of the n-th output of a prediction, for `render`."""
     return f"{prediction_id}/{n}"
 
 
 def shape_output(shape: str, prediction_id: str, urls: list[str], extension: str) -> Any:
-    """Give an output of this shape with these files.
+    """Return an output of a shape, with the given files.
 
     Raises:
         KeyError: There is no such shape.

@@ -1,4 +1,4 @@
-"""The models on offer: a few that resemble real ones, and one for any other name."""
+"""The catalogue of models: a few that resemble real ones, and one for any other name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class Model:
     what: str
     inputs: Mapping[str, Any]  # JSON schema of each parameter
     output: Mapping[str, Any]  # JSON schema of the output
-    shape: str = "list"  # see outputs.SHAPES
+    shape: str = "list"  # see media.SHAPES
     extension: str = "png"
     official: bool = True  # whether it can be run without a version
     required: tuple[str, ...] = ("prompt",)
@@ -130,12 +130,12 @@ BY_VERSION: Final = {model.version: model for model in OFFERED}
 
 
 def any_model(name: str) -> Model:
-    """Give a model to a name that is not on offer: it takes anything and makes PNGs."""
+    """Return a model for a name outside the catalogue: it accepts any input and makes PNGs."""
     return Model(name, "Any other model", PROMPT | SEED, URIS, required=())
 
 
 def refusals(model: Model, values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Say what is wrong with an input: (field, type of mistake, description) of each mistake."""
+    """Return the mistakes in an input, each as (field, type of mistake, description)."""
     wrong = [
         (name, "required", f"{name} is required") for name in model.required if name not in values
     ]
@@ -168,7 +168,7 @@ def _has_type(value: object, kind: str | None) -> bool:
 
 
 def describe(model: Model, base: str) -> dict[str, Any]:
-    """Write a model as `GET /v1/models/{owner}/{name}` does."""
+    """Return a model as in the response to `GET /v1/models/{owner}/{name}`."""
     owner, _, name = model.name.partition("/")
     return {
         "url": f"{base}/{model.name}",
@@ -188,7 +188,7 @@ def describe(model: Model, base: str) -> dict[str, Any]:
 
 
 def describe_version(model: Model) -> dict[str, Any]:
-    """Write a model's version, with the OpenAPI schema of its input and output."""
+    """Return a model's version, with the OpenAPI schema of its input and output."""
     parameters = {
         name: {"x-order": order, **schema}
         for order, (name, schema) in enumerate(model.inputs.items())

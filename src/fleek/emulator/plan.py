@@ -15,11 +15,11 @@ MARKER: Final = re.compile(r"\[\[emu:([a-z0-9_]+)(?:=([^\]*]*))?(?:\*(\d+|all))?
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Span = Annotated[float, Field(ge=0)] | tuple[float, float]
-"""Seconds: always the same, or drawn evenly between two."""
+"""Seconds: a fixed number, or uniformly distributed between two."""
 
 
 class UnknownFault(ValueError):
-    """No fault has this name."""
+    """There is no fault of this name."""
 
 
 def _checked_names(named: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,28 +35,28 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 0
-    rates: Rates = {}  # fault → how often, 0-1
-    models: dict[str, Rates] = {}  # model → rates of its own, before those above
+    rates: Rates = {}  # fault → probability, 0-1
+    models: dict[str, Rates] = {}  # model → its own rates, which take precedence
     arguments: Annotated[
         dict[str, str], AfterValidator(_checked_names)
-    ] = {}  # in place of the catalogue's
+    ] = {}  # instead of those of the catalogue
     queue_seconds: Span = 0.1
     predict_seconds: Span = (1.0, 2.0)
-    answer_seconds: Span = 0.0  # before any answer under /v1
+    answer_seconds: Span = 0.0  # before any response under /v1
     billing: dict[str, float] = {
         "succeeded": 1,
         "canceled_after_start": 1,
         "failed_after_start": 1,
         "aborted": 0,
-    }  # units charged; an end that is not named costs nothing
-    price_usd: float = 0.003  # of one unit
-    retention_seconds: float = 3600  # after the end; then the data are removed
-    file_ttl_seconds: float = 3600  # after the end; then outputs are 404
+    }  # units charged, by end; other ends are free
+    price_usd: float = 0.003  # per unit
+    retention_seconds: float = 3600  # from the end until the data is removed
+    file_ttl_seconds: float = 3600  # from the end until outputs are 404
     running_limit_seconds: float = 1800
     cancel_after_min_seconds: float = 5
-    tokens: tuple[str, ...] | None = None  # those accepted; None: any
-    any_model: bool = True  # whether names that are not in the catalogue can be run
-    https_webhooks: bool = False  # refuse http:// callbacks, as Replicate does
+    tokens: tuple[str, ...] | None = None  # accepted tokens; None: any
+    any_model: bool = True  # whether names outside the catalogue can be run
+    https_webhooks: bool = False  # whether to refuse http:// callbacks, as Replicate does
     webhook_retries: tuple[float, ...] = (
         1,
         2,
@@ -64,7 +64,7 @@ class Plan(BaseModel):
         8,
         16,
         29,
-    )  # seconds between tries, terminal events
+    )  # seconds between the delivery attempts of a final event
     webhook_timeout_seconds: float = 10
     clock_offset_seconds: float = 0  # of the times that are shown; never of how long things take
     creates_per_minute: int | None = None  # Replicate: 600
@@ -145,10 +145,10 @@ class FaultSampler:
 
     def __init__(self) -> None:
         self._turns: Counter[str] = Counter()
-        self._uses: Counter[tuple[str, str]] = Counter()  # (whom, fault): how often, by marker
+        self._uses: Counter[tuple[str, str]] = Counter()  # uses of a marker, by (subject, fault)
 
     def roll(self, plan: Plan, kind: str) -> Random:
-        """Give the random numbers of the next request of a kind."""
+        """Return a random generator for the next request of a kind."""
         self._turns[kind] += 1
         return Random(f"{plan.seed}:{kind}:{self._turns[kind]}")  # noqa: S311  repeatable, on purpose
 
@@ -161,14 +161,14 @@ class FaultSampler:
         markers: Mapping[str, Marker] | None = None,
         model: str = "",
     ) -> Faults:
-        """Choose the faults of one request: all that its markers ask for, one at most by rate.
+        """Choose the faults of one request: all of its markers, and at most one by rate.
 
         Args:
             plan: The rates.
-            group: Faults of this group only.
-            whom: Whose markers they are; how often a marker has struck is counted by this.
-            markers: What the prompt asks for.
-            model: Whose rates come first.
+            group: Only faults of this group.
+            subject: The subject of the markers; their uses are counted per subject.
+            markers: The markers in the prompt.
+            model: The model, whose own rates take precedence.
         """
         if not plan.injecting and group != "knob":  # a knob is not a fault
             return {}

@@ -1,4 +1,4 @@
-"""A prediction: its state at any instant, and how the API and the ledger show it."""
+"""A prediction: its state at any instant, and its representations in the API and the ledger."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from fleek.emulator.responses import ERRORS
 
 STATUSES: Final = ("starting", "processing", "succeeded", "failed", "canceled", "aborted")
 
-WORDS: Final = {  # what a prediction that fails says
+WORDS: Final = {  # errors of failed predictions
     "fail_start": "Model setup failed",
     "fail_mid": "Prediction failed: an unexpected error occurred (E9999)",
     "nsfw": "NSFW content detected. Try running it again, or try a different prompt.",
@@ -24,7 +24,7 @@ WORDS: Final = {  # what a prediction that fails says
 
 @dataclass(slots=True, kw_only=True)
 class Prediction:
-    """One sale. Instants are seconds since 1970 by the emulator's clock."""
+    """A prediction that is charged for. Instants are seconds since 1970 by the emulator's clock."""
 
     seq: int  # from 0, in the order of creation
     id: str
@@ -33,26 +33,26 @@ class Prediction:
     input: dict[str, Any]
     created: float
     queue: float  # seconds before it starts
-    work: float  # seconds it then takes
+    work: float  # seconds from its start to its end
     shape: str  # of the output
     extension: str  # of its files
     images: int
-    base: str  # scheme and host of the API, as its creator addressed it
+    base: str  # scheme and host of the API in the request
     request_hash: str
-    token: str  # a fingerprint of the token that bought it
+    token: str  # a fingerprint of the token in the request
     running_limit: float
     deployment: str | None = None
     webhook: str | None = None
     events: tuple[str, ...] = ("start", "output", "logs", "completed")
     streams: bool = False
     deadline: float | None = None  # from Cancel-After
-    traits: dict[str, str] = field(default_factory=dict)  # faults of its life, with arguments
+    traits: dict[str, str] = field(default_factory=dict)  # its faults, with arguments
     markers: dict[str, Marker] = field(default_factory=dict)
-    fate: str = "delivered"  # of create's response: delivered, lost, reset, mangled, late
-    cancelled: float | None = None  # when a cancel took effect
-    released: float | None = None  # when the control API ended it
+    fate: str = "delivered"  # of the response: delivered, lost, reset, mangled, late
+    cancelled: float | None = None  # instant at which a cancel took effect
+    released: float | None = None  # instant at which the control API ended it
     cancel_requests: list[float] = field(default_factory=list)
-    cancel_lied: bool = False  # whether a response claimed that it had stopped while it ran on
+    cancel_lied: bool = False  # whether a response reported it as stopped while it continued
 
     started_at: float = math.inf  # inf: never
     ended_at: float = math.inf
@@ -60,11 +60,11 @@ class Prediction:
     error: str | None = None
 
     def __post_init__(self) -> None:
-        """Compute its life."""
+        """Compute its start and end."""
         self.retime()
 
     def retime(self) -> None:
-        """Compute when it starts and how it ends, from what is known now."""
+        """Compute its start and end from the current facts."""
         self._plan_life()
         if self.released is not None and self.released < self.ended_at:
             self.started_at = min(self.started_at, self.released)
@@ -99,7 +99,7 @@ class Prediction:
             self.ended_at = self.started_at + self.running_limit
 
     def status(self, now: float) -> str:
-        """Say which of `STATUSES` it has at this instant."""
+        """Return its status at an instant, one of `STATUSES`."""
         if now >= self.ended_at:
             return self.end
         return "processing" if now >= self.started_at else "starting"
@@ -109,7 +109,7 @@ class Prediction:
         return now >= self.ended_at
 
     def visible(self, now: float) -> bool:
-        """Whether get and list know of it; it runs and is charged for all the same."""
+        """Whether get and list return it; if not, it still runs and is charged for."""
         traits, age = self.traits, now - self.created
         return not (
             age < float(traits.get("unseen", 0))
@@ -118,11 +118,11 @@ class Prediction:
         )
 
     def vanished(self, now: float) -> bool:
-        """Whether it is gone for good."""
+        """Whether it is permanently missing from get and list."""
         return now - self.created >= float(self.traits.get("vanish", math.inf))
 
     def fraction(self, now: float) -> float:
-        """How much of the work is done, 0-1."""
+        """Return its progress, 0-1."""
         if now < self.started_at or math.isinf(self.started_at):
             return 0.0
         if self.end == "succeeded" and now >= self.ended_at:
@@ -130,7 +130,7 @@ class Prediction:
         return min((min(now, self.ended_at) - self.started_at) / max(self.work, 1e-6), 0.99)
 
     def history(self, now: float) -> list[tuple[float, str]]:
-        """Give its statuses until now, each with the instant it began."""
+        """Return its statuses until now, each with the instant of its beginning."""
         life = [(self.created, "starting")]
         if self.started_at <= now:
             life.append((self.started_at, "processing"))
@@ -139,7 +139,7 @@ class Prediction:
         return life
 
     def bill(self, now: float) -> str | None:
-        """Say under which heading of the plan's billing it falls; None while it runs."""
+        """Return its key in the plan's billing; None while it runs."""
         if not self.done(now):
             return None
         if self.end in ("succeeded", "aborted"):
@@ -154,13 +154,13 @@ STEPS: Final = 20
 def present(
     prediction: Prediction, plan: Plan, now: float, *, delivery: str | None = None
 ) -> dict[str, Any]:
-    """Write the prediction object as of `now`.
+    """Return the prediction object as of `now`.
 
     Args:
-        prediction: Which.
+        prediction: The prediction.
         plan: For retention and the offset of the clock.
-        now: By the emulator's clock; an earlier instant gives what a lagging replica shows.
-        delivery: Scheme and host of the output files; None: the API's.
+        now: By the emulator's clock; an earlier instant for the state in a lagging replica.
+        delivery: Scheme and host of the output files; None: those of the API.
     """
     removed = now >= prediction.ended_at + plan.retention_seconds
     status = prediction.status(now)
@@ -190,7 +190,7 @@ def present(
 
 
 def _shown_status(prediction: Prediction, now: float) -> str:
-    """Give the status that is shown, which need not be the true one."""
+    """Return the status in the response, which may differ from the true one."""
     status, traits = prediction.status(now), prediction.traits
     if now - prediction.ended_at < 0:
         return traits.get({"processing": "unknown_status"}.get(status, "starting_status"), status)
@@ -204,7 +204,7 @@ def _error(prediction: Prediction) -> Any:
 
 
 def file_urls(prediction: Prediction, host: str) -> list[str]:
-    """Give the addresses of its files."""
+    """Return the addresses of its files."""
     return [
         f"{host}/out/{file_name(prediction.id, n)}.{prediction.extension}"
         for n in range(prediction.images)
@@ -212,7 +212,7 @@ def file_urls(prediction: Prediction, host: str) -> list[str]:
 
 
 def output(prediction: Prediction, host: str) -> Any:
-    """Give what it made."""
+    """Return its output."""
     urls = file_urls(prediction, host)
     if "missing_output" in prediction.traits:
         urls = urls[:-1]
@@ -220,7 +220,7 @@ def output(prediction: Prediction, host: str) -> Any:
 
 
 def logs(prediction: Prediction, now: float) -> str:
-    """Give its logs: one progress line for each step done, in the form of tqdm."""
+    """Return its logs: one progress line per step, in the form of tqdm."""
     if now < prediction.started_at:
         return ""
     done = int(prediction.fraction(now) * STEPS)
@@ -236,7 +236,7 @@ def logs(prediction: Prediction, now: float) -> str:
 
 
 def ledger_row(prediction: Prediction, plan: Plan, now: float) -> dict[str, Any]:
-    """Write what the ledger says about a prediction: its life, and what it cost."""
+    """Return a prediction's row in the ledger: its history and cost."""
     heading = prediction.bill(now)
     units = plan.billing.get(heading, 0) if heading is not None else 0
     return {

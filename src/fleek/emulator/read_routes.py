@@ -1,4 +1,4 @@
-"""Reading, listing and cancelling predictions."""
+"""The routes that read, list and cancel predictions."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ PAGE: Final = 100
 
 
 def routes() -> list[Route]:
-    """Give the routes that read predictions, and the one that cancels."""
+    """Return the routes that read, list and cancel predictions."""
     return [
         Route("/v1/predictions/{id}", _get, methods=["GET"]),
         Route("/v1/predictions", _list, methods=["GET"]),
@@ -61,7 +61,7 @@ def _draw(request: Request, group: Group, prediction: Prediction | None = None) 
 async def _shared_faults(
     account: Account, group: str, faults: Mapping[str, str]
 ) -> ASGIApp | None:
-    """Do what get and list do alike when they go wrong."""
+    """Return the faulty response of get or list, for the faults that they share."""
     if f"{group}_slow" in faults:
         await asyncio.sleep(float(faults[f"{group}_slow"]))
     if f"{group}_429" in faults:
@@ -130,7 +130,7 @@ async def _list(request: Request) -> ASGIApp:
 def _row(
     account: Account, prediction: Prediction, faults: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Give what a list has of a prediction, as one that lags behind has it: perhaps nothing."""
+    """Return a prediction's row in the list; None if the list is too far behind to have it."""
     now = account.now()
     stale = _lag(account, prediction, faults, "list_stale")
     hidden = max(_lag(account, prediction, faults, "list_omit"), stale)
@@ -140,7 +140,7 @@ def _row(
 
 
 def _lag(account: Account, prediction: Prediction, faults: Mapping[str, str], name: str) -> float:
-    """Give the seconds by which a list is behind: by chance, or as the prediction's marker asks."""
+    """Return the lag of a list in seconds, by chance or by the prediction's marker."""
     behind = float(faults.get(name, 0))
     marker = prediction.markers.get(name)
     if marker is not None and account.plan.injecting:
@@ -149,7 +149,7 @@ def _lag(account: Account, prediction: Prediction, faults: Mapping[str, str], na
 
 
 def _window(account: Account, request: Request) -> tuple[int, int]:
-    """Give the range of `predictions` that is asked for; listed from its end backwards."""
+    """Return the requested range of `predictions`; it is listed backwards from its end."""
     query = request.query_params
     first, last = 0, len(account.predictions)
     if "created_after" in query:

@@ -1,4 +1,4 @@
-"""Responses: JSON in Replicate's format, bodies of errors, headers, failures at the socket."""
+"""Responses: JSON in Replicate's format, bodies of errors, headers and socket failures."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ FORMS: Final[Mapping[str, Callable[[str], Any]]] = {
     "errors": lambda text: {"errors": [{"title": text}]},
     "array": lambda text: [text],
 }
-"""Bodies of an error; beside them there are `problem` (Replicate's own), `html` and `text`."""
+"""Forms of error bodies, besides `problem` (Replicate's own), `html` and `text`."""
 
 ERRORS: Final[Mapping[str, Callable[[str], Any]]] = {
     "object": lambda text: {"code": "E9999", "message": text},
@@ -37,7 +37,7 @@ ERRORS: Final[Mapping[str, Callable[[str], Any]]] = {
     "empty": lambda _: "",
     "null": lambda _: None,
 }
-"""A failed prediction's `error`."""
+"""Forms of a failed prediction's `error`."""
 
 ODD: Final[Mapping[str, Any]] = {
     "list": [],
@@ -49,16 +49,16 @@ ODD: Final[Mapping[str, Any]] = {
     "nulls": {"id": None, "status": None, "results": None},
     "rows": {"results": [None, 7, "x", [], {}], "next": 7},
 }
-"""JSON that is neither a prediction nor a list of them."""
+"""JSON that is neither a prediction nor a list of predictions."""
 
 
 def encode(body: Any) -> bytes:
-    """Write JSON as it goes over the wire, the same bytes everywhere."""
+    """Encode JSON deterministically."""
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 TRANSPORT: Final = "emulator.transport"
-"""Where `server.Protocol` puts the connection, among the scope's extensions."""
+"""The scope extension in which `server.Protocol` stores the connection."""
 
 HTML: Final = b"<!doctype html><title>Error</title><h1>Something went wrong</h1>"
 
@@ -70,42 +70,42 @@ class RequestEntry:
     """The ledger's row of a request."""
 
     faults: list[str] = field(default_factory=list)
-    status: int | None = None  # None: no status was sent
+    status: int | None = None  # None: not sent
     sent: int = 0  # bytes of the body, or of everything when the answer was raw
     auth_ok: bool = True
     token: str | None = None  # its fingerprint
     download: dict[str, Any] | None = None  # the requested file, if any
-    subject: str = ""  # whose markers these are
+    subject: str = ""  # the subject of the markers
     markers: Mapping[str, Marker] = field(default_factory=dict)
     model: str = ""
 
 
 def entry_of(scope: Scope) -> RequestEntry:
-    """Return the request's row of the ledger."""
+    """Return the request's row in the ledger."""
     entry: RequestEntry = scope["emulator.entry"]
     return entry
 
 
 def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer with JSON."""
+    """Return a JSON response."""
     return Response(encode(body), status, headers, media_type="application/json")
 
 
 def problem(
     status: int, detail: str, *, title: str | None = None, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Answer with an error, in Replicate's form."""
+    """Return an error response in Replicate's form."""
     body = {"title": title or HTTPStatus(status).phrase, "detail": detail, "status": status}
     return answer(body, status, headers)
 
 
 def missing() -> Response:
-    """Respond with 404."""
+    """Return a 404 response."""
     return answer({"detail": "The requested resource could not be found.", "status": 404}, 404)
 
 
 def refusal(form: str, status: int, text: str, *, title: str | None = None) -> Response:
-    """Answer with an error in a form of `FORMS`, or as `html`, `text`, or Replicate's own."""
+    """Return an error response in a form of `FORMS`, as `html` or `text`, or in Replicate's form."""
     if form in FORMS:
         return answer(FORMS[form](text), status)
     if form == "html":
@@ -116,7 +116,7 @@ def refusal(form: str, status: int, text: str, *, title: str | None = None) -> R
 
 
 def throttled(kind: str, now: float) -> Response:
-    """Answer 429; `kind` says what stands in Retry-After: seconds, date, garbage, none."""
+    """Return a 429 response; `kind` of Retry-After: seconds, date, garbage, none."""
     after = {"date": formatdate(now + 2, usegmt=True), "garbage": "soon", "none": None}.get(
         kind, kind
     )
@@ -129,17 +129,17 @@ def throttled(kind: str, now: float) -> Response:
 
 
 def failed(status: str) -> Response:
-    """Answer with a 5xx status."""
+    """Return a response with a 5xx status."""
     return problem(int(status), "An internal error occurred. Please try again.")
 
 
 def html(status: int = 200, content_type: str = "text/html") -> Response:
-    """Respond with an HTML page."""
+    """Return an HTML page."""
     return Response(HTML, status, media_type=content_type)
 
 
 class Raw:
-    """A response written to the socket directly, so that it may violate HTTP."""
+    """A response that is written to the socket directly and may violate HTTP."""
 
     def __init__(
         self, chunks: Iterable[bytes] | AsyncIterator[bytes] = (), ending: Ending = "close"
@@ -148,12 +148,12 @@ class Raw:
         self._ending = ending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Write, then close the connection, reset it, or hold it until the other side leaves."""
+        """Write, then close the connection, reset it, or hold it until the client closes it."""
         del send
         transport: asyncio.Transport = scope["extensions"][TRANSPORT]["transport"]
         entry = entry_of(scope)
         leaving = asyncio.create_task(_client_gone(receive))
-        with suppress(asyncio.CancelledError):  # the other side left while we wrote
+        with suppress(asyncio.CancelledError):  # the client closed the connection meanwhile
             async for chunk in _each(self._chunks):
                 if leaving.done():
                     break
@@ -162,7 +162,7 @@ class Raw:
         if self._ending == "close":
             transport.close()
         elif self._ending == "reset":
-            await asyncio.sleep(0.02)  # what was written goes out first
+            await asyncio.sleep(0.02)  # flush what was written
             _linger_zero(transport)
             transport.abort()
         await leaving
@@ -183,26 +183,26 @@ async def _client_gone(receive: Receive) -> None:
 
 
 def _linger_zero(transport: asyncio.Transport) -> None:
-    """Make closing send RST in place of FIN."""
+    """Make a close send RST instead of FIN."""
     handle = transport.get_extra_info("socket")
     if handle is not None and not transport.is_closing():
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def head(status: int, *headers: tuple[str, object]) -> bytes:
-    """Write a status line and headers, with the empty line that ends them."""
+    """Return a status line and headers, including the empty line after them."""
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 def dropped() -> ASGIApp:
-    """Close the connection without an answer."""
+    """Close the connection without a response."""
     return Raw()
 
 
 def reset() -> ASGIApp:
-    """Reset the connection without an answer."""
+    """Reset the connection without a response."""
     return Raw(ending="reset")
 
 
@@ -217,12 +217,12 @@ def cut_headers(status: int) -> ASGIApp:
 
 
 def cut_body(status: int, content_type: str, body: bytes, *, ending: Ending) -> ASGIApp:
-    """Send half of the body that Content-Length promises."""
+    """Send half of the body announced by Content-Length."""
     first = head(status, ("content-type", content_type), ("content-length", len(body)))
     return Raw([first, body[: len(body) // 2]], ending)
 
 
-GZIP: Final = zlib.MAX_WBITS | 16  # what zlib calls this format
+GZIP: Final = zlib.MAX_WBITS | 16  # zlib's value for this format
 
 
 class ResponseWriter:
@@ -232,7 +232,7 @@ class ResponseWriter:
         send: Sends to the client.
         entry: Its row in the ledger.
         now: Seconds since 1970, as the emulator shows them.
-        draw: Chooses the faults of group `answer`, once the response begins.
+        draw: Chooses the faults of the group `answer` when the response begins.
     """
 
     def __init__(

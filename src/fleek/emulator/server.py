@@ -1,4 +1,4 @@
-"""Running the emulator: on a port until SIGTERM, or inside another program."""
+"""Runs the emulator: on a port until SIGTERM, or inside another program."""
 
 import asyncio
 import signal
@@ -27,10 +27,10 @@ SYNC_SECONDS: Final = 0.05
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol; the application may reach the connection, so as to break it."""
+    """uvicorn's HTTP protocol, with access to the connection for the injection of faults."""
 
     def on_message_begin(self) -> None:
-        """Put the transport among the scope's extensions."""
+        """Store the transport in the scope's extensions."""
         super().on_message_begin()
         self.scope["extensions"] = {TRANSPORT: {"transport": self.transport}}
 
@@ -45,20 +45,20 @@ class Emulator:
 
     @property
     def api_url(self) -> str:
-        """What `REPLICATE_BASE_URL` must be for Fleek: with `/v1`."""
+        """The value of `REPLICATE_BASE_URL` for Fleek, with `/v1`."""
         return f"{self.base_url}/v1"
 
     @property
     def ledger(self) -> Ledger:
-        """The rows of requests, callbacks and downloads; `totals()` has the sums."""
+        """The rows of requests, callbacks and downloads; see `totals()` for the sums."""
         return self.account.ledger
 
     def totals(self) -> dict[str, Any]:
-        """Sum up the predictions and their cost."""
+        """Return the number of predictions and their cost."""
         return self.account.totals()
 
     def replan(self, **changes: Any) -> None:
-        """Change parts of the plan from here on."""
+        """Change parts of the plan."""
         plan = self.account.plan.model_dump() | changes
         self.account.plan = Plan.model_validate(plan)
 
@@ -75,11 +75,11 @@ async def serve(
     """Run the emulator in this event loop.
 
     Args:
-        plan: What it does; None: everything well, within 2 seconds.
+        plan: The configuration; None: no faults, and predictions take up to 2 seconds.
         host: The address to listen on.
         port: 0 chooses a free one.
-        delivery_port: A second port for output files alone; 0 chooses, None: the same port.
-        ledger: A file for the ledger. What it holds from before is taken up again.
+        delivery_port: A separate port for output files; 0 chooses one, None: the same port.
+        ledger: A file for the ledger, whose rows are restored.
     """
     api = _listen(host, port)
     base_url = _url(host, api)
@@ -114,15 +114,15 @@ def run(
     delivery_port: int | None = None,
     plan: Plan | None = None,
 ) -> None:
-    """Run the emulator until SIGINT or SIGTERM; says its address on standard output.
+    """Run the emulator until SIGINT or SIGTERM, and print its address to standard output.
 
     Args:
-        host: The address to listen on. The control API answers this machine only, whatever it is.
+        host: The address to listen on. The control API is always restricted to this machine.
         port: 0 chooses a free one.
-        seed: For all that is left to chance.
-        ledger: A file for the ledger. What it holds from before is taken up again.
-        delivery_port: A second port for output files alone.
-        plan: What it does from the start; the seed above counts.
+        seed: For all random decisions.
+        ledger: A file for the ledger, whose rows are restored.
+        delivery_port: A separate port for output files.
+        plan: The initial configuration, except for the seed.
     """
     chosen = (plan or Plan()).model_copy(update={"seed": seed})
 
@@ -145,7 +145,7 @@ def run(
 
 @asynccontextmanager
 async def _listening(app: ASGIApp, sock: socket.socket) -> AsyncGenerator[None]:
-    """Answer on a socket. At the end everything stops at once, what hangs on purpose too."""
+    """Serve on a socket. At the end, all requests are stopped, including those that hang."""
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_keep_alive=60)
     config.load()
     state = ServerState()
@@ -157,7 +157,7 @@ async def _listening(app: ASGIApp, sock: socket.socket) -> AsyncGenerator[None]:
         server.close()
         for connection in list(state.connections):
             connection.transport.abort()
-        await asyncio.sleep(0)  # now the protocols know
+        await asyncio.sleep(0)  # lets the protocols react
         for task in list(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
@@ -165,12 +165,12 @@ async def _listening(app: ASGIApp, sock: socket.socket) -> AsyncGenerator[None]:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named, asyncio turns Nagle's algorithm off; else each answer takes 40 ms.
+    # asyncio disables Nagle's algorithm only if the protocol is set; else responses take 40 ms.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((host, port))
     listening.listen(2048)
-    listening.settimeout(0)  # as event loops want it
+    listening.settimeout(0)  # as event loops require
     return listening
 
 

@@ -14,7 +14,7 @@ from fleek.emulator.responses import encode, missing
 
 
 def routes() -> list[Route]:
-    """Give the route that `urls.stream` leads to; it asks for no token."""
+    """Return the route of `urls.stream`, which needs no token."""
     return [Route("/stream/{id}", _stream, methods=["GET"])]
 
 

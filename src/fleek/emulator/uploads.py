@@ -1,4 +1,4 @@
-"""Files that are uploaded as inputs: /v1/files."""
+"""Uploaded input files: /v1/files."""
 
 import base64
 import hmac
@@ -22,7 +22,7 @@ PARAMETER: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 def routes() -> list[Route]:
-    """Give the routes of uploaded files."""
+    """Return the routes of uploaded files."""
     return [
         Route("/v1/files", _upload, methods=["POST"]),
         Route("/v1/files", _list, methods=["GET"]),
@@ -33,7 +33,7 @@ def routes() -> list[Route]:
 
 
 def sign_download(account: Account, owner: str, file_id: str, expiry: str) -> str:
-    """Sign the address of an uploaded file, so that it can be read without a token."""
+    """Return a signature for the address of an uploaded file, for reads without a token."""
     content = f"{owner} {file_id} {expiry}".encode()
     return base64.b64encode(hmac.digest(account.secret.encode(), content, sha256)).decode()
 
@@ -114,7 +114,7 @@ def _describe(request: Request, upload: Upload) -> dict[str, Any]:
 
 
 def _parts(content_type: str, body: bytes) -> dict[str, tuple[dict[str, str], bytes]]:
-    """Take a multipart form apart: field → (what its headers say, its bytes)."""
+    """Parse a multipart form: field → (parameters of its headers, its bytes)."""
     boundary = BOUNDARY.search(content_type)
     if boundary is None:
         return {}

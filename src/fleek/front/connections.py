@@ -1,4 +1,4 @@
-"""The connections of a process: how many in all and per peer, and how many bytes they hold."""
+"""Limits on the connections of a process: in total and per peer, and on their memory."""
 
 from collections import Counter
 from ipaddress import ip_address, ip_network
@@ -8,7 +8,7 @@ ANY: Final = "*"
 
 
 class Connection(Protocol):
-    """What is known of a connection here."""
+    """A connection, as far as this module uses it."""
 
     peer: str
 
@@ -28,7 +28,7 @@ class Peers:
             return True
         try:
             address = ip_address(peer.partition("%")[0])
-        except ValueError:  # a socket that has no address
+        except ValueError:  # a socket without an IP address
             return True
         address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self._networks)
@@ -37,24 +37,24 @@ class Peers:
 class Connections:
     """All connections of one process.
 
-    If there are too many, the one that has been idle for longest is closed: first one that has
-    never completed a request, then one between two requests. A request under way is never cut.
+    If there are too many, the one that has been idle for longest is closed: first those without a
+    completed request, then those between two requests. A request in progress is never interrupted.
     """
 
     def __init__(self, limit: int, per_peer: int, *, proxies: Peers) -> None:
         self._limit = limit
         self._per_peer = per_peer
-        self._proxies = proxies  # each speaks for many callers
+        self._proxies = proxies  # without a limit per peer
         self._open: set[Connection] = set()
         self._peers: Counter[str] = Counter()
-        self._silent: dict[Connection, None] = {}  # oldest first, like the next one
+        self._silent: dict[Connection, None] = {}  # without a request so far; oldest first
         self._idle: dict[Connection, None] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
     def admit(self, connection: Connection) -> bool:
-        """Take a new connection in; False: there is no room for it."""
+        """Add a new connection; False: there are too many."""
         peer = connection.peer
         if self._peers[peer] >= self._per_peer and peer not in self._proxies:
             return False
@@ -66,17 +66,17 @@ class Connections:
         return True
 
     def begin(self, connection: Connection) -> None:
-        """Note that a request is under way."""
+        """Record that a request is in progress."""
         self._silent.pop(connection, None)
         self._idle.pop(connection, None)
 
     def end(self, connection: Connection) -> None:
-        """Note that its requests have been answered."""
+        """Record that all of its requests have responses."""
         if connection in self._open:
             self._idle[connection] = None
 
     def leave(self, connection: Connection) -> None:
-        """Forget a connection that is closed, or that was never taken in."""
+        """Remove a connection that was closed or refused."""
         if connection not in self._open:
             return
         self.begin(connection)
@@ -95,14 +95,14 @@ class Connections:
 
 
 FREE_BYTES: Final = 16 * 1024
-"""What each request may hold outside the budget: the number of connections bounds it already.
+"""Bytes per request that do not count, as the number of connections limits them already.
 
-So ordinary requests are served while others hold all of the budget.
+So small requests are served while large ones use the whole budget.
 """
 
 
 class BodyBudget:
-    """Bytes of request bodies, from their arrival until the request is answered."""
+    """Bytes of request bodies, until the response is complete."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -110,9 +110,9 @@ class BodyBudget:
         self.total = 0
 
     def take(self, connection: Connection, count: int) -> bool:
-        """Count bytes that came in; False: they are too many for this process now.
+        """Count received bytes; False: they exceed the budget.
 
-        Whoever is alone is not refused: sizes of single bodies are limited elsewhere.
+        A single body is never refused: its size is limited elsewhere.
         """
         held = self._held.get(connection, 0)
         counted = max(held + count - FREE_BYTES, 0) - max(held - FREE_BYTES, 0)
@@ -124,25 +124,25 @@ class BodyBudget:
         return True
 
     def release(self, connection: Connection) -> None:
-        """Forget what the connection held."""
+        """Release the bytes of a connection."""
         self.total -= max(self._held.pop(connection, 0) - FREE_BYTES, 0)
 
 
 class UnsentBudget:
-    """Bytes of responses that their readers have not taken yet.
+    """Bytes of responses that clients have not read yet.
 
-    If they are too many, those that have been unread for longest are dropped, but none that a
-    reader may be reading just now.
+    Beyond the limit, the connections with the oldest unread responses are closed, except those that
+    may be reading right now.
     """
 
     def __init__(self, limit: int, *, patience: float = 1.0) -> None:
         self._limit = limit
         self._patience = patience
-        self._unsent: dict[Connection, tuple[int, float]] = {}  # the longest unread first
+        self._unsent: dict[Connection, tuple[int, float]] = {}  # oldest first
         self._total = 0
 
     def add(self, connection: Connection, count: int, *, now: float) -> None:
-        """Count a response of which so much waits to be read."""
+        """Count the unread bytes of a response."""
         self.release(connection)
         self._unsent[connection] = count, now
         self._total += count
@@ -154,6 +154,6 @@ class UnsentBudget:
             oldest.abort()
 
     def release(self, connection: Connection) -> None:
-        """Forget a response that was read, or whose connection is closed."""
+        """Remove a response that was read, or whose connection was closed."""
         count, _ = self._unsent.pop(connection, (0, 0.0))
         self._total -= count

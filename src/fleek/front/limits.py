@@ -1,4 +1,4 @@
-"""What one process grants to connections: how many, for how long, how many bytes."""
+"""Limits of connections: number, durations and sizes."""
 
 import os
 import resource
@@ -11,7 +11,7 @@ from fleek.settings import Settings
 
 MIN_CONNECTIONS: Final = 64
 MAX_CONNECTIONS: Final = 10_000
-CONNECTION_BYTES: Final = 64 * 1024  # what one connection may hold outside of any budget
+CONNECTION_BYTES: Final = 64 * 1024  # maximum memory of a connection outside of the budgets
 MEMORY_SHARE: Final = 8  # connections may take an eighth of the memory
 MIN_UNSENT_BYTES: Final = 64 * 1024 * 1024
 CGROUP_MEMORY: Final = Path("/sys/fs/cgroup/memory.max")  # a container's limit
@@ -21,27 +21,27 @@ CGROUP_MEMORY: Final = Path("/sys/fs/cgroup/memory.max")  # a container's limit
 class Limits:
     """Durations in seconds, sizes in bytes."""
 
-    header_seconds: float  # from the first byte of a request, or from the connection's start
+    header_seconds: float  # from the first byte of a request, or from the start of the connection
     body_seconds: float
-    response_seconds: float  # a response of which nothing is read for so long is dropped
+    response_seconds: float  # how long a client may read nothing of a response
     keep_alive_seconds: float
     connections: int
     connections_per_peer: int
-    body_bytes: int  # of all requests together
+    body_bytes: int  # in total for all requests
 
     head_bytes: int = 32 * 1024
     url_bytes: int = 16 * 1024
     fields: int = 100
-    pipelined: int = 32  # requests behind the one that is being answered
-    min_rate: float = 512.0  # bytes per second of a body or a response that is under way
-    framing_bytes: int = 16 * 1024  # chunk sizes and extensions, trailers; and as much as the body
-    unsent_bytes: int = MIN_UNSENT_BYTES  # of all responses together
-    linger_seconds: float = 2.0  # how long a refused sender may go on, to read the refusal
-    linger_bytes: int = 1024 * 1024  # what is read of it in that time
+    pipelined: int = 32  # requests after the current one
+    min_rate: float = 512.0  # bytes per second of a body or a response
+    framing_bytes: int = 16 * 1024  # chunk sizes, extensions and trailers; plus the body's size
+    unsent_bytes: int = MIN_UNSENT_BYTES  # in total for all responses
+    linger_seconds: float = 2.0  # how long a refused client may send, so that it reads the refusal
+    linger_bytes: int = 1024 * 1024  # maximum bytes that are read in that time
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Return the limits that the operator has chosen, or that suit this machine."""
+        """Return the limits from the settings, with defaults for this machine."""
         connections = settings.max_connections or default_connections()
         per_peer = settings.max_connections_per_peer or max(connections // 4, 1)
         return cls(
@@ -57,9 +57,9 @@ class Limits:
 
 
 def default_connections() -> int:
-    """Return how many connections this process can bear, by its file descriptors and memory.
+    """Return the default maximum of connections, by file descriptors and memory.
 
-    Half of the descriptors are left for files, the database and calls to others.
+    Half of the descriptors are reserved for files, the database and outbound calls.
     """
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:

@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol with deadlines, limits and strict framing.
 
-The library waits for ever for the rest of a request, keeps a head of any size and a response of
-which nothing is read. Here each has a deadline and a size; what is refused is answered with a
-problem document before any of our code sees it.
+The library has no limits for the time of a request, the size of its head, and unread responses.
+Here, each has a deadline and a maximum size. A refused request gets a problem document before the
+application is called.
 
 Sources: RFC 9110, RFC 9112 (framing, sections 3, 6 and 9.6), RFC 6585 (431).
 """
@@ -31,14 +31,14 @@ from fleek.front.limits import Limits
 from fleek.front.transport import GentleTransport
 from fleek.settings import Settings
 
-SLICE_BYTES: Final = 16 * 1024  # is read before sizes are looked at again
-MAX_FRAMING: Final = 2  # raw bytes for each byte of a body
-LARGE_BODY_RATE: Final = 256 * 1024  # bytes of a large body that give it a second more
-STALLS: Final = 6  # windows of a body's time, in each of which something must come
+SLICE_BYTES: Final = 16 * 1024  # parsed between two checks of sizes
+MAX_FRAMING: Final = 2  # raw bytes per byte of a body
+LARGE_BODY_RATE: Final = 256 * 1024  # bytes of a large body that extend its deadline by a second
+STALLS: Final = 6  # intervals of a body's time, in each of which bytes must be received
 
 
 class Front:
-    """What all connections of one process share."""
+    """The state shared by all connections of a process."""
 
     def __init__(self, settings: Settings, *, refusals: Counter) -> None:
         self.limits = limits = Limits.of(settings)
@@ -53,7 +53,7 @@ class Front:
 
 
 class Reading(Enum):
-    """What the other side is sending."""
+    """The part of a request that is being received."""
 
     NOTHING = "nothing"
     HEAD = "head"
@@ -62,9 +62,9 @@ class Reading(Enum):
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """How much of one request has arrived."""
+    """Counters of a request's received bytes."""
 
-    head_bytes: int = 0  # raw, of the slices that hold nothing else
+    head_bytes: int = 0  # raw, of slices that contain only the head
     field_bytes: int = 0
     fields: int = 0
     body_bytes: int = 0
@@ -72,11 +72,11 @@ class Arrival:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection. `front` is shared by all of them."""
+    """One connection; `front` is shared by all."""
 
     transport: GentleTransport
-    timeout_keep_alive: float  # type: ignore[assignment]  # the library takes fractions too
-    cycle: RequestResponseCycle | None  # type: ignore[assignment]  # the library calls it never None
+    timeout_keep_alive: float  # type: ignore[assignment]  # the library accepts fractions, too
+    cycle: RequestResponseCycle | None  # type: ignore[assignment]  # the library declares it as never None
 
     def __init__(self, front: Front, **options: Any) -> None:
         super().__init__(**options)
@@ -96,7 +96,7 @@ class GuardedProtocol(HttpToolsProtocol):
     # --- the connection -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection in, if there is room."""
+        """Add the connection, unless there are too many."""
         super().connection_made(GentleTransport(transport, self))
         self.peer = self.client[0] if self.client else ""
         if self._front.connections.admit(self):
@@ -105,7 +105,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(CapacityExceeded("too many connections"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Free everything that the connection held."""
+        """Release everything that belongs to the connection."""
         self._lost = True
         self._front.connections.leave(self)
         self._front.bodies.release(self)
@@ -120,14 +120,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def close_gently(self) -> None:
-        """Close after what was written; a sender that is not done may read the answer first."""
+        """Close after pending writes; a client that is still sending may read the response first."""
         if self._lost:
             return
         self._front.connections.end(self)
         if self._reading is Reading.NOTHING:
             self._close()
             return
-        self._refused = True  # what still comes is discarded
+        self._refused = True  # further input is discarded
         self.flow.resume_reading()
         self.transport.half_close()
         self._start_deadline(self._limits.linger_seconds, self._close)
@@ -136,10 +136,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.finish()
         self._watch_reader(self.transport.get_write_buffer_size())
 
-    # --- what comes in --------------------------------------------------------------------------
+    # --- input ----------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, a slice at a time, and keep an eye on size and time."""
+        """Feed the parser in slices, and check sizes and deadlines."""
         if self._refused:
             self._discard(len(data))
             return
@@ -149,7 +149,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._feed(part)
         except HttpParserError as error:
             ours = error.__context__
-            message = "this is not HTTP/1.1 as RFC 9112 defines it"
+            message = "the request is not valid HTTP/1.1 (RFC 9112)"
             self._refuse(ours if isinstance(ours, FleekError) else Unreadable(message))
         except FleekError as error:
             self._refuse(error)
@@ -160,7 +160,7 @@ class GuardedProtocol(HttpToolsProtocol):
         before, arrival = self._reading, self._arrival
         try:
             self.parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:  # is not offered: go on in HTTP/1.1
+        except HttpParserUpgrade as upgrade:  # not supported: continue with HTTP/1.1
             if rest := data[upgrade.args[0] :]:
                 self._feed(rest)
         if self._arrival is not arrival or self._reading is not before:
@@ -173,19 +173,19 @@ class GuardedProtocol(HttpToolsProtocol):
             self._check_framing()
 
     def on_message_begin(self) -> None:
-        """Begin to count."""
+        """Reset the counters."""
         super().on_message_begin()
         self._reading = Reading.HEAD
         self._arrival = Arrival()
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the address."""
+        """Add a part of the address."""
         super().on_url(url)
         if len(self.url) > self._limits.url_bytes:
             raise UriTooLong(f"the address must have at most {self._limits.url_bytes} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head; those behind a body are counted and left out."""
+        """Add a header field; trailers are counted and ignored."""
         if self._reading is Reading.BODY:
             self._arrival.framing_bytes += len(name) + len(value)
             return
@@ -195,7 +195,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin the request, or queue it behind those that came before."""
+        """Begin the request, or queue it after earlier ones."""
         self._check_framed()
         if not self.url.startswith(b"/"):
             raise Unreadable("the target of a request must be a path, such as /api/v1/jobs")
@@ -206,7 +206,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._front.connections.begin(self)
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body, if this process can hold it."""
+        """Add a part of the body, within the budget."""
         self._arrival.body_bytes += len(body)
         if not self._answering():
             self._discard(len(body))
@@ -214,16 +214,16 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_body(body)
         else:
             raise CapacityExceeded(
-                "the server holds too many bytes of requests; send it again later"
+                "the server has too many bytes of requests in memory; send the request again later"
             )
 
     def on_message_complete(self) -> None:
-        """Note that the other side has sent everything."""
+        """Record that the request is complete."""
         self._reading = Reading.NOTHING
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or be idle."""
+        """Continue with the next request, or become idle."""
         super().on_response_complete()
         if self.pipeline or self._answering():
             return
@@ -232,19 +232,21 @@ class GuardedProtocol(HttpToolsProtocol):
             self._front.connections.end(self)
 
     def _check_framed(self) -> None:
-        """Refuse a body whose end the parser and a proxy could see in different places."""
+        """Refuse a body whose end a proxy could interpret differently (request smuggling)."""
         framed = {name for name, _ in self.headers} & {b"content-length", b"transfer-encoding"}
         if self.parser.should_upgrade() and framed:
-            raise Unreadable("Upgrade is not offered, and not taken in a request with a body")
+            raise Unreadable("Upgrade is not supported, and not accepted in a request with a body")
         codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         if codings and self.parser.get_http_version() != "1.1":
-            raise Unreadable("HTTP/1.0 knows no Transfer-Encoding")
+            raise Unreadable("HTTP/1.0 does not have Transfer-Encoding")
         if codings not in ([], [b"chunked"]):
-            raise Unreadable("Transfer-Encoding must be chunked alone: compression is not taken")
+            raise Unreadable(
+                "Transfer-Encoding must be chunked alone: compression is not accepted"
+            )
 
     def _check_head(self) -> None:
         if self._arrival.fields > self._limits.fields:
-            raise HeadersTooLarge(f"at most {self._limits.fields} header fields are taken")
+            raise HeadersTooLarge(f"at most {self._limits.fields} header fields are accepted")
         if max(self._arrival.head_bytes, self._arrival.field_bytes) > self._limits.head_bytes:
             raise HeadersTooLarge(f"headers must have at most {self._limits.head_bytes} bytes")
 
@@ -254,23 +256,23 @@ class GuardedProtocol(HttpToolsProtocol):
             raise Unreadable("the body has more chunk extensions or trailers than content")
 
     def _discard(self, count: int) -> None:
-        """Throw away what nobody asked for; beyond a limit it is not even read."""
+        """Discard unwanted input; beyond a limit, stop reading."""
         self._discarded += count
         if self._discarded > self._limits.linger_bytes:
             self.transport.close()
             self.flow.pause_reading()
 
-    # --- what goes out --------------------------------------------------------------------------
+    # --- output ---------------------------------------------------------------------------------
 
     def _refuse(self, error: FleekError) -> None:
-        """Answer and close; what was taken before on this connection is answered first."""
+        """Respond with an error and close, after the responses to earlier requests."""
         self._front.refusals.labels(error.code).inc()
         self._refused = True
         if self._deadline is not None:
             self._deadline.cancel()
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if self._reading is not Reading.BODY:  # it has all of its request
+            if self._reading is not Reading.BODY:  # its request is complete
                 cycle.keep_alive = False
                 return
             if self.pipeline or cycle.response_started:
@@ -284,14 +286,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def pause_writing(self) -> None:
-        """Watch that the response is read at all."""
+        """Set the deadline for reading the response."""
         super().pause_writing()
         size = self.transport.get_write_buffer_size()
         self._front.unsent.add(self, size, now=self.loop.time())
         self._watch_reader(size)
 
     def resume_writing(self) -> None:
-        """It is read."""
+        """Clear the deadline: the response is being read."""
         super().resume_writing()
         self._front.unsent.release(self)
         if self._write_deadline is not None:
@@ -313,7 +315,7 @@ class GuardedProtocol(HttpToolsProtocol):
     # --- deadlines ------------------------------------------------------------------------------
 
     def _set_deadline(self) -> None:
-        """Let the other side finish what it is sending; nothing is expected during an answer."""
+        """Set the deadline for the current part of a request; none during a response."""
         idle = self._answering() or self.timeout_keep_alive_task is not None
         done = idle and self._reading is Reading.NOTHING
         waiting = None if done else (self._reading, self._arrival)
@@ -339,8 +341,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _on_head_late(self) -> None:
         if self._reading is Reading.NOTHING:
-            self.transport.close()  # it has said nothing: there is nothing to answer
-        elif self.flow.read_paused:  # by us
+            self.transport.close()  # nothing was received: no response
+        elif self.flow.read_paused:  # by this process
             self._start_deadline(self._limits.header_seconds, self._on_head_late)
         else:
             self._refuse(RequestTimeout("the headers did not arrive in time"))

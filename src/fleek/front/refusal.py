@@ -1,4 +1,4 @@
-"""A refusal that is written to the socket, as no application has seen the request."""
+"""The response to a request that is refused before the application is called."""
 
 import secrets
 from http import HTTPStatus
@@ -11,7 +11,7 @@ RETRY_SECONDS: Final = 2
 
 
 def response(error: FleekError, *, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return a whole HTTP response, a problem document, after which the connection is closed."""
+    """Return a complete HTTP response with a problem document and Connection: close."""
     request_id = secrets.token_hex(16)
     status = HTTPStatus(status_of(type(error)))
     body = problem(status, error.code, explain(error), request_id=request_id)

@@ -1,21 +1,20 @@
-"""A connection's transport, closed so that the other side can read what was answered."""
+"""A transport whose close lets the client read the response first."""
 
 import asyncio
 from typing import Any, Protocol
 
 
 class Closing(Protocol):
-    """Who decides how a connection is closed."""
+    """The owner of a transport, which decides how to close it."""
 
     def close_gently(self) -> None:
-        """Close it once the other side has had its chance to read the answer."""
+        """Close it after the client had time to read the response."""
 
 
 class GentleTransport(asyncio.Transport):
-    """Passes everything on; `close` asks its owner, and `abort` does not.
+    """Delegates everything to a transport, except `close`, which calls the owner.
 
-    A socket that is closed with bytes still to be read resets the connection, and the answer may
-    be lost with it.
+    Closing a socket with unread bytes resets the connection, and the response may be lost.
     """
 
     def __init__(self, transport: asyncio.Transport, owner: Closing) -> None:
@@ -26,22 +25,22 @@ class GentleTransport(asyncio.Transport):
         self.write = transport.write  # type: ignore[method-assign]  # saves a call per write
 
     def close(self) -> None:
-        """End the connection after what was written, in the owner's way."""
+        """Close the connection after pending writes, by the owner."""
         if not self._ended:
             self._ended = True
             self._owner.close_gently()
 
     def is_closing(self) -> bool:
-        """Return whether nothing may be written any more."""
+        """Return whether the transport is closing, so that writes are not allowed."""
         return self._ended or self._transport.is_closing()
 
     def finish(self) -> None:
-        """Close it as soon as everything is written."""
+        """Close it after pending writes."""
         self._ended = True
         self._transport.close()
 
     def half_close(self) -> None:
-        """Say that nothing more comes, and go on reading."""
+        """Close the sending side, and continue reading."""
         self._ended = True
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
@@ -52,19 +51,19 @@ class GentleTransport(asyncio.Transport):
         self._transport.abort()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the socket."""
+        """Return information about the socket."""
         return self._transport.get_extra_info(name, default)
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes wait to be written."""
+        """Return the number of bytes that are not written yet."""
         return self._transport.get_write_buffer_size()
 
     def pause_reading(self) -> None:
-        """Read nothing for now."""
+        """Pause reading."""
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again."""
+        """Resume reading."""
         if not self._transport.is_closing():
             self._transport.resume_reading()

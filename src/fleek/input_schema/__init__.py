@@ -1,8 +1,8 @@
-"""The JSON schema of a model's input, as a stranger wrote it.
+"""The JSON schema of a model's input, which is untrusted.
 
-`normalize` copies it into a form of bounded size that needs nothing from elsewhere; `compile_schema`
-makes a validator of it. Both are total: whatever they are given, they answer, quickly, and make no
-call. What cannot be used is None, and the parameters are left to the provider to check.
+`normalize` copies it to a self-contained form of limited size; `compile_schema` makes a validator.
+Both accept any JSON, return quickly and make no calls. For a schema that cannot be used they return
+None, and only the provider checks the parameters.
 `Validators` keeps compiled schemas and checks a job's parameters against them.
 """
 

@@ -1,8 +1,8 @@
-"""A schema compiled, property by property, and parameters checked against it under a budget.
+"""Compilation of a schema, property by property, and validation of parameters with a budget.
 
-Each property has its own validator, which stops at its first error: a list of every error would
-hold, for each value, those of every alternative. Patterns run on an engine whose time grows with
-the length of the text only. No reference is resolved here, and nothing is ever retrieved.
+Each property has its own validator, which stops at the first error: a list of all errors would
+contain, for each value, those of every alternative. Patterns run on an engine with linear time. No
+references are resolved, and nothing is retrieved.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ from fleek.domain.text import closest, one_line
 from fleek.input_schema.normalized import normalize
 
 MAX_WORK: Final = 400_000
-"""Comparisons of one value with one part of a schema, and of four characters with one pattern."""
+"""Budget: comparisons of a value with a part of a schema, or of 4 characters with a pattern."""
 
 MAX_ERRORS: Final = 20  # fields that are named
-MAX_SUGGESTED: Final = 3  # unknown parameters for which a similar name is looked for
-MAX_COMPARED: Final = 50  # names of parameters that a misspelt one is compared with
-MAX_CHOICES: Final = 20  # values of an enumeration that are named
+MAX_SUGGESTED: Final = 3  # unknown parameters for which a similar name is suggested
+MAX_COMPARED: Final = 50  # names of parameters that are compared with a misspelt one
+MAX_CHOICES: Final = 20  # values of an enumeration that are listed
 MAX_DETAIL: Final = 500  # characters
 
 PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=65_536, dfa_size_limit=1_048_576)
 
-MESSAGES: Final[Mapping[str, tuple[str, str]]] = {  # by the schema's keyword: our code and words
+MESSAGES: Final[Mapping[str, tuple[str, str]]] = {  # by the schema's keyword: code and message
     "additionalProperties": ("unknown_parameter", "is not a parameter of this model"),
     "enum": ("not_a_choice", "is not one of the allowed values"),
     "const": ("not_a_choice", "is not the allowed value"),
@@ -57,7 +57,7 @@ class _Property:
     patterns: int
 
     def work(self, value: Any) -> int:
-        """Return how much there is to do for a value at most."""
+        """Return the maximum cost of validating a value."""
         values, chars = _size(value)
         return self.nodes * values + self.patterns * chars // 4
 
@@ -71,9 +71,9 @@ class CompiledSchema:
     closed: bool  # whether no other property is allowed
 
     def errors(self, parameters: Mapping[str, Any]) -> list[FieldError] | None:
-        """Return one error per parameter that is not allowed, `MAX_ERRORS` at most.
+        """Return one error per invalid parameter, at most `MAX_ERRORS`.
 
-        None: the check would take too long.
+        None: the validation would take too long.
         """
         known = {name: self.properties[name] for name in parameters if name in self.properties}
         if sum(known[name].work(parameters[name]) for name in known) > MAX_WORK:
@@ -103,9 +103,9 @@ class CompiledSchema:
 
 
 def compile_schema(schema: Mapping[str, Any]) -> CompiledSchema | None:
-    """Return the schema compiled, or None if it is none that can be checked against.
+    """Return the compiled schema, or None if it cannot be used.
 
-    What it says of single properties counts, which are required, and whether others are allowed.
+    It covers each property, the required ones, and whether others are allowed.
     """
     plain = normalize(dict(schema), schema.get("$defs"))
     if plain is None:
@@ -120,7 +120,7 @@ def compile_schema(schema: Mapping[str, Any]) -> CompiledSchema | None:
             )
             for name, member in plain.get("properties", {}).items()
         }
-    except (ValueError, jsonschema_rs.ReferencingError):  # such as a pattern that is none
+    except (ValueError, jsonschema_rs.ReferencingError):  # e.g. an invalid pattern
         return None
     return CompiledSchema(
         properties=properties,
@@ -133,7 +133,7 @@ def _validator(schema: Mapping[str, Any]) -> Any:
     return jsonschema_rs.Draft202012Validator(
         dict(schema),
         validate_formats=False,
-        offline=True,  # no retriever at all
+        offline=True,  # without a retriever
         pattern_options=PATTERNS,
         mask="value",
     )
@@ -150,7 +150,7 @@ def _first(known: _Property, name: str, value: Any) -> Iterator[FieldError]:
 
 
 def _is_whole(value: Any) -> bool:
-    """Whether this is 1.0: JSON schema takes it for an integer, and models do not."""
+    """Whether a value is a float such as 1.0: an integer for JSON schema, but not for models."""
     return isinstance(value, float) and value.is_integer()
 
 
@@ -186,7 +186,7 @@ def _pointer(path: Sequence[str]) -> str:
 
 
 def _size(value: Any) -> tuple[int, int]:
-    """Return how many values there are in one, itself included, and how many characters."""
+    """Return the number of values in a value, including itself, and of characters."""
     values = chars = 0
     ahead = [value]
     while ahead:
@@ -221,13 +221,13 @@ log = structlog.get_logger(__name__)
 
 
 class Validators:
-    """A cache of compiled schemas, each with the document that it was made from."""
+    """A cache of compiled schemas, with their documents."""
 
     def __init__(self) -> None:
         self._compiled_by_id: dict[int, tuple[Mapping[str, Any], CompiledSchema | None]] = {}
 
     async def check(self, schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-        """Check parameters against a schema; one that cannot be used allows all.
+        """Validate parameters; a schema that cannot be used allows all.
 
         Raises:
             InvalidInput: With one field error per parameter that the schema forbids.
@@ -237,10 +237,10 @@ class Validators:
             return
         errors = compiled.errors(parameters)
         if errors is None:
-            log.warning("parameters_not_checked", reason="the check would take too long")
+            log.warning("parameters_not_checked", reason="the validation would take too long")
         elif errors:
             raise InvalidInput(
-                "the model does not take these parameters",
+                "the model does not accept these parameters",
                 code="invalid_parameters",
                 errors=errors,
             )
@@ -250,7 +250,9 @@ class Validators:
         if kept is None or kept[0] is not schema:
             kept = (schema, await asyncio.to_thread(compile_schema, schema))
             if kept[1] is None:
-                log.warning("input_schema_unusable", reason="no JSON schema, or over the limits")
+                log.warning(
+                    "input_schema_unusable", reason="not a JSON schema, or over the limits"
+                )
             if len(self._compiled_by_id) >= MAX_COMPILED:
                 self._compiled_by_id.clear()
             self._compiled_by_id[id(schema)] = kept

@@ -1,7 +1,7 @@
-"""A schema copied under a budget: allowed keywords only, references resolved, in JSON schema's words.
+"""A copy of a schema within a budget: allowed keywords only, with references resolved.
 
-A keyword that is not copied is not checked, which makes the check more lenient and never stricter:
-so ``oneOf`` is copied as ``anyOf``. Source of the keywords: JSON schema 2020-12, OpenAPI 3.0.
+A keyword that is not copied is not checked: the validation is more lenient, never stricter. So
+``oneOf`` is copied as ``anyOf``. Source of the keywords: JSON schema 2020-12, OpenAPI 3.0.
 """
 
 import re
@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from fleek.domain.text import strip_unstorable
 
-MAX_NODES: Final = 5000  # values in the copy, after references were resolved
+MAX_NODES: Final = 5000  # values in the copy, including resolved references
 MAX_CHARS: Final = 262_144  # of all strings and names in the copy
-MAX_DEPTH: Final = 32  # values within one another
+MAX_DEPTH: Final = 32  # levels of nesting
 MAX_PROPERTIES: Final = 300  # of one object
-MAX_KEYWORDS: Final = 64  # of one schema, unknown ones too
+MAX_KEYWORDS: Final = 64  # of one schema, including unknown ones
 MAX_PATTERN: Final = 512  # characters
 MAX_PATTERNS: Final = 100  # of one schema: each takes a fraction of a millisecond to compile
 MAX_REFERENCE: Final = 512  # characters
@@ -50,16 +50,16 @@ _REFERENCE: Final = re.compile(r"#/(?:components/schemas|\$defs|definitions)/([^
 
 
 class _Unusable(ValueError):
-    """This is no schema, or one beyond the budget."""
+    """The value is not a schema, or exceeds the budget."""
 
 
 def normalize(
     schema: Any, definitions: Any = None, *, exact: bool = False
 ) -> dict[str, Any] | None:
-    """Return a copy that stands alone, or None if this is no schema or exceeds the budget.
+    """Return a self-contained copy, or None if it is not a schema or exceeds the budget.
 
-    A reference to the schema that it stands in, or to nothing, allows anything. With `exact`,
-    nothing may be left out that could hold a schema: the result is None instead.
+    A recursive or dangling reference allows anything. With `exact`, the result is None if a
+    keyword that may contain a schema would be omitted.
     """
     try:
         return _Copy(definitions if isinstance(definitions, dict) else {}, exact=exact).schema(
@@ -70,7 +70,7 @@ def normalize(
 
 
 class _Copy:
-    """One copy, and what is left of its budget."""
+    """One copy, with its remaining budget."""
 
     def __init__(self, definitions: Mapping[str, Any], *, exact: bool) -> None:
         self._definitions = definitions
@@ -81,7 +81,7 @@ class _Copy:
         self._patterns = MAX_PATTERNS
 
     def schema(self, schema: Any, path: tuple[str, ...], depth: int = 0) -> dict[str, Any]:
-        """Copy one schema; `path` holds the references that led to it."""
+        """Copy one schema; `path` contains the references to it."""
         self._spend(depth)
         if isinstance(schema, bool):
             return {} if schema else dict(NOTHING)
@@ -109,7 +109,7 @@ class _Copy:
         elif keyword == "properties":
             copy[keyword] = self._properties(value, path, depth)
         elif keyword == "required":
-            if isinstance(value, list):  # else it is that of an older draft, or nonsense
+            if isinstance(value, list):  # else it is of an older draft, or invalid
                 copy[keyword] = self._names(value)
         elif keyword == "enum":
             copy[keyword] = self._list(value, depth)
@@ -150,7 +150,7 @@ class _Copy:
     def _alternatives(
         self, copy: dict[str, Any], schema: Mapping[str, Any], path: tuple[str, ...], depth: int
     ) -> None:
-        """Copy ``anyOf`` and ``oneOf``; both may stand in one schema."""
+        """Copy ``anyOf`` and ``oneOf``; a schema may have both."""
         alternatives = [schema[keyword] for keyword in ("anyOf", "oneOf") if keyword in schema]
         copies = []
         for members in alternatives:
@@ -168,7 +168,7 @@ class _Copy:
     def _parts(
         self, copy: dict[str, Any], schema: Mapping[str, Any], path: tuple[str, ...], depth: int
     ) -> None:
-        """Copy ``allOf`` and what ``$ref`` refers to; a single one is merged where it can be."""
+        """Copy ``allOf`` and the target of ``$ref``; a single one is merged if possible."""
         members = schema.get("allOf", [])
         if not isinstance(members, list):
             raise _Unusable
@@ -223,14 +223,14 @@ class _Copy:
 
 
 def _modernize(copy: dict[str, Any], schema: Mapping[str, Any]) -> None:
-    """Write the exclusive limits of OpenAPI 3.0, which are flags there, as JSON schema does."""
+    """Convert the exclusive limits of OpenAPI 3.0, which are flags, to those of JSON schema."""
     for strict, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if schema.get(strict) is True and limit in copy:
             copy[strict] = copy.pop(limit)
 
 
 def _number(value: Any) -> Any:
-    """Return a number that every reader of JSON understands, neither NaN nor without end."""
+    """Return a finite number that every JSON parser reads."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Unusable
     if not -MAX_NUMBER <= value <= MAX_NUMBER:

@@ -1,1 +1,1 @@
-"""Calls to other hosts: which addresses may be called, and the one HTTP client that calls them."""
+"""Calls to other hosts: the policy for addresses, and the only HTTP client."""

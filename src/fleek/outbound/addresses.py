@@ -1,8 +1,8 @@
-"""Which addresses may be called, whoever names them.
+"""The policy for addresses of other hosts: protection against server-side request forgery (SSRF).
 
-An address is read once, by one parser, and must pass the policy. Its host is resolved once per
-connection, every address that it has must be public, and the connection goes to one of those, so
-that a second answer of the name server (DNS rebinding) changes nothing.
+An address is parsed once and must satisfy the policy. Its host is resolved once per connection, all
+of its IP addresses must be public, and the connection uses one of these. So a later change of the
+name server's answer (DNS rebinding) has no effect.
 """
 
 import asyncio
@@ -18,17 +18,19 @@ from yarl import URL
 
 MAX_URL: Final = 2048  # characters
 LOOKUP_SECONDS: Final = 3.0
-BLANKS: Final = "".join(map(chr, range(0x21)))  # around an address they do not count
+BLANKS: Final = "".join(map(chr, range(0x21)))  # ignored around an address
 
 _UNUSABLE: Final = re.compile(r"[^!-~]|[\\#]")
 _AUTHORITY: Final = re.compile(r"[A-Za-z]+://[^/?]*")
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")  # no name ends so, but spellings of IPv4 do
+_NUMBER: Final = re.compile(
+    r"[0-9]+|0x[0-9a-f]*"
+)  # the end of spellings of IPv4, but not of names
 
 _NOT_PUBLIC: Final = tuple(
     ip_network(network)
     for network in (
-        "64:ff9b::/96",  # these five lead to IPv4 addresses, which may be anything
+        "64:ff9b::/96",  # these five map to any IPv4 address
         "64:ff9b:1::/48",
         "2002::/16",
         "2001::/32",
@@ -37,7 +39,7 @@ _NOT_PUBLIC: Final = tuple(
         "192.0.0.0/24",
         "192.88.99.0/24",
         "100.64.0.0/10",
-        "168.63.129.16/32",  # a cloud's own services, on an address that looks public
+        "168.63.129.16/32",  # services of a cloud, at a public-looking address
         "5f00::/16",
         "100::/64",
     )
@@ -46,7 +48,7 @@ _NOT_PUBLIC: Final = tuple(
 _NEVER: Final = tuple(
     ip_network(network)
     for network in (
-        "169.254.169.254/32",  # these give a machine's own credentials to whoever asks
+        "169.254.169.254/32",  # these return a machine's credentials to any client
         "169.254.170.0/24",
         "168.63.129.16/32",
         "100.100.100.200/32",
@@ -57,11 +59,11 @@ _NEVER: Final = tuple(
 
 Network = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Resolves a host: every IP address that it has, or OSError."""
+"""Returns all IP addresses of a host, or raises OSError."""
 
 
 class UnsafeAddress(Exception):
-    """The address may not be called. The message never holds it; `host` is its host, if known."""
+    """The address may not be called. The message never contains it; `host` is its host, if known."""
 
     def __init__(self, message: str, *, host: str | None = None) -> None:
         super().__init__(message)
@@ -70,7 +72,7 @@ class UnsafeAddress(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AllowedHost:
-    """A host from the operator's settings, so it may be private."""
+    """A host from the operator's settings, which may be private."""
 
     host: str  # lower case
     port: int
@@ -78,7 +80,7 @@ class AllowedHost:
 
     @classmethod
     def of(cls, address: str) -> Self:
-        """Return the host that an address from the settings leads to."""
+        """Return the host of an address from the settings."""
         url = URL(address)
         host = (url.raw_host or "").lower()
         return cls(host, url.port or 443, plain=url.scheme == "http")
@@ -86,28 +88,28 @@ class AllowedHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Which addresses may be called: https at a public address, on a port that is listed.
+    """The addresses that may be called: https at public IP addresses, on allowed ports.
 
-    With ``patterns``, only hosts that match one: ``example.com``, or ``*.example.com`` for it and
-    everything below it. A host in ``named`` is allowed whatever it is.
+    With ``patterns``, the host must match one: ``example.com``, or ``*.example.com`` for it and
+    its subdomains. A host in ``named`` is always allowed.
 
-    Addresses in ``networks`` are allowed too, on any port, and also by their number or by a name
-    without a dot; by http only with ``plain``.
+    IP addresses in ``networks`` are allowed, too, on any port, also as literals or by names without
+    a dot; with http only if ``plain`` is set.
     """
 
     patterns: tuple[str, ...] | None = None  # None: any public host
     named: tuple[AllowedHost, ...] = ()
     ports: frozenset[int] = frozenset({443})
-    setting: str | None = None  # what the operator changes to allow a host
+    setting: str | None = None  # the setting that allows hosts, for messages
     networks: tuple[Network, ...] = ()
     plain: bool = False  # whether http is allowed to addresses in `networks`
 
     def names(self, host: str, port: int) -> bool:
-        """Whether the operator named this host and port."""
+        """Whether a host and port are in ``named``."""
         return any((allowed.host, allowed.port) == (host, port) for allowed in self.named)
 
     def names_url(self, url: URL) -> bool:
-        """Whether the operator named the host of this URL, and allows its scheme."""
+        """Whether a URL's host is in ``named``, and its scheme is allowed."""
         secure = url.scheme == "https"
         return any(
             allowed.host == url.raw_host and allowed.port == url.port and (secure or allowed.plain)
@@ -116,14 +118,14 @@ class Policy:
         )
 
     def admits(self, ip: str, port: int) -> bool:
-        """Whether a host that is not named may be called at this address."""
+        """Whether an IP address is allowed for a host that is not in ``named``."""
         return (port in self.ports and public(ip)) or _in(ip, self.networks)
 
     def check_form(self, url: URL, host: str) -> None:
-        """Check what can be seen of a URL before its host is resolved.
+        """Check a URL before its host is resolved.
 
         Raises:
-            UnsafeAddress: It may not be called, wherever its host leads.
+            UnsafeAddress: It may not be called at any IP address.
         """
         plain = self.plain and bool(self.networks) and url.port not in self.ports
         if url.scheme != "https" and not (url.scheme == "http" and plain):
@@ -132,7 +134,7 @@ class Policy:
             raise UnsafeAddress("the address has a port that is not allowed", host=host)
         if not _is_name(host) and not (self.networks and self._is_inside(host)):
             raise UnsafeAddress(
-                "the address must name its host in full, and not by a number", host=host
+                "the address must have a host name with a domain, not an IP address", host=host
             )
         if self.patterns is not None and not any(
             matches(host, pattern) for pattern in self.patterns
@@ -140,7 +142,7 @@ class Policy:
             raise UnsafeAddress("the address has a host that is not allowed", host=host)
 
     def _is_inside(self, host: str) -> bool:
-        """Whether a host that is not named in full may be in the networks."""
+        """Whether a literal or a name without a domain may be in the networks."""
         try:
             return _in(host, self.networks)
         except ValueError:
@@ -148,7 +150,7 @@ class Policy:
 
 
 def _in(ip: str, networks: Sequence[Network]) -> bool:
-    """Whether an address is in networks that the operator allows; metadata services never are."""
+    """Whether an IP address is in the given networks; metadata services never count."""
     address = _plain(ip)
     return _within(address, networks) and not _within(address, _NEVER)
 
@@ -158,13 +160,13 @@ def _within(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -> 
 
 
 def _plain(ip: str) -> IPv4Address | IPv6Address:
-    """Return an address without its zone; one of IPv4 in the form of IPv6 is one of IPv4."""
+    """Return an IP address without its zone; an IPv4-mapped one as IPv4."""
     address = ip_address(ip.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def public(ip: str) -> bool:
-    """Whether an IP address belongs to the public internet, in either family and any disguise."""
+    """Whether an IP address is public, for both families and all embedded forms."""
     address = _plain(ip)
     special = (
         address.is_multicast
@@ -177,34 +179,34 @@ def public(ip: str) -> bool:
 
 
 def normalized(text: str) -> str:
-    """Return an address in the one form in which it is vetted, kept and fetched.
+    """Return an address in the normal form in which it is checked, stored and fetched.
 
-    It is read as browsers read it (https://url.spec.whatwg.org): blanks, slashes of either kind,
-    and characters of any language may be in it. Its fragment is left out.
+    It is parsed as in browsers (https://url.spec.whatwg.org): it may contain blanks, both kinds of
+    slashes, and characters of any language. Its fragment is removed.
 
     Raises:
-        UnsafeAddress: It is no address.
+        UnsafeAddress: It is not an address.
     """
     try:
         url = str(Url(text.strip(BLANKS)))
     except ValueError as error:
-        raise UnsafeAddress("the address cannot be read") from error
+        raise UnsafeAddress("the address is not valid") from error
     return url.partition("#")[0].replace("\\", "%5C")
 
 
 def parse(text: str, policy: Policy) -> URL:
-    """Return the URL that a text names, if it may be called; nothing in it is quoted anew.
+    """Return the URL of an address that may be called, with unchanged quoting.
 
     Raises:
-        UnsafeAddress: It may not, or it is no URL.
+        UnsafeAddress: It may not be called, or is not a URL.
     """
     if len(text) > MAX_URL or _UNUSABLE.search(text):
-        raise UnsafeAddress("the address is too long or holds characters that no address needs")
+        raise UnsafeAddress("the address is too long or contains characters that are not allowed")
     try:
         url = URL(_AUTHORITY.sub(lambda match: match[0].lower(), text), encoded=True)
         host = url.raw_host
     except ValueError as error:
-        raise UnsafeAddress("the address cannot be read") from error
+        raise UnsafeAddress("the address is not valid") from error
     if "@" in url.raw_authority or not host:
         raise UnsafeAddress("the address must have a host and no user")
     if policy.names_url(url):
@@ -214,7 +216,7 @@ def parse(text: str, policy: Policy) -> URL:
 
 
 def matches(host: str, pattern: str) -> bool:
-    """Whether a host is the pattern's, or below it if the pattern begins with ``*.``."""
+    """Whether a host matches a pattern; ``*.`` matches the domain and its subdomains."""
     base = pattern.removeprefix("*.")
     return host == base or (base != pattern and host.endswith(f".{base}"))
 
@@ -227,17 +229,17 @@ def _is_name(host: str) -> bool:
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
-    """Ask the operating system for every address of a host."""
+    """Return all IP addresses of a host, resolved by the operating system."""
     loop = asyncio.get_running_loop()
     entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 def proxy_address(value: str) -> str:
-    """Return the address of a proxy, as `fleek.outbound.client` takes it.
+    """Return a proxy's address in the form that `fleek.outbound.client` accepts.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not an address of a proxy.
     """
     try:
         url = URL(value)

@@ -1,9 +1,9 @@
-"""The HTTP client for calls to other hosts: it vets addresses, keeps connections, sends once.
+"""The HTTP client for calls to other hosts: checks addresses, keeps connections, sends once.
 
 It wraps aiohttp's client. An address that may not be called raises `UnsafeAddress`; every other
-failure is `NotSent` or `ResponseLost`, and the difference is money: `NotSent` is raised only where
-there was no connection to send the request over. Once there was one, the host may have received
-the request, whatever the error says.
+failure is `NotSent` or `ResponseLost`. The difference matters for costs: `NotSent` is raised only
+if there was no connection for the request. With a connection, the host may have received the
+request, for any error.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ from fleek.outbound.addresses import (
 
 MAX_HOPS: Final = 3  # redirects
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-MAX_CONNECTIONS: Final = 256  # in use at once
-KEPT_SECONDS: Final = 4.0  # idle connections; many servers close theirs after 5
+MAX_CONNECTIONS: Final = 256  # concurrent ones
+KEPT_SECONDS: Final = 4.0  # for idle connections; many servers close them after 5
 MAX_HEADER: Final = 32_768  # bytes of one header of a response
 MAX_HEADERS: Final = 256  # of a response
 READ_AHEAD: Final = 65_536  # bytes of a body
@@ -49,14 +49,14 @@ LARGE_BODY: Final = 1_048_576  # bytes of a request
 _WRITABLE: Final = re.compile(r"[\t -~]*")
 _REASONS: Final[Mapping[type[Exception], str]] = {
     aiohttp.ClientProxyConnectionError: "the proxy cannot be reached",
-    aiohttp.ClientConnectorDNSError: "the host's address cannot be found",
+    aiohttp.ClientConnectorDNSError: "the host cannot be resolved",
     TimeoutError: "no connection in time",
 }
 _FAILURES: Final = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 
 class CallFailed(Exception):
-    """A call ended without a whole response. The message never holds what was sent."""
+    """A call failed without a complete response. The message never contains the request."""
 
 
 class NotSent(CallFailed):
@@ -64,12 +64,12 @@ class NotSent(CallFailed):
 
 
 class ResponseLost(CallFailed):
-    """The request may have been received, and no whole response came.
+    """The request may have been received, and there was no complete response.
 
     Args:
-        message: What happened.
-        late: It did not come in time.
-        malformed: What came is not HTTP, or more than the response's own length.
+        message: The reason.
+        late: There was no response in time.
+        malformed: The response is not valid HTTP, or longer than announced.
     """
 
     def __init__(self, message: str, *, late: bool = False, malformed: bool = False) -> None:
@@ -80,12 +80,12 @@ class ResponseLost(CallFailed):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response whose body is still to be read.
+    """A response whose body was not read yet.
 
     Args:
-        status: HTTP's.
-        headers: By lower-case name; the values of a repeated one are joined with commas.
-        body: The bytes as they come, not decompressed; raises `ResponseLost`.
+        status: The HTTP status.
+        headers: With names in lower case; values of a repeated one are joined with commas.
+        body: The raw bytes, not decompressed; raises `ResponseLost`.
     """
 
     status: int
@@ -95,14 +95,14 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to an address that the policy allows.
+    """A request to an allowed address.
 
     Args:
         method: GET, POST, PUT.
-        url: Where to.
+        url: The address.
         content: The body.
         headers: Added to those of the client.
-        read: Seconds for the next bytes of the response; None: no limit.
+        read: Maximum time between bytes of the response, in seconds; None: unlimited.
     """
 
     method: str
@@ -113,10 +113,10 @@ class Request:
 
 
 class Network(Protocol):
-    """Sends requests. A test may stand in for it."""
+    """Sends requests; replaced in tests."""
 
     def send(self, request: Request) -> AbstractAsyncContextManager[Response]:
-        """Send a request once and give the response; raises `CallFailed` or `UnsafeAddress`."""
+        """Send a request once and return the response; raises `CallFailed` or `UnsafeAddress`."""
         ...
 
     async def close(self) -> None:
@@ -125,13 +125,13 @@ class Network(Protocol):
 
 
 class Client:
-    """Calls what a policy allows. It keeps no cookies and follows redirects only in `follow`.
+    """Calls addresses that a policy allows, without cookies; only `follow` follows redirects.
 
     Args:
-        policy: Which addresses may be called.
-        network: What sends the requests.
+        policy: The allowed addresses.
+        network: Sends the requests.
         headers: Added to every request.
-        read: Seconds for the next bytes of a response.
+        read: Maximum time between bytes of a response, in seconds.
     """
 
     def __init__(
@@ -157,12 +157,12 @@ class Client:
         *,
         wait: bool = False,
     ) -> AsyncGenerator[Response]:
-        """Send a request, once, and give the response with its body unread.
+        """Send a request once, and yield the response before its body is read.
 
-        `wait`: the response may take as long as it likes.
+        `wait`: the response may take any time.
 
         Raises:
-            UnsafeAddress: The policy, or an address of the host, forbids it.
+            UnsafeAddress: The policy forbids it, for the address or an IP address of the host.
             NotSent, ResponseLost: It failed.
         """
         url = parse(address, self.policy)
@@ -176,10 +176,10 @@ class Client:
 
     @asynccontextmanager
     async def follow(self, address: str) -> AsyncGenerator[Response]:
-        """GET an address, follow redirects, and give the response with its body unread.
+        """GET an address, follow redirects, and yield the response before its body is read.
 
         Raises:
-            UnsafeAddress: The address, or one that it redirects to, may not be called.
+            UnsafeAddress: The address, or the target of a redirect, may not be called.
             NotSent, ResponseLost: It failed.
         """
         for _ in range(MAX_HOPS + 1):
@@ -197,18 +197,18 @@ class Client:
 
 
 class Connections:
-    """Sends requests with aiohttp, over connections to vetted addresses that are kept.
+    """Sends requests with aiohttp, over a pool of connections to checked addresses.
 
-    Certificates are checked against the host's name. Nothing is opened before the first request.
+    Certificates are checked. No connection is opened before the first request.
 
     Args:
-        policy: Which addresses may be called.
-        connect: Seconds for one address of a host, TLS included; twice as many in all.
-        tls: How certificates are checked; None: as `tls_context` does.
-        proxy: The address of a proxy for all requests, with CONNECT for https. No other is used.
-        limit: How many requests are under way at once; 0: any number.
+        policy: The allowed addresses.
+        connect: Maximum time per IP address, including TLS, in seconds; in total, twice as long.
+        tls: For checking certificates; None: `tls_context`.
+        proxy: Address of the only proxy, for all requests, with CONNECT for https.
+        limit: Maximum number of concurrent requests; 0: unlimited.
         resolve: Resolves hosts.
-        resolve_seconds: How long that may take.
+        resolve_seconds: Maximum time for that, in seconds.
     """
 
     def __init__(
@@ -231,10 +231,10 @@ class Connections:
 
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncGenerator[Response]:
-        """Send a request once and give the response.
+        """Send a request once, and yield the response.
 
         Raises:
-            UnsafeAddress: An address of the host forbids it.
+            UnsafeAddress: An IP address of the host is not allowed.
             NotSent, ResponseLost: It failed.
         """
         timeout = aiohttp.ClientTimeout(
@@ -258,7 +258,7 @@ class Connections:
         try:
             yield Response(response.status, _headers(response), _body(response))
         finally:
-            response.close()  # after the whole body, the connection is back among the kept ones
+            response.close()  # after a complete body, the connection is already back in the pool
 
     async def close(self) -> None:
         """Close all connections."""
@@ -291,9 +291,9 @@ class Connections:
 
 
 class Resolver(AbstractResolver):
-    """Resolves hosts for new connections, and refuses a host with an address that is not public.
+    """Resolves hosts for new connections, and refuses hosts with an IP address that is not public.
 
-    Hosts that the operator named, and the proxy, may have any address.
+    Hosts from the settings, and the proxy, may have any IP address.
     """
 
     def __init__(
@@ -307,11 +307,11 @@ class Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: AddressFamily = AddressFamily.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Return every address of a host.
+        """Return all IP addresses of a host.
 
         Raises:
             UnsafeAddress: One of them is not public.
-            OSError: There is none, or none was found in time.
+            OSError: There is none, or the name server did not respond in time.
         """
         async with asyncio.timeout(self._seconds):
             addresses = await self._resolve(host, port)
@@ -326,11 +326,11 @@ class Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Do nothing: nothing is open."""
+        """Do nothing: there is nothing to close."""
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Makes the connection before a request is sent, so whatever fails here was not sent."""
+    """Makes the connection before a request is sent: after a failure here, nothing was sent."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -342,10 +342,10 @@ class _Connector(aiohttp.TCPConnector):
         traces: list[Any],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the library's signature
     ) -> Connection:
-        """Return a new connection, or a kept one that is still good.
+        """Return a new connection, or a usable one from the pool.
 
         Raises:
-            UnsafeAddress: The host has an address that is not public.
+            UnsafeAddress: The host has an IP address that is not public.
             NotSent: There is no connection.
         """
         try:
@@ -364,9 +364,9 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def _is_quiet(protocol: ResponseHandler) -> bool:
-    """Whether a kept connection is open and nothing has come over it since its last response.
+    """Whether an idle connection is open, without data since its last response.
 
-    The event loop may not have seen yet that the host has closed it, so the socket is asked.
+    The event loop may not have processed a close by the host yet, so the socket is checked.
     """
     transport = protocol.transport
     socket = None if transport is None else transport.get_extra_info("socket")
@@ -380,7 +380,7 @@ def _is_quiet(protocol: ResponseHandler) -> bool:
 async def _send_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Hide failures from the client's own retries, which send a GET or a PUT a second time."""
+    """Disable the client's own retries, which would repeat a GET or a PUT."""
     try:
         return await handler(request)
     except _FAILURES as error:
@@ -388,7 +388,7 @@ async def _send_once(
 
 
 def _payload(content: bytes) -> bytes | BytesIO | None:
-    """Return a body in the form in which the library sends it without holding up the loop."""
+    """Return a body in the form that the library sends without blocking the event loop."""
     return BytesIO(content) if len(content) > LARGE_BODY else content or None
 
 
@@ -401,7 +401,7 @@ def _lost(error: Exception) -> ResponseLost:
 
 
 def _why(error: Exception) -> str:
-    """Return why there is no connection, without the address, which may hold a password."""
+    """Return why there is no connection, without the address, which may contain a password."""
     for kind, reason in _REASONS.items():
         if isinstance(error, kind):
             return reason
@@ -441,11 +441,11 @@ async def _body(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return what checks certificates by the CAs of ``SSL_CERT_FILE``, or of the system.
+    """Return a context that checks certificates with the CAs of ``SSL_CERT_FILE`` or the system.
 
-    They are found as `fleek.Client` finds them.
+    `fleek.Client` uses the same.
     """
-    from httpx2 import create_ssl_context  # noqa: PLC0415 - a tenth of a second, for this alone
+    from httpx2 import create_ssl_context  # noqa: PLC0415 - the import takes a tenth of a second
 
     context = create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])

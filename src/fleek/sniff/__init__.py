@@ -22,16 +22,16 @@ SAFE_INLINE: Final = frozenset(
         "video/webm",
     }
 )
-"""The types that a browser may show in place; it saves all others. None of these runs code."""
+"""The types that a browser may display; it saves all others. None of these can run code."""
 
 
 def presentation(content_type: str, *, name: str, save: bool = False) -> dict[str, str]:
-    """Return the headers that tell a browser what to do with a file.
+    """Return the headers that determine whether a browser displays or saves a file.
 
     Args:
-        content_type: As sniffed.
-        name: What a browser calls the file; made by us, of letters that need no quoting.
-        save: Have it saved even if it could be shown.
+        content_type: The detected type.
+        name: The file's name, of characters that need no quoting.
+        save: Whether to save it even if it could be displayed.
     """
     kind = "inline" if content_type in SAFE_INLINE and not save else "attachment"
     charset = "; charset=utf-8" if content_type.startswith("text/") else ""
@@ -43,19 +43,21 @@ def presentation(content_type: str, *, name: str, save: bool = False) -> dict[st
 
 @dataclass(frozen=True, slots=True)
 class Sniffed:
-    """What the bytes say."""
+    """The result of a detection."""
 
     content_type: str  # without parameters; text is UTF-8
-    extension: str  # without the dot; "bin" if the bytes say nothing
-    width: int | None = None  # pixels; pictures and video
+    extension: str  # without the dot; "bin" if the type is unknown
+    width: int | None = None  # pixels; images and video
     height: int | None = None
-    duration_seconds: float | None = None  # sound, video and animations; None also if costly
+    duration_seconds: float | None = (
+        None  # audio, video and animations; None also if it is costly to compute
+    )
 
 
 def sniff(path: Path) -> Sniffed:
-    """Tell what a file is. Reads little and decodes nothing; blocks, so call it in a thread.
+    """Detect a file's type and dimensions. Reads little and decodes nothing; blocks.
 
-    Broken bytes are not an error: they have the type of their first bytes and no dimensions.
+    A damaged file is not an error: it has the type of its first bytes and no dimensions.
 
     Raises:
         OSError: The file cannot be read.

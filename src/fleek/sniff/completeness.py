@@ -1,8 +1,8 @@
 """Detection of truncated files from their own format, while they are streamed.
 
-HTTP does not always tell: a server may say a length that is too short, or no length at all and
-simply close the connection. Most media formats know their end. What comes behind it, such as
-padding, does no harm: every program that shows such a file passes over it.
+HTTP does not always mark the end of a file: a server may announce a length that is too short, or
+no length, and close the connection. Most media formats mark their own end. Bytes after it, such as
+padding, are allowed: programs that display such files ignore them.
 """
 
 import struct
@@ -14,18 +14,18 @@ from fleek.sniff.containers import Need, Walk, walk_of
 
 MAX_PARTS: Final = 25_000
 
-Part = tuple[bytes, int, int]  # name, where its content begins, where it ends
+Part = tuple[bytes, int, int]  # name, start and end of its content
 
 
 class Broken(Exception):
-    """The file ends too early or contradicts itself."""
+    """The file is truncated or inconsistent."""
 
 
 def take(file: BinaryIO, length: int, *, at: int | None = None) -> bytes:
-    """Return exactly so many bytes, from `at` or from where the file stands.
+    """Return exactly `length` bytes, from `at` or from the current position.
 
     Raises:
-        Broken: There are fewer.
+        Broken: There are fewer bytes.
     """
     if at is not None:
         file.seek(at)
@@ -36,7 +36,7 @@ def take(file: BinaryIO, length: int, *, at: int | None = None) -> bytes:
 
 
 def riff(file: BinaryIO) -> Iterator[Part]:
-    """Walk the chunks of a RIFF file."""
+    """Yield the chunks of a RIFF file."""
     size, at = file.seek(0, SEEK_END), 12
     for _ in range(MAX_PARTS):
         if at + 8 > size:
@@ -47,7 +47,7 @@ def riff(file: BinaryIO) -> Iterator[Part]:
 
 
 def boxes(file: BinaryIO, *, inside: Container[bytes]) -> Iterator[Part]:
-    """Walk the boxes of an ISO media file, entering those named in `inside` instead.
+    """Yield the boxes of an ISO media file; those named in `inside` are entered instead.
 
     Raises:
         Broken: A box is shorter than its own header.
@@ -58,10 +58,10 @@ def boxes(file: BinaryIO, *, inside: Container[bytes]) -> Iterator[Part]:
             return
         length, name = struct.unpack(">I4s", take(file, 8, at=at))
         head = 8
-        if length == 1:  # the length has 64 bits and follows
+        if length == 1:  # a length of 64 bits follows
             (length,) = struct.unpack(">Q", take(file, 8))
             head = 16
-        elif length == 0:  # to the end
+        elif length == 0:  # up to the end of the file
             length = size - at
         if length < head:
             raise Broken
@@ -73,10 +73,10 @@ def boxes(file: BinaryIO, *, inside: Container[bytes]) -> Iterator[Part]:
 
 
 def skip_blocks(file: BinaryIO, steps: Iterator[object]) -> None:
-    """Move behind a GIF's row of sub-blocks, taking one of `steps` for each.
+    """Skip a GIF's sequence of sub-blocks, consuming one of `steps` for each.
 
     Raises:
-        Broken: No steps are left, or the file ends before the row.
+        Broken: There are no steps left, or the file ends too early.
     """
     for _ in steps:
         length = take(file, 1)[0]
@@ -87,28 +87,30 @@ def skip_blocks(file: BinaryIO, steps: Iterator[object]) -> None:
 
 
 HEAD: Final = 4096  # bytes that are kept
-MAGIC: Final = 16  # bytes that tell the format
-NO_WORDS: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x1aE\xdf\xa3")  # no text begins so
-MAX_STEPS: Final = 500_000  # of a walk; a file of so many parts is not told to be whole
+MAGIC: Final = 16  # bytes that determine the format
+NO_WORDS: Final = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"\x1aE\xdf\xa3",
+)  # no text begins like this
+MAX_STEPS: Final = 500_000  # of a walk; beyond that, completeness is unknown
 
 
 class Watcher:
-    """Sees each chunk of a file and then says what it makes of them."""
+    """Checks a file's completeness while its chunks are streamed."""
 
     def __init__(self) -> None:
         self.size = 0  # bytes so far
         self.head = b""
         self._walk: Walk | None = None
-        self._need: Need | None = (
-            None  # what the walk waits for; None: it is over, or has not begun
-        )
-        self._received = bytearray()  # of what it needs
+        self._need: Need | None = None  # what the walk waits for; None: it has ended or not begun
+        self._received = bytearray()  # the part of the need so far
         self._skipped = 0
         self._steps = 0
-        self._verdict: bool | None = None  # of a walk that is over
+        self._verdict: bool | None = None  # of a walk that has ended
 
     def see(self, chunk: bytes) -> None:
-        """Take note of the next bytes."""
+        """Process the next bytes."""
         if len(self.head) < HEAD:
             self.head += chunk[: HEAD - len(self.head)]
         begins = self.size < MAGIC <= self.size + len(chunk)
@@ -122,7 +124,7 @@ class Watcher:
 
     @property
     def whole(self) -> bool | None:
-        """Whether the file is all there; None if its format does not tell."""
+        """Whether the file is complete; None if its format does not mark its end."""
         if self._walk is None:
             return False if self._is_beginning() else None
         if self._need is None:
@@ -132,7 +134,7 @@ class Watcher:
         return self._need.end
 
     def _is_beginning(self) -> bool:
-        """Whether the few bytes that have come begin a file of a format that has more of them."""
+        """Whether the bytes so far are an incomplete magic of a known format."""
         if not 0 < self.size < MAGIC:
             return False
         begins = any(magic.startswith(self.head) for magic in NO_WORDS)
@@ -155,7 +157,7 @@ class Watcher:
                     self._advance(bytes(self._received))
 
     def _search(self, need: Need, chunk: bytes, at: int) -> int:
-        """Look for a pattern of two bytes, which two chunks may share; returns where to go on."""
+        """Search for a pattern of two bytes, also across two chunks; returns the next position."""
         assert need.until is not None
         if self._received and (match := need.until.match(self._received + chunk[at : at + 1])):
             self._advance(match[0])
@@ -167,7 +169,7 @@ class Watcher:
         return len(chunk)
 
     def _advance(self, content: bytes | None) -> None:
-        """Hand the walk what it needed, and learn what it needs next."""
+        """Send the walk the bytes that it needs, and get its next need."""
         assert self._walk is not None
         try:
             while True:

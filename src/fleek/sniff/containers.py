@@ -1,7 +1,7 @@
-"""Where a file of each format ends, told by walking through its parts while it streams past.
+"""Detection of a file's end in each format, by walking through its parts while it is streamed.
 
-A walk is a generator. It yields what it needs next, is sent those bytes, and returns once the file
-has ended, whatever comes behind: True if that was all of it, None if its format does not tell.
+A walk is a generator. It yields what it needs next, receives those bytes, and returns at the end of
+the file, ignoring later bytes: True if the file is complete, None if its format does not tell.
 """
 
 import re
@@ -12,30 +12,30 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a walk waits for."""
+    """The bytes that a walk waits for."""
 
-    size: int = 0  # bytes to be given, if it does not skip or search
-    skip: int = 0  # bytes to be passed over
-    until: re.Pattern[bytes] | None = None  # a pattern of two bytes to be found, and given
-    end: bool | None = False  # what to say of the file if it ends right before this
+    size: int = 0  # number of bytes to be sent, unless it skips or searches
+    skip: int = 0  # number of bytes to be skipped
+    until: re.Pattern[bytes] | None = None  # a pattern of two bytes to be searched for, and sent
+    end: bool | None = False  # the result if the file ends before this
 
 
 Walk = Generator[Need, bytes, bool | None]
 
 _MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]", re.DOTALL)  # within a scan: its end
-_UNKNOWN_SIZES: Final = frozenset({0, 0xFFFFFFFF})  # of files that were written as a stream
+_UNKNOWN_SIZES: Final = frozenset({0, 0xFFFFFFFF})  # of files written as a stream
 _BOX_NAME: Final = re.compile(rb"[ -~\xa9][ -~]{3}")
 _BOX: Final = re.compile(
     rb"mdat|moov|moof|mfra|meta|free|skip|wide|uuid|sidx|ssix|styp|udta|emsg|prft"
 )
-_INDEXES: Final = frozenset({b"moov", b"meta"})  # of a film, of HEIF
+_INDEXES: Final = frozenset({b"moov", b"meta"})  # of video, of HEIF
 _CONTENTS: Final = frozenset({b"mdat", b"idat"})
 _ZIP_MARK: Final = re.compile(rb"PK")
-_ZIP_END_BYTES: Final = 18  # that follow the mark of a ZIP file's end
+_ZIP_END_BYTES: Final = 18  # after the mark of a ZIP file's end
 
 
 def png() -> Walk:
-    """Walk through chunks, up to the one that is called IEND."""
+    """Walk through chunks, up to the one named IEND."""
     yield Need(skip=8)
     while True:
         head = yield Need(8)
@@ -80,7 +80,7 @@ def _palette(flags: int) -> int:
 
 
 def sized(head: bytes) -> Walk:
-    """Walk to the size that a RIFF, AIFF or glTF file says in its head."""
+    """Walk to the size in the head of a RIFF, AIFF or glTF file."""
     size = int.from_bytes(head[4:8], "big" if head.startswith(b"FORM") else "little") + 8
     if head.startswith(b"glTF"):
         size = int.from_bytes(head[8:12], "little")
@@ -91,10 +91,10 @@ def sized(head: bytes) -> Walk:
 
 
 def boxes() -> Walk:
-    """Walk through the boxes of an ISO media file, as far as their names are names.
+    """Walk through the boxes of an ISO media file, as long as their names are valid.
 
-    It needs an index and what that is about, which HEIF may have within its index. Behind those
-    only what is known to stand there counts as a box.
+    A complete file has an index and the indexed data, which HEIF may have inside the index. After
+    these, only known names count as boxes.
     """
     seen: set[bytes] = set()
     while True:
@@ -105,7 +105,7 @@ def boxes() -> Walk:
         if size == 1:
             size, header = int.from_bytes((yield Need(8)), "big"), 16
         if size < header or not (_BOX if whole else _BOX_NAME).fullmatch(name):
-            return True if whole else None  # 0: up to the end of the file, wherever that is
+            return True if whole else None  # 0: up to the end of the file
         if name == b"meta":
             meta = yield Need(min(size - header, 65_536))
             header += len(meta)
@@ -116,7 +116,7 @@ def boxes() -> Walk:
 
 
 def ogg() -> Walk:
-    """Walk through pages, up to one that says that it is the last of the only stream."""
+    """Walk through pages, up to the one marked as the last of the only stream."""
     streams: set[bytes] = set()
     ended: set[bytes] = set()
     while True:
@@ -131,7 +131,7 @@ def ogg() -> Walk:
 
 
 def ebml() -> Walk:
-    """Walk through a Matroska or WebM file, whose one segment may say its size."""
+    """Walk through a Matroska or WebM file, whose only segment may have a size."""
     while True:
         name = yield Need(1)
         rest = _width(name[0])
@@ -152,7 +152,7 @@ def ebml() -> Walk:
 
 
 def _width(first: int) -> int | None:
-    """Return how many bytes a number has whose first byte this is."""
+    """Return the length in bytes of a number with this first byte."""
     return 9 - first.bit_length() if first else None
 
 
@@ -166,7 +166,7 @@ def archive() -> Walk:
 
 
 def walk_of(head: bytes) -> Walk | None:
-    """Return the walk through a file that begins so; None if its format does not tell its end."""
+    """Return the walk for a file's head; None if its format does not mark its end."""
     return next((make(head) for starts, make in _WALKS if starts.match(head)), None)
 
 

@@ -1,4 +1,4 @@
-"""From the first bytes to the type. The leading magic decides, whatever else is in the file."""
+"""Detection of the type from the first bytes. The leading magic has precedence."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from codecs import BOM_UTF8, getincrementaldecoder
 from typing import BinaryIO, Final
 
 HEAD_BYTES: Final = 64 * 1024
-MAX_JSON_BYTES: Final = 4 * 1024 * 1024  # what is longer is told as text
+MAX_JSON_BYTES: Final = 4 * 1024 * 1024  # longer JSON counts as text
 
 Kind = tuple[str, str]  # content type, extension
 
@@ -20,7 +20,7 @@ SVG: Final = ("image/svg+xml", "svg")
 MP4: Final = ("video/mp4", "mp4")
 MOV: Final = ("video/quicktime", "mov")
 
-# The third byte of an MPEG frame whose bit rate and sampling rate are none of the forbidden ones.
+# The third byte of an MPEG frame with a valid bit rate and sampling rate.
 RATES: Final = b"".join(rb"\x%x0-\x%xb" % (high, high) for high in range(1, 15))
 
 MAGIC: Final[tuple[tuple[bytes, Kind], ...]] = (
@@ -56,7 +56,7 @@ MAGIC: Final[tuple[tuple[bytes, Kind], ...]] = (
 )
 PATTERNS: Final = tuple((re.compile(magic, re.DOTALL), kind) for magic, kind in MAGIC)
 
-BRANDS: Final[dict[bytes, Kind]] = {  # of a file's first box, which is called "ftyp"
+BRANDS: Final[dict[bytes, Kind]] = {  # in a file's first box, named "ftyp"
     b"avif": ("image/avif", "avif"),
     b"avis": ("image/avif", "avif"),
     b"heic": ("image/heic", "heic"),
@@ -65,18 +65,22 @@ BRANDS: Final[dict[bytes, Kind]] = {  # of a file's first box, which is called "
     b"M4B ": ("audio/mp4", "m4a"),
     b"qt  ": MOV,
 }
-PICTURES: Final = frozenset({b"avif", b"avis", b"heic", b"heix"})  # wherever they are named
+PICTURES: Final = frozenset(
+    {b"avif", b"avis", b"heic", b"heix"}
+)  # at any position in the list of brands
 
 TAGS: Final = re.compile(
     rb"(!doctype|/?(html|head|body|script|iframe|h1|div|font|table|a|style|title|b|br|p|img|link"
     rb"|meta|object|embed|form|input|base|frameset|video|audio|math)(?=[\s/>]|$))",
     re.IGNORECASE,
 )
-CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")  # ESC colours some logs
+CONTROL: Final = re.compile(
+    rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]"
+)  # ESC is allowed: it colours some logs
 
 
 def kind_of(head: bytes, file: BinaryIO) -> Kind:
-    """Return the type of a file that begins with `head` and can be read on from there."""
+    """Return the type of a file; `head` is its beginning, `file` is positioned after it."""
     for pattern, kind in PATTERNS:
         if pattern.match(head):
             return kind
@@ -113,9 +117,9 @@ def _written(head: bytes, file: BinaryIO) -> Kind:
 
 
 def _marked_up(text: bytes) -> Kind | None:
-    """Return what a browser might make of text that begins with "<"; None if nothing."""
+    """Return the type that a browser might assume for text that begins with "<"; None if none."""
     declared: Kind | None = None
-    for _ in range(16):  # comments and declarations; more of them are nobody's picture
+    for _ in range(16):  # comments and declarations; an image has no more of them
         if not text.startswith((b"<!", b"<?")):
             break
         if TAGS.match(text, 1) and not text[9:].lstrip().lower().startswith(b"svg"):

@@ -1,7 +1,7 @@
-"""Dimensions and durations, read from headers and from the list of frames.
+"""Dimensions and durations, read from headers and from the lists of frames.
 
-Nothing is decoded and the work is bounded, so a hostile file costs no more than an honest one.
-Pillow is not used: to open some formats it decodes, or makes room for, a whole picture.
+Nothing is decoded and the work is limited, also for malicious files. Pillow is not used: for some
+formats, it decodes or allocates the whole image when it opens it.
 """
 
 import struct
@@ -13,11 +13,11 @@ from typing import BinaryIO, Final
 from fleek.sniff.completeness import Broken, boxes, riff, skip_blocks, take
 
 MAX_SIDE: Final = 16_384
-MAX_PIXELS: Final = 89_478_485  # what Pillow opens without a warning: more may be a bomb
+MAX_PIXELS: Final = 89_478_485  # Pillow's limit for a warning about decompression bombs
 MAX_SECONDS: Final = 30 * 24 * 60 * 60
 MAX_FRAMES: Final = 10_000  # of a WebP
 MAX_BLOCKS: Final = 250_000  # of a GIF, at most 255 bytes each
-MAX_SEGMENTS: Final = 1_000  # of a JPEG, before its picture begins
+MAX_SEGMENTS: Final = 1_000  # of a JPEG, before its image data
 # Frame headers of a JPEG: 0xC0 to 0xCF without the tables DHT, JPG and DAC.
 FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 AVIF_BOXES: Final = frozenset({b"meta", b"iprp", b"ipco", b"moov", b"trak", b"mdia"})
@@ -28,7 +28,7 @@ NOTHING: Final[Measured] = (None, None, None)
 
 
 def measure(content_type: str, file: BinaryIO) -> Measured:
-    """Return width, height and duration, as far as a file of this type says them plainly."""
+    """Return width, height and duration; None for those that the headers do not contain."""
     look = LOOKS.get(content_type)
     if look is None:
         return NOTHING
@@ -65,15 +65,15 @@ def _jpeg(file: BinaryIO) -> Measured:
         if marker in FRAMES:
             _, height, width = struct.unpack(">BHH", take(file, 5))
             return width, height, None
-        at += 1 if marker == 0xFF else 2 + length  # before a marker may be any number of 0xFF
+        at += 1 if marker == 0xFF else 2 + length  # any number of 0xFF may precede a marker
     raise Broken
 
 
 def _bmp(file: BinaryIO) -> Measured:
     size, width, height = struct.unpack("<Iii", take(file, 12, at=14))
-    if size == 12:  # the oldest header, with 16 bits each
+    if size == 12:  # the oldest header, with 16 bits per side
         width, height = struct.unpack("<HH", take(file, 4, at=18))
-    return width, abs(height), None  # negative: from top to bottom
+    return width, abs(height), None  # negative: rows from top to bottom
 
 
 def _gif(file: BinaryIO) -> Measured:
@@ -86,7 +86,7 @@ def _gif(file: BinaryIO) -> Measured:
 
 
 def _gif_seconds(file: BinaryIO, steps: Iterator[int]) -> float | None:
-    """Add up the frames' delays; None for a still."""
+    """Return the sum of the frames' delays; None for a still image."""
     hundredths = frames = 0
     for _ in steps:
         match take(file, 1):
@@ -148,14 +148,14 @@ def _wav(file: BinaryIO) -> Measured:
 
 
 def _flac(file: BinaryIO) -> Measured:
-    """Read the first block, which describes the stream: rate in 20 bits, samples in 36."""
+    """Read the first block, with the rate in 20 bits and the number of samples in 36."""
     bits = int.from_bytes(take(file, 8, at=18), "big")
     rate, samples = bits >> 44, bits & (1 << 36) - 1
     return None, None, samples / rate if rate else None
 
 
 def _film(file: BinaryIO) -> Measured:
-    """Read the duration of the film and the dimensions of its largest track."""
+    """Read the duration of a video and the dimensions of its largest track."""
     seconds: float | None = None
     sides = (0, 0)
     for name, start, end in boxes(file, inside=(b"moov", b"trak")):
@@ -176,18 +176,18 @@ def _film_seconds(file: BinaryIO, start: int) -> float | None:
 
 def _track_sides(file: BinaryIO, end: int) -> tuple[int, int]:
     a, d, width, height = struct.unpack(">i12xi16xII", take(file, 44, at=max(0, end - 44)))
-    turned = a == d == 0  # by a quarter: phones film so
+    turned = a == d == 0  # by 90 degrees, as phones record
     return (height >> 16, width >> 16) if turned else (width >> 16, height >> 16)
 
 
 def _avif(file: BinaryIO) -> Measured:
-    """Read the largest picture's dimensions: tiles and thumbnails are smaller."""
+    """Read the dimensions of the largest image; tiles and thumbnails are smaller."""
     seconds: float | None = None
     sides = (0, 0)
     for name, start, _ in boxes(file, inside=AVIF_BOXES):
         if name == b"ispe":
             sides = max(sides, struct.unpack(">II", take(file, 8, at=start + 4)), key=prod)
-        elif name == b"mdhd":  # the film's own header says "endless" if it repeats
+        elif name == b"mdhd":  # the header of a looping video gives an unlimited duration
             seconds = _film_seconds(file, start)
     return *sides, seconds
 

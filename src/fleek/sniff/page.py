@@ -1,14 +1,14 @@
-"""Whether words came in place of a file: hosts say so, often with status 200, when all is not well.
+"""Detection of error pages and messages that hosts send instead of a file, often with status 200.
 
-The rule, in this order:
+The rules, in this order:
 
-1. Where a media file is expected, by the ending in the address or by the announced type, words of
-   any kind are no file: no picture is readable text.
-2. HTML is a file only where the address ends in ``.html``; not if its title names an error.
-3. XML and JSON are files unless they hold nothing but an error.
-4. Text is a file unless it is short and begins as errors begin.
+1. Where a media file is expected, by the ending of the address or by the announced type, readable
+text is not a file.
+2. HTML is a file only if the address ends in ``.html`` and its title does not name an error.
+3. XML and JSON are files unless they contain only an error.
+4. Text is a file unless it is short and begins like an error message.
 
-What is refused wrongly is fetched again and then fails openly; it is never kept as a result.
+A file that is refused wrongly is fetched again and then fails visibly; an error page is never stored.
 """
 
 import json
@@ -28,7 +28,7 @@ WRITTEN: Final = re.compile(
     r"yml"
 )
 PAGES: Final = re.compile(r"x?html?")
-SHORT: Final = 600  # characters; a page of words about an error has no more
+SHORT: Final = 600  # characters; error messages are not longer
 
 _WORDS: Final = frozenset({UNKNOWN, TEXT, JSON, HTML, XML, SVG})
 _BOMS: Final = (
@@ -78,13 +78,13 @@ _STATED: Final = frozenset({"code", "status", "statuscode", "status_code", "succ
 
 
 def is_words_in_place(head: bytes, *, path: str, announced: str = "", complete: bool) -> bool:
-    """Whether a file that begins with `head` is not what was to come.
+    """Whether a response is an error page or message instead of the file.
 
     Args:
         head: The first few thousand bytes.
-        path: Of the address; its ending tells what is expected.
-        announced: The type that the host says.
-        complete: Whether `head` is all of it.
+        path: Of the address; its ending determines the expected kind.
+        announced: The type that the host announced.
+        complete: Whether `head` is the whole body.
     """
     kind = kind_of(head, BytesIO())
     text = _readable(head) if kind in _WORDS else None
@@ -104,7 +104,7 @@ def is_words_in_place(head: bytes, *, path: str, announced: str = "", complete: 
 
 
 def expects_media(path: str, announced: str) -> bool:
-    """Whether a picture, sound, film or model is expected, or some other file that is no text."""
+    """Whether an image, audio, video, 3D model or another binary file is expected."""
     ending = _ending(path)
     if WRITTEN.fullmatch(ending) or PAGES.fullmatch(ending):
         return False
@@ -121,7 +121,7 @@ def _is_error_message(text: str) -> bool:
 
 
 def _readable(head: bytes) -> str | None:
-    """Return the words that these bytes are in some encoding, or None if they are none."""
+    """Return the bytes as text, decoded from a detected encoding; None if they are not text."""
     for mark, encoding in _BOMS:
         if head.startswith(mark):
             return head[len(mark) :].decode(encoding, "replace")
@@ -144,7 +144,7 @@ def _is_wrong_markup(text: str, ending: str, *, html: bool) -> bool:
 
 
 def _is_error_document(text: str) -> bool:
-    """Whether JSON holds nothing but an error."""
+    """Whether JSON contains only an error."""
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):

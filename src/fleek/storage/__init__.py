@@ -1,1 +1,1 @@
-"""Where bytes are kept: one module per storage, known by its name in `fleek.registry`."""
+"""Adapters for storages, one package each, named in `fleek.registry`."""

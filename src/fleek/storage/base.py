@@ -1,7 +1,6 @@
-"""The port of storages: what the engine and the API ask of a place for bytes, and its rules.
+"""The storage port: the interface of all storages, and their common rules.
 
-The rules are the same for all storages: what may be a key, and how the spool is used, the folder
-for files that are not complete yet.
+The rules are those for valid keys and for the spool, the folder of incomplete files.
 """
 
 import asyncio
@@ -23,8 +22,8 @@ from fleek.domain.media import Key
 
 AREAS: Final = ("media", "metadata")
 KEY_PART: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")  # no hidden files, no `..`
-MAX_KEY_PARTS: Final = 9  # our own keys have four
-STALE_SECONDS: Final = 24 * 60 * 60  # no download takes longer; older files were left by a crash
+MAX_KEY_PARTS: Final = 9  # Fleek's keys have four
+STALE_SECONDS: Final = 24 * 60 * 60  # no download takes longer; older files remain from a crash
 
 log = structlog.get_logger(__name__)
 
@@ -40,34 +39,34 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An address that serves a file without us."""
+    """An address at which the storage itself serves a file."""
 
     address: str
-    fresh: timedelta  # how long from now it may be handed out again
+    fresh: timedelta  # how long from now it may be reused
 
 
 class Storage(Protocol):
-    """Keeps files under keys. A file is there whole or not at all, and never changes.
+    """Stores files under keys. A file is complete or missing, and never changes.
 
-    Every method may raise `ResourcesExhausted` besides.
+    Every method may also raise `ResourcesExhausted`.
     """
 
     def spool(self) -> Path:
-        """Return the folder for files that are not complete yet, on the fastest way to `save`.
+        """Return the folder for incomplete files, from which `save` is fastest.
 
-        It is there, made anew if need be. May block, and raise OSError.
+        It is created if necessary. May block, and raise OSError.
         """
         ...
 
     async def save(self, key: Key, source: Path, *, content_type: str) -> None:
-        """Move a complete file from the spool to `key`, durably; an older one is replaced.
+        """Move a complete file from the spool to `key`, durably, replacing an older one.
 
-        `source` is removed. When this returns, the bytes survive a loss of power.
+        `source` is removed. When this returns, the file survives a power failure.
 
         Raises:
-            StorageFull: No room; nothing is left behind under `key`.
-            StorageError: Could not be written. Nothing is left behind under `key` or, if the
-                storage could not be asked any more, the whole file.
+            StorageFull: There is no free space; there is no file under `key`.
+            StorageError: It could not be written. There is no file under `key`, or a complete one if
+            the connection was lost.
         """
         ...
 
@@ -76,7 +75,7 @@ class Storage(Protocol):
 
         Raises:
             NotFound: There is no such file.
-            StorageError: Could not be read.
+            StorageError: It could not be read.
         """
         ...
 
@@ -85,40 +84,40 @@ class Storage(Protocol):
 
         Raises:
             NotFound: There is no such file.
-            StorageError: Could not be looked at.
+            StorageError: It could not be read.
         """
         ...
 
     async def delete(self, key: Key) -> None:
-        """Remove a file; one that is not there is fine.
+        """Remove a file; no error if it is missing.
 
         Raises:
-            StorageError: Could not be removed.
+            StorageError: It could not be removed.
         """
         ...
 
     def keys(self, prefix: str = "") -> AsyncIterator[Stored]:
-        """List all files whose key begins with `prefix`, in no order.
+        """List all files whose key begins with `prefix`, in any order.
 
         Raises:
-            StorageError: Could not be listed.
+            StorageError: They could not be listed.
         """
         ...
 
     async def url(self, key: Key) -> Link | None:
-        """Return where the bytes are served without us, or None if we serve them.
+        """Return the address at which the storage serves the file; None: Fleek serves it.
 
         Raises:
-            StorageError: No address can be made now.
+            StorageError: The address cannot be created now.
         """
         ...
 
     async def check(self) -> None:
-        """Prove that a file could be written now.
+        """Check that a file could be written now.
 
         Raises:
-            StorageFull: No room.
-            StorageError: Not writable, with the reason.
+            StorageFull: There is no free space.
+            StorageError: It is not writable, with the reason.
         """
         ...
 
@@ -132,7 +131,7 @@ def split(key: str) -> tuple[str, ...] | None:
 
 
 def folders_of(prefix: str) -> tuple[str, ...]:
-    """Return the folders that can hold keys with this prefix; none if there can be no such key."""
+    """Return the folders that can contain keys with a prefix; none if the prefix is not valid."""
     parent, slash, _ = prefix.rpartition("/")
     if slash:
         return (parent,) if split(f"{parent}/x") is not None else ()
@@ -141,10 +140,10 @@ def folders_of(prefix: str) -> tuple[str, ...]:
 
 @asynccontextmanager
 async def spool_file(storage: Storage, name: str) -> AsyncGenerator[Path]:
-    """Yield the path of a new file in the spool; at the end, it is removed if it is still there.
+    """Yield the path of a new file in the spool; the file is removed at the end, if it exists.
 
-    An error of the file system is translated. A failed removal never replaces it: a disk that
-    became read-only refuses both.
+    Errors of the file system are translated. A failed removal does not replace the first error: a
+    disk that became read-only refuses both.
 
     Raises:
         HostError: The spool cannot be used now.
@@ -161,20 +160,20 @@ async def spool_file(storage: Storage, name: str) -> AsyncGenerator[Path]:
 async def _remove(path: Path) -> None:
     try:
         await asyncio.to_thread(path.unlink, missing_ok=True)
-    except (OSError, RuntimeError) as error:  # no thread could be started: a RuntimeError
+    except (OSError, RuntimeError) as error:  # a RuntimeError if no thread can be started
         log.warning("spool_file_not_removed", file=path.name, reason=str(error))
 
 
 def remove_stale(spool: Path) -> None:
-    """Remove the files that have been in a spool for a day.
+    """Remove files from a spool after a day.
 
     Raises:
         OSError: The folder cannot be read or changed.
     """
-    with tempfile.TemporaryFile(dir=spool) as probe:  # its time comes from the same clock
+    with tempfile.TemporaryFile(dir=spool) as probe:  # for the time by the file system's clock
         oldest = os.fstat(probe.fileno()).st_mtime - STALE_SECONDS
     with os.scandir(spool) as entries:
         for entry in entries:
-            with suppress(FileNotFoundError):  # another process removes them, too
+            with suppress(FileNotFoundError):  # removed by another process
                 if entry.stat(follow_symlinks=False).st_mtime < oldest:
                     Path(entry).unlink()

@@ -122,7 +122,7 @@ async def test_a_missing_bucket_is_no_missing_file(
     [
         ({"S3_SECRET_ACCESS_KEY": "wrong-hush"}, "S3_SECRET_ACCESS_KEY"),
         ({"S3_ACCESS_KEY_ID": "nobody-hush"}, "S3_ACCESS_KEY_ID"),
-        ({"S3_BUCKET": "no-such-bucket"}, "make it, or check S3_BUCKET"),
+        ({"S3_BUCKET": "no-such-bucket"}, "create it, or check S3_BUCKET"),
         ({"S3_REGION": "mars-1"}, "S3_REGION"),
     ],
     ids=["secret", "key", "bucket", "region"],

@@ -109,7 +109,7 @@ async def test_what_is_there_is_compared_with_what_was_sent(
     forgetful: Any = Forgetful(seen)
     storage = S3Storage(forgetful, spool=tmp_path)
 
-    with pytest.raises(StorageError, match="not what was sent"):
+    with pytest.raises(StorageError, match="differs from what was sent"):
         await save(storage, PICTURE, b"content")
 
     storage.close()

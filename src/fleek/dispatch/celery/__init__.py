@@ -1,7 +1,7 @@
-"""Carries job ids through Celery, over Redis or any other broker that Celery knows.
+"""A dispatcher with Celery, over Redis or any other broker that Celery supports.
 
-The worker's own command is ``celery -A fleek.dispatch.celery worker --pool threads -c 64``, and
-``celery -A fleek.dispatch.celery flower`` shows what happens.
+Celery's worker command is ``celery -A fleek.dispatch.celery worker --pool threads -c 64``, and
+``celery -A fleek.dispatch.celery flower`` shows its state.
 """
 
 import asyncio
@@ -23,41 +23,41 @@ from fleek.environment import read
 
 
 class CeleryDispatcher:
-    """Talks to the broker in threads of its own: one that is away never blocks the loop."""
+    """Calls the broker in separate threads: an unreachable one never blocks the event loop."""
 
     def __init__(self, settings: CelerySettings) -> None:
         self._settings = settings
         self._bridge = Bridge()
         self._app = make_app(settings, self._bridge, patience=ANSWER_SECONDS)
-        self._sender = Caller("celery-send", Exception)  # each broker has errors of its own
+        self._sender = Caller("celery-send", Exception)  # the errors depend on the broker
         self._checker = Caller("celery-check", Exception)
         self.figures = [DROPPED]
 
     def prepare(self) -> None:
-        """Load what the broker's address asks for: seconds that no call has to spare."""
+        """Import the broker's library, which takes seconds, before the first call."""
         self._app.finalize()
         assert self._app.amqp.Producer
         assert self._app.connection_for_write().transport
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
-        """Publish the id; the broker has it when this returns."""
+        """Publish the id; returns when the broker has it."""
         await self._sender.call(send, self._app, task, job_id)
 
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
-        """Run Celery's worker in threads of this process, of which it is the only one.
+        """Run Celery's worker in threads of this process; only one at a time.
 
         Raises:
-            RuntimeError: This dispatcher is already being consumed, or the worker has ended.
+            RuntimeError: This dispatcher is already being consumed, or the worker ended.
         """
         async with self._bridge.running(handlers, concurrency=concurrency) as running:
             await self._work(running, concurrency=concurrency)
 
     async def check(self) -> None:
-        """Declare a queue, as a sender does: that is a write."""
+        """Check a write: declare a queue, as senders do."""
         await self._checker.call(declare, self._app)
 
     async def _work(self, running: asyncio.Task[None], *, concurrency: int) -> None:
-        """Receive until cancelled, or until the handlers have stopped by themselves."""
+        """Receive ids until cancelled, or until the handlers have stopped."""
         from fleek.dispatch.celery.embedded_worker import Worker  # noqa: PLC0415 - only for a worker
 
         app = make_app(self._settings, self._bridge)
@@ -70,8 +70,8 @@ class CeleryDispatcher:
             if ended.done():
                 raise RuntimeError("Celery's worker has ended")
         finally:
-            worker.end()  # it takes nothing any more
-            running.cancel()  # its threads come back
+            worker.end()  # stops receiving
+            running.cancel()  # releases its threads
             await asyncio.wait([running, ended])
             app.close()
 
@@ -84,7 +84,7 @@ class CeleryDispatcher:
 
 @asynccontextmanager
 async def connect() -> AsyncGenerator[Dispatcher]:
-    """Open the dispatcher from the environment; the broker may be away."""
+    """Open the dispatcher from the environment; the broker may be unreachable."""
     dispatcher = CeleryDispatcher(read(CelerySettings))
     try:
         await asyncio.to_thread(dispatcher.prepare)
@@ -101,7 +101,7 @@ def run_worker(*, concurrency: int) -> None:
 
 
 def __getattr__(name: str) -> FleekCelery:
-    """Make the application when Celery's own command asks for it, and not before."""
+    """Create the application on first use, by Celery's own command."""
     if name != "app":
         raise AttributeError(name)
     from fleek.dispatch.celery.celery_cli import make_native  # noqa: PLC0415 - only for the command

@@ -1,4 +1,4 @@
-"""Our Celery application: what is sent, what is received, and every setting that differs.
+"""The Celery application: sending, receiving, and all settings that differ from the defaults.
 
 Source: https://docs.celeryq.dev/en/stable/userguide/configuration.html
 """
@@ -22,7 +22,7 @@ from fleek.domain.job import JobId
 from fleek.environment import SOURCE, Secret
 
 NAMES: Final = {task: f"fleek.{task}" for task in TASKS}
-"""Each task's name, and that of its queue: what Flower shows."""
+"""The name of each task and its queue, as shown in Flower."""
 
 QUEUES: Final = [Queue(name, Exchange(name), routing_key=name) for name in NAMES.values()]
 
@@ -31,26 +31,27 @@ GUARDED: Final = {
     "rediss": "fleek.dispatch.celery.transport:Transport",
     "sentinel": "fleek.dispatch.celery.transport:SentinelTransport",
 }
-"""Transports that would not survive a message that is not JSON."""
+"""Transports that would crash on a message that is not JSON."""
 
-WORK_SECONDS: Final = 5.0  # for an answer to a worker; its wait for messages has no end
+WORK_SECONDS: Final = 5.0  # for a response to a worker, except while it waits for messages
 
 
 class CelerySettings(BaseSettings):
-    """Where Celery's broker is."""
+    """Settings of Celery's broker."""
 
     model_config = SOURCE
 
     redis_url: RedisAddress = Field(
         default="redis://localhost:6379/0",
-        description="The Redis that carries job ids if `DISPATCH` is `celery` or `dramatiq`.",
+        description="The Redis server for job ids if `DISPATCH` is `celery` or `dramatiq`.",
     )
     redis_password: Secret = Field(
-        default=None, description="The password of that Redis, if `REDIS_URL` holds none."
+        default=None,
+        description="The password of that Redis server, if `REDIS_URL` does not contain it.",
     )
     celery_broker_url: BrokerAddress | None = Field(
         default=None,
-        description="The broker if `DISPATCH=celery`, in any form that Celery knows; "
+        description="The broker if `DISPATCH=celery`, in any form that Celery supports; "
         "default `REDIS_URL`.",
     )
 
@@ -61,13 +62,13 @@ class CelerySettings(BaseSettings):
 
 
 class FleekCelery(Celery):
-    """An application whose tasks cross `bridge`."""
+    """An application whose tasks use `bridge`."""
 
     bridge: Bridge
 
 
 class DropRecorder:
-    """Has a message dropped; `celery inspect conf` and Flower can show it, other than a method."""
+    """Records dropped messages; unlike a method, Celery can show it in its configuration."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
@@ -77,19 +78,19 @@ class DropRecorder:
         self._bridge.record_dropped(reason, message)
 
     def __json__(self) -> str:
-        """Return what is shown."""
+        """Return its representation in `celery inspect conf` and Flower."""
         return "counted"
 
 
 def make_app(
     settings: CelerySettings, bridge: Bridge, *, patience: float = WORK_SECONDS
 ) -> FleekCelery:
-    """Return an application of its own. Nothing is connected yet.
+    """Return a new application, not connected yet.
 
-    `patience`: seconds that a Redis may take to answer.
+    `patience`: maximum time for a response from Redis, in seconds.
 
     Raises:
-        ConfigurationError: There is no such kind of broker, or its library is not installed.
+        ConfigurationError: The kind of broker is unknown, or its library is not installed.
     """
     app = FleekCelery("fleek", set_as_current=False)
     app.bridge = bridge
@@ -100,7 +101,7 @@ def make_app(
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
         "max_connections": 256,
-        "max_retries": 0,  # to connect, within one call: whoever called tries again
+        "max_retries": 0,  # of a connection within one call; the caller repeats the call
         "priority_steps": [0],
         "socket_connect_timeout": ANSWER_SECONDS,
         "socket_timeout": patience,
@@ -115,7 +116,7 @@ def send(app: FleekCelery, task: Task, job_id: JobId) -> None:
     """Publish an id; blocks until the broker has it.
 
     Raises:
-        Exception: Any of the broker's library.
+        Exception: Any error of the broker's library.
     """
     app.send_task(NAMES[task], args=[str(job_id)], queue=NAMES[task], ignore_result=True)
 
@@ -124,14 +125,14 @@ def declare(app: FleekCelery) -> None:
     """Declare a queue on a connection of the senders; blocks.
 
     Raises:
-        Exception: Any of the broker's library.
+        Exception: Any error of the broker's library.
     """
     with app.pool.acquire(block=True, timeout=ANSWER_SECONDS) as connection:
         QUEUES[0](connection.default_channel).declare()
 
 
 def quieten() -> None:
-    """Leave out what Celery says about each single id, unless everything is wanted."""
+    """Suppress Celery's log messages about single ids, unless the level is DEBUG."""
     logging.getLogger("celery.app.trace").addFilter(_without_traceback)
     for name in ("celery.worker.strategy", "celery.app.trace"):
         if not logging.getLogger().isEnabledFor(logging.DEBUG):
@@ -139,7 +140,7 @@ def quieten() -> None:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Say in one line that a message was rejected: a traceback tells nothing more."""
+    """Log a rejected message in one line, without a traceback."""
     if record.levelno <= logging.WARNING:
         record.exc_info = record.exc_text = None
     return True
@@ -147,11 +148,11 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 def _receiver(bridge: Bridge, task: Task) -> Callable[[str], None]:
     def receive(job_id: str) -> None:
-        """Run in a thread of Celery's pool, with an id that the consumer has examined."""
+        """Handle an id, validated by the consumer, in a thread of Celery's pool."""
         try:
             bridge.receive(task, JobId(UUID(job_id)))
         except Closed as error:
-            raise Reject(error, requeue=True) from None  # another worker may have it
+            raise Reject(error, requeue=True) from None  # another worker should get it
         except UnknownJob as error:
             raise Reject(error, requeue=False) from None
 
@@ -159,7 +160,7 @@ def _receiver(bridge: Bridge, task: Task) -> Callable[[str], None]:
 
 
 def _load_transport(app: FleekCelery) -> None:
-    """Load what talks to this kind of broker: it takes seconds that no call has to spare."""
+    """Import the library for this kind of broker, which takes seconds, before the first call."""
     try:
         app.connection_for_write().get_transport_cls()
     except (KeyError, ImportError) as error:
@@ -173,7 +174,7 @@ def _conf(broker: str) -> dict[str, Any]:
         "broker_connection_timeout": ANSWER_SECONDS,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "broker_channel_error_retry": True,  # a refusal ends no worker
+        "broker_channel_error_retry": True,  # a refusal must not end the worker
         "result_backend": None,
         "task_ignore_result": True,
         "accept_content": ["json"],

@@ -1,4 +1,4 @@
-"""Celery's own worker command, with a worker of ours in its process."""
+"""Celery's worker command, with a Fleek worker in its process."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ WRONG: Final = 2  # exit code: a wrong option or setting
 
 
 class Attach(bootsteps.StartStopStep):
-    """A step of the worker's start: after its threads, before it receives anything."""
+    """A step of the worker's start: after its threads, before it receives messages."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -36,7 +36,7 @@ class Attach(bootsteps.StartStopStep):
         )
 
     def start(self, worker: WorkController) -> None:
-        """Become a worker, however long the schema takes."""
+        """Open the Fleek worker, waiting for the database schema without a limit."""
         warn_if_few(worker.concurrency, better="--concurrency 64")
         try:
             self._worker.start(given_up=lambda: state.should_stop is not None)
@@ -44,11 +44,11 @@ class Attach(bootsteps.StartStopStep):
             _refuse(str(error))
 
     def stop(self, _worker: WorkController) -> None:
-        """Drain; Celery takes nothing from the broker any more."""
+        """Drain the worker; Celery no longer receives messages."""
         self._worker.stop()
 
     def terminate(self, worker: WorkController) -> None:
-        """Drain as well: it is bounded, and money is at stake."""
+        """Drain the worker, too: its time is limited, and calls that cost money must finish."""
         self.stop(worker)
 
 
@@ -68,7 +68,9 @@ def make_native() -> FleekCelery:
         quieten()
 
     signals.celeryd_init.connect(log_as_we_do, weak=False)
-    signals.setup_logging.connect(log_as_we_do, weak=False)  # that it is heard keeps Celery's away
+    signals.setup_logging.connect(
+        log_as_we_do, weak=False
+    )  # a connected receiver disables Celery's own setup
     return app
 
 
@@ -78,11 +80,11 @@ def run_worker(*, concurrency: int) -> None:
     Raises:
         SystemExit: Always.
     """
-    name = f"fleek-{os.getpid()}@%h"  # several on one host are told apart
+    name = f"fleek-{os.getpid()}@%h"  # unique if several run on one host
     pool = ["--pool", "threads", "--concurrency", str(concurrency)]
     alone = ["--without-gossip", "--without-mingle"]
     ours = ["-A", "fleek.dispatch.celery", "--quiet", "worker", "--hostname", name]
-    celery.main(args=[*ours, *pool, *alone])  # `worker_main` would forget the exit code
+    celery.main(args=[*ours, *pool, *alone])  # `worker_main` would ignore the exit code
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Celery's consumer, which passes on messages of ours and drops all others."""
+"""Celery's consumer, which accepts Fleek's messages and drops all others."""
 
 import logging
 import time
@@ -12,21 +12,21 @@ from fleek.dispatch.bridge import job_id_of
 from fleek.dispatch.celery.application import NAMES
 
 JSON: Final = "application/json"
-REFUSED_SECONDS: Final = 1.0  # until a broker that answers and refuses is asked again
+REFUSED_SECONDS: Final = 1.0  # wait before reconnecting to a broker that refuses
 
 logger = logging.getLogger(__name__)
 
 
 class Consumer(CeleryConsumer):
-    """Examines a message before Celery does: some would end the worker, some run code."""
+    """Validates messages before Celery does: some could crash the worker or run code."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Wait before connecting again: a broker that refuses can be connected to at once."""
+        """Wait before reconnecting, as a broker that refuses still accepts connections."""
         super().on_connection_error_after_connected(exc)
         time.sleep(REFUSED_SECONDS)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
-        """Return what is called with each message."""
+        """Return the handler of messages."""
         handle = super().create_task_handler(*args, **kwargs)
 
         def receive(message: Message) -> None:
@@ -41,7 +41,7 @@ class Consumer(CeleryConsumer):
 
 
 def fault_of(message: Message, *, names: Collection[str]) -> str | None:
-    """Return why a message is not one of ours; None if it is."""
+    """Return why a message is not valid; None if it is."""
     headers = message.headers
     if not isinstance(headers, dict) or not isinstance(headers.get("task"), str):
         return "wrong_shape"
@@ -51,7 +51,7 @@ def fault_of(message: Message, *, names: Collection[str]) -> str | None:
         return "not_json"
     try:
         payload = message.decode()
-    except Exception:  # noqa: BLE001 - whatever its bytes did to the decoder
+    except Exception:  # noqa: BLE001 - any error of the decoder
         return "not_json"
     return None if _is_ours(headers, payload) else "wrong_shape"
 

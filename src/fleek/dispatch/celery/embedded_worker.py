@@ -1,4 +1,4 @@
-"""Celery's worker in a thread of somebody else's process: it hears no signals, and hijacks nothing."""
+"""Celery's worker in a thread of another process, without signal handlers or log redirection."""
 
 import os
 from typing import Any
@@ -10,7 +10,7 @@ from fleek.dispatch.celery.application import FleekCelery, quieten
 
 
 class Worker(WorkController):
-    """One per process at a time: much of Celery's state is the process's."""
+    """Only one per process at a time, as much of Celery's state is global."""
 
     def __init__(self, app: FleekCelery, *, concurrency: int) -> None:
         state.should_stop = None
@@ -25,10 +25,10 @@ class Worker(WorkController):
         )
 
     def on_before_init(self, **_options: Any) -> None:
-        """Make its tasks known to the threads of the pool, as Celery's command does."""
+        """Register its tasks for the threads of the pool, as Celery's command does."""
         quieten()
         trace.setup_worker_optimizations(self.app, self.hostname)
 
     def end(self) -> None:
-        """Stop soon; from any thread. `start` returns when that has happened."""
+        """Request a stop, from any thread; `start` returns after that."""
         state.should_stop = 0

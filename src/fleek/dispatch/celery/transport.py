@@ -1,6 +1,6 @@
-"""Celery's Redis, made to survive what is no message, and its own end while a task is under way.
+"""Celery's Redis transport, hardened against invalid messages and lost connections.
 
-By itself either ends the worker.
+Without this, either would end the worker.
 """
 
 import base64
@@ -11,33 +11,33 @@ from kombu.transport import redis, virtual
 from redis import RedisError
 
 REFUSED: Final = (*redis.Transport.connection_errors, RedisError)
-"""After these the connection is made anew. The library does so only when it is cut: a Redis that
-answers and refuses (a replica after a failover, one that is full or still loads) ends its worker."""
+"""Errors after which to reconnect. The library reconnects only after a lost connection: a Redis
+server that refuses (a replica after a failover, full or loading) would end its worker."""
 
 
 class QoS(redis.QoS):
-    """The messages that a channel has delivered and that are not acknowledged.
+    """The delivered messages of a channel that are not acknowledged.
 
-    Without the channel's connection nothing can be acknowledged: the message is delivered again
-    by the next connection or dispatched again by `admit`, and the job's row decides.
+    Without a connection, an acknowledgement is impossible: the message is delivered again by the
+    next connection, or `admit` dispatches the id again, and the job's row decides.
     """
 
     def ack(self, delivery_tag: str) -> None:
-        """Say that a message has been dealt with."""
+        """Acknowledge a message."""
         if self._cut_off():
             virtual.QoS.ack(self, delivery_tag)
         else:
             super().ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - as kombu calls it
-        """Give a message back, or have it forgotten."""
+        """Return a message to its queue, or drop it."""
         if self._cut_off():
             virtual.QoS.ack(self, delivery_tag)
         else:
             super().reject(delivery_tag, requeue=requeue)
 
     def restore_unacked(self, client: Any = None) -> None:
-        """Give back all that has not been dealt with."""
+        """Return all messages that are not acknowledged."""
         if self._cut_off():
             self._delivered.clear()
         else:
@@ -49,26 +49,26 @@ class QoS(redis.QoS):
 
 
 class _Channel:
-    """Drops what is not JSON. It has left the queue already when it is read."""
+    """Drops messages that are not JSON; they are already off the queue when they are read."""
 
     connection: Any
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]  # of kombu's channel
-        except (ValueError, RecursionError) as error:  # no text, no JSON, or far too deep
+        except (ValueError, RecursionError) as error:  # not text, not JSON, or nested too deeply
             self.connection.on_drop("not_json", error)
             return True
 
 
 class _Transport:
-    """Drops what is JSON and no envelope; takes a refusal for a lost connection."""
+    """Drops JSON that is not an envelope; treats a refusal as a lost connection."""
 
     client: Any
     connection_errors = REFUSED
 
     def on_drop(self, reason: str, message: object) -> None:
-        """Pass a bad message on to whoever counts them."""
+        """Report an invalid message."""
         drop: Callable[[str, object], None] | None = self.client.transport_options.get("on_drop")
         if drop is not None:
             drop(reason, message)
@@ -81,7 +81,7 @@ class _Transport:
 
 
 def is_envelope(message: object) -> bool:
-    """Whether kombu can make a message of this without an error."""
+    """Whether kombu can parse a message without an error."""
     match message:
         case {
             "headers": dict(),

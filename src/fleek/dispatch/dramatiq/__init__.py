@@ -1,6 +1,6 @@
-"""Carries job ids through Dramatiq, over Redis.
+"""A dispatcher with Dramatiq, over Redis.
 
-The worker's own command is ``dramatiq fleek.dispatch.dramatiq --processes 1 --threads 64``.
+Dramatiq's worker command is ``dramatiq fleek.dispatch.dramatiq --processes 1 --threads 64``.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ __all__ = ["DramatiqDispatcher", "connect", "run_worker"]
 
 
 class DramatiqDispatcher:
-    """Talks to Redis in threads of its own: one that is away never blocks the loop."""
+    """Calls Redis in separate threads: an unreachable one never blocks the event loop."""
 
     def __init__(self, settings: DramatiqSettings) -> None:
         self._settings = settings
@@ -39,7 +39,7 @@ class DramatiqDispatcher:
         self.figures = [DROPPED]
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
-        """Publish the id; Redis has it when this returns."""
+        """Publish the id; returns when Redis has it."""
         await self._sender.call(self._broker.send, task, job_id)
 
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
@@ -52,11 +52,11 @@ class DramatiqDispatcher:
             await self._work(running, concurrency=concurrency)
 
     async def check(self) -> None:
-        """Write a key that lasts for a second."""
+        """Check a write: set a key that expires after a second."""
         await self._checker.call(self._broker.probe)
 
     async def _work(self, running: asyncio.Task[None], *, concurrency: int) -> None:
-        """Receive until cancelled."""
+        """Receive ids until cancelled."""
         broker = FleekBroker(self._settings, self._bridge)
         worker = Worker(broker, worker_timeout=IDLE_MS, worker_threads=concurrency)
         configure_worker(worker)
@@ -66,8 +66,8 @@ class DramatiqDispatcher:
             await asyncio.wait([running])
         finally:
             for thread in worker.workers:
-                thread.stop()  # they take nothing any more
-            running.cancel()  # they come back
+                thread.stop()  # stops receiving
+                running.cancel()  # releases the threads
             await asyncio.wait([running])
             await asyncio.to_thread(worker.stop, STOP_MS)
             broker.close()
@@ -81,7 +81,7 @@ class DramatiqDispatcher:
 
 @asynccontextmanager
 async def connect() -> AsyncGenerator[Dispatcher]:
-    """Open the dispatcher from the environment; Redis may be away."""
+    """Open the dispatcher from the environment; Redis may be unreachable."""
     dispatcher = DramatiqDispatcher(read(DramatiqSettings))
     try:
         yield dispatcher
@@ -89,4 +89,4 @@ async def connect() -> AsyncGenerator[Dispatcher]:
         await asyncio.to_thread(dispatcher.close)
 
 
-set_broker(make_native())  # Dramatiq's command takes the broker that its module has set
+set_broker(make_native())  # Dramatiq's command uses the broker set by its module

@@ -1,4 +1,4 @@
-"""Our Dramatiq broker on Redis: what is sent, what is received, and nothing else.
+"""The Dramatiq broker on Redis, for sending and receiving ids.
 
 Source: https://dramatiq.io/guide.html and the library's own Lua script for Redis, which names its
 keys.
@@ -27,10 +27,10 @@ from fleek.domain.job import JobId
 from fleek.environment import SOURCE, Secret
 
 NAMESPACE: Final = "fleek"
-HEARTBEAT_MS: Final = 60_000  # a silent process's messages go back to their queue
-WORK_SECONDS: Final = 3.0  # for an answer to a worker, which never waits at Redis for messages
-AWAY_SECONDS: Final = 1.0  # between two looks whether Redis is back
-MAINTENANCE: Final = 50_000  # of a million commands, how many look for such processes
+HEARTBEAT_MS: Final = 60_000  # without a heartbeat for so long, messages return to their queue
+WORK_SECONDS: Final = 3.0  # for a response to a worker, which never blocks at Redis for messages
+AWAY_SECONDS: Final = 1.0  # between two attempts while Redis is unreachable
+MAINTENANCE: Final = 50_000  # of a million commands, how many check the heartbeats
 FIELDS: Final = frozenset(
     {"queue_name", "actor_name", "args", "kwargs", "options", "message_id", "message_timestamp"}
 )
@@ -39,21 +39,21 @@ log = structlog.get_logger(__name__)
 
 
 class DramatiqSettings(BaseSettings):
-    """Where Dramatiq's Redis is."""
+    """Settings of Dramatiq's Redis server."""
 
     model_config = SOURCE
 
     redis_url: RedisAddress = Field(
         default="redis://localhost:6379/0",
-        description="The Redis that carries job ids if `DISPATCH` is `celery` or `dramatiq`.",
+        description="The Redis server for job ids if `DISPATCH` is `celery` or `dramatiq`.",
     )
-    redis_password: Secret = None  # described where Celery reads it
+    redis_password: Secret = None  # described in the settings of Celery
 
 
 class FleekBroker(RedisBroker):
-    """Two queues, one per task. What is not a message of ours never reaches a worker.
+    """A broker with one queue per task. Invalid messages never reach a worker.
 
-    `patience`: seconds that Redis may take to answer.
+    `patience`: maximum time for a response from Redis, in seconds.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class FleekBroker(RedisBroker):
                 socket_keepalive=True,
                 socket_connect_timeout=patience,
                 socket_timeout=patience,
-                # Again only on a connection that Redis has closed meanwhile.
+                # Only repeated on a connection that Redis closed meanwhile.
                 retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
             )
         except ValueError as error:
@@ -83,19 +83,19 @@ class FleekBroker(RedisBroker):
             maintenance_chance=MAINTENANCE,
         )
         self.bridge = bridge
-        self._away: set[str] = set()  # queues of which Redis tells nothing now
+        self._away: set[str] = set()  # queues that cannot be read now
         for task in TASKS:
             self._receive(task)
 
     def declare_queue(self, queue_name: str) -> None:
-        """Declare a queue without one for delayed messages: we send none, and that one is polled."""
+        """Declare a queue, without the queue for delayed messages, which is unused but polled."""
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
     def do_fetch(self, queue_name: str, number: int) -> list[bytes]:
-        """Fetch messages that are ours; all others are dropped. None while Redis is away or refuses."""
+        """Fetch valid messages and drop others. Empty while Redis is unreachable or refuses."""
         try:
             fetched: list[bytes | None] = self._dispatch("fetch")(queue_name, number)
             good = self._ours(queue_name, fetched)
@@ -111,22 +111,22 @@ class FleekBroker(RedisBroker):
         return good
 
     def do_ack(self, queue_name: str, *ids: str) -> None:
-        """Say that messages have been dealt with."""
+        """Acknowledge messages."""
         self._send_outcome("ack", queue_name, *ids)
 
     def do_nack(self, queue_name: str, *ids: str) -> None:
-        """Say that messages could not be dealt with."""
+        """Reject messages."""
         self._send_outcome("nack", queue_name, *ids)
 
     def do_requeue(self, queue_name: str, *ids: str) -> None:
-        """Give messages back."""
+        """Return messages to their queue."""
         self._send_outcome("requeue", queue_name, *ids)
 
     def _send_outcome(self, command: str, queue_name: str, *ids: str) -> None:
-        """Tell Redis what has become of messages, if it is there.
+        """Send an acknowledgement, rejection or return of messages, if Redis is reachable.
 
-        Dramatiq would try until it is, and could not be stopped meanwhile. What Redis has not heard
-        of comes again once this process has ended, and the job's row decides.
+        Dramatiq would repeat it without an end, and could not be stopped meanwhile. Unacknowledged
+        messages are delivered again after the end of this process, and the job's row decides.
         """
         try:
             self._dispatch(command)(queue_name, *ids)
@@ -148,17 +148,17 @@ class FleekBroker(RedisBroker):
         """Publish an id; blocks until Redis has it.
 
         Raises:
-            redis.RedisError: Redis does not take it.
+            redis.RedisError: Redis refuses it or is unreachable.
         """
         self.enqueue(
             Message(queue_name=task, actor_name=task, args=(str(job_id),), kwargs={}, options={})
         )
 
     def probe(self) -> None:
-        """Write something small.
+        """Check a write.
 
         Raises:
-            redis.RedisError: Redis does not take it.
+            redis.RedisError: Redis refuses it or is unreachable.
         """
         self.client.set(f"{NAMESPACE}:probe", "", px=1000)
 
@@ -167,24 +167,24 @@ class FleekBroker(RedisBroker):
         self.client.close()
 
     def _receive(self, task: Task) -> None:
-        """Make `task` known to workers."""
+        """Register a task for workers."""
 
         def receive(job_id: str) -> None:
-            """Run in one of Dramatiq's threads, with an id that `do_fetch` has examined."""
+            """Handle an id, validated by `do_fetch`, in one of Dramatiq's threads."""
             known_id = job_id_of(job_id)
             assert known_id is not None
             try:
                 self.bridge.receive(task, known_id)
             except Closed:
                 with suppress(redis.RedisError):  # `admit` dispatches it again
-                    self.send(task, known_id)  # another worker may have it
+                    self.send(task, known_id)  # another worker should get it
             except (Reported, UnknownJob):
-                pass  # logged already; Dramatiq would keep the message for a week
+                pass  # already logged; Dramatiq would keep the message for a week
 
         Actor(receive, broker=self, actor_name=task, queue_name=task, priority=0, options={})
 
     def _forget(self, queue_name: str, data: bytes | None) -> None:
-        """Remove a message that was fetched; its id is known only to Redis."""
+        """Remove a fetched message; its id is only known to Redis."""
         unacked = f"{NAMESPACE}:__acks__.{self.broker_id}.{queue_name}"
         ids = cast("list[bytes]", list(self.client.smembers(unacked)))
         if not ids:
@@ -197,7 +197,7 @@ class FleekBroker(RedisBroker):
 
 
 def fault_of(data: bytes | None, queue_name: str) -> str | None:
-    """Return why a message is not one of ours; None if it is."""
+    """Return why a message is not valid; None if it is."""
     try:
         message = json.loads(data or b"")
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Dramatiq's workers: in its own command, in ``fleek worker``, and beside the API."""
+"""Dramatiq's workers: in its own command, in ``fleek worker``, and in the API's process."""
 
 import logging
 import multiprocessing
@@ -22,21 +22,21 @@ from fleek.settings import Settings
 from fleek.telemetry import configure_logging
 
 WRONG: Final = 2  # exit code: a wrong option or setting
-IDLE_MS: Final = 100  # the longest pause between two looks at an idle queue
+IDLE_MS: Final = 100  # maximum time between two reads of an idle queue
 STOP_MS: Final = 28_000
-GONE_SECONDS: Final = 40.0  # more than a stop in order takes
+GONE_SECONDS: Final = 40.0  # more than an orderly shutdown takes
 SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 class Attach(Middleware):
-    """Makes each process of Dramatiq's command a worker of ours, after the fork."""
+    """Opens a Fleek worker in each process of Dramatiq's command, after the fork."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
         self._worker: AttachedWorker | None = None
 
     def after_process_boot(self, _broker: Broker) -> None:
-        """Log as we do; Dramatiq has set up its own way before."""
+        """Configure logging again, as Dramatiq has replaced it."""
         try:
             settings = read(Settings)
         except FleekError as error:
@@ -46,7 +46,7 @@ class Attach(Middleware):
         _end_with_parent()
 
     def before_worker_boot(self, _broker: Broker, worker: Worker) -> None:
-        """Become a worker, however long the schema takes; nothing is received before."""
+        """Open the Fleek worker before messages are received; waits for the schema without a limit."""
         configure_worker(worker)
         warn_if_few(worker.worker_threads, better="--processes 1 --threads 64")
         self._worker = AttachedWorker(
@@ -58,11 +58,11 @@ class Attach(Middleware):
             _refuse(str(error))
 
     def after_worker_boot(self, _broker: Broker, worker: Worker) -> None:
-        """Let idle threads sleep longer than idle queues are left alone."""
+        """Adjust the wait of idle threads to the interval of reads."""
         slow_idle_threads(worker)
 
     def before_worker_shutdown(self, _broker: Broker, worker: Worker) -> None:
-        """Take nothing any more, and drain."""
+        """Stop receiving, and drain the worker."""
         for thread in worker.workers:
             thread.stop()
         if self._worker is not None:
@@ -70,10 +70,10 @@ class Attach(Middleware):
 
 
 def make_native() -> FleekBroker:
-    """Return the broker of Dramatiq's own command.
+    """Return the broker for Dramatiq's own command.
 
     Raises:
-        ConfigurationError: A setting is wrong, and the caller is not that command.
+        ConfigurationError: A setting is wrong; that command exits instead.
     """
     bridge = Bridge()
     try:
@@ -85,35 +85,37 @@ def make_native() -> FleekBroker:
 
 
 def run_worker(*, concurrency: int) -> None:
-    """Do what Dramatiq's command does, in this very process, until SIGTERM or SIGINT.
+    """Run Dramatiq's worker in this process until SIGTERM or SIGINT.
 
-    The command itself forks, and its children outlive a parent that is killed.
+    Dramatiq's command forks, and its children survive a killed parent.
     """
     broker = make_native()
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # for all threads to come: we wait for them
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, SIGNALS
+    )  # also in new threads: this one waits for the signals
     broker.emit_after("process_boot")
     worker = Worker(broker, worker_threads=concurrency)
     worker.start()
     signal.sigwait(SIGNALS)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a second one ends us at once
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a second signal ends the process at once
     worker.stop(timeout=STOP_MS)
     broker.close()
 
 
 def configure_worker(worker: Worker) -> None:
-    """Set what Dramatiq's command has no option for; before the worker starts."""
+    """Set parameters without a command-line option; before the worker starts."""
     worker.worker_timeout = min(worker.worker_timeout, IDLE_MS)
-    worker.queue_prefetch = worker.worker_threads  # what is being handled counts
+    worker.queue_prefetch = worker.worker_threads  # including messages that are being handled
 
 
 def slow_idle_threads(worker: Worker) -> None:
-    """Wake idle threads once a second: they only look whether they shall stop."""
+    """Wake idle threads only once a second, to check for a stop."""
     for thread in worker.workers:
         thread.timeout = 1.0
 
 
 def _end_with_parent() -> None:
-    """Stop in order when Dramatiq's parent process is killed: it leaves its children running."""
+    """Shut down when Dramatiq's parent process is killed, as it would leave its children running."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -121,7 +123,9 @@ def _end_with_parent() -> None:
     def watch() -> None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(GONE_SECONDS)  # one that was starting waits for its parent, and hears nothing
+        time.sleep(
+            GONE_SECONDS
+        )  # a process that was starting waits for its parent, and ignores signals
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Files in folders of this machine: ``media/`` and ``metadata/``, side by side."""
+"""Local folders: ``media/`` and ``metadata/``, side by side."""
 
 import asyncio
 import os
@@ -23,26 +23,26 @@ from fleek.storage.local.tree import MIN_FREE_BYTES, Tree
 T = TypeVar("T")
 
 CHUNK_BYTES: Final = 256 * 1024
-THREADS: Final = 16  # a save waits for the disk, and disks write many at once better than one
+THREADS: Final = 16  # a save waits for the disk, and disks are faster with concurrent writes
 
 
 class LocalStorageSettings(BaseSettings):
-    """Where the files are."""
+    """Settings of the local storage."""
 
     model_config = SOURCE
 
     storage_path: Path = Field(
         default=Path("storage"),
         validation_alias=AliasChoices("STORAGE_PATH", "LOCAL_MEDIA_PATH"),
-        description="Folder for `media/` and `metadata/`. One whose name is `media` is the media "
-        "folder itself, and metadata lies beside it.",
+        description="Folder for `media/` and `metadata/`. A folder with the name `media` is used for "
+        "the media, and metadata is stored beside it.",
     )
 
     min_free_bytes: int = Field(
         default=MIN_FREE_BYTES,
         ge=0,
-        description="Room that outputs leave on the disk that they are written to, in bytes: "
-        "below it no job is accepted, and results wait.",
+        description="Free space to keep on the disk, in bytes: "
+        "below it, jobs are refused and results wait.",
     )
 
     @field_validator("storage_path")
@@ -51,30 +51,32 @@ class LocalStorageSettings(BaseSettings):
         try:
             return path.expanduser()
         except RuntimeError:
-            raise ValueError("~ names no user of this machine; write the whole path") from None
+            raise ValueError(
+                "~ does not name a user of this machine; give the full path"
+            ) from None
 
     @property
     def root(self) -> Path:
-        """The folder that holds both areas."""
+        """The folder of both areas."""
         path = self.storage_path.absolute()
         return path.parent if path.name == "media" else path
 
 
 class LocalStorage:
-    """Keeps files in a tree. All blocking work is done in threads; close it to end them."""
+    """Stores files in a tree. Blocking work runs in threads; close it to end them."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
 
     def close(self) -> None:
-        """Wait for what is being done, and end the threads."""
+        """Wait for running work, and end the threads."""
         self._threads.shutdown()
 
     def spool(self) -> Path:
-        """Return the folder for files that are not complete yet; a day later they are removed.
+        """Return the folder for incomplete files, which are removed after a day.
 
-        It is made anew if it was removed. Blocks.
+        It is created if necessary. Blocks.
         """
         return self._tree.spool()
 
@@ -82,9 +84,9 @@ class LocalStorage:
         """Move a complete file to `key`, durably; `source` is removed even if that fails.
 
         Raises:
-            StorageFull: No room.
-            StorageError: Could not be written.
-            ValueError: This is no key: a mistake of ours.
+            StorageFull: There is no free space.
+            StorageError: It could not be written.
+            ValueError: The key is not valid: a defect of Fleek.
         """
         await self._do(f"save {key}", partial(self._tree.save, key, source))
 
@@ -109,36 +111,36 @@ class LocalStorage:
 
     async def stat(self, key: Key) -> Stored:
         """Return size and time of a file."""
-        return await self._do(f"look at {key}", partial(self._tree.stat, key))
+        return await self._do(f"read {key}", partial(self._tree.stat, key))
 
     async def delete(self, key: Key) -> None:
         """Remove a file, and the folders that it leaves empty."""
         await self._do(f"delete {key}", partial(self._tree.delete, key))
 
     async def keys(self, prefix: str = "") -> AsyncIterator[Stored]:
-        """List all files whose key begins with `prefix`; costs no memory per file."""
+        """List all files whose key begins with `prefix`, with constant memory."""
         files = self._tree.find(prefix)
         while batch := await self._do("list files", lambda: list(islice(files, 500))):
             for stored in batch:
                 yield stored
 
     async def url(self, key: Key) -> Link | None:  # noqa: ARG002 - none has one
-        """Return None: we serve our files."""
+        """Return None: Fleek serves local files."""
         return None
 
     async def check(self) -> None:
-        """Prove in both areas that a file could be written now."""
+        """Check for both areas that a file could be written now."""
         await self._do("write", self._tree.check)
 
     async def _do(
         self, doing: str, work: Callable[[], T], *, undo: Callable[[T], None] | None = None
     ) -> T:
-        """Do blocking work in one hop to a thread.
+        """Run blocking work in a thread.
 
         Args:
             doing: For the message, after "cannot".
-            work: What raises OSError if it fails.
-            undo: What to do with the result if the caller was cancelled.
+            work: The work, which may raise OSError.
+            undo: Called with the result if the caller was cancelled.
         """
         with host_errors(doing):
             job = self._threads.submit(work)
@@ -160,7 +162,10 @@ def _opened(settings: LocalStorageSettings) -> Tree:
     try:
         with host_errors("make its folders"):
             tree = Tree(settings.root, min_free_bytes=settings.min_free_bytes)
-        with suppress(StorageFull), host_errors("write"):  # room may come; a right may not
+        with (
+            suppress(StorageFull),
+            host_errors("write"),
+        ):  # space may become free; a missing right is permanent
             tree.check()
     except HostError as error:
         raise ConfigurationError(f"STORAGE_PATH={settings.storage_path}: {error}") from error
@@ -169,10 +174,10 @@ def _opened(settings: LocalStorageSettings) -> Tree:
 
 @asynccontextmanager
 async def connect() -> AsyncGenerator[Storage]:
-    """Open the storage from the environment; its folders are made.
+    """Open the storage from the environment, and create its folders.
 
     Raises:
-        ConfigurationError: They cannot be made or written.
+        ConfigurationError: They cannot be created or written.
     """
     storage = LocalStorage(await asyncio.to_thread(_opened, read(LocalStorageSettings)))
     try:

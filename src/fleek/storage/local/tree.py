@@ -1,7 +1,7 @@
 """Files below one folder, in two areas. Everything here blocks.
 
-A key is resolved folder by folder from its area, and no symbolic link is followed: it cannot leave
-the area, whatever has been planted there.
+A key is resolved folder by folder from its area, without following symbolic links, so it cannot
+leave the area.
 """
 
 import errno
@@ -23,16 +23,18 @@ from fleek.domain.media import Key
 from fleek.storage.base import AREAS, Stored, folders_of, remove_stale, split
 
 MIN_FREE_BYTES: Final = 16 * 1024 * 1024
-CLEAN_SECONDS: Final = 3600.0  # between looks for what a crash has left in the spools
+CLEAN_SECONDS: Final = 3600.0  # minimum time between two removals of old files from the spools
 FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
-UNSYNCED: Final = frozenset({errno.EINVAL, errno.ENOTSUP})  # a disk that syncs no folders
+UNSYNCED: Final = frozenset(
+    {errno.EINVAL, errno.ENOTSUP}
+)  # of file systems that cannot sync folders
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What is asked of the operating system and may be answered by a test."""
+    """Functions of the operating system that tests replace."""
 
     fsync: Callable[[int], None] = os.fsync
     free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
@@ -40,10 +42,10 @@ class Disk:
 
 
 class Tree:
-    """The files below `root`; its folders are made. Each method may raise OSError besides.
+    """The files below `root`, whose folders are created. Each method may also raise OSError.
 
     Raises:
-        OSError: The folders cannot be made.
+        OSError: The folders cannot be created.
     """
 
     def __init__(
@@ -59,12 +61,12 @@ class Tree:
         self._clean()
 
     def _prepare(self) -> None:
-        """Make the folders that are missing, as at the start and after they were removed."""
+        """Create missing folders, at the start or after their removal."""
         root = self._root
         for area in AREAS:
             self._make(root / area)
         self._areas = {area: (root / area).resolve() for area in AREAS}
-        # A rename stays within a file system, and an area may be one of its own.
+        # A rename works only within a file system, and an area may be a separate one.
         disk = self._disk
         self._spools = {
             area: (root if disk.device(root) == disk.device(path) else path) / ".spool"
@@ -74,7 +76,7 @@ class Tree:
             spool.mkdir(mode=0o700, exist_ok=True)
 
     def _clean(self) -> None:
-        """Remove from the spools what has lain there for a day, now and then."""
+        """Remove files from the spools after a day, at intervals."""
         now = time.monotonic()
         if now - self._cleaned_at >= CLEAN_SECONDS:
             self._cleaned_at = now
@@ -82,10 +84,10 @@ class Tree:
                 remove_stale(spool)
 
     def spool(self) -> Path:
-        """Return the folder for media that are not complete; what lies there for a day is removed."""
+        """Return the folder for incomplete media, which are removed after a day."""
         if not self._spools["media"].is_dir():
             self._prepare()
-        with suppress(OSError):  # a disk that removes nothing now may do so later
+        with suppress(OSError):  # it is tried again later
             self._clean()
         return self._spools["media"]
 
@@ -93,11 +95,11 @@ class Tree:
         """Move a complete file to `key`, durably; `source` is removed even if that fails.
 
         Raises:
-            ValueError: This is no key: a mistake of ours.
+            ValueError: The key is not valid: a defect of Fleek.
         """
         parts = split(key)
         if parts is None:
-            raise ValueError(f"{key!r} is no key")
+            raise ValueError(f"{key!r} is not a valid key")
         near = source
         try:
             if not self._spools[parts[0]].is_dir():
@@ -114,7 +116,7 @@ class Tree:
                     path.unlink(missing_ok=True)
 
     def _place(self, parts: Sequence[str], source: Path, *, tries: int = 4) -> None:
-        """Give a durable file its name, durably."""
+        """Rename a durable file, durably."""
         try:
             with _folders(self._areas[parts[0]], parts, make=True) as fds:
                 failpoints.hit("storage.place")
@@ -126,7 +128,7 @@ class Tree:
                 except OSError:
                     os.unlink(parts[-1], dir_fd=fds[-1])
                     raise
-        except FileNotFoundError:  # `delete` has just removed a folder that it found empty
+        except FileNotFoundError:  # `delete` has just removed an empty folder
             if tries == 1:
                 raise
             self._prepare()  # or the area was removed
@@ -161,7 +163,7 @@ class Tree:
             os.close(fd)
 
     def delete(self, key: Key) -> None:
-        """Remove a file, if it is there, and the folders that it leaves empty."""
+        """Remove a file, if it exists, and the folders that become empty."""
         parts = split(key)
         if parts is None:
             return
@@ -170,17 +172,17 @@ class Tree:
             _prune(parts, fds)
 
     def find(self, prefix: str) -> Iterator[Stored]:
-        """List the files whose key begins with `prefix`, looking only where such a key can be."""
+        """List the files whose key begins with `prefix`, reading only folders with such keys."""
         for folder in folders_of(prefix):
             parts = (*folder.split("/"), "x")
             with suppress(NotFound), _absence(), _folders(self._areas[parts[0]], parts) as fds:
                 yield from _list(fds[-1], folder, prefix)
 
     def check(self) -> None:
-        """Write and remove a file in both areas, which are made anew if need be.
+        """Write and remove a file in both areas, which are created if necessary.
 
         Raises:
-            StorageFull: It may work, but there is less room than a few files need.
+            StorageFull: There is less free space than a few files need.
         """
         self._prepare()
         for path in self._areas.values():
@@ -194,11 +196,11 @@ class Tree:
                 self._disk.fsync(fd)
             finally:
                 os.close(fd)
-                with suppress(OSError):  # the error of the write says more
+                with suppress(OSError):  # the error of the write is more useful
                     probe.unlink(missing_ok=True)
 
     def _make(self, folder: Path) -> None:
-        """Make a folder, and those above it, that survive a loss of power."""
+        """Create a folder and its parents, durably."""
         if not folder.is_dir():
             self._make(folder.parent)
             try:
@@ -228,7 +230,7 @@ def _list(folder: int, path: str, prefix: str) -> Iterator[Stored]:
             key = f"{path}/{entry.name}"
             if split(key) is None:
                 continue
-            with suppress(NotFound), _absence():  # it may go while we look
+            with suppress(NotFound), _absence():  # it may be removed meanwhile
                 if entry.is_file(follow_symlinks=False) and key.startswith(prefix):
                     yield _stored(Key(key), entry.stat(follow_symlinks=False))
                 elif entry.is_dir(follow_symlinks=False) and f"{key}/".startswith(prefix):
@@ -246,9 +248,9 @@ def _stored(key: Key, entry: os.stat_result) -> Stored:
 
 @contextmanager
 def _folders(area: Path, parts: Sequence[str], *, make: bool = False) -> Generator[list[int]]:
-    """Open a key's area and the folders below it, in this order.
+    """Open a key's area and folders, in this order.
 
-    Folders that were to be made are removed again if nothing comes to lie in them.
+    Created folders are removed again if they remain empty.
     """
     with ExitStack() as opened:
         fds = [os.open(area, FOLDER)]
@@ -265,7 +267,7 @@ def _folders(area: Path, parts: Sequence[str], *, make: bool = False) -> Generat
 
 
 def _prune(parts: Sequence[str], fds: Sequence[int]) -> None:
-    """Remove the folders of a key that are empty, never its area."""
+    """Remove the empty folders of a key, never its area."""
     with suppress(OSError):
         for number in reversed(range(1, len(fds))):
             os.rmdir(parts[number], dir_fd=fds[number - 1])
@@ -273,7 +275,7 @@ def _prune(parts: Sequence[str], fds: Sequence[int]) -> None:
 
 @contextmanager
 def _absence() -> Generator[None]:
-    """Say `NotFound` where the operating system says that there is no such file."""
+    """Translate the operating system's error for a missing file to `NotFound`."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Files in a bucket of Amazon S3, Cloudflare R2, MinIO, or whatever else speaks S3.
+"""A bucket of Amazon S3, Cloudflare R2, MinIO, or another service with the S3 API.
 
-Media and metadata lie in one bucket, below ``media/`` and ``metadata/``.
+Media and metadata are in the same bucket, below ``media/`` and ``metadata/``.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ from fleek.storage.s3.settings import S3Settings
 
 T = TypeVar("T")
 
-START_SECONDS: Final = 15  # before we start without an answer
-THREADS: Final = 16  # of our own: a bucket that does not answer holds up nothing else
-LARGE_UPLOADS: Final = 4  # at once; each has a few parts in memory
+START_SECONDS: Final = 15  # maximum wait for the bucket at the start
+THREADS: Final = 16  # separate ones, so that a bucket that does not respond blocks nothing else
+LARGE_UPLOADS: Final = 4  # concurrent ones; each has a few parts in memory
 PUBLIC_FRESH: Final = timedelta(hours=1)
 
 __all__ = ["S3Settings", "S3Storage", "connect"]
@@ -39,13 +39,13 @@ log = structlog.get_logger(__name__)
 
 
 class S3Storage:
-    """Keeps files in a bucket. Close it to end its threads.
+    """Stores files in a bucket. Close it to end its threads.
 
     Args:
-        bucket: What blocks.
-        spool: Folder for files that are not complete yet.
-        expiry: How long a signed address can be used; None: files are served by us.
-        public_url: Where everybody can read the bucket; without it, addresses are signed.
+        bucket: The bucket; its methods block.
+        spool: Folder for incomplete files.
+        expiry: Lifetime of signed addresses; None: Fleek serves the files.
+        public_url: Public address of the bucket; without it, addresses are signed.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class S3Storage:
         self._closed = Event()
 
     def close(self) -> None:
-        """Give up uploads after the part that is on its way, and end the threads."""
+        """Stop uploads after the current part, and end the threads."""
         self._closed.set()
         self._threads.shutdown()
 
@@ -81,9 +81,9 @@ class S3Storage:
         """Upload a complete file; `source` is removed even if that fails.
 
         Raises:
-            StorageFull: No room.
-            StorageError: Could not be stored.
-            ValueError: This is no key: a mistake of ours.
+            StorageFull: There is no free space.
+            StorageError: It could not be stored.
+            ValueError: The key is not valid: a defect of Fleek.
         """
         abandoned = Event()
 
@@ -109,7 +109,7 @@ class S3Storage:
             with translated(f"read {key}"):
                 chunk = await self._do(partial(next, chunks, b""))
             if not chunk:
-                raise StorageError(f"cannot read {key}: the answer is cut off")
+                raise StorageError(f"cannot read {key}: the response was cut off")
             left -= len(chunk)
             yield chunk
 
@@ -122,16 +122,16 @@ class S3Storage:
         await self._do(partial(self._bucket.delete, key))
 
     async def keys(self, prefix: str = "") -> AsyncIterator[Stored]:
-        """List all files whose key begins with `prefix`, some at a time."""
+        """List all files whose key begins with `prefix`, page by page."""
         pages = self._bucket.find(prefix)
         while (batch := await self._do(partial(next, pages, None))) is not None:
             for stored in batch:
                 yield stored
 
     async def url(self, key: Key) -> Link | None:
-        """Return where the bucket serves a file: in public, or by a signed address.
+        """Return the address of a file in the bucket, public or signed.
 
-        A cache may keep a signed one for half its time, so that its recipient can still use it.
+        A signed one may be cached for half of its lifetime, so that its recipient can still use it.
         """
         if self._expiry is None:
             return None
@@ -141,11 +141,11 @@ class S3Storage:
         return Link(signed, self._expiry / 2)
 
     async def check(self) -> None:
-        """Prove that a file could be written now."""
+        """Check that a file could be written now."""
         await self._do(self._bucket.check)
 
     async def _do(self, work: Callable[[], T]) -> T:
-        with host_errors("use the storage"):  # no thread can be started
+        with host_errors("use the storage"):  # if no thread can be started
             done = asyncio.get_running_loop().run_in_executor(self._threads, work)
         return await done
 
@@ -159,11 +159,11 @@ def _size(source: Path) -> int:
 async def connect() -> AsyncGenerator[Storage]:
     """Open the storage from the environment.
 
-    A bucket that cannot be reached now may come back: then it is opened all the same.
+    A bucket that cannot be reached now is opened, too, as that may be temporary.
 
     Raises:
-        ConfigurationError: The bucket, the keys or their rights are not there, or the folder for
-            files on their way cannot be used.
+        ConfigurationError: The bucket, the keys or their permissions are missing, or the spool cannot
+        be used.
     """
     settings = read(S3Settings)
     spool = await asyncio.to_thread(_spool, settings.s3_spool_path)
@@ -181,7 +181,7 @@ async def connect() -> AsyncGenerator[Storage]:
 
 
 async def _ask(storage: S3Storage, settings: S3Settings) -> None:
-    """Find out whether the settings are right."""
+    """Check the settings with a request."""
     endpoint = settings.endpoint or f"Amazon S3 in {settings.region}"
     try:
         async with asyncio.timeout(START_SECONDS):
@@ -193,17 +193,19 @@ async def _ask(storage: S3Storage, settings: S3Settings) -> None:
     except (
         StorageError,
         TimeoutError,
-    ) as error:  # it may come back by itself; jobs wait until then
-        log.warning("storage_unavailable", endpoint=endpoint, reason=str(error) or "no answer")
+    ) as error:  # may be temporary; jobs wait until then
+        log.warning("storage_unavailable", endpoint=endpoint, reason=str(error) or "no response")
 
 
 def _spool(folder: Path) -> Path:
-    """Return the folder, made if need be, that no other user can write to."""
+    """Return the folder, created if necessary; other users must not be able to write to it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         entry = folder.lstat()
         if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != os.geteuid():
-            raise ConfigurationError(f"S3_SPOOL_PATH={folder}: it must be a folder of ours")
+            raise ConfigurationError(
+                f"S3_SPOOL_PATH={folder}: must be a folder owned by the user of this process"
+            )
         remove_stale(folder)
     except OSError as error:
         raise ConfigurationError(f"S3_SPOOL_PATH={folder}: {error.strerror}") from error

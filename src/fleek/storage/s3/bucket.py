@@ -1,4 +1,4 @@
-"""A bucket, opened as the settings say. Everything here blocks, and is called in threads.
+"""Operations on a bucket. Everything here blocks, and is called in threads.
 
 The library's asynchronous functions would abort the process when the interpreter ends.
 """
@@ -24,49 +24,52 @@ from fleek.storage.s3.errors import beyond_the_end, translated
 from fleek.storage.s3.settings import S3Settings
 
 if TYPE_CHECKING:
-    from obstore import Attributes, ObjectMeta  # not there at run time
-    from obstore.store import ClientConfig, S3Credential  # likewise
+    from obstore import Attributes, ObjectMeta  # only for type checking
+    from obstore.store import ClientConfig, S3Credential  # only for type checking
 
-PART_BYTES: Final = 5 * 1024 * 1024  # the least that S3 takes; all but the last must be equal
-MAX_PARTS: Final = 9_000  # S3 takes 10,000
-PARALLEL_PARTS: Final = 2  # R2 takes two or three of one file at once
+PART_BYTES: Final = 5 * 1024 * 1024  # S3's minimum; all parts but the last must be equal
+MAX_PARTS: Final = 9_000  # S3's maximum is 10,000
+PARALLEL_PARTS: Final = 2  # R2 accepts two or three parts of a file at once
 CHUNK_BYTES: Final = 256 * 1024
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
-PROBE: Final = "media/.probe"  # hidden: no key of ours
+PROBE: Final = "media/.probe"  # hidden, so not a valid key
 CONNECT_SECONDS: Final = 5
-DIRECT: "Final[ClientConfig]" = {  # else the library would use what the environment names
+DIRECT: "Final[ClientConfig]" = {  # else the library would use the proxies in the environment
     "proxy_url": "http://127.0.0.1:9",
-    "proxy_excludes": "*,0.0.0.0/0,::/0",  # every host: by name, by IPv4, by IPv6
+    "proxy_excludes": "*,0.0.0.0/0,::/0",  # every host, by name, IPv4 or IPv6
 }
 
 
 def open_store(settings: S3Settings) -> S3Store:
-    """Return the bucket that the settings name, without checking that it exists."""
+    """Return the bucket from the settings, without checking that it exists."""
     endpoint, seconds = settings.endpoint, settings.s3_timeout
     return S3Store(
         settings.s3_bucket,
         config={} if endpoint is None else {"endpoint": endpoint},
         region=settings.region,
-        # Amazon wants the bucket in the host's name, where a dot would not fit its certificate.
+        # Amazon expects the bucket in the host name, where a dot would not match the certificate.
         virtual_hosted_style_request=endpoint is None and "." not in settings.s3_bucket,
         skip_signature=False,
-        disable_bulk_delete=True,  # not every S3 has it
+        disable_bulk_delete=True,  # not available everywhere
         credential_provider=_static(settings),
         client_options={
             "allow_http": endpoint is not None and endpoint.startswith("http://"),
             "connect_timeout": min(timedelta(seconds=CONNECT_SECONDS), seconds),
             "read_timeout": seconds,
-            "timeout": timedelta(days=1),  # of a whole file, which a slow reader may take
+            "timeout": timedelta(days=1),  # for a whole file, with a slow reader
             **(DIRECT if settings.s3_proxy is None else {"proxy_url": settings.s3_proxy}),
         },
-        retry_config={"max_retries": 3, "retry_timeout": seconds / 2},  # the engine tries again
+        retry_config={
+            "max_retries": 3,
+            "retry_timeout": seconds / 2,
+        },  # the engine repeats it later
     )
 
 
 def _static(settings: S3Settings) -> "Callable[[], S3Credential] | None":
-    """Return what gives the keys of the settings, and not what else the environment holds.
+    """Return a provider of the keys in the settings, which ignores others in the environment.
 
-    None: the library looks for a role of this machine or container.
+    None: the library uses the role of this machine or container.
     """
     secret, token = settings.s3_secret_access_key, settings.session_token
     if settings.s3_access_key_id is None or secret is None:
@@ -81,11 +84,11 @@ def _static(settings: S3Settings) -> "Callable[[], S3Credential] | None":
 
 
 class Stopped(StorageError):
-    """The caller of this upload was cancelled, or the storage was closed."""
+    """The upload was cancelled, or the storage was closed."""
 
 
 class Bucket:
-    """The files in a bucket, each under its key."""
+    """The files in a bucket, by key."""
 
     def __init__(self, store: S3Store) -> None:
         self._store = store
@@ -93,24 +96,24 @@ class Bucket:
     def put(
         self, key: Key, source: Path, *, content_type: str, stopped: Callable[[], bool]
     ) -> None:
-        """Upload a file and make sure that it has arrived whole.
+        """Upload a file and check that it was received completely.
 
-        Every part is signed together with its SHA-256, so the server refuses bytes that were
-        changed on their way. A large file is never in memory, and is seen only when complete.
+        The signature of every part covers its SHA-256, so the server refuses corrupted bytes. A
+        large file is never in memory as a whole, and is visible only when complete.
 
         Args:
-            key: Where to.
+            key: The file's key.
             source: The file.
-            content_type: As sniffed.
-            stopped: Whether to give up, asked before each part.
+            content_type: The detected type.
+            stopped: Whether to stop, called before each part.
 
         Raises:
-            StorageFull: No room.
-            StorageError: Could not be stored.
-            ValueError: This is no key: a mistake of ours.
+            StorageFull: There is no free space.
+            StorageError: It could not be stored.
+            ValueError: The key is not valid: a defect of Fleek.
         """
         if split(key) is None:
-            raise ValueError(f"{key!r} is no key")
+            raise ValueError(f"{key!r} is not a valid key")
         attributes = presentation(content_type, name=public_name(key))
         if key.startswith("media/"):
             attributes["Cache-Control"] = IMMUTABLE
@@ -119,15 +122,15 @@ class Bucket:
             size, sent, meta = self._upload(key, source, attributes, stopped)
             failpoints.hit("storage.placed")
         finally:
-            with suppress(OSError):  # the error of the upload says more
+            with suppress(OSError):  # the error of the upload is more useful
                 source.unlink(missing_ok=True)
         if meta["size"] != size or (sent and sent != meta["e_tag"]):
-            raise StorageError(f"cannot save {key}: what is there is not what was sent")
+            raise StorageError(f"cannot save {key}: the stored file differs from what was sent")
 
     def _upload(
         self, key: Key, source: Path, attributes: "Attributes", stopped: Callable[[], bool]
     ) -> "tuple[int, str | None, ObjectMeta]":
-        """Put a file; returns its size, its tag as answered, and what is there then."""
+        """Upload a file; returns its size, the tag in the response, and its state in the bucket."""
         with translated(f"save {key}"), source.open("rb") as file:
             size = source.stat().st_size
             part = part_bytes(size)
@@ -144,13 +147,13 @@ class Bucket:
             return size, put["e_tag"], obstore.head(self._store, key)
 
     def open(self, key: Key, *, start: int, end: int | None) -> tuple[int, Iterator[bytes]]:
-        """Return how many bytes are to come, and these.
+        """Return the number of bytes, and an iterator over them.
 
-        What the iterator raises is for `translated`.
+        Errors of the iterator are to be handled with `translated`.
 
         Raises:
             NotFound: There is no such file.
-            StorageError: Cannot be read.
+            StorageError: It cannot be read.
         """
         if end is not None and start >= end:
             self.stat(key)
@@ -176,30 +179,30 @@ class Bucket:
 
         Raises:
             NotFound: There is no such file.
-            StorageError: Cannot be looked at.
+            StorageError: It cannot be read.
         """
         _known(key)
-        with translated(f"look at {key}"):
+        with translated(f"read {key}"):
             try:
                 meta = obstore.head(self._store, key)
-            except FileNotFoundError:  # or there is no such bucket: this answer has no words
+            except FileNotFoundError:  # or the bucket is missing: the response has no body
                 meta = obstore.get(self._store, key).meta
         return _stored(meta)
 
     def delete(self, key: Key) -> None:
-        """Remove a file, if it is there.
+        """Remove a file, if it exists.
 
         Raises:
-            StorageError: Cannot be removed.
+            StorageError: It cannot be removed.
         """
         if split(key) is not None:
             self._delete(key)
 
     def find(self, prefix: str) -> Iterator[list[Stored]]:
-        """List the files whose key begins with `prefix`, some at a time.
+        """List the files whose key begins with `prefix`, page by page.
 
         Raises:
-            StorageError: Cannot be listed.
+            StorageError: They cannot be listed.
         """
         for folder in folders_of(prefix):
             with translated("list files"):
@@ -211,10 +214,10 @@ class Bucket:
                     ]
 
     def sign(self, key: Key, *, expiry: timedelta) -> str:
-        """Return an address that gets the file, for everybody who has it.
+        """Return a signed address for reading the file without credentials.
 
         Raises:
-            StorageError: There are no keys to sign with.
+            StorageError: There are no keys for the signature.
         """
         with translated(f"sign an address of {key}"):
             return obstore.sign(self._store, "GET", key, expiry)
@@ -223,8 +226,8 @@ class Bucket:
         """Write and remove a file.
 
         Raises:
-            StorageFull: No room.
-            StorageError: Not writable.
+            StorageFull: There is no free space.
+            StorageError: It is not writable.
         """
         with translated("write"):
             obstore.put(self._store, PROBE, b"probe", use_multipart=False)
@@ -234,13 +237,13 @@ class Bucket:
         with translated(f"delete {path}"):
             try:
                 obstore.delete(self._store, path)
-            except FileNotFoundError:  # or there is no such bucket
+            except FileNotFoundError:  # or the bucket is missing
                 for _ in islice(obstore.list(self._store, "media", chunk_size=1), 1):
                     pass
 
 
 def part_bytes(size: int) -> int:
-    """Return how large the parts of a file are, which S3 takes only so many of."""
+    """Return the size of a file's parts, so that their number stays below S3's maximum."""
     return max(PART_BYTES, math.ceil(size / MAX_PARTS))
 
 
@@ -262,5 +265,5 @@ def _stored(meta: "ObjectMeta") -> Stored:
         size_bytes=meta["size"],
         modified_at=meta["last_modified"].replace(
             microsecond=0
-        ),  # lists return microseconds, heads do not
+        ),  # lists contain microseconds, responses to HEAD do not
     )

@@ -1,7 +1,7 @@
-"""What went wrong at the bucket, and what to do about it.
+"""Translation of the library's errors, with advice for the operator.
 
-The library says both in one text, together with the access key and a signature: only the status
-and the code are read from it, and the rest goes nowhere.
+The library's messages may contain the access key and a signature: only the status and the code are
+read from them, and the rest is dropped.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 """
@@ -23,15 +23,15 @@ UNTRUSTED: Final = re.compile(r"certificate|TLS|handshake", re.IGNORECASE)
 
 
 class S3Refused(StorageError):
-    """The storage refuses us: a setting is wrong, and an operator must act."""
+    """The storage refuses access: a setting is wrong, and the operator must act."""
 
 
 class S3KeysRefused(S3Refused):
-    """The storage refuses our keys."""
+    """The storage refuses the keys."""
 
 
 class S3RightsMissing(S3Refused):
-    """The storage knows our keys, but they have too few rights."""
+    """The storage accepts the keys, but they lack permissions."""
 
 
 class S3BucketMissing(S3Refused):
@@ -39,15 +39,15 @@ class S3BucketMissing(S3Refused):
 
 
 class S3RegionWrong(S3Refused):
-    """The bucket is in another region than we say."""
+    """The bucket is in another region than configured."""
 
 
 class S3ClockWrong(StorageError):
-    """The storage refuses our requests because our clock is wrong."""
+    """The storage refuses requests because this machine's clock is wrong."""
 
 
 class S3Unreachable(StorageError):
-    """The storage cannot be reached, or does not answer in time."""
+    """The storage cannot be reached, or does not respond in time."""
 
 
 Reason = tuple[type[StorageError], str]
@@ -57,15 +57,15 @@ ACCESS: Final[Reason] = (
     S3RightsMissing,
     "access is denied; allow these keys to put, get, delete and list objects of the bucket",
 )
-BUCKET: Final[Reason] = (S3BucketMissing, "there is no such bucket; make it, or check S3_BUCKET")
+BUCKET: Final[Reason] = (S3BucketMissing, "there is no such bucket; create it, or check S3_BUCKET")
 REGION: Final[Reason] = (S3RegionWrong, "the bucket is in another region; check S3_REGION")
 TOKEN: Final[Reason] = (S3KeysRefused, "the session token has expired or is wrong; get a new one")
-FULL: Final[Reason] = (StorageFull, "there is no room left; make room or raise the quota")
-BROKEN: Final[Reason] = (StorageError, "the bytes were changed on their way")
-BUSY: Final[Reason] = (StorageError, "it asks for fewer requests, or is out of order for now")
+FULL: Final[Reason] = (StorageFull, "there is no free space; free some or raise the quota")
+BROKEN: Final[Reason] = (StorageError, "the bytes were corrupted in transit")
+BUSY: Final[Reason] = (StorageError, "it limits the rate of requests, or is unavailable")
 
 BY_CODE: Final[Mapping[str, Reason]] = {
-    "InvalidAccessKeyId": (S3KeysRefused, f"the access key is not known there; {KEYS}"),
+    "InvalidAccessKeyId": (S3KeysRefused, f"the access key is unknown; {KEYS}"),
     "SignatureDoesNotMatch": (S3KeysRefused, f"the keys are not accepted; {KEYS}"),
     "Unauthorized": (S3KeysRefused, f"the keys are not accepted; {KEYS}"),
     "ExpiredToken": TOKEN,
@@ -91,10 +91,10 @@ BY_CODE: Final[Mapping[str, Reason]] = {
     "ServiceUnavailable": BUSY,
     "InternalError": BUSY,
 }
-BY_STATUS: Final[Mapping[int, Reason]] = {  # answers to HEAD have no code
+BY_STATUS: Final[Mapping[int, Reason]] = {  # responses to HEAD have no code
     301: REGION,
     401: (S3KeysRefused, f"the keys are not accepted; {KEYS}"),
-    403: (S3Refused, f"access is denied; {KEYS}, and their rights"),
+    403: (S3Refused, f"access is denied; {KEYS}, and their permissions"),
     429: BUSY,
     500: BUSY,
     502: BUSY,
@@ -106,26 +106,26 @@ BY_STATUS: Final[Mapping[int, Reason]] = {  # answers to HEAD have no code
 
 @contextmanager
 def translated(doing: str) -> Generator[None]:
-    """Translate errors of the library: why something cannot be done.
+    """Translate errors of the library.
 
     Args:
         doing: For the message, after "cannot".
 
     Raises:
-        NotFound: There is no such file, in a bucket that exists.
-        StorageFull: No room.
+        NotFound: There is no such file in the bucket.
+        StorageFull: There is no free space.
         ResourcesExhausted: This process has no descriptors or memory left.
-        StorageError: Something else; an `S3Refused` if an operator must act.
+        StorageError: Any other error; an `S3Refused` if the operator must act.
     """
     try:
         yield
     except (BaseError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of a file here
+        if isinstance(error, OSError) and error.errno is not None:  # of a local file
             with host_errors(doing):
                 raise
         exhausted = reported(str(error))
         if exhausted is not None:
-            raise exhausted from None  # the cause holds the access key
+            raise exhausted from None  # the cause contains the access key
         known = _reason(str(error))
         if known is None:
             raise NotFound("there is no such file") from None  # as above
@@ -134,13 +134,13 @@ def translated(doing: str) -> Generator[None]:
 
 
 def beyond_the_end(error: BaseError) -> bool:
-    """Whether this is about a range that begins where the file ends."""
+    """Whether the requested range begins at or after the end of the file."""
     code = CODE.search(str(error))
     return code is not None and code[1] == "InvalidRange"
 
 
 def _reason(message: str) -> Reason | None:
-    """Return the class and the reason; None if there is no such file."""
+    """Return the class and the message; None if there is no such file."""
     code, status = CODE.search(message), STATUS.search(message)
     if code is not None and code[1] in BY_CODE:
         return BY_CODE[code[1]]
@@ -151,7 +151,10 @@ def _reason(message: str) -> Reason | None:
         return None
     known = BY_STATUS.get(number)
     answer = f"{number} {code[1]}" if code else str(number)
-    return known or (StorageError, f"it answered {answer}; check S3_ENDPOINT_URL and S3_REGION")
+    return known or (
+        StorageError,
+        f"it responded with {answer}; check S3_ENDPOINT_URL and S3_REGION",
+    )
 
 
 def _unanswered(message: str) -> Reason:
@@ -162,4 +165,7 @@ def _unanswered(message: str) -> Reason:
         )
     if UNTRUSTED.search(message):
         return S3Unreachable, "its certificate is not trusted here; check S3_ENDPOINT_URL"
-    return S3Unreachable, "it cannot be reached; check S3_ENDPOINT_URL, and that it is up"
+    return (
+        S3Unreachable,
+        "it cannot be reached; check S3_ENDPOINT_URL, and that the service is running",
+    )

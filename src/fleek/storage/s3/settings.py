@@ -1,4 +1,4 @@
-"""Which bucket, with which keys, and how its files reach the people who look at them."""
+"""Settings of the bucket: its address, its keys, and how its files are served."""
 
 import re
 import tempfile
@@ -21,15 +21,15 @@ def _address(value: str) -> str:
     value = cleaned(value)
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must begin with http:// or https:// and name a host")
+        raise ValueError("must begin with http:// or https:// and have a host")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("must hold no user, password, query or fragment")
+        raise ValueError("must not contain a user, password, query or fragment")
     return value.rstrip("/")
 
 
 def _bucket(value: str) -> str:
     if not re.fullmatch(BUCKET, value):
-        raise ValueError("must be the bare name of a bucket")
+        raise ValueError("must be the name of a bucket, and nothing else")
     return value
 
 
@@ -44,11 +44,11 @@ def _spellings(*names: str) -> AliasChoices:
 
 
 Address = Annotated[str, AfterValidator(_address)]
-"""A web address without a slash at its end."""
+"""A web address without a trailing slash."""
 
 
 class S3Settings(BaseSettings):
-    """Where the bucket is. ``S3_*`` wins over ``R2_*``, and that over ``AWS_*``."""
+    """Settings of the bucket. ``S3_*`` takes precedence over ``R2_*``, and that over ``AWS_*``."""
 
     model_config = SOURCE
 
@@ -75,79 +75,78 @@ class S3Settings(BaseSettings):
     s3_access_key_id: PublicKey = Field(
         default=None,
         validation_alias=_spellings("S3_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"),
-        description="The access key. Without one, the machine's or the container's role is used.",
+        description="The access key. Without it, the role of the machine or container is used.",
     )
     s3_secret_access_key: Secret = Field(
         default=None,
         validation_alias=_spellings(
             "S3_SECRET_ACCESS_KEY", "R2_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"
         ),
-        description="The secret of the access key.",
+        description="The secret access key.",
     )
     s3_session_token: Secret = Field(
         default=None,
-        description="What belongs to a temporary access key. For one that is `AWS_ACCESS_KEY_ID`, "
-        "also `AWS_SESSION_TOKEN`.",
+        description="The session token of a temporary access key; for `AWS_ACCESS_KEY_ID`, also "
+        "`AWS_SESSION_TOKEN`.",
     )
     aws_access_key_id: PublicKey = Field(default=None, description="See `S3_ACCESS_KEY_ID`.")
     aws_session_token: Secret = Field(default=None, description="See `S3_SESSION_TOKEN`.")
     r2_account_id: Annotated[str, AfterValidator(_account)] | None = Field(
-        default=None, description="Cloudflare account; gives the endpoint and the region of R2."
+        default=None,
+        description="Cloudflare account; determines the endpoint and the region of R2.",
     )
     s3_public_url: Address | None = Field(
         default=None,
-        description="Address under which everybody can read the bucket, such as its CDN's. Files "
-        "are then served from there, unsigned.",
+        description="Public address of the bucket, such as that of a CDN. Files are then served from "
+        "there, without signatures.",
     )
     s3_url_expiry: Seconds = Field(
         default=timedelta(hours=1),
         ge=timedelta(seconds=1),
         le=timedelta(days=7),
-        description="How long the signed address of a file can be used.",
+        description="Lifetime of the signed address of a file.",
     )
     media_proxy: bool = Field(
         default=False,
-        description="Serve files through us instead of sending callers to the bucket.",
+        description="Serve files through Fleek instead of redirecting callers to the bucket.",
     )
     s3_proxy: Annotated[Pasted, AfterValidator(proxy_address)] | None = Field(
         default=None,
-        description="A proxy that the bucket is reached through, such as `http://proxy:3128`.",
+        description="A proxy for requests to the bucket, such as `http://proxy:3128`.",
     )
     s3_timeout: Seconds = Field(
         default=timedelta(seconds=20),
         gt=ZERO,
         le=timedelta(hours=1),
-        description="Longest wait for an answer, counted anew for each part of 5 MiB.",
+        description="Maximum wait for a response, for each part of 5 MiB.",
     )
     s3_spool_path: Path = Field(
         default_factory=lambda: Path(tempfile.gettempdir()) / "fleek-spool",
-        description="Folder for files on their way to the bucket. Default: `fleek-spool` in the "
+        description="Folder for files before their upload. Default: `fleek-spool` in the "
         "system's folder for temporary files.",
     )
 
     @model_validator(mode="after")
     def _paired(self) -> Self:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
-            raise ValueError(
-                "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY belong together: set both or none"
-            )
+            raise ValueError("S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY: set both or neither")
         return self
 
     @property
     def session_token(self) -> SecretStr | None:
-        """What belongs to the access key; never one that belongs to another."""
+        """The session token of the access key, never that of another key."""
         if self.s3_session_token is None and self.s3_access_key_id == self.aws_access_key_id:
             return self.aws_session_token
         return self.s3_session_token
 
     @property
     def endpoint(self) -> str | None:
-        """The address of the S3 API; None for Amazon's."""
+        """The address of the S3 API; None: Amazon's."""
         if self.s3_endpoint_url is None and self.r2_account_id is not None:
             return f"https://{self.r2_account_id}.r2.cloudflarestorage.com"
         return self.s3_endpoint_url
 
     @property
     def region(self) -> str:
-        """The region that requests are signed for."""
+        """The region for the signatures of requests."""
         return self.s3_region or ("auto" if self.r2_account_id else "us-east-1")
