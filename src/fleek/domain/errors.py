@@ -121,7 +121,7 @@ class FieldError:
 
 
 class InvalidInput(RequestError):
-    """The request is readable and not valid. `errors` names the fields."""
+    """The request can be read, but is not valid. `errors` names the fields."""
 
     code = "invalid_input"
 
