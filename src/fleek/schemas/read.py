@@ -170,8 +170,8 @@ class JobRead(BaseModel):
     outputs: list[OutputRead]
     external_job_id: str | None
     metadata: dict[str, Any]
-    favourite: bool
-    tags: list[str]
+    favourite: bool = False
+    tags: list[str] = Field(default_factory=list)
     links: JobLinks
 
     @classmethod
