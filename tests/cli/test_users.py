@@ -399,6 +399,15 @@ def test_list_writes_fields_to_a_pipe(service: Any, fleek: Any, a_job: Maker) ->
     assert service.requests[0].query == "limit=2&status_filter=failed"
 
 
+def test_a_list_can_be_narrowed(fleek: Any, service: Any) -> None:
+    """By whatever the service filters by."""
+    service.answers("GET /api/v1/jobs", [])
+
+    fleek("list", "--model", "a/b", "--tag", "sea", "--words", "red cat", "--oldest")
+
+    assert service.requests[0].query == "limit=20&model=a%2Fb&tag=sea&q=red+cat&order=oldest"
+
+
 def test_list_of_nothing_says_so_aside(service: Any, fleek: Any) -> None:
     """No data is no line on stdout."""
     service.answers("GET /api/v1/jobs", [])

@@ -270,6 +270,21 @@ def test_jobs_follows_the_pages(client: Client, server: Any, a_job: Maker) -> No
     assert server.requests[1].url.params["cursor"] == "abc"
 
 
+def test_an_empty_page_is_not_the_end(client: Client, server: Any, a_job: Maker) -> None:
+    """With several filters the server looks at some jobs only, and says where to go on."""
+    link = {"link": '<http://fleek.test/jobs?cursor=abc>; rel="next"'}
+    server.script = [
+        httpx2.Response(200, json=[], headers=link),
+        httpx2.Response(200, json=[a_job()]),
+    ]
+
+    jobs = list(client.jobs(tag="sea", favourite=True, q="cat"))
+
+    assert len(jobs) == 1
+    asked = server.requests[0].url.params
+    assert (asked["tag"], asked["favourite"], asked["q"]) == ("sea", "true", "cat")
+
+
 def test_jobs_stops_at_the_limit(client: Client, server: Any, a_job: Maker) -> None:
     """`limit` counts jobs, not pages, and asks for no more than is wanted."""
     link = {"link": '<http://fleek.test/jobs?cursor=abc>; rel="next"'}

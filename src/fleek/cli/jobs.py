@@ -45,11 +45,31 @@ def list_jobs(
     status: Annotated[
         Status | None, typer.Option("--status", "-s", help="Only jobs with this status.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="NAME", help="Only jobs of this model.")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="NAME", help="Only jobs of this provider.")
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Only jobs with this tag.")] = None,
+    words: Annotated[
+        str | None, typer.Option("--words", help="Only jobs whose prompt has all of these words.")
+    ] = None,
+    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")] = 20,
     session: Session,
 ) -> None:
     """List jobs, newest first."""
-    jobs = list(session.client.jobs(status, limit=limit))
+    found = session.client.jobs(
+        status,
+        model=model,
+        provider=provider,
+        tag=tag,
+        q=words,
+        oldest_first=oldest,
+        limit=limit,
+    )
+    jobs = list(found)
     if session.screen.as_json:
         session.screen.json([document(job) for job in jobs])
     elif jobs:

@@ -48,23 +48,23 @@ PAGE = 100  # jobs per request
 
 
 async def list_jobs(
-    connection: AsyncConnection, *, status: Status | None, limit: int | None
+    connection: AsyncConnection, filters: Mapping[str, Any], *, limit: int | None
 ) -> AsyncIterator[JobRead]:
-    """Yield at most `limit` jobs, newest first; pages are requested when needed."""
+    """Yield at most `limit` jobs; pages are requested when needed."""
     left = limit
     cursor: str | None = None
     while left is None or left > 0:
         size = PAGE if left is None else min(left, PAGE)
-        given = {"limit": size, "status_filter": status, "cursor": cursor}
+        given = {"limit": size, **filters, "cursor": cursor}
         params = {name: value for name, value in given.items() if value is not None}
         answer = await connection.ask("GET", "/api/v1/jobs", params=params)
         page = wire.parse_list(JobRead, answer.value)[:size]
         for job in page:
             yield job
         left = None if left is None else left - len(page)
-        cursor = answer.next_cursor
-        if cursor is None or not page:
+        if answer.next_cursor in {None, cursor}:  # an empty page may be followed by others
             return
+        cursor = answer.next_cursor
 
 
 class AsyncClient:
@@ -162,14 +162,39 @@ class AsyncClient:
         )
 
     def jobs(
-        self, status: Status | None = None, *, limit: int | None = None
+        self,
+        status: Status | None = None,
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        tag: str | None = None,
+        favourite: bool | None = None,
+        q: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        oldest_first: bool = False,
+        limit: int | None = None,
     ) -> AsyncIterator[JobRead]:
         """List at most `limit` jobs, newest first; pages are requested when needed.
 
+        All filters must hold; `q` are words of the prompt. Times must have a time zone.
+
         Raises:
-            FleekError: See `fleek.client.errors`.
+            InvalidInput: A filter is invalid.
+            FleekError: Any other of `fleek.client.errors`.
         """
-        return list_jobs(self._connection, status=status, limit=limit)
+        filters = {
+            "status_filter": status,
+            "model": model,
+            "provider": provider,
+            "tag": tag,
+            "favourite": None if favourite is None else str(favourite).lower(),
+            "q": q,
+            "created_after": created_after and created_after.isoformat(),
+            "created_before": created_before and created_before.isoformat(),
+            "order": "oldest" if oldest_first else None,
+        }
+        return list_jobs(self._connection, filters, limit=limit)
 
     async def cancel(self, job_id: UUID | str) -> JobRead:
         """Cancel a job and return it; cancelling twice is no error.
