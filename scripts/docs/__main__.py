@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from scripts.docs.errors import errors_page
+from scripts.docs.log_events import log_events_page
 from scripts.docs.settings import env_example, settings_page
 from scripts.docs.table import ROOT
 
@@ -18,6 +19,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "docs/reference/settings.md": settings_page(),
         ROOT / "docs/reference/errors.md": errors_page(),
+        ROOT / "docs/reference/log-events.md": log_events_page(),
         ROOT / ".env.example": env_example(),
     }
 

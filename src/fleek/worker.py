@@ -163,8 +163,9 @@ async def until_available(step: Callable[[], Awaitable[T]]) -> T:
             if str(error) != reason:
                 reason = str(error)
                 unreachable = isinstance(error, DatabaseUnavailable)
-                event = "database_unreachable" if unreachable else "start_delayed"
-                log.warning(event, reason=reason)
+                log.warning(
+                    "database_unreachable" if unreachable else "start_delayed", reason=reason
+                )
         await asyncio.sleep(RETRY_SECONDS)
 
 

@@ -34,14 +34,14 @@ MUTATIONS: Final = (
     # The lock and the version guard each other, and the key of the history guards both: without
     # any one or two of the three nothing goes wrong, so it is the rule itself that is broken.
     Mutation(
-        "a job that another worker has may be claimed",
+        "a job held by another worker can be claimed",
         "domain/transitions.py",
         "    if to not in TRANSITIONS[job.state] or (since is not None and job.state not in since):\n",
         "    if to is None:\n",
         "tests/engine/test_start.py",
     ),
     Mutation(
-        "a purchase is repeated when its answer does not come",
+        "the start of a prediction is repeated when its response is lost",
         "engine/start.py",
         "    prediction = await provider.start(job, attempt)\n",
         "    try:\n"
@@ -51,14 +51,14 @@ MUTATIONS: Final = (
         "tests/chaos/test_storm.py",
     ),
     Mutation(
-        "a cancelled job's prediction is left alone",
+        "the prediction of a cancelled job is not cancelled",
         "engine/cancel.py",
         "cancel_owed=job.attempt_id is not None",
         "cancel_owed=False",
         "tests/engine/test_cancel.py",
     ),
     Mutation(
-        "a job completes before its files are there",
+        "a job completes before its files are stored",
         "engine/collect.py",
         "        await rt.storage.save(key, spooled, content_type=sniffed.content_type)\n",
         "        asyncio.get_running_loop().call_later(\n"
@@ -67,28 +67,28 @@ MUTATIONS: Final = (
         "tests/chaos/test_sweep.py",
     ),
     Mutation(
-        "a worker that may be taken for dead buys",
+        "a worker whose lease may have expired starts predictions",
         "engine/start.py",
         "        rt.lease.check()  # without a valid lease the worker must not start a prediction\n",
         "",
         "tests/engine/test_start.py",
     ),
     Mutation(
-        "an unknown purchase counts as none at once",
+        "an unknown outcome counts as no prediction at once",
         "engine/reconcile.py",
         "empty_looks + 1) and empty_looks + 1 >= LOOKS:\n",
         "empty_looks + 1):\n",
         "tests/engine/test_reconcile.py",
     ),
     Mutation(
-        "an intent is not remembered before it is acted on",
+        "the provider is called before the intent is committed",
         "engine/recover.py",
         "change=release(job, now=now, reason=reason, crashed=crashed)",
         "change=fail_permanently(job, OVERDUE, now=now)",
         "tests/engine/test_recover.py",
     ),
     Mutation(
-        "a repeat that kills its worker counts as no crash",
+        "a repeated start that crashes its worker is not counted as a crash",
         "engine/reconcile.py",
         '        held = await apply(rt, attempt.job_id, decide, event="repeating", attempt_id=attempt.id)\n'
         "        return held.changed\n",
@@ -96,7 +96,7 @@ MUTATIONS: Final = (
         "tests/engine/test_recover.py",
     ),
     Mutation(
-        "a job that crashed too often is written off without a look",
+        "a job with too many crashes fails without reconciliation",
         "engine/reconcile.py",
         "        crashed = job.crashes >= self._rt.settings.max_worker_crashes\n",
         "        crashed = job.crashes >= self._rt.settings.max_worker_crashes\n"
@@ -106,56 +106,56 @@ MUTATIONS: Final = (
         "tests/engine/test_recover.py",
     ),
     Mutation(
-        "the first cancel waits for the coordinator",
+        "the first cancel request waits for the coordinator",
         "engine/cancel.py",
         "        cancel_predictions_soon(rt, job_id)\n",
         "        pass\n",
         "tests/engine/test_cancel.py",
     ),
     Mutation(
-        "an update whose commit was not confirmed is decided again",
+        "an update with an unconfirmed commit is decided again",
         "engine/apply.py",
         "            raise _AlreadyStored\n",
         "            pass\n",
         "tests/engine/test_apply.py",
     ),
     Mutation(
-        "the wall clock tells the time",
+        "the time is read from the wall clock",
         "engine/clock.py",
         "        return self._reading.later(self._steady())\n",
         "        return self._wall()\n",
         "tests/engine/test_clock.py",
     ),
     Mutation(
-        "every process believes its own wall clock",
+        "every process uses its own wall clock",
         "engine/clock.py",
         "        return self._reading.later(self._steady())\n",
         "        return self._wall()\n",
         "tests/engine/test_clocks_and_money.py",
     ),
     Mutation(
-        "a callback is dated by our wall clock",
+        "the age of a callback is computed with our wall clock",
         "providers/replicate/provider.py",
         "        return self._api.time or self._now()\n",
         "        return self._now()\n",
         "tests/engine/test_clocks_and_money.py",
     ),
     Mutation(
-        "a look that found nothing counts although clocks disagree",
+        "an empty search counts although clocks disagree",
         "providers/replicate/search.py",
         "        return self._agree and self._fits\n",
         "        return True\n",
         "tests/providers/replicate/test_search.py",
     ),
     Mutation(
-        "an output that is not there yet ends the job",
+        "an output that is not available yet ends the job",
         "engine/paid.py",
         "        return None if askable else MISSING\n",
         "        return Patience(1)\n",
         "tests/engine/test_paid.py",
     ),
     Mutation(
-        "a disk that is full or read-only ends the job",
+        "a full or read-only disk ends the job",
         "engine/paid.py",
         "    if isinstance(error, HostError):\n        return False\n",
         "    if isinstance(error, HostError):\n        return True\n",
