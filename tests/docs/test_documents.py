@@ -125,7 +125,7 @@ def test_the_diagram_of_states_is_the_table_of_transitions() -> None:
     assert drawn == allowed
 
 
-def test_every_room_is_in_the_architecture() -> None:
+def test_every_package_is_in_the_architecture() -> None:
     """A module that is not on the map has not been thought about."""
     rooms = {
         f"`{path.name}/`" if path.is_dir() else f"`{path.name}`"
@@ -133,7 +133,7 @@ def test_every_room_is_in_the_architecture() -> None:
         if not path.name.startswith("_") and path.suffix in {"", ".py"}
     }
 
-    text = section((ROOT / "ARCHITECTURE.md").read_text(), "Rooms")
+    text = section((ROOT / "ARCHITECTURE.md").read_text(), "Packages")
 
     assert {room for room in rooms if room not in text} == set()
 
