@@ -156,8 +156,8 @@ def _classes(found: Iterable[type[FleekError]], *head: str) -> str:
 
 
 def _exit(kind: type[FleekError]) -> Exit:
-    told_by_server = kind.__module__ in TREE and kind is not errors.ConfigurationError
-    if told_by_server and status_of(kind) >= 500:  # the client keeps its code, not its class
+    raised_by_server = kind.__module__ in TREE and kind is not errors.ConfigurationError
+    if raised_by_server and status_of(kind) >= 500:  # the client keeps its code, not its class
         kind = fleek.client.errors.ServerError
     return exit_code(kind.__new__(kind, ""))
 
@@ -170,8 +170,8 @@ def _tree(kind: type[FleekError]) -> Iterator[type[FleekError]]:
 
 
 def _inner(kind: type[FleekError] = FleekError) -> Iterator[type[FleekError]]:
-    told = {*TREE, fleek.client.errors.__name__}
-    if kind.__module__ not in told and "code" in vars(kind):
+    listed = {*TREE, fleek.client.errors.__name__}
+    if kind.__module__ not in listed and "code" in vars(kind):
         yield kind
     for below in kind.__subclasses__():
         yield from _inner(below)

@@ -178,13 +178,13 @@ def _code(text: str) -> str:
 def env_example() -> str:
     """Return a ``.env`` in which every setting stands commented out with its default."""
     parts = []
-    told: set[str] = set()  # some settings are read by several classes
+    listed: set[str] = set()  # some settings are read by several classes
     for title, found in areas().items():
         parts.append(f"# --- {title} ---".replace("`", ""))
         for name, field in found:
-            if name in told:
+            if name in listed:
                 continue
-            told.add(name)
+            listed.add(name)
             text = f"{field.description} ({allowed(field)})".replace("`", "")
             lines = textwrap.wrap(text, 97, initial_indent="# ", subsequent_indent="# ")
             parts.append("\n".join([*lines, f"#{names(name, field)[0]}={default(field)}"]))

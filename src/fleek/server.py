@@ -118,7 +118,7 @@ def _config(settings: Settings, app: Any) -> uvicorn.Config:
 
 
 def _on_signals(server: uvicorn.Server, stop: asyncio.Event, begin: Callable[[], None]) -> None:
-    def told() -> None:
+    def on_signal() -> None:
         begin()
         if stop.is_set():
             server.force_exit = True
@@ -126,7 +126,7 @@ def _on_signals(server: uvicorn.Server, stop: asyncio.Event, begin: Callable[[],
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -119,7 +119,7 @@ class Metrics:
             "Predictions that belong to no attempt and were cancelled.",
             registry=self.registry,
         )
-        self.purchase_failures = Counter(
+        self.start_failures = Counter(
             "fleek_provider_failures",
             "Predictions that could not be created, by error code.",
             ["provider", "code"],

@@ -149,7 +149,7 @@ async def test_nothing_but_the_end_is_retried(
     await receiver.next()
 
     await _until(lambda: len(quick.ledger.rows("webhook")) == 1)
-    assert quick.ledger.rows("webhook")[0]["settled"] is True
+    assert quick.ledger.rows("webhook")[0]["final"] is True
 
 
 async def test_redirects_are_not_followed(

@@ -107,7 +107,7 @@ async def test_what_has_changed_since_it_was_read_is_not_worked_on(clock: Clock)
     schedule = a_schedule(rows, clock)
     await schedule.due(limit=PAGE)
     settled = rows.attempts[3]
-    rows.attempts[3] = replace(settled, verdict=Verdict.NOT_BOUGHT)
+    rows.attempts[3] = replace(settled, verdict=Verdict.NOT_CREATED)
 
     due = await schedule.due(limit=5 * PAGE)
 

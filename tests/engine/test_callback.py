@@ -182,7 +182,7 @@ async def test_a_purchase_settled_as_not_bought_is_stopped_when_it_calls(
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
-    assert attempt.verdict is Verdict.NOT_BOUGHT
+    assert attempt.verdict is Verdict.NOT_CREATED
     monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=PredictionId("late"))))
 
     await call(rt, attempt)

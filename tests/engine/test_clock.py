@@ -20,7 +20,7 @@ from fleek.engine.recover import Recovery, expire_dead_workers, reschedule_from_
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
-from fleek.engine.watch import SWEEP_SECONDS, Watch
+from fleek.engine.watch import SCAN_SECONDS, Watch
 from fleek.providers.base import Prediction
 from fleek.store import attempts, jobs, workers
 from fleek.store.clock import Leap
@@ -113,7 +113,7 @@ async def test_small_differences_are_made_up_for_little_by_little(
         apart.append(ours.ahead)
 
     assert apart == sorted(apart, reverse=True)
-    assert apart[-1] < engine_clock.NUDGE
+    assert apart[-1] < engine_clock.MAX_CORRECTION
     assert ours.steps == 0
 
 
@@ -129,11 +129,11 @@ async def test_after_a_restart_of_the_machine_time_ends_nothing_yet(
 
     await after.set()
 
-    assert before.settled
+    assert before.stable
     assert after() == before()
-    assert not after.settled
-    clock.tick(seconds=engine_clock.SETTLES_SECONDS)
-    assert after.settled
+    assert not after.stable
+    clock.tick(seconds=engine_clock.STABILIZES_SECONDS)
+    assert after.stable
 
 
 @both_databases
@@ -256,7 +256,7 @@ async def test_what_another_clock_has_bound_is_seen_to_end(
     await start(there, job.id)
 
     provider.outcome = FakeProvider().outcome
-    clock.tick(seconds=SWEEP_SECONDS + 1)
+    clock.tick(seconds=SCAN_SECONDS + 1)
     await watching.turn()
     clock.tick(seconds=1)
     await watching.turn()

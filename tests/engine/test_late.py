@@ -57,7 +57,7 @@ async def test_a_refusal_for_a_cancelled_job_ends_its_attempt_alone(
 
     await carry_out(rt, *found)
 
-    assert (await only_attempt(rt, job_id)).verdict is Verdict.NOT_BOUGHT
+    assert (await only_attempt(rt, job_id)).verdict is Verdict.NOT_CREATED
     assert (await jobs.get_any_tenant(rt.db, job_id)).status is Status.CANCELLED
 
 

@@ -96,7 +96,7 @@ async def test_what_nobody_sold_is_bought_again(
     again = await jobs.get_any_tenant(rt.db, job.id)
     assert (again.status, again.attempt, again.deferrals) == (Status.PENDING, 0, 1)
     (attempt,) = await attempts.of_job(rt.db, job.id)
-    assert attempt.verdict is Verdict.NOT_BOUGHT
+    assert attempt.verdict is Verdict.NOT_CREATED
 
 
 async def test_looks_are_counted_across_leaders(

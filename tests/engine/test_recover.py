@@ -164,7 +164,7 @@ async def test_a_job_that_kills_its_workers_is_not_started_again(
     assert (parked.status, parked.error.code) == (Status.FAILED, "worker_crashed")
     assert provider.started == []
     (attempt,) = await attempts.of_job(rt.db, job.id)
-    assert attempt.verdict is Verdict.NOT_BOUGHT
+    assert attempt.verdict is Verdict.NOT_CREATED
 
 
 @pytest.mark.parametrize("cancelled", [False, True], ids=["wanted", "cancelled"])

@@ -118,7 +118,7 @@ async def test_what_was_not_bought_is_not_counted(
     assert deferred.retries == 0
     assert deferred.run_at >= clock() + wait
     (attempt,) = await attempts.of_job(rt.db, job.id)
-    assert attempt.verdict is Verdict.NOT_BOUGHT
+    assert attempt.verdict is Verdict.NOT_CREATED
 
 
 async def test_a_deferred_job_starts_under_a_new_number(
@@ -415,4 +415,4 @@ async def test_an_intent_that_took_long_to_store_is_not_acted_on(
     deferred = await jobs.get_any_tenant(rt.db, job.id)
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert provider.started == []
-    assert (deferred.status, attempt.verdict) == (Status.PENDING, Verdict.NOT_BOUGHT)
+    assert (deferred.status, attempt.verdict) == (Status.PENDING, Verdict.NOT_CREATED)

@@ -488,7 +488,7 @@ async def test_what_tells_nothing_of_the_provider_s_health_is_not_counted(
         await purchase(rt, provider, error)
 
     assert await provider_health.impaired(rt.db, now=clock()) == []
-    assert rt.metrics.purchase_failures.labels("placeholder", error.code)._value.get() == 5
+    assert rt.metrics.start_failures.labels("placeholder", error.code)._value.get() == 5
 
 
 async def test_a_prediction_that_fails_is_not_counted(

@@ -29,7 +29,7 @@ from fleek.engine.watch import Watch
 from fleek.store import attempts, jobs, rows
 from fleek.store.database import open_database
 from fleek.store.migrate import _upgrade
-from fleek.store.tables import AttemptRow, Base, EventRow, JobRow, MediaRow, TallyRow, WorkerRow
+from fleek.store.tables import AttemptRow, Base, CounterRow, EventRow, JobRow, MediaRow, WorkerRow
 from recovering import Recovering
 from samples import NOON, a_job, an_attempt
 from stored_outputs import save
@@ -172,7 +172,7 @@ def _insert(connection: Connection) -> None:
         _put(connection, EventRow, [line])
     for status in Status:
         number = sum(left.job.status is status for left in JOBS.values())
-        _put(connection, TallyRow, [{"lane": 0, "status": status.value, "jobs": number}])
+        _put(connection, CounterRow, [{"lane": 0, "status": status.value, "jobs": number}])
 
 
 def _put(connection: Connection, row: type[Base], values: Any) -> None:

@@ -14,7 +14,7 @@ from fleek.engine.cancel import cancel
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
-from fleek.engine.watch import LONGEST, SHORTEST, SWEEP_SECONDS, Watch, interval
+from fleek.engine.watch import LONGEST, SCAN_SECONDS, SHORTEST, Watch, interval
 from fleek.providers.base import Succeeded
 from fleek.store import attempts, events, jobs, queue
 
@@ -253,7 +253,7 @@ async def test_a_row_committed_late_is_found_by_the_sweep(
     await watch.turn()
     assert len(set(provider.polled)) >= 1
 
-    clock.tick(seconds=SWEEP_SECONDS + 1)
+    clock.tick(seconds=SCAN_SECONDS + 1)
     await watch.turn()
 
     assert early.prediction_id in provider.polled

@@ -25,7 +25,7 @@ from fleek.engine.recover import Recovery, expire_dead_workers
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import intend, start, start_prediction
 from fleek.engine.submit import submit
-from fleek.engine.watch import SWEEP_SECONDS, Watch
+from fleek.engine.watch import SCAN_SECONDS, Watch
 from fleek.store import attempts, jobs
 from fleek.store.clock import Leap, Reading, ask_postgres
 from fleek.store.clock import leaps as stored_leaps
@@ -162,7 +162,7 @@ async def test_a_wrong_clock_buys_stops_and_delays_nothing(
     provider.outcome = WELL
     everything = (ordinary, lost, late)
     await call_back(api, ordinary)
-    await watched([heir, api, coordinator], clock, seconds=SWEEP_SECONDS + 10)
+    await watched([heir, api, coordinator], clock, seconds=SCAN_SECONDS + 10)
     for job in everything:
         await collect(heir.rt, job.id)
 
@@ -281,8 +281,8 @@ async def test_the_anchor_of_a_new_boot_is_shared_by_both_processes(
 
     assert first.clock() == second.clock() == clock()
     assert second.clock.ahead == DAY
-    assert not first.clock.settled
-    assert not second.clock.settled
+    assert not first.clock.stable
+    assert not second.clock.stable
 
 
 @both_databases

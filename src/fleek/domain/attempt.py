@@ -15,7 +15,7 @@ class Verdict(StrEnum):
     SUCCEEDED = "succeeded"  # paid for, with outputs
     FAILED = "failed"  # paid for, without outputs
     CANCELLED = "cancelled"  # paid for, and cancelled by Fleek
-    NOT_BOUGHT = "not_bought"  # not paid for: no prediction was created
+    NOT_CREATED = "not_bought"  # not paid for: no prediction was created
     LOST = "lost"  # the outcome stayed unknown; counted as paid for
 
 

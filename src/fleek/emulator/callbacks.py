@@ -127,7 +127,7 @@ class Callbacks:
         self._delivered |= {
             (row["id"], "completed")
             for row in self._account.ledger.rows("webhook")
-            if row["event"] == "completed" and row["settled"]
+            if row["event"] == "completed" and row["final"]
         }
         for prediction in self._account.predictions:
             if prediction.webhook is not None:
@@ -207,7 +207,7 @@ class Callbacks:
         )
         message = write(self._account, prediction, faults)
         if "hook_drop" in faults:
-            self._enter(prediction, event, 0, faults, None, settled=True)
+            self._enter(prediction, event, 0, faults, None, final=True)
             return
         if "hook_delay" in faults:
             await asyncio.sleep(float(faults["hook_delay"]))
@@ -230,8 +230,8 @@ class Callbacks:
         for attempt, pause in enumerate((*pauses, None), start=1):
             status = await self._post(str(prediction.webhook), message)
             taken = status is not None and 200 <= status < 300
-            settled = taken or pause is None
-            self._enter(prediction, event, attempt, faults, status, settled=settled)
+            final = taken or pause is None
+            self._enter(prediction, event, attempt, faults, status, final=final)
             if taken or pause is None:
                 return
             await asyncio.sleep(pause)
@@ -259,7 +259,7 @@ class Callbacks:
         faults: Faults,
         status: int | None,
         *,
-        settled: bool,
+        final: bool,
     ) -> None:
         self._account.ledger.add(
             "webhook",
@@ -269,7 +269,7 @@ class Callbacks:
             t=self._account.now(),
             faults=[*faults],
             peer_status=status,
-            settled=settled,
+            final=final,
         )
 
 

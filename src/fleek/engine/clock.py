@@ -24,9 +24,11 @@ from fleek.store.database import Database
 from fleek.system_clock import Steady, steady_seconds, wall_time
 
 STEP: Final = timedelta(seconds=2)  # a smaller difference between clocks is ignored
-NUDGE: Final = timedelta(seconds=0.1)  # adjustment per heartbeat, towards the system clock
+MAX_CORRECTION: Final = timedelta(
+    seconds=0.1
+)  # adjustment per heartbeat, towards the system clock
 STANDS_SECONDS: Final = 60.0  # before a larger difference from the system clock is accepted
-SETTLES_SECONDS: Final = 120.0  # after a reboot, until NTP may have set the clock
+STABILIZES_SECONDS: Final = 120.0  # after a reboot, until NTP may have set the clock
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +63,7 @@ class Clock:
         self._differs: tuple[float, timedelta] | None = (
             None  # from the system clock: since when (steady), by how much
         )
-        self._settled_at = float("-inf")
+        self._stable_at = float("-inf")
         self.leaps: tuple[Leap, ...] = ()
         self.steps = 0  # noticed by this process
 
@@ -75,9 +77,9 @@ class Clock:
         return self._wall() - self()
 
     @property
-    def settled(self) -> bool:
+    def stable(self) -> bool:
         """Whether deadlines may be applied: not right after a reboot."""
-        return self._steady() >= self._settled_at
+        return self._steady() >= self._stable_at
 
     def back(self, now: datetime, age: timedelta) -> datetime:
         """Return the time `age` before `now`, leaps left out."""
@@ -119,9 +121,9 @@ class Clock:
         ahead = self.ahead
         if abs(ahead) <= STEP:
             self._differs = None
-            if abs(ahead) < NUDGE:
+            if abs(ahead) < MAX_CORRECTION:
                 return
-            move = min(max(ahead, -NUDGE), NUDGE)
+            move = min(max(ahead, -MAX_CORRECTION), MAX_CORRECTION)
         elif self._is_lasting(ahead):
             move = ahead
         else:
@@ -149,7 +151,7 @@ class Clock:
                 self._db, self._boot, wall=self._wall, steady=self._steady
             )
         if self._asked_at is None and await stored.restarted(self._db, self._boot):
-            self._settled_at = found.steady + SETTLES_SECONDS
+            self._stable_at = found.steady + STABILIZES_SECONDS
         return found
 
     async def _stepped(self, reading: Reading, error: timedelta, *, since: datetime) -> None:

@@ -154,7 +154,7 @@ class Postman:
     async def _forget(self, now: datetime) -> None:
         """Remove deliveries that ended long ago; every few seconds."""
         rt = self._rt
-        if rt.steady() < self._forgets or not rt.clock.settled:
+        if rt.steady() < self._forgets or not rt.clock.stable:
             return
         before = rt.clock.back(now, timedelta(days=rt.settings.webhook_retention_days))
         if await deliveries.remove_ended(rt.db, before=before, limit=REMOVED) < REMOVED:

@@ -203,7 +203,7 @@ class Retention:
         """Purge what is due; returns the time until the next turn."""
         rt, now = self._rt, self._rt.now()
         freed = await self._finish()
-        if not rt.clock.settled:
+        if not rt.clock.stable:
             return rt.lease.heartbeat
         for part, walk in self._parts.items():
             age = rt.settings.retention(part)

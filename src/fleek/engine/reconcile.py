@@ -27,7 +27,7 @@ from fleek.engine.start import (
     bind,
     close_unbound,
     is_unbound,
-    record_not_bought,
+    record_not_created,
     record_refused,
     start_prediction,
 )
@@ -219,7 +219,7 @@ class Reconciliation:
             await record_refused(self._rt, attempt, refused)
         else:
             error = ProviderUnavailable("no prediction was created", code="not_bought")
-            await record_not_bought(self._rt, attempt, error)
+            await record_not_created(self._rt, attempt, error)
 
 
 async def write_off(rt: Runtime, attempt: Attempt, reason: JobError) -> None:

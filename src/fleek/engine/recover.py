@@ -66,7 +66,7 @@ class Recovery:
             self._steps = steps
         for worker in await workers.ended_holders(rt.db):
             await run_logged(rt, "recover", self._free(worker))
-        if rt.clock.settled:
+        if rt.clock.stable:
             await self._end_all_overdue(rt.now())
         return REST if self._overdue.more else rt.lease.heartbeat
 

@@ -152,9 +152,9 @@ async def _carry_out(rt: Runtime, job: Job, attempt: Attempt) -> None:
     except ProviderUnavailable as error:
         paused = await throttle.record_failure(rt, job, error)
         floor = None if paused else error.retry_after  # the account waits, not the job
-        await record_not_bought(rt, attempt, error, floor=floor)
+        await record_not_created(rt, attempt, error, floor=floor)
     except WorkerSuspended as error:
-        await record_not_bought(rt, attempt, error)
+        await record_not_created(rt, attempt, error)
     except ProviderRejected as error:
         await throttle.record_failure(rt, job, error)
         await record_refused(rt, attempt, error)
@@ -188,13 +188,13 @@ async def start_prediction(rt: Runtime, job: Job, attempt: Attempt) -> Predictio
     return prediction
 
 
-async def record_not_bought(
+async def record_not_created(
     rt: Runtime, attempt: Attempt, error: FleekError, *, floor: timedelta | None = None
 ) -> None:
     """Give the attempt back; the job tries again later, not before `floor` has passed."""
 
     def decide(job: Job, current: Attempt | None) -> Update:
-        closed = close_unbound(current, Verdict.NOT_BOUGHT, error)
+        closed = close_unbound(current, Verdict.NOT_CREATED, error)
         if not awaits_start(job, attempt):
             return Update(attempt=closed)
         change = defer(job, error, now=rt.now(), backoff=rt.settings.backoff, floor=floor)
@@ -208,7 +208,7 @@ async def record_refused(rt: Runtime, attempt: Attempt, error: ProviderError) ->
     reason = JobError(code=error.code, message=str(error))
 
     def decide(job: Job, current: Attempt | None) -> Update:
-        closed = close_unbound(current, Verdict.NOT_BOUGHT, error)
+        closed = close_unbound(current, Verdict.NOT_CREATED, error)
         if not awaits_start(job, attempt):
             return Update(attempt=closed)
         change = fail(job, reason, retryable=False, now=rt.now(), backoff=rt.settings.backoff)

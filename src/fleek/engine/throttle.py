@@ -73,7 +73,7 @@ async def record_failure(rt: Runtime, job: Job, error: ProviderError) -> bool:
     Returns whether the whole account is paused, so that the job may keep its turn. If the record
     cannot be written, the next failure is recorded instead.
     """
-    rt.metrics.purchase_failures.labels(job.provider, error.code).inc()
+    rt.metrics.start_failures.labels(job.provider, error.code).inc()
     try:
         failpoints.hit("throttle.failed")
         health = await _record(rt, job, error)

@@ -33,7 +33,7 @@ SHORTEST: Final = timedelta(seconds=0.5)  # between two looks at one prediction
 LONGEST: Final = timedelta(seconds=30)
 GROWTH: Final = 0.1  # of the time it has been running
 LATE: Final = timedelta(seconds=1)  # most rows are committed within that time of their first look
-SWEEP_SECONDS: Final = 15.0  # between looks at all rows, for those committed late
+SCAN_SECONDS: Final = 15.0  # between looks at all rows, for those committed late
 LIMIT: Final = timedelta(minutes=2)  # per call of the provider
 PAGE: Final = 1000  # rows read, or predictions polled, at once
 SWEPT: Final = 4000  # predictions polled at once where that costs no more calls
@@ -89,7 +89,7 @@ class Watch:
         self._looks: list[tuple[float, int, AttemptId]] = []  # steady
         self._count = 0  # breaks ties in the heap
         self._seen_until: tuple[datetime, AttemptId] | None = None
-        self._swept_at: float | None = None  # steady
+        self._scanned_at: float | None = None  # steady
 
     async def turn(self) -> timedelta:
         """Poll what is due; returns how long to wait for the next turn."""
@@ -126,8 +126,8 @@ class Watch:
         Rows are not committed in the order of their first looks, so the latest are read again.
         """
         now, steady = self._rt.now(), self._rt.steady()
-        if self._swept_at is None or steady - self._swept_at > SWEEP_SECONDS:
-            await self._sweep(now)
+        if self._scanned_at is None or steady - self._scanned_at > SCAN_SECONDS:
+            await self._scan(now)
         if self._seen_until is not None and self._seen_until[0] > now:
             self._seen_until = None  # the clock was set back
         after = self._seen_until
@@ -139,9 +139,9 @@ class Watch:
             if len(rows) < PAGE:
                 return
 
-    async def _sweep(self, now: datetime) -> None:
+    async def _scan(self, now: datetime) -> None:
         """Read all waiting rows: at the start of a term, and for those that `_discover` missed."""
-        taking_over = self._swept_at is None
+        taking_over = self._scanned_at is None
         found: set[AttemptId] = set()
         after: tuple[datetime, AttemptId] | None = None
         while True:
@@ -154,7 +154,7 @@ class Watch:
             if len(rows) < PAGE:
                 break
         self._watched = {key: watched for key, watched in self._watched.items() if key in found}
-        self._swept_at = self._rt.steady()
+        self._scanned_at = self._rt.steady()
 
     def _passed(self, row: Waiting, now: datetime) -> tuple[datetime, AttemptId]:
         """Return a row's position; `_discover` continues there if no earlier row can appear."""
@@ -232,7 +232,7 @@ class Watch:
         if watching > allowed:
             return True
         clock = self._rt.clock
-        if seen is None or not clock.settled or (seen.age is not None and seen.age <= allowed):
+        if seen is None or not clock.stable or (seen.age is not None and seen.age <= allowed):
             return False
         return row.submitted_at < clock.back(self._rt.now(), allowed)
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 from fleek.domain.job import Status
 from fleek.store.database import Database, Transaction
 from fleek.store.queue import FIRST_DUE, NEXT_PROVIDER, first_run
-from fleek.store.tables import TallyRow
+from fleek.store.tables import CounterRow
 
 SHARDS: Final = 16  # tallies are kept in parts, so that commits do not queue for one row
 ADD_COUNTS: Final = text(
@@ -50,7 +50,7 @@ class JobCounts:
 
 async def count_jobs(db: Database, *, now: datetime) -> JobCounts:
     """Return the number of jobs by status, from counters, not from a scan."""
-    sums = select(TallyRow.status, func.sum(TallyRow.jobs)).group_by(TallyRow.status)
+    sums = select(CounterRow.status, func.sum(CounterRow.jobs)).group_by(CounterRow.status)
     async with db.read() as tx:
         found = {Status(status): int(jobs) for status, jobs in await tx.execute(sums)}
         since = await first_run(tx, FIRST_DUE, await _pending_providers(tx), now=now)

@@ -68,7 +68,7 @@ def _by_priority(*columns: Any, where: Any, limit: Any) -> CompoundSelect[Any]:
 
 
 _DUE: Final[ColumnElement[bool]] = JobRow.run_at <= bindparam("now")
-_TOLD: Final = (
+_DISPATCHED: Final = (
     JobRow.id.label("job_id"),
     JobRow.tenant_id,
     JobRow.provider,
@@ -77,9 +77,9 @@ _TOLD: Final = (
     JobRow.run_at,
 )
 
-DUE: Final = _by_priority(*_TOLD, where=_DUE, limit=bindparam("most"))
+DUE: Final = _by_priority(*_DISPATCHED, where=_DUE, limit=bindparam("most"))
 DUE_BUT: Final = _by_priority(
-    *_TOLD,
+    *_DISPATCHED,
     where=and_(_DUE, JobRow.model.not_in(bindparam("without", expanding=True))),
     limit=bindparam("most"),
 )

@@ -299,7 +299,7 @@ class BulkOperationRow(Base):
     ended_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
-class TallyRow(Base):
+class CounterRow(Base):
     """A counter of jobs by status; the sum over all lanes is their number."""
 
     __tablename__ = "tallies"

@@ -232,7 +232,7 @@ class _Batch:
         self._tagged: list[rows.Values] = []
         self._owing: list[rows.Values] = []
         self._dropping: list[rows.Values] = []
-        self._tally: Counter[Status] = Counter()
+        self._counts: Counter[Status] = Counter()
 
     def add(self, update: Update, *, before: Job, present: Presenter | None) -> None:
         """Add what an update writes. `before` is the job that it was decided on."""
@@ -244,8 +244,8 @@ class _Batch:
             self._events.append(
                 rows.event_values(update.change, seq=job.version, at=job.updated_at)
             )
-            self._tally.subtract([before.status])
-            self._tally.update([job.status])
+            self._counts.subtract([before.status])
+            self._counts.update([job.status])
             if present is not None and (self._watched or job.webhook is not None):
                 self._present = present
                 self._occurrences.append(Occurrence(update.change.event, job, update.media))
@@ -287,7 +287,7 @@ class _Batch:
                 await tx.execute(statement, values)
         if self._present is not None:
             await insert_owed(tx, self._occurrences, self._present, watched=self._watched)
-        await add_counts(tx, self._tally)
+        await add_counts(tx, self._counts)
 
 
 assert isinstance(JOBS, Table)
