@@ -31,17 +31,17 @@ its `code`.
 """
 
 PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
-    "unknown_provider": (errors.InvalidInput, "`provider` names none that is configured here."),
-    "unknown_model": (errors.InvalidInput, "`model_name` names none that the provider has."),
+    "unknown_provider": (errors.InvalidInput, "`provider` is not configured here."),
+    "unknown_model": (errors.InvalidInput, "The provider has no model of this name."),
     "invalid_parameters": (
         errors.InvalidInput,
-        "The model does not take these `parameters`; `errors` names each of them.",
+        "The model does not accept these `parameters`; `errors` names each of them.",
     ),
     "unsafe_url": (
         errors.InvalidInput,
         "Webhooks may not be sent to this address; see [Receive webhooks](../how-to/receive-webhooks.md).",
     ),
-    "too_many_endpoints": (errors.Conflict, "The tenant has as many endpoints as it may."),
+    "too_many_endpoints": (errors.Conflict, "The tenant has the maximum number of endpoints."),
     "too_many_operations": (
         errors.Conflict,
         "20 operations on many jobs of the tenant have not ended: wait for one of them.",
@@ -59,8 +59,8 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
 ENDINGS: Final[Mapping[str, str]] = {
     "prediction_failed": "The provider ran it, and it failed.",
     "prediction_aborted": "The provider gave up before the prediction ran.",
-    "prediction_cancelled": "It was stopped at the provider, and not by us.",
-    "prediction_gone": "The provider does not know the prediction any more.",
+    "prediction_cancelled": "It was cancelled at the provider, not by Fleek.",
+    "prediction_gone": "The provider no longer has the prediction.",
     "prediction_lost": "The provider does not run it any more, and its answer has not come.",
     "content_flagged": "The provider's filter refused the prompt or the result.",
     "empty_output": "The provider says that it succeeded, and gave no file.",
@@ -81,13 +81,13 @@ ENDINGS: Final[Mapping[str, str]] = {
 
 DEFERRALS: Final[Mapping[str, str]] = {
     "provider_unreachable": "No connection to the provider.",
-    "provider_rate_limited": "The provider takes no more requests for now.",
+    "provider_rate_limited": "The provider limits the rate of requests.",
     "provider_not_configured": "The worker has no provider of this name.",
     "provider_payment_required": "The account at the provider has no credit left.",
     "provider_unauthorized": "The provider refuses the token: jobs wait until it takes one.",
     "provider_busy": "The provider has no slot free.",
     "provider_not_ready": "The provider is starting, or its model is not loaded.",
-    "not_bought": "The purchase was looked for, and there was none.",
+    "not_bought": "The provider was searched, and no prediction had been created.",
 }
 """Why an attempt was given back; these stand in the metadata document and the history."""
 
@@ -119,7 +119,7 @@ def errors_page() -> str:
         "`error_code` of a failed job is one of these, or the code of a ProviderError above.",
         table(meaning, ((f"`{code}`", text) for code, text in ENDINGS.items())),
         "## Why an attempt was given back",
-        "Nothing was bought, and the job goes on; the metadata document and the history say why. "
+        "No prediction was created, and the job continues; the metadata document and the history say why. "
         "Beside the codes of ProviderError:",
         table(meaning, ((f"`{code}`", text) for code, text in DEFERRALS.items())),
         "## Inside the service",

@@ -63,7 +63,7 @@ class Watch:
     """The turns of `watch`, as long as this process coordinates.
 
     The steady clock says when to look again. The times in rows only say when to begin: rows with
-    odd times are found by the sweep, and polled at once.
+    odd times are found by the scan, and polled at once.
 
     Args:
         rt: The open collaborators.
