@@ -36,7 +36,7 @@ LATE: Final = timedelta(seconds=1)  # most rows are committed within that time o
 SCAN_SECONDS: Final = 15.0  # between looks at all rows, for those committed late
 LIMIT: Final = timedelta(minutes=2)  # per call of the provider
 PAGE: Final = 1000  # rows read, or predictions polled, at once
-SWEPT: Final = 4000  # predictions polled at once where that costs no more calls
+MAX_POLLED: Final = 4000  # predictions polled at once where that costs no more calls
 SPREAD_PER_SECOND: Final = 500  # first looks of a new coordinator
 SHARE: Final = (
     0.5  # of a provider's budget of calls; the rest is for reconciliation, cancels, models
@@ -110,7 +110,7 @@ class Watch:
         most = self._max_calls_per_poll.get(provider)
         left = calls.available()
         if most is not None and left >= 1 and len(queue) > max(left, most):
-            looks = min(len(queue), SWEPT)
+            looks = min(len(queue), MAX_POLLED)
             calls.spend(most)  # the most that they may cost together, even if it overdraws
         else:
             looks = min(len(queue), max(int(min(left, PAGE)), 0))
