@@ -33,7 +33,8 @@ from fleek.engine.submit import submit
 from fleek.engine.throttle import refresh_pauses
 from fleek.engine.watch import Watch
 from fleek.outbound.addresses import AllowedHost, Policy
-from fleek.outbound.client import Client, Connections
+from fleek.outbound.client import Client
+from fleek.outbound.connections import Connections
 from fleek.providers.http import authorization, open_api
 from fleek.providers.replicate.provider import AccountConfig, ReplicateProvider
 from recovering import Recovering

@@ -84,8 +84,14 @@ INVALID: Final = {
     "cost": with_prompt(cost=0),
     "attempt": with_prompt(attempt=3),
     "external id": with_prompt(external_job_id="p"),
-    "webhook, which is not there yet": with_prompt(webhook_url="https://example.com"),
-    "webhook events, not there either": with_prompt(webhook_events=["completed"]),
+    "webhook to http": with_prompt(webhook_url="http://example.com/hook"),
+    "webhook to a private network": with_prompt(webhook_url="https://10.0.0.1/hook"),
+    "webhook to nowhere": with_prompt(webhook_url="https://"),
+    "webhook number": with_prompt(webhook_url=1),
+    "webhook events for nobody": with_prompt(webhook_events=["completed"]),
+    "webhook events unknown": with_prompt(
+        webhook_url="https://example.com", webhook_events=["done"]
+    ),
     "model of dots": with_prompt(model_name="../../etc"),
     "model with a command": with_prompt(model_name="a/b:c;rm"),
     "model of 5000": with_prompt(model_name="a/" + "b" * 5000),
@@ -341,7 +347,7 @@ def test_an_empty_query_is_none(http: httpx2.Client) -> None:
 
 UNKNOWN_QUERIES: Final = [
     *("GET /api/v1/jobs?sort=created_at;DROP", "GET /api/v1/jobs?statuses=failed"),
-    *("GET /api/v1/jobs?LIMIT=1", "GET /api/v1/jobs?q=%25%25", "HEAD /api/v1/jobs?page=2"),
+    *("GET /api/v1/jobs?LIMIT=1", "GET /api/v1/jobs?%25%25=q", "HEAD /api/v1/jobs?page=2"),
     *(f"GET /api/v1/jobs/{UNKNOWN}?x", f"GET /api/v1/status/{UNKNOWN}?x=1"),
     *(f"GET /status/{UNKNOWN}?x=1", f"GET /media/{UNKNOWN}.png?size=320"),
     *(f"GET /api/v1/download/{UNKNOWN}?idx=1", f"GET /api/v1/jobs/{UNKNOWN}/metadata?x=1"),

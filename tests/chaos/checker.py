@@ -72,7 +72,7 @@ def _ended_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
         ends = [event.type for event in _lasting(events) if event.type in ENDS]
         if job.status not in ENDS:
             yield f"{job.id} is {job.status}"
-        elif ends != [job.status] or events[-1].type != job.status:
+        elif ends != [job.status] or _last(events) != job.status:
             yield f"{job.id} is {job.status} and its history has {ends}"
         if [event.seq for event in events] != list(range(1, job.version + 1)):
             yield f"{job.id} has a gap in its history"
@@ -83,6 +83,11 @@ def _ended_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
     counted = Counter(job.status for job in evidence.jobs.values())
     if {status: number for status, number in evidence.tallies.items() if number} != counted:
         yield f"the counters say {evidence.tallies}, there are {counted}"
+
+
+def _last(events: Sequence[Event]) -> str:
+    """Return what happened last, but for what callers may change at any time."""
+    return [event.type for event in events if event.type != "updated"][-1]
 
 
 def _lasting(events: Sequence[Event]) -> Iterator[Event]:

@@ -47,9 +47,9 @@ class Client:
         base = f"http://127.0.0.1:{service.port}"
         self._http = httpx2.Client(base_url=base, timeout=PATIENCE, trust_env=False)
 
-    def submit(self, prompt: str) -> str | None:
+    def submit(self, prompt: str, **fields: Any) -> str | None:
         """Submit a job; returns its id, or None if nobody knows whether there is one."""
-        body: dict[str, Any] = {"prompt": prompt}
+        body: dict[str, Any] = {"prompt": prompt, **fields}
         answer = self._call(
             "submit", lambda: self._http.post("/api/v1/generate", json=body), **body
         )

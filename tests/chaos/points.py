@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Action = Literal["kill", "oserror", "dberror", "freeze"]
-Scene = Literal["jobs", "late", "again", "dead", "stop", "old"]
+Scene = Literal["jobs", "late", "again", "dead", "stop", "old", "requests"]
 """Which jobs there are and what else goes on.
 
 - ``jobs``: jobs of every fate;
@@ -13,7 +13,8 @@ Scene = Literal["jobs", "late", "again", "dead", "stop", "old"]
 - ``again``: a job fails although it was paid for, and its result is collected again;
 - ``dead``: another process was killed before, with jobs in its hands;
 - ``stop``: the process is told to stop while it collects;
-- ``old``: a job has been kept for long enough, and a file is there that no job stands for.
+- ``old``: a job has been kept for long enough, and a file is there that no job stands for;
+- ``requests``: callers change tags, operate on many jobs, and have a webhook sent.
 """
 
 ERRORS: Final[tuple[Action, ...]] = ("oserror", "dberror")
@@ -95,6 +96,10 @@ POINTS: Final = (
     Point("retention.remove", scene="old"),
     Point("retention.removed", scene="old"),
     Point("orphan_file.delete", scene="old"),
+    Point("updated.write", scene="requests"),
+    Point("updated.written", scene="requests"),
+    Point("bulk.advance", scene="requests"),
+    Point("deliver.sent", scene="requests"),
     Point("leadership.acquire"),
     Point("leadership.release", scene="stop"),
     Point("heartbeat.register", actions=KILL),

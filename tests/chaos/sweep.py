@@ -17,6 +17,7 @@ from chaos.checker import Terms, check
 from chaos.history import Client
 from chaos.host import Host
 from chaos.points import BY_NAME, EVERY_TIME, POINTS, Action, Scene
+from chaos.requests import Requests
 from chaos.rig import SILENCE, Rig, state
 from service_process import Process, until
 
@@ -39,7 +40,8 @@ AGAIN: Final = {  # which fails for a reason of ours, and is collected again
     "regained": "[[emu:file_redirect_to*1]]"
 }
 STOPPING: Final = {"plain": "", "big": "[[emu:file_slow=1200]]"}
-OF_SCENE: Final = {"late": LATE, "again": AGAIN, "stop": STOPPING, "old": {"plain": ""}}
+PLAIN: Final = {"plain": ""}
+OF_SCENE: Final = {"late": LATE, "again": AGAIN, "stop": STOPPING, "old": PLAIN, "requests": PLAIN}
 HELD: Final = {"long": "[[emu:predict=1]]", "big": "[[emu:file_slow=1200]]"}
 COLLECTING: Final = "SELECT prompt FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
 PATIENCE: Final = 20.0  # seconds until callers whose jobs do not move are told to give up
@@ -83,6 +85,7 @@ def run_leg(rig: Rig, leg: Leg) -> None:
         rig.host.plan(rates={"list_omit": 1.0}, arguments={"list_omit": "4"})
     process = rig.launch(FLEEK_FAILPOINTS=leg.orders)
     helper = _helper(rig, process) if leg.action == "freeze" else None
+    requests = Requests(rig) if leg.scene == "requests" else None
     callers = Callers(rig, dict(OF_SCENE.get(leg.scene, JOBS)))
     thread = threading.Thread(target=callers.run)
     thread.start()
@@ -98,6 +101,8 @@ def run_leg(rig: Rig, leg: Leg) -> None:
         _see_out(rig, callers, thread)
     if leg.scene == "old":
         until(lambda: not left_over(rig), why=lambda: f"{left_over(rig)}\n{rig.tails()}")
+    if requests is not None:
+        requests.close()
     if helper is not None:
         helper.stop()
 

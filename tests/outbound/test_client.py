@@ -14,14 +14,8 @@ import pytest
 
 from fleek.domain.host_errors import exhaustion
 from fleek.outbound.addresses import AllowedHost, Policy, UnsafeAddress
-from fleek.outbound.client import (
-    MAX_HEADER,
-    Client,
-    Connections,
-    NotSent,
-    Response,
-    ResponseLost,
-)
+from fleek.outbound.client import Client, NotSent, Response, ResponseLost
+from fleek.outbound.connections import MAX_HEADER, Connections
 from listening import Visit, listening, port_of
 from outbound.test_addresses import ANY, BAD_URLS, PUBLIC
 from service_process import PATIENCE

@@ -50,9 +50,10 @@ UNASKED: Final = {
 }
 
 REFERENCES: Final = {
-    ("sqlite", "accept"): {"ix_job_tags_job", "pk_events", "pk_media", "uq_attempts_job_id_n"}
+    ("sqlite", "accept"): {"ix_job_tags_job", "pk_events", "pk_media", "uq_attempts_job_id_n"},
+    ("sqlite", "remove"): {"ix_deliveries_job", "pk_delivery_attempts"},
 }
-"""Where SQLite looks for rows that might refer to a new row, since its table has triggers."""
+"""Where SQLite looks for rows that might refer to a row that is new or removed."""
 
 KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints make
     "sqlite_autoindex_jobs_1": "pk_jobs",
@@ -62,6 +63,7 @@ KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints mak
     "sqlite_autoindex_events_1": "pk_events",
     "sqlite_autoindex_media_1": "pk_media",
     "sqlite_autoindex_job_tags_1": "pk_job_tags",
+    "sqlite_autoindex_delivery_attempts_1": "pk_delivery_attempts",
 }
 
 

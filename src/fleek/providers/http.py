@@ -21,14 +21,8 @@ from yarl import URL
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.text import one_line, without_credentials
 from fleek.outbound.addresses import AllowedHost, Policy, UnsafeAddress
-from fleek.outbound.client import (
-    MAX_CONNECTIONS,
-    Client,
-    Connections,
-    NotSent,
-    Response,
-    ResponseLost,
-)
+from fleek.outbound.client import Client, NotSent, Response, ResponseLost
+from fleek.outbound.connections import MAX_CONNECTIONS, Connections
 from fleek.providers.base import PAYMENT_REQUIRED, RATE_LIMITED, UNAUTHORIZED, UNREACHABLE
 from fleek.providers.encoding import EncodingBroken, decoded
 from fleek.providers.error_messages import reason_of_body

@@ -5,7 +5,6 @@ from typing import Any, Final
 from uuid import UUID, uuid5
 
 from sqlalchemy import bindparam, delete, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from uuid_utils.compat import uuid4
 
 from fleek.domain.errors import Conflict, NotFound
@@ -40,7 +39,6 @@ async def secrets(db: Database, owner: str, *, now: datetime) -> list[str]:
 
 async def first_secret(db: Database, owner: str, value: str, *, now: datetime) -> None:
     """Store an owner's first secret, unless another caller has done so."""
-    dialect: Any = sqlite if db.kind == "sqlite" else postgresql
     values = {
         "id": uuid5(FIRST, owner),
         "owner": owner,
@@ -49,7 +47,7 @@ async def first_secret(db: Database, owner: str, value: str, *, now: datetime) -
         "expires_at": None,
     }
     async with db.write() as tx:
-        await tx.execute(dialect.insert(SigningSecretRow).values(values).on_conflict_do_nothing())
+        await tx.execute(rows.insert_absent(db.kind, SigningSecretRow), values)
 
 
 async def rotate(db: Database, owner: str, value: str, *, now: datetime) -> None:

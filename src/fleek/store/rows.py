@@ -209,3 +209,12 @@ def padded(ids: Sequence[Id]) -> Sequence[Id]:
     """
     size = 1 << max(len(ids) - 1, 0).bit_length()
     return [*ids, *[ids[-1]] * (size - len(ids))]
+
+
+def insert_absent(kind: str, table: Any) -> Any:
+    """Return an insert that leaves a row as it is which is there; `kind` of `Database`."""
+    if kind == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415 - loaded if it is used
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]  # noqa: PLC0415
+    return insert(table).on_conflict_do_nothing()

@@ -15,7 +15,8 @@ from fleek.domain.job import Job, ModelName
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
 from fleek.outbound.addresses import AllowedHost, Policy
-from fleek.outbound.client import Client, Connections
+from fleek.outbound.client import Client
+from fleek.outbound.connections import Connections
 from fleek.providers.download import Limits
 from fleek.providers.http import WHOLE_SECONDS, authorization, open_api
 from fleek.providers.replicate import ReplicateSettings

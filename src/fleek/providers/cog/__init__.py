@@ -18,7 +18,8 @@ import structlog
 
 from fleek.domain.errors import ConfigurationError
 from fleek.environment import read
-from fleek.outbound.client import Client, Connections, tls_context
+from fleek.outbound.client import Client
+from fleek.outbound.connections import Connections, tls_context
 from fleek.providers.base import Provider
 from fleek.providers.cog.provider import CogProvider
 from fleek.providers.cog.settings import CogSettings, callback_base

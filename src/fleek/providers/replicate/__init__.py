@@ -15,7 +15,8 @@ from pydantic_settings import BaseSettings
 
 from fleek.environment import SOURCE, Listed, Pasted, Secret, Secrets, cleaned, read
 from fleek.outbound.addresses import AllowedHost, Policy, proxy_address
-from fleek.outbound.client import Client, Connections, tls_context
+from fleek.outbound.client import Client
+from fleek.outbound.connections import Connections, tls_context
 from fleek.providers.base import Provider
 from fleek.providers.download import Limits
 from fleek.providers.http import authorization, open_api
