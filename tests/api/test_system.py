@@ -124,10 +124,9 @@ async def test_being_alive_asks_nobody(rt: Runtime, client_of: ClientOf, route: 
 
 
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize("route", ["/health/detailed", "/readyz"])
-async def test_all_is_well(client: httpx2.AsyncClient, route: str) -> None:
+async def test_all_is_well(client: httpx2.AsyncClient) -> None:
     """Every part has really been asked, and says so."""
-    answer = await client.get(route)
+    answer = await client.get("/health/detailed")
 
     found = answer.json()
     assert answer.status_code == 200
@@ -148,6 +147,25 @@ async def test_strangers_learn_no_machine(client: httpx2.AsyncClient, route: str
     assert not re.search(rf"\b{os.getpid()}\b", answer.text)
 
 
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("away", [False, True], ids=["ready", "not ready"])
+async def test_readiness_is_the_status_of_each_part_and_nothing_else(
+    rt: Runtime, client_of: ClientOf, *, away: bool
+) -> None:
+    """Anybody may read it, unlike how many workers there are, what is owed, and which versions run."""
+    broken: Any = Broken(rt.db, DatabaseUnavailable("secret"))
+
+    async with client_of(replace(rt, db=broken) if away else rt) as client:
+        answer = await client.get("/readyz")
+
+    found = answer.json()
+    assert answer.status_code == (503 if away else 200)
+    assert found["status"] == ("unhealthy" if away else "healthy")
+    assert set(found) == {"status", "checks"}
+    assert set(found["checks"]) == PARTS
+    assert set(found["checks"].values()) <= {"healthy", "warning", "unhealthy"}
+
+
 OPTIONAL = {
     "dispatcher": DispatcherUnavailable("redis://secret"),
     "storage": StorageError("/secret"),
@@ -163,7 +181,7 @@ async def test_a_part_that_jobs_can_wait_for_degrades(
     broken: dict[str, Any] = {part: Broken(getattr(rt, part), error)}
 
     async with client_of(replace(rt, **broken)) as client:
-        answer = await client.get("/readyz")
+        answer = await client.get("/health/detailed")
 
     found = answer.json()
     assert answer.status_code == 200
@@ -181,7 +199,7 @@ async def test_a_provider_that_cannot_be_seen_degrades(
     provider: Any = Broken(rt.providers["placeholder"], error)
 
     async with client_of(replace(rt, providers={"placeholder": provider})) as client:
-        found = (await client.get("/readyz")).json()
+        found = (await client.get("/health/detailed")).json()
 
     assert found["status"] == "degraded"
     assert found["checks"]["provider"]["status"] == "unhealthy"
@@ -205,7 +223,7 @@ async def test_an_account_that_is_paused_degrades(
         rt.db, "placeholder", until=until, reason=code, trial=True, now=rt.now()
     )
 
-    found = (await client.get("/readyz")).json()
+    found = (await client.get("/health/detailed")).json()
 
     assert found["status"] == "degraded"
     assert code in found["checks"]["provider"]["message"]
@@ -220,7 +238,7 @@ async def test_predictions_of_a_removed_provider_are_named(
     await jobs.insert_job(rt.db, job)
     await apply(rt.db, job.id, claims())
 
-    found = (await client.get("/readyz")).json()
+    found = (await client.get("/health/detailed")).json()
 
     assert found["checks"]["provider"]["status"] == "warning"
     assert "1 open predictions of removed" in found["checks"]["provider"]["message"]
@@ -251,7 +269,7 @@ async def test_pauses_are_figures(rt: Runtime, client_of: ClientOf) -> None:
 
 async def test_no_worker_degrades(client: httpx2.AsyncClient) -> None:
     """Jobs would wait for ever, and somebody should know."""
-    found = (await client.get("/readyz")).json()
+    found = (await client.get("/health/detailed")).json()
 
     assert found["status"] == "degraded"
     assert found["checks"]["workers"]["status"] == "unhealthy"
@@ -262,7 +280,7 @@ async def test_no_coordinator_degrades(rt: Runtime, client: httpx2.AsyncClient) 
     """Workers that wait for each other start nothing."""
     await rt.lease.register()
 
-    found = (await client.get("/readyz")).json()
+    found = (await client.get("/health/detailed")).json()
 
     assert found["status"] == "degraded"
     assert found["checks"]["workers"]["status"] == "healthy"
@@ -300,7 +318,7 @@ async def test_what_keeps_jobs_out_is_not_ready(
     broken: dict[str, Any] = {part: Broken(getattr(rt, part), error)}
 
     async with client_of(replace(rt, **broken)) as client:
-        answer = await client.get("/readyz")
+        answer = await client.get("/health/detailed")
 
     assert answer.status_code == 503
     assert answer.json()["status"] == "unhealthy"

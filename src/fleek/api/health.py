@@ -29,6 +29,7 @@ SERVICE: Final = "fleek-media-service"
 TIMEOUT_SECONDS: Final = 2.0
 
 State = Literal["healthy", "degraded", "unhealthy"]
+Level = Literal["healthy", "warning", "unhealthy"]
 Probe = Callable[[Runtime], Awaitable[Finding]]
 
 
@@ -43,7 +44,7 @@ class Alive(BaseModel):
 class Check(BaseModel):
     """The result of the check of one part."""
 
-    status: Literal["healthy", "warning", "unhealthy"] = Field(
+    status: Level = Field(
         description="`warning`: it works, and something about it should be changed."
     )
     message: str
@@ -77,16 +78,25 @@ class Health(BaseModel):
     checks: Checks
 
 
+class Readiness(BaseModel):
+    """Whether jobs are accepted. Anybody may read it, so it has no messages."""
+
+    status: State = Field(
+        description="`unhealthy`: jobs are not accepted; `degraded`: they are accepted and may have to wait."
+    )
+    checks: dict[str, Level] = Field(
+        description="The status of each part; `/health/detailed` has the messages."
+    )
+
+
 router = lenient_router(tag="system")  # monitors add parameters of their own
 
 LIVENESS: Final[Mapping[str, Any]] = {
     "summary": "Liveness",
     "response_description": "The process is running.",
 }
-READINESS: Final[Mapping[str, Any]] = {
-    "response_description": "Jobs are accepted.",
-    "responses": {503: {"model": Health, "description": "Jobs are not accepted."}},
-}
+ACCEPTED: Final = "Jobs are accepted."
+REFUSED: Final = "Jobs are not accepted."
 
 
 @router.get("/health", scope=None, operation_id="health", **LIVENESS)
@@ -102,17 +112,30 @@ async def alive() -> Alive:
     scope=Scope.METRICS_READ,
     operation_id="health_detailed",
     summary="Detailed health",
-    **READINESS,
+    response_description=ACCEPTED,
+    responses={503: {"model": Health, "description": REFUSED}},
 )
+async def detailed(request: Request, rt: RuntimeDep, response: Response) -> Health:
+    """Check every part, at most once a second. 503 only if no job can be accepted now."""
+    return await _current(request, rt, response)
+
+
 @router.get(
     "/readyz",
     scope=None,
     operation_id="readyz",
     summary="Readiness",
-    **READINESS,
+    response_description=ACCEPTED,
+    responses={503: {"model": Readiness, "description": REFUSED}},
 )
-async def health(request: Request, rt: RuntimeDep, response: Response) -> Health:
-    """Check every part, at most once a second. 503 only if no job can be accepted now."""
+async def readyz(request: Request, rt: RuntimeDep, response: Response) -> Readiness:
+    """Check every part as `/health/detailed` does; the response has only their statuses."""
+    current = await _current(request, rt, response)
+    checks = {part: check.status for part, check in current.checks}
+    return Readiness(status=current.status, checks=checks)
+
+
+async def _current(request: Request, rt: Runtime, response: Response) -> Health:
     cache: ShortCache[Health] = request.app.state.health
     current = await cache.get(lambda: _examine(rt))
     if current.status == "unhealthy":
@@ -221,7 +244,7 @@ async def _alive(rt: Runtime) -> Sequence[Worker]:
     return await workers.alive(rt.db, since=rt.now() - rt.lease.dead_after)
 
 
-STATUS: Final[Mapping[Status, Literal["healthy", "warning", "unhealthy"]]] = {
+STATUS: Final[Mapping[Status, Level]] = {
     "ok": "healthy",
     "warning": "warning",
     "error": "unhealthy",
