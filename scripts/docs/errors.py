@@ -42,6 +42,11 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
         "Webhooks may not be sent to this address; see [Receive webhooks](../how-to/receive-webhooks.md).",
     ),
     "too_many_endpoints": (errors.Conflict, "The tenant has the maximum number of endpoints."),
+    "endpoint_deleted": (errors.Conflict, "The endpoint of this delivery has been deleted."),
+    "endpoint_disabled": (
+        errors.Conflict,
+        "The endpoint of this delivery is disabled: enable it first.",
+    ),
     "too_many_operations": (
         errors.Conflict,
         "20 operations on many jobs of the tenant have not ended: wait for one of them.",

@@ -8,6 +8,7 @@ from email.utils import format_datetime
 from ipaddress import ip_network
 
 import pytest
+from structlog.testing import capture_logs
 
 from backing_services import both_databases
 from conftest import open_migrated
@@ -20,10 +21,12 @@ from fleek.engine.deliver import LEASE, PER_LANE, Postman
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
+from fleek.engine.webhooks import create_endpoint, signing_secrets
 from fleek.outbound.addresses import Policy
 from fleek.outbound.client import Client
 from fleek.settings import Settings
-from fleek.store import deliveries
+from fleek.store import deliveries, endpoints
+from fleek.store.clock import Leap
 from fleek.store.owed import DELIVERY
 from receivers import OK, Receiver, receiving, status
 
@@ -190,6 +193,8 @@ async def test_it_is_given_up_after_three_days(rt: Runtime, clock: Clock) -> Non
         ("999999999999999999999", 86_400),
         (format_datetime(datetime(2026, 1, 1, 13, tzinfo=UTC), usegmt=True), 3600),
         ("soon", 0),
+        ("Mon, 99999999999999999999 Jan 2020 00:00:00 GMT", 0),
+        ("Wed, 01 Jan 2020 00:00:00 +99999999999999999999", 0),
         ("-1", 0),
     ],
 )
@@ -300,6 +305,84 @@ async def test_a_dead_receiver_slows_no_other(rt: Runtime) -> None:
         for task in postman._running:
             task.cancel()
         await postman.close()
+
+
+async def test_many_dead_receivers_slow_none_that_works(rt: Runtime) -> None:
+    """However many new ones hang, half of all attempts is for receivers that answer."""
+    async with receiving(_hang) as dead, receiving() as alive:
+        await a_cancelled_job(rt, alive)
+        postman = Postman(rt, seconds=60, at_once=8)
+        await all_turns(postman)
+        for number in range(12):
+            webhook = JobWebhook(dead.url, ("job.created",))
+            await submit(rt, a_request(webhook=webhook, tenant_id=f"tenant {number}"))
+        await postman.turn()
+        for _ in range(6):
+            await a_cancelled_job(rt, alive)
+
+        while len(alive.received) < 7:
+            await postman.turn()
+            await asyncio.wait(postman._running, return_when=asyncio.FIRST_COMPLETED)
+
+        assert len(dead.received) <= 4
+        for task in postman._running:
+            task.cancel()
+        await postman.close()
+
+
+async def test_what_came_of_an_attempt_is_written_when_the_database_is_back(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the receiver would get it twice."""
+    monkeypatch.setattr("fleek.engine.deliver.REPORT_PAUSES", (0.0, 0.0))
+    await signing_secrets(rt, tenant_id="default")
+    async with receiving() as receiver:
+        await a_cancelled_job(rt, receiver)
+        postman = Postman(rt)
+        await postman.turn()
+        failpoints.arm("database.commit=dberror@1-2")
+
+        await asyncio.gather(*postman._running)
+
+        assert len(receiver.received) == 1
+    assert [delivery.state for delivery in await kept(rt)] == ["delivered"]
+
+
+async def test_a_leap_of_the_clock_disables_no_endpoint(rt: Runtime, clock: Clock) -> None:
+    """Five days that did not pass are none."""
+    async with receiving(status(500)) as receiver:
+        endpoint, _ = await create_endpoint(
+            rt, tenant_id="default", url=receiver.url, events=("job.created",), description=""
+        )
+        await submit(rt, a_request())
+        await one_turn(Postman(rt))
+        clock.tick(days=6)
+        rt.clock.leaps = (Leap(clock(), timedelta(days=6)),)
+
+        await one_turn(Postman(rt))
+
+        assert len(receiver.received) == 2
+    assert (await endpoints.get_endpoint(rt.db, endpoint.id)).enabled
+
+
+async def test_an_endpoint_that_fails_for_five_days_is_disabled(rt: Runtime, clock: Clock) -> None:
+    """By time alone; the log says so, and what is due then is given up."""
+    async with receiving(status(500)) as receiver:
+        endpoint, _ = await create_endpoint(
+            rt, tenant_id="default", url=receiver.url, events=("job.created",), description=""
+        )
+        postman, began = Postman(rt), clock.time
+        with capture_logs() as logs:
+            for _ in range(12):
+                await submit(rt, a_request())
+                await one_turn(postman)
+                clock.tick(hours=12)
+
+    after = await endpoints.get_endpoint(rt.db, endpoint.id)
+    assert (after.enabled, after.disabled_reason) == (False, "failing")
+    assert after.last_failure_at == began + timedelta(days=5)
+    (logged,) = [line for line in logs if line["event"] == "endpoint_disabled"]
+    assert (logged["endpoint_id"], logged["reason"]) == (str(endpoint.id), "failing")
 
 
 async def test_a_receiver_inside_is_not_called(rt: Runtime) -> None:

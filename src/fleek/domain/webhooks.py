@@ -22,6 +22,7 @@ DELAYS: Final = (
 JITTER: Final = 0.2  # of a delay, in either direction
 LONGEST_RETRY_AFTER: Final = timedelta(hours=24)
 FAILING_FOR: Final = timedelta(days=5)  # until an endpoint is disabled
+QUIET: Final = timedelta(days=2)  # without a failure, after which the next one is the first again
 ROTATION: Final = timedelta(hours=24)  # how long the previous secret still signs
 MAX_ENDPOINTS: Final = 20  # of a tenant
 TEST_EVENT: Final = "webhook.test"
@@ -49,6 +50,7 @@ class Endpoint:
     enabled: bool = True
     disabled_reason: str | None = None  # None: by the tenant, or not at all
     failing_since: datetime | None = None  # the first failure since the latest success
+    last_failure_at: datetime | None = None
     created_at: datetime
 
 
@@ -78,6 +80,11 @@ class Delivery:
     def message_id(self) -> str:
         """The id that the receiver sees, the same at each attempt."""
         return f"msg_{self.id.hex}"
+
+    @property
+    def is_test(self) -> bool:
+        """Whether a caller asked for it to try an endpoint: it is sent once."""
+        return self.type == TEST_EVENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,9 @@ from uuid import UUID
 import structlog
 
 from fleek import failpoints
-from fleek.domain.errors import ConfigurationError, Conflict, NotFound
+from fleek.domain.errors import ConfigurationError, Conflict, HostError, NotFound
 from fleek.domain.text import one_line
-from fleek.domain.webhooks import Delivery, DeliveryState, retry_delay
+from fleek.domain.webhooks import FAILING_FOR, QUIET, Delivery, DeliveryState, retry_delay
 from fleek.engine import signing
 from fleek.engine.loops import run_logged
 from fleek.engine.runtime import Runtime
@@ -32,7 +32,8 @@ from fleek.store import deliveries, endpoints
 from fleek.store.deliveries import Claim, Lane, Outcome
 
 AT_ONCE: Final = 256  # attempts in all
-PER_LANE: Final = 4  # attempts to one receiver; one while it fails
+PER_LANE: Final = 4  # attempts to one receiver; one unless it works
+WORKING: Final = 10_000  # receivers that are remembered as working
 LEASE: Final = timedelta(seconds=60)
 SECONDS: Final = 15.0  # for one attempt
 BODY_SECONDS: Final = 1.0  # for the body of a response, of which nothing is kept
@@ -40,6 +41,7 @@ MAX_BODY: Final = 65_536  # bytes of it
 IDLE: Final = timedelta(seconds=0.5)  # other processes write deliveries, too
 UNREADABLE: Final = timedelta(minutes=5)  # until the secret may be readable
 CLOSING_SECONDS: Final = 2.0
+REPORT_PAUSES: Final = (0.5, 2.0, 5.0)  # seconds between tries to write what came of an attempt
 REMOVED: Final = 500  # old deliveries in one turn
 MAX_REASON: Final = 200  # characters
 MAX_RETRY_AFTER: Final = 10**8  # seconds that are read
@@ -70,20 +72,26 @@ class Receiver(NamedTuple):
 
 
 class Postman:
-    """The turns of the loop `deliver` during one leadership. `seconds`: the longest attempt."""
+    """The turns of the loop `deliver` during one leadership.
 
-    def __init__(self, rt: Runtime, *, seconds: float = SECONDS) -> None:
+    Args:
+        rt: The runtime.
+        seconds: The longest attempt.
+        at_once: Attempts at a time.
+    """
+
+    def __init__(self, rt: Runtime, *, seconds: float = SECONDS, at_once: int = AT_ONCE) -> None:
         self._rt = rt
         self._seconds = seconds
+        self._at_once = at_once
         self._running: dict[asyncio.Task[None], UUID] = {}
-        self._failing: set[UUID] = set()  # lanes whose latest attempt has failed
+        self._working: dict[UUID, None] = {}  # lanes whose latest attempt was a success
         self._forgets = rt.steady()  # when old deliveries are looked for
 
     async def turn(self) -> timedelta:
         """Begin the attempts that are due; returns the time until the next turn."""
         rt, now = self._rt, self._rt.now()
         lanes = await deliveries.lanes(rt.db)
-        self._failing &= {lane.id for lane in lanes}
         claims = self._claims([lane for lane in lanes if lane.next_at <= now], now)
         for claimed in await asyncio.gather(*(deliveries.claim(rt.db, wish) for wish in claims)):
             for delivery in claimed:
@@ -100,18 +108,24 @@ class Postman:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _claims(self, lanes: list[Lane], now: datetime) -> list[Claim]:
-        """Share the free attempts among lanes; those that fail get no more than half of them."""
+        """Share the free attempts among lanes; those that work have half of them for themselves.
+
+        Others, which fail or are new, may hang: however many there are, what works goes on.
+        """
         busy = Counter(self._running.values())
-        free = AT_ONCE - len(self._running)
-        spare = AT_ONCE // 2 - sum(busy[lane] for lane in self._failing)
+        free = self._at_once - len(self._running)
+        spare = self._at_once // 2 - sum(
+            n for lane, n in busy.items() if lane not in self._working
+        )
         claims = []
         for lane in random.sample(lanes, len(lanes)):
-            fails = lane.id in self._failing
-            limit = min((1 if fails else PER_LANE) - busy[lane.id], spare if fails else free, free)
+            works = lane.id in self._working
+            most, share = (PER_LANE, free) if works else (1, min(spare, free))
+            limit = min(most - busy[lane.id], share)
             if limit > 0:
                 claims.append(Claim(lane.id, limit, now=now, until=now + LEASE))
                 free -= limit
-                spare -= limit if fails else 0
+                spare -= 0 if works else limit
         return claims
 
     def _begin(self, delivery: Delivery) -> None:
@@ -127,11 +141,21 @@ class Postman:
     async def _attempt(self, delivery: Delivery) -> None:
         rt = self._rt
         outcome = await self._outcome(delivery)
-        disabled = await deliveries.report(rt.db, outcome)
+        disabled = await self._report(outcome)
         rt.metrics.webhooks.labels(outcome.reason.partition(":")[0]).inc()
         if disabled is not None:
             endpoint_id = str(delivery.endpoint_id)
             log.warning("endpoint_disabled", endpoint_id=endpoint_id, reason=disabled)
+
+    async def _report(self, outcome: Outcome) -> str | None:
+        """Write what came of an attempt; a few tries, since it is repeated if nobody knows of it."""
+        for pause in REPORT_PAUSES:
+            try:
+                return await deliveries.report(self._rt.db, outcome)
+            except HostError as error:
+                log.warning("delivery_not_reported", reason=str(error))
+            await asyncio.sleep(pause)
+        return await deliveries.report(self._rt.db, outcome)
 
     async def _outcome(self, delivery: Delivery) -> Outcome:
         rt, began = self._rt, self._rt.steady()
@@ -143,13 +167,19 @@ class Postman:
             return _given_up(delivery, "endpoint_disabled", now=rt.now())
         except ConfigurationError as error:
             log.warning("webhook_not_signed", reason=str(error))
+            if rt.clock.lived(delivery.created_at, rt.now()) > FAILING_FOR:
+                return _given_up(delivery, "secret_unreadable", now=rt.now())
             return _postponed(delivery, "secret_unreadable", now=rt.now())
         answer = await send(rt, delivery, receiver, seconds=self._seconds)
-        if answer.delivered:
-            self._failing.discard(delivery.lane)
-        else:
-            self._failing.add(delivery.lane)
-        return _judged(delivery, answer, now=rt.now(), seconds=rt.steady() - began)
+        self._learn(delivery.lane, works=answer.delivered)
+        return _judged(rt, delivery, answer, seconds=rt.steady() - began)
+
+    def _learn(self, lane: UUID, *, works: bool) -> None:
+        self._working.pop(lane, None)
+        if works:
+            self._working[lane] = None
+            if len(self._working) > WORKING:
+                del self._working[next(iter(self._working))]
 
     async def _forget(self, now: datetime) -> None:
         """Remove deliveries that ended long ago; every few seconds."""
@@ -172,7 +202,7 @@ async def _receiver(rt: Runtime, delivery: Delivery) -> Receiver:
     url = delivery.url
     if delivery.endpoint_id is not None:
         endpoint = await endpoints.get_endpoint(rt.db, delivery.endpoint_id)
-        if not endpoint.enabled:
+        if not endpoint.enabled and not delivery.is_test:
             raise Conflict("the endpoint is disabled")
         url = endpoint.url
     assert url is not None
@@ -220,7 +250,7 @@ def _retry_after(value: str, *, now: datetime) -> timedelta | None:
         return timedelta(seconds=min(int(value[:9]), MAX_RETRY_AFTER))
     try:
         until = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
@@ -238,10 +268,10 @@ async def _drain(response: Response) -> None:
                     return
 
 
-def _judged(delivery: Delivery, answer: Answer, *, now: datetime, seconds: float) -> Outcome:
-    """Return what an answer makes of a delivery."""
-    delay = None
-    if not answer.delivered and answer.status != GONE:
+def _judged(rt: Runtime, delivery: Delivery, answer: Answer, *, seconds: float) -> Outcome:
+    """Return what an answer makes of a delivery. A test is not repeated, and proves no outage."""
+    now, delay = rt.now(), None
+    if not answer.delivered and answer.status != GONE and not delivery.is_test:
         delay = retry_delay(delivery.failures + 1, retry_after=answer.retry_after)
     ended = DeliveryState.DELIVERED if answer.delivered else DeliveryState.FAILED
     return Outcome(
@@ -252,8 +282,10 @@ def _judged(delivery: Delivery, answer: Answer, *, now: datetime, seconds: float
         next_at=None if delay is None else now + delay,
         status=answer.status,
         reason=one_line(answer.reason, MAX_REASON),
-        healthy=answer.delivered,
+        healthy=None if delivery.is_test and not answer.delivered else answer.delivered,
         gone=answer.status == GONE,
+        quiet_since=rt.clock.back(now, QUIET),
+        failing_since=rt.clock.back(now, FAILING_FOR) if rt.clock.stable else None,
     )
 
 

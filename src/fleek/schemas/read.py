@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, JsonValue
 from fleek.domain.errors import ErrorLocation
 from fleek.domain.job import Job, Stage, Status
 from fleek.domain.media import Media, public_name
+from fleek.domain.text import strip_unstorable
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,8 @@ class Retrying(BaseModel):
         waits = job.status is Status.PENDING or job.stage is Stage.COLLECTING
         if job.error is None or not waits:
             return None
-        return cls(code=job.error.code, reason=job.error.message, next_at=job.run_at)
+        reason = strip_unstorable(job.error.message)
+        return cls(code=job.error.code, reason=reason, next_at=job.run_at)
 
 
 class JobLinks(BaseModel):
@@ -206,7 +208,7 @@ class JobRead(BaseModel):
             retry_count=job.retries,
             max_attempts=job.max_attempts,
             error_code=shown and shown.code,
-            error_message=shown and shown.message,
+            error_message=shown and strip_unstorable(shown.message),
             retrying=Retrying.from_job(job),
             result_url=outputs[0].url if outputs else None,
             file_size=outputs[0].size_bytes if outputs else None,

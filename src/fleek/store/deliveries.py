@@ -14,15 +14,16 @@ from sqlalchemy import bindparam, delete, insert, select, text, update
 
 from fleek.domain.errors import FleekError
 from fleek.domain.webhooks import (
-    FAILING_FOR,
     Delivery,
     DeliveryAttempt,
     DeliveryId,
     DeliveryState,
+    Endpoint,
     EndpointId,
 )
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
+from fleek.store.endpoints import ENDPOINT, LOCK_ENDPOINT
 from fleek.store.owed import DELIVERY
 from fleek.store.tables import UNDELIVERED, DeliveryAttemptRow, DeliveryRow, EndpointRow
 
@@ -31,6 +32,10 @@ ATTEMPT: Final = rows.Mapper(DeliveryAttempt, renamed={"number": "n"})
 PAGE: Final = 32  # due deliveries of a lane that are looked at in one turn
 KEPT_ATTEMPTS: Final = 30  # of each delivery
 PENDING: Final = text(UNDELIVERED)
+DELIVERING: Final = 0x64656C76  # a lock of PostgreSQL
+LOCK_DELIVERING: Final = text(
+    "SELECT set_config('lock_timeout', '20s', true), pg_advisory_xact_lock(:id)"
+)
 
 LANES: Final = text(
     f"""WITH RECURSIVE lanes(lane) AS (
@@ -104,8 +109,10 @@ class Outcome:
     next_at: datetime | None  # of the next attempt, if it is still pending
     status: int | None
     reason: str
-    healthy: bool | None  # whether the receiver works; None: it was not called
+    healthy: bool | None  # whether the receiver works; None: it was not called, or for a test
     gone: bool = False  # it wants nothing any more
+    quiet_since: datetime | None = None  # an outage whose latest failure was earlier has ended
+    failing_since: datetime | None = None  # an endpoint that fails for longer is disabled
 
 
 async def lanes(db: Database) -> list[Lane]:
@@ -126,7 +133,14 @@ async def claim(db: Database, wish: Claim) -> list[Delivery]:
 async def _claim_all(
     tx: Transaction, wishes: Sequence[Claim]
 ) -> list[list[Delivery] | FleekError]:
+    await _take_turns(tx)
     return [await _claim(tx, wish) for wish in wishes]
+
+
+async def _take_turns(tx: Transaction) -> None:
+    """Let no two transactions lock the same rows in different orders; SQLite has one writer."""
+    if tx.dialect.name == "postgresql":
+        await tx.execute(LOCK_DELIVERING, {"id": DELIVERING})
 
 
 async def _claim(tx: Transaction, wish: Claim) -> list[Delivery]:
@@ -136,9 +150,11 @@ async def _claim(tx: Transaction, wish: Claim) -> list[Delivery]:
         first, next_at = await _first(tx, delivery)
         if first != delivery.id:  # as late as what it waits for
             await tx.execute(MOVE, {"_id": delivery.id, "next_at": next_at})
-        elif len(claimed) < wish.limit:
-            await tx.execute(MOVE, {"_id": delivery.id, "next_at": wish.until})
-            claimed.append(replace(delivery, next_at=wish.until))
+            continue
+        await tx.execute(MOVE, {"_id": delivery.id, "next_at": wish.until})
+        claimed.append(replace(delivery, next_at=wish.until))
+        if len(claimed) == wish.limit:
+            break
     return claimed
 
 
@@ -163,6 +179,7 @@ async def report(db: Database, outcome: Outcome) -> str | None:
 async def _report_all(
     tx: Transaction, outcomes: Sequence[Outcome]
 ) -> list[str | FleekError | None]:
+    await _take_turns(tx)
     return [await _report(tx, outcome) for outcome in outcomes]
 
 
@@ -227,19 +244,35 @@ async def _release_next(tx: Transaction, ended: Delivery, *, now: datetime) -> N
 
 async def _note_health(tx: Transaction, endpoint_id: EndpointId, outcome: Outcome) -> str | None:
     """Note since when an endpoint fails; disable it if it is gone, or fails for too long."""
-    endpoint = EndpointRow.id == endpoint_id
-    if outcome.healthy:
-        recovered = update(EndpointRow).where(endpoint, EndpointRow.failing_since.is_not(None))
-        await tx.execute(recovered.values(failing_since=None))
+    row = (await tx.execute(LOCK_ENDPOINT, {"_id": endpoint_id})).mappings().first()
+    if row is None:
         return None
-    failed = update(EndpointRow).where(endpoint, EndpointRow.failing_since.is_(None))
-    await tx.execute(failed.values(failing_since=outcome.at))
-    working = update(EndpointRow).where(endpoint, EndpointRow.enabled)
-    if not outcome.gone:
-        working = working.where(EndpointRow.failing_since <= outcome.at - FAILING_FOR)
+    endpoint = ENDPOINT.read(row)
+    after, reason = _health(endpoint, outcome)
+    if after != endpoint:
+        values = {
+            "failing_since": after.failing_since,
+            "last_failure_at": after.last_failure_at,
+            "enabled": after.enabled,
+            "disabled_reason": after.disabled_reason,
+        }
+        await tx.execute(update(EndpointRow).where(EndpointRow.id == endpoint_id).values(values))
+    return reason
+
+
+def _health(endpoint: Endpoint, outcome: Outcome) -> tuple[Endpoint, str | None]:
+    """Return an endpoint after an attempt, and why it is disabled with it, if it is."""
+    if outcome.healthy:
+        return replace(endpoint, failing_since=None, last_failure_at=None), None
+    since, latest = endpoint.failing_since, endpoint.last_failure_at
+    quiet = latest is None or (outcome.quiet_since is not None and latest < outcome.quiet_since)
+    since = outcome.at if since is None or quiet else since
+    after = replace(endpoint, failing_since=since, last_failure_at=outcome.at)
+    long = outcome.failing_since is not None and since <= outcome.failing_since
+    if not endpoint.enabled or not (outcome.gone or long):
+        return after, None
     reason = "gone" if outcome.gone else "failing"
-    done = await tx.execute(working.values(enabled=False, disabled_reason=reason))
-    return reason if done.rowcount else None
+    return replace(after, enabled=False, disabled_reason=reason), reason
 
 
 async def remove_ended(db: Database, *, before: datetime, limit: int) -> int:

@@ -92,6 +92,7 @@ MEDIA_KEPT = "status = 'completed' AND purged_at IS NULL"
 METADATA_KEPT = "status = 'completed' AND metadata_purged_at IS NULL"
 PURGING = "purging"
 UNDELIVERED = "state = 'pending'"
+UNDELIVERABLE = "state = 'failed'"
 FAVOURITE = "favourite"
 
 
@@ -322,6 +323,8 @@ class EndpointRow(Base):
     enabled: Mapped[bool] = mapped_column()
     disabled_reason: Mapped[str | None] = mapped_column(String(32))
     failing_since: Mapped[datetime | None] = mapped_column(Instant)
+    # a release before this column does not write it
+    last_failure_at: Mapped[datetime | None] = mapped_column(Instant)
     created_at: Mapped[datetime] = mapped_column(Instant)
 
 
@@ -441,6 +444,7 @@ INDEXES: Final = (
     _index("deliveries", "ix_deliveries_due", "lane", "next_at", "id", where=UNDELIVERED),
     _index("deliveries", "ix_deliveries_order", "lane", "job_id", "seq", where=UNDELIVERED),
     _index("deliveries", "ix_deliveries_list", "tenant_id", "id"),
+    _index("deliveries", "ix_deliveries_failed", "tenant_id", "id", where=UNDELIVERABLE),
     _index("deliveries", "ix_deliveries_endpoint", "endpoint_id", "id"),
     _index("deliveries", "ix_deliveries_job", "job_id", "id"),
     _index("deliveries", "ix_deliveries_ended", "ended_at", "id", where="ended_at IS NOT NULL"),
