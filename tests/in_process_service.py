@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fleek.api.hub import Hub
+from fleek.api.streams import Streams
 from fleek.app import create_app
 from fleek.engine.runtime import Runtime
 from fleek.server import _config, _Server
@@ -76,6 +77,7 @@ class Served:
     rt: Runtime
     port: int
     hub: Hub
+    streams: Streams
     stop: Callable[[], None]  # as SIGTERM does; returns at once
 
     async def call(self, data: bytes = b"") -> Caller:
@@ -116,7 +118,7 @@ async def serving_on(rt: Runtime, **settings: Any) -> AsyncGenerator[Served]:
         server.should_exit = True
 
     try:
-        yield Served(changed, listener.getsockname()[1], app.state.hub, stop)
+        yield Served(changed, listener.getsockname()[1], app.state.hub, app.state.streams, stop)
     finally:
         stop()
         await task

@@ -12,6 +12,7 @@ from fleek.api import (
     bulk,
     callbacks,
     errors,
+    events,
     flat,
     health,
     jobs,
@@ -31,6 +32,7 @@ from fleek.api.middleware import RequestIdMiddleware
 from fleek.api.queue_positions import QueuePositions
 from fleek.api.routing import answering_head, without_scope
 from fleek.api.short_cache import NegativeCache, ShortCache
+from fleek.api.streams import Streams
 from fleek.domain.errors import InternalError
 from fleek.engine.runtime import Runtime
 
@@ -45,6 +47,7 @@ Every error is a problem document (RFC 9457) with a stable `code`.
 
 TAGS: Final = [
     {"name": "jobs", "description": "Create, read, list, cancel, purge and retry jobs."},
+    {"name": "events", "description": "What happens to jobs, as it happens."},
     {"name": "media", "description": "Download files and metadata documents."},
     {"name": "webhooks", "description": "Where events are sent, and what became of them."},
     {"name": "models", "description": "Available models and their parameters."},
@@ -62,7 +65,21 @@ UNTRACED: Final[TelemetryConfig] = {
 }
 
 ROUTERS: Final = (  # the busiest first
-    *(lists, jobs, bulk, media, flat, callbacks, models, health, webhooks, stats, system, pages),
+    *(
+        lists,
+        jobs,
+        bulk,
+        events,
+        media,
+        flat,
+        callbacks,
+        models,
+        health,
+        webhooks,
+        stats,
+        system,
+        pages,
+    ),
 )
 
 EXPOSED: Final = (
@@ -101,6 +118,7 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.queue_positions = QueuePositions()
     app.state.health = ShortCache()
     app.state.hub = Hub(rt)
+    app.state.streams = Streams(rt)
     app.state.unknown_tokens = NegativeCache()
     errors.install(app)
     return app
@@ -115,7 +133,8 @@ def _cors(rt: Runtime) -> list[Middleware]:
             allow_origins=rt.settings.cors_origins,
             allow_methods=("GET", "HEAD", "POST", "PATCH", "DELETE"),
             allow_headers=(
-                *("Authorization", "Content-Type", "Prefer", "X-API-Key", "X-Request-ID"),
+                *("Authorization", "Content-Type", "Last-Event-ID", "Prefer"),
+                *("X-API-Key", "X-Request-ID"),
             ),
             expose_headers=EXPOSED,
         )

@@ -61,6 +61,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer all requests that wait for something, then end."""
         self.config.app.state.hub.close()  # type: ignore[union-attr]  # ours
+        self.config.app.state.streams.close()  # type: ignore[union-attr]  # ours
         await super().shutdown(sockets)
 
 

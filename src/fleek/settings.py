@@ -309,6 +309,12 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Most connections from one address; default: a quarter of `MAX_CONNECTIONS`.",
     )
+    max_streams: int = Field(
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        description="Most open event streams of one process.",
+    )
     max_held_body_bytes: int = Field(
         default=64 * 1_048_576,
         ge=65_536,

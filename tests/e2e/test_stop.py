@@ -1,15 +1,17 @@
 """SIGTERM in the middle of everything: quick, and nothing is lost or counted."""
 
+import asyncio
 import signal
 import socket
 import time
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from chaos.rig import state
+from event_reader import EventReader
 from service_process import SMALL, Process, Service, assert_each_once, delay, running, until
 
 WAITING = 200  # more than a worker starts at once
@@ -20,6 +22,14 @@ DOWNLOADS = 8
 EXIT_SECONDS = 60.0  # ten, and what a busy machine adds; who hangs is ended after 25, with code 1
 AT_ONCE_SECONDS = 180.0  # whoever is silent is taken for dead after 360
 SETTLE = 300.0  # seconds
+STREAMS = 200
+WAITERS = 500
+AT_ONCE = 20  # of them: more would be refused as overload
+POST = (
+    b"POST /api/v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 56\r\nPrefer: wait=60\r\nConnection: close\r\n\r\n"
+    b'{"prompt":"x","parameters":{"width":16,"height":16    }}'
+)
 
 ATTEMPTS = "SELECT count(*), max(n) FROM attempts"
 COUNTED = "SELECT count(*) FROM jobs WHERE crashes > 0 OR retries > 0 OR deferrals > 0"
@@ -113,3 +123,43 @@ def slow_readers(service: Service, url: str) -> Generator[Sequence[socket.socket
             assert reader.recv(1024).startswith(b"HTTP/1.1 200")
             readers.append(reader)
         yield readers
+
+
+async def test_whoever_waits_is_answered_when_the_service_stops(service: Service) -> None:
+    """Streams end, and waiting submissions have their job: nobody sees a cut connection."""
+    process = service.serve(**delay("600"))
+    job_id = service.submit(parameters=SMALL)
+    async with AsyncExitStack() as stack:
+        followers = [
+            await stack.enter_async_context(
+                EventReader(service.port, f"/api/v1/jobs/{job_id}/events")
+            )
+            for _ in range(STREAMS)
+        ]
+        for follower in followers:
+            await follower.until("job.created")
+        waiters = []
+        for number in range(WAITERS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            stack.callback(writer.close)
+            writer.write(POST)
+            waiters.append(reader)
+            while number % AT_ONCE == 0 and accepted(service) <= number:
+                await asyncio.sleep(0.05)
+        while accepted(service) <= WAITERS:
+            await asyncio.sleep(0.05)
+
+        took = await asyncio.to_thread(exit_seconds, process)
+        ends = [await follower.rest() for follower in followers]
+        answers = [await waiter.read() for waiter in waiters]
+
+    print(f"{STREAMS} streams and {WAITERS} waiters: {took:.1f} s")  # noqa: T201 - shown by pytest -rP
+    assert all(not end or end[-1].type.startswith("job.") for end in ends)
+    assert {answer[:12] for answer in answers} == {b"HTTP/1.1 201"}
+    assert all(b"preference-applied: wait=60" in answer.lower() for answer in answers)
+
+
+def accepted(service: Service) -> int:
+    """Return how many jobs there are."""
+    found: int = service.rows("SELECT count(*) FROM jobs")[0][0]
+    return found

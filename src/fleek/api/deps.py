@@ -10,6 +10,7 @@ from pydantic import BeforeValidator
 
 from fleek.api.hub import Hub
 from fleek.api.queue_positions import QueuePositions
+from fleek.api.streams import Streams
 from fleek.domain.access import Caller
 from fleek.domain.job import JobId
 from fleek.engine.runtime import Runtime
@@ -40,6 +41,12 @@ def queue_positions(request: Request) -> QueuePositions:
 def hub(request: Request) -> Hub:
     """Return what tells waiting requests of changes."""
     found: Hub = request.app.state.hub
+    return found
+
+
+def streams(request: Request) -> Streams:
+    """Return the open event streams of this process."""
+    found: Streams = request.app.state.streams
     return found
 
 

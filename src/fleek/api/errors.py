@@ -22,6 +22,7 @@ from starlette.routing import Match
 from fleek.api import suggestions
 from fleek.domain.errors import (
     CallbackRejected,
+    CapacityExceeded,
     Conflict,
     DatabaseUnavailable,
     DispatcherUnavailable,
@@ -182,7 +183,8 @@ def answer(request: Request, error: FleekError) -> Response:
     """Return the problem document of an error, and log it unless the caller caused it."""
     status = status_of(type(error))
     headers = {}
-    if status >= 500 and not isinstance(error, Overloaded):  # thousands a second; they are counted
+    expected = isinstance(error, CapacityExceeded | Overloaded)  # thousands a second; counted
+    if status >= 500 and not expected:
         log.warning("request_failed", code=error.code, reason=str(error), exc_info=status == 500)
     if status == 503:
         headers["Retry-After"] = str(RETRY_SECONDS)

@@ -13,6 +13,7 @@ from fastapi.requests import Request
 
 from fleek.api.deps import hub, runtime
 from fleek.api.hub import Hub
+from fleek.api.sse import disconnected
 from fleek.domain.errors import DatabaseUnavailable, NotFound
 from fleek.domain.job import JobId
 from fleek.engine.loops import Bell
@@ -89,7 +90,7 @@ async def wait_for_end(request: Request, response: Response, view: JobView) -> J
 async def _until_ended(request: Request, job_id: JobId, *, seconds: float) -> None:
     ended = asyncio.create_task(_ended(hub(request), job_id))
     # during `receive`, the admission control counts a request as idle
-    left = asyncio.create_task(_disconnected(request))
+    left = asyncio.create_task(disconnected(request.receive))
     try:
         await asyncio.wait([ended, left], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -102,8 +103,3 @@ async def _ended(hub: Hub, job_id: JobId) -> None:
     with hub.watch(job_id, Bell()) as watch:
         while not (watch.ended or hub.closing):
             await watch.bell.wait(seconds=LONGEST)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -5,6 +5,7 @@
     FleekError
     ├── RequestError             the caller must act
     │   ├── Unreadable           not JSON, or not valid HTTP
+    │   ├── BadEventId           Last-Event-ID is none of ours
     │   ├── UnknownHost          the Host header names no address of this service
     │   ├── RequestTimeout       the request was too slow
     │   ├── UriTooLong
@@ -33,6 +34,7 @@
     │   └── OutputGone           the provider no longer has the output
     ├── HostError                a part of this installation failed; temporary
     │   ├── CapacityExceeded     too many connections, or too many bytes of requests
+    │   │   └── TooManyStreams   too many open event streams
     │   ├── DatabaseUnavailable
     │   │   ├── Overloaded       refused without any effect, as it would take too long
     │   │   └── WriteUnknown     not confirmed in time; it may have been written
@@ -80,6 +82,12 @@ class Unreadable(RequestError):
     """The request cannot be read: not JSON, wrong encoding, duplicate keys."""
 
     code = "unreadable"
+
+
+class BadEventId(RequestError):
+    """`Last-Event-ID` is not the id of an event of this stream."""
+
+    code = "bad_event_id"
 
 
 class UnknownHost(RequestError):
@@ -281,6 +289,12 @@ class CapacityExceeded(HostError):
     """The server has too many connections or requests; the request may be sent again."""
 
     code = "server_busy"
+
+
+class TooManyStreams(CapacityExceeded):
+    """There are too many open event streams: close one, or open it again later."""
+
+    code = "too_many_streams"
 
 
 class DatabaseUnavailable(HostError):

@@ -1,10 +1,9 @@
 """Limits on the connections of a process: in total and per peer, and on their memory."""
 
 from collections import Counter
-from ipaddress import ip_address, ip_network
 from typing import Final, Protocol
 
-ANY: Final = "*"
+from fleek.api.peers import Peers
 
 
 class Connection(Protocol):
@@ -14,24 +13,6 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Close it at once."""
-
-
-class Peers:
-    """Addresses and networks, as in ``FORWARDED_ALLOW_IPS``: ``10.0.0.0/8,::1``, or ``*``."""
-
-    def __init__(self, listed: tuple[str, ...]) -> None:
-        self._all = ANY in listed
-        self._networks = [ip_network(entry, strict=False) for entry in listed if entry != ANY]
-
-    def __contains__(self, peer: str) -> bool:
-        if self._all:
-            return True
-        try:
-            address = ip_address(peer.partition("%")[0])
-        except ValueError:  # a socket without an IP address
-            return True
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in self._networks)
 
 
 class Connections:

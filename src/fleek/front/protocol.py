@@ -17,6 +17,7 @@ from httptools import HttpParserError, HttpParserUpgrade
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from fleek.api.peers import Peers
 from fleek.domain.errors import (
     CapacityExceeded,
     FleekError,
@@ -26,7 +27,7 @@ from fleek.domain.errors import (
     UriTooLong,
 )
 from fleek.front import refusal
-from fleek.front.connections import BodyBudget, Connections, Peers, UnsentBudget
+from fleek.front.connections import BodyBudget, Connections, UnsentBudget
 from fleek.front.limits import Limits
 from fleek.front.transport import GentleTransport
 from fleek.settings import Settings

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, Self
 
 from pydantic import AwareDatetime, BaseModel, Field
 
+from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.job import Job
 from fleek.domain.media import Media
 from fleek.schemas.read import Addresses, JobRead
@@ -54,6 +56,88 @@ class WebhookEvent(BaseModel):
     type: EventType
     timestamp: AwareDatetime = Field(description="When the event happened.")
     data: JobRead = Field(description="The job as it was then.")
+
+
+class JobEvent(JobRead):
+    """The data of an event of a job: the job, and when it happened."""
+
+    seq: int = Field(description="Number of the event, rising; not all numbers are events.")
+    at: AwareDatetime = Field(description="When the event happened.")
+
+
+class HistoryEvent(BaseModel):
+    """An event of a job, without the job."""
+
+    seq: int = Field(description="Number of the event, rising; not all numbers are events.")
+    type: EventType
+    at: AwareDatetime = Field(description="When the event happened.")
+    attempt: int | None = Field(
+        default=None, description="Number of the attempt, if it is of one."
+    )
+    progress: float | None = Field(default=None, description="0.0-1.0.")
+    code: str | None = Field(default=None, description="Code of the error, if it is about one.")
+    reason: str | None = Field(default=None, description="The error in words.")
+    next_at: AwareDatetime | None = Field(
+        default=None, description="Earliest time of the next try, if there is one."
+    )
+
+    @classmethod
+    def from_line(cls, seq: int, line: str, at: datetime, data: Mapping[str, Any]) -> Self:
+        """Present a line of a job's history that is a public event."""
+        return cls(
+            seq=seq,
+            type=PUBLIC[line],
+            at=at,
+            attempt=data.get("attempt"),
+            progress=data.get("progress"),
+            code=data.get("code"),
+            reason=data.get("message"),
+            next_at=data.get("run_at"),
+        )
+
+
+class AttemptRead(BaseModel):
+    """One attempt of a job."""
+
+    n: int = Field(description="Number, from 1.")
+    provider: str
+    model_name: str
+    submitted_at: AwareDatetime
+    prediction_id: str | None
+    verdict: Verdict | None = Field(
+        description="The final result; null: not known yet. `not_bought`: no prediction was "
+        "created, and nothing was paid for. `lost`: it stayed unknown."
+    )
+    error_code: str | None
+    error_message: str | None
+
+    @classmethod
+    def from_attempt(cls, attempt: Attempt) -> Self:
+        """Present an attempt."""
+        return cls(
+            n=attempt.number,
+            provider=attempt.provider,
+            model_name=attempt.model,
+            submitted_at=attempt.submitted_at,
+            prediction_id=attempt.prediction_id,
+            verdict=attempt.verdict,
+            error_code=attempt.error and attempt.error.code,
+            error_message=attempt.error and attempt.error.message,
+        )
+
+
+class JobHistory(BaseModel):
+    """What happened to a job so far."""
+
+    events: list[HistoryEvent]
+    attempts: list[AttemptRead]
+
+
+class Hello(BaseModel):
+    """The data of the first event of a stream."""
+
+    version: str = Field(description="Version of the service.")
+    server_time: AwareDatetime
 
 
 @dataclass(frozen=True, slots=True)

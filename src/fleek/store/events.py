@@ -1,15 +1,25 @@
 """A job's history, line by line."""
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, bindparam, func, or_, select
 
 from fleek.domain.job import JobId
-from fleek.store.database import Database
+from fleek.store import rows
+from fleek.store.database import Database, Transaction
 from fleek.store.tables import EventRow
+
+SELECT_LINES: Final = (
+    select(EventRow.job_id, EventRow.seq, EventRow.type, EventRow.data, EventRow.at)
+    .where(
+        EventRow.job_id.in_(bindparam("ids", expanding=True)), EventRow.seq > bindparam("after")
+    )
+    .order_by(EventRow.job_id, EventRow.seq)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +32,23 @@ class Event:
     at: datetime
 
 
+class _Wanted(NamedTuple):
+    job_id: JobId
+    after: int
+
+
 async def of_job(db: Database, job_id: JobId, *, after: int = 0) -> list[Event]:
     """Return a job's history behind line `after`, in order."""
-    statement = (
-        select(EventRow.seq, EventRow.type, EventRow.data, EventRow.at)
-        .where(EventRow.job_id == job_id, EventRow.seq > after)
-        .order_by(EventRow.seq)
-    )
-    async with db.read() as tx:
-        return [Event(**row) for row in (await tx.execute(statement)).mappings()]
+    return await db.grouped_read(_of_jobs, _Wanted(job_id, after))
+
+
+async def _of_jobs(tx: Transaction, wanted: Sequence[_Wanted]) -> list[list[Event]]:
+    ids = rows.padded(sorted({each.job_id for each in wanted}))
+    values = {"ids": ids, "after": min(each.after for each in wanted)}
+    lines: dict[JobId, list[Event]] = defaultdict(list)
+    for job_id, *line in await tx.execute(SELECT_LINES, values):
+        lines[job_id].append(Event(*line))
+    return [[line for line in lines[job_id] if line.seq > after] for job_id, after in wanted]
 
 
 async def streak(
