@@ -1,7 +1,11 @@
 """A process that cannot work here says why in one line, and ends with exit code 2."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -56,3 +60,28 @@ def test_a_file_of_settings_is_read(service: Service) -> None:
     assert service.job(service.submit())["model_name"] == "a/b"
     assert service.port != port
     assert process.stop() == 0
+
+
+WAITS: Final = re.compile(
+    r"fleek: .*|.*(?:start_delayed|database_unreachable|worker_registered).*"
+)
+
+
+@pytest.mark.parametrize("number", [6, 8, 10])
+def test_without_descriptors_it_names_them(service: Service, number: int) -> None:
+    """Wherever the first one is missing: in an import, in the migrations, in SQLite, which does not say."""
+    assert service.start("migrate").wait() == 0
+    command = f'ulimit -n {number} && exec "$0" -m fleek worker'
+
+    with subprocess.Popen(  # noqa: S603 - our own program
+        ["/bin/sh", "-c", command, sys.executable],
+        cwd=service.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        said = next((line for line in child.stdout if WAITS.fullmatch(line.rstrip())), "")
+        child.kill()
+
+    assert "file descriptors" in said

@@ -212,15 +212,19 @@ async def test_a_process_without_descriptors_blames_no_schema(
         await up_to_date(empty)
 
 
+@pytest.mark.parametrize("left", [0, 1, 3])
 async def test_a_database_that_cannot_be_opened_without_descriptors_is_not_wrong(
-    empty: Database, monkeypatch: pytest.MonkeyPatch
+    empty: Database, monkeypatch: pytest.MonkeyPatch, left: int
 ) -> None:
-    """SQLite only says that it cannot open the file."""
+    """SQLite only says that it cannot open the file, and needs several for one connection."""
+    free = iter(range(left))
 
     def refused() -> None:
         raise DatabaseUnavailable("unable to open database file")
 
     def exhausted(*_: object) -> int:
+        for _number in free:
+            return os.dup(0)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(empty, "write", refused)

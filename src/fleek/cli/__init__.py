@@ -13,6 +13,7 @@ from fleek.cli.exit_codes import Exit, explain
 from fleek.cli.root import app
 from fleek.cli.screen import Outlet
 from fleek.domain.errors import FleekError
+from fleek.domain.host_errors import exhaustion
 
 SELDOM: Final = (200_000, 20, 50)
 """How often to look for garbage: imports make many objects and leave none of them behind."""
@@ -44,6 +45,11 @@ def _run(args: Sequence[str] | None) -> int:
         app(args, prog_name="fleek")
     except FleekError as error:
         return explain(error)
+    except OSError as error:  # an import of the command that found no file descriptor
+        exhausted = exhaustion(error)
+        if exhausted is None:
+            raise
+        return explain(exhausted)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     return 0

@@ -29,7 +29,7 @@ HINTS = {
 
 def exit_code(error: FleekError) -> Exit:
     """Return the exit code of an error; the nearest base class wins."""
-    if isinstance(error, errors.ConfigurationError):
+    if isinstance(error, errors.ConfigurationError | errors.ResourcesExhausted):
         return Exit.USAGE
     from fleek import client  # noqa: PLC0415 - heavy, and not needed when all is well
 

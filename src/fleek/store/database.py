@@ -1,6 +1,5 @@
 """The open database: transactions, reads, grouped reads and writes."""
 
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -18,10 +17,10 @@ from fleek.domain.errors import (
     FleekError,
     WriteUnknown,
 )
-from fleek.domain.host_errors import host_errors
 from fleek.store.address import database_url
 from fleek.store.batcher import Batcher, Begin
 from fleek.store.errors import (
+    check_descriptors,
     driver_message,
     has_answered,
     is_temporary,
@@ -207,12 +206,7 @@ async def reach(db: Database, *, unreachable_is_temporary: bool = False) -> None
             pass
     except (DatabaseUnavailable, ProgrammingError) as error:
         cause = error.__cause__ or error
-        _check_descriptors()  # SQLite only says that it cannot open the file
+        check_descriptors()  # SQLite only says that it cannot open the file
         if is_temporary(cause) or (unreachable_is_temporary and is_unreachable(cause)):
             raise
         raise ConfigurationError(f"DATABASE_URL={db.address}: {driver_message(cause)}") from error
-
-
-def _check_descriptors() -> None:
-    with host_errors("open a file"):
-        os.close(os.open(os.devnull, os.O_RDONLY))

@@ -1,5 +1,6 @@
 """Translate the errors of the database and its drivers."""
 
+import os
 import sqlite3
 import ssl
 from collections.abc import Generator
@@ -14,8 +15,10 @@ from fleek.domain.errors import (
     FleekError,
     InvalidInput,
     Overloaded,
+    ResourcesExhausted,
     StorageFull,
 )
+from fleek.domain.host_errors import host_errors
 from fleek.domain.text import without_credentials
 
 # PostgreSQL's codes are those of its appendix A; classes are the first two characters.
@@ -41,6 +44,9 @@ SPOILT: Final = frozenset(  # errors that a connection to SQLite does not recove
         *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_PROTOCOL),
     }
 )
+
+
+SQLITE_FILES: Final = 4  # descriptors of one connection: the database, its log, index and journal
 
 
 class RowRefused(FleekError):
@@ -96,7 +102,34 @@ def _translation(error: DBAPIError) -> FleekError:
         return StorageFull("the database has no room left")
     if state == LOCKED or is_busy(error):
         return Overloaded(f"the database is locked: {reason}")
+    if number == sqlite3.SQLITE_CANTOPEN:
+        reason = _why_not_opened(reason)
     return DatabaseUnavailable(f"the database refuses: {reason}")
+
+
+def _why_not_opened(reason: str) -> str:
+    """Return why SQLite cannot open a file; it does not report missing descriptors."""
+    try:
+        check_descriptors()
+    except ResourcesExhausted as missing:
+        return str(missing)
+    return reason
+
+
+def check_descriptors() -> None:
+    """Make sure that another connection to SQLite can open its files.
+
+    Raises:
+        ResourcesExhausted: This process has too few file descriptors left.
+    """
+    opened: list[int] = []
+    try:
+        with host_errors("open a file"):
+            for _ in range(SQLITE_FILES):
+                opened.append(os.open(os.devnull, os.O_RDONLY))  # noqa: PERF401 - closed if one fails
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def driver_message(error: BaseException) -> str:
