@@ -27,6 +27,7 @@ WORDS: Final = (
     (r"AsyncBaseTransport", "BaseTransport"),
     (r"AsyncClient", "Client"),
     (r"AsyncConnection", "Connection"),
+    (r"AsyncWebhooks", "Webhooks"),
     (r"client\._async", "client._sync"),
     (r"__aenter__", "__enter__"),
     (r"__aexit__", "__exit__"),

@@ -1,6 +1,7 @@
 """What the doctor finds, in good and in bad surroundings."""
 
 import asyncio
+import base64
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,9 +17,11 @@ from fleek import diagnosis, doctor
 from fleek.diagnosis import Finding
 from fleek.doctor import examine
 from fleek.domain.job import WorkerId
+from fleek.engine.signing import SecretBox
 from fleek.settings import Settings
 from fleek.store import provider_health
 from fleek.store.database import open_database
+from fleek.store.endpoints import first_secret
 from fleek.store.migrate import migrate
 from fleek.store.workers import Worker
 from listening import listening, port_of
@@ -26,6 +29,7 @@ from service_process import PATIENCE
 
 ZERO = timedelta(0)
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
+KEY = base64.b64encode(bytes(32)).decode()
 
 
 @pytest.fixture
@@ -115,6 +119,38 @@ def test_durability(facts: dict[str, str], status: str) -> None:
     )
 
     assert finding.status == status
+
+
+@pytest.mark.parametrize(
+    ("stored_with", "master_key", "words"),
+    [
+        ((), None, ["without encryption", "set MASTER_KEY"]),
+        ((), KEY, ["without encryption", "fleek webhooks rotate"]),
+        ((bytes(32),), KEY, []),
+        ((bytes(range(32)),), KEY, ["cannot be decrypted", "MASTER_KEY"]),
+        ((bytes(32),), None, ["cannot be decrypted", "MASTER_KEY"]),
+    ],
+)
+async def test_signing_secrets_are_examined(
+    settings: Settings, stored_with: tuple[bytes, ...], master_key: str | None, words: list[str]
+) -> None:
+    """Whether a copy of the database gives them away, and whether they can be read."""
+    chosen = Settings(
+        database_url=settings.database_url,
+        api_port=settings.api_port,
+        master_key=master_key,
+    )
+    async with open_database(settings.database_url) as db:
+        await migrate(db)
+        sealed = SecretBox(stored_with).seal("whsec_x", owner="tenant:default")
+        await first_secret(db, "tenant:default", sealed, now=NOW)
+
+    found = of(await examine(chosen), "webhooks")
+
+    text = " ".join(f"{finding.status} {finding.message} {finding.advice}" for finding in found)
+    assert len(found) == (1 if words else 0)
+    assert all(word in text for word in words)
+    assert "whsec" not in text
 
 
 def a_worker(*, ahead: timedelta = timedelta(0)) -> Worker:

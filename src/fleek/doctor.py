@@ -20,14 +20,16 @@ from fleek import __version__, diagnosis
 from fleek.bootstrap import open_dispatcher, open_provider, open_storage
 from fleek.client import AsyncClient, RetryPolicy
 from fleek.diagnosis import Finding, unreachable, warning
-from fleek.domain.errors import FleekError
+from fleek.domain.errors import ConfigurationError, FleekError
 from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import DEAD_AFTER, process_space
+from fleek.engine.signing import PLAIN, SecretBox
 from fleek.settings import LOOPBACK, Proxies, Settings, renamed_in_use
 from fleek.store import workers
 from fleek.store.address import database_url
 from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database, reach
+from fleek.store.endpoints import all_secrets
 from fleek.store.migrate import up_to_date
 from fleek.store.pools import sqlite_is_safe
 from fleek.system_clock import shift_from, wall_time
@@ -37,6 +39,7 @@ PATIENCE: Final = timedelta(seconds=5)  # for the database
 ANSWER_SECONDS: Final = 3  # for the service on our port
 LOW_SPACE_BYTES: Final = 1_000_000_000  # less free space is a warning
 NO_SPACE_BYTES: Final = 50_000_000  # less free space is an error
+MAX_SECRETS: Final = 1000  # that are looked at
 EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)  # no correct clock shows an earlier time
 
 Check = Callable[[Settings], Awaitable[list[Finding]]]
@@ -122,7 +125,33 @@ async def _work(db: Database, settings: Settings) -> list[Finding]:
         *diagnosis.judge_writers(alive, may_share=may_share),
         *await diagnosis.check_refusals(db, now=now),
         *await diagnosis.check_pauses(db, now=now),
+        *await _secrets(db, settings),
     ]
+
+
+async def _secrets(db: Database, settings: Settings) -> list[Finding]:
+    """Warn of signing secrets that a copy of the database gives away, or that nobody can read."""
+    box = SecretBox(settings.master_keys)
+    stored = await all_secrets(db, limit=MAX_SECRETS)
+    plain = sum(value.startswith(PLAIN) for _, value in stored)
+    lost = 0
+    for owner, value in stored:
+        try:
+            box.open(value, owner=owner)
+        except ConfigurationError:
+            lost += 1
+    findings = []
+    if plain:
+        message = f"{plain} signing secrets are stored in the database without encryption"
+        advice = (
+            "fleek webhooks rotate encrypts them" if settings.master_keys else "set MASTER_KEY"
+        )
+        findings.append(warning("webhooks", message, advice))
+    if lost:
+        message = f"{lost} signing secrets cannot be decrypted: their webhooks wait"
+        advice = "set the MASTER_KEY that they were stored with, or run fleek webhooks rotate"
+        findings.append(warning("webhooks", message, advice))
+    return findings
 
 
 async def _set_clock(db: Database) -> Clock:

@@ -38,15 +38,19 @@ class FakeServer:
 
 
 class Blocking:
-    """An `AsyncClient` that is called like a `Client`."""
+    """An `AsyncClient`, or a part of it, that is called like a `Client`."""
 
-    def __init__(self, client: AsyncClient, runner: asyncio.Runner) -> None:
+    def __init__(self, client: Any, runner: asyncio.Runner) -> None:
         self._client = client
         self._runner = runner
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._client, name)
+        if not callable(member):
+            return Blocking(member, self._runner)
+
         def call(*args: Any, **kwargs: Any) -> Any:
-            result = getattr(self._client, name)(*args, **kwargs)
+            result = member(*args, **kwargs)
             if isasyncgen(result):
                 return self._runner.run(_listed(result))
             return self._runner.run(result)

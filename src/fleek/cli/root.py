@@ -7,7 +7,17 @@ from typer import _completion_classes
 from typer.core import TyperGroup
 
 from fleek import __version__
-from fleek.cli import generate, health, jobs, models, operators, providers, purge, queue
+from fleek.cli import (
+    generate,
+    health,
+    jobs,
+    models,
+    operators,
+    providers,
+    purge,
+    queue,
+    webhooks,
+)
 
 SUMMARY: Final = 200  # characters of a command's line in the list; it is wrapped
 
@@ -73,7 +83,7 @@ def fleek(
     """
 
 
-for part in (generate, jobs, models, health, purge, providers, queue, operators):
+for part in (generate, jobs, models, health, purge, webhooks, providers, queue, operators):
     app.add_typer(part.app)
 
 

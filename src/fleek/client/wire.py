@@ -24,6 +24,10 @@ MAX_ANSWER_BYTES: Final = 32 * 1_048_576
 
 HOST: Final = re.compile(r"[\w.:-]+")
 
+ENDPOINTS: Final = "/api/v1/webhooks/endpoints"
+DELIVERIES: Final = "/api/v1/webhooks/deliveries"
+MESSAGE_ID: Final = re.compile(r"msg_[0-9a-f]{32}")
+
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -140,6 +144,30 @@ def job_path(job_id: UUID | str, *rest: str, root: str = "jobs") -> str:
     except ValueError:
         raise InvalidInput(f"{str(job_id)[:60]!r} is not a job id") from None
     return "/".join(("/api/v1", root, str(known), *rest))
+
+
+def endpoint_path(endpoint_id: UUID | str, *rest: str) -> str:
+    """Return the path of an endpoint of webhooks, or one below it.
+
+    Raises:
+        InvalidInput: The id is not a UUID.
+    """
+    try:
+        known = UUID(str(endpoint_id))
+    except ValueError:
+        raise InvalidInput(f"{str(endpoint_id)[:60]!r} is not an endpoint id") from None
+    return "/".join((ENDPOINTS, str(known), *rest))
+
+
+def delivery_path(delivery_id: str, *rest: str) -> str:
+    """Return the path of a delivery, or one below it.
+
+    Raises:
+        InvalidInput: The id is not one of a delivery.
+    """
+    if MESSAGE_ID.fullmatch(delivery_id) is None:
+        raise InvalidInput(f"{delivery_id[:60]!r} is not a delivery id; it begins with msg_")
+    return "/".join((DELIVERIES, delivery_id, *rest))
 
 
 def body(fields: Mapping[str, Any]) -> bytes:

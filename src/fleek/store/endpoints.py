@@ -82,11 +82,12 @@ async def _insert_secret(tx: Transaction, owner: str, value: str, *, now: dateti
     )
 
 
-async def count_plain(db: Database, *, prefix: str) -> int:
-    """Count the stored secrets whose value begins with this prefix."""
-    plain = select(func.count()).where(SigningSecretRow.value.startswith(prefix, autoescape=True))
+async def all_secrets(db: Database, *, limit: int) -> list[tuple[str, str]]:
+    """Return stored secrets with their owners, the latest first, however old they are."""
+    columns = (SigningSecretRow.owner, SigningSecretRow.value)
+    statement = select(*columns).order_by(SigningSecretRow.created_at.desc()).limit(limit)
     async with db.read() as tx:
-        return int(await tx.scalar(plain) or 0)
+        return [(row.owner, row.value) for row in await tx.execute(statement)]
 
 
 async def insert_endpoint(db: Database, endpoint: Endpoint, secret: str) -> None:

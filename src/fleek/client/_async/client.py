@@ -1,7 +1,7 @@
 """The asynchronous client; the synchronous one is made from this folder."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +11,8 @@ import httpx2
 
 from fleek.client import saving, wire
 from fleek.client._async.connection import AsyncConnection
+from fleek.client._async.paging import paged
+from fleek.client._async.webhooks import AsyncWebhooks
 from fleek.client.errors import ClientError
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline, completed
 from fleek.domain.job import Status
@@ -42,29 +44,6 @@ async def until_completed(
             if (done := completed(job)) is not None:
                 return done
         await asyncio.sleep(deadline.pause(job))
-
-
-PAGE = 100  # jobs per request
-
-
-async def list_jobs(
-    connection: AsyncConnection, filters: Mapping[str, Any], *, limit: int | None
-) -> AsyncIterator[JobRead]:
-    """Yield at most `limit` jobs; pages are requested when needed."""
-    left = limit
-    cursor: str | None = None
-    while left is None or left > 0:
-        size = PAGE if left is None else min(left, PAGE)
-        given = {"limit": size, **filters, "cursor": cursor}
-        params = {name: value for name, value in given.items() if value is not None}
-        answer = await connection.ask("GET", "/api/v1/jobs", params=params)
-        page = wire.parse_list(JobRead, answer.value)[:size]
-        for job in page:
-            yield job
-        left = None if left is None else left - len(page)
-        if answer.next_cursor in {None, cursor}:  # an empty page may be followed by others
-            return
-        cursor = answer.next_cursor
 
 
 class AsyncClient:
@@ -99,6 +78,7 @@ class AsyncClient:
             transport=transport,
             retry_policy=self._retry_policy,
         )
+        self.webhooks = AsyncWebhooks(self._connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,6 +102,8 @@ class AsyncClient:
         deadline_seconds: float | None = None,
         max_attempts: int | None = None,
         provider: str | None = None,
+        webhook_url: str | None = None,
+        webhook_events: Sequence[str] | None = None,
     ) -> JobRead:
         """Create a job and return it as accepted; see `wait`.
 
@@ -143,6 +125,8 @@ class AsyncClient:
                 "deadline_seconds": deadline_seconds,
                 "max_attempts": max_attempts,
                 "provider": provider,
+                "webhook_url": webhook_url,
+                "webhook_events": None if webhook_events is None else list(webhook_events),
             }
         )
         answer = await self._connection.ask(
@@ -194,7 +178,7 @@ class AsyncClient:
             "created_before": created_before and created_before.isoformat(),
             "order": "oldest" if oldest_first else None,
         }
-        return list_jobs(self._connection, filters, limit=limit)
+        return paged(self._connection, "/api/v1/jobs", JobRead, filters, limit=limit)
 
     async def cancel(self, job_id: UUID | str) -> JobRead:
         """Cancel a job and return it; cancelling twice is no error.

@@ -3,7 +3,7 @@
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +13,8 @@ import httpx2
 
 from fleek.client import saving, wire
 from fleek.client._sync.connection import Connection
+from fleek.client._sync.paging import paged
+from fleek.client._sync.webhooks import Webhooks
 from fleek.client.errors import ClientError
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline, completed
 from fleek.domain.job import Status
@@ -44,28 +46,6 @@ def until_completed(
             if (done := completed(job)) is not None:
                 return done
         time.sleep(deadline.pause(job))
-
-
-PAGE = 100  # jobs per request
-
-
-def list_jobs(
-    connection: Connection, filters: Mapping[str, Any], *, limit: int | None
-) -> Iterator[JobRead]:
-    """Yield at most `limit` jobs; pages are requested when needed."""
-    left = limit
-    cursor: str | None = None
-    while left is None or left > 0:
-        size = PAGE if left is None else min(left, PAGE)
-        given = {"limit": size, **filters, "cursor": cursor}
-        params = {name: value for name, value in given.items() if value is not None}
-        answer = connection.ask("GET", "/api/v1/jobs", params=params)
-        page = wire.parse_list(JobRead, answer.value)[:size]
-        yield from page
-        left = None if left is None else left - len(page)
-        if answer.next_cursor in {None, cursor}:  # an empty page may be followed by others
-            return
-        cursor = answer.next_cursor
 
 
 class Client:
@@ -100,6 +80,7 @@ class Client:
             transport=transport,
             retry_policy=self._retry_policy,
         )
+        self.webhooks = Webhooks(self._connection)
 
     def __enter__(self) -> Self:
         return self
@@ -123,6 +104,8 @@ class Client:
         deadline_seconds: float | None = None,
         max_attempts: int | None = None,
         provider: str | None = None,
+        webhook_url: str | None = None,
+        webhook_events: Sequence[str] | None = None,
     ) -> JobRead:
         """Create a job and return it as accepted; see `wait`.
 
@@ -144,6 +127,8 @@ class Client:
                 "deadline_seconds": deadline_seconds,
                 "max_attempts": max_attempts,
                 "provider": provider,
+                "webhook_url": webhook_url,
+                "webhook_events": None if webhook_events is None else list(webhook_events),
             }
         )
         answer = self._connection.ask(
@@ -193,7 +178,7 @@ class Client:
             "created_before": created_before and created_before.isoformat(),
             "order": "oldest" if oldest_first else None,
         }
-        return list_jobs(self._connection, filters, limit=limit)
+        return paged(self._connection, "/api/v1/jobs", JobRead, filters, limit=limit)
 
     def cancel(self, job_id: UUID | str) -> JobRead:
         """Cancel a job and return it; cancelling twice is no error.
