@@ -16,6 +16,7 @@ WORDS: Final = {  # expressions that differ between the two databases
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $rows)"
         ),
         "job": "printf('%032x', i)",
+        "digest": "CAST('digest' || i AS BLOB)",
         "attempt": "printf('a%031x', i)",
         "worker": "printf('b%031x', i % 50)",
         "time": "strftime('%Y-%m-%d %H:%M:%f000', '2026-01-01', ($seconds) || ' seconds')",
@@ -23,6 +24,7 @@ WORDS: Final = {  # expressions that differ between the two databases
     "postgresql": {
         "numbers": "WITH n(i) AS (SELECT generate_series(1, $rows))",
         "job": "lpad(to_hex(i), 32, '0')::uuid",
+        "digest": "convert_to('digest' || i, 'UTF8')",
         "attempt": "('a' || lpad(to_hex(i), 31, '0'))::uuid",
         "worker": "('b' || lpad(to_hex(i % 50), 31, '0'))::uuid",
         "time": "timestamptz '2026-01-01 00:00+00' + ($seconds) * interval '1 second'",
@@ -61,6 +63,11 @@ INSERTS: Final = (
     """INSERT INTO job_tags (tenant_id, tag, job_id)
     $numbers SELECT CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 'sea', $job FROM n
     WHERE i % 10 = 8""",
+    """INSERT INTO idempotency_keys (tenant_id, key, digest, job_id, created, created_at)
+    $numbers SELECT CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 'key' || i, $digest, $job,
+    true, $at FROM n WHERE i % 50 = 17""",
+    """INSERT INTO unkeyed_requests (created_at, job_id, digest)
+    $numbers SELECT $at, $job, $digest FROM n""",
     """INSERT INTO tallies (lane, status, jobs)
     SELECT 0, status, count(*) FROM jobs GROUP BY status""",
 )

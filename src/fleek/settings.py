@@ -222,6 +222,23 @@ class Settings(BaseSettings):
         "files go; default: for ever.",
     )
 
+    idempotency_hours: float = Field(
+        default=24,
+        gt=0,
+        le=8760,
+        description="How long an `Idempotency-Key` is kept, in hours; a job is not removed before "
+        "its key.",
+    )
+    dedupe_window_seconds: Seconds = Field(
+        default=ZERO,
+        ge=ZERO,
+        le=timedelta(days=1),
+        description="For callers that repeat requests without an `Idempotency-Key`: a request that "
+        "equals one of the last so many seconds returns its job. Default: 0, as equal requests may "
+        "be meant. A retry that a client announces by `x-stainless-retry-count` is looked for in "
+        "the last 120 seconds in any case.",
+    )
+
     webhook_retention_days: float = Field(
         default=30,
         gt=0,
@@ -485,6 +502,11 @@ class Settings(BaseSettings):
     def master_keys(self) -> tuple[bytes, ...]:
         """The keys that encrypt secrets in the database, the current one first."""
         return _keys(self.master_key)
+
+    @property
+    def idempotency(self) -> timedelta:
+        """How long an idempotency key is kept."""
+        return timedelta(hours=self.idempotency_hours)
 
     def retention(self, part: Part) -> timedelta | None:
         """How long this part of a completed job is kept; None: for ever."""

@@ -58,6 +58,16 @@ def dumps(value: Any) -> bytes:
     return _ENCODER.encode(value).encode()
 
 
+def canonical(value: Any) -> bytes:
+    """Return `value` as `dumps` does, with sorted keys: equal values have one form.
+
+    Raises:
+        ValueError: See `dumps`.
+        TypeError: See `dumps`.
+    """
+    return _CANONICAL.encode(value).encode()
+
+
 def check_shape(data: bytes, *, nodes: int = MAX_NODES, depth: int = MAX_DEPTH) -> None:
     """Check the depth and the number of values before parsing, in linear time.
 
@@ -126,3 +136,6 @@ _DECODER: Final = JSONDecoder(
     object_pairs_hook=_object, parse_int=_int, parse_float=_float, parse_constant=_constant
 )
 _ENCODER: Final = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_CANONICAL: Final = JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
+)

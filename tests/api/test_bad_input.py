@@ -384,35 +384,11 @@ def test_pages_and_probes_take_any_query(http: httpx2.Client, path: str) -> None
     assert answer.status_code == 200
 
 
-NOT_THERE_YET: Final = {
-    "key": {"Idempotency-Key": "order-17"},
-    "empty key": {"idempotency-key": ""},
-}
 WRITES: Final = [
     *("POST /api/v1/generate", "POST /generate", f"POST /api/v1/jobs/{UNKNOWN}/retry"),
     *(f"POST /api/v1/jobs/{UNKNOWN}/cancel", f"POST /api/v1/jobs/{UNKNOWN}/collect"),
     f"DELETE /api/v1/jobs/{UNKNOWN}",
 ]
-
-
-@pytest.mark.parametrize("headers", NOT_THERE_YET.values(), ids=NOT_THERE_YET.keys())
-@pytest.mark.parametrize("request_line", WRITES)
-def test_a_promise_that_is_not_kept_yet_is_refused(
-    http: httpx2.Client, request_line: str, headers: dict[str, str]
-) -> None:
-    """A caller who relies on an ignored key sends a request again and pays twice."""
-    method, target = request_line.split(" ")
-    before = stored(http)
-
-    answer = http.request(
-        method, target, content=with_prompt(), headers={"Content-Type": JSON, **headers}
-    )
-
-    assert answer.status_code == 422
-    assert stored(http) == before
-    (field,) = answer.json()["errors"]
-    assert (field["location"], field["code"]) == ("header", "unsupported")
-    assert "not supported yet" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("preference", ["wait", "wait=10", "respond-async, Wait = 10"])

@@ -10,7 +10,6 @@ import pytest
 
 from fleek import (
     Client,
-    ClientError,
     ConfigurationError,
     Conflict,
     FleekError,
@@ -173,32 +172,54 @@ def test_a_long_retry_after_is_handed_to_the_caller(
     assert caught.value.retry_after >= timedelta(minutes=1)
 
 
-@pytest.mark.parametrize("fault", [CUT, problem(503)], ids=["cut", "503"])
+@pytest.mark.parametrize(
+    "fault",
+    [REFUSED, CUT, problem(503, {"retry-after": "0"}), problem(429, {"retry-after": "0"})],
+    ids=["refused", "cut", "503", "429"],
+)
 @pytest.mark.parametrize("call", ["generate", "retry"])
-def test_what_makes_a_job_is_not_sent_twice(
-    client: Client, server: Any, call: str, fault: httpx2.Response | Exception
+def test_what_makes_a_job_is_sent_again_with_its_key(
+    client: Client, server: Any, a_job: Maker, call: str, fault: httpx2.Response | Exception
 ) -> None:
-    """The first may have been accepted; a second would be another job, and cost twice."""
-    server.script = [fault]
+    """The first may have been accepted: the key makes both one job. Another call has another key."""
+    accepted = httpx2.Response(201, json=a_job())
+    server.script = [fault, fault, accepted, accepted]
 
-    with pytest.raises(ClientError):
-        getattr(client, call)(JOB)
+    jobs = [getattr(client, call)(JOB) for _ in range(2)]
 
-    assert len(server.requests) == 1
+    *keys, other = [request.headers["idempotency-key"] for request in server.requests]
+    assert {str(job.id) for job in jobs} == {JOB}
+    assert len(set(keys)) == 1
+    assert other != keys[0]
+    assert len({request.content for request in server.requests}) == 1
 
 
-@pytest.mark.parametrize("fault", [REFUSED, problem(429)], ids=["refused", "429"])
-def test_what_surely_made_no_job_is_sent_again(
-    client: Client, server: Any, a_job: Maker, fault: httpx2.Response | Exception
-) -> None:
-    """Nothing was sent, or it was refused for its rate."""
-    server.script = [fault, httpx2.Response(201, json=a_job())]
-    quick = problem(429, {"retry-after": "0"})
-    server.script[0] = quick if isinstance(fault, httpx2.Response) else fault
+@pytest.mark.parametrize("call", ["generate", "retry"])
+def test_a_caller_may_choose_the_key(client: Client, server: Any, a_job: Maker, call: str) -> None:
+    """So a script that is started again makes no second job."""
+    server.script = [httpx2.Response(201, json=a_job())]
 
-    job = client.generate("a cat")
+    getattr(client, call)(JOB, idempotency_key="order-17")
 
-    assert str(job.id) == JOB
+    assert server.requests[0].headers["idempotency-key"] == "order-17"
+
+
+@pytest.mark.parametrize("key", ["", "order 17", "k" * 256, "é", "a\nb"])
+def test_a_bad_key_of_a_caller_is_not_sent(client: Client, server: Any, key: str) -> None:
+    """The server would refuse it, or the transport fail."""
+    with pytest.raises(InvalidInput, match="idempotency_key"):
+        client.generate("a cat", idempotency_key=key)
+
+    assert server.requests == []
+
+
+def test_only_what_makes_a_job_has_a_key(client: Client, server: Any, a_job: Maker) -> None:
+    """The server refuses it elsewhere, as it is not needed there."""
+    server.script = [httpx2.Response(200, json=a_job())]
+
+    client.collect(JOB)
+
+    assert "idempotency-key" not in server.requests[0].headers
 
 
 @pytest.mark.parametrize(
@@ -502,7 +523,7 @@ def test_without_a_key_none_is_sent(server: Any, a_job: Maker) -> None:
 
 def test_a_lost_answer_can_be_told_from_no_connection(client: Client, server: Any) -> None:
     """Only after a lost answer the job may exist."""
-    server.script = [CUT]
+    server.script = [CUT] * 3
 
     with pytest.raises(ResponseLost):
         client.generate("a cat")

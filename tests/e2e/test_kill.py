@@ -2,13 +2,18 @@
 
 import random
 import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
+import httpx2
 import pytest
 
 from service_process import SMALL, Service, assert_each_once
 
 JOBS = 20
 KILLS = 3
+LATER: Final = (datetime.now(UTC) + timedelta(days=30)).isoformat()
+ATTEMPTS: Final = "SELECT count(*) FROM attempts"
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -40,3 +45,43 @@ def test_the_files_of_completed_jobs_survive(service: Service) -> None:
 
     assert service.http.get(service.job(job_id)["result_url"]).content == before
     assert before.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("fixture", ["service", "on_postgres"])
+@pytest.mark.parametrize("moment", ["submitted.write", "submitted.written"])
+@pytest.mark.parametrize("is_retry", [False, True], ids=["create", "retry"])
+def test_a_request_without_an_answer_is_repeated_with_its_key(
+    request: pytest.FixtureRequest, fixture: str, moment: str, *, is_retry: bool
+) -> None:
+    """Whether the process was killed before the commit or after it: one job, paid for once."""
+    service: Service = request.getfixturevalue(fixture)
+    path = "/api/v1/generate"
+    body: Any = {"prompt": "a cat", "parameters": SMALL}
+    if is_retry:
+        before = service.serve()
+        path, body = f"/api/v1/jobs/{_cancelled(service)}/retry?again=true", None
+        before.stop()
+    service.serve("--no-worker", FLEEK_FAILPOINTS=f"{moment}=kill")
+
+    def post() -> httpx2.Response:
+        return service.http.post(path, json=body, headers={"Idempotency-Key": "order-17"})
+
+    with pytest.raises(httpx2.TransportError):
+        post()
+    service.processes[-1].wait()
+    service.serve()
+    first, second = post(), post()
+    ended = service.settle(seconds=300)
+
+    assert first.status_code == second.status_code == 201
+    assert first.json()["id"] == second.json()["id"]
+    assert ("idempotent-replayed" in first.headers) == (moment == "submitted.written")
+    assert ended["completed"] == 1
+    assert service.rows(ATTEMPTS) == [(1,)]
+
+
+def _cancelled(service: Service) -> str:
+    """Return a job that was cancelled before it began."""
+    job_id = service.submit(run_at=LATER, parameters=SMALL)
+    assert service.http.post(f"/api/v1/jobs/{job_id}/cancel").status_code == 200
+    return job_id

@@ -17,6 +17,7 @@ from sqlalchemy import event
 from backing_services import MIGRATED, Services, apart
 from bulk_data import ROWS, insert_jobs
 from fleek.domain.attempt import Attempt
+from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import (
     AttemptId,
     Job,
@@ -29,7 +30,17 @@ from fleek.domain.job import (
 )
 from fleek.domain.media import Part
 from fleek.domain.transitions import cancel, edit, mark_erased, purge
-from fleek.store import attempts, clock, events, jobs, listing, purges, queue, workers
+from fleek.store import (
+    attempts,
+    clock,
+    events,
+    idempotency,
+    jobs,
+    listing,
+    purges,
+    queue,
+    workers,
+)
 from fleek.store.clock import Leap
 from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database
@@ -39,10 +50,13 @@ from samples import a_job, an_attempt, binds, claims, completes
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 NOW: Final = START + timedelta(seconds=ROWS)
+SOON: Final = START + timedelta(seconds=30)
 WORKER: Final = WorkerId(UUID("b0000000-0000-0000-0000-000000000004"))
 MANY: Final = [JobId(UUID(int=i)) for i in range(20_000, 20_100)]
 PLACE: Final = (START, JobId(UUID(int=8)))
-BIG: Final = frozenset({"jobs", "attempts", "events", "job_tags", "media"})
+BIG: Final = frozenset(
+    {"jobs", "attempts", "events", "job_tags", "media", "idempotency_keys", "unkeyed_requests"}
+)
 
 UNASKED: Final = {
     "ix_media_attempt",  # SQLite shows how it checks a reference that is removed
@@ -64,7 +78,14 @@ KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints mak
     "sqlite_autoindex_media_1": "pk_media",
     "sqlite_autoindex_job_tags_1": "pk_job_tags",
     "sqlite_autoindex_delivery_attempts_1": "pk_delivery_attempts",
+    "sqlite_autoindex_idempotency_keys_1": "pk_idempotency_keys",
+    "sqlite_autoindex_unkeyed_requests_1": "pk_unkeyed_requests",
 }
+
+
+def request(key: str | None = None, *, window: timedelta = timedelta(0)) -> RequestIdentity:
+    """Return the identity of a request that was accepted before."""
+    return RequestIdentity("default", b"digest17", key, window)
 
 
 def number(i: int) -> JobId:
@@ -287,7 +308,26 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         lambda db: apply(db, number(108), erases),
         "pk_jobs pk_media uq_attempts_job_id_n",
     ),
-    "remove": (removes, "ix_job_tags_job pk_jobs pk_media pk_events uq_attempts_job_id_n"),
+    "remove": (
+        removes,
+        "ix_idempotency_keys_job ix_job_tags_job pk_jobs pk_media pk_events uq_attempts_job_id_n",
+    ),
+    "accept with a key": (
+        lambda db: jobs.insert_job(db, a_job(), identity=request("key17")),
+        "pk_idempotency_keys pk_jobs",
+    ),
+    "repeat with a key": (
+        lambda db: jobs.find_earlier(db, request("key17"), now=NOW),
+        "pk_idempotency_keys pk_jobs pk_media",
+    ),
+    "repeat without a key": (
+        lambda db: jobs.insert_job(db, a_job(), identity=request(window=timedelta(days=999))),
+        "ix_unkeyed_requests_digest pk_jobs",
+    ),
+    "forget requests": (
+        lambda db: idempotency.remove_expired(db, keys_before=SOON, unkeyed_before=SOON),
+        "ix_idempotency_keys_age pk_unkeyed_requests",
+    ),
     "history": (lambda db: events.of_job(db, number(8), after=1), "pk_events"),
     "streak": (
         lambda db: events.streak(db, number(8), "postponed", code="away", ignored={"released"}),

@@ -5,21 +5,22 @@ from fastapi.requests import Request
 
 from fleek.api.deps import JobIdPath, caller, flat_addresses, runtime
 from fleek.api.errors import problems
+from fleek.api.idempotency import REPLAYED, IdempotencyKeyHeader, identify, view_of
 from fleek.api.routing import router as strict_router
 from fleek.api.waiting import WAITED, PreferHeader, wait_for_end
 from fleek.domain.access import Scope
 from fleek.domain.errors import (
     DatabaseUnavailable,
+    Gone,
     NotFound,
     StorageFull,
     TooLarge,
     Unreadable,
     Unsupported,
 )
-from fleek.engine.submit import submit
+from fleek.engine.submit import submit_once
 from fleek.schemas import FlatJob, JobCreate
 from fleek.store import jobs
-from fleek.store.jobs import JobView
 
 router = strict_router(tag="flat")
 
@@ -30,16 +31,21 @@ router = strict_router(tag="flat")
     operation_id="create_flat_job",
     summary="Create a job (flat)",
     response_description="The accepted job.",
-    responses={200: {"headers": WAITED}}
-    | problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
+    responses={200: {"headers": {**WAITED, **REPLAYED}}}
+    | problems(Unreadable, Gone, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
 )
 async def create_flat_job(
-    body: JobCreate, request: Request, response: Response, _prefer: PreferHeader = None
+    body: JobCreate,
+    request: Request,
+    response: Response,
+    _key: IdempotencyKeyHeader = None,
+    _prefer: PreferHeader = None,
 ) -> FlatJob:
     """Accept a job. Poll `/status/{job_id}` for its result."""
     rt = runtime(request)
-    job = await submit(rt, body.to_request(caller(request)))
-    view = await wait_for_end(request, response, JobView(job, ()))
+    wanted = body.to_request(caller(request))
+    accepted = await submit_once(rt, wanted, identify(request, wanted))
+    view = await wait_for_end(request, response, await view_of(request, response, accepted))
     return FlatJob.from_job(view.job, view.media, flat_addresses(rt))
 
 

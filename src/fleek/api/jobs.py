@@ -16,6 +16,13 @@ from fleek.api.deps import (
     runtime,
 )
 from fleek.api.errors import problems
+from fleek.api.idempotency import (
+    REPLAYED,
+    IdempotencyKeyHeader,
+    identify,
+    identify_retry,
+    view_of,
+)
 from fleek.api.routing import router as strict_router
 from fleek.api.waiting import WAITED, PreferHeader, wait_for_end
 from fleek.domain.access import Scope
@@ -34,7 +41,7 @@ from fleek.engine.edit import edit
 from fleek.engine.purge import purge
 from fleek.engine.recollect import recollect
 from fleek.engine.runtime import Runtime
-from fleek.engine.submit import retry, submit
+from fleek.engine.submit import retry_once, submit_once
 from fleek.schemas import JobCancelled, JobCreate, JobPatch, JobRead
 from fleek.store import jobs
 from fleek.store.jobs import JobView
@@ -47,6 +54,7 @@ CREATED: Final[dict[int | str, dict[str, Any]]] = {
                 "schema": {"type": "string", "format": "uri-reference"},
             },
             **WAITED,
+            **REPLAYED,
         }
     }
 }
@@ -66,16 +74,24 @@ router = strict_router("/api/v1", tag="jobs")
     summary="Create a job",
     response_description="The accepted job.",
     responses=CREATED
-    | problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
+    | problems(Unreadable, Gone, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
 )
 async def create_job(
-    body: JobCreate, request: Request, response: Response, _prefer: PreferHeader = None
+    body: JobCreate,
+    request: Request,
+    response: Response,
+    _key: IdempotencyKeyHeader = None,
+    _prefer: PreferHeader = None,
 ) -> JobRead:
-    """Accept a job. It is stored durably before the response; poll `Location` for its result."""
+    """Accept a job. It is stored durably before the response; poll `Location` for its result.
+
+    Send an `Idempotency-Key` if the request may have to be repeated: it creates one job then.
+    """
     rt = runtime(request)
-    job = await submit(rt, body.to_request(caller(request)))
-    view = await wait_for_end(request, response, JobView(job, ()))
-    return _created(view, rt, response)
+    wanted = body.to_request(caller(request))
+    accepted = await submit_once(rt, wanted, identify(request, wanted))
+    view = await view_of(request, response, accepted)
+    return _created(await wait_for_end(request, response, view), rt, response)
 
 
 @router.get(
@@ -178,13 +194,15 @@ async def delete_job(
     operation_id="retry_job",
     summary="Retry a job",
     response_description="The new job.",
-    responses=RETRIED | problems(NotFound, Conflict, DatabaseUnavailable, StorageFull),
+    responses=RETRIED
+    | problems(Unreadable, NotFound, Conflict, Gone, DatabaseUnavailable, StorageFull),
 )
 async def retry_job(
     job_id: JobIdPath,
     rt: RuntimeDep,
     request: Request,
     response: Response,
+    _key: IdempotencyKeyHeader = None,
     _prefer: PreferHeader = None,
     *,
     again: Annotated[
@@ -198,11 +216,13 @@ async def retry_job(
     All retries of one job are the same job: as long as that one has not ended, or has completed
     and still has its files, it is returned with 200, also to concurrent callers.
     """
-    job, created = await retry(rt, job_id, tenant_id=caller(request).tenant_id, again=again)
-    view = JobView(job, ())
-    if not created:
+    identity = identify_retry(request, job_id, again=again)
+    accepted = await retry_once(
+        rt, job_id, identity, tenant_id=caller(request).tenant_id, again=again
+    )
+    if not accepted.created:
         response.status_code = 200
-        view = await jobs.get(rt.db, job.id, tenant_id=caller(request).tenant_id)
+    view = await view_of(request, response, accepted)
     return _created(await wait_for_end(request, response, view), rt, response)
 
 

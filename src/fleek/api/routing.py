@@ -37,9 +37,9 @@ from fleek.domain.text import BLOCK, ChunkBuffer
 
 SAFE: Final = frozenset({"GET", "HEAD"})
 WAIT: Final = re.compile(r"\s*wait\s*(?:[=;]|$)")
-NO_IDEMPOTENCY: Final = (
-    "Idempotency-Key is not supported yet: send the request without it, and repeat it only if you "
-    "know that it was not accepted"
+NO_KEY: Final = (
+    "Idempotency-Key is for requests that create a job: send this one without it; it can be "
+    "repeated as it is"
 )
 NO_WAIT: Final = "Prefer: wait is for requests that create a job: send this one without it"
 DOUBLED: Final = Suggestion("each query parameter may be given once")
@@ -112,13 +112,15 @@ class StrictRoute(ScopedRoute):
     def checked(self, handle: Handle) -> Handle:
         """Return the handler with the checks of query, headers and body before it."""
         known = _query_parameters(self.dependant)
-        waits = any(field.alias == "Prefer" for field in get_flat_params(self.dependant))
+        names = {field.alias for field in get_flat_params(self.dependant)}
+        creates = "Idempotency-Key" in names
+        waits = "Prefer" in names
         has_body = self.body_field is not None
         body = fields_at(self.body_field.field_info.annotation, ()) if self.body_field else ()
 
         async def check_and_handle(request: Request) -> Response:
             _check_query(request, known, body)
-            _check_headers(request, waits=waits)
+            _check_headers(request, creates=creates, waits=waits)
             return await handle(await _read_json(request) if has_body else request)
 
         return check_and_handle
@@ -244,11 +246,11 @@ def _check_query(request: Request, known: Mapping[str, bool], body: Collection[s
         seen.add(name)
 
 
-def _check_headers(request: Request, *, waits: bool) -> None:
+def _check_headers(request: Request, *, creates: bool, waits: bool) -> None:
     if request.method in SAFE:
         return
-    if "idempotency-key" in request.headers:
-        raise _refusal("header", "Idempotency-Key", "unsupported", Suggestion(NO_IDEMPOTENCY))
+    if not creates and "idempotency-key" in request.headers:
+        raise _refusal("header", "Idempotency-Key", "unsupported", Suggestion(NO_KEY))
     for name in HEADERS.keys() & request.headers.keys():
         raise _refusal("header", name, "unsupported", HEADERS[name])
     preferences = ",".join(request.headers.getlist("prefer")).lower()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx2
 from pydantic import BaseModel, ValidationError
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from fleek.client import errors
 from fleek.client.errors import ResponseLost, ServerError, ServerUnreachable
 from fleek.domain.errors import ConfigurationError, InvalidInput
+from fleek.domain.idempotency import KEY
 from fleek.domain.job import MODEL_NAME
 
 MAX_ANSWER_BYTES: Final = 32 * 1_048_576
@@ -95,6 +96,19 @@ def bearer(api_key: str | None) -> str | None:
             "FLEEK_API_KEY: contains characters that are not allowed in a key"
         )
     return f"Bearer {api_key}"
+
+
+def idempotency(key: str | None) -> dict[str, str]:
+    """Return the header of a request that creates a job; None: a new key, for its retries.
+
+    Raises:
+        InvalidInput: The key contains characters that are not allowed in one.
+    """
+    if key is None:
+        key = str(uuid4())
+    elif KEY.fullmatch(key) is None:
+        raise InvalidInput("idempotency_key: must be 1-255 visible ASCII characters")
+    return {"idempotency-key": key}
 
 
 def same_origin(first: httpx2.URL, second: httpx2.URL) -> bool:

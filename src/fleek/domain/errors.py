@@ -5,12 +5,14 @@
     FleekError
     ├── RequestError             the caller must act
     │   ├── Unreadable           not JSON, or not valid HTTP
+    │   │   └── BadIdempotencyKey
     │   ├── BadEventId           Last-Event-ID is none of ours
     │   ├── UnknownHost          the Host header names no address of this service
     │   ├── RequestTimeout       the request was too slow
     │   ├── UriTooLong
     │   ├── HeadersTooLarge
     │   ├── InvalidInput         readable, but not valid
+    │   │   └── IdempotencyKeyReused   the key belongs to another request
     │   ├── Unauthorized
     │   ├── Forbidden
     │   │   ├── ForeignOrigin        sent by a browser for a page of another site
@@ -84,6 +86,12 @@ class Unreadable(RequestError):
     code = "unreadable"
 
 
+class BadIdempotencyKey(Unreadable):
+    """The Idempotency-Key is not 1-255 visible ASCII characters, or is sent twice."""
+
+    code = "bad_idempotency_key"
+
+
 class BadEventId(RequestError):
     """`Last-Event-ID` is not the id of an event of this stream."""
 
@@ -138,6 +146,12 @@ class InvalidInput(RequestError):
     ) -> None:
         super().__init__(message, code=code)
         self.errors = tuple(errors)
+
+
+class IdempotencyKeyReused(InvalidInput):
+    """The Idempotency-Key was sent with another request before."""
+
+    code = "idempotency_key_reused"
 
 
 class Unauthorized(RequestError):

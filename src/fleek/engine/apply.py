@@ -10,9 +10,11 @@ import structlog
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import DatabaseUnavailable, InternalError, StorageFull
+from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import AttemptId, Job, JobId
 from fleek.engine.runtime import Runtime
 from fleek.store import jobs, updates
+from fleek.store.jobs import Accepted
 from fleek.store.updates import Applied, Decision, U, Update
 
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries to write; the last one repeats
@@ -20,31 +22,33 @@ RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries to write; the last 
 log = structlog.get_logger(__name__)
 
 
-async def insert(rt: Runtime, job: Job, *, again: bool = False) -> Job:
-    """Accept a job; returns it, or the job that repeats `job.retry_of` already unless `again`.
+async def insert(
+    rt: Runtime, job: Job, *, again: bool = False, identity: RequestIdentity | None = None
+) -> Accepted:
+    """Accept a job; the outcome is it, or the job of another request.
+
+    That is the request that this one repeats by its `identity`, or, unless `again`, one that
+    retries `job.retry_of` already.
 
     Raises:
+        IdempotencyKeyReused: The key of the request is that of another one.
         NotFound: The job that it repeats has been removed.
         Conflict: The job that it repeats is not failed or cancelled any more.
         DatabaseUnavailable: It is not known to be accepted.
         StorageFull: It is not accepted.
     """
     failpoints.hit("submitted.write")
+    patience = rt.settings.max_write_wait_seconds
     if job.retry_of is None:
-        await jobs.insert_job(
-            rt.db, job, present=rt.presenter, patience=rt.settings.max_write_wait_seconds
+        accepted = await jobs.insert_job(
+            rt.db, job, identity=identity, present=rt.presenter, patience=patience
         )
-        accepted = job
     else:
         accepted = await jobs.insert_retry(
-            rt.db,
-            job,
-            again=again,
-            present=rt.presenter,
-            patience=rt.settings.max_write_wait_seconds,
+            rt.db, job, again=again, identity=identity, present=rt.presenter, patience=patience
         )
-    if accepted.id == job.id:
-        _record(rt, accepted, "submitted")
+    if accepted.job.id == job.id:
+        _record(rt, accepted.job, "submitted")
     failpoints.hit("submitted.written")
     return accepted
 

@@ -28,7 +28,7 @@ from fleek.engine.cancel import cancel
 from fleek.engine.loops import run_logged
 from fleek.engine.runtime import Runtime
 from fleek.storage.base import Stored
-from fleek.store import purges
+from fleek.store import idempotency, purges
 from fleek.store.purges import Cursor
 from fleek.store.updates import Update
 
@@ -44,6 +44,7 @@ REMOVED: Final = 25  # rows of jobs, with their histories, removed in one transa
 REST: Final = timedelta(
     seconds=0.1
 )  # between turns while there is more, for other users of the database
+UNKEYED_KEPT: Final = timedelta(minutes=5)  # contents of requests; longer than any retry takes
 TROUBLED: Final = 6  # heartbeats between turns while storage is unavailable
 
 log = structlog.get_logger(__name__)
@@ -209,6 +210,7 @@ class Retention:
             age = rt.settings.retention(part)
             if age is not None:
                 freed += await self._expire(part, walk, before=rt.clock.back(now, age))
+        forgotten = await self._forget_requests(now)
         removed = 0
         if rt.settings.job_retention is not None:
             more, removed = await self._remove(
@@ -226,8 +228,20 @@ class Retention:
             )
         elif freed.failed:
             return rt.lease.heartbeat * TROUBLED
+        if forgotten >= idempotency.EXPIRED_PAGE:
+            return REST
         walks = (self._purging, self._ended, *self._parts.values())
         return REST if any(walk.more for walk in walks) else rt.lease.heartbeat
+
+    async def _forget_requests(self, now: datetime) -> int:
+        """Remove idempotency keys and contents of requests that have expired; returns how many."""
+        rt = self._rt
+        window = max(rt.settings.dedupe_window_seconds, UNKEYED_KEPT)
+        return await idempotency.remove_expired(
+            rt.db,
+            keys_before=rt.clock.back(now, rt.settings.idempotency),
+            unkeyed_before=rt.clock.back(now, window),
+        )
 
     async def _finish(self) -> Freed:
         """Erase jobs that are marked as purged: on request, or before an interruption."""

@@ -2,52 +2,94 @@
 
 from dataclasses import replace
 
+import structlog
 from uuid_utils.compat import uuid7
 
 from fleek.domain.errors import Conflict, FieldError, InvalidInput, NotFound, ProviderError
+from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import MAX_SCHEDULE, Job, JobId, JobRequest, ModelName, Status
 from fleek.engine.apply import insert
 from fleek.engine.runtime import Runtime
 from fleek.engine.webhooks import check_url
 from fleek.providers.base import Provider
 from fleek.store import jobs
+from fleek.store.jobs import Accepted
+
+log = structlog.get_logger(__name__)
 
 
 async def submit(rt: Runtime, request: JobRequest) -> Job:
+    """Accept a job; see `submit_once`. A repetition makes another job."""
+    return (await submit_once(rt, request, None)).job
+
+
+async def submit_once(
+    rt: Runtime, request: JobRequest, identity: RequestIdentity | None
+) -> Accepted:
     """Accept a job; when this returns, it survives whatever happens to the process.
 
+    A request that repeats an accepted one by its `identity` has the same outcome, whatever would
+    become of it now.
+
     Raises:
+        IdempotencyKeyReused: Its key is that of another request.
         InvalidInput: Its provider, model, parameters or time are not acceptable.
         DatabaseUnavailable: It is not accepted.
         StorageFull: It is not accepted: there is no space for its row or its files.
     """
-    job = await insert(rt, await _checked(rt, request))
-    rt.wakeups.notify("admit")
-    return job
+    earlier = await _find_earlier(rt, identity)
+    if earlier is not None:
+        return earlier
+    return await _insert(rt, await _checked(rt, request), identity=identity)
 
 
 async def retry(
     rt: Runtime, job_id: JobId, *, tenant_id: str, again: bool = False
 ) -> tuple[Job, bool]:
+    """Accept a retry of a job; see `retry_once`. Returns the retry, and False if it existed."""
+    accepted = await retry_once(rt, job_id, None, tenant_id=tenant_id, again=again)
+    return accepted.job, accepted.created
+
+
+async def retry_once(
+    rt: Runtime,
+    job_id: JobId,
+    identity: RequestIdentity | None,
+    *,
+    tenant_id: str,
+    again: bool = False,
+) -> Accepted:
     """Accept a new job with the same request as one that failed or was cancelled.
 
     A retry of the same job is one job: while there is one that has not ended, or has completed and
-    still has its files, it is returned with False. `again` accepts another in any case.
+    still has its files, it is the outcome, not created. `again` accepts another in any case.
+    `identity`: see `submit_once`.
 
     Raises:
+        IdempotencyKeyReused: The key of the request is that of another one.
         NotFound: There is no such job.
         Conflict: It has not ended, or it has completed.
         InvalidInput: The request is not acceptable any more.
         DatabaseUnavailable: It is not known whether one was accepted.
         StorageFull: It is not accepted.
     """
+    earlier = await _find_earlier(rt, identity)
+    if earlier is not None:
+        return earlier
     old = (await jobs.get(rt.db, job_id, tenant_id=tenant_id)).job
     if old.status not in {Status.FAILED, Status.CANCELLED}:
         raise Conflict("only a failed or cancelled job can be retried", code="not_retryable")
-    earlier = None if again else await jobs.retry_of(rt.db, old.id)
-    if earlier is not None:
-        return earlier, False
-    repeated = JobRequest(
+    keyed = identity is not None and identity.key is not None  # the key has to be written
+    existing = None if again or keyed else await jobs.retry_of(rt.db, old.id)
+    if existing is not None:
+        return Accepted(existing, created=False)
+    new = replace(await _checked(rt, _repeated(old)), retry_of=old.id)
+    return await _insert(rt, new, again=again, identity=identity)
+
+
+def _repeated(old: Job) -> JobRequest:
+    """Return the request of a job."""
+    return JobRequest(
         prompt=old.prompt,
         model=old.model,
         parameters=old.input,
@@ -58,12 +100,33 @@ async def retry(
         deadline=old.deadline_after or old.deadline - old.created_at,
         max_attempts=old.max_attempts,
         webhook=old.webhook,
-        tenant_id=tenant_id,
+        tenant_id=old.tenant_id,
     )
-    new = replace(await _checked(rt, repeated), retry_of=old.id)
-    job = await insert(rt, new, again=again)
-    rt.wakeups.notify("admit")
-    return job, job.id == new.id
+
+
+async def _find_earlier(rt: Runtime, identity: RequestIdentity | None) -> Accepted | None:
+    if identity is None:
+        return None
+    earlier = await jobs.find_earlier(rt.db, identity, now=rt.now())
+    if earlier is not None:
+        _log_replay(earlier, identity)
+    return earlier
+
+
+async def _insert(
+    rt: Runtime, job: Job, *, again: bool = False, identity: RequestIdentity | None
+) -> Accepted:
+    accepted = await insert(rt, job, again=again, identity=identity)
+    if accepted.replayed and identity is not None:
+        _log_replay(accepted, identity)
+    else:
+        rt.wakeups.notify("admit")
+    return accepted
+
+
+def _log_replay(accepted: Accepted, identity: RequestIdentity) -> None:
+    by = "content" if identity.key is None else "key"
+    log.info("request_replayed", job_id=str(accepted.job.id), by=by)
 
 
 async def _checked(rt: Runtime, request: JobRequest) -> Job:

@@ -20,16 +20,19 @@ from fleek.domain.errors import (
     Conflict,
     DatabaseUnavailable,
     FleekError,
+    Gone,
     NotFound,
     Overloaded,
     WriteUnknown,
 )
+from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import Change, Job, JobId, Status, WorkerId
 from fleek.domain.media import Media
 from fleek.store import rows
 from fleek.store.clock import Leap
 from fleek.store.counters import count_accepted
 from fleek.store.database import Database, Transaction
+from fleek.store.idempotency import Claim, Earlier, claim, claim_order, find
 from fleek.store.owed import Occurrence, Presenter, insert_owed
 from fleek.store.queue import COLLECTING
 from fleek.store.tables import JobRow, MediaRow
@@ -58,38 +61,53 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
-class _Accepted:
-    """A job to be accepted, and what presents its events, if that is wanted."""
+class Accepted:
+    """The outcome of a request that creates a job."""
+
+    job: Job
+    created: bool = True  # False: a retry that exists
+    replayed: bool = False  # whether an earlier request, which this one repeats, had this outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Submission:
+    """A job to be accepted, what presents its events, if that is wanted, and its request."""
 
     job: Job
     present: Presenter | None
+    identity: RequestIdentity | None
 
 
 async def insert_job(
     db: Database,
     job: Job,
     *,
+    identity: RequestIdentity | None = None,
     present: Presenter | None = None,
     patience: timedelta | None = None,
-) -> None:
+) -> Accepted:
     """Accept a job: when this returns, it survives whatever happens to the process.
 
+    If the request repeats another by its `identity`, the result is the job of that one instead.
     `present`: for the webhooks that are owed; `patience`: how long it may wait for its turn.
 
     Raises:
+        IdempotencyKeyReused: Its key is that of another request.
         Overloaded: It is not accepted: its turn did not come in time.
         WriteUnknown: It may or may not have been accepted.
         DatabaseUnavailable: It is not accepted.
         StorageFull: It is not accepted.
     """
+    submission = _Submission(job, present, identity)
     try:
-        await db.grouped_write(_insert_all, _Accepted(job, present), patience=patience)
+        return await db.grouped_write(_insert_all, submission, patience=patience)
     except Overloaded:
         raise
     except DatabaseUnavailable as error:
         # The connection may have been lost after the commit: what was written counts.
         if not await _is_there(db, job.id, after=error):
             raise
+        return Accepted(job)
 
 
 async def _is_there(db: Database, job_id: JobId, *, after: DatabaseUnavailable) -> bool:
@@ -99,7 +117,55 @@ async def _is_there(db: Database, job_id: JobId, *, after: DatabaseUnavailable) 
         raise WriteUnknown(str(after)) from after
 
 
-async def _insert_all(tx: Transaction, accepted: Sequence[_Accepted]) -> list[FleekError | None]:
+async def _insert_all(
+    tx: Transaction, submissions: Sequence[_Submission]
+) -> list[Accepted | FleekError]:
+    earlier = await _claimed(tx, submissions)
+    if new := [each for each in submissions if id(each) not in earlier]:
+        await _insert_new(tx, new)
+    repeated = [found.job_id for found in earlier.values() if isinstance(found, Earlier)]
+    found_jobs = await _read_jobs(tx, repeated)
+    results: list[Accepted | FleekError] = []
+    for each in submissions:
+        found = earlier.get(id(each))
+        results.append(Accepted(each.job) if found is None else _outcome(found, found_jobs))
+    return results
+
+
+async def _claimed(
+    tx: Transaction, submissions: Sequence[_Submission]
+) -> dict[int, Earlier | FleekError]:
+    """Return what those submissions repeat that repeat anything, by the submission's `id`."""
+    identified = [
+        (id(each), Claim(each.identity, each.job.id, created=True, at=each.job.created_at))
+        for each in submissions
+        if each.identity is not None
+    ]
+    if not identified:
+        return {}
+    found = await claim(tx, [claimed for _, claimed in identified])
+    pairs = zip(identified, found, strict=True)
+    return {number: earlier for (number, _), earlier in pairs if earlier is not None}
+
+
+async def _read_jobs(tx: Transaction, job_ids: Sequence[JobId]) -> dict[JobId, Job]:
+    if not job_ids:
+        return {}
+    found = await tx.execute(SELECT_JOBS, {"ids": rows.padded(sorted(set(job_ids)))})
+    return {job.id: job for job in map(rows.JOB.read, found.mappings())}
+
+
+def _outcome(
+    earlier: Earlier | FleekError, found_jobs: Mapping[JobId, Job]
+) -> Accepted | FleekError:
+    if isinstance(earlier, FleekError):
+        return earlier
+    if (job := found_jobs.get(earlier.job_id)) is None:
+        return Gone("the job that this request created has been removed")
+    return Accepted(job, created=earlier.created, replayed=True)
+
+
+async def _insert_new(tx: Transaction, accepted: Sequence[_Submission]) -> None:
     jobs = [each.job for each in accepted]
     await tx.execute(INSERT_JOBS, [rows.JOB.values(job) for job in jobs])
     lines = [
@@ -114,7 +180,25 @@ async def _insert_all(tx: Transaction, accepted: Sequence[_Accepted]) -> list[Fl
     events = [Occurrence("submitted", job) for job in jobs if watched or job.webhook is not None]
     if events and present is not None:
         await insert_owed(tx, events, present, watched=watched)
-    return [None] * len(jobs)
+
+
+async def find_earlier(
+    db: Database, identity: RequestIdentity, *, now: datetime
+) -> Accepted | None:
+    """Return the outcome of the request that this one repeats; None: it repeats none.
+
+    Raises:
+        IdempotencyKeyReused: Its key is that of another request.
+        Gone: The job has been removed since.
+    """
+    earlier = await find(db, identity, now=now)
+    if earlier is None:
+        return None
+    view = await db.grouped_read(_get_all, earlier.job_id)
+    found = _outcome(earlier, {} if view is None else {view.job.id: view.job})
+    if isinstance(found, FleekError):
+        raise found
+    return found
 
 
 async def insert_retry(
@@ -122,53 +206,77 @@ async def insert_retry(
     job: Job,
     *,
     again: bool,
+    identity: RequestIdentity | None = None,
     present: Presenter | None = None,
     patience: timedelta | None = None,
-) -> Job:
+) -> Accepted:
     """Accept a job that repeats `job.retry_of`, unless one does so already; returns the one that does.
 
     Exact however many callers retry the same job at once: they wait for each other at its row.
-    `again` accepts it in any case. `present`, `patience`: see `insert_job`.
+    `again` accepts it in any case. `identity`, `present`, `patience`: see `insert_job`.
 
     Raises:
         NotFound: The job that it repeats has been removed.
         Conflict: It is not failed or cancelled any more: its result is collected again.
+        IdempotencyKeyReused: The key of the request is that of another one.
         Overloaded: It is not accepted: its turn did not come in time.
         DatabaseUnavailable: It is not known to be accepted; asking again returns it, if it was.
         StorageFull: It is not accepted.
     """
-    item = (_Accepted(job, present), again)
+    item = (_Submission(job, present, identity), again)
     return await db.grouped_write(_insert_retries, item, patience=patience)
 
 
 async def _insert_retries(
-    tx: Transaction, retries: Sequence[tuple[_Accepted, bool]]
-) -> list[Job | FleekError]:
+    tx: Transaction, retries: Sequence[tuple[_Submission, bool]]
+) -> list[Accepted | FleekError]:
     wanted = {item.job.retry_of for item, _ in retries}
     ids = sorted(job_id for job_id in wanted if job_id is not None)
     locked = await tx.execute(LOCK_JOBS, {"ids": rows.padded(ids)})
     status = {row["id"]: row["status"] for row in locked.mappings()}
     new: dict[JobId, Job] = {}  # of this batch, the latest of each job
-    accepted: list[_Accepted] = []
-    results: list[Job | FleekError] = []
-    for item, again in retries:
+    accepted: list[_Submission] = []
+    results: dict[int, Accepted | FleekError] = {}
+    for item, again in sorted(retries, key=_retry_order):
         job = item.job
         assert job.retry_of is not None
         if (error := _not_retryable(status.get(job.retry_of))) is not None:
-            results.append(error)
+            results[id(item)] = error
             continue
         found = None
         if not again:
             found = new.get(job.retry_of) or await _retry_of(tx, job.retry_of)
-        if found is None:
+        outcome = await _claim_retry(tx, item, found, new)
+        results[id(item)] = outcome
+        if isinstance(outcome, Accepted) and outcome.job is job:
             accepted.append(item)
             new[job.retry_of] = job
-        results.append(found or job)
     if (
         accepted
     ):  # together: one visit to the counters per transaction, or two could wait in a ring
-        await _insert_all(tx, accepted)
-    return results
+        await _insert_new(tx, accepted)
+    return [results[id(item)] for item, _ in retries]
+
+
+def _retry_order(retry: tuple[_Submission, bool]) -> tuple[int, str, str]:
+    identity = retry[0].identity
+    return (-1, "", "") if identity is None else claim_order(identity)
+
+
+async def _claim_retry(
+    tx: Transaction, item: _Submission, found: Job | None, new: Mapping[JobId, Job]
+) -> Accepted | FleekError:
+    """Return the outcome of a retry that may be accepted, or has `found` another one."""
+    job, identity = found or item.job, item.identity
+    if identity is not None:
+        claimed = Claim(identity, job.id, created=found is None, at=item.job.created_at)
+        (earlier,) = await claim(tx, [claimed])
+        if earlier is not None:
+            known = {each.id: each for each in new.values()}
+            if isinstance(earlier, Earlier) and earlier.job_id not in known:
+                known = await _read_jobs(tx, [earlier.job_id])
+            return _outcome(earlier, known)
+    return Accepted(job, created=found is None)
 
 
 def _not_retryable(status: str | None) -> FleekError | None:

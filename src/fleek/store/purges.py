@@ -24,7 +24,15 @@ from fleek.domain.media import Part
 from fleek.store import rows
 from fleek.store.counters import add_counts
 from fleek.store.database import Database
-from fleek.store.tables import PURGING, AttemptRow, Base, DeliveryRow, JobRow, MediaRow
+from fleek.store.tables import (
+    PURGING,
+    AttemptRow,
+    Base,
+    DeliveryRow,
+    IdempotencyKeyRow,
+    JobRow,
+    MediaRow,
+)
 from fleek.store.updates import JOBS
 
 COMPLETED: Final[ColumnElement[str]] = literal_column("'completed'")  # as `queue.PENDING`
@@ -158,7 +166,8 @@ async def owners(db: Database, job_ids: Sequence[JobId]) -> Mapping[JobId, FileO
 async def remove(db: Database, job_ids: Sequence[JobId]) -> int:
     """Remove jobs with their attempts, events and files' rows; returns how many.
 
-    A job is left if its purge is not finished, or if an attempt of it has no verdict.
+    A job is left if its purge is not finished, if an attempt of it has no verdict, or if it is
+    still the answer to an idempotency key.
     """
     wanted = rows.padded(sorted(job_ids))
     removable = (
@@ -171,6 +180,9 @@ async def remove(db: Database, job_ids: Sequence[JobId]) -> int:
             JobRow.purging == false(),
             ~select(AttemptRow.id)
             .where(AttemptRow.job_id == JobRow.id, AttemptRow.verdict.is_(None))
+            .exists(),
+            ~select(IdempotencyKeyRow.job_id)
+            .where(IdempotencyKeyRow.job_id == JobRow.id)
             .exists(),
         )
         .order_by(JobRow.id)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
-from uuid import UUID
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Change, Job, JobError, JobFilter, JobWebhook, Status
@@ -19,7 +18,7 @@ from fleek.domain.text import strip_unstorable
 
 Values = dict[str, Any]
 FILTER_TIMES: Final = ("created_after", "created_before")
-Id = TypeVar("Id", bound=UUID)
+Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
@@ -202,8 +201,8 @@ def event_values(change: Change, *, seq: int, at: datetime) -> Values:
     }
 
 
-def padded(ids: Sequence[Id]) -> Sequence[Id]:
-    """Repeat the last id until their number is a power of two.
+def padded(ids: Sequence[Key]) -> Sequence[Key]:
+    """Repeat the last id, or other key, until their number is a power of two.
 
     So ``IN`` has a dozen forms instead of hundreds, and each stays prepared.
     """

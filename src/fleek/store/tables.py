@@ -300,6 +300,29 @@ class BulkOperationRow(Base):
     ended_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
+class IdempotencyKeyRow(Base):
+    """A key that a request was accepted with; see `fleek.store.idempotency`."""
+
+    __tablename__ = "idempotency_keys"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    job_id: Mapped[UUID] = mapped_column(Uuid)
+    created: Mapped[bool] = mapped_column()  # whether the request created the job, or found it
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class UnkeyedRequestRow(Base):
+    """A request that created a job and had no key; see `fleek.store.idempotency`."""
+
+    __tablename__ = "unkeyed_requests"
+
+    created_at: Mapped[datetime] = mapped_column(Instant, primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class CounterRow(Base):
     """A counter of jobs by status; the sum over all lanes is their number."""
 
@@ -437,6 +460,9 @@ INDEXES: Final = (
     _index("attempts", "ix_attempts_owed", "submitted_at", where=OWED),
     _index("bulk_operations", "ix_bulk_open", "pages", "id", where="ended_at IS NULL"),
     _index("bulk_operations", "ix_bulk_ended", "ended_at", where="ended_at IS NOT NULL"),
+    _index("idempotency_keys", "ix_idempotency_keys_age", "created_at"),
+    _index("idempotency_keys", "ix_idempotency_keys_job", "job_id"),
+    _index("unkeyed_requests", "ix_unkeyed_requests_digest", "digest", "created_at"),
     _index("media", "ix_media_attempt", "attempt_id"),  # or removing an attempt scans
     _index("workers", "ix_workers_alive", "heartbeat_at", where="ended_at IS NULL"),
     _index("endpoints", "ix_endpoints_tenant", "tenant_id", "id"),

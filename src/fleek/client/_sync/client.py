@@ -51,9 +51,9 @@ def until_completed(
 class Client:
     """Talks to one Fleek server.
 
-    All errors are `fleek.FleekError`; their tree is in `fleek.client.errors`. Idempotent requests
-    are retried a few times if the server cannot be reached. A request that creates a job is
-    retried only if it is certain that the first had no effect, so it never creates two.
+    All errors are `fleek.FleekError`; their tree is in `fleek.client.errors`. Requests that
+    can be repeated are retried a few times if the server cannot be reached or its answer is lost.
+    Those that create a job can: their retries have the same idempotency key, so it is one job.
 
     Use it as a context manager, or call `close`.
     """
@@ -106,14 +106,18 @@ class Client:
         provider: str | None = None,
         webhook_url: str | None = None,
         webhook_events: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
     ) -> JobRead:
         """Create a job and return it as accepted; see `wait`.
 
-        None means the default of the server. `run_at` must have a time zone.
+        None means the default of the server. `run_at` must have a time zone. Calls with the same
+        `idempotency_key` return the same job, also from another process; default: a new key per
+        call, which covers the client's own retries.
 
         Raises:
             InvalidInput: The request is invalid; `errors` names the fields.
-            ResponseLost: The answer was lost, and the job may exist: see `jobs`.
+            ResponseLost: No answer came, and the job may exist: call again with the same
+                `idempotency_key` if you gave one, or see `jobs`.
             FleekError: Any other of `fleek.client.errors`.
         """
         content = wire.body(
@@ -132,7 +136,10 @@ class Client:
             }
         )
         answer = self._connection.ask(
-            "POST", "/api/v1/generate", content=content, idempotent=False
+            "POST",
+            "/api/v1/generate",
+            content=content,
+            headers=wire.idempotency(idempotency_key),
         )
         return wire.parse(JobRead, answer.value)
 
@@ -203,11 +210,14 @@ class Client:
         answer = self._connection.ask("DELETE", wire.job_path(job_id), params={"purge": "true"})
         return wire.parse(JobCancelled, answer.value).job
 
-    def retry(self, job_id: UUID | str, *, again: bool = False) -> JobRead:
+    def retry(
+        self, job_id: UUID | str, *, again: bool = False, idempotency_key: str | None = None
+    ) -> JobRead:
         """Retry a failed or cancelled job, and return the new job.
 
         All retries of a job are one job: a retry that is unfinished, or has completed and still
         has its files, is returned instead. `again` creates another one in any case.
+        `idempotency_key`: see `generate`.
 
         Raises:
             Conflict: It has not ended, or has completed.
@@ -217,7 +227,7 @@ class Client:
         answer = self._connection.ask(
             "POST",
             wire.job_path(job_id, "retry"),
-            idempotent=False,
+            headers=wire.idempotency(idempotency_key),
             params={"again": "true"} if again else None,
         )
         return wire.parse(JobRead, answer.value)

@@ -21,7 +21,7 @@ MAX_HOPS: Final = 3  # redirects of one download
 
 
 class Connection:
-    """Sends requests to one server: with retries where they are safe, and the key nowhere else."""
+    """Sends requests to one server: with retries where they are safe, and the API key nowhere else."""
 
     def __init__(
         self,
@@ -54,7 +54,8 @@ class Connection:
         Args:
             method: The HTTP method.
             path: The path, or a whole address.
-            idempotent: Whether the request can be repeated without a second effect.
+            idempotent: Whether the request can be repeated without a second effect; one that
+                creates a job can, by its idempotency key.
             accept_statuses: Error statuses whose body is an answer all the same.
             request: Further arguments of `httpx2.Client.build_request`.
 

@@ -1,0 +1,126 @@
+"""``Idempotency-Key``, and repetitions without one: how a request is told from another.
+
+Source: draft-ietf-httpapi-idempotency-key-header; the clients that Stainless generates, such as
+OpenAI's and Replicate's, count their retries in ``x-stainless-retry-count``.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
+
+from fastapi import Header, Response
+from fastapi.requests import Request
+
+from fleek import strict
+from fleek.api.deps import caller, runtime
+from fleek.domain.errors import BadIdempotencyKey
+from fleek.domain.idempotency import KEY, RequestIdentity
+from fleek.domain.job import JobId, JobRequest
+from fleek.store import jobs
+from fleek.store.jobs import Accepted, JobView
+
+HEADER: Final = "Idempotency-Key"
+RETRY_COUNT: Final = "x-stainless-retry-count"
+RETRY_WINDOW: Final = timedelta(seconds=120)  # a client's retries follow within seconds
+
+IdempotencyKeyHeader = Annotated[
+    str | None,
+    Header(
+        alias=HEADER,
+        description="1-255 visible ASCII characters, chosen by the caller, new for each new job. "
+        "The same request with the same key returns the same job, as it is then, with the status "
+        "of the first response and `Idempotent-Replayed: true`. With another request it is "
+        "refused with 422. Keys are kept for 24 hours (`IDEMPOTENCY_HOURS`); a request that was "
+        "refused leaves none.",
+        examples=["8e03978e-40d5-43e8-bc93-6894a57f9324"],
+    ),
+]
+"""Declares the header for a route; `identify` reads it."""
+
+REPLAYED: Final[dict[str, Any]] = {
+    "Idempotent-Replayed": {
+        "description": "`true`, if the request repeats an earlier one: the job is that of the "
+        "earlier one.",
+        "schema": {"type": "string", "enum": ["true"]},
+    }
+}
+"""The header of a response to a repeated request."""
+
+
+def key_of(request: Request) -> str | None:
+    """Return the key of a request, None without one.
+
+    Raises:
+        BadIdempotencyKey: It has a form that is not allowed, or there are two.
+    """
+    given = request.headers.getlist(HEADER)
+    if not given:
+        return None
+    if len(given) > 1 or KEY.fullmatch(given[0]) is None:
+        raise BadIdempotencyKey(f"{HEADER} must be 1-255 visible ASCII characters, sent once")
+    return given[0]
+
+
+def identify(request: Request, wanted: JobRequest) -> RequestIdentity:
+    """Return the identity of a request that creates a job.
+
+    Fields with their default values do not count, so the identity is the same in later releases.
+    """
+    given = {
+        field.name: _plain(getattr(wanted, field.name))
+        for field in fields(wanted)
+        if getattr(wanted, field.name) != _default(field)
+    }
+    return _identity(request, {"create": given})
+
+
+def identify_retry(request: Request, job_id: JobId, *, again: bool) -> RequestIdentity:
+    """Return the identity of a request that retries a job."""
+    return _identity(request, {"retry": str(job_id), "again": again})
+
+
+async def view_of(request: Request, response: Response, accepted: Accepted) -> JobView:
+    """Return the job to be presented, and mark the response if it is that of an earlier request."""
+    if accepted.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    if accepted.created and not accepted.replayed:
+        return JobView(accepted.job, ())
+    job = accepted.job
+    return await jobs.get(runtime(request).db, job.id, tenant_id=job.tenant_id)
+
+
+def _identity(request: Request, content: Mapping[str, Any]) -> RequestIdentity:
+    tenant_id = caller(request).tenant_id
+    window = runtime(request).settings.dedupe_window_seconds
+    retries = request.headers.get(RETRY_COUNT)
+    if retries is not None and retries.strip("0").isdecimal():
+        window = max(window, RETRY_WINDOW)
+    canonical = strict.canonical({"tenant": tenant_id, **content})
+    return RequestIdentity(
+        tenant_id=tenant_id,
+        digest=hashlib.sha256(canonical).digest(),
+        key=key_of(request),
+        window=window,
+        ordered=retries is not None,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return the form of a field's value in JSON."""
+    match value:
+        case datetime():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case tuple():
+            return list(value)
+        case dict() | str() | int() | float() | None:
+            return value
+    return asdict(value)
+
+
+def _default(field: Any) -> Any:
+    factory = field.default_factory
+    return field.default if not callable(factory) else factory()
