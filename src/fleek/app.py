@@ -16,6 +16,7 @@ from fleek.api import (
     flat,
     health,
     jobs,
+    keys,
     lists,
     media,
     models,
@@ -24,6 +25,7 @@ from fleek.api import (
     system,
     webhooks,
 )
+from fleek.api.access import RefusedKeys
 from fleek.api.admission import Admission
 from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.hub import Hub
@@ -52,6 +54,7 @@ TAGS: Final = [
     {"name": "webhooks", "description": "Where events are sent, and what became of them."},
     {"name": "models", "description": "Available models and their parameters."},
     {"name": "flat", "description": "The same jobs with flat responses, for simple clients."},
+    {"name": "keys", "description": "API keys, for operators."},
     {"name": "system", "description": "Health, metrics and service information."},
 ]
 
@@ -76,6 +79,7 @@ ROUTERS: Final = (  # the busiest first
         models,
         health,
         webhooks,
+        keys,
         stats,
         system,
         pages,
@@ -120,6 +124,7 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.hub = Hub(rt)
     app.state.streams = Streams(rt)
     app.state.unknown_tokens = NegativeCache()
+    app.state.refused_keys = RefusedKeys()
     errors.install(app)
     return app
 

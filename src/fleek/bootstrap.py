@@ -10,6 +10,7 @@ import structlog
 
 from fleek import failpoints, registry
 from fleek.dispatch.base import Dispatcher, Measured
+from fleek.engine.access import KeyCache
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
@@ -28,6 +29,7 @@ from fleek.store.database import open_database
 from fleek.system_clock import shift_from
 from fleek.telemetry import Metrics
 
+LAST_USES_SECONDS: Final = 1.0  # to store the use of keys when the process ends
 LAST_CANCELS_SECONDS: Final = 2.0  # for cancel requests when the process ends
 
 log = structlog.get_logger(__name__)
@@ -80,9 +82,10 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         if isinstance(adapters.dispatcher, Measured):
             metrics.show(adapters.dispatcher.figures)
         capacity, cancels = StorageCapacity(adapters.storage), CancelRequests()
-        webhooks = Client(webhook_policy(settings))
+        webhooks, keys = Client(webhook_policy(settings)), KeyCache()
         stack.push_async_callback(webhooks.close)
         stack.push_async_callback(capacity.close)
+        stack.push_async_callback(keys.tasks.finish, seconds=LAST_USES_SECONDS)
         stack.push_async_callback(cancels.tasks.finish, seconds=LAST_CANCELS_SECONDS)
         yield Runtime(
             settings=settings,
@@ -96,6 +99,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             presenter=EventPresenter(Addresses(settings.public_base, settings.media_base)),
             webhooks=webhooks,
             secret_box=SecretBox(settings.master_keys),
+            keys=keys,
             metrics=metrics,
             cancels=cancels,
             lease=WorkerLease(

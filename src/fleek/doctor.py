@@ -25,7 +25,7 @@ from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import DEAD_AFTER, process_space
 from fleek.engine.signing import PLAIN, SecretBox
 from fleek.settings import LOOPBACK, Proxies, Settings, renamed_in_use
-from fleek.store import workers
+from fleek.store import api_keys, workers
 from fleek.store.address import database_url
 from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database, reach
@@ -86,8 +86,7 @@ def _time(now: datetime) -> Finding:
 
 
 async def _database(settings: Settings) -> list[Finding]:
-    url = database_url(settings.database_url)
-    path = Path(url.database or "") if url.drivername.startswith("sqlite") else None
+    path = _file(settings)
     if path is not None and not path.exists():
         return [_missing(path)]
     async with open_database(settings.database_url, patience=PATIENCE) as db:
@@ -102,6 +101,12 @@ async def _database(settings: Settings) -> list[Finding]:
             *_readable("database", path),
         ]
     return findings
+
+
+def _file(settings: Settings) -> Path | None:
+    """Return the file of the database; None: it is on a server."""
+    url = database_url(settings.database_url)
+    return Path(url.database or "") if url.drivername.startswith("sqlite") else None
 
 
 async def _work(db: Database, settings: Settings) -> list[Finding]:
@@ -279,15 +284,36 @@ def _free(host: str, port: int) -> bool:
 
 async def _exposure(settings: Settings) -> list[Finding]:
     findings = []
-    if settings.api_host not in LOOPBACK and not settings.api_keys:
-        message = f"anyone who reaches {settings.api_host}:{settings.api_port} may use it"
-        findings.append(warning("access", message, "listen on 127.0.0.1 behind a proxy with keys"))
+    if settings.api_host not in LOOPBACK and not await _has_keys(settings):
+        findings.append(_unprotected(settings))
     public, media = urlsplit(settings.public_base), urlsplit(settings.media_base)
     if public.hostname not in LOOPBACK and public.netloc == media.netloc:
         message = f"media are served from the API's own origin, {public.netloc}"
         advice = "set STORAGE_BASE_URL to another host name that leads here"
         findings.append(warning("media", message, advice))
     return findings or [Finding("access", "ok", "no unprotected access")]
+
+
+def _unprotected(settings: Settings) -> Finding:
+    place = f"{settings.api_host}:{settings.api_port}"
+    if settings.allow_anonymous:
+        message = f"anyone who reaches {place} may use it"
+        return warning("access", message, "create a key with fleek keys create")
+    message = f"fleek serve will not listen on {place}: there are no keys"
+    return Finding(
+        "access", "error", message, "create a key with fleek keys create, or set API_KEYS"
+    )
+
+
+async def _has_keys(settings: Settings) -> bool:
+    if settings.configured_keys:
+        return True
+    path = _file(settings)
+    if path is not None and not path.exists():
+        return False
+    async with open_database(settings.database_url, patience=PATIENCE) as db:
+        await reach(db)
+        return await up_to_date(db) and await api_keys.exist(db)
 
 
 CHECKS: Final[Mapping[str, Check]] = {

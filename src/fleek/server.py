@@ -16,6 +16,7 @@ from fleek import __version__, process
 from fleek.app import create_app
 from fleek.bootstrap import open_runtime
 from fleek.domain.errors import ConfigurationError
+from fleek.engine.access import check_exposure
 from fleek.front.protocol import Front, GuardedProtocol
 from fleek.settings import Settings
 from fleek.store.migrate import migrate
@@ -76,6 +77,7 @@ async def _serve(
     async with open_runtime(settings) as rt:
         await await_database(rt)
         await until_available(partial(migrate, rt.db))
+        await until_available(partial(check_exposure, rt))
         await until_available(rt.clock.set)
         await rt.capacity.look()
         tune_gc()

@@ -15,12 +15,25 @@ from typing import Final, Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
+from fleek.domain.api_keys import NAME as KEY_NAME
+from fleek.domain.api_keys import digest
 from fleek.domain.job import Backoff
 from fleek.domain.media import Part
-from fleek.environment import SOURCE, ZERO, Listed, Pasted, Seconds, Secrets, cleaned, lookup
+from fleek.environment import (
+    SOURCE,
+    ZERO,
+    Listed,
+    Pasted,
+    Seconds,
+    Secret,
+    Secrets,
+    cleaned,
+    lookup,
+)
 from fleek.registry import CONFIGURED_BY
 
 MASTER_KEY_BYTES: Final = 32
+SECRET_LENGTH: Final = 32  # characters of a key or a token, at least
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _STAND_IN: Final = re.compile(
@@ -49,10 +62,13 @@ def is_network(text: str) -> bool:
     return True
 
 
+def _words(value: SecretStr | None) -> list[str]:
+    return [] if value is None else value.get_secret_value().split()
+
+
 def _keys(value: SecretStr | None) -> tuple[bytes, ...]:
     """Return the keys that a setting holds; one that is no Base64 is empty."""
-    texts = [] if value is None else value.get_secret_value().split()
-    return tuple(_bytes(text) for text in texts)
+    return tuple(_bytes(text) for text in _words(value))
 
 
 def _bytes(text: str) -> bytes:
@@ -286,13 +302,21 @@ class Settings(BaseSettings):
     api_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     api_port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     api_debug: bool = Field(default=False, description="More in the log. Never more in answers.")
-    api_keys: Listed = Field(
-        default=(),
-        description="Keys that callers must show. Not there yet: setting it is refused.",
+    api_keys: Secrets = Field(
+        default=None,
+        description="Keys with all scopes, as `name:secret`, comma-separated; a secret has at least "
+        "32 characters. Further keys are created by `fleek keys create`. As soon as there is a key, "
+        "callers need one.",
     )
     allow_anonymous: bool = Field(
         default=False,
-        description="Allow callers without a key on an address that is not loopback.",
+        description="Listen on an address that is not loopback although there are no keys: everyone "
+        "who reaches it may use it.",
+    )
+    metrics_token: Secret = Field(
+        default=None,
+        description="A token that reads `/metrics`, `/info` and `/health/detailed`, shown as a key is, "
+        "for monitors. At least 32 characters.",
     )
     public_url: str | None = Field(
         default=None,
@@ -441,6 +465,27 @@ class Settings(BaseSettings):
             raise ValueError("must be 32 bytes in Base64, as openssl rand -base64 32 prints them")
         return value
 
+    @field_validator("api_keys")
+    @classmethod
+    def _are_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        pairs = [pair.partition(":") for pair in _words(value)]
+        names = [name for name, _, _ in pairs]
+        if not all(KEY_NAME.fullmatch(name) for name in names) or len({*names}) < len(names):
+            raise ValueError("must be name:secret, comma-separated, each name once")
+        if any(len(secret) < SECRET_LENGTH for *_, secret in pairs):
+            raise ValueError(
+                f"each secret must have at least {SECRET_LENGTH} characters, as those of "
+                "openssl rand -hex 32"
+            )
+        return value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < SECRET_LENGTH:
+            raise ValueError(f"must have at least {SECRET_LENGTH} characters")
+        return value
+
     @model_validator(mode="after")
     def _webhooks(self) -> Self:
         if self.webhook_allow_http and not self.ssrf_allow_cidrs:
@@ -450,18 +495,9 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _closed(self) -> Self:
+    def _one_replicate(self) -> Self:
         if "replicate" in self.providers and ProviderChoice().mock_replicate:
             raise ValueError("replicate in PROVIDERS and MOCK_REPLICATE=true exclude each other")
-        if self.api_keys:
-            raise ValueError(
-                "API_KEYS: keys cannot be checked yet; remove it and listen on loopback"
-            )
-        if self.api_host not in LOOPBACK and not self.allow_anonymous:
-            raise ValueError(
-                f"API_HOST={self.api_host} is open to others and needs keys; "
-                "use 127.0.0.1 or set ALLOW_ANONYMOUS=true"
-            )
         return self
 
     @property
@@ -497,6 +533,12 @@ class Settings(BaseSettings):
     def job_retention(self) -> timedelta | None:
         """How long an ended job is kept; None: for ever."""
         return None if self.job_retention_days is None else timedelta(days=self.job_retention_days)
+
+    @property
+    def configured_keys(self) -> Mapping[str, bytes]:
+        """The digests of the keys in `API_KEYS`, by their names."""
+        pairs = (pair.partition(":") for pair in _words(self.api_keys))
+        return {name: digest(secret) for name, _, secret in pairs}
 
     @property
     def master_keys(self) -> tuple[bytes, ...]:

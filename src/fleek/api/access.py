@@ -1,27 +1,154 @@
 """Authentication and authorization of requests."""
 
+import hmac
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import timedelta
+from time import monotonic
+from typing import Final
+from urllib.parse import parse_qsl
+
 from fastapi.requests import Request
+from starlette.datastructures import Headers
 
 from fleek.domain.access import ANONYMOUS, Caller, Scope
-from fleek.domain.errors import InsufficientScope
+from fleek.domain.api_keys import PREFIX
+from fleek.domain.errors import (
+    AmbiguousCredentials,
+    Forbidden,
+    InsufficientScope,
+    KeyInQuery,
+    TooMany,
+    Unauthorized,
+)
+from fleek.domain.job import DEFAULT_TENANT
+from fleek.engine.access import caller_of, keys_required
 from fleek.engine.runtime import Runtime
+from fleek.settings import LOOPBACK
+
+SCHEMES: Final = frozenset({"bearer", "key", "token"})
+"""Of ``Authorization``, in lower case; other schemes are those of a proxy."""
+
+IN_QUERY: Final = frozenset(
+    {"api_key", "api-key", "apikey", "key", "token", "access_token", "authorization", "x-api-key"}
+)
+FORWARDED: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-real-ip"})
+"""Headers of a proxy, whose own address says nothing about the caller."""
+
+LOCAL_HOST: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{0,5})?", re.IGNORECASE)
+MONITOR: Final = Caller(DEFAULT_TENANT, None, frozenset({Scope.METRICS_READ}))
+
+ACCESS_ERRORS: Final = (AmbiguousCredentials, Unauthorized, Forbidden, TooMany)
+
+NO_KEY: Final = "this needs a valid API key, as Authorization: Bearer KEY or X-API-Key: KEY"
+REFUSED_PER_MINUTE: Final = 20
+WINDOW_SECONDS: Final = 60.0
+MOST_PEERS: Final = 4096
+
+
+class RefusedKeys:
+    """Counts refused requests by peer, within a minute."""
+
+    def __init__(self, *, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._peers: OrderedDict[str, tuple[float, int]] = OrderedDict()  # begin, number
+
+    def add(self, peer: str) -> None:
+        """Count a refused request.
+
+        Raises:
+            TooMany: There were too many of this peer.
+        """
+        now = self._clock()
+        begin, number = self._peers.pop(peer, (now, 0))
+        if now - begin >= WINDOW_SECONDS:
+            begin, number = now, 0
+        while len(self._peers) >= MOST_PEERS:
+            self._peers.popitem(last=False)
+        self._peers[peer] = (begin, number + 1)
+        if number >= REFUSED_PER_MINUTE:
+            left = timedelta(seconds=begin + WINDOW_SECONDS - now)
+            raise TooMany("too many requests without a valid API key", retry_after=left)
 
 
 async def authorize(request: Request, scope: Scope) -> None:
     """Find out who calls, for `caller`, and check the scope.
 
     Raises:
+        AmbiguousCredentials: There are several keys.
+        KeyInQuery: There is a key in the address.
+        Unauthorized: There is no valid key, and callers need one.
+        TooMany: The same, too often.
         InsufficientScope: The caller may not do this.
     """
-    found = ANONYMOUS
+    rt: Runtime = request.app.state.runtime
+    found = await _caller(request, rt, scope)
+    if found is None:
+        refused: RefusedKeys = request.app.state.refused_keys
+        refused.add(request.client.host if request.client else "")
+        raise Unauthorized(NO_KEY)
     if not found.may(scope):
         raise InsufficientScope(f"this needs a key with the scope {scope.value}")
     request.scope["fleek.caller"] = found
 
 
-async def is_current(_rt: Runtime, caller: Caller) -> bool:
-    """Whether a caller whose request goes on may keep it: the key is not revoked or expired.
+async def _caller(request: Request, rt: Runtime, scope: Scope) -> Caller | None:
+    if scope is Scope.METRICS_READ and is_local(request):
+        return MONITOR
+    if not await keys_required(rt):
+        return ANONYMOUS
+    _check_query(request)
+    key = presented_key(request.headers)
+    if key is None:
+        return None
+    token = rt.settings.metrics_token
+    if token is not None and hmac.compare_digest(token.get_secret_value().encode(), key.encode()):
+        return MONITOR
+    return await caller_of(rt, key)
 
-    Asked twice a second for each key with open event streams.
+
+def is_local(request: Request) -> bool:
+    """Whether the caller is on this machine, and not a proxy that speaks for others."""
+    return (
+        request.client is not None
+        and request.client.host in LOOPBACK
+        and LOCAL_HOST.fullmatch(request.headers.get("host", "")) is not None
+        and not any(name in request.headers for name in FORWARDED)
+    )
+
+
+def presented_key(headers: Headers) -> str | None:
+    """Return the key that a request shows; None: it shows none.
+
+    Raises:
+        AmbiguousCredentials: It shows several.
     """
-    return caller.key_id is None  # there are no keys yet
+    given = headers.getlist("authorization"), headers.getlist("x-api-key")
+    if any(len(values) > 1 for values in given):
+        raise AmbiguousCredentials("the same header must not be given twice")
+    keys = {value.strip() for value in given[1]}
+    for value in given[0]:
+        scheme, _, credentials = value.strip().partition(" ")
+        if scheme.lower() in SCHEMES:
+            keys.add(credentials.strip())
+    if len(keys) > 1:
+        raise AmbiguousCredentials("Authorization and X-API-Key must not contain different keys")
+    return keys.pop() if keys else None
+
+
+def _check_query(request: Request) -> None:
+    """Refuse a key in the address, valid or not.
+
+    Raises:
+        KeyInQuery: There is one.
+    """
+    query = request.scope["query_string"]
+    if not query:
+        return
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name.lower() in IN_QUERY or value.startswith(PREFIX):
+            raise KeyInQuery(
+                "an address is no place for a key, as logs keep it: send it in a header, and revoke "
+                "this one"
+            )

@@ -177,6 +177,7 @@ async def _accepted(
         rt,
         action,
         tenant_id=caller(request).tenant_id,
+        key_id=caller(request).key_id,
         ids=[JobId(one) for one in body.ids or ()],
         wanted=None if body.filter is None else body.filter.to_filter(),
     )

@@ -188,6 +188,8 @@ def answer(request: Request, error: FleekError) -> Response:
         log.warning("request_failed", code=error.code, reason=str(error), exc_info=status == 500)
     if status == 503:
         headers["Retry-After"] = str(RETRY_SECONDS)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooMany):
         headers["Retry-After"] = str(max(1, round(error.retry_after.total_seconds())))
     fields = error.errors if isinstance(error, InvalidInput) else ()

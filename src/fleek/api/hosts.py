@@ -20,6 +20,7 @@ from fastapi.requests import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fleek.api.access import SCHEMES
 from fleek.api.errors import answer
 from fleek.domain.errors import ForeignOrigin, RequestError, UnknownHost
 from fleek.settings import LOOPBACK, Settings
@@ -123,8 +124,8 @@ def _origin(address: str) -> str | None:
 
 
 def _has_key(headers: Headers) -> bool:
-    bearer = headers.get("authorization", "").lower().startswith("bearer ")
-    return bearer or "x-api-key" in headers
+    scheme = headers.get("authorization", "").lower().partition(" ")[0]
+    return scheme in SCHEMES or "x-api-key" in headers
 
 
 class HostOriginMiddleware:

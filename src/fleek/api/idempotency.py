@@ -66,12 +66,13 @@ def key_of(request: Request) -> str | None:
 def identify(request: Request, wanted: JobRequest) -> RequestIdentity:
     """Return the identity of a request that creates a job.
 
-    Fields with their default values do not count, so the identity is the same in later releases.
+    Fields with their default values do not count, so the identity is the same in later releases; nor
+    does the API key, which may be replaced between two tries.
     """
     given = {
         field.name: _plain(getattr(wanted, field.name))
         for field in fields(wanted)
-        if getattr(wanted, field.name) != _default(field)
+        if getattr(wanted, field.name) != _default(field) and field.name != "key_id"
     }
     return _identity(request, {"create": given})
 

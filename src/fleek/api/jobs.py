@@ -216,9 +216,10 @@ async def retry_job(
     All retries of one job are the same job: as long as that one has not ended, or has completed
     and still has its files, it is returned with 200, also to concurrent callers.
     """
+    who = caller(request)
     identity = identify_retry(request, job_id, again=again)
     accepted = await retry_once(
-        rt, job_id, identity, tenant_id=caller(request).tenant_id, again=again
+        rt, job_id, identity, tenant_id=who.tenant_id, key_id=who.key_id, again=again
     )
     if not accepted.created:
         response.status_code = 200

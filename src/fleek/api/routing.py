@@ -19,17 +19,15 @@ from fastapi.routing import APIRoute, APIRouter
 from starlette.routing import BaseRoute
 
 from fleek import strict
-from fleek.api.access import authorize
+from fleek.api.access import ACCESS_ERRORS, authorize
 from fleek.api.errors import problems
 from fleek.api.suggestions import HEADERS, Suggestion, fields_at, for_query, model_fields
 from fleek.domain.access import Scope
 from fleek.domain.errors import (
     ErrorLocation,
     FieldError,
-    Forbidden,
     InvalidInput,
     TooLarge,
-    Unauthorized,
     Unreadable,
     Unsupported,
 )
@@ -50,7 +48,8 @@ SECURITY_SCHEMES: Final = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "`Authorization: Bearer KEY`. Needed once the installation has keys.",
+        "description": "`Authorization: Bearer KEY`. Needed once the installation has keys; the scopes "
+        "of an operation are those that the key must have, and `admin` includes all.",
     },
     "apiKey": {
         "type": "apiKey",
@@ -173,7 +172,7 @@ class Router:
         if issubclass(self._kind, StrictRoute):
             responses = problems(InvalidInput) | responses
         if scope is not None:
-            responses = problems(Unauthorized, Forbidden) | responses
+            responses = problems(*ACCESS_ERRORS) | responses
             options["openapi_extra"] = {
                 "security": [{scheme: [scope.value]} for scheme in SECURITY_SCHEMES]
             }

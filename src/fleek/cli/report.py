@@ -99,7 +99,7 @@ def _name(prefix: str, field: str, described: FieldInfo) -> str:
 def _shown(field: str, value: Any) -> Any:
     if field == "database_url":
         return database_url(value).render_as_string(hide_password=True)
-    if isinstance(value, SecretStr) or field == "api_keys":
+    if isinstance(value, SecretStr):
         return HIDDEN if value else None
     if hasattr(value, "total_seconds"):
         return value.total_seconds()

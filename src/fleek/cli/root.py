@@ -11,6 +11,7 @@ from fleek.cli import (
     generate,
     health,
     jobs,
+    keys,
     models,
     operators,
     providers,
@@ -83,7 +84,7 @@ def fleek(
     """
 
 
-for part in (generate, jobs, models, health, purge, webhooks, providers, queue, operators):
+for part in (generate, jobs, models, health, purge, webhooks, providers, keys, queue, operators):
     app.add_typer(part.app)
 
 

@@ -11,6 +11,8 @@
     │   ├── RequestTimeout       the request was too slow
     │   ├── UriTooLong
     │   ├── HeadersTooLarge
+    │   ├── AmbiguousCredentials   several keys, or the same header twice
+    │   ├── KeyInQuery           a key in the address, where logs keep it
     │   ├── InvalidInput         readable, but not valid
     │   │   └── IdempotencyKeyReused   the key belongs to another request
     │   ├── Unauthorized
@@ -120,6 +122,18 @@ class HeadersTooLarge(RequestError):
     """The headers of the request exceed the limit of size or number."""
 
     code = "headers_too_large"
+
+
+class AmbiguousCredentials(RequestError):
+    """The request has more than one key."""
+
+    code = "ambiguous_credentials"
+
+
+class KeyInQuery(RequestError):
+    """The address contains a key: addresses are logged, so it should be revoked."""
+
+    code = "key_in_query"
 
 
 ErrorLocation = Literal["body", "path", "query", "header"]

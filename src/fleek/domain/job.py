@@ -112,6 +112,7 @@ class Job:
     favourite: bool = False  # the caller's own, as are its tags
     tags: tuple[str, ...] = ()
     retry_of: JobId | None = None  # the job whose request it repeats
+    key_id: str | None = None  # the API key that created it; None: without a key
     webhook: JobWebhook | None = None
     purged_at: datetime | None = None  # when its files were purged
     metadata_purged_at: datetime | None = None  # when its metadata document was purged
@@ -192,6 +193,7 @@ class JobRequest:
     webhook: JobWebhook | None = None
     tags: tuple[str, ...] = ()
     tenant_id: str = DEFAULT_TENANT
+    key_id: str | None = None  # the API key of the caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,7 @@ async def accept(
     action: BulkAction,
     *,
     tenant_id: str,
+    key_id: str | None = None,
     ids: Sequence[JobId] = (),
     wanted: JobFilter | None = None,
 ) -> BulkOperation:
@@ -67,6 +68,7 @@ async def accept(
     operation = BulkOperation(
         id=OperationId(uuid7()),
         tenant_id=tenant_id,
+        key_id=key_id,
         action=action,
         ids=tuple(sorted({str(job_id) for job_id in ids})),
         wanted=wanted,
@@ -149,7 +151,7 @@ class BulkOperations:
             elif await jobs.was_retried(rt.db, job_id, since=operation.created_at):
                 return "skipped"  # also if that retry has failed meanwhile: it was paid for
             else:
-                _, changed = await retry(rt, job_id, tenant_id=tenant_id)
+                _, changed = await retry(rt, job_id, tenant_id=tenant_id, key_id=operation.key_id)
         except (Conflict, NotFound):
             return "skipped"
         except TooMany:  # it goes on when there is room

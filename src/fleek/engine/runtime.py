@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fleek.dispatch.base import Dispatcher
+from fleek.engine.access import KeyCache
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
@@ -38,6 +39,7 @@ class Runtime:
     presenter: Presenter  # of events, for webhooks
     webhooks: Client  # sends them
     secret_box: SecretBox = field(default_factory=SecretBox)
+    keys: KeyCache = field(default_factory=KeyCache)
     validators: Validators = field(default_factory=Validators)
     metrics: Metrics = field(default_factory=Metrics)
     wakeups: Wakeups = field(default_factory=Wakeups)

@@ -44,10 +44,17 @@ async def submit_once(
 
 
 async def retry(
-    rt: Runtime, job_id: JobId, *, tenant_id: str, again: bool = False
+    rt: Runtime,
+    job_id: JobId,
+    *,
+    tenant_id: str,
+    key_id: str | None = None,
+    again: bool = False,
 ) -> tuple[Job, bool]:
     """Accept a retry of a job; see `retry_once`. Returns the retry, and False if it existed."""
-    accepted = await retry_once(rt, job_id, None, tenant_id=tenant_id, again=again)
+    accepted = await retry_once(
+        rt, job_id, None, tenant_id=tenant_id, key_id=key_id, again=again
+    )
     return accepted.job, accepted.created
 
 
@@ -57,6 +64,7 @@ async def retry_once(
     identity: RequestIdentity | None,
     *,
     tenant_id: str,
+    key_id: str | None = None,
     again: bool = False,
 ) -> Accepted:
     """Accept a new job with the same request as one that failed or was cancelled.
@@ -83,12 +91,12 @@ async def retry_once(
     existing = None if again or keyed else await jobs.retry_of(rt.db, old.id)
     if existing is not None:
         return Accepted(existing, created=False)
-    new = replace(await _checked(rt, _repeated(old)), retry_of=old.id)
+    new = replace(await _checked(rt, _repeated(old, key_id)), retry_of=old.id)
     return await _insert(rt, new, again=again, identity=identity)
 
 
-def _repeated(old: Job) -> JobRequest:
-    """Return the request of a job."""
+def _repeated(old: Job, key_id: str | None) -> JobRequest:
+    """Return the request of a job, as a caller with this key repeats it."""
     return JobRequest(
         prompt=old.prompt,
         model=old.model,
@@ -101,6 +109,7 @@ def _repeated(old: Job) -> JobRequest:
         max_attempts=old.max_attempts,
         webhook=old.webhook,
         tenant_id=old.tenant_id,
+        key_id=key_id,
     )
 
 
@@ -186,6 +195,7 @@ def _job(rt: Runtime, request: JobRequest, *, provider: str, model: ModelName) -
     return Job(
         id=JobId(uuid7()),
         tenant_id=request.tenant_id,
+        key_id=request.key_id,
         provider=provider,
         model=model,
         prompt=request.prompt,

@@ -219,6 +219,7 @@ class JobCreate(BaseModel):
             tags=tuple(self.tags),
             webhook=self._webhook(),
             tenant_id=caller.tenant_id,
+            key_id=caller.key_id,
         )
 
     def _webhook(self) -> JobWebhook | None:

@@ -33,6 +33,7 @@ class BulkOperation:
 
     id: OperationId
     tenant_id: str
+    key_id: str | None = None  # the API key of the caller
     action: BulkAction
     ids: tuple[str, ...] = ()  # sorted
     wanted: JobFilter | None = None  # in place of ids
@@ -48,7 +49,7 @@ class BulkOperation:
 
 OPERATION: Final = Mapper(
     BulkOperation,
-    fixed={"id", "tenant_id", "action", "ids", "wanted", "matched", "created_at"},
+    fixed={"id", "tenant_id", "key_id", "action", "ids", "wanted", "matched", "created_at"},
 )
 OPERATIONS: Final = BulkOperationRow.__table__
 ADVANCE: Final = (

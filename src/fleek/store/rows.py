@@ -98,8 +98,8 @@ def _columns(kind: type, *, without: Collection[str], renamed: Mapping[str, str]
 
 def _codec(column: str, hint: Any) -> Codec | None:
     """Return how a field of this type, or of it and None, is stored; None: as it is."""
-    if get_origin(hint) is tuple:
-        return Codec((column,), lambda items: (list(items),), lambda stored: tuple(stored or ()))
+    if get_origin(hint) in {tuple, frozenset}:
+        return _list_codec(column, hint)
     types = [kind for kind in get_args(hint) if kind is not type(None)]
     kind = types[0] if len(types) == 1 else hint
     if kind is JobError:
@@ -119,6 +119,16 @@ def _codec(column: str, hint: Any) -> Codec | None:
             lambda stored: None if stored is None else kind(stored),
         )
     return None
+
+
+def _list_codec(column: str, hint: Any) -> Codec:
+    """Return how a tuple of texts, or a set of members of an enum, is stored: as a list."""
+    if get_origin(hint) is tuple:
+        return Codec((column,), lambda items: (list(items),), lambda stored: tuple(stored or ()))
+    member = get_args(hint)[0]
+    return Codec(
+        (column,), lambda items: (sorted(items),), lambda stored: frozenset(map(member, stored))
+    )
 
 
 def _filter_column(wanted: JobFilter | None) -> tuple[Values | None]:
@@ -164,7 +174,7 @@ JOB: Final = Mapper(
     fixed={
         *("id", "tenant_id", "provider", "model", "prompt", "input", "metadata", "priority"),
         *("max_attempts", "deadline", "deadline_after", "created_at", "retry_of"),
-        "webhook",
+        *("key_id", "webhook"),
         *("favourite", "tags"),
     },
 )

@@ -134,6 +134,8 @@ class JobRow(Base):
     purged_at: Mapped[datetime | None] = mapped_column(Instant)
     metadata_purged_at: Mapped[datetime | None] = mapped_column(Instant)
     retry_of: Mapped[UUID | None] = mapped_column(Uuid)
+    # a release before this column does not write it
+    key_id: Mapped[str | None] = mapped_column(String(80))
     webhook: Mapped[dict[str, Any] | None] = mapped_column(Document)
     # a release before these two columns does not write them
     favourite: Mapped[bool] = mapped_column(server_default=false())
@@ -287,6 +289,8 @@ class BulkOperationRow(Base):
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
     tenant_id: Mapped[str] = mapped_column(String(64))
+    # a release before this column does not write it
+    key_id: Mapped[str | None] = mapped_column(String(80))
     action: Mapped[str] = mapped_column(String(16))
     ids: Mapped[list[str]] = mapped_column(Document)
     wanted: Mapped[dict[str, Any] | None] = mapped_column(Document)
@@ -331,6 +335,32 @@ class CounterRow(Base):
     lane: Mapped[int] = mapped_column(Integer, primary_key=True)
     status: Mapped[str] = mapped_column(String(16), primary_key=True)
     jobs: Mapped[int] = mapped_column(BigInteger)
+
+
+class TenantRow(Base):
+    """Whose jobs they are."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class ApiKeyRow(Base):
+    """A key of a tenant; see `fleek.domain.api_keys.ApiKey`."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str] = mapped_column(String(64))
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    scopes: Mapped[list[str]] = mapped_column(Document)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    created_by: Mapped[str | None] = mapped_column(String(80))
+    expires_at: Mapped[datetime | None] = mapped_column(Instant)
+    revoked_at: Mapped[datetime | None] = mapped_column(Instant)
+    last_used_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
 class EndpointRow(Base):
@@ -465,6 +495,7 @@ INDEXES: Final = (
     _index("unkeyed_requests", "ix_unkeyed_requests_digest", "digest", "created_at"),
     _index("media", "ix_media_attempt", "attempt_id"),  # or removing an attempt scans
     _index("workers", "ix_workers_alive", "heartbeat_at", where="ended_at IS NULL"),
+    _index("api_keys", "ix_api_keys_tenant", "tenant_id", "created_at"),
     _index("endpoints", "ix_endpoints_tenant", "tenant_id", "id"),
     _index("signing_secrets", "ix_signing_secrets_owner", "owner", "created_at"),
     _index("deliveries", "ix_deliveries_due", "lane", "next_at", "id", where=UNDELIVERED),

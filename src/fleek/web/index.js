@@ -4,7 +4,7 @@ for (const place of document.querySelectorAll("[data-origin]")) place.textConten
 
 const state = document.getElementById("state");
 const show = (word) => { state.textContent = word; state.dataset.state = word; };
-fetch("health/detailed", { headers: { accept: "application/json" } })
+fetch("readyz", { headers: { accept: "application/json" } })
   .then((answer) => answer.json())
   .then((health) => show(health.status))
   .catch(() => show("unreachable"));

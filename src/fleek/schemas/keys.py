@@ -1,0 +1,91 @@
+"""API keys in requests and responses."""
+
+from datetime import datetime
+from typing import Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from fleek.domain.access import ANONYMOUS, Scope
+from fleek.domain.api_keys import NAME, ApiKey, ordered
+
+DEFAULT_SCOPES = ordered(ANONYMOUS.scopes)
+"""All but `admin`."""
+
+
+class KeyCreate(BaseModel):
+    """A key to be created."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [
+                {"name": "shop", "scopes": ["jobs:read", "jobs:write", "media:read"]},
+            ]
+        },
+    )
+
+    name: str = Field(pattern=f"^{NAME.pattern}$", description="What the key is for.")
+    tenant: str | None = Field(
+        default=None,
+        pattern=f"^{NAME.pattern}$",
+        description="Whose jobs it is for; a new tenant is created. Default: the caller's own.",
+    )
+    scopes: list[Scope] = Field(
+        default_factory=lambda: list(DEFAULT_SCOPES),
+        min_length=1,
+        max_length=len(Scope),
+        description="What it may do. Default: all but `admin`.",
+    )
+    expires_at: AwareDatetime | None = Field(
+        default=None, description="When it becomes invalid; null: never."
+    )
+
+
+class KeyRead(BaseModel):
+    """A key, without its secret."""
+
+    id: str
+    tenant: str
+    name: str
+    prefix: str = Field(description="The beginning of the key.")
+    scopes: list[Scope]
+    created_at: datetime
+    created_by: str | None = Field(
+        description="The id of the key that created it; null: the command line."
+    )
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="Accurate to a minute.")
+
+    @classmethod
+    def of(cls, key: ApiKey) -> Self:
+        """Present a key."""
+        return cls(**_fields(key))
+
+
+class KeyCreated(KeyRead):
+    """A new key, with its secret."""
+
+    key: str = Field(description="The key itself. It is shown this once and stored nowhere.")
+
+    @classmethod
+    def with_secret(cls, key: ApiKey, secret: str) -> Self:
+        """Present a new key."""
+        return cls(key=secret, **_fields(key))
+
+
+def _fields(key: ApiKey) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "tenant": key.tenant_id,
+        "name": key.name,
+        "prefix": key.prefix,
+        "scopes": ordered(key.scopes),
+        "created_at": key.created_at,
+        "created_by": key.created_by,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+    }
