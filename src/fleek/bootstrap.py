@@ -1,7 +1,8 @@
 """Opening of the run-time's collaborators from the settings."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from functools import partial
 from ipaddress import ip_network
 from typing import Final, NamedTuple
@@ -10,6 +11,7 @@ import structlog
 
 from fleek import failpoints, registry
 from fleek.dispatch.base import Dispatcher, Measured
+from fleek.engine import media_links
 from fleek.engine.access import KeyCache
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
@@ -96,7 +98,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             now=clock,
             clock=clock,
             capacity=capacity,
-            presenter=EventPresenter(Addresses(settings.public_base, settings.media_base)),
+            presenter=EventPresenter(_addresses(settings, keys, clock)),
             webhooks=webhooks,
             secret_box=SecretBox(settings.master_keys),
             keys=keys,
@@ -109,6 +111,15 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 now=clock,
             ),
         )
+
+
+def _addresses(settings: Settings, keys: KeyCache, now: Callable[[], datetime]) -> Addresses:
+    """Return the addresses in webhooks; those of files are signed once callers need keys."""
+
+    def signed(name: str) -> str:
+        return media_links.query(keys.media_secret, name, now=now())
+
+    return Addresses(settings.public_base, settings.media_base, signed)
 
 
 def webhook_policy(settings: Settings) -> Policy:

@@ -25,6 +25,7 @@ from fleek.domain.errors import (
     NotFound,
 )
 from fleek.domain.job import JobId
+from fleek.engine import media_links
 from fleek.engine.collect import collect
 from fleek.engine.coordinator import coordinate, release_leadership
 from fleek.engine.loops import run_logged
@@ -259,6 +260,7 @@ async def _register(rt: Runtime) -> None:
     """Register as a worker, once the database allows it."""
     await until_available(rt.clock.set)
     await until_available(rt.lease.register)
+    await until_available(partial(media_links.prepare, rt))
 
 
 async def _until(stop: asyncio.Event) -> None:
@@ -304,3 +306,4 @@ async def _heartbeat_loop(rt: Runtime) -> None:
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
         await run_logged(rt, "heartbeat", rt.lease.beat())
         await run_logged(rt, "pace", refresh_pauses(rt))
+        await run_logged(rt, "media_links", media_links.prepare(rt))

@@ -8,6 +8,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import Final
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 from fastapi.requests import Request
 from starlette.datastructures import Headers
@@ -22,10 +23,12 @@ from fleek.domain.errors import (
     TooMany,
     Unauthorized,
 )
-from fleek.domain.job import DEFAULT_TENANT
+from fleek.domain.job import DEFAULT_TENANT, JobId
+from fleek.engine import media_links
 from fleek.engine.access import caller_of, keys_required
 from fleek.engine.runtime import Runtime
 from fleek.settings import LOOPBACK
+from fleek.store import jobs
 
 SCHEMES: Final = frozenset({"bearer", "key", "token"})
 """Of ``Authorization``, in lower case; other schemes are those of a proxy."""
@@ -45,6 +48,7 @@ NO_KEY: Final = "this needs a valid API key, as Authorization: Bearer KEY or X-A
 REFUSED_PER_MINUTE: Final = 20
 WINDOW_SECONDS: Final = 60.0
 MOST_PEERS: Final = 4096
+UUID_LENGTH: Final = 36
 
 
 class RefusedKeys:
@@ -98,7 +102,10 @@ async def _caller(request: Request, rt: Runtime, scope: Scope) -> Caller | None:
         return MONITOR
     if not await keys_required(rt):
         return ANONYMOUS
+    await media_links.prepare(rt)
     _check_query(request)
+    if scope is Scope.MEDIA_READ and (signed := await _signed(request, rt)) is not None:
+        return signed
     key = presented_key(request.headers)
     if key is None:
         return None
@@ -106,6 +113,22 @@ async def _caller(request: Request, rt: Runtime, scope: Scope) -> Caller | None:
     if token is not None and hmac.compare_digest(token.get_secret_value().encode(), key.encode()):
         return MONITOR
     return await caller_of(rt, key)
+
+
+async def _signed(request: Request, rt: Runtime) -> Caller | None:
+    """Return the caller of a signed address: it may read files of one tenant, and names one of them.
+
+    Raises:
+        NotFound: The job of the file has been removed.
+    """
+    given = request.query_params
+    name, expiry, signature = request.path_params.get("name"), given.get("exp"), given.get("sig")
+    if name is None or expiry is None or signature is None:
+        return None
+    if not media_links.is_valid(rt.keys.media_secret, name, expiry, signature, now=rt.now()):
+        return None
+    job = await jobs.get_any_tenant(rt.db, JobId(UUID(name[:UUID_LENGTH])))
+    return Caller(job.tenant_id, None, frozenset({Scope.MEDIA_READ}))
 
 
 def is_local(request: Request) -> bool:

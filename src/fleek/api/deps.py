@@ -1,6 +1,8 @@
 """Dependencies of handlers: the runtime, strict types for parameters, addresses for responses."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -13,6 +15,7 @@ from fleek.api.queue_positions import QueuePositions
 from fleek.api.streams import Streams
 from fleek.domain.access import Caller
 from fleek.domain.job import JobId
+from fleek.engine import media_links
 from fleek.engine.runtime import Runtime
 from fleek.schemas import Addresses
 
@@ -94,13 +97,18 @@ StrictBool = BeforeValidator(_strict_bool)
 
 def addresses(rt: Runtime) -> Addresses:
     """Return the base addresses for version 1: always absolute."""
-    return Addresses(rt.settings.public_base, rt.settings.media_base)
+    return Addresses(rt.settings.public_base, rt.settings.media_base, _signed(rt))
+
+
+def _signed(rt: Runtime) -> Callable[[str], str]:
+    """Return what signs the addresses of files, once callers need keys."""
+    return partial(media_links.query, rt.keys.media_secret, now=rt.now())
 
 
 def flat_addresses(rt: Runtime) -> Addresses:
     """Return the base addresses for the flat routes: absolute only if configured."""
     known = rt.settings.storage_base_url or rt.settings.public_url
-    return addresses(rt) if known else Addresses("", "/media")
+    return addresses(rt) if known else Addresses("", "/media", _signed(rt))
 
 
 def link(rt: Runtime, path: str) -> str:

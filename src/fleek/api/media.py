@@ -83,6 +83,7 @@ REMOVED: Final = {
     Part.METADATA: "the metadata document of this job was removed",
 }
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
+PRIVATE: Final = "private, max-age=3600"  # once callers need keys
 
 BYTES: Final[dict[str, Any]] = {
     "content": {"*/*": {"schema": {"type": "string", "contentMediaType": "*/*"}}},
@@ -132,10 +133,17 @@ async def get_media(
     name: Annotated[str, Path(description="`{job_id}.{ext}`, or `{job_id}-{index}.{ext}`.")],
     rt: RuntimeDep,
     request: Request,
+    exp: Annotated[  # noqa: ARG001 - see `fleek.api.access`
+        str | None, Query(description="End of a signed address, in seconds since 1970.")
+    ] = None,
+    sig: Annotated[  # noqa: ARG001 - likewise
+        str | None, Query(description="Signature of the address, in place of a key.")
+    ] = None,
 ) -> Response:
     """Return a file under its public name. It never changes, and may be cached for ever.
 
-    A storage that serves its files itself, such as S3, is where the caller is sent.
+    Once callers need keys, an address that the API has given out is signed, and is valid for an hour
+    without a key. A storage that serves its files itself, such as S3, is where the caller is sent.
     """
     found = NAME.fullmatch(name)
     if found is None:
@@ -145,7 +153,9 @@ async def get_media(
     if media.extension != found[3]:
         raise NotFound("no such file")
     inline = media.content_type in SAFE_INLINE
-    headers = _headers(media, inline=inline) | {"Cache-Control": IMMUTABLE}
+    headers = _headers(media, inline=inline) | {
+        "Cache-Control": PRIVATE if rt.keys.required else IMMUTABLE
+    }
     if request.method == "GET":  # an address is signed for this method alone
         link = await rt.storage.url(media.key)
         if link is not None:

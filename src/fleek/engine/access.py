@@ -61,6 +61,7 @@ class KeyCache:
         self.asked_at: float | None = None  # when the database was asked whether there are keys
         self.keys = TimedCache[StoredKey | None](seconds=FRESH_SECONDS)
         self.used = TimedCache[None](seconds=USE_PRECISION.total_seconds())
+        self.media_secret: bytes | None = None  # see `fleek.engine.media_links`
         self.tasks = ShieldedTasks()  # that store the use of keys
 
 

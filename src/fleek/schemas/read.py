@@ -1,6 +1,6 @@
 """Jobs, files, models and errors in responses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
@@ -14,16 +14,23 @@ from fleek.domain.media import Media, public_name
 from fleek.domain.text import strip_unstorable
 
 
+def unsigned(_name: str) -> str:
+    """Return the query of the address of a file that anyone may read."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Addresses:
     """Base addresses, without a trailing slash."""
 
     public: str  # "http://127.0.0.1:8000"; empty: relative
     media: str  # "http://127.0.0.1:8000/media"
+    query: Callable[[str], str] = unsigned  # of the address of a file, by its public name
 
     def file(self, media: Media) -> str:
         """Return the address of one stored file."""
-        return f"{self.media}/{media_name(media)}"
+        name = media_name(media)
+        return f"{self.media}/{name}{self.query(name)}"
 
 
 def media_name(media: Media) -> str:

@@ -1,0 +1,248 @@
+"""What belongs to one tenant is not there for another, on every route."""
+
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from typing import Any, Final
+
+import httpx2
+import pytest
+from uuid_utils.compat import uuid7
+
+from fleek.api.routing import ScopedRoute
+from fleek.app import create_app
+from fleek.domain.access import Scope
+from fleek.domain.job import Job, JobId, JobRequest, Status
+from fleek.engine.access import create_key
+from fleek.engine.bulk import BulkOperations, accept
+from fleek.engine.runtime import Runtime
+from fleek.engine.submit import submit
+from fleek.store import listing
+from fleek.store.bulk import BulkAction
+
+Make = Callable[..., Coroutine[Any, Any, Job]]
+ClientOf = Callable[[Runtime], httpx2.AsyncClient]
+
+PROMPT: Final = "the prompt of the other tenant"
+PATCH: Final = {"favourite": True, "tags": ["seen"]}
+
+BY_ID: Final[Mapping[str, Mapping[str, Any]]] = {
+    "GET /api/v1/jobs/{job_id}": {},
+    "GET /api/v1/status/{job_id}": {},
+    "GET /status/{job_id}": {},
+    "PATCH /api/v1/jobs/{job_id}": {"json": PATCH},
+    "DELETE /api/v1/jobs/{job_id}": {"params": {"purge": "true"}},
+    "POST /api/v1/jobs/{job_id}/cancel": {},
+    "POST /api/v1/jobs/{job_id}/retry": {"headers": {"Prefer": "wait=1"}},
+    "POST /api/v1/jobs/{job_id}/collect": {},
+    "GET /api/v1/jobs/{job_id}/metadata": {},
+    "GET /api/v1/download/{job_id}": {},
+    "GET /media/{name}": {},
+    "GET /api/v1/operations/{operation_id}": {},
+}
+"""Routes that name one thing: how each is called."""
+
+OF_THE_CALLER: Final[Mapping[str, Mapping[str, Any]]] = {
+    "GET /api/v1/jobs": {"params": {"count": "true"}},
+    "GET /api/v1/jobs/days": {},
+    "GET /api/v1/stats": {},
+    "GET /api/v1/webhooks/secret": {},
+    "POST /api/v1/generate": {"json": {"prompt": "A cat"}},
+    "POST /generate": {"json": {"prompt": "A cat"}},
+}
+"""Routes about the caller's own things: how each is called."""
+
+BULK: Final = {
+    "POST /api/v1/jobs/cancel",
+    "POST /api/v1/jobs/retry",
+    "POST /api/v1/jobs/purge",
+}
+"""Routes that name many jobs."""
+
+SHARED: Final = {
+    *("GET /api/v1/models", "GET /api/v1/models/{owner}/{name}"),
+    *("GET /metrics", "GET /info", "GET /health/detailed"),
+    *("GET /api/v1/keys", "POST /api/v1/keys", "DELETE /api/v1/keys/{key_id}"),
+}
+"""Routes about nothing of a tenant, or for operators of the whole installation."""
+
+
+@pytest.fixture
+async def theirs(rt: Runtime, complete: Make) -> Mapping[str, str]:
+    """Return the names of what the tenant `default` has: a job, its file, an operation."""
+    job = await complete()
+    await submit(rt, JobRequest(prompt=PROMPT, tags=("secret-tag",)))
+    operation = await accept(rt, BulkAction.CANCEL, tenant_id="default", ids=[job.id])
+    return {
+        "job_id": str(job.id),
+        "name": f"{job.id}.png",
+        "operation_id": str(operation.id),
+    }
+
+
+@pytest.fixture
+async def them(
+    rt: Runtime, client_of: ClientOf, theirs: Mapping[str, str]
+) -> AsyncGenerator[httpx2.AsyncClient]:
+    """Open a client with a key of the tenant that has something."""
+    assert theirs
+    async with client_of(rt) as client:
+        client.headers["Authorization"] = await _bearer(rt, "default")
+        yield client
+
+
+@pytest.fixture
+async def us(
+    rt: Runtime, client_of: ClientOf, theirs: Mapping[str, str]
+) -> AsyncGenerator[httpx2.AsyncClient]:
+    """Open a client with a key of another tenant."""
+    assert theirs
+    async with client_of(rt) as client:
+        client.headers["Authorization"] = await _bearer(rt, "acme")
+        yield client
+
+
+async def _bearer(rt: Runtime, tenant_id: str) -> str:
+    scopes = [scope for scope in Scope if scope is not Scope.ADMIN]
+    _, key = await create_key(rt, name="test", tenant_id=tenant_id, scopes=scopes)
+    return f"Bearer {key}"
+
+
+def essence(answer: httpx2.Response) -> tuple[int, Mapping[str, Any], frozenset[str]]:
+    """Return what a caller can see of a refusal, except the id of the request."""
+    body = {**answer.json(), "request_id": "", "instance": ""}
+    return answer.status_code, body, frozenset(answer.headers)
+
+
+def test_every_route_is_covered_here(rt: Runtime) -> None:
+    """A new route does not pass before somebody has thought about tenants.
+
+    Name it in `BY_ID` or `OF_THE_CALLER` with a valid request, or in `SHARED`.
+    """
+    routes = {
+        f"{method} {route.path}"
+        for route in create_app(rt).routes
+        if isinstance(route, ScopedRoute) and route.scope is not None
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+
+    assert routes == BY_ID.keys() | OF_THE_CALLER.keys() | BULK | SHARED
+
+
+@pytest.mark.parametrize("route", BY_ID)
+async def test_what_others_have_is_not_there(
+    us: httpx2.AsyncClient, them: httpx2.AsyncClient, theirs: Mapping[str, str], route: str
+) -> None:
+    """The answer is that for an id which nobody has; for its owner it is there."""
+    method, path = route.split()
+    absent_id = uuid7()
+    absent = {"job_id": absent_id, "name": f"{absent_id}.png", "operation_id": absent_id}
+    request = BY_ID[route]
+
+    foreign = await us.request(method, path.format(**theirs), **request)
+    unknown = await us.request(method, path.format(**absent), **request)
+    own = await them.request(method, path.format(**theirs), **request)
+
+    assert foreign.status_code == 404
+    assert essence(foreign) == essence(unknown)
+    assert own.status_code != 404
+
+
+@pytest.mark.parametrize("route", OF_THE_CALLER)
+async def test_nothing_of_others_is_shown(
+    us: httpx2.AsyncClient, them: httpx2.AsyncClient, theirs: Mapping[str, str], route: str
+) -> None:
+    """Neither their jobs nor how many there are."""
+    method, path = route.split()
+
+    answer = await us.request(method, path, **OF_THE_CALLER[route])
+    own = await them.request(method, path, **OF_THE_CALLER[route])
+
+    assert answer.status_code in {200, 201}
+    assert not any(secret in answer.text for secret in (PROMPT, "secret-tag", *theirs.values()))
+    assert answer.text != own.text
+    assert answer.headers.get("x-total-count", "0") == "0"
+
+
+async def test_statistics_count_the_own_jobs_alone(
+    us: httpx2.AsyncClient, them: httpx2.AsyncClient
+) -> None:
+    """Also those that wait and those that have ended."""
+    ours, others = [(await client.get("/api/v1/stats")).json() for client in (us, them)]
+
+    assert (ours["ended"]["jobs"], ours["pending"], ours["bytes"]) == (0, 0, 0)
+    assert others["pending"] == 1
+    assert others["bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    "query", ["q=prompt", "tag=secret-tag", "status=pending", "favourite=false", "order=oldest"]
+)
+async def test_no_filter_finds_what_others_have(
+    us: httpx2.AsyncClient, them: httpx2.AsyncClient, query: str
+) -> None:
+    """Each chooses an index of its own."""
+    ours, others = [(await each.get(f"/api/v1/jobs?{query}")).json() for each in (us, them)]
+
+    assert ours == []
+    assert others
+
+
+async def test_a_cursor_of_others_leads_to_the_own_jobs(
+    us: httpx2.AsyncClient, them: httpx2.AsyncClient
+) -> None:
+    """It says where a list goes on, not whose list it is."""
+    own = (await us.post("/api/v1/generate", json={"prompt": "A cat"})).json()["id"]
+    link = (await them.get("/api/v1/jobs?limit=1&order=oldest")).links["next"]["url"]
+
+    answer = await us.get(link)
+
+    assert [job["id"] for job in answer.json()] == [own]
+
+
+@pytest.mark.parametrize("route", sorted(BULK))
+async def test_operations_on_many_jobs_leave_those_of_others(
+    rt: Runtime, us: httpx2.AsyncClient, theirs: Mapping[str, str], route: str
+) -> None:
+    """By ids they count like ids that nobody has; by a filter they are not found."""
+    path = route.split()[1]
+    before = await _everything(rt)
+
+    by_ids = await us.post(path, json={"ids": [theirs["job_id"]]})
+    unknown = await us.post(path, json={"ids": [str(uuid7())]})
+    by_filter = await us.post(path, json={"filter": {}})
+    turns = BulkOperations(rt)
+    for _ in range(8):
+        await turns.turn()
+    ended = [(await us.get(answer.headers["location"])).json() for answer in (by_ids, unknown)]
+
+    counts = [{name: end[name] for name in ("matched", "changed", "skipped")} for end in ended]
+    assert counts == [{"matched": 1, "changed": 0, "skipped": 1}] * 2
+    assert by_filter.json()["matched"] == 0
+    assert await _everything(rt) == before
+
+
+async def _everything(rt: Runtime) -> list[tuple[JobId, Status, bool]]:
+    page = await listing.page(rt.db, tenant_id="default", limit=100)
+    return [(view.job.id, view.job.status, view.job.purged_at is None) for view in page.views]
+
+
+async def test_a_new_job_belongs_to_the_tenant_of_its_key(
+    rt: Runtime, us: httpx2.AsyncClient, them: httpx2.AsyncClient
+) -> None:
+    """On both routes that create one."""
+    first = (await us.post("/api/v1/generate", json={"prompt": "A cat"})).json()["id"]
+    second = (await us.post("/generate", json={"prompt": "A cat"})).json()["job_id"]
+
+    for job_id in (first, second):
+        assert (await us.get(f"/api/v1/jobs/{job_id}")).status_code == 200
+        assert (await them.get(f"/api/v1/jobs/{job_id}")).status_code == 404
+    listed = await listing.page(rt.db, tenant_id="acme", limit=10)
+    assert {str(view.job.id) for view in listed.views} == {first, second}
+
+
+async def test_the_secrets_of_webhooks_are_apart(
+    us: httpx2.AsyncClient, them: httpx2.AsyncClient
+) -> None:
+    """Or one tenant could sign for another."""
+    ours, others = [await each.get("/api/v1/webhooks/secret") for each in (us, them)]
+
+    assert ours.json()["secret"] != others.json()["secret"]
