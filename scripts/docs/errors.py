@@ -47,6 +47,7 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
         errors.Conflict,
         "The endpoint of this delivery is disabled: enable it first.",
     ),
+    "too_many_keys": (errors.Conflict, "The tenant has the maximum number of keys: revoke one."),
     "too_many_operations": (
         errors.Conflict,
         "20 operations on many jobs of the tenant have not ended: wait for one of them.",

@@ -449,21 +449,6 @@ async def test_figures_are_for_operators(
     assert jobs_by_token.status_code == 403
 
 
-async def test_readiness_keeps_details_to_itself(
-    client: httpx2.AsyncClient, key_of: KeyOf, clock: Clock
-) -> None:
-    """Once there is a key: balancers need the status alone."""
-    before = (await client.get("/readyz")).json()
-    await key_of()
-    clock.tick(seconds=0.5)
-
-    after = (await client.get("/readyz")).json()
-
-    assert before["checks"]["database"]
-    assert after["checks"] is None
-    assert after["status"] == before["status"]
-
-
 async def test_an_operator_creates_lists_and_revokes_keys(
     client: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:

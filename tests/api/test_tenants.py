@@ -15,6 +15,7 @@ from fleek.engine.access import create_key
 from fleek.engine.bulk import BulkOperations, accept
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
+from fleek.engine.webhooks import create_endpoint, send_test
 from fleek.store import listing
 from fleek.store.bulk import BulkAction
 
@@ -22,6 +23,7 @@ Make = Callable[..., Coroutine[Any, Any, Job]]
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
 
 PROMPT: Final = "the prompt of the other tenant"
+HOOK: Final = "https://example.com/theirs"
 PATCH: Final = {"favourite": True, "tags": ["seen"]}
 
 BY_ID: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -37,6 +39,13 @@ BY_ID: Final[Mapping[str, Mapping[str, Any]]] = {
     "GET /api/v1/download/{job_id}": {},
     "GET /media/{name}": {},
     "GET /api/v1/operations/{operation_id}": {},
+    "GET /api/v1/webhooks/endpoints/{endpoint_id}": {},
+    "PATCH /api/v1/webhooks/endpoints/{endpoint_id}": {"json": {"enabled": False}},
+    "DELETE /api/v1/webhooks/endpoints/{endpoint_id}": {},
+    "POST /api/v1/webhooks/endpoints/{endpoint_id}/rotate": {},
+    "POST /api/v1/webhooks/endpoints/{endpoint_id}/test": {},
+    "GET /api/v1/webhooks/deliveries/{delivery_id}": {},
+    "POST /api/v1/webhooks/deliveries/{delivery_id}/replay": {},
 }
 """Routes that name one thing: how each is called."""
 
@@ -45,6 +54,10 @@ OF_THE_CALLER: Final[Mapping[str, Mapping[str, Any]]] = {
     "GET /api/v1/jobs/days": {},
     "GET /api/v1/stats": {},
     "GET /api/v1/webhooks/secret": {},
+    "POST /api/v1/webhooks/secret/rotate": {},
+    "GET /api/v1/webhooks/endpoints": {},
+    "POST /api/v1/webhooks/endpoints": {"json": {"url": "https://example.com/ours"}},
+    "GET /api/v1/webhooks/deliveries": {},
     "POST /api/v1/generate": {"json": {"prompt": "A cat"}},
     "POST /generate": {"json": {"prompt": "A cat"}},
 }
@@ -67,11 +80,17 @@ SHARED: Final = {
 
 @pytest.fixture
 async def theirs(rt: Runtime, complete: Make) -> Mapping[str, str]:
-    """Return the names of what the tenant `default` has: a job, its file, an operation."""
+    """Return the names of what the tenant `default` has: a job, its file, an endpoint and so on."""
     job = await complete()
     await submit(rt, JobRequest(prompt=PROMPT, tags=("secret-tag",)))
     operation = await accept(rt, BulkAction.CANCEL, tenant_id="default", ids=[job.id])
+    endpoint, _ = await create_endpoint(
+        rt, tenant_id="default", url=HOOK, events=["job.completed"], description=""
+    )
+    delivery = await send_test(rt, endpoint.id, tenant_id="default")
     return {
+        "endpoint_id": str(endpoint.id),
+        "delivery_id": delivery.message_id,
         "job_id": str(job.id),
         "name": f"{job.id}.png",
         "operation_id": str(operation.id),
@@ -134,7 +153,11 @@ async def test_what_others_have_is_not_there(
     """The answer is that for an id which nobody has; for its owner it is there."""
     method, path = route.split()
     absent_id = uuid7()
-    absent = {"job_id": absent_id, "name": f"{absent_id}.png", "operation_id": absent_id}
+    absent = {
+        **dict.fromkeys(("job_id", "operation_id", "endpoint_id"), absent_id),
+        "name": f"{absent_id}.png",
+        "delivery_id": f"msg_{absent_id.hex}",
+    }
     request = BY_ID[route]
 
     foreign = await us.request(method, path.format(**theirs), **request)
@@ -157,9 +180,24 @@ async def test_nothing_of_others_is_shown(
     own = await them.request(method, path, **OF_THE_CALLER[route])
 
     assert answer.status_code in {200, 201}
-    assert not any(secret in answer.text for secret in (PROMPT, "secret-tag", *theirs.values()))
+    assert not any(
+        secret in answer.text for secret in (PROMPT, HOOK, "secret-tag", *theirs.values())
+    )
     assert answer.text != own.text
     assert answer.headers.get("x-total-count", "0") == "0"
+
+
+@pytest.mark.parametrize("named", ["endpoint", "job"])
+async def test_no_filter_finds_deliveries_of_others(
+    us: httpx2.AsyncClient, them: httpx2.AsyncClient, theirs: Mapping[str, str], named: str
+) -> None:
+    """By an endpoint or a job of theirs."""
+    path = f"/api/v1/webhooks/deliveries?{named}={theirs[f'{named}_id']}"
+
+    ours, others = [await each.get(path) for each in (us, them)]
+
+    assert ours.json() == []
+    assert len(others.json()) == (named == "endpoint")
 
 
 async def test_statistics_count_the_own_jobs_alone(

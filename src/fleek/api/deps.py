@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -102,7 +101,11 @@ def addresses(rt: Runtime) -> Addresses:
 
 def _signed(rt: Runtime) -> Callable[[str], str]:
     """Return what signs the addresses of files, once callers need keys."""
-    return partial(media_links.query, rt.keys.media_secret, now=rt.now())
+
+    def query(name: str) -> str:
+        return media_links.query(rt.keys.media_secret, name, now=rt.now())
+
+    return query
 
 
 def flat_addresses(rt: Runtime) -> Addresses:

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 
 INSTANT = sa.DateTime(timezone=True)
 DOCUMENT = sa.JSON(none_as_null=True)
