@@ -1,5 +1,6 @@
 """API keys: who may call what, from the first key on until a key is revoked."""
 
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
@@ -11,15 +12,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from fakes import Clock
+from fleek.api import streams as streams_module
 from fleek.api.access import MOST_PEERS, REFUSED_PER_MINUTE, RefusedKeys
-from fleek.domain.access import Scope
-from fleek.domain.api_keys import new_key
+from fleek.api.streams import Streams
+from fleek.domain.access import ANONYMOUS, Scope
+from fleek.domain.api_keys import KeyId, new_key
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, TooMany
 from fleek.domain.job import JobId
 from fleek.engine.access import (
     MOST_CACHED,
     KeyCache,
     TimedCache,
+    caller_of,
     check_exposure,
     create_key,
     keys_required,
@@ -108,7 +112,7 @@ async def test_access_stays_closed_over_a_restart(
 ) -> None:
     """A process that has just started asks the database."""
     key = await key_of()
-    await api_keys.revoke(rt.db, id_of(key), now=rt.now())  # type: ignore[arg-type] # an id
+    await api_keys.revoke(rt.db, KeyId(id_of(key)), now=rt.now())
 
     assert (await other.get(JOBS)).status_code == 401
 
@@ -142,7 +146,7 @@ async def test_a_refusal_does_not_say_what_is_wrong_with_a_key(
     valid = await key_of()
     expired = await key_of(expires_at=rt.now() - timedelta(seconds=1))
     revoked = await key_of()
-    await api_keys.revoke(rt.db, id_of(revoked), now=rt.now())  # type: ignore[arg-type] # an id
+    await api_keys.revoke(rt.db, KeyId(id_of(revoked)), now=rt.now())
     _, unknown = new_key()
     forged = unknown.replace(id_of(unknown), id_of(valid))
 
@@ -224,6 +228,34 @@ async def test_a_revocation_takes_effect_on_all_processes(
     assert [answer.status_code for answer in before] == [200, 200]
     assert revoked.json()["revoked_at"] is not None
     assert [answer.status_code for answer in after] == [401, 401]
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+async def test_open_streams_end_with_the_access(
+    rt: Runtime, key_of: KeyOf, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, has_key: bool
+) -> None:
+    """Of a key that is revoked, and of callers without one once there is a key."""
+    monkeypatch.setattr(streams_module, "CHECK_SECONDS", 0.01)
+    caller = ANONYMOUS
+    if has_key:
+        caller = await caller_of(rt, await key_of()) or ANONYMOUS
+        kept = await caller_of(rt, await key_of())
+    else:
+        kept = None
+    streams = Streams(rt)
+
+    with contextlib.ExitStack() as stack:
+        open_stream = stack.enter_context(streams.open(caller, None))
+        other = None if kept is None else stack.enter_context(streams.open(kept, None))
+        if caller.key_id is None:
+            await key_of()
+        else:
+            await api_keys.revoke(rt.db, KeyId(caller.key_id), now=rt.now())
+        clock.tick(seconds=0.5)
+        await open_stream.bell.wait(seconds=60)
+
+        assert open_stream.closed
+        assert other is None or not other.closed
 
 
 async def test_a_key_is_read_at_most_twice_a_second(

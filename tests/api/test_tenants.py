@@ -36,6 +36,8 @@ BY_ID: Final[Mapping[str, Mapping[str, Any]]] = {
     "POST /api/v1/jobs/{job_id}/retry": {"headers": {"Prefer": "wait=1"}},
     "POST /api/v1/jobs/{job_id}/collect": {},
     "GET /api/v1/jobs/{job_id}/metadata": {},
+    "GET /api/v1/jobs/{job_id}/history": {},
+    "GET /api/v1/jobs/{job_id}/events": {"headers": {"Accept": "application/json"}},
     "GET /api/v1/download/{job_id}": {},
     "GET /media/{name}": {},
     "GET /api/v1/operations/{operation_id}": {},

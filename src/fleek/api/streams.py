@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from fleek.api.access import is_current
 from fleek.api.peers import Peers
 from fleek.domain.access import Caller
 from fleek.domain.errors import TooManyStreams
+from fleek.engine.access import is_current
 from fleek.engine.loops import Bell, run_logged
 from fleek.engine.runtime import Runtime
 
@@ -93,14 +93,17 @@ class Streams:
                     del counter[name]
 
     def _start(self) -> None:
-        if self._checking is None and self._keys:
+        if self._checking is None:
             self._checking = asyncio.create_task(self._check_while_open())
 
     async def _check_while_open(self) -> None:
-        """Close the streams of keys that have been revoked or have expired."""
+        """Close the streams of keys that have been revoked or have expired.
+
+        And those without a key, once callers need one.
+        """
         try:
-            while self._keys and not self._closing:
-                for caller in {stream.caller for stream in self._open if stream.caller.key_id}:
+            while self._open and not self._closing:
+                for caller in {stream.caller for stream in self._open}:
                     current = await run_logged(self._rt, "events", is_current(self._rt, caller))
                     if current is False:  # None: it cannot be found out now
                         self._close_of(caller)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FRESH_SECONDS: Final = 0.5
 MOST_CACHED: Final = 4096
+CONFIGURED: Final = "setting:"  # before the name of a key in the settings, in place of an id
 NO_DIGEST: Final = bytes(32)  # of no key: compared with if a key is unknown
 
 Value = TypeVar("Value")
@@ -129,10 +130,26 @@ async def caller_of(rt: "Runtime", key: str) -> Caller | None:
     return stored.key.caller
 
 
+async def is_current(rt: "Runtime", caller: Caller) -> bool:
+    """Whether a caller whose request goes on may keep it: the key is not revoked or expired.
+
+    Without a key: whether callers still need none.
+
+    Raises:
+        DatabaseUnavailable: It is not known.
+    """
+    if caller.key_id is None:
+        return not await keys_required(rt)
+    if caller.key_id.startswith(CONFIGURED):
+        return caller.key_id.removeprefix(CONFIGURED) in rt.settings.configured_keys
+    stored = await _stored(rt, KeyId(caller.key_id))
+    return stored is not None and stored.key.is_valid(rt.now())
+
+
 def _configured(keys: Mapping[str, bytes], given: bytes) -> Caller | None:
     """Compare with each of the keys in the settings, so that time does not show which one it is."""
     names = [name for name, known in keys.items() if hmac.compare_digest(known, given)]
-    return Caller(DEFAULT_TENANT, f"setting:{names[0]}", frozenset(Scope)) if names else None
+    return Caller(DEFAULT_TENANT, f"{CONFIGURED}{names[0]}", frozenset(Scope)) if names else None
 
 
 async def _stored(rt: "Runtime", key_id: KeyId) -> StoredKey | None:
