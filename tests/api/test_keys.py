@@ -335,6 +335,25 @@ async def test_a_job_names_the_key_that_created_it(
     assert [job.key_id for job in found] == [id_of(first), id_of(second)]
 
 
+async def test_a_repeated_request_may_come_with_another_key(
+    client: httpx2.AsyncClient, key_of: KeyOf
+) -> None:
+    """Of the same tenant: a key may be replaced between two tries; another tenant has its own."""
+    keys = [await key_of(), await key_of(), await key_of(tenant_id="acme")]
+
+    answers = [
+        await client.post(
+            "/api/v1/generate",
+            json={"prompt": "A cat"},
+            headers={**bearer(key), "Idempotency-Key": "order-17"},
+        )
+        for key in keys
+    ]
+
+    first, second, other = [answer.json()["id"] for answer in answers]
+    assert first == second != other
+
+
 async def test_wrong_keys_are_limited_and_a_valid_one_is_not(
     client: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:

@@ -52,9 +52,7 @@ async def retry(
     again: bool = False,
 ) -> tuple[Job, bool]:
     """Accept a retry of a job; see `retry_once`. Returns the retry, and False if it existed."""
-    accepted = await retry_once(
-        rt, job_id, None, tenant_id=tenant_id, key_id=key_id, again=again
-    )
+    accepted = await retry_once(rt, job_id, None, tenant_id=tenant_id, key_id=key_id, again=again)
     return accepted.job, accepted.created
 
 

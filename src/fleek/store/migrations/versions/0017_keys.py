@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0016"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 
 INSTANT = sa.DateTime(timezone=True)
 DOCUMENT = sa.JSON(none_as_null=True)
