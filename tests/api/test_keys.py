@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,9 +16,16 @@ from fakes import Clock
 from fleek.api import streams as streams_module
 from fleek.api.access import MOST_PEERS, REFUSED_PER_MINUTE, RefusedKeys
 from fleek.api.streams import Streams
+from fleek.app import create_app
+from fleek.client import AsyncClient
 from fleek.domain.access import ANONYMOUS, Scope
 from fleek.domain.api_keys import KeyId, new_key
-from fleek.domain.errors import ConfigurationError, DatabaseUnavailable, TooMany
+from fleek.domain.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    TooMany,
+    Unauthorized,
+)
 from fleek.domain.job import JobId
 from fleek.engine.access import (
     MOST_CACHED,
@@ -37,6 +45,7 @@ ClientOf = Callable[[Runtime], httpx2.AsyncClient]
 KeyOf = Callable[..., Coroutine[Any, Any, str]]
 
 JOBS: Final = "/api/v1/jobs"
+BASE: Final = "http://fleek.test"
 CONFIGURED: Final = "s" * 32
 ANYWHERE: Final = {"api_host": "0.0.0.0"}  # noqa: S104 - not bound
 
@@ -584,3 +593,23 @@ async def test_keys_are_managed_by_operators_alone(
     ]
 
     assert {answer.status_code for answer in asked} == {403}
+
+
+async def test_the_client_shows_its_key(
+    rt: Runtime, key_of: KeyOf, complete: Callable[..., Any], tmp_path: Path
+) -> None:
+    """With each request: also to download, which follows no signed address."""
+    job = await complete()
+    key = await key_of(*(scope for scope in Scope if scope is not Scope.ADMIN))
+    transport = httpx2.ASGITransport(create_app(rt))
+
+    async with AsyncClient(BASE, api_key=key, transport=transport) as client:
+        created = await client.generate("A cat")
+        listed = [one.id async for one in client.jobs()]
+        path = await client.download(job.id, tmp_path / "cat.png")
+    async with AsyncClient(BASE, api_key="", transport=transport) as nobody:
+        with pytest.raises(Unauthorized):
+            await nobody.status(job.id)
+
+    assert listed == [created.id, job.id]
+    assert path.stat().st_size > 0

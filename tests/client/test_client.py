@@ -501,6 +501,24 @@ def test_a_key_is_checked_at_once(key: str) -> None:
         Client(api_key=key)
 
 
+@pytest.mark.parametrize(
+    ("given", "sent"), [(None, "Bearer from-outside"), ("own", "Bearer own"), ("", None)]
+)
+def test_the_key_is_the_one_of_the_environment(
+    server: Any, a_job: Maker, monkeypatch: pytest.MonkeyPatch, given: str | None, sent: str | None
+) -> None:
+    """Unless another one is given, or none."""
+    monkeypatch.setenv("FLEEK_API_KEY", "from-outside")
+    server.script = [httpx2.Response(200, json=a_job())]
+
+    with Client(
+        "http://fleek.test", api_key=given, transport=httpx2.MockTransport(server)
+    ) as client:
+        client.status(JOB)
+
+    assert server.requests[0].headers.get("authorization") == sent
+
+
 def test_an_address_may_have_a_path(server: Any, a_job: Maker) -> None:
     """A server behind a proxy may live below a path."""
     server.script = [httpx2.Response(200, json=a_job())]

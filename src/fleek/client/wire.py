@@ -1,6 +1,7 @@
 """Requests and answers without input and output: shared by both clients."""
 
 import json
+import os
 import re
 import ssl
 from collections.abc import Container, Generator, Mapping
@@ -86,9 +87,13 @@ def _certificates(*, trust_env: bool) -> ssl.SSLContext:
 def bearer(api_key: str | None) -> str | None:
     """Return the value of the Authorization header; None without a key.
 
+    None is the key in the environment, an empty text is none.
+
     Raises:
         ConfigurationError: The key contains characters that are not allowed in one.
     """
+    if api_key is None:
+        api_key = os.environ.get("FLEEK_API_KEY")  # noqa: TID251 - the caller's, not the service's
     if not api_key:
         return None
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key:

@@ -67,6 +67,8 @@ class AsyncClient:
     ) -> None:
         """Create a client; nothing is sent yet. `timeout` is for one answer, in seconds.
 
+        `api_key`: None is the one in the environment variable FLEEK_API_KEY, "" is none.
+
         Raises:
             ConfigurationError: `url` or `api_key` cannot be used.
         """
