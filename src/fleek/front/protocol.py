@@ -291,7 +291,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().pause_writing()
         size = self.transport.get_write_buffer_size()
         self._front.unsent.add(self, size, now=self.loop.time())
-        self._watch_reader(size)
+        self._watch_reader(self.transport.get_unread_size())
 
     def resume_writing(self) -> None:
         """Clear the deadline: the response is being read."""
@@ -302,7 +302,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _watch_reader(self, size: int) -> None:
         def look() -> None:
-            left = self.transport.get_write_buffer_size()
+            left = self.transport.get_unread_size()
             if size - left < seconds * self._limits.min_rate:
                 self.abort()
             else:

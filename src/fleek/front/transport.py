@@ -1,7 +1,14 @@
 """A transport whose close lets the client read the response first."""
 
 import asyncio
-from typing import Any, Protocol
+import fcntl
+import struct
+import termios
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+UNREAD: Final[int | None] = getattr(termios, "TIOCOUTQ", None)
+"""On Linux: how many bytes of a socket's send buffer the client's side has not taken yet."""
 
 
 class Closing(Protocol):
@@ -57,6 +64,20 @@ class GentleTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         """Return the number of bytes that are not written yet."""
         return self._transport.get_write_buffer_size()
+
+    def get_unread_size(self) -> int:
+        """Return the number of bytes that the client's side has not taken yet.
+
+        That includes the system's send buffer, which takes megabytes before more can be written: a
+        slow reader makes progress long before the write buffer shows it.
+        """
+        size = self.get_write_buffer_size()
+        connection = self.get_extra_info("socket")
+        if UNREAD is not None and connection is not None:
+            with suppress(OSError, ValueError):  # closed meanwhile, or not a socket of the network
+                sent = fcntl.ioctl(connection.fileno(), UNREAD, struct.pack("i", 0))
+                size += struct.unpack("i", sent)[0]
+        return size
 
     def pause_reading(self) -> None:
         """Pause reading."""

@@ -1,0 +1,52 @@
+"""What a connection knows of its reader."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from fleek.front.transport import GentleTransport
+
+PATIENCE = 60.0
+PART = 16 * 1024
+
+
+class Owner:
+    """Closes nothing."""
+
+    def close_gently(self) -> None:
+        """Do nothing."""
+
+
+@pytest.fixture
+async def ends() -> AsyncGenerator[tuple[GentleTransport, socket.socket]]:
+    """Return a transport whose buffers are full, and the socket of its reader."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * PART)
+        reader.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        accepted.setblocking(False)  # noqa: FBT003 - the library's way
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * PART)
+        writing, _ = await loop.connect_accepted_socket(asyncio.Protocol, accepted)
+        writing.write(bytes(1024 * PART))
+        yield GentleTransport(writing, Owner()), reader
+        writing.abort()
+        await asyncio.sleep(0)
+
+
+async def test_a_slow_reader_makes_progress_before_more_can_be_written(
+    ends: tuple[GentleTransport, socket.socket],
+) -> None:
+    """As nginx does for a slow client: it takes little at a time, and is not a reader that stalls."""
+    transport, reader = ends
+    waiting, unread = transport.get_write_buffer_size(), transport.get_unread_size()
+
+    async with asyncio.timeout(PATIENCE):
+        while transport.get_unread_size() >= unread:
+            reader.recv(PART)
+            await asyncio.sleep(0)
+
+    assert unread > waiting
+    assert transport.get_write_buffer_size() == waiting
