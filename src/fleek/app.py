@@ -31,6 +31,7 @@ from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.hub import Hub
 from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import RequestIdMiddleware
+from fleek.api.peers import Peers
 from fleek.api.queue_positions import QueuePositions
 from fleek.api.routing import answering_head, without_scope
 from fleek.api.short_cache import NegativeCache, ShortCache
@@ -111,7 +112,11 @@ def create_app(rt: Runtime) -> FastAPI:
         redirect_slashes=False,  # a redirect would be made from the caller's Host header
         routes=answering_head(routes),
         middleware=[
-            Middleware(RequestIdMiddleware, metrics=metrics.http),
+            Middleware(
+                RequestIdMiddleware,
+                metrics=metrics.http,
+                proxies=Peers(rt.settings.forwarded_allow_ips),
+            ),
             Middleware(HostOriginMiddleware, settings=rt.settings),
             *_cors(rt),
             Middleware(Admission),

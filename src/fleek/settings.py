@@ -334,7 +334,8 @@ class Settings(BaseSettings):
     forwarded_allow_ips: Listed = Field(
         default=("127.0.0.1", "::1"),
         description="Proxies in front of the service: addresses and networks, comma-separated, or "
-        "`*`. As they speak for many callers, `MAX_CONNECTIONS_PER_PEER` does not count for them.",
+        "`*`. As they speak for many callers, `MAX_CONNECTIONS_PER_PEER` does not count for them; "
+        "the log names the caller that their `X-Forwarded-For` names.",
     )
     max_connections: int | None = Field(
         default=None,

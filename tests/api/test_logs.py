@@ -1,8 +1,10 @@
 """The log of requests: a line each, without anything secret."""
 
+from dataclasses import replace
 from typing import Any
 
 import httpx2
+import pytest
 from structlog.testing import capture_logs
 
 from fakes import a_request
@@ -36,6 +38,46 @@ async def test_a_request_is_one_line(rt: Runtime) -> None:
         "client": "127.0.0.1",
         "job_id": str(job.id),
     }
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        (["203.0.113.7"], "203.0.113.7"),
+        (["1.2.3.4, 203.0.113.7"], "203.0.113.7"),
+        (["1.2.3.4", "203.0.113.7 , 10.0.0.9"], "203.0.113.7"),
+        (["203.0.113.7:4711"], "203.0.113.7"),
+        (["[2001:db8::1]:443"], "2001:db8::1"),
+        (["2001:DB8::1"], "2001:db8::1"),
+        (["10.0.0.9"], "10.0.0.9"),
+        (["unknown, 10.0.0.9"], "10.0.0.9"),
+        (["1.2.3.4, evil=1 level=error"], "127.0.0.1"),
+        (["fe80::1%\t1"], "127.0.0.1"),
+        ([","], "127.0.0.1"),
+        (["1.2.3.4" + ",10.0.0.1" * 3000], "10.0.0.1"),
+        ([], "127.0.0.1"),
+    ],
+)
+async def test_the_caller_is_who_the_last_proxy_names(
+    rt: Runtime, forwarded: list[str], client: str
+) -> None:
+    """Whatever callers write in front of that; and what is no address is not logged."""
+    settings = rt.settings.model_copy(update={"forwarded_allow_ips": ("127.0.0.1", "10.0.0.0/8")})
+    headers = [("X-Forwarded-For", value) for value in forwarded]
+
+    (line,) = await logged(replace(rt, settings=settings), "GET", "/info", headers=headers)
+
+    assert line["client"] == client
+
+
+async def test_a_caller_that_is_no_proxy_names_nobody(rt: Runtime) -> None:
+    """It could put its deeds on others."""
+    settings = rt.settings.model_copy(update={"forwarded_allow_ips": ("10.0.0.0/8",)})
+    headers = [("X-Forwarded-For", "203.0.113.7")]
+
+    (line,) = await logged(replace(rt, settings=settings), "GET", "/info", headers=headers)
+
+    assert line["client"] == "127.0.0.1"
 
 
 async def test_tokens_in_paths_are_not_logged(rt: Runtime) -> None:

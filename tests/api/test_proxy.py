@@ -11,9 +11,11 @@ from urllib.parse import urljoin, urlsplit
 import httpx2
 
 from api.conftest import PNG
+from examples import ROOT
 from fleek.client import AsyncClient
 from fleek.domain.job import Status
 from fleek.engine.runtime import Runtime
+from fleek.providers.base import MAX_ANSWER_BYTES
 from in_process_service import serving_on
 
 Make = Callable[..., Awaitable[Any]]
@@ -169,3 +171,13 @@ async def test_our_own_client_goes_through_it(rt: Runtime, complete: Make, tmp_p
     assert file.read_bytes() == PNG
     assert health["service"] == "fleek-media-service"
     assert proxy.outside == []
+
+
+def test_the_proxy_of_the_description_refuses_no_result() -> None:
+    """A callback that is too large for the proxy is a result that is paid for and lost."""
+    page = (ROOT / "docs/how-to/behind-a-proxy.md").read_text(encoding="utf-8")
+
+    size = re.search(r"client_max_body_size (\d+)m;", page)
+
+    assert size is not None
+    assert int(size[1]) * 1_048_576 >= MAX_ANSWER_BYTES

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from fleek.api import hub as hub_module
+from fleek.api import waiting
 from fleek.api.hub import Hub
 from fleek.api.waiting import preferred_seconds
 from fleek.domain.job import JobId, Status
@@ -140,6 +141,19 @@ async def test_the_time_is_over_before_the_end(submit: Submit) -> None:
 
     assert (answer.status_code, answer.json()["status"]) == (201, "pending")
     assert answer.headers["Preference-Applied"] == "wait=1"
+    assert answer.headers["Retry-After"] == "1"
+
+
+async def test_a_wait_ends_before_a_proxy_gives_up(
+    submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its 504 would look like a refusal, and the job would be submitted again."""
+    monkeypatch.setattr(waiting, "ENDS_SECONDS", 0.05)
+
+    answer = await submit()
+
+    assert (answer.status_code, answer.json()["status"]) == (201, "pending")
+    assert answer.headers["Preference-Applied"] == "wait=60"
     assert answer.headers["Retry-After"] == "1"
 
 

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleek.api.metrics import HttpMetrics
+from fleek.api.peers import Peers, caller_address
 
 log = structlog.get_logger(__name__)
 
@@ -23,9 +24,10 @@ class RequestIdMiddleware:
     A valid id of the caller is kept, so that a request can be traced through several services.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics, proxies: Peers) -> None:
         self._app = app
         self._metrics = metrics
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -52,7 +54,8 @@ class RequestIdMiddleware:
         finally:
             seconds = perf_counter() - started
             self._metrics.count(scope, status=status, seconds=seconds)
-            _log(scope, status=status, seconds=seconds)
+            client = caller_address(scope, self._proxies)
+            _log(scope, status=status, seconds=seconds, client=client)
 
 
 def _drop_trailing_slash(scope: Scope) -> None:
@@ -62,10 +65,9 @@ def _drop_trailing_slash(scope: Scope) -> None:
         scope["path"] = path[:-1]
 
 
-def _log(scope: Scope, *, status: int, seconds: float) -> None:
+def _log(scope: Scope, *, status: int, seconds: float, client: str | None) -> None:
     """Log a request by its route: paths and queries may hold tokens and signatures."""
     route = getattr(scope.get("route"), "path", None)
-    client = scope.get("client")
     job_id = scope.get("path_params", {}).get("job_id")
     write = log.debug if route in QUIET else log.info
     write(
@@ -74,7 +76,7 @@ def _log(scope: Scope, *, status: int, seconds: float) -> None:
         route=route,
         status=status,
         seconds=round(seconds, 4),
-        client=client and client[0],
+        client=client,
         **({} if job_id is None else {"job_id": str(job_id)}),
     )
 

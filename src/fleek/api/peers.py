@@ -3,7 +3,10 @@
 from ipaddress import ip_address, ip_network
 from typing import Final
 
+from starlette.types import Scope
+
 ANY: Final = "*"
+MAX_HOPS: Final = 20  # proxies between a caller and this process
 
 
 class Peers:
@@ -22,3 +25,37 @@ class Peers:
             return True
         address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self._networks)
+
+
+def caller_address(scope: Scope, proxies: Peers) -> str | None:
+    """Return the address that a request came from, for logs; None: it has none.
+
+    ``X-Forwarded-For`` is believed as far as proxies have written it: the last address that is not
+    one of theirs.
+    """
+    client = scope.get("client")
+    caller: str | None = client and client[0]
+    if caller is None or caller not in proxies:
+        return caller
+    written = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    for entry in reversed(b",".join(written).rsplit(b",", MAX_HOPS)[-MAX_HOPS:]):
+        address = _address(entry.decode("latin-1"))
+        if address is None:
+            break
+        caller = address
+        if caller not in proxies:
+            break
+    return caller
+
+
+def _address(entry: str) -> str | None:
+    """Return the address of an entry, without its port; None: it is no address."""
+    entry = entry.strip()
+    if entry.startswith("["):
+        entry = entry[1:].partition("]")[0]
+    elif entry.count(":") == 1:
+        entry = entry.partition(":")[0]
+    try:
+        return None if "%" in entry else str(ip_address(entry))
+    except ValueError:
+        return None

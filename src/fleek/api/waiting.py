@@ -21,6 +21,7 @@ from fleek.store import jobs
 from fleek.store.jobs import JobView
 
 LONGEST: Final = 60  # seconds; also without a number
+ENDS_SECONDS: Final = 55.0  # every wait: many proxies give up after a minute, and answer 504
 RETRY_SECONDS: Final = "1"  # Retry-After of an answer whose job has not ended
 QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"')
 WAIT: Final = re.compile(r"\s*wait\s*(?:=\s*([0-9]{1,2})\s*)?(?:;.*)?", re.IGNORECASE)
@@ -30,7 +31,7 @@ PreferHeader = Annotated[
     Header(
         alias="Prefer",
         description="`wait=N`, N from 1 to 60 seconds: respond when the job has ended, at the "
-        "latest after that time, with the job as it is then. `Preference-Applied` in the response "
+        "latest after that time and after 55 seconds, with the job as it is then. `Preference-Applied` in the response "
         "says that it was heeded; other values are ignored. A caller that goes away cancels "
         "nothing.",
         examples=["wait=30"],
@@ -78,7 +79,7 @@ async def wait_for_end(request: Request, response: Response, view: JobView) -> J
     with hub(request).waiting() as admitted:
         if not admitted:
             return view
-        await _until_ended(request, view.job.id, seconds=seconds)
+        await _until_ended(request, view.job.id, seconds=min(seconds, ENDS_SECONDS))
     with suppress(DatabaseUnavailable, NotFound):  # it was accepted: say so, whatever has happened
         view = await jobs.get(runtime(request).db, view.job.id, tenant_id=view.job.tenant_id)
     response.headers["Preference-Applied"] = f"wait={seconds}"
