@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from chaos.host import Host
+from receivers import Received
 from service_process import Service
 
 JOBS: Final = (
@@ -21,6 +22,7 @@ ATTEMPTS: Final = "SELECT id, job_id, n, prediction_id, verdict, cancel_owed FRO
 EVENTS: Final = "SELECT job_id, seq, type, data FROM events ORDER BY job_id, seq"
 MEDIA: Final = 'SELECT job_id, attempt_id, "index", key, sha256, size_bytes FROM media'
 FAILPOINT: Final = re.compile(r"^failpoint \S+ (\w+)$", re.MULTILINE)
+DELIVERIES: Final = "SELECT id, job_id, seq, type, state FROM deliveries"
 TALLIES: Final = "SELECT status, sum(jobs) FROM tallies GROUP BY status"
 
 
@@ -88,6 +90,17 @@ class Sale:
     denied: bool = False  # we were told that it had stopped, and it ran on
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A webhook's row."""
+
+    id: str  # as its receiver sees it
+    job_id: UUID
+    seq: int
+    type: str
+    state: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Everything, read when all is quiet."""
@@ -107,9 +120,16 @@ class Evidence:
     history: Sequence[Mapping[str, Any]]
     webhooks: Sequence[Mapping[str, Any]]
     strikes: Mapping[str, int]  # how often each fault struck, at the provider or in a process
+    deliveries: Sequence[Delivery] = ()
+    received: Sequence[Received] | None = None  # webhooks as they came; None: there is no receiver
 
 
-def gather(service: Service, host: Host, history: Sequence[Mapping[str, Any]]) -> Evidence:
+def gather(
+    service: Service,
+    host: Host,
+    history: Sequence[Mapping[str, Any]],
+    received: Sequence[Received] | None,
+) -> Evidence:
     """Read all of it."""
     ledger = host.ledger()
     logs = list(_log_lines(process.log for process in service.processes))
@@ -141,6 +161,8 @@ def gather(service: Service, host: Host, history: Sequence[Mapping[str, Any]]) -
         history=history,
         webhooks=ledger["webhooks"],
         strikes=_strikes(ledger, [process.log for process in service.processes]),
+        deliveries=[_delivery(row) for row in service.rows(DELIVERIES)],
+        received=received,
     )
 
 
@@ -174,6 +196,12 @@ def _attempt(row: Sequence[Any]) -> Attempt:
         prediction_id=row[3],
         verdict=row[4],
         cancel_owed=bool(row[5]),
+    )
+
+
+def _delivery(row: Sequence[Any]) -> Delivery:
+    return Delivery(
+        id=f"msg_{_uuid(row[0]).hex}", job_id=_uuid(row[1]), seq=row[2], type=row[3], state=row[4]
     )
 
 

@@ -4,7 +4,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from chaos.evidence import Evidence, gather
 from chaos.history import History
 from chaos.host import Host
 from fleek.engine.throttle import circuit_pause
+from receivers import Received
 from service_process import Process, Service
 
 HEARTBEAT: Final = 0.3  # seconds; after six a silent worker is dead
@@ -35,13 +36,15 @@ STILL: Final = 90.0  # seconds without any change that nothing explains; what mo
 LONGEST: Final = 1200.0  # seconds; what moves for ever is wrong too
 OWED: Final = """SELECT
     (SELECT count(*) FROM jobs WHERE status IN ('pending', 'processing')),
-    (SELECT count(*) FROM attempts WHERE verdict IS NULL)"""
+    (SELECT count(*) FROM attempts WHERE verdict IS NULL),
+    (SELECT count(*) FROM deliveries WHERE state = 'pending')"""
 MOVES: Final = """SELECT
     (SELECT sum(version) FROM jobs),
     (SELECT count(*) FROM attempts),
     (SELECT count(prediction_id) FROM attempts),
     (SELECT count(verdict) FROM attempts),
     (SELECT sum(empty_looks) FROM attempts WHERE verdict IS NULL),
+    (SELECT sum(attempts) FROM deliveries),
     (SELECT max(failures) FROM accounts)"""
 
 
@@ -55,6 +58,7 @@ class Rig(Service):
         if code := os.environ.get("PYTHONPATH"):  # noqa: TID251 - a child's environment
             self.env["PYTHONPATH"] = code  # another version of the code is on trial
         self.history = History(folder / "history.jsonl")
+        self.received: Sequence[Received] | None = None  # webhooks, if there is a receiver
 
     def launch(self, *options: str, **env: str) -> Process:
         """Start ``fleek serve`` and wait until it answers, or a failpoint has ended or frozen it.
@@ -122,14 +126,14 @@ class Rig(Service):
                 before, changed = moves, now
             rest = circuit_pause(moves[-1] or 0)
             patience = still + (0 if rest is None else rest.total_seconds())
-            said = f"(jobs, attempts) that have not ended: {owed}"
+            said = f"(jobs, attempts, deliveries) that have not ended: {owed}"
             assert now - changed < patience, f"nothing moves; {said}\n{self.tails()}"
             assert now - begun < LONGEST, f"it goes on and on; {said}\n{self.tails()}"
             time.sleep(LOOK_SECONDS)
 
     def evidence(self) -> Evidence:
         """Read all that there is to judge by."""
-        return gather(self, self.host, self.history.rows)
+        return gather(self, self.host, self.history.rows, self.received)
 
     def close(self) -> None:
         """End everything that was started here; the emulator lives on."""

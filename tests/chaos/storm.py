@@ -9,12 +9,13 @@ from functools import partial
 from typing import Final
 
 from chaos import faults
-from chaos.checker import Terms, check
+from chaos.checker import ANNOUNCED, Terms, check
 from chaos.history import Client
 from chaos.money import Money, money
 from chaos.nemesis import Nemesis
 from chaos.rig import STILL, Rig
 from chaos.sightings import BY_CALLBACK, LONG_KILLS, must_see, sightings
+from collecting import collecting
 from fleek.providers.replicate.poller import GONE_SECONDS
 from service_process import until
 
@@ -115,9 +116,15 @@ def run(rig: Rig, storm: Storm) -> Outcome:
     Raises:
         AssertionError: It did not come to rest, or a process ended by itself.
     """
-    begun = time.monotonic()
     if storm.polling:
         del rig.env["PUBLIC_URL"]
+    with collecting() as collector:
+        rig.received = collector.received
+        return _run(rig, storm, hook=collector.url)
+
+
+def _run(rig: Rig, storm: Storm, *, hook: str) -> Outcome:
+    begun = time.monotonic()
     spell = partial(_spell, rig, storm)
     spell("")
     freezes = {"nap": 2 * HEARTBEAT} | ({"freeze": 14 * HEARTBEAT} if storm.wild else {})
@@ -132,6 +139,8 @@ def run(rig: Rig, storm: Storm) -> Outcome:
     )
     crowd = _Crowd(rig, storm, lambda: nemesis.progress)
     until(rig.answers, seconds=ROUSED, why=rig.tails)
+    endpoint = {"url": hook, "events": sorted(ANNOUNCED.values())}
+    rig.http.post("/api/v1/webhooks/endpoints", json=endpoint).raise_for_status()
     nemesis.begin()
     crowd.submit_all()
     while nemesis.busy and time.monotonic() - begun < storm.patience:

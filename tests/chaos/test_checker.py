@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 
 from chaos.checker import Terms, check
-from chaos.evidence import Attempt, Event, Evidence, Job, Media, Sale
+from chaos.evidence import Attempt, Delivery, Event, Evidence, Job, Media, Sale
 from chaos.money import money
+from receivers import Received
 
 PAINTED, STOPPED = UUID(int=1), UUID(int=2)
 FIRST, SECOND = UUID(int=11), UUID(int=12)
@@ -74,7 +75,22 @@ def story() -> Evidence:
         history=[*submits, {**cancel, "phase": "invoke"}, {**cancel, "phase": "ok"}],
         webhooks=[],
         strikes={},
+        deliveries=[
+            Delivery(id=f"msg_{one.id.int}{seq}", job_id=one.id, seq=seq, type=kind, state="delivered")
+            for one in jobs.values() for seq, kind in [(1, "job.created"), (2, f"job.{one.status}")]
+        ],
+        received=[a_webhook(f"msg_{number}") for number in (11, 21, 22, 12, 12)],
     )  # fmt: skip
+
+
+def a_webhook(known: str, body: bytes = b"{}") -> Received:
+    """Return a webhook as it came in."""
+    return Received({"webhook-id": known}, body)
+
+
+def with_webhooks(evidence: Evidence, *received: Received) -> Evidence:
+    """Tell that other webhooks came in."""
+    return replace(evidence, received=received)
 
 
 def with_job(evidence: Evidence, job_id: UUID, **fields: Any) -> Evidence:
@@ -161,6 +177,34 @@ LIES: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     "stopped for no reason": (
         lambda e: replace(e, attempts=[e.attempts[0], replace(e.attempts[1], verdict="failed")]),
         "stopped for no reason",
+    ),
+    "a webhook that did not come": (
+        lambda e: with_webhooks(e, *(a_webhook(f"msg_{n}") for n in (11, 21, 22))),
+        "job.completed of 00000000-0000-0000-0000-000000000001 did not arrive",
+    ),
+    "a webhook that waits": (
+        lambda e: replace(e, deliveries=[replace(one, state="pending") for one in e.deliveries]),
+        "it is pending",
+    ),
+    "an event that nobody is owed": (
+        lambda e: replace(e, deliveries=e.deliveries[1:], received=(e.received or ())[1:]),
+        "job.created of 00000000-0000-0000-0000-000000000001 was owed to nobody",
+    ),
+    "two webhooks for an event": (
+        lambda e: replace(e, deliveries=[*e.deliveries, replace(e.deliveries[0], id="msg_9")]),
+        "5 deliveries for 4 events",
+    ),
+    "a webhook with other bytes": (
+        lambda e: with_webhooks(e, *(e.received or ()), a_webhook("msg_12", b"[]")),
+        "msg_12 came again with other bytes",
+    ),
+    "a webhook that nobody owed": (
+        lambda e: with_webhooks(e, *(e.received or ()), a_webhook("msg_9")),
+        "msg_9 came, and nobody owed it",
+    ),
+    "webhooks in another order": (
+        lambda e: with_webhooks(e, *(a_webhook(f"msg_{n}") for n in (12, 11, 21, 22))),
+        "came after what followed it",
     ),
     "the token was sent to strangers": (lambda e: replace(e, leaks=1), "1 sent to the host"),
 }  # fmt: skip

@@ -8,6 +8,9 @@ from email.utils import format_datetime
 from ipaddress import ip_network
 
 import pytest
+from openai import OpenAI
+from replicate.webhook import Webhooks, WebhookSigningSecret
+from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
 from backing_services import both_databases
@@ -286,6 +289,45 @@ async def test_an_endless_answer_is_not_read(rt: Runtime) -> None:
     (delivery,) = await kept(rt)
     assert (delivery.state, delivery.last_status) == ("delivered", 200)
     assert sent < 16_000_000  # what the buffers of the sockets hold
+
+
+async def test_a_body_that_never_ends_is_no_failure(rt: Runtime) -> None:
+    """It was accepted; what comes after the status is not waited for."""
+
+    async def accept_and_drip(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with receiving(accept_and_drip) as receiver:
+        await a_cancelled_job(rt, receiver)
+
+        await one_turn(Postman(rt))
+
+    (delivery,) = await kept(rt)
+    assert (delivery.state, delivery.last_status, delivery.attempts) == ("delivered", 200, 1)
+
+
+async def test_what_arrives_is_accepted_by_the_verifiers_of_others(rt: Runtime) -> None:
+    """By headers and bytes as they come over the wire."""
+    secret, *_ = await signing_secrets(rt, tenant_id="default")
+    async with receiving() as receiver:
+        rt = replace(rt, now=lambda: datetime.now(UTC))  # verifiers look at their own clock
+        await a_cancelled_job(rt, receiver)
+
+        await all_turns(Postman(rt))
+
+        (received,) = receiver.received
+    assert Webhook(secret).verify(received.body, received.headers) == received.event
+    Webhooks.validate(
+        headers=received.headers,
+        body=received.body.decode(),
+        secret=WebhookSigningSecret(key=secret),
+    )
+    client = OpenAI(api_key="none", webhook_secret=secret)
+    client.webhooks.verify_signature(received.body, received.headers)
 
 
 async def test_a_dead_receiver_slows_no_other(rt: Runtime) -> None:
