@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from fleek.api.deps import addresses
 from fleek.api.media import unchanged
 from fleek.api.routing import SECURITY_SCHEMES, lenient_router
+from fleek.api.webhook_events import describe_webhooks
 from fleek.domain.errors import NotFound
 from fleek.schemas import Problem, example
 
@@ -114,6 +115,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas.update(schema.pop("$defs"))
         schemas["Problem"] = schema
         document["components"]["securitySchemes"] = SECURITY_SCHEMES
+        document["webhooks"] = describe_webhooks()
         # The framework has left out the nulls of the example.
         schemas["JobRead"]["examples"] = [example(addresses(app.state.runtime))]
         _drop_defaults(document)
