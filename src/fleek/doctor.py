@@ -20,7 +20,7 @@ from fleek import __version__, diagnosis
 from fleek.bootstrap import open_dispatcher, open_provider, open_storage
 from fleek.client import AsyncClient, RetryPolicy
 from fleek.diagnosis import Finding, unreachable, warning
-from fleek.domain.errors import ConfigurationError, FleekError
+from fleek.domain.errors import ConfigurationError, FleekError, Unauthorized
 from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import DEAD_AFTER, process_space
 from fleek.engine.signing import PLAIN, SecretBox
@@ -255,10 +255,12 @@ async def _port(settings: Settings) -> list[Finding]:
         return [Finding("port", "ok", f"{place} is free; the service is not running")]
     url = settings.local_base
     async with AsyncClient(
-        url, timeout=ANSWER_SECONDS, retry_policy=RetryPolicy(attempts=1)
+        url, api_key="", timeout=ANSWER_SECONDS, retry_policy=RetryPolicy(attempts=1)
     ) as client:
         try:
             health = await client.health()
+        except Unauthorized:  # on an address that is not loopback
+            return [Finding("port", "ok", f"a service that needs a key is running on {place}")]
         except FleekError:
             health = {}
     if health.get("service") != "fleek-media-service":
