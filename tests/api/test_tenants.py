@@ -75,6 +75,7 @@ BULK: Final = {
 SHARED: Final = {
     *("GET /api/v1/models", "GET /api/v1/models/{owner}/{name}"),
     *("GET /metrics", "GET /info", "GET /health/detailed"),
+    *("GET /api/v1/queue", "POST /api/v1/queue/pause", "POST /api/v1/queue/resume"),
     *("GET /api/v1/keys", "POST /api/v1/keys", "DELETE /api/v1/keys/{key_id}"),
 }
 """Routes about nothing of a tenant, or for operators of the whole installation."""
