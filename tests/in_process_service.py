@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fleek.api.admission import Limit
 from fleek.api.hub import Hub
 from fleek.api.streams import Streams
 from fleek.app import create_app
@@ -78,6 +79,7 @@ class Served:
     port: int
     hub: Hub
     streams: Streams
+    writes: Limit
     stop: Callable[[], None]  # as SIGTERM does; returns at once
 
     async def call(self, data: bytes = b"") -> Caller:
@@ -118,7 +120,8 @@ async def serving_on(rt: Runtime, **settings: Any) -> AsyncGenerator[Served]:
         server.should_exit = True
 
     try:
-        yield Served(changed, listener.getsockname()[1], app.state.hub, app.state.streams, stop)
+        port, state = listener.getsockname()[1], app.state
+        yield Served(changed, port, state.hub, state.streams, state.write_limit, stop)
     finally:
         stop()
         await task

@@ -27,7 +27,7 @@ from fleek.api import (
     webhooks,
 )
 from fleek.api.access import RefusedKeys
-from fleek.api.admission import Admission
+from fleek.api.admission import Admission, Limit
 from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.hub import Hub
 from fleek.api.metrics import ApiMetrics
@@ -101,6 +101,7 @@ def create_app(rt: Runtime) -> FastAPI:
     if missing := without_scope(routes):
         raise InternalError(f"these routes declare no scope: {missing}")
     metrics = ApiMetrics(rt.metrics.registry)
+    limit = Limit()
     app = FastAPI(
         title="Fleek",
         summary="The media-generation service that never loses a job and never pays twice",
@@ -121,11 +122,12 @@ def create_app(rt: Runtime) -> FastAPI:
             ),
             Middleware(HostOriginMiddleware, settings=rt.settings),
             *_cors(rt),
-            Middleware(Admission),
+            Middleware(Admission, limit=limit),
         ],
     )
     app.state.runtime = rt
     app.state.metrics = metrics
+    app.state.write_limit = limit
     app.state.queue_positions = QueuePositions()
     app.state.health = ShortCache()
     app.state.hub = Hub(rt)

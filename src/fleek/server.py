@@ -102,7 +102,8 @@ async def _serve(
 
 
 def _config(settings: Settings, app: Any) -> uvicorn.Config:
-    front = Front(settings, refusals=app.state.runtime.metrics.http_refusals)
+    refusals = app.state.runtime.metrics.http_refusals
+    front = Front(settings, refusals=refusals, writes=app.state.write_limit)
     return uvicorn.Config(
         app,
         http=partial(GuardedProtocol, front),  # type: ignore[arg-type]  # whatever makes a protocol

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import httpx2
 import pytest
@@ -10,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from fleek.api.admission import FEWEST, IN_TIME, Admission, Limit
+from fleek.api.admission import FEWEST, IN_TIME, TICKET, Admission, Limit
 
 LIMIT = 60  # seconds; none of it waits for time to pass
 
@@ -106,6 +107,43 @@ async def test_a_caller_that_is_slow_to_send_takes_nobody_s_place() -> None:
 
         assert quick.status_code == 200
         assert (await slow).status_code == 200
+
+
+async def test_a_ticket_counts_until_its_write_has_started() -> None:
+    """All requests of one turn of the loop are admitted or refused before any of them starts."""
+    server = Server(first=2)
+    limit = server.limit
+    tickets = [limit.ticket(), limit.ticket()]
+    assert limit.ticket() is None
+
+    for ticket in tickets:
+        assert ticket is not None
+        ticket.close()
+        ticket.close()
+
+    assert limit.expected == 0
+    assert limit.admits()
+
+
+async def test_a_write_with_a_ticket_is_not_refused_again() -> None:
+    """Even if the limit has shrunk meanwhile; and it counts as under way from then on."""
+    server = Server(first=1)
+    ticket = server.limit.ticket()
+    limited = server.app
+
+    async def ticketed(scope: Any, receive: Any, send: Any) -> None:
+        await limited({**scope, TICKET: ticket}, receive, send)
+
+    server.app = ticketed  # type: ignore[assignment]  # an application, too
+    server.limit.most = 0
+    async with server.caller() as caller:
+        asked = asyncio.create_task(caller.post("/write"))
+        await server.until_under_way(1)
+        expected = server.limit.expected
+        server.gate.set()
+
+        assert (await asked).status_code == 200
+    assert expected == 0
 
 
 def test_the_limit_follows_what_ends_in_time() -> None:

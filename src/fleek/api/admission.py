@@ -7,6 +7,7 @@ Source: https://www.rfc-editor.org/rfc/rfc5681 and https://aws.amazon.com/builde
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
@@ -23,8 +24,23 @@ FIRST: Final = 200  # the limit at the start
 FEWEST: Final = 32
 MOST: Final = 4096
 SHRINK: Final = 0.7
+TICKET: Final = "fleek.ticket"  # in the scope of a request that was admitted by its headers
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """The admission of a write whose headers have come, and which has not started yet."""
+
+    limit: "Limit"
+    open: bool = True
+
+    def close(self) -> None:
+        """Count it no more: it has started, or it never will."""
+        if self.open:
+            self.open = False
+            self.limit.expected -= 1
 
 
 class Limit:
@@ -33,14 +49,26 @@ class Limit:
     def __init__(self, *, first: int = FIRST, clock: Callable[[], float] = monotonic) -> None:
         self.now = clock
         self.under_way = 0
+        self.expected = 0  # admitted by their headers, and not started yet
         self.most = float(first)
         self._shrunk_at = float("-inf")
         self._refused = False  # since it grew or shrank
 
     def admits(self) -> bool:
         """Whether another write may start."""
-        self._refused = self._refused or self.under_way >= self.most
-        return self.under_way < self.most
+        full = self.under_way + self.expected >= self.most
+        self._refused = self._refused or full
+        return not full
+
+    def ticket(self) -> Ticket | None:
+        """Admit a write by its headers, before anything is done for it; None: it is refused.
+
+        Whoever takes the ticket closes it, at the latest with the response.
+        """
+        if not self.admits():
+            return None
+        self.expected += 1
+        return Ticket(self)
 
     def ended(self, seconds: float) -> None:
         """Adjust the limit to the duration of a write."""
@@ -70,7 +98,10 @@ class Admission:
             await self._app(scope, receive, send)
             return
         limit = self._limit
-        if not limit.admits():
+        ticket: Ticket | None = scope.get(TICKET)
+        if ticket is not None and ticket.open:
+            ticket.close()
+        elif not limit.admits():
             refusal = answer(Request(scope), Overloaded("too many concurrent writes"))
             await refusal(scope, receive, send)
             return

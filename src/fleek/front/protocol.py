@@ -17,11 +17,13 @@ from httptools import HttpParserError, HttpParserUpgrade
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from fleek.api.admission import SAFE, TICKET, Limit, Ticket
 from fleek.api.peers import Peers
 from fleek.domain.errors import (
     CapacityExceeded,
     FleekError,
     HeadersTooLarge,
+    Overloaded,
     RequestTimeout,
     Unreadable,
     UriTooLong,
@@ -41,7 +43,7 @@ STALLS: Final = 6  # intervals of a body's time, in each of which bytes must be 
 class Front:
     """The state shared by all connections of a process."""
 
-    def __init__(self, settings: Settings, *, refusals: Counter) -> None:
+    def __init__(self, settings: Settings, *, refusals: Counter, writes: Limit) -> None:
         self.limits = limits = Limits.of(settings)
         self.connections = Connections(
             limits.connections,
@@ -51,6 +53,7 @@ class Front:
         self.bodies = BodyBudget(limits.body_bytes)
         self.unsent = UnsentBudget(limits.unsent_bytes)
         self.refusals = refusals
+        self.writes = writes
 
 
 class Reading(Enum):
@@ -87,6 +90,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.timeout_keep_alive = front.limits.keep_alive_seconds
         self._reading = Reading.NOTHING
         self._arrival = Arrival()
+        self._ticket: Ticket | None = None
         self._refused = False
         self._discarded = 0
         self._lost = False
@@ -111,6 +115,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._front.connections.leave(self)
         self._front.bodies.release(self)
         self._front.unsent.release(self)
+        if self._ticket is not None:
+            self._ticket.close()
         for timer in (self._deadline, self._write_deadline, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
@@ -202,9 +208,26 @@ class GuardedProtocol(HttpToolsProtocol):
             raise Unreadable("the target of a request must be a path, such as /api/v1/jobs")
         if len(self.pipeline) >= self._limits.pipelined:
             raise CapacityExceeded("too many requests at once on this connection")
+        self._admit()
         super().on_headers_complete()
         self._reading = Reading.BODY
         self._front.connections.begin(self)
+
+    def _admit(self) -> None:
+        """Refuse a write that is too many, before anything else is done for it.
+
+        So thousands at once have their answers within a second. The application decides on requests
+        that wait for their turn, and on those with an origin: a page of another site could not read
+        a refusal that comes from here.
+        """
+        if self._answering() or self.parser.get_method().decode("ascii") in SAFE:
+            return
+        if any(name == b"origin" for name, _ in self.headers):
+            return
+        self._ticket = self._front.writes.ticket()
+        if self._ticket is None:
+            raise Overloaded("too many concurrent writes")
+        self.scope[TICKET] = self._ticket  # type: ignore[typeddict-unknown-key]  # ours
 
     def on_body(self, body: bytes) -> None:
         """Add a part of the body, within the budget."""
@@ -225,6 +248,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Continue with the next request, or become idle."""
+        if self._ticket is not None:
+            self._ticket.close()
         super().on_response_complete()
         if self.pipeline or self._answering():
             return

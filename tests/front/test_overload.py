@@ -1,0 +1,106 @@
+"""Overload is refused before anything else is done for a request."""
+
+import asyncio
+from typing import Any, Final
+
+import pytest
+from structlog.testing import capture_logs
+
+from fleek.domain.job import Status
+from fleek.store import listing
+from in_process_service import LAST, LIVE, PATIENCE, Served, Serving
+
+HEAD: Final = (
+    b"POST /api/v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 14\r\n"
+)
+BODY: Final = b'\r\n{"prompt":"x"}'
+POST: Final = HEAD + LAST[:-2] + BODY
+
+
+async def refusals(service: Served) -> float:
+    """Return how many requests were refused as too many."""
+    registry = service.rt.metrics.registry
+    found = registry.get_sample_value("fleek_http_refusals_total", {"code": "overloaded"})
+    return found or 0.0
+
+
+def handled(lines: list[Any]) -> list[int]:
+    """Return the statuses of the requests that the application has answered."""
+    return [line["status"] for line in lines if line["event"] == "request_handled"]
+
+
+async def test_a_write_that_is_too_many_costs_the_application_nothing(serving: Serving) -> None:
+    """Neither a task nor a line of the log: they are counted. Reads are answered meanwhile."""
+    async with serving() as service:
+        before = await refusals(service)
+        service.writes.most = 0
+        with capture_logs() as lines:
+            refused = await service.exchange(POST)
+            read = await service.exchange(LIVE + LAST)
+        counted = await refusals(service) - before
+
+    assert (refused.statuses, refused.code) == ([503], "overloaded")
+    assert b"retry-after: 2\r\n" in refused.data
+    assert b"connection: close\r\n" in refused.data
+    assert read.statuses == [200]
+    assert handled(lines) == [200]
+    assert counted == 1
+
+
+async def test_the_body_of_a_refused_write_is_not_waited_for(serving: Serving) -> None:
+    """Whoever sends it afterwards reads the refusal all the same."""
+    async with serving() as service:
+        service.writes.most = 0
+        caller = await service.call(HEAD + b"\r\n")
+        refused = await caller.read(until=b"}")
+        await caller.send(BODY)
+        caller.close()
+
+    assert refused.statuses == [503]
+
+
+async def test_a_page_of_an_allowed_site_can_read_the_refusal(serving: Serving) -> None:
+    """Only the application knows which sites those are."""
+    async with serving(cors_origins=("https://page.example",)) as service:
+        service.writes.most = 0
+        origin = b"Origin: https://page.example\r\n"
+        refused = await service.exchange(HEAD + origin + LAST[:-2] + BODY)
+
+    assert (refused.statuses, refused.code) == ([503], "overloaded")
+    assert b"access-control-allow-origin: https://page.example\r\n" in refused.data
+
+
+@pytest.mark.parametrize("host", [b"localhost", b"evil.example"])
+async def test_a_place_is_given_back(serving: Serving, host: bytes) -> None:
+    """By whatever part of the service a write is answered."""
+    async with serving() as service:
+        service.writes.most = 1
+        answers = [
+            await service.exchange(POST.replace(b"localhost", host)),
+            await service.exchange(POST),
+        ]
+        expected = service.writes.expected
+
+    assert [answer.statuses for answer in answers] == [
+        [201 if host == b"localhost" else 400],
+        [201],
+    ]
+    assert expected == 0
+
+
+async def test_writes_that_wait_for_their_turn_take_nobody_s_place(serving: Serving) -> None:
+    """A few callers that send many at once, behind one that waits, would shut out all others."""
+    async with serving() as service:
+        service.writes.most = 1
+        waits = HEAD + b"Prefer: wait=60\r\n" + BODY
+        caller = await service.call(waits + (HEAD + BODY) * 5)
+        async with asyncio.timeout(PATIENCE):
+            while not len(service.hub):
+                await asyncio.sleep(0.01)
+        other = await service.exchange(POST)
+        caller.close()
+        found = (await listing.page(service.rt.db, tenant_id="default", limit=10)).views
+
+    assert other.statuses == [201]
+    assert {view.job.status for view in found} == {Status.PENDING}
