@@ -13,45 +13,17 @@ from pydantic import BaseModel
 
 from fleek.domain.text import closest
 
-MODEL_PARAMETERS: Final = frozenset(
-    {
-        *("apply_watermark", "aspect_ratio", "audio", "background", "batch_size", "caption"),
-        *("cfg", "cfg_scale", "disable_safety_checker", "duration", "enable_safety_checker"),
-        *(
-            "end_image",
-            "extra_lora",
-            "extra_lora_scale",
-            "first_frame_image",
-            "fps",
-            "frames",
-            "frames_per_second",
-            "go_fast",
-        ),
-        *(
-            "guidance",
-            "guidance_scale",
-            "height",
-            "high_noise_frac",
-            "image",
-            "image_prompt",
-            "image_size",
-        ),
-        *("image_url", "input_image", "last_frame_image", "length", "lora", "lora_scale"),
-        *("lora_weights", "loras", "mask", "megapixels", "n", "negative_prompt", "num_frames"),
-        *("num_images", "num_inference_steps", "num_outputs", "output_format"),
-        *(
-            "output_quality",
-            "prompt_strength",
-            "prompt_upsampling",
-            "quality",
-            "raw",
-            "refine",
-            "refine_steps",
-        ),
-        *("resolution", "safety_tolerance", "sampler", "scheduler", "seed", "size", "start_image"),
-        *("steps", "strength", "style", "tempo", "verses", "video", "voice", "width"),
-    }
-)
+_NAMES: Final = """
+    apply_watermark aspect_ratio audio background batch_size caption cfg cfg_scale
+    disable_safety_checker duration enable_safety_checker end_image extra_lora extra_lora_scale
+    first_frame_image fps frames frames_per_second go_fast guidance guidance_scale height
+    high_noise_frac image image_prompt image_size image_url input_image last_frame_image length
+    lora lora_scale lora_weights loras mask megapixels n negative_prompt num_frames num_images
+    num_inference_steps num_outputs output_format output_quality prompt_strength
+    prompt_upsampling quality raw refine refine_steps resolution safety_tolerance sampler
+    scheduler seed size start_image steps strength style tempo verses video voice width
+"""
+MODEL_PARAMETERS: Final = frozenset(_NAMES.split())
 """Names that models of media commonly give to their parameters."""
 
 FIELD_ALIASES: Final[Mapping[str, str]] = {
