@@ -1,5 +1,6 @@
 """Opening of the run-time's collaborators from the settings."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from fleek import failpoints, registry
+from fleek import failpoints, registry, tracing
 from fleek.dispatch.base import Dispatcher, Measured
 from fleek.engine import media_links
 from fleek.engine.access import KeyCache
@@ -78,6 +79,11 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
     """
     _prepare(settings)
     async with AsyncExitStack() as stack:
+        if settings.otel_exporter_otlp_endpoint is not None:
+            end = tracing.export_to(
+                settings.otel_exporter_otlp_endpoint, service=settings.otel_service_name
+            )
+            stack.push_async_callback(asyncio.to_thread, end)
         db = await stack.enter_async_context(open_database(settings.database_url))
         adapters = await _open_adapters(stack, settings)
         metrics, clock = Metrics(), Clock(db)

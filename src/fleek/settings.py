@@ -409,6 +409,15 @@ class Settings(BaseSettings):
         default=False, description="Whether prompts are logged as jobs are submitted."
     )
 
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+        description="An OpenTelemetry collector to which traces are sent, such as "
+        "`http://localhost:4318`; needs `fleek[otel]`. The exporter's other variables "
+        "(`OTEL_EXPORTER_OTLP_HEADERS`, …) are read from the environment.",
+    )
+    otel_service_name: str = Field(default="fleek", description="The service's name in traces.")
+
     fleek_failpoints: str = Field(
         default="",
         description="For tests of Fleek itself: named places at which the process kills itself, "

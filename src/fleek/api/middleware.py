@@ -2,19 +2,23 @@
 
 import random
 import re
+from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Final
 
 import structlog
+from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleek.api.metrics import HttpMetrics
 from fleek.api.peers import Peers, caller_address
+from fleek.tracing import TRACEPARENT, span
 
 log = structlog.get_logger(__name__)
 
 QUIET: Final = frozenset({"/livez", "/readyz", "/health", "/metrics", "/static/{name:path}"})
+ERRORS: Final = 500  # and more: the service's own
 VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -50,12 +54,35 @@ class RequestIdMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, answer)
+            with _span(scope) as current:
+                await self._app(scope, receive, answer)
+                _describe(current, scope, status)
         finally:
             seconds = perf_counter() - started
             self._metrics.count(scope, status=status, seconds=seconds)
             client = caller_address(scope, self._proxies)
             _log(scope, status=status, seconds=seconds, client=client)
+
+
+def _span(scope: Scope) -> AbstractContextManager[Span]:
+    """Record a request, in the trace of its caller if it has one."""
+    given = Headers(scope=scope).get("traceparent", "")
+    parent = given if TRACEPARENT.fullmatch(given) else None
+    method = scope["method"]
+    return span(method, parent=parent, kind=SpanKind.SERVER, http__request__method=method)
+
+
+def _describe(current: Span, scope: Scope, status: int) -> None:
+    """Name a request by its route, as its log line does."""
+    if not current.is_recording():
+        return
+    route = getattr(scope.get("route"), "path", None)
+    if route is not None:
+        current.update_name(f"{scope['method']} {route}")
+        current.set_attribute("http.route", route)
+    current.set_attribute("http.response.status_code", status)
+    if status >= ERRORS:
+        current.set_status(StatusCode.ERROR)
 
 
 def _drop_trailing_slash(scope: Scope) -> None:

@@ -113,6 +113,7 @@ class Job:
     tags: tuple[str, ...] = ()
     retry_of: JobId | None = None  # the job whose request it repeats
     key_id: str | None = None  # the API key that created it; None: without a key
+    traceparent: str | None = None  # the trace context of the request that created it
     webhook: JobWebhook | None = None
     purged_at: datetime | None = None  # when its files were purged
     metadata_purged_at: datetime | None = None  # when its metadata document was purged

@@ -45,6 +45,7 @@ from fleek.sniff import Sniffed, sniff
 from fleek.storage.base import spool_file
 from fleek.store import attempts, jobs
 from fleek.store.updates import Update
+from fleek.tracing import job_span, span
 
 BUFFER_BYTES: Final = 1_048_576  # gathered before a write leaves the event loop
 INLINE_CHARS: Final = 8192  # of an output's content that may stay in the answer
@@ -61,10 +62,14 @@ async def collect(rt: Runtime, job_id: JobId) -> None:
     `fleek.engine.paid` decides when to give up.
     """
     job = await _claim(rt, job_id)
-    if job is None:
-        return
+    if job is not None:
+        with job_span("collect", job):
+            await _collect(rt, job)
+
+
+async def _collect(rt: Runtime, job: Job) -> None:
     try:
-        made = await attempts.of_job(rt.db, job_id)
+        made = await attempts.of_job(rt.db, job.id)
         attempt = next(attempt for attempt in made if attempt.id == job.attempt_id)
         media = await _store(rt, job, attempt)
         await _complete(rt, job, attempt, media)
@@ -141,7 +146,8 @@ async def store_output(
             raise OutputBroken("the output is empty")
         sniffed = await asyncio.to_thread(sniff, spooled)
         key = media_key(job.id, attempt.id, index, sha256=digest, extension=sniffed.extension)
-        await rt.storage.save(key, spooled, content_type=sniffed.content_type)
+        with span("storage.save", fleek__bytes=size, fleek__content_type=sniffed.content_type):
+            await rt.storage.save(key, spooled, content_type=sniffed.content_type)
         failpoints.hit("output.stored")
     return _media(job, attempt, index, key=key, digest=digest, size=size, sniffed=sniffed)
 

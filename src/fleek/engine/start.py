@@ -38,6 +38,7 @@ from fleek.engine.runtime import Runtime
 from fleek.providers.base import Prediction, SupportsServerTime, time_at
 from fleek.store import attempts
 from fleek.store.updates import Intent, Update
+from fleek.tracing import job_span
 
 INTENT_LASTS: Final = timedelta(seconds=15)  # less than the margin of a search for its prediction
 ASK_SECONDS: Final = 1.0  # the longest wait for the time at the providers
@@ -130,7 +131,8 @@ def request_hash(job: Job) -> str:
 async def carry_out(rt: Runtime, job: Job, attempt: Attempt) -> None:
     """Start the prediction of a written intent once, and record the outcome."""
     try:
-        await _carry_out(rt, job, attempt)
+        with job_span("start", job, fleek__attempt=attempt.number):
+            await _carry_out(rt, job, attempt)
     except asyncio.CancelledError:  # the process stops and cannot wait for the answer
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_SECONDS):

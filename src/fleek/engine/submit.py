@@ -5,6 +5,7 @@ from dataclasses import replace
 import structlog
 from uuid_utils.compat import uuid7
 
+from fleek import tracing
 from fleek.domain.errors import Conflict, FieldError, InvalidInput, NotFound, ProviderError
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import MAX_SCHEDULE, Job, JobId, JobRequest, ModelName, Status
@@ -206,6 +207,7 @@ def _job(rt: Runtime, request: JobRequest, *, provider: str, model: ModelName) -
         deadline=run_at + deadline_after,
         deadline_after=deadline_after,
         webhook=request.webhook,
+        traceparent=tracing.traceparent(),
         created_at=now,
         updated_at=now,
     )

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import urljoin
 
+from opentelemetry.trace import SpanKind
 from yarl import URL
 
 from fleek.outbound.addresses import BLANKS, Policy, UnsafeAddress, normalized, parse
+from fleek.tracing import span
 
 MAX_HOPS: Final = 3  # redirects
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -139,8 +141,16 @@ class Client:
             if not _WRITABLE.fullmatch(value):
                 raise NotSent(f"the header {name} has a character that cannot be sent")
         request = Request(method, url, content, sent, None if wait else self._read)
-        async with self._opened().send(request) as response:
-            yield response
+        with span(
+            method,
+            kind=SpanKind.CLIENT,
+            http__request__method=method,
+            server__address=url.host,
+            server__port=url.port,
+        ) as current:
+            async with self._opened().send(request) as response:
+                current.set_attribute("http.response.status_code", response.status)
+                yield response
 
     @asynccontextmanager
     async def follow(self, address: str) -> AsyncGenerator[Response]:

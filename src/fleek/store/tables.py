@@ -136,6 +136,7 @@ class JobRow(Base):
     retry_of: Mapped[UUID | None] = mapped_column(Uuid)
     # a release before this column does not write it
     key_id: Mapped[str | None] = mapped_column(String(80))
+    traceparent: Mapped[str | None] = mapped_column(String(55))
     webhook: Mapped[dict[str, Any] | None] = mapped_column(Document)
     # a release before these two columns does not write them
     favourite: Mapped[bool] = mapped_column(server_default=false())
