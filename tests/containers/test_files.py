@@ -147,7 +147,7 @@ def test_redis_asks_for_the_password_that_was_made(
 def test_an_older_installation_gets_the_passwords_that_it_does_not_have(
     services: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Its volume says that all is made; that of the queue is new, and empty."""
+    """Its volume has all that there was then; that of the queue is new, and empty."""
     before = make_secrets(services, tmp_path / "secrets")
     shutil.rmtree(tmp_path / "queue")
     (tmp_path / "secrets" / "redis_password").unlink()
@@ -211,14 +211,48 @@ def test_secrets_are_made_once(services: dict[str, Any], tmp_path: Path) -> None
     assert len(first["s3_secret_access_key"]) == 40
 
 
-def test_secrets_half_made_are_made_anew(services: dict[str, Any], tmp_path: Path) -> None:
-    """Nobody has used them yet; and a file that nobody may write to is in the way."""
+SECRETS: Final = (
+    *("secrets/postgres_password", "secrets/database_url", "secrets/redis_password"),
+    *("secrets/s3_access_key_id", "secrets/s3_secret_access_key", "queue/redis_password"),
+    *("queue/redis.conf", "queue/flower_password", "queue/flowerconfig.py"),
+)
+
+
+@pytest.mark.parametrize("missing", SECRETS)
+@pytest.mark.parametrize("emptied", [False, True], ids=["missing", "empty"])
+def test_whatever_is_missing_is_made_and_the_rest_stays(
+    services: dict[str, Any], tmp_path: Path, missing: str, *, emptied: bool
+) -> None:
+    """By an older version of the file, by a stop in the middle, or with a volume that was removed."""
     before = make_secrets(services, tmp_path / "secrets")
-    (tmp_path / "secrets" / "made").unlink()
-    (tmp_path / "secrets" / "s3_access_key_id").unlink()
+    lost = tmp_path / missing
+    lost.unlink()
+    if emptied:
+        lost.touch(0o444)
 
     after = make_secrets(services, tmp_path / "secrets")
 
-    assert set(after) == set(before)
-    assert after["postgres_password"] != before["postgres_password"]
-    assert after["postgres_password"] in after["database_url"]
+    follows = {"redis_password"} if missing == "queue/redis_password" else set()
+    kept = set(before) - {lost.name} - follows
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    files = {file for file in tmp_path.rglob("*") if file.is_file()}
+    assert files == {tmp_path / secret for secret in SECRETS}
+    queue = {file.name: file.read_text() for file in (tmp_path / "queue").iterdir()}
+    assert queue["redis_password"] == after["redis_password"] != ""
+    assert queue["redis.conf"] == f"requirepass {after['redis_password']}\n"
+    assert queue["flower_password"]
+    assert queue["flower_password"] in queue["flowerconfig.py"]
+
+
+def test_a_database_elsewhere_stays_the_one_that_is_used(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    """Files there are settings: an operator may have written another address."""
+    make_secrets(services, tmp_path / "secrets")
+    address = tmp_path / "secrets" / "database_url"
+    address.unlink()
+    address.write_text("postgresql://elsewhere/fleek")
+
+    after = make_secrets(services, tmp_path / "secrets")
+
+    assert after["database_url"] == "postgresql://elsewhere/fleek"
