@@ -16,7 +16,7 @@ from fleek.engine.reconcile import LOOKS
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import carry_out, intend, start
 from fleek.engine.submit import submit
-from fleek.providers.base import Found, Prediction
+from fleek.providers.base import Failed, Found, Prediction
 from fleek.store import attempts, jobs
 from recovering import Recovering
 
@@ -305,6 +305,34 @@ async def test_a_candidate_of_another_attempt_is_left_alone(
     assert provider.cancelled == []
     assert (await jobs.get_any_tenant(rt.db, bought.id)).stage is Stage.WAITING
     assert (await jobs.get_any_tenant(rt.db, lost.id)).status is Status.PENDING
+
+
+@pytest.mark.parametrize("likely", [None, 0], ids=["of the time of the start", "of another hour"])
+async def test_what_an_attempt_that_has_ended_was_paid_is_not_adopted(
+    rt: Runtime,
+    provider: FakeProvider,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    likely: int | None,
+) -> None:
+    """A search through hours finds the oldest equal one: an earlier job has had it."""
+    provider.at_once = True
+    provider.outcome = Failed("prediction_failed", "no", retryable=False)
+    earlier = await submit(rt, a_request())
+    await start(rt, earlier.id)
+    assert (await jobs.get_any_tenant(rt.db, earlier.id)).status is Status.FAILED
+    lost = await a_lost_purchase(rt, provider, sold=False)
+
+    async def find(*_: object, **__: object) -> Found:
+        candidates = tuple(Prediction(id=name) for name in provider.sold)
+        return Found(prediction=None, complete=True, candidates=candidates, likely=likely)
+
+    monkeypatch.setattr(provider, "find", find)
+
+    await turns(rt, clock, LOOKS + 1)
+
+    again = await jobs.get_any_tenant(rt.db, lost.id)
+    assert (again.status, again.prediction_id, again.deferrals) == (Status.PENDING, None, 1)
 
 
 async def test_a_prediction_bound_to_another_attempt_is_never_stopped(
