@@ -68,6 +68,12 @@ INSERTS: Final = (
     true, $at FROM n WHERE i % 50 = 17""",
     """INSERT INTO unkeyed_requests (created_at, job_id, digest)
     $numbers SELECT $at, $job, $digest FROM n""",
+    """INSERT INTO deliveries (id, tenant_id, lane, endpoint_id, job_id, seq, type, body,
+    created_at, state, failures, attempts, next_at, ended_at)
+    $numbers SELECT $job, CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, $worker, $worker, $job,
+    1, 'job.completed', $digest, $at,
+    CASE i % 200 WHEN 8 THEN 'pending' WHEN 9 THEN 'failed' ELSE 'delivered' END, 0, 1,
+    CASE i % 200 WHEN 8 THEN $at END, CASE WHEN i % 200 <> 8 THEN $at END FROM n""",
     """INSERT INTO tallies (lane, status, jobs)
     SELECT 0, status, count(*) FROM jobs GROUP BY status""",
 )

@@ -6,7 +6,7 @@ The statements are caught as the functions run on 100,000 jobs, and explained wi
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -17,6 +17,7 @@ from sqlalchemy import event
 from backing_services import MIGRATED, Services, apart
 from bulk_data import ROWS, insert_jobs
 from fleek.domain.attempt import Attempt
+from fleek.domain.errors import Conflict
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import (
     AttemptId,
@@ -30,9 +31,12 @@ from fleek.domain.job import (
 )
 from fleek.domain.media import Part
 from fleek.domain.transitions import cancel, edit, mark_erased, purge
+from fleek.domain.webhooks import DeliveryId, DeliveryState, EndpointId
 from fleek.store import (
     attempts,
     clock,
+    deliveries,
+    delivery_log,
     events,
     idempotency,
     jobs,
@@ -44,6 +48,8 @@ from fleek.store import (
 from fleek.store.clock import Leap
 from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database
+from fleek.store.deliveries import Claim, Outcome
+from fleek.store.delivery_log import DeliveryFilter
 from fleek.store.statistics import statistics
 from fleek.store.updates import Update, apply
 from samples import a_job, an_attempt, binds, claims, completes
@@ -54,18 +60,23 @@ SOON: Final = START + timedelta(seconds=30)
 WORKER: Final = WorkerId(UUID("b0000000-0000-0000-0000-000000000004"))
 MANY: Final = [JobId(UUID(int=i)) for i in range(20_000, 20_100)]
 PLACE: Final = (START, JobId(UUID(int=8)))
+LANE: Final = UUID("b0000000-0000-0000-0000-000000000008")
 BIG: Final = frozenset(
-    {"jobs", "attempts", "events", "job_tags", "media", "idempotency_keys", "unkeyed_requests"}
+    {
+        *("jobs", "attempts", "events", "job_tags", "media", "idempotency_keys"),
+        *("unkeyed_requests", "deliveries"),
+    }
 )
 
 UNASKED: Final = {
     "ix_media_attempt",  # SQLite shows how it checks a reference that is removed
-    "pk_clock",  # of a few rows, which PostgreSQL walks through or not
+    *("pk_clock", "pk_endpoints"),  # of a few rows, which PostgreSQL walks through or not
 }
 
 REFERENCES: Final = {
     ("sqlite", "accept"): {"ix_job_tags_job", "pk_events", "pk_media", "uq_attempts_job_id_n"},
-    ("sqlite", "remove"): {"ix_deliveries_job", "pk_delivery_attempts"},
+    ("sqlite", "remove"): {"pk_delivery_attempts"},
+    ("sqlite", "old deliveries"): {"pk_delivery_attempts"},
 }
 """Where SQLite looks for rows that might refer to a row that is new or removed."""
 
@@ -78,6 +89,8 @@ KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints mak
     "sqlite_autoindex_media_1": "pk_media",
     "sqlite_autoindex_job_tags_1": "pk_job_tags",
     "sqlite_autoindex_delivery_attempts_1": "pk_delivery_attempts",
+    "sqlite_autoindex_deliveries_1": "pk_deliveries",
+    "sqlite_autoindex_endpoints_1": "pk_endpoints",
     "sqlite_autoindex_idempotency_keys_1": "pk_idempotency_keys",
     "sqlite_autoindex_unkeyed_requests_1": "pk_unkeyed_requests",
 }
@@ -85,7 +98,7 @@ KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints mak
 
 def request(key: str | None = None, *, window: timedelta = timedelta(0)) -> RequestIdentity:
     """Return the identity of a request that was accepted before."""
-    return RequestIdentity("default", b"digest17", key, window)
+    return RequestIdentity("default", b"digest67", key, window)
 
 
 def number(i: int) -> JobId:
@@ -143,6 +156,35 @@ def page(**options: Any) -> Callable[[Database], Awaitable[Any]]:
 def filtered(**conditions: Any) -> Callable[[Database], Awaitable[Any]]:
     """Return the call of a list of what a filter lets through."""
     return page(wanted=JobFilter(**conditions))
+
+
+def log_page(*, after: DeliveryId | None = None, **wanted: Any) -> Callable[[Database], Any]:
+    """Return the call of a page of the log of deliveries."""
+    return lambda db: delivery_log.page(
+        db, DeliveryFilter(**wanted), tenant_id="default", limit=20, after=after
+    )
+
+
+async def delivers(db: Database) -> None:
+    """Report that a delivery was accepted."""
+    delivery = await delivery_log.get(db, DeliveryId(number(1608)), tenant_id="default")
+    outcome = Outcome(
+        delivery=delivery,
+        at=NOW,
+        seconds=0.1,
+        state=DeliveryState.DELIVERED,
+        next_at=None,
+        status=204,
+        reason="delivered",
+        healthy=True,
+    )
+    assert await deliveries.report(db, outcome) is None
+
+
+async def replays(db: Database) -> None:
+    """Ask for a replay; its endpoint is not there."""
+    with suppress(Conflict):
+        await delivery_log.replay(db, DeliveryId(number(9)), tenant_id="default", now=NOW)
 
 
 CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
@@ -310,14 +352,17 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     ),
     "remove": (
         removes,
-        "ix_idempotency_keys_job ix_job_tags_job pk_jobs pk_media pk_events uq_attempts_job_id_n",
+        (
+            "ix_deliveries_job ix_idempotency_keys_job ix_job_tags_job "
+            "pk_jobs pk_media pk_events uq_attempts_job_id_n"
+        ),
     ),
     "accept with a key": (
-        lambda db: jobs.insert_job(db, a_job(), identity=request("key17")),
+        lambda db: jobs.insert_job(db, a_job(), identity=request("key67")),
         "pk_idempotency_keys pk_jobs",
     ),
     "repeat with a key": (
-        lambda db: jobs.find_earlier(db, request("key17"), now=NOW),
+        lambda db: jobs.find_earlier(db, request("key67"), now=NOW),
         "pk_idempotency_keys pk_jobs pk_media",
     ),
     "repeat without a key": (
@@ -349,6 +394,26 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     "cancel": (lambda db: apply(db, number(102), stopped), "pk_jobs uq_attempts_job_id_n"),
     "complete": (lambda db: apply(db, number(106), completes()), "pk_jobs"),
     "accept": (lambda db: jobs.insert_job(db, a_job()), ""),
+    "lanes": (deliveries.lanes, "ix_deliveries_due ix_deliveries_order"),
+    "claim deliveries": (
+        lambda db: deliveries.claim(db, Claim(LANE, 4, now=NOW, until=NOW)),
+        "ix_deliveries_due ix_deliveries_order pk_deliveries",
+    ),
+    "report a delivery": (delivers, "ix_deliveries_order pk_deliveries"),
+    "old deliveries": (
+        lambda db: deliveries.remove_ended(db, before=START, limit=100),
+        "ix_deliveries_ended pk_deliveries",
+    ),
+    "deliveries": (log_page(), "ix_deliveries_list"),
+    "more deliveries": (log_page(after=DeliveryId(number(5000))), "ix_deliveries_list"),
+    "delivered ones": (log_page(state=DeliveryState.DELIVERED), "ix_deliveries_list"),
+    "failed deliveries": (log_page(state=DeliveryState.FAILED), "ix_deliveries_failed"),
+    "deliveries to an endpoint": (
+        log_page(endpoint_id=EndpointId(LANE)),
+        "ix_deliveries_endpoint",
+    ),
+    "deliveries about a job": (log_page(job_id=number(9)), "ix_deliveries_job"),
+    "replay": (replays, "pk_deliveries"),
 }
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import insert, literal, select, text
+from sqlalchemy import insert, literal, select, text, tuple_
 
 from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import JobId
@@ -22,6 +22,8 @@ from fleek.store.deliveries import ATTEMPT, CHANGE, DELIVERIES, LOCK
 from fleek.store.owed import DELIVERY
 from fleek.store.tables import UNDELIVERABLE, DeliveryAttemptRow, DeliveryRow, EndpointRow
 
+FIRST: Final = UUID(int=0)  # no delivery has these ids
+LAST: Final = UUID(int=2**128 - 1)
 LOOKED_AT: Final = 1000  # deliveries at most, for one page
 WITHOUT_BODY: Final = [
     literal(b"").label("body") if column.name == "body" else column for column in DELIVERIES.c
@@ -35,6 +37,11 @@ class DeliveryFilter:
     endpoint_id: EndpointId | None = None
     job_id: JobId | None = None
     state: DeliveryState | None = None
+
+    @property
+    def number(self) -> int:
+        """How many conditions there are."""
+        return sum(one is not None for one in (self.endpoint_id, self.job_id, self.state))
 
     def admits(self, delivery: Delivery) -> bool:
         """Whether a delivery is among them."""
@@ -65,27 +72,49 @@ async def page(
 
     A limited number of them is looked at: a page may hold fewer than `limit` although more follow.
     """
-    statement = select(*WITHOUT_BODY).order_by(DeliveryRow.id.desc()).limit(LOOKED_AT + 1)
-    # By one index each. What belongs to one job, or to one endpoint, belongs to one tenant.
-    if wanted.job_id is not None:
-        statement = statement.where(DeliveryRow.job_id == wanted.job_id)
-    elif wanted.state is DeliveryState.FAILED:
-        statement = statement.where(DeliveryRow.tenant_id == tenant_id, text(UNDELIVERABLE))
-    elif wanted.endpoint_id is not None:
-        statement = statement.where(DeliveryRow.endpoint_id == wanted.endpoint_id)
-    else:
-        statement = statement.where(DeliveryRow.tenant_id == tenant_id)
-    if after is not None:
-        statement = statement.where(DeliveryRow.id < after)
+    place = _place(wanted, tenant_id)
+    # As ranges of an index: PostgreSQL would else walk through all deliveries by their ids.
+    range_of = tuple_(place.column, DeliveryRow.id)
+    statement = (
+        select(*WITHOUT_BODY)
+        .where(range_of >= [place.value, FIRST], range_of < [place.value, after or LAST])
+        .order_by(place.column.desc(), DeliveryRow.id.desc())
+    )
+    if place.condition is not None:
+        statement = statement.where(place.condition)
+    most = limit if wanted.number == place.conditions else LOOKED_AT
     async with db.read() as tx:
-        rows = (await tx.execute(statement)).mappings().all()
+        rows = (await tx.execute(statement.limit(most + 1))).mappings().all()
     seen = [DELIVERY.read(row) for row in rows]
     if seen and seen[0].tenant_id != tenant_id:
         return DeliveryPage((), None)
-    found = [delivery for delivery in seen[:LOOKED_AT] if wanted.admits(delivery)]
+    found = [delivery for delivery in seen[:most] if wanted.admits(delivery)]
     if len(found) > limit:
         return DeliveryPage(found[:limit], found[limit - 1].id)
-    return DeliveryPage(found, seen[LOOKED_AT - 1].id if len(seen) > LOOKED_AT else None)
+    return DeliveryPage(found, seen[most - 1].id if len(seen) > most else None)
+
+
+class _Place(NamedTuple):
+    """Where a page is read: the first column of an index, and what it must be."""
+
+    column: Any
+    value: Any
+    conditions: int  # of the filter, which need not be checked again
+    condition: Any = None  # by which the index is partial
+
+
+def _place(wanted: DeliveryFilter, tenant_id: str) -> _Place:
+    """Return where a filter finds its deliveries.
+
+    What belongs to one job, or to one endpoint, belongs to one tenant.
+    """
+    if wanted.job_id is not None:
+        return _Place(DeliveryRow.job_id, wanted.job_id, 1)
+    if wanted.state is DeliveryState.FAILED:
+        return _Place(DeliveryRow.tenant_id, tenant_id, 1, text(UNDELIVERABLE))
+    if wanted.endpoint_id is not None:
+        return _Place(DeliveryRow.endpoint_id, wanted.endpoint_id, 1)
+    return _Place(DeliveryRow.tenant_id, tenant_id, 0)
 
 
 async def get(db: Database, delivery_id: DeliveryId, *, tenant_id: str) -> Delivery:
