@@ -1,7 +1,7 @@
 """Webhooks: what is owed is delivered, whatever the receiver or this process does meanwhile."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -100,6 +100,38 @@ async def test_the_end_of_a_job_is_delivered_once(rt: Runtime) -> None:
     assert received.headers["content-type"] == "application/json"
     assert received.id == delivery.message_id
     assert (delivery.state, delivery.last_status, delivery.attempts) == ("delivered", 204, 1)
+
+
+@both_databases
+async def test_two_coordinators_deliver_it_once(
+    rt: Runtime, second_worker: Callable[[], Runtime]
+) -> None:
+    """While one takes over from another, what one has leased the other leaves alone."""
+    async with receiving() as receiver:
+        for _ in range(10):
+            await a_cancelled_job(rt, receiver)
+        both = Postman(rt), Postman(second_worker())
+
+        for _ in range(20):
+            await asyncio.gather(*(postman.turn() for postman in both))
+            await asyncio.gather(*both[0]._running, *both[1]._running)
+
+        assert len({received.id for received in receiver.received}) == 10
+        assert len(receiver.received) == 10
+
+
+async def test_a_failure_is_logged_without_its_address(rt: Runtime) -> None:
+    """It may hold a token; the delivery's id leads to the rest."""
+    async with receiving(status(500)) as receiver:
+        await a_cancelled_job(rt, receiver)
+
+        with capture_logs() as logs:
+            await one_turn(Postman(rt))
+
+    (delivery,) = await kept(rt)
+    (line,) = [line for line in logs if line["event"] == "webhook_attempted"]
+    assert (line["delivery_id"], line["status"]) == (delivery.message_id, 500)
+    assert "token" not in str(logs)
 
 
 async def test_only_chosen_events_are_delivered(rt: Runtime, provider: FakeProvider) -> None:

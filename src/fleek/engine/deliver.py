@@ -143,6 +143,7 @@ class Postman:
         outcome = await self._outcome(delivery)
         disabled = await self._report(outcome)
         rt.metrics.webhooks.labels(outcome.reason.partition(":")[0]).inc()
+        _record(outcome)
         if disabled is not None:
             endpoint_id = str(delivery.endpoint_id)
             log.warning("endpoint_disabled", endpoint_id=endpoint_id, reason=disabled)
@@ -189,6 +190,23 @@ class Postman:
         before = rt.clock.back(now, timedelta(days=rt.settings.webhook_retention_days))
         if await deliveries.remove_ended(rt.db, before=before, limit=REMOVED) < REMOVED:
             self._forgets = rt.steady() + rt.lease.heartbeat.total_seconds()
+
+
+def _record(outcome: Outcome) -> None:
+    """Log an attempt; one that succeeded only when debugging."""
+    delivery = outcome.delivery
+    write = log.debug if outcome.state is DeliveryState.DELIVERED else log.info
+    write(
+        "webhook_attempted",
+        delivery_id=delivery.message_id,
+        job_id=delivery.job_id and str(delivery.job_id),
+        endpoint_id=delivery.endpoint_id and str(delivery.endpoint_id),
+        tenant_id=delivery.tenant_id,
+        state=outcome.state.value,
+        status=outcome.status,
+        reason=outcome.reason,
+        seconds=round(outcome.seconds, 3),
+    )
 
 
 async def _receiver(rt: Runtime, delivery: Delivery) -> Receiver:
