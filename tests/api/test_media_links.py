@@ -172,6 +172,21 @@ async def test_all_processes_have_the_same_secret(rt: Runtime, keyed: httpx2.Asy
     assert first.keys.media_secret == second.keys.media_secret
 
 
+async def test_a_secret_that_cannot_be_decrypted_closes_files_alone(
+    rt: Runtime, keyed: httpx2.AsyncClient, client_of: ClientOf, complete: Make
+) -> None:
+    """A `MASTER_KEY` that was lost stops nothing else."""
+    job = await complete()
+    await media_links.prepare(replace(rt, keys=KeyCache(), secret_box=SecretBox([bytes(32)])))
+
+    async with client_of(replace(rt, keys=KeyCache())) as client:
+        client.headers.update(keyed.headers)
+        read = await client.get(f"/api/v1/jobs/{job.id}")
+
+    assert read.status_code == 200
+    assert "?" not in read.json()["result_url"]
+
+
 async def test_addresses_in_webhooks_are_signed_too(
     rt: Runtime, keyed: httpx2.AsyncClient, complete: Make
 ) -> None:

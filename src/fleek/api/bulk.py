@@ -8,7 +8,7 @@ from fastapi import Response
 from fastapi.requests import Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fleek.api.deps import JobIdPath, RuntimeDep, caller, link
+from fleek.api.deps import JobIdPath, RuntimeDep, actor, caller, link
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
@@ -177,7 +177,7 @@ async def _accepted(
         rt,
         action,
         tenant_id=caller(request).tenant_id,
-        key_id=caller(request).key_id,
+        by=actor(request),
         ids=[JobId(one) for one in body.ids or ()],
         wanted=None if body.filter is None else body.filter.to_filter(),
     )

@@ -13,6 +13,7 @@ from fleek.api.hub import Hub
 from fleek.api.queue_positions import QueuePositions
 from fleek.api.streams import Streams
 from fleek.domain.access import Caller
+from fleek.domain.audit import Actor
 from fleek.domain.job import JobId
 from fleek.engine import media_links
 from fleek.engine.runtime import Runtime
@@ -32,6 +33,11 @@ def caller(request: Request) -> Caller:
     """Return who calls; for routes that declare a scope."""
     found: Caller = request.scope["fleek.caller"]
     return found
+
+
+def actor(request: Request) -> Actor:
+    """Return who calls, for the audit log."""
+    return Actor(caller(request).key_id, str(request.scope.get("fleek.request_id", "")))
 
 
 def queue_positions(request: Request) -> QueuePositions:

@@ -9,6 +9,7 @@ from fleek.api.deps import (
     JobIdPath,
     RuntimeDep,
     StrictBool,
+    actor,
     addresses,
     caller,
     link,
@@ -182,7 +183,9 @@ async def delete_job(
     """
     if not wanted:
         return await cancel_job(job_id, rt, request)
-    job, by_this_call = await purge(rt, job_id, tenant_id=caller(request).tenant_id)
+    job, by_this_call = await purge(
+        rt, job_id, tenant_id=caller(request).tenant_id, by=actor(request)
+    )
     message = "Job purged" if by_this_call else "Job was purged already"
     return JobCancelled(message=message, job=JobRead.from_job(job, (), addresses(rt)))
 

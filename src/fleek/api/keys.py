@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from fastapi import Path, Query, Response
 from fastapi.requests import Request
 
-from fleek.api.deps import RuntimeDep, caller
+from fleek.api.deps import RuntimeDep, actor, caller
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
@@ -24,7 +24,7 @@ from fleek.domain.errors import (
     Unreadable,
     Unsupported,
 )
-from fleek.engine.access import create_key
+from fleek.engine.access import create_key, revoke_key
 from fleek.schemas.keys import KeyCreate, KeyCreated, KeyRead
 from fleek.store import api_keys
 
@@ -56,7 +56,7 @@ async def create_api_key(
         tenant_id=body.tenant or who.tenant_id,
         scopes=body.scopes,
         expires_at=body.expires_at,
-        created_by=who.key_id,
+        by=actor(request),
     )
     response.headers.update(NEVER_STORED)
     return KeyCreated.with_secret(key, secret)
@@ -93,9 +93,10 @@ async def revoke_api_key(
         str, Path(pattern=f"^[a-z2-7]{{{ID_LENGTH}}}$", description="Id of the key.")
     ],
     rt: RuntimeDep,
+    request: Request,
 ) -> KeyRead:
     """Make a key invalid for good, within a second on every process.
 
     Its jobs go on. To revoke it again has no effect.
     """
-    return KeyRead.of(await api_keys.revoke(rt.db, KeyId(key_id), now=rt.now()))
+    return KeyRead.of(await revoke_key(rt, KeyId(key_id), by=actor(request)))

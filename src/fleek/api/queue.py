@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Self
 
+from fastapi.requests import Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from fleek.api.deps import RuntimeDep
+from fleek.api.deps import RuntimeDep, actor
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
@@ -87,13 +88,13 @@ async def get_queue(rt: RuntimeDep) -> QueueRead:
     response_description="The queue.",
     responses=problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable),
 )
-async def pause_queue(body: QueuePart, rt: RuntimeDep) -> QueueRead:
+async def pause_queue(body: QueuePart, rt: RuntimeDep, request: Request) -> QueueRead:
     """Start no more predictions of this part, until it is resumed; also across restarts.
 
     Jobs are still accepted, and running predictions are collected. Workers follow with their next
     heartbeat.
     """
-    await queue.pause(rt, body.provider, body.model)
+    await queue.pause(rt, body.provider, body.model, by=actor(request))
     return await _read(rt)
 
 
@@ -105,9 +106,9 @@ async def pause_queue(body: QueuePart, rt: RuntimeDep) -> QueueRead:
     response_description="The queue.",
     responses=problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable),
 )
-async def resume_queue(body: QueuePart, rt: RuntimeDep) -> QueueRead:
+async def resume_queue(body: QueuePart, rt: RuntimeDep, request: Request) -> QueueRead:
     """End the pause of exactly this part; other pauses stay. Without a pause it has no effect."""
-    await queue.resume(rt, body.provider, body.model)
+    await queue.resume(rt, body.provider, body.model, by=actor(request))
     return await _read(rt)
 
 

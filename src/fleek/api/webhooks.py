@@ -9,7 +9,7 @@ from fastapi import Path, Query, Response
 from fastapi.requests import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from fleek.api.deps import JOB_ID, RuntimeDep, StrictInt, caller, link
+from fleek.api.deps import JOB_ID, RuntimeDep, StrictInt, actor, caller, link
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
@@ -121,6 +121,7 @@ async def create_endpoint(
         url=body.url,
         events=body.events,
         description=body.description,
+        by=actor(request),
     )
     response.headers["Location"] = link(rt, f"/api/v1/webhooks/endpoints/{endpoint.id}")
     return EndpointCreated.of(endpoint).model_copy(update={"secret": secret})
@@ -173,7 +174,7 @@ async def update_endpoint(
     replayed later.
     """
     changed = await webhooks.change_endpoint(
-        rt, endpoint_id, body.changes(), tenant_id=caller(request).tenant_id
+        rt, endpoint_id, body.changes(), tenant_id=caller(request).tenant_id, by=actor(request)
     )
     return EndpointRead.of(changed)
 
@@ -192,7 +193,7 @@ async def delete_endpoint(
     """Delete an endpoint and its secrets. What is pending for it is given up."""
     tenant_id = caller(request).tenant_id
     endpoint = await endpoints.get_endpoint(rt.db, endpoint_id, tenant_id=tenant_id)
-    await endpoints.delete_endpoint(rt.db, endpoint_id, tenant_id=tenant_id)
+    await webhooks.delete_endpoint(rt, endpoint_id, tenant_id=tenant_id, by=actor(request))
     return EndpointRead.of(endpoint)
 
 
@@ -212,7 +213,8 @@ async def rotate_endpoint_secret(
     A further rotation ends the older of the two at once.
     """
     tenant_id = caller(request).tenant_id
-    return SecretRead(secret=await webhooks.rotate_secret(rt, endpoint_id, tenant_id=tenant_id))
+    secret = await webhooks.rotate_secret(rt, endpoint_id, tenant_id=tenant_id, by=actor(request))
+    return SecretRead(secret=secret)
 
 
 @router.post(
@@ -264,7 +266,8 @@ async def rotate_webhook_secret(rt: RuntimeDep, request: Request) -> SecretRead:
     A further rotation ends the older of the two at once.
     """
     tenant_id = caller(request).tenant_id
-    return SecretRead(secret=await webhooks.rotate_secret(rt, None, tenant_id=tenant_id))
+    secret = await webhooks.rotate_secret(rt, None, tenant_id=tenant_id, by=actor(request))
+    return SecretRead(secret=secret)
 
 
 class DeliveryListQuery(BaseModel):
@@ -360,6 +363,8 @@ async def replay_delivery(
     delivery_id: DeliveryIdPath, rt: RuntimeDep, request: Request, response: Response
 ) -> DeliveryRead:
     """Send a delivery again, whatever its state: with the same id and bytes, and all its retries."""
-    delivery = await webhooks.replay(rt, delivery_id, tenant_id=caller(request).tenant_id)
+    delivery = await webhooks.replay(
+        rt, delivery_id, tenant_id=caller(request).tenant_id, by=actor(request)
+    )
     response.headers["Location"] = link(rt, f"/api/v1/webhooks/deliveries/{delivery.message_id}")
     return DeliveryRead.of(delivery)

@@ -108,11 +108,11 @@ def revoke(
 
     async def work(rt: "Runtime") -> None:
         from fleek.domain.api_keys import PREFIX, KeyId  # noqa: PLC0415 - not needed for help
+        from fleek.engine.access import revoke_key  # noqa: PLC0415 - heavy
         from fleek.schemas.keys import KeyRead  # noqa: PLC0415 - heavy
-        from fleek.store import api_keys  # noqa: PLC0415 - heavy
 
         wanted = KeyId(key_id.removeprefix(PREFIX).partition("_")[0])
-        key = await api_keys.revoke(rt.db, wanted, now=rt.now())
+        key = await revoke_key(rt, wanted)
         if as_json:
             screen.json(KeyRead.of(key).model_dump(mode="json"))
         else:

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from fleek import __version__
 from fleek.cli import (
+    audit,
     generate,
     health,
     jobs,
@@ -84,7 +85,19 @@ def fleek(
     """
 
 
-for part in (generate, jobs, models, health, purge, webhooks, providers, keys, queue, operators):
+for part in (
+    generate,
+    jobs,
+    models,
+    health,
+    purge,
+    webhooks,
+    providers,
+    keys,
+    queue,
+    audit,
+    operators,
+):
     app.add_typer(part.app)
 
 

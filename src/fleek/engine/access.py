@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from fleek.domain.access import Caller, Scope
 from fleek.domain.api_keys import ApiKey, KeyId, digest, id_of, new_key
+from fleek.domain.audit import COMMAND_LINE, Action, Actor, AuditEntry, entry
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable
 from fleek.domain.job import DEFAULT_TENANT
 from fleek.engine.loops import ShieldedTasks, run_logged
@@ -63,6 +64,7 @@ class KeyCache:
         self.keys = TimedCache[StoredKey | None](seconds=FRESH_SECONDS)
         self.used = TimedCache[None](seconds=USE_PRECISION.total_seconds())
         self.media_secret: bytes | None = None  # see `fleek.engine.media_links`
+        self.media_secret_after = float("-inf")  # when it may be read again
         self.tasks = ShieldedTasks()  # that store the use of keys
 
 
@@ -178,7 +180,7 @@ async def create_key(
     tenant_id: str,
     scopes: Sequence[Scope],
     expires_at: datetime | None = None,
-    created_by: str | None = None,
+    by: Actor = COMMAND_LINE,
 ) -> tuple[ApiKey, str]:
     """Create a key; returns it, and what its owner has to keep: it is stored nowhere.
 
@@ -192,8 +194,28 @@ async def create_key(
         name=name,
         scopes=frozenset(scopes),
         created_at=rt.now(),
-        created_by=created_by,
+        created_by=by.key_id,
         expires_at=expires_at,
     )
-    await api_keys.insert_key(rt.db, key, digest(secret))
+    detail = {"name": name, "scopes": sorted(key.scopes)}
+    line = entry(
+        Action.KEY_CREATED, key_id, by=by, tenant_id=tenant_id, at=key.created_at, **detail
+    )
+    await api_keys.insert_key(rt.db, key, digest(secret), audit=line)
     return key, secret
+
+
+async def revoke_key(rt: "Runtime", key_id: KeyId, *, by: Actor = COMMAND_LINE) -> ApiKey:
+    """Make a key invalid for good; one that was revoked before stays as it is.
+
+    Raises:
+        NotFound: There is none.
+    """
+    now = rt.now()
+
+    def line(key: ApiKey) -> AuditEntry:
+        return entry(
+            Action.KEY_REVOKED, key.id, by=by, tenant_id=key.tenant_id, at=now, name=key.name
+        )
+
+    return await api_keys.revoke(rt.db, key_id, now=now, audit=line)

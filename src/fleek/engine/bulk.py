@@ -16,6 +16,7 @@ import structlog
 from uuid_utils.compat import uuid7
 
 from fleek import failpoints
+from fleek.domain.audit import COMMAND_LINE, Action, Actor, AuditEntry, entry
 from fleek.domain.errors import Conflict, NotFound, RequestError, TooMany
 from fleek.domain.job import TERMINAL, JobFilter, JobId, Status
 from fleek.engine.cancel import cancel
@@ -47,7 +48,7 @@ async def accept(
     action: BulkAction,
     *,
     tenant_id: str,
-    key_id: str | None = None,
+    by: Actor = COMMAND_LINE,
     ids: Sequence[JobId] = (),
     wanted: JobFilter | None = None,
 ) -> BulkOperation:
@@ -68,7 +69,7 @@ async def accept(
     operation = BulkOperation(
         id=OperationId(uuid7()),
         tenant_id=tenant_id,
-        key_id=key_id,
+        key_id=by.key_id,
         action=action,
         ids=tuple(sorted({str(job_id) for job_id in ids})),
         wanted=wanted,
@@ -77,9 +78,23 @@ async def accept(
         else await listing.count(rt.db, wanted, tenant_id=tenant_id),
         created_at=now,
     )
-    await bulk.accept(rt.db, operation)
+    await bulk.accept(rt.db, operation, audit=_line(operation, by))
     rt.wakeups.notify("bulk")
     return operation
+
+
+def _line(operation: BulkOperation, by: Actor) -> AuditEntry | None:
+    """Return the line of the audit log: one for a purge, however many jobs it is of."""
+    if operation.action is not BulkAction.PURGE:
+        return None
+    return entry(
+        Action.JOBS_PURGED,
+        str(operation.id),
+        by=by,
+        tenant_id=operation.tenant_id,
+        at=operation.created_at,
+        matched=operation.matched,
+    )
 
 
 class BulkOperations:
@@ -147,7 +162,7 @@ class BulkOperations:
             if operation.action is BulkAction.CANCEL:
                 _, changed = await cancel(rt, job_id, tenant_id=tenant_id)
             elif operation.action is BulkAction.PURGE:
-                _, changed = await purge(rt, job_id, tenant_id=tenant_id)
+                _, changed = await purge(rt, job_id, tenant_id=tenant_id, by=None)
             elif await jobs.was_retried(rt.db, job_id, since=operation.created_at):
                 return "skipped"  # also if that retry has failed meanwhile: it was paid for
             else:

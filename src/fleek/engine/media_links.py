@@ -9,6 +9,9 @@ from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
+from fleek.domain.errors import ConfigurationError
 from fleek.engine import signing
 from fleek.engine.access import keys_required
 from fleek.store import endpoints
@@ -16,7 +19,10 @@ from fleek.store import endpoints
 if TYPE_CHECKING:
     from fleek.engine.runtime import Runtime
 
+log = structlog.get_logger(__name__)
+
 OWNER: Final = "media"  # of the secret
+RETRY_SECONDS: Final = 60.0  # after the secret could not be decrypted
 LIFETIME: Final = 3600  # seconds, at least
 STEP: Final = 600  # seconds for which an address stays the same, so that a browser's cache helps
 
@@ -24,18 +30,26 @@ STEP: Final = 600  # seconds for which an address stays the same, so that a brow
 async def prepare(rt: "Runtime") -> None:
     """Have the secret at hand if callers need keys; it is created by the first process that needs it.
 
+    If no `MASTER_KEY` of this process decrypts it, addresses are not signed: files need a key then.
+
     Raises:
         DatabaseUnavailable: It cannot be read.
-        ConfigurationError: It cannot be decrypted.
     """
-    if rt.keys.media_secret is not None or not await keys_required(rt):
+    keys, now = rt.keys, rt.steady()
+    if keys.media_secret is not None or now < keys.media_secret_after:
+        return
+    if not await keys_required(rt):
         return
     stored = await endpoints.secrets(rt.db, OWNER, now=rt.now())
     if not stored:
         sealed = rt.secret_box.seal(signing.new_secret(), owner=OWNER)
         await endpoints.first_secret(rt.db, OWNER, sealed, now=rt.now())
         stored = await endpoints.secrets(rt.db, OWNER, now=rt.now())
-    rt.keys.media_secret = rt.secret_box.open(stored[0], owner=OWNER).encode()
+    try:
+        keys.media_secret = rt.secret_box.open(stored[0], owner=OWNER).encode()
+    except ConfigurationError as error:
+        keys.media_secret_after = now + RETRY_SECONDS
+        log.warning("media_secret_unreadable", reason=str(error))
 
 
 def query(secret: bytes | None, name: str, *, now: datetime) -> str:

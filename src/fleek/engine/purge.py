@@ -19,6 +19,7 @@ import structlog
 from fleek import failpoints
 from fleek.domain import transitions
 from fleek.domain.attempt import Attempt
+from fleek.domain.audit import COMMAND_LINE, Action, Actor, AuditEntry, entry
 from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import Job, JobId, Status
 from fleek.domain.media import Part, media_folder, metadata_key, purged
@@ -68,24 +69,32 @@ class Freed:
         )
 
 
-async def purge(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, bool]:
+async def purge(
+    rt: Runtime, job_id: JobId, *, tenant_id: str, by: Actor | None = COMMAND_LINE
+) -> tuple[Job, bool]:
     """Purge all parts of a job, after cancelling it if it has not ended.
 
     Its files are not served from now on. The coordinator removes them once all predictions of the
-    job have ended. Returns the job, and False if it was purged already.
+    job have ended. Returns the job, and False if it was purged already. `by` is for the audit log;
+    None: no line is written.
 
     Raises:
         NotFound: There is no such job.
     """
     with suppress(Conflict):  # it has completed or failed
         await cancel(rt, job_id, tenant_id=tenant_id)
-    marked, by_this_call = await mark(rt, job_id, ALL_PARTS, cause="request")
+    marked, by_this_call = await mark(rt, job_id, ALL_PARTS, cause="request", by=by)
     rt.wakeups.notify("expire")
     return marked, by_this_call
 
 
 async def mark(
-    rt: Runtime, job_id: JobId, parts: Collection[Part], *, cause: Cause
+    rt: Runtime,
+    job_id: JobId,
+    parts: Collection[Part],
+    *,
+    cause: Cause,
+    by: Actor | None = None,
 ) -> tuple[Job, bool]:
     """Mark parts of an ended job as purged; returns the job, and False if they were marked already.
 
@@ -97,7 +106,9 @@ async def mark(
     def decide(job: Job, _: Attempt | None) -> Update:
         if all(purged(job, part) for part in parts):
             return Update()
-        return Update(change=transitions.purge(job, parts, now=rt.now()))
+        now = rt.now()
+        line = None if by is None else _line(job, by, now)
+        return Update(change=transitions.purge(job, parts, now=now), audit=line)
 
     applied = await apply(
         rt, job_id, decide, event="purged", patience=rt.settings.max_write_wait_seconds
@@ -105,6 +116,10 @@ async def mark(
     if applied.changed:
         rt.metrics.purged_jobs.labels(cause).inc()
     return applied.job, applied.changed
+
+
+def _line(job: Job, by: Actor, now: datetime) -> AuditEntry:
+    return entry(Action.JOB_PURGED, str(job.id), by=by, tenant_id=job.tenant_id, at=now)
 
 
 async def erase(rt: Runtime, job: Job) -> Freed:
@@ -142,7 +157,9 @@ async def purge_all(
     """
 
     async def purge_one(job_id: JobId) -> Freed:
-        job, _ = await mark(rt, job_id, parts, cause=cause)
+        job, _ = await mark(
+            rt, job_id, parts, cause=cause, by=COMMAND_LINE if cause == "command" else None
+        )
         return await erase(rt, job) if job.purging else Freed()
 
     owing = await purges.owing(rt.db, job_ids)

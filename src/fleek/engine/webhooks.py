@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from uuid_utils.compat import uuid7
 
 from fleek import strict
+from fleek.domain.audit import COMMAND_LINE, Action, Actor, AuditEntry, entry
 from fleek.domain.errors import ConfigurationError, FieldError, InvalidInput, NotFound
 from fleek.domain.webhooks import TEST_EVENT, Delivery, DeliveryId, Endpoint, EndpointId
 from fleek.engine import signing
@@ -20,7 +21,13 @@ URL: Final = "/url"  # pointer
 
 
 async def create_endpoint(
-    rt: Runtime, *, tenant_id: str, url: str, events: Sequence[str], description: str
+    rt: Runtime,
+    *,
+    tenant_id: str,
+    url: str,
+    events: Sequence[str],
+    description: str,
+    by: Actor = COMMAND_LINE,
 ) -> tuple[Endpoint, str]:
     """Store an endpoint; returns it with its secret. It receives what happens from now on.
 
@@ -39,12 +46,19 @@ async def create_endpoint(
     )
     secret = signing.new_secret()
     owner = endpoints.owner_of(tenant_id=tenant_id, endpoint_id=endpoint.id)
-    await endpoints.insert_endpoint(rt.db, endpoint, rt.secret_box.seal(secret, owner=owner))
+    sealed = rt.secret_box.seal(secret, owner=owner)
+    line = _line(rt, Action.ENDPOINT_CREATED, endpoint.id, by=by, tenant_id=tenant_id)
+    await endpoints.insert_endpoint(rt.db, endpoint, sealed, audit=line)
     return endpoint, secret
 
 
 async def change_endpoint(
-    rt: Runtime, endpoint_id: EndpointId, changes: Mapping[str, Any], *, tenant_id: str
+    rt: Runtime,
+    endpoint_id: EndpointId,
+    changes: Mapping[str, Any],
+    *,
+    tenant_id: str,
+    by: Actor = COMMAND_LINE,
 ) -> Endpoint:
     """Change fields of an endpoint. What is pending goes to its new URL.
 
@@ -54,12 +68,46 @@ async def change_endpoint(
     """
     if "url" in changes:
         check_url(rt, changes["url"], pointer=URL)
+    line = _line(
+        rt,
+        Action.ENDPOINT_UPDATED,
+        endpoint_id,
+        by=by,
+        tenant_id=tenant_id,
+        changed=sorted(changes),  # not to what: an address may hold a token
+    )
     return await endpoints.change_endpoint(
-        rt.db, endpoint_id, tenant_id=tenant_id, changes=changes
+        rt.db, endpoint_id, tenant_id=tenant_id, changes=changes, audit=line
     )
 
 
-async def rotate_secret(rt: Runtime, endpoint_id: EndpointId | None, *, tenant_id: str) -> str:
+async def delete_endpoint(
+    rt: Runtime, endpoint_id: EndpointId, *, tenant_id: str, by: Actor = COMMAND_LINE
+) -> None:
+    """Delete an endpoint and its secrets. What is pending for it is given up.
+
+    Raises:
+        NotFound: There is no such endpoint.
+    """
+    line = _line(rt, Action.ENDPOINT_DELETED, endpoint_id, by=by, tenant_id=tenant_id)
+    await endpoints.delete_endpoint(rt.db, endpoint_id, tenant_id=tenant_id, audit=line)
+
+
+def _line(
+    rt: Runtime,
+    action: Action,
+    target: EndpointId | DeliveryId | str,
+    *,
+    by: Actor,
+    tenant_id: str,
+    **detail: Any,
+) -> AuditEntry:
+    return entry(action, str(target), by=by, tenant_id=tenant_id, at=rt.now(), **detail)
+
+
+async def rotate_secret(
+    rt: Runtime, endpoint_id: EndpointId | None, *, tenant_id: str, by: Actor = COMMAND_LINE
+) -> str:
     """Make a new secret for an endpoint (None: for the tenant) and return it.
 
     The previous one signs beside it for a day; one before that ends now.
@@ -72,7 +120,8 @@ async def rotate_secret(rt: Runtime, endpoint_id: EndpointId | None, *, tenant_i
     secret = signing.new_secret()
     owner = endpoints.owner_of(tenant_id=tenant_id, endpoint_id=endpoint_id)
     sealed = rt.secret_box.seal(secret, owner=owner)
-    await endpoints.rotate(rt.db, owner, sealed, now=rt.now())
+    line = _line(rt, Action.SECRET_ROTATED, endpoint_id or tenant_id, by=by, tenant_id=tenant_id)
+    await endpoints.rotate(rt.db, owner, sealed, now=line.at, audit=line)
     return secret
 
 
@@ -106,14 +155,19 @@ async def send_test(rt: Runtime, endpoint_id: EndpointId, *, tenant_id: str) -> 
     return delivery
 
 
-async def replay(rt: Runtime, delivery_id: DeliveryId, *, tenant_id: str) -> Delivery:
+async def replay(
+    rt: Runtime, delivery_id: DeliveryId, *, tenant_id: str, by: Actor = COMMAND_LINE
+) -> Delivery:
     """Have a delivery sent again, with the same id and bytes, and all of its retries.
 
     Raises:
         NotFound: There is no such delivery.
         Conflict: Its endpoint has been deleted, or is disabled.
     """
-    delivery = await delivery_log.replay(rt.db, delivery_id, tenant_id=tenant_id, now=rt.now())
+    line = _line(rt, Action.DELIVERY_REPLAYED, delivery_id, by=by, tenant_id=tenant_id)
+    delivery = await delivery_log.replay(
+        rt.db, delivery_id, tenant_id=tenant_id, now=line.at, audit=line
+    )
     rt.wakeups.notify("deliver")
     return delivery
 

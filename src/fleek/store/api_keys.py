@@ -1,6 +1,6 @@
 """API keys and the tenants that they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -8,8 +8,10 @@ from sqlalchemy import bindparam, func, insert, literal, or_, select, text, upda
 
 from fleek.domain.access import Scope
 from fleek.domain.api_keys import ApiKey, KeyId
+from fleek.domain.audit import AuditEntry
 from fleek.domain.errors import Conflict, FleekError, NotFound
 from fleek.store import rows
+from fleek.store.audit import record
 from fleek.store.database import Database, Transaction
 from fleek.store.tables import ApiKeyRow, Instant
 
@@ -34,7 +36,9 @@ class StoredKey(NamedTuple):
     digest: bytes
 
 
-async def insert_key(db: Database, key: ApiKey, digest: bytes) -> None:
+async def insert_key(
+    db: Database, key: ApiKey, digest: bytes, *, audit: AuditEntry | None = None
+) -> None:
     """Store a new key; its tenant is created if it is new.
 
     Raises:
@@ -50,6 +54,7 @@ async def insert_key(db: Database, key: ApiKey, digest: bytes) -> None:
                 f"a tenant may have at most {MOST_KEYS} keys: revoke one", code="too_many_keys"
             )
         await tx.execute(insert(ApiKeyRow).values({**KEY.values(key), "digest": digest}))
+        await record(tx, audit)
 
 
 async def find(db: Database, key_id: KeyId) -> StoredKey | None:
@@ -84,8 +89,16 @@ async def list_keys(db: Database, *, tenant_id: str | None = None) -> list[ApiKe
         return [_read(row) for row in (await tx.execute(statement)).mappings()]
 
 
-async def revoke(db: Database, key_id: KeyId, *, now: datetime) -> ApiKey:
+async def revoke(
+    db: Database,
+    key_id: KeyId,
+    *,
+    now: datetime,
+    audit: Callable[[ApiKey], AuditEntry] | None = None,
+) -> ApiKey:
     """Make a key invalid for good; one that was revoked before stays as it is.
+
+    `audit` returns the line about it.
 
     Raises:
         NotFound: There is none.
@@ -99,6 +112,7 @@ async def revoke(db: Database, key_id: KeyId, *, now: datetime) -> ApiKey:
         if key.revoked_at is not None:
             return key
         await tx.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(revoked_at=now))
+        await record(tx, None if audit is None else audit(key))
     return _read({**row, "revoked_at": now})
 
 

@@ -8,8 +8,10 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
+from fleek.domain.audit import AuditEntry
 from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import JobFilter, JobId
+from fleek.store.audit import record
 from fleek.store.database import Database
 from fleek.store.rows import Mapper
 from fleek.store.tables import BulkOperationRow
@@ -59,7 +61,9 @@ ADVANCE: Final = (
 )
 
 
-async def accept(db: Database, operation: BulkOperation) -> None:
+async def accept(
+    db: Database, operation: BulkOperation, *, audit: AuditEntry | None = None
+) -> None:
     """Store a new operation.
 
     Raises:
@@ -75,6 +79,7 @@ async def accept(db: Database, operation: BulkOperation) -> None:
                 code="too_many_operations",
             )
         await tx.execute(insert(BulkOperationRow), OPERATION.values(operation))
+        await record(tx, audit)
 
 
 async def get(db: Database, operation_id: OperationId, *, tenant_id: str) -> BulkOperation:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import insert, literal, select, text, tuple_
 
+from fleek.domain.audit import AuditEntry
 from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import JobId
 from fleek.domain.webhooks import (
@@ -17,6 +18,7 @@ from fleek.domain.webhooks import (
     DeliveryState,
     EndpointId,
 )
+from fleek.store.audit import record
 from fleek.store.database import Database, Transaction
 from fleek.store.deliveries import ATTEMPT, CHANGE, DELIVERIES, LOCK
 from fleek.store.owed import DELIVERY
@@ -155,7 +157,12 @@ async def add(db: Database, delivery: Delivery) -> None:
 
 
 async def replay(
-    db: Database, delivery_id: DeliveryId, *, tenant_id: str, now: datetime
+    db: Database,
+    delivery_id: DeliveryId,
+    *,
+    tenant_id: str,
+    now: datetime,
+    audit: AuditEntry | None = None,
 ) -> Delivery:
     """Make a delivery due, whatever its state, with all of its retries; returns it.
 
@@ -171,6 +178,7 @@ async def replay(
         state = DeliveryState.PENDING
         due = replace(delivery, state=state, failures=0, next_at=now, ended_at=None)
         await tx.execute(CHANGE, {**DELIVERY.changes(due), "_id": due.id})
+        await record(tx, audit)
     return due
 
 

@@ -9,9 +9,11 @@ from uuid import UUID, uuid5
 from sqlalchemy import bindparam, delete, func, insert, or_, select, text, update
 from uuid_utils.compat import uuid4
 
+from fleek.domain.audit import AuditEntry
 from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.webhooks import MAX_ENDPOINTS, ROTATION, Endpoint, EndpointId
 from fleek.store import rows
+from fleek.store.audit import record
 from fleek.store.database import Database, Transaction
 from fleek.store.tables import EndpointRow, SigningSecretRow
 
@@ -56,7 +58,9 @@ async def first_secret(db: Database, owner: str, value: str, *, now: datetime) -
         await tx.execute(rows.insert_absent(db.kind, SigningSecretRow), values)
 
 
-async def rotate(db: Database, owner: str, value: str, *, now: datetime) -> None:
+async def rotate(
+    db: Database, owner: str, value: str, *, now: datetime, audit: AuditEntry | None = None
+) -> None:
     """Make this the secret of an owner; the previous one signs beside it for a day."""
     of_owner = SigningSecretRow.owner == owner
     live = SigningSecretRow.expires_at.is_(None)
@@ -66,6 +70,7 @@ async def rotate(db: Database, owner: str, value: str, *, now: datetime) -> None
         previous = update(SigningSecretRow).where(of_owner, live)
         await tx.execute(previous.values(expires_at=now + ROTATION))
         await _insert_secret(tx, owner, value, now=now)
+        await record(tx, audit)
 
 
 async def _lock(tx: Transaction, owner: str) -> None:
@@ -90,7 +95,9 @@ async def all_secrets(db: Database, *, limit: int) -> list[tuple[str, str]]:
         return [(row.owner, row.value) for row in await tx.execute(statement)]
 
 
-async def insert_endpoint(db: Database, endpoint: Endpoint, secret: str) -> None:
+async def insert_endpoint(
+    db: Database, endpoint: Endpoint, secret: str, *, audit: AuditEntry | None = None
+) -> None:
     """Store a new endpoint and its secret.
 
     Raises:
@@ -107,6 +114,7 @@ async def insert_endpoint(db: Database, endpoint: Endpoint, secret: str) -> None
         await tx.execute(insert(EndpointRow).values(ENDPOINT.values(endpoint)))
         owner = owner_of(tenant_id=endpoint.tenant_id, endpoint_id=endpoint.id)
         await _insert_secret(tx, owner, secret, now=endpoint.created_at)
+        await record(tx, audit)
 
 
 async def list_endpoints(db: Database, *, tenant_id: str) -> list[Endpoint]:
@@ -141,7 +149,12 @@ def _endpoint(endpoint_id: EndpointId, tenant_id: str | None) -> Any:
 
 
 async def change_endpoint(
-    db: Database, endpoint_id: EndpointId, *, tenant_id: str, changes: Mapping[str, Any]
+    db: Database,
+    endpoint_id: EndpointId,
+    *,
+    tenant_id: str,
+    changes: Mapping[str, Any],
+    audit: AuditEntry | None = None,
 ) -> Endpoint:
     """Change fields of an endpoint; enabling it, or another URL, forgets its failures.
 
@@ -160,10 +173,13 @@ async def change_endpoint(
             endpoint = replace(endpoint, disabled_reason=None)
         changed = update(EndpointRow).where(EndpointRow.id == endpoint_id)
         await tx.execute(changed.values(ENDPOINT.changes(endpoint)))
+        await record(tx, audit)
     return endpoint
 
 
-async def delete_endpoint(db: Database, endpoint_id: EndpointId, *, tenant_id: str) -> None:
+async def delete_endpoint(
+    db: Database, endpoint_id: EndpointId, *, tenant_id: str, audit: AuditEntry | None = None
+) -> None:
     """Delete an endpoint and its secrets. What is pending for it is given up.
 
     Raises:
@@ -177,3 +193,4 @@ async def delete_endpoint(db: Database, endpoint_id: EndpointId, *, tenant_id: s
         if not (await tx.execute(gone)).rowcount:
             raise NotFound("there is no such endpoint")
         await tx.execute(delete(SigningSecretRow).where(SigningSecretRow.owner == owner))
+        await record(tx, audit)

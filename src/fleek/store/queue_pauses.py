@@ -11,6 +11,8 @@ from typing import Final
 
 from sqlalchemy import bindparam, delete, select, text
 
+from fleek.domain.audit import AuditEntry
+from fleek.store.audit import record
 from fleek.store.database import Database
 from fleek.store.tables import Instant, QueuePauseRow
 
@@ -47,16 +49,25 @@ async def read(db: Database) -> Sequence[QueuePause]:
         return [QueuePause(*row) for row in found]
 
 
-async def pause(db: Database, provider: str, model: str, *, now: datetime) -> None:
+async def pause(
+    db: Database, provider: str, model: str, *, now: datetime, audit: AuditEntry | None = None
+) -> None:
     """Pause a part of the queue; one that is paused stays so."""
     async with db.write() as tx:
-        await tx.execute(PAUSE, {"provider": provider, "model": model, "since": now})
+        paused = await tx.execute(PAUSE, {"provider": provider, "model": model, "since": now})
+        if paused.rowcount:
+            await record(tx, audit)
 
 
-async def resume(db: Database, provider: str, model: str) -> bool:
+async def resume(
+    db: Database, provider: str, model: str, *, audit: AuditEntry | None = None
+) -> bool:
     """End the pause of exactly this part; False if there is none."""
     statement = delete(QueuePauseRow).where(
         QueuePauseRow.provider == provider, QueuePauseRow.model == model
     )
     async with db.write() as tx:
-        return (await tx.execute(statement)).rowcount > 0
+        if not (await tx.execute(statement)).rowcount:
+            return False
+        await record(tx, audit)
+    return True

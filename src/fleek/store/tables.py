@@ -364,6 +364,32 @@ class ApiKeyRow(Base):
     last_used_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
+class AuditRow(Base):
+    """A line of the audit log; see `fleek.domain.audit.AuditEntry`."""
+
+    __tablename__ = "audit"
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(Instant)
+    actor: Mapped[str] = mapped_column(String(80))
+    request_id: Mapped[str | None] = mapped_column(String(128))
+    tenant_id: Mapped[str] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(32))
+    target: Mapped[str] = mapped_column(Text)
+    detail: Mapped[dict[str, Any]] = mapped_column(Document)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class AuditHeadRow(Base):
+    """The latest line of the audit log: its row is the lock under which lines are written."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class EndpointRow(Base):
     """Where a tenant's webhooks go; see `fleek.domain.webhooks.Endpoint`."""
 
@@ -497,6 +523,7 @@ INDEXES: Final = (
     _index("media", "ix_media_attempt", "attempt_id"),  # or removing an attempt scans
     _index("workers", "ix_workers_alive", "heartbeat_at", where="ended_at IS NULL"),
     _index("api_keys", "ix_api_keys_tenant", "tenant_id", "created_at"),
+    _index("audit", "ix_audit_tenant", "tenant_id", "number"),
     _index("endpoints", "ix_endpoints_tenant", "tenant_id", "id"),
     _index("signing_secrets", "ix_signing_secrets_owner", "owner", "created_at"),
     _index("deliveries", "ix_deliveries_due", "lane", "next_at", "id", where=UNDELIVERED),

@@ -23,10 +23,12 @@ from sqlalchemy import (
 )
 
 from fleek.domain.attempt import Attempt
+from fleek.domain.audit import AuditEntry
 from fleek.domain.errors import FleekError, NotFound, PredictionTaken
 from fleek.domain.job import AttemptId, Change, Job, JobId, Status
 from fleek.domain.media import Media
 from fleek.store import rows
+from fleek.store.audit import record
 from fleek.store.counters import add_counts
 from fleek.store.database import Database, Transaction
 from fleek.store.errors import RowRefused
@@ -86,6 +88,7 @@ class Update:
     attempt: Attempt | None = None  # the locked attempt as it is now
     media: Sequence[Media] = ()  # files that are in storage
     cancel_owed: bool = False  # by every attempt of the job without a verdict
+    audit: AuditEntry | None = None  # the line of the audit log about it
     drops_media: bool = False  # delete the job's files' rows, and the answers that named them
 
 
@@ -232,6 +235,7 @@ class _Batch:
         self._tagged: list[rows.Values] = []
         self._owing: list[rows.Values] = []
         self._dropping: list[rows.Values] = []
+        self._audit: list[AuditEntry | None] = []
         self._counts: Counter[Status] = Counter()
 
     def add(self, update: Update, *, before: Job, present: Presenter | None) -> None:
@@ -257,6 +261,7 @@ class _Batch:
         self._media.extend(map(rows.MEDIA.values, update.media))
         if update.cancel_owed:
             self._owing.append({"_job_id": before.id})
+        self._audit.append(update.audit)
         if update.drops_media:
             self._dropping.append({"_job_id": before.id})
 
@@ -288,6 +293,7 @@ class _Batch:
         if self._present is not None:
             await insert_owed(tx, self._occurrences, self._present, watched=self._watched)
         await add_counts(tx, self._counts)
+        await record(tx, *self._audit)
 
 
 assert isinstance(JOBS, Table)
