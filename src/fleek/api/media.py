@@ -86,7 +86,10 @@ IMMUTABLE: Final = "public, max-age=31536000, immutable"
 PRIVATE: Final = "private, max-age=3600"  # once callers need keys
 
 BYTES: Final[dict[str, Any]] = {
-    "content": {"*/*": {"schema": {"type": "string", "contentMediaType": "*/*"}}},
+    "content": {
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "*/*": {"schema": {"type": "string", "contentMediaType": "*/*"}},
+    },
     "headers": {
         "ETag": {"description": "The SHA-256 of the file.", "schema": {"type": "string"}},
         "Content-Disposition": {"schema": {"type": "string"}},
