@@ -238,6 +238,12 @@ class Settings(BaseSettings):
         "files go; default: for ever.",
     )
 
+    max_live_jobs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most jobs of one tenant that have not ended; beyond it, new ones are refused "
+        "with 429. Default: no limit.",
+    )
     idempotency_hours: float = Field(
         default=24,
         gt=0,

@@ -77,6 +77,9 @@ REFERENCES: Final = {
     ("sqlite", "accept"): {"ix_job_tags_job", "pk_events", "pk_media", "uq_attempts_job_id_n"},
     ("sqlite", "remove"): {"pk_delivery_attempts"},
     ("sqlite", "old deliveries"): {"pk_delivery_attempts"},
+    ("sqlite", "accept below a limit"): {
+        *("ix_job_tags_job", "pk_events", "pk_media", "uq_attempts_job_id_n")
+    },
 }
 """Where SQLite looks for rows that might refer to a row that is new or removed."""
 
@@ -356,6 +359,10 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
             "ix_deliveries_job ix_idempotency_keys_job ix_job_tags_job "
             "pk_jobs pk_media pk_events uq_attempts_job_id_n"
         ),
+    ),
+    "accept below a limit": (
+        lambda db: jobs.insert_job(db, a_job(), max_live=10_000_000),
+        "ix_jobs_list_by_status",
     ),
     "accept with a key": (
         lambda db: jobs.insert_job(db, a_job(), identity=request("key67")),

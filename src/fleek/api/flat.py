@@ -15,6 +15,7 @@ from fleek.domain.errors import (
     NotFound,
     StorageFull,
     TooLarge,
+    TooMany,
     Unreadable,
     Unsupported,
 )
@@ -32,7 +33,7 @@ router = strict_router(tag="flat")
     summary="Create a job (flat)",
     response_description="The accepted job.",
     responses={200: {"headers": {**WAITED, **REPLAYED}}}
-    | problems(Unreadable, Gone, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
+    | problems(Unreadable, Gone, TooLarge, Unsupported, TooMany, DatabaseUnavailable, StorageFull),
 )
 async def create_flat_job(
     body: JobCreate,

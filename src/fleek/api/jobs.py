@@ -34,6 +34,7 @@ from fleek.domain.errors import (
     NotFound,
     StorageFull,
     TooLarge,
+    TooMany,
     Unreadable,
     Unsupported,
 )
@@ -75,7 +76,7 @@ router = strict_router("/api/v1", tag="jobs")
     summary="Create a job",
     response_description="The accepted job.",
     responses=CREATED
-    | problems(Unreadable, Gone, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
+    | problems(Unreadable, Gone, TooLarge, Unsupported, TooMany, DatabaseUnavailable, StorageFull),
 )
 async def create_job(
     body: JobCreate,
@@ -198,7 +199,7 @@ async def delete_job(
     summary="Retry a job",
     response_description="The new job.",
     responses=RETRIED
-    | problems(Unreadable, NotFound, Conflict, Gone, DatabaseUnavailable, StorageFull),
+    | problems(Unreadable, NotFound, Conflict, Gone, TooMany, DatabaseUnavailable, StorageFull),
 )
 async def retry_job(
     job_id: JobIdPath,

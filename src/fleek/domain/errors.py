@@ -25,6 +25,7 @@
     │   ├── TooLarge
     │   ├── Unsupported          a media type or encoding that is not accepted
     │   └── TooMany              over a limit; temporary
+    │       └── TooManyJobs      of the tenant, that have not ended
     ├── ProviderError            a provider failed
     │   ├── ProviderRejected     permanent; nothing was paid for
     │   ├── ProviderUnavailable  nothing was paid for; may be tried again
@@ -231,6 +232,12 @@ class TooMany(RequestError):
     def __init__(self, message: str, *, retry_after: timedelta) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooManyJobs(TooMany):
+    """The tenant has as many unfinished jobs as it may have; the request had no effect."""
+
+    code = "too_many_jobs"
 
 
 class ProviderError(FleekError):

@@ -33,6 +33,7 @@ async def insert(
     Raises:
         IdempotencyKeyReused: The key of the request is that of another one.
         NotFound: The job that it repeats has been removed.
+        TooManyJobs: The tenant has as many unfinished jobs as it may have.
         Conflict: The job that it repeats is not failed or cancelled any more.
         DatabaseUnavailable: It is not known to be accepted.
         StorageFull: It is not accepted.
@@ -41,11 +42,22 @@ async def insert(
     patience = rt.settings.max_write_wait_seconds
     if job.retry_of is None:
         accepted = await jobs.insert_job(
-            rt.db, job, identity=identity, present=rt.presenter, patience=patience
+            rt.db,
+            job,
+            identity=identity,
+            max_live=rt.settings.max_live_jobs,
+            present=rt.presenter,
+            patience=patience,
         )
     else:
         accepted = await jobs.insert_retry(
-            rt.db, job, again=again, identity=identity, present=rt.presenter, patience=patience
+            rt.db,
+            job,
+            again=again,
+            identity=identity,
+            max_live=rt.settings.max_live_jobs,
+            present=rt.presenter,
+            patience=patience,
         )
     if accepted.job.id == job.id:
         _record(rt, accepted.job, "submitted")

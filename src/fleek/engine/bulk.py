@@ -110,7 +110,11 @@ class BulkOperations:
         if operation is None:
             return IDLE
         job_ids, position = await self._page(operation)
-        results = Counter(await self._done(operation, job_ids))
+        try:
+            results = Counter(await self._done(operation, job_ids))
+        except TooMany:  # the page is done again when there is room; first those of others
+            await bulk.advance(rt.db, replace(operation, pages=operation.pages + 1))
+            return IDLE
         after = replace(
             operation,
             position=position,
@@ -147,6 +151,7 @@ class BulkOperations:
 
         Raises:
             HostError: Something is not available now; the page has to be done again.
+            TooMany: The tenant has reached a limit; likewise.
         """
         slots = asyncio.Semaphore(CONCURRENT)
 

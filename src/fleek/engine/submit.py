@@ -35,6 +35,7 @@ async def submit_once(
     Raises:
         IdempotencyKeyReused: Its key is that of another request.
         InvalidInput: Its provider, model, parameters or time are not acceptable.
+        TooManyJobs: The tenant has as many unfinished jobs as it may have.
         DatabaseUnavailable: It is not accepted.
         StorageFull: It is not accepted: there is no space for its row or its files.
     """
@@ -77,6 +78,7 @@ async def retry_once(
         NotFound: There is no such job.
         Conflict: It has not ended, or it has completed.
         InvalidInput: The request is not acceptable any more.
+        TooManyJobs: The tenant has as many unfinished jobs as it may have.
         DatabaseUnavailable: It is not known whether one was accepted.
         StorageFull: It is not accepted.
     """

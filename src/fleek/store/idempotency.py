@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from fleek.domain.errors import FleekError, IdempotencyKeyReused
 from fleek.domain.idempotency import RequestIdentity
-from fleek.domain.job import JobId
+from fleek.domain.job import Job, JobId
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
 from fleek.store.tables import IdempotencyKeyRow, Instant, JobRow, UnkeyedRequestRow
@@ -102,6 +102,18 @@ async def claim(tx: Transaction, claims: Sequence[Claim]) -> list[Earlier | Flee
     keyed = await _claim_keys(tx, [each for each in claims if each.identity.key is not None])
     results = {**unkeyed, **keyed}
     return [results[id(each)] for each in claims]
+
+
+async def release(tx: Transaction, jobs: Sequence[Job]) -> None:
+    """Undo the claims for jobs that are not accepted after all, in the transaction of the claims."""
+    job_ids = rows.padded([job.id for job in jobs])
+    times = rows.padded([job.created_at for job in jobs])
+    await tx.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.job_id.in_(job_ids)))
+    await tx.execute(
+        delete(UnkeyedRequestRow).where(
+            UnkeyedRequestRow.created_at.in_(times), UnkeyedRequestRow.job_id.in_(job_ids)
+        )
+    )
 
 
 async def find(db: Database, identity: RequestIdentity, *, now: datetime) -> Earlier | None:

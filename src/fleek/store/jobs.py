@@ -23,6 +23,7 @@ from fleek.domain.errors import (
     Gone,
     NotFound,
     Overloaded,
+    TooManyJobs,
     WriteUnknown,
 )
 from fleek.domain.idempotency import RequestIdentity
@@ -32,7 +33,8 @@ from fleek.store import rows
 from fleek.store.clock import Leap
 from fleek.store.counters import count_accepted
 from fleek.store.database import Database, Transaction
-from fleek.store.idempotency import Claim, Earlier, claim, claim_order, find
+from fleek.store.idempotency import Claim, Earlier, claim, claim_order, find, release
+from fleek.store.limits import free_places
 from fleek.store.owed import Occurrence, Presenter, insert_owed
 from fleek.store.queue import COLLECTING
 from fleek.store.tables import JobRow, MediaRow
@@ -49,6 +51,7 @@ SELECT_MEDIA: Final = (
     .order_by(MediaRow.job_id, MediaRow.index)
 )
 RETRYABLE: Final = frozenset({Status.FAILED.value, Status.CANCELLED.value})
+FULL_RETRY_AFTER: Final = timedelta(seconds=30)
 LEAPS: Final = 20  # of the clock that are applied one by one; older ones count together
 
 
@@ -71,11 +74,12 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class _Submission:
-    """A job to be accepted, what presents its events, if that is wanted, and its request."""
+    """A job to be accepted."""
 
     job: Job
-    present: Presenter | None
-    identity: RequestIdentity | None
+    present: Presenter | None  # of its events
+    identity: RequestIdentity | None  # of the request
+    max_live: int | None  # most jobs of its tenant that have not ended
 
 
 async def insert_job(
@@ -83,22 +87,24 @@ async def insert_job(
     job: Job,
     *,
     identity: RequestIdentity | None = None,
+    max_live: int | None = None,
     present: Presenter | None = None,
     patience: timedelta | None = None,
 ) -> Accepted:
     """Accept a job: when this returns, it survives whatever happens to the process.
 
     If the request repeats another by its `identity`, the result is the job of that one instead.
-    `present`: for the webhooks that are owed; `patience`: how long it may wait for its turn.
+    `max_live`: how many jobs of the tenant may not have ended, this one included; `present`: for the webhooks that are owed; `patience`: how long it may wait for its turn.
 
     Raises:
         IdempotencyKeyReused: Its key is that of another request.
+        TooManyJobs: It is not accepted: `max_live` of the tenant have not ended.
         Overloaded: It is not accepted: its turn did not come in time.
         WriteUnknown: It may or may not have been accepted.
         DatabaseUnavailable: It is not accepted.
         StorageFull: It is not accepted.
     """
-    submission = _Submission(job, present, identity)
+    submission = _Submission(job, present, identity, max_live)
     try:
         return await db.grouped_write(_insert_all, submission, patience=patience)
     except Overloaded:
@@ -121,14 +127,15 @@ async def _insert_all(
     tx: Transaction, submissions: Sequence[_Submission]
 ) -> list[Accepted | FleekError]:
     earlier = await _claimed(tx, submissions)
-    if new := [each for each in submissions if id(each) not in earlier]:
-        await _insert_new(tx, new)
+    refused = await _insert_new(tx, [each for each in submissions if id(each) not in earlier])
     repeated = [found.job_id for found in earlier.values() if isinstance(found, Earlier)]
     found_jobs = await _read_jobs(tx, repeated)
     results: list[Accepted | FleekError] = []
     for each in submissions:
         found = earlier.get(id(each))
-        results.append(Accepted(each.job) if found is None else _outcome(found, found_jobs))
+        outcome = Accepted(each.job) if found is None else _outcome(found, found_jobs)
+        job_id = found.job_id if isinstance(found, Earlier) else each.job.id
+        results.append(refused.get(job_id, outcome))
     return results
 
 
@@ -165,7 +172,41 @@ def _outcome(
     return Accepted(job, created=earlier.created, replayed=True)
 
 
-async def _insert_new(tx: Transaction, accepted: Sequence[_Submission]) -> None:
+async def _insert_new(
+    tx: Transaction, submissions: Sequence[_Submission]
+) -> Mapping[JobId, FleekError]:
+    """Insert jobs as far as the limits of their tenants allow; returns which are refused."""
+    refused = await _over_limit(tx, submissions)
+    if refused:
+        await release(tx, [each.job for each in submissions if each.job.id in refused])
+    if accepted := [each for each in submissions if each.job.id not in refused]:
+        await _insert_accepted(tx, accepted)
+    return refused
+
+
+async def _over_limit(
+    tx: Transaction, submissions: Sequence[_Submission]
+) -> Mapping[JobId, FleekError]:
+    limits = {each.job.tenant_id: each.max_live for each in submissions}
+    known = {tenant_id: most for tenant_id, most in limits.items() if most is not None}
+    if not known:
+        return {}
+    places = await free_places(tx, known)
+    refused: dict[JobId, FleekError] = {}
+    for each in submissions:
+        tenant_id = each.job.tenant_id
+        if tenant_id not in places:
+            continue
+        places[tenant_id] -= 1
+        if places[tenant_id] < 0:
+            refused[each.job.id] = TooManyJobs(
+                f"{known[tenant_id]} jobs have not ended yet, and there may be no more",
+                retry_after=FULL_RETRY_AFTER,
+            )
+    return refused
+
+
+async def _insert_accepted(tx: Transaction, accepted: Sequence[_Submission]) -> None:
     jobs = [each.job for each in accepted]
     await tx.execute(INSERT_JOBS, [rows.JOB.values(job) for job in jobs])
     lines = [
@@ -207,23 +248,25 @@ async def insert_retry(
     *,
     again: bool,
     identity: RequestIdentity | None = None,
+    max_live: int | None = None,
     present: Presenter | None = None,
     patience: timedelta | None = None,
 ) -> Accepted:
     """Accept a job that repeats `job.retry_of`, unless one does so already; returns the one that does.
 
     Exact however many callers retry the same job at once: they wait for each other at its row.
-    `again` accepts it in any case. `identity`, `present`, `patience`: see `insert_job`.
+    `again` accepts it in any case. `identity`, `max_live`, `present`, `patience`: see `insert_job`.
 
     Raises:
         NotFound: The job that it repeats has been removed.
         Conflict: It is not failed or cancelled any more: its result is collected again.
         IdempotencyKeyReused: The key of the request is that of another one.
+        TooManyJobs: It is not accepted: `max_live` of the tenant have not ended.
         Overloaded: It is not accepted: its turn did not come in time.
         DatabaseUnavailable: It is not known to be accepted; asking again returns it, if it was.
         StorageFull: It is not accepted.
     """
-    item = (_Submission(job, present, identity), again)
+    item = (_Submission(job, present, identity, max_live), again)
     return await db.grouped_write(_insert_retries, item, patience=patience)
 
 
@@ -251,11 +294,13 @@ async def _insert_retries(
         if isinstance(outcome, Accepted) and outcome.job is job:
             accepted.append(item)
             new[job.retry_of] = job
-    if (
-        accepted
-    ):  # together: one visit to the counters per transaction, or two could wait in a ring
-        await _insert_new(tx, accepted)
-    return [results[id(item)] for item, _ in retries]
+    # together: one visit to the counters per transaction, or two could wait in a ring
+    refused = await _insert_new(tx, accepted)
+    outcomes = [results[id(item)] for item, _ in retries]
+    return [
+        refused.get(outcome.job.id, outcome) if isinstance(outcome, Accepted) else outcome
+        for outcome in outcomes
+    ]
 
 
 def _retry_order(retry: tuple[_Submission, bool]) -> tuple[int, str, str]:
