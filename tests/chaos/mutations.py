@@ -161,6 +161,41 @@ MUTATIONS: Final = (
         "    if isinstance(error, HostError):\n        return True\n",
         "tests/engine/test_paid.py",
     ),
+    Mutation(
+        "a webhook is not owed by the commit of its event",
+        "store/updates.py",
+        "        if self._present is not None:\n",
+        "        if self._present is not None and not self._media:\n",
+        "tests/engine/test_webhooks.py",
+    ),
+    Mutation(
+        "a webhook does not wait for the earlier ones of its job",
+        "store/deliveries.py",
+        "        if first != delivery.id:  # as late as what it waits for\n",
+        "        if first is None:\n",
+        "tests/engine/test_deliver.py",
+    ),
+    Mutation(
+        "a webhook is not leased while it is sent",
+        "store/deliveries.py",
+        '        await tx.execute(MOVE, {"_id": delivery.id, "next_at": wish.until})\n',
+        "",
+        "tests/engine/test_deliver.py",
+    ),
+    Mutation(
+        "two outages of a receiver of webhooks count as one",
+        "store/deliveries.py",
+        "    since = outcome.at if since is None or quiet else since\n",
+        "    since = since or outcome.at\n",
+        "tests/store/test_deliveries.py",
+    ),
+    Mutation(
+        "receivers of webhooks that hang may use all attempts",
+        "engine/deliver.py",
+        "            works = lane.id in self._working\n",
+        "            works = True\n",
+        "tests/engine/test_deliver.py",
+    ),
 )
 
 
