@@ -76,6 +76,7 @@ ENDINGS: Final[Mapping[str, str]] = {
     "attempt_timeout": "The prediction ran longer than `ATTEMPT_TIMEOUT` and was stopped.",
     "deadline_exceeded": "The job's deadline passed.",
     "worker_crashed": "`MAX_WORKER_CRASHES` workers crashed while starting this job. Nothing was paid for, as far as the provider can tell.",
+    "collecting_crashed": "Twenty workers in a row crashed while collecting its outputs, over an hour at least. The result is paid for, and can be collected again.",
     "provider_outcome_unknown": "It cannot be found out whether the provider was paid.",
     "provider_bad_request": "The provider calls the request malformed.",
     "provider_forbidden": "The provider does not allow this with this token.",

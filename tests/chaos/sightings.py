@@ -88,7 +88,7 @@ def must_see(*, kills: int, wild: bool, split: bool) -> frozenset[str]:
 def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
     """Count the states that make a run worth its time; `deeds`: what was done to processes."""
     events = [event for events in evidence.events.values() for event in events]
-    codes = Counter(str(e.data.get("code")) for e in events if e.type == "deferred")
+    codes = Counter(str(e.data.get("code")) for e in events if e.type in {"deferred", "postponed"})
     reasons = Counter((event.type, str(event.data.get("reason"))) for event in events)
     types = Counter(event.type for event in events)
     logs = Counter((str(row["event"]), str(row.get("by", ""))) for row in evidence.logs)
@@ -109,7 +109,7 @@ def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
         "prediction stopped": verdicts["cancelled"],
         "attempt retried": types["retrying"],
         "purchase of a dead worker settled": reasons["unknown", "its worker has ended"],
-        "files of a dead worker collected": reasons["released", "its worker has ended"],
+        "files of a dead worker collected": codes["collecting_crashed"],
         "zombie came back": logs["worker_lease_lost", ""],
         "zombie lost the race": logs["collect_superseded", ""],
         "orphan stopped": logs["orphan_prediction", ""],

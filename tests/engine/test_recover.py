@@ -16,11 +16,14 @@ from fleek.domain.errors import (
     ProviderUnavailable,
     WorkerSuspended,
 )
-from fleek.domain.job import Job, Stage, Status
+from fleek.domain.job import Job, JobId, Stage, Status
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import _claim as claim_for_collecting
+from fleek.engine.collect import collect
 from fleek.engine.heartbeat import process_is_gone, process_space
 from fleek.engine.loops import ShieldedTasks
+from fleek.engine.paid import MISTAKES
+from fleek.engine.recollect import recollect
 from fleek.engine.reconcile import LOOKS
 from fleek.engine.recover import GRACE_SECONDS, Recovery, expire_dead_workers
 from fleek.engine.runtime import Runtime
@@ -83,22 +86,63 @@ async def test_nothing_is_taken_from_a_living_worker(
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.STARTING
 
 
+async def die_while_collecting(rt: Runtime, job_id: JobId, second_worker: Another) -> None:
+    """Let a worker claim a job for collecting, and crash; its coordinator is ours."""
+    victim = second_worker()
+    await victim.lease.register()
+    assert await claim_for_collecting(victim, job_id) is not None
+    await workers.end(rt.db, [victim.lease.worker_id], now=rt.now())
+    await Recovery(rt).turn()
+
+
+@pytest.mark.parametrize("resigned", [False, True], ids=["crashed", "stopped"])
 async def test_a_dead_worker_s_collect_is_given_to_another(
-    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
+    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another, *, resigned: bool
 ) -> None:
-    """The outputs are paid for."""
+    """The outputs are paid for; a pause follows only if they may be what it has died of."""
     provider.at_once = True
     job = await submit(rt, a_request())
     await start(rt, job.id)
     victim = second_worker()
     await victim.lease.register()
     assert await claim_for_collecting(victim, job.id) is not None
+    if resigned:
+        await victim.lease.end()
 
     await survive(rt, clock)
 
     released = await jobs.get_any_tenant(rt.db, job.id)
     assert (released.stage, released.worker_id) == (Stage.COLLECTING, None)
+    assert (released.run_at > rt.now()) is not resigned
+    assert (released.error and released.error.code) == (None if resigned else "collecting_crashed")
     assert await workers.ended_holders(rt.db) == []
+
+
+async def test_outputs_that_crash_each_worker_let_the_service_live(
+    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
+) -> None:
+    """Ever more seldom, and not for ever; what is paid for can be collected by a better release."""
+    provider.at_once = True
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    pauses = []
+
+    while True:
+        await die_while_collecting(rt, job.id, second_worker)
+        after = await jobs.get_any_tenant(rt.db, job.id)
+        if after.terminal:
+            break
+        pauses.append(after.run_at - rt.now())
+        clock.tick(seconds=pauses[-1].total_seconds() + 120)
+        assert len(pauses) < 100, "it crashes workers for ever"
+
+    assert len(pauses) >= MISTAKES.tries - 1
+    assert max(pauses) > 10 * min(pauses)
+    assert after.error is not None
+    assert (after.status, after.error.code) == (Status.FAILED, "collecting_crashed")
+    await recollect(rt, job.id, tenant_id="default")
+    await collect(rt, job.id)
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
 @pytest.mark.parametrize("stage", [Stage.STARTING, Stage.COLLECTING])

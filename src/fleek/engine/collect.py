@@ -39,7 +39,7 @@ from fleek.domain.job import Job, JobError, JobId, Stage, Status
 from fleek.domain.media import Key, Media, Output, Part, media_key, metadata_key, purged
 from fleek.domain.text import LongText, pieces_of
 from fleek.engine.apply import apply_until_stored
-from fleek.engine.paid import is_final, recall
+from fleek.engine.paid import PAID, is_final, recall
 from fleek.engine.runtime import Runtime
 from fleek.sniff import Sniffed, sniff
 from fleek.storage.base import spool_file
@@ -49,7 +49,6 @@ from fleek.tracing import job_span, span
 
 BUFFER_BYTES: Final = 1_048_576  # gathered before a write leaves the event loop
 INLINE_CHARS: Final = 8192  # of an output's content that may stay in the answer
-PAID: Final = "The result is paid for, and can be collected again"
 MISTAKE: Final = InternalError("collecting failed; the log says why")
 
 log = structlog.get_logger(__name__)

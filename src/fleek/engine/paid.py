@@ -34,6 +34,7 @@ from fleek.store import events
 
 RECALL_SHARE: Final = 0.2  # of a provider's budget of calls
 UNKNOWN_PREDICTION: Final = "prediction_gone"
+PAID: Final = "The result is paid for, and can be collected again"
 BETWEEN_TRIES: Final = frozenset({"collecting", "released", "rescheduled"})
 
 log = structlog.get_logger(__name__)

@@ -15,10 +15,12 @@ import structlog
 
 from fleek import failpoints
 from fleek.domain.attempt import Attempt
+from fleek.domain.errors import InternalError
 from fleek.domain.job import Job, JobError, JobId, Stage, Status
 from fleek.domain.transitions import (
     fail_permanently,
     mark_unknown,
+    postpone,
     release_collect,
     release_unknown,
     reschedule,
@@ -30,6 +32,7 @@ from fleek.engine.cancel import cancel_prediction, cancel_predictions_soon
 from fleek.engine.clock import STEP
 from fleek.engine.heartbeat import process_is_gone
 from fleek.engine.loops import run_logged
+from fleek.engine.paid import PAID, is_final
 from fleek.engine.provider_limits import Clock
 from fleek.engine.reconcile import Reconciliation
 from fleek.engine.runtime import Runtime
@@ -42,6 +45,9 @@ AT_ONCE: Final = 20  # jobs, or calls to one provider
 SEARCHES: Final = PAGE  # at once: a provider reads its list for all of them together
 GRACE_SECONDS: Final = 5.0  # for the process that decided a cancel to send the first request
 REST: Final = timedelta(seconds=0.1)  # while there is more to do
+CRASHED_COLLECTING: Final = InternalError(
+    "a worker crashed while it collected the outputs", code="collecting_crashed"
+)
 OVERDUE: Final = JobError("deadline_exceeded", "the job did not end before its deadline")
 
 log = structlog.get_logger(__name__)
@@ -84,20 +90,35 @@ class Recovery:
         await self._each(self._free_job(job_id, worker) for job_id in held)
 
     async def _free_job(self, job_id: JobId, worker: Ended) -> None:
-        now = self._rt.now()
+        rt, now = self._rt, self._rt.now()
         reason = "its worker has stopped" if worker.resigned else "its worker has ended"
+        poisonous = not worker.resigned and await self._crashes_collectors(job_id)
 
         def decide(job: Job, _: Attempt | None) -> Update:
             if job.worker_id != worker.id:
                 return Update()
             if job.stage is Stage.COLLECTING:
-                return Update(change=release_collect(job, now=now, reason=reason))
+                if poisonous:
+                    message = f"{CRASHED_COLLECTING}, again and again. {PAID}"
+                    ended = JobError(CRASHED_COLLECTING.code, message)
+                    return Update(change=fail_permanently(job, ended, now=now))
+                if worker.resigned:
+                    return Update(change=release_collect(job, now=now, reason=reason))
+                backoff = rt.settings.backoff
+                return Update(change=postpone(job, CRASHED_COLLECTING, now=now, backoff=backoff))
             release = mark_unknown if job.stage is Stage.STARTING else release_unknown
             crashed = not worker.resigned
             return Update(change=release(job, now=now, reason=reason, crashed=crashed))
 
-        await apply(self._rt, job_id, decide, event="unknown")
-        self._rt.wakeups.notify("recover")
+        await apply(rt, job_id, decide, event="unknown")
+        rt.wakeups.notify("recover")
+
+    async def _crashes_collectors(self, job_id: JobId) -> bool:
+        """Whether a job's outputs have crashed so many workers in a row that they are given up."""
+        job = await jobs.get_any_tenant(self._rt.db, job_id)
+        if job.stage is not Stage.COLLECTING:
+            return False
+        return await is_final(self._rt, job, CRASHED_COLLECTING)
 
     async def _end_all_overdue(self, now: datetime) -> None:
         async def read(after: tuple[datetime, JobId] | None) -> Sequence[tuple[datetime, JobId]]:
