@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute, APIRouter
 from fleek import app as application
 from fleek.api.routing import ScopedRoute, router
 from fleek.app import create_app
-from fleek.domain.access import ANONYMOUS, Caller, Scope
+from fleek.domain.access import ANONYMOUS, ANY_SCOPE, Caller, Required, Scope
 from fleek.domain.errors import InternalError
 from fleek.engine.runtime import Runtime
 
@@ -23,7 +23,7 @@ OPEN = {
 """What needs no key: pages, health without details, and callbacks, which are signed."""
 
 
-def scopes(app: FastAPI) -> Mapping[str, Scope | None]:
+def scopes(app: FastAPI) -> Mapping[str, Required | None]:
     """Return the scope of each route."""
     return {
         f"{method} {route.path}": route.scope
@@ -77,7 +77,8 @@ def test_the_description_names_the_scope(rt: Runtime) -> None:
         method, path = name.split()
         operation = document["paths"].get(path, {}).get(method.lower())
         if operation is not None:
-            expected = None if scope is None else [{"bearer": [scope]}, {"apiKey": [scope]}]
+            named = [] if scope == ANY_SCOPE else [scope]
+            expected = None if scope is None else [{"bearer": named}, {"apiKey": named}]
             assert operation.get("security") == expected, name
 
 

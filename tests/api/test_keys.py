@@ -116,6 +116,20 @@ async def test_with_the_first_key_all_need_one(
     assert statuses == [200, 401, 200, 401]
 
 
+async def test_the_very_first_key_counts_at_once(
+    rt: Runtime, client: httpx2.AsyncClient, key_of: KeyOf
+) -> None:
+    """Although the process has just seen that there are none: the job is that of the key's tenant."""
+    await client.get(JOBS)
+    key = await key_of(tenant_id="acme")
+
+    created = await client.post("/api/v1/generate", json={"prompt": "A cat"}, headers=bearer(key))
+
+    job = await jobs.get_any_tenant(rt.db, JobId(UUID(created.json()["id"])))
+    assert (job.tenant_id, job.key_id) == ("acme", id_of(key))
+    assert (await client.get(JOBS)).status_code == 401
+
+
 async def test_access_stays_closed_over_a_restart(
     rt: Runtime, other: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:
@@ -613,3 +627,18 @@ async def test_the_client_shows_its_key(
 
     assert listed == [created.id, job.id]
     assert path.stat().st_size > 0
+
+
+async def test_a_caller_is_told_who_it_is(client: httpx2.AsyncClient, key_of: KeyOf) -> None:
+    """Whatever its scopes; with `admin` all of them. Without keys, what anyone may."""
+    before = (await client.get("/api/v1/me")).json()
+    plain, admin = await key_of(Scope.USAGE_READ, tenant_id="acme"), await key_of(Scope.ADMIN)
+
+    told = [(await client.get("/api/v1/me", headers=bearer(key))).json() for key in (plain, admin)]
+
+    assert (before["tenant"], before["key"]) == ("default", None)
+    assert {*Scope} - {*before["scopes"]} == {"admin"}
+    assert (told[0]["tenant"], told[0]["key"]) == ("acme", id_of(plain))
+    assert told[0]["scopes"] == ["usage:read"]
+    assert told[0]["features"]["events"] is True
+    assert {*told[1]["scopes"]} == {*Scope}

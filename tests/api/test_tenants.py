@@ -55,6 +55,7 @@ OF_THE_CALLER: Final[Mapping[str, Mapping[str, Any]]] = {
     "GET /api/v1/jobs": {"params": {"count": "true"}},
     "GET /api/v1/jobs/days": {},
     "GET /api/v1/stats": {},
+    "GET /api/v1/me": {},
     "GET /api/v1/webhooks/secret": {},
     "POST /api/v1/webhooks/secret/rotate": {},
     "GET /api/v1/webhooks/endpoints": {},

@@ -4,6 +4,7 @@ import hmac
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 from typing import Final
@@ -13,8 +14,8 @@ from uuid import UUID
 from fastapi.requests import Request
 from starlette.datastructures import Headers
 
-from fleek.domain.access import ANONYMOUS, Caller, Scope
-from fleek.domain.api_keys import PREFIX
+from fleek.domain.access import ANONYMOUS, Caller, Required, Scope
+from fleek.domain.api_keys import PREFIX, id_of
 from fleek.domain.errors import (
     AmbiguousCredentials,
     Forbidden,
@@ -76,7 +77,7 @@ class RefusedKeys:
             raise TooMany("too many requests without a valid API key", retry_after=left)
 
 
-async def authorize(request: Request, scope: Scope) -> None:
+async def authorize(request: Request, scope: Required) -> None:
     """Find out who calls, for `caller`, and check the scope.
 
     Raises:
@@ -93,14 +94,14 @@ async def authorize(request: Request, scope: Scope) -> None:
         refused.add(request.client.host if request.client else "")
         raise Unauthorized(NO_KEY)
     if not found.may(scope):
-        raise InsufficientScope(f"this needs a key with the scope {scope.value}")
+        raise InsufficientScope(f"this needs a key with the scope {scope}")
     request.scope["fleek.caller"] = found
 
 
-async def _caller(request: Request, rt: Runtime, scope: Scope) -> Caller | None:
+async def _caller(request: Request, rt: Runtime, scope: Required) -> Caller | None:
     if scope is Scope.METRICS_READ and is_local(request):
         return MONITOR
-    if not await keys_required(rt):
+    if not await keys_required(rt) and not await _shows_first_key(request, rt):
         return ANONYMOUS
     await media_links.prepare(rt)
     _check_query(request)
@@ -113,6 +114,19 @@ async def _caller(request: Request, rt: Runtime, scope: Scope) -> Caller | None:
     if token is not None and hmac.compare_digest(token.get_secret_value().encode(), key.encode()):
         return MONITOR
     return await caller_of(rt, key)
+
+
+async def _shows_first_key(request: Request, rt: Runtime) -> bool:
+    """Whether the caller has a key that is newer than what this process knows: keys are required then.
+
+    Else a caller with the very first key would count as one without a key for half a second, and its job
+    could become that of another tenant.
+    """
+    with suppress(AmbiguousCredentials):
+        key = presented_key(request.headers)
+        if key is not None and id_of(key) is not None and await caller_of(rt, key) is not None:
+            rt.keys.required = True
+    return rt.keys.required
 
 
 async def _signed(request: Request, rt: Runtime) -> Caller | None:

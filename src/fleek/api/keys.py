@@ -12,7 +12,7 @@ from fastapi.requests import Request
 from fleek.api.deps import RuntimeDep, actor, caller
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
-from fleek.domain.access import Scope
+from fleek.domain.access import ANY_SCOPE, Scope
 from fleek.domain.api_keys import ID_LENGTH, NAME, KeyId
 from fleek.domain.errors import (
     Conflict,
@@ -25,12 +25,25 @@ from fleek.domain.errors import (
     Unsupported,
 )
 from fleek.engine.access import create_key, revoke_key
-from fleek.schemas.keys import KeyCreate, KeyCreated, KeyRead
+from fleek.schemas.keys import CallerRead, KeyCreate, KeyCreated, KeyRead
 from fleek.store import api_keys
 
 router = strict_router("/api/v1", tag="keys")
 
 NEVER_STORED: Final = {"Cache-Control": "no-store"}
+
+
+@router.get(
+    "/me",
+    scope=ANY_SCOPE,
+    operation_id="get_caller",
+    summary="Who calls",
+    response_description="The tenant, the key and its scopes.",
+    responses=problems(DatabaseUnavailable),
+)
+async def get_caller(request: Request) -> CallerRead:
+    """Return what the service knows of the caller, and what it can do."""
+    return CallerRead.of(caller(request))
 
 
 @router.post(

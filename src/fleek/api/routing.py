@@ -22,7 +22,7 @@ from fleek import strict
 from fleek.api.access import ACCESS_ERRORS, authorize
 from fleek.api.errors import problems
 from fleek.api.suggestions import HEADERS, Suggestion, fields_at, for_query, model_fields
-from fleek.domain.access import Scope
+from fleek.domain.access import ANY_SCOPE, Required
 from fleek.domain.errors import (
     ErrorLocation,
     FieldError,
@@ -85,7 +85,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 class ScopedRoute(APIRoute):
     """A route that only callers with its scope may use."""
 
-    scope: ClassVar[Scope | None]  # None: anybody may
+    scope: ClassVar[Required | None]  # None: anybody may
 
     def get_route_handler(self) -> Handle:
         """Return the handler with the checks before it."""
@@ -125,7 +125,7 @@ class StrictRoute(ScopedRoute):
         return check_and_handle
 
 
-def _requiring(kind: type[ScopedRoute], scope: Scope | None) -> type[ScopedRoute]:
+def _requiring(kind: type[ScopedRoute], scope: Required | None) -> type[ScopedRoute]:
     return type(kind.__name__, (kind,), {"scope": scope})
 
 
@@ -142,31 +142,31 @@ class Router:
         return self._router.routes
 
     def get(
-        self, path: str, *, scope: Scope | None, **options: Any
+        self, path: str, *, scope: Required | None, **options: Any
     ) -> Callable[[Handler], Handler]:
         """Declare a route. `options` are those of ``APIRouter.add_api_route``."""
         return self._declared("GET", path, scope, options)
 
     def post(
-        self, path: str, *, scope: Scope | None, **options: Any
+        self, path: str, *, scope: Required | None, **options: Any
     ) -> Callable[[Handler], Handler]:
         """Declare a route, see `get`."""
         return self._declared("POST", path, scope, options)
 
     def patch(
-        self, path: str, *, scope: Scope | None, **options: Any
+        self, path: str, *, scope: Required | None, **options: Any
     ) -> Callable[[Handler], Handler]:
         """Declare a route, see `get`."""
         return self._declared("PATCH", path, scope, options)
 
     def delete(
-        self, path: str, *, scope: Scope | None, **options: Any
+        self, path: str, *, scope: Required | None, **options: Any
     ) -> Callable[[Handler], Handler]:
         """Declare a route, see `get`."""
         return self._declared("DELETE", path, scope, options)
 
     def _declared(
-        self, method: str, path: str, scope: Scope | None, options: dict[str, Any]
+        self, method: str, path: str, scope: Required | None, options: dict[str, Any]
     ) -> Callable[[Handler], Handler]:
         responses = options.pop("responses", {})
         if issubclass(self._kind, StrictRoute):
@@ -174,7 +174,7 @@ class Router:
         if scope is not None:
             responses = problems(*ACCESS_ERRORS) | responses
             options["openapi_extra"] = {
-                "security": [{scheme: [scope.value]} for scheme in SECURITY_SCHEMES]
+                "security": [{scheme: _scopes(scope)} for scheme in SECURITY_SCHEMES]
             }
 
         def declare(handler: Handler) -> Handler:
@@ -216,6 +216,10 @@ def answering_head(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
             head.methods, head.include_in_schema = {"HEAD"}, False
             heads.append(head)
     return ours + heads
+
+
+def _scopes(scope: Required) -> list[str]:
+    return [] if scope == ANY_SCOPE else [str(scope)]
 
 
 def _query_parameters(dependant: Dependant) -> dict[str, bool]:

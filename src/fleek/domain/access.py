@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 from fleek.domain.job import DEFAULT_TENANT
 
@@ -20,6 +20,12 @@ class Scope(StrEnum):
     ADMIN = "admin"  # includes all others
 
 
+ANY_SCOPE: Final = "any"
+"""In place of a scope: every caller may, but is known."""
+
+Required = Scope | Literal["any"]
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The tenant and the key of a request."""
@@ -28,9 +34,9 @@ class Caller:
     key_id: str | None  # None: without a key
     scopes: frozenset[Scope]
 
-    def may(self, scope: Scope) -> bool:
+    def may(self, scope: Required) -> bool:
         """Whether the scopes include this one."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+        return scope == ANY_SCOPE or scope in self.scopes or Scope.ADMIN in self.scopes
 
 
 ANONYMOUS: Final = Caller(DEFAULT_TENANT, None, frozenset(Scope) - {Scope.ADMIN})

@@ -81,12 +81,14 @@ async def keys_required(rt: "Runtime") -> bool:
     if cache.required or (cache.asked_at is not None and now - cache.asked_at < FRESH_SECONDS):
         return cache.required
     try:
-        cache.required = are_configured(rt.settings) or await api_keys.exist(rt.db)
+        required = are_configured(rt.settings) or await api_keys.exist(rt.db)
     except DatabaseUnavailable:
         if cache.asked_at is None:
             raise
-        return False  # as it was: nobody can create a key now
+        return cache.required  # as it was: nobody can create a key now
     cache.asked_at = now
+    if required:  # else another request may know more by now
+        cache.required = True
     return cache.required
 
 

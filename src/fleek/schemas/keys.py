@@ -1,15 +1,18 @@
 """API keys in requests and responses."""
 
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from fleek.domain.access import ANONYMOUS, Scope
+from fleek.domain.access import ANONYMOUS, Caller, Scope
 from fleek.domain.api_keys import NAME, ApiKey, ordered
 
 DEFAULT_SCOPES = ordered(ANONYMOUS.scopes)
 """All but `admin`."""
+
+
+FEATURES: Final = ("events", "history", "idempotency", "prefer_wait", "webhooks")
 
 
 class KeyCreate(BaseModel):
@@ -74,6 +77,26 @@ class KeyCreated(KeyRead):
     def with_secret(cls, key: ApiKey, secret: str) -> Self:
         """Present a new key."""
         return cls(key=secret, **_fields(key))
+
+
+class CallerRead(BaseModel):
+    """Who calls."""
+
+    tenant: str
+    key: str | None = Field(
+        description="The id of the key, or `setting:` and its name; null: without a key."
+    )
+    scopes: list[Scope] = Field(description="What the caller may do.")
+    features: dict[str, bool] = Field(
+        default_factory=lambda: dict.fromkeys(FEATURES, True),
+        description="What this release can do; a name that is missing: it cannot.",
+    )
+
+    @classmethod
+    def of(cls, caller: Caller) -> Self:
+        """Present a caller; `admin` includes all other scopes."""
+        scopes = frozenset(scope for scope in Scope if caller.may(scope))
+        return cls(tenant=caller.tenant_id, key=caller.key_id, scopes=list(ordered(scopes)))
 
 
 def _fields(key: ApiKey) -> dict[str, object]:
