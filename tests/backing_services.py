@@ -52,6 +52,7 @@ EMPTY: Final = "; ".join(  # quicker than another copy; what migrations wrote is
         DISCONNECT,
         *(str(delete(table)) for table in reversed(Base.metadata.sorted_tables)),
         "INSERT INTO roles (name, expires_at) VALUES ('coordinator', '2000-01-01 00:00:00')",
+        "INSERT INTO event_stream (id, position) VALUES (1, 1)",
     ]
 )
 

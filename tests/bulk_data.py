@@ -55,8 +55,9 @@ INSERTS: Final = (
     $numbers SELECT $attempt, $job, 1, 'fake', 'fake/model', 'nonce', 'hash' || i, $at, 3600,
     $worker, CASE WHEN i % 100 NOT IN (4, 5) THEN 'p' || i END, $at,
     CASE WHEN i % 100 > 5 THEN 'succeeded' END, i % 100 = 3 FROM n WHERE i % 100 > 1""",
-    """INSERT INTO events (job_id, seq, type, data, at)
-    $numbers SELECT $job, 1, 'submitted', '{}', $at FROM n""",
+    """INSERT INTO events (job_id, seq, type, data, at, tenant_id, position)
+    $numbers SELECT $job, 1, 'submitted', '{}', $at,
+    CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, i FROM n""",
     """INSERT INTO media (job_id, attempt_id, "index", key, sha256, size_bytes, content_type)
     $numbers SELECT $job, $attempt, 0, 'media/' || i, 'hash', 1, 'image/png' FROM n
     WHERE $status = 'completed'""",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fleek.api.admission import Limit
+from fleek.api.feed import Feed
 from fleek.api.hub import Hub
 from fleek.api.streams import Streams
 from fleek.app import create_app
@@ -80,6 +81,7 @@ class Served:
     hub: Hub
     streams: Streams
     writes: Limit
+    feed: Feed
     stop: Callable[[], None]  # as SIGTERM does; returns at once
 
     async def call(self, data: bytes = b"") -> Caller:
@@ -113,6 +115,7 @@ async def serving_on(rt: Runtime, **settings: Any) -> AsyncGenerator[Served]:
     changed = replace(rt, settings=rt.settings.model_copy(update=settings))
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     app = create_app(changed)
+    state = app.state
     server = _Server(_config(changed.settings, app))
     task = asyncio.create_task(server.serve([listener]))
 
@@ -120,8 +123,16 @@ async def serving_on(rt: Runtime, **settings: Any) -> AsyncGenerator[Served]:
         server.should_exit = True
 
     try:
-        port, state = listener.getsockname()[1], app.state
-        yield Served(changed, port, state.hub, state.streams, state.write_limit, stop)
+        port = listener.getsockname()[1]
+        yield Served(
+            rt=changed,
+            port=port,
+            hub=state.hub,
+            streams=state.streams,
+            writes=state.write_limit,
+            feed=state.feed,
+            stop=stop,
+        )
     finally:
         stop()
         await task

@@ -24,10 +24,12 @@ from fleek.api import (
     queue,
     stats,
     system,
+    tenant_events,
     webhooks,
 )
 from fleek.api.access import RefusedKeys
 from fleek.api.admission import Admission, Limit
+from fleek.api.feed import Feed
 from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.hub import Hub
 from fleek.api.metrics import ApiMetrics
@@ -75,6 +77,7 @@ ROUTERS: Final = (  # the busiest first
         jobs,
         bulk,
         events,
+        tenant_events,
         media,
         flat,
         callbacks,
@@ -132,6 +135,7 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.health = ShortCache()
     app.state.hub = Hub(rt)
     app.state.streams = Streams(rt)
+    app.state.feed = Feed(rt)
     app.state.unknown_tokens = NegativeCache()
     app.state.refused_keys = RefusedKeys()
     errors.install(app)

@@ -12,7 +12,9 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 from service_process import PATIENCE
 
 DESCRIPTION = Path(__file__).parent.parent / "docs" / "openapi.json"  # see tests/docs
-SCHEMA = schemathesis.openapi.from_dict(json.loads(DESCRIPTION.read_text()))
+SCHEMA = schemathesis.openapi.from_dict(json.loads(DESCRIPTION.read_text())).exclude(
+    operation_id="stream_events"  # it does not end
+)
 
 
 @pytest.mark.usefixtures("_full_suite")

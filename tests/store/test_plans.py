@@ -37,6 +37,7 @@ from fleek.store import (
     clock,
     deliveries,
     delivery_log,
+    event_stream,
     events,
     idempotency,
     jobs,
@@ -50,6 +51,7 @@ from fleek.store.counters import count_jobs
 from fleek.store.database import Database, open_database
 from fleek.store.deliveries import Claim, Outcome
 from fleek.store.delivery_log import DeliveryFilter
+from fleek.store.event_stream import Cursor
 from fleek.store.statistics import statistics
 from fleek.store.updates import Update, apply
 from samples import a_job, an_attempt, binds, claims, completes
@@ -381,6 +383,11 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         "ix_idempotency_keys_age pk_unkeyed_requests",
     ),
     "history": (lambda db: events.of_job(db, number(8), after=1), "pk_events"),
+    "stream": (
+        lambda db: event_stream.page(db, "default", after=Cursor(500), limit=99),
+        "ix_events_stream",
+    ),
+    "stream's horizon": (event_stream.now, ""),
     "streak": (
         lambda db: events.streak(db, number(8), "postponed", code="away", ignored={"released"}),
         "pk_events",

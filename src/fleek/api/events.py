@@ -1,14 +1,12 @@
 """Version 1: the history of a job, and its events as they happen."""
 
 from collections.abc import AsyncGenerator, Iterator
-from datetime import UTC
 from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import Header, Response
 from fastapi.requests import Request
 
-from fleek import __version__
 from fleek.api.deps import JobIdPath, addresses, caller, hub, runtime
 from fleek.api.errors import problems
 from fleek.api.hub import Hub
@@ -17,10 +15,11 @@ from fleek.api.sse import (
     COMMENT,
     QUIET_SECONDS,
     EventStream,
-    beginning,
     chunks,
     described,
+    event_data,
     frame,
+    hello,
     last_seq,
     prefers_json,
 )
@@ -36,7 +35,7 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job
 from fleek.engine.runtime import Runtime
 from fleek.schemas import JobRead
-from fleek.schemas.events import PUBLIC, AttemptRead, Hello, HistoryEvent, JobHistory
+from fleek.schemas.events import PUBLIC, AttemptRead, HistoryEvent, JobHistory
 from fleek.store import attempts, events, jobs
 from fleek.store.events import Event
 from fleek.store.jobs import JobView
@@ -48,8 +47,10 @@ EXAMPLE: Final = (
     'id: 5\nevent: job.completed\ndata: {"seq":5,"at":"2026-11-21T09:00:02.5Z","id":"0198f3c2-…"}\n\n'
     "event: done\ndata: {}\n\n"
 )
+AS_JSON: Final = {"schema": {"$ref": "#/components/schemas/JobHistory"}}
+SENT: Final = described(EXAMPLE, "Server-sent events, or the history.")
 STREAM: Final[dict[int | str, dict[str, Any]]] = {
-    200: described("JobHistory", EXAMPLE, "Server-sent events, or the history."),
+    200: SENT | {"content": {**SENT["content"], "application/json": AS_JSON}},
     204: {"description": "The job has ended, and `Last-Event-ID` is its last event: stop asking."},
 }
 
@@ -156,12 +157,6 @@ async def _follow(
             await stream.bell.wait(seconds=QUIET_SECONDS)
 
 
-def hello(rt: Runtime, *, event_id: str | None = None) -> bytes:
-    """Return the first event of a stream."""
-    data = Hello(version=__version__, server_time=rt.now()).model_dump_json().encode()
-    return beginning(frame("hello", data, event_id=event_id))
-
-
 def frames(rt: Runtime, view: JobView, lines: list[Event]) -> Iterator[bytes]:
     """Give the events that these lines of a job's history are, each with the job."""
     public = [line for line in lines if line.type in PUBLIC]
@@ -170,9 +165,3 @@ def frames(rt: Runtime, view: JobView, lines: list[Event]) -> Iterator[bytes]:
     job = JobRead.from_job(view.job, view.media, addresses(rt)).model_dump_json().encode()
     for line in public:
         yield frame(PUBLIC[line.type], event_data(line, job), event_id=str(line.seq))
-
-
-def event_data(line: Event, job: bytes) -> bytes:
-    """Return the data of an event: the job as JSON, with the number and the time of the event."""
-    at = line.at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
-    return b'{"seq":%d,"at":"%sZ",' % (line.seq, at.encode()) + job.removeprefix(b"{")

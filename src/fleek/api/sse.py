@@ -7,16 +7,21 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
+from datetime import UTC
 from typing import Any, Final
 
 from fastapi import Response
 from fastapi.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from fleek import __version__
 from fleek.api.deps import caller, streams
 from fleek.api.errors import answer
 from fleek.api.streams import Stream
 from fleek.domain.errors import BadEventId, TooManyStreams
+from fleek.engine.runtime import Runtime
+from fleek.schemas.events import Hello
+from fleek.store.events import Event
 
 RETRY_MILLISECONDS: Final = 2000  # until a client that was cut off comes back
 COMMENT: Final = b":\n\n"  # shows proxies and clients that the stream lives
@@ -37,9 +42,21 @@ def frame(event: str, data: bytes, *, event_id: str | None = None) -> bytes:
     return b"\n".join([*lines, name, b"data: " + data, b"", b""])
 
 
-def beginning(hello: bytes) -> bytes:
+def hello(rt: Runtime, *, event_id: str | None = None) -> bytes:
     """Return what each stream begins with."""
-    return b"retry: %d\n" % RETRY_MILLISECONDS + hello
+    data = Hello(version=__version__, server_time=rt.now()).model_dump_json().encode()
+    return b"retry: %d\n" % RETRY_MILLISECONDS + frame("hello", data, event_id=event_id)
+
+
+def event_data(line: Event, job: bytes) -> bytes:
+    """Return the data of an event: the job as JSON, with the number and the time of the event."""
+    at = line.at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
+    return b'{"seq":%d,"at":"%sZ",' % (line.seq, at.encode()) + job.removeprefix(b"{")
+
+
+def quiet(event_id: str) -> bytes:
+    """Return what a quiet stream sends: no event, but where to go on."""
+    return b":\nid: %s\n\n" % event_id.encode()
 
 
 def last_event_id(request: Request) -> str | None:
@@ -135,10 +152,7 @@ def prefers_json(request: Request) -> bool:
     return "application/json" in accepted and "text/event-stream" not in accepted
 
 
-def described(json_schema: str, example: str, description: str) -> dict[str, Any]:
-    """Return what the description of the API says about a stream that can be had as JSON, too."""
-    content = {
-        "text/event-stream": {"schema": {"type": "string"}, "example": example},
-        "application/json": {"schema": {"$ref": f"#/components/schemas/{json_schema}"}},
-    }
+def described(example: str, description: str) -> dict[str, Any]:
+    """Return what the description of the API says about a stream."""
+    content = {"text/event-stream": {"schema": {"type": "string"}, "example": example}}
     return {"description": description, "content": content}

@@ -33,12 +33,13 @@ from fleek.store import rows
 from fleek.store.clock import Leap
 from fleek.store.counters import count_accepted
 from fleek.store.database import Database, Transaction
+from fleek.store.event_stream import INSERT_EVENTS
 from fleek.store.idempotency import Claim, Earlier, claim, claim_order, find, release
 from fleek.store.limits import free_places
 from fleek.store.owed import Occurrence, Presenter, insert_owed
 from fleek.store.queue import COLLECTING
 from fleek.store.tables import JobRow, MediaRow
-from fleek.store.updates import INSERT_EVENTS, INSERT_TAGS, JOBS, LOCK_JOBS
+from fleek.store.updates import INSERT_TAGS, JOBS, LOCK_JOBS
 
 INSERT_JOBS: Final = insert(JobRow)
 SELECT_JOBS: Final = select(JOBS).where(JobRow.id.in_(bindparam("ids", expanding=True)))
@@ -391,6 +392,13 @@ async def read_views(tx: Transaction, found: Sequence[Mapping[Any, Any]]) -> lis
             media = rows.MEDIA.read(row)
             files[media.job_id].append(media)
     return [JobView(job, tuple(files[job.id])) for job in jobs]
+
+
+async def views(db: Database, job_ids: Sequence[JobId]) -> dict[JobId, JobView]:
+    """Return these jobs with their files; those that are not there are left out."""
+    async with db.read() as tx:
+        found = await _get_all(tx, job_ids)
+    return {view.job.id: view for view in found if isinstance(view, JobView)}
 
 
 class JobVersion(NamedTuple):

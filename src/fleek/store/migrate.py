@@ -15,6 +15,7 @@ from sqlalchemy import Connection, inspect, text
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.host_errors import host_errors
 from fleek.store.database import Database, open_database, reach
+from fleek.store.event_stream import realign
 from fleek.store.tables import INDEXES, Index, declared
 
 MIGRATION_LOCK: Final = 0x666C65656B  # "fleek"; any number that no other program uses
@@ -63,6 +64,7 @@ async def migrate(db: Database) -> str:
         if db.kind == "sqlite":
             for index in missing:
                 await tx.execute(text(index.statement()))
+        await realign(tx)
     if db.kind == "postgresql" and missing:
         await _build_concurrently(db)
     return revision

@@ -201,6 +201,7 @@ def event_values(change: Change, *, seq: int, at: datetime) -> Values:
     """Return the row of a change's line in the job's history."""
     return {
         "job_id": change.job.id,
+        "tenant_id": change.job.tenant_id,
         "seq": seq,
         "type": change.event,
         "data": {

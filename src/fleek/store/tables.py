@@ -201,6 +201,18 @@ class EventRow(Base):
     type: Mapped[str] = mapped_column(String(32))
     data: Mapped[dict[str, Any]] = mapped_column(Document)
     at: Mapped[datetime] = mapped_column(Instant)
+    # a release before these two columns does not write them; see `fleek.store.event_stream`
+    tenant_id: Mapped[str | None] = mapped_column(String(64))
+    position: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class EventStreamRow(Base):
+    """The one row from which positions of events are counted; see `fleek.store.event_stream`."""
+
+    __tablename__ = "event_stream"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger)
 
 
 class MediaRow(Base):
@@ -512,6 +524,10 @@ INDEXES: Final = (
     _index("jobs", "ix_jobs_metadata_kept", "completed_at", "id", where=METADATA_KEPT),
     _index("jobs", "ix_jobs_purging", "updated_at", "id", where=PURGING),
     _index("jobs", "ix_jobs_retries", "retry_of", "id", where="retry_of IS NOT NULL"),
+    _index(
+        *("events", "ix_events_stream", "tenant_id", "position", "job_id", "seq"),
+        where="position IS NOT NULL",
+    ),
     _index("attempts", "ix_attempts_bound", "first_look_at", "id", where=BOUND),
     _index("attempts", "ix_attempts_unsettled", "submitted_at", "id", where=UNSETTLED),
     _index("attempts", "ix_attempts_owed", "submitted_at", where=OWED),

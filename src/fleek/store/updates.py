@@ -32,8 +32,9 @@ from fleek.store.audit import record
 from fleek.store.counters import add_counts
 from fleek.store.database import Database, Transaction
 from fleek.store.errors import RowRefused
+from fleek.store.event_stream import INSERT_EVENTS
 from fleek.store.owed import WATCHED, Occurrence, Presenter, insert_owed
-from fleek.store.tables import AttemptRow, EventRow, JobRow, MediaRow, TagRow
+from fleek.store.tables import AttemptRow, JobRow, MediaRow, TagRow
 
 JOBS: Final = JobRow.__table__
 ATTEMPTS: Final = AttemptRow.__table__
@@ -51,7 +52,6 @@ LOCK_ATTEMPTS: Final = (
 )
 INSERT_ATTEMPTS: Final = insert(AttemptRow)
 INSERT_MEDIA: Final = insert(MediaRow)
-INSERT_EVENTS: Final = insert(EventRow)
 UPDATE_JOB: Final = (
     update(JobRow)
     .where(JobRow.id == bindparam("_id"), JobRow.version == bindparam("_version"))

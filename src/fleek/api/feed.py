@@ -1,0 +1,174 @@
+"""The events of tenants for all streams of this process: read once, sent to many.
+
+Each tenant that somebody follows has a channel with the latest events. Nothing is buffered per
+stream: a stream that is further behind than what the channel holds is told so and ends.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from fleek.api.deps import addresses
+from fleek.api.sse import event_data, frame
+from fleek.api.streams import Stream
+from fleek.domain.job import JobId
+from fleek.engine.loops import run_logged
+from fleek.engine.runtime import Runtime
+from fleek.schemas import JobRead
+from fleek.schemas.events import PUBLIC
+from fleek.store import event_stream, jobs
+from fleek.store.event_stream import Cursor, StreamEvent, StreamId
+
+POLL_SECONDS: Final = 0.25  # until a change by another process is noticed
+REST_SECONDS: Final = 0.05  # between two reads, at least: what comes meanwhile is sent together
+FAILED_SECONDS: Final = 1.0  # after a read that failed
+PAGE: Final = 100  # events in one read
+HELD_BYTES: Final = 4 * 1_048_576  # of a channel; the latest batch is held whatever its size
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events that were read together, as they are sent."""
+
+    frames: Sequence[tuple[Cursor, bytes]]
+    end: Cursor  # all events up to it are in this batch or before
+
+    @property
+    def size(self) -> int:
+        """How many bytes it holds."""
+        return sum(len(data) for _, data in self.frames)
+
+    def after(self, cursor: Cursor) -> list[bytes]:
+        """Return the frames of events behind a cursor."""
+        return [data for place, data in self.frames if place > cursor]
+
+
+class Channel:
+    """The latest events of one tenant, in numbered batches."""
+
+    def __init__(self) -> None:
+        self.streams: set[Stream] = set()
+        self.cursor: Cursor | None = None  # up to which it has read; None: not begun
+        self.first = 0  # number of the oldest batch that it holds
+        self._batches: deque[Batch] = deque()
+        self._size = 0
+
+    @property
+    def next(self) -> int:
+        """The number of the batch that comes next."""
+        return self.first + len(self._batches)
+
+    def since(self, number: int) -> list[Batch] | None:
+        """Return the batches from this number on; None: some are not held any more."""
+        if number < self.first:
+            return None
+        return [self._batches[i] for i in range(number - self.first, len(self._batches))]
+
+    def add(self, batch: Batch) -> None:
+        """Hold a batch, let go of the oldest, and wake all streams."""
+        self.cursor = batch.end
+        if not batch.frames:
+            return
+        self._batches.append(batch)
+        self._size += batch.size
+        while self._size > HELD_BYTES and len(self._batches) > 1:
+            self._size -= self._batches.popleft().size
+            self.first += 1
+        self.wake()
+
+    async def begun(self, stream: Stream) -> Cursor | None:
+        """Wait until it has begun to read; returns up to where. None: the stream was closed."""
+        while self.cursor is None and not stream.closed:
+            await stream.bell.wait(seconds=POLL_SECONDS)
+        return self.cursor
+
+    def wake(self) -> None:
+        """Ring the bells of all streams."""
+        for stream in self.streams:
+            stream.bell.notify()
+
+
+class Feed:
+    """The channels of one process, and a task that reads for each."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._channels: dict[str, Channel] = {}
+        self._readers: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    @contextmanager
+    def follow(self, tenant_id: str, stream: Stream) -> Iterator[Channel]:
+        """Give the channel of a tenant for as long as the block runs."""
+        channel = self._channels.get(tenant_id)
+        if channel is None:
+            channel = self._channels[tenant_id] = Channel()
+            reader = asyncio.create_task(self._read_while_followed(tenant_id, channel))
+            self._readers.add(reader)
+            reader.add_done_callback(self._readers.discard)
+        channel.streams.add(stream)
+        try:
+            yield channel
+        finally:
+            channel.streams.discard(stream)
+
+    async def batch(self, tenant_id: str, after: Cursor) -> tuple[Batch, bool]:
+        """Read what follows a cursor; returns also whether there may be more."""
+        horizon = await event_stream.now(self._rt.db)
+        found = await event_stream.page(self._rt.db, tenant_id, after=after, limit=PAGE)
+        full = len(found) == PAGE
+        end = max([after, *(one.cursor for one in found[-1:]), *([] if full else [horizon])])
+        return Batch(await self._frames(found), end), full
+
+    async def _frames(self, found: Sequence[StreamEvent]) -> list[tuple[Cursor, bytes]]:
+        public = [one for one in found if one.event.type in PUBLIC]
+        if not public:
+            return []
+        bodies = await self._bodies([one.job_id for one in public])
+        at = int(self._rt.now().timestamp())
+        return [
+            (
+                one.cursor,
+                frame(
+                    PUBLIC[one.event.type],
+                    event_data(one.event, bodies[one.job_id]),
+                    event_id=str(StreamId(one.cursor, at)),
+                ),
+            )
+            for one in public
+            if one.job_id in bodies  # else its retention has ended
+        ]
+
+    async def _bodies(self, job_ids: Sequence[JobId]) -> dict[JobId, bytes]:
+        found = await jobs.views(self._rt.db, job_ids)
+        base = addresses(self._rt)
+        return {
+            job_id: JobRead.from_job(view.job, view.media, base).model_dump_json().encode()
+            for job_id, view in found.items()
+        }
+
+    async def _read_while_followed(self, tenant_id: str, channel: Channel) -> None:
+        try:
+            with self._rt.wakeups.listen("events") as changed:
+                while channel.streams:
+                    more = await run_logged(self._rt, "events", self._read(tenant_id, channel))
+                    wait = FAILED_SECONDS if more is None else POLL_SECONDS
+                    if not more:
+                        await changed.wait(seconds=wait)
+                    await asyncio.sleep(REST_SECONDS)
+        finally:
+            del self._channels[tenant_id]
+
+    async def _read(self, tenant_id: str, channel: Channel) -> bool:
+        if channel.cursor is None:
+            channel.cursor = await event_stream.now(self._rt.db)
+            channel.wake()
+            return False
+        batch, more = await self.batch(tenant_id, channel.cursor)
+        channel.add(batch)
+        return more
