@@ -3,8 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from itertools import count
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import httpx2
 
 from chaos.history import Client
 from chaos.rig import Rig
+from collecting import collecting
 from service_process import until
 
 DONE_SECONDS: Final = 180.0  # a delivery is repeated when its lease of a minute has ended
@@ -24,11 +24,8 @@ class Requests:
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
-        self._received: list[dict[str, Any]] = []
-        receive = partial(_Receiver, self._received)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), receive)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
+        self._open = ExitStack()
+        self._collector = self._open.enter_context(collecting())
         self._asking = threading.Thread(target=self._ask)
         self._error: BaseException | None = None
         self._asking.start()
@@ -40,9 +37,7 @@ class Requests:
             AssertionError: It is not.
         """
         self._asking.join()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._open.close()
         if self._error is not None:
             raise self._error
 
@@ -51,24 +46,33 @@ class Requests:
             job_id = self._submitted()
             self._until(lambda: self._tagged(job_id))
             self._until(lambda: self._operated(job_id))
-            self._until(lambda: job_id in [event["data"]["id"] for event in self._received])
+            self._until(lambda: self._delivered(job_id))
         except BaseException as error:  # noqa: BLE001 - raised again by `close`
             self._error = error
 
     def _submitted(self) -> str:
         client = Client(self._rig, self._rig.history, 3)
-        port = self._server.server_address[1]
         found: list[str] = []
 
         def submitted() -> bool:
             prompt = f"with a webhook {next(_numbers)}"
-            job_id = client.submit(prompt, webhook_url=f"http://127.0.0.1:{port}/hook")
+            job_id = client.submit(prompt, webhook_url=self._collector.url)
             found.extend([job_id] if job_id else [])
             return job_id is not None
 
         self._until(submitted)
         client.close()
         return found[0]
+
+    def _delivered(self, job_id: str) -> bool:
+        """Whether the end of the job has come, once or several times alike, and that is noted."""
+        listed = self._call("GET", f"/api/v1/webhooks/deliveries?job={job_id}")
+        if not listed or listed[0]["state"] != "delivered":
+            return False
+        (delivery,) = listed
+        bodies = {one.body for one in self._collector.received if one.id == delivery["id"]}
+        assert [json.loads(body)["data"]["id"] for body in bodies] == [job_id]
+        return True
 
     def _tagged(self, job_id: str) -> bool:
         changed = self._call("PATCH", f"/api/v1/jobs/{job_id}", {"tags": TAGS})
@@ -97,21 +101,3 @@ class Requests:
 
     def _until(self, met: Callable[[], bool]) -> None:
         until(met, seconds=DONE_SECONDS, look_seconds=0.1, why=self._rig.tails)
-
-
-class _Receiver(BaseHTTPRequestHandler):
-    """Accepts every webhook."""
-
-    def __init__(self, received: list[dict[str, Any]], *args: Any) -> None:
-        self._received = received
-        super().__init__(*args)
-
-    def do_POST(self) -> None:
-        """Take a webhook."""
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self._received.append(json.loads(body))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""

@@ -459,6 +459,19 @@ async def test_an_endpoint_that_fails_for_five_days_is_disabled(rt: Runtime, clo
     assert (logged["endpoint_id"], logged["reason"]) == (str(endpoint.id), "failing")
 
 
+async def test_the_log_does_not_say_where_a_name_leads(rt: Runtime) -> None:
+    """The addresses of a private network are its operator's affair."""
+    async with receiving() as receiver:
+        url = receiver.url
+    job = await submit(rt, a_request(webhook=JobWebhook(url, ENDS)))
+    await cancel(rt, job.id, tenant_id="default")
+
+    await one_turn(Postman(rt))
+
+    (delivery,) = await kept(rt)
+    assert delivery.last_reason == "unreachable: no connection: Connection refused"
+
+
 async def test_a_receiver_inside_is_not_called(rt: Runtime) -> None:
     """Where a name leads is checked at each attempt, and the log says why nothing was sent."""
     async with receiving() as receiver:

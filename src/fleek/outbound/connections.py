@@ -1,6 +1,8 @@
 """Connections to other hosts: sends requests with aiohttp, over kept connections, once."""
 
 import asyncio
+import errno
+import os
 import select
 import ssl
 from collections.abc import AsyncGenerator, Mapping
@@ -249,7 +251,10 @@ def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"the host's certificate is refused: {error.certificate_error}"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return f"no connection: {getattr(cause, 'strerror', None) or _named(cause)}"
+    words = str(getattr(cause, "strerror", None) or _named(cause))
+    if words.startswith("Connect call failed"):  # asyncio names the IP address in it
+        words = os.strerror(getattr(cause, "errno", None) or errno.ECONNREFUSED)
+    return f"no connection: {words}"
 
 
 def _named(error: Exception) -> str:
