@@ -1,6 +1,7 @@
 """Starting to serve: what may pass is waited for."""
 
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,3 +38,13 @@ async def test_a_database_that_refuses_a_step_of_the_start_is_waited_for(
         await server._serve(settings, listener, lambda: None, with_worker=False)
 
     assert failures == []
+
+
+def test_thousands_of_callers_may_connect_at_once(settings: Settings) -> None:
+    """The system drops those beyond the backlog; they try again after one, three and seven seconds."""
+    metrics = SimpleNamespace(http_refusals=None)
+    state = SimpleNamespace(runtime=SimpleNamespace(metrics=metrics), write_limit=None)
+
+    config = server._config(settings, SimpleNamespace(state=state))
+
+    assert config.backlog >= 4096  # what Linux allows, unless net.core.somaxconn says otherwise

@@ -24,7 +24,7 @@ from fleek.telemetry import configure_logging
 from fleek.worker import await_database, keep_time, stopping, tune_gc, until_available, work
 
 GRACE_SECONDS: Final = 5  # for requests under way when told to stop
-BACKLOG: Final = 2048
+BACKLOG: Final = 8192  # connections that wait to be accepted; the system may allow fewer
 
 log = structlog.get_logger(__name__)
 
