@@ -104,6 +104,31 @@ async def test_an_answered_nudge_makes_room_for_the_next(rt: Runtime, clock: Clo
     assert len(dispatched.sent) == 20
 
 
+async def test_a_tenant_with_thousands_of_jobs_delays_another_by_one_free_place(
+    rt: Runtime, clock: Clock
+) -> None:
+    """Its first job is the next to be dispatched, and then the two take turns."""
+    dispatched = Nudged()
+    rt = replace(rt, dispatcher=dispatched)
+    await asyncio.gather(*(submit(rt, a_request(tenant_id="many")) for _ in range(5000)))
+    clock.tick(seconds=1)
+    admission = Admission(rt)
+    await admission.turn()
+    sent = len(dispatched.sent)
+    few = [(await submit(rt, a_request(tenant_id="few"))).id for _ in range(3)]
+    clock.tick(seconds=1)
+
+    await admission.turn()
+    without_a_place = len(dispatched.sent)
+    for _, job_id in dispatched.sent[:4]:
+        await start(rt, job_id)
+        await admission.turn()
+
+    assert without_a_place == sent
+    assert [job_id for _, job_id in dispatched.sent[sent : sent + 3]] == few
+    assert len(dispatched.sent) == sent + 4
+
+
 async def test_an_unanswered_nudge_is_sent_again(rt: Runtime) -> None:
     """The dispatcher may have lost it."""
     dispatched = Nudged()

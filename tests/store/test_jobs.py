@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta, timezone
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -237,6 +238,57 @@ async def test_due_jobs_are_limited_per_priority(db: Database) -> None:
     found = await queue.due(db, providers=["fake"], now=NOON, limit=2)
 
     assert [one.priority for one in found] == [2, 2, 1, 1]
+
+
+async def test_tenants_take_turns_within_a_priority(db: Database) -> None:
+    """Who came first with many is not served first with all of them."""
+    many = [a_job(tenant_id="many", run_at=NOON - SECOND * (60 - n)) for n in range(3)]
+    few = [a_job(tenant_id="few", run_at=NOON - SECOND * (9 - n)) for n in range(2)]
+    urgent = a_job(tenant_id="many", priority=9)
+    for job in (*many, *few, urgent):
+        await jobs.insert_job(db, job)
+
+    found = await queue.due(db, providers=["fake"], now=NOON, limit=9)
+
+    turns = [urgent, many[0], few[0], many[1], few[1], many[2]]
+    assert [one.job_id for one in found] == [job.id for job in turns]
+
+
+async def test_a_tenant_with_many_jobs_hides_no_other(db: Database) -> None:
+    """The list is full of its jobs; the first job of each other tenant is on it all the same."""
+    many = [a_job(tenant_id="many", run_at=NOON - SECOND * 60) for _ in range(30)]
+    others = [a_job(tenant_id=f"t{n}", run_at=NOON - SECOND) for n in range(5)]
+    broken = a_job(tenant_id="t5", model=ModelName("the/broken"))
+    for job in (*many, *others, broken, a_job(tenant_id="t6", run_at=NOON + SECOND)):
+        await jobs.insert_job(db, job)
+
+    options: dict[str, Any] = {"providers": ["fake"], "now": NOON, "limit": 10}
+    found = await queue.due(db, **options, without=[("fake", ModelName("the/broken"))])
+    everything = await queue.due(db, **options)
+
+    assert found[0].tenant_id == "many"
+    assert {one.job_id for one in found[1:6]} == {job.id for job in others}
+    assert {one.tenant_id for one in found[6:]} == {"many"}
+    assert {one.job_id for one in everything[1:7]} == {job.id for job in (*others, broken)}
+
+
+async def test_what_was_dispatched_is_on_the_list_while_it_waits(db: Database) -> None:
+    """Although the list is full of others: else it would seem to have been claimed."""
+    waiting, paused = a_job(), a_job(provider="shut")
+    claimed = a_job(status=Status.PROCESSING)
+    early = [a_job(run_at=NOON - SECOND) for _ in range(3)]
+    for job in (waiting, paused, claimed, *early):
+        await jobs.insert_job(db, job)
+
+    found = await queue.due(
+        db,
+        providers=["fake"],
+        now=NOON,
+        limit=3,
+        dispatched=[waiting.id, paused.id, claimed.id, early[0].id],
+    )
+
+    assert {one.job_id for one in found} == {waiting.id, *(job.id for job in early)}
 
 
 async def test_each_provider_has_a_queue_of_its_own(db: Database) -> None:

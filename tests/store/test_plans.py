@@ -193,13 +193,19 @@ async def replays(db: Database) -> None:
 
 
 CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
-    "due": (lambda db: queue.due(db, providers=["fake"], now=NOW, limit=100), "ix_jobs_due"),
+    "due": (lambda db: queue.due(db, providers=["fake"], now=NOW, limit=5000), "ix_jobs_due"),
+    "due of many tenants": (
+        lambda db: queue.due(
+            db, providers=["fake"], now=NOW, limit=5, dispatched=[number(8), number(9)]
+        ),
+        "ix_jobs_due ix_jobs_due_by_tenant pk_jobs",
+    ),
     "due but": (
         lambda db: queue.due(
             db,
             providers=["fake"],
             now=NOW,
-            limit=100,
+            limit=5000,
             without=[("fake", ModelName("the/broken"))],
         ),
         "ix_jobs_due",

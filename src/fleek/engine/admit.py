@@ -118,6 +118,7 @@ class Admission:
             without=self._limiter.without,
             now=now,
             limit=limit,
+            dispatched=self._starts.outstanding,
         )
         due = {job.job_id: job for job in jobs}
         self._starts.note(_run_times(due))

@@ -5,6 +5,8 @@ Each provider has its own queue, so that a provider that is paused does not bloc
 The statements are made once: to make and to hash such large ones takes longer than to run them.
 """
 
+import random
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,11 +22,13 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    text,
     union_all,
 )
 
 from fleek.domain.job import JobId, ModelName
 from fleek.store.database import Database, Transaction
+from fleek.store.rows import padded
 from fleek.store.tables import JobRow
 
 PENDING: Final[ColumnElement[str]] = literal_column("'pending'")
@@ -35,6 +39,9 @@ COLLECTING: Final[ColumnElement[str]] = literal_column("'collecting'")  # writte
 PROVIDER: Final[BindParameter[str]] = bindparam("provider")
 PRIORITIES: Final = range(9, -1, -1)
 POSTPONED_CAP: Final = 1000  # postponed jobs beyond are not counted
+SEVERAL: Final = 2
+TENANTS_PER_TURN: Final = 50  # whose jobs are looked for one by one
+PER_TENANT: Final = 64  # jobs of one that are looked at then
 LASTING: Final = 2  # failed tries to collect; the first may be due to a file that is too fresh
 
 
@@ -50,9 +57,9 @@ class Due:
     run_at: datetime
 
 
-def _pending(provider: Any, priority: int, *columns: Any, where: Any, limit: Any) -> Select[Any]:
+def _pending(priority: int, *columns: Any, where: Any, limit: Any) -> Select[Any]:
     """Return a provider's first pending jobs of one priority in the order of their turn."""
-    queue = (JobRow.status == PENDING, JobRow.provider == provider, JobRow.priority == priority)
+    queue = (JobRow.status == PENDING, JobRow.provider == PROVIDER, JobRow.priority == priority)
     first = select(*columns).where(*queue, where).order_by(JobRow.run_at, JobRow.id).limit(limit)
     return select(first.subquery())
 
@@ -60,10 +67,7 @@ def _pending(provider: Any, priority: int, *columns: Any, where: Any, limit: Any
 def _by_priority(*columns: Any, where: Any, limit: Any) -> CompoundSelect[Any]:
     """Return one range of the index of what is due per priority: the rest costs nothing."""
     return union_all(
-        *(
-            _pending(PROVIDER, priority, *columns, where=where, limit=limit)
-            for priority in PRIORITIES
-        )
+        *(_pending(priority, *columns, where=where, limit=limit) for priority in PRIORITIES)
     )
 
 
@@ -77,11 +81,28 @@ _DISPATCHED: Final = (
     JobRow.run_at,
 )
 
-DUE: Final = _by_priority(*_DISPATCHED, where=_DUE, limit=bindparam("most"))
-DUE_BUT: Final = _by_priority(
-    *_DISPATCHED,
-    where=and_(_DUE, JobRow.model.not_in(bindparam("without", expanding=True))),
-    limit=bindparam("most"),
+_ALLOWED: Final = JobRow.model.not_in(bindparam("without", expanding=True))
+_TENANT: Final = JobRow.tenant_id == bindparam("tenant_id")
+_MOST: Final[BindParameter[int]] = bindparam("most")
+
+DUE: Final = _by_priority(*_DISPATCHED, where=_DUE, limit=_MOST)
+DUE_BUT: Final = _by_priority(*_DISPATCHED, where=and_(_DUE, _ALLOWED), limit=_MOST)
+TENANT_DUE: Final = _by_priority(*_DISPATCHED, where=and_(_TENANT, _DUE), limit=_MOST)
+TENANT_DUE_BUT: Final = _by_priority(
+    *_DISPATCHED, where=and_(_TENANT, _DUE, _ALLOWED), limit=_MOST
+)
+STILL_DUE: Final = select(*_DISPATCHED).where(
+    JobRow.id.in_(bindparam("ids", expanding=True)), JobRow.status == PENDING, _DUE
+)
+TENANTS: Final = text(  # in the whole order of its index: planners find that one then
+    """WITH RECURSIVE tenants(id) AS (
+      SELECT (SELECT tenant_id FROM jobs WHERE status = 'pending'
+              ORDER BY tenant_id, provider, priority, run_at, id LIMIT 1)
+      UNION ALL
+      SELECT (SELECT j.tenant_id FROM jobs j WHERE j.status = 'pending' AND j.tenant_id > tenants.id
+              ORDER BY j.tenant_id, j.provider, j.priority, j.run_at, j.id LIMIT 1)
+      FROM tenants WHERE tenants.id IS NOT NULL)
+    SELECT id FROM tenants WHERE id IS NOT NULL LIMIT 1000"""
 )
 FIRST_DUE: Final = _by_priority(JobRow.run_at, where=_DUE, limit=1)
 FIRST_LATER: Final = _by_priority(JobRow.run_at, where=JobRow.run_at > bindparam("now"), limit=1)
@@ -102,22 +123,57 @@ async def due(
     now: datetime,
     limit: int,
     without: Collection[tuple[str, ModelName]] = (),
+    dispatched: Collection[JobId] = (),
 ) -> list[Due]:
     """Return pending jobs of these providers whose time has come, best first.
 
-    At most `limit` per provider and priority. `without`: models whose jobs are left out; these
-    are passed over one by one, so there should be few, and seldom.
+    Within a priority tenants take turns. At most `limit` per provider and priority, and if there
+    may be more, some of each tenant. Those that were `dispatched` are among them while they wait.
+    `without`: models whose jobs are left out; these are passed over one by one, so there should be
+    few, and seldom.
     """
-    jobs: list[Due] = []
+    jobs: dict[JobId, Due] = {}
+    names = list(providers)
     async with db.read() as tx:
-        for provider in providers:
+        for provider in names:
             values: dict[str, Any] = {"provider": provider, "now": now, "most": limit}
             models = [model for name, model in without if name == provider]
             if models:
                 values["without"] = models
-            found = await tx.execute(DUE_BUT if models else DUE, values)
-            jobs.extend(Due(*row) for row in found)
-    return sorted(jobs, key=lambda job: (-job.priority, job.run_at, job.job_id))
+            found = [Due(*row) for row in await tx.execute(DUE_BUT if models else DUE, values)]
+            if max(Counter(job.priority for job in found).values(), default=0) >= limit:
+                statement = TENANT_DUE_BUT if models else TENANT_DUE
+                found += await _due_of_tenants(tx, statement, values)
+            jobs |= {job.job_id: job for job in found}
+        if missing := sorted(job_id for job_id in dispatched if job_id not in jobs):
+            left: Any = await tx.execute(STILL_DUE, {"ids": padded(missing), "now": now})
+            for job in (Due(*row) for row in left):
+                if job.provider in names and (job.provider, job.model) not in without:
+                    jobs[job.job_id] = job
+    return _in_turns(jobs.values())
+
+
+async def _due_of_tenants(tx: Transaction, statement: Any, values: Mapping[str, Any]) -> list[Due]:
+    """Return due jobs of each tenant, if there are several; of many tenants, a random choice."""
+    tenants = list(await tx.scalars(TENANTS))
+    if len(tenants) < SEVERAL:
+        return []
+    found: list[Due] = []
+    for tenant_id in random.sample(tenants, min(len(tenants), TENANTS_PER_TURN)):
+        own = {**values, "tenant_id": tenant_id, "most": min(values["most"], PER_TENANT)}
+        found += [Due(*row) for row in await tx.execute(statement, own)]
+    return found
+
+
+def _in_turns(jobs: Iterable[Due]) -> list[Due]:
+    """Return jobs by priority, and within it the first of each tenant, then the second, and so on."""
+    taken: Counter[tuple[int, str]] = Counter()
+    turns: list[tuple[int, Due]] = []
+    for job in sorted(jobs, key=lambda job: (job.run_at, job.job_id)):
+        turns.append((taken[job.priority, job.tenant_id], job))
+        taken[job.priority, job.tenant_id] += 1
+    turns.sort(key=lambda turn: (-turn[1].priority, turn[0]))  # stable: else by time
+    return [job for _, job in turns]
 
 
 async def uncollected(

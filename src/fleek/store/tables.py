@@ -513,6 +513,12 @@ INDEXES: Final = (
     _index(
         "jobs", "ix_jobs_due", "provider", "priority", "run_at", "id", where="status = 'pending'"
     ),
+    _index(
+        "jobs",
+        "ix_jobs_due_by_tenant",
+        *("tenant_id", "provider", "priority", "run_at", "id"),
+        where="status = 'pending'",
+    ),
     _index("jobs", "ix_jobs_held", "worker_id", where="worker_id IS NOT NULL"),
     _index(
         "jobs", "ix_jobs_uncollected", "run_at", where="stage = 'collecting' AND worker_id IS NULL"
