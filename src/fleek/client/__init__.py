@@ -24,12 +24,14 @@ from fleek.client.errors import (
     ServerUnreachable,
     WaitTimeout,
 )
+from fleek.client.events import Event
 from fleek.client.retry_policy import RetryPolicy
 
 __all__ = [
     "AsyncClient",
     "Client",
     "ClientError",
+    "Event",
     "JobFailed",
     "NotSaved",
     "ResponseLost",

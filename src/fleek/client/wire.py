@@ -152,6 +152,15 @@ def model_path(name: str) -> str:
     return f"/api/v1/models/{name}"
 
 
+def events_path(job_id: UUID | str | None) -> str:
+    """Return the path of the events of a job; None: of all jobs.
+
+    Raises:
+        InvalidInput: The id is not a UUID.
+    """
+    return "/api/v1/events" if job_id is None else job_path(job_id, "events")
+
+
 def job_path(job_id: UUID | str, *rest: str, root: str = "jobs") -> str:
     """Return the path of a job, or one below it.
 

@@ -11,9 +11,11 @@ import httpx2
 
 from fleek.client import saving, wire
 from fleek.client._async.connection import AsyncConnection
+from fleek.client._async.events import follow
 from fleek.client._async.paging import paged
 from fleek.client._async.webhooks import AsyncWebhooks
 from fleek.client.errors import ClientError
+from fleek.client.events import Event
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline, completed
 from fleek.domain.job import Status
 from fleek.schemas import JobCancelled, JobRead, ModelRead
@@ -249,6 +251,22 @@ class AsyncClient:
         """
         answer = await self._connection.ask("POST", wire.job_path(job_id, "collect"))
         return wire.parse(JobRead, answer.value)
+
+    def events(
+        self, job_id: UUID | str | None = None, *, after: str | None = None
+    ) -> AsyncIterator[Event]:
+        """Follow a job until it has ended, or all jobs of the tenant for as long as you iterate.
+
+        A lost connection and a restart of the server are tolerated; no event is left out. `after`
+        is the id of an event that you have: those after it follow. Without it, a job is followed from
+        its beginning, and all jobs from now on.
+
+        Raises:
+            NotFound: There is no job with this id.
+            FleekError: Any other of `fleek.client.errors`.
+        """
+        path = wire.events_path(job_id)
+        return follow(self._connection, path, self._retry_policy, after=after)
 
     async def wait(
         self,

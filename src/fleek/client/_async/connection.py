@@ -1,7 +1,7 @@
 """HTTP requests of the asynchronous client."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -10,6 +10,7 @@ import httpx2
 
 from fleek.client import errors, saving, wire
 from fleek.client.errors import ServerError
+from fleek.client.events import DONE, STREAM_TIMEOUT
 from fleek.client.retry_policy import RetryPolicy
 from fleek.domain.errors import FleekError
 
@@ -70,6 +71,27 @@ class AsyncConnection:
             FleekError: See `fleek.client.errors`.
         """
         await self._retry(partial(self._fetch, path, to, sha256), idempotent=True)
+
+    async def stream(self, path: str, *, last_event_id: str | None) -> AsyncIterator[bytes]:
+        """Yield what an event stream sends until it is cut off or ends.
+
+        Raises:
+            FleekError: See `fleek.client.errors`.
+        """
+        headers = {} if last_event_id is None else {"last-event-id": last_event_id}
+        request = self._request("GET", path, headers=headers, timeout=STREAM_TIMEOUT)
+        with wire.translate_errors(self._http.base_url):
+            response = await self._http.send(request, stream=True)
+            try:
+                if response.status_code == 204:
+                    yield DONE
+                elif not response.is_success:
+                    raise errors.refusal(response, await self._content(response))
+                else:
+                    async for chunk in response.aiter_bytes():
+                        yield chunk
+            finally:
+                await response.aclose()
 
     async def _retry(self, ask: Callable[[], Awaitable[T]], *, idempotent: bool) -> T:
         attempt = 0

@@ -3,7 +3,7 @@
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -12,6 +12,7 @@ import httpx2
 
 from fleek.client import errors, saving, wire
 from fleek.client.errors import ServerError
+from fleek.client.events import DONE, STREAM_TIMEOUT
 from fleek.client.retry_policy import RetryPolicy
 from fleek.domain.errors import FleekError
 
@@ -72,6 +73,26 @@ class Connection:
             FleekError: See `fleek.client.errors`.
         """
         self._retry(partial(self._fetch, path, to, sha256), idempotent=True)
+
+    def stream(self, path: str, *, last_event_id: str | None) -> Iterator[bytes]:
+        """Yield what an event stream sends until it is cut off or ends.
+
+        Raises:
+            FleekError: See `fleek.client.errors`.
+        """
+        headers = {} if last_event_id is None else {"last-event-id": last_event_id}
+        request = self._request("GET", path, headers=headers, timeout=STREAM_TIMEOUT)
+        with wire.translate_errors(self._http.base_url):
+            response = self._http.send(request, stream=True)
+            try:
+                if response.status_code == 204:
+                    yield DONE
+                elif not response.is_success:
+                    raise errors.refusal(response, self._content(response))
+                else:
+                    yield from response.iter_bytes()
+            finally:
+                response.close()
 
     def _retry(self, ask: Callable[[], T], *, idempotent: bool) -> T:
         attempt = 0
