@@ -103,7 +103,7 @@ def create_app(rt: Runtime) -> FastAPI:
     routes = [route for module in ROUTERS for route in module.router.routes]
     if missing := without_scope(routes):
         raise InternalError(f"these routes declare no scope: {missing}")
-    metrics = ApiMetrics(rt.metrics.registry)
+    metrics, proxies = ApiMetrics(rt.metrics.registry), Peers(rt.settings.forwarded_allow_ips)
     limit = Limit()
     app = FastAPI(
         title="Fleek",
@@ -121,7 +121,7 @@ def create_app(rt: Runtime) -> FastAPI:
             Middleware(
                 RequestIdMiddleware,
                 metrics=metrics.http,
-                proxies=Peers(rt.settings.forwarded_allow_ips),
+                proxies=proxies,
             ),
             Middleware(HostOriginMiddleware, settings=rt.settings),
             *_cors(rt),
@@ -138,6 +138,7 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.feed = Feed(rt)
     app.state.unknown_tokens = NegativeCache()
     app.state.refused_keys = RefusedKeys()
+    app.state.proxies = proxies
     errors.install(app)
     return app
 

@@ -380,13 +380,15 @@ async def test_a_repeated_request_may_come_with_another_key(
 async def test_wrong_keys_are_limited_and_a_valid_one_is_not(
     client: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:
-    """From the same address: many callers may share one."""
+    """From the same address: many callers may share one. A proxy's own address is not theirs."""
     key = await key_of()
 
     statuses = [(await client.get(JOBS)).status_code for _ in range(REFUSED_PER_MINUTE)]
     limited = await client.get(JOBS, headers=bearer("wrong"))
     valid = await client.get(JOBS, headers=bearer(key))
+    behind_a_proxy = await client.get(JOBS, headers={"X-Forwarded-For": "203.0.113.9"})
 
+    assert behind_a_proxy.status_code == 401
     assert set(statuses) == {401}
     assert (limited.status_code, limited.json()["code"]) == (429, "too_many_requests")
     assert 1 <= int(limited.headers["retry-after"]) <= 60
@@ -627,6 +629,24 @@ async def test_the_client_shows_its_key(
 
     assert listed == [created.id, job.id]
     assert path.stat().st_size > 0
+
+
+async def test_the_log_names_the_key_and_never_shows_it(
+    client: httpx2.AsyncClient, key_of: KeyOf
+) -> None:
+    """Neither of requests that are answered nor of those that are refused."""
+    key = await key_of(Scope.JOBS_READ)
+    _, unknown = new_key()
+
+    with capture_logs() as lines:
+        for headers in (bearer(key), bearer(unknown), {"X-API-Key": unknown}):
+            await client.get(JOBS, headers=headers)
+        await client.post("/api/v1/generate", json={"prompt": "A cat"}, headers=bearer(key))
+        await client.get(f"{JOBS}?api_key={key}")
+
+    handled = [line for line in lines if line["event"] == "request_handled"]
+    assert [line.get("key_id") for line in handled] == [id_of(key), None, None, id_of(key), None]
+    assert not any(one.rpartition("_")[2] in repr(lines) for one in (key, unknown))
 
 
 async def test_a_caller_is_told_who_it_is(client: httpx2.AsyncClient, key_of: KeyOf) -> None:

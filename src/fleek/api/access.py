@@ -14,6 +14,7 @@ from uuid import UUID
 from fastapi.requests import Request
 from starlette.datastructures import Headers
 
+from fleek.api.peers import caller_address
 from fleek.domain.access import ANONYMOUS, Caller, Required, Scope
 from fleek.domain.api_keys import PREFIX, id_of
 from fleek.domain.errors import (
@@ -91,11 +92,11 @@ async def authorize(request: Request, scope: Required) -> None:
     found = await _caller(request, rt, scope)
     if found is None:
         refused: RefusedKeys = request.app.state.refused_keys
-        refused.add(request.client.host if request.client else "")
+        refused.add(caller_address(request.scope, request.app.state.proxies) or "")
         raise Unauthorized(NO_KEY)
+    request.scope["fleek.caller"] = found
     if not found.may(scope):
         raise InsufficientScope(f"this needs a key with the scope {scope}")
-    request.scope["fleek.caller"] = found
 
 
 async def _caller(request: Request, rt: Runtime, scope: Required) -> Caller | None:

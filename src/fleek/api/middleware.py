@@ -96,6 +96,7 @@ def _log(scope: Scope, *, status: int, seconds: float, client: str | None) -> No
     """Log a request by its route: paths and queries may hold tokens and signatures."""
     route = getattr(scope.get("route"), "path", None)
     job_id = scope.get("path_params", {}).get("job_id")
+    caller = scope.get("fleek.caller")
     write = log.debug if route in QUIET else log.info
     write(
         "request_handled",
@@ -105,6 +106,7 @@ def _log(scope: Scope, *, status: int, seconds: float, client: str | None) -> No
         seconds=round(seconds, 4),
         client=client,
         **({} if job_id is None else {"job_id": str(job_id)}),
+        **({} if caller is None or caller.key_id is None else {"key_id": caller.key_id}),
     )
 
 
