@@ -7,6 +7,7 @@ import httpx2
 import pytest
 from uuid_utils.compat import uuid7
 
+from event_reader import EventReader
 from fleek.api.routing import ScopedRoute
 from fleek.app import create_app
 from fleek.domain.access import Scope
@@ -18,10 +19,12 @@ from fleek.engine.submit import submit
 from fleek.engine.webhooks import create_endpoint, send_test
 from fleek.store import listing
 from fleek.store.bulk import BulkAction
+from in_process_service import serving_on
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
 
+PATH: Final = "/api/v1/events"
 PROMPT: Final = "the prompt of the other tenant"
 HOOK: Final = "https://example.com/theirs"
 PATCH: Final = {"favourite": True, "tags": ["seen"]}
@@ -72,6 +75,9 @@ BULK: Final = {
     "POST /api/v1/jobs/purge",
 }
 """Routes that name many jobs."""
+
+STREAMED: Final = {"GET /api/v1/events"}
+"""Routes that send what happens to the caller's own things."""
 
 SHARED: Final = {
     *("GET /api/v1/models", "GET /api/v1/models/{owner}/{name}"),
@@ -147,7 +153,7 @@ def test_every_route_is_covered_here(rt: Runtime) -> None:
         for method in (route.methods or set()) - {"HEAD"}
     }
 
-    assert routes == BY_ID.keys() | OF_THE_CALLER.keys() | BULK | SHARED
+    assert routes == BY_ID.keys() | OF_THE_CALLER.keys() | BULK | STREAMED | SHARED
 
 
 @pytest.mark.parametrize("route", BY_ID)
@@ -265,6 +271,30 @@ async def test_operations_on_many_jobs_leave_those_of_others(
 async def _everything(rt: Runtime) -> list[tuple[JobId, Status, bool]]:
     page = await listing.page(rt.db, tenant_id="default", limit=100)
     return [(view.job.id, view.job.status, view.job.purged_at is None) for view in page.views]
+
+
+@pytest.mark.parametrize("last", [None, "theirs"])
+async def test_nothing_that_happens_to_others_is_streamed(
+    rt: Runtime, us: httpx2.AsyncClient, them: httpx2.AsyncClient, last: str | None
+) -> None:
+    """Also after the id of an event of theirs."""
+    headers = {"Authorization": us.headers["authorization"]}
+    async with serving_on(rt) as service:
+        if last is not None:
+            async with EventReader(
+                service.port, PATH, Authorization=them.headers["authorization"]
+            ) as stream:
+                await submit(rt, JobRequest(prompt=PROMPT))
+                last = (await stream.until("job.created"))[-1].id
+        async with EventReader(service.port, PATH, last=last, **headers) as stream:
+            await stream.until("hello")
+            await submit(rt, JobRequest(prompt=PROMPT))
+            own = await submit(rt, JobRequest(prompt="A cat", tenant_id="acme"))
+            received = await stream.until("job.created")
+
+    created = [event for event in received if event.type.startswith("job.")]
+    assert [event.data["id"] for event in created] == [str(own.id)]
+    assert PROMPT not in stream.text.decode()
 
 
 async def test_a_new_job_belongs_to_the_tenant_of_its_key(
