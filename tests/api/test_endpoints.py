@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from fleek.bootstrap import webhook_policy
 from fleek.domain.webhooks import Delivery, DeliveryId, DeliveryState, Endpoint, EndpointId
-from fleek.engine.deliver import Postman
+from fleek.engine.deliver import DeliveryLoop
 from fleek.engine.runtime import Runtime
 from fleek.outbound.client import Client
 from fleek.settings import Settings
@@ -48,11 +48,11 @@ async def http(reaching: Runtime, client_of: ClientOf) -> AsyncGenerator[httpx2.
 
 async def delivered(rt: Runtime) -> None:
     """Send everything that is due, as the coordinator does."""
-    postman = Postman(rt)
-    await postman.turn()
-    while postman._running:
-        await asyncio.gather(*postman._running)
-        await postman.turn()
+    deliveries = DeliveryLoop(rt)
+    await deliveries.turn()
+    while deliveries._running:
+        await asyncio.gather(*deliveries._running)
+        await deliveries.turn()
 
 
 async def created(client: httpx2.AsyncClient, url: str = HOOK, **fields: Any) -> Any:

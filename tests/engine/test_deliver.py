@@ -20,7 +20,7 @@ from fleek import failpoints
 from fleek.domain.job import Job, JobWebhook
 from fleek.domain.webhooks import DELAYS, Delivery
 from fleek.engine.cancel import cancel
-from fleek.engine.deliver import LEASE, PER_LANE, Postman
+from fleek.engine.deliver import LEASE, PER_LANE, DeliveryLoop
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
@@ -63,18 +63,18 @@ async def a_cancelled_job(
     return job
 
 
-async def one_turn(postman: Postman) -> None:
+async def one_turn(delivering: DeliveryLoop) -> None:
     """Take a turn, and wait for the attempts that it began."""
-    await postman.turn()
-    await asyncio.gather(*postman._running)
+    await delivering.turn()
+    await asyncio.gather(*delivering._running)
 
 
-async def all_turns(postman: Postman) -> None:
+async def all_turns(delivering: DeliveryLoop) -> None:
     """Take turns until nothing more is due."""
-    await postman.turn()
-    while postman._running:
-        await asyncio.gather(*postman._running)
-        await postman.turn()
+    await delivering.turn()
+    while delivering._running:
+        await asyncio.gather(*delivering._running)
+        await delivering.turn()
 
 
 async def kept(rt: Runtime) -> list[Delivery]:
@@ -90,7 +90,7 @@ async def test_the_end_of_a_job_is_delivered_once(rt: Runtime) -> None:
     async with receiving() as receiver:
         job = await a_cancelled_job(rt, receiver)
 
-        await all_turns(Postman(rt))
+        await all_turns(DeliveryLoop(rt))
 
         (received,) = receiver.received
     (delivery,) = await kept(rt)
@@ -110,10 +110,10 @@ async def test_two_coordinators_deliver_it_once(
     async with receiving() as receiver:
         for _ in range(10):
             await a_cancelled_job(rt, receiver)
-        both = Postman(rt), Postman(second_worker())
+        both = DeliveryLoop(rt), DeliveryLoop(second_worker())
 
         for _ in range(20):
-            await asyncio.gather(*(postman.turn() for postman in both))
+            await asyncio.gather(*(delivering.turn() for delivering in both))
             await asyncio.gather(*both[0]._running, *both[1]._running)
 
         assert len({received.id for received in receiver.received}) == 10
@@ -126,7 +126,7 @@ async def test_a_failure_is_logged_without_its_address(rt: Runtime) -> None:
         await a_cancelled_job(rt, receiver)
 
         with capture_logs() as logs:
-            await one_turn(Postman(rt))
+            await one_turn(DeliveryLoop(rt))
 
     (delivery,) = await kept(rt)
     (line,) = [line for line in logs if line["event"] == "webhook_attempted"]
@@ -142,7 +142,7 @@ async def test_only_chosen_events_are_delivered(rt: Runtime, provider: FakeProvi
         job = await submit(rt, a_request(webhook=webhook))
         await start(rt, job.id)
 
-        await all_turns(Postman(rt))
+        await all_turns(DeliveryLoop(rt))
 
         assert receiver.types == ["job.started", "job.failed"]
 
@@ -152,15 +152,15 @@ async def test_events_of_a_job_arrive_in_their_order(rt: Runtime, clock: Clock) 
     """A later one waits until the receiver has taken the earlier one; other jobs go on."""
     async with receiving(status(500), OK) as receiver:
         first = await a_cancelled_job(rt, receiver, events=ALL)
-        postman = Postman(rt)
-        await one_turn(postman)
+        delivering = DeliveryLoop(rt)
+        await one_turn(delivering)
         assert receiver.types == ["job.created"]
         second = await a_cancelled_job(rt, receiver, events=ALL)
 
-        await all_turns(postman)
+        await all_turns(delivering)
         before = [(one.type, one.event["data"]["id"]) for one in receiver.received[1:]]
         clock.tick(seconds=10)
-        await all_turns(postman)
+        await all_turns(delivering)
 
         after = [(one.type, one.event["data"]["id"]) for one in receiver.received[3:]]
     whole = ["job.created", "job.cancelled"]
@@ -175,10 +175,10 @@ async def test_a_failed_attempt_is_repeated_with_the_same_id_and_bytes(
     """So that a receiver can tell a repetition from another event."""
     async with receiving(status(500), status(503), OK) as receiver:
         await a_cancelled_job(rt, receiver)
-        postman = Postman(rt)
+        delivering = DeliveryLoop(rt)
 
         for _ in range(3):
-            await one_turn(postman)
+            await one_turn(delivering)
             clock.tick(seconds=60)
 
         received = receiver.received
@@ -192,13 +192,13 @@ async def test_an_attempt_that_was_not_noted_is_repeated(rt: Runtime, clock: Clo
     async with receiving() as receiver:
         await a_cancelled_job(rt, receiver)
         failpoints.arm("deliver.sent=oserror")
-        await one_turn(Postman(rt))
+        await one_turn(DeliveryLoop(rt))
         assert len(receiver.received) == 1
 
-        await all_turns(Postman(rt))
+        await all_turns(DeliveryLoop(rt))
         assert len(receiver.received) == 1  # the lease lasts
         clock.tick(seconds=LEASE.total_seconds() + 1)
-        await all_turns(Postman(rt))
+        await all_turns(DeliveryLoop(rt))
 
         first, second = receiver.received
     assert (first.id, first.body) == (second.id, second.body)
@@ -209,12 +209,12 @@ async def test_it_is_given_up_after_three_days(rt: Runtime, clock: Clock) -> Non
     """A receiver has a long weekend to come back, and no more."""
     async with receiving(status(500)) as receiver:
         await a_cancelled_job(rt, receiver)
-        postman, began = Postman(rt), rt.now()
+        delivering, began = DeliveryLoop(rt), rt.now()
 
         while (delivery := (await kept(rt))[0]).state == "pending":
             assert delivery.next_at is not None
             clock.time = max(clock.time, delivery.next_at)
-            await one_turn(postman)
+            await one_turn(delivering)
 
         assert len(receiver.received) == len(DELAYS) + 1
     assert timedelta(days=2) < rt.now() - began < timedelta(days=4)
@@ -240,7 +240,7 @@ async def test_a_receiver_may_ask_for_patience(
     async with receiving(status(429, retry_after=value)) as receiver:
         await a_cancelled_job(rt, receiver)
 
-        await one_turn(Postman(rt))
+        await one_turn(DeliveryLoop(rt))
 
     (delivery,) = await kept(rt)
     assert delivery.next_at is not None
@@ -257,7 +257,7 @@ async def test_a_redirect_is_not_followed(rt: Runtime) -> None:
     ):
         await a_cancelled_job(rt, receiver)
 
-        await one_turn(Postman(rt))
+        await one_turn(DeliveryLoop(rt))
 
         assert inside.received == []
     (delivery,) = await kept(rt)
@@ -270,7 +270,7 @@ async def test_a_receiver_that_is_gone_is_not_called_again(rt: Runtime) -> None:
     async with receiving(status(410)) as receiver:
         await a_cancelled_job(rt, receiver)
 
-        await one_turn(Postman(rt))
+        await one_turn(DeliveryLoop(rt))
 
     (delivery,) = await kept(rt)
     assert (delivery.state, delivery.last_reason) == ("failed", "gone")
@@ -294,7 +294,7 @@ async def test_a_slow_receiver_is_hung_up_on(rt: Runtime, script: object) -> Non
     async with receiving(script) as receiver:  # type: ignore[arg-type]  # one of the two above
         await a_cancelled_job(rt, receiver)
 
-        await one_turn(Postman(rt, seconds=0.2))
+        await one_turn(DeliveryLoop(rt, seconds=0.2))
 
     (delivery,) = await kept(rt)
     assert (delivery.state, delivery.attempts) == ("pending", 1)
@@ -316,7 +316,7 @@ async def test_an_endless_answer_is_not_read(rt: Runtime) -> None:
     async with receiving(flood) as receiver:
         await a_cancelled_job(rt, receiver)
 
-        await one_turn(Postman(rt))
+        await one_turn(DeliveryLoop(rt))
 
     (delivery,) = await kept(rt)
     assert (delivery.state, delivery.last_status) == ("delivered", 200)
@@ -336,7 +336,7 @@ async def test_a_body_that_never_ends_is_no_failure(rt: Runtime) -> None:
     async with receiving(accept_and_drip) as receiver:
         await a_cancelled_job(rt, receiver)
 
-        await one_turn(Postman(rt))
+        await one_turn(DeliveryLoop(rt))
 
     (delivery,) = await kept(rt)
     assert (delivery.state, delivery.last_status, delivery.attempts) == ("delivered", 200, 1)
@@ -349,7 +349,7 @@ async def test_what_arrives_is_accepted_by_the_verifiers_of_others(rt: Runtime) 
         rt = replace(rt, now=lambda: datetime.now(UTC))  # verifiers look at their own clock
         await a_cancelled_job(rt, receiver)
 
-        await all_turns(Postman(rt))
+        await all_turns(DeliveryLoop(rt))
 
         (received,) = receiver.received
     assert Webhook(secret).verify(received.body, received.headers) == received.event
@@ -369,39 +369,39 @@ async def test_a_dead_receiver_slows_no_other(rt: Runtime) -> None:
             await a_cancelled_job(rt, dead)
         for _ in range(20):
             await a_cancelled_job(rt, alive)
-        postman = Postman(rt, seconds=60)
+        delivering = DeliveryLoop(rt, seconds=60)
 
         while len(alive.received) < 20:
-            await postman.turn()
-            await asyncio.wait(postman._running, return_when=asyncio.FIRST_COMPLETED)
+            await delivering.turn()
+            await asyncio.wait(delivering._running, return_when=asyncio.FIRST_COMPLETED)
 
         assert len(dead.received) <= PER_LANE
-        for task in postman._running:
+        for task in delivering._running:
             task.cancel()
-        await postman.close()
+        await delivering.close()
 
 
 async def test_many_dead_receivers_slow_none_that_works(rt: Runtime) -> None:
     """However many new ones hang, half of all attempts is for receivers that answer."""
     async with receiving(_hang) as dead, receiving() as alive:
         await a_cancelled_job(rt, alive)
-        postman = Postman(rt, seconds=60, at_once=8)
-        await all_turns(postman)
+        delivering = DeliveryLoop(rt, seconds=60, at_once=8)
+        await all_turns(delivering)
         for number in range(12):
             webhook = JobWebhook(dead.url, ("job.created",))
             await submit(rt, a_request(webhook=webhook, tenant_id=f"tenant {number}"))
-        await postman.turn()
+        await delivering.turn()
         for _ in range(6):
             await a_cancelled_job(rt, alive)
 
         while len(alive.received) < 7:
-            await postman.turn()
-            await asyncio.wait(postman._running, return_when=asyncio.FIRST_COMPLETED)
+            await delivering.turn()
+            await asyncio.wait(delivering._running, return_when=asyncio.FIRST_COMPLETED)
 
         assert len(dead.received) <= 4
-        for task in postman._running:
+        for task in delivering._running:
             task.cancel()
-        await postman.close()
+        await delivering.close()
 
 
 async def test_what_came_of_an_attempt_is_written_when_the_database_is_back(
@@ -412,11 +412,11 @@ async def test_what_came_of_an_attempt_is_written_when_the_database_is_back(
     await signing_secrets(rt, tenant_id="default")
     async with receiving() as receiver:
         await a_cancelled_job(rt, receiver)
-        postman = Postman(rt)
-        await postman.turn()
+        delivering = DeliveryLoop(rt)
+        await delivering.turn()
         failpoints.arm("database.commit=dberror@1-2")
 
-        await asyncio.gather(*postman._running)
+        await asyncio.gather(*delivering._running)
 
         assert len(receiver.received) == 1
     assert [delivery.state for delivery in await kept(rt)] == ["delivered"]
@@ -429,11 +429,11 @@ async def test_a_leap_of_the_clock_disables_no_endpoint(rt: Runtime, clock: Cloc
             rt, tenant_id="default", url=receiver.url, events=("job.created",), description=""
         )
         await submit(rt, a_request())
-        await one_turn(Postman(rt))
+        await one_turn(DeliveryLoop(rt))
         clock.tick(days=6)
         rt.clock.leaps = (Leap(clock(), timedelta(days=6)),)
 
-        await one_turn(Postman(rt))
+        await one_turn(DeliveryLoop(rt))
 
         assert len(receiver.received) == 2
     assert (await endpoints.get_endpoint(rt.db, endpoint.id)).enabled
@@ -445,11 +445,11 @@ async def test_an_endpoint_that_fails_for_five_days_is_disabled(rt: Runtime, clo
         endpoint, _ = await create_endpoint(
             rt, tenant_id="default", url=receiver.url, events=("job.created",), description=""
         )
-        postman, began = Postman(rt), clock.time
+        delivering, began = DeliveryLoop(rt), clock.time
         with capture_logs() as logs:
             for _ in range(12):
                 await submit(rt, a_request())
-                await one_turn(postman)
+                await one_turn(delivering)
                 clock.tick(hours=12)
 
     after = await endpoints.get_endpoint(rt.db, endpoint.id)
@@ -466,7 +466,7 @@ async def test_the_log_does_not_say_where_a_name_leads(rt: Runtime) -> None:
     job = await submit(rt, a_request(webhook=JobWebhook(url, ENDS)))
     await cancel(rt, job.id, tenant_id="default")
 
-    await one_turn(Postman(rt))
+    await one_turn(DeliveryLoop(rt))
 
     (delivery,) = await kept(rt)
     assert delivery.last_reason == "unreachable: no connection: Connection refused"
@@ -480,7 +480,7 @@ async def test_a_receiver_inside_is_not_called(rt: Runtime) -> None:
             rt, webhooks=Client(Policy(networks=(ip_network("10.0.0.0/8"),), plain=True))
         )
 
-        await one_turn(Postman(guarded))
+        await one_turn(DeliveryLoop(guarded))
 
         assert receiver.received == []
     (delivery,) = await kept(rt)
@@ -500,10 +500,10 @@ async def test_old_deliveries_are_removed(rt: Runtime, clock: Clock) -> None:
     """Bodies hold prompts; they are kept for as long as the settings say."""
     async with receiving() as receiver:
         await a_cancelled_job(rt, receiver)
-        await all_turns(Postman(rt))
+        await all_turns(DeliveryLoop(rt))
         assert len(await kept(rt)) == 1
     clock.tick(days=rt.settings.webhook_retention_days + 1)
 
-    await all_turns(Postman(rt))
+    await all_turns(DeliveryLoop(rt))
 
     assert await kept(rt) == []

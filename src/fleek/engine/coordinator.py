@@ -12,7 +12,7 @@ from fleek import failpoints
 from fleek.domain.errors import FleekError
 from fleek.engine.admit import Admission
 from fleek.engine.bulk import BulkOperations
-from fleek.engine.deliver import Postman
+from fleek.engine.deliver import DeliveryLoop
 from fleek.engine.heartbeat import ROLE_LASTS, Unchanged
 from fleek.engine.loops import loop, run_logged
 from fleek.engine.orphan_files import OrphanFiles
@@ -67,14 +67,14 @@ def _lasts(rt: Runtime) -> timedelta:
 async def _lead(rt: Runtime) -> None:
     log.info("leadership_acquired", worker_id=str(rt.lease.worker_id))
     rt.metrics.coordinating.set(1)
-    postman = Postman(rt)
+    deliveries = DeliveryLoop(rt)
     turns = (
         loop(rt, "admit", Admission(rt).turn, patience=PATIENCE),
         loop(rt, "recover", Recovery(rt).turn, patience=PATIENCE),
         loop(rt, "expire", Retention(rt).turn, patience=PATIENCE),
         loop(rt, "sweep", OrphanFiles(rt).turn, patience=PATIENCE),
         loop(rt, "bulk", BulkOperations(rt).turn, patience=PATIENCE),
-        loop(rt, "deliver", postman.turn, patience=PATIENCE),
+        loop(rt, "deliver", deliveries.turn, patience=PATIENCE),
         *chain.from_iterable(_of_provider(rt, name) for name in rt.providers),
     )
     tasks = [asyncio.create_task(turn) for turn in turns]
@@ -84,7 +84,7 @@ async def _lead(rt: Runtime) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await postman.close()
+        await deliveries.close()
         rt.metrics.coordinating.set(0)
         log.info("leadership_lost")
 

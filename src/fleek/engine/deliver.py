@@ -71,7 +71,7 @@ class Receiver(NamedTuple):
     secrets: Sequence[str]
 
 
-class Postman:
+class DeliveryLoop:
     """The turns of the loop `deliver` during one leadership.
 
     Args:
