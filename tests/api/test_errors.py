@@ -42,8 +42,8 @@ class Failing:
 
 def error_of(kind: type[FleekError]) -> FleekError:
     """Return an error of this kind with a message that must not get out."""
-    if kind is TooMany:
-        return TooMany(SECRET, retry_after=timedelta(seconds=7))
+    if issubclass(kind, TooMany):
+        return kind(SECRET, retry_after=timedelta(seconds=7))
     return kind(SECRET)
 
 

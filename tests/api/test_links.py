@@ -41,6 +41,7 @@ async def test_no_answer_holds_another_address(rt: Runtime, make: Make, complete
         if isinstance(route, APIRoute)
         and "GET" in (route.methods or ())
         and "static" not in route.path
+        and route.path != "/api/v1/events"  # goes on for ever; see test_tenant_events.py
     ]
     calls = [
         ("GET", re.sub(r"{(\w+)(:\w+)?}", lambda found: str(names.get(found[1], "x")), path))

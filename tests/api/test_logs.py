@@ -92,6 +92,6 @@ async def test_tokens_in_paths_are_not_logged(rt: Runtime) -> None:
 
 async def test_health_checks_do_not_fill_the_log(rt: Runtime) -> None:
     """They come every few seconds."""
-    (line,) = await logged(rt, "GET", "/livez")
+    lines = await logged(rt, "GET", "/livez")
 
-    assert line["log_level"] == "debug"
+    assert [line for line in lines if line["log_level"] != "debug"] == []
