@@ -85,6 +85,9 @@ REFERENCES: Final = {
 }
 """Where SQLite looks for rows that might refer to a row that is new or removed."""
 
+SAME_ROWS: Final = {"from the future": {"ix_jobs_due_by_tenant": "ix_jobs_due"}}
+"""Calls that read all of an index, where another one has the same rows."""
+
 KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints make
     "sqlite_autoindex_jobs_1": "pk_jobs",
     "sqlite_autoindex_attempts_1": "pk_attempts",
@@ -469,6 +472,7 @@ async def test_its_rows_are_found_by_an_index(crowded: Database, name: str) -> N
         walked, indexes = await explained(crowded, statement, values)
         assert walked & BIG == set(), statement
         used |= indexes
+    used = {SAME_ROWS.get(name, {}).get(index, index) for index in used}
     used -= UNASKED | REFERENCES.get((crowded.kind, name), set())
     assert {name for name in used if "workers" not in name} == set(expected.split())
 

@@ -126,7 +126,7 @@ async def test_a_start_that_is_given_up_stops_too(
     job = a_job(prompt, seconds=60)
     async with opened() as provider:
         await provider.schema(provider.default_model)
-        monkeypatch.setattr(Wire, "look", never)
+        monkeypatch.setattr(Wire, "poll", never)
         starting = asyncio.create_task(provider.start(job, an_attempt(job)))
         await asyncio.to_thread(cog.await_run, prompt)
         starting.cancel()

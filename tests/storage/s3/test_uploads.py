@@ -94,7 +94,7 @@ async def test_what_is_changed_on_its_way_is_refused(
     async with tampering(server, b"the true bytes", b"the fake bytes") as url:
         monkeypatch.setenv("S3_ENDPOINT_URL", url)
         async with connect() as storage:
-            with pytest.raises(StorageError, match="changed on their way"):
+            with pytest.raises(StorageError, match="corrupted in transit"):
                 await save(storage, PICTURE, b"these are the true bytes")
 
     with pytest.raises(FileNotFoundError):
