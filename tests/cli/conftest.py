@@ -123,7 +123,7 @@ def fleek(
 
     Loggers that were configured once are so for good: no later test could see what they log.
     """
-    for module in ("cli.local_service", "server", "worker"):
+    for module in ("telemetry", "server", "worker"):
         monkeypatch.setattr(f"fleek.{module}.configure_logging", lambda **_: None)
 
     def call(*args: str) -> Ended:

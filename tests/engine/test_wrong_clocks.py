@@ -322,7 +322,7 @@ async def test_what_the_clock_leapt_over_is_no_age_for_the_command_either(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`fleek purge --older-than 1h` takes what has been there for longer without the leap."""
-    monkeypatch.setattr("fleek.cli.local_service.configure_logging", lambda **_: None)
+    monkeypatch.setattr("fleek.telemetry.configure_logging", lambda **_: None)
     today = datetime.now(UTC)
     monkeypatch.setattr("fleek.store.clock.ask_postgres", ask_postgres)
     clock.time = today - timedelta(hours=26)

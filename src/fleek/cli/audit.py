@@ -1,11 +1,11 @@
 """`fleek audit`: who did what that an operator may have to account for."""
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fleek.cli.exit_codes import Exit
+from fleek.cli.local_service import run_locally
 from fleek.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def list_lines(
             fields = (at, entry.actor, entry.tenant_id, entry.action, entry.target)
             screen.data(number, *fields)
 
-    _run(work)
+    run_locally(work)
 
 
 @audit.command()
@@ -62,7 +62,7 @@ def verify() -> None:
             raise typer.Exit(Exit.JOB_FAILED)
         screen.data(f"{lines} lines are as they were written")
 
-    _run(work)
+    run_locally(work)
 
 
 def _document(line: "Numbered") -> dict[str, Any]:
@@ -77,20 +77,3 @@ def _document(line: "Numbered") -> dict[str, Any]:
         "target": entry.target,
         "detail": dict(entry.detail),
     }
-
-
-def _run(work: Callable[["Runtime"], Awaitable[None]]) -> None:
-    import asyncio  # noqa: PLC0415 - heavy
-
-    from fleek.environment import read  # noqa: PLC0415 - heavy
-    from fleek.settings import Settings  # noqa: PLC0415 - heavy
-
-    asyncio.run(_work(read(Settings), work))
-    raise typer.Exit(Exit.DONE)
-
-
-async def _work(settings: Any, work: Callable[["Runtime"], Awaitable[None]]) -> None:
-    from fleek.cli.local_service import open_service  # noqa: PLC0415 - heavy
-
-    async with open_service(settings) as rt:
-        await work(rt)

@@ -1,12 +1,11 @@
 """`fleek keys`: create, list and revoke API keys."""
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleek.cli.exit_codes import Exit
+from fleek.cli.local_service import run_locally
 from fleek.cli.options import age
 from fleek.cli.screen import Screen
 from fleek.domain.access import ANONYMOUS, Scope
@@ -64,7 +63,7 @@ def create(
         else:
             screen.data(secret)
 
-    _run(work)
+    run_locally(work)
 
 
 @keys.command("list")
@@ -92,7 +91,7 @@ def list_keys(
             scopes = ",".join(scope for scope in Scope if scope in key.scopes)
             screen.data(key.id, key.tenant_id, key.name, state, scopes)
 
-    _run(work)
+    run_locally(work)
 
 
 @keys.command()
@@ -118,7 +117,7 @@ def revoke(
         else:
             screen.data(f"revoked {key.prefix} ({key.name})")
 
-    _run(work)
+    run_locally(work)
 
 
 def _scopes(texts: list[str] | None) -> list[Scope]:
@@ -143,20 +142,3 @@ def _state(key: "ApiKey", *, now: datetime) -> str:
     if key.revoked_at is not None:
         return "revoked"
     return "valid" if key.is_valid(now) else "expired"
-
-
-def _run(work: Callable[["Runtime"], Awaitable[None]]) -> None:
-    import asyncio  # noqa: PLC0415 - heavy
-
-    from fleek.environment import read  # noqa: PLC0415 - heavy
-    from fleek.settings import Settings  # noqa: PLC0415 - heavy
-
-    asyncio.run(_work(read(Settings), work))
-    raise typer.Exit(Exit.DONE)
-
-
-async def _work(settings: Any, work: Callable[["Runtime"], Awaitable[None]]) -> None:
-    from fleek.cli.local_service import open_service  # noqa: PLC0415 - heavy
-
-    async with open_service(settings) as rt:
-        await work(rt)

@@ -1,24 +1,48 @@
 """The database and storage of the service, for operators' commands that work beside it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
 
-from fleek.bootstrap import open_runtime
 from fleek.domain.errors import ConfigurationError
-from fleek.engine.runtime import Runtime
-from fleek.settings import Settings
-from fleek.store.database import reach
-from fleek.store.migrate import up_to_date
-from fleek.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from fleek.engine.runtime import Runtime
+    from fleek.settings import Settings
+
+Result = TypeVar("Result")
+
+
+def run_locally(work: Callable[["Runtime"], Awaitable[Result]]) -> Result:
+    """Do work on the service's database and storage, and return its result.
+
+    Raises:
+        ConfigurationError: A setting is invalid, or the schema has another version.
+    """
+    import asyncio  # noqa: PLC0415 - heavy
+
+    from fleek.environment import read  # noqa: PLC0415 - heavy
+    from fleek.settings import Settings  # noqa: PLC0415 - heavy
+
+    async def opened(settings: Settings) -> Result:
+        async with open_service(settings) as rt:
+            return await work(rt)
+
+    return asyncio.run(opened(read(Settings)))
 
 
 @asynccontextmanager
-async def open_service(settings: Settings) -> AsyncGenerator[Runtime]:
+async def open_service(settings: "Settings") -> AsyncGenerator["Runtime"]:
     """Open a runtime on the service's database and storage.
 
     Raises:
         ConfigurationError: A setting is invalid, or the schema has another version.
     """
+    from fleek.bootstrap import open_runtime  # noqa: PLC0415 - heavy
+    from fleek.store.database import reach  # noqa: PLC0415 - heavy
+    from fleek.store.migrate import up_to_date  # noqa: PLC0415 - heavy
+    from fleek.telemetry import configure_logging  # noqa: PLC0415 - heavy
+
     configure_logging(level="WARNING", style=settings.log_format)
     async with open_runtime(settings) as rt:
         await reach(rt.db)

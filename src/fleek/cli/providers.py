@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleek.cli.exit_codes import Exit
+from fleek.cli.local_service import open_service
 from fleek.cli.screen import Screen
 from fleek.domain.errors import ConfigurationError
 
@@ -51,7 +52,6 @@ async def _abandon(
     Raises:
         ConfigurationError: The provider is configured.
     """
-    from fleek.cli.local_service import open_service  # noqa: PLC0415 - heavy
     from fleek.engine.reconcile import abandon  # noqa: PLC0415 - heavy
     from fleek.store import attempts  # noqa: PLC0415 - heavy
 

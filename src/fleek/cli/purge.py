@@ -1,8 +1,6 @@
 """`fleek purge`: removes files and metadata permanently."""
 
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +9,7 @@ from uuid import UUID
 import typer
 
 from fleek.cli.exit_codes import Exit
+from fleek.cli.local_service import open_service
 from fleek.cli.options import Session, age, command, connected
 from fleek.cli.present import document, size
 from fleek.cli.screen import Screen
@@ -18,7 +17,6 @@ from fleek.domain.job import TERMINAL, Status
 
 if TYPE_CHECKING:
     from fleek.engine.orphan_files import OrphanSearch, RemovedOrphans
-    from fleek.engine.runtime import Runtime
     from fleek.settings import Settings
 
 app = typer.Typer()
@@ -114,7 +112,7 @@ class BulkPurge:
         from fleek.engine.purge import purge_older  # noqa: PLC0415 - heavy
         from fleek.store import purges  # noqa: PLC0415 - heavy
 
-        async with _service(self.settings) as rt:
+        async with open_service(self.settings) as rt:
             before = rt.clock.back(rt.now(), minimum_age)
             estimate = await purges.weigh(rt.db, before=before, status=status)
             if self.dry_run or not self._confirmed(estimate.jobs, "jobs", estimate.size_bytes):
@@ -131,7 +129,7 @@ class BulkPurge:
         """Remove files that belong to no job."""
         from fleek.engine.orphan_files import OrphanSearch  # noqa: PLC0415 - heavy
 
-        async with _service(self.settings) as rt:
+        async with open_service(self.settings) as rt:
             if self.dry_run or self.ask:
                 found = await _finished(OrphanSearch(rt, unknown=True, dry=True))
                 if self.dry_run or not self._confirmed(found.orphans, "files", found.size_bytes):
@@ -157,14 +155,6 @@ class BulkPurge:
             of_jobs = "" if jobs is None else f"{jobs} jobs: "
             self.screen.data(f"{verb} {of_jobs}{files} files, {size(size_bytes)}")
         return Exit.DONE
-
-
-@asynccontextmanager
-async def _service(settings: "Settings") -> "AsyncGenerator[Runtime]":
-    from fleek.cli.local_service import open_service  # noqa: PLC0415 - heavy
-
-    async with open_service(settings) as rt:
-        yield rt
 
 
 async def _finished(search: "OrphanSearch") -> "RemovedOrphans":

@@ -1,11 +1,11 @@
 """`fleek queue`: what waits, and pauses by the operator."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleek.cli.exit_codes import Exit
+from fleek.cli.local_service import run_locally
 from fleek.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -59,27 +59,22 @@ def resume(provider: Provider = None, model: Model = None, *, as_json: AsJson = 
 
 
 def _run(screen: Screen, work: Callable[["Runtime"], Awaitable[None]] | None) -> None:
-    import asyncio  # noqa: PLC0415 - heavy
+    """Do work, then show the queue."""
 
-    from fleek.environment import read  # noqa: PLC0415 - heavy
-    from fleek.settings import Settings  # noqa: PLC0415 - heavy
+    async def done(rt: "Runtime") -> None:
+        if work is not None:
+            await work(rt)
+        await _show(rt, screen)
 
-    asyncio.run(_work(read(Settings), screen, work))
-    raise typer.Exit(Exit.DONE)
+    run_locally(done)
 
 
-async def _work(
-    settings: Any, screen: Screen, work: Callable[["Runtime"], Awaitable[None]] | None
-) -> None:
-    from fleek.cli.local_service import open_service  # noqa: PLC0415 - heavy
+async def _show(rt: "Runtime", screen: Screen) -> None:
     from fleek.store import queue_pauses  # noqa: PLC0415 - heavy
     from fleek.store.counters import count_jobs  # noqa: PLC0415 - heavy
 
-    async with open_service(settings) as rt:
-        if work is not None:
-            await work(rt)
-        counts = await count_jobs(rt.db, now=rt.now())
-        pauses = await queue_pauses.read(rt.db)
+    counts = await count_jobs(rt.db, now=rt.now())
+    pauses = await queue_pauses.read(rt.db)
     paused = [
         {
             "provider": one.provider or None,
