@@ -8,7 +8,7 @@ from fastapi import Response
 from fastapi.requests import Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fleek.api.deps import JobIdPath, RuntimeDep, actor, caller, link
+from fleek.api.deps import JobIdPath, RuntimeDep, actor, caller, link, location_of
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
@@ -86,10 +86,7 @@ class BulkRead(BaseModel):
 OPERATION: Final[dict[int | str, dict[str, Any]]] = {
     202: {
         "headers": {
-            "Location": {
-                "description": "The address of the operation.",
-                "schema": {"type": "string", "format": "uri-reference"},
-            }
+            **location_of("operation"),
         }
     }
 }

@@ -123,3 +123,18 @@ def flat_addresses(rt: Runtime) -> Addresses:
 def link(rt: Runtime, path: str) -> str:
     """Return the address of a path, for headers and lists: absolute only if configured."""
     return f"{rt.settings.public_base}{path}" if rt.settings.public_url else path
+
+
+def location_of(what: str) -> dict[str, Any]:
+    """Describe the header `Location` that holds the address of something."""
+    schema = {"type": "string", "format": "uri-reference"}
+    return {"Location": {"description": f"The address of the {what}.", "schema": schema}}
+
+
+NEXT_LINK: Final = {
+    "Link": {
+        "description": 'The next page (`rel="next"`), if there may be one.',
+        "schema": {"type": "string"},
+    }
+}
+"""Describes the header of a list that has pages."""

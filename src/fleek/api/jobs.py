@@ -13,6 +13,7 @@ from fleek.api.deps import (
     addresses,
     caller,
     link,
+    location_of,
     queue_positions,
     runtime,
 )
@@ -51,10 +52,7 @@ from fleek.store.jobs import JobView
 CREATED: Final[dict[int | str, dict[str, Any]]] = {
     201: {
         "headers": {
-            "Location": {
-                "description": "The address of the job.",
-                "schema": {"type": "string", "format": "uri-reference"},
-            },
+            **location_of("job"),
             **WAITED,
             **REPLAYED,
         }

@@ -8,7 +8,7 @@ from fastapi import Query, Response
 from fastapi.requests import Request
 from pydantic import BaseModel, Field
 
-from fleek.api.deps import RuntimeDep, StrictInt, addresses, caller, link
+from fleek.api.deps import NEXT_LINK, RuntimeDep, StrictInt, addresses, caller, link
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
@@ -24,10 +24,7 @@ MAX_CURSOR: Final = 2000  # characters
 LISTED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "headers": {
-            "Link": {
-                "description": 'The next page (`rel="next"`), if there may be one.',
-                "schema": {"type": "string"},
-            },
+            **NEXT_LINK,
             "X-Total-Count": {
                 "description": "With `count=true`: how many jobs match; up to 10,000 are counted.",
                 "schema": {"type": "integer"},

@@ -9,7 +9,16 @@ from fastapi import Path, Query, Response
 from fastapi.requests import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from fleek.api.deps import JOB_ID, RuntimeDep, StrictInt, actor, caller, link
+from fleek.api.deps import (
+    JOB_ID,
+    NEXT_LINK,
+    RuntimeDep,
+    StrictInt,
+    actor,
+    caller,
+    link,
+    location_of,
+)
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
@@ -70,30 +79,21 @@ DeliveryIdPath = Annotated[
 CREATED: Final[dict[int | str, dict[str, Any]]] = {
     201: {
         "headers": {
-            "Location": {
-                "description": "The address of the endpoint.",
-                "schema": {"type": "string", "format": "uri-reference"},
-            }
+            **location_of("endpoint"),
         }
     }
 }
 ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
     202: {
         "headers": {
-            "Location": {
-                "description": "The address of the delivery.",
-                "schema": {"type": "string", "format": "uri-reference"},
-            }
+            **location_of("delivery"),
         }
     }
 }
 LISTED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "headers": {
-            "Link": {
-                "description": 'The next page (`rel="next"`), if there may be one.',
-                "schema": {"type": "string"},
-            }
+            **NEXT_LINK,
         }
     }
 }
