@@ -36,7 +36,7 @@ from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import RequestIdMiddleware
 from fleek.api.peers import Peers
 from fleek.api.queue_positions import QueuePositions
-from fleek.api.routing import answering_head, without_scope
+from fleek.api.routing import answering_head, knowing_words, without_scope
 from fleek.api.short_cache import NegativeCache, ShortCache
 from fleek.api.streams import Streams
 from fleek.domain.errors import InternalError
@@ -116,7 +116,7 @@ def create_app(rt: Runtime) -> FastAPI:
         openapi_url=None,  # see fleek.api.pages
         telemetry=UNTRACED,
         redirect_slashes=False,  # a redirect would be made from the caller's Host header
-        routes=answering_head(routes),
+        routes=answering_head(knowing_words(routes)),
         middleware=[
             Middleware(
                 RequestIdMiddleware,

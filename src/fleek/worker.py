@@ -289,7 +289,7 @@ async def _handle(rt: Runtime, name: Task, verb: Verb, job_id: JobId) -> None:
             error = Reported(f"{type(failure).__name__}: {failure}")
             raise
 
-    await run_logged(rt, name, attempt(), job_id=job_id)
+    await run_logged(rt, name, attempt, job_id=job_id)
     if error is not None:
         raise error
 
@@ -298,12 +298,12 @@ async def keep_time(rt: Runtime) -> None:
     """Set the clock to the database's time with each heartbeat, for ever."""
     while True:
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
-        await run_logged(rt, "clock", rt.clock.set())
+        await run_logged(rt, "clock", rt.clock.set)
 
 
 async def _heartbeat_loop(rt: Runtime) -> None:
     while True:
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
-        await run_logged(rt, "heartbeat", rt.lease.beat())
-        await run_logged(rt, "pace", refresh_pauses(rt))
-        await run_logged(rt, "media_links", media_links.prepare(rt))
+        await run_logged(rt, "heartbeat", rt.lease.beat)
+        await run_logged(rt, "pace", partial(refresh_pauses, rt))
+        await run_logged(rt, "media_links", partial(media_links.prepare, rt))

@@ -1,6 +1,7 @@
 """Around every answer: its id, who may read it, and HEAD beside GET."""
 
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -100,3 +101,18 @@ async def test_other_methods_are_refused(client: httpx2.AsyncClient, method: str
     assert answer.status_code == 405
     assert answer.headers["allow"] == "GET, HEAD"
     assert answer.json()["code"] == "method_not_allowed"
+
+
+async def test_a_word_is_no_id(rt: Runtime, client: httpx2.AsyncClient) -> None:
+    """A path without parameters supports its own methods, also where an id could stand."""
+    supported: dict[str, set[str]] = defaultdict(set)
+    for route in create_app(rt).routes:
+        if isinstance(route, APIRoute) and not route.param_convertors:
+            supported[route.path] |= route.methods or set()
+
+    for path, methods in supported.items():
+        for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} - methods:
+            answer = await client.request(method, path)
+
+            assert answer.status_code == 405, (method, path, answer.text)
+            assert answer.headers["allow"] == ", ".join(sorted(methods))

@@ -387,7 +387,7 @@ async def test_a_guarded_task_gives_its_result(rt: Runtime) -> None:
     async def seven() -> int:
         return 7
 
-    assert await run_logged(rt, "admit", seven()) == 7
+    assert await run_logged(rt, "admit", seven) == 7
 
 
 def _worker(rt: Runtime) -> Runtime:

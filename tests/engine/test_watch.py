@@ -1,6 +1,9 @@
 """Looking at predictions: often enough, many at a time, until each has ended."""
 
-from dataclasses import replace
+import asyncio
+import gc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,13 +12,13 @@ import pytest
 from fakes import BADLY, FOR_GOOD, Clock, FakeProvider, a_request
 from fleek.domain.attempt import Verdict
 from fleek.domain.errors import DispatcherUnavailable, ProviderUnavailable
-from fleek.domain.job import Job, JobId, Stage, Status
+from fleek.domain.job import Job, JobId, PredictionId, Stage, Status
 from fleek.engine.cancel import cancel
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.engine.watch import LONGEST, SCAN_SECONDS, SHORTEST, Watch, interval
-from fleek.providers.base import Succeeded
+from fleek.providers.base import Prediction, Succeeded
 from fleek.store import attempts, events, jobs, queue
 
 
@@ -305,3 +308,33 @@ def test_looks_get_rarer_and_never_stop(
 ) -> None:
     """Between half a second and half a minute, unless the provider knows better."""
     assert least <= interval(running, eta) <= most
+
+
+@dataclass
+class Stopping(FakeProvider):
+    """A provider that is asked just as the process is told to stop."""
+
+    turn: asyncio.Task[Any] | None = None
+
+    async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
+        """Answer; what follows is cancelled before it begins."""
+        assert self.turn is not None
+        asyncio.get_running_loop().call_soon(self.turn.cancel)
+        return await super().poll(ids)
+
+
+async def test_a_stop_between_a_look_and_its_note_leaves_no_coroutine_behind(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """A coroutine that is made and never awaited is a warning, and an error here."""
+    await a_waiting_job(rt)
+    clock.tick(seconds=1)
+    stopping = Stopping(sold=provider.sold)
+    watch = Watch(replace(rt, providers=dict.fromkeys(rt.providers, stopping)))
+
+    stopping.turn = asyncio.create_task(watch.turn())
+    await asyncio.wait({stopping.turn})
+    gc.collect()
+
+    assert stopping.turn.cancelled()
+    assert len(stopping.polled) == 1

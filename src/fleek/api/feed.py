@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from fleek.api.deps import addresses
@@ -156,7 +157,9 @@ class Feed:
         try:
             with self._rt.wakeups.listen("events") as changed:
                 while channel.streams:
-                    more = await run_logged(self._rt, "events", self._read(tenant_id, channel))
+                    more = await run_logged(
+                        self._rt, "events", partial(self._read, tenant_id, channel)
+                    )
                     wait = FAILED_SECONDS if more is None else POLL_SECONDS
                     if not more:
                         await changed.wait(seconds=wait)

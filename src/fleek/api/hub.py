@@ -92,7 +92,7 @@ class Hub:
 
     async def _turn(self) -> float:
         """Read once; returns how long to wait for the next time, unless something changes here."""
-        done = await run_logged(self._rt, "events", self._read())
+        done = await run_logged(self._rt, "events", self._read)
         return FAILED_SECONDS if done is None else POLL_SECONDS
 
     async def _read(self) -> bool:

@@ -7,7 +7,7 @@ know is refused, never ignored: an ignored parameter hides a typing error, and a
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, MutableMapping
 from copy import copy
 from typing import Any, ClassVar, Final, TypeVar, get_origin
 
@@ -16,7 +16,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.requests import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute, APIRouter
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
 
 from fleek import strict
 from fleek.api.access import ACCESS_ERRORS, authorize
@@ -86,6 +86,20 @@ class ScopedRoute(APIRoute):
     """A route that only callers with its scope may use."""
 
     scope: ClassVar[Required | None]  # None: anybody may
+    words: frozenset[str] = frozenset()
+    """Paths of other routes, without parameters, that are no values of this one's parameters."""
+
+    def matches(self, scope: MutableMapping[str, Any]) -> tuple[Match, MutableMapping[str, Any]]:
+        """Return whether this route is meant. A path of words is never that of a parameter.
+
+        Else a method that such a path does not support would lead here: to an invalid id, not 405.
+        """
+        match, found = super().matches(scope)
+        if self.words and match is not Match.NONE:
+            path = self.path_format.format_map(found["path_params"])
+            if path in self.words:
+                return Match.NONE, {}
+        return match, found
 
     def get_route_handler(self) -> Handle:
         """Return the handler with the checks before it."""
@@ -204,6 +218,17 @@ def lenient_router(*, tag: str) -> Router:
 def without_scope(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
     """Return the routes that declare no scope, of which there must be none."""
     return [route for route in routes if not isinstance(route, ScopedRoute)]
+
+
+def knowing_words(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
+    """Return the routes, those with parameters knowing the paths without that would fit them."""
+    ours = list(routes)
+    known = [route for route in ours if isinstance(route, ScopedRoute)]
+    plain = [route.path for route in known if not route.param_convertors]
+    for route in known:
+        if route.param_convertors:
+            route.words = frozenset(path for path in plain if route.path_regex.match(path))
+    return ours
 
 
 def answering_head(routes: Iterable[BaseRoute]) -> list[BaseRoute]:

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from fleek.api.peers import Peers
@@ -104,7 +105,9 @@ class Streams:
         try:
             while self._open and not self._closing:
                 for caller in {stream.caller for stream in self._open}:
-                    current = await run_logged(self._rt, "events", is_current(self._rt, caller))
+                    current = await run_logged(
+                        self._rt, "events", partial(is_current, self._rt, caller)
+                    )
                     if current is False:  # None: it cannot be found out now
                         self._close_of(caller)
                 await asyncio.sleep(CHECK_SECONDS)

@@ -8,6 +8,7 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from fleek.domain.access import Caller, Scope
@@ -172,7 +173,8 @@ def _note_use(rt: "Runtime", key: ApiKey, now: datetime) -> None:
     if recent or rt.keys.used.get(key.id, now=rt.steady()) is not None:
         return
     rt.keys.used.put(key.id, None, now=rt.steady())
-    rt.keys.tasks.begin(run_logged(rt, "key_use", api_keys.note_use(rt.db, key.id, now=now)))
+    note = partial(api_keys.note_use, rt.db, key.id, now=now)
+    rt.keys.tasks.begin(run_logged(rt, "key_use", note))
 
 
 async def create_key(

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -65,7 +66,8 @@ def cancel_predictions_soon(rt: Runtime, job_id: JobId) -> None:
     """
     if rt.cancels.full:
         return
-    rt.cancels.tasks.begin(run_logged(rt, "stop", _cancel_predictions(rt, job_id), job_id=job_id))
+    first = partial(_cancel_predictions, rt, job_id)
+    rt.cancels.tasks.begin(run_logged(rt, "stop", first, job_id=job_id))
 
 
 async def _cancel_predictions(rt: Runtime, job_id: JobId) -> None:
@@ -105,7 +107,7 @@ async def cancel_prediction(rt: Runtime, attempt: Attempt) -> bool:
 async def cancel_unbound(rt: Runtime, provider: str, prediction_id: PredictionId) -> None:
     """Cancel a prediction that is bound to no attempt; further tries run beside the caller."""
     if not await _requested(rt, provider, prediction_id):
-        retries = _retry_unbound(rt, provider, prediction_id)
+        retries = partial(_retry_unbound, rt, provider, prediction_id)
         rt.cancels.tasks.begin(run_logged(rt, "stop", retries))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -33,7 +34,7 @@ async def coordinate(rt: Runtime) -> None:
     """Try to become the coordinator for ever, and lead while the role is held."""
     renewed = Unchanged(rt.steady)
     while True:
-        if await run_logged(rt, ROLE, _try_acquire(rt, renewed)):
+        if await run_logged(rt, ROLE, partial(_try_acquire, rt, renewed)):
             await _lead(rt)
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
 
@@ -113,7 +114,7 @@ async def _renew_role(rt: Runtime) -> None:
             log.warning("leadership_not_renewed", reason=str(error))
         else:
             confirmed = rt.steady()
-            await run_logged(rt, "clock", rt.clock.steer())
+            await run_logged(rt, "clock", rt.clock.steer)
 
 
 async def release_leadership(rt: Runtime) -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -129,8 +130,9 @@ class DeliveryLoop:
         return claims
 
     def _begin(self, delivery: Delivery) -> None:
-        attempt = run_logged(self._rt, "deliver", self._attempt(delivery), job_id=delivery.job_id)
-        task = asyncio.create_task(attempt)
+        attempt = partial(self._attempt, delivery)
+        running = run_logged(self._rt, "deliver", attempt, job_id=delivery.job_id)
+        task = asyncio.create_task(running)
         self._running[task] = delivery.lane
         task.add_done_callback(self._ended)
 

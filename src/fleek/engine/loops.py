@@ -71,14 +71,19 @@ RESTS: Final = 2  # rest so much longer than the turn took: loops leave most of 
 
 
 async def run_logged(
-    rt: "Runtime", name: str, work: Awaitable[T], *, job_id: JobId | None = None
+    rt: "Runtime",
+    name: str,
+    work: Callable[[], Awaitable[T]],
+    *,
+    job_id: JobId | None = None,
 ) -> T | None:
     """Run one task of a worker or one turn of a loop; log and count whatever it raises.
 
-    Returns None if it failed. The job, if any, is freed or tried again by the loops.
+    Returns None if it failed. The job, if any, is freed or tried again by the loops. `work` is called
+    only when this runs: a coroutine made before would be left behind if this is cancelled earlier.
     """
     try:
-        result = await work
+        result = await work()
     except FleekError as error:
         rt.metrics.failures.labels(name).inc()
         log.warning(
@@ -125,7 +130,7 @@ async def _turns(
 ) -> None:
     while True:
         began = time.monotonic()
-        wait = await run_logged(rt, name, turn())
+        wait = await run_logged(rt, name, turn)
         rt.metrics.turns.labels(name).inc()
         if wait is None:
             await asyncio.sleep(patience.total_seconds())

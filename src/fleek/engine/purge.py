@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Literal, TypeVar
 
 import structlog
@@ -174,7 +175,9 @@ async def each(rt: Runtime, jobs: Sequence[T], work: Callable[[T], Awaitable[Fre
     freed, shuffled = Freed(), random.sample(jobs, len(jobs))
     for start in range(0, len(shuffled), AT_ONCE):
         batch = shuffled[start : start + AT_ONCE]
-        results = await asyncio.gather(*(run_logged(rt, "expire", work(job)) for job in batch))
+        results = await asyncio.gather(
+            *(run_logged(rt, "expire", partial(work, job)) for job in batch)
+        )
         freed = sum((result or Freed(failed=1) for result in results), freed)
         if not any(results):
             break

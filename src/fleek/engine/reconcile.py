@@ -7,6 +7,7 @@ the attempt off only if neither can be known.
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -242,7 +243,9 @@ async def abandon(rt: Runtime, provider: str) -> tuple[int, int]:
     """
     closed = failed = 0
     for attempt_id, job_id in await attempts.without_verdict(rt.db, provider):
-        if await run_logged(rt, "abandon", _abandon(rt, attempt_id, job_id), job_id=job_id):
+        if await run_logged(
+            rt, "abandon", partial(_abandon, rt, attempt_id, job_id), job_id=job_id
+        ):
             closed += 1
         else:
             failed += 1

@@ -71,13 +71,13 @@ class Recovery:
             await reschedule_from_future(rt)
             self._steps = steps
         for worker in await workers.ended_holders(rt.db):
-            await run_logged(rt, "recover", self._free(worker))
+            await run_logged(rt, "recover", partial(self._free, worker))
         if rt.clock.stable:
             await self._end_all_overdue(rt.now())
         return REST if self._overdue.more else rt.lease.heartbeat
 
-    async def _each(self, work: Iterable[Awaitable[Any]]) -> None:
-        async def bounded(task: Awaitable[Any]) -> None:
+    async def _each(self, work: Iterable[Callable[[], Awaitable[Any]]]) -> None:
+        async def bounded(task: Callable[[], Awaitable[Any]]) -> None:
             async with self._slots:
                 await run_logged(self._rt, "recover", task)
 
@@ -87,7 +87,7 @@ class Recovery:
         """Free all jobs that an ended worker holds; failures are retried in the next turn."""
         failpoints.hit("recover.free")
         held = await jobs.held_by(self._rt.db, worker.id)
-        await self._each(self._free_job(job_id, worker) for job_id in held)
+        await self._each(partial(self._free_job, job_id, worker) for job_id in held)
 
     async def _free_job(self, job_id: JobId, worker: Ended) -> None:
         rt, now = self._rt, self._rt.now()
@@ -126,7 +126,7 @@ class Recovery:
             return await jobs.overdue(self._rt.db, now=now, leaps=leaps, after=after, limit=PAGE)
 
         page = await self._overdue.page(read, lambda cursor: cursor)
-        await self._each(self._end_overdue(job_id) for _, job_id in page)
+        await self._each(partial(self._end_overdue, job_id) for _, job_id in page)
 
     async def _end_overdue(self, job_id: JobId) -> None:
         now = self._rt.now()
@@ -182,7 +182,7 @@ class ProviderRecovery:
             for attempt in batch:
                 schedule.record_try(attempt.id)
             answered = await asyncio.gather(
-                *(run_logged(self._rt, "recover", work(attempt)) for attempt in batch)
+                *(run_logged(self._rt, "recover", partial(work, attempt)) for attempt in batch)
             )
             if not any(answered):
                 break

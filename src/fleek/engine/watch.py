@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -186,9 +187,9 @@ class Watch:
 
     async def _look(self, provider: str, watched: Sequence[_Watched]) -> None:
         rt = self._rt
-        polling = self._poll(provider, [one.row.prediction_id for one in watched])
+        polling = partial(self._poll, provider, [one.row.prediction_id for one in watched])
         seen = await run_logged(rt, "watch", polling) or {}
-        noting = (self._note(one, seen.get(one.row.prediction_id)) for one in watched)
+        noting = (partial(self._note, one, seen.get(one.row.prediction_id)) for one in watched)
         await asyncio.gather(*(run_logged(rt, "watch", one) for one in noting))
 
     async def _poll(

@@ -6,7 +6,8 @@ over the connection that started it. Results that were received over a connectio
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -62,7 +63,7 @@ class OpenConnections:
         return prediction_id in self._tasks
 
     def open(
-        self, prediction_id: PredictionId, call: Coroutine[Any, Any, Prediction]
+        self, prediction_id: PredictionId, call: Callable[[], Awaitable[Prediction]]
     ) -> asyncio.Task[Prediction]:
         """Run a call that returns when the prediction ends, and keep its result."""
         task = asyncio.create_task(self._wait(call))
@@ -83,8 +84,8 @@ class OpenConnections:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _wait(self, call: Coroutine[Any, Any, Prediction]) -> Prediction:
-        prediction = await call
+    async def _wait(self, call: Callable[[], Awaitable[Prediction]]) -> Prediction:
+        prediction = await call()
         self._results.keep(prediction)
         return prediction
 
@@ -152,7 +153,8 @@ class Runs:
             ProviderRejected, ProviderUnavailable, OutcomeUnknown: See `Provider.start`.
         """
         self._missing_since.pop(prediction_id, None)
-        task = self.connections.open(prediction_id, self._wire.start_and_wait(prediction_id, body))
+        call = partial(self._wire.start_and_wait, prediction_id, body)
+        task = self.connections.open(prediction_id, call)
         until = self._clock() + ANSWER_SECONDS
         wait = FIRST_POLL_SECONDS
         try:
