@@ -1,7 +1,7 @@
 """What more submits than the service can take do to it: `python -m benchmarks.overload`.
 
-3,000 callers submit at the same time: first to a service that works, then while its database is
-locked by another process for ten seconds. Meanwhile others read a job, `/livez` and `/readyz`.
+3,000 callers submit at the same time: first to an idle service, then three times while its worker has
+jobs of the crowd before, then while its database is locked by another process for ten seconds. Meanwhile others read a job, `/livez` and `/readyz`.
 Printed: how the submits were answered and how long refusals took, the readers' times, and the
 growth of the service's memory.
 """
@@ -99,13 +99,14 @@ def lock(folder: Path, seconds: float) -> None:
 
 
 async def measure(pid: int, port: int, folder: Path, number: int) -> None:
-    """Let a crowd in twice."""
+    """Let several crowds in."""
     origin = f"http://127.0.0.1:{port}"
     async with httpx2.AsyncClient(base_url=origin, timeout=60) as http:
         accepted = await http.post("/api/v1/generate", json=SMALL)
     job = accepted.json()["links"]["self"].removeprefix(origin)
-    print(f"{number} submits at once, a service that works:")
-    await crowd(pid, port, job, number)
+    for state in ("an idle service", *["a busy worker"] * 3):
+        print(f"{number} submits at once, {state}:")
+        await crowd(pid, port, job, number)
     print(f"{number} submits at once, the database locked:")
     locked = asyncio.create_task(asyncio.to_thread(lock, folder, LOCKED_SECONDS))
     await asyncio.sleep(0.5)

@@ -17,6 +17,7 @@ from fleek.app import create_app
 from fleek.bootstrap import open_runtime
 from fleek.domain.errors import ConfigurationError
 from fleek.engine.access import check_exposure
+from fleek.front.acceptor import Acceptor
 from fleek.front.protocol import Front, GuardedProtocol
 from fleek.settings import Settings
 from fleek.store.migrate import migrate
@@ -46,7 +47,11 @@ def serve(settings: Settings, *, with_worker: bool) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: the worker has to hear them too."""
+    """Leaves signals to us, as the worker has to hear them too; accepts connections our way."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._acceptors: list[Acceptor] = []
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -55,15 +60,27 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say where the service is, once it listens."""
-        await super().startup(sockets)
+        await super().startup(sockets=[])
+        for listener in sockets or []:
+            listener.listen(BACKLOG)
+            self._acceptors.append(Acceptor(listener, self._protocol))
         base = self.config.app.state.runtime.settings.public_base  # type: ignore[union-attr]  # ours
         print(f"Fleek {__version__} is ready: {base}/  API docs: {base}/docs", flush=True)  # noqa: T201 - for whoever started it
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(
+            config=self.config,  # type: ignore[call-arg]  # the library's protocols take these
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - the acceptors close them
         """Answer all requests that wait for something, then end."""
+        for acceptor in self._acceptors:
+            acceptor.close()
         self.config.app.state.hub.close()  # type: ignore[union-attr]  # ours
         self.config.app.state.streams.close()  # type: ignore[union-attr]  # ours
-        await super().shutdown(sockets)
+        await super().shutdown()
 
 
 async def _serve(
