@@ -7,6 +7,7 @@ import shutil
 import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -18,6 +19,7 @@ import httpx2
 import pytest
 import uvicorn
 import uvloop
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid4, uuid7
 
@@ -47,6 +49,7 @@ from service_process import PATIENCE
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
 BASE = "http://fleek.test"
+ADMIN_KEY = "a-key-of-tests-that-may-do-everything"
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
@@ -67,16 +70,31 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """Give the address of a running service without a worker.
+    """Give the address of a running service without a worker and without keys."""
+    with _serving(schema, tmp_path_factory.mktemp("server")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def guarded(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """Give the address of one that asks for keys; `ADMIN_KEY` is one, with all scopes."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with _serving(schema, folder, api_keys=SecretStr(f"tests:{ADMIN_KEY}")) as address:
+        yield address
+
+
+@contextmanager
+def _serving(schema: Path, folder: Path, **settings: Any) -> Generator[str]:
+    """Run a service in a thread.
 
     Whatever went wrong inside it, although its answer looked well, fails the tests at the end.
     """
-    folder = tmp_path_factory.mktemp("server")
     shutil.copy(schema, folder / "fleek.db")
     with pytest.MonkeyPatch.context() as patch:  # only until it is open: other tests run meanwhile
         patch.chdir(folder)
         patch.setenv("STORAGE_PATH", str(folder / "storage"))
-        running = Running(Settings(database_url=f"sqlite+aiosqlite:///{folder}/fleek.db"))
+        url = f"sqlite+aiosqlite:///{folder}/fleek.db"
+        running = Running(Settings(database_url=url, **settings))
         complaints = Complaints(running)
         logging.getLogger("uvicorn.error").addHandler(complaints)
         running.start()

@@ -1,48 +1,104 @@
 """Requests made from the description of the API: every answer is one that it describes."""
 
 import json
+from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
+import httpx2
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
-from schemathesis.specs.openapi.checks import (
-    allow_header_conformance,
-    ignored_auth,
-    positive_data_acceptance,
-    unsupported_method,
-)
+from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
+from api.conftest import ADMIN_KEY
+from fleek.domain.access import Scope
 from service_process import PATIENCE
 
 DESCRIPTION = Path(__file__).parent.parent / "docs" / "openapi.json"  # see tests/docs
 SCHEMA = schemathesis.openapi.from_dict(json.loads(DESCRIPTION.read_text())).exclude(
     operation_id="stream_events"  # it does not end
 )
+OPEN: Final = {
+    "/",
+    "/health",
+    "/health-check",
+    "/livez",
+    "/readyz",
+    "/webhooks/{provider}/{token}",
+}
+UNKNOWN: Final = "fleek_aaaaaaaaaaaa_" + "0" * 49
 
-WORDS = {f"/api/v1/jobs/{word}" for word in ("cancel", "retry", "purge", "days")}
-"""Paths that are, for other methods, those of a job with an invalid id: 422 instead of 405."""
+UNKNOWN_ID: Final = UUID(int=0)
+
+_callers = count(1)
 
 
 @pytest.mark.usefixtures("_full_suite")
 @SCHEMA.parametrize()
 @settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
     derandomize=True,
 )
-def test_every_answer_is_a_described_one(case: Any, server: str) -> None:
+def test_every_answer_is_a_described_one(case: Any, guarded: str) -> None:
     """Status, content type, form, headers; and no request whatever brings a 500.
 
     That everything which fits the description is accepted cannot be asked for: it does not hold
     which providers are configured, which parameters a model takes, which cursors were given out.
-    The service has no keys, so that it asks nobody for one: tests/api/test_access.py does.
     """
     case.headers.pop("Prefer", None)  # no worker would end the wait; see test_waiting.py
-    excluded = [positive_data_acceptance, ignored_auth]
-    if case.path in WORDS:
-        excluded += [unsupported_method, allow_header_conformance]
-    case.call_and_validate(base_url=server, excluded_checks=excluded, timeout=PATIENCE)
+    case.headers["Authorization"] = f"Bearer {ADMIN_KEY}"
+    case.headers.pop("X-API-Key", None)
+    case.call_and_validate(
+        base_url=guarded,
+        excluded_checks=[positive_data_acceptance, ignored_auth],
+        timeout=PATIENCE,
+    )
+
+
+@pytest.fixture(scope="session")
+def narrow(guarded: str) -> Mapping[str, str]:
+    """Return a key for each scope, which has all scopes but this one and `admin`."""
+    keys = {}
+    with httpx2.Client(base_url=guarded, headers={"X-API-Key": ADMIN_KEY}) as http:
+        for scope in Scope:
+            others = [other for other in Scope if other not in {scope, Scope.ADMIN}]
+            body = {"name": "narrow", "tenant": "narrow", "scopes": others}
+            keys[str(scope)] = http.post("/api/v1/keys", json=body).json()["key"]
+    return keys
+
+
+@pytest.mark.usefixtures("_full_suite")
+def test_every_operation_asks_for_a_key_with_its_scope(
+    guarded: str, narrow: Mapping[str, str]
+) -> None:
+    """Before it looks at anything else: 401 without a valid key, 403 without the scope."""
+    for operation in (found.ok() for found in SCHEMA.get_all_operations()):
+        declared = operation.definition.raw.get("security")
+        if declared is None:
+            assert operation.path in OPEN
+            continue
+        (scopes,) = {tuple(scopes) for way in declared for scopes in way.values()}
+        refused = {None: 401, UNKNOWN: 401} | {narrow[scope]: 403 for scope in scopes}
+        for key, status in refused.items():
+            response = _call(operation, guarded, key)
+
+            assert response.status_code == status, (operation.label, key, response.content)
+            assert response.headers["content-type"] == ["application/problem+json"]
+            operation.validate_response(response)
+
+
+def _call(operation: Any, base_url: str, key: str | None) -> Any:
+    """Call an operation with a key, from an address of its own: those who guess are slowed down."""
+    names = [parameter.name for parameter in operation.path_parameters]
+    headers = {"X-Forwarded-For": f"198.51.100.{next(_callers) % 250}"}
+    case = operation.Case(
+        path_parameters=dict.fromkeys(names, str(UNKNOWN_ID)),
+        headers=headers if key is None else {**headers, "X-API-Key": key},
+    )
+    return case.call(base_url=base_url, timeout=PATIENCE)
