@@ -1,7 +1,7 @@
 """Requests made from the description of the API: every answer is one that it describes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -78,7 +78,8 @@ def test_every_operation_asks_for_a_key_with_its_scope(
     guarded: str, narrow: Mapping[str, str]
 ) -> None:
     """Before it looks at anything else: 401 without a valid key, 403 without the scope."""
-    for operation in (found.ok() for found in SCHEMA.get_all_operations()):
+    operations: Iterator[Any] = SCHEMA.get_all_operations()
+    for operation in (found.ok() for found in operations):
         declared = operation.definition.raw.get("security")
         if declared is None:
             assert operation.path in OPEN
