@@ -36,6 +36,7 @@ from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import RequestIdMiddleware
 from fleek.api.peers import Peers
 from fleek.api.queue_positions import QueuePositions
+from fleek.api.request_rates import RequestRates
 from fleek.api.routing import answering_head, knowing_words, without_scope
 from fleek.api.short_cache import NegativeCache, ShortCache
 from fleek.api.streams import Streams
@@ -94,7 +95,8 @@ ROUTERS: Final = (  # the busiest first
 
 EXPOSED: Final = (
     *("Content-Disposition", "Content-Range", "ETag", "Link", "Location"),
-    *("Preference-Applied", "Retry-After", "X-Request-ID", "X-Total-Count"),
+    *("Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"),
+    "X-Total-Count",
 )
 
 
@@ -138,6 +140,7 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.feed = Feed(rt)
     app.state.unknown_tokens = NegativeCache()
     app.state.refused_keys = RefusedKeys()
+    app.state.request_rates = RequestRates(rt)
     app.state.proxies = proxies
     errors.install(app)
     return app

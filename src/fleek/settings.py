@@ -238,6 +238,13 @@ class Settings(BaseSettings):
         "files go; default: for ever.",
     )
 
+    rate_per_minute: int = Field(
+        default=600,
+        ge=0,
+        le=1_000_000,
+        description="Most requests per minute of one key, or of one address without a key; ten "
+        "seconds' worth may come at once. Beyond it, requests are refused with 429. 0: no limit.",
+    )
     max_live_jobs: int | None = Field(
         default=None,
         ge=1,

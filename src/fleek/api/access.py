@@ -15,6 +15,7 @@ from fastapi.requests import Request
 from starlette.datastructures import Headers
 
 from fleek.api.peers import caller_address
+from fleek.api.request_rates import RequestRates, bucket_of, refusal
 from fleek.domain.access import ANONYMOUS, Caller, Required, Scope
 from fleek.domain.api_keys import PREFIX, id_of
 from fleek.domain.errors import (
@@ -22,10 +23,12 @@ from fleek.domain.errors import (
     Forbidden,
     InsufficientScope,
     KeyInQuery,
+    RateLimited,
     TooMany,
     Unauthorized,
 )
 from fleek.domain.job import DEFAULT_TENANT, JobId
+from fleek.domain.request_rate import RequestRate
 from fleek.engine import media_links
 from fleek.engine.access import caller_of, keys_required
 from fleek.engine.runtime import Runtime
@@ -44,7 +47,7 @@ FORWARDED: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-real-ip"
 LOCAL_HOST: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{0,5})?", re.IGNORECASE)
 MONITOR: Final = Caller(DEFAULT_TENANT, None, frozenset({Scope.METRICS_READ}))
 
-ACCESS_ERRORS: Final = (AmbiguousCredentials, Unauthorized, Forbidden, TooMany)
+ACCESS_ERRORS: Final = (AmbiguousCredentials, Unauthorized, Forbidden, TooMany, RateLimited)
 
 NO_KEY: Final = "this needs a valid API key, as Authorization: Bearer KEY or X-API-Key: KEY"
 REFUSED_PER_MINUTE: Final = 20
@@ -79,24 +82,41 @@ class RefusedKeys:
 
 
 async def authorize(request: Request, scope: Required) -> None:
-    """Find out who calls, for `caller`, and check the scope.
+    """Find out who calls, for `caller`, and check the rate of requests and the scope.
+
+    The body has not been read by then.
 
     Raises:
         AmbiguousCredentials: There are several keys.
         KeyInQuery: There is a key in the address.
         Unauthorized: There is no valid key, and callers need one.
         TooMany: The same, too often.
+        RateLimited: There were too many requests lately.
         InsufficientScope: The caller may not do this.
     """
     rt: Runtime = request.app.state.runtime
+    address = caller_address(request.scope, request.app.state.proxies)
     found = await _caller(request, rt, scope)
     if found is None:
         refused: RefusedKeys = request.app.state.refused_keys
-        refused.add(caller_address(request.scope, request.app.state.proxies) or "")
+        refused.add(address or "")
         raise Unauthorized(NO_KEY)
     request.scope["fleek.caller"] = found
+    await _check_rate(request, rt, bucket_of(found, address))
     if not found.may(scope):
         raise InsufficientScope(f"this needs a key with the scope {scope}")
+
+
+async def _check_rate(request: Request, rt: Runtime, bucket: str | None) -> None:
+    """Count the request, and let its response say how many more there may be."""
+    per_minute = rt.settings.rate_per_minute
+    if bucket is None or not per_minute:
+        return
+    rates: RequestRates = request.app.state.request_rates
+    quota = await rates.take(bucket, RequestRate(per_minute))
+    request.scope["fleek.quota"] = quota
+    if quota.wait is not None:
+        raise refusal(quota)
 
 
 async def _caller(request: Request, rt: Runtime, scope: Required) -> Caller | None:

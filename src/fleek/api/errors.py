@@ -4,6 +4,7 @@ They never contain content of the request, a traceback, SQL, or a path.
 Source: RFC 9457.
 """
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
@@ -191,7 +192,7 @@ def answer(request: Request, error: FleekError) -> Response:
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooMany):
-        headers["Retry-After"] = str(max(1, round(error.retry_after.total_seconds())))
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
     fields = error.errors if isinstance(error, InvalidInput) else ()
     return _answer(
         request, status, error.code, explain(error), errors=_fields(fields), headers=headers

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleek.api.metrics import HttpMetrics
 from fleek.api.peers import Peers, caller_address
+from fleek.api.request_rates import Quota
 from fleek.tracing import TRACEPARENT, span
 
 log = structlog.get_logger(__name__)
@@ -23,7 +24,7 @@ VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestIdMiddleware:
-    """Adds ``X-Request-ID`` to every response, counts and logs it.
+    """Adds ``X-Request-ID`` and the rate limit to every response, counts and logs it.
 
     A valid id of the caller is kept, so that a request can be traced through several services.
     """
@@ -50,7 +51,9 @@ class RequestIdMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 header = (b"x-request-id", request_id.encode())
-                message["headers"] = [*message.get("headers", ()), header]
+                quota: Quota | None = scope.get("fleek.quota")
+                rates = () if quota is None else quota.headers()
+                message["headers"] = [*message.get("headers", ()), header, *rates]
             await send(message)
 
         try:

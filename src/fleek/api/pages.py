@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from fleek.api.deps import addresses
 from fleek.api.media import unchanged
+from fleek.api.request_rates import RATE_HEADERS
 from fleek.api.routing import SECURITY_SCHEMES, lenient_router
 from fleek.api.webhook_events import describe_webhooks
 from fleek.domain.errors import NotFound
@@ -115,11 +116,25 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas.update(schema.pop("$defs"))
         schemas["Problem"] = schema
         document["components"]["securitySchemes"] = SECURITY_SCHEMES
+        document["components"]["headers"] = RATE_HEADERS
         document["webhooks"] = describe_webhooks()
+        _describe_rates(document)
         # The framework has left out the nulls of the example.
         schemas["JobRead"]["examples"] = [example(addresses(app.state.runtime))]
         _drop_defaults(document)
     return app.openapi()
+
+
+def _describe_rates(document: dict[str, Any]) -> None:
+    """Add the headers with the rate limit to the responses of operations that it applies to."""
+    references = {name: {"$ref": f"#/components/headers/{name}"} for name in RATE_HEADERS}
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "security" not in operation:
+                continue
+            for status, response in operation["responses"].items():
+                if status.startswith("2") or status == "429":
+                    response["headers"] = response.get("headers", {}) | references
 
 
 def _drop_defaults(document: dict[str, Any]) -> None:

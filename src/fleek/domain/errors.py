@@ -25,7 +25,8 @@
     │   ├── TooLarge
     │   ├── Unsupported          a media type or encoding that is not accepted
     │   └── TooMany              over a limit; temporary
-    │       └── TooManyJobs      of the tenant, that have not ended
+    │       ├── TooManyJobs      of the tenant, that have not ended
+    │       └── RateLimited      too many requests of the key
     ├── ProviderError            a provider failed
     │   ├── ProviderRejected     permanent; nothing was paid for
     │   ├── ProviderUnavailable  nothing was paid for; may be tried again
@@ -238,6 +239,12 @@ class TooManyJobs(TooMany):
     """The tenant has as many unfinished jobs as it may have; the request had no effect."""
 
     code = "too_many_jobs"
+
+
+class RateLimited(TooMany):
+    """The key, or the address, has sent too many requests lately; the request had no effect."""
+
+    code = "rate_limited"
 
 
 class ProviderError(FleekError):

@@ -30,7 +30,7 @@ from fleek.engine.cancel import cancel
 from fleek.engine.loops import run_logged
 from fleek.engine.runtime import Runtime
 from fleek.storage.base import Stored
-from fleek.store import idempotency, purges
+from fleek.store import idempotency, purges, request_rates
 from fleek.store.purges import Cursor
 from fleek.store.updates import Update
 
@@ -47,6 +47,7 @@ REST: Final = timedelta(
     seconds=0.1
 )  # between turns while there is more, for other users of the database
 UNKEYED_KEPT: Final = timedelta(minutes=5)  # contents of requests; longer than any retry takes
+RATES_KEPT: Final = timedelta(hours=1)  # of callers who send nothing any more
 TROUBLED: Final = 6  # heartbeats between turns while storage is unavailable
 
 log = structlog.get_logger(__name__)
@@ -231,6 +232,7 @@ class Retention:
             if age is not None:
                 freed += await self._expire(part, walk, before=rt.clock.back(now, age))
         forgotten = await self._forget_requests(now)
+        await request_rates.remove_full(rt.db, before=now - RATES_KEPT)
         removed = 0
         if rt.settings.job_retention is not None:
             more, removed = await self._remove(

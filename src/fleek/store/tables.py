@@ -340,6 +340,15 @@ class UnkeyedRequestRow(Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class RequestRateRow(Base):
+    """The requests that a caller may still send; see `fleek.store.request_rates`."""
+
+    __tablename__ = "request_rates"
+
+    id: Mapped[str] = mapped_column(String(100), primary_key=True)  # of a key, or an address
+    full_at: Mapped[datetime] = mapped_column(Instant)
+
+
 class CounterRow(Base):
     """A counter of jobs by status; the sum over all lanes is their number."""
 
@@ -542,6 +551,7 @@ INDEXES: Final = (
     _index("idempotency_keys", "ix_idempotency_keys_age", "created_at"),
     _index("idempotency_keys", "ix_idempotency_keys_job", "job_id"),
     _index("unkeyed_requests", "ix_unkeyed_requests_digest", "digest", "created_at"),
+    _index("request_rates", "ix_request_rates_full", "full_at"),
     _index("media", "ix_media_attempt", "attempt_id"),  # or removing an attempt scans
     _index("workers", "ix_workers_alive", "heartbeat_at", where="ended_at IS NULL"),
     _index("api_keys", "ix_api_keys_tenant", "tenant_id", "created_at"),

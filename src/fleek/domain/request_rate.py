@@ -1,0 +1,55 @@
+"""The rate of requests: a token bucket that is one time, as in the generic cell rate algorithm.
+
+The bucket is described by when it will be full again; each token that is taken moves that time ahead by
+the interval between two requests.
+
+Source: ITU-T I.371, annex A; https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+BURSTS_PER_MINUTE: Final = 6  # a bucket holds ten seconds' worth
+LEASES_PER_MINUTE: Final = 30  # a process takes two seconds' worth at a time
+MINUTE: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRate:
+    """How many requests per minute one caller may send; at least 1."""
+
+    per_minute: int
+
+    @property
+    def interval(self) -> timedelta:
+        """The time in which the bucket gains one token."""
+        return MINUTE / self.per_minute
+
+    @property
+    def burst(self) -> int:
+        """How many tokens the bucket holds: so many requests may come at once."""
+        return max(self.per_minute // BURSTS_PER_MINUTE, 1)
+
+    @property
+    def lease(self) -> int:
+        """How many tokens a process takes in advance, for requests to come."""
+        return max(self.per_minute // LEASES_PER_MINUTE, 1)
+
+    def free(self, full_at: datetime, now: datetime) -> int:
+        """Return how many tokens the bucket has."""
+        missing = self._full_at(full_at, now) - now
+        return max((self.burst * self.interval - missing) // self.interval, 0)
+
+    def spend(self, tokens: int, full_at: datetime, now: datetime) -> datetime:
+        """Return when the bucket is full again after so many tokens have been taken."""
+        return self._full_at(full_at, now) + tokens * self.interval
+
+    def wait(self, full_at: datetime, now: datetime) -> timedelta:
+        """Return the time until the bucket has a token."""
+        missing = self._full_at(full_at, now) - now
+        return max(missing - (self.burst - 1) * self.interval, timedelta(0))
+
+    def _full_at(self, full_at: datetime, now: datetime) -> datetime:
+        """Return the time within what is possible: a clock may have been set back meanwhile."""
+        return min(max(full_at, now), now + self.burst * self.interval)

@@ -1,0 +1,66 @@
+"""The rate of requests is counted across processes, however many ask at once."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import pytest
+
+from fleek.domain.request_rate import RequestRate
+from fleek.store import request_rates
+from fleek.store.database import Database, open_database
+from samples import NOON
+
+RATE = RequestRate(600)
+PROCESSES = 3
+
+
+@pytest.fixture
+async def processes(database_url: str) -> AsyncGenerator[list[Database]]:
+    """Open one database several times, as processes do."""
+    slow = "&lock_timeout=60000" if database_url.startswith("postgres") else ""  # as a test may be
+    url = f"{database_url}{slow}"
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(open_database(url)) for _ in range(PROCESSES)]
+
+
+async def test_processes_take_no_more_than_there_is(processes: list[Database]) -> None:
+    """Also of a bucket that is new to all of them, and of several in another order."""
+    takes = [
+        request_rates.take(processes[n % PROCESSES], name, RATE, 7, now=NOON)
+        for n in range(60)
+        for name in (("a", "b") if n % 2 else ("b", "a"))
+    ]
+
+    leases = await asyncio.gather(*takes)
+
+    assert sum(lease.tokens for lease in leases) == 2 * RATE.burst
+    assert all(lease.tokens in {7, 2, 0} for lease in leases)  # 100 is 14 times 7, and 2
+    later = NOON + timedelta(seconds=1)
+    again = await asyncio.gather(
+        *(request_rates.take(db, "a", RATE, 7, now=later) for db in processes)
+    )
+    assert sorted(lease.tokens for lease in again) == [0, 3, 7]
+
+
+async def test_one_batch_shares_a_bucket(db: Database) -> None:
+    """Callers of one process are in one transaction."""
+    leases = await asyncio.gather(
+        *(request_rates.take(db, "a", RATE, 40, now=NOON) for _ in range(4))
+    )
+
+    assert [lease.tokens for lease in leases] == [40, 40, 20, 0]
+    assert leases[-1].full_at == NOON + timedelta(seconds=10)
+
+
+async def test_full_buckets_are_removed(db: Database) -> None:
+    """Others stay as they are."""
+    for name, minutes in (("old", 0), ("new", 5)):
+        await request_rates.take(db, name, RATE, 1, now=NOON + timedelta(minutes=minutes))
+
+    removed = await request_rates.remove_full(db, before=NOON + timedelta(minutes=1))
+
+    assert removed == 1
+    kept = await request_rates.take(db, "new", RATE, 100, now=NOON + timedelta(minutes=5))
+    assert kept.tokens == RATE.burst - 1
