@@ -79,7 +79,8 @@ def server(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[
 def guarded(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     """Give the address of one that asks for keys; `ADMIN_KEY` is one, with all scopes."""
     folder = tmp_path_factory.mktemp("guarded")
-    with _serving(schema, folder, api_keys=SecretStr(f"tests:{ADMIN_KEY}")) as address:
+    keys = SecretStr(f"tests:{ADMIN_KEY}")
+    with _serving(schema, folder, api_keys=keys, rate_per_minute=0) as address:
         yield address
 
 
