@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, MutableMapping
+from functools import partial
 from typing import Any, Final, Literal
 
 import structlog
@@ -11,6 +12,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.registry import Collector
 
 MAX_FIELD = 1024  # characters of one logged value
+QUIET: Final = (  # libraries that log what they do
+    *("uvicorn.access", "aiohttp", "httpx2", "httpcore2"),
+    *("alembic", "aiosqlite", "asyncio"),
+)
 TRACEBACKS: Final = frozenset({"exception", "stack"})
 CONTROLS: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -22,49 +27,44 @@ def configure_logging(*, level: str, style: Literal["console", "json"] | None) -
 
     `style` None: console on a terminal, else JSON lines.
     """
-    chosen = style or ("console" if sys.stderr.isatty() else "json")
+    console = (style or ("console" if sys.stderr.isatty() else "json")) == "console"
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _shortened,
     ]
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if chosen == "console"
-        else structlog.processors.JSONRenderer(ensure_ascii=True)
-    )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                *([_on_one_line] if chosen == "console" else []),
-                renderer,
-            ],
-        )
-    )
     root = logging.getLogger()
-    root.handlers = [handler]
+    root.handlers = [_handler(shared, console=console)]
     root.setLevel(level)
-    for quiet in (
-        "uvicorn.access",
-        "aiohttp",
-        "httpx2",
-        "httpcore2",
-        "alembic",
-        "aiosqlite",
-        "asyncio",
-    ):
-        logging.getLogger(quiet).setLevel(max(logging.WARNING, root.level))
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _handler(shared: list[Any], *, console: bool) -> logging.Handler:
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if console
+        else structlog.processors.JSONRenderer(ensure_ascii=True)
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            *([_on_one_line] if console else []),
+            renderer,
+        ],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    return handler
 
 
 def _shortened(
@@ -96,86 +96,60 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.steps = Counter(
-            "fleek_job_steps", "Changes of jobs, by event.", ["event"], registry=self.registry
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        self.steps = counter("fleek_job_steps", "Changes of jobs, by event.", ["event"])
+        self.turns = counter("fleek_loop_turns", "Runs of the engine's loops.", ["loop"])
+        self.failures = counter(
+            "fleek_loop_failures", "Runs and tasks that ended with an unexpected error.", ["loop"]
         )
-        self.turns = Counter(
-            "fleek_loop_turns", "Runs of the engine's loops.", ["loop"], registry=self.registry
-        )
-        self.failures = Counter(
-            "fleek_loop_failures",
-            "Runs and tasks that ended with an unexpected error.",
-            ["loop"],
-            registry=self.registry,
-        )
-        self.last_success = Gauge(
+        self.last_success = gauge(
             "fleek_loop_last_success_timestamp_seconds",
             "Time of the last complete run of a loop.",
             ["loop"],
-            registry=self.registry,
         )
-        self.orphans = Counter(
-            "fleek_orphan_predictions",
-            "Predictions that belong to no attempt and were cancelled.",
-            registry=self.registry,
+        self.orphans = counter(
+            "fleek_orphan_predictions", "Predictions that belong to no attempt and were cancelled."
         )
-        self.start_failures = Counter(
+        self.start_failures = counter(
             "fleek_provider_failures",
             "Predictions that could not be created, by error code.",
             ["provider", "code"],
-            registry=self.registry,
         )
-        self.budget = Gauge(
+        self.budget = gauge(
             "fleek_budget_tokens",
             "Calls that the rate limiter allows now, by kind; negative after too many calls.",
             ["provider", "kind"],
-            registry=self.registry,
         )
-        self.adopted = Counter(
+        self.adopted = counter(
             "fleek_adopted_predictions",
             "Predictions that were found again and adopted, by the way of finding them.",
             ["by"],
-            registry=self.registry,
         )
-        self.purged_jobs = Counter(
+        self.purged_jobs = counter(
             "fleek_purged_jobs",
             "Jobs whose files or metadata document were purged, by cause.",
             ["cause"],
-            registry=self.registry,
         )
-        self.erased_files = Counter(
-            "fleek_erased_files",
-            "Files that were removed from the storage.",
-            registry=self.registry,
+        self.erased_files = counter(
+            "fleek_erased_files", "Files that were removed from the storage."
         )
-        self.erased_bytes = Counter(
-            "fleek_erased_bytes",
-            "Bytes of files that were removed from the storage.",
-            registry=self.registry,
+        self.erased_bytes = counter(
+            "fleek_erased_bytes", "Bytes of files that were removed from the storage."
         )
-        self.removed_jobs = Counter(
-            "fleek_removed_jobs", "Jobs whose rows were removed.", registry=self.registry
-        )
-        self.orphan_files = Counter(
-            "fleek_orphan_files",
-            "Orphaned files that were removed.",
-            registry=self.registry,
-        )
-        self.http_refusals = Counter(
+        self.removed_jobs = counter("fleek_removed_jobs", "Jobs whose rows were removed.")
+        self.orphan_files = counter("fleek_orphan_files", "Orphaned files that were removed.")
+        self.http_refusals = counter(
             "fleek_http_refusals",
             "Requests and connections that were refused before the application handled them.",
             ["code"],
-            registry=self.registry,
         )
-        self.webhooks = Counter(
+        self.webhooks = counter(
             "fleek_webhook_attempts",
             "Attempts to deliver a webhook, by what came of them.",
             ["outcome"],
-            registry=self.registry,
         )
-        self.coordinating = Gauge(
-            "fleek_coordinator", "1 while this process is the coordinator.", registry=self.registry
-        )
+        self.coordinating = gauge("fleek_coordinator", "1 while this process is the coordinator.")
 
     def show(self, figures: Iterable[Collector]) -> None:
         """Add collectors of other parts."""
