@@ -214,7 +214,7 @@ def judge_queue(counts: JobCounts, *, paused: Sequence[str] = ()) -> Finding:
     message = f"{counts.queue_depth} wait to be started, the first for {waits}"
     if waits < LONG_WAIT:
         return Finding("queue", "ok", message)
-    advice = "start more workers, raise WORKER_CONCURRENCY or the provider's budget"
+    advice = "start more workers, raise WORKER_CONCURRENCY, MAX_RUNNING or the provider's budget"
     return warning("queue", message, advice)
 
 

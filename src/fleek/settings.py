@@ -251,6 +251,12 @@ class Settings(BaseSettings):
         description="Most jobs of one tenant that have not ended; beyond it, new ones are refused "
         "with 429. Default: no limit.",
     )
+    max_running: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most jobs of one tenant that run at a time; further ones wait for their turn. "
+        "Default: no limit.",
+    )
     idempotency_hours: float = Field(
         default=24,
         gt=0,

@@ -272,6 +272,22 @@ async def test_a_tenant_with_many_jobs_hides_no_other(db: Database) -> None:
     assert {one.job_id for one in everything[1:7]} == {job.id for job in (*others, broken)}
 
 
+async def test_busy_tenants_take_no_turn_of_others(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, one that may start a job is found at once."""
+    monkeypatch.setattr(queue, "TENANTS_PER_TURN", 2)
+    busy = [f"busy{n}" for n in range(20)]
+    for tenant_id in busy:
+        await jobs.insert_job(db, a_job(tenant_id=tenant_id, run_at=NOON - SECOND * 60))
+    free = a_job(tenant_id="free", run_at=NOON - SECOND)
+    await jobs.insert_job(db, free)
+
+    found = await queue.due(db, providers=["fake"], now=NOON, limit=5, busy=busy)
+
+    assert free.id in {one.job_id for one in found}
+
+
 async def test_what_was_dispatched_is_on_the_list_while_it_waits(db: Database) -> None:
     """Although the list is full of others: else it would seem to have been claimed."""
     waiting, paused = a_job(), a_job(provider="shut")

@@ -1,6 +1,7 @@
-"""A tenant has no more unfinished jobs than it may have, however many are submitted at once."""
+"""A tenant has no more jobs that have not ended, or that run, than it may have."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -9,16 +10,17 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from fleek.domain.errors import TooManyJobs
+from fleek.domain.errors import TenantBusy, TooManyJobs
 from fleek.domain.idempotency import RequestIdentity
-from fleek.domain.job import JobId, Status
+from fleek.domain.job import Job, JobId, Stage, Status
 from fleek.domain.transitions import cancel
 from fleek.store import jobs
 from fleek.store.database import Database, open_database
 from fleek.store.jobs import Accepted
-from fleek.store.tables import IdempotencyKeyRow, JobRow, UnkeyedRequestRow
+from fleek.store.limits import count_running
+from fleek.store.tables import AttemptRow, IdempotencyKeyRow, JobRow, UnkeyedRequestRow
 from fleek.store.updates import Update, apply
-from samples import NOON, a_job
+from samples import NOON, a_job, binds, claims
 
 MOST = 5
 ROUNDS = 5  # in one alone, the processes might take turns by chance
@@ -162,3 +164,63 @@ async def test_a_retry_needs_a_place(processes: list[Database]) -> None:
     assert len(accepted) == 3
     assert await number_of(db) == 4 + MOST
     assert await number_of(db, IdempotencyKeyRow) == 3
+
+
+async def start_one(db: Database, job_id: JobId, most: int | None = MOST) -> Job | None:
+    """Claim a job; None: its tenant has as many that run as it may."""
+    try:
+        applied = await apply(db, job_id, claims(), max_running=most)
+    except TenantBusy:
+        return None
+    return applied.job
+
+
+async def test_of_many_starts_at_once_the_last_free_place_takes_one(
+    processes: list[Database],
+) -> None:
+    """In one commit and in several processes: the check is in the commit of the claim."""
+    db = processes[0]
+    for job_id in await fill(db, MOST - 1):
+        await start_one(db, job_id)
+
+    for number in range(1, ROUNDS + 1):
+        waiting = await fill(db, 60)
+        started = await asyncio.gather(
+            *(start_one(processes[n % 3], job_id) for n, job_id in enumerate(waiting))
+        )
+
+        (running,) = [job for job in started if job is not None]
+        assert (await count_running(db, ["default"]))["default"] == MOST
+        left = [(await jobs.get_any_tenant(db, job_id)).status for job_id in waiting]
+        assert left.count(Status.PENDING) == 59
+        assert await number_of(db, AttemptRow) == MOST - 1 + number
+        await end(db, running.id)
+
+
+async def test_a_start_is_limited_by_its_own_tenant_alone(db: Database) -> None:
+    """Also within one commit; and a tenant without a limit is not."""
+    full = await fill(db, 2 * MOST, tenant_id="full")
+    other = await fill(db, MOST, tenant_id="other")
+    free = await fill(db, 2 * MOST, tenant_id="free")
+
+    started = await asyncio.gather(
+        *(start_one(db, job_id) for job_id in (*full, *other)),
+        *(start_one(db, job_id, None) for job_id in free),
+    )
+
+    tenants = Counter(job.tenant_id for job in started if job is not None)
+    assert tenants == {"full": MOST, "other": MOST, "free": 2 * MOST}
+    assert await count_running(db, ["full", "free", "none"]) == {"full": MOST, "free": 2 * MOST}
+
+
+async def test_what_runs_goes_on_at_the_limit(db: Database) -> None:
+    """Only a start needs a place; what fails and is to be repeated gives its place back."""
+    first, second = await fill(db, 2)
+    running = await start_one(db, first, 1)
+    assert running is not None
+
+    bound = await apply(db, first, binds("p1"), attempt_id=running.attempt_id, max_running=1)
+    assert bound.job.stage is Stage.WAITING
+    assert await start_one(db, second, 1) is None
+    await end(db, first)
+    assert await start_one(db, second, 1) is not None

@@ -41,6 +41,7 @@ from fleek.store import (
     events,
     idempotency,
     jobs,
+    limits,
     listing,
     purges,
     queue,
@@ -410,6 +411,11 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     "leap": (leaps, "ix_jobs_ended ix_jobs_deadline"),
     "restarted": (lambda db: clock.restarted(db, "boot"), ""),
     "claim": (lambda db: apply(db, number(100), claims()), "pk_jobs"),
+    "claim below a limit": (
+        lambda db: apply(db, number(300), claims(), max_running=10_000_000),
+        "pk_jobs ix_jobs_list_by_status",
+    ),
+    "running": (lambda db: limits.count_running(db, ["default"]), "ix_jobs_list_by_status"),
     "bind": (
         lambda db: apply(db, number(104), binds("new"), attempt_id=try_of(104)),
         "pk_jobs pk_attempts",

@@ -52,6 +52,7 @@
     └── InternalError            a defect of the service; its subclasses never leave the engine
         ├── IllegalTransition    the job's state forbids the change
         ├── StaleJob             the job was changed meanwhile
+        │   └── TenantBusy       as many jobs of its tenant run as may: it waits
         ├── PredictionTaken      the prediction is bound to another attempt
         ├── AttemptClosed        the attempt has a verdict or another prediction
         └── WorkerSuspended      the worker's lease may have expired: it must not start predictions
@@ -401,6 +402,12 @@ class StaleJob(InternalError):
     """The job was changed after it was read; nothing was written."""
 
     code = "stale_job"
+
+
+class TenantBusy(StaleJob):
+    """As many jobs of the tenant run as may: this one has to wait; nothing was written."""
+
+    code = "tenant_busy"
 
 
 class PredictionTaken(InternalError):

@@ -1,7 +1,7 @@
 """Dispatch due jobs: the only place that decides their order."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
@@ -15,7 +15,7 @@ from fleek.domain.job import JobId
 from fleek.engine.provider_limits import Clock
 from fleek.engine.runtime import Runtime
 from fleek.engine.throttle import RateLimiter
-from fleek.store import queue, workers
+from fleek.store import limits, queue, workers
 from fleek.store.queue import Due
 
 OUTSTANDING_PER_SLOT: Final = 4  # dispatched ids that no worker has claimed yet
@@ -23,6 +23,7 @@ REPEAT_SECONDS: Final = 30.0  # before an id that was not claimed is dispatched 
 RECOLLECTS: Final = 4  # one slot in so many is for collects that have failed before
 IDLE: Final = timedelta(seconds=1)
 BUSY: Final = timedelta(milliseconds=20)
+FULL: Final = timedelta(milliseconds=200)  # jobs wait until others of their tenant have ended
 
 log = structlog.get_logger(__name__)
 
@@ -79,12 +80,51 @@ class Dispatches:
         return len(chosen)
 
 
+class TenantLimiter:
+    """Which tenants may have another job started; exact is only the commit that claims the job."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._free: dict[str, int] = {}  # further jobs, by tenant with a limit
+        self.busy: frozenset[str] = frozenset()  # tenants of which no further job may run
+        self.refused = False  # whether a job was refused since `count_free`
+
+    async def count_free(self, due: Mapping[JobId, Due], dispatched: Iterable[JobId]) -> None:
+        """Count how many more jobs of each tenant may run; call it after reading due jobs.
+
+        `dispatched`: ids that no worker has claimed yet. A job that is claimed in between counts twice
+        for a moment, but is never missed.
+        """
+        self.refused = False
+        self._free = {}
+        most = self._rt.settings.max_running
+        if most is not None:
+            tenants = {job.tenant_id for job in due.values()} | self.busy
+            running = await limits.count_running(self._rt.db, tenants)
+            self._free = {tenant_id: most - running[tenant_id] for tenant_id in tenants}
+        self.busy = frozenset(tenant_id for tenant_id, free in self._free.items() if free < 1)
+        for job_id in dispatched:
+            self.take(due[job_id])
+
+    def has_place(self, job: Due) -> bool:
+        """Whether this job may be started."""
+        has_place = self._free.get(job.tenant_id, 1) > 0
+        self.refused = self.refused or not has_place
+        return has_place
+
+    def take(self, job: Due) -> None:
+        """Count a job that is started."""
+        if job.tenant_id in self._free:
+            self._free[job.tenant_id] -= 1
+
+
 class Admission:
     """The turns of the loop `admit` during one leadership."""
 
     def __init__(self, rt: Runtime, *, clock: Clock = time.monotonic) -> None:
         self._rt = rt
         self._limiter = RateLimiter(rt, clock=clock)
+        self._tenants = TenantLimiter(rt)
         self._starts = Dispatches("start")
         self._collects = Dispatches("collect")
         self._recollects = Dispatches("collect")  # apart, since each may take long to fail again
@@ -96,18 +136,30 @@ class Admission:
         most = OUTSTANDING_PER_SLOT * slots
         due = await self._due(now, limit=most + 1)
         dispatched = await self._starts.send(
-            rt, _run_times(due), most=most, may=lambda job_id: self._limiter.allows(due[job_id])
+            rt, _run_times(due), most=most, may=lambda job_id: self._allows(due[job_id])
         )
         ready = await queue.uncollected(rt.db, now=now, limit=most + 1, postponed=False)
         dispatched += await self._collects.send(rt, ready, most=most)
         few = max(slots // RECOLLECTS, 1)
         again = await queue.uncollected(rt.db, now=now, limit=few + 1, postponed=True)
         dispatched += await self._recollects.send(rt, again, most=few)
-        if dispatched or (len(due) > most and not self._limiter.refused):
+        refused = self._limiter.refused or self._tenants.refused
+        if dispatched or (len(due) > most and not refused):
             return BUSY
         upcoming = await queue.next_run(rt.db, providers=self._limiter.providers, now=now)
-        waits = (self._limiter.wait(), None if upcoming is None else upcoming - now)
+        waits = (
+            self._limiter.wait(),
+            None if upcoming is None else upcoming - now,
+            FULL if self._tenants.refused else None,
+        )
         return max(min((IDLE, *(wait for wait in waits if wait is not None))), BUSY)
+
+    def _allows(self, job: Due) -> bool:
+        """Whether this job may be started; if so, its token and its places are taken."""
+        if not self._tenants.has_place(job) or not self._limiter.allows(job):
+            return False
+        self._tenants.take(job)
+        return True
 
     async def _due(self, now: datetime, *, limit: int) -> dict[JobId, Due]:
         """Return due jobs of providers that are not paused, in the order of dispatch."""
@@ -119,10 +171,12 @@ class Admission:
             now=now,
             limit=limit,
             dispatched=self._starts.outstanding,
+            busy=self._tenants.busy,
         )
         due = {job.job_id: job for job in jobs}
         self._starts.note(_run_times(due))
         await self._limiter.count_free(due[job_id] for job_id in self._starts.outstanding)
+        await self._tenants.count_free(due, self._starts.outstanding)
         return due
 
 

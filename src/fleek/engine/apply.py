@@ -72,6 +72,7 @@ async def apply(
     *,
     event: str,
     attempt_id: AttemptId | None = None,
+    max_running: int | None = None,
     patience: timedelta | None = None,
 ) -> Applied[U]:
     """Decide on a job and write the update; see `fleek.store.updates.apply`.
@@ -86,6 +87,7 @@ async def apply(
         decide,
         attempt_id=attempt_id,
         present=rt.presenter,
+        max_running=max_running,
         patience=patience,
     )
     if applied.update.change is not None:
@@ -101,6 +103,7 @@ async def apply_until_stored(
     *,
     event: str,
     attempt_id: AttemptId | None = None,
+    max_running: int | None = None,
 ) -> Applied[U]:
     """Do as `apply`, and try again while the database is away: this must not be lost.
 
@@ -118,7 +121,14 @@ async def apply_until_stored(
 
     while True:
         try:
-            return await apply(rt, job_id, decide_once, event=event, attempt_id=attempt_id)
+            return await apply(
+                rt,
+                job_id,
+                decide_once,
+                event=event,
+                attempt_id=attempt_id,
+                max_running=max_running,
+            )
         except _AlreadyStored:
             change = tried[-1].update.change
             if change is not None:

@@ -68,7 +68,8 @@ async def _start(rt: Runtime, job_id: JobId) -> None:
 async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
     """Claim a due job and write the intent to pay, in one transaction.
 
-    Returns None if it is not due any more: another worker has claimed it, or it has ended.
+    Returns None if it may not start: another worker has claimed it, it has ended, or as many jobs of
+    its tenant run as may.
     """
 
     def decide(job: Job, _: Attempt | None) -> Intent:
@@ -83,7 +84,9 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
 
     await _ask_times(rt)
     try:
-        applied = await apply_until_stored(rt, job_id, decide, event="starting")
+        applied = await apply_until_stored(
+            rt, job_id, decide, event="starting", max_running=rt.settings.max_running
+        )
     except (IllegalTransition, StaleJob):
         return None
     return applied.job, applied.update.intent

@@ -124,13 +124,14 @@ async def due(
     limit: int,
     without: Collection[tuple[str, ModelName]] = (),
     dispatched: Collection[JobId] = (),
+    busy: Collection[str] = (),
 ) -> list[Due]:
     """Return pending jobs of these providers whose time has come, best first.
 
     Within a priority tenants take turns. At most `limit` per provider and priority, and if there
     may be more, some of each tenant. Those that were `dispatched` are among them while they wait.
     `without`: models whose jobs are left out; these are passed over one by one, so there should be
-    few, and seldom.
+    few, and seldom. `busy`: tenants whose jobs may not start now, not looked for one by one.
     """
     jobs: dict[JobId, Due] = {}
     names = list(providers)
@@ -143,7 +144,7 @@ async def due(
             found = [Due(*row) for row in await tx.execute(DUE_BUT if models else DUE, values)]
             if max(Counter(job.priority for job in found).values(), default=0) >= limit:
                 statement = TENANT_DUE_BUT if models else TENANT_DUE
-                found += await _due_of_tenants(tx, statement, values)
+                found += await _due_of_tenants(tx, statement, values, busy=busy)
             jobs |= {job.job_id: job for job in found}
         if missing := sorted(job_id for job_id in dispatched if job_id not in jobs):
             left: Any = await tx.execute(STILL_DUE, {"ids": padded(missing), "now": now})
@@ -153,11 +154,14 @@ async def due(
     return _in_turns(jobs.values())
 
 
-async def _due_of_tenants(tx: Transaction, statement: Any, values: Mapping[str, Any]) -> list[Due]:
+async def _due_of_tenants(
+    tx: Transaction, statement: Any, values: Mapping[str, Any], *, busy: Collection[str]
+) -> list[Due]:
     """Return due jobs of each tenant, if there are several; of many tenants, a random choice."""
     tenants = list(await tx.scalars(TENANTS))
     if len(tenants) < SEVERAL:
         return []
+    tenants = [tenant_id for tenant_id in tenants if tenant_id not in busy]
     found: list[Due] = []
     for tenant_id in random.sample(tenants, min(len(tenants), TENANTS_PER_TURN)):
         own = {**values, "tenant_id": tenant_id, "most": min(values["most"], PER_TENANT)}

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.audit import AuditEntry
-from fleek.domain.errors import FleekError, NotFound, PredictionTaken
+from fleek.domain.errors import FleekError, NotFound, PredictionTaken, TenantBusy
 from fleek.domain.job import AttemptId, Change, Job, JobId, Status
 from fleek.domain.media import Media
 from fleek.store import rows
@@ -33,6 +33,7 @@ from fleek.store.counters import add_counts
 from fleek.store.database import Database, Transaction
 from fleek.store.errors import RowRefused
 from fleek.store.event_stream import INSERT_EVENTS
+from fleek.store.limits import free_starts
 from fleek.store.owed import WATCHED, Occurrence, Presenter, insert_owed
 from fleek.store.tables import AttemptRow, JobRow, MediaRow, TagRow
 
@@ -134,6 +135,7 @@ class _Request:
     attempt_id: AttemptId | None
     decide: Decision[Update]
     present: Presenter | None
+    max_running: int | None = None  # most jobs of its tenant that run, if it starts one
 
 
 async def apply(
@@ -143,20 +145,23 @@ async def apply(
     *,
     attempt_id: AttemptId | None = None,
     present: Presenter | None = None,
+    max_running: int | None = None,
     patience: timedelta | None = None,
 ) -> Applied[U]:
     """Decide on a job as it is now and write the update.
 
     `attempt_id` names the attempt that `decide` gets; `present` is for the webhooks that are owed;
-    `patience` is how long to wait at most for a transaction.
+    `max_running` is how many jobs of the tenant may run, this one included, if the decision starts
+    it; `patience` is how long to wait at most for a transaction.
 
     Raises:
         NotFound: There is no such job.
+        TenantBusy: The decision starts the job, and `max_running` of its tenant run.
         PredictionTaken: The update binds a prediction that another attempt has.
         Overloaded: Its turn did not come in time; nothing is written.
         DatabaseUnavailable: Nothing is known to be written.
     """
-    request = _Request(job_id, attempt_id, decide, present)
+    request = _Request(job_id, attempt_id, decide, present, max_running)
     try:
         applied: Any = await db.grouped_write(_apply_all, request, patience=patience)
     except RowRefused as error:
@@ -176,10 +181,12 @@ async def _apply_all(
     locked = await _locked(tx, LOCK_ATTEMPTS, wanted) if wanted else ()
     attempts = {attempt.id: attempt for attempt in map(rows.ATTEMPT.read, locked)}
     batch = _Batch(watched=watched)
+    starts = await _free_starts(tx, requests, jobs)
     results: list[Applied[Update] | FleekError] = []
     for request in requests:
         try:
             applied = _decided(request, jobs, attempts)
+            _take_start(starts, applied.job, before=jobs[request.job_id])
         except FleekError as error:
             results.append(error)
             continue
@@ -200,6 +207,34 @@ def _decided(
         raise NotFound("there is no such job")
     attempt = None if request.attempt_id is None else attempts.get(request.attempt_id)
     return Applied.of(job, request.decide(job, attempt))
+
+
+async def _free_starts(
+    tx: Transaction, requests: Sequence[_Request], jobs: Mapping[JobId, Job]
+) -> dict[str, int]:
+    """Return how many jobs of each tenant with a limit may start, of those that want to."""
+    limits: dict[str, int] = {}
+    for request in requests:
+        job = jobs.get(request.job_id)
+        if request.max_running is not None and job is not None and job.status is Status.PENDING:
+            most = limits.get(job.tenant_id, request.max_running)
+            limits[job.tenant_id] = min(most, request.max_running)
+    return await free_starts(tx, limits) if limits else {}
+
+
+def _take_start(starts: dict[str, int], job: Job, *, before: Job) -> None:
+    """Count a job that starts.
+
+    Raises:
+        TenantBusy: No more of its tenant may.
+    """
+    if before.status is not Status.PENDING or job.status is not Status.PROCESSING:
+        return
+    if (free := starts.get(job.tenant_id)) is None:
+        return
+    if free < 1:
+        raise TenantBusy(f"job {job.id} has to wait: as many of its tenant run as may")
+    starts[job.tenant_id] = free - 1
 
 
 def _attempts(update: Update) -> Iterator[Attempt]:

@@ -1,0 +1,155 @@
+"""A tenant has no more jobs that run than it may have, and holds up no other."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import groupby
+
+import pytest
+
+from backing_services import both_databases
+from fakes import Clock, FakeProvider, a_request
+from fleek.bootstrap import open_runtime
+from fleek.dispatch.base import Task
+from fleek.domain.job import JobId, Status
+from fleek.engine.admit import FULL, Admission
+from fleek.engine.cancel import cancel
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import start
+from fleek.engine.submit import submit
+from fleek.settings import Settings
+from fleek.store import event_stream, jobs
+from fleek.store.event_stream import Cursor, StreamEvent
+from fleek.store.migrate import migrate
+from fleek.worker import work
+
+MOST = 2
+LIMIT = 60  # seconds; only a broken test takes so long
+
+
+class Dispatched:
+    """A dispatcher that only remembers."""
+
+    def __init__(self) -> None:
+        self.sent: list[JobId] = []
+
+    async def enqueue(self, task: Task, job_id: JobId) -> None:
+        """Remember a start."""
+        if task == "start":
+            self.sent.append(job_id)
+
+    async def consume(self, *_: object, **__: object) -> None:
+        """Never called."""
+        raise AssertionError
+
+    async def check(self) -> None:
+        """Always fine."""
+
+
+@pytest.fixture
+def rt(rt: Runtime) -> Runtime:
+    """Return a runtime on which a tenant may have few jobs that run."""
+    return limited(replace(rt, dispatcher=Dispatched()))
+
+
+def limited(rt: Runtime, most: int = MOST) -> Runtime:
+    """Return a runtime with this limit."""
+    return replace(rt, settings=rt.settings.model_copy(update={"max_running": most}))
+
+
+def sent(rt: Runtime) -> list[JobId]:
+    """Return what was dispatched."""
+    assert isinstance(rt.dispatcher, Dispatched)
+    return list(rt.dispatcher.sent)
+
+
+async def made(rt: Runtime, tenant_id: str, number: int) -> list[JobId]:
+    """Submit jobs of a tenant."""
+    return [(await submit(rt, a_request(tenant_id=tenant_id))).id for _ in range(number)]
+
+
+@both_databases
+async def test_workers_start_no_more_than_may_run(
+    rt: Runtime, provider: FakeProvider, second_worker: Callable[[], Runtime]
+) -> None:
+    """Whatever was dispatched: a job that has to wait stays in the queue, without an attempt."""
+    other = second_worker()
+    await other.lease.register()
+    waiting = await made(rt, "acme", 8)
+
+    await asyncio.gather(*(start((rt, other)[n % 2], one) for n, one in enumerate(waiting)))
+
+    found = [await jobs.get_any_tenant(rt.db, job_id) for job_id in waiting]
+    statuses = Counter(job.status for job in found)
+    assert statuses == {Status.PROCESSING: MOST, Status.PENDING: 8 - MOST}
+    assert len(provider.started) == MOST
+    assert {job.attempt for job in found if job.status is Status.PENDING} == {0}
+
+
+async def test_no_more_are_dispatched_than_may_run(rt: Runtime, clock: Clock) -> None:
+    """And the next one when one of them has ended; the loop looks soon."""
+    mine = await made(rt, "acme", 5)
+    clock.tick(seconds=1)
+    admission = Admission(rt)
+
+    await admission.turn()
+    first = sent(rt)
+    for job_id in first:
+        await start(rt, job_id)
+    wait = await admission.turn()
+
+    assert (first, sent(rt), wait) == (mine[:MOST], first, FULL)
+    await cancel(rt, mine[0], tenant_id="acme")
+    await admission.turn()
+    assert sent(rt) == mine[: MOST + 1]
+
+
+async def test_a_busy_tenant_holds_up_no_other(rt: Runtime, clock: Clock) -> None:
+    """Its thousands of jobs stand before the others', and these take turns."""
+    await asyncio.gather(*(submit(rt, a_request(tenant_id="many")) for _ in range(1000)))
+    clock.tick(seconds=1)
+    few, some = await made(rt, "few", 2), await made(rt, "some", 1)
+    clock.tick(seconds=1)
+    admission = Admission(rt)
+
+    await admission.turn()
+    others = [job_id for job_id in sent(rt) if job_id in {*few, *some}]
+
+    assert len(sent(rt)) == MOST + 3
+    assert others[:2] in ([few[0], some[0]], [some[0], few[0]])
+    assert others[2] == few[1]
+
+
+async def test_with_a_limit_all_are_done(settings: Settings, provider: FakeProvider) -> None:
+    """The whole engine, and at no time do more of them run."""
+    few = settings.model_copy(update={"max_running": MOST})
+    async with open_runtime(few) as opened:
+        await migrate(opened.db)
+        rt = replace(opened, providers={"placeholder": provider})
+        stop = asyncio.Event()
+        mine = await made(rt, "default", 12)
+        working = asyncio.create_task(work(rt, stop))
+        async with asyncio.timeout(LIMIT):
+            while not all([(await jobs.get_any_tenant(rt.db, one)).terminal for one in mine]):
+                await asyncio.sleep(0.02)
+        stop.set()
+        await working
+
+        stream = await event_stream.page(rt.db, "default", after=Cursor(0), limit=1000)
+        found = [await jobs.get_any_tenant(rt.db, one) for one in {each.job_id for each in stream}]
+
+    assert {job.status for job in found} == {Status.COMPLETED}
+    assert len(found) == 12
+    assert most_at_once(stream) <= MOST
+
+
+def most_at_once(stream: list[StreamEvent]) -> int:
+    """Return how many jobs ran at most, as a reader of the stream sees it."""
+    running = most = 0
+    for _, events in groupby(stream, key=lambda each: each.cursor.position):
+        types = Counter(each.event.type for each in events)  # of one transaction
+        running += types["starting"]
+        most = max(most, running)
+        running -= types["completed"]
+    return most
