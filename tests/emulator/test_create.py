@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from fleek.emulator.models import BY_NAME
+from fleek.emulator.replicate.models import BY_NAME
 from fleek.emulator.server import Emulator
 
 MODEL = "black-forest-labs/flux-schnell"

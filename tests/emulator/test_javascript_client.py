@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fleek.emulator.models import BY_NAME
+from fleek.emulator.replicate.models import BY_NAME
 from fleek.emulator.server import Emulator
 
 HERE = Path(__file__).parent / "js"

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from fleek.emulator.plan import Plan
-from fleek.emulator.predictions import Prediction, ledger_row, present
+from fleek.emulator.predictions import Prediction, ledger_row
+from fleek.emulator.replicate.representation import present
 
 
 def a_prediction(**changes: Any) -> Prediction:

@@ -13,7 +13,7 @@ from replicate.pagination import async_paginate
 from replicate.webhook import InvalidSignatureError, Webhooks, WebhookSigningSecret
 
 from fleek.emulator.callbacks import sign
-from fleek.emulator.models import BY_NAME
+from fleek.emulator.replicate.models import BY_NAME
 from fleek.emulator.server import Emulator
 
 FLUX = "black-forest-labs/flux-schnell"

@@ -1,1 +1,1 @@
-"""An offline emulator of Replicate: its HTTP API, a ledger of predictions, and injected faults."""
+"""An offline emulator of providers: one dialect per wire protocol, a common ledger and faults."""

@@ -1,18 +1,19 @@
-"""The emulator's only account: its predictions, uploads and limits."""
+"""The emulator's only account, of all dialects: its predictions, uploads and limits."""
 
 import base64
 import os
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
 
 from fleek.emulator.clock import Clock
+from fleek.emulator.dialect import Dialect
 from fleek.emulator.ledger import Ledger
 from fleek.emulator.plan import FaultSampler, Marker, Plan
-from fleek.emulator.predictions import Prediction, ledger_row, present
+from fleek.emulator.predictions import Prediction, ledger_row
 
 ALPHABET = b"0123456789abcdefghjkmnpqrstvwxyz"
 COMPUTED = ("started_at", "ended_at", "end", "error")
@@ -36,6 +37,7 @@ class Account:
 
     plan: Plan
     ledger: Ledger
+    dialects: Mapping[str, Dialect]  # by name
     delivery: str | None = None  # scheme and host of output files; None: the API's own
     clock: Clock = field(default_factory=Clock)
     sampler: FaultSampler = field(default_factory=FaultSampler)
@@ -112,6 +114,7 @@ class Account:
 
     def show(self, prediction: Prediction, *, at: float | None = None) -> dict[str, Any]:
         """Return a prediction's representation as of now, or of another instant."""
+        present = self.dialects[prediction.dialect].present
         return present(
             prediction, self.plan, self.now() if at is None else at, delivery=self.delivery
         )

@@ -2,20 +2,22 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fleek.emulator import catalog_routes, control, create, files, read_routes, stream, uploads
+from fleek.emulator import control, files
 from fleek.emulator.account import Account, fingerprint
 from fleek.emulator.callbacks import Callbacks
 from fleek.emulator.control import LoopbackOnly
+from fleek.emulator.dialect import Dialect
 from fleek.emulator.plan import Faults, seconds
 from fleek.emulator.responses import (
+    ERROR_FORM,
     RequestEntry,
     ResponseWriter,
     answer,
@@ -38,16 +40,15 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         entry = scope["emulator.entry"] = RequestEntry()
-        if scope["path"].startswith("/v1/v1/"):  # clients differ in whether they append /v1
-            scope["path"] = scope["path"][3:]
-        began = self._account.now()
-        entered = scope["path"].startswith("/v1/")
+        dialect = self._dialect(scope)
+        began, entered = self._account.now(), dialect is not None
         writer = ResponseWriter(
             send, entry, now=self._shown, draw=lambda: self._faults(entry) if entered else {}
         )
         app = self._app
-        if entered:
-            app = self._refusal(scope, entry) or self._app
+        if dialect is not None:
+            scope[ERROR_FORM] = dialect.error
+            app = self._refusal(dialect, scope, entry) or self._app
             await self._pause()
         with suppress(asyncio.CancelledError):  # cancelled only when the server ends
             await app(scope, receive, writer)
@@ -57,24 +58,35 @@ class RequestMiddleware:
         elif entered:
             self._enter(scope, entry, began)
 
-    def _refusal(self, scope: Scope, entry: RequestEntry) -> ASGIApp | None:
+    def _dialect(self, scope: Scope) -> Dialect | None:
+        """Return the dialect of a path; None: it is outside of the APIs."""
+        for dialect in self._account.dialects.values():
+            prefix, path = dialect.prefix, scope["path"]
+            if path.startswith(f"{prefix}/v1/"):  # clients differ in whether they append /v1
+                scope["path"] = path = prefix + path.removeprefix(f"{prefix}/v1")
+            if path.startswith(f"{prefix}/"):
+                return dialect
+        return None
+
+    def _refusal(self, dialect: Dialect, scope: Scope, entry: RequestEntry) -> ASGIApp | None:
         """Return the response to an unauthenticated or throttled request; None if it is allowed."""
         headers = dict(scope["headers"])
         kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         entry.token = fingerprint(token) if token else None
-        signed = scope["path"].endswith("/download") and b"signature=" in scope["query_string"]
         tokens = self._account.plan.tokens
         accepted = bool(token) and (tokens is None or token in tokens)
-        entry.auth_ok = signed or (kind.lower() in ("bearer", "token") and accepted)
+        entry.auth_ok = dialect.is_signed(scope) or (
+            kind.lower() in ("bearer", "token") and accepted
+        )
         if not entry.auth_ok:
             what = "a valid" if token else "an"
             text = f"You did not pass {what} authentication token"
             return problem(401, text, title="Unauthenticated")
-        return self._limit(scope)
+        return self._limit(dialect, scope)
 
-    def _limit(self, scope: Scope) -> ASGIApp | None:
+    def _limit(self, dialect: Dialect, scope: Scope) -> ASGIApp | None:
         plan, now = self._account.plan, self._account.now()
-        creates = scope["method"] == "POST" and scope["path"].endswith("/predictions")
+        creates = scope["method"] == "POST" and dialect.creates(scope["path"])
         limit = plan.creates_per_minute if creates else plan.others_per_minute
         if limit is None:
             return None
@@ -118,20 +130,12 @@ class RequestMiddleware:
 
 
 def create_app(account: Account, callbacks: Callbacks) -> ASGIApp:
-    """Build the API, the host of output files and the control API, all on one port.
+    """Build the APIs, the host of output files and the control API, all on one port.
 
     The connection-level faults need `server.Protocol`; everything else runs on any ASGI server.
     """
-    routes = [
-        *read_routes.routes(),
-        *create.routes(),
-        *files.routes(),
-        *catalog_routes.routes(),
-        *uploads.routes(),
-        *stream.routes(),
-        *control.routes(),
-        Route("/", _root),
-    ]
+    routes = [route for dialect in account.dialects.values() for route in dialect.routes()]
+    routes += [*files.routes(), *control.routes(), Route("/", _root)]
     return _wrapped(routes, account, callbacks)
 
 
@@ -147,7 +151,7 @@ def _wrapped(routes: list[Route], account: Account, callbacks: Callbacks) -> ASG
     return LoopbackOnly(RequestMiddleware(app, account))
 
 
-async def _problem(_: Request, error: Exception) -> Response:
+async def _problem(_: Request, error: Exception) -> Any:
     assert isinstance(error, HTTPException)
     return missing() if error.status_code == 404 else problem(error.status_code, error.detail)
 

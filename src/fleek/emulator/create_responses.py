@@ -1,9 +1,8 @@
-"""Responses to a creation: a refusal, a prediction, or an unreadable prediction."""
+"""Responses to a creation in any dialect: a refusal, or a reply that a fault makes unreadable."""
 
 import asyncio
-import json
-import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from starlette.responses import RedirectResponse, Response
@@ -11,9 +10,7 @@ from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
 from fleek.emulator.media import gzip_bomb
-from fleek.emulator.predictions import Prediction
 from fleek.emulator.responses import (
-    answer,
     cut_body,
     cut_headers,
     dropped,
@@ -27,8 +24,8 @@ from fleek.emulator.responses import (
     throttled,
 )
 
-PREFER: Final = re.compile(r"wait(?:=(\d+))?")
 BOMB_MIB: Final = 1024
+JSON: Final = "application/json"
 ODD_IDS: Final[Mapping[str, Any]] = {
     "path": "../../../v1/account",
     "long": "x" * 300,
@@ -36,6 +33,40 @@ ODD_IDS: Final[Mapping[str, Any]] = {
     "number": 7,
     "space": "a b\r\nc",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response to a creation, still intact.
+
+    Args:
+        body: JSON, or the bytes of a file.
+        status: The HTTP status.
+        headers: Its headers.
+        content_type: Of the body.
+        again: Returns the body of a later time; None: it does not change.
+    """
+
+    body: dict[str, Any] | bytes
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = JSON
+    again: Callable[[], dict[str, Any]] | None = None
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the body."""
+        return self.body if isinstance(self.body, bytes) else encode(self.body)
+
+    def sent(self, content: bytes | None = None, status: int | None = None) -> Response:
+        """Return the response, with other content or status if they are given."""
+        content = self.content if content is None else content
+        return Response(content, status or self.status, self.headers, media_type=self.content_type)
+
+    def with_fields(self, **fields: Any) -> ASGIApp:
+        """Return the response with other fields in its JSON."""
+        body = {} if isinstance(self.body, bytes) else self.body
+        return self.sent(encode(body | fields))
 
 
 async def refuse(account: Account, faults: Mapping[str, str]) -> ASGIApp | None:
@@ -49,68 +80,49 @@ async def refuse(account: Account, faults: Mapping[str, str]) -> ASGIApp | None:
     return None
 
 
-async def reply(
-    account: Account, prediction: Prediction, faults: Mapping[str, str], prefer: str
-) -> ASGIApp:
-    """Respond with the prediction, with the given faults."""
-    body, status, headers = await _wait(account, prediction, prefer)
+async def spoiled(account: Account, reply: Reply, faults: Mapping[str, str]) -> ASGIApp:
+    """Respond with a reply, with the given faults."""
+    content = None
     for name, argument in faults.items():
         spoil = SPOILED.get(name)
         if spoil is not None:
-            return spoil(account, body, argument)
+            return spoil(account, reply, argument)
         if name == "create_then_delay":
             await asyncio.sleep(float(argument))
-            body = account.show(prediction)
-    return answer(body, 200 if "create_200" in faults else status, headers)
+            content = None if reply.again is None else encode(reply.again())
+    return reply.sent(content, 200 if "create_200" in faults else None)
 
 
-async def _wait(
-    account: Account, prediction: Prediction, prefer: str
-) -> tuple[dict[str, Any], int, dict[str, str]]:
-    """Wait for the end as `Prefer: wait` requests; after that time, the status shown is `starting`."""
-    match = PREFER.search(prefer)
-    if match is None:
-        return account.show(prediction), 201, {}
-    limit = min(max(int(match[1] or 60), 1), 60) - 0.1
-    until = account.now() + limit
-    await account.clock.wait(lambda: prediction.ended_at, until=until)
-    body = account.show(prediction)
-    if prediction.done(account.now()):
-        return body, 201, {}
-    return body | {"status": "starting", "output": None}, 202, {"location": body["urls"]["get"]}
+def _truncated(_account: Account, reply: Reply, _argument: str) -> ASGIApp:
+    return reply.sent(reply.content[: len(reply.content) // 2])
 
 
-def _truncated(_account: Account, body: dict[str, Any], _argument: str) -> ASGIApp:
-    content = encode(body)
-    return Response(content[: len(content) // 2], 201, media_type="application/json")
+def _odd_id(_account: Account, reply: Reply, argument: str) -> ASGIApp:
+    return reply.with_fields(id=ODD_IDS.get(argument, argument))
 
 
-def _odd_id(_account: Account, body: dict[str, Any], argument: str) -> ASGIApp:
-    return answer(body | {"id": ODD_IDS.get(argument, argument)}, 201)
-
-
-def _duplicate_id(account: Account, body: dict[str, Any], _argument: str) -> ASGIApp:
+def _duplicate_id(account: Account, reply: Reply, _argument: str) -> ASGIApp:
     previous = account.predictions[max(0, len(account.predictions) - 2)]
-    return answer(body | {"id": previous.id}, 201)
+    return reply.with_fields(id=previous.id)
 
 
-def _huge(_account: Account, body: dict[str, Any], argument: str) -> ASGIApp:
-    return answer(body | {"logs": "x" * int(float(argument) * 1e6)}, 201)
+def _huge(_account: Account, reply: Reply, argument: str) -> ASGIApp:
+    return reply.with_fields(logs="x" * int(float(argument) * 1e6))
 
 
-def _gzip_bomb(_account: Account, _body: dict[str, Any], _argument: str) -> ASGIApp:
+def _gzip_bomb(_account: Account, reply: Reply, _argument: str) -> ASGIApp:
     start, piece = gzip_bomb()
     content = start + piece * BOMB_MIB
     headers = {"content-encoding": "gzip"}
-    return Response(content, 201, headers, media_type="application/json")
+    return Response(content, reply.status, headers, media_type=reply.content_type)
 
 
-def _cut_body(_account: Account, body: dict[str, Any], _argument: str) -> ASGIApp:
-    return cut_body(201, "application/json", encode(body), ending="reset")
+def _cut_body(_account: Account, reply: Reply, _argument: str) -> ASGIApp:
+    return cut_body(reply.status, reply.content_type, reply.content, ending="reset")
 
 
-def _not_json(_account: Account, body: dict[str, Any], _argument: str) -> ASGIApp:
-    return Response(json.dumps(body)[1:-1], 201, media_type="application/json")
+def _not_json(_account: Account, reply: Reply, _argument: str) -> ASGIApp:
+    return Response(reply.content[1:-1], reply.status, media_type=JSON)
 
 
 def _no_credit(_account: Account, _argument: str) -> ASGIApp:
@@ -139,19 +151,19 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     "create_redirect": lambda _, address: RedirectResponse(address, 307),
 }
 
-Spoil = Callable[[Account, dict[str, Any], str], ASGIApp]
+Spoil = Callable[[Account, Reply, str], ASGIApp]
 
 SPOILED: Final[Mapping[str, Spoil]] = {
     "create_then_drop": lambda *_: dropped(),
     "create_then_reset": lambda *_: reset(),
     "create_then_5xx": lambda _, __, status: failed(status),
     "create_then_timeout": lambda *_: silent(),
-    "create_cut_headers": lambda *_: cut_headers(201),
+    "create_cut_headers": lambda _, reply, __: cut_headers(reply.status),
     "create_cut_body": _cut_body,
     "create_truncated": _truncated,
     "create_invalid": _not_json,
-    "create_html": lambda *_: html(201),
-    "create_empty": lambda *_: Response(status_code=201, media_type="application/json"),
+    "create_html": lambda _, reply, __: html(reply.status),
+    "create_empty": lambda _, reply, __: Response(status_code=reply.status, media_type=JSON),
     "create_huge": _huge,
     "create_gzip_bomb": _gzip_bomb,
     "create_odd_id": _odd_id,

@@ -1,13 +1,11 @@
-"""A prediction: its state at any instant, and its representations in the API and the ledger."""
+"""A prediction: its state at any instant, and its row in the ledger."""
 
 import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fleek.emulator.clock import iso
-from fleek.emulator.media import file_name, shape_output
+from fleek.emulator.media import file_name
 from fleek.emulator.plan import Marker, Plan
-from fleek.emulator.responses import ERRORS
 
 STATUSES: Final = ("starting", "processing", "succeeded", "failed", "canceled", "aborted")
 
@@ -41,6 +39,7 @@ class Prediction:
     request_hash: str
     token: str  # a fingerprint of the token in the request
     running_limit: float
+    dialect: str = "replicate"  # the name of its provider
     deployment: str | None = None
     webhook: str | None = None
     events: tuple[str, ...] = ("start", "output", "logs", "completed")
@@ -148,61 +147,6 @@ class Prediction:
         return f"{self.end}_{when}_start"
 
 
-STEPS: Final = 20
-
-
-def present(
-    prediction: Prediction, plan: Plan, now: float, *, delivery: str | None = None
-) -> dict[str, Any]:
-    """Return the prediction object as of `now`.
-
-    Args:
-        prediction: The prediction.
-        plan: For retention and the offset of the clock.
-        now: By the emulator's clock; an earlier instant for the state in a lagging replica.
-        delivery: Scheme and host of the output files; None: those of the API.
-    """
-    removed = now >= prediction.ended_at + plan.retention_seconds
-    status = prediction.status(now)
-    shown = _shown_status(prediction, now)
-    succeeded = shown == "succeeded" and not removed
-    body: dict[str, Any] = {
-        "id": prediction.id,
-        "model": prediction.model,
-        "version": prediction.version,
-        "input": {} if removed else prediction.input,
-        "logs": "" if removed else logs(prediction, now),
-        "output": output(prediction, delivery or prediction.base) if succeeded else None,
-        "error": _error(prediction) if status == "failed" else None,
-        "status": shown,
-        "data_removed": removed,
-        "source": "api",
-        "metrics": _metrics(prediction) if prediction.done(now) else {},
-        "urls": _urls(prediction),
-    }
-    body |= _times(prediction, plan, now)
-    if prediction.deployment is not None:
-        body["deployment"] = prediction.deployment
-    if prediction.webhook is not None:
-        body["webhook"] = prediction.webhook
-        body["webhook_events_filter"] = list(prediction.events)
-    return body
-
-
-def _shown_status(prediction: Prediction, now: float) -> str:
-    """Return the status in the response, which may differ from the true one."""
-    status, traits = prediction.status(now), prediction.traits
-    if now - prediction.ended_at < 0:
-        return traits.get({"processing": "unknown_status"}.get(status, "starting_status"), status)
-    late = now - prediction.ended_at < float(traits.get("end_late", 0))
-    return "unknown" if late else traits.get("end_status", status)
-
-
-def _error(prediction: Prediction) -> Any:
-    kind = prediction.traits.get("odd_error", "")
-    return ERRORS[kind](str(prediction.error)) if kind in ERRORS else prediction.error
-
-
 def file_urls(prediction: Prediction, host: str) -> list[str]:
     """Return the addresses of its files."""
     return [
@@ -211,36 +155,13 @@ def file_urls(prediction: Prediction, host: str) -> list[str]:
     ]
 
 
-def output(prediction: Prediction, host: str) -> Any:
-    """Return its output."""
-    urls = file_urls(prediction, host)
-    if "missing_output" in prediction.traits:
-        urls = urls[:-1]
-    return shape_output(prediction.shape, prediction.id, urls, prediction.extension)
-
-
-def logs(prediction: Prediction, now: float) -> str:
-    """Return its logs: one progress line per step, in the form of tqdm."""
-    if now < prediction.started_at:
-        return ""
-    done = int(prediction.fraction(now) * STEPS)
-    lines = ["Using seed: 42"]
-    for step in range(done + 1):
-        bar = ("█" * (step // 2)).ljust(STEPS // 2)
-        lines.append(f"{step * 100 // STEPS:3d}%|{bar}| {step}/{STEPS} [00:00<00:00, 20.00it/s]")
-    if prediction.done(now) and prediction.error is not None:
-        lines.append(f"Error: {prediction.error}")
-    if "huge_logs" in prediction.traits:
-        lines.insert(0, "x" * int(float(prediction.traits["huge_logs"]) * 1e6))
-    return "\n".join(lines) + "\n"
-
-
 def ledger_row(prediction: Prediction, plan: Plan, now: float) -> dict[str, Any]:
     """Return a prediction's row in the ledger: its history and cost."""
     heading = prediction.bill(now)
     units = plan.billing.get(heading, 0) if heading is not None else 0
     return {
         "id": prediction.id,
+        "provider": prediction.dialect,
         "t": prediction.created,
         "model": prediction.model,
         "request_hash": prediction.request_hash,
@@ -258,40 +179,3 @@ def ledger_row(prediction: Prediction, plan: Plan, now: float) -> dict[str, Any]
         "cancel_lied": prediction.cancel_lied,
         "vanished": prediction.vanished(now),
     }
-
-
-def _metrics(prediction: Prediction) -> dict[str, Any]:
-    total = prediction.ended_at - prediction.created
-    if math.isinf(prediction.started_at):
-        return {"total_time": round(total, 6)}
-    metrics = {
-        "predict_time": round(prediction.ended_at - prediction.started_at, 6),
-        "total_time": round(total, 6),
-    }
-    if prediction.end == "succeeded":
-        metrics["image_count"] = prediction.images
-    return metrics
-
-
-def _urls(prediction: Prediction) -> dict[str, str]:
-    own = f"{prediction.base}/v1/predictions/{prediction.id}"
-    urls = {"get": own, "cancel": f"{own}/cancel", "web": f"{prediction.base}/p/{prediction.id}"}
-    if prediction.streams:
-        urls["stream"] = f"{prediction.base}/stream/{prediction.id}"
-    return urls
-
-
-def _times(prediction: Prediction, plan: Plan, now: float) -> dict[str, str | None]:
-    def shown(instant: float) -> str | None:
-        return iso(instant + plan.clock_offset_seconds) if instant <= now else None
-
-    times = {
-        "created_at": iso(prediction.created + plan.clock_offset_seconds),
-        "started_at": shown(prediction.started_at),
-        "completed_at": shown(prediction.ended_at),
-    }
-    if "completed_before_created" in prediction.traits and prediction.done(now):
-        times["completed_at"] = iso(prediction.created + plan.clock_offset_seconds - 60)
-    if prediction.deadline is not None:
-        times["deadline"] = iso(prediction.deadline + plan.clock_offset_seconds)
-    return times

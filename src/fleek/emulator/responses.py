@@ -1,4 +1,4 @@
-"""Responses: JSON in Replicate's format, bodies of errors, headers and socket failures."""
+"""Responses: JSON, bodies of errors, headers and socket failures."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ FORMS: Final[Mapping[str, Callable[[str], Any]]] = {
     "errors": lambda text: {"errors": [{"title": text}]},
     "array": lambda text: [text],
 }
-"""Forms of error bodies, besides `problem` (Replicate's own), `html` and `text`."""
+"""Forms of error bodies, besides `problem` (the dialect's own), `html` and `text`."""
 
 ERRORS: Final[Mapping[str, Callable[[str], Any]]] = {
     "object": lambda text: {"code": "E9999", "message": text},
@@ -60,6 +60,10 @@ def encode(body: Any) -> bytes:
 TRANSPORT: Final = "emulator.transport"
 """The scope extension in which `server.Protocol` stores the connection."""
 
+ERROR_FORM: Final = "emulator.error_form"
+"""The key of the scope that holds the form of errors; without it, `plain_error` is used."""
+
+NOT_FOUND: Final = "The requested resource could not be found."
 HTML: Final = b"<!doctype html><title>Error</title><h1>Something went wrong</h1>"
 
 Ending = Literal["close", "reset", "hold"]
@@ -91,21 +95,44 @@ def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = Non
     return Response(encode(body), status, headers, media_type="application/json")
 
 
-def problem(
-    status: int, detail: str, *, title: str | None = None, headers: Mapping[str, str] | None = None
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error response in the form of the dialect whose path was requested."""
+
+    status: int
+    text: str
+    title: str | None = None
+    headers: Mapping[str, str] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        form = scope.get(ERROR_FORM, plain_error)
+        response: Response = form(self.status, self.text, self.title, self.headers)
+        await response(scope, receive, send)
+
+
+def plain_error(
+    status: int, text: str, title: str | None, headers: Mapping[str, str] | None
 ) -> Response:
-    """Return an error response in Replicate's form."""
-    body = {"title": title or HTTPStatus(status).phrase, "detail": detail, "status": status}
+    """Return an error response as problem+json has it, which is Replicate's form, too."""
+    body = {"title": title or HTTPStatus(status).phrase, "detail": text, "status": status}
     return answer(body, status, headers)
 
 
-def missing() -> Response:
+def problem(
+    status: int, detail: str, *, title: str | None = None, headers: Mapping[str, str] | None = None
+) -> ASGIApp:
+    """Return an error response in the form of the dialect."""
+    return Problem(status, detail, title, headers)
+
+
+def missing() -> ASGIApp:
     """Return a 404 response."""
-    return answer({"detail": "The requested resource could not be found.", "status": 404}, 404)
+    return Problem(404, NOT_FOUND)
 
 
-def refusal(form: str, status: int, text: str, *, title: str | None = None) -> Response:
-    """Return an error response in a form of `FORMS`, as `html` or `text`, or in Replicate's form."""
+def refusal(form: str, status: int, text: str, *, title: str | None = None) -> ASGIApp:
+    """Return an error response in a form of `FORMS`, as `html` or `text`, or in the dialect's form."""
     if form in FORMS:
         return answer(FORMS[form](text), status)
     if form == "html":
@@ -115,7 +142,7 @@ def refusal(form: str, status: int, text: str, *, title: str | None = None) -> R
     return problem(status, text, title=title)
 
 
-def throttled(kind: str, now: float) -> Response:
+def throttled(kind: str, now: float) -> ASGIApp:
     """Return a 429 response; `kind` of Retry-After: seconds, date, garbage, none."""
     after = {"date": formatdate(now + 2, usegmt=True), "garbage": "soon", "none": None}.get(
         kind, kind
@@ -128,7 +155,7 @@ def throttled(kind: str, now: float) -> Response:
     return problem(429, text, headers=headers)
 
 
-def failed(status: str) -> Response:
+def failed(status: str) -> ASGIApp:
     """Return a response with a 5xx status."""
     return problem(int(status), "An internal error occurred. Please try again.")
 

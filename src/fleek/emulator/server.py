@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from fleek.emulator import replicate
 from fleek.emulator.account import Account
 from fleek.emulator.app import create_app, create_delivery
 from fleek.emulator.callbacks import Callbacks
@@ -24,6 +25,7 @@ from fleek.emulator.responses import TRANSPORT
 
 LOOPBACK: Final = "127.0.0.1"
 SYNC_SECONDS: Final = 0.05
+DIALECTS: Final = {dialect.name: dialect for dialect in (replicate.DIALECT,)}
 
 
 class Protocol(HttpToolsProtocol):
@@ -88,6 +90,7 @@ async def serve(
     account = Account(
         plan or Plan(),
         Ledger(ledger),
+        DIALECTS,
         delivery=None if delivery is None else delivery_url,
     )
     account.restore()

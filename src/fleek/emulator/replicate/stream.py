@@ -9,7 +9,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
-from fleek.emulator.predictions import Prediction, output
+from fleek.emulator.predictions import Prediction
+from fleek.emulator.replicate.representation import output
 from fleek.emulator.responses import encode, missing
 
 

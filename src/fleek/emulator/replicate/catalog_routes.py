@@ -9,7 +9,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account
-from fleek.emulator.models import (
+from fleek.emulator.replicate.models import (
     BY_NAME,
     CREATED,
     OFFERED,

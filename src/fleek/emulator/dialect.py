@@ -1,0 +1,55 @@
+"""A dialect: the wire protocol of one provider. All dialects share one account and one ledger."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Scope
+
+from fleek.emulator.plan import Plan
+from fleek.emulator.predictions import Prediction
+
+
+class ErrorForm(Protocol):
+    """Writes an error response as the provider does."""
+
+    def __call__(
+        self, status: int, text: str, title: str | None, headers: Mapping[str, str] | None
+    ) -> Response:
+        """Return the response; `title` is a short name of the error."""
+        ...
+
+
+class Present(Protocol):
+    """Writes a prediction as the provider does."""
+
+    def __call__(
+        self, prediction: Prediction, plan: Plan, now: float, *, delivery: str | None = None
+    ) -> dict[str, Any]:
+        """Return its JSON as of `now`; `delivery` is the host of its files, None: that of the API."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """The routes of one provider, and the forms of its responses.
+
+    Args:
+        name: Of the provider; written to the ledger.
+        prefix: Of all paths of its API, e.g. ``/v1``.
+        routes: Returns its routes, including those outside the prefix.
+        creates: Whether a POST to a path creates a prediction.
+        error: Writes errors.
+        present: Writes predictions.
+        is_signed: Whether a request needs no token because its address is signed.
+    """
+
+    name: str
+    prefix: str
+    routes: Callable[[], Sequence[Route]]
+    creates: Callable[[str], bool]
+    error: ErrorForm
+    present: Present
+    is_signed: Callable[[Scope], bool] = lambda _: False
