@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -126,9 +127,15 @@ Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 def lookup(*names: str) -> Mapping[str, str]:
     """Return the texts of these settings, as far as they are set, whatever class reads them."""
-    fields: dict[str, Any] = {name.lower(): (str | None, None) for name in names}
-    texts = create_model("Lookup", __base__=_Source, **fields)().model_dump()
+    texts = _lookup(names)().model_dump()
     return {name: texts[name.lower()] for name in names if texts[name.lower()] is not None}
+
+
+@cache
+def _lookup(names: tuple[str, ...]) -> type[_Source]:
+    """Return what reads these settings as texts."""
+    fields: dict[str, Any] = {name.lower(): (str | None, None) for name in names}
+    return create_model("Lookup", __base__=_Source, **fields)
 
 
 def read(kind: type[SettingsT], **overrides: Any) -> SettingsT:

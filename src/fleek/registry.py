@@ -9,6 +9,7 @@ port is checked when it is opened.
 import traceback
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import (
@@ -206,7 +207,8 @@ def misfits(adapter: object, port: type, capabilities: Sequence[type] = ()) -> l
     ]
 
 
-def _members(protocol: type) -> dict[str, Any]:
+@cache
+def _members(protocol: type) -> Mapping[str, Any]:
     """Return a protocol's functions by name, and its values' types."""
     functions = {name: member for name, member in vars(protocol).items() if isfunction(member)}
     properties = {

@@ -1,7 +1,8 @@
 """Connection pools: their sizes, how connections are opened, and their initial settings.
 
 On SQLite there is one writer connection, and reads have connections of their own, so that they
-never wait behind a commit. On PostgreSQL writers and readers are pools of the same size.
+never wait behind a commit. On PostgreSQL writers and readers are pools of the same size. What one
+pool has compiled to SQL, no other pool of the process compiles again.
 """
 
 import sqlite3
@@ -13,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import LRUCache
 
 from fleek import strict
 from fleek.store.errors import is_spoilt
@@ -22,6 +24,20 @@ POOL_SIZE: Final = 8
 READERS: Final = 4
 READ_PATIENCE: Final = timedelta(seconds=5)  # for a free connection to read from
 SAFE_SQLITE: Final = (3, 51, 3)  # before: a rare corruption race between writing processes
+
+
+class Statements(LRUCache[tuple[Any, ...], Any]):
+    """Compiled statements, which depend on the kind of database and not on the pool that asks."""
+
+    def get(self, key: tuple[Any, ...], default: Any = None) -> Any:
+        """Return a statement; `key` begins with the pool's dialect."""
+        return super().get((type(key[0]), *key[1:]), default)
+
+    def __setitem__(self, key: tuple[Any, ...], value: Any) -> None:
+        super().__setitem__((type(key[0]), *key[1:]), value)
+
+
+STATEMENTS: Final = Statements(500)  # as many as SQLAlchemy keeps for each engine
 
 
 def make_pools(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
@@ -61,6 +77,7 @@ def _postgres(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
         "pool_size": POOL_SIZE,
         "max_overflow": 0,
         "json_serializer": _to_json,
+        "execution_options": {"compiled_cache": STATEMENTS},
     }
     bare = url.set(query={})
     seconds = (
@@ -85,6 +102,7 @@ def _sqlite(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
         "async_creator": connect,
         "max_overflow": 0,
         "json_serializer": _to_json,
+        "execution_options": {"compiled_cache": STATEMENTS},
     }
     writer = create_async_engine(
         url, pool_size=1, pool_timeout=patience.total_seconds(), **options
