@@ -3,6 +3,8 @@
 It runs on SQLite, and where a test is marked with `services.both_databases`, on PostgreSQL too.
 """
 
+import gc
+import os
 import shutil
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,12 +17,15 @@ import hypothesis
 import pytest
 
 from backing_services import Postgres, Services, apart
+from default_settings import defaults
 from fakes import Clock, FakeProvider
 from fleek.bootstrap import open_runtime
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
-from fleek.store.migrate import migrate, upgrade
+from fleek.store.migrate import upgrade
+
+gc.disable()  # until all tests are collected: hardly anything that is made until then is garbage
 
 SERVICES = pytest.StashKey[Services]()
 REAL: Final[Mapping[str, frozenset[str]]] = {
@@ -30,7 +35,9 @@ REAL: Final[Mapping[str, frozenset[str]]] = {
     "storage": frozenset({"s3"}),
 }
 """Parameters of fixtures that stand for a server of its own."""
-
+SLOW_TO_COLLECT: Final = frozenset({"test_schemathesis.py"})
+MEMORY: Final = Path("/dev/shm")  # where Linux has files in memory
+ROOM_BYTES: Final = 4 * 1024**3  # a container's default is 64 MB
 
 for _profile, _examples in {"full": 100, "quick": 20}.items():
     hypothesis.settings.register_profile(
@@ -44,7 +51,12 @@ hypothesis.settings.load_profile("full")  # until --hypothesis-profile says othe
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have a place for what all processes of a run share."""
+    """Have a place for what all processes of a run share, and folders of tests in memory.
+
+    A commit waits for the disk, on many machines longer than a test runs otherwise.
+    """
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # noqa: TID251 - pytest's
     shared = getattr(config, "workerinput", {}).get("services")
     config.stash[SERVICES] = Services(Path(shared)) if shared else Services.open()
 
@@ -57,6 +69,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         chosen = spec.params if spec is not None else {}
         if "_full_suite" in used or any(chosen.get(port) in REAL[port] for port in REAL):
             item.add_marker(pytest.mark.full)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out of the quick run what it does not run, and what takes seconds to collect."""
+    quick = "not full" in config.option.markexpr
+    return True if quick and collection_path.name in SLOW_TO_COLLECT else None
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, and never among what was collected."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -87,6 +111,8 @@ def _own_folder(
     # no test fails since the machine is busy; one that is about overload says so
     monkeypatch.setenv("MAX_WRITE_WAIT_SECONDS", "120")
     yield
+    if "_full_suite" in request.fixturenames:  # also those asked for by `getfixturevalue`
+        assert request.node.get_closest_marker("full"), "ask for `_full_suite`, to be marked"
     if not own:
         assert [path.name for path in _empty_folder.iterdir()] == []
 
@@ -166,7 +192,7 @@ def settings(database_url: str) -> Settings:
 
     No process is so slow that it is taken for dead.
     """
-    return Settings(database_url=database_url, heartbeat_seconds=timedelta(seconds=60))
+    return defaults(database_url=database_url, heartbeat_seconds=timedelta(seconds=60))
 
 
 @pytest.fixture
@@ -182,7 +208,6 @@ async def open_migrated(
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime on a migrated database, with this process registered as a worker."""
     async with open_runtime(settings) as opened:
-        await migrate(opened.db)
         lease = WorkerLease(
             opened.db,
             heartbeat=settings.heartbeat_seconds,

@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid4, uuid7
 
+from default_settings import defaults
 from fleek.app import create_app
 from fleek.bootstrap import open_runtime
 from fleek.domain.attempt import Attempt, Verdict
@@ -156,7 +157,7 @@ def settings(tmp_path: Path, schema: Path, monkeypatch: pytest.MonkeyPatch) -> S
     shutil.copy(schema, tmp_path / "fleek.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STORAGE_PATH", str(tmp_path / "storage"))
-    return Settings(database_url=f"sqlite+aiosqlite:///{tmp_path}/fleek.db")
+    return defaults(database_url=f"sqlite+aiosqlite:///{tmp_path}/fleek.db")
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ def test_the_files_of_completed_jobs_survive(service: Service) -> None:
     assert before.startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("_full_suite")
 @pytest.mark.parametrize("fixture", ["service", "on_postgres"])
 @pytest.mark.parametrize("moment", ["submitted.write", "submitted.written"])
 @pytest.mark.parametrize("is_retry", [False, True], ids=["create", "retry"])
