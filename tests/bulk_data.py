@@ -75,6 +75,11 @@ INSERTS: Final = (
     1, 'job.completed', $digest, $at,
     CASE i % 200 WHEN 8 THEN 'pending' WHEN 9 THEN 'failed' ELSE 'delivered' END, 0, 1,
     CASE i % 200 WHEN 8 THEN $at END, CASE WHEN i % 200 <> 8 THEN $at END FROM n""",
+    """INSERT INTO uploads (id, tenant_id, key, sha256, kept_sha256, size_bytes, content_type,
+    created_at, expires_at, stored)
+    $numbers SELECT $job, CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 'uploads/' || i,
+    'hash' || i, CASE WHEN i % 100 <> 4 THEN 'hash' || i END, 1, 'image/png', $at, $at, true
+    FROM n""",
     """INSERT INTO tallies (lane, status, jobs)
     SELECT 0, status, count(*) FROM jobs GROUP BY status""",
 )

@@ -8,8 +8,9 @@ from uuid_utils.compat import uuid4, uuid7
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import AttemptId, Change, Job, JobId, ModelName, PredictionId, WorkerId
-from fleek.domain.media import Media, media_key
+from fleek.domain.media import Key, Media, media_key
 from fleek.domain.transitions import claim, complete, mark_predicted, mark_waiting
+from fleek.domain.uploads import Upload, UploadId
 from fleek.store.updates import Decision, Intent, Update
 from fleek.store.workers import Worker
 
@@ -125,3 +126,18 @@ def completes(files: int = 1) -> Any:
 def changes(change: Change) -> Any:
     """Return a decision that was made before."""
     return lambda _job, _attempt: Update(change=change)
+
+
+def an_upload(**fields: Any) -> Upload:
+    """Return an upload whose file is not stored yet."""
+    upload = Upload(
+        id=UploadId(uuid7()),
+        tenant_id="default",
+        key=Key("uploads/x.png"),
+        sha256="5" * 64,
+        size_bytes=70,
+        content_type="image/png",
+        created_at=NOON,
+        expires_at=NOON + timedelta(hours=24),
+    )
+    return replace(upload, **fields)

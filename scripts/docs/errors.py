@@ -58,6 +58,8 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
         errors.Conflict,
         "The job has no paid result: it was cancelled, it goes on, or no prediction succeeded.",
     ),
+    "empty_upload": (errors.InvalidInput, "The uploaded file has no bytes."),
+    "not_one_file": (errors.InvalidInput, "The uploaded form holds no file, or several."),
     "not_completed": (errors.Conflict, "The job has no files, as it has not completed."),
 }
 """Codes that are given where an error is raised."""

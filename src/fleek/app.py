@@ -25,6 +25,7 @@ from fleek.api import (
     stats,
     system,
     tenant_events,
+    uploads,
     webhooks,
 )
 from fleek.api.access import RefusedKeys
@@ -56,6 +57,7 @@ TAGS: Final = [
     {"name": "jobs", "description": "Create, read, list, cancel, purge and retry jobs."},
     {"name": "events", "description": "What happens to jobs, as it happens."},
     {"name": "media", "description": "Download files and metadata documents."},
+    {"name": "uploads", "description": "Files that jobs take as inputs."},
     {"name": "webhooks", "description": "Where events are sent, and what became of them."},
     {"name": "models", "description": "Available models and their parameters."},
     {"name": "flat", "description": "The same jobs with flat responses, for simple clients."},
@@ -84,6 +86,7 @@ ROUTERS: Final = (  # the busiest first
         callbacks,
         models,
         health,
+        uploads,
         webhooks,
         keys,
         queue,

@@ -274,6 +274,19 @@ class Settings(BaseSettings):
         "the last 120 seconds in any case.",
     )
 
+    max_upload_bytes: int = Field(
+        default=64 * 1_048_576,
+        ge=1024,
+        description="Largest file that can be uploaded, in bytes.",
+    )
+    upload_retention_hours: float = Field(
+        default=24,
+        gt=0,
+        le=876_000,
+        description="How long an uploaded file is kept, in hours; longer while a job that has not "
+        "ended refers to it.",
+    )
+
     webhook_retention_days: float = Field(
         default=30,
         gt=0,
@@ -578,6 +591,11 @@ class Settings(BaseSettings):
     def idempotency(self) -> timedelta:
         """How long an idempotency key is kept."""
         return timedelta(hours=self.idempotency_hours)
+
+    @property
+    def upload_retention(self) -> timedelta:
+        """How long an uploaded file is kept."""
+        return timedelta(hours=self.upload_retention_hours)
 
     def retention(self, part: Part) -> timedelta | None:
         """How long this part of a completed job is kept; None: for ever."""

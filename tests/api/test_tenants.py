@@ -1,6 +1,6 @@
 """What belongs to one tenant is not there for another, on every route."""
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import httpx2
@@ -8,6 +8,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from event_reader import EventReader
+from fakes import PNG
 from fleek.api.routing import ScopedRoute
 from fleek.app import create_app
 from fleek.domain.access import Scope
@@ -16,6 +17,7 @@ from fleek.engine.access import create_key
 from fleek.engine.bulk import BulkOperations, accept
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
+from fleek.engine.uploads import accept_upload
 from fleek.engine.webhooks import create_endpoint, send_test
 from fleek.store import listing
 from fleek.store.bulk import BulkAction
@@ -44,6 +46,8 @@ BY_ID: Final[Mapping[str, Mapping[str, Any]]] = {
     "GET /api/v1/download/{job_id}": {},
     "GET /media/{name}": {},
     "GET /api/v1/operations/{operation_id}": {},
+    "GET /api/v1/uploads/{upload_id}": {},
+    "DELETE /api/v1/uploads/{upload_id}": {},
     "GET /api/v1/webhooks/endpoints/{endpoint_id}": {},
     "PATCH /api/v1/webhooks/endpoints/{endpoint_id}": {"json": {"enabled": False}},
     "DELETE /api/v1/webhooks/endpoints/{endpoint_id}": {},
@@ -64,6 +68,7 @@ OF_THE_CALLER: Final[Mapping[str, Mapping[str, Any]]] = {
     "GET /api/v1/webhooks/endpoints": {},
     "POST /api/v1/webhooks/endpoints": {"json": {"url": "https://example.com/ours"}},
     "GET /api/v1/webhooks/deliveries": {},
+    "POST /api/v1/uploads": {"content": PNG},
     "POST /api/v1/generate": {"json": {"prompt": "A cat"}},
     "POST /generate": {"json": {"prompt": "A cat"}},
 }
@@ -98,13 +103,19 @@ async def theirs(rt: Runtime, complete: Make) -> Mapping[str, str]:
         rt, tenant_id="default", url=HOOK, events=["job.completed"], description=""
     )
     delivery = await send_test(rt, endpoint.id, tenant_id="default")
+    upload = await accept_upload(rt, _bytes(PNG), tenant_id="default")
     return {
+        "upload_id": str(upload.id),
         "endpoint_id": str(endpoint.id),
         "delivery_id": delivery.message_id,
         "job_id": str(job.id),
         "name": f"{job.id}.png",
         "operation_id": str(operation.id),
     }
+
+
+async def _bytes(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 @pytest.fixture
@@ -164,7 +175,7 @@ async def test_what_others_have_is_not_there(
     method, path = route.split()
     absent_id = uuid7()
     absent = {
-        **dict.fromkeys(("job_id", "operation_id", "endpoint_id"), absent_id),
+        **dict.fromkeys(("job_id", "operation_id", "endpoint_id", "upload_id"), absent_id),
         "name": f"{absent_id}.png",
         "delivery_id": f"msg_{absent_id.hex}",
     }

@@ -14,7 +14,8 @@ Scene = Literal["jobs", "late", "again", "dead", "stop", "old", "requests"]
 - ``dead``: another process was killed before, with jobs in its hands;
 - ``stop``: the process is told to stop while it collects;
 - ``old``: a job has been kept for long enough, and a file is there that no job stands for;
-- ``requests``: callers change tags, operate on many jobs, and have a webhook sent.
+- ``requests``: callers upload a file and delete it, change tags, operate on many jobs, and have a
+  webhook sent.
 """
 
 ERRORS: Final[tuple[Action, ...]] = ("oserror", "dberror")
@@ -100,6 +101,10 @@ POINTS: Final = (
     Point("updated.written", scene="requests"),
     Point("bulk.advance", scene="requests"),
     Point("deliver.sent", scene="requests"),
+    Point("upload.claimed", scene="requests"),
+    Point("upload.stored", scene="requests"),
+    Point("upload.delete", scene="requests"),
+    Point("upload.deleted", scene="requests"),
     Point("leadership.acquire"),
     Point("leadership.release", scene="stop"),
     Point("heartbeat.register", actions=KILL),

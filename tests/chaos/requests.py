@@ -1,4 +1,4 @@
-"""What callers ask for beside jobs: tags, an operation on many jobs, a webhook."""
+"""What callers ask for beside jobs: tags, an operation on many jobs, a webhook, an upload."""
 
 import json
 import threading
@@ -16,6 +16,8 @@ from service_process import until
 
 DONE_SECONDS: Final = 180.0  # a delivery is repeated when its lease of a minute has ended
 TAGS: Final = ["kept"]
+UPLOADS: Final = "/api/v1/uploads"
+CONTENT: Final = b"GIF89a\x01\x00\x01\x00"
 _numbers = count(1)
 
 
@@ -27,6 +29,7 @@ class Requests:
         self._open = ExitStack()
         self._collector = self._open.enter_context(collecting())
         self._asking = threading.Thread(target=self._ask)
+        self._upload = ""  # its address
         self._error: BaseException | None = None
         self._asking.start()
 
@@ -47,6 +50,8 @@ class Requests:
             self._until(lambda: self._tagged(job_id))
             self._until(lambda: self._operated(job_id))
             self._until(lambda: self._delivered(job_id))
+            self._until(self._uploaded)
+            self._until(self._deleted)
         except BaseException as error:  # noqa: BLE001 - raised again by `close`
             self._error = error
 
@@ -92,9 +97,28 @@ class Requests:
         self._until(ended)
         return True
 
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
+    def _uploaded(self) -> bool:
+        """Whether a file is kept; an upload whose answer was lost is repeated, and is the same."""
+        made = self._call("POST", UPLOADS, content=CONTENT)
+        if made is not None:
+            self._upload = made["url"]
+        return made is not None and self._stored() == [CONTENT]
+
+    def _deleted(self) -> bool:
+        """Whether the upload is gone, with its file."""
+        self._call("DELETE", self._upload)
+        return self._stored() == []
+
+    def _stored(self) -> list[bytes]:
+        files = (self._rig.folder / "storage/uploads").rglob("*")
+        return [path.read_bytes() for path in files if path.is_file()]
+
+    def _call(
+        self, method: str, path: str, body: Any = None, *, content: bytes | None = None
+    ) -> Any:
+        sent = {"json": body} if content is None else {"content": content}
         try:
-            answer = self._rig.http.request(method, path, json=body, timeout=10.0)
+            answer = self._rig.http.request(method, path, timeout=10.0, **sent)
         except httpx2.HTTPError:
             return None
         return answer.json() if answer.is_success else None

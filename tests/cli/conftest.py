@@ -177,3 +177,22 @@ def an_output() -> Callable[..., dict[str, Any]]:
         return picture | {"size_bytes": 4, "sha256": sha256, "width": 64, "height": 32}
 
     return make
+
+
+@pytest.fixture
+def an_upload() -> dict[str, Any]:
+    """Return an upload as a server presents it."""
+    upload_id = "0198f000-0000-7000-8000-000000000002"
+    return {
+        "id": upload_id,
+        "reference": f"upload:{upload_id}",
+        "url": f"http://x/api/v1/uploads/{upload_id}",
+        "content_type": "image/png",
+        "size_bytes": 4,
+        "sha256": "5" * 64,
+        "width": None,
+        "height": None,
+        "duration_seconds": None,
+        "created_at": "2026-01-02T03:04:05Z",
+        "expires_at": "2026-01-03T03:04:05Z",
+    }

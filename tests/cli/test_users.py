@@ -567,3 +567,45 @@ def test_a_model_without_known_parameters(service: Any, fleek: Any, parameters: 
 
     assert ended.code == 0
     assert ended.out == "fleek/art (placeholder): art\n"
+
+
+def test_files_are_uploaded(service: Any, fleek: Any, an_upload: Any, tmp_path: Path) -> None:
+    """What names each as a parameter is data."""
+    (tmp_path / "cat.png").write_bytes(BYTES)
+    service.answers("POST /api/v1/uploads", an_upload, status=201)
+
+    plain = fleek("upload", "cat.png")
+    as_json = fleek("upload", "cat.png", "--json")
+    missing = fleek("upload", "dog.png")
+
+    assert (plain.code, plain.out) == (0, f"upload:{OTHER}\n")
+    assert json.loads(as_json.out) == an_upload
+    assert service.requests[0].body == BYTES
+    assert (missing.code, "dog.png" in missing.err) == (2, True)
+
+
+@pytest.mark.parametrize("words", [["submit", "a cat"], ["generate", "a cat"]])
+def test_an_input_is_uploaded_first(
+    making: Any, fleek: Any, an_upload: Any, tmp_path: Path, words: list[str]
+) -> None:
+    """A file is named by its upload; a reference stands as it is."""
+    (tmp_path / "cat.png").write_bytes(BYTES)
+    making.answers("POST /api/v1/uploads", an_upload, status=201)
+
+    ended = fleek(*words, "-i", "image=@cat.png", "-i", "mask=upload:1", "-p", "strength=0.5")
+
+    assert ended.code == 0
+    assert json.loads(making.requests[1].body)["parameters"] == {
+        "strength": 0.5,
+        "image": f"upload:{OTHER}",
+        "mask": "upload:1",
+    }
+
+
+@pytest.mark.parametrize("given", ["image", "=@cat.png", "image=", "image=@", "image=@none.png"])
+def test_an_input_that_is_none_is_refused(fleek: Any, given: str) -> None:
+    """Before anything is submitted."""
+    ended = fleek("submit", "a cat", "-i", given)
+
+    assert ended.code == 2
+    assert ended.err

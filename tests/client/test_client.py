@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -555,3 +556,51 @@ def test_429_without_a_time_means_soon() -> None:
         wire.read(response, b"[]")
 
     assert caught.value.retry_after == timedelta(seconds=1)
+
+
+AN_UPLOAD: dict[str, Any] = {
+    "id": JOB,
+    "reference": f"upload:{JOB}",
+    "url": f"http://fleek.test/api/v1/uploads/{JOB}",
+    "content_type": "image/png",
+    "size_bytes": 4,
+    "sha256": "5" * 64,
+    "width": None,
+    "height": None,
+    "duration_seconds": None,
+    "created_at": "2026-01-02T03:04:05Z",
+    "expires_at": "2026-01-03T03:04:05Z",
+}
+
+
+def test_a_file_is_uploaded(client: Client, server: Any, tmp_path: Path) -> None:
+    """By its path or its bytes, and again if the answer is lost: it is the same upload."""
+    (tmp_path / "cat.png").write_bytes(b"\x89PNG")
+    server.script = [CUT, *[httpx2.Response(201, json=AN_UPLOAD)] * 2]
+
+    uploaded = [client.upload(tmp_path / "cat.png"), client.upload(b"\x89PNG")]
+
+    assert {one.reference for one in uploaded} == {f"upload:{JOB}"}
+    assert {request.content for request in server.requests} == {b"\x89PNG"}
+    assert {request.url.path for request in server.requests} == {"/api/v1/uploads"}
+    assert {request.headers["content-type"] for request in server.requests} == {
+        "application/octet-stream"
+    }
+
+
+def test_a_file_that_is_not_there_is_not_sent(client: Client, tmp_path: Path) -> None:
+    """The error names it."""
+    with pytest.raises(InvalidInput, match=r"cat\.png"):
+        client.upload(tmp_path / "cat.png")
+
+
+def test_an_upload_is_deleted_by_its_reference(client: Client, server: Any) -> None:
+    """Or by its id."""
+    server.script = [httpx2.Response(200, json=AN_UPLOAD)] * 2
+
+    client.delete_upload(f"upload:{JOB}")
+    client.delete_upload(JOB)
+
+    assert {request.url.path for request in server.requests} == {f"/api/v1/uploads/{JOB}"}
+    with pytest.raises(InvalidInput):
+        client.delete_upload("cat.png")

@@ -22,11 +22,12 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, Stage, Status
 from fleek.domain.media import Key, Output, metadata_key
 from fleek.engine.cancel import cancel
-from fleek.engine.collect import BUFFER_BYTES, collect
+from fleek.engine.collect import collect
 from fleek.engine.paid import WRONG_BYTES
 from fleek.engine.purge import Retention, purge
 from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
+from fleek.engine.spool import BUFFER_BYTES
 from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.providers.base import Succeeded

@@ -50,7 +50,7 @@ def below(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")}
 
 
-EMPTY = {"media", "metadata", ".spool"}
+EMPTY = {"media", "metadata", "uploads", ".spool"}
 
 
 class Watched:

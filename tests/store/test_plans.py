@@ -31,6 +31,7 @@ from fleek.domain.job import (
 )
 from fleek.domain.media import Part
 from fleek.domain.transitions import cancel, edit, mark_erased, purge
+from fleek.domain.uploads import UploadId
 from fleek.domain.webhooks import DeliveryId, DeliveryState, EndpointId
 from fleek.store import (
     attempts,
@@ -45,6 +46,7 @@ from fleek.store import (
     listing,
     purges,
     queue,
+    uploads,
     workers,
 )
 from fleek.store.clock import Leap
@@ -55,7 +57,7 @@ from fleek.store.delivery_log import DeliveryFilter
 from fleek.store.event_stream import Cursor
 from fleek.store.statistics import statistics
 from fleek.store.updates import Update, apply
-from samples import a_job, an_attempt, binds, claims, completes
+from samples import a_job, an_attempt, an_upload, binds, claims, completes
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 NOW: Final = START + timedelta(seconds=ROWS)
@@ -67,7 +69,7 @@ LANE: Final = UUID("b0000000-0000-0000-0000-000000000008")
 BIG: Final = frozenset(
     {
         *("jobs", "attempts", "events", "job_tags", "media", "idempotency_keys"),
-        *("unkeyed_requests", "deliveries"),
+        *("unkeyed_requests", "deliveries", "uploads"),
     }
 )
 
@@ -91,6 +93,8 @@ SAME_ROWS: Final = {"from the future": {"ix_jobs_due_by_tenant": "ix_jobs_due"}}
 
 KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints make
     "sqlite_autoindex_jobs_1": "pk_jobs",
+    "sqlite_autoindex_uploads_1": "pk_uploads",
+    "sqlite_autoindex_uploads_2": "uq_uploads_tenant_id_kept_sha256",
     "sqlite_autoindex_attempts_1": "pk_attempts",
     "sqlite_autoindex_attempts_2": "uq_attempts_job_id_n",
     "sqlite_autoindex_attempts_3": "uq_attempts_provider_prediction_id",
@@ -387,6 +391,27 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     "repeat without a key": (
         lambda db: jobs.insert_job(db, a_job(), identity=request(window=timedelta(days=999))),
         "ix_unkeyed_requests_digest pk_jobs",
+    ),
+    "upload": (lambda db: uploads.claim(db, an_upload()), "uq_uploads_tenant_id_kept_sha256"),
+    "stored upload": (
+        lambda db: uploads.mark_stored(db, UploadId(number(8))),
+        "pk_uploads",
+    ),
+    "get an upload": (
+        lambda db: uploads.get(db, UploadId(number(8)), tenant_id="default"),
+        "pk_uploads",
+    ),
+    "expired uploads": (
+        lambda db: uploads.begin_expiry(db, before=SOON, limit=3),
+        "ix_uploads_expiry pk_uploads",
+    ),
+    "uploads being removed": (
+        lambda db: uploads.being_removed(db, limit=9),
+        "ix_uploads_being_removed",
+    ),
+    "forget uploads": (
+        lambda db: uploads.forget(db, [UploadId(number(4))]),
+        "pk_uploads",
     ),
     "forget requests": (
         lambda db: idempotency.remove_expired(db, keys_before=SOON, unkeyed_before=SOON),

@@ -25,6 +25,8 @@ FEWEST: Final = 32
 MOST: Final = 4096
 SHRINK: Final = 0.7
 TICKET: Final = "fleek.ticket"  # in the scope of a request that was admitted by its headers
+UNTIMED: Final = "fleek.untimed"  # in that of one whose duration says nothing about others
+RELEASE_BODY: Final = "fleek.release_body"  # to be called when the parts so far are let go
 
 log = structlog.get_logger(__name__)
 
@@ -121,4 +123,5 @@ class Admission:
             await self._app(scope, uncounted, send)
         finally:
             limit.under_way -= 1
-            limit.ended(limit.now() - began)
+            if UNTIMED not in scope:
+                limit.ended(limit.now() - began)

@@ -188,7 +188,8 @@ class Router:
         if scope is not None:
             responses = problems(*ACCESS_ERRORS) | responses
             options["openapi_extra"] = {
-                "security": [{scheme: _scopes(scope)} for scheme in SECURITY_SCHEMES]
+                **options.get("openapi_extra", {}),
+                "security": [{scheme: _scopes(scope)} for scheme in SECURITY_SCHEMES],
             }
 
         def declare(handler: Handler) -> Handler:

@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from fleek.cli.exit_codes import Exit, explain
-from fleek.cli.options import Session, command, connected, job_request, typed
+from fleek.cli.options import Session, command, connected, job_request, typed, with_uploads
 from fleek.cli.present import document
 from fleek.cli.progress import Display, display, ending, wait_many
 from fleek.domain.errors import FleekError
@@ -116,6 +116,7 @@ def generate(
     place = Place(output, several=len(all_prompts) > 1)
     unfinished: list[UUID] = []
     try:
+        request = with_uploads(session, request)
         for prompt in all_prompts:
             unfinished.append(session.client.generate(prompt, **request).id)  # noqa: PERF401 - see except
     except (FleekError, KeyboardInterrupt) as error:

@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 
 from fleek.cli.generate import Prompts, texts
-from fleek.cli.options import Session, command, connected, job_request
+from fleek.cli.options import Session, command, connected, job_request, with_uploads
 from fleek.cli.present import describe, document, table
 from fleek.domain.job import Status
 from fleek.system_clock import wall_time
@@ -19,8 +19,9 @@ JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id.")]
 @command(app, "submit", request=job_request, session=connected)
 def submit(prompts: Prompts, *, request: dict[str, Any], session: Session) -> None:
     """Submit jobs and write their ids to stdout; do not wait."""
-    screen = session.screen
-    for prompt in texts(prompts):
+    screen, all_prompts = session.screen, texts(prompts)
+    request = with_uploads(session, request)
+    for prompt in all_prompts:
         job = session.client.generate(prompt, **request)
         if screen.as_json:
             screen.json_line(document(job))

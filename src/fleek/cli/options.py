@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime, timedelta
 from functools import cached_property, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import typer
@@ -220,6 +221,18 @@ MaxAttemptsOption = Annotated[
 ]
 
 
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="NAME=@FILE",
+        help="A file for a parameter of the model: -i image=@cat.png; or a reference to one: "
+        "-i image=https://… May be given several times.",
+    ),
+]
+
+
 def job_request(
     *,
     model: ModelOption = None,
@@ -231,10 +244,12 @@ def job_request(
     run_at: RunAtOption = None,
     deadline: DeadlineOption = None,
     max_attempts: MaxAttemptsOption = None,
+    media: InputOption = None,
 ) -> dict[str, Any]:
-    """Return the arguments of `fleek.Client.generate` other than the prompt."""
+    """Return the arguments of `fleek.Client.generate` other than the prompt; see `with_uploads`."""
     merged = _object("--parameters", parameters)
     merged.update(_assignment(assignment) for assignment in parameter or ())
+    merged.update(_input(assignment) for assignment in media or ())
     return {
         "model": model,
         "parameters": merged or None,
@@ -245,6 +260,29 @@ def job_request(
         "deadline_seconds": deadline,
         "max_attempts": max_attempts,
     }
+
+
+def with_uploads(session: Session, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the request with its local files uploaded.
+
+    Raises:
+        FleekError: A file cannot be read or uploaded.
+    """
+    given = request["parameters"] or {}
+    uploaded = {
+        name: session.client.upload(value).reference
+        for name, value in given.items()
+        if isinstance(value, Path)
+    }
+    return {**request, "parameters": {**given, **uploaded}} if uploaded else request
+
+
+def _input(text: str) -> tuple[str, str | Path]:
+    """Read ``name=@file``, or ``name=reference``."""
+    name, sign, value = text.partition("=")
+    if not sign or not name or value in {"", "@"}:
+        raise typer.BadParameter("must be NAME=@FILE, like image=@cat.png", param_hint="-i")
+    return typed(name), Path(value[1:]) if value.startswith("@") else typed(value)
 
 
 def _object(option: str, text: str | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fleek.cli import (
     providers,
     purge,
     queue,
+    uploads,
     webhooks,
 )
 
@@ -90,6 +91,7 @@ for part in (
     jobs,
     models,
     health,
+    uploads,
     purge,
     webhooks,
     providers,

@@ -8,6 +8,7 @@ from collections.abc import Container, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
@@ -26,6 +27,7 @@ MAX_ANSWER_BYTES: Final = 32 * 1_048_576
 
 HOST: Final = re.compile(r"[\w.:-]+")
 
+UPLOADS: Final = "/api/v1/uploads"
 ENDPOINTS: Final = "/api/v1/webhooks/endpoints"
 DELIVERIES: Final = "/api/v1/webhooks/deliveries"
 MESSAGE_ID: Final = re.compile(r"msg_[0-9a-f]{32}")
@@ -196,6 +198,33 @@ def delivery_path(delivery_id: str, *rest: str) -> str:
     if MESSAGE_ID.fullmatch(delivery_id) is None:
         raise InvalidInput(f"{delivery_id[:60]!r} is not a delivery id; it begins with msg_")
     return "/".join((DELIVERIES, delivery_id, *rest))
+
+
+def upload_path(upload_id: UUID | str) -> str:
+    """Return the path of an upload; its reference, `upload:ID`, names it as well.
+
+    Raises:
+        InvalidInput: The id is not a UUID.
+    """
+    text = str(upload_id).removeprefix("upload:")
+    try:
+        return f"{UPLOADS}/{UUID(text)}"
+    except ValueError:
+        raise InvalidInput(f"{text[:60]!r} is not an upload id") from None
+
+
+def file_content(file: Path | str | bytes) -> bytes:
+    """Return the bytes of a file to be uploaded.
+
+    Raises:
+        InvalidInput: It cannot be read.
+    """
+    if isinstance(file, bytes):
+        return file
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error.strerror}") from error
 
 
 def body(fields: Mapping[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ from fleek.domain.job import AttemptId, Job, JobId
 from fleek.domain.text import LongText
 
 Key = NewType("Key", str)
-"""A name in storage: ``media/…`` or ``metadata/…``, made only from ids and validated parts."""
+"""A name in storage: ``media/…``, ``metadata/…`` or ``uploads/…``, made only from ids and validated parts."""
 
 
 class Part(StrEnum):

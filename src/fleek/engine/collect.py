@@ -6,11 +6,8 @@ in one transaction.
 """
 
 import asyncio
-import hashlib
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -32,7 +29,6 @@ from fleek.domain.errors import (
     ProviderError,
     ProviderUnavailable,
     StaleJob,
-    StorageFull,
 )
 from fleek.domain.host_errors import host_error
 from fleek.domain.job import Job, JobError, JobId, Stage, Status
@@ -41,14 +37,15 @@ from fleek.domain.text import LongText, pieces_of
 from fleek.engine.apply import apply_until_stored
 from fleek.engine.paid import PAID, is_final, recall
 from fleek.engine.runtime import Runtime
+from fleek.engine.spool import write_spool
 from fleek.sniff import Sniffed, sniff
 from fleek.storage.base import spool_file
 from fleek.store import attempts, jobs
 from fleek.store.updates import Update
 from fleek.tracing import job_span, span
 
-BUFFER_BYTES: Final = 1_048_576  # gathered before a write leaves the event loop
 INLINE_CHARS: Final = 8192  # of an output's content that may stay in the answer
+TOO_LARGE: Final = "output_too_large"
 MISTAKE: Final = InternalError("collecting failed; the log says why")
 
 log = structlog.get_logger(__name__)
@@ -139,7 +136,14 @@ async def store_output(
         ProviderError: It cannot be fetched; ``retryable`` says whether ever.
     """
     async with spool_file(rt.storage, f"{attempt.id}-{index}") as spooled:
-        size, digest = await _spool(rt, _chunks(rt, job, output), spooled, most=most)
+        limit = f"MAX_JOB_BYTES={rt.settings.max_job_bytes}"
+        size, digest = await write_spool(
+            _chunks(rt, job, output),
+            spooled,
+            most=most,
+            too_large=OutputUnsafe(f"the outputs are larger than {limit}", code=TOO_LARGE),
+            min_free_bytes=rt.settings.min_free_bytes,
+        )
         failpoints.hit("output.spooled")
         if size == 0:
             raise OutputBroken("the output is empty")
@@ -177,32 +181,6 @@ async def _text(text: str | LongText) -> AsyncIterator[bytes]:
     pieces = pieces_of(text)
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
         yield piece.encode("utf-8", "replace")
-
-
-async def _spool(
-    rt: Runtime, chunks: AsyncIterator[bytes], path: Path, *, most: int
-) -> tuple[int, str]:
-    """Write a stream to a file; returns its size and sha256."""
-    digest, size, buffer = hashlib.sha256(), 0, bytearray()
-
-    def write(data: bytes) -> None:
-        if shutil.disk_usage(path.parent).free < rt.settings.min_free_bytes + len(data):
-            raise StorageFull("less than MIN_FREE_BYTES would be left on the spool's disk")
-        digest.update(data)
-        with path.open("ab") as file:
-            file.write(data)
-
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > most:
-            limit = f"MAX_JOB_BYTES={rt.settings.max_job_bytes}"
-            raise OutputUnsafe(f"the outputs are larger than {limit}", code="output_too_large")
-        buffer += chunk
-        if len(buffer) >= BUFFER_BYTES:
-            await asyncio.to_thread(write, bytes(buffer))
-            buffer.clear()
-    await asyncio.to_thread(write, bytes(buffer))
-    return size, digest.hexdigest()
 
 
 def _media(

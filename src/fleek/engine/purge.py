@@ -29,6 +29,7 @@ from fleek.engine.backlog import PageWalk
 from fleek.engine.cancel import cancel
 from fleek.engine.loops import run_logged
 from fleek.engine.runtime import Runtime
+from fleek.engine.uploads import expire_uploads
 from fleek.storage.base import Stored
 from fleek.store import idempotency, purges, request_rates
 from fleek.store.purges import Cursor
@@ -233,6 +234,7 @@ class Retention:
                 freed += await self._expire(part, walk, before=rt.clock.back(now, age))
         forgotten = await self._forget_requests(now)
         await request_rates.remove_full(rt.db, before=now - RATES_KEPT)
+        more_uploads = await expire_uploads(rt)
         removed = 0
         if rt.settings.job_retention is not None:
             more, removed = await self._remove(
@@ -250,7 +252,7 @@ class Retention:
             )
         elif freed.failed:
             return rt.lease.heartbeat * TROUBLED
-        if forgotten >= idempotency.EXPIRED_PAGE:
+        if forgotten >= idempotency.EXPIRED_PAGE or more_uploads:
             return REST
         walks = (self._purging, self._ended, *self._parts.values())
         return REST if any(walk.more for walk in walks) else rt.lease.heartbeat

@@ -17,7 +17,7 @@ from httptools import HttpParserError, HttpParserUpgrade
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from fleek.api.admission import SAFE, TICKET, Limit, Ticket
+from fleek.api.admission import RELEASE_BODY, SAFE, TICKET, Limit, Ticket
 from fleek.api.peers import Peers
 from fleek.domain.errors import (
     CapacityExceeded,
@@ -210,6 +210,7 @@ class GuardedProtocol(HttpToolsProtocol):
             raise CapacityExceeded("too many requests at once on this connection")
         self._admit()
         super().on_headers_complete()
+        self.scope[RELEASE_BODY] = self._release_body  # type: ignore[typeddict-unknown-key]  # ours
         self._reading = Reading.BODY
         self._front.connections.begin(self)
 
@@ -240,6 +241,10 @@ class GuardedProtocol(HttpToolsProtocol):
             raise CapacityExceeded(
                 "the server has too many bytes of requests in memory; send the request again later"
             )
+
+    def _release_body(self) -> None:
+        """Count what has come of the body no more: its reader has let it go."""
+        self._front.bodies.release(self)
 
     def on_message_complete(self) -> None:
         """Record that the request is complete."""

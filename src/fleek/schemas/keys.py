@@ -12,7 +12,7 @@ DEFAULT_SCOPES = ordered(ANONYMOUS.scopes)
 """All but `admin`."""
 
 
-FEATURES: Final = ("events", "history", "idempotency", "prefer_wait", "webhooks")
+FEATURES: Final = ("events", "history", "idempotency", "prefer_wait", "uploads", "webhooks")
 
 
 class KeyCreate(BaseModel):

@@ -20,7 +20,7 @@ import structlog
 from fleek.domain.host_errors import host_errors
 from fleek.domain.media import Key
 
-AREAS: Final = ("media", "metadata")
+AREAS: Final = ("media", "metadata", "uploads")
 KEY_PART: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")  # no hidden files, no `..`
 MAX_KEY_PARTS: Final = 9  # Fleek's keys have four
 STALE_SECONDS: Final = 24 * 60 * 60  # no download takes longer; older files remain from a crash

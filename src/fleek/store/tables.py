@@ -91,6 +91,8 @@ ENDED = "completed_at IS NOT NULL"
 MEDIA_KEPT = "status = 'completed' AND purged_at IS NULL"
 METADATA_KEPT = "status = 'completed' AND metadata_purged_at IS NULL"
 PURGING = "purging"
+KEPT = "kept_sha256 IS NOT NULL"
+BEING_REMOVED = "kept_sha256 IS NULL"
 UNDELIVERED = "state = 'pending'"
 UNDELIVERABLE = "state = 'failed'"
 FAVOURITE = "favourite"
@@ -483,6 +485,31 @@ class DeliveryAttemptRow(Base):
     reason: Mapped[str] = mapped_column(String(200))
 
 
+class UploadRow(Base):
+    """An uploaded file; see `fleek.domain.uploads.Upload`.
+
+    `kept_sha256` is its SHA-256 until it is being removed: the same bytes are then uploaded anew.
+    """
+
+    __tablename__ = "uploads"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(400))
+    sha256: Mapped[str] = mapped_column(String(64))
+    kept_sha256: Mapped[str | None] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    content_type: Mapped[str] = mapped_column(String(100))
+    width: Mapped[int | None] = mapped_column(Integer)
+    height: Mapped[int | None] = mapped_column(Integer)
+    duration_seconds: Mapped[float | None] = mapped_column(Float)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    expires_at: Mapped[datetime] = mapped_column(Instant)
+    stored: Mapped[bool] = mapped_column()
+
+    __table_args__ = (UniqueConstraint("tenant_id", "kept_sha256"),)
+
+
 class Index(NamedTuple):
     """An index on some columns of a table, of the rows that a condition holds for."""
 
@@ -558,6 +585,8 @@ INDEXES: Final = (
     _index("audit", "ix_audit_tenant", "tenant_id", "number"),
     _index("endpoints", "ix_endpoints_tenant", "tenant_id", "id"),
     _index("signing_secrets", "ix_signing_secrets_owner", "owner", "created_at"),
+    _index("uploads", "ix_uploads_expiry", "expires_at", "id", where=KEPT),
+    _index("uploads", "ix_uploads_being_removed", "id", where=BEING_REMOVED),
     _index("deliveries", "ix_deliveries_due", "lane", "next_at", "id", where=UNDELIVERED),
     _index("deliveries", "ix_deliveries_order", "lane", "job_id", "seq", where=UNDELIVERED),
     _index("deliveries", "ix_deliveries_list", "tenant_id", "id"),

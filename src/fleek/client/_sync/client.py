@@ -21,6 +21,7 @@ from fleek.client.events import Event
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline, completed
 from fleek.domain.job import Status
 from fleek.schemas import JobCancelled, JobRead, ModelRead
+from fleek.schemas.uploads import UploadRead
 
 
 def until_completed(
@@ -146,6 +147,35 @@ class Client:
             headers=wire.idempotency(idempotency_key),
         )
         return wire.parse(JobRead, answer.value)
+
+    def upload(self, file: Path | str | bytes) -> UploadRead:
+        """Upload a file, given by its path or its bytes, and return the upload.
+
+        Its `reference` is the value of a parameter, such as `image`. The same bytes are the same
+        upload, which is kept for a day unless the server is set up otherwise.
+
+        Raises:
+            InvalidInput: The file cannot be read, or is empty.
+            TooLarge: The server does not take such large files.
+            FleekError: Any other of `fleek.client.errors`.
+        """
+        answer = self._connection.ask(
+            "POST",
+            wire.UPLOADS,
+            content=wire.file_content(file),
+            headers={"content-type": "application/octet-stream"},
+        )
+        return wire.parse(UploadRead, answer.value)
+
+    def delete_upload(self, upload_id: UUID | str) -> UploadRead:
+        """Remove an uploaded file before its time, and return the upload as it was.
+
+        Raises:
+            NotFound: There is no such upload.
+            FleekError: Any other of `fleek.client.errors`.
+        """
+        answer = self._connection.ask("DELETE", wire.upload_path(upload_id))
+        return wire.parse(UploadRead, answer.value)
 
     def status(self, job_id: UUID | str) -> JobRead:
         """Return the current state of a job.

@@ -120,7 +120,7 @@ class Connection:
 
     def _request(self, method: str, url: httpx2.URL | str, **options: Any) -> httpx2.Request:
         request = self._http.build_request(method, url, **options)
-        if "content" in options:
+        if "content" in options and "content-type" not in options.get("headers", ()):
             request.headers["content-type"] = "application/json"
         if self._bearer and wire.same_origin(request.url, self._http.base_url):
             request.headers["authorization"] = self._bearer

@@ -1,0 +1,123 @@
+"""Uploads: the row is written before the file, and removed after it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import CursorResult, delete, select, text, update
+
+from fleek.domain.errors import NotFound
+from fleek.domain.uploads import Upload, UploadId
+from fleek.store import rows
+from fleek.store.database import Database, Transaction
+from fleek.store.tables import BEING_REMOVED, KEPT, UploadRow
+
+UPLOAD: Final = rows.Mapper(Upload)
+UPLOADS: Final = UploadRow.__table__
+NO_UPLOAD: Final = "there is no such upload"
+
+
+async def claim(db: Database, upload: Upload) -> Upload:
+    """Store the row of an upload, or return that of the same bytes, kept as long as this one.
+
+    The file is to be stored unless the outcome says that it is: under the outcome's key.
+    """
+    values = {**UPLOAD.values(upload), "kept_sha256": upload.sha256}
+    known = (UploadRow.tenant_id == upload.tenant_id, UploadRow.kept_sha256 == upload.sha256)
+    async with db.write() as tx:
+        found = None
+        while found is None:  # it may be marked as being removed in between
+            await tx.execute(rows.insert_absent(db.kind, UploadRow).values(values))
+            result = await tx.execute(select(UPLOADS).where(*known).with_for_update())
+            found = result.mappings().first()
+        row = dict(found)
+        if row["expires_at"] < upload.expires_at:
+            row["expires_at"] = upload.expires_at
+            later = update(UploadRow).where(UploadRow.id == row["id"])
+            await tx.execute(later.values(expires_at=upload.expires_at))
+    return UPLOAD.read(row)
+
+
+async def mark_stored(db: Database, upload_id: UploadId) -> bool:
+    """Record that the file of an upload is in storage; False: it is being removed already."""
+    statement = update(UploadRow).where(UploadRow.id == upload_id, text(KEPT)).values(stored=True)
+    async with db.write() as tx:
+        changed: CursorResult[Any] = await tx.execute(statement)
+        return changed.rowcount > 0
+
+
+async def get(db: Database, upload_id: UploadId, *, tenant_id: str) -> Upload:
+    """Return an upload.
+
+    Raises:
+        NotFound: There is none, or it belongs to another tenant.
+    """
+    async with db.read() as tx:
+        return await _get(tx, upload_id, tenant_id)
+
+
+async def _get(
+    tx: Transaction, upload_id: UploadId, tenant_id: str, *, lock: bool = False
+) -> Upload:
+    statement = select(UPLOADS).where(
+        UploadRow.id == upload_id,
+        UploadRow.tenant_id == tenant_id,
+        UploadRow.stored,
+        text(KEPT),
+    )
+    found = await tx.execute(statement.with_for_update() if lock else statement)
+    row = found.mappings().first()
+    if row is None:
+        raise NotFound(NO_UPLOAD)
+    return UPLOAD.read(row)
+
+
+async def begin_removal(db: Database, upload_id: UploadId, *, tenant_id: str) -> Upload:
+    """Mark an upload as being removed, and return it as it was.
+
+    Raises:
+        NotFound: There is none, or it belongs to another tenant.
+    """
+    async with db.write() as tx:
+        upload = await _get(tx, upload_id, tenant_id, lock=True)
+        await _mark(tx, [upload.id])
+    return upload
+
+
+async def begin_expiry(db: Database, *, before: datetime, limit: int) -> int:
+    """Mark uploads as being removed that expired before then; returns how many were looked at."""
+    expired = (
+        select(UploadRow.id)
+        .where(UploadRow.expires_at < before, text(KEPT))
+        .order_by(UploadRow.expires_at, UploadRow.id)
+        .limit(limit)
+    )
+    async with db.read() as tx:
+        if not await tx.scalar(expired.limit(1)):
+            return 0
+    async with db.write() as tx:
+        ids = [UploadId(found) for found in await tx.scalars(expired.with_for_update())]
+        await _mark(tx, ids)
+    return len(ids)
+
+
+async def _mark(tx: Transaction, ids: Sequence[UploadId]) -> None:
+    if ids:
+        chosen = UploadRow.id.in_(rows.padded(sorted(ids)))
+        await tx.execute(update(UploadRow).where(chosen).values(kept_sha256=None))
+
+
+async def being_removed(db: Database, *, limit: int) -> list[Upload]:
+    """Return uploads whose file may still be in storage although it is to be removed."""
+    statement = select(UPLOADS).where(text(BEING_REMOVED)).order_by(UploadRow.id).limit(limit)
+    async with db.read() as tx:
+        return [UPLOAD.read(row) for row in (await tx.execute(statement)).mappings()]
+
+
+async def forget(db: Database, ids: Sequence[UploadId]) -> None:
+    """Remove the rows of uploads whose files have been removed."""
+    if not ids:
+        return
+    chosen = UploadRow.id.in_(rows.padded(sorted(ids)))
+    async with db.write() as tx:
+        await tx.execute(delete(UploadRow).where(chosen, text(BEING_REMOVED)))

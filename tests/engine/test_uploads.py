@@ -1,0 +1,109 @@
+"""No crash leaves a file that nothing names, or a row that promises one."""
+
+from collections.abc import AsyncIterator, Generator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from fakes import PNG, Clock
+from fleek import failpoints
+from fleek.domain.errors import DatabaseUnavailable, FleekError, NotFound, StorageError
+from fleek.engine.purge import Retention
+from fleek.engine.runtime import Runtime
+from fleek.engine.uploads import accept_upload, remove_upload
+from fleek.store import uploads
+
+
+@pytest.fixture(autouse=True)
+def _disarmed() -> Generator[None]:
+    """Leave no failpoint armed."""
+    yield
+    failpoints.arm("")
+
+
+async def chunks(content: bytes = PNG) -> AsyncIterator[bytes]:
+    """Give a file as it comes in."""
+    yield content
+
+
+async def stored(rt: Runtime) -> list[str]:
+    """Return the keys of all uploads in storage."""
+    return [file.key async for file in rt.storage.keys("uploads/")]
+
+
+@pytest.mark.parametrize("point", ["upload.claimed", "upload.stored"])
+async def test_an_interrupted_upload_is_repeated(rt: Runtime, point: str) -> None:
+    """The caller sends it again, and it is one upload with one file."""
+    failpoints.arm(f"{point}=dberror@1")
+    with pytest.raises(DatabaseUnavailable):
+        await accept_upload(rt, chunks(), tenant_id="default")
+
+    upload = await accept_upload(rt, chunks(), tenant_id="default")
+
+    assert await stored(rt) == [upload.key]
+    assert (await uploads.get(rt.db, upload.id, tenant_id="default")).stored
+
+
+@pytest.mark.parametrize("point", ["upload.claimed", "upload.stored"])
+async def test_an_interrupted_upload_that_nobody_repeats_expires(
+    rt: Runtime, clock: Clock, point: str
+) -> None:
+    """With the file that it may have left."""
+    failpoints.arm(f"{point}=dberror@1")
+    with pytest.raises(DatabaseUnavailable):
+        await accept_upload(rt, chunks(), tenant_id="default")
+
+    clock.tick(hours=25)
+    await Retention(rt).turn()
+
+    assert await stored(rt) == []
+    assert await uploads.being_removed(rt.db, limit=9) == []
+    assert await uploads.begin_expiry(rt.db, before=rt.now(), limit=9) == 0
+
+
+@pytest.mark.parametrize("point", ["upload.delete", "upload.deleted"])
+async def test_an_interrupted_removal_continues(rt: Runtime, point: str) -> None:
+    """The row stands until its file is gone."""
+    upload = await accept_upload(rt, chunks(), tenant_id="default")
+    await remove_upload(rt, upload.id, tenant_id="default")
+    failpoints.arm(f"{point}=dberror@1")
+
+    with pytest.raises(FleekError):
+        await Retention(rt).turn()
+    await Retention(rt).turn()
+
+    assert await stored(rt) == []
+    assert await uploads.being_removed(rt.db, limit=9) == []
+
+
+async def test_a_file_that_comes_too_late_is_not_kept(rt: Runtime, clock: Clock) -> None:
+    """Its row is being removed: the file would stay for ever."""
+
+    class Slow:
+        """A storage whose save takes longer than an upload is kept."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(rt.storage, name)
+
+        async def save(self, *args: object, **kwargs: object) -> None:
+            clock.tick(hours=25)
+            await Retention(rt).turn()
+            await rt.storage.save(*args, **kwargs)  # type: ignore[arg-type]  # passed on
+
+    with pytest.raises(StorageError):
+        await accept_upload(replace(rt, storage=Slow()), chunks(), tenant_id="default")  # type: ignore[arg-type]  # stands for a storage
+
+    assert await stored(rt) == []
+
+
+async def test_another_tenant_has_its_own_file(rt: Runtime) -> None:
+    """Who knew a file's bytes would otherwise learn that somebody has it."""
+    ours = await accept_upload(rt, chunks(), tenant_id="default")
+    theirs = await accept_upload(rt, chunks(), tenant_id="acme")
+
+    assert ours.id != theirs.id
+    assert len(await stored(rt)) == 2
+    with pytest.raises(NotFound):
+        await uploads.get(rt.db, ours.id, tenant_id="acme")
+    assert theirs.expires_at - rt.now() == timedelta(hours=24)

@@ -1,0 +1,85 @@
+"""The rows of uploads, on both databases."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from backing_services import both_databases
+from fleek.domain.errors import NotFound
+from fleek.domain.media import Key
+from fleek.domain.uploads import Upload, UploadId
+from fleek.store import uploads
+from fleek.store.database import Database
+from fleek.store.tables import UploadRow
+from fleek.store.uploads import UPLOAD
+from samples import NOON, an_upload
+
+
+def another(upload: Upload) -> Upload:
+    """Return what another request with the same bytes would store."""
+    new = UploadId(uuid7())
+    later = upload.expires_at + timedelta(hours=1)
+    return replace(upload, id=new, key=Key(f"uploads/{new}.png"), expires_at=later)
+
+
+def test_each_field_has_a_column() -> None:
+    """And one more column says whether it is kept."""
+    assert {*UPLOAD.columns, "kept_sha256"} == {*UploadRow.__table__.columns.keys()}
+
+
+@both_databases
+async def test_of_the_same_bytes_at_once_one_is_kept(db: Database) -> None:
+    """For as long as the longest of them asks."""
+    first = an_upload()
+    claimed = [another(first) for _ in range(8)]
+
+    found = await asyncio.gather(*(uploads.claim(db, upload) for upload in [first, *claimed]))
+    (kept,) = {upload.id for upload in found}
+    await uploads.mark_stored(db, kept)
+
+    assert (await uploads.get(db, kept, tenant_id="default")).expires_at == claimed[0].expires_at
+
+
+@both_databases
+async def test_what_is_not_stored_yet_is_not_there(db: Database) -> None:
+    """Its file may never come."""
+    upload = await uploads.claim(db, an_upload())
+
+    with pytest.raises(NotFound):
+        await uploads.get(db, upload.id, tenant_id="default")
+    with pytest.raises(NotFound):
+        await uploads.begin_removal(db, upload.id, tenant_id="default")
+
+
+@both_databases
+async def test_one_that_is_being_removed_is_not_claimed(db: Database) -> None:
+    """Its file may be gone by then: the same bytes get a row of their own."""
+    upload = await uploads.claim(db, an_upload())
+    await uploads.mark_stored(db, upload.id)
+    await uploads.begin_removal(db, upload.id, tenant_id="default")
+
+    anew = await uploads.claim(db, another(upload))
+    stored_late = await uploads.mark_stored(db, upload.id)
+    leaving = await uploads.being_removed(db, limit=9)
+    await uploads.forget(db, [upload.id, anew.id])
+
+    assert (anew.id != upload.id, anew.stored, stored_late) == (True, False, False)
+    assert [one.id for one in leaving] == [upload.id]
+    assert await uploads.mark_stored(db, anew.id)
+
+
+@both_databases
+async def test_those_that_have_expired_are_removed(db: Database) -> None:
+    """Stored or not; in portions."""
+    for number in range(3):
+        upload = replace(another(an_upload()), sha256=f"{number:064}")
+        await uploads.claim(db, replace(upload, expires_at=NOON + timedelta(hours=number)))
+
+    looked_at = await uploads.begin_expiry(db, before=NOON + timedelta(hours=1.5), limit=1)
+    looked_at += await uploads.begin_expiry(db, before=NOON + timedelta(hours=1.5), limit=9)
+
+    assert looked_at == 2
+    assert len(await uploads.being_removed(db, limit=9)) == 2
