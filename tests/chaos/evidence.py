@@ -221,7 +221,7 @@ def _sale(row: Mapping[str, Any]) -> Sale:
 
 
 def _files(root: Path) -> Iterable[tuple[str, tuple[int, str]]]:
-    for area in ("media", "metadata"):
+    for area in ("media", "metadata", "uploads"):
         for path in (root / area).rglob("*"):
             key = path.relative_to(root).as_posix()
             if path.is_file() and not any(part.startswith(".") for part in path.parts):

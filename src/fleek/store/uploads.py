@@ -120,4 +120,4 @@ async def forget(db: Database, ids: Sequence[UploadId]) -> None:
         return
     chosen = UploadRow.id.in_(rows.padded(sorted(ids)))
     async with db.write() as tx:
-        await tx.execute(delete(UploadRow).where(chosen, text(BEING_REMOVED)))
+        await tx.execute(delete(UploadRow).where(chosen))
