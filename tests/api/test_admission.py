@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from fleek.api.admission import FEWEST, IN_TIME, TICKET, Admission, Limit
+from fleek.store.batcher import arrived_at
 
 LIMIT = 60  # seconds; none of it waits for time to pass
 
@@ -32,6 +33,7 @@ class Server:
 
     def __init__(self, *, first: int) -> None:
         self.gate = asyncio.Event()
+        self.arrivals: list[float | None] = []  # of the writes
         self.clock = Hand()
         self.limit = Limit(first=first, clock=self.clock)
         self.app = Admission(
@@ -47,6 +49,7 @@ class Server:
     async def write(self, request: Request) -> Response:
         """Read all of it, and hold it."""
         await request.body()
+        self.arrivals.append(arrived_at.get())
         await self.gate.wait()
         return PlainTextResponse("done")
 
@@ -129,6 +132,7 @@ async def test_a_write_with_a_ticket_is_not_refused_again() -> None:
     """Even if the limit has shrunk meanwhile; and it counts as under way from then on."""
     server = Server(first=1)
     ticket = server.limit.ticket()
+    assert ticket is not None
     limited = server.app
 
     async def ticketed(scope: Any, receive: Any, send: Any) -> None:
@@ -144,6 +148,7 @@ async def test_a_write_with_a_ticket_is_not_refused_again() -> None:
 
         assert (await asked).status_code == 200
     assert expected == 0
+    assert server.arrivals == [ticket.arrived_at]
 
 
 def test_the_limit_follows_what_ends_in_time() -> None:

@@ -1,6 +1,7 @@
 """One commit for many callers: who shares what, and who suffers for whom."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -14,7 +15,7 @@ from fleek.domain.errors import (
     Overloaded,
     WriteUnknown,
 )
-from fleek.store.batcher import Batcher
+from fleek.store.batcher import Batcher, arrived_at
 
 
 @asynccontextmanager
@@ -208,6 +209,7 @@ async def test_a_flush_that_is_cancelled_leaves_nobody_waiting() -> None:
         await caller
 
 
+HOUR = timedelta(hours=1)
 AT_ONCE = timedelta(0)  # a patience that ends as soon as the loop turns
 SOON = timedelta(seconds=1)  # one that ends when a batch has long been under way
 
@@ -222,6 +224,24 @@ async def test_what_waits_for_too_long_is_taken_back() -> None:
 
     with pytest.raises(Overloaded):
         await group.put(2, patience=AT_ONCE)
+    recorder.gate.set()
+
+    assert await first == 2
+    await group.close()
+    assert recorder.batches == [[1]]
+
+
+async def test_the_wait_counts_from_the_arrival_of_the_request() -> None:
+    """It may have waited for a busy event loop: the caller has waited all the same."""
+    recorder = Recorder()
+    group = Batcher(at_once, recorder.flush)
+    recorder.gate.clear()
+    first = asyncio.create_task(group.put(1))
+    await recorder.entered.wait()
+
+    arrived_at.set(time.monotonic() - HOUR.total_seconds())
+    with pytest.raises(Overloaded):
+        await group.put(2, patience=HOUR)
     recorder.gate.set()
 
     assert await first == 2

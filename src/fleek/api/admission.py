@@ -7,7 +7,7 @@ Source: https://www.rfc-editor.org/rfc/rfc5681 and https://aws.amazon.com/builde
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
@@ -17,10 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleek.api.errors import answer
 from fleek.domain.errors import Overloaded
+from fleek.store.batcher import arrived_at
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 IN_TIME: Final = 0.5  # seconds; slower writes reduce the limit
-FIRST: Final = 200  # the limit at the start
+FIRST: Final = 100  # the limit at the start
 FEWEST: Final = 32
 MOST: Final = 4096
 SHRINK: Final = 0.7
@@ -37,6 +38,7 @@ class Ticket:
 
     limit: "Limit"
     open: bool = True
+    arrived_at: float = field(default_factory=monotonic)  # the whole request, as far as it has
 
     def close(self) -> None:
         """Count it no more: it has started, or it never will."""
@@ -117,6 +119,7 @@ class Admission:
             finally:
                 limit.under_way += 1
                 began = limit.now()
+                arrived_at.set(monotonic() if ticket is None else ticket.arrived_at)
 
         limit.under_way += 1
         try:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from time import monotonic
 from typing import Any, Final
 
 from httptools import HttpParserError, HttpParserUpgrade
@@ -249,6 +250,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Record that the request is complete."""
         self._reading = Reading.NOTHING
+        if self._ticket is not None:
+            self._ticket.arrived_at = monotonic()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from datetime import timedelta
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
@@ -25,8 +26,13 @@ Flush = Callable[[Any, Sequence[Item]], Awaitable[Sequence[Result | FleekError]]
 """Does the work for all items at once, or for none: one answer for each, in their order."""
 
 LATE_SECONDS: Final = 0.1  # a timer that is off by more means that the event loop was busy
+AGAIN_SECONDS: Final = 0.2  # then until the next look
 TRIES: Final = 4
+SHORTEST_WAIT: Final = 0.25  # seconds, for the item of a request that has waited elsewhere
 UNDER_WAY: Final = timedelta(seconds=5)  # beyond a caller's patience, for a batch to be confirmed
+
+arrived_at: ContextVar[float | None] = ContextVar("arrived_at", default=None)
+"""When the request arrived for which this task runs (monotonic seconds); None: no request."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -58,8 +64,9 @@ class Batcher(Generic[Item, Result]):
     async def put(self, item: Item, *, patience: timedelta | None = None) -> Result:
         """Hand in an item and wait for its answer.
 
-        An item that still waits after `patience` is taken back. A caller that goes away does not
-        stop the flush: its item is written all the same.
+        An item that still waits after `patience` is taken back; it counts from the arrival of the
+        request, which may have waited for the event loop. A caller that goes away does not stop the
+        flush: its item is written all the same.
 
         Raises:
             Overloaded: It was taken back.
@@ -72,9 +79,12 @@ class Batcher(Generic[Item, Result]):
         if patience is None:
             return await future
         self._hasty.add(future)
+        now = time.monotonic()
         seconds = patience.total_seconds()
-        due = time.monotonic() + seconds  # the loop's own clock stands still while it is busy
-        timer = loop.call_later(seconds, self._ask_back, future, due, seconds)
+        if (arrived := arrived_at.get()) is not None:
+            seconds = min(seconds, max(seconds - (now - arrived), SHORTEST_WAIT))
+        due = now + seconds  # the loop's own clock stands still while it is busy
+        timer = loop.call_later(seconds, self._ask_back, future, due)
         try:
             return await future
         finally:
@@ -93,14 +103,12 @@ class Batcher(Generic[Item, Result]):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _ask_back(
-        self, future: asyncio.Future[Result], due: float, seconds: float, tries: int = 1
-    ) -> None:
+    def _ask_back(self, future: asyncio.Future[Result], due: float, tries: int = 1) -> None:
         """Take an item back, unless it is this loop that was busy, and gave no lane its turn."""
         now = time.monotonic()
         if abs(now - due) > LATE_SECONDS and tries < TRIES:
-            again = (future, now + seconds, seconds, tries + 1)
-            asyncio.get_running_loop().call_later(seconds, self._ask_back, *again)
+            again = (future, now + AGAIN_SECONDS, tries + 1)
+            asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._ask_back, *again)
         else:
             self._take_back(future)
 

@@ -25,7 +25,7 @@ LONG_SECONDS: Final = 24 * 60 * 60  # for what may take long, such as the build 
 SESSION: Final[Mapping[str, str]] = {
     "jit": "off",  # compiling costs more than any statement of ours
     "idle_in_transaction_session_timeout": "15000",  # ms; a frozen process holds its locks no longer
-    "lock_timeout": "800",  # ms; then the caller is asked to retry
+    "lock_timeout": "500",  # ms; then the caller is asked to retry
     "statement_timeout": "25000",  # ms; before we stop listening
 }
 UNPREPARED: Final[Mapping[str, Any]] = {
