@@ -31,10 +31,15 @@ MESSAGE_CHARS: Final = 300  # of a plugin's error
 
 PROVIDERS: Final = {
     "cog": "fleek.providers.cog:connect",
+    "openai": "fleek.providers.openai:connect",
     "placeholder": "fleek.providers.placeholder:connect",
     "replicate": "fleek.providers.replicate:connect",
 }
-CONFIGURED_BY: Final = {"replicate": "REPLICATE_API_TOKEN", "cog": "COG_URL"}
+CONFIGURED_BY: Final = {
+    "replicate": "REPLICATE_API_TOKEN",
+    "cog": "COG_URL",
+    "openai": "OPENAI_API_KEY",
+}
 """The setting that each of our providers cannot work without: once it is set, the provider is
 configured, and opened unless `PROVIDERS` says otherwise. The first one is the default. A plugin is
 named in `PROVIDERS`.

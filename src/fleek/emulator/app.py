@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -47,7 +48,7 @@ class RequestMiddleware:
         )
         app = self._app
         if dialect is not None:
-            scope[ERROR_FORM] = dialect.error
+            scope[ERROR_FORM] = partial(dialect.error, self._account.plan)
             app = self._refusal(dialect, scope, entry) or self._app
             await self._pause()
         with suppress(asyncio.CancelledError):  # cancelled only when the server ends

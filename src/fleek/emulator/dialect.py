@@ -11,15 +11,9 @@ from starlette.types import Scope
 from fleek.emulator.plan import Plan
 from fleek.emulator.predictions import Prediction
 
-
-class ErrorForm(Protocol):
-    """Writes an error response as the provider does."""
-
-    def __call__(
-        self, status: int, text: str, title: str | None, headers: Mapping[str, str] | None
-    ) -> Response:
-        """Return the response; `title` is a short name of the error."""
-        ...
+ErrorForm = Callable[[Plan, int, str, str | None, Mapping[str, str] | None], Response]
+"""Writes an error as the provider does: from the plan, the status, a text, a short name of the
+error, and headers."""
 
 
 class Present(Protocol):

@@ -156,6 +156,7 @@ CANCEL: Final = (
     Fault("cancel_ignored", "cancel", "200, but it continues and ends normally", times=ALWAYS),
     Fault("cancel_lied", "cancel", "200 and `canceled`, but it continues", times=ALWAYS),
     Fault("cancel_404", "cancel", "404; not cancelled"),
+    Fault("cancel_409", "cancel", "409; not cancelled yet"),
     Fault("cancel_5xx", "cancel", "this status; not cancelled", "503"),
     Fault("cancel_then_5xx", "cancel", "cancelled, then this status", "500"),
     Fault(

@@ -222,18 +222,33 @@ def routes() -> list[Route]:
 async def _download(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
     prediction = account.by_id.get(request.path_params["id"])
-    n = int(request.path_params["n"])
+    n, extension = int(request.path_params["n"]), request.path_params["extension"]
+    return deliver_output(request, prediction, n, extension=extension)
+
+
+def deliver_output(
+    request: Request,
+    prediction: Prediction | None,
+    n: int,
+    *,
+    extension: str,
+    authorized: bool = False,
+) -> ASGIApp:
+    """Respond with the n-th output of a prediction, with the faults that the sampler draws.
+
+    `authorized`: the address is a part of the API, which needs the token.
+    """
+    account: Account = request.app.state.account
     entry = entry_of(request.scope)
     entry.download = {
         "id": request.path_params["id"],
         "n": n,
         "range": request.headers.get("range"),
-        "authorization": "authorization" in request.headers,  # the client must not send it
+        # the token must not be sent to a host of files
+        "authorization": "authorization" in request.headers and not authorized,
         "sha256": None,
     }
-    if prediction is None or not _available(
-        account, prediction, n, request.path_params["extension"]
-    ):
+    if prediction is None or not _available(account, prediction, n, extension):
         return Response("Not Found", 404, media_type="text/plain")
     if (failure := _failure(account, prediction, n)) is not None:
         return failure

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -69,6 +69,7 @@ class Plan(BaseModel):
     clock_offset_seconds: float = 0  # of the times that are shown; never of how long things take
     creates_per_minute: int | None = None  # Replicate: 600
     others_per_minute: int | None = None  # Replicate: 3000
+    openai_server: Literal["openai", "vllm", "sglang"] = "openai"  # whose behaviour `openai` has
     injecting: bool = True  # False: no rate and no marker strikes
 
 

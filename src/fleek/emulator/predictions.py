@@ -103,6 +103,16 @@ class Prediction:
             return self.end
         return "processing" if now >= self.started_at else "starting"
 
+    def shown_status(self, now: float) -> str:
+        """Return the status in responses, which may differ from the true one."""
+        status, traits = self.status(now), self.traits
+        if now - self.ended_at < 0:
+            return traits.get(
+                {"processing": "unknown_status"}.get(status, "starting_status"), status
+            )
+        late = now - self.ended_at < float(traits.get("end_late", 0))
+        return "unknown" if late else traits.get("end_status", status)
+
     def done(self, now: float) -> bool:
         """Whether it has ended."""
         return now >= self.ended_at

@@ -21,6 +21,7 @@ from fleek.emulator.responses import (
     failed,
     html,
     missing,
+    problem,
     reset,
     throttled,
 )
@@ -119,6 +120,8 @@ async def cancel(request: Request, prediction: Prediction) -> ASGIApp | bool:
     faults = draw(request, "cancel", prediction)
     if "cancel_404" in faults:
         return missing()
+    if "cancel_409" in faults:
+        return problem(409, "Cancellation in progress. Please try again later.")
     if "cancel_5xx" in faults:
         return failed(faults["cancel_5xx"])
     lied = "cancel_lied" in faults

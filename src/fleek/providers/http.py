@@ -173,7 +173,7 @@ class Api:
         """Send a request once, and return the response.
 
         Args:
-            method: GET, POST, PUT.
+            method: GET, POST, PUT, DELETE.
             path: Below the base, including the query.
             content: JSON.
             headers: Added to those of the client.
@@ -356,13 +356,14 @@ def _later(answer: Answer, provider: str) -> ProviderUnavailable:
 def retry_after(answer: Answer) -> timedelta:
     """Return the waiting time given by a 429, between 1 second and 10 minutes.
 
-    The first readable one of these applies: ``Retry-After`` in seconds or as a date,
-    ``ratelimit-reset`` in seconds, the text of the body.
+    The first readable one of these applies: ``retry-after-ms``, ``Retry-After`` in seconds or as a
+    date, ``ratelimit-reset`` in seconds, the text of the body.
     """
     value = answer.headers.get("retry-after", "")
     sentence = _RESETS.search(answer.body[:10_000].decode("utf-8", "replace"))
     wait = (
-        _seconds(value)
+        _milliseconds(answer.headers.get("retry-after-ms", ""))
+        or _seconds(value)
         or _until(value, answer)
         or _seconds(answer.headers.get("ratelimit-reset", ""))
         or _seconds(sentence[1] if sentence else "")
@@ -374,6 +375,11 @@ def retry_after(answer: Answer) -> timedelta:
 def _seconds(text: str) -> timedelta | None:
     text = text.strip()
     return timedelta(seconds=float(text)) if _SECONDS.fullmatch(text) else None
+
+
+def _milliseconds(text: str) -> timedelta | None:
+    wait = _seconds(text)
+    return None if wait is None else wait / 1000
 
 
 def _until(text: str, answer: Answer) -> timedelta | None:

@@ -8,6 +8,7 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from fleek.emulator.dialect import Dialect
+from fleek.emulator.plan import Plan
 from fleek.emulator.replicate import catalog_routes, create, read_routes, stream, uploads
 from fleek.emulator.replicate.representation import NAME, present
 from fleek.emulator.responses import NOT_FOUND, answer, plain_error
@@ -24,7 +25,7 @@ def _routes() -> list[Route]:
 
 
 def _error(
-    status: int, text: str, title: str | None, headers: Mapping[str, str] | None
+    _plan: Plan, status: int, text: str, title: str | None, headers: Mapping[str, str] | None
 ) -> Response:
     if status == 404 and text == NOT_FOUND:
         return answer({"detail": text, "status": 404}, 404)

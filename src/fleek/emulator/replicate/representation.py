@@ -26,7 +26,7 @@ def present(
     """
     removed = now >= prediction.ended_at + plan.retention_seconds
     status = prediction.status(now)
-    shown = _shown_status(prediction, now)
+    shown = prediction.shown_status(now)
     succeeded = shown == "succeeded" and not removed
     body: dict[str, Any] = {
         "id": prediction.id,
@@ -49,15 +49,6 @@ def present(
         body["webhook"] = prediction.webhook
         body["webhook_events_filter"] = list(prediction.events)
     return body
-
-
-def _shown_status(prediction: Prediction, now: float) -> str:
-    """Return the status in the response, which may differ from the true one."""
-    status, traits = prediction.status(now), prediction.traits
-    if now - prediction.ended_at < 0:
-        return traits.get({"processing": "unknown_status"}.get(status, "starting_status"), status)
-    late = now - prediction.ended_at < float(traits.get("end_late", 0))
-    return "unknown" if late else traits.get("end_status", status)
 
 
 def _error(prediction: Prediction) -> Any:

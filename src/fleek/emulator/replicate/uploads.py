@@ -3,7 +3,6 @@
 import base64
 import hmac
 import json
-import re
 from hashlib import md5, sha256
 from typing import Any, Final
 
@@ -14,11 +13,10 @@ from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account, Upload
 from fleek.emulator.clock import iso
+from fleek.emulator.multipart import multipart
 from fleek.emulator.responses import answer, missing, problem
 
 LIFE_SECONDS: Final = 24 * 3600
-BOUNDARY: Final = re.compile(r'boundary="?([^";]+)"?')
-PARAMETER: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 def routes() -> list[Route]:
@@ -40,7 +38,7 @@ def sign_download(account: Account, owner: str, file_id: str, expiry: str) -> st
 
 async def _upload(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
-    parts = _parts(request.headers.get("content-type", ""), await request.body())
+    parts = multipart(request.headers.get("content-type", ""), await request.body())
     if "content" not in parts:
         return problem(422, "- content: content is required\n", title="Input validation failed")
     attributes, content = parts["content"]
@@ -111,20 +109,3 @@ def _describe(request: Request, upload: Upload) -> dict[str, Any]:
         "expires_at": iso(upload.created + LIFE_SECONDS),
         "urls": {"get": f"{base}/v1/files/{upload.id}"},
     }
-
-
-def _parts(content_type: str, body: bytes) -> dict[str, tuple[dict[str, str], bytes]]:
-    """Parse a multipart form: field → (parameters of its headers, its bytes)."""
-    boundary = BOUNDARY.search(content_type)
-    if boundary is None:
-        return {}
-    parts = {}
-    for piece in (b"\r\n" + body).split(b"\r\n--" + boundary[1].encode())[1:]:
-        head, separator, content = piece.partition(b"\r\n\r\n")
-        text = head.decode(errors="replace")
-        attributes = dict(PARAMETER.findall(text))
-        if separator and "name" in attributes:
-            kind = re.search(r"(?im)^content-type:\s*(\S+)", text)
-            attributes["content-type"] = kind[1] if kind else "application/octet-stream"
-            parts[attributes["name"]] = (attributes, content)
-    return parts

@@ -1,0 +1,333 @@
+"""The adapter: images and speech by one synchronous request, videos as jobs of the server."""
+
+import asyncio
+import random
+import re
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime
+from typing import Final, Literal
+
+from fleek import strict
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import NotFound, ProviderRejected, ProviderUnavailable
+from fleek.domain.job import Job, ModelName, PredictionId
+from fleek.domain.media import Output
+from fleek.outbound.client import Client, ResponseLost
+from fleek.providers.base import (
+    MAX_ANSWER_BYTES,
+    Budget,
+    Failed,
+    Found,
+    Model,
+    Outcome,
+    Prediction,
+    Schema,
+)
+from fleek.providers.download import Limits, read_output
+from fleek.providers.http import (
+    Answer,
+    Api,
+    Unreadable,
+    creation_errors,
+    detail,
+    raise_for_read,
+    read_errors,
+)
+from fleek.providers.openai.models import SCHEMAS, Kind, described, request_body
+from fleek.providers.openai.search import PAGE, Search, read_page
+from fleek.providers.openai.wire import (
+    CANCELLED,
+    CONTENT,
+    NAME,
+    is_stated,
+    is_video_id,
+    multipart,
+    raise_for_start,
+    read_files,
+    read_metrics,
+    read_video,
+)
+
+PATHS: Final[Mapping[Kind, str]] = {
+    "image": "/images/generations",
+    "speech": "/audio/speech",
+    "video": "/videos",
+}
+ANY: Final = {"accept": "*/*"}
+MAX_READS: Final = 50  # of single videos in one poll
+READS_AT_ONCE: Final = 8
+LIST_FROM: Final = 5  # so many ids are worth a page of the list
+GONE_SECONDS: Final = 120.0  # how long an unknown id may become known again
+KEPT_SECONDS: Final = 600.0  # after the last read of a result
+
+_RESULT: Final = re.compile(r"result-[0-9a-f]{32}")
+
+
+class OpenAIProvider:
+    """The adapter for one account or server.
+
+    Args:
+        api: With the key.
+        content: For the content of videos, with the key; calls no other host.
+        files: For outputs at other addresses, without the key.
+        base_url: The API's address.
+        models: The kind of each model; the first one is the default.
+        repeats: Whether a request with an unknown outcome may be repeated.
+        voice: Of speech, unless the request names one.
+        creates_per_minute, max_concurrency: Limits of the account; None: unlimited.
+        max_output_bytes: Maximum size of an output.
+        clock: Monotonic clock, in seconds.
+    """
+
+    reconcile_by: Literal["repeat", "find", "none"] = "find"
+
+    def __init__(
+        self,
+        api: Api,
+        content: Client,
+        files: Client,
+        *,
+        base_url: str,
+        models: Mapping[ModelName, Kind],
+        repeats: bool = False,
+        voice: str = "alloy",
+        creates_per_minute: int | None = None,
+        max_concurrency: int | None = None,
+        max_output_bytes: int = 2 * 1024**3,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.default_model = next(iter(models))
+        self.budget = Budget(
+            creates_per_minute=creates_per_minute,
+            concurrency=max_concurrency,
+            max_calls_per_poll=MAX_READS + 1,
+        )
+        self._api = api
+        self._content = content
+        self._files = files
+        self._base_url = base_url
+        self._models = models
+        self._repeats = repeats
+        self._voice = voice
+        self._limits = Limits(
+            size=max_output_bytes, setting="OPENAI_MAX_OUTPUT_BYTES", whole=3600.0
+        )
+        self._clock = clock
+        self._results: dict[PredictionId, tuple[float, Prediction]] = {}  # with the last read
+        self._missing: dict[PredictionId, float] = {}  # since when; -inf: deleted by us
+
+    async def start(self, job: Job, attempt: Attempt) -> Prediction:
+        """Send one request. For an image or speech, its response is the result.
+
+        Raises:
+            ProviderRejected: Refused; a repetition would be, too.
+            ProviderUnavailable: Nothing was started.
+            OutcomeUnknown: A request was sent, and no readable response was received.
+        """
+        kind = self._models.get(job.model)
+        if kind is None:
+            raise ProviderRejected("OPENAI_MODELS does not list this model any more")
+        body = request_body(kind, job.model, job.prompt, job.input, voice=self._voice)
+        try:
+            content, headers = multipart(body) if kind == "video" else (strict.dumps(body), ANY)
+        except (TypeError, ValueError) as error:
+            raise ProviderRejected(str(error), code="provider_bad_request") from error
+        with creation_errors(NAME):
+            if kind == "video":
+                answer = await self._api.post(PATHS[kind], content, headers)
+                raise_for_start(answer)
+                video = read_video(answer.json(), retryable=self._repeats)
+                if video is None:
+                    raise Unreadable("the response has no id of a video")
+                return video
+            answer = await self._synchronous(PATHS[kind], content, attempt)
+            return self._kept(await self._outcome(answer), answer)
+
+    async def _synchronous(self, path: str, content: bytes, attempt: Attempt) -> Answer:
+        """Send a request whose response is the result, and may take as long as an attempt may."""
+        try:
+            async with asyncio.timeout(attempt.timeout.total_seconds()):
+                return await self._api.call(
+                    "POST", path, content, ANY, most=MAX_ANSWER_BYTES, wait=True
+                )
+        except TimeoutError as error:
+            raise ResponseLost("no complete response in time", late=True) from error
+
+    async def _outcome(self, answer: Answer) -> Outcome:
+        if self._repeats and answer.status >= 500 and is_stated(answer):
+            return Failed("prediction_failed", detail(answer), retryable=True)
+        raise_for_start(answer)
+        return await asyncio.to_thread(read_files, answer)
+
+    def _kept(self, outcome: Outcome, answer: Answer) -> Prediction:
+        """Return a result, and keep it until it is certainly stored."""
+        try:
+            metrics = read_metrics(answer.json())
+        except Unreadable:
+            metrics = {}
+        now, prediction_id = self._clock(), PredictionId(f"result-{secrets.token_hex(16)}")
+        prediction = Prediction(id=prediction_id, outcome=outcome, metrics=metrics)
+        for key in [key for key, (at, _) in self._results.items() if at < now - KEPT_SECONDS]:
+            del self._results[key]
+        self._results[prediction_id] = now, prediction
+        return prediction
+
+    async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
+        """Return the state of predictions: videos in part from the list, the others one by one.
+
+        Raises:
+            ProviderUnavailable: No state could be read.
+        """
+        seen = {key: found for key in ids if (found := self._result(key)) is not None}
+        videos = [key for key in dict.fromkeys(ids) if is_video_id(key) and key not in seen]
+        videos = [key for key in videos if not _RESULT.fullmatch(key)]
+        failures: list[ProviderUnavailable] = []
+        if len(videos) >= LIST_FROM:
+            try:
+                seen |= await self._listed(frozenset(videos))
+            except ProviderUnavailable as error:
+                failures.append(error)
+        rest = [key for key in videos if key not in seen]
+        chosen, places = (
+            random.sample(rest, min(len(rest), MAX_READS)),
+            asyncio.Semaphore(READS_AT_ONCE),
+        )
+
+        async def read_one(key: PredictionId) -> None:
+            async with places:
+                try:
+                    found = await self._video(key)
+                except ProviderUnavailable as error:
+                    failures.append(error)
+                    return
+            if found is not None:
+                seen[key] = found
+
+        await asyncio.gather(*map(read_one, chosen))
+        if failures and not seen:
+            raise failures[-1]
+        return seen
+
+    def _result(self, key: PredictionId) -> Prediction | None:
+        """Return the result of a synchronous request; one that is not kept here is lost in the end.
+
+        It may be kept by another process, which is about to store it.
+        """
+        if not _RESULT.fullmatch(key):
+            return None
+        if key in self._results:
+            prediction = self._results[key][1]
+            self._results[key] = self._clock(), prediction
+            return prediction
+        reason = "the process that received the result ended before it was stored"
+        lost = Failed("prediction_lost", reason, retryable=self._repeats)
+        return self._absent(key, lost) or Prediction(id=key)
+
+    def _absent(self, key: PredictionId, gone: Failed) -> Prediction | None:
+        """Return the end of a prediction that has been unknown for long; None: not yet."""
+        since = self._missing.setdefault(key, self._clock())
+        if self._clock() - since < GONE_SECONDS:
+            return None
+        return Prediction(id=key, outcome=CANCELLED if since < 0 else gone)
+
+    async def _listed(self, ids: frozenset[PredictionId]) -> dict[PredictionId, Prediction]:
+        with read_errors(NAME):
+            rows, _ = read_page(await self._page(None))
+        found = (read_video(row, retryable=self._repeats) for row in rows)
+        return {video.id: video for video in found if video is not None and video.id in ids}
+
+    async def _page(self, after: str | None) -> Answer:
+        params = {"limit": str(PAGE), "order": "desc"} | (
+            {} if after is None else {"after": after}
+        )
+        with read_errors(NAME):
+            answer = await self._api.get("/videos", params)
+            raise_for_read(answer, NAME)
+            return answer
+
+    async def _video(self, key: PredictionId) -> Prediction | None:
+        """Return a video's state; None: it is unknown now.
+
+        vLLM-Omni reports a failed video with the status of the failure, and the job as the body.
+        """
+        with read_errors(NAME):
+            answer = await self._api.get(f"/videos/{key}")
+            if answer.status == 404:
+                gone = Failed(
+                    "prediction_gone", "the server no longer has the video", self._repeats
+                )
+                return self._absent(key, gone)
+            video = read_video(answer.json(), retryable=self._repeats) if is_json(answer) else None
+            if video is None or video.outcome is None:
+                raise_for_read(answer, NAME)
+        if video is None or video.id != key:
+            raise ProviderUnavailable(f"{NAME} describes another video")
+        self._missing.pop(key, None)
+        return video
+
+    async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
+        """Delete a video that has not ended. An ended one keeps its content; images have ended.
+
+        Raises:
+            ProviderUnavailable: The request failed, or the server still stops the video.
+        """
+        if _RESULT.fullmatch(prediction_id) or not is_video_id(prediction_id):
+            return self._result(prediction_id)
+        video = await self._video(prediction_id)
+        if video is None or video.outcome is not None:
+            return video
+        with read_errors(NAME):
+            answer = await self._api.call("DELETE", f"/videos/{prediction_id}")
+            if answer.status == 404:
+                return None
+            raise_for_read(answer, NAME)
+        self._missing[prediction_id] = float("-inf")
+        return replace(video, progress=None, outcome=CANCELLED)
+
+    async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:
+        """Stream one output's bytes; see `fleek.providers.download`."""
+        del job  # the output's name or address is enough
+        uri, client = output.uri, self._files
+        if isinstance(uri, str) and uri.startswith(CONTENT):
+            client, uri = self._content, f"{self._base_url}{uri.removeprefix(CONTENT)}"
+        chunks = read_output(client, Output(uri=uri), self._limits, clock=self._clock)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:
+        """Search for a video. Images and speech leave no trace that could be found.
+
+        Raises:
+            ProviderUnavailable: The list could not be read.
+        """
+        if self._models.get(job.model) != "video":
+            return Found(prediction=None, complete=True, wiped=not self._repeats)
+        age, sendable = now - attempt.submitted_at, self._api.post_window
+        search = Search(job, attempt, age, sendable, anonymous=self._repeats)
+        with read_errors(NAME):
+            return await search.run(self._page)
+
+    async def models(self) -> Sequence[Model]:
+        """List the models of the settings."""
+        return described(self._models)
+
+    async def schema(self, model: ModelName) -> Schema | None:
+        """Return the parameters that all servers have in common for this kind of model."""
+        kind = self._models.get(model)
+        if kind is None:
+            raise NotFound("no such model: OPENAI_MODELS lists the models")
+        return SCHEMAS[kind]
+
+
+def is_json(answer: Answer) -> bool:
+    """Whether the body is a JSON object."""
+    try:
+        answer.json()
+    except Unreadable:
+        return False
+    return True

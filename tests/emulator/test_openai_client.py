@@ -1,0 +1,64 @@
+"""OpenAI's own client talks to the emulator: the shapes are those that it knows."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+from openai import APIStatusError, AsyncOpenAI, BadRequestError, RateLimitError
+
+from fleek.emulator.media import render
+from fleek.emulator.server import Emulator
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Sora
+
+
+@pytest.fixture
+async def client(emulator: Emulator) -> AsyncGenerator[AsyncOpenAI]:
+    """Open the client, without its own retries."""
+    url = emulator.openai_url
+    async with AsyncOpenAI(base_url=url, api_key="sk-test", max_retries=0) as client:
+        yield client
+
+
+async def test_images(client: AsyncOpenAI, emulator: Emulator) -> None:
+    """Bytes, and the tokens used."""
+    made = await client.images.generate(prompt="a cat", model="gpt-image-2.5-flare", n=2)
+
+    assert made.data is not None
+    assert [image.url for image in made.data] == [None, None]
+    assert made.usage is not None
+    assert made.usage.output_tokens == 2000
+    assert len(emulator.account.predictions) == 1
+
+
+async def test_speech(client: AsyncOpenAI, emulator: Emulator) -> None:
+    """The response is the file."""
+    spoken = await client.audio.speech.create(input="Good morning", model="tts-1", voice="alloy")
+
+    assert spoken.content == render(f"{emulator.account.predictions[0].id}/0", "mp3")
+
+
+async def test_videos(client: AsyncOpenAI) -> None:
+    """Created, read, listed, downloaded, deleted."""
+    video = await client.videos.create(prompt="a cat", model="sora-2", seconds="8")
+    read = await client.videos.retrieve(video.id)
+    listed = [row.id async for row in client.videos.list()]
+    content = await client.videos.download_content(video.id)
+    deleted = await client.videos.delete(video.id)
+
+    assert (video.prompt, video.seconds, read.status) == ("a cat", "8", "completed")
+    assert listed == [video.id]
+    assert content.content == render(f"{video.id}/0", "mp4")
+    assert (deleted.deleted, deleted.object) == (True, "video.deleted")
+    with pytest.raises(APIStatusError):
+        await client.videos.retrieve(video.id)
+
+
+async def test_errors(client: AsyncOpenAI) -> None:
+    """With the codes by which clients tell them apart."""
+    with pytest.raises(BadRequestError) as blocked:
+        await client.images.generate(prompt="a cat [[emu:nsfw]]")
+    with pytest.raises(RateLimitError) as unpaid:
+        await client.images.generate(prompt="a cat [[emu:create_402]]")
+
+    assert blocked.value.code == "moderation_blocked"
+    assert unpaid.value.code == "insufficient_quota"

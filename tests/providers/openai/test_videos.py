@@ -1,0 +1,280 @@
+"""Videos: jobs of OpenAI, vLLM-Omni and SGLang-Diffusion, which differ in what they say."""
+
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fleek.domain.errors import OutcomeUnknown, ProviderUnavailable
+from fleek.domain.job import Job
+from fleek.emulator.media import render
+from fleek.emulator.server import Emulator
+from fleek.providers.base import Failed, Found, Succeeded
+from fleek.providers.openai.provider import GONE_SECONDS, OpenAIProvider
+from fleek.providers.openai.wire import read_video
+from providers.openai.conftest import Open, Ticks, a_job, an_attempt, contents, start
+
+SERVERS = ["openai", "vllm", "sglang"]
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest, emulator: Emulator) -> None:
+    """Give the emulator the behaviour of each server."""
+    emulator.replan(openai_server=request.param)
+
+
+def a_video(prompt: str = "a cat", **parameters: Any) -> Job:
+    """Return a job for a video."""
+    return a_job(prompt, model="sora-2", **parameters)
+
+
+async def look(provider: OpenAIProvider, video_id: Any) -> Any:
+    """Return what a poll says about one video; None: nothing."""
+    seen = (await provider.poll([video_id])).get(video_id)
+    return None if seen is None else seen.outcome
+
+
+async def search(provider: OpenAIProvider, job: Job, age: float = 1.0) -> Found:
+    """Search for the video of an attempt whose intent has an age."""
+    now = datetime.now(UTC)
+    attempt = an_attempt(job, submitted_at=now - timedelta(seconds=age))
+    return await provider.find(job, attempt, now=now)
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_video_is_made_and_read(provider: OpenAIProvider, emulator: Emulator) -> None:
+    """From the same fields on every server, as a form."""
+    job = a_video("a cat, 猫\r\n--boundary", seconds=8, size="1280x720")
+
+    video = await start(provider, job)
+    outcome = await look(provider, video.id)
+
+    (sold,) = emulator.account.predictions
+    assert sold.input["prompt"] == job.prompt
+    assert (sold.input["seconds"], sold.input["size"]) == ("8", "1280x720")
+    assert await contents(provider, job, outcome) == [render(f"{sold.id}/0", "mp4")]
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    ("fault", "code"), [("fail_mid", "prediction_failed"), ("nsfw", "content_flagged")]
+)
+async def test_a_failed_video_is_no_lost_poll(
+    provider: OpenAIProvider, fault: str, code: str
+) -> None:
+    """vLLM-Omni reports it with a status of 400 or 500, the others with 200."""
+    video = await start(provider, a_video(f"a cat [[emu:{fault}]]"))
+
+    outcome = await look(provider, video.id)
+
+    assert isinstance(outcome, Failed)
+    assert outcome.code == code
+
+
+async def test_an_error_of_the_server_is_a_lost_poll(provider: OpenAIProvider) -> None:
+    """A 5xx without the job as its body says nothing about the job."""
+    video = await start(provider, a_video("a cat [[emu:get_5xx*1]]"))
+
+    with pytest.raises(ProviderUnavailable):
+        await provider.poll([video.id])
+    assert isinstance(await look(provider, video.id), Succeeded)
+
+
+@pytest.mark.usefixtures("server")
+async def test_many_videos_are_read_from_the_list(
+    provider: OpenAIProvider, emulator: Emulator
+) -> None:
+    """One request for all of them, also for those that failed."""
+    prompts = ["a cat"] * 9 + ["a dog [[emu:fail_mid]]"]
+    ids = [(await start(provider, a_video(prompt))).id for prompt in prompts]
+    before = len(emulator.ledger.rows("request"))
+
+    seen = await provider.poll(ids)
+
+    assert sum(isinstance(found.outcome, Failed) for found in seen.values()) == 1
+    assert seen.keys() == set(ids)
+    assert len(emulator.ledger.rows("request")) == before + 1
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_running_video_is_deleted(provider: OpenAIProvider) -> None:
+    """SGLang only forgets it; for us it has ended on every server."""
+    video = await start(provider, a_video("a cat [[emu:predict=600]]"))
+
+    cancelled = await provider.cancel(video.id)
+
+    assert cancelled is not None
+    assert isinstance(cancelled.outcome, Failed)
+    assert await look(provider, video.id) == cancelled.outcome
+
+
+@pytest.mark.usefixtures("server")
+async def test_an_ended_video_keeps_its_content(
+    provider: OpenAIProvider, emulator: Emulator
+) -> None:
+    """To delete it would throw away what was paid for."""
+    video = await start(provider, a_video())
+
+    ended = await provider.cancel(video.id)
+
+    assert ended is not None
+    assert isinstance(ended.outcome, Succeeded)
+    assert "DELETE" not in {row["method"] for row in emulator.ledger.rows("request")}
+
+
+@pytest.mark.parametrize("fault", ["cancel_409", "cancel_5xx", "cancel_then_5xx"])
+async def test_a_deletion_that_is_not_confirmed_is_repeated(
+    provider: OpenAIProvider, fault: str
+) -> None:
+    """409: vLLM-Omni still stops it."""
+    video = await start(provider, a_video(f"a cat [[emu:predict=600]][[emu:{fault}*1]]"))
+
+    with pytest.raises(ProviderUnavailable):
+        await provider.cancel(video.id)
+    await provider.cancel(video.id)
+
+
+async def test_a_video_that_the_server_has_lost_is_gone_in_the_end(
+    open_openai: Open, ticks: Ticks
+) -> None:
+    """A restart of the server empties its memory; a 404 alone may be a moment's."""
+    provider = open_openai(repeats=True)
+    video = await start(provider, a_video("a cat [[emu:vanish=0]]"))
+
+    before = await look(provider, video.id)
+    ticks.seconds += GONE_SECONDS
+    after = await look(provider, video.id)
+
+    assert before is None
+    assert isinstance(after, Failed)
+    assert (after.code, after.retryable) == ("prediction_gone", True)
+
+
+@pytest.mark.parametrize("server", ["openai", "vllm"])
+async def test_a_lost_video_is_found_by_its_request(
+    provider: OpenAIProvider, emulator: Emulator, server: str
+) -> None:
+    """Among others: with another prompt, and of another size."""
+    emulator.replan(openai_server=server)
+    lost = a_video("a cat [[emu:create_then_drop]]", size="1280x720")
+    for job in (a_video("a dog"), replace(lost, input={"size": "720x1280"}), lost):
+        with suppress(OutcomeUnknown):
+            await start(provider, job)
+
+    found = await search(provider, lost)
+
+    mine = emulator.account.predictions[-1].id
+    assert [candidate.id for candidate in found.candidates] == [mine]
+    assert (found.complete, found.wiped) == (True, False)
+
+
+async def test_a_video_of_another_time_is_not_taken_for_the_lost_one(
+    provider: OpenAIProvider, emulator: Emulator
+) -> None:
+    """Another caller may have asked for the same an hour before."""
+    await start(provider, a_video())
+    emulator.account.clock.advance(3600)
+    now = datetime.now(UTC) + timedelta(hours=1)
+    job = a_video()
+
+    found = await provider.find(job, an_attempt(job, submitted_at=now), now=now)
+
+    assert (found.complete, found.candidates) == (True, ())
+
+
+async def test_an_empty_list_is_proof(provider: OpenAIProvider) -> None:
+    """Nothing was created, so the job can be started again."""
+    lost = a_video("a cat [[emu:create_drop]]")
+    with pytest.raises(OutcomeUnknown):
+        await start(provider, lost)
+
+    found = await search(provider, lost)
+
+    assert (found.complete, found.wiped, found.candidates) == (True, False, ())
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+async def test_a_list_without_prompts_proves_nothing(
+    open_openai: Open, emulator: Emulator, *, repeats: bool
+) -> None:
+    """SGLang does not repeat them; on a server of one's own that costs only time."""
+    emulator.replan(openai_server="sglang")
+    provider = open_openai(repeats=repeats)
+    lost = a_video("a cat [[emu:create_then_drop]]")
+    with pytest.raises(OutcomeUnknown):
+        await start(provider, lost)
+
+    found = await search(provider, lost)
+
+    assert (found.complete, found.wiped, found.candidates) == (True, not repeats, ())
+
+
+@pytest.mark.parametrize("date", ["none", "garbage"])
+async def test_without_a_date_an_empty_search_is_no_proof(
+    provider: OpenAIProvider, emulator: Emulator, date: str
+) -> None:
+    """It is not known which rows are of the time of the intent."""
+    await start(provider, a_video("a dog"))
+    emulator.replan(rates={"answer_date": 1.0}, arguments={"answer_date": date})
+
+    found = await search(provider, a_video())
+
+    assert not found.complete
+
+
+async def test_a_wrong_date_hides_no_video(provider: OpenAIProvider, emulator: Emulator) -> None:
+    """Everything between the two clocks counts."""
+    video = await start(provider, a_video())
+    emulator.replan(rates={"answer_date": 1.0}, arguments={"answer_date": "-7200"})
+
+    found = await search(provider, a_video())
+
+    assert [candidate.id for candidate in found.candidates] == [video.id]
+
+
+async def test_the_search_reads_as_many_pages_as_it_needs(
+    provider: OpenAIProvider, emulator: Emulator
+) -> None:
+    """The lost video is the oldest of 120."""
+    first = await start(provider, a_video("the first"))
+    for _ in range(119):
+        await start(provider, a_video("another"))
+
+    found = await search(provider, a_video("the first"))
+
+    assert [candidate.id for candidate in found.candidates] == [first.id]
+    assert len([row for row in emulator.ledger.rows("request") if row["method"] == "GET"]) == 2
+
+
+async def test_a_list_that_links_to_itself_is_given_up(
+    provider: OpenAIProvider, emulator: Emulator
+) -> None:
+    """And never counts as complete."""
+    await start(provider, a_video())
+    emulator.replan(rates={"list_repeat": 1.0})
+
+    with pytest.raises(ProviderUnavailable):
+        await search(provider, a_video("another"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"id": None},
+        {"id": "../x"},
+        {"id": "v", "status": 7, "progress": "much", "error": []},
+        {"id": "v", "status": "failed", "error": {"code": ["x"], "message": {"a": 1}}},
+        {"id": "v", "status": "completed", "urls": 3, "num_outputs": "two", "url": 5},
+        {"id": "v", "status": "completed", "num_outputs": 3, "urls": [None, "https://x/y", 4]},
+        {"id": "v", "progress": float("nan"), "usage": {"a": float("inf"), "b": 2**60}},
+    ],
+    ids=str,
+)
+def test_no_body_breaks_the_reader(body: dict[str, Any]) -> None:
+    """Fields may be missing, or of any type."""
+    prediction = read_video(body)
+
+    assert prediction is None or prediction.id == "v"
