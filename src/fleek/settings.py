@@ -169,10 +169,11 @@ class Settings(BaseSettings):
 
     providers: Listed = Field(
         default_factory=lambda: tuple(ProviderChoice().decide()),
-        description="The providers to open, comma-separated: `placeholder`, `replicate`, `cog`, or "
-        "the name of a plugin. The first one serves requests that name none. Default: `replicate` "
-        "if a real token is set, else `placeholder`; and `cog` if `COG_URL` is set. The former "
-        "name, `PROVIDER`, takes one name and is accepted until the next release.",
+        description="The providers to open, comma-separated: `placeholder`, `replicate`, `cog`, "
+        "`openai`, or the name of a plugin. The first one serves requests that name none. Default: "
+        "`replicate` if a real token is set, else `placeholder`; and `cog` if `COG_URL` is set; and "
+        "`openai` if `OPENAI_API_KEY` is set. The former name, `PROVIDER`, takes one name and is "
+        "accepted until the next release.",
     )
     default_model: str | None = Field(
         default=None,
