@@ -1,4 +1,4 @@
-"""Every error says who must act, and whether another attempt can help."""
+"""Errors have codes, documentation and, where known, a retry delay."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,7 +10,7 @@ from fleek.domain.errors import FieldError, FleekError, InvalidInput, ProviderUn
 
 
 def tree(kind: type[FleekError]) -> Iterator[type[FleekError]]:
-    """Return all errors below one."""
+    """Yield all subclasses that the module defines."""
     for child in kind.__subclasses__():
         if child.__module__ == errors.__name__:
             yield child
@@ -20,8 +20,8 @@ def tree(kind: type[FleekError]) -> Iterator[type[FleekError]]:
 KINDS = list(tree(FleekError))
 
 
-def test_every_error_is_drawn_in_the_tree() -> None:
-    """The picture at the top of the module is what readers trust."""
+def test_every_error_is_in_the_module_docstring() -> None:
+    """The tree at the top of the module is complete."""
     drawn = errors.__doc__ or ""
 
     assert KINDS
@@ -29,22 +29,22 @@ def test_every_error_is_drawn_in_the_tree() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_error_has_a_code_and_a_sentence(kind: type[FleekError]) -> None:
+def test_every_error_has_a_code_and_a_docstring(kind: type[FleekError]) -> None:
     """Both are public."""
     assert kind.code.replace("_", "").isalpha()
     assert (kind.__doc__ or "").partition("\n")[0].endswith(".")
 
 
-def test_a_code_may_be_narrowed() -> None:
-    """One class, several reasons that callers can tell apart."""
+def test_an_error_code_can_be_overridden() -> None:
+    """One class has several reasons that callers can distinguish."""
     error = InvalidInput("no", code="unknown_model", errors=[FieldError("/model", "x", "y")])
 
     assert (error.code, error.errors[0].pointer) == ("unknown_model", "/model")
     assert FleekError("no").code == "internal_error"
 
 
-def test_errors_that_pass_say_when() -> None:
-    """If it is known."""
+def test_temporary_errors_carry_retry_after() -> None:
+    """The value is None if the delay is unknown."""
     minute = timedelta(minutes=1)
 
     assert TooMany("no", retry_after=minute).retry_after == minute

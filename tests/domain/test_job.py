@@ -1,4 +1,4 @@
-"""A job moves only as the table of transitions says, and never again once it has ended."""
+"""Jobs change state only as the transition table allows; a final state is not left."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,13 +111,13 @@ VERBS: Final[dict[str, tuple[Verb, frozenset[State]]]] = {
         frozenset({Status.PENDING, *Stage}),
     ),
 }
-"""Each verb, and the states that it may leave."""
+"""Each transition, and the states in which it is allowed."""
 
 STATES: Final[tuple[State, ...]] = (Status.PENDING, *Stage, *sorted(TERMINAL))
 
 
 def in_state(state: State) -> Job:
-    """Return a job in this state, with its first attempt made."""
+    """Return a job in this state, with one attempt."""
     status, stage = (Status.PROCESSING, state) if isinstance(state, Stage) else (state, None)
     return a_job(status=status, stage=stage, attempt=1, attempt_id=ATTEMPT)
 
@@ -129,8 +129,8 @@ FORBIDDEN: Final = [
 
 
 @pytest.mark.parametrize(("name", "state"), ALLOWED)
-def test_a_verb_leaves_the_states_it_may(name: str, state: State) -> None:
-    """And goes where the table says."""
+def test_an_allowed_transition_succeeds(name: str, state: State) -> None:
+    """The new state is in the transition table."""
     change = VERBS[name][0](in_state(state))
 
     assert change.job.state in TRANSITIONS[state]
@@ -138,16 +138,16 @@ def test_a_verb_leaves_the_states_it_may(name: str, state: State) -> None:
 
 
 @pytest.mark.parametrize(("name", "state"), FORBIDDEN)
-def test_a_verb_leaves_no_other_state(name: str, state: State) -> None:
-    """A late answer or a second caller is refused, and the message names the job."""
+def test_other_transitions_are_refused(name: str, state: State) -> None:
+    """Late answers and second callers change nothing, and the message names the job."""
     job = in_state(state)
 
     with pytest.raises(IllegalTransition, match=str(job.id)):
         VERBS[name][0](job)
 
 
-def test_the_table_knows_every_state_and_only_collecting_again_follows_an_end() -> None:
-    """It is whole, and a job cannot be "processing" without a stage."""
+def test_the_transition_table_is_complete() -> None:
+    """Only failed jobs can be collected again, and a job in `processing` has a stage."""
     assert set(TRANSITIONS) == set(STATES)
     followed = {state: after for state in TERMINAL if (after := TRANSITIONS[state])}
     assert followed == {Status.FAILED: {Stage.COLLECTING}}
@@ -155,8 +155,8 @@ def test_the_table_knows_every_state_and_only_collecting_again_follows_an_end() 
 
 
 @given(st.lists(st.sampled_from(sorted(VERBS)), max_size=40))
-def test_any_sequence_follows_the_table(names: list[str]) -> None:
-    """Whatever is tried, in any order: a step is in the table or is refused, and an end stays."""
+def test_any_sequence_follows_the_transition_table(names: list[str]) -> None:
+    """Each step is in the table or is refused, and final states are not left."""
     job = a_job()
 
     for name in names:
@@ -176,8 +176,8 @@ def test_any_sequence_follows_the_table(names: list[str]) -> None:
         assert change.event
 
 
-def test_a_claim_counts_the_attempt_and_forgets_the_last_one() -> None:
-    """What the last prediction left does not belong to the next."""
+def test_a_claim_counts_the_attempt_and_clears_the_last_one() -> None:
+    """The data of the last prediction do not belong to the next one."""
     job = replace(
         in_state(Status.PENDING),
         prediction_id=PredictionId("old"),
@@ -189,16 +189,16 @@ def test_a_claim_counts_the_attempt_and_forgets_the_last_one() -> None:
 
     change = claim(job, WORKER, ATTEMPT, now=NOON + SECOND)
 
-    taken = change.job
-    assert (taken.attempt, taken.ordinal, taken.worker_id) == (2, 4, WORKER)
-    assert (taken.prediction_id, taken.progress, taken.collects) == (None, None, 0)
-    assert taken.started_at == NOON + SECOND
-    assert taken.error == ERROR
+    claimed = change.job
+    assert (claimed.attempt, claimed.ordinal, claimed.worker_id) == (2, 4, WORKER)
+    assert (claimed.prediction_id, claimed.progress, claimed.collects) == (None, None, 0)
+    assert claimed.started_at == NOON + SECOND
+    assert claimed.error == ERROR
     assert change.data == {"attempt": 4, "worker": str(WORKER)}
 
 
-def test_a_job_has_started_with_its_first_claim() -> None:
-    """Later ones do not move it."""
+def test_started_at_is_the_first_claim() -> None:
+    """Later claims do not change it."""
     job = replace(in_state(Status.PENDING), started_at=NOON - SECOND)
 
     assert claim(job, WORKER, ATTEMPT, now=NOON).job.started_at == NOON - SECOND
@@ -207,8 +207,8 @@ def test_a_job_has_started_with_its_first_claim() -> None:
 @pytest.mark.parametrize(
     ("stage", "event"), [(Stage.STARTING, "waiting"), (Stage.UNKNOWN, "adopted")]
 )
-def test_a_prediction_that_was_found_again_is_adopted(stage: Stage, event: str) -> None:
-    """The history tells the two apart."""
+def test_a_reconciled_prediction_is_adopted(stage: Stage, event: str) -> None:
+    """The history distinguishes it from a new prediction."""
     job = replace(in_state(stage), worker_id=WORKER)
 
     change = mark_waiting(job, PredictionId("p"), now=NOON)
@@ -217,15 +217,15 @@ def test_a_prediction_that_was_found_again_is_adopted(stage: Stage, event: str) 
 
 
 def test_outputs_are_collected_by_one_worker() -> None:
-    """The one that holds the job."""
+    """A second worker is refused."""
     job = collect(in_state(Stage.COLLECTING), WORKER, now=NOON).job
 
     with pytest.raises(IllegalTransition, match="twice"):
         collect(job, WorkerId(a_job().id), now=NOON)
 
 
-def test_collecting_later_counts_and_waits() -> None:
-    """The job is free for any worker when its time comes."""
+def test_a_postponed_collect_is_counted_and_delayed() -> None:
+    """Any worker may take the job when it is due."""
     job = replace(in_state(Stage.COLLECTING), worker_id=WORKER, collects=1)
 
     change = postpone(job, StorageError("away"), now=NOON, backoff=BACKOFF)
@@ -236,8 +236,8 @@ def test_collecting_later_counts_and_waits() -> None:
     assert change.data["code"] == "storage_unavailable"
 
 
-def test_collecting_later_is_never_much_later() -> None:
-    """Whatever was away may be back, and whatever the operator chose for new attempts."""
+def test_the_collect_delay_is_limited() -> None:
+    """The limit does not depend on the operator's backoff for new attempts."""
     job = replace(in_state(Stage.COLLECTING), worker_id=WORKER, collects=500)
     slow = Backoff(timedelta(hours=1), 10, timedelta(days=1))
 
@@ -246,8 +246,8 @@ def test_collecting_later_is_never_much_later() -> None:
     assert NOON + SECOND * 30 <= change.job.run_at <= NOON + SECOND * 60
 
 
-def test_a_result_that_is_collected_again_has_no_past() -> None:
-    """It waits for a worker at once, and has not ended."""
+def test_a_repeated_collect_starts_afresh() -> None:
+    """The job is due at once and has not ended."""
     job = replace(in_state(Status.FAILED), completed_at=NOON, collects=9, error=ERROR)
 
     again = recollect(job, now=NOON + SECOND).job
@@ -257,7 +257,7 @@ def test_a_result_that_is_collected_again_has_no_past() -> None:
 
 
 def test_a_completed_job_has_no_error() -> None:
-    """Whatever happened on the way."""
+    """An earlier error is cleared."""
     job = replace(in_state(Stage.COLLECTING), error=ERROR, progress=0.3)
 
     done = complete(job, now=NOON, outputs=2).job
@@ -266,15 +266,15 @@ def test_a_completed_job_has_no_error() -> None:
 
 
 @pytest.mark.parametrize(("crashed", "crashes"), [(True, 3), (False, 2)])
-def test_only_a_crash_counts_as_one(*, crashed: bool, crashes: int) -> None:
-    """An answer that was lost is nobody's death."""
+def test_only_a_crash_counts_as_a_crash(*, crashed: bool, crashes: int) -> None:
+    """A lost answer does not mean that a worker has crashed."""
     job = replace(in_state(Stage.STARTING), crashes=2)
 
     assert mark_unknown(job, now=NOON, reason="r", crashed=crashed).job.crashes == crashes
 
 
-def test_an_attempt_that_bought_nothing_is_given_back() -> None:
-    """It costs no attempt, and the floor is kept."""
+def test_an_attempt_without_a_prediction_is_not_counted() -> None:
+    """The attempt can be repeated, and the minimum delay is kept."""
     job = replace(in_state(Stage.STARTING), attempt=2, deferrals=1)
 
     change = defer(job, AWAY, now=NOON, backoff=BACKOFF, floor=SECOND * 100)
@@ -284,8 +284,8 @@ def test_an_attempt_that_bought_nothing_is_given_back() -> None:
     assert change.job.error is None
 
 
-def test_a_failure_that_may_pass_is_followed_by_another_attempt() -> None:
-    """The error is kept until then, and the progress is not."""
+def test_a_retryable_failure_is_followed_by_another_attempt() -> None:
+    """The error is kept until then, and the progress is cleared."""
     job = replace(in_state(Stage.WAITING), progress=0.4)
 
     again = fail(job, ERROR, retryable=True, now=NOON, backoff=BACKOFF).job
@@ -297,8 +297,8 @@ def test_a_failure_that_may_pass_is_followed_by_another_attempt() -> None:
 @pytest.mark.parametrize(
     ("attempt", "retryable"), [(3, True), (1, False)], ids=["last attempt", "permanent"]
 )
-def test_a_failure_that_nothing_can_follow_is_the_end(*, attempt: int, retryable: bool) -> None:
-    """No attempt is left, or none can help."""
+def test_a_final_failure_fails_the_job(*, attempt: int, retryable: bool) -> None:
+    """No attempt is left, or another one cannot help."""
     job = replace(in_state(Stage.WAITING), attempt=attempt)
 
     change = fail(job, ERROR, retryable=retryable, now=NOON, backoff=BACKOFF)
@@ -313,10 +313,10 @@ def test_a_failure_that_nothing_can_follow_is_the_end(*, attempt: int, retryable
     factor=st.floats(1, 10),
     ceiling=st.floats(0.001, 3600),
 )
-def test_a_wait_is_never_longer_than_its_ceiling(
+def test_a_delay_never_exceeds_its_maximum(
     n: int, base: float, factor: float, ceiling: float
 ) -> None:
-    """However many failures there were, and without an overflow."""
+    """Any number of failures is possible, without an overflow."""
     backoff = Backoff(timedelta(seconds=base), factor, timedelta(seconds=ceiling))
 
     mark_waiting = backoff.delay(n)
@@ -326,6 +326,6 @@ def test_a_wait_is_never_longer_than_its_ceiling(
 
 
 @given(n=st.integers(1, 100), floor=st.floats(0, 10_000))
-def test_a_wait_is_never_shorter_than_its_floor(n: int, floor: float) -> None:
-    """The provider has said when to come back."""
+def test_a_delay_is_at_least_its_minimum(n: int, floor: float) -> None:
+    """The provider's Retry-After is respected."""
     assert BACKOFF.delay(n, floor=timedelta(seconds=floor)) >= timedelta(seconds=floor)

@@ -1,4 +1,4 @@
-"""Files have names that no two attempts share, and outputs survive being stored."""
+"""Files have a unique name for each attempt, and outputs survive being stored."""
 
 import pytest
 
@@ -11,13 +11,13 @@ from samples import WORKER, a_file, a_job
     "output",
     [Output(uri="https://host/a.png"), Output(text="A verse"), Output(key=Key("media/a.png"))],
 )
-def test_an_output_comes_back_as_it_was_stored(output: Output) -> None:
-    """An address, or words."""
+def test_outputs_survive_a_round_trip(output: Output) -> None:
+    """Addresses, text and keys."""
     assert Output.from_json(output.to_json()) == output
 
 
-def test_a_file_is_named_by_job_attempt_place_and_content() -> None:
-    """And ends as its type does."""
+def test_a_media_key_names_job_attempt_index_and_content() -> None:
+    """It ends with the file's extension."""
     attempt_id = AttemptId(WORKER)
     file = a_file(a_job(attempt_id=attempt_id), 3)
 
@@ -28,8 +28,8 @@ def test_a_file_is_named_by_job_attempt_place_and_content() -> None:
     assert other != file.key
 
 
-def test_a_metadata_document_is_named_by_its_job() -> None:
-    """One for each."""
+def test_a_metadata_key_names_the_job() -> None:
+    """There is one document for each job."""
     job = a_job()
 
     assert metadata_key(job.id) == f"metadata/{job.id}.json"

@@ -1,4 +1,4 @@
-"""Purging is said of jobs that have ended, part by part, and changes nothing else of them."""
+"""Ended jobs are purged part by part; nothing else of them changes."""
 
 import pytest
 
@@ -12,13 +12,13 @@ ENDS = [Status.COMPLETED, Status.FAILED, Status.CANCELLED]
 
 
 def ended(status: Status = Status.COMPLETED) -> Job:
-    """Return a job that ended so at noon."""
+    """Return a job that ended at noon."""
     return a_job(status=status, completed_at=NOON)
 
 
 @pytest.mark.parametrize("status", ENDS)
-def test_a_job_stays_as_it_ended(status: Status) -> None:
-    """Only its files are gone."""
+def test_a_purged_job_keeps_its_status(status: Status) -> None:
+    """Only its files are removed."""
     change = purge(ended(status), list(Part), now=NOON + SECOND)
 
     assert (change.job.status, change.job.completed_at) == (status, NOON)
@@ -28,15 +28,15 @@ def test_a_job_stays_as_it_ended(status: Status) -> None:
 
 
 @pytest.mark.parametrize("part", Part)
-def test_one_part_goes_without_the_other(part: Part) -> None:
-    """Each has a retention of its own."""
+def test_parts_are_purged_separately(part: Part) -> None:
+    """Each has its own retention."""
     job = purge(ended(), [part], now=NOON).job
 
     assert {one for one in Part if purged(job, one)} == {part}
 
 
-def test_a_part_keeps_the_time_of_its_end() -> None:
-    """It was gone then already."""
+def test_a_second_purge_keeps_the_first_time() -> None:
+    """The part was gone already."""
     job = purge(ended(), [Part.MEDIA], now=NOON).job
 
     later = purge(job, list(Part), now=NOON + SECOND).job
@@ -44,8 +44,8 @@ def test_a_part_keeps_the_time_of_its_end() -> None:
     assert (later.purged_at, later.metadata_purged_at) == (NOON, NOON + SECOND)
 
 
-def test_when_nothing_is_left_nothing_is_owed() -> None:
-    """And what was purged stays purged."""
+def test_an_erased_job_needs_no_more_purging() -> None:
+    """The time of the purge is kept."""
     job = purge(ended(), list(Part), now=NOON).job
 
     change = mark_erased(job, now=NOON + SECOND)
@@ -54,14 +54,14 @@ def test_when_nothing_is_left_nothing_is_owed() -> None:
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.PROCESSING])
-def test_a_job_that_goes_on_cannot_be_purged(status: Status) -> None:
+def test_a_running_job_cannot_be_purged(status: Status) -> None:
     """Its files are still to come."""
     with pytest.raises(IllegalTransition, match="purged"):
         purge(a_job(status=status), list(Part), now=NOON)
 
 
-def test_the_owner_of_a_file_is_told_by_its_key() -> None:
-    """So that what is in storage can be looked up."""
+def test_a_key_names_the_owner_of_its_file() -> None:
+    """Files in the storage can be traced to their jobs."""
     job = a_job()
     file = media_key(job.id, AttemptId(WORKER), 0, sha256="a" * 64, extension="png")
 
@@ -84,6 +84,6 @@ def test_the_owner_of_a_file_is_told_by_its_key() -> None:
         "",
     ],
 )
-def test_what_is_not_named_as_we_name_has_no_owner(key: str) -> None:
-    """It is not ours to judge."""
+def test_foreign_keys_have_no_owner(key: str) -> None:
+    """Files with other names are not Fleek's."""
     assert owner(key) is None

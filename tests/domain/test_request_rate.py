@@ -1,4 +1,4 @@
-"""A bucket of tokens gives what the rate allows, and no more."""
+"""A token bucket grants what the rate allows, and no more."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,14 +19,14 @@ STEPS = st.lists(
         st.integers(min_value=0, max_value=90_000_000), st.integers(min_value=0, max_value=300)
     ),
     max_size=40,
-)  # microseconds that pass, then tokens that are asked for
+)  # microseconds that pass, then requested tokens
 
 
 @pytest.mark.parametrize(
     ("per_minute", "burst", "lease"), [(600, 100, 20), (60, 10, 2), (6, 1, 1), (1, 1, 1)]
 )
-def test_ten_seconds_worth_may_come_at_once(per_minute: int, burst: int, lease: int) -> None:
-    """At least one request; and a process takes a part of it in advance."""
+def test_the_burst_is_ten_seconds_worth(per_minute: int, burst: int, lease: int) -> None:
+    """At least one request; a process leases a part of it in advance."""
     rate = RequestRate(per_minute)
 
     assert (rate.burst, rate.lease) == (burst, lease)
@@ -34,10 +34,8 @@ def test_ten_seconds_worth_may_come_at_once(per_minute: int, burst: int, lease: 
 
 
 @given(rate=RATES, steps=STEPS)
-def test_no_stretch_of_time_gives_more(
-    rate: RequestRate, steps: Sequence[tuple[int, int]]
-) -> None:
-    """Than the burst and what the rate adds in that time."""
+def test_no_period_exceeds_the_rate(rate: RequestRate, steps: Sequence[tuple[int, int]]) -> None:
+    """The limit is the burst and what the rate adds in that time."""
     now, full_at = NOON, LONG_AGO
     given_at = []
     for passed, wanted in steps:
@@ -53,8 +51,8 @@ def test_no_stretch_of_time_gives_more(
             assert total <= rate.burst + (end - begin) / rate.interval + 0.001
 
 
-def test_tokens_come_back_one_by_one() -> None:
-    """After the wait that was promised there is one."""
+def test_tokens_return_one_by_one() -> None:
+    """One token is free after the promised wait."""
     rate = RequestRate(600)
     full_at = rate.spend(rate.burst, LONG_AGO, NOON)
 
@@ -67,8 +65,8 @@ def test_tokens_come_back_one_by_one() -> None:
     assert rate.wait(full_at, NOON + wait) == timedelta(0)
 
 
-def test_a_clock_that_is_set_back_blocks_nobody_for_long() -> None:
-    """Not for more than the time in which the bucket fills anyway."""
+def test_a_clock_set_back_delays_one_interval_at_most() -> None:
+    """A full bucket that lies in the future does not block requests."""
     rate = RequestRate(600)
     full_at = rate.spend(1, LONG_AGO, NOON + timedelta(days=1))
 

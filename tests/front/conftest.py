@@ -10,5 +10,5 @@ from in_process_service import Serving, serving_on
 
 @pytest.fixture
 def serving(rt: Runtime) -> Serving:
-    """Return what serves the application on a free port, with settings of the test's choice."""
+    """Return a function that serves the application on a free port with the test's settings."""
     return partial(serving_on, rt)

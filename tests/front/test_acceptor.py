@@ -1,4 +1,4 @@
-"""Connections are accepted as fast as they come, however long a turn of the event loop takes."""
+"""Many connections are accepted in one turn of the event loop."""
 
 import asyncio
 import errno
@@ -18,18 +18,18 @@ TURNS: Final = 5
 
 
 class Counting(asyncio.Protocol):
-    """Counts the connections that were opened."""
+    """Count the connections that were opened."""
 
     opened = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it."""
+        """Count the connection and close it."""
         type(self).opened += 1
         transport.close()
 
 
 class Exhausted(socket.socket):
-    """A listening socket whose process has no descriptor left the first time."""
+    """A listening socket whose first accept fails for lack of descriptors."""
 
     failed = False
 
@@ -50,7 +50,7 @@ def listening(kind: type[socket.socket]) -> socket.socket:
 
 
 def opened(listener: socket.socket, *, callers: int, turns: int) -> int:
-    """Return how many of the waiting callers have a connection after so many turns."""
+    """Return how many of the waiting callers were accepted after this many turns."""
 
     class Protocol(Counting):
         opened = 0
@@ -69,13 +69,13 @@ def opened(listener: socket.socket, *, callers: int, turns: int) -> int:
             return runner.run(take_turns())
 
 
-def test_all_who_wait_are_let_in_at_once() -> None:
-    """The loop's own servers accept one per turn: of thousands the last one waits for seconds."""
+def test_all_waiting_connections_are_accepted_at_once() -> None:
+    """Servers of asyncio accept one per turn: the last of thousands would wait for seconds."""
     assert opened(listening(socket.socket), callers=CALLERS, turns=TURNS) == CALLERS
 
 
-def test_without_descriptors_it_pauses_and_accepts_again(monkeypatch: Any) -> None:
-    """The caller waits in the backlog meanwhile; the log says why."""
+def test_accepting_pauses_without_descriptors(monkeypatch: Any) -> None:
+    """The caller waits in the backlog meanwhile; the log names the reason."""
     monkeypatch.setattr(acceptor, "PAUSE_SECONDS", 0)
     with capture_logs() as lines:
         assert opened(listening(Exhausted), callers=1, turns=20) == 1

@@ -1,4 +1,4 @@
-"""Connections have deadlines, and a number; the service answers whatever they do."""
+"""Connections have deadlines and a limit; the service answers despite misbehaving callers."""
 
 import asyncio
 from datetime import timedelta
@@ -15,7 +15,7 @@ CROWD = 300
 
 
 async def crowd_of(service: Served, data: bytes, number: int = CROWD) -> list[Caller]:
-    """Open as many connections, and send the same on each."""
+    """Open this many connections, and send the same data on each."""
     return [await service.call(data) for _ in range(number)]
 
 
@@ -36,8 +36,10 @@ def hang_up(crowd: list[Caller]) -> None:
     ],
     ids=["silent", "empty lines", "half a line", "half a head", "half a long head"],
 )
-async def test_half_a_head_is_closed(serving: Serving, data: bytes, statuses: list[int]) -> None:
-    """Every one of a crowd, and others are served meanwhile."""
+async def test_an_incomplete_request_head_times_out(
+    serving: Serving, data: bytes, statuses: list[int]
+) -> None:
+    """Other callers are served meanwhile."""
     async with serving(request_header_seconds=SOON, keep_alive_seconds=SOON) as service:
         crowd = await crowd_of(service, data)
         other = await service.exchange(LIVE + LAST)
@@ -58,8 +60,10 @@ async def test_half_a_head_is_closed(serving: Serving, data: bytes, statuses: li
     ],
     ids=["length", "expect", "chunks"],
 )
-async def test_half_a_body_is_closed(serving: Serving, data: bytes, statuses: list[int]) -> None:
-    """Nothing may hold memory for ever."""
+async def test_an_incomplete_body_times_out(
+    serving: Serving, data: bytes, statuses: list[int]
+) -> None:
+    """Memory is not held forever."""
     async with serving(request_body_seconds=SOON) as service:
         answer = await service.exchange(data)
 
@@ -67,8 +71,8 @@ async def test_half_a_body_is_closed(serving: Serving, data: bytes, statuses: li
     assert answer.code == "request_timeout"
 
 
-async def test_a_trickle_is_not_progress(serving: Serving) -> None:
-    """A byte now and then keeps no connection open."""
+async def test_a_trickle_does_not_extend_the_deadline(serving: Serving) -> None:
+    """Single bytes do not keep a connection open."""
     async with serving(request_header_seconds=SOON) as service:
         caller = await service.call(LIVE + b"X-A: ")
         answered = asyncio.create_task(caller.read())
@@ -81,28 +85,28 @@ async def test_a_trickle_is_not_progress(serving: Serving) -> None:
 
 
 async def test_an_idle_connection_is_closed(serving: Serving) -> None:
-    """After its last answer."""
+    """The time counts from its last response."""
     async with serving(keep_alive_seconds=SOON, request_header_seconds=NEVER) as service:
         answer = await service.exchange(LIVE + b"\r\n")
 
     assert answer.statuses == [200]
 
 
-async def test_who_does_not_read_is_dropped(serving: Serving) -> None:
-    """With all that waited to be sent."""
+async def test_slow_readers_are_disconnected(serving: Serving) -> None:
+    """The unsent responses are discarded."""
     page = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
     async with serving(response_stall_seconds=SOON, keep_alive_seconds=NEVER) as service:
         caller = await service.call(page * 32)
-        asking = asyncio.create_task(caller.send(page * 100_000))  # more than any buffer takes
+        sending = asyncio.create_task(caller.send(page * 100_000))  # more than any buffer takes
 
-        await asking
+        await sending
         caller.close()
 
-    assert not asking.cancelled()
+    assert not sending.cancelled()
 
 
-async def test_the_silent_make_room(serving: Serving) -> None:
-    """A crowd of silent connections keeps nobody out, nor ends that of a caller that works."""
+async def test_silent_connections_are_closed_first(serving: Serving) -> None:
+    """They block neither new callers nor one whose requests are complete."""
     async with serving(max_connections=20, request_header_seconds=NEVER) as service:
         regular = await service.call(LIVE + b"\r\n")
         await regular.read(until=b"}")
@@ -116,8 +120,8 @@ async def test_the_silent_make_room(serving: Serving) -> None:
     assert again.statuses == [200]
 
 
-async def test_one_peer_does_not_take_all(serving: Serving) -> None:
-    """Unless it is a proxy, which speaks for many."""
+async def test_connections_per_peer_are_limited(serving: Serving) -> None:
+    """A trusted proxy is exempt, because it forwards for many."""
     async with serving(forwarded_allow_ips=(), max_connections_per_peer=2) as service:
         crowd = await crowd_of(service, LIVE, 2)
         refused = await service.exchange(b"")
@@ -134,8 +138,8 @@ async def test_one_peer_does_not_take_all(serving: Serving) -> None:
     assert served.statuses == [200]
 
 
-async def test_bodies_have_a_budget(serving: Serving) -> None:
-    """Beyond it large ones are refused, and ordinary ones are not."""
+async def test_request_bodies_have_a_memory_budget(serving: Serving) -> None:
+    """Beyond it large bodies are refused, and small ones are not."""
     half = 100_000
     head = HEAD + b"Content-Length: %d\r\n\r\n" % (2 * half)
     body = b'{"prompt":"x"}'
@@ -156,7 +160,7 @@ async def test_bodies_have_a_budget(serving: Serving) -> None:
         hang_up(held)
         large = HEAD + b"Content-Length: %d\r\n" % (half + 14) + LAST + body + b" " * half
         async with asyncio.timeout(PATIENCE):
-            while (await service.exchange(large)).statuses != [201]:  # they are hanging up
+            while (await service.exchange(large)).statuses != [201]:  # until the others are closed
                 pass
 
     assert len(refused) == 7

@@ -1,4 +1,4 @@
-"""What is not HTTP/1.1 to the letter is refused: a proxy might read it in another way."""
+"""Requests that violate HTTP/1.1 are refused: a proxy might read them differently."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -104,8 +104,8 @@ REFUSED: Final[Mapping[str, tuple[bytes, int, str]]] = {
 }
 
 
-async def test_odd_requests_are_refused(serving: Serving) -> None:
-    """Each with a status and a problem, and the connection is closed."""
+async def test_malformed_requests_are_refused(serving: Serving) -> None:
+    """Each gets a status and a problem, and the connection is closed."""
     async with serving(**SHORT) as service:
         found = {name: await service.exchange(data) for name, (data, _, _) in REFUSED.items()}
 
@@ -114,7 +114,7 @@ async def test_odd_requests_are_refused(serving: Serving) -> None:
     }
 
 
-TAKEN: Final[Mapping[str, tuple[bytes, list[int]]]] = {
+ACCEPTED: Final[Mapping[str, tuple[bytes, list[int]]]] = {
     "31 KB of header": (LIVE + b"X-A: " + b"a" * 31_000 + b"\r\n\r\n", [200]),
     "chunks in capitals": (
         CHUNKED.replace(b"chunked", b"Chunked") + b"e\r\n" + BODY + b"\r\n0\r\n\r\n",
@@ -131,19 +131,19 @@ TAKEN: Final[Mapping[str, tuple[bytes, list[int]]]] = {
 }
 
 
-async def test_what_is_allowed_is_served(serving: Serving) -> None:
-    """What was taken is answered, whatever comes behind it."""
+async def test_valid_requests_are_served(serving: Serving) -> None:
+    """Garbage after a request does not affect its response."""
     async with serving(**SHORT) as service:
-        found = {name: await service.exchange(data) for name, (data, _) in TAKEN.items()}
+        found = {name: await service.exchange(data) for name, (data, _) in ACCEPTED.items()}
 
     assert {name: answer.statuses for name, answer in found.items()} == {
-        name: statuses for name, (_, statuses) in TAKEN.items()
+        name: statuses for name, (_, statuses) in ACCEPTED.items()
     }
 
 
 @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
-async def test_a_refused_sender_can_read_why(serving: Serving, close: bytes) -> None:
-    """The answer comes before the body is through; a reset would take it away."""
+async def test_a_refusal_can_be_read_while_sending(serving: Serving, close: bytes) -> None:
+    """The response precedes the end of the body; a reset would discard it."""
     body = b" " * 4_000_000
     head = HEAD + close + b"Content-Length: %d\r\n\r\n" % len(body)
 

@@ -1,4 +1,4 @@
-"""Overload is refused before anything else is done for a request."""
+"""Overload is refused before any other work for a request."""
 
 import asyncio
 from typing import Any, Final
@@ -19,7 +19,7 @@ POST: Final = HEAD + LAST[:-2] + BODY
 
 
 async def refusals(service: Served) -> float:
-    """Return how many requests were refused as too many."""
+    """Return how many requests were refused because of overload."""
     registry = service.rt.metrics.registry
     found = registry.get_sample_value("fleek_http_refusals_total", {"code": "overloaded"})
     return found or 0.0
@@ -30,8 +30,8 @@ def handled(lines: list[Any]) -> list[int]:
     return [line["status"] for line in lines if line["event"] == "request_handled"]
 
 
-async def test_a_write_that_is_too_many_costs_the_application_nothing(serving: Serving) -> None:
-    """Neither a task nor a line of the log: they are counted. Reads are answered meanwhile."""
+async def test_a_refused_write_does_not_reach_the_application(serving: Serving) -> None:
+    """It has neither a task nor a log line: refusals are counted. Reads are answered meanwhile."""
     async with serving() as service:
         before = await refusals(service)
         service.writes.most = 0
@@ -48,8 +48,8 @@ async def test_a_write_that_is_too_many_costs_the_application_nothing(serving: S
     assert counted == 1
 
 
-async def test_the_body_of_a_refused_write_is_not_waited_for(serving: Serving) -> None:
-    """Whoever sends it afterwards reads the refusal all the same."""
+async def test_a_write_is_refused_before_its_body_arrives(serving: Serving) -> None:
+    """A caller that sends the body afterwards can still read the refusal."""
     async with serving() as service:
         service.writes.most = 0
         caller = await service.call(HEAD + b"\r\n")
@@ -60,8 +60,8 @@ async def test_the_body_of_a_refused_write_is_not_waited_for(serving: Serving) -
     assert refused.statuses == [503]
 
 
-async def test_a_page_of_an_allowed_site_can_read_the_refusal(serving: Serving) -> None:
-    """Only the application knows which sites those are."""
+async def test_an_overload_response_has_cors_headers(serving: Serving) -> None:
+    """Pages of allowed sites can read it."""
     async with serving(cors_origins=("https://page.example",)) as service:
         service.writes.most = 0
         origin = b"Origin: https://page.example\r\n"
@@ -72,8 +72,8 @@ async def test_a_page_of_an_allowed_site_can_read_the_refusal(serving: Serving) 
 
 
 @pytest.mark.parametrize("host", [b"localhost", b"evil.example"])
-async def test_a_place_is_given_back(serving: Serving, host: bytes) -> None:
-    """By whatever part of the service a write is answered."""
+async def test_an_answered_write_frees_its_place(serving: Serving, host: bytes) -> None:
+    """Whether the application or a layer before it has answered."""
     async with serving() as service:
         service.writes.most = 1
         answers = [
@@ -89,8 +89,8 @@ async def test_a_place_is_given_back(serving: Serving, host: bytes) -> None:
     assert expected == 0
 
 
-async def test_writes_that_wait_for_their_turn_take_nobody_s_place(serving: Serving) -> None:
-    """A few callers that send many at once, behind one that waits, would shut out all others."""
+async def test_pipelined_writes_take_one_place(serving: Serving) -> None:
+    """A few callers that pipeline behind a waiting request would shut out all others."""
     async with serving() as service:
         service.writes.most = 1
         waits = HEAD + b"Prefer: wait=60\r\n" + BODY

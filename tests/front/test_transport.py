@@ -1,4 +1,4 @@
-"""What a connection knows of its reader."""
+"""The transport reports how much the reader has not yet read."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ PART = 16 * 1024
 
 
 class Owner:
-    """Closes nothing."""
+    """A connection whose closing does nothing."""
 
     def close_gently(self) -> None:
         """Do nothing."""
@@ -39,7 +39,7 @@ async def ends() -> AsyncGenerator[tuple[GentleTransport, socket.socket]]:
 async def test_a_slow_reader_makes_progress_before_more_can_be_written(
     ends: tuple[GentleTransport, socket.socket],
 ) -> None:
-    """As nginx does for a slow client: it takes little at a time, and is not a reader that stalls."""
+    """As with a slow client behind nginx: it takes little at a time, but does not stall."""
     transport, reader = ends
     waiting, unread = transport.get_write_buffer_size(), transport.get_unread_size()
 

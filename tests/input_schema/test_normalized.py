@@ -1,4 +1,4 @@
-"""Schemas of strangers: whatever they are, there is an answer, it is small, and nobody is called."""
+"""Untrusted schemas give a small result or None, and no address is opened."""
 
 import json
 import socket
@@ -20,17 +20,15 @@ from untrusted_json import ANYTHING, no_calls
 
 
 def size(value: Any) -> int:
-    """Return how many values there are in one."""
+    """Return the number of values, nested ones included."""
     if isinstance(value, dict):
         return 1 + sum(map(size, value.values()))
     return 1 + sum(map(size, value)) if isinstance(value, list) else 1
 
 
 @given(schema=ANYTHING, definitions=ANYTHING, parameters=st.dictionaries(st.text(), st.integers()))
-def test_there_is_an_answer_to_any_json(
-    schema: Any, definitions: Any, parameters: dict[str, Any]
-) -> None:
-    """A copy that stands alone, can be written out, and is no more once it is copied again."""
+def test_any_json_is_handled(schema: Any, definitions: Any, parameters: dict[str, Any]) -> None:
+    """The result is self-contained, serializable, and unchanged when normalized again."""
     for exact in (False, True):
         copy = normalize(schema, definitions, exact=exact)
 
@@ -42,7 +40,7 @@ def test_there_is_an_answer_to_any_json(
 
 
 def fan_out(depth: int, width: int) -> dict[str, Any]:
-    """Return definitions whose expansion has width to the power of depth parts."""
+    """Return definitions that expand to width to the power of depth parts."""
     names = [f"n{number}" for number in range(depth)]
     following = {
         name: {"anyOf": [{"$ref": f"#/components/schemas/{after}"}] * width}
@@ -52,7 +50,7 @@ def fan_out(depth: int, width: int) -> dict[str, Any]:
 
 
 def nested(depth: int) -> Any:
-    """Return a schema within so many others."""
+    """Return a schema that is nested this deep."""
     schema: Any = {}
     for _ in range(depth):
         schema = {"items": schema}
@@ -78,14 +76,14 @@ BOMBS: Final[dict[str, tuple[Any, Any]]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_what_exceeds_the_budget_is_no_schema(name: str) -> None:
-    """It is found out before it is built."""
+def test_a_schema_beyond_the_budget_is_ignored(name: str) -> None:
+    """The size is counted before the schema is expanded."""
     schema, definitions = BOMBS[name]
 
     assert normalize(schema, definitions) is None
 
 
-SCHEMAS: Final[tuple[dict[str, Any], ...]] = (  # each with the place of an address or a file
+SCHEMAS: Final[tuple[dict[str, Any], ...]] = (  # PLACE becomes an address or a file
     {"$schema": "PLACE", "type": "object"},
     {"properties": {"a": {"$schema": "PLACE", "type": "integer"}}},
     {"properties": {"a": {"$ref": "PLACE"}}},
@@ -98,32 +96,32 @@ SCHEMAS: Final[tuple[dict[str, Any], ...]] = (  # each with the place of an addr
 
 
 @contextmanager
-def open_ear() -> Generator[tuple[str, Callable[[], bool]]]:
-    """Give an address on loopback, and what tells whether anybody has called it.
+def listening() -> Generator[tuple[str, Callable[[], bool]]]:
+    """Yield an address on loopback, and a function that tells if a connection was opened.
 
-    A listener hears libraries that are not written in Python, too.
+    A real listener notices libraries that are not written in Python, too.
     """
-    with socket.create_server(("127.0.0.1", 0)) as ear:
-        ear.settimeout(0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0)
 
         def called() -> bool:
             try:
-                ear.accept()[0].close()
+                listener.accept()[0].close()
             except BlockingIOError:
                 return False
             return True
 
-        yield f"http://127.0.0.1:{ear.getsockname()[1]}/meta.json", called
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/meta.json", called
 
 
 @pytest.mark.parametrize("number", range(len(SCHEMAS)))
-def test_no_address_in_a_schema_is_opened(number: int, tmp_path: Path) -> None:
-    """Neither one of this machine or network, nor a file: such as one that allows nothing."""
+def test_addresses_in_a_schema_are_not_opened(number: int, tmp_path: Path) -> None:
+    """Neither network addresses nor files, even if the file would refuse all parameters."""
     (tmp_path / "nothing.json").write_text('{"not": {}}')
-    normalize({})  # what is loaded lazily is loaded
+    normalize({})  # load what is loaded lazily
 
     for place in ("ADDRESS", (tmp_path / "nothing.json").as_uri()):
-        with open_ear() as (address, called), no_calls() as calls:
+        with listening() as (address, called), no_calls() as calls:
             written = json.dumps(SCHEMAS[number]).replace("PLACE", place)
             compiled = compile_schema(json.loads(written.replace("ADDRESS", address)))
             assert compiled is not None
@@ -132,18 +130,18 @@ def test_no_address_in_a_schema_is_opened(number: int, tmp_path: Path) -> None:
             assert not called()
 
 
-def test_the_library_by_itself_would_call() -> None:
-    """Or the test above would prove nothing."""
-    patience = jsonschema_rs.HttpOptions(timeout=0.1)
+def test_the_library_alone_opens_addresses() -> None:
+    """The test above would prove nothing otherwise."""
+    options = jsonschema_rs.HttpOptions(timeout=0.1)
 
-    with open_ear() as (address, called):
+    with listening() as (address, called):
         with suppress(ValueError, jsonschema_rs.ReferencingError):
-            jsonschema_rs.validator_for({"$ref": address}, http_options=patience)
+            jsonschema_rs.validator_for({"$ref": address}, http_options=options)
         assert called()
 
 
-def test_a_schema_that_refers_to_itself_allows_anything_there() -> None:
-    """And where nothing may be left out, it is none."""
+def test_a_recursive_schema_allows_anything_in_its_recursion() -> None:
+    """An exact copy of it is not possible."""
     definitions = {"a": {"type": "array", "items": {"$ref": "#/components/schemas/a"}}}
 
     copy = normalize({"$ref": "#/components/schemas/a"}, definitions)
@@ -153,7 +151,7 @@ def test_a_schema_that_refers_to_itself_allows_anything_there() -> None:
 
 
 @pytest.mark.parametrize("keyword", ["not", "if", "patternProperties", "prefixItems"])
-def test_where_nothing_may_be_left_out_unknown_places_are_refused(keyword: str) -> None:
+def test_an_exact_copy_refuses_unsupported_keywords(keyword: str) -> None:
     """A file could be described there."""
     schema = {keyword: {"format": "uri"}}
 
@@ -180,10 +178,10 @@ def test_where_nothing_may_be_left_out_unknown_places_are_refused(keyword: str) 
         ),
     ],
 )
-def test_what_is_checked(
+def test_supported_keywords_are_checked(
     schema: dict[str, Any], parameters: dict[str, Any], codes: list[str]
 ) -> None:
-    """The rest is the provider's to check."""
+    """The provider checks the rest."""
     compiled = compile_schema(schema)
 
     assert compiled is not None
@@ -192,8 +190,8 @@ def test_what_is_checked(
     assert [error.code for error in errors] == codes
 
 
-def test_a_pattern_that_backtracks_takes_no_longer_for_it() -> None:
-    """A prompt has 10,000 characters; two to that power would be some steps too many."""
+def test_a_backtracking_pattern_is_checked_in_linear_time() -> None:
+    """With 2^10,000 steps the test would not end."""
     compiled = compile_schema({"properties": {"a": {"pattern": "^(a+)+$"}}})
 
     assert compiled is not None
@@ -203,13 +201,13 @@ def test_a_pattern_that_backtracks_takes_no_longer_for_it() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["(a)\\1", "(?=a)b", "(?:(?:a{99}){99}){99}", "["])
-def test_a_pattern_that_needs_more_is_not_checked(pattern: str) -> None:
-    """The parameters are left to the provider then."""
+def test_unsupported_patterns_are_not_checked(pattern: str) -> None:
+    """The provider checks the parameters instead."""
     assert compile_schema({"properties": {"a": {"pattern": pattern}}}) is None
 
 
-def test_a_check_that_would_take_too_long_is_not_made() -> None:
-    """Counted before it begins: many values, each against many alternatives."""
+def test_an_expensive_check_is_skipped() -> None:
+    """The cost is counted in advance: many values, each against many alternatives."""
     schema = {"properties": {"a": {"items": {"anyOf": [{"const": n} for n in range(400)]}}}}
     compiled = compile_schema(schema)
 
@@ -218,8 +216,8 @@ def test_a_check_that_would_take_too_long_is_not_made() -> None:
     assert compiled.errors({"a": [399] * (MAX_WORK // 800 + 1)}) is None
 
 
-def test_what_is_said_about_an_error_is_short() -> None:
-    """Whatever the schema holds: a long enumeration, long words, words that move the cursor."""
+def test_error_details_are_short_and_printable() -> None:
+    """The schema has long enumerations, long words and control characters."""
     long = {"enum": [f"\x1b[2J\r\n{number}" + "x" * 100 for number in range(1000)]}
     many = {"enum": [str(number) for number in range(1000)]}
     compiled = compile_schema(

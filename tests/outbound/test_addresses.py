@@ -1,4 +1,4 @@
-"""Which addresses may be called: what is refused by its form, and what is not public."""
+"""Unsafe addresses are refused by their form, or because they are not public."""
 
 from ipaddress import ip_network
 
@@ -44,8 +44,8 @@ BAD_URLS = [
 
 
 @pytest.mark.parametrize("url", BAD_URLS)
-def test_an_address_that_may_lead_inside_is_refused(url: str) -> None:
-    """By its form alone, before anybody is asked where it leads."""
+def test_an_unsafe_address_is_refused(url: str) -> None:
+    """The form is enough: no name is resolved."""
     with pytest.raises(UnsafeAddress):
         parse(url, ANY)
 
@@ -60,8 +60,8 @@ def test_an_address_that_may_lead_inside_is_refused(url: str) -> None:
         ("https://example.com:80/", "example.com"),
     ],
 )
-def test_an_ordinary_address_passes(url: str, host: str) -> None:
-    """With its query, in any case, on a port that is listed."""
+def test_an_ordinary_address_is_accepted(url: str, host: str) -> None:
+    """With its query, in any case, on a listed port."""
     assert parse(url, ANY).raw_host == host
 
 
@@ -69,14 +69,14 @@ def test_an_ordinary_address_passes(url: str, host: str) -> None:
     "path",
     ["/%2F%7e?X-Amz-Credential=a%2Fb&sig=%2b+%3D{}|'", "/A.PNG?", "/?a=1&a=2", "/a//b/../c"],
 )
-def test_what_is_asked_for_is_sent_as_it_is_written(path: str) -> None:
-    """Whoever signed an address counts every character of it."""
+def test_path_and_query_are_sent_unchanged(path: str) -> None:
+    """A signature covers every character of them."""
     assert parse(f"HTTPS://EXAMPLE.com{path}", ANY).raw_path_qs == path.removesuffix("?")
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "ftp", "file"])
-def test_a_named_host_is_called_in_no_other_way(scheme: str) -> None:
-    """On its port, and in the clear only if the operator named it so."""
+def test_an_allowed_host_is_limited_to_its_scheme_and_port(scheme: str) -> None:
+    """Plain HTTP is allowed only if the operator configured it."""
     policy = Policy(named=(AllowedHost.of("http://10.0.0.7:8080"), AllowedHost.of("https://b")))
 
     allowed = {
@@ -99,7 +99,7 @@ def _refused(url: str, policy: Policy) -> bool:
     return False
 
 
-def test_the_refusal_does_not_repeat_the_address() -> None:
+def test_the_error_does_not_repeat_the_address() -> None:
     """It may hold a secret, and the message is shown."""
     with pytest.raises(UnsafeAddress) as caught:
         parse("https://user:secret@example.com/", ANY)
@@ -119,8 +119,8 @@ def test_the_refusal_does_not_repeat_the_address() -> None:
         ("example.com.evil", "*.example.com", False),
     ],
 )
-def test_patterns(*, host: str, pattern: str, fitting: bool) -> None:
-    """A star stands for any number of names, and for none."""
+def test_host_patterns(*, host: str, pattern: str, fitting: bool) -> None:
+    """A star stands for any number of labels, including none."""
     assert matches(host, pattern) is fitting
 
 
@@ -136,21 +136,21 @@ def test_patterns(*, host: str, pattern: str, fitting: bool) -> None:
         "5f00::1",
     ],
 )
-def test_these_are_not_public(ip: str) -> None:
-    """Here, there, or in disguise."""
+def test_private_addresses(ip: str) -> None:
+    """Local, reserved and embedded ones."""
     assert not public(ip)
 
 
 @pytest.mark.parametrize(
     "ip", ["8.8.8.8", "1.1.1.1", PUBLIC, "2606:4700::1111", "2a00:1450:4001:81b::200e"]
 )
-def test_these_are_public(ip: str) -> None:
-    """In both families."""
+def test_public_addresses(ip: str) -> None:
+    """IPv4 and IPv6."""
     assert public(ip)
 
 
-async def test_the_systems_resolver_gives_each_address_once() -> None:
-    """An address in figures is its own."""
+async def test_the_system_resolver_returns_each_address_once() -> None:
+    """An IP address resolves to itself."""
     assert await resolve("127.0.0.1", 80) == ["127.0.0.1"]
 
 
@@ -160,8 +160,8 @@ INSIDE = Policy(networks=(ip_network("10.0.0.0/8"), ip_network("169.254.0.0/16")
 @pytest.mark.parametrize(
     "url", ["http://10.1.2.3:8080/x", "https://n8n:5678/x", "http://n8n/x", "https://example.com"]
 )
-def test_a_receiver_in_an_allowed_network_may_be_named_as_it_is_inside(url: str) -> None:
-    """By its number or by a name without a dot, on any port; where it leads is checked later."""
+def test_a_host_in_an_allowed_network_may_have_an_internal_name(url: str) -> None:
+    """IP addresses and names without a dot, on any port; the resolved address is checked later."""
     assert str(parse(url, INSIDE)).startswith(url)
 
 
@@ -173,7 +173,7 @@ def test_a_receiver_in_an_allowed_network_may_be_named_as_it_is_inside(url: str)
     ],
 )
 def test_other_addresses_stay_refused(url: str) -> None:
-    """An exception is for its networks alone, and never for a metadata service."""
+    """An exception covers only its networks, and never a metadata service."""
     with pytest.raises(UnsafeAddress):
         parse(url, INSIDE)
 
@@ -186,14 +186,12 @@ def test_other_addresses_stay_refused(url: str) -> None:
         *(("192.168.0.1", 443, False), ("169.254.169.254", 80, False), ("169.254.7.7", 80, True)),
     ],
 )
-def test_an_exception_opens_its_networks_and_nothing_else(
-    ip: str, port: int, *, allowed: bool
-) -> None:
-    """Public hosts stay reachable on the usual port alone."""
+def test_an_exception_allows_only_its_networks(ip: str, port: int, *, allowed: bool) -> None:
+    """Public hosts stay reachable on the usual port only."""
     assert INSIDE.admits(ip, port) is allowed
 
 
-def test_without_networks_http_stays_refused() -> None:
-    """Plain http alone opens nothing."""
+def test_plain_http_needs_allowed_networks() -> None:
+    """The option alone changes nothing."""
     with pytest.raises(UnsafeAddress):
         parse("http://example.com/", Policy(plain=True))

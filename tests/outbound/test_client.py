@@ -1,4 +1,4 @@
-"""The client of other hosts: what it refuses to call, and what is certain when a call fails."""
+"""The HTTP client for other hosts: refused addresses, and what is known after a failure."""
 
 import asyncio
 import resource
@@ -23,25 +23,25 @@ from service_process import PATIENCE
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nset-cookie: a=b\r\n\r\nhello"
 
 
-class Names:
-    """A resolver with answers of its own, which counts the questions."""
+class Resolver:
+    """A resolver with fixed answers, which records its calls."""
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.answers = list(answers)
         self.asked: list[tuple[str, int]] = []
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
-        """Give the next answer; the last one for ever."""
+        """Return the next answer; the last one is repeated."""
         self.asked.append((host, port))
         return self.answers[min(len(self.asked), len(self.answers)) - 1]
 
 
 class Host:
-    """A host on this machine that gives these answers in turn, one per request."""
+    """A host on this machine that sends these answers in turn, one per request."""
 
     def __init__(self, *answers: bytes) -> None:
         self.answers = answers
-        self.heard: list[bytes] = []
+        self.requests: list[bytes] = []
         self.connections = 0
         self.url = ""
 
@@ -51,8 +51,8 @@ class Host:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 0)
-            self.heard.append(head + await reader.readexactly(size))
-            answer = self.answers[min(len(self.heard), len(self.answers)) - 1]
+            self.requests.append(head + await reader.readexactly(size))
+            answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
             if not answer:
                 return
             writer.write(answer)
@@ -60,13 +60,13 @@ class Host:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Return the port on which it listens."""
         return port_of(self.url)
 
 
 @asynccontextmanager
 async def hosting(*answers: bytes) -> AsyncGenerator[Host]:
-    """Run such a host."""
+    """Run a host with these answers."""
     host = Host(*answers)
     async with listening(host.visit) as host.url:
         yield host
@@ -76,7 +76,7 @@ async def hosting(*answers: bytes) -> AsyncGenerator[Host]:
 async def calling(
     policy: Policy, read: float = PATIENCE, **options: Any
 ) -> AsyncGenerator[Client]:
-    """Open a client; `options` are those of its connections."""
+    """Open a client; `options` configure its connections."""
     client = Client(policy, Connections(policy, **options), read=read)
     try:
         yield client
@@ -85,12 +85,12 @@ async def calling(
 
 
 def near(url: str) -> Policy:
-    """Return a policy that allows one port of this machine, as an operator may."""
+    """Return a policy that allows one port of this machine, as operators may configure it."""
     return Policy(patterns=(), named=(AllowedHost.of(url),))
 
 
 async def body_of(response: Response) -> bytes:
-    """Read a body to its end."""
+    """Read the whole body."""
     return b"".join([chunk async for chunk in response.body])
 
 
@@ -101,7 +101,7 @@ async def asked(client: Client, url: str, method: str = "GET", content: bytes = 
 
 
 async def followed(url: str) -> bytes:
-    """Return what an address of this machine gives at last."""
+    """Return the body after all redirects."""
     async with calling(near(url)) as client, client.follow(f"{url}/x") as response:
         return await body_of(response)
 
@@ -114,15 +114,15 @@ async def followed(url: str) -> bytes:
     [["10.0.0.5"], [PUBLIC, "10.0.0.5"], ["10.0.0.5", PUBLIC], ["2606:4700::1111", "::1"]],
 )
 async def test_a_name_with_a_private_address_is_refused(answer: list[str]) -> None:
-    """One is enough: which of them would be dialled is chance."""
-    async with calling(ANY, resolve=Names(answer)) as client:
+    """One is enough: any of them could be dialled."""
+    async with calling(ANY, resolve=Resolver(answer)) as client:
         with pytest.raises(UnsafeAddress):
             await asked(client, "https://example.com/")
 
 
-async def test_a_name_is_resolved_once_for_a_connection() -> None:
-    """A name server that answers differently the second time is not asked a second time."""
-    names = Names(["127.0.0.1"], ["127.0.0.9"])
+async def test_a_name_is_resolved_once_per_connection() -> None:
+    """A second lookup could return another address."""
+    names = Resolver(["127.0.0.1"], ["127.0.0.9"])
     async with hosting(OK) as host:
         url = f"http://files.test:{host.port}"
         async with calling(near(url), resolve=names) as client:
@@ -131,29 +131,29 @@ async def test_a_name_is_resolved_once_for_a_connection() -> None:
 
     assert names.asked == [("files.test", host.port)]
     assert host.connections == 1
-    assert host.heard[0].startswith(b"GET /x?y=z HTTP/1.1\r\n")
-    assert f"\r\nhost: files.test:{host.port}\r\n".encode() in host.heard[0].lower()
+    assert host.requests[0].startswith(b"GET /x?y=z HTTP/1.1\r\n")
+    assert f"\r\nhost: files.test:{host.port}\r\n".encode() in host.requests[0].lower()
 
 
-async def test_the_certificate_is_asked_for_by_name() -> None:
-    """Only the address that is dialled comes from the resolver."""
+async def test_the_certificate_is_verified_by_name() -> None:
+    """The resolver supplies only the address to dial."""
     named: list[str | None] = []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # without a certificate: it ends there
     context.sni_callback = lambda _, name, __: named.append(name)
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
     url = f"https://files.test:{server.sockets[0].getsockname()[1]}"
-    async with server, calling(near(url), resolve=Names(["127.0.0.1"])) as client:
+    async with server, calling(near(url), resolve=Resolver(["127.0.0.1"])) as client:
         with pytest.raises(NotSent):
             await asked(client, f"{url}/x")
 
     assert named == ["files.test"]
 
 
-async def test_the_next_address_is_tried_if_one_takes_no_connection() -> None:
-    """Half of the internet has an address that does not work from here."""
+async def test_the_next_address_is_tried_after_a_refused_connection() -> None:
+    """Many hosts have an address that is not reachable from here."""
     async with hosting(OK) as host:
         url = f"http://files.test:{host.port}"
-        names = Names(["127.0.0.2", "127.0.0.1"])
+        names = Resolver(["127.0.0.2", "127.0.0.1"])
         async with calling(near(url), resolve=names) as client:
             assert await asked(client, url) == b"hello"
 
@@ -167,18 +167,20 @@ async def _hanging(_host: str, _port: int) -> Sequence[str]:
     return [PUBLIC]
 
 
-@pytest.mark.parametrize("resolve", [Names([]), Names(["127.0.0.2"]), _no_such_host, _hanging])
-async def test_no_way_to_a_host_is_an_ordinary_failure(resolve: Any) -> None:
-    """It may be tried again, other than an unsafe address, and nothing was sent."""
+@pytest.mark.parametrize(
+    "resolve", [Resolver([]), Resolver(["127.0.0.2"]), _no_such_host, _hanging]
+)
+async def test_an_unreachable_host_is_a_retryable_failure(resolve: Any) -> None:
+    """Unlike an unsafe address it may be retried, and nothing was sent."""
     url = "http://files.test:1"
     async with calling(near(url), resolve=resolve, resolve_seconds=0.01) as client:
         with pytest.raises(NotSent):
             await asked(client, url)
 
 
-async def test_an_address_that_may_not_be_called_is_not_resolved() -> None:
-    """A canary: the client that everybody uses asks the policy first."""
-    names = Names([PUBLIC])
+async def test_an_unsafe_address_is_not_resolved() -> None:
+    """The shared client checks the policy first."""
+    names = Resolver([PUBLIC])
     async with calling(ANY, resolve=names) as client:
         for url in BAD_URLS:
             with pytest.raises(UnsafeAddress):
@@ -187,8 +189,8 @@ async def test_an_address_that_may_not_be_called_is_not_resolved() -> None:
     assert names.asked == []
 
 
-async def test_the_environments_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would look up the name itself."""
+async def test_the_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would resolve the name itself."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
 
@@ -200,19 +202,19 @@ async def test_the_environments_proxy_is_not_used(monkeypatch: pytest.MonkeyPatc
 
 
 def leading_to(location: str) -> bytes:
-    """Return an answer that redirects."""
+    """Return a redirect."""
     return f"HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n".encode()
 
 
 async def test_redirects_are_followed_up_to_a_limit() -> None:
-    """Relative ones too, in any language; compression is not asked for, cookies are not kept."""
+    """Relative ones too, in any language; neither compression nor cookies are requested."""
     async with hosting(leading_to("/\u00fc"), *[leading_to("/y")] * 2, OK) as host:
         content = await followed(host.url)
 
     assert content == b"hello"
-    assert len(host.heard) == 4
-    assert host.heard[1].startswith(b"GET /%C3%BC ")
-    for request in map(bytes.lower, host.heard):
+    assert len(host.requests) == 4
+    assert host.requests[1].startswith(b"GET /%C3%BC ")
+    for request in map(bytes.lower, host.requests):
         assert b"accept-encoding: identity" in request
         assert b"cookie" not in request
 
@@ -225,56 +227,56 @@ async def test_redirects_are_followed_up_to_a_limit() -> None:
         "https://user@example.com/",
     ],
 )
-async def test_a_redirect_elsewhere_or_without_end_is_refused(location: str) -> None:
-    """Each hop is checked as if it were the first."""
+async def test_an_unsafe_or_endless_redirect_is_refused(location: str) -> None:
+    """Each hop is checked like the first address."""
     async with hosting(leading_to(location)) as host:
         with pytest.raises(UnsafeAddress):
             await followed(host.url)
 
-    assert len(host.heard) <= 4
+    assert len(host.requests) <= 4
 
 
-async def test_cookies_of_one_answer_do_not_go_with_the_next_request() -> None:
-    """Hosts must not be able to follow us around."""
+async def test_cookies_are_not_sent_back() -> None:
+    """Hosts must not be able to track the service."""
     async with hosting(OK) as host:
-        url = f"http://files.test:{host.port}"  # by name: an address in figures has no cookies
-        async with calling(near(url), resolve=Names(["127.0.0.1"])) as client:
+        url = f"http://files.test:{host.port}"  # by name: an IP address has no cookies
+        async with calling(near(url), resolve=Resolver(["127.0.0.1"])) as client:
             for _ in range(2):
                 await asked(client, url)
 
-    assert len(host.heard) == 2
-    assert b"cookie" not in host.heard[1].lower()
+    assert len(host.requests) == 2
+    assert b"cookie" not in host.requests[1].lower()
 
 
-# What is certain when a call fails
+# What is known after a failure
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
 @pytest.mark.parametrize("before", [0, 1], ids=["new connection", "kept connection"])
 async def test_a_request_is_sent_once(method: str, before: int) -> None:
-    """A host that hangs up on it may have read it: the library's own retries are off."""
+    """A host that closes the connection may have read it: the library's own retries are off."""
     async with hosting(*[OK] * before, b"") as host, calling(near(host.url)) as client:
         for _ in range(before):
             await asked(client, host.url)
         with pytest.raises(ResponseLost):
             await asked(client, host.url, method, b"{}" if method != "GET" else b"")
 
-    assert len(host.heard) == before + 1
+    assert len(host.requests) == before + 1
 
 
 @pytest.mark.parametrize("unread", [b"", OK], ids=["closed", "answers unasked"])
-async def test_a_kept_connection_is_not_used_once_something_came_over_it(unread: bytes) -> None:
-    """Closed, or with bytes that would be taken for the next response; though the loop slept."""
+async def test_a_kept_connection_with_unread_data_is_not_reused(unread: bytes) -> None:
+    """Closed, or with bytes that look like the next response, before the event loop sees it."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     answered, spoilt = threading.Event(), threading.Event()
-    heard: list[bytes] = []
+    requests: list[bytes] = []
 
     def serve() -> None:
         with listener:
             first, _ = listener.accept()
             with first:
-                heard.append(first.recv(65_536))
+                requests.append(first.recv(65_536))
                 first.sendall(OK)
                 assert answered.wait(PATIENCE)
                 if unread:
@@ -284,7 +286,7 @@ async def test_a_kept_connection_is_not_used_once_something_came_over_it(unread:
                 spoilt.set()
                 second, _ = listener.accept()
                 with second:
-                    heard.append(second.recv(65_536))
+                    requests.append(second.recv(65_536))
                     second.sendall(OK.replace(b"hello", b"again"))
 
     host = threading.Thread(target=serve)
@@ -292,16 +294,16 @@ async def test_a_kept_connection_is_not_used_once_something_came_over_it(unread:
     async with calling(near(url)) as client:
         await asked(client, url)
         answered.set()
-        spoilt.wait(PATIENCE)  # on the event loop, which so cannot see what has happened
+        spoilt.wait(PATIENCE)  # blocks the event loop, so that it sees nothing
         content = await asked(client, url, "POST", b"{}")
     await asyncio.to_thread(host.join)
 
     assert content == b"again"
-    assert len(heard) == 2
+    assert len(requests) == 2
 
 
-async def test_an_answer_that_comes_unasked_is_not_taken_for_the_next() -> None:
-    """Also when the event loop has read it meanwhile."""
+async def test_an_unexpected_answer_is_not_taken_for_the_next() -> None:
+    """The event loop has read it in the meantime."""
     visits: list[asyncio.StreamWriter] = []
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -314,12 +316,12 @@ async def test_an_answer_that_comes_unasked_is_not_taken_for_the_next() -> None:
         await asked(client, url)
         visits[0].write(OK)
         await visits[0].drain()
-        await asyncio.sleep(0.05)  # whether it has come by then or not, the outcome is the same
+        await asyncio.sleep(0.05)  # the outcome is the same if it arrives later
         assert await asked(client, url) == b"again"
 
 
 def replying(*parts: bytes, reset: bool = False) -> Visit:
-    """Return what reads a request and gives this answer, and hangs up."""
+    """Return a handler that reads a request, sends this answer and closes the connection."""
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -336,13 +338,13 @@ async def _silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None
     await reader.read()
 
 
-async def _deaf(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 LOST: dict[str, tuple[Visit, str]] = {
-    "hangs up unread": (_deaf, "cut"),
+    "hangs up unread": (_reset, "cut"),
     "hangs up": (replying(), "cut"),
     "reset": (replying(reset=True), "cut"),
     "half a head": (replying(HEAD + b"content-le"), "cut"),
@@ -365,10 +367,10 @@ LOST: dict[str, tuple[Visit, str]] = {
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(("visit", "how"), LOST.values(), ids=LOST)
-async def test_what_failed_after_a_connection_may_have_been_received(
+async def test_a_failure_after_connecting_may_have_been_received(
     visit: Visit, how: str, method: str
 ) -> None:
-    """Never is it said that nothing was sent."""
+    """Such a failure is never reported as not sent."""
     read = 0.1 if how == "late" else PATIENCE
     async with listening(visit) as url, calling(near(url), read=read) as client:
         with pytest.raises(ResponseLost) as caught:
@@ -379,8 +381,8 @@ async def test_what_failed_after_a_connection_may_have_been_received(
 
 
 @pytest.mark.parametrize("header", ["a\r\nb: c", "a\nb", "a\0", "\u00e9"])
-async def test_a_header_that_cannot_be_written_sends_nothing(header: str) -> None:
-    """Such as a token that was pasted with what stood below it."""
+async def test_an_invalid_header_sends_nothing(header: str) -> None:
+    """Such as a token that was pasted with the line below it."""
     async with hosting(OK) as host, calling(near(host.url)) as client:
         with pytest.raises(NotSent, match="authorization") as caught:
             async with client.open("POST", host.url, b"{}", {"authorization": f"Bearer {header}"}):
@@ -397,7 +399,7 @@ async def _refusing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 PROXIES: dict[str, Visit] = {
     "refuses": _refusing,
-    "resets": _deaf,
+    "resets": _reset,
     "hangs up": replying(),
     "nonsense": replying(b"nonsense\r\n\r\n"),
     "tunnel to nowhere": replying(HEAD + b"\r\n"),
@@ -405,8 +407,8 @@ PROXIES: dict[str, Visit] = {
 
 
 @pytest.mark.parametrize("proxy", PROXIES.values(), ids=PROXIES)
-async def test_without_a_tunnel_nothing_is_sent(proxy: Visit) -> None:
-    """The proxy refuses, hangs up, says nonsense, or makes a tunnel to nowhere."""
+async def test_a_failed_tunnel_sends_nothing(proxy: Visit) -> None:
+    """The proxy refuses, closes, answers nonsense, or opens a tunnel to nowhere."""
     url = "https://10.0.0.1:9"
     async with listening(proxy) as at:
         address = at.replace("http://", "http://me:secret@")
@@ -420,10 +422,10 @@ async def test_without_a_tunnel_nothing_is_sent(proxy: Visit) -> None:
 @pytest.mark.parametrize(
     "tls", [None, ssl.create_default_context()], ids=["certificates", "socket"]
 )
-async def test_running_out_of_descriptors_is_told_from_a_host_that_is_away(
+async def test_exhausted_descriptors_are_not_an_unreachable_host(
     tls: ssl.SSLContext | None,
 ) -> None:
-    """It is this machine's fault."""
+    """The fault is on this machine."""
     async with hosting(OK) as host, calling(near(host.url), tls=tls) as client:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
@@ -445,12 +447,12 @@ async def test_a_large_body_is_sent_whole() -> None:
     async with hosting(OK) as host, calling(near(host.url)) as client:
         await asked(client, host.url, "POST", content)
 
-    assert host.heard[0].endswith(content)
-    assert host.heard[0].count(b"\r\n\r\n") >= 1
+    assert host.requests[0].endswith(content)
+    assert host.requests[0].count(b"\r\n\r\n") >= 1
 
 
-async def test_an_answer_before_the_end_of_the_request_is_an_answer() -> None:
-    """And the connection, on which the rest would follow, is not used again."""
+async def test_an_answer_before_the_end_of_the_request_is_read() -> None:
+    """The connection still expects the rest of the request and is not reused."""
     visits = 0
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -468,8 +470,8 @@ async def test_an_answer_before_the_end_of_the_request_is_an_answer() -> None:
 
 
 @pytest.mark.usefixtures("_full_suite")
-async def test_a_large_body_takes_no_memory() -> None:
-    """200 MiB, of which a little is read ahead."""
+async def test_a_large_body_is_streamed() -> None:
+    """Of 200 MiB only a few are in memory."""
     piece, number = bytes(1_048_576), 200
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

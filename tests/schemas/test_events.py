@@ -11,16 +11,16 @@ ADDRESSES = Addresses("https://fleek.example", "https://media.example")
 INTERNAL = ("unknown", "adopted", "released", "repeating", "rescheduled", "collecting", "erased")
 
 
-def test_internal_lines_are_no_events() -> None:
-    """Callers see what happens to a job, not how the service finds out about it."""
+def test_internal_history_is_not_public() -> None:
+    """Callers see what happens to a job, not how the service learns of it."""
     presenter = EventPresenter(ADDRESSES)
 
     assert [presenter.type_of(line) for line in INTERNAL] == [None] * len(INTERNAL)
     assert set(PUBLIC.values()) == set(EventType)
 
 
-def test_the_data_of_an_event_is_the_job_as_a_caller_reads_it() -> None:
-    """One form of a job: a receiver needs no second parser."""
+def test_the_data_of_an_event_is_the_job_as_the_api_returns_it() -> None:
+    """Receivers need only one parser."""
     job = cancel(a_job(), now=NOON).job
 
     event = json.loads(EventPresenter(ADDRESSES).body("cancelled", job, ()))

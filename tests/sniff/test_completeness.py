@@ -1,4 +1,4 @@
-"""Whether all of a file has come, by its own format."""
+"""Each format shows if a file is complete."""
 
 import pytest
 
@@ -12,8 +12,8 @@ INDEX = (12).to_bytes(4, "big") + b"moov" + bytes(4)
 FREE = (8).to_bytes(4, "big") + b"free"
 
 
-def watched(content: bytes, step: int) -> Watcher:
-    """Return what has seen a file in chunks of a size."""
+def watch(content: bytes, step: int) -> Watcher:
+    """Return a watcher that has seen the content in chunks of this size."""
     watcher = Watcher()
     for start in range(0, len(content), step):
         watcher.see(content[start : start + step])
@@ -22,25 +22,25 @@ def watched(content: bytes, step: int) -> Watcher:
 
 @pytest.mark.parametrize("step", [1, 7, 64, 1000, 10**9])
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp", "gif", "wav", "mp4"])
-def test_a_whole_file_is_told_from_its_half(extension: str, step: int) -> None:
-    """However the chunks fall."""
+def test_a_whole_file_is_distinguished_from_a_truncated_one(extension: str, step: int) -> None:
+    """The size of the chunks does not matter."""
     content = render("name", extension)
 
-    assert watched(content, step).whole is True
-    assert watched(content[: len(content) // 2], step).whole is False
-    assert watched(content[:-1], step).whole is False
+    assert watch(content, step).whole is True
+    assert watch(content[: len(content) // 2], step).whole is False
+    assert watch(content[:-1], step).whole is False
 
 
 @pytest.mark.parametrize("behind", [b"\0", bytes(5000), b"\n", b"\xff\xd8\xff", b"IEND", b"trash"])
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp", "gif", "wav", "mp4"])
-def test_bytes_behind_the_end_do_no_harm(extension: str, behind: bytes) -> None:
-    """Everything that shows such a file passes over them."""
-    assert watched(render("name", extension) + behind, 1000).whole is True
+def test_trailing_bytes_are_allowed(extension: str, behind: bytes) -> None:
+    """Viewers ignore them."""
+    assert watch(render("name", extension) + behind, 1000).whole is True
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp", "gif", "wav"])
-def test_no_beginning_is_taken_for_the_whole(extension: str) -> None:
-    """Wherever it was cut: each of these formats knows its very last byte."""
+def test_no_prefix_counts_as_complete(extension: str) -> None:
+    """The file is cut at every byte: each of these formats marks its end."""
     content = render("name", extension)
     watcher = Watcher()
 
@@ -74,5 +74,5 @@ def test_no_beginning_is_taken_for_the_whole(extension: str) -> None:
 def test_boxes_are_followed_across_chunks(
     *, content: bytes, whole: bool | None, step: int
 ) -> None:
-    """An MP4 file is whole when its last box is; one box may go on to the end."""
-    assert watched(content, step).whole is whole
+    """An MP4 file is complete when its last box is; one box may extend to the end."""
+    assert watch(content, step).whole is whole
