@@ -69,6 +69,7 @@ class FakeProvider:
     outcome: Outcome | None = WELL  # of every prediction, at `start` and at `poll`
     at_once: bool = False  # whether `start` tells the outcome
     progress: float | None = None
+    log: str | None = None  # of every prediction
     reads: list[FleekError] = field(default_factory=list)  # raised in turn, then bytes come
     content: bytes = PNG
     inlines: bool = False  # whether its answers hold the bytes, in ``data:`` URIs
@@ -105,7 +106,11 @@ class FakeProvider:
             raise self.poll_error
         return {
             one: Prediction(
-                id=one, outcome=self.outcome, progress=self.progress, metrics={"seed": 7}
+                id=one,
+                outcome=self.outcome,
+                progress=self.progress,
+                metrics={"seed": 7},
+                log=self.log,
             )
             for one in ids
             if one in self.sold

@@ -42,6 +42,7 @@ BY_ID: Final[Mapping[str, Mapping[str, Any]]] = {
     "POST /api/v1/jobs/{job_id}/collect": {},
     "GET /api/v1/jobs/{job_id}/metadata": {},
     "GET /api/v1/jobs/{job_id}/history": {},
+    "GET /api/v1/jobs/{job_id}/logs": {},
     "GET /api/v1/jobs/{job_id}/events": {"headers": {"Accept": "application/json"}},
     "GET /api/v1/download/{job_id}": {},
     "GET /media/{name}": {},

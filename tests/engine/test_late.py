@@ -28,6 +28,7 @@ from fleek.engine.runtime import Runtime
 from fleek.engine.start import carry_out, intend, record_unknown, start, stop_orphan
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
+from fleek.providers.base import Prediction
 from fleek.store import attempts, events, jobs
 from fleek.store.workers import Ended
 from recovering import Recovering
@@ -252,7 +253,7 @@ async def test_the_watch_leaves_alone_what_has_moved_on(
     await cancel(rt, job.id, tenant_id="default")
     before = await events.of_job(rt.db, job.id)
 
-    await watching._write_progress(watched, 0.5)
+    await watching._write_progress(watched, Prediction(id=watched.row.prediction_id, progress=0.5))
     provider.outcome = FakeProvider().outcome
     clock.tick(seconds=5)
     await watching.turn()

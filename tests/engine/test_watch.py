@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fakes import BADLY, FOR_GOOD, Clock, FakeProvider, a_request
+from fakes import BADLY, FOR_GOOD, WELL, Clock, FakeProvider, a_request
 from fleek.domain.attempt import Verdict
 from fleek.domain.errors import DispatcherUnavailable, ProviderUnavailable
 from fleek.domain.job import Job, JobId, PredictionId, Stage, Status
@@ -19,7 +19,7 @@ from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.engine.watch import LONGEST, SCAN_SECONDS, SHORTEST, Watch, interval
 from fleek.providers.base import Prediction, Succeeded
-from fleek.store import attempts, events, jobs, queue
+from fleek.store import attempts, events, job_logs, jobs, queue
 
 
 async def a_waiting_job(rt: Runtime, **fields: Any) -> Job:
@@ -71,6 +71,41 @@ async def test_a_running_prediction_is_looked_at_again_later(
         await watch.turn()
 
     assert 20 < len(provider.polled) < 45
+
+
+async def test_a_log_is_written_when_it_has_grown(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Not at each look, and not more often than every two seconds; at its end it is complete."""
+    provider.outcome = None
+    job = await a_waiting_job(rt)
+    watch = Watch(rt)
+    for log in ("a\n", "a\n", "a\n", "a\nb\n", "a\nb\n", "a\nb\nc\n"):
+        provider.log = log
+        clock.tick(seconds=1)
+        await watch.turn()
+    grown = [piece.text for piece in await job_logs.of_job(rt.db, job.id)]
+    provider.outcome, provider.log = WELL, "a\nb\nc\nd\n"
+    clock.tick(seconds=5)
+    await watch.turn()
+
+    assert grown == ["a\n", "b\n", "c\n"]
+    assert "".join(piece.text for piece in await job_logs.of_job(rt.db, job.id)) == provider.log
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
+
+
+async def test_a_new_coordinator_goes_on_with_a_log(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """It remembers nothing; what is stored says where to go on."""
+    provider.outcome = None
+    job = await a_waiting_job(rt)
+    for log in ("a\n", "a\nb\n", "a\nb\n"):
+        provider.log = log
+        clock.tick(seconds=5)
+        await Watch(rt).turn()
+
+    assert [piece.text for piece in await job_logs.of_job(rt.db, job.id)] == ["a\n", "b\n"]
 
 
 async def test_progress_is_written_when_it_changed(

@@ -79,11 +79,13 @@ UNASKED: Final = {
 }
 
 REFERENCES: Final = {
-    ("sqlite", "accept"): {"ix_job_tags_job", "pk_events", "pk_media", "uq_attempts_job_id_n"},
+    ("sqlite", "accept"): {
+        *("ix_job_tags_job", "pk_events", "pk_job_logs", "pk_media", "uq_attempts_job_id_n")
+    },
     ("sqlite", "remove"): {"pk_delivery_attempts"},
     ("sqlite", "old deliveries"): {"pk_delivery_attempts"},
     ("sqlite", "accept below a limit"): {
-        *("ix_job_tags_job", "pk_events", "pk_media", "uq_attempts_job_id_n")
+        *("ix_job_tags_job", "pk_events", "pk_job_logs", "pk_media", "uq_attempts_job_id_n")
     },
 }
 """Where SQLite looks for rows that might refer to a row that is new or removed."""
@@ -99,6 +101,7 @@ KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints mak
     "sqlite_autoindex_attempts_2": "uq_attempts_job_id_n",
     "sqlite_autoindex_attempts_3": "uq_attempts_provider_prediction_id",
     "sqlite_autoindex_events_1": "pk_events",
+    "sqlite_autoindex_job_logs_1": "pk_job_logs",
     "sqlite_autoindex_media_1": "pk_media",
     "sqlite_autoindex_job_tags_1": "pk_job_tags",
     "sqlite_autoindex_delivery_attempts_1": "pk_delivery_attempts",
@@ -373,7 +376,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         removes,
         (
             "ix_deliveries_job ix_idempotency_keys_job ix_job_tags_job "
-            "pk_jobs pk_media pk_events uq_attempts_job_id_n"
+            "pk_jobs pk_media pk_events pk_job_logs uq_attempts_job_id_n"
         ),
     ),
     "accept below a limit": (

@@ -94,6 +94,7 @@ LIFE: Final = (
     Fault("interrupted", "life", "interrupted by the platform; the next one is not"),
     Fault("aborted", "life", "ends as `aborted` before it starts"),
     Fault("huge_logs", "life", "so many MB of logs", "5", ALWAYS),
+    Fault("bar_logs", "life", "logs with CRLF, and progress bars that a CR begins", times=ALWAYS),
     Fault("starting_status", "life", "this status until it starts", "queued", ALWAYS),
     Fault("unknown_status", "life", "this status while it runs", "migrating", ALWAYS),
     Fault("end_status", "life", "this status and no output once it has ended", "unknown", ALWAYS),

@@ -14,6 +14,7 @@ from fleek.domain.attempt import Attempt, Verdict, close_attempt
 from fleek.domain.errors import DispatcherUnavailable, HostError, ProviderError
 from fleek.domain.job import Change, Job, JobError, Stage
 from fleek.domain.media import Output
+from fleek.domain.provider_logs import PredictionLog, read_log
 from fleek.domain.text import LongText, strip_unstorable
 from fleek.domain.transitions import fail, mark_predicted
 from fleek.engine.apply import apply
@@ -53,9 +54,10 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
         if current.prediction_id != prediction.id:
             return Update()  # another prediction was bound meanwhile
         closed = _closed(current, prediction, outcome)
+        log = log_of(current.number, prediction)
         if job.attempt_id != attempt.id or job.stage is not Stage.WAITING:
-            return Update(attempt=closed)
-        return Update(attempt=closed, change=_next(rt, job, current, outcome))
+            return Update(attempt=closed, log=log)
+        return Update(attempt=closed, change=_next(rt, job, current, outcome), log=log)
 
     applied = await apply(rt, attempt.job_id, decide, event="predicted", attempt_id=attempt.id)
     superseded = applied.update.attempt is not None and not applied.changed
@@ -64,6 +66,12 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
     if applied.changed and applied.job.stage is Stage.COLLECTING:
         await _dispatch_collect(rt, applied.job)
     rt.wakeups.notify("admit")
+
+
+def log_of(attempt: int, prediction: Prediction) -> PredictionLog | None:
+    """Return what a provider has logged of an attempt's prediction; None: nothing."""
+    text = read_log(prediction.log)
+    return None if text is None else PredictionLog(attempt, text)
 
 
 async def _kept(rt: Runtime, attempt: Attempt, outcome: Outcome) -> Outcome:

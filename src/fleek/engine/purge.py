@@ -145,7 +145,11 @@ async def erase(rt: Runtime, job: Job) -> Freed:
         if current.version != job.version:  # purged further, or erased by another process
             return Update()
         change = transitions.mark_erased(current, now=rt.now())
-        return Update(change=change, drops_media=purged(job, Part.MEDIA))
+        return Update(
+            change=change,
+            drops_media=purged(job, Part.MEDIA),
+            drops_logs=purged(job, Part.METADATA),
+        )
 
     await apply(rt, job.id, decide, event="erased")
     return freed

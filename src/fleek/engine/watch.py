@@ -19,7 +19,7 @@ from fleek.domain.job import AttemptId, Job, PredictionId, Stage
 from fleek.domain.transitions import set_progress
 from fleek.engine.apply import apply
 from fleek.engine.cancel import cancel_predictions_soon
-from fleek.engine.conclude import conclude
+from fleek.engine.conclude import conclude, log_of
 from fleek.engine.loops import run_logged
 from fleek.engine.provider_limits import Clock, TokenBucket, call_timeout
 from fleek.engine.runtime import Runtime
@@ -56,6 +56,7 @@ class _Watched:
     seen_at: float  # steady; when this process first saw it
     before: timedelta  # how long it had run by then, as far as clocks tell
     progress: float | None = None  # as written last
+    log: int | None = None  # the hash of the one written last
     written_at: float | None = None  # steady
     overtime: bool = False  # its cancel is owed
 
@@ -220,8 +221,8 @@ class Watch:
         if not watched.overtime and self._overtime(row, watching, seen):
             await self._stop(row)
             watched.overtime = True  # only now: a failed write is tried again
-        if seen is not None and seen.progress is not None:
-            await self._write_progress(watched, seen.progress)
+        if seen is not None:
+            await self._write_progress(watched, seen)
 
     def _overtime(self, row: Waiting, watching: timedelta, seen: Prediction | None) -> bool:
         """Whether a prediction has certainly run for longer than allowed.
@@ -248,19 +249,26 @@ class Watch:
         await apply(self._rt, row.job_id, decide, event="cancel_owed", attempt_id=row.attempt_id)
         cancel_predictions_soon(self._rt, row.job_id)
 
-    async def _write_progress(self, watched: _Watched, progress: float) -> None:
+    async def _write_progress(self, watched: _Watched, seen: Prediction) -> None:
+        """Write progress and log of a running prediction, if they are new, and not too often."""
         steady, crowd = self._rt.steady(), len(self._watched) / PROGRESS_PER_SECOND
         since = watched.written_at
-        recent = since is not None and steady - since < max(PROGRESS_SECONDS, crowd)
-        if progress == watched.progress or recent:
+        if since is not None and steady - since < max(PROGRESS_SECONDS, crowd):
             return
-        watched.progress, watched.written_at = progress, steady
+        progress = watched.progress if seen.progress is None else seen.progress
+        log = watched.log if seen.log is None else hash(seen.log)
+        moved, logged = progress != watched.progress, log != watched.log
+        if not moved and not logged:
+            return
+        watched.progress, watched.log, watched.written_at = progress, log, steady
         row = watched.row
+        new = log_of(row.number, seen) if logged else None
 
         def decide(job: Job, _: Attempt | None) -> Update:
-            if job.attempt_id != row.attempt_id or job.stage is not Stage.WAITING:
-                return Update()
-            return Update(change=set_progress(job, progress, now=self._rt.now()))
+            waits = job.attempt_id == row.attempt_id and job.stage is Stage.WAITING
+            if progress is None or not moved or not waits:
+                return Update(log=new)
+            return Update(change=set_progress(job, progress, now=self._rt.now()), log=new)
 
         await apply(self._rt, row.job_id, decide, event="progress")
 

@@ -66,6 +66,7 @@ class Prediction:
     progress: float | None = None  # 0.0-1.0; None: unknown
     outcome: Outcome | None = None  # None while it runs
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    log: str | None = None  # all that the model has printed so far; None: unknown
     age: timedelta | None = None  # since its creation, by the provider's clock; None: unknown
     eta: timedelta | None = None  # until its expected end; None: unknown
 

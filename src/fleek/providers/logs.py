@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
+from fleek import strict
+from fleek.domain.provider_logs import LEFT_OUT
 from fleek.domain.text import ChunkBuffer
 
 KEPT: Final = 65_536  # bytes kept at the beginning of a log; shorter bodies are not filtered
@@ -22,6 +24,7 @@ MAX_READ: Final = 512 * 1_048_576  # bytes of a body including logs
 LOGS: Final = ((b"logs",), (b"results", None, b"logs"))
 """The paths of logs in a prediction and in a page of a list. None: any item of a list."""
 
+_MARKER: Final = strict.dumps(LEFT_OUT)[1:-1]  # in place of what was left out
 _MAX_DEPTH: Final = max(map(len, LOGS))
 _MARK: Final = re.compile(rb'["\[\]{},:]')
 _REST_OF_CHARACTER: Final = re.compile(rb"\A[\x80-\xbf]{0,3}")
@@ -161,7 +164,10 @@ class LogFilter:
 
     def _close(self, out: bytearray) -> None:
         tail = b"".join(self._tail)
-        out += (_REST_OF_CHARACTER.sub(b"", tail, count=1) if self._cut else tail) + b'"'
+        if self._cut:
+            out += _MARKER
+            tail = _REST_OF_CHARACTER.sub(b"", tail, count=1)
+        out += tail + b'"'
         self._cut = False
         self._tail.clear()
         self._tail_bytes = 0

@@ -133,6 +133,13 @@ class JobHistory(BaseModel):
     attempts: list[AttemptRead]
 
 
+class LogText(BaseModel):
+    """The data of an event `log`: what has come to the logs of a job."""
+
+    attempt: int = Field(description="Number of the attempt, from 1.")
+    text: str = Field(description="As the model has printed it, line breaks included.")
+
+
 class Hello(BaseModel):
     """The data of the first event of a stream."""
 

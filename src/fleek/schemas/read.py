@@ -88,6 +88,11 @@ def example(addresses: Addresses) -> JsonValue:
             "self": here,
             "cancel": f"{here}/cancel",
             "download": f"{addresses.public}/api/v1/download/{_ID}",
+            "retry": f"{here}/retry",
+            "events": f"{here}/events",
+            "history": f"{here}/history",
+            "logs": f"{here}/logs",
+            "metadata": f"{here}/metadata",
         },
     }
 
@@ -142,6 +147,26 @@ class JobLinks(BaseModel):
     self: str
     cancel: str
     download: str
+    retry: str = ""
+    events: str = ""
+    history: str = ""
+    logs: str = ""
+    metadata: str = ""
+
+    @classmethod
+    def of(cls, job_id: UUID, addresses: Addresses) -> Self:
+        """Return the addresses related to a job."""
+        here = f"{addresses.public}/api/v1/jobs/{job_id}"
+        return cls(
+            self=here,
+            cancel=f"{here}/cancel",
+            download=f"{addresses.public}/api/v1/download/{job_id}",
+            retry=f"{here}/retry",
+            events=f"{here}/events",
+            history=f"{here}/history",
+            logs=f"{here}/logs",
+            metadata=f"{here}/metadata",
+        )
 
 
 class JobRead(BaseModel):
@@ -195,7 +220,6 @@ class JobRead(BaseModel):
         """Present a job and its stored files."""
         outputs = [OutputRead.from_media(file, addresses) for file in media]
         shown = job.error if job.status is Status.FAILED else None
-        here = f"{addresses.public}/api/v1/jobs/{job.id}"
         return cls(
             id=job.id,
             prompt=job.prompt,
@@ -224,11 +248,7 @@ class JobRead(BaseModel):
             metadata=dict(job.metadata),
             favourite=job.favourite,
             tags=list(job.tags),
-            links=JobLinks(
-                self=here,
-                cancel=f"{here}/cancel",
-                download=f"{addresses.public}/api/v1/download/{job.id}",
-            ),
+            links=JobLinks.of(job.id, addresses),
         )
 
 

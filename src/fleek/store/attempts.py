@@ -40,6 +40,7 @@ class Waiting:
     submitted_at: datetime
     timeout_seconds: float
     first_look_at: datetime
+    number: int
 
 
 async def waiting(
@@ -62,6 +63,7 @@ def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: dateti
             AttemptRow.submitted_at,
             AttemptRow.timeout_seconds,
             AttemptRow.first_look_at,
+            AttemptRow.number,
         )
         .where(
             AttemptRow.prediction_id.is_not(None),

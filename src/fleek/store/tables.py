@@ -208,6 +208,20 @@ class EventRow(Base):
     position: Mapped[int | None] = mapped_column(BigInteger)
 
 
+class JobLogRow(Base):
+    """A piece of what providers logged of a job's predictions; see `fleek.store.job_logs`."""
+
+    __tablename__ = "job_logs"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer)  # its number
+    position: Mapped[int] = mapped_column(BigInteger)  # bytes of the job up to its end
+    read: Mapped[int] = mapped_column(BigInteger)  # characters of the attempt up to its end
+    tail: Mapped[str] = mapped_column(Text)  # the last of them
+    text: Mapped[str] = mapped_column(Text)
+
+
 class EventStreamRow(Base):
     """The one row from which positions of events are counted; see `fleek.store.event_stream`."""
 

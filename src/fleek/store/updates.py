@@ -27,7 +27,8 @@ from fleek.domain.audit import AuditEntry
 from fleek.domain.errors import FleekError, NotFound, PredictionTaken, TenantBusy
 from fleek.domain.job import AttemptId, Change, Job, JobId, Status
 from fleek.domain.media import Media
-from fleek.store import rows
+from fleek.domain.provider_logs import PredictionLog
+from fleek.store import job_logs, rows
 from fleek.store.audit import record
 from fleek.store.counters import add_counts
 from fleek.store.database import Database, Transaction
@@ -88,9 +89,11 @@ class Update:
     change: Change | None = None  # the job's next state
     attempt: Attempt | None = None  # the locked attempt as it is now
     media: Sequence[Media] = ()  # files that are in storage
+    log: PredictionLog | None = None  # of which what is new is stored, unless it was purged
     cancel_owed: bool = False  # by every attempt of the job without a verdict
     audit: AuditEntry | None = None  # the line of the audit log about it
     drops_media: bool = False  # delete the job's files' rows, and the answers that named them
+    drops_logs: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +273,8 @@ class _Batch:
         self._tagged: list[rows.Values] = []
         self._owing: list[rows.Values] = []
         self._dropping: list[rows.Values] = []
+        self._logs: list[tuple[JobId, PredictionLog]] = []
+        self._unlogging: list[rows.Values] = []
         self._audit: list[AuditEntry | None] = []
         self._counts: Counter[Status] = Counter()
 
@@ -299,6 +304,10 @@ class _Batch:
         self._audit.append(update.audit)
         if update.drops_media:
             self._dropping.append({"_job_id": before.id})
+        if update.drops_logs:
+            self._unlogging.append({"_job_id": before.id})
+        if update.log is not None and before.metadata_purged_at is None:
+            self._logs.append((before.id, update.log))
 
     def _add_edits(self, job: Job, *, before: Job) -> None:
         if any(getattr(job, field) != getattr(before, field) for field in rows.EDITABLE):
@@ -316,6 +325,7 @@ class _Batch:
             (OWE_CANCEL, self._owing),
             (DROP_MEDIA, self._dropping),
             (DROP_RESULTS, self._dropping),
+            (job_logs.DROP_LOGS, self._unlogging),
             (UPDATE_JOB, self._jobs),
             (EDIT_JOB, self._edited),
             (DROP_TAGS, self._untagged),
@@ -325,6 +335,7 @@ class _Batch:
         ):
             if values:
                 await tx.execute(statement, values)
+        await job_logs.append(tx, self._logs)
         if self._present is not None:
             await insert_owed(tx, self._occurrences, self._present, watched=self._watched)
         await add_counts(tx, self._counts)

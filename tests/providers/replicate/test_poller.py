@@ -9,6 +9,7 @@ import pytest
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import Job, PredictionId
+from fleek.domain.provider_logs import LEFT_OUT
 from fleek.emulator.server import Emulator
 from fleek.providers.base import Failed, Succeeded
 from fleek.providers.replicate.poller import GONE_SECONDS, MAX_CALLS, MAX_SINGLE_CALLS
@@ -184,6 +185,39 @@ async def test_many_megabytes_of_logs_are_no_obstacle(
     seen = (await provider.poll([bought]))[bought]
 
     assert isinstance(seen.outcome, Succeeded)
+
+
+async def test_a_log_is_told_as_it_grows(
+    provider: ReplicateProvider, emulator: Emulator, buy: Buy
+) -> None:
+    """With its CRLF, and progress bars that begin with a carriage return."""
+    bought = await buy("[[emu:bar_logs]] [[emu:queue=10]] [[emu:predict=10]]")
+    logs = []
+    for seconds in (5, 10, 20):
+        emulator.account.clock.advance(seconds)
+        logs.append((await provider.poll([bought]))[bought].log)
+
+    assert logs[0] is None
+    assert logs[1] is not None
+    assert logs[2] is not None
+    assert logs[1].startswith("Using seed: 42\r\n  0%|")
+    assert logs[2].startswith(logs[1])
+    assert "\r100%|" in logs[2]
+
+
+async def test_the_middle_of_a_long_log_is_said_to_be_missing(
+    provider: ReplicateProvider, emulator: Emulator, buy: Buy
+) -> None:
+    """Its end is there."""
+    bought = await buy("[[emu:huge_logs=1]] [[emu:queue=10]]")
+    emulator.account.clock.advance(20)
+
+    log = (await provider.poll([bought]))[bought].log
+
+    assert log is not None
+    assert LEFT_OUT in log
+    assert "100%|" in log
+    assert len(log) < 300_000
 
 
 @pytest.mark.usefixtures("_full_suite")

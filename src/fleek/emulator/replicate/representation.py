@@ -77,6 +77,8 @@ def logs(prediction: Prediction, now: float) -> str:
         lines.append(f"Error: {prediction.error}")
     if "huge_logs" in prediction.traits:
         lines.insert(0, "x" * int(float(prediction.traits["huge_logs"]) * 1e6))
+    if "bar_logs" in prediction.traits:
+        return "\r\n".join([lines[0], "\r".join(lines[1:])])
     return "\n".join(lines) + "\n"
 
 

@@ -23,6 +23,7 @@ from fleek.domain.errors import (
     ProviderUnavailable,
 )
 from fleek.domain.job import PredictionId
+from fleek.domain.provider_logs import read_log
 from fleek.domain.text import LongText, ends_of, head_of, one_line
 from fleek.providers.base import MAX_ANSWER_BYTES, Callback, Failed, Outcome, Prediction, Succeeded
 from fleek.providers.cog.inputs import Contract, contract
@@ -103,6 +104,7 @@ def parse_prediction(body: bytes) -> Prediction:
         progress=_progress(content.get("logs")) if outcome is None else None,
         outcome=outcome,
         metrics=_metrics(content.get("metrics")),
+        log=read_log(content.get("logs")),
     )
 
 

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any, Final
 
 from fleek.domain.job import PredictionId
+from fleek.domain.provider_logs import read_log
 from fleek.domain.text import LongText, ends_of, one_line
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
 from fleek.providers.error_messages import read_reason
@@ -64,6 +65,7 @@ def read_prediction(body: Mapping[str, Any], *, date: datetime | None = None) ->
         progress=None if outcome is not None else _progress(tail),
         outcome=outcome,
         metrics={} if outcome is None else _metrics(body, logs),
+        log=read_log(logs),
         age=None if date is None or created is None else date - created,
     )
 
