@@ -37,6 +37,10 @@ class FakeService:
         """Answer so; a function is called for its bytes, anything else is written as JSON."""
         self._answers[line] = [(status, kind or "application/json", body) for body in bodies]
 
+    def script(self, line: str, *answers: tuple[int, str, Any]) -> None:
+        """Answer with these in turn: status, type and body."""
+        self._answers[line] = list(answers)
+
     def answer(self, request: Request) -> tuple[int, str, bytes]:
         """Return status, type and body."""
         self.requests.append(request)

@@ -9,7 +9,7 @@ import pytest
 
 from fleek import Client, NotFound, ServerError, ServerUnreachable
 from fleek.client import RetryPolicy
-from fleek.client.events import EventParser
+from fleek.client.events import EventParser, read_event
 
 Maker = Callable[..., dict[str, Any]]
 JOB = "0198f000-0000-7000-8000-000000000001"
@@ -124,7 +124,7 @@ def test_what_is_no_event_is_an_error(client: Client, server: Any, data: bytes) 
 def test_bytes_may_come_in_any_pieces(a_job: Maker, size: int) -> None:
     """Lines may end in CR LF, if a proxy thinks so."""
     whole = (HELLO + frame(a_job(prompt="ä\u2028"), "job.created", 1)).replace(b"\n", b"\r\n")
-    parser = EventParser(None)
+    parser = EventParser(None, read_event)
 
     events = [
         event

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import typer
 
+from fleek.cli.following import followed
 from fleek.cli.generate import Prompts, texts
 from fleek.cli.options import Session, command, connected, job_request, with_uploads
 from fleek.cli.present import describe, document, table
@@ -38,6 +39,30 @@ def status(job_id: JobId, *, session: Session) -> None:
         session.screen.json(document(job))
     else:
         describe(session.screen, job)
+
+
+@command(app, "logs", session=connected)
+def logs(
+    job_id: JobId,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Write what comes, until the job has ended.")
+    ] = False,
+    session: Session,
+) -> None:
+    """Write what the model has printed, as the provider tells it."""
+    if follow:
+        for piece in followed(session.client, job_id):
+            _write_log(session, piece)
+    else:
+        _write_log(session, session.client.logs(job_id))
+
+
+def _write_log(session: Session, text: str) -> None:
+    if session.screen.as_json:
+        session.screen.json_line({"text": text})
+    else:
+        session.screen.text(text)
 
 
 @command(app, "list", session=connected)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from uuid import UUID
 
+from fleek.cli.following import Following
 from fleek.cli.present import MARKS, short, state, took
 from fleek.cli.screen import Screen, clean
 from fleek.domain.job import TERMINAL, Status
@@ -217,7 +218,8 @@ def wait_many(
     """Yield each job once it has ended.
 
     Its id is removed from `left`, so that the caller always knows which jobs have not ended.
-    `timeout` is in seconds; None: unlimited. A restart of the server is tolerated.
+    `timeout` is in seconds; None: unlimited. A restart of the server is tolerated. The jobs are
+    followed by an event stream, and polled while there is none.
 
     Raises:
         WaitTimeout: A job has not ended within `timeout`.
@@ -227,22 +229,23 @@ def wait_many(
     from fleek.client.retry_policy import WaitDeadline  # noqa: PLC0415 - heavy
 
     deadline = WaitDeadline(RetryPolicy(), timeout)
-    unreachable = False
-    while left:
-        for job_id in tuple(left):
-            try:
-                job = client.status(job_id)
-            except ClientError as error:
-                deadline.tolerate(error)
-                if not unreachable:
-                    display.say(f"{error}; retrying")
-                unreachable = True
-                break
-            deadline.answered()
-            unreachable = False
-            display.show(job)
-            if job.status in TERMINAL:
-                left.remove(job_id)
-                yield job
-        if left:
-            time.sleep(deadline.pause(None))
+    due, unreachable = tuple(left), False
+    with Following(client) as following:
+        while left:
+            for job_id in due:
+                try:
+                    job = client.status(job_id)
+                except ClientError as error:
+                    deadline.tolerate(error)
+                    if not unreachable:
+                        display.say(f"{error}; retrying")
+                    unreachable = True
+                    break
+                deadline.answered()
+                unreachable = False
+                display.show(job)
+                if job.status in TERMINAL:
+                    left.remove(job_id)
+                    yield job
+            if left:
+                due = following.due(left, deadline, display)

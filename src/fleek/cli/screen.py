@@ -16,6 +16,9 @@ UNSAFE: Final = re.compile(
 )
 """Control characters of terminals, and marks that reverse the direction of text."""
 
+UNSAFE_IN_TEXT: Final = re.compile(f"(?![\t\n\r]){UNSAFE.pattern}")
+"""The same, without tabs and the ends of lines."""
+
 
 def clean(text: str) -> str:
     """Return untrusted text as one line without control characters."""
@@ -99,6 +102,11 @@ class Screen:
     def data(self, *fields: object) -> None:
         """Write one line of data; several fields are separated by tabs."""
         sys.stdout.write("\t".join(clean(str(field)) for field in fields) + "\n")
+        sys.stdout.flush()
+
+    def text(self, text: str) -> None:
+        """Write untrusted text; of control characters, those stay that lines are made of."""
+        sys.stdout.write(UNSAFE_IN_TEXT.sub("\N{REPLACEMENT CHARACTER}", text))
         sys.stdout.flush()
 
     def json(self, value: Any) -> None:

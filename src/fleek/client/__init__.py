@@ -24,7 +24,7 @@ from fleek.client.errors import (
     ServerUnreachable,
     WaitTimeout,
 )
-from fleek.client.events import Event
+from fleek.client.events import Event, LogPiece
 from fleek.client.retry_policy import RetryPolicy
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "ClientError",
     "Event",
     "JobFailed",
+    "LogPiece",
     "NotSaved",
     "ResponseLost",
     "RetryPolicy",

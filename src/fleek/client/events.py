@@ -4,15 +4,15 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import httpx2
 
 from fleek.client import wire
 from fleek.client.errors import ServerError
-from fleek.schemas.events import JobEvent
+from fleek.schemas.events import JobEvent, LogText
 
 DONE: Final = b"event: done\ndata: {}\n\n"  # stands for an answer without content
 STREAM_TIMEOUT: Final = httpx2.Timeout(45.0, connect=5.0)  # it sends something every 15 seconds
@@ -29,12 +29,27 @@ class Event:
     job: JobEvent | None  # as it is when the event is sent, with its `seq` and `at`; None: `reset`
 
 
-class EventParser:
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """What has come to the logs of a job."""
+
+    id: str  # where to go on: `after` of the next stream
+    attempt: int  # number of the attempt, from 1
+    text: str
+
+
+T = TypeVar("T")
+Reader = Callable[[str, str, str], T | None]
+"""Reads an event by its type, its id and its data; None: it is for the client alone."""
+
+
+class EventParser(Generic[T]):
     """Reads the bytes of a stream; `last` is the id to go on behind."""
 
-    def __init__(self, last: str | None) -> None:
+    def __init__(self, last: str | None, read: Reader[T]) -> None:
         self.last = last
         self.done = False  # whether there are no more events
+        self._read = read
         self._rest = b""
         self._fields: dict[str, str] = {}
 
@@ -42,7 +57,7 @@ class EventParser:
         """Drop what was cut off."""
         self._rest, self._fields = b"", {}
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
+    def feed(self, chunk: bytes) -> Iterator[T]:
         """Give the events that end in a chunk.
 
         Raises:
@@ -58,15 +73,28 @@ class EventParser:
             elif (event := self._dispatched()) is not None:
                 yield event
 
-    def _dispatched(self) -> Event | None:
+    def _dispatched(self) -> T | None:
         fields, self._fields = self._fields, {}
         self.last = fields.get("id") or self.last
         kind = fields.get("event", "message")
         self.done = self.done or kind == "done"
         if "data" not in fields or kind in INTERNAL or self.done:
             return None
-        job = None if kind == "reset" else wire.parse(JobEvent, _json(fields["data"]))
-        return Event(kind, self.last or "", job)
+        return self._read(kind, self.last or "", fields["data"])
+
+
+def read_event(kind: str, event_id: str, data: str) -> Event:
+    """Read an event of a job."""
+    job = None if kind == "reset" else wire.parse(JobEvent, _json(data))
+    return Event(kind, event_id, job)
+
+
+def read_piece(kind: str, event_id: str, data: str) -> LogPiece | None:
+    """Read a piece of logs."""
+    if kind != "log":
+        return None
+    piece = wire.parse(LogText, _json(data))
+    return LogPiece(event_id, piece.attempt, piece.text)
 
 
 def _json(data: str) -> Any:

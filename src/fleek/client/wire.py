@@ -280,6 +280,20 @@ def read(
     return Answer(value, cursors[0] if cursors else None)
 
 
+def read_text(response: httpx2.Response, content: bytes) -> str:
+    """Return the text of an answer.
+
+    Raises:
+        FleekError: The request was refused; the class says why.
+        ServerError: The answer is not Fleek's.
+    """
+    kind = response.headers.get("content-type", "").partition(";")[0].strip()
+    if response.is_success and kind == "text/plain":
+        return content.decode(errors="replace")
+    read(response, content)
+    raise ServerError(f"{response.request.url} answers with {kind or 'nothing'}, not with text")
+
+
 def parse(kind: type[ModelT], value: Any) -> ModelT:
     """Read a value of the wire format.
 

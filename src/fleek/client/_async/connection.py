@@ -64,6 +64,14 @@ class AsyncConnection:
         send = partial(self._send, method, path, accept_statuses=accept_statuses, **request)
         return await self._retry(send, idempotent=idempotent)
 
+    async def text(self, path: str) -> str:
+        """Return a text.
+
+        Raises:
+            FleekError: See `fleek.client.errors`.
+        """
+        return await self._retry(partial(self._text, path), idempotent=True)
+
     async def fetch(self, path: str, to: Path, *, sha256: str) -> None:
         """Download `path` into the file `to`, and check its SHA-256.
 
@@ -116,6 +124,15 @@ class AsyncConnection:
                 )
             finally:
                 await response.aclose()
+
+    async def _text(self, path: str) -> str:
+        with wire.translate_errors(self._http.base_url):
+            response = await self._http.send(self._request("GET", path), stream=True)
+            try:
+                content = await self._content(response)
+            finally:
+                await response.aclose()
+        return wire.read_text(response, content)
 
     def _request(self, method: str, url: httpx2.URL | str, **options: Any) -> httpx2.Request:
         request = self._http.build_request(method, url, **options)

@@ -17,7 +17,7 @@ from fleek.client._sync.events import follow
 from fleek.client._sync.paging import paged
 from fleek.client._sync.webhooks import Webhooks
 from fleek.client.errors import ClientError
-from fleek.client.events import Event
+from fleek.client.events import Event, LogPiece, read_event, read_piece
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline, completed
 from fleek.domain.job import Status
 from fleek.schemas import JobCancelled, JobRead, ModelRead
@@ -281,20 +281,68 @@ class Client:
         return wire.parse(JobRead, answer.value)
 
     def events(
-        self, job_id: UUID | str | None = None, *, after: str | None = None
+        self,
+        job_id: UUID | str | None = None,
+        *,
+        after: str | None = None,
+        on_connection: Callable[[bool], None] | None = None,
     ) -> Iterator[Event]:
         """Follow a job until it has ended, or all jobs of the tenant for as long as you iterate.
 
         A lost connection and a restart of the server are tolerated; no event is left out. `after`
         is the id of an event that you have: those after it follow. Without it, a job is followed from
-        its beginning, and all jobs from now on.
+        its beginning, and all jobs from now on. `on_connection` is called with True when the stream has
+        been opened, and with False when it was cut off.
 
         Raises:
             NotFound: There is no job with this id.
             FleekError: Any other of `fleek.client.errors`.
         """
         path = wire.events_path(job_id)
-        return follow(self._connection, path, self._retry_policy, after=after)
+        return follow(
+            self._connection,
+            path,
+            self._retry_policy,
+            read_event,
+            after=after,
+            on_connection=on_connection,
+        )
+
+    def logs(self, job_id: UUID | str) -> str:
+        """Return what the model has printed so far; empty if the provider has no logs.
+
+        The text is untrusted: it may contain control characters.
+
+        Raises:
+            Gone: The logs of the job were purged.
+            NotFound: There is no job with this id.
+            FleekError: Any other of `fleek.client.errors`.
+        """
+        return self._connection.text(wire.job_path(job_id, "logs"))
+
+    def follow_logs(
+        self,
+        job_id: UUID | str,
+        *,
+        after: str | None = None,
+        on_connection: Callable[[bool], None] | None = None,
+    ) -> Iterator[LogPiece]:
+        """Follow what the model prints until the job has ended; see `events`.
+
+        Raises:
+            Gone: The logs of the job were purged.
+            NotFound: There is no job with this id.
+            FleekError: Any other of `fleek.client.errors`.
+        """
+        path = f"{wire.job_path(job_id, 'logs')}?follow=true"
+        return follow(
+            self._connection,
+            path,
+            self._retry_policy,
+            read_piece,
+            after=after,
+            on_connection=on_connection,
+        )
 
     def wait(
         self,

@@ -66,6 +66,14 @@ class Connection:
         send = partial(self._send, method, path, accept_statuses=accept_statuses, **request)
         return self._retry(send, idempotent=idempotent)
 
+    def text(self, path: str) -> str:
+        """Return a text.
+
+        Raises:
+            FleekError: See `fleek.client.errors`.
+        """
+        return self._retry(partial(self._text, path), idempotent=True)
+
     def fetch(self, path: str, to: Path, *, sha256: str) -> None:
         """Download `path` into the file `to`, and check its SHA-256.
 
@@ -117,6 +125,15 @@ class Connection:
                 )
             finally:
                 response.close()
+
+    def _text(self, path: str) -> str:
+        with wire.translate_errors(self._http.base_url):
+            response = self._http.send(self._request("GET", path), stream=True)
+            try:
+                content = self._content(response)
+            finally:
+                response.close()
+        return wire.read_text(response, content)
 
     def _request(self, method: str, url: httpx2.URL | str, **options: Any) -> httpx2.Request:
         request = self._http.build_request(method, url, **options)
