@@ -82,7 +82,7 @@ REFERENCES: Final = {
     ("sqlite", "accept"): {
         *("ix_job_tags_job", "pk_events", "pk_job_logs", "pk_media", "uq_attempts_job_id_n")
     },
-    ("sqlite", "remove"): {"pk_delivery_attempts"},
+    ("sqlite", "remove"): {"pk_delivery_attempts", "pk_job_logs"},
     ("sqlite", "old deliveries"): {"pk_delivery_attempts"},
     ("sqlite", "accept below a limit"): {
         *("ix_job_tags_job", "pk_events", "pk_job_logs", "pk_media", "uq_attempts_job_id_n")
@@ -376,7 +376,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         removes,
         (
             "ix_deliveries_job ix_idempotency_keys_job ix_job_tags_job "
-            "pk_jobs pk_media pk_events pk_job_logs uq_attempts_job_id_n"
+            "pk_jobs pk_media pk_events uq_attempts_job_id_n"
         ),
     ),
     "accept below a limit": (

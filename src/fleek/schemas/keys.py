@@ -12,7 +12,15 @@ DEFAULT_SCOPES = ordered(ANONYMOUS.scopes)
 """All but `admin`."""
 
 
-FEATURES: Final = ("events", "history", "idempotency", "prefer_wait", "uploads", "webhooks")
+FEATURES: Final = (
+    "events",
+    "history",
+    "idempotency",
+    "logs",
+    "prefer_wait",
+    "uploads",
+    "webhooks",
+)
 
 
 class KeyCreate(BaseModel):

@@ -10,7 +10,7 @@ from fleek.client.events import EventParser, Reader
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline
 
 T = TypeVar("T")
-Told = Callable[[bool], None]
+Notify = Callable[[bool], None]
 
 
 async def follow(
@@ -20,12 +20,12 @@ async def follow(
     read: Reader[T],
     *,
     after: str | None,
-    on_connection: Told | None = None,
+    on_connection: Notify | None = None,
 ) -> AsyncIterator[T]:
     """Yield the events of a stream until it has no more, whatever cuts it off meanwhile."""
     parser = EventParser(after, read)
     deadline = WaitDeadline(retry_policy, None)
-    told = on_connection or _nobody
+    notify = on_connection or _nobody
     while not parser.done:
         connected = False
         try:
@@ -33,16 +33,16 @@ async def follow(
                 deadline.answered()
                 if not connected:
                     connected = True
-                    told(True)  # noqa: FBT003 - the one thing that it says
+                    notify(True)  # noqa: FBT003 - the one thing that it says
                 for event in parser.feed(chunk):
                     yield event
         except ClientError as error:
             deadline.tolerate(error)
         parser.reconnected()
         if not parser.done:
-            told(False)  # noqa: FBT003 - see above
+            notify(False)  # noqa: FBT003 - see above
             await asyncio.sleep(deadline.pause(None))
 
 
-def _nobody(_: bool) -> None:  # noqa: FBT001 - a `Told`
-    """Tell nobody."""
+def _nobody(_: bool) -> None:  # noqa: FBT001 - a `Notify`
+    """Notify nobody."""
