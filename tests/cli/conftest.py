@@ -1,4 +1,4 @@
-"""A server that answers from a table, and the command line in this process."""
+"""A fake server with fixed answers, and the command line run in this process."""
 
 import json
 from collections.abc import Callable, Generator
@@ -17,7 +17,7 @@ JOB = "0198f000-0000-7000-8000-000000000001"
 
 @dataclass
 class Request:
-    """A request as it came."""
+    """A received request."""
 
     line: str  # "GET /api/v1/jobs"
     query: str
@@ -26,7 +26,7 @@ class Request:
 
 
 class FakeService:
-    """Answers "METHOD /path" with the next of its answers there; the last one stays."""
+    """Answer each "METHOD /path" with the next of its answers; the last one is repeated."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -34,7 +34,7 @@ class FakeService:
         self._answers: dict[str, list[tuple[int, str, Any]]] = {}
 
     def answers(self, line: str, *bodies: object, status: int = 200, kind: str = "") -> None:
-        """Answer so; a function is called for its bytes, anything else is written as JSON."""
+        """Set the answers; a function is called for its bytes, anything else is sent as JSON."""
         self._answers[line] = [(status, kind or "application/json", body) for body in bodies]
 
     def script(self, line: str, *answers: tuple[int, str, Any]) -> None:
@@ -61,7 +61,7 @@ class _Server(ThreadingHTTPServer):
     service: FakeService
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing on stderr, which is the command's: a client may leave."""
+        """Ignore clients that disconnect; stderr belongs to the command."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[FakeService]:
-    """Run the service at FLEEK_URL, with an empty folder as the current one."""
+    """Run the fake server at FLEEK_URL; the current folder is empty."""
     server = _Server(("127.0.0.1", 0), _Handler)
     fake = FakeService(f"http://127.0.0.1:{server.server_port}")
     server.service = fake
@@ -111,8 +111,8 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[FakeSe
 
 
 @dataclass
-class Ended:
-    """How a command ended."""
+class Result:
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -122,25 +122,25 @@ class Ended:
 @pytest.fixture
 def fleek(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Ended]:
-    """Return a function that runs a command, and leaves logging as it is.
+) -> Callable[..., Result]:
+    """Return a function that runs a command without configuring logging.
 
-    Loggers that were configured once are so for good: no later test could see what they log.
+    Loggers keep their first configuration: later tests could not capture their lines.
     """
     for module in ("telemetry", "server", "worker"):
         monkeypatch.setattr(f"fleek.{module}.configure_logging", lambda **_: None)
 
-    def call(*args: str) -> Ended:
+    def call(*args: str) -> Result:
         code = run(args)
         written = capsys.readouterr()
-        return Ended(code, written.out, written.err)
+        return Result(code, written.out, written.err)
 
     return call
 
 
 @pytest.fixture
 def a_job() -> Callable[..., dict[str, Any]]:
-    """Return a maker of jobs as a server presents them."""
+    """Return a factory of jobs as the API returns them."""
 
     def make(status: str = "pending", **changes: Any) -> dict[str, Any]:
         names = ("progress", "queue_position", "started_at", "completed_at", "purged_at")
@@ -174,7 +174,7 @@ def a_job() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def an_output() -> Callable[..., dict[str, Any]]:
-    """Return a maker of outputs as a server presents them."""
+    """Return a factory of outputs as the API returns them."""
 
     def make(index: int, sha256: str) -> dict[str, Any]:
         picture = {"index": index, "url": "http://x/media/1.png", "content_type": "image/png"}
@@ -185,7 +185,7 @@ def an_output() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def an_upload() -> dict[str, Any]:
-    """Return an upload as a server presents it."""
+    """Return an upload as the API returns it."""
     upload_id = "0198f000-0000-7000-8000-000000000002"
     return {
         "id": upload_id,

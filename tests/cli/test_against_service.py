@@ -1,4 +1,4 @@
-"""Users' commands as processes, against a real service in a process of its own."""
+"""Users' commands as processes, against a real service in its own process."""
 
 import json
 import os
@@ -25,22 +25,22 @@ LATER = ("--run-at", (datetime.now(UTC) + timedelta(days=1)).isoformat())
 
 @dataclass
 class Shell:
-    """Runs commands in a folder against one server."""
+    """Run commands in a folder against one server."""
 
     url: str
     folder: Path
 
     def command(self, *args: str) -> list[str]:
-        """Return the words of a command."""
+        """Return the arguments of a command."""
         return [sys.executable, "-m", "fleek", *args]
 
     @property
     def environment(self) -> dict[str, str]:
-        """Nothing of the surroundings but the server's address."""
+        """Return an environment with little more than the server's address."""
         return {"FLEEK_URL": self.url, "TERM": "xterm", "LANG": "C.UTF-8"}
 
     def run(self, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command until it exits."""
         return subprocess.run(  # noqa: S603 - ourselves
             self.command(*args),
             cwd=self.folder,
@@ -55,7 +55,7 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def url(_full_suite: None, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """Serve on a free port, from an empty folder, with quick predictions."""
+    """Serve on a free port, from an empty folder, with fast predictions."""
     port = str(free_port())
     folder = tmp_path_factory.mktemp("service")
     with (
@@ -86,7 +86,7 @@ def shell(url: str, tmp_path: Path) -> Shell:
 
 
 def test_the_server_is_ready(url: str) -> None:
-    """It says so itself, through the client; at the latest when it has had the time to look."""
+    """The client sees it as soon as the health checks have run."""
     with Client(url) as client:
         until(
             lambda: client.health()["checks"]["database"]["status"] == "healthy",
@@ -94,8 +94,8 @@ def test_the_server_is_ready(url: str) -> None:
         )
 
 
-def test_a_prompt_in_a_picture_out(shell: Shell) -> None:
-    """The main job in one command."""
+def test_generate_turns_a_prompt_into_a_picture(shell: Shell) -> None:
+    """One command submits, waits and downloads."""
     ended = shell.run("generate", "A cat riding a bicycle", "-o", "cat.png", "-p", "width=64")
 
     assert ended.returncode == 0, ended.stderr
@@ -104,7 +104,7 @@ def test_a_prompt_in_a_picture_out(shell: Shell) -> None:
     assert (shell.folder / "cat.png").read_bytes().startswith(PNG)
 
 
-def test_many_prompts_from_a_pipe(shell: Shell) -> None:
+def test_generate_reads_prompts_from_a_pipe(shell: Shell) -> None:
     """One job and one file for each line."""
     ended = shell.run("generate", "-", "-o", "out", "-p", "width=64", stdin="one\ntwo\nthree\n")
 
@@ -115,7 +115,7 @@ def test_many_prompts_from_a_pipe(shell: Shell) -> None:
 
 
 def test_submit_then_watch_then_download(shell: Shell) -> None:
-    """In three commands, as a script does it."""
+    """Scripts may use three commands."""
     submitted = shell.run("submit", "a cat", "-p", "num_outputs=2", "-p", "width=64")
     job_id = submitted.stdout.strip()
 
@@ -141,7 +141,7 @@ def test_status_and_list_agree(shell: Shell) -> None:
 
 
 def test_cancel_then_retry(shell: Shell) -> None:
-    """A cancelled job has not completed, and may be asked for again."""
+    """A cancelled job has not completed, and may be retried."""
     job_id = shell.run("submit", "a cat", *LATER).stdout.strip()
 
     cancelled, again = shell.run("cancel", job_id), shell.run("cancel", job_id)
@@ -156,7 +156,7 @@ def test_cancel_then_retry(shell: Shell) -> None:
 
 
 def test_an_unknown_job_is_exit_4(shell: Shell) -> None:
-    """Nothing on stdout, and one line that a person can read."""
+    """Nothing on stdout, and a readable line on stderr."""
     ended = shell.run("download", UNKNOWN)
 
     assert ended.returncode == 4
@@ -165,7 +165,7 @@ def test_an_unknown_job_is_exit_4(shell: Shell) -> None:
 
 
 def test_a_refused_parameter_is_exit_2(shell: Shell) -> None:
-    """Nothing is made, and the field is named."""
+    """No file is created, and the field is named."""
     ended = shell.run("generate", "a cat", "-p", "width=7")
 
     assert ended.returncode == 2
@@ -174,15 +174,15 @@ def test_a_refused_parameter_is_exit_2(shell: Shell) -> None:
 
 
 def test_a_timeout_is_exit_5(shell: Shell) -> None:
-    """The job is still there afterwards."""
+    """The job continues."""
     ended = shell.run("generate", "a cat", "--timeout", "0.1", *LATER)
 
     assert ended.returncode == 5
     assert "fleek watch" in ended.stderr
 
 
-def test_models_show_their_parameters(shell: Shell) -> None:
-    """The list first, then one of it."""
+def test_models_lists_models_and_parameters(shell: Shell) -> None:
+    """Without a name it lists the models, with a name their parameters."""
     listed = shell.run("models")
     name = listed.stdout.split("\t")[0]
 
@@ -192,8 +192,8 @@ def test_models_show_their_parameters(shell: Shell) -> None:
     assert "width\tinteger from 16 to 4096" in shown.stdout
 
 
-def test_ctrl_c_leaves_the_job_alone(shell: Shell) -> None:
-    """Exit 130, and the job's id to come back to."""
+def test_ctrl_c_does_not_cancel_the_job(shell: Shell) -> None:
+    """The exit code is 130, and the message has the job's id."""
     generate = subprocess.Popen(  # noqa: S603 - ourselves
         shell.command("generate", "a cat", *LATER),
         cwd=shell.folder,
@@ -216,19 +216,19 @@ def test_ctrl_c_leaves_the_job_alone(shell: Shell) -> None:
 
 
 def read_all(terminal: int) -> str:
-    """Return what is written to a terminal until nobody has it open any more."""
+    """Return what is written to a terminal until it is closed."""
     drawn = b""
     with os.fdopen(terminal, "rb", buffering=0) as ours:
         try:
             while chunk := ours.read(4096):
                 drawn += chunk
-        except OSError:  # how Linux says that a terminal has ended
+        except OSError:  # Linux reports a closed terminal as an error
             pass
     return drawn.decode()
 
 
-def test_data_is_not_drawn_into_the_picture(shell: Shell) -> None:
-    """With progress on a terminal and data in a pipe, the pipe gets all data and nothing else."""
+def test_progress_is_not_written_to_stdout(shell: Shell) -> None:
+    """With progress on a terminal and data in a pipe, the pipe has all data and nothing else."""
     ours, theirs = pty.openpty()
     with (
         ThreadPoolExecutor() as reader,

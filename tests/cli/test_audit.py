@@ -1,4 +1,4 @@
-"""`fleek audit`: the log is read and checked where the service runs."""
+"""`fleek audit` reads and checks the log where the service runs."""
 
 import json
 import shutil
@@ -16,15 +16,15 @@ from structlog.testing import capture_logs
 def _database(
     migrated_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Let there be the database of a service, and no log among the output."""
+    """Create the database of a service, and keep log lines out of the output."""
     shutil.copy(migrated_file, tmp_path / "fleek.db")
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/fleek.db")
     with capture_logs():
         yield
 
 
-def test_commands_leave_lines(fleek: Any) -> None:
-    """Newest first, one line each; as JSON with all that is known."""
+def test_commands_are_audited(fleek: Any) -> None:
+    """Newest first, one line each; as JSON with all fields."""
     fleek("keys", "create", "shop", "--tenant", "acme")
     fleek("queue", "pause", "--provider", "placeholder")
 
@@ -39,7 +39,7 @@ def test_commands_leave_lines(fleek: Any) -> None:
     assert created["detail"]["name"] == "shop"
 
 
-def test_a_log_that_was_changed_is_found(fleek: Any, tmp_path: Path) -> None:
+def test_a_modified_log_is_detected(fleek: Any, tmp_path: Path) -> None:
     """Exit code 1, and the number of the line."""
     fleek("keys", "create", "shop")
     before = fleek("audit", "verify")

@@ -1,4 +1,4 @@
-"""Is it well? What health checks of containers and load balancers ask."""
+"""`fleek health`, as used by health checks of containers and load balancers."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,13 +19,13 @@ URL = "sqlite+aiosqlite:///./fleek.db"
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Run in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
 
 def a_check(status: str = "healthy") -> dict[str, Any]:
-    """Return what a server says about a part."""
+    """Return a check as the API returns it."""
     advice = None if status == "healthy" else "start one"
     return {"status": status, "message": "as it is", "advice": advice, "latency_ms": 1.0}
 
@@ -34,10 +34,10 @@ def a_check(status: str = "healthy") -> dict[str, Any]:
     ("status", "check", "code"),
     [("healthy", "healthy", 0), ("degraded", "unhealthy", 0), ("unhealthy", "unhealthy", 1)],
 )
-def test_a_server_is_asked(
+def test_health_reports_the_server_s_status(
     fleek: Callable[..., Any], service: Any, status: str, check: str, code: int
 ) -> None:
-    """A service that accepts jobs is well enough: to restart it would help nobody."""
+    """A service that accepts jobs is healthy enough: a restart would not help."""
     answer = {"status": status, "checks": {"workers": a_check(check)}}
     service.answers("GET /health/detailed", answer, status=503 if code else 200)
 
@@ -65,12 +65,12 @@ async def _register(host: str) -> None:
 
 
 @pytest.mark.parametrize(("here", "code"), [(True, 0), (False, 1)], ids=["here", "elsewhere"])
-def test_a_worker_of_this_machine_is_looked_for(
+def test_health_looks_for_a_worker_on_this_machine(
     fleek: Callable[..., Any],
     here: bool,  # noqa: FBT001 - a table
     code: int,
 ) -> None:
-    """A container asks for its own worker, not for somebody else's."""
+    """A container checks its own worker, not that of another machine."""
     asyncio.run(_register(process_space() if here else "elsewhere"))
 
     ended = fleek("health", "--worker")
@@ -79,7 +79,7 @@ def test_a_worker_of_this_machine_is_looked_for(
     assert ("1 alive" in ended.out) is here
 
 
-def test_no_database_is_no_health(
+def test_an_unreachable_database_is_exit_2(
     fleek: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line, and no traceback."""

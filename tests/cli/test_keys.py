@@ -16,7 +16,7 @@ from fleek.domain.api_keys import id_of
 def _database(
     migrated_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Let there be the database of a service, and no log among the output."""
+    """Create the database of a service, and keep log lines out of the output."""
     shutil.copy(migrated_file, tmp_path / "fleek.db")
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/fleek.db")
     with capture_logs():
@@ -24,7 +24,7 @@ def _database(
 
 
 def test_a_key_is_printed_once(fleek: Any) -> None:
-    """Alone on its line, for scripts; the list does not have it."""
+    """The key is alone on its line, for scripts; the list does not contain it."""
     created = fleek("keys", "create", "shop")
     listed = fleek("keys", "list")
 
@@ -36,8 +36,8 @@ def test_a_key_is_printed_once(fleek: Any) -> None:
     assert secret not in listed.out
 
 
-def test_a_key_has_the_tenant_scopes_and_time_that_are_given(fleek: Any) -> None:
-    """As JSON, what the HTTP API returns."""
+def test_a_key_has_its_tenant_scopes_and_expiry(fleek: Any) -> None:
+    """The JSON is that of the HTTP API."""
     options = ("--tenant", "acme", "--scope", "admin", "--scope", "jobs:read", "--expires", "90d")
 
     created = json.loads(fleek("keys", "create", "ops", *options, "--json").out)
@@ -51,8 +51,8 @@ def test_a_key_has_the_tenant_scopes_and_time_that_are_given(fleek: Any) -> None
 
 
 @pytest.mark.parametrize("shown", ["{id}", "fleek_{id}", "{key}"])
-def test_a_key_is_revoked_by_whatever_is_known_of_it(fleek: Any, shown: str) -> None:
-    """Its id, its prefix as a scanner of repositories reports it, or all of it."""
+def test_a_key_can_be_revoked_by_id_prefix_or_key(fleek: Any, shown: str) -> None:
+    """Secret scanners report the prefix or the whole key."""
     secret = fleek("keys", "create", "shop").out.strip()
 
     revoked = fleek("keys", "revoke", shown.format(id=id_of(secret), key=secret))
@@ -73,10 +73,10 @@ def test_a_key_is_revoked_by_whatever_is_known_of_it(fleek: Any, shown: str) -> 
         (("revoke", "aaaaaaaaaaaa"), 4),
     ],
 )
-def test_a_mistake_creates_and_revokes_nothing(
+def test_an_invalid_argument_creates_and_revokes_nothing(
     fleek: Any, args: tuple[str, ...], code: int
 ) -> None:
-    """The exit code says what was wrong."""
+    """The exit code tells the kind of error."""
     ended = fleek("keys", *args)
 
     assert ended.code == code
@@ -84,10 +84,10 @@ def test_a_mistake_creates_and_revokes_nothing(
     assert fleek("keys", "list").out == ""
 
 
-def test_keys_can_be_created_before_the_service_is_opened(
+def test_a_key_can_be_created_before_the_service_is_public(
     fleek: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The setting that needs a key does not keep anybody from creating it."""
+    """The setting that requires a key does not prevent its creation."""
     monkeypatch.setenv("API_HOST", "0.0.0.0")  # noqa: S104 - not bound
 
     assert fleek("keys", "create", "first").code == 0

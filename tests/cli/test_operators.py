@@ -1,4 +1,4 @@
-"""Operators' commands: what they hand on, and how they end."""
+"""Operators' commands: what they pass on, and how they exit."""
 
 import json
 import socket
@@ -20,21 +20,21 @@ HEAVY = ("fastapi", "sqlalchemy", "PIL", "httpx2", "uvicorn", "fleek.client", "f
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Run in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def port(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Return the port of the service, which nobody has."""
+    """Return the port of the service, which is free."""
     number = free_port()
     monkeypatch.setenv("API_PORT", str(number))
     return number
 
 
 def loaded(*args: str) -> set[str]:
-    """Return which heavy modules a command loads."""
+    """Return the heavy modules that a command loads."""
     code = f"import sys; from fleek.cli import run; run({args!r}); print(*sys.modules)"
     done = subprocess.run(  # noqa: S603 - ourselves
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -44,12 +44,12 @@ def loaded(*args: str) -> set[str]:
 
 @pytest.mark.parametrize("args", [("--help",), ("--version",), ("generate", "--help")])
 def test_help_is_light(args: tuple[str, ...]) -> None:
-    """People and completion scripts ask for it often; the service's libraries take a second."""
+    """Users and completion scripts run it often; the service's libraries take a second to load."""
     assert loaded(*args) == set()
 
 
-def test_both_ways_to_ask_for_the_version(fleek: Any) -> None:
-    """`--version` is promised; `version` is what people type."""
+def test_the_version_has_two_commands(fleek: Any) -> None:
+    """`--version` is promised; `version` is a common guess."""
     first, second = fleek("--version"), fleek("version")
 
     assert first == second
@@ -57,16 +57,16 @@ def test_both_ways_to_ask_for_the_version(fleek: Any) -> None:
     assert first.code == 0
 
 
-def test_no_command_shows_the_help(fleek: Any) -> None:
-    """Nothing was asked, so that is a usage error, with the answer."""
+def test_without_a_command_the_help_is_shown(fleek: Any) -> None:
+    """It is a usage error."""
     ended = fleek()
 
     assert ended.code == 2
     assert "generate" in ended.out + ended.err
 
 
-def test_python_m_fleek() -> None:
-    """The same without the script on the path."""
+def test_python_m_fleek_runs_the_command_line() -> None:
+    """It needs no script on the path."""
     done = subprocess.run(
         [sys.executable, "-m", "fleek", "--version"], capture_output=True, text=True, check=False
     )
@@ -82,7 +82,9 @@ def test_python_m_fleek() -> None:
         (("serve", "--host", "0.0.0.0"), "API_HOST"),  # noqa: S104 - refused
     ],
 )
-def test_a_wrong_option_names_the_setting(fleek: Any, args: tuple[str, ...], named: str) -> None:
+def test_an_invalid_option_names_the_setting(
+    fleek: Any, args: tuple[str, ...], named: str
+) -> None:
     """Options override settings and are checked like them."""
     ended = fleek(*args)
 
@@ -92,7 +94,7 @@ def test_a_wrong_option_names_the_setting(fleek: Any, args: tuple[str, ...], nam
 
 
 @pytest.mark.parametrize("command", [("worker",), ("migrate",), ("doctor",), ("config", "show")])
-def test_a_wrong_setting_is_exit_2(
+def test_an_invalid_setting_is_exit_2(
     fleek: Any, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     """One line that names it, and no traceback."""
@@ -106,7 +108,7 @@ def test_a_wrong_setting_is_exit_2(
 
 
 def test_an_unreadable_env_file_is_exit_2(fleek: Any, tmp_path: Path) -> None:
-    """Saved by an editor in another encoding, for example."""
+    """An editor may save it in another encoding."""
     (tmp_path / ".env").write_bytes(b"API_PORT=\xff\xfe")
 
     ended = fleek("config", "show")
@@ -115,8 +117,8 @@ def test_an_unreadable_env_file_is_exit_2(fleek: Any, tmp_path: Path) -> None:
     assert ".env" in ended.err
 
 
-def test_migrate_makes_the_schema(fleek: Any, tmp_path: Path) -> None:
-    """It says which revision was reached, and again the second time."""
+def test_migrate_creates_the_schema(fleek: Any, tmp_path: Path) -> None:
+    """It prints the revision, also when there is nothing to do."""
     first, second = fleek("migrate"), fleek("migrate")
 
     assert first.code == 0
@@ -125,10 +127,8 @@ def test_migrate_makes_the_schema(fleek: Any, tmp_path: Path) -> None:
     assert (tmp_path / "fleek.db").exists()
 
 
-def test_a_database_that_is_not_there_is_exit_2(
-    fleek: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The address is a setting."""
+def test_an_unopenable_database_is_exit_2(fleek: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the setting."""
     monkeypatch.setenv("DATABASE_URL", "sqlite:////proc/nowhere/fleek.db")
 
     ended = fleek("migrate")
@@ -138,10 +138,8 @@ def test_a_database_that_is_not_there_is_exit_2(
     assert "Traceback" not in ended.err
 
 
-def test_config_shows_every_setting_but_no_secret(
-    fleek: Any, monkeypatch: pytest.MonkeyPatch, port: int
-) -> None:
-    """The adapters' too, because operators do not care where a setting lives."""
+def test_config_show_hides_secrets(fleek: Any, monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    """It also shows the settings of the adapters."""
     monkeypatch.setenv("DATABASE_URL", "postgres://me:hunter2@db/fleek")
 
     plain, as_json = fleek("config", "show"), fleek("config", "show", "--json")
@@ -160,7 +158,7 @@ def test_config_shows_every_setting_but_no_secret(
 def test_config_shows_the_settings_of_every_provider(
     fleek: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not only those of the default one."""
+    """Not only those of the default provider."""
     monkeypatch.setenv("COG_URL", "http://127.0.0.1:5000")
 
     values = json.loads(fleek("config", "show", "--json").out)
@@ -170,8 +168,8 @@ def test_config_shows_the_settings_of_every_provider(
     assert "REPLICATE_MOCK_DELAY_MIN" in values
 
 
-def test_the_doctor_is_content_with_an_empty_folder(fleek: Any) -> None:
-    """Before the first start everything is as it should be."""
+def test_doctor_finds_no_problem_in_an_empty_folder(fleek: Any) -> None:
+    """Before the first start everything is fine."""
     plain, as_json = fleek("doctor"), fleek("doctor", "--json")
 
     assert plain.code == as_json.code == 0
@@ -179,7 +177,7 @@ def test_the_doctor_is_content_with_an_empty_folder(fleek: Any) -> None:
     assert {finding["status"] for finding in json.loads(as_json.out)} == {"ok"}
 
 
-def test_the_doctor_finds_an_error(fleek: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_exits_1_after_an_error(fleek: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scripts see it in the exit code."""
     monkeypatch.setenv("DATABASE_URL", "sqlite:////proc/nowhere/fleek.db")
 
@@ -189,8 +187,8 @@ def test_the_doctor_finds_an_error(fleek: Any, monkeypatch: pytest.MonkeyPatch) 
     assert "Errors: 1, warnings: 0." in ended.out
 
 
-def test_a_report_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is wrong is half of it."""
+def test_a_finding_is_shown_with_its_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    """The message alone does not help."""
     findings = [
         Finding("clock", "ok", "right"),
         Finding("disk", "warning", "little room", "make room"),
@@ -206,7 +204,7 @@ def test_a_report_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def assert_refused(ended: Any, *words: str) -> None:
-    """Make sure that a command ended with code 2 and one line with these words."""
+    """Assert exit code 2 and one line on stderr with these words."""
     assert ended.code == 2, ended
     assert ended.err.count("\n") == 1
     assert ended.err.startswith("fleek: ")
@@ -229,20 +227,20 @@ def assert_refused(ended: Any, *words: str) -> None:
         ("API_PORT", "0", ["API_PORT"]),
     ],
 )
-def test_serve_names_the_setting_that_is_wrong(
+def test_serve_names_an_invalid_setting(
     fleek: Any, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: list[str]
 ) -> None:
-    """Where there is a choice, it names that too. Nobody opens their account by mistake."""
+    """It also names the choices. API keys are not dropped silently."""
     Path("a-file").touch()
     monkeypatch.setenv(name, value)
 
     assert_refused(fleek("serve"), *words)
 
 
-def test_serve_names_a_postgres_that_is_not_there(
+def test_serve_names_an_unreachable_postgresql(
     fleek: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The address is told, its password is not."""
+    """The message has the address, but not its password."""
     port = free_port()
     monkeypatch.setenv("DATABASE_URL", f"postgresql://fleek:secret@127.0.0.1:{port}/fleek")
 
@@ -254,7 +252,7 @@ def test_serve_names_a_postgres_that_is_not_there(
 
 @pytest.mark.parametrize("command", ["serve", "worker", "migrate"])
 def test_a_newer_schema_is_exit_2(fleek: Any, tmp_path: Path, command: str) -> None:
-    """An older version must not touch what a newer one has made; one line says so."""
+    """Older versions must not change a newer schema."""
     fleek("migrate")
     with closing(sqlite3.connect(tmp_path / "fleek.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -263,7 +261,7 @@ def test_a_newer_schema_is_exit_2(fleek: Any, tmp_path: Path, command: str) -> N
 
 
 def test_a_busy_port_is_exit_2(fleek: Any, tmp_path: Path, port: int) -> None:
-    """The line names the setting to change; nothing was touched."""
+    """The line names the setting to change; no database is created."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
         other.listen()

@@ -1,4 +1,4 @@
-"""What a person sees while jobs go on."""
+"""The display of progress."""
 
 import io
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Maker = Callable[..., dict[str, Any]]
 
 
 def a_terminal(height: int = 24) -> Console:
-    """Return a console that believes in its terminal."""
+    """Return a console that writes to a fake terminal."""
     return Console(
         file=io.StringIO(), force_terminal=True, width=100, height=height, color_system=None
     )
@@ -35,7 +35,7 @@ def seen(console: Console) -> str:
 
 @pytest.fixture
 def screen() -> Screen:
-    """Return a screen on two terminals."""
+    """Return a screen on two fake terminals."""
     screen = Screen()
     screen.out = a_terminal()
     screen.err = a_terminal()
@@ -44,14 +44,14 @@ def screen() -> Screen:
 
 @pytest.fixture
 def jobs(a_job: Maker) -> Callable[..., JobRead]:
-    """Return a maker of jobs, each of another id."""
+    """Return a factory of jobs with different ids."""
     return lambda status, **changes: JobRead.model_validate(
         a_job(status, **{"id": str(uuid4()), **changes})
     )
 
 
 def drawn(picture: Picture) -> str:
-    """Return the picture as a low terminal shows it."""
+    """Return the picture as shown on a low terminal."""
     console = a_terminal(height=8)
     console.print(picture._draw())
     return seen(console)
@@ -60,7 +60,7 @@ def drawn(picture: Picture) -> str:
 def test_one_job_is_one_line(
     screen: Screen, jobs: Callable[..., JobRead], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what it is, where it stands, and how long it has been seen."""
+    """With its prompt, its status, and the time since it was first seen."""
     seconds = 100.0
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: seconds))
     picture = Picture(screen)
@@ -76,7 +76,7 @@ def test_one_job_is_one_line(
 
 
 def test_a_waiting_job_has_no_bar(screen: Screen, jobs: Callable[..., JobRead]) -> None:
-    """Nothing moves yet, so nothing should seem to."""
+    """No progress is known yet."""
     picture = Picture(screen)
 
     picture.show(jobs("pending", queue_position=7))
@@ -86,7 +86,7 @@ def test_a_waiting_job_has_no_bar(screen: Screen, jobs: Callable[..., JobRead]) 
 
 
 def test_many_jobs_are_counted(screen: Screen, jobs: Callable[..., JobRead]) -> None:
-    """A picture higher than the terminal would flicker; those being made come first."""
+    """A picture higher than the terminal would flicker; running jobs come first."""
     picture = Picture(screen)
     ended = [jobs("completed"), jobs("failed")]
     going = [jobs("pending") for _ in range(10)] + [jobs("processing", prompt="busy")]
@@ -101,8 +101,8 @@ def test_many_jobs_are_counted(screen: Screen, jobs: Callable[..., JobRead]) -> 
     assert "13 jobs: 10 pending, 1 processing, 1 completed, 1 failed" in lines[-1]
 
 
-def test_an_end_stays_above_the_picture(screen: Screen, jobs: Callable[..., JobRead]) -> None:
-    """The picture goes; how each job ended remains to be read."""
+def test_ended_jobs_stay_above_the_picture(screen: Screen, jobs: Callable[..., JobRead]) -> None:
+    """The picture is removed; the result of each job stays readable."""
     with Picture(screen) as picture:
         job = jobs("processing")
         picture.show(job)
@@ -112,8 +112,8 @@ def test_an_end_stays_above_the_picture(screen: Screen, jobs: Callable[..., JobR
     assert seen(screen.out) == ""
 
 
-def test_what_others_write_is_not_drawn_over(screen: Screen, jobs: Callable[..., JobRead]) -> None:
-    """The picture begins anew below it; it must not move up to where it was before."""
+def test_other_output_is_not_overwritten(screen: Screen, jobs: Callable[..., JobRead]) -> None:
+    """The picture starts again below it and must not move up to its old place."""
     with Picture(screen) as picture:
         picture.show(jobs("pending", prompt="one"))
         picture.show(jobs("pending", prompt="two"))
@@ -126,10 +126,10 @@ def test_what_others_write_is_not_drawn_over(screen: Screen, jobs: Callable[...,
     assert "\x1b[1A" not in below.partition("one")[0]
 
 
-def test_lines_are_written_once(
+def test_status_lines_are_not_repeated(
     jobs: Callable[..., JobRead], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A log should not repeat what it said."""
+    """A log has each status once."""
     lines = Lines(Screen())
     job = jobs("processing")
 
@@ -151,14 +151,14 @@ def test_quiet_shows_nothing(
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_display_suits_the_terminal(screen: Screen) -> None:
+def test_the_display_depends_on_the_terminal(screen: Screen) -> None:
     """A pipe gets lines."""
     assert isinstance(display(screen), Picture)
     assert isinstance(display(Screen()), Lines)
 
 
 def test_a_terminal_gets_a_table(screen: Screen, jobs: Callable[..., JobRead]) -> None:
-    """With titles, ages and marks."""
+    """With titles, ages and symbols."""
     job = jobs("completed", prompt="a [bold]cat[/bold] \x1b[31m")
 
     table(screen, [job], now=job.created_at + timedelta(minutes=5))
@@ -188,10 +188,8 @@ def test_a_terminal_gets_models_as_a_table(screen: Screen) -> None:
     assert lines[2].split() == ["art"] * len(lines[2].split())
 
 
-def test_a_narrow_terminal_still_gets_whole_ids(
-    screen: Screen, jobs: Callable[..., JobRead]
-) -> None:
-    """Ids are there to be copied; what cannot be copied may be cut."""
+def test_a_narrow_terminal_shows_whole_ids(screen: Screen, jobs: Callable[..., JobRead]) -> None:
+    """Ids are copied; other columns may be cut."""
     job = jobs("pending")
     screen.out.width = 70
 
@@ -212,8 +210,8 @@ def test_a_narrow_terminal_still_gets_whole_ids(
         (200_000, "2 d"),
     ],
 )
-def test_durations(seconds: float, said: str) -> None:
-    """In a unit that people read at a glance."""
+def test_durations_are_readable(seconds: float, said: str) -> None:
+    """In a suitable unit."""
     assert duration(timedelta(seconds=seconds)) == said
 
 
@@ -221,11 +219,11 @@ def test_durations(seconds: float, said: str) -> None:
     ("count", "said"),
     [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (3e9, "3.0 GB")],
 )
-def test_sizes(count: int, said: str) -> None:
-    """In a unit that people read at a glance."""
+def test_sizes_are_readable(count: int, said: str) -> None:
+    """In a suitable unit."""
     assert size(count) == said
 
 
 def test_long_text_is_cut() -> None:
-    """A prompt has up to 10,000 characters, a line has not."""
+    """A prompt may have 10,000 characters."""
     assert short("a" * 50, 10) == "a" * 9 + "…"

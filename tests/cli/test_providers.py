@@ -1,4 +1,4 @@
-"""`fleek providers`: what an operator can do about a provider that was removed."""
+"""`fleek providers`: open predictions of a removed provider can be abandoned."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from samples import a_job, claims
 
 @pytest.fixture
 def url(migrated_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the database of a service, with a prediction of a provider that was removed."""
+    """Return the database of a service with a prediction of a removed provider."""
     shutil.copy(migrated_file, tmp_path / "fleek.db")
     address = f"sqlite:///{tmp_path}/fleek.db"
     monkeypatch.setenv("DATABASE_URL", address)
@@ -25,7 +25,7 @@ def url(migrated_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def leave_behind(url: str) -> None:
-    """Let a worker have begun to buy."""
+    """Store a job whose prediction has been started."""
     async with open_database(url) as db:
         job = a_job(provider="removed")
         await jobs.insert_job(db, job)
@@ -33,27 +33,27 @@ async def leave_behind(url: str) -> None:
 
 
 async def left(url: str) -> dict[str, int]:
-    """Return what is not closed, by provider."""
+    """Return the number of open attempts by provider."""
     async with open_database(url) as db:
         return await attempts.count_without_verdict(db)
 
 
-def test_what_a_removed_provider_is_owed_can_be_given_up(fleek: Any, url: str) -> None:
-    """First it is said how much that is."""
-    told = fleek("providers", "abandon", "removed", "--dry-run")
+def test_predictions_of_a_removed_provider_can_be_abandoned(fleek: Any, url: str) -> None:
+    """A dry run counts them first."""
+    counted = fleek("providers", "abandon", "removed", "--dry-run")
     before = asyncio.run(left(url))
 
     ended = fleek("providers", "abandon", "removed", "--yes", "--json")
 
-    assert told.out.endswith("would abandon 1 predictions of removed\n")
+    assert counted.out.endswith("would abandon 1 predictions of removed\n")
     assert (before, asyncio.run(left(url))) == ({"removed": 1}, {})
     assert ended.code == 0
     document = ended.out[ended.out.index("{") :]
     assert json.loads(document) == {"done": "abandoned", "provider": "removed", "predictions": 1}
 
 
-def test_a_provider_that_is_configured_is_not_given_up(fleek: Any, url: str) -> None:
-    """The service asks it by itself."""
+def test_predictions_of_a_configured_provider_cannot_be_abandoned(fleek: Any, url: str) -> None:
+    """The service reconciles them itself."""
     ended = fleek("providers", "abandon", "placeholder", "--yes")
 
     assert ended.code == 2
@@ -61,8 +61,8 @@ def test_a_provider_that_is_configured_is_not_given_up(fleek: Any, url: str) -> 
     assert asyncio.run(left(url)) == {"removed": 1}
 
 
-def test_doctor_names_it_and_what_to_do(fleek: Any, url: str) -> None:
-    """It keeps purged files from leaving the storage."""
+def test_doctor_names_open_predictions_of_a_removed_provider(fleek: Any, url: str) -> None:
+    """They keep purged files in the storage."""
     assert url
 
     ended = fleek("doctor")

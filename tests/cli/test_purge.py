@@ -1,4 +1,4 @@
-"""`fleek purge`: some jobs through the server, many where the service runs."""
+"""`fleek purge`: single jobs through the API, many where the service runs."""
 
 import json
 import os
@@ -19,16 +19,16 @@ from service_process import PATIENCE, Service, delay, running
 
 JOB = "0198f000-0000-7000-8000-000000000001"
 OTHER = "0198f000-0000-7000-8000-000000000002"
-QUICK = {**delay("0.01"), "HEARTBEAT_SECONDS": "5"}  # nobody dies here
+QUICK = {**delay("0.01"), "HEARTBEAT_SECONDS": "5"}  # no worker is to be considered dead
 
 Maker = Callable[..., dict[str, Any]]
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["plain", "json"])
-def test_jobs_are_purged_by_their_ids(
+def test_jobs_are_purged_by_id(
     service: Any, fleek: Any, a_job: Maker, as_json: tuple[str, ...]
 ) -> None:
-    """Through the server, from any machine."""
+    """This uses the API and works from any machine."""
     for job_id in (JOB, OTHER):
         gone = a_job("completed", id=job_id, purged_at="2026-01-02T03:04:05Z")
         service.answers(f"DELETE /api/v1/jobs/{job_id}", {"message": "Job purged", "job": gone})
@@ -37,15 +37,15 @@ def test_jobs_are_purged_by_their_ids(
 
     assert ended.code == 0
     assert [request.query for request in service.requests] == ["purge=true"] * 2
-    told = [
+    printed = [
         json.loads(line)["id"] if as_json else line.split()[0]
         for line in ended.out.split("\n")[:2]
     ]
-    assert told == [JOB, OTHER]
+    assert printed == [JOB, OTHER]
 
 
 def test_an_unknown_job_is_exit_4(service: Any, fleek: Any) -> None:
-    """As for every command."""
+    """As with every command."""
     ended = fleek("purge", JOB)
 
     assert (ended.code, ended.out) == (4, "")
@@ -68,18 +68,18 @@ def test_an_unknown_job_is_exit_4(service: Any, fleek: Any) -> None:
     ],
     ids=" ".join,
 )
-def test_what_is_to_be_purged_is_said_plainly(
+def test_ambiguous_arguments_of_purge_are_refused(
     service: Any, fleek: Any, args: tuple[str, ...]
 ) -> None:
-    """A slip of the hand must not remove anything."""
+    """A typing error must not remove anything."""
     ended = fleek("purge", *args)
 
     assert ended.code == 2
     assert not service.requests
 
 
-def test_a_schema_that_is_not_there_is_exit_2(fleek: Any, tmp_path: Path) -> None:
-    """The line says what to run."""
+def test_a_missing_schema_is_exit_2(fleek: Any, tmp_path: Path) -> None:
+    """The line names the command to run."""
     os.chdir(tmp_path)
 
     ended = fleek("purge", "--older-than", "30d")
@@ -103,7 +103,7 @@ def command(service: Service, *args: str, **options: Any) -> subprocess.Complete
 
 
 def aged(service: Service, job_id: str, *, days: float) -> None:
-    """Let a job have ended so long ago."""
+    """Change a job so that it ended this many days ago."""
     then = (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%d %H:%M:%S.%f")
     with closing(sqlite3.connect(service.folder / "fleek.db", timeout=PATIENCE)) as connection:
         connection.execute(
@@ -113,14 +113,14 @@ def aged(service: Service, job_id: str, *, days: float) -> None:
 
 
 def files(service: Service) -> list[Path]:
-    """Return what is in storage."""
+    """Return the files in the storage."""
     storage = service.folder / "storage"
     return [path for area in ("media", "metadata") for path in (storage / area).rglob("*.*")]
 
 
 @pytest.mark.usefixtures("_full_suite")
 def test_old_jobs_are_purged_beside_the_service(tmp_path: Path) -> None:
-    """Counted first, then removed; what is young stays, and the service answers 410 at once."""
+    """A dry run counts them; recent jobs stay, and purged ones are answered with 410 at once."""
     with running(tmp_path, **QUICK) as service:
         service.serve()
         old, young = service.submit(), service.submit()
@@ -143,8 +143,8 @@ def test_old_jobs_are_purged_beside_the_service(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_full_suite")
-def test_orphans_are_removed_by_hand(tmp_path: Path) -> None:
-    """Of jobs that the database does not know, too; young files stay."""
+def test_orphaned_files_are_removed_on_command(tmp_path: Path) -> None:
+    """Also those of unknown jobs; recent files stay."""
     with running(tmp_path, **QUICK) as service:
         process = service.serve()
         service.submit()
@@ -169,8 +169,8 @@ def test_orphans_are_removed_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_full_suite")
 @pytest.mark.parametrize(("typed", "left"), [("n\n", 2), ("y\n", 0)], ids=["refused", "agreed"])
-def test_somebody_at_a_terminal_is_asked(tmp_path: Path, typed: str, left: int) -> None:
-    """Files do not come back."""
+def test_purge_asks_for_confirmation_at_a_terminal(tmp_path: Path, typed: str, left: int) -> None:
+    """Removed files cannot be restored."""
     with running(tmp_path, **QUICK) as service:
         process = service.serve()
         job_id = service.submit()

@@ -1,4 +1,4 @@
-"""`fleek queue`: an operator stops the starts, and lets them go on."""
+"""`fleek queue` pauses and resumes the start of predictions."""
 
 import json
 import shutil
@@ -10,13 +10,13 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _database(migrated_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let there be the database of a service."""
+    """Create the database of a service."""
     shutil.copy(migrated_file, tmp_path / "fleek.db")
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/fleek.db")
 
 
-def test_a_pause_is_shown_until_it_is_ended(fleek: Any) -> None:
-    """Each command shows the queue as it is afterwards."""
+def test_a_pause_is_shown_until_it_is_resumed(fleek: Any) -> None:
+    """Each command prints the new state of the queue."""
     fleek("queue", "pause")
     both = fleek("queue", "pause", "--provider", "placeholder", "--json")
     resumed = fleek("queue", "resume")
@@ -33,8 +33,8 @@ def test_a_pause_is_shown_until_it_is_ended(fleek: Any) -> None:
     assert (left["pending"], left["processing"]) == (0, 0)
 
 
-def test_a_provider_that_is_not_there_cannot_be_paused(fleek: Any) -> None:
-    """A typing error would pause nothing, and look like a pause."""
+def test_an_unknown_provider_cannot_be_paused(fleek: Any) -> None:
+    """A typing error would look like a pause."""
     ended = fleek("queue", "pause", "--provider", "replicat")
 
     assert ended.code == 2

@@ -1,4 +1,4 @@
-"""What commands load before they do anything, counted in modules: time depends on the machine."""
+"""The modules that commands import, counted because time depends on the machine."""
 
 import shutil
 import signal
@@ -32,13 +32,13 @@ TO_COMPLETE: Final = {"COMP_WORDS": "fleek ge", "COMP_CWORD": "1"}
 
 
 def loaded(report: str) -> set[str]:
-    """Return the modules that Python says it has imported."""
+    """Return the modules that Python reports as imported."""
     lines = (line for line in report.splitlines() if line.startswith("import time:"))
     return {line.rpartition("|")[2].strip() for line in lines}
 
 
 def of(packages: set[str], modules: set[str]) -> set[str]:
-    """Return those of the packages that are among the modules."""
+    """Return the packages of which modules were imported."""
     return {
         package
         for package in packages
@@ -59,7 +59,7 @@ def of(packages: set[str], modules: set[str]) -> set[str]:
 def test_help_and_completion_load_no_heavy_library(
     args: list[str], variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shell asks at each press of the tabulator key."""
+    """A shell runs completion at each press of the tabulator key."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
@@ -77,7 +77,7 @@ def test_help_and_completion_load_no_heavy_library(
 
 
 @pytest.mark.usefixtures("_full_suite")
-def test_a_service_loads_what_is_chosen_and_no_more(
+def test_serve_loads_only_the_chosen_adapters(
     tmp_path: Path, migrated_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until it is ready, on SQLite with local files and the placeholder."""
@@ -97,10 +97,10 @@ def test_a_service_loads_what_is_chosen_and_no_more(
         ) as service,
     ):
         assert service.stdout is not None
-        said = service.stdout.readline()
+        line = service.stdout.readline()
         service.send_signal(signal.SIGTERM)
 
-    assert "is ready" in said, report.read_text()[-2000:]
+    assert "is ready" in line, report.read_text()[-2000:]
     modules = loaded(report.read_text())
     assert "fleek.engine.submit" in modules
     assert of(NOT_TO_SERVE, modules) == set()

@@ -1,4 +1,4 @@
-"""What a command reads and writes when its streams are not what it wishes."""
+"""Commands whose input or output streams are closed, full or not UTF-8."""
 
 import json
 import os
@@ -22,8 +22,8 @@ COMMANDS = [
 
 
 @pytest.mark.usefixtures("_full_suite")
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, service: Any) -> None:
-    """`fleek list | head -1` has done what it was asked for."""
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path, service: Any) -> None:
+    """`fleek list | head -1` succeeds."""
     service.answers("GET /api/v1/jobs", [])
     env = {**os.environ, "FLEEK_URL": service.url}  # noqa: TID251 - a child's environment
     codes = {}
@@ -48,10 +48,10 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, service: Any) -> No
 @pytest.mark.parametrize(
     ("where", "code", "said"), [("/dev/full", 2, b"No space left"), ("-", 0, b"")]
 )
-def test_a_stream_that_takes_nothing_gives_no_traceback(
+def test_a_full_or_closed_stdout_gives_no_traceback(
     tmp_path: Path, where: str, code: int, said: bytes
 ) -> None:
-    """A full disk is said in one line; a stream that was closed (`>&-`) wants nothing."""
+    """A full disk is a one-line error; a closed stream (`>&-`) is ignored."""
     to = "&-" if where == "-" else where
 
     child = subprocess.run(  # noqa: S603 - our own program
@@ -68,10 +68,10 @@ def test_a_stream_that_takes_nothing_gives_no_traceback(
 
 
 @pytest.mark.parametrize("prompt", ["猫", "ü 猫 🐈"])
-def test_a_locale_that_reads_ascii_only_takes_any_prompt(
+def test_an_ascii_locale_accepts_any_prompt(
     monkeypatch: pytest.MonkeyPatch, service: Any, prompt: str
 ) -> None:
-    """The shell passes bytes; what Python cannot read it hides in surrogates."""
+    """The shell passes bytes; Python keeps undecodable ones as surrogates."""
     service.answers(
         "POST /api/v1/generate", {"title": "x", "detail": "x", "code": "x"}, status=422
     )

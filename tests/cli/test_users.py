@@ -1,4 +1,4 @@
-"""Users' commands: what they send, write and return, against a server with a script."""
+"""Users' commands: requests, output and exit codes, against a fake server."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ DOWNLOAD = f"GET /api/v1/download/{JOB}"
 
 @pytest.fixture
 def making(service: Any, a_job: Maker, an_output: Maker) -> Any:
-    """Return a service that accepts a job and completes it with one picture."""
+    """Return a server that accepts a job and completes it with one picture."""
     done = a_job("completed", outputs=[an_output(0, SHA256)], result_url="http://x/media/1.png")
     service.answers(GENERATE, a_job(), status=201)
     service.answers(STATUS, a_job("processing"), done)
@@ -34,8 +34,8 @@ def making(service: Any, a_job: Maker, an_output: Maker) -> Any:
     return service
 
 
-def test_generate_makes_a_file(making: Any, fleek: Any, tmp_path: Path) -> None:
-    """The path is data; how it went is not."""
+def test_generate_writes_a_file(making: Any, fleek: Any, tmp_path: Path) -> None:
+    """The path goes to stdout, progress to stderr."""
     ended = fleek("generate", "a cat", "-o", "cat.png")
 
     assert ended.code == 0
@@ -47,7 +47,7 @@ def test_generate_makes_a_file(making: Any, fleek: Any, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("making")
 def test_generate_names_the_file_by_the_job(fleek: Any, tmp_path: Path) -> None:
-    """Without -o the file goes here, under a name that no other job has."""
+    """Without -o the file is in the current folder under a unique name."""
     ended = fleek("generate", "a cat")
 
     assert ended.out == f"{JOB}.png\n"
@@ -55,7 +55,7 @@ def test_generate_names_the_file_by_the_job(fleek: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("making")
-def test_generate_makes_the_folder(fleek: Any, tmp_path: Path) -> None:
+def test_generate_creates_the_folder(fleek: Any, tmp_path: Path) -> None:
     """A path that ends in a slash is a folder."""
     ended = fleek("generate", "a cat", "-o", "new/deep/")
 
@@ -66,7 +66,7 @@ def test_generate_makes_the_folder(fleek: Any, tmp_path: Path) -> None:
 def test_generate_numbers_several_outputs(
     making: Any, fleek: Any, a_job: Maker, an_output: Maker, tmp_path: Path
 ) -> None:
-    """One name is not enough for two files."""
+    """Each file needs its own name."""
     outputs = [an_output(0, SHA256), an_output(1, SHA256)]
     making.answers(STATUS, a_job("completed", outputs=outputs))
 
@@ -76,8 +76,8 @@ def test_generate_numbers_several_outputs(
     assert (tmp_path / "cat-1.png").exists()
 
 
-def test_generate_sends_what_is_asked(making: Any, fleek: Any) -> None:
-    """Values of -p are JSON where they can be, else text; -p wins over --parameters."""
+def test_generate_sends_all_options(making: Any, fleek: Any) -> None:
+    """Values of -p are JSON if they can be, else text; -p overrides --parameters."""
     fleek(
         *("generate", "a cat", "-m", "acme/draw", "-p", "width=64", "-p", "scheduler=DDIM"),
         *("--parameters", '{"width": 1, "seed": 7}', "--metadata", '{"a": 1}', "--priority", "9"),
@@ -98,15 +98,15 @@ def test_generate_sends_what_is_asked(making: Any, fleek: Any) -> None:
     }
 
 
-def test_a_time_without_a_zone_is_the_users(making: Any, fleek: Any) -> None:
-    """Who types 18:00 means the clock on the wall."""
+def test_a_time_without_a_zone_is_local(making: Any, fleek: Any) -> None:
+    """A user who types 18:00 means local time."""
     fleek("submit", "a cat", "--run-at", "2026-12-24T18:00")
 
     assert json.loads(making.requests[0].body)["run_at"].startswith("2026-12-24T18:00:00")
 
 
-def test_a_time_may_be_counted_from_now(making: Any, fleek: Any) -> None:
-    """Nobody works out what two hours from now is."""
+def test_a_time_may_be_relative(making: Any, fleek: Any) -> None:
+    """Such as two hours from now."""
     before = datetime.now(UTC)
     fleek("submit", "a cat", "--run-at", "2h")
 
@@ -114,13 +114,13 @@ def test_a_time_may_be_counted_from_now(making: Any, fleek: Any) -> None:
     assert before <= run_at - timedelta(hours=2) <= datetime.now(UTC)
 
 
-def test_prompts_come_from_stdin_too() -> None:
-    """One for each line that says something, in the place of the dash."""
+def test_prompts_are_read_from_stdin() -> None:
+    """One for each line that is not empty, in the place of the dash."""
     assert texts(["-", "three"], ["one\n", "\n", "  two \n"]) == ["one", "two", "three"]
 
 
-def test_no_prompt_on_stdin() -> None:
-    """An empty pipe is a mistake, not nothing to do."""
+def test_an_empty_stdin_is_an_error() -> None:
+    """An empty pipe is a mistake."""
     with pytest.raises(typer.BadParameter, match="no prompt"):
         texts(["-"], ["\n"])
 
@@ -135,7 +135,7 @@ def test_submit_writes_json(making: Any, fleek: Any) -> None:
 
 @pytest.mark.usefixtures("making")
 def test_generate_writes_json(fleek: Any) -> None:
-    """One line for each job, with the files."""
+    """One line for each job, with its files."""
     ended = fleek("generate", "a cat", "--json", "--quiet")
 
     job = json.loads(ended.out)
@@ -146,10 +146,10 @@ def test_generate_writes_json(fleek: Any) -> None:
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 @pytest.mark.parametrize("quiet", [(), ("--quiet",)], ids=["loud", "quiet"])
-def test_a_job_that_does_not_complete_is_exit_1(
+def test_an_unsuccessful_job_is_exit_1(
     making: Any, fleek: Any, a_job: Maker, status: str, quiet: tuple[str, ...]
 ) -> None:
-    """An error is told even if it shall be quiet."""
+    """The error is printed even with --quiet."""
     making.answers(STATUS, a_job(status, error_code="x", error_message="no paint"))
 
     ended = fleek("generate", "a cat", *quiet)
@@ -159,10 +159,10 @@ def test_a_job_that_does_not_complete_is_exit_1(
     assert f"{status} after 2.5 s: no paint" in ended.err
 
 
-def test_several_jobs_are_seen_through_although_one_fails(
+def test_one_failed_job_does_not_stop_the_others(
     making: Any, fleek: Any, a_job: Maker, an_output: Maker
 ) -> None:
-    """The good files are there; the exit code says that not all are."""
+    """The other files are downloaded; the exit code reports the failure."""
     done = a_job("completed", id=OTHER, outputs=[an_output(0, SHA256)])
     making.answers(GENERATE, a_job(), a_job(id=OTHER), status=201)
     making.answers(STATUS, a_job("failed", error_code="x", error_message="no"))
@@ -175,8 +175,8 @@ def test_several_jobs_are_seen_through_although_one_fails(
     assert ended.out == f"out/{OTHER}.png\n"
 
 
-def test_a_file_that_cannot_be_fetched_is_said(making: Any, fleek: Any) -> None:
-    """The job is done and paid for; only the file is missing, and can be had again."""
+def test_a_failed_download_is_reported(making: Any, fleek: Any) -> None:
+    """The job is completed and paid for; the download can be repeated."""
     making.answers(DOWNLOAD, {"detail": "purged", "code": "gone"}, status=410, kind=PROBLEM)
 
     ended = fleek("generate", "a cat")
@@ -186,8 +186,8 @@ def test_a_file_that_cannot_be_fetched_is_said(making: Any, fleek: Any) -> None:
     assert "purged" in ended.err
 
 
-def test_a_timeout_is_exit_5_and_the_job_goes_on(making: Any, fleek: Any, a_job: Maker) -> None:
-    """Who stops waiting must be told how to come back."""
+def test_a_timeout_is_exit_5_and_the_job_continues(making: Any, fleek: Any, a_job: Maker) -> None:
+    """The message names the commands to continue with."""
     making.answers(STATUS, a_job("processing"))
 
     ended = fleek("generate", "a cat", "--timeout", "0.01")
@@ -198,10 +198,10 @@ def test_a_timeout_is_exit_5_and_the_job_goes_on(making: Any, fleek: Any, a_job:
 
 
 @pytest.mark.usefixtures("making")
-def test_ctrl_c_is_exit_130_and_the_job_goes_on(
+def test_ctrl_c_is_exit_130_and_the_job_continues(
     fleek: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ending the command does not end the job, which is not what people expect."""
+    """Users may expect that the job ends, too."""
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -215,10 +215,10 @@ def test_ctrl_c_is_exit_130_and_the_job_goes_on(
     assert f"fleek watch {JOB}" in ended.err
 
 
-def test_when_a_later_prompt_is_refused_the_earlier_job_is_named(
+def test_a_refused_prompt_does_not_hide_an_accepted_job(
     making: Any, fleek: Any, a_job: Maker
 ) -> None:
-    """It was accepted and goes on."""
+    """The earlier job was accepted and continues."""
     making.answers(GENERATE, a_job(), b"<html>", status=201)
 
     ended = fleek("generate", "one", "two", "-o", "out")
@@ -240,10 +240,10 @@ def test_when_a_later_prompt_is_refused_the_earlier_job_is_named(
         (("-o", "a-file/"), "a-file"),
     ],
 )
-def test_a_wrong_option_is_exit_2_before_anything_is_sent(
+def test_an_invalid_option_is_exit_2_and_sends_nothing(
     making: Any, fleek: Any, tmp_path: Path, args: tuple[str, str], complaint: str
 ) -> None:
-    """A job whose file cannot be kept should not be made."""
+    """No job is created whose file could not be stored."""
     (tmp_path / "a-file").touch()
 
     ended = fleek("generate", "a cat", *args)
@@ -257,8 +257,8 @@ def test_a_wrong_option_is_exit_2_before_anything_is_sent(
     ("status", "code"),
     [(401, 3), (403, 3), (404, 4), (409, 1), (410, 4), (422, 2), (413, 2), (500, 6)],
 )
-def test_a_refusal_has_its_exit_code(service: Any, fleek: Any, status: int, code: int) -> None:
-    """Scripts tell refusals apart by the code alone."""
+def test_each_refusal_has_an_exit_code(service: Any, fleek: Any, status: int, code: int) -> None:
+    """Scripts distinguish refusals by the code alone."""
     problem = {"title": "No", "detail": "no, thanks", "code": "why"}
     service.answers(f"POST /api/v1/jobs/{JOB}/retry", problem, status=status, kind=PROBLEM)
 
@@ -269,8 +269,8 @@ def test_a_refusal_has_its_exit_code(service: Any, fleek: Any, status: int, code
     assert ended.err.startswith("fleek: no, thanks")
 
 
-def test_each_field_is_named(service: Any, fleek: Any) -> None:
-    """A refusal that names the field can be acted on."""
+def test_the_invalid_field_is_named(service: Any, fleek: Any) -> None:
+    """Users can act on it."""
     fault = {"pointer": "/parameters/width", "code": "maximum", "detail": "at most 4096"}
     problem = {"detail": "The request is not valid.", "code": "x", "errors": [fault]}
     service.answers(GENERATE, problem, status=422, kind=PROBLEM)
@@ -281,7 +281,7 @@ def test_each_field_is_named(service: Any, fleek: Any) -> None:
     assert "  /parameters/width: at most 4096\n" in ended.err
 
 
-def test_no_server_is_exit_6(service: Any, fleek: Any) -> None:
+def test_an_unreachable_server_is_exit_6(service: Any, fleek: Any) -> None:
     """Nothing listens on port 1."""
     ended = fleek("list", "--url", "http://127.0.0.1:1")
 
@@ -291,8 +291,8 @@ def test_no_server_is_exit_6(service: Any, fleek: Any) -> None:
     assert service.requests == []
 
 
-def test_something_else_at_the_address_is_exit_6(service: Any, fleek: Any) -> None:
-    """A web server at a wrong port answers everything with HTML."""
+def test_another_server_is_exit_6(service: Any, fleek: Any) -> None:
+    """A web server at a wrong port answers with HTML."""
     service.answers("GET /api/v1/jobs", b"<h1>hi</h1>", kind="text/html")
 
     ended = fleek("list")
@@ -304,8 +304,8 @@ def test_something_else_at_the_address_is_exit_6(service: Any, fleek: Any) -> No
 @pytest.mark.parametrize(
     "option", [("--url", "localhost:8000"), ("--api-key", "a b")], ids=["url", "key"]
 )
-def test_a_wrong_setting_is_exit_2(fleek: Any, option: tuple[str, str]) -> None:
-    """One line, which names it."""
+def test_an_invalid_client_setting_is_exit_2(fleek: Any, option: tuple[str, str]) -> None:
+    """One line, which names the setting."""
     ended = fleek("list", *option)
 
     assert ended.code == 2
@@ -313,7 +313,7 @@ def test_a_wrong_setting_is_exit_2(fleek: Any, option: tuple[str, str]) -> None:
     assert "FLEEK_" in ended.err
 
 
-def test_the_key_is_sent(service: Any, fleek: Any, a_job: Maker) -> None:
+def test_the_api_key_is_sent(service: Any, fleek: Any, a_job: Maker) -> None:
     """From the option, or from FLEEK_API_KEY."""
     service.answers(STATUS, a_job())
 
@@ -323,7 +323,7 @@ def test_the_key_is_sent(service: Any, fleek: Any, a_job: Maker) -> None:
 
 
 def test_status_shows_a_job(service: Any, fleek: Any, a_job: Maker, an_output: Maker) -> None:
-    """Everything that a person wants to know, a line each."""
+    """One line for each field."""
     job = a_job(
         "completed",
         parameters={"width": 64},
@@ -358,10 +358,10 @@ def test_status_shows_a_job(service: Any, fleek: Any, a_job: Maker, an_output: M
         ({}, "runs at     2026-01-02 03:04:05 UTC"),
     ],
 )
-def test_status_says_why_a_job_waits(
+def test_status_names_the_reason_for_waiting(
     service: Any, fleek: Any, a_job: Maker, changes: dict[str, Any], shown: str
 ) -> None:
-    """Pending has several reasons."""
+    """A pending job may be queued, delayed or between attempts."""
     service.answers(STATUS, a_job(**changes))
 
     ended = fleek("status", JOB)
@@ -369,10 +369,8 @@ def test_status_says_why_a_job_waits(
     assert shown in ended.out.splitlines()
 
 
-def test_a_terminal_obeys_nothing_that_a_server_says(
-    service: Any, fleek: Any, a_job: Maker
-) -> None:
-    """Escape sequences can rewrite what stands on the screen, or type for the user."""
+def test_terminal_escapes_of_a_server_are_removed(service: Any, fleek: Any, a_job: Maker) -> None:
+    """Escape sequences can overwrite the screen, or type for the user."""
     evil = "a\x1b]0;owned\x07\x9b31m\u202ecat\nstatus      completed"
     service.answers(STATUS, a_job("failed", prompt=evil, error_code=evil, error_message=evil))
 
@@ -385,8 +383,10 @@ def test_a_terminal_obeys_nothing_that_a_server_says(
     assert json.loads(as_json.out)["prompt"] == evil
 
 
-def test_list_writes_fields_to_a_pipe(service: Any, fleek: Any, a_job: Maker) -> None:
-    """One line for each job, fields between tabs, nothing else."""
+def test_list_writes_tab_separated_fields_to_a_pipe(
+    service: Any, fleek: Any, a_job: Maker
+) -> None:
+    """One line for each job, and nothing else."""
     service.answers("GET /api/v1/jobs", [a_job(), a_job("failed", prompt="a\tdog")])
 
     ended = fleek("list", "--status", "failed", "--limit", "2")
@@ -399,8 +399,8 @@ def test_list_writes_fields_to_a_pipe(service: Any, fleek: Any, a_job: Maker) ->
     assert service.requests[0].query == "limit=2&status_filter=failed"
 
 
-def test_a_list_can_be_narrowed(fleek: Any, service: Any) -> None:
-    """By whatever the service filters by."""
+def test_list_sends_all_filters(fleek: Any, service: Any) -> None:
+    """The API supports them."""
     service.answers("GET /api/v1/jobs", [])
 
     fleek("list", "--model", "a/b", "--tag", "sea", "--words", "red cat", "--oldest")
@@ -408,8 +408,8 @@ def test_a_list_can_be_narrowed(fleek: Any, service: Any) -> None:
     assert service.requests[0].query == "limit=20&model=a%2Fb&tag=sea&q=red+cat&order=oldest"
 
 
-def test_list_of_nothing_says_so_aside(service: Any, fleek: Any) -> None:
-    """No data is no line on stdout."""
+def test_an_empty_list_is_reported_on_stderr(service: Any, fleek: Any) -> None:
+    """Nothing is written to stdout."""
     service.answers("GET /api/v1/jobs", [])
 
     ended = fleek("list")
@@ -427,8 +427,8 @@ def test_list_writes_json(service: Any, fleek: Any, a_job: Maker) -> None:
     assert [job["id"] for job in json.loads(ended.out)] == [JOB]
 
 
-def test_watch_tells_the_end_of_each(service: Any, fleek: Any, a_job: Maker) -> None:
-    """Id, status and address; twice the same id is one job."""
+def test_watch_writes_the_result_of_each_job(service: Any, fleek: Any, a_job: Maker) -> None:
+    """Id, status and address; a repeated id is one job."""
     service.answers(STATUS, a_job("completed", result_url="http://x/1.png"))
 
     ended = fleek("watch", JOB, JOB)
@@ -437,8 +437,8 @@ def test_watch_tells_the_end_of_each(service: Any, fleek: Any, a_job: Maker) -> 
     assert ended.out == f"{JOB}\tcompleted\thttp://x/1.png\n"
 
 
-def test_watch_of_an_unknown_job_is_exit_4(service: Any, fleek: Any) -> None:
-    """It does not go on, so nothing is said about that."""
+def test_watching_an_unknown_job_is_exit_4(service: Any, fleek: Any) -> None:
+    """The message does not suggest to watch it again."""
     ended = fleek("watch", JOB)
 
     assert ended.code == 4
@@ -446,8 +446,8 @@ def test_watch_of_an_unknown_job_is_exit_4(service: Any, fleek: Any) -> None:
     assert len(service.requests) == 1
 
 
-def test_watch_bears_a_server_that_is_busy(service: Any, fleek: Any, a_job: Maker) -> None:
-    """It says so once, and goes on."""
+def test_watch_retries_while_the_server_is_busy(service: Any, fleek: Any, a_job: Maker) -> None:
+    """It reports that once."""
     service.answers(STATUS, {"detail": "busy"}, status=503, kind=PROBLEM)
     busy = service._answers[STATUS] * 4
     service.answers(STATUS, a_job("completed"))
@@ -463,7 +463,7 @@ def test_watch_bears_a_server_that_is_busy(service: Any, fleek: Any, a_job: Make
 def test_cancel_and_retry_write_the_job(
     service: Any, fleek: Any, a_job: Maker, as_json: tuple[str, ...]
 ) -> None:
-    """`cancel` tells the state, `retry` the new id."""
+    """`cancel` writes the status, `retry` the new id."""
     answer = {"message": "cancelled", "job": a_job("cancelled")}
     service.answers(f"POST /api/v1/jobs/{JOB}/cancel", answer)
     service.answers(f"POST /api/v1/jobs/{JOB}/retry", a_job(id=OTHER), status=201)
@@ -476,8 +476,8 @@ def test_cancel_and_retry_write_the_job(
     assert OTHER in retried.out
 
 
-def test_collect_writes_how_each_job_stands(service: Any, fleek: Any, a_job: Maker) -> None:
-    """And `status` says what a result waits for."""
+def test_collect_writes_the_status_of_each_job(service: Any, fleek: Any, a_job: Maker) -> None:
+    """`status` names the reason for the delay."""
     why = {"code": "storage_full", "reason": "no room", "next_at": "2026-01-02T03:04:05Z"}
     service.answers(f"POST /api/v1/jobs/{JOB}/collect", a_job("processing"))
     service.answers(STATUS, a_job("processing", retrying=why))
@@ -490,10 +490,10 @@ def test_collect_writes_how_each_job_stands(service: Any, fleek: Any, a_job: Mak
     assert "waits for   no room (storage_full); next try 2026-01-02 03:04:05 UTC" in lines
 
 
-def test_download_takes_all_outputs(
+def test_download_writes_all_outputs(
     service: Any, fleek: Any, a_job: Maker, an_output: Maker
 ) -> None:
-    """Or the one that is asked for."""
+    """Or only the one with the given index."""
     outputs = [an_output(0, SHA256), an_output(1, SHA256)]
     service.answers(STATUS, a_job("completed", outputs=outputs))
     service.answers(DOWNLOAD, BYTES)
@@ -504,7 +504,7 @@ def test_download_takes_all_outputs(
     assert one.out == "x.png\n"
 
 
-def test_download_of_a_job_that_goes_on_is_exit_4(service: Any, fleek: Any, a_job: Maker) -> None:
+def test_downloading_a_running_job_is_exit_4(service: Any, fleek: Any, a_job: Maker) -> None:
     """There is no file yet."""
     service.answers(STATUS, a_job("processing"))
 
@@ -533,7 +533,7 @@ MODEL = {
 
 
 def test_models_are_listed(service: Any, fleek: Any) -> None:
-    """Which is the default, and what each makes."""
+    """With the default and the kind of output."""
     service.answers("GET /api/v1/models", [MODEL])
 
     plain, as_json = fleek("models"), fleek("models", "--json")
@@ -542,7 +542,7 @@ def test_models_are_listed(service: Any, fleek: Any) -> None:
     assert json.loads(as_json.out) == [MODEL]
 
 
-def test_a_models_parameters_are_shown(service: Any, fleek: Any) -> None:
+def test_the_parameters_of_a_model_are_shown(service: Any, fleek: Any) -> None:
     """In words, without JSON schema."""
     service.answers("GET /api/v1/models/fleek/art", MODEL)
 
@@ -559,8 +559,8 @@ def test_a_models_parameters_are_shown(service: Any, fleek: Any) -> None:
 
 
 @pytest.mark.parametrize("parameters", [None, {}, {"properties": 7}])
-def test_a_model_without_known_parameters(service: Any, fleek: Any, parameters: Any) -> None:
-    """Some providers do not tell."""
+def test_a_model_may_have_no_known_parameters(service: Any, fleek: Any, parameters: Any) -> None:
+    """Some providers do not publish them."""
     service.answers("GET /api/v1/models/fleek/art", MODEL | {"parameters": parameters})
 
     ended = fleek("models", "fleek/art")
@@ -570,7 +570,7 @@ def test_a_model_without_known_parameters(service: Any, fleek: Any, parameters: 
 
 
 def test_files_are_uploaded(service: Any, fleek: Any, an_upload: Any, tmp_path: Path) -> None:
-    """What names each as a parameter is data."""
+    """The reference of each goes to stdout."""
     (tmp_path / "cat.png").write_bytes(BYTES)
     service.answers("POST /api/v1/uploads", an_upload, status=201)
 
@@ -588,7 +588,7 @@ def test_files_are_uploaded(service: Any, fleek: Any, an_upload: Any, tmp_path: 
 def test_an_input_is_uploaded_first(
     making: Any, fleek: Any, an_upload: Any, tmp_path: Path, words: list[str]
 ) -> None:
-    """A file is named by its upload; a reference stands as it is."""
+    """The parameter becomes the upload's reference; a given reference is kept."""
     (tmp_path / "cat.png").write_bytes(BYTES)
     making.answers("POST /api/v1/uploads", an_upload, status=201)
 
@@ -603,8 +603,8 @@ def test_an_input_is_uploaded_first(
 
 
 @pytest.mark.parametrize("given", ["image", "=@cat.png", "image=", "image=@", "image=@none.png"])
-def test_an_input_that_is_none_is_refused(fleek: Any, given: str) -> None:
-    """Before anything is submitted."""
+def test_an_invalid_input_is_refused(fleek: Any, given: str) -> None:
+    """Nothing is submitted."""
     ended = fleek("submit", "a cat", "-i", given)
 
     assert ended.code == 2

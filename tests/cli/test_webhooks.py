@@ -1,4 +1,4 @@
-"""`fleek webhooks`: what it sends, writes and returns, against a server with a script."""
+"""`fleek webhooks`: requests, output and exit codes, against a fake server."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ MOMENT = "2026-01-02T03:04:05Z"
 
 
 def an_endpoint(**changes: Any) -> dict[str, Any]:
-    """Return an endpoint as a server presents it."""
+    """Return an endpoint as the API returns it."""
     return {
         "id": ID,
         "url": "https://example.com/hook",
@@ -31,7 +31,7 @@ def an_endpoint(**changes: Any) -> dict[str, Any]:
 
 
 def a_delivery(state: str = "pending", **changes: Any) -> dict[str, Any]:
-    """Return a delivery as a server presents it."""
+    """Return a delivery as the API returns it."""
     return {
         "id": MESSAGE,
         "type": "job.failed",
@@ -58,7 +58,7 @@ def a_delivery(state: str = "pending", **changes: Any) -> dict[str, Any]:
         ({"enabled": False, "disabled_reason": "gone"}, "disabled: gone"),
     ],
 )
-def test_list_says_how_each_endpoint_is(
+def test_list_shows_the_state_of_each_endpoint(
     service: Any, fleek: Any, changes: dict[str, Any], state: str
 ) -> None:
     """One line each."""
@@ -70,8 +70,8 @@ def test_list_says_how_each_endpoint_is(
     assert ended.out == f"{ID}\t{state}\thttps://example.com/hook\tjob.completed,job.failed\n"
 
 
-def test_an_empty_list_says_so_aside(service: Any, fleek: Any) -> None:
-    """No data is no line on stdout."""
+def test_an_empty_list_is_reported_on_stderr(service: Any, fleek: Any) -> None:
+    """Nothing is written to stdout."""
     service.answers(f"GET {ENDPOINTS}", [])
     service.answers(f"GET {DELIVERIES}", [])
 
@@ -80,7 +80,7 @@ def test_an_empty_list_says_so_aside(service: Any, fleek: Any) -> None:
 
 
 def test_create_writes_the_id_and_the_secret(service: Any, fleek: Any) -> None:
-    """The only time that the secret is seen."""
+    """The secret is shown only once."""
     service.answers(f"POST {ENDPOINTS}", {**an_endpoint(), "secret": SECRET}, status=201)
 
     ended = fleek(
@@ -97,8 +97,8 @@ def test_create_writes_the_id_and_the_secret(service: Any, fleek: Any) -> None:
     }
 
 
-def test_a_refused_address_is_said_with_its_field(service: Any, fleek: Any) -> None:
-    """As the server says it."""
+def test_a_refused_url_is_reported_with_the_server_s_message(service: Any, fleek: Any) -> None:
+    """The user sees the reason."""
     problem = {
         "detail": "the address must begin with https://",
         "code": "unsafe_url",
@@ -113,7 +113,7 @@ def test_a_refused_address_is_said_with_its_field(service: Any, fleek: Any) -> N
 
 
 def test_endpoints_are_enabled_rotated_and_deleted(service: Any, fleek: Any) -> None:
-    """Each says what is the case now."""
+    """Each command prints the new state."""
     service.answers(f"PATCH {ENDPOINTS}/{ID}", an_endpoint())
     service.answers(f"POST {ENDPOINTS}/{ID}/rotate", {"secret": SECRET})
     service.answers(f"DELETE {ENDPOINTS}/{ID}", an_endpoint())
@@ -128,10 +128,10 @@ def test_endpoints_are_enabled_rotated_and_deleted(service: Any, fleek: Any) -> 
     ("state", "status", "reason", "code"),
     [("delivered", 204, "delivered", 0), ("failed", None, "blocked: not public", 1)],
 )
-def test_a_test_waits_for_its_outcome(
+def test_a_test_delivery_waits_for_its_result(
     service: Any, fleek: Any, state: str, status: int | None, reason: str, *, code: int
 ) -> None:
-    """And its exit code says whether it was accepted."""
+    """The exit code tells if it was accepted."""
     service.answers(f"POST {ENDPOINTS}/{ID}/test", a_delivery(), status=202)
     ended_so = a_delivery(state, last_status=status, last_reason=reason, attempts=1)
     service.answers(f"GET {DELIVERIES}/{MESSAGE}", a_delivery(), ended_so)
@@ -143,10 +143,10 @@ def test_a_test_waits_for_its_outcome(
     assert ended.out == f"{MESSAGE}\t{state}\tjob.failed\t-\t1\t{shown}\t{reason}\n"
 
 
-def test_a_test_that_nobody_sends_is_exit_5(
+def test_a_test_delivery_without_a_worker_is_exit_5(
     service: Any, fleek: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a worker it waits for ever."""
+    """It would wait forever."""
     monkeypatch.setattr(webhooks, "TEST_SECONDS", 0.0)
     service.answers(f"POST {ENDPOINTS}/{ID}/test", a_delivery(), status=202)
 
@@ -156,8 +156,8 @@ def test_a_test_that_nobody_sends_is_exit_5(
     assert "does a worker run?" in ended.err
 
 
-def test_deliveries_are_filtered(service: Any, fleek: Any) -> None:
-    """By whatever the service filters by."""
+def test_deliveries_can_be_filtered(service: Any, fleek: Any) -> None:
+    """The API supports all filters."""
     service.answers(f"GET {DELIVERIES}", [a_delivery("failed", last_status=500)])
 
     ended = fleek(
@@ -183,8 +183,8 @@ def test_show_lists_the_attempts(service: Any, fleek: Any) -> None:
     ]
 
 
-def test_replay_takes_several(service: Any, fleek: Any) -> None:
-    """After an outage there are many."""
+def test_replay_accepts_several_ids(service: Any, fleek: Any) -> None:
+    """Many deliveries fail during an outage."""
     service.answers(f"POST {DELIVERIES}/{MESSAGE}/replay", a_delivery(), status=202)
 
     ended = fleek("webhooks", "replay", MESSAGE, MESSAGE)
@@ -193,10 +193,10 @@ def test_replay_takes_several(service: Any, fleek: Any) -> None:
 
 
 @pytest.mark.parametrize("args", [("show", "msg_1"), ("replay", "../jobs"), ("test", "x")])
-def test_a_wrong_id_is_exit_2_before_anything_is_sent(
+def test_an_invalid_id_is_exit_2_and_sends_nothing(
     service: Any, fleek: Any, args: tuple[str, str]
 ) -> None:
-    """It would become part of an address."""
+    """The id would become part of an address."""
     ended = fleek("webhooks", *args)
 
     assert ended.code == 2
