@@ -1,4 +1,4 @@
-"""Giving up what a removed provider is owed: honest, and final unless it turns up after all."""
+"""`abandon`: what is left of a removed provider is closed, but a late prediction is cancelled."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from fleek.store import attempts, jobs
 
 
 async def left_behind(rt: Runtime, provider: FakeProvider) -> tuple[Job, Job, Job]:
-    """Return jobs of a provider: one lost, one that waits, and one cancelled with a debt."""
+    """Return three jobs of a provider: outcome unknown, unknown, and cancelled with a debt."""
     provider.outcome, provider.starts = None, [OutcomeUnknown("reset")]
     made = [await submit(rt, a_request(provider="fake")) for _ in range(3)]
     for job in made:
@@ -35,10 +35,10 @@ async def the_attempt(rt: Runtime, job: Job) -> Attempt:
 
 
 @both_databases
-async def test_jobs_that_wait_for_it_fail_and_others_stay_as_they_ended(
+async def test_abandon_fails_unknown_jobs_and_leaves_ended_ones(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Nobody knows what was paid for: that is what the caller is told."""
+    """Whether they were paid for is unknown, and the error code says so."""
     made = await left_behind(rt, provider)
     other = await submit(rt, a_request())
     await start(rt, other.id)
@@ -54,10 +54,10 @@ async def test_jobs_that_wait_for_it_fail_and_others_stay_as_they_ended(
     assert await attempts.count_without_verdict(rt.db) == {"placeholder": 1}
 
 
-async def test_what_was_purged_is_finished_then(
+async def test_abandon_completes_a_pending_purge(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """A debt that nobody can pay keeps the purge waiting for ever."""
+    """A cancellation that can never be sent would keep the purge waiting for ever."""
     _, _, owing = await left_behind(rt, provider)
     await purge(replace(rt, providers={}), owing.id, tenant_id="default")
     await Retention(rt).turn()
@@ -70,8 +70,10 @@ async def test_what_was_purged_is_finished_then(
     assert not (await jobs.get_any_tenant(rt.db, owing.id)).purging
 
 
-async def test_what_turns_up_after_all_is_stopped(rt: Runtime, provider: FakeProvider) -> None:
-    """Its worker had other settings than the operator."""
+async def test_a_prediction_bound_after_abandon_is_cancelled(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """A worker may still have the setting that the operator has removed."""
     lost, _, _ = await left_behind(rt, provider)
     attempt = await the_attempt(rt, lost)
     await abandon(rt, "fake")

@@ -1,4 +1,4 @@
-"""The write path: a decision is written once, whatever becomes of the answer to its commit."""
+"""The write path: a decision is written once, even if the response to its commit is lost."""
 
 from collections.abc import Generator
 
@@ -26,10 +26,10 @@ def _disarmed() -> Generator[None]:
     failpoints.arm("")
 
 
-async def test_what_must_be_written_waits_for_the_database(
+async def test_apply_until_stored_retries_while_the_database_is_away(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A purchase that is not noted would be money lost."""
+    """A prediction that is not recorded would be lost money."""
     job = await submit(rt, a_request())
     real, failures = updates.apply, [DatabaseUnavailable("gone"), DatabaseUnavailable("gone")]
 
@@ -52,20 +52,20 @@ async def test_what_must_be_written_waits_for_the_database(
     assert failures == []
 
 
-async def test_a_commit_whose_answer_was_lost_is_recognised(
+async def test_a_commit_with_a_lost_response_is_recognised(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Taken for somebody else's, the claim would hold the job for as long as this worker lives."""
+    """Otherwise the claim would look foreign and hold the job until this worker ends."""
     job = await submit(rt, a_request())
     real, failures = updates.apply, [DatabaseUnavailable("reset"), StorageFull("full")]
 
-    async def deaf(*args: object, **kwargs: object) -> object:
+    async def lossy(*args: object, **kwargs: object) -> object:
         applied: object = await real(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
         if failures:
             raise failures.pop()
         return applied
 
-    monkeypatch.setattr(updates, "apply", deaf)
+    monkeypatch.setattr(updates, "apply", lossy)
     monkeypatch.setattr("fleek.engine.apply.RETRY_SECONDS", (0.001,))
 
     intended = await intend(rt, job.id)
@@ -98,8 +98,8 @@ async def test_an_error_before_or_after_the_write_leaves_one_event(
     assert [event.type for event in history] == ["submitted", "cancelled"]
 
 
-async def test_a_decision_that_changes_nothing_returns_the_job_as_it_is(rt: Runtime) -> None:
-    """No caller has to remember what its decision has seen."""
+async def test_an_empty_decision_returns_the_job_unchanged(rt: Runtime) -> None:
+    """Callers need not keep the job that their decision has read."""
     job = await submit(rt, a_request())
 
     def decide(_job: Job, _attempt: Attempt | None) -> Update:
@@ -110,10 +110,10 @@ async def test_a_decision_that_changes_nothing_returns_the_job_as_it_is(rt: Runt
     assert (applied.job, applied.changed) == (job, False)
 
 
-async def test_an_orphan_is_counted_although_the_answer_to_its_commit_was_lost(
+async def test_an_orphan_is_counted_if_the_response_to_its_commit_is_lost(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only its attempt is written: the next try must not take it for another caller's."""
+    """Only its attempt is written, and the retry must recognise that write as its own."""
     monkeypatch.setattr("fleek.engine.apply.RETRY_SECONDS", (0.001,))
     job = await submit(rt, a_request())
     intended = await intend(rt, job.id)

@@ -1,4 +1,4 @@
-"""A backlog is worked on fairly, whatever in it cannot be dealt with."""
+"""The retry schedule: fair, even if some attempts in the backlog always fail."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -59,7 +59,7 @@ def a_schedule(rows: Rows, clock: Clock) -> RetrySchedule:
 
 
 async def test_a_postponed_try_is_counted_once(clock: Clock) -> None:
-    """Else the pauses of searches would grow twice as fast as those of cancels."""
+    """Otherwise the pauses of searches would grow twice as fast as those of cancellations."""
     rows = Rows(1)
     schedule = a_schedule(rows, clock)
     (attempt,) = await schedule.due(limit=PAGE)
@@ -74,7 +74,7 @@ async def test_a_postponed_try_is_counted_once(clock: Clock) -> None:
 
 
 async def test_a_long_backlog_is_not_read_in_each_turn(clock: Clock) -> None:
-    """Every new attempt wakes the loop: reading them all each time would cost their square."""
+    """Every new attempt wakes the loop, and reading all of them each time is quadratic."""
     rows = Rows(5 * PAGE)
     schedule = a_schedule(rows, clock)
     for attempt in await schedule.due(limit=PAGE):
@@ -88,7 +88,7 @@ async def test_a_long_backlog_is_not_read_in_each_turn(clock: Clock) -> None:
 
 
 async def test_a_long_backlog_is_read_again_after_a_while(clock: Clock) -> None:
-    """What is new must be found."""
+    """New attempts have to be found."""
     rows = Rows(5 * PAGE)
     schedule = a_schedule(rows, clock)
     await schedule.due(limit=PAGE)
@@ -101,8 +101,8 @@ async def test_a_long_backlog_is_read_again_after_a_while(clock: Clock) -> None:
     assert new in due
 
 
-async def test_what_has_changed_since_it_was_read_is_not_worked_on(clock: Clock) -> None:
-    """It may have its verdict by now."""
+async def test_attempts_changed_since_the_read_are_not_due(clock: Clock) -> None:
+    """An attempt may have got its verdict in the meantime."""
     rows = Rows(5 * PAGE)
     schedule = a_schedule(rows, clock)
     await schedule.due(limit=PAGE)
@@ -115,8 +115,8 @@ async def test_what_has_changed_since_it_was_read_is_not_worked_on(clock: Clock)
     assert settled.id not in {attempt.id for attempt in due}
 
 
-async def test_a_read_that_fails_forgets_nothing(clock: Clock) -> None:
-    """Else a database that is away for a moment would have all of them tried at once."""
+async def test_a_failed_read_keeps_the_schedule(clock: Clock) -> None:
+    """Otherwise all attempts would be due at once after a short outage of the database."""
     rows = Rows(1)
     schedule = a_schedule(rows, clock)
     (attempt,) = await schedule.due(limit=PAGE)

@@ -1,4 +1,4 @@
-"""Operations on many jobs: accepted at once, done whatever crashes, and never twice."""
+"""Bulk operations: accepted at once, completed after any crash, and applied once per job."""
 
 import asyncio
 from collections.abc import Generator, Sequence
@@ -27,18 +27,18 @@ PENDING: Final = JobFilter(statuses=frozenset({Status.PENDING}))
 
 @pytest.fixture
 def _disarmed() -> Generator[None]:
-    """Leave nothing armed for whoever comes next."""
+    """Leave no failpoint armed for the next test."""
     yield
     failpoints.arm("")
 
 
 async def submitted(rt: Runtime, count: int, **fields: Any) -> list[Job]:
-    """Submit so many jobs."""
+    """Submit a number of jobs."""
     return await asyncio.gather(*(submit(rt, a_request(**fields)) for _ in range(count)))
 
 
 async def done(rt: Runtime, operation: BulkOperation) -> BulkOperation:
-    """Take turns until there is nothing to do; return what has become of the operation."""
+    """Take turns until nothing is left to do, and return the operation."""
     turns = BulkOperations(rt)
     while await turns.turn() < IDLE:
         pass
@@ -51,12 +51,12 @@ async def statuses(rt: Runtime, made: Sequence[Job]) -> set[Status]:
 
 
 def counts(operation: BulkOperation) -> tuple[int, int, int]:
-    """Return what was counted."""
+    """Return the counters of the operation."""
     return operation.changed, operation.skipped, operation.failed
 
 
 async def test_all_jobs_of_a_filter_are_cancelled(rt: Runtime) -> None:
-    """More than fit on a page; others, and those of other tenants, stay."""
+    """Pages follow each other, and jobs outside the filter or of other tenants stay."""
     wanted = await submitted(rt, 130, tags=("sea",))
     others = [*await submitted(rt, 1), *await submitted(rt, 1, tags=("sea",), tenant_id="other")]
 
@@ -74,7 +74,7 @@ async def test_all_jobs_of_a_filter_are_cancelled(rt: Runtime) -> None:
 
 
 async def test_jobs_are_cancelled_by_their_ids(rt: Runtime) -> None:
-    """What has ended, is unknown or belongs to somebody else is skipped alike."""
+    """Ended, unknown and foreign jobs are skipped alike."""
     made = await submitted(rt, 101)
     await cancel(rt, made[0].id, tenant_id="default")
     foreign = await submit(rt, a_request(tenant_id="other"))
@@ -86,8 +86,8 @@ async def test_jobs_are_cancelled_by_their_ids(rt: Runtime) -> None:
     assert await statuses(rt, [foreign]) == {Status.PENDING}
 
 
-async def test_a_retry_makes_one_job_for_each(rt: Runtime) -> None:
-    """Also if it is asked for twice; what it makes is not retried again."""
+async def test_a_bulk_retry_creates_one_job_for_each(rt: Runtime) -> None:
+    """A second retry of the same jobs creates none, and new jobs are not retried."""
     made = await submitted(rt, 3)
     for job in made:
         await cancel(rt, job.id, tenant_id="default")
@@ -101,8 +101,8 @@ async def test_a_retry_makes_one_job_for_each(rt: Runtime) -> None:
     assert await listing.count(rt.db, JobFilter(), tenant_id="default") == 6
 
 
-async def test_a_retry_leaves_out_what_was_cancelled_on_purpose(rt: Runtime) -> None:
-    """Unless the filter names it: "retry everything" does not undo "cancel everything"."""
+async def test_a_bulk_retry_skips_cancelled_jobs_by_default(rt: Runtime) -> None:
+    """Retrying everything does not undo a cancellation, unless the filter names the status."""
     made = await submitted(rt, 2)
     await done(rt, await accept(rt, BulkAction.CANCEL, tenant_id="default", wanted=JobFilter()))
 
@@ -114,8 +114,8 @@ async def test_a_retry_leaves_out_what_was_cancelled_on_purpose(rt: Runtime) -> 
     assert await statuses(rt, made) == {Status.CANCELLED}
 
 
-async def test_a_purge_takes_what_has_ended(rt: Runtime) -> None:
-    """A job that lives is not cancelled by the way."""
+async def test_a_bulk_purge_includes_ended_jobs_only(rt: Runtime) -> None:
+    """A running job is not cancelled as a side effect."""
     ended_job, living = await submitted(rt, 2)
     await cancel(rt, ended_job.id, tenant_id="default")
 
@@ -129,8 +129,8 @@ async def test_a_purge_takes_what_has_ended(rt: Runtime) -> None:
 
 
 @pytest.mark.usefixtures("_disarmed")
-async def test_what_is_accepted_is_done_after_a_crash(rt: Runtime) -> None:
-    """Between what was done and the note of it: the page is done again, and nothing twice."""
+async def test_an_accepted_operation_is_completed_after_a_crash(rt: Runtime) -> None:
+    """A page that was done but not recorded is repeated, and no job changes twice."""
     made = await submitted(rt, 3)
     operation = await accept(rt, BulkAction.CANCEL, tenant_id="default", wanted=JobFilter())
 
@@ -147,8 +147,8 @@ async def test_what_is_accepted_is_done_after_a_crash(rt: Runtime) -> None:
 
 
 @pytest.mark.usefixtures("_disarmed")
-async def test_a_retry_that_failed_meanwhile_is_not_made_again(rt: Runtime) -> None:
-    """The page was interrupted after it: a second one would be paid for, and nobody asked for it."""
+async def test_a_repeated_page_does_not_retry_a_job_twice(rt: Runtime) -> None:
+    """The first retry may have ended by then, and a second one would be paid for."""
     (job,) = await submitted(rt, 1)
     await cancel(rt, job.id, tenant_id="default")
     operation = await accept(rt, BulkAction.RETRY, tenant_id="default", ids=[job.id])
@@ -164,8 +164,8 @@ async def test_a_retry_that_failed_meanwhile_is_not_made_again(rt: Runtime) -> N
     assert await listing.count(rt.db, PENDING, tenant_id="default") == 0
 
 
-async def test_a_coordinator_that_is_late_takes_nothing_back(rt: Runtime) -> None:
-    """Two may lead for a moment: what the other has reached stays."""
+async def test_a_late_coordinator_does_not_reset_the_progress(rt: Runtime) -> None:
+    """Two coordinators may overlap for a moment, and the progress of the other one stays."""
     await submitted(rt, 1)
     operation = await accept(rt, BulkAction.CANCEL, tenant_id="default", wanted=JobFilter())
     ended = await done(rt, operation)
@@ -176,7 +176,7 @@ async def test_a_coordinator_that_is_late_takes_nothing_back(rt: Runtime) -> Non
 
 
 async def test_operations_take_turns(rt: Runtime) -> None:
-    """A small one does not wait for the end of a large one."""
+    """A small operation does not wait for the end of a large one."""
     made = await submitted(rt, 201)
     ids = [job.id for job in made]
     large = await accept(rt, BulkAction.CANCEL, tenant_id="default", ids=ids)
@@ -190,8 +190,8 @@ async def test_operations_take_turns(rt: Runtime) -> None:
     assert (await bulk.get(rt.db, large.id, tenant_id="default")).ended_at is None
 
 
-async def test_nobody_has_too_many_operations(rt: Runtime) -> None:
-    """Each costs a look at the jobs; another tenant is not concerned."""
+async def test_open_operations_are_limited_per_tenant(rt: Runtime) -> None:
+    """Each operation reads jobs, and the limit of one tenant does not affect another."""
     for _ in range(MOST_OPEN):
         await accept(rt, BulkAction.CANCEL, tenant_id="default", wanted=JobFilter())
 
@@ -202,8 +202,8 @@ async def test_nobody_has_too_many_operations(rt: Runtime) -> None:
     await accept(rt, BulkAction.CANCEL, tenant_id="other", wanted=JobFilter())
 
 
-async def test_ended_operations_are_forgotten(rt: Runtime, clock: Any) -> None:
-    """After a week; and another tenant's never seem to be there."""
+async def test_ended_operations_are_removed_after_a_week(rt: Runtime, clock: Any) -> None:
+    """Operations of other tenants are never visible."""
     operation = await accept(rt, BulkAction.CANCEL, tenant_id="default", wanted=JobFilter())
     with pytest.raises(NotFound):
         await bulk.get(rt.db, operation.id, tenant_id="other")

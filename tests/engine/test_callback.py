@@ -1,4 +1,4 @@
-"""Callbacks: a reason to look, and the surest way to find a lost purchase."""
+"""Callbacks: they cause a poll, and they find predictions whose outcome is unknown."""
 
 from collections.abc import Mapping
 
@@ -25,8 +25,8 @@ from fleek.providers.base import Callback, Failed, Prediction
 from fleek.store import attempts, events, jobs
 
 
-class Letterbox:
-    """What the provider's next callback says; takes the place of its `callback`."""
+class ScriptedCallback:
+    """The content of the provider's next callback; replaces its `callback`."""
 
     def __init__(
         self, prediction: Prediction, *, final: bool = False, address: str | None = None
@@ -36,7 +36,7 @@ class Letterbox:
         )
 
     async def __call__(self, _: Mapping[str, str], body: bytes) -> Callback:
-        """Take only what was signed."""
+        """Accept signed bodies only."""
         if body != b"signed":
             raise CallbackRejected("the signature is wrong")
         return self.message
@@ -48,7 +48,7 @@ async def signed() -> bytes:
 
 
 async def call(rt: Runtime, attempt: Attempt, *, token: str | None = None) -> None:
-    """Let the provider call back about an attempt."""
+    """Send the provider's callback about an attempt."""
     chosen = token or f"{attempt.id}.{attempt.nonce}"
     await receive(rt, "placeholder", chosen, headers={}, read=signed)
 
@@ -59,31 +59,33 @@ async def the_attempt(rt: Runtime, job_id: JobId) -> Attempt:
     return attempt
 
 
-async def test_a_callback_makes_the_end_come_sooner(
+async def test_a_callback_triggers_a_poll(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The state is read from the provider before it counts."""
+    """The state in the callback does not count: it is read from the provider."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
     assert attempt.prediction_id is not None
     lie = Prediction(id=attempt.prediction_id, outcome=BADLY)
-    monkeypatch.setattr(provider, "callback", Letterbox(lie))
+    monkeypatch.setattr(provider, "callback", ScriptedCallback(lie))
 
     await call(rt, attempt)
 
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
-async def test_a_callback_that_comes_again_changes_nothing(
+async def test_a_repeated_callback_changes_nothing(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Providers repeat themselves."""
+    """Providers repeat their requests."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
     assert attempt.prediction_id is not None
-    monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=attempt.prediction_id)))
+    monkeypatch.setattr(
+        provider, "callback", ScriptedCallback(Prediction(id=attempt.prediction_id))
+    )
     await call(rt, attempt)
     before = await events.of_job(rt.db, job.id)
 
@@ -93,17 +95,17 @@ async def test_a_callback_that_comes_again_changes_nothing(
     assert await events.of_job(rt.db, job.id) == before
 
 
-async def test_a_callback_finds_a_lost_purchase(
+async def test_a_callback_adopts_a_lost_prediction(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The nonce proves whose it is."""
+    """The nonce proves which attempt the prediction belongs to."""
     provider.starts = [OutcomeUnknown("reset")]
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
     lost = PredictionId("lost")
     provider.sold[lost] = attempt
-    monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=lost)))
+    monkeypatch.setattr(provider, "callback", ScriptedCallback(Prediction(id=lost)))
 
     await call(rt, attempt)
 
@@ -112,15 +114,13 @@ async def test_a_callback_finds_a_lost_purchase(
     assert rt.metrics.adopted.labels("callback")._value.get() == 1
 
 
-async def unreadable() -> bytes:
+async def too_large() -> bytes:
     """Refuse a body for its size."""
     raise TooLarge("too many bytes")
 
 
-async def test_a_callback_that_is_too_large_is_a_reason_to_look(
-    rt: Runtime, provider: FakeProvider
-) -> None:
-    """What it would have told is not lost, and the provider is told that it was refused."""
+async def test_an_oversized_callback_triggers_a_poll(rt: Runtime, provider: FakeProvider) -> None:
+    """The result is not lost, and the provider receives an error."""
     provider.outcome = None
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -129,27 +129,27 @@ async def test_a_callback_that_is_too_large_is_a_reason_to_look(
 
     with pytest.raises(TooLarge):
         await receive(
-            rt, "placeholder", f"{attempt.id}.{attempt.nonce}", headers={}, read=unreadable
+            rt, "placeholder", f"{attempt.id}.{attempt.nonce}", headers={}, read=too_large
         )
 
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
-async def test_an_answer_that_is_too_large_and_comes_once_ends_its_attempt(
+async def test_an_oversized_final_result_ends_its_attempt(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody pays for a second one of the same size."""
+    """A second prediction would be paid for and would be just as large."""
     provider.outcome = None
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
     end = Failed("output_too_large", "too many bytes", retryable=False)
-    told = Prediction(id=PredictionId(str(attempt.prediction_id)), outcome=end)
-    monkeypatch.setattr(provider, "overlong", lambda _: told, raising=False)
+    reported = Prediction(id=PredictionId(str(attempt.prediction_id)), outcome=end)
+    monkeypatch.setattr(provider, "overlong", lambda _: reported, raising=False)
 
     with pytest.raises(TooLarge):
         await receive(
-            rt, "placeholder", f"{attempt.id}.{attempt.nonce}", headers={}, read=unreadable
+            rt, "placeholder", f"{attempt.id}.{attempt.nonce}", headers={}, read=too_large
         )
 
     ended = await jobs.get_any_tenant(rt.db, job.id)
@@ -157,33 +157,35 @@ async def test_an_answer_that_is_too_large_and_comes_once_ends_its_attempt(
     assert (ended.status, ended.error.code) == (Status.FAILED, "output_too_large")
 
 
-async def test_an_answer_that_cannot_be_asked_for_again_counts(
+async def test_a_final_callback_counts_without_a_poll(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some providers forget a prediction when it has ended."""
+    """Some providers delete a prediction when it has ended."""
     provider.poll_error = ProviderUnavailable("never heard of it")
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
     assert attempt.prediction_id is not None
-    told = Prediction(id=attempt.prediction_id, outcome=WELL)
-    monkeypatch.setattr(provider, "callback", Letterbox(told, final=True))
+    reported = Prediction(id=attempt.prediction_id, outcome=WELL)
+    monkeypatch.setattr(provider, "callback", ScriptedCallback(reported, final=True))
 
     await call(rt, attempt)
 
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
-async def test_a_purchase_settled_as_not_bought_is_stopped_when_it_calls(
+async def test_a_prediction_of_a_closed_attempt_is_cancelled_on_callback(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was one too many; it is counted."""
+    """It is an orphan, and is counted."""
     provider.starts = [ProviderUnavailable("refused")]
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
     assert attempt.verdict is Verdict.NOT_CREATED
-    monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=PredictionId("late"))))
+    monkeypatch.setattr(
+        provider, "callback", ScriptedCallback(Prediction(id=PredictionId("late")))
+    )
 
     await call(rt, attempt)
     await rt.cancels.tasks.finish(seconds=60)
@@ -195,26 +197,30 @@ async def test_a_purchase_settled_as_not_bought_is_stopped_when_it_calls(
 async def test_a_callback_about_another_prediction_is_ignored(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Signed, but not about this attempt."""
+    """It is signed, but not about this attempt."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
-    monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=PredictionId("other"))))
+    monkeypatch.setattr(
+        provider, "callback", ScriptedCallback(Prediction(id=PredictionId("other")))
+    )
 
     await call(rt, attempt)
 
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
 
-async def test_a_message_that_was_for_another_address_finds_nothing(
+async def test_a_callback_signed_for_another_address_adopts_nothing(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Signed, and delivered to the wrong attempt: it must not get another's prediction."""
+    """Delivered to the wrong attempt, it must not bind the prediction of another one."""
     provider.starts = [OutcomeUnknown("reset")]
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
-    other = Letterbox(Prediction(id=PredictionId("other")), address="http://here/another.token")
+    other = ScriptedCallback(
+        Prediction(id=PredictionId("other")), address="http://here/another.token"
+    )
     monkeypatch.setattr(provider, "callback", other)
 
     await call(rt, attempt)
@@ -224,8 +230,8 @@ async def test_a_message_that_was_for_another_address_finds_nothing(
     assert provider.cancelled == []
 
 
-async def test_an_end_of_another_prediction_is_not_the_attempt_s(rt: Runtime) -> None:
-    """Whoever saw it may have seen it for an attempt that was bound otherwise meanwhile."""
+async def test_the_end_of_another_prediction_does_not_end_the_attempt(rt: Runtime) -> None:
+    """The attempt may have been bound to another prediction since the poll."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
@@ -236,10 +242,10 @@ async def test_an_end_of_another_prediction_is_not_the_attempt_s(rt: Runtime) ->
     assert (await the_attempt(rt, job.id)).verdict is None
 
 
-async def test_a_prediction_that_another_attempt_has_is_no_orphan(
+async def test_a_prediction_bound_to_another_attempt_is_no_orphan(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Stopping it would cost the other job its picture."""
+    """Cancelling it would cost the other job its result."""
     mine, theirs = [await submit(rt, a_request()) for _ in range(2)]
     for one in (mine, theirs):
         await start(rt, one.id)
@@ -255,13 +261,15 @@ async def test_a_prediction_that_another_attempt_has_is_no_orphan(
 async def test_a_callback_after_the_end_changes_nothing(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Terminal is final."""
+    """Terminal states are final."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
     assert attempt.prediction_id is not None
     await cancel(rt, job.id, tenant_id="default")
-    monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=attempt.prediction_id)))
+    monkeypatch.setattr(
+        provider, "callback", ScriptedCallback(Prediction(id=attempt.prediction_id))
+    )
 
     await call(rt, attempt)
 
@@ -271,10 +279,10 @@ async def test_a_callback_after_the_end_changes_nothing(
 @pytest.mark.parametrize(
     "token", ["", "x", "x.y", "{id}", "{id}.", "{id}.{wrong}", "{other}.{nonce}"]
 )
-async def test_a_wrong_token_looks_unknown_and_its_body_is_not_read(
+async def test_a_wrong_token_is_not_found_and_its_body_is_not_read(
     rt: Runtime, token: str
 ) -> None:
-    """Nobody may learn which attempts there are, nor make us read megabytes."""
+    """Attempts cannot be probed, and no large body is read for an unknown caller."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
@@ -287,7 +295,7 @@ async def test_a_wrong_token_looks_unknown_and_its_body_is_not_read(
         await receive(rt, "placeholder", filled, headers={}, read=never)
 
 
-async def test_a_token_of_another_provider_looks_unknown(rt: Runtime) -> None:
+async def test_a_token_of_another_provider_is_not_found(rt: Runtime) -> None:
     """Each provider signs with its own secret."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -302,11 +310,11 @@ async def test_a_token_of_another_provider_looks_unknown(rt: Runtime) -> None:
 async def test_a_forged_callback_changes_nothing(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The token alone is not enough."""
+    """A valid token without a valid signature is not enough."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
-    monkeypatch.setattr(provider, "callback", Letterbox(Prediction(id=PredictionId("x"))))
+    monkeypatch.setattr(provider, "callback", ScriptedCallback(Prediction(id=PredictionId("x"))))
 
     async def forged() -> bytes:
         return b"forged"

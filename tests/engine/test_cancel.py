@@ -1,4 +1,4 @@
-"""Cancelling: wins or loses in one step, and says which."""
+"""Cancellation: it succeeds or fails in one step, and the response says which."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ STOPPED = Failed("prediction_cancelled", "stopped", retryable=False)
 async def test_a_pending_job_is_cancelled_and_never_started(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Nothing was bought, nothing will be."""
+    """No prediction has been created, and none will be."""
     job = await submit(rt, a_request())
 
     cancelled, won = await cancel(rt, job.id, tenant_id="default")
@@ -36,7 +36,7 @@ async def test_a_pending_job_is_cancelled_and_never_started(
 
 
 async def test_a_second_cancel_changes_nothing(rt: Runtime) -> None:
-    """It is what the caller wanted: no error."""
+    """The job is cancelled, as requested: this is no error."""
     job = await submit(rt, a_request())
     await cancel(rt, job.id, tenant_id="default")
 
@@ -47,7 +47,7 @@ async def test_a_second_cancel_changes_nothing(rt: Runtime) -> None:
 
 
 async def test_a_completed_job_cannot_be_cancelled(rt: Runtime, provider: FakeProvider) -> None:
-    """Terminal is final."""
+    """Terminal states are final."""
     provider.at_once = True
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -59,10 +59,10 @@ async def test_a_completed_job_cannot_be_cancelled(rt: Runtime, provider: FakePr
     assert refused.value.code == "already_ended"
 
 
-async def test_a_cancel_reaches_the_provider_until_it_has_stopped(
+async def test_a_cancellation_is_repeated_until_the_prediction_has_ended(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """One request may get lost; the wish is in the database, and is repeated ever more seldom."""
+    """The request may be lost, so it is stored and repeated at growing intervals."""
     provider.outcome = None
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -83,8 +83,10 @@ async def test_a_cancel_reaches_the_provider_until_it_has_stopped(
     assert await attempts.pending_cancels(rt.db, "placeholder", limit=9) == []
 
 
-async def test_the_first_cancel_needs_no_coordinator(rt: Runtime, provider: FakeProvider) -> None:
-    """Each second until then is paid for; whoever takes the cancel sends it."""
+async def test_the_first_cancellation_needs_no_coordinator(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Each further second is paid for, so the process that accepts the cancellation sends it."""
     provider.outcome = None
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -95,10 +97,10 @@ async def test_the_first_cancel_needs_no_coordinator(rt: Runtime, provider: Fake
     assert set(provider.cancelled) == set(provider.sold)
 
 
-async def test_a_cancel_is_answered_before_the_provider_answers(
+async def test_a_cancellation_does_not_wait_for_the_provider(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """A provider that hangs costs the caller nothing, and is asked by one process at a time."""
+    """A hanging provider does not delay the caller, and one process at a time sends the request."""
     provider.outcome, provider.cancel_hold = None, asyncio.Event()
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -113,10 +115,10 @@ async def test_a_cancel_is_answered_before_the_provider_answers(
     assert len(provider.cancelled) == 1
 
 
-async def test_an_answer_that_says_ended_is_looked_at_and_ends_it(
+async def test_a_confirmed_cancellation_is_checked_by_a_poll(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """One call to stop it, one to see that it has stopped."""
+    """One call cancels the prediction, and another one confirms that it has ended."""
     provider.outcome, provider.cancel_tells = STOPPED, True
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -128,10 +130,10 @@ async def test_an_answer_that_says_ended_is_looked_at_and_ends_it(
     assert (attempt.verdict, len(provider.cancelled)) == (Verdict.CANCELLED, 1)
 
 
-async def test_an_answer_that_lies_does_not_end_it(
+async def test_a_false_confirmation_does_not_end_a_prediction(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """It says "stopped", and the prediction runs on: it is asked again."""
+    """The provider says "cancelled" and the prediction runs on: the request is repeated."""
     provider.outcome, provider.cancel_tells = None, True
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -144,10 +146,10 @@ async def test_an_answer_that_lies_does_not_end_it(
     assert len(provider.cancelled) > 1
 
 
-async def test_three_hundred_cancels_at_once_are_three_hundred_calls(
+async def test_three_hundred_concurrent_cancellations_make_three_hundred_calls(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """None waits for a turn of the coordinator, and none is asked twice."""
+    """None waits for a turn of the coordinator, and none is sent twice."""
     provider.outcome, provider.cancel_tells = STOPPED, True
     made = [await submit(rt, a_request()) for _ in range(300)]
     await asyncio.gather(*(start(rt, job.id) for job in made))
@@ -162,7 +164,7 @@ async def test_three_hundred_cancels_at_once_are_three_hundred_calls(
 
 
 async def turns(rt: Runtime, clock: Clock, number: int) -> None:
-    """Let one coordinator recover for so many turns, five seconds apart."""
+    """Run a number of recovery turns of one coordinator, five seconds apart."""
     recovering = Recovering(rt)
     for _ in range(number):
         await recovering.turn()
@@ -170,17 +172,17 @@ async def turns(rt: Runtime, clock: Clock, number: int) -> None:
         await rt.lease.beat()
 
 
-async def test_either_the_cancel_or_the_completion_wins(
+async def test_either_the_cancellation_or_the_completion_wins(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Both at once, many times: exactly one terminal state, and the answer tells which."""
+    """There is exactly one terminal state, and the response names it."""
     provider.at_once = True
     made = [await submit(rt, a_request()) for _ in range(20)]
     for job in made:
         await start(rt, job.id)
 
     async def try_cancel(number: int) -> bool:
-        for _ in range(number * 3):  # each a little later than the one before
+        for _ in range(number * 3):  # each one a little later
             await asyncio.sleep(0)
         try:
             return (await cancel(rt, made[number].id, tenant_id="default"))[1]

@@ -1,4 +1,4 @@
-"""No purchase, no stop, no end and no schedule follows from a difference of wall clocks alone."""
+"""A difference of wall clocks alone starts, cancels, ends and schedules nothing."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,15 +30,15 @@ STEPS = [-DAY, -HOUR, timedelta(minutes=-2), timedelta(minutes=2), HOUR, DAY]
 Another = Callable[[], Runtime]
 
 
-def close(one: datetime, other: datetime) -> bool:
-    """Whether two times are the same, on a machine that may be slow."""
+def almost_equal(one: datetime, other: datetime) -> bool:
+    """Whether two times are equal within a minute, for slow machines."""
     return abs(one - other) < timedelta(minutes=1)
 
 
 @both_databases
 @pytest.mark.parametrize("shift", STEPS, ids=str)
 async def test_a_wrong_wall_clock_does_not_move_the_time(rt: Runtime, shift: timedelta) -> None:
-    """From the start, or as it steps: a process asks the others what time it is."""
+    """Wrong from the start or stepped later: the time comes from the shared anchor."""
     right = Clock(rt.db)
     await right.set()
     shown = [shift]
@@ -50,17 +50,17 @@ async def test_a_wrong_wall_clock_does_not_move_the_time(rt: Runtime, shift: tim
     stepped = wrong()
     await wrong.set()
 
-    assert close(from_the_start, right())
-    assert close(stepped, right())
-    assert close(wrong(), right())
-    assert close(right() + wrong.ahead, right() - shift)
+    assert almost_equal(from_the_start, right())
+    assert almost_equal(stepped, right())
+    assert almost_equal(wrong(), right())
+    assert almost_equal(right() + wrong.ahead, right() - shift)
     assert wrong.steps == 0
 
 
-async def test_on_one_machine_time_follows_its_clock_late_and_remembers_the_leap(
+async def test_on_sqlite_time_follows_the_wall_clock_late_and_records_the_leap(
     rt: Runtime, clock: Fake
 ) -> None:
-    """SQLite has no time of its own; what the clock jumped over has not been lived through."""
+    """SQLite has no time of its own, and the skipped time does not count as elapsed."""
     ours = Clock(rt.db, wall=clock, steady=clock.steady, boot="boot")
     await ours.set()
     began = ours()
@@ -82,8 +82,8 @@ async def test_on_one_machine_time_follows_its_clock_late_and_remembers_the_leap
     assert ours.back(ours(), lived - timedelta(seconds=1)) > began
 
 
-async def test_a_leap_is_remembered_at_its_own_time(rt: Runtime, clock: Fake) -> None:
-    """However long ago the anchor was dropped: what ran then has not run for longer."""
+async def test_a_leap_is_recorded_at_its_own_time(rt: Runtime, clock: Fake) -> None:
+    """The age of the anchor does not matter: running work has not become older."""
     ours = Clock(rt.db, wall=clock, steady=clock.steady, boot="boot")
     await ours.set()
     clock.tick(seconds=DAY.total_seconds())
@@ -99,10 +99,8 @@ async def test_a_leap_is_remembered_at_its_own_time(rt: Runtime, clock: Fake) ->
     assert ours.lived(before, ours()) == timedelta(seconds=STANDS_SECONDS + 1)
 
 
-async def test_small_differences_are_made_up_for_little_by_little(
-    rt: Runtime, clock: Fake
-) -> None:
-    """Nobody notices, and nothing is logged."""
+async def test_small_differences_are_corrected_gradually(rt: Runtime, clock: Fake) -> None:
+    """No step is counted or logged."""
     ours = Clock(rt.db, wall=clock, steady=clock.steady, boot="boot")
     await ours.set()
     clock.step(seconds=1)
@@ -117,10 +115,8 @@ async def test_small_differences_are_made_up_for_little_by_little(
     assert ours.steps == 0
 
 
-async def test_after_a_restart_of_the_machine_time_ends_nothing_yet(
-    rt: Runtime, clock: Fake
-) -> None:
-    """Its clock may have to be put right first; and time never goes back behind a heartbeat."""
+async def test_time_is_not_stable_right_after_a_reboot(rt: Runtime, clock: Fake) -> None:
+    """The wall clock may still be corrected, and time never goes back behind a heartbeat."""
     before = Clock(rt.db, wall=clock, steady=clock.steady, boot="boot")
     await before.set()
     await rt.lease.beat()
@@ -138,10 +134,10 @@ async def test_after_a_restart_of_the_machine_time_ends_nothing_yet(
 
 @both_databases
 @pytest.mark.parametrize("shift", STEPS, ids=str)
-async def test_no_worker_dies_of_another_clock(
+async def test_no_worker_expires_because_of_a_wrong_clock(
     rt: Runtime, clock: Fake, second_worker: Another, shift: timedelta
 ) -> None:
-    """Whoever beats is alive, whatever time it writes; whoever does not is dead in time."""
+    """Heartbeats count whatever time they carry; a worker without heartbeats expires in time."""
     other = second_worker()
     beats = replace(other, now=lambda: clock() + shift)
     beats.lease._now = beats.now
@@ -164,10 +160,10 @@ async def test_no_worker_dies_of_another_clock(
 
 @both_databases
 @pytest.mark.parametrize("shift", STEPS, ids=str)
-async def test_the_role_is_lost_only_if_it_is_not_renewed(
+async def test_leadership_is_lost_only_without_renewal(
     rt: Runtime, clock: Fake, second_worker: Another, shift: timedelta
 ) -> None:
-    """A candidate whose clock is ahead must not push the coordinator out; nor wait for ever."""
+    """A candidate whose clock is ahead must neither replace the coordinator nor wait for ever."""
     other = replace(second_worker(), now=lambda: clock() + shift)
     await other.lease.register()
     mine, theirs = Unchanged(clock.steady), Unchanged(clock.steady)
@@ -192,10 +188,10 @@ async def test_the_role_is_lost_only_if_it_is_not_renewed(
 
 @both_databases
 @pytest.mark.parametrize("step", STEPS, ids=str)
-async def test_a_step_stops_no_prediction_that_is_in_time(
+async def test_a_clock_step_cancels_no_prediction_within_its_time(
     rt: Runtime, provider: FakeProvider, clock: Fake, step: timedelta
 ) -> None:
-    """It is looked at as before, and its end is seen at once."""
+    """It is polled as before, and its end is noticed at once."""
     provider.outcome = None
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -217,10 +213,10 @@ async def test_a_step_stops_no_prediction_that_is_in_time(
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
-async def test_a_new_coordinator_believes_the_provider_s_clock_too(
+async def test_a_new_coordinator_uses_the_age_given_by_the_provider(
     rt: Runtime, provider: FakeProvider, clock: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody has seen the step: that of the provider does not say that it runs for so long."""
+    """The clock step was not observed, but the provider reports a young prediction."""
     provider.outcome = None
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -244,10 +240,10 @@ async def test_a_new_coordinator_believes_the_provider_s_clock_too(
 
 
 @pytest.mark.parametrize("shift", STEPS, ids=str)
-async def test_what_another_clock_has_bound_is_seen_to_end(
+async def test_a_prediction_bound_under_a_wrong_clock_is_polled(
     rt: Runtime, provider: FakeProvider, clock: Fake, shift: timedelta
 ) -> None:
-    """Whatever first look its row asks for."""
+    """The first poll may be due at any time in its row."""
     watching = Watch(rt)
     await watching.turn()
     provider.outcome = None
@@ -266,8 +262,10 @@ async def test_what_another_clock_has_bound_is_seen_to_end(
 
 @both_databases
 @pytest.mark.parametrize("step", [HOUR, DAY * 2], ids=str)
-async def test_no_deadline_passes_by_a_step(rt: Runtime, clock: Fake, step: timedelta) -> None:
-    """What the clock jumped over is added; jobs from after it have no more time than they had."""
+async def test_no_deadline_passes_because_of_a_clock_step(
+    rt: Runtime, clock: Fake, step: timedelta
+) -> None:
+    """Skipped time is added, but only to jobs that were submitted before the step."""
     before = await submit(rt, a_request(deadline=timedelta(minutes=30)))
     clock.step(hours=step.total_seconds() / 3600)
     rt.clock.leaps = (Leap(clock(), step),)
@@ -288,10 +286,10 @@ async def test_no_deadline_passes_by_a_step(rt: Runtime, clock: Fake, step: time
 
 
 @both_databases
-async def test_what_a_step_back_left_in_the_future_waits_no_longer_than_meant(
+async def test_jobs_left_in_the_future_by_a_step_back_are_rescheduled(
     rt: Runtime, provider: FakeProvider, clock: Fake
 ) -> None:
-    """But a time that its caller chose is that time."""
+    """A `run_at` that the caller has chosen stays."""
     fresh, retried = await submit(rt, a_request()), await submit(rt, a_request())
     chosen = await submit(rt, a_request(run_at=clock() + timedelta(minutes=5)))
     provider.starts = [ProviderUnavailable("busy")]

@@ -1,8 +1,9 @@
-"""One wall clock is wrong, and by the ledger of the account nothing is paid for twice.
+"""One wall clock is wrong, and according to the provider's ledger nothing is paid for twice.
 
-Crossed: whose clock, since when, by how much, on which database; a shift that comes with callbacks
-on the one database comes with polling alone on the other. Each time answers get lost, a worker ends in the middle of a start, callbacks are lost, doubled and
-replayed. By true time everything is in time: nothing may be stopped, and all must complete, soon.
+Crossed: which process, since when, by how much, on which database. A shift that is tested with
+callbacks on one database is tested with polling alone on the other. Each time responses are lost, a
+worker ends during a start, and callbacks are lost, duplicated and replayed. In true time nothing is
+overdue: nothing may be cancelled, and all jobs must complete, soon.
 """
 
 from collections import Counter
@@ -37,17 +38,17 @@ NAMES: Final = ("callbacks", "role", "since")
 
 
 @pytest.fixture(autouse=True)
-def _told_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    """Let PostgreSQL tell the time of the test."""
+def _server_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """Make PostgreSQL report the time of the test."""
 
-    async def tell(_: Database, steady: Steady) -> Reading:
+    async def report(_: Database, steady: Steady) -> Reading:
         return Reading(clock(), steady())
 
-    monkeypatch.setattr("fleek.store.clock.ask_postgres", tell)
+    monkeypatch.setattr("fleek.store.clock.ask_postgres", report)
 
 
-async def live(fleek: Installation, role: str, since: str, shift: timedelta) -> list[Status]:
-    """Run some jobs while the clock of one process goes wrong; returns how they ended."""
+async def run_jobs(fleek: Installation, role: str, since: str, shift: timedelta) -> list[Status]:
+    """Run some jobs while the clock of one process goes wrong, and return their final statuses."""
     if since == "start":
         await fleek.reboot(role, shift)
     else:
@@ -66,7 +67,7 @@ async def live(fleek: Installation, role: str, since: str, shift: timedelta) -> 
 
 
 async def ended(fleek: Installation, ids: list[JobId]) -> list[Status]:
-    """Take turns until jobs have ended, but not for ever; returns how they are then."""
+    """Take a limited number of turns until jobs have ended, and return their statuses."""
     for _ in range(ENOUGH_TURNS):
         await fleek.turn()
         found = await statuses(fleek, ids)
@@ -81,9 +82,9 @@ async def statuses(fleek: Installation, ids: list[JobId]) -> list[Status]:
 
 
 async def replayed(fleek: Installation, shift: timedelta) -> tuple[list[Callback], list[Callback]]:
-    """Send old messages again, those too that a wrong clock would take for new.
+    """Replay old callbacks, including those that a wrong clock would accept as new.
 
-    Returns what was refused of the genuine ones, and what was accepted of the old ones.
+    Returns which genuine callbacks were refused, and which old ones were accepted.
     """
     received, refused = list(dict.fromkeys(fleek.received)), fleek.refused
     fleek.received, fleek.refused = [], []
@@ -104,12 +105,12 @@ async def survive(
     role: str,
     since: str,
 ) -> None:
-    """Go through these shifts, one after the other, and have the ledger judge."""
+    """Go through these shifts one after the other, then check the ledger."""
     async with installed(rt, clock, callbacks=callbacks) as fleek:
         for one in ROLES:
             await fleek.begin(one)
         for shift in shifts:
-            how = await live(fleek, role, since, shift)
+            how = await run_jobs(fleek, role, since, shift)
             refused, accepted = await replayed(fleek, shift)
 
             assert (shift, how) == (shift, [Status.COMPLETED] * JOBS)
@@ -125,7 +126,7 @@ async def survive(
 async def test_a_wrong_clock_costs_nothing(
     rt: Runtime, clock: Clock, *, callbacks: bool, role: str, since: str
 ) -> None:
-    """Some cases, on SQLite."""
+    """A sample of the cases, on SQLite."""
     await survive(rt, clock, SHIFTS[3:4], callbacks=callbacks, role=role, since=since)
 
 
@@ -134,7 +135,7 @@ async def test_a_wrong_clock_costs_nothing(
 async def test_no_wrong_clock_costs_anything(
     rt: Runtime, clock: Clock, *, callbacks: bool, role: str, since: str
 ) -> None:
-    """Each shift with callbacks or without, on SQLite, whose time follows the machine's clock."""
+    """Each shift with callbacks or polling, on SQLite, whose time follows the machine's clock."""
     shifts = SHIFTS[::2] if callbacks else SHIFTS[1::2]
     await survive(rt, clock, shifts, callbacks=callbacks, role=role, since=since)
 
@@ -144,6 +145,6 @@ async def test_no_wrong_clock_costs_anything(
 async def test_no_wrong_clock_costs_anything_on_postgresql(
     rt: Runtime, clock: Clock, *, callbacks: bool, role: str, since: str
 ) -> None:
-    """The other shifts, with the time that the server tells."""
+    """The other shifts, with the time of the database server."""
     shifts = SHIFTS[1::2] if callbacks else SHIFTS[::2]
     await survive(rt, clock, shifts, callbacks=callbacks, role=role, since=since)

@@ -1,4 +1,4 @@
-"""Collecting: whole files or none, and never a second purchase."""
+"""Collecting: whole files or none, and never a second prediction."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ from fleek.store.workers import Ended
 
 
 async def a_job_to_collect(rt: Runtime, provider: FakeProvider, **fields: Any) -> Job:
-    """Submit and start a job whose prediction ends well at once."""
+    """Submit and start a job whose prediction succeeds at once."""
     provider.at_once = True
     job = await submit(rt, a_request(**fields))
     await start(rt, job.id)
@@ -53,8 +53,10 @@ async def every_key(rt: Runtime) -> set[Key]:
     return {one.key async for one in rt.storage.keys()}  # noqa: SIM118 - a storage is no dict
 
 
-async def test_a_completed_job_s_bytes_are_readable(rt: Runtime, provider: FakeProvider) -> None:
-    """They match the recorded hash, size and sniffed type."""
+async def test_the_media_of_a_completed_job_are_readable(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """They match the recorded hash, size and detected type."""
     job = await a_job_to_collect(rt, provider)
 
     await collect(rt, job.id)
@@ -69,10 +71,8 @@ async def test_a_completed_job_s_bytes_are_readable(rt: Runtime, provider: FakeP
     assert str(job.attempt_id) in media.key
 
 
-async def test_the_metadata_document_tells_the_whole_story(
-    rt: Runtime, provider: FakeProvider
-) -> None:
-    """Parameters at the top, then who made what, and how."""
+async def test_the_metadata_document_is_complete(rt: Runtime, provider: FakeProvider) -> None:
+    """Parameters first, then the provider, the model and the attempt."""
     job = await a_job_to_collect(rt, provider, parameters={"width": 640, "seed": 3})
 
     await collect(rt, job.id)
@@ -86,8 +86,8 @@ async def test_the_metadata_document_tells_the_whole_story(
     assert [one["verdict"] for one in document["attempts"]] == ["succeeded"]
 
 
-async def test_all_outputs_are_kept_in_order(rt: Runtime, provider: FakeProvider) -> None:
-    """Words are files too."""
+async def test_all_outputs_are_stored_in_order(rt: Runtime, provider: FakeProvider) -> None:
+    """Text becomes a file, too."""
     provider.outcome = Succeeded((Output(uri="fake:picture"), Output(text="A small poem.\n")))
     job = await a_job_to_collect(rt, provider)
 
@@ -112,10 +112,10 @@ async def test_large_outputs_are_streamed(rt: Runtime, provider: FakeProvider) -
 @pytest.mark.parametrize(
     "failure", [OutputBroken("cut"), ProviderUnavailable("no answer")], ids=["broken", "away"]
 )
-async def test_an_output_that_comes_broken_is_fetched_again(
+async def test_a_broken_download_is_repeated(
     rt: Runtime, provider: FakeProvider, clock: Clock, failure: Exception
 ) -> None:
-    """The prediction is paid for: only the download is repeated."""
+    """The prediction is paid for, so only the download is repeated."""
     provider.reads = [failure]  # type: ignore[list-item]  # parametrised over its subclasses
     job = await a_job_to_collect(rt, provider)
     await collect(rt, job.id)
@@ -137,14 +137,14 @@ async def test_an_output_that_comes_broken_is_fetched_again(
     ],
     ids=["database", "mistake"],
 )
-async def test_a_job_is_not_held_by_a_worker_that_gave_it_up(
+async def test_an_unexpected_error_releases_the_job(
     rt: Runtime,
     provider: FakeProvider,
     clock: Clock,
     failure: Exception,
     raises: contextlib.AbstractContextManager[object],
 ) -> None:
-    """Nobody else would take it as long as that worker lives."""
+    """Otherwise no other worker would take it as long as this one lives."""
     provider.reads = [failure]  # type: ignore[list-item]  # what no provider should raise
     job = await a_job_to_collect(rt, provider)
     with raises:
@@ -159,7 +159,7 @@ async def test_a_job_is_not_held_by_a_worker_that_gave_it_up(
 
 
 async def test_an_empty_output_is_broken(rt: Runtime, provider: FakeProvider) -> None:
-    """Never completed with nothing in it."""
+    """A job never completes with an empty file."""
     provider.content = b""
     job = await a_job_to_collect(rt, provider)
 
@@ -172,8 +172,8 @@ async def test_an_empty_output_is_broken(rt: Runtime, provider: FakeProvider) ->
     assert await every_key(rt) == set()
 
 
-async def test_an_output_that_is_gone_ends_the_job(rt: Runtime, provider: FakeProvider) -> None:
-    """Asking again cannot bring it back."""
+async def test_a_removed_output_ends_the_job(rt: Runtime, provider: FakeProvider) -> None:
+    """A retry cannot bring it back."""
     provider.reads = [OutputGone("deleted after an hour")]
     job = await a_job_to_collect(rt, provider)
 
@@ -184,10 +184,10 @@ async def test_an_output_that_is_gone_ends_the_job(rt: Runtime, provider: FakePr
     assert failed.error.code == "output_expired"
 
 
-async def test_a_storage_that_is_away_is_waited_for_however_long(
+async def test_a_storage_outage_of_any_length_is_survived(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is bought again because our disk had a bad day."""
+    """No new prediction is paid for because our storage was unavailable."""
     job = await a_job_to_collect(rt, provider)
 
     async def away(*_: object, **__: object) -> None:
@@ -204,10 +204,10 @@ async def test_a_storage_that_is_away_is_waited_for_however_long(
     assert len(provider.started) == 1
 
 
-async def test_a_spool_that_cannot_be_written_is_the_storage_s_trouble(
+async def test_a_spool_failure_counts_as_a_storage_error(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The provider is not to blame."""
+    """The provider is not the cause."""
     job = await a_job_to_collect(rt, provider)
     monkeypatch.setattr(rt.storage, "spool", lambda: Path("no/folder"))
 
@@ -216,10 +216,10 @@ async def test_a_spool_that_cannot_be_written_is_the_storage_s_trouble(
     assert (await events.of_job(rt.db, job.id))[-1].data["code"] == "storage_unavailable"
 
 
-async def test_two_workers_collect_it_once(
+async def test_two_workers_collect_a_job_once(
     rt: Runtime, provider: FakeProvider, second_worker: Callable[[], Runtime]
 ) -> None:
-    """A nudge may come twice."""
+    """A dispatch may be delivered twice."""
     job = await a_job_to_collect(rt, provider)
     other = second_worker()
     await other.lease.register()
@@ -234,7 +234,7 @@ async def test_two_workers_collect_it_once(
 async def test_a_job_cancelled_while_collecting_leaves_no_file(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cancel wins, and what was stored meanwhile goes."""
+    """The cancellation wins, and files stored in the meantime are removed."""
     job = await a_job_to_collect(rt, provider)
     reading, go_on = asyncio.Event(), asyncio.Event()
 
@@ -255,20 +255,20 @@ async def test_a_job_cancelled_while_collecting_leaves_no_file(
     assert await every_key(rt) == set()
 
 
-async def test_stopping_the_worker_gives_the_job_back(
+async def test_stopping_the_worker_releases_the_job(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another worker goes on at once; nothing is counted."""
+    """Another worker continues at once, and no failure is counted."""
     job = await a_job_to_collect(rt, provider)
     reading = asyncio.Event()
 
-    async def for_ever(*_: object) -> AsyncIterator[bytes]:
+    async def endless(*_: object) -> AsyncIterator[bytes]:
         reading.set()
         await asyncio.Event().wait()
         yield PNG
 
     with monkeypatch.context() as slow:
-        slow.setattr(provider, "read", for_ever)
+        slow.setattr(provider, "read", endless)
         collecting = asyncio.create_task(collect(rt, job.id))
         await reading.wait()
         collecting.cancel()
@@ -289,7 +289,7 @@ async def frozen(
     second_worker: Callable[[], Runtime],
     monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[Job, Callable[[], Awaitable[None]]]:
-    """Give a job that one worker completed while another slept over it, and what wakes that."""
+    """Return a job completed by one worker while another was suspended, and what resumes that."""
     job = await a_job_to_collect(rt, provider)
     zombie = second_worker()
     await zombie.lease.register()
@@ -310,21 +310,21 @@ async def frozen(
     await collect(rt, job.id)
     clock.tick(minutes=1)
 
-    async def wake() -> None:
+    async def resume() -> None:
         go_on.set()
         await sleeping
 
-    return job, wake
+    return job, resume
 
 
-async def test_a_frozen_worker_cannot_complete_what_another_collects(
+async def test_a_suspended_worker_cannot_complete_a_job_of_another(
     rt: Runtime, frozen: tuple[Job, Callable[[], Awaitable[None]]]
 ) -> None:
-    """Its claim was freed while it slept; the winner's files and its document stay."""
-    job, wake = frozen
+    """Its claim was released in the meantime, and the winner's files and document stay."""
+    job, resume = frozen
     before = await stored(rt, metadata_key(job.id))
 
-    await wake()
+    await resume()
 
     view = await jobs.get(rt.db, job.id, tenant_id="default")
     assert view.job.status is Status.COMPLETED
@@ -332,22 +332,22 @@ async def test_a_frozen_worker_cannot_complete_what_another_collects(
     assert await stored(rt, metadata_key(job.id)) == before
 
 
-async def test_a_frozen_worker_brings_back_nothing_that_was_purged(
+async def test_a_suspended_worker_restores_no_purged_file(
     rt: Runtime, frozen: tuple[Job, Callable[[], Awaitable[None]]]
 ) -> None:
-    """Whoever was promised that it is gone must not find it again in the bucket."""
-    job, wake = frozen
+    """The caller was promised that the files are removed."""
+    job, resume = frozen
     await purge(rt, job.id, tenant_id="default")
     await Retention(rt).turn()
     assert await every_key(rt) == set()
 
-    await wake()
+    await resume()
 
     assert await every_key(rt) == set()
 
 
-async def test_a_job_that_is_not_to_be_collected_is_left_alone(rt: Runtime) -> None:
-    """A nudge may be late, or wrong."""
+async def test_a_job_in_another_stage_is_not_collected(rt: Runtime) -> None:
+    """A dispatch may be late or wrong."""
     job = await submit(rt, a_request())
 
     await collect(rt, job.id)

@@ -1,4 +1,4 @@
-"""The end of a prediction: its answer is kept, large content of it in storage."""
+"""The end of a prediction: its result is stored, and large values of it go to the storage."""
 
 import asyncio
 import base64
@@ -34,7 +34,7 @@ async def bound(rt: Runtime, provider: FakeProvider) -> Job:
     return await jobs.get_any_tenant(rt.db, job.id)
 
 
-async def told(rt: Runtime, job: Job, *outputs: Output) -> None:
+async def conclude_with(rt: Runtime, job: Job, *outputs: Output) -> None:
     """Conclude the job's attempt with these outputs."""
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert job.prediction_id is not None
@@ -49,10 +49,10 @@ async def every_key(rt: Runtime) -> set[Key]:
 async def test_large_content_is_in_storage_and_not_in_the_database(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """The rest of the answer is written down as it is."""
+    """The rest of the result is recorded as it is."""
     job = await bound(rt, provider)
 
-    await told(rt, job, Output(uri=LARGE), Output(text="a cat"), Output(text=WORDS))
+    await conclude_with(rt, job, Output(uri=LARGE), Output(text="a cat"), Output(text=WORDS))
 
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert attempt.result is not None
@@ -63,10 +63,10 @@ async def test_large_content_is_in_storage_and_not_in_the_database(
     assert await every_key(rt) == {picture.key, long.key}
 
 
-async def test_it_is_collected_without_the_provider(rt: Runtime, provider: FakeProvider) -> None:
-    """The provider has forgotten it by now; what was put away becomes the media."""
+async def test_stored_inline_outputs_need_no_provider(rt: Runtime, provider: FakeProvider) -> None:
+    """The provider may have deleted them by now, so the stored files become the media."""
     job = await bound(rt, provider)
-    await told(rt, job, Output(text=WORDS))
+    await conclude_with(rt, job, Output(text=WORDS))
     before = await every_key(rt)
 
     await collect(rt, job.id)
@@ -77,24 +77,24 @@ async def test_it_is_collected_without_the_provider(rt: Runtime, provider: FakeP
     assert view.media[0].size_bytes == len(WORDS)
 
 
-async def test_an_answer_told_twice_is_put_away_once(rt: Runtime, provider: FakeProvider) -> None:
-    """By callback and by poll, at the same time."""
+async def test_a_result_reported_twice_is_stored_once(rt: Runtime, provider: FakeProvider) -> None:
+    """A callback and a poll may report it at the same time."""
     job = await bound(rt, provider)
 
-    await asyncio.gather(*(told(rt, job, Output(text=WORDS)) for _ in range(2)))
+    await asyncio.gather(*(conclude_with(rt, job, Output(text=WORDS)) for _ in range(2)))
     await collect(rt, job.id)
 
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
-async def test_nothing_is_left_behind_for_a_job_that_was_cancelled(
+async def test_a_cancelled_job_leaves_no_inline_outputs(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Its files would belong to nobody."""
+    """No row would refer to the files."""
     job = await bound(rt, provider)
     await cancel(rt, job.id, tenant_id="default")
 
-    await told(rt, job, Output(text=WORDS), Output(text="a cat"))
+    await conclude_with(rt, job, Output(text=WORDS), Output(text="a cat"))
 
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert attempt.verdict is Verdict.SUCCEEDED
@@ -102,15 +102,15 @@ async def test_nothing_is_left_behind_for_a_job_that_was_cancelled(
 
 
 async def away(*_: object, **__: object) -> None:
-    """Refuse, as a storage that is away."""
+    """Fail, like a storage that is unavailable."""
     raise StorageError("no answer")
 
 
 @pytest.mark.parametrize("askable", [False, True])
-async def test_an_answer_that_cannot_be_put_away_now_is_not_lost(
+async def test_a_result_survives_a_storage_outage(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch, *, askable: bool
 ) -> None:
-    """It stays at the provider, or in the answer until it is collected."""
+    """It stays at the provider, or in the database until it is collected."""
     provider = AskableProvider(inlines=True) if askable else FakeProvider(inlines=True)
     rt.providers["placeholder"] = provider  # type: ignore[index]  # a dict, as the fixture made it
     job = await bound(rt, provider)
@@ -118,7 +118,7 @@ async def test_an_answer_that_cannot_be_put_away_now_is_not_lost(
     provider.outcome = Succeeded(outputs)
     with monkeypatch.context() as broken:
         broken.setattr(rt.storage, "save", away)
-        await told(rt, job, *outputs)
+        await conclude_with(rt, job, *outputs)
         await collect(rt, job.id)
     waiting = await jobs.get_any_tenant(rt.db, job.id)
     (kept,) = await attempts.of_job(rt.db, job.id)
@@ -134,15 +134,15 @@ async def test_an_answer_that_cannot_be_put_away_now_is_not_lost(
     assert "base64" not in str(attempt.result)
 
 
-async def test_what_is_too_large_to_stay_in_the_answer_is_asked_for_again(
+async def test_a_result_too_large_for_the_database_is_polled_again(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is written down, so whoever looks next is told of it anew."""
+    """Nothing is recorded, so the next poll reports it again."""
     job = await bound(rt, provider)
     monkeypatch.setattr(rt.storage, "save", away)
 
     with pytest.raises(StorageError):
-        await told(rt, job, Output(text="a" * (MAX_KEPT_CHARS + 1)))
+        await conclude_with(rt, job, Output(text="a" * (MAX_KEPT_CHARS + 1)))
 
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert (attempt.verdict, (await jobs.get_any_tenant(rt.db, job.id)).stage) == (
@@ -151,14 +151,14 @@ async def test_what_is_too_large_to_stay_in_the_answer_is_asked_for_again(
     )
 
 
-async def test_what_cannot_be_read_out_of_the_answer_is_collected_in_vain(
+async def test_unreadable_inline_outputs_fail_after_all_tries(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """It is paid for: eight tries, and then it can be collected by a better release."""
+    """The result is paid for, and a later release may be able to collect it."""
     job = await bound(rt, provider)
     provider.reads = [OutputBroken("not base64")] * 100
 
-    await told(rt, job, Output(uri=LARGE))
+    await conclude_with(rt, job, Output(uri=LARGE))
     for _ in range(WRONG_BYTES.tries):
         await collect(rt, job.id)
 
@@ -167,14 +167,14 @@ async def test_what_cannot_be_read_out_of_the_answer_is_collected_in_vain(
     assert (ended.status, ended.error.code) == (Status.FAILED, "output_broken")
 
 
-async def test_what_a_limit_refuses_is_left_to_be_collected(rt: Runtime) -> None:
-    """The operator may raise it while the provider still has the answer."""
+async def test_outputs_over_a_limit_can_be_collected_later(rt: Runtime) -> None:
+    """The operator may raise the limit while the provider still has the result."""
     provider = AskableProvider(inlines=True)
     rt.providers["placeholder"] = provider  # type: ignore[index]  # a dict, as the fixture made it
     small = replace(rt, settings=rt.settings.model_copy(update={"max_job_bytes": 1024}))
     job = await bound(rt, provider)
     provider.outcome = Succeeded((Output(uri=LARGE),))
-    await told(small, job, Output(uri=LARGE))
+    await conclude_with(small, job, Output(uri=LARGE))
     await collect(small, job.id)
     failed = await jobs.get_any_tenant(rt.db, job.id)
 
@@ -185,12 +185,12 @@ async def test_what_a_limit_refuses_is_left_to_be_collected(rt: Runtime) -> None
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
-async def test_a_file_that_was_put_away_and_stays_gone_ends_the_job(
+async def test_a_missing_inline_output_ends_the_job_after_some_minutes(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Nobody can bring it back; but a disk that is not mounted may be for some minutes."""
+    """A disk may be unmounted for a short time, but a removed file does not come back."""
     job = await bound(rt, provider)
-    await told(rt, job, Output(text=WORDS))
+    await conclude_with(rt, job, Output(text=WORDS))
     for key in await every_key(rt):
         await rt.storage.delete(key)
 

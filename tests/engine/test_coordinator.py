@@ -1,4 +1,4 @@
-"""Coordinating: one at a time, and somebody always."""
+"""The coordinator: one at a time, and always one."""
 
 import asyncio
 import time
@@ -27,19 +27,19 @@ from fleek.store import events, jobs, workers
 from fleek.store.migrate import migrate
 from fleek.worker import work
 
-HEARTBEAT = timedelta(seconds=0.05)  # of workers that hold no job: who is starved looks dead
+HEARTBEAT = timedelta(seconds=0.05)  # of workers that hold no job: a starved one looks dead
 LIMIT = 30  # seconds; nothing here waits for time to pass
 
 
-class Nudged:
-    """A dispatcher that only remembers."""
+class RecordingDispatcher:
+    """A dispatcher that records ids only."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[Task, JobId]] = []
         self.away = False
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
-        """Remember, or be away."""
+        """Record the id, or be unavailable."""
         if self.away:
             raise DispatcherUnavailable("no broker")
         self.sent.append((task, job_id))
@@ -49,11 +49,11 @@ class Nudged:
         raise AssertionError
 
     async def check(self) -> None:
-        """Always fine."""
+        """Always succeed."""
 
 
 @pytest.fixture
-async def living(settings: Settings, provider: FakeProvider) -> AsyncGenerator[Runtime]:
+async def with_real_clock(settings: Settings, provider: FakeProvider) -> AsyncGenerator[Runtime]:
     """Return a runtime on the real clock."""
     async with open_runtime(settings) as opened:
         await migrate(opened.db)
@@ -61,8 +61,8 @@ async def living(settings: Settings, provider: FakeProvider) -> AsyncGenerator[R
 
 
 async def test_admission_goes_by_priority_then_by_age(rt: Runtime, clock: Clock) -> None:
-    """9 goes first."""
-    dispatched = Nudged()
+    """9 is the highest priority."""
+    dispatched = RecordingDispatcher()
     rt = replace(rt, dispatcher=dispatched)
     made = []
     for priority in (0, 5, 9, 5):
@@ -75,8 +75,8 @@ async def test_admission_goes_by_priority_then_by_age(rt: Runtime, clock: Clock)
 
 
 async def test_admission_does_not_flood_the_dispatcher(rt: Runtime, clock: Clock) -> None:
-    """At most four nudges per slot are outstanding, and none is repeated at once."""
-    dispatched = Nudged()
+    """At most four ids per slot are outstanding, and none is repeated at once."""
+    dispatched = RecordingDispatcher()
     rt = replace(rt, dispatcher=dispatched)
     await asyncio.gather(*(submit(rt, a_request()) for _ in range(30)))
     clock.tick(seconds=1)
@@ -88,9 +88,9 @@ async def test_admission_does_not_flood_the_dispatcher(rt: Runtime, clock: Clock
     assert len(dispatched.sent) == len(set(dispatched.sent)) == 16
 
 
-async def test_an_answered_nudge_makes_room_for_the_next(rt: Runtime, clock: Clock) -> None:
+async def test_a_started_job_makes_room_for_the_next_dispatch(rt: Runtime, clock: Clock) -> None:
     """The queue drains."""
-    dispatched = Nudged()
+    dispatched = RecordingDispatcher()
     rt = replace(rt, dispatcher=dispatched)
     await asyncio.gather(*(submit(rt, a_request()) for _ in range(20)))
     clock.tick(seconds=1)
@@ -107,8 +107,8 @@ async def test_an_answered_nudge_makes_room_for_the_next(rt: Runtime, clock: Clo
 async def test_a_tenant_with_thousands_of_jobs_delays_another_by_one_free_place(
     rt: Runtime, clock: Clock
 ) -> None:
-    """Its first job is the next to be dispatched, and then the two take turns."""
-    dispatched = Nudged()
+    """Its first job is dispatched next, then the two tenants alternate."""
+    dispatched = RecordingDispatcher()
     rt = replace(rt, dispatcher=dispatched)
     await asyncio.gather(*(submit(rt, a_request(tenant_id="many")) for _ in range(5000)))
     clock.tick(seconds=1)
@@ -129,9 +129,9 @@ async def test_a_tenant_with_thousands_of_jobs_delays_another_by_one_free_place(
     assert len(dispatched.sent) == sent + 4
 
 
-async def test_an_unanswered_nudge_is_sent_again(rt: Runtime) -> None:
+async def test_an_unanswered_dispatch_is_repeated(rt: Runtime) -> None:
     """The dispatcher may have lost it."""
-    dispatched = Nudged()
+    dispatched = RecordingDispatcher()
     rt = replace(rt, dispatcher=dispatched)
     job = await submit(rt, a_request())
     nudges = Dispatches("start")
@@ -145,9 +145,9 @@ async def test_an_unanswered_nudge_is_sent_again(rt: Runtime) -> None:
     assert dispatched.sent == [("start", job.id)] * 2
 
 
-async def test_a_job_that_comes_back_at_once_is_nudged_at_once(rt: Runtime) -> None:
-    """Taken and given back between two looks, it must not wait until its old nudge is too old."""
-    dispatched = Nudged()
+async def test_a_job_released_at_once_is_dispatched_at_once(rt: Runtime) -> None:
+    """It must not wait until its previous dispatch has expired."""
+    dispatched = RecordingDispatcher()
     rt = replace(rt, dispatcher=dispatched)
     job = await submit(rt, a_request())
     nudges = Dispatches("start")
@@ -158,9 +158,9 @@ async def test_a_job_that_comes_back_at_once_is_nudged_at_once(rt: Runtime) -> N
     assert dispatched.sent == [("start", job.id)] * 2
 
 
-async def test_a_dispatcher_that_is_away_is_tried_again(rt: Runtime) -> None:
-    """The jobs are safe meanwhile."""
-    dispatched = Nudged()
+async def test_an_unavailable_dispatcher_is_tried_again(rt: Runtime) -> None:
+    """The jobs are safe in the database."""
+    dispatched = RecordingDispatcher()
     dispatched.away = True
     rt = replace(rt, dispatcher=dispatched)
     job = await submit(rt, a_request())
@@ -173,8 +173,8 @@ async def test_a_dispatcher_that_is_away_is_tried_again(rt: Runtime) -> None:
     assert dispatched.sent == [("start", job.id)]
 
 
-async def test_admission_wakes_for_the_next_job_of_later(rt: Runtime, clock: Clock) -> None:
-    """Not a second too late, and never in a hurry."""
+async def test_admission_wakes_for_the_next_scheduled_job(rt: Runtime, clock: Clock) -> None:
+    """It is neither late nor busy waiting."""
     await submit(rt, a_request(run_at=clock() + timedelta(seconds=0.5)))
     assert await Admission(rt).turn() == timedelta(seconds=0.5)
     clock.tick(seconds=0.4999)
@@ -182,34 +182,34 @@ async def test_admission_wakes_for_the_next_job_of_later(rt: Runtime, clock: Clo
     assert await Admission(rt).turn() == BUSY
 
 
-async def test_with_nothing_to_do_admission_rests(rt: Runtime) -> None:
+async def test_idle_admission_waits(rt: Runtime) -> None:
     """An idle service costs next to nothing."""
     assert await Admission(rt).turn() == IDLE
 
 
-async def test_a_job_runs_from_submit_to_completed(living: Runtime) -> None:
-    """The whole engine in one process, driven by nothing but its own loops."""
+async def test_a_job_runs_from_submit_to_completed(with_real_clock: Runtime) -> None:
+    """The whole engine runs in one process, driven by its own loops only."""
     stop = asyncio.Event()
-    working = asyncio.create_task(work(living, stop))
-    job = await submit(living, a_request())
+    working = asyncio.create_task(work(with_real_clock, stop))
+    job = await submit(with_real_clock, a_request())
     async with asyncio.timeout(LIMIT):
-        while not (await jobs.get_any_tenant(living.db, job.id)).terminal:
+        while not (await jobs.get_any_tenant(with_real_clock.db, job.id)).terminal:
             await asyncio.sleep(0.01)
     stop.set()
     await working
 
-    assert (await jobs.get_any_tenant(living.db, job.id)).status is Status.COMPLETED
-    seen = [event.type for event in await events.of_job(living.db, job.id)]
+    assert (await jobs.get_any_tenant(with_real_clock.db, job.id)).status is Status.COMPLETED
+    seen = [event.type for event in await events.of_job(with_real_clock.db, job.id)]
     assert seen == ["submitted", "starting", "waiting", "predicted", "collecting", "completed"]
 
 
-async def test_one_worker_coordinates_and_another_takes_over(living: Runtime) -> None:
-    """A role that is given back need not be waited for."""
-    first, second = _worker(living), _worker(living)
+async def test_one_worker_coordinates_and_another_takes_over(with_real_clock: Runtime) -> None:
+    """A released leadership is taken over without waiting for its expiry."""
+    first, second = _worker(with_real_clock), _worker(with_real_clock)
     for one in (first, second):
         await one.lease.register()
     terms = [asyncio.create_task(coordinate(one)) for one in (first, second)]
-    holder = await _holder(living)
+    holder = await _holder(with_real_clock)
     leaving, staying = (first, second) if holder == first.lease.worker_id else (second, first)
     leaver = terms[0] if leaving is first else terms[1]
 
@@ -217,7 +217,7 @@ async def test_one_worker_coordinates_and_another_takes_over(living: Runtime) ->
     await asyncio.gather(leaver, return_exceptions=True)
     await release_leadership(leaving)
     async with asyncio.timeout(LIMIT):
-        while await _holder(living) != staying.lease.worker_id:
+        while await _holder(with_real_clock) != staying.lease.worker_id:
             await asyncio.sleep(0.01)
 
     for term in terms:
@@ -225,37 +225,42 @@ async def test_one_worker_coordinates_and_another_takes_over(living: Runtime) ->
     await asyncio.gather(*terms, return_exceptions=True)
 
 
-async def test_a_coordinator_that_lost_its_role_stops(living: Runtime) -> None:
-    """Two for a moment is harmless; two for long is not."""
+async def test_a_coordinator_without_leadership_stops(with_real_clock: Runtime) -> None:
+    """Two coordinators are harmless for a moment, but not for long."""
     far = datetime.now(UTC) + timedelta(hours=1)
-    one = _worker(living)
-    other = _worker(replace(living, now=lambda: far))  # never silent, however slow this goes
+    one = _worker(with_real_clock)
+    other = _worker(
+        replace(with_real_clock, now=lambda: far)
+    )  # no missed heartbeat on a slow machine
     await one.lease.register()
     await other.lease.register()
     term = asyncio.create_task(coordinate(one))
     async with asyncio.timeout(LIMIT):
-        while not living.metrics.coordinating._value.get():
+        while not with_real_clock.metrics.coordinating._value.get():
             await asyncio.sleep(0.01)
-    async with living.db.write() as tx:
+    async with with_real_clock.db.write() as tx:
         await tx.exec_driver_sql(
             "UPDATE roles SET worker_id = ?, expires_at = ?",
             (other.lease.worker_id.hex, far.replace(tzinfo=None).isoformat(sep=" ")),
         )
 
     async with asyncio.timeout(LIMIT):
-        while living.metrics.coordinating._value.get():
+        while with_real_clock.metrics.coordinating._value.get():
             await asyncio.sleep(0.01)
 
-    assert await workers.holder(living.db, ROLE, now=living.now()) == other.lease.worker_id
+    assert (
+        await workers.holder(with_real_clock.db, ROLE, now=with_real_clock.now())
+        == other.lease.worker_id
+    )
     term.cancel()
     await asyncio.gather(term, return_exceptions=True)
 
 
-async def test_a_coordinator_without_a_database_stops_when_its_role_may_be_lost(
-    living: Runtime, monkeypatch: pytest.MonkeyPatch
+async def test_a_coordinator_stops_when_its_leadership_cannot_be_renewed(
+    with_real_clock: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another one may have taken over where the database still answers."""
-    one = _worker(living)
+    """Another worker may have taken over where the database still responds."""
+    one = _worker(with_real_clock)
     await one.lease.register()
 
     async def away(*_: object, **__: object) -> bool:
@@ -273,7 +278,7 @@ async def test_a_coordinator_without_a_database_stops_when_its_role_may_be_lost(
 async def test_leadership_outlasts_slow_renewals(
     rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine under load takes seconds for a commit; the role is lost when another has it."""
+    """A commit may take seconds under load; leadership is lost when another worker has it."""
     renewals: list[bool] = [True, True, True, False]
     one = replace(_worker(rt), clock=rt.clock)
     await one.lease.register()
@@ -290,10 +295,10 @@ async def test_leadership_outlasts_slow_renewals(
     assert renewals == []
 
 
-async def test_resigning_without_a_database_is_no_trouble(
+async def test_releasing_leadership_without_a_database_raises_nothing(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The role ends by itself."""
+    """The leadership expires by itself."""
 
     async def away(*_: object, **__: object) -> None:
         raise DatabaseUnavailable("no answer")
@@ -306,7 +311,7 @@ async def test_resigning_without_a_database_is_no_trouble(
 
 
 async def test_a_loop_survives_every_error(rt: Runtime) -> None:
-    """It is logged and counted, and the next turn comes."""
+    """The error is logged and counted, and the next turn follows."""
     turns: list[int] = []
 
     async def turn() -> timedelta:
@@ -329,8 +334,8 @@ async def test_a_loop_survives_every_error(rt: Runtime) -> None:
 
 
 @pytest.mark.parametrize("took", [0, 0.05])
-async def test_a_bell_that_rings_without_end_costs_few_turns(rt: Runtime, took: float) -> None:
-    """Each turn asks the database; under load every submission and every start rings."""
+async def test_constant_wake_ups_cause_few_turns(rt: Runtime, took: float) -> None:
+    """Each turn queries the database, and under load every submission and start sends a wake-up."""
     turns: list[float] = []
 
     async def turn() -> timedelta:
@@ -350,20 +355,20 @@ async def test_a_bell_that_rings_without_end_costs_few_turns(rt: Runtime, took: 
     assert all(later - sooner > 0.9 * (took + rest) for sooner, later in pairwise(turns))
 
 
-async def test_a_bell_wakes_before_the_time() -> None:
-    """So a job starts in milliseconds."""
+async def test_a_wake_up_ends_a_wait_early() -> None:
+    """A job starts within milliseconds."""
     wakeups = Wakeups()
     with wakeups.listen("admit") as one, wakeups.listen("admit") as other:
         wakeups.notify("admit")
 
         async with asyncio.timeout(LIMIT):
             await one.wait(seconds=60)
-            await other.wait(seconds=60)  # whoever is busy hears it later
+            await other.wait(seconds=60)  # a busy listener receives it later
             await one.wait(seconds=0.001)
 
 
-async def test_a_duty_that_takes_too_long_is_given_up() -> None:
-    """A process that was told to stop does stop."""
+async def test_an_overlong_shielded_task_is_cancelled() -> None:
+    """A process that receives SIGTERM does end."""
     shielded = ShieldedTasks()
     begun = asyncio.Event()
 
@@ -381,7 +386,7 @@ async def test_a_duty_that_takes_too_long_is_given_up() -> None:
         await caller
 
 
-async def test_a_guarded_task_gives_its_result(rt: Runtime) -> None:
+async def test_a_logged_run_returns_its_result(rt: Runtime) -> None:
     """Only failures are swallowed."""
 
     async def seven() -> int:

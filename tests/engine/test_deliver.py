@@ -1,4 +1,4 @@
-"""Webhooks: what is owed is delivered, whatever the receiver or this process does meanwhile."""
+"""Delivery of webhooks: at least once, whatever fails at the receiver or in this process."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -39,7 +39,7 @@ LOOPBACK = Policy(networks=(ip_network("127.0.0.0/8"),), plain=True)
 
 @pytest.fixture
 async def rt(settings: Settings, clock: Clock, provider: FakeProvider) -> AsyncGenerator[Runtime]:
-    """Return an open runtime that may send to receivers on this machine."""
+    """Return an open runtime that may call receivers on this machine."""
     async with open_migrated(settings, clock, provider) as opened:
         client = Client(LOOPBACK)
         yield replace(opened, webhooks=client)
@@ -48,7 +48,7 @@ async def rt(settings: Settings, clock: Clock, provider: FakeProvider) -> AsyncG
 
 @pytest.fixture(autouse=True)
 def _disarmed() -> Generator[None]:
-    """Leave nothing armed."""
+    """Leave no failpoint armed."""
     yield
     failpoints.arm("")
 
@@ -63,7 +63,7 @@ async def a_cancelled_job(
 
 
 async def one_turn(delivering: DeliveryLoop) -> None:
-    """Take a turn, and wait for the attempts that it began."""
+    """Take a turn, and wait for the attempts that it started."""
     await delivering.turn()
     await asyncio.gather(*delivering._running)
 
@@ -76,8 +76,8 @@ async def all_turns(delivering: DeliveryLoop) -> None:
         await delivering.turn()
 
 
-async def kept(rt: Runtime) -> list[Delivery]:
-    """Return all deliveries, the oldest first."""
+async def all_deliveries(rt: Runtime) -> list[Delivery]:
+    """Return all deliveries, oldest first."""
     async with rt.db.read() as tx:
         found = await tx.execute(deliveries.DELIVERIES.select().order_by("id"))
         return [DELIVERY.read(row) for row in found.mappings()]
@@ -85,14 +85,14 @@ async def kept(rt: Runtime) -> list[Delivery]:
 
 @both_databases
 async def test_the_end_of_a_job_is_delivered_once(rt: Runtime) -> None:
-    """With the job as it was then; nobody has to poll."""
+    """The body is the job as it was then, so callers need not poll."""
     async with receiving() as receiver:
         job = await a_cancelled_job(rt, receiver)
 
         await all_turns(DeliveryLoop(rt))
 
         (received,) = receiver.received
-    (delivery,) = await kept(rt)
+    (delivery,) = await all_deliveries(rt)
     assert received.type == "job.cancelled"
     assert received.event["data"]["id"] == str(job.id)
     assert received.event["data"]["status"] == "cancelled"
@@ -102,10 +102,10 @@ async def test_the_end_of_a_job_is_delivered_once(rt: Runtime) -> None:
 
 
 @both_databases
-async def test_two_coordinators_deliver_it_once(
+async def test_two_coordinators_deliver_an_event_once(
     rt: Runtime, second_worker: Callable[[], Runtime]
 ) -> None:
-    """While one takes over from another, what one has leased the other leaves alone."""
+    """A delivery leased by one is skipped by the other."""
     async with receiving() as receiver:
         for _ in range(10):
             await a_cancelled_job(rt, receiver)
@@ -120,21 +120,21 @@ async def test_two_coordinators_deliver_it_once(
 
 
 async def test_a_failure_is_logged_without_its_address(rt: Runtime) -> None:
-    """It may hold a token; the delivery's id leads to the rest."""
+    """The address may contain a token; the delivery's id leads to the details."""
     async with receiving(status(500)) as receiver:
         await a_cancelled_job(rt, receiver)
 
         with capture_logs() as logs:
             await one_turn(DeliveryLoop(rt))
 
-    (delivery,) = await kept(rt)
+    (delivery,) = await all_deliveries(rt)
     (line,) = [line for line in logs if line["event"] == "webhook_attempted"]
     assert (line["delivery_id"], line["status"]) == (delivery.message_id, 500)
     assert "token" not in str(logs)
 
 
 async def test_only_chosen_events_are_delivered(rt: Runtime, provider: FakeProvider) -> None:
-    """A caller who wants to see a job start says so."""
+    """Events that the caller did not choose are left out."""
     provider.outcome, provider.at_once = FOR_GOOD, True
     async with receiving() as receiver:
         webhook = JobWebhook(receiver.url, ("job.started", "job.failed"))
@@ -147,8 +147,8 @@ async def test_only_chosen_events_are_delivered(rt: Runtime, provider: FakeProvi
 
 
 @both_databases
-async def test_events_of_a_job_arrive_in_their_order(rt: Runtime, clock: Clock) -> None:
-    """A later one waits until the receiver has taken the earlier one; other jobs go on."""
+async def test_events_of_a_job_are_delivered_in_order(rt: Runtime, clock: Clock) -> None:
+    """A later event waits until the earlier one is accepted, but other jobs go on."""
     async with receiving(status(500), OK) as receiver:
         first = await a_cancelled_job(rt, receiver, events=ALL)
         delivering = DeliveryLoop(rt)
@@ -171,7 +171,7 @@ async def test_events_of_a_job_arrive_in_their_order(rt: Runtime, clock: Clock) 
 async def test_a_failed_attempt_is_repeated_with_the_same_id_and_bytes(
     rt: Runtime, clock: Clock
 ) -> None:
-    """So that a receiver can tell a repetition from another event."""
+    """A receiver can distinguish a repetition from another event."""
     async with receiving(status(500), status(503), OK) as receiver:
         await a_cancelled_job(rt, receiver)
         delivering = DeliveryLoop(rt)
@@ -186,8 +186,8 @@ async def test_a_failed_attempt_is_repeated_with_the_same_id_and_bytes(
     assert len({one.headers["webhook-signature"] for one in received}) == 3
 
 
-async def test_an_attempt_that_was_not_noted_is_repeated(rt: Runtime, clock: Clock) -> None:
-    """The process ends between the two: nobody knows whether the receiver has it."""
+async def test_an_unrecorded_attempt_is_repeated(rt: Runtime, clock: Clock) -> None:
+    """After a crash it is unknown whether the receiver has the event."""
     async with receiving() as receiver:
         await a_cancelled_job(rt, receiver)
         failpoints.arm("deliver.sent=oserror")
@@ -195,22 +195,22 @@ async def test_an_attempt_that_was_not_noted_is_repeated(rt: Runtime, clock: Clo
         assert len(receiver.received) == 1
 
         await all_turns(DeliveryLoop(rt))
-        assert len(receiver.received) == 1  # the lease lasts
+        assert len(receiver.received) == 1  # the lease is still valid
         clock.tick(seconds=LEASE.total_seconds() + 1)
         await all_turns(DeliveryLoop(rt))
 
         first, second = receiver.received
     assert (first.id, first.body) == (second.id, second.body)
-    assert [delivery.state for delivery in await kept(rt)] == ["delivered"]
+    assert [delivery.state for delivery in await all_deliveries(rt)] == ["delivered"]
 
 
-async def test_it_is_given_up_after_three_days(rt: Runtime, clock: Clock) -> None:
-    """A receiver has a long weekend to come back, and no more."""
+async def test_a_delivery_fails_after_three_days(rt: Runtime, clock: Clock) -> None:
+    """A receiver may be down over a long weekend, but not longer."""
     async with receiving(status(500)) as receiver:
         await a_cancelled_job(rt, receiver)
         delivering, began = DeliveryLoop(rt), rt.now()
 
-        while (delivery := (await kept(rt))[0]).state == "pending":
+        while (delivery := (await all_deliveries(rt))[0]).state == "pending":
             assert delivery.next_at is not None
             clock.time = max(clock.time, delivery.next_at)
             await one_turn(delivering)
@@ -232,16 +232,16 @@ async def test_it_is_given_up_after_three_days(rt: Runtime, clock: Clock) -> Non
         ("-1", 0),
     ],
 )
-async def test_a_receiver_may_ask_for_patience(
+async def test_retry_after_delays_the_next_attempt(
     rt: Runtime, clock: Clock, value: str, seconds: float
 ) -> None:
-    """For a day at most; what cannot be read counts as nothing."""
+    """A day at most; an unreadable value is ignored."""
     async with receiving(status(429, retry_after=value)) as receiver:
         await a_cancelled_job(rt, receiver)
 
         await one_turn(DeliveryLoop(rt))
 
-    (delivery,) = await kept(rt)
+    (delivery,) = await all_deliveries(rt)
     assert delivery.next_at is not None
     wait = delivery.next_at - clock.time
     assert max(timedelta(seconds=seconds), timedelta(seconds=4)) <= wait
@@ -249,7 +249,7 @@ async def test_a_receiver_may_ask_for_patience(
 
 
 async def test_a_redirect_is_not_followed(rt: Runtime) -> None:
-    """It could lead inside; and a receiver that has moved must be told to its owner."""
+    """It could lead to an internal address; the owner has to change the URL."""
     async with (
         receiving() as inside,
         receiving(status(302, location=inside.url)) as receiver,
@@ -259,19 +259,19 @@ async def test_a_redirect_is_not_followed(rt: Runtime) -> None:
         await one_turn(DeliveryLoop(rt))
 
         assert inside.received == []
-    (delivery,) = await kept(rt)
+    (delivery,) = await all_deliveries(rt)
     assert delivery.last_status == 302
     assert str(delivery.last_reason).startswith("redirected")
 
 
-async def test_a_receiver_that_is_gone_is_not_called_again(rt: Runtime) -> None:
-    """410 is the one way in which a receiver says that it wants nothing more."""
+async def test_a_410_response_stops_further_deliveries(rt: Runtime) -> None:
+    """410 is how a receiver unsubscribes."""
     async with receiving(status(410)) as receiver:
         await a_cancelled_job(rt, receiver)
 
         await one_turn(DeliveryLoop(rt))
 
-    (delivery,) = await kept(rt)
+    (delivery,) = await all_deliveries(rt)
     assert (delivery.state, delivery.last_reason) == ("failed", "gone")
 
 
@@ -288,20 +288,20 @@ async def _drip(writer: asyncio.StreamWriter) -> None:
 
 
 @pytest.mark.parametrize("script", [_hang, _drip])
-async def test_a_slow_receiver_is_hung_up_on(rt: Runtime, script: object) -> None:
-    """Whether nothing comes, or a little for ever."""
+async def test_a_slow_receiver_is_disconnected(rt: Runtime, script: object) -> None:
+    """It may send nothing, or a few bytes for ever."""
     async with receiving(script) as receiver:  # type: ignore[arg-type]  # one of the two above
         await a_cancelled_job(rt, receiver)
 
         await one_turn(DeliveryLoop(rt, seconds=0.2))
 
-    (delivery,) = await kept(rt)
+    (delivery,) = await all_deliveries(rt)
     assert (delivery.state, delivery.attempts) == ("pending", 1)
     assert str(delivery.last_reason).partition(":")[0] in {"timed_out", "no_response"}
 
 
-async def test_an_endless_answer_is_not_read(rt: Runtime) -> None:
-    """The status is all that counts; 10 GB behind it are refused after a few."""
+async def test_an_endless_response_is_not_read(rt: Runtime) -> None:
+    """Only the status counts, so the connection is closed before the body has arrived."""
     sent = 0
 
     async def flood(writer: asyncio.StreamWriter) -> None:
@@ -317,13 +317,13 @@ async def test_an_endless_answer_is_not_read(rt: Runtime) -> None:
 
         await one_turn(DeliveryLoop(rt))
 
-    (delivery,) = await kept(rt)
+    (delivery,) = await all_deliveries(rt)
     assert (delivery.state, delivery.last_status) == ("delivered", 200)
     assert sent < 16_000_000  # what the buffers of the sockets hold
 
 
-async def test_a_body_that_never_ends_is_no_failure(rt: Runtime) -> None:
-    """It was accepted; what comes after the status is not waited for."""
+async def test_an_accepted_delivery_does_not_wait_for_the_body(rt: Runtime) -> None:
+    """The status has arrived, and the rest of the response does not count."""
 
     async def accept_and_drip(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
@@ -337,15 +337,15 @@ async def test_a_body_that_never_ends_is_no_failure(rt: Runtime) -> None:
 
         await one_turn(DeliveryLoop(rt))
 
-    (delivery,) = await kept(rt)
+    (delivery,) = await all_deliveries(rt)
     assert (delivery.state, delivery.last_status, delivery.attempts) == ("delivered", 200, 1)
 
 
-async def test_what_arrives_is_accepted_by_the_verifiers_of_others(rt: Runtime) -> None:
-    """By headers and bytes as they come over the wire; see `test_signing` for one more."""
+async def test_received_deliveries_pass_third_party_verifiers(rt: Runtime) -> None:
+    """Headers and bytes are taken from the wire; see `test_signing` for one more verifier."""
     secret, *_ = await signing_secrets(rt, tenant_id="default")
     async with receiving() as receiver:
-        rt = replace(rt, now=lambda: datetime.now(UTC))  # verifiers look at their own clock
+        rt = replace(rt, now=lambda: datetime.now(UTC))  # verifiers use their own clock
         await a_cancelled_job(rt, receiver)
 
         await all_turns(DeliveryLoop(rt))
@@ -359,8 +359,8 @@ async def test_what_arrives_is_accepted_by_the_verifiers_of_others(rt: Runtime) 
     )
 
 
-async def test_a_dead_receiver_slows_no_other(rt: Runtime) -> None:
-    """It has a lane of its own, however much waits for it."""
+async def test_a_hanging_receiver_slows_no_other(rt: Runtime) -> None:
+    """Its deliveries have a limit of their own, however many are due."""
     async with receiving(_hang) as dead, receiving() as alive:
         for _ in range(2 * PER_LANE):
             await a_cancelled_job(rt, dead)
@@ -378,8 +378,8 @@ async def test_a_dead_receiver_slows_no_other(rt: Runtime) -> None:
         await delivering.close()
 
 
-async def test_many_dead_receivers_slow_none_that_works(rt: Runtime) -> None:
-    """However many new ones hang, half of all attempts is for receivers that answer."""
+async def test_many_hanging_receivers_slow_no_responsive_one(rt: Runtime) -> None:
+    """Half of all attempts are reserved for receivers that respond."""
     async with receiving(_hang) as dead, receiving() as alive:
         await a_cancelled_job(rt, alive)
         delivering = DeliveryLoop(rt, seconds=60, at_once=8)
@@ -401,10 +401,10 @@ async def test_many_dead_receivers_slow_none_that_works(rt: Runtime) -> None:
         await delivering.close()
 
 
-async def test_what_came_of_an_attempt_is_written_when_the_database_is_back(
+async def test_the_result_of_an_attempt_is_recorded_after_a_database_outage(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the receiver would get it twice."""
+    """Otherwise the receiver would get the event twice."""
     monkeypatch.setattr("fleek.engine.deliver.REPORT_PAUSES", (0.0, 0.0))
     await signing_secrets(rt, tenant_id="default")
     async with receiving() as receiver:
@@ -416,11 +416,11 @@ async def test_what_came_of_an_attempt_is_written_when_the_database_is_back(
         await asyncio.gather(*delivering._running)
 
         assert len(receiver.received) == 1
-    assert [delivery.state for delivery in await kept(rt)] == ["delivered"]
+    assert [delivery.state for delivery in await all_deliveries(rt)] == ["delivered"]
 
 
 async def test_a_leap_of_the_clock_disables_no_endpoint(rt: Runtime, clock: Clock) -> None:
-    """Five days that did not pass are none."""
+    """Skipped time does not count as five days of failures."""
     async with receiving(status(500)) as receiver:
         endpoint, _ = await create_endpoint(
             rt, tenant_id="default", url=receiver.url, events=("job.created",), description=""
@@ -436,8 +436,10 @@ async def test_a_leap_of_the_clock_disables_no_endpoint(rt: Runtime, clock: Cloc
     assert (await endpoints.get_endpoint(rt.db, endpoint.id)).enabled
 
 
-async def test_an_endpoint_that_fails_for_five_days_is_disabled(rt: Runtime, clock: Clock) -> None:
-    """By time alone; the log says so, and what is due then is given up."""
+async def test_an_endpoint_is_disabled_after_five_days_of_failures(
+    rt: Runtime, clock: Clock
+) -> None:
+    """Only the time counts; the log reports it, and what is due is dropped."""
     async with receiving(status(500)) as receiver:
         endpoint, _ = await create_endpoint(
             rt, tenant_id="default", url=receiver.url, events=("job.created",), description=""
@@ -456,8 +458,8 @@ async def test_an_endpoint_that_fails_for_five_days_is_disabled(rt: Runtime, clo
     assert (logged["endpoint_id"], logged["reason"]) == (str(endpoint.id), "failing")
 
 
-async def test_the_log_does_not_say_where_a_name_leads(rt: Runtime) -> None:
-    """The addresses of a private network are its operator's affair."""
+async def test_the_log_contains_no_resolved_addresses(rt: Runtime) -> None:
+    """The addresses of a private network are not for the owners of endpoints."""
     async with receiving() as receiver:
         url = receiver.url
     job = await submit(rt, a_request(webhook=JobWebhook(url, ENDS)))
@@ -465,12 +467,12 @@ async def test_the_log_does_not_say_where_a_name_leads(rt: Runtime) -> None:
 
     await one_turn(DeliveryLoop(rt))
 
-    (delivery,) = await kept(rt)
+    (delivery,) = await all_deliveries(rt)
     assert delivery.last_reason == "unreachable: no connection: Connection refused"
 
 
-async def test_a_receiver_inside_is_not_called(rt: Runtime) -> None:
-    """Where a name leads is checked at each attempt, and the log says why nothing was sent."""
+async def test_a_receiver_at_a_private_address_is_not_called(rt: Runtime) -> None:
+    """The resolved address is checked at each attempt, and the log gives the reason."""
     async with receiving() as receiver:
         await a_cancelled_job(rt, receiver)
         guarded = replace(
@@ -480,27 +482,27 @@ async def test_a_receiver_inside_is_not_called(rt: Runtime) -> None:
         await one_turn(DeliveryLoop(guarded))
 
         assert receiver.received == []
-    (delivery,) = await kept(rt)
+    (delivery,) = await all_deliveries(rt)
     assert str(delivery.last_reason).startswith("blocked")
 
 
-async def test_who_has_no_webhook_pays_nothing(rt: Runtime) -> None:
-    """Neither a row nor a statement."""
+async def test_jobs_without_webhooks_cost_no_statement(rt: Runtime) -> None:
+    """There is neither a row nor a statement for them."""
     job = await submit(rt, a_request())
 
     await cancel(rt, job.id, tenant_id="default")
 
-    assert await kept(rt) == []
+    assert await all_deliveries(rt) == []
 
 
 async def test_old_deliveries_are_removed(rt: Runtime, clock: Clock) -> None:
-    """Bodies hold prompts; they are kept for as long as the settings say."""
+    """Bodies contain prompts, so they are kept as long as the settings say."""
     async with receiving() as receiver:
         await a_cancelled_job(rt, receiver)
         await all_turns(DeliveryLoop(rt))
-        assert len(await kept(rt)) == 1
+        assert len(await all_deliveries(rt)) == 1
     clock.tick(days=rt.settings.webhook_retention_days + 1)
 
     await all_turns(DeliveryLoop(rt))
 
-    assert await kept(rt) == []
+    assert await all_deliveries(rt) == []

@@ -1,4 +1,4 @@
-"""What is raised at any step of a purchase: no living worker holds on to a job for it."""
+"""An error at any step of a start: no live worker keeps holding the job."""
 
 from collections.abc import Generator
 
@@ -15,16 +15,16 @@ from fleek.store import jobs
 
 @pytest.fixture(autouse=True)
 def _disarmed() -> Generator[None]:
-    """Leave nothing armed for whoever comes next."""
+    """Leave no failpoint armed for the next test."""
     yield
     failpoints.arm("")
 
 
 @pytest.mark.parametrize("name", ["start.send", "start.sent", "waiting.write"])
-async def test_a_mistake_while_buying_leaves_an_unknown_outcome(
+async def test_an_error_during_a_start_leaves_an_unknown_outcome(
     rt: Runtime, provider: FakeProvider, name: str
 ) -> None:
-    """Nobody can tell whether it was bought, so `recover` has to, and no worker may be in the way."""
+    """The prediction may exist, so `recover` has to find out, and the job must be released."""
     job = await submit(rt, a_request())
     failpoints.arm(f"{name}=oserror")
 

@@ -34,7 +34,7 @@ async def test_each_change_of_a_job_is_one_line(
 
 
 async def test_prompts_are_logged_on_request(rt: Runtime) -> None:
-    """Once, where the job is submitted."""
+    """They are logged once, when the job is submitted."""
     rt = replace(rt, settings=rt.settings.model_copy(update={"log_prompts": True}))
     with capture_logs() as lines:
         job = await submit(rt, a_request(prompt="a cat"))

@@ -1,4 +1,4 @@
-"""Coming too late: whoever acts on a job that has moved on changes nothing of it."""
+"""Late operations: a decision about a job that has moved on does not change it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -35,7 +35,7 @@ from recovering import Recovering
 
 
 async def intended(rt: Runtime, **fields: Any) -> tuple[JobId, Any]:
-    """Submit a job and write the intent to buy for it."""
+    """Submit a job and record the intent for it."""
     job = await submit(rt, a_request(**fields))
     found = await intend(rt, job.id)
     assert found is not None
@@ -48,10 +48,10 @@ async def only_attempt(rt: Runtime, job_id: JobId) -> Attempt:
     return attempt
 
 
-async def test_a_refusal_for_a_cancelled_job_ends_its_attempt_alone(
+async def test_a_refusal_for_a_cancelled_job_ends_its_attempt_only(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Nothing was bought; the job stays as its caller wanted it."""
+    """No prediction was created, and the job stays cancelled."""
     job_id, found = await intended(rt)
     await cancel(rt, job_id, tenant_id="default")
     provider.starts = [ProviderRejected("no")]
@@ -62,8 +62,8 @@ async def test_a_refusal_for_a_cancelled_job_ends_its_attempt_alone(
     assert (await jobs.get_any_tenant(rt.db, job_id)).status is Status.CANCELLED
 
 
-async def test_a_doubt_about_what_is_bound_already_changes_nothing(rt: Runtime) -> None:
-    """Recovery has found it meanwhile."""
+async def test_an_unknown_outcome_of_a_bound_attempt_changes_nothing(rt: Runtime) -> None:
+    """Recovery has found the prediction in the meantime."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
     before = await events.of_job(rt.db, job.id)
@@ -73,10 +73,10 @@ async def test_a_doubt_about_what_is_bound_already_changes_nothing(rt: Runtime) 
     assert await events.of_job(rt.db, job.id) == before
 
 
-async def test_an_orphan_that_cannot_be_stopped_is_counted_all_the_same(
+async def test_an_orphan_is_counted_if_its_cancellation_fails(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The operator sees it; it ends by its own time-out."""
+    """The operator sees it, and it ends by its own time-out."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
 
@@ -91,10 +91,10 @@ async def test_an_orphan_that_cannot_be_stopped_is_counted_all_the_same(
     assert rt.metrics.orphans._value.get() == 1
 
 
-async def test_a_callback_about_a_prediction_that_still_runs_changes_nothing(
+async def test_a_callback_about_a_running_prediction_changes_nothing(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """It has begun: good to know, nothing to do."""
+    """The prediction has begun, and there is nothing to do."""
     provider.outcome = None
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -111,10 +111,10 @@ async def test_a_callback_about_a_prediction_that_still_runs_changes_nothing(
 
 
 @pytest.mark.parametrize("ends", ["stopped", "broken"])
-async def test_a_cancelled_job_is_not_given_back_by_its_collector(
+async def test_a_cancelled_job_is_not_released_by_its_collector(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
-    """Whether the collector is told to stop or its download breaks."""
+    """The collector may be stopped, or its download may break."""
     provider.at_once = True
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -143,7 +143,7 @@ async def test_a_cancelled_job_is_not_given_back_by_its_collector(
 async def test_a_document_that_cannot_be_spooled_is_written_later(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files are safe; the job completes when there is room for its document."""
+    """The files are safe; the job completes when there is space for its document."""
     provider.at_once = True
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -157,7 +157,7 @@ async def test_a_document_that_cannot_be_spooled_is_written_later(
 
 
 def test_without_proc_a_process_space_is_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then nobody is taken for gone by a number alone."""
+    """Without a namespace, a process number alone must not prove that a process has ended."""
 
     def missing(*_: object, **__: object) -> str:
         raise FileNotFoundError
@@ -167,8 +167,8 @@ def test_without_proc_a_process_space_is_the_machine(monkeypatch: pytest.MonkeyP
     assert " " not in process_space()
 
 
-async def test_only_what_the_ended_worker_holds_is_taken_back(rt: Runtime) -> None:
-    """Another has claimed it since the list was read."""
+async def test_only_jobs_of_the_ended_worker_are_released(rt: Runtime) -> None:
+    """Another worker may have claimed the job since the list was read."""
     job_id, _ = await intended(rt)
 
     await Recovery(rt)._free_job(job_id, Ended(WorkerId(uuid7()), resigned=False))
@@ -176,8 +176,8 @@ async def test_only_what_the_ended_worker_holds_is_taken_back(rt: Runtime) -> No
     assert (await jobs.get_any_tenant(rt.db, job_id)).stage is Stage.STARTING
 
 
-async def test_a_job_that_is_not_overdue_any_more_goes_on(rt: Runtime) -> None:
-    """The list may be older than the clock."""
+async def test_a_job_no_longer_overdue_continues(rt: Runtime) -> None:
+    """The list of overdue jobs may be outdated."""
     job = await submit(rt, a_request())
 
     await Recovery(rt)._end_overdue(job.id)
@@ -185,10 +185,10 @@ async def test_a_job_that_is_not_overdue_any_more_goes_on(rt: Runtime) -> None:
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
 
 
-async def test_a_prediction_of_a_provider_without_its_setting_is_stopped_later(
+async def test_a_prediction_of_an_unconfigured_provider_is_cancelled_later(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """The wish is kept."""
+    """The cancellation stays stored."""
     job = await submit(rt, a_request(provider="fake"))
     await start(rt, job.id)
     await cancel(rt, job.id, tenant_id="default")
@@ -204,7 +204,7 @@ async def test_a_prediction_of_a_provider_without_its_setting_is_stopped_later(
 async def test_a_disk_that_stays_full_is_reported_once(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not every five seconds."""
+    """The log is not filled with a line every five seconds."""
 
     async def full() -> None:
         raise StorageFull("no room")
@@ -221,7 +221,7 @@ async def test_a_disk_that_stays_full_is_reported_once(
 async def test_many_predictions_are_discovered_page_by_page(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are."""
+    """No page size limits how many predictions are polled."""
     monkeypatch.setattr(watch, "PAGE", 2)
     provider.outcome = None
     watching = Watch(rt)
@@ -239,10 +239,10 @@ async def test_many_predictions_are_discovered_page_by_page(
     assert len(set(provider.polled)) == 5
 
 
-async def test_the_watch_leaves_alone_what_has_moved_on(
+async def test_the_watch_changes_no_job_that_has_moved_on(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """A look and its consequence are not one moment."""
+    """A job may be cancelled between a poll and its consequence."""
     provider.outcome = None
     job = await submit(rt, a_request())
     await start(rt, job.id)

@@ -1,4 +1,4 @@
-"""A database that is locked by somebody else: writes are refused soon, everything else answers."""
+"""A locked database: writes are refused soon, and everything else responds."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ BASE = "http://127.0.0.1"
 
 @asynccontextmanager
 async def locked(rt: Runtime, url: str) -> AsyncIterator[None]:
-    """Hold the table of jobs, or the file, against whoever writes."""
+    """Hold a lock on the table of jobs, or on the file, against all writers."""
     if rt.db.kind == "sqlite":
         with closing(
             sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
@@ -42,7 +42,7 @@ async def locked(rt: Runtime, url: str) -> AsyncIterator[None]:
 async def test_a_locked_database_refuses_writes_and_nothing_else(
     rt: Runtime, database_url: str
 ) -> None:
-    """Every kind of write; what was refused is not there afterwards."""
+    """Every kind of write is refused, and refused writes leave nothing behind."""
     rt = with_settings(rt, max_write_wait_seconds=timedelta(seconds=0.8))
     waits = await submit(rt, JobRequest(prompt="a cat"))
     failed = await submit(rt, JobRequest(prompt="a dog"))
