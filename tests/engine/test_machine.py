@@ -1,7 +1,7 @@
-"""The engine under a hostile scheduler: any order of steps, crashes, freezes and late answers.
+"""The engine under a hostile scheduler: any order of steps, crashes, suspensions and late results.
 
-Hypothesis chooses what happens next; after every step the invariants of ``GUARANTEES.md`` hold,
-and when the storm is over every job ends.
+Hypothesis chooses the next step; after every step the invariants of ``GUARANTEES.md`` hold, and
+when the storm is over every job ends.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ from recovering import Recovering
 FATES: Final = st.sampled_from(["ok", "lost", "busy"])
 ENDS: Final = {"completed", "failed", "cancelled"}
 KEPT_DAYS: Final = 0.05
-NO_TIME: Final = timedelta(days=-3650)  # files are as old as the machine's clock, not as ours
+NO_TIME: Final = timedelta(days=-3650)  # files have times of the machine's clock
 STOPPED: Final = Failed("prediction_cancelled", "stopped", retryable=False)
 
 
@@ -79,29 +79,29 @@ def migrated() -> bytes:
 
 @dataclass
 class Host(FakeProvider):
-    """A provider whose predictions end one by one, and that stops what it is told to stop."""
+    """A provider whose predictions end one by one, and whose cancellations succeed."""
 
     ended: dict[PredictionId, Outcome] = field(default_factory=dict)
-    losing: bool = False  # whether answers to `start` get lost
+    losing: bool = False  # whether responses to `start` are lost
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
-        """Sell, and perhaps lose the answer."""
+        """Create a prediction, and perhaps lose the response."""
         prediction = await super().start(job, attempt)
         if self.losing:
             raise OutcomeUnknown("reset")
         return prediction
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
-        """Tell of each what has become of it."""
+        """Report the state of each prediction."""
         return {one: Prediction(id=one, outcome=self.ended.get(one)) for one in ids}
 
     async def cancel(self, prediction_id: PredictionId) -> None:
-        """Stop a prediction that runs."""
+        """Cancel a running prediction."""
         self.cancelled.append(prediction_id)
         self.ended.setdefault(prediction_id, STOPPED)
 
     def live(self) -> Counter[JobId]:
-        """Count the predictions that run, by job."""
+        """Count running predictions by job."""
         return Counter(sold.job_id for one, sold in self.sold.items() if one not in self.ended)
 
 
@@ -109,12 +109,12 @@ Intended = tuple[Runtime, Job, Attempt]
 
 
 class Storm(RuleBasedStateMachine):
-    """Jobs, workers that live, freeze and die, and a provider that takes its time."""
+    """Jobs, workers that run, freeze and crash, and a slow provider."""
 
     submitted = Bundle("submitted")
     workers = Bundle("workers")
-    intents = Bundle("intents")  # written, and the purchase not made yet
-    answers = Bundle("answers")  # bought, and the answer not noted yet
+    intents = Bundle("intents")  # recorded, and the prediction not created yet
+    answers = Bundle("answers")  # created, and not bound yet
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Storm(RuleBasedStateMachine):
         try:
             return await work
         finally:
-            if self.alive:  # what was begun beside it
+            if self.alive:  # tasks that it has started
                 await self.rt.cancels.tasks.finish(seconds=60)
 
     async def _open(self, database: Path) -> Runtime:
@@ -167,40 +167,40 @@ class Storm(RuleBasedStateMachine):
 
     @initialize(target=submitted)
     def first_jobs(self) -> Any:
-        """There is always something to do."""
+        """There is always work to do."""
         return multiple(*(self.submit_one(2) for _ in range(3)))
 
     @initialize(target=workers)
     def first_workers(self) -> Any:
-        """And somebody to do it."""
+        """There is always a worker."""
         self.alive = [self.do(self._worker(self.rt)) for _ in range(2)]
         return multiple(*self.alive)
 
     @rule(target=workers)
     def worker_starts(self) -> Runtime:
-        """Another process begins to work."""
+        """Another process starts working."""
         worker: Runtime = self.do(self._worker(self.rt))
         self.alive.append(worker)
         return worker
 
     @rule(target=submitted, attempts=st.integers(1, 3))
     def submit(self, attempts: int) -> JobId:
-        """A caller gets its answer: from here on the job is ours."""
+        """A caller gets the response: from now on the job must not be lost."""
         return self.submit_one(attempts)
 
     def submit_one(self, attempts: int) -> JobId:
-        """Submit a job with so many attempts."""
+        """Submit a job with a number of attempts."""
         job: Job = self.do(submit(self.rt, a_request(max_attempts=attempts)))
         self.accepted.append(job.id)
         return job.id
 
     @rule(target=intents, worker=workers, job_id=submitted)
     def claim_only(self, worker: Runtime, job_id: JobId) -> Any:
-        """A worker writes its intent, and is interrupted right behind it."""
+        """A worker records its intent, and is interrupted right after it."""
         return self.claim(worker, job_id) or multiple()
 
     def claim(self, worker: Runtime, job_id: JobId) -> Intended | None:
-        """Write an intent, if the job is due and the worker may."""
+        """Record an intent, if the job is due and the worker may."""
         try:
             intended: tuple[Job, Attempt] | None = self.do(intend(worker, job_id))
         except WorkerSuspended:
@@ -208,30 +208,30 @@ class Storm(RuleBasedStateMachine):
         return None if intended is None else (worker, *intended)
 
     @rule(worker=workers, job_id=submitted, fate=FATES)
-    def claim_and_purchase(self, worker: Runtime, job_id: JobId, fate: str) -> None:
-        """A worker claims and buys without an interruption."""
+    def claim_and_create(self, worker: Runtime, job_id: JobId, fate: str) -> None:
+        """A worker claims and creates a prediction without an interruption."""
         intended = self.claim(worker, job_id)
         if intended is not None:
-            self.purchase(intended, fate)
+            self.create(intended, fate)
 
     @rule(intended=consumes(intents), fate=FATES)
-    def purchase_late(self, intended: Intended, fate: str) -> None:
-        """It goes on, perhaps long after, and buys."""
-        self.purchase(intended, fate)
+    def create_late(self, intended: Intended, fate: str) -> None:
+        """The worker continues, perhaps much later, and creates the prediction."""
+        self.create(intended, fate)
 
-    def purchase(self, intended: Intended, fate: str) -> None:
-        """Buy for an intent; the answer may get lost, or be a refusal."""
+    def create(self, intended: Intended, fate: str) -> None:
+        """Create a prediction for an intent; the response may be lost or be a refusal."""
         worker, job, attempt = intended
         self.host.losing = fate == "lost"
         if fate == "busy":
             self.host.starts = [ProviderUnavailable("busy")]
         self.do(carry_out(worker, job, attempt))
-        event(f"purchase {fate} -> {self.peek(job.id).state}")
+        event(f"create {fate} -> {self.stored(job.id).state}")
         self.host.starts, self.host.losing = [], False
 
     @rule(target=answers, intended=consumes(intents))
-    def buy(self, intended: Intended) -> Any:
-        """It buys in time, and is frozen before it can note what it bought."""
+    def create_unbound(self, intended: Intended) -> Any:
+        """The prediction is created in time, and the worker freezes before it can bind it."""
         worker, job, attempt = intended
         try:
             worker.lease.check()
@@ -242,46 +242,46 @@ class Storm(RuleBasedStateMachine):
 
     @rule(answer=consumes(answers))
     def bind_late(self, answer: tuple[Runtime, Attempt, Prediction]) -> None:
-        """It thaws: recovery may have settled its purchase meanwhile."""
+        """The worker continues: recovery may have closed its attempt in the meantime."""
         worker, attempt, prediction = answer
         self.do(bind(worker, attempt, prediction))
 
     @rule(worker=consumes(workers))
     def crash(self, worker: Runtime) -> None:
-        """A process is gone without a word; what it had in hand is never continued."""
-        self._bury(worker)
+        """A process ends without notice, and its tasks are never continued."""
+        self._remove(worker)
 
     @rule(intended=consumes(intents))
-    def crash_before_buying(self, intended: Intended) -> None:
-        """Its worker dies between intent and purchase."""
-        self._bury(intended[0])
+    def crash_before_creating(self, intended: Intended) -> None:
+        """A worker crashes between the intent and the creation."""
+        self._remove(intended[0])
 
     @rule(answer=consumes(answers))
     def crash_before_binding(self, answer: tuple[Runtime, Attempt, Prediction]) -> None:
-        """Its worker dies between purchase and bind."""
-        self._bury(answer[0])
+        """A worker crashes between the creation and the binding."""
+        self._remove(answer[0])
 
-    def _bury(self, worker: Runtime) -> None:
+    def _remove(self, worker: Runtime) -> None:
         if worker in self.alive:
             self.alive.remove(worker)
 
     @rule(seconds=st.sampled_from([0.6, 3, 40, 4000]), frozen=st.booleans())
     def time_passes(self, seconds: float, *, frozen: bool) -> None:
-        """Workers that are not frozen say that they are alive."""
+        """Workers that are not frozen send heartbeats."""
         self.clock.tick(seconds=seconds)
         for worker in [self.rt] if frozen else [self.rt, *self.alive]:
             self.do(worker.lease.beat())
 
     @rule(outcome=st.sampled_from([WELL, WELL, BADLY, FOR_GOOD]), which=st.integers(0, 20))
     def prediction_ends(self, outcome: Outcome, which: int) -> None:
-        """The provider is done with one of its predictions."""
+        """One of the predictions ends at the provider."""
         live = [one for one in self.host.sold if one not in self.host.ended]
         if live:
             self.host.ended[live[which % len(live)]] = outcome
 
     @rule(worker=workers, job_id=submitted)
     def start(self, worker: Runtime, job_id: JobId) -> None:
-        """A nudge arrives, needed or not."""
+        """A start is dispatched, needed or not."""
         try:
             self.do(start(worker, job_id))
         except WorkerSuspended:
@@ -289,7 +289,7 @@ class Storm(RuleBasedStateMachine):
 
     @rule(worker=workers, job_id=submitted, broken=st.booleans())
     def collect(self, worker: Runtime, job_id: JobId, *, broken: bool) -> None:
-        """A nudge to collect arrives, needed or not."""
+        """A collection is dispatched, needed or not."""
         self.host.reads = [OutputBroken("cut")] if broken else []
         try:
             self.do(collect(worker, job_id))
@@ -298,54 +298,54 @@ class Storm(RuleBasedStateMachine):
 
     @rule(job_id=submitted)
     def cancel(self, job_id: JobId) -> None:
-        """A caller changes its mind; the answer says who has won."""
+        """A caller cancels a job, and the response says whether that succeeded."""
         try:
             job, _ = self.do(cancel(self.rt, job_id, tenant_id="default"))
         except Conflict:
-            assert self.peek(job_id).status in {Status.COMPLETED, Status.FAILED}
+            assert self.stored(job_id).status in {Status.COMPLETED, Status.FAILED}
         else:
-            assert job.status is self.peek(job_id).status is Status.CANCELLED
+            assert job.status is self.stored(job_id).status is Status.CANCELLED
 
     @rule()
     def watch_turn(self) -> None:
-        """The coordinator looks at what waits."""
+        """The coordinator polls waiting predictions."""
         self.do(self.watch.turn())
 
     @rule()
     def recover_turn(self) -> None:
-        """The coordinator puts things right."""
+        """The coordinator recovers."""
         self.do(self.recovery.turn())
 
     @rule(job_id=submitted)
     def purge(self, job_id: JobId) -> None:
-        """A caller wants everything gone, however far it is."""
-        before = self.peek(job_id)
+        """A caller purges a job in any state."""
+        before = self.stored(job_id)
         job, _ = self.do(purge(self.rt, job_id, tenant_id="default"))
         assert job.purged_at is not None
         assert job.status is (before.status if before.terminal else Status.CANCELLED)
 
     @rule()
     def expire_turn(self) -> None:
-        """The coordinator removes what was purged, or kept for long enough."""
+        """The coordinator removes what was purged or has expired."""
         self.do(self.expiry.turn())
 
     @rule()
-    def sweep_all(self) -> None:
-        """The coordinator looks for files of nobody, however young they are."""
-        self.do(self._sweep())
+    def remove_orphans(self) -> None:
+        """The coordinator removes orphaned files, however young."""
+        self.do(self._remove_orphans())
 
-    async def _sweep(self) -> None:
+    async def _remove_orphans(self) -> None:
         search = OrphanSearch(self.rt, grace=NO_TIME)
         while await search.batch():
             pass
 
     @rule()
     def coordinator_changes(self) -> None:
-        """Another process takes the role, with an empty memory."""
+        """Another process becomes coordinator, with empty caches."""
         self.expiry = Retention(self.rt)
         self.watch, self.recovery = Watch(self.rt), Recovering(self.rt)
 
-    def peek(self, job_id: JobId) -> Job:
+    def stored(self, job_id: JobId) -> Job:
         """Return a job as it is stored."""
         job: Job = self.do(jobs.get_any_tenant(self.rt.db, job_id))
         return job
@@ -363,14 +363,14 @@ class Storm(RuleBasedStateMachine):
 
     @invariant()
     def never_two_live_predictions(self) -> None:
-        """I3: one purchase per attempt, and one live prediction per job."""
+        """I3: one prediction per attempt, and one running prediction per job."""
         assert all(number <= 1 for number in self.host.live().values())
 
     async def _all_jobs(self) -> list[jobs.JobView]:
         return (await listing.page(self.rt.db, tenant_id="default", limit=1000)).views
 
     def teardown(self) -> None:
-        """When the storm is over every job ends, and the books agree."""
+        """When the storm is over every job ends, and the ledgers agree."""
         self.do(self._heal())
         self.do(self.stack.aclose())
         self.runner.close()
@@ -383,7 +383,7 @@ class Storm(RuleBasedStateMachine):
             rounds += 1
             self.clock.tick(seconds=61)
 
-            await self.rt.lease.beat()  # the others are dead by now
+            await self.rt.lease.beat()  # the others have expired by now
             await self.recovery.turn()
             for job_id in self.accepted:
                 await start(self.rt, job_id)
@@ -395,7 +395,7 @@ class Storm(RuleBasedStateMachine):
         await self.expiry.turn()
         await self.expiry.turn()
         for job_id in self.accepted:
-            await self._check_books(job_id)
+            await self._check_ledger(job_id)
         await self._check_files()
         assert await self._at_rest()
 
@@ -404,7 +404,7 @@ class Storm(RuleBasedStateMachine):
             return False
         return await attempts.count_without_verdict(self.rt.db) == {}
 
-    async def _check_books(self, job_id: JobId) -> None:
+    async def _check_ledger(self, job_id: JobId) -> None:
         view = await jobs.get(self.rt.db, job_id, tenant_id="default")
         assert view.job.terminal, view.job
         history = await events.of_job(self.rt.db, job_id)
@@ -422,8 +422,8 @@ class Storm(RuleBasedStateMachine):
             assert stored == PNG
 
     async def _check_files(self) -> None:
-        """I7: after a sweep nothing is in storage that no job names, and all that one names is."""
-        await self._sweep()
+        """I7: no orphaned file is left in storage, and no file of a job is missing."""
+        await self._remove_orphans()
         named: set[Key] = set()
         for view in await self._all_jobs():
             named.update(media.key for media in view.media)

@@ -1,4 +1,4 @@
-"""Orphans: what no job stands for goes after a day; what any job may need stays."""
+"""Orphaned files: they are removed after a day, and files that a job may need stay."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ from stored_outputs import bought, completed, days_pass, every_key, left_of, sav
 
 
 def a_key(job_id: JobId, *, index: int = 7) -> Key:
-    """Return a key that no row has."""
+    """Return a key that no row contains."""
     return media_key(job_id, AttemptId(uuid7()), index, sha256="f" * 64, extension="png")
 
 
@@ -38,10 +38,10 @@ async def all_of(search: OrphanSearch) -> OrphanSearch:
 
 
 @both_databases
-async def test_what_a_crash_left_of_an_ended_job_goes(
+async def test_files_left_by_a_crash_are_removed_after_the_end(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Files of an attempt that lost, and a document of a job that never completed."""
+    """They belong to a lost attempt, or are the document of a job that never completed."""
     done, stopped = await completed(rt, provider), await submit(rt, a_request())
     await cancel(rt, stopped.id, tenant_id="default")
     kept = await every_key(rt)
@@ -57,10 +57,10 @@ async def test_what_a_crash_left_of_an_ended_job_goes(
 
 
 @both_databases
-async def test_files_that_were_put_away_for_a_job_that_was_cancelled_go(
+async def test_inline_outputs_of_a_cancelled_job_are_removed(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """It had its answer, and ended before anybody collected it."""
+    """The job had its result, and was cancelled before it was collected."""
     job = await bought(rt, provider)
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert job.prediction_id is not None
@@ -78,10 +78,10 @@ async def test_files_that_were_put_away_for_a_job_that_was_cancelled_go(
 
 
 @both_databases
-async def test_what_a_job_may_need_stays(
+async def test_files_that_a_job_may_need_stay(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """While it runs, and after a cancel until its prediction has ended."""
+    """While it runs, and after a cancellation until its prediction has ended."""
     running, stopped = await bought(rt, provider), await bought(rt, provider)
     await cancel(rt, stopped.id, tenant_id="default")
     files = {await save(rt, a_key(job.id)) for job in (running, stopped)}
@@ -93,7 +93,7 @@ async def test_what_a_job_may_need_stays(
 
 
 async def test_a_young_file_stays(rt: Runtime, clock: Clock) -> None:
-    """Whoever has just written it may be about to name it."""
+    """Its writer may be about to record its key."""
     job = await submit(rt, a_request())
     await cancel(rt, job.id, tenant_id="default")
     file = await save(rt, a_key(job.id))
@@ -104,10 +104,10 @@ async def test_a_young_file_stays(rt: Runtime, clock: Clock) -> None:
     assert await every_key(rt) == {file}
 
 
-async def test_what_was_written_after_a_purge_goes(
+async def test_files_written_after_a_purge_are_removed(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """By a worker that was frozen and woke up later."""
+    """A suspended worker may write them when it resumes."""
     job = await completed(rt, provider)
     await purge(rt, job.id, tenant_id="default")
     days_pass(clock, 2)
@@ -118,10 +118,10 @@ async def test_what_was_written_after_a_purge_goes(
 
 
 @pytest.mark.parametrize("unknown", [False, True])
-async def test_files_of_unknown_jobs_are_for_the_operator(
+async def test_files_of_unknown_jobs_are_removed_on_request_only(
     rt: Runtime, clock: Clock, *, unknown: bool
 ) -> None:
-    """A wrong DATABASE_URL must not empty a storage: only who asks for it removes them."""
+    """A wrong DATABASE_URL must not empty a storage."""
     file = await save(rt, a_key(JobId(uuid7())))
     days_pass(clock, 2)
 
@@ -131,8 +131,8 @@ async def test_files_of_unknown_jobs_are_for_the_operator(
     assert (file in await every_key(rt)) != unknown
 
 
-async def test_files_that_are_not_ours_stay(rt: Runtime, clock: Clock) -> None:
-    """Somebody may keep a note beside them."""
+async def test_foreign_files_stay(rt: Runtime, clock: Clock) -> None:
+    """Other files may lie in the same folder."""
     files = {
         await save(rt, Key(key))
         for key in ("media/note.txt", "metadata/note.json", f"media/{uuid7().hex}/a/0.png")
@@ -145,7 +145,7 @@ async def test_files_that_are_not_ours_stay(rt: Runtime, clock: Clock) -> None:
 
 
 async def test_a_dry_run_removes_nothing(rt: Runtime, clock: Clock) -> None:
-    """It counts."""
+    """It only counts."""
     file = await save(rt, a_key(JobId(uuid7())))
     days_pass(clock, 2)
 
@@ -155,10 +155,10 @@ async def test_a_dry_run_removes_nothing(rt: Runtime, clock: Clock) -> None:
     assert await every_key(rt) == {file}
 
 
-async def test_turns_are_small_and_seldom(
+async def test_turns_are_small_and_infrequent(
     rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A million files are looked at little by little, some times a day; one line tells of it."""
+    """A million files are scanned step by step, some times a day, with one line in the log."""
     monkeypatch.setattr(orphan_files, "BATCH", 2)
     job = await submit(rt, a_request())
     await cancel(rt, job.id, tenant_id="default")
@@ -181,10 +181,10 @@ async def test_turns_are_small_and_seldom(
     assert await every_key(rt) == set()
 
 
-async def test_a_file_that_cannot_be_removed_holds_up_no_other(
+async def test_an_irremovable_file_does_not_block_others(
     rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is met first in each search."""
+    """It comes first in each search."""
     job = await submit(rt, a_request())
     await cancel(rt, job.id, tenant_id="default")
     stuck, other = sorted(a_key(job.id, index=index) for index in (1, 2))
@@ -206,8 +206,8 @@ async def test_a_file_that_cannot_be_removed_holds_up_no_other(
     assert (search.result.orphans, search.result.failed) == (1, 1)
 
 
-async def test_a_storage_that_is_away_is_swept_later(rt: Runtime, clock: Clock) -> None:
-    """The walk begins anew, not at once."""
+async def test_an_unavailable_storage_is_scanned_later(rt: Runtime, clock: Clock) -> None:
+    """The scan starts again, but not at once."""
 
     class Away:
         def keys(self, prefix: str) -> Any:

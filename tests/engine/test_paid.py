@@ -1,4 +1,4 @@
-"""A paid result is given up only when it is gone, or when its bytes stay wrong."""
+"""A paid result is given up only when it is removed, or when its bytes stay wrong."""
 
 import asyncio
 import errno
@@ -39,16 +39,16 @@ from fleek.store import attempts, events, jobs
 from network import FakeNetwork, respond
 
 OUTAGE: Final = timedelta(minutes=10)
-SHORT: Final = timedelta(seconds=20)  # a few tries
+SHORT: Final = timedelta(seconds=20)  # time for a few tries
 
 
 def of_system(number: int) -> OSError:
-    """Return what the operating system raises."""
+    """Return an error as the operating system raises it."""
     return OSError(number, os.strerror(number))
 
 
 async def a_paid_job(rt: Runtime, provider: FakeProvider, **fields: Any) -> Job:
-    """Submit and start a job whose prediction ends well at once."""
+    """Submit and start a job whose prediction succeeds at once."""
     provider.at_once = True
     job = await submit(rt, a_request(**fields))
     await start(rt, job.id)
@@ -56,7 +56,7 @@ async def a_paid_job(rt: Runtime, provider: FakeProvider, **fields: Any) -> Job:
 
 
 async def collect_for(rt: Runtime, clock: Clock, job: Job, period: timedelta) -> int:
-    """Try to collect whenever the job is due, for so long; returns how many tries that were."""
+    """Collect for a period whenever the job is due, and return the number of tries."""
     until, tries = clock() + period, 0
     while (current := await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING:
         clock.time = max(clock.time, current.run_at)
@@ -68,7 +68,7 @@ async def collect_for(rt: Runtime, clock: Clock, job: Job, period: timedelta) ->
 
 
 class FailingHost(FakeNetwork):
-    """A host of outputs that fails in one way until it is well again."""
+    """A host of outputs that fails in one way until it has recovered."""
 
     def __init__(self, failure: Callable[[], Response]) -> None:
         super().__init__(self._give)
@@ -80,22 +80,22 @@ class FailingHost(FakeNetwork):
 
 
 def whole(content: bytes) -> Response:
-    """Return an answer with these bytes and their length."""
+    """Return a response with these bytes and their length."""
     return respond(200, content, content_length=str(len(content)))
 
 
 def cut() -> Response:
-    """Return an answer whose connection breaks in the middle."""
+    """Return a response whose connection breaks in the middle."""
     return respond(200, PNG[:20], ResponseLost("reset by peer"))
 
 
-def answers(status: int) -> Callable[[], Response]:
-    """Return what makes an answer with this status."""
+def responds(status: int) -> Callable[[], Response]:
+    """Return a function that creates a response with this status."""
     return lambda: respond(status)
 
 
 def fails(error: Exception, cause: Exception | None = None) -> Callable[[], Response]:
-    """Return what raises an error of the HTTP client, caused by one of the system."""
+    """Return a function that raises an error of the HTTP client with a system error as cause."""
 
     def fail() -> Response:
         raise error from cause
@@ -104,14 +104,14 @@ def fails(error: Exception, cause: Exception | None = None) -> Callable[[], Resp
 
 
 HOST_OUTAGES: Final = {
-    "503": (answers(503), "provider_unavailable"),
-    "500": (answers(500), "provider_unavailable"),
-    "429": (answers(429), "provider_unavailable"),
-    "400": (answers(400), "provider_unavailable"),
-    "401": (answers(401), "provider_unavailable"),
-    "404": (answers(404), "output_missing"),
-    "403": (answers(403), "output_missing"),
-    "410": (answers(410), "output_missing"),
+    "503": (responds(503), "provider_unavailable"),
+    "500": (responds(500), "provider_unavailable"),
+    "429": (responds(429), "provider_unavailable"),
+    "400": (responds(400), "provider_unavailable"),
+    "401": (responds(401), "provider_unavailable"),
+    "404": (responds(404), "output_missing"),
+    "403": (responds(403), "output_missing"),
+    "410": (responds(410), "output_missing"),
     "error page": (lambda: whole(b"<html>maintenance"), "output_broken"),
     "refused": (
         fails(NotSent("refused"), of_system(errno.ECONNREFUSED)),
@@ -136,8 +136,8 @@ HOST_OUTAGES: Final = {
 
 @pytest.fixture
 def hosted(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> FailingHost:
-    """Give the host that the provider's outputs are fetched from, through the real download."""
-    host = FailingHost(answers(503))
+    """Return the host of the provider's outputs, used through the real download."""
+    host = FailingHost(responds(503))
 
     client = Client(Policy(), host)
 
@@ -150,14 +150,14 @@ def hosted(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> FailingHo
 
 
 @pytest.mark.parametrize("outage", HOST_OUTAGES.values(), ids=HOST_OUTAGES)
-async def test_an_outage_of_the_host_of_outputs_loses_nothing(
+async def test_an_outage_of_the_output_host_loses_nothing(
     rt: Runtime,
     provider: FakeProvider,
     clock: Clock,
     hosted: FailingHost,
     outage: tuple[Callable[[], Response], str],
 ) -> None:
-    """Any failure is waited for; nothing is bought again, and the job says why."""
+    """The job shows the reason, and no second prediction is created."""
     hosted.failure, code = outage
     job = await a_paid_job(rt, provider)
     await collect_for(rt, clock, job, SHORT)
@@ -174,10 +174,10 @@ async def test_an_outage_of_the_host_of_outputs_loses_nothing(
 
 
 @pytest.mark.parametrize("outage", ["503", "404", "error page", "cut", "descriptors"])
-async def test_ten_minutes_of_an_outage_are_waited_for(
+async def test_ten_minutes_of_an_outage_are_survived(
     rt: Runtime, provider: FakeProvider, clock: Clock, hosted: FailingHost, outage: str
 ) -> None:
-    """Of each kind: never in a hurry, never asleep for more than a minute."""
+    """Tries are at most a minute apart, and never in quick succession."""
     hosted.failure, _ = HOST_OUTAGES[outage]
     job = await a_paid_job(rt, provider)
 
@@ -187,10 +187,10 @@ async def test_ten_minutes_of_an_outage_are_waited_for(
     assert 12 <= tries <= 40
 
 
-async def test_an_outage_of_hours_loses_nothing_either(
+async def test_an_outage_of_hours_loses_nothing(
     rt: Runtime, provider: FakeProvider, clock: Clock, hosted: FailingHost
 ) -> None:
-    """The deadline does not end what is paid for and not gone."""
+    """The deadline does not end a job whose result is paid for and still available."""
     job = await a_paid_job(rt, provider, deadline=timedelta(hours=1))
     await collect_for(rt, clock, job, timedelta(hours=3))
     await Recovery(rt).turn()
@@ -203,8 +203,8 @@ async def test_an_outage_of_hours_loses_nothing_either(
 
 @pytest.fixture
 async def askable(rt: Runtime, hosted: FailingHost, provider: FakeProvider) -> AskableProvider:
-    """Return a provider that can be asked again; its outputs answer 404."""
-    hosted.failure = answers(404)
+    """Return a provider that supports recall; its outputs respond with 404."""
+    hosted.failure = responds(404)
     askable = AskableProvider(outcome=provider.outcome)
     askable.read = provider.read  # type: ignore[method-assign]  # through the failing host
     rt.providers["placeholder"] = askable  # type: ignore[index]  # a dict, as the fixture made it
@@ -212,11 +212,11 @@ async def askable(rt: Runtime, hosted: FailingHost, provider: FakeProvider) -> A
 
 
 @pytest.mark.parametrize("status", [403, 404, 410, 503])
-async def test_what_the_provider_has_removed_ends_at_once(
+async def test_a_job_with_removed_outputs_fails_at_once(
     rt: Runtime, clock: Clock, hosted: FailingHost, askable: AskableProvider, status: int
 ) -> None:
-    """With a clear code, as soon as it is asked; and nothing is left to collect."""
-    hosted.failure = answers(status)
+    """The error code is clear, and nothing is left to collect."""
+    hosted.failure = responds(status)
     job = await a_paid_job(rt, askable)
     askable.now = Failed("output_expired", "it has removed the output", retryable=False)
 
@@ -229,10 +229,10 @@ async def test_what_the_provider_has_removed_ends_at_once(
     assert attempt.result is None
 
 
-async def test_a_prediction_that_is_gone_with_its_output_ends_within_seconds(
+async def test_a_removed_prediction_ends_its_job_within_seconds(
     rt: Runtime, clock: Clock, askable: AskableProvider
 ) -> None:
-    """Asked three times, for a replica may lag behind."""
+    """It is polled three times, because a replica may lag behind."""
     job = await a_paid_job(rt, askable)
     askable.knows = False
 
@@ -242,11 +242,11 @@ async def test_a_prediction_that_is_gone_with_its_output_ends_within_seconds(
     assert (ended.error and ended.error.code, tries) == ("output_expired", UNKNOWN.tries)
 
 
-async def test_a_prediction_that_vanishes_for_a_while_loses_nothing_while_its_host_is_away(
+async def test_a_temporarily_missing_prediction_loses_no_output(
     rt: Runtime, clock: Clock, hosted: FailingHost, askable: AskableProvider
 ) -> None:
-    """Its file may still be there."""
-    hosted.failure = answers(503)
+    """The file may be available again when its host has recovered."""
+    hosted.failure = responds(503)
     job = await a_paid_job(rt, askable)
     askable.knows = False
     await collect_for(rt, clock, job, OUTAGE)
@@ -257,10 +257,10 @@ async def test_a_prediction_that_vanishes_for_a_while_loses_nothing_while_its_ho
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
-async def test_a_provider_that_cannot_be_asked_now_says_nothing(
+async def test_an_unreachable_provider_decides_nothing(
     rt: Runtime, clock: Clock, askable: AskableProvider
 ) -> None:
-    """Its output is waited for."""
+    """The output may still be available."""
     job = await a_paid_job(rt, askable)
     askable.recall_error = ProviderUnavailable("no answer")
 
@@ -270,10 +270,10 @@ async def test_a_provider_that_cannot_be_asked_now_says_nothing(
     assert askable.recalled
 
 
-async def test_an_output_that_has_moved_is_fetched_from_its_new_address(
+async def test_a_moved_output_is_fetched_from_its_new_address(
     rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Addresses are signed for an hour or so; the provider gives fresh ones."""
+    """Signed addresses expire after about an hour, and the provider returns new ones."""
     askable = AskableProvider()
     rt.providers["placeholder"] = askable  # type: ignore[index]  # a dict, as the fixture made it
 
@@ -300,10 +300,10 @@ async def test_an_output_that_has_moved_is_fetched_from_its_new_address(
     ],
     ids=["bytes", "page", "missing"],
 )
-async def test_what_stays_wrong_is_given_up(
+async def test_persistently_wrong_output_fails_the_job(
     rt: Runtime, clock: Clock, error: OutputBroken, patience: Patience, code: str
 ) -> None:
-    """Not before it was tried often, and for a while."""
+    """Only after a number of tries and a period."""
     provider = FakeProvider(reads=[error] * 100)
     rt.providers["placeholder"] = provider  # type: ignore[index]  # a dict, as the fixture made it
     job = await a_paid_job(rt, provider)
@@ -317,10 +317,10 @@ async def test_what_stays_wrong_is_given_up(
     assert clock() - began >= patience.period
 
 
-async def test_only_failures_in_a_row_count(
+async def test_only_consecutive_failures_count(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """A host that is away between them is another matter."""
+    """Other failures in between start the count again."""
     job = await a_paid_job(rt, provider)
     broken, away = OutputBroken("not whole"), ProviderUnavailable("away")
     provider.reads = [broken, broken, away] * (WRONG_BYTES.tries + 2)
@@ -330,10 +330,10 @@ async def test_only_failures_in_a_row_count(
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
-async def test_without_a_database_nothing_is_given_up(
+async def test_a_database_outage_fails_no_job(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does the worker keep a job that it cannot judge: nobody else would take it."""
+    """The job is released, too, so that another worker can take it."""
     provider.reads = [OutputBroken("not whole")]
     job = await a_paid_job(rt, provider)
 
@@ -347,10 +347,10 @@ async def test_without_a_database_nothing_is_given_up(
     assert (waiting.stage, waiting.worker_id) == (Stage.COLLECTING, None)
 
 
-async def test_a_mistake_of_ours_is_borne_until_another_release_may_be_there(
+async def test_an_internal_error_is_retried_for_days(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """And the answer is kept then, to be collected by a better one."""
+    """The result is kept at the end, so that a fixed release can collect it."""
     job = await a_paid_job(rt, provider)
     provider.reads = [ZeroDivisionError("a mistake")] * 200  # type: ignore[list-item]  # no provider raises it
     began, tries = clock(), 0
@@ -389,7 +389,7 @@ Break = Callable[[str, int], pytest.MonkeyPatch]
 def break_disk(  # noqa: C901 - one small fake per call of the system
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> Break:
-    """Return what lets one step of storing a file fail, until the patch is undone."""
+    """Return a function that makes one step of storing a file fail until the patch is undone."""
 
     def refuse(number: int, path: Path) -> None:
         if ".spool" in path.parts:
@@ -440,7 +440,7 @@ async def test_an_outage_of_the_storage_loses_nothing(
     outage: tuple[str, int],
     code: str,
 ) -> None:
-    """Whichever step fails, and although what is left over cannot be removed either."""
+    """Any step may fail, and the remains cannot be removed either."""
     provider = rt.providers["placeholder"]
     assert isinstance(provider, FakeProvider)
     job = await a_paid_job(rt, provider)
@@ -451,17 +451,17 @@ async def test_an_outage_of_the_storage_loses_nothing(
 
     await collect_for(rt, clock, job, timedelta(minutes=2))
 
-    if outage[0] != "unlink":  # a file that cannot be removed is no reason to wait
+    if outage[0] != "unlink":  # an irremovable file is no reason to wait
         assert waiting.error is not None
         assert (waiting.stage, waiting.error.code) == (Stage.COLLECTING, code)
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
     assert len(provider.started) == 1
 
 
-async def test_a_storage_folder_that_was_removed_is_made_anew(
+async def test_a_removed_storage_folder_is_created_again(
     rt: Runtime, provider: FakeProvider, tmp_path: Path
 ) -> None:
-    """Without a restart: with all that is below it."""
+    """No restart is needed."""
     done = await a_paid_job(rt, provider)
     await collect(rt, done.id)
     storage = tmp_path / "storage"
@@ -474,10 +474,10 @@ async def test_a_storage_folder_that_was_removed_is_made_anew(
     await rt.storage.check()
 
 
-async def test_threads_that_cannot_be_started_are_our_own_trouble(
+async def test_a_lack_of_threads_counts_as_exhausted_resources(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python says so with an error of the most general kind."""
+    """Python raises a plain RuntimeError for it."""
     job = await a_paid_job(rt, provider)
 
     async def no_thread(*_: object, **__: object) -> None:
@@ -493,10 +493,10 @@ async def test_threads_that_cannot_be_started_are_our_own_trouble(
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
-async def test_a_provider_that_is_not_configured_any_more_is_waited_for(
+async def test_a_paid_result_waits_for_its_provider_setting(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Its result was paid for; the operator may bring it back."""
+    """The operator may configure the provider again."""
     job = await a_paid_job(rt, provider)
     without = replace(rt, providers={})
 
@@ -508,10 +508,8 @@ async def test_a_provider_that_is_not_configured_any_more_is_waited_for(
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
-async def test_the_outputs_of_a_job_are_limited_together(
-    rt: Runtime, provider: FakeProvider
-) -> None:
-    """One job must not fill the disk with many files, each within its limit."""
+async def test_the_total_size_of_outputs_is_limited(rt: Runtime, provider: FakeProvider) -> None:
+    """One job must not fill the disk with many files that are each within the limit."""
     provider.outcome = Succeeded(tuple(Output(uri=f"fake:{number}") for number in range(20)))
     job = await a_paid_job(rt, provider)
     small = replace(rt, settings=rt.settings.model_copy(update={"max_job_bytes": 10 * len(PNG)}))
@@ -524,8 +522,8 @@ async def test_the_outputs_of_a_job_are_limited_together(
     assert "MAX_JOB_BYTES" in ended.error.message
 
 
-async def test_outputs_leave_some_room_on_the_disk(rt: Runtime, provider: FakeProvider) -> None:
-    """The database may be on the same one."""
+async def test_outputs_leave_free_space_on_the_disk(rt: Runtime, provider: FakeProvider) -> None:
+    """The database may be on the same disk."""
     job = await a_paid_job(rt, provider)
     greedy = replace(rt, settings=rt.settings.model_copy(update={"min_free_bytes": 10**18}))
 
@@ -538,10 +536,10 @@ async def test_outputs_leave_some_room_on_the_disk(rt: Runtime, provider: FakePr
     )
 
 
-async def test_a_refusal_of_ours_ends_at_once_and_keeps_the_answer(
+async def test_a_local_refusal_fails_the_job_and_keeps_the_result(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Trying again is no use until the operator has changed something."""
+    """A retry is useless until the operator has changed a setting."""
     provider.reads = [OutputUnsafe("its host is not allowed")]
     job = await a_paid_job(rt, provider)
 
@@ -552,10 +550,10 @@ async def test_a_refusal_of_ours_ends_at_once_and_keeps_the_answer(
     assert attempt.result is not None
 
 
-async def test_the_history_says_what_was_waited_for_and_until_when(
+async def test_the_history_contains_the_reason_and_the_time_of_the_next_try(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """One line for each try."""
+    """There is one line for each try."""
     provider.reads = [OutputInterrupted("cut")]
     job = await a_paid_job(rt, provider)
 
@@ -571,10 +569,10 @@ async def test_the_history_says_what_was_waited_for_and_until_when(
     }
 
 
-async def test_bytes_that_stay_wrong_end_the_job_however_short_the_pauses_are(
+async def test_persistently_wrong_bytes_end_the_job_with_short_pauses(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Hundreds of tries lie within the period for which such a failure is borne."""
+    """Hundreds of tries lie within the period for which such a failure is retried."""
     backoff = {
         "retry_backoff_base": timedelta(seconds=6),
         "retry_backoff_max": timedelta(seconds=6),

@@ -1,4 +1,4 @@
-"""Paid results at an emulated Replicate: a whole worker, in real time."""
+"""Paid results with an emulated Replicate and a whole worker, in real time."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -23,7 +23,7 @@ SECONDS = 120  # the longest that anything here may take
 
 @pytest.fixture
 async def emulator() -> AsyncGenerator[Emulator]:
-    """Run an account that is quick."""
+    """Run an emulator with quick predictions."""
     async with serve(Plan(queue_seconds=0, predict_seconds=0.05)) as emulator:
         yield emulator
 
@@ -32,7 +32,7 @@ async def emulator() -> AsyncGenerator[Emulator]:
 async def worker(
     emulator: Emulator, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Runtime]:
-    """Run a worker that buys there and seldom waits for long."""
+    """Run a worker for this account with short waits."""
     monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_paid")
     monkeypatch.setenv("REPLICATE_BASE_URL", emulator.api_url)
     changed = settings.model_copy(update={"providers": ("replicate",)})
@@ -54,10 +54,10 @@ async def ended(rt: Runtime, job_id: JobId) -> Job:
 
 @pytest.mark.usefixtures("_full_suite")
 @pytest.mark.parametrize("fault", ["file_gone=404*2", "file_5xx=503*2", "file_reset*2"])
-async def test_a_host_of_outputs_that_fails_twice_loses_nothing(
+async def test_two_failures_of_the_output_host_lose_nothing(
     worker: Runtime, emulator: Emulator, fault: str
 ) -> None:
-    """The provider is asked, and says that the result is there."""
+    """The provider is polled, and reports that the result is there."""
     job = await submit(worker, a_request(f"[[emu:{fault}]]"))
 
     done = await ended(worker, job.id)
@@ -66,10 +66,10 @@ async def test_a_host_of_outputs_that_fails_twice_loses_nothing(
     assert len(emulator.account.by_id) == 1
 
 
-async def test_what_the_account_has_removed_ends_within_seconds(
+async def test_a_job_with_a_removed_result_fails_within_seconds(
     worker: Runtime, emulator: Emulator
 ) -> None:
-    """And asking for it once more changes nothing."""
+    """Collecting it again does not change that."""
     job = await submit(worker, a_request("[[emu:file_gone=404]]"))
     async with asyncio.timeout(SECONDS):
         while not (await jobs.get_any_tenant(worker.db, job.id)).collects:

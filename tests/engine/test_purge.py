@@ -1,4 +1,4 @@
-"""Purging: the row first, then the bytes, then the row again; whoever stops in between owes little."""
+"""Purging: first the row, then the files, then the row again, so a crash leaves little to do."""
 
 from collections.abc import Generator
 
@@ -25,14 +25,14 @@ STEPS = ("purged.write", "purged.written", "purge.delete", "erased.write", "eras
 
 @pytest.fixture(autouse=True)
 def _disarmed() -> Generator[None]:
-    """Leave nothing armed for whoever comes next."""
+    """Leave no failpoint armed for the next test."""
     yield
     failpoints.arm("")
 
 
 @both_databases
 async def test_a_purged_job_leaves_nothing_in_storage(rt: Runtime, provider: FakeProvider) -> None:
-    """Nor rows of its files; it stays as it ended, and its history tells what was done."""
+    """The rows of its files are removed, too; the job stays, and its history shows the purge."""
     job, other = await completed(rt, provider), await completed(rt, provider)
 
     _, first = await purge(rt, job.id, tenant_id="default")
@@ -48,8 +48,8 @@ async def test_a_purged_job_leaves_nothing_in_storage(rt: Runtime, provider: Fak
     assert await left_of(rt, other.id) == {"media", "metadata"}
 
 
-async def test_from_the_mark_on_no_file_is_named(rt: Runtime, provider: FakeProvider) -> None:
-    """The bytes are there still; whoever reads the job must not be sent to them."""
+async def test_a_marked_job_lists_no_files(rt: Runtime, provider: FakeProvider) -> None:
+    """The files still exist, but readers must not be sent to them."""
     job = await completed(rt, provider)
 
     await purge(rt, job.id, tenant_id="default")
@@ -59,10 +59,10 @@ async def test_from_the_mark_on_no_file_is_named(rt: Runtime, provider: FakeProv
     assert await left_of(rt, job.id) == {"media", "metadata"}
 
 
-async def test_words_that_were_kept_with_the_answer_go_too(
+async def test_inline_text_of_an_uncollected_job_is_removed(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """A short text never became a file of its own before it was collected."""
+    """A short text becomes a file only when it is collected."""
     job = await completed(rt, provider, outcome=Succeeded((Output(text="a secret"),)))
 
     await purge(rt, job.id, tenant_id="default")
@@ -72,10 +72,8 @@ async def test_words_that_were_kept_with_the_answer_go_too(
     assert (attempt.result, attempt.verdict) == (None, Verdict.SUCCEEDED)
 
 
-async def test_a_file_that_no_row_names_goes_with_its_job(
-    rt: Runtime, provider: FakeProvider
-) -> None:
-    """Somebody else may have collected in vain."""
+async def test_a_purge_removes_files_without_rows(rt: Runtime, provider: FakeProvider) -> None:
+    """Another worker may have collected without success."""
     job = await completed(rt, provider)
     assert job.attempt_id is not None
     await save(rt, media_key(job.id, job.attempt_id, 9, sha256="f" * 64, extension="png"))
@@ -87,7 +85,7 @@ async def test_a_file_that_no_row_names_goes_with_its_job(
 
 
 async def test_purging_twice_changes_nothing(rt: Runtime, provider: FakeProvider) -> None:
-    """The first answer may have been lost."""
+    """The response to the first purge may have been lost."""
     job = await completed(rt, provider)
     await purge(rt, job.id, tenant_id="default")
     await Retention(rt).turn()
@@ -100,10 +98,10 @@ async def test_purging_twice_changes_nothing(rt: Runtime, provider: FakeProvider
 
 
 @both_databases
-async def test_what_runs_is_cancelled_and_purged_when_it_has_ended(
+async def test_a_running_job_is_cancelled_and_purged_after_its_end(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Money is on its way until then: what it brings must be found and removed."""
+    """The prediction may still return outputs, which have to be found and removed."""
     job = await bought(rt, provider)
 
     marked, _ = await purge(rt, job.id, tenant_id="default")
@@ -123,10 +121,8 @@ async def test_what_runs_is_cancelled_and_purged_when_it_has_ended(
     assert await left_of(rt, job.id) == set()
 
 
-async def test_what_is_purged_meanwhile_is_removed_too(
-    rt: Runtime, provider: FakeProvider
-) -> None:
-    """Its media expire, and while they are removed its caller wants the rest gone."""
+async def test_a_purge_during_expiry_removes_the_rest(rt: Runtime, provider: FakeProvider) -> None:
+    """Media expire, and during their removal the caller purges the document, too."""
     job = await completed(rt, provider)
     marked, _ = await mark(rt, job.id, [Part.MEDIA], cause="media")
     await mark(rt, job.id, [Part.METADATA], cause="request")
@@ -141,8 +137,8 @@ async def test_what_is_purged_meanwhile_is_removed_too(
     assert not (await jobs.get_any_tenant(rt.db, job.id)).purging
 
 
-async def test_a_job_of_somebody_else_is_not_found(rt: Runtime, provider: FakeProvider) -> None:
-    """And keeps what it has."""
+async def test_a_foreign_job_is_not_found(rt: Runtime, provider: FakeProvider) -> None:
+    """It keeps its files."""
     job = await completed(rt, provider)
 
     with pytest.raises(NotFound):
@@ -151,8 +147,8 @@ async def test_a_job_of_somebody_else_is_not_found(rt: Runtime, provider: FakePr
     assert (await jobs.get_any_tenant(rt.db, job.id)).purged_at is None
 
 
-async def test_a_job_that_runs_cannot_be_marked(rt: Runtime) -> None:
-    """Its result is still owed to somebody."""
+async def test_a_running_job_cannot_be_marked(rt: Runtime) -> None:
+    """Its result is still to come."""
     job = await submit(rt, a_request())
 
     with pytest.raises(IllegalTransition, match="purged"):
@@ -161,10 +157,10 @@ async def test_a_job_that_runs_cannot_be_marked(rt: Runtime) -> None:
 
 @both_databases
 @pytest.mark.parametrize("step", STEPS)
-async def test_whatever_interrupts_a_purge_the_next_turn_finishes_it(
+async def test_an_interrupted_purge_is_finished_by_the_next_turn(
     rt: Runtime, provider: FakeProvider, clock: Clock, step: str
 ) -> None:
-    """And at no moment is anybody sent to a file that is not there."""
+    """At no moment does a job list a file that does not exist."""
     job = await completed(rt, provider)
     rt = with_settings(rt, media_retention_days=1, metadata_retention_days=1)
     days_pass(clock, 2)

@@ -1,4 +1,4 @@
-"""An operator's pause: nothing of it is started, nothing of it is lost, whatever restarts."""
+"""An operator's pause: nothing paused starts and nothing is lost, also after a restart."""
 
 from dataclasses import replace
 
@@ -21,14 +21,14 @@ from fleek.store import jobs, queue_pauses
 pytestmark = both_databases
 
 
-class Told:
-    """A dispatcher that remembers what it was told."""
+class RecordingDispatcher:
+    """A dispatcher that records ids."""
 
     def __init__(self) -> None:
         self.ids: list[JobId] = []
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
-        """Remember it."""
+        """Record the id."""
         assert task == "start"
         self.ids.append(job_id)
 
@@ -37,7 +37,7 @@ class Told:
         raise AssertionError
 
     async def check(self) -> None:
-        """Always fine."""
+        """Always succeed."""
 
 
 PARTS = {
@@ -49,11 +49,11 @@ PARTS = {
 
 
 @pytest.mark.parametrize(("provider_name", "model"), PARTS.values(), ids=PARTS.keys())
-async def test_what_is_paused_waits_and_goes_on_when_it_is_resumed(
+async def test_paused_jobs_wait_until_they_are_resumed(
     rt: Runtime, provider_name: str | None, model: str | None
 ) -> None:
-    """It is accepted and stays in the queue; another coordinator knows of the pause, too."""
-    told = Told()
+    """They are accepted and stay in the queue, and another coordinator has the pause, too."""
+    told = RecordingDispatcher()
     rt = replace(rt, dispatcher=told)
     await pause(rt, provider_name, model)
     job = await submit(rt, a_request())
@@ -68,9 +68,9 @@ async def test_what_is_paused_waits_and_goes_on_when_it_is_resumed(
     assert (before, told.ids) == ([], [job.id])
 
 
-async def test_what_is_not_paused_is_started(rt: Runtime) -> None:
-    """The pause of one model, or of another provider, holds up no other job."""
-    told = Told()
+async def test_other_jobs_start_during_a_pause(rt: Runtime) -> None:
+    """The pause of one model or provider blocks no other job."""
+    told = RecordingDispatcher()
     rt = replace(rt, dispatcher=told)
     await queue_pauses.pause(rt.db, "another", queue_pauses.EVERY, now=rt.now())
     await pause(rt, None, "another/model")
@@ -82,13 +82,13 @@ async def test_what_is_not_paused_is_started(rt: Runtime) -> None:
     assert told.ids == [job.id]
 
 
-async def test_a_worker_starts_nothing_that_was_dispatched_before_the_pause(
+async def test_a_worker_starts_no_paused_job_dispatched_before_the_pause(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Ids are in its queue already; no attempt is counted."""
+    """Ids may be in its queue already, and no attempt is counted."""
     job = await submit(rt, a_request())
     await queue_pauses.pause(rt.db, queue_pauses.EVERY, queue_pauses.EVERY, now=rt.now())
-    await refresh_pauses(rt)  # as with each heartbeat
+    await refresh_pauses(rt)  # part of each heartbeat
 
     await start(rt, job.id)
 
@@ -97,8 +97,10 @@ async def test_a_worker_starts_nothing_that_was_dispatched_before_the_pause(
     assert (waiting.status, waiting.attempt, waiting.version) == (Status.PENDING, 0, 1)
 
 
-async def test_a_running_prediction_is_not_touched(rt: Runtime, provider: FakeProvider) -> None:
-    """It is paid for."""
+async def test_a_pause_does_not_affect_running_predictions(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """They are paid for."""
     provider.outcome = None
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -109,8 +111,8 @@ async def test_a_running_prediction_is_not_touched(rt: Runtime, provider: FakePr
     assert (running.stage, provider.cancelled) == (Stage.WAITING, [])
 
 
-async def test_pauses_are_apart(rt: Runtime, clock: Clock) -> None:
-    """To pause twice is to pause once, and the end of one leaves the others."""
+async def test_pauses_are_independent(rt: Runtime, clock: Clock) -> None:
+    """Pausing twice is pausing once, and the end of one pause leaves the others."""
     await pause(rt, None, None)
     clock.tick(seconds=1)
     await pause(rt, None, None)
@@ -130,7 +132,7 @@ async def test_pauses_are_apart(rt: Runtime, clock: Clock) -> None:
 
 
 async def test_the_check_of_the_queue_names_a_pause(rt: Runtime) -> None:
-    """An operator who has forgotten it wonders why nothing starts."""
+    """A forgotten pause explains why nothing starts."""
     before = await check_queue(rt.db, now=rt.now())
     await pause(rt, None, "the/model")
 

@@ -1,4 +1,4 @@
-"""A paid result that could not be kept is collected again, and not paid for again."""
+"""A paid result that could not be stored is collected again, and not paid for again."""
 
 import asyncio
 from dataclasses import replace
@@ -29,12 +29,12 @@ REFUSED = OutputUnsafe("its host is not allowed")
 
 
 async def again(rt: Runtime, job_id: JobId) -> Job:
-    """Ask for a job's result once more."""
+    """Collect a job's result again."""
     return await recollect(rt, job_id, tenant_id="default")
 
 
 async def a_failed_job(rt: Runtime, provider: FakeProvider, **fields: Any) -> Job:
-    """Submit a job whose prediction ends well and whose output is refused."""
+    """Submit a job whose prediction succeeds at once and whose output is refused."""
     provider.at_once = True
     provider.reads = [REFUSED]
     job = await submit(rt, a_request(**fields))
@@ -46,8 +46,8 @@ async def a_failed_job(rt: Runtime, provider: FakeProvider, **fields: Any) -> Jo
 
 
 @both_databases
-async def test_what_we_refused_is_collected_again(rt: Runtime, provider: FakeProvider) -> None:
-    """After the operator has changed what we refused it for; the history tells all of it."""
+async def test_a_refused_result_is_collected_again(rt: Runtime, provider: FakeProvider) -> None:
+    """The operator has changed the limit, and the history shows both."""
     job = await a_failed_job(rt, provider)
 
     asked = await again(rt, job.id)
@@ -64,8 +64,10 @@ async def test_what_we_refused_is_collected_again(rt: Runtime, provider: FakePro
 
 
 @both_databases
-async def test_twenty_at_once_collect_it_once(rt: Runtime, provider: FakeProvider) -> None:
-    """Whoever comes later finds it under way, or done."""
+async def test_twenty_concurrent_requests_collect_a_result_once(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Later requests find it in progress or done."""
     job = await a_failed_job(rt, provider)
 
     asked = await asyncio.gather(*(again(rt, job.id) for _ in range(20)))
@@ -80,10 +82,10 @@ async def test_twenty_at_once_collect_it_once(rt: Runtime, provider: FakeProvide
 
 
 @both_databases
-async def test_what_is_collected_again_is_not_bought_again(
+async def test_a_retry_during_a_new_collection_is_not_paid_for(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """A retry that comes at the same moment, and saw a failed job, does not pay for it."""
+    """A concurrent retry has seen a failed job, but must not create a prediction."""
     job = await a_failed_job(rt, provider)
     another = await submit(rt, a_request())
     late = replace(another, id=JobId(uuid7()), retry_of=job.id)
@@ -95,8 +97,10 @@ async def test_what_is_collected_again_is_not_bought_again(
     assert refused.value.code == "not_retryable"
 
 
-async def test_one_that_waits_is_tried_at_once(rt: Runtime, provider: FakeProvider) -> None:
-    """Whoever has repaired the storage need not wait for the next try."""
+async def test_a_postponed_collection_is_tried_at_once(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """After the storage is repaired, nobody has to wait for the next try."""
     provider.at_once = True
     provider.reads = [StorageError("away")]
     job = await submit(rt, a_request())
@@ -108,10 +112,10 @@ async def test_one_that_waits_is_tried_at_once(rt: Runtime, provider: FakeProvid
     assert asked.run_at == rt.now()
 
 
-async def test_a_worker_that_collects_is_not_disturbed(
+async def test_a_running_collection_is_not_interrupted(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """It is under way."""
+    """The result is already being stored."""
     provider.at_once = True
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -120,10 +124,10 @@ async def test_a_worker_that_collects_is_not_disturbed(
     assert await again(rt, job.id) == before
 
 
-async def test_a_result_that_came_after_the_deadline_is_there_to_be_collected(
+async def test_a_result_after_the_deadline_can_be_collected(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """The job was ended, the prediction was not: it is paid for."""
+    """The job has ended, but its prediction was paid for."""
     provider.outcome = None
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -139,10 +143,10 @@ async def test_a_result_that_came_after_the_deadline_is_there_to_be_collected(
 
 
 @pytest.mark.parametrize("ended", ["pending", "failed", "cancelled"])
-async def test_without_a_paid_result_there_is_nothing_to_collect(
+async def test_a_job_without_a_paid_result_cannot_be_collected(
     rt: Runtime, provider: FakeProvider, ended: str
 ) -> None:
-    """It says so, and changes nothing."""
+    """The error says so, and nothing changes."""
     provider.outcome = Failed("prediction_failed", "never", retryable=False)
     provider.at_once = True
     job = await submit(rt, a_request())
@@ -159,8 +163,10 @@ async def test_without_a_paid_result_there_is_nothing_to_collect(
     assert await jobs.get_any_tenant(rt.db, job.id) == before
 
 
-async def test_what_the_provider_has_removed_is_gone(rt: Runtime, provider: FakeProvider) -> None:
-    """The job ended for that."""
+async def test_a_result_removed_by_the_provider_cannot_be_collected(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """The job has failed for this reason."""
     provider.at_once = True
     provider.reads = [OutputGone("deleted after an hour")]
     job = await submit(rt, a_request())
@@ -171,10 +177,10 @@ async def test_what_the_provider_has_removed_is_gone(rt: Runtime, provider: Fake
         await again(rt, job.id)
 
 
-async def test_what_the_provider_has_removed_meanwhile_ends_it_again(
+async def test_a_result_removed_in_the_meantime_fails_the_job_again(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """With another reason, and for good."""
+    """The reason is another one, and it is final."""
     job = await a_failed_job(rt, provider)
     provider.reads = [OutputGone("deleted after an hour")]
 
@@ -188,7 +194,7 @@ async def test_what_the_provider_has_removed_meanwhile_ends_it_again(
 
 
 async def test_a_purged_job_stays_purged(rt: Runtime, provider: FakeProvider) -> None:
-    """Its caller was promised that it is gone."""
+    """The caller was promised that the files are removed."""
     job = await a_failed_job(rt, provider)
     await purge(rt, job.id, tenant_id="default")
 
@@ -196,8 +202,8 @@ async def test_a_purged_job_stays_purged(rt: Runtime, provider: FakeProvider) ->
         await again(rt, job.id)
 
 
-async def test_a_cancel_still_wins(rt: Runtime, provider: FakeProvider) -> None:
-    """Who changes his mind is heard."""
+async def test_a_job_collected_again_can_be_cancelled(rt: Runtime, provider: FakeProvider) -> None:
+    """A new collection does not take that right away."""
     job = await a_failed_job(rt, provider)
     await again(rt, job.id)
     await cancel(rt, job.id, tenant_id="default")
@@ -209,8 +215,8 @@ async def test_a_cancel_still_wins(rt: Runtime, provider: FakeProvider) -> None:
         await again(rt, job.id)
 
 
-async def test_somebody_else_s_job_is_unknown(rt: Runtime, provider: FakeProvider) -> None:
-    """As for every verb."""
+async def test_a_foreign_job_is_not_found(rt: Runtime, provider: FakeProvider) -> None:
+    """As with every operation."""
     job = await a_failed_job(rt, provider)
 
     with pytest.raises(NotFound):
@@ -220,17 +226,17 @@ async def test_somebody_else_s_job_is_unknown(rt: Runtime, provider: FakeProvide
 async def test_the_error_of_a_job_says_that_its_result_can_be_collected(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Or people would pay for another."""
+    """Otherwise callers would pay for another prediction."""
     job = await a_failed_job(rt, provider)
 
     assert job.error is not None
     assert job.error.message == f"{REFUSED}. The result is paid for, and can be collected again"
 
 
-async def test_results_that_wait_do_not_stand_before_others(
+async def test_postponed_results_do_not_block_others(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Hundreds of them take a quarter of the slots at most, and a fresh one goes at once."""
+    """They use at most a quarter of the slots, and a new result is collected at once."""
     provider.at_once = True
     waiting = [await submit(rt, a_request()) for _ in range(30)]
     for job in waiting:
@@ -242,20 +248,20 @@ async def test_results_that_wait_do_not_stand_before_others(
     await start(rt, fresh.id)
     sent: list[JobId] = []
 
-    class Noting:
+    class Recording:
         async def enqueue(self, _task: str, job_id: JobId) -> None:
             sent.append(job_id)
 
-    await Admission(replace(rt, dispatcher=Noting())).turn()  # type: ignore[arg-type]  # all that it needs
+    await Admission(replace(rt, dispatcher=Recording())).turn()  # type: ignore[arg-type]  # all that it needs
 
     assert fresh.id in sent
     assert len(sent) == 1 + 1  # of four slots one
 
 
-async def test_what_waits_is_counted_by_its_reason(
+async def test_postponed_results_are_counted_by_reason(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Not before a second try: the first failure is often due to a file that is too fresh."""
+    """From the second try on: a first failure is often due to a file that is too new."""
     provider.at_once = True
     provider.reads = [StorageError("away"), StorageError("away")]
     job = await submit(rt, a_request())
@@ -269,7 +275,7 @@ async def test_what_waits_is_counted_by_its_reason(
     assert clock() == rt.now()
 
 
-def test_an_askable_provider_is_one() -> None:
-    """The fake is what the port describes."""
+def test_the_fake_provider_implements_recall() -> None:
+    """The fake matches the port."""
     assert isinstance(AskableProvider(), SupportsRecall)
     assert not isinstance(FakeProvider(), SupportsRecall)

@@ -1,4 +1,4 @@
-"""Settling by looking into the provider's books: adopt what was bought, never buy it twice."""
+"""Reconciling by a search at the provider: adopt what was created, never create it twice."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,13 +22,13 @@ from recovering import Recovering
 
 
 @pytest.fixture(autouse=True)
-def _books(provider: FakeProvider) -> None:
-    """The provider keeps books that can be looked into."""
+def _searchable(provider: FakeProvider) -> None:
+    """Make the provider support searches."""
     provider.reconcile_by = "find"
 
 
-async def a_lost_purchase(rt: Runtime, provider: FakeProvider, *, sold: bool) -> Job:
-    """Start a job whose answer gets lost, after or before the sale."""
+async def a_lost_start(rt: Runtime, provider: FakeProvider, *, sold: bool) -> Job:
+    """Start a job whose response is lost, after or before the creation of the prediction."""
     job = await submit(rt, a_request())
     provider.starts = [OutcomeUnknown("reset")]
     await start(rt, job.id)
@@ -39,7 +39,7 @@ async def a_lost_purchase(rt: Runtime, provider: FakeProvider, *, sold: bool) ->
 
 
 async def turns(rt: Runtime, clock: Clock, number: int) -> None:
-    """Let one coordinator recover for so many turns, half a search apart."""
+    """Run a number of recovery turns of one coordinator, half a search apart."""
     recovery = Recovering(rt)
     for _ in range(number):
         await recovery.turn()
@@ -47,10 +47,10 @@ async def turns(rt: Runtime, clock: Clock, number: int) -> None:
         await rt.lease.beat()
 
 
-async def test_what_was_sold_to_a_cancelled_job_is_stopped(
+async def test_a_lost_prediction_of_a_cancelled_job_is_cancelled(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Cancelled while it was bought, and the answer got lost: its worker lives, and the bill runs."""
+    """Cancelled during the start, whose response was lost: the prediction still costs money."""
     job = await submit(rt, a_request())
     intended = await intend(rt, job.id)
     assert intended is not None
@@ -67,9 +67,11 @@ async def test_what_was_sold_to_a_cancelled_job_is_stopped(
     assert (found.prediction_id, found.error) == (f"p-{attempt.id}", None)
 
 
-async def test_what_was_sold_is_adopted(rt: Runtime, provider: FakeProvider, clock: Clock) -> None:
-    """The money is spent: it is ours to collect."""
-    job = await a_lost_purchase(rt, provider, sold=True)
+async def test_a_lost_prediction_is_adopted(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """It is paid for, so its result is collected."""
+    job = await a_lost_start(rt, provider, sold=True)
 
     await turns(rt, clock, 1)
 
@@ -80,11 +82,11 @@ async def test_what_was_sold_is_adopted(rt: Runtime, provider: FakeProvider, clo
     assert rt.metrics.adopted.labels("list")._value.get() == 1
 
 
-async def test_what_nobody_sold_is_bought_again(
+async def test_a_job_without_a_prediction_is_started_again(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """After several looks, and without counting the attempt."""
-    job = await a_lost_purchase(rt, provider, sold=False)
+    """After several searches, and without counting the attempt."""
+    job = await a_lost_start(rt, provider, sold=False)
     await turns(rt, clock, LOOKS - 1)
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
@@ -99,11 +101,11 @@ async def test_what_nobody_sold_is_bought_again(
     assert attempt.verdict is Verdict.NOT_CREATED
 
 
-async def test_looks_are_counted_across_leaders(
+async def test_searches_are_counted_across_leaders(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Leadership may change more often than looks are due: a job must not stay unknown for ever."""
-    job = await a_lost_purchase(rt, provider, sold=False)
+    """Leaders may change more often than searches are due, and a job must not stay unknown."""
+    job = await a_lost_start(rt, provider, sold=False)
     for _ in range(LOOKS):
         await Recovering(rt).turn()
         clock.tick(seconds=rt.settings.reconcile_seconds.total_seconds() / (LOOKS - 1))
@@ -112,11 +114,11 @@ async def test_looks_are_counted_across_leaders(
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
 
 
-async def test_many_leaders_in_a_row_do_not_look_sooner(
+async def test_frequent_leader_changes_do_not_conclude_sooner(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Each begins with a look; together they would conclude within seconds."""
-    job = await a_lost_purchase(rt, provider, sold=False)
+    """Each leader begins with a search, and these must not add up within seconds."""
+    job = await a_lost_start(rt, provider, sold=False)
     for _ in range(LOOKS + 2):
         await Recovering(rt).turn()
         clock.tick(seconds=5)
@@ -124,11 +126,11 @@ async def test_many_leaders_in_a_row_do_not_look_sooner(
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
 
-async def test_looks_from_before_a_clock_was_set_back_do_not_count(
+async def test_searches_before_a_clock_was_set_back_do_not_count(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """How long ago they were is not known any more; and nothing waits until then."""
-    job = await a_lost_purchase(rt, provider, sold=False)
+    """Their age is not known any more, and nothing waits for those times."""
+    job = await a_lost_start(rt, provider, sold=False)
     await turns(rt, clock, LOOKS - 1)
     clock.step(days=-1)
     await turns(rt, clock, LOOKS - 1)
@@ -139,9 +141,9 @@ async def test_looks_from_before_a_clock_was_set_back_do_not_count(
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
 
 
-async def test_looks_are_spread_over_the_search(rt: Runtime, provider: FakeProvider) -> None:
-    """Ten looks within a second are one look."""
-    job = await a_lost_purchase(rt, provider, sold=False)
+async def test_searches_within_a_second_count_once(rt: Runtime, provider: FakeProvider) -> None:
+    """Provider lists may lag behind, so searches have to be spread over the period."""
+    job = await a_lost_start(rt, provider, sold=False)
     recovery = Recovering(rt)
 
     for _ in range(10):
@@ -151,15 +153,15 @@ async def test_looks_are_spread_over_the_search(rt: Runtime, provider: FakeProvi
 
 
 @pytest.mark.parametrize("failure", ["incomplete", "away"])
-async def test_a_look_that_saw_too_little_does_not_count(
+async def test_an_incomplete_search_does_not_count(
     rt: Runtime,
     provider: FakeProvider,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     failure: str,
 ) -> None:
-    """Not having seen it is not the same as it not being there."""
-    job = await a_lost_purchase(rt, provider, sold=False)
+    """A prediction that was not seen may still exist."""
+    job = await a_lost_start(rt, provider, sold=False)
 
     async def find(*_: object, **__: object) -> Found:
         if failure == "away":
@@ -173,11 +175,11 @@ async def test_a_look_that_saw_too_little_does_not_count(
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
 
-async def test_books_that_were_wiped_end_the_job(
+async def test_wiped_provider_records_fail_the_job(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never a second purchase on a guess."""
-    job = await a_lost_purchase(rt, provider, sold=False)
+    """A second prediction is never created on a guess."""
+    job = await a_lost_start(rt, provider, sold=False)
 
     async def find(*_: object, **__: object) -> Found:
         return Found(prediction=None, complete=True, wiped=True)
@@ -192,7 +194,7 @@ async def test_books_that_were_wiped_end_the_job(
 
 
 async def candidates_only(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the books name what was sold, but not to whom."""
+    """Make searches return predictions without their attempts."""
 
     async def find(job: Job, *_: object, **__: object) -> Found:
         found = [Prediction(id=one) for one in provider.sold]
@@ -202,31 +204,31 @@ async def candidates_only(provider: FakeProvider, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(provider, "find", find)
 
 
-async def test_twins_share_what_was_sold_to_them(
+async def test_duplicates_share_their_predictions(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two lost purchases of the same request: any of the two predictions will do for each."""
-    twins = [await a_lost_purchase(rt, provider, sold=True) for _ in range(2)]
+    """Two equal requests: each of the two predictions is right for either of them."""
+    duplicates = [await a_lost_start(rt, provider, sold=True) for _ in range(2)]
     await candidates_only(provider, monkeypatch)
 
     await turns(rt, clock, 3)
 
-    adopted = [await jobs.get_any_tenant(rt.db, job.id) for job in twins]
+    adopted = [await jobs.get_any_tenant(rt.db, job.id) for job in duplicates]
     assert {job.stage for job in adopted} == {Stage.WAITING}
     assert {job.prediction_id for job in adopted} == set(provider.sold)
     assert provider.cancelled == []
 
 
-async def test_a_candidate_of_another_hour_is_left_to_the_twin_that_may_own_it(
+async def test_an_unlikely_candidate_is_left_to_its_probable_owner(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A search that clocks make look through hours must not take what another search would find.
+    """A search over hours, due to clock differences, must not take the prediction of a duplicate.
 
-    Else the other finds nothing, and its job is paid for again.
+    Otherwise the duplicate finds nothing, and its job is paid for again.
     """
-    sure = await a_lost_purchase(rt, provider, sold=True)
+    sure = await a_lost_start(rt, provider, sold=True)
     clock.tick(seconds=1)
-    unsure = await a_lost_purchase(rt, provider, sold=True)  # the newer one is looked for first
+    unsure = await a_lost_start(rt, provider, sold=True)  # the newer one is searched first
     of_sure, of_unsure = provider.sold
 
     async def find(job: Job, *_: object, **__: object) -> Found:
@@ -246,11 +248,11 @@ async def test_a_candidate_of_another_hour_is_left_to_the_twin_that_may_own_it(
     assert len(provider.started) == 2
 
 
-async def test_a_twin_that_cannot_be_found_is_not_waited_for_for_ever(
+async def test_the_wait_for_a_duplicate_is_limited(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both look through hours: after a while it does not matter which gets which."""
-    twins = [await a_lost_purchase(rt, provider, sold=True) for _ in range(2)]
+    """After a while it does not matter which of the two gets which prediction."""
+    duplicates = [await a_lost_start(rt, provider, sold=True) for _ in range(2)]
 
     async def find(*_: object, **__: object) -> Found:
         candidates = tuple(Prediction(id=name) for name in provider.sold)
@@ -260,23 +262,23 @@ async def test_a_twin_that_cannot_be_found_is_not_waited_for_for_ever(
 
     await turns(rt, clock, 3 * LOOKS)
 
-    found = {(await jobs.get_any_tenant(rt.db, job.id)).prediction_id for job in twins}
+    found = {(await jobs.get_any_tenant(rt.db, job.id)).prediction_id for job in duplicates}
     assert found == set(provider.sold)
 
 
-async def test_a_twin_that_is_being_bought_is_waited_for(
+async def test_a_search_waits_for_a_duplicate_that_is_starting(
     rt: Runtime,
     provider: FakeProvider,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     second_worker: Callable[[], Runtime],
 ) -> None:
-    """What looks like ours may be what its worker is about to bind."""
-    lost = await a_lost_purchase(rt, provider, sold=False)
+    """The candidate may be the prediction that the other worker is about to bind."""
+    lost = await a_lost_start(rt, provider, sold=False)
     other = second_worker()
     await other.lease.register()
-    twin = await submit(rt, a_request())
-    intended = await intend(other, twin.id)
+    duplicate = await submit(rt, a_request())
+    intended = await intend(other, duplicate.id)
     assert intended is not None
     provider.sold[PredictionId("the twin's")] = intended[1]
     await candidates_only(provider, monkeypatch)
@@ -291,13 +293,13 @@ async def test_a_twin_that_is_being_bought_is_waited_for(
     assert (await jobs.get_any_tenant(rt.db, lost.id)).stage is Stage.UNKNOWN
 
 
-async def test_a_candidate_of_another_attempt_is_left_alone(
+async def test_a_candidate_bound_to_another_attempt_is_not_touched(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is paid for and waited for already."""
+    """It is paid for, and its job waits for it."""
     bought = await submit(rt, a_request())
     await start(rt, bought.id)
-    lost = await a_lost_purchase(rt, provider, sold=False)
+    lost = await a_lost_start(rt, provider, sold=False)
     await candidates_only(provider, monkeypatch)
 
     await turns(rt, clock, LOOKS + 1)
@@ -308,20 +310,20 @@ async def test_a_candidate_of_another_attempt_is_left_alone(
 
 
 @pytest.mark.parametrize("likely", [None, 0], ids=["of the time of the start", "of another hour"])
-async def test_what_an_attempt_that_has_ended_was_paid_is_not_adopted(
+async def test_a_prediction_of_an_ended_attempt_is_not_adopted(
     rt: Runtime,
     provider: FakeProvider,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     likely: int | None,
 ) -> None:
-    """A search through hours finds the oldest equal one: an earlier job has had it."""
+    """A search over hours finds the oldest equal prediction, which an earlier job has had."""
     provider.at_once = True
     provider.outcome = Failed("prediction_failed", "no", retryable=False)
     earlier = await submit(rt, a_request())
     await start(rt, earlier.id)
     assert (await jobs.get_any_tenant(rt.db, earlier.id)).status is Status.FAILED
-    lost = await a_lost_purchase(rt, provider, sold=False)
+    lost = await a_lost_start(rt, provider, sold=False)
 
     async def find(*_: object, **__: object) -> Found:
         candidates = tuple(Prediction(id=name) for name in provider.sold)
@@ -335,10 +337,10 @@ async def test_what_an_attempt_that_has_ended_was_paid_is_not_adopted(
     assert (again.status, again.prediction_id, again.deferrals) == (Status.PENDING, None, 1)
 
 
-async def test_a_prediction_bound_to_another_attempt_is_never_stopped(
+async def test_a_prediction_bound_to_another_attempt_is_not_cancelled(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A provider that gives one id twice: the second buyer has to find out what it has."""
+    """A provider returns one id twice: the second attempt has to be reconciled."""
     first = await submit(rt, a_request())
     await start(rt, first.id)
     shared = (await jobs.get_any_tenant(rt.db, first.id)).prediction_id
@@ -357,11 +359,11 @@ async def test_a_prediction_bound_to_another_attempt_is_never_stopped(
     assert (await jobs.get_any_tenant(rt.db, second.id)).stage is Stage.UNKNOWN
 
 
-async def test_a_purchase_for_an_ended_job_is_found_and_stopped(
+async def test_a_lost_prediction_of_an_overdue_job_is_bound(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Its deadline passed while nobody knew."""
-    job = await a_lost_purchase(rt, provider, sold=True)
+    """The deadline passed while the outcome was unknown."""
+    job = await a_lost_start(rt, provider, sold=True)
     clock.tick(days=2)
     await rt.lease.beat()
     late = replace(rt, settings=rt.settings.model_copy(update={"reconcile_seconds": timedelta(1)}))

@@ -1,4 +1,4 @@
-"""Recovering: whatever dies in between, the job ends once and is paid once."""
+"""Recovery: after any crash a job ends once and is paid for once."""
 
 import asyncio
 from collections.abc import Callable
@@ -33,11 +33,11 @@ from fleek.store import attempts, events, jobs, workers
 from recovering import Recovering
 
 Another = Callable[[], Runtime]
-Settles = Literal["repeat", "find", "none"]
+ReconcileBy = Literal["repeat", "find", "none"]
 
 
-async def die_after_intent(rt: Runtime, second_worker: Another, *, buys: bool) -> Job:
-    """Let another worker write its intent, perhaps buy, and then be silent for ever."""
+async def crash_after_intent(rt: Runtime, second_worker: Another, *, buys: bool) -> Job:
+    """Let another worker record its intent, perhaps create the prediction, and crash."""
     job = await submit(rt, a_request())
     victim = second_worker()
     await victim.lease.register()
@@ -48,8 +48,8 @@ async def die_after_intent(rt: Runtime, second_worker: Another, *, buys: bool) -
     return job
 
 
-async def survive(rt: Runtime, clock: Clock) -> None:
-    """Let so much time pass that the silent are dead, while `rt` goes on living and sees it."""
+async def expire_others(rt: Runtime, clock: Clock) -> None:
+    """Let time pass until workers without heartbeats expire, and recover with `rt`."""
     await expire_dead_workers(rt)
     clock.tick(seconds=rt.lease.dead_after.total_seconds() + 1)
     await rt.lease.beat()
@@ -59,13 +59,13 @@ async def survive(rt: Runtime, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("buys", [False, True], ids=["before buying", "after buying"])
-async def test_a_worker_dies_between_intent_and_bind(
+async def test_a_crash_between_intent_and_bind_repeats_the_attempt(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another, *, buys: bool
 ) -> None:
-    """The same attempt is started again, which is the same purchase."""
-    job = await die_after_intent(rt, second_worker, buys=buys)
+    """The same attempt is started again, which is the same prediction."""
+    job = await crash_after_intent(rt, second_worker, buys=buys)
 
-    await survive(rt, clock)
+    await expire_others(rt, clock)
 
     waiting = await jobs.get_any_tenant(rt.db, job.id)
     assert (waiting.stage, waiting.attempt, waiting.crashes) == (Stage.WAITING, 1, 1)
@@ -74,11 +74,11 @@ async def test_a_worker_dies_between_intent_and_bind(
     assert seen == ["submitted", "starting", "unknown", "repeating", "adopted"]
 
 
-async def test_nothing_is_taken_from_a_living_worker(
+async def test_jobs_of_a_live_worker_are_not_released(
     rt: Runtime, clock: Clock, second_worker: Another
 ) -> None:
-    """It may be slow, but it said that it is alive."""
-    job = await die_after_intent(rt, second_worker, buys=False)
+    """It may be slow, but it has sent heartbeats."""
+    job = await crash_after_intent(rt, second_worker, buys=False)
     clock.tick(seconds=rt.lease.dead_after.total_seconds() - 1)
 
     await Recovering(rt).turn()
@@ -86,8 +86,8 @@ async def test_nothing_is_taken_from_a_living_worker(
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.STARTING
 
 
-async def die_while_collecting(rt: Runtime, job_id: JobId, second_worker: Another) -> None:
-    """Let a worker claim a job for collecting, and crash; its coordinator is ours."""
+async def crash_while_collecting(rt: Runtime, job_id: JobId, second_worker: Another) -> None:
+    """Let a worker claim a job for collecting and crash; `rt` is its coordinator."""
     victim = second_worker()
     await victim.lease.register()
     assert await claim_for_collecting(victim, job_id) is not None
@@ -96,10 +96,10 @@ async def die_while_collecting(rt: Runtime, job_id: JobId, second_worker: Anothe
 
 
 @pytest.mark.parametrize("resigned", [False, True], ids=["crashed", "stopped"])
-async def test_a_dead_worker_s_collect_is_given_to_another(
+async def test_a_collection_of_a_crashed_worker_is_released(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another, *, resigned: bool
 ) -> None:
-    """The outputs are paid for; a pause follows only if they may be what it has died of."""
+    """The outputs are paid for; a pause follows only if they may have caused the crash."""
     provider.at_once = True
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -109,7 +109,7 @@ async def test_a_dead_worker_s_collect_is_given_to_another(
     if resigned:
         await victim.lease.end()
 
-    await survive(rt, clock)
+    await expire_others(rt, clock)
 
     released = await jobs.get_any_tenant(rt.db, job.id)
     assert (released.stage, released.worker_id) == (Stage.COLLECTING, None)
@@ -118,17 +118,17 @@ async def test_a_dead_worker_s_collect_is_given_to_another(
     assert await workers.ended_holders(rt.db) == []
 
 
-async def test_outputs_that_crash_each_worker_let_the_service_live(
+async def test_outputs_that_crash_workers_do_not_stop_the_service(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
 ) -> None:
-    """Ever more seldom, and not for ever; what is paid for can be collected by a better release."""
+    """They are tried ever less often and not for ever, and a later release can collect them."""
     provider.at_once = True
     job = await submit(rt, a_request())
     await start(rt, job.id)
     pauses = []
 
     while True:
-        await die_while_collecting(rt, job.id, second_worker)
+        await crash_while_collecting(rt, job.id, second_worker)
         after = await jobs.get_any_tenant(rt.db, job.id)
         if after.terminal:
             break
@@ -146,17 +146,17 @@ async def test_outputs_that_crash_each_worker_let_the_service_live(
 
 
 @pytest.mark.parametrize("stage", [Stage.STARTING, Stage.COLLECTING])
-async def test_what_a_worker_claims_after_its_end_is_taken_back(
+async def test_a_claim_of_an_expired_worker_is_released(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another, stage: Stage
 ) -> None:
-    """Its heartbeat was late, and a claim was under way when the coordinator ended the worker."""
+    """Its heartbeat was late, and a claim was in progress when the coordinator expired it."""
     provider.at_once = True
     job = await submit(rt, a_request())
     if stage is Stage.COLLECTING:
         await start(rt, job.id)
     late = second_worker()
     await late.lease.register()
-    await survive(rt, clock)
+    await expire_others(rt, clock)
     claim = intend if stage is Stage.STARTING else claim_for_collecting
     assert await claim(late, job.id) is not None
 
@@ -168,33 +168,33 @@ async def test_what_a_worker_claims_after_its_end_is_taken_back(
 
 
 @pytest.mark.parametrize("reconcile_by", ["find", "repeat"])
-async def test_what_a_job_that_kills_its_workers_bought_is_adopted(
+async def test_a_prediction_of_a_job_that_crashes_workers_is_adopted(
     rt: Runtime,
     provider: FakeProvider,
     clock: Clock,
     second_worker: Another,
-    reconcile_by: Settles,
+    reconcile_by: ReconcileBy,
 ) -> None:
-    """It was looked for first: the prediction is paid for, and nobody else would stop it."""
+    """It is paid for, and without the search it would never be cancelled."""
     provider.reconcile_by = reconcile_by
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 1}))
-    job = await die_after_intent(rt, second_worker, buys=True)
+    job = await crash_after_intent(rt, second_worker, buys=True)
 
-    await survive(rt, clock)
+    await expire_others(rt, clock)
 
     waiting = await jobs.get_any_tenant(rt.db, job.id)
     assert (waiting.stage, waiting.crashes) == (Stage.WAITING, 1)
     assert waiting.prediction_id in provider.sold
 
 
-async def test_a_job_that_kills_its_workers_is_not_started_again(
+async def test_a_job_that_crashes_workers_is_not_started_again(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
 ) -> None:
-    """It must not take down one worker after the other; that nothing was bought has been seen."""
+    """Searches have shown that no prediction exists, and no further worker must crash."""
     provider.reconcile_by = "find"
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 1}))
-    job = await die_after_intent(rt, second_worker, buys=False)
-    await survive(rt, clock)
+    job = await crash_after_intent(rt, second_worker, buys=False)
+    await expire_others(rt, clock)
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
     recovery = Recovering(rt)
@@ -212,21 +212,21 @@ async def test_a_job_that_kills_its_workers_is_not_started_again(
 
 
 @pytest.mark.parametrize("cancelled", [False, True], ids=["wanted", "cancelled"])
-async def test_a_repeat_that_kills_each_worker_ends(
+async def test_a_repeat_that_crashes_workers_ends(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another, *, cancelled: bool
 ) -> None:
-    """The attempt is written off after one look more than crashes are allowed."""
+    """The attempt is written off after one repeat more than crashes are allowed."""
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 2}))
-    job = await die_after_intent(rt, second_worker, buys=False)
+    job = await crash_after_intent(rt, second_worker, buys=False)
     if cancelled:
         await cancel(rt, job.id, tenant_id="default")
     await expire_dead_workers(rt)
     clock.tick(seconds=rt.lease.dead_after.total_seconds() + 1)
     await rt.lease.beat()
-    provider.hold = asyncio.Event()  # it never answers: the worker dies while it waits
+    provider.hold = asyncio.Event()  # it never responds: the worker crashes while it waits
 
-    async def lead_and_die() -> bool:
-        """Lead until the attempt is started again, then die; False if there is nothing to do."""
+    async def lead_and_crash() -> bool:
+        """Lead until the attempt is repeated, then crash; False if there is nothing to do."""
         victim = replace(second_worker(), settings=rt.settings, shielded=ShieldedTasks())
         await victim.lease.register()
         before = len(provider.started)
@@ -245,7 +245,7 @@ async def test_a_repeat_that_kills_each_worker_ends(
     dead: list[ShieldedTasks] = []
     await Recovery(rt).turn()
     repeats = 0
-    while await lead_and_die():
+    while await lead_and_crash():
         repeats += 1
         assert repeats < 10, "it is repeated for ever"
 
@@ -260,10 +260,10 @@ async def test_a_repeat_that_kills_each_worker_ends(
         await tasks.finish(seconds=0)
 
 
-async def test_a_repeat_that_gives_no_answer_is_no_crash(
+async def test_a_repeat_without_a_response_is_no_crash(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """The provider is away, and the worker lives."""
+    """The provider is unavailable, and the worker is alive."""
     provider.starts = [OutcomeUnknown("reset"), *[OutcomeUnknown("again")] * 8]
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 1}))
     job = await submit(rt, a_request())
@@ -278,7 +278,7 @@ async def test_a_repeat_that_gives_no_answer_is_no_crash(
 
 
 async def test_a_worker_does_not_expire_itself(rt: Runtime, clock: Clock) -> None:
-    """A loaded machine delays its heartbeats; that it looks for dead workers shows that it lives."""
+    """Its heartbeats may be late under load, but a worker that checks others is alive."""
     await expire_dead_workers(rt)
     clock.tick(seconds=rt.lease.dead_after.total_seconds() + 1)
 
@@ -287,26 +287,26 @@ async def test_a_worker_does_not_expire_itself(rt: Runtime, clock: Clock) -> Non
     assert [worker.id for worker in await workers.running(rt.db)] == [rt.lease.worker_id]
 
 
-async def test_a_worker_that_says_good_bye_is_no_crash(
+async def test_a_shutdown_during_a_start_is_no_crash(
     rt: Runtime, clock: Clock, second_worker: Another
 ) -> None:
-    """It was told to stop while it bought, and could not wait for the answer."""
+    """The worker received SIGTERM and could not wait for the response."""
     job = await submit(rt, a_request())
     leaving = second_worker()
     await leaving.lease.register()
     assert await intend(leaving, job.id) is not None
     await leaving.lease.end()
 
-    await survive(rt, clock)
+    await expire_others(rt, clock)
 
     adopted = await jobs.get_any_tenant(rt.db, job.id)
     assert (adopted.stage, adopted.crashes, adopted.attempt) == (Stage.WAITING, 0, 1)
 
 
-async def test_an_unknown_outcome_is_settled_by_repeating(
+async def test_an_unknown_outcome_is_reconciled_by_repeating(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Though its worker lives: it has said that it does not know."""
+    """The worker is alive, but has recorded that it does not know the outcome."""
     provider.starts = [OutcomeUnknown("reset"), OutcomeUnknown("again"), ProviderUnavailable("-")]
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -322,8 +322,8 @@ async def test_an_unknown_outcome_is_settled_by_repeating(
     assert {attempt.id for attempt in provider.started} == {provider.started[0].id}
 
 
-async def test_a_repeat_that_is_refused_ends_the_job(rt: Runtime, provider: FakeProvider) -> None:
-    """The provider knows of no purchase and wants none."""
+async def test_a_refused_repeat_fails_the_job(rt: Runtime, provider: FakeProvider) -> None:
+    """The provider has no such prediction, and will not create one."""
     provider.starts = [OutcomeUnknown("reset"), ProviderRejected("no")]
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -333,10 +333,10 @@ async def test_a_repeat_that_is_refused_ends_the_job(rt: Runtime, provider: Fake
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.FAILED
 
 
-async def test_without_a_way_to_find_out_nothing_is_bought_again(
+async def test_a_provider_without_reconciliation_is_not_called_again(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """The job fails and says why: the money may be gone, but not twice."""
+    """The job fails with the reason: money may be lost, but nothing is paid for twice."""
     provider.reconcile_by = "none"
     provider.starts = [OutcomeUnknown("reset")]
     job = await submit(rt, a_request())
@@ -350,14 +350,14 @@ async def test_without_a_way_to_find_out_nothing_is_bought_again(
     assert len(provider.started) == 1
 
 
-async def test_an_attempt_of_an_ended_job_is_settled_too(
+async def test_an_attempt_of_an_ended_job_is_reconciled(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
 ) -> None:
-    """Cancelled while its worker died: what was bought must be stopped."""
-    job = await die_after_intent(rt, second_worker, buys=True)
+    """Cancelled during a crash: the prediction has to be cancelled, too."""
+    job = await crash_after_intent(rt, second_worker, buys=True)
     await cancel(rt, job.id, tenant_id="default")
 
-    await survive(rt, clock)
+    await expire_others(rt, clock)
 
     assert provider.cancelled
     assert set(provider.cancelled) == set(provider.sold)
@@ -367,22 +367,22 @@ async def test_an_attempt_of_an_ended_job_is_settled_too(
 async def test_a_lost_attempt_of_an_ended_job_is_written_off(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
 ) -> None:
-    """There is no way to find it."""
+    """There is no way to find its prediction."""
     provider.reconcile_by = "none"
-    job = await die_after_intent(rt, second_worker, buys=True)
+    job = await crash_after_intent(rt, second_worker, buys=True)
     await cancel(rt, job.id, tenant_id="default")
 
-    await survive(rt, clock)
+    await expire_others(rt, clock)
 
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert attempt.verdict is Verdict.LOST
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
 
 
-async def test_an_attempt_of_a_provider_without_its_setting_waits(
+async def test_an_attempt_of_an_unconfigured_provider_waits(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """The operator may configure it again."""
+    """The operator may configure the provider again."""
     provider.starts = [OutcomeUnknown("reset")]
     job = await submit(rt, a_request(provider="fake"))
     await start(rt, job.id)
@@ -395,10 +395,10 @@ async def test_an_attempt_of_a_provider_without_its_setting_waits(
 
 
 @pytest.mark.parametrize("started", [False, True], ids=["pending", "waiting"])
-async def test_a_job_past_its_deadline_has_failed(
+async def test_an_overdue_job_fails(
     rt: Runtime, provider: FakeProvider, clock: Clock, *, started: bool
 ) -> None:
-    """And its prediction is stopped."""
+    """Its prediction is cancelled."""
     provider.outcome = None
     job = await submit(rt, a_request(deadline=timedelta(seconds=30)))
     if started:
@@ -413,10 +413,10 @@ async def test_a_job_past_its_deadline_has_failed(
     assert len(provider.cancelled) == started
 
 
-async def test_what_is_paid_for_is_collected_after_the_deadline(
+async def test_a_paid_result_is_collected_after_the_deadline(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """The caller has waited and we have paid: a little more patience."""
+    """The result is paid for, so the job gets a little more time."""
     provider.at_once = True
     job = await submit(rt, a_request(deadline=timedelta(seconds=30)))
     await start(rt, job.id)
@@ -427,10 +427,10 @@ async def test_what_is_paid_for_is_collected_after_the_deadline(
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
-async def test_a_cancel_that_fails_is_tried_again(
+async def test_a_failed_cancellation_is_repeated(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """The provider may be away for a while, or the process that took the cancel has died."""
+    """The provider may be unavailable, or the process with the cancellation may have crashed."""
     provider.outcome, provider.cancel_error = None, ProviderUnavailable("no answer")
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -445,14 +445,14 @@ async def test_a_cancel_that_fails_is_tried_again(
     assert len(provider.cancelled) == 2
 
 
-async def test_a_worker_taken_for_dead_starts_a_new_life(
+async def test_an_expired_worker_registers_under_a_new_id(
     rt: Runtime, clock: Clock, second_worker: Another
 ) -> None:
-    """Dead ids never return: what was held in their name is freed."""
+    """Expired ids never return, and their jobs are released."""
     frozen = second_worker()
     await frozen.lease.register()
     old = frozen.lease.worker_id
-    await survive(rt, clock)
+    await expire_others(rt, clock)
 
     await frozen.lease.beat()
 
@@ -460,8 +460,8 @@ async def test_a_worker_taken_for_dead_starts_a_new_life(
     frozen.lease.check()
 
 
-async def test_a_worker_that_stops_says_so(rt: Runtime, second_worker: Another) -> None:
-    """Nobody waits for its silence to be noticed."""
+async def test_a_stopping_worker_ends_its_lease(rt: Runtime, second_worker: Another) -> None:
+    """Other processes need not wait for missed heartbeats."""
     leaving = second_worker()
     await leaving.lease.register()
     await leaving.lease.end()
@@ -473,10 +473,8 @@ async def test_a_worker_that_stops_says_so(rt: Runtime, second_worker: Another) 
     assert len(await workers.alive(rt.db, since=rt.now() - rt.lease.dead_after)) == 1
 
 
-async def test_a_process_that_is_not_there_any_more_is_dead_at_once(
-    rt: Runtime, clock: Clock
-) -> None:
-    """On one machine nobody waits half a minute after a kill -9."""
+async def test_a_missing_process_expires_at_once(rt: Runtime, clock: Clock) -> None:
+    """On the same machine the lease ends without delay after a kill -9."""
     vanished = workers.Worker(
         id=rt.lease.worker_id,
         host=process_space(),

@@ -1,4 +1,4 @@
-"""Retention: each kind goes when its time has come, in small steps, and nothing else does."""
+"""Retention: each kind is removed at its time, in small steps, and nothing else is."""
 
 from collections.abc import Generator
 from dataclasses import replace
@@ -26,13 +26,13 @@ from stored_outputs import bought, completed, every_key, left_of, with_settings
 
 @pytest.fixture(autouse=True)
 def _disarmed() -> Generator[None]:
-    """Leave nothing armed for whoever comes next."""
+    """Leave no failpoint armed for the next test."""
     yield
     failpoints.arm("")
 
 
-class Stubborn:
-    """A storage that does not remove the files of some jobs."""
+class Irremovable:
+    """A storage that cannot remove the files of some jobs."""
 
     def __init__(self, storage: Any, *job_ids: JobId) -> None:
         self._storage = storage
@@ -42,7 +42,7 @@ class Stubborn:
         return getattr(self._storage, name)
 
     async def delete(self, key: Key) -> None:
-        """Remove a file, or refuse."""
+        """Remove a file, or fail."""
         if key.split("/")[1] in self.job_ids:
             raise StorageError("this file cannot be removed")
         await self._storage.delete(key)
@@ -67,14 +67,14 @@ async def turns(rt: Runtime, number: int = 3) -> None:
     ],
     ids=["for ever", "media", "metadata", "both", "not yet"],
 )
-async def test_each_kind_goes_at_its_time(
+async def test_each_kind_is_removed_at_its_time(
     rt: Runtime,
     provider: FakeProvider,
     clock: Clock,
     settings_: dict[str, float],
     left: set[str],
 ) -> None:
-    """Off unless the operator says so, and each apart from the other."""
+    """Off by default, and independent of each other."""
     job = await completed(rt, provider)
     clock.tick(days=1, seconds=1)
 
@@ -90,7 +90,7 @@ async def test_each_kind_goes_at_its_time(
 async def test_one_kind_may_follow_the_other(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Each keeps the time of its own end."""
+    """Each row records the time of its own removal."""
     job = await completed(rt, provider)
     rt = with_settings(rt, media_retention_days=1, metadata_retention_days=2)
     clock.tick(days=1, seconds=1)
@@ -106,10 +106,10 @@ async def test_one_kind_may_follow_the_other(
 
 
 @both_databases
-async def test_an_old_job_goes_with_all_that_is_told_of_it(
+async def test_an_old_job_is_removed_with_all_its_rows(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Its bytes first; the counters know of it, and younger jobs stay."""
+    """Its files go first, the counters change, and younger jobs stay."""
     job = await completed(rt, provider)
     provider.outcome = FOR_GOOD
     failed = await submit(rt, a_request())
@@ -135,10 +135,10 @@ async def test_an_old_job_goes_with_all_that_is_told_of_it(
 
 
 @both_databases
-async def test_a_job_for_which_money_may_be_on_its_way_is_not_touched(
+async def test_a_job_with_a_running_prediction_is_not_removed(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """It was cancelled, and its prediction runs: what the provider says must find its row."""
+    """It was cancelled, and the end of its prediction must still find its row."""
     job = await bought(rt, provider)
     await cancel(rt, job.id, tenant_id="default")
     before = await jobs.get_any_tenant(rt.db, job.id)
@@ -157,7 +157,7 @@ async def test_a_job_for_which_money_may_be_on_its_way_is_not_touched(
 async def test_an_interrupted_removal_is_finished(
     rt: Runtime, provider: FakeProvider, clock: Clock, step: str
 ) -> None:
-    """Rows go in one transaction: all of a job's or none."""
+    """The rows of a job are removed in one transaction."""
     job = await completed(rt, provider)
     clock.tick(days=30, seconds=1)
     expiry = Retention(with_settings(rt, job_retention_days=30))
@@ -172,10 +172,10 @@ async def test_an_interrupted_removal_is_finished(
 
 
 @both_databases
-async def test_many_go_page_by_page(
+async def test_many_jobs_are_removed_page_by_page(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A turn does little, and says that there is more to do."""
+    """A turn is short, and reports that more is left to do."""
     monkeypatch.setattr(purging, "PAGE", 2)
     done = [await completed(rt, provider) for _ in range(5)]
     clock.tick(days=2)
@@ -188,14 +188,14 @@ async def test_many_go_page_by_page(
 
 
 @both_databases
-async def test_a_file_that_cannot_be_removed_holds_up_no_other(
+async def test_an_irremovable_file_does_not_block_others(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is tried again in turn; nobody is sent to it meanwhile."""
+    """It is tried again in turn, and no job lists it in the meantime."""
     monkeypatch.setattr(purging, "PAGE", 2)
     done = [await completed(rt, provider) for _ in range(5)]
     clock.tick(days=2)
-    storage = Stubborn(rt.storage, done[0].id, done[1].id)
+    storage = Irremovable(rt.storage, done[0].id, done[1].id)
     rt = with_settings(replace(rt, storage=storage), media_retention_days=1)
 
     await turns(rt, 4)
@@ -207,12 +207,12 @@ async def test_a_file_that_cannot_be_removed_holds_up_no_other(
     assert [await left_of(rt, job.id) for job in done] == [{"metadata"}] * 5
 
 
-async def test_as_many_as_are_tried_at_once_hold_up_no_other_either(
+async def test_a_whole_page_of_irremovable_files_does_not_block_others(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Were they always tried first, the storage would seem to be away for ever."""
+    """If they were always tried first, the storage would seem to be unavailable for ever."""
     done = [await completed(rt, provider) for _ in range(AT_ONCE + 1)]
-    storage = Stubborn(rt.storage, *(job.id for job in done[:AT_ONCE]))
+    storage = Irremovable(rt.storage, *(job.id for job in done[:AT_ONCE]))
     rt = replace(rt, storage=storage)
     for job in done:
         await mark(rt, job.id, ALL_PARTS, cause="request")
@@ -223,13 +223,13 @@ async def test_as_many_as_are_tried_at_once_hold_up_no_other_either(
     assert await left_of(rt, done[-1].id) == set()
 
 
-async def test_a_storage_that_is_away_is_left_alone_for_a_while(
+async def test_an_unavailable_storage_is_paused(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """And a few tries say that it is."""
+    """A few failures are enough to recognise the outage."""
     done = [await completed(rt, provider) for _ in range(12)]
     clock.tick(days=2)
-    storage = Stubborn(rt.storage, *(job.id for job in done))
+    storage = Irremovable(rt.storage, *(job.id for job in done))
     rt = with_settings(replace(rt, storage=storage), media_retention_days=1)
 
     wait = await Retention(rt).turn()
@@ -245,7 +245,7 @@ async def test_a_storage_that_is_away_is_left_alone_for_a_while(
     [(None, [True, True]), (Status.COMPLETED, [True, False]), (Status.CANCELLED, [False, True])],
     ids=["all", "completed", "cancelled"],
 )
-async def test_an_operator_purges_what_is_old(
+async def test_an_operator_purges_old_jobs(
     rt: Runtime,
     provider: FakeProvider,
     clock: Clock,
@@ -254,7 +254,7 @@ async def test_an_operator_purges_what_is_old(
     status: Status | None,
     purged: list[bool],
 ) -> None:
-    """By age, and if wanted only what ended so; young jobs stay as they are."""
+    """By age and optionally by status; young jobs stay."""
     monkeypatch.setattr(purging, "PAGE", 1)
     old, stopped = await completed(rt, provider), await submit(rt, a_request())
     await cancel(rt, stopped.id, tenant_id="default")
@@ -274,13 +274,13 @@ async def test_an_operator_purges_what_is_old(
     assert (await purges.weigh(rt.db, before=before, status=status)).jobs == 0
 
 
-async def test_an_operator_s_purge_ends_when_the_storage_is_away(
+async def test_an_operator_s_purge_ends_during_a_storage_outage(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says how many it could not purge, and marks no more."""
+    """It reports how many jobs it could not purge, and marks no more."""
     monkeypatch.setattr(purging, "PAGE", 1)
     done = [await completed(rt, provider) for _ in range(3)]
-    storage: Any = Stubborn(rt.storage, *(job.id for job in done))
+    storage: Any = Irremovable(rt.storage, *(job.id for job in done))
     clock.tick(days=2)
 
     freed = await purge_older(replace(rt, storage=storage), before=clock(), status=None)

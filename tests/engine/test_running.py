@@ -1,4 +1,4 @@
-"""A tenant has no more jobs that run than it may have, and holds up no other."""
+"""A tenant has no more running jobs than its limit, and does not block other tenants."""
 
 import asyncio
 from collections import Counter
@@ -25,17 +25,17 @@ from fleek.store.migrate import migrate
 from fleek.worker import work
 
 MOST = 2
-LIMIT = 60  # seconds; only a broken test takes so long
+LIMIT = 60  # seconds; only a failing test takes so long
 
 
 class Dispatched:
-    """A dispatcher that only remembers."""
+    """A dispatcher that records ids only."""
 
     def __init__(self) -> None:
         self.sent: list[JobId] = []
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
-        """Remember a start."""
+        """Record the id of a start."""
         if task == "start":
             self.sent.append(job_id)
 
@@ -44,12 +44,12 @@ class Dispatched:
         raise AssertionError
 
     async def check(self) -> None:
-        """Always fine."""
+        """Always succeed."""
 
 
 @pytest.fixture
 def rt(rt: Runtime) -> Runtime:
-    """Return a runtime on which a tenant may have few jobs that run."""
+    """Return a runtime with a low limit of running jobs per tenant."""
     return limited(replace(rt, dispatcher=Dispatched()))
 
 
@@ -59,7 +59,7 @@ def limited(rt: Runtime, most: int = MOST) -> Runtime:
 
 
 def sent(rt: Runtime) -> list[JobId]:
-    """Return what was dispatched."""
+    """Return the dispatched ids."""
     assert isinstance(rt.dispatcher, Dispatched)
     return list(rt.dispatcher.sent)
 
@@ -70,10 +70,10 @@ async def made(rt: Runtime, tenant_id: str, number: int) -> list[JobId]:
 
 
 @both_databases
-async def test_workers_start_no_more_than_may_run(
+async def test_workers_start_no_more_jobs_than_the_limit(
     rt: Runtime, provider: FakeProvider, second_worker: Callable[[], Runtime]
 ) -> None:
-    """Whatever was dispatched: a job that has to wait stays in the queue, without an attempt."""
+    """A dispatched job over the limit stays in the queue, without an attempt."""
     other = second_worker()
     await other.lease.register()
     waiting = await made(rt, "acme", 8)
@@ -87,8 +87,8 @@ async def test_workers_start_no_more_than_may_run(
     assert {job.attempt for job in found if job.status is Status.PENDING} == {0}
 
 
-async def test_no_more_are_dispatched_than_may_run(rt: Runtime, clock: Clock) -> None:
-    """And the next one when one of them has ended; the loop looks soon."""
+async def test_no_more_jobs_are_dispatched_than_the_limit(rt: Runtime, clock: Clock) -> None:
+    """When one of them has ended, the next one is dispatched soon."""
     mine = await made(rt, "acme", 5)
     clock.tick(seconds=1)
     admission = Admission(rt)
@@ -105,8 +105,8 @@ async def test_no_more_are_dispatched_than_may_run(rt: Runtime, clock: Clock) ->
     assert sent(rt) == mine[: MOST + 1]
 
 
-async def test_a_busy_tenant_holds_up_no_other(rt: Runtime, clock: Clock) -> None:
-    """Its thousands of jobs stand before the others', and these take turns."""
+async def test_a_busy_tenant_does_not_block_others(rt: Runtime, clock: Clock) -> None:
+    """Its thousands of jobs are older, and the others still take turns with it."""
     await asyncio.gather(*(submit(rt, a_request(tenant_id="many")) for _ in range(1000)))
     clock.tick(seconds=1)
     few, some = await made(rt, "few", 2), await made(rt, "some", 1)
@@ -121,8 +121,8 @@ async def test_a_busy_tenant_holds_up_no_other(rt: Runtime, clock: Clock) -> Non
     assert others[2] == few[1]
 
 
-async def test_with_a_limit_all_are_done(settings: Settings, provider: FakeProvider) -> None:
-    """The whole engine, and at no time do more of them run."""
+async def test_all_jobs_complete_under_a_limit(settings: Settings, provider: FakeProvider) -> None:
+    """The whole engine runs, and the limit holds at all times."""
     few = settings.model_copy(update={"max_running": MOST})
     async with open_runtime(few) as opened:
         await migrate(opened.db)
@@ -145,7 +145,7 @@ async def test_with_a_limit_all_are_done(settings: Settings, provider: FakeProvi
 
 
 def most_at_once(stream: list[StreamEvent]) -> int:
-    """Return how many jobs ran at most, as a reader of the stream sees it."""
+    """Return the highest number of jobs running at once, according to the stream of events."""
     running = most = 0
     for _, events in groupby(stream, key=lambda each: each.cursor.position):
         types = Counter(each.event.type for each in events)  # of one transaction

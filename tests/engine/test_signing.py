@@ -1,4 +1,4 @@
-"""Signatures of webhooks, judged by the verifiers that receivers use; secrets as they are stored."""
+"""Signatures of webhooks, checked by the verifiers that receivers use; storage of secrets."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -15,19 +15,19 @@ KEY, OTHER = bytes(32), bytes(range(32))
 
 
 def signed(*secrets: str, at: datetime | None = None) -> dict[str, str]:
-    """Return the headers of an attempt made now."""
+    """Return the headers of an attempt at this time."""
     return dict(headers("msg_1", BODY, secrets, now=at or datetime.now(UTC)))
 
 
-def test_the_official_verifier_accepts_it() -> None:
-    """Whoever follows the standard needs no code of ours."""
+def test_the_standard_webhooks_verifier_accepts_a_signature() -> None:
+    """Receivers that follow the standard need no special code."""
     secret = new_secret()
 
     assert Webhook(secret).verify(BODY, signed(secret))
 
 
-def test_the_verifier_of_replicate_accepts_it() -> None:
-    """Services that were written for Replicate's webhooks verify ours alike."""
+def test_the_replicate_verifier_accepts_a_signature() -> None:
+    """Services written for Replicate's webhooks can verify these, too."""
     secret = new_secret()
 
     Webhooks.validate(
@@ -35,9 +35,9 @@ def test_the_verifier_of_replicate_accepts_it() -> None:
     )
 
 
-def test_the_verifier_of_openai_accepts_it() -> None:
-    """So do those that were written for OpenAI's."""
-    from openai import OpenAI  # noqa: PLC0415 - half a second, which not each run needs
+def test_the_openai_verifier_accepts_a_signature() -> None:
+    """Services written for OpenAI's webhooks can verify these, too."""
+    from openai import OpenAI  # noqa: PLC0415 - takes half a second
 
     secret = new_secret()
     client = OpenAI(api_key="none", webhook_secret=secret)
@@ -46,7 +46,7 @@ def test_the_verifier_of_openai_accepts_it() -> None:
 
 
 def test_both_secrets_are_accepted_during_a_rotation() -> None:
-    """A receiver may change over at any moment of the day that the old one still lives."""
+    """A receiver may switch at any time while the old secret is valid."""
     old, new = new_secret(), new_secret()
 
     sent = signed(new, old)
@@ -55,8 +55,8 @@ def test_both_secrets_are_accepted_during_a_rotation() -> None:
     assert Webhook(new).verify(BODY, sent)
 
 
-def test_what_was_changed_or_is_old_is_refused() -> None:
-    """Else a signature would prove nothing."""
+def test_modified_or_old_bodies_are_refused() -> None:
+    """Otherwise a signature would prove nothing."""
     secret = new_secret()
     late = signed(secret, at=datetime.now(UTC) - timedelta(hours=1))
 
@@ -66,7 +66,7 @@ def test_what_was_changed_or_is_old_is_refused() -> None:
 
 
 def test_a_secret_has_the_form_and_the_strength_of_the_standard() -> None:
-    """24 to 64 random bytes."""
+    """It has 24 to 64 random bytes."""
     secret = new_secret()
 
     assert secret.startswith(PREFIX)
@@ -74,8 +74,8 @@ def test_a_secret_has_the_form_and_the_strength_of_the_standard() -> None:
     assert new_secret() != secret
 
 
-def test_a_stored_secret_is_read_with_its_key_by_its_owner_only() -> None:
-    """A copy of the database, or of a row, is not enough."""
+def test_a_stored_secret_needs_its_key_and_its_owner() -> None:
+    """A copy of the database or of a row is not enough."""
     secret = new_secret()
     stored = SecretBox([KEY]).seal(secret, owner="endpoint:1")
 
@@ -87,7 +87,7 @@ def test_a_stored_secret_is_read_with_its_key_by_its_owner_only() -> None:
 
 
 def test_a_secret_from_before_the_key_can_be_read() -> None:
-    """The key may be set at any time."""
+    """The master key may be set at any time."""
     secret = new_secret()
 
     assert SecretBox([KEY]).open(SecretBox().seal(secret, owner="x"), owner="x") == secret

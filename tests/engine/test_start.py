@@ -1,4 +1,4 @@
-"""Buying: once per intent, whatever the provider answers."""
+"""Starting: one prediction per intent, whatever the provider responds."""
 
 import asyncio
 from collections.abc import Callable
@@ -38,10 +38,10 @@ async def test_a_started_job_waits_without_a_worker(rt: Runtime, provider: FakeP
     assert waiting.prediction_id in provider.sold
 
 
-async def test_two_workers_run_it_once(
+async def test_two_workers_start_a_job_once(
     rt: Runtime, provider: FakeProvider, second_worker: Callable[[], Runtime]
 ) -> None:
-    """A dispatcher may deliver twice; one claim wins."""
+    """A dispatcher may deliver twice, and one claim wins."""
     job = await submit(rt, a_request())
     other = second_worker()
     await other.lease.register()
@@ -51,10 +51,10 @@ async def test_two_workers_run_it_once(
     assert [attempt.job_id for attempt in provider.started] == [job.id]
 
 
-async def test_a_job_of_later_is_not_started(
+async def test_a_scheduled_job_is_not_started_early(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """A nudge may come early; the row says when."""
+    """A dispatch may come early; the row contains the time."""
     job = await submit(rt, a_request(run_at=clock() + timedelta(hours=1)))
 
     await start(rt, job.id)
@@ -63,10 +63,10 @@ async def test_a_job_of_later_is_not_started(
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
 
 
-async def test_the_intent_is_written_before_the_purchase(
+async def test_the_intent_is_recorded_before_the_prediction(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """If we die while buying, what we intended is known."""
+    """After a crash in between, the intent leads to the prediction."""
     job = await submit(rt, a_request())
     provider.hold = asyncio.Event()
 
@@ -80,21 +80,21 @@ async def test_the_intent_is_written_before_the_purchase(
     assert (intent.prediction_id, intent.verdict, intent.number) == (None, None, 1)
 
 
-class Speechless(FakeProvider):
-    """A provider that never says what time it is there."""
+class Clockless(FakeProvider):
+    """A provider whose time can never be read."""
 
     time = None
 
     async def ask_time(self) -> None:
-        """Wait for an answer."""
+        """Wait for ever."""
         await asyncio.Event().wait()
 
 
-async def test_a_provider_that_does_not_tell_the_time_holds_up_no_other(
+async def test_a_provider_without_a_time_does_not_block_others(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Its time only helps to find what gets lost; a purchase elsewhere has no use for it."""
-    rt = replace(rt, providers={**rt.providers, "hung": Speechless()})
+    """Its time only serves to find lost predictions, and other providers do not need it."""
+    rt = replace(rt, providers={**rt.providers, "hung": Clockless()})
     job = await submit(rt, a_request())
 
     async with asyncio.timeout(60):
@@ -103,10 +103,10 @@ async def test_a_provider_that_does_not_tell_the_time_holds_up_no_other(
     assert len(provider.started) == 1
 
 
-async def test_what_was_not_bought_is_not_counted(
+async def test_a_start_without_a_prediction_is_not_counted(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """A busy provider costs time, not attempts; its own word for how long is a floor."""
+    """A busy provider costs time, not attempts, and its Retry-After is the minimum."""
     wait = timedelta(minutes=5)
     provider.starts = [ProviderUnavailable("too many requests", retry_after=wait)]
     job = await submit(rt, a_request())
@@ -137,7 +137,7 @@ async def test_a_deferred_job_starts_under_a_new_number(
 
 
 async def test_a_refused_job_fails_at_once(rt: Runtime, provider: FakeProvider) -> None:
-    """No attempt is wasted on what can never work."""
+    """No attempt is wasted on a request that can never succeed."""
     provider.starts = [ProviderRejected("no such version", code="unknown_version")]
     job = await submit(rt, a_request())
 
@@ -149,10 +149,10 @@ async def test_a_refused_job_fails_at_once(rt: Runtime, provider: FakeProvider) 
     assert failed.error.code == "unknown_version"
 
 
-async def test_a_provider_with_a_mistake_leaves_an_unknown_outcome(
+async def test_an_exception_of_a_provider_leaves_an_unknown_outcome(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Whether it has sold something before it broke, nobody knows; the job is not left held."""
+    """A prediction may have been created before; the job is released."""
     provider.starts = [ZeroDivisionError("a mistake")]  # type: ignore[list-item]  # what no provider should raise
     job = await submit(rt, a_request())
 
@@ -166,7 +166,7 @@ async def test_a_provider_with_a_mistake_leaves_an_unknown_outcome(
 async def test_an_unknown_outcome_is_kept_for_recovery(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Money may have been spent: neither retried nor given up."""
+    """Money may have been spent, so the attempt is neither repeated nor closed."""
     provider.starts = [OutcomeUnknown("no answer")]
     job = await submit(rt, a_request())
 
@@ -177,10 +177,8 @@ async def test_an_unknown_outcome_is_kept_for_recovery(
     assert attempt.verdict is None
 
 
-async def test_a_provider_that_answers_at_once_goes_on_to_collect(
-    rt: Runtime, provider: FakeProvider
-) -> None:
-    """It is bound like any other first."""
+async def test_an_immediate_result_is_collected(rt: Runtime, provider: FakeProvider) -> None:
+    """It is bound first, like any other."""
     provider.at_once = True
     job = await submit(rt, a_request())
 
@@ -191,10 +189,10 @@ async def test_a_provider_that_answers_at_once_goes_on_to_collect(
     assert seen == ["submitted", "starting", "waiting", "predicted"]
 
 
-async def test_a_worker_that_may_be_taken_for_dead_does_not_buy(
+async def test_a_worker_with_late_heartbeats_starts_no_prediction(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Another worker may be about to do it."""
+    """Another worker may be about to start it."""
     job = await submit(rt, a_request())
     rt.lease._last -= rt.lease.heartbeat.total_seconds() * SUSPENDED_AFTER + 1
 
@@ -207,17 +205,17 @@ async def test_a_worker_that_may_be_taken_for_dead_does_not_buy(
 async def test_an_unregistered_process_cannot_claim(
     rt: Runtime, second_worker: Callable[[], Runtime]
 ) -> None:
-    """Whoever holds a job must have a heartbeat."""
+    """The holder of a job must send heartbeats."""
     job = await submit(rt, a_request())
 
     with pytest.raises(WorkerSuspended):
         await start(second_worker(), job.id)
 
 
-async def test_a_job_cancelled_while_buying_stops_its_prediction(
+async def test_a_job_cancelled_during_its_start_cancels_its_prediction(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """The purchase is written down although nobody wants it any more."""
+    """The prediction is bound although the job has ended."""
     job = await submit(rt, a_request())
     provider.hold = asyncio.Event()
     buying = asyncio.create_task(start(rt, job.id))
@@ -234,7 +232,7 @@ async def test_a_job_cancelled_while_buying_stops_its_prediction(
 
 
 async def test_binding_twice_is_binding_once(rt: Runtime, provider: FakeProvider) -> None:
-    """A settled purchase and its late worker tell the same story."""
+    """Reconciliation and a late worker may bind the same prediction."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
     (attempt,) = await attempts.of_job(rt.db, job.id)
@@ -246,10 +244,10 @@ async def test_binding_twice_is_binding_once(rt: Runtime, provider: FakeProvider
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
 
-async def test_a_purchase_whose_end_is_known_before_its_answer_is_no_orphan(
+async def test_a_prediction_that_ends_before_its_response_is_no_orphan(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """A callback may tell of start and end while the answer to the purchase is still on its way."""
+    """Callbacks may report start and end while the response to the start is still under way."""
     job = await submit(rt, a_request())
     intended = await intend(rt, job.id)
     assert intended is not None
@@ -263,10 +261,10 @@ async def test_a_purchase_whose_end_is_known_before_its_answer_is_no_orphan(
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
-async def test_a_second_prediction_for_one_attempt_is_stopped(
+async def test_a_second_prediction_for_one_attempt_is_cancelled(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Never two live predictions for one job."""
+    """A job never has two running predictions."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
     (attempt,) = await attempts.of_job(rt.db, job.id)
@@ -277,10 +275,10 @@ async def test_a_second_prediction_for_one_attempt_is_stopped(
     assert (await jobs.get_any_tenant(rt.db, job.id)).prediction_id == attempt.prediction_id
 
 
-async def test_a_purchase_for_a_settled_attempt_is_stopped(
+async def test_a_prediction_of_a_closed_attempt_is_cancelled(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """A frozen worker wakes after its attempt was given back."""
+    """A suspended worker resumes after its attempt was closed."""
     job = await submit(rt, a_request())
     intended = await intend(rt, job.id)
     assert intended is not None
@@ -296,10 +294,10 @@ async def test_a_purchase_for_a_settled_attempt_is_stopped(
     assert (found.prediction_id, found.verdict, found.cancel_owed) == ("late", None, True)
 
 
-async def test_a_provider_that_is_not_configured_any_more_is_waited_for(
+async def test_a_job_waits_for_the_setting_of_its_provider(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """A setting may come back; the deadline bounds it."""
+    """The setting may come back; the deadline limits the wait."""
     job = await submit(rt, a_request(provider="fake"))
     assert isinstance(rt.providers, dict)
     del rt.providers["fake"]
@@ -310,10 +308,10 @@ async def test_a_provider_that_is_not_configured_any_more_is_waited_for(
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.PENDING
 
 
-async def test_a_purchase_that_outlasts_the_shutdown_is_found_and_is_no_crash(
+async def test_a_start_longer_than_the_shutdown_is_found_and_is_no_crash(
     rt: Runtime, provider: FakeProvider, second_worker: Callable[[], Runtime]
 ) -> None:
-    """The provider takes longer than a process that is told to stop may wait."""
+    """The provider takes longer than a process may wait after SIGTERM."""
     provider.reconcile_by, provider.hold = "find", asyncio.Event()
     job = await submit(rt, a_request())
     starting = asyncio.create_task(start(rt, job.id))
@@ -334,10 +332,10 @@ async def test_a_purchase_that_outlasts_the_shutdown_is_found_and_is_no_crash(
     assert len(provider.started) == 1
 
 
-async def test_stopping_the_worker_does_not_stop_a_purchase(
+async def test_stopping_the_worker_does_not_interrupt_a_start(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """SIGTERM between the provider's answer and our note of it would cost a look-up."""
+    """SIGTERM between the response and the binding would cost a search."""
     job = await submit(rt, a_request())
     provider.hold = asyncio.Event()
     buying = asyncio.create_task(start(rt, job.id))
@@ -351,10 +349,10 @@ async def test_stopping_the_worker_does_not_stop_a_purchase(
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
 
-async def test_stopping_the_worker_does_not_leave_an_intent_alone(
+async def test_stopping_the_worker_leaves_no_intent_behind(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """SIGTERM while it commits: an intent that nobody acts on would be counted as a crash."""
+    """An intent committed during SIGTERM and not carried out would count as a crash."""
     job = await submit(rt, a_request())
     deciding = asyncio.Event()
 
@@ -373,10 +371,10 @@ async def test_stopping_the_worker_does_not_leave_an_intent_alone(
     assert [one.job_id for one in provider.started] == [job.id]
 
 
-async def test_a_suspended_worker_does_not_give_back_what_was_bought_meanwhile(
+async def test_a_suspended_worker_does_not_release_a_bound_attempt(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Recovery has settled its intent while it was frozen: the prediction runs."""
+    """Recovery has bound the prediction during the suspension, and it runs."""
     job = await submit(rt, a_request())
     intended = await intend(rt, job.id)
     assert intended is not None
@@ -391,10 +389,10 @@ async def test_a_suspended_worker_does_not_give_back_what_was_bought_meanwhile(
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
 
-async def test_an_intent_that_took_long_to_store_is_not_acted_on(
+async def test_an_intent_stored_late_is_not_carried_out(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A search for a lost prediction looks around the time of the intent, and would miss it."""
+    """A search for a lost prediction covers the time of the intent, and would miss it."""
     job = await submit(rt, a_request())
     real, answers = updates.apply, [False]
 
@@ -408,7 +406,7 @@ async def test_an_intent_that_took_long_to_store_is_not_acted_on(
 
     monkeypatch.setattr(updates, "apply", lost)
     monkeypatch.setattr("fleek.engine.apply.RETRY_SECONDS", (0.001,))
-    monkeypatch.setattr(rt.lease, "check", lambda: None)  # it could beat again just now
+    monkeypatch.setattr(rt.lease, "check", lambda: None)  # its heartbeat has just succeeded again
 
     await start(rt, job.id)
 

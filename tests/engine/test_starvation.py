@@ -1,4 +1,4 @@
-"""What cannot be dealt with stands before nothing: neither within a provider nor between two."""
+"""Failing work does not block other work, neither within a provider nor between two."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,42 +23,42 @@ from fleek.providers.base import Budget, Found, Prediction
 from fleek.store import attempts, jobs, updates
 from recovering import Recovering
 
-MANY = 25  # more than a turn takes of one kind
-LIMIT = 120  # seconds; only a broken test takes so long
+MANY = 25  # more of one kind than a turn handles
+LIMIT = 120  # seconds; only a failing test takes so long
 
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few are many."""
+    """Make few rows count as many."""
     monkeypatch.setattr(recover, "PAGE", 10)
     monkeypatch.setattr(backlog, "PAGE", 7)
 
 
 @pytest.fixture
 def broken() -> FakeProvider:
-    """Return a provider that is to be away, or gone."""
+    """Return a provider that is to be unavailable or removed."""
     return FakeProvider(outcome=None)
 
 
 @pytest.fixture
 def both(rt: Runtime, provider: FakeProvider, broken: FakeProvider) -> Runtime:
-    """Return a runtime with a provider that is well and one that is not."""
+    """Return a runtime with a working provider and a broken one."""
     provider.outcome = None
     return replace(rt, providers={"placeholder": provider, "broken": broken})
 
 
 async def owe_cancels(rt: Runtime, provider: str, number: int) -> list[Job]:
-    """Cancel so many jobs whose predictions run, while nobody sends the first requests."""
+    """Cancel a number of jobs with running predictions, without sending the first requests."""
     made = [await submit(rt, a_request(provider=provider)) for _ in range(number)]
     await asyncio.gather(*(start(rt, job.id) for job in made))
-    silent = replace(rt, providers={})  # as if the process died behind its commit
+    silent = replace(rt, providers={})  # as after a crash behind the commit
     await asyncio.gather(*(cancel(silent, job.id, tenant_id="default") for job in made))
     await rt.cancels.tasks.finish(seconds=LIMIT)
     return made
 
 
-async def lose_purchases(rt: Runtime, provider: str, number: int) -> list[Job]:
-    """Start so many jobs whose answers get lost."""
+async def lose_starts(rt: Runtime, provider: str, number: int) -> list[Job]:
+    """Start a number of jobs whose responses are lost."""
     made = [await submit(rt, a_request(provider=provider)) for _ in range(number)]
 
     async def lose(job: Job) -> None:
@@ -71,15 +71,15 @@ async def lose_purchases(rt: Runtime, provider: str, number: int) -> list[Job]:
 
 
 @both_databases
-async def test_what_a_removed_provider_is_owed_holds_up_no_other(
+async def test_a_backlog_of_a_removed_provider_does_not_block_others(
     both: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """More than a turn looks at, of both kinds, all of them older."""
+    """It is older, and longer than a turn, for cancellations and for searches."""
     await owe_cancels(both, "broken", MANY)
-    await lose_purchases(both, "broken", MANY)
+    await lose_starts(both, "broken", MANY)
     clock.tick(seconds=1)
     (stopped,) = await owe_cancels(both, "placeholder", 1)
-    (lost,) = await lose_purchases(both, "placeholder", 1)
+    (lost,) = await lose_starts(both, "placeholder", 1)
     recovering = Recovering(replace(both, providers={"placeholder": provider}))
 
     await recovering.turn()
@@ -91,10 +91,10 @@ async def test_what_a_removed_provider_is_owed_holds_up_no_other(
     assert (await jobs.get_any_tenant(both.db, lost.id)).stage is Stage.WAITING
 
 
-async def test_cancels_that_always_fail_hold_up_no_other_of_the_same_provider(
+async def test_failing_cancellations_do_not_block_others_of_their_provider(
     both: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Those that were tried least go first."""
+    """Those with the fewest tries go first."""
     hopeless = await owe_cancels(both, "placeholder", MANY)
     gone = {(await jobs.get_any_tenant(both.db, job.id)).prediction_id for job in hopeless}
     asked: list[PredictionId] = []
@@ -104,7 +104,7 @@ async def test_cancels_that_always_fail_hold_up_no_other_of_the_same_provider(
         if prediction_id in gone:
             raise ProviderUnavailable("there is no such prediction")
 
-    provider.cancel = stop  # type: ignore[method-assign] # it tells which
+    provider.cancel = stop  # type: ignore[method-assign] # it records which
     recovering = Recovering(both)
     await recovering.turn()
     clock.tick(seconds=recover.GRACE_SECONDS)
@@ -120,12 +120,12 @@ async def test_cancels_that_always_fail_hold_up_no_other_of_the_same_provider(
     assert (await jobs.get_any_tenant(both.db, job.id)).prediction_id in asked
 
 
-async def test_searches_that_always_fail_hold_up_no_other_of_the_same_provider(
+async def test_failing_searches_do_not_block_others_of_their_provider(
     both: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """They rest longer and longer."""
+    """Their pauses grow."""
     provider.reconcile_by = "find"
-    hopeless = await lose_purchases(both, "placeholder", MANY)
+    hopeless = await lose_starts(both, "placeholder", MANY)
     ids = {job.id for job in hopeless}
     find = provider.find
 
@@ -134,11 +134,11 @@ async def test_searches_that_always_fail_hold_up_no_other_of_the_same_provider(
             raise ProviderUnavailable("an error of the server")
         return await find(job, attempt, **when)  # type: ignore[arg-type] # passed on as it came
 
-    provider.find = look  # type: ignore[method-assign, assignment] # it tells which
+    provider.find = look  # type: ignore[method-assign, assignment] # it records which
     recovering = Recovering(both)
     await recovering.turn()
     clock.tick(seconds=1)
-    (lost,) = await lose_purchases(both, "placeholder", 1)
+    (lost,) = await lose_starts(both, "placeholder", 1)
     (attempt,) = await attempts.of_job(both.db, lost.id)
     provider.sold[PredictionId("found")] = attempt
 
@@ -147,15 +147,15 @@ async def test_searches_that_always_fail_hold_up_no_other_of_the_same_provider(
     assert (await jobs.get_any_tenant(both.db, lost.id)).prediction_id == "found"
 
 
-async def test_cancels_that_wait_for_the_budget_hold_up_no_search(
+async def test_cancellations_without_budget_do_not_block_searches(
     both: Runtime, provider: FakeProvider
 ) -> None:
-    """Too many requests, come again in ten minutes: what was bought is looked for all the same."""
+    """The rate limit pauses cancellations for minutes, but lost predictions are still searched."""
     provider.budget = Budget(calls_per_minute=60)
     provider.reconcile_by = "find"
     both.cancels.slots("placeholder", calls_per_minute=60).calls.drain(seconds=600)
     await owe_cancels(both, "placeholder", 1)
-    (lost,) = await lose_purchases(both, "placeholder", 1)
+    (lost,) = await lose_starts(both, "placeholder", 1)
     (attempt,) = await attempts.of_job(both.db, lost.id)
     provider.sold[PredictionId("found")] = attempt
     seconds = [0.0]
@@ -173,10 +173,10 @@ async def test_cancels_that_wait_for_the_budget_hold_up_no_search(
 
 @pytest.mark.usefixtures("_full_suite")
 @pytest.mark.parametrize("hangs", ["cancel", "find", "poll"])
-async def test_a_provider_that_hangs_holds_up_no_other(
+async def test_a_hanging_provider_does_not_block_others(
     both: Runtime, provider: FakeProvider, broken: FakeProvider, clock: Clock, hangs: str
 ) -> None:
-    """The real coordinator, with a provider that never answers to one of its calls."""
+    """The real coordinator, with a provider that never responds to one of its calls."""
     provider.reconcile_by = broken.reconcile_by = "find"
     asked, done = asyncio.Event(), asyncio.Event()
 
@@ -187,7 +187,7 @@ async def test_a_provider_that_hangs_holds_up_no_other(
 
     setattr(broken, hangs, never)
     await owe_cancels(both, "broken", 1)
-    await lose_purchases(both, "broken", 1)
+    await lose_starts(both, "broken", 1)
     running = await submit(both, a_request(provider="broken"))
     await start(both, running.id)
     clock.tick(seconds=1)
@@ -197,20 +197,20 @@ async def test_a_provider_that_hangs_holds_up_no_other(
     find, there = provider.find, asyncio.Event()
 
     async def find_once_there(*args: Any, **options: Any) -> Found:
-        await there.wait()  # a look before that would see nothing, and the next one is far away
+        await there.wait()  # an earlier search would find nothing, and the next one is far away
         return await find(*args, **options)
 
     provider.find = find_once_there  # type: ignore[method-assign] # it waits for the test
     (job,) = await owe_cancels(both, "placeholder", 1)
-    (lost,) = await lose_purchases(both, "placeholder", 1)
+    (lost,) = await lose_starts(both, "placeholder", 1)
     (attempt,) = await attempts.of_job(both.db, lost.id)
     provider.sold[PredictionId("found")] = attempt
     there.set()
 
-    async def tell(_: PredictionId) -> None:
+    async def record(_: PredictionId) -> None:
         done.set()
 
-    provider.cancel = tell  # type: ignore[method-assign, assignment] # it tells when
+    provider.cancel = record  # type: ignore[method-assign, assignment] # it records when
     both.wakeups.notify("recover")
 
     async with asyncio.timeout(LIMIT):
@@ -223,10 +223,10 @@ async def test_a_provider_that_hangs_holds_up_no_other(
 
 
 @both_databases
-async def test_jobs_that_cannot_be_taken_back_hold_up_no_other(
+async def test_jobs_that_cannot_be_released_do_not_block_others(
     rt: Runtime, second_worker: Callable[[], Runtime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor the other dead workers, the overdue, and the rest of the turn."""
+    """Other expired workers, overdue jobs and the rest of the turn are still handled."""
     monkeypatch.setattr(recover, "PAGE", 2)
     victims = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Accepting: checked, then safe."""
+"""Submission: a job is checked, then stored."""
 
 import asyncio
 import math
@@ -55,8 +55,8 @@ async def test_an_accepted_job_is_in_the_database(rt: Runtime, clock: Clock) -> 
     assert [event.type for event in await events.of_job(rt.db, job.id)] == ["submitted"]
 
 
-async def test_the_request_decides_where_it_says_something(rt: Runtime, clock: Clock) -> None:
-    """Settings are only for what a request leaves open."""
+async def test_values_of_the_request_override_the_settings(rt: Runtime, clock: Clock) -> None:
+    """Settings only fill what a request leaves open."""
     run_at = clock() + timedelta(hours=1)
     request = a_request(
         model=ModelName("a/b"),
@@ -85,10 +85,10 @@ async def test_the_request_decides_where_it_says_something(rt: Runtime, clock: C
         ({"a/b~c": 1}, "/parameters/a~1b~0c", "unknown_parameter"),
     ],
 )
-async def test_parameters_that_the_model_forbids_are_refused(
+async def test_parameters_forbidden_by_the_model_are_refused(
     rt: Runtime, provider: FakeProvider, parameters: dict[str, object], pointer: str, code: str
 ) -> None:
-    """Before anything is bought, and with the field's name."""
+    """They are refused before anything is paid for, with the name of the field."""
     provider.parameters = SCHEMA
 
     with pytest.raises(InvalidInput) as refused:
@@ -99,7 +99,7 @@ async def test_parameters_that_the_model_forbids_are_refused(
 
 
 async def test_every_wrong_parameter_is_named(rt: Runtime, provider: FakeProvider) -> None:
-    """One round trip is enough to learn of all mistakes; missing ones too."""
+    """One request reveals all errors, missing parameters included."""
     provider.parameters = {**SCHEMA, "required": ["strength"]}
 
     with pytest.raises(InvalidInput) as refused:
@@ -126,7 +126,7 @@ async def test_every_wrong_parameter_is_named(rt: Runtime, provider: FakeProvide
 async def test_a_schema_of_any_shape_refuses_or_allows(
     rt: Runtime, provider: FakeProvider, schema: dict[str, object]
 ) -> None:
-    """A provider's document is a stranger's; it never ends in an error of ours."""
+    """A provider's document is untrusted, and never causes an internal error."""
     provider.parameters = schema
 
     job = await submit(rt, a_request(parameters={"width": 1.0}))
@@ -145,7 +145,7 @@ async def test_a_refusal_names_few_of_many_choices(rt: Runtime, provider: FakePr
 
 
 async def test_allowed_parameters_are_accepted(rt: Runtime, provider: FakeProvider) -> None:
-    """A whole number is a number too."""
+    """An integer is a number, too."""
     provider.parameters = SCHEMA
 
     job = await submit(rt, a_request(parameters={"width": 64, "strength": 1.0}))
@@ -153,8 +153,10 @@ async def test_allowed_parameters_are_accepted(rt: Runtime, provider: FakeProvid
     assert job.input == {"width": 64, "strength": 1.0}
 
 
-async def test_many_schemas_do_not_grow_for_ever(rt: Runtime, provider: FakeProvider) -> None:
-    """A provider may hand out a new document each time."""
+async def test_the_number_of_cached_schemas_is_limited(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """A provider may return a new document each time."""
     for _ in range(300):
         provider.parameters = {**SCHEMA}
         await rt.validators.check(provider.parameters, {"width": 64})
@@ -163,7 +165,7 @@ async def test_many_schemas_do_not_grow_for_ever(rt: Runtime, provider: FakeProv
 
 
 async def test_an_unknown_model_is_refused(rt: Runtime) -> None:
-    """The provider knows its models."""
+    """The provider has a list of its models."""
     with pytest.raises(InvalidInput) as refused:
         await submit(rt, a_request(model=ModelName("no/model")))
 
@@ -171,17 +173,17 @@ async def test_an_unknown_model_is_refused(rt: Runtime) -> None:
 
 
 async def test_an_unknown_provider_is_refused_with_the_choices(rt: Runtime) -> None:
-    """It may be a slip of the pen."""
+    """It may be a typing error."""
     with pytest.raises(InvalidInput) as refused:
         await submit(rt, a_request(provider="nobody"))
 
     assert "fake, placeholder" in refused.value.errors[0].detail
 
 
-async def test_a_schema_out_of_reach_does_not_stop_a_job(
+async def test_an_unreachable_schema_does_not_block_a_job(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is checked by the provider at start."""
+    """The provider checks the parameters at the start."""
 
     async def away(_: ModelName) -> Schema | None:
         raise ProviderUnavailable("no answer")
@@ -194,7 +196,7 @@ async def test_a_schema_out_of_reach_does_not_stop_a_job(
 
 
 async def test_a_job_too_far_ahead_is_refused(rt: Runtime, clock: Clock) -> None:
-    """Nobody means a year from now."""
+    """A time more than a year ahead is a mistake."""
     with pytest.raises(InvalidInput):
         await submit(rt, a_request(run_at=clock() + timedelta(days=366)))
 
@@ -206,8 +208,10 @@ async def test_a_time_in_the_past_means_now(rt: Runtime, clock: Clock) -> None:
     assert job.run_at == clock()
 
 
-async def test_a_full_disk_refuses_and_heals(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Better no job than one whose file cannot be kept."""
+async def test_a_full_disk_refuses_jobs_until_it_has_space(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job whose file cannot be stored is better refused."""
     failures: list[Exception] = [StorageFull("no room"), StorageError("odd")]
 
     async def check() -> None:
@@ -219,14 +223,14 @@ async def test_a_full_disk_refuses_and_heals(rt: Runtime, monkeypatch: pytest.Mo
     with pytest.raises(StorageFull):
         await submit(rt, a_request())
 
-    await rt.capacity.look()  # another error is not the disk's: nothing is known
+    await rt.capacity.look()  # another error says nothing about the disk
     await rt.capacity.look()
 
     assert (await submit(rt, a_request())).status is Status.PENDING
 
 
-async def test_a_failed_job_can_be_asked_for_again(rt: Runtime, provider: FakeProvider) -> None:
-    """It is a new job with the same request."""
+async def test_a_failed_job_can_be_retried(rt: Runtime, provider: FakeProvider) -> None:
+    """The retry is a new job with the same request."""
     provider.starts = [ProviderRejected("no")]
     old = await submit(rt, a_request("A fox", parameters={"width": 3}, priority=7))
     await start(rt, old.id)
@@ -240,7 +244,7 @@ async def test_a_failed_job_can_be_asked_for_again(rt: Runtime, provider: FakePr
 
 
 async def test_a_retry_has_as_much_time_as_a_scheduled_job_had_from_its_start(rt: Runtime) -> None:
-    """The days until `run_at` are not time that the job may take."""
+    """The days until `run_at` do not count towards the deadline."""
     limit = timedelta(seconds=600)
     old = await submit(rt, a_request(run_at=rt.now() + timedelta(days=10), deadline=limit))
     await cancel(rt, old.id, tenant_id="default")
@@ -254,7 +258,7 @@ async def test_a_retry_has_as_much_time_as_a_scheduled_job_had_from_its_start(rt
 async def test_a_job_of_an_earlier_release_is_retried_with_its_time_from_acceptance(
     rt: Runtime,
 ) -> None:
-    """That release stores the moment of the deadline only, and may run beside this one."""
+    """That release stores only the time of the deadline, and may run beside this one."""
     old = await submit(rt, a_request(deadline=timedelta(seconds=600)))
     await cancel(rt, old.id, tenant_id="default")
     async with rt.db.write() as tx:
@@ -265,8 +269,8 @@ async def test_a_job_of_an_earlier_release_is_retried_with_its_time_from_accepta
     assert new.deadline == new.run_at + timedelta(seconds=600)
 
 
-async def test_a_cancelled_job_can_be_asked_for_again(rt: Runtime) -> None:
-    """A change of mind."""
+async def test_a_cancelled_job_can_be_retried(rt: Runtime) -> None:
+    """The retry is a new job, too."""
     old = await submit(rt, a_request())
     await cancel(rt, old.id, tenant_id="default")
 
@@ -274,8 +278,8 @@ async def test_a_cancelled_job_can_be_asked_for_again(rt: Runtime) -> None:
 
 
 @both_databases
-async def test_however_many_retry_a_job_at_once_it_is_one_job(rt: Runtime) -> None:
-    """Each of twenty impatient callers would have paid for a job of its own."""
+async def test_concurrent_retries_of_a_job_create_one_job(rt: Runtime) -> None:
+    """Otherwise each of twenty callers would pay for a job of its own."""
     old = await a_cancelled_job(rt)
     before = (await count_jobs(rt.db, now=rt.now())).queue_depth
 
@@ -287,8 +291,8 @@ async def test_however_many_retry_a_job_at_once_it_is_one_job(rt: Runtime) -> No
 
 
 @both_databases
-async def test_another_retry_is_made_when_it_is_asked_for(rt: Runtime) -> None:
-    """Two pictures of one request, on purpose; a plain retry then returns the latest."""
+async def test_another_retry_is_created_on_request(rt: Runtime) -> None:
+    """A second result may be wanted; a plain retry then returns the latest one."""
     old = await a_cancelled_job(rt)
     first, _ = await retry(rt, old.id, tenant_id="default")
 
@@ -301,10 +305,10 @@ async def test_another_retry_is_made_when_it_is_asked_for(rt: Runtime) -> None:
 
 
 @pytest.mark.parametrize("ends", ["completed", "purged", "cancelled"])
-async def test_a_retry_that_came_to_nothing_is_followed_by_another(
+async def test_a_failed_retry_is_followed_by_another(
     rt: Runtime, provider: FakeProvider, ends: str
 ) -> None:
-    """One that has completed is what the caller asked for, as long as its files are there."""
+    """A completed retry is returned as long as its files exist."""
     provider.at_once = True
     old = await a_cancelled_job(rt)
     first, _ = await retry(rt, old.id, tenant_id="default")
@@ -328,7 +332,7 @@ async def a_cancelled_job(rt: Runtime) -> Job:
     return (await cancel(rt, job.id, tenant_id="default"))[0]
 
 
-async def test_a_living_job_cannot_be_asked_for_again(rt: Runtime) -> None:
+async def test_a_running_job_cannot_be_retried(rt: Runtime) -> None:
     """It would be paid for twice."""
     job = await submit(rt, a_request())
 
@@ -336,8 +340,8 @@ async def test_a_living_job_cannot_be_asked_for_again(rt: Runtime) -> None:
         await retry(rt, job.id, tenant_id="default")
 
 
-async def test_a_foreign_job_looks_unknown(rt: Runtime) -> None:
-    """Nobody learns of others' ids."""
+async def test_a_foreign_job_cannot_be_retried(rt: Runtime) -> None:
+    """The response does not reveal the ids of other tenants."""
     job = await submit(rt, a_request())
 
     for job_id, tenant in ((job.id, "other"), (JobId(uuid7()), "default")):
@@ -350,7 +354,7 @@ async def test_a_foreign_job_looks_unknown(rt: Runtime) -> None:
 async def test_the_default_model_is_that_of_the_default_provider(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """Another provider does not know it, and has its own."""
+    """Another provider may not have it, and has a default of its own."""
     rt = replace(rt, settings=rt.settings.model_copy(update={"default_model": "one/model"}))
 
     first = await submit(rt, a_request())

@@ -1,4 +1,4 @@
-"""No faster than a provider takes it, and not at all while it cannot."""
+"""Calls to a provider stay within its limits, and stop while it is unavailable."""
 
 import asyncio
 from collections import Counter
@@ -54,38 +54,38 @@ AWAY = ProviderUnavailable("nobody listens", code=UNREACHABLE)
 LOST = OutcomeUnknown("no answer")
 
 
-class Hall:
-    """A dispatcher whose workers start at once what they are told, or do nothing."""
+class ListedDispatcher:
+    """A dispatcher that records ids; its workers, if any, start the jobs at once."""
 
     def __init__(self) -> None:
-        self.told: list[JobId] = []
+        self.dispatched: list[JobId] = []
         self.workers: list[Runtime] = []
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
-        """Tell one worker after the other."""
+        """Pass the id to the workers in turn."""
         if task == "start":
-            self.told.append(job_id)
+            self.dispatched.append(job_id)
             if self.workers:
-                await start(self.workers[len(self.told) % len(self.workers)], job_id)
+                await start(self.workers[len(self.dispatched) % len(self.workers)], job_id)
 
     async def consume(self, *_: object, **__: object) -> None:
         """Never called."""
         raise AssertionError
 
     async def check(self) -> None:
-        """Always fine."""
+        """Always succeed."""
 
 
 @pytest.fixture
-def hall() -> Hall:
+def listed() -> ListedDispatcher:
     """Return a dispatcher without workers."""
-    return Hall()
+    return ListedDispatcher()
 
 
 @pytest.fixture
-def rt(rt: Runtime, hall: Hall) -> Runtime:
-    """Return a runtime whose nudges end in the hall."""
-    return replace(rt, dispatcher=hall)
+def rt(rt: Runtime, listed: ListedDispatcher) -> Runtime:
+    """Return a runtime whose dispatches are recorded."""
+    return replace(rt, dispatcher=listed)
 
 
 class Turns:
@@ -102,37 +102,37 @@ class Turns:
         return (self._clock.time - self._begun).total_seconds()
 
     async def one(self, *, after: float = 0) -> timedelta:
-        """Take a turn, so many seconds later."""
+        """Take a turn, some seconds later."""
         self._clock.tick(seconds=after)
         await self._rt.lease.beat()
         return await self._admission.turn()
 
     async def run(self, seconds: float, *, step: float = 0.1) -> None:
-        """Take turns for so long."""
+        """Take turns for a period."""
         for _ in range(round(seconds / step)):
             await self.one(after=step)
 
 
 @pytest.fixture
 def turns(rt: Runtime, provider: FakeProvider, clock: Clock) -> Callable[..., Turns]:
-    """Return a maker of coordinators; to be called once all providers are as they should be."""
+    """Return a factory of coordinators, to be called when all providers are set up."""
 
     def make(**budget: float) -> Turns:
-        provider.budget = Budget(**budget)  # type: ignore[arg-type]  # what a test says
+        provider.budget = Budget(**budget)  # type: ignore[arg-type]  # chosen by the test
         return Turns(rt, clock)
 
     return make
 
 
 async def submitted(rt: Runtime, count: int, **fields: Any) -> list[Job]:
-    """Submit so many jobs that are due at once."""
+    """Submit a number of jobs that are due at once."""
     return await asyncio.gather(
         *(submit(rt, a_request(run_at=rt.now(), **fields)) for _ in range(count))
     )
 
 
-async def purchase(rt: Runtime, provider: FakeProvider, error: FleekError | None = None) -> Job:
-    """Start a new job, with this failure if any; returns what has become of it."""
+async def start_new(rt: Runtime, provider: FakeProvider, error: FleekError | None = None) -> Job:
+    """Start a new job, with this failure if any, and return its latest state."""
     if error is not None:
         provider.starts = [error]
     (job,) = await submitted(rt, 1)
@@ -141,23 +141,23 @@ async def purchase(rt: Runtime, provider: FakeProvider, error: FleekError | None
 
 
 async def broken(rt: Runtime, provider: FakeProvider, error: FleekError = AWAY) -> None:
-    """Let purchases fail until the model is left alone."""
+    """Fail starts until the circuit of the model is open."""
     for _ in range(OPENS_AFTER):
-        await purchase(rt, provider, error)
+        await start_new(rt, provider, error)
 
 
 # Budgets
 
 
 @pytest.mark.parametrize("per_minute", [1, 6, 61, 600, 3000])
-def test_a_bucket_never_gives_more_than_its_minute(per_minute: int) -> None:
-    """Whenever the provider's minute begins."""
+def test_a_bucket_stays_within_its_limit_per_minute(per_minute: int) -> None:
+    """It does not matter when the provider's minute begins."""
     now = 0.0
     bucket = TokenBucket(per_minute, clock=lambda: now)
     given = []
     for tick in range(200 * 20):
         now = tick / 20
-        while now > 70 and bucket.take():  # it has rested, so it is full
+        while now > 70 and bucket.take():  # it was idle, so it is full
             given.append(now)
 
     assert len(given) >= per_minute  # in 130 seconds
@@ -177,8 +177,8 @@ def test_a_bucket_without_a_limit_is_never_empty() -> None:
     assert bucket.wait() == timedelta(0)
 
 
-def test_what_is_owed_is_paid_first() -> None:
-    """A sweep may cost more than there is."""
+def test_an_overdrawn_bucket_fills_up_first() -> None:
+    """One scan may cost more than the bucket holds."""
     now = 0.0
     bucket = TokenBucket(61, clock=lambda: now)  # one per second
     bucket.spend(3)
@@ -189,128 +189,132 @@ def test_what_is_owed_is_paid_first() -> None:
     assert not bucket.take()
 
 
-async def test_a_crowd_is_admitted_at_the_provider_s_pace(
-    rt: Runtime, hall: Hall, turns: Callable[..., Turns]
+async def test_many_jobs_are_admitted_at_the_provider_s_rate(
+    rt: Runtime, listed: ListedDispatcher, turns: Callable[..., Turns]
 ) -> None:
     """600 a minute are 10 a second, and a burst is a second's worth."""
     coordinator = turns(creates_per_minute=600)
-    hall.workers = [rt]
+    listed.workers = [rt]
     await submitted(rt, 1000)
 
     await coordinator.run(5)
-    after_five = len(hall.told)
+    after_five = len(listed.dispatched)
     await coordinator.one(after=60)
-    burst = len(hall.told) - after_five
+    burst = len(listed.dispatched) - after_five
     await coordinator.run(5)
 
     assert 45 <= after_five <= 50
-    assert burst == 9  # it kept no more, however long it rested
-    assert 90 <= len(hall.told) - burst <= 100
+    assert burst == 9  # it holds no more, however long it was idle
+    assert 90 <= len(listed.dispatched) - burst <= 100
 
 
-async def test_a_new_coordinator_starts_with_nothing(
-    rt: Runtime, hall: Hall, turns: Callable[..., Turns]
+async def test_a_new_coordinator_starts_with_an_empty_bucket(
+    rt: Runtime, listed: ListedDispatcher, turns: Callable[..., Turns]
 ) -> None:
-    """It does not know what the one before has spent."""
+    """It does not know how much its predecessor has used."""
     await submitted(rt, 50)
     coordinator = turns(creates_per_minute=600)
 
     wait = await coordinator.one()
 
-    assert hall.told == []
+    assert listed.dispatched == []
     assert BUSY < wait < 6 * BUSY  # it takes a tenth of a second until there is a token
     await coordinator.one(after=wait.total_seconds() + 0.001)
-    assert len(hall.told) == 1
+    assert len(listed.dispatched) == 1
 
 
-async def test_the_best_job_gets_the_token(
-    rt: Runtime, hall: Hall, turns: Callable[..., Turns]
+async def test_the_highest_priority_gets_the_token(
+    rt: Runtime, listed: ListedDispatcher, turns: Callable[..., Turns]
 ) -> None:
-    """Priority counts whatever the pace."""
+    """The priority counts at any rate."""
     await submitted(rt, 5, priority=1)
     (best,) = await submitted(rt, 1, priority=9)
     coordinator = turns(creates_per_minute=60)
 
     await coordinator.one(after=1.1)
 
-    assert hall.told == [best.id]
+    assert listed.dispatched == [best.id]
 
 
-async def test_a_provider_without_tokens_holds_up_no_other(
-    rt: Runtime, hall: Hall, provider: FakeProvider, turns: Callable[..., Turns]
+async def test_a_provider_without_tokens_does_not_block_others(
+    rt: Runtime, listed: ListedDispatcher, provider: FakeProvider, turns: Callable[..., Turns]
 ) -> None:
-    """However long its queue is, and however early it came."""
+    """Its queue may be long, and older."""
     free = FakeProvider()
     rt.providers["fake"] = free  # type: ignore[index]  # a dictionary, in the tests
-    hall.workers = [rt]
+    listed.workers = [rt]
     await submitted(rt, 300, priority=9)
     others = await submitted(rt, 3, provider="fake")
     coordinator = turns(creates_per_minute=60)
 
     await coordinator.one(after=0.1)
 
-    assert sorted(hall.told) == sorted(job.id for job in others)
+    assert sorted(listed.dispatched) == sorted(job.id for job in others)
     assert provider.started == []
 
 
-async def test_no_more_run_at_once_than_the_provider_runs(
+async def test_concurrent_predictions_stay_within_the_provider_s_limit(
     rt: Runtime,
-    hall: Hall,
+    listed: ListedDispatcher,
     clock: Clock,
     turns: Callable[..., Turns],
     second_worker: Callable[[], Runtime],
 ) -> None:
-    """With two workers too: only the coordinator decides."""
-    other = replace(second_worker(), dispatcher=hall, pauses=PauseCache())
+    """With two workers, too: only the coordinator decides."""
+    other = replace(second_worker(), dispatcher=listed, pauses=PauseCache())
     await other.lease.register()
     coordinator = turns(concurrency=3)
     await submitted(rt, 10)
 
     await coordinator.one()
-    dispatched = len(hall.told)  # and nobody has claimed them yet
+    dispatched = len(listed.dispatched)  # and they are not claimed yet
     await coordinator.one()
-    again = len(hall.told)
-    hall.workers = [rt, other]
-    for job_id in hall.told[:2]:
+    again = len(listed.dispatched)
+    listed.workers = [rt, other]
+    for job_id in listed.dispatched[:2]:
         await start(other, job_id)
     await coordinator.one()
-    claimed = len(hall.told)
+    claimed = len(listed.dispatched)
     clock.tick(seconds=1)
     await Watch(rt).turn()  # two of them end
     await coordinator.one()
 
-    assert (dispatched, again, claimed, len(hall.told)) == (3, 3, 3, 5)
+    assert (dispatched, again, claimed, len(listed.dispatched)) == (3, 3, 3, 5)
 
 
 # Accounts
 
 
 async def test_too_many_requests_pause_the_account_and_not_the_job(
-    rt: Runtime, hall: Hall, provider: FakeProvider, turns: Callable[..., Turns], clock: Clock
+    rt: Runtime,
+    listed: ListedDispatcher,
+    provider: FakeProvider,
+    turns: Callable[..., Turns],
+    clock: Clock,
 ) -> None:
-    """Nobody else asks meanwhile; the job that was refused keeps its turn."""
-    refused = await purchase(rt, provider, LIMITED)
+    """No other job calls the provider meanwhile, and the refused job keeps its place."""
+    refused = await start_new(rt, provider, LIMITED)
     later = await submitted(rt, 2)
-    hall.workers = [rt]
+    listed.workers = [rt]
     coordinator = turns()
 
     await coordinator.run(59, step=1)
-    during = list(hall.told)
+    during = list(listed.dispatched)
     await coordinator.run(2, step=1)
 
     assert refused.status is Status.PENDING
     assert refused.run_at < clock() - timedelta(seconds=50)
     assert during == []
-    assert sorted(hall.told) == sorted(job.id for job in (refused, *later))
+    assert sorted(listed.dispatched) == sorted(job.id for job in (refused, *later))
     assert len(provider.sold) == 3
 
 
-async def test_a_worker_that_knows_of_the_pause_does_not_ask(
+async def test_a_worker_with_the_pause_cached_makes_no_call(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """A nudge that was under way is passed over; the job is as it was."""
+    """A dispatch that was under way is skipped, and the job is unchanged."""
     job, *_ = await submitted(rt, 1)
-    await purchase(rt, provider, LIMITED)
+    await start_new(rt, provider, LIMITED)
 
     await start(rt, job.id)
     during = await jobs.get_any_tenant(rt.db, job.id)
@@ -322,18 +326,18 @@ async def test_a_worker_that_knows_of_the_pause_does_not_ask(
 
 
 @pytest.mark.parametrize("refusal", [UNPAID, REVOKED], ids=["unpaid", "revoked"])
-async def test_an_account_that_is_refused_is_parked(
+async def test_a_refused_account_is_paused(
     *,
     rt: Runtime,
-    hall: Hall,
+    listed: ListedDispatcher,
     provider: FakeProvider,
     turns: Callable[..., Turns],
     clock: Clock,
     refusal: ProviderUnavailable,
 ) -> None:
-    """One alert, however often it is tried; jobs wait, and go on once somebody has acted."""
+    """There is one alert, and jobs wait until the operator has acted."""
     waiting = await submitted(rt, 3)
-    hall.workers = [rt]
+    listed.workers = [rt]
     provider.starts = [refusal, refusal]
     coordinator = turns(creates_per_minute=600)
 
@@ -348,27 +352,27 @@ async def test_an_account_that_is_refused_is_parked(
     assert await provider_health.impaired(rt.db, now=clock()) == []
 
 
-async def test_a_parked_provider_holds_up_no_other(
-    rt: Runtime, hall: Hall, provider: FakeProvider, turns: Callable[..., Turns]
+async def test_a_paused_provider_does_not_block_others(
+    rt: Runtime, listed: ListedDispatcher, provider: FakeProvider, turns: Callable[..., Turns]
 ) -> None:
-    """One bill that is not paid is one provider's matter."""
+    """An unpaid bill concerns one provider only."""
     rt.providers["fake"] = FakeProvider()  # type: ignore[index]  # a dictionary, in the tests
-    await purchase(rt, provider, UNPAID)
+    await start_new(rt, provider, UNPAID)
     await submitted(rt, 100, priority=9)
     others = await submitted(rt, 2, provider="fake")
-    hall.workers = [rt]
+    listed.workers = [rt]
     coordinator = turns()
 
     await coordinator.run(1)
 
-    assert sorted(hall.told) == sorted(job.id for job in others)
+    assert sorted(listed.dispatched) == sorted(job.id for job in others)
 
 
 # Models
 
 
 def test_the_pause_of_a_model_doubles() -> None:
-    """From half a minute up to ten."""
+    """From half a minute up to ten minutes."""
     pauses = [circuit_pause(failures) for failures in range(4, 100)]
 
     assert pauses[:4] == [None, SHORTEST_PAUSE, 2 * SHORTEST_PAUSE, 4 * SHORTEST_PAUSE]
@@ -376,10 +380,14 @@ def test_the_pause_of_a_model_doubles() -> None:
 
 
 @pytest.mark.parametrize("error", [AWAY, LOST], ids=["away", "lost"])
-async def test_a_model_that_fails_is_left_alone(
-    rt: Runtime, hall: Hall, provider: FakeProvider, turns: Callable[..., Turns], error: FleekError
+async def test_a_failing_model_is_paused(
+    rt: Runtime,
+    listed: ListedDispatcher,
+    provider: FakeProvider,
+    turns: Callable[..., Turns],
+    error: FleekError,
 ) -> None:
-    """Others of the same provider go on, even from behind its long queue."""
+    """Other models of the same provider continue, even from behind its long queue."""
     await broken(rt, provider, error)
     await submitted(rt, 100, priority=9)
     (other,) = await submitted(rt, 1, model="fake/other")
@@ -387,27 +395,27 @@ async def test_a_model_that_fails_is_left_alone(
 
     await coordinator.run(29, step=1)
 
-    assert set(hall.told) == {other.id}
+    assert set(listed.dispatched) == {other.id}
 
 
 async def test_a_success_between_failures_starts_the_count_again(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Four of five is no breakdown."""
+    """Four failures of five are no outage."""
     for _ in range(OPENS_AFTER - 1):
-        await purchase(rt, provider, AWAY)
-    await purchase(rt, provider)
-    await purchase(rt, provider, AWAY)
+        await start_new(rt, provider, AWAY)
+    await start_new(rt, provider)
+    await start_new(rt, provider, AWAY)
 
     (account,) = await provider_health.impaired(rt.db, now=clock())
 
     assert (account.failures, account.paused_until) == (1, None)
 
 
-async def test_a_success_that_was_under_way_opens_the_model_again(
+async def test_a_late_success_closes_the_circuit(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Of purchases answered at once, those that failed may be noted first."""
+    """Of simultaneous responses, the failures may be recorded first."""
     provider.hold = asyncio.Event()
     (job,) = await submitted(rt, 1)
     buying = asyncio.create_task(start(rt, job.id))
@@ -424,24 +432,24 @@ async def test_a_success_that_was_under_way_opens_the_model_again(
     assert not rt.pauses.is_paused("placeholder", "fake/model", now=clock())
 
 
-async def test_a_few_failures_change_nothing_yet(
-    rt: Runtime, hall: Hall, provider: FakeProvider, turns: Callable[..., Turns]
+async def test_a_few_failures_pause_nothing(
+    rt: Runtime, listed: ListedDispatcher, provider: FakeProvider, turns: Callable[..., Turns]
 ) -> None:
     """They may be chance."""
-    await purchase(rt, provider, AWAY)
+    await start_new(rt, provider, AWAY)
     crowd = await submitted(rt, 5)
     coordinator = turns()
 
     await coordinator.one()
 
-    assert set(hall.told) >= {job.id for job in crowd}
+    assert set(listed.dispatched) >= {job.id for job in crowd}
 
 
 @pytest.mark.parametrize(("error", "written"), [(LIMITED, 1), (AWAY, OPENS_AFTER)])
-async def test_what_is_known_already_is_not_written_again(
+async def test_a_known_failure_is_not_recorded_again(
     rt: Runtime, provider: FakeProvider, clock: Clock, error: FleekError, written: int
 ) -> None:
-    """When a provider breaks down, all that is under way fails at once."""
+    """In an outage, all starts in progress fail at once."""
     crowd = await submitted(rt, 2 * OPENS_AFTER)
     intended = [await intend(rt, job.id) for job in crowd]
     provider.starts = [error] * len(crowd)
@@ -456,18 +464,18 @@ async def test_what_is_known_already_is_not_written_again(
     assert account.updated_at - begun == timedelta(seconds=0.01) * (written - 1)
 
 
-async def test_what_another_worker_has_cleared_is_cleared(
+async def test_recovery_is_logged_by_one_worker_only(
     rt: Runtime, provider: FakeProvider, second_worker: Callable[[], Runtime]
 ) -> None:
-    """Only one of them says that all is well again."""
+    """Another worker's cache may still contain the failure."""
     other = replace(second_worker(), pauses=PauseCache())
     await other.lease.register()
-    await purchase(rt, provider, AWAY)
+    await start_new(rt, provider, AWAY)
     await refresh_pauses(other)
 
     with capture_logs() as lines:
-        await purchase(rt, provider)
-        await purchase(other, provider)
+        await start_new(rt, provider)
+        await start_new(other, provider)
 
     assert [line["event"] for line in lines].count("provider_resumed") == 1
 
@@ -480,106 +488,118 @@ async def test_what_another_worker_has_cleared_is_cleared(
     ],
     ids=["rejected", "busy"],
 )
-async def test_what_tells_nothing_of_the_provider_s_health_is_not_counted(
+async def test_errors_unrelated_to_provider_health_are_not_counted(
     rt: Runtime, provider: FakeProvider, clock: Clock, error: FleekError
 ) -> None:
     """A caller's mistake must not stop other callers."""
     for _ in range(OPENS_AFTER):
-        await purchase(rt, provider, error)
+        await start_new(rt, provider, error)
 
     assert await provider_health.impaired(rt.db, now=clock()) == []
     assert rt.metrics.start_failures.labels("placeholder", error.code)._value.get() == 5
 
 
-async def test_a_prediction_that_fails_is_not_counted(
+async def test_a_failed_prediction_is_not_counted(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """It was sold: that is all that counts here."""
+    """It was created, and that is all that counts here."""
     provider.outcome = Failed("prediction_failed", "bad day", retryable=True)
     provider.at_once = True
     for _ in range(OPENS_AFTER):
-        await purchase(rt, provider)
+        await start_new(rt, provider)
 
     assert await provider_health.impaired(rt.db, now=clock()) == []
 
 
-async def test_after_its_pause_one_job_tries_the_model(
-    rt: Runtime, hall: Hall, provider: FakeProvider, turns: Callable[..., Turns], clock: Clock
+async def test_after_the_pause_one_job_tests_the_model(
+    rt: Runtime,
+    listed: ListedDispatcher,
+    provider: FakeProvider,
+    turns: Callable[..., Turns],
+    clock: Clock,
 ) -> None:
-    """As long as nothing is heard of it, no other is started; a success opens the door."""
+    """No other job is started before its result, and a success closes the circuit."""
     await broken(rt, provider)
     clock.tick(seconds=SHORTEST_PAUSE.total_seconds())
     coordinator = turns()
 
     await coordinator.run(20, step=1)
-    trial = list(hall.told)
+    trial = list(listed.dispatched)
     await start(rt, trial[0])
-    hall.workers = [rt]
+    listed.workers = [rt]
     await coordinator.run(2)
 
     assert len(trial) == 1
-    assert sorted(Counter(hall.told).values()) == [1] * OPENS_AFTER
+    assert sorted(Counter(listed.dispatched).values()) == [1] * OPENS_AFTER
     assert await provider_health.impaired(rt.db, now=clock()) == []
 
 
-async def test_a_trial_that_fails_leads_to_a_longer_pause(
-    rt: Runtime, hall: Hall, provider: FakeProvider, turns: Callable[..., Turns], clock: Clock
+async def test_a_failed_trial_leads_to_a_longer_pause(
+    rt: Runtime,
+    listed: ListedDispatcher,
+    provider: FakeProvider,
+    turns: Callable[..., Turns],
+    clock: Clock,
 ) -> None:
-    """And to another trial after it."""
+    """Another trial follows it."""
     await broken(rt, provider)
     clock.tick(seconds=SHORTEST_PAUSE.total_seconds())
-    hall.workers = [rt]
+    listed.workers = [rt]
     provider.starts = [AWAY] * 2
     coordinator = turns()
 
     await coordinator.run(1)
     (account,) = await provider_health.impaired(rt.db, now=clock())
-    first = len(hall.told)
+    first = len(listed.dispatched)
     await coordinator.run(58, step=1)
-    second = len(hall.told)
+    second = len(listed.dispatched)
     await coordinator.run(3, step=1)
 
     assert account.paused_until is not None
     assert account.paused_until - account.updated_at == 2 * SHORTEST_PAUSE
-    assert (first, second, len(hall.told)) == (1, 1, 2)
+    assert (first, second, len(listed.dispatched)) == (1, 1, 2)
 
 
-async def test_a_trial_that_is_lost_is_followed_by_another(
-    rt: Runtime, hall: Hall, provider: FakeProvider, turns: Callable[..., Turns], clock: Clock
+async def test_a_lost_trial_is_followed_by_another(
+    rt: Runtime,
+    listed: ListedDispatcher,
+    provider: FakeProvider,
+    turns: Callable[..., Turns],
+    clock: Clock,
 ) -> None:
-    """Its worker may have died."""
+    """Its worker may have crashed."""
     await broken(rt, provider)
     clock.tick(seconds=SHORTEST_PAUSE.total_seconds())
     coordinator = turns()
 
     await coordinator.run(TRIAL_SECONDS - 1, step=1)
-    first = len(hall.told)
+    first = len(listed.dispatched)
     await coordinator.run(3, step=1)
 
-    assert (first, len(hall.told)) == (1, 2)
+    assert (first, len(listed.dispatched)) == (1, 2)
 
 
-async def test_a_worker_learns_of_what_others_have_seen(
+async def test_a_worker_reads_the_pauses_of_others(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Callable[[], Runtime]
 ) -> None:
-    """With its heartbeat; then its success counts for all."""
+    """It does so with its heartbeat; then its success counts for all."""
     other = replace(second_worker(), pauses=PauseCache())
     await other.lease.register()
-    await purchase(rt, provider, AWAY)
+    await start_new(rt, provider, AWAY)
 
-    await purchase(other, provider)
+    await start_new(other, provider)
     unheard = await provider_health.impaired(rt.db, now=clock())
     await refresh_pauses(other)
-    await purchase(other, provider)
+    await start_new(other, provider)
 
     assert len(unheard) == 1
     assert await provider_health.impaired(rt.db, now=clock()) == []
 
 
-async def test_a_healthy_job_writes_nothing_here(
+async def test_a_healthy_start_reads_and_writes_no_health(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does not even ask."""
+    """It costs no statement."""
 
     async def asked(*_: object, **__: object) -> bool:
         raise AssertionError
@@ -587,16 +607,16 @@ async def test_a_healthy_job_writes_nothing_here(
     monkeypatch.setattr(provider_health, "clear", asked)
     monkeypatch.setattr(provider_health, "impaired", asked)
 
-    job = await purchase(rt, provider)
+    job = await start_new(rt, provider)
 
     assert job.stage is Stage.WAITING
 
 
 @pytest.mark.parametrize("error", [LIMITED, AWAY], ids=["account", "model"])
-async def test_what_cannot_be_noted_does_not_stop_the_job(
+async def test_a_failure_that_cannot_be_recorded_does_not_hold_the_job(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, error: FleekError
 ) -> None:
-    """It is given back all the same, and waits itself."""
+    """It is released all the same, and waits on its own."""
 
     async def away(*_: object, **__: object) -> None:
         raise DatabaseUnavailable("no answer")
@@ -604,37 +624,37 @@ async def test_what_cannot_be_noted_does_not_stop_the_job(
     monkeypatch.setattr(provider_health, "pause", away)
     monkeypatch.setattr(provider_health, "fail", away)
 
-    job = await purchase(rt, provider, error)
+    job = await start_new(rt, provider, error)
 
     floor = getattr(error, "retry_after", None) or timedelta(0)
     assert (job.status, job.attempt, job.deferrals) == (Status.PENDING, 0, 1)
     assert job.run_at >= rt.now() + floor
 
 
-async def test_a_success_that_cannot_be_noted_is_noted_by_the_next(
+async def test_a_success_that_cannot_be_recorded_is_recorded_by_the_next(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was sold is bound before."""
-    await purchase(rt, provider, AWAY)
+    """The prediction is bound before."""
+    await start_new(rt, provider, AWAY)
 
     async def away(*_: object, **__: object) -> bool:
         raise DatabaseUnavailable("no answer")
 
     with monkeypatch.context() as patched:
         patched.setattr(provider_health, "clear", away)
-        job = await purchase(rt, provider)
+        job = await start_new(rt, provider)
     await refresh_pauses(rt)
-    await purchase(rt, provider)
+    await start_new(rt, provider)
 
     assert job.stage is Stage.WAITING
     assert await provider_health.impaired(rt.db, now=clock()) == []
 
 
-# Looks
+# Polls
 
 
 async def running(rt: Runtime, provider: FakeProvider, count: int) -> list[str]:
-    """Start jobs whose predictions run on; returns these in their order."""
+    """Start jobs whose predictions run on, and return their ids in order."""
     provider.outcome = None
     for job in await submitted(rt, count):
         await start(rt, job.id)
@@ -642,14 +662,14 @@ async def running(rt: Runtime, provider: FakeProvider, count: int) -> list[str]:
 
 
 def a_watch(rt: Runtime, clock: Clock) -> Watch:
-    """Return a watch whose budget goes by the test's clock."""
+    """Return a watch whose budget uses the test's clock."""
     return Watch(rt, clock=lambda: clock().timestamp())
 
 
-async def test_looks_keep_to_the_budget_of_calls(
+async def test_polls_stay_within_the_call_budget(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Half of it is kept for all other calls; who has waited longest goes first."""
+    """Half of it is reserved for other calls, and the longest wait goes first."""
     provider.budget = Budget(calls_per_minute=600)
     sold = await running(rt, provider, 20)
     watch = a_watch(rt, clock)
@@ -663,7 +683,7 @@ async def test_looks_keep_to_the_budget_of_calls(
     assert set(provider.polled[:20]) == set(sold)
 
 
-async def test_looks_that_have_to_wait_tell_how_long(
+async def test_polls_without_budget_return_their_wait(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """The loop sleeps until there is a token."""
@@ -677,10 +697,10 @@ async def test_looks_that_have_to_wait_tell_how_long(
     assert timedelta(seconds=0.1) < wait < IDLE / 2
 
 
-async def test_a_crowd_is_looked_at_together(
+async def test_many_predictions_are_polled_together(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Where that costs fewer calls; what it cost is paid before the next look."""
+    """Where that costs fewer calls; its cost is paid before the next poll."""
     provider.budget = Budget(calls_per_minute=600, max_calls_per_poll=20)
     await running(rt, provider, 30)
     watch = a_watch(rt, clock)
@@ -697,10 +717,8 @@ async def test_a_crowd_is_looked_at_together(
     assert rt.metrics.budget.labels("placeholder", "calls")._value.get() < 0
 
 
-async def test_looks_that_are_too_many_pause(
-    rt: Runtime, provider: FakeProvider, clock: Clock
-) -> None:
-    """The provider says for how long; purchases are another matter."""
+async def test_rate_limited_polls_pause(rt: Runtime, provider: FakeProvider, clock: Clock) -> None:
+    """The provider says for how long, and starts are not affected."""
     provider.budget = Budget(calls_per_minute=600)
     await running(rt, provider, 1)
     watch = a_watch(rt, clock)

@@ -1,4 +1,4 @@
-"""The pace as an account sees it: an emulated Replicate and a whole worker, in real time."""
+"""The rate limit with an emulated Replicate and a whole worker, in real time."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -22,7 +22,7 @@ SECONDS = 60  # the longest that anything here may take
 
 @pytest.fixture
 async def emulator() -> AsyncGenerator[Emulator]:
-    """Run an account whose limits are the ones that the worker is told."""
+    """Run an emulator with the limits that the worker has as settings."""
     plan = Plan(queue_seconds=0, predict_seconds=0.05, creates_per_minute=PER_MINUTE)
     async with serve(plan) as emulator:
         yield emulator
@@ -32,7 +32,7 @@ async def emulator() -> AsyncGenerator[Emulator]:
 async def worker(
     emulator: Emulator, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Runtime]:
-    """Run a worker that buys there."""
+    """Run a worker for this account."""
     monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_pace")
     monkeypatch.setenv("REPLICATE_BASE_URL", emulator.api_url)
     monkeypatch.setenv("REPLICATE_CREATES_PER_MINUTE", str(PER_MINUTE))
@@ -45,24 +45,24 @@ async def worker(
 
 
 async def completed(rt: Runtime, made: list[Job]) -> None:
-    """Wait until all of them have ended well."""
+    """Wait until all jobs have completed."""
     async with asyncio.timeout(SECONDS):
         while (await count_jobs(rt.db, now=rt.now())).by_status[Status.COMPLETED] < len(made):
             await asyncio.sleep(0.02)
 
 
 def creates(emulator: Emulator, status: int) -> list[float]:
-    """Return when predictions were asked for and answered so."""
+    """Return the times of create requests with this status."""
     rows = emulator.ledger.rows("request")
     asked = [row for row in rows if row["method"] == "POST" and row["status"] == status]
     return sorted(row["t"] for row in asked)
 
 
 @pytest.mark.usefixtures("_full_suite")
-async def test_a_crowd_buys_at_the_pace_of_the_account(
+async def test_many_jobs_start_at_the_rate_of_the_account(
     worker: Runtime, emulator: Emulator
 ) -> None:
-    """1,200 a minute are 20 a second; nothing is refused, so nothing is asked for twice."""
+    """1,200 a minute are 20 a second; nothing is refused, so nothing is requested twice."""
     began = emulator.account.now()
     made = await asyncio.gather(*(submit(worker, a_request()) for _ in range(40)))
 
@@ -71,12 +71,14 @@ async def test_a_crowd_buys_at_the_pace_of_the_account(
     times = creates(emulator, 201)
     assert len(times) == len(made)
     assert creates(emulator, 429) == []
-    assert times[-1] - began > 1  # 20 of them at once at most: the rest needs a second
+    assert times[-1] - began > 1  # at most 20 at once: the rest needs a second
 
 
 @pytest.mark.usefixtures("_full_suite")
-async def test_a_refusal_for_now_stops_all_others(worker: Runtime, emulator: Emulator) -> None:
-    """One is told to wait for a second: nobody asks meanwhile, and no job fails for it."""
+async def test_a_rate_limited_create_pauses_all_others(
+    worker: Runtime, emulator: Emulator
+) -> None:
+    """During the Retry-After of a second no create is sent, and no job fails."""
     first = await submit(worker, a_request("A cat [[emu:create_429=1*2]]", priority=9))
     async with asyncio.timeout(SECONDS):
         while not (accounts := worker.pauses.all()):

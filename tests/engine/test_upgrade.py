@@ -1,7 +1,7 @@
-"""An update in the middle of the work: jobs of the previous release end as they would have there.
+"""An upgrade during operation: jobs of the previous release end as they would have there.
 
 The database has the schema of release 0.1.0, with jobs in every state, an attempt in each, files
-and a worker that is gone. It is migrated to the latest schema, and the engine goes on.
+and a crashed worker. It is migrated to the latest schema, and the engine continues.
 """
 
 import asyncio
@@ -47,14 +47,14 @@ LOST: Final = JobError("outcome_unknown", "the answer was lost")
 
 
 @dataclass(frozen=True)
-class Left:
-    """What the previous release left of one job, and what is to become of it."""
+class Leftover:
+    """What the previous release left of one job, and its expected end."""
 
     job: Job
     attempts: Sequence[Attempt] = ()
     media: Sequence[Media] = ()
     exists: bool = False  # whether the provider has a prediction of the latest attempt
-    status: Status = Status.COMPLETED  # in the end
+    status: Status = Status.COMPLETED  # expected at the end
     starts: int = 0  # predictions that are started from now on
 
     @property
@@ -63,7 +63,7 @@ class Left:
         return PredictionId(f"p-{self.attempts[-1].id}")
 
 
-def _left(fields: Mapping[str, Any], *of_attempts: Mapping[str, Any], **rest: Any) -> Left:
+def _left(fields: Mapping[str, Any], *of_attempts: Mapping[str, Any], **rest: Any) -> Leftover:
     """Return a job with these fields, and an attempt for each set of fields."""
     ids = [AttemptId(uuid4()) for _ in of_attempts]
     job = a_job(attempt=len(ids), attempt_id=ids[-1] if ids else None, started_at=NOON, **fields)
@@ -76,10 +76,10 @@ def _left(fields: Mapping[str, Any], *of_attempts: Mapping[str, Any], **rest: An
         made[-1] = replace(made[-1], prediction_id=prediction_id)
         if job.stage is not None:
             job = replace(job, prediction_id=prediction_id)
-    return Left(job, made, **rest)
+    return Leftover(job, made, **rest)
 
 
-def _completed(**fields: Any) -> Left:
+def _completed(**fields: Any) -> Leftover:
     left = _left({"status": Status.COMPLETED, "completed_at": NOON, **fields}, SUCCEEDED)
     media = Media(
         job_id=left.job.id,
@@ -100,7 +100,7 @@ FAILED: Final = {**BOUND, "verdict": Verdict.FAILED, "error": BROKEN}
 RUNS: Final = {"status": Status.PROCESSING}
 ENDED: Final = {"completed_at": NOON}
 
-JOBS: Final[Mapping[str, Left]] = {
+JOBS: Final[Mapping[str, Leftover]] = {
     "pending": _left({}, starts=1),
     "pending again": _left({"retries": 1, "error": BROKEN}, FAILED, starts=1),
     "starting, not created": _left(
@@ -176,7 +176,7 @@ def _insert(connection: Connection) -> None:
 
 
 def _put(connection: Connection, row: type[Base], values: Any) -> None:
-    """Insert rows as that release did: without the columns that it does not know."""
+    """Insert rows as that release did, without the columns that it does not have."""
     table = row.__table__
     assert isinstance(table, Table)
     known = {column["name"] for column in inspect(connection).get_columns(table.name)}
@@ -185,10 +185,10 @@ def _put(connection: Connection, row: type[Base], values: Any) -> None:
         connection.execute(insert(table).values(old))
 
 
-async def test_jobs_of_the_previous_release_come_to_their_right_end(
+async def test_jobs_of_the_previous_release_end_correctly(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """None is lost, nothing is paid for twice, and what was stored stays."""
+    """None is lost, nothing is paid for twice, and stored files stay."""
     provider.reconcile_by = "find"
     for left in JOBS.values():
         if left.exists:
@@ -220,7 +220,7 @@ async def test_jobs_of_the_previous_release_come_to_their_right_end(
 
 
 async def _work(rt: Runtime, clock: Clock) -> None:
-    """Do what a worker that coordinates does, until there is nothing left to do."""
+    """Run the loops of a coordinating worker until nothing is left to do."""
     recovering, watch, retention = Recovering(rt), Watch(rt), Retention(rt)
     for _ in range(60):
         clock.tick(seconds=30)

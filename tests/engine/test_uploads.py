@@ -1,4 +1,4 @@
-"""No crash leaves a file that nothing names, or a row that promises one."""
+"""A crash leaves neither a file without a row, nor a row with a missing file."""
 
 from collections.abc import AsyncIterator, Generator
 from dataclasses import replace
@@ -23,7 +23,7 @@ def _disarmed() -> Generator[None]:
 
 
 async def chunks(content: bytes = PNG) -> AsyncIterator[bytes]:
-    """Give a file as it comes in."""
+    """Yield the content of a file."""
     yield content
 
 
@@ -34,7 +34,7 @@ async def stored(rt: Runtime) -> list[str]:
 
 @pytest.mark.parametrize("point", ["upload.claimed", "upload.stored"])
 async def test_an_interrupted_upload_is_repeated(rt: Runtime, point: str) -> None:
-    """The caller sends it again, and it is one upload with one file."""
+    """The caller sends it again, and there is one upload with one file."""
     failpoints.arm(f"{point}=dberror@1")
     with pytest.raises(DatabaseUnavailable):
         await accept_upload(rt, chunks(), tenant_id="default")
@@ -46,10 +46,10 @@ async def test_an_interrupted_upload_is_repeated(rt: Runtime, point: str) -> Non
 
 
 @pytest.mark.parametrize("point", ["upload.claimed", "upload.stored"])
-async def test_an_interrupted_upload_that_nobody_repeats_expires(
+async def test_an_interrupted_upload_without_repetition_expires(
     rt: Runtime, clock: Clock, point: str
 ) -> None:
-    """With the file that it may have left."""
+    """Its file, if there is one, is removed."""
     failpoints.arm(f"{point}=dberror@1")
     with pytest.raises(DatabaseUnavailable):
         await accept_upload(rt, chunks(), tenant_id="default")
@@ -64,7 +64,7 @@ async def test_an_interrupted_upload_that_nobody_repeats_expires(
 
 @pytest.mark.parametrize("point", ["upload.delete", "upload.deleted"])
 async def test_an_interrupted_removal_continues(rt: Runtime, point: str) -> None:
-    """The row stands until its file is gone."""
+    """The row stays until its file is removed."""
     upload = await accept_upload(rt, chunks(), tenant_id="default")
     await remove_upload(rt, upload.id, tenant_id="default")
     failpoints.arm(f"{point}=dberror@1")
@@ -77,11 +77,11 @@ async def test_an_interrupted_removal_continues(rt: Runtime, point: str) -> None
     assert await uploads.being_removed(rt.db, limit=9) == []
 
 
-async def test_a_file_that_comes_too_late_is_not_kept(rt: Runtime, clock: Clock) -> None:
-    """Its row is being removed: the file would stay for ever."""
+async def test_a_late_file_is_not_stored(rt: Runtime, clock: Clock) -> None:
+    """Its row is being removed, and the file would stay for ever."""
 
     class Slow:
-        """A storage whose save takes longer than an upload is kept."""
+        """A storage whose save takes longer than the retention of an upload."""
 
         def __getattr__(self, name: str) -> object:
             return getattr(rt.storage, name)
@@ -98,7 +98,7 @@ async def test_a_file_that_comes_too_late_is_not_kept(rt: Runtime, clock: Clock)
 
 
 async def test_another_tenant_has_its_own_file(rt: Runtime) -> None:
-    """Who knew a file's bytes would otherwise learn that somebody has it."""
+    """Otherwise the bytes of a file would reveal that another tenant has it."""
     ours = await accept_upload(rt, chunks(), tenant_id="default")
     theirs = await accept_upload(rt, chunks(), tenant_id="acme")
 

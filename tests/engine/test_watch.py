@@ -1,4 +1,4 @@
-"""Looking at predictions: often enough, many at a time, until each has ended."""
+"""Polling predictions: often enough, many at a time, until each has ended."""
 
 import asyncio
 import gc
@@ -29,8 +29,8 @@ async def a_waiting_job(rt: Runtime, **fields: Any) -> Job:
     return await jobs.get_any_tenant(rt.db, job.id)
 
 
-async def test_a_prediction_that_ended_well_is_collected_next(rt: Runtime, clock: Clock) -> None:
-    """Its answer is kept, as the provider may forget it."""
+async def test_a_successful_prediction_is_collected_next(rt: Runtime, clock: Clock) -> None:
+    """Its result is stored, because the provider may delete it."""
     job = await a_waiting_job(rt)
     clock.tick(seconds=1)
 
@@ -43,10 +43,10 @@ async def test_a_prediction_that_ended_well_is_collected_next(rt: Runtime, clock
     assert attempt.metrics == {"seed": 7}
 
 
-async def test_nothing_is_looked_at_before_its_time(
+async def test_nothing_is_polled_before_its_time(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Requests are limited; the first look is half a second after the purchase."""
+    """Calls are limited; the first poll is half a second after the start."""
     await a_waiting_job(rt)
     watch = Watch(rt)
     clock.tick(seconds=0.4)
@@ -59,10 +59,10 @@ async def test_nothing_is_looked_at_before_its_time(
     assert len(provider.polled) == 1
 
 
-async def test_a_running_prediction_is_looked_at_again_later(
+async def test_a_running_prediction_is_polled_again_later(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """The longer it runs, the rarer the looks."""
+    """The longer it runs, the rarer the polls."""
     provider.outcome = None
     await a_waiting_job(rt)
     watch = Watch(rt)
@@ -108,10 +108,10 @@ async def test_a_new_coordinator_goes_on_with_a_log(
     assert [piece.text for piece in await job_logs.of_job(rt.db, job.id)] == ["a\n", "b\n"]
 
 
-async def test_progress_is_written_when_it_changed(
+async def test_progress_is_written_when_it_changes(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """And not more often than every two seconds."""
+    """At most every two seconds."""
     provider.outcome, provider.progress = None, 0.25
     job = await a_waiting_job(rt)
     watch = Watch(rt)
@@ -125,10 +125,10 @@ async def test_progress_is_written_when_it_changed(
     assert (await jobs.get_any_tenant(rt.db, job.id)).progress == 0.5
 
 
-async def test_a_failure_that_may_pass_is_never_shown_as_failed(
+async def test_a_temporary_failure_is_not_shown_as_failed(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """The job goes back to pending with its error in the history."""
+    """The job returns to pending, with the error in its history."""
     provider.outcome = BADLY
     job = await a_waiting_job(rt)
     clock.tick(seconds=1)
@@ -144,7 +144,7 @@ async def test_a_failure_that_may_pass_is_never_shown_as_failed(
 async def test_the_last_attempt_s_failure_is_final(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """With its attempts used up, the job has failed."""
+    """No attempt is left."""
     provider.outcome = BADLY
     job = await a_waiting_job(rt, max_attempts=2)
     watch = Watch(rt)
@@ -160,10 +160,10 @@ async def test_the_last_attempt_s_failure_is_final(
     assert failed.error.code == "prediction_failed"
 
 
-async def test_a_failure_for_good_is_not_tried_again(
+async def test_a_permanent_failure_is_not_retried(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """It would cost the same and give the same."""
+    """Another prediction would cost the same and fail the same way."""
     provider.outcome = FOR_GOOD
     job = await a_waiting_job(rt)
     clock.tick(seconds=1)
@@ -173,7 +173,7 @@ async def test_a_failure_for_good_is_not_tried_again(
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.FAILED
 
 
-async def test_a_success_without_output_has_failed(
+async def test_a_success_without_output_fails_the_job(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """There is nothing to complete the job with."""
@@ -189,7 +189,7 @@ async def test_a_success_without_output_has_failed(
 
 
 async def test_a_late_success_does_not_move_a_cancelled_job(rt: Runtime, clock: Clock) -> None:
-    """Terminal is final; the attempt still gets its verdict."""
+    """Terminal states are final, but the attempt still gets its verdict."""
     job = await a_waiting_job(rt)
     await cancel(rt, job.id, tenant_id="default")
     clock.tick(seconds=1)
@@ -201,10 +201,10 @@ async def test_a_late_success_does_not_move_a_cancelled_job(rt: Runtime, clock: 
     assert (attempt.verdict, attempt.cancel_owed) == (Verdict.SUCCEEDED, False)
 
 
-async def test_a_prediction_that_runs_too_long_is_stopped_then_tried_again(
+async def test_an_overlong_prediction_is_cancelled_then_retried(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """The next one is not bought before the provider says that this one has ended."""
+    """The next one is not created before the provider reports the end of this one."""
     provider.outcome = None
     job = await a_waiting_job(rt)
     watch = Watch(rt)
@@ -225,10 +225,10 @@ async def test_a_prediction_that_runs_too_long_is_stopped_then_tried_again(
     assert (attempt.id, attempt.verdict) == (owed.id, Verdict.CANCELLED)
 
 
-async def test_a_provider_out_of_reach_is_asked_again(
+async def test_an_unreachable_provider_is_polled_again(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Not being able to look says nothing about the prediction."""
+    """A failed poll says nothing about the prediction."""
     provider.poll_error = ProviderUnavailable("no answer")
     job = await a_waiting_job(rt)
     watch = Watch(rt)
@@ -242,10 +242,10 @@ async def test_a_provider_out_of_reach_is_asked_again(
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
-async def test_a_new_coordinator_takes_over_all_that_waits(
+async def test_a_new_coordinator_polls_all_waiting_predictions(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Waiting belongs to nobody, so nothing is lost with the one that watched."""
+    """Waiting jobs belong to no worker, so nothing is lost with the previous coordinator."""
     made = [await a_waiting_job(rt) for _ in range(5)]
     provider.outcome = None
     clock.tick(minutes=1)
@@ -261,10 +261,10 @@ async def test_a_new_coordinator_takes_over_all_that_waits(
     assert stages == {Stage.COLLECTING}
 
 
-async def test_a_row_committed_behind_a_later_one_is_looked_at_in_time(
+async def test_a_row_committed_out_of_order_is_polled_in_time(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Two transactions at once end in any order; the second would wait for the next sweep."""
+    """Two transactions end in any order; otherwise the second would wait for the next scan."""
     watch = Watch(rt)
     await a_waiting_job(rt)
     await watch.turn()
@@ -277,10 +277,10 @@ async def test_a_row_committed_behind_a_later_one_is_looked_at_in_time(
     assert len(provider.polled) == 2
 
 
-async def test_a_row_committed_late_is_found_by_the_sweep(
+async def test_a_row_committed_late_is_found_by_the_scan(
     rt: Runtime, clock: Clock, provider: FakeProvider
 ) -> None:
-    """A slow commit may bring a first look that has passed already."""
+    """After a slow commit the time of the first poll may be over."""
     watch = Watch(rt)
     early = await a_waiting_job(rt)
     later = Clock()
@@ -297,8 +297,8 @@ async def test_a_row_committed_late_is_found_by_the_sweep(
     assert early.prediction_id in provider.polled
 
 
-async def test_a_provider_without_its_setting_is_not_polled(rt: Runtime, clock: Clock) -> None:
-    """Its predictions are kept for the day it comes back."""
+async def test_an_unconfigured_provider_is_not_polled(rt: Runtime, clock: Clock) -> None:
+    """Its predictions are kept until it is configured again."""
     job = await a_waiting_job(rt, provider="fake")
     assert isinstance(rt.providers, dict)
     del rt.providers["fake"]
@@ -309,10 +309,10 @@ async def test_a_provider_without_its_setting_is_not_polled(rt: Runtime, clock: 
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
 
-async def test_a_lost_nudge_does_not_lose_the_answer(
+async def test_a_lost_dispatch_does_not_lose_the_result(
     rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The dispatcher may be away; `admit` nudges again."""
+    """The dispatcher may be unavailable; `admit` dispatches again."""
 
     async def away(*_: object) -> None:
         raise DispatcherUnavailable("no broker")
@@ -338,30 +338,30 @@ async def test_a_lost_nudge_does_not_lose_the_answer(
         (timedelta(0), timedelta(0), timedelta(milliseconds=10), timedelta(milliseconds=10)),
     ],
 )
-def test_looks_get_rarer_and_never_stop(
+def test_polls_become_rarer_and_never_stop(
     running: timedelta, eta: timedelta | None, least: timedelta, most: timedelta
 ) -> None:
-    """Between half a second and half a minute, unless the provider knows better."""
+    """Between half a second and half a minute, unless the provider has a better interval."""
     assert least <= interval(running, eta) <= most
 
 
 @dataclass
 class Stopping(FakeProvider):
-    """A provider that is asked just as the process is told to stop."""
+    """A provider that is polled while the process receives SIGTERM."""
 
     turn: asyncio.Task[Any] | None = None
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
-        """Answer; what follows is cancelled before it begins."""
+        """Respond; the following step is cancelled before it begins."""
         assert self.turn is not None
         asyncio.get_running_loop().call_soon(self.turn.cancel)
         return await super().poll(ids)
 
 
-async def test_a_stop_between_a_look_and_its_note_leaves_no_coroutine_behind(
+async def test_a_stop_between_poll_and_write_leaves_no_coroutine_behind(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """A coroutine that is made and never awaited is a warning, and an error here."""
+    """A coroutine that is never awaited is a warning, and an error here."""
     await a_waiting_job(rt)
     clock.tick(seconds=1)
     stopping = Stopping(sold=provider.sold)

@@ -1,4 +1,4 @@
-"""What an event owes is written in its own commit, whatever the operation; secrets of receivers."""
+"""Deliveries of an event are stored in its own commit; secrets of receivers."""
 
 import asyncio
 import base64
@@ -36,7 +36,7 @@ OLD, NEW = bytes(32), bytes(range(32))
 
 
 async def owed(rt: Runtime) -> list[tuple[object, ...]]:
-    """Return what is owed: job, version, type, whether to an endpoint."""
+    """Return the stored deliveries: job, version, type, whether to an endpoint."""
     columns = (DeliveryRow.job_id, DeliveryRow.seq, DeliveryRow.type, DeliveryRow.endpoint_id)
     async with rt.db.read() as tx:
         found = await tx.execute(select(*columns))
@@ -51,7 +51,7 @@ async def happened(rt: Runtime) -> list[tuple[str, int, str]]:
 
 
 async def in_bulk(rt: Runtime, action: BulkAction, **wanted: object) -> None:
-    """Do something to many jobs."""
+    """Apply a bulk operation to many jobs."""
     chosen = JobFilter(**wanted)  # type: ignore[arg-type]  # fields of a filter
     await accept(rt, action, tenant_id="default", wanted=chosen)
     turns = BulkOperations(rt)
@@ -69,8 +69,10 @@ async def completed(rt: Runtime, provider: FakeProvider) -> Job:
 
 
 @both_databases
-async def test_every_event_is_owed_whatever_makes_it(rt: Runtime, provider: FakeProvider) -> None:
-    """Single and bulk operations, retries, changes and purges: to the endpoint and the job's URL."""
+async def test_every_event_is_delivered_for_every_operation(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """To the endpoint and the job's URL: single and bulk operations, retries, changes, purges."""
     await create_endpoint(rt, tenant_id="default", url=URL, events=ALL, description="")
     await create_endpoint(rt, tenant_id="other", url=URL, events=ALL, description="")
     made = await asyncio.gather(
@@ -99,7 +101,7 @@ async def test_every_event_is_owed_whatever_makes_it(rt: Runtime, provider: Fake
 
 
 async def test_a_body_is_the_job_after_the_event(rt: Runtime, provider: FakeProvider) -> None:
-    """With its files; other events of a completed job have them, too, until it is purged."""
+    """Events of a completed job contain its files until they are purged."""
     await create_endpoint(rt, tenant_id="default", url=URL, events=ALL, description="")
     job = await completed(rt, provider)
     await edit(rt, job.id, {"favourite": True}, tenant_id="default")
@@ -114,10 +116,10 @@ async def test_a_body_is_the_job_after_the_event(rt: Runtime, provider: FakeProv
     assert files["job.started"] == 0
 
 
-async def test_an_unprintable_reason_of_a_provider_holds_up_no_job(
+async def test_an_unprintable_reason_of_a_provider_blocks_no_job(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """What cannot be written as JSON would make its transaction fail, again and again."""
+    """Text that cannot be written as JSON would make its transaction fail each time."""
     provider.outcome = Failed("prediction_failed", "broken \ud800", retryable=False)
     provider.at_once = True
     await create_endpoint(rt, tenant_id="default", url=URL, events=ALL, description="")
@@ -137,7 +139,7 @@ def sealing(rt: Runtime, *keys: bytes) -> Runtime:
 
 
 async def test_a_lost_master_key_is_survived_by_a_rotation(rt: Runtime) -> None:
-    """The secret that nobody can read any more is left out."""
+    """The secret that cannot be read any more is left out."""
     endpoint, _ = await create_endpoint(
         sealing(rt, OLD), tenant_id="default", url=URL, events=ALL, description=""
     )
@@ -152,7 +154,7 @@ async def test_a_lost_master_key_is_survived_by_a_rotation(rt: Runtime) -> None:
 
 
 async def test_the_master_key_is_changed_without_losing_a_secret(rt: Runtime) -> None:
-    """The new one before the old one."""
+    """The new key is listed before the old one."""
     endpoint, secret = await create_endpoint(
         sealing(rt, OLD), tenant_id="default", url=URL, events=ALL, description=""
     )
@@ -164,7 +166,7 @@ async def test_the_master_key_is_changed_without_losing_a_secret(rt: Runtime) ->
     assert len(base64.b64decode(secret.removeprefix("whsec_"))) == 32
 
 
-async def test_nothing_signs_for_an_endpoint_that_is_not_there(rt: Runtime) -> None:
-    """No secret is made up for it."""
+async def test_a_missing_endpoint_has_no_signature(rt: Runtime) -> None:
+    """No secret is created for it."""
     with pytest.raises(NotFound):
         await signing_secrets(rt, tenant_id="default", endpoint_id=EndpointId(uuid7()))

@@ -1,7 +1,7 @@
-"""Processes with clocks of their own on one database: one of them is wrong, and it costs nothing.
+"""Processes with their own clocks share a database: a wrong clock costs nothing.
 
-Each process is a runtime with a wall clock of its own. The machine's steady clock, and what
-PostgreSQL tells, are the test's.
+Each process is a runtime with its own wall clock. The machine's steady clock and the time of
+PostgreSQL are the test's.
 """
 
 import asyncio
@@ -45,17 +45,17 @@ LOOKED_FOR_SECONDS = engine_clock.STANDS_SECONDS + 10
 
 
 @pytest.fixture(autouse=True)
-def _told_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    """Let PostgreSQL tell the time of the test."""
+def _server_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """Make PostgreSQL report the time of the test."""
 
-    async def tell(_: Database, steady: Steady) -> Reading:
+    async def report(_: Database, steady: Steady) -> Reading:
         return Reading(clock(), steady())
 
-    monkeypatch.setattr("fleek.store.clock.ask_postgres", tell)
+    monkeypatch.setattr("fleek.store.clock.ask_postgres", report)
 
 
 class Process:
-    """One that has begun with its wall clock off by `shift`."""
+    """A process whose wall clock is off by `shift`."""
 
     def __init__(
         self, shared: Runtime, clock: Clock, shift: timedelta, boot: str = "boot"
@@ -76,13 +76,13 @@ class Process:
         )
 
     async def begin(self) -> "Process":
-        """Ask for the time, and be known."""
+        """Read the time, and register."""
         await self.clock.set()
         await self.rt.lease.register()
         return self
 
     async def beat(self) -> None:
-        """Do what comes with each heartbeat."""
+        """Do the work of a heartbeat."""
         await self.clock.set()
         await self.rt.lease.beat()
 
@@ -99,15 +99,15 @@ async def watched(processes: list[Process], clock: Clock, *, seconds: float) -> 
         await watching.turn()
 
 
-async def die_while_buying(process: Process, job: Job) -> None:
-    """Buy, and be gone before it is written down."""
+async def crash_before_binding(process: Process, job: Job) -> None:
+    """Create a prediction, and crash before it is recorded."""
     intended = await intend(process.rt, job.id)
     assert intended is not None
     await start_prediction(process.rt, *intended)
 
 
-async def survive(processes: list[Process], clock: Clock) -> None:
-    """See who is silent for long enough, and find what it had bought."""
+async def recover_after(processes: list[Process], clock: Clock) -> None:
+    """Expire crashed workers, and find their predictions."""
     coordinator = processes[-1].rt
     await expire_dead_workers(coordinator)
     clock.tick(seconds=coordinator.lease.dead_after.total_seconds() + 1)
@@ -119,7 +119,7 @@ async def survive(processes: list[Process], clock: Clock) -> None:
 
 
 async def call_back(process: Process, job: Job) -> None:
-    """Let the provider tell the API that there is news."""
+    """Send the provider's callback to the API."""
     (attempt,) = await attempts.of_job(process.rt.db, job.id)
 
     async def body() -> bytes:
@@ -132,12 +132,12 @@ async def call_back(process: Process, job: Job) -> None:
 
 @both_databases
 @pytest.mark.parametrize(("wrong", "shift"), WRONG, ids=str)
-async def test_a_wrong_clock_buys_stops_and_delays_nothing(
+async def test_a_wrong_clock_creates_cancels_and_delays_nothing(
     rt: Runtime, provider: FakeProvider, clock: Clock, shift: timedelta, wrong: str
 ) -> None:
-    """Wrong from the start, stepping while it runs, and off again in the life after a crash.
+    """Wrong from the start, stepping during operation, and off again after a crash.
 
-    Of one job the provider calls back; the others are seen to end by polling alone.
+    One job is reported by a callback; the ends of the others are found by polling alone.
     """
     provider.outcome = None
     shifts = {
@@ -151,12 +151,12 @@ async def test_a_wrong_clock_buys_stops_and_delays_nothing(
     victim = await Process(rt, clock, shifts["worker"]).begin()
     ordinary, lost = await submit(api.rt, a_request()), await submit(api.rt, a_request())
     await start(victim.rt, ordinary.id)
-    await die_while_buying(victim, lost)
+    await crash_before_binding(victim, lost)
 
     for one in (api, coordinator):
         one.shift = -one.shift
     heir = await Process(rt, clock, -shifts["worker"]).begin()
-    await survive([heir, api, coordinator], clock)
+    await recover_after([heir, api, coordinator], clock)
     late = await submit(api.rt, a_request())
     await start(heir.rt, late.id)
     await watched([heir, api, coordinator], clock, seconds=LOOKED_FOR_SECONDS)
@@ -178,7 +178,7 @@ async def test_a_wrong_clock_buys_stops_and_delays_nothing(
 async def test_a_failover_to_a_server_whose_clock_is_ahead_is_one_leap(
     rt: Runtime, clock: Clock
 ) -> None:
-    """Two processes see it, one after the other; the way back is a step and no leap."""
+    """Two processes observe it one after the other; the way back is a step and no leap."""
     one, other = [await Process(rt, clock, timedelta(0)).begin() for _ in range(2)]
     began = clock()
     clock.tick(minutes=10)
@@ -201,10 +201,10 @@ async def test_a_failover_to_a_server_whose_clock_is_ahead_is_one_leap(
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-async def test_a_process_that_begins_after_a_failover_learns_of_the_leap(
+async def test_a_process_started_after_a_failover_reads_the_leap(
     rt: Runtime, clock: Clock
 ) -> None:
-    """Nobody has noticed it yet; soon others do, and then this process ends nothing before time."""
+    """Until others have recorded it, and after that, this process ends nothing too early."""
     before = await Process(rt, clock, timedelta(0)).begin()
     job = await submit(before.rt, a_request(deadline=timedelta(minutes=30)))
     clock.step(hours=1)
@@ -220,10 +220,10 @@ async def test_a_process_that_begins_after_a_failover_learns_of_the_leap(
 
 
 @both_databases
-async def test_time_leaps_only_together_with_the_leap(
+async def test_the_time_and_its_leap_change_together(
     rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A loop that runs while the leap is read must not take it for time that has passed."""
+    """A loop that runs while the leap is read must not count it as elapsed time."""
     process = await Process(rt, clock, timedelta(0)).begin()
     began, asked, answer = process.clock(), asyncio.Event(), asyncio.Event()
 
@@ -249,10 +249,8 @@ async def test_time_leaps_only_together_with_the_leap(
 
 
 @both_databases
-async def test_a_deadline_counts_the_leaps_of_the_job_s_own_life(
-    rt: Runtime, clock: Clock
-) -> None:
-    """Not those before it, however many there have been."""
+async def test_a_deadline_counts_the_leaps_since_its_submission(rt: Runtime, clock: Clock) -> None:
+    """Earlier leaps do not count, however many there are."""
     rt.clock.leaps = tuple(Leap(clock() - DAY * day, DAY) for day in range(1, 30))
     job = await submit(rt, a_request(deadline=timedelta(minutes=30)))
     clock.tick(minutes=5)
@@ -273,7 +271,7 @@ async def test_a_deadline_counts_the_leaps_of_the_job_s_own_life(
 async def test_the_anchor_of_a_new_boot_is_shared_by_both_processes(
     rt: Runtime, clock: Clock
 ) -> None:
-    """Whose wall clocks are a day apart: the first to ask decides, until it has stood a minute."""
+    """Their wall clocks are a day apart: the first to ask decides, until it has stood a minute."""
     await Process(rt, clock, timedelta(0)).begin()
     first = await Process(rt, clock, timedelta(0), boot="next").begin()
     second = await Process(rt, clock, DAY, boot="next").begin()
@@ -288,10 +286,10 @@ async def test_the_anchor_of_a_new_boot_is_shared_by_both_processes(
 
 @both_databases
 @pytest.mark.parametrize("step", [DAY, -DAY], ids=str)
-async def test_nothing_is_purged_before_it_has_been_kept_for_as_long(
+async def test_nothing_is_purged_before_its_retention_has_elapsed(
     rt: Runtime, provider: FakeProvider, clock: Clock, step: timedelta
 ) -> None:
-    """Kept for an hour: a day that nobody lived through is no age, nor does a step back harm."""
+    """A skipped day is no age for a retention of an hour, and a step back does no harm."""
     process = await Process(rt, clock, timedelta(0)).begin()
     kept = with_settings(process.rt, media_retention_days=1 / 24, metadata_retention_days=1 / 24)
     job = await completed(kept, provider)
@@ -308,7 +306,7 @@ async def test_nothing_is_purged_before_it_has_been_kept_for_as_long(
 
 
 async def _step(process: Process, clock: Clock, step: timedelta) -> None:
-    """Let the time that all go by change, on SQLite after the minute that it takes."""
+    """Change the time that all processes use, on SQLite after the minute that it takes."""
     clock.step(days=step.days)
     await process.beat()
     await process.clock.steer()
@@ -318,10 +316,10 @@ async def _step(process: Process, clock: Clock, step: timedelta) -> None:
 
 
 @both_databases
-async def test_what_the_clock_leapt_over_is_no_age_for_the_command_either(
+async def test_skipped_time_is_no_age_for_the_purge_command(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`fleek purge --older-than 1h` takes what has been there for longer without the leap."""
+    """`fleek purge --older-than 1h` takes jobs that are older without the leap."""
     monkeypatch.setattr("fleek.telemetry.configure_logging", lambda **_: None)
     today = datetime.now(UTC)
     monkeypatch.setattr("fleek.store.clock.ask_postgres", ask_postgres)
