@@ -1,7 +1,6 @@
-"""A corpus of what models return and hosts deliver, through the readers of Replicate and Cog.
+"""Outputs of models and responses of hosts, read by the readers of Replicate and Cog.
 
-Each row says what a person would want: these bytes, or an open failure of this kind. What a reader
-learns to bear in the future becomes a row here.
+Each row has the expected bytes, or the expected kind of failure. New cases become rows here.
 """
 
 import base64
@@ -38,10 +37,10 @@ SVG: Final = b"<svg xmlns='http://www.w3.org/2000/svg'><path fill='#fff'/></svg>
 B64: Final = base64.b64encode(PNG).decode()
 
 
-def _predicted(told: Prediction | None) -> tuple[Output, ...]:
-    assert told is not None
-    assert isinstance(told.outcome, Succeeded)
-    return told.outcome.outputs
+def _predicted(prediction: Prediction | None) -> tuple[Output, ...]:
+    assert prediction is not None
+    assert isinstance(prediction.outcome, Succeeded)
+    return prediction.outcome.outputs
 
 
 READERS: Final[Mapping[str, Callable[[Any], tuple[Output, ...]]]] = {
@@ -57,28 +56,28 @@ READERS: Final[Mapping[str, Callable[[Any], tuple[Output, ...]]]] = {
 
 
 def delivery(
-    body: bytes, *, status: int = 200, told: bool = True, step: int = 1000, **headers: str
+    body: bytes, *, status: int = 200, prediction: bool = True, step: int = 1000, **headers: str
 ) -> Response:
-    """Return what a host delivers; `told` is whether it says where the body ends."""
+    """Return a host's response; `sized` is whether it has a Content-Length."""
     parts = (body[at : at + step] for at in range(0, len(body), step))
-    length = {"content_length": str(len(body))} if told else {}
+    length = {"content_length": str(len(body))} if prediction else {}
     return respond(status, *parts, **length, **headers)
 
 
 class Host(FakeNetwork):
-    """Stands in for every host: one response, and the addresses that were asked for."""
+    """Stand in for every host: one response, and a record of the requested addresses."""
 
     def __init__(self, answer: Response | None = None) -> None:
         super().__init__(lambda _: answer or delivery(PNG))
 
     @property
-    def asked(self) -> list[str]:
-        """The addresses, without their scheme."""
+    def requested(self) -> list[str]:
+        """Return the addresses, without their scheme."""
         return [f"{sent.url.raw_authority}{sent.url.raw_path_qs}" for sent in self.requests]
 
 
-async def kept(output: Output, host: Host) -> bytes:
-    """Return the bytes that would be kept of an output."""
+async def stored(output: Output, host: Host) -> bytes:
+    """Return the bytes that would be stored of an output."""
     if output.text is not None:
         return str(output.text).encode()
     client = Client(POLICY, host)
@@ -299,22 +298,22 @@ CONCATENATED: Final = {
         ([], False),
     ],
 )
-def test_what_a_model_is_said_to_make(*, output: Any, words: bool) -> None:
-    """Nothing but a plain string, whole or in parts, is words."""
+def test_only_plain_strings_are_text_outputs(*, output: Any, words: bool) -> None:
+    """A single string, or one in parts."""
     assert makes_words({"components": {"schemas": {"Output": output}}}) is words
     assert makes_words({"components": output}) is False
     assert makes_words(output) is False
 
 
-async def test_an_address_is_a_text_of_a_model_that_makes_texts(subtests: pytest.Subtests) -> None:
-    """It may have been asked for one."""
+async def test_an_address_is_the_text_of_a_text_model(subtests: pytest.Subtests) -> None:
+    """The prompt may have requested one."""
 
-    async def yes() -> bool:
+    async def text_model() -> bool:
         return True
 
     for text in ("a.png", "s3://b/x", "/usr/bin/python", "https://127.0.0.1/"):
         (output,) = READERS["replicate"](text)
-        chunks = read_output(Client(POLICY, Host()), output, LIMITS, words=yes)
+        chunks = read_output(Client(POLICY, Host()), output, LIMITS, words=text_model)
         with subtests.test(text=text):
             assert b"".join([part async for part in chunks]) == text.encode()
 
@@ -362,7 +361,7 @@ WORDS: Final = [
         "\u732b",
         "a\nb",
         "  padded  ",
-        "yes",
+        "text_model",
     ),
 ]
 
@@ -398,66 +397,62 @@ Read = Callable[[Any], tuple[Output, ...]]
 
 @pytest.fixture(params=READERS)
 def read(request: pytest.FixtureRequest) -> Read:
-    """Return what reads an output in a provider's answer."""
+    """Return the reader of outputs in a provider's response."""
     return READERS[request.param]
 
 
-async def test_data_uris_hold_what_browsers_see(read: Read, subtests: pytest.Subtests) -> None:
-    """However they are spelled."""
+async def test_data_uris_are_read_as_by_browsers(read: Read, subtests: pytest.Subtests) -> None:
+    """In any spelling."""
     for uri, content in DATA_URIS:
         with subtests.test(uri=uri):
             (output,) = read(uri)
-            assert await kept(output, Host()) == content
+            assert await stored(output, Host()) == content
 
 
-async def test_data_uris_that_hold_no_whole_file_fail(
-    read: Read, subtests: pytest.Subtests
-) -> None:
-    """Their words are no result."""
+async def test_incomplete_data_uris_fail(read: Read, subtests: pytest.Subtests) -> None:
+    """Their text is not stored as a result."""
     for uri in BAD_DATA_URIS:
         (output,) = read(uri)
         with subtests.test(uri=uri), pytest.raises(OutputBroken):
-            await kept(output, Host())
+            await stored(output, Host())
 
 
-async def test_addresses_lead_where_browsers_go(read: Read, subtests: pytest.Subtests) -> None:
-    """One text is vetted, kept and fetched."""
-    for text, asked in ADDRESSES:
+async def test_addresses_are_read_as_by_browsers(read: Read, subtests: pytest.Subtests) -> None:
+    """The checked address is the one that is fetched."""
+    for text, requested in ADDRESSES:
         with subtests.test(text=text):
             host = Host()
             (output,) = read(text)
-            assert await kept(output, host) == PNG
-            assert host.asked == [asked]
+            assert await stored(output, host) == PNG
+            assert host.requested == [requested]
 
 
-async def test_no_job_completes_with_the_words_of_an_address(
+async def test_an_unsafe_address_is_not_stored_as_text(
     read: Read, subtests: pytest.Subtests
 ) -> None:
-    """Nor is anything called that may not be."""
+    """Nor is it opened."""
     for text in NEVER_FETCHED:
         with subtests.test(text=text):
             host = Host()
             (output,) = read(text)
             with pytest.raises(OutputUnsafe):
-                await kept(output, host)
-            assert host.asked == []
+                await stored(output, host)
+            assert host.requested == []
 
 
-async def test_words_are_words(read: Read, subtests: pytest.Subtests) -> None:
-    """Also those that hold an address, or begin like one."""
+async def test_text_is_stored_as_text(read: Read, subtests: pytest.Subtests) -> None:
+    """Also if it contains an address, or starts like one."""
     for text in WORDS:
         with subtests.test(text=text):
             (output,) = read(text)
-            assert await kept(output, Host()) == text.encode()
+            assert await stored(output, Host()) == text.encode()
 
 
-async def test_nothing_that_was_returned_is_thrown_away(
-    read: Read, subtests: pytest.Subtests
-) -> None:
-    """What stands beside files is one more output."""
+async def test_values_beside_files_are_stored(read: Read, subtests: pytest.Subtests) -> None:
+    """They become one more output."""
     for number, (value, contents) in enumerate(STRUCTURES):
         with subtests.test(number=number):
-            assert [await kept(output, Host()) for output in read(value)] == contents
+            assert [await stored(output, Host()) for output in read(value)] == contents
 
 
 PAGES: Final = [
@@ -531,37 +526,37 @@ FILES: Final[list[tuple[str, str, bytes]]] = [
 
 
 async def fetched(answer: Response, path: str = "/a.png") -> bytes:
-    """Return the bytes that would be kept of what a host delivers."""
-    return await kept(Output(uri=f"{HOST}{path}"), Host(answer))
+    """Return the bytes that would be stored of a host's response."""
+    return await stored(Output(uri=f"{HOST}{path}"), Host(answer))
 
 
 @pytest.mark.parametrize("announced", ["", "text/html", "image/png", "application/octet-stream"])
 @pytest.mark.parametrize("path", ["/a.png", "/a.mp4", "/a.json", "/a.svg", "/a.txt", "/out"])
-async def test_a_page_is_never_a_result(path: str, announced: str) -> None:
-    """In whatever form it comes, and whatever is said of it."""
+async def test_an_error_page_is_never_a_result(path: str, announced: str) -> None:
+    """With any path and any Content-Type."""
     for page in [*PAGES, *ERRORS]:
         with pytest.raises(ErrorPage):
             await fetched(delivery(page, content_type=announced), path)
 
 
-async def test_a_page_is_no_result_from_a_transforming_proxy_either() -> None:
-    """Which answers 203."""
+async def test_an_error_page_of_a_transforming_proxy_is_not_a_result() -> None:
+    """Such a proxy answers with 203."""
     for page in [*PAGES, *ERRORS]:
         with pytest.raises(ErrorPage):
             await fetched(delivery(page, status=203))
 
 
 @pytest.mark.parametrize("path", ["/a.png", "/a.mp4", "/a.webp", "/a.glb", "/a.PNG", "/x/a.jpeg"])
-async def test_words_of_any_language_are_no_media(path: str) -> None:
-    """Nobody needs to understand them to know."""
+async def test_text_is_not_stored_as_media(path: str) -> None:
+    """In any language and encoding."""
     for words in FOREIGN:
         for encoding in ("utf-8", "utf-16", "gb18030"):
             with pytest.raises(ErrorPage):
                 await fetched(delivery(words.encode(encoding)), path)
 
 
-async def test_a_model_may_make_files_of_words(subtests: pytest.Subtests) -> None:
-    """What is expected decides: the ending in the address, then the announced type."""
+async def test_a_model_may_return_text_files(subtests: pytest.Subtests) -> None:
+    """The path's extension decides, then the Content-Type."""
     for path, announced, content in FILES:
         with subtests.test(path=path, announced=announced, content=content[:20]):
             assert await fetched(delivery(content, content_type=announced), path) == content
@@ -588,23 +583,25 @@ BEHIND: Final = [
 ]
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("prediction", [True, False])
 @pytest.mark.parametrize("ending", MEDIA)
-async def test_bytes_behind_a_file_s_end_do_no_harm(ending: str, *, told: bool) -> None:
-    """Browsers show all of these; every byte that came is kept."""
+async def test_trailing_bytes_of_a_file_are_kept(ending: str, *, prediction: bool) -> None:
+    """Browsers show all of these files."""
     for behind in BEHIND:
         content = MEDIA[ending] + behind
-        assert await fetched(delivery(content, told=told), f"/a.{ending}") == content
+        assert await fetched(delivery(content, prediction=prediction), f"/a.{ending}") == content
 
 
 @pytest.mark.parametrize("ending", MEDIA)
-async def test_a_file_that_was_cut_is_found_wherever(ending: str) -> None:
-    """Also if its host says that this was all."""
+async def test_truncated_files_are_detected(ending: str) -> None:
+    """Also if the Content-Length matches."""
     content = MEDIA[ending]
     step = max(len(content) // 40, 1)
     for cut in {1, 2, 3, 4, 7, 8, 12, 20, len(content) - 1, *range(16, len(content), step)}:
         with pytest.raises(ProviderError):
-            await fetched(delivery(content[:cut], told=len(content[:cut]) > 3), f"/a.{ending}")
+            await fetched(
+                delivery(content[:cut], prediction=len(content[:cut]) > 3), f"/a.{ending}"
+            )
 
 
 def _raw_deflate(content: bytes) -> bytes:
@@ -643,23 +640,23 @@ BADLY_PACKED: Final[list[tuple[str, bytes]]] = [
 
 
 @pytest.mark.parametrize("step", [1, 100_000])
-async def test_what_came_packed_is_unpacked(step: int, subtests: pytest.Subtests) -> None:
-    """Stores answer so for objects that were stored so, asked or not."""
+async def test_compressed_responses_are_decompressed(step: int, subtests: pytest.Subtests) -> None:
+    """Stores send objects as they were stored, whatever the request accepts."""
     for number, (coding, body) in enumerate(PACKED):
         with subtests.test(number=number, coding=coding):
             assert await fetched(delivery(body, content_encoding=coding, step=step)) == PNG
 
 
-async def test_what_cannot_be_unpacked_fails(subtests: pytest.Subtests) -> None:
-    """Half of a file is none."""
+async def test_broken_compression_fails(subtests: pytest.Subtests) -> None:
+    """A part of a file is not stored."""
     for number, (coding, body) in enumerate(BADLY_PACKED):
         with subtests.test(number=number, coding=coding), pytest.raises(OutputBroken):
             await fetched(delivery(body, content_encoding=coding))
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-async def test_a_bomb_goes_off_outside(layers: int) -> None:
-    """Its size is counted as it unfolds."""
+async def test_a_decompression_bomb_is_refused(layers: int) -> None:
+    """The size is counted during decompression."""
     bomb = bytes(60_000_000)
     for _ in range(layers):
         bomb = gzip.compress(bomb, 1)
@@ -677,8 +674,8 @@ async def test_a_bomb_goes_off_outside(layers: int) -> None:
         ("/out", {"content_type": "application/x-gzip", "content_encoding": "gzip"}),
     ],
 )
-async def test_a_packed_file_stays_packed(path: str, headers: Any) -> None:
-    """It is what the model has made."""
+async def test_a_compressed_file_stays_compressed(path: str, headers: Any) -> None:
+    """It is the model's output."""
     assert await fetched(delivery(ZIPPED, **headers), path) == ZIPPED
 
 
@@ -692,8 +689,8 @@ async def test_a_packed_file_stays_packed(path: str, headers: Any) -> None:
         ("bytes */9", False),
     ],
 )
-async def test_a_part_that_is_the_whole_counts(given: str, *, whole: bool) -> None:
-    """Some caches answer 206 without having been asked for a part."""
+async def test_a_206_response_with_the_whole_file_is_accepted(given: str, *, whole: bool) -> None:
+    """Some caches send 206 without a range in the request."""
     answer = delivery(PNG, status=206, content_range=given)
     if whole:
         assert await fetched(answer) == PNG
@@ -705,14 +702,14 @@ async def test_a_part_that_is_the_whole_counts(given: str, *, whole: bool) -> No
 @pytest.mark.parametrize(
     "status", [201, 202, 204, 300, 304, 400, 401, 402, 418, 451, 500, 503, 530]
 )
-async def test_no_other_status_is_a_result(status: int) -> None:
-    """Whatever comes with it."""
+async def test_other_statuses_are_not_results(status: int) -> None:
+    """Whatever the body is."""
     with pytest.raises(ProviderError):
         await fetched(delivery(PNG, status=status))
 
 
 @pytest.mark.parametrize(
-    ("location", "asked"),
+    ("location", "requested"),
     [
         (" /b.png ", "files.example.com/b.png"),
         ("/b c.png#x", "files.example.com/b%20c.png"),
@@ -722,11 +719,11 @@ async def test_no_other_status_is_a_result(status: int) -> None:
         ("HTTPS://cdn.example.com\\b.png", "cdn.example.com/b.png"),
     ],
 )
-async def test_a_redirect_leads_where_browsers_go(location: str, asked: str) -> None:
-    """Read as any other address, and vetted again."""
+async def test_redirects_are_read_as_by_browsers(location: str, requested: str) -> None:
+    """The new address is checked like the first."""
     host = Host()
     given = iter([respond(302, location=location), delivery(PNG)])
     host.respond = lambda _: next(given)
 
-    assert await kept(Output(uri=f"{HOST}/a.png"), host) == PNG
-    assert host.asked[1:] == [asked]
+    assert await stored(Output(uri=f"{HOST}/a.png"), host) == PNG
+    assert host.requested[1:] == [requested]

@@ -1,4 +1,4 @@
-"""The bytes of an output, whoever the provider is; what hosts do wrong is in Replicate's tests."""
+"""The bytes of an output; faults of hosts are in Replicate's tests."""
 
 import asyncio
 import base64
@@ -15,7 +15,7 @@ from listening import listening
 
 
 async def test_a_large_data_uri_is_decoded_in_parts() -> None:
-    """A server may put a film into its answer; nobody waits for all of it at once."""
+    """A server may embed a film in its response; decoding it at once would block the loop."""
     content = bytes(range(256)) * 8192
     output = Output(uri="data:video/mp4;base64," + base64.b64encode(content).decode())
 
@@ -25,8 +25,8 @@ async def test_a_large_data_uri_is_decoded_in_parts() -> None:
     assert max(map(len, parts)) <= 2 * PIECE
 
 
-async def test_a_response_that_never_begins_is_given_up() -> None:
-    """Each byte comes in time: a host may say for ever that it goes on."""
+async def test_an_endless_response_head_is_aborted() -> None:
+    """Each byte arrives in time, because the host repeats interim responses."""
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -50,8 +50,8 @@ async def test_a_response_that_never_begins_is_given_up() -> None:
     ],
     ids=["more than announced", "less than announced"],
 )
-async def test_a_length_that_is_wrong(response: bytes, error: type[OutputBroken]) -> None:
-    """More will always be wrong, and is given up in the end; less is tried until it is whole."""
+async def test_a_wrong_content_length_fails(response: bytes, error: type[OutputBroken]) -> None:
+    """A longer body is a permanent error; a shorter one is retried."""
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

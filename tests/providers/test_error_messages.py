@@ -1,4 +1,4 @@
-"""Reasons: in whatever form a provider gives one, it can be read, and is one short line."""
+"""The reason of an error is found in any form, and becomes one short line."""
 
 import json
 from typing import Any
@@ -57,7 +57,7 @@ BODIES: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("name", SAID)
 def test_a_reason_is_found_in_any_shape(name: str) -> None:
-    """As a value of its own, or as the whole body."""
+    """As a value, or as the whole body."""
     said, words = SAID[name]
 
     assert read_reason(said, 500) == words
@@ -66,15 +66,15 @@ def test_a_reason_is_found_in_any_shape(name: str) -> None:
 
 @pytest.mark.parametrize("name", BODIES)
 def test_a_reason_is_found_in_any_body(name: str) -> None:
-    """Whatever stands between us and the provider may have written it."""
+    """A proxy may have written it."""
     body, words = BODIES[name]
 
     assert reason_of_body(body, 500) == words
 
 
 @pytest.mark.parametrize("name", [name for name in SAID if name != "number"])
-def test_both_providers_repeat_it(name: str) -> None:
-    """With a refusal, and with a prediction that failed."""
+def test_both_providers_report_the_reason(name: str) -> None:
+    """With a refusal, and with a failed prediction."""
     said, words = SAID[name]
     body = json.dumps(said).encode()
     failed = {"id": "a" * 32, "status": "failed", "error": said}
@@ -90,8 +90,8 @@ def test_both_providers_repeat_it(name: str) -> None:
         assert outcome.message == words
 
 
-def test_a_large_error_is_not_searched_to_its_end() -> None:
-    """It is counted what is looked at."""
+def test_the_search_in_a_large_error_is_limited() -> None:
+    """The values that are read are counted."""
     said: Any = "x"
     for _ in range(6):
         said = [{"a": said}] * 20
@@ -101,7 +101,7 @@ def test_a_large_error_is_not_searched_to_its_end() -> None:
 
 @given(said=ANYTHING, status=st.sampled_from(["failed", "canceled", "succeeded", "odd"]))
 def test_any_json_can_be_an_error_a_metric_and_an_output(said: Any, status: str) -> None:
-    """In a prediction; and what is read of it can be stored."""
+    """The prediction that is read can be stored."""
     body = {"id": "a" * 32, "status": status, "error": said, "metrics": said, "logs": said}
     ours = read_prediction({**body, "output": said, "deadline": said, "completed_at": said})
     told = [ours, parse_prediction(json.dumps(body).encode())]
@@ -115,7 +115,7 @@ def test_any_json_can_be_an_error_a_metric_and_an_output(said: Any, status: str)
 
 
 @given(said=st.one_of(ANYTHING.map(lambda value: json.dumps(value).encode()), st.binary()))
-def test_any_bytes_can_be_an_answer(said: bytes) -> None:
+def test_any_bytes_can_be_a_response(said: bytes) -> None:
     """Of either provider."""
     assert reason_of_body(said, 500).isprintable()
     with pytest.raises(Unreadable):

@@ -1,4 +1,4 @@
-"""Large bodies of strangers are read in small steps, and mean what `json.loads` says."""
+"""Large untrusted bodies are parsed in small steps, with the results of `json.loads`."""
 
 import base64
 import json
@@ -14,11 +14,11 @@ from fleek.providers.data_uri import DataUriUnreadable, decode
 from fleek.providers.foreign_json import NotJson, parse
 from fleek.providers.outputs import read_outputs
 
-SMALL = 16  # bytes of a piece, so that short texts have many
+SMALL = 16  # bytes per piece, so that short texts have many pieces
 
 
 def plain(value: Any) -> Any:
-    """Return a value with its long texts as plain ones."""
+    """Return a value with its long texts as plain strings."""
     if isinstance(value, LongText):
         assert len(str(value)) == len(value)
         return str(value)
@@ -73,15 +73,15 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("body", CASES.values(), ids=CASES)
-def test_a_value_in_pieces_is_the_value(body: bytes) -> None:
-    """Where the borders fall must not matter: each shift of them is tried."""
+def test_a_value_parsed_in_pieces_is_the_same(body: bytes) -> None:
+    """Every position of the borders is tried."""
     told = repr(json.loads(body))
     assert {repr(plain(parse(body, piece=piece, whole=0))) for piece in range(SMALL, 40)} == {told}
 
 
 @pytest.mark.parametrize("body", BROKEN)
-def test_what_is_no_json_is_refused(body: bytes) -> None:
-    """The reader in pieces is as strict as the library."""
+def test_invalid_json_is_refused(body: bytes) -> None:
+    """The parser in pieces is as strict as the library."""
     with pytest.raises(NotJson):
         parse(body, piece=SMALL, whole=0)
 
@@ -94,15 +94,15 @@ VALUES = st.recursive(
 
 
 @given(value=VALUES, ascii_only=st.booleans(), piece=st.integers(SMALL, 40))
-def test_any_json_is_read_as_by_the_library(value: Any, *, ascii_only: bool, piece: int) -> None:
-    """No value may change on its way, whatever it is made of."""
+def test_any_json_is_parsed_as_by_the_library(value: Any, *, ascii_only: bool, piece: int) -> None:
+    """No value is changed."""
     body = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     assert repr(plain(parse(body, piece=piece, whole=0))) == repr(json.loads(body))
 
 
 @given(text=st.text('{}[]",:\\u0d83e \t1-.ntf', max_size=60))
 def test_any_text_is_refused_as_by_the_library(text: str) -> None:
-    """What the library does not take is not taken here, and the other way round."""
+    """Both accept the same texts."""
     body = text.encode() + b" " * SMALL
     try:
         told: Any = repr(json.loads(body))
@@ -120,14 +120,14 @@ def test_any_text_is_refused_as_by_the_library(text: str) -> None:
     [b"[" * 101 + b"]" * 101, b"[%s0]" % (b"0," * 250_000)],
     ids=["too deep", "too many values"],
 )
-def test_limits_hold_in_pieces(body: bytes) -> None:
-    """A large body has the same limits as a small one."""
+def test_limits_hold_for_large_bodies(body: bytes) -> None:
+    """They are those of small ones."""
     with pytest.raises(NotJson):
         parse(body, piece=SMALL, whole=0)
 
 
-def test_no_step_handles_more_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call of the library stops every thread until it returns, so each gets little."""
+def test_each_step_parses_at_most_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call of the library stops every thread until it returns."""
     given: list[int] = []
     loads = json.loads
 
@@ -148,8 +148,8 @@ def test_no_step_handles_more_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> N
     assert max(given) <= PIECE + 2
 
 
-def test_long_words_make_one_text() -> None:
-    """Words in several long parts are kept as one text."""
+def test_long_text_in_parts_is_one_text() -> None:
+    """Several long parts are joined to one output."""
     long = "wörd " * PIECE
     told = parse(json.dumps([long, "and", long]).encode(), whole=0)
     (output,) = read_outputs(told)
@@ -171,8 +171,8 @@ URIS = {
 
 
 @pytest.mark.parametrize(("uri", "content"), URIS.items())
-def test_a_data_uri_in_pieces_holds_the_same(uri: str, content: bytes) -> None:
-    """Groups of base64, escapes and padding may be parted by a border."""
+def test_a_data_uri_is_decoded_in_pieces(uri: str, content: bytes) -> None:
+    """A border may split groups of base64, escapes and padding."""
     head = uri.index(",") + 1
     for size in range(1, 9):
         pieces = iter((uri[:head], *pieces_of(uri[head:], size)))
@@ -182,27 +182,27 @@ def test_a_data_uri_in_pieces_holds_the_same(uri: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", ["AA==AAAA", "AAAAA", "AA=A", "AAA!"])
-def test_bad_base64_is_found_across_pieces(body: str) -> None:
-    """Padding ends the data, also if it ended a piece."""
+def test_invalid_base64_is_found_across_pieces(body: str) -> None:
+    """Padding ends the data, also at the end of a piece."""
     for size in range(1, 9):
         with pytest.raises(DataUriUnreadable):
             b"".join(decode(iter(("data:;base64,", *pieces_of(body, size)))))
 
 
-def test_a_long_text_is_no_address() -> None:
-    """Only a `data:` URI may be so long."""
+def test_a_long_text_is_not_an_address() -> None:
+    """Only a `data:` URI may be that long."""
     words = LongText(lambda: iter(["http://host/a.png", " and more"]), 26)
     assert read_outputs(words) == (Output(text=words),)
 
 
-def test_a_document_has_plain_strings() -> None:
-    """Schemas are compared, written and shown by code that knows only those."""
+def test_schemas_have_plain_strings() -> None:
+    """They are compared, written and shown by code that expects strings."""
     told = parse(json.dumps({"description": "x" * 2 * PIECE}).encode())
     assert isinstance(told["description"], str)
 
 
-def test_a_long_text_equals_the_same_words() -> None:
-    """A lost purchase is found by its input, which may hold a long text."""
+def test_a_long_text_equals_the_same_string() -> None:
+    """Lost predictions are found by their input, which may hold a long text."""
     text = LongText(lambda: iter(["ab", "", "cde"]), 5)
     assert {"input": text} == {"input": "abcde"}
     assert text not in ("abcdf", "abcd", 5)

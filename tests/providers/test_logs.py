@@ -1,4 +1,4 @@
-"""Logs of any length: what stands beside them is read all the same."""
+"""Logs of any length do not prevent reading the rest of a response."""
 
 import gzip
 import json
@@ -29,7 +29,7 @@ HOLDS = (Output(text=json.dumps(ENDED["output"], ensure_ascii=False)),)
 
 
 def filtered(body: bytes, step: int) -> bytes:
-    """Return a body that came in chunks of a size, without its logs."""
+    """Return a body without its logs; it arrives in chunks of this size."""
     logs = LogFilter()
     parts = [logs.feed(body[at : at + step]) for at in range(0, len(body), step)]
     return b"".join(parts) + logs.end()
@@ -37,7 +37,7 @@ def filtered(body: bytes, step: int) -> bytes:
 
 @pytest.mark.parametrize("step", [61, 4096, 65_536])
 @pytest.mark.parametrize("ascii_only", [True, False])
-def test_only_the_middle_of_logs_is_left_out(*, ascii_only: bool, step: int) -> None:
+def test_only_the_middle_of_logs_is_removed(*, ascii_only: bool, step: int) -> None:
     """In a prediction and in a list, and nowhere else."""
     one = {"logs": LONG, **ENDED, "deep": [{"logs": LONG}]}
     page = {"next": None, "results": [one, {"logs": None}, {"logs": "short"}, one]}
@@ -69,13 +69,13 @@ def test_only_the_middle_of_logs_is_left_out(*, ascii_only: bool, step: int) -> 
         b"\\",
     ],
 )
-def test_what_is_no_json_passes_as_it_is(body: bytes) -> None:
-    """Whoever parses it says so."""
+def test_invalid_json_passes_unchanged(body: bytes) -> None:
+    """The parser refuses it later."""
     assert filtered(body, 1) == body
 
 
-async def test_a_body_that_is_long_without_logs_is_refused() -> None:
-    """It is counted as it comes."""
+async def test_a_long_body_without_logs_is_refused() -> None:
+    """The size is counted as it arrives."""
 
     async def pour() -> Any:
         while True:
@@ -86,7 +86,7 @@ async def test_a_body_that_is_long_without_logs_is_refused() -> None:
 
 
 def answering(body: bytes) -> Any:
-    """Return a server that answers everything with this body."""
+    """Return a server that answers every request with this body."""
 
     async def visit(reader: Any, writer: Any) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -97,7 +97,7 @@ def answering(body: bytes) -> Any:
     return listening(visit)
 
 
-async def test_a_prediction_with_endless_logs_is_seen_to_end() -> None:
+async def test_a_prediction_with_endless_logs_is_read() -> None:
     """Its output is paid for."""
     body = json.dumps({"logs": "x" * (LARGE + 4_000_000), **ENDED}).encode()
     async with answering(body) as url:
@@ -109,8 +109,8 @@ async def test_a_prediction_with_endless_logs_is_seen_to_end() -> None:
 
 
 @pytest.mark.usefixtures("_full_suite")
-async def test_endless_logs_do_not_hide_the_neighbours_in_a_list() -> None:
-    """One row may be as long as it likes."""
+async def test_endless_logs_do_not_hide_the_rest_of_a_list() -> None:
+    """Each row may have logs of any length."""
     rows = [{**ENDED, "id": f"p{n}", "logs": "x\n" * (LARGE // 3)} for n in range(3)]
     async with answering(json.dumps({"next": None, "results": rows}).encode()) as url:
         api = open_api(url)
@@ -121,8 +121,8 @@ async def test_endless_logs_do_not_hide_the_neighbours_in_a_list() -> None:
     assert len(seen) == 3
 
 
-async def test_a_page_that_is_too_long_without_logs_cannot_be_seen() -> None:
-    """It is asked for again."""
+async def test_a_page_too_long_without_logs_is_unavailable() -> None:
+    """It is requested again."""
     body = json.dumps({"id": "abc", "output": "x" * (LARGE + 1)}).encode()
     async with answering(body) as url:
         api = open_api(url)
@@ -132,8 +132,8 @@ async def test_a_page_that_is_too_long_without_logs_cannot_be_seen() -> None:
 
 
 @pytest.mark.parametrize("coding", ["", "gzip", "deflate"])
-async def test_an_answer_of_cog_is_read_whatever_is_around_it(coding: str) -> None:
-    """Logs beside it, or a coding that nobody asked for."""
+async def test_a_cog_response_is_read_with_logs_and_compression(coding: str) -> None:
+    """The compression was not requested."""
     prediction_id = PredictionId("0" * 32)
     told = json.dumps({"logs": "x" * 5_000_000, **ENDED, "id": prediction_id}).encode()
     pack: Any = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[coding]

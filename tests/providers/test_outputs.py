@@ -1,4 +1,4 @@
-"""Outputs of every shape become files, in the order in which they stand there."""
+"""Outputs of every shape become files, in their order."""
 
 import json
 from typing import Any
@@ -68,14 +68,14 @@ def files(*uris: str) -> tuple[Output, ...]:
         ("data: that is all", (Output(text="data: that is all"),)),
     ],
 )
-def test_every_shape(output: Any, expected: tuple[Output, ...]) -> None:
-    """Models may return anything that JSON can hold."""
+def test_outputs_of_every_shape_are_read(output: Any, expected: tuple[Output, ...]) -> None:
+    """Models may return any JSON."""
     assert read_outputs(output) == expected
 
 
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800b"], ids=["nul", "half a character"])
-def test_text_that_a_database_cannot_hold_is_kept_as_bytes(text: str) -> None:
-    """Otherwise the job could not be stored as done."""
+def test_unstorable_text_is_kept_as_bytes(text: str) -> None:
+    """Otherwise the job could not be stored as completed."""
     (output,) = read_outputs(text)
 
     assert output.text is None
@@ -83,7 +83,7 @@ def test_text_that_a_database_cannot_hold_is_kept_as_bytes(text: str) -> None:
 
 
 def test_files_above_the_limit_stay_in_the_document() -> None:
-    """What fits is kept, and the rest is not forgotten."""
+    """Their addresses are not lost."""
     *kept, document = read_outputs([f"{A}?{number}" for number in range(MAX_FILES + 2)])
 
     assert kept == list(files(*(f"{A}?{number}" for number in range(MAX_FILES))))
@@ -93,25 +93,25 @@ def test_files_above_the_limit_stay_in_the_document() -> None:
     ]
 
 
-def test_a_file_is_found_however_deep_it_lies() -> None:
-    """To look for it must not use up the stack."""
+def test_a_deeply_nested_file_is_found() -> None:
+    """The search does not use up the stack."""
     assert read_outputs(nested(A)) == files(A)
 
 
-def test_what_is_nested_too_deeply_to_be_written_is_refused() -> None:
-    """There is no form in which it could be kept."""
+def test_an_output_nested_too_deeply_is_refused() -> None:
+    """It could not be written as JSON."""
     with pytest.raises(OutputUnreadable):
         read_outputs(nested(1))
 
 
 @pytest.mark.parametrize("word", ["a", "a "])
-def test_a_text_in_parts_may_have_any_length(word: str) -> None:
-    """A language model writes one part per word."""
+def test_text_may_have_any_number_of_parts(word: str) -> None:
+    """A language model returns one part per word."""
     assert read_outputs([word] * 20_000) == (Output(text=word * 20_000),)
 
 
 def test_a_wide_structure_is_kept() -> None:
-    """Only its size in bytes counts, and that is bounded where it is read."""
+    """Only its size in bytes is limited, where it is read."""
     (output,) = read_outputs([1] * 20_000)
 
     assert json.loads(str(output.text)) == [1] * 20_000

@@ -1,4 +1,4 @@
-"""Whatever strangers write is read in time that grows with its length only: nothing waits for it."""
+"""Untrusted text is read in linear time."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from fleek.sniff.page import is_words_in_place
 Reading = Callable[[int], Any]
 
 LONG: Final = 2_000  # characters
-GROWTH: Final = 16  # how much longer the second text is
+GROWTH: Final = 16  # ratio of the two lengths
 MOST: Final = 64  # times the work; linear work grows 16-fold, quadratic work 256-fold
 
 
@@ -40,7 +40,7 @@ PAGES: Final[Mapping[str, Reading]] = {
 
 
 def work(reading: Reading, length: int) -> list[float]:
-    """Return what three readings of a text of this length take of this thread's processor."""
+    """Return the processor time of three readings of a text of this length."""
     took = []
     for _ in range(3):
         began = time.thread_time()
@@ -50,15 +50,15 @@ def work(reading: Reading, length: int) -> list[float]:
 
 
 @pytest.mark.parametrize("reading", LONG_TEXTS.values(), ids=LONG_TEXTS)
-def test_what_is_long_is_not_slow(reading: Reading) -> None:
-    """A prompt may ask a model for any text; quadratic work would stop all jobs.
+def test_long_text_is_read_in_linear_time(reading: Reading) -> None:
+    """Quadratic work would stop all jobs.
 
-    The work is compared with that of a shorter text: no machine is too slow for this.
+    The work is compared with that of a shorter text, whatever the machine's speed.
     """
     assert min(work(reading, LONG)) < MOST * max(work(reading, LONG // GROWTH))
 
 
 @pytest.mark.parametrize("reading", PAGES.values(), ids=PAGES)
-def test_a_page_is_not_slow_either(reading: Reading) -> None:
-    """Of which no more is looked at than the head."""
+def test_long_pages_are_read_in_linear_time(reading: Reading) -> None:
+    """Only the beginning of a page is read."""
     assert min(work(reading, HEAD)) < MOST * max(work(reading, HEAD // GROWTH))

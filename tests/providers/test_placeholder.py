@@ -1,4 +1,4 @@
-"""The placeholder as a provider: what it sells, and what it says about it later."""
+"""The placeholder as a provider: how it starts predictions and reports them."""
 
 import uuid
 from collections.abc import Mapping
@@ -25,23 +25,23 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that moves only by hand."""
 
     def __init__(self) -> None:
         self.time = NOON
 
     def __call__(self) -> datetime:
-        """Tell the time."""
+        """Return the time."""
         return self.time
 
     def move(self, seconds: float) -> None:
-        """Let time pass, or turn it back."""
+        """Move the clock forward, or back."""
         self.time += timedelta(seconds=seconds)
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands at noon."""
+    """Return a clock that stands at noon."""
     return Clock()
 
 
@@ -66,96 +66,96 @@ def an_attempt(number: int = 1, *, submitted_at: datetime = NOON) -> Attempt:
     return samples.an_attempt(a_job(), id=attempt_id, submitted_at=submitted_at)
 
 
-async def test_it_runs_for_a_while_and_says_how_long(clock: Clock) -> None:
-    """The engine looks first when the provider says that it is worth while."""
+async def test_a_new_prediction_has_an_eta(clock: Clock) -> None:
+    """The engine does not poll before it."""
     provider = a_provider(clock, delay=(1, 2))
 
-    bought = await provider.start(a_job(), an_attempt())
+    started = await provider.start(a_job(), an_attempt())
 
-    assert bought.outcome is None
-    assert bought.eta is not None
-    assert timedelta(seconds=1) <= bought.eta <= timedelta(seconds=2)
+    assert started.outcome is None
+    assert started.eta is not None
+    assert timedelta(seconds=1) <= started.eta <= timedelta(seconds=2)
 
 
-async def test_without_delay_it_has_ended_at_once(clock: Clock) -> None:
-    """A provider may answer at once; the engine binds it like any other."""
+async def test_without_delay_a_prediction_ends_at_once(clock: Clock) -> None:
+    """Providers may return the result with the creation; the engine binds it as usual."""
     provider = a_provider(clock, delay=(0, 0))
 
-    bought = await provider.start(a_job(), an_attempt())
+    started = await provider.start(a_job(), an_attempt())
 
-    assert isinstance(bought.outcome, Succeeded)
+    assert isinstance(started.outcome, Succeeded)
 
 
-async def test_it_ends_when_its_time_has_come(clock: Clock) -> None:
-    """The answer depends on the clock alone."""
+async def test_a_prediction_succeeds_after_its_delay(clock: Clock) -> None:
+    """Its state depends on the clock alone."""
     provider = a_provider(clock)
-    bought = await provider.start(a_job(), an_attempt())
-    assert bought.eta is not None
+    started = await provider.start(a_job(), an_attempt())
+    assert started.eta is not None
 
-    clock.move(bought.eta.total_seconds() + 0.001)
-    seen = (await provider.poll([bought.id]))[bought.id]
+    clock.move(started.eta.total_seconds() + 0.001)
+    seen = (await provider.poll([started.id]))[started.id]
 
     assert isinstance(seen.outcome, Succeeded)
     assert 1 <= seen.metrics["predict_time"] <= 2
 
 
 async def test_progress_rises(clock: Clock) -> None:
-    """A bar that goes back tells nothing."""
+    """A progress bar must not move backwards."""
     provider = a_provider(clock, delay=(2, 2))
-    bought = await provider.start(a_job(), an_attempt())
+    started = await provider.start(a_job(), an_attempt())
     told = []
 
     for _ in range(25):
-        told.append((await provider.poll([bought.id]))[bought.id].progress or 0.0)
+        told.append((await provider.poll([started.id]))[started.id].progress or 0.0)
         clock.move(0.1)
 
     assert told == sorted(told)
     assert (told[0], told[10], told[-1]) == (0.0, 0.5, 1.0)
 
 
-async def test_clocks_that_differ_a_little_do_no_harm(clock: Clock) -> None:
-    """Workers' clocks do; progress stays between 0 and 1 and the wait bounded."""
+async def test_small_clock_differences_are_tolerated(clock: Clock) -> None:
+    """Progress stays between 0 and 1 and the wait is bounded."""
     provider = a_provider(clock, delay=(1, 2))
-    bought = await provider.start(a_job(), an_attempt())
+    started = await provider.start(a_job(), an_attempt())
 
     clock.move(-5)
-    seen = (await provider.poll([bought.id]))[bought.id]
+    seen = (await provider.poll([started.id]))[started.id]
 
     assert seen.progress == 0
     assert seen.eta is not None
     assert seen.eta <= timedelta(seconds=2)
 
 
-async def test_a_clock_that_was_turned_back_keeps_no_job_waiting(clock: Clock) -> None:
-    """Nobody knows how long the prediction has run; it ends now, not in an hour."""
+async def test_a_clock_set_back_does_not_delay_a_prediction(clock: Clock) -> None:
+    """The elapsed time is unknown; the prediction ends now, not in an hour."""
     provider = a_provider(clock, delay=(1, 2))
-    bought = await provider.start(a_job(), an_attempt())
+    started = await provider.start(a_job(), an_attempt())
 
     clock.move(-3600)
-    seen = (await provider.poll([bought.id]))[bought.id]
+    seen = (await provider.poll([started.id]))[started.id]
 
     assert seen.outcome is not None
 
 
-async def test_without_delay_even_an_intent_from_the_future_has_ended(clock: Clock) -> None:
-    """The intent's time may come from the database's clock, which may be ahead of ours."""
+async def test_without_delay_an_intent_from_the_future_ends_at_once(clock: Clock) -> None:
+    """The intent's time comes from the database's clock, which may be ahead."""
     later = an_attempt(submitted_at=NOON + timedelta(seconds=3))
 
-    bought = await a_provider(clock, delay=(0, 0)).start(a_job(), later)
+    started = await a_provider(clock, delay=(0, 0)).start(a_job(), later)
 
-    assert isinstance(bought.outcome, Succeeded)
+    assert isinstance(started.outcome, Succeeded)
 
 
-async def test_the_same_attempt_is_the_same_prediction_in_every_process(clock: Clock) -> None:
-    """That is what lets an unknown outcome be settled by starting again."""
+async def test_an_attempt_has_the_same_prediction_in_every_process(clock: Clock) -> None:
+    """An unknown outcome is reconciled by starting the attempt again."""
     first = await a_provider(clock).start(a_job(), an_attempt())
     second = await a_provider(clock).start(a_job(), an_attempt())
 
     assert first == second
 
 
-async def test_a_store_that_cuts_the_time_to_milliseconds_does_no_harm(clock: Clock) -> None:
-    """The intent is read back from the database before it is started again."""
+async def test_a_time_rounded_to_milliseconds_keeps_the_prediction(clock: Clock) -> None:
+    """The intent is read from the database before it is started again."""
     fine = NOON + timedelta(microseconds=123_456)
     cut = NOON + timedelta(milliseconds=123)
     provider = a_provider(clock)
@@ -166,17 +166,17 @@ async def test_a_store_that_cuts_the_time_to_milliseconds_does_no_harm(clock: Cl
     assert first.id == second.id
 
 
-async def test_any_process_answers_for_every_prediction(clock: Clock) -> None:
-    """Whatever must be remembered is in the id."""
-    seller = a_provider(clock, failure_rate=0.5)
-    ids = [(await seller.start(a_job(), an_attempt(n))).id for n in range(50)]
+async def test_any_process_can_poll_every_prediction(clock: Clock) -> None:
+    """The id contains all state."""
+    provider = a_provider(clock, failure_rate=0.5)
+    ids = [(await provider.start(a_job(), an_attempt(n))).id for n in range(50)]
     clock.move(1.5)
 
-    assert await a_provider(clock, failure_rate=0.5).poll(ids) == await seller.poll(ids)
+    assert await a_provider(clock, failure_rate=0.5).poll(ids) == await provider.poll(ids)
 
 
-async def test_failures_come_at_their_rate_and_may_be_tried_again(clock: Clock) -> None:
-    """Whoever tries retries with it must get what was asked for."""
+async def test_failures_have_their_rate_and_are_retryable(clock: Clock) -> None:
+    """Users test their retries with them."""
     provider = a_provider(clock, failure_rate=0.3)
     ids = [(await provider.start(a_job(), an_attempt(n))).id for n in range(2000)]
     clock.move(5)
@@ -189,8 +189,10 @@ async def test_failures_come_at_their_rate_and_may_be_tried_again(clock: Clock) 
 
 
 @pytest.mark.parametrize(("rate", "kind"), [(0, Succeeded), (1, Failed)])
-async def test_never_and_always_are_kept(clock: Clock, rate: float, kind: type[object]) -> None:
-    """0 and 1 are promises, not likelihoods."""
+async def test_failure_rates_0_and_1_are_exact(
+    clock: Clock, rate: float, kind: type[object]
+) -> None:
+    """They mean never and always."""
     provider = a_provider(clock, delay=(0, 0), failure_rate=rate)
 
     sold = [await provider.start(a_job(), an_attempt(n)) for n in range(300)]
@@ -198,8 +200,8 @@ async def test_never_and_always_are_kept(clock: Clock, rate: float, kind: type[o
     assert all(isinstance(one.outcome, kind) for one in sold)
 
 
-async def test_each_prediction_draws_its_own_delay(clock: Clock) -> None:
-    """A queue in which all end at once tries nothing."""
+async def test_each_prediction_has_its_own_delay(clock: Clock) -> None:
+    """Predictions that all end at once would test nothing."""
     provider = a_provider(clock, delay=(1, 2))
 
     etas = {(await provider.start(a_job(), an_attempt(n))).eta for n in range(50)}
@@ -207,8 +209,8 @@ async def test_each_prediction_draws_its_own_delay(clock: Clock) -> None:
     assert len(etas) > 40
 
 
-async def test_without_a_seed_one_is_drawn_and_told(clock: Clock) -> None:
-    """Two jobs differ, and each can be made again."""
+async def test_a_missing_seed_is_drawn_and_reported(clock: Clock) -> None:
+    """Two jobs differ, and each can be repeated."""
     provider = a_provider(clock, delay=(0, 0))
 
     sold = [await provider.start(a_job(), an_attempt(n)) for n in range(50)]
@@ -217,38 +219,38 @@ async def test_without_a_seed_one_is_drawn_and_told(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 42, 2**32 - 1, 42.0])
-async def test_the_callers_seed_is_kept(clock: Clock, seed: float) -> None:
-    """JSON schema takes 42.0 for an integer."""
+async def test_the_callers_seed_is_used(clock: Clock, seed: float) -> None:
+    """JSON schema accepts 42.0 as an integer."""
     provider = a_provider(clock, delay=(0, 0))
 
-    bought = await provider.start(a_job({"seed": seed}), an_attempt())
+    started = await provider.start(a_job({"seed": seed}), an_attempt())
 
-    assert bought.metrics["seed"] == seed
+    assert started.metrics["seed"] == seed
 
 
 async def test_several_outputs_differ(clock: Clock) -> None:
-    """Whoever asks for four wants a choice."""
+    """Callers expect a choice."""
     provider = a_provider(clock, delay=(0, 0))
     job = a_job({"num_outputs": 4, "width": 32, "height": 32, "seed": 2**32 - 2})
-    bought = await provider.start(job, an_attempt())
-    assert isinstance(bought.outcome, Succeeded)
+    started = await provider.start(job, an_attempt())
+    assert isinstance(started.outcome, Succeeded)
 
     files = [
         b"".join([part async for part in provider.read(job, one)])
-        for one in bought.outcome.outputs
+        for one in started.outcome.outputs
     ]
 
     assert len(set(files)) == 4
 
 
-async def test_bytes_come_in_small_parts(clock: Clock) -> None:
-    """A reader holds one part in memory, not the file."""
+async def test_outputs_are_read_in_chunks(clock: Clock) -> None:
+    """Readers hold one chunk in memory, not the file."""
     provider = a_provider(clock, delay=(0, 0))
     job = a_job({"duration": 4}, model="fleek/placeholder-audio")
-    bought = await provider.start(job, an_attempt())
-    assert isinstance(bought.outcome, Succeeded)
+    started = await provider.start(job, an_attempt())
+    assert isinstance(started.outcome, Succeeded)
 
-    sizes = [len(part) async for part in provider.read(job, bought.outcome.outputs[0])]
+    sizes = [len(part) async for part in provider.read(job, started.outcome.outputs[0])]
 
     assert set(sizes[:-1]) == {CHUNK_BYTES}
     assert sum(sizes) > 4 * 2 * 22_050
@@ -265,8 +267,8 @@ async def test_bytes_come_in_small_parts(clock: Clock) -> None:
     ],
     ids=["address", "foreign", "index", "scheme", "text"],
 )
-async def test_foreign_outputs_are_not_read(clock: Clock, output: Output) -> None:
-    """It never opens an address."""
+async def test_foreign_outputs_are_refused(clock: Clock, output: Output) -> None:
+    """The placeholder never opens an address."""
     provider = a_provider(clock)
 
     with pytest.raises(OutputUnsafe):
@@ -276,22 +278,22 @@ async def test_foreign_outputs_are_not_read(clock: Clock, output: Output) -> Non
 @pytest.mark.parametrize(
     "parameters", [{"width": 15}, {"unknown": 1}, {"num_outputs": 5}, {"seed": -1}, {"steps": "x"}]
 )
-async def test_parameters_that_slipped_through_are_not_sold(
+async def test_invalid_parameters_are_rejected_at_the_start(
     clock: Clock, parameters: Mapping[str, Any]
 ) -> None:
-    """A job may have been accepted while the schema was out of reach."""
+    """A job may have been accepted while the schema was not available."""
     with pytest.raises(ProviderRejected):
         await a_provider(clock).start(a_job(parameters), an_attempt())
 
 
-async def test_a_malformed_model_is_not_sold(clock: Clock) -> None:
-    """A permanent refusal; another attempt cannot help."""
+async def test_a_malformed_model_name_is_rejected(clock: Clock) -> None:
+    """The error is permanent; another attempt cannot help."""
     with pytest.raises(ProviderRejected):
         await a_provider(clock).start(a_job(model="no model"), an_attempt())
 
 
-async def test_nearly_right_ids_are_foreign(clock: Clock) -> None:
-    """An id of another provider must not be answered for by chance."""
+async def test_similar_ids_are_not_answered(clock: Clock) -> None:
+    """An id of another provider could match by chance."""
     provider = a_provider(clock)
     right = (await provider.start(a_job(), an_attempt())).id
     wrong = [right.upper(), right + "\n", " " + right, right[:-1] + "5", right + "-" + "f" * 9]
@@ -301,8 +303,8 @@ async def test_nearly_right_ids_are_foreign(clock: Clock) -> None:
     assert list(seen) == [right]
 
 
-async def test_poll_answers_for_more_than_one_turn_of_the_loop(clock: Clock) -> None:
-    """Others get the event loop in between; nobody is left out."""
+async def test_poll_answers_for_thousands_of_predictions(clock: Clock) -> None:
+    """The event loop runs other tasks in between."""
     provider = a_provider(clock)
     ids = [PredictionId(f"ph-{number:032x}-1-1") for number in range(2500)]
 
@@ -321,10 +323,10 @@ async def test_poll_answers_for_more_than_one_turn_of_the_loop(clock: Clock) -> 
         ("REPLICATE_MOCK_FAILURE_RATE", "nan"),
     ],
 )
-async def test_a_wrong_setting_is_named(
+async def test_an_invalid_setting_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str, value: str
 ) -> None:
-    """The operator reads one line and knows what to change."""
+    """The operator reads one line that names the setting."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(setting, value)
 
@@ -333,16 +335,16 @@ async def test_a_wrong_setting_is_named(
             pass
 
 
-async def test_settings_come_from_the_environment(
+async def test_settings_are_read_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The names are those that users of such services know."""
+    """Their names are established by similar services."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REPLICATE_MOCK_DELAY_MIN", "0")
     monkeypatch.setenv("REPLICATE_MOCK_DELAY_MAX", "0")
     monkeypatch.setenv("REPLICATE_MOCK_FAILURE_RATE", "1")
 
     async with connect() as provider:
-        bought = await provider.start(a_job(), an_attempt())
+        started = await provider.start(a_job(), an_attempt())
 
-    assert isinstance(bought.outcome, Failed)
+    assert isinstance(started.outcome, Failed)

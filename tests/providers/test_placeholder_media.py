@@ -1,4 +1,4 @@
-"""The placeholder's animations, sound and words."""
+"""The placeholder's animations, audio and text."""
 
 import io
 import json
@@ -25,10 +25,10 @@ NASTY = [
 ]
 
 
-def a_piece(
+def small_spec(
     kind: str, parameters: Mapping[str, Any], *, prompt: str = PROMPT, seed: int = 7
 ) -> OutputSpec:
-    """Return something small to be made by one of the placeholder's models."""
+    """Return the specification of a small output of one of the placeholder's models."""
     model = ModelName(f"fleek/placeholder-{kind}")
     return OutputSpec(model=model, prompt=prompt, parameters=parameters, seed=seed)
 
@@ -48,9 +48,9 @@ def chunks(wav: bytes) -> dict[bytes, bytes]:
 
 @pytest.mark.parametrize("form", ["webp", "gif"])
 def test_an_animation_moves(form: str) -> None:
-    """Its frames, their time and their size are those asked for."""
+    """Its frames, their duration and their size are those of the parameters."""
     image = Image.open(
-        io.BytesIO(models.make(a_piece("animation", SMALL | {"output_format": form})))
+        io.BytesIO(models.make(small_spec("animation", SMALL | {"output_format": form})))
     )
 
     frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(image)]
@@ -61,10 +61,10 @@ def test_an_animation_moves(form: str) -> None:
     assert ImageChops.difference(frames[0], frames[3]).getbbox() is not None
 
 
-def test_gif_says_what_made_it() -> None:
-    """The record is the file's comment."""
+def test_a_gif_records_its_parameters() -> None:
+    """In the file's comment."""
     image = Image.open(
-        io.BytesIO(models.make(a_piece("animation", SMALL | {"output_format": "gif"})))
+        io.BytesIO(models.make(small_spec("animation", SMALL | {"output_format": "gif"})))
     )
 
     record = json.loads(image.info["comment"])
@@ -72,21 +72,21 @@ def test_gif_says_what_made_it() -> None:
     assert (record["Prompt"], record["Seed"]) == (PROMPT, "7")
 
 
-def test_animated_webp_says_what_made_it() -> None:
-    """The record is in its EXIF."""
-    image = Image.open(io.BytesIO(models.make(a_piece("animation", SMALL))))
+def test_an_animated_webp_records_its_parameters() -> None:
+    """In its EXIF data."""
+    image = Image.open(io.BytesIO(models.make(small_spec("animation", SMALL))))
 
     comment = image.getexif().get_ifd(0x8769)[0x9286]
 
     assert json.loads(comment.removeprefix(b"UNICODE\0"))["Prompt"] == PROMPT
 
 
-def test_an_animation_may_go_without_its_caption() -> None:
-    """Whoever shows it full-screen wants the picture alone."""
+def test_an_animation_may_have_no_caption() -> None:
+    """The parameter removes it from every frame."""
     large = SMALL | {"width": 160, "height": 120, "frames": 2}
 
     written, plain = (
-        Image.open(io.BytesIO(models.make(a_piece("animation", large | {"caption": caption}))))
+        Image.open(io.BytesIO(models.make(small_spec("animation", large | {"caption": caption}))))
         for caption in (True, False)
     )
 
@@ -95,9 +95,9 @@ def test_an_animation_may_go_without_its_caption() -> None:
 
 
 @pytest.mark.parametrize("duration", [1, 2.5])
-def test_a_melody_lasts_as_long_as_asked(duration: float) -> None:
-    """And is not silent."""
-    with wave.open(io.BytesIO(models.make(a_piece("audio", {"duration": duration})))) as file:
+def test_audio_has_the_requested_duration(duration: float) -> None:
+    """It is not silent."""
+    with wave.open(io.BytesIO(models.make(small_spec("audio", {"duration": duration})))) as file:
         seconds = file.getnframes() / file.getframerate()
         samples = memoryview(file.readframes(file.getnframes())).cast("h")
 
@@ -105,18 +105,18 @@ def test_a_melody_lasts_as_long_as_asked(duration: float) -> None:
     assert 5000 < max(samples) < 32_767
 
 
-def test_wav_says_what_made_it() -> None:
-    """The record is in its INFO list."""
-    told = chunks(models.make(a_piece("audio", {"duration": 1})))
+def test_a_wav_file_records_its_parameters() -> None:
+    """In its INFO list."""
+    fields = chunks(models.make(small_spec("audio", {"duration": 1})))
 
-    assert told[b"INAM"].decode() == PROMPT
-    assert told[b"IART"] == b"fleek/placeholder-audio"
-    assert told[b"ICMT"] == b'Parameters: {"duration": 1}; Seed: 7'
+    assert fields[b"INAM"].decode() == PROMPT
+    assert fields[b"IART"] == b"fleek/placeholder-audio"
+    assert fields[b"ICMT"] == b'Parameters: {"duration": 1}; Seed: 7'
 
 
-def test_words_are_about_the_prompt() -> None:
-    """Readable text, with its record at the end."""
-    text = models.make(a_piece("text", {"verses": 2})).decode()
+def test_text_is_about_the_prompt() -> None:
+    """It is readable, with the record at the end."""
+    text = models.make(small_spec("text", {"verses": 2})).decode()
 
     title, *verses, record = text.strip().split("\n\n")
 
@@ -126,9 +126,9 @@ def test_words_are_about_the_prompt() -> None:
 
 
 @pytest.mark.parametrize("prompt", NASTY)
-def test_words_are_plain_text_whatever_the_prompt(prompt: str) -> None:
-    """Nothing in the file makes it look like a page, a program or a control sequence."""
-    text = models.make(a_piece("text", {}, prompt=prompt)).decode()
+def test_text_is_plain_text_for_any_prompt(prompt: str) -> None:
+    """The file does not look like a page, a program or a control sequence."""
+    text = models.make(small_spec("text", {}, prompt=prompt)).decode()
 
     assert text.startswith("Verses on ")
     assert all(char.isprintable() or char == "\n" for char in text)
@@ -143,12 +143,12 @@ def test_words_are_plain_text_whatever_the_prompt(prompt: str) -> None:
         ("text", {}),
     ],
 )
-def test_the_same_piece_gives_the_same_file_and_another_seed_another(
+def test_output_depends_on_specification_and_seed(
     kind: str, parameters: Mapping[str, Any]
 ) -> None:
     """Two processes may collect one attempt; two jobs differ."""
-    first, again = (models.make(a_piece(kind, parameters)) for _ in range(2))
-    other = models.make(a_piece(kind, parameters, seed=8))
+    first, again = (models.make(small_spec(kind, parameters)) for _ in range(2))
+    other = models.make(small_spec(kind, parameters, seed=8))
 
     assert first == again
     assert first != other
@@ -163,6 +163,6 @@ def test_the_same_piece_gives_the_same_file_and_another_seed_another(
     ],
 )
 @pytest.mark.parametrize("prompt", [*NASTY, "🐈" * 10_000])
-def test_no_prompt_is_too_strange(kind: str, parameters: Mapping[str, Any], prompt: str) -> None:
-    """Whatever the caller writes was paid for and must become a file."""
-    assert models.make(a_piece(kind, parameters, prompt=prompt))
+def test_any_prompt_gives_media(kind: str, parameters: Mapping[str, Any], prompt: str) -> None:
+    """The prediction is paid for and must result in a file."""
+    assert models.make(small_spec(kind, parameters, prompt=prompt))

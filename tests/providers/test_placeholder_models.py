@@ -1,4 +1,4 @@
-"""What the placeholder's models accept, and which names they answer to."""
+"""Parameters and names of the placeholder's models."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,7 +40,7 @@ def schema_of(kind: str) -> Schema:
 
 
 def accepts(kind: str, parameters: Mapping[str, Any]) -> bool:
-    """Say whether the model takes these parameters."""
+    """Return whether the model accepts these parameters."""
     return Draft202012Validator(dict(schema_of(kind))).is_valid(dict(parameters))
 
 
@@ -56,7 +56,7 @@ def accepts(kind: str, parameters: Mapping[str, Any]) -> bool:
         ("text", {"verses": 20, "seed": 0}),
     ],
 )
-def test_usual_parameters_are_accepted(kind: str, parameters: Mapping[str, Any]) -> None:
+def test_common_parameters_are_accepted(kind: str, parameters: Mapping[str, Any]) -> None:
     """A client written for a real model works unchanged."""
     assert accepts(kind, parameters)
 
@@ -90,15 +90,15 @@ def test_usual_parameters_are_accepted(kind: str, parameters: Mapping[str, Any])
         ("text", {"verses": 0}),
     ],
 )
-def test_what_is_unknown_or_out_of_range_is_refused(
+def test_unknown_and_out_of_range_parameters_are_refused(
     kind: str, parameters: Mapping[str, Any]
 ) -> None:
-    """A mistake is told at submit, not found out at the end."""
+    """Mistakes are reported at submission."""
     assert not accepts(kind, parameters)
 
 
 @pytest.mark.parametrize("kind", ["picture", "animation", "audio", "text"])
-def test_every_parameter_is_described_and_its_default_acceptable(kind: str) -> None:
+def test_every_parameter_has_a_description_and_a_valid_default(kind: str) -> None:
     """The schema is the model's documentation."""
     properties = schema_of(kind)["properties"]
     defaults = {key: one["default"] for key, one in properties.items() if "default" in one}
@@ -120,29 +120,29 @@ def test_every_parameter_is_described_and_its_default_acceptable(kind: str) -> N
         "fleek/unknown",
     ],
 )
-def test_it_stands_in_for_every_model(name: str) -> None:
-    """A service without an account is tried with the names of real models."""
+def test_unknown_models_have_the_schema_of_pictures(name: str) -> None:
+    """A service without an account can be tried with the names of real models."""
     assert models.schema(ModelName(name)) == schema_of("picture")
 
 
-def test_a_version_of_its_own_model_is_that_model() -> None:
-    """Versions are pinned by those who want no surprise."""
+def test_a_version_of_a_placeholder_model_is_accepted() -> None:
+    """Users pin versions."""
     assert models.schema(ModelName("fleek/placeholder-audio:1")) == schema_of("audio")
 
 
 @pytest.mark.parametrize(
     "name", ["", " ", "a b", "a/", "/a", "a/b/c", "a/b:", "a:1", "-a/b", "a/b\n", "a" * 101, "é/b"]
 )
-def test_a_malformed_name_is_no_model(name: str) -> None:
-    """Both sides agree on what a name is: the API's pattern, and the provider's."""
+def test_a_malformed_name_is_refused(name: str) -> None:
+    """The API and the provider use the same pattern."""
     assert MODEL_NAME.fullmatch(name) is None
 
     with pytest.raises(NotFound):
         models.schema(ModelName(name))
 
 
-def test_each_kind_of_media_is_offered() -> None:
-    """Every kind can be tried without an account."""
+def test_every_kind_of_media_is_offered() -> None:
+    """Each can be tried without an account."""
     offered = {model.name: model.output for model in models.CATALOGUE}
 
     assert offered == {

@@ -1,4 +1,4 @@
-"""The placeholder's pictures: the same for the same wish, of the size asked for, with the prompt."""
+"""The placeholder's pictures: reproducible, of the requested size, with the prompt."""
 
 import io
 import json
@@ -30,14 +30,14 @@ NASTY = {
 }
 
 
-def a_piece(
+def small_spec(
     parameters: Mapping[str, Any] | None = None,
     *,
     prompt: str = PROMPT,
     seed: int = 7,
     model: str = "any/model:1",
 ) -> OutputSpec:
-    """Return a small picture to be made."""
+    """Return the specification of a small picture."""
     small = {"width": 128, "height": 128}
     return OutputSpec(
         model=ModelName(model), prompt=prompt, parameters=small | dict(parameters or {}), seed=seed
@@ -45,47 +45,47 @@ def a_piece(
 
 
 def opened(spec: OutputSpec) -> Image.Image:
-    """Return the picture that is made of it, decoded."""
+    """Return the decoded picture."""
     image = Image.open(io.BytesIO(models.make(spec)))
     image.load()
     return image
 
 
-def test_every_style_that_may_be_asked_for_is_painted() -> None:
-    """The schema names them without loading what paints."""
+def test_every_style_of_the_schema_is_painted() -> None:
+    """The schema names styles without loading the painting code."""
     assert models.STYLES == STYLE_NAMES
 
 
 @pytest.mark.parametrize("style", STYLE_NAMES)
-def test_the_same_piece_gives_the_same_pixels(style: str) -> None:
-    """An attempt may be collected twice, by two processes; both must store the same file."""
-    assert models.make(a_piece({"style": style})) == models.make(a_piece({"style": style}))
+def test_the_same_specification_gives_the_same_file(style: str) -> None:
+    """Two processes may collect one attempt; both must store the same file."""
+    assert models.make(small_spec({"style": style})) == models.make(small_spec({"style": style}))
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        a_piece(seed=8),
-        a_piece(prompt="A dog riding a bicycle"),
-        a_piece(model="any/model:2"),
-        a_piece({"guidance_scale": 3.5}),
-        a_piece({"negative_prompt": "dogs"}),
+        small_spec(seed=8),
+        small_spec(prompt="A dog riding a bicycle"),
+        small_spec(model="any/model:2"),
+        small_spec({"guidance_scale": 3.5}),
+        small_spec({"negative_prompt": "dogs"}),
     ],
     ids=["seed", "prompt", "model", "guidance", "negative prompt"],
 )
-def test_any_other_wish_gives_another_picture(other: OutputSpec) -> None:
-    """What a model would look at makes a difference here too."""
-    difference = ImageChops.difference(paint(a_piece(), (128, 128)), paint(other, (128, 128)))
+def test_another_specification_gives_another_picture(other: OutputSpec) -> None:
+    """Everything that a real model would use makes a difference."""
+    difference = ImageChops.difference(paint(small_spec(), (128, 128)), paint(other, (128, 128)))
 
     assert difference.getbbox() is not None
 
 
 @pytest.mark.parametrize("form", ["png", "webp"])
 def test_the_file_format_does_not_change_the_picture(form: str) -> None:
-    """Asking again in another format must not give another picture."""
-    exact = paint(a_piece(), (128, 128))
+    """Only the encoding differs."""
+    exact = paint(small_spec(), (128, 128))
 
-    image = opened(a_piece({"output_format": form, "output_quality": 100, "caption": False}))
+    image = opened(small_spec({"output_format": form, "output_quality": 100, "caption": False}))
 
     difference = ImageChops.difference(exact, image.convert("RGB"))
     assert max(ImageStat.Stat(difference).mean) < 4
@@ -94,8 +94,8 @@ def test_the_file_format_does_not_change_the_picture(form: str) -> None:
 @pytest.mark.parametrize("style", STYLE_NAMES)
 @pytest.mark.parametrize("size", [(16, 16), (33, 17), (16, 700), (700, 16), (256, 144)])
 def test_every_style_paints_every_size(style: str, size: tuple[int, int]) -> None:
-    """A picture, never one flat colour, however odd the shape."""
-    image = opened(a_piece({"style": style, "width": size[0], "height": size[1]}))
+    """The picture is never a single flat colour."""
+    image = opened(small_spec({"style": style, "width": size[0], "height": size[1]}))
 
     assert image.size == size
     assert max(ImageStat.Stat(image).stddev) > 5
@@ -104,9 +104,9 @@ def test_every_style_paints_every_size(style: str, size: tuple[int, int]) -> Non
 @pytest.mark.parametrize(
     ("form", "kind"), [("png", "PNG"), ("jpeg", "JPEG"), ("jpg", "JPEG"), ("webp", "WEBP")]
 )
-def test_every_format_is_what_it_says(form: str, kind: str) -> None:
-    """The type is sniffed from the bytes, never believed."""
-    assert opened(a_piece({"output_format": form})).format == kind
+def test_the_file_has_the_requested_format(form: str, kind: str) -> None:
+    """It is detected from the bytes."""
+    assert opened(small_spec({"output_format": form})).format == kind
 
 
 @pytest.mark.parametrize(
@@ -124,41 +124,41 @@ def test_every_format_is_what_it_says(form: str, kind: str) -> None:
         ({"megapixels": "4"}, (2048, 2048)),
     ],
 )
-def test_the_shape_decides_what_is_missing(
+def test_the_aspect_ratio_completes_the_size(
     parameters: Mapping[str, Any], size: tuple[int, int]
 ) -> None:
-    """Width and height win; the aspect ratio fills in."""
+    """Width and height override the aspect ratio."""
     spec = OutputSpec(model=models.PICTURE, prompt=PROMPT, parameters=parameters, seed=1)
 
     assert frame(spec) == size
 
 
 @pytest.mark.usefixtures("_full_suite")
-def test_the_largest_picture_is_made() -> None:
-    """The limit that the schema promises."""
-    image = opened(a_piece({"width": 4096, "height": 4096, "output_format": "jpeg"}))
+def test_the_largest_picture_can_be_painted() -> None:
+    """It has the maximum of the schema."""
+    image = opened(small_spec({"width": 4096, "height": 4096, "output_format": "jpeg"}))
 
     assert image.size == (4096, 4096)
 
 
-def test_png_says_what_made_it() -> None:
-    """A picture that is found years later can be made again."""
-    image = opened(a_piece({"guidance": 2}, prompt="Chat à vélo 骑"))
+def test_a_png_records_its_parameters() -> None:
+    """The picture can be made again later."""
+    image = opened(small_spec({"guidance": 2}, prompt="Chat à vélo 骑"))
 
-    told = dict(image.info)
-    assert (told["Model"], told["Prompt"], told["Seed"], told["Software"]) == (
+    record = dict(image.info)
+    assert (record["Model"], record["Prompt"], record["Seed"], record["Software"]) == (
         "any/model:1",
         "Chat à vélo 骑",
         "7",
         "Fleek",
     )
-    assert json.loads(told["Parameters"]) == {"width": 128, "height": 128, "guidance": 2}
+    assert json.loads(record["Parameters"]) == {"width": 128, "height": 128, "guidance": 2}
 
 
 @pytest.mark.parametrize("form", ["jpeg", "webp"])
-def test_jpeg_and_webp_say_what_made_them(form: str) -> None:
-    """The same record, as EXIF."""
-    exif = opened(a_piece({"output_format": form}, prompt="Chat à vélo 骑")).getexif()
+def test_jpeg_and_webp_record_their_parameters(form: str) -> None:
+    """The same record, as EXIF data."""
+    exif = opened(small_spec({"output_format": form}, prompt="Chat à vélo 骑")).getexif()
 
     comment = exif.get_ifd(0x8769)[0x9286]
     record = json.loads(comment.removeprefix(b"UNICODE\0"))
@@ -169,26 +169,26 @@ def test_jpeg_and_webp_say_what_made_them(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
-def test_a_record_that_is_too_long_for_the_format_is_cut(form: str) -> None:
-    """A JPEG's segment holds 64 KiB; the longest prompt and parameters take more."""
+def test_a_record_too_long_for_the_format_is_cut(form: str) -> None:
+    """A JPEG segment holds 64 KiB; the longest prompt and parameters are longer."""
     parameters = {"output_format": form, "negative_prompt": "\x01骑" * 2500}
 
-    assert opened(a_piece(parameters, prompt="🐈" * 10_000)).size == (128, 128)
+    assert opened(small_spec(parameters, prompt="🐈" * 10_000)).size == (128, 128)
 
 
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
 @pytest.mark.parametrize("prompt", NASTY.values(), ids=NASTY.keys())
-def test_no_prompt_is_too_strange(prompt: str, form: str) -> None:
-    """Whatever the caller writes was paid for and must become a picture."""
+def test_any_prompt_gives_a_picture(prompt: str, form: str) -> None:
+    """The prediction is paid for and must result in a picture."""
     parameters = {"width": 200, "height": 160, "output_format": form}
 
-    assert opened(a_piece(parameters, prompt=prompt)).size == (200, 160)
+    assert opened(small_spec(parameters, prompt=prompt)).size == (200, 160)
 
 
-def test_the_prompt_is_written_at_the_foot() -> None:
-    """Whoever sees the picture sees what was asked for."""
-    plain = opened(a_piece({"width": 512, "height": 512, "caption": False}))
-    written = opened(a_piece({"width": 512, "height": 512}))
+def test_the_caption_is_at_the_bottom() -> None:
+    """It shows the prompt."""
+    plain = opened(small_spec({"width": 512, "height": 512, "caption": False}))
+    written = opened(small_spec({"width": 512, "height": 512}))
 
     changed = ImageChops.difference(plain, written).getbbox()
 
@@ -197,22 +197,22 @@ def test_the_prompt_is_written_at_the_foot() -> None:
 
 
 def test_a_long_prompt_is_wrapped() -> None:
-    """More lines, not smaller ones."""
+    """In more lines, not in a smaller font."""
     size = {"width": 512, "height": 512, "style": "glass"}
     tops = []
     for prompt in ("A cat", "A cat riding a bicycle " * 4):
-        plain = opened(a_piece(size | {"caption": False}, prompt=prompt))
-        box = ImageChops.difference(plain, opened(a_piece(size, prompt=prompt))).getbbox()
+        plain = opened(small_spec(size | {"caption": False}, prompt=prompt))
+        box = ImageChops.difference(plain, opened(small_spec(size, prompt=prompt))).getbbox()
         assert box is not None
         tops.append(box[1])
 
     assert tops[1] < tops[0] - 10
 
 
-def test_small_pictures_stay_clean() -> None:
-    """A caption that nobody can read would only spoil them."""
-    plain = opened(a_piece({"width": 64, "height": 64, "caption": False}))
-    small = opened(a_piece({"width": 64, "height": 64}))
+def test_small_pictures_have_no_caption() -> None:
+    """It would not be readable."""
+    plain = opened(small_spec({"width": 64, "height": 64, "caption": False}))
+    small = opened(small_spec({"width": 64, "height": 64}))
 
     assert ImageChops.difference(plain, small).getbbox() is None
 
@@ -229,16 +229,16 @@ def test_small_pictures_stay_clean() -> None:
         ("🐈", ""),
     ],
 )
-def test_only_letters_that_can_be_drawn_are_written(prompt: str, drawn: str) -> None:
-    """Boxes instead of letters help nobody; accents may go, most of a text may not."""
+def test_only_letters_of_the_font_are_written(prompt: str, drawn: str) -> None:
+    """Accents may be dropped; a text that would be mostly missing is left out."""
     assert legible(prompt) == drawn
 
 
-def test_a_word_of_the_prompt_chooses_the_colours() -> None:
-    """A forest is green, whatever the seed."""
+def test_a_word_in_the_prompt_selects_the_colours() -> None:
+    """A forest is green with any seed."""
     means = [
         ImageStat.Stat(
-            paint(a_piece({"style": "glass"}, prompt="A forest", seed=n), (64, 64))
+            paint(small_spec({"style": "glass"}, prompt="A forest", seed=n), (64, 64))
         ).mean
         for n in range(5)
     ]

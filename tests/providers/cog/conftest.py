@@ -1,4 +1,4 @@
-"""A real Cog server, the provider in front of it, and somebody to take its callbacks."""
+"""A real Cog server, its provider, and a receiver of its callbacks."""
 
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -14,21 +14,21 @@ from listening import listening
 
 @pytest.fixture(scope="session")
 def one_slot(_full_suite: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
-    """Return a running server that takes one prediction at a time."""
+    """Return a running server that runs one prediction at a time."""
     with cog_server(tmp_path_factory.mktemp("cog")) as server:
         yield server
 
 
 @pytest.fixture
 def cog(one_slot: CogServer) -> Iterator[CogServer]:
-    """Return that server while nothing runs there."""
+    """Return the server while nothing runs there."""
     yield one_slot
     one_slot.rest()
 
 
 @pytest.fixture
 def opened(cog: CogServer, monkeypatch: pytest.MonkeyPatch) -> Opened:
-    """Return what opens a provider for the server, with more settings if need be."""
+    """Return a function that opens a provider for the server, with optional settings."""
 
     @asynccontextmanager
     async def open_one(**settings: str) -> AsyncGenerator[CogProvider]:
@@ -43,7 +43,7 @@ def opened(cog: CogServer, monkeypatch: pytest.MonkeyPatch) -> Opened:
 
 @pytest.fixture
 async def provider(opened: Opened) -> AsyncGenerator[CogProvider]:
-    """Return a provider that holds its connections."""
+    """Return a provider that keeps its connections open."""
     async with opened() as one:
         yield one
 
@@ -58,7 +58,7 @@ async def mailbox() -> AsyncGenerator[Mailbox]:
 
 @pytest.fixture
 def enough(cog: CogServer) -> Callable[[str], None]:
-    """Return what lets the model come to the end of its work for a prompt, now or later."""
+    """Return a function that ends the model's work for a prompt, now or later."""
 
     def tell(prompt: str) -> None:
         (cog.folder / f"{prompt}.enough").touch()
@@ -68,5 +68,5 @@ def enough(cog: CogServer) -> Callable[[str], None]:
 
 @pytest.fixture
 def prompt() -> str:
-    """Return a prompt that no other test uses, as the server's ledger is by prompt."""
+    """Return a unique prompt, because the server's ledger is by prompt."""
     return f"a cat, {uuid.uuid4()}"

@@ -1,4 +1,4 @@
-"""What the server says, read without believing it."""
+"""Responses of the server are untrusted."""
 
 import json
 from typing import Any
@@ -14,8 +14,8 @@ ID = "0" * 32
 PNG = "data:image/png;base64,iVBORw0KGgo="
 
 
-def said(**fields: Any) -> Prediction:
-    """Read an answer with these fields."""
+def response(**fields: Any) -> Prediction:
+    """Parse a response with these fields."""
     return parse_prediction(json.dumps({"id": ID, **fields}).encode())
 
 
@@ -34,14 +34,14 @@ def said(**fields: Any) -> Prediction:
     ],
 )
 def test_progress_is_read_from_the_log(logs: Any, progress: float | None) -> None:
-    """The last word in it counts."""
-    assert said(status="processing", logs=logs).progress == progress
+    """The last match counts."""
+    assert response(status="processing", logs=logs).progress == progress
 
 
 @pytest.mark.parametrize("status", ["starting", "processing", "a word of tomorrow"])
-def test_what_has_not_ended_runs(status: str) -> None:
-    """An unknown status is none that ends."""
-    assert said(status=status).outcome is None
+def test_running_predictions_have_no_outcome(status: str) -> None:
+    """An unknown status is not final."""
+    assert response(status=status).outcome is None
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_what_has_not_ended_runs(status: str) -> None:
     ],
     ids=range(7),
 )
-def test_a_failure_keeps_the_model_s_words(error: Any, message: str, retryable: bool) -> None:  # noqa: FBT001 - a column of the table
-    """What the machine did may not happen again; what the model says will."""
-    assert said(status="failed", error=error).outcome == Failed(
+def test_a_failure_keeps_the_model_s_message(error: Any, message: str, retryable: bool) -> None:  # noqa: FBT001 - a column of the table
+    """Faults of the machine may be temporary; errors of the model are not."""
+    assert response(status="failed", error=error).outcome == Failed(
         "prediction_failed", message, retryable=retryable
     )
 
@@ -83,34 +83,34 @@ def test_a_failure_keeps_the_model_s_words(error: Any, message: str, retryable: 
     ],
     ids=range(10),
 )
-def test_outputs_of_every_shape(told: Any, outputs: tuple[Output, ...]) -> None:
-    """Files if there are any, else the words."""
-    assert said(status="succeeded", output=told).outcome == Succeeded(outputs)
+def test_outputs_of_every_shape_are_read(told: Any, outputs: tuple[Output, ...]) -> None:
+    """Files if there are any, else text."""
+    assert response(status="succeeded", output=told).outcome == Succeeded(outputs)
 
 
-def test_only_numbers_are_kept_of_the_metrics() -> None:
-    """A model may report anything."""
+def test_only_numeric_metrics_are_kept() -> None:
+    """A model may report any JSON."""
     told = {"predict_time": 1.5, "images": 2, "name": "x", "deep": {"a": 1}, "good": True}
 
-    assert said(status="succeeded", metrics=told).metrics == {"predict_time": 1.5, "images": 2}
-    assert said(status="succeeded", metrics=[1]).metrics == {}
+    assert response(status="succeeded", metrics=told).metrics == {"predict_time": 1.5, "images": 2}
+    assert response(status="succeeded", metrics=[1]).metrics == {}
 
 
-def test_an_answer_is_kept_until_it_was_asked_for_and_some_minutes_more() -> None:
-    """Storing it may fail, and then it is asked for again; later nobody will."""
+def test_a_result_is_cached_until_read_and_some_minutes_more() -> None:
+    """Storing it may fail, and then it is read again."""
     now = [0.0]
     answers = ResultCache(lambda: now[0])
-    ended = said(status="succeeded", output="a")
-    answers.keep(said(status="processing"))
+    ended = response(status="succeeded", output="a")
+    answers.keep(response(status="processing"))
     assert answers.get(ended.id) is None
     answers.keep(ended)
     now[0] += KEPT_SECONDS * 10
     assert answers.get(ended.id) is ended
     now[0] += KEPT_SECONDS
-    answers.keep(said(status="processing"))
+    answers.keep(response(status="processing"))
     assert answers.get(ended.id) is ended
     now[0] += KEPT_SECONDS + 1
 
-    answers.keep(said(status="processing"))
+    answers.keep(response(status="processing"))
 
     assert answers.get(ended.id) is None

@@ -1,4 +1,4 @@
-"""Whatever a server answers, with whatever status, each question ends in words of ours."""
+"""Any response of a server is parsed, or ends in one of Fleek's errors."""
 
 import json
 from typing import Any, Final
@@ -42,8 +42,8 @@ STATUSES: Final = st.sampled_from([200, 202, 301, 400, 404, 409, 422, 429, 500, 
 
 
 @given(body=BODIES, status=STATUSES)
-async def test_any_answer_is_understood_or_refused(body: Any, status: int) -> None:
-    """By every reader of one."""
+async def test_any_response_is_parsed_or_refused(body: Any, status: int) -> None:
+    """By every method that reads one."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     network = FakeNetwork(lambda _: respond(status, content))
     wire = Wire(Api("https://cog.test", Client(Policy(), network)))
@@ -70,8 +70,8 @@ async def test_any_answer_is_understood_or_refused(body: Any, status: int) -> No
 
 
 @given(body=BODIES)
-async def test_any_message_is_understood_or_refused(body: Any) -> None:
-    """It comes from whoever knows its address."""
+async def test_any_callback_is_parsed_or_refused(body: Any) -> None:
+    """Anyone who knows the address can send one."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     try:

@@ -1,4 +1,4 @@
-"""What the model takes, and what must never reach the server."""
+"""The inputs of a model, and values that must never reach the server."""
 
 import json
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def document(**properties: Any) -> dict[str, Any]:
 
 
 async def public(_host: str, _port: int) -> Sequence[str]:
-    """Look up a host on the internet."""
+    """Resolve to a host on the internet."""
     return ["93.184.215.14"]
 
 
@@ -39,8 +39,8 @@ FILE = {"type": "string", "format": "uri"}
 COLOR = {"allOf": [{"$ref": "#/components/schemas/color"}], "default": "red"}
 
 
-def test_references_are_followed_and_the_prompt_is_left_out() -> None:
-    """The engine checks a job's parameters against this, and has the prompt elsewhere."""
+def test_references_are_resolved_and_the_prompt_is_removed() -> None:
+    """The engine checks a job's parameters with it; the prompt is separate."""
     found = a_contract(prompt={"type": "string"}, color=COLOR)
 
     validator = Draft202012Validator(dict(found.parameters))
@@ -50,13 +50,13 @@ def test_references_are_followed_and_the_prompt_is_left_out() -> None:
     assert not validator.is_valid({"color": "red", "prompt": "a cat"})
 
 
-def test_a_model_may_take_no_prompt() -> None:
+def test_a_model_may_have_no_prompt() -> None:
     """Then none is sent."""
     assert not a_contract(color=COLOR).prompted
 
 
-def test_null_is_allowed_where_the_server_allows_it() -> None:
-    """OpenAPI 3.0 says it in a word that JSON schema does not know."""
+def test_nullable_inputs_accept_null() -> None:
+    """OpenAPI 3.0 has a keyword for it that JSON schema lacks."""
     found = a_contract(image={**FILE, "nullable": True}, nullable={"type": "integer"})
 
     validator = Draft202012Validator(dict(found.parameters))
@@ -66,7 +66,7 @@ def test_null_is_allowed_where_the_server_allows_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "description",
     [
         None,
         [],
@@ -80,14 +80,14 @@ def test_null_is_allowed_where_the_server_allows_it() -> None:
     ],
     ids=range(9),
 )
-def test_a_server_that_describes_nothing_has_no_contract(said: Any) -> None:
-    """Without one no input can be vetted, so no job is sent."""
-    assert contract(said) is None
+def test_a_server_without_a_description_has_no_contract(description: Any) -> None:
+    """Inputs could not be checked, so no job is sent."""
+    assert contract(description) is None
 
 
 @given(takes=ANYTHING, value=ANYTHING)
-async def test_any_json_can_be_read_for_a_description(takes: Any, value: Any) -> None:
-    """And any input be vetted against it."""
+async def test_any_json_can_be_a_description(takes: Any, value: Any) -> None:
+    """Any input can be checked against it."""
     for document in (
         takes,
         {"components": takes},
@@ -101,7 +101,7 @@ async def test_any_json_can_be_read_for_a_description(takes: Any, value: Any) ->
                 await validate_inputs(found, {"a": json.loads(json.dumps(value))}, "a cat", public)
 
 
-def test_a_description_that_holds_a_bomb_is_none() -> None:
+def test_a_description_that_expands_too_much_is_refused() -> None:
     """Eight to the power of eight parts."""
     parts = {
         f"n{number}": {"anyOf": [{"$ref": f"#/components/schemas/n{number + 1}"}] * 8}
@@ -112,8 +112,8 @@ def test_a_description_that_holds_a_bomb_is_none() -> None:
     assert contract({"components": {"schemas": {"Input": takes, **parts, "n8": {}}}}) is None
 
 
-async def test_an_input_that_would_take_too_long_to_vet_is_refused() -> None:
-    """Not skipped: a file could hide in it."""
+async def test_an_input_too_expensive_to_check_is_refused() -> None:
+    """It could contain a file."""
     known = a_contract(images={"type": "array", "items": {"anyOf": [{"const": 1}] * 400}})
 
     with pytest.raises(ProviderRejected, match="too large"):
@@ -154,8 +154,8 @@ async def test_an_input_that_would_take_too_long_to_vet_is_refused() -> None:
     ],
     ids=["plain", "list", "object", "either", "nullable"],
 )
-async def test_no_unsafe_file_gets_through(schema: dict[str, Any], file: str) -> None:
-    """Wherever it stands in the input."""
+async def test_unsafe_files_are_refused(schema: dict[str, Any], file: str) -> None:
+    """Anywhere in the input."""
     known = a_contract(image=schema)
     value = {"array": [PNG, file], "object": {"a": file}}.get(schema.get("type", ""), file)
 
@@ -163,8 +163,8 @@ async def test_no_unsafe_file_gets_through(schema: dict[str, Any], file: str) ->
         await validate_inputs(known, {"image": value}, "a cat", public)
 
 
-async def test_safe_files_get_through() -> None:
-    """And what is no file is not looked at."""
+async def test_safe_files_are_accepted() -> None:
+    """Other strings are not checked as files."""
     known = a_contract(
         image=FILE,
         more={"type": "array", "items": FILE},
@@ -182,8 +182,8 @@ async def test_safe_files_get_through() -> None:
     await validate_inputs(known, given, "/etc/passwd", public)
 
 
-async def test_a_prompt_that_the_model_would_open_is_vetted_too() -> None:
-    """An odd model, and the same hole."""
+async def test_a_prompt_that_is_a_file_is_checked() -> None:
+    """Some model might open its prompt as a file."""
     with pytest.raises(ProviderRejected, match=r"^prompt: "):
         await validate_inputs(a_contract(prompt=FILE), {}, "/etc/passwd", public)
 
@@ -200,8 +200,8 @@ async def test_a_host_with_a_private_address_is_refused() -> None:
         )
 
 
-async def test_a_host_that_cannot_be_looked_up_is_tried_again() -> None:
-    """The names' service may be away."""
+async def test_a_failed_name_lookup_is_retryable() -> None:
+    """The name server may be temporarily unavailable."""
 
     async def away(_host: str, _port: int) -> Sequence[str]:
         raise OSError("no answer")

@@ -1,4 +1,4 @@
-"""Jobs on a real Cog server, through real processes of Fleek that are killed on the way."""
+"""Jobs on a real Cog server, with real processes of Fleek that are killed."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -17,12 +17,12 @@ Enough = Callable[[str], None]
 
 
 def on_cog(folder: Path, server: CogServer, **settings: str) -> AbstractContextManager[Service]:
-    """Run a service whose provider is this server, impatient as tests are."""
+    """Run a service with this server as its provider, and with short waits."""
     quick = {"RETRY_BACKOFF_BASE": "0.2", "RETRY_BACKOFF_MAX": "0.5", "COG_CALLBACK_SECONDS": "1"}
     ours = {
         "PROVIDERS": "cog",
         "COG_URL": server.url,
-        "HEARTBEAT_SECONDS": "5",  # nobody who is only slow may be taken for dead
+        "HEARTBEAT_SECONDS": "5",  # the lease of a slow worker must not expire
         **quick,
     }
     return running(folder, **{**ours, **settings})
@@ -30,7 +30,7 @@ def on_cog(folder: Path, server: CogServer, **settings: str) -> AbstractContextM
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, one_slot: CogServer) -> Iterator[Service]:
-    """Give a running service for tests that kill nothing."""
+    """Yield a running service for tests that kill nothing."""
     with on_cog(tmp_path_factory.mktemp("service"), one_slot) as service:
         service.serve()
         yield service
@@ -38,7 +38,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, one_slot: CogServer) -> Ite
 
 @pytest.fixture
 def run(tmp_path: Path, cog: CogServer) -> Run:
-    """Return what opens a service of the test's own."""
+    """Return a function that opens a service for one test."""
 
     @contextmanager
     def opened(**settings: str) -> Iterator[Service]:
@@ -51,7 +51,7 @@ def run(tmp_path: Path, cog: CogServer) -> Run:
 
 
 def await_run(service: Service, cog: CogServer, prompt: str) -> None:
-    """Wait until the model runs for this prompt, and the service knows."""
+    """Wait until the model runs for this prompt, and the prediction is bound."""
     bound = "SELECT 1 FROM attempts WHERE prediction_id IS NOT NULL AND verdict IS NULL"
     until(lambda: cog.runs(prompt) and service.rows(bound), why=service.tails)
 
@@ -64,10 +64,10 @@ def await_end(service: Service, job_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("shape", ["one", "large"])
-def test_the_picture_arrives_in_storage(
+def test_the_picture_is_stored_unchanged(
     shared: Service, cog: CogServer, prompt: str, shape: str
 ) -> None:
-    """Byte for byte, and none of it is kept in the database."""
+    """The database does not contain its bytes."""
     job_id = shared.submit(prompt, parameters={"shape": shape})
 
     job = await_end(shared, job_id)
@@ -80,8 +80,8 @@ def test_the_picture_arrives_in_storage(
     assert cog.runs(prompt) == 1
 
 
-def test_a_failure_of_the_model_is_the_job_s(shared: Service, cog: CogServer) -> None:
-    """In the model's words, and not tried again."""
+def test_a_failure_of_the_model_fails_the_job(shared: Service, cog: CogServer) -> None:
+    """With the model's message, and without a retry."""
     before = cog.runs("fail")
 
     job = await_end(shared, shared.submit("fail"))
@@ -106,7 +106,7 @@ def test_cancelling_a_job_stops_the_model(shared: Service, cog: CogServer, promp
 def test_jobs_wait_for_a_busy_server(
     shared: Service, cog: CogServer, prompt: str, enough: Enough
 ) -> None:
-    """It has no queue; ours is one. Nothing runs twice, and no attempt is used up."""
+    """Cog has no queue. No prediction runs twice, and no attempt is used up."""
     deferred = "SELECT count(*) FROM events WHERE type = 'deferred'"
     before = shared.rows(deferred)
     ids = [shared.submit(f"{prompt} {n}", parameters={"seconds": 60}) for n in range(3)]
@@ -120,10 +120,10 @@ def test_jobs_wait_for_a_busy_server(
     assert [cog.runs(f"{prompt} {n}") for n in range(3)] == [1] * 3
 
 
-def test_a_killed_process_that_held_it_never_leaves_two_runs(
+def test_a_killed_worker_never_leaves_two_runs(
     run: Run, cog: CogServer, prompt: str, enough: Enough
 ) -> None:
-    """The server stops what nobody holds; the job is run once more, and completes."""
+    """The server stops a run whose connection is closed; the job runs once more, and completes."""
     with run() as service:
         process = service.serve()
         job_id = service.submit(prompt, parameters={"seconds": 60})
@@ -141,10 +141,10 @@ def test_a_killed_process_that_held_it_never_leaves_two_runs(
 
 
 @pytest.mark.parametrize("dead", ["while it runs", "beyond its end"])
-def test_with_callbacks_a_kill_costs_nothing(
+def test_with_callbacks_a_kill_loses_nothing(
     run: Run, cog: CogServer, prompt: str, enough: Enough, dead: str
 ) -> None:
-    """The run goes on without us, and its answer is sent until somebody takes it."""
+    """The run continues, and the server repeats its callback until it is accepted."""
     with run(PUBLIC_URL="its own", COG_CALLBACK_SECONDS="300") as service:
         process = service.serve()
         job_id = service.submit(prompt, parameters={"seconds": 60, "shape": "large"})
@@ -164,10 +164,10 @@ def test_with_callbacks_a_kill_costs_nothing(
     assert cog.runs(prompt) == 1
 
 
-def test_a_job_completes_although_its_callbacks_get_lost(
+def test_a_job_completes_although_its_callbacks_are_lost(
     run: Run, cog: CogServer, prompt: str
 ) -> None:
-    """They cost one more run, which is held."""
+    """One more run is needed, with an open connection."""
     with run(PUBLIC_URL="http://127.0.0.1:1") as service:
         service.serve()
 
@@ -178,8 +178,8 @@ def test_a_job_completes_although_its_callbacks_get_lost(
     assert cog.most_at_once(prompt) == 1
 
 
-def test_it_is_there_beside_another_provider(run: Run, cog: CogServer, prompt: str) -> None:
-    """Its address is enough."""
+def test_cog_can_be_one_of_several_providers(run: Run, cog: CogServer, prompt: str) -> None:
+    """COG_URL alone enables it."""
     with run(PROVIDERS="", DEFAULT_MODEL="fleek/placeholder") as service:
         service.serve()
 

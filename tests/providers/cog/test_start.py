@@ -1,4 +1,4 @@
-"""Starting predictions on a real Cog server: what is bought, what is not, and how often."""
+"""Starting predictions on a real Cog server: which runs exist after each case."""
 
 import asyncio
 import hashlib
@@ -21,13 +21,13 @@ from listening import listening
 from samples import an_attempt
 
 
-async def test_the_file_is_the_one_that_the_model_made(
+async def test_the_output_is_the_file_that_the_model_wrote(
     cog: CogServer, provider: CogProvider, prompt: str
 ) -> None:
     """Byte for byte."""
     job = a_job(prompt)
-    bought = await provider.start(job, an_attempt(job))
-    outcome = (await ended(provider, bought.id)).outcome
+    running = await provider.start(job, an_attempt(job))
+    outcome = (await ended(provider, running.id)).outcome
     assert isinstance(outcome, Succeeded)
 
     content = b"".join([part async for part in provider.read(job, outcome.outputs[0])])
@@ -36,27 +36,27 @@ async def test_the_file_is_the_one_that_the_model_made(
 
 
 @pytest.mark.parametrize("way", ["held", "by callback"])
-async def test_a_busy_server_sells_nothing(
+async def test_a_busy_server_starts_nothing(
     opened: Opened, cog: CogServer, prompt: str, mailbox: Mailbox, way: str
 ) -> None:
-    """It has no queue: the job is deferred, at no cost."""
+    """Cog has no queue: the job is deferred, at no cost."""
     settings = {"held": {}, "by callback": {"PUBLIC_URL": mailbox.url}}[way]
     async with opened(**settings) as provider:
         first, second = a_job(prompt, seconds=30), a_job(f"{prompt} 2")
-        bought = await provider.start(first, an_attempt(first))
+        running = await provider.start(first, an_attempt(first))
 
         with pytest.raises(ProviderUnavailable) as refused:
             await provider.start(second, an_attempt(second))
 
-        await provider.cancel(bought.id)
+        await provider.cancel(running.id)
     assert refused.value.code == "provider_busy"
     assert cog.runs(second.prompt) == 0
 
 
-async def test_starting_again_while_it_runs_is_the_same_run(
+async def test_repeating_a_start_while_it_runs_is_one_run(
     opened: Opened, cog: CogServer, prompt: str, mailbox: Mailbox
 ) -> None:
-    """So another process may settle an unknown outcome."""
+    """Another process can reconcile an unknown outcome."""
     job = a_job(prompt, seconds=30)
     attempt = an_attempt(job)
     async with opened(PUBLIC_URL=mailbox.url) as one, opened() as other:
@@ -71,10 +71,10 @@ async def test_starting_again_while_it_runs_is_the_same_run(
     assert cog.runs(prompt) == 1
 
 
-async def test_starting_again_what_is_held_is_the_same_run(
+async def test_repeating_a_start_with_an_open_connection_is_one_run(
     cog: CogServer, provider: CogProvider, prompt: str
 ) -> None:
-    """The connection that is open already brings the answer."""
+    """The open connection brings the answer."""
     job = a_job(prompt, seconds=0.3)
     attempt = an_attempt(job)
 
@@ -86,14 +86,14 @@ async def test_starting_again_what_is_held_is_the_same_run(
     assert cog.runs(prompt) == 1
 
 
-async def test_a_prediction_that_ended_meanwhile_is_not_started_again(
+async def test_repeating_a_start_after_its_end_is_one_run(
     cog: CogServer, provider: CogProvider, prompt: str
 ) -> None:
-    """Its answer is still there."""
+    """The answer is still cached."""
     job = a_job(prompt)
     attempt = an_attempt(job)
-    bought = await provider.start(job, attempt)
-    first = await ended(provider, bought.id)
+    running = await provider.start(job, attempt)
+    first = await ended(provider, running.id)
 
     second = await provider.start(job, attempt)
 
@@ -101,10 +101,10 @@ async def test_a_prediction_that_ended_meanwhile_is_not_started_again(
     assert cog.runs(prompt) == 1
 
 
-async def test_closing_the_provider_stops_what_it_holds(
+async def test_closing_the_provider_stops_its_runs(
     opened: Opened, cog: CogServer, prompt: str
 ) -> None:
-    """Whoever takes over may start another without ever having two."""
+    """Another worker can start the job again without two runs at once."""
     job = a_job(prompt, seconds=60)
     async with opened() as provider:
         await provider.start(job, an_attempt(job))
@@ -115,10 +115,10 @@ async def test_closing_the_provider_stops_what_it_holds(
     assert (cog.runs(prompt), cog.ended(prompt)) == (1, 1)
 
 
-async def test_a_start_that_is_given_up_stops_too(
+async def test_an_aborted_start_stops_its_run(
     opened: Opened, cog: CogServer, prompt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that must end does not wait until the server shows the prediction."""
+    """Shutdown does not wait until the server reports the prediction."""
 
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
@@ -155,10 +155,10 @@ async def test_a_start_that_is_given_up_stops_too(
     ],
     ids=str,
 )
-async def test_what_the_model_does_not_take_is_not_sent(
+async def test_invalid_parameters_are_not_sent(
     cog: CogServer, provider: CogProvider, prompt: str, given: dict[str, Any], word: str
 ) -> None:
-    """No path and no private address reaches the server, which would open them."""
+    """The server would open paths and private addresses."""
     job = a_job(prompt, **given)
 
     with pytest.raises(ProviderRejected, match=word):
@@ -170,39 +170,39 @@ async def test_what_the_model_does_not_take_is_not_sent(
 async def test_a_picture_in_the_request_reaches_the_model(
     provider: CogProvider, cog: CogServer, prompt: str
 ) -> None:
-    """As a data URI, which leads nowhere."""
+    """As a data URI, which opens no address."""
     made = a_job(prompt)
     first = await ended(provider, (await provider.start(made, an_attempt(made))).id)
     assert isinstance(first.outcome, Succeeded)
     job = a_job(prompt, image=first.outcome.outputs[0].uri)
-    await asyncio.to_thread(cog.rest)  # its answer comes a little before its place is free
+    await asyncio.to_thread(cog.rest)  # the answer comes shortly before the server is free
 
-    bought = await provider.start(job, an_attempt(job))
+    running = await provider.start(job, an_attempt(job))
 
-    assert isinstance((await ended(provider, bought.id)).outcome, Succeeded)
+    assert isinstance((await ended(provider, running.id)).outcome, Succeeded)
 
 
 async def test_another_model_is_refused(provider: CogProvider, prompt: str) -> None:
-    """The server has one."""
+    """The server has one model."""
     job = a_job(prompt, model="someone/else")
 
     with pytest.raises(ProviderRejected):
         await provider.start(job, an_attempt(job))
 
 
-async def test_a_model_that_fails_says_why(provider: CogProvider) -> None:
-    """And another attempt would fail as well."""
+async def test_a_failed_model_reports_its_reason(provider: CogProvider) -> None:
+    """Another attempt would fail as well."""
     job = a_job("fail")
-    bought = await provider.start(job, an_attempt(job))
+    running = await provider.start(job, an_attempt(job))
 
-    seen = await ended(provider, bought.id)
+    seen = await ended(provider, running.id)
 
     assert seen.outcome == Failed(
         "prediction_failed", "ValueError: the model does not like this", retryable=False
     )
 
 
-async def test_a_server_that_is_not_there_sells_nothing(
+async def test_an_unreachable_server_starts_nothing(
     opened: Opened, unused_tcp_port: int, prompt: str
 ) -> None:
     """The job waits for it."""
@@ -223,13 +223,13 @@ async def test_a_server_that_is_not_there_sells_nothing(
         ("http://127.0.0.1:5000", "", False),
     ],
 )
-async def test_callbacks_are_not_sent_in_the_clear_to_other_machines(
+async def test_callbacks_to_other_machines_need_https(
     monkeypatch: pytest.MonkeyPatch,
     cog_url: str,
     public_url: str,
     sent: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    """The callback address is a secret; without one, connections are held."""
+    """The callback address is a secret; without callbacks, connections stay open."""
     monkeypatch.setenv("COG_URL", cog_url)
     monkeypatch.setenv("PUBLIC_URL", public_url)
 
@@ -241,8 +241,10 @@ async def test_callbacks_are_not_sent_in_the_clear_to_other_machines(
 @pytest.mark.parametrize(
     "url", ["nowhere", "ftp://a.example", "http://", "http://a:b@c/", "http://a:x"]
 )
-async def test_a_wrong_address_is_said_at_start(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """With the name of the setting."""
+async def test_an_invalid_address_is_a_configuration_error(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """It names the setting."""
     monkeypatch.setenv("COG_URL", url)
 
     with pytest.raises(ConfigurationError, match="COG_URL"):
@@ -250,8 +252,8 @@ async def test_a_wrong_address_is_said_at_start(monkeypatch: pytest.MonkeyPatch,
             pass
 
 
-async def test_processes_apart_need_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who looks at a prediction is not who holds its connection."""
+async def test_separate_workers_need_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that polls a prediction does not hold its connection."""
     monkeypatch.setenv("COG_URL", "http://127.0.0.1:5000")
     monkeypatch.setenv("DISPATCH", "celery")
 
@@ -260,10 +262,10 @@ async def test_processes_apart_need_callbacks(monkeypatch: pytest.MonkeyPatch) -
             pass
 
 
-async def test_a_server_that_dies_in_the_middle_leaves_it_open(
+async def test_a_connection_cut_during_the_start_is_an_unknown_outcome(
     opened: Opened, cog: CogServer, prompt: str
 ) -> None:
-    """Something was sent: it may run."""
+    """The request was sent: the prediction may run."""
 
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

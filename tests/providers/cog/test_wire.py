@@ -1,4 +1,4 @@
-"""Servers that say odd things, or break off: what each means for the purchase."""
+"""Unusual responses and broken connections, and what each means for the prediction."""
 
 import asyncio
 import hashlib
@@ -26,7 +26,7 @@ from fleek.providers.cog import wire
 from listening import listening
 from samples import an_attempt
 
-STRANGER = PredictionId("0" * 32)
+UNKNOWN_ID = PredictionId("0" * 32)
 SCHEMA = (MODEL / ".cog" / "openapi_schema.json").read_bytes()
 
 NOT_READY = (ProviderUnavailable, "provider_not_ready")
@@ -38,7 +38,7 @@ Answer = Callable[[str], bytes]
 
 
 def reply(status: int, body: bytes = b"{}", *, length: int | None = None) -> bytes:
-    """Return an answer, which may lie about its length."""
+    """Return a response, whose length may be wrong."""
     size = len(body) if length is None else length
     head = f"HTTP/1.1 {status} Any\r\ncontent-length: {size}\r\nconnection: close\r\n\r\n"
     return head.encode() + body
@@ -46,7 +46,7 @@ def reply(status: int, body: bytes = b"{}", *, length: int | None = None) -> byt
 
 @asynccontextmanager
 async def host(answer: Answer) -> AsyncGenerator[str]:
-    """Give the address of one that answers a request line with these bytes, and hangs up."""
+    """Run a server that answers a request line with these bytes and disconnects."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -59,7 +59,7 @@ async def host(answer: Answer) -> AsyncGenerator[str]:
 
 
 def puts(status: int, body: bytes = b"{}") -> Answer:
-    """Return what answers a `PUT` so, and has a schema."""
+    """Return a handler that answers `PUT` like this, and has a schema."""
     return lambda line: reply(status, body) if line.startswith("PUT") else reply(200, SCHEMA)
 
 
@@ -80,10 +80,10 @@ def puts(status: int, body: bytes = b"{}") -> Answer:
     ids=range(10),
 )
 @pytest.mark.parametrize("public", ["", "http://127.0.0.1:1"], ids=["held", "by callback"])
-async def test_what_an_answer_means(
+async def test_each_response_has_its_meaning(
     opened: Opened, status: int, body: bytes, means: tuple[type[FleekError], str], public: str
 ) -> None:
-    """Not bought, bought for nothing, or unknown."""
+    """No prediction, refused, or unknown."""
     job = a_job("a cat")
     async with host(puts(status, body)) as url, opened(COG_URL=url, PUBLIC_URL=public) as provider:
         with pytest.raises(FleekError) as raised:
@@ -94,34 +94,34 @@ async def test_what_an_answer_means(
 
 @pytest.mark.parametrize("body", [b"{}", b"<html>", b"[" * 100_000], ids=range(3))
 async def test_a_server_without_a_schema_gets_no_job(opened: Opened, body: bytes) -> None:
-    """Nothing could be vetted."""
+    """Parameters could not be checked."""
     job = a_job("a cat")
     async with host(lambda _: reply(503, body)) as url, opened(COG_URL=url) as provider:
         with pytest.raises(ProviderUnavailable, match="schema"):
             await provider.start(job, an_attempt(job))
         with pytest.raises(ProviderUnavailable, match="schema"):
-            await provider.poll([STRANGER])
+            await provider.poll([UNKNOWN_ID])
 
 
 @pytest.mark.parametrize("way", ["held", "by callback"])
-async def test_a_server_that_has_gone_away_sells_nothing(opened: Opened, way: str) -> None:
-    """Not a byte was sent."""
+async def test_a_server_that_has_stopped_starts_nothing(opened: Opened, way: str) -> None:
+    """No byte was sent."""
     settings = {"held": {}, "by callback": {"PUBLIC_URL": "http://127.0.0.1:1"}}[way]
     job = a_job("a cat")
     async with host(puts(500)) as url, AsyncExitStack() as stack:
         provider = await stack.enter_async_context(opened(COG_URL=url, **settings))
         await provider.schema(provider.default_model)
-        kept = stack.pop_all()
-    async with kept:
+        opened_stack = stack.pop_all()
+    async with opened_stack:
         with pytest.raises(ProviderUnavailable):
             await provider.start(job, an_attempt(job))
 
 
 @pytest.mark.parametrize("look", [422, 500])
-async def test_a_server_that_takes_it_and_says_nothing_leaves_it_open(
+async def test_a_server_that_never_answers_is_an_unknown_outcome(
     opened: Opened, look: int
 ) -> None:
-    """It may run, and is stopped by our leaving."""
+    """The prediction may run, and stops when the connection is closed."""
     never = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -143,24 +143,24 @@ async def test_a_server_that_takes_it_and_says_nothing_leaves_it_open(
 
 
 @pytest.mark.parametrize("status", [202, 404, 409, 500])
-async def test_what_is_no_look_is_not_the_end(opened: Opened, status: int) -> None:
-    """Only the server's own word for "not there" is."""
+async def test_an_unusual_response_to_a_poll_is_not_the_end(opened: Opened, status: int) -> None:
+    """Only the server's own "not found" is."""
     async with host(puts(status)) as url, opened(COG_URL=url) as provider:
         with pytest.raises(ProviderUnavailable):
-            await provider.poll([STRANGER])
+            await provider.poll([UNKNOWN_ID])
 
 
-async def test_a_refused_cancel_is_asked_again(opened: Opened) -> None:
-    """The prediction may run on."""
+async def test_a_refused_cancellation_is_retryable(opened: Opened) -> None:
+    """The prediction may still run."""
     async with host(lambda _: reply(500)) as url, opened(COG_URL=url) as provider:
         with pytest.raises(ProviderUnavailable):
-            await provider.cancel(STRANGER)
+            await provider.cancel(UNKNOWN_ID)
 
 
-async def test_an_answer_that_is_too_large_has_failed(
+async def test_an_answer_that_is_too_large_fails(
     opened: Opened, cog: CogServer, prompt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another attempt would be as large."""
+    """Another attempt would give an answer of that size, too."""
     monkeypatch.setattr(wire, "ANSWER_BYTES", 100_000)
     job = a_job(prompt, shape="large", seconds=0.2)
     async with opened() as provider:
@@ -172,10 +172,10 @@ async def test_an_answer_that_is_too_large_has_failed(
     assert cog.runs(prompt) == 1
 
 
-async def test_uploaded_outputs_are_fetched_from_where_the_operator_says(
+async def test_uploaded_outputs_are_fetched_from_the_configured_address(
     opened: Opened, tmp_path: Path, prompt: str
 ) -> None:
-    """The server's own upload address may be private."""
+    """The server's upload address may be private."""
     uploads: dict[str, bytes] = {}
 
     async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -222,24 +222,24 @@ async def test_uploaded_outputs_are_fetched_from_where_the_operator_says(
     ],
     ids=["cut", "nothing", "busy", "gone", "forbidden"],
 )
-async def test_an_upload_that_cannot_be_fetched(
+async def test_a_failed_fetch_of_an_upload_has_its_error(
     opened: Opened, answer: bytes, kind: type[FleekError]
 ) -> None:
-    """Fetched again, or given up."""
+    """Some errors are retried, others are final."""
     async with host(lambda _: answer) as url, opened(COG_UPLOAD_URL=url) as provider:
         with pytest.raises(kind):
             _ = [part async for part in provider.read(a_job("a cat"), Output(uri=f"{url}/a.png"))]
 
 
-async def test_a_server_s_token_is_sent(opened: Opened) -> None:
-    """For a proxy before it that wants one."""
-    heard: list[bytes] = []
+async def test_the_cog_token_is_sent(opened: Opened) -> None:
+    """A proxy may require it."""
+    received: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        received.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(reply(200, SCHEMA))
 
     async with listening(serve) as url, opened(COG_URL=url, COG_TOKEN="sesame") as provider:
         await provider.schema(provider.default_model)
 
-    assert b"authorization: bearer sesame\r\n" in heard[0].lower()
+    assert b"authorization: bearer sesame\r\n" in received[0].lower()

@@ -1,6 +1,6 @@
-"""A model for tests: draws small pictures with Pillow, and keeps a ledger of its runs.
+"""A model for tests that draws small pictures with Pillow and keeps a ledger of its runs.
 
-It runs inside the Cog server, which is given this folder and nothing else.
+It runs inside the Cog server, which has this folder and nothing else.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from PIL import Image
 
 
 class Runner(BaseRunner):  # type: ignore[misc]  # for the same reason
-    """Does as its inputs say."""
+    """A model whose behaviour depends on its inputs."""
 
     async def run(
         self,
@@ -36,7 +36,7 @@ class Runner(BaseRunner):  # type: ignore[misc]  # for the same reason
 
 
 async def _work(seconds: float, enough: File) -> None:
-    """Work for so long, or until that file is there."""
+    """Work for this many seconds, or until the file exists."""
     until = time.monotonic() + seconds
     print("25% done", flush=True)  # noqa: T201 - the prediction's log
     while time.monotonic() < until and not enough.exists():  # noqa: ASYNC240 - a quick look
@@ -56,7 +56,7 @@ def _made(run: str, prompt: str, shape: str, image: Path | None) -> Any:
 
 
 def _draw(run: str, size: tuple[int, int], image: Path | None) -> Path:
-    """Draw noise, so that large is large when compressed, too."""
+    """Draw noise, which cannot be compressed much."""
     picture = Image.effect_noise(size, 80) if image is None else Image.open(image)
     path = File(f"{run}-{size[0]}x{size[1]}.png").absolute()
     picture.save(path)
