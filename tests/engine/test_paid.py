@@ -347,7 +347,7 @@ async def test_a_database_outage_fails_no_job(
     assert (waiting.stage, waiting.worker_id) == (Stage.COLLECTING, None)
 
 
-async def test_an_internal_error_is_retried_for_days(
+async def test_an_internal_error_is_retried_for_an_hour(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """The result is kept at the end, so that a fixed release can collect it."""

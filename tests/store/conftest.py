@@ -9,7 +9,7 @@ from fleek.store.database import Database, open_database
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> str:
-    """Return one kind of database after the other."""
+    """Return each kind of database in turn."""
     kind: str = request.param
     return kind
 

@@ -1,4 +1,4 @@
-"""Every usual spelling of an address works; a wrong one is one clear line."""
+"""Every usual form of a database address works; an invalid one is one clear line."""
 
 import sys
 from datetime import timedelta
@@ -14,7 +14,7 @@ from fleek.store.pools import make_pools
 
 
 @pytest.mark.parametrize(
-    ("setting", "understood"),
+    ("setting", "expected"),
     [
         ("sqlite:///fleek.db", "sqlite+aiosqlite:///fleek.db"),
         ("sqlite:////var/fleek.db", "sqlite+aiosqlite:////var/fleek.db"),
@@ -28,9 +28,9 @@ from fleek.store.pools import make_pools
         ("postgresql+psycopg2://u@h/n", "postgresql+asyncpg://u@h/n"),
     ],
 )
-def test_any_usual_spelling_is_understood(setting: str, understood: str) -> None:
-    """Platforms and tutorials each have their own."""
-    assert database_url(setting).render_as_string() == understood
+def test_usual_forms_of_an_address_are_accepted(setting: str, expected: str) -> None:
+    """Platforms and tutorials each use their own."""
+    assert database_url(setting).render_as_string() == expected
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_any_usual_spelling_is_understood(setting: str, understood: str) -> None
         "sqlite:///fleek.db?mode=secret",
     ],
 )
-def test_what_is_no_address_is_refused_in_one_line(setting: str) -> None:
-    """The line names the setting, and never holds a password."""
+def test_an_invalid_address_is_refused_in_one_line(setting: str) -> None:
+    """The line names the setting, and never contains a password."""
     with pytest.raises(ConfigurationError) as caught:
         database_url(setting)
 
@@ -63,7 +63,7 @@ def test_what_is_no_address_is_refused_in_one_line(setting: str) -> None:
     ],
 )
 def test_parameters_of_libpq_reach_the_driver(query: str, passed_on: str) -> None:
-    """Hosted databases hand out addresses with them."""
+    """Hosted databases have addresses with such parameters."""
     address = postgres_address(database_url(f"postgresql+asyncpg://u:p%40ss@h/n{query}"))
 
     assert address.dsn == f"postgresql://u:p%40ss@h/n{passed_on}"
@@ -74,10 +74,8 @@ def test_parameters_of_libpq_reach_the_driver(query: str, passed_on: str) -> Non
     [("", 5), ("?connect_timeout=30", 30), ("?connect_timeout=0", None)],
     ids=["default", "chosen", "without limit"],
 )
-def test_an_address_may_say_how_long_to_wait_for_a_connection(
-    query: str, seconds: float | None
-) -> None:
-    """A server that sleeps, or is far away, may need longer; as libpq reads it."""
+def test_an_address_may_contain_a_connect_timeout(query: str, seconds: float | None) -> None:
+    """A suspended or distant server may need longer; the value is read as libpq reads it."""
     address = postgres_address(database_url(f"postgresql://u:p@h/n{query}"))
 
     assert address.connect_seconds == seconds
@@ -109,10 +107,10 @@ ROLE = "postgresql://u:p@"
          (f"{ROLE}one,two/n?target_session_attrs=any", {}, False)),
     ],
 )  # fmt: skip
-def test_addresses_are_taken_as_hosters_print_them(
+def test_addresses_of_hosting_providers_are_accepted(
     setting: str, expected: tuple[str, dict[str, str], bool]
 ) -> None:
-    """Each hoster adds parameters for the libraries that most of its users have."""
+    """Each of them adds parameters for the libraries that most of its users have."""
     address = postgres_address(database_url(setting))
 
     assert (address.dsn, address.settings, address.pooled) == expected
@@ -127,30 +125,30 @@ def test_addresses_are_taken_as_hosters_print_them(
         ("?options=-c%20%22", "options"),
     ],
 )
-def test_a_parameter_that_cannot_be_understood_is_named(query: str, named: str) -> None:
-    """In one line, when a process starts."""
+def test_an_invalid_parameter_is_named(query: str, named: str) -> None:
+    """The line appears when a process starts."""
     with pytest.raises(ConfigurationError, match=f"^DATABASE_URL: {named} must"):
         database_url(f"postgres://u:secret@h/n{query}")
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
-async def test_the_host_that_takes_writes_is_found(database_url: str) -> None:
-    """Whichever of several it is, and wherever it stands in the address."""
+async def test_the_writable_host_is_found(database_url: str) -> None:
+    """It may be at any place in an address with several hosts."""
     several = database_url.replace("127.0.0.1", f"127.0.0.1:{free_port()},127.0.0.1")
     async with open_database(several) as db:
         await reach(db)
 
 
-def test_a_missing_driver_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The driver is an extra."""
+def test_a_missing_driver_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver is an optional dependency."""
     monkeypatch.setitem(sys.modules, "asyncpg", None)  # as if it were not installed
 
     with pytest.raises(ConfigurationError, match=r"pip install 'fleek\[postgres\]'"):
         database_url("postgresql://u@h/n")
 
 
-async def test_an_address_that_works_is_reached(database_url: str) -> None:
-    """And nothing is written."""
+async def test_a_working_address_is_reachable(database_url: str) -> None:
+    """Nothing is written."""
     async with open_database(database_url) as db:
         await reach(db)
 
@@ -158,7 +156,7 @@ async def test_an_address_that_works_is_reached(database_url: str) -> None:
 
 
 async def refusal(setting: str) -> str:
-    """Return the line with which an address is refused when a process starts."""
+    """Return the line that refuses an address when a process starts."""
     async with open_database(setting) as db:
         with pytest.raises(ConfigurationError) as caught:
             await reach(db)
@@ -181,7 +179,7 @@ async def refusal(setting: str) -> str:
 async def test_a_wrong_address_of_postgresql_is_one_line(
     database_url: str, change: tuple[str, str], reason: str
 ) -> None:
-    """It says what the server says, without the password."""
+    """It contains the server's reason, but not the password."""
     setting = f"{database_url}&application_name=test".replace(*change)
 
     line = await refusal(setting)
@@ -192,8 +190,8 @@ async def test_a_wrong_address_of_postgresql_is_one_line(
     assert any(word in line for word in reason.split("|")), line
 
 
-async def test_a_server_that_is_not_there_is_one_line() -> None:
-    """Connection refused."""
+async def test_a_missing_server_is_one_line() -> None:
+    """The connection is refused."""
     line = await refusal(f"postgresql://u:secret@127.0.0.1:{free_port()}/n")
 
     assert "onnect call failed" in line
@@ -202,7 +200,7 @@ async def test_a_server_that_is_not_there_is_one_line() -> None:
 
 @pytest.mark.parametrize("name", ["no/such/folder/fleek.db", ".", "text"])
 async def test_a_file_that_cannot_be_a_database_is_one_line(tmp_path: Path, name: str) -> None:
-    """No such folder, a folder, a text."""
+    """The folder is missing, or the path is a folder or a text file."""
     (tmp_path / "text").write_text("This is no database, however long one looks at it." * 40)
 
     line = await refusal(f"sqlite:///{tmp_path}/{name}")
@@ -214,10 +212,10 @@ async def test_a_file_that_cannot_be_a_database_is_one_line(tmp_path: Path, name
 @pytest.mark.parametrize(
     ("query", "seconds"), [("", [10, 5]), ("?connect_timeout=120", [120, 120])]
 )
-def test_a_free_connection_is_waited_for_as_long_as_a_new_one(
+def test_the_wait_for_a_free_connection_equals_the_connect_timeout(
     query: str, seconds: list[float]
 ) -> None:
-    """Both are slow on a machine that is busy."""
+    """Both are slow on a busy machine."""
     url = database_url(f"postgresql://u:p@h/n{query}")
 
     pools = make_pools(url, timedelta(seconds=10))

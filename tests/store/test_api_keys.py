@@ -1,4 +1,4 @@
-"""API keys: stored as a digest, limited, revoked for good."""
+"""API keys: stored as a digest, limited in number, revoked permanently."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -37,7 +37,7 @@ async def stored(db: Database, **fields: object) -> ApiKey:
 
 
 async def test_a_key_is_found_by_its_id(db: Database) -> None:
-    """As it was stored, with the digest and without the secret."""
+    """It is returned with the digest and without the secret."""
     key, secret = a_key(expires_at=NOON + MINUTE, created_by="other")
 
     await api_keys.insert_key(db, key, digest(secret))
@@ -47,7 +47,7 @@ async def test_a_key_is_found_by_its_id(db: Database) -> None:
 
 
 async def test_the_secret_is_stored_nowhere(db: Database) -> None:
-    """Whoever reads the database can call nothing."""
+    """A reader of the database cannot use the API with it."""
     key, secret = a_key()
     await api_keys.insert_key(db, key, digest(secret))
 
@@ -57,8 +57,8 @@ async def test_the_secret_is_stored_nowhere(db: Database) -> None:
     assert secret.rpartition("_")[2] not in repr(row)
 
 
-async def test_it_is_known_whether_there_was_ever_a_key(db: Database) -> None:
-    """A revoked one counts: access does not open again by itself."""
+async def test_the_existence_of_any_key_is_stored(db: Database) -> None:
+    """Revoked keys count: access does not become anonymous again by itself."""
     before = await api_keys.exist(db)
     key = await stored(db)
     await api_keys.revoke(db, key.id, now=NOON)
@@ -68,7 +68,7 @@ async def test_it_is_known_whether_there_was_ever_a_key(db: Database) -> None:
 
 
 async def test_a_tenant_is_created_with_its_first_key(db: Database) -> None:
-    """The default one is there from the start."""
+    """The default tenant exists from the start."""
     for tenant_id in ("acme", "acme", "default"):
         await stored(db, tenant_id=tenant_id)
 
@@ -79,7 +79,7 @@ async def test_a_tenant_is_created_with_its_first_key(db: Database) -> None:
 
 
 async def test_keys_are_listed_newest_first(db: Database) -> None:
-    """Of one tenant, or of all."""
+    """Those of one tenant, or of all."""
     old = await stored(db)
     new = await stored(db, created_at=NOON + SECOND)
     other = await stored(db, tenant_id="other", created_at=NOON + MINUTE)
@@ -100,14 +100,14 @@ async def test_a_key_is_revoked_once(db: Database) -> None:
     assert await api_keys.list_keys(db) == [revoked]
 
 
-async def test_a_key_that_is_not_there_cannot_be_revoked(db: Database) -> None:
+async def test_an_unknown_key_cannot_be_revoked(db: Database) -> None:
     """A typing error must not look like a revocation."""
     with pytest.raises(NotFound):
         await api_keys.revoke(db, KeyId("a" * 12), now=NOON)
 
 
 async def test_the_use_of_a_key_is_stored_once_a_minute(db: Database) -> None:
-    """Also if several processes store it."""
+    """Several processes together store it once, too."""
     key = await stored(db)
 
     for after in (SECOND, MINUTE, MINUTE + SECOND):
@@ -117,10 +117,10 @@ async def test_the_use_of_a_key_is_stored_once_a_minute(db: Database) -> None:
     assert found.last_used_at == NOON + MINUTE + SECOND
 
 
-async def test_a_tenant_may_have_so_many_keys(
+async def test_the_number_of_keys_per_tenant_is_limited(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Revoked ones do not count, nor those of others."""
+    """Revoked keys and those of other tenants do not count."""
     monkeypatch.setattr(api_keys, "MOST_KEYS", 2)
     first = await stored(db)
     await stored(db)
@@ -132,8 +132,8 @@ async def test_a_tenant_may_have_so_many_keys(
     await stored(db)
 
 
-def test_a_key_has_its_form() -> None:
-    """The checksum is checked, so a mistyped key is no query."""
+def test_the_checksum_of_a_key_is_verified() -> None:
+    """A mistyped key causes no query."""
     key_id, secret = new_key()
     swapped = secret[:-1] + ("a" if secret[-1] != "a" else "b")
 
@@ -143,8 +143,8 @@ def test_a_key_has_its_form() -> None:
     assert [id_of(text) for text in (swapped, secret[:-1], f"{secret} ", "")] == [None] * 4
 
 
-def test_a_key_ends_with_its_time() -> None:
-    """At that very moment."""
+def test_a_key_expires_at_its_time() -> None:
+    """It is refused from that moment on."""
     key, _ = a_key(expires_at=NOON)
 
     assert key.is_valid(NOON - SECOND)

@@ -1,4 +1,4 @@
-"""Attempts are found while something is owed to them."""
+"""Attempts are found as long as a poll, a reconciliation or a cancellation is due."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ async def intended(db: Database, worker_id: WorkerId) -> Attempt:
 
 
 async def bound(db: Database, worker_id: WorkerId, *, seconds: int = 0) -> Attempt:
-    """Accept and claim a job, and bind a prediction that is first looked at so much later."""
+    """Accept and claim a job, and bind a prediction with a first poll some seconds later."""
     intent = await intended(db, worker_id)
     decide = binds(f"p-{intent.id}", now=NOON + SECOND * seconds)
     applied = await apply(db, intent.job_id, decide, attempt_id=intent.id)
@@ -32,7 +32,7 @@ async def bound(db: Database, worker_id: WorkerId, *, seconds: int = 0) -> Attem
     return applied.update.attempt
 
 
-def settles(**fields: Any) -> Any:
+def closes(**fields: Any) -> Any:
     """Return a decision that changes the attempt only."""
 
     def decide(_: Job, current: Attempt | None) -> Update:
@@ -43,7 +43,7 @@ def settles(**fields: Any) -> Any:
 
 
 def intends(attempt: Attempt) -> Decision[Intent]:
-    """Return a decision that writes this intent."""
+    """Return a decision that records this intent."""
     return lambda _job, _attempt: Intent(intent=attempt)
 
 
@@ -55,8 +55,8 @@ async def worker_id(db: Database) -> WorkerId:
     return worker.id
 
 
-async def test_an_attempt_comes_back_as_it_was_written(db: Database) -> None:
-    """With the provider's answer as it was, whatever is in it."""
+async def test_an_attempt_is_read_as_it_was_written(db: Database) -> None:
+    """The provider's response is unchanged, whatever it contains."""
     job = a_job()
     await jobs.insert_job(db, job)
     answer = {"outputs": [{"uri": "https://…/é.png"}], "big": 2**53 + 1, "nul": "\0"}
@@ -76,8 +76,8 @@ async def test_an_attempt_comes_back_as_it_was_written(db: Database) -> None:
     assert await attempts.of_job(db, job.id) == [attempt]
 
 
-async def test_no_document_is_none(db: Database, worker_id: WorkerId) -> None:
-    """Not the word null."""
+async def test_a_missing_document_is_none(db: Database, worker_id: WorkerId) -> None:
+    """It is not the JSON value null."""
     intent = await intended(db, worker_id)
 
     found = await attempts.of_job(db, intent.job_id)
@@ -85,10 +85,10 @@ async def test_no_document_is_none(db: Database, worker_id: WorkerId) -> None:
     assert (found[0].result, found[0].metrics) == (None, None)
 
 
-async def test_waiting_predictions_come_by_their_first_look(
+async def test_waiting_predictions_are_ordered_by_first_poll(
     db: Database, worker_id: WorkerId
 ) -> None:
-    """Page by page, and none whose time has not come."""
+    """They come page by page, and only those that are due."""
     made = [await bound(db, worker_id, seconds=seconds) for seconds in (3, 1, 2, 9)]
     until = NOON + SECOND * 3
 
@@ -102,7 +102,9 @@ async def test_waiting_predictions_come_by_their_first_look(
     assert first[0].timeout_seconds == 3600
 
 
-async def test_of_equal_looks_none_is_left_out(db: Database, worker_id: WorkerId) -> None:
+async def test_attempts_with_equal_times_are_all_returned(
+    db: Database, worker_id: WorkerId
+) -> None:
     """A page may end between two rows of the same instant."""
     made = {(await bound(db, worker_id)).id for _ in range(5)}
     seen: set[AttemptId] = set()
@@ -117,20 +119,20 @@ async def test_of_equal_looks_none_is_left_out(db: Database, worker_id: WorkerId
     assert await attempts.waiting(db, after=after, until=NOON, limit=1) == []
 
 
-async def test_a_settled_prediction_is_not_waited_for(db: Database, worker_id: WorkerId) -> None:
+async def test_a_closed_attempt_is_not_waiting(db: Database, worker_id: WorkerId) -> None:
     """A verdict ends it."""
     one = await bound(db, worker_id)
-    decide = settles(verdict=Verdict.SUCCEEDED)
+    decide = closes(verdict=Verdict.SUCCEEDED)
 
     await apply(db, one.job_id, decide, attempt_id=one.id)
 
     assert await attempts.waiting(db, after=None, until=NOON, limit=9) == []
 
 
-async def test_an_intent_is_unsettled_once_its_worker_has_ended(
+async def test_an_intent_is_unreconciled_after_the_end_of_its_worker(
     db: Database, worker_id: WorkerId
 ) -> None:
-    """While the worker lives it may still be buying."""
+    """While the worker lives, it may still be starting the prediction."""
     intent = await intended(db, worker_id)
     alive = await attempts.unreconciled(db, "fake", limit=9)
 
@@ -140,17 +142,17 @@ async def test_an_intent_is_unsettled_once_its_worker_has_ended(
     assert await attempts.unreconciled(db, "fake", limit=9) == [intent]
 
 
-async def test_an_intent_of_a_worker_nobody_knows_is_unsettled(db: Database) -> None:
-    """Its row may have been cleared away."""
+async def test_an_intent_of_an_unknown_worker_is_unreconciled(db: Database) -> None:
+    """The worker's row may have been removed."""
     intent = await intended(db, WorkerId(uuid7()))
 
     assert await attempts.unreconciled(db, "fake", limit=9) == [intent]
 
 
-async def test_an_intent_that_is_reported_unknown_is_unsettled(
+async def test_an_intent_with_unknown_outcome_is_unreconciled(
     db: Database, worker_id: WorkerId
 ) -> None:
-    """Its worker lives, and has said that it is not buying any more."""
+    """Its worker is alive, but has recorded that it is not starting it any more."""
     intent, other = await intended(db, worker_id), await intended(db, worker_id)
 
     await apply(
@@ -163,8 +165,8 @@ async def test_an_intent_that_is_reported_unknown_is_unsettled(
     assert other.verdict is None
 
 
-async def test_the_oldest_intents_are_settled_first(db: Database) -> None:
-    """Up to so many at once."""
+async def test_the_oldest_intents_are_reconciled_first(db: Database) -> None:
+    """Up to a limit."""
     job = a_job()
     await jobs.insert_job(db, job)
     made = [
@@ -181,10 +183,10 @@ async def test_the_oldest_intents_are_settled_first(db: Database) -> None:
     assert [one.number for one in found] == [3, 2]
 
 
-async def test_a_cancel_is_owed_to_bought_predictions_only(
+async def test_cancellations_are_due_for_bound_predictions_only(
     db: Database, worker_id: WorkerId
 ) -> None:
-    """Until they have a verdict; an intent is settled first."""
+    """Until they have a verdict; an intent is reconciled first."""
     bought, intent = await bound(db, worker_id), await intended(db, worker_id)
     for one in (bought, intent):
         await apply(
@@ -192,24 +194,22 @@ async def test_a_cancel_is_owed_to_bought_predictions_only(
         )
 
     found = await attempts.pending_cancels(db, "fake", limit=9)
-    await apply(db, bought.job_id, settles(verdict=Verdict.CANCELLED), attempt_id=bought.id)
+    await apply(db, bought.job_id, closes(verdict=Verdict.CANCELLED), attempt_id=bought.id)
 
     assert [one.id for one in found] == [bought.id]
     assert await attempts.pending_cancels(db, "fake", limit=9) == []
 
 
 async def test_an_attempt_is_found_by_its_id(db: Database, worker_id: WorkerId) -> None:
-    """A callback names it; a wrong one is nobody's."""
+    """A callback contains the id; a wrong one finds nothing."""
     intent = await intended(db, worker_id)
 
     assert await attempts.get(db, intent.id) == intent
     assert await attempts.get(db, AttemptId(uuid4())) is None
 
 
-async def test_predictions_that_some_attempt_has_are_known(
-    db: Database, worker_id: WorkerId
-) -> None:
-    """Of this provider only: ids are its own."""
+async def test_bound_predictions_are_recognised(db: Database, worker_id: WorkerId) -> None:
+    """Of this provider only, because ids are unique per provider."""
     one = await bound(db, worker_id)
     assert one.prediction_id is not None
     asked = [one.prediction_id, PredictionId("another")]
@@ -218,8 +218,8 @@ async def test_predictions_that_some_attempt_has_are_known(
     assert await attempts.bound_ids(db, "other", asked) == set()
 
 
-async def test_a_twin_that_is_being_bought_is_noticed(db: Database, worker_id: WorkerId) -> None:
-    """Not the attempt itself, and not one that has been reported unknown."""
+async def test_a_starting_duplicate_is_found(db: Database, worker_id: WorkerId) -> None:
+    """Neither the attempt itself nor one with an unknown outcome counts."""
     one, twin = await intended(db, worker_id), await intended(db, worker_id)
     buying = await attempts.duplicate_in_flight(db, one)
 

@@ -1,4 +1,4 @@
-"""The audit log: a chain, written with its actions and by one transaction after another."""
+"""The audit log: a hash chain, written with each action by one transaction after the other."""
 
 import asyncio
 from dataclasses import replace
@@ -29,13 +29,13 @@ LINE = entry(
 
 
 async def write(db: Database, *entries: AuditEntry) -> None:
-    """Write lines in one transaction."""
+    """Write entries in one transaction."""
     async with db.write() as tx:
         await audit.record(tx, *entries)
 
 
-async def test_lines_are_read_as_they_were_written(db: Database) -> None:
-    """Newest first, numbered without gaps; of one tenant or of all."""
+async def test_entries_are_read_as_they_were_written(db: Database) -> None:
+    """Newest first, numbered without gaps, of one tenant or of all."""
     other = replace(LINE, tenant_id="other", at=NOON + SECOND)
     await write(db, LINE, other)
     await write(db, LINE)
@@ -55,10 +55,8 @@ async def test_many_transactions_write_one_chain(db: Database) -> None:
     assert await audit.verify(db) == (20, None)
 
 
-async def test_a_page_of_the_check_is_not_its_end(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or later lines would count as right."""
+async def test_the_check_covers_all_pages(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise later entries would count as correct."""
     monkeypatch.setattr(audit, "PAGE", 2)
     await write(db, *[LINE] * 5)
     await _execute(db, "UPDATE audit SET target = 'x' WHERE number = 5")
@@ -77,8 +75,8 @@ async def test_a_page_of_the_check_is_not_its_end(
         ("DELETE FROM audit WHERE number = 3", 3),
     ],
 )
-async def test_a_change_afterwards_is_found(db: Database, statement: str, broken: int) -> None:
-    """Also that the latest line is missing."""
+async def test_a_later_change_is_detected(db: Database, statement: str, broken: int) -> None:
+    """A missing latest entry is detected, too."""
     await write(db, LINE, LINE, LINE)
 
     await _execute(db, statement)
@@ -86,8 +84,8 @@ async def test_a_change_afterwards_is_found(db: Database, statement: str, broken
     assert await audit.verify(db) == (broken - 1, broken)
 
 
-async def test_a_line_is_written_with_its_action_or_not_at_all(db: Database) -> None:
-    """In one transaction: what is undone leaves no line."""
+async def test_an_entry_is_written_in_the_transaction_of_its_action(db: Database) -> None:
+    """A rolled-back action leaves no entry."""
     job = a_job()
     await jobs.insert_job(db, job)
 
@@ -110,8 +108,8 @@ async def test_a_line_is_written_with_its_action_or_not_at_all(db: Database) -> 
     assert await audit.verify(db) == (0, None)
 
 
-async def test_updates_of_jobs_carry_their_lines(db: Database) -> None:
-    """Those that share a transaction, too."""
+async def test_updates_of_jobs_write_their_entries(db: Database) -> None:
+    """This holds for updates that share a transaction, too."""
     made = [a_job(status=Status.CANCELLED, completed_at=NOON) for _ in range(3)]
     for job in made:
         await jobs.insert_job(db, job)

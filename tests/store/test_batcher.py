@@ -1,4 +1,4 @@
-"""One commit for many callers: who shares what, and who suffers for whom."""
+"""One commit for many callers: what they share, and how errors stay separate."""
 
 import asyncio
 import time
@@ -20,12 +20,12 @@ from fleek.store.batcher import Batcher, arrived_at
 
 @asynccontextmanager
 async def at_once() -> AsyncGenerator[None]:
-    """Begin without a wait."""
+    """Open without a wait."""
     yield
 
 
 class Recorder:
-    """Answers each number with its double, and remembers what it was asked together."""
+    """Answers each number with its double, and records the batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -45,8 +45,8 @@ class Recorder:
         return [NotFound("7") if item == 7 else 2 * item for item in items]
 
 
-async def test_callers_that_come_meanwhile_share_the_next_flush() -> None:
-    """A commit waits for the disk; those who wait for it wait together."""
+async def test_callers_during_a_flush_share_the_next_one() -> None:
+    """A commit waits for the disk, and callers wait for it together."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
@@ -62,8 +62,8 @@ async def test_callers_that_come_meanwhile_share_the_next_flush() -> None:
     assert recorder.batches == [[1], [2, 3, 4]]
 
 
-async def test_a_flush_takes_no_more_than_its_limit() -> None:
-    """A statement has a largest sensible size."""
+async def test_the_size_of_a_flush_is_limited() -> None:
+    """Very large statements are slow."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush, limit=2)
 
@@ -73,8 +73,8 @@ async def test_a_flush_takes_no_more_than_its_limit() -> None:
     assert max(map(len, recorder.batches)) == 2
 
 
-async def test_lanes_flush_at_the_same_time() -> None:
-    """While one lane waits for its commit, another one fills."""
+async def test_shards_flush_concurrently() -> None:
+    """While one shard waits for its commit, another one fills."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush, shards=2, limit=1)
     recorder.gate.clear()
@@ -90,8 +90,8 @@ async def test_lanes_flush_at_the_same_time() -> None:
     assert under_way == [[1], [2]]
 
 
-async def test_a_lane_that_finds_nothing_left_flushes_nothing() -> None:
-    """Each caller wakes a lane; the first lane takes them all."""
+async def test_an_idle_shard_flushes_nothing() -> None:
+    """Each caller wakes a shard, and the first shard takes all items."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush, shards=2)
 
@@ -101,8 +101,8 @@ async def test_a_lane_that_finds_nothing_left_flushes_nothing() -> None:
     assert recorder.batches == [[1, 2, 3]]
 
 
-async def test_an_answer_that_is_an_error_goes_to_its_caller_only() -> None:
-    """One job that is not there is no reason for the others to fail."""
+async def test_an_error_result_is_raised_for_its_caller_only() -> None:
+    """One missing job does not fail the others."""
     group = Batcher(at_once, Recorder().flush)
 
     answers = await asyncio.gather(*map(group.put, (6, 7, 8)), return_exceptions=True)
@@ -112,8 +112,8 @@ async def test_an_answer_that_is_an_error_goes_to_its_caller_only() -> None:
     assert answers[2] == 16
 
 
-async def test_only_the_caller_of_a_bad_item_hears_of_it() -> None:
-    """The batch is halved until it is known whose fault it is."""
+async def test_only_the_caller_of_a_bad_item_fails() -> None:
+    """The batch is halved until the bad item is found."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush)
     numbers = [1, 2, 13, 4, 5, 6, 8, 9]
@@ -126,8 +126,8 @@ async def test_only_the_caller_of_a_bad_item_hears_of_it() -> None:
     assert len(recorder.batches) <= 1 + 2 * 3
 
 
-async def test_a_host_that_is_away_fails_all_callers_at_once() -> None:
-    """Trying each of them alone would only keep everybody waiting."""
+async def test_an_unavailable_database_fails_all_callers_at_once() -> None:
+    """Trying each item alone would only delay the error."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush)
 
@@ -137,8 +137,8 @@ async def test_a_host_that_is_away_fails_all_callers_at_once() -> None:
     assert len(recorder.batches) == 1
 
 
-async def test_a_caller_that_goes_away_does_not_stop_its_item() -> None:
-    """A client that hangs up has submitted all the same."""
+async def test_a_cancelled_caller_does_not_stop_its_item() -> None:
+    """A client that disconnects has submitted all the same."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
@@ -154,8 +154,8 @@ async def test_a_caller_that_goes_away_does_not_stop_its_item() -> None:
     assert recorder.batches == [[1, 2]]
 
 
-async def test_a_caller_that_goes_away_does_not_hide_an_error_from_others() -> None:
-    """Whoever still waits is told."""
+async def test_a_cancelled_caller_does_not_hide_an_error_from_others() -> None:
+    """Callers that still wait receive the error."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
@@ -171,8 +171,8 @@ async def test_a_caller_that_goes_away_does_not_hide_an_error_from_others() -> N
         await stays
 
 
-async def test_closing_waits_for_what_was_handed_in() -> None:
-    """A process that is told to stop finishes its commits."""
+async def test_closing_waits_for_submitted_items() -> None:
+    """A stopping process finishes its commits."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush)
     caller = asyncio.create_task(group.put(1))
@@ -184,8 +184,8 @@ async def test_closing_waits_for_what_was_handed_in() -> None:
     assert await caller == 2
 
 
-async def test_closing_right_after_an_answer_comes_to_an_end() -> None:
-    """Whoever is answered wakes before the lane has told that it has ended."""
+async def test_closing_right_after_a_result_returns() -> None:
+    """The caller continues before the shard has reported its end."""
     group = Batcher(at_once, Recorder().flush)
 
     answer = await group.put(1)
@@ -194,8 +194,8 @@ async def test_closing_right_after_an_answer_comes_to_an_end() -> None:
     assert answer == 2
 
 
-async def test_a_flush_that_is_cancelled_leaves_nobody_waiting() -> None:
-    """When the loop ends in the middle, callers hear that nothing is known."""
+async def test_a_cancelled_flush_leaves_no_caller_waiting() -> None:
+    """At the end of the loop, callers receive an error with an unknown outcome."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
@@ -210,12 +210,12 @@ async def test_a_flush_that_is_cancelled_leaves_nobody_waiting() -> None:
 
 
 HOUR = timedelta(hours=1)
-AT_ONCE = timedelta(0)  # a patience that ends as soon as the loop turns
-SOON = timedelta(seconds=1)  # one that ends when a batch has long been under way
+AT_ONCE = timedelta(0)  # ends with the next turn of the loop
+SOON = timedelta(seconds=1)  # ends while a batch is in progress
 
 
-async def test_what_waits_for_too_long_is_taken_back() -> None:
-    """Whoever was told that it is not taken does not find it stored later."""
+async def test_items_waiting_too_long_are_withdrawn() -> None:
+    """A refused item must not be stored later."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
@@ -232,7 +232,7 @@ async def test_what_waits_for_too_long_is_taken_back() -> None:
 
 
 async def test_the_wait_counts_from_the_arrival_of_the_request() -> None:
-    """It may have waited for a busy event loop: the caller has waited all the same."""
+    """A busy event loop may have delayed it, and the caller has waited for that, too."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
@@ -249,7 +249,7 @@ async def test_the_wait_counts_from_the_arrival_of_the_request() -> None:
     assert recorder.batches == [[1]]
 
 
-async def test_what_waits_for_a_transaction_to_open_can_be_taken_back() -> None:
+async def test_items_waiting_for_a_transaction_are_withdrawn() -> None:
     """Another process may hold the lock on the file for minutes."""
     recorder, gate = Recorder(), asyncio.Event()
 
@@ -268,8 +268,8 @@ async def test_what_waits_for_a_transaction_to_open_can_be_taken_back() -> None:
     assert recorder.batches == []
 
 
-async def test_what_is_under_way_is_waited_for() -> None:
-    """It may be written already; a refusal would be a lie."""
+async def test_items_in_progress_are_not_withdrawn() -> None:
+    """They may be committed already, and a refusal would be wrong."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush)
     recorder.gate.clear()
@@ -282,8 +282,8 @@ async def test_what_is_under_way_is_waited_for() -> None:
     assert await caller == 2
 
 
-async def test_what_does_not_end_is_unknown() -> None:
-    """A database may freeze in the middle of a commit: the caller is told, and need not hang."""
+async def test_an_endless_flush_has_an_unknown_outcome() -> None:
+    """A database may freeze during a commit, and the caller must not hang."""
     recorder = Recorder()
     group = Batcher(at_once, recorder.flush, under_way=AT_ONCE)
     recorder.gate.clear()
@@ -296,8 +296,8 @@ async def test_what_does_not_end_is_unknown() -> None:
     assert recorder.batches == [[1]]
 
 
-async def test_those_who_wait_behind_a_lock_are_refused_with_the_first() -> None:
-    """One after the other they would wait for the same lock; who has no patience goes on."""
+async def test_items_behind_a_lock_are_refused_together() -> None:
+    """They would all wait for the same lock; items without a time limit stay."""
 
     async def flush(_opened: None, items: Sequence[int]) -> list[int | FleekError]:
         batches.append(list(items))

@@ -1,4 +1,4 @@
-"""Processes agree on the time by asking PostgreSQL, or by the steady clock of their machine."""
+"""Processes agree on the time by the clock of PostgreSQL, or by their machine's steady clock."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -18,12 +18,12 @@ LONG_AGO = NOON - timedelta(days=300)
 
 
 def a_wall_clock() -> datetime:
-    """Show noon."""
+    """Return noon."""
     return NOON
 
 
 async def test_on_one_machine_the_clocks_agree(db: Database) -> None:
-    """To the time that the question takes."""
+    """Within the duration of the query."""
     if db.kind == "sqlite":
         reading = await clock.drop_anchor(db, "boot", wall=wall_time, steady=steady_seconds)
     else:
@@ -34,7 +34,7 @@ async def test_on_one_machine_the_clocks_agree(db: Database) -> None:
 
 
 async def test_an_anchor_holds_until_the_machine_restarts(db: Database) -> None:
-    """Whatever the wall clock of the next process shows."""
+    """The wall clock of the next process does not matter."""
     first = await clock.drop_anchor(db, "boot", wall=a_wall_clock, steady=lambda: 10.0)
 
     again = await clock.drop_anchor(db, "boot", wall=lambda: NOON + HOUR, steady=lambda: 11.0)
@@ -48,7 +48,7 @@ async def test_an_anchor_holds_until_the_machine_restarts(db: Database) -> None:
 
 
 async def test_a_moved_anchor_may_be_a_leap(db: Database) -> None:
-    """Small moves are not remembered, nor are steps back as time that was skipped."""
+    """Small moves are not recorded, and neither are steps back."""
     await clock.drop_anchor(db, "boot", wall=a_wall_clock, steady=lambda: 10.0)
 
     await clock.move_anchor(db, "boot", by=timedelta(seconds=0.1), leaps=False, steady=10.0)
@@ -63,8 +63,8 @@ async def test_a_moved_anchor_may_be_a_leap(db: Database) -> None:
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-async def test_a_leap_that_many_processes_see_is_one(db: Database) -> None:
-    """All at once when the server is back, or one of them much later."""
+async def test_a_leap_observed_by_many_processes_is_recorded_once(db: Database) -> None:
+    """They may all observe it at once, or one of them much later."""
     at = NOON + HOUR
     at_once = (
         clock.note_step(db, at + timedelta(seconds=one / 10), by=HOUR, since=NOON)
@@ -82,8 +82,8 @@ async def test_a_leap_that_many_processes_see_is_one(db: Database) -> None:
 
 
 @pytest.mark.parametrize("back", [HOUR, timedelta(minutes=5), timedelta(days=1)], ids=str)
-async def test_what_a_step_back_undoes_was_not_skipped(db: Database, back: timedelta) -> None:
-    """Else whatever begins now would end by as much too late."""
+async def test_a_step_back_reduces_the_skipped_time(db: Database, back: timedelta) -> None:
+    """Otherwise the deadlines of new jobs would be too late."""
     await clock.drop_anchor(db, "boot", wall=a_wall_clock, steady=lambda: 0.0)
     leapt = NOON + HOUR + timedelta(seconds=60)
     returned = leapt + timedelta(seconds=60) - back
@@ -110,10 +110,10 @@ async def test_what_a_step_back_undoes_was_not_skipped(db: Database, back: timed
     ],
     ids=["no job", "older live job", "younger live job", "earlier end", "later end"],
 )
-async def test_a_leap_that_concerns_no_job_is_forgotten(
+async def test_a_leap_without_affected_jobs_is_removed(
     db: Database, job: Job | None, *, kept: bool
 ) -> None:
-    """When the next one is noted: the table does not grow with the years."""
+    """With the next leap, so that the table does not grow for ever."""
     if job is not None:
         await jobs.insert_job(db, job)
     await _leap(db, LONG_AGO)
@@ -125,7 +125,7 @@ async def test_a_leap_that_concerns_no_job_is_forgotten(
 
 
 async def _leap(db: Database, at: datetime) -> None:
-    """Let the time leap ahead to `at`, as each database notes it."""
+    """Record a leap of the time to `at`, in the way of each database."""
     if db.kind == "postgresql":
         await clock.note_step(db, at, by=HOUR, since=at - HOUR)
         return

@@ -1,4 +1,4 @@
-"""Outcomes of deliveries, and what they make of endpoints; limits and rotations under concurrency."""
+"""Results of deliveries and their effect on endpoints; limits and rotations under concurrency."""
 
 import asyncio
 from dataclasses import replace
@@ -31,7 +31,7 @@ DAY: Final = timedelta(days=1)
 
 
 def an_endpoint() -> Endpoint:
-    """Return an endpoint that has just been created."""
+    """Return a new endpoint."""
     return Endpoint(
         id=EndpointId(uuid7()),
         tenant_id="default",
@@ -58,7 +58,7 @@ def a_delivery(endpoint: Endpoint, seq: int = 1, job_id: JobId | None = None) ->
 
 
 def an_outcome(delivery: Delivery, *, at: datetime, healthy: bool, gone: bool = False) -> Outcome:
-    """Return what an attempt came to; what fails is due again."""
+    """Return the result of an attempt; a failed one is due again."""
     return Outcome(
         delivery=delivery,
         at=at,
@@ -77,7 +77,7 @@ def an_outcome(delivery: Delivery, *, at: datetime, healthy: bool, gone: bool = 
 async def attempted(
     db: Database, endpoint: Endpoint, *, days: float, healthy: bool = False, gone: bool = False
 ) -> str | None:
-    """Attempt a delivery to an endpoint so long after noon; returns why it is disabled with it."""
+    """Attempt a delivery some days after noon, and return why the endpoint is disabled with it."""
     delivery = a_delivery(endpoint)
     await delivery_log.add(db, delivery)
     at = NOON + days * DAY
@@ -89,16 +89,16 @@ async def attempted(
     [
         ([0, 1, 2, 3, 4, 4.9], None),
         ([0, 1, 2, 3, 4, 5], "failing"),
-        ([0, 0.1, 5.1], None),  # two outages: nothing was attempted in between
+        ([0, 0.1, 5.1], None),  # two outages without an attempt in between
         ([0, 1, 30, 31, 32, 33, 34.9], None),
         ([0, 1, 30, 31, 32, 33, 34, 35.1], "failing"),
-        ([*[0] * 100, *[1] * 100], None),  # however many failures there are
+        ([*[0] * 100, *[1] * 100], None),  # the number of failures does not matter
     ],
 )
 async def test_an_endpoint_is_disabled_by_time_alone(
     db: Database, days: list[float], expected: str | None
 ) -> None:
-    """Only if it has failed for five days on end."""
+    """Only after five days of failures without a success."""
     endpoint = an_endpoint()
     await endpoints.insert_endpoint(db, endpoint, "whsec_x")
 
@@ -110,7 +110,7 @@ async def test_an_endpoint_is_disabled_by_time_alone(
 
 
 async def test_a_success_ends_an_outage(db: Database) -> None:
-    """The next failure is the first again."""
+    """The next failure is the first one again."""
     endpoint = an_endpoint()
     await endpoints.insert_endpoint(db, endpoint, "whsec_x")
     for day in (0, 1, 2, 3, 4):
@@ -122,8 +122,8 @@ async def test_a_success_ends_an_outage(db: Database) -> None:
     assert (await endpoints.get_endpoint(db, endpoint.id)).enabled
 
 
-async def test_a_receiver_that_is_gone_is_disabled_at_once(db: Database) -> None:
-    """It says itself that it wants nothing any more; and only once is that news."""
+async def test_a_410_response_disables_an_endpoint_at_once(db: Database) -> None:
+    """The receiver has unsubscribed; this is reported once."""
     endpoint = an_endpoint()
     await endpoints.insert_endpoint(db, endpoint, "whsec_x")
 
@@ -132,8 +132,10 @@ async def test_a_receiver_that_is_gone_is_disabled_at_once(db: Database) -> None
 
 
 @pytest.mark.parametrize("changes", [{"enabled": True}, {"url": "https://example.org/"}])
-async def test_a_repaired_endpoint_starts_anew(db: Database, changes: dict[str, object]) -> None:
-    """The failures of before do not count."""
+async def test_an_enabled_endpoint_starts_without_failures(
+    db: Database, changes: dict[str, object]
+) -> None:
+    """Earlier failures do not count."""
     endpoint = an_endpoint()
     await endpoints.insert_endpoint(db, endpoint, "whsec_x")
     for day in (0, 1, 2, 3, 4):
@@ -144,8 +146,8 @@ async def test_a_repaired_endpoint_starts_anew(db: Database, changes: dict[str, 
     assert await attempted(db, endpoint, days=5.1) is None
 
 
-async def test_of_many_endpoints_at_once_only_twenty_are_stored(db: Database) -> None:
-    """The limit is exact however many callers there are."""
+async def test_concurrent_creations_store_twenty_endpoints_only(db: Database) -> None:
+    """The limit is exact under concurrency."""
     made = [an_endpoint() for _ in range(MAX_ENDPOINTS + 10)]
 
     results = await asyncio.gather(
@@ -157,8 +159,8 @@ async def test_of_many_endpoints_at_once_only_twenty_are_stored(db: Database) ->
     assert len(await endpoints.list_endpoints(db, tenant_id="default")) == MAX_ENDPOINTS
 
 
-async def test_of_many_rotations_at_once_two_secrets_are_left(db: Database) -> None:
-    """The latest, and the one before it, which ends."""
+async def test_concurrent_rotations_leave_two_secrets(db: Database) -> None:
+    """The latest one and its predecessor, which expires."""
     await endpoints.first_secret(db, "endpoint:1", "first", now=NOON)
 
     await asyncio.gather(
@@ -170,10 +172,8 @@ async def test_of_many_rotations_at_once_two_secrets_are_left(db: Database) -> N
     assert sorted(row["expires_at"] is None for row in kept) == [False, True]
 
 
-async def test_two_processes_never_wait_for_each_other_in_a_ring(
-    db: Database, database_url: str
-) -> None:
-    """What they claim and report at once they lock in one order: else one of them would fail."""
+async def test_two_processes_never_deadlock(db: Database, database_url: str) -> None:
+    """Rows are locked in one order, or one of the two would fail."""
     ends = [an_endpoint() for _ in range(8)]
     for endpoint in ends:
         await endpoints.insert_endpoint(db, endpoint, "whsec_x")
@@ -195,7 +195,7 @@ async def test_two_processes_never_wait_for_each_other_in_a_ring(
             assert len(results) == 24
 
 
-async def test_a_replay_is_claimed_before_what_came_after_it(db: Database) -> None:
+async def test_a_replay_is_claimed_before_later_events(db: Database) -> None:
     """The order of a job's events holds for replays, too."""
     endpoint, job_id = an_endpoint(), JobId(uuid7())
     first, second = (a_delivery(endpoint, seq, job_id) for seq in (1, 2))

@@ -1,4 +1,4 @@
-"""A tenant's events have an order in which nothing is ever inserted before what was read."""
+"""The events of a tenant have an order, and nothing is ever inserted before a read event."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ def mark(job: Job, _: object) -> Update:
 
 
 async def readable(db: Database, after: Cursor) -> list[StreamEvent]:
-    """Return what can be read behind a cursor, by small pages."""
+    """Return the events behind a cursor, by small pages."""
     found: list[StreamEvent] = []
     while part := await event_stream.page(db, "default", after=after, limit=2):
         found += part
@@ -41,54 +41,54 @@ async def readable(db: Database, after: Cursor) -> list[StreamEvent]:
 
 
 async def read(db: Database, after: Cursor, number: int) -> list[StreamEvent]:
-    """Return so many events behind a cursor: other tests' transactions may hold them up."""
+    """Return a number of events behind a cursor, which other transactions may delay."""
     while len(found := await readable(db, after)) < number:
         await asyncio.sleep(0.01)
     return found
 
 
-def told(found: list[StreamEvent]) -> list[tuple[JobId, int]]:
+def summary(found: list[StreamEvent]) -> list[tuple[JobId, int]]:
     """Return which events these are."""
     return [(one.job_id, one.event.seq) for one in found]
 
 
-async def test_events_come_once_and_those_of_a_job_in_order(db: Database) -> None:
+async def test_events_are_read_once_and_in_order_per_job(db: Database) -> None:
     """By pages, whatever shares a transaction."""
     begin = await event_stream.now(db)
     made = await asyncio.gather(*(accepted(db) for _ in range(5)))
     await asyncio.gather(*(apply(db, job.id, mark) for job in made))
     await asyncio.gather(*(apply(db, job.id, mark) for job in made))
 
-    found = told(await read(db, begin, 15))
+    found = summary(await read(db, begin, 15))
 
     assert len(found) == len({*found}) == 15
     for job in made:
         assert [seq for job_id, seq in found if job_id == job.id] == [1, 2, 3]
 
 
-async def test_events_of_other_tenants_are_not_in_it(db: Database) -> None:
-    """Whatever cursor is given."""
+async def test_events_of_other_tenants_are_excluded(db: Database) -> None:
+    """For any cursor."""
     await accepted(db, tenant_id="other")
     mine = await accepted(db)
 
     found = await read(db, START, 1)
 
-    assert told(found) == [(mine.id, 1)]
+    assert summary(found) == [(mine.id, 1)]
 
 
-async def test_what_was_before_is_behind_the_present(db: Database) -> None:
-    """A stream without an id begins with what comes."""
+async def test_a_stream_without_a_cursor_begins_with_new_events(db: Database) -> None:
+    """Earlier events are left out."""
     await accepted(db)
     await read(db, START, 1)
 
     begin = await event_stream.now(db)
     later = await accepted(db)
 
-    assert told(await read(db, begin, 1)) == [(later.id, 1)]
+    assert summary(await read(db, begin, 1)) == [(later.id, 1)]
 
 
-async def test_a_transaction_that_commits_late_is_not_passed_over(db: Database) -> None:
-    """What has committed meanwhile waits for it, or it could not begin before."""
+async def test_a_late_commit_is_not_skipped(db: Database) -> None:
+    """Events committed in the meantime wait for it."""
     slow, quick = await accepted(db), await accepted(db)
     await read(db, START, 2)
     begin = await event_stream.now(db)
@@ -97,16 +97,16 @@ async def test_a_transaction_that_commits_late_is_not_passed_over(db: Database) 
         others = asyncio.create_task(apply(db, quick.id, mark))
         if db.kind == "postgresql":  # SQLite has one writer at a time
             await others
-        while_open = told(await readable(db, begin))
+        while_open = summary(await readable(db, begin))
     await others
-    after = told(await read(db, begin, 2))
+    after = summary(await read(db, begin, 2))
 
     assert while_open == []
     assert after == [(slow.id, 2), (quick.id, 2)]
 
 
-async def test_what_was_rolled_back_holds_nothing_up(db: Database) -> None:
-    """Its number is simply missing."""
+async def test_a_rollback_does_not_delay_the_stream(db: Database) -> None:
+    """Its number is missing."""
     job = await accepted(db)
     await read(db, START, 1)
     begin = await event_stream.now(db)
@@ -114,7 +114,7 @@ async def test_what_was_rolled_back_holds_nothing_up(db: Database) -> None:
         await failing(db, job)
     await apply(db, job.id, mark)
 
-    assert told(await read(db, begin, 1)) == [(job.id, 2)]
+    assert summary(await read(db, begin, 1)) == [(job.id, 2)]
 
 
 async def failing(db: Database, job: Job) -> None:
@@ -124,8 +124,8 @@ async def failing(db: Database, job: Job) -> None:
         raise RuntimeError
 
 
-async def test_a_removed_event_gives_its_place_to_none(db: Database) -> None:
-    """Whoever read the latest one gets the next, although the latest is gone."""
+async def test_the_number_of_a_removed_event_is_not_reused(db: Database) -> None:
+    """Readers of the latest event get the next one, although the latest was removed."""
     job = await accepted(db)
     latest = (await read(db, START, 1))[-1].cursor
     async with db.write() as tx:
@@ -136,17 +136,17 @@ async def test_a_removed_event_gives_its_place_to_none(db: Database) -> None:
             await tx.execute(text("VACUUM"))
     await apply(db, job.id, mark)
 
-    assert told(await read(db, latest, 1)) == [(job.id, 2)]
+    assert summary(await read(db, latest, 1)) == [(job.id, 2)]
 
 
-async def test_a_copy_in_another_server_goes_on_above(db: Database) -> None:
-    """There, PostgreSQL's transactions have lower numbers than the events that were copied."""
+async def test_a_copied_database_continues_with_higher_numbers(db: Database) -> None:
+    """Transaction ids of the new PostgreSQL server are lower than those of the copied events."""
     job = await accepted(db)
     async with db.write() as tx:
         await tx.execute(text("UPDATE event_stream SET position = position + 1000000"))
         await tx.execute(text("UPDATE events SET position = position + 1000000"))
         await tx.execute(text("UPDATE event_stream SET position = position - 500000"))
-    if db.kind == "sqlite":  # a copy of a file has its counter
+    if db.kind == "sqlite":  # a copied file contains its counter
         async with db.write() as tx:
             await tx.execute(text("UPDATE event_stream SET position = position + 500000"))
     await migrate(db)
@@ -156,11 +156,11 @@ async def test_a_copy_in_another_server_goes_on_above(db: Database) -> None:
     await migrate(db)
     await apply(db, job.id, mark)
 
-    assert told(await read(db, latest, 2)) == [(job.id, 2), (job.id, 3)]
+    assert summary(await read(db, latest, 2)) == [(job.id, 2), (job.id, 3)]
 
 
-def test_an_id_survives_its_way() -> None:
-    """As text in a header."""
+def test_an_id_is_parsed_from_its_text_form() -> None:
+    """It is sent in a header."""
     stream_id = StreamId(Cursor(12345, UUID(int=7), 3), 1785000000)
 
     assert StreamId.parse(str(stream_id)) == stream_id
@@ -173,6 +173,6 @@ def test_an_id_survives_its_way() -> None:
         *(f"{'9' * 19}-1-{'0' * 32}-1", f"1-1-{'0' * 32}-1\n", f"-1-1-{'0' * 32}-1"),
     ],
 )
-def test_what_is_no_id_is_none(given: str) -> None:
-    """None of them reaches the database."""
+def test_an_invalid_id_is_none(given: str) -> None:
+    """It never reaches the database."""
     assert StreamId.parse(given) is None

@@ -1,4 +1,4 @@
-"""Of requests with one key, one makes a job, whichever transaction or process they are in."""
+"""Of requests with one key, one creates a job, across all transactions and processes."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -39,7 +39,7 @@ def unkeyed(content: str = "a cat", **fields: Any) -> RequestIdentity:
 
 @pytest.fixture
 async def processes(database_url: str) -> AsyncGenerator[list[Database]]:
-    """Open one database several times, as processes do."""
+    """Open one database several times, like several processes."""
     slow = "&lock_timeout=60000" if database_url.startswith("postgres") else ""  # as a test may be
     url = f"{database_url}{slow}"
     async with AsyncExitStack() as stack:
@@ -60,8 +60,8 @@ async def ended(db: Database) -> JobId:
     return job.id
 
 
-async def test_twins_in_one_batch_make_one_job(db: Database) -> None:
-    """They wait for the same transaction; the first one counts."""
+async def test_duplicates_in_one_batch_create_one_job(db: Database) -> None:
+    """They wait for the same transaction, and the first one counts."""
     made = [a_job() for _ in range(30)]
 
     results = await asyncio.gather(
@@ -74,8 +74,8 @@ async def test_twins_in_one_batch_make_one_job(db: Database) -> None:
     assert await number_of(db) == 1
 
 
-async def test_twins_in_several_processes_make_one_job(processes: list[Database]) -> None:
-    """The key belongs to the transaction that commits it first; the others wait for it."""
+async def test_duplicates_in_several_processes_create_one_job(processes: list[Database]) -> None:
+    """The first transaction to commit owns the key, and the others wait for it."""
     results = await asyncio.gather(
         *(
             jobs.insert_job(processes[number % 3], a_job(), identity=identity())
@@ -88,10 +88,10 @@ async def test_twins_in_several_processes_make_one_job(processes: list[Database]
     assert await number_of(processes[0]) == 1
 
 
-async def test_batches_with_the_same_keys_in_another_order_do_not_block_each_other(
+async def test_batches_with_equal_keys_in_another_order_do_not_deadlock(
     processes: list[Database],
 ) -> None:
-    """Keys are claimed in one order everywhere, or two transactions would wait in a ring."""
+    """Keys are claimed in one order everywhere."""
     keys = [f"k{number}" for number in range(40)]
 
     results = await asyncio.gather(
@@ -106,8 +106,8 @@ async def test_batches_with_the_same_keys_in_another_order_do_not_block_each_oth
     assert await number_of(processes[0]) == 40
 
 
-async def test_a_key_is_the_caller_s_own(db: Database) -> None:
-    """Another tenant may choose the same, and neither learns of the other."""
+async def test_keys_are_separate_per_tenant(db: Database) -> None:
+    """Another tenant may use the same key, and neither notices."""
     await jobs.insert_job(db, a_job(), identity=identity())
 
     other = await jobs.insert_job(
@@ -135,7 +135,7 @@ async def test_a_key_of_another_request_is_refused(db: Database) -> None:
 
 
 async def test_a_refused_request_leaves_no_key(db: Database) -> None:
-    """The key is in the transaction of its job: without a job there is none."""
+    """The key is in the transaction of its job, so without a job there is no key."""
     with pytest.raises(InvalidInput):
         await jobs.insert_job(db, a_job(prompt="half a character: \ud800"), identity=identity())
 
@@ -144,8 +144,8 @@ async def test_a_refused_request_leaves_no_key(db: Database) -> None:
     assert not accepted.replayed
 
 
-async def test_a_repetition_finds_the_job_as_it_is_now(db: Database) -> None:
-    """Cancelled since: it is the answer, and no new job."""
+async def test_a_repetition_returns_the_current_job(db: Database) -> None:
+    """If it was cancelled since, it is still the response, and no new job is created."""
     job = a_job()
     await jobs.insert_job(db, job, identity=identity())
     await apply(db, job.id, lambda job, _: Update(change=cancel(job, now=NOON)))
@@ -158,7 +158,7 @@ async def test_a_repetition_finds_the_job_as_it_is_now(db: Database) -> None:
 
 
 async def test_a_job_is_not_removed_before_its_key(db: Database) -> None:
-    """Else a repetition would make another job."""
+    """Otherwise a repetition would create another job."""
     job = a_job()
     await jobs.insert_job(db, job, identity=identity())
     await apply(db, job.id, lambda job, _: Update(change=cancel(job, now=NOON)))
@@ -173,8 +173,8 @@ async def test_a_job_is_not_removed_before_its_key(db: Database) -> None:
     assert (kept, removed) == (0, 1)
 
 
-async def test_a_key_whose_job_is_gone_makes_no_new_one(db: Database) -> None:
-    """An earlier release removes jobs without looking at keys."""
+async def test_a_key_of_a_removed_job_creates_no_new_one(db: Database) -> None:
+    """An earlier release removes jobs without regard to keys."""
     await jobs.insert_job(db, a_job(), identity=identity())
     async with db.write() as tx:
         await tx.execute(update(IdempotencyKeyRow).values(job_id=a_job().id))
@@ -187,8 +187,8 @@ async def test_a_key_whose_job_is_gone_makes_no_new_one(db: Database) -> None:
     assert await number_of(db) == 1
 
 
-async def test_expired_requests_are_forgotten(db: Database) -> None:
-    """Each kind by its own age."""
+async def test_expired_requests_are_removed(db: Database) -> None:
+    """Each kind has its own retention."""
     for at in (NOON, NOON + MINUTE):
         key = str(at)
         await jobs.insert_job(db, a_job(created_at=at), identity=identity(key=key))
@@ -208,7 +208,7 @@ async def test_expired_requests_are_forgotten(db: Database) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "is_replayed"), [(119, True), (121, False)])
-async def test_without_a_key_an_equal_request_is_looked_for_in_the_window(
+async def test_an_equal_request_without_a_key_is_found_in_the_window(
     db: Database, *, seconds: int, is_replayed: bool
 ) -> None:
     """The window ends exactly."""
@@ -226,7 +226,7 @@ async def test_without_a_key_an_equal_request_is_looked_for_in_the_window(
 
 
 async def test_without_a_window_equal_requests_are_several_jobs(db: Database) -> None:
-    """Two pictures of the same cat may be wanted."""
+    """Two results of the same request may be wanted."""
     results = [await jobs.insert_job(db, a_job(), identity=unkeyed()) for _ in range(2)]
 
     assert not any(result.replayed for result in results)
@@ -234,7 +234,7 @@ async def test_without_a_window_equal_requests_are_several_jobs(db: Database) ->
 
 
 async def test_a_request_with_a_key_is_not_found_by_its_content(db: Database) -> None:
-    """A caller that chose a key means another job."""
+    """A caller with a new key wants another job."""
     await jobs.insert_job(db, a_job(), identity=identity())
 
     result = await jobs.insert_job(db, a_job(), identity=unkeyed(window=MINUTE))
@@ -242,12 +242,12 @@ async def test_a_request_with_a_key_is_not_found_by_its_content(db: Database) ->
     assert not result.replayed
 
 
-async def test_equal_requests_in_several_processes_make_one_job(
+async def test_equal_requests_in_several_processes_create_one_job(
     processes: list[Database],
 ) -> None:
-    """A repetition waits for the transaction of the request that it repeats."""
+    """A repetition waits for the transaction of the first request."""
     contents = [f"cat {number}" for number in range(20)]
-    for db in processes:  # so that each is connected
+    for db in processes:  # connects each of them
         await jobs.insert_job(db, a_job())
 
     results = await asyncio.gather(
@@ -270,7 +270,7 @@ def a_retry(of: JobId) -> Job:
 
 
 async def test_a_repeated_retry_is_the_same_job(processes: list[Database]) -> None:
-    """Although each of them asks for another job, whatever there is."""
+    """Although each of them would create another job."""
     old = await ended(processes[0])
 
     results = await asyncio.gather(
@@ -290,8 +290,8 @@ async def test_a_repeated_retry_is_the_same_job(processes: list[Database]) -> No
     assert await number_of(processes[0]) == 3
 
 
-async def test_a_retry_that_found_another_finds_it_again(db: Database) -> None:
-    """Also when that one has failed since, and a new request would make another."""
+async def test_a_repeated_retry_finds_the_same_job_again(db: Database) -> None:
+    """Even if that job has failed since, and a new request would create another one."""
     old = await ended(db)
     first = (await jobs.insert_retry(db, a_retry(old), again=False)).job
 
@@ -305,8 +305,8 @@ async def test_a_retry_that_found_another_finds_it_again(db: Database) -> None:
     assert await number_of(db) == 2
 
 
-async def test_a_key_of_a_retry_is_not_that_of_another_request(db: Database) -> None:
-    """One name space per tenant."""
+async def test_retries_and_other_requests_share_one_namespace_of_keys(db: Database) -> None:
+    """There is one per tenant."""
     old = await ended(db)
     await jobs.insert_job(db, a_job(), identity=identity())
 

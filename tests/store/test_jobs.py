@@ -1,4 +1,4 @@
-"""Jobs are accepted whole, found by their tenant only, listed and counted."""
+"""Jobs are stored completely, found by their tenant only, listed and counted."""
 
 import asyncio
 from dataclasses import replace
@@ -23,7 +23,7 @@ from samples import NOON, SECOND, WORKER, a_job, binds, claims, completes, predi
 
 
 async def completed(db: Database, *, files: int = 1) -> JobId:
-    """Take a job through its life."""
+    """Take a job through all its states."""
     job = a_job()
     await jobs.insert_job(db, job)
     applied = await apply(db, job.id, claims())
@@ -33,8 +33,8 @@ async def completed(db: Database, *, files: int = 1) -> JobId:
     return job.id
 
 
-async def test_a_job_comes_back_as_it_was_accepted(db: Database) -> None:
-    """Every field survives the two databases alike."""
+async def test_a_job_is_read_as_it_was_accepted(db: Database) -> None:
+    """Both databases store every field alike."""
     job = a_job(
         prompt="été 🚲 \t\n 'quoted' \"twice\" %s :name ?",
         input={"z": 1, "a": [None, True, {"deep": {"er": "ü"}}], "big": 2**63 - 1, "f": 1e300},
@@ -58,7 +58,7 @@ async def test_a_job_comes_back_as_it_was_accepted(db: Database) -> None:
 
 
 async def test_a_time_in_another_zone_is_the_same_instant(db: Database) -> None:
-    """Callers may speak in any zone."""
+    """Callers may use any time zone."""
     elsewhere = NOON.astimezone(timezone(timedelta(hours=5, minutes=30)))
     job = a_job(run_at=elsewhere)
 
@@ -71,7 +71,7 @@ async def test_a_time_in_another_zone_is_the_same_instant(db: Database) -> None:
 
 
 async def test_acceptance_is_the_first_line_of_the_history(db: Database) -> None:
-    """The row and its line are written together."""
+    """The row and its event are written together."""
     job = a_job()
 
     await jobs.insert_job(db, job)
@@ -91,7 +91,7 @@ async def test_many_callers_are_accepted_together(db: Database) -> None:
 
 
 async def test_a_bad_row_fails_only_its_own_caller(db: Database) -> None:
-    """A stranger's request in the same commit is no reason to fail."""
+    """Other requests in the same commit are stored."""
     twice = a_job()
     await jobs.insert_job(db, twice)
     made = [a_job() for _ in range(20)]
@@ -115,16 +115,16 @@ async def test_a_bad_row_fails_only_its_own_caller(db: Database) -> None:
     [{"prompt": "\ud800"}, {"input": {"a": "\ud800"}}, {"priority": 2**70}],
     ids=["surrogate", "surrogate in a document", "number beyond the column"],
 )
-async def test_what_cannot_be_stored_is_the_caller_s_mistake(
+async def test_an_unstorable_value_is_invalid_input(
     db: Database, field: dict[str, object]
 ) -> None:
-    """The API refuses such things first; if one slips through, it is a 422 and never a 500."""
+    """The API refuses such values first; here it is a 422, and never a 500."""
     with pytest.raises(InvalidInput):
         await jobs.insert_job(db, a_job(**field))
 
 
-async def test_a_caller_that_goes_away_has_submitted_all_the_same(db: Database) -> None:
-    """The group is not cancelled with one of its callers."""
+async def test_a_disconnected_caller_has_still_submitted(db: Database) -> None:
+    """The batch is not cancelled with one of its callers."""
     job = a_job()
     caller = asyncio.create_task(jobs.insert_job(db, job))
     await asyncio.sleep(0)
@@ -136,8 +136,8 @@ async def test_a_caller_that_goes_away_has_submitted_all_the_same(db: Database) 
     assert await jobs.get_any_tenant(db, job.id) == job
 
 
-async def test_another_tenant_s_job_looks_like_none(db: Database) -> None:
-    """The two answers are the same, word for word."""
+async def test_a_foreign_job_looks_like_a_missing_one(db: Database) -> None:
+    """Both errors are identical."""
     job = a_job(tenant_id="somebody")
     await jobs.insert_job(db, job)
 
@@ -152,8 +152,8 @@ async def test_another_tenant_s_job_looks_like_none(db: Database) -> None:
     assert behind.views == []
 
 
-async def test_peek_knows_every_tenant_and_no_unknown_job(db: Database) -> None:
-    """The engine works for all."""
+async def test_the_engine_reads_jobs_of_any_tenant(db: Database) -> None:
+    """An unknown job is still an error."""
     job = a_job(tenant_id="somebody")
     await jobs.insert_job(db, job)
 
@@ -162,7 +162,7 @@ async def test_peek_knows_every_tenant_and_no_unknown_job(db: Database) -> None:
         await jobs.get_any_tenant(db, JobId(UUID(int=0)))
 
 
-async def test_a_completed_job_comes_with_its_files_in_order(db: Database) -> None:
+async def test_a_completed_job_is_read_with_its_files_in_order(db: Database) -> None:
     """Two jobs read together keep their own files."""
     first, second = await completed(db, files=3), await completed(db, files=1)
 
@@ -176,7 +176,7 @@ async def test_a_completed_job_comes_with_its_files_in_order(db: Database) -> No
 
 
 async def test_pages_follow_each_other_without_gap_or_overlap(db: Database) -> None:
-    """By key, new jobs at the top move nothing; by number, they shift."""
+    """By cursor, new jobs do not shift the pages; by number, they do."""
     made = [a_job().id for _ in range(7)]
     for job_id in made:
         await jobs.insert_job(db, a_job(id=job_id))
@@ -192,8 +192,8 @@ async def test_pages_follow_each_other_without_gap_or_overlap(db: Database) -> N
     assert [view.job.id for view in by_offset] == newest_first[3:6]
 
 
-async def test_a_list_can_be_of_one_status(db: Database) -> None:
-    """With its files, as `get` gives them."""
+async def test_a_list_can_be_filtered_by_status(db: Database) -> None:
+    """With files, as in `get`."""
     await jobs.insert_job(db, a_job())
     done = await completed(db)
 
@@ -214,8 +214,8 @@ async def test_a_list_can_be_of_one_status(db: Database) -> None:
     ).views == []
 
 
-async def test_due_jobs_come_by_priority_then_by_time(db: Database) -> None:
-    """Jobs of later are not among them, however high their priority."""
+async def test_due_jobs_are_ordered_by_priority_then_time(db: Database) -> None:
+    """Scheduled jobs are excluded, however high their priority."""
     later = a_job(priority=9, run_at=NOON + SECOND)
     low = a_job(priority=0, run_at=NOON - SECOND * 60)
     high = a_job(priority=7)
@@ -241,7 +241,7 @@ async def test_due_jobs_are_limited_per_priority(db: Database) -> None:
 
 
 async def test_tenants_take_turns_within_a_priority(db: Database) -> None:
-    """Who came first with many is not served first with all of them."""
+    """A tenant with many older jobs is not served first with all of them."""
     many = [a_job(tenant_id="many", run_at=NOON - SECOND * (60 - n)) for n in range(3)]
     few = [a_job(tenant_id="few", run_at=NOON - SECOND * (9 - n)) for n in range(2)]
     urgent = a_job(tenant_id="many", priority=9)
@@ -255,7 +255,7 @@ async def test_tenants_take_turns_within_a_priority(db: Database) -> None:
 
 
 async def test_a_tenant_with_many_jobs_hides_no_other(db: Database) -> None:
-    """The list is full of its jobs; the first job of each other tenant is on it all the same."""
+    """The first job of every other tenant is in the list, too."""
     many = [a_job(tenant_id="many", run_at=NOON - SECOND * 60) for _ in range(30)]
     others = [a_job(tenant_id=f"t{n}", run_at=NOON - SECOND) for n in range(5)]
     broken = a_job(tenant_id="t5", model=ModelName("the/broken"))
@@ -272,10 +272,10 @@ async def test_a_tenant_with_many_jobs_hides_no_other(db: Database) -> None:
     assert {one.job_id for one in everything[1:7]} == {job.id for job in (*others, broken)}
 
 
-async def test_busy_tenants_take_no_turn_of_others(
+async def test_tenants_at_their_limit_take_no_turn(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are, one that may start a job is found at once."""
+    """However many there are, a job that may start is found at once."""
     monkeypatch.setattr(queue, "TENANTS_PER_TURN", 2)
     busy = [f"busy{n}" for n in range(20)]
     for tenant_id in busy:
@@ -288,8 +288,8 @@ async def test_busy_tenants_take_no_turn_of_others(
     assert free.id in {one.job_id for one in found}
 
 
-async def test_what_was_dispatched_is_on_the_list_while_it_waits(db: Database) -> None:
-    """Although the list is full of others: else it would seem to have been claimed."""
+async def test_dispatched_jobs_stay_listed_while_they_wait(db: Database) -> None:
+    """Otherwise a full list would make them look claimed."""
     waiting, paused = a_job(), a_job(provider="shut")
     claimed = a_job(status=Status.PROCESSING)
     early = [a_job(run_at=NOON - SECOND) for _ in range(3)]
@@ -308,7 +308,7 @@ async def test_what_was_dispatched_is_on_the_list_while_it_waits(db: Database) -
 
 
 async def test_each_provider_has_a_queue_of_its_own(db: Database) -> None:
-    """One that takes nothing must not fill the list with its jobs."""
+    """The jobs of a paused provider must not fill the list."""
     for _ in range(3):
         await jobs.insert_job(db, a_job(provider="shut", run_at=NOON - SECOND))
     mine = a_job()
@@ -320,7 +320,7 @@ async def test_each_provider_has_a_queue_of_its_own(db: Database) -> None:
 
 
 async def test_a_model_can_be_left_out(db: Database) -> None:
-    """Its jobs take no place in the list; a model of the same name elsewhere does."""
+    """Its jobs take no place in the list, but those of an equally named model elsewhere do."""
     for _ in range(3):
         await jobs.insert_job(db, a_job(model=ModelName("the/broken"), run_at=NOON - SECOND))
     mine, other = a_job(), a_job(provider="other", model=ModelName("the/broken"))
@@ -339,15 +339,15 @@ async def test_a_model_can_be_left_out(db: Database) -> None:
     assert {one.model for one in found} == {mine.model, other.model}
 
 
-async def test_nothing_runs_later_if_all_is_due(db: Database) -> None:
-    """None, so that the coordinator waits as long as it likes."""
+async def test_the_next_time_is_none_if_all_jobs_are_due(db: Database) -> None:
+    """The coordinator then waits for its own interval."""
     await jobs.insert_job(db, a_job())
 
     assert await queue.next_run(db, providers=["fake"], now=NOON) is None
 
 
-async def test_the_tally_knows_how_long_the_first_waits(db: Database) -> None:
-    """A queue that only holds jobs of later is not behind."""
+async def test_the_counters_contain_the_longest_wait(db: Database) -> None:
+    """Scheduled jobs are no backlog."""
     empty = await count_jobs(db, now=NOON)
     await jobs.insert_job(db, a_job(run_at=NOON + SECOND))
     scheduled = await count_jobs(db, now=NOON)
@@ -359,8 +359,8 @@ async def test_the_tally_knows_how_long_the_first_waits(db: Database) -> None:
     assert waits.in_flight == 0
 
 
-async def test_a_worker_s_jobs_are_those_it_holds(db: Database) -> None:
-    """What it let go of belongs to nobody."""
+async def test_only_held_jobs_are_jobs_of_a_worker(db: Database) -> None:
+    """Released jobs belong to no worker."""
     held, freed = a_job(), a_job()
     await jobs.insert_job(db, held)
     await jobs.insert_job(db, freed)
@@ -372,8 +372,8 @@ async def test_a_worker_s_jobs_are_those_it_holds(db: Database) -> None:
     assert await jobs.held_by(db, WorkerId(uuid7())) == []
 
 
-async def test_jobs_to_collect_come_when_their_time_has_come(db: Database) -> None:
-    """The longest waiting first; one that is held is not among them."""
+async def test_jobs_to_collect_are_listed_when_due(db: Database) -> None:
+    """The longest wait goes first, and claimed jobs are excluded."""
     ids = []
     for number in range(2):
         job = a_job()
@@ -389,7 +389,7 @@ async def test_jobs_to_collect_come_when_their_time_has_come(db: Database) -> No
 
 
 async def test_overdue_jobs_are_those_past_their_deadline(db: Database) -> None:
-    """Ended ones never are, and what is being collected may end."""
+    """Ended jobs never are, and a collection in progress may finish."""
     soon = {"deadline": NOON + SECOND}
     pending, later = a_job(**soon), a_job()
     processing, collecting, ended = a_job(**soon), a_job(**soon), a_job(**soon)
@@ -409,8 +409,8 @@ async def test_overdue_jobs_are_those_past_their_deadline(db: Database) -> None:
     assert await jobs.overdue(db, now=NOON + SECOND, limit=9) == []
 
 
-async def test_a_history_can_be_read_from_any_line(db: Database) -> None:
-    """A stream that was cut goes on where it was."""
+async def test_a_history_can_be_read_from_any_event(db: Database) -> None:
+    """A disconnected stream continues where it ended."""
     job_id = await completed(db)
 
     found = await events.of_job(db, job_id, after=3)
@@ -420,8 +420,8 @@ async def test_a_history_can_be_read_from_any_line(db: Database) -> None:
     assert found[1].at == NOON
 
 
-async def test_a_line_of_no_job_is_refused(db: Database) -> None:
-    """The database itself holds lines and jobs together."""
+async def test_an_event_without_a_job_is_refused(db: Database) -> None:
+    """The database enforces the reference."""
     line = {"job_id": uuid7(), "seq": 1, "type": "x", "data": {}, "at": NOON}
 
     with pytest.raises(RowRefused):

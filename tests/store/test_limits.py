@@ -1,4 +1,4 @@
-"""A tenant has no more jobs that have not ended, or that run, than it may have."""
+"""A tenant has no more unfinished or running jobs than its limit."""
 
 import asyncio
 from collections import Counter
@@ -23,12 +23,12 @@ from fleek.store.updates import Update, apply
 from samples import NOON, a_job, binds, claims
 
 MOST = 5
-ROUNDS = 5  # in one alone, the processes might take turns by chance
+ROUNDS = 5  # in a single round the processes might alternate by chance
 
 
 @pytest.fixture
 async def processes(database_url: str) -> AsyncGenerator[list[Database]]:
-    """Open one database several times, as processes do."""
+    """Open one database several times, like several processes."""
     slow = "&lock_timeout=60000" if database_url.startswith("postgres") else ""  # as a test may be
     url = f"{database_url}{slow}"
     async with AsyncExitStack() as stack:
@@ -42,7 +42,7 @@ async def number_of(db: Database, table: Any = JobRow) -> int:
 
 
 async def fill(db: Database, number: int, **fields: Any) -> list[JobId]:
-    """Insert jobs whatever the limit is."""
+    """Insert jobs without regard to the limit."""
     made = [a_job(**fields) for _ in range(number)]
     await asyncio.gather(*(jobs.insert_job(db, job) for job in made))
     return [job.id for job in made]
@@ -58,9 +58,11 @@ def identity(key: str | None = "k1", content: bytes = b"a cat") -> RequestIdenti
     return RequestIdentity("default", content, key)
 
 
-async def test_of_200_at_once_the_last_free_place_takes_one(processes: list[Database]) -> None:
+async def test_of_200_concurrent_requests_one_gets_the_last_place(
+    processes: list[Database],
+) -> None:
     """In one commit and in several processes: the check is in the commit of the job."""
-    for db in processes:  # so that each is connected
+    for db in processes:  # connects each of them
         await fill(db, 1)
     await fill(processes[0], MOST - 1 - len(processes))
 
@@ -77,7 +79,7 @@ async def test_of_200_at_once_the_last_free_place_takes_one(processes: list[Data
         await end(processes[0], accepted[0])
 
 
-async def test_what_has_ended_frees_its_place(db: Database) -> None:
+async def test_an_ended_job_frees_its_place(db: Database) -> None:
     """Scheduled and running jobs count; ended ones do not."""
     first, *_ = await fill(db, MOST - 2)
     await fill(db, 1, status=Status.PROCESSING)
@@ -106,7 +108,7 @@ async def test_a_tenant_is_not_limited_by_another(db: Database) -> None:
 
 
 async def test_a_refused_request_leaves_no_key(db: Database) -> None:
-    """Nor does its twin in the same commit, which is refused, too."""
+    """Its duplicate in the same commit is refused, too."""
     filled = await fill(db, MOST)
 
     results = await asyncio.gather(
@@ -125,7 +127,7 @@ async def test_a_refused_request_leaves_no_key(db: Database) -> None:
 
 
 async def test_a_repeated_request_needs_no_place(db: Database) -> None:
-    """Its job is there already."""
+    """Its job exists already."""
     first = await jobs.insert_job(db, a_job(), identity=identity(), max_live=1)
 
     results = await asyncio.gather(
@@ -139,7 +141,7 @@ async def test_a_repeated_request_needs_no_place(db: Database) -> None:
 
 
 async def test_a_retry_needs_a_place(processes: list[Database]) -> None:
-    """Those that find another job do not; those that find one that was refused are refused."""
+    """One that finds another job does not; one that finds a refused job is refused."""
     db = processes[0]
     olds = await fill(db, 4, status=Status.FAILED, completed_at=NOON)
     await fill(db, MOST - 1)
@@ -167,7 +169,7 @@ async def test_a_retry_needs_a_place(processes: list[Database]) -> None:
 
 
 async def start_one(db: Database, job_id: JobId, most: int | None = MOST) -> Job | None:
-    """Claim a job; None: its tenant has as many that run as it may."""
+    """Claim a job; None: its tenant is at its limit of running jobs."""
     try:
         applied = await apply(db, job_id, claims(), max_running=most)
     except TenantBusy:
@@ -175,7 +177,7 @@ async def start_one(db: Database, job_id: JobId, most: int | None = MOST) -> Job
     return applied.job
 
 
-async def test_of_many_starts_at_once_the_last_free_place_takes_one(
+async def test_of_many_concurrent_starts_one_gets_the_last_place(
     processes: list[Database],
 ) -> None:
     """In one commit and in several processes: the check is in the commit of the claim."""
@@ -197,8 +199,8 @@ async def test_of_many_starts_at_once_the_last_free_place_takes_one(
         await end(db, running.id)
 
 
-async def test_a_start_is_limited_by_its_own_tenant_alone(db: Database) -> None:
-    """Also within one commit; and a tenant without a limit is not."""
+async def test_a_start_is_limited_by_its_own_tenant_only(db: Database) -> None:
+    """Also within one commit; and a tenant without a limit is not limited."""
     full = await fill(db, 2 * MOST, tenant_id="full")
     other = await fill(db, MOST, tenant_id="other")
     free = await fill(db, 2 * MOST, tenant_id="free")
@@ -213,8 +215,8 @@ async def test_a_start_is_limited_by_its_own_tenant_alone(db: Database) -> None:
     assert await count_running(db, ["full", "free", "none"]) == {"full": MOST, "free": 2 * MOST}
 
 
-async def test_what_runs_goes_on_at_the_limit(db: Database) -> None:
-    """Only a start needs a place; what fails and is to be repeated gives its place back."""
+async def test_running_jobs_continue_at_the_limit(db: Database) -> None:
+    """Only a start needs a place, and a failed attempt frees its place."""
     first, second = await fill(db, 2)
     running = await start_one(db, first, 1)
     assert running is not None

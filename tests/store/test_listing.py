@@ -1,4 +1,4 @@
-"""Lists of jobs: whatever is asked for, no job is left out or told twice, and pages have an end."""
+"""Lists of jobs: for any filter no job is missing or repeated, and pages have an end."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -21,7 +21,7 @@ ENDED: Final = frozenset({Status.FAILED, Status.CANCELLED})
 
 @pytest.fixture
 async def made(db: Database) -> list[Job]:
-    """Store twelve jobs, one a day, and one of somebody else."""
+    """Store twelve jobs, one a day, and one of another tenant."""
     stored = [
         a_job(
             created_at=NOON + number * DAY,
@@ -96,10 +96,10 @@ FILTERS: Final[dict[str, tuple[JobFilter, Sequence[int]]]] = {
 
 
 @pytest.mark.parametrize("name", FILTERS)
-async def test_a_list_holds_what_its_filter_lets_through(
+async def test_a_list_contains_exactly_the_matching_jobs(
     db: Database, made: list[Job], name: str
 ) -> None:
-    """In pages of two, with a window of three jobs: nothing twice, nothing left out."""
+    """In pages of two, with a window of three jobs."""
     wanted, numbers = FILTERS[name]
     expected = [made[number].id for number in numbers]
 
@@ -119,22 +119,22 @@ def oldest(wanted: JobFilter) -> JobFilter:
 
 @pytest.mark.usefixtures("made")
 async def test_days_are_counted(db: Database) -> None:
-    """Newest first, under the same filters; a day without jobs is not named."""
+    """Newest first, under the same filters; days without jobs are left out."""
     days = await listing.by_day(db, JobFilter(model=FOX), tenant_id="default")
 
     assert days == [((NOON + number * DAY).date(), 1) for number in (11, 9, 7, 5, 3, 1)]
 
 
 @pytest.mark.usefixtures("made")
-async def test_a_day_that_is_not_counted_whole_is_left_out(db: Database) -> None:
-    """A number that is too small would be taken for the whole."""
+async def test_a_partially_counted_day_is_left_out(db: Database) -> None:
+    """Its number would be too small."""
     days = await listing.by_day(db, JobFilter(), tenant_id="default", most=4)
 
     assert [day.day for day, _ in days] == [12, 11, 10]
 
 
 async def test_tags_are_replaced_and_removed_with_their_job(db: Database, made: list[Job]) -> None:
-    """A list never leads to a job that has lost the tag."""
+    """A list never contains a job that has lost the tag."""
     job_id = made[0].id
 
     def relabel(job: Job, _: object) -> Update:
@@ -150,7 +150,7 @@ async def test_tags_are_replaced_and_removed_with_their_job(db: Database, made: 
     assert job_id not in await all_pages(db, JobFilter(favourite=True))
 
 
-async def test_a_job_with_tags_is_removed_whole(db: Database) -> None:
+async def test_a_job_with_tags_is_removed_completely(db: Database) -> None:
     """Its tags refer to it."""
     job = a_job(
         status=Status.FAILED,
@@ -166,8 +166,8 @@ async def test_a_job_with_tags_is_removed_whole(db: Database) -> None:
     assert await all_pages(db, JobFilter(tag="sea")) == []
 
 
-async def test_the_words_of_a_removed_job_are_forgotten(db: Database) -> None:
-    """On SQLite the index is a table of its own."""
+async def test_the_search_index_forgets_a_removed_job(db: Database) -> None:
+    """On SQLite the index is a separate table."""
     job = a_job(status=Status.FAILED, completed_at=NOON, purged_at=NOON, metadata_purged_at=NOON)
     await jobs.insert_job(db, job)
     await purges.remove(db, [job.id])
@@ -180,10 +180,10 @@ async def test_the_words_of_a_removed_job_are_forgotten(db: Database) -> None:
 
 
 @pytest.mark.parametrize("oldest_first", [False, True])
-async def test_more_prompts_than_are_looked_at_together_are_all_found(
+async def test_matches_beyond_the_search_window_are_all_found(
     db: Database, *, oldest_first: bool
 ) -> None:
-    """Page by page, although jobs were committed in another order than their ids were made."""
+    """Page by page, although jobs were committed in another order than their ids."""
     made = [a_job(prompt=f"A {['red', 'blue'][number % 2]} cat") for number in range(60)]
     for first, second, third in zip(made[::3], made[1::3], made[2::3], strict=True):
         for job in (third, first, second):
@@ -202,13 +202,13 @@ async def test_more_prompts_than_are_looked_at_together_are_all_found(
     assert found == (expected if oldest_first else expected[::-1])
 
 
-async def test_jobs_of_one_time_are_all_found(db: Database) -> None:
-    """However many there are: which of them are nearest to a time is no matter of luck."""
+async def test_jobs_with_equal_times_are_all_found(db: Database) -> None:
+    """However many there are, all of them are on some page."""
     made = [a_job() for _ in range(listing.NEIGHBOURS + 50)]
     for job in (*made[::2], *made[1::2]):
         await jobs.insert_job(db, job)
     async with db.write() as tx:
-        await tx.exec_driver_sql("ANALYZE")  # so small a table is not read by its index then
+        await tx.exec_driver_sql("ANALYZE")  # PostgreSQL reads a small table without its index
     wanted = JobFilter(created_after=NOON, created_before=NOON + DAY)
 
     found = await all_pages(db, wanted, limit=40)

@@ -1,4 +1,4 @@
-"""The schema is made once, whoever else tries, and never by an older program."""
+"""The schema is created once, also by concurrent processes, and never by an older release."""
 
 import asyncio
 import errno
@@ -63,7 +63,7 @@ async def empty(empty_url: str) -> AsyncGenerator[Database]:
 
 
 async def test_an_empty_database_gets_the_schema(empty: Database) -> None:
-    """Before, it is not up to date; afterwards, every table is there."""
+    """Before, it is not up to date; afterwards, every table exists."""
     before = await up_to_date(empty)
 
     revision = await migrate(empty)
@@ -77,7 +77,7 @@ async def test_an_empty_database_gets_the_schema(empty: Database) -> None:
 
 
 def test_the_files_are_named_by_their_revisions() -> None:
-    """The latest is known without loading Alembic, and is the one that Alembic reaches."""
+    """The latest one is known without loading Alembic, and Alembic agrees."""
     config = Config()
     config.set_main_option("script_location", str(HERE))
     scripts = ScriptDirectory.from_config(config)
@@ -87,7 +87,7 @@ def test_the_files_are_named_by_their_revisions() -> None:
 
 
 async def test_migrations_and_tables_do_not_differ(empty: Database) -> None:
-    """What one of them says, the other one makes."""
+    """Both describe the same schema."""
     await migrate(empty)
 
     async with empty.read() as tx:
@@ -96,8 +96,8 @@ async def test_migrations_and_tables_do_not_differ(empty: Database) -> None:
     assert differences == []
 
 
-async def test_the_indexes_are_the_same_to_the_letter(empty: Database) -> None:
-    """Conditions of partial indexes, which the comparison above leaves out, included."""
+async def test_the_definitions_of_indexes_are_identical(empty: Database) -> None:
+    """Conditions of partial indexes included, which the comparison above leaves out."""
     await migrate(empty)
 
     async with empty.write() as tx:
@@ -111,7 +111,7 @@ async def test_the_indexes_are_the_same_to_the_letter(empty: Database) -> None:
 
 
 def test_every_reference_begins_an_index() -> None:
-    """Or each row that is removed costs a look at all rows that might refer to it."""
+    """Otherwise each removed row costs a scan of all rows that might refer to it."""
     loose = []
     for table in declared().tables.values():
         keys = [
@@ -125,8 +125,8 @@ def test_every_reference_begins_an_index() -> None:
     assert loose == []
 
 
-async def test_prompts_from_before_can_be_searched(empty: Database) -> None:
-    """Their words are put into the index as it is made."""
+async def test_existing_prompts_can_be_searched(empty: Database) -> None:
+    """They are added to the index when it is created."""
     async with empty.write() as tx:
         await tx.run_sync(_upgrade, "0013")
     job = a_job(prompt="A crow")
@@ -151,7 +151,7 @@ async def test_a_second_migration_changes_nothing(empty: Database) -> None:
 
 @pytest.mark.usefixtures("_full_suite")
 def test_two_processes_migrate_one_after_the_other(empty_url: str) -> None:
-    """Both find the schema made, whoever made it."""
+    """Both find the schema complete."""
     processes = [
         subprocess.Popen(  # noqa: S603 - this very Python
             [sys.executable, "-c", UPGRADE, empty_url],
@@ -176,7 +176,7 @@ def test_the_command_line_s_upgrade_returns_the_revision(empty_url: str) -> None
 
 
 async def test_a_newer_schema_is_refused(empty: Database) -> None:
-    """An older program must not write to it; the line says what to do."""
+    """An older release must not write to it; the error says what to do."""
     await migrate(empty)
     async with empty.write() as tx:
         await tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -187,8 +187,8 @@ async def test_a_newer_schema_is_refused(empty: Database) -> None:
         await up_to_date(empty)
 
 
-async def test_a_migration_that_fails_leaves_nothing(empty: Database) -> None:
-    """It is one transaction: the next try starts from where it was."""
+async def test_a_failed_migration_leaves_no_changes(empty: Database) -> None:
+    """It is one transaction, and can be repeated."""
     async with empty.write() as tx:
         await tx.execute(text("CREATE TABLE media (id INTEGER)"))
 
@@ -200,10 +200,10 @@ async def test_a_migration_that_fails_leaves_nothing(empty: Database) -> None:
     assert tables == ["media"]
 
 
-async def test_a_process_without_descriptors_blames_no_schema(
+async def test_a_lack_of_file_descriptors_is_no_schema_error(
     empty: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files of the migrations cannot be listed: that says nothing about the database."""
+    """The migration files cannot be listed, which says nothing about the database."""
     await migrate(empty)
 
     def exhausted(*_: object) -> list[str]:
@@ -218,10 +218,10 @@ async def test_a_process_without_descriptors_blames_no_schema(
 
 
 @pytest.mark.parametrize("left", [0, 1, 3])
-async def test_a_database_that_cannot_be_opened_without_descriptors_is_not_wrong(
+async def test_a_lack_of_file_descriptors_is_no_configuration_error(
     empty: Database, monkeypatch: pytest.MonkeyPatch, left: int
 ) -> None:
-    """SQLite only says that it cannot open the file, and needs several for one connection."""
+    """SQLite reports only that it cannot open the file."""
     free = iter(range(left))
 
     def refused() -> None:
@@ -245,39 +245,39 @@ INTERRUPTED: Final = """UPDATE pg_index SET indisvalid = false
 BUILDING: Final = "SELECT count(*) FROM pg_stat_progress_create_index"
 
 
-async def index_is_there(db: Database) -> bool:
-    """Whether one of the indexes is there, and complete."""
+async def index_exists(db: Database) -> bool:
+    """Whether one of the indexes exists, and is complete."""
     async with db.read() as tx:
         valid = dict(map(tuple, await tx.execute(text(VALID[db.kind]))))
     return bool(valid.get(LATEST_INDEX))
 
 
 async def test_a_missing_index_is_built(db: Database) -> None:
-    """As after an update: no migration makes it, as that would hold up all writers."""
+    """As after an upgrade: migrations do not build it, since that would block all writers."""
     async with db.write() as tx:
         await tx.execute(text(f"DROP INDEX {LATEST_INDEX}"))
-    assert not await index_is_there(db)
+    assert not await index_exists(db)
 
     await migrate(db)
 
-    assert await index_is_there(db)
+    assert await index_exists(db)
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
-async def test_an_index_whose_build_was_interrupted_is_built_again(db: Database) -> None:
-    """PostgreSQL keeps it, and uses it for nothing."""
+async def test_an_interrupted_index_build_is_repeated(db: Database) -> None:
+    """PostgreSQL keeps the invalid index without using it."""
     async with db.write() as tx:
         await tx.execute(text(INTERRUPTED), {"name": LATEST_INDEX})
-    assert not await index_is_there(db)
+    assert not await index_exists(db)
 
     await migrate(db)
 
-    assert await index_is_there(db)
+    assert await index_exists(db)
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
-async def test_writers_go_on_while_an_index_is_built(db: Database, database_url: str) -> None:
-    """The build waits for transactions that were open before; nobody waits for the build."""
+async def test_writers_continue_while_an_index_is_built(db: Database, database_url: str) -> None:
+    """The build waits for earlier transactions, but no writer waits for the build."""
     async with open_database(database_url) as other:
         async with other.write() as tx:
             await tx.execute(text(f"DROP INDEX {LATEST_INDEX}"))
@@ -294,7 +294,7 @@ async def test_writers_go_on_while_an_index_is_built(db: Database, database_url:
             assert not build.done()
         await build
 
-    assert await index_is_there(db)
+    assert await index_exists(db)
 
 
 async def _count(db: Database, statement: str) -> int:
@@ -302,8 +302,8 @@ async def _count(db: Database, statement: str) -> int:
         return int(await tx.scalar(text(statement)) or 0)
 
 
-def test_migrations_make_indexes_of_their_own_tables_only() -> None:
-    """An index of a table that has rows is built after them; see `fleek.store.tables`."""
+def test_migrations_create_indexes_of_new_tables_only() -> None:
+    """An index of a table with rows is built later; see `fleek.store.tables`."""
     late = [path for path in (HERE / "versions").glob("[0-9]*.py") if path.name > "0004"]
 
     for path in late:

@@ -1,4 +1,4 @@
-"""Deliveries are owed by the commit of their event, and cost nothing where there are none."""
+"""Deliveries are stored in the commit of their event, and cost nothing without webhooks."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ class Plain:
         return None if line == "internal" else line
 
     def body(self, line: str, job: Job, media: Sequence[Media]) -> bytes:
-        """Return what it got."""
+        """Return the arguments."""
         return f"{line} {job.status} {len(media)}".encode()
 
 
@@ -39,7 +39,7 @@ PLAIN = Plain()
 
 @contextmanager
 def counted(db: Database) -> Iterator[list[str]]:
-    """Give the statements that are run meanwhile."""
+    """Yield the statements that are executed in the meantime."""
     statements: list[str] = []
 
     def listen(*args: Any) -> None:
@@ -56,7 +56,7 @@ def _cancel(job: Job, _: object) -> Update:
 
 
 async def owed(db: Database) -> list[tuple[str, object, bytes]]:
-    """Return what is owed, in the order of the events."""
+    """Return the stored deliveries, in the order of the events."""
     async with db.read() as tx:
         found = await tx.execute(select(DeliveryRow.__table__).order_by(DeliveryRow.id))
         read = [DELIVERY.read(row) for row in found.mappings()]
@@ -77,7 +77,7 @@ def an_endpoint(**fields: Any) -> Endpoint:
 
 @both_databases
 async def test_without_webhooks_no_statement_is_added(db: Database) -> None:
-    """A submission and a step cost what they cost before there were webhooks."""
+    """Submissions and updates cost what they cost before there were webhooks."""
     job = a_job()
 
     with counted(db) as accepting:
@@ -95,8 +95,8 @@ async def test_without_webhooks_no_statement_is_added(db: Database) -> None:
 
 
 @both_databases
-async def test_every_receiver_of_an_event_is_owed_it(db: Database) -> None:
-    """The job's own URL, and each endpoint of its tenant that chose it."""
+async def test_every_receiver_of_an_event_gets_a_delivery(db: Database) -> None:
+    """The job's own URL, and each endpoint of its tenant for this type of event."""
     mine, lazy = an_endpoint(), an_endpoint(events=("completed",))
     for endpoint in (mine, lazy, an_endpoint(tenant_id="other")):
         await insert_endpoint(db, endpoint, "whsec_x")
@@ -112,7 +112,7 @@ async def test_every_receiver_of_an_event_is_owed_it(db: Database) -> None:
     ]
 
 
-async def test_a_disabled_endpoint_is_owed_nothing(db: Database) -> None:
+async def test_a_disabled_endpoint_gets_no_deliveries(db: Database) -> None:
     """Until it is enabled again."""
     endpoint = an_endpoint()
     await insert_endpoint(db, endpoint, "whsec_x")

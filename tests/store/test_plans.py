@@ -1,6 +1,7 @@
-"""No loop and no list looks through the past: every statement finds its rows by an index.
+"""No loop and no list scans old rows: every statement finds its rows by an index.
 
-The statements are caught as the functions run on 100,000 jobs, and explained with their values.
+The statements are captured while the functions run on 100,000 jobs, and explained with their
+values.
 """
 
 import asyncio
@@ -74,8 +75,8 @@ BIG: Final = frozenset(
 )
 
 UNASKED: Final = {
-    "ix_media_attempt",  # SQLite shows how it checks a reference that is removed
-    *("pk_clock", "pk_endpoints"),  # of a few rows, which PostgreSQL walks through or not
+    "ix_media_attempt",  # SQLite shows how it checks a removed reference
+    *("pk_clock", "pk_endpoints"),  # of a few rows, which PostgreSQL may scan or not
 }
 
 REFERENCES: Final = {
@@ -93,7 +94,7 @@ REFERENCES: Final = {
 SAME_ROWS: Final = {"from the future": {"ix_jobs_due_by_tenant": "ix_jobs_due"}}
 """Calls that read all of an index, where another one has the same rows."""
 
-KEYS: Final = {  # SQLite numbers the indexes that a table's own constraints make
+KEYS: Final = {  # SQLite numbers the indexes of a table's own constraints
     "sqlite_autoindex_jobs_1": "pk_jobs",
     "sqlite_autoindex_uploads_1": "pk_uploads",
     "sqlite_autoindex_uploads_2": "uq_uploads_tenant_id_kept_sha256",
@@ -148,7 +149,7 @@ def erases(job: Job, _: Attempt | None) -> Update:
 
 
 async def removes(db: Database) -> None:
-    """Purge a job, and remove it with all that is told of it."""
+    """Purge a job, and remove it with all its rows."""
     gone = [number(20_008)]
     await apply(db, gone[0], decide_to_purge)
     await apply(db, gone[0], erases)
@@ -156,7 +157,7 @@ async def removes(db: Database) -> None:
 
 
 async def leaps(db: Database) -> None:
-    """Let the time leap ahead, as each database notes it."""
+    """Record a leap of the time, in the way of each database."""
     hour = timedelta(hours=1)
     if db.kind == "postgresql":
         await clock.note_step(db, NOW, by=hour, since=NOW - hour)
@@ -165,24 +166,24 @@ async def leaps(db: Database) -> None:
 
 
 def page(**options: Any) -> Callable[[Database], Awaitable[Any]]:
-    """Return the call of a list."""
+    """Return the call that lists jobs."""
     return lambda db: listing.page(db, **{"tenant_id": "default", "limit": 20, **options})
 
 
 def filtered(**conditions: Any) -> Callable[[Database], Awaitable[Any]]:
-    """Return the call of a list of what a filter lets through."""
+    """Return the call that lists jobs with a filter."""
     return page(wanted=JobFilter(**conditions))
 
 
 def log_page(*, after: DeliveryId | None = None, **wanted: Any) -> Callable[[Database], Any]:
-    """Return the call of a page of the log of deliveries."""
+    """Return the call that lists a page of deliveries."""
     return lambda db: delivery_log.page(
         db, DeliveryFilter(**wanted), tenant_id="default", limit=20, after=after
     )
 
 
 async def delivers(db: Database) -> None:
-    """Report that a delivery was accepted."""
+    """Record an accepted delivery."""
     delivery = await delivery_log.get(db, DeliveryId(number(1608)), tenant_id="default")
     outcome = Outcome(
         delivery=delivery,
@@ -198,7 +199,7 @@ async def delivers(db: Database) -> None:
 
 
 async def replays(db: Database) -> None:
-    """Ask for a replay; its endpoint is not there."""
+    """Request a replay for a missing endpoint."""
     with suppress(Conflict):
         await delivery_log.replay(db, DeliveryId(number(9)), tenant_id="default", now=NOW)
 
@@ -367,7 +368,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     "purge": (
         lambda db: apply(db, number(208), decide_to_purge),
         "pk_jobs",
-    ),  # one that nobody reads
+    ),  # a stream without a reader
     "erase": (
         lambda db: apply(db, number(108), erases),
         "pk_jobs pk_media uq_attempts_job_id_n",
@@ -475,10 +476,10 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
 
 
 @pytest.fixture
-async def crowded(
+async def full_database(
     _full_suite: None, database: str, services: Services
 ) -> AsyncGenerator[Database]:
-    """Return an open database with 100,000 jobs; all tests of the run share it."""
+    """Return an open database with 100,000 jobs, shared by all tests of the run."""
 
     def make() -> str:
         url = f"sqlite:///{services.folder}/crowd.db"
@@ -488,26 +489,26 @@ async def crowded(
         apart(asyncio.run, insert_jobs(url))
         return url
 
-    services.postgres()  # not started under the lock that `once` holds
+    services.postgres()  # not started while `once` holds its lock
     async with open_database(services.once(f"crowd-{database}", make)) as db:
         yield db
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_its_rows_are_found_by_an_index(crowded: Database, name: str) -> None:
-    """The one that was made for it, and no table is walked through."""
+async def test_each_call_finds_its_rows_by_an_index(full_database: Database, name: str) -> None:
+    """It uses the index meant for it, and scans no table."""
     call, expected = CALLS[name]
 
-    with caught(crowded) as statements:
-        await call(crowded)
+    with captured(full_database) as statements:
+        await call(full_database)
 
     used: set[str] = set()
     for statement, values in statements:
-        walked, indexes = await explained(crowded, statement, values)
+        walked, indexes = await explained(full_database, statement, values)
         assert walked & BIG == set(), statement
         used |= indexes
     used = {SAME_ROWS.get(name, {}).get(index, index) for index in used}
-    used -= UNASKED | REFERENCES.get((crowded.kind, name), set())
+    used -= UNASKED | REFERENCES.get((full_database.kind, name), set())
     assert {name for name in used if "workers" not in name} == set(expected.split())
 
 
@@ -538,29 +539,27 @@ SEARCHES: Final[Mapping[str, tuple[JobFilter, Mapping[str, str]]]] = {
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-async def test_words_are_found_by_an_index(crowded: Database, name: str) -> None:
-    """Each kind of database has its own; what is frequent is met with on the way."""
+async def test_words_are_found_by_an_index(full_database: Database, name: str) -> None:
+    """Each kind of database has its own; frequent words are found while paging."""
     wanted, expected = SEARCHES[name]
 
-    with caught(crowded) as statements:
-        await listing.page(crowded, wanted, tenant_id="default", limit=20)
+    with captured(full_database) as statements:
+        await listing.page(full_database, wanted, tenant_id="default", limit=20)
 
     used: set[str] = set()
     for statement, values in statements:
-        walked, indexes = await explained(crowded, statement, values)
+        walked, indexes = await explained(full_database, statement, values)
         assert walked & BIG == set(), statement
         used |= indexes
-    assert used == set(expected[crowded.kind].split())
+    assert used == set(expected[full_database.kind].split())
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
 @pytest.mark.parametrize(
     "name", ["due", "next run", "tally", "held", "uncollected", "overdue", "waiting"]
 )
-async def test_a_rush_after_a_quiet_time_finds_the_same_index(
-    database_url: str, name: str
-) -> None:
-    """Statistics say that nothing is pending, and are believed until they are taken again."""
+async def test_a_rush_after_a_quiet_time_uses_the_same_index(database_url: str, name: str) -> None:
+    """Statistics say that nothing is pending, until they are updated."""
     call, expected = CALLS[name]
     async with open_database(database_url) as db:
         await jobs.insert_job(db, a_job(status=Status.COMPLETED, completed_at=NOW))
@@ -568,48 +567,48 @@ async def test_a_rush_after_a_quiet_time_finds_the_same_index(
             await tx.exec_driver_sql("ANALYZE")
         await asyncio.gather(*(jobs.insert_job(db, a_job(run_at=START)) for _ in range(200)))
 
-        with caught(db) as statements:
+        with captured(db) as statements:
             await call(db)
 
         plans = [await explained(db, *one, seqscan=False) for one in statements]
     assert {index for _, indexes in plans for index in indexes} == set(expected.split())
 
 
-async def test_ended_workers_are_not_walked_through_on_sqlite(crowded: Database) -> None:
-    """PostgreSQL decides by their number; SQLite has to be able to."""
-    with caught(crowded) as statements:
-        await workers.ended_holders(crowded)
-        await workers.running(crowded)
+async def test_ended_workers_are_not_scanned_on_sqlite(full_database: Database) -> None:
+    """PostgreSQL decides by their number; SQLite must have the index."""
+    with captured(full_database) as statements:
+        await workers.ended_holders(full_database)
+        await workers.running(full_database)
 
-    plans = [await explained(crowded, statement, values) for statement, values in statements]
+    plans = [await explained(full_database, statement, values) for statement, values in statements]
     assert len(plans) == 2
-    assert all(crowded.kind == "postgresql" or indexes for _, indexes in plans)
+    assert all(full_database.kind == "postgresql" or indexes for _, indexes in plans)
 
 
 @contextmanager
-def caught(db: Database) -> Iterator[list[tuple[str, Any]]]:
-    """Catch what is executed: statements with the values of their first row."""
+def captured(db: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Capture executed statements with the values of their first row."""
     found: dict[str, Any] = {}
 
-    def catch(_: Any, __: Any, statement: str, values: Any, ___: Any, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy calls it so
+    def capture(_: Any, __: Any, statement: str, values: Any, ___: Any, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy calls it so
         found.setdefault(statement, values[0] if many else values)
 
     statements: list[tuple[str, Any]] = []
     pools = (db._reader.sync_engine, db._writer.sync_engine)
     for pool in pools:
-        event.listen(pool, "before_cursor_execute", catch)
+        event.listen(pool, "before_cursor_execute", capture)
     yield statements
     for pool in pools:
-        event.remove(pool, "before_cursor_execute", catch)
+        event.remove(pool, "before_cursor_execute", capture)
     statements.extend(one for one in found.items() if not one[0].startswith(("BEGIN", "LOCK")))
 
 
 async def explained(
     db: Database, statement: str, values: Any, *, seqscan: bool = True
 ) -> tuple[set[str], set[str]]:
-    """Return which tables the plan walks through, and which indexes it searches.
+    """Return the tables that the plan scans and the indexes that it uses.
 
-    Without `seqscan`, PostgreSQL walks through a small table as little as through a large one.
+    Without `seqscan`, PostgreSQL avoids scans of small tables as well as of large ones.
     """
     explain = "EXPLAIN QUERY PLAN " if db.kind == "sqlite" else "EXPLAIN (FORMAT JSON) "
     async with db.write() as tx:

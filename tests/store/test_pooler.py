@@ -1,4 +1,4 @@
-"""A pooler that lends a server's connection for one transaction: PgBouncer, as hosters run it."""
+"""A pooler in transaction mode: PgBouncer, as hosting providers run it."""
 
 import asyncio
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from samples import a_job, claims
 
 @pytest.fixture
 def pooled_url(postgres: Postgres) -> Iterator[str]:
-    """Give the address of an empty database behind a PgBouncer."""
+    """Yield the address of an empty database behind a PgBouncer."""
     name = postgres.create()
     with pgbouncer(postgres, name) as url:
         yield url
@@ -28,8 +28,10 @@ def pooled_url(postgres: Postgres) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("query", ["", "&pgbouncer=true", "&application_name=us"])
-async def test_all_works_through_a_pooler_of_transactions(pooled_url: str, query: str) -> None:
-    """Whether anybody says that there is one or not; many at once, so that servers change."""
+async def test_all_operations_work_through_a_transaction_pooler(
+    pooled_url: str, query: str
+) -> None:
+    """Announced in the address or not; concurrent calls make it switch servers."""
     async with open_database(pooled_url + query) as db:
         await reach(db)
         await migrate(db)
@@ -45,8 +47,8 @@ async def test_all_works_through_a_pooler_of_transactions(pooled_url: str, query
         assert [job.id for job in found] == [job.id for job in accepted]
 
 
-async def test_each_transaction_brings_its_settings(pooled_url: str) -> None:
-    """What one session sets would be met by the next caller of its server, or by nobody."""
+async def test_each_transaction_applies_its_settings(pooled_url: str) -> None:
+    """Settings of a session would apply to the next client of its server."""
     async with open_database(f"{pooled_url}&schema=elsewhere") as db:
         async with db.write() as tx:
             await tx.execute(text("CREATE SCHEMA elsewhere"))
@@ -65,8 +67,8 @@ async def test_each_transaction_brings_its_settings(pooled_url: str) -> None:
         assert where == "elsewhere"
 
 
-async def test_a_lock_is_not_waited_for_for_long_behind_a_pooler(pooled_url: str) -> None:
-    """As without one."""
+async def test_the_wait_for_a_lock_is_short_behind_a_pooler(pooled_url: str) -> None:
+    """The same holds without a pooler."""
     async with open_database(pooled_url) as other, open_database(pooled_url) as db:
         await migrate(db)
         async with other.write() as tx:

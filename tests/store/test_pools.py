@@ -1,4 +1,4 @@
-"""Pools of connections: what all of a process have in common."""
+"""Connection pools: what all pools of a process share."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from fleek.store.pools import STATEMENTS
 
 
 async def test_a_statement_is_compiled_once_for_all_pools(tmp_path: Path) -> None:
-    """The writer, the readers and every further database of this kind find it compiled."""
+    """Writer, readers and every further database of this kind share the compiled form."""
     statement = select(literal(1).label("asked_nowhere_else"))
     compiled = set()
 

@@ -1,4 +1,4 @@
-"""What purchases have met: counted in a row, forgotten with the first success."""
+"""Results of starts: failures are counted in a row, and reset by the first success."""
 
 import asyncio
 from datetime import timedelta
@@ -18,7 +18,7 @@ def after_two(failures: int) -> timedelta | None:
 
 
 async def failed(db: Database, *, at: int = 0, model: str = MODEL) -> ProviderHealth | None:
-    """Count a failure, so many seconds after noon."""
+    """Record a failure, some seconds after noon."""
     return await provider_health.fail(
         db,
         "fake",
@@ -29,22 +29,22 @@ async def failed(db: Database, *, at: int = 0, model: str = MODEL) -> ProviderHe
     )
 
 
-async def parked(db: Database, seconds: int, *, trial: bool = True) -> ProviderHealth | None:
-    """Pause the account at noon for so long."""
+async def paused(db: Database, seconds: int, *, trial: bool = True) -> ProviderHealth | None:
+    """Pause the account at noon for some seconds."""
     until = NOON + SECOND * seconds
     return await provider_health.pause(
         db, "fake", until=until, reason="broke", trial=trial, now=NOON
     )
 
 
-async def test_all_is_well_without_rows(db: Database) -> None:
+async def test_providers_without_rows_are_healthy(db: Database) -> None:
     """A healthy service writes nothing here."""
     assert await provider_health.impaired(db, now=NOON) == []
     assert not await provider_health.clear(db, "fake", MODEL, now=NOON)
 
 
 async def test_failures_in_a_row_lead_to_a_pause(db: Database) -> None:
-    """The row says since when, how often and why."""
+    """The row contains the start, the number and the reason."""
     first, second = await failed(db), await failed(db)
 
     assert first is not None
@@ -55,14 +55,14 @@ async def test_failures_in_a_row_lead_to_a_pause(db: Database) -> None:
     assert second.reason == "provider_unreachable"
 
 
-async def test_failures_at_once_are_all_counted(db: Database) -> None:
-    """Workers write at the same time; those that come after the pause has begun say nothing."""
+async def test_concurrent_failures_are_all_counted(db: Database) -> None:
+    """Only the one that starts the pause reports it."""
     found = await asyncio.gather(*(failed(db) for _ in range(6)))
 
     assert sorted(one.failures for one in found if one is not None) == [1, 2]
 
 
-async def test_a_failure_after_the_pause_counts_on(db: Database) -> None:
+async def test_a_failure_after_the_pause_continues_the_count(db: Database) -> None:
     """So the next pause can be longer."""
     for _ in range(2):
         await failed(db)
@@ -74,8 +74,8 @@ async def test_a_failure_after_the_pause_counts_on(db: Database) -> None:
     assert third.paused_until == NOON + SECOND * 3
 
 
-async def test_a_success_forgets_failures(db: Database) -> None:
-    """Of the model and of the account, and of no other model."""
+async def test_a_success_resets_failures(db: Database) -> None:
+    """Those of the model and of the account, and of no other model."""
     await failed(db)
     await failed(db, model="other/model")
 
@@ -86,7 +86,7 @@ async def test_a_success_forgets_failures(db: Database) -> None:
 
 
 async def test_a_success_ends_the_pause_of_its_model(db: Database) -> None:
-    """Several purchases are answered at once, and those that failed were noted first."""
+    """Of simultaneous responses, the failures may be recorded first."""
     for _ in range(2):
         await failed(db)
 
@@ -95,8 +95,8 @@ async def test_a_success_ends_the_pause_of_its_model(db: Database) -> None:
 
 
 async def test_a_success_does_not_end_the_pause_of_an_account(db: Database) -> None:
-    """It was bought before the pause began."""
-    await parked(db, 60)
+    """Its prediction was created before the pause began."""
+    await paused(db, 60)
 
     early = await provider_health.clear(db, "fake", MODEL, now=NOON + SECOND * 59)
     late = await provider_health.clear(db, "fake", MODEL, now=NOON + SECOND * 60)
@@ -105,8 +105,8 @@ async def test_a_success_does_not_end_the_pause_of_an_account(db: Database) -> N
 
 
 async def test_the_longer_pause_counts(db: Database) -> None:
-    """Two workers are told to wait for different times."""
-    first, shorter, longer = [await parked(db, seconds) for seconds in (60, 5, 90)]
+    """Two workers may receive different values of Retry-After."""
+    first, shorter, longer = [await paused(db, seconds) for seconds in (60, 5, 90)]
 
     assert shorter is None
     assert (first and first.failures, longer and longer.failures) == (1, 2)
@@ -116,16 +116,16 @@ async def test_the_longer_pause_counts(db: Database) -> None:
 
 
 async def test_a_pause_without_a_trial_ends_by_itself(db: Database) -> None:
-    """Nobody has to write that it is over."""
-    await parked(db, 5, trial=False)
+    """No write is needed."""
+    await paused(db, 5, trial=False)
 
     assert len(await provider_health.impaired(db, now=NOON)) == 1
     assert await provider_health.impaired(db, now=NOON + SECOND * 5) == []
 
 
-async def test_a_pause_with_a_trial_is_seen_until_it_is_passed(db: Database) -> None:
-    """First nothing may be bought, then one prediction."""
-    account = await parked(db, 5)
+async def test_a_pause_with_a_trial_lasts_until_the_trial_succeeds(db: Database) -> None:
+    """First nothing may be started, then one prediction."""
+    account = await paused(db, 5)
     assert account is not None
 
     during, after = NOON + SECOND * 4, NOON + SECOND * 5
@@ -135,8 +135,8 @@ async def test_a_pause_with_a_trial_is_seen_until_it_is_passed(db: Database) -> 
     assert await provider_health.impaired(db, now=after) == [account]
 
 
-async def test_old_failures_are_forgotten(db: Database) -> None:
-    """Five failures in a year are not five in a row, and names of models are without number."""
+async def test_old_failures_are_removed(db: Database) -> None:
+    """Five failures in a year are not five in a row, and the number of models is unlimited."""
     await failed(db)
     later = int(FORGOTTEN / SECOND) + 1
 

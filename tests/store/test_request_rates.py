@@ -1,4 +1,4 @@
-"""The rate of requests is counted across processes, however many ask at once."""
+"""The rate of requests is counted across concurrent processes."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -18,15 +18,15 @@ PROCESSES = 3
 
 @pytest.fixture
 async def processes(database_url: str) -> AsyncGenerator[list[Database]]:
-    """Open one database several times, as processes do."""
+    """Open one database several times, like several processes."""
     slow = "&lock_timeout=60000" if database_url.startswith("postgres") else ""  # as a test may be
     url = f"{database_url}{slow}"
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(open_database(url)) for _ in range(PROCESSES)]
 
 
-async def test_processes_take_no_more_than_there_is(processes: list[Database]) -> None:
-    """Also of a bucket that is new to all of them, and of several in another order."""
+async def test_processes_together_stay_within_the_rate(processes: list[Database]) -> None:
+    """For a bucket that is new to all of them, and for several buckets in another order."""
     takes = [
         request_rates.take(processes[n % PROCESSES], name, RATE, 7, now=NOON)
         for n in range(60)
@@ -55,7 +55,7 @@ async def test_one_batch_shares_a_bucket(db: Database) -> None:
 
 
 async def test_full_buckets_are_removed(db: Database) -> None:
-    """Others stay as they are."""
+    """The others stay as they are."""
     for name, minutes in (("old", 0), ("new", 5)):
         await request_rates.take(db, name, RATE, 1, now=NOON + timedelta(minutes=minutes))
 

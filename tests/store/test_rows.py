@@ -1,4 +1,4 @@
-"""Each field of a value has its columns, and each column its field: named once, in the value."""
+"""Each field of a value has its columns, and each column its field: names are defined once."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -86,7 +86,7 @@ FULL_FILE = a_file(FULL_JOB, width=1, height=2, duration_seconds=3.5)
     ],
 )
 def test_the_columns_are_those_of_the_table(mapper: Mapper[Any], table: type[Base]) -> None:
-    """A field without a column, or a column without a field, is a mistake."""
+    """A field without a column, or a column without a field, is an error."""
     assert sorted(mapper.columns) == sorted(column.name for column in table.__table__.c)
 
 
@@ -102,7 +102,7 @@ def test_the_columns_are_those_of_the_table(mapper: Mapper[Any], table: type[Bas
     ],
 )
 def test_a_value_is_read_as_it_was_written(mapper: Mapper[Any], value: Any) -> None:
-    """With everything in it that may be missing, and without."""
+    """With all optional fields, and without."""
     assert mapper.read(mapper.values(value)) == value
 
 
@@ -110,10 +110,8 @@ def test_a_value_is_read_as_it_was_written(mapper: Mapper[Any], value: Any) -> N
     ("mapper", "before", "after"),
     [(JOB, a_job(), FULL_JOB), (ATTEMPT, an_attempt(a_job()), FULL_ATTEMPT)],
 )
-def test_an_update_names_no_column_that_never_changes(
-    mapper: Mapper[Any], before: Any, after: Any
-) -> None:
-    """What a caller sent is written once; a field that is new counts as one that may change."""
+def test_an_update_sets_no_immutable_column(mapper: Mapper[Any], before: Any, after: Any) -> None:
+    """A caller's request is written once; new fields count as mutable by default."""
     changes = mapper.changes(after)
 
     assert tuple(changes) == mapper.changing
@@ -122,8 +120,8 @@ def test_an_update_names_no_column_that_never_changes(
     assert mapper.read({**mapper.values(before), **changes}) != before
 
 
-def test_a_text_that_no_database_holds_is_made_one() -> None:
-    """What a provider says may hold U+0000."""
+def test_an_unstorable_text_is_made_storable() -> None:
+    """A provider's message may contain U+0000."""
     job = a_job(error=JobError("prediction_failed", "a\0b"))
 
     assert JOB.values(job)["error_message"] == "a\N{REPLACEMENT CHARACTER}b"

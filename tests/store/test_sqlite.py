@@ -1,4 +1,4 @@
-"""Connections to SQLite: how often they visit their thread, and what a caller who left leaves."""
+"""Connections to SQLite: the number of visits to their thread, and cancelled callers."""
 
 import asyncio
 import sqlite3
@@ -25,7 +25,7 @@ class Counting(Connection):
 
 @pytest.fixture
 async def connection(tmp_path: Path) -> AsyncGenerator[Counting]:
-    """Give an open connection to a file with one table of three rows."""
+    """Yield an open connection to a file with one table of three rows."""
     opened = await Counting(
         lambda: sqlite3.connect(tmp_path / "a.db", timeout=60, isolation_level=None)
     ).opened()
@@ -46,8 +46,8 @@ async def test_a_statement_is_one_visit(connection: Counting) -> None:
     assert connection.visits == 1
 
 
-async def test_what_was_written_is_counted(connection: Counting) -> None:
-    """Whether a row was still what we took it for is told by the number of rows changed."""
+async def test_changed_rows_are_counted(connection: Counting) -> None:
+    """The number shows whether a row still was in the expected state."""
     cursor = await connection.cursor().execute("UPDATE numbers SET number = 9 WHERE number > 1")
 
     assert cursor.rowcount == 2
@@ -55,16 +55,16 @@ async def test_what_was_written_is_counted(connection: Counting) -> None:
     assert await cursor.fetchall() == ()
 
 
-async def test_an_error_is_the_caller_s(connection: Counting) -> None:
-    """And the connection goes on."""
+async def test_an_error_is_raised_to_the_caller(connection: Counting) -> None:
+    """The connection stays usable."""
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         await connection.cursor().execute("SELECT * FROM letters")
 
     assert await (await connection.cursor().execute("SELECT 1")).fetchall() == [(1,)]
 
 
-async def test_nothing_open_is_undone_without_a_visit(connection: Counting) -> None:
-    """Each use of a connection ends with an undo, most have nothing to undo."""
+async def test_a_rollback_without_a_transaction_makes_no_visit(connection: Counting) -> None:
+    """Each use of a connection ends with a rollback, and most have no open transaction."""
     await connection.cursor().execute("SELECT 1")
 
     await connection.rollback()
@@ -72,8 +72,8 @@ async def test_nothing_open_is_undone_without_a_visit(connection: Counting) -> N
     assert connection.visits == 1
 
 
-async def test_what_is_open_is_undone(connection: Counting) -> None:
-    """An error in the middle of a transaction leaves no trace of it."""
+async def test_an_open_transaction_is_rolled_back(connection: Counting) -> None:
+    """An error in the middle of a transaction leaves no change."""
     await connection.cursor().execute("BEGIN")
     await connection.cursor().execute("DELETE FROM numbers")
 
@@ -84,10 +84,10 @@ async def test_what_is_open_is_undone(connection: Counting) -> None:
     ).fetchall() == [(3,)]
 
 
-async def test_a_caller_who_leaves_before_the_transaction_is_open_leaves_none(
+async def test_a_cancelled_begin_leaves_no_open_transaction(
     connection: Counting, tmp_path: Path
 ) -> None:
-    """It may open after he has gone, and would then keep everybody else from writing."""
+    """It may open after the cancellation, and would then block all writers."""
     with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         begun = threading.Event()
@@ -98,7 +98,7 @@ async def test_a_caller_who_leaves_before_the_transaction_is_open_leaves_none(
         undone = asyncio.create_task(connection.rollback())
         other.execute("COMMIT")
         await undone
-        await connection.cursor().execute("SELECT 1")  # whatever was to open has opened
+        await connection.cursor().execute("SELECT 1")  # a pending transaction has opened by now
 
         other.execute("PRAGMA busy_timeout=0")
         other.execute("BEGIN IMMEDIATE")
@@ -113,11 +113,11 @@ def _begin(begun: threading.Event) -> Callable[[sqlite3.Connection], None]:
     return work
 
 
-async def test_a_file_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
-    """Its last word would reach a loop that is closed."""
+async def test_a_failed_open_leaves_no_thread(tmp_path: Path) -> None:
+    """Its last message would reach a closed loop."""
     before = threading.active_count()
 
     with pytest.raises(sqlite3.OperationalError, match="unable to open"):
         await Connection(lambda: sqlite3.connect(tmp_path / "missing" / "a.db")).opened()
 
-    assert threading.active_count() <= before + 1  # the one that waited for it stays in its pool
+    assert threading.active_count() <= before + 1  # the waiting thread stays in its pool

@@ -1,4 +1,4 @@
-"""Statistics of ended jobs: counted right, and of one tenant only."""
+"""Statistics of ended jobs: correct, and of one tenant only."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ HOUR = timedelta(hours=1)
 
 
 async def ended(db: Database, *, seconds: float | None, ago: timedelta, **fields: object) -> JobId:
-    """Store a job that took so long and ended so long before noon."""
+    """Store a job with a duration, ended some time before noon."""
     at = NOON - ago
     job = a_job(
         completed_at=at,
@@ -25,7 +25,7 @@ async def ended(db: Database, *, seconds: float | None, ago: timedelta, **fields
 
 
 async def test_the_jobs_of_the_window_are_counted(db: Database) -> None:
-    """By status, model and provider, with the durations of those that were started."""
+    """By status, model and provider, with the durations of started jobs."""
     for number in range(1, 21):
         await ended(db, seconds=number, ago=number * SECOND)
     await ended(db, seconds=None, ago=SECOND, status=Status.CANCELLED, model=ModelName("the/fox"))
@@ -52,7 +52,7 @@ async def test_the_jobs_of_the_window_are_counted(db: Database) -> None:
 
 
 async def test_the_latest_jobs_count_if_there_are_too_many(db: Database) -> None:
-    """The answer says from when on."""
+    """The response contains the beginning of the counted period."""
     for number in range(1, 6):
         await ended(db, seconds=number, ago=number * SECOND)
 
@@ -61,8 +61,8 @@ async def test_the_latest_jobs_count_if_there_are_too_many(db: Database) -> None
     assert (found.ended, found.since) == (Durations(3, 2, 3), NOON - 3 * SECOND)
 
 
-async def test_the_bytes_of_their_files_are_summed(db: Database) -> None:
-    """Of those that ended in the window."""
+async def test_the_bytes_of_files_are_summed(db: Database) -> None:
+    """Of jobs that ended in the window."""
     job = a_job(run_at=NOON)
     await jobs.insert_job(db, job)
     claimed = await apply(db, job.id, claims())
@@ -76,7 +76,7 @@ async def test_the_bytes_of_their_files_are_summed(db: Database) -> None:
     assert (found.size_bytes, found.ended.jobs) == (2 * 2**40, 1)
 
 
-async def test_nothing_is_known_of_nothing(db: Database) -> None:
+async def test_statistics_of_an_empty_database_are_empty(db: Database) -> None:
     """A new installation has statistics, too."""
     found = await statistics(db, tenant_id="default", since=NOON)
 

@@ -1,4 +1,4 @@
-"""Every change is decided on the locked row and written whole, whoever else wants to."""
+"""Every change is decided on the locked row and written completely, under concurrency."""
 
 import asyncio
 import random
@@ -39,8 +39,8 @@ async def intended(db: Database, job_id: JobId) -> AttemptId:
     return applied.update.intent.id
 
 
-async def test_a_whole_life_is_written_step_by_step(db: Database) -> None:
-    """The row, its history, its attempt and its files agree at the end."""
+async def test_all_updates_of_a_job_agree_at_the_end(db: Database) -> None:
+    """The row, its history, its attempt and its files are consistent."""
     job_id = await accepted(db)
     attempt_id = await intended(db, job_id)
     await apply(db, job_id, binds("p"), attempt_id=attempt_id)
@@ -57,8 +57,8 @@ async def test_a_whole_life_is_written_step_by_step(db: Database) -> None:
     assert [one.prediction_id for one in await attempts.of_job(db, job_id)] == ["p"]
 
 
-async def test_of_many_claims_at_once_one_wins(db: Database) -> None:
-    """A nudge may be delivered twice; the job is bought once."""
+async def test_one_of_many_concurrent_claims_wins(db: Database) -> None:
+    """A dispatch may be delivered twice, but the job is started once."""
     job_id = await accepted(db)
 
     answers = await asyncio.gather(
@@ -69,8 +69,8 @@ async def test_of_many_claims_at_once_one_wins(db: Database) -> None:
     assert len(await attempts.of_job(db, job_id)) == 1
 
 
-async def test_of_many_processes_one_wins(database_url: str) -> None:
-    """What holds within one process holds between several."""
+async def test_one_of_many_processes_wins(database_url: str) -> None:
+    """The same holds between processes."""
     async with (
         open_database(database_url) as first,
         open_database(database_url) as second,
@@ -86,8 +86,8 @@ async def test_of_many_processes_one_wins(database_url: str) -> None:
         assert Counter(map(type, answers)) == {Applied: 10, IllegalTransition: 20}
 
 
-async def test_steps_on_one_job_in_one_batch_follow_each_other(db: Database) -> None:
-    """Each decides on what the one before has left, and none is lost."""
+async def test_updates_of_one_job_in_one_batch_follow_each_other(db: Database) -> None:
+    """Each decides on the result of the one before, and none is lost."""
     job_id = await accepted(db)
     await apply(db, job_id, binds("p"), attempt_id=await intended(db, job_id))
 
@@ -103,24 +103,24 @@ async def test_steps_on_one_job_in_one_batch_follow_each_other(db: Database) -> 
     assert (await jobs.get_any_tenant(db, job_id)).progress == pytest.approx(0.5)
 
 
-async def test_the_second_step_in_a_batch_sees_the_first_one_s_attempt(db: Database) -> None:
-    """Two verdicts on one attempt: the second finds it settled."""
+async def test_the_second_update_in_a_batch_sees_the_attempt_of_the_first(db: Database) -> None:
+    """Of two verdicts on one attempt, the second finds it closed."""
     job_id = await accepted(db)
     attempt_id = await intended(db, job_id)
     seen: list[Verdict | None] = []
 
-    def settle(_: Job, current: Attempt | None) -> Update:
+    def close(_: Job, current: Attempt | None) -> Update:
         assert current is not None
         seen.append(current.verdict)
         return Update(attempt=replace(current, verdict=Verdict.LOST))
 
-    await asyncio.gather(*(apply(db, job_id, settle, attempt_id=attempt_id) for _ in range(2)))
+    await asyncio.gather(*(apply(db, job_id, close, attempt_id=attempt_id) for _ in range(2)))
 
     assert seen == [None, Verdict.LOST]
 
 
 async def test_a_decision_may_change_nothing(db: Database) -> None:
-    """Then nothing is written, and the version stands."""
+    """Then nothing is written, and the version stays."""
     job_id = await accepted(db)
 
     applied = await apply(db, job_id, lambda _job, _attempt: Update())
@@ -129,8 +129,8 @@ async def test_a_decision_may_change_nothing(db: Database) -> None:
     assert (await jobs.get_any_tenant(db, job_id)).version == 1
 
 
-async def test_there_is_no_step_on_an_unknown_job(db: Database) -> None:
-    """And others in the same batch are not concerned."""
+async def test_an_update_of_an_unknown_job_is_not_found(db: Database) -> None:
+    """Others in the same batch are not affected."""
     job_id = await accepted(db)
 
     missing, found = await asyncio.gather(
@@ -141,8 +141,8 @@ async def test_there_is_no_step_on_an_unknown_job(db: Database) -> None:
     assert isinstance(found, Applied)
 
 
-async def test_a_decision_that_is_refused_writes_nothing(db: Database) -> None:
-    """What it raises comes back as it is; the batch goes on without it."""
+async def test_a_refused_decision_writes_nothing(db: Database) -> None:
+    """Its exception is raised unchanged, and the batch continues without it."""
     refused, job_id = await accepted(db), await accepted(db)
 
     def stale(_: Job, __: Attempt | None) -> Update:
@@ -157,8 +157,8 @@ async def test_a_decision_that_is_refused_writes_nothing(db: Database) -> None:
     assert (await jobs.get_any_tenant(db, refused)).version == 1
 
 
-async def test_a_mistake_in_one_decision_fails_nobody_else(db: Database) -> None:
-    """Strangers share the transaction; a defect must not reach them."""
+async def test_an_exception_in_one_decision_fails_no_other(db: Database) -> None:
+    """Unrelated callers share the transaction."""
     broken, job_id = await accepted(db), await accepted(db)
 
     def mistake(_: Job, __: Attempt | None) -> Update:
@@ -173,7 +173,7 @@ async def test_a_mistake_in_one_decision_fails_nobody_else(db: Database) -> None
 
 
 async def test_a_prediction_is_bound_to_one_attempt(db: Database) -> None:
-    """The second one is told so, in the same batch or later; its job is left as it was."""
+    """The second attempt gets an error, in the same batch or later, and its job is unchanged."""
     first, second, third = [await accepted(db) for _ in range(3)]
     tries = [(job_id, await intended(db, job_id)) for job_id in (first, second, third)]
 
@@ -187,8 +187,8 @@ async def test_a_prediction_is_bound_to_one_attempt(db: Database) -> None:
     assert stages == {Stage.WAITING: 1, Stage.STARTING: 2}
 
 
-async def test_another_broken_rule_is_not_taken_for_a_prediction(db: Database) -> None:
-    """An attempt with a number that the job has already is a mistake of ours."""
+async def test_another_violated_constraint_is_no_duplicate_prediction(db: Database) -> None:
+    """An attempt with a number that exists already is a defect."""
     job_id = await accepted(db)
     await intended(db, job_id)
 
@@ -199,8 +199,8 @@ async def test_another_broken_rule_is_not_taken_for_a_prediction(db: Database) -
         await apply(db, job_id, again)
 
 
-async def test_a_step_that_fails_halfway_leaves_nothing(db: Database) -> None:
-    """The file comes twice: no row, no line, no new version."""
+async def test_an_update_that_fails_halfway_leaves_no_change(db: Database) -> None:
+    """The file comes twice: no row, no event, no new version."""
     job_id = await accepted(db)
     await apply(db, job_id, binds("p"), attempt_id=await intended(db, job_id))
     await apply(db, job_id, predicted)
@@ -218,7 +218,7 @@ async def test_a_step_that_fails_halfway_leaves_nothing(db: Database) -> None:
     assert len(await events.of_job(db, job_id)) == 4
 
 
-async def test_a_cancel_is_owed_by_every_attempt_that_may_live(db: Database) -> None:
+async def test_every_attempt_that_may_run_gets_a_cancellation(db: Database) -> None:
     """Those with a verdict have ended."""
     job_id = await accepted(db)
     lost = await intended(db, job_id)
@@ -239,8 +239,8 @@ async def test_a_cancel_is_owed_by_every_attempt_that_may_live(db: Database) -> 
     assert [one.cancel_owed for one in await attempts.of_job(db, job_id)] == [False, True]
 
 
-async def test_a_message_of_a_provider_is_kept_as_far_as_it_can_be(db: Database) -> None:
-    """A character that PostgreSQL has no room for must not keep a job from ending."""
+async def test_an_unstorable_character_in_a_message_is_replaced(db: Database) -> None:
+    """It must not keep a job from ending."""
     job_id = await accepted(db)
     strange = JobError("code", "nul \0 and half \ud800 \N{SNOWMAN}")
 
@@ -252,9 +252,9 @@ async def test_a_message_of_a_provider_is_kept_as_far_as_it_can_be(db: Database)
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_after_a_storm_everything_agrees(db: Database, seed: int) -> None:
-    """Tallies equal the rows, versions equal the history, and ended jobs stay as they ended."""
-    dice = random.Random(seed)  # noqa: S311 - makes a storm, not a secret
+async def test_counters_versions_and_history_agree_after_a_storm(db: Database, seed: int) -> None:
+    """Ended jobs stay as they ended."""
+    dice = random.Random(seed)  # noqa: S311 - creates a storm, not a secret
     made = [await accepted(db) for _ in range(25)]
 
     def cancelled(job: Job, _: Attempt | None) -> Update:

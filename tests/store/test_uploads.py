@@ -1,4 +1,4 @@
-"""The rows of uploads, on both databases."""
+"""The rows of uploads on both databases."""
 
 import asyncio
 from dataclasses import replace
@@ -19,20 +19,20 @@ from samples import NOON, an_upload
 
 
 def another(upload: Upload) -> Upload:
-    """Return what another request with the same bytes would store."""
+    """Return the upload of another request with the same bytes."""
     new = UploadId(uuid7())
     later = upload.expires_at + timedelta(hours=1)
     return replace(upload, id=new, key=Key(f"uploads/{new}.png"), expires_at=later)
 
 
 def test_each_field_has_a_column() -> None:
-    """And one more column says whether it is kept."""
+    """One more column says whether the file is stored."""
     assert {*UPLOAD.columns, "kept_sha256"} == {*UploadRow.__table__.columns.keys()}
 
 
 @both_databases
-async def test_of_the_same_bytes_at_once_one_is_kept(db: Database) -> None:
-    """For as long as the longest of them asks."""
+async def test_equal_concurrent_uploads_are_stored_once(db: Database) -> None:
+    """For the longest of the requested periods."""
     first = an_upload()
     claimed = [another(first) for _ in range(8)]
 
@@ -44,8 +44,8 @@ async def test_of_the_same_bytes_at_once_one_is_kept(db: Database) -> None:
 
 
 @both_databases
-async def test_what_is_not_stored_yet_is_not_there(db: Database) -> None:
-    """Its file may never come."""
+async def test_an_incomplete_upload_is_not_found(db: Database) -> None:
+    """Its file may never arrive."""
     upload = await uploads.claim(db, an_upload())
 
     with pytest.raises(NotFound):
@@ -55,8 +55,8 @@ async def test_what_is_not_stored_yet_is_not_there(db: Database) -> None:
 
 
 @both_databases
-async def test_one_that_is_being_removed_is_not_claimed(db: Database) -> None:
-    """Its file may be gone by then: the same bytes get a row of their own."""
+async def test_an_upload_being_removed_is_not_claimed(db: Database) -> None:
+    """Its file may be removed already, so the same bytes get another row."""
     upload = await uploads.claim(db, an_upload())
     await uploads.mark_stored(db, upload.id)
     await uploads.begin_removal(db, upload.id, tenant_id="default")
@@ -72,8 +72,8 @@ async def test_one_that_is_being_removed_is_not_claimed(db: Database) -> None:
 
 
 @both_databases
-async def test_those_that_have_expired_are_removed(db: Database) -> None:
-    """Stored or not; in portions."""
+async def test_expired_uploads_are_removed(db: Database) -> None:
+    """Stored or not, page by page."""
     for number in range(3):
         upload = replace(another(an_upload()), sha256=f"{number:064}")
         await uploads.claim(db, replace(upload, expires_at=NOON + timedelta(hours=number)))

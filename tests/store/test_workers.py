@@ -1,4 +1,4 @@
-"""Workers live once; a role has one holder."""
+"""A worker's id is used once; a role has one holder."""
 
 import asyncio
 
@@ -17,8 +17,8 @@ async def registered(db: Database, **fields: object) -> WorkerId:
     return worker.id
 
 
-async def test_a_worker_is_alive_while_it_is_heard(db: Database) -> None:
-    """The oldest first, with what operators want to know."""
+async def test_a_worker_is_running_while_it_sends_heartbeats(db: Database) -> None:
+    """The oldest comes first, with the details that operators need."""
     worker = a_worker()
     await workers.register(db, worker)
     old = await registered(db, started_at=NOON - SECOND)
@@ -30,8 +30,8 @@ async def test_a_worker_is_alive_while_it_is_heard(db: Database) -> None:
     assert await workers.alive(db, since=NOON + SECOND) == []
 
 
-async def test_a_heartbeat_ends_the_silence(db: Database) -> None:
-    """One that is heard after it seemed to be silent lives on."""
+async def test_a_late_heartbeat_keeps_a_worker_running(db: Database) -> None:
+    """Missed heartbeats alone do not end it."""
     quiet, loud = await registered(db), await registered(db)
     silent = await workers.running(db)
 
@@ -43,8 +43,8 @@ async def test_a_heartbeat_ends_the_silence(db: Database) -> None:
     assert [one.id for one in await workers.alive(db, since=LATER)] == [loud]
 
 
-async def test_a_worker_that_was_taken_for_dead_stays_dead(db: Database) -> None:
-    """Its heartbeat is refused, and it is neither silent nor alive."""
+async def test_an_expired_worker_stays_expired(db: Database) -> None:
+    """Its heartbeat is refused, and it is neither overdue nor running."""
     worker_id = await registered(db)
     await workers.end(db, [worker_id], now=NOON)
 
@@ -53,8 +53,8 @@ async def test_a_worker_that_was_taken_for_dead_stays_dead(db: Database) -> None
     assert await workers.alive(db, since=NOON) == []
 
 
-async def test_of_many_that_want_a_role_one_has_it(db: Database) -> None:
-    """At the same moment."""
+async def test_one_of_many_candidates_acquires_a_role(db: Database) -> None:
+    """They try at the same moment."""
     ids = [await registered(db) for _ in range(8)]
 
     answers = await asyncio.gather(
@@ -65,8 +65,8 @@ async def test_of_many_that_want_a_role_one_has_it(db: Database) -> None:
     assert await workers.holder(db, "coordinator", now=NOON) == ids[answers.index(True)]
 
 
-async def test_a_role_is_kept_by_its_holder_and_lost_if_it_is_not_renewed(db: Database) -> None:
-    """Only a lease that is as it was seen may be taken, whatever its time is."""
+async def test_a_role_is_lost_only_without_renewal(db: Database) -> None:
+    """Only an unchanged lease may be taken over, whatever its time."""
     first, second = await registered(db), await registered(db)
     role = "coordinator"
 
@@ -80,8 +80,8 @@ async def test_a_role_is_kept_by_its_holder_and_lost_if_it_is_not_renewed(db: Da
     assert await workers.take_role(db, role, second, until=LATER + SECOND, lapsed=lapsed)
 
 
-async def test_a_role_that_is_given_back_is_free_at_once(db: Database) -> None:
-    """Only its holder can give it back."""
+async def test_a_released_role_is_free_at_once(db: Database) -> None:
+    """Only its holder can release it."""
     first, second = await registered(db), await registered(db)
     await workers.take_role(db, "coordinator", first, until=LATER)
 

@@ -1,4 +1,4 @@
-"""A database in trouble is "unavailable" or "full", never anything else, and comes back alone."""
+"""A database outage is reported as "unavailable" or "full", and ends without intervention."""
 
 import asyncio
 import sqlite3
@@ -33,12 +33,12 @@ from samples import NOON, a_job, a_worker, claims
 ON_POSTGRES = pytest.mark.parametrize("database", ["postgresql"])
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"])
 A_MOMENT = timedelta(milliseconds=50)
-LIMIT = 120  # seconds; servers are started meanwhile
+LIMIT = 120  # seconds; includes the start of servers
 
 
 @dataclass
 class Load:
-    """Callers that never stop; what they were promised, and what they were told instead."""
+    """Concurrent callers with their accepted jobs and the errors that they received."""
 
     db: Database
     accepted: set[JobId] = field(default_factory=set)
@@ -58,37 +58,37 @@ class Load:
         await jobs.get_any_tenant(self.db, a_job().id)
 
     async def beat(self) -> None:
-        """Write alone."""
+        """Write outside of a batch."""
         await workers.register(self.db, a_worker())
 
-    async def forever(self, act: Callable[[], Awaitable[None]]) -> None:
-        """Go on, whatever happens, as callers do."""
+    async def repeat(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a call whatever happens, as clients do."""
         while True:
             try:
                 await act()
             except NotFound:
                 pass
-            except Exception as error:  # noqa: BLE001 - which ones there are is the question
+            except Exception as error:  # noqa: BLE001 - the test asserts on their types
                 self.refusals.append(error)
             await asyncio.sleep(0.005)
 
-    async def goes_on(self) -> None:
+    async def recovered(self) -> None:
         """Return as soon as more jobs are accepted than now."""
         enough = len(self.accepted) + 20
         while len(self.accepted) < enough:
             await asyncio.sleep(0.01)
 
 
-async def under_load(db: Database, trouble: Callable[[], None]) -> Load:
-    """Make trouble twice while callers go on; returns when they succeed again."""
+async def under_load(db: Database, outage: Callable[[], None]) -> Load:
+    """Cause an outage twice under load, and return when calls succeed again."""
     load = Load(db)
     acts = [*[load.submit] * 10, *[load.look] * 5, *[load.beat] * 5]
-    callers = [asyncio.create_task(load.forever(act)) for act in acts]
+    callers = [asyncio.create_task(load.repeat(act)) for act in acts]
     async with asyncio.timeout(LIMIT):
-        await load.goes_on()
+        await load.recovered()
         for _ in range(2):
-            await asyncio.to_thread(trouble)
-            await load.goes_on()
+            await asyncio.to_thread(outage)
+            await load.recovered()
     for caller in callers:
         caller.cancel()
     await asyncio.gather(*callers, return_exceptions=True)
@@ -96,7 +96,7 @@ async def under_load(db: Database, trouble: Callable[[], None]) -> Load:
 
 
 async def check_after(load: Load) -> None:
-    """Make sure that nothing promised was lost and that no connection is spoilt."""
+    """Check that no accepted job was lost and that no connection is broken."""
     assert load.refusals
     assert all(isinstance(one, DatabaseUnavailable) for one in load.refusals), load.refusals
     async with load.db.read() as tx:
@@ -111,7 +111,7 @@ async def check_after(load: Load) -> None:
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_a_restart_under_load_loses_nothing(own_postgres: Postgres, mode: Any) -> None:
-    """Callers are told to come back; the pools recover without a restart of ours."""
+    """Callers receive errors, and the pools recover without a restart of this process."""
 
     def restart() -> None:
         own_postgres.stop(mode)
@@ -140,10 +140,8 @@ async def test_killed_connections_are_replaced(database_url: str, postgres: Post
 
 
 @ON_POSTGRES
-async def test_a_server_full_of_clients_is_unavailable(
-    database_url: str, postgres: Postgres
-) -> None:
-    """Until one of them leaves; a process that starts then is not told that its address is wrong."""
+async def test_too_many_connections_are_an_outage(database_url: str, postgres: Postgres) -> None:
+    """It ends when another client leaves; a process starting then reports no wrong address."""
     role = f"role_{uuid4().hex}"
     postgres.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 0 IN ROLE pg_write_all_data")
     async with open_database(database_url.replace("postgres@", f"{role}@")) as db:
@@ -156,8 +154,8 @@ async def test_a_server_full_of_clients_is_unavailable(
 
 
 @ON_POSTGRES
-async def test_a_statement_that_takes_too_long_is_given_up(database_url: str) -> None:
-    """The connection is good afterwards."""
+async def test_an_overlong_statement_is_cancelled(database_url: str) -> None:
+    """The connection stays usable."""
     async with open_database(database_url) as db:
         with pytest.raises(DatabaseUnavailable, match="statement timeout"):
             await _execute(db, "SELECT pg_sleep(60)", patience_ms=50)
@@ -166,8 +164,8 @@ async def test_a_statement_that_takes_too_long_is_given_up(database_url: str) ->
 
 
 @ON_POSTGRES
-async def test_a_lock_is_not_waited_for_for_long(database_url: str) -> None:
-    """A migration of somebody else may hold the table for minutes; what was refused is not there."""
+async def test_the_wait_for_a_lock_is_short(database_url: str) -> None:
+    """A migration may hold the table for minutes, and refused jobs must not be stored later."""
     refused = [a_job() for _ in range(20)]
     async with open_database(database_url) as other, open_database(database_url) as db:
         async with other.write() as tx:
@@ -178,7 +176,7 @@ async def test_a_lock_is_not_waited_for_for_long(database_url: str) -> None:
             )
             assert (
                 await listing.page(db, tenant_id="default", limit=1)
-            ).views == []  # reads go on
+            ).views == []  # reads still work
 
         assert {type(answer) for answer in answers} == {Overloaded}
         await jobs.insert_job(db, accepted := a_job())
@@ -187,10 +185,8 @@ async def test_a_lock_is_not_waited_for_for_long(database_url: str) -> None:
 
 
 @ON_POSTGRES
-async def test_what_only_reads_now_is_not_connected_to_any_more(
-    database_url: str, postgres: Postgres
-) -> None:
-    """After a failover the old server may answer for days, as a replica."""
+async def test_a_read_only_server_is_disconnected(database_url: str, postgres: Postgres) -> None:
+    """After a failover the old server may respond for days as a replica."""
     name = database_url.rpartition("/")[2].partition("?")[0]
     async with open_database(database_url) as db:
         await jobs.insert_job(db, a_job())
@@ -204,7 +200,7 @@ async def test_what_only_reads_now_is_not_connected_to_any_more(
                 await asyncio.sleep(0)
         postgres.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
 
-        await jobs.insert_job(db, a_job())  # on a connection of its own accord
+        await jobs.insert_job(db, a_job())  # on a new connection
 
         assert await _backend(db) != before
 
@@ -223,8 +219,8 @@ async def _backend(db: Database) -> int:
 
 
 @ON_POSTGRES
-async def test_a_server_that_only_reads_is_unavailable(database_url: str) -> None:
-    """So it is while another one takes over."""
+async def test_a_read_only_server_is_an_outage(database_url: str) -> None:
+    """A replica stays so until it is promoted."""
     async with open_database(f"{database_url}&default_transaction_read_only=on") as db:
         with pytest.raises(DatabaseUnavailable, match="read-only"):
             await jobs.insert_job(db, a_job())
@@ -245,10 +241,10 @@ async def test_a_server_that_only_reads_is_unavailable(database_url: str) -> Non
     ],
 )
 @ON_POSTGRES
-async def test_whatever_the_server_says_is_told_in_our_words(
+async def test_errors_of_the_server_are_translated(
     db: Database, state: str, kind: type[FleekError]
 ) -> None:
-    """By the code of its message, not by its words. Source: PostgreSQL, appendix A."""
+    """By their code, not by their text. Source: PostgreSQL, appendix A."""
     with pytest.raises(kind):
         await _execute(db, f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$")
 
@@ -256,15 +252,15 @@ async def test_whatever_the_server_says_is_told_in_our_words(
 @pytest.mark.parametrize(
     "error", [TimeoutError(), ConnectionResetError("reset"), OSError(28, "No space left")]
 )
-def test_a_broken_connection_is_unavailable(error: OSError) -> None:
-    """Whatever the operating system calls it."""
+def test_a_broken_connection_is_an_outage(error: OSError) -> None:
+    """For any error of the operating system."""
     with pytest.raises(DatabaseUnavailable), translated():
         raise error
 
 
 @ON_SQLITE
-async def test_a_file_that_another_process_writes_to_is_waited_for(database_url: str) -> None:
-    """Not for ever: the caller is told to come back; then it works again."""
+async def test_the_wait_for_another_writer_is_limited(database_url: str) -> None:
+    """The caller receives an error, and later calls succeed again."""
     other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
     async with open_database(database_url, patience=A_MOMENT) as db:
         other.execute("BEGIN IMMEDIATE")
@@ -281,18 +277,20 @@ async def test_a_file_that_another_process_writes_to_is_waited_for(database_url:
 
 
 @ON_SQLITE
-async def test_what_another_process_keeps_waiting_is_not_written_later(database_url: str) -> None:
-    """However long it holds its lock: who was refused may ask again without having it twice."""
+async def test_a_write_refused_because_of_a_lock_is_not_written_later(database_url: str) -> None:
+    """The caller may repeat it without storing it twice."""
     other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
     async with open_database(database_url) as db:
-        await db.check()  # it is connected
+        await db.check()  # connects
         other.execute("BEGIN IMMEDIATE")
         refused = [
             asyncio.create_task(jobs.insert_job(db, a_job(), patience=A_MOMENT)) for _ in range(20)
         ]
         answers = await asyncio.gather(*refused, return_exceptions=True)
         assert {type(answer) for answer in answers} == {Overloaded}
-        assert (await listing.page(db, tenant_id="default", limit=1)).views == []  # reads go on
+        assert (
+            await listing.page(db, tenant_id="default", limit=1)
+        ).views == []  # reads still work
         other.execute("ROLLBACK")
 
         await jobs.insert_job(db, accepted := a_job())
@@ -303,8 +301,8 @@ async def test_what_another_process_keeps_waiting_is_not_written_later(database_
 
 
 @ON_SQLITE
-async def test_a_connection_that_may_only_read_is_replaced(db: Database) -> None:
-    """One that was opened while the file was read-only stays so, whatever becomes of the file."""
+async def test_a_read_only_connection_is_replaced(db: Database) -> None:
+    """If the file was read-only when it was opened, it stays so."""
     async with db.write() as tx:
         await tx.execute(text("PRAGMA query_only = ON"))
     with pytest.raises(DatabaseUnavailable, match="readonly"):
@@ -317,15 +315,15 @@ async def test_a_connection_that_may_only_read_is_replaced(db: Database) -> None
 
 @ON_SQLITE
 async def test_callers_do_not_queue_for_ever_behind_a_writer(database_url: str) -> None:
-    """The process's own writer has the same patience."""
+    """The wait for the process's own writer has the same limit."""
     async with open_database(database_url, patience=A_MOMENT) as db, db.write():
         with pytest.raises(DatabaseUnavailable):
             await workers.register(db, a_worker())
 
 
 @ON_SQLITE
-async def test_a_full_disk_is_told_and_heals(db: Database) -> None:
-    """What was accepted stays; what was refused is not there; with room, it goes on."""
+async def test_a_full_disk_is_reported_and_recovers(db: Database) -> None:
+    """Accepted jobs stay, refused ones do not exist, and with free space writes succeed again."""
     accepted = a_job()
     await jobs.insert_job(db, accepted)
     large = a_job(prompt="x" * 10_000)
@@ -344,8 +342,8 @@ async def test_a_full_disk_is_told_and_heals(db: Database) -> None:
 
 
 @ON_SQLITE
-async def test_a_file_that_was_spoilt_is_unavailable(database_url: str) -> None:
-    """Never a traceback; `fleek doctor` says more."""
+async def test_a_corrupt_file_is_an_outage(database_url: str) -> None:
+    """There is no traceback; `fleek doctor` gives details."""
     await asyncio.to_thread(_spoil, Path(database_url.removeprefix("sqlite:///")))
 
     async with open_database(database_url) as db:
@@ -353,8 +351,8 @@ async def test_a_file_that_was_spoilt_is_unavailable(database_url: str) -> None:
             await jobs.insert_job(db, a_job())
 
 
-async def test_a_cancelled_write_harms_nobody(db: Database) -> None:
-    """A task may be cancelled at any of its awaits: no lock and no half row stays."""
+async def test_a_cancelled_write_leaves_no_lock(db: Database) -> None:
+    """A task may be cancelled at any await, and must leave neither a lock nor half a row."""
     for turns in range(40):
         writer = asyncio.create_task(workers.register(db, a_worker()))
         for _ in range(turns):
@@ -371,39 +369,39 @@ def _spoil(path: Path) -> None:
     path.write_bytes(b"nonsense" * 1000)
 
 
-class Forgetful(Database):
+class Disconnecting(Database):
     """Loses the connection after the commit, or before."""
 
     commits = True
 
     async def grouped_write(self, write: Any, item: Any, **options: Any) -> Any:
-        """Write, or not; the answer is lost anyway."""
+        """Write, or not; the response is lost in any case."""
         if self.commits:
             await super().grouped_write(write, item, **options)
         raise DatabaseUnavailable("the connection was lost")
 
 
-async def test_an_answer_that_was_lost_after_the_commit_is_found(db: Database) -> None:
-    """The job is there: telling the caller otherwise would make it twice."""
+async def test_a_response_lost_after_the_commit_is_no_error(db: Database) -> None:
+    """The job is stored, and an error would make the caller submit it twice."""
     job = a_job()
 
-    await jobs.insert_job(Forgetful(db._writer, db._reader, url=db._url), job)
+    await jobs.insert_job(Disconnecting(db._writer, db._reader, url=db._url), job)
 
     assert await jobs.get_any_tenant(db, job.id) == job
 
 
-async def test_an_answer_that_was_lost_before_the_commit_is_a_refusal(db: Database) -> None:
-    """Nothing is there, and the caller knows."""
-    forgetful = Forgetful(db._writer, db._reader, url=db._url)
-    forgetful.commits = False
+async def test_a_response_lost_before_the_commit_is_an_error(db: Database) -> None:
+    """Nothing is stored, and the caller is informed."""
+    disconnecting = Disconnecting(db._writer, db._reader, url=db._url)
+    disconnecting.commits = False
 
     with pytest.raises(DatabaseUnavailable):
-        await jobs.insert_job(forgetful, a_job())
+        await jobs.insert_job(disconnecting, a_job())
 
 
 async def _execute(db: Database, statement: str, *, patience_ms: int = 0) -> Any:
     async with db.write() as tx:
-        if patience_ms:  # of the server with this statement, and no other
+        if patience_ms:  # of the server, for this statement only
             await tx.execute(text(f"SET LOCAL statement_timeout = {patience_ms}"))
         result = await tx.execute(text(statement))
         return result.scalar() if result.returns_rows else None
