@@ -3,10 +3,14 @@
 import asyncio
 from dataclasses import replace
 
+from sqlalchemy import delete
+
 from fleek.domain.job import Change, JobId
 from fleek.domain.provider_logs import LEFT_OUT, MAX_BYTES, PredictionLog
 from fleek.store import job_logs, jobs
 from fleek.store.database import Database
+from fleek.store.purges import OF_JOBS
+from fleek.store.tables import JobLogRow, JobRow
 from fleek.store.updates import Update, apply
 from samples import NOON, a_job
 
@@ -100,3 +104,17 @@ async def test_nothing_is_stored_after_a_purge(db: Database) -> None:
     await show(db, job_id, "secret\nmore\n")
 
     assert await job_logs.of_job(db, job_id) == []
+
+
+async def test_an_earlier_release_can_remove_jobs_with_logs(db: Database) -> None:
+    """During a rolling update it removes rows of the tables that it knows."""
+    job_id = await a_stored_job(db)
+    await show(db, job_id, "one\n")
+
+    async with db.write() as tx:
+        for table in OF_JOBS:
+            if table.name != JobLogRow.__tablename__:
+                await tx.execute(delete(table).where(table.c.job_id == job_id))
+        await tx.execute(delete(JobRow).where(JobRow.id == job_id))
+
+    assert await text_of(db, job_id) == ""

@@ -213,7 +213,9 @@ class JobLogRow(Base):
 
     __tablename__ = "job_logs"
 
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
     seq: Mapped[int] = mapped_column(Integer, primary_key=True)
     attempt: Mapped[int] = mapped_column(Integer)  # its number
     position: Mapped[int] = mapped_column(BigInteger)  # bytes of the job up to its end

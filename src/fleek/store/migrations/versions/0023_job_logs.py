@@ -18,6 +18,8 @@ def upgrade() -> None:
         sa.Column("read", sa.BigInteger(), nullable=False),
         sa.Column("tail", sa.Text(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_job_logs_job_id"),
+        sa.ForeignKeyConstraint(  # an earlier release removes jobs without looking at logs
+            ["job_id"], ["jobs.id"], name="fk_job_logs_job_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("job_id", "seq", name="pk_job_logs"),
     )
