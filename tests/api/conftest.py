@@ -71,14 +71,14 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """Give the address of a running service without a worker and without keys."""
+    """Yield the address of a running service without a worker and without keys."""
     with _serving(schema, tmp_path_factory.mktemp("server")) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def guarded(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """Give the address of one that asks for keys; `ADMIN_KEY` is one, with all scopes."""
+    """Yield the address of a service that requires keys; `ADMIN_KEY` has all scopes."""
     folder = tmp_path_factory.mktemp("guarded")
     keys = SecretStr(f"tests:{ADMIN_KEY}")
     with _serving(schema, folder, api_keys=keys, rate_per_minute=0) as address:
@@ -89,36 +89,38 @@ def guarded(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator
 def _serving(schema: Path, folder: Path, **settings: Any) -> Generator[str]:
     """Run a service in a thread.
 
-    Whatever went wrong inside it, although its answer looked well, fails the tests at the end.
+    Errors that its responses did not show fail the tests at the end.
     """
     shutil.copy(schema, folder / "fleek.db")
-    with pytest.MonkeyPatch.context() as patch:  # only until it is open: other tests run meanwhile
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # only until it is open: other tests run in parallel
         patch.chdir(folder)
         patch.setenv("STORAGE_PATH", str(folder / "storage"))
         url = f"sqlite+aiosqlite:///{folder}/fleek.db"
         running = Running(Settings(database_url=url, **settings))
-        complaints = Complaints(running)
-        logging.getLogger("uvicorn.error").addHandler(complaints)
+        server_errors = ServerErrors(running)
+        logging.getLogger("uvicorn.error").addHandler(server_errors)
         running.start()
         address = running.address.result(timeout=PATIENCE)
     yield address
     running.stop()
-    logging.getLogger("uvicorn.error").removeHandler(complaints)
-    assert not complaints.heard
+    logging.getLogger("uvicorn.error").removeHandler(server_errors)
+    assert not server_errors.messages
 
 
-class Complaints(logging.Handler):
-    """Remembers what a server says about mistakes; others in this process have theirs."""
+class ServerErrors(logging.Handler):
+    """Records the errors that one server logs; others in this process have their own."""
 
     def __init__(self, server: Thread) -> None:
         super().__init__(logging.ERROR)
         self._server = server
-        self.heard: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember one."""
+        """Record a message."""
         if record.thread == self._server.ident:
-            self.heard.append(self.format(record))
+            self.messages.append(self.format(record))
 
 
 class Running(Thread):
@@ -131,7 +133,7 @@ class Running(Thread):
         self.address: Future[str] = Future()
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until `stop` is called."""
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve())
 
@@ -170,9 +172,9 @@ async def rt(settings: Settings) -> AsyncGenerator[Runtime]:
 
 @pytest.fixture
 def client_of() -> ClientOf:
-    """Return a function that gives a client of an application on a runtime.
+    """Return a function that opens a client of an application on a runtime.
 
-    A mistake of ours is answered, as by a real server, not raised.
+    Internal errors become responses, as in a real server, and are not raised.
     """
 
     def opened(rt: Runtime) -> httpx2.AsyncClient:
@@ -191,7 +193,7 @@ async def client(rt: Runtime, client_of: ClientOf) -> AsyncGenerator[httpx2.Asyn
 
 @pytest.fixture
 def make(rt: Runtime) -> Make:
-    """Return a function that gives a job in the state that is asked for."""
+    """Return a function that creates a job in a given state."""
 
     async def made(
         status: Status = Status.PENDING, *, prompt: str = "A cat", **changes: Any
@@ -208,12 +210,12 @@ def make(rt: Runtime) -> Make:
 
 @pytest.fixture
 def complete(rt: Runtime) -> Make:
-    """Return a function that gives a completed job with files: bytes, content type, extension."""
+    """Return a function that creates a completed job with files: bytes, content type, extension."""
     return partial(_complete, rt)
 
 
 async def _become(rt: Runtime, job: Job, *, step: Update | None = None, **changes: Any) -> Job:
-    """Write a job's new state, whatever the rules say, and return it."""
+    """Write a job's new state without regard to transitions, and return it."""
     after = replace(job, updated_at=rt.now(), **changes)
     written = replace(step or Update(), change=Change(after, "arranged"))
 

@@ -1,4 +1,4 @@
-"""Who may call which route."""
+"""Access to routes: scopes, and which routes are open."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ def scopes(app: FastAPI) -> Mapping[str, Required | None]:
 
 
 def test_only_these_routes_are_open(rt: Runtime) -> None:
-    """All others declare a scope, the HEAD of a GET the same one."""
+    """All others declare a scope, and HEAD has the scope of GET."""
     app = create_app(rt)
 
     declared = scopes(app)
@@ -48,10 +48,10 @@ def test_only_these_routes_are_open(rt: Runtime) -> None:
     )
 
 
-def test_a_route_without_a_scope_stops_the_start(
+def test_a_route_without_a_scope_prevents_the_start(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be open to everybody by an oversight."""
+    """Otherwise it would be open by mistake."""
     forgotten = APIRouter(routes=[APIRoute("/forgotten", lambda: None)])
     monkeypatch.setattr(application, "ROUTERS", [SimpleNamespace(router=forgotten)])
 
@@ -60,7 +60,7 @@ def test_a_route_without_a_scope_stops_the_start(
 
 
 def test_a_scope_must_be_declared() -> None:
-    """There is no default that one could forget to change."""
+    """A default could be forgotten."""
     declare = cast(Any, router(tag="jobs").get)
 
     with pytest.raises(TypeError, match="scope"):
@@ -68,7 +68,7 @@ def test_a_scope_must_be_declared() -> None:
 
 
 def test_the_description_names_the_scope(rt: Runtime) -> None:
-    """Of each operation that needs one, with both headers that carry a key."""
+    """For each operation that needs one, with both headers for keys."""
     app = create_app(rt)
 
     document = app.openapi()
@@ -83,7 +83,7 @@ def test_the_description_names_the_scope(rt: Runtime) -> None:
 
 
 def test_admin_includes_all_scopes() -> None:
-    """And nothing else includes admin."""
+    """No other scope includes admin."""
     admin = Caller("default", "k", frozenset({Scope.ADMIN}))
 
     assert all(admin.may(scope) for scope in Scope)

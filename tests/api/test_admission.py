@@ -1,4 +1,4 @@
-"""Overload is refused at once, instead of being borne by everybody."""
+"""Admission control: under overload, writes are refused at once instead of slowing all down."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,11 +14,11 @@ from starlette.routing import Route
 from fleek.api.admission import FEWEST, IN_TIME, TICKET, Admission, Limit
 from fleek.store.batcher import arrived_at
 
-LIMIT = 60  # seconds; none of it waits for time to pass
+LIMIT = 60  # seconds; no test waits for time to pass
 
 
-class Hand:
-    """A clock that is moved by hand."""
+class ManualClock:
+    """A clock that is set by the test."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -29,12 +29,12 @@ class Hand:
 
 
 class Server:
-    """Holds writes until it is told; reads are answered at once."""
+    """Holds writes until the gate opens; reads are answered at once."""
 
     def __init__(self, *, first: int) -> None:
         self.gate = asyncio.Event()
         self.arrivals: list[float | None] = []  # of the writes
-        self.clock = Hand()
+        self.clock = ManualClock()
         self.limit = Limit(first=first, clock=self.clock)
         self.app = Admission(
             Starlette(
@@ -47,14 +47,14 @@ class Server:
         )
 
     async def write(self, request: Request) -> Response:
-        """Read all of it, and hold it."""
+        """Read the whole body, and hold the response."""
         await request.body()
         self.arrivals.append(arrived_at.get())
         await self.gate.wait()
         return PlainTextResponse("done")
 
     async def read(self, _request: Request) -> Response:
-        """Answer."""
+        """Respond at once."""
         return PlainTextResponse("here")
 
     def caller(self) -> httpx2.AsyncClient:
@@ -63,7 +63,7 @@ class Server:
         return httpx2.AsyncClient(transport=transport, base_url="http://fleek")
 
     async def until_under_way(self, number: int) -> None:
-        """Wait until so many writes are under way."""
+        """Wait until a number of writes are in progress."""
         async with asyncio.timeout(LIMIT):
             while self.limit.under_way != number:
                 await asyncio.sleep(0)
@@ -71,7 +71,7 @@ class Server:
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 async def test_writes_beyond_the_limit_are_refused_and_reads_are_not(method: str) -> None:
-    """Whoever is refused knows at once, and when to come again."""
+    """The refusal comes at once, with a time for the next try."""
     server = Server(first=3)
     async with server.caller() as caller:
         taken = [asyncio.create_task(caller.request(method, "/write")) for _ in range(3)]
@@ -89,8 +89,8 @@ async def test_writes_beyond_the_limit_are_refused_and_reads_are_not(method: str
     assert server.limit.under_way == 0
 
 
-async def test_a_caller_that_is_slow_to_send_takes_nobody_s_place() -> None:
-    """A few hundred of them would shut out all others."""
+async def test_a_slow_sender_occupies_no_place() -> None:
+    """A few hundred of them would block all other callers."""
     server, begun, sent = Server(first=1), asyncio.Event(), asyncio.Event()
     server.gate.set()
 
@@ -129,7 +129,7 @@ async def test_a_ticket_counts_until_its_write_has_started() -> None:
 
 
 async def test_a_write_with_a_ticket_is_not_refused_again() -> None:
-    """Even if the limit has shrunk meanwhile; and it counts as under way from then on."""
+    """Even if the limit has decreased since; from then on it counts as in progress."""
     server = Server(first=1)
     ticket = server.limit.ticket()
     assert ticket is not None
@@ -151,9 +151,9 @@ async def test_a_write_with_a_ticket_is_not_refused_again() -> None:
     assert server.arrivals == [ticket.arrived_at]
 
 
-def test_the_limit_follows_what_ends_in_time() -> None:
-    """It shrinks once for all that suffered together, and grows only where it was felt."""
-    clock = Hand()
+def test_the_limit_follows_the_durations() -> None:
+    """It decreases once per overload, and increases only when it was reached."""
+    clock = ManualClock()
     limit = Limit(first=100, clock=clock)
 
     for _ in range(50):

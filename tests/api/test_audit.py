@@ -1,4 +1,4 @@
-"""The audit log: each action that an operator may have to account for, with who did it."""
+"""The audit log: each action that matters for accountability, with its actor."""
 
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
@@ -29,14 +29,14 @@ async def operator(rt: Runtime, client_of: ClientOf) -> AsyncGenerator[httpx2.As
 
 
 async def actions(rt: Runtime) -> list[str]:
-    """Return all actions, the first one first."""
+    """Return all actions, oldest first."""
     return [line.entry.action for line in reversed(await audit.latest(rt.db, limit=100))]
 
 
-async def test_each_action_leaves_a_line(
+async def test_each_action_is_logged(
     rt: Runtime, operator: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """Of keys, the queue, purges and webhooks."""
+    """Actions on keys, the queue, purges and webhooks."""
     job, other = await complete(), await complete()
     key_id = (await operator.post("/api/v1/keys", json={"name": "x"})).json()["id"]
     await operator.delete(f"/api/v1/keys/{key_id}")
@@ -63,10 +63,10 @@ async def test_each_action_leaves_a_line(
     assert await audit.verify(rt.db) == (12, None)
 
 
-async def test_a_line_says_who_did_it_and_in_which_request(
+async def test_an_entry_contains_the_actor_and_the_request(
     rt: Runtime, operator: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """So that it is found in the log of requests."""
+    """So it can be found in the log of requests."""
     job = await complete()
     (first,) = await audit.latest(rt.db, limit=1)
 
@@ -78,10 +78,10 @@ async def test_a_line_says_who_did_it_and_in_which_request(
     assert (line.tenant_id, line.target) == ("default", str(job.id))
 
 
-async def test_what_has_no_effect_leaves_no_line(
+async def test_actions_without_effect_are_not_logged(
     rt: Runtime, operator: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """Neither a repetition nor a refusal."""
+    """Neither repetitions nor refusals."""
     job = await complete()
     for _ in range(2):
         await operator.delete(f"/api/v1/jobs/{job.id}?purge=true")
@@ -96,7 +96,7 @@ async def test_what_has_no_effect_leaves_no_line(
 async def test_without_keys_the_actor_is_anonymous(
     rt: Runtime, client: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """There is nothing more to say."""
+    """No identity is known."""
     job = await complete()
 
     await client.delete(f"/api/v1/jobs/{job.id}?purge=true")

@@ -1,4 +1,4 @@
-"""Whatever comes in over a socket is answered by its rule: never a 500, and nothing stored."""
+"""Any input over a socket gets its documented error: never a 500, and nothing is stored."""
 
 import json
 import socket
@@ -25,17 +25,17 @@ def http(server: str) -> Generator[httpx2.Client]:
 
 
 def stored(http: httpx2.Client) -> int:
-    """Return how many jobs there are."""
+    """Return the number of jobs."""
     return int(http.get("/metrics").json()["metrics"]["jobs_total"])
 
 
 def with_prompt(**fields: Any) -> bytes:
-    """Return a good request with these fields."""
+    """Return a valid request with additional fields."""
     return json.dumps({"prompt": "x", **fields}).encode()
 
 
 def raw_field(text: str) -> bytes:
-    """Return a good request with a field as it is written here."""
+    """Return a valid request with a field in raw JSON."""
     return b'{"prompt":"x","parameters":{"a":' + text.encode() + b"}}"
 
 
@@ -140,8 +140,8 @@ INVALID: Final = {
 ROUTE: Final = "/api/v1/generate"
 
 
-def test_what_cannot_be_read_is_refused(http: httpx2.Client, subtests: pytest.Subtests) -> None:
-    """400: the caller's program is wrong, not its wish."""
+def test_unreadable_bodies_are_refused(http: httpx2.Client, subtests: pytest.Subtests) -> None:
+    """400: the body cannot be parsed."""
     before = stored(http)
 
     for name, body in UNREADABLE.items():
@@ -153,8 +153,8 @@ def test_what_cannot_be_read_is_refused(http: httpx2.Client, subtests: pytest.Su
             assert stored(http) == before
 
 
-def test_what_is_not_acceptable_is_refused(http: httpx2.Client, subtests: pytest.Subtests) -> None:
-    """422: it could be read, and says which field is wrong."""
+def test_invalid_values_are_refused(http: httpx2.Client, subtests: pytest.Subtests) -> None:
+    """422: the body can be parsed, and the error names the wrong field."""
     before = stored(http)
 
     for name, body in INVALID.items():
@@ -167,8 +167,8 @@ def test_what_is_not_acceptable_is_refused(http: httpx2.Client, subtests: pytest
             assert stored(http) == before
 
 
-def test_the_short_way_refuses_the_same(http: httpx2.Client) -> None:
-    """It reads with the same eyes; all cases are tried at the long one."""
+def test_the_short_route_refuses_the_same(http: httpx2.Client) -> None:
+    """It uses the same parser; all cases are tried on the long route."""
     headers = {"Content-Type": JSON}
 
     unreadable = http.post("/generate", content=UNREADABLE["NaN"], headers=headers)
@@ -197,8 +197,8 @@ HARMLESS: Final = {
 
 
 @pytest.mark.parametrize("prompt", HARMLESS.values(), ids=HARMLESS.keys())
-def test_a_prompt_is_only_a_prompt(http: httpx2.Client, prompt: str) -> None:
-    """It is stored and shown as it is, and does nothing."""
+def test_a_prompt_is_stored_unchanged(http: httpx2.Client, prompt: str) -> None:
+    """It is never interpreted."""
     made = http.post("/api/v1/generate", json={"prompt": prompt})
 
     shown = http.get(made.headers["location"])
@@ -208,8 +208,8 @@ def test_a_prompt_is_only_a_prompt(http: httpx2.Client, prompt: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["__proto__", "constructor", "__class__", "", "a.b", "$where"])
-def test_a_key_of_metadata_is_only_a_key(http: httpx2.Client, key: str) -> None:
-    """It comes back untouched."""
+def test_a_metadata_key_is_stored_unchanged(http: httpx2.Client, key: str) -> None:
+    """It is returned as it was sent."""
     body = {"prompt": "x", "metadata": {key: {"polluted": True}}}
 
     answer = http.post("/api/v1/generate", json=body)
@@ -242,8 +242,8 @@ KINDS: Final[Mapping[str, Mapping[str, str] | list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("headers", KINDS.values(), ids=KINDS.keys())
-def test_another_kind_of_body_is_refused(http: httpx2.Client, headers: Any) -> None:
-    """A page elsewhere can send plain text without asking; compressed bodies can explode."""
+def test_other_content_types_are_refused(http: httpx2.Client, headers: Any) -> None:
+    """Other sites can send plain text without permission; compressed bodies can explode."""
     answer = http.post("/api/v1/generate", content=with_prompt(), headers=headers)
 
     assert answer.status_code == 415
@@ -254,16 +254,16 @@ def test_another_kind_of_body_is_refused(http: httpx2.Client, headers: Any) -> N
     "kind",
     ["application/json; charset=utf-8", "Application/JSON", "application/vnd.fleek+json"],
 )
-def test_json_may_be_called_so(http: httpx2.Client, kind: str) -> None:
-    """Clients spell it in several ways."""
+def test_content_types_of_json_are_accepted(http: httpx2.Client, kind: str) -> None:
+    """Clients spell them in several ways."""
     answer = http.post("/api/v1/generate", content=with_prompt(), headers={"Content-Type": kind})
 
     assert answer.status_code == 201
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["announced", "chunked"])
-def test_a_body_that_is_too_large_is_refused(http: httpx2.Client, *, chunked: bool) -> None:
-    """Whether it says so or not."""
+def test_a_too_large_body_is_refused(http: httpx2.Client, *, chunked: bool) -> None:
+    """With or without a content length."""
     body = with_prompt(prompt="x" * HUGE)
     content: Any = (body[at : at + 65536] for at in range(0, HUGE, 65536)) if chunked else body
 
@@ -281,7 +281,7 @@ IDS: Final = [
 ]
 
 
-ODD: Final = [  # each name once for an id, a key and a file; every other route once
+ODD: Final = [  # each name once as an id, a key and a file; every other route once
     *((route, name) for route in ("/api/v1/jobs/{}", "/media/{}", "/static/{}") for name in IDS),
     *(
         (route, name)
@@ -296,10 +296,10 @@ ODD: Final = [  # each name once for an id, a key and a file; every other route 
 ]
 
 
-def test_an_odd_name_in_the_address_is_refused(
+def test_an_invalid_name_in_the_path_is_refused(
     server: str, http: httpx2.Client, subtests: pytest.Subtests
 ) -> None:
-    """One canonical spelling only; nothing is decoded twice, or made into a path."""
+    """Only the canonical form counts; nothing is decoded twice or made into a path."""
     for route, name in ODD:
         with subtests.test(route=route, name=name[:40]):
             path = route.format(name)
@@ -329,8 +329,8 @@ PAGING: Final = {
 }
 
 
-def test_an_odd_query_is_refused(http: httpx2.Client, subtests: pytest.Subtests) -> None:
-    """A list that shows another page than was meant is worse than none."""
+def test_an_invalid_query_is_refused(http: httpx2.Client, subtests: pytest.Subtests) -> None:
+    """A list with the wrong page is worse than an error."""
     for query in PAGING.values():
         with subtests.test(query=query[:40]):
             answer = http.get(f"/api/v1/jobs?{query}")
@@ -338,8 +338,8 @@ def test_an_odd_query_is_refused(http: httpx2.Client, subtests: pytest.Subtests)
             assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_an_empty_query_is_none(http: httpx2.Client) -> None:
-    """Nothing is asked for by it."""
+def test_an_empty_query_is_accepted(http: httpx2.Client) -> None:
+    """It is the same as no query."""
     answer = http.get("/api/v1/jobs?&&&")
 
     assert answer.status_code == 200
@@ -360,8 +360,8 @@ UNKNOWN_QUERIES: Final = [
 
 
 @pytest.mark.parametrize("request_line", UNKNOWN_QUERIES)
-def test_an_unknown_query_is_refused(http: httpx2.Client, request_line: str) -> None:
-    """A typing error would do something else than was meant: list all, or pay again."""
+def test_an_unknown_query_parameter_is_refused(http: httpx2.Client, request_line: str) -> None:
+    """A typing error could list everything or start another prediction."""
     method, target = request_line.split(" ")
     before = stored(http)
 
@@ -377,8 +377,8 @@ def test_an_unknown_query_is_refused(http: httpx2.Client, request_line: str) -> 
 @pytest.mark.parametrize(
     "path", ["/livez?t=1", "/health?t=1", "/docs?utm_source=x", "/openapi.json?x"]
 )
-def test_pages_and_probes_take_any_query(http: httpx2.Client, path: str) -> None:
-    """Monitors, trackers and caches add theirs, and nothing can be asked for here."""
+def test_pages_and_probes_accept_any_query(http: httpx2.Client, path: str) -> None:
+    """Monitors, trackers and caches add parameters, and these routes have none."""
     answer = http.get(path)
 
     assert answer.status_code == 200
@@ -393,10 +393,10 @@ WRITES: Final = [
 
 @pytest.mark.parametrize("preference", ["wait", "wait=10", "respond-async, Wait = 10"])
 @pytest.mark.parametrize("request_line", WRITES[3:])
-def test_a_wait_for_what_makes_no_job_is_refused(
+def test_a_wait_on_other_routes_is_refused(
     http: httpx2.Client, request_line: str, preference: str
 ) -> None:
-    """Its caller would take the answer for the end of the job."""
+    """The caller would take the response for the end of the job."""
     method, target = request_line.split(" ")
 
     answer = http.request(method, target, headers={"Prefer": preference})
@@ -407,7 +407,7 @@ def test_a_wait_for_what_makes_no_job_is_refused(
 
 
 def test_other_preferences_are_ignored(http: httpx2.Client) -> None:
-    """As RFC 7240 asks for: they are only wishes."""
+    """RFC 7240 requires it: preferences are optional."""
     headers = {"Prefer": "respond-async, waiting=1"}
 
     answer = http.post("/api/v1/generate", json={"prompt": "x"}, headers=headers)
@@ -416,7 +416,7 @@ def test_other_preferences_are_ignored(http: httpx2.Client) -> None:
 
 
 def test_a_method_in_a_header_is_ignored(http: httpx2.Client) -> None:
-    """Only the method is the method."""
+    """Only the method of the request line counts."""
     job = http.post("/api/v1/generate", json={"prompt": "x"}).json()
 
     answer = http.get(f"/api/v1/jobs/{job['id']}", headers={"X-HTTP-Method-Override": "DELETE"})
@@ -436,8 +436,8 @@ def test_a_method_in_a_header_is_ignored(http: httpx2.Client) -> None:
         f"/api/v1/jobs%2f{UNKNOWN}%2f",
     ],
 )
-def test_an_address_has_one_spelling(server: str, path: str) -> None:
-    """Whatever is checked for one is not walked around by another; nothing redirects."""
+def test_a_path_has_one_spelling(server: str, path: str) -> None:
+    """Checks of one spelling must not be bypassed by another; nothing redirects."""
     status, headers, _ = exchange(
         server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     )
@@ -485,8 +485,8 @@ RAW: Final = {
 
 
 @pytest.mark.parametrize("data", RAW.values(), ids=RAW.keys())
-def test_odd_http_is_answered_or_closed(server: str, http: httpx2.Client, data: bytes) -> None:
-    """Never with a 500, and the next caller is served."""
+def test_invalid_http_is_answered_or_closed(server: str, http: httpx2.Client, data: bytes) -> None:
+    """Never with a 500, and the next request is served."""
     before = stored(http)
 
     status, _, body = exchange(server, data, half_close=True)
@@ -497,7 +497,7 @@ def test_odd_http_is_answered_or_closed(server: str, http: httpx2.Client, data: 
 
 
 def test_a_body_in_single_bytes_is_read(server: str) -> None:
-    """Slowly sent is not wrongly sent."""
+    """Slow sending is no error."""
     body = b'{"prompt":"x"}'
     chunks = b"".join(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in body) + b"0\r\n\r\n"
     head = (
@@ -513,12 +513,12 @@ def test_a_body_in_single_bytes_is_read(server: str) -> None:
 def exchange(
     server: str, data: bytes, *, half_close: bool = False
 ) -> tuple[int, dict[str, str], bytes]:
-    """Send bytes and return the first answer: status (0: closed without one), headers, body."""
+    """Send bytes and return the first response: status (0: closed without one), headers, body."""
     address = urlsplit(server)
     assert address.hostname is not None
     place = address.hostname, address.port or 0
     with socket.create_connection(place, timeout=PATIENCE) as connection:
-        with suppress(OSError):  # refused, or closed, while we were still sending
+        with suppress(OSError):  # refused or closed while sending
             connection.sendall(data)
             if half_close:
                 connection.shutdown(socket.SHUT_WR)

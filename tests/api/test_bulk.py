@@ -1,4 +1,4 @@
-"""Operations on many jobs over HTTP: answered at once, with counts to follow."""
+"""Bulk operations over HTTP: answered at once, with counters of their progress."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from fleek.engine.runtime import Runtime
 
 
 async def work(rt: Runtime) -> None:
-    """Do what the coordinator does."""
+    """Run the coordinator's loop."""
     turns = BulkOperations(rt)
     while await turns.turn() < IDLE:
         pass
@@ -24,7 +24,7 @@ async def work(rt: Runtime) -> None:
 async def test_an_operation_is_accepted_and_can_be_followed(
     client: httpx2.AsyncClient, rt: Runtime, make: Any, action: str, before: Status
 ) -> None:
-    """The first answer says how much there is to do, the last one what was done."""
+    """The first response contains the number of jobs, the last one the results."""
     job: Job = await make(before)
     body = {"filter": {"status": [before.value], "provider": "placeholder"}}
 
@@ -42,7 +42,7 @@ async def test_an_operation_is_accepted_and_can_be_followed(
 
 
 async def test_failed_jobs_are_retried(client: httpx2.AsyncClient, rt: Runtime, make: Any) -> None:
-    """By their ids, one new job for each."""
+    """Each of the given ids gets one new job."""
     made: list[Job] = [await make(Status.FAILED) for _ in range(2)]
 
     accepted = await client.post("/api/v1/jobs/retry", json={"ids": [str(job.id) for job in made]})
@@ -69,10 +69,10 @@ async def test_failed_jobs_are_retried(client: httpx2.AsyncClient, rt: Runtime, 
     ],
 )
 @pytest.mark.parametrize("action", ["cancel", "retry", "purge"])
-async def test_what_is_not_clear_is_not_done_to_anything(
+async def test_an_unclear_operation_is_refused(
     client: httpx2.AsyncClient, make: Any, action: str, body: dict[str, Any], pointer: str
 ) -> None:
-    """An empty request is no request for everything."""
+    """An empty request does not mean all jobs."""
     job: Job = await make()
 
     answer = await client.post(f"/api/v1/jobs/{action}", json=body)
@@ -82,18 +82,18 @@ async def test_what_is_not_clear_is_not_done_to_anything(
     assert (await client.get(f"/api/v1/jobs/{job.id}")).json()["status"] == "pending"
 
 
-async def test_a_misspelt_condition_is_answered_with_the_right_one(
+async def test_a_misspelt_condition_gets_a_suggestion(
     client: httpx2.AsyncClient,
 ) -> None:
-    """At its place within the filter."""
+    """With its place within the filter."""
     answer = await client.post("/api/v1/jobs/cancel", json={"filter": {"statusx": "failed"}})
 
     (error,) = answer.json()["errors"]
     assert error["suggestion"] == "/filter/status"
 
 
-async def test_an_operation_that_is_not_there_is_not_found(client: httpx2.AsyncClient) -> None:
-    """As for any other id."""
+async def test_an_unknown_operation_is_not_found(client: httpx2.AsyncClient) -> None:
+    """As with any other id."""
     answer = await client.get(f"/api/v1/operations/{uuid7()}")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")

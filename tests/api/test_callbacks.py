@@ -1,4 +1,4 @@
-"""The callback route: for providers only, and nobody else learns anything from it."""
+"""The callback route: it serves providers only, and reveals nothing to other callers."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,17 +27,17 @@ async def working(rt: Runtime) -> Runtime:
     return replace(rt, providers={"placeholder": FakeProvider()})
 
 
-async def bought(rt: Runtime) -> Attempt:
-    """Submit and start a job; return its attempt."""
+async def started(rt: Runtime) -> Attempt:
+    """Submit and start a job, and return its attempt."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
     (attempt,) = await attempts.of_job(rt.db, job.id)
     return attempt
 
 
-async def test_a_callback_moves_its_job_on(working: Runtime, client_of: ClientOf) -> None:
-    """The provider is told that it was understood, however often it calls."""
-    attempt = await bought(working)
+async def test_a_callback_continues_its_job(working: Runtime, client_of: ClientOf) -> None:
+    """The provider gets a success response, however often it calls."""
+    attempt = await started(working)
     address = f"/webhooks/placeholder/{attempt.id}.{attempt.nonce}"
 
     async with client_of(working) as client:
@@ -51,8 +51,8 @@ async def test_a_callback_moves_its_job_on(working: Runtime, client_of: ClientOf
 
 
 async def test_a_forged_callback_is_refused(working: Runtime, client_of: ClientOf) -> None:
-    """Without the provider's signature the address alone does nothing."""
-    attempt = await bought(working)
+    """The address alone is not enough without the provider's signature."""
+    attempt = await started(working)
     address = f"/webhooks/placeholder/{attempt.id}.{attempt.nonce}"
 
     async with client_of(working) as client:
@@ -70,19 +70,19 @@ async def test_a_forged_callback_is_refused(working: Runtime, client_of: ClientO
 async def test_an_unknown_address_is_not_found(
     working: Runtime, client_of: ClientOf, address: str
 ) -> None:
-    """All wrong addresses look alike."""
+    """All wrong addresses get the same response."""
     async with client_of(working) as client:
         answer = await client.post(f"/webhooks/{address}", content=b"{}", headers=SIGNED)
 
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-async def test_a_body_without_end_is_cut(
+async def test_an_endless_body_is_refused(
     working: Runtime, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even from a provider that signs it."""
     monkeypatch.setattr(callbacks, "MAX_ANSWER_BYTES", 1000)
-    attempt = await bought(working)
+    attempt = await started(working)
     address = f"/webhooks/placeholder/{attempt.id}.{attempt.nonce}"
 
     async with client_of(working) as client:

@@ -1,4 +1,4 @@
-"""Endpoints of webhooks and the log of their deliveries, as tenants use them."""
+"""Endpoints of webhooks and the log of their deliveries over HTTP."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -47,7 +47,7 @@ async def http(reaching: Runtime, client_of: ClientOf) -> AsyncGenerator[httpx2.
 
 
 async def delivered(rt: Runtime) -> None:
-    """Send everything that is due, as the coordinator does."""
+    """Send all deliveries that are due, like the coordinator."""
     deliveries = DeliveryLoop(rt)
     await deliveries.turn()
     while deliveries._running:
@@ -63,7 +63,7 @@ async def created(client: httpx2.AsyncClient, url: str = HOOK, **fields: Any) ->
 
 
 async def cancelled(client: httpx2.AsyncClient) -> str:
-    """Make a job end; returns its id."""
+    """End a job, and return its id."""
     job_id = str((await client.post("/api/v1/generate", json={"prompt": "A cat"})).json()["id"])
     await client.post(f"/api/v1/jobs/{job_id}/cancel")
     return job_id
@@ -111,7 +111,7 @@ async def test_an_endpoint_is_created_read_changed_and_deleted(client: httpx2.As
 async def test_an_unsafe_address_is_refused_when_it_is_saved(
     client: httpx2.AsyncClient, url: str, reason: str
 ) -> None:
-    """At creation and at a change, with the field; the address is not repeated."""
+    """At creation and at a change, with the field but without the address."""
     place = f"{ENDPOINTS}/{(await created(client))['id']}"
 
     answers = [
@@ -143,10 +143,10 @@ async def test_an_unsafe_address_is_refused_when_it_is_saved(
         ({"url": HOOK + "x" * 2048}, "/url"),
     ],
 )
-async def test_a_wrong_request_is_refused(
+async def test_an_invalid_endpoint_is_refused(
     client: httpx2.AsyncClient, body: dict[str, Any], pointer: str
 ) -> None:
-    """With the field, before anything is stored."""
+    """The error names the field, and nothing is stored."""
     answer = await client.post(ENDPOINTS, json=body)
 
     assert answer.status_code == 422
@@ -154,8 +154,8 @@ async def test_a_wrong_request_is_refused(
     assert (await client.get(ENDPOINTS)).json() == []
 
 
-async def test_there_are_twenty_endpoints_at_most(client: httpx2.AsyncClient) -> None:
-    """Each costs a row per event; a deleted one makes room."""
+async def test_the_number_of_endpoints_is_limited(client: httpx2.AsyncClient) -> None:
+    """Each costs a row per event; a deleted one frees its place."""
     made = [await created(client) for _ in range(20)]
 
     refused = await client.post(ENDPOINTS, json={"url": HOOK})
@@ -166,10 +166,8 @@ async def test_there_are_twenty_endpoints_at_most(client: httpx2.AsyncClient) ->
     assert accepted.status_code == 201
 
 
-async def test_what_belongs_to_another_tenant_is_not_there(
-    rt: Runtime, client: httpx2.AsyncClient
-) -> None:
-    """The same answer as for an id that was never given out, on every route."""
+async def test_foreign_endpoints_are_not_found(rt: Runtime, client: httpx2.AsyncClient) -> None:
+    """On every route the response equals that for an unknown id."""
     foreign = Endpoint(
         id=EndpointId(uuid7()),
         tenant_id="other",
@@ -213,7 +211,7 @@ async def test_what_belongs_to_another_tenant_is_not_there(
         assert (listed.json(), "link" in listed.headers) == ([], False)
 
 
-async def test_events_go_to_the_endpoints_that_chose_them(
+async def test_events_are_sent_to_subscribed_endpoints(
     reaching: Runtime, http: httpx2.AsyncClient
 ) -> None:
     """Signed with the endpoint's own secret."""
@@ -255,10 +253,10 @@ async def test_after_a_rotation_both_secrets_sign(
     assert len(two.headers["webhook-signature"].split()) == 2
 
 
-async def test_the_secret_for_urls_of_jobs_is_rotated_alike(
+async def test_the_secret_for_job_urls_is_rotated_the_same_way(
     reaching: Runtime, http: httpx2.AsyncClient
 ) -> None:
-    """It may get into the wrong hands, too."""
+    """It can leak, too."""
     old = (await http.get("/api/v1/webhooks/secret")).json()["secret"]
 
     new = (await http.post("/api/v1/webhooks/secret/rotate")).json()["secret"]
@@ -282,10 +280,10 @@ async def test_the_secret_for_urls_of_jobs_is_rotated_alike(
         (status(302, location="http://127.0.0.1/"), "failed", "302 redirected"),
     ],
 )
-async def test_a_test_says_what_came_of_it(
+async def test_a_test_event_returns_its_result(
     reaching: Runtime, http: httpx2.AsyncClient, answer: bytes, state: str, outcome: str
 ) -> None:
-    """It is sent once, and neither disables an endpoint nor counts as an outage."""
+    """It is sent once, disables no endpoint and counts as no outage."""
     async with receiving(answer) as receiver:
         place = f"{ENDPOINTS}/{(await created(http, receiver.url))['id']}"
 
@@ -308,7 +306,7 @@ async def test_a_test_says_what_came_of_it(
 async def test_a_disabled_endpoint_can_be_tested(
     reaching: Runtime, http: httpx2.AsyncClient
 ) -> None:
-    """One repairs it first, and enables it when it works."""
+    """It is repaired and tested before it is enabled again."""
     async with receiving() as receiver:
         place = f"{ENDPOINTS}/{(await created(http, receiver.url))['id']}"
         await http.patch(place, json={"enabled": False})
@@ -319,7 +317,7 @@ async def test_a_disabled_endpoint_can_be_tested(
         assert receiver.types == ["webhook.test"]
 
 
-async def test_a_test_says_that_the_operator_does_not_allow_it(
+async def test_a_test_event_reports_a_refused_address(
     rt: Runtime, reaching: Runtime, http: httpx2.AsyncClient
 ) -> None:
     """The same policy decides at the save, at the test and at each attempt."""
@@ -335,10 +333,10 @@ async def test_a_test_says_that_the_operator_does_not_allow_it(
     assert read["last_reason"].startswith("blocked: ")
 
 
-async def test_the_guard_has_changed_since_the_save(
+async def test_a_test_event_uses_the_current_policy(
     client: httpx2.AsyncClient, http: httpx2.AsyncClient
 ) -> None:
-    """A test of an address that would be refused now is refused, too."""
+    """An address that would be refused now is refused, although it was saved before."""
     made = await created(http, "http://127.0.0.1:1/")
 
     answer = await client.post(f"{ENDPOINTS}/{made['id']}/test")
@@ -361,10 +359,10 @@ async def test_the_guard_has_changed_since_the_save(
         ("", False, "https://10.0.0.1/", False),
     ],
 )
-async def test_the_operator_decides_which_private_receivers_there_are(
+async def test_private_receivers_need_the_operator_s_permission(
     rt: Runtime, client_of: ClientOf, networks: str, url: str, *, plain: bool, accepted: bool
 ) -> None:
-    """By network, by http only if that is allowed, and metadata services never."""
+    """By network, over http only if allowed, and never for metadata services."""
     listed = tuple(filter(None, networks.split(",")))
     allowing = Settings(ssrf_allow_cidrs=listed, webhook_allow_http=plain)
     async with client_of(replace(rt, webhooks=Client(webhook_policy(allowing)))) as client:
@@ -376,7 +374,7 @@ async def test_the_operator_decides_which_private_receivers_there_are(
 async def test_a_delivery_is_replayed_with_the_same_id_and_bytes(
     reaching: Runtime, http: httpx2.AsyncClient
 ) -> None:
-    """Whatever became of it; the attempts are numbered on."""
+    """In any state; its attempts are numbered on."""
     async with receiving() as receiver:
         await created(http, receiver.url)
         await cancelled(http)
@@ -397,10 +395,10 @@ async def test_a_delivery_is_replayed_with_the_same_id_and_bytes(
 
 
 @pytest.mark.parametrize("gone", [True, False])
-async def test_nothing_is_replayed_to_an_endpoint_that_is_not_there(
+async def test_a_replay_to_a_missing_endpoint_is_refused(
     reaching: Runtime, http: httpx2.AsyncClient, *, gone: bool
 ) -> None:
-    """Said at once, not in the log."""
+    """The error comes at once, not in the log."""
     async with receiving() as receiver:
         endpoint = f"{ENDPOINTS}/{(await created(http, receiver.url))['id']}"
         await cancelled(http)
@@ -417,10 +415,10 @@ async def test_nothing_is_replayed_to_an_endpoint_that_is_not_there(
     assert (answer.status_code, answer.json()["code"]) == (409, code)
 
 
-async def test_what_waits_for_a_deleted_endpoint_is_given_up(
+async def test_pending_deliveries_of_a_deleted_endpoint_fail(
     reaching: Runtime, http: httpx2.AsyncClient
 ) -> None:
-    """And the log says why."""
+    """The log contains the reason."""
     async with receiving() as receiver:
         endpoint = await created(http, receiver.url)
         await cancelled(http)
@@ -484,8 +482,8 @@ async def test_deliveries_are_listed_by_filters_and_in_pages(
         f"job={KNOWN}".replace("0198f", "0198F"),
     ],
 )
-async def test_an_odd_query_is_refused(client: httpx2.AsyncClient, query: str) -> None:
-    """Rather than answered with what was not meant."""
+async def test_an_invalid_query_is_refused(client: httpx2.AsyncClient, query: str) -> None:
+    """A wrong result would be worse."""
     answer = await client.get(f"{DELIVERIES}?{query}")
 
     assert answer.status_code == 422
@@ -498,15 +496,17 @@ async def test_an_odd_query_is_refused(client: httpx2.AsyncClient, query: str) -
         *(f"{DELIVERIES}/x", f"{DELIVERIES}/{KNOWN}", f"{DELIVERIES}/msg_{KNOWN}"),
     ],
 )
-async def test_an_odd_id_is_refused(client: httpx2.AsyncClient, path: str) -> None:
-    """It has one spelling."""
+async def test_an_invalid_id_is_refused(client: httpx2.AsyncClient, path: str) -> None:
+    """An id has one spelling."""
     answer = await client.get(path)
 
     assert answer.status_code == 422
 
 
-async def test_a_page_looks_at_a_limited_number(rt: Runtime, client: httpx2.AsyncClient) -> None:
-    """It may be empty although more follows: no list reads a million rows."""
+async def test_a_page_reads_a_limited_number_of_rows(
+    rt: Runtime, client: httpx2.AsyncClient
+) -> None:
+    """It may be empty although more follow: no list reads a million rows."""
     states = [DeliveryState.DELIVERED, *[DeliveryState.PENDING] * (LOOKED_AT + 1)]
     made = [
         Delivery(

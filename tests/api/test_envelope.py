@@ -1,4 +1,4 @@
-"""Around every answer: its id, who may read it, and HEAD beside GET."""
+"""Every response: its request id, CORS, and HEAD beside GET."""
 
 import re
 from collections import defaultdict
@@ -17,7 +17,7 @@ ClientOf = Callable[[Runtime], httpx2.AsyncClient]
 ORIGIN = "https://ok.example"
 
 
-async def test_a_sane_request_id_is_kept(client: httpx2.AsyncClient) -> None:
+async def test_a_valid_request_id_is_kept(client: httpx2.AsyncClient) -> None:
     """One id follows a request through several services."""
     answer = await client.get("/livez", headers={"X-Request-ID": "Caller-1.2_3"})
 
@@ -26,31 +26,31 @@ async def test_a_sane_request_id_is_kept(client: httpx2.AsyncClient) -> None:
 
 @pytest.mark.parametrize("given", ["", "a b", "a\tb", "x" * 129, "é", "<script>", '"'])
 async def test_any_other_request_id_is_replaced(client: httpx2.AsyncClient, given: str) -> None:
-    """It goes into logs and back to browsers."""
+    """It is written to logs and returned to browsers."""
     answer = await client.get("/livez", headers=[(b"X-Request-ID", given.encode("latin-1"))])
 
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
 
 
 async def test_each_request_has_its_own_id(client: httpx2.AsyncClient) -> None:
-    """Or nothing could be found by it."""
+    """It identifies the request in the log."""
     ids = {(await client.get("/livez")).headers["x-request-id"] for _ in range(3)}
 
     assert len(ids) == 3
 
 
-async def test_no_other_site_may_read_answers_by_default(client: httpx2.AsyncClient) -> None:
-    """A page somewhere must not use the browser of somebody in our network."""
+async def test_no_other_site_may_read_responses_by_default(client: httpx2.AsyncClient) -> None:
+    """A page elsewhere must not use the browser of a user in the service's network."""
     answer = await client.get("/livez", headers={"Origin": ORIGIN})
 
     assert "access-control-allow-origin" not in answer.headers
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", f"{ORIGIN}.evil.example"])
-async def test_only_named_sites_may_read_answers(
+async def test_only_configured_sites_may_read_responses(
     rt: Runtime, client_of: ClientOf, origin: str
 ) -> None:
-    """By their whole name."""
+    """Origins are compared completely."""
     settings = rt.settings.model_copy(update={"cors_origins": (ORIGIN,)})
 
     async with client_of(replace(rt, settings=settings)) as client:
@@ -59,8 +59,8 @@ async def test_only_named_sites_may_read_answers(
     assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_a_named_site_may_read_answers(rt: Runtime, client_of: ClientOf) -> None:
-    """And the headers that it needs; never with cookies."""
+async def test_a_configured_site_may_read_responses(rt: Runtime, client_of: ClientOf) -> None:
+    """With the headers that it needs, but never with cookies."""
     settings = rt.settings.model_copy(update={"cors_origins": (ORIGIN,)})
 
     async with client_of(replace(rt, settings=settings)) as client:
@@ -81,8 +81,8 @@ async def test_a_named_site_may_read_answers(rt: Runtime, client_of: ClientOf) -
     assert before.headers["x-request-id"]
 
 
-def test_every_get_has_its_head(rt: Runtime) -> None:
-    """Link checkers and caches ask so."""
+def test_every_get_route_supports_head(rt: Runtime) -> None:
+    """Link checkers and caches use it."""
     routes = [route for route in create_app(rt).routes if isinstance(route, APIRoute)]
 
     answered = {
@@ -95,7 +95,7 @@ def test_every_get_has_its_head(rt: Runtime) -> None:
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PUT", "PATCH", "FOO"])
 async def test_other_methods_are_refused(client: httpx2.AsyncClient, method: str) -> None:
-    """With an answer in the usual form."""
+    """The error is a problem document."""
     answer = await client.request(method, "/api/v1/jobs")
 
     assert answer.status_code == 405
@@ -103,8 +103,10 @@ async def test_other_methods_are_refused(client: httpx2.AsyncClient, method: str
     assert answer.json()["code"] == "method_not_allowed"
 
 
-async def test_a_word_is_no_id(rt: Runtime, client: httpx2.AsyncClient) -> None:
-    """A path without parameters supports its own methods, also where an id could stand."""
+async def test_a_fixed_path_is_not_taken_for_an_id(
+    rt: Runtime, client: httpx2.AsyncClient
+) -> None:
+    """It supports its own methods only, also beside a route with an id in its place."""
     supported: dict[str, set[str]] = defaultdict(set)
     for route in create_app(rt).routes:
         if isinstance(route, APIRoute) and not route.param_convertors:

@@ -1,4 +1,4 @@
-"""Errors: one form for all of them, and nothing in it that does not belong there."""
+"""Errors: one form for all of them, without internal details."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ MEMBERS = {"type", "title", "status", "detail", "instance", "code", "request_id"
 
 
 def every(kind: type[FleekError]) -> list[type[FleekError]]:
-    """Return a class and all below it."""
+    """Return a class and all its subclasses."""
     return [kind, *(one for sub in kind.__subclasses__() for one in every(sub))]
 
 
@@ -31,7 +31,7 @@ OURS = [kind for kind in every(FleekError) if kind.__module__ in HOMES]
 
 
 class Failing:
-    """A database whose every use ends with this error."""
+    """A database whose every use raises this error."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -41,7 +41,7 @@ class Failing:
 
 
 def error_of(kind: type[FleekError]) -> FleekError:
-    """Return an error of this kind with a message that must not get out."""
+    """Return an error of this kind with a message that must not be published."""
     if issubclass(kind, TooMany):
         return kind(SECRET, retry_after=timedelta(seconds=7))
     return kind(SECRET)
@@ -69,10 +69,10 @@ async def test_every_error_has_its_status_and_code(
 @pytest.mark.parametrize(
     "kind", [one for one in OURS if status_of(one) >= 500], ids=lambda kind: kind.__name__
 )
-async def test_what_a_library_said_stays_inside(
+async def test_messages_of_libraries_are_not_published(
     rt: Runtime, client_of: ClientOf, kind: type[FleekError]
 ) -> None:
-    """It may hold addresses, statements and names of ours."""
+    """They may contain addresses, statements and internal names."""
     db: Any = Failing(error_of(kind))
 
     async with client_of(replace(rt, db=db)) as client:
@@ -86,10 +86,10 @@ async def test_what_a_library_said_stays_inside(
     ("kind", "seconds"),
     [(errors.DatabaseUnavailable, "2"), (errors.StorageError, "2"), (TooMany, "7")],
 )
-async def test_what_passes_says_when_to_ask_again(
+async def test_temporary_errors_have_a_retry_after(
     rt: Runtime, client_of: ClientOf, kind: type[FleekError], seconds: str
 ) -> None:
-    """Callers that know it do not ask all at once."""
+    """Clients that know the delay do not all retry at once."""
     db: Any = Failing(error_of(kind))
 
     async with client_of(replace(rt, db=db)) as client:
@@ -98,10 +98,8 @@ async def test_what_passes_says_when_to_ask_again(
     assert answer.headers["retry-after"] == seconds
 
 
-async def test_a_mistake_of_ours_is_answered_without_its_words(
-    rt: Runtime, client_of: ClientOf
-) -> None:
-    """The traceback is for the log."""
+async def test_an_internal_error_reveals_no_message(rt: Runtime, client_of: ClientOf) -> None:
+    """The traceback belongs in the log."""
     db: Any = Failing(ZeroDivisionError(SECRET))
 
     async with client_of(replace(rt, db=db)) as client:
@@ -115,8 +113,8 @@ async def test_a_mistake_of_ours_is_answered_without_its_words(
     assert "secret" not in answer.text
 
 
-async def test_a_mistake_of_ours_reaches_the_server(rt: Runtime) -> None:
-    """Which logs it with its traceback: an answer of 500 alone helps nobody."""
+async def test_an_internal_error_is_raised_to_the_server(rt: Runtime) -> None:
+    """The server logs its traceback."""
     db: Any = Failing(ZeroDivisionError("down the stack"))
     transport = httpx2.ASGITransport(create_app(replace(rt, db=db)))
 
@@ -125,13 +123,13 @@ async def test_a_mistake_of_ours_reaches_the_server(rt: Runtime) -> None:
             await client.get("/api/v1/jobs")
 
 
-def test_the_table_knows_only_statuses_of_errors() -> None:
-    """A success in it would hide a failure."""
+def test_the_table_contains_error_statuses_only() -> None:
+    """A success status in it would hide a failure."""
     assert all(400 <= status < 600 for status in STATUS.values())
 
 
-async def test_an_address_that_is_not_there_is_a_problem(client: httpx2.AsyncClient) -> None:
-    """The router's own answers have the form of all others."""
+async def test_an_unknown_path_is_a_problem_document(client: httpx2.AsyncClient) -> None:
+    """Errors of the router have the form of all others."""
     answer = await client.get("/no/such/place")
 
     assert answer.status_code == 404
@@ -139,7 +137,7 @@ async def test_an_address_that_is_not_there_is_a_problem(client: httpx2.AsyncCli
     assert "place" not in answer.text
 
 
-async def test_a_method_that_is_not_there_names_those_that_are(
+async def test_an_unsupported_method_lists_the_supported_ones(
     client: httpx2.AsyncClient,
 ) -> None:
     """All of them, whichever route they belong to."""
@@ -166,7 +164,7 @@ FIELDS = {
 async def test_a_refusal_names_the_field_and_not_its_value(
     client: httpx2.AsyncClient, body: Any, pointer: str, code: str
 ) -> None:
-    """A form can show it where it belongs; a log that keeps it learns nothing."""
+    """Forms can show it in the right place, and logs contain no values."""
     answer = await client.post("/api/v1/generate", json=body)
 
     problem = answer.json()
@@ -187,7 +185,7 @@ async def test_a_refusal_names_the_field_and_not_its_value(
 async def test_a_refusal_names_the_part_of_the_request(
     client: httpx2.AsyncClient, address: str, location: str, pointer: str
 ) -> None:
-    """A body, an address and a query may all have a field of that name."""
+    """Body, path and query may have fields of the same name."""
     answer = await client.get(address)
 
     problem = answer.json()
@@ -199,7 +197,7 @@ async def test_a_refusal_names_the_part_of_the_request(
 
 
 async def test_a_body_that_ends_early_is_unreadable(rt: Runtime) -> None:
-    """The caller is gone; it is no mistake of ours."""
+    """The client has disconnected, which is no internal error."""
     sent: list[Any] = []
     scope = {
         "type": "http",
@@ -222,7 +220,7 @@ async def test_a_body_that_ends_early_is_unreadable(rt: Runtime) -> None:
 
 @asynccontextmanager
 async def chunks_of(data: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Give a body in parts, so that its length is not announced."""
+    """Yield a body in parts, so that its length is not announced."""
 
     async def parts() -> AsyncIterator[bytes]:
         for start in range(0, len(data), 1000):
@@ -232,7 +230,7 @@ async def chunks_of(data: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
 
 
 async def test_a_body_without_a_length_is_counted(rt: Runtime, client_of: ClientOf) -> None:
-    """The cap holds for chunked bodies, too."""
+    """The limit holds for chunked bodies, too."""
     limited = rt.settings.model_copy(update={"max_body_bytes": 5000})
 
     async with client_of(replace(rt, settings=limited)) as client, chunks_of(b" " * 6000) as body:
@@ -244,8 +242,8 @@ async def test_a_body_without_a_length_is_counted(rt: Runtime, client_of: Client
     assert answer.json()["code"] == "too_large"
 
 
-async def test_a_body_of_just_the_limit_is_taken(rt: Runtime, client_of: ClientOf) -> None:
-    """A limit is what is still allowed."""
+async def test_a_body_of_exactly_the_limit_is_accepted(rt: Runtime, client_of: ClientOf) -> None:
+    """The limit itself is allowed."""
     limited = rt.settings.model_copy(update={"max_body_bytes": 5000})
     body = b'{"prompt": "A cat"}'.ljust(5000)
 

@@ -1,4 +1,4 @@
-"""Events of a job: nothing is left out, everything ends as it should, and nothing is held up."""
+"""Events of a job: none is missing, streams end properly, and nothing is blocked."""
 
 import asyncio
 import socket
@@ -28,7 +28,7 @@ from in_process_service import Served, serving_on
 from samples import binds, claims
 
 UNKNOWN: Final = "0198f000-0000-7000-8000-000000000000"
-LINES: Final = 1500  # of a history that no buffer holds
+LINES: Final = 1500  # of a history larger than any buffer
 
 Make = Callable[..., Any]
 
@@ -39,7 +39,7 @@ def path_of(job_id: object) -> str:
 
 
 def reader(service: Served, job: Job, **more: Any) -> EventReader:
-    """Follow a job."""
+    """Open the stream of a job."""
     return EventReader(service.port, path_of(job.id), **more)
 
 
@@ -49,7 +49,7 @@ async def change(rt: Runtime, job_id: JobId, decide: Callable[[Job], Change]) ->
 
 
 async def start(rt: Runtime, job: Job) -> AttemptId:
-    """Let a worker claim a job; returns its attempt."""
+    """Let a worker claim a job, and return its attempt."""
     applied = await apply(rt, job.id, claims(), event="starting")
     return applied.update.intent.id
 
@@ -65,13 +65,13 @@ async def end(rt: Runtime, job: Job) -> None:
 
 
 async def streams_are(service: Served, number: int) -> None:
-    """Wait until so many are open."""
+    """Wait until a number of streams are open."""
     while (len(service.streams), len(service.hub)) != (number, number):
         await asyncio.sleep(0.01)
 
 
-async def test_a_job_is_followed_from_its_beginning_to_its_end(rt: Runtime) -> None:
-    """Whatever happens before and after the stream is opened, each event once and in order."""
+async def test_a_job_is_followed_from_submission_to_its_end(rt: Runtime) -> None:
+    """Each event comes once and in order, whenever the stream is opened."""
     job = await submit(rt, a_request())
     attempt_id = await start(rt, job)
 
@@ -96,8 +96,8 @@ async def test_a_job_is_followed_from_its_beginning_to_its_end(rt: Runtime) -> N
     assert progress.data["progress"] == 0.5
 
 
-async def test_a_stream_has_the_headers_of_one(rt: Runtime) -> None:
-    """No proxy may hold it back, and no cache may keep it."""
+async def test_a_stream_has_its_headers(rt: Runtime) -> None:
+    """Proxies must not buffer it, and caches must not store it."""
     job = await submit(rt, a_request())
 
     async with serving_on(rt) as service, reader(service, job) as stream:
@@ -110,8 +110,8 @@ async def test_a_stream_has_the_headers_of_one(rt: Runtime) -> None:
     assert stream.text.startswith(b"retry: 2000\n")
 
 
-async def test_what_follows_the_last_event_id_is_sent(rt: Runtime) -> None:
-    """As a browser asks that was cut off."""
+async def test_events_after_the_last_event_id_are_sent(rt: Runtime) -> None:
+    """A disconnected browser asks for them this way."""
     job = await submit(rt, a_request())
     await change(rt, job.id, lambda found: edit(found, {"favourite": True}, now=rt.now()))
     await end(rt, job)
@@ -127,8 +127,8 @@ async def test_what_follows_the_last_event_id_is_sent(rt: Runtime) -> None:
     ]
 
 
-async def test_an_id_that_is_not_there_yet_hides_nothing(rt: Runtime) -> None:
-    """Such as one from before a backup was restored."""
+async def test_an_id_from_the_future_hides_nothing(rt: Runtime) -> None:
+    """It may be older than a restored backup."""
     job = await submit(rt, a_request())
 
     async with serving_on(rt) as service, reader(service, job, last="77") as stream:
@@ -140,10 +140,10 @@ async def test_an_id_that_is_not_there_yet_hides_nothing(rt: Runtime) -> None:
     assert [one.type for one in received] == ["job.cancelled", "done"]
 
 
-async def test_whoever_has_all_of_an_ended_job_is_told_to_stop(
+async def test_a_complete_reader_of_an_ended_job_gets_a_204(
     rt: Runtime, client: httpx2.AsyncClient
 ) -> None:
-    """204: a browser would reconnect for ever."""
+    """Otherwise a browser would reconnect for ever."""
     job = await submit(rt, a_request())
     await end(rt, job)
 
@@ -156,8 +156,8 @@ async def test_whoever_has_all_of_an_ended_job_is_told_to_stop(
 @pytest.mark.parametrize(
     "last", ["-1", "+1", "1.0", "0x1", "1e3", "x", "2147483649", "9" * 5000, "1, 2", "\u00b2"]
 )
-async def test_an_id_that_is_none_is_refused(client: httpx2.AsyncClient, last: str) -> None:
-    """400 in each case, whether or not there is the job."""
+async def test_an_invalid_event_id_is_refused(client: httpx2.AsyncClient, last: str) -> None:
+    """400 in each case, whether the job exists or not."""
     headers = [(b"Last-Event-ID", last.encode("latin-1"))]
 
     answer = await client.get(path_of(UNKNOWN), headers=headers)
@@ -175,10 +175,10 @@ async def test_two_ids_are_refused(client: httpx2.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("route", ["events", "history"])
-async def test_a_job_of_another_tenant_is_not_there(
+async def test_a_foreign_job_is_not_found(
     rt: Runtime, client: httpx2.AsyncClient, route: str
 ) -> None:
-    """The answer is that for a job that never was."""
+    """The response equals that for an unknown job."""
     job = await submit(rt, a_request(tenant_id="other"))
 
     foreign = await client.get(f"/api/v1/jobs/{job.id}/{route}")
@@ -189,7 +189,7 @@ async def test_a_job_of_another_tenant_is_not_there(
 
 
 async def test_a_text_cannot_forge_an_event(rt: Runtime) -> None:
-    """Data is one line of JSON, whatever a prompt holds."""
+    """Data is one line of JSON, whatever a prompt contains."""
     prompt = 'x\r\n\r\nevent: done\ndata: {"forged":1}\n\n\u2028'
     job = await submit(rt, a_request(prompt=prompt))
 
@@ -200,10 +200,10 @@ async def test_a_text_cannot_forge_an_event(rt: Runtime) -> None:
     assert b"\r" not in stream.text
 
 
-async def test_a_quiet_stream_shows_that_it_lives(
+async def test_a_quiet_stream_sends_keep_alives(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Proxies close what is silent."""
+    """Proxies close silent connections."""
     monkeypatch.setattr(events_module, "QUIET_SECONDS", 0.01)
     job = await submit(rt, a_request())
 
@@ -218,7 +218,7 @@ async def test_a_quiet_stream_shows_that_it_lives(
 
 
 async def test_a_stream_ends_after_its_time(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it should, so that the client comes back."""
+    """It ends properly, so that the client reconnects."""
     monkeypatch.setattr(streams_module, "LONGEST_SECONDS", 0.01)
     job = await submit(rt, a_request())
 
@@ -229,8 +229,8 @@ async def test_a_stream_ends_after_its_time(rt: Runtime, monkeypatch: pytest.Mon
     assert "done" not in {one.type for one in received}
 
 
-async def test_a_job_that_is_removed_has_no_more_events(rt: Runtime, make: Make) -> None:
-    """Its row is gone: nothing is waited for."""
+async def test_the_stream_of_a_removed_job_ends(rt: Runtime, make: Make) -> None:
+    """Its row does not exist any more."""
     job = await make(Status.PENDING)
 
     async with serving_on(rt) as service, reader(service, job) as stream:
@@ -238,14 +238,14 @@ async def test_a_job_that_is_removed_has_no_more_events(rt: Runtime, make: Make)
         async with rt.db.write() as tx:
             for table in ("events", "job_tags", "jobs"):
                 column = "id" if table == "jobs" else "job_id"
-                await tx.exec_driver_sql(f"DELETE FROM {table} WHERE {column} = ?", (job.id.hex,))  # noqa: S608 - our own names
+                await tx.exec_driver_sql(f"DELETE FROM {table} WHERE {column} = ?", (job.id.hex,))  # noqa: S608 - names from this test
         received = await stream.rest()
 
     assert [one.type for one in received] == ["done"]
 
 
-async def test_a_caller_that_hangs_up_leaves_nothing_behind(rt: Runtime) -> None:
-    """No task, no watch, no place."""
+async def test_a_disconnected_reader_leaves_nothing_behind(rt: Runtime) -> None:
+    """Neither a task, nor a subscription, nor a place."""
     job = await submit(rt, a_request())
 
     async with serving_on(rt) as service:
@@ -257,8 +257,8 @@ async def test_a_caller_that_hangs_up_leaves_nothing_behind(rt: Runtime) -> None
     assert len(service.streams) == 0
 
 
-async def test_whoever_reads_nothing_is_dropped(rt: Runtime) -> None:
-    """What it does not read is held by nobody for long, and no other stream waits for it."""
+async def test_a_reader_that_reads_nothing_is_disconnected(rt: Runtime) -> None:
+    """Its data is not buffered for long, and no other stream waits for it."""
     job = await submit(rt, a_request(prompt="x" * 10_000))
     lines = [
         {"job_id": job.id, "seq": seq, "type": "progress", "data": {}, "at": rt.now()}
@@ -282,8 +282,8 @@ async def test_whoever_reads_nothing_is_dropped(rt: Runtime) -> None:
             await streams_are(service, 0)
 
 
-async def test_there_are_only_so_many_in_a_process(rt: Runtime) -> None:
-    """The next one is told when to come again; a place that becomes free is used."""
+async def test_the_number_of_streams_per_process_is_limited(rt: Runtime) -> None:
+    """The refusal contains a Retry-After, and a freed place is used again."""
     job = await submit(rt, a_request())
 
     async with serving_on(rt, max_streams=1) as service:
@@ -300,8 +300,10 @@ async def test_there_are_only_so_many_in_a_process(rt: Runtime) -> None:
     assert third.status == 200
 
 
-async def test_an_address_has_only_so_many(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy speaks for many, and has no limit; loopback is one unless it is said otherwise."""
+async def test_the_number_of_streams_per_address_is_limited(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies have no limit; loopback counts as one unless configured otherwise."""
     monkeypatch.setattr(streams_module, "MOST_PER_PEER", 1)
     job = await submit(rt, a_request())
 
@@ -318,8 +320,10 @@ async def test_an_address_has_only_so_many(rt: Runtime, monkeypatch: pytest.Monk
     assert statuses == [200, 503, 200, 200]
 
 
-def test_a_key_has_only_so_many(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever its streams come from, and another key has its own."""
+def test_the_number_of_streams_per_key_is_limited(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From any address, and separately for each key."""
     monkeypatch.setattr(streams_module, "MOST_PER_KEY", 1)
 
     async def opened() -> None:
@@ -339,7 +343,7 @@ def test_a_key_has_only_so_many(rt: Runtime, monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_revoked_key_loses_its_streams(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no other does."""
+    """Those of other keys continue."""
     valid = {"one", "other"}
 
     async def is_current(_rt: Runtime, caller: Caller) -> bool:
@@ -356,8 +360,8 @@ async def test_a_revoked_key_loses_its_streams(
         assert (revoked.closed, kept.closed) == (True, False)
 
 
-async def test_a_service_that_stops_ends_each_stream_as_it_should(rt: Runtime) -> None:
-    """The last chunk comes, so that clients see an end and no error."""
+async def test_a_stopping_service_ends_each_stream_properly(rt: Runtime) -> None:
+    """The last chunk is sent, so clients see an end and no error."""
     job = await submit(rt, a_request())
 
     async with serving_on(rt) as service, reader(service, job) as stream:
@@ -368,8 +372,8 @@ async def test_a_service_that_stops_ends_each_stream_as_it_should(rt: Runtime) -
     assert received == []
 
 
-async def test_head_answers_at_once(rt: Runtime) -> None:
-    """With the headers alone."""
+async def test_head_responds_at_once(rt: Runtime) -> None:
+    """With the headers only."""
     job = await submit(rt, a_request())
     request = f"HEAD {path_of(job.id)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
@@ -382,10 +386,10 @@ async def test_head_answers_at_once(rt: Runtime) -> None:
 
 
 @pytest.mark.parametrize("route", ["history", "events"])
-async def test_the_history_is_had_as_a_document(
+async def test_the_history_is_available_as_a_document(
     rt: Runtime, client: httpx2.AsyncClient, route: str
 ) -> None:
-    """At its own address, and for whoever accepts no stream."""
+    """At its own address, and for clients that do not accept streams."""
     job = await submit(rt, a_request())
     await bind(rt, job, await start(rt, job))
     await end(rt, job)

@@ -1,4 +1,4 @@
-"""Clients that are generated from the description of the API work, and nothing in it is unclear."""
+"""Clients generated from the OpenAPI description work, and it is unambiguous."""
 
 import shutil
 import subprocess
@@ -30,8 +30,8 @@ print(job.status.value, [found.id == job.id for found in page], media.content[:4
 
 
 def run(*command: str, cwd: Path) -> str:
-    """Run a command; returns all that it printed."""
-    done = subprocess.run(  # noqa: S603 - tools that were installed here
+    """Run a command, and return its output."""
+    done = subprocess.run(  # noqa: S603 - tools installed by this test
         command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -40,7 +40,7 @@ def run(*command: str, cwd: Path) -> str:
 
 @pytest.mark.usefixtures("_full_suite")
 def test_a_python_client_is_generated_and_works(tmp_path: Path) -> None:
-    """By a widely used generator, in an environment of its own, without a warning."""
+    """By a widely used generator in its own environment, without a warning."""
     uv, python = str(Path(sys.executable).parent / "uv"), str(tmp_path / "venv/bin/python")
     run(uv, "venv", "-q", "--python", sys.executable, "venv", cwd=tmp_path)
     run(uv, "pip", "install", "-q", "--python", python, GENERATOR, "ruff", cwd=tmp_path)
@@ -60,7 +60,7 @@ def test_a_python_client_is_generated_and_works(tmp_path: Path) -> None:
 
 @pytest.mark.node
 def test_types_are_generated_for_typescript(tmp_path: Path) -> None:
-    """And compile in its strict mode."""
+    """They compile in strict mode."""
     npm = shutil.which("npm")
     assert npm is not None, "install Node 20 with npm"
     packages = ("openapi-typescript@7", "typescript@5")

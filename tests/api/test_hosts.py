@@ -1,4 +1,4 @@
-"""Which names the service answers to, and whose pages may change something."""
+"""Accepted host names, and pages that may send changes."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,7 +24,7 @@ OURS: Final = (
     *("127.0.0.1", "127.0.0.1:8000", "localhost", "LOCALHOST:80", "[::1]:8000", "[::1]"),
     *("fleek.example", "fleek.example:443", "media.example", "Api.Example.com:1"),
     *("a.inner.example", "a.b.inner.example", "[fd00::7]"),
-    *("10.1.2.3", "10.1.2.3:8000", "[::ffff:10.1.2.3]"),  # probes go by the address
+    *("10.1.2.3", "10.1.2.3:8000", "[::ffff:10.1.2.3]"),  # probes use the address
 )
 OTHERS: Final = (
     *("evil.example", "localhost.evil.example", "fleek.example.evil.example", "inner.example"),
@@ -35,7 +35,7 @@ OTHERS: Final = (
         "0x7f.1",
         "127.0.0.1.evil.example",
         "[fd00::8]",
-        "0.0.0.0",  # noqa: S104 - asked for, not bound
+        "0.0.0.0",  # noqa: S104 - in a header, not bound
     ),
     *("", " ", "a b", "localhost:port", "localhost:1:2", "x@localhost", "localhost/", "foo/bar?x"),
     *("http://localhost", "localhost,localhost", "[::1", "::1", "[]", "localhost#", "*", "."),
@@ -46,7 +46,7 @@ OTHERS: Final = (
 async def ask(
     rt: Runtime, headers: list[tuple[bytes, bytes]], method: str = "GET", path: str = "/livez"
 ) -> tuple[int, bytes]:
-    """Send a request past any client's own ideas of a Host; returns status and body."""
+    """Send a request with any Host header, and return status and body."""
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -75,7 +75,7 @@ async def ask(
 
 
 @pytest.mark.parametrize("host", OURS)
-async def test_its_own_names_are_answered(rt: Runtime, host: str) -> None:
+async def test_own_host_names_are_accepted(rt: Runtime, host: str) -> None:
     """Loopback, the settings' hosts, and the address of the socket itself."""
     status, _ = await ask(rt, [(b"host", host.encode())])
 
@@ -83,8 +83,8 @@ async def test_its_own_names_are_answered(rt: Runtime, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", OTHERS)
-async def test_any_other_name_is_refused(rt: Runtime, host: str) -> None:
-    """Or any page could read prompts, under a name that it makes lead here."""
+async def test_any_other_host_is_refused(rt: Runtime, host: str) -> None:
+    """Otherwise any page could read prompts through a name that resolves to this service."""
     status, body = await ask(rt, [(b"host", host.encode())])
 
     assert status == 400
@@ -96,16 +96,16 @@ async def test_any_other_name_is_refused(rt: Runtime, host: str) -> None:
 @pytest.mark.parametrize(
     "hosts", [[], [b"localhost", b"localhost"], [b"localhost", b"evil.example"]]
 )
-async def test_there_is_one_host(rt: Runtime, hosts: list[bytes]) -> None:
-    """Two readers could each take another."""
+async def test_exactly_one_host_is_required(rt: Runtime, hosts: list[bytes]) -> None:
+    """Two parsers could choose different ones."""
     status, body = await ask(rt, [(b"host", host) for host in hosts])
 
     assert status == 400
     assert b'"code":"unknown_host"' in body
 
 
-async def test_an_unknown_address_tells_nothing_to_an_unknown_host(rt: Runtime) -> None:
-    """The host is looked at before anything else."""
+async def test_an_unknown_host_is_refused_before_routing(rt: Runtime) -> None:
+    """Responses reveal no paths."""
     found = {
         await ask(rt, [(b"host", b"evil.example")], path=path)
         for path in ("/", "/nothing", "/api/v1/jobs", "/docs")
@@ -145,10 +145,10 @@ ALLOWED: Final[Mapping[str, Mapping[str, str]]] = {
 @pytest.mark.parametrize(
     "action", ["POST /generate", "POST /api/v1/jobs/x/retry", "DELETE /api/v1/jobs/x"]
 )
-async def test_pages_of_others_change_nothing(
+async def test_foreign_pages_cannot_send_changes(
     rt: Runtime, action: str, headers: Mapping[str, str]
 ) -> None:
-    """A form needs no permission to be sent, and `/retry` buys."""
+    """A form needs no permission to be sent, and `/retry` costs money."""
     method, _, path = action.partition(" ")
     given = [
         (b"host", b"localhost:8000"),
@@ -162,8 +162,8 @@ async def test_pages_of_others_change_nothing(
 
 
 @pytest.mark.parametrize("headers", ALLOWED.values(), ids=ALLOWED.keys())
-async def test_everybody_else_is_heard(rt: Runtime, headers: Mapping[str, str]) -> None:
-    """Programs, our own pages, the named ones, and who shows a key."""
+async def test_other_callers_may_send_changes(rt: Runtime, headers: Mapping[str, str]) -> None:
+    """Programs, the service's own pages, configured pages and callers with a key."""
     given = [
         (b"host", b"localhost:8000"),
         *((name.encode(), value.encode()) for name, value in headers.items()),
@@ -177,8 +177,8 @@ async def test_everybody_else_is_heard(rt: Runtime, headers: Mapping[str, str]) 
 
 
 @pytest.mark.parametrize("headers", REFUSED.values(), ids=REFUSED.keys())
-async def test_reading_is_the_business_of_cors(rt: Runtime, headers: Mapping[str, str]) -> None:
-    """A browser does not show the answer to the page."""
+async def test_reads_are_left_to_cors(rt: Runtime, headers: Mapping[str, str]) -> None:
+    """A browser does not show the response to a foreign page."""
     given = [
         (b"host", b"localhost"),
         *((name.encode(), value.encode()) for name, value in headers.items()),
@@ -203,7 +203,7 @@ async def test_reading_is_the_business_of_cors(rt: Runtime, headers: Mapping[str
         ("storage_base_url", "ftp://x.example"),
     ],
 )
-def test_a_setting_that_could_not_work_is_refused(name: str, value: str) -> None:
-    """At the start, and not by refusing every caller."""
+def test_an_unusable_host_setting_is_refused(name: str, value: str) -> None:
+    """At the start, instead of refusing every request."""
     with pytest.raises(ConfigurationError, match=name.upper()):
         read(Settings, **{name: value})

@@ -1,4 +1,4 @@
-"""A repeated request is answered with the job of the first, by its key or by its content."""
+"""A repeated request gets the job of the first one, by its key or by its content."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -35,7 +35,7 @@ async def post(
 
 
 async def number_of_jobs(rt: Runtime) -> int:
-    """Return how many jobs there are."""
+    """Return the number of jobs."""
     return await listing.count(rt.db, JobFilter(), tenant_id="default")
 
 
@@ -43,7 +43,7 @@ async def number_of_jobs(rt: Runtime) -> int:
 async def test_the_same_key_returns_the_same_job(
     client: httpx2.AsyncClient, rt: Runtime, path: str, status: int
 ) -> None:
-    """With the same status, and said so."""
+    """With the same status, and a header that marks the repetition."""
     first = await post(client, path)
     second = await post(client, path)
 
@@ -56,7 +56,7 @@ async def test_the_same_key_returns_the_same_job(
 
 
 async def test_both_forms_of_the_route_are_one_request(client: httpx2.AsyncClient) -> None:
-    """Each answers in its own form."""
+    """Each responds in its own form."""
     first = await post(client)
     second = await post(client, "/generate")
 
@@ -72,10 +72,10 @@ EQUAL: Final = {
 
 
 @pytest.mark.parametrize("body", EQUAL.values(), ids=EQUAL.keys())
-async def test_the_form_of_a_request_does_not_matter(
+async def test_the_spelling_of_a_request_does_not_matter(
     client: httpx2.AsyncClient, body: bytes
 ) -> None:
-    """What counts is what was understood."""
+    """Its parsed values count."""
     first = await post(client, metadata={"a": "é", "b": 1})
 
     headers = {**KEY, "Content-Type": "application/json"}
@@ -113,7 +113,7 @@ async def test_both_names_of_the_model_are_one_field(client: httpx2.AsyncClient)
 async def test_a_key_with_another_request_is_refused(
     client: httpx2.AsyncClient, rt: Runtime, fields: dict[str, Any]
 ) -> None:
-    """Whichever field differs: the caller would take one job for another."""
+    """For any different field: the caller would take one job for another."""
     await post(client)
 
     answer = await post(client, **fields)
@@ -134,10 +134,10 @@ BAD: Final = {
 
 @pytest.mark.parametrize("headers", BAD.values(), ids=BAD.keys())
 @pytest.mark.parametrize("path", [V1, "/generate", "retry"])
-async def test_a_bad_key_is_refused(
+async def test_an_invalid_key_is_refused(
     client: httpx2.AsyncClient, rt: Runtime, make: Make, path: str, headers: Any
 ) -> None:
-    """An ignored key would make the caller pay twice."""
+    """With an ignored key the caller would pay twice."""
     job = await make(Status.FAILED)
     url = f"/api/v1/jobs/{job.id}/retry" if path == "retry" else path
 
@@ -148,7 +148,7 @@ async def test_a_bad_key_is_refused(
 
 
 async def test_the_longest_key_is_accepted(client: httpx2.AsyncClient) -> None:
-    """All visible ASCII characters are."""
+    """All visible ASCII characters are allowed."""
     key = "".join(map(chr, range(0x21, 0x7F)))
     headers = {"Idempotency-Key": key + "k" * (255 - len(key))}
 
@@ -160,7 +160,7 @@ async def test_the_longest_key_is_accepted(client: httpx2.AsyncClient) -> None:
 
 
 async def test_a_refused_request_leaves_nothing(client: httpx2.AsyncClient) -> None:
-    """The mended request may use its key."""
+    """The corrected request may use its key."""
     refused = await post(client, provider="nobody")
     mended = await post(client)
 
@@ -168,10 +168,10 @@ async def test_a_refused_request_leaves_nothing(client: httpx2.AsyncClient) -> N
     assert "idempotent-replayed" not in mended.headers
 
 
-async def test_what_would_be_refused_now_is_still_the_same_job(
+async def test_a_repetition_is_not_validated_again(
     client: httpx2.AsyncClient, rt: Runtime, client_of: ClientOf
 ) -> None:
-    """The provider is gone: that has nothing to do with a job that was accepted before."""
+    """The provider was removed, but the job was accepted before."""
     first = await post(client)
 
     async with client_of(replace(rt, providers={})) as without:
@@ -182,8 +182,8 @@ async def test_what_would_be_refused_now_is_still_the_same_job(
     assert other.status_code == 422
 
 
-async def test_the_job_is_answered_as_it_is_now(client: httpx2.AsyncClient) -> None:
-    """A purged job is still the answer: its files are gone, and nothing is made anew."""
+async def test_a_repetition_returns_the_current_job(client: httpx2.AsyncClient) -> None:
+    """A purged job is still the response: its files are removed, and no new job is created."""
     first = await post(client)
     url = f"/api/v1/jobs/{first.json()['id']}"
     await client.delete(url, params={"purge": "true"})
@@ -196,10 +196,10 @@ async def test_the_job_is_answered_as_it_is_now(client: httpx2.AsyncClient) -> N
     assert repeated.json()["purged_at"] is not None
 
 
-async def test_a_completed_job_is_answered_with_its_files(
+async def test_a_repetition_returns_a_completed_job_with_its_files(
     client: httpx2.AsyncClient, rt: Runtime, complete: Make
 ) -> None:
-    """Also by a retry that found it."""
+    """Also for a retry that has found it."""
     done = await complete()
     old = (await post(client, headers={})).json()["id"]
     await client.post(f"/api/v1/jobs/{old}/cancel")
@@ -218,10 +218,10 @@ async def _is_a_retry_of(rt: Runtime, job: Job, old: str) -> None:
         await tx.execute(update(JobRow).where(JobRow.id == job.id).values(retry_of=UUID(old)))
 
 
-async def test_twins_in_two_processes_are_one_job(
+async def test_duplicates_in_two_processes_are_one_job(
     rt: Runtime, settings: Settings, client_of: ClientOf
 ) -> None:
-    """However many arrive at once, and wherever."""
+    """For any number of concurrent requests."""
     async with (
         open_runtime(settings) as other,
         client_of(rt) as here,
@@ -235,10 +235,10 @@ async def test_twins_in_two_processes_are_one_job(
     assert await number_of_jobs(rt) == 1
 
 
-async def test_a_repeated_retry_makes_one_job(
+async def test_a_repeated_retry_creates_one_job(
     client: httpx2.AsyncClient, rt: Runtime, make: Make
 ) -> None:
-    """Although the caller wants another in any case: this one."""
+    """Although the caller has requested another job in any case."""
     job = await make(Status.FAILED)
     url = f"/api/v1/jobs/{job.id}/retry"
     again = {"again": "true"}
@@ -256,8 +256,8 @@ async def test_a_repeated_retry_makes_one_job(
     assert await number_of_jobs(rt) == 3
 
 
-async def test_a_replay_may_wait(client: httpx2.AsyncClient) -> None:
-    """The two headers go together."""
+async def test_a_repetition_may_wait(client: httpx2.AsyncClient) -> None:
+    """The two headers work together."""
     job_id = (await post(client)).json()["id"]
     await client.post(f"/api/v1/jobs/{job_id}/cancel")
 
@@ -271,10 +271,10 @@ async def test_a_replay_may_wait(client: httpx2.AsyncClient) -> None:
     "request_line",
     ["POST /api/v1/jobs/{}/cancel", "POST /api/v1/jobs/{}/collect", "DELETE /api/v1/jobs/{}"],
 )
-async def test_a_key_for_what_makes_no_job_is_refused(
+async def test_a_key_on_other_routes_is_refused(
     client: httpx2.AsyncClient, make: Make, request_line: str
 ) -> None:
-    """It is not ignored, and the caller learns that it is not needed."""
+    """The error explains that no key is needed there."""
     method, path = request_line.format((await make()).id).split()
 
     answer = await client.request(method, path, headers=KEY)
@@ -283,10 +283,10 @@ async def test_a_key_for_what_makes_no_job_is_refused(
     assert "can be repeated as it is" in answer.json()["detail"]
 
 
-async def test_a_retry_that_a_client_announces_is_the_same_job(
+async def test_an_announced_client_retry_is_the_same_job(
     client: httpx2.AsyncClient, rt: Runtime
 ) -> None:
-    """Clients of Stainless repeat without a key, and count."""
+    """Clients generated by Stainless repeat without a key, but send a counter."""
     first = await post(client, headers={"x-stainless-retry-count": "0"})
     repeated = await post(client, headers=RETRIED)
     other = await post(client, headers=RETRIED, prompt="A dog")
@@ -301,7 +301,7 @@ async def test_a_retry_that_a_client_announces_is_the_same_job(
 async def test_a_first_attempt_is_another_job(
     client: httpx2.AsyncClient, rt: Runtime, count: str
 ) -> None:
-    """Equal requests may be meant."""
+    """Equal requests may be intended."""
     for _ in range(2):
         await post(client, headers={"x-stainless-retry-count": count})
 
@@ -321,10 +321,10 @@ async def test_an_announced_retry_has_a_window(
     assert repeated.json()["id"] != first.json()["id"]
 
 
-async def test_an_operator_may_look_for_equal_requests_in_general(
+async def test_equal_requests_can_be_deduplicated_by_setting(
     rt: Runtime, settings: Settings, client_of: ClientOf
 ) -> None:
-    """For clients that repeat and say nothing; a key tells requests apart."""
+    """For clients that repeat without a sign; a key still separates requests."""
     window = settings.model_copy(update={"dedupe_window_seconds": timedelta(seconds=60)})
     async with open_runtime(window) as opened, client_of(opened) as client:
         answers = await asyncio.gather(*(post(client, headers={}) for _ in range(9)))
@@ -336,7 +336,7 @@ async def test_an_operator_may_look_for_equal_requests_in_general(
 
 
 async def test_a_key_expires(client: httpx2.AsyncClient, rt: Runtime) -> None:
-    """The loop that removes old jobs removes old keys."""
+    """Retention of jobs includes their keys."""
     first = await post(client)
     begin = rt.now()
 

@@ -1,4 +1,4 @@
-"""Version 1 of the API, job by job."""
+"""Version 1 of the API: single jobs."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -43,7 +43,7 @@ FIELDS = {
 
 
 async def test_a_job_is_accepted(client: httpx2.AsyncClient) -> None:
-    """The one route that everybody uses: 201, the job, and where to follow it."""
+    """201, the job, and its address."""
     body = {"prompt": "  A cat  ", "parameters": {"width": 64}, "metadata": {"mine": [1]}}
 
     answer = await client.post("/api/v1/generate", json=body)
@@ -61,8 +61,8 @@ async def test_a_job_is_accepted(client: httpx2.AsyncClient) -> None:
     assert job["created_at"].endswith("Z")
 
 
-async def test_parameters_may_be_a_string_that_holds_json(client: httpx2.AsyncClient) -> None:
-    """Clients of older services send them so."""
+async def test_parameters_may_be_a_json_string(client: httpx2.AsyncClient) -> None:
+    """Clients of older services send them this way."""
     body = {"prompt": "A cat", "parameters": '{"width": 64}'}
 
     answer = await client.post("/api/v1/generate", json=body)
@@ -74,7 +74,7 @@ async def test_parameters_may_be_a_string_that_holds_json(client: httpx2.AsyncCl
 async def test_a_job_is_read_by_both_addresses(
     client: httpx2.AsyncClient, make: Make, route: str
 ) -> None:
-    """Both are promised, and are the same."""
+    """Both are documented, and equal."""
     job = await make()
 
     answer = await client.get(route.format(job.id))
@@ -84,8 +84,8 @@ async def test_a_job_is_read_by_both_addresses(
     assert answer.json()["queue_position"] == 0
 
 
-async def test_a_completed_job_names_its_files(client: httpx2.AsyncClient, complete: Make) -> None:
-    """The addresses are absolute: the caller may be anywhere."""
+async def test_a_completed_job_lists_its_files(client: httpx2.AsyncClient, complete: Make) -> None:
+    """The addresses are absolute, because callers may be anywhere."""
     job = await complete((b"one", "image/png", "png"), (b"three", "audio/wav", "wav"))
 
     shown = (await client.get(f"/api/v1/jobs/{job.id}")).json()
@@ -108,7 +108,7 @@ async def test_a_completed_job_names_its_files(client: httpx2.AsyncClient, compl
 async def test_addresses_follow_the_settings(
     rt: Runtime, settings: Settings, complete: Make, client_of: ClientOf
 ) -> None:
-    """Behind a proxy or on a separate host for media the service does not know its own name."""
+    """Behind a proxy or with a separate media host the service does not know its own name."""
     job = await complete()
     public = settings.model_copy(
         update={"public_url": "https://fleek.example/", "storage_base_url": "https://m.example/x"}
@@ -121,8 +121,8 @@ async def test_addresses_follow_the_settings(
     assert shown["result_url"] == f"https://m.example/x/{job.id}.png"
 
 
-async def test_a_failed_job_says_why(client: httpx2.AsyncClient, make: Make) -> None:
-    """Programs look at the code, people read the message."""
+async def test_a_failed_job_contains_its_error(client: httpx2.AsyncClient, make: Make) -> None:
+    """A code for programs and a message for people."""
     job = await make(Status.FAILED)
 
     shown = (await client.get(f"/api/v1/jobs/{job.id}")).json()
@@ -131,10 +131,10 @@ async def test_a_failed_job_says_why(client: httpx2.AsyncClient, make: Make) -> 
     assert shown["error_message"] == "out of memory"
 
 
-async def test_an_attempt_that_failed_is_not_the_jobs_failure(
+async def test_a_failed_attempt_is_not_shown_as_a_failed_job(
     client: httpx2.AsyncClient, make: Make
 ) -> None:
-    """While another attempt follows, callers must not believe that all is lost."""
+    """Another attempt follows."""
     job = await make(retries=1, attempt=1, error=JobError("provider_unavailable", "503"))
 
     shown = (await client.get(f"/api/v1/jobs/{job.id}")).json()
@@ -162,7 +162,7 @@ async def test_an_attempt_that_failed_is_not_the_jobs_failure(
 async def test_an_unknown_job_is_not_found(
     client: httpx2.AsyncClient, method: str, route: str
 ) -> None:
-    """Whatever one wants of it."""
+    """On every route."""
     answer = await client.request(method, route.format(UNKNOWN))
 
     assert answer.status_code == 404
@@ -170,7 +170,7 @@ async def test_an_unknown_job_is_not_found(
 
 
 async def test_jobs_are_listed_newest_first(client: httpx2.AsyncClient, make: Make) -> None:
-    """What one has just asked for is on top."""
+    """The latest request is at the top."""
     made = [await make(prompt=f"Cat {number}") for number in range(3)]
 
     listed = (await client.get("/api/v1/jobs")).json()
@@ -180,7 +180,7 @@ async def test_jobs_are_listed_newest_first(client: httpx2.AsyncClient, make: Ma
 
 
 async def test_a_list_can_be_followed_to_its_end(client: httpx2.AsyncClient, make: Make) -> None:
-    """By the link alone: no page counts what lies before it."""
+    """By the link alone: no page counts the rows before it."""
     made = [str((await make()).id) for _ in range(5)]
     pages = []
     address = "/api/v1/jobs?limit=2"
@@ -195,7 +195,7 @@ async def test_a_list_can_be_followed_to_its_end(client: httpx2.AsyncClient, mak
 
 
 async def test_a_followed_list_keeps_its_filter(client: httpx2.AsyncClient, make: Make) -> None:
-    """The second page shows the same kind of jobs as the first."""
+    """The second page has the same filter as the first."""
     wanted = [str((await make(Status.CANCELLED)).id) for _ in range(2)]
     await make()
 
@@ -205,8 +205,8 @@ async def test_a_followed_list_keeps_its_filter(client: httpx2.AsyncClient, make
     assert [one["id"] for one in first.json() + second.json()] == wanted[::-1]
 
 
-async def test_a_list_can_leave_out_its_beginning(client: httpx2.AsyncClient, make: Make) -> None:
-    """Older clients page with offsets."""
+async def test_a_list_can_have_an_offset(client: httpx2.AsyncClient, make: Make) -> None:
+    """Older clients use offsets."""
     made = [str((await make()).id) for _ in range(3)]
 
     answer = await client.get("/api/v1/jobs?offset=1&limit=1")
@@ -218,7 +218,7 @@ async def test_a_list_can_leave_out_its_beginning(client: httpx2.AsyncClient, ma
 async def test_a_cancelled_job_can_be_cancelled_again(
     client: httpx2.AsyncClient, make: Make, method: str, route: str
 ) -> None:
-    """Who asks twice, because the first answer was lost, gets the same answer."""
+    """After a lost response the repetition gets the same response."""
     job = await make()
     address = "/api/v1/jobs/" + route.format(job.id)
 
@@ -230,10 +230,10 @@ async def test_a_cancelled_job_can_be_cancelled_again(
 
 
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED])
-async def test_a_job_that_has_ended_cannot_be_cancelled(
+async def test_an_ended_job_cannot_be_cancelled(
     client: httpx2.AsyncClient, make: Make, status: Status
 ) -> None:
-    """The picture is there, or will never be."""
+    """Its result exists, or never will."""
     job = await make(status)
 
     answer = await client.delete(f"/api/v1/jobs/{job.id}")
@@ -242,7 +242,7 @@ async def test_a_job_that_has_ended_cannot_be_cancelled(
     assert answer.json()["code"] == "already_ended"
 
 
-async def test_a_failed_job_can_be_asked_for_again(client: httpx2.AsyncClient, make: Make) -> None:
+async def test_a_failed_job_can_be_retried(client: httpx2.AsyncClient, make: Make) -> None:
     """As a new job: the old one keeps its history."""
     job = await make(Status.FAILED)
 
@@ -256,7 +256,7 @@ async def test_a_failed_job_can_be_asked_for_again(client: httpx2.AsyncClient, m
 
 
 async def test_a_retry_of_the_same_job_is_one_job(client: httpx2.AsyncClient, make: Make) -> None:
-    """Who presses twice is answered with the job that there is, unless another is wanted."""
+    """A second request gets the existing job, unless another one is requested."""
     job = await make(Status.FAILED)
     route = f"/api/v1/jobs/{job.id}/retry"
     first = await client.post(route)
@@ -270,9 +270,7 @@ async def test_a_retry_of_the_same_job_is_one_job(client: httpx2.AsyncClient, ma
     assert other.json()["id"] != first.json()["id"]
 
 
-async def test_a_waiting_job_cannot_be_asked_for_again(
-    client: httpx2.AsyncClient, make: Make
-) -> None:
+async def test_a_waiting_job_cannot_be_retried(client: httpx2.AsyncClient, make: Make) -> None:
     """It would be paid for twice."""
     job = await make()
 
@@ -282,7 +280,7 @@ async def test_a_waiting_job_cannot_be_asked_for_again(
 
 
 async def test_a_job_may_be_scheduled(client: httpx2.AsyncClient, rt: Runtime) -> None:
-    """`run_at` is a time with its zone, and comes back in UTC."""
+    """`run_at` is a time with its zone, and is returned in UTC."""
     later = (rt.now() + timedelta(days=3)).replace(microsecond=0)
     body = {"prompt": "A cat", "run_at": later.isoformat(), "deadline_seconds": 60}
 
@@ -291,7 +289,7 @@ async def test_a_job_may_be_scheduled(client: httpx2.AsyncClient, rt: Runtime) -
     assert answer.json()["run_at"] == later.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def test_the_flat_answer_has_both_spellings(
+async def test_the_flat_response_has_both_spellings(
     client: httpx2.AsyncClient, complete: Make
 ) -> None:
     """Simple clients read one or the other."""
@@ -311,17 +309,17 @@ async def test_the_flat_answer_has_both_spellings(
 
 
 async def test_a_flat_job_is_queued(client: httpx2.AsyncClient) -> None:
-    """Where the other routes say `pending`."""
+    """The other routes say `pending`."""
     answer = await client.post("/generate", json={"prompt": "A cat"})
 
     assert answer.status_code == 200
     assert answer.json()["status"] == "queued"
 
 
-async def test_flat_addresses_are_absolute_if_the_operator_names_one(
+async def test_flat_addresses_are_absolute_with_a_configured_base(
     rt: Runtime, settings: Settings, complete: Make, client_of: ClientOf
 ) -> None:
-    """Simple clients resolve a relative one against the address that they know."""
+    """Simple clients resolve relative ones against their own base address."""
     job = await complete()
     public = settings.model_copy(update={"public_url": "https://fleek.example"})
 

@@ -1,4 +1,4 @@
-"""API keys: who may call what, from the first key on until a key is revoked."""
+"""API keys: access from the first key until a key is revoked."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -52,13 +52,13 @@ ANYWHERE: Final = {"api_host": "0.0.0.0"}  # noqa: S104 - not bound
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return the clock by which keys are read again."""
+    """Return the clock of the key cache."""
     return Clock()
 
 
 @pytest.fixture
 def rt(rt: Runtime, clock: Clock) -> Runtime:
-    """Return a runtime whose caches go by this clock."""
+    """Return a runtime whose caches use this clock."""
     return replace(rt, steady=clock.steady)
 
 
@@ -82,7 +82,7 @@ def key_of(rt: Runtime) -> KeyOf:
 
 
 def bearer(key: str) -> dict[str, str]:
-    """Return the header that shows a key."""
+    """Return the header with the key."""
     return {"Authorization": f"Bearer {key}"}
 
 
@@ -91,17 +91,17 @@ def id_of(key: str) -> str:
     return key.split("_")[1]
 
 
-async def test_without_keys_nobody_needs_one(client: httpx2.AsyncClient) -> None:
-    """A first try on a laptop works; a key that some program insists on sending is ignored."""
+async def test_without_keys_access_is_open(client: httpx2.AsyncClient) -> None:
+    """For a first try on a laptop; a key sent by a client is ignored."""
     answers = [await client.get(JOBS), await client.get(JOBS, headers=bearer("whatever"))]
 
     assert [answer.status_code for answer in answers] == [200, 200]
 
 
-async def test_with_the_first_key_all_need_one(
+async def test_the_first_key_closes_access(
     client: httpx2.AsyncClient, key_of: KeyOf, clock: Clock
 ) -> None:
-    """Within half a second, and for good: also when it has been revoked."""
+    """Within half a second, and permanently, even when it has been revoked."""
     before = await client.get(JOBS)
     key = await key_of()
     clock.tick(seconds=0.5)
@@ -119,7 +119,7 @@ async def test_with_the_first_key_all_need_one(
 async def test_the_very_first_key_counts_at_once(
     rt: Runtime, client: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:
-    """Although the process has just seen that there are none: the job is that of the key's tenant."""
+    """Although the process has just read that there are none; the job has the key's tenant."""
     await client.get(JOBS)
     key = await key_of(tenant_id="acme")
 
@@ -130,10 +130,10 @@ async def test_the_very_first_key_counts_at_once(
     assert (await client.get(JOBS)).status_code == 401
 
 
-async def test_access_stays_closed_over_a_restart(
+async def test_access_stays_closed_after_a_restart(
     rt: Runtime, other: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:
-    """A process that has just started asks the database."""
+    """A new process queries the database."""
     key = await key_of()
     await api_keys.revoke(rt.db, KeyId(id_of(key)), now=rt.now())
 
@@ -149,7 +149,7 @@ async def test_open_routes_need_no_key(client: httpx2.AsyncClient, key_of: KeyOf
 
 
 async def test_each_way_to_send_a_key_works(client: httpx2.AsyncClient, key_of: KeyOf) -> None:
-    """Those of the libraries of Replicate and fal, too."""
+    """Including those of the libraries of Replicate and fal."""
     key = await key_of()
     ways: list[dict[str, str]] = [
         *({"Authorization": f"{scheme} {key}"} for scheme in ("Bearer", "Key", "Token", "bearer")),
@@ -165,7 +165,7 @@ async def test_each_way_to_send_a_key_works(client: httpx2.AsyncClient, key_of: 
 async def test_a_refusal_does_not_say_what_is_wrong_with_a_key(
     client: httpx2.AsyncClient, rt: Runtime, key_of: KeyOf
 ) -> None:
-    """Missing, malformed, unknown, another's secret, expired and revoked are one answer."""
+    """Missing, malformed, unknown, wrong, expired and revoked keys get the same response."""
     valid = await key_of()
     expired = await key_of(expires_at=rt.now() - timedelta(seconds=1))
     revoked = await key_of()
@@ -183,10 +183,10 @@ async def test_a_refusal_does_not_say_what_is_wrong_with_a_key(
     assert answers[0].json()["code"] == "unauthorized"
 
 
-async def test_a_secret_of_another_form_with_the_right_id_is_refused(
+async def test_a_malformed_secret_with_a_valid_id_is_refused(
     client: httpx2.AsyncClient, key_of: KeyOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The id is public: the digest decides, not the id."""
+    """The id is public: the digest decides."""
     valid = await key_of()
     monkeypatch.setattr("fleek.engine.access.id_of", id_of)
     _, unknown = new_key()
@@ -207,7 +207,7 @@ async def test_a_secret_of_another_form_with_the_right_id_is_refused(
 async def test_several_keys_are_ambiguous(
     client: httpx2.AsyncClient, key_of: KeyOf, headers: list[tuple[str, str]]
 ) -> None:
-    """A proxy and the service could take different ones."""
+    """A proxy and the service could use different ones."""
     await key_of()
 
     answer = await client.get(JOBS, headers=headers)
@@ -215,7 +215,7 @@ async def test_several_keys_are_ambiguous(
     assert (answer.status_code, answer.json()["code"]) == (400, "ambiguous_credentials")
 
 
-async def test_a_key_in_an_address_is_refused(client: httpx2.AsyncClient, key_of: KeyOf) -> None:
+async def test_a_key_in_a_query_is_refused(client: httpx2.AsyncClient, key_of: KeyOf) -> None:
     """Also a valid one, and under any name."""
     key = await key_of()
 
@@ -225,8 +225,8 @@ async def test_a_key_in_an_address_is_refused(client: httpx2.AsyncClient, key_of
         assert key not in answer.text
 
 
-async def test_a_key_may_do_what_its_scopes_say(client: httpx2.AsyncClient, key_of: KeyOf) -> None:
-    """And the refusal names the scope that is missing."""
+async def test_a_key_is_limited_to_its_scopes(client: httpx2.AsyncClient, key_of: KeyOf) -> None:
+    """The error names the missing scope."""
     key = await key_of(Scope.JOBS_READ)
 
     listed = await client.get(JOBS, headers=bearer(key))
@@ -240,7 +240,7 @@ async def test_a_key_may_do_what_its_scopes_say(client: httpx2.AsyncClient, key_
 async def test_a_revocation_takes_effect_on_all_processes(
     client: httpx2.AsyncClient, other: httpx2.AsyncClient, key_of: KeyOf, clock: Clock
 ) -> None:
-    """Each knows a key for half a second at most."""
+    """Each process caches a key for half a second at most."""
     key, admin = await key_of(), await key_of(Scope.ADMIN)
     before = [await each.get(JOBS, headers=bearer(key)) for each in (client, other)]
 
@@ -257,7 +257,7 @@ async def test_a_revocation_takes_effect_on_all_processes(
 async def test_open_streams_end_with_the_access(
     rt: Runtime, key_of: KeyOf, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, has_key: bool
 ) -> None:
-    """Of a key that is revoked, and of callers without one once there is a key."""
+    """Those of a revoked key, and those without a key once there is one."""
     monkeypatch.setattr(streams_module, "CHECK_SECONDS", 0.01)
     caller = ANONYMOUS
     if has_key:
@@ -284,7 +284,7 @@ async def test_open_streams_end_with_the_access(
 async def test_a_key_is_read_at_most_twice_a_second(
     client: httpx2.AsyncClient, key_of: KeyOf, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is not there, too."""
+    """An unknown one, too."""
     key = await key_of()
     _, unknown = new_key()
     reads: list[str] = []
@@ -304,8 +304,8 @@ async def test_a_key_is_read_at_most_twice_a_second(
     assert reads == [id_of(key), id_of(unknown), id_of(key)]
 
 
-def test_the_cache_has_an_end() -> None:
-    """A flood of keys costs no memory; the oldest go first."""
+def test_the_size_of_the_key_cache_is_limited() -> None:
+    """Many keys cost no memory, because the oldest are dropped first."""
     cache = TimedCache[int](seconds=1)
 
     for number in range(MOST_CACHED + 1):
@@ -319,7 +319,7 @@ def test_the_cache_has_an_end() -> None:
 async def test_the_last_use_of_a_key_is_shown(
     rt: Runtime, client: httpx2.AsyncClient, key_of: KeyOf, clock: Clock
 ) -> None:
-    """Stored beside the request, once a minute."""
+    """It is stored beside the request, once a minute."""
     key = await key_of()
     writes = []
     note_use = api_keys.note_use
@@ -340,10 +340,10 @@ async def test_the_last_use_of_a_key_is_shown(
     assert len(writes) == 1
 
 
-async def test_a_job_names_the_key_that_created_it(
+async def test_a_job_contains_the_key_that_created_it(
     rt: Runtime, client: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:
-    """So that it can be found out who has paid; a retry names the key of the retry."""
+    """It shows who has paid; a retry contains the key of the retry."""
     first, second = await key_of(), await key_of()
 
     created = await client.post(
@@ -361,7 +361,7 @@ async def test_a_job_names_the_key_that_created_it(
 async def test_a_repeated_request_may_come_with_another_key(
     client: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:
-    """Of the same tenant: a key may be replaced between two tries; another tenant has its own."""
+    """Of the same tenant: a key may be replaced in between; another tenant has its own jobs."""
     keys = [await key_of(), await key_of(), await key_of(tenant_id="acme")]
 
     answers = [
@@ -380,7 +380,7 @@ async def test_a_repeated_request_may_come_with_another_key(
 async def test_wrong_keys_are_limited_and_a_valid_one_is_not(
     client: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:
-    """From the same address: many callers may share one. A proxy's own address is not theirs."""
+    """Several callers may share an address; that of a proxy does not count."""
     key = await key_of()
 
     statuses = [(await client.get(JOBS)).status_code for _ in range(REFUSED_PER_MINUTE)]
@@ -396,7 +396,7 @@ async def test_wrong_keys_are_limited_and_a_valid_one_is_not(
 
 
 def test_refusals_are_forgotten_after_a_minute() -> None:
-    """And peers, if there are too many."""
+    """Addresses are dropped, too, if there are too many."""
     clock = Clock()
     refused = RefusedKeys(clock=clock.steady)
 
@@ -415,7 +415,7 @@ def test_refusals_are_forgotten_after_a_minute() -> None:
 async def test_keys_can_be_settings(
     rt: Runtime, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They may do all, and nobody may do anything without."""
+    """They have all scopes, and access without a key is closed."""
     monkeypatch.setenv("API_KEYS", f"laptop:{CONFIGURED}, ci:{'t' * 40}")
     settings = rt.settings.model_copy(update={"api_keys": read(Settings).api_keys})
 
@@ -437,10 +437,10 @@ async def test_keys_can_be_settings(
     "value",
     ["one", "one,two", f"a:{'s' * 31}", f":{CONFIGURED}", f"a:{CONFIGURED},a:{CONFIGURED}"],
 )
-def test_a_key_that_is_no_key_is_refused_at_the_start(
+def test_an_invalid_configured_key_is_refused_at_the_start(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message names the setting and not its content."""
+    """The error names the setting and not its content."""
     monkeypatch.setenv("API_KEYS", value)
 
     with pytest.raises(ConfigurationError, match=r"^API_KEYS: ") as refused:
@@ -449,10 +449,10 @@ def test_a_key_that_is_no_key_is_refused_at_the_start(
     assert value not in str(refused.value)
 
 
-async def test_others_are_not_served_without_keys(
+async def test_a_public_address_requires_keys(
     rt: Runtime, key_of: KeyOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unless the operator has said so; one key is enough."""
+    """Unless the operator allows anonymous access; one key is enough."""
     exposed = replace(rt, settings=rt.settings.model_copy(update=ANYWHERE))
     allowed = rt.settings.model_copy(update={**ANYWHERE, "allow_anonymous": True})
     monkeypatch.setenv("API_KEYS", f"a:{CONFIGURED}")
@@ -466,20 +466,20 @@ async def test_others_are_not_served_without_keys(
     await check_exposure(exposed)
 
 
-async def test_on_an_open_address_keys_are_needed_whatever_the_database_says(
+async def test_a_public_address_requires_keys_even_with_an_empty_database(
     rt: Runtime, client_of: ClientOf
 ) -> None:
-    """Rows that disappear open nothing."""
+    """Removed rows do not open access."""
     exposed = replace(rt, settings=rt.settings.model_copy(update=ANYWHERE))
 
     async with client_of(exposed) as client:
         assert (await client.get(JOBS)).status_code == 401
 
 
-async def test_without_the_database_access_stays_as_it_was(
+async def test_access_stays_unchanged_during_a_database_outage(
     rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that has never asked knows nothing, and refuses."""
+    """A process that has not read the keys yet refuses."""
     known = await keys_required(rt)
 
     async def unavailable(_: Any) -> bool:
@@ -494,10 +494,10 @@ async def test_without_the_database_access_stays_as_it_was(
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/info", "/health/detailed"])
-async def test_figures_are_for_operators(
+async def test_metrics_are_for_operators(
     rt: Runtime, client_of: ClientOf, key_of: KeyOf, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """With a key or the token, or on the machine itself; a proxy there speaks for others."""
+    """With a key or the token, or from the machine itself, but not through a local proxy."""
     monkeypatch.setenv("METRICS_TOKEN", "m" * 32)
     token = {"metrics_token": read(Settings).metrics_token}
     admin, plain = await key_of(Scope.ADMIN), await key_of(Scope.JOBS_READ)
@@ -528,7 +528,7 @@ async def test_figures_are_for_operators(
 async def test_an_operator_creates_lists_and_revokes_keys(
     client: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:
-    """The secret is in one answer, which is not to be stored."""
+    """The secret is in one response, which must not be cached."""
     admin = bearer(await key_of(Scope.ADMIN))
     wish = {
         "name": "shop",
@@ -556,10 +556,10 @@ async def test_an_operator_creates_lists_and_revokes_keys(
     assert (revoked.status_code, missing.status_code) == (200, 404)
 
 
-async def test_a_key_is_for_the_own_tenant_unless_said(
+async def test_a_key_belongs_to_the_creator_s_tenant_by_default(
     client: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:
-    """And it may do all but manage keys."""
+    """It has all scopes but the management of keys."""
     admin = bearer(await key_of(Scope.ADMIN, tenant_id="acme"))
 
     created = (await client.post("/api/v1/keys", json={"name": "x"}, headers=admin)).json()
@@ -584,7 +584,7 @@ async def test_a_key_is_for_the_own_tenant_unless_said(
         {"name": "x", "secret": "mine"},
     ],
 )
-async def test_a_key_that_makes_no_sense_is_refused(
+async def test_an_invalid_key_request_is_refused(
     client: httpx2.AsyncClient, key_of: KeyOf, wish: dict[str, Any]
 ) -> None:
     """422, and nothing is created."""
@@ -597,7 +597,7 @@ async def test_a_key_that_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("scopes", [(), tuple(set(Scope) - {Scope.ADMIN})])
-async def test_keys_are_managed_by_operators_alone(
+async def test_keys_are_managed_by_operators_only(
     client: httpx2.AsyncClient, key_of: KeyOf, scopes: tuple[Scope, ...]
 ) -> None:
     """Neither without keys nor with all other scopes."""
@@ -611,10 +611,10 @@ async def test_keys_are_managed_by_operators_alone(
     assert {answer.status_code for answer in asked} == {403}
 
 
-async def test_the_client_shows_its_key(
+async def test_the_client_sends_its_key(
     rt: Runtime, key_of: KeyOf, complete: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """With each request: also to download, which follows no signed address."""
+    """With each request, also for downloads, which do not use a signed address."""
     job = await complete()
     key = await key_of(*(scope for scope in Scope if scope is not Scope.ADMIN))
     transport = httpx2.ASGITransport(create_app(rt))
@@ -631,10 +631,10 @@ async def test_the_client_shows_its_key(
     assert path.stat().st_size > 0
 
 
-async def test_the_log_names_the_key_and_never_shows_it(
+async def test_the_log_contains_the_id_of_the_key_only(
     client: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:
-    """Neither of requests that are answered nor of those that are refused."""
+    """For accepted and for refused requests."""
     key = await key_of(Scope.JOBS_READ)
     _, unknown = new_key()
 
@@ -649,8 +649,8 @@ async def test_the_log_names_the_key_and_never_shows_it(
     assert not any(one.rpartition("_")[2] in repr(lines) for one in (key, unknown))
 
 
-async def test_a_caller_is_told_who_it_is(client: httpx2.AsyncClient, key_of: KeyOf) -> None:
-    """Whatever its scopes; with `admin` all of them. Without keys, what anyone may."""
+async def test_a_caller_can_read_its_identity(client: httpx2.AsyncClient, key_of: KeyOf) -> None:
+    """With any scopes; `admin` lists all of them; without keys, the anonymous ones."""
     before = (await client.get("/api/v1/me")).json()
     plain, admin = await key_of(Scope.USAGE_READ, tenant_id="acme"), await key_of(Scope.ADMIN)
 

@@ -1,4 +1,4 @@
-"""What a tenant may have, and what it is answered beyond."""
+"""Limits of a tenant, and the errors beyond them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -25,7 +25,7 @@ MOST = 3
 
 @pytest.fixture
 def limited(rt: Runtime, settings: Settings) -> Runtime:
-    """Return a runtime on which a tenant may have few jobs."""
+    """Return a runtime with a low limit of jobs per tenant."""
     return replace(rt, settings=settings.model_copy(update={"max_live_jobs": MOST}))
 
 
@@ -37,10 +37,8 @@ async def client(limited: Runtime, client_of: ClientOf) -> AsyncGenerator[httpx2
 
 
 @pytest.mark.parametrize("path", [V1, "/generate"])
-async def test_at_most_so_many_jobs_are_accepted_until_one_ends(
-    client: httpx2.AsyncClient, path: str
-) -> None:
-    """However many arrive at once; the refusal says what to do."""
+async def test_the_number_of_open_jobs_is_limited(client: httpx2.AsyncClient, path: str) -> None:
+    """Under concurrency, too; the error says what to do."""
     answers = await asyncio.gather(*(client.post(path, json=CAT) for _ in range(20)))
 
     refused = [answer for answer in answers if answer.status_code == 429]
@@ -54,8 +52,8 @@ async def test_at_most_so_many_jobs_are_accepted_until_one_ends(
     assert (await client.post(path, json=CAT)).status_code == 429
 
 
-async def test_a_repeated_request_is_no_further_job(client: httpx2.AsyncClient) -> None:
-    """A tenant that is at its limit still learns what has become of its requests."""
+async def test_a_repeated_request_is_accepted_at_the_limit(client: httpx2.AsyncClient) -> None:
+    """A tenant at its limit still gets the jobs of its requests."""
     first = await client.post(V1, json=CAT, headers=KEY)
     await asyncio.gather(*(client.post(V1, json=CAT) for _ in range(MOST)))
 
@@ -66,8 +64,8 @@ async def test_a_repeated_request_is_no_further_job(client: httpx2.AsyncClient) 
     assert other.status_code == 429
 
 
-async def test_many_retries_go_on_when_there_is_a_place(limited: Runtime, make: Make) -> None:
-    """An operation that has to wait does not hold up another's."""
+async def test_bulk_retries_continue_when_a_place_is_free(limited: Runtime, make: Make) -> None:
+    """A waiting operation does not block those of others."""
     failed = [await make(Status.FAILED) for _ in range(MOST + 1)]
     live = [await make() for _ in range(MOST)]
     retry = await accept(
@@ -78,10 +76,10 @@ async def test_many_retries_go_on_when_there_is_a_place(limited: Runtime, make: 
     )
     turns = BulkOperations(limited)
 
-    await turns.turn()  # there is no place
+    await turns.turn()  # no place is free
     await turns.turn()
     between = await bulk.get(limited.db, cancel.id, tenant_id="default")
-    await turns.turn()  # for as many as there are places
+    await turns.turn()  # as many as there are free places
 
     pending = JobFilter(statuses=frozenset({Status.PENDING}))
     assert between.ended_at is not None

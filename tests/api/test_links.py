@@ -1,4 +1,4 @@
-"""Behind a proxy, every address that is given out is the public one, its path included."""
+"""Behind a proxy, every published address is the public one, including its path."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ from fleek.engine.runtime import Runtime
 Make = Callable[..., Awaitable[Any]]
 
 PUBLIC: Final = "https://x.example/fleek"
-INSIDE: Final = "10.9.8.7:8123"  # where the proxy finds the service
+INSIDE: Final = "10.9.8.7:8123"  # how the proxy reaches the service
 FORWARDED: Final = {
     "X-Forwarded-Host": "evil.example",
     "X-Forwarded-Proto": "http",
@@ -29,8 +29,10 @@ OTHERS: Final = re.compile(rf"{re.escape(INSIDE)}|127\.0\.0\.1:8000|evil")
 PATH: Final = re.compile(r'"/(?:api|media|docs|redoc|health|readyz|livez|metrics|openapi)\b[^"]*"')
 
 
-async def test_no_answer_holds_another_address(rt: Runtime, make: Make, complete: Make) -> None:
-    """Of all routes, in headers and bodies, whatever the proxy says."""
+async def test_responses_contain_public_addresses_only(
+    rt: Runtime, make: Make, complete: Make
+) -> None:
+    """On all routes, in headers and bodies, whatever the proxy sends."""
     settings = rt.settings.model_copy(update={"public_url": PUBLIC})
     app = create_app(replace(rt, settings=settings))
     done, failed, waiting = await complete(), await make(Status.FAILED), await make()
@@ -41,7 +43,7 @@ async def test_no_answer_holds_another_address(rt: Runtime, make: Make, complete
         if isinstance(route, APIRoute)
         and "GET" in (route.methods or ())
         and "static" not in route.path
-        and route.path != "/api/v1/events"  # goes on for ever; see test_tenant_events.py
+        and route.path != "/api/v1/events"  # endless; see test_tenant_events.py
     ]
     calls = [
         ("GET", re.sub(r"{(\w+)(:\w+)?}", lambda found: str(names.get(found[1], "x")), path))
@@ -86,7 +88,7 @@ async def test_no_answer_holds_another_address(rt: Runtime, make: Make, complete
 
 
 async def test_the_description_names_the_public_address(rt: Runtime) -> None:
-    """Pages that try the API, and programs made from it, call that one."""
+    """API consoles and generated clients call it."""
     settings = rt.settings.model_copy(update={"public_url": PUBLIC})
     transport = httpx2.ASGITransport(create_app(replace(rt, settings=settings)))
 

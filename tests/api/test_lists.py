@@ -1,4 +1,4 @@
-"""Filtered lists over HTTP, and the fields by which callers sort their jobs."""
+"""Filtered lists over HTTP, and the fields by which callers organise their jobs."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ async def listed(client: httpx2.AsyncClient, query: str) -> list[str]:
 async def test_a_list_can_be_filtered_by_several_statuses(
     client: httpx2.AsyncClient, make: Any
 ) -> None:
-    """Under both names of the parameter."""
+    """With both names of the parameter."""
     failed = await make(Status.FAILED)
     cancelled = await make(Status.CANCELLED)
     await make()
@@ -42,8 +42,8 @@ async def test_a_list_can_be_filtered_by_several_statuses(
     assert await listed(client, "status=failed") == [str(failed.id)]
 
 
-async def test_a_list_can_be_filtered_by_what_was_asked_for(client: httpx2.AsyncClient) -> None:
-    """Tags, models, providers, times and favourites, alone and together."""
+async def test_a_list_can_be_filtered_by_fields_of_the_request(client: httpx2.AsyncClient) -> None:
+    """Tags, models, providers, times and favourites, alone and combined."""
     sea = await created(
         client,
         prompt="A stormy cat",
@@ -71,8 +71,8 @@ async def test_a_list_can_be_filtered_by_what_was_asked_for(client: httpx2.Async
         assert await listed(client, query) == expected, query
 
 
-async def test_the_cursor_holds_the_filter(client: httpx2.AsyncClient) -> None:
-    """It is enough by itself; with another filter it is refused instead of half obeyed."""
+async def test_the_cursor_contains_the_filter(client: httpx2.AsyncClient) -> None:
+    """It is enough alone, and is refused together with another filter."""
     first = await created(client, tags=["sea"])
     await created(client)
     await created(client, tags=["sea"])
@@ -99,10 +99,8 @@ async def test_the_cursor_holds_the_filter(client: httpx2.AsyncClient) -> None:
     ],
     ids=str,
 )
-async def test_a_cursor_of_somebody_s_own_making_is_refused(
-    client: httpx2.AsyncClient, value: Any
-) -> None:
-    """What it holds is read as strictly as the query itself."""
+async def test_a_forged_cursor_is_refused(client: httpx2.AsyncClient, value: Any) -> None:
+    """Its content is validated as strictly as the query itself."""
     cursor = base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
     answer = await client.get(f"/api/v1/jobs?cursor={cursor}")
@@ -111,7 +109,7 @@ async def test_a_cursor_of_somebody_s_own_making_is_refused(
 
 
 async def test_the_jobs_are_counted_on_request(client: httpx2.AsyncClient) -> None:
-    """For those who show a number of pages."""
+    """For clients that show the number of pages."""
     for _ in range(3):
         await created(client, tags=["sea"])
     await created(client)
@@ -124,7 +122,7 @@ async def test_the_jobs_are_counted_on_request(client: httpx2.AsyncClient) -> No
 
 
 async def test_days_are_listed(client: httpx2.AsyncClient, rt: Runtime) -> None:
-    """In UTC, under the same filters."""
+    """In UTC, with the same filters."""
     await created(client, tags=["sea"])
     await created(client)
 
@@ -152,7 +150,7 @@ async def test_days_are_listed(client: httpx2.AsyncClient, rt: Runtime) -> None:
         ("q=" + "a" * 201, "/q"),
     ],
 )
-async def test_an_unclear_filter_is_refused(
+async def test_an_invalid_filter_is_refused(
     client: httpx2.AsyncClient, query: str, pointer: str
 ) -> None:
     """Nothing is guessed."""
@@ -163,10 +161,10 @@ async def test_an_unclear_filter_is_refused(
     assert (error["location"], error["pointer"]) == ("query", pointer)
 
 
-async def test_what_belongs_to_the_caller_can_be_changed_in_any_state(
+async def test_fields_of_the_caller_can_be_changed_in_any_state(
     client: httpx2.AsyncClient, make: Any
 ) -> None:
-    """What is not named stays; the history says that something was changed."""
+    """Omitted fields stay, and the history records the change."""
     job: Job = await make(Status.CANCELLED)
     address = f"/api/v1/jobs/{job.id}"
 
@@ -197,10 +195,10 @@ async def test_what_belongs_to_the_caller_can_be_changed_in_any_state(
         ({"favorite": True}, "/favorite"),
     ],
 )
-async def test_what_cannot_be_changed_is_refused(
+async def test_other_fields_cannot_be_changed(
     client: httpx2.AsyncClient, make: Any, body: dict[str, Any], pointer: str
 ) -> None:
-    """The request of a job stays what it was."""
+    """The request of a job is immutable."""
     job: Job = await make()
 
     answer = await client.patch(f"/api/v1/jobs/{job.id}", json=body)

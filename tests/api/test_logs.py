@@ -1,4 +1,4 @@
-"""The log of requests: a line each, without anything secret."""
+"""The log of requests: one line each, without secrets."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from fleek.engine.submit import submit
 
 
 async def logged(rt: Runtime, method: str, path: str, **more: Any) -> list[dict[str, Any]]:
-    """Return the lines about requests that one request leaves."""
+    """Return the log lines of one request."""
     transport = httpx2.ASGITransport(create_app(rt))
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
         with capture_logs() as lines:
@@ -23,7 +23,7 @@ async def logged(rt: Runtime, method: str, path: str, **more: Any) -> list[dict[
 
 
 async def test_a_request_is_one_line(rt: Runtime) -> None:
-    """With what an operator searches by: the route, the status, the job, the time that it took."""
+    """With the fields that operators search by: route, status, job, duration."""
     job = await submit(rt, a_request())
 
     (line,) = await logged(rt, "GET", f"/api/v1/jobs/{job.id}?x=1")
@@ -58,10 +58,10 @@ async def test_a_request_is_one_line(rt: Runtime) -> None:
         ([], "127.0.0.1"),
     ],
 )
-async def test_the_caller_is_who_the_last_proxy_names(
+async def test_the_caller_s_address_comes_from_the_last_proxy(
     rt: Runtime, forwarded: list[str], client: str
 ) -> None:
-    """Whatever callers write in front of that; and what is no address is not logged."""
+    """Earlier entries of the header are ignored, and invalid addresses are not logged."""
     settings = rt.settings.model_copy(update={"forwarded_allow_ips": ("127.0.0.1", "10.0.0.0/8")})
     headers = [("X-Forwarded-For", value) for value in forwarded]
 
@@ -70,8 +70,8 @@ async def test_the_caller_is_who_the_last_proxy_names(
     assert line["client"] == client
 
 
-async def test_a_caller_that_is_no_proxy_names_nobody(rt: Runtime) -> None:
-    """It could put its deeds on others."""
+async def test_a_forwarded_address_of_an_untrusted_caller_is_ignored(rt: Runtime) -> None:
+    """It could blame other addresses."""
     settings = rt.settings.model_copy(update={"forwarded_allow_ips": ("10.0.0.0/8",)})
     headers = [("X-Forwarded-For", "203.0.113.7")]
 

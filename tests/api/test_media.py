@@ -1,4 +1,4 @@
-"""Files: whole, in part, not again, and never as a page of ours."""
+"""Files: whole, in parts, cached, and never executed as a page of the service."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, replace
@@ -17,15 +17,15 @@ from fleek.storage.base import Link, Storage
 Make = Callable[..., Coroutine[Any, Any, Job]]
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
 
-DATA = bytes(range(256)) * 2000  # more than one read of the storage
+DATA = bytes(range(256)) * 2000  # more than one chunk of the storage
 PNG = (DATA, "image/png", "png")
 
 
 @pytest.mark.parametrize("route", ["/media/{}.png", "/api/v1/download/{}"])
-async def test_a_file_comes_back_byte_for_byte(
+async def test_a_file_is_returned_byte_for_byte(
     client: httpx2.AsyncClient, complete: Make, route: str
 ) -> None:
-    """That is what it was all for."""
+    """With its type and length."""
     job = await complete(PNG)
 
     answer = await client.get(route.format(job.id))
@@ -37,10 +37,10 @@ async def test_a_file_comes_back_byte_for_byte(
     assert answer.headers["accept-ranges"] == "bytes"
 
 
-async def test_a_picture_is_shown_and_a_download_is_saved(
+async def test_media_are_inline_and_downloads_are_attachments(
     client: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """The same file, for a page and for a folder; the name is made from the id alone."""
+    """The file name contains the id only."""
     job = await complete(PNG)
 
     shown = await client.get(f"/media/{job.id}.png")
@@ -55,10 +55,10 @@ async def test_a_picture_is_shown_and_a_download_is_saved(
     ("content_type", "extension"),
     [("image/svg+xml", "svg"), ("text/html", "html"), ("application/octet-stream", "bin")],
 )
-async def test_what_could_run_in_a_browser_is_never_shown(
+async def test_active_content_is_always_an_attachment(
     client: httpx2.AsyncClient, complete: Make, content_type: str, extension: str
 ) -> None:
-    """A model's output is written by strangers; on our address it would act as us."""
+    """Outputs are untrusted, and would run under the service's origin."""
     job = await complete((b"<script>alert(1)</script>", content_type, extension))
 
     answer = await client.get(f"/media/{job.id}.{extension}")
@@ -70,10 +70,10 @@ async def test_what_could_run_in_a_browser_is_never_shown(
     assert answer.headers["referrer-policy"] == "no-referrer"
 
 
-async def test_a_picture_may_be_shown_by_other_sites(
+async def test_an_image_may_be_embedded_by_other_sites(
     client: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """People put what they made into their own pages."""
+    """Callers use results on their own pages."""
     job = await complete(PNG)
 
     answer = await client.get(f"/media/{job.id}.png")
@@ -84,7 +84,7 @@ async def test_a_picture_may_be_shown_by_other_sites(
 
 
 async def test_each_output_has_its_own_address(client: httpx2.AsyncClient, complete: Make) -> None:
-    """The first has the plain name."""
+    """The first one has the plain name."""
     job = await complete((b"one", "image/png", "png"), (b"two", "text/plain", "txt"))
 
     shown = await client.get(f"/media/{job.id}-1.txt")
@@ -99,10 +99,10 @@ async def test_each_output_has_its_own_address(client: httpx2.AsyncClient, compl
     "name",
     ["{}.jpg", "{}-0.png", "{}-1.png", "{}-01.png", "{}", "{}.png.html", "{}.PNG", "x.png"],
 )
-async def test_only_the_one_name_finds_a_file(
+async def test_only_the_canonical_name_finds_a_file(
     client: httpx2.AsyncClient, complete: Make, name: str
 ) -> None:
-    """Two names for a file are two entries in every cache, and one of them lies about its type."""
+    """Two names would be two entries in every cache, one with a wrong extension."""
     job = await complete(PNG)
 
     answer = await client.get("/media/" + name.format(job.id))
@@ -111,10 +111,8 @@ async def test_only_the_one_name_finds_a_file(
     assert answer.json()["code"] == "not_found"
 
 
-async def test_an_output_that_is_not_there_is_not_found(
-    client: httpx2.AsyncClient, complete: Make
-) -> None:
-    """The job is there, its tenth file is not."""
+async def test_a_missing_output_is_not_found(client: httpx2.AsyncClient, complete: Make) -> None:
+    """The job exists, but not its tenth file."""
     job = await complete(PNG)
 
     answer = await client.get(f"/api/v1/download/{job.id}?index=9")
@@ -134,10 +132,10 @@ RANGES = {
 
 
 @pytest.mark.parametrize(("asked", "start", "stop"), RANGES.values(), ids=RANGES.keys())
-async def test_a_part_is_served(
+async def test_a_range_is_served(
     client: httpx2.AsyncClient, complete: Make, asked: str, start: int, stop: int
 ) -> None:
-    """Players seek, and downloads go on where they broke off."""
+    """Players seek, and downloads are resumed."""
     job = await complete(PNG)
 
     answer = await client.get(f"/media/{job.id}.png", headers={"Range": asked})
@@ -161,10 +159,10 @@ async def test_a_part_is_served(
     ],
     ids=["backwards", "empty", "letters", "lines", "two", "5000", "30 digits", "other digits"],
 )
-async def test_a_range_that_we_do_not_serve_gives_the_whole_file(
+async def test_an_unsupported_range_gives_the_whole_file(
     client: httpx2.AsyncClient, complete: Make, asked: str
 ) -> None:
-    """As the RFC wants it: a range is a wish."""
+    """The RFC allows a server to ignore ranges."""
     job = await complete(PNG)
 
     header = (b"Range", asked.encode("latin-1"))
@@ -178,7 +176,7 @@ async def test_a_range_that_we_do_not_serve_gives_the_whole_file(
 async def test_a_range_behind_the_end_is_refused(
     client: httpx2.AsyncClient, complete: Make, asked: str
 ) -> None:
-    """And says how long the file is."""
+    """The error contains the length of the file."""
     job = await complete(PNG)
 
     answer = await client.get(f"/media/{job.id}.png", headers={"Range": asked})
@@ -192,10 +190,10 @@ async def test_a_range_behind_the_end_is_refused(
     ("if_range", "status"),
     [("{}", 206), ('"other"', 200), ("W/{}", 200), ("Sat, 21 Nov 2026 00:00:00 GMT", 200)],
 )
-async def test_a_part_of_another_version_is_not_served(
+async def test_a_range_of_another_version_is_not_served(
     client: httpx2.AsyncClient, complete: Make, if_range: str, status: int
 ) -> None:
-    """Two halves of two files make none."""
+    """Halves of two files do not fit together."""
     job = await complete(PNG)
     etag = (await client.head(f"/media/{job.id}.png")).headers["etag"]
 
@@ -208,10 +206,10 @@ async def test_a_part_of_another_version_is_not_served(
 
 
 @pytest.mark.parametrize("given", ["{}", "W/{}", '"a", {}', "*"])
-async def test_a_file_that_the_caller_has_is_not_sent_again(
+async def test_a_cached_file_is_not_sent_again(
     client: httpx2.AsyncClient, complete: Make, given: str
 ) -> None:
-    """It never changes."""
+    """Files never change."""
     job = await complete(PNG)
     etag = (await client.head(f"/media/{job.id}.png")).headers["etag"]
 
@@ -225,7 +223,7 @@ async def test_a_file_that_the_caller_has_is_not_sent_again(
 
 
 async def test_another_version_is_sent(client: httpx2.AsyncClient, complete: Make) -> None:
-    """Whatever the caller has, it is not this."""
+    """The caller's tag does not match."""
     job = await complete(PNG)
     tags = ", ".join(f'"{number}"' for number in range(1000))
 
@@ -234,10 +232,8 @@ async def test_another_version_is_sent(client: httpx2.AsyncClient, complete: Mak
     assert answer.status_code == 200
 
 
-async def test_the_head_of_a_file_is_that_of_the_file(
-    client: httpx2.AsyncClient, complete: Make
-) -> None:
-    """Who wants to know the length does not want the bytes."""
+async def test_head_of_a_file_has_its_headers(client: httpx2.AsyncClient, complete: Make) -> None:
+    """Clients can read the length without the content."""
     job = await complete(PNG)
 
     head = await client.head(f"/media/{job.id}.png")
@@ -252,7 +248,7 @@ async def test_the_head_of_a_file_is_that_of_the_file(
 async def test_a_job_without_files_is_a_conflict(
     client: httpx2.AsyncClient, make: Make, status: Status, route: str
 ) -> None:
-    """The job is there; it has no files, now or for ever."""
+    """The job exists without files, for now or for ever."""
     job = await make(status)
 
     answer = await client.get(route.format(job.id))
@@ -267,7 +263,7 @@ async def test_a_job_without_files_is_a_conflict(
 async def test_removed_files_are_gone(
     client: httpx2.AsyncClient, rt: Runtime, complete: Make, route: str
 ) -> None:
-    """Not unknown: they were here."""
+    """410 and not 404: they existed."""
     job = await complete(PNG, purged_at=rt.now(), metadata_purged_at=rt.now())
 
     answer = await client.get(route.format(job.id))
@@ -277,10 +273,10 @@ async def test_removed_files_are_gone(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_a_file_that_somebody_deleted_is_not_found(
+async def test_a_file_missing_in_storage_is_not_found(
     client: httpx2.AsyncClient, rt: Runtime, complete: Make, method: str
 ) -> None:
-    """The error comes as a problem, before the first byte."""
+    """The error is a problem document, before the first byte."""
     job = await complete(PNG)
     async for stored in rt.storage.keys("media"):
         await rt.storage.delete(stored.key)
@@ -292,7 +288,7 @@ async def test_a_file_that_somebody_deleted_is_not_found(
 
 
 async def test_the_metadata_document_is_served(client: httpx2.AsyncClient, complete: Make) -> None:
-    """As it was stored, whatever this version would write."""
+    """As it was stored, whatever this release would write."""
     job = await complete(document=b'{"prompt":"A cat","width":64}')
 
     answer = await client.get(f"/api/v1/jobs/{job.id}/metadata")
@@ -301,10 +297,10 @@ async def test_the_metadata_document_is_served(client: httpx2.AsyncClient, compl
     assert answer.headers["content-type"] == "application/json"
 
 
-async def test_a_lost_metadata_document_is_not_found(
+async def test_a_missing_metadata_document_is_not_found(
     client: httpx2.AsyncClient, rt: Runtime, complete: Make
 ) -> None:
-    """Media and metadata may have different lifetimes."""
+    """Media and metadata may have different retentions."""
     job = await complete()
     await rt.storage.delete(metadata_key(job.id))
 
@@ -314,7 +310,7 @@ async def test_a_lost_metadata_document_is_not_found(
 
 
 @dataclass
-class Elsewhere:
+class RemoteStorage:
     """A storage that serves its files by itself, or cannot be read at all."""
 
     storage: Storage
@@ -324,7 +320,7 @@ class Elsewhere:
         return getattr(self.storage, name)
 
     async def url(self, _key: Key) -> Link | None:
-        """Return where the file is, if it is elsewhere."""
+        """Return the file's address, if there is one."""
         return self.link
 
     async def read(self, key: Key, **_: Any) -> AsyncIterator[bytes]:
@@ -340,9 +336,9 @@ LINK = Link("https://bucket.example/signed", timedelta(minutes=30))
 async def test_a_storage_may_serve_its_files_itself(
     rt: Runtime, complete: Make, client_of: ClientOf
 ) -> None:
-    """The bytes need not go through us. What a cache keeps must not outlive the address."""
+    """The bytes do not pass through the service, and caches must not outlive the address."""
     job = await complete(PNG)
-    storage: Any = Elsewhere(rt.storage, LINK)
+    storage: Any = RemoteStorage(rt.storage, LINK)
 
     async with client_of(replace(rt, storage=storage)) as client:
         answer = await client.get(f"/media/{job.id}.png")
@@ -352,12 +348,12 @@ async def test_a_storage_may_serve_its_files_itself(
     assert answer.headers["cache-control"] == "private, max-age=1800"
 
 
-async def test_an_address_that_is_old_at_once_is_not_kept(
+async def test_a_short_lived_address_is_not_cached(
     rt: Runtime, complete: Make, client_of: ClientOf
 ) -> None:
-    """An expiry of a second leaves nothing for a cache."""
+    """An expiry within a second leaves no time for a cache."""
     job = await complete(PNG)
-    storage: Any = Elsewhere(rt.storage, replace(LINK, fresh=timedelta(seconds=0.5)))
+    storage: Any = RemoteStorage(rt.storage, replace(LINK, fresh=timedelta(seconds=0.5)))
 
     async with client_of(replace(rt, storage=storage)) as client:
         answer = await client.get(f"/media/{job.id}.png")
@@ -365,12 +361,12 @@ async def test_an_address_that_is_old_at_once_is_not_kept(
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_what_a_file_is_like_is_told_by_us(
+async def test_head_of_a_remote_file_is_answered_locally(
     rt: Runtime, complete: Make, client_of: ClientOf
 ) -> None:
-    """An address that is signed for GET refuses HEAD."""
+    """An address signed for GET refuses HEAD."""
     job = await complete(PNG)
-    storage: Any = Elsewhere(rt.storage, LINK)
+    storage: Any = RemoteStorage(rt.storage, LINK)
 
     async with client_of(replace(rt, storage=storage)) as client:
         answer = await client.head(f"/media/{job.id}.png")
@@ -379,12 +375,12 @@ async def test_what_a_file_is_like_is_told_by_us(
     assert answer.headers["content-length"] == str(len(DATA))
 
 
-async def test_a_storage_that_cannot_be_read_is_unavailable(
+async def test_an_unreadable_storage_is_unavailable(
     rt: Runtime, complete: Make, client_of: ClientOf
 ) -> None:
-    """It comes back; and nobody learns its paths."""
+    """The error is temporary, and reveals no paths."""
     job = await complete(PNG)
-    storage: Any = Elsewhere(rt.storage)
+    storage: Any = RemoteStorage(rt.storage)
 
     async with client_of(replace(rt, storage=storage)) as client:
         answer = await client.get(f"/media/{job.id}.png")

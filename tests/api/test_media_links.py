@@ -1,4 +1,4 @@
-"""Signed addresses: a browser shows a picture without a key, for an hour, and nothing else."""
+"""Signed addresses: a browser shows an image without a key for an hour, and nothing else."""
 
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -27,7 +27,7 @@ SECRET: Final = b"secret"
 
 @pytest.fixture
 async def keyed(rt: Runtime, client_of: ClientOf) -> AsyncGenerator[httpx2.AsyncClient]:
-    """Open a client with a key that reads jobs, and not files."""
+    """Open a client with a key that reads jobs but no files."""
     _, key = await create_key(rt, name="test", tenant_id="default", scopes=[Scope.JOBS_READ])
     async with client_of(rt) as client:
         client.headers["X-API-Key"] = key
@@ -43,7 +43,7 @@ def relative(url: str) -> str:
 async def test_the_address_of_a_file_needs_no_key(
     keyed: httpx2.AsyncClient, client: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """As it is in a job, in its outputs, in a list and in the flat form."""
+    """In a job, in its outputs, in a list and in the flat form."""
     job = await complete()
     read = (await keyed.get(f"/api/v1/jobs/{job.id}")).json()
     flat = (await keyed.get(f"/status/{job.id}")).json()
@@ -62,10 +62,10 @@ async def test_the_address_of_a_file_needs_no_key(
     assert {answer.headers["cache-control"] for answer in answers} == {"private, max-age=3600"}
 
 
-async def test_an_address_without_keys_has_no_signature(
+async def test_addresses_are_unsigned_without_keys(
     client: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """It can be cached by all, for ever."""
+    """Any cache may store them for ever."""
     job = await complete()
 
     url = (await client.get(f"/api/v1/jobs/{job.id}")).json()["result_url"]
@@ -87,14 +87,14 @@ async def test_an_address_without_keys_has_no_signature(
         (r"$", "="),
     ],
 )
-async def test_another_address_is_refused(
+async def test_a_changed_address_is_refused(
     keyed: httpx2.AsyncClient,
     client: httpx2.AsyncClient,
     complete: Make,
     pattern: str,
     replacement: str,
 ) -> None:
-    """With the answer that a missing key has."""
+    """With the response for a missing key."""
     job = await complete()
     url = relative((await keyed.get(f"/api/v1/jobs/{job.id}")).json()["result_url"])
 
@@ -106,7 +106,7 @@ async def test_another_address_is_refused(
 async def test_a_signature_is_for_one_file(
     keyed: httpx2.AsyncClient, client: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """And for `/media` alone: not for a download, and not for another job of the tenant."""
+    """And for `/media` only: not for a download, nor for another job of the tenant."""
     png = (b"\x89PNG\r\n\x1a\n", "image/png", "png")
     job = await complete(png, png)
     url = relative((await keyed.get(f"/api/v1/jobs/{job.id}")).json()["result_url"])
@@ -119,10 +119,10 @@ async def test_a_signature_is_for_one_file(
     assert statuses == [401, 401]
 
 
-async def test_a_signature_is_no_key(
+async def test_a_signature_adds_to_a_key_without_the_scope(
     keyed: httpx2.AsyncClient, client: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """A key without the scope reads no file; with a signature beside it, it does."""
+    """Such a key reads no file alone, but does with a signature beside it."""
     job = await complete()
     url = relative((await keyed.get(f"/api/v1/jobs/{job.id}")).json()["result_url"])
 
@@ -134,8 +134,8 @@ async def test_a_signature_is_no_key(
     assert (await client.get(url)).status_code == 200
 
 
-def test_a_signature_has_an_end() -> None:
-    """After an hour at least, and after 70 minutes at most."""
+def test_a_signature_expires() -> None:
+    """After at least an hour, and at most 70 minutes."""
     query = media_links.query(SECRET, "x.png", now=NOON)
     _, expiry, signature = re.split(r"\?exp=|&sig=", query)
 
@@ -149,7 +149,7 @@ def test_a_signature_has_an_end() -> None:
 
 
 def test_an_address_stays_the_same_for_minutes() -> None:
-    """Or no browser could cache what it shows again and again."""
+    """Otherwise browsers could not cache the file."""
     addresses = {
         media_links.query(SECRET, "x.png", now=NOON + timedelta(seconds=second))
         for second in range(0, 600, 50)
@@ -159,7 +159,7 @@ def test_an_address_stays_the_same_for_minutes() -> None:
 
 
 async def test_all_processes_have_the_same_secret(rt: Runtime, keyed: httpx2.AsyncClient) -> None:
-    """Also encrypted by `MASTER_KEY`, and whoever needs it first."""
+    """Also when it is encrypted by `MASTER_KEY`, whichever process creates it."""
     assert keyed.headers["x-api-key"]
     box = SecretBox([bytes(32)])
     first = replace(rt, keys=KeyCache(), secret_box=box)
@@ -172,10 +172,10 @@ async def test_all_processes_have_the_same_secret(rt: Runtime, keyed: httpx2.Asy
     assert first.keys.media_secret == second.keys.media_secret
 
 
-async def test_a_secret_that_cannot_be_decrypted_closes_files_alone(
+async def test_an_undecryptable_secret_affects_files_only(
     rt: Runtime, keyed: httpx2.AsyncClient, client_of: ClientOf, complete: Make
 ) -> None:
-    """A `MASTER_KEY` that was lost stops nothing else."""
+    """A lost `MASTER_KEY` stops nothing else."""
     job = await complete()
     await media_links.prepare(replace(rt, keys=KeyCache(), secret_box=SecretBox([bytes(32)])))
 
@@ -187,10 +187,10 @@ async def test_a_secret_that_cannot_be_decrypted_closes_files_alone(
     assert "?" not in read.json()["result_url"]
 
 
-async def test_addresses_in_webhooks_are_signed_too(
+async def test_addresses_in_webhooks_are_signed(
     rt: Runtime, keyed: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """A receiver fetches the file without a key."""
+    """Receivers fetch the file without a key."""
     job = await complete()
     read = (await keyed.get(f"/api/v1/jobs/{job.id}")).json()
     view = await jobs.get(rt.db, job.id, tenant_id="default")

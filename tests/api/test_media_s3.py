@@ -1,4 +1,4 @@
-"""Files of a bucket over HTTP: sent to it, or streamed from it."""
+"""Files of a bucket over HTTP: by redirect, or streamed through the service."""
 
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
@@ -22,7 +22,7 @@ PNG = (DATA, "image/png", "png")
 
 @pytest.fixture
 def proxy() -> str:
-    """Return whether files go through us."""
+    """Return whether files pass through the service."""
     return "false"
 
 
@@ -35,7 +35,7 @@ async def rt(
     monkeypatch: pytest.MonkeyPatch,
     proxy: str,
 ) -> AsyncGenerator[Runtime]:
-    """Open a runtime that keeps files in a bucket."""
+    """Open a runtime that stores files in a bucket."""
     server = shared_s3(services)
     for name, value in server.settings(server.make_bucket(), tmp_path).items():
         monkeypatch.setenv(name, value)
@@ -44,11 +44,13 @@ async def rt(
         yield opened
 
 
-through_us = pytest.mark.parametrize("proxy", ["true"])
+proxied = pytest.mark.parametrize("proxy", ["true"])
 
 
-async def test_a_caller_is_sent_to_the_bucket(client: httpx2.AsyncClient, complete: Make) -> None:
-    """The bytes do not pass through us, and are shown as we would show them."""
+async def test_a_caller_is_redirected_to_the_bucket(
+    client: httpx2.AsyncClient, complete: Make
+) -> None:
+    """The bytes do not pass through the service, but have the same headers."""
     job = await complete(PNG)
 
     sent = await client.get(f"/media/{job.id}.png")
@@ -62,10 +64,10 @@ async def test_a_caller_is_sent_to_the_bucket(client: httpx2.AsyncClient, comple
     assert found.headers["content-disposition"] == f'inline; filename="{job.id}.png"'
 
 
-async def test_the_address_of_a_result_stays_ours(
+async def test_the_address_of_a_result_is_the_service_s(
     client: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """It is stored by callers; one that ends in an hour would be of no use to them."""
+    """Callers store it, and a signed one would expire in an hour."""
     job = await complete(PNG)
 
     body = (await client.get(f"/api/v1/jobs/{job.id}")).json()
@@ -73,8 +75,10 @@ async def test_the_address_of_a_result_stays_ours(
     assert body["result_url"] == f"http://127.0.0.1:8000/media/{job.id}.png"
 
 
-async def test_a_download_comes_from_us(client: httpx2.AsyncClient, complete: Make) -> None:
-    """As an attachment, which the bucket would show in place."""
+async def test_a_download_is_served_by_the_service(
+    client: httpx2.AsyncClient, complete: Make
+) -> None:
+    """As an attachment; the bucket would show it inline."""
     job = await complete(PNG)
 
     answer = await client.get(f"/api/v1/download/{job.id}")
@@ -84,10 +88,10 @@ async def test_a_download_comes_from_us(client: httpx2.AsyncClient, complete: Ma
     assert answer.headers["content-disposition"] == f'attachment; filename="{job.id}.png"'
 
 
-async def test_the_document_lies_in_the_bucket_too(
+async def test_the_metadata_document_is_stored_in_the_bucket(
     client: httpx2.AsyncClient, rt: Runtime, complete: Make
 ) -> None:
-    """Beside the media, below a folder of its own."""
+    """Beside the media, below a prefix of its own."""
     job = await complete(PNG)
 
     answer = await client.get(f"/api/v1/jobs/{job.id}/metadata")
@@ -97,9 +101,9 @@ async def test_the_document_lies_in_the_bucket_too(
     assert keys == {f"metadata/{job.id}.json"}
 
 
-@through_us
+@proxied
 async def test_a_bucket_may_stay_private(client: httpx2.AsyncClient, complete: Make) -> None:
-    """Then a file is served as from a folder: with its tag, and our headers."""
+    """A file is served as from a folder then, with its tag and headers."""
     job = await complete(PNG)
 
     answer = await client.get(f"/media/{job.id}.png")
@@ -112,12 +116,12 @@ async def test_a_bucket_may_stay_private(client: httpx2.AsyncClient, complete: M
     assert (again.status_code, again.content) == (304, b"")
 
 
-@through_us
+@proxied
 @pytest.mark.parametrize(
     ("asked", "start", "stop"),
     [("bytes=0-9", 0, 10), ("bytes=511000-", 511_000, None), ("bytes=-7", len(DATA) - 7, None)],
 )
-async def test_a_part_is_read_from_the_bucket(
+async def test_a_range_is_read_from_the_bucket(
     client: httpx2.AsyncClient, complete: Make, asked: str, start: int, stop: int | None
 ) -> None:
     """Players seek."""

@@ -1,4 +1,4 @@
-"""Pages: all that they load is ours, and is what it was when it was taken in."""
+"""Pages: all resources come from the service and are unchanged since they were vendored."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ VENDORED = json.loads((WEB / "vendor" / "vendor.json").read_text())
 
 
 @pytest.mark.parametrize("package", VENDORED, ids=lambda package: package["name"])
-def test_vendored_files_are_untouched(package: dict[str, object]) -> None:
-    """What others wrote is kept as they released it, with its licence."""
+def test_vendored_files_are_unchanged(package: dict[str, object]) -> None:
+    """They are stored as they were released, with their licence."""
     folder = WEB / "vendor" / f"{package['name']}-{package['version']}"
 
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
@@ -26,7 +26,7 @@ def test_vendored_files_are_untouched(package: dict[str, object]) -> None:
     assert "LICENSE.txt" in found
 
 
-def test_nothing_vendored_is_unlisted() -> None:
+def test_every_vendored_file_is_listed() -> None:
     """A file without an entry could be anything."""
     listed = {f"{package['name']}-{package['version']}" for package in VENDORED}
 
@@ -34,10 +34,10 @@ def test_nothing_vendored_is_unlisted() -> None:
 
 
 @pytest.mark.parametrize(("page", "title"), [("/", "Fleek"), ("/docs", "API"), ("/redoc", "API")])
-async def test_a_page_loads_only_from_here(
+async def test_a_page_loads_local_resources_only(
     client: httpx2.AsyncClient, page: str, title: str
 ) -> None:
-    """Each file that it names is there, and its policy forbids all others."""
+    """Each of its files exists, and its policy forbids all others."""
     answer = await client.get(page, headers={"Accept": "text/html"})
 
     names = re.findall(r'(?:src|href|spec-url)="([^"]+)"', answer.text)
@@ -52,8 +52,8 @@ async def test_a_page_loads_only_from_here(
     assert "<script>" not in answer.text
 
 
-async def test_vendored_files_are_kept_for_ever(client: httpx2.AsyncClient) -> None:
-    """Their address changes with their version; ours does not."""
+async def test_vendored_files_are_cached_for_ever(client: httpx2.AsyncClient) -> None:
+    """Their address changes with their version; other files are revalidated."""
     theirs = await client.get("/static/vendor/redoc-2.5.4/redoc.standalone.js")
     ours = await client.get("/static/style.css")
 
@@ -67,7 +67,7 @@ async def test_vendored_files_are_kept_for_ever(client: httpx2.AsyncClient) -> N
     ["../api/errors.py", "..%2fapi%2ferrors.py", "vendor", "", "index.html", "%00", "/etc/passwd"],
 )
 async def test_only_listed_files_are_served(client: httpx2.AsyncClient, name: str) -> None:
-    """No address is ever made into a path."""
+    """No request path is ever used as a file path."""
     answer = await client.get(f"/static/{name}")
 
     assert answer.status_code == 404
@@ -85,7 +85,7 @@ async def test_the_description_is_served(client: httpx2.AsyncClient) -> None:
 async def test_the_description_is_serialized_once(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has 100 KB: whoever asks for it all day costs hardly anything, or nothing with its tag."""
+    """It has 100 KB: frequent requests cost hardly anything, and nothing with its tag."""
     first = await client.get("/openapi.json")
     monkeypatch.setattr(pages, "describe", lambda _: pytest.fail("made again"))
 
@@ -101,10 +101,10 @@ async def test_the_description_is_serialized_once(
     "part", ["bytes=5-1", "bytes=99999999-", "bytes=" + "9" * 5000 + "-", "x"]
 )
 @pytest.mark.parametrize("page", ["/", "/docs", "/redoc", "/static/index.js"])
-async def test_a_page_is_always_sent_whole(
+async def test_a_range_of_a_page_is_ignored(
     client: httpx2.AsyncClient, page: str, part: str
 ) -> None:
-    """A part that is none would be an error in the framework's words, and no problem document."""
+    """The framework's own error for an invalid range is no problem document."""
     answer = await client.get(page, headers={"Accept": "text/html", "Range": part})
 
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Behind a real proxy that strips a path: whoever follows links never leaves it."""
+"""Behind a real proxy that strips a prefix, all links stay within it."""
 
 import asyncio
 import re
@@ -25,14 +25,14 @@ FORWARDED: Final = (
     b"X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n"
     b"X-Forwarded-Host: other.example\r\nX-Forwarded-Prefix: /other\r\n"
 )
-NOT_READ: Final = (f"{PREFIX}/static/vendor/", f"{PREFIX}/openapi.json")  # its job is an example
+NOT_READ: Final = (f"{PREFIX}/static/vendor/", f"{PREFIX}/openapi.json")  # contains an example job
 OUTSIDE: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 LINK: Final = re.compile(r'(?:href|src)="([^"#]+)"|"(https?://[^"{}\s]+)"|<(https?://[^>{}]+)>')
 
 
 @dataclass
 class Proxy:
-    """Passes one request per connection on, without the prefix; `outside` are those without it."""
+    """Forwards one request per connection without the prefix; `outside` are those without it."""
 
     port: int = 0
     target: int = 0
@@ -40,7 +40,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The service as its callers see it."""
+        """The service's address for its callers."""
         return f"http://127.0.0.1:{self.port}{PREFIX}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,7 +48,7 @@ class Proxy:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             method, target, rest = head.split(b" ", 2)
-            if target == PREFIX.encode():  # as the server in the description begins
+            if target == PREFIX.encode():  # the server of the description
                 target += b"/"
             if not target.startswith(PREFIX.encode() + b"/"):
                 self.outside.append(target.decode())
@@ -93,7 +93,7 @@ async def proxying(rt: Runtime) -> AsyncGenerator[Proxy]:
 
 
 def links(answer: httpx2.Response) -> Iterator[str]:
-    """Give every address that an answer names, as a browser would resolve it."""
+    """Yield every address in a response, resolved like in a browser."""
     told = answer.headers.get("link", "")
     if "javascript" not in answer.headers.get("content-type", ""):
         told += answer.text
@@ -104,7 +104,7 @@ def links(answer: httpx2.Response) -> Iterator[str]:
 
 
 async def follow(http: httpx2.AsyncClient, begin: list[httpx2.Response]) -> dict[str, int]:
-    """Ask for everything that can be reached, and return the statuses by address."""
+    """Request everything that can be reached, and return the statuses by address."""
     origin = "http://127.0.0.1"
     ahead = [link for answer in begin for link in links(answer)]
     seen: dict[str, int] = {}
@@ -120,7 +120,7 @@ async def follow(http: httpx2.AsyncClient, begin: list[httpx2.Response]) -> dict
 
 
 async def test_all_links_lead_through_the_proxy(rt: Runtime, make: Make, complete: Make) -> None:
-    """Of pages, documents and headers; what takes POST alone, or is not there yet, says so."""
+    """In pages, documents and headers; POST routes and missing files respond with their errors."""
     done, failed = await complete(), await make(Status.FAILED)
     await make()
     headers = {"accept": "text/html,application/json"}
@@ -147,8 +147,8 @@ async def test_all_links_lead_through_the_proxy(rt: Runtime, make: Make, complet
     assert strange == {}
 
 
-async def test_a_page_of_the_service_may_change_something(rt: Runtime) -> None:
-    """Its origin is the proxy's; that of any other page is not."""
+async def test_a_page_of_the_service_may_send_changes(rt: Runtime) -> None:
+    """Its origin is the proxy's, unlike that of any other page."""
     async with proxying(rt) as proxy, httpx2.AsyncClient(trust_env=False, timeout=60) as http:
         ours = f"http://127.0.0.1:{proxy.port}"
         for page, status in ((ours, 201), ("http://other.example", 403)):
@@ -158,8 +158,10 @@ async def test_a_page_of_the_service_may_change_something(rt: Runtime) -> None:
             assert answer.status_code == status
 
 
-async def test_our_own_client_goes_through_it(rt: Runtime, complete: Make, tmp_path: Any) -> None:
-    """With the public address as its server's."""
+async def test_the_python_client_works_through_a_proxy(
+    rt: Runtime, complete: Make, tmp_path: Any
+) -> None:
+    """With the public address as its base."""
     done = await complete()
 
     async with proxying(rt) as proxy, AsyncClient(proxy.url) as client:
@@ -173,8 +175,8 @@ async def test_our_own_client_goes_through_it(rt: Runtime, complete: Make, tmp_p
     assert proxy.outside == []
 
 
-def test_the_proxy_of_the_description_refuses_no_result() -> None:
-    """A callback that is too large for the proxy is a result that is paid for and lost."""
+def test_the_documented_proxy_accepts_large_callbacks() -> None:
+    """A callback refused by the proxy is a lost result that was paid for."""
     page = (ROOT / "docs/how-to/behind-a-proxy.md").read_text(encoding="utf-8")
 
     size = re.search(r"client_max_body_size (\d+)m;", page)

@@ -1,4 +1,4 @@
-"""Purging on request: from the answer on nobody gets what a job has made; the job stays."""
+"""Purging over HTTP: from the response on the files are not available; the job stays."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
@@ -20,7 +20,7 @@ METADATA = "/api/v1/jobs/{}/metadata"
 
 
 class Racing:
-    """A storage whose files are purged by somebody else while they are looked for."""
+    """A storage whose files are purged by another caller during a read."""
 
     def __init__(self, storage: Any, purge: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._storage = storage
@@ -30,7 +30,7 @@ class Racing:
         return getattr(self._storage, name)
 
     async def read(self, key: Key, **options: Any) -> AsyncIterator[bytes]:
-        """Find nothing, as the file has just been removed."""
+        """Fail, as the file has just been removed."""
         await self._purge()
         await self._storage.delete(key)
         async for chunk in self._storage.read(key, **options):
@@ -38,10 +38,10 @@ class Racing:
 
 
 @pytest.mark.parametrize("route", [*FILES, METADATA])
-async def test_what_was_purged_is_gone(
+async def test_purged_files_are_gone(
     client: httpx2.AsyncClient, complete: Make, route: str
 ) -> None:
-    """Not unknown: it was there, and programs need not look for a mistake of theirs."""
+    """410 and not 404: they existed, and the request is no mistake."""
     job = await complete()
 
     purged = await client.delete(f"/api/v1/jobs/{job.id}?purge=true")
@@ -55,7 +55,7 @@ async def test_what_was_purged_is_gone(
 
 
 async def test_a_purged_job_can_still_be_read(client: httpx2.AsyncClient, complete: Make) -> None:
-    """It ended as it ended, and names no file any more."""
+    """Its status stays, and it lists no files."""
     job = await complete()
 
     purged = await client.delete(f"/api/v1/jobs/{job.id}?purge=true")
@@ -71,10 +71,10 @@ async def test_a_purged_job_can_still_be_read(client: httpx2.AsyncClient, comple
     assert listed == [one]
 
 
-async def test_its_bytes_leave_the_storage(
+async def test_a_purge_removes_the_files_from_storage(
     rt: Runtime, client: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """That is what was asked for; the answer only promises it."""
+    """The response only announces it."""
     job, other = await complete(), await complete()
     await client.delete(f"/api/v1/jobs/{job.id}?purge=true")
 
@@ -86,8 +86,10 @@ async def test_its_bytes_leave_the_storage(
     assert (await client.get(f"/media/{job.id}.png")).status_code == 410
 
 
-async def test_purging_twice_is_answered_alike(client: httpx2.AsyncClient, complete: Make) -> None:
-    """Who asks again, because the first answer was lost, changes nothing."""
+async def test_a_repeated_purge_gets_the_same_response(
+    client: httpx2.AsyncClient, complete: Make
+) -> None:
+    """After a lost response the repetition changes nothing."""
     job = await complete()
     address = f"/api/v1/jobs/{job.id}?purge=true"
 
@@ -98,8 +100,8 @@ async def test_purging_twice_is_answered_alike(client: httpx2.AsyncClient, compl
     assert second.json()["message"] == "Job was purged already"
 
 
-async def test_a_job_that_runs_is_cancelled_first(client: httpx2.AsyncClient, make: Make) -> None:
-    """Whoever wants its result gone does not want the result."""
+async def test_a_purge_cancels_a_running_job_first(client: httpx2.AsyncClient, make: Make) -> None:
+    """Its result is not wanted any more."""
     job = await make()
 
     answer = await client.delete(f"/api/v1/jobs/{job.id}?purge=true")
@@ -121,10 +123,10 @@ async def test_a_failed_job_can_be_purged(client: httpx2.AsyncClient, make: Make
 
 
 @pytest.mark.parametrize("query", ["?purge=yes", "?purge=", "?purge=1", "?purge=true&purge=false"])
-async def test_what_destroys_is_asked_for_plainly(
+async def test_a_misspelt_purge_parameter_is_refused(
     client: httpx2.AsyncClient, complete: Make, query: str
 ) -> None:
-    """A typo neither removes files nor lets anybody believe that they are gone."""
+    """A typing error must neither remove files nor pretend to."""
     job = await complete()
 
     answer = await client.delete(f"/api/v1/jobs/{job.id}{query}")
@@ -133,10 +135,10 @@ async def test_what_destroys_is_asked_for_plainly(
     assert (await client.get(f"/media/{job.id}.png")).status_code == 200
 
 
-async def test_without_the_wish_nothing_is_purged(
+async def test_without_the_parameter_nothing_is_purged(
     client: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """As it always was."""
+    """Earlier clients rely on it."""
     job = await complete()
 
     answer = await client.delete(f"/api/v1/jobs/{job.id}?purge=false")
@@ -146,7 +148,7 @@ async def test_without_the_wish_nothing_is_purged(
 
 
 async def test_an_unknown_job_cannot_be_purged(client: httpx2.AsyncClient) -> None:
-    """Nor one of somebody else, which looks the same."""
+    """A foreign job gets the same response."""
     answer = await client.delete("/api/v1/jobs/0198f000-0000-7000-8000-00000000ffff?purge=true")
 
     assert answer.status_code == 404
@@ -157,14 +159,14 @@ async def test_an_unknown_job_cannot_be_purged(client: httpx2.AsyncClient) -> No
     [(Part.MEDIA, (410, 410, 200)), (Part.METADATA, (200, 200, 410))],
     ids=["media", "metadata"],
 )
-async def test_media_and_metadata_go_apart(
+async def test_media_and_metadata_are_purged_separately(
     rt: Runtime,
     client: httpx2.AsyncClient,
     complete: Make,
     part: Part,
     statuses: tuple[int, ...],
 ) -> None:
-    """One may have to go long before the other."""
+    """One may have to be removed long before the other."""
     job = await complete()
 
     await mark(rt, job.id, [part], cause=part.value)
@@ -174,10 +176,10 @@ async def test_media_and_metadata_go_apart(
 
 
 @pytest.mark.parametrize("route", [*FILES, METADATA])
-async def test_a_file_that_is_purged_while_it_is_asked_for_is_gone(
+async def test_a_file_purged_during_its_request_is_gone(
     rt: Runtime, client_of: ClientOf, complete: Make, route: str
 ) -> None:
-    """Between the look at the job and the look at the file there is time."""
+    """The job was read before the purge, and the file after it."""
     job = await complete()
 
     async def purge() -> None:

@@ -25,12 +25,12 @@ async def operator(rt: Runtime, client_of: ClientOf) -> AsyncGenerator[httpx2.As
 
 
 def parts(answer: httpx2.Response) -> list[tuple[Any, Any]]:
-    """Return what is paused."""
+    """Return the pauses of a response."""
     return [(pause["provider"], pause["model"]) for pause in answer.json()["paused"]]
 
 
 async def test_a_pause_lasts_until_it_is_ended(operator: httpx2.AsyncClient) -> None:
-    """Pauses are apart: that of all jobs, of a provider, of a model."""
+    """Pauses of all jobs, of a provider and of a model are independent."""
     await operator.post("/api/v1/queue/pause", json={})
     await operator.post("/api/v1/queue/pause", json={"provider": "placeholder"})
     paused = await operator.post("/api/v1/queue/pause", json={"model": "a/b"})
@@ -45,7 +45,7 @@ async def test_a_pause_lasts_until_it_is_ended(operator: httpx2.AsyncClient) -> 
 async def test_jobs_are_counted_and_still_accepted(
     rt: Runtime, operator: httpx2.AsyncClient
 ) -> None:
-    """Of all tenants."""
+    """Those of all tenants."""
     await operator.post("/api/v1/queue/pause", json={})
 
     created = await operator.post("/api/v1/generate", json={"prompt": "A cat"})
@@ -59,7 +59,7 @@ async def test_jobs_are_counted_and_still_accepted(
 @pytest.mark.parametrize(
     "body", [{"provider": "replicat"}, {"provider": ""}, {"model": "a b"}, {"providers": "x"}]
 )
-async def test_what_is_not_there_cannot_be_paused(
+async def test_an_invalid_pause_is_refused(
     operator: httpx2.AsyncClient, body: dict[str, str]
 ) -> None:
     """A typing error would pause nothing, and look like a pause."""
@@ -69,8 +69,8 @@ async def test_what_is_not_there_cannot_be_paused(
     assert parts(await operator.get("/api/v1/queue")) == []
 
 
-async def test_others_may_not(client: httpx2.AsyncClient) -> None:
-    """Neither read nor change it: it is that of all tenants."""
+async def test_the_queue_is_for_operators_only(client: httpx2.AsyncClient) -> None:
+    """It is shared by all tenants."""
     answers = [
         await client.get("/api/v1/queue"),
         await client.post("/api/v1/queue/pause", json={}),

@@ -1,4 +1,4 @@
-"""Who waits in front of whom."""
+"""Positions of waiting jobs in the queue."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -13,8 +13,8 @@ from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 
 
-async def test_the_best_are_first_and_those_of_later_last(rt: Runtime) -> None:
-    """By priority, then by age; a job of later waits behind all that is due."""
+async def test_positions_follow_priority_age_and_schedule(rt: Runtime) -> None:
+    """Scheduled jobs are behind all that are due."""
     made = [await submit(rt, a_request(priority=priority)) for priority in (5, 9, 5, 0)]
     later = await submit(rt, a_request(run_at=rt.now() + timedelta(hours=1)))
     line = QueuePositions()
@@ -24,15 +24,15 @@ async def test_the_best_are_first_and_those_of_later_last(rt: Runtime) -> None:
     assert places == [1, 0, 2, 3, 3]
 
 
-async def test_a_job_that_does_not_wait_has_no_place(rt: Runtime) -> None:
-    """It is being made, or has ended."""
+async def test_a_job_that_is_not_pending_has_no_position(rt: Runtime) -> None:
+    """It is in progress, or has ended."""
     job = await submit(rt, a_request())
 
     assert await QueuePositions().position(rt, replace(job, status=Status.COMPLETED)) is None
 
 
-async def test_a_provider_s_line_is_its_own(rt: Runtime) -> None:
-    """One that is busy holds up nobody else."""
+async def test_each_provider_has_its_own_queue(rt: Runtime) -> None:
+    """A busy provider does not delay the others."""
     rt = replace(rt, providers={**rt.providers, "fake": FakeProvider()})
     await submit(rt, a_request(provider="fake"))
     job = await submit(rt, a_request())
@@ -40,10 +40,10 @@ async def test_a_provider_s_line_is_its_own(rt: Runtime) -> None:
     assert await QueuePositions().position(rt, job) == 0
 
 
-async def test_the_line_is_read_once_for_all_who_ask(
+async def test_the_queue_is_read_once_for_concurrent_requests(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thousand callers asking for their place cost what one costs."""
+    """A thousand requests for positions cost as much as one."""
     monkeypatch.setattr(module, "FRESH_SECONDS", 3600)
     first = await submit(rt, a_request())
     line = QueuePositions()

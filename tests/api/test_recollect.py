@@ -1,4 +1,4 @@
-"""Collecting again over HTTP, and what a caller and an operator see of a result that waits."""
+"""Collecting again over HTTP, and what callers and operators see of waiting results."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -25,7 +25,7 @@ AWAY = JobError("storage_unavailable", "cannot save it: Read-only file system")
 async def with_a_paid_result(
     rt: Runtime, job: Job, result: dict[str, Any] | None, **changes: Any
 ) -> Job:
-    """Give a job an attempt whose prediction succeeded, and the state that is asked for."""
+    """Give a job an attempt with a successful prediction, and a state."""
     attempt = Attempt(
         id=AttemptId(uuid7()),
         job_id=job.id,
@@ -53,7 +53,7 @@ KEPT: dict[str, Any] = {"outputs": [{"uri": "x"}]}
 async def test_a_paid_result_is_collected_again(
     rt: Runtime, client: httpx2.AsyncClient, make: Make
 ) -> None:
-    """However many ask: the history has one line of it."""
+    """Several requests leave one event in the history."""
     job = await with_a_paid_result(rt, await make(), KEPT, completed_at=rt.now(), **FAILED)
     route = f"/api/v1/jobs/{job.id}/collect"
 
@@ -70,10 +70,10 @@ async def test_a_paid_result_is_collected_again(
     assert told.count("recollecting") == 1
 
 
-async def test_a_completed_job_is_answered_as_it_is(
+async def test_a_completed_job_is_returned_unchanged(
     client: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """Its result is there: whoever asked wanted nothing else."""
+    """Its result exists, so there is nothing to do."""
     job = await complete()
 
     answer = await client.post(f"/api/v1/jobs/{job.id}/collect")
@@ -92,10 +92,10 @@ async def test_a_completed_job_is_answered_as_it_is(
         ("no id", (422, "invalid_input")),
     ],
 )
-async def test_what_cannot_be_collected_says_why(
+async def test_a_job_that_cannot_be_collected_gets_the_reason(
     rt: Runtime, client: httpx2.AsyncClient, make: Make, kind: str, refusal: tuple[int, str]
 ) -> None:
-    """A problem document, and the job stays as it is."""
+    """A problem document, and the job is unchanged."""
     job = await make(Status.FAILED if kind == "failed" else Status.PENDING)
     if kind == "removed":
         await with_a_paid_result(rt, job, None, completed_at=rt.now(), **FAILED)
@@ -106,10 +106,10 @@ async def test_what_cannot_be_collected_says_why(
     assert (answer.status_code, answer.json()["code"]) == refusal
 
 
-async def test_a_job_says_what_its_result_waits_for(
+async def test_a_job_shows_why_its_result_waits(
     rt: Runtime, client: httpx2.AsyncClient, make: Make
 ) -> None:
-    """And until when; before anything went wrong it says nothing."""
+    """With the time of the next try; before any failure it shows nothing."""
     well = await make()
     next_at = rt.now() + timedelta(seconds=30)
     waits = {"status": Status.PROCESSING, "stage": Stage.COLLECTING, "collects": 2}
@@ -124,10 +124,10 @@ async def test_a_job_says_what_its_result_waits_for(
     assert (await client.get(f"/api/v1/jobs/{well.id}")).json()["retrying"] is None
 
 
-async def test_operators_see_what_results_wait_for(
+async def test_operators_see_waiting_results(
     rt: Runtime, client: httpx2.AsyncClient, make: Make
 ) -> None:
-    """In health, among the figures, and from `doctor`; with what to do about it."""
+    """In health, metrics and `doctor`, with the remedy."""
     waits = {"status": Status.PROCESSING, "stage": Stage.COLLECTING, "collects": 2}
     await with_a_paid_result(rt, await make(), KEPT, error=AWAY, **waits)
 
@@ -144,10 +144,8 @@ async def test_operators_see_what_results_wait_for(
     assert diagnosed.status == "error"
 
 
-async def test_doctor_tells_of_paid_results_that_a_setting_refuses(
-    rt: Runtime, make: Make
-) -> None:
-    """With the setting, and how to have them all the same."""
+async def test_doctor_reports_paid_results_refused_by_a_setting(rt: Runtime, make: Make) -> None:
+    """With the setting and the command that collects them."""
     await make(Status.FAILED, error=REFUSED, completed_at=rt.now())
 
     (found,) = [one for one in await _work(rt.db, rt.settings) if "refused" in one.message]

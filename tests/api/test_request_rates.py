@@ -1,4 +1,4 @@
-"""How many requests a caller may send, in one process and several."""
+"""The rate of requests per caller, in one process and in several."""
 
 import asyncio
 from collections import Counter
@@ -35,7 +35,7 @@ PROCESSES: Final = 3
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock that stands still."""
+    """Return a stopped clock."""
     return Clock()
 
 
@@ -76,16 +76,16 @@ async def processes(settings: Settings, rt: Runtime) -> AsyncGenerator[list[Runt
 
 
 def remaining(answer: httpx2.Response) -> int:
-    """Return how many requests a response says may follow."""
+    """Return the number of remaining requests in a response."""
     policy, _, rest = answer.headers["ratelimit"].partition(";r=")
     assert policy == '"default"'
     return int(rest.partition(";")[0])
 
 
-async def test_each_answer_says_how_many_may_follow(
+async def test_each_response_contains_the_remaining_requests(
     client: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:
-    """Also a refusal, whatever it refuses."""
+    """Errors, too."""
     key, weak = await key_of(), await key_of(Scope.USAGE_READ)
 
     answers = [
@@ -101,10 +101,10 @@ async def test_each_answer_says_how_many_may_follow(
     assert answers[0].headers["ratelimit"] == '"default";r=99;t=1'
 
 
-async def test_what_is_too_much_is_refused_until_there_is_a_token(
+async def test_requests_over_the_rate_are_refused(
     client: httpx2.AsyncClient, key_of: KeyOf, clock: Clock
 ) -> None:
-    """Of many at once the burst is served; another key is not slowed down."""
+    """A burst is served, and another key is not affected."""
     key, other = await key_of(), await key_of()
 
     answers = await asyncio.gather(*(client.get(JOBS, headers=key) for _ in range(150)))
@@ -121,7 +121,7 @@ async def test_what_is_too_much_is_refused_until_there_is_a_token(
 
 
 async def test_a_refusal_reads_no_body(client: httpx2.AsyncClient, key_of: KeyOf) -> None:
-    """However large it is."""
+    """Even if it is large."""
     key = await key_of()
     read: list[bytes] = []
 
@@ -139,7 +139,7 @@ async def test_a_refusal_reads_no_body(client: httpx2.AsyncClient, key_of: KeyOf
 async def test_several_processes_share_one_rate(
     processes: list[Runtime], client_of: ClientOf, key_of: KeyOf, clock: Clock
 ) -> None:
-    """However the requests are spread: at most what one process takes in advance is missing."""
+    """At most the tokens that each process holds in advance are missing."""
     key = await key_of()
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(client_of(rt)) for rt in processes]
@@ -159,7 +159,7 @@ async def test_several_processes_share_one_rate(
 async def test_tokens_in_advance_are_the_only_excess(
     processes: list[Runtime], clock: Clock
 ) -> None:
-    """The worst case: each process has them, and the bucket has become full again."""
+    """The worst case: each process holds them, and the bucket is full again."""
     each = [RequestRates(rt) for rt in processes]
     for rates in each:
         await rates.take("k", RATE)
@@ -171,10 +171,10 @@ async def test_tokens_in_advance_are_the_only_excess(
     assert served == RATE.burst + PROCESSES * (RATE.lease - 1)
 
 
-async def test_one_request_in_many_asks_the_database(
+async def test_one_request_in_many_queries_the_database(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others are answered from memory, refusals too."""
+    """The others, refusals included, are decided from memory."""
     asked: list[int] = []
     take = request_rates.take
 
@@ -190,13 +190,13 @@ async def test_one_request_in_many_asks_the_database(
     quotas = [await rates.take("k", RATE) for _ in range(200)]
 
     assert sum(quota.wait is None for quota in quotas) == RATE.burst
-    assert asked == [RATE.lease] * 6  # the last one finds nothing
+    assert asked == [RATE.lease] * 6  # no token is left for the last one
 
 
-async def test_requests_are_counted_while_the_database_cannot_be_written_to(
+async def test_requests_are_counted_during_a_database_outage(
     rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By each process alone; a read must not be refused then, nor wait each time."""
+    """By each process alone; reads must be neither refused nor delayed each time."""
     tried: list[str] = []
 
     async def fails(_db: Database, bucket: str, *_: Any, **__: Any) -> Any:
@@ -216,8 +216,8 @@ async def test_requests_are_counted_while_the_database_cannot_be_written_to(
     assert stored.tokens == RATE.burst - RATE.lease
 
 
-async def test_a_database_that_hangs_delays_once(rt: Runtime) -> None:
-    """The write lock of SQLite is taken: reads go on."""
+async def test_a_locked_database_delays_one_request_only(rt: Runtime) -> None:
+    """The write lock of SQLite is taken, and reads continue."""
     rates = RequestRates(rt, patience=timedelta(milliseconds=1))
     async with rt.db.write() as tx:
         await tx.exec_driver_sql("UPDATE roles SET name = name")
@@ -226,7 +226,7 @@ async def test_a_database_that_hangs_delays_once(rt: Runtime) -> None:
     assert [quota.wait is None for quota in quotas] == [True] * RATE.burst + [False]
 
 
-async def test_a_caller_that_goes_away_does_not_stop_the_others(rt: Runtime) -> None:
+async def test_a_disconnected_caller_does_not_stop_the_others(rt: Runtime) -> None:
     """They wait for the same tokens."""
     rates = RequestRates(rt)
     first = asyncio.create_task(rates.take("k", RATE))
@@ -255,7 +255,7 @@ async def test_old_buckets_are_dropped(rt: Runtime, clock: Clock) -> None:
 async def test_probes_pages_and_callbacks_are_not_limited(
     client: httpx2.AsyncClient, key_of: KeyOf
 ) -> None:
-    """What tells an operator that all is well, and what a provider has to say of paid work."""
+    """Monitoring and the results of paid predictions must always get through."""
     key = await key_of()
 
     for path in ("/livez", "/readyz", "/health", "/", "/docs", "/openapi.json"):
@@ -265,7 +265,7 @@ async def test_probes_pages_and_callbacks_are_not_limited(
 
 
 async def test_zero_is_no_limit(rt: Runtime, client_of: ClientOf, key_of: KeyOf) -> None:
-    """And no header says that there is one."""
+    """No header mentions a limit."""
     unlimited = rt.settings.model_copy(update={"rate_per_minute": 0})
     key = await key_of()
 
@@ -279,7 +279,7 @@ async def test_zero_is_no_limit(rt: Runtime, client_of: ClientOf, key_of: KeyOf)
 async def test_callers_without_a_key_are_counted_by_address(
     rt: Runtime, client_of: ClientOf
 ) -> None:
-    """The one that the proxy has seen; the machine itself is not limited."""
+    """By the address that the proxy reports; the machine itself is not limited."""
     few = rt.settings.model_copy(update={"rate_per_minute": 6})
 
     async with client_of(replace(rt, settings=few)) as client:
@@ -309,17 +309,17 @@ async def test_callers_without_a_key_are_counted_by_address(
         (Caller("acme", None, frozenset({Scope.MEDIA_READ})), "192.0.2.1", None),
     ],
 )
-def test_what_a_request_is_counted_by(
+def test_the_identity_of_a_caller_in_the_rate_limiter(
     caller: Caller, address: str | None, bucket: str | None
 ) -> None:
-    """Its key; else its address, of IPv6 the network that one caller has."""
+    """Its key, or else its address; of IPv6, the network of one customer."""
     assert bucket_of(caller, address) == bucket
 
 
 async def test_signed_addresses_are_not_limited(
     rt: Runtime, client: httpx2.AsyncClient, key_of: KeyOf, complete: Any
 ) -> None:
-    """A page with many pictures loads all of them."""
+    """A page with many images loads all of them."""
     await key_of()
     job = await complete()
     await media_links.prepare(rt)

@@ -1,4 +1,4 @@
-"""Requests made from the description of the API: every answer is one that it describes."""
+"""Requests generated from the OpenAPI description get responses that it describes."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from service_process import PATIENCE
 
 DESCRIPTION = Path(__file__).parent.parent / "docs" / "openapi.json"  # see tests/docs
 SCHEMA = schemathesis.openapi.from_dict(json.loads(DESCRIPTION.read_text())).exclude(
-    operation_id="stream_events"  # it does not end
+    operation_id="stream_events"  # endless
 )
 OPEN: Final = {
     "/",
@@ -45,13 +45,13 @@ _callers = count(1)
     suppress_health_check=list(HealthCheck),
     derandomize=True,
 )
-def test_every_answer_is_a_described_one(case: Any, guarded: str) -> None:
-    """Status, content type, form, headers; and no request whatever brings a 500.
+def test_every_response_is_described(case: Any, guarded: str) -> None:
+    """Status, content type, schema, headers; and no request causes a 500.
 
-    That everything which fits the description is accepted cannot be asked for: it does not hold
-    which providers are configured, which parameters a model takes, which cursors were given out.
+    That every valid request is accepted cannot be checked: the description does not contain the
+    configured providers, the parameters of models, or valid cursors.
     """
-    case.headers.pop("Prefer", None)  # no worker would end the wait; see test_waiting.py
+    case.headers.pop("Prefer", None)  # there is no worker to end the wait; see test_waiting.py
     case.headers["Authorization"] = f"Bearer {ADMIN_KEY}"
     case.headers.pop("X-API-Key", None)
     case.call_and_validate(
@@ -63,7 +63,7 @@ def test_every_answer_is_a_described_one(case: Any, guarded: str) -> None:
 
 @pytest.fixture(scope="session")
 def narrow(guarded: str) -> Mapping[str, str]:
-    """Return a key for each scope, which has all scopes but this one and `admin`."""
+    """Return a key for each scope, with all scopes but this one and `admin`."""
     keys = {}
     with httpx2.Client(base_url=guarded, headers={"X-API-Key": ADMIN_KEY}) as http:
         for scope in Scope:
@@ -74,10 +74,10 @@ def narrow(guarded: str) -> Mapping[str, str]:
 
 
 @pytest.mark.usefixtures("_full_suite")
-def test_every_operation_asks_for_a_key_with_its_scope(
+def test_every_operation_requires_a_key_with_its_scope(
     guarded: str, narrow: Mapping[str, str]
 ) -> None:
-    """Before it looks at anything else: 401 without a valid key, 403 without the scope."""
+    """Before any validation: 401 without a valid key, 403 without the scope."""
     operations: Iterator[Any] = SCHEMA.get_all_operations()
     for operation in (found.ok() for found in operations):
         declared = operation.definition.raw.get("security")
@@ -95,7 +95,7 @@ def test_every_operation_asks_for_a_key_with_its_scope(
 
 
 def _call(operation: Any, base_url: str, key: str | None) -> Any:
-    """Call an operation with a key, from an address of its own: those who guess are slowed down."""
+    """Call an operation with a key from an own address, because wrong keys are rate limited."""
     names = [parameter.name for parameter in operation.path_parameters]
     headers = {"X-Forwarded-For": f"198.51.100.{next(_callers) % 250}"}
     case = operation.Case(

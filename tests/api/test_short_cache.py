@@ -1,4 +1,4 @@
-"""Anybody may ask as often as they like: the answer is a second old at most."""
+"""The short cache: frequent requests are cheap, and responses are at most a second old."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from fleek.engine.runtime import Runtime
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
 
 
-async def test_all_who_ask_together_share_an_answer() -> None:
-    """Whoever comes later than that gets a new one."""
+async def test_concurrent_requests_share_a_response() -> None:
+    """Later requests get a new one."""
     made: list[int] = []
 
     async def make() -> int:
@@ -31,8 +31,8 @@ async def test_all_who_ask_together_share_an_answer() -> None:
     assert later == 1
 
 
-async def test_an_error_is_not_remembered() -> None:
-    """The next one may have luck."""
+async def test_an_error_is_not_cached() -> None:
+    """The next request may succeed."""
 
     async def fail() -> int:
         raise ValueError
@@ -48,7 +48,7 @@ async def test_an_error_is_not_remembered() -> None:
 
 
 async def test_an_unknown_callback_is_looked_up_once(rt: Runtime, client_of: ClientOf) -> None:
-    """Anybody may send it."""
+    """Any caller may send it."""
     asked: list[Any] = []
 
     class Counting:
@@ -69,8 +69,8 @@ async def test_an_unknown_callback_is_looked_up_once(rt: Runtime, client_of: Cli
     assert {answer.status_code for answer in [first, *others]} == {404}
 
 
-async def test_unknown_words_are_forgotten() -> None:
-    """A token may be known a moment later."""
+async def test_unknown_tokens_expire() -> None:
+    """A token may become valid a moment later."""
     kept, lost = NegativeCache(seconds=3600), NegativeCache(seconds=0)
     for words in (kept, lost):
         words.add("x")

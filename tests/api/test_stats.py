@@ -8,8 +8,8 @@ import pytest
 from fleek.domain.job import Status
 
 
-async def test_statistics_are_of_the_window(client: httpx2.AsyncClient, make: Any) -> None:
-    """With what waits now, and who works."""
+async def test_statistics_cover_the_window(client: httpx2.AsyncClient, make: Any) -> None:
+    """With the current queue and workers."""
     await make()
 
     answer = await client.get("/api/v1/stats?window=60")
@@ -23,7 +23,7 @@ async def test_statistics_are_of_the_window(client: httpx2.AsyncClient, make: An
 
 
 async def test_ended_jobs_are_counted_by_status(client: httpx2.AsyncClient, make: Any) -> None:
-    """As they end."""
+    """Each status has its own number."""
     job = await make()
     await client.post(f"/api/v1/jobs/{job.id}/cancel")
 
@@ -36,7 +36,7 @@ async def test_ended_jobs_are_counted_by_status(client: httpx2.AsyncClient, make
 
 
 @pytest.mark.parametrize("window", ["59", "x", "2678401", "-1", "1e3"])
-async def test_an_odd_window_is_refused(client: httpx2.AsyncClient, window: str) -> None:
+async def test_an_invalid_window_is_refused(client: httpx2.AsyncClient, window: str) -> None:
     """At least a minute, at most a month."""
     answer = await client.get(f"/api/v1/stats?window={window}")
 

@@ -1,4 +1,4 @@
-"""A mistake that people make is answered with what they probably meant."""
+"""Common mistakes are answered with a suggestion."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -30,10 +30,10 @@ FIELDS: Final[Mapping[str, tuple[str, str | None]]] = {
 
 @pytest.mark.parametrize("route", ["/api/v1/generate", "/generate"])
 @pytest.mark.parametrize("name", FIELDS, ids=lambda name: str(name)[:20])
-async def test_an_unknown_field_is_answered_with_what_was_meant(
+async def test_an_unknown_field_gets_a_suggestion(
     client: httpx2.AsyncClient, route: str, name: str
 ) -> None:
-    """For people in the detail, for programs as a pointer."""
+    """As text in the detail, and as a pointer for programs."""
     detail, pointer = FIELDS[name]
 
     answer = await client.post(route, json={"prompt": "x", name: 1})
@@ -46,10 +46,10 @@ async def test_an_unknown_field_is_answered_with_what_was_meant(
     assert detail in answer.json()["detail"]
 
 
-async def test_a_misspelt_field_is_named_before_the_one_that_seems_missing(
+async def test_a_misspelt_field_is_reported_before_the_missing_one(
     client: httpx2.AsyncClient,
 ) -> None:
-    """That a prompt is missing is no help to somebody who has written one."""
+    """A missing prompt is no helpful message if its name is only misspelt."""
     answer = await client.post("/api/v1/generate", json={"promptt": "x"})
 
     problem = answer.json()
@@ -57,10 +57,10 @@ async def test_a_misspelt_field_is_named_before_the_one_that_seems_missing(
     assert [error["pointer"] for error in problem["errors"]] == ["/promptt", "/prompt"]
 
 
-async def test_many_unknown_fields_are_answered_without_a_search_for_each(
+async def test_the_number_of_suggestions_is_limited(
     client: httpx2.AsyncClient,
 ) -> None:
-    """The work does not grow with what a stranger sends."""
+    """The work must not grow with the request."""
     names = {f"prompt{number}": 1 for number in range(1000)}
 
     answer = await client.post("/api/v1/generate", json={"prompt": "x", **names})
@@ -70,10 +70,10 @@ async def test_many_unknown_fields_are_answered_without_a_search_for_each(
     assert sum(error["suggestion"] is not None for error in errors) == 5
 
 
-async def test_an_unknown_parameter_of_a_model_is_answered_with_the_similar_one(
+async def test_an_unknown_parameter_of_a_model_gets_a_suggestion(
     client: httpx2.AsyncClient,
 ) -> None:
-    """The names are those of the model's schema."""
+    """From the names in the model's schema."""
     body = {"prompt": "x", "provider": "placeholder", "parameters": {"wdth": 64, "zebra": 1}}
 
     answer = await client.post("/api/v1/generate", json=body)
@@ -95,10 +95,10 @@ QUERIES: Final[Mapping[str, tuple[str, str | None]]] = {
 
 
 @pytest.mark.parametrize("request_line", QUERIES, ids=lambda line: str(line)[:40])
-async def test_an_unknown_query_parameter_is_answered_with_what_was_meant(
+async def test_an_unknown_query_parameter_gets_a_suggestion(
     client: httpx2.AsyncClient, request_line: str
 ) -> None:
-    """A list that silently shows something else costs an afternoon."""
+    """An ignored one would silently return another list."""
     detail, pointer = QUERIES[request_line]
     method, target = request_line.split(" ")
 
@@ -117,10 +117,10 @@ async def test_an_unknown_query_parameter_is_answered_with_what_was_meant(
         ("Cancel-After", "deadline_seconds", None),
     ],
 )
-async def test_a_header_of_another_service_is_refused_with_ours(
+async def test_a_header_of_another_service_gets_a_suggestion(
     client: httpx2.AsyncClient, header: str, detail: str, pointer: str | None
 ) -> None:
-    """Its sender relies on what it does there: ignored, it costs money."""
+    """Its sender relies on its effect, and ignoring it could cost money."""
     answer = await client.post("/api/v1/generate", json={"prompt": "x"}, headers={header: "5m"})
 
     (error,) = answer.json()["errors"]
@@ -146,7 +146,7 @@ PATHS: Final = {
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path)[:40])
-async def test_an_unknown_path_is_answered_with_the_nearest_route(
+async def test_an_unknown_path_gets_the_nearest_route(
     client: httpx2.AsyncClient, path: str
 ) -> None:
     """The path itself is not repeated."""
@@ -163,10 +163,8 @@ async def test_an_unknown_path_is_answered_with_the_nearest_route(
 @pytest.mark.parametrize(
     "path", ["/health/", "/api/v1/jobs/", "/api/v1/jobs/?limit=1", "/docs/", "/metrics/"]
 )
-async def test_a_trailing_slash_answers_as_the_route_without_it(
-    client: httpx2.AsyncClient, path: str
-) -> None:
-    """Without a redirect, which clients follow with another method or not at all."""
+async def test_a_trailing_slash_is_ignored(client: httpx2.AsyncClient, path: str) -> None:
+    """Without a redirect, which some clients follow with another method or not at all."""
     answer = await client.get(path)
 
     assert answer.status_code == 200
@@ -174,18 +172,18 @@ async def test_a_trailing_slash_answers_as_the_route_without_it(
 
 
 async def test_a_slash_alone_is_the_start_page(client: httpx2.AsyncClient) -> None:
-    """It has no route without it; and two slashes at the end are a mistake."""
+    """It is no trailing slash, and two slashes at the end are an error."""
     assert (await client.get("/")).status_code == 200
     assert (await client.get("/health//")).status_code == 404
 
 
-def test_no_advice_is_about_a_field_that_exists() -> None:
-    """A name that becomes a field would never be looked up."""
+def test_no_advice_names_an_existing_field() -> None:
+    """It would never be shown."""
     assert MODEL_PARAMETERS.isdisjoint(JobCreate.model_fields)
 
 
-async def test_the_parameters_of_our_own_models_are_known() -> None:
-    """So one of them beside the prompt is answered with where it belongs."""
+async def test_parameters_of_built_in_models_are_known() -> None:
+    """One of them beside the prompt gets its right place as suggestion."""
     async with connect() as provider:
         assert isinstance(provider, SupportsModels)
         models = await provider.models()

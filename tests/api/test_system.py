@@ -1,4 +1,4 @@
-"""What the service says about itself, and that it is true."""
+"""Health, readiness, information and metrics of the service."""
 
 import asyncio
 import os
@@ -52,10 +52,10 @@ ALIVE = {"status": "healthy", "service": "fleek-media-service", "version": __ver
 
 @dataclass
 class Broken:
-    """A part that does what it does, and fails when it is asked how it is."""
+    """A part of the service whose checks fail or hang."""
 
     part: Any
-    error: Exception | None = None  # None: never answers
+    error: Exception | None = None  # None: never responds
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.part, name)
@@ -68,16 +68,16 @@ class Broken:
             raise self.error
 
     async def schema(self, _model: Any) -> None:
-        """Fail, or know nothing."""
+        """Fail, or return nothing."""
         if self.error is not None:
             raise self.error
 
 
 @dataclass
 class Unlisted:
-    """A provider that lists no models, and knows the parameters of its default model."""
+    """A provider without a list of models, but with the parameters of its default model."""
 
-    parameters: Any  # or why they cannot be had
+    parameters: Any  # or the error
     default_model: str = "a/model"
 
     async def schema(self, _model: Any) -> Any:
@@ -88,30 +88,30 @@ class Unlisted:
 
 
 class Listed(Unlisted):
-    """A provider that lists its default model, without parameters."""
+    """A provider with a list of its default model, without parameters."""
 
     async def models(self) -> list[Model]:
-        """List it."""
+        """Return the list."""
         return [Model(name=ModelName(self.default_model), description="Listed.")]
 
 
 @pytest.fixture(autouse=True)
-def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every part take its time to answer: this machine may be busy."""
+def _slow_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allow slow checks, because this machine may be busy."""
     monkeypatch.setattr(health, "TIMEOUT_SECONDS", PATIENCE)
 
 
 @pytest.fixture
 async def worker(rt: Runtime) -> None:
-    """Register a worker, which coordinates."""
+    """Register a coordinating worker."""
     await rt.lease.register()
     until = rt.now() + timedelta(hours=1)
     await workers.take_role(rt.db, ROLE, rt.lease.worker_id, until=until)
 
 
 @pytest.mark.parametrize("route", ["/health", "/health-check", "/livez"])
-async def test_being_alive_asks_nobody(rt: Runtime, client_of: ClientOf, route: str) -> None:
-    """A probe that restarts us because the database is away makes everything worse."""
+async def test_liveness_checks_no_dependency(rt: Runtime, client_of: ClientOf, route: str) -> None:
+    """Restarting the process during a database outage would make it worse."""
     broken: Any = Broken(None)
 
     async with client_of(
@@ -124,8 +124,8 @@ async def test_being_alive_asks_nobody(rt: Runtime, client_of: ClientOf, route: 
 
 
 @pytest.mark.usefixtures("worker")
-async def test_all_is_well(client: httpx2.AsyncClient) -> None:
-    """Every part has really been asked, and says so."""
+async def test_detailed_health_checks_all_parts(client: httpx2.AsyncClient) -> None:
+    """Every part is really checked."""
     answer = await client.get("/health/detailed")
 
     found = answer.json()
@@ -139,8 +139,8 @@ async def test_all_is_well(client: httpx2.AsyncClient) -> None:
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("route", ["/health/detailed", "/readyz"])
-async def test_strangers_learn_no_machine(client: httpx2.AsyncClient, route: str) -> None:
-    """Anybody may ask: host names and process ids are in the logs, by the worker's id."""
+async def test_health_reveals_no_host_or_process(client: httpx2.AsyncClient, route: str) -> None:
+    """Any caller may read it; the logs contain host and process by the worker's id."""
     answer = await client.get(route)
 
     assert process_space().split(" ")[0] not in answer.text
@@ -149,10 +149,10 @@ async def test_strangers_learn_no_machine(client: httpx2.AsyncClient, route: str
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("away", [False, True], ids=["ready", "not ready"])
-async def test_readiness_is_the_status_of_each_part_and_nothing_else(
+async def test_readiness_contains_the_statuses_only(
     rt: Runtime, client_of: ClientOf, *, away: bool
 ) -> None:
-    """Anybody may read it, unlike how many workers there are, what is owed, and which versions run."""
+    """Any caller may read it, but not the numbers of workers, debts and versions."""
     broken: Any = Broken(rt.db, DatabaseUnavailable("secret"))
 
     async with client_of(replace(rt, db=broken) if away else rt) as client:
@@ -174,10 +174,10 @@ OPTIONAL = {
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize(("part", "error"), OPTIONAL.items(), ids=OPTIONAL.keys())
-async def test_a_part_that_jobs_can_wait_for_degrades(
+async def test_an_optional_part_degrades_the_service(
     rt: Runtime, client_of: ClientOf, part: str, error: Exception
 ) -> None:
-    """Jobs are accepted and safe: traffic must go on coming here."""
+    """Jobs are accepted and safe, so traffic must not be redirected."""
     broken: dict[str, Any] = {part: Broken(getattr(rt, part), error)}
 
     async with client_of(replace(rt, **broken)) as client:
@@ -192,7 +192,7 @@ async def test_a_part_that_jobs_can_wait_for_degrades(
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("error", [ProviderUnavailable("secret"), None], ids=["away", "silent"])
-async def test_a_provider_that_cannot_be_seen_degrades(
+async def test_an_unreachable_provider_degrades_the_service(
     rt: Runtime, client_of: ClientOf, error: Exception | None
 ) -> None:
     """Its jobs wait for it."""
@@ -214,10 +214,10 @@ async def test_a_provider_that_cannot_be_seen_degrades(
         ("provider_rate_limited", "nothing, if it is rare"),
     ],
 )
-async def test_an_account_that_is_paused_degrades(
+async def test_a_paused_account_degrades_the_service(
     rt: Runtime, client: httpx2.AsyncClient, code: str, advice: str
 ) -> None:
-    """Whoever looks here first learns why nothing goes on."""
+    """The report contains the reason."""
     until = rt.now() + timedelta(minutes=5)
     await provider_health.pause(
         rt.db, "placeholder", until=until, reason=code, trial=True, now=rt.now()
@@ -230,10 +230,10 @@ async def test_an_account_that_is_paused_degrades(
     assert found["checks"]["provider"]["advice"].startswith(advice)
 
 
-async def test_predictions_of_a_removed_provider_are_named(
+async def test_predictions_of_a_removed_provider_are_reported(
     rt: Runtime, client: httpx2.AsyncClient
 ) -> None:
-    """Nobody asks for them any more; the service works, and somebody has to decide."""
+    """The service works, but their outcome stays unknown until the operator acts."""
     job = a_job(provider="removed")
     await jobs.insert_job(rt.db, job)
     await apply(rt.db, job.id, claims())
@@ -245,8 +245,8 @@ async def test_predictions_of_a_removed_provider_are_named(
     assert "fleek providers abandon removed" in found["checks"]["provider"]["advice"]
 
 
-async def test_pauses_are_figures(rt: Runtime, client_of: ClientOf) -> None:
-    """An alarm can be set on them; what is over is gone."""
+async def test_pauses_are_metrics(rt: Runtime, client_of: ClientOf) -> None:
+    """Alerts can use them; an ended pause disappears."""
     now = rt.now()
     rt = replace(rt, now=lambda: now)
     until, text = now + timedelta(minutes=5), {"Accept": "text/plain"}
@@ -267,8 +267,8 @@ async def test_pauses_are_figures(rt: Runtime, client_of: ClientOf) -> None:
     assert "paused_seconds{" not in after
 
 
-async def test_no_worker_degrades(client: httpx2.AsyncClient) -> None:
-    """Jobs would wait for ever, and somebody should know."""
+async def test_a_missing_worker_degrades_the_service(client: httpx2.AsyncClient) -> None:
+    """Jobs would wait for ever."""
     found = (await client.get("/health/detailed")).json()
 
     assert found["status"] == "degraded"
@@ -276,8 +276,10 @@ async def test_no_worker_degrades(client: httpx2.AsyncClient) -> None:
     assert found["checks"]["workers"]["advice"] == "start one: fleek worker, or fleek serve"
 
 
-async def test_no_coordinator_degrades(rt: Runtime, client: httpx2.AsyncClient) -> None:
-    """Workers that wait for each other start nothing."""
+async def test_a_missing_coordinator_degrades_the_service(
+    rt: Runtime, client: httpx2.AsyncClient
+) -> None:
+    """Workers start nothing without one."""
     await rt.lease.register()
 
     found = (await client.get("/health/detailed")).json()
@@ -288,8 +290,8 @@ async def test_no_coordinator_degrades(rt: Runtime, client: httpx2.AsyncClient) 
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_long_line_is_a_warning(rt: Runtime, make: Make) -> None:
-    """Jobs are safe and late: more workers help."""
+async def test_a_long_queue_is_a_warning(rt: Runtime, make: Make) -> None:
+    """Jobs are safe but late, and more workers help."""
     job = await make()
     late = replace(rt, now=lambda: job.run_at + timedelta(minutes=11))
     await late.lease.beat()
@@ -311,10 +313,10 @@ async def test_a_long_line_is_a_warning(rt: Runtime, make: Make) -> None:
     ],
     ids=["database away", "no room for rows", "no room for files"],
 )
-async def test_what_keeps_jobs_out_is_not_ready(
+async def test_a_failure_of_a_required_part_is_not_ready(
     rt: Runtime, client_of: ClientOf, part: str, error: Exception
 ) -> None:
-    """Callers must be sent elsewhere."""
+    """Traffic has to be redirected."""
     broken: dict[str, Any] = {part: Broken(getattr(rt, part), error)}
 
     async with client_of(replace(rt, **broken)) as client:
@@ -325,7 +327,7 @@ async def test_what_keeps_jobs_out_is_not_ready(
     assert "secret" not in answer.text
 
 
-async def test_a_part_that_does_not_answer_is_not_waited_for(rt: Runtime) -> None:
+async def test_a_hanging_check_times_out(rt: Runtime) -> None:
     """A check that hangs is worse than one that fails."""
 
     async def silent(_rt: Runtime) -> Finding:
@@ -338,8 +340,8 @@ async def test_a_part_that_does_not_answer_is_not_waited_for(rt: Runtime) -> Non
     assert result.check.message == "no answer within 0.01 s"
 
 
-async def test_programs_are_told_who_is_there(client: httpx2.AsyncClient) -> None:
-    """In the form that they know."""
+async def test_service_information_is_json_by_default(client: httpx2.AsyncClient) -> None:
+    """Earlier clients rely on this form."""
     answer = await client.get("/")
 
     assert answer.json() == {
@@ -351,8 +353,8 @@ async def test_programs_are_told_who_is_there(client: httpx2.AsyncClient) -> Non
     }
 
 
-async def test_info_has_no_secret(rt: Runtime, client_of: ClientOf) -> None:
-    """Everybody may read it."""
+async def test_service_information_contains_no_secret(rt: Runtime, client_of: ClientOf) -> None:
+    """Any caller may read it."""
     settings = rt.settings.model_copy(
         update={"database_url": "postgresql://user:secret@db/x", "api_debug": True}
     )
@@ -367,8 +369,8 @@ async def test_info_has_no_secret(rt: Runtime, client_of: ClientOf) -> None:
     assert "secret" not in answer.text
 
 
-async def test_people_get_figures_as_json(client: httpx2.AsyncClient, make: Make) -> None:
-    """A glance is enough."""
+async def test_metrics_are_available_as_json(client: httpx2.AsyncClient, make: Make) -> None:
+    """For a quick look."""
     await make()
     await make(Status.FAILED)
 
@@ -401,7 +403,7 @@ SCRAPERS = {
 async def test_scrapers_get_an_exposition(
     client: httpx2.AsyncClient, make: Make, accept: str, kind: str
 ) -> None:
-    """In the form that they ask for; with requests counted by route, not by address."""
+    """In the requested format, with requests counted by route and not by address."""
     job = await make()
     await client.get(f"/api/v1/jobs/{job.id}")
     await client.get("/no/such/place")
@@ -418,10 +420,10 @@ async def test_scrapers_get_an_exposition(
 
 @pytest.mark.parametrize("version", ["x", "1.x", "1..0", "²", "9" * 5000, ""])
 @pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
-async def test_a_scraper_may_name_any_version(
+async def test_a_scraper_may_request_any_version(
     client: httpx2.AsyncClient, kind: str, version: str
 ) -> None:
-    """Whoever sends nonsense gets some exposition, and nobody a traceback."""
+    """An invalid version gets an exposition, too, and no traceback."""
     accept = f"{kind};version={version};escaping=x".encode("latin-1")
 
     answer = await client.get("/metrics", headers=[(b"accept", accept)])
@@ -430,8 +432,8 @@ async def test_a_scraper_may_name_any_version(
     assert "fleek_jobs" in answer.text
 
 
-async def test_two_applications_count_for_themselves(rt: Runtime, client_of: ClientOf) -> None:
-    """Tests, and whoever embeds us, open several in one process."""
+async def test_two_applications_count_separately(rt: Runtime, client_of: ClientOf) -> None:
+    """Tests and embedding programs open several in one process."""
     text = {"Accept": "text/plain"}
 
     async with client_of(rt) as one, client_of(rt) as other:
@@ -444,7 +446,7 @@ async def test_two_applications_count_for_themselves(rt: Runtime, client_of: Cli
 
 
 async def test_models_are_listed_with_their_schemas(client: httpx2.AsyncClient) -> None:
-    """A form can be made from it."""
+    """A form can be built from it."""
     models = (await client.get("/api/v1/models")).json()
 
     default = [model for model in models if model["default"]]
@@ -455,7 +457,7 @@ async def test_models_are_listed_with_their_schemas(client: httpx2.AsyncClient) 
 
 @pytest.mark.parametrize("name", ["black-forest-labs/flux-schnell", "some/model:v1.0"])
 async def test_a_model_is_found_by_its_name(client: httpx2.AsyncClient, name: str) -> None:
-    """Also one that is not listed, and one of a certain version."""
+    """Also an unlisted one, and one with a version."""
     answer = await client.get(f"/api/v1/models/{name}")
 
     assert answer.status_code == 200
@@ -464,17 +466,15 @@ async def test_a_model_is_found_by_its_name(client: httpx2.AsyncClient, name: st
 
 
 @pytest.mark.parametrize("name", ["a/b:c;rm", "a/%2e%2e", "-/-", "a/" + "b" * 500, "a/b:"])
-async def test_a_name_that_no_model_can_have_is_not_found(
-    client: httpx2.AsyncClient, name: str
-) -> None:
-    """Providers are not asked for it."""
+async def test_a_malformed_model_name_is_not_found(client: httpx2.AsyncClient, name: str) -> None:
+    """Providers are not called for it."""
     answer = await client.get(f"/api/v1/models/{name}")
 
     assert answer.status_code == 404
 
 
 async def test_a_listed_model_is_found_as_it_is_listed(client: httpx2.AsyncClient) -> None:
-    """With its description and what it makes."""
+    """With its description and its kind of output."""
     listed = (await client.get("/api/v1/models")).json()
 
     found = [(await client.get(f"/api/v1/models/{one['name']}")).json() for one in listed]
@@ -483,7 +483,7 @@ async def test_a_listed_model_is_found_as_it_is_listed(client: httpx2.AsyncClien
     assert all(one["output"] for one in found)
 
 
-async def test_a_model_that_no_provider_has_is_not_found(rt: Runtime, client_of: ClientOf) -> None:
+async def test_an_unknown_model_is_not_found(rt: Runtime, client_of: ClientOf) -> None:
     """Although its name is well-formed."""
     provider: Any = Broken(rt.providers["placeholder"], NotFound("there is no such model"))
 
@@ -493,8 +493,10 @@ async def test_a_model_that_no_provider_has_is_not_found(rt: Runtime, client_of:
     assert answer.status_code == 404
 
 
-async def test_a_provider_out_of_reach_is_unavailable(rt: Runtime, client_of: ClientOf) -> None:
-    """Not a mistake of the caller, nor of ours."""
+async def test_models_of_an_unreachable_provider_are_unavailable(
+    rt: Runtime, client_of: ClientOf
+) -> None:
+    """This is neither the caller's mistake nor an internal error."""
     provider: Any = Broken(rt.providers["placeholder"], ProviderUnavailable("secret"))
 
     async with client_of(replace(rt, providers={"placeholder": provider})) as client:
@@ -508,7 +510,7 @@ async def test_a_provider_out_of_reach_is_unavailable(rt: Runtime, client_of: Cl
 async def test_a_provider_without_a_list_offers_its_default_model(
     rt: Runtime, client_of: ClientOf
 ) -> None:
-    """With its parameters; without them if the provider cannot be reached."""
+    """With its parameters, or without them if the provider cannot be reached."""
     schema = {"type": "object", "properties": {"seed": {"type": "integer"}}}
     there, away = Unlisted(schema), Unlisted(ProviderUnavailable("secret"))
     providers: dict[str, Any] = {"placeholder": there, "away": away}
@@ -523,7 +525,7 @@ async def test_a_provider_without_a_list_offers_its_default_model(
 async def test_a_listed_model_is_found_with_its_parameters(
     rt: Runtime, client_of: ClientOf
 ) -> None:
-    """The list leaves them out where each would cost a call."""
+    """The list omits them where each would cost a call."""
     schema = {"type": "object", "properties": {"seed": {"type": "integer"}}}
     provider: Any = Listed(schema)
 

@@ -1,4 +1,4 @@
-"""Events of all jobs of a tenant: none is left out, and whoever cannot keep up is told."""
+"""The stream of a tenant's events: none is missing, and slow readers are informed."""
 
 import asyncio
 from datetime import timedelta
@@ -27,7 +27,7 @@ PATH: Final = "/api/v1/events"
 
 
 def reader(service: Served, **more: str | None) -> EventReader:
-    """Follow all jobs."""
+    """Open the stream of all jobs."""
     return EventReader(service.port, PATH, **more)  # type: ignore[arg-type] # one name, or none
 
 
@@ -45,13 +45,13 @@ async def end(rt: Runtime, job: Job) -> None:
     await apply(rt, job.id, lambda found, _: Update(change=cancel(found, now=rt.now())), event="x")
 
 
-def told(received: list[Received]) -> list[tuple[str, str]]:
-    """Return which events of which jobs these are."""
+def summary(received: list[Received]) -> list[tuple[str, str]]:
+    """Return the types and jobs of events."""
     return [(one.data["id"], one.type) for one in received]
 
 
 async def test_all_jobs_of_the_tenant_are_followed(rt: Runtime) -> None:
-    """From now on; those of others and those of before are not sent."""
+    """From now on, without earlier events and those of other tenants."""
     await submit(rt, a_request())
 
     async with serving_on(rt) as service, reader(service) as stream:
@@ -62,18 +62,18 @@ async def test_all_jobs_of_the_tenant_are_followed(rt: Runtime) -> None:
         received = await stream.until("job.cancelled")
 
     assert hello.id is not None
-    assert sorted(told(received[:2])) == sorted(
+    assert sorted(summary(received[:2])) == sorted(
         (str(job.id), "job.created") for job in (first, second)
     )
-    assert told(received[2:]) == [(str(first.id), "job.cancelled")]
+    assert summary(received[2:]) == [(str(first.id), "job.cancelled")]
     assert received[2].data["status"] == "cancelled"
     assert received[2].data["seq"] == 2
 
 
-async def test_whoever_comes_back_gets_what_it_missed(
+async def test_a_resumed_stream_sends_missed_events(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over several pages, and then what happens next; another process serves it."""
+    """Over several pages, then new ones, also from another process."""
     monkeypatch.setattr(feed_module, "PAGE", 2)
     async with serving_on(rt) as service, reader(service) as stream:
         await stream.until("hello")
@@ -89,11 +89,11 @@ async def test_whoever_comes_back_gets_what_it_missed(
 
     assert hello.id == created.id
     assert [one and one.data["id"] for one in received] == [str(job.id) for job in missed]
-    assert told([after]) == [(str(first.id), "job.cancelled")]
+    assert summary([after]) == [(str(first.id), "job.cancelled")]
 
 
 async def test_nothing_is_missed_before_the_first_event(rt: Runtime) -> None:
-    """`hello` has an id, too: a stream that is cut off after it can be resumed."""
+    """`hello` has an id, too, so a stream that is cut off after it can be resumed."""
     async with serving_on(rt) as service:
         async with reader(service) as stream:
             (hello,) = await stream.until("hello")
@@ -101,11 +101,11 @@ async def test_nothing_is_missed_before_the_first_event(rt: Runtime) -> None:
         async with reader(service, last=hello.id) as stream:
             received = await stream.until("job.created")
 
-    assert told(received[1:]) == [(str(job.id), "job.created")]
+    assert summary(received[1:]) == [(str(job.id), "job.created")]
 
 
-async def test_many_come_and_go_while_jobs_change(rt: Runtime) -> None:
-    """Whenever a stream is cut off and resumed, each event comes once and in its job's order."""
+async def test_unstable_readers_get_every_event_once(rt: Runtime) -> None:
+    """Streams are cut off and resumed, and each job's events come in order."""
     async with serving_on(rt) as service:
         async with reader(service) as stream:
             (hello,) = await stream.until("hello")
@@ -123,7 +123,7 @@ async def test_many_come_and_go_while_jobs_change(rt: Runtime) -> None:
 
 
 async def work(rt: Runtime, *, jobs: int) -> list[Job]:
-    """Let so many jobs have three events each."""
+    """Let a number of jobs have three events each."""
     made = [await submit(rt, a_request()) for _ in range(jobs)]
     await asyncio.gather(*(mark(rt, job) for job in made))
     await asyncio.gather(*(end(rt, job) for job in made))
@@ -131,7 +131,7 @@ async def work(rt: Runtime, *, jobs: int) -> list[Job]:
 
 
 async def flaky(service: Served, last: str | None, *, after: int, total: int) -> list[Received]:
-    """Return so many events, read over connections that break after a few each."""
+    """Return a number of events, read over connections that break after a few each."""
     found: list[Received] = []
     while len(found) < total:
         async with reader(service, last=last) as stream:
@@ -145,8 +145,8 @@ async def flaky(service: Served, last: str | None, *, after: int, total: int) ->
 
 
 @pytest.mark.parametrize("reason", ["old", "of another database"])
-async def test_an_id_that_leads_nowhere_is_reset(rt: Runtime, reason: str) -> None:
-    """The caller is told to list its jobs, and gets what happens from then on."""
+async def test_an_unusable_id_causes_a_reset(rt: Runtime, reason: str) -> None:
+    """The caller has to list its jobs, and gets new events from then on."""
     now = int(rt.now().timestamp())
     last = {
         "old": StreamId(Cursor(1), now - 73 * 3600),
@@ -161,10 +161,10 @@ async def test_an_id_that_leads_nowhere_is_reset(rt: Runtime, reason: str) -> No
 
     assert reset.id is not None
     assert reset.id != str(last)
-    assert told(received) == [(str(job.id), "job.created")]
+    assert summary(received) == [(str(job.id), "job.created")]
 
 
-async def test_an_id_older_than_the_retention_of_jobs_is_reset(rt: Runtime) -> None:
+async def test_an_id_older_than_the_retention_causes_a_reset(rt: Runtime) -> None:
     """Events are removed with their jobs."""
     last = StreamId(Cursor(1), int((rt.now() - timedelta(hours=25)).timestamp()))
 
@@ -178,21 +178,21 @@ async def test_an_id_older_than_the_retention_of_jobs_is_reset(rt: Runtime) -> N
         kept = await stream.until("job.created")
 
     assert [one.type for one in short] == ["hello", "reset"]
-    assert told(kept[1:]) == [(str(job.id), "job.created")]
+    assert summary(kept[1:]) == [(str(job.id), "job.created")]
 
 
 @pytest.mark.parametrize("last", ["1", "x", "1-2-3-4", f"1-1-{'0' * 32}-{'9' * 10}", "9" * 5000])
-async def test_an_id_that_is_none_is_refused(client: httpx2.AsyncClient, last: str) -> None:
+async def test_an_invalid_event_id_is_refused(client: httpx2.AsyncClient, last: str) -> None:
     """It may be that of a job's stream."""
     answer = await client.get(PATH, headers={"Last-Event-ID": last})
 
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_event_id")
 
 
-async def test_whoever_is_too_slow_is_told_and_resumes(
+async def test_a_slow_reader_is_informed_and_can_resume(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The channel holds little: a stream that sleeps meanwhile ends, and loses nothing."""
+    """The buffer is small: a stream that is too slow ends, and loses nothing."""
     monkeypatch.setattr(feed_module, "HELD_BYTES", 1)
     feed = feed_module.Feed(rt)
     stream = Stream(ANONYMOUS, "")
@@ -214,10 +214,10 @@ async def test_whoever_is_too_slow_is_told_and_resumes(
     assert [one and one.data["id"] for one in received] == [str(job.id) for job in made]
 
 
-async def test_a_quiet_stream_says_where_to_go_on(
+async def test_a_quiet_stream_sends_its_position(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or its id would grow old although nothing was missed."""
+    """Otherwise its id would expire although no event was missed."""
     monkeypatch.setattr(module, "QUIET_SECONDS", 0.01)
 
     async with serving_on(rt) as service, reader(service) as stream:
@@ -239,7 +239,7 @@ async def test_a_quiet_stream_says_where_to_go_on(
 
 
 async def test_nothing_is_read_without_a_stream(rt: Runtime) -> None:
-    """The channel goes with its last stream."""
+    """Reading ends with the last stream."""
     async with serving_on(rt) as service:
         async with reader(service) as stream:
             await stream.until("hello")
@@ -250,8 +250,8 @@ async def test_nothing_is_read_without_a_stream(rt: Runtime) -> None:
     assert len(service.feed) == 0
 
 
-async def test_a_service_that_stops_ends_the_stream_as_it_should(rt: Runtime) -> None:
-    """The last chunk comes, so that clients see an end and no error."""
+async def test_a_stopping_service_ends_the_stream_properly(rt: Runtime) -> None:
+    """The last chunk is sent, so clients see an end and no error."""
     async with serving_on(rt) as service, reader(service) as stream:
         await stream.until("hello")
         service.stop()

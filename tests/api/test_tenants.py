@@ -1,4 +1,4 @@
-"""What belongs to one tenant is not there for another, on every route."""
+"""Data of one tenant is not visible to another, on every route."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, Final
@@ -96,7 +96,7 @@ SHARED: Final = {
 
 @pytest.fixture
 async def theirs(rt: Runtime, complete: Make) -> Mapping[str, str]:
-    """Return the names of what the tenant `default` has: a job, its file, an endpoint and so on."""
+    """Return the ids of a job, its file, an endpoint and so on of the tenant `default`."""
     job = await complete()
     await submit(rt, JobRequest(prompt=PROMPT, tags=("secret-tag",)))
     operation = await accept(rt, BulkAction.CANCEL, tenant_id="default", ids=[job.id])
@@ -123,7 +123,7 @@ async def _bytes(content: bytes) -> AsyncIterator[bytes]:
 async def them(
     rt: Runtime, client_of: ClientOf, theirs: Mapping[str, str]
 ) -> AsyncGenerator[httpx2.AsyncClient]:
-    """Open a client with a key of the tenant that has something."""
+    """Open a client with a key of the tenant that owns the data."""
     assert theirs
     async with client_of(rt) as client:
         client.headers["Authorization"] = await _bearer(rt, "default")
@@ -147,16 +147,16 @@ async def _bearer(rt: Runtime, tenant_id: str) -> str:
     return f"Bearer {key}"
 
 
-def essence(answer: httpx2.Response) -> tuple[int, Mapping[str, Any], frozenset[str]]:
-    """Return what a caller can see of a refusal, except the id of the request."""
+def comparable(answer: httpx2.Response) -> tuple[int, Mapping[str, Any], frozenset[str]]:
+    """Return a refusal without its request id."""
     body = {**answer.json(), "request_id": "", "instance": ""}
     return answer.status_code, body, frozenset(answer.headers)
 
 
 def test_every_route_is_covered_here(rt: Runtime) -> None:
-    """A new route does not pass before somebody has thought about tenants.
+    """A new route needs a decision about tenants.
 
-    Name it in `BY_ID` or `OF_THE_CALLER` with a valid request, or in `SHARED`.
+    List it in `BY_ID` or `OF_THE_CALLER` with a valid request, or in `SHARED`.
     """
     routes = {
         f"{method} {route.path}"
@@ -169,10 +169,10 @@ def test_every_route_is_covered_here(rt: Runtime) -> None:
 
 
 @pytest.mark.parametrize("route", BY_ID)
-async def test_what_others_have_is_not_there(
+async def test_foreign_resources_are_not_found(
     us: httpx2.AsyncClient, them: httpx2.AsyncClient, theirs: Mapping[str, str], route: str
 ) -> None:
-    """The answer is that for an id which nobody has; for its owner it is there."""
+    """The response equals that for an unknown id, while the owner finds them."""
     method, path = route.split()
     absent_id = uuid7()
     absent = {
@@ -187,15 +187,15 @@ async def test_what_others_have_is_not_there(
     own = await them.request(method, path.format(**theirs), **request)
 
     assert foreign.status_code == 404
-    assert essence(foreign) == essence(unknown)
+    assert comparable(foreign) == comparable(unknown)
     assert own.status_code != 404
 
 
 @pytest.mark.parametrize("route", OF_THE_CALLER)
-async def test_nothing_of_others_is_shown(
+async def test_lists_contain_own_resources_only(
     us: httpx2.AsyncClient, them: httpx2.AsyncClient, theirs: Mapping[str, str], route: str
 ) -> None:
-    """Neither their jobs nor how many there are."""
+    """Neither foreign jobs nor their number."""
     method, path = route.split()
 
     answer = await us.request(method, path, **OF_THE_CALLER[route])
@@ -210,10 +210,10 @@ async def test_nothing_of_others_is_shown(
 
 
 @pytest.mark.parametrize("named", ["endpoint", "job"])
-async def test_no_filter_finds_deliveries_of_others(
+async def test_no_filter_finds_foreign_deliveries(
     us: httpx2.AsyncClient, them: httpx2.AsyncClient, theirs: Mapping[str, str], named: str
 ) -> None:
-    """By an endpoint or a job of theirs."""
+    """By a foreign endpoint or job."""
     path = f"/api/v1/webhooks/deliveries?{named}={theirs[f'{named}_id']}"
 
     ours, others = [await each.get(path) for each in (us, them)]
@@ -222,10 +222,10 @@ async def test_no_filter_finds_deliveries_of_others(
     assert len(others.json()) == (named == "endpoint")
 
 
-async def test_statistics_count_the_own_jobs_alone(
+async def test_statistics_count_own_jobs_only(
     us: httpx2.AsyncClient, them: httpx2.AsyncClient
 ) -> None:
-    """Also those that wait and those that have ended."""
+    """Waiting and ended ones, too."""
     ours, others = [(await client.get("/api/v1/stats")).json() for client in (us, them)]
 
     assert (ours["ended"]["jobs"], ours["pending"], ours["bytes"]) == (0, 0, 0)
@@ -236,20 +236,20 @@ async def test_statistics_count_the_own_jobs_alone(
 @pytest.mark.parametrize(
     "query", ["q=prompt", "tag=secret-tag", "status=pending", "favourite=false", "order=oldest"]
 )
-async def test_no_filter_finds_what_others_have(
+async def test_no_filter_finds_foreign_jobs(
     us: httpx2.AsyncClient, them: httpx2.AsyncClient, query: str
 ) -> None:
-    """Each chooses an index of its own."""
+    """Each filter uses its own index."""
     ours, others = [(await each.get(f"/api/v1/jobs?{query}")).json() for each in (us, them)]
 
     assert ours == []
     assert others
 
 
-async def test_a_cursor_of_others_leads_to_the_own_jobs(
+async def test_a_foreign_cursor_leads_to_own_jobs(
     us: httpx2.AsyncClient, them: httpx2.AsyncClient
 ) -> None:
-    """It says where a list goes on, not whose list it is."""
+    """It contains the position in a list, not its owner."""
     own = (await us.post("/api/v1/generate", json={"prompt": "A cat"})).json()["id"]
     link = (await them.get("/api/v1/jobs?limit=1&order=oldest")).links["next"]["url"]
 
@@ -259,10 +259,10 @@ async def test_a_cursor_of_others_leads_to_the_own_jobs(
 
 
 @pytest.mark.parametrize("route", sorted(BULK))
-async def test_operations_on_many_jobs_leave_those_of_others(
+async def test_bulk_operations_leave_foreign_jobs(
     rt: Runtime, us: httpx2.AsyncClient, theirs: Mapping[str, str], route: str
 ) -> None:
-    """By ids they count like ids that nobody has; by a filter they are not found."""
+    """Foreign ids count as unknown, and filters do not find them."""
     path = route.split()[1]
     before = await _everything(rt)
 
@@ -286,10 +286,10 @@ async def _everything(rt: Runtime) -> list[tuple[JobId, Status, bool]]:
 
 
 @pytest.mark.parametrize("last", [None, "theirs"])
-async def test_nothing_that_happens_to_others_is_streamed(
+async def test_foreign_events_are_not_streamed(
     rt: Runtime, us: httpx2.AsyncClient, them: httpx2.AsyncClient, last: str | None
 ) -> None:
-    """Also after the id of an event of theirs."""
+    """Also after the id of a foreign event."""
     headers = {"Authorization": us.headers["authorization"]}
     async with serving_on(rt) as service:
         if last is not None:
@@ -323,10 +323,10 @@ async def test_a_new_job_belongs_to_the_tenant_of_its_key(
     assert {str(view.job.id) for view in listed.views} == {first, second}
 
 
-async def test_the_secrets_of_webhooks_are_apart(
+async def test_webhook_secrets_are_separate_per_tenant(
     us: httpx2.AsyncClient, them: httpx2.AsyncClient
 ) -> None:
-    """Or one tenant could sign for another."""
+    """Otherwise one tenant could sign for another."""
     ours, others = [await each.get("/api/v1/webhooks/secret") for each in (us, them)]
 
     assert ours.json()["secret"] != others.json()["secret"]

@@ -32,24 +32,24 @@ def form(*parts: bytes, end: bytes = b"--x--\r\n") -> bytes:
 
 
 def part(content: bytes, name: bytes = b"file") -> bytes:
-    """Return a part of a form that is a file."""
+    """Return the part of a form that contains a file."""
     head = b'Content-Disposition: form-data; name="' + name + b'"; filename="a.png"'
     return head + b"\r\nContent-Type: image/png\r\n\r\n" + content
 
 
 def files(rt: Runtime) -> list[Path]:
-    """Return what is in the storage's area of uploads."""
+    """Return the files in the storage's area of uploads."""
     root = rt.storage.spool().parent / "uploads"
     return [path for path in root.rglob("*") if path.is_file()]
 
 
 def spooled(rt: Runtime) -> list[Path]:
-    """Return what is left of uploads in the spool."""
+    """Return the files of uploads left in the spool."""
     return list(rt.storage.spool().glob("upload-*"))
 
 
 async def test_a_body_is_an_upload(client: httpx2.AsyncClient, rt: Runtime) -> None:
-    """Its type and dimensions come from its bytes, whatever it says."""
+    """Its type and dimensions come from its bytes, not from its header."""
     answer = await client.post(PATH, content=PNG, headers={"Content-Type": "text/html"})
     made = answer.json()
     read = await client.get(answer.headers["location"])
@@ -64,8 +64,8 @@ async def test_a_body_is_an_upload(client: httpx2.AsyncClient, rt: Runtime) -> N
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 10**6])
-async def test_a_form_is_read_however_it_comes_in(client: httpx2.AsyncClient, size: int) -> None:
-    """The file may hold what looks like a boundary, and may be cut anywhere."""
+async def test_a_form_is_parsed_for_any_chunk_size(client: httpx2.AsyncClient, size: int) -> None:
+    """The file may contain a boundary-like text, and may be cut anywhere."""
     content = PNG + b"\r\n--" + b"\r\n-x\r\n--y\0" * 300 + b"\r\n"
     body = b"preamble\r\n" + form(part(content))
 
@@ -79,17 +79,15 @@ async def test_a_form_is_read_however_it_comes_in(client: httpx2.AsyncClient, si
     assert answer.json()["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-async def test_the_form_of_a_usual_client_is_read(client: httpx2.AsyncClient) -> None:
+async def test_the_form_of_a_common_client_is_parsed(client: httpx2.AsyncClient) -> None:
     """As curl and browsers send it."""
     answer = await client.post(PATH, files={"file": ("cat.png", PNG, "image/png")})
 
     assert answer.json()["sha256"] == hashlib.sha256(PNG).hexdigest()
 
 
-async def test_the_same_bytes_are_kept_once(
-    rt: Runtime, client_of: ClientOf, clock: Clock
-) -> None:
-    """And for longer; a file of another tenant is another one."""
+async def test_equal_files_are_stored_once(rt: Runtime, client_of: ClientOf, clock: Clock) -> None:
+    """For the longer period; another tenant has its own file."""
     clock.time = rt.now()
     async with client_of(replace(rt, now=clock)) as client:
         first = (await client.post(PATH, content=PNG)).json()
@@ -136,10 +134,10 @@ REFUSED: Final[dict[str, tuple[bytes, dict[str, str], int, str]]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_is_no_file_is_refused(
+async def test_invalid_uploads_are_refused(
     client: httpx2.AsyncClient, rt: Runtime, name: str
 ) -> None:
-    """And nothing of it is kept, in the spool either."""
+    """Nothing of them is stored, not even in the spool."""
     content, headers, status, code = REFUSED[name]
 
     answer = await client.post(PATH, content=content, headers=headers)
@@ -153,7 +151,7 @@ async def test_what_is_no_file_is_refused(
 async def test_a_large_file_is_refused(
     rt: Runtime, client_of: ClientOf, *, announced: bool
 ) -> None:
-    """By its announced length, and else when too much has come."""
+    """By its announced length, or when the limit is exceeded."""
     small = rt.settings.model_copy(update={"max_upload_bytes": 1024})
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -168,7 +166,7 @@ async def test_a_large_file_is_refused(
 
 
 async def test_an_upload_is_deleted(client: httpx2.AsyncClient, rt: Runtime) -> None:
-    """It is gone at once; its file with the next turn, and its bytes may come again."""
+    """It is not found any more; its file is removed with the next turn, and may come again."""
     made = (await client.post(PATH, content=PNG)).json()
     place = f"{PATH}/{made['id']}"
 
@@ -183,8 +181,8 @@ async def test_an_upload_is_deleted(client: httpx2.AsyncClient, rt: Runtime) -> 
     assert [path.stem for path in files(rt)] == [again["id"]]
 
 
-async def test_a_large_upload_holds_no_more_than_is_on_its_way(rt: Runtime) -> None:
-    """Two of them together exceed what bodies may take in memory; both are streamed to the disk."""
+async def test_large_uploads_are_streamed_to_disk(rt: Runtime) -> None:
+    """Two of them together exceed the memory limit of bodies."""
     settings: Settings = rt.settings.model_copy(update={"max_held_body_bytes": 1_000_000})
     contents = [bytes([number]) * 3_000_000 for number in (1, 2)]
 
@@ -206,7 +204,7 @@ async def test_a_large_upload_holds_no_more_than_is_on_its_way(rt: Runtime) -> N
 
 
 async def test_an_upload_expires(client: httpx2.AsyncClient, rt: Runtime, clock: Clock) -> None:
-    """A day after it came."""
+    """After a day by default."""
     made: dict[str, Any] = (await client.post(PATH, content=PNG)).json()
     clock.time = rt.now() + timedelta(hours=23)
     later = replace(rt, now=clock)

@@ -1,4 +1,4 @@
-"""``Prefer: wait``: the answer comes with the end of the job, and a wait holds nothing up."""
+"""``Prefer: wait``: the response comes with the end of the job, and waits block nothing."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -18,7 +18,7 @@ from fleek.store import jobs, listing
 from fleek.store.updates import Update, apply
 from in_process_service import LAST, LIVE, serving_on
 
-CROWD: Final = 400  # more than the admission control lets work at the same time
+CROWD: Final = 400  # more than the limit of the admission control
 POST: Final = (
     b"POST /api/v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Content-Length: 14\r\nPrefer: wait=60\r\n"
@@ -53,10 +53,8 @@ BODY: Final = b'\r\n{"prompt":"x"}'
         (["wait" + ";" * 5000], 60),
     ],
 )
-def test_a_preference_is_read_as_its_standard_says(
-    headers: list[str], seconds: int | None
-) -> None:
-    """RFC 7240: the first one counts, and what is not understood is ignored."""
+def test_preferences_are_parsed_by_rfc_7240(headers: list[str], seconds: int | None) -> None:
+    """The first one counts, and unknown ones are ignored."""
     assert preferred_seconds(headers) == seconds
 
 
@@ -75,7 +73,7 @@ def submit(client: httpx2.AsyncClient) -> Submit:
 
 
 async def the_job(rt: Runtime, number: int = 1) -> JobId:
-    """Return the newest of as many jobs, once they are there."""
+    """Return the newest job, once a number of jobs exist."""
     while True:
         found = (await listing.page(rt.db, tenant_id="default", limit=100)).views
         if len(found) == number:
@@ -84,23 +82,23 @@ async def the_job(rt: Runtime, number: int = 1) -> JobId:
 
 
 async def watched(hub: Hub, number: int) -> None:
-    """Wait until so many requests wait."""
+    """Wait until a number of requests are waiting."""
     while len(hub) != number:
         await asyncio.sleep(0.01)
 
 
 async def end(rt: Runtime, job_id: JobId) -> None:
-    """Cancel a job behind the service's back, as another process would."""
+    """Cancel a job without the service, like another process."""
     await apply(rt.db, job_id, lambda job, _: Update(change=cancel(job, now=rt.now())))
 
 
 @pytest.mark.parametrize(
     ("path", "status", "key"), [("/api/v1/generate", 201, "id"), ("/generate", 200, "job_id")]
 )
-async def test_the_answer_comes_with_the_end(
+async def test_the_response_comes_with_the_end(
     rt: Runtime, submit: Submit, path: str, status: int, key: str
 ) -> None:
-    """With the route's own status, and the job as it is then, also if another process ended it."""
+    """With the route's own status and the job's final state, even if another process ended it."""
     answering = asyncio.create_task(submit(path))
     job_id = await the_job(rt)
 
@@ -114,10 +112,10 @@ async def test_the_answer_comes_with_the_end(
     assert "Retry-After" not in answer.headers
 
 
-async def test_a_retry_waits_too(
+async def test_a_retry_can_wait(
     rt: Runtime, client: httpx2.AsyncClient, make: Callable[..., Any]
 ) -> None:
-    """It makes a job like any other; whoever asks for the same retry waits for the same job."""
+    """Callers of the same retry wait for the same job."""
     old = await make(Status.FAILED, completed_at=rt.now())
     path, headers = f"/api/v1/jobs/{old.id}/retry", {"Prefer": "wait=60"}
     answering = [
@@ -135,8 +133,8 @@ async def test_a_retry_waits_too(
     assert {answer.headers["Preference-Applied"] for answer in answers} == {"wait=60"}
 
 
-async def test_the_time_is_over_before_the_end(submit: Submit) -> None:
-    """The job is answered as it is, and when to look again."""
+async def test_a_wait_that_times_out_returns_the_current_job(submit: Submit) -> None:
+    """With a Retry-After."""
     answer = await submit(headers={"Prefer": "wait=1"})
 
     assert (answer.status_code, answer.json()["status"]) == (201, "pending")
@@ -144,10 +142,10 @@ async def test_the_time_is_over_before_the_end(submit: Submit) -> None:
     assert answer.headers["Retry-After"] == "1"
 
 
-async def test_a_wait_ends_before_a_proxy_gives_up(
+async def test_a_wait_ends_before_the_proxy_times_out(
     submit: Submit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its 504 would look like a refusal, and the job would be submitted again."""
+    """A 504 would look like a refusal, and the job would be submitted again."""
     monkeypatch.setattr(waiting, "ENDS_SECONDS", 0.05)
 
     answer = await submit()
@@ -157,10 +155,10 @@ async def test_a_wait_ends_before_a_proxy_gives_up(
     assert answer.headers["Retry-After"] == "1"
 
 
-async def test_whoever_finds_no_room_is_answered_at_once(
+async def test_without_a_free_place_the_response_comes_at_once(
     submit: Submit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And learns it by what the answer lacks."""
+    """The missing Preference-Applied header shows it."""
     monkeypatch.setattr(hub_module, "MAX_WAITING", 0)
 
     answer = await submit()
@@ -169,15 +167,15 @@ async def test_whoever_finds_no_room_is_answered_at_once(
     assert "Preference-Applied" not in answer.headers
 
 
-async def test_without_the_preference_the_answer_comes_at_once(submit: Submit) -> None:
-    """A preference that is not understood is none."""
+async def test_without_a_valid_preference_the_response_comes_at_once(submit: Submit) -> None:
+    """An invalid preference counts as none."""
     answer = await submit(headers={"Prefer": "wait=61"})
 
     assert answer.status_code == 201
     assert "Preference-Applied" not in answer.headers
 
 
-async def test_a_caller_that_goes_away_cancels_nothing(rt: Runtime) -> None:
+async def test_a_disconnected_caller_cancels_nothing(rt: Runtime) -> None:
     """The wait ends, the job does not."""
     async with serving_on(rt) as service:
         caller = await service.call(POST + BODY)
@@ -190,8 +188,8 @@ async def test_a_caller_that_goes_away_cancels_nothing(rt: Runtime) -> None:
     assert job.status is Status.PENDING
 
 
-async def test_a_crowd_that_waits_holds_nobody_up(rt: Runtime) -> None:
-    """Waits are no writes under way: others submit. All are answered when the service stops."""
+async def test_many_waiting_requests_block_no_other(rt: Runtime) -> None:
+    """Waits are no writes in progress; all get a response when the service stops."""
     async with serving_on(rt, max_connections=2 * CROWD) as service:
         crowd = [await service.call(POST + LAST[:-2] + BODY) for _ in range(CROWD)]
         await watched(service.hub, CROWD)

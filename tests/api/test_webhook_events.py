@@ -1,4 +1,4 @@
-"""The description of webhooks for programs is that of what is sent."""
+"""The OpenAPI description of webhooks matches the deliveries."""
 
 import json
 
@@ -32,7 +32,7 @@ async def test_every_event_is_described_as_it_is_sent(client: httpx2.AsyncClient
 
 
 async def test_operations_and_webhooks_have_different_names(client: httpx2.AsyncClient) -> None:
-    """Generators make functions from both."""
+    """Generators create functions from both."""
     document = (await client.get("/openapi.json")).json()
 
     names = [

@@ -1,4 +1,4 @@
-"""Outgoing webhooks as callers ask for them."""
+"""Webhooks of single jobs over HTTP."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,8 +21,8 @@ ClientOf = Callable[[Runtime], httpx2.AsyncClient]
 HOOK = "https://example.com/hook?token=t"
 
 
-async def test_a_job_keeps_where_its_webhooks_go(client: httpx2.AsyncClient, rt: Runtime) -> None:
-    """And tells nobody: the address may hold a token."""
+async def test_a_job_hides_its_webhook_url(client: httpx2.AsyncClient, rt: Runtime) -> None:
+    """The address may contain a token."""
     body = {"prompt": "A cat", "webhook_url": HOOK, "webhook_events": ["job.failed"]}
 
     answer = await client.post("/api/v1/generate", json=body)
@@ -49,10 +49,10 @@ async def test_a_job_keeps_where_its_webhooks_go(client: httpx2.AsyncClient, rt:
         ({"webhook_events": ["job.failed"]}, ""),
     ],
 )
-async def test_what_cannot_work_is_refused(
+async def test_an_unusable_webhook_is_refused(
     client: httpx2.AsyncClient, fields: dict[str, Any], pointer: str
 ) -> None:
-    """At once, and not in a log that nobody reads; the address is not repeated."""
+    """At once, and not in a log that is rarely read; the address is not repeated."""
     answer = await client.post("/api/v1/generate", json={"prompt": "A cat", **fields})
 
     problem = answer.json()
@@ -62,7 +62,7 @@ async def test_what_cannot_work_is_refused(
 
 
 async def test_the_service_does_not_call_itself(rt: Runtime, client_of: ClientOf) -> None:
-    """A webhook that makes a job would go on for ever."""
+    """A webhook that creates a job would loop for ever."""
     policy = Policy(networks=(ip_network("127.0.0.0/8"),), plain=True)
     async with client_of(replace(rt, webhooks=Client(policy))) as client:
         url = f"{rt.settings.public_base}/generate"
@@ -74,8 +74,8 @@ async def test_the_service_does_not_call_itself(rt: Runtime, client_of: ClientOf
     assert answer.json()["code"] == "unsafe_url"
 
 
-async def test_the_secret_is_made_once(client: httpx2.AsyncClient) -> None:
-    """Receivers are set up with it."""
+async def test_the_secret_is_created_once(client: httpx2.AsyncClient) -> None:
+    """Receivers are configured with it."""
     first = await client.get("/api/v1/webhooks/secret")
     second = await client.get("/api/v1/webhooks/secret")
 
@@ -93,7 +93,7 @@ async def test_the_secret_is_made_once(client: httpx2.AsyncClient) -> None:
         ("webhook_allow_http", "true"),
     ],
 )
-def test_a_wrong_setting_ends_the_start(name: str, value: str) -> None:
-    """Rather than webhooks that never arrive."""
+def test_an_invalid_setting_prevents_the_start(name: str, value: str) -> None:
+    """Otherwise webhooks would never arrive."""
     with pytest.raises(ValueError, match=name.upper() if name == "webhook_allow_http" else "must"):
-        Settings(**{name: value})  # type: ignore[arg-type]  # as the environment has it
+        Settings(**{name: value})  # type: ignore[arg-type]  # as in the environment
