@@ -1,6 +1,6 @@
 """Runs one case of a suite for dispatchers: ``apart.py DISPATCHER FILE CASE``.
 
-Warnings are errors here too, also those that come while objects are thrown away.
+Warnings are errors here, too, also those raised during garbage collection.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any
 from fleek.dispatch import bridge
 from fleek.registry import dispatchers, load
 
-PATIENCE_SECONDS = 60.0  # with a broker: a service gives it up much sooner, and tries again
+PATIENCE_SECONDS = 60.0  # for a broker; a service times out much sooner, and retries
 
 
 async def run(name: str, case: Any) -> None:
@@ -27,7 +27,7 @@ async def run(name: str, case: Any) -> None:
 
 
 def main(name: str, file: str, case: str) -> int:
-    """Return 0 if the case passes and leaves nothing behind."""
+    """Return 0 if the case passes and leaves no task or thread behind."""
     thrown: list[object] = []
     sys.unraisablehook = lambda unraisable: thrown.append(unraisable.exc_value)
     threading.excepthook = lambda failure: thrown.append(failure.exc_value)
@@ -38,7 +38,7 @@ def main(name: str, file: str, case: str) -> int:
     spec.loader.exec_module(cases)
     asyncio.run(run(name, getattr(cases, case)))
     gc.collect()
-    print(*thrown, sep="\n")  # noqa: T201 - for whoever started us
+    print(*thrown, sep="\n")  # noqa: T201 - for the parent process
     return len(thrown)
 
 

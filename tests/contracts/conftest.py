@@ -1,8 +1,8 @@
-"""Every registered adapter, open and empty, for the suites that are written against the ports.
+"""Every registered adapter, open and empty, for the suites of the ports.
 
-A new adapter is run by its port's suite as soon as it has a line in the registry. If it needs
-settings, they are given in `PREPARATIONS`; if its library allows one worker per process, it is
-named in `APART`.
+A new adapter is tested by its port's suite as soon as it is in the registry. Settings that it
+needs belong in `PREPARATIONS`; if its library allows one worker per process, list it in
+`APART`.
 """
 
 import os
@@ -39,7 +39,7 @@ def _s3(monkeypatch: pytest.MonkeyPatch, folder: Path, services: Services) -> No
 
 
 def _live(monkeypatch: pytest.MonkeyPatch, folder: Path, _services: Services) -> None:
-    settings = os.environ  # noqa: TID251 - the tests' own, which say where a real account is
+    settings = os.environ  # noqa: TID251 - settings of tests, for a real account
     assert "LIVE_S3_BUCKET" in settings, "LIVE_S3_BUCKET must name a bucket that may be emptied"
     monkeypatch.setenv("S3_BUCKET", settings["LIVE_S3_BUCKET"])
     monkeypatch.setenv("S3_SPOOL_PATH", str(folder / "spool"))
@@ -70,7 +70,7 @@ async def storage(
     name = "s3" if request.param == LIVE else request.param
     connect = load(storages(), name, setting="STORAGE_BACKEND")
     async with connect() as opened:
-        for stored in [one async for one in opened.keys("")]:  # only a live one has any
+        for stored in [one async for one in opened.keys("")]:  # only a live storage contains any
             await opened.delete(stored.key)
         yield opened
 
@@ -90,7 +90,7 @@ async def dispatcher(
     if request.param in APART:
         redis: RedisServer = request.getfixturevalue("redis")
         monkeypatch.setenv("REDIS_URL", redis.url())
-        yield EmbeddedDispatcher()  # which is not used
+        yield EmbeddedDispatcher()  # not used
         return
     connect = load(dispatchers(), request.param, setting="DISPATCH")
     async with connect() as opened:
@@ -99,13 +99,13 @@ async def dispatcher(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a case in a process of its own, if its dispatcher's library demands that."""
+    """Run a case in its own process, if its dispatcher's library requires that."""
     spec = getattr(pyfuncitem, "callspec", None)
     name = spec.params.get("dispatcher") if spec is not None else None
     if name not in APART:
         return None
     here = Path(__file__).parent
-    done = subprocess.run(  # noqa: S603 - our own program
+    done = subprocess.run(  # noqa: S603 - this project's program
         [sys.executable, here / "apart.py", name, pyfuncitem.path, pyfuncitem.originalname],
         env={**os.environ, "PYTHONPATH": str(here.parent)},  # noqa: TID251 - a child's environment
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The engine on every database: what one of them promises, the other one keeps."""
+"""The engine on every database: all of them keep the same promises."""
 
 import asyncio
 from dataclasses import replace
@@ -30,15 +30,15 @@ async def seen(rt: Runtime, job_id: JobId) -> Job:
 
 
 async def through(rt: Runtime, clock: Clock, job_id: JobId) -> None:
-    """Take a job from its acceptance to its end, as the loops do."""
+    """Take a job from its submission to its end, like the loops."""
     await start(rt, job_id)
     clock.tick(seconds=5)
     await Watch(rt).turn()
     await collect(rt, job_id)
 
 
-async def test_a_job_lives_from_submit_to_completed(rt: Runtime, clock: Clock) -> None:
-    """With its file, its history and its place in the figures."""
+async def test_a_job_runs_from_submit_to_completed(rt: Runtime, clock: Clock) -> None:
+    """With its file, its history and its counters."""
     job = await submit(rt, a_request())
 
     await through(rt, clock, job.id)
@@ -49,8 +49,10 @@ async def test_a_job_lives_from_submit_to_completed(rt: Runtime, clock: Clock) -
     assert (await count_jobs(rt.db, now=rt.now())).by_status[Status.COMPLETED] == 1
 
 
-async def test_a_message_that_comes_twice_buys_once(rt: Runtime, provider: FakeProvider) -> None:
-    """A dispatcher may deliver twice; one claim wins."""
+async def test_a_message_delivered_twice_starts_a_job_once(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """A dispatcher may deliver twice, and one claim wins."""
     job = await submit(rt, a_request())
 
     await asyncio.gather(*(start(rt, job.id) for _ in range(5)))
@@ -58,8 +60,8 @@ async def test_a_message_that_comes_twice_buys_once(rt: Runtime, provider: FakeP
     assert len(provider.started) == 1
 
 
-async def test_two_processes_buy_once(rt: Runtime, provider: FakeProvider) -> None:
-    """Each with its own connections to the one database."""
+async def test_two_processes_start_a_job_once(rt: Runtime, provider: FakeProvider) -> None:
+    """Each has its own connections to the database."""
     made = [await submit(rt, a_request()) for _ in range(10)]
     async with open_database(rt.settings.database_url) as db:
         other = replace(rt, db=db)
@@ -69,8 +71,8 @@ async def test_two_processes_buy_once(rt: Runtime, provider: FakeProvider) -> No
     assert len(provider.started) == 10
 
 
-async def test_of_a_cancel_and_a_completion_one_wins(rt: Runtime, clock: Clock) -> None:
-    """And everybody is told the same."""
+async def test_of_cancellation_and_completion_one_wins(rt: Runtime, clock: Clock) -> None:
+    """All callers get the same result."""
     job = await submit(rt, a_request())
     await start(rt, job.id)
     clock.tick(seconds=5)
@@ -88,7 +90,7 @@ async def test_of_a_cancel_and_a_completion_one_wins(rt: Runtime, clock: Clock) 
 
 
 async def test_a_cancelled_job_is_retried_with_the_same_request(rt: Runtime) -> None:
-    """Documents come back from the database in the order in which they were given."""
+    """Documents are returned by the database with the order of their keys."""
     request = a_request(parameters={"z": 1.0, "a": {"y": [1, 2], "b": None}}, priority=9)
     job = await submit(rt, request)
     await cancel(rt, job.id, tenant_id="default")
@@ -100,8 +102,8 @@ async def test_a_cancelled_job_is_retried_with_the_same_request(rt: Runtime) -> 
     assert again.priority == 9
 
 
-async def test_nobody_reaches_another_tenant_s_job(rt: Runtime) -> None:
-    """Neither to read it nor to change it."""
+async def test_a_foreign_job_cannot_be_read_or_changed(rt: Runtime) -> None:
+    """It looks like a missing one."""
     job = await submit(rt, a_request(tenant_id="somebody"))
 
     for act in (jobs.get(rt.db, job.id, tenant_id="default"), _cancel(rt, job), _retry(rt, job)):

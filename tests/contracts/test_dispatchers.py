@@ -1,4 +1,4 @@
-"""What every dispatcher promises, whatever carries the ids."""
+"""The contract of every dispatcher, whatever carries the ids."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -8,17 +8,17 @@ from uuid import UUID
 from fleek.dispatch.base import Dispatcher, Handler, Task
 from fleek.domain.job import JobId
 
-SECONDS = 60  # the longest that anything here may take; none of it waits for time to pass
+SECONDS = 60  # the longest duration of any step; no test waits for time to pass
 MANY = 10_000  # more handlers than any test has
 
 
 def a_job(number: int) -> JobId:
-    """Return an id that tells its number."""
+    """Return an id that contains a number."""
     return JobId(UUID(int=number))
 
 
 class Recorder:
-    """Handlers that note what they were given, and hold until `release`."""
+    """Handlers that record their ids, and hold until `release`."""
 
     def __init__(self, *, hold: bool = False) -> None:
         self.handled: dict[Task, list[JobId]] = {"start": [], "collect": []}
@@ -36,7 +36,7 @@ class Recorder:
         return {"start": self._start, "collect": self._collect}
 
     def release(self, number: int = MANY) -> None:
-        """Let so many handlers end, or every one, those to come too."""
+        """Let a number of handlers return, or every one, later ones included."""
         for _ in range(number):
             self._passes.release()
 
@@ -50,7 +50,7 @@ class Recorder:
             await self._changed.wait_for(reached)
 
     async def given(self, task: Task, *, seconds: float) -> bool:
-        """Whether an id for this task is given to a handler within that time."""
+        """Whether an id for this task reaches a handler within that time."""
 
         def reached() -> bool:
             return task in self.order
@@ -100,7 +100,7 @@ async def consuming(
 
 
 async def test_every_id_arrives(dispatcher: Dispatcher) -> None:
-    """A nudge that is always lost would leave every job to the slow path."""
+    """Lost dispatches would delay every job."""
     recorder = Recorder()
     starts = [a_job(number) for number in range(100)]
     collects = [a_job(number) for number in range(100, 200)]
@@ -117,8 +117,8 @@ async def test_every_id_arrives(dispatcher: Dispatcher) -> None:
     }
 
 
-async def test_an_id_enqueued_before_anybody_consumes_arrives(dispatcher: Dispatcher) -> None:
-    """The API answers while the workers are still starting."""
+async def test_an_id_enqueued_before_the_first_consumer_arrives(dispatcher: Dispatcher) -> None:
+    """The API accepts jobs while the workers are still starting."""
     recorder = Recorder()
     await dispatcher.enqueue("start", a_job(1))
 
@@ -128,8 +128,8 @@ async def test_an_id_enqueued_before_anybody_consumes_arrives(dispatcher: Dispat
     assert recorder.handled["start"] == [a_job(1)]
 
 
-async def test_an_id_may_come_again(dispatcher: Dispatcher) -> None:
-    """A job is started once per attempt: a dispatcher must not remember what it has carried."""
+async def test_an_id_may_be_enqueued_again(dispatcher: Dispatcher) -> None:
+    """A job is started once per attempt, so dispatchers must not deduplicate over time."""
     recorder = Recorder()
 
     async with consuming(dispatcher, recorder.handlers):
@@ -141,8 +141,8 @@ async def test_an_id_may_come_again(dispatcher: Dispatcher) -> None:
     assert recorder.handled["start"] == [a_job(1), a_job(1)]
 
 
-async def test_handlers_run_in_our_event_loop(dispatcher: Dispatcher) -> None:
-    """The runtime's connections belong to one loop, whatever threads a broker's library uses."""
+async def test_handlers_run_in_the_runtime_s_event_loop(dispatcher: Dispatcher) -> None:
+    """Its connections belong to one loop, whatever threads a broker's library uses."""
     recorder = Recorder()
 
     async with consuming(dispatcher, recorder.handlers):
@@ -153,8 +153,8 @@ async def test_handlers_run_in_our_event_loop(dispatcher: Dispatcher) -> None:
     assert recorder.loops == {asyncio.get_running_loop()}
 
 
-async def test_at_most_concurrency_run_at_once(dispatcher: Dispatcher) -> None:
-    """Concurrency is what bounds memory, connections and the number of open purchases."""
+async def test_handlers_are_limited_by_the_concurrency(dispatcher: Dispatcher) -> None:
+    """It limits memory, connections and the number of open starts."""
     recorder = Recorder(hold=True)
 
     async with consuming(dispatcher, recorder.handlers, concurrency=4):
@@ -167,8 +167,8 @@ async def test_at_most_concurrency_run_at_once(dispatcher: Dispatcher) -> None:
     assert recorder.most["start"] == 4
 
 
-async def test_at_most_half_collect(dispatcher: Dispatcher) -> None:
-    """Downloads are slow; a flood of them must leave room to start new jobs."""
+async def test_at_most_half_of_the_slots_collect(dispatcher: Dispatcher) -> None:
+    """Downloads are slow, and must leave slots for starts."""
     recorder = Recorder(hold=True)
 
     async with consuming(dispatcher, recorder.handlers, concurrency=4):
@@ -198,10 +198,10 @@ async def test_one_slot_serves_both_tasks(dispatcher: Dispatcher) -> None:
 
 
 async def test_collecting_is_not_starved_by_starting(dispatcher: Dispatcher) -> None:
-    """What was paid for is fetched although new jobs keep coming.
+    """Paid results are fetched although new jobs keep arriving.
 
-    Each of them ends only after a look whether that has happened, so that many looks together
-    give whatever carries the id the time that a busy machine may need.
+    Each start ends only after a check for a collection, so that many checks together give the
+    id enough time on a busy machine.
     """
     recorder = Recorder(hold=True)
 
@@ -220,7 +220,7 @@ async def test_collecting_is_not_starved_by_starting(dispatcher: Dispatcher) -> 
 
 
 async def test_starting_is_not_starved_by_collecting(dispatcher: Dispatcher) -> None:
-    """New jobs begin although every place to collect is taken."""
+    """New jobs start although every slot for collections is taken."""
     recorder = Recorder(hold=True)
 
     async with consuming(dispatcher, recorder.handlers, concurrency=4):
@@ -233,8 +233,8 @@ async def test_starting_is_not_starved_by_collecting(dispatcher: Dispatcher) -> 
     assert recorder.handled["start"] == [a_job(1000)]
 
 
-async def test_cancelling_cancels_and_awaits_what_runs(dispatcher: Dispatcher) -> None:
-    """A shutdown gives jobs back; none of it may happen after the database is closed."""
+async def test_cancelling_cancels_and_awaits_running_handlers(dispatcher: Dispatcher) -> None:
+    """A shutdown releases jobs, and the database must not be closed before."""
     recorder = Recorder(hold=True)
 
     async with consuming(dispatcher, recorder.handlers, concurrency=8):
@@ -248,7 +248,7 @@ async def test_cancelling_cancels_and_awaits_what_runs(dispatcher: Dispatcher) -
 
 
 async def test_no_handler_begins_after_cancelling(dispatcher: Dispatcher) -> None:
-    """A worker that is leaving must not claim another job."""
+    """A worker that is shutting down must not claim another job."""
     recorder = Recorder(hold=True)
 
     async with consuming(dispatcher, recorder.handlers, concurrency=2):
@@ -262,7 +262,7 @@ async def test_no_handler_begins_after_cancelling(dispatcher: Dispatcher) -> Non
 
 
 async def test_a_raising_handler_does_not_stop_the_others(dispatcher: Dispatcher) -> None:
-    """One job's trouble is never another's; as many raise as there are slots, and more."""
+    """More handlers raise than there are slots."""
     recorder = Recorder()
 
     async def fail(_job_id: JobId) -> None:
@@ -282,5 +282,5 @@ async def test_a_raising_handler_does_not_stop_the_others(dispatcher: Dispatcher
 
 
 async def test_check_passes_when_ids_can_be_sent(dispatcher: Dispatcher) -> None:
-    """Readiness asks for it before every answer."""
+    """Readiness uses it for every response."""
     await dispatcher.check()

@@ -1,6 +1,6 @@
-"""What every provider promises, wherever its models run.
+"""The contract of every provider, wherever its models run.
 
-A provider that needs a setting, or somebody to talk to on loopback, gets it in `PREPARATIONS`.
+Settings of a provider, or a server for it on loopback, belong in `PREPARATIONS`.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from fleek.providers.base import (
 from fleek.registry import providers
 from plugins import install_guide
 
-SECONDS = 60  # the longest that any prediction here may run
+SECONDS = 60  # the longest duration of a prediction
 
 Preparation = Callable[
     [pytest.FixtureRequest, pytest.MonkeyPatch], AbstractAsyncContextManager[None]
@@ -49,7 +49,7 @@ Preparation = Callable[
 
 @pytest.fixture(scope="session")
 def cog(_full_suite: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
-    """Return a running Cog server with room for many predictions."""
+    """Return a running Cog server that accepts many predictions."""
     with cog_server(tmp_path_factory.mktemp("cog"), slots=32) as server:
         yield server
 
@@ -132,7 +132,7 @@ a name tells kinds of models apart.
 async def provider(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncGenerator[Provider]:
-    """Each registered provider, and the one that the guide builds, open."""
+    """Return each registered provider and the one of the how-to guide, open."""
     monkeypatch.chdir(tmp_path)  # a developer's own .env is not read
     async with AsyncExitStack() as stack:
         prepared = PREPARATIONS.get(request.param, _nothing)(request, monkeypatch)
@@ -146,7 +146,7 @@ def a_job(model: ModelName) -> Job:
 
 
 def an_attempt(job: Job) -> Attempt:
-    """Return an intent to start this job's prediction, written now."""
+    """Return a new intent for this job."""
     return samples.an_attempt(job, submitted_at=datetime.now(UTC))
 
 
@@ -160,15 +160,15 @@ async def ended(provider: Provider, prediction_id: PredictionId) -> Prediction:
 
 
 async def results(provider: Provider, job: Job) -> tuple[Output, ...]:
-    """Return the outputs of a prediction that is bought for this job."""
+    """Return the outputs of a prediction for this job."""
     bought = await provider.start(job, an_attempt(job))
     outcome = (await ended(provider, bought.id)).outcome
     assert isinstance(outcome, Succeeded)
     return outcome.outputs
 
 
-async def test_starting_again_is_the_same_purchase_just_if_it_says_so(provider: Provider) -> None:
-    """An unknown outcome is settled by starting again only where that cannot buy twice."""
+async def test_starting_again_returns_the_same_prediction_if_declared(provider: Provider) -> None:
+    """An unknown outcome is reconciled by repeating only where that cannot create a second one."""
     job = a_job(provider.default_model)
     attempt = an_attempt(job)
 
@@ -178,8 +178,8 @@ async def test_starting_again_is_the_same_purchase_just_if_it_says_so(provider: 
     assert (second.id == first.id) is (provider.reconcile_by == "repeat")
 
 
-async def test_two_attempts_are_two_purchases(provider: Provider) -> None:
-    """A prediction is bound to one attempt; a retry must get its own."""
+async def test_two_attempts_are_two_predictions(provider: Provider) -> None:
+    """A prediction is bound to one attempt, and a retry must get its own."""
     job = a_job(provider.default_model)
 
     first = await provider.start(job, an_attempt(job))
@@ -188,7 +188,7 @@ async def test_two_attempts_are_two_purchases(provider: Provider) -> None:
     assert first.id != second.id
 
 
-async def test_a_bought_prediction_ends(provider: Provider) -> None:
+async def test_a_prediction_ends(provider: Provider) -> None:
     """Polling alone must finish every job."""
     job = a_job(provider.default_model)
 
@@ -197,8 +197,8 @@ async def test_a_bought_prediction_ends(provider: Provider) -> None:
     assert isinstance((await ended(provider, bought.id)).outcome, Succeeded)
 
 
-async def test_poll_answers_for_many_at_once(provider: Provider) -> None:
-    """The engine asks in batches; answers are found by id."""
+async def test_poll_returns_many_predictions_at_once(provider: Provider) -> None:
+    """The engine polls in batches, and finds results by id."""
     job = a_job(provider.default_model)
     bought = {(await provider.start(job, an_attempt(job))).id for _ in range(20)}
 
@@ -207,20 +207,20 @@ async def test_poll_answers_for_many_at_once(provider: Provider) -> None:
     assert {key: one.id for key, one in seen.items()} == {key: key for key in bought}
 
 
-async def test_it_has_the_shape_of_the_port(provider: Provider) -> None:
-    """Every required member, and every capability as a whole or not at all."""
+async def test_a_provider_implements_the_port(provider: Provider) -> None:
+    """Every required member, and every capability completely or not at all."""
     assert provider_misfits(provider) == []
 
 
-async def test_its_budget_can_be_kept(provider: Provider) -> None:
-    """A limit of nothing would stop every job."""
+async def test_the_budget_is_positive(provider: Provider) -> None:
+    """A limit of zero would stop every job."""
     limits = asdict(budget_of(provider)).values()
 
     assert [limit for limit in limits if limit is not None and limit <= 0] == []
 
 
-async def test_a_lost_prediction_is_found_just_if_it_says_so(provider: Provider) -> None:
-    """The search names it, lists it among those for the same request, or says that it cannot."""
+async def test_a_lost_prediction_is_found_if_declared(provider: Provider) -> None:
+    """The search returns the prediction, or lists it among those for the same request."""
     job = a_job(provider.default_model)
     attempt = an_attempt(job)
     started = await provider.start(job, attempt)
@@ -241,14 +241,14 @@ async def test_a_lost_prediction_is_found_just_if_it_says_so(provider: Provider)
 
 
 async def test_a_forged_callback_is_rejected(provider: Provider) -> None:
-    """Anybody can post to the callback address."""
+    """Anyone can send requests to the callback address."""
     if isinstance(provider, SupportsCallbacks):
         with pytest.raises(CallbackRejected):
             await provider.callback({"content-type": "application/json"}, b'{"id": "forged"}')
 
 
 async def test_an_oversized_callback_ends_its_prediction(provider: Provider) -> None:
-    """Its outcome cannot be asked for again, so it has to be one."""
+    """Its outcome cannot be polled, so the callback has to be one."""
     if isinstance(provider, SupportsOversizedCallbacks):
         ended_by_size = provider.overlong(PredictionId("0" * 32))
 
@@ -257,7 +257,7 @@ async def test_an_oversized_callback_ends_its_prediction(provider: Provider) -> 
 
 
 async def test_an_ended_prediction_can_be_recalled(provider: Provider) -> None:
-    """With its result, as long as the provider has it."""
+    """With its result, as long as the provider keeps it."""
     if isinstance(provider, SupportsRecall):
         started = await provider.start(*(job := a_job(provider.default_model), an_attempt(job)))
         before = await ended(provider, started.id)
@@ -268,8 +268,8 @@ async def test_an_ended_prediction_can_be_recalled(provider: Provider) -> None:
         assert again.outcome == before.outcome
 
 
-async def test_its_time_has_a_zone(provider: Provider) -> None:
-    """It is compared with ours."""
+async def test_the_provider_s_time_has_a_zone(provider: Provider) -> None:
+    """It is compared with other times."""
     if isinstance(provider, SupportsServerTime):
         await provider.ask_time()
 
@@ -278,14 +278,14 @@ async def test_its_time_has_a_zone(provider: Provider) -> None:
 
 
 async def test_unknown_predictions_are_left_out(provider: Provider) -> None:
-    """One that cannot be seen must not be taken for ended."""
+    """A prediction that cannot be seen must not count as ended."""
     strange = [PredictionId(text) for text in ("", "nobody's", "\0", "ph-", "😀" * 50)]
 
     assert await provider.poll(strange) == {}
 
 
 async def test_every_output_can_be_read_and_is_not_empty(provider: Provider) -> None:
-    """An address is only worth storing if bytes come from it."""
+    """A stored address is useful only if it can be read."""
     job = a_job(provider.default_model)
     outputs = await results(provider, job)
 
@@ -295,10 +295,10 @@ async def test_every_output_can_be_read_and_is_not_empty(provider: Provider) -> 
     assert all(sizes)
 
 
-async def test_an_output_can_be_read_again_after_it_was_stored_with_the_attempt(
+async def test_a_stored_output_can_be_read_again(
     provider: Provider,
 ) -> None:
-    """The one who collects may die half-way; the next reads the row and starts over."""
+    """A collector may crash, and the next one starts again from the row."""
     job = a_job(provider.default_model)
     output = (await results(provider, job))[0]
 
@@ -310,7 +310,7 @@ async def test_an_output_can_be_read_again_after_it_was_stored_with_the_attempt(
 
 
 async def test_cancel_is_accepted_before_and_after_the_end(provider: Provider) -> None:
-    """The engine asks on until the prediction has ended, and may be late."""
+    """The engine repeats it until the prediction has ended, and may be late."""
     job = a_job(provider.default_model)
     bought = await provider.start(job, an_attempt(job))
 
@@ -322,15 +322,15 @@ async def test_cancel_is_accepted_before_and_after_the_end(provider: Provider) -
 
 
 async def test_the_default_model_is_listed(provider: Provider) -> None:
-    """Requests that name no model get one that can be looked up."""
+    """Requests without a model get one that can be looked up."""
     if isinstance(provider, SupportsModels):
         listed = await provider.models()
 
         assert provider.default_model in [model.name for model in listed]
 
 
-async def test_every_schema_is_a_schema(provider: Provider) -> None:
-    """Parameters are checked against it before anything is stored."""
+async def test_every_schema_is_valid(provider: Provider) -> None:
+    """Parameters are validated against it before anything is stored."""
     names = {provider.default_model}
     if isinstance(provider, SupportsModels):
         names |= {model.name for model in await provider.models()}
@@ -344,6 +344,6 @@ async def test_every_schema_is_a_schema(provider: Provider) -> None:
     "name", ["", "a b", "/", "owner/", "a/b/c", "a/b:", "../x", "ü/b", "a/b\n"]
 )
 async def test_a_malformed_name_is_no_model(provider: Provider, name: str) -> None:
-    """A name that nobody can have must not reach a host, or be sold."""
+    """It must neither reach a host nor start a prediction."""
     with pytest.raises(NotFound):
         await provider.schema(ModelName(name))

@@ -1,4 +1,4 @@
-"""What every storage promises, wherever it keeps the bytes."""
+"""The contract of every storage, wherever it keeps the bytes."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -66,18 +66,18 @@ async def save(storage: Storage, key: str, content: bytes) -> None:
 
 
 async def read(storage: Storage, key: str, *, start: int = 0, end: int | None = None) -> bytes:
-    """Return the bytes of a file, or some of them."""
+    """Return the bytes of a file, or a range of them."""
     return b"".join([chunk async for chunk in storage.read(Key(key), start=start, end=end)])
 
 
 async def listed(storage: Storage, prefix: str = "") -> dict[str, int]:
-    """Return size by key."""
+    """Return sizes by key."""
     return {stored.key: stored.size_bytes async for stored in storage.keys(prefix)}
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
-async def test_what_was_saved_is_read_back(storage: Storage, size: int) -> None:
-    """Below, at and above whatever an adapter takes for one piece."""
+async def test_a_saved_file_is_read_back(storage: Storage, size: int) -> None:
+    """Sizes below, at and above the chunk size of any adapter."""
     content = bytes(index % 251 for index in range(size))
 
     await save(storage, KEY, content)
@@ -102,10 +102,8 @@ async def test_what_was_saved_is_read_back(storage: Storage, size: int) -> None:
         (5, 700_000),
     ],
 )
-async def test_a_range_is_what_a_slice_would_be(
-    storage: Storage, start: int, end: int | None
-) -> None:
-    """Players seek in videos; the API turns `Range` into these two numbers."""
+async def test_a_range_equals_a_slice(storage: Storage, start: int, end: int | None) -> None:
+    """Players seek in videos; the API parses `Range` into these two numbers."""
     content = bytes(index % 251 for index in range(1_000_000))
     await save(storage, KEY, content)
 
@@ -114,8 +112,8 @@ async def test_a_range_is_what_a_slice_would_be(
     assert found == content[start:end]
 
 
-async def test_it_streams(storage: Storage) -> None:
-    """A video of a gigabyte must not be in memory."""
+async def test_reads_are_streamed(storage: Storage) -> None:
+    """A video of a gigabyte must not be held in memory."""
     await save(storage, KEY, b"x" * 3_000_000)
 
     sizes = [len(chunk) async for chunk in storage.read(KEY)]
@@ -123,19 +121,19 @@ async def test_it_streams(storage: Storage) -> None:
     assert max(sizes) <= 1_048_576
 
 
-async def test_a_reader_may_leave_early(storage: Storage) -> None:
-    """Browsers close the connection when they have seen enough."""
+async def test_a_read_may_be_abandoned(storage: Storage) -> None:
+    """Browsers disconnect when they have received enough."""
     await save(storage, KEY, b"x" * 3_000_000)
     chunks = storage.read(KEY)
 
     first = await anext(aiter(chunks))
-    await chunks.aclose()  # type: ignore[attr-defined] # every adapter's is a generator
+    await chunks.aclose()  # type: ignore[attr-defined] # a generator in every adapter
 
     assert first.startswith(b"x")
 
 
-async def test_the_source_is_gone_after_a_save(storage: Storage) -> None:
-    """Else the spool would grow by every file."""
+async def test_the_source_is_removed_by_a_save(storage: Storage) -> None:
+    """Otherwise the spool would grow by every file."""
     source = storage.spool() / "a-file"
     source.write_bytes(b"x")
 
@@ -154,7 +152,7 @@ async def test_a_save_replaces_an_older_file(storage: Storage) -> None:
 
 
 async def test_a_reader_sees_one_version(storage: Storage) -> None:
-    """Half a write is never seen, not even by who began to read before it."""
+    """A reader that began before a write gets the old version completely."""
     older, newer = b"o" * 2_000_000, b"n" * 2_000_000
     await save(storage, KEY, older)
     chunks = aiter(storage.read(KEY))
@@ -167,7 +165,7 @@ async def test_a_reader_sees_one_version(storage: Storage) -> None:
 
 
 async def test_readers_never_see_half_a_write(storage: Storage) -> None:
-    """Whole or not at all, while it is replaced again and again."""
+    """Files are read completely or not at all while they are replaced."""
     versions = {bytes([letter]) * 600_000 for letter in b"abcdefgh"}
     await save(storage, KEY, b"a" * 600_000)
 
@@ -183,8 +181,8 @@ async def test_readers_never_see_half_a_write(storage: Storage) -> None:
     assert seen <= versions
 
 
-async def test_many_save_at_once(storage: Storage) -> None:
-    """Collectors of one job and of many share folders that have to be made first."""
+async def test_concurrent_saves_succeed(storage: Storage) -> None:
+    """Collectors of one job and of many share folders that have to be created first."""
     contents = {
         f"media/job-{number % 5}/{number % 3}/{number}-x.bin": b"%d" % number
         for number in range(60)
@@ -195,8 +193,8 @@ async def test_many_save_at_once(storage: Storage) -> None:
     assert {key: await read(storage, key) for key in contents} == contents
 
 
-async def test_media_and_metadata_lie_side_by_side(storage: Storage) -> None:
-    """They can have different lifetimes: one may go without the other."""
+async def test_media_and_metadata_are_separate_files(storage: Storage) -> None:
+    """They may have different retentions."""
     await save(storage, KEY, b"picture")
     await save(storage, "metadata/0190-a.json", b"{}")
 
@@ -205,7 +203,7 @@ async def test_media_and_metadata_lie_side_by_side(storage: Storage) -> None:
     assert await listed(storage) == {"metadata/0190-a.json": 2}
 
 
-async def test_stat_tells_size_and_time(storage: Storage) -> None:
+async def test_stat_returns_size_and_time(storage: Storage) -> None:
     """`Content-Length` is sent before the first byte is read."""
     before = datetime.now(UTC)
     await save(storage, KEY, b"12345")
@@ -218,7 +216,7 @@ async def test_stat_tells_size_and_time(storage: Storage) -> None:
 
 
 async def test_an_unknown_key_cannot_be_read(storage: Storage) -> None:
-    """Nothing there, and neither beside nor below what is there."""
+    """Neither a missing key, nor one beside or below an existing file."""
     await save(storage, KEY, b"x")
 
     for key in ("media/none", f"{KEY}.png", f"{KEY}/x", "media/0190-a", "metadata/none.json"):
@@ -228,8 +226,8 @@ async def test_an_unknown_key_cannot_be_read(storage: Storage) -> None:
             await storage.stat(Key(key))
 
 
-async def test_deleting_twice_is_fine(storage: Storage) -> None:
-    """A purge that was interrupted is repeated."""
+async def test_deleting_twice_succeeds(storage: Storage) -> None:
+    """An interrupted purge is repeated."""
     await save(storage, KEY, b"x")
 
     await storage.delete(KEY)
@@ -240,7 +238,7 @@ async def test_deleting_twice_is_fine(storage: Storage) -> None:
 
 
 async def test_a_deleted_key_can_be_saved_again(storage: Storage) -> None:
-    """Whatever was tidied up with it is made anew."""
+    """Removed folders are created again."""
     await save(storage, KEY, b"older")
     await storage.delete(KEY)
 
@@ -249,8 +247,8 @@ async def test_a_deleted_key_can_be_saved_again(storage: Storage) -> None:
     assert await read(storage, KEY) == b"newer"
 
 
-async def test_deleting_leaves_the_neighbours(storage: Storage) -> None:
-    """Tidying up must not reach for more than it was asked to."""
+async def test_deleting_leaves_neighbouring_files(storage: Storage) -> None:
+    """The cleanup must remove no more than was requested."""
     others = ["media/0190-a/0190-b/1-00ff.png", "media/0190-a/x.png", "media/y.png"]
     for key in [KEY, *others]:
         await save(storage, key, b"x")
@@ -260,8 +258,8 @@ async def test_deleting_leaves_the_neighbours(storage: Storage) -> None:
     assert set(await listed(storage)) == set(others)
 
 
-async def test_saves_and_deletes_do_not_disturb_each_other(storage: Storage) -> None:
-    """A purge may empty the folder in which a file is just being saved."""
+async def test_concurrent_saves_and_deletes_succeed(storage: Storage) -> None:
+    """A purge may empty the folder into which a file is being saved."""
 
     async def turn(number: int) -> None:
         for _ in range(6):
@@ -274,8 +272,8 @@ async def test_saves_and_deletes_do_not_disturb_each_other(storage: Storage) -> 
     assert set(await listed(storage)) == {f"media/job/attempt/{n}.png" for n in range(8)}
 
 
-async def test_keys_lists_exactly_what_is_there(storage: Storage) -> None:
-    """The search for files that no job knows trusts it; what is in the spool is not listed."""
+async def test_keys_lists_exactly_the_stored_files(storage: Storage) -> None:
+    """The search for orphaned files relies on it; the spool is not listed."""
     sizes = {f"media/job-{number}/a/0-x.png": number for number in range(7)}
     sizes |= {f"metadata/job-{number}.json": number + 100 for number in range(7)}
     for key, size in sizes.items():
@@ -307,7 +305,7 @@ async def test_keys_lists_exactly_what_is_there(storage: Storage) -> None:
 async def test_keys_begin_with_the_prefix(
     storage: Storage, prefix: str, expected: set[str]
 ) -> None:
-    """A prefix is a beginning, not a folder; one that leads outside begins nothing."""
+    """A prefix is a string, not a folder; one that leads outside matches nothing."""
     for key in ("media/ab/1", "media/ab/2", "media/abc/1", "metadata/ab.json"):
         await save(storage, key, b"x")
 
@@ -316,8 +314,8 @@ async def test_keys_begin_with_the_prefix(
     assert set(found) == expected
 
 
-async def test_keys_tells_what_stat_tells(storage: Storage) -> None:
-    """Ages decide what is purged."""
+async def test_keys_and_stat_agree(storage: Storage) -> None:
+    """The age decides about removal."""
     await save(storage, KEY, b"12345")
 
     found = [stored async for stored in storage.keys("media/")]
@@ -326,15 +324,15 @@ async def test_keys_tells_what_stat_tells(storage: Storage) -> None:
 
 
 async def test_an_empty_storage_lists_nothing(storage: Storage) -> None:
-    """Not even what the storage keeps for itself."""
+    """Internal files of the storage are not listed."""
     found = await listed(storage)
 
     assert found == {}
 
 
 @pytest.mark.parametrize("key", NASTY, ids=lambda key: ascii(key[:24]))
-async def test_a_nasty_key_names_nothing(storage: Storage, key: str) -> None:
-    """A key cannot leave the root, and no spelling finds what another one has saved."""
+async def test_a_malicious_key_finds_nothing(storage: Storage, key: str) -> None:
+    """No key leaves the root, and no other spelling finds a saved file."""
     await save(storage, "media/x", b"a secret")
     await save(storage, "metadata/x.json", b"a secret")
 
@@ -361,8 +359,8 @@ async def test_a_nasty_key_names_nothing(storage: Storage, key: str) -> None:
         max_size=6,
     ).map("/".join)
 )
-async def test_any_text_names_a_file_of_ours_or_nothing(storage: Storage, key: str) -> None:
-    """What can be saved is listed under that very key; what cannot is nowhere."""
+async def test_any_text_is_a_valid_key_or_refused(storage: Storage, key: str) -> None:
+    """A saved file is listed under exactly its key; anything else is not stored."""
     try:
         await save(storage, key, b"x")
     except ValueError:
@@ -376,8 +374,8 @@ async def test_any_text_names_a_file_of_ours_or_nothing(storage: Storage, key: s
     assert found == expected
 
 
-async def test_check_passes_when_a_file_could_be_written(storage: Storage) -> None:
-    """It leaves nothing behind: readiness asks for it again and again."""
+async def test_check_passes_if_files_can_be_written(storage: Storage) -> None:
+    """It leaves nothing behind, since readiness repeats it often."""
     await storage.check()
 
     assert await listed(storage) == {}

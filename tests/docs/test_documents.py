@@ -1,4 +1,4 @@
-"""The documents point at what is there, and leave out nothing that must be found."""
+"""The documents refer to existing things, and are complete."""
 
 import ast
 import json
@@ -35,21 +35,21 @@ def functions(path: Path) -> set[str]:
 
 
 def section(text: str, title: str) -> str:
-    """Return what stands below a heading of the second level."""
+    """Return the text below a heading of the second level."""
     found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     assert found is not None, title
     return found[1]
 
 
 def anchors(page: Path) -> set[str]:
-    """Return what a link may name behind ``#``."""
+    """Return the possible targets behind ``#`` of a page."""
     headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}
 
 
 @pytest.mark.parametrize("page", NAMED)
-def test_every_link_leads_somewhere(page: Path) -> None:
-    """A dead link is the end of somebody's search."""
+def test_every_link_has_a_target(page: Path) -> None:
+    """Broken links end a reader's search."""
     links = [link for link in LINK.findall(page.read_text()) if not link.startswith(ELSEWHERE)]
     targets = [link.partition("#") for link in links]
     places = [
@@ -63,8 +63,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", NAMED)
-def test_every_make_target_is_there(page: Path) -> None:
-    """A command that does not work is worse than none."""
+def test_every_make_target_exists(page: Path) -> None:
+    """Documented commands have to work."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
     named = set(re.findall(r"(?:`|^|=\S+ )make ([a-z-]+)", page.read_text(), re.MULTILINE))
@@ -73,13 +73,13 @@ def test_every_make_target_is_there(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", NAMED)
-def test_nothing_points_at_a_machine(page: Path) -> None:
-    """Folders and hosts of whoever wrote a page help nobody; and a word has one spelling."""
+def test_documents_contain_no_local_paths(page: Path) -> None:
+    """Folders and hosts of an author's machine help no reader; some words have one spelling."""
     assert UNWANTED.findall(page.read_text()) == []
 
 
-def test_every_page_of_the_documentation_can_be_found() -> None:
-    """What nobody links to, nobody reads."""
+def test_every_page_is_linked() -> None:
+    """Pages without a link are not read."""
     linked = {
         (page.parent / link.partition("#")[0]).resolve()
         for page in PAGES
@@ -90,8 +90,8 @@ def test_every_page_of_the_documentation_can_be_found() -> None:
     assert set(PAGES) - linked == {ROOT / "README.md"}
 
 
-def test_every_path_of_the_architecture_is_there() -> None:
-    """A stranger finds the way of one job in five minutes, if every sign is right."""
+def test_every_path_of_the_architecture_exists() -> None:
+    """Newcomers can follow the way of a job if every reference is right."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
     named = set(PATH.findall(text)) - {"dispatch/", "work/"} | {"dispatch/base.py"}
 
@@ -105,8 +105,8 @@ def test_every_path_of_the_architecture_is_there() -> None:
     assert missing == set()
 
 
-def test_every_function_of_the_architecture_is_where_it_says() -> None:
-    """The picture is a table of contents."""
+def test_every_function_of_the_architecture_exists() -> None:
+    """The diagram is a table of contents."""
     found = FUNCTION.findall((ROOT / "ARCHITECTURE.md").read_text())
 
     lost = [
@@ -118,7 +118,7 @@ def test_every_function_of_the_architecture_is_where_it_says() -> None:
 
 
 def test_the_diagram_of_states_is_the_table_of_transitions() -> None:
-    """A reader who trusts the picture must not be wrong about what may follow what."""
+    """The diagram must show exactly the possible transitions."""
     drawn = set(ARROW.findall((ROOT / "ARCHITECTURE.md").read_text()))
 
     allowed = {(str(state), str(to)) for state, tos in TRANSITIONS.items() for to in tos}
@@ -126,7 +126,7 @@ def test_the_diagram_of_states_is_the_table_of_transitions() -> None:
 
 
 def test_every_package_is_in_the_architecture() -> None:
-    """A module that is not on the map has not been thought about."""
+    """New packages need a place in the design."""
     rooms = {
         f"`{path.name}/`" if path.is_dir() else f"`{path.name}`"
         for path in (ROOT / "src/fleek").iterdir()
@@ -139,13 +139,13 @@ def test_every_package_is_in_the_architecture() -> None:
 
 
 def guarantees() -> Iterator[tuple[str, str]]:
-    """Yield the file and the name of each test that a guarantee rests on."""
+    """Yield the file and the name of each test that proves a guarantee."""
     text = (ROOT / "GUARANTEES.md").read_text()
     yield from re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
 
 
-def test_every_guarantee_names_tests_that_are_there() -> None:
-    """A promise without proof is a wish."""
+def test_every_guarantee_names_existing_tests() -> None:
+    """A guarantee needs a proof."""
     found = list(guarantees())
     promises = section((ROOT / "GUARANTEES.md").read_text(), "Promised").split("\n### ")[1:]
 
@@ -156,8 +156,8 @@ def test_every_guarantee_names_tests_that_are_there() -> None:
     assert lost == []
 
 
-def test_decisions_are_numbered_listed_and_whole() -> None:
-    """They are found by their number, for as long as the project lives."""
+def test_decisions_are_numbered_listed_and_complete() -> None:
+    """They are permanently found by their number."""
     pages = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
     index = (ROOT / "docs/adr/README.md").read_text()
 
@@ -173,7 +173,7 @@ def test_decisions_are_numbered_listed_and_whole() -> None:
 
 
 def test_every_route_and_field_is_in_the_reference() -> None:
-    """The contract in words leaves out nothing of the contract for programs."""
+    """The reference covers the whole OpenAPI description."""
     text = (ROOT / "docs/reference/api.md").read_text()
     document = json.loads((ROOT / "tests/docs/openapi.json").read_text())
     schemas = ("JobCreate", "JobRead", "OutputRead", "FlatJob", "ModelRead", "Problem")
@@ -194,7 +194,7 @@ def test_every_route_and_field_is_in_the_reference() -> None:
 
 
 def test_every_marker_of_tests_is_explained() -> None:
-    """What is left out by default is said, with how to run it."""
+    """Tests that are left out by default are listed, with the command to run them."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
     markers = {marker.partition(":")[0] for marker in settings["markers"]}
 
@@ -204,8 +204,8 @@ def test_every_marker_of_tests_is_explained() -> None:
     assert {marker for marker in markers if f"| `{marker}` |" not in text} == set()
 
 
-def test_the_readme_names_only_settings_that_are_there() -> None:
-    """The table of a few is cut out of the table of all."""
+def test_the_readme_lists_existing_settings_only() -> None:
+    """Its table is an extract of the whole table."""
     few = section((ROOT / "README.md").read_text(), "Settings")
     every = (ROOT / "docs/reference/settings.md").read_text()
 
@@ -216,7 +216,7 @@ def test_the_readme_names_only_settings_that_are_there() -> None:
 
 
 def test_examples_are_found() -> None:
-    """Pages whose examples are run must have some: a new way to write them would hide them."""
+    """Pages with tested examples must contain some: a new syntax would hide them."""
     shown = [one for one in examples(ROOT / "README.md") if one.shown is not None]
 
     assert len(shown) > 12

@@ -1,4 +1,4 @@
-"""The way from one machine to many: every step is a diff that applies to the step before."""
+"""The guide from one machine to many: every step is a diff that applies to the step before."""
 
 import re
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ DIFFS: Final = [text for language, text in FENCE.findall(PAGE.read_text()) if la
 
 
 def after(diff: str, lines: list[str]) -> list[str]:
-    """Return the lines with the diff applied; lines that it does not show stay.
+    """Return the lines with the diff applied; lines outside the diff stay.
 
     Raises:
-        ValueError: A line that it keeps or takes away is not there.
+        ValueError: A line that it keeps or removes is missing.
     """
     found = list(lines)
     for line in diff.splitlines():
@@ -43,8 +43,8 @@ def steps() -> list[list[str]]:
     return found
 
 
-def test_each_step_applies_to_the_one_before() -> None:
-    """Whoever follows the page has, at each step, what the page says."""
+def test_each_step_applies_to_the_previous_one() -> None:
+    """Readers who follow the page have the shown settings at each step."""
     last = steps()[-1]
 
     assert len(DIFFS) == 5
@@ -53,7 +53,7 @@ def test_each_step_applies_to_the_one_before() -> None:
 
 
 def test_each_name_is_a_setting() -> None:
-    """A misspelt setting is not an error anywhere: it is simply not read."""
+    """A misspelt setting causes no error: it is not read."""
     known = {
         spelling
         for described in reference.areas().values()

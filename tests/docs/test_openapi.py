@@ -1,6 +1,6 @@
-"""The description of the API is complete, and does not change by accident.
+"""The OpenAPI description is complete, and does not change by accident.
 
-After a change on purpose run ``python tests/docs/test_openapi.py``, and read the difference.
+After an intended change run ``python tests/docs/test_openapi.py``, and review the difference.
 """
 
 import json
@@ -24,13 +24,13 @@ METHODS = {"get", "patch", "post", "delete"}
 
 @cache
 def document() -> dict[str, Any]:
-    """Return the description; it does not depend on what is open."""
+    """Return the description, which does not depend on the runtime."""
     rt: Any = SimpleNamespace(settings=Settings(), metrics=Metrics())
     return describe(create_app(rt))
 
 
 def operations() -> list[Any]:
-    """Return every operation of the snapshot with a readable id."""
+    """Yield every operation of the snapshot with a readable id."""
     paths = json.loads(SNAPSHOT.read_text())["paths"]
     return [
         pytest.param(operation, id=f"{method} {path}")
@@ -44,20 +44,20 @@ def written(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def test_the_api_is_the_one_that_was_promised() -> None:
-    """Names never change within version 1; whatever is new is seen in the review."""
+def test_the_description_equals_its_snapshot() -> None:
+    """Names never change within version 1, and additions are visible in the review."""
     assert written(document()) == SNAPSHOT.read_text()
 
 
-def test_there_are_only_the_methods_that_we_mean() -> None:
-    """HEAD goes without saying."""
+def test_only_known_methods_are_described() -> None:
+    """HEAD is implied."""
     found = {method for methods in document()["paths"].values() for method in methods}
 
     assert found == METHODS
 
 
-def test_names_of_operations_are_ours_and_used_once() -> None:
-    """Client generators make functions from them."""
+def test_operation_names_are_explicit_and_unique() -> None:
+    """Client generators create functions from them."""
     names = [param.values[0]["operationId"] for param in operations()]
 
     assert len(names) == len(set(names))
@@ -66,7 +66,7 @@ def test_names_of_operations_are_ours_and_used_once() -> None:
 
 @pytest.mark.parametrize("operation", operations())
 def test_an_operation_is_described(operation: dict[str, Any]) -> None:
-    """In a list, in a sentence, below a heading."""
+    """With a summary, a description and a tag."""
     assert operation["summary"]
     assert operation["description"]
     assert len(operation["tags"]) == 1
@@ -76,7 +76,7 @@ def test_an_operation_is_described(operation: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("operation", operations())
 def test_an_error_has_its_form_and_an_example(operation: dict[str, Any]) -> None:
-    """Programs are written against it."""
+    """Client programs depend on it."""
     refusals = {
         status: response
         for status, response in operation["responses"].items()
@@ -91,7 +91,7 @@ def test_an_error_has_its_form_and_an_example(operation: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("operation", operations())
-def test_nothing_refers_to_what_is_not_there(operation: dict[str, Any]) -> None:
+def test_every_reference_has_a_target(operation: dict[str, Any]) -> None:
     """A dangling reference breaks every generator."""
     schemas = document()["components"]["schemas"]
 
@@ -103,7 +103,7 @@ def test_nothing_refers_to_what_is_not_there(operation: dict[str, Any]) -> None:
 
 
 def test_examples_are_accepted() -> None:
-    """People copy them."""
+    """Readers copy them."""
     schemas = document()["components"]["schemas"]
 
     requests = [JobCreate.model_validate(one) for one in schemas["JobCreate"]["examples"]]

@@ -1,4 +1,4 @@
-"""The pages that are made from the code say what the code says."""
+"""Generated pages are up to date with the code."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ REFERENCE = ROOT / "docs/reference"
 SOURCES = [
     path
     for path in sorted((ROOT / "src/fleek").rglob("*.py"))
-    if "emulator" not in path.parts  # it speaks of errors as another service does
+    if "emulator" not in path.parts  # has the errors of another service's format
 ]
 
 
@@ -32,7 +32,7 @@ REGISTERED = (
 
 
 def quoted(page: str) -> set[str]:
-    """Return every word that stands in code quotes on a page of the reference."""
+    """Return every word in code quotes on a page of the reference."""
     return set(re.findall(r"`([^`\s]+)`", (REFERENCE / page).read_text()))
 
 
@@ -41,19 +41,19 @@ def test_generated_pages_are_up_to_date() -> None:
     """Run ``make docs`` after a change of a setting or an error."""
     command = [sys.executable, "-m", "scripts.docs", "--check"]
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - this project's program
 
     assert (done.stdout, done.returncode) == ("", 0), done.stderr
 
 
 def declared() -> Iterator[str]:
-    """Yield the name of every class of settings that can be in use, read from the sources."""
+    """Yield the name of every usable class of settings, read from the sources."""
     homes = {target.partition(":")[0] for known, _ in REGISTERED for target in known.values()}
     for path in SOURCES:
         module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
         adapter = re.match(r"fleek\.(providers|storage|dispatch)\.(\w+)", module)
         if adapter is not None and adapter[0] not in homes:
-            continue  # it cannot be chosen
+            continue  # cannot be chosen
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
@@ -62,16 +62,16 @@ def declared() -> Iterator[str]:
 
 
 def imported(kind: type[BaseSettings] = BaseSettings) -> Iterator[type[BaseSettings]]:
-    """Yield every class of settings of ours that is loaded."""
+    """Yield every loaded class of settings of the project."""
     for below in kind.__subclasses__():
         written = getattr(sys.modules.get(below.__module__), below.__name__, None)
-        if below.__module__.startswith("fleek.") and written is below:  # not made for one look-up
+        if below.__module__.startswith("fleek.") and written is below:  # not created dynamically
             yield below
         yield from imported(below)
 
 
 def test_every_setting_is_documented() -> None:
-    """A setting that nobody can find does not exist."""
+    """Users find settings only in the reference."""
     for known, setting in REGISTERED:
         for name in known:
             registry.load(known, name, setting=setting)
@@ -88,7 +88,7 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_the_example_of_a_settings_file_changes_nothing(tmp_path: Path) -> None:
-    """Whoever uncomments a line starts from what is in force without it."""
+    """Each line in it is the default, ready to be uncommented."""
     lines = (ROOT / ".env.example").read_text().splitlines()
     settings = [line[1:] for line in lines if re.match(r"#[A-Z]", line)]
     (tmp_path / ".env").write_text("\n".join(settings))
@@ -101,7 +101,7 @@ def test_the_example_of_a_settings_file_changes_nothing(tmp_path: Path) -> None:
 
 
 def codes(tree: ast.Module) -> Iterator[str]:
-    """Yield every code of an error that a module names."""
+    """Yield every error code in a module."""
     for statement in tree.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.value, ast.Dict):
             values = list(_constants(statement.value.values))
@@ -112,7 +112,7 @@ def codes(tree: ast.Module) -> Iterator[str]:
             yield from _constants(_assigned(statement) for statement in node.body)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id in {"FieldError", "ProblemField"}:
-                continue  # these tell about a field, beside the problem's own code
+                continue  # codes of fields, beside the problem's own code
             given = [word.value for word in node.keywords if word.arg == "code"]
             yield from _constants(given)
             yield from (
@@ -141,7 +141,7 @@ def _constants(nodes: Iterable[ast.expr | None]) -> Iterator[str]:
 
 
 def test_every_error_code_is_documented() -> None:
-    """Programs are written against codes; add a new one in ``scripts/docs/errors.py``."""
+    """Programs depend on codes; add a new one in ``scripts/docs/errors.py``."""
     found = {code for path in SOURCES for code in codes(ast.parse(path.read_text()))}
 
     assert len(found) > 40

@@ -1,4 +1,4 @@
-"""A release is cut by a program, so that no part of it is forgotten."""
+"""The release script: no step of a release is forgotten."""
 
 from datetime import date
 
@@ -8,8 +8,8 @@ from scripts.release import CHANGELOG, PACKAGE, UNRELEASED, cut, with_version
 DAY = date(2026, 12, 24)
 
 
-def test_what_is_unreleased_becomes_the_release() -> None:
-    """The next one begins empty; all that was written stays, and its text is the tag's."""
+def test_unreleased_changes_become_the_release() -> None:
+    """The next section is empty, the entries stay, and their text is the tag's."""
     before = (
         "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- A.\n\n## [0.1.0] - 2026-01-01\n\n- B.\n"
     )
@@ -30,13 +30,13 @@ def test_what_is_unreleased_becomes_the_release() -> None:
     ],
     ids=["no version", "released", "empty", "no section"],
 )
-def test_what_is_no_release_is_refused(changelog: str, version: str) -> None:
-    """A tag cannot be taken back."""
+def test_an_invalid_release_is_refused(changelog: str, version: str) -> None:
+    """A published tag cannot be withdrawn."""
     with pytest.raises(ValueError, match=r"no new version|nothing under"):
         cut(changelog, version, DAY)
 
 
-def test_our_own_files_can_be_released() -> None:
-    """They have the form that the program looks for."""
+def test_the_project_s_files_can_be_released() -> None:
+    """They have the format that the script expects."""
     assert UNRELEASED in CHANGELOG.read_text()
     assert '__version__ = "9.9.9"' in with_version(PACKAGE.read_text(), "9.9.9")

@@ -1,4 +1,4 @@
-"""What the page about webhooks shows verifies what the service sends."""
+"""The examples on the page about webhooks verify real deliveries."""
 
 import asyncio
 import json
@@ -30,14 +30,14 @@ def shown(language: str) -> str:
 
 
 def a_webhook(secret: str) -> tuple[Mapping[str, str], bytes]:
-    """Return headers and body of a webhook as it is sent now."""
+    """Return headers and body of a webhook sent now."""
     presenter = EventPresenter(Addresses("http://fleek.test", "http://fleek.test/media"))
     body = presenter.body("cancelled", a_job(prompt="Ein Fahrrad für die Katze"), ())
     return headers("msg_1", body, [secret], now=datetime.now(UTC)), body
 
 
 async def verdicts(client: httpx2.AsyncClient, secret: str) -> list[int]:
-    """Send a webhook as it is, with another body, and signed by someone else."""
+    """Send a webhook unchanged, with another body, and with another signature."""
     sent, body = a_webhook(secret)
     forged, _ = a_webhook(new_secret())
     answers = [
@@ -50,11 +50,11 @@ async def verdicts(client: httpx2.AsyncClient, secret: str) -> list[int]:
 async def test_the_receiver_in_python_verifies(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the bytes, as they came."""
+    """It verifies the bytes as received."""
     secret = new_secret()
     monkeypatch.setenv("FLEEK_WEBHOOK_SECRET", secret)
     module: dict[str, Any] = {}
-    exec(compile(shown("python"), str(PAGE), "exec"), module)  # noqa: S102 - our own example
+    exec(compile(shown("python"), str(PAGE), "exec"), module)  # noqa: S102 - an example of the project
     transport = httpx2.ASGITransport(module["app"])
 
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -66,7 +66,7 @@ async def test_the_receiver_in_python_verifies(
 
 @pytest.mark.node
 async def test_the_receiver_in_node_verifies(tmp_path: Path) -> None:
-    """With the packages that it names."""
+    """It uses the packages that the page names."""
     secret, port = new_secret(), free_port()
     package = {"type": "module", "private": True, "dependencies": PACKAGES}
     (tmp_path / "package.json").write_text(json.dumps(package))

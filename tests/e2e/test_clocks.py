@@ -1,4 +1,4 @@
-"""Processes whose wall clocks are wrong: from the start, after a crash, or while they run."""
+"""Processes with wrong wall clocks: from the start, after a crash, or stepping while they run."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -18,21 +18,21 @@ HOUR = 3600
 
 @pytest.fixture
 async def emulator(_full_suite: None) -> AsyncGenerator[Emulator]:
-    """Run an emulator whose predictions take a second."""
+    """Run an emulator with predictions of a second."""
     async with serve(Plan(queue_seconds=0, predict_seconds=1)) as running_one:
         yield running_one
 
 
 def set_clock(folder: Path, seconds: float) -> dict[str, str]:
-    """Shift the wall clock of the processes that get these settings, those that run too."""
+    """Shift the wall clock of all processes with these settings, running ones included."""
     path, fresh = folder / "shift", folder / "shift.new"
     fresh.write_text(str(seconds))
     fresh.replace(path)
     return {"FLEEK_CLOCK_FILE": str(path)}
 
 
-def buying_from(emulator: Emulator) -> dict[str, str]:
-    """Return the settings of a service that buys from the emulator and is quick to look."""
+def settings_for(emulator: Emulator) -> dict[str, str]:
+    """Return the settings of a service that uses the emulator and polls often."""
     return {
         "PROVIDERS": "replicate",
         "REPLICATE_API_TOKEN": "r8_emulator_test_0123456789abcdefghij",
@@ -44,7 +44,7 @@ def buying_from(emulator: Emulator) -> dict[str, str]:
 
 
 async def in_thread(work: Callable[..., Any], *args: Any, **fields: Any) -> Any:
-    """Wait for what blocks, while the emulator goes on in this loop."""
+    """Run blocking code in a thread, while the emulator runs in this loop."""
     return await asyncio.to_thread(lambda: work(*args, **fields))
 
 
@@ -54,11 +54,11 @@ async def in_thread(work: Callable[..., Any], *args: Any, **fields: Any) -> Any:
     indirect=["database"],
     ids=str,
 )
-async def test_a_crash_and_a_wrong_clock_buy_nothing_twice(
+async def test_a_crash_and_a_wrong_clock_create_nothing_twice(
     tmp_path: Path, emulator: Emulator, database: str, postgres: Postgres, shift: float
 ) -> None:
-    """Ten purchases are under way, the process is killed, and the next one's clock is off."""
-    settings = buying_from(emulator)
+    """Ten starts are in progress, the process is killed, and the clock of the next one is wrong."""
+    settings = settings_for(emulator)
     opened = (
         running(tmp_path, **settings)
         if database == "sqlite"
@@ -80,14 +80,12 @@ async def test_a_crash_and_a_wrong_clock_buy_nothing_twice(
     assert len(emulator.account.predictions) == STARTS
 
 
-async def test_a_clock_that_steps_stops_and_delays_nothing(
-    tmp_path: Path, emulator: Emulator
-) -> None:
-    """An hour ahead, and an hour back, while predictions run and others are submitted."""
+async def test_a_clock_step_cancels_and_delays_nothing(tmp_path: Path, emulator: Emulator) -> None:
+    """An hour forward and an hour back, with running predictions and new jobs."""
     emulator.replan(predict_seconds=4)
     ended: dict[str, int] = {}
     shifted = set_clock(tmp_path, 0)
-    with running(tmp_path, **buying_from(emulator), **shifted) as service:
+    with running(tmp_path, **settings_for(emulator), **shifted) as service:
         await in_thread(service.serve)
         for step in (HOUR, -HOUR, 0):
             for number in range(3):
@@ -109,7 +107,7 @@ async def test_a_clock_that_steps_stops_and_delays_nothing(
 async def test_two_processes_with_clocks_an_hour_apart_work_together(
     tmp_path: Path, database: str, postgres: Postgres
 ) -> None:
-    """What the one accepts the other does at once, and neither takes the other for dead."""
+    """Each starts jobs accepted by the other at once, and neither expires the other."""
     quick = {"REPLICATE_MOCK_DELAY_MIN": "0.2", "REPLICATE_MOCK_DELAY_MAX": "0.2"}
     settings = {**quick, "HEARTBEAT_SECONDS": "1"}
     opened = (

@@ -1,4 +1,4 @@
-"""Whoever follows a tenant's events misses none, whichever processes serve it and are killed."""
+"""The stream of a tenant's events is complete, whichever process serves it and is killed."""
 
 import asyncio
 from contextlib import suppress
@@ -14,8 +14,8 @@ JOBS: Final = 30
 BROKEN: Final = (OSError, asyncio.IncompleteReadError, ValueError)  # the process was killed
 
 
-async def test_a_follower_misses_nothing_whoever_is_killed(on_postgres: Service) -> None:
-    """Two API processes and a worker; each is killed, and the stream goes on at the other."""
+async def test_a_reader_misses_no_event_after_any_kill(on_postgres: Service) -> None:
+    """Two API processes and a worker; each is killed, and the other one continues the stream."""
     service, ports = on_postgres, [on_postgres.port, free_port()]
     apis = [await serve(service, port) for port in ports]
     worker = await asyncio.to_thread(service.worker)
@@ -51,7 +51,7 @@ async def serve(service: Service, port: int) -> Process:
 
 
 async def follow(ports: list[int], last: str | None, found: list[Received]) -> None:
-    """Collect the events of all jobs until they have completed, from any process that lives."""
+    """Collect the events of all jobs until they have completed, from any running process."""
     tries = 0
     while sum(one.type == "job.completed" for one in found) < JOBS:
         tries += 1
@@ -62,12 +62,12 @@ async def follow(ports: list[int], last: str | None, found: list[Received]) -> N
                     last = one.id
                     found.append(one)
                     if len(found) % 40 == 0:
-                        break  # by itself, too
+                        break  # of its own accord, too
         await asyncio.sleep(0.02)
 
 
 def history(service: Service, job_id: str) -> list[tuple[int, str]]:
     """Return the public events of a job as they are stored."""
-    known = UUID(job_id)  # its text is ours
+    known = UUID(job_id)  # a statement of this test
     lines = service.rows(f"SELECT seq, type FROM events WHERE job_id = '{known}' ORDER BY seq")  # noqa: S608 - a UUID
     return [(seq, str(PUBLIC[line])) for seq, line in lines if line in PUBLIC]

@@ -1,4 +1,4 @@
-"""A database that neither answers nor hangs up: whoever is told to stop is gone all the same."""
+"""A frozen database: it neither responds nor disconnects, and processes can still be stopped."""
 
 import os
 import signal
@@ -14,12 +14,12 @@ import pytest
 from backing_services import MIGRATED, Postgres, Services
 from service_process import SMALL, assert_each_once, running
 
-GONE_SECONDS: Final = 90.0  # twenty-five, and what a busy machine adds
+GONE_SECONDS: Final = 90.0  # twenty-five, plus the delay of a busy machine
 
 
 @pytest.fixture
 def own(_full_suite: None) -> Iterator[Services]:
-    """Give services that nobody else uses."""
+    """Yield backing services for a single test."""
     opened = Services.open()
     yield opened
     opened.close()
@@ -29,14 +29,14 @@ def send(number: signal.Signals, services: Services) -> None:
     """Send a signal to every process of PostgreSQL."""
     file = services.folder / "postgres" / "postmaster.pid"
     first = file.read_text().partition("\n")[0]
-    others = subprocess.run(["pgrep", "-P", first], capture_output=True, text=True, check=False)  # noqa: S603, S607 - of the tests
+    others = subprocess.run(["pgrep", "-P", first], capture_output=True, text=True, check=False)  # noqa: S603, S607 - a command of this test
     for pid in (first, *others.stdout.split()):
         with suppress(ProcessLookupError):
             os.kill(int(pid), number)
 
 
-def test_a_frozen_database_holds_up_nobody(tmp_path: Path, own: Services) -> None:
-    """Its connections would be waited for, one after the other, for half a minute each: minutes."""
+def test_a_frozen_database_does_not_block_the_shutdown(tmp_path: Path, own: Services) -> None:
+    """Waiting half a minute for each of its connections would take minutes."""
     server: Postgres = own.postgres()
     with running(tmp_path, DATABASE_URL=server.url(server.create(template=MIGRATED))) as service:
         told = [service.serve("--no-worker"), service.worker()]

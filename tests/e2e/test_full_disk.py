@@ -1,4 +1,4 @@
-"""A full disk: refused at submit, nothing in flight is lost, and it heals by itself."""
+"""A full disk: new jobs are refused, jobs in flight survive, and the service recovers by itself."""
 
 import asyncio
 import errno
@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 120
 
 
 class FakeDisk:
-    """As much room as the test says, for files that were closed and for the free bytes."""
+    """A disk with the space that the test sets, for written files and for the free bytes."""
 
     def __init__(self) -> None:
         self.full = False
@@ -39,25 +39,25 @@ class FakeDisk:
         return 0 if self.full else 2 * MIN_FREE_BYTES
 
     def fsync(self, fd: int) -> None:
-        """Write, if there is room."""
+        """Succeed if there is space."""
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(fd)
 
 
 class Gate:
-    """A provider none of whose predictions ends before the test says so."""
+    """A provider whose predictions end only when the test allows it."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
         self.closed = True
 
     def __getattr__(self, name: str) -> Any:
-        """Do as the provider does."""
+        """Forward to the provider."""
         return getattr(self._provider, name)
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
-        """Say that they run on."""
+        """Report running predictions."""
         if self.closed:
             return {one: Prediction(id=one) for one in ids}
         return await self._provider.poll(ids)
@@ -73,7 +73,7 @@ def disk() -> FakeDisk:
 async def rt(
     database_url: str, disk: FakeDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Runtime]:
-    """Return a runtime on that disk, whose worker runs and whose predictions wait for a gate."""
+    """Return a runtime on that disk with a running worker and gated predictions."""
     for name in ("REPLICATE_MOCK_DELAY_MIN", "REPLICATE_MOCK_DELAY_MAX"):
         monkeypatch.setenv(name, "0.01")
     monkeypatch.setenv("RETRY_BACKOFF_MAX", "0.2")
@@ -110,7 +110,7 @@ async def submitted(http: httpx2.AsyncClient, prompt: str = "a storm") -> httpx2
 
 
 async def until(met: Callable[[], Awaitable[Any]]) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not await met():
             await asyncio.sleep(0.02)
@@ -123,20 +123,20 @@ async def seen(http: httpx2.AsyncClient, job_id: str) -> dict[str, Any]:
 
 
 def open_gate(rt: Runtime) -> None:
-    """Let predictions end."""
+    """Allow predictions to end."""
     gate: Any = rt.providers["placeholder"]
     gate.closed = False
 
 
 def assert_507(answer: httpx2.Response) -> None:
-    """Make sure that the caller is told in our form that there is no room."""
+    """Check that the response is a problem document for a full disk."""
     assert answer.status_code == 507
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["code"] == "storage_full"
 
 
-async def test_no_room_for_files(rt: Runtime, http: httpx2.AsyncClient, disk: FakeDisk) -> None:
-    """What is bought waits for room, is collected when there is some, and not bought again."""
+async def test_a_full_storage(rt: Runtime, http: httpx2.AsyncClient, disk: FakeDisk) -> None:
+    """Paid results wait for space, are collected then, and not paid for again."""
     job_id = (await submitted(http)).json()["id"]
 
     disk.full = True
@@ -155,8 +155,8 @@ async def test_no_room_for_files(rt: Runtime, http: httpx2.AsyncClient, disk: Fa
     assert (await seen(http, job_id))["error_message"] is None
 
 
-async def test_no_room_for_rows(rt: Runtime, http: httpx2.AsyncClient) -> None:
-    """A job in flight cannot go on, and does so when there is room; none is bought again."""
+async def test_a_full_database(rt: Runtime, http: httpx2.AsyncClient) -> None:
+    """Jobs in flight continue when there is space, and none is paid for again."""
     job_id = (await submitted(http)).json()["id"]
 
     await limit(rt, pages=await count(rt, "PRAGMA page_count"))
@@ -176,7 +176,7 @@ async def test_no_room_for_rows(rt: Runtime, http: httpx2.AsyncClient) -> None:
 
 
 async def last_accepted(http: httpx2.AsyncClient) -> httpx2.Response:
-    """Fill what room there is in the pages; returns the first refusal."""
+    """Fill the free space of the pages, and return the first refusal."""
     answer = await submitted(http)
     while answer.status_code == 201:
         answer = await submitted(http, "x" * 9000)
@@ -184,19 +184,19 @@ async def last_accepted(http: httpx2.AsyncClient) -> httpx2.Response:
 
 
 async def limit(rt: Runtime, *, pages: int) -> None:
-    """Let the database grow up to so many pages, and no further."""
+    """Limit the size of the database to a number of pages."""
     async with rt.db.write() as tx:
         await tx.execute(text(f"PRAGMA max_page_count = {pages}"))
 
 
 async def count(rt: Runtime, statement: str) -> int:
-    """Ask the database for a number."""
+    """Return a number from the database."""
     async with rt.db.read() as tx:
         return int(await tx.scalar(text(statement)))
 
 
 async def postponed(rt: Runtime) -> int:
-    """Return how often a collect was put off."""
+    """Return how often a collection was postponed."""
     return await count(rt, "SELECT count(*) FROM events WHERE type = 'postponed'")
 
 
@@ -207,12 +207,12 @@ async def idle(rt: Runtime) -> bool:
 
 
 async def accepted(http: httpx2.AsyncClient) -> bool:
-    """Whether jobs are accepted now."""
+    """Whether jobs are accepted."""
     return (await submitted(http)).status_code == 201
 
 
 async def completed(http: httpx2.AsyncClient, job_id: str) -> bool:
-    """Whether a job has completed; it may not have failed."""
+    """Whether a job has completed; fail if it has failed."""
     status = (await seen(http, job_id))["status"]
     assert status != "failed"
     return bool(status == "completed")

@@ -1,4 +1,4 @@
-"""Kill the process at random moments: every job still ends once, and is bought once."""
+"""Kills at random moments: every job still ends once, and is paid for once."""
 
 import random
 import time
@@ -17,13 +17,13 @@ ATTEMPTS: Final = "SELECT count(*) FROM attempts"
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_every_job_survives_and_is_bought_once(service: Service, seed: int) -> None:
-    """No acknowledged job is lost by a kill -9, and none is paid for twice."""
+def test_every_job_survives_and_is_paid_for_once(service: Service, seed: int) -> None:
+    """No acknowledged job is lost by a kill -9, and no prediction is created twice."""
     chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
     process = service.serve()
     accepted = [service.submit(f"job {number}", parameters=SMALL) for number in range(JOBS)]
     for _ in range(KILLS):
-        time.sleep(chance.uniform(0, 0.6))  # the moment is the point of this test
+        time.sleep(chance.uniform(0, 0.6))  # random moments are the point of this test
         process.kill()
         process = service.serve()
 
@@ -34,7 +34,7 @@ def test_every_job_survives_and_is_bought_once(service: Service, seed: int) -> N
 
 
 def test_the_files_of_completed_jobs_survive(service: Service) -> None:
-    """What was shown to a caller is there after the power comes back."""
+    """Files of a job shown as completed exist after a power failure."""
     process = service.serve()
     job_id = service.submit(parameters=SMALL)
     service.settle(seconds=300)
@@ -51,10 +51,10 @@ def test_the_files_of_completed_jobs_survive(service: Service) -> None:
 @pytest.mark.parametrize("fixture", ["service", "on_postgres"])
 @pytest.mark.parametrize("moment", ["submitted.write", "submitted.written"])
 @pytest.mark.parametrize("is_retry", [False, True], ids=["create", "retry"])
-def test_a_request_without_an_answer_is_repeated_with_its_key(
+def test_a_request_without_a_response_is_repeated_with_its_key(
     request: pytest.FixtureRequest, fixture: str, moment: str, *, is_retry: bool
 ) -> None:
-    """Whether the process was killed before the commit or after it: one job, paid for once."""
+    """Killed before or after the commit, the result is one job, paid for once."""
     service: Service = request.getfixturevalue(fixture)
     path = "/api/v1/generate"
     body: Any = {"prompt": "a cat", "parameters": SMALL}
@@ -82,7 +82,7 @@ def test_a_request_without_an_answer_is_repeated_with_its_key(
 
 
 def _cancelled(service: Service) -> str:
-    """Return a job that was cancelled before it began."""
+    """Return a job cancelled before its start."""
     job_id = service.submit(run_at=LATER, parameters=SMALL)
     assert service.http.post(f"/api/v1/jobs/{job_id}/cancel").status_code == 200
     return job_id

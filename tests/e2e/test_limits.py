@@ -1,4 +1,4 @@
-"""What a caller may have is the same however many processes it talks to."""
+"""Limits of a caller hold across processes."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ KEYS: Final = {"API_KEYS": f"shop:{SECRET}", "RATE_PER_MINUTE": str(RATE)}
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def installation(request: pytest.FixtureRequest) -> Service:
-    """Return a service on one kind of database after the other."""
+    """Return a service on each kind of database in turn."""
     name = "service" if request.param == "sqlite" else "on_postgres"
     found: Service = request.getfixturevalue(name)
     return found
@@ -52,7 +52,7 @@ def serve(service: Service, port: int) -> Process:
 
 
 async def test_processes_share_the_rate_of_a_key(clients: list[httpx2.AsyncClient]) -> None:
-    """Of many requests at once to two processes, one burst is served, and what time adds."""
+    """Of many concurrent requests to two processes, one burst is served, plus what time adds."""
     began = time.monotonic()
     answers = await asyncio.gather(
         *(clients[n % 2].get("/api/v1/jobs?limit=1") for n in range(10 * BURST))

@@ -1,4 +1,4 @@
-"""Two APIs, three workers, PostgreSQL and Redis: hurt any of them, and every job ends once."""
+"""Two APIs, three workers, PostgreSQL and Redis: each is disturbed, and every job ends once."""
 
 import asyncio
 import threading
@@ -28,10 +28,10 @@ from service_process import (
     until,
 )
 
-WAVE: Final = 20  # jobs under way when something is hurt
-SETTLE: Final = 300.0  # seconds; a hint that got lost is sent again after thirty
+WAVE: Final = 20  # jobs in flight at each disturbance
+SETTLE: Final = 300.0  # seconds; a lost dispatch is repeated after thirty
 DOWN_SECONDS: Final = 8.0
-TIMES: Final = 3  # how often every message is delivered, at least
+TIMES: Final = 3  # minimum number of deliveries per message
 
 both = pytest.mark.parametrize("dispatch", ["celery", "dramatiq"])
 
@@ -62,7 +62,7 @@ class Many:
         self.apis[-1].await_line("is ready")
 
     def kill_worker(self, *, coordinator: bool) -> None:
-        """Kill the worker that coordinates, or another one, and start a new one."""
+        """Kill the coordinating worker, or another one, and start a new one."""
         holder = self._coordinator()
         victim = next(one for one in self.workers if (one is holder) is coordinator)
         victim.kill()
@@ -70,7 +70,7 @@ class Many:
         self.workers.append(self.service.start("worker"))
 
     def ended(self) -> list[tuple[int | None, str]]:
-        """Return exit code and last words of each process that has ended by itself."""
+        """Return exit code and last lines of each process that has ended by itself."""
         every = (*self.apis, *self.workers)
         return [(one.popen.poll(), one.tail()) for one in every if one.popen.poll() is not None]
 
@@ -92,7 +92,7 @@ class Many:
 def installed(
     folder: Path, postgres: Postgres, redis: RedisServer, dispatch: str
 ) -> Generator[Many]:
-    """Give a running installation on a database of its own."""
+    """Yield a running installation on a database of its own."""
     with running_on(
         postgres,
         folder,
@@ -108,10 +108,10 @@ def installed(
 
 
 @both
-def test_whoever_is_killed_every_job_ends_once(
+def test_every_job_ends_once_after_any_kill(
     tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str
 ) -> None:
-    """Workers, an API, the coordinator: the others, or the next, end its work."""
+    """Workers, an API, the coordinator: the remaining or the next processes end its work."""
     with installed(tmp_path, postgres, redis, dispatch) as many:
         service = many.service
         accepted = service.submit_many(WAVE, parameters=SMALL)
@@ -128,10 +128,10 @@ def test_whoever_is_killed_every_job_ends_once(
 
 
 @both
-def test_redis_may_forget_everything_and_go_away(
+def test_redis_may_lose_its_data_and_stop(
     tmp_path: Path, postgres: Postgres, own_redis: RedisServer, dispatch: str
 ) -> None:
-    """It carries hints: callers notice nothing, and what is lost there is sent again."""
+    """It only carries dispatches: callers notice nothing, and lost ones are repeated."""
     with installed(tmp_path, postgres, own_redis, dispatch) as many:
         service = many.service
         accepted = service.submit_many(WAVE, parameters=SMALL)
@@ -139,7 +139,7 @@ def test_redis_may_forget_everything_and_go_away(
         accepted += service.submit_many(WAVE, parameters=SMALL)
         own_redis.stop()
         with load(*many.urls) as seen:
-            time.sleep(DOWN_SECONDS)  # an outage lasts; without one nothing is tested
+            time.sleep(DOWN_SECONDS)  # the outage has to last for the test
             until(lambda: len(seen.accepted) > WAVE, why=service.tails)
             during: dict[str, Any] = {}
 
@@ -161,7 +161,7 @@ def test_redis_may_forget_everything_and_go_away(
 
 
 def state(service: Service) -> str:
-    """Return what health says of the whole."""
+    """Return the overall health."""
     found: str = service.http.get("/health/detailed").json()["status"]
     return found
 
@@ -170,7 +170,7 @@ def state(service: Service) -> str:
 def test_a_restart_of_postgres_under_load_is_a_pause(
     tmp_path: Path, own_postgres: Postgres, redis: RedisServer, dispatch: str
 ) -> None:
-    """Callers are told to come again, never that we are broken; nobody has to restart us."""
+    """Callers get temporary errors only, and no process has to be restarted."""
     with installed(tmp_path, own_postgres, redis, dispatch) as many:
         service = many.service
         with load(*many.urls) as seen:
@@ -189,14 +189,14 @@ def test_a_restart_of_postgres_under_load_is_a_pause(
 
 
 @both
-def test_a_message_that_comes_again_and_again_buys_nothing(
+def test_repeated_messages_create_no_second_prediction(
     tmp_path: Path,
     postgres: Postgres,
     redis: RedisServer,
     dispatch: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Brokers deliver at least once; each task comes for each job three times and more."""
+    """Brokers deliver at least once; each message is delivered three times or more."""
     monkeypatch.setenv("REDIS_URL", redis.url())
     with installed(tmp_path, postgres, redis, dispatch) as many:
         service = many.service
@@ -210,7 +210,7 @@ def test_a_message_that_comes_again_and_again_buys_nothing(
 
 @contextmanager
 def repeating(dispatch: str, accepted: Sequence[str]) -> Generator[dict[str, int]]:
-    """Send both tasks for every job over and over; gives how often, when the block has ended."""
+    """Send both tasks for every job repeatedly, and yield the numbers after the block."""
     sent = dict.fromkeys(accepted, 0)
     over = threading.Event()
     sender = threading.Thread(target=lambda: asyncio.run(_repeat(dispatch, sent, over)))
@@ -227,7 +227,7 @@ async def _repeat(dispatch: str, sent: dict[str, int], over: threading.Event) ->
     async with connect() as dispatcher:
         while min(sent.values()) < TIMES or not over.is_set():
             for job_id in sent:
-                with suppress(DispatcherUnavailable):  # Redis did not answer in time
+                with suppress(DispatcherUnavailable):  # Redis did not respond in time
                     await dispatcher.enqueue("start", JobId(UUID(job_id)))
                     await dispatcher.enqueue("collect", JobId(UUID(job_id)))
                     sent[job_id] += 1

@@ -1,4 +1,4 @@
-"""A service in trouble with its own machine: paid results wait, and are stored when it is over."""
+"""A machine without storage or descriptors: paid results wait, and are stored afterwards."""
 
 import resource
 import sqlite3
@@ -9,21 +9,21 @@ from service_process import SMALL, Process, Service, until
 
 
 def collecting(service: Service) -> int:
-    """Count the results that wait, in the database: the API may be unable to answer."""
+    """Count the waiting results in the database, since the API may not respond."""
     with closing(sqlite3.connect(service.folder / "fleek.db")) as db:
         query = "SELECT count(*) FROM jobs WHERE stage = 'collecting' AND collects > 0"
         return int(db.execute(query).fetchone()[0])
 
 
 def limit_descriptors(process: Process, number: int) -> int:
-    """Allow a process only so many descriptors; returns how many it was allowed before."""
+    """Limit the descriptors of a process, and return the previous limit."""
     soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (number, hard))
     return soft
 
 
-def test_results_wait_for_a_storage_that_was_taken_away(service: Service) -> None:
-    """A file in the place of the folder: whatever is tried there is refused. No restart is needed."""
+def test_results_wait_for_a_removed_storage(service: Service) -> None:
+    """A file in place of the folder refuses every access. No restart is needed."""
     service.serve()
     storage: Path = service.folder / "storage"
     storage.rename(service.folder / "elsewhere")
@@ -42,11 +42,11 @@ def test_results_wait_for_a_storage_that_was_taken_away(service: Service) -> Non
     assert (ended["completed"], ended["failed"]) == (3, 0)
 
 
-def test_results_wait_for_descriptors(service: Service) -> None:
-    """As a process that has used up its own; the API goes on over connections that are open."""
+def test_results_wait_for_file_descriptors(service: Service) -> None:
+    """The API continues over open connections."""
     process = service.serve()
     service.submit(parameters=SMALL)
-    service.settle(seconds=120)  # whatever stays open is open now
+    service.settle(seconds=120)  # all permanent connections are open now
     before = limit_descriptors(process, len(list(Path(f"/proc/{process.pid}/fd").iterdir())))
 
     try:

@@ -1,4 +1,4 @@
-"""The provider that the guide builds, installed as a package beside a real service."""
+"""The provider of the how-to guide, installed as a package with a real service."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -11,7 +11,7 @@ from service_process import Service, running, until
 
 @pytest.fixture
 def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
-    """Give a service that imports plugins from its folder ``site``; it is not started."""
+    """Yield a service that imports plugins from its folder ``site``; it is not started."""
     site = tmp_path / "site"
     site.mkdir()
     with running(tmp_path, PYTHONPATH=str(site)) as opened:
@@ -19,7 +19,7 @@ def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
 
 
 def test_the_provider_of_the_guide_serves_jobs(service: Service) -> None:
-    """Its code runs as it is printed: coordinator, watch and doctor included."""
+    """Its code runs as it is printed, with coordinator, watch and doctor."""
     install_guide(service.folder / "site")
     service.env["PROVIDERS"] = "echo"
     process = service.serve()
@@ -38,11 +38,11 @@ def test_the_provider_of_the_guide_serves_jobs(service: Service) -> None:
 
 
 def health(service: Service) -> str:
-    """Return how all parts are, the coordinator among them."""
+    """Return the health of all parts, with a coordinator."""
     return str(service.http.get("/health/detailed").json()["status"])
 
 
-def test_a_plugin_that_lacks_a_member_ends_the_start(service: Service) -> None:
+def test_an_incomplete_plugin_prevents_the_start(service: Service) -> None:
     """With one line and exit code 2, before the first job is accepted."""
     source = guide_source().replace("async def poll", "def poll")
     install_provider(service.folder / "site", "flawed", source)

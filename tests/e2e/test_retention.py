@@ -1,4 +1,4 @@
-"""A service that keeps things for a short time: they go by themselves, and it says so."""
+"""A service with short retentions: files are removed in time, and metrics show it."""
 
 from pathlib import Path
 
@@ -14,10 +14,8 @@ ERASED = "fleek_erased_files_total 1.0\n"
 
 @pytest.mark.usefixtures("_full_suite")
 @both_databases
-def test_files_go_by_themselves(
-    database: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    """The coordinator finds them in time; the job stays, and its document with it."""
+def test_files_expire(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """The coordinator removes them in time; the job and its metadata document stay."""
     settings = {**delay("0.01"), "MEDIA_RETENTION_DAYS": SECOND}
     if database == "postgresql":
         settings["DATABASE_URL"] = request.getfixturevalue("database_url")
@@ -28,7 +26,7 @@ def test_files_go_by_themselves(
 
         until(lambda: service.job(job_id)["purged_at"] is not None, why=service.tails)
         until(lambda: not list(media.iterdir()), why=service.tails)
-        until(lambda: ERASED in figures(service), why=lambda: figures(service))
+        until(lambda: ERASED in metrics(service), why=lambda: metrics(service))
 
         job = service.job(job_id)
         assert (job["status"], job["result_url"], job["outputs"]) == ("completed", None, [])
@@ -36,6 +34,6 @@ def test_files_go_by_themselves(
         assert service.http.get(f"/api/v1/jobs/{job_id}/metadata").status_code == 200
 
 
-def figures(service: Service) -> str:
-    """Return what monitoring is told."""
+def metrics(service: Service) -> str:
+    """Return the metrics of monitoring."""
     return service.http.get("/metrics", headers=TEXT).text

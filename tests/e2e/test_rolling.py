@@ -1,4 +1,4 @@
-"""A new version takes over from the old one, under load, on one database."""
+"""A rolling upgrade under load on one database."""
 
 import re
 import shutil
@@ -20,11 +20,11 @@ from service_process import PATIENCE, Process, Service, assert_each_once, runnin
 NEXT: Final = "999.0.0"
 REVISION: Final = "9999"
 WAVE: Final = 12  # jobs between two steps of the deploy
-PAUSE_SECONDS: Final = 0.3  # of each caller between two turns: the processes need the machine
-LOOK_SECONDS: Final = 0.2  # between two looks at how many jobs have completed
-DRAIN_SECONDS: Final = 60.0  # a few, and what a busy machine adds
-HANGS_SECONDS: Final = 180  # an answer to a purchase
-SETTLE: Final = 300.0  # seconds; a hint that got lost is sent again after thirty
+PAUSE_SECONDS: Final = 0.3  # of each caller between two turns, to leave processor time
+LOOK_SECONDS: Final = 0.2  # between two counts of completed jobs
+DRAIN_SECONDS: Final = 60.0  # a few, plus the delay of a busy machine
+HANGS_SECONDS: Final = 180  # the response to a create request
+SETTLE: Final = 300.0  # seconds; a lost dispatch is repeated after thirty
 
 COMPLETED: Final = "SELECT count(*) FROM jobs WHERE status = 'completed'"
 
@@ -44,10 +44,10 @@ def upgrade() -> None:
 
 
 class Balanced(httpx2.BaseTransport):
-    """Asks at the address that is meant; if nobody is there, at the next one.
+    """Sends a request to its address or, if that is down, to the next one.
 
-    Somebody who hangs up without a word counts as not there, too: a request that comes in the
-    moment in which a server stops to listen is never read.
+    A disconnect without a response counts as down, too: a request sent at the moment in which a
+    server stops listening is never read.
     """
 
     def __init__(self, urls: list[str], unanswered: list[str]) -> None:
@@ -56,7 +56,7 @@ class Balanced(httpx2.BaseTransport):
         self._transport = httpx2.HTTPTransport()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Ask each address once, this one first."""
+        """Try each address once, beginning with the requested one."""
         meant = request.url.port
         for url in sorted(self._urls, key=lambda one: one.port != meant):
             request.url = request.url.copy_with(port=url.port)
@@ -66,7 +66,7 @@ class Balanced(httpx2.BaseTransport):
                 continue
             except httpx2.TransportError as error:
                 self._unanswered.append(f"{request.method} {request.url}: {error!r}")
-        raise httpx2.ConnectError("nobody is there", request=request)
+        raise httpx2.ConnectError("no server is listening", request=request)
 
     def close(self) -> None:
         """Close the connections."""
@@ -74,7 +74,7 @@ class Balanced(httpx2.BaseTransport):
 
 
 class Deploy:
-    """An installation in the middle of being replaced."""
+    """An installation during its replacement."""
 
     def __init__(self, service: Service, new: Path) -> None:
         self.service = service
@@ -84,27 +84,27 @@ class Deploy:
         self.unanswered: list[str] = []
 
     def connect(self, url: httpx2.URL | str) -> httpx2.Client:
-        """Return a client as a load balancer would be one."""
+        """Return a client that acts like a load balancer."""
         transport = Balanced(self.urls, self.unanswered)
         return httpx2.Client(base_url=url, timeout=PATIENCE, transport=transport)
 
     def start_api(self) -> Process:
-        """Start an API of the new version beside the old one; it migrates."""
+        """Start an API of the new release beside the old one; it migrates."""
         return self.service.serve("--no-worker", API_PORT=self.second, **self.new)
 
     def start_worker(self, **version: str) -> Process:
-        """Start a worker, and wait until it works."""
+        """Start a worker, and wait until it is ready."""
         worker = self.service.start("worker", **version)
         worker.await_log("worker_registered")
         return worker
 
     def await_wave(self) -> None:
-        """Wait until as many more jobs have completed as a step takes."""
+        """Wait until a wave of further jobs has completed."""
         goal = self._completed() + WAVE
         until(lambda: self._completed() >= goal, look_seconds=LOOK_SECONDS, why=self.service.tails)
 
     def await_versions(self, expected: set[str]) -> None:
-        """Wait until the new API says that its workers have these versions."""
+        """Wait until the new API reports workers with these versions."""
         message = ""
 
         def told() -> bool:
@@ -116,26 +116,26 @@ class Deploy:
             until(told, why=lambda: f"{message}\n{self.service.tails()}")
 
     def refusals(self) -> list[tuple[int, list[str]]]:
-        """Start what is of the old version once more; returns exit codes and last words."""
+        """Start the processes of the old release again, and return exit codes and last lines."""
         port = str(free_port())
         tried = [
             self.service.start("worker"),
             self.service.start("serve", "--no-worker", API_PORT=port),
         ]
-        return [(one.wait(), spoken(one)) for one in tried]
+        return [(one.wait(), messages(one)) for one in tried]
 
     def _completed(self) -> int:
         ((found,),) = self.service.rows(COMPLETED)
         return int(found)
 
 
-def spoken(process: Process) -> list[str]:
-    """Return the lines of a process's log that are for the operator."""
+def messages(process: Process) -> list[str]:
+    """Return the lines of a process's log that are meant for the operator."""
     return [line for line in process.log.read_text().splitlines() if not line.startswith("{")]
 
 
 def drained(process: Process) -> float:
-    """Stop a process as a supervisor would; returns how many seconds that took."""
+    """Stop a process like a supervisor, and return the duration in seconds."""
     began = time.monotonic()
     code = process.stop()
     took = time.monotonic() - began
@@ -146,7 +146,7 @@ def drained(process: Process) -> float:
 
 @pytest.fixture(scope="module")
 def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the code of a new version, whose migration adds a column."""
+    """Return the code of a new release, whose migration adds a column."""
     source = Path(fleek.__file__).parents[1]
     folder = tmp_path_factory.mktemp("new") / "src"
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.pyc.*"))
@@ -161,7 +161,7 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def dispatch() -> str:
-    """Return what carries ids; tests choose it."""
+    """Return the kind of dispatcher, chosen by tests."""
     return "celery"
 
 
@@ -169,7 +169,7 @@ def dispatch() -> str:
 def deploy(
     tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str, new: Path
 ) -> Generator[Deploy]:
-    """Give an installation of the old version on a database of its own; nothing is started."""
+    """Yield an installation of the old release on its own database, with nothing started."""
     with running_on(
         postgres,
         tmp_path,
@@ -183,15 +183,15 @@ def deploy(
 
 
 @pytest.mark.parametrize("dispatch", ["celery", "embedded"])
-def test_a_new_version_takes_over_without_anybody_noticing(deploy: Deploy) -> None:
-    """Old and new run side by side: no caller is turned away, and no job is done twice."""
+def test_a_rolling_upgrade_is_not_noticed_by_callers(deploy: Deploy) -> None:
+    """Old and new run side by side: no request is refused, and no job is done twice."""
     service = deploy.service
     old_api = service.serve("--no-worker")
     old = [deploy.start_worker() for _ in range(2)]
     with load(*deploy.urls, connect=deploy.connect, pause_seconds=PAUSE_SECONDS) as seen:
         deploy.await_wave()
         new_api = deploy.start_api()
-        deploy.await_wave()  # the old workers know nothing of the newer schema, and work
+        deploy.await_wave()  # the old workers work with the newer schema
         for _ in range(2):
             deploy.start_worker(**deploy.new)
         deploy.await_versions({fleek.__version__, NEXT})
@@ -214,12 +214,12 @@ def test_a_new_version_takes_over_without_anybody_noticing(deploy: Deploy) -> No
         assert f"the schema has revision {REVISION}, which this version" in words[0]
     assert_each_once(service, seen.accepted)
     assert new_api.popen.poll() is None
-    assert len(deploy.unanswered) <= CALLERS  # who asked in the moment of the API's end
+    assert len(deploy.unanswered) <= CALLERS  # requests at the moment of the API's end
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Generator[Host]:
-    """Give a provider that sells at once, and says so only after a while."""
+    """Yield a provider that creates at once, but responds late."""
     opened = Host(tmp_path, seed=0)
     opened.plan(
         rates={"create_then_delay": 1}, arguments={"create_then_delay": str(HANGS_SECONDS)}
@@ -229,8 +229,8 @@ def host(tmp_path: Path) -> Generator[Host]:
 
 
 @pytest.mark.parametrize("dispatch", ["celery", "dramatiq"])
-def test_purchases_that_hang_hold_up_no_deploy(deploy: Deploy, host: Host) -> None:
-    """Their worker waits for them a while, and leaves it to the next to find what was bought."""
+def test_hanging_starts_do_not_block_an_upgrade(deploy: Deploy, host: Host) -> None:
+    """The worker waits a while, then leaves the prediction to the reconciliation of the next."""
     service = deploy.service
     service.env |= host.settings()
     service.serve("--no-worker")
@@ -244,7 +244,7 @@ def test_purchases_that_hang_hold_up_no_deploy(deploy: Deploy, host: Host) -> No
     try:
         service.settle(seconds=SETTLE)
     finally:
-        left = drained(next_one)  # what Dramatiq has forked would outlive it, and take ids
+        left = drained(next_one)  # processes forked by Dramatiq would outlive it, and take ids
 
     assert max(took, left) < DRAIN_SECONDS
     assert len(host.ledger()["predictions"]) == WAVE

@@ -1,4 +1,4 @@
-"""The bucket is away while jobs are to be collected: they wait, and nothing is bought again."""
+"""An outage of the bucket during collections: jobs wait, and are not paid for again."""
 
 import asyncio
 import hashlib
@@ -26,7 +26,7 @@ JOBS = 3
 
 @pytest.fixture
 def server(_full_suite: None, services: Services) -> Iterator[OwnS3]:
-    """Return an S3 server that may go away."""
+    """Return an S3 server that may be stopped."""
     with own_s3(services) as started:
         yield started
 
@@ -35,7 +35,7 @@ def server(_full_suite: None, services: Services) -> Iterator[OwnS3]:
 async def rt(
     database_url: str, server: OwnS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Runtime]:
-    """Return a runtime that stores there, and whose worker runs."""
+    """Return a runtime that stores files there, with a running worker."""
     environment = {
         **server.settings(server.make_bucket(), tmp_path),
         "S3_TIMEOUT": "5",
@@ -62,20 +62,20 @@ async def http(rt: Runtime) -> AsyncGenerator[httpx2.AsyncClient]:
 
 
 async def until(met: Callable[[], Awaitable[Any]]) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not await met():
             await asyncio.sleep(0.05)
 
 
 async def count(rt: Runtime, query: str) -> int:
-    """Return the number that a query gives."""
+    """Return the number that a query returns."""
     async with rt.db.read() as tx:
         return int(await tx.scalar(text(query)))
 
 
-async def settled(http: httpx2.AsyncClient, ids: list[str]) -> bool:
-    """Whether all jobs have ended well."""
+async def all_completed(http: httpx2.AsyncClient, ids: list[str]) -> bool:
+    """Whether all jobs have completed."""
     found = [(await http.get(f"/api/v1/jobs/{one}")).json()["status"] for one in ids]
     return found == ["completed"] * len(ids)
 
@@ -92,7 +92,7 @@ async def test_jobs_wait_for_the_bucket(
     leave: Callable[[OwnS3], None],
     come_back: Callable[[OwnS3], None],
 ) -> None:
-    """What is bought is collected when the bucket is back, by itself, and bought once."""
+    """Paid results are collected when the bucket is back, without any action."""
     await asyncio.to_thread(leave, server)
     answers = [
         await http.post("/api/v1/generate", json={"prompt": "a storm", "parameters": SMALL})
@@ -111,7 +111,7 @@ async def test_jobs_wait_for_the_bucket(
     await until(degraded)
     collecting = await count(rt, "SELECT count(*) FROM jobs WHERE stage = 'collecting'")
     await asyncio.to_thread(come_back, server)
-    await until(lambda: settled(http, ids))
+    await until(lambda: all_completed(http, ids))
 
     assert [answer.status_code for answer in answers] == [201] * JOBS
     assert collecting == JOBS

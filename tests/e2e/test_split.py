@@ -1,4 +1,4 @@
-"""API and worker as processes of their own, on one SQLite file."""
+"""API and worker as separate processes on one SQLite file."""
 
 import sqlite3
 from contextlib import closing
@@ -16,7 +16,7 @@ from service_process import SMALL, Service, assert_each_once, until
 
 
 def test_api_and_worker_share_one_file(service: Service) -> None:
-    """`serve --no-worker` only accepts; `worker` makes what was accepted."""
+    """`serve --no-worker` accepts jobs; `worker` processes them."""
     service.serve("--no-worker")
     accepted = service.submit_many(5, parameters=SMALL)
     before = service.by_status()
@@ -29,8 +29,8 @@ def test_api_and_worker_share_one_file(service: Service) -> None:
     assert_each_once(service, accepted)
 
 
-def test_a_worker_waits_until_the_schema_is_there(service: Service) -> None:
-    """Started together, the worker may be first; it says once what it waits for, and then works."""
+def test_a_worker_waits_for_the_schema(service: Service) -> None:
+    """Started together, the worker may be first: it logs the wait once, then works."""
     worker = service.start("worker")
     worker.await_log("waiting for the database schema")
 
@@ -44,7 +44,7 @@ def test_a_worker_waits_until_the_schema_is_there(service: Service) -> None:
 async def test_a_worker_does_not_wait_for_ever(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """When nobody migrates, it ends with the one line that says who should have."""
+    """Without a migration it ends, with one line that names the command."""
     settings = Settings(database_url=f"sqlite:///{tmp_path}/empty.db")
 
     async with open_runtime(settings) as rt:
@@ -59,7 +59,7 @@ async def test_a_worker_does_not_wait_for_ever(
 
 
 def test_readers_do_not_wait_for_a_writer(service: Service) -> None:
-    """A status is told while another process holds the file's only write lock."""
+    """A status is readable while another process holds the only write lock."""
     service.serve("--no-worker")
     job_id = service.submit(parameters=SMALL)
 
@@ -70,12 +70,12 @@ def test_readers_do_not_wait_for_a_writer(service: Service) -> None:
         priority = service.rows("SELECT priority FROM jobs")
         writer.execute("ROLLBACK")
 
-    assert told == [200] * 5  # a writer would wait for ten seconds, and be refused
+    assert told == [200] * 5  # a writer would be refused after ten seconds
     assert priority == [(5,)]
 
 
 def test_either_process_may_be_killed(service: Service) -> None:
-    """What one of them held is taken up by the next; nothing is bought twice."""
+    """The next process continues its work, and nothing is paid for twice."""
     api, worker = service.serve("--no-worker"), service.worker()
     accepted = service.submit_many(20, parameters=SMALL)
     until(lambda: service.by_status()["pending"] < len(accepted), why=service.tails)

@@ -1,4 +1,4 @@
-"""SIGTERM in the middle of everything: quick, and nothing is lost or counted."""
+"""SIGTERM under load: the shutdown is quick, and nothing is lost or counted."""
 
 import asyncio
 import signal
@@ -16,15 +16,15 @@ from service_process import SMALL, Process, Service, assert_each_once, delay, ru
 
 WAITING = 200  # more than a worker starts at once
 READERS = 20
-PIPELINED = 20  # requests on each connection: more bytes than the kernel takes off our hands
-LARGE = {"width": 1280, "height": 1280}  # takes a while to read
+PIPELINED = 20  # requests on each connection: more bytes than the kernel buffers
+LARGE = {"width": 1280, "height": 1280}  # takes some time to read
 DOWNLOADS = 8
-EXIT_SECONDS = 60.0  # ten, and what a busy machine adds; who hangs is ended after 25, with code 1
-AT_ONCE_SECONDS = 180.0  # whoever is silent is taken for dead after 360
+EXIT_SECONDS = 60.0  # ten, plus a busy machine's delay; hanging ones end after 25 with code 1
+AT_ONCE_SECONDS = 180.0  # leases expire after 360 only
 SETTLE = 300.0  # seconds
 STREAMS = 200
 WAITERS = 500
-RETRY_SECONDS = 1  # as a refusal says
+RETRY_SECONDS = 1  # the Retry-After of a refusal
 POST = (
     b"POST /api/v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Content-Length: 56\r\nPrefer: wait=60\r\nConnection: close\r\n\r\n"
@@ -38,13 +38,13 @@ COLLECTING = "SELECT count(*) FROM jobs WHERE stage = 'collecting' AND worker_id
 
 @pytest.fixture
 def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
-    """Give a service in which nobody is taken for dead before the test is over."""
+    """Yield a service in which no lease expires during the test."""
     with running(tmp_path, HEARTBEAT_SECONDS="60") as opened:
         yield opened
 
 
 def test_hundreds_of_jobs_wait_for_the_next_process(service: Service) -> None:
-    """Their predictions are bought; stopping costs none of them anything, and callers little."""
+    """Their predictions are paid for, and the shutdown counts none as failed."""
     process = service.serve(**delay("0"))
     picture = service.submit("a large one", parameters=LARGE)
     service.settle(seconds=SETTLE)
@@ -52,7 +52,7 @@ def test_hundreds_of_jobs_wait_for_the_next_process(service: Service) -> None:
     assert process.stop() == 0
     process = service.serve(**delay("600"))
     accepted = [picture, *service.submit_many(WAITING, parameters=SMALL)]
-    until(lambda: bought(service) == WAITING + 1, seconds=SETTLE, why=service.tails)
+    until(lambda: created(service) == WAITING + 1, seconds=SETTLE, why=service.tails)
 
     with slow_readers(service, url):
         exit_seconds(process)
@@ -69,8 +69,8 @@ def test_hundreds_of_jobs_wait_for_the_next_process(service: Service) -> None:
     assert_each_once(service, accepted)
 
 
-def test_what_is_being_collected_is_collected_by_the_next_process(service: Service) -> None:
-    """A file that is half stored is stored again, from the same prediction."""
+def test_an_interrupted_collection_is_continued_by_the_next_process(service: Service) -> None:
+    """A partly stored file is stored again, from the same prediction."""
     service.env |= delay("0")
     service.serve("--no-worker")
     accepted = service.submit_many(DOWNLOADS, parameters=SMALL)
@@ -92,14 +92,14 @@ def test_what_is_being_collected_is_collected_by_the_next_process(service: Servi
     assert_each_once(service, accepted)
 
 
-def bought(service: Service) -> int:
-    """Return how many predictions have been bought."""
+def created(service: Service) -> int:
+    """Return the number of created predictions."""
     found: int = service.rows("SELECT count(prediction_id) FROM attempts")[0][0]
     return found
 
 
 def exit_seconds(process: Process) -> float:
-    """Stop a process as an operator would; returns how long that took."""
+    """Stop a process like an operator, and return the duration."""
     began = time.monotonic()
     code = process.stop()
     took = time.monotonic() - began
@@ -111,7 +111,7 @@ def exit_seconds(process: Process) -> float:
 
 @contextmanager
 def slow_readers(service: Service, url: str) -> Generator[Sequence[socket.socket]]:
-    """Begin to download a file on many connections, and do not go on reading."""
+    """Begin downloads of a file on many connections, and stop reading."""
     path = url.partition(str(service.port))[2]
     with ExitStack() as stack:
         readers = []
@@ -125,8 +125,8 @@ def slow_readers(service: Service, url: str) -> Generator[Sequence[socket.socket
         yield readers
 
 
-async def test_whoever_waits_is_answered_when_the_service_stops(service: Service) -> None:
-    """Streams end, and waiting submissions have their job: nobody sees a cut connection."""
+async def test_waiting_requests_get_a_response_at_shutdown(service: Service) -> None:
+    """Streams end properly, waiting submissions get their job, and no connection is cut."""
     process = service.serve(**delay("600"))
     job_id = service.submit(parameters=SMALL)
     async with AsyncExitStack() as stack:
@@ -152,7 +152,7 @@ async def test_whoever_waits_is_answered_when_the_service_stops(service: Service
 
 
 async def answered(service: Service) -> bytes:
-    """Submit a job and return the answer, which comes late; a refusal for overload is repeated."""
+    """Submit a job and return the late response; a refusal for overload is repeated."""
     while True:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
         writer.write(POST)
@@ -164,6 +164,6 @@ async def answered(service: Service) -> bytes:
 
 
 def accepted(service: Service) -> int:
-    """Return how many jobs there are."""
+    """Return the number of jobs."""
     found: int = service.rows("SELECT count(*) FROM jobs")[0][0]
     return found

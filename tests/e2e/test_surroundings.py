@@ -1,4 +1,4 @@
-"""A process that cannot work here says why in one line, and ends with exit code 2."""
+"""Unusable environments: a process ends with one line and exit code 2."""
 
 import re
 import subprocess
@@ -15,32 +15,32 @@ from service_process import Process, Service, running, until
 
 @pytest.fixture
 def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
-    """Give a service that is not started."""
+    """Yield a service that is not started."""
     with running(tmp_path) as opened:
         yield opened
 
 
 def assert_refused(process: Process, *words: str) -> None:
-    """Make sure that it ended with code 2 and one line with these words on stderr."""
+    """Check that it ended with code 2 and one line with these words on stderr."""
     code = process.wait()
     said = process.log.read_text()
     assert code == 2, said
-    lines = [line for line in said.splitlines() if not line.startswith("{")]  # not the log's
+    lines = [line for line in said.splitlines() if not line.startswith("{")]  # not the log
     assert len(lines) == 1, said
     assert lines[0].startswith("fleek: ")
     assert [word for word in words if word not in lines[0]] == [], lines[0]
     assert "Traceback" not in said
 
 
-def test_a_wrong_setting(service: Service) -> None:
-    """The log is JSON; the line for the operator is not. `tests/cli/test_operators.py` has them all."""
+def test_an_invalid_setting(service: Service) -> None:
+    """The log is JSON, the operator's line is not. All cases: `tests/cli/test_operators.py`."""
     process = service.start("serve", DISPATCH="pigeon")
 
     assert_refused(process, "DISPATCH", "pigeon", "embedded")
 
 
-def test_a_worker_waits_for_a_postgres_that_is_not_there(service: Service) -> None:
-    """It says so once, without the password, and goes on trying."""
+def test_a_worker_waits_for_a_missing_postgres(service: Service) -> None:
+    """It logs the wait once, without the password, and keeps trying."""
     url = f"postgresql://fleek:secret@127.0.0.1:{free_port()}/fleek"
 
     process = service.start("worker", DATABASE_URL=url)
@@ -51,7 +51,7 @@ def test_a_worker_waits_for_a_postgres_that_is_not_there(service: Service) -> No
 
 
 def test_a_file_of_settings_is_read(service: Service) -> None:
-    """``.env`` in the current folder counts, and the environment wins over it."""
+    """``.env`` in the current folder is read, but the environment takes precedence."""
     port = free_port()
     (service.folder / ".env").write_text(f"API_PORT={port}\nDEFAULT_MODEL=a/b\nLOG_LEVEL=nonsense")
 
@@ -68,12 +68,12 @@ WAITS: Final = re.compile(
 
 
 @pytest.mark.parametrize("number", [6, 8, 10])
-def test_without_descriptors_it_names_them(service: Service, number: int) -> None:
-    """Wherever the first one is missing: in an import, in the migrations, in SQLite, which does not say."""
+def test_a_lack_of_file_descriptors_is_named(service: Service, number: int) -> None:
+    """It may occur in an import, in migrations, or in SQLite, whose own message differs."""
     assert service.start("migrate").wait() == 0
     command = f'ulimit -n {number} && exec "$0" -m fleek worker'
 
-    with subprocess.Popen(  # noqa: S603 - our own program
+    with subprocess.Popen(  # noqa: S603 - this project's program
         ["/bin/sh", "-c", command, sys.executable],
         cwd=service.folder,
         stdout=subprocess.PIPE,

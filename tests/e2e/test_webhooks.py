@@ -1,4 +1,4 @@
-"""Webhooks of a service that is killed: nothing is forgotten, and what comes again is the same."""
+"""Webhooks after kills: none is lost, and repetitions are identical."""
 
 import sqlite3
 from collections.abc import Generator
@@ -11,25 +11,25 @@ from collecting import Collector, collecting
 from service_process import SMALL, Service, until
 
 ALLOWING = {"SSRF_ALLOW_CIDRS": "127.0.0.0/8", "WEBHOOK_ALLOW_HTTP": "true"}
-NOT_NOTED = "SELECT count(*) FROM deliveries WHERE state = 'pending' AND attempts = 0"
+NOT_RECORDED = "SELECT count(*) FROM deliveries WHERE state = 'pending' AND attempts = 0"
 ENDED = "SELECT count(*) FROM deliveries WHERE state = 'delivered'"
 
 
 @pytest.fixture
 def receiver() -> Generator[Collector]:
-    """Run a receiver that accepts everything."""
+    """Run a receiver that accepts every delivery."""
     with collecting() as opened:
         yield opened
 
 
 def end_leases(service: Service) -> None:
-    """Let the minute pass after which what nobody has noted is sent again."""
+    """Expire the leases of a minute, after which unrecorded deliveries are repeated."""
     with closing(sqlite3.connect(service.folder / "fleek.db")) as database, database:
         database.execute("UPDATE deliveries SET next_at = created_at WHERE state = 'pending'")
 
 
-def test_a_kill_between_the_send_and_its_note(service: Service, receiver: Collector) -> None:
-    """The receiver gets it again, with the same id and bytes, signed anew."""
+def test_a_kill_between_the_send_and_its_record(service: Service, receiver: Collector) -> None:
+    """The receiver gets it again, with the same id and bytes and a new signature."""
     service.env.update(ALLOWING)
     process = service.serve(FLEEK_FAILPOINTS="deliver.sent=kill")
     job_id = service.submit(parameters=SMALL, webhook_url=receiver.url)
@@ -52,7 +52,7 @@ def test_a_kill_between_the_send_and_its_note(service: Service, receiver: Collec
 
 
 def test_a_kill_between_the_commit_and_the_send(service: Service, receiver: Collector) -> None:
-    """What a job owes is in its own commit: the next process sends it."""
+    """Deliveries are in the commit of their event, so the next process sends them."""
     service.env.update(ALLOWING)
     process = service.serve(FLEEK_FAILPOINTS="completed.written=kill")
     created = service.http.post(
@@ -62,7 +62,7 @@ def test_a_kill_between_the_commit_and_the_send(service: Service, receiver: Coll
     job_id = service.submit(parameters=SMALL)
     process.wait()
     assert receiver.received == []
-    assert service.rows(NOT_NOTED) == [(1,)]
+    assert service.rows(NOT_RECORDED) == [(1,)]
 
     service.serve()
 

@@ -1,4 +1,4 @@
-"""Callbacks: signed, filtered, retried, and wrong in every way that was asked for."""
+"""Callbacks: signed, filtered, retried, and faulty in every configurable way."""
 
 import asyncio
 import json
@@ -16,21 +16,21 @@ from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
 from listening import listening
 
-LIMIT = 30  # seconds; nothing here waits for time to pass
+LIMIT = 30  # seconds; no test waits for time to pass
 
 Message = tuple[Mapping[str, str], bytes]
 
 
 @dataclass
 class Receiver:
-    """Takes callbacks and answers with the statuses it was given, then 200."""
+    """Receives callbacks, and responds with the given statuses, then 200."""
 
     url: str = ""
     answers: list[int] = field(default_factory=list)
     inbox: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Read one request after the other."""
+        """Handle one request after the other."""
         while head := await reader.readuntil(b"\r\n\r\n") if not reader.at_eof() else b"":
             lines = head.decode().split("\r\n")[1:-2]
             headers = {
@@ -50,7 +50,7 @@ class Receiver:
 
 @pytest.fixture
 async def receiver() -> AsyncGenerator[Receiver]:
-    """Listen for callbacks."""
+    """Yield a receiver of callbacks."""
     receiver = Receiver()
     async with listening(receiver.take) as url:
         receiver.url = f"{url}/hook"
@@ -66,14 +66,14 @@ async def quick(emulator: Emulator) -> Emulator:
 
 @pytest.fixture
 def standing(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    """Let its time stand still, except when it is told to go on."""
+    """Stop the emulator's time; tests advance it."""
     clock, began = emulator.account.clock, time.time()
     monkeypatch.setattr(clock, "now", lambda: began + clock._ahead)
     return emulator
 
 
 def verify(emulator: Emulator, message: Message) -> Any:
-    """Check the signature as any receiver would, and give the body."""
+    """Check the signature like a receiver, and return the body."""
     headers, body = message
     return Webhook(emulator.account.secret).verify(body, dict(headers))
 
@@ -81,7 +81,7 @@ def verify(emulator: Emulator, message: Message) -> Any:
 async def test_the_end_is_signed_and_looks_like_a_read(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any, receiver: Receiver
 ) -> None:
-    """The body is what GET would give at that moment."""
+    """The body equals the GET response at that moment."""
     made = await create(webhook=receiver.url, webhook_events_filter=["completed"])
 
     message = await receiver.next()
@@ -90,7 +90,7 @@ async def test_the_end_is_signed_and_looks_like_a_read(
     assert message[1] == (await api.get(made.json()["urls"]["get"])).content
 
 
-async def test_all_events_come_in_order(
+async def test_all_events_arrive_in_order(
     standing: Emulator, create: Any, receiver: Receiver
 ) -> None:
     """Start, logs every half second, output, completed."""
@@ -112,10 +112,10 @@ async def test_all_events_come_in_order(
     assert (told[:2], set(told[2:])) == (["start", "logs"], {"output", "completed"})
 
 
-async def test_only_what_was_asked_for_comes(
+async def test_only_requested_events_are_sent(
     emulator: Emulator, create: Any, receiver: Receiver
 ) -> None:
-    """The filter."""
+    """The request contains a filter."""
     await create(webhook=receiver.url, webhook_events_filter=["start", "completed"])
 
     await receiver.next()
@@ -128,7 +128,7 @@ async def test_only_what_was_asked_for_comes(
 async def test_the_end_is_retried_with_the_same_id(
     quick: Emulator, create: Any, receiver: Receiver
 ) -> None:
-    """So that the receiver can tell a repetition."""
+    """So receivers can recognise a repetition."""
     receiver.answers = [500, 404]
     await create(webhook=receiver.url, webhook_events_filter=["completed"])
 
@@ -155,7 +155,7 @@ async def test_nothing_but_the_end_is_retried(
 async def test_redirects_are_not_followed(
     quick: Emulator, create: Any, receiver: Receiver
 ) -> None:
-    """A 301 counts as not taken."""
+    """A 301 counts as a failure."""
     receiver.answers = [301, 301, 301, 301]
     await create(webhook=receiver.url, webhook_events_filter=["completed"])
 
@@ -166,8 +166,10 @@ async def test_redirects_are_not_followed(
     assert {row["peer_status"] for row in quick.ledger.rows("webhook")} == {301}
 
 
-async def test_a_receiver_that_is_not_there(quick: Emulator, create: Any) -> None:
-    """Is tried as often as the schedule says, then given up."""
+async def test_an_unreachable_receiver_is_retried_by_schedule(
+    quick: Emulator, create: Any
+) -> None:
+    """After the last try the callback is dropped."""
     await create(webhook="http://127.0.0.1:9/", webhook_events_filter=["completed"])
 
     await _until(lambda: len(quick.ledger.rows("webhook")) == 4)
@@ -178,7 +180,7 @@ async def test_a_receiver_that_is_not_there(quick: Emulator, create: Any) -> Non
 async def test_a_cancelled_prediction_reports_its_end_at_once_and_once(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any, receiver: Receiver
 ) -> None:
-    """Its end was foreseen for later."""
+    """Its end was scheduled for later."""
     wanted = {"webhook": receiver.url, "webhook_events_filter": ["output", "completed"]}
     made = (await create("[[emu:predict=60]]", **wanted)).json()
     await api.post(made["urls"]["cancel"])
@@ -201,10 +203,10 @@ async def test_a_cancelled_prediction_reports_its_end_at_once_and_once(
         "hook_missing_headers",
     ],
 )
-async def test_some_must_be_refused(
+async def test_faulty_signatures_can_be_sent(
     emulator: Emulator, create: Any, receiver: Receiver, fault: str
 ) -> None:
-    """Forged, stale, or unsigned."""
+    """Forged, outdated, or missing."""
     wanted = {"webhook": receiver.url, "webhook_events_filter": ["completed"]}
     await create(f"[[emu:{fault}]]", **wanted)
 
@@ -214,10 +216,10 @@ async def test_some_must_be_refused(
         verify(emulator, message)
 
 
-async def test_the_body_may_be_another_s(
+async def test_the_body_may_be_about_another_prediction(
     emulator: Emulator, create: Any, receiver: Receiver
 ) -> None:
-    """Well signed, and about another prediction."""
+    """With a valid signature."""
     other = (await create()).json()
     wanted = {"webhook": receiver.url, "webhook_events_filter": ["completed"]}
     await create("[[emu:hook_wrong_body]]", **wanted)
@@ -227,8 +229,8 @@ async def test_the_body_may_be_another_s(
     assert verify(emulator, message)["id"] == other["id"]
 
 
-async def test_the_body_may_be_no_text(create: Any, receiver: Receiver) -> None:
-    """Bytes are signed, not characters."""
+async def test_the_body_may_be_invalid_text(create: Any, receiver: Receiver) -> None:
+    """Signatures cover bytes, not characters."""
     wanted = {"webhook": receiver.url, "webhook_events_filter": ["completed"]}
     await create("[[emu:hook_not_utf8]]", **wanted)
 
@@ -242,7 +244,7 @@ async def test_the_body_may_be_no_text(create: Any, receiver: Receiver) -> None:
     ("fault", "messages"),
     [("hook_duplicate=3", 3), ("hook_replay=0", 2), ("hook_delay=0", 1), ("hook_huge=1", 1)],
 )
-async def test_one_event_may_come_more_than_once(
+async def test_an_event_may_be_sent_repeatedly(
     create: Any, receiver: Receiver, fault: str, messages: int
 ) -> None:
     """With the same id, or much later, or very large."""
@@ -255,7 +257,7 @@ async def test_one_event_may_come_more_than_once(
 
 
 async def test_an_event_may_be_lost(emulator: Emulator, create: Any, receiver: Receiver) -> None:
-    """The ledger knows that it was never sent."""
+    """The ledger records that it was never sent."""
     wanted = {"webhook": receiver.url, "webhook_events_filter": ["completed"]}
     await create("[[emu:hook_drop]]", **wanted)
 
@@ -265,15 +267,15 @@ async def test_an_event_may_be_lost(emulator: Emulator, create: Any, receiver: R
     assert receiver.inbox.empty()
 
 
-async def test_the_end_may_come_before_the_beginning(
+async def test_the_end_may_arrive_before_the_start(
     standing: Emulator, create: Any, receiver: Receiver
 ) -> None:
-    """What was sent first arrives last."""
+    """The first event sent arrives last."""
     wanted = {"webhook": receiver.url, "webhook_events_filter": ["start", "completed"]}
     await create("[[emu:hook_reorder]][[emu:predict=1]]", **wanted)
     await create(webhook=receiver.url, webhook_events_filter=["completed"])
-    standing.account.clock.advance(0.1)  # even a quick one takes a moment
-    await receiver.next()  # was written after that of the other's start
+    standing.account.clock.advance(0.1)  # even a quick prediction takes some time
+    await receiver.next()  # was written after the other's start
 
     statuses = []
     for _ in range(2):
@@ -283,8 +285,8 @@ async def test_the_end_may_come_before_the_beginning(
     assert statuses == ["succeeded", "processing"]
 
 
-async def test_a_callback_may_overtake_the_answer(create: Any, receiver: Receiver) -> None:
-    """It is there before the caller knows the prediction's id."""
+async def test_a_callback_may_overtake_the_response(create: Any, receiver: Receiver) -> None:
+    """It arrives before the caller has the prediction's id."""
     wanted = {"webhook": receiver.url, "webhook_events_filter": ["completed"]}
 
     made = await create("[[emu:hook_early]]", **wanted)
@@ -293,8 +295,8 @@ async def test_a_callback_may_overtake_the_answer(create: Any, receiver: Receive
     assert json.loads(body)["id"] == made.json()["id"]
 
 
-async def test_owed_callbacks_survive_a_restart(tmp_path: Path, receiver: Receiver) -> None:
-    """The ledger says whose end nobody was told."""
+async def test_pending_callbacks_survive_a_restart(tmp_path: Path, receiver: Receiver) -> None:
+    """The ledger contains the ends that were not reported."""
     path = tmp_path / "ledger.jsonl"
     body: dict[str, Any] = {"version": "a/b", "input": {"prompt": "x"}, "webhook": receiver.url}
     headers = {"authorization": "Bearer t"}

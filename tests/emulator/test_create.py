@@ -1,4 +1,4 @@
-"""Creating predictions: what is accepted, what is refused, what is answered."""
+"""Creating predictions: accepted requests, refused requests, and responses."""
 
 from typing import Any
 
@@ -65,10 +65,10 @@ async def test_a_deployment_is_named_in_its_prediction(api: httpx2.AsyncClient) 
         ([], 422),
     ],
 )
-async def test_what_cannot_be_had_is_refused_and_not_sold(
+async def test_invalid_requests_are_refused_and_not_billed(
     emulator: Emulator, api: httpx2.AsyncClient, body: Any, status: int
 ) -> None:
-    """A client must be able to rely on it that a 4xx costs nothing."""
+    """Clients rely on a 4xx costing nothing."""
     response = await api.post("/v1/predictions", json=body)
 
     assert response.status_code == status
@@ -76,7 +76,7 @@ async def test_what_cannot_be_had_is_refused_and_not_sold(
     assert emulator.totals()["predictions"] == 0
 
 
-async def test_a_body_that_is_no_json_is_400(api: httpx2.AsyncClient) -> None:
+async def test_invalid_json_is_400(api: httpx2.AsyncClient) -> None:
     """As at Replicate."""
     response = await api.post("/v1/predictions", content=b"{")
 
@@ -101,10 +101,10 @@ async def test_a_community_model_needs_its_version(
     [{"authorization": ""}, {"authorization": "Bearer other"}, {"authorization": "Basic good"}],
     ids=["none", "unknown", "wrong scheme"],
 )
-async def test_without_a_known_token_it_is_401(
+async def test_an_unknown_token_is_401(
     emulator: Emulator, api: httpx2.AsyncClient, headers: dict[str, str]
 ) -> None:
-    """The ledger says so too: it must show whether a foreign token was ever used."""
+    """The ledger records it, to show whether a foreign token was ever used."""
     emulator.replan(tokens=("good",))
 
     response = await api.get("/v1/account", headers=headers)
@@ -117,7 +117,7 @@ async def test_without_a_known_token_it_is_401(
 async def test_both_schemes_are_accepted(
     emulator: Emulator, api: httpx2.AsyncClient, scheme: str
 ) -> None:
-    """Old clients say Token."""
+    """Old clients send Token."""
     emulator.replan(tokens=("good",))
 
     response = await api.get("/v1/account", headers={"authorization": f"{scheme} good"})
@@ -134,8 +134,8 @@ async def test_prefer_wait_returns_the_end(create: Any) -> None:
     assert response.json()["metrics"]["predict_time"] == pytest.approx(0.2)
 
 
-async def test_waiting_in_vain_says_starting(create: Any) -> None:
-    """Clients take anything else for the end, and give their caller nothing."""
+async def test_a_wait_that_times_out_returns_starting(create: Any) -> None:
+    """Clients take any other status for the end, and return nothing."""
     response = await create("[[emu:predict=600]]", prefer="wait=1")
 
     assert response.json()["status"] == "starting"
@@ -143,8 +143,8 @@ async def test_waiting_in_vain_says_starting(create: Any) -> None:
 
 
 @pytest.mark.parametrize("duration", ["4s", "soon", ""], ids=["short", "words", "empty"])
-async def test_a_wrong_deadline_is_refused(api: httpx2.AsyncClient, duration: str) -> None:
-    """Silently ignoring it would leave a prediction running."""
+async def test_an_invalid_deadline_is_refused(api: httpx2.AsyncClient, duration: str) -> None:
+    """If it were ignored, a prediction would keep running."""
     response = await api.post(
         "/v1/predictions",
         json={"version": MODEL, "input": {"prompt": "a cat"}},
@@ -154,12 +154,12 @@ async def test_a_wrong_deadline_is_refused(api: httpx2.AsyncClient, duration: st
     assert response.status_code == 422
 
 
-async def test_the_rate_limit_answers_429(
+async def test_the_rate_limit_returns_429(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """With the headers and the text that Replicate uses."""
+    """With the headers and the text of Replicate."""
     emulator.replan(creates_per_minute=1)
-    emulator.account.clock.advance(60 - emulator.account.now() % 60)  # a fresh minute
+    emulator.account.clock.advance(60 - emulator.account.now() % 60)  # a new minute
 
     responses = [await create(), await create(), await api.get("/v1/account")]
 
@@ -169,7 +169,7 @@ async def test_the_rate_limit_answers_429(
 
 
 async def test_two_runs_never_share_ids(create: Any) -> None:
-    """Whoever keeps ids in a database must not meet them again after a restart."""
+    """Databases with ids of an earlier run must not see them again after a restart."""
     ids = {(await create()).json()["id"] for _ in range(50)}
 
     assert len(ids) == 50

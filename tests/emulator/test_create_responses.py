@@ -1,4 +1,4 @@
-"""Faults that are whole answers: to create, and to the download of a file."""
+"""Faults of whole responses: to a creation, and to the download of a file."""
 
 import io
 import json
@@ -35,10 +35,10 @@ from fleek.emulator.server import Emulator
         ("delay=0", 201, 1),
     ],
 )
-async def test_a_status_does_not_tell_whether_it_was_sold(
+async def test_an_error_status_may_follow_a_creation(
     emulator: Emulator, create: Any, fault: str, status: int, sold: int
 ) -> None:
-    """Before or after the sale: the ledger knows."""
+    """The fault comes before or after it, and only the ledger shows which."""
     response = await create(f"[[emu:{fault}]]")
 
     assert response.status_code == status
@@ -49,7 +49,7 @@ async def test_a_status_does_not_tell_whether_it_was_sold(
     "fault", ["create_html", "create_empty", "create_truncated", "create_invalid"]
 )
 async def test_a_201_may_be_unreadable(create: Any, fault: str) -> None:
-    """Bought, and the id is unknown."""
+    """The prediction is created, and its id is unknown."""
     response = await create(f"[[emu:{fault}]]")
 
     with pytest.raises(json.JSONDecodeError):
@@ -67,7 +67,7 @@ async def test_a_201_may_be_unreadable(create: Any, fault: str) -> None:
     ],
 )
 async def test_retry_after_comes_in_many_forms(create: Any, kind: str, accepts: Any) -> None:
-    """Seconds, a date, nonsense, or nothing."""
+    """Seconds, a date, invalid text, or no header."""
     asked_at = datetime.now(UTC)
 
     response = await create(f"[[emu:create_429={kind}]]")
@@ -75,7 +75,7 @@ async def test_retry_after_comes_in_many_forms(create: Any, kind: str, accepts: 
     assert accepts(response.headers.get("retry-after"), asked_at)
 
 
-async def test_the_answer_may_carry_another_prediction_s_id(create: Any) -> None:
+async def test_the_response_may_contain_another_prediction_s_id(create: Any) -> None:
     """Two attempts must not share one prediction."""
     first = (await create("one")).json()
 
@@ -84,8 +84,8 @@ async def test_the_answer_may_carry_another_prediction_s_id(create: Any) -> None
     assert first["id"] == second["id"]
 
 
-async def test_a_bomb_in_place_of_json(emulator: Emulator) -> None:
-    """A gigabyte, if one lets it."""
+async def test_a_decompression_bomb_in_place_of_json(emulator: Emulator) -> None:
+    """It expands to a gigabyte without a limit."""
     body = {"version": "a/b", "input": {"prompt": "[[emu:create_gzip_bomb]]"}}
     headers = {"authorization": "Bearer t"}
     url = f"{emulator.api_url}/predictions"
@@ -115,10 +115,10 @@ async def test_a_bomb_in_place_of_json(emulator: Emulator) -> None:
         ("file_429", 429, "application/json"),
     ],
 )
-async def test_a_file_may_be_something_else(
+async def test_a_file_may_have_another_type(
     api: httpx2.AsyncClient, create: Any, fault: str, status: int, content_type: str
 ) -> None:
-    """What a file is, only its bytes tell."""
+    """Only its bytes show its type."""
     made = (await create(f"[[emu:{fault}]]", version="a/b", prefer="wait")).json()
 
     response = await api.get(made["output"][0])
@@ -135,10 +135,10 @@ async def test_a_file_may_be_something_else(
         ("file_redirect_to=file:///etc/passwd", "file:///etc/passwd"),
     ],
 )
-async def test_a_file_may_lead_elsewhere(
+async def test_a_file_may_be_a_redirect(
     api: httpx2.AsyncClient, create: Any, fault: str, target: str | None
 ) -> None:
-    """In a circle, or to where nobody should go."""
+    """In a loop, or to a forbidden address."""
     made = (await create(f"[[emu:{fault}]]", version="a/b", prefer="wait")).json()
 
     response = await api.get(made["output"][0])
@@ -148,7 +148,7 @@ async def test_a_file_may_lead_elsewhere(
 
 
 async def test_a_chain_of_redirects_ends_at_the_file(api: httpx2.AsyncClient, create: Any) -> None:
-    """As many as asked for."""
+    """The length of the chain is configurable."""
     made = (await create("[[emu:file_redirect=3]]", version="a/b", prefer="wait")).json()
 
     response = await api.get(made["output"][0], follow_redirects=True)
@@ -158,7 +158,7 @@ async def test_a_chain_of_redirects_ends_at_the_file(api: httpx2.AsyncClient, cr
 
 
 async def test_ranges_are_honoured(api: httpx2.AsyncClient, create: Any) -> None:
-    """With an ETag, as the real host of files does."""
+    """With an ETag, like the real file host."""
     made = (await create(version="a/b", prefer="wait")).json()
 
     whole = await api.get(made["output"][0])
@@ -171,8 +171,8 @@ async def test_ranges_are_honoured(api: httpx2.AsyncClient, create: Any) -> None
 
 
 @pytest.mark.parametrize("fault", ["file_range_ignored", "file_etag_changes"])
-async def test_ranges_may_be_a_trap(api: httpx2.AsyncClient, create: Any, fault: str) -> None:
-    """Whoever continues a download must check what came."""
+async def test_ranges_may_be_wrong(api: httpx2.AsyncClient, create: Any, fault: str) -> None:
+    """Resuming clients must check the response."""
     made = (await create(f"[[emu:{fault}]]", version="a/b", prefer="wait")).json()
     whole = await api.get(made["output"][0])
 
@@ -184,15 +184,15 @@ async def test_ranges_may_be_a_trap(api: httpx2.AsyncClient, create: Any, fault:
 
 
 async def test_one_output_may_be_missing(create: Any) -> None:
-    """Four were wanted and paid."""
+    """Four were requested and paid for."""
     made = await create("[[emu:images=4]][[emu:missing_output]]", version="a/b", prefer="wait")
 
     assert len(made.json()["output"]) == 3
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp", "gif"])
-def test_pictures_are_pictures(extension: str) -> None:
-    """And each name has bytes of its own, always the same."""
+def test_images_are_valid(extension: str) -> None:
+    """The bytes depend on the name only."""
     picture = Image.open(io.BytesIO(render("p/0", extension)))
 
     assert Image.MIME[str(picture.format)] == CONTENT_TYPES[extension]
@@ -204,6 +204,6 @@ def test_pictures_are_pictures(extension: str) -> None:
     ("extension", "start"),
     [("wav", b"RIFF"), ("mp4", b"\x00\x00\x00\x18ftypisom"), ("txt", b"p/0")],
 )
-def test_other_files_begin_as_they_should(extension: str, start: bytes) -> None:
-    """Enough for whoever sniffs."""
+def test_other_files_have_valid_signatures(extension: str, start: bytes) -> None:
+    """Enough for type detection."""
     assert render("p/0", extension).startswith(start)

@@ -1,6 +1,6 @@
-"""The official JavaScript client, unchanged, against the emulator.
+"""The official JavaScript client, unmodified, with the emulator.
 
-Needs Node 20 and npm, which fetches the client: `pytest -m node`. Everybody else's run leaves it out.
+Needs Node 20 and npm, which fetches the client: `pytest -m node`. Other runs leave it out.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.node
 
 @pytest.fixture
 async def results(emulator: Emulator, tmp_path: Path) -> dict[str, Any]:
-    """Install the client in a directory of its own and let it do everything once."""
+    """Install the client in its own directory, and run every operation once."""
     for name in ("package.json", "check.mjs"):
         shutil.copy(HERE / name, tmp_path)
     await _run(
@@ -33,7 +33,7 @@ async def results(emulator: Emulator, tmp_path: Path) -> dict[str, Any]:
     return found
 
 
-async def test_it_finds_a_faithful_replicate(results: dict[str, Any]) -> None:
+async def test_the_javascript_client_works(results: dict[str, Any]) -> None:
     """Create, run, wait, stream, files, lists, cancel, search, signatures, errors."""
     refused, failed = results.pop("refused"), results.pop("runFailed")
     addresses = [results.pop(name) for name in ("run", "runPolling", "runWaitInVain")]

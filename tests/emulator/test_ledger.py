@@ -1,4 +1,4 @@
-"""The ledger and the control API: what was sold is never forgotten."""
+"""The ledger and the control API: created predictions are never forgotten."""
 
 import json
 from pathlib import Path
@@ -17,10 +17,10 @@ HEADERS = {"authorization": "Bearer r8_test"}
 BODY = {"version": "a/b", "input": {"prompt": "a cat"}}
 
 
-async def test_it_says_what_was_sold_and_whether_anybody_heard(
+async def test_the_ledger_contains_predictions_and_responses(
     api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """The equation of money is proved with it."""
+    """The balance of costs is proved with it."""
     await create("heard")
     with pytest.raises(httpx2.RemoteProtocolError):
         await create("lost [[emu:lost_response]]")
@@ -32,10 +32,10 @@ async def test_it_says_what_was_sold_and_whether_anybody_heard(
     assert [row["status"] for row in ledger["requests"]] == [201, None]
 
 
-async def test_downloads_say_whether_a_token_came_along(
+async def test_downloads_record_whether_a_token_was_sent(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """It has no business at the host of files."""
+    """The file host must not get one."""
     made = (await create(prefer="wait")).json()
 
     await api.get(made["output"][0])
@@ -44,15 +44,15 @@ async def test_downloads_say_whether_a_token_came_along(
     assert (row["id"], row["authorization"]) == (made["id"], True)
 
 
-async def test_it_survives_a_kill(tmp_path: Path) -> None:
-    """A row is in the file before the answer goes out; a half-written last line is passed over."""
+async def test_the_ledger_survives_a_kill(tmp_path: Path) -> None:
+    """Rows are written before the response; an incomplete last line is skipped."""
     path = tmp_path / "ledger.jsonl"
     plan = Plan(queue_seconds=0, predict_seconds=60)
     async with serve(plan, ledger=path) as first, httpx2.AsyncClient(headers=HEADERS) as api:
         made = [(await api.post(f"{first.api_url}/predictions", json=BODY)).json() for _ in "ab"]
         await api.post(made[0]["urls"]["cancel"])
         torn = tmp_path / "torn.jsonl"
-        torn.write_text(path.read_text() + '{"row":"predi')  # as the kernel has it right now
+        torn.write_text(path.read_text() + '{"row":"predi')  # as the kernel sees it now
 
     async with serve(plan, ledger=torn) as second, httpx2.AsyncClient(headers=HEADERS) as api:
         again = await api.post(f"{second.api_url}/predictions", json=BODY)
@@ -69,7 +69,7 @@ async def test_it_survives_a_kill(tmp_path: Path) -> None:
 
 
 def test_a_reset_is_a_row_too(tmp_path: Path) -> None:
-    """The file is only ever added to."""
+    """The file is append-only."""
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.add("request", seq=1)
     ledger.forget()
@@ -86,7 +86,7 @@ def test_a_reset_is_a_row_too(tmp_path: Path) -> None:
 async def test_quiesce_ends_everything_and_stops_the_faults(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """After it, a checker may count."""
+    """Afterwards a checker may count."""
     emulator.replan(rates={"create_5xx": 1}, models={"a/b": {"create_5xx": 0}})
     await create("[[emu:stuck_starting]]", version="a/b")
 
@@ -96,8 +96,8 @@ async def test_quiesce_ends_everything_and_stops_the_faults(
     assert (await create("[[emu:create_402]]")).status_code == 201
 
 
-async def test_release_ends_one(api: httpx2.AsyncClient, create: Any) -> None:
-    """A test says when."""
+async def test_release_ends_a_prediction(api: httpx2.AsyncClient, create: Any) -> None:
+    """Tests choose the moment."""
     made = (await create("[[emu:stuck_processing]]")).json()
 
     released = (await api.post(f"/_emu/release/{made['id']}")).json()
@@ -107,7 +107,7 @@ async def test_release_ends_one(api: httpx2.AsyncClient, create: Any) -> None:
 
 
 async def test_the_clock_may_be_advanced(api: httpx2.AsyncClient, create: Any) -> None:
-    """An hour in no time: the files are gone and the data removed."""
+    """An hour passes at once: files expire, and data is removed."""
     made = (await create(prefer="wait")).json()
 
     await api.post("/_emu/clock/advance", json={"seconds": 3601})
@@ -116,7 +116,7 @@ async def test_the_clock_may_be_advanced(api: httpx2.AsyncClient, create: Any) -
     assert (await api.get(made["output"][0])).status_code == 404
 
 
-async def test_reset_forgets(api: httpx2.AsyncClient, create: Any) -> None:
+async def test_reset_clears_the_state(api: httpx2.AsyncClient, create: Any) -> None:
     """With another seed if one is given."""
     await create()
 
@@ -128,7 +128,7 @@ async def test_reset_forgets(api: httpx2.AsyncClient, create: Any) -> None:
 
 
 async def test_a_plan_is_put_or_patched(api: httpx2.AsyncClient) -> None:
-    """PUT replaces all of it but the seed, PATCH what is given."""
+    """PUT replaces all of it but the seed, PATCH the given parts."""
     await api.put("/_emu/plan", json={"seed": 3, "rates": {"lost_response": 0.5}})
 
     patched = (await api.patch("/_emu/plan", json={"queue_seconds": [1, 2]})).json()
@@ -141,7 +141,7 @@ async def test_a_plan_is_put_or_patched(api: httpx2.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("plan", [{"rates": {"nonsense": 1}}, {"rates": {"get_404": 2}}, {"x": 1}])
-async def test_a_wrong_plan_is_refused(api: httpx2.AsyncClient, plan: dict[str, Any]) -> None:
+async def test_an_invalid_plan_is_refused(api: httpx2.AsyncClient, plan: dict[str, Any]) -> None:
     """A misspelt fault would prove nothing."""
     response = await api.put("/_emu/plan", json=plan)
 
@@ -149,7 +149,7 @@ async def test_a_wrong_plan_is_refused(api: httpx2.AsyncClient, plan: dict[str, 
 
 
 async def test_the_catalogue_lists_every_fault(api: httpx2.AsyncClient) -> None:
-    """With a sentence about each."""
+    """With one sentence each."""
     catalogue = (await api.get("/_emu/catalogue")).json()
 
     assert {"create_then_drop", "file_gzip_bomb", "hook_replay"} < {
@@ -161,7 +161,7 @@ async def test_the_catalogue_lists_every_fault(api: httpx2.AsyncClient) -> None:
 async def test_the_same_seed_strikes_the_same_requests(
     api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """A run that found something can be repeated, whatever was read in between."""
+    """A failing run can be repeated, whatever was read in between."""
     plan = {"seed": 11, "rates": {"create_5xx": 0.3, "get_5xx": 0.5}, "queue_seconds": 0}
     await api.put("/_emu/plan", json=plan)
     first = [(await create()).status_code for _ in range(40)]
@@ -176,7 +176,7 @@ async def test_the_same_seed_strikes_the_same_requests(
     assert set(first) == {201, 503}
 
 
-async def test_rates_of_a_model_are_its_own(emulator: Emulator, create: Any) -> None:
+async def test_models_have_separate_rates(emulator: Emulator, create: Any) -> None:
     """One model may be broken while others work."""
     emulator.replan(models={"a/broken": {"create_5xx": 1}})
 
@@ -194,10 +194,10 @@ async def test_rates_of_a_model_are_its_own(emulator: Emulator, create: Any) -> 
         ("reset?seed=x", b""),
     ],
 )
-async def test_the_control_api_says_what_is_wrong(
+async def test_control_api_errors_give_the_reason(
     api: httpx2.AsyncClient, path: str, body: bytes
 ) -> None:
-    """400, and nothing changed."""
+    """400, and nothing changes."""
     response = await api.post(f"/_emu/{path}", content=body)
 
     assert response.status_code == 400
@@ -214,10 +214,10 @@ async def test_the_control_api_is_for_this_machine_only(emulator: Emulator) -> N
     assert response.status_code == 403
 
 
-async def test_a_file_that_is_gone_is_a_download_too(
+async def test_a_request_for_an_expired_file_is_recorded(
     emulator: Emulator, api: httpx2.AsyncClient
 ) -> None:
-    """The ledger has whoever asked, and whether a token came along."""
+    """With its prediction, and whether a token was sent."""
     await api.get("/out/nothing/0.png")
 
     (row,) = emulator.ledger.rows("download")

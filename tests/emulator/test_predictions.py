@@ -1,4 +1,4 @@
-"""The life of a prediction, computed from the clock."""
+"""The states of a prediction, computed from the clock."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from fleek.emulator.replicate.representation import present
 
 
 def a_prediction(**changes: Any) -> Prediction:
-    """Make a prediction, created at 1000, that starts at 1010 and ends at 1030."""
+    """Return a prediction, created at 1000, that starts at 1010 and ends at 1030."""
     fields: dict[str, Any] = {
         "seq": 0,
         "id": "p",
@@ -32,8 +32,8 @@ def a_prediction(**changes: Any) -> Prediction:
     return Prediction(**fields | changes)
 
 
-def test_it_goes_from_starting_to_succeeded() -> None:
-    """The plain life."""
+def test_a_prediction_runs_from_starting_to_succeeded() -> None:
+    """The normal sequence."""
     prediction = a_prediction()
 
     statuses = [prediction.status(now) for now in (1000, 1010, 1029.9, 1030)]
@@ -67,10 +67,10 @@ def test_it_goes_from_starting_to_succeeded() -> None:
         ({"work": 5000}, "failed", "failed_after_start"),
     ],
 )
-def test_each_way_to_end_falls_under_its_heading(
+def test_each_end_has_its_billing_category(
     changes: dict[str, Any], end: str, heading: str
 ) -> None:
-    """What is charged depends on how it ended, and on whether it had started."""
+    """The price depends on the end, and on whether it had started."""
     prediction = a_prediction(**changes)
 
     late = 10_000.0
@@ -79,8 +79,8 @@ def test_each_way_to_end_falls_under_its_heading(
     assert prediction.bill(late) == heading
 
 
-def test_what_never_starts_never_ends() -> None:
-    """Only a deadline, a cancel or the control API ends it."""
+def test_a_prediction_that_never_starts_never_ends() -> None:
+    """Only a deadline, a cancellation or the control API ends it."""
     prediction = a_prediction(traits={"stuck_starting": ""})
 
     assert prediction.status(math.inf - 1) in ("starting", "succeeded")
@@ -89,7 +89,7 @@ def test_what_never_starts_never_ends() -> None:
 
 
 def test_the_bill_follows_the_plan() -> None:
-    """Billing rules may be set."""
+    """Billing rules are configurable."""
     plan = Plan(billing={"succeeded": 3}, price_usd=0.5)
 
     row = ledger_row(a_prediction(), plan, 1030)
@@ -97,15 +97,15 @@ def test_the_bill_follows_the_plan() -> None:
     assert (row["billed"], row["billed_usd"]) == (3, 1.5)
 
 
-def test_a_running_one_costs_nothing_yet() -> None:
-    """The bill is written at the end."""
+def test_a_running_prediction_is_not_billed_yet() -> None:
+    """The bill is recorded at the end."""
     row = ledger_row(a_prediction(), Plan(), 1020)
 
     assert (row["heading"], row["billed"]) == (None, 0)
 
 
 def test_data_are_removed_after_the_retention() -> None:
-    """The record stays; input, output and logs go."""
+    """The record stays without input, output and logs."""
     shown = present(a_prediction(), Plan(retention_seconds=60), 1090)
 
     assert shown["data_removed"] is True
@@ -113,8 +113,8 @@ def test_data_are_removed_after_the_retention() -> None:
     assert shown["status"] == "succeeded"
 
 
-def test_progress_stands_in_the_logs() -> None:
-    """Both official clients read the last line of this form."""
+def test_the_logs_contain_the_progress() -> None:
+    """Both official clients parse the last line of this form."""
     shown = present(a_prediction(), Plan(), 1020)
 
     assert shown["logs"].splitlines()[-1].startswith(" 50%|█████     | 10/20 ")
@@ -128,8 +128,8 @@ def test_metrics_come_with_the_end() -> None:
     assert ended["metrics"] == {"predict_time": 20, "total_time": 30, "image_count": 2}
 
 
-def test_a_status_unheard_of_while_it_runs() -> None:
-    """A client must not take it for an end."""
+def test_an_unknown_status_while_running() -> None:
+    """Clients must not take it for an end."""
     prediction = a_prediction(traits={"unknown_status": "migrating"})
 
     statuses = [present(prediction, Plan(), now)["status"] for now in (1000, 1020, 1030)]
@@ -146,8 +146,8 @@ def test_a_completion_before_the_creation() -> None:
     assert shown["completed_at"] < shown["created_at"]
 
 
-def test_the_clock_offset_shifts_what_is_shown() -> None:
-    """Only that: how long things take does not change."""
+def test_the_clock_offset_shifts_reported_times_only() -> None:
+    """Durations do not change."""
     shown = present(a_prediction(), Plan(clock_offset_seconds=600), 1030)
 
     assert shown["created_at"] == "1970-01-01T00:26:40.000000Z"
@@ -173,8 +173,8 @@ def test_outputs_come_in_every_shape(shape: str, expected: Any) -> None:
     assert shown["output"] == expected
 
 
-def test_files_may_live_on_another_host() -> None:
-    """So that lists of allowed hosts are put to the test."""
+def test_files_may_be_on_another_host() -> None:
+    """So lists of allowed hosts can be tested."""
     shown = present(a_prediction(), Plan(), 1030, delivery="http://files")
 
     assert shown["output"][0] == "http://files/out/p/0.png"

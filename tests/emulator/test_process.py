@@ -1,4 +1,4 @@
-"""The emulator as a process: said where it is, killed, started again."""
+"""The emulator as a process: it prints its address, and survives kills and restarts."""
 
 import asyncio
 import signal
@@ -18,7 +18,7 @@ Start = Callable[..., Awaitable[tuple[asyncio.subprocess.Process, str]]]
 
 @pytest.fixture
 async def start(_full_suite: None) -> AsyncGenerator[Start]:
-    """Give a function that starts an emulator; those still running are killed at the end."""
+    """Return a function that starts an emulator; running ones are killed at the end."""
     started: list[asyncio.subprocess.Process] = []
 
     async def run(*options: str) -> tuple[asyncio.subprocess.Process, str]:
@@ -39,8 +39,8 @@ async def start(_full_suite: None) -> AsyncGenerator[Start]:
         await process.communicate()
 
 
-async def test_what_was_sold_survives_kill_9(start: Start, tmp_path: Path) -> None:
-    """Money that was spent stays spent."""
+async def test_created_predictions_survive_kill_9(start: Start, tmp_path: Path) -> None:
+    """Their cost remains."""
     ledger = str(tmp_path / "ledger.jsonl")
     process, base_url = await start("--ledger", ledger, "--seed", "5")
     async with httpx2.AsyncClient(headers=HEADERS, timeout=LIMIT) as client:
@@ -56,8 +56,8 @@ async def test_what_was_sold_survives_kill_9(start: Start, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
-async def test_it_stops_when_told(start: Start, number: signal.Signals) -> None:
-    """At once, though a request hangs."""
+async def test_sigterm_stops_the_process(start: Start, number: signal.Signals) -> None:
+    """At once, even with a hanging request."""
     process, base_url = await start()
     body = {"version": "a/b", "input": {"prompt": "[[emu:create_hang=600]]"}}
     async with httpx2.AsyncClient(headers=HEADERS, timeout=LIMIT) as client:

@@ -1,4 +1,4 @@
-"""The official Python client, unchanged, against the emulator: is it a faithful Replicate?"""
+"""The official Python client, unmodified, with the emulator."""
 
 import asyncio
 import io
@@ -32,22 +32,22 @@ async def client(emulator: Emulator) -> AsyncGenerator[Client]:
     client._client.close()
 
 
-async def test_run_gives_the_files_addresses(client: Client) -> None:
-    """On http it gives plain strings; only https addresses become file objects."""
+async def test_run_returns_the_files_addresses(client: Client) -> None:
+    """On http it returns plain strings; only https addresses become file objects."""
     output: Any = await client.async_run(FLUX, {"prompt": "a cat", "num_outputs": 2})
 
     assert [str(url).rpartition("/")[2] for url in output] == ["0.webp", "1.webp"]
 
 
 async def test_run_without_async_waits_in_one_request(client: Client, emulator: Emulator) -> None:
-    """`Prefer: wait` is what `run` sends by itself."""
+    """`run` sends `Prefer: wait` by default."""
     output = await asyncio.to_thread(client.run, PRO, {"prompt": "a cat"})
 
     assert str(output).endswith("/0.png")
     assert [row["method"] for row in emulator.ledger.rows("request")] == ["POST"]
 
 
-async def test_run_polls_when_the_wait_was_in_vain(client: Client, emulator: Emulator) -> None:
+async def test_run_polls_after_a_wait_that_timed_out(client: Client, emulator: Emulator) -> None:
     """With any status but `starting` it would return None at once."""
     prompt = "[[emu:queue=0.2]][[emu:predict=1.3]]"
 
@@ -64,8 +64,8 @@ async def test_run_by_version_reads_its_schema(client: Client) -> None:
     assert str(output[0]).endswith("/0.png")
 
 
-async def test_run_of_a_language_model_gives_words(client: Client) -> None:
-    """Pieces in order."""
+async def test_run_of_a_language_model_returns_text(client: Client) -> None:
+    """Pieces arrive in order."""
     output: Any = await client.async_run(LLAMA, {"prompt": "tell me"})
 
     assert "".join(output) == "Once upon a time there was a ledger."
@@ -80,13 +80,13 @@ async def test_data_uris_become_file_objects(client: Client) -> None:
 
 
 async def test_a_failure_is_raised(client: Client) -> None:
-    """With the words of the model."""
+    """With the model's message."""
     with pytest.raises(ModelError, match="NSFW"):
         await client.async_run(PRO, {"prompt": "[[emu:nsfw]]"})
 
 
 async def test_create_wait_and_progress(client: Client) -> None:
-    """The client reads progress out of the logs."""
+    """The client parses progress from the logs."""
     prediction = await client.predictions.async_create(
         model=PRO, input={"prompt": "[[emu:predict=0.5]]"}
     )
@@ -126,7 +126,7 @@ async def test_lists_are_paged(client: Client) -> None:
 
 
 async def test_stream(client: Client) -> None:
-    """Events with names and ids, then the end."""
+    """Events have names and ids, and the stream ends."""
     events = [
         event async for event in await _streamed(client, LLAMA, {"prompt": "[[emu:predict=0.2]]"})
     ]
@@ -138,15 +138,15 @@ async def test_stream(client: Client) -> None:
 @pytest.mark.parametrize(
     ("marker", "words"), [("fail_mid", "unexpected error"), ("nsfw", "NSFW content")]
 )
-async def test_a_stream_that_fails(client: Client, marker: str, words: str) -> None:
-    """An event named error."""
+async def test_a_failing_stream(client: Client, marker: str, words: str) -> None:
+    """It sends an event named error."""
     with pytest.raises(RuntimeError, match=words):
         async for _ in await _streamed(client, PRO, {"prompt": f"[[emu:{marker}]]"}):
             pass
 
 
-async def test_a_stream_that_is_cancelled(client: Client, emulator: Emulator) -> None:
-    """Ends with a reason."""
+async def test_a_cancelled_stream(client: Client, emulator: Emulator) -> None:
+    """It ends with a reason."""
     stream = await _streamed(client, PRO, {"prompt": "[[emu:predict=60]]"})
     reading = asyncio.create_task(anext(stream))
     while not emulator.account.predictions:
@@ -158,7 +158,7 @@ async def test_a_stream_that_is_cancelled(client: Client, emulator: Emulator) ->
     assert (event.event.value, event.data) == ("done", '{"reason":"canceled"}')
 
 
-async def test_files_go_up_and_their_address_becomes_the_input(
+async def test_files_are_uploaded_and_passed_by_address(
     client: Client, emulator: Emulator
 ) -> None:
     """A file object in the input is uploaded first."""
@@ -173,8 +173,8 @@ async def test_files_go_up_and_their_address_becomes_the_input(
     assert deleted is True
 
 
-async def test_file_metadata_comes_back(client: Client) -> None:
-    """Through the client's own model of a file, which wants every field."""
+async def test_file_metadata_is_returned(client: Client) -> None:
+    """Parsed by the client's own model of a file, which requires every field."""
     made = await client.files.async_create(
         io.BytesIO(b"words"), filename="a.txt", metadata={"a": 1}
     )
@@ -184,8 +184,8 @@ async def test_file_metadata_comes_back(client: Client) -> None:
     assert (file.name, file.content_type, file.metadata) == ("a.txt", "text/plain", {"a": 1})
 
 
-async def test_models_versions_and_the_rest(client: Client) -> None:
-    """What one may look at is understood by the client's own models."""
+async def test_read_routes_are_parsed_by_the_client(client: Client) -> None:
+    """By the client's own models."""
     model = await client.models.async_get(SDXL.name)
     version = await model.versions.async_get(SDXL.version)
     versions = await model.versions.async_list()
@@ -202,7 +202,7 @@ async def test_models_versions_and_the_rest(client: Client) -> None:
 
 
 async def test_deployments(client: Client) -> None:
-    """By their own route."""
+    """They have their own route."""
     prediction = await client.deployments.predictions.async_create(
         ("acme", "pictures"), input={"prompt": "a cat"}
     )
@@ -211,7 +211,7 @@ async def test_deployments(client: Client) -> None:
 
 
 async def test_signatures_are_accepted_by_the_client(client: Client) -> None:
-    """With the secret that the API gives; a changed body is refused."""
+    """With the secret from the API; a changed body is refused."""
     secret = await client.webhooks.default.async_secret()
     signature = sign(secret.key, "msg_1", "1700000000", b'{"id":"p"}')
 
@@ -224,8 +224,8 @@ async def test_signatures_are_accepted_by_the_client(client: Client) -> None:
 @pytest.mark.parametrize(
     ("marker", "status"), [("create_402", 402), ("create_429=0", 429), ("create_5xx", 503)]
 )
-async def test_errors_are_understood(client: Client, marker: str, status: int) -> None:
-    """Status and detail arrive in the client's own error."""
+async def test_errors_are_parsed_by_the_client(client: Client, marker: str, status: int) -> None:
+    """Status and detail are in the client's own error."""
     with pytest.raises(ReplicateError) as caught:
         await client.predictions.async_create(model=PRO, input={"prompt": f"[[emu:{marker}]]"})
 
@@ -234,7 +234,7 @@ async def test_errors_are_understood(client: Client, marker: str, status: int) -
 
 
 async def test_reads_are_retried_by_the_client(client: Client, emulator: Emulator) -> None:
-    """Its own patience with 429 and 503 is met as at Replicate."""
+    """It handles 429 and 503 as with Replicate."""
     prediction = await client.predictions.async_create(
         model=PRO, input={"prompt": "[[emu:get_429=0*2]]"}
     )

@@ -1,4 +1,4 @@
-"""Reading, listing, cancelling: the answers, and what can go wrong with them."""
+"""Reading, listing and cancelling: responses, and their faults."""
 
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -10,13 +10,13 @@ from fleek.emulator.server import Emulator
 
 
 async def ids(api: httpx2.AsyncClient, **query: str) -> list[str]:
-    """Give the ids on the first page of a list."""
+    """Return the ids on the first page of a list."""
     response = await api.get("/v1/predictions", params=query)
     return [row["id"] for row in response.json()["results"]]
 
 
 async def test_an_unknown_id_is_404(api: httpx2.AsyncClient) -> None:
-    """With the body that Replicate sends."""
+    """With Replicate's error body."""
     response = await api.get("/v1/predictions/nothing")
 
     assert response.status_code == 404
@@ -25,7 +25,7 @@ async def test_an_unknown_id_is_404(api: httpx2.AsyncClient) -> None:
 
 @pytest.mark.usefixtures("_full_suite")
 async def test_pages_hold_a_hundred_newest_first(api: httpx2.AsyncClient, create: Any) -> None:
-    """`next` is an absolute address and ends in null."""
+    """`next` is an absolute address, and null at the end."""
     made = [(await create()).json()["id"] for _ in range(130)]
 
     first = (await api.get("/v1/predictions")).json()
@@ -36,8 +36,10 @@ async def test_pages_hold_a_hundred_newest_first(api: httpx2.AsyncClient, create
     assert second["next"] is None
 
 
-async def test_lists_are_cut_by_time_of_creation(api: httpx2.AsyncClient, create: Any) -> None:
-    """Settling lost purchases depends on it."""
+async def test_lists_are_filtered_by_time_of_creation(
+    api: httpx2.AsyncClient, create: Any
+) -> None:
+    """Reconciliation depends on it."""
     made = [(await create()).json() for _ in range(3)]
     middle = made[1]["created_at"]
 
@@ -49,7 +51,7 @@ async def test_lists_are_cut_by_time_of_creation(api: httpx2.AsyncClient, create
 
 
 @pytest.mark.parametrize("query", [{"created_after": "noon"}, {"cursor": "?"}])
-async def test_a_list_that_makes_no_sense_is_400(
+async def test_an_invalid_list_request_is_400(
     api: httpx2.AsyncClient, query: dict[str, str]
 ) -> None:
     """Rather than everything, or nothing."""
@@ -58,10 +60,10 @@ async def test_a_list_that_makes_no_sense_is_400(
     assert response.status_code == 400
 
 
-async def test_cancel_ends_it_and_is_billed_if_it_ran(
+async def test_a_cancelled_prediction_is_billed_if_it_ran(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """Replicate charges what has started."""
+    """Replicate charges for started predictions."""
     made = (await create("[[emu:predict=60]]")).json()
 
     response = await api.post(f"/v1/predictions/{made['id']}/cancel")
@@ -81,10 +83,10 @@ async def test_cancel_ends_it_and_is_billed_if_it_ran(
         ("cancel_slow=0", 200, "canceled"),
     ],
 )
-async def test_a_cancel_may_be_answered_wrongly(
+async def test_a_cancel_may_get_a_wrong_response(
     api: httpx2.AsyncClient, create: Any, marker: str, status: int, state: str
 ) -> None:
-    """The answer does not tell what happened; only a read does."""
+    """Only a read shows the actual state."""
     made = (await create(f"[[emu:predict=60]][[emu:{marker}]]")).json()
 
     response = await api.post(f"/v1/predictions/{made['id']}/cancel")
@@ -93,10 +95,10 @@ async def test_a_cancel_may_be_answered_wrongly(
     assert (await api.get(made["urls"]["get"])).json()["status"] == state
 
 
-async def test_a_cancel_whose_answer_is_lost_is_heeded(
+async def test_a_cancel_with_a_lost_response_is_applied(
     api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """The same, with no answer at all."""
+    """There is no response at all."""
     made = (await create("[[emu:predict=60]][[emu:cancel_then_drop]]")).json()
 
     with pytest.raises(httpx2.RemoteProtocolError):
@@ -111,7 +113,7 @@ async def test_a_cancel_whose_answer_is_lost_is_heeded(
 async def test_a_read_fails_once_then_works(
     api: httpx2.AsyncClient, create: Any, marker: str, status: int
 ) -> None:
-    """A marker strikes as often as the catalogue says, here once."""
+    """A marker applies as often as the catalogue says, here once."""
     made = (await create(f"[[emu:{marker}]]")).json()
 
     responses = [await api.get(made["urls"]["get"]) for _ in range(2)]
@@ -119,7 +121,7 @@ async def test_a_read_fails_once_then_works(
     assert [response.status_code for response in responses] == [status, 200]
 
 
-async def test_a_marker_may_say_how_often(api: httpx2.AsyncClient, create: Any) -> None:
+async def test_a_marker_may_contain_a_count(api: httpx2.AsyncClient, create: Any) -> None:
     """`*2` twice, `*all` always."""
     made = (await create("[[emu:get_5xx*2]]")).json()
 
@@ -128,7 +130,7 @@ async def test_a_marker_may_say_how_often(api: httpx2.AsyncClient, create: Any) 
     assert [response.status_code for response in responses] == [503, 503, 200]
 
 
-async def test_a_fresh_prediction_may_not_be_found_yet(
+async def test_a_new_prediction_may_not_be_found_yet(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
     """A replica lags behind."""
@@ -146,7 +148,7 @@ async def test_a_fresh_prediction_may_not_be_found_yet(
 async def test_the_status_may_go_backwards(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """The second read asks an older replica."""
+    """The second read is served by an older replica."""
     made = (await create("[[emu:predict=1000]]")).json()
     emulator.account.clock.advance(1001)
 
@@ -158,7 +160,7 @@ async def test_the_status_may_go_backwards(
 
 
 async def test_data_may_be_removed_early(api: httpx2.AsyncClient, create: Any) -> None:
-    """It succeeded, was charged, and there is nothing left of it."""
+    """It succeeded, was billed, and has no output any more."""
     made = (await create("[[emu:get_data_removed]]")).json()
 
     shown = (await api.get(made["urls"]["get"])).json()
@@ -169,7 +171,7 @@ async def test_data_may_be_removed_early(api: httpx2.AsyncClient, create: Any) -
 async def test_a_page_may_lead_to_itself(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """Whoever follows `next` blindly never ends."""
+    """A client that follows `next` blindly never ends."""
     for _ in range(101):
         await create()
     emulator.replan(rates={"list_repeat": 1})
@@ -180,10 +182,10 @@ async def test_a_page_may_lead_to_itself(
     assert first["results"] == second["results"]
 
 
-async def test_what_is_asked_for_is_in_the_clock_that_is_shown(
+async def test_filters_use_the_reported_clock(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """Date, created_at and created_after all come from one clock, however wrong."""
+    """Date, created_at and created_after come from one clock, however wrong."""
     emulator.replan(clock_offset_seconds=600)
     made = await create()
 
@@ -193,8 +195,8 @@ async def test_what_is_asked_for_is_in_the_clock_that_is_shown(
     assert await ids(api, created_before=shown) == []
 
 
-async def test_browsing_works(api: httpx2.AsyncClient) -> None:
-    """The rest of the surface answers."""
+async def test_the_other_read_routes_respond(api: httpx2.AsyncClient) -> None:
+    """Models, versions, collections, hardware and so on."""
     paths = ["account", "hardware", "models", "collections", "collections/video", "deployments"]
 
     statuses = [(await api.get(f"/v1/{path}")).status_code for path in paths]
@@ -211,7 +213,7 @@ async def test_models_are_searched_with_their_own_method(api: httpx2.AsyncClient
 
 
 async def test_a_version_has_the_schema_of_its_parameters(api: httpx2.AsyncClient) -> None:
-    """Parameters are checked against it before anything is bought."""
+    """Parameters are validated against it before a start."""
     model = (await api.get("/v1/models/black-forest-labs/flux-schnell")).json()
 
     schemas = model["latest_version"]["openapi_schema"]["components"]["schemas"]
@@ -224,7 +226,7 @@ async def test_a_version_has_the_schema_of_its_parameters(api: httpx2.AsyncClien
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "x", 404), ("PUT", "account", 405)]
 )
-async def test_what_there_is_not_is_said_in_json(
+async def test_unknown_routes_return_json(
     api: httpx2.AsyncClient, method: str, path: str, status: int
 ) -> None:
     """Clients read `detail`."""
@@ -234,10 +236,8 @@ async def test_what_there_is_not_is_said_in_json(
     assert response.json()["status"] == status
 
 
-async def test_names_that_are_not_on_offer_may_be_refused(
-    emulator: Emulator, api: httpx2.AsyncClient
-) -> None:
-    """As Replicate does; by default any name works, so that any program can be tried."""
+async def test_unlisted_models_may_be_refused(emulator: Emulator, api: httpx2.AsyncClient) -> None:
+    """As at Replicate; by default any name works, so that any program can be tested."""
     paths = ("models/a/b", "models/a/b/versions", f"models/a/b/versions/{'0' * 64}")
     before = [(await api.get(f"/v1/{path}")).status_code for path in paths]
     emulator.replan(any_model=False)
@@ -255,8 +255,8 @@ async def test_names_that_are_not_on_offer_may_be_refused(
         "predictions/nothing/cancel",
     ],
 )
-async def test_nothing_there(api: httpx2.AsyncClient, path: str) -> None:
-    """404 wherever something is looked up."""
+async def test_unknown_names_are_404(api: httpx2.AsyncClient, path: str) -> None:
+    """On every route with a name."""
     method = "POST" if path.endswith("cancel") else "GET"
 
     response = await api.request(method, f"/v1/{path}")
@@ -264,7 +264,7 @@ async def test_nothing_there(api: httpx2.AsyncClient, path: str) -> None:
     assert response.status_code == 404
 
 
-async def test_models_may_fail_too(emulator: Emulator, api: httpx2.AsyncClient) -> None:
+async def test_model_routes_may_fail(emulator: Emulator, api: httpx2.AsyncClient) -> None:
     """A schema cannot always be fetched."""
     emulator.replan(rates={"model_5xx": 1})
 
@@ -280,7 +280,7 @@ async def test_models_may_fail_too(emulator: Emulator, api: httpx2.AsyncClient) 
 async def test_lists_may_fail(
     emulator: Emulator, api: httpx2.AsyncClient, rates: dict[str, float], status: int
 ) -> None:
-    """By rate only: a list has no prompt."""
+    """By rate only, because a list has no prompt."""
     emulator.replan(rates=rates, arguments={"list_slow": "0"})
 
     response = await api.get("/v1/predictions")
@@ -289,7 +289,7 @@ async def test_lists_may_fail(
 
 
 async def test_a_read_may_be_html_or_reset(api: httpx2.AsyncClient, create: Any) -> None:
-    """200 says nothing about the body."""
+    """A status of 200 says nothing about the body."""
     made = (await create("[[emu:get_html]]")).json()
     torn = (await create("[[emu:get_reset]]")).json()
 
@@ -300,8 +300,8 @@ async def test_a_read_may_be_html_or_reset(api: httpx2.AsyncClient, create: Any)
         await api.get(torn["urls"]["get"])
 
 
-async def test_answers_may_take_their_time(emulator: Emulator, api: httpx2.AsyncClient) -> None:
-    """Drawn between two bounds."""
+async def test_responses_may_be_delayed(emulator: Emulator, api: httpx2.AsyncClient) -> None:
+    """By a random time between two bounds."""
     emulator.replan(answer_seconds=(0.05, 0.06))
     before = emulator.account.now()
 
@@ -311,7 +311,7 @@ async def test_answers_may_take_their_time(emulator: Emulator, api: httpx2.Async
 
 
 async def test_the_date_is_the_emulators(emulator: Emulator, api: httpx2.AsyncClient) -> None:
-    """Callers measure the offset of its clock by this header."""
+    """Clients measure its clock offset by this header."""
     emulator.replan(clock_offset_seconds=600)
 
     response = await api.get("/v1/account")

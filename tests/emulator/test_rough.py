@@ -1,4 +1,4 @@
-"""What rough providers do: vanish, lie about a status, fail for a while, speak other languages."""
+"""Rough providers: vanishing predictions, false statuses, temporary failures, unusual formats."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from fleek.emulator.server import Emulator
 
 
 async def read(api: httpx2.AsyncClient, made: dict[str, Any]) -> tuple[int, int]:
-    """Give the status of a read, and how many predictions the list has."""
+    """Return the status of a read, and the number of predictions in the list."""
     listed = (await api.get("/v1/predictions")).json()["results"]
     return (await api.get(made["urls"]["get"])).status_code, len(listed)
 
@@ -29,10 +29,10 @@ async def read(api: httpx2.AsyncClient, made: dict[str, Any]) -> tuple[int, int]
         ("vanish_while=5", [(404, 0), (200, 1), (200, 1)]),
     ],
 )
-async def test_a_prediction_vanishes_and_is_charged(
+async def test_a_vanished_prediction_is_billed(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any, fault: str, sights: list[Any]
 ) -> None:
-    """Neither get nor list know of it, for a while or for good; the ledger does."""
+    """Reads and lists omit it, for a while or for good, but the ledger contains it."""
     made = (await create(f"[[emu:{fault}]]")).json()
 
     seen = []
@@ -45,7 +45,7 @@ async def test_a_prediction_vanishes_and_is_charged(
     assert emulator.totals()["vanished"] == (fault == "vanish=5")
 
 
-async def test_what_has_vanished_cannot_be_cancelled(
+async def test_a_vanished_prediction_cannot_be_cancelled(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
     """It runs on."""
@@ -66,10 +66,10 @@ async def test_what_has_vanished_cannot_be_cancelled(
         ("end_late=10", ["starting", "processing", "unknown", "succeeded"]),
     ],
 )
-async def test_a_status_may_be_one_that_nobody_knows(
+async def test_a_status_may_be_unknown(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any, fault: str, statuses: list[str]
 ) -> None:
-    """Before it starts, while it runs, when it has ended; charged as if nothing were."""
+    """Before the start, while it runs, or at the end; billed as usual."""
     made = (await create(f"[[emu:{fault}]][[emu:queue=100]][[emu:predict=100]]")).json()
 
     bodies = []
@@ -86,7 +86,7 @@ async def test_a_status_may_be_one_that_nobody_knows(
 
 @pytest.mark.parametrize("kind", ERRORS)
 async def test_an_error_may_have_another_shape(create: Any, kind: str) -> None:
-    """An object, a list, nothing at all."""
+    """An object, a list, or null."""
     made = (await create(f"[[emu:odd_error={kind}]]", prefer="wait")).json()
 
     assert made["status"] == "failed"
@@ -98,7 +98,7 @@ async def test_an_error_may_have_another_shape(create: Any, kind: str) -> None:
 async def test_a_refusal_may_have_any_form(
     emulator: Emulator, create: Any, status: int, form: str
 ) -> None:
-    """The reason is in there somewhere."""
+    """The reason is somewhere in the body."""
     response = await create(f"[[emu:create_{status}={form}]]")
 
     kinds = {"html": "text/html; charset=utf-8", "text": "text/plain; charset=utf-8"}
@@ -111,10 +111,10 @@ async def test_a_refusal_may_have_any_form(
     ("fault", "first"),
     [("output_404=2", 404), ("output_403=2", 403), ("output_5xx=2", 503), ("output_reset=2", 0)],
 )
-async def test_a_file_fails_so_often_and_then_works(
+async def test_a_file_fails_a_number_of_times_then_works(
     api: httpx2.AsyncClient, create: Any, fault: str, first: int
 ) -> None:
-    """A fresh output may not have reached every edge."""
+    """A new output may not have reached every edge server."""
     made = (await create(f"[[emu:{fault}]]", version="a/b", prefer="wait")).json()
 
     statuses = [await download(api, made) for _ in range(3)]
@@ -122,10 +122,10 @@ async def test_a_file_fails_so_often_and_then_works(
     assert statuses == [first, first, 200]
 
 
-async def test_the_host_of_files_is_away_for_a_while(
+async def test_the_file_host_has_an_outage(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """It answers nothing, and then as if nothing had been."""
+    """It does not respond, and recovers completely."""
     made = (await create("[[emu:output_away=60]]", version="a/b", prefer="wait")).json()
     before = await download(api, made)
     emulator.account.clock.advance(61)
@@ -136,7 +136,7 @@ async def test_the_host_of_files_is_away_for_a_while(
 async def test_calm_ends_the_failures_of_files(
     api: httpx2.AsyncClient, emulator: Emulator, create: Any
 ) -> None:
-    """After a storm everything can be had."""
+    """After a storm every file is available."""
     made = (await create("[[emu:output_5xx=9]]", version="a/b", prefer="wait")).json()
     emulator.replan(injecting=False)
 
@@ -144,7 +144,7 @@ async def test_calm_ends_the_failures_of_files(
 
 
 async def download(api: httpx2.AsyncClient, made: dict[str, Any]) -> int:
-    """Fetch a prediction's file; gives the status, 0 if there was no answer."""
+    """Fetch a prediction's file, and return the status, or 0 without a response."""
     try:
         return (await api.get(made["output"][0])).status_code
     except httpx2.HTTPError:
@@ -152,7 +152,7 @@ async def download(api: httpx2.AsyncClient, made: dict[str, Any]) -> int:
 
 
 async def test_a_file_may_be_padded(api: httpx2.AsyncClient, create: Any) -> None:
-    """Whole, as long as announced, with bytes behind its end; the ledger counts them."""
+    """Complete and as long as announced, with bytes after its end; the ledger counts them."""
     made = (await create("[[emu:output_padded=100]]", version="a/b", prefer="wait")).json()
 
     first, second = [(await api.get(made["output"][0])).content for _ in range(2)]
@@ -161,7 +161,7 @@ async def test_a_file_may_be_padded(api: httpx2.AsyncClient, create: Any) -> Non
 
 
 async def test_a_file_may_be_compressed(api: httpx2.AsyncClient, create: Any) -> None:
-    """Although nobody asked for it."""
+    """Although the client did not accept that."""
     made = (await create("[[emu:file_gzip]]", version="a/b", prefer="wait")).json()
 
     async with api.stream("GET", made["output"][0]) as response:
@@ -172,10 +172,10 @@ async def test_a_file_may_be_compressed(api: httpx2.AsyncClient, create: Any) ->
 
 
 @pytest.mark.parametrize("name", [*PAGES, "any"])
-async def test_a_page_about_an_error_is_called_a_picture(
+async def test_an_error_page_may_be_labelled_as_an_image(
     api: httpx2.AsyncClient, create: Any, name: str
 ) -> None:
-    """With status 200, in any language; the next request has the file."""
+    """With status 200, in any language; the next request gets the file."""
     made = (await create(f"[[emu:file_page={name}]]", version="a/b", prefer="wait")).json()
 
     first, second = [await api.get(made["output"][0]) for _ in range(2)]
@@ -186,17 +186,17 @@ async def test_a_page_about_an_error_is_called_a_picture(
     assert second.content == render(f"{made['id']}/0", "png")
 
 
-async def test_a_file_s_host_may_hang_up(api: httpx2.AsyncClient, create: Any) -> None:
+async def test_the_file_host_may_disconnect(api: httpx2.AsyncClient, create: Any) -> None:
     """Once."""
     made = (await create("[[emu:file_drop]]", version="a/b", prefer="wait")).json()
 
     assert [await download(api, made), await download(api, made)] == [0, 200]
 
 
-async def test_a_cancel_may_be_confirmed_and_not_be_so(
+async def test_a_cancel_may_be_falsely_confirmed(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """The answer says `canceled`; the prediction runs on, and its end is charged."""
+    """The response says `canceled`; the prediction runs on, and its end is billed."""
     made = (await create("[[emu:cancel_lied]][[emu:predict=60]]")).json()
 
     told = (await api.post(made["urls"]["cancel"])).json()["status"]
@@ -209,10 +209,10 @@ async def test_a_cancel_may_be_confirmed_and_not_be_so(
 
 
 @pytest.mark.parametrize(("fault", "written"), [("none", None), ("garbage", "the day")])
-async def test_the_date_may_be_missing_or_nonsense(
+async def test_the_date_may_be_missing_or_invalid(
     create: Any, fault: str, written: str | None
 ) -> None:
-    """Whoever measures a clock by it must do without."""
+    """Clients must work without it."""
     date = (await create(f"[[emu:answer_date={fault}]]")).headers.get("date")
 
     assert date is None if written is None else date.startswith(written)
@@ -222,7 +222,7 @@ async def test_the_date_may_be_missing_or_nonsense(
 async def test_the_date_alone_may_be_wrong(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any, seconds: int
 ) -> None:
-    """The times in the body are right; every answer about it has the same mistake."""
+    """Times in the body are right; all responses about it have the same offset."""
     made = await create(f"[[emu:answer_date={seconds}]]")
     again = await api.get(made.json()["urls"]["get"])
     other = await api.get("/v1/account")
@@ -235,10 +235,10 @@ async def test_the_date_alone_may_be_wrong(
     assert offsets == pytest.approx([seconds, seconds, 0], abs=30)
 
 
-async def test_answers_may_be_compressed(
+async def test_responses_may_be_compressed(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """By marker each about this prediction, by rate any; all of it arrives."""
+    """By marker each about this prediction, by rate any; the bodies are complete."""
     made = await create("[[emu:answer_gzip]][[emu:huge_logs=1]]")
     emulator.replan(rates={"answer_gzip": 1})
     listed = await api.get("/v1/predictions")
@@ -264,7 +264,7 @@ async def test_a_read_may_be_json_of_another_kind(
 async def test_reads_may_be_cut_within_the_body(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """The status came, half of the JSON, and no more."""
+    """The status arrives, and half of the JSON."""
     made = (await create("[[emu:get_cut_body]]")).json()
     emulator.replan(rates={"list_cut_body": 1})
 
@@ -275,10 +275,8 @@ async def test_reads_may_be_cut_within_the_body(
     assert (await api.get(made["urls"]["get"])).status_code == 200
 
 
-async def test_a_list_may_be_a_page_for_people(
-    emulator: Emulator, api: httpx2.AsyncClient
-) -> None:
-    """200, and not JSON."""
+async def test_a_list_may_be_an_html_page(emulator: Emulator, api: httpx2.AsyncClient) -> None:
+    """With status 200."""
     emulator.replan(rates={"list_html": 1})
 
     response = await api.get("/v1/predictions")
@@ -287,10 +285,10 @@ async def test_a_list_may_be_a_page_for_people(
         response.json()
 
 
-async def test_a_list_may_be_that_of_a_moment_ago(
+async def test_a_list_may_be_outdated(
     emulator: Emulator, api: httpx2.AsyncClient, create: Any
 ) -> None:
-    """What is younger is not in it, what is in it has the status that it had: all, or one alone."""
+    """Newer predictions are missing, older ones have their earlier status: all, or one alone."""
     await create("[[emu:predict=100]][[emu:list_stale=50]]")
     await create("[[emu:predict=100]]")
 
@@ -312,10 +310,10 @@ async def test_a_list_may_be_that_of_a_moment_ago(
     ("fault", "sold", "fate"),
     [("create_then_5xx=502", 1, "lost"), ("create_cut_body", 1, "reset")],
 )
-async def test_rates_do_what_markers_do(
+async def test_faults_can_be_set_by_rate(
     emulator: Emulator, create: Any, fault: str, sold: int, fate: str
 ) -> None:
-    """Any fault may be left to chance."""
+    """Any fault may occur at random."""
     name, _, argument = fault.partition("=")
     emulator.replan(rates={name: 1}, arguments={name: argument} if argument else {})
 
@@ -344,8 +342,10 @@ LIVES = {
 
 
 @pytest.mark.parametrize("fault", sorted(LIVES))
-async def test_lives_are_drawn_by_rate_too(emulator: Emulator, create: Any, fault: str) -> None:
-    """Once, when the prediction is made; the ledger has it."""
+async def test_prediction_faults_can_be_set_by_rate(
+    emulator: Emulator, create: Any, fault: str
+) -> None:
+    """They are drawn once, at the creation, and recorded in the ledger."""
     emulator.replan(rates={fault: 1})
 
     await create()

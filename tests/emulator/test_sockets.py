@@ -1,4 +1,4 @@
-"""Faults of the connection itself, seen from a bare socket."""
+"""Faults of the connection itself, observed through a raw socket."""
 
 import asyncio
 import json
@@ -13,8 +13,8 @@ from fleek.emulator.media import render
 from fleek.emulator.plan import Plan
 from fleek.emulator.server import Emulator, serve
 
-SILENCE_SECONDS = 0.25  # after which whoever is expected to be silent is
-LIMIT = 30  # seconds that anybody else may take
+SILENCE_SECONDS = 0.25  # after which an expected silence counts as such
+LIMIT = 30  # seconds for everything else
 
 Silent = Callable[[bytes], bool]
 """Whether nothing more is expected after so much."""
@@ -28,14 +28,14 @@ async def emulator() -> AsyncGenerator[Emulator]:
 
 
 def never(_received: bytes) -> bool:
-    """Expect more."""
+    """Expect more data."""
     return False
 
 
 async def ask(
     url: str, text: str, *, most: int = 4_000_000, silent: Silent = never
 ) -> tuple[bytes, str]:
-    """Send a request; give what came back and how it ended: closed, reset, held or more."""
+    """Send a request, and return the response and its ending: closed, reset, held or more."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(text.encode())
@@ -59,7 +59,7 @@ async def ask(
 
 
 async def create(emulator: Emulator, prompt: str, *, silent: Silent = never) -> tuple[bytes, str]:
-    """Create a prediction by hand."""
+    """Create a prediction over a socket."""
     body = json.dumps({"version": "a/b", "input": {"prompt": prompt}})
     head = "POST /v1/predictions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer t\r\nconnection: close\r\n"
     request = f"{head}content-length: {len(body)}\r\n\r\n{body}"
@@ -67,7 +67,7 @@ async def create(emulator: Emulator, prompt: str, *, silent: Silent = never) -> 
 
 
 async def download(emulator: Emulator, prompt: str, **more: Any) -> tuple[bytes, bytes, str]:
-    """Make a prediction and fetch its file by hand: head, body, ending."""
+    """Create a prediction and fetch its file over a socket: head, body, ending."""
     await create(emulator, prompt)
     prediction = emulator.account.predictions[-1]
     line = f"GET /out/{prediction.id}/0.png HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
@@ -77,7 +77,7 @@ async def download(emulator: Emulator, prompt: str, **more: Any) -> tuple[bytes,
 
 
 def true_file(emulator: Emulator) -> bytes:
-    """Give the bytes that the last prediction's file really has."""
+    """Return the actual bytes of the last prediction's file."""
     return render(f"{emulator.account.predictions[-1].id}/0", "png")
 
 
@@ -93,13 +93,13 @@ def true_file(emulator: Emulator) -> bytes:
         ("create_then_delay=60", "held", 1, "late"),
     ],
 )
-async def test_no_answer_at_all(
+async def test_no_response_at_all(
     emulator: Emulator, fault: str, ending: str, sold: int, fate: str | None
 ) -> None:
-    """From outside, sold and not sold look the same; only the ledger knows."""
+    """The client cannot see whether the prediction exists; only the ledger shows it."""
     prompt = f"[[emu:{fault}]]"
     received, ended = await create(emulator, prompt, silent=lambda _: ending == "held")
-    async with asyncio.timeout(LIMIT):  # it may read the request after we have hung up
+    async with asyncio.timeout(LIMIT):  # it may read the request after the disconnect
         while len(emulator.account.predictions) < sold:
             await asyncio.sleep(0.01)
 
@@ -108,8 +108,8 @@ async def test_no_answer_at_all(
     assert fates == [fate] * sold
 
 
-async def test_an_answer_that_ends_within_its_headers(emulator: Emulator) -> None:
-    """The status line arrived; the id did not."""
+async def test_a_response_that_ends_within_its_headers(emulator: Emulator) -> None:
+    """The status line arrives, but not the id."""
     received, ending = await create(emulator, "[[emu:create_cut_headers]]")
 
     assert received.startswith(b"HTTP/1.1 201 Created\r\n")
@@ -117,7 +117,7 @@ async def test_an_answer_that_ends_within_its_headers(emulator: Emulator) -> Non
     assert ending == "closed"
 
 
-async def test_an_answer_that_is_reset_within_its_body(emulator: Emulator) -> None:
+async def test_a_response_that_is_reset_within_its_body(emulator: Emulator) -> None:
     """Content-Length promised more."""
     received, ending = await create(emulator, "[[emu:create_cut_body]]")
 
@@ -135,10 +135,10 @@ async def test_an_answer_that_is_reset_within_its_body(emulator: Emulator) -> No
         ("file_cut_close", "closed", None, 0.5),
     ],
 )
-async def test_a_file_is_not_as_long_as_it_says(
+async def test_a_file_may_be_truncated(
     emulator: Emulator, fault: str, ending: str, promised: float | None, sent: float
 ) -> None:
-    """Each way to be cut off looks different on the wire."""
+    """Each kind of truncation looks different on the wire."""
     head, body, ended = await download(emulator, f"[[emu:{fault}]]")
 
     whole = true_file(emulator)
@@ -148,7 +148,7 @@ async def test_a_file_is_not_as_long_as_it_says(
 
 
 async def test_a_file_shorter_than_its_length(emulator: Emulator) -> None:
-    """All of it came, and still Content-Length is not reached."""
+    """All of it arrives, but Content-Length is not reached."""
     head, body, ending = await download(emulator, "[[emu:file_length_long]]")
 
     assert body == true_file(emulator)
@@ -156,7 +156,7 @@ async def test_a_file_shorter_than_its_length(emulator: Emulator) -> None:
 
 
 async def test_chunks_without_a_last_one(emulator: Emulator) -> None:
-    """The only sign that something is missing is the missing end."""
+    """Only the missing end shows that something is missing."""
     head, body, ending = await download(emulator, "[[emu:file_cut_chunked]]")
 
     assert b"transfer-encoding: chunked" in head
@@ -165,7 +165,7 @@ async def test_chunks_without_a_last_one(emulator: Emulator) -> None:
 
 
 async def test_a_file_that_stalls(emulator: Emulator) -> None:
-    """So many bytes, then silence."""
+    """A number of bytes, then silence."""
     _, body, ending = await download(
         emulator,
         "[[emu:file_stall=10]]",
@@ -176,7 +176,7 @@ async def test_a_file_that_stalls(emulator: Emulator) -> None:
 
 
 async def test_a_file_that_drips(emulator: Emulator) -> None:
-    """Never silent for long, and never done."""
+    """Bytes keep arriving slowly, without an end."""
     _, body, ending = await download(emulator, "[[emu:file_slow=200]]", most=350)
 
     assert 0 < len(body) < len(true_file(emulator))
@@ -185,13 +185,13 @@ async def test_a_file_that_drips(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("fault", ["file_endless", "file_gzip_bomb"])
 async def test_a_file_without_an_end(emulator: Emulator, fault: str) -> None:
-    """Whoever reads on runs out of memory or disk."""
+    """Clients without a limit run out of memory or disk."""
     _, _, ending = await download(emulator, f"[[emu:{fault}]]", most=1_000_000)
 
     assert ending == "more"
 
 
-async def test_the_bomb_explodes(emulator: Emulator) -> None:
+async def test_the_decompression_bomb_expands(emulator: Emulator) -> None:
     """A kilobyte on the wire is a megabyte in memory."""
     head, body, _ = await download(emulator, "[[emu:file_gzip_bomb]]", most=20_000)
 
@@ -200,8 +200,8 @@ async def test_the_bomb_explodes(emulator: Emulator) -> None:
     assert len(unpacked) > 100 * len(body)
 
 
-async def test_the_second_port_has_files_and_nothing_else(emulator: Emulator) -> None:
-    """Files come from another host than the API, so that lists of hosts are put to the test."""
+async def test_the_second_port_serves_files_only(emulator: Emulator) -> None:
+    """Files come from another host than the API, so that lists of hosts can be tested."""
     head, body, _ = await download(emulator, "fine")
 
     line = "GET /v1/account HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
@@ -212,8 +212,8 @@ async def test_the_second_port_has_files_and_nothing_else(emulator: Emulator) ->
     assert received.startswith(b"HTTP/1.1 401")
 
 
-async def test_closing_does_not_wait_for_what_hangs() -> None:
-    """A test that hung a request on purpose ends all the same."""
+async def test_closing_does_not_wait_for_hanging_requests() -> None:
+    """A test with a request that hangs on purpose ends all the same."""
     async with serve(Plan()) as emulator, asyncio.timeout(LIMIT):
         host, _, port = emulator.base_url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))

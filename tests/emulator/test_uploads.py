@@ -1,4 +1,4 @@
-"""Uploaded files: what official clients send, and how it is read back."""
+"""Uploaded files: the requests of official clients, and reading them back."""
 
 import base64
 import hmac
@@ -12,8 +12,8 @@ from fleek.emulator.server import Emulator
 CONTENT = b"\x00\r\n--not the boundary\r\n\xff"
 
 
-async def test_a_file_is_kept_as_it_came(api: httpx2.AsyncClient) -> None:
-    """Every byte, line ends and all; metadata may come as a field or as a part."""
+async def test_a_file_is_stored_unchanged(api: httpx2.AsyncClient) -> None:
+    """Every byte, line ends included; metadata may be a field or a part."""
     files = {
         "content": ("cat.png", CONTENT, "image/png"),
         "metadata": ("blob", b'{"a": 1}', "application/json"),
@@ -29,7 +29,7 @@ async def test_a_file_is_kept_as_it_came(api: httpx2.AsyncClient) -> None:
 
 
 async def test_files_are_listed_and_deleted(api: httpx2.AsyncClient) -> None:
-    """After that they are gone."""
+    """Deleted files are not found."""
     made = (await api.post("/v1/files", files={"content": ("a", b"a")})).json()
 
     listed = (await api.get("/v1/files")).json()["results"]
@@ -45,7 +45,7 @@ async def test_files_are_listed_and_deleted(api: httpx2.AsyncClient) -> None:
 async def test_a_signed_address_needs_no_token(
     emulator: Emulator, api: httpx2.AsyncClient
 ) -> None:
-    """And works until it expires."""
+    """It works until it expires."""
     made = (await api.post("/v1/files", files={"content": ("a", b"a")})).json()
     expiry = str(int(emulator.account.now()) + 60)
     content = f"me {made['id']} {expiry}".encode()
@@ -71,8 +71,8 @@ async def test_a_signed_address_needs_no_token(
     ],
     ids=["no content", "no form", "bad metadata"],
 )
-async def test_a_wrong_form_is_422(api: httpx2.AsyncClient, form: dict[str, object]) -> None:
-    """Nothing is kept."""
+async def test_an_invalid_form_is_422(api: httpx2.AsyncClient, form: dict[str, object]) -> None:
+    """Nothing is stored."""
     response = await api.request("POST", "/v1/files", **form)  # type: ignore[arg-type]  # a table
 
     assert response.status_code == 422
