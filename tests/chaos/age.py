@@ -1,4 +1,4 @@
-"""A past for a service that has none: a job that nobody needs any more, and a file of nobody."""
+"""Old rows for a new service: an expired job, and an orphaned file."""
 
 import asyncio
 import os
@@ -27,9 +27,9 @@ FOREVER: Final = timedelta(days=365)
 
 
 def leave_old_ones(rig: Rig) -> None:
-    """Leave a cancelled job that is due to be removed, with a file, and an orphan.
+    """Create a cancelled job that is due for removal, with a file, and an orphaned file.
 
-    No client has asked for that job: if its row is still there at the end, that is a finding.
+    No client has submitted that job: its row at the end of a run is a violation.
     """
     rig.env["JOB_RETENTION_DAYS"] = str(KEPT_DAYS)
     process = rig.serve()
@@ -45,9 +45,9 @@ def leave_old_ones(rig: Rig) -> None:
 
 
 def left_over(rig: Rig) -> list[object]:
-    """Return what is still there of it."""
-    rows = rig.rows(f"SELECT id FROM jobs WHERE prompt = '{PROMPT}'")  # noqa: S608 - our own words
-    walk = os.walk(rig.folder / "storage")  # folders may go while we look
+    """Return what has not been removed yet."""
+    rows = rig.rows(f"SELECT id FROM jobs WHERE prompt = '{PROMPT}'")  # noqa: S608 - constants of this module
+    walk = os.walk(rig.folder / "storage")  # folders may be removed during the search
     return [*rows, *(folder for folder, _, names in walk if NAME in names)]
 
 

@@ -15,7 +15,7 @@ from chaos.rig import Rig
 
 LISTED: Final = "SELECT prompt, id, status, stage, worker_id FROM jobs"
 ACTED_ON: Final = ("slow", "cancelled", "regained")
-PAUSE_SECONDS: Final = 0.1  # between two looks at the database
+PAUSE_SECONDS: Final = 0.1  # between two queries of the database
 
 _numbers = count(1)
 
@@ -57,7 +57,7 @@ class Callers:
             time.sleep(PAUSE_SECONDS)
 
     def _is_done(self, client: Client, prompt: str, row: list[Any] | None, *, late: bool) -> bool:
-        """Act on one job if its moment has come; returns whether there is nothing more to do."""
+        """Act on one job at its moment, and return whether nothing is left to do."""
         if row is None:
             return late
         job_id, status, stage, held = row
@@ -74,4 +74,4 @@ class Callers:
         try:
             return {prompt: rest for prompt, *rest in self.rig.rows(LISTED)}
         except (sqlite3.OperationalError, asyncpg.UndefinedTableError):
-            return {}  # it was hurt before it had tables
+            return {}  # the process failed before it had tables

@@ -1,4 +1,4 @@
-"""A provider that keeps books, and a service that may be hurt, on either database."""
+"""A provider with a ledger, and a service for faults, on either database."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -11,7 +11,7 @@ from chaos.rig import Rig, rigged
 
 @pytest.fixture
 def host(_full_suite: None, tmp_path: Path) -> Generator[Host]:
-    """Give an emulator of the test's own."""
+    """Yield an emulator for a single test."""
     host = Host(tmp_path, seed=1)
     yield host
     host.close()
@@ -21,7 +21,7 @@ def host(_full_suite: None, tmp_path: Path) -> Generator[Host]:
 def rig(
     host: Host, database: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Generator[Rig]:
-    """Give a service that buys at this host."""
+    """Yield a service that uses this emulator."""
     settings = {}
     if database == "postgresql":
         settings["DATABASE_URL"] = request.getfixturevalue("database_url")

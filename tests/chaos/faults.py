@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-LOST: Final = {  # the answer to a purchase; one in six
+LOST: Final = {  # the response to a create request; one in six
     "create_then_drop": 0.04,
     "create_then_reset": 0.02,
     "create_then_5xx": 0.04,
@@ -39,7 +39,7 @@ POLLS: Final = {
     "list_cut_body": 0.01,
     "model_5xx": 0.05,
 }
-LIFETIMES: Final = {  # harmless: what it made can be had in the end
+LIFETIMES: Final = {  # harmless: the result is available in the end
     "starting_status": 0.02,
     "unknown_status": 0.02,
     "end_late": 0.02,
@@ -84,7 +84,7 @@ FILES: Final = {
     "file_slow": 0.05,
 }
 NETWORK: Final = LOST | NOT_CREATED | POLLS | CALLBACKS | FILES | LIFETIMES | ANSWERS
-LONG: Final = {"create_then_timeout": 0.005}  # later than anybody waits: half a minute each
+LONG: Final = {"create_then_timeout": 0.005}  # later than any time-out: half a minute each
 LONG_GENUINE: Final = {"vanish": 0.004}  # is waited for, for ten minutes each
 
 GENUINE: Final = {  # the predictions themselves, and the requests to stop them
@@ -103,7 +103,7 @@ GENUINE: Final = {  # the predictions themselves, and the requests to stop them
     "cancel_ignored": 0.02,
     "cancel_lied": 0.1,
 }
-FAILURES: Final = frozenset(  # what a job may fail with: the provider said so
+FAILURES: Final = frozenset(  # errors reported by the provider that may fail a job
     {
         "prediction_failed",
         "content_flagged",
@@ -115,7 +115,7 @@ FAILURES: Final = frozenset(  # what a job may fail with: the provider said so
 )
 SPELLS: Final[dict[str, dict[str, float]]] = {
     "throttled": {"create_429": 0.9, "get_429": 0.5},
-    "outage": {"file_drop": 1.0},  # the host of files is away
+    "outage": {"file_drop": 1.0},  # the file host is unavailable
     "late": {"create_then_delay": 1.0},
 }
 """What is worse than usual, for a while."""
@@ -145,7 +145,7 @@ def plan(*, genuine: bool, long: bool = False, spell: str = "") -> dict[str, Any
     return {
         "rates": rates | SPELLS.get(spell, {}),
         "arguments": ARGUMENTS | ({"create_then_delay": "8"} if spell == "late" else {}),
-        "answer_seconds": (0.0, 0.3),  # long enough for a process to be killed meanwhile
+        "answer_seconds": (0.0, 0.3),  # long enough for a kill in between
         "queue_seconds": (0.02, 0.2),
         "predict_seconds": (0.1, 1.0),
         "webhook_retries": (0.5, 1, 2, 4),

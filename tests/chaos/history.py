@@ -1,4 +1,4 @@
-"""What clients saw, line by line: a call begins, and ends well, badly, or nobody knows how."""
+"""What clients saw, line by line: a call begins, and ends with success, an error, or unknown."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""The ledger summed up: what was paid, and for what."""
+"""The ledger summed up: the costs and their reasons."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,25 +10,27 @@ from chaos.evidence import Evidence, Job, Sale
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Money:
-    """What was paid, and for what."""
+    """Costs by reason."""
 
     billed: float
     completed: int
-    failed: int  # predictions that ended badly at the provider after they had started
-    cancelled: int  # predictions stopped after they had started
-    unused: int  # succeeded for a job that was cancelled, or nobody can see it any more
-    lost: int  # succeeded, could be had, and the job has not completed
-    twice: int  # succeeded for a job that had a success already
+    failed: int  # predictions that failed at the provider after their start
+    cancelled: int  # predictions cancelled after their start
+    unused: int  # succeeded for a job that was cancelled, or vanished
+    lost: int  # succeeded and available, but the job has not completed
+    twice: int  # succeeded for a job with another success
 
     @property
     def balanced(self) -> bool:
-        """Whether everything that was paid is explained."""
-        told = self.completed + self.failed + self.cancelled + self.unused + self.lost + self.twice
-        return self.billed == told
+        """Whether all costs are explained."""
+        explained = (
+            self.completed + self.failed + self.cancelled + self.unused + self.lost + self.twice
+        )
+        return self.billed == explained
 
 
 def money(evidence: Evidence) -> Money:
-    """Sum up the ledger by what became of each job."""
+    """Sum up the ledger by the results of jobs."""
     by_job = sales_by_job(evidence)
     counted: Counter[str] = Counter()
     for job_id, sales in by_job.items():
@@ -48,7 +50,7 @@ def money(evidence: Evidence) -> Money:
 
 
 def _use(job: Job | None, good: Sequence[Sale]) -> str:
-    """Say what has become of a job's successes."""
+    """Return how a job's successful predictions were used."""
     if job is not None and job.status == "completed":
         return "completed"
     excused = all(sale.vanished for sale in good)
@@ -56,7 +58,7 @@ def _use(job: Job | None, good: Sequence[Sale]) -> str:
 
 
 def sales_by_job(evidence: Evidence) -> Mapping[UUID, list[Sale]]:
-    """Return what was sold for each job; without callbacks only its prompt tells for which."""
+    """Return the predictions of each job; without callbacks they are found by the prompt."""
     of_attempt = {attempt.id: attempt.job_id for attempt in evidence.attempts}
     of_prompt = {job.prompt: job.id for job in evidence.jobs.values()}
     found: dict[UUID, list[Sale]] = defaultdict(list)

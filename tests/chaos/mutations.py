@@ -1,7 +1,7 @@
-"""Breaks the code on purpose, each time in one way, and shows which test finds it.
+"""Mutation tests: each breaks the code in one way, and shows which test detects it.
 
 A mutation is a change of one place in a copy of the source. The tests named with it must pass on
-the copy as it is, and fail on the changed one: else they would not find that mistake either.
+the unchanged copy, and fail on the changed one: otherwise they would miss that mistake, too.
 """
 
 import os
@@ -27,12 +27,12 @@ class Mutation:
     path: str  # below src/fleek
     before: str
     after: str
-    tests: str  # what finds it, as arguments for pytest
+    tests: str  # the tests that detect it, as arguments for pytest
 
 
 MUTATIONS: Final = (
     # The lock and the version guard each other, and the key of the history guards both: without
-    # any one or two of the three nothing goes wrong, so it is the rule itself that is broken.
+    # any one or two of the three nothing fails, so the rule itself is broken.
     Mutation(
         "a job held by another worker can be claimed",
         "domain/transitions.py",
@@ -200,7 +200,7 @@ MUTATIONS: Final = (
 
 
 def run(say: Callable[..., None], *, only: str = "") -> bool:
-    """Try every mutation whose name holds a text; whether each was found, by tests that pass else."""
+    """Try each mutation with this text in its name; return whether passing tests detect all."""
     good = True
     for mutation in (one for one in MUTATIONS if only in one.name):
         with _copy() as copy:
@@ -231,8 +231,8 @@ def _copy() -> Generator[Path]:
 
 
 def failures(copy: Path, tests: str) -> list[str]:
-    """Run tests of a copy on its own source; returns which failed."""
-    done = subprocess.run(  # noqa: S603 - our own program
+    """Run tests of a copy on its own source, and return the failed ones."""
+    done = subprocess.run(  # noqa: S603 - this project's program
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests.split()],
         cwd=copy,
         env={**os.environ, "PYTHONPATH": f"{copy / 'src'}:{copy / 'tests'}"},  # noqa: TID251 - a child's environment

@@ -1,4 +1,4 @@
-"""Every failpoint of the code, with the scene in which it is reached and what may happen there."""
+"""Every failpoint of the code, with the scene in which it is reached and its actions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ ERRORS: Final[tuple[Action, ...]] = ("oserror", "dberror")
 ALL: Final[tuple[Action, ...]] = ("kill", *ERRORS)
 FROZEN: Final[tuple[Action, ...]] = (*ALL, "freeze")
 KILL: Final[tuple[Action, ...]] = ("kill",)
-RETRIED: Final[tuple[Action, ...]] = ("kill", "dberror")  # the write path tries again
+RETRIED: Final[tuple[Action, ...]] = ("kill", "dberror")  # the write path retries
 HELD: Final[tuple[Action, ...]] = (*RETRIED, "freeze")
-"""An error would leave a job with a worker that lives. The points around raise it instead:
+"""An error would leave a job held by a live worker. The points around raise it instead:
 ``start.send`` and ``output.spooled``."""
 
 
@@ -35,14 +35,14 @@ class Point:
     name: str
     scene: Scene = "jobs"
     actions: Sequence[Action] = ALL
-    alone: bool = False  # what catches errors of other points: not to be struck together with them
+    alone: bool = False  # catches errors of other points: not hit together with them
 
 
 POINTS: Final = (
     Point("submitted.write"),
     Point("submitted.written"),
     Point("admit.dispatch"),
-    Point("starting.write", actions=RETRIED),  # an error here loses a dispatch: half a minute
+    Point("starting.write", actions=RETRIED),  # an error here loses a dispatch for half a minute
     Point("starting.written", actions=HELD),
     Point("start.send", actions=FROZEN),
     Point("start.sent", actions=FROZEN),
@@ -128,4 +128,4 @@ BY_NAME: Final = {point.name: point for point in POINTS}
 EVERY_TIME: Final = (
     "database.commit",
     "database.committed",
-)  # each of whose hits is another place
+)  # each hit is at another place

@@ -1,4 +1,4 @@
-"""What callers ask for beside jobs: tags, an operation on many jobs, a webhook, an upload."""
+"""Other requests of callers beside jobs: tags, a bulk operation, a webhook, an upload."""
 
 import json
 import threading
@@ -22,22 +22,22 @@ _numbers = count(1)
 
 
 class Requests:
-    """Asks for each of them, again and again until it is done, whatever happens to the service."""
+    """Sends each of them until it succeeds, during all faults."""
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self._open = ExitStack()
         self._collector = self._open.enter_context(collecting())
         self._asking = threading.Thread(target=self._ask)
-        self._upload = ""  # its address
+        self._upload = ""  # its id
         self._error: BaseException | None = None
         self._asking.start()
 
     def close(self) -> None:
-        """Wait until all is done.
+        """Wait until all have succeeded.
 
         Raises:
-            AssertionError: It is not.
+            AssertionError: They have not.
         """
         self._asking.join()
         self._open.close()
@@ -70,7 +70,7 @@ class Requests:
         return found[0]
 
     def _delivered(self, job_id: str) -> bool:
-        """Whether the end of the job has come, once or several times alike, and that is noted."""
+        """Whether the end of the job was delivered, any number of times, and recorded."""
         listed = self._call("GET", f"/api/v1/webhooks/deliveries?job={job_id}")
         if not listed or listed[0]["state"] != "delivered":
             return False
@@ -98,14 +98,14 @@ class Requests:
         return True
 
     def _uploaded(self) -> bool:
-        """Whether a file is kept; an upload whose answer was lost is repeated, and is the same."""
+        """Whether a file is stored; an upload without a response is repeated, and is the same."""
         made = self._call("POST", UPLOADS, content=CONTENT)
         if made is not None:
             self._upload = made["url"]
         return made is not None and self._stored() == [CONTENT]
 
     def _deleted(self) -> bool:
-        """Whether the upload is gone, with its file."""
+        """Whether the upload and its file are removed."""
         self._call("DELETE", self._upload)
         return self._stored() == []
 

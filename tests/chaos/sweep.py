@@ -1,4 +1,4 @@
-"""Hurts a service at one failpoint after the other, and makes sure that all comes out right."""
+"""Hits one failpoint after the other in a service, and checks the result."""
 
 import os
 import random
@@ -21,7 +21,7 @@ from chaos.requests import Requests
 from chaos.rig import SILENCE, Rig, state
 from service_process import Process, until
 
-JOBS: Final = {  # what goes wrong with each at the provider
+JOBS: Final = {  # the fault of each at the provider
     "plain": "",
     "cancelled": "[[emu:predict=60]]",
     "transient": "[[emu:transient_failure]]",
@@ -36,7 +36,7 @@ LATE: Final = {  # with a list that is behind
     "found": "[[emu:create_then_drop]]",
     "orphan": "[[emu:create_then_drop]][[emu:hook_delay=3]]",
 }
-AGAIN: Final = {  # which fails for a reason of ours, and is collected again
+AGAIN: Final = {  # which fails locally, and is collected again
     "regained": "[[emu:file_redirect_to*1]]"
 }
 STOPPING: Final = {"plain": "", "big": "[[emu:file_slow=1200]]"}
@@ -44,14 +44,14 @@ PLAIN: Final = {"plain": ""}
 OF_SCENE: Final = {"late": LATE, "again": AGAIN, "stop": STOPPING, "old": PLAIN, "requests": PLAIN}
 HELD: Final = {"long": "[[emu:predict=1]]", "big": "[[emu:file_slow=1200]]"}
 COLLECTING: Final = "SELECT prompt FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
-PATIENCE: Final = 20.0  # seconds until callers whose jobs do not move are told to give up
+PATIENCE: Final = 20.0  # seconds after which callers stop waiting for stuck jobs
 STRUCK: Final = 180.0  # until a point is reached, or a process works again, on a busy machine
 REFUSED: Final = frozenset({"provider_invalid_input", "unsafe_output"})
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One thing that is done to a service."""
+    """One fault in a service."""
 
     orders: str  # for FLEEK_FAILPOINTS
     scene: Scene
@@ -61,7 +61,7 @@ class Leg:
 
     @classmethod
     def of(cls, name: str, action: Action, at: str = "1") -> "Leg":
-        """Strike one point."""
+        """Hit one point."""
         return cls(f"{name}={action}@{at}", BY_NAME[name].scene, action, (name,))
 
     @classmethod
@@ -78,7 +78,7 @@ def run_leg(rig: Rig, leg: Leg) -> None:
         AssertionError: It was never reached, or the service does not get over it.
     """
     if leg.scene == "dead":
-        _leave_a_dead_one(rig)
+        _crash_with_jobs(rig)
     if leg.scene == "old":
         leave_old_ones(rig)
     if leg.scene == "late":
@@ -92,13 +92,13 @@ def run_leg(rig: Rig, leg: Leg) -> None:
     try:
         if leg.scene == "stop":
             _stop_while_collecting(rig, process)
-        _await_strike(rig, process, leg)
+        _await_hit(rig, process, leg)
     finally:
         rig.host.plan(rates={})
         if leg.scene == "stop" or leg.action == "kill" or process.popen.poll() is not None:
             process.wait()
             rig.launch()
-        _see_out(rig, callers, thread)
+        _let_finish(rig, callers, thread)
     if leg.scene == "old":
         until(lambda: not left_over(rig), why=lambda: f"{left_over(rig)}\n{rig.tails()}")
     if requests is not None:
@@ -107,7 +107,7 @@ def run_leg(rig: Rig, leg: Leg) -> None:
         helper.stop()
 
 
-def _see_out(rig: Rig, callers: Callers, thread: threading.Thread) -> None:
+def _let_finish(rig: Rig, callers: Callers, thread: threading.Thread) -> None:
     """Let the callers finish; what they could not act on in time is acted on now."""
     deadline = time.monotonic() + PATIENCE
     while thread.is_alive() and time.monotonic() < deadline and _is_busy(rig):
@@ -139,7 +139,7 @@ def _helper(rig: Rig, process: Process) -> Process:
     return helper
 
 
-def _leave_a_dead_one(rig: Rig) -> None:
+def _crash_with_jobs(rig: Rig) -> None:
     """Kill a process that holds jobs."""
     process = rig.serve()
     callers = Callers(rig, dict(HELD))
@@ -153,7 +153,7 @@ def _stop_while_collecting(rig: Rig, process: Process) -> None:
     process.popen.send_signal(signal.SIGTERM)
 
 
-def _await_strike(rig: Rig, process: Process, leg: Leg) -> None:
+def _await_hit(rig: Rig, process: Process, leg: Leg) -> None:
     def missing() -> set[str]:
         struck = process.log.read_text(errors="replace").splitlines()
         return {name for name in leg.names if f"failpoint {name} {leg.action}" not in struck}
@@ -165,18 +165,20 @@ def _await_strike(rig: Rig, process: Process, leg: Leg) -> None:
     )
     if leg.action == "freeze":
         until(lambda: state(process) == "T", why=rig.tails)
-        time.sleep(2.5 * SILENCE)  # long enough to be taken for dead, and for the work to be done
+        time.sleep(
+            2.5 * SILENCE
+        )  # long enough for the lease to expire, and for the work to be done
         os.kill(process.pid, signal.SIGCONT)
 
 
 def plan(host: Host, *, seed: int) -> None:
-    """Let an emulator begin anew, and be quick."""
+    """Reset an emulator, with quick predictions."""
     host.reset(seed)
     host.plan(predict_seconds=(0.1, 0.3), queue_seconds=0.05, rates={}, injecting=True)
 
 
 def run_legs(rig: Rig, legs: Sequence[Leg]) -> list[str]:
-    """Do several things to one service, one after the other, then judge it."""
+    """Apply several faults to one service, one after the other, then check the run."""
     for number, leg in enumerate(legs):
         if number:
             rig.processes[-1].kill()
@@ -188,7 +190,7 @@ def run_legs(rig: Rig, legs: Sequence[Leg]) -> list[str]:
 
 
 def all_legs() -> Iterator[Leg]:
-    """Return the whole sweep: each point with each of its actions, and every early commit."""
+    """Yield the whole sweep: each point with each of its actions, and every early commit."""
     for point in POINTS:
         for action in point.actions:
             yield Leg.of(point.name, action)
@@ -199,7 +201,7 @@ def all_legs() -> Iterator[Leg]:
 
 
 def sample(seed: int, *, kills: int) -> list[Leg]:
-    """Return a sample: so many kills, and all errors at once."""
+    """Return a sample: some kills, then all errors at once."""
     chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
     killing = [point.name for point in POINTS if point.scene == "jobs"]
     legs = [Leg.of(name, "kill") for name in chance.sample(killing, kills)]

@@ -1,4 +1,4 @@
-"""The judge is put to the test: it is content with a true story, and finds every lie in it."""
+"""The checker is tested itself: it accepts consistent evidence, and detects every change of it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +33,7 @@ def job(job_id: UUID, status: str, **fields: Any) -> Job:
 
 
 def story() -> Evidence:
-    """Return the evidence of a run in which one job was completed and one cancelled."""
+    """Return the evidence of a run with one completed and one cancelled job."""
     jobs = {PAINTED: job(PAINTED, "completed"), STOPPED: job(STOPPED, "cancelled")}
     attempts = [
         Attempt(id=FIRST, job_id=PAINTED, n=1, prediction_id="p1", verdict="succeeded", cancel_owed=False),
@@ -94,24 +94,24 @@ def with_webhooks(evidence: Evidence, *received: Received) -> Evidence:
 
 
 def with_job(evidence: Evidence, job_id: UUID, **fields: Any) -> Evidence:
-    """Tell another story about a job's row."""
+    """Change the row of a job."""
     jobs = {**evidence.jobs, job_id: replace(evidence.jobs[job_id], **fields)}
     return replace(evidence, jobs=jobs)
 
 
 def with_attempt(evidence: Evidence, **fields: Any) -> Evidence:
-    """Tell another story about the first attempt."""
+    """Change the first attempt."""
     first, *others = evidence.attempts
     return replace(evidence, attempts=[replace(first, **fields), *others])
 
 
 def with_sale(evidence: Evidence, **fields: Any) -> Evidence:
-    """Enter another sale in the ledger."""
+    """Add a prediction to the ledger."""
     another = replace(evidence.sales[0], id="p3", begun=3, ended=4, **fields)
     return replace(evidence, sales=[*evidence.sales, another])
 
 
-LIES: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
+FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     "an acknowledged job is gone": (
         lambda e: replace(e, jobs={PAINTED: e.jobs[PAINTED]}, tallies={"completed": 1}),
         "is gone",
@@ -210,26 +210,26 @@ LIES: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
 }  # fmt: skip
 
 
-def test_a_true_story_is_believed() -> None:
-    """Else nothing that the judge says would count."""
+def test_consistent_evidence_has_no_violations() -> None:
+    """Otherwise no violation would mean anything."""
     evidence = story()
 
     assert check(evidence, Terms()) == []
     assert money(evidence).twice == 0
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_each_lie_is_found(lie: str) -> None:
-    """A judge that cannot see proves nothing."""
-    tell, found = LIES[lie]
+@pytest.mark.parametrize("falsification", FALSIFICATIONS)
+def test_each_falsification_is_detected(falsification: str) -> None:
+    """A checker that misses violations proves nothing."""
+    tell, found = FALSIFICATIONS[falsification]
 
     complaints = check(tell(story()), Terms())
 
     assert any(found in complaint for complaint in complaints), complaints
 
 
-def test_money_that_is_spent_twice_is_counted() -> None:
-    """Two good predictions for one job: the second was for nothing."""
+def test_money_spent_twice_is_counted() -> None:
+    """Of two successful predictions for one job, the second is a loss."""
     again = replace(story().sales[0], id="p3", begun=3, ended=4)
     evidence = replace(story(), sales=[*story().sales, again])
 
@@ -237,8 +237,8 @@ def test_money_that_is_spent_twice_is_counted() -> None:
     assert any("paid twice for 1" in one for one in check(evidence, Terms()))
 
 
-def test_without_callbacks_money_is_counted_too() -> None:
-    """Then a sale carries no token: the prompt tells whose it was."""
+def test_money_is_counted_without_callbacks() -> None:
+    """Predictions without a token are assigned by their prompt."""
     sales = [replace(sale, attempt_id=None) for sale in story().sales]
     again = replace(sales[0], id="p3", begun=3, ended=4)
 
@@ -248,8 +248,8 @@ def test_without_callbacks_money_is_counted_too() -> None:
     assert (once, twice) == ([], 1)
 
 
-def test_what_nobody_can_see_any_more_is_not_lost_by_us() -> None:
-    """It was charged and has vanished at the provider: the judge tells that apart."""
+def test_a_vanished_prediction_is_no_loss_of_the_service() -> None:
+    """It was billed, and has vanished at the provider."""
     gone = replace(story().sales[0], vanished=True)
     evidence = with_job(story(), PAINTED, status="failed", error_code="prediction_failed")
 
@@ -259,8 +259,8 @@ def test_what_nobody_can_see_any_more_is_not_lost_by_us() -> None:
     assert (kept.lost, kept.unused, vanished.lost, vanished.unused) == (1, 0, 0, 1)
 
 
-def test_a_cancel_that_was_confirmed_in_vain_is_excused() -> None:
-    """The provider said that it had stopped; what it then charges is its own affair."""
+def test_a_falsely_confirmed_cancel_is_excused() -> None:
+    """The provider reported the end of the prediction, so its further cost is excused."""
     evidence = with_attempt(story(), verdict="cancelled")
     denied = replace(evidence.sales[0], denied=True)
 
@@ -271,7 +271,7 @@ def test_a_cancel_that_was_confirmed_in_vain_is_excused() -> None:
 
 
 def test_a_quiet_run_must_complete_everything() -> None:
-    """If only processes and the network failed, nothing excuses a job that did not complete."""
+    """If only processes and the network fail, every job has to complete."""
     complaints = check(story(), Terms(exact=True))
 
     assert any("nothing was wrong with it" in one for one in complaints)

@@ -1,4 +1,4 @@
-"""Each mutation still fits the code; ``make chaos`` tries what the tests make of them."""
+"""Each mutation fits the current code; ``make chaos`` runs the tests on them."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ SOURCE = Path(fleek.__file__).parent
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.name)
 def test_a_mutation_fits_in_one_place(mutation: Mutation) -> None:
-    """Code that moves takes its mutation along, or the long run ends with nothing shown."""
+    """When code moves, its mutation must move, too, or the long run proves nothing."""
     code = (SOURCE / mutation.path).read_text()
 
     assert code.count(mutation.before) == 1
 
 
 def test_every_mutation_is_in_the_guarantees() -> None:
-    """Whoever asks what the tests would see is shown all that was tried."""
+    """GUARANTEES.md lists all mistakes that the tests detect."""
     told = (ROOT / "GUARANTEES.md").read_text()
 
     assert [one.name for one in MUTATIONS if f"| {one.name} | `{one.tests}::" not in told] == []

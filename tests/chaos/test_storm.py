@@ -1,4 +1,4 @@
-"""A minute of storm; ``make chaos`` runs long ones."""
+"""Half a minute of storm; ``make chaos`` runs long ones."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +13,16 @@ from chaos.rig import rigged
 from chaos.sightings import must_see
 from chaos.storm import SETTINGS, Outcome, Storm, run
 
-PATIENT: Final = {"HEARTBEAT_SECONDS": "2"}  # a busy machine must not make the living look dead
+PATIENT: Final = {"HEARTBEAT_SECONDS": "2"}  # leases must not expire on a busy machine
 LONG: Final = Storm(seed=1, jobs=2000, kills=100, minutes=10, wild=True, split=True)
 NOTHING: Final = Money(billed=0, completed=0, failed=0, cancelled=0, unused=0, lost=0, twice=0)
 
 
 @both_databases
-def test_a_minute_of_storm_costs_nothing(
+def test_a_short_storm_costs_nothing(
     host: Host, database: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Kills and lost answers: every job completes, with its true bytes, and is paid for once."""
+    """After kills and lost responses every job completes with its true bytes, paid for once."""
     settings = {**SETTINGS, **PATIENT}
     if database == "postgresql":
         settings["DATABASE_URL"] = request.getfixturevalue("database_url")
@@ -37,7 +37,7 @@ def test_a_minute_of_storm_costs_nothing(
 
 
 def outcome(storm: Storm, seen: dict[str, int]) -> Outcome:
-    """Return what came of a storm in which nothing went wrong."""
+    """Return the result of a storm without violations."""
     return Outcome(
         storm=storm,
         violations=[],
@@ -50,8 +50,8 @@ def outcome(storm: Storm, seen: dict[str, int]) -> Outcome:
 
 
 @pytest.mark.parametrize("state", sorted(must_see(kills=LONG.kills, wild=True, split=True)))
-def test_a_long_run_that_never_saw_a_state_has_failed(state: str) -> None:
-    """It would have shown nothing about that state, however green it is."""
+def test_a_long_run_without_a_required_state_fails(state: str) -> None:
+    """It proves nothing about that state."""
     seen = dict.fromkeys(must_see(kills=LONG.kills, wild=True, split=True), 1)
 
     complete, partial = outcome(LONG, seen), outcome(LONG, {**seen, state: 0})
@@ -60,8 +60,8 @@ def test_a_long_run_that_never_saw_a_state_has_failed(state: str) -> None:
     assert partial.complaints == [f"never seen: {state}"]
 
 
-def test_a_short_run_need_not_see_everything() -> None:
-    """Half a minute is too short for some; what a marker makes happen for certain is wanted."""
+def test_a_short_run_needs_certain_states_only() -> None:
+    """Half a minute is too short for some; those caused by a marker are required."""
     short = replace(LONG, jobs=60, kills=5, wild=False)
     seen = {
         **dict.fromkeys(must_see(kills=LONG.kills, wild=True, split=True), 0),
@@ -72,8 +72,8 @@ def test_a_short_run_need_not_see_everything() -> None:
     assert outcome(short, seen).complaints == ["never seen: not bought after all"]
 
 
-def test_a_run_that_hurt_too_little_has_failed() -> None:
-    """Its figures would be those of a calm day."""
+def test_a_run_with_too_few_faults_fails() -> None:
+    """Its results would be those of a quiet service."""
     seen = dict.fromkeys(must_see(kills=LONG.kills, wild=True, split=True), 1)
     lazy = replace(outcome(LONG, seen), deeds={"killed": 3})
 

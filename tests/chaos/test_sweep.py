@@ -1,4 +1,4 @@
-"""A sample of the sweep over all failpoints; ``make chaos`` runs all of it."""
+"""A sample of the sweep over all failpoints; ``make chaos`` runs the whole sweep."""
 
 import ast
 from collections.abc import Iterator
@@ -41,22 +41,22 @@ def points_of(write: ast.Call) -> Iterator[str]:
 
 
 def test_every_failpoint_is_swept() -> None:
-    """A place that somebody adds, moves or forgets shows here; storages share the names of theirs."""
+    """New, moved and missing failpoints are detected; storages share their names."""
     assert sorted(set(hits())) == sorted(point.name for point in POINTS)
 
 
 @pytest.mark.parametrize(
     ("database", "seed"), [("sqlite", 1), ("postgresql", 2)], indirect=["database"]
 )
-def test_whatever_breaks_wherever_all_comes_out_right(rig: Rig, seed: int) -> None:
-    """Killed at some places, then hit by errors at all others: jobs, money and files are right."""
+def test_jobs_survive_faults_at_any_failpoint(rig: Rig, seed: int) -> None:
+    """Killed at some places, then with errors at all others: jobs, money and files are right."""
     plan(rig.host, seed=seed)
 
     assert run_legs(rig, sample(seed, kills=3)) == []
 
 
-def test_a_worker_frozen_before_it_buys_costs_one_prediction_that_is_stopped(rig: Rig) -> None:
-    """The honest limit: another worker gives the purchase up, the frozen one wakes and makes it."""
+def test_a_worker_frozen_before_a_start_costs_one_prediction(rig: Rig) -> None:
+    """The known limit: another worker gives the attempt up, then the frozen one starts it."""
     plan(rig.host, seed=1)
 
     assert run_legs(rig, [Leg.of("start.send", "freeze")]) == []
