@@ -7,6 +7,7 @@ import select
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from io import BytesIO
 from socket import AddressFamily
 from typing import Any, Final
@@ -287,8 +288,14 @@ async def _body(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
 def tls_context() -> ssl.SSLContext:
     """Return a context that checks certificates with the CAs of ``SSL_CERT_FILE`` or the system.
 
-    `fleek.Client` uses the same.
+    All connections of the process share it, as reading the CAs takes a while. `fleek.Client` uses
+    the same.
     """
+    return _context(ssl.get_default_verify_paths())
+
+
+@cache
+def _context(_paths: ssl.DefaultVerifyPaths) -> ssl.SSLContext:
     from httpx2 import create_ssl_context  # noqa: PLC0415 - the import takes a tenth of a second
 
     context = create_ssl_context()
