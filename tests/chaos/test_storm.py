@@ -27,7 +27,7 @@ def test_a_short_storm_costs_nothing(
     if database == "postgresql":
         settings["DATABASE_URL"] = request.getfixturevalue("database_url")
     split = database == "postgresql"
-    storm = Storm(seed=7, jobs=60, kills=5, minutes=0.4, wild=split, split=split)
+    storm = Storm(seed=7, jobs=40, kills=4, minutes=0.25, wild=split, split=split)
 
     with rigged(tmp_path, host, **settings) as rig:
         outcome = run(rig, storm)

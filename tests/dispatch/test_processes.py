@@ -30,6 +30,7 @@ CELERY: Final = ["-A", "fleek.dispatch.celery"]
 WORKER: Final = [*CELERY, "worker", "--pool", "threads", "-c", "64"]
 
 SETTLE: Final = 300.0  # seconds
+WAVE: Final = 12  # jobs that a worker is stopped in the middle of
 SHOWN: Final = {
     ("fleek.start", "FAILURE"),
     ("fleek.start", "SUCCESS"),
@@ -87,9 +88,9 @@ def test_a_stopped_worker_leaves_its_work_to_the_next(
     with serving(tmp_path, postgres, redis, dispatch) as service:
         service.serve("--no-worker")
         first = start(service)
-        accepted = service.submit_many(20, parameters=SMALL)
+        accepted = service.submit_many(WAVE, parameters=SMALL)
         until(lambda: service.by_status()["completed"] > 0, why=service.tails)
-        accepted += service.submit_many(20, parameters=SMALL)
+        accepted += service.submit_many(WAVE, parameters=SMALL)
 
         code = first.stop()
         second = start(service)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -28,12 +29,10 @@ from service_process import (
     until,
 )
 
-WAVE: Final = 20  # jobs in flight at each disturbance
+WAVE: Final = 12  # jobs in flight at each disturbance
 SETTLE: Final = 300.0  # seconds; a lost dispatch is repeated after thirty
-DOWN_SECONDS: Final = 8.0
+DOWN_SECONDS: Final = 3.0
 TIMES: Final = 3  # minimum number of deliveries per message
-
-both = pytest.mark.parametrize("dispatch", ["celery", "dramatiq"])
 
 
 class Many:
@@ -107,57 +106,75 @@ def installed(
         yield many
 
 
-@both
-def test_every_job_ends_once_after_any_kill(
-    tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str
+@pytest.mark.parametrize("dispatch", ["celery", "dramatiq"])
+def test_every_job_ends_once_after_any_disturbance(
+    tmp_path: Path,
+    own_postgres: Postgres,
+    own_redis: RedisServer,
+    dispatch: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Workers, an API, the coordinator: the remaining or the next processes end its work."""
-    with installed(tmp_path, postgres, redis, dispatch) as many:
-        service = many.service
-        accepted = service.submit_many(WAVE, parameters=SMALL)
-        many.kill_worker(coordinator=False)
-        accepted += service.submit_many(WAVE, parameters=SMALL)
-        many.kill_worker(coordinator=True)
-        accepted += service.submit_many(WAVE, parameters=SMALL)
-        many.replace_api()
-        accepted += service.submit_many(WAVE, parameters=SMALL)
-
-        service.settle(seconds=SETTLE)
-
-        assert_each_once(service, accepted)
-
-
-@both
-def test_redis_may_lose_its_data_and_stop(
-    tmp_path: Path, postgres: Postgres, own_redis: RedisServer, dispatch: str
-) -> None:
-    """It only carries dispatches: callers notice nothing, and lost ones are repeated."""
-    with installed(tmp_path, postgres, own_redis, dispatch) as many:
-        service = many.service
-        accepted = service.submit_many(WAVE, parameters=SMALL)
-        own_redis.empty()
-        accepted += service.submit_many(WAVE, parameters=SMALL)
-        own_redis.stop()
-        with load(*many.urls) as seen:
-            time.sleep(DOWN_SECONDS)  # the outage has to last for the test
-            until(lambda: len(seen.accepted) > WAVE, why=service.tails)
-            during: dict[str, Any] = {}
-
-            def degraded() -> bool:
-                during.update(service.http.get("/health/detailed").json())
-                return bool(during["status"] == "degraded")
-
-            until(degraded, why=lambda: f"{during}\n{service.tails()}")
-        own_redis.start()
-
-        service.settle(seconds=SETTLE)
-        until(lambda: state(service) == "healthy", why=service.tails)
-
-        assert seen.broken == []
-        assert during["checks"]["dispatcher"]["status"] == "unhealthy"
-        assert "REDIS_URL" in during["checks"]["dispatcher"]["advice"]
-        assert_each_once(service, accepted + seen.accepted)
+    """Processes, the broker and the database in turn; nobody has to restart the others."""
+    monkeypatch.setenv("REDIS_URL", own_redis.url())
+    accepted: list[str] = []
+    with installed(tmp_path, own_postgres, own_redis, dispatch) as many:
+        for disturb in (
+            kill_some,
+            partial(repeat_messages, dispatch=dispatch),
+            partial(empty_and_stop, redis=own_redis),
+            partial(restart, postgres=own_postgres),
+        ):
+            accepted += disturb(many)
+            many.service.settle(seconds=SETTLE)
+            assert_each_once(many.service, accepted)
         assert many.ended() == []
+
+
+def kill_some(many: Many) -> list[str]:
+    """Kill workers, the coordinator, an API: the remaining or the next processes end their work."""
+    service = many.service
+    accepted = service.submit_many(WAVE, parameters=SMALL)
+    many.kill_worker(coordinator=False)
+    accepted += service.submit_many(WAVE, parameters=SMALL)
+    many.kill_worker(coordinator=True)
+    accepted += service.submit_many(WAVE, parameters=SMALL)
+    many.replace_api()
+    return accepted + service.submit_many(WAVE, parameters=SMALL)
+
+
+def repeat_messages(many: Many, *, dispatch: str) -> list[str]:
+    """Brokers deliver at least once; each message is delivered three times or more."""
+    accepted = many.service.submit_many(WAVE, parameters=SMALL)
+    with repeating(dispatch, accepted) as sent:
+        many.service.settle(seconds=SETTLE)
+    assert min(sent.values()) >= TIMES
+    return accepted
+
+
+def empty_and_stop(many: Many, *, redis: RedisServer) -> list[str]:
+    """Redis only carries dispatches: callers notice nothing, and lost ones are repeated."""
+    service = many.service
+    accepted = service.submit_many(WAVE, parameters=SMALL)
+    redis.empty()
+    accepted += service.submit_many(WAVE, parameters=SMALL)
+    redis.stop()
+    with load(*many.urls) as seen:
+        time.sleep(DOWN_SECONDS)  # the outage itself
+        until(lambda: len(seen.accepted) > WAVE, why=service.tails)
+        during: dict[str, Any] = {}
+
+        def degraded() -> bool:
+            during.update(service.http.get("/health/detailed").json())
+            return bool(during["status"] == "degraded")
+
+        until(degraded, why=lambda: f"{during}\n{service.tails()}")
+    redis.start()
+    until(lambda: state(service) == "healthy", why=service.tails)
+
+    assert seen.broken == []
+    assert during["checks"]["dispatcher"]["status"] == "unhealthy"
+    assert "REDIS_URL" in during["checks"]["dispatcher"]["advice"]
+    return accepted + seen.accepted
 
 
 def state(service: Service) -> str:
@@ -166,46 +183,18 @@ def state(service: Service) -> str:
     return found
 
 
-@both
-def test_a_restart_of_postgres_under_load_is_a_pause(
-    tmp_path: Path, own_postgres: Postgres, redis: RedisServer, dispatch: str
-) -> None:
-    """Callers get temporary errors only, and no process has to be restarted."""
-    with installed(tmp_path, own_postgres, redis, dispatch) as many:
-        service = many.service
-        with load(*many.urls) as seen:
-            until(lambda: len(seen.accepted) > WAVE, why=service.tails)
-            own_postgres.stop("immediate")
-            until(lambda: seen.refused > 0, why=service.tails)
-            known = len(seen.accepted)
-            own_postgres.start()
-            until(lambda: len(seen.accepted) > known + WAVE, why=service.tails)
+def restart(many: Many, *, postgres: Postgres) -> list[str]:
+    """Callers get temporary errors only."""
+    with load(*many.urls) as seen:
+        until(lambda: len(seen.accepted) > WAVE, why=many.service.tails)
+        postgres.stop("immediate")
+        until(lambda: seen.refused > 0, why=many.service.tails)
+        known = len(seen.accepted)
+        postgres.start()
+        until(lambda: len(seen.accepted) > known + WAVE, why=many.service.tails)
 
-        service.settle(seconds=SETTLE)
-
-        assert seen.broken == []
-        assert_each_once(service, seen.accepted)
-        assert many.ended() == []
-
-
-@both
-def test_repeated_messages_create_no_second_prediction(
-    tmp_path: Path,
-    postgres: Postgres,
-    redis: RedisServer,
-    dispatch: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Brokers deliver at least once; each message is delivered three times or more."""
-    monkeypatch.setenv("REDIS_URL", redis.url())
-    with installed(tmp_path, postgres, redis, dispatch) as many:
-        service = many.service
-        accepted = service.submit_many(WAVE, parameters=SMALL)
-        with repeating(dispatch, accepted) as sent:
-            service.settle(seconds=SETTLE)
-
-        assert min(sent.values()) >= TIMES
-        assert_each_once(service, accepted)
+    assert seen.broken == []
+    return seen.accepted
 
 
 @contextmanager
