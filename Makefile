@@ -13,6 +13,8 @@ PYTHONS := 3.11 3.12 3.13 3.14
 T ?=
 QUICK := not full and not node and not live
 FULL := (full or hypothesis) and not node and not live
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+WAITING := $(shell echo $$(($(CORES) + ($(CORES) + 1) / 2)))# processes of tests that wait for others half of their time
 CODE := src tests benchmarks scripts
 POSTGRES := tests/store tests/contracts/test_databases.py tests/engine/test_upgrade.py
 
@@ -44,7 +46,9 @@ run: $(VENV)/.run ## Install what is needed and serve on http://127.0.0.1:8000 (
 dev: $(VENV)/.dev ## Serve, and start anew when the code changes
 	@$(BIN)/watchfiles --filter python '$(BIN)/fleek serve' src
 
-check: lint types contracts test-all ## Everything CI runs
+check: $(VENV)/.dev ## Everything CI runs
+	@$(MAKE) --no-print-directory -j3 lint types contracts
+	@$(MAKE) --no-print-directory test-all
 
 check-pythons: ## The quick tests on each supported Python that is here
 	@tried=; for version in $(PYTHONS); do \
@@ -75,7 +79,7 @@ test: $(VENV)/.dev ## Quick tests: in process, SQLite (T=path to narrow)
 	@$(BIN)/pytest -n auto --dist worksteal -m "$(QUICK)" --hypothesis-profile=quick $(T)
 
 test-full: $(VENV)/.dev ## What make test leaves out: real servers and processes, many rows, all examples
-	@$(BIN)/pytest -n auto -m "$(FULL)" $(T)
+	@$(BIN)/pytest -n $(WAITING) --dist worksteal -m "$(FULL)" $(T)
 
 test-all: test test-full ## All tests, the quick ones first
 
