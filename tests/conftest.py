@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import hypothesis
 import pytest
+import structlog
 
 from backing_services import Postgres, Services, apart
 from default_settings import defaults
@@ -25,6 +26,13 @@ from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
 from fleek.store.migrate import upgrade
 
+structlog.configure(  # unless a test does; the default draws each traceback, in half a second
+    processors=[
+        structlog.stdlib.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
+    ]
+)
 gc.disable()  # until all tests are collected: hardly anything that is made until then is garbage
 
 SERVICES = pytest.StashKey[Services]()
@@ -39,7 +47,7 @@ SLOW_TO_COLLECT: Final = frozenset({"test_schemathesis.py"})
 MEMORY: Final = Path("/dev/shm")  # where Linux has files in memory
 ROOM_BYTES: Final = 4 * 1024**3  # a container's default is 64 MB
 
-for _profile, _examples in {"full": 100, "quick": 20}.items():
+for _profile, _examples in {"full": 100, "quick": 10}.items():
     hypothesis.settings.register_profile(
         _profile,
         max_examples=_examples,

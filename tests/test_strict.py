@@ -66,21 +66,22 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED.keys())
-def test_what_may_be_misread_is_refused(data: bytes) -> None:
+def test_what_may_be_misread_is_refused(subtests: pytest.Subtests) -> None:
     """Two programs that read the same body differently are a way in."""
-    with pytest.raises(Unreadable):
-        strict.loads(data)
+    for data in REFUSED.values():
+        with subtests.test(data=str(data)[:40]), pytest.raises(Unreadable):
+            strict.loads(data)
 
 
-@pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED.keys())
-def test_a_refusal_does_not_echo(data: bytes) -> None:
+def test_a_refusal_does_not_echo(subtests: pytest.Subtests) -> None:
     """An error that repeats its input carries it into logs and pages."""
-    with pytest.raises(Unreadable) as refusal:
-        strict.loads(data)
+    for data in REFUSED.values():
+        with subtests.test(data=str(data)[:40]):
+            with pytest.raises(Unreadable) as refusal:
+                strict.loads(data)
 
-    assert CANARY not in str(refusal.value)
-    assert len(str(refusal.value)) < 100
+            assert CANARY not in str(refusal.value)
+            assert len(str(refusal.value)) < 100
 
 
 READ = {

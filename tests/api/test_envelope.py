@@ -24,12 +24,17 @@ async def test_a_valid_request_id_is_kept(client: httpx2.AsyncClient) -> None:
     assert answer.headers["x-request-id"] == "Caller-1.2_3"
 
 
-@pytest.mark.parametrize("given", ["", "a b", "a\tb", "x" * 129, "é", "<script>", '"'])
-async def test_any_other_request_id_is_replaced(client: httpx2.AsyncClient, given: str) -> None:
+async def test_any_other_request_id_is_replaced(
+    client: httpx2.AsyncClient, subtests: pytest.Subtests
+) -> None:
     """It is written to logs and returned to browsers."""
-    answer = await client.get("/livez", headers=[(b"X-Request-ID", given.encode("latin-1"))])
+    for given in ["", "a b", "a\tb", "x" * 129, "é", "<script>", '"']:
+        with subtests.test(given=str(given)[:40]):
+            answer = await client.get(
+                "/livez", headers=[(b"X-Request-ID", given.encode("latin-1"))]
+            )
 
-    assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
+            assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
 
 
 async def test_each_request_has_its_own_id(client: httpx2.AsyncClient) -> None:

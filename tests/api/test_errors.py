@@ -47,55 +47,57 @@ def error_of(kind: type[FleekError]) -> FleekError:
     return kind(SECRET)
 
 
-@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
 async def test_every_error_has_its_status_and_code(
-    rt: Runtime, client_of: ClientOf, kind: type[FleekError]
+    rt: Runtime, client_of: ClientOf, subtests: pytest.Subtests
 ) -> None:
     """One table decides, by the nearest base class."""
-    db: Any = Failing(error_of(kind))
+    for kind in OURS:
+        with subtests.test(kind=str(kind)[:40]):
+            db: Any = Failing(error_of(kind))
 
-    async with client_of(replace(rt, db=db)) as client:
-        answer = await client.get("/api/v1/jobs")
+            async with client_of(replace(rt, db=db)) as client:
+                answer = await client.get("/api/v1/jobs")
 
-    problem = answer.json()
-    assert answer.status_code == status_of(kind) == problem["status"]
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert set(problem) == MEMBERS
-    assert problem["code"] == kind.code
-    assert problem["type"] == f"urn:fleek:problem:{kind.code}"
-    assert problem["request_id"] == answer.headers["x-request-id"]
+            problem = answer.json()
+            assert answer.status_code == status_of(kind) == problem["status"]
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert set(problem) == MEMBERS
+            assert problem["code"] == kind.code
+            assert problem["type"] == f"urn:fleek:problem:{kind.code}"
+            assert problem["request_id"] == answer.headers["x-request-id"]
 
 
-@pytest.mark.parametrize(
-    "kind", [one for one in OURS if status_of(one) >= 500], ids=lambda kind: kind.__name__
-)
 async def test_messages_of_libraries_are_not_published(
-    rt: Runtime, client_of: ClientOf, kind: type[FleekError]
+    rt: Runtime, client_of: ClientOf, subtests: pytest.Subtests
 ) -> None:
     """They may contain addresses, statements and internal names."""
-    db: Any = Failing(error_of(kind))
+    for kind in [one for one in OURS if status_of(one) >= 500]:
+        with subtests.test(kind=str(kind)[:40]):
+            db: Any = Failing(error_of(kind))
 
-    async with client_of(replace(rt, db=db)) as client:
-        answer = await client.get("/api/v1/jobs")
+            async with client_of(replace(rt, db=db)) as client:
+                answer = await client.get("/api/v1/jobs")
 
-    assert "secret" not in answer.text
-    assert "SELECT" not in answer.text
+            assert "secret" not in answer.text
+            assert "SELECT" not in answer.text
 
 
-@pytest.mark.parametrize(
-    ("kind", "seconds"),
-    [(errors.DatabaseUnavailable, "2"), (errors.StorageError, "2"), (TooMany, "7")],
-)
 async def test_temporary_errors_have_a_retry_after(
-    rt: Runtime, client_of: ClientOf, kind: type[FleekError], seconds: str
+    rt: Runtime, client_of: ClientOf, subtests: pytest.Subtests
 ) -> None:
     """Clients that know the delay do not all retry at once."""
-    db: Any = Failing(error_of(kind))
+    for kind, seconds in [
+        (errors.DatabaseUnavailable, "2"),
+        (errors.StorageError, "2"),
+        (TooMany, "7"),
+    ]:
+        with subtests.test(kind=str(kind)[:40], seconds=str(seconds)[:40]):
+            db: Any = Failing(error_of(kind))
 
-    async with client_of(replace(rt, db=db)) as client:
-        answer = await client.get("/api/v1/jobs")
+            async with client_of(replace(rt, db=db)) as client:
+                answer = await client.get("/api/v1/jobs")
 
-    assert answer.headers["retry-after"] == seconds
+            assert answer.headers["retry-after"] == seconds
 
 
 async def test_an_internal_error_reveals_no_message(rt: Runtime, client_of: ClientOf) -> None:
@@ -160,40 +162,43 @@ FIELDS = {
 }
 
 
-@pytest.mark.parametrize(("body", "pointer", "code"), FIELDS.values(), ids=FIELDS.keys())
 async def test_a_refusal_names_the_field_and_not_its_value(
-    client: httpx2.AsyncClient, body: Any, pointer: str, code: str
+    client: httpx2.AsyncClient, subtests: pytest.Subtests
 ) -> None:
     """Forms can show it in the right place, and logs contain no values."""
-    answer = await client.post("/api/v1/generate", json=body)
+    for body, pointer, code in FIELDS.values():
+        with subtests.test(body=str(body)[:40], pointer=str(pointer)[:40], code=str(code)[:40]):
+            answer = await client.post("/api/v1/generate", json=body)
 
-    problem = answer.json()
-    assert answer.status_code == 422
-    assert [(one["pointer"], one["code"]) for one in problem["errors"]] == [(pointer, code)]
-    assert {one["location"] for one in problem["errors"]} == {"body"}
-    assert "canary" not in answer.text
+            problem = answer.json()
+            assert answer.status_code == 422
+            assert [(one["pointer"], one["code"]) for one in problem["errors"]] == [
+                (pointer, code)
+            ]
+            assert {one["location"] for one in problem["errors"]} == {"body"}
+            assert "canary" not in answer.text
 
 
-@pytest.mark.parametrize(
-    ("address", "location", "pointer"),
-    [
+async def test_a_refusal_names_the_part_of_the_request(
+    client: httpx2.AsyncClient, subtests: pytest.Subtests
+) -> None:
+    """Body, path and query may have fields of the same name."""
+    for address, location, pointer in [
         ("/api/v1/jobs?limit=canary", "query", "/limit"),
         ("/api/v1/jobs?status_filter=canary", "query", "/status_filter"),
         ("/api/v1/jobs/canary", "path", "/job_id"),
-    ],
-)
-async def test_a_refusal_names_the_part_of_the_request(
-    client: httpx2.AsyncClient, address: str, location: str, pointer: str
-) -> None:
-    """Body, path and query may have fields of the same name."""
-    answer = await client.get(address)
+    ]:
+        with subtests.test(
+            address=str(address)[:40], location=str(location)[:40], pointer=str(pointer)[:40]
+        ):
+            answer = await client.get(address)
 
-    problem = answer.json()
-    assert answer.status_code == 422
-    assert [(one["location"], one["pointer"]) for one in problem["errors"]] == [
-        (location, pointer)
-    ]
-    assert "canary" not in answer.text
+            problem = answer.json()
+            assert answer.status_code == 422
+            assert [(one["location"], one["pointer"]) for one in problem["errors"]] == [
+                (location, pointer)
+            ]
+            assert "canary" not in answer.text
 
 
 async def test_a_body_that_ends_early_is_unreadable(rt: Runtime) -> None:

@@ -153,16 +153,17 @@ async def test_a_complete_reader_of_an_ended_job_gets_a_204(
     assert answer.content == b""
 
 
-@pytest.mark.parametrize(
-    "last", ["-1", "+1", "1.0", "0x1", "1e3", "x", "2147483649", "9" * 5000, "1, 2", "\u00b2"]
-)
-async def test_an_invalid_event_id_is_refused(client: httpx2.AsyncClient, last: str) -> None:
+async def test_an_invalid_event_id_is_refused(
+    client: httpx2.AsyncClient, subtests: pytest.Subtests
+) -> None:
     """400 in each case, whether the job exists or not."""
-    headers = [(b"Last-Event-ID", last.encode("latin-1"))]
+    for last in ["-1", "+1", "1.0", "0x1", "1e3", "x", "2147483649", "9" * 5000, "1, 2", "\u00b2"]:
+        with subtests.test(last=str(last)[:40]):
+            headers = [(b"Last-Event-ID", last.encode("latin-1"))]
 
-    answer = await client.get(path_of(UNKNOWN), headers=headers)
+            answer = await client.get(path_of(UNKNOWN), headers=headers)
 
-    assert (answer.status_code, answer.json()["code"]) == (400, "bad_event_id")
+            assert (answer.status_code, answer.json()["code"]) == (400, "bad_event_id")
 
 
 async def test_two_ids_are_refused(client: httpx2.AsyncClient) -> None:

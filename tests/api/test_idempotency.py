@@ -93,9 +93,11 @@ async def test_both_names_of_the_model_are_one_field(client: httpx2.AsyncClient)
     assert second.json()["id"] == first.json()["id"]
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
+async def test_a_key_with_another_request_is_refused(
+    client: httpx2.AsyncClient, rt: Runtime, subtests: pytest.Subtests
+) -> None:
+    """For any different field: the caller would take one job for another."""
+    cases: list[dict[str, Any]] = [
         {"prompt": "A dog"},
         {"parameters": {"seed": 1}},
         {"priority": 6},
@@ -107,22 +109,18 @@ async def test_both_names_of_the_model_are_one_field(client: httpx2.AsyncClient)
         {"model": "fleek/art"},
         {"run_at": "2100-01-01T00:00:00Z"},
         {"webhook_url": "https://example.com/hook"},
-    ],
-    ids=lambda fields: next(iter(fields)),
-)
-async def test_a_key_with_another_request_is_refused(
-    client: httpx2.AsyncClient, rt: Runtime, fields: dict[str, Any]
-) -> None:
-    """For any different field: the caller would take one job for another."""
-    await post(client)
+    ]
+    for fields in cases:
+        with subtests.test(fields=str(fields)[:40]):
+            await post(client)
 
-    answer = await post(client, **fields)
+            answer = await post(client, **fields)
 
-    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
-    assert await number_of_jobs(rt) == 1
+            assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+            assert await number_of_jobs(rt) == 1
 
 
-BAD: Final = {
+BAD: Final[dict[str, Any]] = {
     "empty": [("Idempotency-Key", "")],
     "too long": [("Idempotency-Key", "k" * 256)],
     "space": [("Idempotency-Key", "order 17")],
@@ -132,19 +130,19 @@ BAD: Final = {
 }
 
 
-@pytest.mark.parametrize("headers", BAD.values(), ids=BAD.keys())
-@pytest.mark.parametrize("path", [V1, "/generate", "retry"])
 async def test_an_invalid_key_is_refused(
-    client: httpx2.AsyncClient, rt: Runtime, make: Make, path: str, headers: Any
+    client: httpx2.AsyncClient, rt: Runtime, make: Make, subtests: pytest.Subtests
 ) -> None:
-    """With an ignored key the caller would pay twice."""
+    """With an ignored key the caller would pay twice; one validator serves all routes."""
     job = await make(Status.FAILED)
-    url = f"/api/v1/jobs/{job.id}/retry" if path == "retry" else path
+    retry = f"/api/v1/jobs/{job.id}/retry"
 
-    answer = await post(client, url, headers=headers)
+    for path, name in [*((V1, name) for name in BAD), ("/generate", "two"), (retry, "empty")]:
+        with subtests.test(path=path, name=name):
+            answer = await post(client, path, headers=BAD[name])
 
-    assert (answer.status_code, answer.json()["code"]) == (400, "bad_idempotency_key")
-    assert await number_of_jobs(rt) == 1
+            assert (answer.status_code, answer.json()["code"]) == (400, "bad_idempotency_key")
+            assert await number_of_jobs(rt) == 1
 
 
 async def test_the_longest_key_is_accepted(client: httpx2.AsyncClient) -> None:

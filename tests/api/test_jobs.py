@@ -145,9 +145,11 @@ async def test_a_failed_attempt_is_not_shown_as_a_failed_job(
     assert shown["error_message"] is None
 
 
-@pytest.mark.parametrize(
-    ("method", "route"),
-    [
+async def test_an_unknown_job_is_not_found(
+    client: httpx2.AsyncClient, subtests: pytest.Subtests
+) -> None:
+    """On every route."""
+    for method, route in [
         ("GET", "/api/v1/jobs/{}"),
         ("GET", "/api/v1/status/{}"),
         ("GET", "/api/v1/jobs/{}/metadata"),
@@ -157,16 +159,12 @@ async def test_a_failed_attempt_is_not_shown_as_a_failed_job(
         ("DELETE", "/api/v1/jobs/{}"),
         ("POST", "/api/v1/jobs/{}/cancel"),
         ("POST", "/api/v1/jobs/{}/retry"),
-    ],
-)
-async def test_an_unknown_job_is_not_found(
-    client: httpx2.AsyncClient, method: str, route: str
-) -> None:
-    """On every route."""
-    answer = await client.request(method, route.format(UNKNOWN))
+    ]:
+        with subtests.test(method=str(method)[:40], route=str(route)[:40]):
+            answer = await client.request(method, route.format(UNKNOWN))
 
-    assert answer.status_code == 404
-    assert answer.json()["code"] == "not_found"
+            assert answer.status_code == 404
+            assert answer.json()["code"] == "not_found"
 
 
 async def test_jobs_are_listed_newest_first(client: httpx2.AsyncClient, make: Make) -> None:

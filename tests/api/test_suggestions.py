@@ -28,22 +28,23 @@ FIELDS: Final[Mapping[str, tuple[str, str | None]]] = {
 }
 
 
-@pytest.mark.parametrize("route", ["/api/v1/generate", "/generate"])
-@pytest.mark.parametrize("name", FIELDS, ids=lambda name: str(name)[:20])
 async def test_an_unknown_field_gets_a_suggestion(
-    client: httpx2.AsyncClient, route: str, name: str
+    client: httpx2.AsyncClient, subtests: pytest.Subtests
 ) -> None:
     """As text in the detail, and as a pointer for programs."""
-    detail, pointer = FIELDS[name]
+    for name in FIELDS:
+        for route in ["/api/v1/generate", "/generate"]:
+            with subtests.test(name=str(name)[:40], route=str(route)[:40]):
+                detail, pointer = FIELDS[name]
 
-    answer = await client.post(route, json={"prompt": "x", name: 1})
+                answer = await client.post(route, json={"prompt": "x", name: 1})
 
-    (error,) = answer.json()["errors"]
-    assert answer.status_code == 422
-    assert error["code"] == "extra_forbidden"
-    assert detail in error["detail"]
-    assert error["suggestion"] == pointer
-    assert detail in answer.json()["detail"]
+                (error,) = answer.json()["errors"]
+                assert answer.status_code == 422
+                assert error["code"] == "extra_forbidden"
+                assert detail in error["detail"]
+                assert error["suggestion"] == pointer
+                assert detail in answer.json()["detail"]
 
 
 async def test_a_misspelt_field_is_reported_before_the_missing_one(
@@ -94,39 +95,42 @@ QUERIES: Final[Mapping[str, tuple[str, str | None]]] = {
 }
 
 
-@pytest.mark.parametrize("request_line", QUERIES, ids=lambda line: str(line)[:40])
 async def test_an_unknown_query_parameter_gets_a_suggestion(
-    client: httpx2.AsyncClient, request_line: str
+    client: httpx2.AsyncClient, subtests: pytest.Subtests
 ) -> None:
     """An ignored one would silently return another list."""
-    detail, pointer = QUERIES[request_line]
-    method, target = request_line.split(" ")
+    for request_line in QUERIES:
+        with subtests.test(request_line=str(request_line)[:40]):
+            detail, pointer = QUERIES[request_line]
+            method, target = request_line.split(" ")
 
-    answer = await client.request(method, target, json={"prompt": "x"})
+            answer = await client.request(method, target, json={"prompt": "x"})
 
-    (error,) = answer.json()["errors"]
-    assert answer.status_code == 422
-    assert detail in error["detail"]
-    assert (error["location"], error["suggestion"]) == ("query", pointer)
+            (error,) = answer.json()["errors"]
+            assert answer.status_code == 422
+            assert detail in error["detail"]
+            assert (error["location"], error["suggestion"]) == ("query", pointer)
 
 
-@pytest.mark.parametrize(
-    ("header", "detail", "pointer"),
-    [
-        ("X-Idempotency-Key", "did you mean Idempotency-Key?", "/Idempotency-Key"),
-        ("Cancel-After", "deadline_seconds", None),
-    ],
-)
 async def test_a_header_of_another_service_gets_a_suggestion(
-    client: httpx2.AsyncClient, header: str, detail: str, pointer: str | None
+    client: httpx2.AsyncClient, subtests: pytest.Subtests
 ) -> None:
     """Its sender relies on its effect, and ignoring it could cost money."""
-    answer = await client.post("/api/v1/generate", json={"prompt": "x"}, headers={header: "5m"})
+    for header, detail, pointer in [
+        ("X-Idempotency-Key", "did you mean Idempotency-Key?", "/Idempotency-Key"),
+        ("Cancel-After", "deadline_seconds", None),
+    ]:
+        with subtests.test(
+            header=str(header)[:40], detail=str(detail)[:40], pointer=str(pointer)[:40]
+        ):
+            answer = await client.post(
+                "/api/v1/generate", json={"prompt": "x"}, headers={header: "5m"}
+            )
 
-    (error,) = answer.json()["errors"]
-    assert answer.status_code == 422
-    assert detail in error["detail"]
-    assert (error["location"], error["suggestion"]) == ("header", pointer)
+            (error,) = answer.json()["errors"]
+            assert answer.status_code == 422
+            assert detail in error["detail"]
+            assert (error["location"], error["suggestion"]) == ("header", pointer)
 
 
 PATHS: Final = {
@@ -145,30 +149,34 @@ PATHS: Final = {
 }
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path)[:40])
 async def test_an_unknown_path_gets_the_nearest_route(
-    client: httpx2.AsyncClient, path: str
+    client: httpx2.AsyncClient, subtests: pytest.Subtests
 ) -> None:
     """The path itself is not repeated."""
-    answer = await client.post(path)
+    for path in PATHS:
+        with subtests.test(path=str(path)[:40]):
+            answer = await client.post(path)
 
-    problem = answer.json()
-    assert (answer.status_code, problem["code"]) == (404, "not_found")
-    assert [error["suggestion"] for error in problem["errors"]] == (
-        [PATHS[path]] if PATHS[path] else []
-    )
-    assert PATHS[path] is None or PATHS[path] in problem["detail"]
+            problem = answer.json()
+            assert (answer.status_code, problem["code"]) == (404, "not_found")
+            assert [error["suggestion"] for error in problem["errors"]] == (
+                [PATHS[path]] if PATHS[path] else []
+            )
+            assert PATHS[path] is None or PATHS[path] in problem["detail"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/health/", "/api/v1/jobs/", "/api/v1/jobs/?limit=1", "/docs/", "/metrics/"]
-)
-async def test_a_trailing_slash_is_ignored(client: httpx2.AsyncClient, path: str) -> None:
+async def test_a_trailing_slash_is_ignored(
+    client: httpx2.AsyncClient, subtests: pytest.Subtests
+) -> None:
     """Without a redirect, which some clients follow with another method or not at all."""
-    answer = await client.get(path)
+    for path in ["/health/", "/api/v1/jobs/", "/api/v1/jobs/?limit=1", "/docs/", "/metrics/"]:
+        with subtests.test(path=str(path)[:40]):
+            answer = await client.get(path)
 
-    assert answer.status_code == 200
-    assert (await client.post("/api/v1/generate/", json={"prompt": "x"})).status_code == 201
+            assert answer.status_code == 200
+            assert (
+                await client.post("/api/v1/generate/", json={"prompt": "x"})
+            ).status_code == 201
 
 
 async def test_a_slash_alone_is_the_start_page(client: httpx2.AsyncClient) -> None:

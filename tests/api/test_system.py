@@ -418,18 +418,19 @@ async def test_scrapers_get_an_exposition(
     assert str(job.id) not in answer.text
 
 
-@pytest.mark.parametrize("version", ["x", "1.x", "1..0", "²", "9" * 5000, ""])
-@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
 async def test_a_scraper_may_request_any_version(
-    client: httpx2.AsyncClient, kind: str, version: str
+    client: httpx2.AsyncClient, subtests: pytest.Subtests
 ) -> None:
     """An invalid version gets an exposition, too, and no traceback."""
-    accept = f"{kind};version={version};escaping=x".encode("latin-1")
+    for kind in ["text/plain", "application/openmetrics-text"]:
+        for version in ["x", "1.x", "1..0", "²", "9" * 5000, ""]:
+            with subtests.test(kind=str(kind)[:40], version=str(version)[:40]):
+                accept = f"{kind};version={version};escaping=x".encode("latin-1")
 
-    answer = await client.get("/metrics", headers=[(b"accept", accept)])
+                answer = await client.get("/metrics", headers=[(b"accept", accept)])
 
-    assert answer.status_code == 200
-    assert "fleek_jobs" in answer.text
+                assert answer.status_code == 200
+                assert "fleek_jobs" in answer.text
 
 
 async def test_two_applications_count_separately(rt: Runtime, client_of: ClientOf) -> None:

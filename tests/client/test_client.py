@@ -13,7 +13,6 @@ from fleek import (
     Client,
     ConfigurationError,
     Conflict,
-    FleekError,
     Forbidden,
     Gone,
     InvalidInput,
@@ -84,9 +83,11 @@ def test_what_json_cannot_hold_is_not_sent(client: Client, server: Any, value: o
     assert server.requests == []
 
 
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
+def test_a_refusal_is_the_servers_own_error(
+    client: Client, server: Any, subtests: pytest.Subtests
+) -> None:
+    """Callers catch by class and compare codes, as if the engine were theirs."""
+    for status, kind in [
         (400, Unreadable),
         (401, Unauthorized),
         (403, Forbidden),
@@ -98,20 +99,16 @@ def test_what_json_cannot_hold_is_not_sent(client: Client, server: Any, value: o
         (415, Unsupported),
         (422, InvalidInput),
         (500, ServerError),
-    ],
-)
-def test_a_refusal_is_the_servers_own_error(
-    client: Client, server: Any, status: int, kind: type[FleekError]
-) -> None:
-    """Callers catch by class and compare codes, as if the engine were theirs."""
-    server.script = [problem(status)]
+    ]:
+        with subtests.test(status=str(status)[:40], kind=str(kind)[:40]):
+            server.script = [problem(status)]
 
-    with pytest.raises(kind) as caught:
-        client.status(JOB)
+            with pytest.raises(kind) as caught:
+                client.status(JOB)
 
-    assert type(caught.value) is kind
-    assert str(caught.value).startswith("no, thanks")
-    assert caught.value.code == "why"
+            assert type(caught.value) is kind
+            assert str(caught.value).startswith("no, thanks")
+            assert caught.value.code == "why"
 
 
 def test_invalid_input_names_the_fields(client: Client, server: Any) -> None:

@@ -13,7 +13,6 @@ from examples import ROOT, examples
 from fleek.domain.job import TRANSITIONS
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-NAMED = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"(?<![\w/.-])(?:\w[\w-]*/)*\w[\w-]*\.py\b|(?<![\w/.-])(?:[\w-]+/)+(?![\w{.…])")
@@ -47,35 +46,45 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}
 
 
-@pytest.mark.parametrize("page", NAMED)
-def test_every_link_has_a_target(page: Path) -> None:
+def test_every_link_has_a_target(subtests: pytest.Subtests) -> None:
     """Broken links end a reader's search."""
-    links = [link for link in LINK.findall(page.read_text()) if not link.startswith(ELSEWHERE)]
-    targets = [link.partition("#") for link in links]
-    places = [
-        ((page.parent / path if path else page).resolve(), name) for path, _, name in targets
-    ]
+    for page in PAGES:
+        with subtests.test(page=str(page)[:40]):
+            links = [
+                link for link in LINK.findall(page.read_text()) if not link.startswith(ELSEWHERE)
+            ]
+            targets = [link.partition("#") for link in links]
+            places = [
+                ((page.parent / path if path else page).resolve(), name)
+                for path, _, name in targets
+            ]
 
-    dead = [str(place) for place, name in places if not place.exists()]
-    lost = [(str(place), name) for place, name in places if name and name not in anchors(place)]
+            dead = [str(place) for place, name in places if not place.exists()]
+            lost = [
+                (str(place), name) for place, name in places if name and name not in anchors(place)
+            ]
 
-    assert (dead, lost) == ([], [])
+            assert (dead, lost) == ([], [])
 
 
-@pytest.mark.parametrize("page", NAMED)
-def test_every_make_target_exists(page: Path) -> None:
+def test_every_make_target_exists(subtests: pytest.Subtests) -> None:
     """Documented commands have to work."""
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        with subtests.test(page=str(page)[:40]):
+            targets = set(
+                re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            )
 
-    named = set(re.findall(r"(?:`|^|=\S+ )make ([a-z-]+)", page.read_text(), re.MULTILINE))
+            named = set(re.findall(r"(?:`|^|=\S+ )make ([a-z-]+)", page.read_text(), re.MULTILINE))
 
-    assert named <= targets
+            assert named <= targets
 
 
-@pytest.mark.parametrize("page", NAMED)
-def test_documents_contain_no_local_paths(page: Path) -> None:
+def test_documents_contain_no_local_paths(subtests: pytest.Subtests) -> None:
     """Folders and hosts of an author's machine help no reader; some words have one spelling."""
-    assert UNWANTED.findall(page.read_text()) == []
+    for page in PAGES:
+        with subtests.test(page=str(page)[:40]):
+            assert UNWANTED.findall(page.read_text()) == []
 
 
 def test_every_page_is_linked() -> None:

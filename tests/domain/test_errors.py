@@ -28,11 +28,12 @@ def test_every_error_is_in_the_module_docstring() -> None:
     assert [kind.__name__ for kind in KINDS if f"── {kind.__name__}" not in drawn] == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_error_has_a_code_and_a_docstring(kind: type[FleekError]) -> None:
+def test_every_error_has_a_code_and_a_docstring(subtests: pytest.Subtests) -> None:
     """Both are public."""
-    assert kind.code.replace("_", "").isalpha()
-    assert (kind.__doc__ or "").partition("\n")[0].endswith(".")
+    for kind in KINDS:
+        with subtests.test(kind=str(kind)[:40]):
+            assert kind.code.replace("_", "").isalpha()
+            assert (kind.__doc__ or "").partition("\n")[0].endswith(".")
 
 
 def test_an_error_code_can_be_overridden() -> None:

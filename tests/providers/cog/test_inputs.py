@@ -120,47 +120,43 @@ async def test_an_input_too_expensive_to_check_is_refused() -> None:
         await validate_inputs(known, {"images": [2] * 1000}, "a cat", public)
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        "/etc/passwd",
-        "cat.png",
-        "",
-        "file:///etc/passwd",
-        "http://example.com/cat.png",
-        "https://user@example.com/cat.png",
-        "https://example.com:22/",
-        "https://10.0.0.1/",
-        "https://2130706433/",
-        "https://[::1]/",
-        "https://internal/",
-        "https://example.com/#a",
-        "https://example.com\\@127.0.0.1/",
-        "data:image/svg+xml;base64,AAAA",
-        "data:image/png,AAAA",
-        "data:image/png;base64,****",
-        PNG + "A" * MAX_FILE_CHARS,
-    ],
-    ids=range(17),
-)
-@pytest.mark.parametrize(
-    "schema",
-    [
+async def test_unsafe_files_are_refused(subtests: pytest.Subtests) -> None:
+    """Anywhere in the input."""
+    cases: list[dict[str, Any]] = [
         FILE,
         {"type": "array", "items": FILE},
         {"type": "object", "additionalProperties": FILE},
         {"anyOf": [{"type": "integer"}, FILE]},
         {**FILE, "nullable": True},
-    ],
-    ids=["plain", "list", "object", "either", "nullable"],
-)
-async def test_unsafe_files_are_refused(schema: dict[str, Any], file: str) -> None:
-    """Anywhere in the input."""
-    known = a_contract(image=schema)
-    value = {"array": [PNG, file], "object": {"a": file}}.get(schema.get("type", ""), file)
+    ]
+    for schema in cases:
+        for file in [
+            "/etc/passwd",
+            "cat.png",
+            "",
+            "file:///etc/passwd",
+            "http://example.com/cat.png",
+            "https://user@example.com/cat.png",
+            "https://example.com:22/",
+            "https://10.0.0.1/",
+            "https://2130706433/",
+            "https://[::1]/",
+            "https://internal/",
+            "https://example.com/#a",
+            "https://example.com\\@127.0.0.1/",
+            "data:image/svg+xml;base64,AAAA",
+            "data:image/png,AAAA",
+            "data:image/png;base64,****",
+            PNG + "A" * MAX_FILE_CHARS,
+        ]:
+            with subtests.test(schema=str(schema)[:40], file=str(file)[:40]):
+                known = a_contract(image=schema)
+                value = {"array": [PNG, file], "object": {"a": file}}.get(
+                    schema.get("type", ""), file
+                )
 
-    with pytest.raises(ProviderRejected, match=r"^image: "):
-        await validate_inputs(known, {"image": value}, "a cat", public)
+                with pytest.raises(ProviderRejected, match=r"^image: "):
+                    await validate_inputs(known, {"image": value}, "a cat", public)
 
 
 async def test_safe_files_are_accepted() -> None:

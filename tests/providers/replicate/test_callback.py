@@ -65,9 +65,11 @@ async def test_clocks_may_differ_by_minutes(
     assert told.prediction.id == "abc"
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+async def test_a_message_with_odd_headers_is_refused(
+    provider: ReplicateProvider, secret: str, subtests: pytest.Subtests
+) -> None:
+    """Never with any other error: the sender is whoever likes to be."""
+    cases: list[dict[str, Any]] = [
         {"webhook-id": None},
         {"webhook-timestamp": None},
         {"webhook-signature": None},
@@ -90,18 +92,14 @@ async def test_clocks_may_differ_by_minutes(
         {"webhook-signature": "é"},
         {"webhook-signature": "v1,AAAA" + " v1,AAAA" * 500},
         {"webhook-signature": "," * 5000},
-    ],
-    ids=lambda change: str(change)[:60],
-)
-async def test_a_message_with_odd_headers_is_refused(
-    provider: ReplicateProvider, secret: str, change: dict[str, str | None]
-) -> None:
-    """Never with any other error: the sender is whoever likes to be."""
-    headers: dict[str, Any] = {**signed(secret), **change}
-    headers = {name: value for name, value in headers.items() if value is not None}
+    ]
+    for change in cases:
+        with subtests.test(change=str(change)[:40]):
+            headers: dict[str, Any] = {**signed(secret), **change}
+            headers = {name: value for name, value in headers.items() if value is not None}
 
-    with pytest.raises(CallbackRejected):
-        await provider.callback(headers, BODY)
+            with pytest.raises(CallbackRejected):
+                await provider.callback(headers, BODY)
 
 
 @pytest.mark.parametrize("age", [360, -360, 86_400], ids=["old", "from the future", "yesterday's"])
