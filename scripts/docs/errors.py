@@ -52,6 +52,7 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
         errors.Conflict,
         "20 operations on many jobs of the tenant have not ended: wait for one of them.",
     ),
+    "own_tenant": (errors.Conflict, "A key cannot disable its own tenant."),
     "not_retryable": (errors.Conflict, "Only a failed or cancelled job can be asked for again."),
     "already_ended": (errors.Conflict, "The job has completed or failed: too late to cancel it."),
     "nothing_to_collect": (

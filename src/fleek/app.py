@@ -26,6 +26,7 @@ from fleek.api import (
     stats,
     system,
     tenant_events,
+    tenants,
     uploads,
     webhooks,
 )
@@ -62,7 +63,7 @@ TAGS: Final = [
     {"name": "webhooks", "description": "Where events are sent, and what became of them."},
     {"name": "models", "description": "Available models and their parameters."},
     {"name": "flat", "description": "The same jobs with flat responses, for simple clients."},
-    {"name": "keys", "description": "API keys, for operators."},
+    {"name": "keys", "description": "API keys and tenants, for operators."},
     {"name": "system", "description": "Health, metrics and service information."},
 ]
 
@@ -91,6 +92,7 @@ ROUTERS: Final = (  # the busiest first
         uploads,
         webhooks,
         keys,
+        tenants,
         queue,
         stats,
         system,

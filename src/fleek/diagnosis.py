@@ -16,7 +16,15 @@ from fleek.domain.job import Status as JobStatus
 from fleek.engine.coordinator import ROLE
 from fleek.providers.base import OPERATOR_ACTION_CODES, Provider
 from fleek.storage.base import Storage
-from fleek.store import attempts, listing, provider_health, queue, queue_pauses, workers
+from fleek.store import (
+    attempts,
+    listing,
+    provider_health,
+    queue,
+    queue_pauses,
+    tenants,
+    workers,
+)
 from fleek.store.counters import JobCounts, count_jobs
 from fleek.store.database import Database
 from fleek.store.provider_health import ProviderHealth
@@ -100,7 +108,8 @@ async def check_provider(provider: Provider, name: str, *, model: str | None) ->
 async def check_queue(db: Database, *, now: datetime) -> Finding:
     """Look how long due jobs wait to be started."""
     counts = await count_jobs(db, now=now)
-    return judge_queue(counts, paused=[one.name for one in await queue_pauses.read(db)])
+    paused = [one.name for one in await queue_pauses.read(db)]
+    return judge_queue(counts, paused=paused, disabled=await tenants.number_disabled(db))
 
 
 async def check_results(db: Database) -> Finding:
@@ -203,8 +212,11 @@ def judge_coordinator(holder: WorkerId | None, alive: Sequence[Worker]) -> Findi
     return Finding("coordinator", "error", "none, although workers are alive", advice)
 
 
-def judge_queue(counts: JobCounts, *, paused: Sequence[str] = ()) -> Finding:
-    """Judge how long due jobs wait to be started; `paused` names what an operator has paused."""
+def judge_queue(counts: JobCounts, *, paused: Sequence[str] = (), disabled: int = 0) -> Finding:
+    """Judge how long due jobs wait to be started.
+
+    `paused` names what an operator has paused, `disabled` is the number of disabled tenants.
+    """
     if paused:
         message = f"{counts.queue_depth} wait to be started; paused: {', '.join(paused)}"
         return warning("queue", message, "to go on: fleek queue resume")
@@ -215,6 +227,8 @@ def judge_queue(counts: JobCounts, *, paused: Sequence[str] = ()) -> Finding:
     if waits < LONG_WAIT:
         return Finding("queue", "ok", message)
     advice = "start more workers, raise WORKER_CONCURRENCY, MAX_RUNNING or the provider's budget"
+    if disabled:
+        advice = f"jobs of disabled tenants ({disabled}) wait: fleek tenants list; else {advice}"
     return warning("queue", message, advice)
 
 

@@ -19,6 +19,7 @@ from fleek.domain.api_keys import NAME as KEY_NAME
 from fleek.domain.api_keys import digest
 from fleek.domain.job import Backoff
 from fleek.domain.media import Part
+from fleek.domain.tenant import TenantLimits
 from fleek.environment import (
     SOURCE,
     ZERO,
@@ -576,6 +577,15 @@ class Settings(BaseSettings):
     def job_retention(self) -> timedelta | None:
         """How long an ended job is kept; None: for ever."""
         return None if self.job_retention_days is None else timedelta(days=self.job_retention_days)
+
+    @property
+    def tenant_limits(self) -> TenantLimits:
+        """What tenants without limits of their own may have."""
+        return TenantLimits(
+            max_live_jobs=self.max_live_jobs,
+            max_running=self.max_running,
+            rate_per_minute=self.rate_per_minute,
+        )
 
     @property
     def configured_keys(self) -> Mapping[str, bytes]:

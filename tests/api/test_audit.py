@@ -36,7 +36,7 @@ async def actions(rt: Runtime) -> list[str]:
 async def test_each_action_is_logged(
     rt: Runtime, operator: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """Actions on keys, the queue, purges and webhooks."""
+    """Actions on keys, the queue, purges, webhooks and tenants."""
     job, other = await complete(), await complete()
     key_id = (await operator.post("/api/v1/keys", json={"name": "x"})).json()["id"]
     await operator.delete(f"/api/v1/keys/{key_id}")
@@ -52,15 +52,20 @@ async def test_each_action_is_logged(
     delivery = (await operator.post(f"{endpoint}/test")).headers["location"]
     await operator.post(f"{delivery}/replay")
     await operator.delete(endpoint)
+    await operator.post("/api/v1/keys", json={"name": "y", "tenant": "acme"})
+    tenant = "/api/v1/tenants/acme"
+    await operator.patch(tenant, json={"disabled": True, "limits": {"max_running": 3}})
+    await operator.patch(tenant, json={"disabled": False})
 
     assert await actions(rt) == [
         *("key.created", "key.created", "key.revoked", "queue.paused", "queue.resumed"),
         *("job.purged", "jobs.purged", "endpoint.created", "endpoint.updated", "secret.rotated"),
-        *("delivery.replayed", "endpoint.deleted"),
+        *("delivery.replayed", "endpoint.deleted", "key.created"),
+        *("tenant.limited", "tenant.disabled", "tenant.enabled"),
     ]
     assert {*await actions(rt)} == {*Action}
     assert "very-secret" not in repr(await audit.latest(rt.db, limit=100))
-    assert await audit.verify(rt.db) == (12, None)
+    assert await audit.verify(rt.db) == (16, None)
 
 
 async def test_an_entry_contains_the_actor_and_the_request(

@@ -90,6 +90,8 @@ SHARED: Final = {
     *("GET /metrics", "GET /info", "GET /health/detailed"),
     *("GET /api/v1/queue", "POST /api/v1/queue/pause", "POST /api/v1/queue/resume"),
     *("GET /api/v1/keys", "POST /api/v1/keys", "DELETE /api/v1/keys/{key_id}"),
+    *("GET /api/v1/tenants", "GET /api/v1/tenants/{tenant_id}"),
+    "PATCH /api/v1/tenants/{tenant_id}",
 }
 """Routes about nothing of a tenant, or for operators of the whole installation."""
 

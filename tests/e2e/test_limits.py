@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import httpx2
@@ -15,8 +16,11 @@ from service_process import PATIENCE, Process, Service
 RATE: Final = 120  # per minute: 20 at once
 BURST: Final = RATE // 6
 LEASE: Final = RATE // 30
+MOST: Final = 5
 SECRET: Final = "s" * 40
-KEYS: Final = {"API_KEYS": f"shop:{SECRET}", "RATE_PER_MINUTE": str(RATE)}
+CAT: Final = {"prompt": "A cat"}
+
+Open = Callable[..., AbstractAsyncContextManager[list[httpx2.AsyncClient]]]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -28,36 +32,45 @@ def installation(request: pytest.FixtureRequest) -> Service:
 
 
 @pytest.fixture
-async def clients(installation: Service) -> AsyncGenerator[list[httpx2.AsyncClient]]:
-    """Open clients of two API processes."""
-    ports = [installation.port, free_port()]
-    for port in ports:
-        await asyncio.to_thread(serve, installation, port)
-    opened = [
-        httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": SECRET}, timeout=PATIENCE
-        )
-        for port in ports
-    ]
-    yield opened
-    for client in opened:
-        await client.aclose()
+def clients_of(installation: Service) -> Open:
+    """Return what opens clients of two API processes with these settings."""
+
+    @asynccontextmanager
+    async def opened(**settings: str) -> AsyncGenerator[list[httpx2.AsyncClient]]:
+        ports = [installation.port, free_port()]
+        for port in ports:
+            await asyncio.to_thread(serve, installation, port, **settings)
+        async with AsyncExitStack() as stack:
+            yield [
+                await stack.enter_async_context(
+                    httpx2.AsyncClient(
+                        base_url=f"http://127.0.0.1:{port}",
+                        headers={"X-API-Key": SECRET},
+                        timeout=PATIENCE,
+                    )
+                )
+                for port in ports
+            ]
+
+    return opened
 
 
-def serve(service: Service, port: int) -> Process:
+def serve(service: Service, port: int, **settings: str) -> Process:
     """Start an API process without a worker on this port."""
-    process = service.start("serve", "--no-worker", API_PORT=str(port), **KEYS)
+    keys = f"shop:{SECRET}"
+    process = service.start("serve", "--no-worker", API_PORT=str(port), API_KEYS=keys, **settings)
     process.await_line("is ready")
     return process
 
 
-async def test_processes_share_the_rate_of_a_key(clients: list[httpx2.AsyncClient]) -> None:
+async def test_processes_share_the_rate_of_a_key(clients_of: Open) -> None:
     """Of many concurrent requests to two processes, one burst is served, plus what time adds."""
-    began = time.monotonic()
-    answers = await asyncio.gather(
-        *(clients[n % 2].get("/api/v1/jobs?limit=1") for n in range(10 * BURST))
-    )
-    seconds = time.monotonic() - began
+    async with clients_of(RATE_PER_MINUTE=str(RATE)) as clients:
+        began = time.monotonic()
+        answers = await asyncio.gather(
+            *(clients[n % 2].get("/api/v1/jobs?limit=1") for n in range(10 * BURST))
+        )
+        seconds = time.monotonic() - began
 
     statuses = Counter(answer.status_code for answer in answers)
     assert set(statuses) == {200, 429}
@@ -65,3 +78,32 @@ async def test_processes_share_the_rate_of_a_key(clients: list[httpx2.AsyncClien
     assert statuses[200] >= BURST - 2 * (LEASE - 1)
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json()["code"] == "rate_limited"
+
+
+async def test_the_last_free_place_takes_one_job(clients_of: Open) -> None:
+    """Of 200 requests at once to two processes."""
+    limits = {"MAX_LIVE_JOBS": str(MOST), "RATE_PER_MINUTE": "0"}
+    async with clients_of(**limits) as clients:
+        for n in range(MOST - 1):
+            assert (await clients[n % 2].post("/api/v1/generate", json=CAT)).is_success
+
+        answers = await asyncio.gather(
+            *(clients[n % 2].post("/api/v1/generate", json=CAT) for n in range(200))
+        )
+
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 429: 199}
+
+
+async def test_a_tenant_is_disabled_in_all_processes(clients_of: Open) -> None:
+    """One process disables it; the other, which has just accepted its key, refuses it."""
+    async with clients_of() as (one, other):
+        made = await one.post("/api/v1/keys", json={"name": "shop", "tenant": "acme"})
+        key = {"X-API-Key": made.json()["key"]}
+        before = await other.get("/api/v1/jobs", headers=key)
+        await one.patch("/api/v1/tenants/acme", json={"disabled": True})
+        async with asyncio.timeout(PATIENCE):
+            while (after := await other.get("/api/v1/jobs", headers=key)).is_success:
+                await asyncio.sleep(0.2)
+
+    assert before.status_code == 200
+    assert (after.status_code, after.json()["code"]) == (403, "tenant_disabled")

@@ -11,13 +11,19 @@ import pytest
 from backing_services import both_databases
 from fakes import Clock, FakeProvider, a_request
 from fleek.bootstrap import open_runtime
+from fleek.diagnosis import check_queue
 from fleek.dispatch.base import Task
+from fleek.domain.access import Scope
 from fleek.domain.job import JobId, Status
-from fleek.engine.admit import FULL, Admission
+from fleek.engine.access import create_key
+from fleek.engine.admit import FULL, IDLE, Admission
 from fleek.engine.cancel import cancel
+from fleek.engine.collect import collect
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
+from fleek.engine.tenants import change_tenant
+from fleek.engine.watch import Watch
 from fleek.settings import Settings
 from fleek.store import event_stream, jobs
 from fleek.store.event_stream import Cursor, StreamEvent
@@ -153,3 +159,57 @@ def most_at_once(stream: list[StreamEvent]) -> int:
         most = max(most, running)
         running -= types["completed"]
     return most
+
+
+async def test_jobs_of_a_disabled_tenant_wait_until_it_is_enabled(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """What runs is collected, what waits is neither started nor lost, nor looked for in a hurry."""
+    rt = limited(rt, 9)
+    await create_key(rt, name="shop", tenant_id="acme", scopes=[Scope.JOBS_READ])
+    running, waiting = await made(rt, "acme", 2)
+    (other,) = await made(rt, "other", 1)
+    await start(rt, running)
+    await change_tenant(rt, "acme", enabled=False)
+    clock.tick(seconds=1)
+    admission = Admission(rt)
+
+    await admission.turn()
+    wait = await admission.turn()
+    await start(rt, waiting)
+    await Watch(rt, "placeholder").turn()
+    await collect(rt, running)
+
+    statuses = [(await jobs.get_any_tenant(rt.db, one)).status for one in (running, waiting)]
+    assert statuses == [Status.COMPLETED, Status.PENDING]
+    assert (sent(rt), wait) == ([other], IDLE)
+    assert len(provider.started) == 1
+    await change_tenant(rt, "acme", enabled=True)
+    await admission.turn()
+    assert sent(rt) == [other, waiting]
+
+
+async def test_a_limit_of_the_tenant_replaces_the_setting(rt: Runtime, clock: Clock) -> None:
+    """Whatever the setting is."""
+    await create_key(rt, name="shop", tenant_id="acme", scopes=[Scope.JOBS_READ])
+    await change_tenant(rt, "acme", limits={"max_running": 1})
+    mine, others = await made(rt, "acme", 3), await made(rt, "other", 3)
+    clock.tick(seconds=1)
+
+    await Admission(rt).turn()
+
+    assert sorted(sent(rt)) == sorted([*mine[:1], *others[:MOST]])
+
+
+async def test_health_reports_waiting_jobs_of_disabled_tenants(rt: Runtime, clock: Clock) -> None:
+    """Once they wait for long: the operator may have forgotten them."""
+    await create_key(rt, name="shop", tenant_id="acme", scopes=[Scope.JOBS_READ])
+    await change_tenant(rt, "acme", enabled=False)
+    await made(rt, "acme", 1)
+    before = await check_queue(rt.db, now=rt.now())
+    clock.tick(hours=1)
+
+    finding = await check_queue(rt.db, now=rt.now())
+
+    assert (before.status, finding.status) == ("ok", "warning")
+    assert finding.advice.startswith("jobs of disabled tenants (1) wait: fleek tenants list")

@@ -17,9 +17,9 @@ from fleek.domain.transitions import cancel
 from fleek.store import jobs
 from fleek.store.database import Database, open_database
 from fleek.store.jobs import Accepted
-from fleek.store.limits import count_running
+from fleek.store.limits import Running, count_running
 from fleek.store.tables import AttemptRow, IdempotencyKeyRow, JobRow, UnkeyedRequestRow
-from fleek.store.updates import Update, apply
+from fleek.store.updates import StartLimit, Update, apply
 from samples import NOON, a_job, binds, claims
 
 MOST = 5
@@ -171,7 +171,7 @@ async def test_a_retry_needs_a_place(processes: list[Database]) -> None:
 async def start_one(db: Database, job_id: JobId, most: int | None = MOST) -> Job | None:
     """Claim a job; None: its tenant is at its limit of running jobs."""
     try:
-        applied = await apply(db, job_id, claims(), max_running=most)
+        applied = await apply(db, job_id, claims(), start=StartLimit(most))
     except TenantBusy:
         return None
     return applied.job
@@ -192,7 +192,8 @@ async def test_of_many_concurrent_starts_one_gets_the_last_place(
         )
 
         (running,) = [job for job in started if job is not None]
-        assert (await count_running(db, ["default"]))["default"] == MOST
+        running_now = await count_running(db, ["default"], default=MOST)
+        assert running_now == {"default": Running(MOST, MOST)}
         left = [(await jobs.get_any_tenant(db, job_id)).status for job_id in waiting]
         assert left.count(Status.PENDING) == 59
         assert await number_of(db, AttemptRow) == MOST - 1 + number
@@ -212,7 +213,13 @@ async def test_a_start_is_limited_by_its_own_tenant_only(db: Database) -> None:
 
     tenants = Counter(job.tenant_id for job in started if job is not None)
     assert tenants == {"full": MOST, "other": MOST, "free": 2 * MOST}
-    assert await count_running(db, ["full", "free", "none"]) == {"full": MOST, "free": 2 * MOST}
+    found = await count_running(db, ["full", "free", "none"], default=9)
+    assert {name: each.jobs for name, each in found.items()} == {
+        "full": MOST,
+        "free": 2 * MOST,
+        "none": 0,
+    }
+    assert await count_running(db, ["full"], default=None) == {}
 
 
 async def test_running_jobs_continue_at_the_limit(db: Database) -> None:
@@ -221,7 +228,7 @@ async def test_running_jobs_continue_at_the_limit(db: Database) -> None:
     running = await start_one(db, first, 1)
     assert running is not None
 
-    bound = await apply(db, first, binds("p1"), attempt_id=running.attempt_id, max_running=1)
+    bound = await apply(db, first, binds("p1"), attempt_id=running.attempt_id)
     assert bound.job.stage is Stage.WAITING
     assert await start_one(db, second, 1) is None
     await end(db, first)

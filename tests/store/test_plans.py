@@ -57,7 +57,7 @@ from fleek.store.deliveries import Claim, Outcome
 from fleek.store.delivery_log import DeliveryFilter
 from fleek.store.event_stream import Cursor
 from fleek.store.statistics import statistics
-from fleek.store.updates import Update, apply
+from fleek.store.updates import StartLimit, Update, apply
 from samples import a_job, an_attempt, an_upload, binds, claims, completes
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -76,7 +76,8 @@ BIG: Final = frozenset(
 
 UNASKED: Final = {
     "ix_media_attempt",  # SQLite shows how it checks a removed reference
-    *("pk_clock", "pk_endpoints"),  # of a few rows, which PostgreSQL may scan or not
+    # of a few rows, which PostgreSQL may scan or not
+    *("pk_clock", "pk_endpoints", "pk_tenants"),
 }
 
 REFERENCES: Final = {
@@ -108,6 +109,7 @@ KEYS: Final = {  # SQLite numbers the indexes of a table's own constraints
     "sqlite_autoindex_delivery_attempts_1": "pk_delivery_attempts",
     "sqlite_autoindex_deliveries_1": "pk_deliveries",
     "sqlite_autoindex_endpoints_1": "pk_endpoints",
+    "sqlite_autoindex_tenants_1": "pk_tenants",
     "sqlite_autoindex_idempotency_keys_1": "pk_idempotency_keys",
     "sqlite_autoindex_unkeyed_requests_1": "pk_unkeyed_requests",
 }
@@ -441,10 +443,13 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     "restarted": (lambda db: clock.restarted(db, "boot"), ""),
     "claim": (lambda db: apply(db, number(100), claims()), "pk_jobs"),
     "claim below a limit": (
-        lambda db: apply(db, number(300), claims(), max_running=10_000_000),
+        lambda db: apply(db, number(300), claims(), start=StartLimit(10_000_000)),
         "pk_jobs ix_jobs_list_by_status",
     ),
-    "running": (lambda db: limits.count_running(db, ["default"]), "ix_jobs_list_by_status"),
+    "running": (
+        lambda db: limits.count_running(db, ["default"], default=9),
+        "ix_jobs_list_by_status",
+    ),
     "bind": (
         lambda db: apply(db, number(104), binds("new"), attempt_id=try_of(104)),
         "pk_jobs pk_attempts",

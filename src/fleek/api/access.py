@@ -24,6 +24,7 @@ from fleek.domain.errors import (
     InsufficientScope,
     KeyInQuery,
     RateLimited,
+    TenantDisabled,
     TooMany,
     Unauthorized,
 )
@@ -32,6 +33,7 @@ from fleek.domain.request_rate import RequestRate
 from fleek.engine import media_links
 from fleek.engine.access import caller_of, keys_required
 from fleek.engine.runtime import Runtime
+from fleek.engine.tenants import effective_limits, find_tenant
 from fleek.settings import LOOPBACK
 from fleek.store import jobs
 
@@ -47,7 +49,9 @@ FORWARDED: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-real-ip"
 LOCAL_HOST: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{0,5})?", re.IGNORECASE)
 MONITOR: Final = Caller(DEFAULT_TENANT, None, frozenset({Scope.METRICS_READ}))
 
-ACCESS_ERRORS: Final = (AmbiguousCredentials, Unauthorized, Forbidden, TooMany, RateLimited)
+ACCESS_ERRORS: Final = (
+    *(AmbiguousCredentials, Unauthorized, Forbidden, TenantDisabled, TooMany, RateLimited),
+)
 
 NO_KEY: Final = "this needs a valid API key, as Authorization: Bearer KEY or X-API-Key: KEY"
 REFUSED_PER_MINUTE: Final = 20
@@ -92,6 +96,7 @@ async def authorize(request: Request, scope: Required) -> None:
         Unauthorized: There is no valid key, and callers need one.
         TooMany: The same, too often.
         RateLimited: There were too many requests lately.
+        TenantDisabled: The tenant of the caller may do nothing.
         InsufficientScope: The caller may not do this.
     """
     rt: Runtime = request.app.state.runtime
@@ -102,14 +107,18 @@ async def authorize(request: Request, scope: Required) -> None:
         refused.add(address or "")
         raise Unauthorized(NO_KEY)
     request.scope["fleek.caller"] = found
-    await _check_rate(request, rt, bucket_of(found, address))
+    if found is not MONITOR:
+        tenant = await find_tenant(rt, found.tenant_id)
+        per_minute = effective_limits(rt, tenant).rate_per_minute
+        await _check_rate(request, bucket_of(found, address), per_minute)
+        if tenant is not None and not tenant.enabled:
+            raise TenantDisabled("the tenant of this key is disabled: ask the operator")
     if not found.may(scope):
         raise InsufficientScope(f"this needs a key with the scope {scope}")
 
 
-async def _check_rate(request: Request, rt: Runtime, bucket: str | None) -> None:
+async def _check_rate(request: Request, bucket: str | None, per_minute: int | None) -> None:
     """Count the request, and let its response say how many more there may be."""
-    per_minute = rt.settings.rate_per_minute
     if bucket is None or not per_minute:
         return
     rates: RequestRates = request.app.state.request_rates

@@ -25,6 +25,7 @@ from fleek.domain.errors import (
     Unsupported,
 )
 from fleek.engine.access import create_key, revoke_key
+from fleek.engine.tenants import limits_of
 from fleek.schemas.keys import CallerRead, KeyCreate, KeyCreated, KeyRead
 from fleek.store import api_keys
 
@@ -41,9 +42,10 @@ NEVER_STORED: Final = {"Cache-Control": "no-store"}
     response_description="The tenant, the key and its scopes.",
     responses=problems(DatabaseUnavailable),
 )
-async def get_caller(request: Request) -> CallerRead:
+async def get_caller(request: Request, rt: RuntimeDep) -> CallerRead:
     """Return what the service knows of the caller, and what it can do."""
-    return CallerRead.of(caller(request))
+    who = caller(request)
+    return CallerRead.of(who, await limits_of(rt, who.tenant_id))
 
 
 @router.post(

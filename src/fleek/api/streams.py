@@ -13,6 +13,7 @@ from fleek.domain.errors import TooManyStreams
 from fleek.engine.access import is_current
 from fleek.engine.loops import Bell, run_logged
 from fleek.engine.runtime import Runtime
+from fleek.engine.tenants import find_tenant
 
 MOST_PER_KEY: Final = 20
 MOST_PER_PEER: Final = 50
@@ -98,7 +99,7 @@ class Streams:
             self._checking = asyncio.create_task(self._check_while_open())
 
     async def _check_while_open(self) -> None:
-        """Close the streams of keys that have been revoked or have expired.
+        """Close the streams of keys that have been revoked or have expired, or whose tenant is disabled.
 
         And those without a key, once callers need one.
         """
@@ -106,13 +107,18 @@ class Streams:
             while self._open and not self._closing:
                 for caller in {stream.caller for stream in self._open}:
                     current = await run_logged(
-                        self._rt, "events", partial(is_current, self._rt, caller)
+                        self._rt, "events", partial(self._may_follow, caller)
                     )
                     if current is False:  # None: it cannot be found out now
                         self._close_of(caller)
                 await asyncio.sleep(CHECK_SECONDS)
         finally:
             self._checking = None
+
+    async def _may_follow(self, caller: Caller) -> bool:
+        tenant = await find_tenant(self._rt, caller.tenant_id)
+        enabled = tenant is None or tenant.enabled
+        return enabled and await is_current(self._rt, caller)
 
     def _close_of(self, caller: Caller) -> None:
         for stream in self._open:

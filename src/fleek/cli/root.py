@@ -18,6 +18,7 @@ from fleek.cli import (
     providers,
     purge,
     queue,
+    tenants,
     uploads,
     webhooks,
 )
@@ -96,6 +97,7 @@ for part in (
     webhooks,
     providers,
     keys,
+    tenants,
     queue,
     audit,
     operators,

@@ -21,6 +21,9 @@ class Action(StrEnum):
     ENDPOINT_DELETED = "endpoint.deleted"
     SECRET_ROTATED = "secret.rotated"  # noqa: S105 - a name
     DELIVERY_REPLAYED = "delivery.replayed"
+    TENANT_LIMITED = "tenant.limited"
+    TENANT_DISABLED = "tenant.disabled"
+    TENANT_ENABLED = "tenant.enabled"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@
     │   ├── Unauthorized
     │   ├── Forbidden
     │   │   ├── ForeignOrigin        sent by a browser for a page of another site
-    │   │   └── InsufficientScope    the key lacks the scope of the route
+    │   │   ├── InsufficientScope    the key lacks the scope of the route
+    │   │   └── TenantDisabled       an operator has disabled the tenant of the key
     │   ├── NotFound             unknown, or of another tenant
     │   ├── Conflict             the job's state forbids it
     │   ├── Gone                 it has been purged
@@ -52,7 +53,7 @@
     └── InternalError            a defect of the service; its subclasses never leave the engine
         ├── IllegalTransition    the job's state forbids the change
         ├── StaleJob             the job was changed meanwhile
-        │   └── TenantBusy       as many jobs of its tenant run as may: it waits
+        │   └── TenantBusy       as many jobs of its tenant run as may, or it is disabled: it waits
         ├── PredictionTaken      the prediction is bound to another attempt
         ├── AttemptClosed        the attempt has a verdict or another prediction
         └── WorkerSuspended      the worker's lease may have expired: it must not start predictions
@@ -193,6 +194,12 @@ class InsufficientScope(Forbidden):
     """The key lacks the required scope."""
 
     code = "insufficient_scope"
+
+
+class TenantDisabled(Forbidden):
+    """The tenant of the key is disabled: only an operator can enable it again."""
+
+    code = "tenant_disabled"
 
 
 class NotFound(RequestError):
@@ -405,7 +412,7 @@ class StaleJob(InternalError):
 
 
 class TenantBusy(StaleJob):
-    """As many jobs of the tenant run as may: this one has to wait; nothing was written."""
+    """As many jobs of the tenant run as may, or it is disabled: this one waits; nothing was written."""
 
     code = "tenant_busy"
 

@@ -138,7 +138,7 @@ async def caller_of(rt: "Runtime", key: str) -> Caller | None:
 async def is_current(rt: "Runtime", caller: Caller) -> bool:
     """Whether a caller whose request goes on may keep it: the key is not revoked or expired.
 
-    Without a key: whether callers still need none.
+    Without a key: whether callers still need none. The tenant is not looked at.
 
     Raises:
         DatabaseUnavailable: It is not known.

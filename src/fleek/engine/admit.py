@@ -86,8 +86,10 @@ class TenantLimiter:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._free: dict[str, int] = {}  # further jobs, by tenant with a limit
+        self._disabled: frozenset[str] = frozenset()
         self.busy: frozenset[str] = frozenset()  # tenants of which no further job may run
         self.refused = False  # whether a job was refused since `count_free`
+        self.awaited = False  # whether one was that may start once others have ended
 
     async def count_free(self, due: Mapping[JobId, Due], dispatched: Iterable[JobId]) -> None:
         """Count how many more jobs of each tenant may run; call it after reading due jobs.
@@ -95,22 +97,23 @@ class TenantLimiter:
         `dispatched`: ids that no worker has claimed yet. A job that is claimed in between counts twice
         for a moment, but is never missed.
         """
-        self.refused = False
-        self._free = {}
-        most = self._rt.settings.max_running
-        if most is not None:
-            tenants = {job.tenant_id for job in due.values()} | self.busy
-            running = await limits.count_running(self._rt.db, tenants)
-            self._free = {tenant_id: most - running[tenant_id] for tenant_id in tenants}
-        self.busy = frozenset(tenant_id for tenant_id, free in self._free.items() if free < 1)
+        self.refused = self.awaited = False
+        tenants = {job.tenant_id for job in due.values()} | self.busy
+        default = self._rt.settings.max_running
+        running = await limits.count_running(self._rt.db, tenants, default=default)
+        self._free = {name: found.most - found.jobs for name, found in running.items()}
+        self._disabled = frozenset(name for name, found in running.items() if not found.most)
+        self.busy = frozenset(name for name, free in self._free.items() if free < 1)
         for job_id in dispatched:
             self.take(due[job_id])
 
     def has_place(self, job: Due) -> bool:
         """Whether this job may be started."""
-        has_place = self._free.get(job.tenant_id, 1) > 0
-        self.refused = self.refused or not has_place
-        return has_place
+        if self._free.get(job.tenant_id, 1) > 0:
+            return True
+        self.refused = True
+        self.awaited = self.awaited or job.tenant_id not in self._disabled
+        return False
 
     def take(self, job: Due) -> None:
         """Count a job that is started."""
@@ -150,7 +153,7 @@ class Admission:
         waits = (
             self._limiter.wait(),
             None if upcoming is None else upcoming - now,
-            FULL if self._tenants.refused else None,
+            FULL if self._tenants.awaited else None,
         )
         return max(min((IDLE, *(wait for wait in waits if wait is not None))), BUSY)
 

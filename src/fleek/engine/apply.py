@@ -13,9 +13,10 @@ from fleek.domain.errors import DatabaseUnavailable, InternalError, StorageFull
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import AttemptId, Job, JobId
 from fleek.engine.runtime import Runtime
+from fleek.engine.tenants import limits_of
 from fleek.store import jobs, updates
 from fleek.store.jobs import Accepted
-from fleek.store.updates import Applied, Decision, U, Update
+from fleek.store.updates import Applied, Decision, StartLimit, U, Update
 
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries to write; the last one repeats
 
@@ -40,12 +41,13 @@ async def insert(
     """
     failpoints.hit("submitted.write")
     patience = rt.settings.max_write_wait_seconds
+    max_live = (await limits_of(rt, job.tenant_id)).max_live_jobs
     if job.retry_of is None:
         accepted = await jobs.insert_job(
             rt.db,
             job,
             identity=identity,
-            max_live=rt.settings.max_live_jobs,
+            max_live=max_live,
             present=rt.presenter,
             patience=patience,
         )
@@ -55,7 +57,7 @@ async def insert(
             job,
             again=again,
             identity=identity,
-            max_live=rt.settings.max_live_jobs,
+            max_live=max_live,
             present=rt.presenter,
             patience=patience,
         )
@@ -72,7 +74,7 @@ async def apply(
     *,
     event: str,
     attempt_id: AttemptId | None = None,
-    max_running: int | None = None,
+    start: StartLimit | None = None,
     patience: timedelta | None = None,
 ) -> Applied[U]:
     """Decide on a job and write the update; see `fleek.store.updates.apply`.
@@ -87,7 +89,7 @@ async def apply(
         decide,
         attempt_id=attempt_id,
         present=rt.presenter,
-        max_running=max_running,
+        start=start,
         patience=patience,
     )
     if applied.update.change is not None:
@@ -103,7 +105,7 @@ async def apply_until_stored(
     *,
     event: str,
     attempt_id: AttemptId | None = None,
-    max_running: int | None = None,
+    start: StartLimit | None = None,
 ) -> Applied[U]:
     """Do as `apply`, and try again while the database is away: this must not be lost.
 
@@ -127,7 +129,7 @@ async def apply_until_stored(
                 decide_once,
                 event=event,
                 attempt_id=attempt_id,
-                max_running=max_running,
+                start=start,
             )
         except _AlreadyStored:
             change = tried[-1].update.change

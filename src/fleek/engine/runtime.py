@@ -12,6 +12,7 @@ from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.loops import ShieldedTasks, Wakeups
 from fleek.engine.provider_limits import CancelRequests, PauseCache, TokenBucket
 from fleek.engine.signing import SecretBox
+from fleek.engine.tenants import TenantCache
 from fleek.input_schema.compiled import Validators
 from fleek.outbound.client import Client
 from fleek.providers.base import Provider
@@ -40,6 +41,7 @@ class Runtime:
     webhooks: Client  # sends them
     secret_box: SecretBox = field(default_factory=SecretBox)
     keys: KeyCache = field(default_factory=KeyCache)
+    tenants: TenantCache = field(default_factory=TenantCache)
     validators: Validators = field(default_factory=Validators)
     metrics: Metrics = field(default_factory=Metrics)
     wakeups: Wakeups = field(default_factory=Wakeups)

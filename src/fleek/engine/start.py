@@ -37,7 +37,7 @@ from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Prediction, SupportsServerTime, time_at
 from fleek.store import attempts
-from fleek.store.updates import Intent, Update
+from fleek.store.updates import Intent, StartLimit, Update
 from fleek.tracing import job_span
 
 INTENT_LASTS: Final = timedelta(seconds=15)  # less than the margin of a search for its prediction
@@ -68,8 +68,8 @@ async def _start(rt: Runtime, job_id: JobId) -> None:
 async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
     """Claim a due job and write the intent to pay, in one transaction.
 
-    Returns None if it may not start: another worker has claimed it, it has ended, or as many jobs of
-    its tenant run as may.
+    Returns None if it may not start: another worker has claimed it, it has ended, as many jobs of its
+    tenant run as may, or the tenant is disabled.
     """
 
     def decide(job: Job, _: Attempt | None) -> Intent:
@@ -85,7 +85,7 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
     await _ask_times(rt)
     try:
         applied = await apply_until_stored(
-            rt, job_id, decide, event="starting", max_running=rt.settings.max_running
+            rt, job_id, decide, event="starting", start=StartLimit(rt.settings.max_running)
         )
     except (IllegalTransition, StaleJob):
         return None

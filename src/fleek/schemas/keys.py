@@ -7,6 +7,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from fleek.domain.access import ANONYMOUS, Caller, Scope
 from fleek.domain.api_keys import NAME, ApiKey, ordered
+from fleek.domain.tenant import TenantLimits
+from fleek.schemas.tenants import LimitsRead
 
 DEFAULT_SCOPES = ordered(ANONYMOUS.scopes)
 """All but `admin`."""
@@ -95,16 +97,22 @@ class CallerRead(BaseModel):
         description="The id of the key, or `setting:` and its name; null: without a key."
     )
     scopes: list[Scope] = Field(description="What the caller may do.")
+    limits: LimitsRead = Field(description="What the tenant may have; null: no limit.")
     features: dict[str, bool] = Field(
         default_factory=lambda: dict.fromkeys(FEATURES, True),
         description="What this release can do; a name that is missing: it cannot.",
     )
 
     @classmethod
-    def of(cls, caller: Caller) -> Self:
+    def of(cls, caller: Caller, limits: TenantLimits) -> Self:
         """Present a caller; `admin` includes all other scopes."""
         scopes = frozenset(scope for scope in Scope if caller.may(scope))
-        return cls(tenant=caller.tenant_id, key=caller.key_id, scopes=list(ordered(scopes)))
+        return cls(
+            tenant=caller.tenant_id,
+            key=caller.key_id,
+            scopes=list(ordered(scopes)),
+            limits=LimitsRead.of(limits),
+        )
 
 
 def _fields(key: ApiKey) -> dict[str, object]:

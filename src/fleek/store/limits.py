@@ -5,14 +5,14 @@ drift. Without a limit nothing is counted or locked.
 """
 
 import zlib
-from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Select, bindparam, func, select, text
 
 from fleek.domain.job import TERMINAL, Status
-from fleek.store import rows
+from fleek.store import rows, tenants
 from fleek.store.database import Database, Transaction
 from fleek.store.tables import JobRow
 
@@ -53,9 +53,26 @@ async def free_places(tx: Transaction, limits: Mapping[str, int]) -> dict[str, i
     return await _free(tx, COUNT_LIVE, limits, space=LIVE_SPACE)
 
 
-async def free_starts(tx: Transaction, limits: Mapping[str, int]) -> dict[str, int]:
-    """Return how many jobs of each tenant may be started besides those that run; see `free_places`."""
-    return await _free(tx, COUNT_RUNNING, limits, space=RUNNING_SPACE)
+async def free_starts(tx: Transaction, defaults: Mapping[str, int | None]) -> dict[str, int]:
+    """Return how many jobs of each tenant with a limit may be started besides those that run.
+
+    `defaults`: the limits of tenants without one of their own. See `free_places`.
+    """
+    limits = await _running_limits(tx, defaults)
+    open_ones = {tenant_id: most for tenant_id, most in limits.items() if most}
+    places = await _free(tx, COUNT_RUNNING, open_ones, space=RUNNING_SPACE) if open_ones else {}
+    return dict.fromkeys(limits, 0) | places
+
+
+async def _running_limits(tx: Transaction, defaults: Mapping[str, int | None]) -> dict[str, int]:
+    """Return how many jobs of each tenant with a limit may run; 0 if it is disabled."""
+    limits = dict(defaults)
+    for tenant in (await tenants.read(tx, defaults.keys())).values():
+        if not tenant.enabled:
+            limits[tenant.id] = 0
+        elif tenant.limits.max_running is not None:
+            limits[tenant.id] = tenant.limits.max_running
+    return {tenant_id: most for tenant_id, most in limits.items() if most is not None}
 
 
 async def _free(
@@ -71,10 +88,27 @@ async def _free(
     return places
 
 
-async def count_running(db: Database, tenants: Collection[str]) -> Counter[str]:
-    """Return how many jobs of each of these tenants run now: for a preview, without any lock."""
-    if not tenants:
-        return Counter()
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How many jobs of a tenant run, and how many may."""
+
+    jobs: int
+    most: int  # 0: it is disabled
+
+
+async def count_running(
+    db: Database, tenant_ids: Collection[str], *, default: int | None
+) -> dict[str, Running]:
+    """Return how many jobs of those tenants run that have a limit: for a preview, without any lock.
+
+    `default`: the limit of tenants without one of their own.
+    """
+    if not tenant_ids:
+        return {}
     async with db.read() as tx:
-        found = await tx.execute(COUNT_ALL_RUNNING, {"tenants": rows.padded(sorted(tenants))})
-        return Counter({tenant_id: int(number) for tenant_id, number in found})
+        limits = await _running_limits(tx, dict.fromkeys(tenant_ids, default))
+        if not limits:
+            return {}
+        found = await tx.execute(COUNT_ALL_RUNNING, {"tenants": rows.padded(sorted(limits))})
+        numbers = {tenant_id: int(number) for tenant_id, number in found}
+    return {name: Running(numbers.get(name, 0), most) for name, most in limits.items()}

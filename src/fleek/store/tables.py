@@ -378,12 +378,15 @@ class CounterRow(Base):
 
 
 class TenantRow(Base):
-    """Whose jobs they are."""
+    """Whose jobs they are; see `fleek.domain.tenant.Tenant`."""
 
     __tablename__ = "tenants"
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(Instant)
+    # a release before these two columns does not write them
+    disabled_at: Mapped[datetime | None] = mapped_column(Instant)
+    limits: Mapped[dict[str, Any] | None] = mapped_column(Document)
 
 
 class ApiKeyRow(Base):

@@ -133,12 +133,19 @@ class Applied(Generic[U_co]):
 
 
 @dataclass(frozen=True, slots=True)
+class StartLimit:
+    """The decision may start the job, as far as its tenant may have another one that runs."""
+
+    max_running: int | None = None  # of tenants without a limit of their own; None: any number
+
+
+@dataclass(frozen=True, slots=True)
 class _Request:
     job_id: JobId
     attempt_id: AttemptId | None
     decide: Decision[Update]
     present: Presenter | None
-    max_running: int | None = None  # most jobs of its tenant that run, if it starts one
+    start: StartLimit | None = None
 
 
 async def apply(
@@ -148,23 +155,23 @@ async def apply(
     *,
     attempt_id: AttemptId | None = None,
     present: Presenter | None = None,
-    max_running: int | None = None,
+    start: StartLimit | None = None,
     patience: timedelta | None = None,
 ) -> Applied[U]:
     """Decide on a job as it is now and write the update.
 
     `attempt_id` names the attempt that `decide` gets; `present` is for the webhooks that are owed;
-    `max_running` is how many jobs of the tenant may run, this one included, if the decision starts
-    it; `patience` is how long to wait at most for a transaction.
+    `start` is given if the decision starts the job; `patience` is how long to wait at most for a
+    transaction.
 
     Raises:
         NotFound: There is no such job.
-        TenantBusy: The decision starts the job, and `max_running` of its tenant run.
+        TenantBusy: The decision starts the job, and its tenant is disabled or has no free place.
         PredictionTaken: The update binds a prediction that another attempt has.
         Overloaded: Its turn did not come in time; nothing is written.
         DatabaseUnavailable: Nothing is known to be written.
     """
-    request = _Request(job_id, attempt_id, decide, present, max_running)
+    request = _Request(job_id, attempt_id, decide, present, start)
     try:
         applied: Any = await db.grouped_write(_apply_all, request, patience=patience)
     except RowRefused as error:
@@ -216,13 +223,12 @@ async def _free_starts(
     tx: Transaction, requests: Sequence[_Request], jobs: Mapping[JobId, Job]
 ) -> dict[str, int]:
     """Return how many jobs of each tenant with a limit may start, of those that want to."""
-    limits: dict[str, int] = {}
+    defaults: dict[str, int | None] = {}
     for request in requests:
         job = jobs.get(request.job_id)
-        if request.max_running is not None and job is not None and job.status is Status.PENDING:
-            most = limits.get(job.tenant_id, request.max_running)
-            limits[job.tenant_id] = min(most, request.max_running)
-    return await free_starts(tx, limits) if limits else {}
+        if request.start is not None and job is not None and job.status is Status.PENDING:
+            defaults[job.tenant_id] = request.start.max_running
+    return await free_starts(tx, defaults) if defaults else {}
 
 
 def _take_start(starts: dict[str, int], job: Job, *, before: Job) -> None:
@@ -236,7 +242,7 @@ def _take_start(starts: dict[str, int], job: Job, *, before: Job) -> None:
     if (free := starts.get(job.tenant_id)) is None:
         return
     if free < 1:
-        raise TenantBusy(f"job {job.id} has to wait: as many of its tenant run as may")
+        raise TenantBusy(f"job {job.id} has to wait for its tenant")
     starts[job.tenant_id] = free - 1
 
 
