@@ -1,4 +1,4 @@
-"""Logs of a job over HTTP: as text, and as they come."""
+"""Logs of a job over HTTP: as text, and as a stream."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from in_process_service import serving_on
 
 
 async def show(rt: Runtime, job_id: JobId, text: str, *, attempt: int = 1) -> None:
-    """Let a provider show a log."""
+    """Let a provider report a log."""
     await apply(rt, job_id, lambda *_: Update(log=PredictionLog(attempt, text)), event="progress")
 
 
@@ -31,7 +31,7 @@ async def end(rt: Runtime, job: Job) -> None:
 
 
 async def test_the_logs_are_plain_text(rt: Runtime, client: httpx2.AsyncClient) -> None:
-    """As the model has printed them; a line says where another attempt begins."""
+    """As printed by the model; a line marks the beginning of another attempt."""
     job = await submit(rt, a_request())
     await show(rt, job.id, "seed: 7\r\n 50%|██\r100%|████\n")
     await show(rt, job.id, "again\n", attempt=2)
@@ -48,7 +48,7 @@ async def test_the_logs_are_plain_text(rt: Runtime, client: httpx2.AsyncClient) 
 async def test_a_job_without_logs_has_an_empty_text(
     rt: Runtime, client: httpx2.AsyncClient
 ) -> None:
-    """Not all providers have logs; that is no error."""
+    """Not all providers have logs, so this is no error."""
     job = await submit(rt, a_request())
 
     answer = await client.get(f"/api/v1/jobs/{job.id}/logs")
@@ -56,9 +56,7 @@ async def test_a_job_without_logs_has_an_empty_text(
     assert (answer.status_code, answer.text) == (200, "")
 
 
-async def test_a_long_log_says_that_its_beginning_is_missing(
-    rt: Runtime, client: httpx2.AsyncClient
-) -> None:
+async def test_a_truncated_log_is_marked(rt: Runtime, client: httpx2.AsyncClient) -> None:
     """The latest 256 KiB are kept."""
     job = await submit(rt, a_request())
     await show(rt, job.id, "x" * 300_000 + "the end\n")
@@ -69,10 +67,8 @@ async def test_a_long_log_says_that_its_beginning_is_missing(
     assert text.endswith("xxxthe end\n")
 
 
-async def test_the_logs_go_with_the_metadata_document(
-    rt: Runtime, client: httpx2.AsyncClient
-) -> None:
-    """A purge removes what the job has left behind: at once for callers, then for good."""
+async def test_a_purge_removes_the_logs(rt: Runtime, client: httpx2.AsyncClient) -> None:
+    """At once for callers, then from the database."""
     job = await submit(rt, a_request())
     await show(rt, job.id, "secret\n")
     await purge(rt, job.id, tenant_id="default")
@@ -88,7 +84,7 @@ async def test_the_logs_go_with_the_metadata_document(
 
 
 async def test_a_log_is_followed_until_the_job_has_ended(rt: Runtime) -> None:
-    """What is there, what comes, and then nothing more."""
+    """The stored text, then each addition, then the end."""
     job = await submit(rt, a_request())
     await show(rt, job.id, "one\r\n")
 
@@ -115,10 +111,10 @@ async def test_a_log_is_followed_until_the_job_has_ended(rt: Runtime) -> None:
 
 
 @pytest.mark.parametrize(("last", "expected"), [("1", ["2"]), ("99", [])])
-async def test_a_stream_goes_on_behind_the_last_event_id(
+async def test_a_stream_continues_after_the_last_event_id(
     rt: Runtime, last: str, expected: list[str]
 ) -> None:
-    """Also behind one that was made up."""
+    """Also after an invented one."""
     job = await submit(rt, a_request())
     await show(rt, job.id, "one\n")
     await show(rt, job.id, "one\ntwo\n")
@@ -132,10 +128,10 @@ async def test_a_stream_goes_on_behind_the_last_event_id(
     assert [one.id for one in received if one.type == "log"] == expected
 
 
-async def test_whoever_has_all_logs_of_an_ended_job_is_told_to_stop(
+async def test_a_complete_reader_of_an_ended_job_gets_a_204(
     rt: Runtime, client: httpx2.AsyncClient
 ) -> None:
-    """204: a browser would reconnect for ever."""
+    """Otherwise a browser would reconnect for ever."""
     job = await submit(rt, a_request())
     await show(rt, job.id, "one\n")
     await end(rt, job)
@@ -156,7 +152,7 @@ async def test_whoever_has_all_logs_of_an_ended_job_is_told_to_stop(
         ("0198f000-0000-7000-8000-000000000000/logs?tail=5", 422, "invalid_input"),
     ],
 )
-async def test_a_wrong_request_is_refused(
+async def test_an_invalid_request_is_refused(
     client: httpx2.AsyncClient, path: str, status: int, code: str
 ) -> None:
     """As on every route."""

@@ -70,12 +70,14 @@ async def test_responses_contain_public_addresses_only(
         ]
 
     assert len(answers) > 25
-    told = {
+    found = {
         (answer.request.method, answer.request.url.path): f"{answer.headers} {answer.text}"
         for answer in answers
     }
-    assert {call: OTHERS.findall(text) for call, text in told.items() if OTHERS.search(text)} == {}
-    bodies = {path: text for (_, path), text in told.items() if path != "/openapi.json"}
+    assert {
+        call: OTHERS.findall(text) for call, text in found.items() if OTHERS.search(text)
+    } == {}
+    bodies = {path: text for (_, path), text in found.items() if path != "/openapi.json"}
     assert {path: PATH.findall(text) for path, text in bodies.items() if PATH.search(text)} == {}
     headers = [
         value.lstrip("<")

@@ -94,10 +94,10 @@ async def proxying(rt: Runtime) -> AsyncGenerator[Proxy]:
 
 def links(answer: httpx2.Response) -> Iterator[str]:
     """Yield every address in a response, resolved like in a browser."""
-    told = answer.headers.get("link", "")
+    addresses = answer.headers.get("link", "")
     if "javascript" not in answer.headers.get("content-type", ""):
-        told += answer.text
-    for found in LINK.finditer(told):
+        addresses += answer.text
+    for found in LINK.finditer(addresses):
         yield urljoin(str(answer.url), next(filter(None, found.groups())))
     if location := answer.headers.get("location"):
         yield urljoin(str(answer.url), location)

@@ -66,8 +66,8 @@ async def test_a_paid_result_is_collected_again(
         None,
         None,
     )
-    told = [event.type for event in await events.of_job(rt.db, job.id)]
-    assert told.count("recollecting") == 1
+    history = [event.type for event in await events.of_job(rt.db, job.id)]
+    assert history.count("recollecting") == 1
 
 
 async def test_a_completed_job_is_returned_unchanged(

@@ -23,7 +23,7 @@ from redisserver import RedisServer, redis, redis_server  # noqa: F401 - fixture
 from s3server import shared_s3
 
 LIVE: Final = "live"
-"""The name under which an S3 elsewhere is tried, whose settings are in the environment."""
+"""The name of a storage on a remote S3, with its settings in the environment."""
 
 Preparation = Callable[[pytest.MonkeyPatch, Path, Services], None]
 

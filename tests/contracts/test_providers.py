@@ -123,8 +123,8 @@ PREPARATIONS: Final[Mapping[str, Preparation]] = {
     "placeholder": _placeholder,
     "replicate": _replicate,
 }
-"""What to set before a provider of this name is opened; others are opened as they are. The rest of
-a name tells kinds of models apart.
+"""Settings of a provider of this name before it is opened; others need none. The rest of
+a name distinguishes kinds of models.
 """
 
 
@@ -161,8 +161,8 @@ async def ended(provider: Provider, prediction_id: PredictionId) -> Prediction:
 
 async def results(provider: Provider, job: Job) -> tuple[Output, ...]:
     """Return the outputs of a prediction for this job."""
-    bought = await provider.start(job, an_attempt(job))
-    outcome = (await ended(provider, bought.id)).outcome
+    created = await provider.start(job, an_attempt(job))
+    outcome = (await ended(provider, created.id)).outcome
     assert isinstance(outcome, Succeeded)
     return outcome.outputs
 
@@ -192,19 +192,19 @@ async def test_a_prediction_ends(provider: Provider) -> None:
     """Polling alone must finish every job."""
     job = a_job(provider.default_model)
 
-    bought = await provider.start(job, an_attempt(job))
+    created = await provider.start(job, an_attempt(job))
 
-    assert isinstance((await ended(provider, bought.id)).outcome, Succeeded)
+    assert isinstance((await ended(provider, created.id)).outcome, Succeeded)
 
 
 async def test_poll_returns_many_predictions_at_once(provider: Provider) -> None:
     """The engine polls in batches, and finds results by id."""
     job = a_job(provider.default_model)
-    bought = {(await provider.start(job, an_attempt(job))).id for _ in range(20)}
+    created = {(await provider.start(job, an_attempt(job))).id for _ in range(20)}
 
-    seen = await provider.poll(sorted(bought))
+    seen = await provider.poll(sorted(created))
 
-    assert {key: one.id for key, one in seen.items()} == {key: key for key in bought}
+    assert {key: one.id for key, one in seen.items()} == {key: key for key in created}
 
 
 async def test_a_provider_implements_the_port(provider: Provider) -> None:
@@ -312,11 +312,11 @@ async def test_a_stored_output_can_be_read_again(
 async def test_cancel_is_accepted_before_and_after_the_end(provider: Provider) -> None:
     """The engine repeats it until the prediction has ended, and may be late."""
     job = a_job(provider.default_model)
-    bought = await provider.start(job, an_attempt(job))
+    created = await provider.start(job, an_attempt(job))
 
-    await provider.cancel(bought.id)
-    seen = await ended(provider, bought.id)
-    await provider.cancel(bought.id)
+    await provider.cancel(created.id)
+    seen = await ended(provider, created.id)
+    await provider.cancel(created.id)
 
     assert seen.outcome is not None
 

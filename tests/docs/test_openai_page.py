@@ -1,4 +1,4 @@
-"""The page about OpenAI and compatible servers shows what happens."""
+"""The example on the page about OpenAI and compatible servers works as shown."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -23,7 +23,7 @@ def shown() -> dict[str, str]:
 
 @pytest.fixture
 def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
-    """Give a running service with the settings of the page, on an emulator at another port."""
+    """Yield a running service with the settings of the page, and an emulator at another port."""
     host = Host(tmp_path, seed=1)
     settings = {
         name: value.replace("http://127.0.0.1:9009", host.url) for name, value in shown().items()
@@ -35,7 +35,7 @@ def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
     host.close()
 
 
-def test_every_example_does_what_is_shown(service: Service) -> None:
+def test_every_example_works_as_shown(service: Service) -> None:
     """An image, speech and a video, without an account."""
     found = examples(PAGE)
 

@@ -39,14 +39,14 @@ def test_a_frozen_database_does_not_block_the_shutdown(tmp_path: Path, own: Serv
     """Waiting half a minute for each of its connections would take minutes."""
     server: Postgres = own.postgres()
     with running(tmp_path, DATABASE_URL=server.url(server.create(template=MIGRATED))) as service:
-        told = [service.serve("--no-worker"), service.worker()]
+        processes = [service.serve("--no-worker"), service.worker()]
         accepted = service.submit_many(20, parameters=SMALL)
         send(signal.SIGSTOP, own)
         try:
             began = time.monotonic()
-            for process in told:
+            for process in processes:
                 process.popen.send_signal(signal.SIGTERM)
-            codes = [process.wait() for process in told]
+            codes = [process.wait() for process in processes]
             took = time.monotonic() - began
         finally:
             send(signal.SIGCONT, own)

@@ -107,13 +107,13 @@ class Deploy:
         """Wait until the new API reports workers with these versions."""
         message = ""
 
-        def told() -> bool:
+        def reported() -> bool:
             nonlocal message
             message = http.get("/health/detailed").json()["checks"]["workers"]["message"]
             return set(re.findall(r"\d+\.\d+\.\d+", message)) == expected
 
         with httpx2.Client(base_url=self.urls[1], timeout=PATIENCE) as http:
-            until(told, why=lambda: f"{message}\n{self.service.tails()}")
+            until(reported, why=lambda: f"{message}\n{self.service.tails()}")
 
     def refusals(self) -> list[tuple[int, list[str]]]:
         """Start the processes of the old release again, and return exit codes and last lines."""

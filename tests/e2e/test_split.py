@@ -66,11 +66,11 @@ def test_readers_do_not_wait_for_a_writer(service: Service) -> None:
     with closing(sqlite3.connect(service.folder / "fleek.db", isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("UPDATE jobs SET priority = 9")
-        told = [service.http.get(f"/api/v1/jobs/{job_id}").status_code for _ in range(5)]
+        reported = [service.http.get(f"/api/v1/jobs/{job_id}").status_code for _ in range(5)]
         priority = service.rows("SELECT priority FROM jobs")
         writer.execute("ROLLBACK")
 
-    assert told == [200] * 5  # a writer would be refused after ten seconds
+    assert reported == [200] * 5  # a writer would be refused after ten seconds
     assert priority == [(5,)]
 
 

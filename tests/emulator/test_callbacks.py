@@ -108,8 +108,8 @@ async def test_all_events_arrive_in_order(
         "succeeded",
     ]
     await _until(lambda: len(standing.ledger.rows("webhook")) == 4)
-    told = [row["event"] for row in standing.ledger.rows("webhook")]
-    assert (told[:2], set(told[2:])) == (["start", "logs"], {"output", "completed"})
+    reported = [row["event"] for row in standing.ledger.rows("webhook")]
+    assert (reported[:2], set(reported[2:])) == (["start", "logs"], {"output", "completed"})
 
 
 async def test_only_requested_events_are_sent(

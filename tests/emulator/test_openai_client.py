@@ -1,4 +1,4 @@
-"""OpenAI's own client talks to the emulator: the shapes are those that it knows."""
+"""The official OpenAI client works with the emulator."""
 
 from collections.abc import AsyncGenerator
 
@@ -20,7 +20,7 @@ async def client(emulator: Emulator) -> AsyncGenerator[AsyncOpenAI]:
 
 
 async def test_images(client: AsyncOpenAI, emulator: Emulator) -> None:
-    """Bytes, and the tokens used."""
+    """The response contains the bytes and the tokens used."""
     made = await client.images.generate(prompt="a cat", model="gpt-image-2.5-flare", n=2)
 
     assert made.data is not None
@@ -38,7 +38,7 @@ async def test_speech(client: AsyncOpenAI, emulator: Emulator) -> None:
 
 
 async def test_videos(client: AsyncOpenAI) -> None:
-    """Created, read, listed, downloaded, deleted."""
+    """They are created, read, listed, downloaded and deleted."""
     video = await client.videos.create(prompt="a cat", model="sora-2", seconds="8")
     read = await client.videos.retrieve(video.id)
     listed = [row.id async for row in client.videos.list()]
@@ -54,7 +54,7 @@ async def test_videos(client: AsyncOpenAI) -> None:
 
 
 async def test_errors(client: AsyncOpenAI) -> None:
-    """With the codes by which clients tell them apart."""
+    """Each has the code that clients distinguish it by."""
     with pytest.raises(BadRequestError) as blocked:
         await client.images.generate(prompt="a cat [[emu:nsfw]]")
     with pytest.raises(RateLimitError) as unpaid:

@@ -199,12 +199,12 @@ async def test_a_cancel_may_be_falsely_confirmed(
     """The response says `canceled`; the prediction runs on, and its end is billed."""
     made = (await create("[[emu:cancel_lied]][[emu:predict=60]]")).json()
 
-    told = (await api.post(made["urls"]["cancel"])).json()["status"]
+    response = (await api.post(made["urls"]["cancel"])).json()["status"]
     shown = (await api.get(made["urls"]["get"])).json()["status"]
     emulator.account.clock.advance(60)
 
     (row,) = (await api.get("/_emu/ledger")).json()["predictions"]
-    assert (told, shown) == ("canceled", "processing")
+    assert (response, shown) == ("canceled", "processing")
     assert (row["heading"], row["billed"], row["cancel_lied"]) == ("succeeded", 1, True)
 
 

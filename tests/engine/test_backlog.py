@@ -106,13 +106,13 @@ async def test_attempts_changed_since_the_read_are_not_due(clock: Clock) -> None
     rows = Rows(5 * PAGE)
     schedule = a_schedule(rows, clock)
     await schedule.due(limit=PAGE)
-    settled = rows.attempts[3]
-    rows.attempts[3] = replace(settled, verdict=Verdict.NOT_CREATED)
+    closed = rows.attempts[3]
+    rows.attempts[3] = replace(closed, verdict=Verdict.NOT_CREATED)
 
     due = await schedule.due(limit=5 * PAGE)
 
     assert len(due) == 5 * PAGE - 1
-    assert settled.id not in {attempt.id for attempt in due}
+    assert closed.id not in {attempt.id for attempt in due}
 
 
 async def test_a_failed_read_keeps_the_schedule(clock: Clock) -> None:

@@ -53,8 +53,8 @@ async def run_jobs(fleek: Installation, role: str, since: str, shift: timedelta)
         await fleek.reboot(role, shift)
     else:
         getattr(fleek, role).wall.shift = RIGHT
-    unheard = UNHEARD if shift > RIGHT else ""
-    ids = await fleek.submit(f"[[emu:create_then_drop]] its answer is lost {unheard} {shift}")
+    unreported = UNHEARD if shift > RIGHT else ""
+    ids = await fleek.submit(f"[[emu:create_then_drop]] its answer is lost {unreported} {shift}")
     await fleek.turn()
     ids += await fleek.submit(f"its worker ends {shift}")
     await fleek.worker.die_while_starting(ids[-1])

@@ -412,9 +412,9 @@ class Storm(RuleBasedStateMachine):
             event(f"history: {kind}")
         assert [event.seq for event in history] == list(range(1, len(history) + 1))
         assert len([event for event in history if event.type in ENDS]) == 1
-        bought = [one.prediction_id for one in await attempts.of_job(self.rt.db, job_id)]
+        created = [one.prediction_id for one in await attempts.of_job(self.rt.db, job_id)]
         sold = {one for one, attempt in self.host.sold.items() if attempt.job_id == job_id}
-        assert sold <= set(bought)
+        assert sold <= set(created)
         assert not view.job.purging
         if view.job.status is Status.COMPLETED and view.job.purged_at is None:
             (media,) = view.media

@@ -39,12 +39,12 @@ async def test_a_purged_job_leaves_nothing_in_storage(rt: Runtime, provider: Fak
     await Retention(rt).turn()
 
     view = await jobs.get(rt.db, job.id, tenant_id="default")
-    told = [event.type for event in await events.of_job(rt.db, job.id)]
+    history = [event.type for event in await events.of_job(rt.db, job.id)]
     assert first
     assert (await left_of(rt, job.id), view.media) == (set(), ())
     assert (view.job.status, view.job.completed_at) == (Status.COMPLETED, job.completed_at)
     assert (view.job.purging, view.job.purged_at) == (False, rt.now())
-    assert told[-3:] == ["completed", "purged", "erased"]
+    assert history[-3:] == ["completed", "purged", "erased"]
     assert await left_of(rt, other.id) == {"media", "metadata"}
 
 

@@ -53,25 +53,25 @@ async def test_paused_jobs_wait_until_they_are_resumed(
     rt: Runtime, provider_name: str | None, model: str | None
 ) -> None:
     """They are accepted and stay in the queue, and another coordinator has the pause, too."""
-    told = RecordingDispatcher()
-    rt = replace(rt, dispatcher=told)
+    dispatched = RecordingDispatcher()
+    rt = replace(rt, dispatcher=dispatched)
     await pause(rt, provider_name, model)
     job = await submit(rt, a_request())
 
     await Admission(rt).turn()
     restarted = replace(rt, pauses=PauseCache())
     await Admission(restarted).turn()
-    before = list(told.ids)
+    before = list(dispatched.ids)
     await resume(rt, provider_name, model)
     await Admission(restarted).turn()
 
-    assert (before, told.ids) == ([], [job.id])
+    assert (before, dispatched.ids) == ([], [job.id])
 
 
 async def test_other_jobs_start_during_a_pause(rt: Runtime) -> None:
     """The pause of one model or provider blocks no other job."""
-    told = RecordingDispatcher()
-    rt = replace(rt, dispatcher=told)
+    dispatched = RecordingDispatcher()
+    rt = replace(rt, dispatcher=dispatched)
     await queue_pauses.pause(rt.db, "another", queue_pauses.EVERY, now=rt.now())
     await pause(rt, None, "another/model")
     job = await submit(rt, a_request())
@@ -79,7 +79,7 @@ async def test_other_jobs_start_during_a_pause(rt: Runtime) -> None:
 
     await Admission(rt).turn()
 
-    assert told.ids == [job.id]
+    assert dispatched.ids == [job.id]
 
 
 async def test_a_worker_starts_no_paused_job_dispatched_before_the_pause(

@@ -57,8 +57,8 @@ async def test_a_refused_result_is_collected_again(rt: Runtime, provider: FakePr
     assert (asked.stage, asked.error, asked.completed_at) == (Stage.COLLECTING, None, None)
     assert (done.job.status, len(done.media)) == (Status.COMPLETED, 1)
     assert len(provider.started) == 1
-    told = [event.type for event in await events.of_job(rt.db, job.id)]
-    assert told[-5:] == ["collecting", "failed", "recollecting", "collecting", "completed"]
+    history = [event.type for event in await events.of_job(rt.db, job.id)]
+    assert history[-5:] == ["collecting", "failed", "recollecting", "collecting", "completed"]
     tally = await count_jobs(rt.db, now=rt.now())
     assert (tally.by_status[Status.COMPLETED], tally.total) == (1, 1)
 
@@ -74,10 +74,10 @@ async def test_twenty_concurrent_requests_collect_a_result_once(
     await asyncio.gather(*(collect(rt, job.id) for _ in range(3)))
     after = await again(rt, job.id)
 
-    told = [event.type for event in await events.of_job(rt.db, job.id)]
+    history = [event.type for event in await events.of_job(rt.db, job.id)]
     assert {one.stage for one in asked} == {Stage.COLLECTING}
-    assert told.count("recollecting") == 1
-    assert told.count("completed") == 1
+    assert history.count("recollecting") == 1
+    assert history.count("completed") == 1
     assert after.status is Status.COMPLETED
 
 
@@ -100,7 +100,7 @@ async def test_a_retry_during_a_new_collection_is_not_paid_for(
 async def test_a_postponed_collection_is_tried_at_once(
     rt: Runtime, provider: FakeProvider
 ) -> None:
-    """After the storage is repaired, nobody has to wait for the next try."""
+    """After the storage is repaired, operators need not wait for the next try."""
     provider.at_once = True
     provider.reads = [StorageError("away")]
     job = await submit(rt, a_request())
@@ -223,7 +223,7 @@ async def test_a_foreign_job_is_not_found(rt: Runtime, provider: FakeProvider) -
         await recollect(rt, job.id, tenant_id="another")
 
 
-async def test_the_error_of_a_job_says_that_its_result_can_be_collected(
+async def test_the_error_of_a_job_mentions_the_new_collection(
     rt: Runtime, provider: FakeProvider
 ) -> None:
     """Otherwise callers would pay for another prediction."""

@@ -297,15 +297,15 @@ async def test_a_candidate_bound_to_another_attempt_is_not_touched(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is paid for, and its job waits for it."""
-    bought = await submit(rt, a_request())
-    await start(rt, bought.id)
+    bound = await submit(rt, a_request())
+    await start(rt, bound.id)
     lost = await a_lost_start(rt, provider, sold=False)
     await candidates_only(provider, monkeypatch)
 
     await turns(rt, clock, LOOKS + 1)
 
     assert provider.cancelled == []
-    assert (await jobs.get_any_tenant(rt.db, bought.id)).stage is Stage.WAITING
+    assert (await jobs.get_any_tenant(rt.db, bound.id)).stage is Stage.WAITING
     assert (await jobs.get_any_tenant(rt.db, lost.id)).status is Status.PENDING
 
 

@@ -36,14 +36,14 @@ Another = Callable[[], Runtime]
 ReconcileBy = Literal["repeat", "find", "none"]
 
 
-async def crash_after_intent(rt: Runtime, second_worker: Another, *, buys: bool) -> Job:
+async def crash_after_intent(rt: Runtime, second_worker: Another, *, creates: bool) -> Job:
     """Let another worker record its intent, perhaps create the prediction, and crash."""
     job = await submit(rt, a_request())
     victim = second_worker()
     await victim.lease.register()
     intended = await intend(victim, job.id)
     assert intended is not None
-    if buys:
+    if creates:
         await start_prediction(victim, *intended)
     return job
 
@@ -58,12 +58,12 @@ async def expire_others(rt: Runtime, clock: Clock) -> None:
         await recovery.turn()
 
 
-@pytest.mark.parametrize("buys", [False, True], ids=["before buying", "after buying"])
+@pytest.mark.parametrize("creates", [False, True], ids=["before buying", "after buying"])
 async def test_a_crash_between_intent_and_bind_repeats_the_attempt(
-    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another, *, buys: bool
+    rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another, *, creates: bool
 ) -> None:
     """The same attempt is started again, which is the same prediction."""
-    job = await crash_after_intent(rt, second_worker, buys=buys)
+    job = await crash_after_intent(rt, second_worker, creates=creates)
 
     await expire_others(rt, clock)
 
@@ -78,7 +78,7 @@ async def test_jobs_of_a_live_worker_are_not_released(
     rt: Runtime, clock: Clock, second_worker: Another
 ) -> None:
     """It may be slow, but it has sent heartbeats."""
-    job = await crash_after_intent(rt, second_worker, buys=False)
+    job = await crash_after_intent(rt, second_worker, creates=False)
     clock.tick(seconds=rt.lease.dead_after.total_seconds() - 1)
 
     await Recovering(rt).turn()
@@ -178,7 +178,7 @@ async def test_a_prediction_of_a_job_that_crashes_workers_is_adopted(
     """It is paid for, and without the search it would never be cancelled."""
     provider.reconcile_by = reconcile_by
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 1}))
-    job = await crash_after_intent(rt, second_worker, buys=True)
+    job = await crash_after_intent(rt, second_worker, creates=True)
 
     await expire_others(rt, clock)
 
@@ -193,7 +193,7 @@ async def test_a_job_that_crashes_workers_is_not_started_again(
     """Searches have shown that no prediction exists, and no further worker must crash."""
     provider.reconcile_by = "find"
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 1}))
-    job = await crash_after_intent(rt, second_worker, buys=False)
+    job = await crash_after_intent(rt, second_worker, creates=False)
     await expire_others(rt, clock)
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
@@ -203,9 +203,9 @@ async def test_a_job_that_crashes_workers_is_not_started_again(
         clock.tick(seconds=60)
         await rt.lease.beat()
 
-    parked = await jobs.get_any_tenant(rt.db, job.id)
-    assert parked.error is not None
-    assert (parked.status, parked.error.code) == (Status.FAILED, "worker_crashed")
+    failed = await jobs.get_any_tenant(rt.db, job.id)
+    assert failed.error is not None
+    assert (failed.status, failed.error.code) == (Status.FAILED, "worker_crashed")
     assert provider.started == []
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert attempt.verdict is Verdict.NOT_CREATED
@@ -217,7 +217,7 @@ async def test_a_repeat_that_crashes_workers_ends(
 ) -> None:
     """The attempt is written off after one repeat more than crashes are allowed."""
     rt = replace(rt, settings=rt.settings.model_copy(update={"max_worker_crashes": 2}))
-    job = await crash_after_intent(rt, second_worker, buys=False)
+    job = await crash_after_intent(rt, second_worker, creates=False)
     if cancelled:
         await cancel(rt, job.id, tenant_id="default")
     await expire_dead_workers(rt)
@@ -354,7 +354,7 @@ async def test_an_attempt_of_an_ended_job_is_reconciled(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
 ) -> None:
     """Cancelled during a crash: the prediction has to be cancelled, too."""
-    job = await crash_after_intent(rt, second_worker, buys=True)
+    job = await crash_after_intent(rt, second_worker, creates=True)
     await cancel(rt, job.id, tenant_id="default")
 
     await expire_others(rt, clock)
@@ -369,7 +369,7 @@ async def test_a_lost_attempt_of_an_ended_job_is_written_off(
 ) -> None:
     """There is no way to find its prediction."""
     provider.reconcile_by = "none"
-    job = await crash_after_intent(rt, second_worker, buys=True)
+    job = await crash_after_intent(rt, second_worker, creates=True)
     await cancel(rt, job.id, tenant_id="default")
 
     await expire_others(rt, clock)

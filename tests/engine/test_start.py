@@ -70,12 +70,12 @@ async def test_the_intent_is_recorded_before_the_prediction(
     job = await submit(rt, a_request())
     provider.hold = asyncio.Event()
 
-    buying = asyncio.create_task(start(rt, job.id))
+    starting = asyncio.create_task(start(rt, job.id))
     while not provider.started:
         await asyncio.sleep(0)
     (intent,) = await attempts.of_job(rt.db, job.id)
     provider.hold.set()
-    await buying
+    await starting
 
     assert (intent.prediction_id, intent.verdict, intent.number) == (None, None, 1)
 
@@ -218,13 +218,13 @@ async def test_a_job_cancelled_during_its_start_cancels_its_prediction(
     """The prediction is bound although the job has ended."""
     job = await submit(rt, a_request())
     provider.hold = asyncio.Event()
-    buying = asyncio.create_task(start(rt, job.id))
+    starting = asyncio.create_task(start(rt, job.id))
     while not provider.started:
         await asyncio.sleep(0)
     await cancel(rt, job.id, tenant_id="default")
 
     provider.hold.set()
-    await buying
+    await starting
 
     (attempt,) = await attempts.pending_cancels(rt.db, "placeholder", limit=10)
     assert attempt.prediction_id in provider.sold
@@ -338,11 +338,11 @@ async def test_stopping_the_worker_does_not_interrupt_a_start(
     """SIGTERM between the response and the binding would cost a search."""
     job = await submit(rt, a_request())
     provider.hold = asyncio.Event()
-    buying = asyncio.create_task(start(rt, job.id))
+    starting = asyncio.create_task(start(rt, job.id))
     while not provider.started:
         await asyncio.sleep(0)
 
-    buying.cancel()
+    starting.cancel()
     provider.hold.set()
     await rt.shielded.finish(seconds=60)
 
@@ -360,14 +360,14 @@ async def test_stopping_the_worker_leaves_no_intent_behind(
         deciding.set()
         return rt.now()
 
-    buying = asyncio.create_task(start(replace(rt, now=now), job.id))
+    starting = asyncio.create_task(start(replace(rt, now=now), job.id))
     await deciding.wait()
 
-    buying.cancel()
+    starting.cancel()
     await rt.shielded.finish(seconds=60)
 
-    bought = await jobs.get_any_tenant(rt.db, job.id)
-    assert (bought.stage, bought.crashes) == (Stage.WAITING, 0)
+    started = await jobs.get_any_tenant(rt.db, job.id)
+    assert (started.stage, started.crashes) == (Stage.WAITING, 0)
     assert [one.job_id for one in provider.started] == [job.id]
 
 

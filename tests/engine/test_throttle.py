@@ -418,14 +418,14 @@ async def test_a_late_success_closes_the_circuit(
     """Of simultaneous responses, the failures may be recorded first."""
     provider.hold = asyncio.Event()
     (job,) = await submitted(rt, 1)
-    buying = asyncio.create_task(start(rt, job.id))
+    starting = asyncio.create_task(start(rt, job.id))
     while not provider.sold:
         await asyncio.sleep(0)
     await broken(rt, provider)
     is_paused = rt.pauses.is_paused("placeholder", "fake/model", now=clock())
 
     provider.hold.set()
-    await buying
+    await starting
 
     assert is_paused
     assert await provider_health.impaired(rt.db, now=clock()) == []
@@ -588,11 +588,11 @@ async def test_a_worker_reads_the_pauses_of_others(
     await start_new(rt, provider, AWAY)
 
     await start_new(other, provider)
-    unheard = await provider_health.impaired(rt.db, now=clock())
+    unchanged = await provider_health.impaired(rt.db, now=clock())
     await refresh_pauses(other)
     await start_new(other, provider)
 
-    assert len(unheard) == 1
+    assert len(unchanged) == 1
     assert await provider_health.impaired(rt.db, now=clock()) == []
 
 

@@ -87,8 +87,8 @@ async def test_a_rate_limited_create_pauses_all_others(
 
     await completed(worker, [first, *made])
 
-    refused, bought = creates(emulator, 429), creates(emulator, 201)
-    assert (len(refused), len(bought)) == (2, 16)
+    refused, created = creates(emulator, 429), creates(emulator, 201)
+    assert (len(refused), len(created)) == (2, 16)
     (account,) = accounts
     assert account.paused_until is not None
-    assert min(refused[1], *bought) >= account.paused_until.timestamp()
+    assert min(refused[1], *created) >= account.paused_until.timestamp()

@@ -76,7 +76,7 @@ async def test_a_running_prediction_is_polled_again_later(
 async def test_a_log_is_written_when_it_has_grown(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Not at each look, and not more often than every two seconds; at its end it is complete."""
+    """At most every two seconds; at the end of the prediction it is complete."""
     provider.outcome = None
     job = await a_waiting_job(rt)
     watch = Watch(rt)
@@ -94,10 +94,10 @@ async def test_a_log_is_written_when_it_has_grown(
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
 
 
-async def test_a_new_coordinator_goes_on_with_a_log(
+async def test_a_new_coordinator_continues_a_log(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """It remembers nothing; what is stored says where to go on."""
+    """Its cache is empty, but the stored log contains the position."""
     provider.outcome = None
     job = await a_waiting_job(rt)
     for log in ("a\n", "a\nb\n", "a\nb\n"):

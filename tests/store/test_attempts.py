@@ -187,16 +187,18 @@ async def test_cancellations_are_due_for_bound_predictions_only(
     db: Database, worker_id: WorkerId
 ) -> None:
     """Until they have a verdict; an intent is reconciled first."""
-    bought, intent = await bound(db, worker_id), await intended(db, worker_id)
-    for one in (bought, intent):
+    bound_attempt, intent = await bound(db, worker_id), await intended(db, worker_id)
+    for one in (bound_attempt, intent):
         await apply(
             db, one.job_id, lambda job, _: Update(change=cancel(job, now=NOON), cancel_owed=True)
         )
 
     found = await attempts.pending_cancels(db, "fake", limit=9)
-    await apply(db, bought.job_id, closes(verdict=Verdict.CANCELLED), attempt_id=bought.id)
+    await apply(
+        db, bound_attempt.job_id, closes(verdict=Verdict.CANCELLED), attempt_id=bound_attempt.id
+    )
 
-    assert [one.id for one in found] == [bought.id]
+    assert [one.id for one in found] == [bound_attempt.id]
     assert await attempts.pending_cancels(db, "fake", limit=9) == []
 
 
@@ -220,14 +222,14 @@ async def test_bound_predictions_are_recognised(db: Database, worker_id: WorkerI
 
 async def test_a_starting_duplicate_is_found(db: Database, worker_id: WorkerId) -> None:
     """Neither the attempt itself nor one with an unknown outcome counts."""
-    one, twin = await intended(db, worker_id), await intended(db, worker_id)
-    buying = await attempts.duplicate_in_flight(db, one)
+    one, duplicate = await intended(db, worker_id), await intended(db, worker_id)
+    starting = await attempts.duplicate_in_flight(db, one)
 
     await apply(
         db,
-        twin.job_id,
+        duplicate.job_id,
         lambda job, _: Update(change=mark_unknown(job, now=NOON, reason="no answer")),
     )
 
-    assert buying
+    assert starting
     assert not await attempts.duplicate_in_flight(db, one)

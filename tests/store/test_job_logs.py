@@ -26,11 +26,11 @@ async def show(db: Database, job_id: JobId, text: str, *, attempt: int = 1) -> N
 
 
 async def text_of(db: Database, job_id: JobId) -> str:
-    """Return all that is stored."""
+    """Return the whole stored log."""
     return "".join(piece.text for piece in await job_logs.of_job(db, job_id))
 
 
-async def test_each_state_adds_what_is_new(db: Database) -> None:
+async def test_each_state_adds_its_new_text(db: Database) -> None:
     """Pieces are numbered without gaps, over all attempts."""
     job_id, other = await a_stored_job(db), await a_stored_job(db)
 
@@ -52,8 +52,8 @@ async def test_each_state_adds_what_is_new(db: Database) -> None:
     assert await text_of(db, other) == "else\n"
 
 
-async def test_states_at_the_same_time_are_stored_once(db: Database) -> None:
-    """A poll and a callback may see the same end."""
+async def test_concurrent_states_are_stored_once(db: Database) -> None:
+    """A poll and a callback may report the same end."""
     job_id = await a_stored_job(db)
 
     await asyncio.gather(*(show(db, job_id, "a\n" * count) for count in (1, 2, 3, 3, 3)))
@@ -61,8 +61,8 @@ async def test_states_at_the_same_time_are_stored_once(db: Database) -> None:
     assert await text_of(db, job_id) == "a\n" * 3
 
 
-async def test_the_oldest_pieces_give_way(db: Database) -> None:
-    """The end of a log says most; `position` counts what was removed, too."""
+async def test_the_oldest_pieces_are_removed(db: Database) -> None:
+    """The end of a log matters most; `position` counts removed text, too."""
     job_id = await a_stored_job(db)
     lines = [f"line {number}: █████\n" for number in range(20_000)]
 
@@ -76,8 +76,8 @@ async def test_the_oldest_pieces_give_way(db: Database) -> None:
     assert pieces[0].seq > 1
 
 
-async def test_a_long_log_at_once_is_stored_in_pieces(db: Database) -> None:
-    """So that no row is large."""
+async def test_a_long_log_is_stored_in_pieces(db: Database) -> None:
+    """No row is large."""
     job_id = await a_stored_job(db)
     text = "x" * 60_000 + LEFT_OUT + "y" * 30_000
 
@@ -107,7 +107,7 @@ async def test_nothing_is_stored_after_a_purge(db: Database) -> None:
 
 
 async def test_an_earlier_release_can_remove_jobs_with_logs(db: Database) -> None:
-    """During a rolling update it removes rows of the tables that it knows."""
+    """During a rolling upgrade it removes rows of the tables that it has."""
     job_id = await a_stored_job(db)
     await show(db, job_id, "one\n")
 

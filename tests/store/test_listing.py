@@ -166,7 +166,7 @@ async def test_a_job_with_tags_is_removed_completely(db: Database) -> None:
     assert await all_pages(db, JobFilter(tag="sea")) == []
 
 
-async def test_the_search_index_forgets_a_removed_job(db: Database) -> None:
+async def test_a_removed_job_is_removed_from_the_search_index(db: Database) -> None:
     """On SQLite the index is a separate table."""
     job = a_job(status=Status.FAILED, completed_at=NOON, purged_at=NOON, metadata_purged_at=NOON)
     await jobs.insert_job(db, job)

@@ -620,8 +620,8 @@ async def explained(
         if not seqscan:
             await tx.exec_driver_sql("SET LOCAL enable_seqscan = off")
         plan = (await tx.exec_driver_sql(explain + statement, values)).all()
-    told = [row[-1] for row in plan]
-    return _sqlite(told) if db.kind == "sqlite" else _postgres(told[0])
+    planned = [row[-1] for row in plan]
+    return _sqlite(planned) if db.kind == "sqlite" else _postgres(planned[0])
 
 
 def _sqlite(lines: list[str]) -> tuple[set[str], set[str]]:
