@@ -1,4 +1,4 @@
-"""An emulator on loopback, a provider that talks to it, and servers that break HTTP itself."""
+"""An emulator on loopback, a provider that uses it, and servers that break HTTP itself."""
 
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -28,13 +28,13 @@ QUICK = Limits()
 
 @pytest.fixture
 async def emulator() -> AsyncGenerator[Emulator]:
-    """Run an emulator that is quick and does nothing wrong unless told to."""
+    """Run a fast emulator without faults; tests add them."""
     async with serve(Plan(queue_seconds=0, predict_seconds=0)) as emulator:
         yield emulator
 
 
 class Ticks:
-    """Monotonic seconds that pass when a test says so."""
+    """Monotonic seconds that pass only by hand."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -46,13 +46,13 @@ class Ticks:
 
 @pytest.fixture
 def ticks() -> Ticks:
-    """Return a clock that stands still until it is told to move."""
+    """Return a clock that stands still until it is moved."""
     return Ticks()
 
 
 @dataclass
-class Shop:
-    """Opens providers; all are closed with the test."""
+class ProviderFactory:
+    """Open providers, which are closed with the test."""
 
     stack: AsyncExitStack
     url: str
@@ -69,7 +69,7 @@ class Shop:
         keys: tuple[bytes, ...] = (),
         **clocks: Any,
     ) -> ReplicateProvider:
-        """Return a provider that talks to `url`, or else to the emulator."""
+        """Return a provider that calls `url`, or else the emulator."""
         url = url or self.url
         token = authorization("r8_test")
         api = open_api(url, headers=token, read=read, whole=whole, tls=self.tls)
@@ -89,26 +89,26 @@ class Shop:
 
 @pytest.fixture(scope="session")
 def tls() -> ssl.SSLContext:
-    """Return what all clients here check certificates with; making it takes a while."""
+    """Return the TLS context of all clients here; creating one takes a while."""
     return ssl.create_default_context()
 
 
 @pytest.fixture
-async def shop(emulator: Emulator, tls: ssl.SSLContext) -> AsyncGenerator[Shop]:
-    """Return a maker of providers."""
+async def factory(emulator: Emulator, tls: ssl.SSLContext) -> AsyncGenerator[ProviderFactory]:
+    """Return a factory of providers."""
     async with AsyncExitStack() as stack:
-        yield Shop(stack, emulator.api_url, tls)
+        yield ProviderFactory(stack, emulator.api_url, tls)
 
 
 @pytest.fixture
-def provider(shop: Shop) -> ReplicateProvider:
-    """Return a provider that talks to the emulator and asks for no callbacks."""
-    return shop.open()
+def provider(factory: ProviderFactory) -> ReplicateProvider:
+    """Return a provider that uses the emulator, without callbacks."""
+    return factory.open()
 
 
 @pytest.fixture
 async def raw() -> AsyncGenerator[Callable[[Visit], Awaitable[str]]]:
-    """Return a starter of servers that do with a connection what they like; gives the address."""
+    """Return a function that starts a server with this handler and returns its address."""
     async with AsyncExitStack() as servers:
 
         async def start(visit: Visit) -> str:
@@ -119,7 +119,7 @@ async def raw() -> AsyncGenerator[Callable[[Visit], Awaitable[str]]]:
 
 @pytest.fixture
 def job() -> Callable[..., Job]:
-    """Return a maker of jobs."""
+    """Return a factory of jobs."""
 
     def make(prompt: str = "a cat", *, model: str = "a/b", **parameters: Any) -> Job:
         name = ModelName(model)
@@ -130,7 +130,7 @@ def job() -> Callable[..., Job]:
 
 @pytest.fixture
 def attempt() -> Callable[..., Attempt]:
-    """Return a maker of intents, written now unless told otherwise.
+    """Return a factory of intents, written `age` seconds ago.
 
     `there`: how far ahead the provider's clock was, if it was known.
     """

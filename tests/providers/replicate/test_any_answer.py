@@ -1,4 +1,4 @@
-"""Whatever JSON the API answers, with whatever status, each question ends in words of ours."""
+"""Any response of the API is parsed, or ends in one of Fleek's errors."""
 
 import base64
 import hashlib
@@ -61,37 +61,37 @@ HEADERS: Final = st.dictionaries(
 )
 
 
-NOBODY: Final = Client(Policy(patterns=()))
+NO_HOSTS: Final = Client(Policy(patterns=()))
 
 
-class Impostor:
-    """An API that gives one answer to everything."""
+class FixedApi:
+    """An API that gives the same response to every call."""
 
     post_window = timedelta(minutes=1)
-    time = None  # it has told none
+    time = None  # no Date was received
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
     async def get(self, *_: Any, **__: Any) -> Answer:
-        """Give the answer."""
+        """Return the response."""
         return self._answer
 
     async def post(self, *_: Any, **__: Any) -> Answer:
-        """Give the answer."""
+        """Return the response."""
         return self._answer
 
 
 @given(body=BODIES, status=STATUSES, headers=HEADERS)
-async def test_any_answer_is_understood_or_refused(
+async def test_any_response_is_parsed_or_refused(
     body: Any, status: int, headers: dict[str, str]
 ) -> None:
-    """By every reader of one."""
+    """By every method that reads one."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = Answer(status, headers, content)
     provider = ReplicateProvider(
-        Impostor(answer),  # type: ignore[arg-type]  # a fake
-        NOBODY,
+        FixedApi(answer),  # type: ignore[arg-type]  # a fake
+        NO_HOSTS,
         AccountConfig(callback_base=None),
         now=lambda: NOW,
     )
@@ -117,7 +117,7 @@ async def test_any_answer_is_understood_or_refused(
 
 
 async def outcome(question: Awaitable[Any]) -> tuple[FleekError | None, Any]:
-    """Return what a question is answered with: an error of ours, or a value."""
+    """Return the result of a call: one of Fleek's errors, or a value."""
     try:
         return None, await question
     except FleekError as error:
@@ -125,8 +125,8 @@ async def outcome(question: Awaitable[Any]) -> tuple[FleekError | None, Any]:
 
 
 @given(body=BODIES, key=st.binary(min_size=1))
-async def test_any_signed_message_is_understood_or_refused(body: Any, key: bytes) -> None:
-    """Whoever has the secret may still be of another version."""
+async def test_any_signed_callback_is_parsed_or_refused(body: Any, key: bytes) -> None:
+    """A genuine sender may still be of another version."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     stamp = str(int(NOW.timestamp()))
     digest = hmac.digest(key, f"a.{stamp}.".encode() + content, hashlib.sha256)
@@ -136,8 +136,8 @@ async def test_any_signed_message_is_understood_or_refused(body: Any, key: bytes
         "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
     }
     provider = ReplicateProvider(
-        Impostor(Answer(500, {}, b"")),  # type: ignore[arg-type]  # a fake
-        NOBODY,
+        FixedApi(Answer(500, {}, b"")),  # type: ignore[arg-type]  # a fake
+        NO_HOSTS,
         AccountConfig(callback_base=None, keys=(key,)),
         now=lambda: NOW,
     )

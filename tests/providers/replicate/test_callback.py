@@ -1,4 +1,4 @@
-"""Messages from Replicate: only what it signed, lately, is taken; nothing breaks the check."""
+"""Callbacks of Replicate: only recent, signed ones are accepted; no input breaks the check."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ OTHER = "whsec_" + base64.b64encode(b"another secret").decode()
 def signed(
     secret: str, body: bytes = BODY, *, age: float = 0, webhook_id: str = "msg_1"
 ) -> dict[str, str]:
-    """Return the headers of a message, signed by an implementation that is not ours."""
+    """Return the headers of a message that an independent implementation has signed."""
     at = datetime.fromtimestamp(datetime.now(UTC).timestamp() - age, UTC)
     signature = Webhook(secret).sign(webhook_id, at, body.decode())
     return {
@@ -44,8 +44,8 @@ def secret(emulator: Emulator) -> str:
     return emulator.account.secret
 
 
-async def test_a_signed_message_is_read(provider: ReplicateProvider, secret: str) -> None:
-    """Headers come in any case."""
+async def test_a_signed_callback_is_accepted(provider: ReplicateProvider, secret: str) -> None:
+    """Header names may have any case."""
     headers = {name.title(): value for name, value in signed(secret).items()}
 
     told = await provider.callback(headers, BODY)
@@ -59,16 +59,16 @@ async def test_a_signed_message_is_read(provider: ReplicateProvider, secret: str
 async def test_clocks_may_differ_by_minutes(
     provider: ReplicateProvider, secret: str, age: float
 ) -> None:
-    """Both ways."""
+    """In both directions."""
     told = await provider.callback(signed(secret, age=age), BODY)
 
     assert told.prediction.id == "abc"
 
 
-async def test_a_message_with_odd_headers_is_refused(
+async def test_a_callback_with_invalid_headers_is_refused(
     provider: ReplicateProvider, secret: str, subtests: pytest.Subtests
 ) -> None:
-    """Never with any other error: the sender is whoever likes to be."""
+    """No other error is possible: anyone can send one."""
     cases: list[dict[str, Any]] = [
         {"webhook-id": None},
         {"webhook-timestamp": None},
@@ -103,16 +103,16 @@ async def test_a_message_with_odd_headers_is_refused(
 
 
 @pytest.mark.parametrize("age", [360, -360, 86_400], ids=["old", "from the future", "yesterday's"])
-async def test_a_message_of_another_time_is_refused(
+async def test_an_old_or_future_callback_is_refused(
     provider: ReplicateProvider, secret: str, age: float
 ) -> None:
-    """Who recorded one may send it again, but not for long."""
+    """A recorded message can be replayed for a few minutes only."""
     with pytest.raises(CallbackRejected):
         await provider.callback(signed(secret, age=age), BODY)
 
 
-async def test_a_time_with_decimals_is_refused(provider: ReplicateProvider, secret: str) -> None:
-    """The specification has whole seconds; each spelling would be one more message to replay."""
+async def test_a_fractional_timestamp_is_refused(provider: ReplicateProvider, secret: str) -> None:
+    """The specification has whole seconds; each spelling could be replayed as a new message."""
     headers = signed(secret)
     headers["webhook-timestamp"] += ".0"
 
@@ -120,10 +120,10 @@ async def test_a_time_with_decimals_is_refused(provider: ReplicateProvider, secr
         await provider.callback(headers, BODY)
 
 
-async def test_another_version_of_signatures_is_not_believed(
+async def test_a_signature_of_another_version_is_refused(
     provider: ReplicateProvider, secret: str
 ) -> None:
-    """The same bytes under another name prove nothing."""
+    """Only the version `v1` is known."""
     headers = signed(secret)
     headers["webhook-signature"] = headers["webhook-signature"].replace("v1,", "v2,")
 
@@ -131,8 +131,8 @@ async def test_another_version_of_signatures_is_not_believed(
         await provider.callback(headers, BODY)
 
 
-async def test_another_body_is_refused(provider: ReplicateProvider, secret: str) -> None:
-    """The signature is over the very bytes."""
+async def test_a_changed_body_is_refused(provider: ReplicateProvider, secret: str) -> None:
+    """The signature covers the exact bytes."""
     with pytest.raises(CallbackRejected):
         await provider.callback(signed(secret), BODY + b" ")
 
@@ -153,15 +153,15 @@ async def test_another_body_is_refused(provider: ReplicateProvider, secret: str)
     ],
     ids=lambda body: repr(body[:20]),
 )
-async def test_a_signed_body_that_makes_no_sense_is_refused(
+async def test_a_signed_but_invalid_body_is_refused(
     provider: ReplicateProvider, secret: str, body: bytes
 ) -> None:
-    """Even Replicate may send what nobody understands."""
+    """Even Replicate may send unexpected content."""
     with pytest.raises(CallbackRejected):
         await provider.callback(signed(secret, body), body)
 
 
-async def test_logs_of_any_length_do_not_hide_what_a_message_says(
+async def test_a_callback_with_long_logs_is_accepted(
     provider: ReplicateProvider, secret: str
 ) -> None:
     """A model may print megabytes."""
@@ -173,31 +173,31 @@ async def test_logs_of_any_length_do_not_hide_what_a_message_says(
     assert callback.prediction.outcome == Succeeded((Output(text="words"),))
 
 
-async def test_signed_bytes_that_are_no_text_are_refused(
-    shop: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
+async def test_signed_bytes_that_are_not_text_are_refused(
+    factory: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
     """A signature does not make them JSON."""
-    headers, body = await _received(shop, job, attempt, "[[emu:hook_not_utf8]]")
+    headers, body = await _received(factory, job, attempt, "[[emu:hook_not_utf8]]")
 
     with pytest.raises(CallbackRejected):
-        await shop.open().callback(headers, body)
+        await factory.open().callback(headers, body)
 
 
-async def test_what_the_emulator_sends_is_taken(
-    shop: Any, emulator: Emulator, job: Callable[..., Job], attempt: Callable[..., Attempt]
+async def test_a_callback_of_the_emulator_is_accepted(
+    factory: Any, emulator: Emulator, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """The signature comes from another hand than ours, over a socket."""
-    headers, body = await _received(shop, job, attempt, "a cat")
+    """It is signed by an independent implementation and sent over a socket."""
+    headers, body = await _received(factory, job, attempt, "a cat")
 
-    told = await shop.open().callback(headers, body)
+    told = await factory.open().callback(headers, body)
 
     assert told.prediction.id == emulator.account.predictions[0].id
 
 
-async def test_one_good_signature_among_several_is_enough(
+async def test_one_valid_signature_of_several_is_enough(
     provider: ReplicateProvider, secret: str
 ) -> None:
-    """While a secret is changed, messages carry one of each."""
+    """During a change of the secret, messages have two."""
     headers = signed(secret)
     foreign = signed(OTHER)["webhook-signature"]
     headers["webhook-signature"] = f"{foreign} {headers['webhook-signature']}"
@@ -207,11 +207,11 @@ async def test_one_good_signature_among_several_is_enough(
     assert told.prediction.id == "abc"
 
 
-async def test_the_operators_own_secrets_are_used_alone(
-    shop: Any, emulator: Emulator, secret: str
+async def test_configured_secrets_replace_the_account_s(
+    factory: Any, emulator: Emulator, secret: str
 ) -> None:
-    """Nothing but the time is asked of Replicate then."""
-    provider = shop.open(keys=(read_secret(OTHER), read_secret("whsec_c2Vjb25k")))
+    """Replicate is then asked only for the time."""
+    provider = factory.open(keys=(read_secret(OTHER), read_secret("whsec_c2Vjb25k")))
 
     told = await provider.callback(signed(OTHER), BODY)
     with pytest.raises(CallbackRejected):
@@ -221,11 +221,11 @@ async def test_the_operators_own_secrets_are_used_alone(
     assert [row["path"] for row in emulator.ledger.rows("request")] == ["/v1/account"]
 
 
-async def test_a_changed_secret_is_learnt_and_the_old_one_still_taken(
-    shop: Any, emulator: Emulator, secret: str, ticks: Any
+async def test_a_changed_secret_is_fetched_and_the_old_one_still_accepted(
+    factory: Any, emulator: Emulator, secret: str, ticks: Any
 ) -> None:
-    """Messages signed just before the change are still on their way."""
-    provider = shop.open(clock=ticks)
+    """Messages signed before the change may still arrive."""
+    provider = factory.open(clock=ticks)
     await provider.callback(signed(secret), BODY)
     emulator.replan(seed=99)
     ticks.seconds += REFRESH_SECONDS
@@ -238,10 +238,10 @@ async def test_a_changed_secret_is_learnt_and_the_old_one_still_taken(
     assert [one.prediction.id for one in told] == ["abc", "abc"]
 
 
-async def test_forged_messages_do_not_make_us_ask_each_time(
+async def test_forged_callbacks_do_not_cause_requests(
     provider: ReplicateProvider, emulator: Emulator
 ) -> None:
-    """Otherwise anybody could use up the account's budget."""
+    """Otherwise anyone could use up the account's rate limit."""
     for _ in range(20):
         with pytest.raises(CallbackRejected):
             await provider.callback(signed(OTHER), BODY)
@@ -249,48 +249,48 @@ async def test_forged_messages_do_not_make_us_ask_each_time(
     assert len(emulator.ledger.rows("request")) == 1
 
 
-async def test_many_first_messages_ask_once(
+async def test_concurrent_first_callbacks_fetch_the_secret_once(
     provider: ReplicateProvider, emulator: Emulator, secret: str
 ) -> None:
-    """They come in bursts."""
+    """Callbacks arrive in bursts."""
     await asyncio.gather(*(provider.callback(signed(secret), BODY) for _ in range(20)))
 
     assert len(emulator.ledger.rows("request")) == 1
 
 
-async def test_without_a_secret_the_message_must_come_again(shop: Any) -> None:
-    """It is not known whether it is genuine."""
-    provider = shop.open("http://127.0.0.1:1/v1")
+async def test_without_the_secret_a_callback_is_retryable(factory: Any) -> None:
+    """It cannot be verified yet."""
+    provider = factory.open("http://127.0.0.1:1/v1")
 
     with pytest.raises(ProviderUnavailable):
         await provider.callback(signed(OTHER), BODY)
 
 
-async def test_a_secret_that_makes_no_sense_is_none(shop: Any, raw: Any) -> None:
-    """An empty one would let anybody sign."""
+async def test_an_invalid_secret_of_the_account_is_not_used(factory: Any, raw: Any) -> None:
+    """With an empty one anyone could sign."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"key": "whsec_" }')
         await reader.read()
 
-    provider = shop.open(await raw(answer))
+    provider = factory.open(await raw(answer))
 
     with pytest.raises(ProviderUnavailable):
         await provider.callback(signed(OTHER), BODY)
 
 
 @pytest.mark.parametrize("text", ["", "whsec_", "whsec_%%%", "whsec_é"])
-def test_a_secret_that_is_none_is_refused(text: str) -> None:
-    """An empty key would sign anything."""
+def test_an_invalid_configured_secret_is_refused(text: str) -> None:
+    """With an empty one anyone could sign."""
     with pytest.raises(ValueError, match="must"):
         read_secret(text)
 
 
 async def _received(
-    shop: Any, job: Any, attempt: Any, prompt: str
+    factory: Any, job: Any, attempt: Any, prompt: str
 ) -> tuple[dict[str, str], bytes]:
-    """Buy with a callback, and return the message that comes."""
+    """Start a prediction with a callback, and return the received message."""
     came: asyncio.Future[tuple[dict[str, str], bytes]] = asyncio.Future()
 
     async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -305,21 +305,21 @@ async def _received(
             came.set_result((headers, body))
 
     async with listening(receive) as url:
-        provider = shop.open(callback_base=f"{url}/{secrets.token_hex(4)}")
+        provider = factory.open(callback_base=f"{url}/{secrets.token_hex(4)}")
         wanted = job(prompt)
         await provider.start(wanted, attempt(wanted))
         async with asyncio.timeout(60):
             return await came
 
 
-@pytest.mark.parametrize("keys", [True, False], ids=["own secret", "asked secret"])
+@pytest.mark.parametrize("keys", [True, False], ids=["own secret", "account's secret"])
 @pytest.mark.parametrize("ours", [-86_400, -3600, -600, 600, 3600, 86_400])
-async def test_a_wrong_clock_of_ours_costs_no_message(
-    shop: Any, secret: str, ours: float, *, keys: bool
+async def test_a_wrong_local_clock_accepts_genuine_callbacks(
+    factory: Any, secret: str, ours: float, *, keys: bool
 ) -> None:
-    """Messages are dated by the provider's clock; what is old by that is a replay."""
+    """Messages are dated by the provider's clock; an old one is a replay."""
     known = (read_secret(secret),) if keys else ()
-    provider = shop.open(now=lambda: datetime.now(UTC) + timedelta(seconds=ours), keys=known)
+    provider = factory.open(now=lambda: datetime.now(UTC) + timedelta(seconds=ours), keys=known)
 
     told = await provider.callback(signed(secret), BODY)
 
@@ -329,9 +329,9 @@ async def test_a_wrong_clock_of_ours_costs_no_message(
             await provider.callback(signed(secret, age=age), BODY)
 
 
-async def test_our_clock_dates_messages_while_the_provider_is_away(shop: Any) -> None:
-    """Nothing else is left; the operator's own secret is."""
-    provider = shop.open("http://127.0.0.1:1/v1", keys=(read_secret(OTHER),))
+async def test_the_local_clock_is_used_while_the_provider_is_unreachable(factory: Any) -> None:
+    """The configured secret is enough to verify."""
+    provider = factory.open("http://127.0.0.1:1/v1", keys=(read_secret(OTHER),))
 
     told = await provider.callback(signed(OTHER), BODY)
 

@@ -1,4 +1,4 @@
-"""Fetching outputs: all of the bytes, from allowed places, or an error that says which kind."""
+"""Fetching outputs: all bytes from allowed hosts, or an error of the right kind."""
 
 import asyncio
 import base64
@@ -29,7 +29,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 class Fetcher:
-    """Buys a prediction with a prompt and reads its first output."""
+    """Start a prediction with a prompt and read its first output."""
 
     def __init__(self, job: Callable[..., Job], attempt: Callable[..., Attempt]) -> None:
         self.job, self.attempt = job, attempt
@@ -37,8 +37,8 @@ class Fetcher:
     async def __call__(self, provider: ReplicateProvider, prompt: str) -> bytes:
         """Return the bytes of the first output."""
         wanted = self.job(prompt)
-        bought = await provider.start(wanted, self.attempt(wanted))
-        seen = (await provider.poll([bought.id]))[bought.id]
+        started = await provider.start(wanted, self.attempt(wanted))
+        seen = (await provider.poll([started.id]))[started.id]
         assert isinstance(seen.outcome, Succeeded)
         return await self.bytes_of(provider, seen.outcome.outputs[0])
 
@@ -49,7 +49,7 @@ class Fetcher:
 
 @pytest.fixture
 def fetcher(job: Callable[..., Job], attempt: Callable[..., Attempt]) -> Fetcher:
-    """Return what buys and reads."""
+    """Return a fetcher of outputs."""
     return Fetcher(job, attempt)
 
 
@@ -57,10 +57,10 @@ def fetcher(job: Callable[..., Job], attempt: Callable[..., Attempt]) -> Fetcher
     "marker",
     ["", "file_type=text/html", "file_redirect=3", "file_etag_changes", "output=data_uri"],
 )
-async def test_the_true_bytes_come(
+async def test_the_output_s_bytes_are_returned(
     provider: ReplicateProvider, emulator: Emulator, fetcher: Fetcher, marker: str
 ) -> None:
-    """Whatever is said about them, and in whatever form they are given."""
+    """With any Content-Type and any form of output."""
     content = await fetcher(provider, f"[[emu:{marker}]]" if marker else "a cat")
 
     assert content.startswith(PNG_START)
@@ -95,23 +95,23 @@ async def test_the_true_bytes_come(
         ("output=dead_links", OutputMissing, "output_missing"),
     ],
 )
-async def test_anything_else_is_an_error_that_says_whether_to_try_again(
-    shop: Any, fetcher: Fetcher, marker: str, error: type[Exception], code: str
+async def test_each_fault_has_an_error_that_says_if_it_is_retryable(
+    factory: Any, fetcher: Fetcher, marker: str, error: type[Exception], code: str
 ) -> None:
-    """Never are wrong bytes handed on as if they were all."""
+    """Incomplete bytes are never returned as complete."""
     window = 0.2 if marker in TOO_SLOW else 60
     quick = Limits(size=300_000, window=window, slowest=10_000)
 
     with pytest.raises(error) as caught:
-        await fetcher(shop.open(limits=quick), f"[[emu:{marker}]]")
+        await fetcher(factory.open(limits=quick), f"[[emu:{marker}]]")
 
     assert getattr(caught.value, "code", None) == code
 
 
-async def test_the_token_never_comes_to_the_host_of_files(
+async def test_the_token_is_not_sent_to_the_output_host(
     provider: ReplicateProvider, emulator: Emulator, fetcher: Fetcher
 ) -> None:
-    """Anybody may run that host."""
+    """Anyone may run that host."""
     await fetcher(provider, "[[emu:file_redirect]]")
 
     assert {row["authorization"] for row in emulator.ledger.rows("download")} == {False}
@@ -120,7 +120,7 @@ async def test_the_token_never_comes_to_the_host_of_files(
 async def test_a_refused_host_is_named_with_the_setting(
     provider: ReplicateProvider, fetcher: Fetcher
 ) -> None:
-    """Whoever reads it knows what to change; the address itself stays out of it."""
+    """Operators see what to change; the address itself is not repeated."""
     with pytest.raises(OutputUnsafe) as caught:
         await fetcher.bytes_of(provider, Output(uri="https://cdn.example.com/a?token=secret"))
 
@@ -129,10 +129,10 @@ async def test_a_refused_host_is_named_with_the_setting(
     assert "secret" not in str(caught.value)
 
 
-async def test_a_prediction_can_be_asked_for_again(
+async def test_a_prediction_can_be_read_again(
     provider: ReplicateProvider, fetcher: Fetcher
 ) -> None:
-    """It tells of its outputs, that they were removed, or nothing; the provider says so itself."""
+    """Its outputs, that they were removed, or None."""
     ids: list[PredictionId] = []
     for prompt in ("a cat", "[[emu:get_data_removed]]"):
         wanted = fetcher.job(prompt)
@@ -159,10 +159,10 @@ async def test_a_prediction_can_be_asked_for_again(
         "",
     ],
 )
-async def test_an_address_elsewhere_is_never_called(
+async def test_addresses_of_other_hosts_are_refused(
     provider: ReplicateProvider, fetcher: Fetcher, address: str
 ) -> None:
-    """A model, or who controls its output, may name any."""
+    """A model can be made to return any address."""
     with pytest.raises(OutputUnsafe):
         await fetcher.bytes_of(provider, Output(uri=address))
 
@@ -192,20 +192,20 @@ async def test_data_uris_are_decoded(
     ],
     ids=["no base64", "cut", "empty", "too large"],
 )
-async def test_bad_data_uris_are_refused(
-    shop: Any, fetcher: Fetcher, uri: str, error: type[Exception]
+async def test_invalid_data_uris_are_refused(
+    factory: Any, fetcher: Fetcher, uri: str, error: type[Exception]
 ) -> None:
-    """They come from the same hands as any other output."""
-    provider = shop.open(limits=Limits(size=200_000))
+    """They are as untrusted as any other output."""
+    provider = factory.open(limits=Limits(size=200_000))
 
     with pytest.raises(error):
         await fetcher.bytes_of(provider, Output(uri=uri))
 
 
 async def test_a_slow_reader_is_not_taken_for_a_slow_host(
-    shop: Any, raw: Any, fetcher: Fetcher, ticks: Any
+    factory: Any, raw: Any, fetcher: Fetcher, ticks: Any
 ) -> None:
-    """Storage may take its time with each chunk."""
+    """Storage may need time for each chunk."""
 
     async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -214,7 +214,9 @@ async def test_a_slow_reader_is_not_taken_for_a_slow_host(
         await reader.read()
 
     url = await raw(give)
-    provider = shop.open(url, limits=Limits(whole=1e9, window=60, slowest=1_000_000), clock=ticks)
+    provider = factory.open(
+        url, limits=Limits(whole=1e9, window=60, slowest=1_000_000), clock=ticks
+    )
     size = 0
 
     async for part in provider.read(fetcher.job(), Output(uri=f"{url}/x.bin")):
@@ -224,10 +226,10 @@ async def test_a_slow_reader_is_not_taken_for_a_slow_host(
     assert size == 200_000
 
 
-async def test_bytes_without_length_or_end_are_not_believed(
-    shop: Any, raw: Any, fetcher: Fetcher
+async def test_bytes_without_a_length_or_a_known_end_are_refused(
+    factory: Any, raw: Any, fetcher: Fetcher
 ) -> None:
-    """Of a format that does not know its end, nobody could say whether that was all."""
+    """If the format has no end marker, truncation could not be noticed."""
 
     async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -237,12 +239,12 @@ async def test_bytes_without_length_or_end_are_not_believed(
     url = await raw(give)
 
     with pytest.raises(OutputBroken):
-        await fetcher.bytes_of(shop.open(url), Output(uri=f"{url}/x.txt"))
+        await fetcher.bytes_of(factory.open(url), Output(uri=f"{url}/x.txt"))
 
 
-async def test_nobody_there_may_be_tried_again(shop: Any, fetcher: Fetcher) -> None:
-    """The file may still be there."""
+async def test_an_unreachable_host_is_retryable(factory: Any, fetcher: Fetcher) -> None:
+    """The file may still exist."""
     url = "http://127.0.0.1:1/v1"
 
     with pytest.raises(ProviderUnavailable):
-        await fetcher.bytes_of(shop.open(url), Output(uri=f"{url}/x.png"))
+        await fetcher.bytes_of(factory.open(url), Output(uri=f"{url}/x.png"))

@@ -1,4 +1,4 @@
-"""Statuses and headers in our words, where the emulator has no fault for them."""
+"""Errors for statuses and headers without a fault in the emulator."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -23,14 +23,14 @@ HOST = "the host"
 
 
 def an_answer(status: int, body: bytes = b"", **headers: str) -> Answer:
-    """Return an answer."""
+    """Return a response."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, named, body)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 299])
-def test_success_raises_nothing(status: int) -> None:
-    """Any 2xx will do."""
+def test_any_2xx_is_a_success(status: int) -> None:
+    """No error is raised."""
     raise_for_create(an_answer(status), HOST)
     raise_for_read(an_answer(status), HOST)
 
@@ -49,8 +49,8 @@ def test_success_raises_nothing(status: int) -> None:
         (451, "provider_rejected"),
     ],
 )
-def test_refused_for_good(status: int, code: str) -> None:
-    """Nothing was bought, and the words of the host say why."""
+def test_a_final_refusal_is_a_rejection(status: int, code: str) -> None:
+    """No prediction was created, and the host's message gives the reason."""
     body = b'{"title": "Oh", "detail": "- input.x: \\n must\\u0000 be y"}'
 
     with pytest.raises(ProviderRejected, match=r"- input\.x: must be y") as caught:
@@ -60,22 +60,22 @@ def test_refused_for_good(status: int, code: str) -> None:
 
 
 @pytest.mark.parametrize("status", [300, 301, 304, 307, 408, 500, 502, 503, 504, 520, 599])
-def test_perhaps_bought(status: int) -> None:
-    """Whatever stands between us and the host may have said this after the sale."""
+def test_an_ambiguous_status_is_an_unknown_outcome(status: int) -> None:
+    """A proxy may have answered after the prediction was created."""
     with pytest.raises(OutcomeUnknown):
         raise_for_create(an_answer(status), HOST)
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 409, 500, 503])
-def test_a_question_may_always_be_asked_again(status: int) -> None:
-    """Nothing is lost by it."""
+def test_a_failed_read_is_always_retryable(status: int) -> None:
+    """Reading changes nothing."""
     with pytest.raises(ProviderUnavailable):
         raise_for_read(an_answer(status), HOST)
 
 
 @pytest.mark.parametrize("check", [raise_for_create, raise_for_read])
-def test_no_credit_parks_the_account(check: object) -> None:
-    """Whichever call hears of it first."""
+def test_missing_credit_pauses_the_account(check: object) -> None:
+    """Whichever call gets the 402."""
     assert callable(check)
 
     with pytest.raises(ProviderUnavailable) as caught:
@@ -86,8 +86,8 @@ def test_no_credit_parks_the_account(check: object) -> None:
 
 
 @pytest.mark.parametrize("check", [raise_for_create, raise_for_read])
-def test_a_refused_token_parks_the_account(check: object) -> None:
-    """It says nothing about the job: a revoked token must not end a whole queue."""
+def test_a_refused_token_pauses_the_account(check: object) -> None:
+    """Jobs must not fail because of a revoked token."""
     assert callable(check)
 
     with pytest.raises(ProviderUnavailable, match="not accept the token") as caught:
@@ -124,14 +124,16 @@ def test_a_refused_token_parks_the_account(check: object) -> None:
         (an_answer(429, retry_after="Fri, 99 Dec 1999 99:59:59 GMT"), 10),
     ],
 )
-def test_how_long_to_wait(answer: Answer, seconds: float) -> None:
-    """Between a second and ten minutes, whatever is said."""
+def test_retry_after_is_read_from_the_response(answer: Answer, seconds: float) -> None:
+    """Between a second and ten minutes."""
     assert retry_after(answer) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("translated", [creation_errors, read_errors])
-def test_before_a_byte_was_sent(translated: Callable[[str], AbstractContextManager[None]]) -> None:
-    """No money can have been spent; the message has no password of an address."""
+def test_a_request_that_was_not_sent_is_retryable(
+    translated: Callable[[str], AbstractContextManager[None]],
+) -> None:
+    """No prediction can exist; the message has no password of the proxy's address."""
     with pytest.raises(ProviderUnavailable) as caught, translated(HOST):
         raise NotSent("no way to http://me:secret@proxy/")
 
@@ -150,8 +152,8 @@ def test_before_a_byte_was_sent(translated: Callable[[str], AbstractContextManag
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_after_bytes_were_sent(error: Exception) -> None:
-    """A purchase is unknown; a question may be asked again."""
+def test_a_lost_response_is_an_unknown_outcome(error: Exception) -> None:
+    """The prediction may exist; a read may be repeated."""
     with pytest.raises(OutcomeUnknown), creation_errors(HOST):
         raise error
     with pytest.raises(ProviderUnavailable), read_errors(HOST):
@@ -162,6 +164,6 @@ def test_after_bytes_were_sent(error: Exception) -> None:
     ("text", "line"),
     [("a\n\tb", "a b"), ("x" * 30, "x" * 9 + "…"), ("\0\ud800", ""), ("", "")],
 )
-def test_words_of_others_become_one_short_line(text: str, line: str) -> None:
-    """They are logged and stored."""
+def test_foreign_text_becomes_one_short_line(text: str, line: str) -> None:
+    """It is logged and stored."""
     assert one_line(text, 10) == line

@@ -1,4 +1,4 @@
-"""Looking at predictions: one by one, many at once, and through faults."""
+"""Polling predictions: single ones, many at once, and through faults."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from fleek.providers.base import Failed, Succeeded
 from fleek.providers.replicate.poller import GONE_SECONDS, MAX_CALLS, MAX_SINGLE_CALLS
 from fleek.providers.replicate.provider import ReplicateProvider
 
-Buy = Callable[..., Any]
+Create = Callable[..., Any]
 
 
 @pytest.fixture
-def buy(
+def create(
     provider: ReplicateProvider, job: Callable[..., Job], attempt: Callable[..., Attempt]
-) -> Buy:
-    """Return a function that buys a prediction and gives its id."""
+) -> Create:
+    """Return a function that starts a prediction and returns its id."""
 
     async def one(prompt: str = "a cat") -> PredictionId:
         wanted = job(prompt)
@@ -32,7 +32,7 @@ def buy(
 
 
 def reads(emulator: Emulator) -> int:
-    """Return how often the emulator was asked for something but a purchase."""
+    """Return how many GET requests the emulator has received."""
     return sum(row["method"] == "GET" for row in emulator.ledger.rows("request"))
 
 
@@ -47,24 +47,26 @@ def reads(emulator: Emulator) -> int:
         ("aborted", "prediction_aborted", True),
     ],
 )
-async def test_how_a_prediction_ends_badly(
-    provider: ReplicateProvider, buy: Buy, *, marker: str, code: str, retryable: bool
+async def test_each_failure_has_a_code_and_says_if_it_is_retryable(
+    provider: ReplicateProvider, create: Create, *, marker: str, code: str, retryable: bool
 ) -> None:
-    """Only what another attempt can help is tried again: each one costs."""
-    bought = await buy(f"[[emu:{marker}]]")
+    """Each new attempt is paid for, and not all can help."""
+    created = await create(f"[[emu:{marker}]]")
 
-    seen = (await provider.poll([bought]))[bought]
+    seen = (await provider.poll([created]))[created]
 
     assert isinstance(seen.outcome, Failed)
     assert (seen.outcome.code, seen.outcome.retryable) == (code, retryable)
     assert seen.outcome.message
 
 
-async def test_how_a_prediction_ends_well(provider: ReplicateProvider, buy: Buy) -> None:
+async def test_a_success_has_outputs_and_metrics(
+    provider: ReplicateProvider, create: Create
+) -> None:
     """Its files, and what it took."""
-    bought = await buy("[[emu:images=3]]")
+    created = await create("[[emu:images=3]]")
 
-    seen = (await provider.poll([bought]))[bought]
+    seen = (await provider.poll([created]))[created]
 
     assert isinstance(seen.outcome, Succeeded)
     assert len(seen.outcome.outputs) == 3
@@ -72,13 +74,13 @@ async def test_how_a_prediction_ends_well(provider: ReplicateProvider, buy: Buy)
 
 
 async def test_progress_is_read_from_the_logs(
-    provider: ReplicateProvider, emulator: Emulator, buy: Buy
+    provider: ReplicateProvider, emulator: Emulator, create: Create
 ) -> None:
-    """There is no other place where Replicate tells it."""
-    bought = await buy("[[emu:predict=1000]]")
+    """Replicate has no other field for it."""
+    created = await create("[[emu:predict=1000]]")
     emulator.account.clock.advance(500)
 
-    seen = (await provider.poll([bought]))[bought]
+    seen = (await provider.poll([created]))[created]
 
     assert seen.outcome is None
     assert seen.progress is not None
@@ -88,114 +90,122 @@ async def test_progress_is_read_from_the_logs(
 @pytest.mark.parametrize(
     "marker", ["unknown_status=migrating", "stuck_starting", "stuck_processing"]
 )
-async def test_what_has_not_ended_runs(provider: ReplicateProvider, buy: Buy, marker: str) -> None:
-    """A status that nobody has heard of is no end."""
-    bought = await buy(f"[[emu:{marker}]] [[emu:predict=1000]]")
+async def test_unknown_statuses_are_not_final(
+    provider: ReplicateProvider, create: Create, marker: str
+) -> None:
+    """The prediction may still run."""
+    created = await create(f"[[emu:{marker}]] [[emu:predict=1000]]")
 
-    seen = (await provider.poll([bought]))[bought]
+    seen = (await provider.poll([created]))[created]
 
     assert seen.outcome is None
 
 
 @pytest.mark.parametrize("marker", ["get_429", "get_5xx", "get_reset", "get_html"])
-async def test_a_look_that_fails_may_be_repeated(
-    provider: ReplicateProvider, buy: Buy, marker: str
+async def test_a_failed_poll_can_be_repeated(
+    provider: ReplicateProvider, create: Create, marker: str
 ) -> None:
-    """Nothing is concluded from it."""
-    bought = await buy(f"[[emu:{marker}]]")
+    """It has no consequence for the job."""
+    created = await create(f"[[emu:{marker}]]")
 
     with pytest.raises(ProviderUnavailable):
-        await provider.poll([bought])
-    seen = await provider.poll([bought])
+        await provider.poll([created])
+    seen = await provider.poll([created])
 
-    assert isinstance(seen[bought].outcome, Succeeded)
+    assert isinstance(seen[created].outcome, Succeeded)
 
 
-async def test_429_tells_how_long_to_wait(provider: ReplicateProvider, buy: Buy) -> None:
-    """The engine slows down all looks, not only this one."""
-    bought = await buy("[[emu:get_429=9]]")
+async def test_a_429_response_carries_retry_after(
+    provider: ReplicateProvider, create: Create
+) -> None:
+    """The engine delays all polls, not only this one."""
+    created = await create("[[emu:get_429=9]]")
 
     with pytest.raises(ProviderUnavailable) as caught:
-        await provider.poll([bought])
+        await provider.poll([created])
 
     assert caught.value.code == "provider_rate_limited"
     assert caught.value.retry_after is not None
     assert caught.value.retry_after.total_seconds() == 9
 
 
-async def test_one_failed_look_does_not_hide_the_others(
-    provider: ReplicateProvider, buy: Buy
+async def test_a_failed_poll_does_not_hide_other_predictions(
+    provider: ReplicateProvider, create: Create
 ) -> None:
-    """Half an answer is better than none."""
-    bad, good = await buy("[[emu:get_5xx*all]]"), await buy()
+    """Partial results are returned."""
+    bad, good = await create("[[emu:get_5xx*all]]"), await create()
 
     seen = await provider.poll([bad, good])
 
     assert list(seen) == [good]
 
 
-async def test_404_is_not_an_end_until_it_has_lasted(shop: Any, buy: Buy, ticks: Any) -> None:
-    """Replicas lag; but a prediction of another account must not be waited for until the end."""
-    provider = shop.open(clock=ticks)
-    bought = await buy("[[emu:get_404*all]]")
-
-    at_first = await provider.poll([bought])
-    ticks.seconds = GONE_SECONDS
-    at_last = await provider.poll([bought])
-
-    assert at_first == {}
-    assert isinstance(at_last[bought].outcome, Failed)
-    assert at_last[bought].outcome.code == "prediction_gone"
-    assert not at_last[bought].outcome.retryable
-
-
-async def test_a_prediction_that_was_seen_again_is_not_gone(
-    shop: Any, buy: Buy, ticks: Any
+async def test_repeated_404_ends_a_prediction_after_a_while(
+    factory: Any, create: Create, ticks: Any
 ) -> None:
-    """The time of nothing but 404 begins anew."""
-    provider = shop.open(clock=ticks)
-    bought = await buy("[[emu:get_404]]")
+    """Replicas lag, but a prediction of another account must not be polled until the deadline."""
+    provider = factory.open(clock=ticks)
+    created = await create("[[emu:get_404*all]]")
 
-    at_first = await provider.poll([bought])
+    at_first = await provider.poll([created])
     ticks.seconds = GONE_SECONDS
-    at_last = await provider.poll([bought])
+    at_last = await provider.poll([created])
 
     assert at_first == {}
-    assert isinstance(at_last[bought].outcome, Succeeded)
+    assert isinstance(at_last[created].outcome, Failed)
+    assert at_last[created].outcome.code == "prediction_gone"
+    assert not at_last[created].outcome.retryable
 
 
-async def test_removed_data_are_told(provider: ReplicateProvider, buy: Buy) -> None:
-    """Paid for and lost: buying again is for somebody to decide."""
-    bought = await buy("[[emu:get_data_removed]]")
+async def test_a_prediction_that_reappears_is_not_gone(
+    factory: Any, create: Create, ticks: Any
+) -> None:
+    """The time of consecutive 404 responses restarts."""
+    provider = factory.open(clock=ticks)
+    created = await create("[[emu:get_404]]")
 
-    seen = (await provider.poll([bought]))[bought]
+    at_first = await provider.poll([created])
+    ticks.seconds = GONE_SECONDS
+    at_last = await provider.poll([created])
+
+    assert at_first == {}
+    assert isinstance(at_last[created].outcome, Succeeded)
+
+
+async def test_removed_outputs_fail_the_prediction(
+    provider: ReplicateProvider, create: Create
+) -> None:
+    """It is paid for and lost: another attempt is the operator's decision."""
+    created = await create("[[emu:get_data_removed]]")
+
+    seen = (await provider.poll([created]))[created]
 
     assert seen.outcome == Failed(
         "output_expired", "Replicate has removed the output", retryable=False
     )
 
 
-async def test_many_megabytes_of_logs_are_no_obstacle(
-    provider: ReplicateProvider, emulator: Emulator, buy: Buy
+async def test_megabytes_of_logs_do_not_hide_the_result(
+    provider: ReplicateProvider, emulator: Emulator, create: Create
 ) -> None:
-    """Else the prediction would be waited for until its deadline."""
-    bought = await buy("[[emu:huge_logs=8]] [[emu:queue=10]]")
+    """Otherwise the prediction would be polled until its deadline."""
+    created = await create("[[emu:huge_logs=8]] [[emu:queue=10]]")
     emulator.account.clock.advance(20)
 
-    seen = (await provider.poll([bought]))[bought]
+    seen = (await provider.poll([created]))[created]
 
     assert isinstance(seen.outcome, Succeeded)
 
 
-async def test_a_log_is_told_as_it_grows(
-    provider: ReplicateProvider, emulator: Emulator, buy: Buy
+async def test_a_growing_log_is_reported(
+    provider: ReplicateProvider, emulator: Emulator, create: Create
 ) -> None:
-    """With its CRLF, and progress bars that begin with a carriage return."""
-    bought = await buy("[[emu:bar_logs]] [[emu:queue=10]] [[emu:predict=10]]")
+    """With CRLF, and progress bars that begin with a carriage return."""
+    created = await create("[[emu:bar_logs]] [[emu:queue=10]] [[emu:predict=10]]")
     logs = []
     for seconds in (5, 10, 20):
         emulator.account.clock.advance(seconds)
-        logs.append((await provider.poll([bought]))[bought].log)
+        logs.append((await provider.poll([created]))[created].log)
 
     assert logs[0] is None
     assert logs[1] is not None
@@ -205,14 +215,14 @@ async def test_a_log_is_told_as_it_grows(
     assert "\r100%|" in logs[2]
 
 
-async def test_the_middle_of_a_long_log_is_said_to_be_missing(
-    provider: ReplicateProvider, emulator: Emulator, buy: Buy
+async def test_a_long_log_marks_its_missing_middle(
+    provider: ReplicateProvider, emulator: Emulator, create: Create
 ) -> None:
-    """Its end is there."""
-    bought = await buy("[[emu:huge_logs=1]] [[emu:queue=10]]")
+    """Its end is complete."""
+    created = await create("[[emu:huge_logs=1]] [[emu:queue=10]]")
     emulator.account.clock.advance(20)
 
-    log = (await provider.poll([bought]))[bought].log
+    log = (await provider.poll([created]))[created].log
 
     assert log is not None
     assert LEFT_OUT in log
@@ -221,75 +231,75 @@ async def test_the_middle_of_a_long_log_is_said_to_be_missing(
 
 
 @pytest.mark.usefixtures("_full_suite")
-async def test_many_are_looked_at_through_the_list(
-    provider: ReplicateProvider, emulator: Emulator, buy: Buy
+async def test_many_predictions_are_polled_through_the_list(
+    provider: ReplicateProvider, emulator: Emulator, create: Create
 ) -> None:
-    """A request each would use up the account's budget; foreign ones are passed over."""
-    bought = list(await asyncio.gather(*(buy() for _ in range(260))))
-    strange = [PredictionId("notours")]
+    """Single requests would use up the rate limit; foreign predictions are skipped."""
+    created = list(await asyncio.gather(*(create() for _ in range(260))))
+    unknown = [PredictionId("notours")]
     before = reads(emulator)
 
-    seen = await provider.poll([*bought[:230], *strange])
+    seen = await provider.poll([*created[:230], *unknown])
 
-    assert set(seen) == set(bought[:230])
+    assert set(seen) == set(created[:230])
     assert reads(emulator) - before == 3 + 1
 
 
-async def test_up_to_a_number_each_is_asked_for(
+async def test_few_predictions_are_polled_one_by_one(
     provider: ReplicateProvider, emulator: Emulator
 ) -> None:
-    """Then nobody has to wait for the next time."""
-    strange = [PredictionId(f"unknown{number}") for number in range(MAX_CALLS)]
+    """All are then polled in one pass."""
+    unknown = [PredictionId(f"unknown{number}") for number in range(MAX_CALLS)]
 
-    await provider.poll(strange)
+    await provider.poll(unknown)
 
     assert reads(emulator) == MAX_CALLS
 
 
 @pytest.mark.usefixtures("_full_suite")
-async def test_a_sweep_ends_where_few_of_ours_are_left(
-    provider: ReplicateProvider, emulator: Emulator, buy: Buy
+async def test_a_list_scan_stops_where_few_are_left(
+    provider: ReplicateProvider, emulator: Emulator, create: Create
 ) -> None:
-    """Some of the rest are asked for one by one; the others have their chance next time."""
-    old = [await buy() for _ in range(150)]
-    await asyncio.gather(*(buy("somebody else's") for _ in range(350)))
-    strange = [PredictionId(f"unknown{number}") for number in range(100)]
+    """Some of the rest are polled one by one, the others next time."""
+    old = [await create() for _ in range(150)]
+    await asyncio.gather(*(create("another prompt") for _ in range(350)))
+    unknown = [PredictionId(f"unknown{number}") for number in range(100)]
     before = reads(emulator)
 
-    seen = await provider.poll([*old, *strange])
+    seen = await provider.poll([*old, *unknown])
 
     assert set(seen) < set(old)
-    assert len(seen) >= MAX_SINGLE_CALLS - len(strange)
+    assert len(seen) >= MAX_SINGLE_CALLS - len(unknown)
     assert reads(emulator) - before == 3 + MAX_SINGLE_CALLS
 
 
 @pytest.mark.usefixtures("_full_suite")
-async def test_a_list_that_fails_is_done_without(
-    provider: ReplicateProvider, emulator: Emulator, buy: Buy
+async def test_a_failed_list_is_replaced_by_single_requests(
+    provider: ReplicateProvider, emulator: Emulator, create: Create
 ) -> None:
-    """It only saves requests."""
-    bought = list(await asyncio.gather(*(buy() for _ in range(MAX_CALLS + 1))))
+    """The list only saves requests."""
+    created = list(await asyncio.gather(*(create() for _ in range(MAX_CALLS + 1))))
     emulator.replan(rates={"list_5xx": 1})
 
-    seen = await provider.poll(bought)
+    seen = await provider.poll(created)
 
-    assert set(seen) < set(bought)
+    assert set(seen) < set(created)
     assert len(seen) == MAX_SINGLE_CALLS
 
 
-async def test_nobody_there_raises(shop: Any) -> None:
-    """The engine must know that it has seen nothing."""
+async def test_connection_refused_is_an_error(factory: Any) -> None:
+    """The engine must notice that nothing was polled."""
     with pytest.raises(ProviderUnavailable):
-        await shop.open("http://127.0.0.1:1/v1").poll([PredictionId("abc")])
+        await factory.open("http://127.0.0.1:1/v1").poll([PredictionId("abc")])
 
 
-async def test_a_hanging_look_ends(shop: Any, buy: Buy) -> None:
-    """One stuck connection must not hold up the watch."""
-    provider = shop.open(whole=0.1)
-    bought = await buy("[[emu:get_slow=30]]")
+async def test_a_hanging_poll_times_out(factory: Any, create: Create) -> None:
+    """One stuck connection must not delay all others."""
+    provider = factory.open(whole=0.1)
+    created = await create("[[emu:get_slow=30]]")
 
     with pytest.raises(ProviderUnavailable):
-        await provider.poll([bought])
+        await provider.poll([created])
 
 
 @pytest.mark.parametrize(
@@ -303,57 +313,59 @@ async def test_a_hanging_look_ends(shop: Any, buy: Buy) -> None:
         ("cancel_then_drop", False),
     ],
 )
-async def test_cancel_says_whether_it_was_heard(
-    provider: ReplicateProvider, emulator: Emulator, buy: Buy, *, marker: str, accepted: bool
+async def test_cancel_reports_whether_it_was_accepted(
+    provider: ReplicateProvider, emulator: Emulator, create: Create, *, marker: str, accepted: bool
 ) -> None:
-    """The engine asks on in any case until `poll` says that it has ended."""
-    bought = await buy("[[emu:predict=1000]]" + (f"[[emu:{marker}]]" if marker else ""))
+    """The engine repeats it until `poll` reports the end."""
+    created = await create("[[emu:predict=1000]]" + (f"[[emu:{marker}]]" if marker else ""))
 
     try:
-        await provider.cancel(bought)
-        heard = True
+        await provider.cancel(created)
+        confirmed = True
     except ProviderUnavailable:
-        heard = False
-    ended = emulator.account.by_id[bought].end == "canceled"
+        confirmed = False
+    ended = emulator.account.by_id[created].end == "canceled"
 
-    assert heard == accepted
+    assert confirmed == accepted
     assert ended == (marker in {"", "cancel_then_5xx", "cancel_then_drop"})
 
 
-async def test_a_cancelled_prediction_has_ended(provider: ReplicateProvider, buy: Buy) -> None:
-    """`canceled`, as Replicate spells it, is an end, and nothing is bought again for it."""
-    bought = await buy("[[emu:predict=1000]]")
+async def test_a_cancelled_prediction_has_ended(
+    provider: ReplicateProvider, create: Create
+) -> None:
+    """`canceled`, in Replicate's spelling, is final and not retryable."""
+    created = await create("[[emu:predict=1000]]")
 
-    await provider.cancel(bought)
-    seen = (await provider.poll([bought]))[bought]
+    await provider.cancel(created)
+    seen = (await provider.poll([created]))[created]
 
     assert isinstance(seen.outcome, Failed)
     assert (seen.outcome.code, seen.outcome.retryable) == ("prediction_cancelled", False)
 
 
-async def test_the_attempts_own_limit_is_told_from_a_cancel(
+async def test_an_attempt_timeout_is_distinguished_from_a_cancellation(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
 ) -> None:
-    """Replicate says `canceled` for both; another attempt may be quicker."""
+    """Replicate reports `canceled` for both; another attempt may be faster."""
     wanted = job("[[emu:predict=1000]]")
-    bought = (await provider.start(wanted, attempt(wanted, timeout=60))).id
+    created = (await provider.start(wanted, attempt(wanted, timeout=60))).id
     emulator.account.clock.advance(100)
 
-    seen = (await provider.poll([bought]))[bought]
+    seen = (await provider.poll([created]))[created]
 
     assert isinstance(seen.outcome, Failed)
     assert (seen.outcome.code, seen.outcome.retryable) == ("attempt_timeout", True)
 
 
-@pytest.mark.parametrize("strange", ["../account", "a b", "", "x" * 300])
-async def test_an_odd_id_reaches_no_path(
-    provider: ReplicateProvider, emulator: Emulator, strange: str
+@pytest.mark.parametrize("unknown", ["../account", "a b", "", "x" * 300])
+async def test_an_invalid_id_is_not_sent(
+    provider: ReplicateProvider, emulator: Emulator, unknown: str
 ) -> None:
     """It would be part of an address that is called with the token."""
     with pytest.raises(ProviderUnavailable):
-        await provider.cancel(PredictionId(strange))
+        await provider.cancel(PredictionId(unknown))
 
     assert emulator.ledger.rows("request") == []

@@ -1,4 +1,4 @@
-"""Calls to the API through a proxy, as networks of companies demand it."""
+"""Calls to the API through a proxy, as in company networks."""
 
 import asyncio
 import base64
@@ -29,16 +29,16 @@ FLUX: Final = ModelName("black-forest-labs/flux-schnell")
 
 @dataclass
 class Proxy:
-    """A proxy that tunnels to whatever it is asked for, and remembers it."""
+    """A proxy that tunnels to the requested host, and records its requests."""
 
     refusal: bytes | None = None
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     address: str = ""
 
     async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        self.asked.append(head)
+        self.requests.append(head)
         if self.refusal is not None:
             writer.write(self.refusal)
             return
@@ -74,7 +74,7 @@ async def proxying(refusal: bytes | None = None) -> AsyncGenerator[Proxy]:
 
 
 async def test_calls_go_through_the_proxy(emulator: Emulator) -> None:
-    """With the credentials of its address; the token stays ours."""
+    """It gets the credentials of its address, not the token."""
     async with proxying() as proxy:
         address = proxy.address.replace("http://", "http://me:p%40@")
         settings = ReplicateSettings(
@@ -86,13 +86,13 @@ async def test_calls_go_through_the_proxy(emulator: Emulator) -> None:
             schema = await provider.schema(FLUX)
 
     assert schema is not None
-    assert len(proxy.asked) == 1
+    assert len(proxy.requests) == 1
     given = base64.b64encode(b"me:p@").decode()
-    assert f"proxy-authorization: basic {given}".lower() in proxy.asked[0].lower()
+    assert f"proxy-authorization: basic {given}".lower() in proxy.requests[0].lower()
 
 
 async def test_https_is_tunnelled() -> None:
-    """The proxy learns the host, and neither the path nor the token."""
+    """The proxy sees the host, but neither the path nor the token."""
 
     async def unreadable(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read(1)  # the first byte of TLS
@@ -109,14 +109,14 @@ async def test_https_is_tunnelled() -> None:
             await api.get("/v1/secret")
         await api.close()
 
-    assert len(proxy.asked) == 1
-    assert proxy.asked[0].startswith(f"CONNECT 127.0.0.1:{port_of(there)} ")
-    assert "C4n4ry" not in proxy.asked[0]
-    assert "/v1/secret" not in proxy.asked[0]
+    assert len(proxy.requests) == 1
+    assert proxy.requests[0].startswith(f"CONNECT 127.0.0.1:{port_of(there)} ")
+    assert "C4n4ry" not in proxy.requests[0]
+    assert "/v1/secret" not in proxy.requests[0]
 
 
-async def test_a_proxy_that_refuses_costs_nothing() -> None:
-    """No tunnel, so nothing was sent: the job waits, and its reason says who refuses."""
+async def test_a_refusing_proxy_creates_no_prediction() -> None:
+    """Nothing was sent: the job waits, and its error names the proxy."""
     job = samples.a_job(model=FLUX)
     refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n"
     async with proxying(refusal) as proxy:
@@ -132,10 +132,10 @@ async def test_a_proxy_that_refuses_costs_nothing() -> None:
     assert caught.value.code == "provider_unreachable"
 
 
-async def test_what_others_call_a_proxy_is_not_used(
+async def test_proxy_variables_of_the_environment_are_not_used(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would carry the token to somebody whom nobody named here."""
+    """They could send the token to an unintended host."""
     async with proxying() as proxy:
         for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
             monkeypatch.setenv(name, proxy.address)
@@ -146,11 +146,11 @@ async def test_what_others_call_a_proxy_is_not_used(
         async with open_provider(settings) as provider:
             assert await provider.schema(FLUX) is not None
 
-    assert proxy.asked == []
+    assert proxy.requests == []
 
 
-def test_a_proxy_of_others_is_known_to_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The doctor says so."""
+def test_ignored_proxy_variables_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fleek doctor` warns about them."""
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
 
     assert read(Proxies).ignored() == "HTTPS_PROXY"
@@ -159,7 +159,7 @@ def test_a_proxy_of_others_is_known_to_be_ignored(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "value", ["", "proxy:3128", "socks5://proxy", "http://", "http://a:b", "x"]
 )
-def test_what_is_no_proxy_is_refused(value: str) -> None:
-    """At start."""
+def test_an_invalid_proxy_address_is_refused(value: str) -> None:
+    """At the start."""
     with pytest.raises(ValueError, match="must be an address"):
         proxy_address(value)

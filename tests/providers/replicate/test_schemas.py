@@ -1,4 +1,4 @@
-"""Schemas of parameters: as published, made plain, and asked for no more often than needed."""
+"""Schemas of parameters: normalized, cached, and fetched once."""
 
 import asyncio
 import json
@@ -21,13 +21,13 @@ FLUX = ModelName("black-forest-labs/flux-schnell")
 VERSION = "0123456789abcdef" * 4
 
 
-def asked(emulator: Emulator) -> int:
-    """Return how many requests have come."""
+def requests(emulator: Emulator) -> int:
+    """Return the number of requests that the emulator has received."""
     return len(emulator.ledger.rows("request"))
 
 
-async def test_it_says_what_a_model_takes(provider: ReplicateProvider) -> None:
-    """The prompt is not among the parameters, and nothing else may be."""
+async def test_the_schema_lists_a_model_s_parameters(provider: ReplicateProvider) -> None:
+    """Without the prompt; unknown parameters are refused."""
     schema = await provider.schema(FLUX)
 
     assert schema is not None
@@ -38,8 +38,8 @@ async def test_it_says_what_a_model_takes(provider: ReplicateProvider) -> None:
     assert not jsonschema_rs.is_valid(dict(schema), {"nonsense": 1})
 
 
-async def test_of_a_version_its_own_is_read(provider: ReplicateProvider) -> None:
-    """A later version may take other parameters."""
+async def test_a_version_has_its_own_schema(provider: ReplicateProvider) -> None:
+    """Versions may differ in their parameters."""
     schema = await provider.schema(ModelName(f"any/body:{VERSION}"))
 
     assert schema is not None
@@ -47,39 +47,41 @@ async def test_of_a_version_its_own_is_read(provider: ReplicateProvider) -> None
 
 
 @pytest.mark.parametrize("name", [VERSION, "my/own:deployment"])
-async def test_some_names_do_not_tell_where_to_look(
+async def test_some_names_have_no_schema(
     provider: ReplicateProvider, emulator: Emulator, name: str
 ) -> None:
-    """Replicate checks these itself, at start."""
+    """Replicate checks their parameters itself, at the start."""
     assert await provider.schema(ModelName(name)) is None
-    assert asked(emulator) == 0
+    assert requests(emulator) == 0
 
 
-async def test_an_unknown_model_is_said_to_be_one(
+async def test_an_unknown_model_is_remembered(
     provider: ReplicateProvider, emulator: Emulator
 ) -> None:
-    """And is not asked for each time."""
+    """It is not requested each time."""
     emulator.replan(any_model=False)
 
     for _ in range(3):
         with pytest.raises(NotFound):
             await provider.schema(ModelName("no/body"))
 
-    assert asked(emulator) == 1
+    assert requests(emulator) == 1
 
 
-async def test_many_callers_ask_once(provider: ReplicateProvider, emulator: Emulator) -> None:
-    """A thousand submissions of one model cost one request."""
+async def test_concurrent_callers_share_a_request(
+    provider: ReplicateProvider, emulator: Emulator
+) -> None:
+    """A thousand submissions of one model cause one request."""
     schemas = await asyncio.gather(*(provider.schema(FLUX) for _ in range(50)))
 
-    assert asked(emulator) == 1
+    assert requests(emulator) == 1
     assert all(one is schemas[0] for one in schemas)
 
 
-async def test_a_caller_that_leaves_does_not_spoil_it_for_the_others(
+async def test_a_cancelled_caller_does_not_cancel_the_shared_request(
     provider: ReplicateProvider, emulator: Emulator
 ) -> None:
-    """The request belongs to all of them."""
+    """Others wait for it."""
     emulator.replan(rates={"model_slow": 1}, arguments={"model_slow": "0.1"})
     first = asyncio.create_task(provider.schema(FLUX))
     second = asyncio.create_task(provider.schema(FLUX))
@@ -88,43 +90,43 @@ async def test_a_caller_that_leaves_does_not_spoil_it_for_the_others(
     first.cancel()
 
     assert await second is not None
-    assert asked(emulator) == 1
+    assert requests(emulator) == 1
 
 
-async def test_it_is_asked_for_again_after_a_while(
-    shop: Any, emulator: Emulator, ticks: Any
+async def test_a_schema_is_fetched_again_after_a_while(
+    factory: Any, emulator: Emulator, ticks: Any
 ) -> None:
-    """The same object is given if nothing has changed: what was compiled from it still counts."""
-    provider = shop.open(clock=ticks)
+    """An unchanged schema is the same object, so that its compiled form stays valid."""
+    provider = factory.open(clock=ticks)
     first = await provider.schema(FLUX)
     ticks.seconds += FRESH_SECONDS
 
     second = await provider.schema(FLUX)
 
     assert second is first
-    assert asked(emulator) == 2
+    assert requests(emulator) == 2
 
 
-async def test_out_of_reach_is_said_and_not_tried_by_everybody(
-    shop: Any, emulator: Emulator, ticks: Any
+async def test_a_failed_fetch_is_not_repeated_at_once(
+    factory: Any, emulator: Emulator, ticks: Any
 ) -> None:
-    """A job is accepted without; a dead API must not make each one wait."""
+    """Jobs are accepted without a schema; an unreachable API must not delay each of them."""
     emulator.replan(rates={"model_5xx": 1})
-    provider = shop.open(clock=ticks)
+    provider = factory.open(clock=ticks)
 
     for seconds in (0, FAILED_SECONDS / 2, FAILED_SECONDS):
         ticks.seconds = seconds
         with pytest.raises(ProviderUnavailable):
             await provider.schema(FLUX)
 
-    assert asked(emulator) == 2
+    assert requests(emulator) == 2
 
 
-async def test_an_old_schema_is_better_than_none(
-    shop: Any, emulator: Emulator, ticks: Any
+async def test_an_old_schema_is_used_if_the_fetch_fails(
+    factory: Any, emulator: Emulator, ticks: Any
 ) -> None:
-    """Models seldom change what they take."""
-    provider = shop.open(clock=ticks)
+    """Parameters seldom change."""
+    provider = factory.open(clock=ticks)
     first = await provider.schema(FLUX)
     emulator.replan(rates={"model_5xx": 1})
     ticks.seconds += FRESH_SECONDS
@@ -132,8 +134,8 @@ async def test_an_old_schema_is_better_than_none(
     assert await provider.schema(FLUX) is first
 
 
-async def test_the_memory_is_bounded(provider: ReplicateProvider) -> None:
-    """Names come from callers."""
+async def test_the_cache_is_bounded(provider: ReplicateProvider) -> None:
+    """Names are chosen by callers."""
     for number in range(KEPT + 10):
         await provider.schema(ModelName(f"any/m{number}"))
 
@@ -169,8 +171,8 @@ async def test_the_memory_is_bounded(provider: ReplicateProvider) -> None:
         },
     ],
 )
-def test_what_is_no_schema_is_none(version: Any) -> None:
-    """The host checks then; a job is not refused for it."""
+def test_an_unusable_schema_is_none(version: Any) -> None:
+    """The provider checks the parameters; the job is not refused."""
     assert read_schema(version) is None
 
 
@@ -179,8 +181,8 @@ def _document(properties: dict[str, Any], **schemas: Any) -> dict[str, Any]:
     return {"openapi_schema": {"components": {"schemas": {"Input": takes, **schemas}}}}
 
 
-def test_references_and_old_spellings_are_put_in_place() -> None:
-    """OpenAPI 3.0 says some things otherwise than JSON schema does."""
+def test_references_and_openapi_keywords_are_resolved() -> None:
+    """OpenAPI 3.0 differs from JSON schema."""
     size = {"enum": ["s", "m"], "type": "string"}
     document = _document(
         {
@@ -219,8 +221,8 @@ def test_references_and_old_spellings_are_put_in_place() -> None:
     ],
     ids=range(8),
 )
-def test_an_odd_schema_is_read(takes: dict[str, Any]) -> None:
-    """What it says of `a` is that anything goes; it can be shown and compiled."""
+def test_an_unusual_schema_is_normalized(takes: dict[str, Any]) -> None:
+    """It allows any value of `a`, and can be shown and compiled."""
     document = {"components": {"schemas": {"Input": takes, "nothing": {}, "text": "text"}}}
 
     schema = read_schema({"openapi_schema": document})
@@ -233,8 +235,8 @@ def test_an_odd_schema_is_read(takes: dict[str, Any]) -> None:
 
 
 @given(takes=ANYTHING, others=st.dictionaries(st.sampled_from(["a", "Input"]), ANYTHING))
-def test_any_json_can_be_read_for_a_version(takes: Any, others: dict[str, Any]) -> None:
-    """The API may be an impostor's, and models are published by strangers."""
+def test_any_json_can_be_a_version(takes: Any, others: dict[str, Any]) -> None:
+    """Models are published by untrusted users."""
     for version in (
         takes,
         {"openapi_schema": takes},
@@ -247,8 +249,8 @@ def test_any_json_can_be_read_for_a_version(takes: Any, others: dict[str, Any]) 
         assert schema is None or compile_schema(schema) is not None
 
 
-def test_a_schema_that_refers_to_itself_ends() -> None:
-    """Anything goes below a certain depth."""
+def test_a_recursive_schema_is_cut() -> None:
+    """Anything is allowed below a certain depth."""
     loop = {"type": "array", "items": {"$ref": "#/components/schemas/loop"}}
 
     schema = read_schema(_document({"a": {"$ref": "#/components/schemas/loop"}}, loop=loop))

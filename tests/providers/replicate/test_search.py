@@ -1,4 +1,4 @@
-"""Looking for a purchase whose answer got lost: the look decides whether it is bought again."""
+"""Finding a prediction whose creation was not confirmed, before another one is created."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +21,8 @@ CALLBACKS = "https://fleek.example/webhooks/replicate"
 VERSION = "0123456789abcdef" * 4
 
 
-async def lose(provider: ReplicateProvider, job: Job, attempt: Attempt) -> None:
-    """Buy, and hear nothing of it."""
+async def lose_response(provider: ReplicateProvider, job: Job, attempt: Attempt) -> None:
+    """Start a prediction whose response is lost."""
     with pytest.raises(OutcomeUnknown):
         await provider.start(job, attempt)
 
@@ -33,57 +33,57 @@ def now() -> datetime:
 
 
 def ids(found: Found) -> list[str]:
-    """Return the candidates."""
+    """Return the ids of the candidates."""
     return [one.id for one in found.candidates]
 
 
-def sold(emulator: Emulator) -> list[str]:
-    """Return what the ledger has, oldest first."""
+def recorded(emulator: Emulator) -> list[str]:
+    """Return the ids of the provider's predictions, oldest first."""
     return [one.id for one in emulator.account.predictions]
 
 
-async def test_the_nonce_decides(
-    shop: Any, emulator: Emulator, job: Callable[..., Job], attempt: Callable[..., Attempt]
+async def test_the_nonce_identifies_the_prediction(
+    factory: Any, emulator: Emulator, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """Twins are told apart where callbacks are on."""
-    provider = shop.open(callback_base=CALLBACKS)
+    """With callbacks, equal requests are distinguished."""
+    provider = factory.open(callback_base=CALLBACKS)
     wanted = job("[[emu:create_then_drop*all]]")
     first, second = attempt(wanted), attempt(wanted)
-    await lose(provider, wanted, first)
-    await lose(provider, wanted, second)
+    await lose_response(provider, wanted, first)
+    await lose_response(provider, wanted, second)
 
     found = [await provider.find(wanted, one, now=now()) for one in (first, second)]
 
-    assert [one.prediction and one.prediction.id for one in found] == sold(emulator)
+    assert [one.prediction and one.prediction.id for one in found] == recorded(emulator)
     assert [one.candidates for one in found] == [(), ()]
 
 
 @pytest.mark.parametrize("model", ["a/b", f"a/b:{VERSION}", VERSION, "my/own:deployment"], ids=str)
-async def test_without_callbacks_the_request_decides(
+async def test_without_callbacks_the_request_identifies_the_prediction(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
     model: str,
 ) -> None:
-    """The same model with the same input, and nothing else that is like it."""
+    """The same model with the same input; similar ones do not match."""
     wanted = job("[[emu:create_then_drop*all]]", model=model, seed=1)
     for other in (
         job("[[emu:create_then_drop*all]]", model=model, seed=2),
         job("[[emu:create_then_drop*all]]", model="x/y", seed=1),
         job("[[emu:create_then_drop*all]]", model=f"a/b:{VERSION[::-1]}", seed=1),
     ):
-        await lose(provider, other, attempt(other))
+        await lose_response(provider, other, attempt(other))
     intent = attempt(wanted)
-    await lose(provider, wanted, intent)
+    await lose_response(provider, wanted, intent)
 
     found = await provider.find(wanted, intent, now=now())
 
-    assert ids(found) == sold(emulator)[-1:]
+    assert ids(found) == recorded(emulator)[-1:]
     assert found.prediction is None
 
 
-async def test_twins_are_all_candidates_oldest_first(
+async def test_duplicates_are_all_candidates_oldest_first(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
@@ -93,34 +93,34 @@ async def test_twins_are_all_candidates_oldest_first(
     wanted = job("[[emu:create_then_drop*all]]")
     intents = [attempt(wanted) for _ in range(3)]
     for intent in intents:
-        await lose(provider, wanted, intent)
+        await lose_response(provider, wanted, intent)
 
     found = await provider.find(wanted, intents[1], now=now())
 
-    assert ids(found) == sold(emulator)
+    assert ids(found) == recorded(emulator)
     assert found.complete
 
 
-async def test_what_others_get_callbacks_for_is_no_candidate(
-    shop: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
+async def test_a_prediction_with_another_nonce_is_not_a_candidate(
+    factory: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """It carries another attempt's nonce, so it is known whose it is."""
+    """The nonce names the attempt that it belongs to."""
     wanted = job("[[emu:create_then_drop*all]]")
-    await lose(shop.open(callback_base=CALLBACKS), wanted, attempt(wanted))
+    await lose_response(factory.open(callback_base=CALLBACKS), wanted, attempt(wanted))
 
-    found = await shop.open().find(wanted, attempt(wanted), now=now())
+    found = await factory.open().find(wanted, attempt(wanted), now=now())
 
     assert found == Found(prediction=None, complete=True)
 
 
 @pytest.mark.parametrize("age", [0, 50, 4000])
-async def test_nothing_bought_is_a_complete_look_that_found_nothing(
+async def test_without_a_prediction_the_search_is_complete_and_empty(
     provider: ReplicateProvider,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
     age: float,
 ) -> None:
-    """Three of these let the engine buy again."""
+    """After three of these the engine starts again."""
     wanted = job()
 
     found = await provider.find(wanted, attempt(wanted, age=age), now=now())
@@ -129,15 +129,15 @@ async def test_nothing_bought_is_a_complete_look_that_found_nothing(
 
 
 @pytest.mark.parametrize("age", [400, 200, -200], ids=["long before", "before", "after"])
-async def test_only_the_time_of_the_purchase_counts(
+async def test_only_the_time_of_the_creation_counts(
     provider: ReplicateProvider,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
     age: float,
 ) -> None:
-    """The same request of a while ago has its own attempt, if two clocks agree that it is one."""
+    """An earlier equal request belongs to another attempt, if both clocks agree."""
     wanted = job("[[emu:create_then_drop*all]]")
-    await lose(provider, wanted, attempt(wanted))
+    await lose_response(provider, wanted, attempt(wanted))
 
     found = await provider.find(wanted, attempt(wanted, age=age, there=0), now=now())
 
@@ -146,44 +146,44 @@ async def test_only_the_time_of_the_purchase_counts(
 
 @pytest.mark.parametrize("offset", [-600, 600])
 async def test_the_providers_clock_may_be_wrong(
-    shop: Any,
+    factory: Any,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
     offset: float,
 ) -> None:
-    """Its own Date says what time it is there."""
+    """Its Date header is compared."""
     emulator.replan(clock_offset_seconds=offset)
-    provider = shop.open()
+    provider = factory.open()
     wanted = job("[[emu:create_then_drop*all]]")
     intent = attempt(wanted)
-    await lose(provider, wanted, intent)
+    await lose_response(provider, wanted, intent)
 
     found = await provider.find(wanted, intent, now=now())
 
-    assert ids(found) == sold(emulator)
+    assert ids(found) == recorded(emulator)
 
 
-async def test_our_own_clock_may_be_wrong(
+async def test_the_local_clock_may_be_wrong(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
 ) -> None:
-    """Only the time that has passed by it counts."""
+    """Only the elapsed time counts."""
     wanted = job("[[emu:create_then_drop*all]]")
     intent = attempt(wanted, age=3600)
-    await lose(provider, wanted, intent)
+    await lose_response(provider, wanted, intent)
 
     found = await provider.find(wanted, intent, now=now() - timedelta(hours=1))
 
-    assert ids(found) == sold(emulator)
+    assert ids(found) == recorded(emulator)
 
 
 @pytest.mark.usefixtures("_full_suite")
 @pytest.mark.parametrize("known", [True, False], ids=["time known", "time not known"])
 @pytest.mark.parametrize("wrong", [-86_400, -3600, -90, 90, 3600, 86_400])
-async def test_a_purchase_is_found_however_wrong_our_clock_is(
+async def test_a_prediction_is_found_with_any_local_clock(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
@@ -192,20 +192,20 @@ async def test_a_purchase_is_found_however_wrong_our_clock_is(
     *,
     known: bool,
 ) -> None:
-    """A machine that was started anew may take days for seconds; to miss it is to pay twice."""
+    """After a restart the clock may be wrong by days; a missed prediction would be paid twice."""
     wanted = job("[[emu:create_then_drop*all]]")
     intent = attempt(wanted, there=0 if known else None)
-    await lose(provider, wanted, intent)
+    await lose_response(provider, wanted, intent)
 
     found = await provider.find(wanted, intent, now=now() + timedelta(seconds=wrong))
 
-    assert ids(found) == sold(emulator)
+    assert ids(found) == recorded(emulator)
 
 
-async def test_an_empty_look_counts_if_hours_hold_nothing(
+async def test_an_empty_search_of_several_hours_counts(
     provider: ReplicateProvider, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """However clocks disagree: what was not bought has to end, too."""
+    """Even if clocks disagree, an attempt without a prediction must end."""
     wanted = job()
     intent = attempt(wanted, there=0)
 
@@ -214,24 +214,24 @@ async def test_an_empty_look_counts_if_hours_hold_nothing(
     assert found == Found(prediction=None, complete=True)
 
 
-async def test_dates_that_do_not_fit_the_rows_are_not_believed(
+async def test_a_date_header_that_contradicts_the_rows_is_ignored(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
 ) -> None:
-    """Then both times of the intent are wrong alike, and agree."""
+    """Otherwise both times of the intent would be wrong in the same way."""
     wanted = job("[[emu:create_then_drop*all]]")
     emulator.replan(rates={"answer_date": 1})
     intent = attempt(wanted, there=3600)
-    await lose(provider, wanted, intent)
+    await lose_response(provider, wanted, intent)
 
     found = await provider.find(wanted, intent, now=now())
 
-    assert ids(found) == sold(emulator)
+    assert ids(found) == recorded(emulator)
 
 
-async def test_it_is_found_behind_many_pages(
+async def test_a_prediction_is_found_behind_many_pages(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
@@ -240,23 +240,23 @@ async def test_it_is_found_behind_many_pages(
     """600 predictions a minute fill a page in 10 seconds."""
     wanted = job("[[emu:create_then_drop*all]]")
     intent = attempt(wanted)
-    await lose(provider, wanted, intent)
+    await lose_response(provider, wanted, intent)
     others = [job("another") for _ in range(250)]
     await asyncio.gather(*(provider.start(one, attempt(one)) for one in others))
 
     found = await provider.find(wanted, intent, now=now())
 
-    assert ids(found) == sold(emulator)[:1]
+    assert ids(found) == recorded(emulator)[:1]
     assert found.complete
 
 
-async def test_many_that_are_looked_for_at_once_share_the_pages(
+async def test_concurrent_searches_share_their_pages(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
 ) -> None:
-    """After a clock went wrong, the same hours are read for all of them: once, not for each."""
+    """After a clock error, the same hours are read once for all searches."""
     lost = [(wanted := job("lost"), attempt(wanted, there=3600)) for _ in range(20)]
     await provider.start(other := job("another"), attempt(other))
 
@@ -280,7 +280,7 @@ async def test_searches_of_different_times_share_the_hours_around_them(
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
 ) -> None:
-    """Only the first of them read a window of their own, before one reads the hours for all."""
+    """Only the first ones read their own window, before one pass reads the hours for all."""
     for _ in range(110):
         await provider.start(other := job("another"), attempt(other))
     lost = [(wanted := job("lost"), attempt(wanted, there=3600 + age)) for age in range(60)]
@@ -294,8 +294,8 @@ async def test_searches_of_different_times_share_the_hours_around_them(
     assert len(emulator.ledger.rows("request")) - before < len(lost)
 
 
-async def test_searches_that_come_during_a_pass_share_the_next() -> None:
-    """Two passes for all of them, however many they are and whenever they came."""
+async def test_searches_that_start_during_a_pass_share_the_next() -> None:
+    """Two passes are enough for any number of them."""
     requests: list[Mapping[str, str]] = []
     under_way, go_on = asyncio.Event(), asyncio.Event()
 
@@ -329,7 +329,7 @@ async def test_searches_that_come_during_a_pass_share_the_next() -> None:
 
 
 async def test_an_error_of_a_pass_reaches_all_its_searches() -> None:
-    """None of them has seen anything; the next one begins anew."""
+    """None of them counts as complete; the next pass starts again."""
 
     async def read_page(_: Mapping[str, str]) -> Page:
         raise ProviderUnavailable("the list cannot be had")
@@ -342,35 +342,35 @@ async def test_an_error_of_a_pass_reaches_all_its_searches() -> None:
     assert [type(error) for error in errors] == [ProviderUnavailable] * 5
 
 
-async def test_among_equal_ones_that_of_the_likely_time_comes_first(
+async def test_the_duplicate_of_the_likely_time_comes_first(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
 ) -> None:
-    """Hours are looked through if clocks disagree; an equal one of another hour is likely not it."""
+    """Hours are searched if clocks disagree; a duplicate of another hour is less likely."""
     wanted = job("[[emu:create_then_drop*all]]")
-    await lose(provider, wanted, attempt(wanted))  # an equal one, two hours before
+    await lose_response(provider, wanted, attempt(wanted))  # a duplicate, two hours before
     emulator.account.clock.advance(7200)
     intent = attempt(wanted, there=7200)
-    await lose(provider, wanted, intent)
+    await lose_response(provider, wanted, intent)
 
     found = await provider.find(wanted, intent, now=now() - timedelta(hours=1))
 
-    assert ids(found)[0] == sold(emulator)[1]
+    assert ids(found)[0] == recorded(emulator)[1]
 
 
 @pytest.mark.usefixtures("_full_suite")
-async def test_an_old_purchase_is_found_without_reading_all_that_came_after(
+async def test_an_old_prediction_is_found_without_reading_newer_ones(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
 ) -> None:
-    """The list is asked for the time of the purchase only."""
+    """The list is requested for the time of the creation only."""
     wanted = job("[[emu:create_then_drop*all]]")
     intent = attempt(wanted)
-    await lose(provider, wanted, intent)
+    await lose_response(provider, wanted, intent)
     emulator.account.clock.advance(1000)
     others = [job("another") for _ in range(250)]
     await asyncio.gather(*(provider.start(one, attempt(one)) for one in others))
@@ -378,20 +378,20 @@ async def test_an_old_purchase_is_found_without_reading_all_that_came_after(
 
     found = await provider.find(wanted, intent, now=now() + timedelta(seconds=1000))
 
-    assert ids(found) == sold(emulator)[:1]
+    assert ids(found) == recorded(emulator)[:1]
     assert len(emulator.ledger.rows("request")) - before == 2
 
 
-async def test_removed_data_forbid_to_buy_again(
+async def test_removed_data_prevent_another_start(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
 ) -> None:
-    """There was one, and its input is not there any more to tell whose."""
+    """A prediction existed, but its input is gone and cannot be compared."""
     wanted = job("[[emu:create_then_drop*all]]")
     intent = attempt(wanted)
-    await lose(provider, wanted, intent)
+    await lose_response(provider, wanted, intent)
     emulator.account.clock.advance(4000)
 
     found = await provider.find(wanted, intent, now=now() + timedelta(seconds=4000))
@@ -407,7 +407,7 @@ async def test_removed_data_of_another_time_do_not_matter(
     attempt: Callable[..., Attempt],
     ours: float,
 ) -> None:
-    """Neither by the provider's clock nor by ours, which is wrong, was it made at that time."""
+    """It was created at another time by both clocks."""
     wanted = job()
     await provider.start(wanted, attempt(wanted))
     emulator.account.clock.advance(4000)
@@ -419,14 +419,14 @@ async def test_removed_data_of_another_time_do_not_matter(
     assert found == Found(prediction=None, complete=True)
 
 
-async def test_the_nonce_outlives_the_data(
-    shop: Any, emulator: Emulator, job: Callable[..., Job], attempt: Callable[..., Attempt]
+async def test_the_nonce_identifies_a_prediction_without_data(
+    factory: Any, emulator: Emulator, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """What was bought is known, even if its output is lost."""
-    provider = shop.open(callback_base=CALLBACKS)
+    """The prediction is known, even if its output is lost."""
+    provider = factory.open(callback_base=CALLBACKS)
     wanted = job("[[emu:create_then_drop*all]]")
     intent = attempt(wanted)
-    await lose(provider, wanted, intent)
+    await lose_response(provider, wanted, intent)
     emulator.account.clock.advance(4000)
 
     found = await provider.find(wanted, intent, now=now() + timedelta(seconds=4000))
@@ -436,14 +436,14 @@ async def test_the_nonce_outlives_the_data(
 
 
 @pytest.mark.parametrize("fault", ["list_5xx", "list_429", "list_reset"])
-async def test_a_look_that_fails_has_seen_nothing(
+async def test_a_failed_search_does_not_count(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
     fault: str,
 ) -> None:
-    """It must not count as one of the three."""
+    """It is not one of the three empty searches."""
     emulator.replan(rates={fault: 1})
     wanted = job()
 
@@ -451,13 +451,13 @@ async def test_a_look_that_fails_has_seen_nothing(
         await provider.find(wanted, attempt(wanted), now=now())
 
 
-async def test_a_list_in_a_circle_is_not_complete(
+async def test_a_cyclic_list_is_not_complete(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
 ) -> None:
-    """It would be read for ever, or taken for all there is."""
+    """It would be read forever, or counted as complete."""
     wanted = job()
     intent = attempt(wanted)
     others = [job("another") for _ in range(150)]
@@ -476,16 +476,16 @@ async def test_a_list_in_a_circle_is_not_complete(
     ],
     ids=["strange id", "no time"],
 )
-async def test_a_row_that_cannot_be_read_makes_the_look_incomplete(
-    shop: Any,
+async def test_an_unreadable_row_makes_the_search_incomplete(
+    factory: Any,
     raw: Any,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
     row: dict[str, Any],
 ) -> None:
-    """It might be the one."""
+    """It could be the prediction."""
     answer = {"next": None, "results": [{"created_at": now().isoformat(), **row}]}
-    provider = shop.open(await raw(_answering(answer, dated=True)))
+    provider = factory.open(await raw(_answering(answer, dated=True)))
     wanted = job()
 
     found = await provider.find(wanted, attempt(wanted), now=now())
@@ -496,26 +496,26 @@ async def test_a_row_that_cannot_be_read_makes_the_look_incomplete(
 @pytest.mark.parametrize(
     "body", [{}, {"results": 7}, {"results": ["x"]}, {"results": [], "next": "https://[x"}]
 )
-async def test_a_list_that_makes_no_sense_has_shown_nothing(
-    shop: Any,
+async def test_an_invalid_list_is_an_error(
+    factory: Any,
     raw: Any,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
     body: dict[str, Any],
 ) -> None:
-    """An empty list would mean that nothing was bought."""
-    provider = shop.open(await raw(_answering(body, dated=True)))
+    """An empty list would mean that no prediction was created."""
+    provider = factory.open(await raw(_answering(body, dated=True)))
     wanted = job()
 
     with pytest.raises(ProviderUnavailable):
         await provider.find(wanted, attempt(wanted), now=now())
 
 
-async def test_a_look_without_the_providers_time_is_incomplete(
-    shop: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
+async def test_a_search_without_the_providers_time_is_incomplete(
+    factory: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """Nobody knows then which rows are of that time."""
-    provider = shop.open(await raw(_answering({"next": None, "results": []}, dated=False)))
+    """The rows of the right time are unknown."""
+    provider = factory.open(await raw(_answering({"next": None, "results": []}, dated=False)))
     wanted = job()
 
     found = await provider.find(wanted, attempt(wanted), now=now())
@@ -523,10 +523,10 @@ async def test_a_look_without_the_providers_time_is_incomplete(
     assert not found.complete
 
 
-async def test_success_without_the_output_is_not_yet_an_end(
-    shop: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
+async def test_success_without_an_output_is_not_final(
+    factory: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """A list may leave the output out; the job would end without its files."""
+    """A list may omit the output; the job would end without its files."""
     row = {
         "id": "abc",
         "model": "a/b",
@@ -534,7 +534,7 @@ async def test_success_without_the_output_is_not_yet_an_end(
         "input": {"prompt": "a cat"},
         "created_at": now().isoformat(),
     }
-    provider = shop.open(await raw(_answering({"results": [row]}, dated=True)))
+    provider = factory.open(await raw(_answering({"results": [row]}, dated=True)))
     wanted = job()
 
     found = await provider.find(wanted, attempt(wanted), now=now())
@@ -542,31 +542,31 @@ async def test_success_without_the_output_is_not_yet_an_end(
     assert [one.outcome for one in found.candidates] == [None]
 
 
-async def test_the_next_page_is_asked_for_at_our_own_address_only(
-    shop: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
+async def test_the_next_page_is_read_from_the_configured_address_only(
+    factory: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """The token must not follow a link to somebody else."""
-    heard: list[bytes] = []
+    """The token must not be sent to another host."""
+    received: list[bytes] = []
 
     async def steal(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.read(100))
+        received.append(await reader.read(100))
         writer.close()
 
     thief = await raw(steal)
     answer = {"next": f"{thief}/predictions?cursor=x", "results": []}
-    provider = shop.open(await raw(_answering(answer, dated=True)))
+    provider = factory.open(await raw(_answering(answer, dated=True)))
     wanted = job()
 
     with pytest.raises(ProviderUnavailable):  # the same page again and again
         await provider.find(wanted, attempt(wanted, age=100), now=now())
 
-    assert heard == []
+    assert received == []
 
 
-async def test_a_name_that_cannot_be_sold_was_not_sold(
+async def test_an_invalid_name_has_no_prediction(
     provider: ReplicateProvider, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """`start` refuses it before it sends anything."""
+    """`start` refuses it before anything is sent."""
     wanted = job(model="nonsense")
 
     found = await provider.find(wanted, attempt(wanted), now=now())

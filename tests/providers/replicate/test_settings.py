@@ -1,4 +1,4 @@
-"""The operator's choices for Replicate, and what is made of them."""
+"""The settings for Replicate, and their effects."""
 
 from contextlib import AsyncExitStack
 
@@ -15,7 +15,7 @@ TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyzA"
 
 @pytest.fixture
 def token(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Set a token, and return what sets more."""
+    """Set a token, and return the fixture that sets more."""
     monkeypatch.setenv("REPLICATE_API_TOKEN", TOKEN)
     return monkeypatch
 
@@ -36,8 +36,8 @@ def token(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         "None",
     ],
 )
-async def test_an_example_is_no_token(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """The error names the setting and says where a token is to be had."""
+async def test_a_placeholder_is_not_a_token(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """The error names the setting and says where to get a token."""
     monkeypatch.setenv("REPLICATE_API_TOKEN", value)
 
     with pytest.raises(ConfigurationError, match=r"REPLICATE_API_TOKEN: must be set.*replicate"):
@@ -45,8 +45,8 @@ async def test_an_example_is_no_token(monkeypatch: pytest.MonkeyPatch, value: st
             pass
 
 
-async def test_without_a_token_it_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every job would fail, one by one."""
+async def test_a_missing_token_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise every job would fail."""
     monkeypatch.delenv("REPLICATE_API_TOKEN", raising=False)
 
     with pytest.raises(ConfigurationError, match="REPLICATE_API_TOKEN"):
@@ -55,8 +55,8 @@ async def test_without_a_token_it_does_not_open(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("token")
-async def test_with_a_token_it_opens() -> None:
-    """Nothing is asked of Replicate for it."""
+async def test_a_token_is_enough_to_open() -> None:
+    """No request is sent."""
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(connect())
 
@@ -97,8 +97,8 @@ def test_the_base_url_may_end_with_its_version_or_not(
         ("MAX_OUTPUT_BYTES", "-1"),
     ],
 )
-def test_a_wrong_setting_is_named(token: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """The process ends with one line that says which."""
+def test_an_invalid_setting_is_named(token: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """The process ends with one line that names it."""
     token.setenv(name, value)
 
     with pytest.raises(ConfigurationError, match=f"^{name}: "):
@@ -114,8 +114,8 @@ def test_a_wrong_setting_is_named(token: pytest.MonkeyPatch, name: str, value: s
         "https://api.replicate.com/v1/files/x",
     ],
 )
-def test_outputs_come_from_replicates_own_hosts(url: str) -> None:
-    """And from nowhere else, unless the operator says so."""
+def test_outputs_of_replicates_hosts_are_allowed(url: str) -> None:
+    """Other hosts must be configured."""
     policy = read(ReplicateSettings).policy
 
     assert str(parse(url, policy)) == url
@@ -132,16 +132,16 @@ def test_outputs_come_from_replicates_own_hosts(url: str) -> None:
         "https://127.0.0.1/x.png",
     ],
 )
-def test_outputs_do_not_come_from_elsewhere(url: str) -> None:
-    """The URL is in the hands of whoever made the model."""
+def test_outputs_of_other_hosts_are_refused(url: str) -> None:
+    """The model's author chooses the address."""
     policy = read(ReplicateSettings).policy
 
     with pytest.raises(UnsafeAddress):
         parse(url, policy)
 
 
-def test_a_host_that_the_operator_names_may_be_private(token: pytest.MonkeyPatch) -> None:
-    """For an emulator with a second port; with plain http only on the API's own host."""
+def test_a_configured_host_may_be_private(token: pytest.MonkeyPatch) -> None:
+    """Such as an emulator; plain HTTP is limited to the API's own host."""
     token.setenv("REPLICATE_BASE_URL", "http://127.0.0.1:9009")
     token.setenv("REPLICATE_OUTPUT_HOSTS", "*.replicate.delivery, 127.0.0.1:9010, 10.0.0.7")
     policy = read(ReplicateSettings).policy
@@ -172,10 +172,10 @@ def test_a_host_that_the_operator_names_may_be_private(token: pytest.MonkeyPatch
         ),
     ],
 )
-def test_callbacks_are_asked_for_where_they_can_come(
+def test_callbacks_are_requested_where_they_can_arrive(
     token: pytest.MonkeyPatch, base: str | None, public: str | None, expected: str | None
 ) -> None:
-    """Replicate calls https only, and refuses a purchase that names anything else."""
+    """Replicate calls HTTPS only, and refuses predictions with other addresses."""
     if base is not None:
         token.setenv("REPLICATE_BASE_URL", base)
     if public is not None:
@@ -187,10 +187,10 @@ def test_callbacks_are_asked_for_where_they_can_come(
 @pytest.mark.parametrize(
     ("public", "lines"), [(None, 1), ("http://fleek.example", 1), ("https://fleek.example", 0)]
 )
-async def test_polling_alone_is_said_in_one_line(
+async def test_polling_without_callbacks_is_logged_once(
     token: pytest.MonkeyPatch, public: str | None, lines: int
 ) -> None:
-    """Whoever wonders why no callback comes finds the setting that asks for them."""
+    """The line names the setting that enables callbacks."""
     if public is not None:
         token.setenv("PUBLIC_URL", public)
 
@@ -198,13 +198,13 @@ async def test_polling_alone_is_said_in_one_line(
         async with connect():
             pass
 
-    told = [line for line in logged if line["event"] == "replicate_polled"]
-    assert len(told) == lines
-    assert all("PUBLIC_URL" in line["reason"] for line in told)
+    polled = [line for line in logged if line["event"] == "replicate_polled"]
+    assert len(polled) == lines
+    assert all("PUBLIC_URL" in line["reason"] for line in polled)
 
 
-def test_several_secrets_may_be_given(token: pytest.MonkeyPatch) -> None:
-    """While one is being changed."""
+def test_several_secrets_may_be_configured(token: pytest.MonkeyPatch) -> None:
+    """During a change of the secret."""
     token.setenv("REPLICATE_WEBHOOK_SECRET", "whsec_Zmlyc3Q= whsec_c2Vjb25k")
 
     assert read(ReplicateSettings).keys == (b"first", b"second")

@@ -1,4 +1,4 @@
-"""A purchase: what is sent, and what every failure of it means for the money."""
+"""Starting predictions: requests, and what each failure means."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ VERSION = "0123456789abcdef" * 4
 
 
 def requests(emulator: Emulator) -> list[str]:
-    """Return what the emulator was asked for."""
+    """Return the requests that the emulator has received."""
     return [f"{row['method']} {row['path']}" for row in emulator.ledger.rows("request")]
 
 
@@ -34,7 +34,7 @@ def requests(emulator: Emulator) -> list[str]:
     ],
     ids=["official", "version", "bare version", "deployment"],
 )
-async def test_each_kind_of_model_is_bought_where_it_is_sold(
+async def test_each_kind_of_model_has_its_endpoint(
     *,
     provider: ReplicateProvider,
     emulator: Emulator,
@@ -43,40 +43,42 @@ async def test_each_kind_of_model_is_bought_where_it_is_sold(
     model: str,
     path: str,
 ) -> None:
-    """The kind is told by the name alone, and one request buys."""
+    """The name decides, and one request is sent."""
     wanted = job(model=model)
 
-    bought = await provider.start(wanted, attempt(wanted))
+    created = await provider.start(wanted, attempt(wanted))
 
     assert requests(emulator) == [f"POST {path}"]
-    assert [one.id for one in emulator.account.predictions] == [bought.id]
+    assert [one.id for one in emulator.account.predictions] == [created.id]
 
 
-async def test_what_is_sent(
+async def test_the_request_has_input_callback_and_deadline(
     shop: Any, emulator: Emulator, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """The prompt among the parameters, the callback with the nonce, the limit of the attempt."""
+    """The prompt among the parameters, the callback with the nonce, the attempt's time limit."""
     provider = shop.open(callback_base="https://fleek.example/webhooks/replicate")
     wanted = job("a dog", seed=7)
     intent = attempt(wanted, timeout=90.5)
 
     await provider.start(wanted, intent)
 
-    sold = emulator.account.predictions[0]
-    assert sold.input == {"prompt": "a dog", "seed": 7}
-    assert sold.webhook == f"https://fleek.example/webhooks/replicate/{intent.id}.{intent.nonce}"
-    assert sold.events == ("start", "completed")
-    assert sold.deadline is not None
-    assert round(sold.deadline - sold.created) == 91
+    recorded = emulator.account.predictions[0]
+    assert recorded.input == {"prompt": "a dog", "seed": 7}
+    assert (
+        recorded.webhook == f"https://fleek.example/webhooks/replicate/{intent.id}.{intent.nonce}"
+    )
+    assert recorded.events == ("start", "completed")
+    assert recorded.deadline is not None
+    assert round(recorded.deadline - recorded.created) == 91
 
 
-async def test_no_callback_is_asked_for_without_an_address(
+async def test_without_an_address_no_callback_is_requested(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
 ) -> None:
-    """Polling alone must do then."""
+    """Polling is enough."""
     wanted = job()
 
     await provider.start(wanted, attempt(wanted, timeout=0.1))
@@ -85,7 +87,7 @@ async def test_no_callback_is_asked_for_without_an_address(
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "code", "sold"),
+    ("fault", "error", "code", "recorded"),
     [
         ("create_422", ProviderRejected, "provider_invalid_input", 0),
         ("create_401", ProviderUnavailable, "provider_unauthorized", 0),
@@ -114,7 +116,7 @@ async def test_no_callback_is_asked_for_without_an_address(
         ("create_odd_id=space", OutcomeUnknown, "provider_outcome_unknown", 1),
     ],
 )
-async def test_a_failed_purchase_is_told_apart_by_what_it_may_have_cost(
+async def test_each_failed_start_is_refused_or_an_unknown_outcome(
     *,
     provider: ReplicateProvider,
     emulator: Emulator,
@@ -123,44 +125,44 @@ async def test_a_failed_purchase_is_told_apart_by_what_it_may_have_cost(
     fault: str,
     error: type[Exception],
     code: str,
-    sold: int,
+    recorded: int,
 ) -> None:
-    """Not bought, or perhaps bought: never guessed, and never asked a second time."""
+    """The distinction is certain, and the request is never repeated."""
     wanted = job(f"[[emu:{fault}]]")
 
     with pytest.raises(error) as caught:
         await provider.start(wanted, attempt(wanted))
 
     assert getattr(caught.value, "code", None) == code
-    assert emulator.totals()["predictions"] == sold
+    assert emulator.totals()["predictions"] == recorded
     assert len(requests(emulator)) == 1
 
 
 @pytest.mark.parametrize("fault", ["create_then_timeout", "create_then_delay=30", "create_hang"])
-async def test_silence_after_the_request_is_unknown(
+async def test_a_timeout_after_the_request_is_an_unknown_outcome(
     shop: Any,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
     fault: str,
 ) -> None:
-    """The money may be spent; waiting longer does not tell."""
+    """The prediction may exist and be paid for."""
     provider = shop.open(read=0.1)
     wanted = job(f"[[emu:{fault}]]")
 
     with pytest.raises(OutcomeUnknown):
         await provider.start(wanted, attempt(wanted))
 
-    async with asyncio.timeout(30):  # it may read the request after we have given it up
+    async with asyncio.timeout(30):  # it may read the request after the timeout
         while len(emulator.account.predictions) < ("then" in fault):
             await asyncio.sleep(0.01)
     assert len(emulator.account.predictions) == ("then" in fault)
 
 
-async def test_an_answer_that_trickles_is_unknown(
+async def test_a_trickling_response_is_an_unknown_outcome(
     shop: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """Each byte comes in time, the whole does not."""
+    """Each byte arrives in time, the whole does not."""
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -176,33 +178,35 @@ async def test_an_answer_that_trickles_is_unknown(
         await provider.start(wanted, attempt(wanted))
 
 
-async def test_a_200_is_as_good_as_a_201(
+async def test_a_200_response_counts_as_created(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
 ) -> None:
-    """What counts is that the answer names the prediction."""
+    """The response has the prediction's id."""
     wanted = job("[[emu:create_200]]")
 
-    bought = await provider.start(wanted, attempt(wanted))
+    created = await provider.start(wanted, attempt(wanted))
 
-    assert bought.id == emulator.account.predictions[0].id
+    assert created.id == emulator.account.predictions[0].id
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_nobody_there_is_not_bought(
+async def test_connection_refused_means_not_created(
     shop: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt], scheme: str
 ) -> None:
-    """A refused connection, or one that is not TLS: no byte of the request was sent."""
-    heard: list[bytes] = []
+    """Neither does a failed TLS handshake: no byte of the request was sent."""
+    received: list[bytes] = []
 
-    async def speak_plainly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.read(5))
+    async def reply_without_tls(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        received.append(await reader.read(5))
         writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
         writer.close()
 
-    address = await raw(speak_plainly)
+    address = await raw(reply_without_tls)
     closed = "http://127.0.0.1:1/v1"
     provider = shop.open(address.replace("http", "https") if scheme == "https" else closed)
     wanted = job()
@@ -211,11 +215,11 @@ async def test_nobody_there_is_not_bought(
         await provider.start(wanted, attempt(wanted))
 
     assert caught.value.code == "provider_unreachable"
-    assert not any(b"POST" in part for part in heard)
+    assert not any(b"POST" in part for part in received)
 
 
 @pytest.mark.parametrize(
-    ("told", "least", "most"),
+    ("given", "least", "most"),
     [
         ("7", 7, 7),
         ("date", 1, 3),
@@ -226,17 +230,17 @@ async def test_nobody_there_is_not_bought(
         ("999999999", 600, 600),
     ],
 )
-async def test_how_long_to_wait_after_429(
+async def test_the_wait_after_429_is_limited(
     *,
     provider: ReplicateProvider,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
-    told: str,
+    given: str,
     least: int,
     most: int,
 ) -> None:
-    """Whatever it says, the wait is a sane one."""
-    wanted = job(f"[[emu:create_429={told}]]")
+    """Whatever the headers are."""
+    wanted = job(f"[[emu:create_429={given}]]")
 
     with pytest.raises(ProviderUnavailable) as caught:
         await provider.start(wanted, attempt(wanted))
@@ -245,10 +249,10 @@ async def test_how_long_to_wait_after_429(
     assert timedelta(seconds=least) <= caught.value.retry_after <= timedelta(seconds=most)
 
 
-async def test_402_asks_for_a_long_pause(
+async def test_a_402_response_gives_a_long_pause(
     provider: ReplicateProvider, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """Somebody has to pay first; asking every second helps nobody."""
+    """Someone must pay first."""
     wanted = job("[[emu:create_402]]")
 
     with pytest.raises(ProviderUnavailable) as caught:
@@ -258,7 +262,7 @@ async def test_402_asks_for_a_long_pause(
 
 
 @pytest.mark.parametrize("model", ["a/b/c", "../x", "a/b:latest", "just-a-name"])
-async def test_a_name_that_cannot_be_sold_is_refused_before_anything_is_sent(
+async def test_an_invalid_model_name_is_refused_and_not_sent(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
@@ -274,13 +278,13 @@ async def test_a_name_that_cannot_be_sold_is_refused_before_anything_is_sent(
     assert requests(emulator) == []
 
 
-async def test_input_that_has_no_json_form_is_refused_before_anything_is_sent(
+async def test_input_without_a_json_form_is_refused_and_not_sent(
     provider: ReplicateProvider,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
 ) -> None:
-    """Otherwise it would look like a purchase that may have been made."""
+    """Otherwise it would look like an unknown outcome."""
     wanted = job(scale=float("nan"))
 
     with pytest.raises(ProviderRejected):
@@ -289,10 +293,10 @@ async def test_input_that_has_no_json_form_is_refused_before_anything_is_sent(
     assert requests(emulator) == []
 
 
-async def test_the_token_is_in_no_error(
+async def test_errors_do_not_contain_the_token(
     provider: ReplicateProvider, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
-    """Errors are stored with the job and shown to its owner."""
+    """They are stored with the job and shown to its owner."""
     wanted = job("[[emu:create_401]]")
 
     with pytest.raises(ProviderUnavailable) as caught:

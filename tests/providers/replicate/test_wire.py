@@ -1,4 +1,4 @@
-"""Predictions as the API writes them: nothing about them may be taken for granted."""
+"""Predictions of the API are untrusted."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from fleek.providers.replicate.wire import read_prediction
 
 
 @pytest.mark.parametrize("wrong", [None, 7, True, "", "../x", "a b", "x" * 129, "é", ["a"]])
-def test_without_a_usable_id_it_is_no_prediction(wrong: Any) -> None:
-    """The id is asked for again, as part of a path."""
+def test_a_prediction_needs_a_valid_id(wrong: Any) -> None:
+    """The id becomes part of a path."""
     assert read_prediction({"id": wrong, "status": "succeeded"}) is None
 
 
@@ -25,8 +25,8 @@ def test_without_a_usable_id_it_is_no_prediction(wrong: Any) -> None:
         {"status": ["succeeded"]},
     ],
 )
-def test_what_is_not_plainly_an_end_runs(body: dict[str, Any]) -> None:
-    """Nothing that cannot be read ends a job."""
+def test_an_unclear_status_is_not_final(body: dict[str, Any]) -> None:
+    """Nothing unreadable ends a job."""
     seen = read_prediction({"id": "abc", **body})
 
     assert seen is not None
@@ -47,15 +47,15 @@ def test_what_is_not_plainly_an_end_runs(body: dict[str, Any]) -> None:
         ("nothing here", None),
     ],
 )
-def test_progress(logs: Any, progress: float | None) -> None:
-    """The last line of tqdm's counts, if there is one."""
+def test_progress_is_read_from_tqdm(logs: Any, progress: float | None) -> None:
+    """The last line counts, if there is one."""
     seen = read_prediction({"id": "abc", "status": "processing", "logs": logs})
 
     assert seen is not None
     assert seen.progress == progress
 
 
-def test_metrics_hold_only_what_any_database_takes() -> None:
+def test_metrics_are_limited_to_storable_values() -> None:
     """They are stored and shown as they are."""
     metrics = {
         "predict_time": 1.5,
@@ -85,7 +85,7 @@ def test_a_reason_is_one_short_line() -> None:
     assert len(seen.outcome.message) <= 2000
 
 
-def test_an_output_without_end_ends_the_job() -> None:
+def test_a_deeply_nested_output_fails_the_prediction() -> None:
     """Another attempt would give the same."""
     output: Any = 7
     for _ in range(5000):
@@ -127,8 +127,8 @@ def test_an_output_without_end_ends_the_job() -> None:
         ({"status": "failed", "error": "(E005) flagged as sensitive"}, "content_flagged"),
     ],
 )
-def test_codes_of_bad_ends(body: dict[str, Any], code: str) -> None:
-    """They are public and stable."""
+def test_failure_codes_are_stable(body: dict[str, Any], code: str) -> None:
+    """They are public."""
     seen = read_prediction({"id": "abc", **body})
 
     assert seen is not None
@@ -136,8 +136,8 @@ def test_codes_of_bad_ends(body: dict[str, Any], code: str) -> None:
     assert seen.outcome.code == code
 
 
-def test_an_output_beside_removed_inputs_still_counts() -> None:
-    """Only an output that is gone is lost."""
+def test_an_output_with_removed_inputs_still_counts() -> None:
+    """Only a missing output is lost."""
     body = {"id": "abc", "status": "succeeded", "output": "words", "data_removed": True}
 
     seen = read_prediction(body)
