@@ -1,4 +1,4 @@
-"""A server that answers from a script, and both clients behind one face."""
+"""A scripted server, and fixtures that run both clients through one interface."""
 
 import asyncio
 from collections.abc import Callable, Generator
@@ -20,14 +20,14 @@ Update = httpx2.Response | Exception
 
 
 class FakeServer:
-    """Answers each request with the next step of its script, the last one again and again."""
+    """Answer each request with the next step of the script."""
 
     def __init__(self) -> None:
         self.script: list[Update] = []
         self.requests: list[httpx2.Request] = []
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        """Answer, as `httpx2.MockTransport` asks."""
+        """Answer, as `httpx2.MockTransport` requires."""
         self.requests.append(request)
         step = self.script.pop(0)
         if isinstance(step, Exception):
@@ -38,7 +38,7 @@ class FakeServer:
 
 
 class Blocking:
-    """An `AsyncClient`, or a part of it, that is called like a `Client`."""
+    """Call an `AsyncClient`, or a part of it, like a `Client`."""
 
     def __init__(self, client: Any, runner: asyncio.Runner) -> None:
         self._client = client
@@ -64,7 +64,7 @@ async def _listed(items: Any) -> list[Any]:
 
 @pytest.fixture
 def server() -> FakeServer:
-    """Return a server whose script is still empty."""
+    """Return a server with an empty script."""
     return FakeServer()
 
 
@@ -88,7 +88,7 @@ def client(request: pytest.FixtureRequest, server: FakeServer) -> Generator[Clie
 
 @pytest.fixture
 def a_job() -> Callable[..., dict[str, Any]]:
-    """Return a maker of jobs as a server presents them."""
+    """Return a factory of jobs as the API returns them."""
 
     def make(status: str = "pending", **changes: Any) -> dict[str, Any]:
         here = f"http://fleek.test/api/v1/jobs/{JOB}"
@@ -122,7 +122,7 @@ def a_job() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def an_output() -> Callable[..., dict[str, Any]]:
-    """Return a maker of outputs as a server presents them."""
+    """Return a factory of outputs as the API returns them."""
 
     def make(sha256: str, **changes: Any) -> dict[str, Any]:
         url = "http://fleek.test/media/../../evil.sh"

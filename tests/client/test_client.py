@@ -1,4 +1,4 @@
-"""What `Client` and `AsyncClient` ask of a server, and what they make of its answers."""
+"""Requests and results of `Client` and `AsyncClient`."""
 
 import json
 from collections.abc import Callable
@@ -42,14 +42,14 @@ CUT = httpx2.ReadError("cut")
 
 
 def problem(status: int, headers: dict[str, str] | None = None, **body: Any) -> httpx2.Response:
-    """Return a refusal as Fleek makes them."""
+    """Return a problem as Fleek sends it."""
     content = json.dumps({"title": "No", "detail": "no, thanks", "code": "why", **body})
     kind = {"content-type": "application/problem+json"}
     return httpx2.Response(status, content=content, headers={**kind, **(headers or {})})
 
 
-def test_generate_sends_only_what_is_given(client: Client, server: Any, a_job: Maker) -> None:
-    """None means "as the server's settings say", so it must not be sent."""
+def test_generate_omits_what_is_not_given(client: Client, server: Any, a_job: Maker) -> None:
+    """None means the server's default."""
     server.script = [httpx2.Response(201, json=a_job())]
 
     job = client.generate("a cat", model="fleek/art", parameters={"width": 64}, priority=9)
@@ -66,7 +66,7 @@ def test_generate_sends_only_what_is_given(client: Client, server: Any, a_job: M
 
 
 def test_a_time_is_sent_with_its_zone(client: Client, server: Any, a_job: Maker) -> None:
-    """The server takes aware times only."""
+    """The server accepts only aware times."""
     server.script = [httpx2.Response(201, json=a_job())]
 
     client.generate("a cat", run_at=datetime(2026, 1, 2, tzinfo=UTC))
@@ -75,18 +75,20 @@ def test_a_time_is_sent_with_its_zone(client: Client, server: Any, a_job: Maker)
 
 
 @pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}])
-def test_what_json_cannot_hold_is_not_sent(client: Client, server: Any, value: object) -> None:
-    """NaN is no JSON; the server would have to refuse it."""
+def test_values_without_a_json_form_are_not_sent(
+    client: Client, server: Any, value: object
+) -> None:
+    """NaN is not JSON; the server would refuse it."""
     with pytest.raises(InvalidInput):
         client.generate("a cat", parameters={"x": value})
 
     assert server.requests == []
 
 
-def test_a_refusal_is_the_servers_own_error(
+def test_a_refusal_raises_the_engine_s_error(
     client: Client, server: Any, subtests: pytest.Subtests
 ) -> None:
-    """Callers catch by class and compare codes, as if the engine were theirs."""
+    """Callers catch by class and compare codes."""
     for status, kind in [
         (400, Unreadable),
         (401, Unauthorized),
@@ -112,7 +114,7 @@ def test_a_refusal_is_the_servers_own_error(
 
 
 def test_invalid_input_names_the_fields(client: Client, server: Any) -> None:
-    """A form can show each complaint at its field."""
+    """A form can show each error at its field."""
     fault = {
         "location": "query",
         "pointer": "/parameters/width",
@@ -134,10 +136,10 @@ def test_invalid_input_names_the_fields(client: Client, server: Any) -> None:
     [REFUSED, CUT, problem(503, {"retry-after": "0"}), problem(429, {"retry-after": "0"})],
     ids=["refused", "cut", "503", "429"],
 )
-def test_reading_is_tried_again(
+def test_reads_are_retried(
     client: Client, server: Any, a_job: Maker, first: httpx2.Response | Exception
 ) -> None:
-    """A server that restarts should not fail a script that only looks."""
+    """A script that only reads does not fail when the server restarts."""
     server.script = [first, httpx2.Response(200, json=a_job())]
 
     job = client.status(JOB)
@@ -146,8 +148,8 @@ def test_reading_is_tried_again(
     assert len(server.requests) == 2
 
 
-def test_trying_again_has_an_end(client: Client, server: Any) -> None:
-    """Three tries, then the caller decides."""
+def test_retries_are_limited(client: Client, server: Any) -> None:
+    """After three attempts the caller decides."""
     server.script = [REFUSED] * 4
 
     with pytest.raises(ServerUnreachable, match=r"http://fleek\.test"):
@@ -156,12 +158,10 @@ def test_trying_again_has_an_end(client: Client, server: Any) -> None:
     assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("asked", ["60", "99999999999999999999"])
-def test_a_long_retry_after_is_handed_to_the_caller(
-    client: Client, server: Any, asked: str
-) -> None:
-    """A client must not sleep for a minute unasked."""
-    server.script = [problem(503, {"retry-after": asked})]
+@pytest.mark.parametrize("seconds", ["60", "99999999999999999999"])
+def test_a_long_retry_after_is_raised(client: Client, server: Any, seconds: str) -> None:
+    """A client does not sleep for a minute without its caller's consent."""
+    server.script = [problem(503, {"retry-after": seconds})]
 
     with pytest.raises(ServerBusy) as caught:
         client.status(JOB)
@@ -176,10 +176,10 @@ def test_a_long_retry_after_is_handed_to_the_caller(
     ids=["refused", "cut", "503", "429"],
 )
 @pytest.mark.parametrize("call", ["generate", "retry"])
-def test_what_makes_a_job_is_sent_again_with_its_key(
+def test_a_repeated_creation_has_the_same_key(
     client: Client, server: Any, a_job: Maker, call: str, fault: httpx2.Response | Exception
 ) -> None:
-    """The first may have been accepted: the key makes both one job. Another call has another key."""
+    """The first request may have been accepted: one key is one job. Each call has its own key."""
     accepted = httpx2.Response(201, json=a_job())
     server.script = [fault, fault, accepted, accepted]
 
@@ -194,7 +194,7 @@ def test_what_makes_a_job_is_sent_again_with_its_key(
 
 @pytest.mark.parametrize("call", ["generate", "retry"])
 def test_a_caller_may_choose_the_key(client: Client, server: Any, a_job: Maker, call: str) -> None:
-    """So a script that is started again makes no second job."""
+    """A restarted script creates no second job."""
     server.script = [httpx2.Response(201, json=a_job())]
 
     getattr(client, call)(JOB, idempotency_key="order-17")
@@ -203,7 +203,7 @@ def test_a_caller_may_choose_the_key(client: Client, server: Any, a_job: Maker, 
 
 
 @pytest.mark.parametrize("key", ["", "order 17", "k" * 256, "é", "a\nb"])
-def test_a_bad_key_of_a_caller_is_not_sent(client: Client, server: Any, key: str) -> None:
+def test_an_invalid_key_is_not_sent(client: Client, server: Any, key: str) -> None:
     """The server would refuse it, or the transport fail."""
     with pytest.raises(InvalidInput, match="idempotency_key"):
         client.generate("a cat", idempotency_key=key)
@@ -211,8 +211,8 @@ def test_a_bad_key_of_a_caller_is_not_sent(client: Client, server: Any, key: str
     assert server.requests == []
 
 
-def test_only_what_makes_a_job_has_a_key(client: Client, server: Any, a_job: Maker) -> None:
-    """The server refuses it elsewhere, as it is not needed there."""
+def test_only_creations_have_a_key(client: Client, server: Any, a_job: Maker) -> None:
+    """The server refuses it elsewhere."""
     server.script = [httpx2.Response(200, json=a_job())]
 
     client.collect(JOB)
@@ -234,10 +234,10 @@ def test_only_what_makes_a_job_has_a_key(client: Client, server: Any, a_job: Mak
     ],
     ids=["html", "html 404", "broken", "deep", "foreign", "list", "redirect", "empty"],
 )
-def test_an_answer_that_is_not_fleeks_says_so(
+def test_a_foreign_response_is_a_server_error(
     client: Client, server: Any, answer: httpx2.Response
 ) -> None:
-    """A wrong address is the commonest mistake; it must not look like a missing job."""
+    """A wrong URL must not look like a missing job."""
     server.script = [answer]
 
     with pytest.raises(ServerError):
@@ -246,8 +246,8 @@ def test_an_answer_that_is_not_fleeks_says_so(
     assert len(server.requests) == 1
 
 
-def test_an_answer_is_cut_off_at_the_limit(client: Client, server: Any) -> None:
-    """A hostile server must not fill our memory."""
+def test_a_response_is_limited_in_size(client: Client, server: Any) -> None:
+    """A hostile server must not fill the client's memory."""
     endless = b"[" + b" " * wire.MAX_ANSWER_BYTES
     kind = {"content-type": "application/json"}
     server.script = [httpx2.Response(200, content=endless, headers=kind)]
@@ -257,7 +257,7 @@ def test_an_answer_is_cut_off_at_the_limit(client: Client, server: Any) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["../models", "7", "", "0198f000"])
-def test_an_id_is_checked_before_it_is_in_a_path(client: Client, server: Any, job_id: str) -> None:
+def test_a_job_id_is_checked_before_it_is_sent(client: Client, server: Any, job_id: str) -> None:
     """Otherwise it could name another route."""
     with pytest.raises(InvalidInput):
         client.status(job_id)
@@ -265,7 +265,7 @@ def test_an_id_is_checked_before_it_is_in_a_path(client: Client, server: Any, jo
     assert server.requests == []
 
 
-def test_a_models_name_is_checked_before_it_is_in_a_path(client: Client, server: Any) -> None:
+def test_a_model_name_is_checked_before_it_is_sent(client: Client, server: Any) -> None:
     """Otherwise it could name another route."""
     with pytest.raises(InvalidInput):
         client.model("../../jobs")
@@ -274,7 +274,7 @@ def test_a_models_name_is_checked_before_it_is_in_a_path(client: Client, server:
 
 
 def test_jobs_follows_the_pages(client: Client, server: Any, a_job: Maker) -> None:
-    """Only the cursor is taken from the link, so no page can be on another host."""
+    """Only the cursor of the link is used, so that no page is read from another host."""
     link = {"link": '<http://evil.test/jobs?cursor=abc>; rel="next"'}
     server.script = [
         httpx2.Response(200, json=[a_job()], headers=link),
@@ -289,8 +289,8 @@ def test_jobs_follows_the_pages(client: Client, server: Any, a_job: Maker) -> No
     assert server.requests[1].url.params["cursor"] == "abc"
 
 
-def test_an_empty_page_is_not_the_end(client: Client, server: Any, a_job: Maker) -> None:
-    """With several filters the server looks at some jobs only, and says where to go on."""
+def test_an_empty_page_is_not_the_last(client: Client, server: Any, a_job: Maker) -> None:
+    """With several filters the server reads some jobs at a time, and returns a cursor."""
     link = {"link": '<http://fleek.test/jobs?cursor=abc>; rel="next"'}
     server.script = [
         httpx2.Response(200, json=[], headers=link),
@@ -300,12 +300,12 @@ def test_an_empty_page_is_not_the_end(client: Client, server: Any, a_job: Maker)
     jobs = list(client.jobs(tag="sea", favourite=True, q="cat"))
 
     assert len(jobs) == 1
-    asked = server.requests[0].url.params
-    assert (asked["tag"], asked["favourite"], asked["q"]) == ("sea", "true", "cat")
+    seconds = server.requests[0].url.params
+    assert (seconds["tag"], seconds["favourite"], seconds["q"]) == ("sea", "true", "cat")
 
 
 def test_jobs_stops_at_the_limit(client: Client, server: Any, a_job: Maker) -> None:
-    """`limit` counts jobs, not pages, and asks for no more than is wanted."""
+    """`limit` counts jobs, not pages; no more are requested than needed."""
     link = {"link": '<http://fleek.test/jobs?cursor=abc>; rel="next"'}
     server.script = [
         httpx2.Response(200, json=[a_job()] * 100, headers=link),
@@ -318,7 +318,7 @@ def test_jobs_stops_at_the_limit(client: Client, server: Any, a_job: Maker) -> N
     assert [request.url.params["limit"] for request in server.requests] == ["100", "50"]
 
 
-def test_jobs_of_a_server_that_lists_something_else(client: Client, server: Any) -> None:
+def test_jobs_refuses_a_response_that_is_not_a_list(client: Client, server: Any) -> None:
     """An object is not a page."""
     server.script = [httpx2.Response(200, json={})]
 
@@ -326,8 +326,8 @@ def test_jobs_of_a_server_that_lists_something_else(client: Client, server: Any)
         list(client.jobs())
 
 
-def test_cancel_is_tried_again(client: Client, server: Any, a_job: Maker) -> None:
-    """Cancelling twice is cancelling once."""
+def test_cancel_is_retried(client: Client, server: Any, a_job: Maker) -> None:
+    """It is idempotent."""
     answer = {"message": "cancelled", "job": a_job("cancelled")}
     server.script = [CUT, httpx2.Response(200, json=answer)]
 
@@ -337,8 +337,8 @@ def test_cancel_is_tried_again(client: Client, server: Any, a_job: Maker) -> Non
     assert server.requests[1].url.path == f"/api/v1/jobs/{JOB}/cancel"
 
 
-def test_purge_is_tried_again(client: Client, server: Any, a_job: Maker) -> None:
-    """Purging twice is purging once."""
+def test_purge_is_retried(client: Client, server: Any, a_job: Maker) -> None:
+    """It is idempotent."""
     gone = a_job("completed", purged_at="2026-01-02T03:04:05Z")
     server.script = [CUT, httpx2.Response(200, json={"message": "Job purged", "job": gone})]
 
@@ -350,7 +350,7 @@ def test_purge_is_tried_again(client: Client, server: Any, a_job: Maker) -> None
 
 
 def test_retry_returns_the_new_job(client: Client, server: Any, a_job: Maker) -> None:
-    """The old one stays as it ended."""
+    """The old one keeps its status."""
     server.script = [httpx2.Response(201, json=a_job())]
 
     job = client.retry(JOB)
@@ -358,10 +358,8 @@ def test_retry_returns_the_new_job(client: Client, server: Any, a_job: Maker) ->
     assert job.status is Status.PENDING
 
 
-def test_collect_is_asked_again_if_its_answer_is_lost(
-    client: Client, server: Any, a_job: Maker
-) -> None:
-    """Collecting twice is collecting once."""
+def test_collect_is_retried(client: Client, server: Any, a_job: Maker) -> None:
+    """It is idempotent."""
     server.script = [CUT, httpx2.Response(200, json=a_job("processing"))]
 
     job = client.collect(JOB)
@@ -371,7 +369,7 @@ def test_collect_is_asked_again_if_its_answer_is_lost(
 
 
 def test_wait_returns_the_completed_job(client: Client, server: Any, a_job: Maker) -> None:
-    """Every look is shown to `on_update`, the last one too."""
+    """Every state is passed to `on_update`, the last one too."""
     server.script = [
         httpx2.Response(200, json=a_job(status))
         for status in ("pending", "processing", "completed")
@@ -388,7 +386,7 @@ def test_wait_returns_the_completed_job(client: Client, server: Any, a_job: Make
 def test_wait_raises_if_the_job_does_not_complete(
     client: Client, server: Any, a_job: Maker, status: str
 ) -> None:
-    """`wait` returns a job whose files can be had, or none."""
+    """`wait` returns only completed jobs."""
     ended = a_job(status, error_code="prediction_failed", error_message="no paint")
     server.script = [httpx2.Response(200, json=ended)]
 
@@ -399,8 +397,8 @@ def test_wait_raises_if_the_job_does_not_complete(
     assert caught.value.code == "prediction_failed"
 
 
-def test_wait_gives_up_after_its_timeout(client: Client, server: Any, a_job: Maker) -> None:
-    """The job goes on; only the waiting ends."""
+def test_wait_ends_after_its_timeout(client: Client, server: Any, a_job: Maker) -> None:
+    """The job continues."""
     server.script = [httpx2.Response(200, json=a_job()) for _ in range(1000)]
 
     with pytest.raises(WaitTimeout) as caught:
@@ -410,8 +408,8 @@ def test_wait_gives_up_after_its_timeout(client: Client, server: Any, a_job: Mak
     assert caught.value.job.status is Status.PENDING
 
 
-def test_wait_bears_a_restart(client: Client, server: Any, a_job: Maker) -> None:
-    """A server that is killed and started again has lost nothing, so the wait goes on."""
+def test_wait_survives_a_restart_of_the_server(client: Client, server: Any, a_job: Maker) -> None:
+    """A server that is killed and restarted has lost nothing."""
     server.script = [*[REFUSED] * 4, httpx2.Response(200, json=a_job("completed"))]
 
     job = client.wait(JOB)
@@ -419,16 +417,16 @@ def test_wait_bears_a_restart(client: Client, server: Any, a_job: Maker) -> None
     assert job.status is Status.COMPLETED
 
 
-def test_wait_does_not_bear_silence_for_ever() -> None:
-    """After `outage_seconds` the server counts as gone."""
+def test_wait_ends_after_a_long_outage() -> None:
+    """The limit is `outage_seconds`."""
     deadline = WaitDeadline(RetryPolicy(outage_seconds=-1), timeout=None)
 
     with pytest.raises(ServerUnreachable, match="refused"):
         deadline.tolerate(ServerUnreachable("refused"))
 
 
-def test_wait_does_not_bear_what_cannot_pass(client: Client, server: Any) -> None:
-    """HTML today is HTML tomorrow."""
+def test_wait_ends_at_a_permanent_error(client: Client, server: Any) -> None:
+    """An HTML page will not become a job."""
     server.script = [httpx2.Response(200, html="<p>hello</p>")]
 
     with pytest.raises(ServerError):
@@ -456,8 +454,8 @@ def test_metadata_health_and_models_are_read(client: Client, server: Any) -> Non
     assert paths[1:] == ["/health/detailed", "/api/v1/models", "/api/v1/models/fleek/art"]
 
 
-def test_an_unhealthy_server_still_tells_why(client: Client, server: Any) -> None:
-    """It answers 503 for load balancers; a caller wants to read the parts."""
+def test_an_unhealthy_server_returns_its_checks(client: Client, server: Any) -> None:
+    """The 503 is for load balancers; callers read the checks."""
     server.script = [httpx2.Response(503, json={"status": "unhealthy"})]
 
     health = client.health()
@@ -465,8 +463,8 @@ def test_an_unhealthy_server_still_tells_why(client: Client, server: Any) -> Non
     assert health == {"status": "unhealthy"}
 
 
-def test_metadata_that_is_no_object_is_refused(client: Client, server: Any) -> None:
-    """The type that is promised is the type that is returned."""
+def test_metadata_must_be_an_object(client: Client, server: Any) -> None:
+    """The return type is a promise."""
     server.script = [httpx2.Response(200, json=[1])]
 
     with pytest.raises(ServerError):
@@ -486,15 +484,15 @@ def test_metadata_that_is_no_object_is_refused(client: Client, server: Any) -> N
         "http://x:y",
     ],
 )
-def test_an_address_is_checked_at_once(url: str) -> None:
-    """The message names the setting, before anything is sent."""
+def test_an_invalid_url_is_refused_at_once(url: str) -> None:
+    """The message names the setting."""
     with pytest.raises(ConfigurationError, match="FLEEK_URL"):
         Client(url)
 
 
 @pytest.mark.parametrize("key", ["a b", "a\nb", "schlüssel"])
-def test_a_key_is_checked_at_once(key: str) -> None:
-    """A line feed in a header would be another header."""
+def test_an_invalid_key_is_refused_at_once(key: str) -> None:
+    """A line feed would start another header."""
     with pytest.raises(ConfigurationError, match="FLEEK_API_KEY"):
         Client(api_key=key)
 
@@ -502,10 +500,10 @@ def test_a_key_is_checked_at_once(key: str) -> None:
 @pytest.mark.parametrize(
     ("given", "sent"), [(None, "Bearer from-outside"), ("own", "Bearer own"), ("", None)]
 )
-def test_the_key_is_the_one_of_the_environment(
+def test_the_default_key_is_that_of_the_environment(
     server: Any, a_job: Maker, monkeypatch: pytest.MonkeyPatch, given: str | None, sent: str | None
 ) -> None:
-    """Unless another one is given, or none."""
+    """An argument replaces it, also with no key."""
     monkeypatch.setenv("FLEEK_API_KEY", "from-outside")
     server.script = [httpx2.Response(200, json=a_job())]
 
@@ -517,8 +515,8 @@ def test_the_key_is_the_one_of_the_environment(
     assert server.requests[0].headers.get("authorization") == sent
 
 
-def test_an_address_may_have_a_path(server: Any, a_job: Maker) -> None:
-    """A server behind a proxy may live below a path."""
+def test_a_url_may_have_a_path(server: Any, a_job: Maker) -> None:
+    """A server behind a proxy may be below a path."""
     server.script = [httpx2.Response(200, json=a_job())]
 
     with Client("http://fleek.test/media/", transport=httpx2.MockTransport(server)) as client:
@@ -537,16 +535,18 @@ def test_without_a_key_none_is_sent(server: Any, a_job: Maker) -> None:
     assert "authorization" not in server.requests[0].headers
 
 
-def test_a_lost_answer_can_be_told_from_no_connection(client: Client, server: Any) -> None:
-    """Only after a lost answer the job may exist."""
+def test_a_lost_response_is_distinguished_from_a_refused_connection(
+    client: Client, server: Any
+) -> None:
+    """Only after a lost response the job may exist."""
     server.script = [CUT] * 3
 
     with pytest.raises(ResponseLost):
         client.generate("a cat")
 
 
-def test_429_without_a_time_means_soon() -> None:
-    """`retry_after` is always there to be slept."""
+def test_a_429_without_a_delay_has_a_default() -> None:
+    """`retry_after` is always set."""
     response = httpx2.Response(429, json={}, request=httpx2.Request("GET", "http://fleek.test"))
 
     with pytest.raises(TooMany) as caught:
@@ -571,7 +571,7 @@ AN_UPLOAD: dict[str, Any] = {
 
 
 def test_a_file_is_uploaded(client: Client, server: Any, tmp_path: Path) -> None:
-    """By its path or its bytes, and again if the answer is lost: it is the same upload."""
+    """From its path or its bytes, and again if the response is lost: it is the same upload."""
     (tmp_path / "cat.png").write_bytes(b"\x89PNG")
     server.script = [CUT, *[httpx2.Response(201, json=AN_UPLOAD)] * 2]
 
@@ -585,14 +585,14 @@ def test_a_file_is_uploaded(client: Client, server: Any, tmp_path: Path) -> None
     }
 
 
-def test_a_file_that_is_not_there_is_not_sent(client: Client, tmp_path: Path) -> None:
+def test_a_missing_file_is_not_uploaded(client: Client, tmp_path: Path) -> None:
     """The error names it."""
     with pytest.raises(InvalidInput, match=r"cat\.png"):
         client.upload(tmp_path / "cat.png")
 
 
-def test_an_upload_is_deleted_by_its_reference(client: Client, server: Any) -> None:
-    """Or by its id."""
+def test_an_upload_is_deleted_by_reference_or_id(client: Client, server: Any) -> None:
+    """Other names are refused."""
     server.script = [httpx2.Response(200, json=AN_UPLOAD)] * 2
 
     client.delete_upload(f"upload:{JOB}")

@@ -1,4 +1,4 @@
-"""Files arrive whole, where we say, and the key stays with the server."""
+"""Downloads are complete, at the requested path, and the key is sent to the server only."""
 
 import errno
 import hashlib
@@ -18,22 +18,22 @@ SHA256 = hashlib.sha256(BYTES).hexdigest()
 
 
 @pytest.fixture
-def looked(a_job: Maker, an_output: Maker) -> httpx2.Response:
-    """Return the answer that describes a completed job with one picture."""
+def completed(a_job: Maker, an_output: Maker) -> httpx2.Response:
+    """Return the response with a completed job and its picture."""
     return httpx2.Response(200, json=a_job("completed", outputs=[an_output(SHA256)]))
 
 
 def picture() -> httpx2.Response:
-    """Return the bytes, with a name that must not be used."""
+    """Return the bytes, with a file name that must not be used."""
     names = {"content-disposition": 'attachment; filename="../../evil.sh"'}
     return httpx2.Response(200, content=BYTES, headers=names)
 
 
-def test_into_a_folder_under_our_own_name(
-    client: Client, server: Any, looked: httpx2.Response, tmp_path: Path
+def test_a_download_into_a_folder_has_the_job_s_name(
+    client: Client, server: Any, completed: httpx2.Response, tmp_path: Path
 ) -> None:
-    """What the server calls the file is never part of a path."""
-    server.script = [looked, picture()]
+    """The server's file name is never part of a path."""
+    server.script = [completed, picture()]
 
     path = client.download(JOB, tmp_path)
 
@@ -43,31 +43,31 @@ def test_into_a_folder_under_our_own_name(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_into_the_current_folder_by_default(
+def test_the_default_folder_is_the_current_one(
     client: Client,
     server: Any,
-    looked: httpx2.Response,
+    completed: httpx2.Response,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As curl and wget do."""
+    """As with curl and wget."""
     monkeypatch.chdir(tmp_path)
-    server.script = [looked, picture()]
+    server.script = [completed, picture()]
 
     path = client.download(JOB)
 
     assert (tmp_path / path).read_bytes() == BYTES
 
 
-def test_onto_a_path_that_is_replaced(
-    client: Client, server: Any, looked: httpx2.Response, tmp_path: Path
+def test_an_existing_file_is_replaced(
+    client: Client, server: Any, completed: httpx2.Response, tmp_path: Path
 ) -> None:
     """A link at the target is replaced, not followed."""
     precious = tmp_path / "precious"
     precious.write_text("mine")
     link = tmp_path / "cat.png"
     link.symlink_to(precious)
-    server.script = [looked, picture()]
+    server.script = [completed, picture()]
 
     client.download(JOB, link)
 
@@ -76,10 +76,10 @@ def test_onto_a_path_that_is_replaced(
     assert link.read_bytes() == BYTES
 
 
-def test_an_unknown_type_ends_in_bin(
+def test_an_unknown_type_has_the_extension_bin(
     client: Client, server: Any, a_job: Maker, an_output: Maker, tmp_path: Path
 ) -> None:
-    """The type is the server's word too, and only chooses from our own list of endings."""
+    """The type only selects from a list of extensions."""
     output = an_output(SHA256, content_type="../x/sh", index=2)
     server.script = [httpx2.Response(200, json=a_job("completed", outputs=[output])), picture()]
 
@@ -88,10 +88,10 @@ def test_an_unknown_type_ends_in_bin(
     assert path.name == f"{JOB}-2.bin"
 
 
-def test_files_that_were_purged_are_gone(
+def test_purged_files_are_not_requested(
     client: Client, server: Any, a_job: Maker, tmp_path: Path
 ) -> None:
-    """The job says so: nothing is asked for in vain, and nobody looks for a mistake."""
+    """The job has the time of the purge."""
     gone = a_job("completed", purged_at="2026-01-02T03:04:05Z")
     server.script = [httpx2.Response(200, json=gone)]
 
@@ -101,22 +101,22 @@ def test_files_that_were_purged_are_gone(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damaged_bytes_are_fetched_again(
-    client: Client, server: Any, looked: httpx2.Response, tmp_path: Path
+def test_a_damaged_download_is_repeated(
+    client: Client, server: Any, completed: httpx2.Response, tmp_path: Path
 ) -> None:
-    """The job says which bytes it has; any others were cut or changed on their way."""
-    server.script = [looked, httpx2.Response(200, content=b"\x89P"), picture()]
+    """The job has the SHA-256 of its files."""
+    server.script = [completed, httpx2.Response(200, content=b"\x89P"), picture()]
 
     path = client.download(JOB, tmp_path)
 
     assert path.read_bytes() == BYTES
 
 
-def test_bytes_that_stay_damaged_leave_nothing(
-    client: Client, server: Any, looked: httpx2.Response, tmp_path: Path
+def test_a_repeatedly_damaged_download_leaves_no_file(
+    client: Client, server: Any, completed: httpx2.Response, tmp_path: Path
 ) -> None:
-    """Half a file looks like a file."""
-    server.script = [looked, *(httpx2.Response(200, content=b"x") for _ in range(3))]
+    """A partial file would look complete."""
+    server.script = [completed, *(httpx2.Response(200, content=b"x") for _ in range(3))]
 
     with pytest.raises(Exception, match="damaged"):
         client.download(JOB, tmp_path)
@@ -124,31 +124,33 @@ def test_bytes_that_stay_damaged_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_such_output(client: Client, server: Any, a_job: Maker, tmp_path: Path) -> None:
-    """A job that goes on has none yet."""
+def test_a_missing_output_is_not_found(
+    client: Client, server: Any, a_job: Maker, tmp_path: Path
+) -> None:
+    """A running job has none yet."""
     server.script = [httpx2.Response(200, json=a_job("processing"))]
 
     with pytest.raises(NotFound, match="processing and has no output 0"):
         client.download(JOB, tmp_path)
 
 
-def test_a_purged_file_is_gone(
-    client: Client, server: Any, looked: httpx2.Response, tmp_path: Path
+def test_a_download_that_is_gone_raises_gone(
+    client: Client, server: Any, completed: httpx2.Response, tmp_path: Path
 ) -> None:
-    """The refusal of a download is read like any other."""
+    """Errors of downloads are read like any other."""
     gone = httpx2.Response(410, json={"detail": "purged"})
-    server.script = [looked, gone]
+    server.script = [completed, gone]
 
     with pytest.raises(Gone, match="purged"):
         client.download(JOB, tmp_path)
 
 
-def test_the_key_stays_with_the_server(
-    client: Client, server: Any, looked: httpx2.Response, tmp_path: Path
+def test_the_key_is_not_sent_to_another_host(
+    client: Client, server: Any, completed: httpx2.Response, tmp_path: Path
 ) -> None:
-    """A storage that serves the bytes itself must not learn the key."""
+    """The storage must not receive it."""
     there = {"location": "http://store.test/signed?x=1"}
-    server.script = [looked, httpx2.Response(302, headers=there), picture()]
+    server.script = [completed, httpx2.Response(302, headers=there), picture()]
 
     path = client.download(JOB, tmp_path)
 
@@ -157,11 +159,11 @@ def test_the_key_stays_with_the_server(
     assert keys == ["Bearer secret", "Bearer secret", None]
 
 
-def test_the_key_goes_along_on_the_same_server(
-    client: Client, server: Any, looked: httpx2.Response, tmp_path: Path
+def test_the_key_is_sent_again_to_the_same_server(
+    client: Client, server: Any, completed: httpx2.Response, tmp_path: Path
 ) -> None:
-    """A redirect to another path of it is answered only to those with the key."""
-    server.script = [looked, httpx2.Response(302, headers={"location": "/media/x"}), picture()]
+    """Another path of the server may require it."""
+    server.script = [completed, httpx2.Response(302, headers={"location": "/media/x"}), picture()]
 
     client.download(JOB, tmp_path)
 
@@ -169,12 +171,12 @@ def test_the_key_goes_along_on_the_same_server(
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://x/y", "http://x:y", ""])
-def test_where_a_redirect_may_not_lead(
-    client: Client, server: Any, looked: httpx2.Response, tmp_path: Path, location: str
+def test_unsafe_and_endless_redirects_are_refused(
+    client: Client, server: Any, completed: httpx2.Response, tmp_path: Path, location: str
 ) -> None:
-    """Only to http and https, and never in circles."""
+    """Only HTTP and HTTPS are allowed."""
     server.script = [
-        looked,
+        completed,
         *(httpx2.Response(302, headers={"location": location}) for _ in range(4)),
     ]
 
@@ -184,23 +186,23 @@ def test_where_a_redirect_may_not_lead(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there(
-    client: Client, server: Any, looked: httpx2.Response, tmp_path: Path
+def test_a_missing_folder_is_an_error(
+    client: Client, server: Any, completed: httpx2.Response, tmp_path: Path
 ) -> None:
-    """The reason is in the system's words."""
-    server.script = [looked, picture()]
+    """The message is the system's."""
+    server.script = [completed, picture()]
 
     with pytest.raises(NotSaved, match="No such file or directory"):
         client.download(JOB, tmp_path / "missing" / "cat.png")
 
 
-def test_a_full_disk_leaves_nothing(
+def test_a_full_disk_leaves_no_file(
     client: Client,
     server: Any,
-    looked: httpx2.Response,
+    completed: httpx2.Response,
     tmp_path: Path,
 ) -> None:
-    """What was begun is removed."""
+    """The partial file is removed."""
 
     class Full(httpx2.SyncByteStream, httpx2.AsyncByteStream):
         def __iter__(self) -> Any:
@@ -211,7 +213,7 @@ def test_a_full_disk_leaves_nothing(
             yield b"\x89"
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    server.script = [looked, httpx2.Response(200, stream=Full())]
+    server.script = [completed, httpx2.Response(200, stream=Full())]
 
     with pytest.raises(NotSaved, match="No space left"):
         client.download(JOB, tmp_path)

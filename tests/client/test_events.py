@@ -1,4 +1,4 @@
-"""How a client follows jobs: whatever cuts the stream off, it goes on behind what it has."""
+"""A client follows jobs: after any interruption the stream continues behind the last event."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def stream(*frames: bytes) -> httpx2.Response:
 
 
 def test_a_job_is_followed_across_reconnections(client: Client, server: Any, a_job: Maker) -> None:
-    """A stream that ends without `done`, half an event, a refusal, no server: it goes on."""
+    """After a missing `done`, half an event, a refusal, or a refused connection."""
     first, second = frame(a_job(), "job.created", 1), frame(a_job(), "job.started", 2)
     last = frame(a_job("completed"), "job.completed", 5)
     server.script = [
@@ -58,18 +58,18 @@ def test_a_job_is_followed_across_reconnections(client: Client, server: Any, a_j
     assert server.requests[0].headers["authorization"] == "Bearer secret"
 
 
-def test_an_ended_job_has_nothing_more(client: Client, server: Any) -> None:
-    """204 is the answer for whoever has its last event."""
+def test_the_stream_of_an_ended_job_ends(client: Client, server: Any) -> None:
+    """204 means that there is nothing after the given event."""
     server.script = [httpx2.Response(204)]
 
     assert list(client.events(JOB, after="5")) == []
     assert server.requests[0].headers["last-event-id"] == "5"
 
 
-def test_all_jobs_are_followed_and_a_gap_is_shown(
+def test_all_jobs_are_followed_and_a_gap_is_reported(
     client: Client, server: Any, a_job: Maker
 ) -> None:
-    """Where to go on is in `hello` and in quiet times, too."""
+    """The position is also in `hello` and in keep-alive comments."""
     reset = b"id: 9-1-0-0\nevent: reset\ndata: {}\n\n"
     server.script = [
         stream(b"id: 7-1-0-0\n" + HELLO),
@@ -97,8 +97,8 @@ def test_a_refusal_is_raised(client: Client, server: Any) -> None:
         list(client.events(JOB))
 
 
-def test_an_outage_is_not_tolerated_for_ever(server: Any) -> None:
-    """As long as `wait` tolerates one."""
+def test_the_outage_of_a_stream_is_limited(server: Any) -> None:
+    """As for `wait`."""
     impatient = RetryPolicy(outage_seconds=-1)
     server.script = [httpx2.ConnectError("refused")]
 
@@ -112,7 +112,7 @@ def test_an_outage_is_not_tolerated_for_ever(server: Any) -> None:
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b'{"seq":1}', b"[" * 100_000])
-def test_what_is_no_event_is_an_error(client: Client, server: Any, data: bytes) -> None:
+def test_an_invalid_event_is_an_error(client: Client, server: Any, data: bytes) -> None:
     """Such as the page of a proxy, or another version."""
     server.script = [stream(b"event: job.created\ndata: " + data + b"\n\n")]
 
@@ -121,8 +121,8 @@ def test_what_is_no_event_is_an_error(client: Client, server: Any, data: bytes) 
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-def test_bytes_may_come_in_any_pieces(a_job: Maker, size: int) -> None:
-    """Lines may end in CR LF, if a proxy thinks so."""
+def test_events_are_parsed_from_any_chunks(a_job: Maker, size: int) -> None:
+    """Lines may end in CR LF, after a proxy."""
     whole = (HELLO + frame(a_job(prompt="ä\u2028"), "job.created", 1)).replace(b"\n", b"\r\n")
     parser = EventParser(None, read_event)
 

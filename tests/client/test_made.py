@@ -1,4 +1,4 @@
-"""The synchronous client is the asynchronous one, word for word."""
+"""The synchronous client is generated from the asynchronous one."""
 
 import runpy
 import subprocess
@@ -22,7 +22,7 @@ def test_the_synchronous_client_is_up_to_date() -> None:
 
 
 def test_importing_fleek_loads_no_client() -> None:
-    """A worker imports the package and never speaks HTTP to itself."""
+    """A worker imports the package without its client."""
     code = "import sys, fleek; sys.exit('httpx2' in sys.modules or 'pydantic' in sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", code], check=False)  # noqa: S603 - ourselves
@@ -31,12 +31,12 @@ def test_importing_fleek_loads_no_client() -> None:
 
 
 @pytest.mark.parametrize("name", fleek.__all__)
-def test_every_public_name_is_there(name: str) -> None:
-    """They are handed out lazily, so a typing error would show only in use."""
+def test_every_public_name_can_be_imported(name: str) -> None:
+    """They are loaded lazily, so that a typing error would show only in use."""
     assert getattr(fleek, name).__name__ == name
 
 
-def test_another_name_is_not() -> None:
-    """As of any module."""
+def test_another_name_is_an_attribute_error() -> None:
+    """As in any module."""
     with pytest.raises(AttributeError, match="Nonsense"):
         _ = fleek.Nonsense

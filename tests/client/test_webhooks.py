@@ -1,4 +1,4 @@
-"""Webhooks in both clients: what they ask of a server, and what they make of its answers."""
+"""Webhooks in both clients: requests and results."""
 
 import json
 from typing import Any
@@ -34,13 +34,13 @@ DELIVERY: dict[str, Any] = {
 }
 
 
-def asked(server: Any) -> list[tuple[str, str]]:
+def sent(server: Any) -> list[tuple[str, str]]:
     """Return method and address of each request."""
     return [(request.method, str(request.url)) for request in server.requests]
 
 
 def test_an_endpoint_is_created_changed_and_deleted(client: Client, server: Any) -> None:
-    """What is None is not sent."""
+    """None is not sent."""
     server.script = [
         httpx2.Response(201, json={**ENDPOINT, "secret": "whsec_x"}),
         httpx2.Response(200, json=[ENDPOINT]),
@@ -54,7 +54,7 @@ def test_an_endpoint_is_created_changed_and_deleted(client: Client, server: Any)
     client.webhooks.delete(made.id)
 
     assert (made.secret, str(listed[0].id), changed.enabled) == ("whsec_x", ID, False)
-    assert asked(server) == [
+    assert sent(server) == [
         ("POST", f"{BASE}/endpoints"),
         ("GET", f"{BASE}/endpoints"),
         ("PATCH", f"{BASE}/endpoints/{ID}"),
@@ -68,16 +68,16 @@ def test_an_endpoint_is_created_changed_and_deleted(client: Client, server: Any)
 
 
 def test_secrets_are_read_and_rotated(client: Client, server: Any) -> None:
-    """Of an endpoint, and for the URLs of jobs."""
+    """Those of an endpoint, and of the URLs of jobs."""
     server.script = [httpx2.Response(200, json={"secret": f"whsec_{n}"}) for n in range(2)]
 
     assert client.webhooks.secret() == "whsec_0"
     assert client.webhooks.rotate(ID) == "whsec_1"
-    assert asked(server) == [("GET", f"{BASE}/secret"), ("POST", f"{BASE}/endpoints/{ID}/rotate")]
+    assert sent(server) == [("GET", f"{BASE}/secret"), ("POST", f"{BASE}/endpoints/{ID}/rotate")]
 
 
-def test_a_rotation_is_not_repeated_if_its_answer_is_lost(client: Client, server: Any) -> None:
-    """The second one would end the secret that still signs."""
+def test_a_rotation_is_not_retried(client: Client, server: Any) -> None:
+    """A second one would end the secret that still signs."""
     server.script = [httpx2.ReadError("cut")]
 
     with pytest.raises(ResponseLost):
@@ -122,9 +122,7 @@ def test_a_delivery_is_tested_read_and_replayed(client: Client, server: Any) -> 
 
 
 @pytest.mark.parametrize("wrong", ["x", "../jobs", ID, "msg_1"])
-def test_a_wrong_id_is_refused_before_anything_is_sent(
-    client: Client, server: Any, wrong: str
-) -> None:
+def test_an_invalid_id_is_refused_and_not_sent(client: Client, server: Any, wrong: str) -> None:
     """It would become part of an address."""
     with pytest.raises(InvalidInput):
         client.webhooks.delivery(wrong)
@@ -132,8 +130,8 @@ def test_a_wrong_id_is_refused_before_anything_is_sent(
     assert server.requests == []
 
 
-def test_a_job_names_its_receiver(client: Client, server: Any, a_job: Any) -> None:
-    """With the events that it receives."""
+def test_a_job_may_have_a_webhook(client: Client, server: Any, a_job: Any) -> None:
+    """With its events."""
     server.script = [httpx2.Response(201, json=a_job())]
 
     client.generate("a cat", webhook_url="https://example.com/", webhook_events=["job.started"])

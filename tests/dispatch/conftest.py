@@ -1,4 +1,4 @@
-"""A Redis of the test's own."""
+"""Fixtures for Redis, including one per test."""
 
 from redisserver import own_redis, redis, redis_server
 

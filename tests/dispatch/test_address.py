@@ -1,4 +1,4 @@
-"""Addresses of brokers, which hold passwords and are often mistyped."""
+"""Addresses of brokers, which have passwords and are often mistyped."""
 
 import pytest
 
@@ -23,8 +23,8 @@ BAD = [
 
 
 @pytest.mark.parametrize("address", GOOD)
-def test_an_address_that_the_libraries_take_is_taken(address: str) -> None:
-    """The examination must not refuse what works."""
+def test_a_valid_address_is_accepted(address: str) -> None:
+    """The check must not refuse what the libraries accept."""
     broker = FleekBroker(read(DramatiqSettings, redis_url=address), Bridge())
     app = make_app(read(CelerySettings, redis_url=address), Bridge())
 
@@ -36,10 +36,10 @@ def test_an_address_that_the_libraries_take_is_taken(address: str) -> None:
 
 @pytest.mark.parametrize("kind", [CelerySettings, DramatiqSettings])
 @pytest.mark.parametrize("address", BAD)
-def test_a_wrong_address_is_one_line_without_the_password(
+def test_an_invalid_address_is_a_one_line_error_without_the_password(
     address: str, kind: type[CelerySettings | DramatiqSettings]
 ) -> None:
-    """The libraries' own errors are of many kinds, come late, and may quote a piece of it."""
+    """The libraries' own errors vary, come late, and may quote parts of it."""
     with pytest.raises(ConfigurationError, match=r"REDIS_URL: must be like redis://") as refused:
         read(kind, redis_url=address)
 
@@ -54,8 +54,8 @@ def test_a_wrong_address_is_one_line_without_the_password(
         ("amqp://me:secret/x@host", "CELERY_BROKER_URL: must be like amqp://"),
     ],
 )
-def test_a_broker_that_celery_does_not_know_is_told_in_a_line(address: str, line: str) -> None:
-    """A mistake of the operator's is no traceback."""
+def test_an_unsupported_broker_is_a_one_line_error(address: str, line: str) -> None:
+    """A configuration error has no traceback."""
     with pytest.raises(ConfigurationError, match=line) as refused:
         make_app(read(CelerySettings, celery_broker_url=address), Bridge())
 

@@ -15,7 +15,7 @@ A, B, C = (JobId(UUID(int=number)) for number in range(1, 4))
 
 
 class Gate:
-    """A handler that notes its jobs and holds them until it is opened."""
+    """A handler that records its jobs and blocks until it is opened."""
 
     def __init__(self) -> None:
         self.jobs: list[JobId] = []
@@ -23,29 +23,29 @@ class Gate:
         self._open = asyncio.Event()
 
     async def __call__(self, job_id: JobId) -> None:
-        """Note the job, and wait."""
+        """Record the job, and block."""
         async with self._came:
             self.jobs.append(job_id)
             self._came.notify_all()
         await self._open.wait()
 
     async def came(self, number: int) -> None:
-        """Wait until so many have come."""
+        """Wait until this many jobs have arrived."""
         async with asyncio.timeout(LIMIT), self._came:
             await self._came.wait_for(lambda: len(self.jobs) >= number)
 
     def open(self) -> None:
-        """Let all go."""
+        """Unblock all."""
         self._open.set()
 
 
 async def refuse(_job_id: JobId) -> None:
-    """Fail, having said so."""
+    """Fail with an error that is already reported."""
     raise Reported("on purpose")
 
 
 async def miss(_job_id: JobId) -> None:
-    """Find no such job."""
+    """Raise that the job is unknown."""
     raise UnknownJob("there is no such job")
 
 
@@ -53,7 +53,7 @@ async def miss(_job_id: JobId) -> None:
 async def running(
     bridge: Bridge, *, start: Handler, collect: Handler, concurrency: int = 2
 ) -> AsyncGenerator[Callable[..., asyncio.Future[None]]]:
-    """Run handlers, and give a function that receives an id in a thread of its own."""
+    """Run handlers, and yield a function that receives an id in its own thread."""
     handlers = {"start": start, "collect": collect}
     threads = ThreadPoolExecutor(8)
     loop = asyncio.get_running_loop()
@@ -68,8 +68,8 @@ async def running(
         await asyncio.to_thread(threads.shutdown)
 
 
-async def test_a_thread_stays_until_its_job_is_handled() -> None:
-    """Otherwise one worker would take every id from the broker and leave none to the others."""
+async def test_a_thread_waits_until_its_job_is_handled() -> None:
+    """Otherwise one worker would take every id from the broker."""
     gate = Gate()
     async with running(Bridge(), start=gate, collect=gate) as receive:
         waiting = receive("start", A)
@@ -82,8 +82,8 @@ async def test_a_thread_stays_until_its_job_is_handled() -> None:
     assert not before
 
 
-async def test_a_collect_without_a_place_does_not_hold_its_thread() -> None:
-    """Downloads are slow; the thread is needed to start jobs. The id waits, and is handled."""
+async def test_a_collect_without_a_slot_does_not_block_its_thread() -> None:
+    """The thread is needed to start jobs. The id is queued, and handled later."""
     gate = Gate()
     async with running(Bridge(), start=gate, collect=gate, concurrency=2) as receive:
         held = receive("collect", A)
@@ -99,8 +99,8 @@ async def test_a_collect_without_a_place_does_not_hold_its_thread() -> None:
     assert gate.jobs == [A, B]
 
 
-async def test_a_start_without_a_place_holds_its_thread() -> None:
-    """What cannot begin here may as well begin elsewhere: no more is taken from the broker."""
+async def test_a_start_without_a_slot_blocks_its_thread() -> None:
+    """The broker can give the next ids to another worker."""
     gate = Gate()
     async with running(Bridge(), start=gate, collect=gate, concurrency=1) as receive:
         first, second = receive("start", A), receive("start", B)
@@ -114,15 +114,15 @@ async def test_a_start_without_a_place_holds_its_thread() -> None:
     assert sorted(gate.jobs) == [A, B]
 
 
-async def test_the_thread_hears_how_it_ended() -> None:
-    """The broker's own monitor shows failures."""
+async def test_the_thread_gets_the_handler_s_error() -> None:
+    """The broker's monitor shows failures."""
     async with running(Bridge(), start=refuse, collect=refuse) as receive:
         with pytest.raises(Reported, match="on purpose"):
             await asyncio.wait_for(receive("start", A), LIMIT)
 
 
 async def test_an_unknown_job_is_counted() -> None:
-    """Two installations on one broker would otherwise take each other's ids in silence."""
+    """Two installations on one broker would otherwise take each other's ids unnoticed."""
     counter = DROPPED.labels("unknown_job")
     before = counter._value.get()
     async with running(Bridge(), start=miss, collect=miss) as receive:
@@ -132,8 +132,8 @@ async def test_an_unknown_job_is_counted() -> None:
     assert counter._value.get() == before + 1
 
 
-async def test_stopping_lets_every_thread_go() -> None:
-    """A thread that is left waiting would keep the process from ending."""
+async def test_stopping_unblocks_every_thread() -> None:
+    """A blocked thread would prevent the end of the process."""
     gate = Gate()
     async with running(Bridge(), start=gate, collect=gate, concurrency=1) as receive:
         handled, queued = receive("start", A), receive("start", B)
@@ -143,8 +143,8 @@ async def test_stopping_lets_every_thread_go() -> None:
     assert [type(one) for one in ended] == [Closed, Closed]
 
 
-async def test_nothing_is_taken_before_and_after() -> None:
-    """An id that nobody here handles belongs back to the broker."""
+async def test_ids_are_refused_before_and_after() -> None:
+    """An id without a handler is returned to the broker."""
     bridge, gate = Bridge(), Gate()
     with pytest.raises(Closed):
         await asyncio.to_thread(bridge.receive, "start", A)
@@ -157,8 +157,8 @@ async def test_nothing_is_taken_before_and_after() -> None:
     assert gate.jobs == []
 
 
-async def test_it_runs_once_at_a_time() -> None:
-    """Two loops would tear one worker's ids apart."""
+async def test_a_bridge_runs_once_at_a_time() -> None:
+    """Two loops would divide one worker's ids."""
     bridge, gate = Bridge(), Gate()
     async with running(bridge, start=gate, collect=gate):
         with pytest.raises(RuntimeError, match="already"):
@@ -170,7 +170,7 @@ async def test_it_runs_once_at_a_time() -> None:
     [None, 7, "", "7", "x" * 36, str(A).replace("-", ""), f"{{{A}}}", f" {A}", ["a"], {}],
     ids=repr,
 )
-def test_only_what_we_write_is_an_id(value: object) -> None:
-    """Whatever else stands there was not sent by us."""
+def test_only_job_ids_are_accepted(value: object) -> None:
+    """Other values were not sent by Fleek."""
     assert job_id_of(value) is None
     assert job_id_of(str(A)) == A

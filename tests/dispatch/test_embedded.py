@@ -23,7 +23,7 @@ async def consuming(
 ) -> AsyncGenerator[asyncio.Task[None]]:
     """Consume in the background, until the end of the block."""
     consumer = asyncio.create_task(dispatcher.consume(handlers, concurrency=concurrency))
-    await asyncio.sleep(0)  # it has begun
+    await asyncio.sleep(0)  # it has started
     try:
         yield consumer
     finally:
@@ -32,8 +32,8 @@ async def consuming(
             await consumer
 
 
-class Line:
-    """A handler that notes the order of its jobs; each waits for a `step`."""
+class Recorder:
+    """A handler that records the order of its jobs; each waits for a `step`."""
 
     def __init__(self) -> None:
         self.jobs: list[JobId] = []
@@ -41,13 +41,13 @@ class Line:
         self._step = asyncio.Semaphore(0)
 
     async def __call__(self, job_id: JobId) -> None:
-        """Note the job."""
+        """Record the job, and wait."""
         self.jobs.append(job_id)
         self._began.put_nowait(None)
         await self._step.acquire()
 
     async def began(self, number: int) -> None:
-        """Wait until this many more have begun."""
+        """Wait until this many more have started."""
         async with asyncio.timeout(LIMIT):
             for _ in range(number):
                 await self._began.get()
@@ -59,8 +59,8 @@ class Line:
 
 
 async def test_ids_of_a_task_are_handled_in_order() -> None:
-    """`admit` has chosen the order: by priority, fairly."""
-    dispatcher, line = EmbeddedDispatcher(), Line()
+    """`admit` has determined the order: by priority, fairly."""
+    dispatcher, line = EmbeddedDispatcher(), Recorder()
     line.step(3)
     for job_id in (B, A, C):
         await dispatcher.enqueue("start", job_id)
@@ -71,9 +71,9 @@ async def test_ids_of_a_task_are_handled_in_order() -> None:
     assert line.jobs == [B, A, C]
 
 
-async def test_an_id_that_waits_already_is_not_queued_twice() -> None:
-    """`admit` may nudge again every 30 s for hours; memory must not grow with it."""
-    dispatcher, line = EmbeddedDispatcher(), Line()
+async def test_a_queued_id_is_not_queued_twice() -> None:
+    """`admit` may dispatch it every 30 s for hours; memory must not grow."""
+    dispatcher, line = EmbeddedDispatcher(), Recorder()
     line.step(3)
     for job_id in (A, A, A, B):
         await dispatcher.enqueue("start", job_id)
@@ -85,8 +85,8 @@ async def test_an_id_that_waits_already_is_not_queued_twice() -> None:
 
 
 async def test_an_id_that_is_being_handled_is_queued_again() -> None:
-    """The nudge may tell of something that the running handler has not seen."""
-    dispatcher, line = EmbeddedDispatcher(), Line()
+    """The running handler may not have seen the change that caused the dispatch."""
+    dispatcher, line = EmbeddedDispatcher(), Recorder()
 
     async with consuming(dispatcher, {"start": line}, concurrency=1):
         await dispatcher.enqueue("start", A)
@@ -98,9 +98,9 @@ async def test_an_id_that_is_being_handled_is_queued_again() -> None:
     assert line.jobs == [A, A]
 
 
-async def test_the_tasks_take_turns() -> None:
+async def test_tasks_alternate() -> None:
     """A queue of a thousand starts delays one collect by one start, not by a thousand."""
-    dispatcher, starts, collects = EmbeddedDispatcher(), Line(), Line()
+    dispatcher, starts, collects = EmbeddedDispatcher(), Recorder(), Recorder()
     for job_id in (A, B, C):
         await dispatcher.enqueue("start", job_id)
     await dispatcher.enqueue("collect", A)
@@ -115,8 +115,8 @@ async def test_the_tasks_take_turns() -> None:
 
 
 async def test_a_task_without_a_handler_keeps_its_ids() -> None:
-    """Somebody else may consume them later."""
-    dispatcher, starts, collects = EmbeddedDispatcher(), Line(), Line()
+    """Another consumer may handle them later."""
+    dispatcher, starts, collects = EmbeddedDispatcher(), Recorder(), Recorder()
     await dispatcher.enqueue("collect", A)
     await dispatcher.enqueue("start", B)
     async with consuming(dispatcher, {"start": starts}):
@@ -128,9 +128,9 @@ async def test_a_task_without_a_handler_keeps_its_ids() -> None:
     assert (starts.jobs, collects.jobs) == ([B], [A])
 
 
-async def test_idle_means_no_task_of_ours() -> None:
-    """Nothing polls and nothing is parked: an idle service costs no processor time."""
-    dispatcher, line = EmbeddedDispatcher(), Line()
+async def test_an_idle_dispatcher_has_no_tasks() -> None:
+    """It costs no processor time."""
+    dispatcher, line = EmbeddedDispatcher(), Recorder()
     line.step(50)
 
     async with consuming(dispatcher, {"start": line}) as consumer:
@@ -145,8 +145,8 @@ async def test_idle_means_no_task_of_ours() -> None:
     assert tasks == {asyncio.current_task(), consumer}
 
 
-async def test_a_flood_is_served_by_as_many_tasks_as_there_are_slots() -> None:
-    """A task per job would cost more than the nudge is worth."""
+async def test_tasks_are_limited_by_the_slots() -> None:
+    """A task per job would be expensive."""
     dispatcher = EmbeddedDispatcher()
     tasks: set[asyncio.Task[object] | None] = set()
     done = asyncio.Semaphore(0)
@@ -164,7 +164,7 @@ async def test_a_flood_is_served_by_as_many_tasks_as_there_are_slots() -> None:
     assert len(tasks) == 4
 
 
-async def test_handlers_that_never_wait_leave_the_loop_to_others() -> None:
+async def test_fast_handlers_yield_to_the_event_loop() -> None:
     """The same loop answers HTTP."""
     dispatcher = EmbeddedDispatcher()
     handled: list[JobId] = []
@@ -181,8 +181,8 @@ async def test_handlers_that_never_wait_leave_the_loop_to_others() -> None:
     assert handled_in_one_turn < 100
 
 
-async def test_a_handler_does_not_see_its_caller() -> None:
-    """Else every line that a slot logs would carry the id of the request that opened it."""
+async def test_a_handler_has_its_own_context() -> None:
+    """Otherwise each log line of a slot would have the id of the request that created it."""
     dispatcher = EmbeddedDispatcher()
     seen: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -197,9 +197,9 @@ async def test_a_handler_does_not_see_its_caller() -> None:
     assert value is None
 
 
-async def test_a_raising_handler_is_logged_with_its_job() -> None:
-    """Nobody awaits a nudge, so the log is where its error is found."""
-    dispatcher, line = EmbeddedDispatcher(), Line()
+async def test_a_handler_s_error_is_logged_with_its_job() -> None:
+    """Nothing awaits a dispatch, so that only the log shows the error."""
+    dispatcher, line = EmbeddedDispatcher(), Recorder()
 
     async def fail(_job_id: JobId) -> None:
         raise ValueError("on purpose")
@@ -216,8 +216,8 @@ async def test_a_raising_handler_is_logged_with_its_job() -> None:
 
 
 async def test_a_handler_that_cancels_itself_does_not_stop_the_others() -> None:
-    """Awaiting something that was cancelled raises too, and is not our shutdown."""
-    dispatcher, line = EmbeddedDispatcher(), Line()
+    """Awaiting something cancelled raises the same error as a shutdown."""
+    dispatcher, line = EmbeddedDispatcher(), Recorder()
 
     async def give_up(_job_id: JobId) -> None:
         raise asyncio.CancelledError
@@ -231,8 +231,8 @@ async def test_a_handler_that_cancels_itself_does_not_stop_the_others() -> None:
     assert [entry["event"] for entry in logs] == ["handler_gave_up"]
 
 
-async def test_a_handler_that_resists_is_awaited_and_takes_no_other_job() -> None:
-    """It may be writing to the database, which is closed after us."""
+async def test_a_handler_that_delays_its_cancellation_is_awaited() -> None:
+    """It may be writing to the database, which is closed afterwards. It takes no other job."""
     dispatcher = EmbeddedDispatcher()
     began, ended = asyncio.Event(), asyncio.Event()
     handled: list[JobId] = []
@@ -255,18 +255,18 @@ async def test_a_handler_that_resists_is_awaited_and_takes_no_other_job() -> Non
     assert handled == [A]
 
 
-async def test_two_consumers_are_a_mistake() -> None:
-    """A process has one worker; a second would double its concurrency unseen."""
-    dispatcher, line = EmbeddedDispatcher(), Line()
+async def test_a_second_consumer_is_an_error() -> None:
+    """It would double the concurrency of the process."""
+    dispatcher, line = EmbeddedDispatcher(), Recorder()
 
     async with consuming(dispatcher, {"start": line}):
         with pytest.raises(RuntimeError, match="already"):
             await dispatcher.consume({"start": line}, concurrency=1)
 
 
-async def test_it_can_be_consumed_again() -> None:
-    """A worker that was taken for dead registers anew in the same process."""
-    dispatcher, line = EmbeddedDispatcher(), Line()
+async def test_a_dispatcher_can_be_consumed_again() -> None:
+    """A worker that has lost its lease registers again in the same process."""
+    dispatcher, line = EmbeddedDispatcher(), Recorder()
     async with consuming(dispatcher, {"start": line}):
         await dispatcher.enqueue("start", A)
         await line.began(1)

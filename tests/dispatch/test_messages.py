@@ -1,4 +1,4 @@
-"""What counts as a message of ours, for each broker's library."""
+"""Valid and invalid messages, for each broker's library."""
 
 import json
 import pickle
@@ -36,7 +36,7 @@ DRAMATIQ: dict[str, Any] = {
 
 
 def celery(body: Any, *, kind: str = "application/json", **headers: Any) -> str | None:
-    """Return what is wrong with a message of Celery's second protocol."""
+    """Return the fault of a message in Celery's second protocol, or None."""
     message = Message(
         body=body if isinstance(body, bytes) else json.dumps(body).encode(),
         content_type=kind,
@@ -47,8 +47,8 @@ def celery(body: Any, *, kind: str = "application/json", **headers: Any) -> str 
     return fault_of_celery(message, names=NAMES.values())
 
 
-def test_celery_takes_what_we_send() -> None:
-    """The examination must not drop good messages."""
+def test_celery_accepts_messages_of_fleek() -> None:
+    """The check must not drop valid messages."""
     assert celery([[JOB], {}, {"callbacks": None, "chain": None}]) is None
 
 
@@ -69,19 +69,19 @@ def test_celery_takes_what_we_send() -> None:
         pytest.param(b"[" * 100_000, {}, "not_json", id="too deep"),
     ],
 )
-def test_celery_takes_nothing_else(body: Any, headers: dict[str, Any], reason: str) -> None:
-    """Whoever can write to the broker must not be able to end a worker, or to run code in it."""
+def test_celery_drops_other_messages(body: Any, headers: dict[str, Any], reason: str) -> None:
+    """Anyone who can write to the broker must not be able to end a worker, or to run code in it."""
     assert celery(body, **headers) == reason
 
 
 @pytest.mark.parametrize("kind", ["application/x-python-serialize", "application/data", ""])
-def test_celery_takes_json_only(kind: str) -> None:
-    """A pickle is a program."""
+def test_celery_accepts_json_only(kind: str) -> None:
+    """A pickle can run code."""
     assert celery(pickle.dumps([[JOB], {}, {}]), kind=kind) == "not_json"
 
 
-def test_kombu_takes_an_envelope() -> None:
-    """Replies to remote control come this way too."""
+def test_kombu_accepts_an_envelope() -> None:
+    """Replies to remote control use the same form."""
     assert is_envelope(ENVELOPE)
     assert is_envelope({**ENVELOPE, "more": 1})
 
@@ -99,14 +99,14 @@ def test_kombu_takes_an_envelope() -> None:
     ],
     ids=repr,
 )
-def test_kombu_takes_nothing_else(change: dict[str, Any]) -> None:
-    """It would raise in the worker's own loop, which ends the worker."""
+def test_kombu_drops_other_messages(change: dict[str, Any]) -> None:
+    """They would raise in the worker's own loop and end it."""
     assert not is_envelope({**ENVELOPE, **change})
     assert not is_envelope([ENVELOPE])
 
 
-def test_dramatiq_takes_what_we_send() -> None:
-    """The examination must not drop good messages."""
+def test_dramatiq_accepts_messages_of_fleek() -> None:
+    """The check must not drop valid messages."""
     assert fault_of_dramatiq(json.dumps(DRAMATIQ).encode(), "start") is None
 
 
@@ -126,8 +126,8 @@ def test_dramatiq_takes_what_we_send() -> None:
     ],
     ids=repr,
 )
-def test_dramatiq_takes_nothing_else(change: dict[str, Any], reason: str) -> None:
-    """It would stop consuming for seconds, and lose what it had fetched."""
+def test_dramatiq_drops_other_messages(change: dict[str, Any], reason: str) -> None:
+    """They would stop the consumer for seconds, and lose what it had fetched."""
     assert fault_of_dramatiq(json.dumps({**DRAMATIQ, **change}).encode(), "start") == reason
 
 
@@ -136,6 +136,6 @@ def test_dramatiq_takes_nothing_else(change: dict[str, Any], reason: str) -> Non
     [None, b"", b"\xff", b"{", b"[" * 100_000, pickle.dumps(DRAMATIQ)],
     ids=lambda d: repr(d)[:20],
 )
-def test_dramatiq_takes_json_only(data: bytes | None) -> None:
-    """A pickle is a program."""
+def test_dramatiq_accepts_json_only(data: bytes | None) -> None:
+    """A pickle can run code."""
     assert fault_of_dramatiq(data, "start") == "not_json"

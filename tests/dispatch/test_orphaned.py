@@ -1,17 +1,15 @@
-"""Dramatiq's command is killed: its children must not take ids for ever."""
+"""Dramatiq's parent process is killed: its children stop taking ids."""
 
 from pathlib import Path
 
 from redisserver import RedisServer
 from service_process import running, until
 
-ALIVE = "SELECT pid FROM workers WHERE ended_at IS NULL"  # with such heartbeats: as they say
+ALIVE = "SELECT pid FROM workers WHERE ended_at IS NULL"  # heartbeats are too rare to change this
 
 
-def test_the_workers_of_a_command_that_was_killed_stop_in_order(
-    tmp_path: Path, redis: RedisServer
-) -> None:
-    """They would work on, unseen by whoever started the command, beside those of the next one."""
+def test_workers_of_a_killed_command_shut_down(tmp_path: Path, redis: RedisServer) -> None:
+    """They would otherwise run unnoticed beside those of the next command."""
     with running(
         tmp_path, REDIS_URL=redis.url(), DISPATCH="dramatiq", HEARTBEAT_SECONDS="60"
     ) as service:

@@ -1,4 +1,4 @@
-"""Real processes on PostgreSQL and Redis: each way to start a worker, and all that may go wrong."""
+"""Workers as real processes on PostgreSQL and Redis: each way to start one, and its failures."""
 
 import json
 import pickle
@@ -60,13 +60,13 @@ def dramatiq_worker(service: Service) -> Process:
 def serving(
     folder: Path, postgres: Postgres, redis: RedisServer, dispatch: str
 ) -> Generator[Service]:
-    """Give a service on a database of its own; nothing is started."""
+    """Yield a service with its own database; no process is started."""
     with running_on(
         postgres,
         folder,
         REDIS_URL=redis.url(),
         DISPATCH=dispatch,
-        HEARTBEAT_SECONDS="5",  # nobody who is only slow may be taken for dead
+        HEARTBEAT_SECONDS="5",  # the lease of a slow worker must not expire
         **delay("0.2"),
     ) as opened:
         yield opened
@@ -81,10 +81,10 @@ def serving(
         ("dramatiq", fleek_worker),
     ],
 )
-def test_a_stopped_worker_leaves_its_work_to_the_next(
+def test_a_stopped_worker_leaves_its_jobs_to_the_next(
     tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str, start: Start
 ) -> None:
-    """SIGTERM in the middle of it: gone in time, and nothing is lost, or bought again."""
+    """After SIGTERM it exits in time, and no job is lost or paid for twice."""
     with serving(tmp_path, postgres, redis, dispatch) as service:
         service.serve("--no-worker")
         first = start(service)
@@ -100,7 +100,7 @@ def test_a_stopped_worker_leaves_its_work_to_the_next(
             counted = service.rows("SELECT count(*) FROM jobs WHERE crashes > 0 OR retries > 0")
             until(lambda: dispatcher(service) == "healthy", why=service.tails)
         finally:
-            left = second.stop()  # what Dramatiq has forked would outlive it, and take ids
+            left = second.stop()  # Dramatiq's children would outlive it, and take ids
 
         assert (code, left) == (0, 0), first.tail()
         assert_each_once(service, accepted)
@@ -109,20 +109,20 @@ def test_a_stopped_worker_leaves_its_work_to_the_next(
 
 
 def dispatcher(service: Service) -> str:
-    """Return what health says of the dispatcher."""
+    """Return the status of the dispatcher's health check."""
     checks = service.http.get("/health/detailed").json()["checks"]
     return str(checks["dispatcher"]["status"])
 
 
 def is_ours(line: str) -> bool:
-    """Whether a line is in JSON, or is one of the few that Dramatiq's parent process writes."""
+    """Return whether a line is JSON, or one of the few lines of Dramatiq's parent process."""
     if re.match(r"\[.*\[dramatiq.MainProcess\] \[INFO\]", line):
         return True
     return "event" in json.loads(line)
 
 
 def garbage(queue: str, redis: RedisServer) -> int:
-    """Put what is no message of ours before all others; returns how many."""
+    """Put invalid messages before all others, and return how many."""
     body = "W1tdLCB7fSwge31d"  # [[], {}, {}]
     properties = {
         "delivery_tag": "t",
@@ -138,7 +138,7 @@ def garbage(queue: str, redis: RedisServer) -> int:
     }
     foreign = {**unknown, "headers": {"task": "fleek.start", "id": "x"}}
     pickled = {**foreign, "content-type": "application/x-python-serialize"}
-    spoilt: list[bytes] = [
+    invalid: list[bytes] = [
         b"\xff\x00garbage",
         pickle.dumps({"task": "fleek.start"}),
         b"[" * 100_000,
@@ -148,22 +148,22 @@ def garbage(queue: str, redis: RedisServer) -> int:
         json.dumps(foreign).encode(),
         json.dumps(pickled).encode(),
     ]
-    for one in spoilt:
+    for one in invalid:
         if queue.startswith("fleek:"):
             redis.command("HSET", f"{queue}.msgs", name := uuid4().hex, one)
             redis.command("RPUSH", queue, name)
         else:
             redis.command("RPUSH", queue, one)
-    return len(spoilt)
+    return len(invalid)
 
 
 @pytest.mark.parametrize(
     ("dispatch", "queue"), [("celery", "fleek.start"), ("dramatiq", "fleek:start")]
 )
-def test_garbage_is_dropped_and_counted(
+def test_invalid_messages_are_dropped_and_counted(
     tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str, queue: str
 ) -> None:
-    """Good messages behind it arrive; API and worker are one process here."""
+    """Valid messages behind them arrive; API and worker are one process here."""
     with serving(tmp_path, postgres, redis, dispatch) as service:
         expected = garbage(queue, redis)
         process = service.serve()
@@ -181,7 +181,7 @@ def test_garbage_is_dropped_and_counted(
 
 
 def dropped(service: Service) -> int:
-    """Return how many messages the service says to have dropped."""
+    """Return how many messages the service has counted as dropped."""
     text = service.http.get("/metrics", headers={"accept": "text/plain"}).text
     found = re.findall(r"^fleek_dropped_messages_total\{.*\} (.*)$", text, re.MULTILINE)
     return int(sum(map(float, found)))
@@ -198,10 +198,10 @@ def dropped(service: Service) -> int:
         ),
     ],
 )
-def test_a_pool_that_does_not_suit_is_told_in_a_line(
+def test_an_unsuitable_celery_pool_is_a_one_line_error(
     tmp_path: Path, redis: RedisServer, options: list[str], line: str
 ) -> None:
-    """Celery's default would seem to work, and do almost nothing."""
+    """Celery's default pool would start, and do almost nothing."""
     with running(tmp_path, REDIS_URL=redis.url()) as service:
         worker = service.start(*CELERY, "worker", *options, program="celery")
 
@@ -210,10 +210,10 @@ def test_a_pool_that_does_not_suit_is_told_in_a_line(
         assert worker.log.read_text().count("fleek: ") == 1
 
 
-def test_a_few_threads_of_dramatiq_are_told_in_a_line(
+def test_too_few_dramatiq_threads_are_a_one_line_warning(
     tmp_path: Path, postgres: Postgres, redis: RedisServer
 ) -> None:
-    """Its default of eight is meant for work that computes."""
+    """Its default of eight is meant for computation."""
     with serving(tmp_path, postgres, redis, "dramatiq") as service:
         worker = service.start("fleek.dispatch.dramatiq", "-p", "1", program="dramatiq")
 
@@ -226,7 +226,7 @@ def test_a_few_threads_of_dramatiq_are_told_in_a_line(
 def test_flower_shows_workers_tasks_and_failures(
     tmp_path: Path, postgres: Postgres, redis: RedisServer
 ) -> None:
-    """What operators of Celery look at works as they know it."""
+    """Operators of Celery use it."""
     port = free_port()
     with (
         serving(tmp_path, postgres, redis, "celery") as service,
@@ -239,7 +239,7 @@ def test_flower_shows_workers_tasks_and_failures(
         )
         until(lambda: answers(flower), why=service.tails)
         service.start(*WORKER, program="celery", FLEEK_FAILPOINTS="starting.write=oserror")
-        until(  # it hears what the worker tells
+        until(  # it has received the worker's events
             lambda: "celery@" in flower.get("/workers", params={"status": "true"}).text,
             why=service.tails,
         )
@@ -257,7 +257,7 @@ def test_flower_shows_workers_tasks_and_failures(
 
 
 def answers(flower: httpx2.Client) -> bool:
-    """Whether Flower has started."""
+    """Return whether Flower has started."""
     try:
         return flower.get("/tasks").status_code == 200
     except httpx2.TransportError:
@@ -265,6 +265,6 @@ def answers(flower: httpx2.Client) -> bool:
 
 
 def tasks(flower: httpx2.Client) -> list[dict[str, Any]]:
-    """Return what Flower knows of tasks that have ended."""
+    """Return the ended tasks that Flower shows."""
     found: dict[str, dict[str, Any]] = flower.get("/tasks").json()
     return [one for one in found.values() if one["state"] in {"SUCCESS", "FAILURE"}]

@@ -1,4 +1,4 @@
-"""Dramatiq's Redis goes away: workers can still be stopped, and go on when it is back."""
+"""Redis is stopped: Dramatiq's workers can still be stopped, and continue after its restart."""
 
 import threading
 from collections.abc import Generator
@@ -17,11 +17,11 @@ from fleek.domain.job import JobId
 from redisserver import RedisServer
 
 JOB: Final = JobId(UUID(int=7))
-LIMIT: Final = 30.0  # seconds; a quarter of them would do
+LIMIT: Final = 30.0  # seconds; more than four times what is needed
 
 
 class Held(Bridge):
-    """Holds the first id until it is let go, and notes how many have come."""
+    """Block the first id until it is released, and count ids."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Held(Bridge):
         self.let_go = threading.Event()
 
     def receive(self, task: Task, job_id: JobId) -> None:
-        """Hold the thread."""
+        """Block the thread."""
         assert (task, job_id) == ("start", JOB)
         self.came.release()
         self.let_go.wait(LIMIT)
@@ -37,21 +37,21 @@ class Held(Bridge):
 
 @pytest.fixture
 def held() -> Held:
-    """Return where ids arrive."""
+    """Return the bridge that receives ids."""
     return Held()
 
 
 @pytest.fixture
 def broker(own_redis: RedisServer, held: Held) -> Generator[FleekBroker]:
-    """Give a broker as Dramatiq's workers use it."""
+    """Yield a broker as Dramatiq's workers use it."""
     with closing(FleekBroker(DramatiqSettings(redis_url=own_redis.url()), held)) as opened:
         yield opened
 
 
-def test_a_task_that_ends_while_redis_is_away_frees_its_thread(
+def test_a_task_that_ends_during_an_outage_frees_its_thread(
     broker: FleekBroker, own_redis: RedisServer, held: Held
 ) -> None:
-    """Dramatiq would tell Redis until it hears it, and a stopped worker would not end."""
+    """Dramatiq would repeat the acknowledgement forever, and a stopped worker would not end."""
     worker = Worker(broker, worker_timeout=100, worker_threads=2)
     worker.start()
     broker.send("start", JOB)
@@ -68,11 +68,11 @@ def test_a_task_that_ends_while_redis_is_away_frees_its_thread(
     worker.stop(timeout=int(LIMIT * 1000))
 
 
-def test_a_worker_says_once_that_redis_is_away_and_goes_on_when_it_is_back(
+def test_an_outage_of_redis_is_logged_once_and_ends(
     broker: FleekBroker, own_redis: RedisServer
 ) -> None:
-    """An outage of an hour is no reason for thousands of lines."""
-    with capture_logs() as said:
+    """An outage of an hour must not write thousands of lines."""
+    with capture_logs() as lines:
         own_redis.stop()
         away = [broker.do_fetch("start", 1), broker.do_fetch("start", 1)]
         own_redis.start()
@@ -80,4 +80,4 @@ def test_a_worker_says_once_that_redis_is_away_and_goes_on_when_it_is_back(
         back = broker.do_fetch("start", 1)
 
     assert (away, len(back)) == ([[], []], 1)
-    assert [one["event"] for one in said] == ["broker_unreachable", "broker_reconnected"]
+    assert [one["event"] for one in lines] == ["broker_unreachable", "broker_reconnected"]

@@ -1,4 +1,4 @@
-"""The password of a Redis may come from a file of its own, in any characters."""
+"""The password of Redis may be in its own file, with any characters."""
 
 import pytest
 from pydantic import SecretStr
@@ -16,6 +16,6 @@ from fleek.dispatch.address import with_password
         ("unix:///run/redis.sock", "x", "unix:///run/redis.sock"),
     ],
 )
-def test_an_address_is_given_its_password(address: str, password: str | None, found: str) -> None:
-    """One that has a password already keeps it."""
+def test_a_password_is_added_to_an_address(address: str, password: str | None, found: str) -> None:
+    """One that is in the address is kept."""
     assert with_password(address, None if password is None else SecretStr(password)) == found

@@ -1,4 +1,4 @@
-"""A broker that answers and refuses is no more than one that is away: a pause."""
+"""A broker that refuses commands is treated like an unreachable one."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -30,7 +30,7 @@ TIMES: Final = 3  # how often the broker has refused before it complies
 
 @pytest.fixture
 def refusing(own_redis: RedisServer) -> Generator[RefusingRedis]:
-    """Give a Redis that refuses when it is told."""
+    """Yield a Redis that can be made to refuse commands."""
     proxy = RefusingRedis(own_redis.port)
     yield proxy
     proxy.close()
@@ -41,10 +41,10 @@ def refusing(own_redis: RedisServer) -> Generator[RefusingRedis]:
     [("celery", list(REFUSALS)), ("dramatiq", KINDS)],
     ids=["celery", "dramatiq"],
 )
-def test_a_broker_that_refuses_ends_no_process(
+def test_a_refusing_broker_ends_no_process(
     tmp_path: Path, refusing: RefusingRedis, dispatch: str, refusals: list[str]
 ) -> None:
-    """Jobs are accepted meanwhile, and start when it complies; no attempt is used up."""
+    """Jobs are accepted meanwhile and start later; no attempt is used up."""
     with running(
         tmp_path, REDIS_URL=refusing.url(), DISPATCH=dispatch, HEARTBEAT_SECONDS="5"
     ) as service:
@@ -61,7 +61,7 @@ def test_a_broker_that_refuses_ends_no_process(
         assert all("Traceback" not in process.tail() for process in service.processes)
 
 
-def test_a_worker_that_starts_while_the_broker_refuses_waits(
+def test_a_worker_that_starts_during_an_outage_waits(
     tmp_path: Path, refusing: RefusingRedis
 ) -> None:
     """A machine starts all of its services at once."""
@@ -79,10 +79,8 @@ def test_a_worker_that_starts_while_the_broker_refuses_waits(
         assert worker.popen.poll() is None
 
 
-def test_a_master_that_becomes_a_replica_under_way_is_borne(
-    tmp_path: Path, own_redis: RedisServer
-) -> None:
-    """A real one: it also throws out whoever waits for a message."""
+def test_a_failover_of_redis_is_survived(tmp_path: Path, own_redis: RedisServer) -> None:
+    """A real one, which also disconnects blocked clients."""
     with running(tmp_path, REDIS_URL=own_redis.url(), DISPATCH="celery") as service:
         service.serve()
         own_redis.command("REPLICAOF", "127.0.0.1", str(own_redis.port + 1))

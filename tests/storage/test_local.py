@@ -20,7 +20,7 @@ from fleek.storage.local import LocalStorage, LocalStorageSettings, connect
 from fleek.storage.local.tree import Disk, Tree
 
 KEY = Key("media/job/attempt/0-00ff.png")
-PATIENCE_SECONDS = 60  # of a thread with a test, and the other way round
+PATIENCE_SECONDS = 60  # of a thread for the test, and of the test for a thread
 
 
 @contextmanager
@@ -46,24 +46,24 @@ async def content_of(storage: Storage, key: str = KEY) -> bytes:
 
 
 def below(root: Path) -> set[str]:
-    """Return everything below a folder, folders too."""
+    """Return everything below a folder, including folders."""
     return {str(path.relative_to(root)) for path in root.rglob("*")}
 
 
 EMPTY = {"media", "metadata", "uploads", ".spool"}
 
 
-class Watched:
-    """An fsync that notes what it was asked for, and may fail."""
+class RecordingFsync:
+    """Replace fsync: record the calls, and optionally fail."""
 
     def __init__(self, root: Path, *, fail: Callable[[str], int] = lambda _: 0) -> None:
         self._root = root
         self._fail = fail
         self._names: dict[tuple[int, int], str] = {}
-        self.calls: list[tuple[str, bool]] = []  # what, and whether the file had its name
+        self.calls: list[tuple[str, bool]] = []  # the target, and whether the file had its name
 
     def __call__(self, fd: int) -> None:
-        """Note the call, then fail if that is wanted."""
+        """Record the call, then fail if required."""
         name = self._name(fd)
         self.calls.append((name, (self._root / KEY).exists()))
         if number := self._fail(name):
@@ -81,12 +81,12 @@ class Watched:
         )
 
 
-async def test_a_save_is_durable_before_it_has_a_name_and_before_it_returns(
+async def test_a_save_is_durable_before_the_rename_and_the_return(
     tmp_path: Path,
 ) -> None:
-    """After a loss of power the file is whole under its key, in folders that exist."""
+    """After a power failure the file is complete under its key, in existing folders."""
     with opened(tmp_path):
-        watched = Watched(tmp_path)
+        watched = RecordingFsync(tmp_path)
     with opened(tmp_path, Disk(fsync=watched)) as storage:
         await save(storage)
 
@@ -98,9 +98,9 @@ async def test_a_save_is_durable_before_it_has_a_name_and_before_it_returns(
     ]
 
 
-async def test_the_storages_own_folders_are_durable(tmp_path: Path) -> None:
-    """The first picture must not be lost with the folder that `serve` has made for it."""
-    watched = Watched(tmp_path)
+async def test_the_storage_s_folders_are_durable(tmp_path: Path) -> None:
+    """The first picture must not be lost with the folder that `serve` has created for it."""
+    watched = RecordingFsync(tmp_path)
 
     with opened(tmp_path / "deep" / "storage", Disk(fsync=watched)):
         calls = [name for name, _ in watched.calls]
@@ -109,10 +109,10 @@ async def test_the_storages_own_folders_are_durable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
-async def test_a_disk_that_syncs_no_folders_is_used(tmp_path: Path, number: int) -> None:
-    """Some network and desktop file systems refuse; they do what they can for the file."""
+async def test_a_disk_without_fsync_of_folders_can_be_used(tmp_path: Path, number: int) -> None:
+    """Some network and desktop file systems refuse it."""
     with opened(tmp_path):
-        watched = Watched(tmp_path, fail=lambda name: 0 if name == "file" else number)
+        watched = RecordingFsync(tmp_path, fail=lambda name: 0 if name == "file" else number)
     with opened(tmp_path, Disk(fsync=watched)) as storage:
         await save(storage)
 
@@ -133,9 +133,9 @@ async def test_a_disk_that_syncs_no_folders_is_used(tmp_path: Path, number: int)
 async def test_a_failed_save_leaves_nothing(
     tmp_path: Path, failing: str, number: int, kind: type[StorageError]
 ) -> None:
-    """Wherever it fails: no half file, no source, no empty folder; the message has no path."""
+    """No partial file, no source, no empty folder; the message has no path."""
     with opened(tmp_path):
-        watched = Watched(tmp_path, fail=lambda name: number if name == failing else 0)
+        watched = RecordingFsync(tmp_path, fail=lambda name: number if name == failing else 0)
     with opened(tmp_path, Disk(fsync=watched)) as storage, pytest.raises(StorageError) as caught:
         await save(storage)
 
@@ -144,7 +144,7 @@ async def test_a_failed_save_leaves_nothing(
     assert below(tmp_path) == EMPTY
 
 
-async def test_a_save_whose_source_is_missing_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_save_without_its_source_leaves_nothing(tmp_path: Path) -> None:
     """The spool may have been cleaned by hand."""
     with opened(tmp_path) as storage, pytest.raises(StorageError, match="No such file"):
         await storage.save(KEY, storage.spool() / "none", content_type="image/png")
@@ -152,8 +152,8 @@ async def test_a_save_whose_source_is_missing_leaves_nothing(tmp_path: Path) -> 
     assert below(tmp_path) == EMPTY
 
 
-async def test_a_source_that_vanishes_is_an_error(tmp_path: Path) -> None:
-    """A caller that is cancelled removes it under our hands; trying again has an end."""
+async def test_a_vanished_source_is_an_error(tmp_path: Path) -> None:
+    """A cancelled caller may remove it; retries are limited."""
 
     def vanish(_fd: int) -> None:
         (tmp_path / ".spool" / "source").unlink()
@@ -166,8 +166,8 @@ async def test_a_source_that_vanishes_is_an_error(tmp_path: Path) -> None:
     assert below(tmp_path) == EMPTY
 
 
-async def test_a_file_where_a_folder_should_be_is_an_error(tmp_path: Path) -> None:
-    """Not ours to remove; and a folder where the file should be, likewise."""
+async def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
+    """It is not removed; a folder in the place of the file is an error, too."""
     with opened(tmp_path) as storage:
         await save(storage, "media/job")
         await save(storage, "media/other/x")
@@ -181,8 +181,8 @@ async def test_a_file_where_a_folder_should_be_is_an_error(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("_full_suite")
-def test_a_limit_on_file_size_leaves_no_half_file(tmp_path: Path) -> None:
-    """A write may stop in the middle: at a limit, a quota or a full disk. The copy is cut here."""
+def test_a_limit_on_the_file_size_leaves_no_partial_file(tmp_path: Path) -> None:
+    """A write may stop in the middle: at a limit, a quota or a full disk. Here it is the copy."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"x" * 200_000)
     program = f"""
@@ -227,7 +227,7 @@ async def test_an_area_on_another_disk_is_copied_to(tmp_path: Path) -> None:
 
 
 async def test_media_on_another_disk_are_spooled_there(tmp_path: Path) -> None:
-    """The fastest way to save a large file is a rename."""
+    """A rename is the fastest way to save a large file."""
 
     def device(path: Path) -> int:
         return int("media" in path.parts)
@@ -238,7 +238,7 @@ async def test_media_on_another_disk_are_spooled_there(tmp_path: Path) -> None:
     assert spool == tmp_path / "media" / ".spool"
 
 
-async def test_stale_files_leave_the_spool_at_opening(tmp_path: Path) -> None:
+async def test_stale_files_are_removed_from_the_spool_at_the_start(tmp_path: Path) -> None:
     """Each crash during a download leaves one; a day is longer than any download."""
     spool = tmp_path / ".spool"
     spool.mkdir()
@@ -254,7 +254,7 @@ async def test_stale_files_leave_the_spool_at_opening(tmp_path: Path) -> None:
 
 
 async def test_deleting_the_last_file_removes_its_folders(tmp_path: Path) -> None:
-    """A million purged jobs must not leave two million empty folders."""
+    """Purged jobs must not leave empty folders."""
     with opened(tmp_path) as storage:
         await save(storage, "media/job/attempt/0")
         await save(storage, "media/job/attempt/1")
@@ -269,7 +269,7 @@ async def test_deleting_the_last_file_removes_its_folders(tmp_path: Path) -> Non
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder beside the storage, with a secret in it."""
+    """Return a folder beside the storage, with a secret in it."""
     folder = tmp_path / "outside"
     folder.mkdir()
     (folder / "secret").write_bytes(b"a secret")
@@ -286,10 +286,10 @@ def outside(tmp_path: Path) -> Path:
     ],
     ids=["file", "folder", "metadata", "dangling"],
 )
-async def test_a_planted_link_is_no_file(
+async def test_a_planted_link_is_not_followed(
     tmp_path: Path, outside: Path, link: str, target: str, key: str
 ) -> None:
-    """Whoever can write to the folder must not make us read or remove what he cannot."""
+    """Users who can write to the folder must not gain access to other files."""
     with opened(tmp_path / "storage") as storage:
         (tmp_path / "storage" / link).symlink_to(outside / target)
 
@@ -304,8 +304,8 @@ async def test_a_planted_link_is_no_file(
     assert (outside / "secret").read_bytes() == b"a secret"
 
 
-async def test_a_link_inside_the_storage_is_not_followed_either(tmp_path: Path) -> None:
-    """A file has one key; deleting that must be the end of it."""
+async def test_a_link_inside_the_storage_is_not_followed(tmp_path: Path) -> None:
+    """A file has one key; deleting it must be final."""
     with opened(tmp_path) as storage:
         await save(storage, "media/x")
         (tmp_path / "media" / "y").symlink_to(tmp_path / "media" / "x")
@@ -315,7 +315,7 @@ async def test_a_link_inside_the_storage_is_not_followed_either(tmp_path: Path) 
 
 
 async def test_a_save_does_not_follow_a_planted_link(tmp_path: Path, outside: Path) -> None:
-    """Neither as a folder of the key, which is refused, nor as the file, which is replaced."""
+    """A link as a folder of the key is refused, and as the file it is replaced."""
     with opened(tmp_path / "storage") as storage:
         (tmp_path / "storage" / "media" / "folder").symlink_to(outside)
         (tmp_path / "storage" / "media" / "file").symlink_to(outside / "secret")
@@ -328,8 +328,8 @@ async def test_a_save_does_not_follow_a_planted_link(tmp_path: Path, outside: Pa
     assert (outside / "secret").read_bytes() == b"a secret"
 
 
-async def test_what_is_no_file_is_not_found(tmp_path: Path) -> None:
-    """Opening a pipe would wait for a writer that never comes."""
+async def test_folders_and_pipes_are_not_found(tmp_path: Path) -> None:
+    """Opening a pipe would wait for a writer forever."""
     with opened(tmp_path) as storage:
         (tmp_path / "media" / "folder").mkdir()
         os.mkfifo(tmp_path / "media" / "pipe")
@@ -342,8 +342,8 @@ async def test_what_is_no_file_is_not_found(tmp_path: Path) -> None:
     assert found == []
 
 
-async def test_a_file_with_a_name_that_is_no_key_is_not_listed(tmp_path: Path) -> None:
-    """What is listed can be read; an operator's own file is nobody's output."""
+async def test_a_file_with_an_invalid_name_is_not_listed(tmp_path: Path) -> None:
+    """It is an operator's own file."""
     with opened(tmp_path) as storage:
         (tmp_path / "media" / "Some File.txt").write_bytes(b"x")
         (tmp_path / "media" / ".hidden").write_bytes(b"x")
@@ -354,7 +354,7 @@ async def test_a_file_with_a_name_that_is_no_key_is_not_listed(tmp_path: Path) -
 
 
 async def test_many_files_are_listed_in_batches(tmp_path: Path) -> None:
-    """More than one trip to the disk gives each file once."""
+    """Each file is listed once."""
     with opened(tmp_path) as storage:
         names = {f"media/{number:04}" for number in range(1203)}
         for name in names:
@@ -366,8 +366,8 @@ async def test_many_files_are_listed_in_batches(tmp_path: Path) -> None:
     assert set(found) == names
 
 
-async def test_a_file_that_becomes_shorter_is_an_error(tmp_path: Path) -> None:
-    """Its readers were promised a length; ending early must not look like the end."""
+async def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
+    """Its length was already sent; an early end must not look complete."""
     with opened(tmp_path) as storage:
         await save(storage, KEY, b"x" * 600_000)
         chunks = aiter(storage.read(KEY))
@@ -380,7 +380,7 @@ async def test_a_file_that_becomes_shorter_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_a_reader_cancelled_while_opening_leaves_no_descriptor(tmp_path: Path) -> None:
-    """Callers that hang up at the wrong moment would use up all descriptors."""
+    """Callers that disconnect could use up all descriptors."""
     closed: list[int] = []
     began, go_on = threading.Event(), threading.Event()
 
@@ -400,16 +400,16 @@ async def test_a_reader_cancelled_while_opening_leaves_no_descriptor(tmp_path: P
     assert closed == [42]
 
 
-async def test_we_serve_our_files(tmp_path: Path) -> None:
-    """A folder has no address of its own."""
+async def test_local_files_have_no_address(tmp_path: Path) -> None:
+    """The service sends them itself."""
     with opened(tmp_path) as storage:
         await save(storage)
 
         assert await storage.url(KEY) is None
 
 
-async def test_work_that_fails_after_its_caller_has_left_is_nobodys(tmp_path: Path) -> None:
-    """There is nothing to give back."""
+async def test_an_error_after_the_caller_was_cancelled_is_ignored(tmp_path: Path) -> None:
+    """There is nothing to undo."""
     closed: list[int] = []
     began, go_on = threading.Event(), threading.Event()
 
@@ -429,8 +429,8 @@ async def test_work_that_fails_after_its_caller_has_left_is_nobodys(tmp_path: Pa
     assert closed == []
 
 
-async def test_a_save_goes_on_when_its_caller_has_left(tmp_path: Path) -> None:
-    """Half of it would be worse than all of it: the same key will be saved again."""
+async def test_a_save_continues_after_the_caller_was_cancelled(tmp_path: Path) -> None:
+    """A partial save would be worse: the same key will be saved again."""
     began, go_on = threading.Event(), threading.Event()
 
     def slow(_fd: int) -> None:
@@ -450,8 +450,8 @@ async def test_a_save_goes_on_when_its_caller_has_left(tmp_path: Path) -> None:
     assert (tmp_path / KEY).read_bytes() == b"x"
 
 
-async def test_check_wants_some_room(tmp_path: Path) -> None:
-    """Before the last byte is gone: the database needs some too."""
+async def test_check_requires_free_space(tmp_path: Path) -> None:
+    """The database needs some, too."""
     almost_full = Disk(free_bytes=lambda _: 16 * 1024 * 1024 - 1)
 
     with opened(tmp_path, almost_full) as storage, pytest.raises(StorageFull, match="16383 KiB"):
@@ -461,10 +461,10 @@ async def test_check_wants_some_room(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "kind"), [(errno.ENOSPC, StorageFull), (errno.EROFS, StorageError)]
 )
-async def test_check_writes(tmp_path: Path, number: int, kind: type[StorageError]) -> None:
-    """A disk with room may still refuse, and the probe that failed is removed."""
+async def test_check_writes_a_file(tmp_path: Path, number: int, kind: type[StorageError]) -> None:
+    """A disk with free space may still refuse, and the failed probe is removed."""
     with opened(tmp_path):
-        watched = Watched(tmp_path, fail=lambda _: number)
+        watched = RecordingFsync(tmp_path, fail=lambda _: number)
     with opened(tmp_path, Disk(fsync=watched)) as storage, pytest.raises(StorageError) as caught:
         await storage.check()
 
@@ -472,8 +472,8 @@ async def test_check_writes(tmp_path: Path, number: int, kind: type[StorageError
     assert below(tmp_path) == EMPTY
 
 
-async def test_check_looks_at_both_areas(tmp_path: Path) -> None:
-    """Each may be a volume of its own."""
+async def test_check_tests_both_areas(tmp_path: Path) -> None:
+    """Each may be its own volume."""
     with opened(tmp_path) as storage:
         (tmp_path / "metadata").rmdir()
         (tmp_path / "metadata").write_bytes(b"in the way")
@@ -482,8 +482,8 @@ async def test_check_looks_at_both_areas(tmp_path: Path) -> None:
             await storage.check()
 
 
-async def test_folders_that_were_removed_are_made_anew(tmp_path: Path) -> None:
-    """A person who cleans up, or a volume that was not there, must not force a restart."""
+async def test_removed_folders_are_created_again(tmp_path: Path) -> None:
+    """A clean-up by hand, or a late mount, needs no restart."""
     with opened(tmp_path / "storage") as storage:
         shutil.rmtree(tmp_path / "storage")
 
@@ -507,14 +507,14 @@ async def test_folders_that_were_removed_are_made_anew(tmp_path: Path) -> None:
         ("STORAGE_PATH", "", "storage"),
     ],
 )
-async def test_where_the_files_are(
+async def test_the_setting_determines_the_folder(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     value: str,
     folder: str,
 ) -> None:
-    """A folder, or the media folder itself as services like this one used to ask for."""
+    """It is a folder, or the media folder itself with the older setting."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(name, value)
 
@@ -526,8 +526,8 @@ async def test_where_the_files_are(
     assert (tmp_path / folder / "metadata" / "y").is_file()
 
 
-def test_storage_path_wins_over_the_older_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our own name is the one that the documents lead with."""
+def test_storage_path_overrides_the_older_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The documents use the new name."""
     monkeypatch.setenv("LOCAL_MEDIA_PATH", "/older")
     monkeypatch.setenv("STORAGE_PATH", "/newer")
 
@@ -537,7 +537,7 @@ def test_storage_path_wins_over_the_older_name(monkeypatch: pytest.MonkeyPatch) 
 async def test_a_later_change_of_folder_does_not_move_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder is the one that was named at the start."""
+    """A relative path is resolved at the start."""
     monkeypatch.chdir(tmp_path)
     async with connect() as storage:
         (tmp_path / "other").mkdir()
@@ -552,7 +552,7 @@ async def test_a_later_change_of_folder_does_not_move_the_files(
     ("path", "reason"),
     [("file", "Not a directory"), ("file/below", "Not a directory"), ("x" * 300, "File name too")],
 )
-async def test_a_folder_that_cannot_be_used_stops_the_start(
+async def test_an_unusable_folder_stops_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, reason: str
 ) -> None:
     """One line that names the setting, before the first job is accepted."""
@@ -567,10 +567,10 @@ async def test_a_folder_that_cannot_be_used_stops_the_start(
     assert "\n" not in str(caught.value)
 
 
-async def test_folders_that_cannot_be_written_stop_the_start(
+async def test_unwritable_folders_stop_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are there, so only writing shows it."""
+    """Only a write shows it."""
     with opened(tmp_path):
         (tmp_path / "media" / ".probe").mkdir()
     monkeypatch.setenv("STORAGE_PATH", str(tmp_path))

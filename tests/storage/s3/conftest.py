@@ -1,4 +1,4 @@
-"""A bucket on a real S3 server, and the storage that keeps its files there."""
+"""A bucket on a real S3 server, and the storage that uses it."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def server(_full_suite: None, services: Services) -> S3Server:
 
 @pytest.fixture
 def bucket(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the name of an empty bucket, which the environment names too."""
+    """Return the name of an empty bucket, which the environment configures."""
     name = server.make_bucket()
     for setting, value in server.settings(name, tmp_path).items():
         monkeypatch.setenv(setting, value)
@@ -33,13 +33,13 @@ def bucket(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def seen(server: S3Server, bucket: str) -> S3Store:
-    """Return the bucket as others see it, past our storage."""
+    """Return the bucket, read without Fleek's storage."""
     return server.store(bucket)
 
 
 @pytest.fixture
 async def storage(bucket: str) -> AsyncGenerator[Storage]:
-    """Return the storage, open on that bucket."""
+    """Return the storage, opened on that bucket."""
     assert bucket
     async with connect() as opened:
         yield opened

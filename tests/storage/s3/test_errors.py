@@ -1,4 +1,4 @@
-"""What is wrong at the bucket is said in one line, which holds no secret."""
+"""Errors of a bucket are one line without secrets."""
 
 import asyncio
 import logging
@@ -32,9 +32,9 @@ Answering = Callable[[int, str], AbstractAsyncContextManager[Storage]]
 
 @pytest.fixture
 def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answering:
-    """Return a function that opens a storage on a server with one answer to everything.
+    """Return a function that opens a storage on a server with one response to every request.
 
-    It is well until the storage is open.
+    It succeeds until the storage is open.
     """
 
     @asynccontextmanager
@@ -67,7 +67,7 @@ def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answering:
     return opened
 
 
-SAID = {
+ERRORS = {
     "keys": (403, "InvalidAccessKeyId", S3KeysRefused, "S3_ACCESS_KEY_ID"),
     "secret": (403, "SignatureDoesNotMatch", S3KeysRefused, "S3_SECRET_ACCESS_KEY"),
     "R2's keys": (401, "Unauthorized", S3KeysRefused, "S3_ACCESS_KEY_ID"),
@@ -85,11 +85,11 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize(("status", "code", "kind", "words"), SAID.values(), ids=SAID.keys())
-async def test_each_answer_has_its_advice(
+@pytest.mark.parametrize(("status", "code", "kind", "words"), ERRORS.values(), ids=ERRORS.keys())
+async def test_each_error_has_its_advice(
     answering: Answering, status: int, code: str, kind: type[StorageError], words: str
 ) -> None:
-    """Whoever reads the log at night knows what to do; and has read no secret."""
+    """Operators learn what to do, and the message has no secret."""
     async with answering(status, code) as storage:
         with pytest.raises(StorageError) as caught:
             await storage.check()
@@ -108,10 +108,10 @@ async def test_each_answer_has_its_advice(
         (403, "AccessDenied", S3RightsMissing),
     ],
 )
-async def test_a_missing_bucket_is_no_missing_file(
+async def test_a_missing_bucket_is_not_a_missing_file(
     answering: Answering, status: int, code: str, kind: type[Exception]
 ) -> None:
-    """Else a wrong setting would make every picture look purged."""
+    """Otherwise a wrong setting would make every picture look purged."""
     async with answering(status, code) as storage:
         with pytest.raises(kind):
             await anext(aiter(storage.read(PICTURE)))
@@ -127,10 +127,10 @@ async def test_a_missing_bucket_is_no_missing_file(
     ],
     ids=["secret", "key", "bucket", "region"],
 )
-async def test_a_wrong_setting_stops_the_start(
+async def test_an_invalid_setting_stops_the_start(
     bucket: str, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], words: str
 ) -> None:
-    """The real server says so at once; found later, it would be found by a paid job."""
+    """Found later, it would fail a job that is paid for."""
     assert bucket
     for name, value in changed.items():
         monkeypatch.setenv(name, value)
@@ -143,17 +143,17 @@ async def test_a_wrong_setting_stops_the_start(
 
 
 @pytest.mark.parametrize("gone", ["stat", "read", "delete", "keys"])
-async def test_a_bucket_that_is_gone_is_no_missing_file(
+async def test_a_removed_bucket_is_not_a_missing_file(
     server: S3Server, bucket: str, storage: Storage, gone: str
 ) -> None:
-    """Deleted under our hands; each call says so, even where S3 answers without words."""
+    """Each call distinguishes them, even if the response of S3 has no body."""
     server.remove_bucket(bucket)
 
     with pytest.raises(S3BucketMissing):
         await CALLS[gone](storage)
 
 
-async def _drained(storage: Storage) -> None:
+async def _list_all(storage: Storage) -> None:
     _ = [stored async for stored in storage.keys("")]
 
 
@@ -161,14 +161,14 @@ CALLS = {
     "stat": lambda storage: storage.stat(PICTURE),
     "read": lambda storage: anext(aiter(storage.read(PICTURE))),
     "delete": lambda storage: storage.delete(PICTURE),
-    "keys": _drained,
+    "keys": _list_all,
 }
 
 
-async def test_a_server_that_is_away_does_not_stop_the_start(
+async def test_an_unreachable_server_does_not_stop_the_start(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It comes back, and what was bought meanwhile waits for it."""
+    """It may return, and media wait for it."""
     assert bucket
     monkeypatch.setenv("S3_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
 
@@ -184,7 +184,7 @@ async def test_a_server_that_is_away_does_not_stop_the_start(
 async def test_a_server_without_a_trusted_certificate_is_named(
     server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever types https for a server that speaks http sees why nothing comes."""
+    """The message helps with https for a server that only speaks http."""
     assert bucket
     monkeypatch.setenv("S3_ENDPOINT_URL", server.url.replace("http:", "https:"))
 
@@ -194,10 +194,10 @@ async def test_a_server_without_a_trusted_certificate_is_named(
                 await storage.check()
 
 
-async def test_the_spool_of_somebody_else_is_refused(
+async def test_a_spool_that_is_a_link_is_refused(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a folder that all users share, another may have put a link in our place."""
+    """In a shared folder, another user may have created it."""
     assert bucket
     (tmp_path / "spool").symlink_to(tmp_path)
     monkeypatch.setenv("S3_SPOOL_PATH", str(tmp_path / "spool"))

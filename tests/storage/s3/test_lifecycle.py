@@ -1,4 +1,4 @@
-"""What is purged, or stands for nobody, leaves a bucket as it leaves a folder."""
+"""Purged and orphaned files are removed from a bucket as from a folder."""
 
 from dataclasses import replace
 
@@ -14,10 +14,10 @@ from fleek.storage.base import Storage
 from stored_outputs import completed, days_pass, left_of, save, with_settings
 
 
-async def test_what_is_purged_leaves_the_bucket(
+async def test_purged_files_are_removed_from_the_bucket(
     rt: Runtime, storage: Storage, provider: FakeProvider, clock: Clock
 ) -> None:
-    """On request and in time, file by file; a neighbour's files stay."""
+    """On request and by retention, file by file; files of other jobs stay."""
     rt = with_settings(replace(rt, storage=storage), metadata_retention_days=1)
     wanted, old = await completed(rt, provider), await completed(rt, provider)
     await purge(rt, wanted.id, tenant_id="default")
@@ -30,10 +30,10 @@ async def test_what_is_purged_leaves_the_bucket(
     assert left == [set(), {"media"}, {"media", "metadata"}]
 
 
-async def test_an_orphan_leaves_the_bucket(
+async def test_an_orphaned_file_is_removed_from_the_bucket(
     rt: Runtime, storage: Storage, provider: FakeProvider, clock: Clock
 ) -> None:
-    """Its time is the server's; what the job names stays."""
+    """Its age is that on the server; the job's files stay."""
     rt = replace(rt, storage=storage)
     job = await completed(rt, provider)
     attempt_id = AttemptId(uuid7())

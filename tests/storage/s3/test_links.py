@@ -1,4 +1,4 @@
-"""Where callers are sent: signed addresses that end, public ones, or nowhere."""
+"""Addresses for callers: signed, public, or none."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -17,8 +17,8 @@ Save = Callable[..., Awaitable[None]]
 PICTURE = Key("media/0190-a/0190-b/0-00ff.png")
 
 
-async def test_a_signed_address_gives_the_file(storage: Storage, save: Save) -> None:
-    """To whoever has it, without a key."""
+async def test_a_signed_address_returns_the_file(storage: Storage, save: Save) -> None:
+    """Without a key."""
     await save(storage, PICTURE, b"a picture")
 
     link = await storage.url(PICTURE)
@@ -41,10 +41,10 @@ async def test_a_signed_address_gives_the_file(storage: Storage, save: Save) -> 
     ],
     ids=["a longer life", "another file", "another signature", "another time"],
 )
-async def test_a_changed_address_gives_nothing(
+async def test_a_changed_address_returns_403(
     bucket: str, monkeypatch: pytest.MonkeyPatch, save: Save, old: str, new: str
 ) -> None:
-    """The real server looks at the signature; the expiry of the setting is in it."""
+    """The real server checks the signature, which includes the expiry of the setting."""
     assert bucket
     monkeypatch.setenv("S3_URL_EXPIRY", "60")
     async with connect() as storage:
@@ -60,10 +60,10 @@ async def test_a_changed_address_gives_nothing(
     assert answer.status_code == 403
 
 
-async def test_an_address_is_handed_out_for_half_its_life(
+async def test_an_address_is_cached_for_half_its_lifetime(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a cache would give out one that ends before a player has begun."""
+    """Otherwise a cache could return one that expires before it is used."""
     assert bucket
     monkeypatch.setenv("S3_URL_EXPIRY", "600")
 
@@ -89,8 +89,8 @@ async def test_a_public_bucket_needs_no_signature(
     assert link.address == f"https://cdn.example/pictures/{PICTURE}"
 
 
-async def test_files_may_go_through_us(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bucket in a private network has no address for callers, public or not."""
+async def test_files_may_be_proxied(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket in a private network has no address for callers."""
     assert bucket
     monkeypatch.setenv("MEDIA_PROXY", "true")
     monkeypatch.setenv("S3_PUBLIC_URL", "https://cdn.example")

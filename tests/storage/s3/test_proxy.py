@@ -1,4 +1,4 @@
-"""The bucket through a proxy: ours, and never one that the environment names."""
+"""The bucket through the configured proxy, and never through one of the environment."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -14,20 +14,22 @@ from listening import listening
 
 
 @dataclass
-class Ear:
-    """Notes the first line of each request, and hangs up."""
+class Recorder:
+    """Record the first line of each request, and disconnect."""
 
-    heard: list[bytes] = field(default_factory=list)
+    requests: list[bytes] = field(default_factory=list)
 
     async def visit(self, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
-        self.heard.append(await reader.readline())
+        self.requests.append(await reader.readline())
 
 
 @pytest.mark.parametrize("ours", [True, False])
-async def test_only_our_own_proxy_is_used(monkeypatch: pytest.MonkeyPatch, *, ours: bool) -> None:
-    """What is signed with the keys goes to nobody whom nobody named here."""
-    bucket, others, own = Ear(), Ear(), Ear()
+async def test_only_the_configured_proxy_is_used(
+    monkeypatch: pytest.MonkeyPatch, *, ours: bool
+) -> None:
+    """Signed requests are not sent to an unintended host."""
+    bucket, others, own = Recorder(), Recorder(), Recorder()
     async with (
         listening(bucket.visit) as endpoint,
         listening(others.visit) as stray,
@@ -47,6 +49,6 @@ async def test_only_our_own_proxy_is_used(monkeypatch: pytest.MonkeyPatch, *, ou
         with pytest.raises(StorageError), translated("look"):
             await store.get_async("x")
 
-    assert others.heard == []
-    assert bool(own.heard) is ours
-    assert bool(bucket.heard) is not ours
+    assert others.requests == []
+    assert bool(own.requests) is ours
+    assert bool(bucket.requests) is not ours

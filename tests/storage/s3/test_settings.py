@@ -1,4 +1,4 @@
-"""The names that users of S3, R2 and MinIO know already, and what is refused."""
+"""Settings with the names that users of S3, R2 and MinIO know, and refused values."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -21,8 +21,8 @@ def settings(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) ->
 
 
 @pytest.mark.parametrize("family", ["S3", "R2", "AWS"])
-def test_keys_are_read_under_every_spelling(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
-    """Whoever has them in the environment already need not repeat them."""
+def test_keys_are_read_under_every_name(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    """Variables that exist already need not be repeated."""
     names = {"ACCESS_KEY_ID": "AKIA1", "SECRET_ACCESS_KEY": "hush", "REGION": "eu-1"}
     environment = {f"{family}_{name}": value for name, value in names.items()}
 
@@ -34,8 +34,8 @@ def test_keys_are_read_under_every_spelling(monkeypatch: pytest.MonkeyPatch, fam
     assert found.region == "eu-1"
 
 
-def test_our_own_spelling_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine's keys for something else do not get in the way."""
+def test_the_s3_names_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other keys of the machine do not interfere."""
     found = settings(
         monkeypatch,
         {"S3_BUCKET": "ours", "AWS_S3_BUCKET": "theirs", **KEYS, "AWS_ACCESS_KEY_ID": "theirs"},
@@ -53,36 +53,36 @@ def test_our_own_spelling_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["theirs", "ours", "ours with a token"],
 )
-def test_a_token_belongs_to_its_key(
+def test_a_session_token_belongs_to_its_key(
     monkeypatch: pytest.MonkeyPatch, keys: Mapping[str, str], expected: str | None
 ) -> None:
-    """A token beside another key is refused by every S3."""
+    """S3 refuses a token with another key."""
     found = settings(monkeypatch, {"S3_BUCKET": "media", "AWS_SESSION_TOKEN": "of-aws", **keys})
 
     token = found.session_token
     assert (token and token.get_secret_value()) == expected
 
 
-def test_amazon_needs_a_bucket_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's role gives the keys."""
+def test_amazon_needs_only_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's role supplies the keys."""
     found = settings(monkeypatch, {"S3_BUCKET": "media"})
 
     assert (found.endpoint, found.region, found.s3_access_key_id) == (None, "us-east-1", None)
     assert (found.s3_url_expiry, found.media_proxy) == (timedelta(hours=1), False)
 
 
-def test_an_account_of_cloudflare_gives_endpoint_and_region(
+def test_a_cloudflare_account_gives_endpoint_and_region(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """That is all that its console shows."""
+    """Its console shows nothing else."""
     found = settings(monkeypatch, {"R2_BUCKET": "media", "R2_ACCOUNT_ID": ACCOUNT})
 
     assert found.endpoint == f"https://{ACCOUNT}.r2.cloudflarestorage.com"
     assert found.region == "auto"
 
 
-def test_an_endpoint_wins_over_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Buckets that must stay in a jurisdiction have an endpoint of their own."""
+def test_an_endpoint_overrides_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buckets in a jurisdiction have their own endpoint."""
     endpoint = f"https://{ACCOUNT}.eu.r2.cloudflarestorage.com"
 
     found = settings(
@@ -110,10 +110,10 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("environment", "named"), WRONG.values(), ids=WRONG.keys())
-def test_nonsense_is_refused_by_name(
+def test_an_invalid_setting_is_named(
     monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str], named: str
 ) -> None:
-    """One line that says which setting; and never what was in it."""
+    """One line with the setting, but never with its value."""
     with pytest.raises(ConfigurationError, match=named) as caught:
         settings(monkeypatch, {"S3_BUCKET": "media", **environment})
 
@@ -121,7 +121,7 @@ def test_nonsense_is_refused_by_name(
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings end up in logs."""
+    """Settings are logged."""
     found = settings(monkeypatch, {"S3_BUCKET": "media", **KEYS, "S3_SESSION_TOKEN": "hush-token"})
 
     assert "hush" not in repr(found)

@@ -1,4 +1,4 @@
-"""What lies in the bucket after a save, and what does not."""
+"""The contents of the bucket after a save."""
 
 import asyncio
 import hashlib
@@ -30,7 +30,7 @@ FILM_BYTES = 64 * 1024 * 1024
 LARGE = bytes(range(256)) * (PART_BYTES // 256) * 2 + b"and a last part"
 
 
-TOLD = {
+HEADERS = {
     "picture": (PICTURE, "image/png", "image/png", f'inline; filename="{JOB}.png"'),
     "active content": (
         f"media/{JOB}/{ATTEMPT}/2-00ff.svg",
@@ -53,12 +53,12 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize("told", TOLD.values(), ids=TOLD.keys())
-async def test_a_browser_is_told_what_to_do_with_a_file(
-    storage: Storage, seen: S3Store, save: Save, told: tuple[str, str, str, str]
+@pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS.keys())
+async def test_stored_headers_make_files_safe_in_browsers(
+    storage: Storage, seen: S3Store, save: Save, headers: tuple[str, str, str, str]
 ) -> None:
-    """It gets the bytes from the bucket, where we cannot add a word any more."""
-    key, content_type, shown_as, disposition = told
+    """Browsers read from the bucket, where headers cannot be added."""
+    key, content_type, shown_as, disposition = headers
 
     await save(storage, key, b"content", content_type)
 
@@ -67,8 +67,10 @@ async def test_a_browser_is_told_what_to_do_with_a_file(
     assert attributes["Content-Disposition"] == disposition
 
 
-async def test_a_large_file_goes_in_parts(storage: Storage, seen: S3Store, save: Save) -> None:
-    """The tag of a file in parts ends with their number."""
+async def test_a_large_file_is_uploaded_in_parts(
+    storage: Storage, seen: S3Store, save: Save
+) -> None:
+    """The tag of a multipart upload ends with the number of parts."""
     await save(storage, PICTURE, LARGE)
 
     found = obstore.get(seen, PICTURE)
@@ -78,18 +80,18 @@ async def test_a_large_file_goes_in_parts(storage: Storage, seen: S3Store, save:
 
 
 @pytest.mark.parametrize("size", [0, 1, PART_BYTES, 48 * 1024**3, 5 * 1024**4])
-def test_no_file_has_more_parts_than_s3_takes(size: int) -> None:
-    """And none has parts that are smaller than it takes."""
+def test_parts_are_within_the_limits_of_s3(size: int) -> None:
+    """Neither too many nor too small."""
     part = part_bytes(size)
 
     assert part >= PART_BYTES
     assert size / part <= MAX_PARTS
 
 
-async def test_what_is_changed_on_its_way_is_refused(
+async def test_a_corrupted_upload_is_refused(
     server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, seen: S3Store, save: Save
 ) -> None:
-    """A signature covers the SHA-256 of every part: a flipped bit is no stored picture."""
+    """The signature covers the SHA-256 of every part."""
     assert bucket
     async with tampering(server, b"the true bytes", b"the fake bytes") as url:
         monkeypatch.setenv("S3_ENDPOINT_URL", url)
@@ -101,10 +103,10 @@ async def test_what_is_changed_on_its_way_is_refused(
         obstore.head(seen, PICTURE)
 
 
-async def test_what_is_there_is_compared_with_what_was_sent(
+async def test_a_saved_file_is_compared_with_its_source(
     seen: S3Store, bucket: str, tmp_path: Path, save: Save
 ) -> None:
-    """An answer of 200 is a promise; only a look shows that it was kept."""
+    """The response alone does not prove that the file was stored."""
     assert bucket
     forgetful: Any = Forgetful(seen)
     storage = S3Storage(forgetful, spool=tmp_path)
@@ -116,17 +118,15 @@ async def test_what_is_there_is_compared_with_what_was_sent(
 
 
 class Forgetful(Bucket):
-    """A bucket that keeps one byte less than it was given."""
+    """A bucket that reports one byte less than it received."""
 
     def _upload(self, key: Key, source: Path, *rest: Any) -> Any:
         size, tag, found = super()._upload(key, source, *rest)
         return size, tag, {**found, "size": size - 1}
 
 
-async def test_an_upload_that_nobody_waits_for_is_given_up(
-    seen: S3Store, bucket: str, tmp_path: Path
-) -> None:
-    """A shutdown does not wait for a film, and half of it is never seen."""
+async def test_an_abandoned_upload_is_aborted(seen: S3Store, bucket: str, tmp_path: Path) -> None:
+    """A shutdown does not wait for it, and no partial file is visible."""
     assert bucket
     halted = Halted(seen)
     storage = S3Storage(halted, spool=tmp_path)
@@ -159,8 +159,8 @@ class Halted(Bucket):
         return super()._upload(*arguments)
 
 
-async def test_a_very_large_file_is_not_in_memory(storage: Storage) -> None:
-    """Neither on its way there nor on its way back."""
+async def test_a_very_large_file_is_streamed(storage: Storage) -> None:
+    """It is never whole in memory, neither uploaded nor read."""
     source = storage.spool() / "film"
     with source.open("wb") as file:
         file.truncate(FILM_BYTES)
@@ -177,7 +177,7 @@ async def test_a_very_large_file_is_not_in_memory(storage: Storage) -> None:
 
 
 def peak_bytes(*, afresh: bool = False) -> int:
-    """Return the most memory that this process has had, since it was last asked afresh."""
+    """Return this process's peak memory since the last call with `afresh`."""
     if afresh:
         Path("/proc/self/clear_refs").write_text("5")
     line = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
@@ -187,7 +187,7 @@ def peak_bytes(*, afresh: bool = False) -> int:
 
 @asynccontextmanager
 async def tampering(server: S3Server, old: bytes, new: bytes) -> AsyncGenerator[str]:
-    """Give the address of a way to the server on which some bytes are replaced."""
+    """Yield the address of a proxy to the server that replaces some bytes."""
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
