@@ -53,10 +53,10 @@ async def test_each_kind_of_model_has_its_endpoint(
 
 
 async def test_the_request_has_input_callback_and_deadline(
-    shop: Any, emulator: Emulator, job: Callable[..., Job], attempt: Callable[..., Attempt]
+    factory: Any, emulator: Emulator, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
     """The prompt among the parameters, the callback with the nonce, the attempt's time limit."""
-    provider = shop.open(callback_base="https://fleek.example/webhooks/replicate")
+    provider = factory.open(callback_base="https://fleek.example/webhooks/replicate")
     wanted = job("a dog", seed=7)
     intent = attempt(wanted, timeout=90.5)
 
@@ -140,14 +140,14 @@ async def test_each_failed_start_is_refused_or_an_unknown_outcome(
 
 @pytest.mark.parametrize("fault", ["create_then_timeout", "create_then_delay=30", "create_hang"])
 async def test_a_timeout_after_the_request_is_an_unknown_outcome(
-    shop: Any,
+    factory: Any,
     emulator: Emulator,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
     fault: str,
 ) -> None:
     """The prediction may exist and be paid for."""
-    provider = shop.open(read=0.1)
+    provider = factory.open(read=0.1)
     wanted = job(f"[[emu:{fault}]]")
 
     with pytest.raises(OutcomeUnknown):
@@ -160,7 +160,7 @@ async def test_a_timeout_after_the_request_is_an_unknown_outcome(
 
 
 async def test_a_trickling_response_is_an_unknown_outcome(
-    shop: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
+    factory: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt]
 ) -> None:
     """Each byte arrives in time, the whole does not."""
 
@@ -171,7 +171,7 @@ async def test_a_trickling_response_is_an_unknown_outcome(
             writer.write(b" ")
             await asyncio.sleep(0.01)
 
-    provider = shop.open(await raw(trickle), whole=0.2)
+    provider = factory.open(await raw(trickle), whole=0.2)
     wanted = job()
 
     with pytest.raises(OutcomeUnknown):
@@ -194,7 +194,7 @@ async def test_a_200_response_counts_as_created(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_connection_refused_means_not_created(
-    shop: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt], scheme: str
+    factory: Any, raw: Any, job: Callable[..., Job], attempt: Callable[..., Attempt], scheme: str
 ) -> None:
     """Neither does a failed TLS handshake: no byte of the request was sent."""
     received: list[bytes] = []
@@ -208,7 +208,7 @@ async def test_connection_refused_means_not_created(
 
     address = await raw(reply_without_tls)
     closed = "http://127.0.0.1:1/v1"
-    provider = shop.open(address.replace("http", "https") if scheme == "https" else closed)
+    provider = factory.open(address.replace("http", "https") if scheme == "https" else closed)
     wanted = job()
 
     with pytest.raises(ProviderUnavailable) as caught:
