@@ -499,22 +499,25 @@ async def full_database(
         yield db
 
 
-@pytest.mark.parametrize("name", CALLS)
-async def test_each_call_finds_its_rows_by_an_index(full_database: Database, name: str) -> None:
+async def test_each_call_finds_its_rows_by_an_index(
+    full_database: Database, subtests: pytest.Subtests
+) -> None:
     """It uses the index meant for it, and scans no table."""
-    call, expected = CALLS[name]
+    for name in CALLS:
+        with subtests.test(name=str(name)[:40]):
+            call, expected = CALLS[name]
 
-    with captured(full_database) as statements:
-        await call(full_database)
+            with captured(full_database) as statements:
+                await call(full_database)
 
-    used: set[str] = set()
-    for statement, values in statements:
-        walked, indexes = await explained(full_database, statement, values)
-        assert walked & BIG == set(), statement
-        used |= indexes
-    used = {SAME_ROWS.get(name, {}).get(index, index) for index in used}
-    used -= UNASKED | REFERENCES.get((full_database.kind, name), set())
-    assert {name for name in used if "workers" not in name} == set(expected.split())
+            used: set[str] = set()
+            for statement, values in statements:
+                walked, indexes = await explained(full_database, statement, values)
+                assert walked & BIG == set(), statement
+                used |= indexes
+            used = {SAME_ROWS.get(name, {}).get(index, index) for index in used}
+            used -= UNASKED | REFERENCES.get((full_database.kind, name), set())
+            assert {name for name in used if "workers" not in name} == set(expected.split())
 
 
 SEARCHES: Final[Mapping[str, tuple[JobFilter, Mapping[str, str]]]] = {
@@ -543,20 +546,23 @@ SEARCHES: Final[Mapping[str, tuple[JobFilter, Mapping[str, str]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", SEARCHES)
-async def test_words_are_found_by_an_index(full_database: Database, name: str) -> None:
+async def test_words_are_found_by_an_index(
+    full_database: Database, subtests: pytest.Subtests
+) -> None:
     """Each kind of database has its own; frequent words are found while paging."""
-    wanted, expected = SEARCHES[name]
+    for name in SEARCHES:
+        with subtests.test(name=str(name)[:40]):
+            wanted, expected = SEARCHES[name]
 
-    with captured(full_database) as statements:
-        await listing.page(full_database, wanted, tenant_id="default", limit=20)
+            with captured(full_database) as statements:
+                await listing.page(full_database, wanted, tenant_id="default", limit=20)
 
-    used: set[str] = set()
-    for statement, values in statements:
-        walked, indexes = await explained(full_database, statement, values)
-        assert walked & BIG == set(), statement
-        used |= indexes
-    assert used == set(expected[full_database.kind].split())
+            used: set[str] = set()
+            for statement, values in statements:
+                walked, indexes = await explained(full_database, statement, values)
+                assert walked & BIG == set(), statement
+                used |= indexes
+            assert used == set(expected[full_database.kind].split())
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
