@@ -128,7 +128,7 @@ async def test_events_after_the_last_event_id_are_sent(rt: Runtime) -> None:
 
 
 async def test_an_id_from_the_future_hides_nothing(rt: Runtime) -> None:
-    """It may be older than a restored backup."""
+    """It may date from before the restore of a backup."""
     job = await submit(rt, a_request())
 
     async with serving_on(rt) as service, reader(service, job, last="77") as stream:

@@ -1,4 +1,4 @@
-"""What operators do about tenants: limits of their own, and disabling them."""
+"""Management of tenants by operators: limits of their own, and disabling them."""
 
 import asyncio
 import contextlib
@@ -32,13 +32,13 @@ NO_LIMITS: Final = {"max_live_jobs": None, "max_running": None, "rate_per_minute
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return the clock by which tenants are read again."""
+    """Return the clock of the tenant cache."""
     return Clock()
 
 
 @pytest.fixture
 def rt(rt: Runtime, clock: Clock) -> Runtime:
-    """Return a runtime whose caches go by this clock."""
+    """Return a runtime whose caches use this clock."""
     return replace(rt, steady=clock.steady)
 
 
@@ -66,7 +66,7 @@ async def shop(rt: Runtime, client_of: ClientOf, acme: str) -> AsyncGenerator[ht
 
 
 async def test_limits_are_read_and_changed(operator: httpx2.AsyncClient, acme: str) -> None:
-    """What is not named stays, and null is the setting again."""
+    """Omitted limits stay, and null restores the setting."""
     assert acme
     before = (await operator.get(ACME)).json()
 
@@ -104,7 +104,7 @@ async def test_limits_are_read_and_changed(operator: httpx2.AsyncClient, acme: s
 async def test_invalid_changes_are_refused(
     operator: httpx2.AsyncClient, acme: str, body: Any
 ) -> None:
-    """And changes nothing."""
+    """They change nothing."""
     assert acme
 
     answer = await operator.patch(ACME, json=body)
@@ -124,7 +124,7 @@ async def test_an_unknown_tenant_is_not_found(operator: httpx2.AsyncClient) -> N
 
 
 async def test_only_operators_manage_tenants(rt: Runtime, client_of: ClientOf) -> None:
-    """A key with all other scopes sees none, not its own either."""
+    """A key with all other scopes sees no tenant, not even its own."""
     scopes = [scope for scope in Scope if scope is not Scope.ADMIN]
     _, key = await create_key(rt, name="shop", tenant_id="acme", scopes=scopes)
 
@@ -142,7 +142,7 @@ async def test_only_operators_manage_tenants(rt: Runtime, client_of: ClientOf) -
 async def test_a_disabled_tenant_is_refused_by_every_process(
     operator: httpx2.AsyncClient, shop: httpx2.AsyncClient, clock: Clock
 ) -> None:
-    """Within half a second; other tenants are not concerned, and enabling it undoes that."""
+    """Within half a second; other tenants are not affected, and enabling it reverses that."""
     before = await shop.get(JOBS)
     disabled = await operator.patch(ACME, json={"disabled": True})
     clock.tick(seconds=0.5)
@@ -164,7 +164,7 @@ async def test_a_disabled_tenant_is_refused_by_every_process(
 
 
 async def test_a_key_cannot_disable_its_own_tenant(operator: httpx2.AsyncClient) -> None:
-    """With the key of the tenant nobody could enable it again."""
+    """With that key it could not be enabled again."""
     answer = await operator.patch("/api/v1/tenants/default", json={"disabled": True})
 
     assert (answer.status_code, answer.json()["code"]) == (409, "own_tenant")
@@ -174,7 +174,7 @@ async def test_a_key_cannot_disable_its_own_tenant(operator: httpx2.AsyncClient)
 async def test_files_of_a_disabled_tenant_are_refused(
     rt: Runtime, client: httpx2.AsyncClient, complete: Any, acme: str, clock: Clock
 ) -> None:
-    """Also by addresses that were signed before."""
+    """Also at addresses that were signed before."""
     assert acme
     job = await complete()
     await media_links.prepare(rt)
@@ -192,7 +192,7 @@ async def test_files_of_a_disabled_tenant_are_refused(
 async def test_callers_without_a_key_belong_to_the_default_tenant(
     rt: Runtime, client: httpx2.AsyncClient
 ) -> None:
-    """It can be disabled where the service runs; probes go on."""
+    """It can be disabled on the machine of the service, and probes still respond."""
     await change_tenant(rt, "default", enabled=False)
 
     refused = await client.get(JOBS)
@@ -204,7 +204,7 @@ async def test_callers_without_a_key_belong_to_the_default_tenant(
 async def test_open_streams_of_a_disabled_tenant_end(
     rt: Runtime, acme: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of others go on."""
+    """Those of other tenants continue."""
     monkeypatch.setattr(streams_module, "CHECK_SECONDS", 0.01)
     _, other_key = await create_key(rt, name="x", tenant_id="other", scopes=list(Scope))
     callers = [await caller_of(rt, key) for key in (acme, other_key)]
@@ -227,7 +227,7 @@ async def test_open_streams_of_a_disabled_tenant_end(
 async def test_a_tenant_has_limits_of_its_own(
     rt: Runtime, operator: httpx2.AsyncClient, shop: httpx2.AsyncClient, clock: Clock
 ) -> None:
-    """Of jobs and of requests; others have those of the settings."""
+    """For jobs and requests; other tenants have those of the settings."""
     limits = {"max_live_jobs": 3, "rate_per_minute": 60}
     await operator.patch(ACME, json={"limits": limits})
     clock.tick(seconds=0.5)
@@ -258,7 +258,7 @@ async def test_a_caller_can_read_its_limits(
 async def test_audit_entries_contain_both_limits(
     rt: Runtime, operator: httpx2.AsyncClient, acme: str
 ) -> None:
-    """With the limits before and after; what changes nothing leaves no line."""
+    """The limits before and after; a change without effect leaves no entry."""
     assert acme
     for _ in range(2):
         await operator.patch(ACME, json={"limits": {"max_running": 7}})

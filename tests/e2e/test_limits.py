@@ -33,7 +33,7 @@ def installation(request: pytest.FixtureRequest) -> Service:
 
 @pytest.fixture
 def clients_of(installation: Service) -> Open:
-    """Return what opens clients of two API processes with these settings."""
+    """Return a function that opens clients of two API processes with these settings."""
 
     @asynccontextmanager
     async def opened(**settings: str) -> AsyncGenerator[list[httpx2.AsyncClient]]:
@@ -81,7 +81,7 @@ async def test_processes_share_the_rate_of_a_key(clients_of: Open) -> None:
 
 
 async def test_the_last_free_place_takes_one_job(clients_of: Open) -> None:
-    """Of 200 requests at once to two processes."""
+    """Two processes receive 200 concurrent requests."""
     limits = {"MAX_LIVE_JOBS": str(MOST), "RATE_PER_MINUTE": "0"}
     async with clients_of(**limits) as clients:
         for n in range(MOST - 1):
@@ -95,7 +95,7 @@ async def test_the_last_free_place_takes_one_job(clients_of: Open) -> None:
 
 
 async def test_a_tenant_is_disabled_in_all_processes(clients_of: Open) -> None:
-    """One process disables it; the other, which has just accepted its key, refuses it."""
+    """One process disables it, and the other one, which has just accepted its key, refuses it."""
     async with clients_of() as (one, other):
         made = await one.post("/api/v1/keys", json={"name": "shop", "tenant": "acme"})
         key = {"X-API-Key": made.json()["key"]}

@@ -164,7 +164,7 @@ def most_at_once(stream: list[StreamEvent]) -> int:
 async def test_jobs_of_a_disabled_tenant_wait_until_it_is_enabled(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
-    """What runs is collected, what waits is neither started nor lost, nor looked for in a hurry."""
+    """Running jobs are collected; waiting ones are neither started nor lost, and cause no turns."""
     rt = limited(rt, 9)
     await create_key(rt, name="shop", tenant_id="acme", scopes=[Scope.JOBS_READ])
     running, waiting = await made(rt, "acme", 2)
@@ -190,7 +190,7 @@ async def test_jobs_of_a_disabled_tenant_wait_until_it_is_enabled(
 
 
 async def test_a_limit_of_the_tenant_replaces_the_setting(rt: Runtime, clock: Clock) -> None:
-    """Whatever the setting is."""
+    """It may be higher or lower."""
     await create_key(rt, name="shop", tenant_id="acme", scopes=[Scope.JOBS_READ])
     await change_tenant(rt, "acme", limits={"max_running": 1})
     mine, others = await made(rt, "acme", 3), await made(rt, "other", 3)
@@ -202,7 +202,7 @@ async def test_a_limit_of_the_tenant_replaces_the_setting(rt: Runtime, clock: Cl
 
 
 async def test_health_reports_waiting_jobs_of_disabled_tenants(rt: Runtime, clock: Clock) -> None:
-    """Once they wait for long: the operator may have forgotten them."""
+    """After a long wait, because the operator may have forgotten them."""
     await create_key(rt, name="shop", tenant_id="acme", scopes=[Scope.JOBS_READ])
     await change_tenant(rt, "acme", enabled=False)
     await made(rt, "acme", 1)

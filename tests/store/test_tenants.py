@@ -1,4 +1,4 @@
-"""Tenants are changed under lock, with the lines of the audit log about it."""
+"""Tenants are changed under a lock, with the entries of the audit log."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ LINE = entry(Action.TENANT_LIMITED, "default", by=COMMAND_LINE, tenant_id="defau
 
 @pytest.fixture
 async def db(db: Database) -> Database:
-    """Return a database with the tenant that each new one has, also if others have used it before."""
+    """Return a database with the default tenant, even if other tests have used it."""
     async with db.write() as tx:
         await tx.execute(INSERT_TENANT, {"id": "default", "at": NOON})
     return db
 
 
 def limits(**given: int) -> tenants.Change:
-    """Return a decision that gives a tenant limits beside those that it has."""
+    """Return a decision that changes limits of a tenant."""
 
     def decide(before: Tenant) -> tuple[Tenant, Sequence[AuditEntry]]:
         return replace(before, limits=replace(before.limits, **given)), [LINE]
@@ -38,12 +38,12 @@ def limits(**given: int) -> tenants.Change:
 
 
 def disables(before: Tenant) -> tuple[Tenant, Sequence[AuditEntry]]:
-    """Decide that a tenant may do nothing."""
+    """Decide to disable a tenant."""
     return replace(before, disabled_at=NOON), [LINE]
 
 
 def enables(before: Tenant) -> tuple[Tenant, Sequence[AuditEntry]]:
-    """Decide that it may again."""
+    """Decide to enable a tenant."""
     return replace(before, disabled_at=None), [LINE]
 
 
@@ -57,7 +57,7 @@ async def start(db: Database, job_id: JobId) -> bool:
 
 
 async def test_concurrent_changes_are_all_kept(db: Database) -> None:
-    """Each is decided on what the others have left, and leaves a line."""
+    """Each decides on the result of the one before, and leaves an entry."""
     await asyncio.gather(
         tenants.change(db, "default", limits(max_live_jobs=5)),
         tenants.change(db, "default", limits(max_running=2)),
@@ -78,7 +78,7 @@ async def test_concurrent_changes_are_all_kept(db: Database) -> None:
 
 
 async def test_a_change_without_effect_is_not_logged(db: Database) -> None:
-    """Nor does a tenant that is not there."""
+    """Neither is one of a missing tenant."""
     await tenants.change(db, "default", enables)
     with pytest.raises(NotFound):
         await tenants.change(db, "nobody", disables)
@@ -88,7 +88,7 @@ async def test_a_change_without_effect_is_not_logged(db: Database) -> None:
 
 
 async def test_no_job_of_a_disabled_tenant_is_started(db: Database) -> None:
-    """From the commit on that disables it; all are there when it is enabled."""
+    """From the commit that disables it; all jobs exist when it is enabled."""
     mine, other = a_job(), a_job(tenant_id="other")
     for job in (mine, other):
         await jobs.insert_job(db, job)
