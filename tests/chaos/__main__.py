@@ -15,7 +15,7 @@ from typing import Final
 
 from backing_services import Services
 from chaos import mutations
-from chaos.host import Host
+from chaos.host import HOSTS, Host
 from chaos.rig import rigged
 from chaos.storm import SETTINGS, Outcome, Storm, run
 from chaos.sweep import Leg, all_legs, plan, run_legs
@@ -81,10 +81,10 @@ def storm(chosen: argparse.Namespace) -> bool:
         minutes=chosen.minutes,
         wild=chosen.wild,
         split=not chosen.one,
-        polling=chosen.polling,
+        polling=chosen.polling or chosen.provider == "openai",
     )
     say(wanted, chosen.database, folder)
-    host = Host(folder, seed=chosen.seed)
+    host = HOSTS[chosen.provider](folder, seed=chosen.seed)
     try:
         with (
             database(chosen.database) as extra,
@@ -143,6 +143,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=EXACT["minutes"])
     parser.add_argument("--wild", action="store_true", help="predictions fail, callers cancel")
     parser.add_argument("--one", action="store_true", help="one process, not an API and workers")
+    parser.add_argument("--provider", choices=HOSTS, default="replicate", help="of storms")
     parser.add_argument("--polling", action="store_true", help="the provider calls nobody back")
     chosen = parser.parse_args()
     given = " ".join(sys.argv[1:])

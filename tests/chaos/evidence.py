@@ -87,7 +87,7 @@ class Sale:
     heading: str | None  # how it ended and whether it had started; None: it runs
     billed: float
     vanished: bool = False  # neither get nor list know of it any more
-    denied: bool = False  # we were told that it had stopped, and it ran on
+    denied: bool = False  # we were told that it had stopped, and it ran on or had ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +216,7 @@ def _sale(row: Mapping[str, Any]) -> Sale:
         heading=row["heading"],
         billed=row["billed"],
         vanished=row["vanished"],
-        denied=row["cancel_lied"],
+        denied=row["cancel_lied"] or row["deleted"],
     )
 
 

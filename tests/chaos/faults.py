@@ -109,6 +109,7 @@ FAILURES: Final = frozenset(  # errors reported by the provider that may fail a 
         "content_flagged",
         "prediction_aborted",
         "provider_invalid_input",
+        "provider_bad_request",  # OpenAI's status for it
         "provider_forbidden",
         "prediction_gone",
     }

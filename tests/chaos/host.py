@@ -1,4 +1,4 @@
-"""The emulated Replicate as a process: it sells on, whatever happens to the service."""
+"""The emulated providers as a process: they sell on, whatever happens to the service."""
 
 import subprocess
 import sys
@@ -72,3 +72,19 @@ class Host:
         self._popen.wait(PATIENCE)
         assert self._popen.stdout is not None
         self._popen.stdout.close()
+
+
+class OpenAIHost(Host):
+    """An emulator whose videos are bought by the API of OpenAI; it calls nobody back."""
+
+    def settings(self) -> dict[str, str]:
+        """Return what makes a service buy here."""
+        return {
+            "PROVIDERS": "openai",
+            "OPENAI_BASE_URL": f"{self.url}/openai/v1",
+            "OPENAI_API_KEY": TOKEN,
+            "OPENAI_MODELS": "video:sora-2",
+        }
+
+
+HOSTS: Final = {"replicate": Host, "openai": OpenAIHost}

@@ -92,6 +92,7 @@ def _openai(model: str) -> Preparation:
             monkeypatch.setenv("OPENAI_API_KEY", "sk-contract")
             monkeypatch.setenv("OPENAI_BASE_URL", emulator.openai_url)
             monkeypatch.setenv("OPENAI_MODELS", model)
+            monkeypatch.setenv("OPENAI_VOICE", "alloy")
             yield
 
     return prepare

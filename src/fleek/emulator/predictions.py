@@ -130,6 +130,12 @@ class Prediction:
         """Whether it is permanently missing from get and list."""
         return now - self.created >= float(self.traits.get("vanish", math.inf))
 
+    @property
+    def deleted(self) -> bool:
+        """Whether its result was deleted after its end, where the cancel request is a deletion."""
+        late = any(at >= self.ended_at for at in self.cancel_requests)
+        return late and self.dialect == "openai"
+
     def fraction(self, now: float) -> float:
         """Return its progress, 0-1."""
         if now < self.started_at or math.isinf(self.started_at):
@@ -187,5 +193,6 @@ def ledger_row(prediction: Prediction, plan: Plan, now: float) -> dict[str, Any]
         "billed_usd": round(units * plan.price_usd, 6),
         "cancel_requests": prediction.cancel_requests,
         "cancel_lied": prediction.cancel_lied,
+        "deleted": prediction.deleted,
         "vanished": prediction.vanished(now),
     }

@@ -111,10 +111,13 @@ def _lag(account: Account, prediction: Prediction, faults: Mapping[str, str], na
     return behind
 
 
-async def cancel(request: Request, prediction: Prediction) -> ASGIApp | bool:
+async def cancel(
+    request: Request, prediction: Prediction, *, shows_state: bool = True
+) -> ASGIApp | bool:
     """Cancel a prediction, with the faults of that call.
 
     Returns the faulty response, or whether the response is to report it as stopped in any case.
+    If a response has no state to show (`shows_state`), every 200 says that it stopped.
     """
     account: Account = request.app.state.account
     faults = draw(request, "cancel", prediction)
@@ -124,8 +127,9 @@ async def cancel(request: Request, prediction: Prediction) -> ASGIApp | bool:
         return problem(409, "Cancellation in progress. Please try again later.")
     if "cancel_5xx" in faults:
         return failed(faults["cancel_5xx"])
-    lied = "cancel_lied" in faults
-    account.cancel(prediction, heeded=not lied and "cancel_ignored" not in faults, lied=lied)
+    ignored = "cancel_ignored" in faults
+    lied = "cancel_lied" in faults or (ignored and not shows_state)
+    account.cancel(prediction, heeded=not lied and not ignored, lied=lied)
     if "cancel_then_5xx" in faults:
         return failed(faults["cancel_then_5xx"])
     if "cancel_then_drop" in faults:

@@ -73,7 +73,7 @@ async def open_openai(emulator: Emulator, ticks: Ticks) -> AsyncGenerator[Open]:
 @pytest.fixture
 def provider(open_openai: Open) -> OpenAIProvider:
     """Return a provider of an account that is paid for."""
-    return open_openai()
+    return open_openai(voice="alloy")
 
 
 def a_job(prompt: str = "a cat", model: str = "gpt-image-2.5-flare", **parameters: Any) -> Job:

@@ -9,7 +9,9 @@ from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavai
 from fleek.emulator.media import render
 from fleek.emulator.server import Emulator
 from fleek.providers.base import Failed, Succeeded
+from fleek.providers.openai import results
 from fleek.providers.openai.provider import GONE_SECONDS, OpenAIProvider
+from fleek.providers.openai.results import KEPT_SECONDS
 from providers.openai.conftest import Open, Ticks, a_job, an_attempt, contents, start
 
 
@@ -139,6 +141,36 @@ async def test_a_result_can_be_read_again_until_it_is_stored(provider: OpenAIPro
 
     assert await provider.poll([made.id]) == {made.id: made}
     assert await provider.cancel(made.id) == made
+
+
+async def test_old_results_make_room(open_openai: Open, ticks: Ticks) -> None:
+    """They were stored long ago; kept for ever, they would fill the memory."""
+    provider = open_openai()
+    old, read = await start(provider, a_job()), await start(provider, a_job())
+    ticks.seconds += KEPT_SECONDS
+    await provider.poll([read.id])
+    ticks.seconds += 1
+
+    newest = await start(provider, a_job())
+
+    seen = await provider.poll([old.id, read.id, newest.id])
+    assert [seen[key].outcome is None for key in (old.id, read.id, newest.id)] == [
+        True,
+        False,
+        False,
+    ]
+
+
+async def test_results_are_kept_only_up_to_a_size(
+    provider: OpenAIProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest one in any case."""
+    monkeypatch.setattr(results, "MOST", 1)
+
+    first, second = await start(provider, a_job()), await start(provider, a_job())
+
+    seen = await provider.poll([first.id, second.id])
+    assert (seen[first.id].outcome, seen[second.id]) == (None, second)
 
 
 @pytest.mark.parametrize("repeats", [True, False])

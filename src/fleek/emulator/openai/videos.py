@@ -58,9 +58,8 @@ async def _created(account: Account, prediction: Prediction) -> Reply:
 
 def _deleted(account: Account, prediction: Prediction) -> bool:
     """Whether the server has forgotten the job: the end of every deletion, even of ended ones."""
-    late = any(at >= prediction.ended_at for at in prediction.cancel_requests)
     forgotten = account.plan.openai_server == "sglang" and bool(prediction.cancel_requests)
-    return prediction.cancelled is not None or late or forgotten
+    return prediction.cancelled is not None or prediction.deleted or forgotten
 
 
 def _video(request: Request) -> Prediction | None:
@@ -133,7 +132,7 @@ async def _delete(request: Request) -> ASGIApp:
     if account.plan.openai_server == "sglang":  # it forgets the job, and its GPU runs on
         account.cancel(prediction, heeded=False)
         return answer(before | {"status": "deleted"})
-    lied = await cancel(request, prediction)
+    lied = await cancel(request, prediction, shows_state=False)
     if not isinstance(lied, bool):
         return lied
     return answer({"id": prediction.id, "object": "video.deleted", "deleted": True})

@@ -78,8 +78,10 @@ class OpenAISettings(BaseSettings):
         description="Whether a request whose outcome is unknown may be repeated, as on a server of "
         "your own, where it costs time and no money.",
     )
-    voice: str = Field(
-        default="alloy", description="The voice of speech if the request names none."
+    voice: str | None = Field(
+        default=None,
+        description="The voice of speech if the request names none. Default: `alloy` at OpenAI, "
+        "which needs one, else the server's own.",
     )
     creates_per_minute: int | None = Field(
         default=None,
@@ -95,9 +97,14 @@ class OpenAISettings(BaseSettings):
         default=2 * 1024**3, ge=1024, description="Maximum size of an output file in bytes."
     )
 
+    @property
+    def is_openai(self) -> bool:
+        """Whether it is OpenAI itself."""
+        return urlsplit(self.base_url).hostname == PAID
+
     @model_validator(mode="after")
     def _has_key(self) -> Self:
-        if self.api_key is None and urlsplit(self.base_url).hostname == PAID:
+        if self.api_key is None and self.is_openai:
             raise ValueError(
                 "OPENAI_API_KEY: must be set to the account's key, or OPENAI_BASE_URL to the "
                 "address of another server"
@@ -131,7 +138,7 @@ async def connect() -> AsyncGenerator[Provider]:
             base_url=settings.base_url,
             models=read_models(settings.models),
             repeats=settings.repeats,
-            voice=settings.voice,
+            voice=settings.voice or ("alloy" if settings.is_openai else None),
             creates_per_minute=settings.creates_per_minute,
             max_concurrency=settings.max_concurrency,
             max_output_bytes=settings.max_output_bytes,

@@ -75,7 +75,7 @@ def described(models: Mapping[ModelName, Kind]) -> list[Model]:
 
 
 def request_body(
-    kind: Kind, model: ModelName, prompt: str, given: Mapping[str, Any], *, voice: str
+    kind: Kind, model: ModelName, prompt: str, given: Mapping[str, Any], *, voice: str | None
 ) -> dict[str, Any]:
     """Return the fields of a request.
 
@@ -83,7 +83,8 @@ def request_body(
     files. GPT Image models return bytes in any case, and know no such parameter.
     """
     if kind == "speech":
-        return {"voice": voice, **given, "model": model, "input": prompt}
+        spoken = {} if voice is None else {"voice": voice}
+        return {**spoken, **given, "model": model, "input": prompt}
     body = {**given, "model": model, "prompt": prompt}
     bare = model.rpartition("/")[2]
     if kind == "image" and not bare.startswith(_NAMED_BYTES):

@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-import re
-import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -38,6 +36,7 @@ from fleek.providers.http import (
     read_errors,
 )
 from fleek.providers.openai.models import SCHEMAS, Kind, described, request_body
+from fleek.providers.openai.results import Results, is_result, new_id
 from fleek.providers.openai.search import PAGE, Search, read_page
 from fleek.providers.openai.wire import (
     CANCELLED,
@@ -62,9 +61,7 @@ MAX_READS: Final = 50  # of single videos in one poll
 READS_AT_ONCE: Final = 8
 LIST_FROM: Final = 5  # so many ids are worth a page of the list
 GONE_SECONDS: Final = 120.0  # how long an unknown id may become known again
-KEPT_SECONDS: Final = 600.0  # after the last read of a result
-
-_RESULT: Final = re.compile(r"result-[0-9a-f]{32}")
+GONE_KEPT: Final = 10_000  # ids
 
 
 class OpenAIProvider:
@@ -77,7 +74,7 @@ class OpenAIProvider:
         base_url: The API's address.
         models: The kind of each model; the first one is the default.
         repeats: Whether a request with an unknown outcome may be repeated.
-        voice: Of speech, unless the request names one.
+        voice: Of speech, unless the request names one; None: the server's own.
         creates_per_minute, max_concurrency: Limits of the account; None: unlimited.
         max_output_bytes: Maximum size of an output.
         clock: Monotonic clock, in seconds.
@@ -94,7 +91,7 @@ class OpenAIProvider:
         base_url: str,
         models: Mapping[ModelName, Kind],
         repeats: bool = False,
-        voice: str = "alloy",
+        voice: str | None = None,
         creates_per_minute: int | None = None,
         max_concurrency: int | None = None,
         max_output_bytes: int = 2 * 1024**3,
@@ -117,7 +114,7 @@ class OpenAIProvider:
             size=max_output_bytes, setting="OPENAI_MAX_OUTPUT_BYTES", whole=3600.0
         )
         self._clock = clock
-        self._results: dict[PredictionId, tuple[float, Prediction]] = {}  # with the last read
+        self._results = Results(clock)
         self._missing: dict[PredictionId, float] = {}  # since when; -inf: deleted by us
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
@@ -169,12 +166,7 @@ class OpenAIProvider:
             metrics = read_metrics(answer.json())
         except Unreadable:
             metrics = {}
-        now, prediction_id = self._clock(), PredictionId(f"result-{secrets.token_hex(16)}")
-        prediction = Prediction(id=prediction_id, outcome=outcome, metrics=metrics)
-        for key in [key for key, (at, _) in self._results.items() if at < now - KEPT_SECONDS]:
-            del self._results[key]
-        self._results[prediction_id] = now, prediction
-        return prediction
+        return self._results.keep(Prediction(id=new_id(), outcome=outcome, metrics=metrics))
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
         """Return the state of predictions: videos in part from the list, the others one by one.
@@ -184,7 +176,6 @@ class OpenAIProvider:
         """
         seen = {key: found for key in ids if (found := self._result(key)) is not None}
         videos = [key for key in dict.fromkeys(ids) if is_video_id(key) and key not in seen]
-        videos = [key for key in videos if not _RESULT.fullmatch(key)]
         failures: list[ProviderUnavailable] = []
         if len(videos) >= LIST_FROM:
             try:
@@ -217,18 +208,18 @@ class OpenAIProvider:
 
         It may be kept by another process, which is about to store it.
         """
-        if not _RESULT.fullmatch(key):
+        if not is_result(key):
             return None
-        if key in self._results:
-            prediction = self._results[key][1]
-            self._results[key] = self._clock(), prediction
-            return prediction
+        if (kept := self._results.get(key)) is not None:
+            return kept
         reason = "the process that received the result ended before it was stored"
         lost = Failed("prediction_lost", reason, retryable=self._repeats)
         return self._absent(key, lost) or Prediction(id=key)
 
     def _absent(self, key: PredictionId, gone: Failed) -> Prediction | None:
         """Return the end of a prediction that has been unknown for long; None: not yet."""
+        if len(self._missing) >= GONE_KEPT:
+            self._missing.clear()
         since = self._missing.setdefault(key, self._clock())
         if self._clock() - since < GONE_SECONDS:
             return None
@@ -275,7 +266,7 @@ class OpenAIProvider:
         Raises:
             ProviderUnavailable: The request failed, or the server still stops the video.
         """
-        if _RESULT.fullmatch(prediction_id) or not is_video_id(prediction_id):
+        if is_result(prediction_id) or not is_video_id(prediction_id):
             return self._result(prediction_id)
         video = await self._video(prediction_id)
         if video is None or video.outcome is not None:

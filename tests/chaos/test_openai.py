@@ -1,0 +1,82 @@
+"""Crash points and a storm with the API of OpenAI: no callbacks, no id of ours, no safe repetition."""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from chaos.checker import Terms, check
+from chaos.host import OpenAIHost
+from chaos.rig import Rig, rigged
+from chaos.storm import SETTINGS, Storm, run
+from chaos.sweep import REFUSED, Leg, plan, run_leg
+from chaos.test_storm import PATIENT
+
+KILLS: Final = ("start.send", "start.sent", "waiting.write", "predicted.write", "reconcile.adopt")
+CODES: Final = REFUSED | {"provider_bad_request"}  # a refusal has another status here
+OUTCOMES: Final = "SELECT status, error_code FROM jobs"
+
+
+@pytest.fixture
+def host(_full_suite: None, tmp_path: Path) -> Generator[OpenAIHost]:
+    """Give an emulator of the test's own."""
+    host = OpenAIHost(tmp_path, seed=1)
+    yield host
+    host.close()
+
+
+def test_wherever_a_process_dies_a_video_is_paid_for_once(
+    host: OpenAIHost, tmp_path: Path
+) -> None:
+    """Found by its request in the list, or proven not to be there."""
+    plan(host, seed=3)
+
+    with rigged(tmp_path, host) as rig:
+        for number, name in enumerate(KILLS):
+            if number:
+                rig.processes[-1].kill()
+            run_leg(rig, Leg.of(name, "kill"))
+        rig.quiesce(meanwhile=rig.revive)
+        violations = check(rig.evidence(), Terms(codes=CODES))
+
+    assert violations == []
+
+
+def test_a_short_storm_costs_nothing(host: OpenAIHost, tmp_path: Path) -> None:
+    """Kills, lost answers, wrong dates and lists that lag: every video is paid for once."""
+    storm = Storm(seed=7, jobs=60, kills=5, minutes=0.4, wild=False, split=False, polling=True)
+
+    with rigged(tmp_path, host, **{**SETTINGS, **PATIENT}) as rig:
+        outcome = run(rig, storm)
+
+    assert not outcome.complaints, "\n".join(outcome.complaints)
+    assert (outcome.paid.twice, outcome.paid.lost) == (0, 0)
+
+
+def killed_with_a_response(rig: Rig) -> None:
+    """Let a process die between the response to an image and its first note of it, and another go on."""
+    process = rig.launch(FLEEK_FAILPOINTS="start.sent=kill@1")
+    rig.http.post("/api/v1/generate", json={"prompt": "a cat"}).raise_for_status()
+    process.wait()
+    rig.launch()
+    rig.quiesce()
+
+
+@pytest.mark.parametrize(
+    ("repeats", "outcome", "bought"),
+    [("false", ("failed", "provider_outcome_unknown"), 1), ("true", ("completed", None), 2)],
+)
+def test_an_image_whose_response_is_lost_is_paid_for_again_only_if_it_costs_nothing(
+    host: OpenAIHost, tmp_path: Path, repeats: str, outcome: tuple[str, str | None], bought: int
+) -> None:
+    """Nobody can find it, so the operator says whether to repeat it."""
+    plan(host, seed=1)
+    models = {"OPENAI_MODELS": "image:gpt-image-2.5-flare", "OPENAI_REPEATS": repeats}
+
+    with rigged(tmp_path, host, **models) as rig:
+        killed_with_a_response(rig)
+        outcomes = [tuple(row) for row in rig.rows(OUTCOMES)]
+
+    assert outcomes == [outcome]
+    assert host.ledger()["totals"]["predictions"] == bought
