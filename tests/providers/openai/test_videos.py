@@ -58,19 +58,33 @@ async def test_a_video_is_made_and_read(provider: OpenAIProvider, emulator: Emul
 
 
 @pytest.mark.usefixtures("server")
-@pytest.mark.parametrize(
-    ("fault", "code"), [("fail_mid", "prediction_failed"), ("nsfw", "content_flagged")]
-)
-async def test_a_failed_video_is_no_lost_poll(
-    provider: OpenAIProvider, fault: str, code: str
-) -> None:
-    """vLLM-Omni reports it with a status of 400 or 500, the others with 200."""
-    video = await start(provider, a_video(f"a cat [[emu:{fault}]]"))
+async def test_a_failed_video_is_no_lost_poll(provider: OpenAIProvider) -> None:
+    """vLLM-Omni reports it with a status of 500, the others with 200."""
+    video = await start(provider, a_video("a cat [[emu:fail_mid]]"))
 
     outcome = await look(provider, video.id)
 
     assert isinstance(outcome, Failed)
-    assert outcome.code == code
+    assert outcome.code == "prediction_failed"
+    assert "unexpected error" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("server", "code"),
+    [("openai", "content_flagged"), ("sglang", "content_flagged"), ("vllm", "prediction_failed")],
+)
+async def test_a_refused_video_is_not_tried_again(
+    open_openai: Open, emulator: Emulator, server: str, code: str
+) -> None:
+    """vLLM-Omni replaces the error's code by the status, 400; a repetition would be refused, too."""
+    emulator.replan(openai_server=server)
+    provider = open_openai(repeats=True)
+    video = await start(provider, a_video("a cat [[emu:nsfw]]"))
+
+    outcome = await look(provider, video.id)
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.code, outcome.retryable) == (code, False)
 
 
 async def test_an_error_of_the_server_is_a_lost_poll(provider: OpenAIProvider) -> None:

@@ -82,8 +82,11 @@ async def _get(request: Request) -> ASGIApp:
     if at is None:
         return missing()
     body = account.show(prediction, at=at)
-    failed = account.plan.openai_server == "vllm" and body["status"] == "failed"
-    return read_response(body, "get", faults, failed_status(prediction) if failed else 200)
+    if account.plan.openai_server == "vllm" and body["status"] == "failed":
+        status = failed_status(prediction)
+        body["error"]["code"] = status
+        return read_response(body, "get", faults, status)
+    return read_response(body, "get", faults)
 
 
 async def _list(request: Request) -> ASGIApp:

@@ -181,7 +181,8 @@ def _failure(error: Any, *, retryable: bool) -> Failed:
     reason = read_reason(error, MAX_REASON, otherwise="the server gave no reason")
     if isinstance(code, str) and code in _FLAGGED:
         return Failed("content_flagged", reason, retryable=False)
-    again = retryable or bool(_TRANSIENT.search(f"{code} {reason}"))
+    refused = isinstance(code, int) and 400 <= code < 500  # vLLM-Omni: the status of the failure
+    again = not refused and (retryable or bool(_TRANSIENT.search(f"{code} {reason}")))
     return Failed("prediction_failed", reason, retryable=again)
 
 
