@@ -80,6 +80,9 @@ INSERTS: Final = (
     $numbers SELECT $job, CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 'uploads/' || i,
     'hash' || i, CASE WHEN i % 100 <> 4 THEN 'hash' || i END, 1, 'image/png', $at, $at, true
     FROM n""",
+    """INSERT INTO job_inputs (job_id, number, upload_id, source_id, waiting)
+    $numbers SELECT $job, 0, CASE WHEN i % 2 = 0 THEN $job END, CASE WHEN i % 2 = 1 THEN $job END,
+    i % 100 = 1 FROM n WHERE i % 100 < 8""",
     """INSERT INTO tallies (lane, status, jobs)
     SELECT 0, status, count(*) FROM jobs GROUP BY status""",
 )

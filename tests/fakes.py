@@ -17,6 +17,7 @@ from fleek.providers.base import (
     Callback,
     Failed,
     Found,
+    InputFile,
     Model,
     Outcome,
     Prediction,
@@ -160,6 +161,30 @@ class FakeProvider:
         if model == "no/model":
             raise NotFound("there is no such model")
         return self.parameters
+
+
+@dataclass
+class TakingProvider(FakeProvider):
+    """A fake provider that takes files, as `providers.base.SupportsUpload` says."""
+
+    reads_inputs: bool = False
+    inline: bool = True  # whether a file becomes a ``data:`` URI, or an address
+    taken: list[InputFile] = field(default_factory=list)
+    refusals: list[FleekError] = field(default_factory=list)  # raised in turn, then it takes
+    inputs: list[Mapping[str, Any]] = field(default_factory=list)  # parameters of each start
+
+    async def upload(self, file: InputFile) -> str:
+        """Take a file, or raise what the script says."""
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.taken.append(file)
+        address = f"https://files.example.com/{len(self.taken)}"
+        return file.data_uri() if self.inline else address
+
+    async def start(self, job: Job, attempt: Attempt) -> Prediction:
+        """Remember the parameters."""
+        self.inputs.append(job.input)
+        return await super().start(job, attempt)
 
 
 @dataclass

@@ -59,6 +59,16 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
         errors.Conflict,
         "The job has no paid result: it was cancelled, it goes on, or no prediction succeeded.",
     ),
+    "upload_in_use": (errors.Conflict, "A job that has not ended refers to the upload."),
+    "unknown_upload": (errors.InvalidInput, "The upload that a parameter names is not there."),
+    "unknown_job": (errors.InvalidInput, "The job whose output a parameter names is not there."),
+    "unknown_output": (errors.InvalidInput, "That job has no output with this index."),
+    "input_not_supported": (
+        errors.InvalidInput,
+        "The provider takes no files, and a parameter names an upload or a job.",
+    ),
+    "input_unreadable": (errors.InvalidInput, "A `data:` URI among the parameters is not one."),
+    "too_many_inputs": (errors.InvalidInput, "The parameters name more than 32 files."),
     "empty_upload": (errors.InvalidInput, "The uploaded file has no bytes."),
     "not_one_file": (errors.InvalidInput, "The uploaded form holds no file, or several."),
     "not_completed": (errors.Conflict, "The job has no files, as it has not completed."),
@@ -66,6 +76,13 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
 """Codes that are given where an error is raised."""
 
 ENDINGS: Final[Mapping[str, str]] = {
+    "input_gone": "A media input is not there any more, or its address responds that there is none.",
+    "input_failed": "A job whose output it needs failed, was cancelled or was removed.",
+    "input_unsafe": "The address of a media input, or one that it redirects to, may not be called.",
+    "input_too_large": "A media input is larger than `MAX_UPLOAD_BYTES`, or than 256 KiB in a `data:` URI.",
+    "input_not_media": "The address of a media input is that of a web page.",
+    "input_unsupported": "The provider does not take files of this type.",
+    "input_refused": "The provider refuses the file of a media input.",
     "prediction_failed": "The provider ran it, and it failed.",
     "prediction_aborted": "The provider gave up before the prediction ran.",
     "prediction_cancelled": "It was cancelled at the provider, not by Fleek.",
@@ -97,6 +114,9 @@ DEFERRALS: Final[Mapping[str, str]] = {
     "provider_unauthorized": "The provider refuses the token: jobs wait until it takes one.",
     "provider_busy": "The provider has no slot free.",
     "provider_not_ready": "The provider is starting, or its model is not loaded.",
+    "waiting_for_input": "The job waits for another one whose output it needs.",
+    "input_late": "Handing over the media inputs took longer than five minutes.",
+    "input_changed": "An input is not the file any more that was sent when the outcome became unknown.",
     "not_bought": "The provider was searched, and no prediction had been created.",
 }
 """Why an attempt was given back; these stand in the metadata document and the history."""

@@ -91,7 +91,9 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             metrics.show(adapters.dispatcher.figures)
         capacity, cancels = StorageCapacity(adapters.storage), CancelRequests()
         webhooks, keys = Client(webhook_policy(settings)), KeyCache()
+        inputs = Client(input_policy(settings))
         stack.push_async_callback(webhooks.close)
+        stack.push_async_callback(inputs.close)
         stack.push_async_callback(capacity.close)
         stack.push_async_callback(keys.tasks.finish, seconds=LAST_USES_SECONDS)
         stack.push_async_callback(cancels.tasks.finish, seconds=LAST_CANCELS_SECONDS)
@@ -106,6 +108,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             capacity=capacity,
             presenter=EventPresenter(_addresses(settings, keys, clock)),
             webhooks=webhooks,
+            inputs=inputs,
             secret_box=SecretBox(settings.master_keys),
             keys=keys,
             metrics=metrics,
@@ -135,6 +138,12 @@ def webhook_policy(settings: Settings) -> Policy:
         log.warning("private_receivers_allowed", networks=settings.ssrf_allow_cidrs)
     plain = settings.webhook_allow_http
     return Policy(setting="SSRF_ALLOW_CIDRS", networks=networks, plain=plain)
+
+
+def input_policy(settings: Settings) -> Policy:
+    """Return which addresses media inputs may be fetched from."""
+    networks = tuple(ip_network(network, strict=False) for network in settings.ssrf_allow_cidrs)
+    return Policy(setting="SSRF_ALLOW_CIDRS", networks=networks)
 
 
 def _prepare(settings: Settings) -> None:

@@ -302,8 +302,8 @@ class Settings(BaseSettings):
     )
     ssrf_allow_cidrs: Listed = Field(
         default=(),
-        description="Private networks that webhooks may be sent to, such as `10.0.0.0/8`, "
-        "comma-separated: receivers there may have any port and a name without a dot. Addresses "
+        description="Private networks that webhooks may be sent to and media inputs may be fetched "
+        "from, such as `10.0.0.0/8`, comma-separated: hosts there may have any port and a name without a dot. Addresses "
         "of metadata services stay refused.",
     )
     master_key: Secrets = Field(

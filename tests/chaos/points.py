@@ -105,6 +105,8 @@ POINTS: Final = (
     Point("upload.stored", scene="requests"),
     Point("upload.delete", scene="requests"),
     Point("upload.deleted", scene="requests"),
+    Point("inputs_ready.write", scene="requests"),
+    Point("inputs_ready.written", scene="requests"),
     Point("leadership.acquire"),
     Point("leadership.release", scene="stop"),
     Point("heartbeat.register", actions=KILL),
@@ -117,6 +119,7 @@ POINTS: Final = (
 )
 
 NOT_SWEPT: Final = {
+    "input_postponed": "the job is pending before and after; the sweep's inputs are all there",
     "progress": "a lost report of progress is followed by the next one",
     "cancel_owed": "no prediction of the sweep runs for longer than an attempt may",
     "repeating": "the provider of the sweep does not know an attempt again",

@@ -51,6 +51,7 @@ class Requests:
             self._until(lambda: self._operated(job_id))
             self._until(lambda: self._delivered(job_id))
             self._until(self._uploaded)
+            self._until(self._chained)
             self._until(self._deleted)
         except BaseException as error:  # noqa: BLE001 - raised again by `close`
             self._error = error
@@ -103,6 +104,28 @@ class Requests:
         if made is not None:
             self._upload = made["url"]
         return made is not None and self._stored() == [CONTENT]
+
+    def _chained(self) -> bool:
+        """Whether a job has completed that takes the upload, and one that takes its output."""
+        first = self._take(f"upload:{self._upload.rpartition('/')[2]}")
+        second = None if first is None else self._take(f"job:{first}")
+        if second is None:
+            return False
+        self._until(lambda: self._ended(second))
+        return True
+
+    def _take(self, reference: str) -> str | None:
+        client = Client(self._rig, self._rig.history, 3)
+        try:
+            prompt = f"with an input {next(_numbers)}"
+            return client.submit(prompt, parameters={"image": reference})
+        finally:
+            client.close()
+
+    def _ended(self, job_id: str) -> bool:
+        job = self._call("GET", f"/api/v1/jobs/{job_id}")
+        assert job is None or job["status"] not in {"failed", "cancelled"}, job
+        return job is not None and job["status"] == "completed"
 
     def _deleted(self) -> bool:
         """Whether the upload and its file are removed."""

@@ -35,7 +35,12 @@ def scheduled_later(example: Example) -> Example:
 
 @pytest.mark.parametrize(
     ("page", "least"),
-    [("README.md", 15), ("docs/tutorial/first-job.md", 5), ("docs/how-to/back-up.md", 2)],
+    [
+        ("README.md", 15),
+        ("docs/tutorial/first-job.md", 5),
+        ("docs/how-to/back-up.md", 2),
+        ("docs/how-to/use-media-inputs.md", 6),
+    ],
 )
 def test_every_example_works_as_shown(page: str, least: int, service: Service) -> None:
     """Readers copy them, and a failing one ends their trial."""

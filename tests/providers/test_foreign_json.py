@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleek.domain.data_uri import DataUriUnreadable, decode
 from fleek.domain.media import Output
 from fleek.domain.text import PIECE, LongText, pieces_of
-from fleek.providers.data_uri import DataUriUnreadable, decode
 from fleek.providers.foreign_json import NotJson, parse
 from fleek.providers.outputs import read_outputs
 

@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -20,6 +21,7 @@ from bulk_data import ROWS, insert_jobs
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import Conflict
 from fleek.domain.idempotency import RequestIdentity
+from fleek.domain.inputs import media_inputs
 from fleek.domain.job import (
     AttemptId,
     Job,
@@ -42,6 +44,7 @@ from fleek.store import (
     event_stream,
     events,
     idempotency,
+    inputs,
     jobs,
     limits,
     listing,
@@ -70,7 +73,7 @@ LANE: Final = UUID("b0000000-0000-0000-0000-000000000008")
 BIG: Final = frozenset(
     {
         *("jobs", "attempts", "events", "job_tags", "media", "idempotency_keys"),
-        *("unkeyed_requests", "deliveries", "uploads"),
+        *("unkeyed_requests", "deliveries", "uploads", "job_inputs"),
     }
 )
 
@@ -82,12 +85,29 @@ UNASKED: Final = {
 
 REFERENCES: Final = {
     ("sqlite", "accept"): {
-        *("ix_job_tags_job", "pk_events", "pk_job_logs", "pk_media", "uq_attempts_job_id_n")
+        *(
+            "ix_job_tags_job",
+            "pk_events",
+            "pk_job_inputs",
+            "pk_job_logs",
+            "pk_media",
+            "uq_attempts_job_id_n",
+        )
     },
     ("sqlite", "remove"): {"pk_delivery_attempts", "pk_job_logs"},
     ("sqlite", "old deliveries"): {"pk_delivery_attempts"},
     ("sqlite", "accept below a limit"): {
-        *("ix_job_tags_job", "pk_events", "pk_job_logs", "pk_media", "uq_attempts_job_id_n")
+        *(
+            "ix_job_tags_job",
+            "pk_events",
+            "pk_job_inputs",
+            "pk_job_logs",
+            "pk_media",
+            "uq_attempts_job_id_n",
+        )
+    },
+    ("sqlite", "inputs of a new job"): {
+        *("ix_job_tags_job", "pk_events", "pk_job_inputs", "pk_job_logs", "uq_attempts_job_id_n"),
     },
 }
 """Where SQLite looks for rows that might refer to a row that is new or removed."""
@@ -97,6 +117,7 @@ SAME_ROWS: Final = {"from the future": {"ix_jobs_due_by_tenant": "ix_jobs_due"}}
 
 KEYS: Final = {  # SQLite numbers the indexes of a table's own constraints
     "sqlite_autoindex_jobs_1": "pk_jobs",
+    "sqlite_autoindex_job_inputs_1": "pk_job_inputs",
     "sqlite_autoindex_uploads_1": "pk_uploads",
     "sqlite_autoindex_uploads_2": "uq_uploads_tenant_id_kept_sha256",
     "sqlite_autoindex_attempts_1": "pk_attempts",
@@ -143,6 +164,23 @@ def decide_to_purge(job: Job, _: Attempt | None) -> Update:
 def relabels(job: Job, _: Attempt | None) -> Update:
     """Decide to change what belongs to the caller."""
     return Update(change=edit(job, {"tags": ("storm",), "favourite": True}, now=NOW))
+
+
+def needing(source: JobId, upload: UUID) -> Job:
+    """Return a new job that needs an output and an upload."""
+    found = media_inputs({"a": f"job:{source}", "b": f"upload:{upload}"}, None)
+    return a_job(inputs=found)
+
+
+def readies(_job: Job, _: Attempt | None) -> Update:
+    """Decide that the job waits for no other one."""
+    return Update(inputs_ready=True)
+
+
+def ends_with_inputs(job: Job, _: Attempt | None) -> Update:
+    """Decide to cancel a job that needs something."""
+    ended = cancel(replace(job, inputs=needing(number(8), number(8)).inputs), now=NOW)
+    return Update(change=ended)
 
 
 def erases(job: Job, _: Attempt | None) -> Update:
@@ -379,7 +417,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         removes,
         (
             "ix_deliveries_job ix_idempotency_keys_job ix_job_tags_job "
-            "pk_jobs pk_media pk_events uq_attempts_job_id_n"
+            "pk_job_inputs pk_jobs pk_media pk_events uq_attempts_job_id_n"
         ),
     ),
     "accept below a limit": (
@@ -398,6 +436,33 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         lambda db: jobs.insert_job(db, a_job(), identity=request(window=timedelta(days=999))),
         "ix_unkeyed_requests_digest pk_jobs",
     ),
+    "inputs of a new job": (
+        lambda db: jobs.insert_job(db, needing(number(8), number(8))),
+        "pk_jobs pk_uploads pk_media",
+    ),
+    "waiting for inputs": (
+        lambda db: inputs.waiting(db, after=(number(1), 0), limit=99),
+        "ix_job_inputs_waiting pk_jobs",
+    ),
+    "sources": (
+        lambda db: inputs.sources(db, needing(number(8), number(8))),
+        "pk_jobs",
+    ),
+    "output": (
+        lambda db: inputs.output(db, number(8), index=0, tenant_id="default"),
+        "ix_jobs_list pk_media",
+    ),
+    "jobs in use": (lambda db: inputs.jobs_in_use(db, MANY), "ix_job_inputs_source"),
+    "fetched": (lambda db: inputs.fetched(db, number(8), 0), "pk_job_inputs pk_uploads"),
+    "keep a fetched file": (
+        lambda db: inputs.keep_fetched(db, number(8), 0, an_upload(id=UploadId(number(8)))),
+        "pk_job_inputs pk_jobs pk_uploads",
+    ),
+    "inputs are ready": (lambda db: apply(db, number(300), readies), "pk_jobs pk_job_inputs"),
+    "inputs are needed no more": (
+        lambda db: apply(db, number(301), ends_with_inputs),
+        "pk_jobs pk_job_inputs",
+    ),
     "upload": (lambda db: uploads.claim(db, an_upload()), "uq_uploads_tenant_id_kept_sha256"),
     "stored upload": (
         lambda db: uploads.mark_stored(db, UploadId(number(8))),
@@ -409,7 +474,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     ),
     "expired uploads": (
         lambda db: uploads.begin_expiry(db, before=SOON, limit=3),
-        "ix_uploads_expiry pk_uploads",
+        "ix_uploads_expiry ix_job_inputs_upload pk_uploads",
     ),
     "uploads being removed": (
         lambda db: uploads.being_removed(db, limit=9),

@@ -46,7 +46,7 @@ from fleek.engine.recollect import recollect
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import retry_once, submit_once
 from fleek.schemas import JobCancelled, JobCreate, JobPatch, JobRead
-from fleek.store import jobs
+from fleek.store import inputs, jobs
 from fleek.store.jobs import JobView
 
 CREATED: Final[dict[int | str, dict[str, Any]]] = {
@@ -178,7 +178,8 @@ async def delete_job(
     """Cancel a job that has not ended; with `purge=true`, remove its files for good.
 
     After the response, its files and its metadata document return 410. They are removed from the
-    storage soon after, or as soon as the job's prediction has ended.
+    storage soon after, or as soon as the job's prediction and the jobs that need its files as inputs
+    have ended; `message` says so.
     """
     if not wanted:
         return await cancel_job(job_id, rt, request)
@@ -186,6 +187,8 @@ async def delete_job(
         rt, job_id, tenant_id=caller(request).tenant_id, by=actor(request)
     )
     message = "Job purged" if by_this_call else "Job was purged already"
+    if await inputs.jobs_in_use(rt.db, [job.id]):
+        message += "; its files are kept until the jobs that need them as inputs have ended"
     return JobCancelled(message=message, job=JobRead.from_job(job, (), addresses(rt)))
 
 

@@ -15,6 +15,7 @@ from fleek.api.multipart import boundary_of, read_file
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
 from fleek.domain.errors import (
+    Conflict,
     DatabaseUnavailable,
     NotFound,
     StorageFull,
@@ -109,10 +110,10 @@ async def get_upload(upload_id: UploadIdPath, rt: RuntimeDep, request: Request) 
     operation_id="delete_upload",
     summary="Delete an upload",
     response_description="The upload, as it was.",
-    responses=problems(NotFound, DatabaseUnavailable),
+    responses=problems(NotFound, Conflict, DatabaseUnavailable),
 )
 async def delete_upload(upload_id: UploadIdPath, rt: RuntimeDep, request: Request) -> UploadRead:
-    """Remove an uploaded file before its time."""
+    """Remove an uploaded file before its time, unless a job that has not ended refers to it."""
     upload = await remove_upload(rt, upload_id, tenant_id=caller(request).tenant_id)
     return UploadRead.of(upload, public=rt.settings.public_base)
 

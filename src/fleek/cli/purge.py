@@ -120,6 +120,10 @@ class BulkPurge:
                     "would purge", estimate.jobs, estimate.files, estimate.size_bytes
                 )
             freed = await purge_older(rt, before=before, status=status)
+        if freed.kept:
+            self.screen.warn(
+                f"{freed.kept} jobs are kept: others that have not ended need their files"
+            )
         if freed.failed:
             self.screen.warn(f"{freed.failed} jobs could not be purged now: see the log")
         code = self._report("purged", freed.jobs, freed.files, freed.size_bytes)

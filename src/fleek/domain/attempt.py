@@ -41,6 +41,9 @@ class Attempt:
     error: JobError | None = None
     empty_looks: int = 0  # complete searches in a row that found no prediction
     looked_at: datetime | None = None  # time of the latest of these searches
+    inputs: Mapping[str, Any] | None = None
+    """What was sent for each media input, by its pointer: `sha256`, `size_bytes`, `content_type`, and
+    the `address` if the provider was sent one; None: there was none."""
     cancel_owed: bool = False  # the cancel request is repeated until the prediction ends
     metrics: Mapping[str, Any] | None = None  # from the provider, e.g. predict_time
 

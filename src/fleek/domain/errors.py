@@ -30,6 +30,7 @@
     │       └── RateLimited      too many requests of the key
     ├── ProviderError            a provider failed
     │   ├── ProviderRejected     permanent; nothing was paid for
+    │   │   └── InputUnusable    a media input is gone, not safe or not acceptable
     │   ├── ProviderUnavailable  nothing was paid for; may be tried again
     │   ├── OutcomeUnknown       a prediction may have been created
     │   ├── CallbackRejected     a callback that the provider did not sign
@@ -46,6 +47,7 @@
     │   │   ├── Overloaded       refused without any effect, as it would take too long
     │   │   └── WriteUnknown     not confirmed in time; it may have been written
     │   ├── DispatcherUnavailable
+    │   ├── InputUnreachable     a media input cannot be fetched now
     │   ├── ResourcesExhausted   this process has no free descriptors, memory or threads
     │   └── StorageError
     │       └── StorageFull
@@ -267,6 +269,12 @@ class ProviderRejected(ProviderError):
     code = "provider_rejected"
 
 
+class InputUnusable(ProviderRejected):
+    """A media input of the job cannot be used; nothing was paid for."""
+
+    code = "input_unusable"
+
+
 class ProviderUnavailable(ProviderError):
     """Nothing was paid for; the call may be repeated, not before `retry_after`."""
 
@@ -369,6 +377,12 @@ class DispatcherUnavailable(HostError):
     """The dispatcher cannot be reached; jobs are safe and start later."""
 
     code = "dispatcher_unavailable"
+
+
+class InputUnreachable(HostError):
+    """A media input cannot be fetched from its address now."""
+
+    code = "input_unreachable"
 
 
 class ResourcesExhausted(HostError):

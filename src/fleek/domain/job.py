@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import Any, Final, NewType
 from uuid import UUID
 
+from fleek.domain.inputs import MediaInput
+
 JobId = NewType("JobId", UUID)  # version 7: sorts by time
 AttemptId = NewType("AttemptId", UUID)
 WorkerId = NewType("WorkerId", UUID)
@@ -35,6 +37,13 @@ class Stage(StrEnum):
     UNKNOWN = "unknown"  # a prediction may have been created; to be reconciled
 
 
+class OnInputCancel(StrEnum):
+    """What becomes of a job when one that it waits for, as its input, is cancelled."""
+
+    FAIL = "fail"
+    CANCEL = "cancel"
+
+
 TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 State = Status | Stage
@@ -56,6 +65,10 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     Status.FAILED: frozenset({Stage.COLLECTING}),  # a paid result is collected again
     Status.CANCELLED: frozenset(),
 }
+
+
+WAITING_FOR_INPUT: Final = "waiting_for_input"
+"""The code of a pending job's error while it waits for another job to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +110,24 @@ class Job:
     retries: int = 0  # failed attempts that were followed by another
     deferrals: int = 0  # attempts given back
     crashes: int = 0  # intents whose worker crashed
-    collects: int = 0  # failures in a row to collect the latest prediction's outputs
+    collects: int = 0
+    """Failures in a row to collect the latest prediction's outputs, or, while pending, to fetch its
+    inputs."""
     worker_id: WorkerId | None = None  # the worker that holds it, while starting or collecting
     attempt_id: AttemptId | None = None  # the latest attempt
     prediction_id: PredictionId | None = None  # of the latest attempt, once bound
     progress: float | None = None  # 0.0-1.0, from the provider; None: not reported
     error: JobError | None = None
-    """The reason why the job or its latest attempt failed, or, while collecting, why it waits; None
-    for a completed job."""
+    """The reason why the job or its latest attempt failed, or why it waits, for its inputs or while
+    collecting; None for a completed job."""
     started_at: datetime | None = None  # the first claim
     completed_at: datetime | None = None  # time of its terminal status
     deadline_after: timedelta | None = None
     """The deadline, counted from the requested `run_at`; None: not stored by an earlier release."""
     favourite: bool = False  # the caller's own, as are its tags
     tags: tuple[str, ...] = ()
+    inputs: tuple[MediaInput, ...] = ()  # among its parameters
+    on_input_cancel: OnInputCancel = OnInputCancel.FAIL
     retry_of: JobId | None = None  # the job whose request it repeats
     key_id: str | None = None  # the API key that created it; None: without a key
     traceparent: str | None = None  # the trace context of the request that created it
@@ -124,6 +141,12 @@ class Job:
     def state(self) -> State:
         """The stage while processing, else the status."""
         return self.status if self.stage is None else self.stage
+
+    @property
+    def waits_for_input(self) -> bool:
+        """Whether it waits for another job, whose output it needs, to end."""
+        waits = self.error is not None and self.error.code == WAITING_FOR_INPUT
+        return waits and self.status is Status.PENDING
 
     @property
     def terminal(self) -> bool:
@@ -193,6 +216,7 @@ class JobRequest:
     max_attempts: int | None = None
     webhook: JobWebhook | None = None
     tags: tuple[str, ...] = ()
+    on_input_cancel: OnInputCancel = OnInputCancel.FAIL
     tenant_id: str = DEFAULT_TENANT
     key_id: str | None = None  # the API key of the caller
 

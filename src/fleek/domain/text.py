@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from itertools import accumulate, chain
 from typing import Final
 
+BLANKS: Final = "".join(map(chr, range(0x21)))  # ignored around an address
 PIECE: Final = 262_144  # characters or bytes per step
 BLOCK: Final = 1_048_576  # bytes per block
 LONGEST_COMPARED: Final = 64  # characters of a mistyped name

@@ -13,11 +13,13 @@ from fleek.domain.errors import FleekError, IllegalTransition
 from fleek.domain.job import (
     TERMINAL,
     TRANSITIONS,
+    WAITING_FOR_INPUT,
     AttemptId,
     Backoff,
     Change,
     Job,
     JobError,
+    JobId,
     PredictionId,
     Stage,
     State,
@@ -171,6 +173,39 @@ def defer(
     )
     data = {"attempt": job.ordinal, "run_at": run_at.isoformat(), **_reason(error)}
     return Change(moved, "deferred", data)
+
+
+def wait_for_inputs(job: Job, sources: Collection[JobId]) -> Job:
+    """Return a new job that waits until other jobs have ended; it is not due before its deadline."""
+    named = ", ".join(map(str, sorted(sources)))
+    reason = JobError(WAITING_FOR_INPUT, f"waits for job {named}")
+    return replace(job, run_at=job.deadline, error=reason)
+
+
+def release_inputs(job: Job, *, now: datetime) -> Change:
+    """Let a job start whose inputs are there now, at the time that its caller chose."""
+    if not job.waits_for_input:
+        raise _illegal(job, "be released")
+    wanted = job.deadline - (job.deadline_after or timedelta(0))
+    ready = replace(job, run_at=max(now, wanted), error=None, updated_at=now)
+    return Change(ready, "inputs_ready")
+
+
+def postpone_start(job: Job, error: FleekError, *, now: datetime, backoff: Backoff) -> Change:
+    """Postpone the start, as an input could not be fetched; no attempt is counted."""
+    if job.status is not Status.PENDING:
+        raise _illegal(job, "wait for its inputs")
+    collects = job.collects + 1
+    run_at = now + backoff.delay(collects, least=0.5)
+    waiting = replace(
+        job,
+        run_at=run_at,
+        collects=collects,
+        error=JobError(error.code, str(error)),
+        updated_at=now,
+    )
+    data = {"run_at": run_at.isoformat(), **_reason(error)}
+    return Change(waiting, "input_postponed", data)
 
 
 def fail(job: Job, error: JobError, *, retryable: bool, now: datetime, backoff: Backoff) -> Change:

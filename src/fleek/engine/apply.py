@@ -145,6 +145,8 @@ def _record(rt: Runtime, job: Job, event: str) -> None:
     """Count a change of a job, wake its readers, and log it; progress only when debugging."""
     rt.metrics.steps.labels(event).inc()
     rt.wakeups.notify("events")
+    if job.terminal:
+        rt.wakeups.notify("chain")
     shown: dict[str, str] = {}
     if job.error is not None:
         shown["code"] = job.error.code

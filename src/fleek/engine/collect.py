@@ -35,9 +35,11 @@ from fleek.domain.job import Job, JobError, JobId, Stage, Status
 from fleek.domain.media import Key, Media, Output, Part, media_key, metadata_key, purged
 from fleek.domain.text import LongText, pieces_of
 from fleek.engine.apply import apply_until_stored
+from fleek.engine.inputs import with_inputs
 from fleek.engine.paid import PAID, is_final, recall
 from fleek.engine.runtime import Runtime
 from fleek.engine.spool import write_spool
+from fleek.providers.base import Provider, SupportsUpload
 from fleek.sniff import Sniffed, sniff
 from fleek.storage.base import spool_file
 from fleek.store import attempts, jobs
@@ -166,7 +168,16 @@ def _chunks(rt: Runtime, job: Job, output: Output) -> AsyncIterator[bytes]:
     if provider is None:
         message = f"the provider {job.provider} is not configured here"
         raise ProviderUnavailable(message, code="provider_not_configured")
+    if job.inputs and isinstance(provider, SupportsUpload) and provider.reads_inputs:
+        return _read_with_inputs(rt, provider, job, output)
     return provider.read(job, output)
+
+
+async def _read_with_inputs(
+    rt: Runtime, provider: Provider, job: Job, output: Output
+) -> AsyncIterator[bytes]:
+    async for chunk in provider.read(await with_inputs(rt, job), output):
+        yield chunk
 
 
 async def _stored(rt: Runtime, key: Key) -> AsyncIterator[bytes]:
@@ -286,6 +297,7 @@ def _attempt_entry(attempt: Attempt) -> dict[str, Any]:
         "submitted_at": attempt.submitted_at.isoformat(),
         "verdict": attempt.verdict,
         "error": attempt.error and {"code": attempt.error.code, "message": attempt.error.message},
+        **({} if attempt.inputs is None else {"inputs": attempt.inputs}),
     }
 
 

@@ -16,7 +16,9 @@ from fleek.domain.job import JobId
 if TYPE_CHECKING:
     from fleek.engine.runtime import Runtime
 
-Topic = Literal["admit", "watch", "recover", "expire", "sweep", "deliver", "events", "bulk"]
+Topic = Literal[
+    "admit", "watch", "recover", "expire", "sweep", "deliver", "events", "bulk", "chain"
+]
 
 
 class Bell:

@@ -31,7 +31,7 @@ from fleek.engine.loops import run_logged
 from fleek.engine.runtime import Runtime
 from fleek.engine.uploads import expire_uploads
 from fleek.storage.base import Stored
-from fleek.store import idempotency, purges, request_rates
+from fleek.store import idempotency, inputs, purges, request_rates
 from fleek.store.purges import Cursor
 from fleek.store.updates import Update
 
@@ -62,6 +62,7 @@ class Freed:
     files: int = 0
     size_bytes: int = 0
     failed: int = 0  # jobs of which something could not be removed
+    kept: int = 0  # jobs whose files other jobs need
 
     def __add__(self, other: "Freed") -> "Freed":
         return Freed(
@@ -69,6 +70,7 @@ class Freed:
             self.files + other.files,
             self.size_bytes + other.size_bytes,
             self.failed + other.failed,
+            self.kept + other.kept,
         )
 
 
@@ -128,11 +130,14 @@ def _line(job: Job, by: Actor, now: datetime) -> AuditEntry:
 async def erase(rt: Runtime, job: Job) -> Freed:
     """Remove the purged parts of a job from storage, then mark the row as erased.
 
-    Each attempt of the job must have its verdict, so that nothing is written any more.
+    Each attempt of the job must have its verdict, so that nothing is written any more. While a job
+    that has not ended needs an output of it, nothing is removed; it stays marked.
 
     Raises:
         StorageError: A file could not be removed; the row stays marked as purging.
     """
+    if await inputs.jobs_in_use(rt.db, [job.id]):
+        return Freed()
     freed = Freed(jobs=1)
     for stored in await _left(rt, job):
         failpoints.hit("purge.delete")
@@ -160,7 +165,7 @@ async def purge_all(
 ) -> Freed:
     """Purge parts of ended jobs, `AT_ONCE` at a time; failures are logged and counted.
 
-    Jobs with an attempt that may still cost money are skipped.
+    Jobs with an attempt that may still cost money are skipped, and so are those that a job needs.
     """
 
     async def purge_one(job_id: JobId) -> Freed:
@@ -169,8 +174,10 @@ async def purge_all(
         )
         return await erase(rt, job) if job.purging else Freed()
 
-    owing = await purges.owing(rt.db, job_ids)
-    return await each(rt, [job_id for job_id in job_ids if job_id not in owing], purge_one)
+    needed = await inputs.jobs_in_use(rt.db, job_ids)
+    kept = await purges.owing(rt.db, job_ids) | needed
+    freed = await each(rt, [job_id for job_id in job_ids if job_id not in kept], purge_one)
+    return freed + Freed(kept=len(needed))
 
 
 async def each(rt: Runtime, jobs: Sequence[T], work: Callable[[T], Awaitable[Freed]]) -> Freed:
@@ -278,12 +285,13 @@ class Retention:
             lambda after: purges.purging(rt.db, after=after, limit=PAGE),
             lambda job: (job.updated_at, job.id),
         )
-        owing = await purges.owing(rt.db, [job.id for job in page])
+        ids = [job.id for job in page]
+        kept = await purges.owing(rt.db, ids) | await inputs.jobs_in_use(rt.db, ids)
 
         async def erase_one(job: Job) -> Freed:
             return await erase(rt, job)
 
-        return await each(rt, [job for job in page if job.id not in owing], erase_one)
+        return await each(rt, [job for job in page if job.id not in kept], erase_one)
 
     async def _expire(self, part: Part, walk: PageWalk, *, before: datetime) -> Freed:
         rt = self._rt

@@ -20,6 +20,7 @@ from fleek.domain.transitions import fail_permanently, hold_unknown, release_unk
 from fleek.engine.apply import apply, apply_until_stored
 from fleek.engine.backlog import RetrySchedule
 from fleek.engine.clock import STEP
+from fleek.engine.inputs import with_inputs
 from fleek.engine.loops import run_logged
 from fleek.engine.provider_limits import call_timeout
 from fleek.engine.runtime import Runtime
@@ -97,7 +98,8 @@ class Reconciliation:
         elif await self._hold(attempt, worker_id):
             try:
                 async with call_timeout(attempt.provider, LIMIT):
-                    prediction = await start_prediction(rt, job, attempt)
+                    asked = await with_inputs(rt, job, attempt)
+                    prediction = await start_prediction(rt, asked, attempt)
             except ProviderRejected as error:
                 await record_refused(rt, attempt, error)
             else:

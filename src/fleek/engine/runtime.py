@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fleek.dispatch.base import Dispatcher
+from fleek.domain.job import JobId
 from fleek.engine.access import KeyCache
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
@@ -39,6 +40,7 @@ class Runtime:
     capacity: StorageCapacity
     presenter: Presenter  # of events, for webhooks
     webhooks: Client  # sends them
+    inputs: Client  # fetches media inputs
     secret_box: SecretBox = field(default_factory=SecretBox)
     keys: KeyCache = field(default_factory=KeyCache)
     tenants: TenantCache = field(default_factory=TenantCache)
@@ -51,4 +53,5 @@ class Runtime:
     recalls: dict[str, TokenBucket] = field(
         default_factory=dict
     )  # calls of `SupportsRecall.recall`, by provider
+    preparing: set[JobId] = field(default_factory=set)  # jobs whose inputs are handed over now
     steady: Steady = steady_seconds  # what pauses and time-outs within this process go by

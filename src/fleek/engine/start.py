@@ -34,6 +34,7 @@ from fleek.engine.apply import apply_until_stored
 from fleek.engine.cancel import cancel_predictions_soon, cancel_unbound
 from fleek.engine.clock import STEP
 from fleek.engine.conclude import conclude
+from fleek.engine.inputs import Prepared, content_of, prepare
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Prediction, SupportsServerTime, time_at
 from fleek.store import attempts
@@ -59,14 +60,38 @@ async def start(rt: Runtime, job_id: JobId) -> None:
 
 
 async def _start(rt: Runtime, job_id: JobId) -> None:
-    intended = await intend(rt, job_id)
+    prepared = None
+    try:
+        intended = await intend(rt, job_id)
+    except _InputsNeeded as needed:
+        if job_id in rt.preparing:  # dispatched again meanwhile
+            return
+        rt.preparing.add(job_id)
+        try:
+            prepared = await prepare(rt, needed.job)
+            intended = None if prepared is None else await intend(rt, job_id, prepared)
+        finally:
+            rt.preparing.discard(job_id)
     rt.wakeups.notify("admit")  # a dispatched id has been handled
     if intended is not None:
-        await carry_out(rt, *intended)
+        job, attempt = intended
+        if prepared is not None:
+            job = replace(job, input=prepared.parameters)
+        await carry_out(rt, job, attempt)
 
 
-async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
-    """Claim a due job and write the intent to pay, in one transaction.
+class _InputsNeeded(StaleJob):
+    """The job has inputs, which have to be handed to its provider first."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"job {job.id} has inputs")
+        self.job = job
+
+
+async def intend(
+    rt: Runtime, job_id: JobId, prepared: Prepared | None = None
+) -> tuple[Job, Attempt] | None:
+    """Claim a due job and write the intent to pay, in one transaction; `prepared`: its inputs.
 
     Returns None if it may not start: another worker has claimed it, it has ended, as many jobs of its
     tenant run as may, or the tenant is disabled.
@@ -78,15 +103,19 @@ async def intend(rt: Runtime, job_id: JobId) -> tuple[Job, Attempt] | None:
             raise StaleJob(f"job {job.id} is not due")
         if rt.pauses.is_paused(job.provider, job.model, now=now):
             raise StaleJob(f"job {job.id} has to wait for {job.provider}")
+        if job.inputs and prepared is None and job.status is Status.PENDING:
+            raise _InputsNeeded(job)
         attempt_id = AttemptId(uuid4())
         change = claim(job, rt.lease.worker_id, attempt_id, now=now)
-        return Intent(change=change, intent=_attempt(rt, change.job, attempt_id))
+        return Intent(change=change, intent=_attempt(rt, change.job, attempt_id, prepared))
 
     await _ask_times(rt)
     try:
         applied = await apply_until_stored(
             rt, job_id, decide, event="starting", start=StartLimit(rt.settings.max_running)
         )
+    except _InputsNeeded:
+        raise
     except (IllegalTransition, StaleJob):
         return None
     return applied.job, applied.update.intent
@@ -104,7 +133,8 @@ async def _ask_times(rt: Runtime) -> None:
                     await provider.ask_time()
 
 
-def _attempt(rt: Runtime, job: Job, attempt_id: AttemptId) -> Attempt:
+def _attempt(rt: Runtime, job: Job, attempt_id: AttemptId, prepared: Prepared | None) -> Attempt:
+    sent = None if prepared is None else prepared.sent
     return Attempt(
         id=attempt_id,
         job_id=job.id,
@@ -112,7 +142,8 @@ def _attempt(rt: Runtime, job: Job, attempt_id: AttemptId) -> Attempt:
         provider=job.provider,
         model=job.model,
         nonce=secrets.token_hex(16),
-        request_hash=request_hash(job),
+        request_hash=request_hash(job, sent),
+        inputs=sent,
         submitted_at=job.updated_at,
         provider_time=time_at(rt.providers.get(job.provider)),
         timeout=rt.settings.attempt_timeout,
@@ -120,13 +151,16 @@ def _attempt(rt: Runtime, job: Job, attempt_id: AttemptId) -> Attempt:
     )
 
 
-def request_hash(job: Job) -> str:
-    """Return what duplicates share: requests that the provider cannot tell apart."""
+def request_hash(job: Job, sent: Mapping[str, Any] | None = None) -> str:
+    """Return what duplicates share: requests that the provider cannot tell apart.
+
+    `sent`: its media inputs, as `Attempt.inputs`: their bytes count, not how they are named.
+    """
     request: Mapping[str, Any] = {
         "provider": job.provider,
         "model": job.model,
         "prompt": job.prompt,
-        "input": dict(sorted(job.input.items())),
+        "input": dict(sorted(content_of(job, sent).items())),
     }
     return hashlib.sha256(strict.dumps(request)).hexdigest()
 

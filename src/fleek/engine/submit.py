@@ -8,12 +8,15 @@ from uuid_utils.compat import uuid7
 from fleek import tracing
 from fleek.domain.errors import Conflict, FieldError, InvalidInput, NotFound, ProviderError
 from fleek.domain.idempotency import RequestIdentity
+from fleek.domain.inputs import MediaInput
 from fleek.domain.job import MAX_SCHEDULE, Job, JobId, JobRequest, ModelName, Status
+from fleek.domain.transitions import wait_for_inputs
 from fleek.engine.apply import insert
+from fleek.engine.inputs import checkable, find_inputs
 from fleek.engine.runtime import Runtime
 from fleek.engine.webhooks import check_url
 from fleek.providers.base import Provider
-from fleek.store import jobs
+from fleek.store import inputs, jobs
 from fleek.store.jobs import Accepted
 
 log = structlog.get_logger(__name__)
@@ -105,6 +108,7 @@ def _repeated(old: Job, key_id: str | None) -> JobRequest:
         provider=old.provider,
         metadata=old.metadata,
         tags=old.tags,
+        on_input_cancel=old.on_input_cancel,
         priority=old.priority,
         deadline=old.deadline_after or old.deadline - old.created_at,
         max_attempts=old.max_attempts,
@@ -145,11 +149,14 @@ async def _checked(rt: Runtime, request: JobRequest) -> Job:
     provider = provider_of(rt, name)
     chosen = rt.settings.default_model if name == rt.settings.provider else None
     model = request.model or ModelName(chosen or provider.default_model)
-    await _check_parameters(rt, provider, model, request)
+    found = await _check_parameters(rt, provider, model, request)
     if request.webhook is not None:
         check_url(rt, request.webhook.url, pointer="/webhook_url")
     rt.capacity.check()
-    return _job(rt, request, provider=name, model=model)
+    job = replace(_job(rt, request, provider=name, model=model), inputs=found)
+    statuses = await inputs.sources(rt.db, job)
+    open_ones = [source for source, status in statuses.items() if status is not Status.COMPLETED]
+    return wait_for_inputs(job, open_ones) if open_ones else job
 
 
 def provider_of(rt: Runtime, name: str) -> Provider:
@@ -171,7 +178,8 @@ def provider_of(rt: Runtime, name: str) -> Provider:
 
 async def _check_parameters(
     rt: Runtime, provider: Provider, model: ModelName, request: JobRequest
-) -> None:
+) -> tuple[MediaInput, ...]:
+    """Check the parameters as far as possible now; returns the media inputs among them."""
     try:
         schema = await provider.schema(model)
     except NotFound as error:
@@ -180,9 +188,11 @@ async def _check_parameters(
             "there is no such model", code="unknown_model", errors=[field]
         ) from error
     except ProviderError:
-        return  # unreachable: accepted now, checked by the provider at start
+        schema = None  # unreachable: accepted now, checked by the provider at start
+    found = find_inputs(rt, provider, schema, request)
     if schema is not None:
-        await rt.validators.check(schema, request.parameters)
+        await rt.validators.check(schema, checkable(request, found))
+    return found
 
 
 def _job(rt: Runtime, request: JobRequest, *, provider: str, model: ModelName) -> Job:
@@ -203,6 +213,7 @@ def _job(rt: Runtime, request: JobRequest, *, provider: str, model: ModelName) -
         input=request.parameters,
         metadata=request.metadata,
         tags=request.tags,
+        on_input_cancel=request.on_input_cancel,
         priority=request.priority,
         max_attempts=request.max_attempts or settings.max_retry_attempts + 1,
         run_at=run_at,

@@ -83,6 +83,7 @@ async def remove_upload(rt: Runtime, upload_id: UploadId, *, tenant_id: str) -> 
 
     Raises:
         NotFound: There is none, or it belongs to another tenant.
+        Conflict: A job that has not ended refers to it.
     """
     removed = await uploads.begin_removal(rt.db, upload_id, tenant_id=tenant_id)
     rt.wakeups.notify("expire")

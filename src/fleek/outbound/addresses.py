@@ -16,9 +16,10 @@ from typing import Final, Self
 from pydantic_core import Url
 from yarl import URL
 
+from fleek.domain.text import BLANKS
+
 MAX_URL: Final = 2048  # characters
 LOOKUP_SECONDS: Final = 3.0
-BLANKS: Final = "".join(map(chr, range(0x21)))  # ignored around an address
 
 _UNUSABLE: Final = re.compile(r"[^!-~]|[\\#]")
 _AUTHORITY: Final = re.compile(r"[A-Za-z]+://[^/?]*")

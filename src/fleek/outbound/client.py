@@ -16,7 +16,8 @@ from urllib.parse import urljoin
 from opentelemetry.trace import SpanKind
 from yarl import URL
 
-from fleek.outbound.addresses import BLANKS, Policy, UnsafeAddress, normalized, parse
+from fleek.domain.text import BLANKS
+from fleek.outbound.addresses import Policy, UnsafeAddress, normalized, parse
 from fleek.tracing import span
 
 MAX_HOPS: Final = 3  # redirects

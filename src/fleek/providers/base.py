@@ -4,9 +4,11 @@
 an adapter is opened.
 """
 
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from fleek.domain.attempt import Attempt
@@ -277,6 +279,41 @@ class SupportsRecall(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputFile:
+    """A media input, in a local file."""
+
+    path: Path  # of a file that is removed when `upload` has returned
+    name: str  # for people, with the extension of its type
+    sha256: str  # lower-case hex
+    size_bytes: int
+    content_type: str  # as detected
+
+    def data_uri(self) -> str:
+        """Return the file as a ``data:`` URI; blocks."""
+        return f"data:{self.content_type};base64,{b64encode(self.path.read_bytes()).decode()}"
+
+
+@runtime_checkable
+class SupportsUpload(Protocol):
+    """A provider that takes files as parameters."""
+
+    reads_inputs: bool
+    """Whether `read` needs them, too: its job then has them among its parameters, as in `start`."""
+
+    async def upload(self, file: InputFile) -> str:
+        """Return what stands for a file among the parameters of `start`.
+
+        A ``data:`` URI with its bytes, or an address that the provider reads it at. It costs nothing,
+        and is called anew for each attempt. `Attempt.inputs` says where such values stand.
+
+        Raises:
+            InputUnusable: The provider does not take this file.
+            ProviderUnavailable: It cannot be handed over now.
+        """
+        ...
+
+
 @runtime_checkable
 class SupportsServerTime(Protocol):
     """A provider whose responses carry the time: a second clock beside ours."""
@@ -299,6 +336,7 @@ CAPABILITIES: Final = (
     SupportsModels,
     SupportsRecall,
     SupportsServerTime,
+    SupportsUpload,
 )
 """All optional capabilities: an adapter with one member of a capability must have all of them."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from fleek.domain.data_uri import DataUriUnreadable, decode, media_type
 from fleek.domain.errors import (
     ErrorPage,
     OutputBroken,
@@ -22,7 +23,6 @@ from fleek.domain.media import Output
 from fleek.domain.text import LongText, head_of, pieces_of
 from fleek.outbound.addresses import Policy, UnsafeAddress
 from fleek.outbound.client import CallFailed, Client, NotSent, Response, ResponseLost
-from fleek.providers.data_uri import DataUriUnreadable, decode, media_type
 from fleek.providers.encoding import EncodingBroken, decoded
 from fleek.providers.outputs import read_address, strange_address
 from fleek.sniff.completeness import HEAD, MAGIC, Watcher

@@ -25,6 +25,7 @@ from fleek.domain.job import (
     JobRequest,
     JobWebhook,
     ModelName,
+    OnInputCancel,
 )
 from fleek.schemas.events import ENDS, EventType
 
@@ -178,6 +179,11 @@ class JobCreate(BaseModel):
         default=None, ge=1, le=20, description="Maximum number of attempts, including the first."
     )
 
+    on_input_cancel: Annotated[OnInputCancel, Field(strict=False)] = Field(
+        default=OnInputCancel.FAIL,
+        description="What becomes of the job if one whose output it needs is cancelled: `fail` (with "
+        "`input_failed`), or `cancel`.",
+    )
     webhook_url: str | None = Field(
         default=None,
         max_length=2048,
@@ -217,6 +223,7 @@ class JobCreate(BaseModel):
             deadline=None if seconds is None else timedelta(seconds=seconds),
             max_attempts=self.max_attempts,
             tags=tuple(self.tags),
+            on_input_cancel=self.on_input_cancel,
             webhook=self._webhook(),
             tenant_id=caller.tenant_id,
             key_id=caller.key_id,

@@ -29,7 +29,7 @@ from fleek.domain.errors import (
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import Change, Job, JobId, Status, WorkerId
 from fleek.domain.media import Media
-from fleek.store import rows
+from fleek.store import inputs, rows
 from fleek.store.clock import Leap
 from fleek.store.counters import count_accepted
 from fleek.store.database import Database, Transaction
@@ -177,7 +177,9 @@ async def _insert_new(
     tx: Transaction, submissions: Sequence[_Submission]
 ) -> Mapping[JobId, FleekError]:
     """Insert jobs as far as the limits of their tenants allow; returns which are refused."""
-    refused = await _over_limit(tx, submissions)
+    unusable = await inputs.check(tx, [each.job for each in submissions])
+    usable = [each for each in submissions if each.job.id not in unusable]
+    refused = {**unusable, **await _over_limit(tx, usable)}
     if refused:
         await release(tx, [each.job for each in submissions if each.job.id in refused])
     if accepted := [each for each in submissions if each.job.id not in refused]:
@@ -215,6 +217,7 @@ async def _insert_accepted(tx: Transaction, accepted: Sequence[_Submission]) -> 
         for job in jobs
     ]
     await tx.execute(INSERT_EVENTS, lines)
+    await inputs.insert_links(tx, jobs)
     if tags := [values for job in jobs for values in rows.tag_values(job)]:
         await tx.execute(INSERT_TAGS, tags)
     watched = await count_accepted(tx, len(jobs))

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from fleek.domain.attempt import Attempt
+from fleek.domain.inputs import InputKind, MediaInput
 from fleek.domain.job import Change, Job, JobError, JobFilter, JobWebhook, Status
 from fleek.domain.media import Media
 from fleek.domain.text import strip_unstorable
@@ -122,7 +123,9 @@ def _codec(column: str, hint: Any) -> Codec | None:
 
 
 def _list_codec(column: str, hint: Any) -> Codec:
-    """Return how a tuple of texts, or a set of members of an enum, is stored: as a list."""
+    """Return how a tuple of texts or media inputs, or a set of members of an enum, is stored: as a list."""
+    if get_args(hint)[0] is MediaInput:
+        return Codec((column,), _inputs_column, _inputs)
     if get_origin(hint) is tuple:
         return Codec((column,), lambda items: (list(items),), lambda stored: tuple(stored or ()))
     member = get_args(hint)[0]
@@ -145,6 +148,14 @@ def _filter(stored: Values | None) -> JobFilter | None:
         return None
     times = {name: stored[name] and datetime.fromisoformat(stored[name]) for name in FILTER_TIMES}
     return JobFilter(**{**stored, **times, "statuses": frozenset(map(Status, stored["statuses"]))})
+
+
+def _inputs_column(inputs: tuple[MediaInput, ...]) -> tuple[list[Values] | None]:
+    return ([dataclasses.asdict(each) for each in inputs] or None,)
+
+
+def _inputs(stored: Sequence[Values] | None) -> tuple[MediaInput, ...]:
+    return tuple(MediaInput(**{**each, "kind": InputKind(each["kind"])}) for each in stored or ())
 
 
 def _error_columns(error: JobError | None) -> tuple[str | None, str | None]:
@@ -174,6 +185,7 @@ JOB: Final = Mapper(
     fixed={
         *("id", "tenant_id", "provider", "model", "prompt", "input", "metadata", "priority"),
         *("max_attempts", "deadline", "deadline_after", "created_at", "retry_of"),
+        *("inputs", "on_input_cancel"),
         *("key_id", "webhook"),
         *("favourite", "tags"),
     },
@@ -185,7 +197,7 @@ ATTEMPT: Final = Mapper(
     Attempt,
     fixed={
         *("id", "job_id", "number", "provider", "model", "nonce", "request_hash"),
-        *("submitted_at", "provider_time", "timeout", "worker_id"),
+        *("submitted_at", "provider_time", "timeout", "worker_id", "inputs"),
     },
     renamed={"number": "n"},
 )

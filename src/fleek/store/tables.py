@@ -136,6 +136,9 @@ class JobRow(Base):
     purged_at: Mapped[datetime | None] = mapped_column(Instant)
     metadata_purged_at: Mapped[datetime | None] = mapped_column(Instant)
     retry_of: Mapped[UUID | None] = mapped_column(Uuid)
+    # a release before these two columns does not write them
+    inputs: Mapped[list[Any] | None] = mapped_column(Document)
+    on_input_cancel: Mapped[str] = mapped_column(String(8), server_default="fail")
     # a release before this column does not write it
     key_id: Mapped[str | None] = mapped_column(String(80))
     traceparent: Mapped[str | None] = mapped_column(String(55))
@@ -156,6 +159,18 @@ class TagRow(Base):
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     tag: Mapped[str] = mapped_column(String(64), primary_key=True)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+
+
+class JobInputRow(Base):
+    """What a job that has not ended needs: it is not removed; see `fleek.store.inputs`."""
+
+    __tablename__ = "job_inputs"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    upload_id: Mapped[UUID | None] = mapped_column(Uuid)
+    source_id: Mapped[UUID | None] = mapped_column(Uuid)  # the job whose output it is
+    waiting: Mapped[bool] = mapped_column()  # whether that job may not have ended
 
 
 class AttemptRow(Base):
@@ -184,6 +199,8 @@ class AttemptRow(Base):
     # a release before these two columns does not write them
     empty_looks: Mapped[int] = mapped_column(Integer, server_default="0")
     looked_at: Mapped[datetime | None] = mapped_column(Instant)
+    # a release before this column does not write it
+    inputs: Mapped[dict[str, Any] | None] = mapped_column(Document)
     cancel_owed: Mapped[bool] = mapped_column()
     metrics: Mapped[dict[str, Any] | None] = mapped_column(Document)
 
@@ -604,6 +621,9 @@ INDEXES: Final = (
     _index("audit", "ix_audit_tenant", "tenant_id", "number"),
     _index("endpoints", "ix_endpoints_tenant", "tenant_id", "id"),
     _index("signing_secrets", "ix_signing_secrets_owner", "owner", "created_at"),
+    _index("job_inputs", "ix_job_inputs_upload", "upload_id", where="upload_id IS NOT NULL"),
+    _index("job_inputs", "ix_job_inputs_source", "source_id", where="source_id IS NOT NULL"),
+    _index("job_inputs", "ix_job_inputs_waiting", "job_id", "number", where="waiting"),
     _index("uploads", "ix_uploads_expiry", "expires_at", "id", where=KEPT),
     _index("uploads", "ix_uploads_being_removed", "id", where=BEING_REMOVED),
     _index("deliveries", "ix_deliveries_due", "lane", "next_at", "id", where=UNDELIVERED),

@@ -36,7 +36,7 @@ from fleek.store.errors import RowRefused
 from fleek.store.event_stream import INSERT_EVENTS
 from fleek.store.limits import free_starts
 from fleek.store.owed import WATCHED, Occurrence, Presenter, insert_owed
-from fleek.store.tables import AttemptRow, JobRow, MediaRow, TagRow
+from fleek.store.tables import AttemptRow, JobInputRow, JobRow, MediaRow, TagRow
 
 JOBS: Final = JobRow.__table__
 ATTEMPTS: Final = AttemptRow.__table__
@@ -76,6 +76,10 @@ EDIT_JOB: Final = (
 )
 DROP_TAGS: Final = delete(TagRow).where(TagRow.job_id == bindparam("_job_id"))
 INSERT_TAGS: Final = insert(TagRow)
+DROP_INPUTS: Final = delete(JobInputRow).where(JobInputRow.job_id == bindparam("_job_id"))
+INPUTS_READY: Final = (
+    update(JobInputRow).where(JobInputRow.job_id == bindparam("_job_id")).values(waiting=False)
+)
 DROP_MEDIA: Final = delete(MediaRow).where(MediaRow.job_id == bindparam("_job_id"))
 DROP_RESULTS: Final = (
     update(AttemptRow).where(AttemptRow.job_id == bindparam("_job_id")).values(result=None)
@@ -92,6 +96,7 @@ class Update:
     log: PredictionLog | None = None  # of which what is new is stored, unless it was purged
     cancel_owed: bool = False  # by every attempt of the job without a verdict
     audit: AuditEntry | None = None  # the line of the audit log about it
+    inputs_ready: bool = False  # the job waits for no other one any more
     drops_media: bool = False  # delete the job's files' rows, and the answers that named them
     drops_logs: bool = False
 
@@ -275,6 +280,8 @@ class _Batch:
         self._attempts: list[rows.Values] = []
         self._media: list[rows.Values] = []
         self._edited: list[rows.Values] = []
+        self._ready: list[rows.Values] = []
+        self._satisfied: list[rows.Values] = []
         self._untagged: list[rows.Values] = []
         self._tagged: list[rows.Values] = []
         self._owing: list[rows.Values] = []
@@ -307,6 +314,7 @@ class _Batch:
         self._media.extend(map(rows.MEDIA.values, update.media))
         if update.cancel_owed:
             self._owing.append({"_job_id": before.id})
+        self._add_inputs(update, before=before)
         self._audit.append(update.audit)
         if update.drops_media:
             self._dropping.append({"_job_id": before.id})
@@ -314,6 +322,13 @@ class _Batch:
             self._unlogging.append({"_job_id": before.id})
         if update.log is not None and before.metadata_purged_at is None:
             self._logs.append((before.id, update.log))
+
+    def _add_inputs(self, update: Update, *, before: Job) -> None:
+        if update.inputs_ready:
+            self._ready.append({"_job_id": before.id})
+        after = None if update.change is None else update.change.job
+        if after is not None and after.inputs and after.terminal:
+            self._satisfied.append({"_job_id": before.id})
 
     def _add_edits(self, job: Job, *, before: Job) -> None:
         if any(getattr(job, field) != getattr(before, field) for field in rows.EDITABLE):
@@ -334,6 +349,8 @@ class _Batch:
             (job_logs.DROP_LOGS, self._unlogging),
             (UPDATE_JOB, self._jobs),
             (EDIT_JOB, self._edited),
+            (INPUTS_READY, self._ready),
+            (DROP_INPUTS, self._satisfied),
             (DROP_TAGS, self._untagged),
             (INSERT_TAGS, self._tagged),
             (INSERT_MEDIA, self._media),

@@ -1,19 +1,21 @@
 """Uploads: the row is written before the file, and removed after it."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import CursorResult, delete, select, text, update
 
-from fleek.domain.errors import NotFound
+from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.uploads import Upload, UploadId
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
+from fleek.store.inputs import uploads_in_use
 from fleek.store.tables import BEING_REMOVED, KEPT, UploadRow
 
 UPLOAD: Final = rows.Mapper(Upload)
 UPLOADS: Final = UploadRow.__table__
+IN_USE_LASTS: Final = timedelta(hours=1)
 NO_UPLOAD: Final = "there is no such upload"
 
 
@@ -77,15 +79,21 @@ async def begin_removal(db: Database, upload_id: UploadId, *, tenant_id: str) ->
 
     Raises:
         NotFound: There is none, or it belongs to another tenant.
+        Conflict: A job that has not ended refers to it.
     """
     async with db.write() as tx:
         upload = await _get(tx, upload_id, tenant_id, lock=True)
+        if await uploads_in_use(tx, [upload.id]):
+            raise Conflict("a job that has not ended needs this file", code="upload_in_use")
         await _mark(tx, [upload.id])
     return upload
 
 
 async def begin_expiry(db: Database, *, before: datetime, limit: int) -> int:
-    """Mark uploads as being removed that expired before then; returns how many were looked at."""
+    """Mark uploads as being removed that expired before then; returns how many were looked at.
+
+    Those that a job needs are looked at again an hour later.
+    """
     expired = (
         select(UploadRow.id)
         .where(UploadRow.expires_at < before, text(KEPT))
@@ -97,7 +105,12 @@ async def begin_expiry(db: Database, *, before: datetime, limit: int) -> int:
             return 0
     async with db.write() as tx:
         ids = [UploadId(found) for found in await tx.scalars(expired.with_for_update())]
-        await _mark(tx, ids)
+        used = await uploads_in_use(tx, ids)
+        await _mark(tx, [upload_id for upload_id in ids if upload_id not in used])
+        if used:
+            chosen = UploadRow.id.in_(rows.padded(sorted(used)))
+            later = update(UploadRow).where(chosen).values(expires_at=before + IN_USE_LASTS)
+            await tx.execute(later)
     return len(ids)
 
 

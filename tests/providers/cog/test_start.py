@@ -2,9 +2,12 @@
 
 import asyncio
 import hashlib
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from cogjobs import Mailbox, Opened, a_job, ended
 from cogserver import CogServer
@@ -14,7 +17,7 @@ from fleek.domain.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from fleek.providers.base import Failed, Succeeded
+from fleek.providers.base import Failed, InputFile, Succeeded
 from fleek.providers.cog import CogProvider, connect
 from fleek.providers.cog.wire import Wire
 from listening import listening
@@ -282,3 +285,30 @@ async def test_a_connection_cut_during_the_start_is_an_unknown_outcome(
             async with opened(COG_URL=url, **settings) as provider:
                 with pytest.raises(OutcomeUnknown):
                     await provider.start(job, an_attempt(job))
+
+
+async def test_a_media_input_becomes_part_of_the_output(
+    cog: CogServer, provider: CogProvider, prompt: str, tmp_path: Path
+) -> None:
+    """Its bytes go with the request, also if they are more than a caller may send in an address."""
+    picture = tmp_path / "cat.png"
+    Image.effect_noise((1400, 1400), 80).save(picture)
+    file = InputFile(
+        path=picture,
+        name="cat.png",
+        sha256="0" * 64,
+        size_bytes=picture.stat().st_size,
+        content_type="image/png",
+    )
+    job = a_job(prompt, image=await provider.upload(file))
+    attempt = an_attempt(job, inputs={"/image": {"sha256": file.sha256}})
+
+    bought = await provider.start(job, attempt)
+    outcome = (await ended(provider, bought.id)).outcome
+    assert isinstance(outcome, Succeeded)
+    content = b"".join([part async for part in provider.read(job, outcome.outputs[0])])
+
+    assert file.size_bytes > 1_048_576
+    assert hashlib.sha256(content).hexdigest() == cog.digests()[-1]
+    with Image.open(io.BytesIO(content)) as made, Image.open(picture) as given:
+        assert list(made.tobytes()) == list(given.tobytes())

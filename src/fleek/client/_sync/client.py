@@ -109,13 +109,16 @@ class Client:
         deadline_seconds: float | None = None,
         max_attempts: int | None = None,
         provider: str | None = None,
+        on_input_cancel: str | None = None,
         webhook_url: str | None = None,
         webhook_events: Sequence[str] | None = None,
         idempotency_key: str | None = None,
     ) -> JobRead:
         """Create a job and return it as accepted; see `wait`.
 
-        None means the default of the server. `run_at` must have a time zone. Calls with the same
+        None means the default of the server. A parameter that takes a file is the `reference` of an
+        upload, ``job:ID`` for the output of another job, an https address, or a ``data:`` URI;
+        `on_input_cancel` ("fail" or "cancel"): what follows if that job is cancelled. `run_at` must have a time zone. Calls with the same
         `idempotency_key` return the same job, also from another process; default: a new key per
         call, which covers the client's own retries.
 
@@ -136,6 +139,7 @@ class Client:
                 "deadline_seconds": deadline_seconds,
                 "max_attempts": max_attempts,
                 "provider": provider,
+                "on_input_cancel": on_input_cancel,
                 "webhook_url": webhook_url,
                 "webhook_events": None if webhook_events is None else list(webhook_events),
             }

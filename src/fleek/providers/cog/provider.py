@@ -1,5 +1,6 @@
 """A Cog server as a provider with a single model."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -7,16 +8,20 @@ from typing import Any, Final, Literal
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound, ProviderRejected, ProviderUnavailable
+from fleek.domain.inputs import with_values
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.outbound.addresses import Resolve, resolve
 from fleek.outbound.client import Client
-from fleek.providers.base import Budget, Callback, Prediction, Schema
+from fleek.providers.base import Budget, Callback, InputFile, Prediction, Schema
 from fleek.providers.cog.inputs import PROMPT, Contract, validate_inputs
 from fleek.providers.cog.runs import Runs
 from fleek.providers.cog.settings import CogSettings
 from fleek.providers.cog.wire import OVERLONG, Wire, is_ours, read_callback
 from fleek.providers.download import Limits, read_output
+
+STAND_IN: Final = "data:application/octet-stream;base64,AAAA"
+"""Takes the place of what `upload` has returned, where inputs are validated."""
 
 FRESH_SECONDS: Final = 30.0  # how long the server's schema is cached
 
@@ -36,6 +41,7 @@ class CogProvider:
     """
 
     reconcile_by: Literal["repeat", "find", "none"] = "repeat"
+    reads_inputs = False
 
     def __init__(
         self,
@@ -80,7 +86,7 @@ class CogProvider:
         known = self.runs.known(prediction_id)
         if known is not None:
             return known
-        body = {"input": await self._validated_input(job)}
+        body = {"input": await self._validated_input(job, attempt)}
         if self._callbacks is None or (job.retries and self._holds):
             return await self.runs.start_blocking(prediction_id, body)
         url = f"{self._callbacks}/webhooks/cog/{attempt.id}.{attempt.nonce}"
@@ -140,12 +146,17 @@ class CogProvider:
             )
         return (await self._known()).parameters
 
-    async def _validated_input(self, job: Job) -> dict[str, Any]:
+    async def upload(self, file: InputFile) -> str:
+        """Return a ``data:`` URI: a Cog server stores no inputs."""
+        return await asyncio.to_thread(file.data_uri)
+
+    async def _validated_input(self, job: Job, attempt: Attempt) -> dict[str, Any]:
         """Return the model's input, validated."""
         if job.model != self.default_model:
             raise ProviderRejected(f"the Cog server runs only the model {self.default_model}")
         known = await self._known()
-        await validate_inputs(known, job.input, job.prompt, self._resolve)
+        checked = with_values(job.input, dict.fromkeys(attempt.inputs or (), STAND_IN))
+        await validate_inputs(known, checked, job.prompt, self._resolve)
         return {**job.input, PROMPT: job.prompt} if known.prompted else dict(job.input)
 
     async def _makes_words(self) -> bool:

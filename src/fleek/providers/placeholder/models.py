@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator
 
-from fleek.domain.errors import NotFound, ProviderRejected
+from fleek.domain.errors import InputUnusable, NotFound, ProviderRejected
 from fleek.domain.job import MODEL_NAME, ModelName
-from fleek.providers.base import Model, Schema
+from fleek.providers.base import InputFile, Model, Schema
 from fleek.providers.placeholder.prediction import MAX_OUTPUTS, MAX_SEED
 from fleek.providers.placeholder.spec import OutputSpec
 
@@ -77,9 +77,12 @@ _DIFFUSION: Final[Mapping[str, Mapping[str, Any]]] = {
     "num_inference_steps": _integer(1, 500, "How many steps other models take. " + _VARIES),
     "steps": _integer(1, 500, "The same, as some models call it. " + _VARIES),
     "scheduler": _word("How other models step. " + _VARIES),
-    "image": _word("The picture other models start from. Never fetched. " + _VARIES, longest=2048),
-    "prompt_strength": _number(0, 1, "How far other models leave that picture. " + _VARIES),
-    "strength": _number(0, 1, "The same, as some models call it. " + _VARIES),
+    "image": _word(
+        "A picture to start from; it shows through. Other words: varies.", longest=2048
+    ),
+    "mask": _word("White: painted; black: the picture stays.", longest=2048),
+    "prompt_strength": _number(0, 1, "How far that picture is painted over; default 0.5."),
+    "strength": _number(0, 1, "The same, as some models call it."),
     "lora_weights": _word("Fine-tuned weights of other models. " + _VARIES, longest=500),
     "lora_scale": _number(-10, 10, "How much those weights count. " + _VARIES),
     "extra_lora": _word("More such weights. " + _VARIES, longest=500),
@@ -219,6 +222,19 @@ def schema(model: ModelName) -> Schema:
         NotFound: The name is malformed.
     """
     return _named(model).model.schema or {}
+
+
+def check_file(file: InputFile) -> None:
+    """Make sure that a media input is a picture that can be painted over; blocks.
+
+    Raises:
+        InputUnusable: It is none.
+    """
+    from fleek.providers.placeholder.over import is_readable  # noqa: PLC0415 - loads Pillow
+
+    if not is_readable(file.path):
+        message = f"the placeholder takes pictures only, and this file is {file.content_type}"
+        raise InputUnusable(message, code="input_unsupported")
 
 
 def check(model: ModelName, given: Mapping[str, Any]) -> tuple[int, int | None]:

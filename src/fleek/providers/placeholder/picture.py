@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, PngImagePlugin
 
 from fleek.providers.placeholder.art import STYLES
 from fleek.providers.placeholder.art.canvas import Size, choose
+from fleek.providers.placeholder.over import over_input
 from fleek.providers.placeholder.spec import OutputSpec
 
 _DRAWN: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("“”…")
@@ -182,7 +183,7 @@ _MOST_PIXELS: Final = 2_100_000
 
 def make(spec: OutputSpec) -> bytes:
     """Return the picture as a file, with its specification as metadata."""
-    image = paint(spec, frame(spec))
+    image = over_input(paint(spec, frame(spec)), spec)
     if spec.parameters.get("caption", True):
         draw(image, spec.prompt)
     quality = max(1, spec.whole("output_quality", 90))

@@ -12,10 +12,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import OutputUnsafe
+from fleek.domain.inputs import with_values
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.environment import SOURCE, ZERO, Seconds, read
-from fleek.providers.base import Model, Prediction, Provider, Schema
+from fleek.providers.base import InputFile, Model, Prediction, Provider, Schema
 from fleek.providers.placeholder import models
 from fleek.providers.placeholder.prediction import (
     Behaviour,
@@ -25,9 +26,10 @@ from fleek.providers.placeholder.prediction import (
     prediction_of,
     seed_of,
 )
-from fleek.providers.placeholder.spec import OutputSpec
+from fleek.providers.placeholder.spec import spec_of
 from fleek.system_clock import wall_time
 
+STAND_IN: Final = "a picture"  # takes the place of one where parameters are checked
 CHUNK_BYTES: Final = 64 * 1024
 TURN: Final = 1000  # predictions polled before other tasks of the event loop run
 
@@ -77,6 +79,7 @@ class PlaceholderProvider:
     """
 
     reconcile_by: Literal["repeat", "find", "none"] = "repeat"
+    reads_inputs = True
     default_model: ModelName = models.PICTURE
 
     def __init__(
@@ -96,10 +99,21 @@ class PlaceholderProvider:
         Raises:
             ProviderRejected: The parameters do not fit the model's schema.
         """
-        outputs, seed = models.check(job.model, job.input)
+        given = with_values(job.input, dict.fromkeys(attempt.inputs or (), STAND_IN))
+        outputs, seed = models.check(job.model, given)
         token = PredictionToken.read(new_id(attempt, outputs=outputs, seed=seed))
         assert token is not None
         return prediction_of(token, self._behaviour, now_ms=milliseconds(self._now()))
+
+    async def upload(self, file: InputFile) -> str:
+        """Return a picture as a ``data:`` URI.
+
+        Raises:
+            InputUnusable: It is no picture.
+        """
+        async with self._renders:
+            await asyncio.to_thread(models.check_file, file)
+        return await asyncio.to_thread(file.data_uri)
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
         """Return the state of predictions, started by any process; other ids are left out."""
@@ -131,7 +145,7 @@ class PlaceholderProvider:
         seed = seed_of(output)
         if seed is None:
             raise OutputUnsafe("this output was not made by the placeholder")
-        spec = OutputSpec(model=job.model, prompt=job.prompt, parameters=job.input, seed=seed)
+        spec = spec_of(job, seed)
         async with self._renders:
             content = await asyncio.to_thread(models.make, spec)
         for start in range(0, len(content), CHUNK_BYTES):

@@ -3,11 +3,13 @@
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
-from hashlib import blake2b
+from dataclasses import dataclass, field
+from hashlib import blake2b, sha256
 from typing import Any, Final
 
-from fleek.domain.job import ModelName
+from fleek.domain.data_uri import decode
+from fleek.domain.inputs import texts_of, with_values
+from fleek.domain.job import Job, ModelName
 
 _FRAME: Final = frozenset(
     {
@@ -26,8 +28,9 @@ class OutputSpec:
 
     model: ModelName
     prompt: str
-    parameters: Mapping[str, Any]  # valid by the model's schema
+    parameters: Mapping[str, Any]  # valid by the model's schema; of files, their hashes
     seed: int  # 0-4294967295
+    files: Mapping[str, bytes] = field(default_factory=dict)  # by the pointer to their parameter
 
     def dice(self, topic: str) -> random.Random:
         """Return a random generator for one topic, the same for equal specifications."""
@@ -55,6 +58,19 @@ class OutputSpec:
             "Seed": str(self.seed),
             "Software": "Fleek",
         }
+
+
+def spec_of(job: Job, seed: int) -> OutputSpec:
+    """Return the specification of an output of a job, whose files are among its parameters."""
+    texts = texts_of(job.input)
+    files = {each.pointer: b"".join(decode(iter((texts[each.pointer],)))) for each in job.inputs}
+    hashes = {
+        pointer: f"sha256:{sha256(content).hexdigest()}" for pointer, content in files.items()
+    }
+    parameters = with_values(job.input, hashes)
+    return OutputSpec(
+        model=job.model, prompt=job.prompt, parameters=parameters, seed=seed, files=files
+    )
 
 
 def clean(text: str) -> str:

@@ -21,7 +21,7 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.outbound.client import Client
-from fleek.providers.base import Budget, Callback, Found, Model, Prediction, Schema
+from fleek.providers.base import Budget, Callback, Found, InputFile, Model, Prediction, Schema
 from fleek.providers.download import Limits, read_output
 from fleek.providers.http import (
     Api,
@@ -33,6 +33,7 @@ from fleek.providers.http import (
 )
 from fleek.providers.replicate import schemas
 from fleek.providers.replicate.callback import Signatures
+from fleek.providers.replicate.files import send_file
 from fleek.providers.replicate.poller import MAX_CALLS, Poller
 from fleek.providers.replicate.schemas import Schemas, read_name
 from fleek.providers.replicate.search import LostPrediction, PredictionList, Search, read_page
@@ -42,6 +43,8 @@ from fleek.system_clock import wall_time
 ASK_SECONDS: Final = 2.0  # maximum time for reading the time, while a callback waits
 ASK_AGAIN_SECONDS: Final = 60.0  # minimum time between two calls for the time
 SHORTEST_RUN: Final = 5  # seconds; Replicate's minimum for Cancel-After
+INLINE_BYTES: Final = 256 * 1024  # of a file that is sent within the request, as Replicate advises
+SENDS: Final = 2  # files that are sent at once; each is in memory
 EVENTS: Final = ("start", "completed")
 
 
@@ -68,6 +71,7 @@ class ReplicateProvider:
     """
 
     reconcile_by: Literal["repeat", "find", "none"] = "find"
+    reads_inputs = False
     default_model: ModelName = schemas.DEFAULT
 
     def __init__(
@@ -93,6 +97,7 @@ class ReplicateProvider:
         self._clock = clock
         self._poller = Poller(api, clock=clock)
         self._list = PredictionList(partial(read_page, api))
+        self._sending = asyncio.Semaphore(SENDS)
         self._asking = asyncio.Lock()
         self._asked_at = -math.inf
         self._dates_differ = (
@@ -188,6 +193,7 @@ class ReplicateProvider:
         lost = LostPrediction(
             target=target,
             input=_input(job),
+            files=attempt.inputs or {},
             token=_token(attempt),
             age=now - attempt.submitted_at,
             open=self._api.post_window,
@@ -195,6 +201,18 @@ class ReplicateProvider:
             dates_differ=self._dates_differ,
         )
         return await Search(lost).run(self._list)
+
+    async def upload(self, file: InputFile) -> str:
+        """Return a ``data:`` URI for a small file, else its address after it was sent to Replicate.
+
+        Raises:
+            InputUnusable: Replicate refuses the file.
+            ProviderUnavailable: The file could not be sent.
+        """
+        if file.size_bytes <= INLINE_BYTES:
+            return await asyncio.to_thread(file.data_uri)
+        async with self._sending:
+            return await send_file(self._api, file)
 
     async def close(self) -> None:
         """Cancel the requests that are under way."""

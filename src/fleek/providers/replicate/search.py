@@ -14,13 +14,16 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from hashlib import sha256
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from fleek.domain.data_uri import DataUriUnreadable, decode, is_data_uri
 from fleek.domain.errors import ProviderUnavailable
+from fleek.domain.inputs import texts_of, with_values
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Found, Prediction
 from fleek.providers.http import Answer, Api, Unreadable, raise_for_read, read_date, read_errors
@@ -64,7 +67,8 @@ class LostPrediction:
     """The known facts about a prediction whose creation has an unknown outcome."""
 
     target: Target
-    input: Row  # of the request
+    input: Row  # of the request, as far as it is known without the media inputs
+    files: Mapping[str, Any] = field(default_factory=dict)  # its media inputs, as `Attempt.inputs`
     token: str  # the end of the callback URL, if one was sent
     age: timedelta  # of the intent, by our clock
     open: timedelta  # time after the intent in which the request may have been sent
@@ -285,6 +289,32 @@ async def poll_list(
     return seen
 
 
+def matches_input(given: Row, lost: LostPrediction) -> bool | None:
+    """Whether a row's input is that of the request; None: a file of it cannot be compared.
+
+    Files are compared by their address or their bytes: the same bytes are the same input.
+    """
+    if not lost.files:
+        return given == lost.input
+    texts, marks = texts_of(given), dict.fromkeys(lost.files, "")
+    if with_values(given, marks) != with_values(lost.input, marks):
+        return False
+    found = [_is_file(texts.get(pointer, ""), sent) for pointer, sent in lost.files.items()]
+    return False if False in found else None if None in found else True
+
+
+def _is_file(value: str, sent: Row) -> bool | None:
+    if "address" in sent:
+        return value == str(sent["address"])
+    if not is_data_uri(value):
+        return None  # Replicate may show a file that was sent inline at an address of its own
+    try:
+        content = b"".join(decode(iter((value,))))
+    except DataUriUnreadable:
+        return False
+    return sha256(content).hexdigest() == str(sent["sha256"])
+
+
 class Search:
     """One search for a lost prediction, page by page.
 
@@ -417,9 +447,9 @@ class Search:
         given, prediction = row.get("input"), _prediction_of_row(row, self._date)
         if row.get("data_removed") is True or not isinstance(given, dict):
             self._note_wiped(created)
-        elif prediction is None:
+        elif prediction is None or (same := matches_input(given, self._lost)) is None:
             self._unclear = True
-        elif given == self._lost.input:
+        elif same:
             self._candidates[prediction.id] = (created, prediction)
 
     def _note_wiped(self, created: datetime) -> None:

@@ -12,8 +12,7 @@ from itertools import chain
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from fleek.domain.text import strip_unstorable
-from fleek.outbound.addresses import BLANKS
+from fleek.domain.text import BLANKS, strip_unstorable
 
 _TOKEN: Final = r"[\w!$&^.*+-]+"  # noqa: S105 - a part of a media type
 _HEAD: Final = re.compile(

@@ -1,0 +1,159 @@
+"""Media inputs at Replicate: how they are sent, and how a lost prediction is found by them."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from fakes import PNG
+from fleek.domain.attempt import Attempt
+from fleek.domain.errors import InputUnusable, OutcomeUnknown, ProviderUnavailable
+from fleek.domain.inputs import with_values
+from fleek.domain.job import Job
+from fleek.emulator.server import Emulator
+from fleek.providers.base import InputFile
+from fleek.providers.replicate.provider import INLINE_BYTES, ReplicateProvider
+from listening import Visit
+
+LARGE: Final = PNG + bytes(range(256)) * 2048
+LOST: Final = "[[emu:create_then_drop*all]]"
+
+
+def answering(response: str) -> Visit:
+    """Return a server that reads a request whole, and gives this response."""
+
+    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        await reader.readexactly(int(head.partition("content-length: ")[2].split("\r\n")[0]))
+        writer.write(response.encode())
+        await writer.drain()
+
+    return visit
+
+
+def file_of(tmp_path: Path, content: bytes) -> InputFile:
+    """Return a media input with these bytes."""
+    path = tmp_path / "input"
+    path.write_bytes(content)
+    return InputFile(
+        path=path,
+        name="cat.png",
+        sha256=sha256(content).hexdigest(),
+        size_bytes=len(content),
+        content_type="image/png",
+    )
+
+
+async def test_a_small_file_goes_with_the_request(
+    provider: ReplicateProvider, emulator: Emulator, tmp_path: Path
+) -> None:
+    """One call less, and nothing that is left at the provider."""
+    value = await provider.upload(file_of(tmp_path, PNG + bytes(INLINE_BYTES - len(PNG))))
+
+    assert value.startswith("data:image/png;base64,iVBOR")
+    assert emulator.account.uploads == {}
+
+
+async def test_a_large_file_is_sent_first(
+    provider: ReplicateProvider, emulator: Emulator, tmp_path: Path
+) -> None:
+    """Its address stands for it."""
+    value = await provider.upload(file_of(tmp_path, LARGE))
+
+    (stored,) = emulator.account.uploads.values()
+    assert value == f"{emulator.api_url}/files/{stored.id}"
+    assert (stored.content, stored.content_type, stored.name) == (LARGE, "image/png", "cat.png")
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (400, InputUnusable),
+        (413, InputUnusable),
+        (422, InputUnusable),
+        (401, ProviderUnavailable),
+        (429, ProviderUnavailable),
+        (500, ProviderUnavailable),
+    ],
+)
+async def test_a_file_that_is_not_taken_is_not_paid_for(
+    shop: Any, raw: Any, tmp_path: Path, status: int, expected: type[Exception]
+) -> None:
+    """For good, or for now."""
+    provider = shop.open(
+        await raw(answering(f"HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n"))
+    )
+
+    with pytest.raises(expected):
+        await provider.upload(file_of(tmp_path, LARGE))
+
+
+@pytest.mark.parametrize("body", ["{}", '{"urls":{"get":5}}', '{"urls":{"get":"file:///x"}}', "x"])
+async def test_an_answer_without_an_address_is_not_believed(
+    shop: Any, raw: Any, tmp_path: Path, body: str
+) -> None:
+    """It is tried again."""
+    head = f"HTTP/1.1 201 Created\r\ncontent-length: {len(body)}\r\n\r\n"
+    provider = shop.open(await raw(answering(head + body)))
+
+    with pytest.raises(ProviderUnavailable):
+        await provider.upload(file_of(tmp_path, LARGE))
+
+
+@pytest.mark.parametrize("content", [PNG, LARGE], ids=["inline", "by address"])
+async def test_a_lost_prediction_is_found_by_its_files(
+    provider: ReplicateProvider,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+    tmp_path: Path,
+    content: bytes,
+) -> None:
+    """By their bytes or their addresses, not by the reference that the job holds."""
+    wanted = job(LOST, image="upload:1", seed=1)
+    intent, sent = await _sent(provider, wanted, attempt(wanted), file_of(tmp_path, content))
+    other, other_sent = await _sent(
+        provider, wanted, attempt(wanted), file_of(tmp_path, content + b"x")
+    )
+    for one, with_file in ((intent, sent), (other, other_sent)):
+        with pytest.raises(OutcomeUnknown):
+            await provider.start(with_file, one)
+
+    found = await provider.find(wanted, intent, now=datetime.now(UTC))
+
+    assert found.complete
+    assert len(found.candidates) == 1
+
+
+async def test_a_file_that_cannot_be_compared_proves_nothing(
+    provider: ReplicateProvider,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+    tmp_path: Path,
+) -> None:
+    """If Replicate showed an inline file under an address, its absence must not be concluded."""
+    wanted = job(LOST, image="upload:1", seed=1)
+    intent, _ = await _sent(provider, wanted, attempt(wanted), file_of(tmp_path, PNG))
+    shown = replace(wanted, input={"image": "https://replicate.delivery/x.png", "seed": 1})
+    with pytest.raises(OutcomeUnknown):
+        await provider.start(shown, intent)
+
+    found = await provider.find(wanted, intent, now=datetime.now(UTC))
+
+    assert (found.candidates, found.complete) == ((), False)
+
+
+async def _sent(
+    provider: ReplicateProvider, job: Job, intent: Attempt, file: InputFile
+) -> tuple[Attempt, Job]:
+    """Return an intent and its job with a file, as the engine makes them."""
+    value = await provider.upload(file)
+    address = {} if value.startswith("data:") else {"address": value}
+    inputs = {"/image": {"sha256": file.sha256, **address}}
+    return replace(intent, inputs=inputs), replace(
+        job, input=with_values(job.input, {"/image": value})
+    )
