@@ -16,7 +16,7 @@ from fakes import Clock
 from fleek.api.request_rates import RequestRates, bucket_of
 from fleek.domain.access import ANONYMOUS, Caller, Scope
 from fleek.domain.errors import DatabaseUnavailable
-from fleek.domain.request_rate import RequestRate
+from fleek.domain.request_rate import RequestRate, request_rate
 from fleek.engine import media_links
 from fleek.engine.access import KeyCache, create_key
 from fleek.engine.purge import RATES_KEPT, Retention
@@ -29,7 +29,7 @@ ClientOf = Callable[[Runtime], httpx2.AsyncClient]
 KeyOf = Callable[..., Coroutine[Any, Any, dict[str, str]]]
 
 JOBS: Final = "/api/v1/jobs"
-RATE: Final = RequestRate(600)
+RATE: Final = request_rate(600)
 PROCESSES: Final = 3
 
 

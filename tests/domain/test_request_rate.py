@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleek.domain.request_rate import RequestRate
+from fleek.domain.request_rate import RequestRate, request_rate
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LONG_AGO = NOON - timedelta(days=1)
 
-RATES = st.integers(min_value=1, max_value=100_000).map(RequestRate)
+RATES = st.integers(min_value=1, max_value=100_000).map(request_rate)
 STEPS = st.lists(
     st.tuples(
         st.integers(min_value=0, max_value=90_000_000), st.integers(min_value=0, max_value=300)
@@ -27,7 +27,7 @@ STEPS = st.lists(
 )
 def test_the_burst_is_ten_seconds_worth(per_minute: int, burst: int, lease: int) -> None:
     """At least one request; a process leases a part of it in advance."""
-    rate = RequestRate(per_minute)
+    rate = request_rate(per_minute)
 
     assert (rate.burst, rate.lease) == (burst, lease)
     assert rate.free(LONG_AGO, NOON) == burst
@@ -53,7 +53,7 @@ def test_no_period_exceeds_the_rate(rate: RequestRate, steps: Sequence[tuple[int
 
 def test_tokens_return_one_by_one() -> None:
     """One token is free after the promised wait."""
-    rate = RequestRate(600)
+    rate = request_rate(600)
     full_at = rate.spend(rate.burst, LONG_AGO, NOON)
 
     wait = rate.wait(full_at, NOON)
@@ -67,7 +67,7 @@ def test_tokens_return_one_by_one() -> None:
 
 def test_a_clock_set_back_delays_one_interval_at_most() -> None:
     """A full bucket that lies in the future does not block requests."""
-    rate = RequestRate(600)
+    rate = request_rate(600)
     full_at = rate.spend(1, LONG_AGO, NOON + timedelta(days=1))
 
     assert rate.free(full_at, NOON) == 0

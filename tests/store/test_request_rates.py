@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from fleek.domain.request_rate import RequestRate
+from fleek.domain.request_rate import request_rate
 from fleek.store import request_rates
 from fleek.store.database import Database, open_database
 from samples import NOON
 
-RATE = RequestRate(600)
+RATE = request_rate(600)
 PROCESSES = 3
 
 

@@ -29,7 +29,7 @@ from fleek.domain.errors import (
     Unauthorized,
 )
 from fleek.domain.job import DEFAULT_TENANT, JobId
-from fleek.domain.request_rate import RequestRate
+from fleek.domain.request_rate import request_rate
 from fleek.engine import media_links
 from fleek.engine.access import caller_of, keys_required
 from fleek.engine.runtime import Runtime
@@ -122,7 +122,7 @@ async def _check_rate(request: Request, bucket: str | None, per_minute: int | No
     if bucket is None or not per_minute:
         return
     rates: RequestRates = request.app.state.request_rates
-    quota = await rates.take(bucket, RequestRate(per_minute))
+    quota = await rates.take(bucket, request_rate(per_minute))
     request.scope["fleek.quota"] = quota
     if quota.wait is not None:
         raise refusal(quota)

@@ -23,6 +23,7 @@ from fleek.store.request_rates import Lease
 
 MOST_BUCKETS: Final = 4096  # in memory; of one that is dropped, the tokens in advance are lost
 ALONE_SECONDS: Final = 5.0  # before the database is tried again
+ROUNDING: Final = 1e-6  # tokens
 IPV6_NETWORK: Final = 64  # bits of the network of one caller
 
 RATE_HEADERS: Final = {
@@ -47,7 +48,7 @@ class Quota:
 
     rate: RequestRate
     remaining: int  # requests that may be sent at once
-    reset: timedelta  # until that is the whole burst again
+    reset: float  # seconds until that is the whole burst again
     wait: timedelta | None = None  # of a request that is refused: until there is a token
 
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -55,7 +56,7 @@ class Quota:
 
         Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
         """
-        seconds = math.ceil(self.reset.total_seconds())
+        seconds = math.ceil(self.reset)
         return [
             (b"ratelimit-policy", f'"default";q={self.rate.per_minute};w=60'.encode()),
             (b"ratelimit", f'"default";r={self.remaining};t={seconds}'.encode()),
@@ -138,10 +139,11 @@ class RequestRates:
 
     def _quota(self, bucket: _Bucket, rate: RequestRate, wait: timedelta | None = None) -> Quota:
         """Return what is known here: other processes may have taken tokens since."""
-        now = self._rt.now()
-        full_at = bucket.full_at - bucket.tokens * rate.interval
-        reset = max(full_at - now, timedelta(0))
-        return Quota(rate, 0 if wait is not None else rate.free(full_at, now), reset, wait)
+        interval = rate.interval.total_seconds()
+        seconds = (bucket.full_at - self._rt.now()).total_seconds() - bucket.tokens * interval
+        reset = max(seconds, 0.0)
+        remaining = max(rate.burst - math.ceil(reset / interval - ROUNDING), 0)
+        return Quota(rate, remaining if wait is None else 0, reset, wait)
 
     async def _fill(self, bucket: _Bucket, rate: RequestRate) -> None:
         """Take tokens in advance; requests that come meanwhile wait for the same."""

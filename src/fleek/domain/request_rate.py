@@ -8,6 +8,7 @@ Source: ITU-T I.371, annex A; https://en.wikipedia.org/wiki/Generic_cell_rate_al
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 BURSTS_PER_MINUTE: Final = 6  # a bucket holds ten seconds' worth
@@ -17,24 +18,12 @@ MINUTE: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class RequestRate:
-    """How many requests per minute one caller may send; at least 1."""
+    """How many requests per minute one caller may send; see `request_rate`."""
 
     per_minute: int
-
-    @property
-    def interval(self) -> timedelta:
-        """The time in which the bucket gains one token."""
-        return MINUTE / self.per_minute
-
-    @property
-    def burst(self) -> int:
-        """How many tokens the bucket holds: so many requests may come at once."""
-        return max(self.per_minute // BURSTS_PER_MINUTE, 1)
-
-    @property
-    def lease(self) -> int:
-        """How many tokens a process takes in advance, for requests to come."""
-        return max(self.per_minute // LEASES_PER_MINUTE, 1)
+    interval: timedelta  # in which the bucket gains one token
+    burst: int  # tokens that the bucket holds: so many requests may come at once
+    lease: int  # tokens that a process takes in advance, for requests to come
 
     def free(self, full_at: datetime, now: datetime) -> int:
         """Return how many tokens the bucket has."""
@@ -53,3 +42,14 @@ class RequestRate:
     def _full_at(self, full_at: datetime, now: datetime) -> datetime:
         """Return the time within what is possible: a clock may have been set back meanwhile."""
         return min(max(full_at, now), now + self.burst * self.interval)
+
+
+@lru_cache
+def request_rate(per_minute: int) -> RequestRate:
+    """Return a rate of at least one request per minute; made once, as each request asks for it."""
+    return RequestRate(
+        per_minute,
+        interval=MINUTE / per_minute,
+        burst=max(per_minute // BURSTS_PER_MINUTE, 1),
+        lease=max(per_minute // LEASES_PER_MINUTE, 1),
+    )
