@@ -24,7 +24,7 @@ Open = Callable[..., AbstractAsyncContextManager[list[httpx2.AsyncClient]]]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def installation(request: pytest.FixtureRequest) -> Service:
+def installation(request: pytest.FixtureRequest, _full_suite: None) -> Service:
     """Return a service on each kind of database in turn."""
     name = "service" if request.param == "sqlite" else "on_postgres"
     found: Service = request.getfixturevalue(name)
