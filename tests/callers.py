@@ -1,4 +1,4 @@
-"""Callers who submit and ask while a service is hurt, and remember what they were told."""
+"""Clients that submit and read jobs during an outage, and record the responses."""
 
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -12,19 +12,19 @@ import httpx2
 from service_process import PATIENCE, SMALL
 
 CALLERS: Final = 4
-PAUSE_SECONDS: Final = 0.05  # between two turns of a caller
+PAUSE_SECONDS: Final = 0.05  # between two rounds of a client
 
 
 @dataclass
 class Seen:
-    """What callers were told."""
+    """The responses that clients have received."""
 
     accepted: list[str] = field(default_factory=list)
-    refused: int = 0  # 503, as it should be
-    broken: list[str] = field(default_factory=list)  # anything that must not be
+    refused: int = 0  # 503, as intended
+    broken: list[str] = field(default_factory=list)  # any other response
 
     def note(self, ask: Callable[[], httpx2.Response]) -> None:
-        """Ask, and sort the answer."""
+        """Send a request, and classify its response."""
         try:
             answer = ask()
         except httpx2.HTTPError as error:
@@ -39,7 +39,7 @@ class Seen:
 
 
 def is_a_pause(answer: httpx2.Response) -> bool:
-    """Whether the caller is told, in our form, to come again."""
+    """Return whether a response is a problem that asks to retry later."""
     return (
         answer.headers["content-type"] == "application/problem+json"
         and answer.json()["code"] in {"database_unavailable", "overloaded", "write_unknown"}
@@ -58,7 +58,7 @@ def load(
     connect: Callable[[httpx2.URL | str], httpx2.Client] = connected,
     pause_seconds: float = PAUSE_SECONDS,
 ) -> Generator[Seen]:
-    """Submit jobs and ask for them, from several threads, at these addresses in turn."""
+    """Submit and read jobs in several threads, at these addresses in turn."""
     seen, over = Seen(), threading.Event()
 
     def call(mine: Sequence[httpx2.Client]) -> None:

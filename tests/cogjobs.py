@@ -1,4 +1,4 @@
-"""What tests of the Cog provider ask for, and somebody to take the server's callbacks."""
+"""Helpers for tests of the Cog provider, with a receiver of the server's callbacks."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -11,15 +11,15 @@ from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.providers.base import Prediction, Provider
 from fleek.providers.cog import CogProvider
 
-SECONDS: Final = 60  # the longest that anything here may take
+SECONDS: Final = 60  # limit of every wait here
 
 Opened = Callable[..., AbstractAsyncContextManager[CogProvider]]
-"""Opens a provider with these settings."""
+"""Open a provider with these settings."""
 
 
 @dataclass
 class Mailbox:
-    """Takes callbacks on loopback."""
+    """Receive callbacks on loopback."""
 
     url: str = ""
     letters: asyncio.Queue[tuple[str, Mapping[str, str], bytes]] = field(
@@ -27,7 +27,7 @@ class Mailbox:
     )
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Read one request and answer that all is well."""
+        """Read one request and answer 200."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.strip().split("\r\n")
         headers = {

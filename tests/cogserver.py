@@ -38,14 +38,14 @@ class CogServer:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """Return the server's address."""
         return f"http://127.0.0.1:{self._port}"
 
     def start(self, *arguments: str) -> None:
-        """Start it and wait until it takes predictions.
+        """Start the server and wait until it accepts predictions.
 
         Raises:
-            NotStarted: It does not; the message is one line.
+            NotStarted: The server does not start; the message is one line.
         """
         _share_outputs()
         binaries = str(Path(sys.executable).parent)  # it starts its worker as plain `python`
@@ -75,7 +75,7 @@ class CogServer:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it at once, as a crash would, and wait for its end."""
+        """Kill the server, and wait for its end."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -83,10 +83,10 @@ class CogServer:
             self._process = None
 
     def rest(self) -> None:
-        """Wait until nothing runs: what a test leaves behind is not for the next one.
+        """Wait until nothing runs, so that the next test is not affected.
 
         Raises:
-            NotStarted: Something runs on.
+            NotStarted: Something still runs.
         """
         deadline = time.monotonic() + START_SECONDS
         while (health := self._health()) != "READY":
@@ -95,10 +95,10 @@ class CogServer:
             time.sleep(0.01)
 
     def await_run(self, prompt: str) -> None:
-        """Wait until the model has begun to run for this prompt.
+        """Wait until the model runs for this prompt.
 
         Raises:
-            NotStarted: It does not.
+            NotStarted: It does not run.
         """
         deadline = time.monotonic() + START_SECONDS
         while not self.runs(prompt):
@@ -107,15 +107,15 @@ class CogServer:
             time.sleep(0.01)
 
     def runs(self, prompt: str | None = None) -> int:
-        """Return how often the model has run for this prompt, or at all."""
+        """Return how many runs the model has started, for this prompt or in total."""
         return sum(line["event"] == "begin" for line in self._ledger(prompt))
 
     def ended(self, prompt: str) -> int:
-        """Return how many of these runs have ended, whichever way."""
+        """Return how many of these runs have ended, successfully or not."""
         return sum(line["event"] == "end" for line in self._ledger(prompt))
 
     def most_at_once(self, prompt: str) -> int:
-        """Return how many runs for this prompt were alive at the same time, at most."""
+        """Return the maximum number of concurrent runs for this prompt."""
         alive: Counter[str] = Counter()
         most = 0
         for line in self._ledger(prompt):
@@ -124,7 +124,7 @@ class CogServer:
         return most
 
     def digests(self) -> list[str]:
-        """Return the sha256 of every file that the model has made."""
+        """Return the SHA-256 of every file that the model has created."""
         path = self.folder / "digests.txt"
         return path.read_text().split() if path.exists() else []
 
@@ -137,17 +137,17 @@ class CogServer:
 
     def _health(self) -> str:
         try:
-            told = httpx2.get(
+            health = httpx2.get(
                 f"{self.url}/health-check", timeout=START_SECONDS, trust_env=False
             ).json()
         except httpx2.HTTPError:
             return "no answer"
-        return str(told["status"])
+        return str(health["status"])
 
 
 @contextmanager
 def cog_server(folder: Path, **options: Any) -> Iterator[CogServer]:
-    """Give a running server, and end it."""
+    """Yield a running server, and stop it."""
     server = CogServer(folder, **options)
     server.start()
     try:
@@ -157,7 +157,7 @@ def cog_server(folder: Path, **options: Any) -> Iterator[CogServer]:
 
 
 def _share_outputs() -> None:
-    """Let every user of this machine run Cog: it keeps outputs here, wherever it runs."""
+    """Let every user of this machine run Cog, which always keeps its outputs here."""
     for folder in (Path("/tmp/coglet"), Path("/tmp/coglet/predictions")):
         with contextlib.suppress(FileExistsError):
             folder.mkdir()

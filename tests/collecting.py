@@ -1,4 +1,4 @@
-"""A receiver of webhooks in a thread: for services that run as processes of their own."""
+"""A receiver of webhooks in a thread, for services in their own processes."""
 
 import threading
 from collections.abc import Generator
@@ -12,20 +12,20 @@ from service_process import until
 
 
 class Collector:
-    """What has come in, in the order of its arrival."""
+    """The received webhooks, in their order."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.received: list[Received] = []
 
     def wait_for(self, number: int) -> None:
-        """Wait until so many have come."""
+        """Wait until this many have arrived."""
         until(lambda: len(self.received) >= number, why=lambda: f"{self.received}")
 
 
 @contextmanager
 def collecting() -> Generator[Collector]:
-    """Accept every webhook, and remember it."""
+    """Accept and record every webhook."""
     collector = Collector("")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, collector))
     collector.url = f"http://127.0.0.1:{server.server_port}/hook"

@@ -1,4 +1,4 @@
-"""What every test may ask for: an open runtime, with a clock and a scripted provider.
+"""Shared fixtures: an open runtime with a manual clock and a scripted provider.
 
 It runs on SQLite, and where a test is marked with `services.both_databases`, on PostgreSQL too.
 """
@@ -33,7 +33,7 @@ structlog.configure(  # unless a test does; the default draws each traceback, in
         structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
     ]
 )
-gc.disable()  # until all tests are collected: hardly anything that is made until then is garbage
+gc.disable()  # until all tests are collected, because hardly any object is garbage before
 
 SERVICES = pytest.StashKey[Services]()
 REAL: Final[Mapping[str, frozenset[str]]] = {
@@ -42,26 +42,26 @@ REAL: Final[Mapping[str, frozenset[str]]] = {
     "provider": frozenset({"cog"}),
     "storage": frozenset({"s3"}),
 }
-"""Parameters of fixtures that stand for a server of its own."""
+"""Parameters of fixtures that need their own server."""
 SLOW_TO_COLLECT: Final = frozenset({"test_schemathesis.py"})
-MEMORY: Final = Path("/dev/shm")  # where Linux has files in memory
+MEMORY: Final = Path("/dev/shm")  # an in-memory file system on Linux
 ROOM_BYTES: Final = 4 * 1024**3  # a container's default is 64 MB
 
 for _profile, _examples in {"full": 100, "quick": 10}.items():
     hypothesis.settings.register_profile(
         _profile,
         max_examples=_examples,
-        deadline=None,  # no example is late on a busy machine, nor too slow
+        deadline=None,  # no example is too slow on a busy machine
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
         derandomize=True,  # the same examples in every run
     )
-hypothesis.settings.load_profile("full")  # until --hypothesis-profile says otherwise
+hypothesis.settings.load_profile("full")  # unless --hypothesis-profile selects another
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have a place for what all processes of a run share, and folders of tests in memory.
+    """Create the folder shared by all processes of a run, and keep tests' folders in memory.
 
-    A commit waits for the disk, on many machines longer than a test runs otherwise.
+    A commit waits for the disk, on many machines longer than the rest of a test.
     """
     if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # noqa: TID251 - pytest's
@@ -70,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow by what it uses: `make test` leaves it out, `make check` runs it."""
+    """Mark slow tests by their fixtures: `make test` skips them, `make check` runs them."""
     for item in items:
         used = getattr(item, "fixturenames", ())
         spec = getattr(item, "callspec", None)
@@ -80,32 +80,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out of the quick run what it does not run, and what takes seconds to collect."""
+    """Skip files that the quick run does not need and that are slow to collect."""
     quick = "not full" in config.option.markexpr
     return True if quick and collection_path.name in SLOW_TO_COLLECT else None
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage from now on, and never among what was collected."""
+    """Enable garbage collection from now on, without the collected tests."""
     gc.freeze()
     gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a process of pytest-xdist where that place is."""
+    """Pass the shared folder to a process of pytest-xdist."""
     node.workerinput["services"] = str(node.config.stash[SERVICES].folder)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the services with the run."""
+    """Stop the services at the end of the run."""
     if not hasattr(config, "workerinput"):
         config.stash[SERVICES].close()
 
 
 @pytest.fixture(scope="session")
 def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that stays empty: a test that writes where it runs asks for `tmp_path`."""
+    """Return a folder that stays empty; tests that write use `tmp_path`."""
     return tmp_path_factory.mktemp("empty")
 
 
@@ -116,10 +116,10 @@ def _own_folder(
     """Run in an empty folder, so that no ``.env`` and no database of the developer is read."""
     own = "tmp_path" in request.fixturenames
     monkeypatch.chdir(request.getfixturevalue("tmp_path") if own else _empty_folder)
-    # no test fails since the machine is busy; one that is about overload says so
+    # no test fails because the machine is busy; tests of overload use other settings
     monkeypatch.setenv("MAX_WRITE_WAIT_SECONDS", "120")
     yield
-    if "_full_suite" in request.fixturenames:  # also those asked for by `getfixturevalue`
+    if "_full_suite" in request.fixturenames:  # also those of `getfixturevalue`
         assert request.node.get_closest_marker("full"), "ask for `_full_suite`, to be marked"
     if not own:
         assert [path.name for path in _empty_folder.iterdir()] == []
@@ -127,13 +127,13 @@ def _own_folder(
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock that stands still until it is told to move."""
+    """Return a clock that stands still until it is moved."""
     return Clock()
 
 
 @pytest.fixture
 def provider() -> FakeProvider:
-    """Return a provider that sells everything and succeeds at the first look."""
+    """Return a provider that starts every prediction and succeeds at the first poll."""
     return FakeProvider()
 
 
@@ -146,17 +146,16 @@ def database(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def services(pytestconfig: pytest.Config) -> Services:
-    """Return what starts real services for this run."""
+    """Return the real services of this run."""
     return pytestconfig.stash[SERVICES]
 
 
 @pytest.fixture(scope="session")
 def _full_suite() -> None:
-    """Say that a test belongs to the full suite only.
+    """Mark a test as part of the full suite only.
 
-    For what starts processes (services, database servers, model servers), fills a database with
-    many rows, or draws many examples. A fixture that does so asks for this one; so every test that
-    uses it is marked.
+    Fixtures that start processes (services, database servers, model servers), fill a database with
+    many rows or draw many examples depend on it, so that all their tests are marked.
     """
 
 
@@ -168,7 +167,7 @@ def postgres(_full_suite: None, services: Services) -> Postgres:
 
 @pytest.fixture
 def own_postgres(_full_suite: None, services: Services) -> Iterator[Postgres]:
-    """Return a PostgreSQL of the test's own, to be stopped and started at will."""
+    """Return a PostgreSQL for one test, which may stop and start it."""
     with services.own_postgres() as server:
         yield server
 
@@ -185,7 +184,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def database_url(
     database: str, services: Services, migrated_file: Path, tmp_path: Path
 ) -> Iterator[str]:
-    """Return the ``DATABASE_URL`` of an empty database of the test's own, with the schema."""
+    """Yield the ``DATABASE_URL`` of an empty database for one test, with the schema."""
     if database == "postgresql":
         with services.database() as url:
             yield url
@@ -198,14 +197,14 @@ def database_url(
 def settings(database_url: str) -> Settings:
     """Return the default settings, with everything below the test's own folder.
 
-    No process is so slow that it is taken for dead.
+    The lease of a slow process does not expire.
     """
     return defaults(database_url=database_url, heartbeat_seconds=timedelta(seconds=60))
 
 
 @pytest.fixture
 async def rt(settings: Settings, clock: Clock, provider: FakeProvider) -> AsyncGenerator[Runtime]:
-    """Return an open runtime: real database, storage and dispatcher, no loop running."""
+    """Yield an open runtime: real database, storage and dispatcher, without running loops."""
     async with open_migrated(settings, clock, provider) as opened:
         yield opened
 
@@ -236,7 +235,7 @@ async def open_migrated(
 
 @pytest.fixture
 def second_worker(rt: Runtime) -> Callable[[], Runtime]:
-    """Return a maker of runtimes that share everything with `rt` but are workers of their own."""
+    """Return a factory of runtimes that share everything with `rt` but are separate workers."""
 
     def make() -> Runtime:
         heartbeat: timedelta = rt.lease.heartbeat

@@ -1,4 +1,4 @@
-"""The default settings, read once: reading them takes longer than most tests."""
+"""The default settings, cached because reading them takes longer than most tests."""
 
 import os
 from functools import cache
@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from fleek.settings import Settings
 
-PASSING: Final = {"PYTEST_CURRENT_TEST", "PWD"}  # they change, and are no settings
+PASSING: Final = {"PYTEST_CURRENT_TEST", "PWD"}  # they change, but are not settings
 
 
 def defaults(**overrides: Any) -> Settings:
-    """Return the settings of this environment with some replaced, which are not checked."""
+    """Return the settings of this environment with some replaced, which are not validated."""
     if Path(".env").exists():
         return Settings(**overrides)
-    known = os.environ.items()  # noqa: TID251 - no value of it is used here
+    known = os.environ.items()  # noqa: TID251 - only part of the cache's key
     environment = frozenset((name, value) for name, value in known if name not in PASSING)
     return _read(environment).model_copy(update=overrides)
 

@@ -1,4 +1,4 @@
-"""A client of event streams that reads them as a browser does, over a connection of its own."""
+"""A client that reads event streams like a browser, over its own connection."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ class Received:
 
 
 class EventReader:
-    """An open response; leave the block to hang up."""
+    """An open response; the end of the block disconnects."""
 
     def __init__(self, port: int, path: str, *, last: str | None = None, **headers: str) -> None:
         self._port = port
@@ -30,7 +30,7 @@ class EventReader:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.comments = 0
-        self.text = b""  # of the body, as far as it was read
+        self.text = b""  # the part of the body that was read
         self._rest = b""
 
     async def __aenter__(self) -> Self:
@@ -48,7 +48,7 @@ class EventReader:
         self._writer.close()
 
     async def next(self) -> Received | None:
-        """Return the next event; None: the response ended as it should.
+        """Return the next event; None: the response has ended properly.
 
         Raises:
             IncompleteReadError: The connection was cut off.
@@ -80,7 +80,7 @@ class EventReader:
         return found
 
     async def body(self) -> Any:
-        """Return the JSON of a response that is no stream."""
+        """Return the JSON of a response that is not a stream."""
         async with asyncio.timeout(PATIENCE):
             return json.loads(await self._reader.readexactly(int(self.headers["content-length"])))
 

@@ -1,4 +1,4 @@
-"""Examples in Markdown: found, run in order in one shell, and compared with what is shown."""
+"""Examples in Markdown, run in order in one shell and compared with the shown output."""
 
 import json
 import os
@@ -21,7 +21,7 @@ PATIENCE: Final = 900.0  # seconds for one page
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A block of commands or of Python, and what the page shows as its output."""
+    """A block of commands or of Python, and the shown output."""
 
     language: str  # "sh" or "python"
     text: str
@@ -32,8 +32,8 @@ class Example:
 def examples(page: Path) -> list[Example]:
     """Return a page's examples in their order.
 
-    A block ``json`` or ``text`` shows the output of the block before it. Blocks that only call
-    make are left out: make has started this test.
+    A block ``json`` or ``text`` is the output of the block before it. Blocks that only call
+    make are skipped: make has started this test.
     """
     blocks = FENCE.findall(page.read_text())
     found = []
@@ -45,10 +45,10 @@ def examples(page: Path) -> list[Example]:
 
 
 def run(found: Sequence[Example], service: Service) -> list[str]:
-    """Run examples in one shell against a service; returns what each wrote to stdout.
+    """Run examples in one shell against a service; returns the output of each.
 
     Raises:
-        AssertionError: One has failed.
+        AssertionError: An example has failed.
     """
     script = ["set -euo pipefail"]
     for example in found:
@@ -79,7 +79,7 @@ def _environment(service: Service) -> Mapping[str, str]:
 
 
 def misses(example: Example, output: str) -> list[str]:
-    """Return where an output differs from what is shown; "…" stands for anything."""
+    """Return the differences between an output and the shown one; "…" stands for anything."""
     if example.shown is None:
         return []
     if example.form == "text":
@@ -88,7 +88,7 @@ def misses(example: Example, output: str) -> list[str]:
 
 
 def _differs(shown: Any, found: Any, where: str) -> list[str]:
-    """Compare values; a shown object may leave out keys."""
+    """Compare values; a shown object may omit keys."""
     if isinstance(shown, dict) and isinstance(found, dict):
         return [
             miss

@@ -1,4 +1,4 @@
-"""Stand-ins at the edges: a provider with a script, a clock that is an argument."""
+"""Fakes: a scripted provider, and a manual clock."""
 
 import asyncio
 import base64
@@ -29,7 +29,7 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
     "1f15c4890000000d49444154789c63f8cfc0f01f00050001ffa1c38a6a0000000049454e44ae426082"
 )
-"""A whole picture of one pixel."""
+"""A complete picture of one pixel."""
 
 WELL = Succeeded((Output(uri="fake:picture"),))
 BADLY = Failed("prediction_failed", "the model had a bad day", retryable=True)
@@ -37,7 +37,7 @@ FOR_GOOD = Failed("prediction_failed", "the model will never do this", retryable
 
 
 class Clock:
-    """Time that moves when a test says so."""
+    """A clock that moves only by hand."""
 
     def __init__(self) -> None:
         self.time = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -48,12 +48,12 @@ class Clock:
         return self.time
 
     def tick(self, **parts: float) -> None:
-        """Move on, e.g. ``tick(seconds=5)``."""
+        """Let time pass, e.g. ``tick(seconds=5)``."""
         self.time += timedelta(**parts)
         self.passed += timedelta(**parts)
 
     def step(self, **parts: float) -> None:
-        """Show another time although none has passed, as a clock that is put right or wrong."""
+        """Change the time without letting time pass, like a corrected clock."""
         self.time += timedelta(**parts)
 
     def steady(self) -> float:
@@ -63,17 +63,21 @@ class Clock:
 
 @dataclass
 class FakeProvider:
-    """A host of models that does as it is told and remembers what it was asked."""
+    """A scripted provider that records its calls."""
 
     reconcile_by: Literal["repeat", "find", "none"] = "repeat"
-    starts: list[FleekError] = field(default_factory=list)  # raised in turn, then it sells
+    starts: list[FleekError] = field(
+        default_factory=list
+    )  # raised in turn, then predictions are created
     outcome: Outcome | None = WELL  # of every prediction, at `start` and at `poll`
-    at_once: bool = False  # whether `start` tells the outcome
+    at_once: bool = False  # whether `start` returns the outcome
     progress: float | None = None
     log: str | None = None  # of every prediction
-    reads: list[FleekError] = field(default_factory=list)  # raised in turn, then bytes come
+    reads: list[FleekError] = field(
+        default_factory=list
+    )  # raised in turn, then bytes are returned
     content: bytes = PNG
-    inlines: bool = False  # whether its answers hold the bytes, in ``data:`` URIs
+    inlines: bool = False  # whether responses contain the bytes, as ``data:`` URIs
     parameters: Schema | None = None
     default_model: ModelName = field(default=ModelName("fake/model"))
     budget: Budget = UNLIMITED
@@ -81,14 +85,14 @@ class FakeProvider:
     sold: dict[PredictionId, Attempt] = field(default_factory=dict)
     polled: list[PredictionId] = field(default_factory=list)
     cancelled: list[PredictionId] = field(default_factory=list)
-    hold: asyncio.Event | None = None  # `start` waits for it, after it has sold
+    hold: asyncio.Event | None = None  # `start` waits for it, after creating the prediction
     poll_error: FleekError | None = None
-    cancel_tells: bool = False  # whether the answer to `cancel` says that it has stopped
-    cancel_hold: asyncio.Event | None = None  # `cancel` waits for it before it answers
+    cancel_tells: bool = False  # whether `cancel` returns that it has stopped
+    cancel_hold: asyncio.Event | None = None  # `cancel` waits for it before it returns
     cancel_error: Exception | None = None
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
-        """Sell a prediction named after the attempt, or raise what the script says."""
+        """Create a prediction named after the attempt, or raise the next error of the script."""
         assert job.id == attempt.job_id
         self.started.append(attempt)
         if self.starts:
@@ -101,7 +105,7 @@ class FakeProvider:
         return Prediction(id=prediction_id, outcome=outcome)
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
-        """Tell the outcome of what was sold."""
+        """Return the outcome of created predictions."""
         self.polled.extend(ids)
         if self.poll_error is not None:
             raise self.poll_error
@@ -118,7 +122,7 @@ class FakeProvider:
         }
 
     async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
-        """Remember the wish; if told to tell, say that it has stopped."""
+        """Record the call; with `cancel_tells`, return that the prediction has stopped."""
         self.cancelled.append(prediction_id)
         if self.cancel_hold is not None:
             await self.cancel_hold.wait()
@@ -128,7 +132,7 @@ class FakeProvider:
         return Prediction(id=prediction_id, outcome=stopped) if self.cancel_tells else None
 
     async def read(self, job: Job, output: Output) -> AsyncIterator[bytes]:
-        """Give the content in two parts, or raise what the script says."""
+        """Yield the content in two parts, or raise the next error of the script."""
         assert job.prediction_id in self.sold
         assert output.uri is not None
         if self.reads:
@@ -140,24 +144,24 @@ class FakeProvider:
         yield self.content[7:]
 
     async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:  # noqa: ARG002 - the port
-        """Find what was sold for the attempt."""
+        """Find the prediction that was created for the attempt."""
         sold = next((key for key, one in self.sold.items() if one.id == attempt.id), None)
         found = None if sold is None else Prediction(id=sold)
         return Found(prediction=found, complete=True)
 
     async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
-        """Take a body that is the id of something sold, signed with the word "fake"."""
+        """Accept a body with a prediction's id, signed with the word "fake"."""
         if headers.get("webhook-signature") != "fake":
             raise CallbackRejected("this is not signed")
         prediction = Prediction(id=PredictionId(body.decode()))
         return Callback(webhook_id=headers["webhook-id"], prediction=prediction)
 
     async def models(self) -> Sequence[Model]:
-        """Offer one model."""
+        """Return one model."""
         return [Model(name=self.default_model, description="A fake.", schema=self.parameters)]
 
     async def schema(self, model: ModelName) -> Schema | None:
-        """Know every model but one."""
+        """Return the schema for every model but one."""
         if model == "no/model":
             raise NotFound("there is no such model")
         return self.parameters
@@ -189,15 +193,15 @@ class TakingProvider(FakeProvider):
 
 @dataclass
 class AskableProvider(FakeProvider):
-    """A fake provider that can be asked again, as `providers.base.SupportsRecall` says."""
+    """A fake provider that can read ended predictions again (`providers.base.SupportsRecall`)."""
 
     recalled: list[PredictionId] = field(default_factory=list)
-    knows: bool = True  # whether it knows predictions that have ended
-    now: Outcome | None = None  # what it says of them; None: what it said first
+    knows: bool = True  # whether ended predictions are still available
+    now: Outcome | None = None  # their outcome; None: the original one
     recall_error: FleekError | None = None
 
     async def recall(self, prediction_id: PredictionId) -> Prediction | None:
-        """Tell what has become of a prediction that has ended."""
+        """Return an ended prediction."""
         self.recalled.append(prediction_id)
         if self.recall_error is not None:
             raise self.recall_error
@@ -207,5 +211,5 @@ class AskableProvider(FakeProvider):
 
 
 def a_request(prompt: str = "A cat riding a bicycle", **fields: Any) -> JobRequest:
-    """Return a request that the fake provider takes."""
+    """Return a request that the fake provider accepts."""
     return JobRequest(prompt=prompt, **fields)

@@ -23,18 +23,18 @@ LAST = b"Connection: close\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """All that a connection was answered until its end."""
+    """All bytes that a connection has received until its end."""
 
     data: bytes
 
     @property
     def statuses(self) -> list[int]:
-        """The status of each answer."""
+        """Return the status of each response."""
         return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.data)]
 
     @property
     def code(self) -> str:
-        """The code of its problem; empty if there is none."""
+        """Return the code of the problem; empty if there is none."""
         found = re.search(rb'"code":"(\w+)"', self.data)
         return found[1].decode() if found else ""
 
@@ -47,7 +47,7 @@ class Caller:
         self._loop = asyncio.get_running_loop()
 
     async def send(self, data: bytes) -> None:
-        """Send bytes; nothing happens if the service has hung up."""
+        """Send bytes; ignored if the service has disconnected."""
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._loop.sock_sendall(self._socket, data)
@@ -55,7 +55,7 @@ class Caller:
             pass
 
     async def read(self, until: bytes = b"") -> Answer:
-        """Return what comes until the service closes, or until these bytes have come."""
+        """Return the received bytes, until the service closes or these bytes have arrived."""
         data = b""
         try:
             async with asyncio.timeout(PATIENCE):
@@ -68,7 +68,7 @@ class Caller:
         return Answer(data)
 
     def close(self) -> None:
-        """Hang up."""
+        """Disconnect."""
         self._socket.close()
 
 
@@ -95,7 +95,7 @@ class Served:
         return caller
 
     async def exchange(self, data: bytes) -> Answer:
-        """Send bytes, and return all that comes back until the service closes."""
+        """Send bytes, and return all that is received until the service closes."""
         caller = await self.call()
         sending = asyncio.create_task(caller.send(data))
         try:

@@ -1,7 +1,7 @@
-"""An API, workers and a coordinator on one database, each with a wall clock of its own.
+"""An API, workers and a coordinator on one database, each with its own wall clock.
 
-They start predictions at an emulated account, over a socket. All of them, the account included, go
-by the clock of the test: nothing waits for real time. The account's ledger says what was paid for.
+They start predictions at an emulated account, over a socket. All of them, and the account, use
+the clock of the test: nothing waits for real time. The account's ledger lists paid predictions.
 """
 
 import ssl
@@ -39,11 +39,11 @@ from fleek.providers.http import authorization, open_api
 from fleek.providers.replicate.provider import AccountConfig, ReplicateProvider
 from recovering import Recovering
 
-MODEL: Final = ModelName("acme/painter:deployment")  # nobody describes its parameters
+MODEL: Final = ModelName("acme/painter:deployment")  # its parameters have no schema
 DEADLINE: Final = timedelta(minutes=20)
 HEARTBEAT: Final = timedelta(seconds=20)
-TURN: Final = timedelta(seconds=50)  # no worker is suspended yet, although beats are late
-UNHEARD: Final = "unheard"  # in the prompts of predictions whose callbacks get lost
+TURN: Final = timedelta(seconds=50)  # no worker is suspended yet, although heartbeats are late
+CALLBACK_LOST: Final = "unheard"  # marks prompts whose callbacks are lost
 PREDICT_SECONDS: Final = 90
 ATTEMPT_TIMEOUT: Final = timedelta(minutes=4)
 PUBLIC_URL: Final = "http://127.0.0.1:1"
@@ -51,37 +51,37 @@ VERBS: Final = {"start": start, "collect": collect}
 
 
 class AccountClock(emulated.Clock):
-    """The account's time: that of the test."""
+    """The account's clock, which is that of the test."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self._clock = clock
 
     def now(self) -> float:
-        """Say what time it is."""
+        """Return the time."""
         return self._clock().timestamp()
 
 
 class Dispatched:
-    """A dispatcher that only remembers."""
+    """A dispatcher that only records ids."""
 
     def __init__(self) -> None:
         self.ids: deque[tuple[Task, JobId]] = deque()
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
-        """Remember it."""
+        """Record the id."""
         self.ids.append((task, job_id))
 
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
-        """Do nothing: turns take the ids."""
+        """Do nothing: the test handles the ids."""
 
     async def check(self) -> None:
-        """Take any id."""
+        """Accept any id."""
 
 
 @cache
 def tls() -> ssl.SSLContext:
-    """Return what all clients here check certificates with; making it takes a while."""
+    """Return the TLS context of all clients here; creating one takes a while."""
     return ssl.create_default_context()
 
 
@@ -93,12 +93,12 @@ class Wall:
     shift: timedelta
 
     def __call__(self) -> datetime:
-        """Return what it shows."""
+        """Return the displayed time."""
         return self.clock() + self.shift
 
 
 class Process:
-    """One process, with a wall clock and a provider of its own."""
+    """One process, with its own wall clock and provider."""
 
     def __init__(
         self, shared: Runtime, wall: Wall, provider: ReplicateProvider, *, boot: str
@@ -122,14 +122,14 @@ class Process:
         self.recovering = Recovering(self.rt)
 
     async def coordinate(self) -> None:
-        """Take one turn of each loop of the coordinator."""
+        """Run one turn of each loop of the coordinator."""
         await self.clock.steer()
         await self.recovering.turn()
         await self.watch.turn()
         await self.admission.turn()
 
-    async def die_while_starting(self, job_id: JobId) -> None:
-        """Start a prediction, and end before that is written down."""
+    async def crash_while_starting(self, job_id: JobId) -> None:
+        """Start a prediction, and crash before it is bound."""
         intended = await intend(self.rt, job_id)
         assert intended is not None
         await start_prediction(self.rt, *intended)
@@ -137,7 +137,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Callback:
-    """A signed message, as it came."""
+    """A received signed callback."""
 
     token: str
     headers: Mapping[str, str]
@@ -163,16 +163,16 @@ class Installation:
     received: list[Callback] = field(default_factory=list)
     refused: list[Callback] = field(default_factory=list)
     boots: int = 0
-    _told: set[tuple[str, str]] = field(default_factory=set)  # prediction and status
+    _sent: set[tuple[str, str]] = field(default_factory=set)  # prediction and status
 
     @property
     def dispatched(self) -> Dispatched:
-        """The ids that wait for a worker."""
+        """Return the ids that wait for a worker."""
         assert isinstance(self.shared.dispatcher, Dispatched)
         return self.shared.dispatcher
 
     async def begin(self, role: str, shift: timedelta = timedelta(0)) -> None:
-        """Start the process of a role; that of before, if any, is gone without a word."""
+        """Start the process of a role; an earlier one has crashed."""
         wall = Wall(self.clock, shift)
         boot = f"boot {self.boots}"
         process = Process(self.shared, wall, self._provider(wall), boot=boot)
@@ -182,19 +182,19 @@ class Installation:
         setattr(self, role, process)
 
     async def reboot(self, role: str, shift: timedelta) -> None:
-        """Start the machine anew; the process whose clock is off comes first."""
+        """Restart the machine; the process whose clock is off starts first."""
         self.boots += 1
         await self.begin(role, shift)
         for other in {"api", "worker", "coordinator"} - {role}:
             await self.begin(other)
 
     async def submit(self, *prompts: str) -> list[JobId]:
-        """Have the API accept jobs."""
+        """Let the API accept jobs."""
         request = partial(a_request, provider="replicate", model=MODEL, deadline=DEADLINE)
         return [(await submit(self.api.rt, request(prompt))).id for prompt in prompts]
 
     async def turn(self) -> None:
-        """Let some time pass; then each process does what it does with a heartbeat."""
+        """Let some time pass; then each process runs one heartbeat and one turn."""
         self.clock.tick(seconds=TURN.total_seconds())
         for process in (self.api, self.worker, self.coordinator):
             await process.clock.set()
@@ -206,20 +206,24 @@ class Installation:
         await self.work()
 
     async def work(self) -> None:
-        """Have the worker do what was dispatched."""
+        """Let the worker handle the dispatched ids."""
         ids = self.dispatched.ids
         while ids:
             task, job_id = ids.popleft()
             await VERBS[task](self.worker.rt, job_id)
 
     async def call_back(self) -> None:
-        """Let the account tell the API of what has begun and ended; each message comes twice."""
+        """Send the account's callbacks to the API; final ones are sent twice."""
         for prediction in self.emulator.account.predictions:
             status = prediction.status(self.emulator.account.now())
             news = (prediction.id, status)
-            if prediction.webhook is None or news in self._told or UNHEARD in prompt(prediction):
+            if (
+                prediction.webhook is None
+                or news in self._sent
+                or CALLBACK_LOST in prompt(prediction)
+            ):
                 continue
-            self._told.add(news)
+            self._sent.add(news)
             message = write(self.emulator.account, prediction, {})
             headers = message.headers(self.emulator.account.now())
             callback = Callback(prediction.webhook.rpartition("/")[2], headers, message.body)
@@ -227,7 +231,7 @@ class Installation:
                 await self.receive(callback)
 
     async def receive(self, callback: Callback) -> None:
-        """Have the API take a message."""
+        """Let the API receive a callback."""
         self.received.append(callback)
         try:
             await receive(
@@ -256,13 +260,13 @@ class Installation:
 
 
 def prompt(prediction: Prediction) -> str:
-    """Return what a prediction was asked for."""
+    """Return the prompt of a prediction."""
     return str(prediction.input["prompt"])
 
 
 @asynccontextmanager
 async def installed(rt: Runtime, clock: Clock, *, callbacks: bool) -> AsyncGenerator[Installation]:
-    """Give an installation without processes on the database and storage of `rt`."""
+    """Yield an installation without processes on the database and storage of `rt`."""
     plan = Plan(queue_seconds=0, predict_seconds=PREDICT_SECONDS, rates={"hook_drop": 1.0})
     changed = rt.settings.model_copy(update={"attempt_timeout": ATTEMPT_TIMEOUT})
     shared = replace(rt, settings=changed, dispatcher=Dispatched())

@@ -1,4 +1,4 @@
-"""Servers for tests that do with a connection what they like, and leave nothing behind."""
+"""Servers for tests with arbitrary handlers of connections, closed completely at the end."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 Visit = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""Serves one connection."""
+"""Serve one connection."""
 
 
 @asynccontextmanager
 async def listening(visit: Visit) -> AsyncGenerator[str]:
-    """Give the address of a server on loopback, ``http://127.0.0.1:PORT``.
+    """Yield the address of a server on loopback, ``http://127.0.0.1:PORT``.
 
-    At the end every connection is closed and awaited: one that outlives its event loop shows as
-    the failure of whichever test comes next.
+    At the end every connection is closed and awaited: one that outlives its event loop would fail
+    a later test.
     """
     visits: set[asyncio.Task[None]] = set()
 
@@ -25,7 +25,7 @@ async def listening(visit: Visit) -> AsyncGenerator[str]:
             writer.close()
             await writer.wait_closed()
         except (asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError):
-            pass  # the caller hung up, or the test is over
+            pass  # the caller has disconnected, or the test is over
         finally:
             writer.transport.abort()
 
@@ -34,11 +34,11 @@ async def listening(visit: Visit) -> AsyncGenerator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        await _turns(4)  # what was accepted already gets as far as `serve`
+        await _turns(4)  # accepted connections reach `serve`
         for task in visits:
             task.cancel()
         await asyncio.gather(*visits, return_exceptions=True)
-        await _turns(4)  # what was aborted is closed
+        await _turns(4)  # aborted connections are closed
 
 
 def port_of(url: str) -> int:

@@ -1,4 +1,4 @@
-"""A network in place of the real one, for tests of what is done with a response."""
+"""A fake network, for tests of the handling of responses."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ from fleek.outbound.client import Request, Response
 
 
 class FakeNetwork:
-    """Gives each request the response that `respond` makes for it, and remembers the requests."""
+    """Return the response of `respond` to each request, and record the requests."""
 
     def __init__(self, respond: Callable[[Request], Response]) -> None:
         self.respond = respond
@@ -15,7 +15,7 @@ class FakeNetwork:
 
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncGenerator[Response]:
-        """Give the response, or raise."""
+        """Yield the response, or raise."""
         self.requests.append(request)
         yield self.respond(request)
 
@@ -24,7 +24,7 @@ class FakeNetwork:
 
 
 async def in_parts(*parts: bytes | Exception) -> AsyncIterator[bytes]:
-    """Give a body in parts; one that is an error is raised, as when a connection breaks."""
+    """Yield a body in parts; an error is raised, as when a connection breaks."""
     for part in parts:
         if isinstance(part, Exception):
             raise part

@@ -1,7 +1,7 @@
 """A real PgBouncer for tests, in transaction pooling, before the PostgreSQL of the run.
 
 It is ``pgbouncer`` from ``PATH`` or ``/usr/sbin``. Where it is not installed, the package of Debian
-or Ubuntu is fetched and unpacked into a cache: nothing is installed, and nobody has to be root.
+or Ubuntu is downloaded and unpacked into a cache: nothing is installed, and root is not needed.
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import Final
 
 from backing_services import NotStarted, Postgres, free_port
 
-PATIENCE: Final = 120.0  # seconds until one that does not answer is given up
+PATIENCE: Final = 120.0  # seconds
 PACKAGES: Final = ("pgbouncer", "libc-ares2", "libevent-2.1-7|libevent-2.1-7t64")
 
 CONFIGURATION: Final = """[databases]
@@ -38,9 +38,9 @@ server_round_robin = 1
 
 @contextmanager
 def pgbouncer(server: Postgres, name: str, *, servers: int = 3) -> Iterator[str]:
-    """Start one, and give the ``DATABASE_URL`` of this database through it.
+    """Start PgBouncer, and yield the ``DATABASE_URL`` of this database through it.
 
-    Transactions take turns on `servers` connections, so that two in a row rarely have the same.
+    Transactions alternate between `servers` connections, so that two in a row rarely share one.
     """
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="pgbouncer-", dir="/tmp") as folder:
@@ -86,10 +86,10 @@ def _await(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 def _program() -> tuple[Path, str]:
-    """Return the program, and where its libraries are.
+    """Return the program and the folder of its libraries.
 
     Raises:
-        NotStarted: There is none, and it cannot be fetched.
+        NotStarted: It is not installed and cannot be downloaded.
     """
     for found in (shutil.which("pgbouncer"), "/usr/sbin/pgbouncer"):
         if found and Path(found).exists():
@@ -102,7 +102,7 @@ def _program() -> tuple[Path, str]:
 
 
 def _unpack(place: Path) -> None:
-    """Fetch the packages, and unpack them there; whole or not at all."""
+    """Download and unpack the packages atomically."""
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         for package in PACKAGES:
             if not any(_fetched(name, folder) for name in package.split("|")):
@@ -113,12 +113,12 @@ def _unpack(place: Path) -> None:
         for package_file in Path(folder).glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", package_file, whole], check=True)  # noqa: S603, S607 - of the system
         whole.chmod(0o755)
-        with suppress(OSError):  # somebody else was quicker
+        with suppress(OSError):  # another process was faster
             whole.rename(place)
 
 
 def _fetched(package: str, folder: str) -> bool:
-    """Fetch a package; where the lists of packages are missing, after fetching those."""
+    """Download a package; update the lists of packages first if they are missing."""
     download = ("download", "-q", package)
     return _apt(*download, folder=folder) or (
         _apt("update", "-q", folder=folder) and _apt(*download, folder=folder)

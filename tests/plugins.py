@@ -1,4 +1,4 @@
-"""Plugins: packages with entry points, installed into a folder that a process imports from."""
+"""Plugins: packages with entry points, installed into a folder on the import path."""
 
 import re
 import tomllib
@@ -12,10 +12,10 @@ GUIDE: Final = ROOT / "docs/how-to/add-a-provider.md"
 
 
 def install(folder: Path, source: str, project: Mapping[str, Any]) -> None:
-    """Put a package of one module where `folder` is imported from, as an installer would.
+    """Install a package of one module into `folder`, like an installer.
 
     Args:
-        folder: Is to be on the path of the process.
+        folder: Must be on the import path of the process.
         source: The text of the module that the entry point names.
         project: The table of this name of a ``pyproject.toml``, with one entry point.
     """
@@ -34,18 +34,18 @@ def install(folder: Path, source: str, project: Mapping[str, Any]) -> None:
 
 
 def install_provider(folder: Path, name: str, source: str) -> None:
-    """Install a provider whose module is called like itself, ending in ``_plugin``."""
+    """Install a provider whose module has its name and the ending ``_plugin``."""
     points = {"fleek.providers": {name: f"{name}_plugin:connect"}}
     install(folder, source, {"name": f"acme-{name}", "version": "1.0", "entry-points": points})
 
 
 def guide_source() -> str:
-    """Return the provider that the guide builds."""
+    """Return the provider of the guide."""
     return _block("python")
 
 
 def install_guide(folder: Path) -> None:
-    """Install the provider of the guide, `echo`, with the metadata that the guide shows."""
+    """Install the provider of the guide, `echo`, with the guide's metadata."""
     install(folder, guide_source(), tomllib.loads(_block("toml"))["project"])
 
 

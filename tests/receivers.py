@@ -1,4 +1,4 @@
-"""Receivers of webhooks on loopback, which answer as a test says and remember what they got."""
+"""Receivers of webhooks on loopback, with scripted responses and a record of requests."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 def status(code: int, **headers: str) -> bytes:
-    """Return an answer without a body; an underscore in a header's name is a hyphen."""
+    """Return a response without a body; an underscore in a header's name is a hyphen."""
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([f"HTTP/1.1 {code} X", "content-length: 0", *lines, "", ""]).encode()
 
@@ -30,23 +30,23 @@ class Received:
 
     @property
     def id(self) -> str:
-        """The id of the message."""
+        """Return the id of the message."""
         return self.headers["webhook-id"]
 
     @property
     def event(self) -> Any:
-        """What the body holds."""
+        """Return the parsed body."""
         return json.loads(self.body)
 
     @property
     def type(self) -> str:
-        """The type of the event."""
+        """Return the type of the event."""
         return str(self.event["type"])
 
 
 @dataclass
 class Receiver:
-    """Answers each request with the next answer; the last one counts for ever."""
+    """Answer each request with the next response; the last one is repeated."""
 
     answers: list[bytes | Script]
     url: str = ""
@@ -71,19 +71,19 @@ class Receiver:
                 await answer(writer)
 
     async def wait_for(self, number: int) -> None:
-        """Wait until so many requests have arrived."""
+        """Wait until this many requests have arrived."""
         async with asyncio.timeout(PATIENCE), self._arrived:
             await self._arrived.wait_for(lambda: len(self.received) >= number)
 
     @property
     def types(self) -> list[str]:
-        """The types of all events, in the order of their arrival."""
+        """Return the types of all events, in their order."""
         return [received.type for received in self.received]
 
 
 @asynccontextmanager
 async def receiving(*answers: bytes | Script) -> AsyncGenerator[Receiver]:
-    """Run a receiver; without answers it accepts everything."""
+    """Run a receiver; without responses it accepts everything."""
     receiver = Receiver(list(answers) or [OK])
     async with listening(receiver.visit) as base:
         receiver.url = f"{base}/hook?token=t"

@@ -1,4 +1,4 @@
-"""All that `recover` does, one turn after the other, by the clock of the test."""
+"""All turns of recovery, one after the other, on the clock of the test."""
 
 from datetime import timedelta
 from typing import Final
@@ -6,11 +6,11 @@ from typing import Final
 from fleek.engine.recover import ProviderRecovery, Recovery
 from fleek.engine.runtime import Runtime
 
-PATIENCE_SECONDS: Final = 60  # for what runs beside the turns
+PATIENCE_SECONDS: Final = 60  # for tasks in the background
 
 
 class Recovering:
-    """The loops of one coordinator."""
+    """The recovery loops of one coordinator."""
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
@@ -18,7 +18,7 @@ class Recovering:
         self.providers = [ProviderRecovery(rt, name, clock=rt.steady) for name in rt.providers]
 
     async def turn(self) -> timedelta:
-        """Take a turn of each, and see what it began to its end; returns the shortest wait."""
+        """Run one turn of each loop, wait for their tasks, and return the shortest wait."""
         waits = [await self.recovery.turn()]
         for provider in self.providers:
             waits += [await provider.reconcile_turn(), await provider.cancel_turn()]

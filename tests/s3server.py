@@ -18,7 +18,7 @@ from obstore.store import S3Store
 from backing_services import NotStarted, Services, free_port
 
 KEY: Final = "test:tester"
-SECRET: Final = "testing"  # opens nothing but servers of the tests
+SECRET: Final = "testing"  # valid only for servers of the tests
 PATIENCE_SECONDS: Final = 120
 PROGRAM: Final = Path(__file__).parent / "swiftserver.py"
 
@@ -30,7 +30,7 @@ class S3Server:
         self.url = f"http://127.0.0.1:{port}"
 
     def store(self, bucket: str) -> S3Store:
-        """Return a bucket as its owner sees it."""
+        """Return a bucket with its owner's rights."""
         return S3Store(
             bucket,
             endpoint=self.url,
@@ -42,7 +42,7 @@ class S3Server:
         )
 
     def make_bucket(self) -> str:
-        """Make a bucket and return its name."""
+        """Create a bucket and return its name."""
         bucket = f"bucket-{uuid4().hex}"
         self._ask("PUT", bucket)
         return bucket
@@ -56,7 +56,7 @@ class S3Server:
         httpx2.request(method, address, timeout=PATIENCE_SECONDS).raise_for_status()
 
     def settings(self, bucket: str, folder: Path) -> Mapping[str, str]:
-        """Return the environment of a service that keeps its files in this bucket."""
+        """Return the environment of a service that stores its files in this bucket."""
         return {
             "STORAGE_BACKEND": "s3",
             "S3_ENDPOINT_URL": self.url,
@@ -68,7 +68,7 @@ class S3Server:
 
 
 class OwnS3(S3Server):
-    """A server of a test's own, to be killed, frozen and started again at will."""
+    """A server for one test, which may kill, freeze and restart it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -77,25 +77,25 @@ class OwnS3(S3Server):
         self.start()
 
     def start(self) -> None:
-        """Start it on what it kept, and wait until it answers."""
+        """Start the server with its stored files, and wait until it answers."""
         self._process = _start(self._folder, self._port)
 
     def freeze(self) -> None:
-        """Let it take connections and answer none."""
+        """Let it accept connections without answering."""
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it as a loss of power would."""
+        """Kill it, as a power failure would."""
         self._process.kill()
         self._process.wait()
 
 
 def shared_s3(services: Services) -> S3Server:
-    """Return the server of this test run, started for the first of its processes that asks."""
+    """Return the server of this test run, started by the first process that needs it."""
 
     def started() -> str:
         port = free_port()
@@ -107,7 +107,7 @@ def shared_s3(services: Services) -> S3Server:
 
 @contextmanager
 def own_s3(services: Services) -> Iterator[OwnS3]:
-    """Start a server that nobody else uses."""
+    """Start a server for one caller."""
     server = OwnS3(services.folder / f"s3-{uuid4().hex}")
     try:
         yield server

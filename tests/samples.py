@@ -1,4 +1,4 @@
-"""Values to put into a store: a job, an attempt, a worker, all alike unless said otherwise."""
+"""Sample values for a store: a job, an attempt, a worker; equal unless fields are given."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -41,7 +41,7 @@ def a_job(**fields: Any) -> Job:
 
 
 def an_attempt(job: Job, **fields: Any) -> Attempt:
-    """Return an intent to buy for this job."""
+    """Return an intent for this job."""
     attempt = Attempt(
         id=job.attempt_id or AttemptId(uuid4()),
         job_id=job.id,
@@ -73,7 +73,7 @@ def a_file(job: Job, index: int = 0, **fields: Any) -> Media:
 
 
 def a_worker(**fields: Any) -> Worker:
-    """Return a worker that was heard at noon."""
+    """Return a worker with a heartbeat at noon."""
     worker = Worker(
         id=WorkerId(uuid7()),
         host="here",
@@ -87,7 +87,7 @@ def a_worker(**fields: Any) -> Worker:
 
 
 def claims(worker_id: WorkerId = WORKER, *, now: datetime = NOON) -> Decision[Intent]:
-    """Return a decision that claims a pending job and intends to buy."""
+    """Return a decision that claims a pending job and records an intent."""
 
     def decide(job: Job, _: Attempt | None) -> Intent:
         change = claim(job, worker_id, AttemptId(uuid4()), now=now)
@@ -97,24 +97,24 @@ def claims(worker_id: WorkerId = WORKER, *, now: datetime = NOON) -> Decision[In
 
 
 def binds(prediction_id: str, *, now: datetime = NOON) -> Decision[Update]:
-    """Return a decision that binds a prediction to the attempt that is asked for."""
+    """Return a decision that binds a prediction to the given attempt."""
 
     def decide(job: Job, current: Attempt | None) -> Update:
         assert current is not None
-        bought = PredictionId(prediction_id)
-        bound = replace(current, prediction_id=bought, first_look_at=now)
-        return Update(change=mark_waiting(job, bought, now=now), attempt=bound)
+        prediction = PredictionId(prediction_id)
+        bound = replace(current, prediction_id=prediction, first_look_at=now)
+        return Update(change=mark_waiting(job, prediction, now=now), attempt=bound)
 
     return decide
 
 
 def predicted(job: Job, _: Attempt | None) -> Update:
-    """Decide that the prediction has ended well."""
+    """Decide that the prediction has succeeded."""
     return Update(change=mark_predicted(job, now=NOON))
 
 
 def completes(files: int = 1) -> Any:
-    """Return a decision that completes a job with so many files."""
+    """Return a decision that completes a job with this many files."""
 
     def decide(job: Job, _: Attempt | None) -> Update:
         change = complete(job, now=NOON, outputs=files)
@@ -124,7 +124,7 @@ def completes(files: int = 1) -> Any:
 
 
 def changes(change: Change) -> Any:
-    """Return a decision that was made before."""
+    """Return a decision with a given change."""
     return lambda _job, _attempt: Update(change=change)
 
 

@@ -1,4 +1,4 @@
-"""The service as its users have it: processes of its own, spoken to over HTTP."""
+"""The service as its users run it: in its own processes, called over HTTP."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ import httpx2
 
 from backing_services import MIGRATED, Postgres, apart, free_port
 
-PATIENCE: Final = 120.0  # seconds until a process that does not answer is given up
+PATIENCE: Final = 120.0  # seconds
 KEPT: Final = (
     "PATH",
     "HOME",
@@ -32,8 +32,8 @@ KEPT: Final = (
     "PYTHONPATH",
     "TMPDIR",
 )
-SMALL: Final = {"width": 16, "height": 16}  # parameters of the picture that is made soonest
-LOOK_SECONDS: Final = 0.02  # between two looks at what tells nobody when it changes
+SMALL: Final = {"width": 16, "height": 16}  # parameters of the picture that is painted fastest
+LOOK_SECONDS: Final = 0.02  # between two polls of a condition
 
 BOUGHT: Final = (  # an attempt counts as paid for unless it is known not to be
     "SELECT job_id, prediction_id FROM attempts WHERE verdict IS NULL OR verdict <> 'not_bought'"
@@ -49,10 +49,10 @@ def until(
     look_seconds: float = LOOK_SECONDS,
     why: Callable[[], str],
 ) -> None:
-    """Wait until something is so; `look_seconds` between two looks.
+    """Wait until a condition is met; `look_seconds` between two polls.
 
     Raises:
-        AssertionError: It is not, after so long; with the answer of `why`.
+        AssertionError: The condition is not met in time; with the result of `why`.
     """
     deadline = time.monotonic() + seconds
     while not met():
@@ -61,7 +61,7 @@ def until(
 
 
 class Process:
-    """One ``fleek`` process with a clean environment; or that of another `program` in Python."""
+    """One ``fleek`` process, or one of another Python `program`, with a clean environment."""
 
     def __init__(
         self, folder: Path, *command: str, env: Mapping[str, str], program: str = "fleek"
@@ -80,14 +80,14 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Return the process id."""
         return self.popen.pid
 
     def await_line(self, words: str) -> None:
-        """Wait until it prints a line with these words.
+        """Wait until the process prints a line with these words.
 
         Raises:
-            AssertionError: It ends, or stays silent for too long; with its log.
+            AssertionError: The process has ended, or prints nothing for too long; with its log.
         """
         assert self.popen.stdout is not None
         deadline = time.monotonic() + PATIENCE
@@ -100,26 +100,26 @@ class Process:
             seen += chunk
 
     def await_log(self, words: str) -> None:
-        """Wait until it logs these words."""
+        """Wait until the process logs these words."""
         until(lambda: words in self.log.read_text(), why=self.tail)
 
     def tail(self) -> str:
-        """Return the end of its log."""
+        """Return the end of the log."""
         return self.log.read_text()[-4000:]
 
     def kill(self) -> None:
-        """End it as a loss of power would: no goodbye."""
+        """Kill the process, as a power failure would."""
         self.popen.kill()
         self._reap()
 
     def stop(self) -> int:
-        """End it as an operator would; returns its exit code."""
+        """Stop the process with SIGTERM; returns its exit code."""
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGTERM)
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for its end; returns its exit code."""
+        """Wait for the end of the process; returns its exit code."""
         code = self.popen.wait(PATIENCE)
         self._reap()
         return code
@@ -147,7 +147,7 @@ class Service:
         return process
 
     def worker(self) -> Process:
-        """Start ``fleek worker`` and wait until it works."""
+        """Start ``fleek worker`` and wait until it is registered."""
         process = self.start("worker")
         process.await_log("worker_registered")
         return process
@@ -162,13 +162,13 @@ class Service:
         """Submit a job and return its id."""
         answer = self.http.post("/api/v1/generate", json={"prompt": prompt, **fields})
         while answer.status_code == 503 and answer.json()["code"] == "overloaded":
-            time.sleep(int(answer.headers["retry-after"]))  # the machine has too much to do
+            time.sleep(int(answer.headers["retry-after"]))  # the machine is overloaded
             answer = self.http.post("/api/v1/generate", json={"prompt": prompt, **fields})
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
     def submit_many(self, number: int, **fields: Any) -> list[str]:
-        """Submit as many jobs on a few connections, and return their ids."""
+        """Submit this many jobs on a few connections, and return their ids."""
         with ThreadPoolExecutor(4) as threads:
             parts = threads.map(lambda n: self._submit_some(range(n, number, 4), fields), range(4))
         return [job_id for part in parts for job_id in part]
@@ -205,7 +205,7 @@ class Service:
         """Wait until no job is pending or processing; returns the numbers by status.
 
         Raises:
-            AssertionError: Some still are after so long.
+            AssertionError: Some jobs have not ended in time.
         """
         found: dict[str, int] = {}
 
@@ -217,7 +217,7 @@ class Service:
         return found
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        """Ask the database behind the service's back."""
+        """Query the database directly."""
         if url := self.env.get("DATABASE_URL", ""):
             found: list[tuple[Any, ...]] = apart(asyncio.run, _asked(url, statement))
             return found
@@ -229,7 +229,7 @@ class Service:
         return "\n".join(f"--- {one.command}\n{one.tail()}" for one in self.processes)
 
     def close(self) -> None:
-        """End everything that was started."""
+        """Stop all processes."""
         self.http.close()
         for process in self.processes:
             if process.popen.poll() is None:
@@ -239,14 +239,14 @@ class Service:
 
 
 def delay(seconds: str) -> dict[str, str]:
-    """Return the settings for predictions that run so long."""
+    """Return the settings for predictions of this duration."""
     return {"REPLICATE_MOCK_DELAY_MIN": seconds, "REPLICATE_MOCK_DELAY_MAX": seconds}
 
 
 def assert_each_once(service: Service, accepted: Iterable[str]) -> None:
-    """Make sure that every accepted job has completed, ended once and was bought once.
+    """Assert that every accepted job has completed, ended once and was paid for once.
 
-    That holds for jobs whose caller never got an answer, too.
+    That includes jobs whose caller received no response.
     """
     jobs = service.rows("SELECT id, status FROM jobs")
     assert {UUID(job_id) for job_id in accepted} <= {UUID(str(job_id)) for job_id, _ in jobs}
@@ -267,7 +267,7 @@ async def _asked(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 @contextmanager
 def running(folder: Path, **settings: str) -> Generator[Service]:
-    """Give a service whose processes end with the block."""
+    """Yield a service whose processes end with the block."""
     service = Service(folder, **settings)
     try:
         yield service
@@ -277,7 +277,7 @@ def running(folder: Path, **settings: str) -> Generator[Service]:
 
 @contextmanager
 def running_on(server: Postgres, folder: Path, **settings: str) -> Generator[Service]:
-    """Give a service on a new database of this server; its commits survive a crash of it."""
+    """Yield a service on a new database of this server; its commits survive a crash."""
     name = server.create(template=MIGRATED)
     server.execute(f'ALTER DATABASE "{name}" SET synchronous_commit TO on')
     with running(folder, DATABASE_URL=server.url(name), **settings) as service:

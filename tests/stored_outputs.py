@@ -1,4 +1,4 @@
-"""Finished jobs and their objects in storage."""
+"""Completed jobs and their files in the storage."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ async def completed(rt: Runtime, provider: FakeProvider, *, outcome: Outcome = W
 
 
 async def bought(rt: Runtime, provider: FakeProvider) -> Job:
-    """Submit and start a job whose prediction runs on."""
+    """Submit and start a job whose prediction keeps running."""
     provider.at_once, provider.outcome = False, None
     job = await submit(rt, a_request())
     await start(rt, job.id)
@@ -36,17 +36,17 @@ async def bought(rt: Runtime, provider: FakeProvider) -> Job:
 
 
 async def every_key(rt: Runtime) -> set[Key]:
-    """List the keys in storage."""
-    return {entry.key async for entry in rt.storage.keys()}  # noqa: SIM118 - a storage is no dict
+    """Return all keys in the storage."""
+    return {entry.key async for entry in rt.storage.keys()}  # noqa: SIM118 - a storage is not a dict
 
 
 async def left_of(rt: Runtime, job_id: JobId) -> set[str]:
-    """Return which parts of a job are in storage."""
+    """Return which parts of a job are in the storage."""
     return {key.partition("/")[0] for key in await every_key(rt) if str(job_id) in key}
 
 
 async def save(rt: Runtime, key: Key) -> Key:
-    """Put a file into storage that no row names."""
+    """Store a file to which no row refers."""
     part = rt.storage.spool() / "part"
     part.write_bytes(PNG)
     await rt.storage.save(key, part, content_type="image/png")
@@ -59,5 +59,5 @@ def with_settings(rt: Runtime, **changes: Any) -> Runtime:
 
 
 def days_pass(clock: Clock, days: float) -> None:
-    """Move the clock on, that far beyond the time that new files have, too."""
+    """Move the clock on, also beyond the modification time of new files."""
     clock.time = max(clock.time, datetime.now(UTC)) + timedelta(days=days)

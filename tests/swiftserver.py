@@ -1,8 +1,8 @@
 """OpenStack Swift with its S3 API, in one process: ``python swiftserver.py FOLDER PORT [--detach]``.
 
-It serves what is kept in the folder until it is ended, or until whoever holds the lock on
-``owner``, in the folder or above it, is gone. `s3server` starts it; it imports little, to be up
-soon.
+It serves the files in the folder until it is stopped, or until the lock on ``owner``, in the
+folder or above it, is released. `s3server` starts it; it imports little, so that it starts
+fast.
 """
 
 import fcntl
@@ -84,7 +84,7 @@ def _answer(server: Any, listener: Any, application: Any) -> None:
 
 
 def _end_with(owner: Path) -> None:
-    """End this process when nobody holds the lock on `owner` any more."""
+    """End this process when the lock on `owner` is released."""
     with owner.open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
     signal.raise_signal(signal.SIGKILL)

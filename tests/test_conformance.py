@@ -1,4 +1,4 @@
-"""An adapter that does not fit its port is refused with the members that are wrong."""
+"""An adapter that does not fit its port is refused, and the wrong members are named."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
@@ -20,31 +20,31 @@ class Smallest:
     default_model: Any = "acme/model"
 
     async def start(self, job: Any, attempt: Any) -> Any:
-        """Have the shape."""
+        """Do nothing."""
 
     async def poll(self, ids: Sequence[Any]) -> Mapping[Any, Any]:
-        """Have the shape."""
+        """Return a mapping of the ids."""
         return dict.fromkeys(ids)
 
     async def cancel(self, prediction_id: Any) -> Any:
-        """Have the shape."""
+        """Do nothing."""
 
     async def read(self, _job: Any, _output: Any) -> AsyncIterator[bytes]:
-        """Have the shape."""
+        """Yield no content."""
         yield b""
 
     async def schema(self, model: Any) -> Any:
-        """Have the shape."""
+        """Do nothing."""
 
 
-def test_the_required_members_are_enough() -> None:
-    """A provider without any capability has nothing to stub."""
+def test_required_members_are_enough() -> None:
+    """A provider without any capability needs no stubs."""
     assert misfits(Smallest(), Provider, CAPABILITIES) == []
 
 
 @pytest.mark.parametrize("fake", [FakeProvider(), AskableProvider()], ids=["plain", "askable"])
-def test_capabilities_in_their_shape_are_fine(fake: FakeProvider) -> None:
-    """The fakes that other tests rely on are providers, too."""
+def test_well_formed_capabilities_are_accepted(fake: FakeProvider) -> None:
+    """The fakes of other tests are valid providers, too."""
     assert misfits(fake, Provider, CAPABILITIES) == []
 
 
@@ -60,8 +60,8 @@ def test_capabilities_in_their_shape_are_fine(fake: FakeProvider) -> None:
         ("schema", "schema() is missing"),
     ],
 )
-def test_each_required_member_is_named_if_it_is_missing(name: str, phrase: str) -> None:
-    """The author adds it, and starts again."""
+def test_a_missing_required_member_is_named(name: str, phrase: str) -> None:
+    """The author knows what to add."""
     members = {key: value for key, value in vars(Smallest).items() if key != name}
 
     found = misfits(type("Provider", (), members)(), Provider, CAPABILITIES)
@@ -70,29 +70,29 @@ def test_each_required_member_is_named_if_it_is_missing(name: str, phrase: str) 
 
 
 class Odd(Smallest):
-    """Members of other shapes, to be put in place of the right ones."""
+    """Members of wrong shapes, to replace correct ones."""
 
     def plain(self, *_: Any, **__: Any) -> None:
-        """Be no coroutine."""
+        """Be a plain function."""
 
     async def coroutine(self, *_: Any, **__: Any) -> None:
-        """Be a coroutine, where a stream or a plain function is wanted."""
+        """Be a coroutine, where a stream or a plain function is required."""
 
     async def stream(self, *_: Any, **__: Any) -> AsyncIterator[None]:
-        """Be a stream, where a coroutine is wanted."""
+        """Be a stream, where a coroutine is required."""
         yield
 
     async def nothing(self) -> None:
-        """Take nothing."""
+        """Accept no argument."""
 
     async def unnamed(self, job: Any, attempt: Any, moment: datetime) -> None:
-        """Call a parameter otherwise that is passed by its name."""
+        """Have another name for a parameter that is passed by name."""
 
     async def more(self, job: Any, attempt: Any, required: Any) -> None:
-        """Want more than is given."""
+        """Require one more argument."""
 
     async def defaulted(self, job: Any, attempt: Any, extra: Any = None) -> None:
-        """Be content with what is given."""
+        """Have one more parameter, with a default."""
 
 
 ODD = vars(Odd)
@@ -124,12 +124,12 @@ SHAPES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["time must be of type datetime.datetime | None"],
     ),
 }
-"""Members in place of the right ones, and what is said of them."""
+"""Members that replace correct ones, and the expected messages."""
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_member_of_another_shape_is_named(shape: str) -> None:
-    """What would raise in the middle of a job is told before the first one."""
+    """Otherwise the first job would raise."""
     member, phrases = SHAPES[shape]
     provider = type("Provider", (Smallest,), member)()
 

@@ -1,4 +1,4 @@
-"""What users install is what the code imports."""
+"""Declared dependencies agree with the imports."""
 
 import ast
 import re
@@ -38,5 +38,5 @@ def _imported() -> set[str]:
 
 
 def test_every_dependency_is_imported() -> None:
-    """Each one is a door for others and a version to follow: one that nobody uses is removed."""
+    """Each dependency has a cost: unused ones are removed."""
     assert _declared() - _imported() - PROGRAMS == set()

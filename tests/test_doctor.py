@@ -1,4 +1,4 @@
-"""What the doctor finds, in good and in bad surroundings."""
+"""Findings of `fleek doctor`, with and without problems."""
 
 import asyncio
 import base64
@@ -46,16 +46,16 @@ def of(findings: list[Finding], subject: str) -> list[Finding]:
     return [finding for finding in findings if finding.subject == subject]
 
 
-async def test_an_empty_folder_is_well(settings: Settings, tmp_path: Path) -> None:
-    """Before the first start nothing is wrong, and the doctor makes no database."""
+async def test_an_empty_folder_has_no_problems(settings: Settings, tmp_path: Path) -> None:
+    """Before the first start nothing is wrong, and doctor creates no database."""
     findings = await examine(settings)
 
     assert {finding.status for finding in findings} == {"ok"}
     assert not (tmp_path / "fleek.db").exists()
 
 
-async def test_a_database_is_described(settings: Settings) -> None:
-    """What decides whether an accepted job survives a loss of power."""
+async def test_the_database_is_described(settings: Settings) -> None:
+    """The message has what decides about durability."""
     async with open_database(settings.database_url) as db:
         revision = await migrate(db)
 
@@ -68,8 +68,10 @@ async def test_a_database_is_described(settings: Settings) -> None:
     assert of(findings, "database disk")[0].status == "ok"
 
 
-async def test_an_empty_database_wants_its_schema(settings: Settings, tmp_path: Path) -> None:
-    """An operator may have made the file by hand."""
+async def test_a_database_without_a_schema_is_a_warning(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """An operator may have created the file by hand."""
     (tmp_path / "fleek.db").touch()
 
     (database,) = of(await examine(settings), "database")
@@ -78,8 +80,8 @@ async def test_an_empty_database_wants_its_schema(settings: Settings, tmp_path: 
     assert "fleek migrate" in database.advice
 
 
-async def test_a_database_in_a_folder_that_is_not_there(settings: Settings) -> None:
-    """SQLite makes files, not folders."""
+async def test_a_database_in_a_missing_folder_is_an_error(settings: Settings) -> None:
+    """SQLite creates files, not folders."""
     lost = settings.model_copy(update={"database_url": "sqlite:////nowhere/fleek.db"})
 
     (database,) = of(await examine(lost), "database")
@@ -88,7 +90,7 @@ async def test_a_database_in_a_folder_that_is_not_there(settings: Settings) -> N
     assert "/nowhere" in database.advice
 
 
-async def test_a_database_that_cannot_be_reached(settings: Settings) -> None:
+async def test_an_unreachable_database_is_an_error(settings: Settings) -> None:
     """Nothing listens on port 1; the other subjects are examined all the same."""
     lost = settings.model_copy(update={"database_url": "postgres://me:hunter2@127.0.0.1:1/x"})
 
@@ -112,8 +114,8 @@ async def test_a_database_that_cannot_be_reached(settings: Settings) -> None:
         ({"kind": "postgresql", "synchronous_commit": "on", "fsync": "off"}, "warning"),
     ],
 )
-def test_durability(facts: dict[str, str], status: str) -> None:
-    """An acknowledged job is on the disk, or the operator knows that it may not be."""
+def test_weak_durability_is_a_warning(facts: dict[str, str], status: str) -> None:
+    """An accepted job is on the disk, or the operator is warned."""
     finding = diagnosis.judge_durability(
         {"kind": "sqlite", "version": "3", "revision": "1", **facts}
     )
@@ -134,7 +136,7 @@ def test_durability(facts: dict[str, str], status: str) -> None:
 async def test_signing_secrets_are_examined(
     settings: Settings, stored_with: tuple[bytes, ...], master_key: str | None, words: list[str]
 ) -> None:
-    """Whether a copy of the database gives them away, and whether they can be read."""
+    """A copy of the database must not reveal them, and they must be readable."""
     chosen = Settings(
         database_url=settings.database_url,
         api_port=settings.api_port,
@@ -154,7 +156,7 @@ async def test_signing_secrets_are_examined(
 
 
 def a_worker(*, ahead: timedelta = timedelta(0)) -> Worker:
-    """Return a worker whose last heartbeat is that much ahead of `NOW`."""
+    """Return a worker whose last heartbeat is this much ahead of `NOW`."""
     return Worker(
         id=WorkerId(uuid4()),
         host="here",
@@ -170,43 +172,49 @@ def a_worker(*, ahead: timedelta = timedelta(0)) -> Worker:
     ("count", "may_share", "statuses"),
     [(1, False, []), (2, False, ["warning"]), (2, True, [])],
 )
-def test_two_writers_on_an_old_sqlite(count: int, may_share: bool, statuses: list[str]) -> None:  # noqa: FBT001 - a table
-    """A rare race in its write-ahead log can break the file."""
+def test_two_writers_on_an_old_sqlite_are_a_warning(
+    count: int,
+    may_share: bool,  # noqa: FBT001 - a table
+    statuses: list[str],
+) -> None:
+    """A rare race in its write-ahead log can corrupt the file."""
     found = diagnosis.judge_writers([a_worker()] * count, may_share=may_share)
 
     assert [finding.status for finding in found] == statuses
 
 
-def test_a_heartbeat_from_the_future() -> None:
-    """Clocks that differ make living workers look dead."""
+def test_a_heartbeat_from_the_future_is_a_warning() -> None:
+    """Clock differences can make live workers look dead."""
     found = diagnosis.judge_clocks([a_worker(ahead=timedelta(minutes=1))], ahead=ZERO, now=NOW)
 
     assert [(finding.subject, finding.status) for finding in found] == [("clock", "warning")]
 
 
 @pytest.mark.parametrize(("seconds", "statuses"), [(0, []), (-90, ["warning"]), (3, ["warning"])])
-def test_a_clock_beside_the_database_s(seconds: int, statuses: list[str]) -> None:
-    """Everything is timed by the database's; the logs of this machine tell another time."""
+def test_a_difference_from_the_database_s_clock_is_a_warning(
+    seconds: int, statuses: list[str]
+) -> None:
+    """Everything is timed by the database's clock; logs of this machine have other times."""
     found = diagnosis.judge_clocks([], ahead=timedelta(seconds=seconds), now=NOW)
 
     assert [finding.status for finding in found] == statuses
 
 
-def test_who_coordinates() -> None:
-    """Nobody does while a role changes hands; for long it means that nothing goes on."""
+def test_a_missing_coordinator_is_an_error() -> None:
+    """Without one no jobs are admitted."""
     worker = a_worker()
 
     held = diagnosis.judge_coordinator(worker.id, [worker])
     vacant = diagnosis.judge_coordinator(None, [worker])
-    forsaken = diagnosis.judge_coordinator(worker.id, [])
+    dead = diagnosis.judge_coordinator(worker.id, [])
 
-    assert [one.status for one in (held, vacant, forsaken)] == ["ok", "error", "error"]
+    assert [one.status for one in (held, vacant, dead)] == ["ok", "error", "error"]
     assert held.message == f"worker {worker.id}"
-    assert "fleek worker" in forsaken.advice
+    assert "fleek worker" in dead.advice
 
 
 @pytest.mark.parametrize(("year", "status"), [(1970, "error"), (2027, "ok")])
-def test_a_clock_that_stands_in_the_past(year: int, status: str) -> None:
+def test_a_clock_in_the_past_is_an_error(year: int, status: str) -> None:
     """A board without a battery starts in 1970."""
     clock = doctor._time(datetime(year, 1, 1, tzinfo=UTC))
 
@@ -216,8 +224,8 @@ def test_a_clock_that_stands_in_the_past(year: int, status: str) -> None:
 @pytest.mark.parametrize(
     ("free", "status"), [(10**12, "ok"), (10**8, "warning"), (10**6, "error")]
 )
-def test_room_on_the_disk(free: int, status: str) -> None:
-    """A full disk is better known before."""
+def test_little_disk_space_is_reported(free: int, status: str) -> None:
+    """Before the disk is full."""
     disk = doctor._judge_space("disk", Path("/data"), free=free)
 
     assert disk.status == status
@@ -225,8 +233,8 @@ def test_room_on_the_disk(free: int, status: str) -> None:
 
 
 @pytest.mark.parametrize(("schema", "status"), [({"type": "object"}, "ok"), (None, "warning")])
-async def test_a_provider_that_does_not_show_its_model(schema: object, status: str) -> None:
-    """Jobs are accepted all the same, and may have to wait; the operator's model is asked for."""
+async def test_a_model_without_a_schema_is_a_warning(schema: object, status: str) -> None:
+    """Jobs are accepted but may have to wait; the configured model is checked."""
 
     async def schema_of(model: str) -> object:
         return schema if model == "acme/draw" else pytest.fail(f"asked for {model}")
@@ -239,10 +247,10 @@ async def test_a_provider_that_does_not_show_its_model(schema: object, status: s
     assert "acme/draw" in finding.message
 
 
-async def test_a_storage_that_cannot_be_made(
+async def test_a_storage_that_cannot_be_created_is_an_error(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file stands where the folder should be."""
+    """A file is in the place of the folder."""
     (tmp_path / "storage").touch()
     monkeypatch.setenv("STORAGE_PATH", str(tmp_path / "storage"))
 
@@ -260,8 +268,10 @@ async def test_a_storage_that_cannot_be_made(
         ("storage_backend", "STORAGE_BACKEND"),
     ],
 )
-async def test_an_unknown_adapter(settings: Settings, field: str, setting: str) -> None:
-    """A misspelt name is an error of that subject, with the choices."""
+async def test_an_unknown_adapter_is_an_error(
+    settings: Settings, field: str, setting: str
+) -> None:
+    """The message has the valid choices."""
     wrong = settings.model_copy(update={field: ("acme",) if field == "providers" else "acme"})
 
     errors = [finding for finding in await examine(wrong) if finding.status == "error"]
@@ -272,7 +282,7 @@ async def test_an_unknown_adapter(settings: Settings, field: str, setting: str) 
 
 @asynccontextmanager
 async def answering(body: bytes) -> AsyncGenerator[int]:
-    """Give the port of a server that answers everything so."""
+    """Yield the port of a server that sends this response to every request."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -295,16 +305,18 @@ async def answering(body: bytes) -> AsyncGenerator[int]:
     ],
     ids=["ours", "ours, ill", "another", "not json"],
 )
-async def test_who_has_the_port(settings: Settings, body: bytes, status: str) -> None:
-    """Our own service may have it; anybody else is in the way."""
+async def test_the_program_on_the_port_is_recognized(
+    settings: Settings, body: bytes, status: str
+) -> None:
+    """Fleek itself may use it; another program is an error."""
     async with answering(body) as number:
         (port,) = of(await examine(settings.model_copy(update={"api_port": number})), "port")
 
     assert port.status == status
 
 
-async def test_an_open_address_without_keys(settings: Settings) -> None:
-    """It was allowed on purpose, and is still worth a word."""
+async def test_a_public_address_without_keys_is_a_warning(settings: Settings) -> None:
+    """Even if the setting allows it."""
     anywhere = {"api_host": "0.0.0.0", "allow_anonymous": True}  # noqa: S104 - only described
 
     (access,) = of(await examine(settings.model_copy(update=anywhere)), "access")
@@ -316,10 +328,10 @@ async def test_an_open_address_without_keys(settings: Settings) -> None:
     ("base", "found"),
     [(None, 1), ("https://media.example/media", 0), ("https://fleek.example/files", 1)],
 )
-async def test_media_on_the_apis_own_origin(
+async def test_media_on_the_api_s_origin_are_a_warning(
     settings: Settings, base: str | None, found: int
 ) -> None:
-    """What others made should not be able to act as the API's own page."""
+    """Generated content must not be able to act as the API's own page."""
     public = {"public_url": "https://fleek.example", "storage_base_url": base}
 
     findings = of(await examine(settings.model_copy(update=public)), "media")
@@ -328,8 +340,8 @@ async def test_media_on_the_apis_own_origin(
     assert all("STORAGE_BASE_URL" in finding.advice for finding in findings)
 
 
-async def test_what_providers_do_not_sell_is_told(settings: Settings) -> None:
-    """Why, until when, and what to do; what only failed once is no news."""
+async def test_paused_providers_are_reported(settings: Settings) -> None:
+    """With the reason, the time and advice; a single failure is not reported."""
     now = datetime.now(UTC)
     async with open_database(settings.database_url) as db:
         await migrate(db)
@@ -365,10 +377,10 @@ async def test_what_providers_do_not_sell_is_told(settings: Settings) -> None:
     assert of(findings, "well") == []
 
 
-async def test_a_proxy_that_is_not_used_is_told(
+async def test_an_ignored_proxy_is_a_warning(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever set it expects it to be used; the placeholder calls nobody."""
+    """Operators who set it expect it to be used; the placeholder sends no requests."""
     monkeypatch.setenv("HTTPS_PROXY", "http://me:C4n4ry@proxy:3128")
     replicate = settings.model_copy(update={"providers": ("replicate",)})
 

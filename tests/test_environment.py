@@ -1,4 +1,4 @@
-"""Settings as people paste them: cleaned, or refused in one line that does not hold them."""
+"""Pasted settings are cleaned, or refused in one line without the value."""
 
 from pathlib import Path
 from typing import Any
@@ -44,22 +44,20 @@ BLANK = ("", "  ", '""', "\n", "\ufeff", "REPLICATE_API_TOKEN=")
 
 
 class Holder(BaseSettings):
-    """A setting that is a secret."""
+    """A secret setting."""
 
     model_config = SOURCE
     holder_token: Secret = None
 
 
 def secret(value: Any) -> str | None:
-    """Return what a secret holds."""
+    """Return the value of a secret."""
     return None if value is None else str(value.get_secret_value())
 
 
 @pytest.mark.parametrize("name", PASTED)
-def test_what_came_along_with_a_secret_is_taken_off(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It would be sent, and refused far from where it was pasted."""
+def test_surroundings_of_a_secret_are_removed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be sent, and refused by the provider."""
     if "\0" not in PASTED[name]:  # no environment holds it
         monkeypatch.setenv("HOLDER_TOKEN", PASTED[name])
         assert secret(read(Holder).holder_token) == TOKEN
@@ -68,8 +66,8 @@ def test_what_came_along_with_a_secret_is_taken_off(
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_a_secret_is_refused(name: str) -> None:
-    """At start, with its name and without its value."""
+def test_an_invalid_secret_is_refused(name: str) -> None:
+    """At the start, with its name and without its value."""
     with pytest.raises(ConfigurationError) as refused:
         read(Holder, holder_token=REFUSED[name])
 
@@ -80,7 +78,7 @@ def test_what_cannot_be_a_secret_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("value", BLANK)
 def test_a_blank_secret_is_none(value: str) -> None:
-    """As if it was not set."""
+    """As if it were not set."""
     assert read(Holder, holder_token=value).holder_token is None
 
 
@@ -97,7 +95,7 @@ PLACES: dict[str, tuple[type[BaseSettings], dict[str, str]]] = {
 
 @pytest.mark.parametrize("place", PLACES)
 def test_every_secret_is_cleaned(place: str) -> None:
-    """Whoever takes it."""
+    """In every adapter."""
     kind, others = PLACES[place]
 
     settings = read(kind, **{**others, place: f' "{TOKEN}"\n'})
@@ -109,8 +107,8 @@ def test_every_secret_is_cleaned(place: str) -> None:
     assert "C4n" not in str(refused.value)
 
 
-def test_webhook_secrets_are_cleaned_each() -> None:
-    """There are two while one is being changed."""
+def test_webhook_secrets_are_cleaned_separately() -> None:
+    """There are two during a change."""
     given = ' "whsec_YWJj", "whsec_ZGVm"\n'
 
     settings = read(ReplicateSettings, replicate_api_token=TOKEN, replicate_webhook_secret=given)
@@ -119,7 +117,7 @@ def test_webhook_secrets_are_cleaned_each() -> None:
 
 
 def test_addresses_with_a_password_are_cleaned() -> None:
-    """Hosters show them in quotes and with their names."""
+    """Hosting providers show them in quotes and with their names."""
     database = read(Settings, database_url="DATABASE_URL='postgresql://u:p%40@h/n'\n")
     broker = read(CelerySettings, redis_url=' "redis://:p@h:6379/0"\n')
     replicate = read(
@@ -150,29 +148,29 @@ def test_an_address_in_two_lines_is_refused_without_its_password(
     [(f'"{TOKEN}"\n', "replicate"), ("'your-token'", "placeholder")],
     ids=["token", "example"],
 )
-def test_a_token_in_quotes_decides_for_replicate(
+def test_a_token_in_quotes_selects_replicate(
     token: str, provider: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And an example in quotes does not."""
+    """A placeholder in quotes does not."""
     monkeypatch.setenv("REPLICATE_API_TOKEN", token)
 
     assert read(Settings).provider == provider
 
 
-def test_a_file_that_begins_with_a_mark_is_read(
+def test_an_env_file_with_a_byte_order_mark_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first setting would be of another name."""
+    """Otherwise its first setting would have another name."""
     (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfHOLDER_TOKEN=" + TOKEN.encode() + b"\r\n")
     monkeypatch.chdir(tmp_path)
 
     assert secret(read(Holder).holder_token) == TOKEN
 
 
-def test_words_of_a_library_lose_what_is_secret() -> None:
-    """They are logged, and shown by the doctor."""
-    said = "cannot connect to amqp://user:C4n/4ry@host:5672// with Bearer C4n and whsec_C4n"
+def test_credentials_are_removed_from_messages_of_libraries() -> None:
+    """They are logged, and shown by doctor."""
+    message = "cannot connect to amqp://user:C4n/4ry@host:5672// with Bearer C4n and whsec_C4n"
 
-    assert without_credentials(said) == (
+    assert without_credentials(message) == (
         "cannot connect to amqp://***host:5672// with Bearer *** and ***"
     )

@@ -1,4 +1,4 @@
-"""Named places at which tests hurt this process: nothing unless armed, and only what was ordered."""
+"""Failpoints: inactive unless armed, and limited to what was configured."""
 
 import errno
 import os
@@ -25,13 +25,13 @@ PASS_TWICE: Final = (
 
 @pytest.fixture(autouse=True)
 def _disarmed() -> Generator[None]:
-    """Leave nothing armed for whoever comes next."""
+    """Leave nothing armed for the next test."""
     yield
     failpoints.arm("")
 
 
 def strikes(name: str, times: int) -> list[str]:
-    """Pass a place so many times; tell what happened at each."""
+    """Pass a failpoint this many times; return the result of each."""
     seen = []
     for _ in range(times):
         try:
@@ -43,8 +43,8 @@ def strikes(name: str, times: int) -> list[str]:
     return seen
 
 
-def test_nothing_is_armed_unless_asked() -> None:
-    """In production every place is passed."""
+def test_failpoints_are_inactive_by_default() -> None:
+    """As in production."""
     failpoints.arm("")
 
     assert strikes("here", 3) == ["-", "-", "-"]
@@ -61,16 +61,16 @@ def test_nothing_is_armed_unless_asked() -> None:
         ("there=oserror, here=oserror@3", ["-", "-", "OSError"]),
     ],
 )
-def test_it_strikes_where_and_when_it_was_ordered(orders: str, seen: list[str]) -> None:
-    """A sweep needs the second of several hits as well as the first."""
+def test_a_failpoint_is_active_at_the_configured_hits(orders: str, seen: list[str]) -> None:
+    """The sweep needs the second of several hits as well as the first."""
     failpoints.arm(orders)
 
     assert strikes("here", 3) == seen
 
 
 @pytest.mark.parametrize("action", ["enospc", "erofs", "emfile"])
-def test_the_system_s_own_refusals_can_be_had(action: str) -> None:
-    """A disk that is full, a folder that is read-only, no descriptors left."""
+def test_a_failpoint_can_raise_system_errors(action: str) -> None:
+    """A full disk, a read-only folder, no descriptors left."""
     failpoints.arm(f"here={action}")
 
     with pytest.raises(OSError, match="failpoint here") as caught:
@@ -79,8 +79,8 @@ def test_the_system_s_own_refusals_can_be_had(action: str) -> None:
     assert caught.value.errno == getattr(errno, action.upper())
 
 
-def test_arming_again_disarms_the_rest() -> None:
-    """Orders are the whole truth, not an addition."""
+def test_arming_again_replaces_the_configuration() -> None:
+    """Orders are complete, not additional."""
     failpoints.arm("here=oserror@*")
 
     failpoints.arm("there=oserror@*")
@@ -101,27 +101,27 @@ def test_arming_again_disarms_the_rest() -> None:
         "here=kill@2-",
     ],
 )
-def test_orders_that_cannot_be_read_are_refused(orders: str) -> None:
-    """A typing mistake would make a test that tests nothing."""
+def test_invalid_orders_are_refused(orders: str) -> None:
+    """With a typing error a test would test nothing."""
     with pytest.raises(ConfigurationError, match="FLEEK_FAILPOINTS"):
         failpoints.arm(orders)
 
 
 def test_kill_ends_the_process_at_once() -> None:
-    """As a loss of power would: nothing behind the place is reached."""
+    """As a power failure would: no later code runs."""
     program = PASS_TWICE.format(orders="here=kill@2")
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)  # noqa: S603 - our own words
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)  # noqa: S603 - our own program
 
     assert done.returncode == -signal.SIGKILL
     assert done.stdout == b"once\n"
     assert b"failpoint here kill" in done.stderr
 
 
-def test_freeze_waits_for_somebody_to_continue_it() -> None:
-    """As a process is frozen by a debugger, a swap storm or a suspended machine."""
+def test_freeze_waits_until_the_process_is_continued() -> None:
+    """As with a debugger, heavy swapping or a suspended machine."""
     program = PASS_TWICE.format(orders="here=freeze")
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:  # noqa: S603 - our own words
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:  # noqa: S603 - our own program
         _, status = os.waitpid(process.pid, os.WUNTRACED)
 
         process.send_signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""A plugin that cannot be used is one line of a `ConfigurationError`, in doctor as at the start."""
+"""An unusable plugin is a one-line `ConfigurationError`, in doctor as at the start."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ FLAWS = {
         "the plugin's connect() failed: TypeError at broken_plugin.py, line",
     ),
 }
-"""The source of each plugin, and what is said of it."""
+"""The source of each plugin, and the expected message."""
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.mark.parametrize("name", FLAWS)
-async def test_a_flawed_plugin_is_refused_in_one_line(
+async def test_an_invalid_plugin_is_a_one_line_error(
     name: str, settings: Settings, tmp_path: Path
 ) -> None:
-    """Its name, the setting that chose it, and what to repair; nothing is opened with it."""
+    """It has the plugin's name, the setting and the fault; nothing is opened."""
     source, message = FLAWS[name]
     install_provider(tmp_path, name, source)
     chosen = settings.model_copy(update={"providers": ("placeholder", name)})
@@ -79,7 +79,7 @@ async def test_a_flawed_plugin_is_refused_in_one_line(
 
 
 async def test_the_provider_of_the_guide_is_accepted(settings: Settings, tmp_path: Path) -> None:
-    """As it stands on the page, and named as the page says."""
+    """With the source and the metadata of the page."""
     install_guide(tmp_path)
 
     async with open_provider("echo") as provider:

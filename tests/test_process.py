@@ -1,4 +1,4 @@
-"""What a process sets for itself, and what it writes to a terminal."""
+"""Process-wide settings, and output to a terminal."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
 @pytest.mark.usefixtures("_full_suite")
-def test_files_are_private_and_descriptors_are_used(tmp_path: Path) -> None:
+def test_files_are_private_and_all_descriptors_are_used(tmp_path: Path) -> None:
     """Whatever the shell's umask and soft limit are."""
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", PREPARED], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -40,8 +40,8 @@ def test_files_are_private_and_descriptors_are_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_full_suite")
-def test_migrate_makes_a_private_database(tmp_path: Path) -> None:
-    """Prompts are nobody else's business."""
+def test_migrate_creates_a_private_database(tmp_path: Path) -> None:
+    """Prompts are private."""
     env = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/fleek.db"}  # noqa: TID251 - a child's environment
 
     subprocess.run(
@@ -56,8 +56,8 @@ def test_migrate_makes_a_private_database(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "fleek.db").stat().st_mode) == 0o600
 
 
-def test_the_home_folder_may_be_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only shells replace it, and no shell reads a file of settings."""
+def test_a_path_may_start_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell would expand it, but no shell reads an env file."""
     monkeypatch.setenv("HOME", "/home/me")
 
     assert read(LocalStorageSettings, STORAGE_PATH="~/media-of-mine").root == Path(
@@ -66,8 +66,8 @@ def test_the_home_folder_may_be_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None
     assert database_url("sqlite:///~/fleek.db").database == "/home/me/fleek.db"
 
 
-def test_the_home_folder_of_nobody_is_refused() -> None:
-    """Or a folder of that name would be made."""
+def test_the_home_folder_of_an_unknown_user_is_refused() -> None:
+    """Otherwise a folder of that name would be created."""
     with pytest.raises(ConfigurationError, match=r"STORAGE_PATH: .*~"):
         read(LocalStorageSettings, STORAGE_PATH="~no-such-user/x")
     with pytest.raises(ConfigurationError, match=r"DATABASE_URL: .*~"):
@@ -85,8 +85,8 @@ def test_the_home_folder_of_nobody_is_refused() -> None:
         ("10.1.2.3", "http://10.1.2.3:8000"),
     ],
 )
-def test_links_can_be_opened_where_it_listens(host: str, base: str) -> None:
-    """An IPv6 address stands in brackets, and an address for all is none to open."""
+def test_links_have_an_address_that_can_be_opened(host: str, base: str) -> None:
+    """IPv6 addresses have brackets, and wildcard addresses become loopback."""
     assert Settings(api_host=host, allow_anonymous=True).public_base == base
 
 
@@ -100,8 +100,8 @@ def _handlers() -> object:
 
 
 @pytest.mark.usefixtures("_handlers")
-def test_a_terminal_obeys_no_log(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever chooses a message of a library may not write lines or clear the screen."""
+def test_log_lines_contain_no_terminal_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    """A message of a library must not forge lines or clear the screen."""
     configure_logging(level="INFO", style="console")
     hostile = "said\r\n2026 [error] forged\x1b[2J\x9b1m\u202e"
     logging.getLogger("library").warning("it %s", hostile)

@@ -1,4 +1,4 @@
-"""Who makes the media if nobody says so: nobody is made to pay by accident."""
+"""The default provider: paid predictions need an explicit setting."""
 
 from pathlib import Path
 
@@ -47,10 +47,10 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=str,
 )
-def test_the_default(
+def test_the_default_provider(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], provider: str, reason: str
 ) -> None:
-    """A token says that somebody wants to pay; a switch says that nobody does."""
+    """A token selects Replicate, unless a switch says otherwise."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
@@ -80,10 +80,10 @@ def test_the_default(
     ],
     ids=str,
 )
-def test_the_providers_to_open(
+def test_the_opened_providers(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], providers: tuple[str, ...]
 ) -> None:
-    """Those that are named and no other; if none is named, those whose setting is there."""
+    """Exactly those that are named; if none is named, the configured ones."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
@@ -93,8 +93,8 @@ def test_the_providers_to_open(
     assert settings.provider == providers[0]
 
 
-def test_none_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service without a provider could accept no job."""
+def test_an_empty_list_of_providers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service without a provider cannot accept jobs."""
     monkeypatch.setenv("PROVIDERS", ",")
 
     with pytest.raises(ConfigurationError, match=r"^PROVIDERS: must name a provider"):
@@ -102,24 +102,24 @@ def test_none_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("name", "setting"), CONFIGURED_BY.items())
-async def test_a_provider_cannot_work_without_the_setting_that_the_registry_names(
+async def test_a_provider_requires_the_setting_named_in_the_registry(
     name: str, setting: str
 ) -> None:
-    """The registry knows it without loading the adapter; both have to agree."""
+    """The registry does not load the adapter; both have to agree."""
     with pytest.raises(ConfigurationError, match=setting):
         async with open_provider(name):
             pass
 
 
-def test_it_is_read_from_the_file_too(tmp_path: Path) -> None:
-    """The same places count as for every other setting."""
+def test_the_provider_may_be_set_in_a_file(tmp_path: Path) -> None:
+    """As with every other setting."""
     (tmp_path / ".env").write_text(f"REPLICATE_API_TOKEN={TOKEN}\n")
 
     assert read(Settings).provider == "replicate"
 
 
-def test_two_wishes_that_exclude_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever won, somebody would be wrong about the money."""
+def test_contradictory_settings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either choice could cost money unexpectedly."""
     monkeypatch.setenv("PROVIDER", "replicate")
     monkeypatch.setenv("MOCK_REPLICATE", "true")
 
@@ -127,7 +127,7 @@ def test_two_wishes_that_exclude_each_other_are_refused(monkeypatch: pytest.Monk
         read(Settings)
 
 
-def test_a_switch_that_is_neither_on_nor_off_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_switch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process ends with one line."""
     monkeypatch.setenv("MOCK_REPLICATE", "perhaps")
 
@@ -136,6 +136,6 @@ def test_a_switch_that_is_neither_on_nor_off_is_named(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("token", [TOKEN, "r8_test", "r8_YourXxxMine0", "t0k3n"])
-def test_what_may_be_a_token_is_taken_for_one(token: str) -> None:
-    """Replicate decides, and emulators take any."""
+def test_a_possible_token_is_accepted(token: str) -> None:
+    """Replicate decides, and emulators accept any."""
     assert is_real_token(token)

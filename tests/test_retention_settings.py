@@ -1,4 +1,4 @@
-"""How long things are kept is said in days, and a slip of the hand removes nothing."""
+"""Retention is set in days, and ambiguous values are refused."""
 
 from datetime import timedelta
 
@@ -10,16 +10,16 @@ from fleek.environment import read
 from fleek.settings import Settings
 
 
-def test_nothing_is_removed_unless_somebody_says_so() -> None:
-    """The default, and what an empty setting means."""
+def test_nothing_is_removed_by_default() -> None:
+    """An empty setting means the same."""
     settings = read(Settings)
 
     assert [settings.retention(part) for part in Part] == [None, None]
     assert settings.job_retention is None
 
 
-def test_each_kind_has_its_own_days(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fractions of days are fine."""
+def test_each_kind_has_its_own_retention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fractions of days are accepted."""
     monkeypatch.setenv("MEDIA_RETENTION_DAYS", "0.5")
     monkeypatch.setenv("METADATA_RETENTION_DAYS", "30")
     monkeypatch.setenv("JOB_RETENTION_DAYS", "365")
@@ -35,18 +35,18 @@ def test_each_kind_has_its_own_days(monkeypatch: pytest.MonkeyPatch) -> None:
     "name", ["MEDIA_RETENTION_DAYS", "METADATA_RETENTION_DAYS", "JOB_RETENTION_DAYS"]
 )
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "40000", "30d"])
-def test_what_may_be_meant_otherwise_is_refused(
+def test_an_ambiguous_retention_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """Does 0 mean never, or at once? Nobody shall find out with their files."""
+    """0 could mean never, or at once."""
     monkeypatch.setenv(name, value)
 
     with pytest.raises(ConfigurationError, match=name):
         read(Settings)
 
 
-def test_a_job_is_kept_for_an_hour_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its provider may still call back, and its callers ask."""
+def test_the_retention_of_jobs_is_at_least_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callbacks and callers may still refer to them."""
     monkeypatch.setenv("JOB_RETENTION_DAYS", "0.04")
 
     with pytest.raises(ConfigurationError, match="JOB_RETENTION_DAYS"):

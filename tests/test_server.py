@@ -1,4 +1,4 @@
-"""Starting to serve: what may pass is waited for."""
+"""The start of the server waits for temporary errors."""
 
 import socket
 from types import SimpleNamespace
@@ -12,15 +12,15 @@ from fleek.settings import Settings
 
 
 class Started(Exception):
-    """The start has come as far as the application."""
+    """The start has reached the application."""
 
 
 @pytest.mark.parametrize("step", ["migrate", "clock"])
 @pytest.mark.parametrize("error", [DatabaseUnavailable("no answer"), StorageFull("full")], ids=str)
-async def test_a_database_that_refuses_a_step_of_the_start_is_waited_for(
+async def test_the_start_waits_for_a_refusing_database(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, error: HostError, step: str
 ) -> None:
-    """As one that cannot be reached is."""
+    """As for an unreachable one."""
     failures = [error, error]
 
     async def fails(*_: object) -> None:
@@ -40,11 +40,11 @@ async def test_a_database_that_refuses_a_step_of_the_start_is_waited_for(
     assert failures == []
 
 
-def test_thousands_of_callers_may_connect_at_once(settings: Settings) -> None:
-    """The system drops those beyond the backlog; they try again after one, three and seven seconds."""
+def test_the_backlog_holds_thousands_of_connections(settings: Settings) -> None:
+    """The system drops those beyond it; they retry after one, three and seven seconds."""
     metrics = SimpleNamespace(http_refusals=None)
     state = SimpleNamespace(runtime=SimpleNamespace(metrics=metrics), write_limit=None)
 
     config = server._config(settings, SimpleNamespace(state=state))
 
-    assert config.backlog >= 4096  # what Linux allows, unless net.core.somaxconn says otherwise
+    assert config.backlog >= 4096  # what Linux allows, unless net.core.somaxconn is changed

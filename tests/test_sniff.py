@@ -20,7 +20,7 @@ EXAMPLES = settings().max_examples  # fewer in a quick run
 
 @pytest.fixture
 def look(tmp_path: Path) -> Look:
-    """Sniff bytes, from a file whose name is misleading."""
+    """Return a function that sniffs bytes, from a file with a misleading name."""
     path = tmp_path / "picture.html.exe"
 
     def look(content: bytes) -> Sniffed:
@@ -38,7 +38,7 @@ def a_picture(form: str, size: tuple[int, int] = (31, 17), **options: object) ->
 
 
 def an_animation(form: str, delays: list[int]) -> bytes:
-    """Return an animation whose frames last so many milliseconds each."""
+    """Return an animation whose frames last this many milliseconds each."""
     frames = [Image.new("RGB", (8, 6), (20 * number, 9, 90)) for number in range(len(delays))]
     file = io.BytesIO()
     frames[0].save(file, form, save_all=True, append_images=frames[1:], duration=delays, loop=0)
@@ -51,7 +51,7 @@ def a_box(name: bytes, content: bytes) -> bytes:
 
 
 def a_track(width: int, height: int, *, a: int = 1 << 16, d: int = 1 << 16) -> bytes:
-    """Return a film's track of these dimensions, turned by the matrix."""
+    """Return a film's track of these dimensions, rotated by the matrix."""
     matrix = struct.pack(">9i", a, 0, 0, 0, d, 0, 0, 0, 1 << 30)
     header = bytes(40) + matrix + struct.pack(">II", width << 16, height << 16)
     return a_box(b"trak", a_box(b"tkhd", header) + a_box(b"mdia", bytes(16)))
@@ -88,7 +88,7 @@ def a_sound(seconds: float = 1.5) -> bytes:
 
 
 def a_flac(rate: int = 44_100, samples: int = 66_150) -> bytes:
-    """Return the description that a FLAC file begins with."""
+    """Return the header of a FLAC file."""
     stream = (rate << 44 | 1 << 41 | 15 << 36 | samples).to_bytes(8, "big")
     return b"fLaC\x80\0\0\x22" + bytes(10) + stream + bytes(16)
 
@@ -192,15 +192,15 @@ KINDS: list[tuple[bytes, Sniffed]] = [
 ]
 
 
-def test_the_bytes_tell(look: Look, subtests: pytest.Subtests) -> None:
-    """Never a name, never a header: what is stored is what it is."""
+def test_the_type_is_detected_from_the_bytes(look: Look, subtests: pytest.Subtests) -> None:
+    """Names and headers are ignored."""
     for content, expected in KINDS:
         with subtests.test(content=str(content)[:40], expected=str(expected)[:40]):
             assert look(content) == expected
 
 
-def test_words_are_text(look: Look, subtests: pytest.Subtests) -> None:
-    """Models answer in words, and words may look like nearly anything."""
+def test_text_is_detected_as_text(look: Look, subtests: pytest.Subtests) -> None:
+    """Output of language models may resemble other formats."""
     for content in [
         b"A cat rides a bicycle.\n",
         "Ein Kätzchen fährt Rad 🚲".encode(),
@@ -219,18 +219,18 @@ def test_words_are_text(look: Look, subtests: pytest.Subtests) -> None:
 
 
 @pytest.mark.parametrize("before", [65_535, 65_534, 65_533])
-def test_a_letter_across_the_end_of_what_is_looked_at_is_text(look: Look, before: int) -> None:
-    """Half a letter there is the reader's doing, not the file's."""
+def test_a_letter_split_by_the_read_limit_is_text(look: Look, before: int) -> None:
+    """The limit has split it, not the file."""
     assert look(b"a" * before + "🚲 and on".encode()).content_type == "text/plain"
 
 
-def test_half_a_letter_at_the_end_is_not_text(look: Look) -> None:
-    """It was cut, or never was UTF-8."""
+def test_an_incomplete_letter_at_the_end_is_not_text(look: Look) -> None:
+    """The file is truncated, or not UTF-8."""
     assert look(b"a" * 100 + "🚲".encode()[:2]).content_type == "application/octet-stream"
 
 
 def test_json_is_read_to_its_end(look: Look) -> None:
-    """Its beginning is not enough: text may begin so."""
+    """Text may start like JSON."""
     long = json.dumps(["a cat"] * 50_000).encode()
 
     assert look(long).extension == "json"
@@ -238,12 +238,12 @@ def test_json_is_read_to_its_end(look: Look) -> None:
 
 
 def test_long_json_is_text(look: Look) -> None:
-    """Reading it would cost more than the name is worth."""
+    """Parsing it would be too expensive."""
     assert look(b"[" + b"1," * 3_000_000 + b"1]").extension == "txt"
 
 
-def test_what_a_browser_may_take_for_a_page_is_one(look: Look, subtests: pytest.Subtests) -> None:
-    """So that it is never served as text."""
+def test_possible_html_is_html(look: Look, subtests: pytest.Subtests) -> None:
+    """It must never be served as text."""
     for content in [
         b"<!DOCTYPE html><p>",
         b"<!doctype something>",
@@ -277,17 +277,17 @@ def test_what_a_browser_may_take_for_a_page_is_one(look: Look, subtests: pytest.
     ],
     ids=range(5),
 )
-def test_vector_pictures_are_known(look: Look, content: bytes) -> None:
-    """They may carry scripts, so they are no raster pictures."""
+def test_svg_is_detected(look: Look, content: bytes) -> None:
+    """It may contain scripts, so it is not a raster picture."""
     assert look(content) == Sniffed("image/svg+xml", "svg")
 
 
 def test_other_xml_is_xml(look: Look) -> None:
-    """A style sheet in it may turn it into a page."""
+    """A style sheet may turn it into a page."""
     assert look(b'<?xml version="1.0"?><rss>') == Sniffed("application/xml", "xml")
 
 
-def test_nothing_that_may_act_is_shown_in_place() -> None:
+def test_active_content_is_not_shown_inline() -> None:
     """Pages, vector pictures, documents and text are saved, not shown."""
     assert not {
         kind
@@ -310,12 +310,12 @@ def test_nothing_that_may_act_is_shown_in_place() -> None:
     ids=["png+html", "gifar", "gif+js", "jpeg+html", "pdf+html", "html+png", "zip+png"],
 )
 def test_the_first_bytes_decide(look: Look, content: bytes, content_type: str) -> None:
-    """A file that is two things is served as the one that browsers see first."""
+    """A polyglot file is served as the type that browsers detect."""
     assert look(content).content_type == content_type
 
 
 def a_png_header(width: int, height: int) -> bytes:
-    """Return the beginning of a PNG that claims these dimensions."""
+    """Return the start of a PNG with these dimensions."""
     start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", width, height)
     return start + VALID["png"][24:]
 
@@ -324,18 +324,18 @@ def a_png_header(width: int, height: int) -> bytes:
     ("width", "height"),
     [(65_000, 65_000), (1, 200_000_000), (12_000, 12_000), (0, 5), (16_385, 1), (1 << 31, 1)],
 )
-def test_dimensions_of_a_bomb_are_not_told(look: Look, width: int, height: int) -> None:
-    """Whoever reads them might make room for the picture."""
+def test_the_dimensions_of_a_bomb_are_not_reported(look: Look, width: int, height: int) -> None:
+    """A reader might allocate memory for them."""
     assert look(a_png_header(width, height)) == Sniffed("image/png", "png")
 
 
-def test_dimensions_of_a_large_picture_are_told(look: Look) -> None:
-    """What upscalers make is no bomb."""
+def test_the_dimensions_of_a_large_picture_are_reported(look: Look) -> None:
+    """Upscalers create such pictures."""
     assert look(a_png_header(8192, 8192)) == Sniffed("image/png", "png", 8192, 8192)
 
 
-def test_an_endless_animation_costs_a_bounded_time(look: Look) -> None:
-    """Its frames are counted to a limit, and a duration that is not known is not told."""
+def test_a_long_animation_takes_limited_time(look: Look) -> None:
+    """Frames are counted up to a limit, and an unknown duration is not reported."""
     frame = b"!\xf9\4\0\1\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0"
 
     gif = b"GIF89a\1\0\1\0\0\0\0" + frame * 300_000 + b";"
@@ -345,21 +345,21 @@ def test_an_endless_animation_costs_a_bounded_time(look: Look) -> None:
     assert look(webp) == Sniffed("image/webp", "webp")
 
 
-def test_a_jpeg_that_never_begins_costs_a_bounded_time(look: Look) -> None:
-    """Its segments are skipped to a limit."""
+def test_a_jpeg_of_endless_segments_takes_limited_time(look: Look) -> None:
+    """They are skipped up to a limit."""
     assert look(b"\xff\xd8" + b"\xff\xe0\0\2" * 100_000) == Sniffed("image/jpeg", "jpg")
 
 
-def test_a_film_of_endless_boxes_costs_a_bounded_time(look: Look) -> None:
-    """Its boxes are skipped to a limit."""
+def test_a_film_of_endless_boxes_takes_limited_time(look: Look) -> None:
+    """They are skipped up to a limit."""
     boxes = a_box(b"free", b"") * 100_000
 
     assert look(a_box(b"ftyp", b"isom\0\0\0\0") + boxes + a_film()) == Sniffed("video/mp4", "mp4")
 
 
 @pytest.mark.parametrize("name", VALID)
-def test_a_cut_file_keeps_its_type(look: Look, name: str) -> None:
-    """A download may break anywhere; what is left is judged without an error."""
+def test_a_truncated_file_keeps_its_type(look: Look, name: str) -> None:
+    """A download may break anywhere; no error is raised."""
     whole = look(VALID[name])
     lengths = [*range(20, min(len(VALID[name]), 700)), len(VALID[name]) - 1]
 
@@ -368,8 +368,8 @@ def test_a_cut_file_keeps_its_type(look: Look, name: str) -> None:
     assert kinds <= {whole.content_type, "text/plain"}
 
 
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    """The only thing that is."""
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    """Only this raises."""
     with pytest.raises(FileNotFoundError):
         sniff(tmp_path / "none")
 
@@ -382,7 +382,7 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     rest=st.binary(max_size=200),
 )
 def test_any_bytes_have_a_type(look: Look, start: bytes, rest: bytes) -> None:
-    """Nothing raises, whatever comes from outside, and every answer can be stored and shown."""
+    """Nothing raises, and every result can be stored and shown."""
     found = look(start + rest)
 
     assert found.extension.isalnum()
@@ -397,8 +397,10 @@ def test_any_bytes_have_a_type(look: Look, start: bytes, rest: bytes) -> None:
     content=st.sampled_from(sorted(VALID.values())),
     damage=st.lists(st.tuples(st.integers(4, 500), st.binary(min_size=1, max_size=8)), max_size=6),
 )
-def test_damage_is_no_error(look: Look, content: bytes, damage: list[tuple[int, bytes]]) -> None:
-    """Lengths that lie lead nowhere."""
+def test_damaged_files_raise_nothing(
+    look: Look, content: bytes, damage: list[tuple[int, bytes]]
+) -> None:
+    """Wrong lengths are handled."""
     damaged = bytearray(content)
     for at, noise in damage:
         damaged[at : at + len(noise)] = noise
@@ -417,7 +419,7 @@ def test_damage_is_no_error(look: Look, content: bytes, damage: list[tuple[int, 
 def test_dimensions_are_those_of_the_picture(
     look: Look, width: int, height: int, form: str
 ) -> None:
-    """Somebody else's writer is the judge."""
+    """An independent writer is the reference."""
     found = look(a_picture(form, (width, height)))
 
     assert (found.width, found.height) == (width, height)

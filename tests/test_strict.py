@@ -1,4 +1,4 @@
-"""JSON is read strictly, written compactly, and both quickly."""
+"""JSON is parsed strictly, written compactly, and both fast."""
 
 import json
 import math
@@ -66,15 +66,15 @@ REFUSED = {
 }
 
 
-def test_what_may_be_misread_is_refused(subtests: pytest.Subtests) -> None:
-    """Two programs that read the same body differently are a way in."""
+def test_ambiguous_json_is_refused(subtests: pytest.Subtests) -> None:
+    """Parsers that read one body differently are a vulnerability."""
     for data in REFUSED.values():
         with subtests.test(data=str(data)[:40]), pytest.raises(Unreadable):
             strict.loads(data)
 
 
-def test_a_refusal_does_not_echo(subtests: pytest.Subtests) -> None:
-    """An error that repeats its input carries it into logs and pages."""
+def test_an_error_does_not_repeat_its_input(subtests: pytest.Subtests) -> None:
+    """The input could get into logs and pages."""
     for data in REFUSED.values():
         with subtests.test(data=str(data)[:40]):
             with pytest.raises(Unreadable) as refusal:
@@ -101,8 +101,8 @@ READ = {
 
 
 @pytest.mark.parametrize("data", READ.values(), ids=READ.keys())
-def test_what_is_plain_json_is_read_as_everywhere(data: bytes) -> None:
-    """Strict must not mean surprising: the values are those of any other parser."""
+def test_valid_json_has_the_usual_values(data: bytes) -> None:
+    """They are those of any other parser."""
     assert strict.loads(data) == json.loads(data)
 
 
@@ -123,8 +123,8 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_what_is_written_is_read_back(value: object) -> None:
-    """`dumps` and `loads` are used on the two ends of the same column."""
+def test_written_values_are_read_back(value: object) -> None:
+    """`dumps` and `loads` are used for the same columns."""
     assert strict.loads(strict.dumps(value)) == value
 
 
@@ -135,8 +135,8 @@ def test_escaped_text_is_read_back(value: object) -> None:
 
 
 @given(st.binary() | st.text(st.sampled_from('[]{}",:\\u0d8 1e9-.ntf')).map(str.encode))
-def test_no_bytes_whatever_break_it(data: bytes) -> None:
-    """Every body is either read or refused; nothing else may come out."""
+def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
+    """No other error is possible."""
     try:
         value = strict.loads(data)
     except Unreadable:
@@ -146,14 +146,14 @@ def test_no_bytes_whatever_break_it(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "\ud800", {"\udfff": 1}], ids=repr)
-def test_what_could_not_be_read_is_not_written(value: object) -> None:
-    """What we write is read by others, too."""
+def test_unreadable_values_are_not_written(value: object) -> None:
+    """Other programs read the output."""
     with pytest.raises(ValueError, match=r"compliant|surrogates"):
         strict.dumps(value)
 
 
-def test_it_is_written_compactly_and_in_order() -> None:
-    """Limits in bytes count what is stored, not how it was indented."""
+def test_output_is_compact_and_in_order() -> None:
+    """Limits in bytes count what is stored."""
     assert strict.dumps({"b": [1, "é"], "a": None}) == '{"b":[1,"é"],"a":null}'.encode()
 
 
@@ -161,7 +161,7 @@ TEXTS = ('"', "\\", '\\"', "\\\\", '","', "[", "{", "]", "a", "\n", "é")
 
 
 @given(st.recursive(st.lists(st.sampled_from(TEXTS)).map("".join), st.lists, max_leaves=20))
-def test_what_stands_in_strings_does_not_count(value: object) -> None:
+def test_the_contents_of_strings_are_not_counted(value: object) -> None:
     """Quotes, brackets and commas in them, escaped or not, are neither values nor levels."""
     written = json.dumps([value, *["x"] * 50, [","] * 10]).encode()
 
@@ -169,8 +169,8 @@ def test_what_stands_in_strings_does_not_count(value: object) -> None:
 
 
 @pytest.mark.parametrize("member", ['"\\\\\\""', '"[,{"', "1"])
-def test_exactly_so_many_values_may_come(member: str) -> None:
-    """One more is too many, whatever they are."""
+def test_the_maximum_of_values_is_exact(member: str) -> None:
+    """One more is refused, whatever they are."""
     most = strict.MAX_NODES - 1
 
     assert len(strict.loads(f"[{','.join([member] * most)}]".encode())) == most
@@ -178,8 +178,8 @@ def test_exactly_so_many_values_may_come(member: str) -> None:
         strict.loads(f"[{','.join([member] * (most + 1))}]".encode())
 
 
-def test_exactly_so_many_members_may_come() -> None:
-    """Names are not counted as values, however many quotes they have."""
+def test_the_maximum_of_members_is_exact() -> None:
+    """Names do not count as values, however many quotes they have."""
     most = strict.MAX_NODES - 1
     members = ",".join(f'"k{number}":"\\"v\\\\"' for number in range(most))
 

@@ -1,4 +1,4 @@
-"""One place reads the wall clock, and a test can shift it."""
+"""One module reads the wall clock, and tests can shift it."""
 
 import ast
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import fleek
 from fleek.system_clock import shift_from, steady_seconds, wall_time
 
 SOURCE = Path(fleek.__file__).parent
-READ_THE_WALL_CLOCK = {"system_clock.py", "emulator/clock.py"}  # the emulator is a host of its own
+READ_THE_WALL_CLOCK = {"system_clock.py", "emulator/clock.py"}  # the emulator has its own clock
 READINGS = {
     "date.today",
     "datetime.now",
@@ -40,8 +40,8 @@ def readings(path: Path) -> set[str]:
     return {ast.unparse(call) for call in calls} & READINGS
 
 
-def test_nothing_else_reads_the_wall_clock() -> None:
-    """Or a step of it would decide something, and no test could show it."""
+def test_no_other_module_reads_the_wall_clock() -> None:
+    """Otherwise tests could not control the time."""
     modules = {str(path.relative_to(SOURCE)): path for path in SOURCE.rglob("*.py")}
 
     reading = {name for name, path in modules.items() if readings(path)}
@@ -50,8 +50,8 @@ def test_nothing_else_reads_the_wall_clock() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 90.0, 3600.0, -86_400.0])
-def test_a_file_shifts_the_wall_clock_alone(shift_file: Path, seconds: float) -> None:
-    """It is read at each reading, so that a running process can be stepped."""
+def test_a_file_shifts_only_the_wall_clock(shift_file: Path, seconds: float) -> None:
+    """It is read each time, so that a running process can be stepped."""
     before = steady_seconds()
     shift_file.write_text(f"{seconds}\n")
 
@@ -61,7 +61,7 @@ def test_a_file_shifts_the_wall_clock_alone(shift_file: Path, seconds: float) ->
     assert 0 <= steady_seconds() - before < 60
 
 
-def test_no_file_is_no_shift(shift_file: Path) -> None:
+def test_without_a_file_there_is_no_shift(shift_file: Path) -> None:
     """A test may name the file before it writes it."""
     assert not shift_file.exists()
 
@@ -69,7 +69,7 @@ def test_no_file_is_no_shift(shift_file: Path) -> None:
 
 
 def test_a_shift_stays_while_its_file_cannot_be_opened(shift_file: Path) -> None:
-    """A process without descriptors has the clock that it had."""
+    """Such as in a process without descriptors."""
     shift_file.write_text("3600")
     wall_time()
     shift_file.unlink()

@@ -1,4 +1,4 @@
-"""Traces: from a request over its job to the provider and storage, without anything secret."""
+"""Traces: from a request over its job to the provider and storage, without secrets."""
 
 import threading
 from collections.abc import AsyncGenerator, Generator
@@ -64,7 +64,7 @@ async def submitted(rt: Runtime, **headers: str) -> Job:
 async def test_a_job_is_one_trace(
     rt: Runtime, provider: FakeProvider, recorded: InMemorySpanExporter
 ) -> None:
-    """It begins at the caller; the worker goes on with it, whenever and wherever that is."""
+    """It starts at the caller; the worker continues it later, in any process."""
     provider.at_once = True
 
     job = await submitted(rt, traceparent=PARENT)
@@ -91,8 +91,8 @@ async def test_a_job_is_one_trace(
     assert SECRET not in "".join(one.to_json() for one in spans)
 
 
-async def test_a_caller_s_trace_is_kept_though_nothing_is_recorded(rt: Runtime) -> None:
-    """A worker with an exporter goes on with it."""
+async def test_a_caller_s_trace_is_stored_without_an_exporter(rt: Runtime) -> None:
+    """A worker with an exporter continues it."""
     assert (await submitted(rt, traceparent=PARENT)).traceparent == PARENT
     assert (await submitted(rt)).traceparent is None
 
@@ -101,14 +101,14 @@ async def test_a_caller_s_trace_is_kept_though_nothing_is_recorded(rt: Runtime) 
     "given", ["", "x", PARENT + "-x", PARENT.upper(), f"00-{'0' * 32}-{'1' * 16}-01", "é"]
 )
 async def test_an_invalid_trace_context_is_ignored(rt: Runtime, given: str) -> None:
-    """As the standard demands: the request is not refused for it."""
+    """The standard requires that: the request is not refused."""
     job = await submitted(rt, traceparent=given.encode("latin-1"))  # type: ignore[arg-type]
 
     assert job.traceparent is None
 
 
-class Silent:
-    """A network on which nobody is reached."""
+class Unreachable:
+    """A network without reachable hosts."""
 
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncGenerator[Response]:
@@ -120,9 +120,9 @@ class Silent:
         """Do nothing."""
 
 
-async def test_a_call_tells_the_host_and_no_path(recorded: InMemorySpanExporter) -> None:
-    """Paths, queries and messages of errors may hold tokens and signatures."""
-    client = Client(Policy(setting="X"), Silent())
+async def test_a_span_has_the_host_but_no_path(recorded: InMemorySpanExporter) -> None:
+    """Paths, queries and error messages may contain tokens and signatures."""
+    client = Client(Policy(setting="X"), Unreachable())
 
     with pytest.raises(NotSent):
         async with client.open("GET", "https://example.com/secret?secret=secret"):
@@ -135,8 +135,8 @@ async def test_a_call_tells_the_host_and_no_path(recorded: InMemorySpanExporter)
     assert "secret" not in found.to_json()
 
 
-def test_a_collector_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says which one."""
+def test_an_exporter_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names it."""
     monkeypatch.setattr(tracing, "find_spec", lambda _: None)
 
     with pytest.raises(ConfigurationError, match=r"fleek\[otel\]"):
@@ -144,26 +144,26 @@ def test_a_collector_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Collector(BaseHTTPRequestHandler):
-    """Takes traces as an OpenTelemetry collector does."""
+    """Receive traces like an OpenTelemetry collector."""
 
     def __init__(self, bodies: list[bytes], *args: Any) -> None:
         self._bodies = bodies
         super().__init__(*args)
 
     def do_POST(self) -> None:
-        """Take some."""
+        """Record one request."""
         assert self.path == "/v1/traces"
         self._bodies.append(self.rfile.read(int(self.headers["content-length"])))
         self.send_response(200)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
 
 @contextmanager
 def collecting() -> Generator[tuple[str, list[bytes]]]:
-    """Run a collector; gives its address and what it has taken."""
+    """Run a collector; yields its address and the received bodies."""
     bodies: list[bytes] = []
     with HTTPServer(("127.0.0.1", 0), partial(Collector, bodies)) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -174,8 +174,8 @@ def collecting() -> Generator[tuple[str, list[bytes]]]:
 
 
 @pytest.mark.usefixtures("_full_suite")
-def test_a_service_sends_its_traces(tmp_path: Path) -> None:
-    """In OTLP over HTTP; the last ones as it stops."""
+def test_a_service_exports_its_traces(tmp_path: Path) -> None:
+    """In OTLP over HTTP; the last ones when it stops."""
     with collecting() as (url, bodies), running(tmp_path) as service:
         process = service.serve(OTEL_EXPORTER_OTLP_ENDPOINT=url)
         service.submit()

@@ -34,7 +34,7 @@ ANYTHING: Final = st.recursive(
 
 @contextmanager
 def no_calls() -> Generator[list[str]]:
-    """Note every event by which a library could reach out, while this is open."""
+    """Record every event by which a library could access files or the network."""
     watched = ("socket.", "urllib.", "http.", "open", "subprocess.", "os.system")
     seen: list[str] = []
     active = True

@@ -300,8 +300,8 @@ def test_an_empty_page_is_not_the_last(client: Client, server: Any, a_job: Maker
     jobs = list(client.jobs(tag="sea", favourite=True, q="cat"))
 
     assert len(jobs) == 1
-    seconds = server.requests[0].url.params
-    assert (seconds["tag"], seconds["favourite"], seconds["q"]) == ("sea", "true", "cat")
+    query = server.requests[0].url.params
+    assert (query["tag"], query["favourite"], query["q"]) == ("sea", "true", "cat")
 
 
 def test_jobs_stops_at_the_limit(client: Client, server: Any, a_job: Maker) -> None:

@@ -1,4 +1,4 @@
-"""What compose.yaml says of a service, read as an engine would read it."""
+"""The services of compose.yaml, read like a container engine."""
 
 import json
 import re
@@ -11,17 +11,17 @@ import yaml
 from containers.image import ROOT, instructions
 
 COMPOSE: Final = ROOT / "compose.yaml"
-DEFAULT_GRACE_SECONDS: Final = 10.0  # an engine's, for services that ask for none
+DEFAULT_GRACE_SECONDS: Final = 10.0  # an engine's, for services that do not set it
 
 
 def services() -> dict[str, Any]:
-    """Return the services, with what they share merged in."""
+    """Return the services, with shared parts merged in."""
     found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
     return found
 
 
 class Part:
-    """One service: what is started, and with what."""
+    """One service: its command, environment and health check."""
 
     def __init__(self, service: Mapping[str, Any]) -> None:
         self.command: list[str] = [_filled(word) for word in service.get("command", ())]
@@ -38,7 +38,7 @@ class Part:
         return cls(services()[name])
 
     def elsewhere(self, places: Mapping[str, str]) -> Self:
-        """Return the same with other hosts and ports: each place is replaced by another."""
+        """Return the service with its hosts and ports replaced."""
         self.command = [_moved(word, places) for word in self.command]
         self.health = [_moved(word, places) for word in self.health]
         self.environment = {n: _moved(value, places) for n, value in self.environment.items()}
@@ -52,12 +52,12 @@ def _moved(text: str, places: Mapping[str, str]) -> str:
 
 
 def _filled(text: str) -> str:
-    """Return a text with its variables filled in, none of which is set."""
+    """Return a text with its variables replaced by their defaults."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text).replace("$$", "$")
 
 
 def _health(service: Mapping[str, Any]) -> list[str]:
-    """Return the command that asks whether it is well; without one of its own, the image's."""
+    """Return the command of the health check: the service's, or else the image's."""
     check = service.get("healthcheck")
     if check is not None:
         return list(check.get("test", ()))[1:]

@@ -1,4 +1,4 @@
-"""The image, made once for all tests that run it."""
+"""The image, built once for all tests that run it."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def built(_full_suite: None, tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 @pytest.fixture
 def image(built: Image) -> Iterator[Image]:
-    """Give the image with an empty folder for data; nothing else may be changed by the test."""
+    """Return the image with an empty folder for data; tests must not change anything else."""
     built.clear()
     before = built.files()
     yield built

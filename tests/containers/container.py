@@ -1,4 +1,4 @@
-"""A process as an engine would start it: with the image's environment, the service's, no other."""
+"""A process as in a container: with the environment of the image and the service, and no other."""
 
 import signal
 import subprocess
@@ -13,7 +13,7 @@ PATIENCE_SECONDS: Final = 240.0
 
 
 class Container:
-    """A running command; to be used as a context, at whose end it is gone."""
+    """A running command, as a context manager; it is killed at the end."""
 
     def __init__(
         self, image: Image, command: Sequence[str], environment: Mapping[str, str]
@@ -40,10 +40,10 @@ class Container:
         self._popen.wait(PATIENCE_SECONDS)
 
     def await_health(self, check: Sequence[str]) -> None:
-        """Wait until it is well, as an engine does.
+        """Wait until the health check succeeds.
 
         Raises:
-            AssertionError: It has ended, or is not well for too long; with its log.
+            AssertionError: The process has exited, or is unhealthy for too long; with its log.
         """
         said = ""
 
@@ -57,16 +57,16 @@ class Container:
         until(well, seconds=PATIENCE_SECONDS, why=lambda: f"{said}\n{self.tail()}")
 
     def stop(self) -> tuple[int, float]:
-        """End it as an engine would; returns its exit code, and how many seconds that took."""
+        """Stop the process like an engine; returns its exit code and the seconds that this took."""
         began = time.monotonic()
         self._popen.send_signal(signal.SIGTERM)
         code = self._popen.wait(PATIENCE_SECONDS)
         return code, time.monotonic() - began
 
     def log(self) -> str:
-        """Return what it wrote."""
+        """Return the log."""
         return self._log.read_text()
 
     def tail(self) -> str:
-        """Return the end of that."""
+        """Return the end of the log."""
         return self.log()[-4000:]

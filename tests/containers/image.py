@@ -1,6 +1,6 @@
-"""What `docker build` would make of this checkout, in a folder: no engine is needed.
+"""The result of `docker build` for this checkout, in a folder: no engine is needed.
 
-The instructions and the environment are read from the files; only their places differ.
+The instructions and the environment are read from the files; only the paths differ.
 """
 
 import re
@@ -21,16 +21,16 @@ BIN: Final = Path(sys.executable).parent
 
 
 class Image:
-    """The image's file system below `root`: the program, and a folder for what it writes."""
+    """The image's file system below `root`: the program, and a folder for its data."""
 
     def __init__(self, root: Path) -> None:
         self.program = root / "opt" / "fleek"
         self.data = root / "data"
-        self.home = root / "home"  # the user's; the image has none, and it must not be missed
+        self.home = root / "home"  # the image has no home folder, and must not need one
         self.bin = self.program / "bin"
 
     def environment(self) -> dict[str, str]:
-        """Return what the image sets, with its places."""
+        """Return the image's environment, with the paths replaced."""
         places = {"/opt/fleek": self.program, "/data": self.data, "$PATH": "/usr/bin:/bin"}
         found = {"HOME": str(self.home)}
         for name, value in _settings():
@@ -40,7 +40,7 @@ class Image:
         return found
 
     def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, as ``docker run`` would."""
+        """Run a command until it exits, like ``docker run``."""
         return subprocess.run(  # noqa: S603 - what the files say
             [self.bin / command[0], *command[1:]],
             cwd=self.data,
@@ -52,7 +52,7 @@ class Image:
         )
 
     def clear(self) -> None:
-        """Forget what was written."""
+        """Remove all data."""
         shutil.rmtree(self.data, ignore_errors=True)
         self.data.mkdir()
 
@@ -62,7 +62,7 @@ class Image:
 
 
 def build(root: Path) -> Image:
-    """Build the image in this folder; its libraries are those of the environment we run in."""
+    """Build the image in this folder; its libraries are those of the tests' environment."""
     image = Image(root)
     context = root / "build"
     copy_context(context)
@@ -80,7 +80,7 @@ def build(root: Path) -> Image:
 
 
 def copy_context(folder: Path) -> None:
-    """Copy what the build's COPY instructions name and ``.dockerignore`` lets through."""
+    """Copy the sources of the COPY instructions, except for what ``.dockerignore`` excludes."""
     for source in sources():
         found = ROOT / source
         for path in found.rglob("*") if found.is_dir() else [found]:
@@ -91,13 +91,13 @@ def copy_context(folder: Path) -> None:
 
 
 def sources() -> list[str]:
-    """Return what the build copies from the checkout."""
+    """Return the sources that the build copies from the checkout."""
     copies = [line.split()[1:-1] for line in instructions() if line.startswith("COPY ")]
     return [source for copy in copies if not copy[0].startswith("--from") for source in copy]
 
 
 def is_sent(name: str) -> bool:
-    """Whether a file gets from the checkout to the engine; the last pattern that fits decides.
+    """Return whether a file is part of the build context; the last matching pattern decides.
 
     Source: https://docs.docker.com/build/concepts/context/#dockerignore-files
     """
@@ -110,13 +110,13 @@ def is_sent(name: str) -> bool:
 
 
 def instructions() -> Iterator[str]:
-    """Give the Dockerfile's instructions, one line each."""
+    """Yield the Dockerfile's instructions, one line each."""
     lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
     yield from "\n".join(lines).replace("\\\n", " ").splitlines()
 
 
 def _settings() -> Iterator[tuple[str, str]]:
-    """Give what the last stage's ENV sets."""
+    """Yield the variables of the last stage's ENV."""
     stage: list[str] = []
     for line in instructions():
         stage = [] if line.startswith("FROM ") else [*stage, line]
@@ -128,14 +128,14 @@ def _settings() -> Iterator[tuple[str, str]]:
 
 
 def _expression(pattern: str) -> str:
-    """Return a regular expression for a file that a pattern names, or a folder above it."""
+    """Return a regular expression for the files that match a pattern, or are below a match."""
     words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
     return "".join(words.get(part, re.escape(part)) for part in parts) + "(?:/.*)?"
 
 
 def _environment(image: Image) -> Path:
-    """Make an environment that sees our libraries, and not the checkout; returns its Python."""
+    """Create an environment with the tests' libraries, without the checkout; returns its Python."""
     venv.EnvBuilder(symlinks=True).create(image.program)
     paths = {"base": str(image.program), "platbase": str(image.program)}
     packages = Path(sysconfig.get_path("purelib", "venv", paths))

@@ -1,7 +1,7 @@
-"""The composition without an engine: what it starts, started by hand on the tests' own services.
+"""The composition without an engine: its services are started on the tests' own databases.
 
-Commands, environment and health checks are those of the files. Hosts and ports are others, and
-what the service `secrets` writes comes as environment. Swift stands in for MinIO.
+Commands, environment and health checks are those of the files. Hosts and ports differ, and
+the output of the service `secrets` is passed as environment. Swift replaces MinIO.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from service_process import PATIENCE, SMALL, until
 
 
 class Stack:
-    """The services of ours, as an engine would have them."""
+    """The services of this project, as started by an engine."""
 
     def __init__(self, image: Image, places: Mapping[str, str], given: Mapping[str, str]) -> None:
         self._image = image
@@ -38,7 +38,7 @@ class Stack:
         self.running: dict[str, Container] = {}
 
     def up(self, name: str) -> None:
-        """Start a service, and wait until its health check says that it is well."""
+        """Start a service, and wait until its health check succeeds."""
         part = Part.named(name).elsewhere(self._places)
         given = self._given if part.reads_secrets else {}
         started = Container(self._image, part.command, {**part.environment, **given})
@@ -51,19 +51,19 @@ class Stack:
         return "\n".join(f"--- {name}\n{one.tail()}" for name, one in self.running.items())
 
     def close(self) -> None:
-        """End everything."""
+        """Stop everything."""
         self._open.close()
 
 
 @pytest.fixture
 def ports() -> dict[str, str]:
-    """Return where the published services are, by the port that the composition has for them."""
+    """Return the real ports by the published ports of the composition."""
     return {"8000": str(free_port()), "5555": str(free_port())}
 
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Path:
-    """Return where the secrets of the queue and of Flower are put."""
+    """Return the folder for the secrets of the queue and of Flower."""
     folder = tmp_path / "queue"
     folder.mkdir()
     return folder
@@ -71,7 +71,7 @@ def queue(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(postgres: Postgres, queue: Path) -> Iterator[str]:
-    """Give the address of an empty database, whose user may do no more than own it."""
+    """Yield the address of an empty database, whose user only owns it."""
     secrets = made_secrets(queue.with_name("secrets"))
     name = f"composed_{uuid4().hex}"
     postgres.execute(f'CREATE ROLE "{name}" LOGIN')
@@ -87,13 +87,13 @@ def database(postgres: Postgres, queue: Path) -> Iterator[str]:
 
 @pytest.fixture
 def s3(_full_suite: None, services: Services) -> S3Server:
-    """Return what stands in for MinIO."""
+    """Return the server that replaces MinIO."""
     return shared_s3(services)
 
 
 @pytest.fixture
 def given(s3: S3Server, database: str, ports: dict[str, str]) -> dict[str, str]:
-    """Return what those who read the secrets do not have from the file, and where we are."""
+    """Return the settings of services with secrets, and the local addresses."""
     return {
         "DATABASE_URL": database,
         "S3_BUCKET": s3.make_bucket(),
@@ -115,7 +115,7 @@ def stack(
     ports: dict[str, str],
     given: dict[str, str],
 ) -> Iterator[Stack]:
-    """Give the composition with nothing started."""
+    """Return the composition, with nothing started."""
     places = {f"127.0.0.1:{port}": f"127.0.0.1:{free}" for port, free in ports.items()}
     places |= {f"--port={port}": f"--port={free}" for port, free in ports.items()}
     places |= {"redis://redis:6379/0": redis.url(), "http://minio:9000": s3.url}
@@ -127,17 +127,17 @@ def stack(
 
 
 def made_secrets(folder: Path) -> dict[str, str]:
-    """Return what the service `secrets` makes, as settings."""
+    """Return the settings that the service `secrets` creates."""
     _, *arguments, _ = Part.named("secrets").command
     folder.mkdir()
     subprocess.run([sys.executable, *arguments, folder], check=True)  # noqa: S603 - ours
     return {file.name.upper(): file.read_text() for file in folder.iterdir()}
 
 
-def test_what_is_composed_works_together_and_stops_in_time(
+def test_the_composition_works_and_stops_in_time(
     stack: Stack, ports: dict[str, str], queue: Path
 ) -> None:
-    """``docker compose up`` and nothing else: a prompt becomes a file, and operators see it."""
+    """``docker compose up`` is enough: a prompt becomes a file, and Flower shows the tasks."""
     for name in ("api", "worker", "flower"):
         stack.up(name)
     with httpx2.Client(base_url=f"http://127.0.0.1:{ports['8000']}", timeout=PATIENCE) as http:
@@ -161,7 +161,7 @@ def test_what_is_composed_works_together_and_stops_in_time(
 
 
 def completed(http: httpx2.Client, stack: Stack) -> dict[str, Any]:
-    """Have a picture made, and return its job."""
+    """Create a picture, and return its job."""
     made = http.post("/api/v1/generate", json={"prompt": "a cat", "parameters": SMALL})
     assert made.status_code == 201, made.text
     path = f"/api/v1/jobs/{made.json()['id']}"
@@ -171,21 +171,21 @@ def completed(http: httpx2.Client, stack: Stack) -> dict[str, Any]:
 
 
 def well(http: httpx2.Client) -> bool:
-    """Whether every part is."""
+    """Return whether every check is healthy."""
     return bool(http.get("/health/detailed").json()["status"] == "healthy")
 
 
 def seen(flower: httpx2.Client) -> list[dict[str, Any]]:
-    """Return the workers that Flower has seen do both tasks of a job, and hears now."""
+    """Return the online workers that have done both tasks of a job, as seen by Flower."""
     found: list[dict[str, Any]] = flower.get("/workers", params={"json": "1"}).json()["data"]
     return [one for one in found if one.get("task-succeeded", 0) >= 2 and one["status"] is True]
 
 
 def shown(flower: httpx2.Client) -> bool:
-    """Whether Flower has a page about that one worker, which has a second to answer."""
+    """Return whether Flower shows a page for the only worker, which must answer within a second."""
     return [flower.get(f"/worker/{one['hostname']}").status_code for one in seen(flower)] == [200]
 
 
 def level(line: str) -> str:
-    """Return how bad it is what a line of the log says; empty if it does not tell."""
+    """Return the level of a log line; empty if it has none."""
     return str(json.loads(line)["level"]) if line.startswith("{") else ""

@@ -1,4 +1,4 @@
-"""The image and the composition: what they promise can be read from the files."""
+"""Promises of the image and the composition that can be checked in the files."""
 
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ from fleek.dispatch.attached_worker import STOP_SECONDS
 from fleek.server import GRACE_SECONDS
 
 OURS: Final = ("api", "worker", "flower", "secrets")
-LEAVE_SECONDS: Final = 10.0  # to close what is open, on a busy machine
+LEAVE_SECONDS: Final = 10.0  # for closing connections, on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def services() -> dict[str, Any]:
     ],
     ids=["hadolint", "compose-spec"],
 )
-def test_the_files_are_well_formed(command: tuple[str, ...]) -> None:
-    """No engine runs here: the checkers of others read them."""
+def test_the_files_are_valid(command: tuple[str, ...]) -> None:
+    """Independent checkers read them."""
     program, *arguments = command
 
     done = subprocess.run(  # noqa: S603 - our own development tools
@@ -45,7 +45,7 @@ def test_the_files_are_well_formed(command: tuple[str, ...]) -> None:
 
 
 def test_only_loopback_is_published(services: dict[str, Any]) -> None:
-    """There are no keys yet: whoever reaches a port may use it."""
+    """Access without API keys must be local."""
     published = [port for service in services.values() for port in service.get("ports", ())]
 
     assert published
@@ -53,8 +53,8 @@ def test_only_loopback_is_published(services: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_ours_can_change_nothing_but_their_data(services: dict[str, Any], name: str) -> None:
-    """Whoever breaks in finds nothing to write to, and no privilege to gain."""
+def test_own_services_can_write_only_their_data(services: dict[str, Any], name: str) -> None:
+    """An intruder can neither write elsewhere nor gain privileges."""
     service = services[name]
 
     assert service["read_only"] is True
@@ -63,7 +63,7 @@ def test_ours_can_change_nothing_but_their_data(services: dict[str, Any], name: 
 
 
 def test_the_image_does_not_run_as_root() -> None:
-    """Its last user is the one that it runs as."""
+    """The last USER instruction counts."""
     users = [
         line.split()[1]
         for line in (ROOT / "Dockerfile").read_text().splitlines()
@@ -74,8 +74,8 @@ def test_the_image_does_not_run_as_root() -> None:
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("worker", STOP_SECONDS), ("api", GRACE_SECONDS)])
-def test_what_stops_has_the_time_that_it_takes(name: str, seconds: float) -> None:
-    """A process that is killed in the middle of a purchase leaves it to be searched for."""
+def test_the_grace_period_is_long_enough(name: str, seconds: float) -> None:
+    """A process that is killed while starting a prediction leaves an unknown outcome."""
     assert Part.named(name).grace_seconds >= seconds + LEAVE_SECONDS
 
 
@@ -92,10 +92,10 @@ def test_what_stops_has_the_time_that_it_takes(name: str, seconds: float) -> Non
         ("secrets", set()),
     ],
 )
-def test_nobody_starts_before_what_it_needs_is_well(
+def test_services_start_after_their_dependencies(
     services: dict[str, Any], name: str, first: set[str]
 ) -> None:
-    """One command starts all of it: what ends is awaited, and of what stays, the health."""
+    """One command starts all: one-off services must have completed, others must be healthy."""
     needed = services[name].get("depends_on", {})
 
     assert set(needed) == first
@@ -107,20 +107,20 @@ def test_nobody_starts_before_what_it_needs_is_well(
         assert ends or one == "api" or services[one]["healthcheck"]["start_period"]
 
 
-def test_our_image_is_never_pulled(services: dict[str, Any]) -> None:
-    """Somebody else's image of this name would be given the secrets."""
+def test_the_image_is_never_pulled(services: dict[str, Any]) -> None:
+    """A foreign image of this name would get the secrets."""
     assert {services[name]["pull_policy"] for name in OURS} == {"build"}
 
 
-def test_who_only_looks_on_has_the_secrets_of_the_queue_alone(services: dict[str, Any]) -> None:
-    """Flower is reached by a browser, and is not ours; it asks for a password."""
+def test_flower_has_only_the_secrets_of_the_queue(services: dict[str, Any]) -> None:
+    """It is third-party software reached by a browser, and it requires a password."""
     assert services["flower"]["volumes"] == ["queue-secrets:/run/secrets:ro"]
     assert set(Part.named("flower").environment) == {"REDIS_URL", "ALLOW_ANONYMOUS"}
     assert "--conf=/run/secrets/flowerconfig.py" in services["flower"]["command"]
 
 
-def test_each_part_reaches_those_it_talks_to(services: dict[str, Any]) -> None:
-    """Whoever breaks into one of them finds no way to the rest, nor out."""
+def test_each_service_has_only_the_networks_that_it_needs(services: dict[str, Any]) -> None:
+    """An intruder cannot reach the other services."""
     names = {name: set(service.get("networks", ())) for name, service in services.items()}
 
     assert names["api"] == names["worker"] == {"world", "database", "queue", "files"}
@@ -130,10 +130,8 @@ def test_each_part_reaches_those_it_talks_to(services: dict[str, Any]) -> None:
     assert names["flower"] == {"panel", "queue"}
 
 
-def test_redis_asks_for_the_password_that_was_made(
-    services: dict[str, Any], tmp_path: Path
-) -> None:
-    """Whoever writes into the queue tells workers what to do."""
+def test_redis_requires_the_generated_password(services: dict[str, Any], tmp_path: Path) -> None:
+    """Anyone who writes to the queue controls the workers."""
     made = make_secrets(services, tmp_path / "secrets")
     queue = {file.name: file.read_text() for file in (tmp_path / "queue").iterdir()}
 
@@ -144,10 +142,8 @@ def test_redis_asks_for_the_password_that_was_made(
     assert set(queue) & {"database_url", "postgres_password"} == set()
 
 
-def test_an_older_installation_gets_the_passwords_that_it_does_not_have(
-    services: dict[str, Any], tmp_path: Path
-) -> None:
-    """Its volume has all that there was then; that of the queue is new, and empty."""
+def test_an_upgrade_creates_missing_passwords(services: dict[str, Any], tmp_path: Path) -> None:
+    """The old volume keeps its secrets; the queue's is new and empty."""
     before = make_secrets(services, tmp_path / "secrets")
     shutil.rmtree(tmp_path / "queue")
     (tmp_path / "secrets" / "redis_password").unlink()
@@ -160,8 +156,8 @@ def test_an_older_installation_gets_the_passwords_that_it_does_not_have(
     assert (tmp_path / "queue" / "flowerconfig.py").exists()
 
 
-def test_what_is_not_needed_is_left_out_unless_asked_for(services: dict[str, Any]) -> None:
-    """Flower and MinIO are for those who want them."""
+def test_optional_services_need_a_profile(services: dict[str, Any]) -> None:
+    """Flower and MinIO are optional."""
     extra = {name for name, service in services.items() if service.get("profiles") == ["full"]}
 
     assert extra == {"flower", "minio", "bucket"}
@@ -183,8 +179,8 @@ def _values(node: Any) -> Iterator[str]:
             yield from _values(value)
 
 
-def test_no_secret_is_written_down(services: dict[str, Any]) -> None:
-    """A password that stands in a file that all have is none."""
+def test_the_files_contain_no_secrets(services: dict[str, Any]) -> None:
+    """Everyone has these files."""
     values = list(_values(services))
 
     assert values
@@ -192,7 +188,7 @@ def test_no_secret_is_written_down(services: dict[str, Any]) -> None:
 
 
 def make_secrets(services: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Do what the service `secrets` does, in this folder."""
+    """Run the service `secrets` in this folder."""
     python, flag, script, _ = services["secrets"]["command"]
     assert (python, flag) == ("python", "-c")
     for volume in (folder, folder.with_name("queue")):
@@ -201,8 +197,8 @@ def make_secrets(services: dict[str, Any], folder: Path) -> dict[str, str]:
     return {file.name: file.read_text() for file in folder.iterdir()}
 
 
-def test_secrets_are_made_once(services: dict[str, Any], tmp_path: Path) -> None:
-    """A second start must find the database's password as it was."""
+def test_secrets_are_created_once(services: dict[str, Any], tmp_path: Path) -> None:
+    """A second start must keep the database's password."""
     first = make_secrets(services, tmp_path / "secrets")
     second = make_secrets(services, tmp_path / "secrets")
 
@@ -220,10 +216,10 @@ SECRETS: Final = (
 
 @pytest.mark.parametrize("missing", SECRETS)
 @pytest.mark.parametrize("emptied", [False, True], ids=["missing", "empty"])
-def test_whatever_is_missing_is_made_and_the_rest_stays(
+def test_missing_secrets_are_created_and_others_kept(
     services: dict[str, Any], tmp_path: Path, missing: str, *, emptied: bool
 ) -> None:
-    """By an older version of the file, by a stop in the middle, or with a volume that was removed."""
+    """After an upgrade, an interrupted run, or the removal of a volume."""
     before = make_secrets(services, tmp_path / "secrets")
     lost = tmp_path / missing
     lost.unlink()
@@ -244,10 +240,8 @@ def test_whatever_is_missing_is_made_and_the_rest_stays(
     assert queue["flower_password"] in queue["flowerconfig.py"]
 
 
-def test_a_database_elsewhere_stays_the_one_that_is_used(
-    services: dict[str, Any], tmp_path: Path
-) -> None:
-    """Files there are settings: an operator may have written another address."""
+def test_an_external_database_is_kept(services: dict[str, Any], tmp_path: Path) -> None:
+    """The files are settings: an operator may have entered another address."""
     make_secrets(services, tmp_path / "secrets")
     address = tmp_path / "secrets" / "database_url"
     address.unlink()

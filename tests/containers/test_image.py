@@ -1,4 +1,4 @@
-"""The image's program: complete, found nowhere else, and it writes where it may."""
+"""The image's program: complete, used from the image alone, writing only its data."""
 
 import hashlib
 import sqlite3
@@ -30,21 +30,21 @@ PACKAGE: Final = ROOT / "src" / "fleek"
         "tests/conftest.py",
     ],
 )
-def test_what_is_private_never_gets_to_the_engine(name: str) -> None:
-    """A layer of an image can be read by all who pull it."""
+def test_private_files_are_not_in_the_build_context(name: str) -> None:
+    """Everyone who pulls an image can read its layers."""
     assert not is_sent(name)
 
 
-def test_what_the_build_copies_is_sent() -> None:
-    """Otherwise the build ends at its first COPY."""
+def test_copied_files_are_in_the_build_context() -> None:
+    """Otherwise the build fails at its first COPY."""
     found = sources()
 
     assert "src" in found
     assert [name for name in found if not is_sent(name) or not (ROOT / name).exists()] == []
 
 
-def test_the_wheel_holds_every_file_of_the_package(image: Image) -> None:
-    """Migrations, the web pages' files and py.typed are no modules, and soon forgotten."""
+def test_the_wheel_contains_every_file_of_the_package(image: Image) -> None:
+    """Migrations, web pages and py.typed are easily forgotten."""
     ours = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if _belongs(path)}
     (packages,) = image.program.glob("lib/python3*/site-packages")
     installed = packages / "fleek"
@@ -60,8 +60,8 @@ def _belongs(path: Path) -> bool:
     return path.is_file() and path.suffix != ".pyc"
 
 
-def test_the_program_is_the_one_of_the_image(image: Image) -> None:
-    """The other tests here would show nothing if they ran what is in the checkout."""
+def test_the_program_is_that_of_the_image(image: Image) -> None:
+    """Otherwise the other tests would test the checkout."""
     shown = image.run("fleek", "--version")
     found = image.run("python", "-c", "import fleek; print(fleek.__file__)")
 
@@ -69,16 +69,16 @@ def test_the_program_is_the_one_of_the_image(image: Image) -> None:
     assert Path(found.stdout.strip()).is_relative_to(image.program)
 
 
-def test_it_opens_to_nobody_by_itself(image: Image) -> None:
-    """``docker run`` without a word about keys ends with one line that says what is missing."""
+def test_the_image_is_not_public_by_default(image: Image) -> None:
+    """``docker run`` without API keys ends with one line that names the setting."""
     ended = image.run("fleek", "serve")
 
     assert ended.returncode == 2
     assert "ALLOW_ANONYMOUS" in ended.stderr.splitlines()[-1]
 
 
-def test_it_serves_and_writes_only_its_data(image: Image) -> None:
-    """The root file system is read-only: database and files go to the volume."""
+def test_the_image_serves_and_writes_only_its_data(image: Image) -> None:
+    """The root file system is read-only: database and files are on the volume."""
     port = str(free_port())
     url = f"http://127.0.0.1:{port}"
     own = {"API_HOST": "127.0.0.1", "API_PORT": port, "FLEEK_URL": url, "LOG_FORMAT": "json"}

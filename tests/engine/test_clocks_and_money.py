@@ -20,7 +20,7 @@ from fleek.store import jobs
 from fleek.store.clock import Reading
 from fleek.store.database import Database
 from fleek.system_clock import Steady
-from installation import UNHEARD, Callback, Installation, installed, prompt
+from installation import CALLBACK_LOST, Callback, Installation, installed, prompt
 
 ROLES: Final = ("api", "worker", "coordinator")
 SINCES: Final = ("start", "crash", "step")
@@ -53,11 +53,11 @@ async def run_jobs(fleek: Installation, role: str, since: str, shift: timedelta)
         await fleek.reboot(role, shift)
     else:
         getattr(fleek, role).wall.shift = RIGHT
-    unreported = UNHEARD if shift > RIGHT else ""
+    unreported = CALLBACK_LOST if shift > RIGHT else ""
     ids = await fleek.submit(f"[[emu:create_then_drop]] its answer is lost {unreported} {shift}")
     await fleek.turn()
     ids += await fleek.submit(f"its worker ends {shift}")
-    await fleek.worker.die_while_starting(ids[-1])
+    await fleek.worker.crash_while_starting(ids[-1])
     await fleek.begin("worker", fleek.worker.wall.shift)
     if since == "crash":
         await fleek.begin(role, shift)
