@@ -138,6 +138,9 @@ async def test_jobs_with_the_same_bytes_are_duplicates(rt: Runtime) -> None:
         ("data:image/png;base64,", "input_unreadable"),
         (f"data:text/plain,{'x' * 300_000}", "input_too_large"),
         (["data:,x"] * 33, "too_many_inputs"),
+        ("upload:nope", "malformed_reference"),
+        ("Upload:0198f3c2-7d4e-7a10-9c55-3f0d2b6a8e41", "malformed_reference"),
+        ("job:0198f3c2-7d4e-7a10-9c55-3f0d2b6a8e41/x", "malformed_reference"),
     ],
 )
 async def test_what_cannot_be_an_input_is_refused(rt: Runtime, value: Any, code: str) -> None:

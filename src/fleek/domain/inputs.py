@@ -9,7 +9,7 @@ from typing import Any, Final
 _UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 UPLOAD: Final = re.compile(rf"upload:({_UUID})")
 JOB: Final = re.compile(rf"job:({_UUID})(?:/([0-9]{{1,4}}))?")
-LOOKALIKE: Final = re.compile(r"(upload|job):[0-9a-f-]{36}", re.IGNORECASE)
+MALFORMED: Final = re.compile(r"\s*(upload|job):", re.IGNORECASE)
 HTTPS: Final = re.compile(r"\s*https://", re.IGNORECASE)
 DATA: Final = re.compile(r"\s*data:", re.IGNORECASE)
 
@@ -27,6 +27,7 @@ class InputKind(StrEnum):
     JOB = "job"
     HTTPS = "https"
     DATA = "data"
+    MALFORMED = "malformed"  # meant to name an upload or a job; refused at submission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,8 @@ def _named(pointer: str, text: str, *, takes_files: bool) -> MediaInput | None:
         return MediaInput(pointer=pointer, kind=InputKind.HTTPS)
     if takes_files and DATA.match(text):
         return MediaInput(pointer=pointer, kind=InputKind.DATA)
+    if takes_files and MALFORMED.match(text):
+        return MediaInput(pointer=pointer, kind=InputKind.MALFORMED)
     return None
 
 

@@ -86,6 +86,9 @@ def find_inputs(
     if len(found) > MAX_INPUTS:
         raise _refused(found[-1], "too_many_inputs", f"a job has at most {MAX_INPUTS} inputs")
     for each in found:
+        if each.kind is InputKind.MALFORMED:
+            detail = "must be upload:ID, job:ID or job:ID/NUMBER, with an id as the API returns it"
+            raise _refused(each, "malformed_reference", detail)
         if each.kind is InputKind.HTTPS:
             _check_address(rt, each, texts_of(request.parameters)[each.pointer])
         if each.kind is InputKind.DATA:
