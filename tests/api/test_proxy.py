@@ -27,6 +27,7 @@ FORWARDED: Final = (
 )
 NOT_READ: Final = (f"{PREFIX}/static/vendor/", f"{PREFIX}/openapi.json")  # contains an example job
 OUTSIDE: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+ACCEPT: Final = {"accept": "text/html,application/json"}  # events as a list, which ends
 LINK: Final = re.compile(r'(?:href|src)="([^"#]+)"|"(https?://[^"{}\s]+)"|<(https?://[^>{}]+)>')
 
 
@@ -112,7 +113,7 @@ async def follow(http: httpx2.AsyncClient, begin: list[httpx2.Response]) -> dict
         url = ahead.pop()
         if url in seen or not url.startswith(origin):
             continue
-        answer = await http.get(url)
+        answer = await http.get(url, headers=ACCEPT)
         seen[url] = answer.status_code
         if not urlsplit(url).path.startswith(NOT_READ):
             ahead += links(answer)
@@ -123,11 +124,10 @@ async def test_all_links_lead_through_the_proxy(rt: Runtime, make: Make, complet
     """In pages, documents and headers; POST routes and missing files respond with their errors."""
     done, failed = await complete(), await make(Status.FAILED)
     await make()
-    headers = {"accept": "text/html,application/json"}
 
     async with proxying(rt) as proxy, httpx2.AsyncClient(trust_env=False, timeout=60) as http:
         begin = [
-            await http.get(f"{proxy.url}/", headers=headers),
+            await http.get(f"{proxy.url}/", headers=ACCEPT),
             await http.get(f"{proxy.url}/", headers={"accept": "application/json"}),
             await http.get(f"{proxy.url}/info"),
             await http.get(f"{proxy.url}/api/v1/jobs?limit=1"),

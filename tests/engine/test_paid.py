@@ -188,6 +188,7 @@ async def test_ten_minutes_of_an_outage_are_survived(
     assert 12 <= tries <= 40
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_an_outage_of_hours_loses_nothing(
     rt: Runtime, provider: FakeProvider, clock: Clock, hosted: FailingHost
 ) -> None:
@@ -348,6 +349,7 @@ async def test_a_database_outage_fails_no_job(
     assert (waiting.stage, waiting.worker_id) == (Stage.COLLECTING, None)
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_an_internal_error_is_retried_for_an_hour(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:

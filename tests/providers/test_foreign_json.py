@@ -118,6 +118,7 @@ def test_any_text_is_refused_as_by_the_library(text: str) -> None:
     assert found == told
 
 
+@pytest.mark.usefixtures("_full_suite")
 @pytest.mark.parametrize(
     "body",
     [b"[" * 101 + b"]" * 101, b"[%s0]" % (b"0," * 250_000)],

@@ -58,6 +58,7 @@ def test_long_text_is_read_in_linear_time(reading: Reading) -> None:
     assert min(work(reading, LONG)) < MOST * max(work(reading, LONG // GROWTH))
 
 
+@pytest.mark.usefixtures("_full_suite")
 @pytest.mark.parametrize("reading", PAGES.values(), ids=PAGES)
 def test_long_pages_are_read_in_linear_time(reading: Reading) -> None:
     """Only the beginning of a page is read."""

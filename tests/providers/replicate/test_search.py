@@ -274,6 +274,7 @@ async def test_concurrent_searches_share_their_pages(
     assert await look(20) <= 2 * alone
 
 
+@pytest.mark.usefixtures("_full_suite")
 async def test_searches_of_different_times_share_the_hours_around_them(
     provider: ReplicateProvider,
     emulator: Emulator,
