@@ -1,4 +1,4 @@
-"""The emulated providers as a process: they sell on, whatever happens to the service."""
+"""The emulated providers as separate processes, independent of the service."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ class Host:
     def __init__(self, folder: Path, *, seed: int) -> None:
         self.port = free_port()
         command = ["-m", "fleek.emulator", "--port", str(self.port), "--seed", str(seed)]
-        self._popen = subprocess.Popen(  # noqa: S603 - our own program
+        self._popen = subprocess.Popen(  # noqa: S603 - this project's program
             [sys.executable, *command, "--ledger", str(folder / "ledger.jsonl")],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -34,7 +34,7 @@ class Host:
         return f"http://127.0.0.1:{self.port}"
 
     def settings(self) -> dict[str, str]:
-        """Return what makes a service buy here."""
+        """Return the settings of a service that uses this emulator."""
         return {
             "PROVIDERS": "replicate",
             "REPLICATE_BASE_URL": f"{self.url}/v1",
@@ -44,29 +44,29 @@ class Host:
         }
 
     def plan(self, **changes: Any) -> None:
-        """Change parts of what it does from here on."""
+        """Change parts of its plan."""
         answer = self._http.patch("/_emu/plan", json=changes)
         assert answer.status_code == 200, answer.text
 
     def calm(self) -> None:
-        """Do nothing wrong any more; what runs goes on to its end."""
+        """End all faults; running predictions continue."""
         self.plan(injecting=False)
 
     def finish(self) -> None:
-        """Do nothing wrong any more, and end all that runs."""
+        """End all faults and all running predictions."""
         assert self._http.post("/_emu/quiesce").status_code == 200
 
     def reset(self, seed: int) -> None:
-        """Forget what was sold."""
+        """Forget all predictions."""
         assert self._http.post("/_emu/reset", params={"seed": seed}).status_code == 200
 
     def ledger(self) -> dict[str, Any]:
-        """Return its books."""
+        """Return the ledger."""
         found: dict[str, Any] = self._http.get("/_emu/ledger").json()
         return found
 
     def close(self) -> None:
-        """End it."""
+        """Stop the process."""
         self._http.close()
         self._popen.kill()
         self._popen.wait(PATIENCE)
@@ -75,10 +75,10 @@ class Host:
 
 
 class OpenAIHost(Host):
-    """An emulator whose videos are bought by the API of OpenAI; it calls nobody back."""
+    """An emulator whose videos are created by the API of OpenAI; it sends no callbacks."""
 
     def settings(self) -> dict[str, str]:
-        """Return what makes a service buy here."""
+        """Return the settings of a service that uses this emulator."""
         return {
             "PROVIDERS": "openai",
             "OPENAI_BASE_URL": f"{self.url}/openai/v1",

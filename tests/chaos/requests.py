@@ -106,7 +106,7 @@ class Requests:
         return made is not None and self._stored() == [CONTENT]
 
     def _chained(self) -> bool:
-        """Whether a job has completed that takes the upload, and one that takes its output."""
+        """Whether a job with the upload has completed, and one with its output."""
         first = self._take(f"upload:{self._upload.rpartition('/')[2]}")
         second = None if first is None else self._take(f"job:{first}")
         if second is None:

@@ -1,4 +1,4 @@
-"""Crash points and a storm with the API of OpenAI: no callbacks, no id of ours, no safe repetition."""
+"""Crash points and a storm with the API of OpenAI: no callbacks, no own ids, no safe repeats."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -20,16 +20,14 @@ OUTCOMES: Final = "SELECT status, error_code FROM jobs"
 
 @pytest.fixture
 def host(_full_suite: None, tmp_path: Path) -> Generator[OpenAIHost]:
-    """Give an emulator of the test's own."""
+    """Yield an emulator for a single test."""
     host = OpenAIHost(tmp_path, seed=1)
     yield host
     host.close()
 
 
-def test_wherever_a_process_dies_a_video_is_paid_for_once(
-    host: OpenAIHost, tmp_path: Path
-) -> None:
-    """Found by its request in the list, or proven not to be there."""
+def test_a_video_is_paid_for_once_after_any_crash(host: OpenAIHost, tmp_path: Path) -> None:
+    """It is found by its request in the list, or proven to be missing."""
     plan(host, seed=3)
 
     with rigged(tmp_path, host) as rig:
@@ -44,7 +42,7 @@ def test_wherever_a_process_dies_a_video_is_paid_for_once(
 
 
 def test_a_short_storm_costs_nothing(host: OpenAIHost, tmp_path: Path) -> None:
-    """Kills, lost answers, wrong dates and lists that lag: every video is paid for once."""
+    """With kills, lost responses, wrong dates and lagging lists every video is paid for once."""
     storm = Storm(seed=7, jobs=60, kills=5, minutes=0.4, wild=False, split=False, polling=True)
 
     with rigged(tmp_path, host, **{**SETTINGS, **PATIENT}) as rig:
@@ -54,8 +52,8 @@ def test_a_short_storm_costs_nothing(host: OpenAIHost, tmp_path: Path) -> None:
     assert (outcome.paid.twice, outcome.paid.lost) == (0, 0)
 
 
-def killed_with_a_response(rig: Rig) -> None:
-    """Let a process die between the response to an image and its first note of it, and another go on."""
+def crash_after_response(rig: Rig) -> None:
+    """Kill a process between the response to an image and its record, and start the next one."""
     process = rig.launch(FLEEK_FAILPOINTS="start.sent=kill@1")
     rig.http.post("/api/v1/generate", json={"prompt": "a cat"}).raise_for_status()
     process.wait()
@@ -64,19 +62,19 @@ def killed_with_a_response(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("repeats", "outcome", "bought"),
+    ("repeats", "outcome", "created"),
     [("false", ("failed", "provider_outcome_unknown"), 1), ("true", ("completed", None), 2)],
 )
-def test_an_image_whose_response_is_lost_is_paid_for_again_only_if_it_costs_nothing(
-    host: OpenAIHost, tmp_path: Path, repeats: str, outcome: tuple[str, str | None], bought: int
+def test_a_lost_image_is_repeated_only_if_the_operator_allows_it(
+    host: OpenAIHost, tmp_path: Path, repeats: str, outcome: tuple[str, str | None], created: int
 ) -> None:
-    """Nobody can find it, so the operator says whether to repeat it."""
+    """It cannot be found, so the setting decides."""
     plan(host, seed=1)
     models = {"OPENAI_MODELS": "image:gpt-image-2.5-flare", "OPENAI_REPEATS": repeats}
 
     with rigged(tmp_path, host, **models) as rig:
-        killed_with_a_response(rig)
+        crash_after_response(rig)
         outcomes = [tuple(row) for row in rig.rows(OUTCOMES)]
 
     assert outcomes == [outcome]
-    assert host.ledger()["totals"]["predictions"] == bought
+    assert host.ledger()["totals"]["predictions"] == created

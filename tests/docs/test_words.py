@@ -16,7 +16,13 @@ import pytest
 from examples import ROOT
 
 GLOSSARY: Final = ROOT / "docs/reference/glossary.md"
-CODE: Final = ("src", "scripts", "benchmarks")  # names of tests are sentences
+CODE: Final = ("src", "scripts", "benchmarks")
+IN_TESTS: Final = (  # names of tests are sentences: only the worst words are rejected
+    *("bought", "buy", "buying", "buys", "purchase", "purchases", "sell", "sells", "sold"),
+    *("anybody", "everybody", "nobody", "somebody", "whoever"),
+    *("heard", "hears", "told", "nudge", "nudges", "settled", "stranger", "strangers", "twins"),
+)
+TEST: Final = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
 ROW: Final = re.compile(r"^\| ([a-z, ]+) \| (.+) \|$", re.MULTILINE)
 WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 FENCED: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -74,8 +80,13 @@ def uses(texts: Iterable[str], words: Iterable[str]) -> set[str]:
     return {found for text in seen for found in pattern.findall(text)}
 
 
+def names_of_tests(path: Path) -> Iterator[str]:
+    """Yield the name of each test in a file, as words."""
+    yield from map(words_of, TEST.findall(path.read_text()))
+
+
 def python_files() -> list[Path]:
-    """Return all Python files of the project but migrations, which never change."""
+    """Return all Python files of the project except migrations, which never change."""
     return [
         path
         for folder in CODE
@@ -85,20 +96,20 @@ def python_files() -> list[Path]:
 
 
 def documents() -> list[Path]:
-    """Return all pages but the changelog and the decisions, which record the past."""
+    """Return all pages except the changelog and the decisions, which record the past."""
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     return [page for page in pages if page.name != "CHANGELOG.md" and page.parent.name != "adr"]
 
 
 def complaints(path: Path, found: Iterable[str]) -> list[str]:
-    """Return one line for each word that a file should not use."""
+    """Return one line for each discarded word in a file."""
     words = discarded()
     where = path.relative_to(ROOT)
     return [f"{where}: {word}: instead {words[word]}" for word in sorted(found)]
 
 
 def test_no_name_uses_a_discarded_word() -> None:
-    """Modules and identifiers."""
+    """Names of modules and identifiers are checked."""
     words = discarded()
 
     found = [
@@ -109,7 +120,7 @@ def test_no_name_uses_a_discarded_word() -> None:
 
 
 def test_no_log_event_uses_a_discarded_word() -> None:
-    """Operators search for events by the words of the documents."""
+    """Operators search for the words of the documents."""
     words = discarded()
 
     found = [
@@ -119,8 +130,20 @@ def test_no_log_event_uses_a_discarded_word() -> None:
     assert found == []
 
 
+def test_no_name_of_a_test_uses_an_idiom() -> None:
+    """Names of tests describe behaviours with nouns and standard terms."""
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for name in names_of_tests(path)
+        if uses([name], IN_TESTS)
+    ]
+
+    assert found == []
+
+
 def test_no_document_uses_a_discarded_word() -> None:
-    """Readers meet one word for one thing."""
+    """Documents use one word for one thing."""
     words = discarded()
 
     found = [line for path in documents() for line in complaints(path, uses(prose(path), words))]
@@ -129,11 +152,19 @@ def test_no_document_uses_a_discarded_word() -> None:
 
 
 @pytest.mark.parametrize("name", ["nudge_all", "NudgeAll", "NUDGE_ALL", "_nudge"])
-def test_a_word_is_found_in_a_name(name: str) -> None:
-    """However the name is written."""
+def test_a_word_in_a_name_is_found(name: str) -> None:
+    """It may be written in any case."""
     assert uses([words_of(name)], ["nudge"]) == {"nudge"}
 
 
+def test_an_idiom_in_the_name_of_a_test_is_found(tmp_path: Path) -> None:
+    """Names of methods and of coroutines are checked, too."""
+    path = tmp_path / "test_idioms.py"
+    path.write_text("    async def test_whoever_waits():\n        ...\n")
+
+    assert uses(names_of_tests(path), IN_TESTS) == {"whoever"}
+
+
 def test_the_list_is_read() -> None:
-    """An empty list would let everything pass."""
+    """With an empty list every test here would pass."""
     assert len(discarded()) > 20

@@ -1,4 +1,4 @@
-"""Media inputs: handed over before a start, recorded by their hashes, and kept while they are needed."""
+"""Media inputs: uploaded before a start, recorded by their hashes, kept while they are needed."""
 
 import base64
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
@@ -58,11 +58,11 @@ async def _bytes(content: bytes) -> AsyncIterator[bytes]:
 
 
 async def uploaded(rt: Runtime, content: bytes = PNG, *, tenant_id: str = "default") -> Upload:
-    """Return an upload."""
+    """Store an upload."""
     return await accept_upload(rt, _bytes(content), tenant_id=tenant_id)
 
 
-async def asked(rt: Runtime, value: Any, **fields: Any) -> Job:
+async def with_input(rt: Runtime, value: Any, **fields: Any) -> Job:
     """Submit a job with an input."""
     return await submit(rt, a_request(parameters={"image": value, "seed": 7}, **fields))
 
@@ -73,17 +73,15 @@ async def now(rt: Runtime, job: Job) -> Job:
 
 
 async def attempt_of(rt: Runtime, job: Job) -> Any:
-    """Return the only attempt of a job."""
+    """Return a job's only attempt."""
     (attempt,) = await attempts.of_job(rt.db, job.id)
     return attempt
 
 
-async def test_an_upload_is_handed_over_before_the_start(
-    rt: Runtime, provider: TakingProvider
-) -> None:
-    """The job itself keeps the reference; the attempt says what was sent."""
+async def test_an_upload_is_passed_before_the_start(rt: Runtime, provider: TakingProvider) -> None:
+    """The job keeps the reference, and the attempt records the bytes."""
     upload = await uploaded(rt)
-    job = await asked(rt, upload.reference)
+    job = await with_input(rt, upload.reference)
 
     await start(rt, job.id)
 
@@ -96,12 +94,12 @@ async def test_an_upload_is_handed_over_before_the_start(
     }
 
 
-async def test_the_address_that_a_file_has_at_the_provider_is_recorded(
+async def test_the_provider_s_address_of_a_file_is_recorded(
     rt: Runtime, provider: TakingProvider
 ) -> None:
     """A search for a lost prediction compares it."""
     provider.inline = False
-    job = await asked(rt, (await uploaded(rt)).reference)
+    job = await with_input(rt, (await uploaded(rt)).reference)
 
     await start(rt, job.id)
 
@@ -110,13 +108,13 @@ async def test_the_address_that_a_file_has_at_the_provider_is_recorded(
 
 
 async def test_jobs_with_the_same_bytes_are_duplicates(rt: Runtime) -> None:
-    """However these are named; the provider may not tell their predictions apart."""
+    """For any reference to them, because the provider's records may look the same."""
     ours, theirs = await uploaded(rt), await uploaded(rt, tenant_id="acme")
     made = [
-        await asked(rt, ours.reference),
-        await asked(rt, theirs.reference, tenant_id="acme"),
-        await asked(rt, DATA),
-        await asked(rt, (await uploaded(rt, PNG + b"x")).reference),
+        await with_input(rt, ours.reference),
+        await with_input(rt, theirs.reference, tenant_id="acme"),
+        await with_input(rt, DATA),
+        await with_input(rt, (await uploaded(rt, PNG + b"x")).reference),
     ]
 
     for job in made:
@@ -143,37 +141,37 @@ async def test_jobs_with_the_same_bytes_are_duplicates(rt: Runtime) -> None:
         ("job:0198f3c2-7d4e-7a10-9c55-3f0d2b6a8e41/x", "malformed_reference"),
     ],
 )
-async def test_what_cannot_be_an_input_is_refused(rt: Runtime, value: Any, code: str) -> None:
-    """At the submission, with the parameter."""
+async def test_an_invalid_input_is_refused(rt: Runtime, value: Any, code: str) -> None:
+    """At the submission, with the name of the parameter."""
     with pytest.raises(InvalidInput) as caught:
-        await asked(rt, value)
+        await with_input(rt, value)
 
     assert caught.value.code == code
     assert caught.value.errors[0].pointer.startswith("/parameters/image")
 
 
-async def test_what_another_tenant_has_is_not_there(rt: Runtime, provider: TakingProvider) -> None:
+async def test_foreign_files_are_not_found(rt: Runtime, provider: TakingProvider) -> None:
     """Neither an upload nor an output."""
     upload, done = await uploaded(rt, tenant_id="acme"), await completed(rt, provider)
 
     with pytest.raises(InvalidInput, match="not there"):
-        await asked(rt, upload.reference)
+        await with_input(rt, upload.reference)
     with pytest.raises(InvalidInput, match="not there"):
-        await asked(rt, f"job:{done.id}", tenant_id="acme")
+        await with_input(rt, f"job:{done.id}", tenant_id="acme")
 
 
 async def test_an_output_of_a_completed_job_is_an_input(
     rt: Runtime, provider: TakingProvider
 ) -> None:
-    """By its index; one that it does not have is refused at once."""
+    """It is named by its index, and a missing index is refused at once."""
     done = await completed(rt, provider)
-    job = await asked(rt, f"job:{done.id}/0")
+    job = await with_input(rt, f"job:{done.id}/0")
 
     await start(rt, job.id)
 
     assert provider.inputs[-1]["image"] == DATA
     with pytest.raises(InvalidInput) as caught:
-        await asked(rt, f"job:{done.id}/1")
+        await with_input(rt, f"job:{done.id}/1")
     assert caught.value.code == "unknown_output"
 
 
@@ -182,7 +180,7 @@ async def test_a_provider_that_refuses_a_file_fails_the_job(
 ) -> None:
     """Nothing is started, so nothing is paid for."""
     provider.refusals = [InputUnusable("too many pixels", code="input_refused")]
-    job = await asked(rt, DATA)
+    job = await with_input(rt, DATA)
 
     await start(rt, job.id)
 
@@ -194,12 +192,12 @@ async def test_a_provider_that_refuses_a_file_fails_the_job(
     assert await attempts.of_job(rt.db, job.id) == []
 
 
-async def test_a_file_that_cannot_be_handed_over_now_postpones_the_start(
+async def test_a_failed_transfer_of_a_file_postpones_the_start(
     rt: Runtime, provider: TakingProvider, clock: Clock
 ) -> None:
-    """The job says why, and tries again; no attempt is counted."""
+    """The job shows the reason and is tried again, and no attempt is counted."""
     provider.refusals = [ProviderUnavailable("the files API is down")]
-    job = await asked(rt, DATA)
+    job = await with_input(rt, DATA)
 
     await start(rt, job.id)
     waiting = await now(rt, job)
@@ -218,9 +216,9 @@ async def test_a_file_that_cannot_be_handed_over_now_postpones_the_start(
 async def test_a_lost_start_is_repeated_with_the_same_bytes(
     rt: Runtime, provider: TakingProvider
 ) -> None:
-    """By the coordinator, to which the reference means nothing."""
+    """By the coordinator, which does not resolve the reference again."""
     provider.starts = [OutcomeUnknown("cut off")]
-    job = await asked(rt, (await uploaded(rt)).reference)
+    job = await with_input(rt, (await uploaded(rt)).reference)
     await start(rt, job.id)
 
     await Recovering(rt).turn()
@@ -232,11 +230,11 @@ async def test_a_lost_start_is_repeated_with_the_same_bytes(
 async def test_a_removed_file_is_not_replaced_by_another_at_a_repeat(
     rt: Runtime, provider: TakingProvider
 ) -> None:
-    """A prediction of other bytes would be another one: the outcome stays unknown."""
+    """Other bytes would make another prediction, so the outcome stays unknown."""
     web = Web({"https://example.com/a": (200, PNG)})
     rt = replace(rt, inputs=web.client())
     provider.starts = [OutcomeUnknown("cut off")]
-    job = await asked(rt, "https://example.com/a")
+    job = await with_input(rt, "https://example.com/a")
     await start(rt, job.id)
     await cancel(rt, job.id, tenant_id="default")
     web.answers = {"https://example.com/a": (200, PNG + b"x")}
@@ -250,9 +248,9 @@ async def test_a_removed_file_is_not_replaced_by_another_at_a_repeat(
 async def test_an_upload_stays_while_a_job_needs_it(
     rt: Runtime, provider: TakingProvider, clock: Clock
 ) -> None:
-    """Beyond its time, and on request; afterwards it goes."""
+    """Beyond its expiry or a removal; it is removed afterwards."""
     upload = await uploaded(rt)
-    job = await asked(rt, upload.reference)
+    job = await with_input(rt, upload.reference)
     clock.tick(hours=100)
 
     await expire_uploads(rt)
@@ -270,21 +268,21 @@ async def test_an_upload_stays_while_a_job_needs_it(
     assert await every_key(rt) == set()
 
 
-async def test_an_upload_that_is_being_removed_is_not_there_for_new_jobs(rt: Runtime) -> None:
-    """Whichever of the two comes first wins."""
+async def test_an_upload_being_removed_is_refused_for_new_jobs(rt: Runtime) -> None:
+    """The first of the two requests wins."""
     upload = await uploaded(rt)
     await remove_upload(rt, upload.id, tenant_id="default")
 
     with pytest.raises(InvalidInput, match="not there"):
-        await asked(rt, upload.reference)
+        await with_input(rt, upload.reference)
 
 
 async def test_a_retry_needs_its_inputs_again(
     rt: Runtime, provider: TakingProvider, clock: Clock
 ) -> None:
-    """They are checked as at the first time."""
+    """They are checked as at the first submission."""
     upload = await uploaded(rt)
-    job = await asked(rt, upload.reference)
+    job = await with_input(rt, upload.reference)
     await cancel(rt, job.id, tenant_id="default")
 
     again, _ = await retry(rt, job.id, tenant_id="default")
@@ -302,16 +300,18 @@ async def test_a_retry_needs_its_inputs_again(
 
 
 async def due(rt: Runtime) -> set[Any]:
-    """Return the ids of jobs that may be started now."""
+    """Return the ids of jobs that may start."""
     found = await queue.due(rt.db, providers=rt.providers, now=rt.now(), limit=9)
     return {job.job_id for job in found}
 
 
 @both_databases
-async def test_a_job_waits_for_another_ones_output(rt: Runtime, provider: TakingProvider) -> None:
-    """And starts with it, when that has completed."""
-    first = await asked(rt, DATA)
-    second = await asked(rt, f"job:{first.id}")
+async def test_a_job_waits_for_the_output_of_another(
+    rt: Runtime, provider: TakingProvider
+) -> None:
+    """It starts with the output when the other job has completed."""
+    first = await with_input(rt, DATA)
+    second = await with_input(rt, f"job:{first.id}")
     await Chains(rt).turn()
     before = await due(rt)
 
@@ -340,10 +340,10 @@ async def _run(rt: Runtime, provider: TakingProvider, job: Job) -> None:
     assert (await now(rt, job)).status is Status.COMPLETED
 
 
-async def test_a_job_waits_for_all_that_it_needs(rt: Runtime, provider: TakingProvider) -> None:
-    """In any order of their ends."""
-    sources = [await asked(rt, DATA) for _ in range(2)]
-    job = await asked(rt, [f"job:{source.id}" for source in sources])
+async def test_a_job_waits_for_all_its_inputs(rt: Runtime, provider: TakingProvider) -> None:
+    """They may end in any order."""
+    sources = [await with_input(rt, DATA) for _ in range(2)]
+    job = await with_input(rt, [f"job:{source.id}" for source in sources])
 
     await _run(rt, provider, sources[1])
     await Chains(rt).turn()
@@ -360,13 +360,13 @@ async def test_a_job_waits_for_all_that_it_needs(rt: Runtime, provider: TakingPr
     ("on_cancel", "expected"),
     [(OnInputCancel.FAIL, Status.FAILED), (OnInputCancel.CANCEL, Status.CANCELLED)],
 )
-async def test_a_cancelled_input_ends_what_waits_for_it(
+async def test_a_cancelled_input_ends_dependent_jobs(
     rt: Runtime, on_cancel: OnInputCancel, expected: Status
 ) -> None:
-    """As failed, unless its caller wants it cancelled; and so on down the chain."""
-    first = await asked(rt, DATA)
-    second = await asked(rt, f"job:{first.id}", on_input_cancel=on_cancel)
-    third = await asked(rt, f"job:{second.id}", on_input_cancel=on_cancel)
+    """As failed, or as cancelled if the caller wants it; the whole chain follows."""
+    first = await with_input(rt, DATA)
+    second = await with_input(rt, f"job:{first.id}", on_input_cancel=on_cancel)
+    third = await with_input(rt, f"job:{second.id}", on_input_cancel=on_cancel)
     await cancel(rt, first.id, tenant_id="default")
 
     chains = Chains(rt)
@@ -380,13 +380,11 @@ async def test_a_cancelled_input_ends_what_waits_for_it(
         assert (ended.error.code, str(first.id) in ended.error.message) == ("input_failed", True)
 
 
-async def test_a_failed_input_fails_what_waits_for_it(
-    rt: Runtime, provider: TakingProvider
-) -> None:
-    """And is refused for new jobs."""
+async def test_a_failed_input_fails_dependent_jobs(rt: Runtime, provider: TakingProvider) -> None:
+    """It is refused for new jobs, too."""
     provider.refusals = [InputUnusable("no")]
-    first = await asked(rt, DATA)
-    second = await asked(rt, f"job:{first.id}", on_input_cancel=OnInputCancel.CANCEL)
+    first = await with_input(rt, DATA)
+    second = await with_input(rt, f"job:{first.id}", on_input_cancel=OnInputCancel.CANCEL)
     await start(rt, first.id)
 
     await Chains(rt).turn()
@@ -394,15 +392,15 @@ async def test_a_failed_input_fails_what_waits_for_it(
     ended = await now(rt, second)
     assert (ended.status, ended.error and ended.error.code) == (Status.FAILED, "input_failed")
     with pytest.raises(InvalidInput) as caught:
-        await asked(rt, f"job:{first.id}")
+        await with_input(rt, f"job:{first.id}")
     assert caught.value.code == "input_failed"
 
 
-async def test_a_time_that_was_asked_for_is_kept(rt: Runtime, provider: TakingProvider) -> None:
-    """A job that waited starts no earlier than its caller wanted."""
-    first = await asked(rt, DATA)
+async def test_a_requested_time_is_kept(rt: Runtime, provider: TakingProvider) -> None:
+    """A job that has waited starts no earlier than its `run_at`."""
+    first = await with_input(rt, DATA)
     wanted = rt.now().replace(hour=23)
-    second = await asked(rt, f"job:{first.id}", run_at=wanted)
+    second = await with_input(rt, f"job:{first.id}", run_at=wanted)
 
     await _run(rt, provider, first)
     await Chains(rt).turn()
@@ -410,13 +408,13 @@ async def test_a_time_that_was_asked_for_is_kept(rt: Runtime, provider: TakingPr
     assert (await now(rt, second)).run_at == wanted
 
 
-async def test_many_waiting_jobs_are_looked_at_in_pages(
+async def test_waiting_jobs_are_checked_in_pages(
     rt: Runtime, provider: TakingProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last of them, too."""
+    """The last page is reached, too."""
     monkeypatch.setattr("fleek.engine.chains.PAGE", 2)
-    slow, quick = await asked(rt, DATA), await asked(rt, DATA)
-    waiting = [await asked(rt, f"job:{source.id}") for source in (slow, slow, slow, quick)]
+    slow, quick = await with_input(rt, DATA), await with_input(rt, DATA)
+    waiting = [await with_input(rt, f"job:{source.id}") for source in (slow, slow, slow, quick)]
     await _run(rt, provider, quick)
     chains = Chains(rt)
 
@@ -427,12 +425,12 @@ async def test_many_waiting_jobs_are_looked_at_in_pages(
 
 
 @pytest.mark.parametrize("point", ["inputs_ready.write", "inputs_ready.written"])
-async def test_an_interrupted_release_is_made_up_for(
+async def test_an_interrupted_release_is_repeated(
     rt: Runtime, provider: TakingProvider, point: str
 ) -> None:
-    """With the next turn."""
-    first = await asked(rt, DATA)
-    second = await asked(rt, f"job:{first.id}")
+    """The next turn releases the job."""
+    first = await with_input(rt, DATA)
+    second = await with_input(rt, f"job:{first.id}")
     await _run(rt, provider, first)
     failpoints.arm(f"{point}=dberror@1")
     chains = Chains(rt)
@@ -450,9 +448,9 @@ async def test_an_interrupted_release_is_made_up_for(
 async def test_the_files_of_a_job_stay_while_another_needs_them(
     rt: Runtime, provider: TakingProvider
 ) -> None:
-    """A purge hides them from callers at once, and removes them afterwards."""
+    """A purge hides them from callers at once, and removes them later."""
     done = await completed(rt, provider)
-    job = await asked(rt, f"job:{done.id}")
+    job = await with_input(rt, f"job:{done.id}")
     await purge(rt, done.id, tenant_id="default")
     retention = Retention(rt)
     await retention.turn()
@@ -468,13 +466,13 @@ async def test_the_files_of_a_job_stay_while_another_needs_them(
     assert not (await now(rt, done)).purging
 
 
-async def test_retention_passes_over_what_a_job_needs(
+async def test_retention_skips_files_that_a_job_needs(
     rt: Runtime, provider: TakingProvider, clock: Clock
 ) -> None:
-    """It is not even hidden."""
+    """They stay visible, too."""
     rt = replace(rt, settings=rt.settings.model_copy(update={"media_retention_days": 1.0}))
     done = await completed(rt, provider)
-    await asked(rt, f"job:{done.id}", run_at=None)
+    await with_input(rt, f"job:{done.id}", run_at=None)
     days_pass(clock, 2)
 
     await Retention(rt).turn()
@@ -487,14 +485,14 @@ async def test_retention_passes_over_what_a_job_needs(
 
 @dataclass
 class Web:
-    """Hosts that answer from a table: status and body by address; others cannot be reached."""
+    """Hosts with a table of responses by address; others cannot be reached."""
 
     answers: Mapping[str, tuple[int, bytes]]
     requests: list[str] = field(default_factory=list)
 
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncGenerator[Response]:
-        """Answer."""
+        """Respond."""
         address = str(request.url)
         self.requests.append(address)
         if address not in self.answers:
@@ -507,14 +505,14 @@ class Web:
         """Do nothing."""
 
     def client(self) -> Client:
-        """Return a client that asks these hosts."""
+        """Return a client for these hosts."""
         return Client(Policy(), self)
 
 
 async def test_a_file_at_an_address_is_fetched_once(
     rt: Runtime, provider: TakingProvider, clock: Clock
 ) -> None:
-    """And kept for further attempts, also if it changes there or its host is away."""
+    """It is stored for further attempts, even if it changes or its host is down."""
     web = Web(
         {
             "https://example.com/a": (302, b"https://cdn.example.com/b"),
@@ -523,7 +521,7 @@ async def test_a_file_at_an_address_is_fetched_once(
     )
     rt = replace(rt, inputs=web.client())
     provider.starts = [ProviderUnavailable("busy")]
-    job = await asked(rt, "https://example.com/a")
+    job = await with_input(rt, "https://example.com/a")
 
     await start(rt, job.id)
     web.answers = {}
@@ -552,11 +550,11 @@ async def test_a_file_at_an_address_is_fetched_once(
 async def test_an_address_without_a_file_fails_the_job(
     rt: Runtime, provider: TakingProvider, answers: Mapping[str, tuple[int, bytes]], code: str
 ) -> None:
-    """Before anything is paid for; a redirect to an unsafe place is not followed."""
+    """Nothing is paid for, and a redirect to an unsafe address is not followed."""
     web = Web(answers)
     small = rt.settings.model_copy(update={"max_upload_bytes": 1024})
     rt = replace(rt, inputs=web.client(), settings=small)
-    job = await asked(rt, "https://example.com/a")
+    job = await with_input(rt, "https://example.com/a")
 
     await start(rt, job.id)
 
@@ -567,13 +565,13 @@ async def test_an_address_without_a_file_fails_the_job(
 
 
 @pytest.mark.parametrize("answers", [{}, {"https://example.com/a": (503, b"")}])
-async def test_a_host_that_is_away_is_asked_again(
+async def test_an_unreachable_host_is_tried_again(
     rt: Runtime, provider: TakingProvider, clock: Clock, answers: Mapping[str, tuple[int, bytes]]
 ) -> None:
-    """The provider is not to blame: its circuit breaker counts nothing."""
+    """It does not count for the provider's circuit breaker."""
     web = Web(answers)
     rt = replace(rt, inputs=web.client())
-    job = await asked(rt, "https://example.com/a")
+    job = await with_input(rt, "https://example.com/a")
 
     for _ in range(8):
         await start(rt, job.id)
@@ -591,7 +589,7 @@ async def test_a_host_that_is_away_is_asked_again(
 
 
 async def test_a_broken_download_is_tried_again(rt: Runtime, provider: TakingProvider) -> None:
-    """Half a file is no file."""
+    """An incomplete file is never used."""
 
     async def broken() -> AsyncIterator[bytes]:
         yield PNG[:10]
@@ -604,7 +602,7 @@ async def test_a_broken_download_is_tried_again(rt: Runtime, provider: TakingPro
             yield Response(200, {}, broken())
 
     rt = replace(rt, inputs=Client(Policy(), Broken({})))
-    job = await asked(rt, "https://example.com/a")
+    job = await with_input(rt, "https://example.com/a")
 
     await start(rt, job.id)
 

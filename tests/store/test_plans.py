@@ -167,18 +167,18 @@ def relabels(job: Job, _: Attempt | None) -> Update:
 
 
 def needing(source: JobId, upload: UUID) -> Job:
-    """Return a new job that needs an output and an upload."""
+    """Return a new job with an output and an upload as inputs."""
     found = media_inputs({"a": f"job:{source}", "b": f"upload:{upload}"}, None)
     return a_job(inputs=found)
 
 
 def readies(_job: Job, _: Attempt | None) -> Update:
-    """Decide that the job waits for no other one."""
+    """Decide that the job waits for no other job."""
     return Update(inputs_ready=True)
 
 
 def ends_with_inputs(job: Job, _: Attempt | None) -> Update:
-    """Decide to cancel a job that needs something."""
+    """Decide to cancel a job with inputs."""
     ended = cancel(replace(job, inputs=needing(number(8), number(8)).inputs), now=NOW)
     return Update(change=ended)
 
