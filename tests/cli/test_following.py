@@ -29,12 +29,12 @@ def piece(seq: int, text: str) -> bytes:
     return f"id: {seq}\nevent: log\ndata: {data}\n\n".encode()
 
 
-def asked(service: Any, line: str) -> int:
-    """Return how often a route was asked."""
+def requests(service: Any, line: str) -> int:
+    """Return the number of requests for a route."""
     return sum(request.line == line for request in service.requests)
 
 
-def test_watch_shows_what_the_stream_says(service: Any, fleek: Any, a_job: Maker) -> None:
+def test_watch_shows_the_events_of_the_stream(service: Any, fleek: Any, a_job: Maker) -> None:
     """The state before the stream, each step, and the end; nothing is polled in between."""
     running = a_job("processing", progress=0.5)
     service.answers(STATUS, a_job(), a_job(), a_job("completed"))
@@ -46,12 +46,12 @@ def test_watch_shows_what_the_stream_says(service: Any, fleek: Any, a_job: Maker
     assert ended.code == 0
     assert ended.out.startswith(f"{JOB}\tcompleted")
     assert f"{JOB} processing\n{JOB} completed" in ended.err
-    assert asked(service, STATUS) <= 3
-    assert asked(service, EVENTS) == 1
+    assert requests(service, STATUS) <= 3
+    assert requests(service, EVENTS) == 1
 
 
 def test_several_jobs_are_followed_by_one_stream(service: Any, fleek: Any, a_job: Maker) -> None:
-    """And what happens to other jobs is not shown."""
+    """Other jobs are not shown."""
     other = a_job("completed", id=OTHER)
     strange = a_job("failed", id="0198f000-0000-7000-8000-00000000ffff")
     service.answers(STATUS, a_job(), a_job(), a_job("completed"))
@@ -71,7 +71,7 @@ def test_several_jobs_are_followed_by_one_stream(service: Any, fleek: Any, a_job
 
 
 def test_without_a_stream_jobs_are_polled(service: Any, fleek: Any, a_job: Maker) -> None:
-    """There are too many streams, or the server is older than they are."""
+    """There are too many streams, or the server does not support them."""
     service.answers(STATUS, a_job(), a_job("processing"), a_job("completed"))
     service.answers(EVENTS, REFUSED, status=503, kind=PROBLEM)
 
@@ -81,10 +81,10 @@ def test_without_a_stream_jobs_are_polled(service: Any, fleek: Any, a_job: Maker
     assert ended.out.startswith(f"{JOB}\tcompleted")
 
 
-def test_a_stream_that_says_nothing_does_not_hold_up_the_time_limit(
+def test_a_silent_stream_does_not_extend_the_time_limit(
     service: Any, fleek: Any, a_job: Maker
 ) -> None:
-    """The job goes on."""
+    """The job continues."""
     service.answers(STATUS, a_job("processing"))
     service.answers(EVENTS, HELLO, kind=STREAM)
 
@@ -94,8 +94,8 @@ def test_a_stream_that_says_nothing_does_not_hold_up_the_time_limit(
     assert f"fleek watch {JOB}" in ended.err
 
 
-def test_logs_are_written_as_they_are(service: Any, fleek: Any) -> None:
-    """But for what a terminal would obey."""
+def test_logs_are_written_unchanged(service: Any, fleek: Any) -> None:
+    """Terminal escapes are removed."""
     service.answers(LOGS, "a\r\n 50%|█\r\x1b[2Jb\n".encode(), kind="text/plain; charset=utf-8")
 
     ended = fleek("logs", JOB)
@@ -131,8 +131,8 @@ def test_without_a_stream_logs_are_polled(
     assert (ended.code, ended.out) == (0, "one\ntwo\n")
 
 
-def test_logs_of_no_job_are_not_found(service: Any, fleek: Any) -> None:
-    """With the exit code of every command."""
+def test_logs_of_an_unknown_job_are_not_found(service: Any, fleek: Any) -> None:
+    """The exit code is that of other commands."""
     service.answers(LOGS, {"title": "x", "detail": "x", "code": "not_found"}, status=404)
 
     assert fleek("logs", JOB).code == fleek("logs", JOB, "--follow").code == 4

@@ -1,4 +1,4 @@
-"""Which parameters are media inputs, and how others take their place."""
+"""Finding media inputs among the parameters, and replacing their values."""
 
 from typing import Any, Final
 
@@ -42,10 +42,10 @@ FILES: Final = {
         ({"reference": "https://e.com"}, {"properties": {"reference": 5}}, []),
     ],
 )
-def test_what_names_a_file_is_found(
+def test_media_inputs_are_found(
     parameters: Any, schema: Any, expected: list[tuple[Any, ...]]
 ) -> None:
-    """References anywhere, addresses only where the model takes a file."""
+    """References anywhere, addresses only where the model expects a file."""
     found = media_inputs(parameters, schema)
 
     assert found == tuple(
@@ -54,8 +54,8 @@ def test_what_names_a_file_is_found(
     )
 
 
-def test_a_schema_that_is_deep_costs_little() -> None:
-    """It comes from a stranger."""
+def test_a_deep_schema_is_searched_cheaply() -> None:
+    """Schemas are untrusted."""
     schema: Any = {"format": "uri"}
     for _ in range(500):
         schema = {"anyOf": [schema, schema]}
@@ -63,8 +63,8 @@ def test_a_schema_that_is_deep_costs_little() -> None:
     assert media_inputs({"x": "https://e.com"}, {"properties": {"x": schema}}) == ()
 
 
-def test_other_values_take_their_place() -> None:
-    """All else is as it was."""
+def test_values_of_media_inputs_are_replaced() -> None:
+    """Other parameters are unchanged."""
     given = {"image": "a", "images": ["b", {"c": "d"}], "seed": 7}
 
     changed = with_values(given, {"/image": "A", "/images/1/c": "D"})

@@ -1,4 +1,4 @@
-"""What has come to a provider's log: all of it once, whatever state of it is shown."""
+"""Each line of a provider's log is stored once, whatever part of it is returned."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ LONG = "".join(f"step {number} of 400\n" for number in range(400))
 
 
 def stored(*states: str) -> str:
-    """Return what is stored after a provider has shown a log in these states."""
+    """Return what is stored after a provider has returned these states of a log."""
     place, text = NOTHING, ""
     for state in states:
         new = growth(place, state)
@@ -20,8 +20,8 @@ def stored(*states: str) -> str:
 
 
 @given(st.text(alphabet="ab\r\n█", max_size=2000), st.lists(st.integers(0, 2000), max_size=8))
-def test_a_log_that_grows_is_stored_once(log: str, looks: list[int]) -> None:
-    """However often it is looked at, also in the middle of a line."""
+def test_a_growing_log_is_stored_once(log: str, looks: list[int]) -> None:
+    """However often it is polled, also in the middle of a line."""
     states = [log[:end] for end in sorted(looks)]
 
     assert stored(*states, log) == log
@@ -39,8 +39,8 @@ def test_only_the_new_part_of_a_log_without_its_middle_is_added() -> None:
     assert stored(LONG[:40], first, second) == LONG[:50] + LEFT_OUT + LONG[2000:]
 
 
-def test_a_part_that_was_never_shown_is_said_to_be_missing() -> None:
-    """It grew faster than it was looked at."""
+def test_a_missing_part_is_marked() -> None:
+    """It grew faster than it was polled."""
     shown = (
         LONG[:500],
         LONG[:500] + LEFT_OUT + LONG[2000:3000],
@@ -50,7 +50,7 @@ def test_a_part_that_was_never_shown_is_said_to_be_missing() -> None:
     assert stored(*shown) == f"{LONG[:500]}{LEFT_OUT}{LONG[2000:3000]}{LEFT_OUT}{LONG[5000:]}"
 
 
-def test_a_line_that_is_written_anew_follows_a_carriage_return() -> None:
+def test_a_rewritten_line_follows_a_carriage_return() -> None:
     """Some providers show a progress bar as the terminal does: its last state."""
     begin = "loading\n"
 
@@ -59,15 +59,15 @@ def test_a_line_that_is_written_anew_follows_a_carriage_return() -> None:
     )
 
 
-def test_another_log_is_added_whole() -> None:
-    """Nothing that was stored is lost, and nothing that comes."""
+def test_a_different_log_is_appended_whole() -> None:
+    """Neither the stored nor the new log is lost."""
     other = "".join(f"shard {number}\n" for number in range(900))
 
     assert stored(LONG[:900], other) == LONG[:900] + LEFT_OUT + other
 
 
-def test_a_log_of_any_form_can_be_stored() -> None:
-    """No database holds a NUL, and none a half of a pair."""
+def test_any_log_can_be_stored() -> None:
+    """Databases cannot store NUL or lone surrogates."""
     assert (
         read_log("a\0b\ud800\r\n█") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}\r\n█"
     )

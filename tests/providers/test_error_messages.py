@@ -104,9 +104,9 @@ def test_any_json_can_be_an_error_a_metric_and_an_output(said: Any, status: str)
     """The prediction that is read can be stored."""
     body = {"id": "a" * 32, "status": status, "error": said, "metrics": said, "logs": said}
     ours = read_prediction({**body, "output": said, "deadline": said, "completed_at": said})
-    told = [ours, parse_prediction(json.dumps(body).encode())]
+    predictions = [ours, parse_prediction(json.dumps(body).encode())]
 
-    for prediction in told:
+    for prediction in predictions:
         assert prediction is not None
         json.dumps(dict(prediction.metrics), allow_nan=False).encode()
         if isinstance(prediction.outcome, Failed):

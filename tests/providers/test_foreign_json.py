@@ -76,10 +76,10 @@ def test_a_value_parsed_in_pieces_is_the_same(subtests: pytest.Subtests) -> None
     """Every position of the borders is tried."""
     for body in CASES.values():
         with subtests.test(body=str(body)[:40]):
-            told = repr(json.loads(body))
+            expected = repr(json.loads(body))
             assert {
                 repr(plain(parse(body, piece=piece, whole=0))) for piece in range(SMALL, 40)
-            } == {told}
+            } == {expected}
 
 
 def test_invalid_json_is_refused(subtests: pytest.Subtests) -> None:
@@ -108,14 +108,14 @@ def test_any_text_is_refused_as_by_the_library(text: str) -> None:
     """Both accept the same texts."""
     body = text.encode() + b" " * SMALL
     try:
-        told: Any = repr(json.loads(body))
+        expected: Any = repr(json.loads(body))
     except ValueError:
-        told = NotJson
+        expected = NotJson
     try:
         found: Any = repr(plain(parse(body, piece=SMALL, whole=0)))
     except NotJson:
         found = NotJson
-    assert found == told
+    assert found == expected
 
 
 @pytest.mark.usefixtures("_full_suite")
@@ -141,8 +141,8 @@ def test_each_step_parses_at_most_one_piece(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(json, "loads", counting)
     uri = "data:image/png;base64," + base64.b64encode(bytes(6 * PIECE)).decode()
-    told = parse(json.dumps({"output": [uri, "w" * 3 * PIECE], "logs": "x"}).encode(), whole=0)
-    first, words = read_outputs(told["output"])
+    parsed = parse(json.dumps({"output": [uri, "w" * 3 * PIECE], "logs": "x"}).encode(), whole=0)
+    first, words = read_outputs(parsed["output"])
 
     assert isinstance(first.uri, LongText)
     assert b"".join(decode(iter(first.uri))) == bytes(6 * PIECE)
@@ -155,8 +155,8 @@ def test_each_step_parses_at_most_one_piece(monkeypatch: pytest.MonkeyPatch) -> 
 def test_long_text_in_parts_is_one_text() -> None:
     """Several long parts are joined to one output."""
     long = "wörd " * PIECE
-    told = parse(json.dumps([long, "and", long]).encode(), whole=0)
-    (output,) = read_outputs(told)
+    parsed = parse(json.dumps([long, "and", long]).encode(), whole=0)
+    (output,) = read_outputs(parsed)
     assert isinstance(output.text, LongText)
     assert str(output.text) == f"{long}and{long}"
     assert read_outputs(parse(json.dumps(long).encode(), whole=0))[0].uri is None
@@ -201,8 +201,8 @@ def test_a_long_text_is_not_an_address() -> None:
 
 def test_schemas_have_plain_strings() -> None:
     """They are compared, written and shown by code that expects strings."""
-    told = parse(json.dumps({"description": "x" * 2 * PIECE}).encode())
-    assert isinstance(told["description"], str)
+    parsed = parse(json.dumps({"description": "x" * 2 * PIECE}).encode())
+    assert isinstance(parsed["description"], str)
 
 
 def test_a_long_text_equals_the_same_string() -> None:

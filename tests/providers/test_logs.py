@@ -42,10 +42,10 @@ def test_only_the_middle_of_logs_is_removed(*, ascii_only: bool, step: int) -> N
     one = {"logs": LONG, **ENDED, "deep": [{"logs": LONG}]}
     page = {"next": None, "results": [one, {"logs": None}, {"logs": "short"}, one]}
 
-    told = json.loads(filtered(json.dumps(one, ensure_ascii=ascii_only).encode(), step))
+    parsed = json.loads(filtered(json.dumps(one, ensure_ascii=ascii_only).encode(), step))
     listed = json.loads(filtered(json.dumps(page, ensure_ascii=ascii_only).encode(), step))
 
-    for shown in (told, listed["results"][0], listed["results"][3]):
+    for shown in (parsed, listed["results"][0], listed["results"][3]):
         logs = shown.pop("logs")
         assert len(logs.encode()) < 4 * KEPT
         assert logs.startswith(LINE)
@@ -135,9 +135,9 @@ async def test_a_page_too_long_without_logs_is_unavailable() -> None:
 async def test_a_cog_response_is_read_with_logs_and_compression(coding: str) -> None:
     """The compression was not requested."""
     prediction_id = PredictionId("0" * 32)
-    told = json.dumps({"logs": "x" * 5_000_000, **ENDED, "id": prediction_id}).encode()
+    body = json.dumps({"logs": "x" * 5_000_000, **ENDED, "id": prediction_id}).encode()
     pack: Any = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[coding]
-    network = FakeNetwork(lambda _: respond(200, pack(told), content_encoding=coding))
+    network = FakeNetwork(lambda _: respond(200, pack(body), content_encoding=coding))
     api = Api("https://cog.test", Client(Policy(), network))
 
     seen = await Wire(api).start(prediction_id, {"input": {}})

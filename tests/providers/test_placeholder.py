@@ -103,14 +103,14 @@ async def test_progress_rises(clock: Clock) -> None:
     """A progress bar must not move backwards."""
     provider = a_provider(clock, delay=(2, 2))
     started = await provider.start(a_job(), an_attempt())
-    told = []
+    values = []
 
     for _ in range(25):
-        told.append((await provider.poll([started.id]))[started.id].progress or 0.0)
+        values.append((await provider.poll([started.id]))[started.id].progress or 0.0)
         clock.move(0.1)
 
-    assert told == sorted(told)
-    assert (told[0], told[10], told[-1]) == (0.0, 0.5, 1.0)
+    assert values == sorted(values)
+    assert (values[0], values[10], values[-1]) == (0.0, 0.5, 1.0)
 
 
 async def test_small_clock_differences_are_tolerated(clock: Clock) -> None:
@@ -195,9 +195,9 @@ async def test_failure_rates_0_and_1_are_exact(
     """They mean never and always."""
     provider = a_provider(clock, delay=(0, 0), failure_rate=rate)
 
-    sold = [await provider.start(a_job(), an_attempt(n)) for n in range(300)]
+    predictions = [await provider.start(a_job(), an_attempt(n)) for n in range(300)]
 
-    assert all(isinstance(one.outcome, kind) for one in sold)
+    assert all(isinstance(one.outcome, kind) for one in predictions)
 
 
 async def test_each_prediction_has_its_own_delay(clock: Clock) -> None:
@@ -213,9 +213,9 @@ async def test_a_missing_seed_is_drawn_and_reported(clock: Clock) -> None:
     """Two jobs differ, and each can be repeated."""
     provider = a_provider(clock, delay=(0, 0))
 
-    sold = [await provider.start(a_job(), an_attempt(n)) for n in range(50)]
+    predictions = [await provider.start(a_job(), an_attempt(n)) for n in range(50)]
 
-    assert len({one.metrics["seed"] for one in sold}) == 50
+    assert len({one.metrics["seed"] for one in predictions}) == 50
 
 
 @pytest.mark.parametrize("seed", [0, 42, 2**32 - 1, 42.0])

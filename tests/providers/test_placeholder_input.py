@@ -1,4 +1,4 @@
-"""A picture that is given to the placeholder shows through what it paints."""
+"""An input picture is visible in the placeholder's result."""
 
 import io
 from hashlib import sha256
@@ -47,7 +47,7 @@ def picture(colour: str, *, form: str = "PNG", size: tuple[int, int] = (64, 32))
 
 
 async def painted(provider: PlaceholderProvider, tmp_path: Path, **parameters: Any) -> Image.Image:
-    """Return the picture that is made of these parameters; bytes are uploaded first."""
+    """Return the picture for these parameters; bytes are uploaded first."""
     values = {
         name: await provider.upload(file_of(tmp_path, value))
         if isinstance(value, bytes)
@@ -75,10 +75,10 @@ def red(image: Image.Image) -> float:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF"])
-async def test_a_picture_shows_through(
+async def test_an_input_picture_is_visible_in_the_result(
     provider: PlaceholderProvider, tmp_path: Path, form: str
 ) -> None:
-    """And the same one gives the same result."""
+    """The same input gives the same result."""
     warm = await painted(provider, tmp_path, image=picture("red", form=form))
     again = await painted(provider, tmp_path, image=picture("red", form=form))
     cold = await painted(provider, tmp_path, image=picture("black", form=form))
@@ -87,10 +87,10 @@ async def test_a_picture_shows_through(
     assert ImageChops.difference(warm, again).getbbox() is None
 
 
-async def test_the_strength_says_how_much_is_painted(
+async def test_the_strength_determines_how_much_is_painted(
     provider: PlaceholderProvider, tmp_path: Path
 ) -> None:
-    """With 0 the picture stays as it is; 1 leaves nothing of it."""
+    """With 0 the input is unchanged; with 1 it is invisible."""
     given = picture("red")
 
     stays = await painted(provider, tmp_path, image=given, strength=0)
@@ -100,8 +100,10 @@ async def test_the_strength_says_how_much_is_painted(
     assert ImageStat.Stat(gone).stddev[0] > 0
 
 
-async def test_a_mask_says_where_is_painted(provider: PlaceholderProvider, tmp_path: Path) -> None:
-    """Where it is black the picture stays."""
+async def test_a_mask_limits_the_painted_area(
+    provider: PlaceholderProvider, tmp_path: Path
+) -> None:
+    """Black areas keep the input."""
     mask = Image.new("L", (128, 128), 0)
     mask.paste(255, (64, 0, 128, 128))
     buffer = io.BytesIO()
@@ -113,7 +115,7 @@ async def test_a_mask_says_where_is_painted(provider: PlaceholderProvider, tmp_p
     assert red(image.crop((64, 0, 128, 128))) < 250
 
 
-async def test_the_record_of_a_picture_names_its_input_by_the_hash(
+async def test_the_record_of_a_picture_has_the_hash_of_its_input(
     provider: PlaceholderProvider, tmp_path: Path
 ) -> None:
     """Not by its bytes, which would double the file."""
@@ -130,10 +132,10 @@ async def test_the_record_of_a_picture_names_its_input_by_the_hash(
     [b"RIFF\x00\x00\x00\x00WAVE", b"words", picture("red")[:60], b"\x89PNG\r\n\x1a\n"],
     ids=["sound", "text", "half a picture", "a head"],
 )
-async def test_what_is_no_picture_is_refused(
+async def test_an_input_of_another_type_is_refused(
     provider: PlaceholderProvider, tmp_path: Path, content: bytes
 ) -> None:
-    """Before the job starts."""
+    """Before the prediction starts."""
     with pytest.raises(InputUnusable) as caught:
         await provider.upload(file_of(tmp_path, content))
 
@@ -151,10 +153,10 @@ async def test_a_picture_with_too_many_pixels_is_refused(
         await provider.upload(file_of(tmp_path, buffer.getvalue()))
 
 
-async def test_an_image_that_is_only_a_word_varies_the_picture(
+async def test_a_word_as_image_varies_the_picture(
     provider: PlaceholderProvider, tmp_path: Path
 ) -> None:
-    """As it always did."""
+    """Such values were valid before media inputs."""
     one = await painted(provider, tmp_path, image="cat")
     other = await painted(provider, tmp_path, image="dog")
 

@@ -65,7 +65,7 @@ def test_a_failure_keeps_the_model_s_message(error: Any, message: str, retryable
 
 
 @pytest.mark.parametrize(
-    ("told", "outputs"),
+    ("given", "outputs"),
     [
         (None, ()),
         ("", ()),
@@ -83,16 +83,19 @@ def test_a_failure_keeps_the_model_s_message(error: Any, message: str, retryable
     ],
     ids=range(10),
 )
-def test_outputs_of_every_shape_are_read(told: Any, outputs: tuple[Output, ...]) -> None:
+def test_outputs_of_every_shape_are_read(given: Any, outputs: tuple[Output, ...]) -> None:
     """Files if there are any, else text."""
-    assert response(status="succeeded", output=told).outcome == Succeeded(outputs)
+    assert response(status="succeeded", output=given).outcome == Succeeded(outputs)
 
 
 def test_only_numeric_metrics_are_kept() -> None:
     """A model may report any JSON."""
-    told = {"predict_time": 1.5, "images": 2, "name": "x", "deep": {"a": 1}, "good": True}
+    given = {"predict_time": 1.5, "images": 2, "name": "x", "deep": {"a": 1}, "good": True}
 
-    assert response(status="succeeded", metrics=told).metrics == {"predict_time": 1.5, "images": 2}
+    assert response(status="succeeded", metrics=given).metrics == {
+        "predict_time": 1.5,
+        "images": 2,
+    }
     assert response(status="succeeded", metrics=[1]).metrics == {}
 
 

@@ -57,16 +57,16 @@ async def test_any_response_is_parsed_or_refused(body: Any, status: int) -> None
 
     for question in questions:
         try:
-            told = await question
+            result = await question
         except FleekError as error:
-            told = None
+            result = None
             str(error).encode()
 
-        assert told is None or isinstance(told, Contract | Prediction | bool)
-        if isinstance(told, Prediction):
-            json.dumps(dict(told.metrics), allow_nan=False).encode()
-        if isinstance(told, Prediction) and isinstance(told.outcome, Failed):
-            assert told.outcome.message.isprintable()
+        assert result is None or isinstance(result, Contract | Prediction | bool)
+        if isinstance(result, Prediction):
+            json.dumps(dict(result.metrics), allow_nan=False).encode()
+        if isinstance(result, Prediction) and isinstance(result.outcome, Failed):
+            assert result.outcome.message.isprintable()
 
 
 @given(body=BODIES)
@@ -75,8 +75,8 @@ async def test_any_callback_is_parsed_or_refused(body: Any) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     try:
-        told = await read_callback({}, content, token=None)
+        result = await read_callback({}, content, token=None)
     except CallbackRejected as error:
         str(error).encode()
     else:
-        assert told.final
+        assert result.final

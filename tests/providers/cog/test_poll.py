@@ -55,15 +55,15 @@ async def test_a_callback_completes_the_prediction(
         started = await provider.start(job, attempt)
         async with asyncio.timeout(SECONDS):
             path, headers, body = await mailbox.letters.get()
-        told = await provider.callback(headers, body)
+        received = await provider.callback(headers, body)
         again = await provider.callback(headers, body)
 
     assert path == f"/webhooks/cog/{attempt.id}.{attempt.nonce}"
-    assert told == again
-    assert told.final
-    assert told.prediction.id == started.id
-    assert isinstance(told.prediction.outcome, Succeeded)
-    assert told.prediction.metrics["predict_time"] >= 0
+    assert received == again
+    assert received.final
+    assert received.prediction.id == started.id
+    assert isinstance(received.prediction.outcome, Succeeded)
+    assert received.prediction.metrics["predict_time"] >= 0
     assert cog.runs(prompt) == 1
 
 

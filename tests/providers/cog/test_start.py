@@ -303,8 +303,8 @@ async def test_a_media_input_becomes_part_of_the_output(
     job = a_job(prompt, image=await provider.upload(file))
     attempt = an_attempt(job, inputs={"/image": {"sha256": file.sha256}})
 
-    bought = await provider.start(job, attempt)
-    outcome = (await ended(provider, bought.id)).outcome
+    started = await provider.start(job, attempt)
+    outcome = (await ended(provider, started.id)).outcome
     assert isinstance(outcome, Succeeded)
     content = b"".join([part async for part in provider.read(job, outcome.outputs[0])])
 

@@ -164,8 +164,8 @@ async def test_an_answer_that_is_too_large_fails(
     monkeypatch.setattr(wire, "ANSWER_BYTES", 100_000)
     job = a_job(prompt, shape="large", seconds=0.2)
     async with opened() as provider:
-        bought = await provider.start(job, an_attempt(job))
-        outcome = (await ended(provider, bought.id)).outcome
+        started = await provider.start(job, an_attempt(job))
+        outcome = (await ended(provider, started.id)).outcome
 
     assert isinstance(outcome, Failed)
     assert (outcome.code, outcome.retryable) == ("output_too_large", False)
@@ -200,8 +200,8 @@ async def test_uploaded_outputs_are_fetched_from_the_configured_address(
         try:
             async with opened(COG_URL=cog.url, COG_UPLOAD_URL=base) as provider:
                 job = a_job(prompt)
-                bought = await provider.start(job, an_attempt(job))
-                outcome = (await ended(provider, bought.id)).outcome
+                started = await provider.start(job, an_attempt(job))
+                outcome = (await ended(provider, started.id)).outcome
                 assert isinstance(outcome, Succeeded)
                 parts = [part async for part in provider.read(job, outcome.outputs[0])]
         finally:

@@ -1,4 +1,4 @@
-"""An emulator on loopback, and a provider that talks to it."""
+"""An emulator on loopback, and a provider that uses it."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
@@ -24,13 +24,13 @@ MODELS = ("image:gpt-image-2.5-flare", "image:acme/painter", "speech:tts-1", "vi
 
 @pytest.fixture
 async def emulator() -> AsyncGenerator[Emulator]:
-    """Run an emulator that is quick and does nothing wrong unless told to."""
+    """Run a fast emulator without faults; tests add them."""
     async with serve(Plan(queue_seconds=0, predict_seconds=0)) as emulator:
         yield emulator
 
 
 class Ticks:
-    """Monotonic seconds that pass when a test says so."""
+    """Monotonic seconds that pass only by hand."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -42,7 +42,7 @@ class Ticks:
 
 @pytest.fixture
 def ticks() -> Ticks:
-    """Return a clock that stands still until it is told to move."""
+    """Return a clock that stands still until it is moved."""
     return Ticks()
 
 
@@ -51,7 +51,7 @@ Open = Callable[..., OpenAIProvider]
 
 @pytest.fixture
 async def open_openai(emulator: Emulator, ticks: Ticks) -> AsyncGenerator[Open]:
-    """Give a function that opens a provider on the emulator."""
+    """Yield a function that opens a provider on the emulator."""
     async with AsyncExitStack() as stack:
 
         def opened(**options: Any) -> OpenAIProvider:
@@ -72,7 +72,7 @@ async def open_openai(emulator: Emulator, ticks: Ticks) -> AsyncGenerator[Open]:
 
 @pytest.fixture
 def provider(open_openai: Open) -> OpenAIProvider:
-    """Return a provider of an account that is paid for."""
+    """Return a provider of a paid account."""
     return open_openai(voice="alloy")
 
 

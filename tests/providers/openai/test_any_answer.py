@@ -1,4 +1,4 @@
-"""Whatever the API answers, with whatever status, each question ends in words of ours."""
+"""Any response of the API is parsed, or ends in one of Fleek's errors."""
 
 import json
 from contextlib import suppress
@@ -21,7 +21,7 @@ from providers.openai.conftest import MODELS, a_job, an_attempt
 from untrusted_json import ANYTHING
 
 NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
-NOBODY: Final = Client(Policy(patterns=()))
+NO_HOSTS: Final = Client(Policy(patterns=()))
 
 ROWS: Final = st.fixed_dictionaries(
     {},
@@ -57,8 +57,8 @@ HEADERS: Final = st.dictionaries(
 )
 
 
-class Impostor:
-    """An API that gives one answer to everything."""
+class FixedApi:
+    """An API that gives the same response to every call."""
 
     post_window = timedelta(minutes=1)
 
@@ -66,7 +66,7 @@ class Impostor:
         self._answer = answer
 
     async def call(self, *_: Any, **__: Any) -> Answer:
-        """Give the answer."""
+        """Return the response."""
         return self._answer
 
     get = post = call
@@ -74,15 +74,15 @@ class Impostor:
 
 @pytest.mark.parametrize("repeats", [True, False])
 @given(body=BODIES, status=STATUSES, headers=HEADERS)
-async def test_any_answer_is_understood_or_refused(
+async def test_any_response_is_parsed_or_refused(
     *, body: Any, status: int, headers: dict[str, str], repeats: bool
 ) -> None:
-    """By every reader of one."""
+    """By every method that reads one."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     provider = OpenAIProvider(
-        Impostor(Answer(status, headers, content)),  # type: ignore[arg-type]  # a fake
-        NOBODY,
-        NOBODY,
+        FixedApi(Answer(status, headers, content)),  # type: ignore[arg-type]  # a fake
+        NO_HOSTS,
+        NO_HOSTS,
         base_url="https://example.com/v1",
         models=read_models(MODELS),
         repeats=repeats,

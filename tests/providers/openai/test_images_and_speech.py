@@ -16,33 +16,33 @@ from providers.openai.conftest import Open, Ticks, a_job, an_attempt, contents, 
 
 
 async def test_images_are_the_response(provider: OpenAIProvider, emulator: Emulator) -> None:
-    """All of them, in their order, with the tokens that they cost."""
+    """All images in their order, with the tokens that they cost."""
     job = a_job(n=2, output_format="webp")
 
     made = await start(provider, job)
 
-    (sold,) = emulator.account.predictions
-    expected = [render(f"{sold.id}/{n}", "webp") for n in range(2)]
+    (recorded,) = emulator.account.predictions
+    expected = [render(f"{recorded.id}/{n}", "webp") for n in range(2)]
     assert await contents(provider, job, made.outcome) == expected
     assert made.metrics["output_tokens"] == 2000
 
 
 async def test_speech_is_the_response(provider: OpenAIProvider, emulator: Emulator) -> None:
-    """With the voice of the settings unless the request names one."""
+    """With the voice of the settings, unless the request names one."""
     job = a_job("Good morning", model="tts-1", speed=1.5)
 
     made = await start(provider, job)
 
-    (sold,) = emulator.account.predictions
-    assert await contents(provider, job, made.outcome) == [render(f"{sold.id}/0", "mp3")]
-    assert (sold.input["input"], sold.input["voice"]) == ("Good morning", "alloy")
+    (recorded,) = emulator.account.predictions
+    assert await contents(provider, job, made.outcome) == [render(f"{recorded.id}/0", "mp3")]
+    assert (recorded.input["input"], recorded.input["voice"]) == ("Good morning", "alloy")
 
 
 @pytest.mark.parametrize("server", ["openai", "vllm", "sglang"])
-async def test_bytes_are_requested_from_servers_that_would_send_addresses(
+async def test_bytes_are_requested_instead_of_addresses(
     provider: OpenAIProvider, emulator: Emulator, server: str
 ) -> None:
-    """GPT Image models know no `response_format`; SGLang without it has no place for files."""
+    """GPT Image models refuse `response_format`; SGLang without it needs a place for files."""
     emulator.replan(openai_server=server)
     job = a_job(model="gpt-image-2.5-flare" if server == "openai" else "acme/painter")
 
@@ -55,7 +55,7 @@ async def test_bytes_are_requested_from_servers_that_would_send_addresses(
 async def test_an_address_is_fetched_without_the_key(
     provider: OpenAIProvider, emulator: Emulator
 ) -> None:
-    """A host of files must not learn it."""
+    """A host of files must not receive it."""
     emulator.replan(openai_server="sglang")
     job = a_job(model="acme/painter", response_format="url")
 
@@ -77,17 +77,17 @@ async def test_an_address_is_fetched_without_the_key(
 async def test_a_lost_response_may_have_been_paid_for(
     provider: OpenAIProvider, emulator: Emulator, fault: str, model: str
 ) -> None:
-    """One request is sent, whatever becomes of its response."""
+    """One request is sent, with or without a response."""
     with pytest.raises(OutcomeUnknown):
         await start(provider, a_job(f"a cat [[emu:{fault}]]", model=model))
 
     assert len(emulator.ledger.rows("request")) == 1
 
 
-async def test_a_response_that_takes_longer_than_an_attempt_may_is_lost(
+async def test_a_response_after_the_attempt_timeout_is_lost(
     provider: OpenAIProvider,
 ) -> None:
-    """A connection that nobody answers on must not hold a worker for ever."""
+    """A connection without a response must not block a worker forever."""
     job = a_job("a cat [[emu:predict=600]]")
     attempt = an_attempt(job, timeout=timedelta(seconds=0.2))
 
@@ -109,7 +109,7 @@ async def test_a_response_that_takes_longer_than_an_attempt_may_is_lost(
 async def test_refusals_cost_nothing(
     provider: OpenAIProvider, fault: str, error: type[Any], code: str
 ) -> None:
-    """No credit is a 429 with another code, and the safety system a 400 with its own."""
+    """Missing credit is a 429 with another code, and the safety system a 400 with its own."""
     with pytest.raises(error) as caught:
         await start(provider, a_job(f"a cat [[emu:{fault}]]"))
 
@@ -127,8 +127,8 @@ async def test_both_forms_of_errors_are_read(provider: OpenAIProvider, emulator:
         await start(provider, a_job(seed=1))
 
 
-async def test_milliseconds_until_the_next_request_are_heeded(provider: OpenAIProvider) -> None:
-    """They are more exact than the seconds beside them."""
+async def test_retry_after_ms_is_respected(provider: OpenAIProvider) -> None:
+    """They are more exact than the seconds in the other header."""
     with pytest.raises(ProviderUnavailable) as caught:
         await start(provider, a_job("a cat [[emu:create_429=7]]"))
 
@@ -136,15 +136,15 @@ async def test_milliseconds_until_the_next_request_are_heeded(provider: OpenAIPr
 
 
 async def test_a_result_can_be_read_again_until_it_is_stored(provider: OpenAIProvider) -> None:
-    """The engine asks again if storage was away."""
+    """The engine reads it again if the storage was not available."""
     made = await start(provider, a_job())
 
     assert await provider.poll([made.id]) == {made.id: made}
     assert await provider.cancel(made.id) == made
 
 
-async def test_old_results_make_room(open_openai: Open, ticks: Ticks) -> None:
-    """They were stored long ago; kept for ever, they would fill the memory."""
+async def test_old_results_are_removed_from_the_cache(open_openai: Open, ticks: Ticks) -> None:
+    """They are stored already, and would fill the memory."""
     provider = open_openai()
     old, read = await start(provider, a_job()), await start(provider, a_job())
     ticks.seconds += KEPT_SECONDS
@@ -161,7 +161,7 @@ async def test_old_results_make_room(open_openai: Open, ticks: Ticks) -> None:
     ]
 
 
-async def test_results_are_kept_only_up_to_a_size(
+async def test_the_cache_of_results_is_limited_in_size(
     provider: OpenAIProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The newest one in any case."""
@@ -174,10 +174,10 @@ async def test_results_are_kept_only_up_to_a_size(
 
 
 @pytest.mark.parametrize("repeats", [True, False])
-async def test_a_result_that_no_process_has_is_lost_in_the_end(
+async def test_a_result_without_a_process_is_lost_after_a_while(
     open_openai: Open, ticks: Ticks, *, repeats: bool
 ) -> None:
-    """Another process may be about to store it; where it was paid for, it is not made again."""
+    """Another process may be about to store it; what is paid for is not requested again."""
     made = await start(open_openai(), a_job())
     other = open_openai(repeats=repeats)
 
@@ -190,10 +190,10 @@ async def test_a_result_that_no_process_has_is_lost_in_the_end(
     assert (after.outcome.code, after.outcome.retryable) == ("prediction_lost", repeats)
 
 
-async def test_nothing_is_started_again_where_it_would_be_paid_for(
+async def test_a_paid_request_is_not_repeated(
     provider: OpenAIProvider,
 ) -> None:
-    """The search says that it can never know."""
+    """The search reports that it can never be complete."""
     job = a_job()
     attempt = an_attempt(job)
 
@@ -202,8 +202,8 @@ async def test_nothing_is_started_again_where_it_would_be_paid_for(
     assert (found.wiped, found.candidates) == (True, ())
 
 
-async def test_on_a_server_of_ones_own_the_request_is_repeated(open_openai: Open) -> None:
-    """Time is lost, no money."""
+async def test_on_a_private_server_the_request_is_repeated(open_openai: Open) -> None:
+    """Only time is lost."""
     provider = open_openai(repeats=True)
     job = a_job()
     attempt = an_attempt(job)
@@ -213,10 +213,10 @@ async def test_on_a_server_of_ones_own_the_request_is_repeated(open_openai: Open
     assert (found.wiped, found.complete, found.candidates) == (False, True, ())
 
 
-async def test_a_failure_that_the_server_states_uses_up_an_attempt_if_it_may_be_repeated(
+async def test_a_reported_retryable_failure_uses_up_an_attempt(
     open_openai: Open, emulator: Emulator
 ) -> None:
-    """Or a request that always fails would be repeated until its deadline."""
+    """Otherwise a request that always fails would be repeated until its deadline."""
     emulator.replan(openai_server="vllm")
 
     made = await start(open_openai(repeats=True), a_job("[[emu:fail_mid]]", model="acme/painter"))

@@ -1,4 +1,4 @@
-"""The settings, under the names that OpenAI's own client uses."""
+"""The settings have the names of OpenAI's own client."""
 
 from pathlib import Path
 
@@ -25,21 +25,21 @@ def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 def test_the_address_may_end_in_v1(monkeypatch: pytest.MonkeyPatch, given: str, base: str) -> None:
-    """A server of one's own needs no key."""
+    """A private server needs no key."""
     monkeypatch.setenv("OPENAI_BASE_URL", given)
 
     assert read(OpenAISettings).base_url == base
 
 
 def test_openai_itself_needs_a_key() -> None:
-    """Its absence is said at the start, with the other possibility."""
+    """The error at the start names the key and the alternative."""
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEY: must be set"):
         read(OpenAISettings)
 
 
 @pytest.mark.parametrize("models", ["gpt-image-2", "picture:gpt-image-2", "image:a/b/c", "video:"])
 def test_each_model_has_a_kind(monkeypatch: pytest.MonkeyPatch, models: str) -> None:
-    """A name does not tell which route makes it."""
+    """The name does not determine the route."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     monkeypatch.setenv("OPENAI_MODELS", models)
 

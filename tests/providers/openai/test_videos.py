@@ -1,4 +1,4 @@
-"""Videos: jobs of OpenAI, vLLM-Omni and SGLang-Diffusion, which differ in what they say."""
+"""Videos: jobs of OpenAI, vLLM-Omni and SGLang-Diffusion, whose responses differ."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +21,7 @@ SERVERS = ["openai", "vllm", "sglang"]
 
 @pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest, emulator: Emulator) -> None:
-    """Give the emulator the behaviour of each server."""
+    """Make the emulator behave like each server."""
     emulator.replan(openai_server=request.param)
 
 
@@ -31,13 +31,13 @@ def a_video(prompt: str = "a cat", **parameters: Any) -> Job:
 
 
 async def look(provider: OpenAIProvider, video_id: Any) -> Any:
-    """Return what a poll says about one video; None: nothing."""
+    """Return the polled state of a video, or None."""
     seen = (await provider.poll([video_id])).get(video_id)
     return None if seen is None else seen.outcome
 
 
 async def search(provider: OpenAIProvider, job: Job, age: float = 1.0) -> Found:
-    """Search for the video of an attempt whose intent has an age."""
+    """Search for the video of an attempt whose intent has this age."""
     now = datetime.now(UTC)
     attempt = an_attempt(job, submitted_at=now - timedelta(seconds=age))
     return await provider.find(job, attempt, now=now)
@@ -45,20 +45,20 @@ async def search(provider: OpenAIProvider, job: Job, age: float = 1.0) -> Found:
 
 @pytest.mark.usefixtures("server")
 async def test_a_video_is_made_and_read(provider: OpenAIProvider, emulator: Emulator) -> None:
-    """From the same fields on every server, as a form."""
+    """Every server gets the same fields, as a form."""
     job = a_video("a cat, 猫\r\n--boundary", seconds=8, size="1280x720")
 
     video = await start(provider, job)
     outcome = await look(provider, video.id)
 
-    (sold,) = emulator.account.predictions
-    assert sold.input["prompt"] == job.prompt
-    assert (sold.input["seconds"], sold.input["size"]) == ("8", "1280x720")
-    assert await contents(provider, job, outcome) == [render(f"{sold.id}/0", "mp4")]
+    (recorded,) = emulator.account.predictions
+    assert recorded.input["prompt"] == job.prompt
+    assert (recorded.input["seconds"], recorded.input["size"]) == ("8", "1280x720")
+    assert await contents(provider, job, outcome) == [render(f"{recorded.id}/0", "mp4")]
 
 
 @pytest.mark.usefixtures("server")
-async def test_a_failed_video_is_no_lost_poll(provider: OpenAIProvider) -> None:
+async def test_a_failed_video_is_not_a_failed_poll(provider: OpenAIProvider) -> None:
     """vLLM-Omni reports it with a status of 500, the others with 200."""
     video = await start(provider, a_video("a cat [[emu:fail_mid]]"))
 
@@ -73,7 +73,7 @@ async def test_a_failed_video_is_no_lost_poll(provider: OpenAIProvider) -> None:
     ("server", "code"),
     [("openai", "content_flagged"), ("sglang", "content_flagged"), ("vllm", "prediction_failed")],
 )
-async def test_a_refused_video_is_not_tried_again(
+async def test_a_refused_video_is_not_retried(
     open_openai: Open, emulator: Emulator, server: str, code: str
 ) -> None:
     """vLLM-Omni replaces the error's code by the status, 400; a repetition would be refused, too."""
@@ -87,8 +87,8 @@ async def test_a_refused_video_is_not_tried_again(
     assert (outcome.code, outcome.retryable) == (code, False)
 
 
-async def test_an_error_of_the_server_is_a_lost_poll(provider: OpenAIProvider) -> None:
-    """A 5xx without the job as its body says nothing about the job."""
+async def test_a_server_error_is_a_failed_poll(provider: OpenAIProvider) -> None:
+    """A 5xx without the job in its body tells nothing about the job."""
     video = await start(provider, a_video("a cat [[emu:get_5xx*1]]"))
 
     with pytest.raises(ProviderUnavailable):
@@ -114,7 +114,7 @@ async def test_many_videos_are_read_from_the_list(
 
 @pytest.mark.usefixtures("server")
 async def test_a_running_video_is_deleted(provider: OpenAIProvider) -> None:
-    """SGLang only forgets it; for us it has ended on every server."""
+    """SGLang only removes its record; Fleek treats it as ended on every server."""
     video = await start(provider, a_video("a cat [[emu:predict=600]]"))
 
     cancelled = await provider.cancel(video.id)
@@ -128,7 +128,7 @@ async def test_a_running_video_is_deleted(provider: OpenAIProvider) -> None:
 async def test_an_ended_video_keeps_its_content(
     provider: OpenAIProvider, emulator: Emulator
 ) -> None:
-    """To delete it would throw away what was paid for."""
+    """Deleting it would discard an output that is paid for."""
     video = await start(provider, a_video())
 
     ended = await provider.cancel(video.id)
@@ -139,9 +139,7 @@ async def test_an_ended_video_keeps_its_content(
 
 
 @pytest.mark.parametrize("fault", ["cancel_409", "cancel_5xx", "cancel_then_5xx"])
-async def test_a_deletion_that_is_not_confirmed_is_repeated(
-    provider: OpenAIProvider, fault: str
-) -> None:
+async def test_an_unconfirmed_deletion_is_repeated(provider: OpenAIProvider, fault: str) -> None:
     """409: vLLM-Omni still stops it."""
     video = await start(provider, a_video(f"a cat [[emu:predict=600]][[emu:{fault}*1]]"))
 
@@ -150,10 +148,10 @@ async def test_a_deletion_that_is_not_confirmed_is_repeated(
     await provider.cancel(video.id)
 
 
-async def test_a_video_that_the_server_has_lost_is_gone_in_the_end(
+async def test_a_video_lost_by_the_server_is_gone_after_a_while(
     open_openai: Open, ticks: Ticks
 ) -> None:
-    """A restart of the server empties its memory; a 404 alone may be a moment's."""
+    """A restart of the server empties its memory; a single 404 may be temporary."""
     provider = open_openai(repeats=True)
     video = await start(provider, a_video("a cat [[emu:vanish=0]]"))
 
@@ -170,7 +168,7 @@ async def test_a_video_that_the_server_has_lost_is_gone_in_the_end(
 async def test_a_lost_video_is_found_by_its_request(
     provider: OpenAIProvider, emulator: Emulator, server: str
 ) -> None:
-    """Among others: with another prompt, and of another size."""
+    """Videos with another prompt or another size do not match."""
     emulator.replan(openai_server=server)
     lost = a_video("a cat [[emu:create_then_drop]]", size="1280x720")
     for job in (a_video("a dog"), replace(lost, input={"size": "720x1280"}), lost):
@@ -187,7 +185,7 @@ async def test_a_lost_video_is_found_by_its_request(
 async def test_a_video_of_another_time_is_not_taken_for_the_lost_one(
     provider: OpenAIProvider, emulator: Emulator
 ) -> None:
-    """Another caller may have asked for the same an hour before."""
+    """Another caller may have sent the same request an hour before."""
     await start(provider, a_video())
     emulator.account.clock.advance(3600)
     now = datetime.now(UTC) + timedelta(hours=1)
@@ -213,7 +211,7 @@ async def test_an_empty_list_is_proof(provider: OpenAIProvider) -> None:
 async def test_a_list_without_prompts_proves_nothing(
     open_openai: Open, emulator: Emulator, *, repeats: bool
 ) -> None:
-    """SGLang does not repeat them; on a server of one's own that costs only time."""
+    """SGLang does not return them; on a private server that costs only time."""
     emulator.replan(openai_server="sglang")
     provider = open_openai(repeats=repeats)
     lost = a_video("a cat [[emu:create_then_drop]]")
@@ -226,10 +224,10 @@ async def test_a_list_without_prompts_proves_nothing(
 
 
 @pytest.mark.parametrize("date", ["none", "garbage"])
-async def test_without_a_date_an_empty_search_is_no_proof(
+async def test_without_a_date_an_empty_search_proves_nothing(
     provider: OpenAIProvider, emulator: Emulator, date: str
 ) -> None:
-    """It is not known which rows are of the time of the intent."""
+    """The rows of the intent's time are unknown."""
     await start(provider, a_video("a dog"))
     emulator.replan(rates={"answer_date": 1.0}, arguments={"answer_date": date})
 
@@ -238,7 +236,9 @@ async def test_without_a_date_an_empty_search_is_no_proof(
     assert not found.complete
 
 
-async def test_a_wrong_date_hides_no_video(provider: OpenAIProvider, emulator: Emulator) -> None:
+async def test_a_wrong_clock_does_not_hide_a_video(
+    provider: OpenAIProvider, emulator: Emulator
+) -> None:
     """Everything between the two clocks counts."""
     video = await start(provider, a_video())
     emulator.replan(rates={"answer_date": 1.0}, arguments={"answer_date": "-7200"})
@@ -262,10 +262,8 @@ async def test_the_search_reads_as_many_pages_as_it_needs(
     assert len([row for row in emulator.ledger.rows("request") if row["method"] == "GET"]) == 2
 
 
-async def test_a_list_that_links_to_itself_is_given_up(
-    provider: OpenAIProvider, emulator: Emulator
-) -> None:
-    """And never counts as complete."""
+async def test_a_cyclic_list_is_not_complete(provider: OpenAIProvider, emulator: Emulator) -> None:
+    """It never counts as complete."""
     await start(provider, a_video())
     emulator.replan(rates={"list_repeat": 1.0})
 
@@ -287,7 +285,7 @@ async def test_a_list_that_links_to_itself_is_given_up(
     ],
     ids=str,
 )
-def test_no_body_breaks_the_reader(body: dict[str, Any]) -> None:
+def test_any_body_is_parsed(body: dict[str, Any]) -> None:
     """Fields may be missing, or of any type."""
     prediction = read_video(body)
 

@@ -108,9 +108,9 @@ async def test_any_response_is_parsed_or_refused(
     ]
 
     for question in questions:
-        error, told = await outcome(question)
+        error, result = await outcome(question)
         if error is None:
-            assert told is None or isinstance(told, Prediction | Found | dict)
+            assert result is None or isinstance(result, Prediction | Found | dict)
         assert len(str(error)) < 1000
         str(error).encode()
     await provider.schemas.close()
@@ -143,5 +143,5 @@ async def test_any_signed_callback_is_parsed_or_refused(body: Any, key: bytes) -
     )
 
     with suppress(CallbackRejected):
-        told = await provider.callback(headers, content)
-        assert told.webhook_id == "a"
+        result = await provider.callback(headers, content)
+        assert result.webhook_id == "a"

@@ -48,11 +48,11 @@ async def test_a_signed_callback_is_accepted(provider: ReplicateProvider, secret
     """Header names may have any case."""
     headers = {name.title(): value for name, value in signed(secret).items()}
 
-    told = await provider.callback(headers, BODY)
+    accepted = await provider.callback(headers, BODY)
 
-    assert told.webhook_id == "msg_1"
-    assert told.prediction.id == "abc"
-    assert isinstance(told.prediction.outcome, Succeeded)
+    assert accepted.webhook_id == "msg_1"
+    assert accepted.prediction.id == "abc"
+    assert isinstance(accepted.prediction.outcome, Succeeded)
 
 
 @pytest.mark.parametrize("age", [-290, 0, 240])
@@ -60,9 +60,9 @@ async def test_clocks_may_differ_by_minutes(
     provider: ReplicateProvider, secret: str, age: float
 ) -> None:
     """In both directions."""
-    told = await provider.callback(signed(secret, age=age), BODY)
+    accepted = await provider.callback(signed(secret, age=age), BODY)
 
-    assert told.prediction.id == "abc"
+    assert accepted.prediction.id == "abc"
 
 
 async def test_a_callback_with_invalid_headers_is_refused(
@@ -165,8 +165,8 @@ async def test_a_callback_with_long_logs_is_accepted(
     provider: ReplicateProvider, secret: str
 ) -> None:
     """A model may print megabytes."""
-    told = {"logs": "a line\n" * 200_000, "id": "abc", "status": "succeeded", "output": "words"}
-    body = json.dumps(told).encode()
+    content = {"logs": "a line\n" * 200_000, "id": "abc", "status": "succeeded", "output": "words"}
+    body = json.dumps(content).encode()
 
     callback = await provider.callback(signed(secret, body), body)
 
@@ -189,9 +189,9 @@ async def test_a_callback_of_the_emulator_is_accepted(
     """It is signed by an independent implementation and sent over a socket."""
     headers, body = await _received(factory, job, attempt, "a cat")
 
-    told = await factory.open().callback(headers, body)
+    accepted = await factory.open().callback(headers, body)
 
-    assert told.prediction.id == emulator.account.predictions[0].id
+    assert accepted.prediction.id == emulator.account.predictions[0].id
 
 
 async def test_one_valid_signature_of_several_is_enough(
@@ -202,9 +202,9 @@ async def test_one_valid_signature_of_several_is_enough(
     foreign = signed(OTHER)["webhook-signature"]
     headers["webhook-signature"] = f"{foreign} {headers['webhook-signature']}"
 
-    told = await provider.callback(headers, BODY)
+    accepted = await provider.callback(headers, BODY)
 
-    assert told.prediction.id == "abc"
+    assert accepted.prediction.id == "abc"
 
 
 async def test_configured_secrets_replace_the_account_s(
@@ -213,11 +213,11 @@ async def test_configured_secrets_replace_the_account_s(
     """Replicate is then asked only for the time."""
     provider = factory.open(keys=(read_secret(OTHER), read_secret("whsec_c2Vjb25k")))
 
-    told = await provider.callback(signed(OTHER), BODY)
+    accepted = await provider.callback(signed(OTHER), BODY)
     with pytest.raises(CallbackRejected):
         await provider.callback(signed(secret), BODY)
 
-    assert told.prediction.id == "abc"
+    assert accepted.prediction.id == "abc"
     assert [row["path"] for row in emulator.ledger.rows("request")] == ["/v1/account"]
 
 
@@ -230,12 +230,12 @@ async def test_a_changed_secret_is_fetched_and_the_old_one_still_accepted(
     emulator.replan(seed=99)
     ticks.seconds += REFRESH_SECONDS
 
-    told = [
+    accepted = [
         await provider.callback(signed(one), BODY) for one in (emulator.account.secret, secret)
     ]
 
     assert emulator.account.secret != secret
-    assert [one.prediction.id for one in told] == ["abc", "abc"]
+    assert [one.prediction.id for one in accepted] == ["abc", "abc"]
 
 
 async def test_forged_callbacks_do_not_cause_requests(
@@ -321,9 +321,9 @@ async def test_a_wrong_local_clock_accepts_genuine_callbacks(
     known = (read_secret(secret),) if keys else ()
     provider = factory.open(now=lambda: datetime.now(UTC) + timedelta(seconds=ours), keys=known)
 
-    told = await provider.callback(signed(secret), BODY)
+    accepted = await provider.callback(signed(secret), BODY)
 
-    assert told.prediction.id == "abc"
+    assert accepted.prediction.id == "abc"
     for age in (ours * 2, -ours, 400 if ours > 0 else -400):
         with pytest.raises(CallbackRejected):
             await provider.callback(signed(secret, age=age), BODY)
@@ -333,8 +333,8 @@ async def test_the_local_clock_is_used_while_the_provider_is_unreachable(factory
     """The configured secret is enough to verify."""
     provider = factory.open("http://127.0.0.1:1/v1", keys=(read_secret(OTHER),))
 
-    told = await provider.callback(signed(OTHER), BODY)
+    accepted = await provider.callback(signed(OTHER), BODY)
 
-    assert told.prediction.id == "abc"
+    assert accepted.prediction.id == "abc"
     with pytest.raises(CallbackRejected):
         await provider.callback(signed(OTHER, age=400), BODY)

@@ -25,7 +25,7 @@ LOST: Final = "[[emu:create_then_drop*all]]"
 
 
 def answering(response: str) -> Visit:
-    """Return a server that reads a request whole, and gives this response."""
+    """Return a handler that reads a whole request, and sends this response."""
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
@@ -52,7 +52,7 @@ def file_of(tmp_path: Path, content: bytes) -> InputFile:
 async def test_a_small_file_goes_with_the_request(
     provider: ReplicateProvider, emulator: Emulator, tmp_path: Path
 ) -> None:
-    """One call less, and nothing that is left at the provider."""
+    """It saves a call, and leaves nothing at the provider."""
     value = await provider.upload(file_of(tmp_path, PNG + bytes(INLINE_BYTES - len(PNG))))
 
     assert value.startswith("data:image/png;base64,iVBOR")
@@ -62,7 +62,7 @@ async def test_a_small_file_goes_with_the_request(
 async def test_a_large_file_is_sent_first(
     provider: ReplicateProvider, emulator: Emulator, tmp_path: Path
 ) -> None:
-    """Its address stands for it."""
+    """Its address is sent instead."""
     value = await provider.upload(file_of(tmp_path, LARGE))
 
     (stored,) = emulator.account.uploads.values()
@@ -81,10 +81,10 @@ async def test_a_large_file_is_sent_first(
         (500, ProviderUnavailable),
     ],
 )
-async def test_a_file_that_is_not_taken_is_not_paid_for(
+async def test_a_refused_file_creates_no_prediction(
     shop: Any, raw: Any, tmp_path: Path, status: int, expected: type[Exception]
 ) -> None:
-    """For good, or for now."""
+    """Permanently or temporarily."""
     provider = shop.open(
         await raw(answering(f"HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n"))
     )
@@ -94,10 +94,10 @@ async def test_a_file_that_is_not_taken_is_not_paid_for(
 
 
 @pytest.mark.parametrize("body", ["{}", '{"urls":{"get":5}}', '{"urls":{"get":"file:///x"}}', "x"])
-async def test_an_answer_without_an_address_is_not_believed(
+async def test_an_upload_response_without_an_address_is_refused(
     shop: Any, raw: Any, tmp_path: Path, body: str
 ) -> None:
-    """It is tried again."""
+    """The upload is retried."""
     head = f"HTTP/1.1 201 Created\r\ncontent-length: {len(body)}\r\n\r\n"
     provider = shop.open(await raw(answering(head + body)))
 
@@ -113,7 +113,7 @@ async def test_a_lost_prediction_is_found_by_its_files(
     tmp_path: Path,
     content: bytes,
 ) -> None:
-    """By their bytes or their addresses, not by the reference that the job holds."""
+    """By their bytes or their addresses, not by the reference in the job."""
     wanted = job(LOST, image="upload:1", seed=1)
     intent, sent = await _sent(provider, wanted, attempt(wanted), file_of(tmp_path, content))
     other, other_sent = await _sent(
@@ -129,7 +129,7 @@ async def test_a_lost_prediction_is_found_by_its_files(
     assert len(found.candidates) == 1
 
 
-async def test_a_file_that_cannot_be_compared_proves_nothing(
+async def test_a_file_without_comparable_content_proves_nothing(
     provider: ReplicateProvider,
     job: Callable[..., Job],
     attempt: Callable[..., Attempt],
@@ -150,7 +150,7 @@ async def test_a_file_that_cannot_be_compared_proves_nothing(
 async def _sent(
     provider: ReplicateProvider, job: Job, intent: Attempt, file: InputFile
 ) -> tuple[Attempt, Job]:
-    """Return an intent and its job with a file, as the engine makes them."""
+    """Return an intent and its job with a file, as the engine creates them."""
     value = await provider.upload(file)
     address = {} if value.startswith("data:") else {"address": value}
     inputs = {"/image": {"sha256": file.sha256, **address}}
