@@ -82,10 +82,10 @@ async def test_a_large_file_is_sent_first(
     ],
 )
 async def test_a_refused_file_creates_no_prediction(
-    shop: Any, raw: Any, tmp_path: Path, status: int, expected: type[Exception]
+    factory: Any, raw: Any, tmp_path: Path, status: int, expected: type[Exception]
 ) -> None:
     """Permanently or temporarily."""
-    provider = shop.open(
+    provider = factory.open(
         await raw(answering(f"HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n"))
     )
 
@@ -95,11 +95,11 @@ async def test_a_refused_file_creates_no_prediction(
 
 @pytest.mark.parametrize("body", ["{}", '{"urls":{"get":5}}', '{"urls":{"get":"file:///x"}}', "x"])
 async def test_an_upload_response_without_an_address_is_refused(
-    shop: Any, raw: Any, tmp_path: Path, body: str
+    factory: Any, raw: Any, tmp_path: Path, body: str
 ) -> None:
     """The upload is retried."""
     head = f"HTTP/1.1 201 Created\r\ncontent-length: {len(body)}\r\n\r\n"
-    provider = shop.open(await raw(answering(head + body)))
+    provider = factory.open(await raw(answering(head + body)))
 
     with pytest.raises(ProviderUnavailable):
         await provider.upload(file_of(tmp_path, LARGE))
