@@ -92,7 +92,7 @@ check-postgres: $(VENV)/.dev ## The store's tests on each PostgreSQL that is ins
 		TEST_PG_VERSION=$$version $(BIN)/pytest -n auto -k "postgresql or pooler" $(POSTGRES) || exit 1; \
 	done
 
-chaos: $(VENV)/.dev ## Every crash point, long storms, mutations (about 90 minutes; SEED=… repeats, CHAOS="storm --wild" narrows)
+chaos: $(VENV)/.dev ## Every crash point, long storms, mutations (about two hours; SEED=… repeats, CHAOS="storm --wild" narrows)
 	@PYTHONPATH=$(CURDIR)/src:$(CURDIR)/tests $(PY) -m chaos $(or $(CHAOS),all) $(if $(SEED),--seed $(SEED))
 
 docs: $(VENV)/.dev ## Write anew the pages that are made from the code

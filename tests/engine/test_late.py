@@ -34,6 +34,12 @@ from fleek.store.workers import Ended
 from recovering import Recovering
 
 
+@pytest.fixture(autouse=True)
+def _short_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for cancel requests when the runtime is closed."""
+    monkeypatch.setattr("fleek.bootstrap.LAST_CANCELS_SECONDS", 0.05)
+
+
 async def intended(rt: Runtime, **fields: Any) -> tuple[JobId, Any]:
     """Submit a job and record the intent for it."""
     job = await submit(rt, a_request(**fields))

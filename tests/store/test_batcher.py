@@ -211,7 +211,7 @@ async def test_a_cancelled_flush_leaves_no_caller_waiting() -> None:
 
 HOUR = timedelta(hours=1)
 AT_ONCE = timedelta(0)  # ends with the next turn of the loop
-SOON = timedelta(seconds=1)  # ends while a batch is in progress
+SOON = timedelta(seconds=0.25)  # ends while a batch is in progress
 
 
 async def test_items_waiting_too_long_are_withdrawn() -> None:
