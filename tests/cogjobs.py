@@ -22,7 +22,7 @@ class Mailbox:
     """Receive callbacks on loopback."""
 
     url: str = ""
-    letters: asyncio.Queue[tuple[str, Mapping[str, str], bytes]] = field(
+    callbacks: asyncio.Queue[tuple[str, Mapping[str, str], bytes]] = field(
         default_factory=asyncio.Queue
     )
 
@@ -37,7 +37,7 @@ class Mailbox:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         await writer.drain()
         writer.close()
-        await self.letters.put((first.split()[1], headers, body))
+        await self.callbacks.put((first.split()[1], headers, body))
 
 
 def a_job(prompt: str, *, model: str = "cog/model", retries: int = 0, **given: Any) -> Job:

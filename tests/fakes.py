@@ -82,12 +82,12 @@ class FakeProvider:
     default_model: ModelName = field(default=ModelName("fake/model"))
     budget: Budget = UNLIMITED
     started: list[Attempt] = field(default_factory=list)
-    sold: dict[PredictionId, Attempt] = field(default_factory=dict)
+    created: dict[PredictionId, Attempt] = field(default_factory=dict)
     polled: list[PredictionId] = field(default_factory=list)
     cancelled: list[PredictionId] = field(default_factory=list)
     hold: asyncio.Event | None = None  # `start` waits for it, after creating the prediction
     poll_error: FleekError | None = None
-    cancel_tells: bool = False  # whether `cancel` returns that it has stopped
+    cancel_confirms: bool = False  # whether `cancel` returns that it has stopped
     cancel_hold: asyncio.Event | None = None  # `cancel` waits for it before it returns
     cancel_error: Exception | None = None
 
@@ -98,7 +98,7 @@ class FakeProvider:
         if self.starts:
             raise self.starts.pop(0)
         prediction_id = PredictionId(f"p-{attempt.id}")
-        self.sold[prediction_id] = attempt
+        self.created[prediction_id] = attempt
         if self.hold is not None:
             await self.hold.wait()
         outcome = self.outcome if self.at_once else None
@@ -118,22 +118,22 @@ class FakeProvider:
                 log=self.log,
             )
             for one in ids
-            if one in self.sold
+            if one in self.created
         }
 
     async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
-        """Record the call; with `cancel_tells`, return that the prediction has stopped."""
+        """Record the call; with `cancel_confirms`, return that the prediction has stopped."""
         self.cancelled.append(prediction_id)
         if self.cancel_hold is not None:
             await self.cancel_hold.wait()
         if self.cancel_error is not None:
             raise self.cancel_error
         stopped = Failed("prediction_cancelled", "stopped", retryable=False)
-        return Prediction(id=prediction_id, outcome=stopped) if self.cancel_tells else None
+        return Prediction(id=prediction_id, outcome=stopped) if self.cancel_confirms else None
 
     async def read(self, job: Job, output: Output) -> AsyncIterator[bytes]:
         """Yield the content in two parts, or raise the next error of the script."""
-        assert job.prediction_id in self.sold
+        assert job.prediction_id in self.created
         assert output.uri is not None
         if self.reads:
             raise self.reads.pop(0)
@@ -145,8 +145,8 @@ class FakeProvider:
 
     async def find(self, job: Job, attempt: Attempt, *, now: datetime) -> Found:  # noqa: ARG002 - the port
         """Find the prediction that was created for the attempt."""
-        sold = next((key for key, one in self.sold.items() if one.id == attempt.id), None)
-        found = None if sold is None else Prediction(id=sold)
+        created = next((key for key, one in self.created.items() if one.id == attempt.id), None)
+        found = None if created is None else Prediction(id=created)
         return Found(prediction=found, complete=True)
 
     async def callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
@@ -192,7 +192,7 @@ class TakingProvider(FakeProvider):
 
 
 @dataclass
-class AskableProvider(FakeProvider):
+class RecallingProvider(FakeProvider):
     """A fake provider that can read ended predictions again (`providers.base.SupportsRecall`)."""
 
     recalled: list[PredictionId] = field(default_factory=list)

@@ -35,7 +35,7 @@ KEPT: Final = (
 SMALL: Final = {"width": 16, "height": 16}  # parameters of the picture that is painted fastest
 LOOK_SECONDS: Final = 0.02  # between two polls of a condition
 
-BOUGHT: Final = (  # an attempt counts as paid for unless it is known not to be
+PAID_FOR: Final = (  # an attempt counts as paid for unless it is known not to be
     "SELECT job_id, prediction_id FROM attempts WHERE verdict IS NULL OR verdict <> 'not_bought'"
 )
 ENDS: Final = "SELECT count(*) FROM events WHERE type IN ('completed', 'failed', 'cancelled') GROUP BY job_id"
@@ -252,9 +252,9 @@ def assert_each_once(service: Service, accepted: Iterable[str]) -> None:
     assert {UUID(job_id) for job_id in accepted} <= {UUID(str(job_id)) for job_id, _ in jobs}
     assert {status for _, status in jobs} == {"completed"}
     assert service.rows(ENDS) == [(1,)] * len(jobs)
-    bought = service.rows(BOUGHT)
-    assert len(bought) == len({job_id for job_id, _ in bought}) == len(jobs)
-    assert len({prediction_id for _, prediction_id in bought} - {None}) == len(jobs)
+    paid = service.rows(PAID_FOR)
+    assert len(paid) == len({job_id for job_id, _ in paid}) == len(jobs)
+    assert len({prediction_id for _, prediction_id in paid} - {None}) == len(jobs)
 
 
 async def _asked(url: str, statement: str) -> list[tuple[Any, ...]]:

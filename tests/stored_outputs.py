@@ -27,7 +27,7 @@ async def completed(rt: Runtime, provider: FakeProvider, *, outcome: Outcome = W
     return done
 
 
-async def bought(rt: Runtime, provider: FakeProvider) -> Job:
+async def submit_and_start(rt: Runtime, provider: FakeProvider) -> Job:
     """Submit and start a job whose prediction keeps running."""
     provider.at_once, provider.outcome = False, None
     job = await submit(rt, a_request())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fakes import AskableProvider, FakeProvider
+from fakes import FakeProvider, RecallingProvider
 from fleek.dispatch.base import Dispatcher, Measured
 from fleek.providers.base import CAPABILITIES, Budget, Provider
 from fleek.registry import misfits
@@ -42,7 +42,7 @@ def test_required_members_are_enough() -> None:
     assert misfits(Smallest(), Provider, CAPABILITIES) == []
 
 
-@pytest.mark.parametrize("fake", [FakeProvider(), AskableProvider()], ids=["plain", "askable"])
+@pytest.mark.parametrize("fake", [FakeProvider(), RecallingProvider()], ids=["plain", "askable"])
 def test_well_formed_capabilities_are_accepted(fake: FakeProvider) -> None:
     """The fakes of other tests are valid providers, too."""
     assert misfits(fake, Provider, CAPABILITIES) == []

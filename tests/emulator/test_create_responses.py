@@ -15,7 +15,7 @@ from fleek.emulator.server import Emulator
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "sold"),
+    ("fault", "status", "recorded"),
     [
         ("create_429", 429, 0),
         ("create_402", 402, 0),
@@ -36,13 +36,13 @@ from fleek.emulator.server import Emulator
     ],
 )
 async def test_an_error_status_may_follow_a_creation(
-    emulator: Emulator, create: Any, fault: str, status: int, sold: int
+    emulator: Emulator, create: Any, fault: str, status: int, recorded: int
 ) -> None:
     """The fault comes before or after it, and only the ledger shows which."""
     response = await create(f"[[emu:{fault}]]")
 
     assert response.status_code == status
-    assert emulator.totals()["predictions"] == sold
+    assert emulator.totals()["predictions"] == recorded
 
 
 @pytest.mark.parametrize(

@@ -307,11 +307,11 @@ async def test_a_list_may_be_outdated(
 
 
 @pytest.mark.parametrize(
-    ("fault", "sold", "fate"),
+    ("fault", "recorded", "fate"),
     [("create_then_5xx=502", 1, "lost"), ("create_cut_body", 1, "reset")],
 )
 async def test_faults_can_be_set_by_rate(
-    emulator: Emulator, create: Any, fault: str, sold: int, fate: str
+    emulator: Emulator, create: Any, fault: str, recorded: int, fate: str
 ) -> None:
     """Any fault may occur at random."""
     name, _, argument = fault.partition("=")
@@ -320,7 +320,7 @@ async def test_faults_can_be_set_by_rate(
     with suppress(httpx2.HTTPError):
         await create()
 
-    assert emulator.totals()["predictions"] == sold
+    assert emulator.totals()["predictions"] == recorded
     assert emulator.totals()["fates"] == {fate: 1}
 
 

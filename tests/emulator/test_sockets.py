@@ -82,7 +82,7 @@ def true_file(emulator: Emulator) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("fault", "ending", "sold", "fate"),
+    ("fault", "ending", "recorded", "fate"),
     [
         ("create_reset", "reset", 0, None),
         ("create_drop", "closed", 0, None),
@@ -94,18 +94,18 @@ def true_file(emulator: Emulator) -> bytes:
     ],
 )
 async def test_no_response_at_all(
-    emulator: Emulator, fault: str, ending: str, sold: int, fate: str | None
+    emulator: Emulator, fault: str, ending: str, recorded: int, fate: str | None
 ) -> None:
     """The client cannot see whether the prediction exists; only the ledger shows it."""
     prompt = f"[[emu:{fault}]]"
     received, ended = await create(emulator, prompt, silent=lambda _: ending == "held")
     async with asyncio.timeout(LIMIT):  # it may read the request after the disconnect
-        while len(emulator.account.predictions) < sold:
+        while len(emulator.account.predictions) < recorded:
             await asyncio.sleep(0.01)
 
     fates = [prediction.fate for prediction in emulator.account.predictions]
     assert (received, ended) == (b"", ending)
-    assert fates == [fate] * sold
+    assert fates == [fate] * recorded
 
 
 async def test_a_response_that_ends_within_its_headers(emulator: Emulator) -> None:

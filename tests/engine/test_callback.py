@@ -104,7 +104,7 @@ async def test_a_callback_adopts_a_lost_prediction(
     await start(rt, job.id)
     attempt = await the_attempt(rt, job.id)
     lost = PredictionId("lost")
-    provider.sold[lost] = attempt
+    provider.created[lost] = attempt
     monkeypatch.setattr(provider, "callback", ScriptedCallback(Prediction(id=lost)))
 
     await call(rt, attempt)

@@ -94,7 +94,7 @@ async def test_the_first_cancellation_needs_no_coordinator(
     await cancel(rt, job.id, tenant_id="default")
     await rt.cancels.tasks.finish(seconds=60)
 
-    assert set(provider.cancelled) == set(provider.sold)
+    assert set(provider.cancelled) == set(provider.created)
 
 
 async def test_a_cancellation_does_not_wait_for_the_provider(
@@ -119,7 +119,7 @@ async def test_a_confirmed_cancellation_is_checked_by_a_poll(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """One call cancels the prediction, and another one confirms that it has ended."""
-    provider.outcome, provider.cancel_tells = STOPPED, True
+    provider.outcome, provider.cancel_confirms = STOPPED, True
     job = await submit(rt, a_request())
     await start(rt, job.id)
 
@@ -134,7 +134,7 @@ async def test_a_false_confirmation_does_not_end_a_prediction(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """The provider says "cancelled" and the prediction runs on: the request is repeated."""
-    provider.outcome, provider.cancel_tells = None, True
+    provider.outcome, provider.cancel_confirms = None, True
     job = await submit(rt, a_request())
     await start(rt, job.id)
 
@@ -150,14 +150,14 @@ async def test_a_hundred_concurrent_cancellations_make_a_hundred_calls(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """None waits for a turn of the coordinator, and none is sent twice."""
-    provider.outcome, provider.cancel_tells = STOPPED, True
+    provider.outcome, provider.cancel_confirms = STOPPED, True
     made = [await submit(rt, a_request()) for _ in range(100)]
     await asyncio.gather(*(start(rt, job.id) for job in made))
 
     await asyncio.gather(*(cancel(rt, job.id, tenant_id="default") for job in made))
     await rt.cancels.tasks.finish(seconds=60)
 
-    assert sorted(provider.cancelled) == sorted(provider.sold)
+    assert sorted(provider.cancelled) == sorted(provider.created)
     assert await attempts.count_without_verdict(rt.db) == {}
     await turns(rt, clock, 2)
     assert len(provider.cancelled) == 100

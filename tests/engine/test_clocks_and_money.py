@@ -115,11 +115,11 @@ async def survive(
 
             assert (shift, how) == (shift, [Status.COMPLETED] * JOBS)
             assert (shift, refused, accepted) == (shift, [], [])
-        sold = fleek.emulator.account.predictions
+        predictions = fleek.emulator.account.predictions
 
-    assert set(Counter(map(prompt, sold)).values()) == {1}
-    assert len(sold) == JOBS * len(shifts)
-    assert {(one.end, len(one.cancel_requests)) for one in sold} == {("succeeded", 0)}
+    assert set(Counter(map(prompt, predictions)).values()) == {1}
+    assert len(predictions) == JOBS * len(shifts)
+    assert {(one.end, len(one.cancel_requests)) for one in predictions} == {("succeeded", 0)}
 
 
 @pytest.mark.parametrize(NAMES, SAMPLE)

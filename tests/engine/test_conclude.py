@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fakes import PNG, AskableProvider, Clock, FakeProvider, a_request
+from fakes import PNG, Clock, FakeProvider, RecallingProvider, a_request
 from fleek.domain.attempt import Verdict
 from fleek.domain.errors import OutputBroken, StorageError
 from fleek.domain.job import Job, Stage, Status
@@ -111,7 +111,7 @@ async def test_a_result_survives_a_storage_outage(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch, *, askable: bool
 ) -> None:
     """It stays at the provider, or in the database until it is collected."""
-    provider = AskableProvider(inlines=True) if askable else FakeProvider(inlines=True)
+    provider = RecallingProvider(inlines=True) if askable else FakeProvider(inlines=True)
     rt.providers["placeholder"] = provider  # type: ignore[index]  # a dict, as the fixture made it
     job = await bound(rt, provider)
     outputs = (Output(uri=LARGE), Output(text=WORDS), Output(text="a cat"))
@@ -169,7 +169,7 @@ async def test_unreadable_inline_outputs_fail_after_all_tries(
 
 async def test_outputs_over_a_limit_can_be_collected_later(rt: Runtime) -> None:
     """The operator may raise the limit while the provider still has the result."""
-    provider = AskableProvider(inlines=True)
+    provider = RecallingProvider(inlines=True)
     rt.providers["placeholder"] = provider  # type: ignore[index]  # a dict, as the fixture made it
     small = replace(rt, settings=rt.settings.model_copy(update={"max_job_bytes": 1024}))
     job = await bound(rt, provider)

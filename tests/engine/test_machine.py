@@ -102,7 +102,9 @@ class Host(FakeProvider):
 
     def live(self) -> Counter[JobId]:
         """Count running predictions by job."""
-        return Counter(sold.job_id for one, sold in self.sold.items() if one not in self.ended)
+        return Counter(
+            attempt.job_id for one, attempt in self.created.items() if one not in self.ended
+        )
 
 
 Intended = tuple[Runtime, Job, Attempt]
@@ -275,7 +277,7 @@ class Storm(RuleBasedStateMachine):
     @rule(outcome=st.sampled_from([WELL, WELL, BADLY, FOR_GOOD]), which=st.integers(0, 20))
     def prediction_ends(self, outcome: Outcome, which: int) -> None:
         """One of the predictions ends at the provider."""
-        live = [one for one in self.host.sold if one not in self.host.ended]
+        live = [one for one in self.host.created if one not in self.host.ended]
         if live:
             self.host.ended[live[which % len(live)]] = outcome
 
@@ -387,7 +389,7 @@ class Storm(RuleBasedStateMachine):
             await self.recovery.turn()
             for job_id in self.accepted:
                 await start(self.rt, job_id)
-            for one in self.host.sold:
+            for one in self.host.created:
                 self.host.ended.setdefault(one, WELL)
             await self.watch.turn()
             for job_id in self.accepted:
@@ -413,8 +415,10 @@ class Storm(RuleBasedStateMachine):
         assert [event.seq for event in history] == list(range(1, len(history) + 1))
         assert len([event for event in history if event.type in ENDS]) == 1
         created = [one.prediction_id for one in await attempts.of_job(self.rt.db, job_id)]
-        sold = {one for one, attempt in self.host.sold.items() if attempt.job_id == job_id}
-        assert sold <= set(created)
+        predictions = {
+            one for one, attempt in self.host.created.items() if attempt.job_id == job_id
+        }
+        assert predictions <= set(created)
         assert not view.job.purging
         if view.job.status is Status.COMPLETED and view.job.purged_at is None:
             (media,) = view.media

@@ -22,7 +22,7 @@ from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.providers.base import Prediction, Succeeded
 from fleek.store import attempts
-from stored_outputs import bought, completed, days_pass, every_key, left_of, save
+from stored_outputs import completed, days_pass, every_key, left_of, save, submit_and_start
 
 
 def a_key(job_id: JobId, *, index: int = 7) -> Key:
@@ -61,7 +61,7 @@ async def test_inline_outputs_of_a_cancelled_job_are_removed(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """The job had its result, and was cancelled before it was collected."""
-    job = await bought(rt, provider)
+    job = await submit_and_start(rt, provider)
     (attempt,) = await attempts.of_job(rt.db, job.id)
     assert job.prediction_id is not None
     outcome = Succeeded((Output(text="a cat " * INLINE_CHARS),))
@@ -82,7 +82,7 @@ async def test_files_that_a_job_may_need_stay(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """While it runs, and after a cancellation until its prediction has ended."""
-    running, stopped = await bought(rt, provider), await bought(rt, provider)
+    running, stopped = await submit_and_start(rt, provider), await submit_and_start(rt, provider)
     await cancel(rt, stopped.id, tenant_id="default")
     files = {await save(rt, a_key(job.id)) for job in (running, stopped)}
     days_pass(clock, 2)

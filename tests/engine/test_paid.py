@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from fakes import PNG, AskableProvider, Clock, FakeProvider, a_request
+from fakes import PNG, Clock, FakeProvider, RecallingProvider, a_request
 from fleek.domain.errors import (
     DatabaseUnavailable,
     ErrorPage,
@@ -204,10 +204,10 @@ async def test_an_outage_of_hours_loses_nothing(
 
 
 @pytest.fixture
-async def askable(rt: Runtime, hosted: FailingHost, provider: FakeProvider) -> AskableProvider:
+async def askable(rt: Runtime, hosted: FailingHost, provider: FakeProvider) -> RecallingProvider:
     """Return a provider that supports recall; its outputs respond with 404."""
     hosted.failure = responds(404)
-    askable = AskableProvider(outcome=provider.outcome)
+    askable = RecallingProvider(outcome=provider.outcome)
     askable.read = provider.read  # type: ignore[method-assign]  # through the failing host
     rt.providers["placeholder"] = askable  # type: ignore[index]  # a dict, as the fixture made it
     return askable
@@ -215,7 +215,7 @@ async def askable(rt: Runtime, hosted: FailingHost, provider: FakeProvider) -> A
 
 @pytest.mark.parametrize("status", [403, 404, 410, 503])
 async def test_a_job_with_removed_outputs_fails_at_once(
-    rt: Runtime, clock: Clock, hosted: FailingHost, askable: AskableProvider, status: int
+    rt: Runtime, clock: Clock, hosted: FailingHost, askable: RecallingProvider, status: int
 ) -> None:
     """The error code is clear, and nothing is left to collect."""
     hosted.failure = responds(status)
@@ -232,7 +232,7 @@ async def test_a_job_with_removed_outputs_fails_at_once(
 
 
 async def test_a_removed_prediction_ends_its_job_within_seconds(
-    rt: Runtime, clock: Clock, askable: AskableProvider
+    rt: Runtime, clock: Clock, askable: RecallingProvider
 ) -> None:
     """It is polled three times, because a replica may lag behind."""
     job = await a_paid_job(rt, askable)
@@ -245,7 +245,7 @@ async def test_a_removed_prediction_ends_its_job_within_seconds(
 
 
 async def test_a_temporarily_missing_prediction_loses_no_output(
-    rt: Runtime, clock: Clock, hosted: FailingHost, askable: AskableProvider
+    rt: Runtime, clock: Clock, hosted: FailingHost, askable: RecallingProvider
 ) -> None:
     """The file may be available again when its host has recovered."""
     hosted.failure = responds(503)
@@ -260,7 +260,7 @@ async def test_a_temporarily_missing_prediction_loses_no_output(
 
 
 async def test_an_unreachable_provider_decides_nothing(
-    rt: Runtime, clock: Clock, askable: AskableProvider
+    rt: Runtime, clock: Clock, askable: RecallingProvider
 ) -> None:
     """The output may still be available."""
     job = await a_paid_job(rt, askable)
@@ -276,7 +276,7 @@ async def test_a_moved_output_is_fetched_from_its_new_address(
     rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Signed addresses expire after about an hour, and the provider returns new ones."""
-    askable = AskableProvider()
+    askable = RecallingProvider()
     rt.providers["placeholder"] = askable  # type: ignore[index]  # a dict, as the fixture made it
 
     async def read(_job: Job, output: Output) -> AsyncIterator[bytes]:

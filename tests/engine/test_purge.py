@@ -18,7 +18,15 @@ from fleek.engine.watch import Watch
 from fleek.providers.base import Succeeded
 from fleek.store import attempts, events, jobs, listing
 from recovering import Recovering
-from stored_outputs import bought, completed, days_pass, every_key, left_of, save, with_settings
+from stored_outputs import (
+    completed,
+    days_pass,
+    every_key,
+    left_of,
+    save,
+    submit_and_start,
+    with_settings,
+)
 
 STEPS = ("purged.write", "purged.written", "purge.delete", "erased.write", "erased.written")
 
@@ -102,7 +110,7 @@ async def test_a_running_job_is_cancelled_and_purged_after_its_end(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """The prediction may still return outputs, which have to be found and removed."""
-    job = await bought(rt, provider)
+    job = await submit_and_start(rt, provider)
 
     marked, _ = await purge(rt, job.id, tenant_id="default")
     await Retention(rt).turn()

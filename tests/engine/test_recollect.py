@@ -8,7 +8,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from backing_services import both_databases
-from fakes import WELL, AskableProvider, Clock, FakeProvider, a_request
+from fakes import WELL, Clock, FakeProvider, RecallingProvider, a_request
 from fleek.domain.errors import Conflict, Gone, NotFound, OutputGone, OutputUnsafe, StorageError
 from fleek.domain.job import Job, JobId, Stage, Status
 from fleek.engine.admit import Admission
@@ -277,5 +277,5 @@ async def test_postponed_results_are_counted_by_reason(
 
 def test_the_fake_provider_implements_recall() -> None:
     """The fake matches the port."""
-    assert isinstance(AskableProvider(), SupportsRecall)
+    assert isinstance(RecallingProvider(), SupportsRecall)
     assert not isinstance(FakeProvider(), SupportsRecall)

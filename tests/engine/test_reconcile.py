@@ -27,14 +27,14 @@ def _searchable(provider: FakeProvider) -> None:
     provider.reconcile_by = "find"
 
 
-async def a_lost_start(rt: Runtime, provider: FakeProvider, *, sold: bool) -> Job:
+async def a_lost_start(rt: Runtime, provider: FakeProvider, *, created: bool) -> Job:
     """Start a job whose response is lost, after or before the creation of the prediction."""
     job = await submit(rt, a_request())
     provider.starts = [OutcomeUnknown("reset")]
     await start(rt, job.id)
     (attempt,) = await attempts.of_job(rt.db, job.id)
-    if sold:
-        provider.sold[PredictionId(f"p-{attempt.id}")] = attempt
+    if created:
+        provider.created[PredictionId(f"p-{attempt.id}")] = attempt
     return job
 
 
@@ -58,7 +58,7 @@ async def test_a_lost_prediction_of_a_cancelled_job_is_cancelled(
     await cancel(rt, job.id, tenant_id="default")
     provider.starts = [OutcomeUnknown("reset")]
     await carry_out(rt, *intended)
-    provider.sold[PredictionId(f"p-{attempt.id}")] = attempt
+    provider.created[PredictionId(f"p-{attempt.id}")] = attempt
 
     await turns(rt, clock, 1)
 
@@ -71,13 +71,13 @@ async def test_a_lost_prediction_is_adopted(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """It is paid for, so its result is collected."""
-    job = await a_lost_start(rt, provider, sold=True)
+    job = await a_lost_start(rt, provider, created=True)
 
     await turns(rt, clock, 1)
 
     adopted = await jobs.get_any_tenant(rt.db, job.id)
     assert (adopted.stage, adopted.attempt) == (Stage.WAITING, 1)
-    assert adopted.prediction_id in provider.sold
+    assert adopted.prediction_id in provider.created
     assert len(provider.started) == 1
     assert rt.metrics.adopted.labels("list")._value.get() == 1
 
@@ -86,7 +86,7 @@ async def test_a_job_without_a_prediction_is_started_again(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """After several searches, and without counting the attempt."""
-    job = await a_lost_start(rt, provider, sold=False)
+    job = await a_lost_start(rt, provider, created=False)
     await turns(rt, clock, LOOKS - 1)
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.UNKNOWN
 
@@ -105,7 +105,7 @@ async def test_searches_are_counted_across_leaders(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """Leaders may change more often than searches are due, and a job must not stay unknown."""
-    job = await a_lost_start(rt, provider, sold=False)
+    job = await a_lost_start(rt, provider, created=False)
     for _ in range(LOOKS):
         await Recovering(rt).turn()
         clock.tick(seconds=rt.settings.reconcile_seconds.total_seconds() / (LOOKS - 1))
@@ -118,7 +118,7 @@ async def test_frequent_leader_changes_do_not_conclude_sooner(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """Each leader begins with a search, and these must not add up within seconds."""
-    job = await a_lost_start(rt, provider, sold=False)
+    job = await a_lost_start(rt, provider, created=False)
     for _ in range(LOOKS + 2):
         await Recovering(rt).turn()
         clock.tick(seconds=5)
@@ -130,7 +130,7 @@ async def test_searches_before_a_clock_was_set_back_do_not_count(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """Their age is not known any more, and nothing waits for those times."""
-    job = await a_lost_start(rt, provider, sold=False)
+    job = await a_lost_start(rt, provider, created=False)
     await turns(rt, clock, LOOKS - 1)
     clock.step(days=-1)
     await turns(rt, clock, LOOKS - 1)
@@ -143,7 +143,7 @@ async def test_searches_before_a_clock_was_set_back_do_not_count(
 
 async def test_searches_within_a_second_count_once(rt: Runtime, provider: FakeProvider) -> None:
     """Provider lists may lag behind, so searches have to be spread over the period."""
-    job = await a_lost_start(rt, provider, sold=False)
+    job = await a_lost_start(rt, provider, created=False)
     recovery = Recovering(rt)
 
     for _ in range(10):
@@ -161,7 +161,7 @@ async def test_an_incomplete_search_does_not_count(
     failure: str,
 ) -> None:
     """A prediction that was not seen may still exist."""
-    job = await a_lost_start(rt, provider, sold=False)
+    job = await a_lost_start(rt, provider, created=False)
 
     async def find(*_: object, **__: object) -> Found:
         if failure == "away":
@@ -179,7 +179,7 @@ async def test_wiped_provider_records_fail_the_job(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second prediction is never created on a guess."""
-    job = await a_lost_start(rt, provider, sold=False)
+    job = await a_lost_start(rt, provider, created=False)
 
     async def find(*_: object, **__: object) -> Found:
         return Found(prediction=None, complete=True, wiped=True)
@@ -197,7 +197,7 @@ async def candidates_only(provider: FakeProvider, monkeypatch: pytest.MonkeyPatc
     """Make searches return predictions without their attempts."""
 
     async def find(job: Job, *_: object, **__: object) -> Found:
-        found = [Prediction(id=one) for one in provider.sold]
+        found = [Prediction(id=one) for one in provider.created]
         assert job.prompt
         return Found(prediction=None, complete=True, candidates=tuple(found))
 
@@ -208,14 +208,14 @@ async def test_duplicates_share_their_predictions(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two equal requests: each of the two predictions is right for either of them."""
-    duplicates = [await a_lost_start(rt, provider, sold=True) for _ in range(2)]
+    duplicates = [await a_lost_start(rt, provider, created=True) for _ in range(2)]
     await candidates_only(provider, monkeypatch)
 
     await turns(rt, clock, 3)
 
     adopted = [await jobs.get_any_tenant(rt.db, job.id) for job in duplicates]
     assert {job.stage for job in adopted} == {Stage.WAITING}
-    assert {job.prediction_id for job in adopted} == set(provider.sold)
+    assert {job.prediction_id for job in adopted} == set(provider.created)
     assert provider.cancelled == []
 
 
@@ -226,10 +226,10 @@ async def test_an_unlikely_candidate_is_left_to_its_probable_owner(
 
     Otherwise the duplicate finds nothing, and its job is paid for again.
     """
-    sure = await a_lost_start(rt, provider, sold=True)
+    sure = await a_lost_start(rt, provider, created=True)
     clock.tick(seconds=1)
-    unsure = await a_lost_start(rt, provider, sold=True)  # the newer one is searched first
-    of_sure, of_unsure = provider.sold
+    unsure = await a_lost_start(rt, provider, created=True)  # the newer one is searched first
+    of_sure, of_unsure = provider.created
 
     async def find(job: Job, *_: object, **__: object) -> Found:
         names = (of_sure, of_unsure) if job.id == unsure.id else (of_sure,)
@@ -252,10 +252,10 @@ async def test_the_wait_for_a_duplicate_is_limited(
     rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a while it does not matter which of the two gets which prediction."""
-    duplicates = [await a_lost_start(rt, provider, sold=True) for _ in range(2)]
+    duplicates = [await a_lost_start(rt, provider, created=True) for _ in range(2)]
 
     async def find(*_: object, **__: object) -> Found:
-        candidates = tuple(Prediction(id=name) for name in provider.sold)
+        candidates = tuple(Prediction(id=name) for name in provider.created)
         return Found(prediction=None, complete=True, candidates=candidates, likely=0)
 
     monkeypatch.setattr(provider, "find", find)
@@ -263,7 +263,7 @@ async def test_the_wait_for_a_duplicate_is_limited(
     await turns(rt, clock, 3 * LOOKS)
 
     found = {(await jobs.get_any_tenant(rt.db, job.id)).prediction_id for job in duplicates}
-    assert found == set(provider.sold)
+    assert found == set(provider.created)
 
 
 async def test_a_search_waits_for_a_duplicate_that_is_starting(
@@ -274,13 +274,13 @@ async def test_a_search_waits_for_a_duplicate_that_is_starting(
     second_worker: Callable[[], Runtime],
 ) -> None:
     """The candidate may be the prediction that the other worker is about to bind."""
-    lost = await a_lost_start(rt, provider, sold=False)
+    lost = await a_lost_start(rt, provider, created=False)
     other = second_worker()
     await other.lease.register()
     duplicate = await submit(rt, a_request())
     intended = await intend(other, duplicate.id)
     assert intended is not None
-    provider.sold[PredictionId("the twin's")] = intended[1]
+    provider.created[PredictionId("the twin's")] = intended[1]
     await candidates_only(provider, monkeypatch)
 
     recovery = Recovering(rt)
@@ -299,7 +299,7 @@ async def test_a_candidate_bound_to_another_attempt_is_not_touched(
     """It is paid for, and its job waits for it."""
     bound = await submit(rt, a_request())
     await start(rt, bound.id)
-    lost = await a_lost_start(rt, provider, sold=False)
+    lost = await a_lost_start(rt, provider, created=False)
     await candidates_only(provider, monkeypatch)
 
     await turns(rt, clock, LOOKS + 1)
@@ -323,10 +323,10 @@ async def test_a_prediction_of_an_ended_attempt_is_not_adopted(
     earlier = await submit(rt, a_request())
     await start(rt, earlier.id)
     assert (await jobs.get_any_tenant(rt.db, earlier.id)).status is Status.FAILED
-    lost = await a_lost_start(rt, provider, sold=False)
+    lost = await a_lost_start(rt, provider, created=False)
 
     async def find(*_: object, **__: object) -> Found:
-        candidates = tuple(Prediction(id=name) for name in provider.sold)
+        candidates = tuple(Prediction(id=name) for name in provider.created)
         return Found(prediction=None, complete=True, candidates=candidates, likely=likely)
 
     monkeypatch.setattr(provider, "find", find)
@@ -363,7 +363,7 @@ async def test_a_lost_prediction_of_an_overdue_job_is_bound(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """The deadline passed while the outcome was unknown."""
-    job = await a_lost_start(rt, provider, sold=True)
+    job = await a_lost_start(rt, provider, created=True)
     clock.tick(days=2)
     await rt.lease.beat()
     late = replace(rt, settings=rt.settings.model_copy(update={"reconcile_seconds": timedelta(1)}))
@@ -372,6 +372,6 @@ async def test_a_lost_prediction_of_an_overdue_job_is_bound(
     for _ in range(2):
         await recovery.turn()
 
-    assert (await jobs.get_any_tenant(rt.db, job.id)).terminal or provider.sold
+    assert (await jobs.get_any_tenant(rt.db, job.id)).terminal or provider.created
     (attempt,) = await attempts.of_job(rt.db, job.id)
-    assert attempt.prediction_id in provider.sold
+    assert attempt.prediction_id in provider.created

@@ -69,7 +69,7 @@ async def test_a_crash_between_intent_and_bind_repeats_the_attempt(
 
     waiting = await jobs.get_any_tenant(rt.db, job.id)
     assert (waiting.stage, waiting.attempt, waiting.crashes) == (Stage.WAITING, 1, 1)
-    assert len(provider.sold) == 1
+    assert len(provider.created) == 1
     seen = [event.type for event in await events.of_job(rt.db, job.id)]
     assert seen == ["submitted", "starting", "unknown", "repeating", "adopted"]
 
@@ -184,7 +184,7 @@ async def test_a_prediction_of_a_job_that_crashes_workers_is_adopted(
 
     waiting = await jobs.get_any_tenant(rt.db, job.id)
     assert (waiting.stage, waiting.crashes) == (Stage.WAITING, 1)
-    assert waiting.prediction_id in provider.sold
+    assert waiting.prediction_id in provider.created
 
 
 async def test_a_job_that_crashes_workers_is_not_started_again(
@@ -360,7 +360,7 @@ async def test_an_attempt_of_an_ended_job_is_reconciled(
     await expire_others(rt, clock)
 
     assert provider.cancelled
-    assert set(provider.cancelled) == set(provider.sold)
+    assert set(provider.cancelled) == set(provider.created)
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
 
 

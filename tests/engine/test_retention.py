@@ -21,7 +21,7 @@ from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.store import attempts, events, jobs, listing, purges
 from fleek.store.counters import count_jobs
-from stored_outputs import bought, completed, every_key, left_of, with_settings
+from stored_outputs import completed, every_key, left_of, submit_and_start, with_settings
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +139,7 @@ async def test_a_job_with_a_running_prediction_is_not_removed(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
     """It was cancelled, and the end of its prediction must still find its row."""
-    job = await bought(rt, provider)
+    job = await submit_and_start(rt, provider)
     await cancel(rt, job.id, tenant_id="default")
     before = await jobs.get_any_tenant(rt.db, job.id)
     clock.tick(days=40)

@@ -35,7 +35,7 @@ async def test_a_started_job_waits_without_a_worker(rt: Runtime, provider: FakeP
 
     waiting = await jobs.get_any_tenant(rt.db, job.id)
     assert (waiting.stage, waiting.worker_id) == (Stage.WAITING, None)
-    assert waiting.prediction_id in provider.sold
+    assert waiting.prediction_id in provider.created
 
 
 async def test_two_workers_start_a_job_once(
@@ -227,7 +227,7 @@ async def test_a_job_cancelled_during_its_start_cancels_its_prediction(
     await starting
 
     (attempt,) = await attempts.pending_cancels(rt.db, "placeholder", limit=10)
-    assert attempt.prediction_id in provider.sold
+    assert attempt.prediction_id in provider.created
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.CANCELLED
 
 
@@ -315,7 +315,7 @@ async def test_a_start_longer_than_the_shutdown_is_found_and_is_no_crash(
     provider.reconcile_by, provider.hold = "find", asyncio.Event()
     job = await submit(rt, a_request())
     starting = asyncio.create_task(start(rt, job.id))
-    while not provider.sold:
+    while not provider.created:
         await asyncio.sleep(0)
 
     await rt.shielded.finish(seconds=0)
@@ -385,7 +385,7 @@ async def test_a_suspended_worker_does_not_release_a_bound_attempt(
     await carry_out(rt, *intended)
 
     (kept,) = await attempts.of_job(rt.db, job.id)
-    assert (kept.verdict, kept.prediction_id in provider.sold) == (None, True)
+    assert (kept.verdict, kept.prediction_id in provider.created) == (None, True)
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
 
 

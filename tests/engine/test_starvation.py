@@ -140,7 +140,7 @@ async def test_failing_searches_do_not_block_others_of_their_provider(
     clock.tick(seconds=1)
     (lost,) = await lose_starts(both, "placeholder", 1)
     (attempt,) = await attempts.of_job(both.db, lost.id)
-    provider.sold[PredictionId("found")] = attempt
+    provider.created[PredictionId("found")] = attempt
 
     await recovering.turn()
 
@@ -157,7 +157,7 @@ async def test_cancellations_without_budget_do_not_block_searches(
     await owe_cancels(both, "placeholder", 1)
     (lost,) = await lose_starts(both, "placeholder", 1)
     (attempt,) = await attempts.of_job(both.db, lost.id)
-    provider.sold[PredictionId("found")] = attempt
+    provider.created[PredictionId("found")] = attempt
     seconds = [0.0]
     recovery = ProviderRecovery(both, "placeholder", clock=lambda: seconds[0])
     await recovery.cancel_turn()
@@ -204,7 +204,7 @@ async def test_a_hanging_provider_does_not_block_others(
     (job,) = await owe_cancels(both, "placeholder", 1)
     (lost,) = await lose_starts(both, "placeholder", 1)
     (attempt,) = await attempts.of_job(both.db, lost.id)
-    provider.sold[PredictionId("found")] = attempt
+    provider.created[PredictionId("found")] = attempt
     there.set()
 
     async def record(_: PredictionId) -> None:

@@ -306,7 +306,7 @@ async def test_too_many_requests_pause_the_account_and_not_the_job(
     assert refused.run_at < clock() - timedelta(seconds=50)
     assert during == []
     assert sorted(listed.dispatched) == sorted(job.id for job in (refused, *later))
-    assert len(provider.sold) == 3
+    assert len(provider.created) == 3
 
 
 async def test_a_worker_with_the_pause_cached_makes_no_call(
@@ -419,7 +419,7 @@ async def test_a_late_success_closes_the_circuit(
     provider.hold = asyncio.Event()
     (job,) = await submitted(rt, 1)
     starting = asyncio.create_task(start(rt, job.id))
-    while not provider.sold:
+    while not provider.created:
         await asyncio.sleep(0)
     await broken(rt, provider)
     is_paused = rt.pauses.is_paused("placeholder", "fake/model", now=clock())
@@ -658,7 +658,7 @@ async def running(rt: Runtime, provider: FakeProvider, count: int) -> list[str]:
     provider.outcome = None
     for job in await submitted(rt, count):
         await start(rt, job.id)
-    return list(provider.sold)
+    return list(provider.created)
 
 
 def a_watch(rt: Runtime, clock: Clock) -> Watch:
@@ -671,7 +671,7 @@ async def test_polls_stay_within_the_call_budget(
 ) -> None:
     """Half of it is reserved for other calls, and the longest wait goes first."""
     provider.budget = Budget(calls_per_minute=600)
-    sold = await running(rt, provider, 20)
+    ids = await running(rt, provider, 20)
     watch = a_watch(rt, clock)
 
     for _ in range(100):
@@ -680,7 +680,7 @@ async def test_polls_stay_within_the_call_budget(
 
     assert 40 <= len(provider.polled) <= 50
     assert max(Counter(provider.polled).values()) - min(Counter(provider.polled).values()) <= 1
-    assert set(provider.polled[:20]) == set(sold)
+    assert set(provider.polled[:20]) == set(ids)
 
 
 async def test_polls_without_budget_return_their_wait(

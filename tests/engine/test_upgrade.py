@@ -192,7 +192,7 @@ async def test_jobs_of_the_previous_release_end_correctly(
     provider.reconcile_by = "find"
     for left in JOBS.values():
         if left.exists:
-            provider.sold[left.prediction_id] = left.attempts[-1]
+            provider.created[left.prediction_id] = left.attempts[-1]
         for media in left.media:
             await save(rt, media.key)
 

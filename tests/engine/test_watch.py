@@ -364,7 +364,7 @@ async def test_a_stop_between_poll_and_write_leaves_no_coroutine_behind(
     """A coroutine that is never awaited is a warning, and an error here."""
     await a_waiting_job(rt)
     clock.tick(seconds=1)
-    stopping = Stopping(sold=provider.sold)
+    stopping = Stopping(created=provider.created)
     watch = Watch(replace(rt, providers=dict.fromkeys(rt.providers, stopping)))
 
     stopping.turn = asyncio.create_task(watch.turn())

@@ -179,7 +179,7 @@ async def test_a_wrong_clock_creates_cancels_and_delays_nothing(
     assert [(await jobs.get_any_tenant(rt.db, job.id)).status for job in everything] == [
         Status.COMPLETED
     ] * 3
-    assert len(provider.sold) == 3
+    assert len(provider.created) == 3
     assert provider.cancelled == []
 
 

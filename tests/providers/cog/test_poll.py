@@ -54,7 +54,7 @@ async def test_a_callback_completes_the_prediction(
     async with opened(PUBLIC_URL=mailbox.url) as provider:
         started = await provider.start(job, attempt)
         async with asyncio.timeout(SECONDS):
-            path, headers, body = await mailbox.letters.get()
+            path, headers, body = await mailbox.callbacks.get()
         received = await provider.callback(headers, body)
         again = await provider.callback(headers, body)
 
@@ -110,7 +110,7 @@ async def test_a_prediction_with_a_lost_callback_fails_after_a_delay(
     async with opened(PUBLIC_URL=mailbox.url, COG_CALLBACK_SECONDS="0.3") as provider:
         started = await provider.start(job, an_attempt(job))
         async with asyncio.timeout(SECONDS):
-            await mailbox.letters.get()
+            await mailbox.callbacks.get()
         await asyncio.to_thread(cog.rest)
         early = (await provider.poll([started.id]))[started.id]
         late = await ended(provider, started.id)
@@ -131,7 +131,7 @@ async def test_the_attempt_after_a_lost_callback_keeps_its_connection(
         seen = await ended(provider, started.id)
 
     assert isinstance(seen.outcome, Succeeded)
-    assert mailbox.letters.empty()
+    assert mailbox.callbacks.empty()
 
 
 async def test_a_prediction_of_a_closed_connection_is_lost(provider: CogProvider) -> None:
