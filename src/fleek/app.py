@@ -31,6 +31,7 @@ from fleek.api import (
     webhooks,
 )
 from fleek.api.access import RefusedKeys
+from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.admission import Admission, Limit
 from fleek.api.feed import Feed
 from fleek.api.hosts import HostOriginMiddleware
@@ -147,6 +148,7 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.feed = Feed(rt)
     app.state.unknown_tokens = NegativeCache()
     app.state.refused_keys = RefusedKeys()
+    app.state.admin_refusals = AdminRefusals(rt)
     app.state.request_rates = RequestRates(rt)
     app.state.proxies = proxies
     errors.install(app)

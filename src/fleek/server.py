@@ -81,6 +81,7 @@ class _Server(uvicorn.Server):
         self.config.app.state.hub.close()  # type: ignore[union-attr]  # ours
         self.config.app.state.streams.close()  # type: ignore[union-attr]  # ours
         await super().shutdown()
+        self.config.app.state.admin_refusals.close()  # type: ignore[union-attr]  # ours
 
 
 async def _serve(

@@ -1,22 +1,29 @@
 """The audit log: each action that matters for accountability, with its actor."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 import httpx2
 import pytest
 
+from fleek.app import create_app
 from fleek.domain.access import Scope
 from fleek.domain.audit import Action
 from fleek.domain.job import Job
 from fleek.engine.access import create_key
 from fleek.engine.runtime import Runtime
 from fleek.store import audit
+from service_process import PATIENCE
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
 
 TOKEN = "https://example.com/hook?token=very-secret"
+
+
+BY_ITSELF = {Action.ADMIN_REFUSED, Action.ENDPOINT_DISABLED}
+"""What the service writes by itself, see below and `engine.test_deliver`."""
 
 
 @pytest.fixture
@@ -40,6 +47,8 @@ async def test_each_action_is_logged(
     job, other = await complete(), await complete()
     key_id = (await operator.post("/api/v1/keys", json={"name": "x"})).json()["id"]
     await operator.delete(f"/api/v1/keys/{key_id}")
+    await operator.post("/api/v1/keys", json={"name": "y", "tenant": "acme"})
+    await operator.get("/api/v1/keys?tenant=acme")
     await operator.post("/api/v1/queue/pause", json={})
     await operator.post("/api/v1/queue/resume", json={})
     await operator.delete(f"/api/v1/jobs/{job.id}?purge=true")
@@ -58,14 +67,15 @@ async def test_each_action_is_logged(
     await operator.patch(tenant, json={"disabled": False})
 
     assert await actions(rt) == [
-        *("key.created", "key.created", "key.revoked", "queue.paused", "queue.resumed"),
+        *("key.created", "key.created", "key.revoked", "key.created", "keys.listed"),
+        *("queue.paused", "queue.resumed"),
         *("job.purged", "jobs.purged", "endpoint.created", "endpoint.updated", "secret.rotated"),
         *("delivery.replayed", "endpoint.deleted", "key.created"),
         *("tenant.limited", "tenant.disabled", "tenant.enabled"),
     ]
-    assert {*await actions(rt)} == {*Action}
+    assert {*await actions(rt)} == {*Action} - BY_ITSELF
     assert "very-secret" not in repr(await audit.latest(rt.db, limit=100))
-    assert await audit.verify(rt.db) == (16, None)
+    assert await audit.verify(rt.db) == (18, None)
 
 
 async def test_an_entry_contains_the_actor_and_the_request(
@@ -107,3 +117,68 @@ async def test_without_keys_the_actor_is_anonymous(
     await client.delete(f"/api/v1/jobs/{job.id}?purge=true")
 
     assert [line.entry.actor for line in await audit.latest(rt.db, limit=9)] == ["anonymous"]
+
+
+async def test_an_operator_who_reads_of_other_tenants_leaves_a_line(
+    rt: Runtime, operator: httpx2.AsyncClient
+) -> None:
+    """One for each of them; what belongs to the operator's own tenant is nobody's affair."""
+    for tenant in ("acme", "other", "acme"):
+        await create_key(rt, name="x", tenant_id=tenant, scopes=[Scope.JOBS_READ])
+    before = len(await actions(rt))
+
+    await operator.get("/api/v1/keys", headers={"X-Request-ID": "r18"})
+    await operator.get("/api/v1/keys?tenant=default")
+
+    lines = [line.entry for line in await audit.latest(rt.db, limit=100)][:-before]
+    assert [(line.action, line.target, line.tenant_id) for line in lines] == [
+        ("keys.listed", "other", "other"),
+        ("keys.listed", "acme", "acme"),
+    ]
+    assert {line.request_id for line in lines} == {"r18"}
+
+
+async def test_refused_operators_are_counted(rt: Runtime) -> None:
+    """The first at once, the others of a minute in one line; no route of others counts."""
+    key, secret = await create_key(
+        rt, name="x", tenant_id="acme", scopes=[Scope.JOBS_READ, Scope.JOBS_WRITE]
+    )
+    app = create_app(rt)
+    transport = httpx2.ASGITransport(app)
+    narrow, wrong = ({"X-API-Key": secret}, {"X-API-Key": secret[:-1]})
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        await http.get("/api/v1/jobs", headers=wrong)
+        await http.get("/api/v1/queue", headers={**wrong, "X-Request-ID": "r1"})
+        await written(rt, 2)
+        await http.get("/api/v1/keys", headers=narrow)
+        await http.get("/api/v1/keys")
+        await http.delete(f"/api/v1/keys/{key.id}", headers=narrow)
+        unfinished = len(await actions(rt))
+    app.state.admin_refusals.close()
+    await written(rt, 3)
+
+    second, first = [line.entry for line in await audit.latest(rt.db, limit=2)]
+    assert unfinished == 2
+    assert (first.action, first.target, first.actor) == ("admin.refused", "admin", "anonymous")
+    assert (first.request_id, first.tenant_id) == ("r1", "default")
+    assert first.detail == {
+        "requests": 1,
+        "codes": {"unauthorized": 1},
+        "routes": {"GET /api/v1/queue": 1},
+        "actors": ["anonymous"],
+    }
+    assert (second.actor, second.tenant_id) == (key.id, "acme")
+    assert second.detail == {
+        "requests": 3,
+        "codes": {"insufficient_scope": 2, "unauthorized": 1},
+        "routes": {"GET /api/v1/keys": 2, "DELETE /api/v1/keys/{key_id}": 1},
+        "actors": [key.id, "anonymous"],
+    }
+    assert await audit.verify(rt.db) == (3, None)
+
+
+async def written(rt: Runtime, number: int) -> None:
+    """Wait until the log has so many lines."""
+    async with asyncio.timeout(PATIENCE):
+        while len(await actions(rt)) < number:
+            await asyncio.sleep(0.01)

@@ -17,7 +17,7 @@ from conftest import open_migrated
 from fakes import FOR_GOOD, Clock, FakeProvider, a_request
 from fleek import failpoints
 from fleek.domain.job import Job, JobWebhook
-from fleek.domain.webhooks import DELAYS, Delivery
+from fleek.domain.webhooks import DELAYS, DISABLED_EVENT, Delivery
 from fleek.engine.cancel import cancel
 from fleek.engine.deliver import LEASE, PER_LANE, DeliveryLoop
 from fleek.engine.runtime import Runtime
@@ -27,7 +27,7 @@ from fleek.engine.webhooks import create_endpoint, signing_secrets
 from fleek.outbound.addresses import Policy
 from fleek.outbound.client import Client
 from fleek.settings import Settings
-from fleek.store import deliveries, endpoints
+from fleek.store import audit, deliveries, endpoints
 from fleek.store.clock import Leap
 from fleek.store.owed import DELIVERY
 from receivers import OK, Receiver, receiving, status
@@ -456,6 +456,40 @@ async def test_an_endpoint_is_disabled_after_five_days_of_failures(
     assert after.last_failure_at == began + timedelta(days=5)
     (logged,) = [line for line in logs if line["event"] == "endpoint_disabled"]
     assert (logged["endpoint_id"], logged["reason"]) == (str(endpoint.id), "failing")
+
+
+async def test_the_other_endpoints_are_told_of_one_that_is_disabled(
+    rt: Runtime, clock: Clock
+) -> None:
+    """Those of its tenant that have chosen the event; and the audit log has a line."""
+    events = ("job.created", DISABLED_EVENT)
+    async with receiving(status(410)) as gone, receiving() as other, receiving() as foreign:
+        one, _ = await create_endpoint(
+            rt, tenant_id="default", url=gone.url, events=events, description=""
+        )
+        for receiver, tenant_id, chosen in (
+            (other, "default", (DISABLED_EVENT,)),
+            (other, "default", ("job.failed",)),
+            (foreign, "acme", (DISABLED_EVENT,)),
+        ):
+            await create_endpoint(
+                rt, tenant_id=tenant_id, url=receiver.url, events=chosen, description=""
+            )
+        await submit(rt, a_request())
+        delivering = DeliveryLoop(rt)
+        await one_turn(delivering)
+        clock.tick(seconds=1)
+        await one_turn(delivering)
+
+        assert [received.type for received in gone.received] == ["job.created"]
+        (told,) = other.received
+        assert foreign.received == []
+    assert told.event["type"] == DISABLED_EVENT
+    assert told.event["data"] == {"endpoint_id": str(one.id), "reason": "gone"}
+    line = (await audit.latest(rt.db, limit=1))[0].entry
+    assert (line.action, line.target, line.actor) == ("endpoint.disabled", str(one.id), "service")
+    assert line.detail == {"reason": "gone"}
+    assert await audit.verify(rt.db) == (5, None)
 
 
 async def test_the_log_contains_no_resolved_addresses(rt: Runtime) -> None:

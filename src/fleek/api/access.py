@@ -14,10 +14,12 @@ from uuid import UUID
 from fastapi.requests import Request
 from starlette.datastructures import Headers
 
+from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.peers import caller_address
 from fleek.api.request_rates import RequestRates, bucket_of, refusal
 from fleek.domain.access import ANONYMOUS, Caller, Required, Scope
 from fleek.domain.api_keys import PREFIX, id_of
+from fleek.domain.audit import Actor
 from fleek.domain.errors import (
     AmbiguousCredentials,
     Forbidden,
@@ -103,6 +105,7 @@ async def authorize(request: Request, scope: Required) -> None:
     address = caller_address(request.scope, request.app.state.proxies)
     found = await _caller(request, rt, scope)
     if found is None:
+        _note_refusal(request, scope, None, Unauthorized.code)
         refused: RefusedKeys = request.app.state.refused_keys
         refused.add(address or "")
         raise Unauthorized(NO_KEY)
@@ -114,7 +117,19 @@ async def authorize(request: Request, scope: Required) -> None:
         if tenant is not None and not tenant.enabled:
             raise TenantDisabled("the tenant of this key is disabled: ask the operator")
     if not found.may(scope):
+        _note_refusal(request, scope, found, InsufficientScope.code)
         raise InsufficientScope(f"this needs a key with the scope {scope}")
+
+
+def _note_refusal(request: Request, scope: Required, who: Caller | None, code: str) -> None:
+    """Count a refused request of an operators' route for the audit log."""
+    if scope is not Scope.ADMIN:
+        return
+    refusals: AdminRefusals = request.app.state.admin_refusals
+    key_id, tenant_id = (None, None) if who is None else (who.key_id, who.tenant_id)
+    by = Actor(key_id, str(request.scope.get("fleek.request_id", "")))
+    route = f"{request.method} {request.scope['route'].path}"
+    refusals.add(by, tenant_id=tenant_id, route=route, code=code)
 
 
 async def _check_rate(request: Request, bucket: str | None, per_minute: int | None) -> None:

@@ -24,7 +24,7 @@ from fleek.domain.errors import (
     Unreadable,
     Unsupported,
 )
-from fleek.engine.access import create_key, revoke_key
+from fleek.engine.access import create_key, note_foreign_keys, revoke_key
 from fleek.engine.tenants import limits_of
 from fleek.schemas.keys import CallerRead, KeyCreate, KeyCreated, KeyRead
 from fleek.store import api_keys
@@ -87,12 +87,15 @@ async def create_api_key(
 )
 async def list_api_keys(
     rt: RuntimeDep,
+    request: Request,
     tenant: Annotated[
         str | None, Query(pattern=f"^{NAME.pattern}$", description="Only keys of this tenant.")
     ] = None,
 ) -> list[KeyRead]:
     """Return the latest 1,000 keys, newest first, with those that were revoked."""
-    return [KeyRead.of(key) for key in await api_keys.list_keys(rt.db, tenant_id=tenant)]
+    found = await api_keys.list_keys(rt.db, tenant_id=tenant)
+    await note_foreign_keys(rt, found, caller(request), by=actor(request))
+    return [KeyRead.of(key) for key in found]
 
 
 @router.delete(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fleek.domain.webhooks import TEST_EVENT
+from fleek.domain.webhooks import DISABLED_EVENT, TEST_EVENT
 from fleek.schemas.events import EventType
 
 MEANINGS: Final[Mapping[EventType, str]] = {
@@ -19,6 +19,9 @@ MEANINGS: Final[Mapping[EventType, str]] = {
     EventType.UPDATED: "The caller has changed favourite, tags or metadata of a job.",
 }
 
+DISABLED: Final = (
+    "Another endpoint of the tenant was disabled: it has answered 410, or failed for five days."
+)
 HEADERS: Final[Mapping[str, str]] = {
     "webhook-id": "The id of the delivery, the same at each attempt: `msg_…`.",
     "webhook-timestamp": "When this attempt was made: seconds since 1970.",
@@ -42,7 +45,19 @@ def describe_webhooks() -> dict[str, Any]:
         "required": ["endpoint_id"],
     }
     described = {kind.value: _request(kind, text, job) for kind, text in MEANINGS.items()}
-    return {**described, TEST_EVENT: _request(TEST_EVENT, "An endpoint is tested.", endpoint)}
+    disabled = {
+        "type": "object",
+        "properties": {
+            "endpoint_id": {"type": "string", "format": "uuid"},
+            "reason": {"type": "string", "enum": ["gone", "failing"]},
+        },
+        "required": ["endpoint_id", "reason"],
+    }
+    return {
+        **described,
+        DISABLED_EVENT: _request(DISABLED_EVENT, DISABLED, disabled),
+        TEST_EVENT: _request(TEST_EVENT, "An endpoint is tested.", endpoint),
+    }
 
 
 def _request(kind: str, text: str, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ class Action(StrEnum):
 
     KEY_CREATED = "key.created"
     KEY_REVOKED = "key.revoked"
+    KEYS_LISTED = "keys.listed"
+    ADMIN_REFUSED = "admin.refused"
     QUEUE_PAUSED = "queue.paused"
     QUEUE_RESUMED = "queue.resumed"
     JOB_PURGED = "job.purged"
@@ -19,6 +21,7 @@ class Action(StrEnum):
     ENDPOINT_CREATED = "endpoint.created"
     ENDPOINT_UPDATED = "endpoint.updated"
     ENDPOINT_DELETED = "endpoint.deleted"
+    ENDPOINT_DISABLED = "endpoint.disabled"
     SECRET_ROTATED = "secret.rotated"  # noqa: S105 - a name
     DELIVERY_REPLAYED = "delivery.replayed"
     TENANT_LIMITED = "tenant.limited"
@@ -40,6 +43,8 @@ class Actor:
 
 
 COMMAND_LINE: Final = Actor()
+SERVICE: Final = Actor("service")
+"""The service itself: no key has this id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,8 @@ QUIET: Final = timedelta(days=2)  # without a failure, after which the next one 
 ROTATION: Final = timedelta(hours=24)  # how long the previous secret still signs
 MAX_ENDPOINTS: Final = 20  # of a tenant
 TEST_EVENT: Final = "webhook.test"
+DISABLED_EVENT: Final = "endpoint.disabled"
+"""For the other endpoints of the tenant that have chosen it."""
 
 LANES: Final = UUID("6f0d0c32-6c1c-4f0a-9a55-7c9e1a6f2d10")  # the namespace of lanes of URLs
 
@@ -63,7 +65,7 @@ class Delivery:
     lane: UUID  # deliveries to one receiver; see `lane_of`
     endpoint_id: EndpointId | None = None  # None: to the job's own URL
     url: str | None = None  # of the job; an endpoint's is read at each attempt
-    job_id: JobId | None = None  # None: a test
+    job_id: JobId | None = None  # None: it is about no job
     seq: int = 0  # the job's version with this event
     type: str
     body: bytes

@@ -18,7 +18,7 @@ from fleek.domain.errors import ConfigurationError, DatabaseUnavailable
 from fleek.domain.job import DEFAULT_TENANT
 from fleek.engine.loops import ShieldedTasks, run_logged
 from fleek.settings import LOOPBACK, Settings
-from fleek.store import api_keys
+from fleek.store import api_keys, audit
 from fleek.store.api_keys import USE_PRECISION, StoredKey
 
 if TYPE_CHECKING:
@@ -223,3 +223,16 @@ async def revoke_key(rt: "Runtime", key_id: KeyId, *, by: Actor = COMMAND_LINE) 
         )
 
     return await api_keys.revoke(rt.db, key_id, now=now, audit=line)
+
+
+async def note_foreign_keys(
+    rt: "Runtime", shown: Sequence[ApiKey], who: Caller, *, by: Actor
+) -> None:
+    """Write into the audit log that an operator reads the keys of other tenants, if there are any."""
+    foreign = sorted({key.tenant_id for key in shown} - {who.tenant_id})
+    lines = [
+        entry(Action.KEYS_LISTED, tenant, by=by, tenant_id=tenant, at=rt.now())
+        for tenant in foreign
+    ]
+    if lines:
+        await audit.write(rt.db, *lines)

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.job import Job
 from fleek.domain.media import Media
+from fleek.domain.webhooks import DISABLED_EVENT
 from fleek.schemas.read import Addresses, JobRead
 
 
@@ -27,6 +28,22 @@ class EventType(StrEnum):
     CANCELLED = "job.cancelled"
     PURGED = "job.purged"
     UPDATED = "job.updated"
+
+
+class EndpointEventType(StrEnum):
+    """The type of an event that an endpoint can choose: of a job, or of another endpoint."""
+
+    CREATED = EventType.CREATED.value
+    STARTED = EventType.STARTED.value
+    PROGRESS = EventType.PROGRESS.value
+    RETRYING = EventType.RETRYING.value
+    COLLECTING = EventType.COLLECTING.value
+    COMPLETED = EventType.COMPLETED.value
+    FAILED = EventType.FAILED.value
+    CANCELLED = EventType.CANCELLED.value
+    PURGED = EventType.PURGED.value
+    UPDATED = EventType.UPDATED.value
+    ENDPOINT_DISABLED = DISABLED_EVENT
 
 
 PUBLIC: Final[Mapping[str, EventType]] = {

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fleek.domain.webhooks import Delivery, DeliveryAttempt, DeliveryState, Endpoint
-from fleek.schemas.events import ENDS, EventType
+from fleek.schemas.events import ENDS, EndpointEventType
 
 MAX_URL: Final = 2048  # characters
 MAX_DESCRIPTION: Final = 500
@@ -24,8 +24,8 @@ Url = Annotated[
     str, Field(max_length=MAX_URL, description="Where webhooks are sent: an `https://` address.")
 ]
 Events = Annotated[
-    list[Annotated[EventType, Field(strict=False)]],
-    Field(min_length=1, max_length=len(EventType)),
+    list[Annotated[EndpointEventType, Field(strict=False)]],
+    Field(min_length=1, max_length=len(EndpointEventType)),
 ]
 Description = Annotated[str, Field(max_length=MAX_DESCRIPTION)]
 
@@ -43,7 +43,7 @@ class EndpointCreate(BaseModel):
 
     url: Url
     events: Events = Field(
-        default=list(ENDS),
+        default=[EndpointEventType(kind) for kind in ENDS],
         description="The events that it receives; default: those that end a job.",
     )
     description: Description = Field(default="", description="Anything, for you.")
@@ -79,7 +79,7 @@ class EndpointRead(BaseModel):
 
     id: UUID
     url: str
-    events: list[EventType]
+    events: list[EndpointEventType]
     description: str
     enabled: bool
     disabled_reason: str | None = Field(
@@ -121,7 +121,7 @@ class DeliveryRead(BaseModel):
     receiver: str | None = Field(
         description="Where it goes, without path and query; null: see the endpoint."
     )
-    job_id: UUID | None = Field(description="Null: it is a test.")
+    job_id: UUID | None = Field(description="Null: it is about no job.")
     state: DeliveryState
     attempts: int = Field(description="How often it was sent, or could not be sent.")
     next_at: datetime | None = Field(

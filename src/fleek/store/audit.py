@@ -53,6 +53,12 @@ async def record(tx: Transaction, *given: AuditEntry | None) -> None:
     await tx.execute(head.values(number=number, hash=last))
 
 
+async def write(db: Database, *entries: AuditEntry) -> None:
+    """Write lines about what changes nothing else in the database."""
+    async with db.write() as tx:
+        await record(tx, *entries)
+
+
 async def _locked_head(tx: Transaction) -> tuple[int, bytes]:
     """Return the number and the hash of the latest line; other transactions wait from now on."""
     head = (await tx.execute(LOCK_HEAD)).one_or_none()

@@ -11,9 +11,13 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, delete, insert, select, text, update
+from uuid_utils.compat import uuid7
 
+from fleek import strict
+from fleek.domain.audit import SERVICE, Action, entry
 from fleek.domain.errors import FleekError
 from fleek.domain.webhooks import (
+    DISABLED_EVENT,
     Delivery,
     DeliveryAttempt,
     DeliveryId,
@@ -22,9 +26,10 @@ from fleek.domain.webhooks import (
     EndpointId,
 )
 from fleek.store import rows
+from fleek.store.audit import record
 from fleek.store.database import Database, Transaction
 from fleek.store.endpoints import ENDPOINT, LOCK_ENDPOINT
-from fleek.store.owed import DELIVERY
+from fleek.store.owed import DELIVERY, INSERT_DELIVERIES, SELECT_ENDPOINTS
 from fleek.store.tables import UNDELIVERED, DeliveryAttemptRow, DeliveryRow, EndpointRow
 
 DELIVERIES: Final = DeliveryRow.__table__
@@ -257,7 +262,46 @@ async def _note_health(tx: Transaction, endpoint_id: EndpointId, outcome: Outcom
             "disabled_reason": after.disabled_reason,
         }
         await tx.execute(update(EndpointRow).where(EndpointRow.id == endpoint_id).values(values))
+    if reason is not None:
+        await _tell_others(tx, after, reason, at=outcome.at)
     return reason
+
+
+async def _tell_others(tx: Transaction, disabled: Endpoint, reason: str, *, at: datetime) -> None:
+    """Owe the event that an endpoint was disabled to the others that have chosen it, and record it."""
+    event = {
+        "type": DISABLED_EVENT,
+        "timestamp": at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "data": {"endpoint_id": str(disabled.id), "reason": reason},
+    }
+    found = await tx.execute(SELECT_ENDPOINTS, {"tenants": [disabled.tenant_id]})
+    owed = [
+        DELIVERY.values(
+            Delivery(
+                id=DeliveryId(uuid7()),
+                tenant_id=disabled.tenant_id,
+                lane=row.id,
+                endpoint_id=EndpointId(row.id),
+                type=DISABLED_EVENT,
+                body=strict.dumps(event),
+                created_at=at,
+                next_at=at,
+            )
+        )
+        for row in found
+        if DISABLED_EVENT in row.events
+    ]
+    if owed:
+        await tx.execute(INSERT_DELIVERIES, owed)
+    line = entry(
+        Action.ENDPOINT_DISABLED,
+        str(disabled.id),
+        by=SERVICE,
+        tenant_id=disabled.tenant_id,
+        at=at,
+        reason=reason,
+    )
+    await record(tx, line)
 
 
 def _health(endpoint: Endpoint, outcome: Outcome) -> tuple[Endpoint, str | None]:
