@@ -21,6 +21,11 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "
 SECONDS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
+def method_of(scope: MutableMapping[str, Any]) -> str:
+    """Return the method of a request; ``other``: one that a caller has made up."""
+    return scope["method"] if scope["method"] in METHODS else "other"
+
+
 class HttpMetrics:
     """Durations of requests. The label is the pattern of the route, so callers cannot add series."""
 
@@ -36,8 +41,7 @@ class HttpMetrics:
 
     def count(self, scope: MutableMapping[str, Any], *, status: int, seconds: float) -> None:
         """Count one request."""
-        method = scope["method"] if scope["method"] in METHODS else "other"
-        key = (method, getattr(scope.get("route"), "path", "none"), status)
+        key = (method_of(scope), getattr(scope.get("route"), "path", "none"), status)
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = self._seconds.labels(*key)

@@ -11,7 +11,8 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fleek.api.metrics import HttpMetrics
+from fleek.api.deps import JOB_ID
+from fleek.api.metrics import HttpMetrics, method_of
 from fleek.api.peers import Peers, caller_address
 from fleek.api.request_rates import Quota
 from fleek.tracing import TRACEPARENT, span
@@ -71,7 +72,7 @@ def _span(scope: Scope) -> AbstractContextManager[Span]:
     """Record a request, in the trace of its caller if it has one."""
     given = Headers(scope=scope).get("traceparent", "")
     parent = given if TRACEPARENT.fullmatch(given) else None
-    method = scope["method"]
+    method = method_of(scope)
     return span(method, parent=parent, kind=SpanKind.SERVER, http__request__method=method)
 
 
@@ -81,7 +82,7 @@ def _describe(current: Span, scope: Scope, status: int) -> None:
         return
     route = getattr(scope.get("route"), "path", None)
     if route is not None:
-        current.update_name(f"{scope['method']} {route}")
+        current.update_name(f"{method_of(scope)} {route}")
         current.set_attribute("http.route", route)
     current.set_attribute("http.response.status_code", status)
     if status >= ERRORS:
@@ -96,19 +97,19 @@ def _drop_trailing_slash(scope: Scope) -> None:
 
 
 def _log(scope: Scope, *, status: int, seconds: float, client: str | None) -> None:
-    """Log a request by its route: paths and queries may hold tokens and signatures."""
+    """Log a request by its route: paths, queries and made-up methods may hold tokens and signatures."""
     route = getattr(scope.get("route"), "path", None)
-    job_id = scope.get("path_params", {}).get("job_id")
+    job_id = str(scope.get("path_params", {}).get("job_id"))
     caller = scope.get("fleek.caller")
     write = log.debug if route in QUIET else log.info
     write(
         "request_handled",
-        method=scope["method"],
+        method=method_of(scope),
         route=route,
         status=status,
         seconds=round(seconds, 4),
         client=client,
-        **({} if job_id is None else {"job_id": str(job_id)}),
+        **({} if JOB_ID.fullmatch(job_id) is None else {"job_id": job_id}),
         **({} if caller is None or caller.key_id is None else {"key_id": caller.key_id}),
     )
 
