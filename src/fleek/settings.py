@@ -352,6 +352,14 @@ class Settings(BaseSettings):
         description="A token that reads `/metrics`, `/info` and `/health/detailed`, shown as a key is, "
         "for monitors. At least 32 characters.",
     )
+    worker_metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of `API_HOST` on which `fleek worker` serves its metrics at `/metrics`, to "
+        "callers on the machine itself and to those with `METRICS_TOKEN`; one for each process. "
+        "Default: none.",
+    )
     public_url: str | None = Field(
         default=None,
         description="The service's address as callers see it, with the path that a proxy strips: "

@@ -107,7 +107,21 @@ async def _run(settings: Settings, begin: Callable[[], None]) -> None:
             return
         ready.result()
         tune_gc()
-        await work(rt, stop)
+        async with _showing_metrics(rt):
+            await work(rt, stop)
+
+
+@asynccontextmanager
+async def _showing_metrics(rt: Runtime) -> AsyncGenerator[None]:
+    """Serve the metrics of this process while the block runs, if there is a port for them."""
+    port = rt.settings.worker_metrics_port
+    if port is None:
+        yield
+        return
+    from fleek.api.worker_metrics import serve_worker_metrics  # noqa: PLC0415 - seldom used
+
+    async with serve_worker_metrics(rt, port):
+        yield
 
 
 def tune_gc() -> None:
@@ -188,7 +202,7 @@ async def open_attached_worker(
     async with open_runtime(settings) as rt:
         await wait_for_schema(rt, patience=MIGRATION_PATIENCE)
         tune_gc()
-        async with _working(rt) as handlers:
+        async with _showing_metrics(rt), _working(rt) as handlers:
             yield handlers
 
 

@@ -115,11 +115,16 @@ class ApiMetrics:
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """Return the exposition in the format of `accept`, and its content type."""
-        try:
-            encode, content_type = choose_encoder(accept)
-        except (TypeError, ValueError):  # a version that the library cannot compare
-            encode, content_type = choose_encoder("")
-        return encode(self.registry), content_type
+        return exposition(self.registry, accept)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, registry=self.registry)
+
+
+def exposition(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """Return all metrics of a registry in the format of `accept`, and its content type."""
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that the library cannot compare
+        encode, content_type = choose_encoder("")
+    return encode(registry), content_type
