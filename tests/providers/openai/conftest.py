@@ -88,6 +88,21 @@ def an_attempt(job: Job, **fields: Any) -> Attempt:
     return samples.an_attempt(job, **{"submitted_at": datetime.now(UTC), **fields})
 
 
+def with_files(job: Job) -> Attempt:
+    """Return an intent whose job has ``data:`` URIs as files, in place of references."""
+    values = {
+        f"/{name}{suffix}": text
+        for name, value in job.input.items()
+        for suffix, text in (
+            [(f"/{n}", item) for n, item in enumerate(value)]
+            if isinstance(value, list)
+            else [("", value)]
+        )
+    }
+    sent = {pointer for pointer, text in values.items() if str(text).startswith("data:")}
+    return an_attempt(job, inputs={pointer: {"sha256": "0" * 64} for pointer in sent})
+
+
 async def start(provider: OpenAIProvider, job: Job) -> Any:
     """Start the prediction of a new attempt."""
     return await provider.start(job, an_attempt(job))

@@ -38,6 +38,7 @@ IMAGE_FIELDS: Final = frozenset(
 )
 """What OpenAI accepts for its current models; the other servers accept anything."""
 
+IMAGES: Final = frozenset({"image", "image[]"})
 MODELS: Final = ("gpt-image-2.5-flare", "gpt-4o-mini-tts", "sora-2")
 
 
@@ -108,7 +109,8 @@ async def _images(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
     try:
         fields = await read_fields(request)
-        urls = _check_images(account, fields)
+        edits = request.url.path.endswith("/edits")
+        urls = _check_images(account, fields, edits=edits)
         order = _image_order(fields)
     except Refused as refused:
         return refused.response
@@ -123,12 +125,13 @@ def _image_order(fields: Mapping[str, Any]) -> Order:
     return order_of(fields, "prompt", extension=extension, model=model, n=n)
 
 
-def _check_images(account: Account, fields: Mapping[str, Any]) -> bool:
+def _check_images(account: Account, fields: Mapping[str, Any], *, edits: bool) -> bool:
     """Return whether addresses are requested instead of the bytes."""
     server, form = account.plan.openai_server, fields.get("response_format")
-    if server == "openai" and (
-        unknown := sorted(fields.keys() - IMAGE_FIELDS - {"image[]", "image"})
-    ):
+    if edits and fields.keys().isdisjoint(IMAGES):
+        raise Refused(problem(400, "Missing required parameter: 'image'."))
+    accepted = IMAGE_FIELDS | (IMAGES | {"mask"} if edits else set())
+    if server == "openai" and (unknown := sorted(fields.keys() - accepted)):
         raise Refused(problem(400, f"Unknown parameter: '{unknown[0]}'."))
     if server == "vllm" and form not in (None, "b64_json", "file"):
         raise Refused(problem(422, "Only 'b64_json' or 'file' response format is supported"))

@@ -10,6 +10,7 @@ Kind = Literal["image", "speech", "video"]
 KINDS: Final = frozenset(get_args(Kind))
 
 SIZE: Final = {"type": "string", "pattern": r"^(auto|[0-9]{1,5}x[0-9]{1,5})$"}
+FILE: Final = {"type": "string", "format": "uri"}
 WHOLE: Final = {"const": False, "description": "results are stored as a whole"}
 SCHEMAS: Final[Mapping[Kind, Schema]] = {
     "image": {
@@ -22,6 +23,8 @@ SCHEMAS: Final[Mapping[Kind, Schema]] = {
             "output_format": {"enum": ["png", "jpeg", "webp"]},
             "output_compression": {"type": "integer", "minimum": 0, "maximum": 100},
             "moderation": {"type": "string"},
+            "image": {"anyOf": [FILE, {"type": "array", "items": FILE, "minItems": 1}]},
+            "mask": FILE,
             "stream": WHOLE,
         },
     },
@@ -30,6 +33,7 @@ SCHEMAS: Final[Mapping[Kind, Schema]] = {
         "properties": {
             "voice": {"type": "string"},
             "instructions": {"type": "string"},
+            "ref_audio": FILE,
             "speed": {"type": "number", "minimum": 0.25, "maximum": 4},
             "response_format": {"enum": ["mp3", "opus", "aac", "flac", "wav", "pcm"]},
             "stream": WHOLE,
@@ -40,6 +44,7 @@ SCHEMAS: Final[Mapping[Kind, Schema]] = {
         "type": "object",
         "properties": {
             "size": SIZE,
+            "input_reference": FILE,
             "seconds": {
                 "anyOf": [
                     {"type": "integer", "minimum": 1},

@@ -20,6 +20,7 @@ from fleek.providers.base import (
     Budget,
     Failed,
     Found,
+    InputFile,
     Model,
     Outcome,
     Prediction,
@@ -56,6 +57,7 @@ PATHS: Final[Mapping[Kind, str]] = {
     "speech": "/audio/speech",
     "video": "/videos",
 }
+EDITS: Final = "/images/edits"
 ANY: Final = {"accept": "*/*"}
 MAX_READS: Final = 50  # of single videos in one poll
 READS_AT_ONCE: Final = 8
@@ -81,6 +83,7 @@ class OpenAIProvider:
     """
 
     reconcile_by: Literal["repeat", "find", "none"] = "find"
+    reads_inputs = False
 
     def __init__(
         self,
@@ -128,28 +131,46 @@ class OpenAIProvider:
         kind = self._models.get(job.model)
         if kind is None:
             raise ProviderRejected("OPENAI_MODELS does not list this model any more")
-        body = request_body(kind, job.model, job.prompt, job.input, voice=self._voice)
-        try:
-            content, headers = multipart(body) if kind == "video" else (strict.dumps(body), ANY)
-        except (TypeError, ValueError) as error:
-            raise ProviderRejected(str(error), code="provider_bad_request") from error
+        path, content, headers = await self._request(kind, job, attempt)
         with creation_errors(NAME):
             if kind == "video":
-                answer = await self._api.post(PATHS[kind], content, headers)
+                answer = await self._api.post(path, content, headers)
                 raise_for_start(answer)
                 video = read_video(answer.json(), retryable=self._repeats)
                 if video is None:
                     raise Unreadable("the response has no id of a video")
                 return video
-            answer = await self._synchronous(PATHS[kind], content, attempt)
+            answer = await self._synchronous(path, content, headers, attempt)
             return self._kept(await self._outcome(answer), answer)
 
-    async def _synchronous(self, path: str, content: bytes, attempt: Attempt) -> Answer:
+    async def _request(
+        self, kind: Kind, job: Job, attempt: Attempt
+    ) -> tuple[str, bytes, Mapping[str, str]]:
+        """Return the path, the body and the headers of a request. Images with files are edits."""
+        body = request_body(kind, job.model, job.prompt, job.input, voice=self._voice)
+        files = frozenset(attempt.inputs or ())
+        edits = kind == "image" and bool(files)
+        try:
+            if kind == "video" or edits:
+                content, headers = await asyncio.to_thread(multipart, body, files)
+            else:
+                content, headers = strict.dumps(body), {}
+        except (TypeError, ValueError) as error:
+            raise ProviderRejected(str(error), code="provider_bad_request") from error
+        return EDITS if edits else PATHS[kind], content, ANY | headers
+
+    async def upload(self, file: InputFile) -> str:
+        """Return the file as a ``data:`` URI: it is sent with the request."""
+        return await asyncio.to_thread(file.data_uri)
+
+    async def _synchronous(
+        self, path: str, content: bytes, headers: Mapping[str, str], attempt: Attempt
+    ) -> Answer:
         """Send a request whose response is the result, and may take as long as an attempt may."""
         try:
             async with asyncio.timeout(attempt.timeout.total_seconds()):
                 return await self._api.call(
-                    "POST", path, content, ANY, most=MAX_ANSWER_BYTES, wait=True
+                    "POST", path, content, headers, most=MAX_ANSWER_BYTES, wait=True
                 )
         except TimeoutError as error:
             raise ResponseLost("no complete response in time", late=True) from error

@@ -1,6 +1,7 @@
 """The search for a video whose creation has an unknown outcome: nothing in the list names us.
 
-A row with the same request, created at the time of the intent, is a possible match. That time is
+A row with the same request, created at the time of the intent, is a possible match, unless the request
+has files, which rows do not show. That time is
 known from two clocks: by the age of the intent and the host's date, and by our clock. Between both,
 every row counts, so one of them may be wrong.
 """
@@ -50,7 +51,8 @@ class Search:
         attempt: Its intent.
         age: Of the intent.
         open: Time after the intent in which the request may have been sent.
-        anonymous: Whether rows without a prompt are never ours, as a repetition costs nothing.
+        anonymous: Whether rows that do not show the whole request are never ours, as a repetition
+            costs nothing.
     """
 
     job: Job
@@ -106,10 +108,10 @@ class Search:
             return created < self._first
         if not self._same(row):
             return False
-        if row.get("prompt") == self.job.prompt:
+        if row.get("prompt") == self.job.prompt and not self.attempt.inputs:
             self._candidates[prediction.id] = (created, prediction)
-        elif row.get("prompt") is None and not self.anonymous:
-            self._wiped = True
+        elif row.get("prompt") in (None, self.job.prompt) and not self.anonymous:
+            self._wiped = True  # rows show no files, and some servers no prompt
         return False
 
     def _same(self, row: Row) -> bool:

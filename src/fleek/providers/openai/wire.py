@@ -4,17 +4,19 @@ import base64
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from math import isfinite
+from mimetypes import guess_extension
 from typing import Any, Final
 
+from fleek.domain.data_uri import decode, media_type
 from fleek.domain.errors import ProviderRejected, ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.domain.media import Output
-from fleek.domain.text import LongText, joined, one_line
+from fleek.domain.text import LongText, joined, one_line, pieces_of
 from fleek.providers.base import PAYMENT_REQUIRED, Failed, Outcome, Prediction, Succeeded
 from fleek.providers.error_messages import read_reason
 from fleek.providers.http import UNPAID, Answer, Unreadable, detail, raise_for_create
@@ -36,22 +38,41 @@ _TRANSIENT: Final = re.compile(r"out of memory|overloaded|server_error|timed? ?o
 _MEDIA_TYPE: Final = re.compile(r"[a-z]{1,20}/[a-z0-9.+-]{1,60}")
 
 
-def multipart(fields: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """Return a form and its headers.
+def multipart(
+    fields: Mapping[str, Any], files: Collection[str] = ()
+) -> tuple[bytes, dict[str, str]]:
+    """Return a form and its headers; blocks if there are files.
+
+    Args:
+        fields: Texts; other values are sent as JSON.
+        files: JSON pointers of the values that are ``data:`` URIs of files. Several files in a list
+            become parts with the same name, ``image[]``.
 
     Raises:
         ValueError: The name of a field cannot be sent.
     """
-    boundary = secrets.token_hex(16)
+    boundary = secrets.token_hex(16).encode()
     parts = []
     for name, value in fields.items():
         if not _FIELD.fullmatch(name):
             raise ValueError("a parameter's name has characters that a form cannot have")
-        text = value if isinstance(value, str) else json.dumps(value)
-        head = f'--{boundary}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n'
-        parts.append(f"{head}{text}\r\n")
-    content = "".join([*parts, f"--{boundary}--\r\n"]).encode()
-    return content, {"content-type": f"multipart/form-data; boundary={boundary}"}
+        if isinstance(value, list) and value and f"/{name}/0" in files:
+            parts += [_file_part(f"{name}[]", item) for item in value]
+        elif f"/{name}" in files:
+            parts.append(_file_part(name, value))
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            parts.append(f'name="{name}"\r\n\r\n{text}'.encode())
+    head = b"--" + boundary + b"\r\ncontent-disposition: form-data; "
+    content = b"".join(head + part + b"\r\n" for part in parts) + b"--" + boundary + b"--\r\n"
+    return content, {"content-type": f"multipart/form-data; boundary={boundary.decode()}"}
+
+
+def _file_part(name: str, uri: str) -> bytes:
+    kind = media_type(uri)
+    extension = guess_extension(kind) or ".bin"
+    head = f'name="{name}"; filename="{name.rstrip("[]")}{extension}"\r\ncontent-type: {kind}'
+    return head.encode() + b"\r\n\r\n" + b"".join(decode(pieces_of(uri)))
 
 
 def raise_for_start(answer: Answer) -> None:

@@ -1,0 +1,109 @@
+"""Media inputs: images to edit, the first frame of a video."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleek.domain.errors import OutcomeUnknown, ProviderRejected
+from fleek.emulator.media import render
+from fleek.emulator.server import Emulator
+from fleek.providers.base import InputFile, Succeeded, SupportsUpload
+from fleek.providers.openai.provider import OpenAIProvider
+from providers.openai.conftest import Open, a_job, with_files
+
+
+async def uri_of(provider: OpenAIProvider, folder: Path, name: str) -> str:
+    """Return what stands for a picture among the parameters."""
+    path = folder / name
+    path.write_bytes(content := render(name, "png"))
+    digest = sha256(content).hexdigest()
+    return await provider.upload(
+        InputFile(
+            path=path,
+            name=f"{name}.png",
+            sha256=digest,
+            size_bytes=len(content),
+            content_type="image/png",
+        )
+    )
+
+
+def digest(name: str) -> str:
+    """Return the hash by which the emulator keeps a file."""
+    return sha256(render(name, "png")).hexdigest()
+
+
+async def test_an_image_with_files_is_an_edit(
+    provider: OpenAIProvider, emulator: Emulator, tmp_path: Path
+) -> None:
+    """The bytes are parts of a form, beside the other parameters."""
+    image, mask = [await uri_of(provider, tmp_path, name) for name in ("cat", "mask")]
+    job = a_job("a hat", image=image, mask=mask, size="1024x1024", n=2)
+
+    made = await provider.start(job, with_files(job))
+
+    (row,) = emulator.ledger.rows("request")
+    (sold,) = emulator.account.predictions
+    assert row["path"] == "/openai/v1/images/edits"
+    assert (sold.input["image"], sold.input["mask"]) == (digest("cat"), digest("mask"))
+    assert (sold.input["prompt"], sold.input["size"]) == ("a hat", "1024x1024")
+    assert isinstance(made.outcome, Succeeded)
+
+
+async def test_several_images_are_parts_of_one_name(
+    provider: OpenAIProvider, emulator: Emulator, tmp_path: Path
+) -> None:
+    """As OpenAI's own client sends them."""
+    images = [await uri_of(provider, tmp_path, name) for name in ("cat", "dog")]
+    job = a_job("together", image=images)
+
+    await provider.start(job, with_files(job))
+
+    (sold,) = emulator.account.predictions
+    assert sold.input["image[]"] == digest("dog")  # the emulator keeps the last one
+
+
+async def test_a_video_begins_with_a_picture(
+    provider: OpenAIProvider, emulator: Emulator, tmp_path: Path
+) -> None:
+    """A part of the form that every video is."""
+    picture = await uri_of(provider, tmp_path, "cat")
+    job = a_job("it walks", model="sora-2", input_reference=picture, seconds=4)
+
+    await provider.start(job, with_files(job))
+
+    (sold,) = emulator.account.predictions
+    assert sold.input["input_reference"] == digest("cat")
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+async def test_a_lost_video_with_a_file_is_never_mistaken(
+    open_openai: Open, tmp_path: Path, *, repeats: bool
+) -> None:
+    """The list shows no files: the same prompt may be of another picture."""
+    provider = open_openai(repeats=repeats)
+    picture = await uri_of(provider, tmp_path, "cat")
+    job = a_job("[[emu:create_then_drop]]", model="sora-2", input_reference=picture)
+    attempt = with_files(job)
+    with pytest.raises(OutcomeUnknown):
+        await provider.start(job, attempt)
+
+    found = await provider.find(job, attempt, now=attempt.submitted_at)
+
+    assert (found.candidates, found.wiped) == ((), not repeats)
+
+
+async def test_no_parameter_can_break_a_form(provider: OpenAIProvider) -> None:
+    """Its name stands in a header."""
+    odd: dict[str, Any] = {'a"\r\nb': "x"}
+    job = a_job("a cat", model="sora-2", **odd)
+
+    with pytest.raises(ProviderRejected):
+        await provider.start(job, with_files(job))
+
+
+def test_it_takes_files(provider: OpenAIProvider) -> None:
+    """The engine resolves references for it."""
+    assert isinstance(provider, SupportsUpload)
