@@ -119,10 +119,10 @@ async def test_without_keys_the_actor_is_anonymous(
     assert [line.entry.actor for line in await audit.latest(rt.db, limit=9)] == ["anonymous"]
 
 
-async def test_an_operator_who_reads_of_other_tenants_leaves_a_line(
+async def test_reads_of_other_tenants_keys_are_logged(
     rt: Runtime, operator: httpx2.AsyncClient
 ) -> None:
-    """One for each of them; what belongs to the operator's own tenant is nobody's affair."""
+    """One entry for each of them, but none for the operator's own tenant."""
     for tenant in ("acme", "other", "acme"):
         await create_key(rt, name="x", tenant_id=tenant, scopes=[Scope.JOBS_READ])
     before = len(await actions(rt))
@@ -139,7 +139,7 @@ async def test_an_operator_who_reads_of_other_tenants_leaves_a_line(
 
 
 async def test_refused_operators_are_counted(rt: Runtime) -> None:
-    """The first at once, the others of a minute in one line; no route of others counts."""
+    """The first one at once, the others of a minute in one entry; other routes do not count."""
     key, secret = await create_key(
         rt, name="x", tenant_id="acme", scopes=[Scope.JOBS_READ, Scope.JOBS_WRITE]
     )

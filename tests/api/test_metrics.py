@@ -1,6 +1,6 @@
-"""The names of metrics are as Prometheus has it, and as `promtool check metrics` wants them.
+"""The names of metrics follow the conventions of Prometheus and of `promtool check metrics`.
 
-Source: https://prometheus.io/docs/practices/naming/
+Source: https://prometheus.io/docs/practices/naming/ (conventions).
 """
 
 import re
@@ -25,7 +25,7 @@ RESERVED: Final = {"le", "quantile", "job", "instance"}
 
 
 def families(figures: ApiMetrics) -> list[Metric]:
-    """Return all metrics of ours, as Prometheus reads them, without the times of their creation."""
+    """Return all metrics of the project, as Prometheus reads them, without creation times."""
     text = figures.expose("text/plain")[0].decode()
     return [
         family
@@ -35,7 +35,7 @@ def families(figures: ApiMetrics) -> list[Metric]:
 
 
 def all_metrics() -> list[Metric]:
-    """Return every metric that the service has, with a series each."""
+    """Return every metric of the service, with one series each."""
     engine = Metrics()
     for metric in vars(engine).values():
         labels = getattr(metric, "_labelnames", None)
@@ -56,7 +56,7 @@ def all_metrics() -> list[Metric]:
 
 
 def complaints(found: Iterable[Metric]) -> list[str]:
-    """Return what `promtool` would complain about."""
+    """Return the complaints of `promtool`."""
     told = []
     for metric in found:
         name = metric.name
@@ -79,15 +79,15 @@ def complaints(found: Iterable[Metric]) -> list[str]:
 
 
 def test_all_names_follow_the_conventions() -> None:
-    """So that queries and dashboards can be written without looking them up."""
+    """Queries and dashboards can be written without the reference."""
     found = all_metrics()
 
     assert len(found) > 20
     assert complaints(found) == []
 
 
-def test_the_check_finds_what_is_wrong() -> None:
-    """It is no check otherwise."""
+def test_the_check_finds_wrong_names() -> None:
+    """Otherwise it would prove nothing."""
     wrong = Metric("fleek_wait_ms_total", "Help", "gauge")
     wrong.add_sample("fleek_wait_ms_total", {"job": "x"}, 1)
 

@@ -1,4 +1,4 @@
-"""The metrics of a worker process: one route, for whoever may read it, whatever is sent."""
+"""The metrics of a worker process: one route with access control, for any input."""
 
 import asyncio
 from dataclasses import replace
@@ -21,8 +21,8 @@ def with_token(rt: Runtime) -> Runtime:
     return replace(rt, settings=rt.settings.model_copy(update={"metrics_token": SecretStr(TOKEN)}))
 
 
-async def asked(rt: Runtime, request: bytes) -> bytes:
-    """Return the whole answer to some bytes."""
+async def exchange(rt: Runtime, request: bytes) -> bytes:
+    """Return the whole response to some bytes."""
     port = free_port()
     async with serve_worker_metrics(rt, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -34,11 +34,11 @@ async def asked(rt: Runtime, request: bytes) -> bytes:
     return answer
 
 
-async def test_a_caller_on_the_machine_reads_them(rt: Runtime) -> None:
+async def test_local_callers_read_the_metrics(rt: Runtime) -> None:
     """With those of the process, in the format of Prometheus."""
     rt.metrics.steps.labels("completed").inc()
 
-    answer = await asked(rt, b"GET /metrics HTTP/1.1\r\n" + LOCAL + b"\r\n")
+    answer = await exchange(rt, b"GET /metrics HTTP/1.1\r\n" + LOCAL + b"\r\n")
 
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -46,7 +46,7 @@ async def test_a_caller_on_the_machine_reads_them(rt: Runtime) -> None:
     assert f"Content-Length: {len(body)}".encode() in head
     assert b'fleek_job_steps_total{event="completed"} 1.0' in body
     assert b"process_cpu_seconds_total" in body
-    assert b"fleek_jobs{" not in body  # of the database: the API has it
+    assert b"fleek_jobs{" not in body  # of the database: only the API has it
 
 
 @pytest.mark.parametrize(
@@ -59,18 +59,18 @@ async def test_a_caller_on_the_machine_reads_them(rt: Runtime) -> None:
         (b"X-API-Key: a\r\nX-API-Key: %s\r\n" % TOKEN.encode(), b"401"),
     ],
 )
-async def test_others_need_the_token(rt: Runtime, shown: bytes, expected: bytes) -> None:
+async def test_remote_callers_need_the_token(rt: Runtime, shown: bytes, expected: bytes) -> None:
     """As on `/metrics` of the API."""
     request = b"GET /metrics HTTP/1.1\r\n" + REMOTE + shown + b"\r\n"
 
-    assert (await asked(with_token(rt), request)).split(b" ")[1] == expected
+    assert (await exchange(with_token(rt), request)).split(b" ")[1] == expected
 
 
-async def test_without_a_token_nobody_else_reads_them(rt: Runtime) -> None:
-    """Not even with an empty one."""
+async def test_remote_callers_are_refused_without_a_configured_token(rt: Runtime) -> None:
+    """An empty token is refused, too."""
     request = b"GET /metrics HTTP/1.1\r\n" + REMOTE + b"Authorization: Bearer \r\n\r\n"
 
-    assert (await asked(rt, request)).split(b" ")[1] == b"401"
+    assert (await exchange(rt, request)).split(b" ")[1] == b"401"
 
 
 @pytest.mark.parametrize(
@@ -85,19 +85,19 @@ async def test_without_a_token_nobody_else_reads_them(rt: Runtime) -> None:
 )
 async def test_other_requests_are_refused(rt: Runtime, request_: bytes, expected: bytes) -> None:
     """There is one route."""
-    answer = await asked(rt, request_ + LOCAL + b"\r\n")
+    answer = await exchange(rt, request_ + LOCAL + b"\r\n")
 
     assert answer.split(b" ")[1] == expected
     assert (b"fleek_" in answer) == (expected == b"200" and not request_.startswith(b"HEAD"))
 
 
 @pytest.mark.parametrize("request_", [b"", b"GET /met", b"x" * (2 * MAX_HEAD)])
-async def test_what_is_no_request_has_no_answer(rt: Runtime, request_: bytes) -> None:
+async def test_an_invalid_request_gets_no_response(rt: Runtime, request_: bytes) -> None:
     """The connection is closed."""
-    assert await asked(rt, request_) == b""
+    assert await exchange(rt, request_) == b""
 
 
-async def test_a_port_that_is_taken_is_said_in_one_line(rt: Runtime) -> None:
+async def test_a_used_port_is_reported_in_one_line(rt: Runtime) -> None:
     """Two workers on one machine need two ports."""
     port = free_port()
     async with serve_worker_metrics(rt, port):

@@ -458,10 +458,8 @@ async def test_an_endpoint_is_disabled_after_five_days_of_failures(
     assert (logged["endpoint_id"], logged["reason"]) == (str(endpoint.id), "failing")
 
 
-async def test_the_other_endpoints_are_told_of_one_that_is_disabled(
-    rt: Runtime, clock: Clock
-) -> None:
-    """Those of its tenant that have chosen the event; and the audit log has a line."""
+async def test_a_disabled_endpoint_is_reported_to_the_others(rt: Runtime, clock: Clock) -> None:
+    """To those of its tenant with this type of event, and in the audit log."""
     events = ("job.created", DISABLED_EVENT)
     async with receiving(status(410)) as gone, receiving() as other, receiving() as foreign:
         one, _ = await create_endpoint(
