@@ -28,7 +28,7 @@ from fleek.engine.start import start
 from fleek.engine.watch import Watch
 from fleek.store import attempts, jobs, rows
 from fleek.store.database import open_database
-from fleek.store.migrate import _upgrade
+from fleek.store.migrate import _upgrade, upgrade
 from fleek.store.tables import AttemptRow, Base, CounterRow, EventRow, JobRow, MediaRow, WorkerRow
 from recovering import Recovering
 from samples import NOON, a_job, an_attempt
@@ -142,15 +142,17 @@ JOBS: Final[Mapping[str, Leftover]] = {
 
 @pytest.fixture
 def database_url(database: str, services: Services, tmp_path: Path) -> Iterator[str]:
-    """Return the address of a database of the previous release, with all these jobs."""
+    """Yield the address of a migrated database with all these jobs of the previous release."""
     if database == "sqlite":
         url = f"sqlite:///{tmp_path}/old.db"
         apart(asyncio.run, _fill(url))
+        apart(upgrade, url)
         yield url
         return
     server = services.postgres()
     name = server.create()
     apart(asyncio.run, _fill(server.url(name)))
+    apart(upgrade, server.url(name))
     yield server.url(name)
     server.drop(name)
 
