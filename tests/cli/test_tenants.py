@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 def _database(
     migrated_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleek: Any
 ) -> Iterator[None]:
-    """Let there be the database of a service with a tenant, and no log among the output."""
+    """Create the database of a service with a tenant, and keep log lines out of the output."""
     shutil.copy(migrated_file, tmp_path / "fleek.db")
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/fleek.db")
     with capture_logs():
@@ -23,7 +23,7 @@ def _database(
 
 
 def test_limits_are_set_and_listed(fleek: Any) -> None:
-    """A limit that is not named stays; "default" is the setting again."""
+    """Other limits are kept; "default" restores the setting."""
     changed = fleek("tenants", "set", "acme", "--max-live-jobs", "5", "--rate-per-minute", "0")
     again = fleek("tenants", "set", "acme", "--max-live-jobs", "default", "--max-running", "2")
     listed = fleek("tenants", "list")
@@ -34,7 +34,7 @@ def test_limits_are_set_and_listed(fleek: Any) -> None:
 
 
 def test_a_tenant_is_disabled_and_enabled(fleek: Any) -> None:
-    """As JSON, what the HTTP API returns; the audit log has both."""
+    """The JSON is that of the HTTP API; the audit log has both."""
     disabled = json.loads(fleek("tenants", "disable", "acme", "--json").out)
     listed = fleek("tenants", "list")
     enabled = json.loads(fleek("tenants", "enable", "acme", "--json").out)
@@ -58,7 +58,7 @@ def test_a_tenant_is_disabled_and_enabled(fleek: Any) -> None:
     ],
 )
 def test_a_wrong_limit_is_a_usage_error(fleek: Any, options: list[str], words: str) -> None:
-    """Named, with what is allowed."""
+    """The message has the limit and the allowed values."""
     refused = fleek("tenants", *options)
 
     assert refused.code == 2
@@ -67,7 +67,7 @@ def test_a_wrong_limit_is_a_usage_error(fleek: Any, options: list[str], words: s
 
 @pytest.mark.parametrize("verb", [["disable"], ["enable"], ["set", "--max-running", "3"]])
 def test_an_unknown_tenant_is_not_found(fleek: Any, verb: list[str]) -> None:
-    """A misspelt name must not seem to have had an effect."""
+    """A misspelt name must not look like a success."""
     missing = fleek("tenants", *verb, "acne")
 
     assert missing.code == 4

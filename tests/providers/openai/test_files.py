@@ -15,7 +15,7 @@ from providers.openai.conftest import Open, a_job, with_files
 
 
 async def uri_of(provider: OpenAIProvider, folder: Path, name: str) -> str:
-    """Return what stands for a picture among the parameters."""
+    """Return the value of a picture among the parameters."""
     path = folder / name
     path.write_bytes(content := render(name, "png"))
     digest = sha256(content).hexdigest()
@@ -52,7 +52,7 @@ async def test_an_image_with_files_is_an_edit(
     assert isinstance(made.outcome, Succeeded)
 
 
-async def test_several_images_are_parts_of_one_name(
+async def test_several_images_are_parts_with_one_name(
     provider: OpenAIProvider, emulator: Emulator, tmp_path: Path
 ) -> None:
     """As OpenAI's own client sends them."""
@@ -65,10 +65,10 @@ async def test_several_images_are_parts_of_one_name(
     assert sold.input["image[]"] == digest("dog")  # the emulator keeps the last one
 
 
-async def test_a_video_begins_with_a_picture(
+async def test_a_picture_is_the_first_frame_of_a_video(
     provider: OpenAIProvider, emulator: Emulator, tmp_path: Path
 ) -> None:
-    """A part of the form that every video is."""
+    """It is a part of the form."""
     picture = await uri_of(provider, tmp_path, "cat")
     job = a_job("it walks", model="sora-2", input_reference=picture, seconds=4)
 
@@ -79,10 +79,10 @@ async def test_a_video_begins_with_a_picture(
 
 
 @pytest.mark.parametrize("repeats", [True, False])
-async def test_a_lost_video_with_a_file_is_never_mistaken(
+async def test_a_lost_video_with_a_file_is_not_adopted(
     open_openai: Open, tmp_path: Path, *, repeats: bool
 ) -> None:
-    """The list shows no files: the same prompt may be of another picture."""
+    """The list contains no files: an equal prompt may belong to another picture."""
     provider = open_openai(repeats=repeats)
     picture = await uri_of(provider, tmp_path, "cat")
     job = a_job("[[emu:create_then_drop]]", model="sora-2", input_reference=picture)
@@ -95,8 +95,8 @@ async def test_a_lost_video_with_a_file_is_never_mistaken(
     assert (found.candidates, found.wiped) == ((), not repeats)
 
 
-async def test_no_parameter_can_break_a_form(provider: OpenAIProvider) -> None:
-    """Its name stands in a header."""
+async def test_an_unsafe_parameter_name_is_refused(provider: OpenAIProvider) -> None:
+    """Names are part of a header of the form."""
     odd: dict[str, Any] = {'a"\r\nb': "x"}
     job = a_job("a cat", model="sora-2", **odd)
 
@@ -104,6 +104,6 @@ async def test_no_parameter_can_break_a_form(provider: OpenAIProvider) -> None:
         await provider.start(job, with_files(job))
 
 
-def test_it_takes_files(provider: OpenAIProvider) -> None:
+def test_the_provider_accepts_files(provider: OpenAIProvider) -> None:
     """The engine resolves references for it."""
     assert isinstance(provider, SupportsUpload)
