@@ -17,6 +17,7 @@ from service_process import until
 DONE_SECONDS: Final = 180.0  # a delivery is repeated when its lease of a minute has ended
 TAGS: Final = ["kept"]
 UPLOADS: Final = "/api/v1/uploads"
+TAKES_PICTURES: Final = "black-forest-labs/flux-1.1-pro"
 CONTENT: Final = b"GIF89a\x01\x00\x01\x00"
 _numbers = count(1)
 
@@ -118,7 +119,9 @@ class Requests:
         client = Client(self._rig, self._rig.history, 3)
         try:
             prompt = f"with an input {next(_numbers)}"
-            return client.submit(prompt, parameters={"image": reference})
+            return client.submit(
+                prompt, model_name=TAKES_PICTURES, parameters={"image_prompt": reference}
+            )
         finally:
             client.close()
 

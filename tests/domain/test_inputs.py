@@ -30,6 +30,7 @@ FILES: Final = {
         ({"reference": "https://e.com/a"}, FILE, [("/reference", "https", None, 0)]),
         ({"reference": ["https://e.com/a"]}, FILES, [("/reference/0", "https", None, 0)]),
         ({"a/b~c": {"x": [f"job:{ID}"]}}, None, [("/a~1b~0c/x/0", "job", ID, 0)]),
+        ({"image_prompt": "https://e.com"}, None, [("/image_prompt", "https", None, 0)]),
         ({"reference": "https://e.com/a"}, None, []),
         ({"image_prompt_strength": "https://e.com/a"}, None, []),
         ({"image": "cat.png", "seed": 7, "mask": None}, None, []),

@@ -17,7 +17,7 @@ MAX_INPUTS: Final = 32  # of one job
 MAX_DATA_BYTES: Final = 256 * 1024  # of one in a ``data:`` URI; larger ones are uploaded
 
 _WORDS: Final = frozenset({"image", "images", "mask", "video", "videos", "audio"})
-_NOT_FILES: Final = frozenset({"size", "format", "num", "prompt", "strength", "length", "quality"})
+_NOT_FILES: Final = frozenset({"size", "format", "num", "strength", "length", "quality"})
 
 
 class InputKind(StrEnum):
