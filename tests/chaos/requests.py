@@ -18,6 +18,7 @@ DONE_SECONDS: Final = 180.0  # a delivery is repeated when its lease of a minute
 TAGS: Final = ["kept"]
 UPLOADS: Final = "/api/v1/uploads"
 TAKES_PICTURES: Final = "black-forest-labs/flux-1.1-pro"
+RUNS_ON: Final = "[[emu:predict=2]]"  # longer than the next job takes to be submitted
 CONTENT: Final = b"GIF89a\x01\x00\x01\x00"
 _numbers = count(1)
 
@@ -108,17 +109,18 @@ class Requests:
 
     def _chained(self) -> bool:
         """Whether a job with the upload has completed, and one with its output."""
-        first = self._take(f"upload:{self._upload.rpartition('/')[2]}")
+        upload = self._upload.rpartition("/")[2]
+        first = self._take(f"upload:{upload}", RUNS_ON)
         second = None if first is None else self._take(f"job:{first}")
         if second is None:
             return False
         self._until(lambda: self._ended(second))
         return True
 
-    def _take(self, reference: str) -> str | None:
+    def _take(self, reference: str, fault: str = "") -> str | None:
         client = Client(self._rig, self._rig.history, 3)
         try:
-            prompt = f"with an input {next(_numbers)}"
+            prompt = f"with an input {next(_numbers)}{fault}"
             return client.submit(
                 prompt, model_name=TAKES_PICTURES, parameters={"image_prompt": reference}
             )
