@@ -1,4 +1,4 @@
-"""Secrets appear nowhere: each has a value that is searched for in all that the service lets out."""
+"""Secrets appear nowhere: each has a unique value that is searched in all output of the service."""
 
 import asyncio
 import base64
@@ -41,7 +41,7 @@ ERRORS: Final = "submitted.write=oserror@3,watch.poll=oserror@2,deliver.sent=ose
 
 
 def forms(secret: str) -> set[bytes]:
-    """Return how a secret may be written."""
+    """Return the possible spellings of a secret."""
     plain = secret.encode()
     encoded = base64.b64encode(plain), base64.urlsafe_b64encode(plain)
     return {
@@ -55,18 +55,18 @@ def forms(secret: str) -> set[bytes]:
 
 @dataclass
 class Findings:
-    """What was let out, by its place, and the secrets to be searched for."""
+    """The output by its place, and the secrets to search for."""
 
     secrets: dict[str, str] = field(default_factory=lambda: dict(SECRETS))
     texts: dict[str, bytes] = field(default_factory=dict)
 
     def add(self, place: str, text: bytes | str) -> None:
-        """Note what was let out."""
+        """Add output."""
         data = text.encode() if isinstance(text, str) else text
         self.texts[place] = self.texts.get(place, b"") + data
 
     def leaks(self) -> list[tuple[str, str]]:
-        """Return which secret appears at which place."""
+        """Return each secret with the place at which it appears."""
         wanted = [(name, form) for name, value in self.secrets.items() for form in forms(value)]
         return sorted(
             {
@@ -94,7 +94,7 @@ class _Traces(BaseHTTPRequestHandler):
 
 @contextmanager
 def collecting_traces() -> Generator[tuple[str, list[bytes]]]:
-    """Accept traces; gives the address and what came."""
+    """Accept traces, and yield the address and the received ones."""
     bodies: list[bytes] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Traces, bodies))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -113,7 +113,7 @@ def receiver() -> Generator[Collector]:
 
 
 def settings_for(postgres: Postgres, name: str, emulator: int, traces: str) -> dict[str, str]:
-    """Return settings with a secret wherever one can be."""
+    """Return settings with a secret in every possible place."""
     password = SECRETS["database password"]
     return {
         "DATABASE_URL": f"postgresql://postgres:{password}@127.0.0.1:{postgres.port}/{name}",
@@ -135,7 +135,7 @@ def settings_for(postgres: Postgres, name: str, emulator: int, traces: str) -> d
 
 
 def calls(service: Service, found: Findings) -> None:
-    """Ask for everything, rightly and wrongly, and note the answers."""
+    """Send valid and invalid requests, and record the responses."""
     key, token = SECRETS["API key"], SECRETS["metrics token"]
     known = {"Authorization": f"Bearer {key}"}
     jobs = service.http.get("/api/v1/jobs", headers=known).json()
@@ -178,7 +178,7 @@ def _whole(answer: httpx2.Response) -> bytes:
 
 
 def commands(service: Service, found: Findings) -> None:
-    """Run operators' commands and note what they print; some with settings that are wrong."""
+    """Run operators' commands, some with wrong settings, and record their output."""
     s3 = {"STORAGE_BACKEND": "s3", "S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "AKIACANARY"}
     s3 |= {"S3_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
     away = {"DATABASE_URL": service.env["DATABASE_URL"].replace("@127.0.0.1", "@127.0.0.2")}
@@ -217,7 +217,7 @@ def dump(url: str) -> bytes:
             rows = [
                 str(tuple(row.values()))
                 for table in tables
-                for row in await connection.fetch(f'SELECT t::text FROM "{table}" AS t')  # noqa: S608 - our tables
+                for row in await connection.fetch(f'SELECT t::text FROM "{table}" AS t')  # noqa: S608 - tables of the project
             ]
         finally:
             await connection.close()
@@ -231,9 +231,9 @@ def dump(url: str) -> bytes:
 def test_no_secret_appears_anywhere(
     tmp_path: Path, postgres: Postgres, receiver: Collector, style: str
 ) -> None:
-    """In logs of both forms, answers, events, webhooks, metrics, traces, commands and the database.
+    """Neither in logs, responses, events, webhooks, metrics, traces, commands nor the database.
 
-    A job runs through, others fail, requests are wrong, and mistakes inside leave tracebacks.
+    A job completes, others fail, requests are wrong, and internal errors leave tracebacks.
     """
     found = Findings()
     name = postgres.create(template=MIGRATED)
@@ -266,7 +266,7 @@ def test_no_secret_appears_anywhere(
 
 
 def _run(service: Service, receiver: Collector, found: Findings) -> dict[str, str]:
-    """Let jobs end in all ways; returns the secrets that were made, which are shown once."""
+    """Let jobs end in all ways, and return the created secrets, which are shown once."""
     known = {"Authorization": f"Bearer {SECRETS['API key']}"}
 
     def post(path: str, **body: Any) -> Any:
@@ -284,7 +284,7 @@ def _run(service: Service, receiver: Collector, found: Findings) -> dict[str, st
         "[[emu:create_401]]",
         "[[emu:create_422]]",
     ):
-        with suppress(httpx2.ReadError):  # the third one meets a mistake inside
+        with suppress(httpx2.ReadError):  # the third one causes an internal error
             answer = service.http.post(
                 "/api/v1/generate",
                 headers={**known, "Idempotency-Key": f"k {prompt}".replace(" ", "-")},
