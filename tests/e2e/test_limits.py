@@ -58,7 +58,13 @@ def clients_of(installation: Service) -> Open:
 def serve(service: Service, port: int, **settings: str) -> Process:
     """Start an API process without a worker on this port."""
     keys = f"shop:{SECRET}"
-    process = service.start("serve", "--no-worker", API_PORT=str(port), API_KEYS=keys, **settings)
+    settings = {
+        "API_KEYS": keys,
+        "API_PORT": str(port),
+        "MAX_WRITE_WAIT_SECONDS": "120",  # no request is refused since the machine is busy
+        **settings,
+    }
+    process = service.start("serve", "--no-worker", **settings)
     process.await_line("is ready")
     return process
 
