@@ -10,7 +10,7 @@ from fleek.emulator.media import render
 from fleek.emulator.server import Emulator
 from fleek.providers.base import Failed, Succeeded
 from fleek.providers.openai import results
-from fleek.providers.openai.provider import GONE_SECONDS, OpenAIProvider
+from fleek.providers.openai.provider import LOST_SECONDS, OpenAIProvider
 from fleek.providers.openai.results import KEPT_SECONDS
 from providers.openai.conftest import Open, Ticks, a_job, an_attempt, contents, start
 
@@ -182,7 +182,7 @@ async def test_a_result_without_a_process_is_lost_after_a_while(
     other = open_openai(repeats=repeats)
 
     before = (await other.poll([made.id]))[made.id]
-    ticks.seconds += GONE_SECONDS
+    ticks.seconds += LOST_SECONDS
     after = (await other.poll([made.id]))[made.id]
 
     assert before.outcome is None

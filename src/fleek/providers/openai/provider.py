@@ -62,7 +62,8 @@ ANY: Final = {"accept": "*/*"}
 MAX_READS: Final = 50  # of single videos in one poll
 READS_AT_ONCE: Final = 8
 LIST_FROM: Final = 5  # so many ids are worth a page of the list
-GONE_SECONDS: Final = 120.0  # how long an unknown id may become known again
+GONE_SECONDS: Final = 60.0  # how long an unknown video may become known again
+LOST_SECONDS: Final = 120.0  # how long another process may need to store a result
 GONE_KEPT: Final = 10_000  # ids
 
 
@@ -235,14 +236,16 @@ class OpenAIProvider:
             return kept
         reason = "the process that received the result ended before it was stored"
         lost = Failed("prediction_lost", reason, retryable=self._repeats)
-        return self._absent(key, lost) or Prediction(id=key)
+        return self._absent(key, lost, LOST_SECONDS) or Prediction(id=key)
 
-    def _absent(self, key: PredictionId, gone: Failed) -> Prediction | None:
+    def _absent(
+        self, key: PredictionId, gone: Failed, seconds: float = GONE_SECONDS
+    ) -> Prediction | None:
         """Return the end of a prediction that has been unknown for long; None: not yet."""
         if len(self._missing) >= GONE_KEPT:
             self._missing.clear()
         since = self._missing.setdefault(key, self._clock())
-        if self._clock() - since < GONE_SECONDS:
+        if self._clock() - since < seconds:
             return None
         return Prediction(id=key, outcome=CANCELLED if since < 0 else gone)
 
