@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -35,9 +36,14 @@ class EventReader:
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
-        self._writer.write(self._request)
-        async with asyncio.timeout(PATIENCE):
-            status, *fields = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        try:
+            self._writer.write(self._request)
+            async with asyncio.timeout(PATIENCE):
+                head = await self._reader.readuntil(b"\r\n\r\n")
+        except BaseException:
+            await self._close()
+            raise
+        status, *fields = head.decode().split("\r\n")
         self.status = int(status.split()[1])
         self.headers = {
             name.lower(): value for name, _, value in (line.partition(": ") for line in fields)
@@ -45,7 +51,12 @@ class EventReader:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
         self._writer.close()
+        with suppress(OSError):  # the server ended before
+            await self._writer.wait_closed()
 
     async def next(self) -> Received | None:
         """Return the next event; None: the response has ended properly.

@@ -224,6 +224,15 @@ class Service:
         with closing(sqlite3.connect(self.folder / "fleek.db", timeout=PATIENCE)) as connection:
             return connection.execute(statement).fetchall()
 
+    def change(self, statement: str) -> None:
+        """Change the database behind the service's back."""
+        if url := self.env.get("DATABASE_URL", ""):
+            apart(asyncio.run, _changed(url, statement))
+            return
+        path = self.folder / "fleek.db"
+        with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection, connection:
+            connection.execute(statement)
+
     def tails(self) -> str:
         """Return the ends of all logs."""
         return "\n".join(f"--- {one.command}\n{one.tail()}" for one in self.processes)
@@ -255,6 +264,14 @@ def assert_each_once(service: Service, accepted: Iterable[str]) -> None:
     paid = service.rows(PAID_FOR)
     assert len(paid) == len({job_id for job_id, _ in paid}) == len(jobs)
     assert len({prediction_id for _, prediction_id in paid} - {None}) == len(jobs)
+
+
+async def _changed(url: str, statements: str) -> None:
+    connection = await asyncpg.connect(url.partition("?")[0], timeout=PATIENCE)
+    try:
+        await connection.execute(statements)  # together they are one transaction
+    finally:
+        await connection.close()
 
 
 async def _asked(url: str, statement: str) -> list[tuple[Any, ...]]:

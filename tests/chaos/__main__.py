@@ -8,7 +8,7 @@ import secrets
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -45,14 +45,17 @@ def database(kind: str) -> Generator[dict[str, str]]:
 
 
 def sweep(chosen: argparse.Namespace) -> bool:
-    """Strike every failpoint, each in a service of its own; whether all came out right."""
+    """Strike every failpoint, so many in one service; whether all came out right."""
     folder = Path(tempfile.mkdtemp(prefix="fleek-sweep-"))
     legs = [leg for leg in all_legs() if chosen.only in leg.orders]
     first = chosen.first - 1
     host, bad = Host(folder, seed=chosen.seed), 0
-    for number, leg in list(enumerate(legs))[first:]:
-        found = _leg(folder / str(number), host, leg, chosen)
-        say(f"{number + 1}/{len(legs)} {chosen.database} {leg.orders}", "bad" if found else "ok")
+    for number in range(first, len(legs), chosen.together):
+        some = legs[number : number + chosen.together]
+        found = _legs(folder / str(number), host, some, chosen)
+        struck = ", ".join(leg.orders for leg in some)
+        last = number + len(some)
+        say(f"{last}/{len(legs)} {chosen.database} {struck}", "bad" if found else "ok")
         for one in found:
             say("   ", one)
         bad += bool(found)
@@ -61,12 +64,12 @@ def sweep(chosen: argparse.Namespace) -> bool:
     return not bad
 
 
-def _leg(folder: Path, host: Host, leg: Leg, chosen: argparse.Namespace) -> list[str]:
+def _legs(folder: Path, host: Host, legs: Sequence[Leg], chosen: argparse.Namespace) -> list[str]:
     folder.mkdir()
     plan(host, seed=chosen.seed)
     try:
         with database(chosen.database) as extra, rigged(folder, host, **extra) as rig:
-            return run_legs(rig, [leg])
+            return run_legs(rig, legs)
     except Exception:  # noqa: BLE001 - whatever it was, the others are tried too
         return [traceback.format_exc()]
 
@@ -138,6 +141,9 @@ def main() -> int:
         "--only", default="", help="crash points and mutations that have this text"
     )
     parser.add_argument("--first", type=int, default=1, help="the crash point to begin with")
+    parser.add_argument(
+        "--together", type=int, default=1, help="crash points in one service, one after the other"
+    )
     parser.add_argument("--jobs", type=int, default=EXACT["jobs"])
     parser.add_argument("--kills", type=int, default=EXACT["kills"])
     parser.add_argument("--minutes", type=float, default=EXACT["minutes"])

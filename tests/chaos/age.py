@@ -10,7 +10,6 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from backing_services import apart
-from chaos.history import Client
 from chaos.rig import Rig
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job
@@ -33,7 +32,7 @@ def leave_old_ones(rig: Rig) -> None:
     """
     rig.env["JOB_RETENTION_DAYS"] = str(KEPT_DAYS)
     process = rig.serve()
-    client = Client(rig, rig.history, 2)
+    client = rig.client(2)
     client.submit(f"young {uuid7()}")
     client.close()
     rig.settle(seconds=120)

@@ -3,6 +3,8 @@
 import sqlite3
 import threading
 import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
@@ -12,6 +14,7 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
 from chaos.history import Client
 from chaos.rig import Rig
+from chaos.tenants import NAMES
 
 LISTED: Final = "SELECT prompt, id, status, stage, worker_id FROM jobs"
 ACTED_ON: Final = ("slow", "cancelled", "regained")
@@ -22,34 +25,55 @@ _numbers = count(1)
 
 @dataclass(slots=True)
 class Callers:
-    """Submit a scene's jobs, and cancel or collect some when their moment has come."""
+    """Submit a scene's jobs in turn for each tenant, and cancel or collect some at their moment.
+
+    Each request is repeated once it was answered; the other tenant asks for its job, in vain.
+    """
 
     rig: Rig
     jobs: dict[str, str]
     over: threading.Event = field(default_factory=threading.Event)
-    prompts: list[str] = field(default_factory=list)
+    ready: threading.Event = field(default_factory=threading.Event)  # to submit
+    prompts: dict[str, str] = field(default_factory=dict)  # and whose they are
 
     def run(self) -> None:
         """Submit all, whoever dies meanwhile, and act on some until an answer comes."""
-        client = Client(self.rig, self.rig.history, 0)
-        try:
-            for name, faults in self.jobs.items():
+        with self._clients() as clients:
+            self.ready.set()
+            for turn, (name, faults) in enumerate(self.jobs.items()):
+                client, other = clients[turn % 2], clients[(turn + 1) % 2]
                 prompt = f"{name} {next(_numbers)} {faults}".strip()
-                client.submit(prompt)
-                self.prompts.append(prompt)
-            self.act(client)
-        finally:
-            client.close()
+                key = prompt.replace(" ", "_")
+                job_id = client.submit(prompt, key=key)
+                self.prompts[prompt] = client.tenant
+                if job_id is not None:
+                    client.repeat(prompt, key=key)
+                    other.peek(job_id, turn)
+        self.act()
 
-    def act(self, client: Client) -> None:
+    def act(self) -> None:
         """Cancel or collect each job that is to be, at its moment or when all is over.
 
         That one whose submit was not answered is there, its caller would see in the list.
         """
+        with self._clients() as clients:
+            self._act({client.tenant: client for client in clients})
+
+    @contextmanager
+    def _clients(self) -> Generator[Sequence[Client]]:
+        clients = [self.rig.client(0, name) for name in NAMES]
+        try:
+            yield clients
+        finally:
+            for client in clients:
+                client.close()
+
+    def _act(self, clients: Mapping[str, Client]) -> None:
         wanted = [one for one in self.prompts if one.startswith(ACTED_ON)]
         while wanted:
             late, found = self.over.is_set(), self._listed()
             for prompt in tuple(wanted):
+                client = clients[self.prompts[prompt]]
                 if self._is_done(client, prompt, found.get(prompt), late=late):
                     wanted.remove(prompt)
             if late and wanted:

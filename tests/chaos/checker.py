@@ -1,23 +1,23 @@
 """Judges a run: the invariants I1-I5 and the ledger's equations, from evidence alone.
 
+What callers were promised besides is in `chaos.promises`.
+
 Each check yields one sentence per violation, with what is needed to look into it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
+from chaos import promises
 from chaos.evidence import Attempt, Event, Evidence, Job, Sale
 from chaos.money import money, sales_by_job
+from chaos.promises import said
+from chaos.tenants import ENDS
 
-ENDS: Final = {"completed", "failed", "cancelled"}
-ANNOUNCED: Final = {  # events that storms have sent to a receiver
-    "submitted": "job.created",
-    **{end: f"job.{end}" for end in sorted(ENDS)},
-}
 VERDICTS: Final = {  # what the ledger must say for each verdict of ours
     "succeeded": {"succeeded"},
     "failed": {"failed_after_start", "failed_before_start", "aborted"},
@@ -50,17 +50,18 @@ def check(evidence: Evidence, terms: Terms) -> list[str]:
         _bytes_are_true,
         _cancels_are_true,
         _money_is_explained,
-        _webhooks_arrive,
-        _webhooks_are_true,
     )
-    return [f"{one.__name__[1:]}: {found}" for one in checks for found in one(evidence, terms)]
+    found = [f"{one.__name__[1:]}: {found}" for one in checks for found in one(evidence, terms)]
+    return found + promises.check(evidence)
 
 
 def _accepted_is_there(evidence: Evidence, _: Terms) -> Iterator[str]:
     """I1: what was acknowledged is in the database, and what is there was asked for, once."""
-    invoked = {row["prompt"] for row in evidence.history if row["op"] == "submit"}
-    refused = {row["prompt"] for row in _said(evidence, "submit", "fail")}
-    for row in _said(evidence, "submit", "ok"):
+    submits = [row for row in evidence.history if row["op"] == "submit"]
+    invoked = {row["prompt"] for row in submits}
+    refused = {row["prompt"] for row in submits if row["phase"] == "fail"}
+    refused -= {row["prompt"] for row in submits if row["phase"] in {"ok", "info"}}
+    for row in said(evidence, "submit", "ok"):
         job = evidence.jobs.get(UUID(row["job"]))
         if job is None:
             yield f"{row['job']} was acknowledged and is gone"
@@ -186,7 +187,7 @@ def _files_are_true(evidence: Evidence, job: Job) -> Iterator[str]:
 def _cancels_are_true(evidence: Evidence, _: Terms) -> Iterator[str]:
     """I5: the answer to a cancel is what has become of the job, and nothing runs on."""
     asked = {UUID(row["job"]) for row in evidence.history if row["op"] == "cancel"}
-    for row in _said(evidence, "cancel", "ok"):
+    for row in said(evidence, "cancel", "ok"):
         job = evidence.jobs.get(UUID(row["job"]))
         if job is None:
             continue  # `_accepted_is_there` says so
@@ -221,45 +222,3 @@ def _money_is_explained(evidence: Evidence, terms: Terms) -> Iterator[str]:
         yield f"{paid.billed} paid for {len(evidence.jobs)} jobs"
     if len(evidence.tokens) > 1 or evidence.leaks:
         yield f"{len(evidence.tokens)} tokens, {evidence.leaks} sent to the host of files"
-
-
-def _webhooks_arrive(evidence: Evidence, _: Terms) -> Iterator[str]:
-    """Each event is owed once, in the commit of its job, and delivered at least once."""
-    if evidence.received is None:
-        return
-    arrived = {received.id for received in evidence.received}
-    owed = {(delivery.job_id, delivery.seq): delivery for delivery in evidence.deliveries}
-    if len(owed) < len(evidence.deliveries):
-        yield f"{len(evidence.deliveries)} deliveries for {len(owed)} events"
-    for job_id, events in evidence.events.items():
-        for event in (one for one in events if one.type in ANNOUNCED):
-            kind, delivery = ANNOUNCED[event.type], owed.get((job_id, event.seq))
-            if delivery is None or delivery.type != kind:
-                yield f"{kind} of {job_id} was owed to nobody"
-            elif delivery.id not in arrived or delivery.state != "delivered":
-                yield f"{kind} of {job_id} did not arrive: it is {delivery.state}"
-
-
-def _webhooks_are_true(evidence: Evidence, _: Terms) -> Iterator[str]:
-    """What comes again has the same bytes, and what comes first about a job has happened first."""
-    deliveries = {delivery.id: delivery for delivery in evidence.deliveries}
-    bodies: dict[str, bytes] = {}
-    latest: Counter[UUID] = Counter()
-    for received in evidence.received or ():
-        delivery = deliveries.get(received.id)
-        if delivery is None:
-            yield f"{received.id} came, and nobody owed it"
-        elif received.id in bodies:
-            if bodies[received.id] != received.body:
-                yield f"{received.id} came again with other bytes"
-        else:
-            if delivery.seq < latest[delivery.job_id]:
-                yield f"{delivery.type} of {delivery.job_id} came after what followed it"
-            latest[delivery.job_id] = delivery.seq
-            bodies[received.id] = received.body
-
-
-def _said(evidence: Evidence, op: str, phase: str) -> Iterator[Mapping[str, Any]]:
-    for row in evidence.history:
-        if row["op"] == op and row["phase"] == phase:
-            yield row

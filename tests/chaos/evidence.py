@@ -10,19 +10,25 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from chaos.flood import Answered
+from chaos.follower import Followed
 from chaos.host import Host
-from receivers import Received
+from chaos.receiver import Arrival
 from service_process import Service
 
 JOBS: Final = (
     "SELECT id, prompt, status, attempt, max_attempts, attempt_id, prediction_id, error_code,"
-    " version FROM jobs"
+    " version, tenant_id, webhook FROM jobs"
 )
 ATTEMPTS: Final = "SELECT id, job_id, n, prediction_id, verdict, cancel_owed FROM attempts"
 EVENTS: Final = "SELECT job_id, seq, type, data FROM events ORDER BY job_id, seq"
 MEDIA: Final = 'SELECT job_id, attempt_id, "index", key, sha256, size_bytes FROM media'
 FAILPOINT: Final = re.compile(r"^failpoint \S+ (\w+)$", re.MULTILINE)
-DELIVERIES: Final = "SELECT id, job_id, seq, type, state FROM deliveries"
+DELIVERIES: Final = (
+    "SELECT id, tenant_id, endpoint_id, url, job_id, seq, type, state, body FROM deliveries"
+)
+ENDPOINTS: Final = "SELECT id, tenant_id, url, events FROM endpoints"
+KEYS: Final = "SELECT tenant_id, key, job_id FROM idempotency_keys"
 TALLIES: Final = "SELECT status, sum(jobs) FROM tallies GROUP BY status"
 
 
@@ -39,6 +45,8 @@ class Job:
     prediction_id: str | None
     error_code: str | None
     version: int
+    tenant_id: str
+    webhook: tuple[str, frozenset[str]] | None  # where its own webhooks go, and which events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +103,33 @@ class Delivery:
     """A webhook's row."""
 
     id: str  # as its receiver sees it
+    tenant_id: str
+    endpoint_id: UUID | None  # None: to the job's own address
+    url: str | None  # of the job
     job_id: UUID
     seq: int
     type: str
     state: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a tenant's webhooks go."""
+
+    id: UUID
+    tenant_id: str
+    url: str
+    events: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """An idempotency key, and the job of its request."""
+
+    tenant_id: str
+    key: str
+    job_id: UUID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,15 +151,36 @@ class Evidence:
     history: Sequence[Mapping[str, Any]]
     webhooks: Sequence[Mapping[str, Any]]
     strikes: Mapping[str, int]  # how often each fault struck, at the provider or in a process
-    deliveries: Sequence[Delivery] = ()
-    received: Sequence[Received] | None = None  # webhooks as they came; None: there is no receiver
+    deliveries: Sequence[Delivery]
+    endpoints: Sequence[Endpoint]
+    received: Sequence[Arrival]  # webhooks as they came
+    secrets: Mapping[str, Sequence[str]]  # by the path of a receiver: what may have signed them
+    keys: Sequence[Key]
+    followed: Mapping[str, Sequence[Followed]]  # by tenant: its events as they came
+    crowded: Mapping[str, int]  # by tenant: most jobs that had not ended, whenever one looked
+    max_live: int | None  # most there may be
+    resumed: int = 0  # how often a stream was resumed
+    flood: Sequence[Answered] = ()  # to a caller that sends more requests than it may
+    rate_per_minute: int = 0  # most requests that it may send; 0: any number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was seen from outside, which nothing can be asked for afterwards."""
+
+    history: Sequence[Mapping[str, Any]]
+    received: Sequence[Arrival]
+    secrets: Mapping[str, Sequence[str]]
+    followed: Mapping[str, Sequence[Followed]]
+    crowded: Mapping[str, int]
+    resumed: int
+    flood: Sequence[Answered]
 
 
 def gather(
     service: Service,
     host: Host,
-    history: Sequence[Mapping[str, Any]],
-    received: Sequence[Received] | None,
+    seen: Seen,
 ) -> Evidence:
     """Read all of it."""
     ledger = host.ledger()
@@ -158,11 +210,23 @@ def gather(
             row["prediction_id"] for row in logs if row["event"] == "orphan_prediction"
         ),
         logs=logs,
-        history=history,
+        history=seen.history,
         webhooks=ledger["webhooks"],
         strikes=_strikes(ledger, [process.log for process in service.processes]),
         deliveries=[_delivery(row) for row in service.rows(DELIVERIES)],
-        received=received,
+        endpoints=[_endpoint(row) for row in service.rows(ENDPOINTS)],
+        received=list(seen.received),
+        secrets=seen.secrets,
+        keys=[
+            Key(tenant_id=tenant_id, key=key, job_id=_uuid(job_id))
+            for tenant_id, key, job_id in service.rows(KEYS)
+        ],
+        followed=seen.followed,
+        crowded=seen.crowded,
+        resumed=seen.resumed,
+        flood=seen.flood,
+        rate_per_minute=int(service.env.get("RATE_PER_MINUTE", "0")),
+        max_live=int(most) if (most := service.env.get("MAX_LIVE_JOBS")) else None,
     )
 
 
@@ -185,6 +249,8 @@ def _job(row: Sequence[Any]) -> Job:
         prediction_id=row[6],
         error_code=row[7],
         version=row[8],
+        tenant_id=row[9],
+        webhook=_webhook(row[10]),
     )
 
 
@@ -199,10 +265,28 @@ def _attempt(row: Sequence[Any]) -> Attempt:
     )
 
 
+def _webhook(stored: str | None) -> tuple[str, frozenset[str]] | None:
+    found = None if stored is None else json.loads(stored)
+    return None if found is None else (found["url"], frozenset(found["events"]))
+
+
 def _delivery(row: Sequence[Any]) -> Delivery:
     return Delivery(
-        id=f"msg_{_uuid(row[0]).hex}", job_id=_uuid(row[1]), seq=row[2], type=row[3], state=row[4]
+        id=f"msg_{_uuid(row[0]).hex}",
+        tenant_id=row[1],
+        endpoint_id=_maybe(row[2]),
+        url=row[3],
+        job_id=_uuid(row[4]),
+        seq=row[5],
+        type=row[6],
+        state=row[7],
+        body=row[8],
     )
+
+
+def _endpoint(row: Sequence[Any]) -> Endpoint:
+    events = frozenset(json.loads(row[3]))
+    return Endpoint(id=_uuid(row[0]), tenant_id=row[1], url=row[2], events=events)
 
 
 def _sale(row: Mapping[str, Any]) -> Sale:

@@ -3,9 +3,10 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
+from uuid import uuid4
 
 import httpx2
 
@@ -15,6 +16,20 @@ Phase = Literal["invoke", "ok", "fail", "info"]
 """A call that begins; that did what it said; that certainly did nothing; of which nobody knows."""
 
 PATIENCE: Final = 10.0  # seconds until a client gives a call up
+REPEATED_SECONDS: Final = 60.0  # for which a request without an answer is repeated
+PAUSE_SECONDS: Final = 0.2
+SUBMIT: Final = "/api/v1/generate"
+CERTAIN: Final = range(400, 500)  # refusals after which there is certainly no job
+FULL: Final = 429
+PEEKS: Final = (  # ways to a job by its id; none may lead to that of another tenant
+    ("GET", "/api/v1/jobs/{}"),
+    ("GET", "/api/v1/status/{}"),
+    ("GET", "/api/v1/jobs/{}/history"),
+    ("GET", "/api/v1/jobs/{}/metadata"),
+    ("GET", "/api/v1/download/{}"),
+    ("POST", "/api/v1/jobs/{}/cancel"),
+    ("POST", "/api/v1/jobs/{}/retry"),
+)
 
 
 class History:
@@ -39,61 +54,129 @@ class History:
 
 
 class Client:
-    """One caller with a connection of its own; nothing is tried twice behind its back."""
+    """One caller of one tenant, with a connection of its own; each of its calls is noted."""
 
-    def __init__(self, service: Service, history: History, number: int) -> None:
+    def __init__(
+        self, service: Service, history: History, number: int, *, tenant: str, key: str
+    ) -> None:
         self.number = number
+        self.tenant = tenant
         self._history = history
         base = f"http://127.0.0.1:{service.port}"
-        self._http = httpx2.Client(base_url=base, timeout=PATIENCE, trust_env=False)
-
-    def submit(self, prompt: str, **fields: Any) -> str | None:
-        """Submit a job; returns its id, or None if nobody knows whether there is one."""
-        body: dict[str, Any] = {"prompt": prompt, **fields}
-        answer = self._call(
-            "submit", lambda: self._http.post("/api/v1/generate", json=body), **body
+        self._http = httpx2.Client(
+            base_url=base, timeout=PATIENCE, trust_env=False, headers={"X-API-Key": key}
         )
-        return None if answer is None else str(answer.json()["id"])
+
+    def submit(
+        self,
+        prompt: str,
+        *,
+        key: str | None = None,
+        first_seconds: float = PATIENCE,
+        **fields: Any,
+    ) -> str | None:
+        """Submit a job with an idempotency key; returns its id, or None if there is no answer.
+
+        A request of which nobody knows what it did is repeated. `first_seconds`: how long the
+        client waits for the answer to the first one.
+        """
+        key, seconds = key or uuid4().hex, first_seconds
+        deadline = time.monotonic() + REPEATED_SECONDS
+        doubtful = False
+        while True:
+            answer, certain = self._submit("submit", key, {"prompt": prompt, **fields}, seconds)
+            if answer is not None:
+                return str(answer.json()["id"])
+            doubtful |= not certain
+            if not doubtful or time.monotonic() > deadline:
+                return None
+            time.sleep(PAUSE_SECONDS if seconds == PATIENCE else 0)
+            seconds = PATIENCE
+
+    def repeat(self, prompt: str, *, key: str, **fields: Any) -> None:
+        """Send again what was answered well."""
+        self._submit("repeat", key, {"prompt": prompt, **fields}, PATIENCE)
+
+    def misuse(self, prompt: str, *, key: str) -> None:
+        """Send another request with a key that is in use."""
+        self._submit("misuse", key, {"prompt": prompt}, PATIENCE, good=(201, 422))
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job; returns whether an answer came: it has won, or it has lost."""
         path = f"/api/v1/jobs/{job_id}/cancel"
-        answer = self._call("cancel", lambda: self._http.post(path), job=job_id, good=(200, 409))
-        return answer is not None
+        return self._call("cancel", "POST", path, job=job_id, good=(200, 409))[0] is not None
 
     def collect(self, job_id: str) -> bool:
         """Collect a failed job's result again; returns whether an answer came."""
         path = f"/api/v1/jobs/{job_id}/collect"
-        answer = self._call(
-            "collect", lambda: self._http.post(path), job=job_id, good=(200, 202, 409, 410)
-        )
-        return answer is not None
+        good = (200, 202, 409, 410)
+        return self._call("collect", "POST", path, job=job_id, good=good)[0] is not None
+
+    def peek(self, job_id: str, turn: int) -> None:
+        """Ask for a job of another tenant, in one of the ways."""
+        method, path = PEEKS[turn % len(PEEKS)]
+        self._call("peek", method, path.format(job_id), job=job_id, good=range(200, 500))
+
+    def list(self) -> None:
+        """List jobs, and note which there are."""
+        self._call("list", "GET", "/api/v1/jobs?limit=100", good=(200,))
 
     def close(self) -> None:
         """Close the connection."""
         self._http.close()
 
+    def _submit(
+        self,
+        op: str,
+        key: str,
+        body: Mapping[str, Any],
+        seconds: float,
+        good: tuple[int, ...] = (201,),
+    ) -> tuple[httpx2.Response | None, bool]:
+        options = {"json": body, "headers": {"Idempotency-Key": key}, "timeout": seconds}
+        facts = {"key": key, "prompt": body["prompt"]}
+        return self._call(op, "POST", SUBMIT, options, good=good, **facts)
+
     def _call(
         self,
         op: str,
-        ask: Callable[[], httpx2.Response],
+        method: str,
+        path: str,
+        options: Mapping[str, Any] | None = None,
         *,
-        good: tuple[int, ...] = (201,),
+        good: tuple[int, ...] | range = (201,),
         **facts: Any,
-    ) -> httpx2.Response | None:
+    ) -> tuple[httpx2.Response | None, bool]:
+        """Make a call; returns the answer if it is good, and whether it is certain what it did."""
+        facts["tenant"] = self.tenant
         self._history.note(self.number, op, "invoke", **facts)
         try:
-            answer = ask()
+            answer = self._http.request(method, path, **(options or {}))
         except httpx2.ConnectError as error:
             self._history.note(self.number, op, "fail", **facts, status=repr(error))
-            return None
+            return None, True
         except httpx2.HTTPError as error:
             self._history.note(self.number, op, "info", **facts, status=repr(error))
-            return None
-        if answer.status_code not in good:
-            self._history.note(self.number, op, "info", **facts, status=answer.status_code)
-            return None
-        told = answer.json()
-        said = {"status": answer.status_code, "job": told.get("id", facts.get("job"))}
-        self._history.note(self.number, op, "ok", **{**facts, **said})
-        return answer
+            return None, False
+        if answer.status_code not in good or answer.status_code == FULL:
+            certain = answer.status_code in CERTAIN
+            phase: Phase = "fail" if certain else "info"
+            self._history.note(self.number, op, phase, **facts, status=answer.status_code)
+            return None, certain
+        self._history.note(self.number, op, "ok", **{**facts, **_told(answer)})
+        return answer, True
+
+
+def _told(answer: httpx2.Response) -> Mapping[str, Any]:
+    """Return what an answer says: its status, which job or jobs, and whether it is a repetition."""
+    facts: dict[str, Any] = {"status": answer.status_code}
+    if "json" not in answer.headers.get("content-type", ""):
+        return facts
+    told = answer.json()
+    if isinstance(told, list):
+        facts["jobs"] = [one["id"] for one in told if "id" in one]
+    elif "id" in told:
+        facts["job"] = told["id"]
+    if "idempotent-replayed" in answer.headers:
+        facts["replayed"] = True
+    return facts

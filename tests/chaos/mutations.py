@@ -196,6 +196,34 @@ MUTATIONS: Final = (
         "            works = True\n",
         "tests/engine/test_deliver.py",
     ),
+    Mutation(
+        "a repeated idempotency key makes another job",
+        "store/idempotency.py",
+        "        is_first = isinstance(earlier, Earlier) and earlier.job_id == each.job_id\n",
+        "        is_first = isinstance(earlier, Earlier)\n",
+        "tests/store/test_idempotency.py",
+    ),
+    Mutation(
+        "a job of another tenant is found by its id",
+        "store/jobs.py",
+        "    if found is None or found.job.tenant_id != tenant_id:\n",
+        "    if found is None:\n",
+        "tests/api/test_tenants.py",
+    ),
+    Mutation(
+        "a stream of events does not wait for transactions that began earlier",
+        "store/event_stream.py",
+        '        super().__init__("pg_snapshot_xmin(pg_current_snapshot())")\n',
+        '        super().__init__("pg_snapshot_xmax(pg_current_snapshot())")\n',
+        "tests/store/test_event_stream.py",
+    ),
+    Mutation(
+        "the jobs of a tenant are counted without its lock",
+        "store/limits.py",
+        '    if tx.dialect.name == "postgresql":  # SQLite has one writer anyway\n',
+        '    if tx.dialect.name == "none":\n',
+        "tests/store/test_limits.py",
+    ),
 )
 
 

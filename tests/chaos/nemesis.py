@@ -14,7 +14,7 @@ from chaos.hardship import ELSEWHERE, feed, hardship, set_clock, starve
 from chaos.rig import Rig
 from service_process import Process
 
-DEEDS: Final[Mapping[str, int]] = {  # how many of twenty-six are of each kind
+DEEDS: Final[Mapping[str, int]] = {  # how many of twenty-seven are of each kind
     "kill": 11,
     "kill_all": 1,
     "kill_young": 1,
@@ -27,6 +27,7 @@ DEEDS: Final[Mapping[str, int]] = {  # how many of twenty-six are of each kind
     "starve": 1,
     "remove": 1,
     "step": 2,
+    "unheard": 1,
 }
 KILLS: Final = frozenset({"kill", "kill_all"})
 GOODBYES: Final = frozenset({0, -signal.SIGTERM})  # told before it listened: it simply ended
@@ -34,7 +35,7 @@ FAREWELL_SECONDS: Final = 120.0
 LAUNCH_SECONDS: Final = 120.0  # until a process has started, on a busy machine
 LOOK_SECONDS: Final = 0.05  # between two looks at whether it has
 YOUNG_SECONDS: Final = 1.5  # within which one that is to be killed as it starts is killed
-AWAY_SECONDS: Final = 5.0  # for which files cannot be had, descriptors opened, a provider used
+AWAY_SECONDS: Final = 5.0  # for which files, descriptors, a provider, webhooks cannot be had
 
 
 class Nemesis:
@@ -115,10 +116,8 @@ class Nemesis:
         self._see_alive()
         self.done[deed] += 1
         match deed:
-            case "kill":
-                self._kill([number])
-            case "kill_all":
-                self._kill(range(len(self._procs)))
+            case "kill" | "kill_all":
+                self._kill([number] if deed == "kill" else range(len(self._procs)))
             case "kill_young":
                 self._kill_young(number)
             case "stop":
@@ -132,6 +131,8 @@ class Nemesis:
                 self._starve(number)
             case "remove":
                 self._remove()
+            case "unheard":
+                self._leave_unheard()
             case "step":
                 set_clock(self._chance, self._clock(number))
             case _:
@@ -175,6 +176,11 @@ class Nemesis:
         self._spell(spell)
         self._over.wait(seconds)
         self._spell("")
+
+    def _leave_unheard(self) -> None:
+        """Let the receiver of webhooks be away for a while."""
+        with self._rig.receiver.away():
+            self._over.wait(AWAY_SECONDS)
 
     def _starve(self, number: int) -> None:
         self._await_ready(number)

@@ -14,8 +14,10 @@ Scene = Literal["jobs", "late", "again", "dead", "stop", "old", "requests"]
 - ``dead``: another process was killed before, with jobs in its hands;
 - ``stop``: the process is told to stop while it collects;
 - ``old``: a job has been kept for long enough, and a file is there that no job stands for;
-- ``requests``: callers upload a file and delete it, change tags, operate on many jobs, and have a
-  webhook sent.
+- ``requests``: callers upload a file and delete it, change tags, operate on many jobs, and name an
+  address for webhooks.
+
+In each scene, callers of two tenants use keys and idempotency keys, and receive webhooks.
 """
 
 ERRORS: Final[tuple[Action, ...]] = ("oserror", "dberror")
@@ -100,7 +102,9 @@ POINTS: Final = (
     Point("updated.write", scene="requests"),
     Point("updated.written", scene="requests"),
     Point("bulk.advance", scene="requests"),
-    Point("deliver.sent", scene="requests"),
+    Point("deliver.claimed"),
+    Point("deliver.sent", actions=FROZEN),
+    Point("deliver.reported"),
     Point("upload.claimed", scene="requests"),
     Point("upload.stored", scene="requests"),
     Point("upload.delete", scene="requests"),

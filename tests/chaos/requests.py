@@ -3,15 +3,12 @@
 import json
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from itertools import count
 from typing import Any, Final
 
 import httpx2
 
-from chaos.history import Client
 from chaos.rig import Rig
-from collecting import collecting
 from service_process import until
 
 DONE_SECONDS: Final = 180.0  # a delivery is repeated when its lease of a minute has ended
@@ -20,6 +17,7 @@ UPLOADS: Final = "/api/v1/uploads"
 TAKES_PICTURES: Final = "black-forest-labs/flux-1.1-pro"
 RUNS_ON: Final = "[[emu:predict=2]]"  # longer than the next job takes to be submitted
 CONTENT: Final = b"GIF89a\x01\x00\x01\x00"
+OWN: Final = "own"  # where webhooks of jobs go that name their own address
 _numbers = count(1)
 
 
@@ -28,8 +26,6 @@ class Requests:
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
-        self._open = ExitStack()
-        self._collector = self._open.enter_context(collecting())
         self._asking = threading.Thread(target=self._ask)
         self._upload = ""  # its id
         self._error: BaseException | None = None
@@ -42,12 +38,12 @@ class Requests:
             AssertionError: They have not.
         """
         self._asking.join()
-        self._open.close()
         if self._error is not None:
             raise self._error
 
     def _ask(self) -> None:
         try:
+            self._until(self._told_secret)
             job_id = self._submitted()
             self._until(lambda: self._tagged(job_id))
             self._until(lambda: self._operated(job_id))
@@ -59,12 +55,12 @@ class Requests:
             self._error = error
 
     def _submitted(self) -> str:
-        client = Client(self._rig, self._rig.history, 3)
+        client = self._rig.client(3)
         found: list[str] = []
 
         def submitted() -> bool:
             prompt = f"with a webhook {next(_numbers)}"
-            job_id = client.submit(prompt, webhook_url=self._collector.url)
+            job_id = client.submit(prompt, webhook_url=self._rig.receiver.url(OWN))
             found.extend([job_id] if job_id else [])
             return job_id is not None
 
@@ -78,9 +74,14 @@ class Requests:
         if not listed or listed[0]["state"] != "delivered":
             return False
         (delivery,) = listed
-        bodies = {one.body for one in self._collector.received if one.id == delivery["id"]}
+        bodies = {one.body for one in self._rig.receiver.received if one.id == delivery["id"]}
         assert [json.loads(body)["data"]["id"] for body in bodies] == [job_id]
         return True
+
+    def _told_secret(self) -> bool:
+        told = self._call("GET", "/api/v1/webhooks/secret")
+        self._rig.secrets[OWN] = () if told is None else (told["secret"],)
+        return told is not None
 
     def _tagged(self, job_id: str) -> bool:
         changed = self._call("PATCH", f"/api/v1/jobs/{job_id}", {"tags": TAGS})
@@ -118,7 +119,7 @@ class Requests:
         return True
 
     def _take(self, reference: str, fault: str = "") -> str | None:
-        client = Client(self._rig, self._rig.history, 3)
+        client = self._rig.client(3)
         try:
             prompt = f"with an input {next(_numbers)}{fault}"
             return client.submit(

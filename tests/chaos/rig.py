@@ -3,7 +3,9 @@
 import os
 import select
 import signal
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +13,17 @@ from typing import Final
 
 import httpx2
 
-from chaos.evidence import Evidence, gather
-from chaos.history import History
+from chaos import tenants
+from chaos.evidence import Evidence, Seen, gather
+from chaos.flood import Flood
+from chaos.history import Client, History
 from chaos.host import Host
+from chaos.receiver import Receiver
+from chaos.tenants import ADMIN, Making, Tenant
+from fleek.domain.job import DEFAULT_TENANT
 from fleek.engine.throttle import circuit_pause
-from receivers import Received
+from fleek.schemas.events import PUBLIC
+from fleek.store.deliveries import DELIVERING
 from service_process import Process, Service
 
 HEARTBEAT: Final = 0.3  # seconds; after six a silent worker is dead
@@ -28,6 +36,7 @@ QUICK: Final = {
     "HEARTBEAT_SECONDS": str(HEARTBEAT),
     "SSRF_ALLOW_CIDRS": "127.0.0.0/8",  # for receivers of webhooks
     "WEBHOOK_ALLOW_HTTP": "true",
+    **tenants.SETTINGS,
 }
 LAUNCH_SECONDS: Final = 120.0
 ANSWER_SECONDS: Final = 5.0  # who has not answered by then is frozen, or the machine very busy
@@ -48,6 +57,21 @@ MOVES: Final = """SELECT
     (SELECT max(failures) FROM accounts)"""
 
 
+LIVE: Final = (
+    "SELECT tenant_id, count(*) FROM jobs WHERE status IN ('pending', 'processing')"
+    " GROUP BY tenant_id"
+)
+LINES: Final = ", ".join(f"'{line}'" for line in PUBLIC)
+PUBLIC_EVENTS: Final = (
+    "SELECT count(*) FROM events JOIN jobs ON jobs.id = events.job_id"  # noqa: S608 - constants
+    f" WHERE events.type IN ({LINES})"
+)
+LOCKED: Final = f"SELECT pg_advisory_xact_lock({DELIVERING}); "  # as deliveries are, in turn
+HURRY: Final = "UPDATE deliveries SET next_at = created_at WHERE state = 'pending'"
+HURRY_SECONDS: Final = 2.0  # in which what is being sent arrives
+FOLLOWED_SECONDS: Final = 60.0  # for what followers have not got when all is quiet
+
+
 class Rig(Service):
     """A service on the emulator, with a history of what its clients saw."""
 
@@ -57,8 +81,31 @@ class Rig(Service):
         self.env["PUBLIC_URL"] = f"http://127.0.0.1:{self.port}"
         if code := os.environ.get("PYTHONPATH"):  # noqa: TID251 - a child's environment
             self.env["PYTHONPATH"] = code  # another version of the code is on trial
+        self.http.headers["X-API-Key"] = ADMIN
         self.history = History(folder / "history.jsonl")
-        self.received: Sequence[Received] | None = None  # webhooks, if there is a receiver
+        self.receiver = Receiver(seed=host.port)
+        self.secrets: dict[str, Sequence[str]] = {}  # of the receiver, by path
+        self.crowded: Counter[str] = Counter()  # most jobs of a tenant that had not ended
+        self.flood: Flood | None = None
+        self._tenants: dict[str, Tenant] = {}
+        self._making = threading.Lock()
+
+    def tenant(self, name: str) -> Tenant:
+        """Return a tenant that is ready for callers, with an endpoint and a follower.
+
+        Raises:
+            AssertionError: It cannot be made.
+        """
+        with self._making:
+            if name not in self._tenants:
+                self._tenants[name] = Making(self, name, self.receiver.url(name)).made()
+                self.secrets[name] = self._tenants[name].secrets
+            return self._tenants[name]
+
+    def client(self, number: int, tenant: str = DEFAULT_TENANT) -> Client:
+        """Return a caller of a tenant; that of the default one has the operator's key."""
+        key = ADMIN if tenant == DEFAULT_TENANT else self.tenant(tenant).key
+        return Client(self, self.history, number, tenant=tenant, key=key)
 
     def launch(self, *options: str, **env: str) -> Process:
         """Start ``fleek serve`` and wait until it answers, or a failpoint has ended or frozen it.
@@ -110,6 +157,8 @@ class Rig(Service):
     ) -> None:
         """Wait until every job has ended and nothing is owed any more, as long as anything moves.
 
+        Webhooks that alone are left are sent at once: their pauses and leases are of minutes.
+
         A model that rests, as its purchases failed, is waited for too. `meanwhile` is called at
         each look; after `still` seconds without any change it has failed.
 
@@ -117,10 +166,13 @@ class Rig(Service):
             AssertionError: Nothing moves and something is owed, or it moves for ever; with the
                 logs.
         """
-        begun = changed = time.monotonic()
+        begun = changed = hurried = time.monotonic()
         before: tuple[int, ...] = ()
         while any(owed := self.rows(OWED)[0]):
             meanwhile()
+            if not any(owed[:-1]) and time.monotonic() - hurried > HURRY_SECONDS:
+                self.change(LOCKED + HURRY if "DATABASE_URL" in self.env else HURRY)
+                hurried = time.monotonic()
             now, moves = time.monotonic(), self.rows(MOVES)[0]
             if moves != before:
                 before, changed = moves, now
@@ -131,12 +183,34 @@ class Rig(Service):
             assert now - begun < LONGEST, f"it goes on and on; {said}\n{self.tails()}"
             time.sleep(LOOK_SECONDS)
 
+    def look(self) -> None:
+        """Note how many jobs of each tenant have not ended."""
+        for tenant_id, number in self.rows(LIVE):
+            self.crowded[tenant_id] = max(self.crowded[tenant_id], number)
+
     def evidence(self) -> Evidence:
-        """Read all that there is to judge by."""
-        return gather(self, self.host, self.history.rows, self.received)
+        """Read all that there is to judge by, when followers have everything, or nothing comes."""
+        for name, tenant in self._tenants.items():
+            ((number,),) = self.rows(f"{PUBLIC_EVENTS} AND jobs.tenant_id = '{name}'")
+            deadline = time.monotonic() + FOLLOWED_SECONDS
+            while len(tenant.follower.events) < number and time.monotonic() < deadline:
+                time.sleep(LOOK_SECONDS)
+        seen = Seen(
+            history=self.history.rows,
+            received=self.receiver.received,
+            secrets=self.secrets,
+            followed={name: tenant.follower.events for name, tenant in self._tenants.items()},
+            crowded=self.crowded,
+            flood=() if self.flood is None else self.flood.answered,
+            resumed=sum(tenant.follower.resumed for tenant in self._tenants.values()),
+        )
+        return gather(self, self.host, seen)
 
     def close(self) -> None:
         """End everything that was started here; the emulator lives on."""
+        for tenant in self._tenants.values():
+            tenant.follower.stop()
+        self.receiver.close()
         for process in self.processes:
             if process.popen.poll() is None:
                 os.kill(process.pid, signal.SIGCONT)

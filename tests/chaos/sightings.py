@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from chaos.evidence import Evidence
+from chaos.flood import REFUSED
 
-ALWAYS: Final = frozenset({"adopted by list", "not bought after all"})  # whoever dies, and when
+ALWAYS: Final = frozenset(  # whoever dies, and when
+    {"adopted by list", "not bought after all", "request repeated without an answer"}
+)
 STRIKES: Final[Mapping[str, tuple[str, ...]]] = {  # state → faults any of which makes it
     "list lagged": ("list_omit", "list_stale"),
     "bought, then 5xx": ("create_then_5xx",),
@@ -50,6 +53,14 @@ LONG: Final = frozenset(  # states that need some minutes, or luck
         "clock stepped while running",
         "descriptors exhausted",
         "files could not be had",
+        "stream resumed",
+        "webhook refused",
+        "webhook taken without an answer",
+        "webhook came again",
+        "receiver hung",
+        "receiver away",
+        "tenant had its fill",
+        "requests beyond the rate refused",
         *STRIKES,
     }
 )
@@ -120,9 +131,40 @@ def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
         "descriptors exhausted": deeds.get("starve", 0),
         "provider removed": deeds.get("remove", 0),
         "files could not be had": deeds.get("outage", 0),
+        **_promises(evidence),
+        "receiver away": deeds.get("unheard", 0),
     } | {
         state: sum(evidence.strikes.get(fault, 0) for fault in faults)
         for state, faults in {**STRIKES, **STRIKES_WILD}.items()
+    }
+
+
+def _promises(evidence: Evidence) -> dict[str, int]:
+    """Count the states of what callers were promised."""
+    manners = Counter(arrival.manner for arrival in evidence.received)
+    ids = {arrival.id for arrival in evidence.received}
+    unanswered = {
+        (row["tenant"], row["key"])
+        for row in evidence.history
+        if row["op"] == "submit" and row["phase"] == "info"
+    }
+    return {
+        "request repeated without an answer": sum(
+            _is(row, "submit", "ok") and (row["tenant"], row["key"]) in unanswered
+            for row in evidence.history
+        ),
+        "repeated request answered with its job": sum(
+            _is(row, "submit", "ok") and "replayed" in row for row in evidence.history
+        ),
+        "stream resumed": evidence.resumed,
+        "requests beyond the rate refused": sum(one.status == REFUSED for one in evidence.flood),
+        "webhook refused": manners["refused"] + manners["throttled"] + manners["redirected"],
+        "webhook taken without an answer": manners["lost"],
+        "webhook came again": len(evidence.received) - len(ids),
+        "receiver hung": manners["hung"],
+        "tenant had its fill": sum(
+            row["status"] == 429 for row in evidence.history if _is(row, "submit", "fail")
+        ),
     }
 
 

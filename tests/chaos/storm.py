@@ -3,19 +3,21 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from chaos import faults
-from chaos.checker import ANNOUNCED, Terms, check
-from chaos.history import Client
+from chaos.checker import Terms, check
+from chaos.flood import Flood
+from chaos.history import PATIENCE, Client
 from chaos.money import Money, money
 from chaos.nemesis import Nemesis
 from chaos.rig import STILL, Rig
 from chaos.sightings import BY_CALLBACK, LONG_KILLS, must_see, sightings
-from collecting import collecting
+from chaos.tenants import NAMES, Making
 from fleek.providers.replicate.poller import GONE_SECONDS
 from service_process import until
 
@@ -26,11 +28,19 @@ SETTINGS: Final = {
     "RETRY_BACKOFF_MAX": "1",
     "MAX_RETRY_ATTEMPTS": "12",
     "WORKER_CONCURRENCY": "32",
+    "MAX_LIVE_JOBS": "12",
+    "RATE_PER_MINUTE": "300",
 }
 CLIENTS: Final = 6
 AHEAD: Final = 0.2  # of the jobs, by which callers may be ahead of the kills
 LOOK_SECONDS: Final = 0.2
 CANCELLED: Final = 0.2  # of the jobs, with genuine faults
+HASTY: Final = 0.15  # of the requests, and each first one: nobody waits for its answer
+HASTY_SECONDS: Final = 0.001
+AGAIN: Final = 0.2  # of the accepted requests, which are sent once more
+MISUSED: Final = 0.05  # of the keys, with which another request is sent
+PEEKED: Final = 0.3  # of the jobs, for which another tenant asks
+WATCHED_SECONDS: Final = 0.5  # between two looks at how many jobs have not ended
 ROUSED: Final = 120.0  # seconds until a service that was hurt answers, on a busy machine
 ONE: Final = (("serve",),)
 SPLIT: Final = (("serve", "--no-worker"), ("worker",), ("worker",))
@@ -118,12 +128,6 @@ def run(rig: Rig, storm: Storm) -> Outcome:
     """
     if storm.polling:
         del rig.env["PUBLIC_URL"]
-    with collecting() as collector:
-        rig.received = collector.received
-        return _run(rig, storm, hook=collector.url)
-
-
-def _run(rig: Rig, storm: Storm, *, hook: str) -> Outcome:
     begun = time.monotonic()
     spell = partial(_spell, rig, storm)
     spell("")
@@ -139,14 +143,17 @@ def _run(rig: Rig, storm: Storm, *, hook: str) -> Outcome:
     )
     crowd = _Crowd(rig, storm, lambda: nemesis.progress)
     until(rig.answers, seconds=ROUSED, why=rig.tails)
-    endpoint = {"url": hook, "events": sorted(ANNOUNCED.values())}
-    rig.http.post("/api/v1/webhooks/endpoints", json=endpoint).raise_for_status()
+    for name in NAMES:
+        rig.tenant(name)
     nemesis.begin()
-    crowd.submit_all()
+    flood = rig.flood = Flood(rig, Making(rig, "flood", "").key())
+    with _watching(rig), flood.running():
+        crowd.submit_all()
     while nemesis.busy and time.monotonic() - begun < storm.patience:
         time.sleep(LOOK_SECONDS)
     nemesis.end()
     rig.host.calm()
+    rig.receiver.calm()
     until(rig.answers, seconds=ROUSED, why=rig.tails)
     crowd.end()
     rig.quiesce(still=STILL + (GONE_SECONDS if storm.long and storm.wild else 0))
@@ -167,6 +174,24 @@ def _run(rig: Rig, storm: Storm, *, hook: str) -> Outcome:
     )
 
 
+@contextmanager
+def _watching(rig: Rig) -> Generator[None]:
+    """Look again and again how many jobs of each tenant have not ended."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCHED_SECONDS):
+            rig.look()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def _spell(rig: Rig, storm: Storm, name: str) -> None:
     """Begin a spell of more faults; with no name, end it."""
     rig.host.plan(**faults.plan(genuine=storm.wild, long=storm.long, spell=name))
@@ -183,7 +208,8 @@ class _Crowd:
     storm: Storm
     killed: Callable[[], float]  # the share of the kills that is done
     accepted: list[str] = field(default_factory=list)
-    _doubted: list[str] = field(default_factory=list)  # cancels that nobody has answered
+    _doubted: list[tuple[str, str]] = field(default_factory=list)
+    """Tenants and jobs with cancels that nobody has answered."""
     _probes: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -198,14 +224,16 @@ class _Crowd:
 
     def end(self) -> None:
         """Repeat the cancels of which nobody knows; a second one is as good as the first."""
-        client = Client(self.rig, self.rig.history, CLIENTS)
-        for job_id in self._doubted:
-            until(partial(client.cancel, job_id), seconds=ROUSED, why=self.rig.tails)
-        client.close()
+        clients = {name: self.rig.client(CLIENTS, name) for name in NAMES}
+        for tenant, job_id in self._doubted:
+            until(partial(clients[tenant].cancel, job_id), seconds=ROUSED, why=self.rig.tails)
+        for client in clients.values():
+            client.close()
 
     def _run(self, number: int) -> None:
         chance = random.Random(f"{self.storm.seed}:{number}")  # noqa: S311 - repeatable
-        client = Client(self.rig, self.rig.history, number)
+        client = self.rig.client(number, NAMES[number % len(NAMES)])
+        other = self.rig.client(number, NAMES[(number + 1) % len(NAMES)])
         deadline = time.monotonic() + self.storm.patience
         pause = 0.85 * self.storm.minutes * 60 * CLIENTS / self.storm.jobs
         turn = 0
@@ -216,18 +244,43 @@ class _Crowd:
             turn += 1
             probe = self._probe()
             prompt = f"client {number} turn {turn} of {self.storm.seed} {probe}".strip()
-            job_id = client.submit(prompt)
+            key = f"{number // len(NAMES)}-{turn}"  # another tenant's client has the same one
+            hasty = turn == 1 or chance.random() < HASTY
+            first_seconds = HASTY_SECONDS if hasty else PATIENCE
+            job_id = client.submit(prompt, key=key, first_seconds=first_seconds)
             if job_id is None:
                 self._probes += [probe] if probe else []
                 time.sleep(0.2)  # as a client that is told nothing does
                 continue
             with self._lock:
                 self.accepted.append(job_id)
+            self._pry(chance, client, other, job_id, prompt=prompt, key=key, turn=turn)
             time.sleep(chance.uniform(0, 2) * pause)
             wanted = probe == STOPPED or (self.storm.wild and chance.random() < CANCELLED)
             if wanted and not client.cancel(job_id):
-                self._doubted.append(job_id)
+                self._doubted.append((client.tenant, job_id))
         client.close()
+        other.close()
+
+    def _pry(
+        self,
+        chance: random.Random,
+        client: Client,
+        other: Client,
+        job_id: str,
+        *,
+        prompt: str,
+        key: str,
+        turn: int,
+    ) -> None:
+        """Repeat a request, use its key for another, and ask for its job as somebody else."""
+        if chance.random() < AGAIN:
+            client.repeat(prompt, key=key)
+        if chance.random() < MISUSED:
+            client.misuse(f"not {prompt}", key=key)
+        if chance.random() < PEEKED:
+            other.peek(job_id, turn)
+            other.list()
 
     def _probe(self) -> str:
         with self._lock:

@@ -14,7 +14,6 @@ import httpx2
 from chaos.age import leave_old_ones, left_over
 from chaos.callers import PAUSE_SECONDS, Callers
 from chaos.checker import Terms, check
-from chaos.history import Client
 from chaos.host import Host
 from chaos.points import BY_NAME, EVERY_TIME, POINTS, Action, Scene
 from chaos.requests import Requests
@@ -46,6 +45,7 @@ HELD: Final = {"long": "[[emu:predict=1]]", "big": "[[emu:file_slow=1200]]"}
 COLLECTING: Final = "SELECT prompt FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
 PATIENCE: Final = 20.0  # seconds after which callers stop waiting for stuck jobs
 STRUCK: Final = 180.0  # until a point is reached, or a process works again, on a busy machine
+COMMITS: Final = 24  # of the first ones of a process, each of which is struck
 REFUSED: Final = frozenset({"provider_invalid_input", "unsafe_output"})
 
 
@@ -110,18 +110,24 @@ def run_leg(rig: Rig, leg: Leg) -> None:
 def _let_finish(rig: Rig, callers: Callers, thread: threading.Thread) -> None:
     """Let the callers finish; what they could not act on in time is acted on now."""
     deadline = time.monotonic() + PATIENCE
+    while thread.is_alive() and not callers.ready.is_set() and _is_revived(rig):
+        time.sleep(PAUSE_SECONDS)
     while thread.is_alive() and time.monotonic() < deadline and _is_busy(rig):
         time.sleep(PAUSE_SECONDS)
     callers.over.set()
     thread.join()
-    client = Client(rig, rig.history, 1)
-    callers.act(client)
-    client.close()
+    callers.act()
+
+
+def _is_revived(rig: Rig) -> bool:
+    """Start a service anew that an error has ended."""
+    until(rig.revive, seconds=STRUCK, why=rig.tails)
+    return True
 
 
 def _is_busy(rig: Rig) -> bool:
-    """Whether a job is under way; a service that an error ended as it started is started anew."""
-    until(rig.revive, seconds=STRUCK, why=rig.tails)
+    """Whether a job is under way, in a service that works."""
+    _is_revived(rig)
     try:
         return rig.by_status()["processing"] > 0
     except httpx2.HTTPError:  # it has ended just now
@@ -195,7 +201,7 @@ def all_legs() -> Iterator[Leg]:
         for action in point.actions:
             yield Leg.of(point.name, action)
     for name in EVERY_TIME:
-        for number in range(2, 16):
+        for number in range(2, COMMITS + 1):
             yield Leg.of(name, "kill", str(number))
             yield Leg.of(name, "dberror", str(number))
 

@@ -2,20 +2,39 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from chaos.checker import Terms, check
-from chaos.evidence import Attempt, Delivery, Event, Evidence, Job, Media, Sale
+from chaos.evidence import (
+    Attempt,
+    Delivery,
+    Endpoint,
+    Event,
+    Evidence,
+    Job,
+    Key,
+    Media,
+    Sale,
+)
+from chaos.flood import Answered
+from chaos.follower import Followed
 from chaos.money import money
-from receivers import Received
+from chaos.receiver import Arrival
+from fleek.engine import signing
 
 PAINTED, STOPPED = UUID(int=1), UUID(int=2)
 FIRST, SECOND = UUID(int=11), UUID(int=12)
 KEY = "media/1.webp"
 SHA = "ab" * 32
+NORTH, SOUTH = "north", "south"
+NORTHERN, SOUTHERN = UUID(int=21), UUID(int=22)
+SECRET = signing.new_secret()
+ANNOUNCED = frozenset({"job.created", "job.completed", "job.cancelled"})
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
 
 def job(job_id: UUID, status: str, **fields: Any) -> Job:
@@ -28,6 +47,8 @@ def job(job_id: UUID, status: str, **fields: Any) -> Job:
         "prediction_id": f"p{job_id.int}",
         "error_code": None,
         "version": 2,
+        "tenant_id": NORTH if job_id == PAINTED else SOUTH,
+        "webhook": None,
     }
     return Job(id=job_id, status=status, **{**facts, **fields})
 
@@ -46,12 +67,16 @@ def story() -> Evidence:
         ]
         for one in jobs.values()
     }
-    submits = [
-        {"op": "submit", "phase": phase, "prompt": one.prompt, "job": str(one.id), "status": 201}
-        for one in jobs.values()
-        for phase in ("invoke", "ok")
+    history = [
+        *called(jobs[PAINTED], "submit", status=201),
+        *called(jobs[PAINTED], "repeat", status=201, replayed=True),
+        *called(jobs[PAINTED], "misuse", status=422),
+        *called(jobs[PAINTED], "peek", status=404, tenant=SOUTH),
+        *called(jobs[STOPPED], "submit", status=201),
+        *called(jobs[STOPPED], "cancel", status=200),
+        *called(jobs[STOPPED], "list", status=200, jobs=[str(STOPPED)]),
     ]
-    cancel = {"op": "cancel", "job": str(STOPPED), "status": 200}
+    deliveries = [a_delivery(one, seq, kind) for one in jobs.values() for seq, kind in public(one)]
     return Evidence(
         jobs=jobs,
         attempts=attempts,
@@ -72,25 +97,91 @@ def story() -> Evidence:
         leaks=0,
         orphans=frozenset(),
         logs=[],
-        history=[*submits, {**cancel, "phase": "invoke"}, {**cancel, "phase": "ok"}],
+        history=history,
         webhooks=[],
         strikes={},
-        deliveries=[
-            Delivery(id=f"msg_{one.id.int}{seq}", job_id=one.id, seq=seq, type=kind, state="delivered")
-            for one in jobs.values() for seq, kind in [(1, "job.created"), (2, f"job.{one.status}")]
+        deliveries=deliveries,
+        endpoints=[
+            Endpoint(id=NORTHERN, tenant_id=NORTH, url="http://there/north", events=ANNOUNCED),
+            Endpoint(id=SOUTHERN, tenant_id=SOUTH, url="http://there/south", events=ANNOUNCED),
         ],
-        received=[a_webhook(f"msg_{number}") for number in (11, 21, 22, 12, 12)],
+        received=[
+            an_arrival(deliveries[0], manner="cut"),
+            *map(an_arrival, (*deliveries, deliveries[1])),
+        ],
+        secrets={NORTH: [SECRET], SOUTH: [SECRET]},
+        keys=[Key(tenant_id=one.tenant_id, key="1", job_id=one.id) for one in jobs.values()],
+        followed={
+            one.tenant_id: [Followed(kind, one.id, seq) for seq, kind in public(one)]
+            for one in jobs.values()
+        },
+        crowded={NORTH: 2},
+        max_live=2,
+        rate_per_minute=60,
+        flood=[Answered(status, at, at + 0.1) for status in (200, 429) for at in range(30)],
     )  # fmt: skip
 
 
-def a_webhook(known: str, body: bytes = b"{}") -> Received:
+def public(one: Job) -> list[tuple[int, str]]:
+    """Return the events of a job, as its tenant sees them."""
+    return [(1, "job.created"), (2, f"job.{one.status}")]
+
+
+def called(one: Job, op: str, **facts: Any) -> list[dict[str, Any]]:
+    """Return the lines about a call that was answered."""
+    known = {"op": op, "job": str(one.id), "tenant": one.tenant_id, "key": "1"}
+    row = {**known, "prompt": one.prompt, **facts}
+    return [{**row, "phase": "invoke"}, {**row, "phase": "ok"}]
+
+
+def a_delivery(one: Job, seq: int, kind: str) -> Delivery:
+    """Return what a job's tenant is owed about an event."""
+    return Delivery(
+        id=f"msg_{one.id.int}{seq}",
+        tenant_id=one.tenant_id,
+        endpoint_id=NORTHERN if one.tenant_id == NORTH else SOUTHERN,
+        url=None,
+        job_id=one.id,
+        seq=seq,
+        type=kind,
+        state="delivered",
+        body=b"{}",
+    )
+
+
+def an_arrival(delivery: Delivery, **changes: Any) -> Arrival:
     """Return a webhook as it came in."""
-    return Received({"webhook-id": known}, body)
+    headers = signing.headers(delivery.id, delivery.body, [SECRET], now=NOW)
+    arrival = Arrival(delivery.tenant_id, dict(headers), delivery.body, "well")
+    return replace(arrival, **changes)
 
 
-def with_webhooks(evidence: Evidence, *received: Received) -> Evidence:
-    """Tell that other webhooks came in."""
-    return replace(evidence, received=received)
+def with_webhooks(evidence: Evidence, *numbers: int) -> Evidence:
+    """Tell that other webhooks came in, or in another order."""
+    return replace(evidence, received=[an_arrival(evidence.deliveries[n]) for n in numbers])
+
+
+def with_arrival(evidence: Evidence, **changes: Any) -> Evidence:
+    """Tell that the second webhook came once more, and how."""
+    again = an_arrival(evidence.deliveries[1], **changes)
+    return replace(evidence, received=[*evidence.received, again])
+
+
+def with_delivery(evidence: Evidence, **changes: Any) -> Evidence:
+    """Tell another story about the first delivery."""
+    first, *others = evidence.deliveries
+    return replace(evidence, deliveries=[replace(first, **changes), *others])
+
+
+def with_call(evidence: Evidence, op: str, **changes: Any) -> Evidence:
+    """Tell of another answer to a call."""
+    history = [{**row, **changes} if row["op"] == op else row for row in evidence.history]
+    return replace(evidence, history=history)
+
+
+def with_followed(evidence: Evidence, *events: Followed) -> Evidence:
+    """Tell of another stream of the first tenant."""
+    return replace(evidence, followed={**evidence.followed, NORTH: events})
 
 
 def with_job(evidence: Evidence, job_id: UUID, **fields: Any) -> Evidence:
@@ -163,7 +254,7 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
         "was answered 200",
     ),
     "cancelled by nobody": (
-        lambda e: replace(e, history=[row for row in e.history if row["op"] == "submit"]),
+        lambda e: replace(e, history=[row for row in e.history if row["op"] != "cancel"]),
         "cancelled by nobody",
     ),
     "a bill without a reason": (
@@ -179,32 +270,101 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
         "stopped for no reason",
     ),
     "a webhook that did not come": (
-        lambda e: with_webhooks(e, *(a_webhook(f"msg_{n}") for n in (11, 21, 22))),
+        lambda e: with_webhooks(e, 0, 2, 3),
         "job.completed of 00000000-0000-0000-0000-000000000001 did not arrive",
     ),
-    "a webhook that waits": (
-        lambda e: replace(e, deliveries=[replace(one, state="pending") for one in e.deliveries]),
-        "it is pending",
+    "a webhook that was never taken": (
+        lambda e: replace(e, received=[replace(one, manner="refused") for one in e.received]),
+        "did not arrive",
     ),
+    "a webhook that waits": (lambda e: with_delivery(e, state="pending"), "it is pending"),
     "an event that nobody is owed": (
-        lambda e: replace(e, deliveries=e.deliveries[1:], received=(e.received or ())[1:]),
+        lambda e: replace(e, deliveries=e.deliveries[1:], received=e.received[2:]),
         "job.created of 00000000-0000-0000-0000-000000000001 was owed to nobody",
     ),
     "two webhooks for an event": (
         lambda e: replace(e, deliveries=[*e.deliveries, replace(e.deliveries[0], id="msg_9")]),
-        "5 deliveries for 4 events",
+        "msg_9 and msg_11 are owed for one event",
     ),
     "a webhook with other bytes": (
-        lambda e: with_webhooks(e, *(e.received or ()), a_webhook("msg_12", b"[]")),
-        "msg_12 came again with other bytes",
+        lambda e: with_arrival(e, body=b"[]"), "msg_12 came with other bytes",
+    ),
+    "a webhook of another signer": (
+        lambda e: replace(e, secrets={NORTH: [signing.new_secret()]}), "msg_11 was not signed",
     ),
     "a webhook that nobody owed": (
-        lambda e: with_webhooks(e, *(e.received or ()), a_webhook("msg_9")),
+        lambda e: replace(e, received=[*e.received, an_arrival(replace(e.deliveries[0], id="msg_9"))]),
         "msg_9 came, and nobody owed it",
     ),
     "webhooks in another order": (
-        lambda e: with_webhooks(e, *(a_webhook(f"msg_{n}") for n in (12, 11, 21, 22))),
-        "came after what followed it",
+        lambda e: with_webhooks(e, 1, 0, 2, 3),
+        "came before what precedes it was taken",
+    ),
+    "a webhook after one that failed": (
+        lambda e: replace(e, received=[replace(e.received[0], manner="cut"), *e.received[2:]]),
+        "job.completed of 00000000-0000-0000-0000-000000000001 came before what precedes it",
+    ),
+    "a webhook at another's address": (
+        lambda e: with_arrival(e, path=SOUTH), "msg_12 came to south",
+    ),
+    "a key of two jobs": (
+        lambda e: with_call(e, "repeat", job=str(STOPPED)),
+        "('north', '1') was answered with 00000000-0000-0000-0000-000000000002",
+    ),
+    "a key that was not kept": (lambda e: replace(e, keys=e.keys[1:]), "and its job is None"),
+    "a repetition that looks like a new request": (
+        lambda e: with_call(e, "repeat", replayed=False), "was not that of a repetition",
+    ),
+    "a key for two requests": (
+        lambda e: with_call(e, "misuse", status=201), "another request with the key 1",
+    ),
+    "a key for what nobody asked for with it": (
+        lambda e: replace(e, keys=[*e.keys, Key(tenant_id=NORTH, key="2", job_id=PAINTED)]),
+        "2 of north stands for 00000000-0000-0000-0000-000000000001",
+    ),
+    "a job with two keys": (
+        lambda e: replace(e, keys=[*e.keys, Key(tenant_id=NORTH, key="2", job_id=PAINTED)]),
+        "00000000-0000-0000-0000-000000000001 has 2 keys",
+    ),
+    "a job that another tenant sees": (
+        lambda e: with_call(e, "peek", status=200), "south asked for",
+    ),
+    "a job that another tenant is told of": (
+        lambda e: with_call(e, "peek", status=409), "south asked for",
+    ),
+    "a list with a job of another tenant": (
+        lambda e: with_call(e, "list", jobs=[str(STOPPED), str(PAINTED)]),
+        "list of south was answered with 00000000-0000-0000-0000-000000000001",
+    ),
+    "a key that leads to another tenant": (
+        lambda e: with_call(e, "submit", job=str(PAINTED)),
+        "submit of south was answered with 00000000-0000-0000-0000-000000000001",
+    ),
+    "a webhook for another tenant": (
+        lambda e: with_delivery(e, endpoint_id=SOUTHERN), "goes to south",
+    ),
+    "an event that did not come": (
+        lambda e: with_followed(e, Followed("job.created", PAINTED, 1)), "and None came",
+    ),
+    "an event that came twice": (
+        lambda e: with_followed(e, *(2 * [e.followed[NORTH][0]]), e.followed[NORTH][1]),
+        "(1, 'job.created') came",
+    ),
+    "events in another order": (
+        lambda e: with_followed(e, *reversed(e.followed[NORTH])), "(2, 'job.completed') came",
+    ),
+    "events of another tenant": (
+        lambda e: with_followed(e, *e.followed[NORTH], *e.followed[SOUTH]), "which is not its job",
+    ),
+    "a stream that began anew": (
+        lambda e: with_followed(e, *e.followed[NORTH], Followed("reset")), "was begun anew",
+    ),
+    "more jobs than there may be": (
+        lambda e: replace(e, crowded={NORTH: 3}), "north had 3 jobs of 2 at once",
+    ),
+    "more requests than a key may send": (
+        lambda e: replace(e, flood=[Answered(200, at, at) for at in (1.0, *[2.0] * 13)]),
+        "13.0 requests of 12 were served",
     ),
     "the token was sent to strangers": (lambda e: replace(e, leaks=1), "1 sent to the host"),
 }  # fmt: skip

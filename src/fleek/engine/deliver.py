@@ -142,8 +142,10 @@ class DeliveryLoop:
 
     async def _attempt(self, delivery: Delivery) -> None:
         rt = self._rt
+        failpoints.hit("deliver.claimed")
         outcome = await self._outcome(delivery)
         disabled = await self._report(outcome)
+        failpoints.hit("deliver.reported")
         rt.metrics.webhooks.labels(outcome.reason.partition(":")[0]).inc()
         _record(outcome)
         if disabled is not None:
