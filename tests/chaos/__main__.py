@@ -1,6 +1,6 @@
 """The long runs: ``python -m chaos all``, or one of ``sweep``, ``storm``, ``mutations``.
 
-Each says its seed first and last, and how to run it again.
+Each prints its seed first and last, and the command that repeats it.
 """
 
 import argparse
@@ -25,14 +25,14 @@ WILD: Final = {"jobs": 800, "kills": 60, "minutes": 7.0}
 
 
 def say(*words: object) -> None:
-    """Print a line at once."""
+    """Print a line without buffering."""
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
 
 
 @contextmanager
 def database(kind: str) -> Generator[dict[str, str]]:
-    """Give the settings of an empty database; SQLite needs none."""
+    """Return the settings of an empty database; SQLite needs none."""
     if kind == "sqlite":
         yield {}
         return
@@ -70,12 +70,12 @@ def _legs(folder: Path, host: Host, legs: Sequence[Leg], chosen: argparse.Namesp
     try:
         with database(chosen.database) as extra, rigged(folder, host, **extra) as rig:
             return run_legs(rig, legs)
-    except Exception:  # noqa: BLE001 - whatever it was, the others are tried too
+    except Exception:  # noqa: BLE001 - the other legs are still tried
         return [traceback.format_exc()]
 
 
 def storm(chosen: argparse.Namespace) -> bool:
-    """Run one storm; whether all came out right."""
+    """Run one storm, and return whether it passed."""
     folder = Path(tempfile.mkdtemp(prefix="fleek-storm-"))
     wanted = Storm(
         seed=chosen.seed,
@@ -115,7 +115,7 @@ def _report(outcome: Outcome) -> None:
 
 
 def everything(chosen: argparse.Namespace) -> bool:
-    """Run the sweep on both databases, a storm that must cost nothing, and a wild one."""
+    """Run the sweep on both databases, a storm without costs, and a wild one."""
     good = True
     for kind in ("sqlite", "postgresql"):
         good &= sweep(argparse.Namespace(**{**vars(chosen), "database": kind}))
@@ -150,7 +150,7 @@ def main() -> int:
     parser.add_argument("--wild", action="store_true", help="predictions fail, callers cancel")
     parser.add_argument("--one", action="store_true", help="one process, not an API and workers")
     parser.add_argument("--provider", choices=HOSTS, default="replicate", help="of storms")
-    parser.add_argument("--polling", action="store_true", help="the provider calls nobody back")
+    parser.add_argument("--polling", action="store_true", help="the provider sends no callbacks")
     chosen = parser.parse_args()
     given = " ".join(sys.argv[1:])
     seeded = given if "--seed" in given else f"{given} --seed {chosen.seed}"

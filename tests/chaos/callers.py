@@ -25,19 +25,19 @@ _numbers = count(1)
 
 @dataclass(slots=True)
 class Callers:
-    """Submit a scene's jobs in turn for each tenant, and cancel or collect some at their moment.
+    """Submit a scene's jobs for each tenant in turn, and cancel or collect some at their moment.
 
-    Each request is repeated once it was answered; the other tenant asks for its job, in vain.
+    Each accepted request is repeated, and another tenant requests the job without success.
     """
 
     rig: Rig
     jobs: dict[str, str]
     over: threading.Event = field(default_factory=threading.Event)
     ready: threading.Event = field(default_factory=threading.Event)  # to submit
-    prompts: dict[str, str] = field(default_factory=dict)  # and whose they are
+    prompts: dict[str, str] = field(default_factory=dict)  # and their tenant
 
     def run(self) -> None:
-        """Submit all, whoever dies meanwhile, and act on some until an answer comes."""
+        """Submit all jobs despite crashes, and act on some until there is a response."""
         with self._clients() as clients:
             self.ready.set()
             for turn, (name, faults) in enumerate(self.jobs.items()):
@@ -52,9 +52,9 @@ class Callers:
         self.act()
 
     def act(self) -> None:
-        """Cancel or collect each job that is to be, at its moment or when all is over.
+        """Cancel or collect each chosen job, at its moment or at the end.
 
-        That one whose submit was not answered is there, its caller would see in the list.
+        A job without a response to its submission is found in the list.
         """
         with self._clients() as clients:
             self._act({client.tenant: client for client in clients})

@@ -1,8 +1,8 @@
-"""Judges a run: the invariants I1-I5 and the ledger's equations, from evidence alone.
+"""Checks a run: the invariants I1-I5 and the ledger's equations, from evidence alone.
 
-What callers were promised besides is in `chaos.promises`.
+Further promises to callers are checked in `chaos.promises`.
 
-Each check yields one sentence per violation, with what is needed to look into it.
+Each check yields one sentence per violation, with the ids to investigate it.
 """
 
 from collections import Counter, defaultdict
@@ -18,7 +18,7 @@ from chaos.money import money, sales_by_job
 from chaos.promises import said
 from chaos.tenants import ENDS
 
-VERDICTS: Final = {  # what the ledger must say for each verdict of ours
+VERDICTS: Final = {  # what the ledger must contain for each verdict
     "succeeded": {"succeeded"},
     "failed": {"failed_after_start", "failed_before_start", "aborted"},
     "cancelled": {
@@ -36,16 +36,16 @@ class Terms:
     """What the injected faults excuse."""
 
     codes: frozenset[str] = frozenset()  # errors that a job may have failed with
-    orphans: bool = False  # whether a process was frozen for longer than it counts as alive
+    orphans: bool = False  # whether a process was frozen for longer than its lease
     exact: bool = False  # only processes and network failed: every job completes and is paid once
 
 
 def check(evidence: Evidence, terms: Terms) -> list[str]:
     """Return every violation, or nothing."""
     checks: tuple[Callable[[Evidence, Terms], Iterator[str]], ...] = (
-        _accepted_is_there,
+        _accepted_exists,
         _ended_once,
-        _bought_once,
+        _created_once,
         _bound_to_its_own,
         _bytes_are_true,
         _cancels_are_true,
@@ -55,8 +55,8 @@ def check(evidence: Evidence, terms: Terms) -> list[str]:
     return found + promises.check(evidence)
 
 
-def _accepted_is_there(evidence: Evidence, _: Terms) -> Iterator[str]:
-    """I1: what was acknowledged is in the database, and what is there was asked for, once."""
+def _accepted_exists(evidence: Evidence, _: Terms) -> Iterator[str]:
+    """I1: acknowledged jobs exist, and existing jobs were requested, once."""
     submits = [row for row in evidence.history if row["op"] == "submit"]
     invoked = {row["prompt"] for row in submits}
     refused = {row["prompt"] for row in submits if row["phase"] == "fail"}
@@ -93,22 +93,22 @@ def _ended_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
 
 
 def _last(events: Sequence[Event]) -> str:
-    """Return what happened last, but for what callers may change at any time."""
+    """Return the last event, except for changes that are possible at any time."""
     return [event.type for event in events if event.type != "updated"][-1]
 
 
 def _lasting(events: Sequence[Event]) -> Iterator[Event]:
-    """Leave out failures whose paid results were collected again afterwards."""
+    """Leave out failures followed by a new collection of the paid result."""
     for event, following in zip_longest(events, events[1:]):
         if following is None or following.type != "recollecting":
             yield event
 
 
-def _bought_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
+def _created_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
     """I3: one prediction per attempt at most, one of a job at a time, attempts within bounds."""
     for attempt_id, number in Counter(sale.attempt_id for sale in evidence.sales).items():
         if attempt_id is not None and number > 1:
-            yield f"attempt {attempt_id} bought {number} predictions"
+            yield f"attempt {attempt_id} created {number} predictions"
     for job_id, sales in sales_by_job(evidence).items():
         for one, next_one in pairwise(sorted(sales, key=lambda sale: sale.begun)):
             alive = one.ended is None or one.ended > next_one.begun
@@ -122,12 +122,12 @@ def _bought_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
 
 
 def _bound_to_its_own(evidence: Evidence, _: Terms) -> Iterator[str]:
-    """E1: ledger and attempts tell of the same predictions, and agree on how each ended."""
+    """E1: ledger and attempts contain the same predictions, with the same ends."""
     sales = {sale.id: sale for sale in evidence.sales}
     bound = {attempt.prediction_id: attempt for attempt in evidence.attempts}
     for sale in evidence.sales:
         if sale.id not in bound and sale.id not in evidence.orphans:
-            yield f"nobody knows of {sale.id}, bought for attempt {sale.attempt_id}"
+            yield f"no attempt has {sale.id}, created for attempt {sale.attempt_id}"
         if sale.id in evidence.orphans and sale.ended is None:
             yield f"orphan {sale.id} still runs"
     for attempt in evidence.attempts:
@@ -137,14 +137,14 @@ def _bound_to_its_own(evidence: Evidence, _: Terms) -> Iterator[str]:
             if attempt.verdict != "not_bought":
                 yield f"attempt {attempt.id} is {attempt.verdict} without a prediction"
         elif (known := sales.get(attempt.prediction_id)) is None:
-            yield f"attempt {attempt.id} has {attempt.prediction_id}, which nobody sold"
+            yield f"attempt {attempt.id} has {attempt.prediction_id}, which is not in the ledger"
         else:
             yield from _agrees(attempt, known)
 
 
 def _agrees(attempt: Attempt, sale: Sale) -> Iterator[str]:
     if sale.attempt_id not in {attempt.id, None}:
-        yield f"attempt {attempt.id} has {sale.id}, which was bought for {sale.attempt_id}"
+        yield f"attempt {attempt.id} has {sale.id}, which was created for {sale.attempt_id}"
     denied = attempt.verdict == "cancelled" and sale.denied
     if sale.heading not in VERDICTS.get(str(attempt.verdict), set()) and not (
         denied or sale.vanished
@@ -155,7 +155,7 @@ def _agrees(attempt: Attempt, sale: Sale) -> Iterator[str]:
 def _bytes_are_true(evidence: Evidence, _: Terms) -> Iterator[str]:
     """I4, E4: a completed job has the files of its one successful prediction, byte for byte.
 
-    An orphan may have succeeded before its cancel arrived; whether there may be one, I3 says.
+    An orphan may succeed before its cancellation arrives; I3 checks whether orphans are allowed.
     """
     winners: dict[UUID, list[Attempt]] = defaultdict(list)
     for attempt in evidence.attempts:
@@ -185,18 +185,18 @@ def _files_are_true(evidence: Evidence, job: Job) -> Iterator[str]:
 
 
 def _cancels_are_true(evidence: Evidence, _: Terms) -> Iterator[str]:
-    """I5: the answer to a cancel is what has become of the job, and nothing runs on."""
+    """I5: the response to a cancellation is the job's final state, and nothing runs on."""
     asked = {UUID(row["job"]) for row in evidence.history if row["op"] == "cancel"}
     for row in said(evidence, "cancel", "ok"):
         job = evidence.jobs.get(UUID(row["job"]))
         if job is None:
-            continue  # `_accepted_is_there` says so
+            continue  # reported by `_accepted_exists`
         won = row["status"] == 200
         if won != (job.status == "cancelled"):
             yield f"a cancel of {job.id} was answered {row['status']}, and it is {job.status}"
     for job in evidence.jobs.values():
         if job.status == "cancelled" and job.id not in asked:
-            yield f"{job.id} was cancelled by nobody"
+            yield f"{job.id} was cancelled without a request"
     for sale in evidence.sales:
         if sale.ended is None:
             yield f"{sale.id} still runs"

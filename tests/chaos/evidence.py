@@ -1,4 +1,4 @@
-"""All that there is to judge a run by: database, ledger, storage, logs, and what clients saw."""
+"""The evidence of a run: database, ledger, storage, logs, and the requests of clients."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ class Job:
     error_code: str | None
     version: int
     tenant_id: str
-    webhook: tuple[str, frozenset[str]] | None  # where its own webhooks go, and which events
+    webhook: tuple[str, frozenset[str]] | None  # its own webhook URL and events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +88,14 @@ class Sale:
     """A prediction in the ledger."""
 
     id: str
-    attempt_id: UUID | None  # whose token its callback address carries; None: it has none
+    attempt_id: UUID | None  # the attempt in its callback address; None: it has no such address
     prompt: str
     begun: float
-    ended: float | None  # None: it runs
-    heading: str | None  # how it ended and whether it had started; None: it runs
+    ended: float | None  # None: it is running
+    heading: str | None  # its end, and whether it had started; None: it is running
     billed: float
-    vanished: bool = False  # neither get nor list know of it any more
-    denied: bool = False  # we were told that it had stopped, and it ran on or had ended
+    vanished: bool = False  # missing in reads and lists
+    denied: bool = False  # its cancellation was confirmed, but it ran on or had ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where a tenant's webhooks go."""
+    """An endpoint of a tenant for webhooks."""
 
     id: UUID
     tenant_id: str
@@ -134,7 +134,7 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Everything, read when all is quiet."""
+    """All evidence, read when the service is idle."""
 
     jobs: Mapping[UUID, Job]
     attempts: Sequence[Attempt]
@@ -144,29 +144,29 @@ class Evidence:
     sales: Sequence[Sale]
     files: Mapping[str, tuple[int, str]]  # by key: size and sha256 of what is in storage now
     truths: Mapping[tuple[str, int], str]  # (prediction, index) → sha256 of the file it made
-    tokens: frozenset[str]  # fingerprints of the tokens that bought
-    leaks: int  # downloads that carried a token
-    orphans: frozenset[str]  # predictions that the service said nobody stands for
+    tokens: frozenset[str]  # fingerprints of the tokens in create requests
+    leaks: int  # downloads with a token
+    orphans: frozenset[str]  # predictions that the service logged as orphans
     logs: Sequence[Mapping[str, Any]]
     history: Sequence[Mapping[str, Any]]
     webhooks: Sequence[Mapping[str, Any]]
     strikes: Mapping[str, int]  # how often each fault struck, at the provider or in a process
     deliveries: Sequence[Delivery]
     endpoints: Sequence[Endpoint]
-    received: Sequence[Arrival]  # webhooks as they came
-    secrets: Mapping[str, Sequence[str]]  # by the path of a receiver: what may have signed them
+    received: Sequence[Arrival]  # received webhooks
+    secrets: Mapping[str, Sequence[str]]  # by the path of a receiver: its possible secrets
     keys: Sequence[Key]
-    followed: Mapping[str, Sequence[Followed]]  # by tenant: its events as they came
-    crowded: Mapping[str, int]  # by tenant: most jobs that had not ended, whenever one looked
-    max_live: int | None  # most there may be
-    resumed: int = 0  # how often a stream was resumed
-    flood: Sequence[Answered] = ()  # to a caller that sends more requests than it may
-    rate_per_minute: int = 0  # most requests that it may send; 0: any number
+    followed: Mapping[str, Sequence[Followed]]  # by tenant: its received events
+    crowded: Mapping[str, int]  # by tenant: the highest number of unfinished jobs
+    max_live: int | None  # its limit
+    resumed: int = 0  # number of resumed streams
+    flood: Sequence[Answered] = ()  # responses to a caller beyond its rate
+    rate_per_minute: int = 0  # its rate limit; 0: none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What was seen from outside, which nothing can be asked for afterwards."""
+    """Observations from outside that cannot be read afterwards."""
 
     history: Sequence[Mapping[str, Any]]
     received: Sequence[Arrival]
@@ -182,7 +182,7 @@ def gather(
     host: Host,
     seen: Seen,
 ) -> Evidence:
-    """Read all of it."""
+    """Read all evidence."""
     ledger = host.ledger()
     logs = list(_log_lines(process.log for process in service.processes))
     events: dict[UUID, list[Event]] = defaultdict(list)

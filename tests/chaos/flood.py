@@ -1,4 +1,4 @@
-"""A caller that sends more requests than its key may, all the time."""
+"""A caller that constantly exceeds the rate of its key."""
 
 import math
 import threading
@@ -21,7 +21,7 @@ REFUSED: Final = 429
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A request that was answered; times are steady."""
+    """A request with its response; times are steady."""
 
     status: int
     sent_at: float
@@ -29,7 +29,7 @@ class Answered:
 
 
 class Flood:
-    """Sends requests with one key for as long as the block runs."""
+    """Sends requests with one key until the block ends."""
 
     def __init__(self, service: Service, key: str) -> None:
         self.answered: list[Answered] = []
@@ -64,7 +64,7 @@ class Flood:
 
 
 def excess(answered: Sequence[Answered], *, per_second: float) -> float:
-    """Return by how many requests the busiest stretch of time exceeds what its length allows."""
+    """Return how far the busiest interval exceeds the allowed number of requests."""
     most, begin = 0.0, -math.inf
     for number, one in enumerate(one for one in answered if one.status == SERVED):
         begin = max(begin, per_second * one.sent_at - number)

@@ -1,4 +1,4 @@
-"""Whoever follows a tenant's events: reads the stream, and resumes it wherever it breaks off."""
+"""A reader of a tenant's event stream that resumes it after each interruption."""
 
 import asyncio
 import threading
@@ -15,12 +15,12 @@ BROKEN: Final = (OSError, asyncio.IncompleteReadError, ValueError, AssertionErro
 """The process was killed, stopped or frozen, or answered with an error."""
 
 PAUSE_SECONDS: Final = 0.2
-LEAVES_AFTER: Final = 50  # events, to resume by itself too
+LEAVES_AFTER: Final = 50  # events, to resume without an interruption, too
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """One event as it came; ``reset`` is one too, of no job."""
+    """One received event; ``reset`` is one, too, without a job."""
 
     type: str
     job_id: UUID | None = None
@@ -28,7 +28,7 @@ class Followed:
 
 
 class Follower:
-    """A thread that follows until it is told to stop."""
+    """A thread that reads the stream until it is stopped."""
 
     def __init__(self, port: int, headers: Mapping[str, str]) -> None:
         self.events: list[Followed] = []
@@ -42,7 +42,7 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop reading."""
         self._over.set()
         self._thread.join()
 

@@ -47,6 +47,6 @@ def starve(pid: int) -> tuple[int, int]:
     return before
 
 
-def feed(pid: int, limits: tuple[int, int]) -> None:
+def restore_limits(pid: int, limits: tuple[int, int]) -> None:
     """Restore the limits of descriptors."""
     resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)

@@ -13,15 +13,15 @@ import httpx2
 from service_process import Service
 
 Phase = Literal["invoke", "ok", "fail", "info"]
-"""A call that begins; that did what it said; that certainly did nothing; of which nobody knows."""
+"""A call begins, succeeds, certainly fails, or has an unknown outcome."""
 
-PATIENCE: Final = 10.0  # seconds until a client gives a call up
-REPEATED_SECONDS: Final = 60.0  # for which a request without an answer is repeated
+PATIENCE: Final = 10.0  # time-out of a call in seconds
+REPEATED_SECONDS: Final = 60.0  # period of repetitions without a response
 PAUSE_SECONDS: Final = 0.2
 SUBMIT: Final = "/api/v1/generate"
-CERTAIN: Final = range(400, 500)  # refusals after which there is certainly no job
+CERTAIN: Final = range(400, 500)  # refusals that certainly create no job
 FULL: Final = 429
-PEEKS: Final = (  # ways to a job by its id; none may lead to that of another tenant
+PEEKS: Final = (  # requests for a job by its id; none may find a foreign job
     ("GET", "/api/v1/jobs/{}"),
     ("GET", "/api/v1/status/{}"),
     ("GET", "/api/v1/jobs/{}/history"),
@@ -54,7 +54,7 @@ class History:
 
 
 class Client:
-    """One caller of one tenant, with a connection of its own; each of its calls is noted."""
+    """One caller of one tenant with its own connection; each of its calls is recorded."""
 
     def __init__(
         self, service: Service, history: History, number: int, *, tenant: str, key: str
@@ -75,10 +75,10 @@ class Client:
         first_seconds: float = PATIENCE,
         **fields: Any,
     ) -> str | None:
-        """Submit a job with an idempotency key; returns its id, or None if there is no answer.
+        """Submit a job with an idempotency key, and return its id, or None without a response.
 
-        A request of which nobody knows what it did is repeated. `first_seconds`: how long the
-        client waits for the answer to the first one.
+        A request with an unknown outcome is repeated. `first_seconds`: the time-out of the first
+        request.
         """
         key, seconds = key or uuid4().hex, first_seconds
         deadline = time.monotonic() + REPEATED_SECONDS
@@ -94,31 +94,31 @@ class Client:
             seconds = PATIENCE
 
     def repeat(self, prompt: str, *, key: str, **fields: Any) -> None:
-        """Send again what was answered well."""
+        """Send an accepted request again."""
         self._submit("repeat", key, {"prompt": prompt, **fields}, PATIENCE)
 
     def misuse(self, prompt: str, *, key: str) -> None:
-        """Send another request with a key that is in use."""
+        """Send another request with a used key."""
         self._submit("misuse", key, {"prompt": prompt}, PATIENCE, good=(201, 422))
 
     def cancel(self, job_id: str) -> bool:
-        """Cancel a job; returns whether an answer came: it has won, or it has lost."""
+        """Cancel a job, and return whether there was a response."""
         path = f"/api/v1/jobs/{job_id}/cancel"
         return self._call("cancel", "POST", path, job=job_id, good=(200, 409))[0] is not None
 
     def collect(self, job_id: str) -> bool:
-        """Collect a failed job's result again; returns whether an answer came."""
+        """Collect a failed job's result again, and return whether there was a response."""
         path = f"/api/v1/jobs/{job_id}/collect"
         good = (200, 202, 409, 410)
         return self._call("collect", "POST", path, job=job_id, good=good)[0] is not None
 
     def peek(self, job_id: str, turn: int) -> None:
-        """Ask for a job of another tenant, in one of the ways."""
+        """Request a job of another tenant, on one of the routes."""
         method, path = PEEKS[turn % len(PEEKS)]
         self._call("peek", method, path.format(job_id), job=job_id, good=range(200, 500))
 
     def list(self) -> None:
-        """List jobs, and note which there are."""
+        """List jobs, and record them."""
         self._call("list", "GET", "/api/v1/jobs?limit=100", good=(200,))
 
     def close(self) -> None:
@@ -147,7 +147,7 @@ class Client:
         good: tuple[int, ...] | range = (201,),
         **facts: Any,
     ) -> tuple[httpx2.Response | None, bool]:
-        """Make a call; returns the answer if it is good, and whether it is certain what it did."""
+        """Make a call, and return a successful response and whether the outcome is certain."""
         facts["tenant"] = self.tenant
         self._history.note(self.number, op, "invoke", **facts)
         try:
@@ -163,20 +163,20 @@ class Client:
             phase: Phase = "fail" if certain else "info"
             self._history.note(self.number, op, phase, **facts, status=answer.status_code)
             return None, certain
-        self._history.note(self.number, op, "ok", **{**facts, **_told(answer)})
+        self._history.note(self.number, op, "ok", **{**facts, **_summary(answer)})
         return answer, True
 
 
-def _told(answer: httpx2.Response) -> Mapping[str, Any]:
-    """Return what an answer says: its status, which job or jobs, and whether it is a repetition."""
+def _summary(answer: httpx2.Response) -> Mapping[str, Any]:
+    """Return the content of a response: status, job or jobs, and whether it is a repetition."""
     facts: dict[str, Any] = {"status": answer.status_code}
     if "json" not in answer.headers.get("content-type", ""):
         return facts
-    told = answer.json()
-    if isinstance(told, list):
-        facts["jobs"] = [one["id"] for one in told if "id" in one]
-    elif "id" in told:
-        facts["job"] = told["id"]
+    summary = answer.json()
+    if isinstance(summary, list):
+        facts["jobs"] = [one["id"] for one in summary if "id" in one]
+    elif "id" in summary:
+        facts["job"] = summary["id"]
     if "idempotent-replayed" in answer.headers:
         facts["replayed"] = True
     return facts

@@ -1,4 +1,4 @@
-"""Kills, freezes and stops the processes of a service at moments that a seed decides."""
+"""Kills, freezes and stops the processes of a service at moments chosen by a seed."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from chaos.hardship import ELSEWHERE, feed, hardship, set_clock, starve
+from chaos.hardship import ELSEWHERE, hardship, restore_limits, set_clock, starve
 from chaos.rig import Rig
 from service_process import Process
 
@@ -21,7 +21,7 @@ DEEDS: Final[Mapping[str, int]] = {  # how many of twenty-seven are of each kind
     "nap": 2,
     "freeze": 3,
     "stop": 1,
-    "stop_buying": 1,
+    "stop_starting": 1,
     "throttled": 1,
     "outage": 1,
     "starve": 1,
@@ -30,16 +30,16 @@ DEEDS: Final[Mapping[str, int]] = {  # how many of twenty-seven are of each kind
     "unheard": 1,
 }
 KILLS: Final = frozenset({"kill", "kill_all"})
-GOODBYES: Final = frozenset({0, -signal.SIGTERM})  # told before it listened: it simply ended
-FAREWELL_SECONDS: Final = 120.0
+CLEAN_EXITS: Final = frozenset({0, -signal.SIGTERM})  # ended by SIGTERM before its handler was set
+SHUTDOWN_SECONDS: Final = 120.0
 LAUNCH_SECONDS: Final = 120.0  # until a process has started, on a busy machine
-LOOK_SECONDS: Final = 0.05  # between two looks at whether it has
-YOUNG_SECONDS: Final = 1.5  # within which one that is to be killed as it starts is killed
-AWAY_SECONDS: Final = 5.0  # for which files, descriptors, a provider, webhooks cannot be had
+LOOK_SECONDS: Final = 0.05  # between two checks of that
+YOUNG_SECONDS: Final = 1.5  # the longest time until a kill during a start
+AWAY_SECONDS: Final = 5.0  # duration of outages of files, descriptors, a provider, webhooks
 
 
 class Nemesis:
-    """One thread that hurts, and mends at the end.
+    """One thread that causes faults, and ends them.
 
     Args:
         rig: The service.
@@ -67,7 +67,7 @@ class Nemesis:
         self._cast = cast
         self._chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._kills = kills
-        self._pause = seconds / max(kills, 1) * 0.5  # other deeds take their time too
+        self._pause = seconds / max(kills, 1) * 0.5  # other faults take their time, too
         self._freezes = freezes
         self._spell = spell
         self._procs = [self._start(number) for number in range(len(cast))]
@@ -76,11 +76,11 @@ class Nemesis:
         self._error: BaseException | None = None
 
     def begin(self) -> None:
-        """Begin to hurt."""
+        """Begin to cause faults."""
         self._thread.start()
 
     def end(self) -> None:
-        """Stop hurting, and see that every process runs and answers.
+        """Stop the faults, and check that every process runs.
 
         Raises:
             AssertionError: A process ended by itself.
@@ -95,7 +95,7 @@ class Nemesis:
 
     @property
     def busy(self) -> bool:
-        """Whether there are kills to come."""
+        """Whether there are further kills."""
         return self._thread.is_alive()
 
     @property
@@ -113,7 +113,7 @@ class Nemesis:
             self._error = error
 
     def _do(self, deed: str, number: int) -> None:
-        self._see_alive()
+        self._check_running()
         self.done[deed] += 1
         match deed:
             case "kill" | "kill_all":
@@ -123,8 +123,8 @@ class Nemesis:
             case "stop":
                 self._stop(number)
                 self._renew(number)
-            case "stop_buying":
-                self._stop_buying(number)
+            case "stop_starting":
+                self._stop_starting(number)
             case "throttled" | "outage":
                 self._suffer(deed, 1 if deed == "throttled" else AWAY_SECONDS)
             case "starve":
@@ -132,14 +132,14 @@ class Nemesis:
             case "remove":
                 self._remove()
             case "unheard":
-                self._leave_unheard()
+                self._stop_receiver()
             case "step":
                 set_clock(self._chance, self._clock(number))
             case _:
                 self._freeze(number, self._freezes.get(deed, 0))
 
     def _kill(self, numbers: Sequence[int]) -> None:
-        """Kill what has finished starting: what is killed before counts apart."""
+        """Kill processes that have started; kills before that are counted separately."""
         ready = [self._await_ready(number) for number in numbers]
         for number, started in zip(numbers, ready, strict=True):
             self._procs[number].kill()
@@ -156,14 +156,14 @@ class Nemesis:
     def _await_ready(self, number: int) -> bool:
         deadline = time.monotonic() + LAUNCH_SECONDS
         while not self._rig.is_ready(self._procs[number]):
-            self._see_alive()
+            self._check_running()
             if time.monotonic() > deadline:
                 return False
             time.sleep(LOOK_SECONDS)
         return True
 
-    def _stop_buying(self, number: int) -> None:
-        """Tell it to end while the provider takes longer to answer than it has time."""
+    def _stop_starting(self, number: int) -> None:
+        """Stop a process while the provider takes longer to respond than it may wait."""
         self._await_ready(number)
         self._spell("late")
         self._over.wait(2)
@@ -177,8 +177,8 @@ class Nemesis:
         self._over.wait(seconds)
         self._spell("")
 
-    def _leave_unheard(self) -> None:
-        """Let the receiver of webhooks be away for a while."""
+    def _stop_receiver(self) -> None:
+        """Stop the receiver of webhooks for a while."""
         with self._rig.receiver.away():
             self._over.wait(AWAY_SECONDS)
 
@@ -187,10 +187,10 @@ class Nemesis:
         pid = self._procs[number].pid
         limits = starve(pid)
         self._over.wait(self._chance.uniform(0.5, 1) * AWAY_SECONDS)
-        feed(pid, limits)
+        restore_limits(pid, limits)
 
     def _remove(self) -> None:
-        """Let a worker run without the provider for a while."""
+        """Run a worker without the provider for a while."""
         workers = [n for n, command in enumerate(self._cast) if command[0] == "worker"]
         for number in self._chance.sample(workers, min(len(workers), 1)):
             self._stop(number)
@@ -201,13 +201,13 @@ class Nemesis:
             self._renew(number)
 
     def _stop(self, number: int) -> None:
-        """Tell it to end, and give it time: the machine may be busy."""
+        """Send SIGTERM, with a long time-out for busy machines."""
         process = self._procs[number]
         process.popen.send_signal(signal.SIGTERM)
-        process.popen.wait(FAREWELL_SECONDS)
+        process.popen.wait(SHUTDOWN_SECONDS)
         code = process.wait()
         late = "not_stopped_in_time" in process.tail()  # the machine is busy: as a crash
-        assert code in GOODBYES or late, f"exit code {code}: {process.tail()}"
+        assert code in CLEAN_EXITS or late, f"exit code {code}: {process.tail()}"
 
     def _freeze(self, number: int, seconds: float) -> None:
         process = self._procs[number]
@@ -215,7 +215,7 @@ class Nemesis:
         self._over.wait(self._chance.uniform(0.6, 1) * seconds)
         os.kill(process.pid, signal.SIGCONT)
 
-    def _see_alive(self) -> None:
+    def _check_running(self) -> None:
         for process in self._procs:
             assert process.popen.poll() is None, f"{process.command} ended: {process.tail()}"
 

@@ -6,14 +6,14 @@ from typing import Final, Literal
 
 Action = Literal["kill", "oserror", "dberror", "freeze"]
 Scene = Literal["jobs", "late", "again", "dead", "stop", "old", "requests"]
-"""Which jobs there are and what else goes on.
+"""The jobs of a service and further faults.
 
-- ``jobs``: jobs of every fate;
-- ``late``: the provider's list is behind, so that callbacks find lost purchases, or come too late;
-- ``again``: a job fails although it was paid for, and its result is collected again;
-- ``dead``: another process was killed before, with jobs in its hands;
-- ``stop``: the process is told to stop while it collects;
-- ``old``: a job has been kept for long enough, and a file is there that no job stands for;
+- ``jobs``: jobs with every result;
+- ``late``: the provider's list is behind, so that callbacks find lost predictions, or come too late;
+- ``again``: a job fails although it is paid for, and its result is collected again;
+- ``dead``: another process was killed before, while it held jobs;
+- ``stop``: the process receives SIGTERM while it collects;
+- ``old``: there are an expired job and an orphaned file;
 - ``requests``: callers upload a file and delete it, change tags, operate on many jobs, and name an
   address for webhooks.
 
@@ -129,7 +129,7 @@ NOT_SWEPT: Final = {
     "repeating": "the provider of the sweep does not know an attempt again",
     "rescheduled": "no clock is set back in the sweep",
 }
-"""Events whose updates no scene reaches, and why."""
+"""Events with updates that no scene reaches, and the reasons."""
 
 BY_NAME: Final = {point.name: point for point in POINTS}
 EVERY_TIME: Final = (

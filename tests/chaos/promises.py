@@ -1,4 +1,4 @@
-"""Judges what callers were promised: the invariants I6 and I8-I11.
+"""Checks the promises to callers: the invariants I6 and I8-I11.
 
 Each check yields one sentence per violation.
 """
@@ -19,7 +19,7 @@ from chaos.receiver import Arrival
 from fleek.domain.request_rate import request_rate
 from fleek.schemas.events import PUBLIC
 
-HIDDEN: Final = frozenset({404})  # the answer to whoever asks for what belongs to another
+HIDDEN: Final = frozenset({404})  # the response for foreign resources
 REUSED: Final = 422
 ALONE: Final = "rate_limits_not_shared"
 
@@ -42,14 +42,14 @@ def check(evidence: Evidence) -> list[str]:
 
 
 def said(evidence: Evidence, op: str, phase: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the lines of the clients about one kind of call that came out so."""
+    """Yield the clients' records of one kind of call with this result."""
     for row in evidence.history:
         if row["op"] == op and row["phase"] == phase:
             yield row
 
 
 def _webhooks_arrive(evidence: Evidence) -> Iterator[str]:
-    """I6: each event is owed once to each receiver, in the commit of its job, and is taken."""
+    """I6: each event has one delivery per receiver, from the commit of its job, and is received."""
     taken = {arrival.id for arrival in evidence.received if arrival.taken}
     owed: dict[Owed, Delivery] = {}
     for delivery in evidence.deliveries:
@@ -60,13 +60,13 @@ def _webhooks_arrive(evidence: Evidence) -> Iterator[str]:
     for place, kind in _wanted(evidence):
         found = owed.get(place)
         if found is None or found.type != kind:
-            yield f"{kind} of {place[0]} was owed to nobody"
+            yield f"{kind} of {place[0]} has no delivery"
         elif found.id not in taken or found.state != "delivered":
             yield f"{kind} of {place[0]} did not arrive: it is {found.state}"
 
 
 def _wanted(evidence: Evidence) -> Iterator[tuple[Owed, str]]:
-    """Yield which events are owed to whom, and their types."""
+    """Yield the expected deliveries: event, receiver and type."""
     for job in evidence.jobs.values():
         events = evidence.events.get(job.id, ())
         public = [(event.seq, str(PUBLIC[event.type])) for event in events if event.type in PUBLIC]
@@ -79,7 +79,7 @@ def _wanted(evidence: Evidence) -> Iterator[tuple[Owed, str]]:
 
 
 def _webhooks_are_true(evidence: Evidence) -> Iterator[str]:
-    """I6: signed, always with the bytes that are owed, after what precedes them, and to its own."""
+    """I6: signed, with constant bytes, in the order of events, and at the right receiver."""
     deliveries = {delivery.id: delivery for delivery in evidence.deliveries}
     urls = {endpoint.id: endpoint.url for endpoint in evidence.endpoints}
     earlier: dict[tuple[UUID, UUID | None], list[Delivery]] = defaultdict(list)
@@ -89,7 +89,7 @@ def _webhooks_are_true(evidence: Evidence) -> Iterator[str]:
     for arrival in evidence.received:
         owed = deliveries.get(arrival.id)
         if owed is None:
-            yield f"{arrival.id} came, and nobody owed it"
+            yield f"{arrival.id} arrived without a delivery"
             continue
         if arrival.body != owed.body:
             yield f"{arrival.id} came with other bytes"
@@ -113,7 +113,7 @@ def _is_signed(arrival: Arrival, secrets: Sequence[str]) -> bool:
 
 
 def _keys_are_exact(evidence: Evidence) -> Iterator[str]:
-    """I8: one key of a tenant is one job, whoever was killed between its commit and its answer."""
+    """I8: one key of a tenant is one job, even after a kill between commit and response."""
     stored = {(key.tenant_id, key.key): key.job_id for key in evidence.keys}
     for row in (*said(evidence, "submit", "ok"), *said(evidence, "repeat", "ok")):
         place = (row["tenant"], row["key"])
@@ -127,7 +127,7 @@ def _keys_are_exact(evidence: Evidence) -> Iterator[str]:
 
 
 def _keys_and_jobs_agree(evidence: Evidence) -> Iterator[str]:
-    """I8: each key stands for the job that was asked for with it, and each such job has its key."""
+    """I8: each key belongs to the job that was requested with it, and each such job has its key."""
     submits = [row for row in evidence.history if row["op"] == "submit"]
     asked = {(row["tenant"], row["key"]): row["prompt"] for row in submits}
     for key in evidence.keys:
@@ -143,7 +143,7 @@ def _keys_and_jobs_agree(evidence: Evidence) -> Iterator[str]:
 
 
 def _tenants_are_apart(evidence: Evidence) -> Iterator[str]:
-    """I9: a job is its tenant's, and what belongs to another cannot be told from what is not there."""
+    """I9: jobs belong to their tenant, and foreign ones look like missing ones."""
     for row in said(evidence, "peek", "ok"):
         if row["status"] not in HIDDEN:
             yield f"{row['tenant']} asked for {row['job']} of another and got {row['status']}"
@@ -156,19 +156,19 @@ def _tenants_are_apart(evidence: Evidence) -> Iterator[str]:
     for delivery in evidence.deliveries:
         owner = delivery.tenant_id
         if delivery.endpoint_id is not None:
-            owner = owners.get(delivery.endpoint_id, "nobody")
+            owner = owners.get(delivery.endpoint_id, "unknown")
         if not _is_of(evidence, delivery.job_id, owner):
             yield f"{delivery.id} about {delivery.job_id} goes to {owner}"
 
 
 def _is_of(evidence: Evidence, job_id: UUID, tenant_id: str) -> bool:
-    """Whether a job belongs to a tenant; of one that is gone, others tell."""
+    """Whether a job belongs to a tenant, by other evidence if the job was removed."""
     job = evidence.jobs.get(job_id)
     return job is None or job.tenant_id == tenant_id
 
 
 def _streams_are_whole(evidence: Evidence) -> Iterator[str]:
-    """I10: who follows a tenant gets each event of its jobs once and in order, and no other."""
+    """I10: a tenant's stream contains each event of its jobs once and in order, and no other."""
     for tenant_id, events in evidence.followed.items():
         if any(event.type == "reset" for event in events):
             yield f"the stream of {tenant_id} was begun anew"
@@ -193,13 +193,15 @@ def _followed_whole(evidence: Evidence, job: Job, came: Sequence[Followed]) -> I
 
 
 def _limits_hold(evidence: Evidence) -> Iterator[str]:
-    """I11: no tenant had more unfinished jobs than it may have, no key was served more than its rate."""
+    """I11: no tenant exceeded its limit of unfinished jobs, and no key its rate."""
     for tenant_id, most in evidence.crowded.items():
         if evidence.max_live is not None and most > evidence.max_live:
             yield f"{tenant_id} had {most} jobs of {evidence.max_live} at once"
     if evidence.rate_per_minute:
         rate = request_rate(evidence.rate_per_minute)
-        alone = sum(row["event"] == ALONE for row in evidence.logs)  # then a process counts anew
+        alone = sum(
+            row["event"] == ALONE for row in evidence.logs
+        )  # then a process starts a new count
         most_at_once = rate.burst * (1 + alone) + rate.lease
         over = excess(evidence.flood, per_second=rate.per_minute / 60)
         if over > most_at_once:

@@ -1,4 +1,4 @@
-"""A receiver of webhooks that fails, hangs, loses its answers, and is away for a while."""
+"""A receiver of webhooks that fails, hangs, loses its responses, and has outages."""
 
 import random
 import threading
@@ -10,16 +10,16 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
-MANNERS: Final = {  # how often a webhook is met so when it comes first; half of that the next time
+MANNERS: Final = {  # weights at the first try; half as many faults at the second
     "refused": 0.05,  # 500
     "throttled": 0.03,  # 429 with Retry-After
     "redirected": 0.02,
-    "cut": 0.04,  # the connection ends without an answer, and it counts as not taken
-    "lost": 0.05,  # the same, and it counts as taken
-    "endless": 0.02,  # taken, with a body that is too long to be read
-    "hung": 0.01,  # no answer for as long as anybody waits
+    "cut": 0.04,  # a disconnect without a response, counted as not received
+    "lost": 0.05,  # the same, counted as received
+    "endless": 0.02,  # received, with a response too long to be read
+    "hung": 0.01,  # no response until the time-out
 }
-TRIES: Final = 2  # from the third on each is taken
+TRIES: Final = 2  # the third and later ones are received
 ANSWERS: Final = {
     "refused": (500, {}),
     "throttled": (429, {"Retry-After": "1"}),
@@ -36,7 +36,7 @@ class Arrival:
     path: str
     headers: dict[str, str]
     body: bytes
-    manner: str  # how it was met: one of `MANNERS`, or ``well``
+    manner: str  # the response: one of `MANNERS`, or ``well``
 
     @property
     def id(self) -> str:
@@ -45,12 +45,12 @@ class Arrival:
 
     @property
     def taken(self) -> bool:
-        """Whether the receiver has it, whatever the sender knows."""
+        """Whether the receiver has it, even if the sender has no response."""
         return self.manner in {"well", "lost", "endless"}
 
 
 class Receiver:
-    """Webhooks for any path, in the order of their arrival."""
+    """Receives webhooks on any path, in the order of their arrival."""
 
     def __init__(self, seed: int) -> None:
         self.received: list[Arrival] = []
@@ -67,12 +67,12 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/{name}"
 
     def calm(self) -> None:
-        """Take everything from now on."""
+        """Receive everything from now on."""
         self.manners.clear()
 
     @contextmanager
     def away(self) -> Generator[None]:
-        """Refuse connections for as long as the block runs."""
+        """Refuse connections until the block ends."""
         self._stop()
         try:
             yield
@@ -80,12 +80,12 @@ class Receiver:
             self._server, self._thread = self._serve(self.port)
 
     def close(self) -> None:
-        """End it, and whatever hangs."""
+        """Stop, and end hanging requests."""
         self.over.set()
         self._stop()
 
     def take(self, path: str, headers: dict[str, str], body: bytes) -> str:
-        """Remember a request; returns how to meet it."""
+        """Record a request, and return the response to it."""
         known = headers["webhook-id"]
         with self._lock:
             self._seen[known] += 1
@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_endless(self) -> None:
         try:
             self.wfile.write(bytes(ENDLESS_BYTES))
-        except OSError:  # the sender has read enough
+        except OSError:  # the sender has disconnected
             self.close_connection = True
 
     def log_message(self, *_: object) -> None:

@@ -17,7 +17,7 @@ UPLOADS: Final = "/api/v1/uploads"
 TAKES_PICTURES: Final = "black-forest-labs/flux-1.1-pro"
 RUNS_ON: Final = "[[emu:predict=2]]"  # longer than the next job takes to be submitted
 CONTENT: Final = b"GIF89a\x01\x00\x01\x00"
-OWN: Final = "own"  # where webhooks of jobs go that name their own address
+OWN: Final = "own"  # the receiver of webhooks of single jobs
 _numbers = count(1)
 
 
@@ -43,7 +43,7 @@ class Requests:
 
     def _ask(self) -> None:
         try:
-            self._until(self._told_secret)
+            self._until(self._read_secret)
             job_id = self._submitted()
             self._until(lambda: self._tagged(job_id))
             self._until(lambda: self._operated(job_id))
@@ -78,10 +78,10 @@ class Requests:
         assert [json.loads(body)["data"]["id"] for body in bodies] == [job_id]
         return True
 
-    def _told_secret(self) -> bool:
-        told = self._call("GET", "/api/v1/webhooks/secret")
-        self._rig.secrets[OWN] = () if told is None else (told["secret"],)
-        return told is not None
+    def _read_secret(self) -> bool:
+        response = self._call("GET", "/api/v1/webhooks/secret")
+        self._rig.secrets[OWN] = () if response is None else (response["secret"],)
+        return response is not None
 
     def _tagged(self, job_id: str) -> bool:
         changed = self._call("PATCH", f"/api/v1/jobs/{job_id}", {"tags": TAGS})

@@ -1,4 +1,4 @@
-"""A service that buys at the emulator, small in all its times, and may be hurt in any way."""
+"""A service with short times that uses the emulator, prepared for faults."""
 
 import os
 import select
@@ -19,30 +19,32 @@ from chaos.flood import Flood
 from chaos.history import Client, History
 from chaos.host import Host
 from chaos.receiver import Receiver
-from chaos.tenants import ADMIN, Making, Tenant
+from chaos.tenants import ADMIN, Tenant, TenantSetup
 from fleek.domain.job import DEFAULT_TENANT
 from fleek.engine.throttle import circuit_pause
 from fleek.schemas.events import PUBLIC
 from fleek.store.deliveries import DELIVERING
 from service_process import Process, Service
 
-HEARTBEAT: Final = 0.3  # seconds; after six a silent worker is dead
+HEARTBEAT: Final = 0.3  # seconds; a lease expires after six
 SILENCE: Final = 6 * HEARTBEAT
 QUICK: Final = {
     "RECONCILE_SECONDS": "1",
     "RETRY_BACKOFF_BASE": "0.1",
     "RETRY_BACKOFF_MAX": "0.5",
-    "MAX_WORKER_CRASHES": "1000",  # whoever kills on purpose must not look like a poisonous job
+    "MAX_WORKER_CRASHES": "1000",  # intended kills must not fail a job
     "HEARTBEAT_SECONDS": str(HEARTBEAT),
     "SSRF_ALLOW_CIDRS": "127.0.0.0/8",  # for receivers of webhooks
     "WEBHOOK_ALLOW_HTTP": "true",
     **tenants.SETTINGS,
 }
 LAUNCH_SECONDS: Final = 120.0
-ANSWER_SECONDS: Final = 5.0  # who has not answered by then is frozen, or the machine very busy
-LOOK_SECONDS: Final = 0.2  # between two looks at whether all is quiet
-STILL: Final = 90.0  # seconds without any change that nothing explains; what moves is waited for
-LONGEST: Final = 1200.0  # seconds; what moves for ever is wrong too
+ANSWER_SECONDS: Final = (
+    5.0  # without a response by then the process is frozen, or the machine very busy
+)
+LOOK_SECONDS: Final = 0.2  # between two checks for an idle service
+STILL: Final = 90.0  # seconds without any change or explanation; progress is waited for
+LONGEST: Final = 1200.0  # seconds; endless progress is an error, too
 OWED: Final = """SELECT
     (SELECT count(*) FROM jobs WHERE status IN ('pending', 'processing')),
     (SELECT count(*) FROM attempts WHERE verdict IS NULL),
@@ -68,8 +70,8 @@ PUBLIC_EVENTS: Final = (
 )
 LOCKED: Final = f"SELECT pg_advisory_xact_lock({DELIVERING}); "  # as deliveries are, in turn
 HURRY: Final = "UPDATE deliveries SET next_at = created_at WHERE state = 'pending'"
-HURRY_SECONDS: Final = 2.0  # in which what is being sent arrives
-FOLLOWED_SECONDS: Final = 60.0  # for what followers have not got when all is quiet
+HURRY_SECONDS: Final = 2.0  # for deliveries in progress
+FOLLOWED_SECONDS: Final = 60.0  # for events that followers have not received yet
 
 
 class Rig(Service):
@@ -80,12 +82,12 @@ class Rig(Service):
         self.host = host
         self.env["PUBLIC_URL"] = f"http://127.0.0.1:{self.port}"
         if code := os.environ.get("PYTHONPATH"):  # noqa: TID251 - a child's environment
-            self.env["PYTHONPATH"] = code  # another version of the code is on trial
+            self.env["PYTHONPATH"] = code  # for another version of the code
         self.http.headers["X-API-Key"] = ADMIN
         self.history = History(folder / "history.jsonl")
         self.receiver = Receiver(seed=host.port)
         self.secrets: dict[str, Sequence[str]] = {}  # of the receiver, by path
-        self.crowded: Counter[str] = Counter()  # most jobs of a tenant that had not ended
+        self.crowded: Counter[str] = Counter()  # the highest number of unfinished jobs per tenant
         self.flood: Flood | None = None
         self._tenants: dict[str, Tenant] = {}
         self._making = threading.Lock()
@@ -94,24 +96,24 @@ class Rig(Service):
         """Return a tenant that is ready for callers, with an endpoint and a follower.
 
         Raises:
-            AssertionError: It cannot be made.
+            AssertionError: It could not be created.
         """
         with self._making:
             if name not in self._tenants:
-                self._tenants[name] = Making(self, name, self.receiver.url(name)).made()
+                self._tenants[name] = TenantSetup(self, name, self.receiver.url(name)).made()
                 self.secrets[name] = self._tenants[name].secrets
             return self._tenants[name]
 
     def client(self, number: int, tenant: str = DEFAULT_TENANT) -> Client:
-        """Return a caller of a tenant; that of the default one has the operator's key."""
+        """Return a caller of a tenant; the default tenant's one has the operator's key."""
         key = ADMIN if tenant == DEFAULT_TENANT else self.tenant(tenant).key
         return Client(self, self.history, number, tenant=tenant, key=key)
 
     def launch(self, *options: str, **env: str) -> Process:
-        """Start ``fleek serve`` and wait until it answers, or a failpoint has ended or frozen it.
+        """Start ``fleek serve``, and wait until it responds, or a failpoint has ended or frozen it.
 
         Raises:
-            AssertionError: Neither is so; with its log.
+            AssertionError: Neither has happened; with its log.
         """
         process = self.start("serve", *options, **env)
         assert process.popen.stdout is not None
@@ -131,21 +133,21 @@ class Rig(Service):
         return process
 
     def answers(self) -> bool:
-        """Whether the API answers now."""
+        """Whether the API responds."""
         try:
             return self.http.get("/livez", timeout=ANSWER_SECONDS).status_code == 200
         except httpx2.HTTPError:
             return False
 
     def is_ready(self, process: Process) -> bool:
-        """Whether a process has finished starting: it works, or its API answers."""
+        """Whether a process has finished starting: it works, or its API responds."""
         works = "--no-worker" in process.command or "worker_registered" in process.log.read_text()
         return works and (process.command[0] == "worker" or self.answers())
 
     def revive(self) -> bool:
-        """Start the service again if it has ended by itself, as whoever runs it would.
+        """Start the service again if it has ended, like a supervisor.
 
-        Returns whether it answers now.
+        Returns whether it responds.
         """
         served = [one for one in self.processes if one.command[0] == "serve"]
         if served[-1].popen.poll() is not None:
@@ -155,16 +157,15 @@ class Rig(Service):
     def quiesce(
         self, *, meanwhile: Callable[[], object] = lambda: None, still: float = STILL
     ) -> None:
-        """Wait until every job has ended and nothing is owed any more, as long as anything moves.
+        """Wait until every job has ended and no delivery is pending, as long as anything changes.
 
-        Webhooks that alone are left are sent at once: their pauses and leases are of minutes.
+        If only webhooks are left, they are sent at once: their pauses and leases take minutes.
 
-        A model that rests, as its purchases failed, is waited for too. `meanwhile` is called at
-        each look; after `still` seconds without any change it has failed.
+        The pause of a failing model is waited for, too. `meanwhile` is called at each check.
+        `still`: the seconds without any change after which the wait has failed.
 
         Raises:
-            AssertionError: Nothing moves and something is owed, or it moves for ever; with the
-                logs.
+            AssertionError: Work is left and nothing changes, or it changes for ever; with the logs.
         """
         begun = changed = hurried = time.monotonic()
         before: tuple[int, ...] = ()
@@ -178,18 +179,18 @@ class Rig(Service):
                 before, changed = moves, now
             rest = circuit_pause(moves[-1] or 0)
             patience = still + (0 if rest is None else rest.total_seconds())
-            said = f"(jobs, attempts, deliveries) that have not ended: {owed}"
-            assert now - changed < patience, f"nothing moves; {said}\n{self.tails()}"
-            assert now - begun < LONGEST, f"it goes on and on; {said}\n{self.tails()}"
+            pending = f"(jobs, attempts, deliveries) that have not ended: {owed}"
+            assert now - changed < patience, f"nothing changes; {pending}\n{self.tails()}"
+            assert now - begun < LONGEST, f"it never ends; {pending}\n{self.tails()}"
             time.sleep(LOOK_SECONDS)
 
     def look(self) -> None:
-        """Note how many jobs of each tenant have not ended."""
+        """Record the number of unfinished jobs of each tenant."""
         for tenant_id, number in self.rows(LIVE):
             self.crowded[tenant_id] = max(self.crowded[tenant_id], number)
 
     def evidence(self) -> Evidence:
-        """Read all that there is to judge by, when followers have everything, or nothing comes."""
+        """Read all evidence when followers have received everything, or nothing more arrives."""
         for name, tenant in self._tenants.items():
             ((number,),) = self.rows(f"{PUBLIC_EVENTS} AND jobs.tenant_id = '{name}'")
             deadline = time.monotonic() + FOLLOWED_SECONDS
@@ -207,7 +208,7 @@ class Rig(Service):
         return gather(self, self.host, seen)
 
     def close(self) -> None:
-        """End everything that was started here; the emulator lives on."""
+        """End all processes started here; the emulator keeps running."""
         for tenant in self._tenants.values():
             tenant.follower.stop()
         self.receiver.close()
@@ -219,14 +220,14 @@ class Rig(Service):
 
 
 def state(process: Process) -> str:
-    """Return what the system says of a process: T if it is stopped."""
+    """Return the process state of the system: T if it is stopped."""
     stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii")
     return stat.rpartition(")")[2].split()[0]
 
 
 @contextmanager
 def rigged(folder: Path, host: Host, **settings: str) -> Generator[Rig]:
-    """Give a rig whose processes end with the block."""
+    """Yield a rig whose processes end with the block."""
     rig = Rig(folder, host, **settings)
     try:
         yield rig

@@ -1,4 +1,4 @@
-"""States that make a run worth its time: which were reached, and which have to be."""
+"""States that a run should reach: which were reached, and which have to be."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,17 +7,17 @@ from typing import Final
 from chaos.evidence import Evidence
 from chaos.flood import REFUSED
 
-ALWAYS: Final = frozenset(  # whoever dies, and when
-    {"adopted by list", "not bought after all", "request repeated without an answer"}
+ALWAYS: Final = frozenset(  # in every run
+    {"adopted by list", "not created after all", "request repeated without an answer"}
 )
 STRIKES: Final[Mapping[str, tuple[str, ...]]] = {  # state → faults any of which makes it
     "list lagged": ("list_omit", "list_stale"),
-    "bought, then 5xx": ("create_then_5xx",),
-    "answer to a purchase cut": ("create_cut_body", "create_cut_headers"),
-    "answer to a purchase too late": ("create_then_timeout",),
-    "look cut or of another kind": ("get_cut_body", "get_odd", "list_cut_body", "list_odd"),
+    "created, then 5xx": ("create_then_5xx",),
+    "response to a start cut": ("create_cut_body", "create_cut_headers"),
+    "response to a start too late": ("create_then_timeout",),
+    "poll cut or of another kind": ("get_cut_body", "get_odd", "list_cut_body", "list_odd"),
     "prediction hidden for a while": ("unseen", "vanish_while"),
-    "status that nobody knows": ("starting_status", "unknown_status", "end_late"),
+    "unknown status": ("starting_status", "unknown_status", "end_late"),
     "output host failed and then worked": ("output_5xx", "output_reset", "output_away"),
     "output refused and then there": ("output_404", "output_403"),
     "padded output": ("output_padded",),
@@ -36,23 +36,23 @@ STRIKES_WILD: Final[Mapping[str, tuple[str, ...]]] = {
     "prediction vanished": ("vanish",),
     "error in another shape": ("odd_error",),
     "refused in another shape": ("create_422", "create_403"),
-    "cancel confirmed in vain": ("cancel_lied",),
+    "cancel falsely confirmed": ("cancel_lied",),
 }
 LONG: Final = frozenset(  # states that need some minutes, or luck
     {
         "adopted by callback",
         "429 deferred",
         "download retried",
-        "worker buried",
+        "worker expired",
         "forged callback refused",
         "duplicate callback taken",
-        "purchase of a dead worker settled",
-        "files of a dead worker collected",
-        "role changed hands",
-        "stopped while it bought",
+        "start of a crashed worker reconciled",
+        "files of a crashed worker collected",
+        "leadership changed",
+        "stopped during a start",
         "clock stepped while running",
         "descriptors exhausted",
-        "files could not be had",
+        "files unavailable",
         "stream resumed",
         "webhook refused",
         "webhook taken without an answer",
@@ -70,8 +70,8 @@ LONG_WILD: Final = frozenset(
         "cancel lost",
         "prediction stopped",
         "attempt retried",
-        "zombie came back",
-        "zombie lost the race",
+        "expired worker resumed",
+        "expired worker was superseded",
         *STRIKES_WILD,
     }
 )
@@ -89,7 +89,7 @@ LONG_KILLS: Final = 40  # from so many on a run counts as long, and has to reach
 
 
 def must_see(*, kills: int, wild: bool, split: bool) -> frozenset[str]:
-    """Return the states that a run has to reach: else it has shown nothing."""
+    """Return the states that a run has to reach to be meaningful."""
     if kills < LONG_KILLS:
         return ALWAYS
     found = ALWAYS | LONG
@@ -97,7 +97,7 @@ def must_see(*, kills: int, wild: bool, split: bool) -> frozenset[str]:
 
 
 def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
-    """Count the states that make a run worth its time; `deeds`: what was done to processes."""
+    """Count the states that a run should reach; `deeds`: the faults of processes."""
     events = [event for events in evidence.events.values() for event in events]
     codes = Counter(str(e.data.get("code")) for e in events if e.type in {"deferred", "postponed"})
     reasons = Counter((event.type, str(event.data.get("reason"))) for event in events)
@@ -109,28 +109,28 @@ def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
     return {
         "adopted by list": logs["prediction_adopted", "list"],
         "adopted by callback": logs["prediction_adopted", "callback"],
-        "not bought after all": codes["not_bought"],
+        "not created after all": codes["not_bought"],
         "429 deferred": codes["provider_rate_limited"],
         "download retried": types["postponed"],
-        "worker buried": logs["workers_expired", ""],
+        "worker expired": logs["workers_expired", ""],
         "forged callback refused": hooks["hook_wrong_signature", 4],
         "duplicate callback taken": hooks["hook_duplicate", 2],
         "cancel won": cancels[200],
         "cancel lost": cancels[409],
         "prediction stopped": verdicts["cancelled"],
         "attempt retried": types["retrying"],
-        "purchase of a dead worker settled": reasons["unknown", "its worker has ended"],
-        "files of a dead worker collected": codes["collecting_crashed"],
-        "zombie came back": logs["worker_lease_lost", ""],
-        "zombie lost the race": logs["collect_superseded", ""],
+        "start of a crashed worker reconciled": reasons["unknown", "its worker has ended"],
+        "files of a crashed worker collected": codes["collecting_crashed"],
+        "expired worker resumed": logs["worker_lease_lost", ""],
+        "expired worker was superseded": logs["collect_superseded", ""],
         "orphan stopped": logs["orphan_prediction", ""],
-        "role changed hands": max(logs["leadership_acquired", ""] - 1, 0),
+        "leadership changed": max(logs["leadership_acquired", ""] - 1, 0),
         "answer lost to a client": sum(row["phase"] == "info" for row in evidence.history),
-        "stopped while it bought": deeds.get("stop_buying", 0),
+        "stopped during a start": deeds.get("stop_starting", 0),
         "clock stepped while running": deeds.get("step", 0),
         "descriptors exhausted": deeds.get("starve", 0),
         "provider removed": deeds.get("remove", 0),
-        "files could not be had": deeds.get("outage", 0),
+        "files unavailable": deeds.get("outage", 0),
         **_promises(evidence),
         "receiver away": deeds.get("unheard", 0),
     } | {
@@ -140,7 +140,7 @@ def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
 
 
 def _promises(evidence: Evidence) -> dict[str, int]:
-    """Count the states of what callers were promised."""
+    """Count the states of promises to callers."""
     manners = Counter(arrival.manner for arrival in evidence.received)
     ids = {arrival.id for arrival in evidence.received}
     unanswered = {

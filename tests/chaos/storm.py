@@ -1,4 +1,4 @@
-"""Many clients, a provider that fails in every way, and processes that die: then the reckoning."""
+"""A storm: many clients, a provider with all faults, and crashing processes; then the check."""
 
 import random
 import threading
@@ -17,7 +17,7 @@ from chaos.money import Money, money
 from chaos.nemesis import Nemesis
 from chaos.rig import STILL, Rig
 from chaos.sightings import BY_CALLBACK, LONG_KILLS, must_see, sightings
-from chaos.tenants import NAMES, Making
+from chaos.tenants import NAMES, TenantSetup
 from fleek.providers.replicate.poller import GONE_SECONDS
 from service_process import until
 
@@ -32,20 +32,20 @@ SETTINGS: Final = {
     "RATE_PER_MINUTE": "300",
 }
 CLIENTS: Final = 6
-AHEAD: Final = 0.2  # of the jobs, by which callers may be ahead of the kills
+AHEAD: Final = 0.2  # of the jobs; how far callers may be ahead of the kills
 LOOK_SECONDS: Final = 0.2
 CANCELLED: Final = 0.2  # of the jobs, with genuine faults
 HASTY: Final = 0.15  # of the requests, and each first one: nobody waits for its answer
 HASTY_SECONDS: Final = 0.001
-AGAIN: Final = 0.2  # of the accepted requests, which are sent once more
-MISUSED: Final = 0.05  # of the keys, with which another request is sent
-PEEKED: Final = 0.3  # of the jobs, for which another tenant asks
-WATCHED_SECONDS: Final = 0.5  # between two looks at how many jobs have not ended
-ROUSED: Final = 120.0  # seconds until a service that was hurt answers, on a busy machine
+AGAIN: Final = 0.2  # of the accepted requests, which are repeated
+MISUSED: Final = 0.05  # of the keys, which are used for another request
+PEEKED: Final = 0.3  # of the jobs, which are requested by another tenant
+WATCHED_SECONDS: Final = 0.5  # between two counts of unfinished jobs
+ROUSED: Final = 120.0  # seconds until a restarted service responds, on a busy machine
 ONE: Final = (("serve",),)
 SPLIT: Final = (("serve", "--no-worker"), ("worker",), ("worker",))
 
-PROBES: Final = (  # jobs that reach those states whatever chance decides
+PROBES: Final = (  # jobs that reach these states in any case
     "[[emu:create_then_drop]][[emu:hook_drop]]",
     "[[emu:create_then_delay=1.5]][[emu:hook_duplicate]]",
     "[[emu:create_drop]]",
@@ -61,12 +61,12 @@ STOPPED: Final = PROBES_WILD[1]  # is cancelled while it runs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storm:
-    """How much is done, and how bad it gets."""
+    """The extent and the kinds of faults."""
 
     seed: int
     jobs: int
     kills: int
-    minutes: float  # for submitting and killing; more on a slow machine
+    minutes: float  # for submissions and kills; more on a slow machine
     wild: bool  # also failing predictions, cancels and long freezes; else only what costs nothing
     split: bool  # API and two workers, or one process
     polling: bool = False  # without callbacks
@@ -78,7 +78,7 @@ class Storm:
 
     @property
     def probes(self) -> list[str]:
-        """Markers of jobs that reach a state whatever chance decides."""
+        """Markers of jobs that reach a state in any case."""
         found = [*PROBES, *(PROBES_WILD if self.wild else ())]
         if self.long:
             found += [*PROBES_LONG, *(PROBES_LONG_WILD if self.wild else ())]
@@ -86,25 +86,25 @@ class Storm:
 
     @property
     def patience(self) -> float:
-        """After how many seconds no more jobs are submitted and no more processes killed."""
+        """Seconds after which submissions and kills end."""
         return max(self.minutes * 180, 600)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of it."""
+    """The result of a storm."""
 
     storm: Storm
     violations: list[str]
     paid: Money
     jobs: int
     deeds: Mapping[str, int]
-    seen: Mapping[str, int]  # interesting states, and how often each was reached
+    seen: Mapping[str, int]  # states, and how often each was reached
     seconds: float
 
     @property
     def complaints(self) -> list[str]:
-        """Everything that is wrong: with the service, or with the run."""
+        """All violations by the service, and shortcomings of the run."""
         storm = self.storm
         found = list(self.violations)
         if self.jobs < storm.jobs or self.deeds.get("killed", 0) < storm.kills:
@@ -121,10 +121,10 @@ class Outcome:
 
 
 def run(rig: Rig, storm: Storm) -> Outcome:
-    """Let it storm, heal, wait for rest, and judge.
+    """Run the storm, end the faults, wait until the service is idle, and check.
 
     Raises:
-        AssertionError: It did not come to rest, or a process ended by itself.
+        AssertionError: It did not become idle, or a process ended by itself.
     """
     if storm.polling:
         del rig.env["PUBLIC_URL"]
@@ -146,7 +146,7 @@ def run(rig: Rig, storm: Storm) -> Outcome:
     for name in NAMES:
         rig.tenant(name)
     nemesis.begin()
-    flood = rig.flood = Flood(rig, Making(rig, "flood", "").key())
+    flood = rig.flood = Flood(rig, TenantSetup(rig, "flood", "").key())
     with _watching(rig), flood.running():
         crowd.submit_all()
     while nemesis.busy and time.monotonic() - begun < storm.patience:
@@ -176,7 +176,7 @@ def run(rig: Rig, storm: Storm) -> Outcome:
 
 @contextmanager
 def _watching(rig: Rig) -> Generator[None]:
-    """Look again and again how many jobs of each tenant have not ended."""
+    """Count the unfinished jobs of each tenant repeatedly."""
     over = threading.Event()
 
     def watch() -> None:
@@ -209,7 +209,7 @@ class _Crowd:
     killed: Callable[[], float]  # the share of the kills that is done
     accepted: list[str] = field(default_factory=list)
     _doubted: list[tuple[str, str]] = field(default_factory=list)
-    """Tenants and jobs with cancels that nobody has answered."""
+    """Tenants and jobs with cancellations without a response."""
     _probes: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -223,7 +223,7 @@ class _Crowd:
             thread.join()
 
     def end(self) -> None:
-        """Repeat the cancels of which nobody knows; a second one is as good as the first."""
+        """Repeat cancellations without a response; a repetition changes nothing."""
         clients = {name: self.rig.client(CLIENTS, name) for name in NAMES}
         for tenant, job_id in self._doubted:
             until(partial(clients[tenant].cancel, job_id), seconds=ROUSED, why=self.rig.tails)
@@ -250,11 +250,11 @@ class _Crowd:
             job_id = client.submit(prompt, key=key, first_seconds=first_seconds)
             if job_id is None:
                 self._probes += [probe] if probe else []
-                time.sleep(0.2)  # as a client that is told nothing does
+                time.sleep(0.2)  # like a client without a response
                 continue
             with self._lock:
                 self.accepted.append(job_id)
-            self._pry(chance, client, other, job_id, prompt=prompt, key=key, turn=turn)
+            self._probe_promises(chance, client, other, job_id, prompt=prompt, key=key, turn=turn)
             time.sleep(chance.uniform(0, 2) * pause)
             wanted = probe == STOPPED or (self.storm.wild and chance.random() < CANCELLED)
             if wanted and not client.cancel(job_id):
@@ -262,7 +262,7 @@ class _Crowd:
         client.close()
         other.close()
 
-    def _pry(
+    def _probe_promises(
         self,
         chance: random.Random,
         client: Client,
@@ -273,7 +273,7 @@ class _Crowd:
         key: str,
         turn: int,
     ) -> None:
-        """Repeat a request, use its key for another, and ask for its job as somebody else."""
+        """Repeat a request, use its key for another one, and request its job as another tenant."""
         if chance.random() < AGAIN:
             client.repeat(prompt, key=key)
         if chance.random() < MISUSED:

@@ -25,7 +25,7 @@ JOBS: Final = {  # the fault of each at the provider
     "cancelled": "[[emu:predict=60]]",
     "transient": "[[emu:transient_failure]]",
     "lost": "[[emu:create_then_drop]][[emu:hook_drop]]",
-    "unsold": "[[emu:create_drop]]",
+    "not created": "[[emu:create_drop]]",
     "busy": "[[emu:create_429=1]]",
     "refused": "[[emu:create_422]]",
     "broken": "[[emu:file_truncate]]",
@@ -45,7 +45,7 @@ HELD: Final = {"long": "[[emu:predict=1]]", "big": "[[emu:file_slow=1200]]"}
 COLLECTING: Final = "SELECT prompt FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
 PATIENCE: Final = 20.0  # seconds after which callers stop waiting for stuck jobs
 STRUCK: Final = 180.0  # until a point is reached, or a process works again, on a busy machine
-COMMITS: Final = 24  # of the first ones of a process, each of which is struck
+COMMITS: Final = 24  # the first commits of a process, each of which is hit
 REFUSED: Final = frozenset({"provider_invalid_input", "unsafe_output"})
 
 
@@ -57,7 +57,7 @@ class Leg:
     scene: Scene
     action: Action
     names: tuple[str, ...]
-    spared: int = 0  # how many of them need not be reached: one error may lead past another
+    spared: int = 0  # how many need not be reached: one error may bypass another
 
     @classmethod
     def of(cls, name: str, action: Action, at: str = "1") -> "Leg":
@@ -66,16 +66,16 @@ class Leg:
 
     @classmethod
     def together(cls, action: Action, names: Sequence[str], *, at: int) -> "Leg":
-        """Strike many points of one scene: each at its first hit, those of each commit later."""
+        """Hit many points of one scene: each at its first hit, those of each commit later."""
         orders = ",".join(f"{name}={action}@{at if name in EVERY_TIME else 1}" for name in names)
         return cls(orders, BY_NAME[names[0]].scene, action, tuple(names), len(names) // 3)
 
 
 def run_leg(rig: Rig, leg: Leg) -> None:
-    """Do one thing to a service and wait until it is struck; leaves a process that is well.
+    """Apply one fault to a service, wait until it has occurred, and leave a working process.
 
     Raises:
-        AssertionError: It was never reached, or the service does not get over it.
+        AssertionError: The point was not reached, or the service does not recover.
     """
     if leg.scene == "dead":
         _crash_with_jobs(rig)
@@ -108,7 +108,7 @@ def run_leg(rig: Rig, leg: Leg) -> None:
 
 
 def _let_finish(rig: Rig, callers: Callers, thread: threading.Thread) -> None:
-    """Let the callers finish; what they could not act on in time is acted on now."""
+    """Let the callers finish; remaining actions are done at the end."""
     deadline = time.monotonic() + PATIENCE
     while thread.is_alive() and not callers.ready.is_set() and _is_revived(rig):
         time.sleep(PAUSE_SECONDS)
@@ -120,22 +120,22 @@ def _let_finish(rig: Rig, callers: Callers, thread: threading.Thread) -> None:
 
 
 def _is_revived(rig: Rig) -> bool:
-    """Start a service anew that an error has ended."""
+    """Restart a service that an error has ended."""
     until(rig.revive, seconds=STRUCK, why=rig.tails)
     return True
 
 
 def _is_busy(rig: Rig) -> bool:
-    """Whether a job is under way, in a service that works."""
+    """Whether a job is in progress, in a working service."""
     _is_revived(rig)
     try:
         return rig.by_status()["processing"] > 0
-    except httpx2.HTTPError:  # it has ended just now
+    except httpx2.HTTPError:  # it has just ended
         return True
 
 
 def _helper(rig: Rig, process: Process) -> Process:
-    """Start a worker that takes over; it has to wait if the frozen one has left a lock, or nothing."""
+    """Start a worker that takes over, unless the frozen one still holds a lock."""
     helper = rig.start("worker")
     until(
         lambda: state(process) == "T" or "worker_registered" in helper.log.read_text(),

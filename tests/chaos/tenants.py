@@ -1,6 +1,6 @@
-"""The tenants of a run: each has a key, an endpoint for webhooks, and somebody who follows its events.
+"""The tenants of a run: each has a key, an endpoint for webhooks, and a follower of its events.
 
-All of them are made over HTTP, again and again until an answer comes, whatever happens meanwhile.
+All of them are created over HTTP, with repetitions until there is a response.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,13 +15,13 @@ from service_process import Service, until
 
 NAMES: Final = ("north", "south")
 ADMIN: Final = "the-operator-of-all-tests-has-this-key"
-SETTINGS: Final = {"API_KEYS": f"operator:{ADMIN}"}  # whose tenant is `default`
+SETTINGS: Final = {"API_KEYS": f"operator:{ADMIN}"}  # of the tenant `default`
 ENDS: Final = {"completed", "failed", "cancelled"}
-ANNOUNCED: Final = {  # lines of a history whose events are sent to endpoints
+ANNOUNCED: Final = {  # history entries with public events
     line: str(PUBLIC[line]) for line in ("submitted", *sorted(ENDS))
 }
 PATIENCE: Final = 180.0
-ANSWER_SECONDS: Final = 60.0  # a busy machine may take long; who is killed answers at once
+ANSWER_SECONDS: Final = 60.0  # for a busy machine; a killed process disconnects at once
 LOOK_SECONDS: Final = 0.2
 
 
@@ -35,8 +35,8 @@ class Tenant:
     follower: Follower
 
 
-class Making:
-    """Makes one tenant."""
+class TenantSetup:
+    """Creates one tenant."""
 
     def __init__(self, service: Service, name: str, url: str) -> None:
         self._service = service
@@ -45,10 +45,10 @@ class Making:
         self._secrets: list[str] = []
 
     def made(self) -> Tenant:
-        """Return the tenant when everything is there."""
+        """Return the tenant when it is complete."""
         key = self.key()
         endpoint_id = self._until(lambda: self._endpoint(key))
-        if not self._secrets:  # the answer with the first one was lost
+        if not self._secrets:  # the response with the first one was lost
             self._until(lambda: self._rotated(key, endpoint_id))
         follower = Follower(self._service.port, {"X-API-Key": key})
         until(follower.ready.is_set, seconds=PATIENCE, why=self._service.tails)
@@ -63,7 +63,7 @@ class Making:
         return None if made is None else str(made["key"])
 
     def _endpoint(self, key: str) -> str | None:
-        """Return the id of the endpoint if there is one by now; else make it."""
+        """Return the id of the endpoint; create it if it is missing."""
         listed = self._call("GET", "/api/v1/webhooks/endpoints", key)
         if listed:
             return str(listed[0]["id"])
@@ -74,7 +74,7 @@ class Making:
         return None
 
     def _rotated(self, key: str, endpoint_id: str) -> str | None:
-        """Replace the secret, until an answer says by which."""
+        """Rotate the secret until a response contains the new one."""
         path = f"/api/v1/webhooks/endpoints/{endpoint_id}/rotate"
         made = self._call("POST", path, key)
         self._secrets += [] if made is None else [made["secret"]]

@@ -135,7 +135,7 @@ def called(one: Job, op: str, **facts: Any) -> list[dict[str, Any]]:
 
 
 def a_delivery(one: Job, seq: int, kind: str) -> Delivery:
-    """Return what a job's tenant is owed about an event."""
+    """Return the delivery of an event to a job's tenant."""
     return Delivery(
         id=f"msg_{one.id.int}{seq}",
         tenant_id=one.tenant_id,
@@ -157,30 +157,30 @@ def an_arrival(delivery: Delivery, **changes: Any) -> Arrival:
 
 
 def with_webhooks(evidence: Evidence, *numbers: int) -> Evidence:
-    """Tell that other webhooks came in, or in another order."""
+    """Change the received webhooks, or their order."""
     return replace(evidence, received=[an_arrival(evidence.deliveries[n]) for n in numbers])
 
 
 def with_arrival(evidence: Evidence, **changes: Any) -> Evidence:
-    """Tell that the second webhook came once more, and how."""
+    """Add a repetition of the second webhook."""
     again = an_arrival(evidence.deliveries[1], **changes)
     return replace(evidence, received=[*evidence.received, again])
 
 
 def with_delivery(evidence: Evidence, **changes: Any) -> Evidence:
-    """Tell another story about the first delivery."""
+    """Change the first delivery."""
     first, *others = evidence.deliveries
     return replace(evidence, deliveries=[replace(first, **changes), *others])
 
 
 def with_call(evidence: Evidence, op: str, **changes: Any) -> Evidence:
-    """Tell of another answer to a call."""
+    """Change the response to a call."""
     history = [{**row, **changes} if row["op"] == op else row for row in evidence.history]
     return replace(evidence, history=history)
 
 
 def with_followed(evidence: Evidence, *events: Followed) -> Evidence:
-    """Tell of another stream of the first tenant."""
+    """Change the stream of the first tenant."""
     return replace(evidence, followed={**evidence.followed, NORTH: events})
 
 
@@ -207,7 +207,7 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
         lambda e: replace(e, jobs={PAINTED: e.jobs[PAINTED]}, tallies={"completed": 1}),
         "is gone",
     ),
-    "a job that nobody asked for": (
+    "a job without a request": (
         lambda e: with_job(e, PAINTED, prompt="another"),
         "not what was asked for",
     ),
@@ -225,8 +225,8 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
         lambda e: with_job(e, PAINTED, status="failed", error_code="internal_error"),
         "failed with internal_error",
     ),
-    "an attempt bought twice": (with_sale, "bought 2 predictions"),
-    "a prediction that nobody knows": (lambda e: with_sale(e, attempt_id=SECOND), "nobody knows of p3"),
+    "an attempt with two predictions": (with_sale, "created 2 predictions"),
+    "an unknown prediction": (lambda e: with_sale(e, attempt_id=SECOND), "no attempt has p3"),
     "two predictions at once": (
         lambda e: replace(e, sales=[*e.sales, replace(e.sales[0], id="p3", begun=1.5)]),
         "running at once",
@@ -237,8 +237,8 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     ),
     "an orphan": (lambda e: replace(e, orphans=frozenset({"p1"})), "orphans"),
     "an attempt is not settled": (lambda e: with_attempt(e, verdict=None), "never settled"),
-    "another's prediction": (lambda e: with_attempt(e, prediction_id="p2"), "was bought for"),
-    "a prediction that nobody sold": (lambda e: with_attempt(e, prediction_id="p9"), "nobody sold"),
+    "another's prediction": (lambda e: with_attempt(e, prediction_id="p2"), "was created for"),
+    "a prediction missing in the ledger": (lambda e: with_attempt(e, prediction_id="p9"), "not in the ledger"),
     "a verdict that is not true": (lambda e: with_attempt(e, verdict="failed"), "is failed, p1 succeeded"),
     "too many attempts": (lambda e: with_job(e, PAINTED, attempt=5), "made 5 of 4"),
     "a file is missing": (lambda e: replace(e, files={}), "is missing"),
@@ -253,9 +253,9 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
         lambda e: with_job(e, STOPPED, status="completed"),
         "was answered 200",
     ),
-    "cancelled by nobody": (
+    "cancelled without a request": (
         lambda e: replace(e, history=[row for row in e.history if row["op"] != "cancel"]),
-        "cancelled by nobody",
+        "cancelled without a request",
     ),
     "a bill without a reason": (
         lambda e: replace(e, sales=[replace(e.sales[0], billed=2), e.sales[1]]),
@@ -278,9 +278,9 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
         "did not arrive",
     ),
     "a webhook that waits": (lambda e: with_delivery(e, state="pending"), "it is pending"),
-    "an event that nobody is owed": (
+    "an event without a delivery": (
         lambda e: replace(e, deliveries=e.deliveries[1:], received=e.received[2:]),
-        "job.created of 00000000-0000-0000-0000-000000000001 was owed to nobody",
+        "job.created of 00000000-0000-0000-0000-000000000001 has no delivery",
     ),
     "two webhooks for an event": (
         lambda e: replace(e, deliveries=[*e.deliveries, replace(e.deliveries[0], id="msg_9")]),
@@ -292,9 +292,9 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     "a webhook of another signer": (
         lambda e: replace(e, secrets={NORTH: [signing.new_secret()]}), "msg_11 was not signed",
     ),
-    "a webhook that nobody owed": (
+    "a webhook without a delivery": (
         lambda e: replace(e, received=[*e.received, an_arrival(replace(e.deliveries[0], id="msg_9"))]),
-        "msg_9 came, and nobody owed it",
+        "msg_9 arrived without a delivery",
     ),
     "webhooks in another order": (
         lambda e: with_webhooks(e, 1, 0, 2, 3),
@@ -318,7 +318,7 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     "a key for two requests": (
         lambda e: with_call(e, "misuse", status=201), "another request with the key 1",
     ),
-    "a key for what nobody asked for with it": (
+    "a key of another request": (
         lambda e: replace(e, keys=[*e.keys, Key(tenant_id=NORTH, key="2", job_id=PAINTED)]),
         "2 of north stands for 00000000-0000-0000-0000-000000000001",
     ),
@@ -329,7 +329,7 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     "a job that another tenant sees": (
         lambda e: with_call(e, "peek", status=200), "south asked for",
     ),
-    "a job that another tenant is told of": (
+    "a job that another tenant can read": (
         lambda e: with_call(e, "peek", status=409), "south asked for",
     ),
     "a list with a job of another tenant": (

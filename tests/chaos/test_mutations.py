@@ -20,6 +20,8 @@ def test_a_mutation_fits_in_one_place(mutation: Mutation) -> None:
 
 def test_every_mutation_is_in_the_guarantees() -> None:
     """GUARANTEES.md lists all mistakes that the tests detect."""
-    told = (ROOT / "GUARANTEES.md").read_text()
+    guarantees = (ROOT / "GUARANTEES.md").read_text()
 
-    assert [one.name for one in MUTATIONS if f"| {one.name} | `{one.tests}::" not in told] == []
+    assert [
+        one.name for one in MUTATIONS if f"| {one.name} | `{one.tests}::" not in guarantees
+    ] == []

@@ -69,8 +69,8 @@ def test_a_short_run_needs_certain_states_only() -> None:
         "request repeated without an answer": 1,
     }
 
-    assert outcome(short, {**seen, "not bought after all": 1}).complaints == []
-    assert outcome(short, seen).complaints == ["never seen: not bought after all"]
+    assert outcome(short, {**seen, "not created after all": 1}).complaints == []
+    assert outcome(short, seen).complaints == ["never seen: not created after all"]
 
 
 def test_a_run_with_too_few_faults_fails() -> None:
