@@ -98,10 +98,12 @@ async def test_a_completed_job_lists_its_files(client: httpx2.AsyncClient, compl
         f"{base}/media/{job.id}.png",
         f"{base}/media/{job.id}-1.wav",
     ]
+    here = f"{base}/api/v1/jobs/{job.id}"
+    parts = ("cancel", "events", "history", "logs", "metadata", "retry")
     assert shown["links"] == {
-        "self": f"{base}/api/v1/jobs/{job.id}",
-        "cancel": f"{base}/api/v1/jobs/{job.id}/cancel",
+        "self": here,
         "download": f"{base}/api/v1/download/{job.id}",
+        **{part: f"{here}/{part}" for part in parts},
     }
 
 
