@@ -34,6 +34,7 @@ FIELDS = {
         "file_size",
         "outputs",
         "external_job_id",
+        "kind",
         "metadata",
         "favourite",
         "tags",
@@ -94,6 +95,7 @@ async def test_a_completed_job_lists_its_files(client: httpx2.AsyncClient, compl
     assert shown["status"] == "completed"
     assert shown["result_url"] == f"{base}/media/{job.id}.png"
     assert shown["file_size"] == 3
+    assert shown["kind"] == "image"
     assert [one["url"] for one in shown["outputs"]] == [
         f"{base}/media/{job.id}.png",
         f"{base}/media/{job.id}-1.wav",

@@ -18,6 +18,7 @@ from fleek.domain.job import (
     Change,
     Job,
     JobError,
+    Kind,
     PredictionId,
     Stage,
     State,
@@ -331,3 +332,23 @@ def test_a_delay_never_exceeds_its_maximum(
 def test_a_delay_is_at_least_its_minimum(n: int, floor: float) -> None:
     """The provider's Retry-After is respected."""
     assert BACKOFF.delay(n, floor=timedelta(seconds=floor)) >= timedelta(seconds=floor)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "kind"),
+    [
+        ("image/png", Kind.IMAGE),
+        ("image/gif", Kind.ANIMATION),
+        ("video/mp4", Kind.VIDEO),
+        ("audio/wav", Kind.AUDIO),
+        ("text/plain", Kind.TEXT),
+        ("application/json", Kind.TEXT),
+        ("model/gltf-binary", Kind.OTHER),
+        ("application/octet-stream", Kind.OTHER),
+    ],
+)
+def test_the_kind_of_a_job_follows_from_the_type_of_its_file(
+    content_type: str, kind: Kind
+) -> None:
+    """Lists are filtered by it."""
+    assert Kind.of(content_type) is kind

@@ -63,6 +63,7 @@ async def test_the_media_of_a_completed_job_are_readable(
 
     view = await jobs.get(rt.db, job.id, tenant_id="default")
     assert (view.job.status, view.job.error, view.job.progress) == (Status.COMPLETED, None, 1.0)
+    assert view.job.kind == "image"
     (media,) = view.media
     assert await stored(rt, media.key) == PNG
     assert media.sha256 == hashlib.sha256(PNG).hexdigest()

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from fleek.domain.job import Job, JobFilter, JobId, ModelName, Status
+from fleek.domain.job import Job, JobFilter, JobId, Kind, ModelName, Status
 from fleek.domain.transitions import edit
 from fleek.store import jobs, listing, purges
 from fleek.store.database import Database
@@ -29,6 +29,7 @@ async def made(db: Database) -> list[Job]:
             model=FOX if number % 2 else ModelName("the/crow"),
             provider="a" if number < 6 else "b",
             favourite=number % 4 == 0,
+            kind=Kind.VIDEO if number % 3 == 0 else None,
             tags=("sea", "storm") if number % 5 == 0 else (),
             prompt=f"The {['Red', 'grün'][number % 2]} fox-hunt no. {number}, 猫",
         )
@@ -60,6 +61,8 @@ FILTERS: Final[dict[str, tuple[JobFilter, Sequence[int]]]] = {
     "a model": (JobFilter(model=FOX), (1, 3, 5, 7, 9, 11)),
     "a provider": (JobFilter(provider="b"), range(6, 12)),
     "a tag": (JobFilter(tag="sea"), (0, 5, 10)),
+    "a kind": (JobFilter(kind=Kind.VIDEO), (0, 3, 6, 9)),
+    "a kind and a model": (JobFilter(kind=Kind.VIDEO, model=FOX), (3, 9)),
     "favourites": (JobFilter(favourite=True), (0, 4, 8)),
     "no favourites": (JobFilter(favourite=False), (1, 2, 3, 5, 6, 7, 9, 10, 11)),
     "since": (JobFilter(created_after=NOON + 9 * DAY), (9, 10, 11)),

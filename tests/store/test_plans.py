@@ -27,6 +27,7 @@ from fleek.domain.job import (
     Job,
     JobFilter,
     JobId,
+    Kind,
     ModelName,
     PredictionId,
     Status,
@@ -299,6 +300,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         "ix_jobs_list_by_model pk_media",
     ),
     "page of a provider": (filtered(provider="fake"), "ix_jobs_list_by_provider pk_media"),
+    "page of a kind": (filtered(kind=Kind.AUDIO), "ix_jobs_list_by_kind pk_media"),
     "page of favourites": (filtered(favourite=True), "ix_jobs_favourites pk_media"),
     "page of a tag": (filtered(tag="sea"), "pk_job_tags pk_jobs pk_media"),
     "page of a tag and more": (

@@ -9,7 +9,7 @@ from fleek.cli.following import followed
 from fleek.cli.generate import Prompts, texts
 from fleek.cli.options import Session, command, connected, job_request, with_uploads
 from fleek.cli.present import describe, document, table
-from fleek.domain.job import Status
+from fleek.domain.job import Kind, Status
 from fleek.system_clock import wall_time
 
 app = typer.Typer()
@@ -77,6 +77,9 @@ def list_jobs(
     provider: Annotated[
         str | None, typer.Option("--provider", metavar="NAME", help="Only jobs of this provider.")
     ] = None,
+    kind: Annotated[
+        Kind | None, typer.Option("--kind", help="Only jobs that have made this kind of file.")
+    ] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="Only jobs with this tag.")] = None,
     words: Annotated[
         str | None, typer.Option("--words", help="Only jobs whose prompt has all of these words.")
@@ -90,6 +93,7 @@ def list_jobs(
         status,
         model=model,
         provider=provider,
+        kind=kind,
         tag=tag,
         q=words,
         oldest_first=oldest,

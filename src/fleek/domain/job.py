@@ -28,6 +28,27 @@ class Status(StrEnum):
     CANCELLED = "cancelled"  # by the caller; final
 
 
+class Kind(StrEnum):
+    """What a job has made, by the type of its first file."""
+
+    IMAGE = "image"
+    ANIMATION = "animation"
+    VIDEO = "video"
+    AUDIO = "audio"
+    TEXT = "text"
+    OTHER = "other"
+
+    @classmethod
+    def of(cls, content_type: str) -> "Kind":
+        """Return the kind of files of a type, such as ``image/png``."""
+        if content_type == "image/gif":
+            return cls.ANIMATION
+        if content_type == "application/json":
+            return cls.TEXT
+        family = content_type.partition("/")[0]
+        return cls(family) if family in {"image", "video", "audio", "text"} else cls.OTHER
+
+
 class Stage(StrEnum):
     """The stage of a job in processing."""
 
@@ -122,6 +143,7 @@ class Job:
     collecting; None for a completed job."""
     started_at: datetime | None = None  # the first claim
     completed_at: datetime | None = None  # time of its terminal status
+    kind: Kind | None = None  # of its first file, once it has completed
     deadline_after: timedelta | None = None
     """The deadline, counted from the requested `run_at`; None: not stored by an earlier release."""
     favourite: bool = False  # the caller's own, as are its tags
@@ -228,6 +250,7 @@ class JobFilter:
     statuses: frozenset[Status] = frozenset()
     model: ModelName | None = None
     provider: str | None = None
+    kind: Kind | None = None
     tag: str | None = None
     q: str | None = None  # words that the prompt has, all of them
     favourite: bool | None = None

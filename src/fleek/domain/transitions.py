@@ -20,6 +20,7 @@ from fleek.domain.job import (
     Job,
     JobError,
     JobId,
+    Kind,
     PredictionId,
     Stage,
     State,
@@ -125,9 +126,11 @@ def postpone(job: Job, error: FleekError, *, now: datetime, backoff: Backoff) ->
     return Change(moved, "postponed", {"run_at": run_at.isoformat(), **_reason(error)})
 
 
-def complete(job: Job, *, now: datetime, outputs: int) -> Change:
-    """End the job as completed: all `outputs` files are in storage."""
-    moved = _move(job, Status.COMPLETED, now=now, worker_id=None, error=None, progress=1.0)
+def complete(job: Job, *, now: datetime, outputs: int, kind: Kind | None = None) -> Change:
+    """End the job as completed: all `outputs` files are in storage; `kind` is that of the first."""
+    moved = _move(
+        job, Status.COMPLETED, now=now, worker_id=None, error=None, progress=1.0, kind=kind
+    )
     return Change(moved, "completed", {"outputs": outputs})
 
 

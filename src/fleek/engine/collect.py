@@ -31,7 +31,7 @@ from fleek.domain.errors import (
     StaleJob,
 )
 from fleek.domain.host_errors import host_error
-from fleek.domain.job import Job, JobError, JobId, Stage, Status
+from fleek.domain.job import Job, JobError, JobId, Kind, Stage, Status
 from fleek.domain.media import Key, Media, Output, Part, media_key, metadata_key, purged
 from fleek.domain.text import LongText, pieces_of
 from fleek.engine.apply import apply_until_stored
@@ -222,13 +222,14 @@ def is_large(output: Output) -> bool:
 async def _complete(rt: Runtime, job: Job, attempt: Attempt, media: Sequence[Media]) -> None:
     """Store the metadata document, then complete the job with its files in one transaction."""
     now = rt.now()
-    completed = transitions.complete(job, now=now, outputs=len(media)).job
+    kind = Kind.of(media[0].content_type) if media else None
+    completed = transitions.complete(job, now=now, outputs=len(media), kind=kind).job
     await _save_document(rt, completed, media)
 
     def decide(current: Job, written: Attempt | None) -> Update:
         if current.attempt_id != attempt.id or current.worker_id != job.worker_id:
             raise StaleJob(f"job {job.id} is collected by another worker")
-        change = transitions.complete(current, now=now, outputs=len(media))
+        change = transitions.complete(current, now=now, outputs=len(media), kind=kind)
         return Update(change=change, media=media, attempt=_without_content(written))
 
     try:

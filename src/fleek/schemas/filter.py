@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fleek import strict
 from fleek.domain.errors import FieldError, InvalidInput, Unreadable
-from fleek.domain.job import JobFilter, JobId, ModelName, Status
+from fleek.domain.job import JobFilter, JobId, Kind, ModelName, Status
 from fleek.schemas.create import MAX_TAG, Name, read_time
 
 WORD: Final = re.compile(r"\w+")
@@ -62,6 +62,9 @@ class JobFilterFields(BaseModel):
     provider: str | None = Field(
         default=None, max_length=100, description="Jobs of this provider."
     )
+    kind: Kind | None = Field(
+        default=None, description="Completed jobs whose first file is of this kind."
+    )
     tag: str | None = Field(default=None, max_length=MAX_TAG, description="Jobs with this tag.")
     q: Query = Field(default=None, description="Jobs whose prompt has all of these words.")
     favourite: Bool = Field(default=None, description="`true`: favourites; `false`: all others.")
@@ -78,6 +81,7 @@ class JobFilterFields(BaseModel):
             statuses=frozenset(self.status),
             model=None if self.model is None else ModelName(self.model),
             provider=self.provider,
+            kind=self.kind,
             tag=self.tag,
             q=self.q,
             favourite=self.favourite,

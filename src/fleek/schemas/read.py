@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field, JsonValue
 
 from fleek.domain.errors import ErrorLocation
-from fleek.domain.job import Job, Stage, Status
+from fleek.domain.job import Job, Kind, Stage, Status
 from fleek.domain.media import Media, public_name
 from fleek.domain.text import strip_unstorable
 
@@ -80,6 +80,7 @@ def example(addresses: Addresses) -> JsonValue:
                 "duration_seconds": None,
             }
         ],
+        "kind": "image",
         "external_job_id": "gm3qorzdhgbfurvjtvhg6dckhu",
         "metadata": {},
         "favourite": False,
@@ -202,6 +203,10 @@ class JobRead(BaseModel):
     result_url: str | None
     file_size: int | None
     outputs: list[OutputRead]
+    kind: Kind | None = Field(
+        default=None,
+        description="By the type of the first file; null until it has completed.",
+    )
     external_job_id: str | None
     metadata: dict[str, Any]
     favourite: bool = False
@@ -244,6 +249,7 @@ class JobRead(BaseModel):
             result_url=outputs[0].url if outputs else None,
             file_size=outputs[0].size_bytes if outputs else None,
             outputs=outputs,
+            kind=job.kind,
             external_job_id=job.prediction_id,
             metadata=dict(job.metadata),
             favourite=job.favourite,

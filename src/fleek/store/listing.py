@@ -21,7 +21,7 @@ from fleek.store.database import Database, Transaction
 from fleek.store.jobs import JobView, read_views
 from fleek.store.rows import padded
 from fleek.store.search import Found
-from fleek.store.tables import FAVOURITE, JobRow, TagRow
+from fleek.store.tables import FAVOURITE, OF_A_KIND, JobRow, TagRow
 from fleek.store.updates import JOBS
 
 WINDOW: Final = 5000  # jobs of an index that one page looks at
@@ -134,6 +134,10 @@ def _ranges(wanted: JobFilter, tenant_id: str) -> Iterator[tuple[str, list[Range
     if wanted.favourite:
         favourite = (text(FAVOURITE),)  # to the letter: only so does SQLite use the index
         yield "favourite", [Range((JobRow.tenant_id, JobRow.id), (tenant_id,), favourite)]
+    if wanted.kind is not None:
+        of_a_kind = (text(OF_A_KIND),)
+        place = (JobRow.tenant_id, JobRow.kind, JobRow.id)
+        yield "kind", [Range(place, (tenant_id, wanted.kind), of_a_kind)]
     for name, column, value in (
         ("model", JobRow.model, wanted.model),
         ("provider", JobRow.provider, wanted.provider),
@@ -157,6 +161,8 @@ def _checks(wanted: JobFilter) -> Mapping[str, ColumnElement[bool]]:
         checks["model"] = JobRow.model == wanted.model
     if wanted.provider is not None:
         checks["provider"] = JobRow.provider == wanted.provider
+    if wanted.kind is not None:
+        checks["kind"] = JobRow.kind == wanted.kind
     if wanted.statuses:
         checks["status"] = JobRow.status.in_(sorted(wanted.statuses))
     if wanted.created_after is not None:

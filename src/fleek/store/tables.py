@@ -96,6 +96,7 @@ BEING_REMOVED = "kept_sha256 IS NULL"
 UNDELIVERED = "state = 'pending'"
 UNDELIVERABLE = "state = 'failed'"
 FAVOURITE = "favourite"
+OF_A_KIND = "kind IS NOT NULL"
 
 
 class JobRow(Base):
@@ -145,6 +146,7 @@ class JobRow(Base):
     webhook: Mapped[dict[str, Any] | None] = mapped_column(Document)
     # a release before these two columns does not write them
     favourite: Mapped[bool] = mapped_column(server_default=false())
+    kind: Mapped[str | None] = mapped_column(String(16))
     tags: Mapped[list[str] | None] = mapped_column(Document)
     # a release before this column does not write it
     purging: Mapped[bool] = mapped_column(server_default=false())
@@ -578,6 +580,7 @@ INDEXES: Final = (
     _index("jobs", "ix_jobs_list_by_status", "tenant_id", "status", "id"),
     _index("jobs", "ix_jobs_list_by_model", "tenant_id", "model", "id"),
     _index("jobs", "ix_jobs_list_by_provider", "tenant_id", "provider", "id"),
+    _index("jobs", "ix_jobs_list_by_kind", "tenant_id", "kind", "id", where=OF_A_KIND),
     _index("jobs", "ix_jobs_created", "tenant_id", "created_at", "id"),
     Index("jobs", "ix_jobs_words", ("prompt",), None, words=True),
     _index("jobs", "ix_jobs_favourites", "tenant_id", "id", where=FAVOURITE),

@@ -17,7 +17,7 @@ from fleek.client._async.webhooks import AsyncWebhooks
 from fleek.client.errors import ClientError
 from fleek.client.events import Event, LogPiece, read_event, read_piece
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline, completed
-from fleek.domain.job import Status
+from fleek.domain.job import Kind, Status
 from fleek.schemas import JobCancelled, JobRead, ModelRead
 from fleek.schemas.uploads import UploadRead
 
@@ -196,6 +196,7 @@ class AsyncClient:
         *,
         model: str | None = None,
         provider: str | None = None,
+        kind: Kind | None = None,
         tag: str | None = None,
         favourite: bool | None = None,
         q: str | None = None,
@@ -216,6 +217,7 @@ class AsyncClient:
             "status_filter": status,
             "model": model,
             "provider": provider,
+            "kind": kind,
             "tag": tag,
             "favourite": None if favourite is None else str(favourite).lower(),
             "q": q,
