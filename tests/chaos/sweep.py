@@ -186,8 +186,9 @@ def plan(host: Host, *, seed: int) -> None:
 def run_legs(rig: Rig, legs: Sequence[Leg]) -> list[str]:
     """Apply several faults to one service, one after the other, then check the run."""
     for number, leg in enumerate(legs):
-        if number:
-            rig.processes[-1].kill()
+        for process in rig.processes:
+            if number and process.popen.poll() is None:
+                process.kill()
         run_leg(rig, leg)
     rig.quiesce(meanwhile=rig.revive)
     frozen = any(leg.action == "freeze" for leg in legs)
