@@ -61,7 +61,7 @@ async def test_each_transaction_applies_its_settings(pooled_url: str) -> None:
         assert set_now == {
             "jit": "off",
             "idle_in_transaction_session_timeout": "15s",
-            "lock_timeout": "800ms",
+            "lock_timeout": "500ms",
             "statement_timeout": "25s",
         }
         assert where == "elsewhere"
