@@ -435,7 +435,7 @@ class Settings(BaseSettings):
         default=262_144, ge=1024, le=64 * 1_048_576, description="Largest request body."
     )
     max_write_wait_seconds: Seconds = Field(
-        default=timedelta(seconds=0.7),
+        default=timedelta(seconds=0.6),
         gt=ZERO,
         description="How long a request waits, from its arrival, until it is written before it is refused with "
         "503. On PostgreSQL, `lock_timeout` in `DATABASE_URL` bounds the wait for a lock.",

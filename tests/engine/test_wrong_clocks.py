@@ -136,7 +136,7 @@ async def call_back(process: Process, job: Job) -> None:
     ("database", "wrong", "shift"),
     [
         *sampled((("sqlite", *case) for case in WRONG), every=SAMPLE),
-        *(("postgresql", *case) for case in WRONG[::SAMPLE]),
+        *(("postgresql", *case) for case in WRONG),
     ],
     indirect=["database"],
     ids=str,

@@ -26,9 +26,9 @@ Flush = Callable[[Any, Sequence[Item]], Awaitable[Sequence[Result | FleekError]]
 """Does the work for all items at once, or for none: one answer for each, in their order."""
 
 LATE_SECONDS: Final = 0.1  # a timer that is off by more means that the event loop was busy
-AGAIN_SECONDS: Final = 0.2  # then until the next look
+AGAIN_SECONDS: Final = 0.1  # then until the next look
 TRIES: Final = 4
-SHORTEST_WAIT: Final = 0.25  # seconds, for the item of a request that has waited elsewhere
+SHORTEST_WAIT: Final = 0.2  # seconds, for the item of a request that has waited elsewhere
 UNDER_WAY: Final = timedelta(seconds=5)  # beyond a caller's patience, for a batch to be confirmed
 
 arrived_at: ContextVar[float | None] = ContextVar("arrived_at", default=None)
