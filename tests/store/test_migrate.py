@@ -233,10 +233,11 @@ async def test_a_lack_of_file_descriptors_is_no_configuration_error(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(empty, "write", refused)
-    monkeypatch.setattr(os, "open", exhausted)
 
-    with pytest.raises(ResourcesExhausted, match="descriptors"):
-        await reach(empty)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", exhausted)
+        with pytest.raises(ResourcesExhausted, match="descriptors"):
+            await reach(empty)
 
 
 LATEST_INDEX: Final = "ix_jobs_retries"
