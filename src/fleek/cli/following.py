@@ -81,7 +81,7 @@ class Following:
 
     def _read(self, job_id: UUID | None) -> None:
         try:
-            for event in self._client.events(job_id, on_connection=self._tell):
+            for event in self._client.events(job_id, on_connection=self._on_connection):
                 if event.job is not None:
                     self._news.put(event.job)
                 else:  # events were missed
@@ -90,7 +90,7 @@ class Following:
             pass
         self._news.put(item=False)
 
-    def _tell(self, opened: bool) -> None:  # noqa: FBT001 - as the client calls it
+    def _on_connection(self, opened: bool) -> None:  # noqa: FBT001 - as the client calls it
         if self._stopped:
             raise StoppedError
         self._news.put(opened)
@@ -104,14 +104,14 @@ def followed(client: "Client", job_id: UUID) -> Iterator[str]:
     """
     streamed = False
 
-    def tell(opened: bool) -> None:  # noqa: FBT001 - as the client calls it
+    def on_connection(opened: bool) -> None:  # noqa: FBT001 - as the client calls it
         nonlocal streamed
         streamed = streamed or opened
         if not streamed:
             raise StoppedError
 
     try:
-        for piece in client.follow_logs(job_id, on_connection=tell):
+        for piece in client.follow_logs(job_id, on_connection=on_connection):
             yield piece.text
     except StoppedError:
         yield from _polled(client, job_id)

@@ -27,7 +27,7 @@ def follow(
     """Yield the events of a stream until it has no more, whatever cuts it off meanwhile."""
     parser = EventParser(after, read)
     deadline = WaitDeadline(retry_policy, None)
-    notify = on_connection or _nobody
+    notify = on_connection or _ignore
     while not parser.done:
         connected = False
         try:
@@ -45,5 +45,5 @@ def follow(
             time.sleep(deadline.pause(None))
 
 
-def _nobody(_: bool) -> None:  # noqa: FBT001 - a `Notify`
-    """Notify nobody."""
+def _ignore(_: bool) -> None:  # noqa: FBT001 - a `Notify`
+    """Ignore the state of the connection."""
