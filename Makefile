@@ -18,7 +18,7 @@ WAITING := $(shell echo $$(($(CORES) + ($(CORES) + 1) / 2)))# processes of tests
 CODE := src tests benchmarks scripts
 POSTGRES := tests/store tests/contracts/test_databases.py tests/engine/test_upgrade.py
 
-.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-all coverage chaos docs bench release lock clean
+.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-again test-all coverage chaos docs bench release lock clean
 
 help:       ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -80,6 +80,10 @@ test: $(VENV)/.dev ## Quick tests: in process, SQLite (T=path to narrow)
 
 test-full: $(VENV)/.dev ## What make test leaves out: real servers and processes, many rows, all examples
 	@$(BIN)/pytest -n $(WAITING) --dist worksteal -m "$(FULL)" $(T)
+
+test-again: $(VENV)/.dev ## What failed last, one at a time; an error where a guarantee failed, or many tests
+	@$(PY) -m scripts.failed_tests
+	@$(BIN)/pytest -n 0 --last-failed --last-failed-no-failures none -m "not node and not live"
 
 test-all: test test-full ## All tests, the quick ones first
 

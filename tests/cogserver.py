@@ -33,6 +33,7 @@ class CogServer:
         self._environment = environment or {}
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._abandoned = 0
         if not (folder / "predict.py").exists():
             shutil.copytree(MODEL, folder, dirs_exist_ok=True)
 
@@ -48,6 +49,7 @@ class CogServer:
             NotStarted: The server does not start; the message is one line.
         """
         _share_outputs()
+        self._abandoned = self._unended()  # of a killed server: they will never end
         binaries = str(Path(sys.executable).parent)  # it starts its worker as plain `python`
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the server that this test is about
@@ -85,11 +87,13 @@ class CogServer:
     def rest(self) -> None:
         """Wait until nothing runs, so that the next test is not affected.
 
+        The server is ready before a cancelled model has written that it ended: both count.
+
         Raises:
             NotStarted: Something still runs.
         """
         deadline = time.monotonic() + START_SECONDS
-        while (health := self._health()) != "READY":
+        while (health := self._health()) != "READY" or self._unended() > self._abandoned:
             if time.monotonic() > deadline:
                 raise NotStarted(f"Cog: the server does not come to rest ({health})")
             time.sleep(0.01)
@@ -113,6 +117,10 @@ class CogServer:
     def ended(self, prompt: str) -> int:
         """Return how many of these runs have ended, successfully or not."""
         return sum(line["event"] == "end" for line in self._ledger(prompt))
+
+    def _unended(self) -> int:
+        events = Counter(line["event"] for line in self._ledger(None))
+        return events["begin"] - events["end"]
 
     def most_at_once(self, prompt: str) -> int:
         """Return the maximum number of concurrent runs for this prompt."""

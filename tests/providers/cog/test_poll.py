@@ -173,7 +173,7 @@ async def test_a_cancelled_prediction_needs_no_callback(
                 await provider.cancel(started.id)  # as the engine does until it has ended
                 outcome = (await provider.poll([started.id]))[started.id].outcome
 
-    cog.rest()  # the model writes its ledger after the answer
+    cog.rest()  # cancelled, not after the minute that it would have run
     assert isinstance(outcome, Failed)
     assert cog.runs(prompt) == cog.ended(prompt)
 
