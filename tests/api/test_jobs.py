@@ -9,8 +9,9 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from fleek.domain.job import Job, JobError, Status
+from fleek.domain.job import TERMINAL, Job, JobError, Stage, State, Status
 from fleek.engine.runtime import Runtime
+from fleek.schemas.read import seed_of
 from fleek.settings import Settings
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
@@ -23,6 +24,9 @@ FIELDS = {
     *(
         "completed_at",
         "purged_at",
+        "stage",
+        "attempt",
+        "retry_of",
         "retry_count",
         "max_attempts",
         "error_code",
@@ -35,6 +39,8 @@ FIELDS = {
         "outputs",
         "external_job_id",
         "kind",
+        "seed",
+        "seconds",
         "metadata",
         "favourite",
         "tags",
@@ -45,7 +51,8 @@ FIELDS = {
 
 async def test_a_job_is_accepted(client: httpx2.AsyncClient) -> None:
     """201, the job, and its address."""
-    body = {"prompt": "  A cat  ", "parameters": {"width": 64}, "metadata": {"mine": [1]}}
+    parameters = {"width": 64, "seed": 7}
+    body = {"prompt": "  A cat  ", "parameters": parameters, "metadata": {"mine": [1]}}
 
     answer = await client.post("/api/v1/generate", json=body)
 
@@ -55,7 +62,8 @@ async def test_a_job_is_accepted(client: httpx2.AsyncClient) -> None:
     assert set(job) == FIELDS
     assert UUID(job["id"]).version == 7
     assert job["prompt"] == "A cat"
-    assert job["parameters"] == {"width": 64}
+    assert job["parameters"] == parameters
+    assert job["seed"] == 7
     assert job["metadata"] == {"mine": [1]}
     assert job["status"] == "pending"
     assert job["result_url"] is None
@@ -147,6 +155,45 @@ async def test_a_failed_attempt_is_not_shown_as_a_failed_job(
     assert shown["retry_count"] == 1
     assert shown["error_code"] is None
     assert shown["error_message"] is None
+
+
+async def test_a_job_says_how_far_it_has_come(
+    client: httpx2.AsyncClient, make: Make, subtests: pytest.Subtests
+) -> None:
+    """Its stage, its attempt, and how long it took."""
+    began = (await make()).created_at
+    stages: dict[State, str | None] = {
+        Status.PENDING: "queued",
+        Stage.STARTING: "starting",
+        Stage.UNKNOWN: "starting",
+        Stage.WAITING: "running",
+        Stage.COLLECTING: "collecting",
+        Status.COMPLETED: None,
+        Status.FAILED: None,
+        Status.CANCELLED: None,
+    }
+    for state, stage in stages.items():
+        with subtests.test(state=state.value):
+            status = state if isinstance(state, Status) else Status.PROCESSING
+            ended = status in TERMINAL
+            job = await make(
+                status,
+                stage=state if isinstance(state, Stage) else None,
+                attempt=2,
+                started_at=began,
+                completed_at=began + timedelta(seconds=1.5) if ended else None,
+            )
+
+            shown = (await client.get(f"/api/v1/jobs/{job.id}")).json()
+
+            assert (shown["stage"], shown["attempt"]) == (stage, 2)
+            assert shown["seconds"] == (1.5 if ended else None)
+
+
+@pytest.mark.parametrize(("given", "seed"), [(7, 7), (True, None), ("7", None), (7.5, None)])
+def test_a_seed_is_an_integer(given: object, seed: int | None) -> None:
+    """A model may call something else by this name."""
+    assert seed_of({"seed": given}) == seed
 
 
 async def test_an_unknown_job_is_not_found(
@@ -253,6 +300,7 @@ async def test_a_failed_job_can_be_retried(client: httpx2.AsyncClient, make: Mak
     again = answer.json()
     assert answer.status_code == 201
     assert answer.headers["location"] == f"/api/v1/jobs/{again['id']}"
+    assert again["retry_of"] == str(job.id)
     assert again["id"] != str(job.id)
     assert again["prompt"] == job.prompt
 

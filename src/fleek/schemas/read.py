@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final, Self
 from uuid import UUID
 
 from pydantic import BaseModel, Field, JsonValue
 
 from fleek.domain.errors import ErrorLocation
-from fleek.domain.job import Job, Kind, Stage, Status
+from fleek.domain.job import Job, Kind, Stage, State, Status
 from fleek.domain.media import Media, public_name
 from fleek.domain.text import strip_unstorable
 
@@ -61,8 +62,11 @@ def example(addresses: Addresses) -> JsonValue:
         "started_at": "2026-11-21T09:00:00.020000Z",
         "completed_at": "2026-11-21T09:00:02.500000Z",
         "purged_at": None,
+        "stage": None,
+        "attempt": 1,
         "retry_count": 0,
         "max_attempts": 4,
+        "retry_of": None,
         "error_code": None,
         "error_message": None,
         "retrying": None,
@@ -81,6 +85,8 @@ def example(addresses: Addresses) -> JsonValue:
             }
         ],
         "kind": "image",
+        "seed": None,
+        "seconds": 2.48,
         "external_job_id": "gm3qorzdhgbfurvjtvhg6dckhu",
         "metadata": {},
         "favourite": False,
@@ -170,6 +176,42 @@ class JobLinks(BaseModel):
         )
 
 
+class JobStage(StrEnum):
+    """What happens to a job that has not ended."""
+
+    QUEUED = "queued"  # it waits for its first or its next attempt
+    STARTING = "starting"  # its prediction is being created
+    RUNNING = "running"  # at the provider
+    COLLECTING = "collecting"  # its files are being stored
+
+    @classmethod
+    def of(cls, job: Job) -> Self | None:
+        """Return the stage of a job; None: it has ended."""
+        return None if job.terminal else cls(STAGES[job.state])
+
+
+STAGES: Final[Mapping[State, str]] = {
+    Status.PENDING: "queued",
+    Stage.STARTING: "starting",
+    Stage.UNKNOWN: "starting",
+    Stage.WAITING: "running",
+    Stage.COLLECTING: "collecting",
+}
+
+
+def seed_of(parameters: Mapping[str, Any]) -> int | None:
+    """Return the seed that a caller has chosen; None: none."""
+    seed = parameters.get("seed")
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
+
+
+def seconds_of(job: Job) -> float | None:
+    """Return how long a job took from its first start to its end; None: it has not, or not ended."""
+    if job.started_at is None or job.completed_at is None:
+        return None
+    return round((job.completed_at - job.started_at).total_seconds(), 6)
+
+
 class JobRead(BaseModel):
     """A job."""
 
@@ -191,8 +233,20 @@ class JobRead(BaseModel):
     started_at: datetime | None
     completed_at: datetime | None
     purged_at: datetime | None
+    stage: JobStage | None = Field(
+        default=None,
+        description="`queued`, `starting`, `running` or `collecting`; null once it has ended.",
+    )
+    attempt: int = Field(
+        default=0,
+        description="The number of its latest attempt, of `max_attempts`; 0 before the first. One in "
+        "which nothing was started does not count.",
+    )
     retry_count: int
     max_attempts: int
+    retry_of: UUID | None = Field(
+        default=None, description="The job whose request this one repeats; null: of none."
+    )
     error_code: str | None
     error_message: str | None
     retrying: Retrying | None = Field(
@@ -206,6 +260,13 @@ class JobRead(BaseModel):
     kind: Kind | None = Field(
         default=None,
         description="By the type of the first file; null until it has completed.",
+    )
+    seed: int | None = Field(
+        default=None, description="The `seed` of its parameters; null: not chosen by the caller."
+    )
+    seconds: float | None = Field(
+        default=None,
+        description="From its first start to its end; null: not ended, or never started.",
     )
     external_job_id: str | None
     metadata: dict[str, Any]
@@ -241,8 +302,11 @@ class JobRead(BaseModel):
             started_at=job.started_at,
             completed_at=job.completed_at,
             purged_at=job.purged_at,
+            stage=JobStage.of(job),
+            attempt=job.attempt,
             retry_count=job.retries,
             max_attempts=job.max_attempts,
+            retry_of=job.retry_of,
             error_code=shown and shown.code,
             error_message=shown and strip_unstorable(shown.message),
             retrying=Retrying.from_job(job),
@@ -250,6 +314,8 @@ class JobRead(BaseModel):
             file_size=outputs[0].size_bytes if outputs else None,
             outputs=outputs,
             kind=job.kind,
+            seed=seed_of(job.input),
+            seconds=seconds_of(job),
             external_job_id=job.prediction_id,
             metadata=dict(job.metadata),
             favourite=job.favourite,
