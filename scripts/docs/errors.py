@@ -33,6 +33,11 @@ its `code`.
 PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
     "unknown_provider": (errors.InvalidInput, "`provider` is not configured here."),
     "unknown_model": (errors.InvalidInput, "The provider has no model of this name."),
+    "price_unknown": (
+        errors.InvalidInput,
+        "The model has no price here, and `PRICE_UNKNOWN=refuse` is set; see "
+        "[Costs and budgets](../how-to/costs-and-budgets.md).",
+    ),
     "invalid_parameters": (
         errors.InvalidInput,
         "The model does not accept these `parameters`; `errors` names each of them.",

@@ -11,6 +11,7 @@ from fleek import __version__
 from fleek.api import (
     bulk,
     callbacks,
+    costs,
     errors,
     events,
     flat,
@@ -63,6 +64,7 @@ TAGS: Final = [
     {"name": "uploads", "description": "Files that jobs take as inputs."},
     {"name": "webhooks", "description": "Where events are sent, and what became of them."},
     {"name": "models", "description": "Available models and their parameters."},
+    {"name": "costs", "description": "What jobs cost."},
     {"name": "flat", "description": "The same jobs with flat responses, for simple clients."},
     {"name": "keys", "description": "API keys and tenants, for operators."},
     {"name": "system", "description": "Health, metrics and service information."},
@@ -94,6 +96,7 @@ ROUTERS: Final = (  # the busiest first
         webhooks,
         keys,
         tenants,
+        costs,
         queue,
         stats,
         system,

@@ -17,6 +17,7 @@ from fleek.engine.access import KeyCache
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
+from fleek.engine.prices import load_prices
 from fleek.engine.provider_limits import CancelRequests
 from fleek.engine.runtime import Runtime
 from fleek.engine.signing import SecretBox
@@ -78,6 +79,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         ConfigurationError: A setting is wrong, or names what cannot be opened.
     """
     _prepare(settings)
+    prices = load_prices(settings.prices_file)
     async with AsyncExitStack() as stack:
         if settings.otel_exporter_otlp_endpoint is not None:
             end = tracing.export_to(
@@ -109,6 +111,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             presenter=EventPresenter(_addresses(settings, keys, clock)),
             webhooks=webhooks,
             inputs=inputs,
+            prices=prices,
             secret_box=SecretBox(settings.master_keys),
             keys=keys,
             metrics=metrics,

@@ -259,6 +259,16 @@ class Settings(BaseSettings):
         description="Most jobs of one tenant that run at a time; further ones wait for their turn. "
         "Default: no limit.",
     )
+    prices_file: Path | None = Field(
+        default=None,
+        description="A file with prices, in the form of the list that the package has "
+        "(`fleek/prices.toml`); its lines come first. Default: the list of the package alone.",
+    )
+    price_unknown: Literal["accept", "refuse"] = Field(
+        default="accept",
+        description="`refuse`: jobs whose price is unknown are refused with 422. `accept`: they "
+        "start, and count in no budget unless the provider says what they cost.",
+    )
     idempotency_hours: float = Field(
         default=24,
         gt=0,

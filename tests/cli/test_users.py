@@ -609,3 +609,33 @@ def test_an_invalid_input_is_refused(fleek: Any, given: str) -> None:
 
     assert ended.code == 2
     assert ended.err
+
+
+@pytest.mark.parametrize("words", [("estimate",), ("generate", "--estimate")])
+def test_estimates_make_nothing(service: Any, fleek: Any, words: tuple[str, ...]) -> None:
+    """The cost goes to stdout; a file is not uploaded for it."""
+    route = {"provider": "replicate", "model_name": "acme/fast"}
+    found = {"cost": "0.003", "route": route, "queue_position": 0, "problems": []}
+    service.answers("POST /api/v1/estimate", found)
+
+    ended = fleek(*words, "a cat", "-i", "image=@none.png", "-m", "acme/fast")
+
+    assert (ended.code, ended.out) == (0, "0.003\treplicate\tacme/fast\n")
+    assert json.loads(service.requests[0].body) == {
+        "prompt": "a cat",
+        "model_name": "acme/fast",
+        "parameters": {"image": "https://example.com/file"},
+    }
+    assert len(service.requests) == 1
+
+
+def test_an_estimate_of_a_refused_request_says_why(service: Any, fleek: Any) -> None:
+    """As an error of usage."""
+    problem = {"location": "body", "pointer": "/provider", "code": "x", "detail": "is not there"}
+    found = {"cost": None, "route": None, "queue_position": None, "problems": [problem]}
+    service.answers("POST /api/v1/estimate", found)
+
+    ended = fleek("estimate", "a cat")
+
+    assert (ended.code, ended.err) == (2, "fleek: provider: is not there\n")
+    assert ended.out.startswith("unknown")

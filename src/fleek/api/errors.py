@@ -195,7 +195,7 @@ def answer(request: Request, error: FleekError) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
     fields = error.errors if isinstance(error, InvalidInput) else ()
     return _answer(
-        request, status, error.code, explain(error), errors=_fields(fields), headers=headers
+        request, status, error.code, explain(error), errors=present_fields(fields), headers=headers
     )
 
 
@@ -262,7 +262,8 @@ def _request_id(request: Request) -> str:
     return str(request.scope.get("fleek.request_id", ""))
 
 
-def _fields(errors: Sequence[FieldError]) -> list[ProblemField]:
+def present_fields(errors: Sequence[FieldError]) -> list[ProblemField]:
+    """Return the invalid parts of a request as responses have them, 20 at most."""
     return [
         ProblemField(
             location=error.location,

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import typer
 
+from fleek.cli.costs import write_estimates
 from fleek.cli.exit_codes import Exit, explain
 from fleek.cli.options import Session, command, connected, job_request, typed, with_uploads
 from fleek.cli.present import document
@@ -108,11 +109,16 @@ def generate(
     *,
     output: Output = None,
     timeout: Timeout = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Write what it will cost, and make nothing.")
+    ] = False,
     request: dict[str, Any],
     session: Session,
 ) -> None:
     """Make media: submit, wait, download. The paths of the files are written to stdout."""
     all_prompts = texts(prompts)
+    if estimate:
+        raise typer.Exit(write_estimates(session, all_prompts, request))
     place = Place(output, several=len(all_prompts) > 1)
     unfinished: list[UUID] = []
     try:

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from fleek import __version__
 from fleek.cli import (
     audit,
+    costs,
     generate,
     health,
     jobs,
@@ -91,6 +92,7 @@ for part in (
     generate,
     jobs,
     models,
+    costs,
     health,
     uploads,
     purge,

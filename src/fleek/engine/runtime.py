@@ -6,6 +6,7 @@ from datetime import datetime
 
 from fleek.dispatch.base import Dispatcher
 from fleek.domain.job import JobId
+from fleek.domain.prices import PriceList
 from fleek.engine.access import KeyCache
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
@@ -41,6 +42,7 @@ class Runtime:
     presenter: Presenter  # of events, for webhooks
     webhooks: Client  # sends them
     inputs: Client  # fetches media inputs
+    prices: PriceList = field(default_factory=PriceList)
     secret_box: SecretBox = field(default_factory=SecretBox)
     keys: KeyCache = field(default_factory=KeyCache)
     tenants: TenantCache = field(default_factory=TenantCache)

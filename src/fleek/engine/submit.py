@@ -45,7 +45,7 @@ async def submit_once(
     earlier = await _find_earlier(rt, identity)
     if earlier is not None:
         return earlier
-    return await _insert(rt, await _checked(rt, request), identity=identity)
+    return await _insert(rt, await checked(rt, request), identity=identity)
 
 
 async def retry(
@@ -95,7 +95,7 @@ async def retry_once(
     existing = None if again or keyed else await jobs.retry_of(rt.db, old.id)
     if existing is not None:
         return Accepted(existing, created=False)
-    new = replace(await _checked(rt, _repeated(old, key_id)), retry_of=old.id)
+    new = replace(await checked(rt, _repeated(old, key_id)), retry_of=old.id)
     return await _insert(rt, new, again=again, identity=identity)
 
 
@@ -143,13 +143,17 @@ def _log_replay(accepted: Accepted, identity: RequestIdentity) -> None:
     log.info("request_replayed", job_id=str(accepted.job.id), by=by)
 
 
-async def _checked(rt: Runtime, request: JobRequest) -> Job:
-    """Return the job that the request makes; it is not stored yet."""
-    name = request.provider or rt.settings.provider
-    provider = provider_of(rt, name)
-    chosen = rt.settings.default_model if name == rt.settings.provider else None
-    model = request.model or ModelName(chosen or provider.default_model)
+async def checked(rt: Runtime, request: JobRequest) -> Job:
+    """Return the job that the request makes; it is not stored yet.
+
+    Raises:
+        InvalidInput: Its provider, model, parameters or time are not acceptable.
+        StorageFull: There is no space for its files.
+    """
+    name, model = route_of(rt, request)
+    provider = rt.providers[name]
     found = await _check_parameters(rt, provider, model, request)
+    _check_price(rt, name, model)
     if request.webhook is not None:
         check_url(rt, request.webhook.url, pointer="/webhook_url")
     rt.capacity.check()
@@ -157,6 +161,31 @@ async def _checked(rt: Runtime, request: JobRequest) -> Job:
     statuses = await inputs.sources(rt.db, job)
     open_ones = [source for source, status in statuses.items() if status is not Status.COMPLETED]
     return wait_for_inputs(job, open_ones) if open_ones else job
+
+
+def route_of(rt: Runtime, request: JobRequest) -> tuple[str, ModelName]:
+    """Return the provider and the model that a request is for.
+
+    Raises:
+        InvalidInput: There is no such provider.
+    """
+    name = request.provider or rt.settings.provider
+    provider = provider_of(rt, name)
+    chosen = rt.settings.default_model if name == rt.settings.provider else None
+    return name, request.model or ModelName(chosen or provider.default_model)
+
+
+def _check_price(rt: Runtime, provider: str, model: ModelName) -> None:
+    """Refuse a model without a price, if the settings say so.
+
+    Raises:
+        InvalidInput: Its price is unknown.
+    """
+    if rt.settings.price_unknown == "accept" or rt.prices.find(provider, model) is not None:
+        return
+    detail = "has no known price here; the operator can add one to PRICES_FILE"
+    field = FieldError(pointer="/model_name", code="price_unknown", detail=detail)
+    raise InvalidInput("the price of the model is unknown", code="price_unknown", errors=[field])
 
 
 def provider_of(rt: Runtime, name: str) -> Provider:

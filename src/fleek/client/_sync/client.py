@@ -21,6 +21,7 @@ from fleek.client.events import Event, LogPiece, read_event, read_piece
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline, completed
 from fleek.domain.job import Kind, Status
 from fleek.schemas import JobCancelled, JobRead, ModelRead
+from fleek.schemas.costs import EstimateRead
 from fleek.schemas.uploads import UploadRead
 
 
@@ -151,6 +152,25 @@ class Client:
             headers=wire.idempotency(idempotency_key),
         )
         return wire.parse(JobRead, answer.value)
+
+    def estimate(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        provider: str | None = None,
+    ) -> EstimateRead:
+        """Return what such a job will cost; it creates none. None: see `generate`.
+
+        Raises:
+            InvalidInput: The request is not well-formed.
+            FleekError: Any other of `fleek.client.errors`.
+        """
+        fields = {"prompt": prompt, "model_name": model, "provider": provider}
+        content = wire.body({**fields, "parameters": parameters})
+        answer = self._connection.ask("POST", "/api/v1/estimate", content=content)
+        return wire.parse(EstimateRead, answer.value)
 
     def upload(self, file: Path | str | bytes) -> UploadRead:
         """Upload a file, given by its path or its bytes, and return the upload.
