@@ -35,8 +35,7 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
     "unknown_model": (errors.InvalidInput, "The provider has no model of this name."),
     "price_unknown": (
         errors.InvalidInput,
-        "The model has no price here, and `PRICE_UNKNOWN=refuse` is set; see "
-        "[Costs and budgets](../how-to/costs-and-budgets.md).",
+        "The model has no price, see [Costs and budgets](../how-to/costs-and-budgets.md).",
     ),
     "invalid_parameters": (
         errors.InvalidInput,
