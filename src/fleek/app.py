@@ -1,5 +1,6 @@
 """The web application on an open runtime."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from fastapi import FastAPI
@@ -34,6 +35,7 @@ from fleek.api import (
 from fleek.api.access import RefusedKeys
 from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.admission import Admission, Limit
+from fleek.api.facades.repeats import Repeats
 from fleek.api.feed import Feed
 from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.hub import Hub
@@ -104,6 +106,9 @@ ROUTERS: Final = (  # the busiest first
     ),
 )
 
+ERROR_FORMS: Final[Mapping[str, errors.ErrorForm]] = {}
+"""How errors are presented, by the first part of the path."""
+
 EXPOSED: Final = (
     *("Content-Disposition", "Content-Range", "ETag", "Link", "Location"),
     *("Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"),
@@ -154,7 +159,8 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.admin_refusals = AdminRefusals(rt)
     app.state.request_rates = RequestRates(rt)
     app.state.proxies = proxies
-    errors.install(app)
+    app.state.repeats = Repeats()
+    errors.install(app, ERROR_FORMS)
     return app
 
 

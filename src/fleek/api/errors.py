@@ -6,7 +6,8 @@ Source: RFC 9457.
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import takewhile
 from typing import Any, Final
@@ -167,8 +168,28 @@ CODES: Final[Mapping[int, tuple[str, str]]] = {  # errors of the router itself
 }
 
 
-def install(app: FastAPI) -> None:
-    """Register the handlers that answer every error with a problem document."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An error of a request, for whoever presents it."""
+
+    status: int
+    code: str
+    detail: str
+    errors: Sequence[ProblemField]
+    headers: Mapping[str, str]
+    request_id: str
+
+
+ErrorForm = Callable[[Refusal], Response]
+"""Presents an error in the form of another service."""
+
+
+def install(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
+    """Register the handlers that answer every error with a problem document.
+
+    Below a path whose first part is a key of `forms`, it is presented in that form.
+    """
+    app.state.error_forms = forms
     app.add_exception_handler(FleekError, _on_fleek_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_refused)
@@ -219,7 +240,8 @@ async def _on_refused(request: Request, error: Exception) -> Response:
     if status == 405:
         headers["Allow"] = ", ".join(sorted(_methods(request)))
     errors = []
-    if status == 404 and (suggestion := _route(request)) is not None:
+    ours = _form(request) is None
+    if ours and status == 404 and (suggestion := _route(request)) is not None:
         detail = suggestion.detail
         errors.append(
             ProblemField(
@@ -254,8 +276,23 @@ def _answer(
     errors: Sequence[ProblemField] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
+    if (form := _form(request)) is not None:
+        refusal = Refusal(
+            status=status,
+            code=code,
+            detail=one_line(detail, MAX_DETAIL),
+            errors=errors,
+            headers=headers or {},
+            request_id=_request_id(request),
+        )
+        return form(refusal)
     body = problem(status, code, detail, request_id=_request_id(request), errors=errors)
     return Response(body.model_dump_json(), status, headers=headers, media_type=PROBLEM_JSON)
+
+
+def _form(request: Request) -> ErrorForm | None:
+    forms: Mapping[str, ErrorForm] = request.app.state.error_forms
+    return forms.get(request.scope["path"][1:].partition("/")[0])
 
 
 def _request_id(request: Request) -> str:

@@ -124,7 +124,7 @@ class StrictRoute(ScopedRoute):
 
     def checked(self, handle: Handle) -> Handle:
         """Return the handler with the checks of query, headers and body before it."""
-        known = _query_parameters(self.dependant)
+        known = known_query(self.dependant)
         names = {field.alias for field in get_flat_params(self.dependant)}
         creates = "Idempotency-Key" in names
         waits = "Prefer" in names
@@ -132,9 +132,9 @@ class StrictRoute(ScopedRoute):
         body = fields_at(self.body_field.field_info.annotation, ()) if self.body_field else ()
 
         async def check_and_handle(request: Request) -> Response:
-            _check_query(request, known, body)
+            check_query(request, known, body)
             _check_headers(request, creates=creates, waits=waits)
-            return await handle(await _read_json(request) if has_body else request)
+            return await handle(await read_json(request) if has_body else request)
 
         return check_and_handle
 
@@ -146,9 +146,11 @@ def _requiring(kind: type[ScopedRoute], scope: Required | None) -> type[ScopedRo
 class Router:
     """Declares routes, each with its scope."""
 
-    def __init__(self, prefix: str, *, tag: str, kind: type[ScopedRoute]) -> None:
+    def __init__(
+        self, prefix: str, *, tag: str, kind: type[ScopedRoute], documented: bool = True
+    ) -> None:
         self._kind = kind
-        self._router = APIRouter(prefix=prefix, tags=[tag])
+        self._router = APIRouter(prefix=prefix, tags=[tag], include_in_schema=documented)
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -159,29 +161,30 @@ class Router:
         self, path: str, *, scope: Required | None, **options: Any
     ) -> Callable[[Handler], Handler]:
         """Declare a route. `options` are those of ``APIRouter.add_api_route``."""
-        return self._declared("GET", path, scope, options)
+        return self.declare("GET", path, scope=scope, **options)
 
     def post(
         self, path: str, *, scope: Required | None, **options: Any
     ) -> Callable[[Handler], Handler]:
         """Declare a route, see `get`."""
-        return self._declared("POST", path, scope, options)
+        return self.declare("POST", path, scope=scope, **options)
 
     def patch(
         self, path: str, *, scope: Required | None, **options: Any
     ) -> Callable[[Handler], Handler]:
         """Declare a route, see `get`."""
-        return self._declared("PATCH", path, scope, options)
+        return self.declare("PATCH", path, scope=scope, **options)
 
     def delete(
         self, path: str, *, scope: Required | None, **options: Any
     ) -> Callable[[Handler], Handler]:
         """Declare a route, see `get`."""
-        return self._declared("DELETE", path, scope, options)
+        return self.declare("DELETE", path, scope=scope, **options)
 
-    def _declared(
-        self, method: str, path: str, scope: Required | None, options: dict[str, Any]
+    def declare(
+        self, method: str, path: str, *, scope: Required | None, **options: Any
     ) -> Callable[[Handler], Handler]:
+        """Declare a route of any method, see `get`."""
         responses = options.pop("responses", {})
         if issubclass(self._kind, StrictRoute):
             responses = problems(InvalidInput) | responses
@@ -248,7 +251,7 @@ def _scopes(scope: Required) -> list[str]:
     return [] if scope == ANY_SCOPE else [str(scope)]
 
 
-def _query_parameters(dependant: Dependant) -> dict[str, bool]:
+def known_query(dependant: Dependant) -> dict[str, bool]:
     """Return the names of all query parameters, and whether each may be given several times."""
     known: dict[str, Any] = {}
     for parameter in dependant.query_params:
@@ -259,11 +262,16 @@ def _query_parameters(dependant: Dependant) -> dict[str, bool]:
         }
     repeatable = {name: get_origin(annotation) is list for name, annotation in known.items()}
     for inner in dependant.dependencies:
-        repeatable |= _query_parameters(inner)
+        repeatable |= known_query(inner)
     return repeatable
 
 
-def _check_query(request: Request, known: Mapping[str, bool], body: Collection[str]) -> None:
+def check_query(request: Request, known: Mapping[str, bool], body: Collection[str]) -> None:
+    """Refuse query parameters that are not `known`; `body`: the names of the body's fields.
+
+    Raises:
+        InvalidInput: There is one, or one that is given twice.
+    """
     if not request.scope["query_string"]:
         return
     seen = set()
@@ -295,7 +303,14 @@ def _refusal(
     return InvalidInput(detail, errors=[problem])
 
 
-async def _read_json(request: Request) -> JsonRequest:
+async def read_json(request: Request) -> JsonRequest:
+    """Return the request with its body, read as strict JSON.
+
+    Raises:
+        Unsupported: Its Content-Type is another.
+        TooLarge: It has more than `MAX_BODY_BYTES`.
+        Unreadable: It is no JSON.
+    """
     _check_kind(request)
     data = await read_body(request, request.app.state.runtime.settings.max_body_bytes)
     return JsonRequest(request, data, strict.loads(data))

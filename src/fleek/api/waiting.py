@@ -76,16 +76,26 @@ async def wait_for_end(request: Request, response: Response, view: JobView) -> J
     seconds = preferred_seconds(request.headers.getlist("prefer"))
     if seconds is None:
         return view
-    with hub(request).waiting() as admitted:
-        if not admitted:
-            return view
-        await _until_ended(request, view.job.id, seconds=min(seconds, ENDS_SECONDS))
-    with suppress(DatabaseUnavailable, NotFound):  # it was accepted: say so, whatever has happened
-        view = await jobs.get(runtime(request).db, view.job.id, tenant_id=view.job.tenant_id)
+    view, waited = await waited_for_end(request, view, seconds=seconds)
+    if not waited:
+        return view
     response.headers["Preference-Applied"] = f"wait={seconds}"
     if not view.job.terminal:
         response.headers["Retry-After"] = RETRY_SECONDS
     return view
+
+
+async def waited_for_end(
+    request: Request, view: JobView, *, seconds: float
+) -> tuple[JobView, bool]:
+    """Return a job as it is at its end or after the wait; False: this process has no room for it."""
+    with hub(request).waiting() as admitted:
+        if not admitted:
+            return view, False
+        await _until_ended(request, view.job.id, seconds=min(seconds, ENDS_SECONDS))
+    with suppress(DatabaseUnavailable, NotFound):  # it was accepted: say so, whatever has happened
+        view = await jobs.get(runtime(request).db, view.job.id, tenant_id=view.job.tenant_id)
+    return view, True
 
 
 async def _until_ended(request: Request, job_id: JobId, *, seconds: float) -> None:
