@@ -38,9 +38,9 @@ def part(content: bytes, name: bytes = b"file") -> bytes:
 
 
 def files(rt: Runtime) -> list[Path]:
-    """Return the files in the storage's area of uploads."""
+    """Return the files in the storage's area of uploads, without the hidden one of a health check."""
     root = rt.storage.spool().parent / "uploads"
-    return [path for path in root.rglob("*") if path.is_file()]
+    return [path for path in root.rglob("[!.]*") if path.is_file()]
 
 
 def spooled(rt: Runtime) -> list[Path]:
