@@ -47,7 +47,7 @@ SLOW_TO_COLLECT: Final = frozenset({"test_schemathesis.py"})
 MEMORY: Final = Path("/dev/shm")  # an in-memory file system on Linux
 ROOM_BYTES: Final = 4 * 1024**3  # a container's default is 64 MB
 
-for _profile, _examples in {"full": 100, "quick": 10}.items():
+for _profile, _examples in {"full": 100, "quick": 5}.items():
     hypothesis.settings.register_profile(
         _profile,
         max_examples=_examples,

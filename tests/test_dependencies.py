@@ -7,6 +7,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 import fleek
 
 SOURCE: Final = Path(fleek.__file__).parent
@@ -37,6 +39,7 @@ def _imported() -> set[str]:
     return {_normal(name) for top in tops for name in owners.get(top, ())} - {"fleek"}
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_every_dependency_is_imported() -> None:
     """Each dependency has a cost: unused ones are removed."""
     assert _declared() - _imported() - PROGRAMS == set()

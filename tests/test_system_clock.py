@@ -40,6 +40,7 @@ def readings(path: Path) -> set[str]:
     return {ast.unparse(call) for call in calls} & READINGS
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_no_other_module_reads_the_wall_clock() -> None:
     """Otherwise tests could not control the time."""
     modules = {str(path.relative_to(SOURCE)): path for path in SOURCE.rglob("*.py")}

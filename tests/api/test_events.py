@@ -258,6 +258,7 @@ async def test_a_disconnected_reader_leaves_nothing_behind(rt: Runtime) -> None:
     assert len(service.streams) == 0
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_reader_that_reads_nothing_is_disconnected(rt: Runtime) -> None:
     """Its data is not buffered for long, and no other stream waits for it."""
     job = await submit(rt, a_request(prompt="x" * 10_000))

@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
+import pytest
 
 from api.conftest import PNG
 from examples import ROOT
@@ -120,6 +121,7 @@ async def follow(http: httpx2.AsyncClient, begin: list[httpx2.Response]) -> dict
     return seen
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_all_links_lead_through_the_proxy(rt: Runtime, make: Make, complete: Make) -> None:
     """In pages, documents and headers; POST routes and missing files respond with their errors."""
     done, failed = await complete(), await make(Status.FAILED)

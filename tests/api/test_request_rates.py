@@ -136,6 +136,7 @@ async def test_a_refusal_reads_no_body(client: httpx2.AsyncClient, key_of: KeyOf
     assert (answer.status_code, read) == (429, [])
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_several_processes_share_one_rate(
     processes: list[Runtime], client_of: ClientOf, key_of: KeyOf, clock: Clock
 ) -> None:

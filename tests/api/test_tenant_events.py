@@ -104,6 +104,7 @@ async def test_nothing_is_missed_before_the_first_event(rt: Runtime) -> None:
     assert summary(received[1:]) == [(str(job.id), "job.created")]
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_unstable_readers_get_every_event_once(rt: Runtime) -> None:
     """Streams are cut off and resumed, and each job's events come in order."""
     async with serving_on(rt) as service:

@@ -71,13 +71,14 @@ def test_several_jobs_are_followed_by_one_stream(service: Any, fleek: Any, a_job
 
 
 def test_without_a_stream_jobs_are_polled(service: Any, fleek: Any, a_job: Maker) -> None:
-    """There are too many streams, or the server does not support them."""
+    """There are too many streams, or the server does not support them; retries delay no poll."""
     service.answers(STATUS, a_job(), a_job("processing"), a_job("completed"))
     service.answers(EVENTS, REFUSED, status=503, kind=PROBLEM)
 
     ended = fleek("watch", JOB)
 
     assert ended.code == 0
+    assert requests(service, EVENTS) <= requests(service, STATUS) + 1
     assert ended.out.startswith(f"{JOB}\tcompleted")
 
 

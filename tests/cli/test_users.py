@@ -446,6 +446,7 @@ def test_watching_an_unknown_job_is_exit_4(service: Any, fleek: Any) -> None:
     assert len(service.requests) == 1
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_watch_retries_while_the_server_is_busy(service: Any, fleek: Any, a_job: Maker) -> None:
     """It reports that once."""
     service.answers(STATUS, {"detail": "busy"}, status=503, kind=PROBLEM)

@@ -135,6 +135,7 @@ def assert_507(answer: httpx2.Response) -> None:
     assert answer.json()["code"] == "storage_full"
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_full_storage(rt: Runtime, http: httpx2.AsyncClient, disk: FakeDisk) -> None:
     """Paid results wait for space, are collected then, and not paid for again."""
     job_id = (await submitted(http)).json()["id"]
@@ -155,6 +156,7 @@ async def test_a_full_storage(rt: Runtime, http: httpx2.AsyncClient, disk: FakeD
     assert (await seen(http, job_id))["error_message"] is None
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_full_database(rt: Runtime, http: httpx2.AsyncClient) -> None:
     """Jobs in flight continue when there is space, and none is paid for again."""
     job_id = (await submitted(http)).json()["id"]

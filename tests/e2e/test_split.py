@@ -41,6 +41,7 @@ def test_a_worker_waits_for_the_schema(service: Service) -> None:
     assert worker.stop() == 0
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_worker_does_not_wait_for_ever(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -134,6 +134,7 @@ async def test_prefer_wait_returns_the_end(create: Any) -> None:
     assert response.json()["metrics"]["predict_time"] == pytest.approx(0.2)
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_wait_that_times_out_returns_starting(create: Any) -> None:
     """Clients take any other status for the end, and return nothing."""
     response = await create("[[emu:predict=600]]", prefer="wait=1")

@@ -47,6 +47,7 @@ async def test_run_without_async_waits_in_one_request(client: Client, emulator: 
     assert [row["method"] for row in emulator.ledger.rows("request")] == ["POST"]
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_run_polls_after_a_wait_that_timed_out(client: Client, emulator: Emulator) -> None:
     """With any status but `starting` it would return None at once."""
     prompt = "[[emu:queue=0.2]][[emu:predict=1.3]]"
@@ -85,6 +86,7 @@ async def test_a_failure_is_raised(client: Client) -> None:
         await client.async_run(PRO, {"prompt": "[[emu:nsfw]]"})
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_create_wait_and_progress(client: Client) -> None:
     """The client parses progress from the logs."""
     prediction = await client.predictions.async_create(

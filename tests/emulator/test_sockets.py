@@ -175,6 +175,7 @@ async def test_a_file_that_stalls(emulator: Emulator) -> None:
     assert (body, ending) == (true_file(emulator)[:10], "held")
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_file_that_drips(emulator: Emulator) -> None:
     """Bytes keep arriving slowly, without an end."""
     _, body, ending = await download(emulator, "[[emu:file_slow=200]]", most=350)

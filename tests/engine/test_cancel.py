@@ -59,6 +59,7 @@ async def test_a_completed_job_cannot_be_cancelled(rt: Runtime, provider: FakePr
     assert refused.value.code == "already_ended"
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_cancellation_is_repeated_until_the_prediction_has_ended(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:
@@ -146,6 +147,7 @@ async def test_a_false_confirmation_does_not_end_a_prediction(
     assert len(provider.cancelled) > 1
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_hundred_concurrent_cancellations_make_a_hundred_calls(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:

@@ -104,6 +104,7 @@ async def test_a_started_job_makes_room_for_the_next_dispatch(rt: Runtime, clock
     assert len(dispatched.sent) == 20
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_tenant_with_a_thousand_jobs_delays_another_by_one_free_place(
     rt: Runtime, clock: Clock
 ) -> None:
@@ -334,6 +335,7 @@ async def test_a_loop_survives_every_error(rt: Runtime) -> None:
 
 
 @pytest.mark.parametrize("took", [0, 0.05])
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_constant_wake_ups_cause_few_turns(rt: Runtime, took: float) -> None:
     """Each turn queries the database, and under load every submission and start sends a wake-up."""
     turns: list[float] = []

@@ -322,6 +322,7 @@ async def test_an_endless_response_is_not_read(rt: Runtime) -> None:
     assert sent < 16_000_000  # what the buffers of the sockets hold
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_an_accepted_delivery_does_not_wait_for_the_body(rt: Runtime) -> None:
     """The status has arrived, and the rest of the response does not count."""
 
@@ -378,6 +379,7 @@ async def test_a_hanging_receiver_slows_no_other(rt: Runtime) -> None:
         await delivering.close()
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_many_hanging_receivers_slow_no_responsive_one(rt: Runtime) -> None:
     """Half of all attempts are reserved for receivers that respond."""
     async with receiving(_hang) as dead, receiving() as alive:

@@ -259,6 +259,7 @@ async def test_a_temporarily_missing_prediction_loses_no_output(
     assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_an_unreachable_provider_decides_nothing(
     rt: Runtime, clock: Clock, askable: RecallingProvider
 ) -> None:

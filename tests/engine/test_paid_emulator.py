@@ -66,6 +66,7 @@ async def test_two_failures_of_the_output_host_lose_nothing(
     assert len(emulator.account.by_id) == 1
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_job_with_a_removed_result_fails_within_seconds(
     worker: Runtime, emulator: Emulator
 ) -> None:

@@ -233,6 +233,7 @@ async def test_the_error_of_a_job_mentions_the_new_collection(
     assert job.error.message == f"{REFUSED}. The result is paid for, and can be collected again"
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_postponed_results_do_not_block_others(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:

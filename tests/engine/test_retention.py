@@ -207,6 +207,7 @@ async def test_an_irremovable_file_does_not_block_others(
     assert [await left_of(rt, job.id) for job in done] == [{"metadata"}] * 5
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_whole_page_of_irremovable_files_does_not_block_others(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:

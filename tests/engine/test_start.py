@@ -90,6 +90,7 @@ class Clockless(FakeProvider):
         await asyncio.Event().wait()
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_provider_without_a_time_does_not_block_others(
     rt: Runtime, provider: FakeProvider
 ) -> None:

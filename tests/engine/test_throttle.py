@@ -189,6 +189,7 @@ def test_an_overdrawn_bucket_fills_up_first() -> None:
     assert not bucket.take()
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_many_jobs_are_admitted_at_the_provider_s_rate(
     rt: Runtime, listed: ListedDispatcher, turns: Callable[..., Turns]
 ) -> None:
@@ -534,6 +535,7 @@ async def test_after_the_pause_one_job_tests_the_model(
     assert await provider_health.impaired(rt.db, now=clock()) == []
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_failed_trial_leads_to_a_longer_pause(
     rt: Runtime,
     listed: ListedDispatcher,
@@ -560,6 +562,7 @@ async def test_a_failed_trial_leads_to_a_longer_pause(
     assert (first, second, len(listed.dispatched)) == (1, 1, 2)
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_lost_trial_is_followed_by_another(
     rt: Runtime,
     listed: ListedDispatcher,
@@ -666,6 +669,7 @@ def a_watch(rt: Runtime, clock: Clock) -> Watch:
     return Watch(rt, clock=lambda: clock().timestamp())
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_polls_stay_within_the_call_budget(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:

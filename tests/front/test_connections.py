@@ -71,6 +71,7 @@ async def test_an_incomplete_body_times_out(
     assert answer.code == "request_timeout"
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_trickle_does_not_extend_the_deadline(serving: Serving) -> None:
     """Single bytes do not keep a connection open."""
     async with serving(request_header_seconds=SOON) as service:
@@ -92,6 +93,7 @@ async def test_an_idle_connection_is_closed(serving: Serving) -> None:
     assert answer.statuses == [200]
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_slow_readers_are_disconnected(serving: Serving) -> None:
     """The unsent responses are discarded."""
     page = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"

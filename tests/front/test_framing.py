@@ -104,6 +104,7 @@ REFUSED: Final[Mapping[str, tuple[bytes, int, str]]] = {
 }
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_malformed_requests_are_refused(serving: Serving) -> None:
     """Each gets a status and a problem, and the connection is closed."""
     async with serving(**SHORT) as service:
@@ -131,6 +132,7 @@ ACCEPTED: Final[Mapping[str, tuple[bytes, list[int]]]] = {
 }
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_valid_requests_are_served(serving: Serving) -> None:
     """Garbage after a request does not affect its response."""
     async with serving(**SHORT) as service:
@@ -142,6 +144,7 @@ async def test_valid_requests_are_served(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_refusal_can_be_read_while_sending(serving: Serving, close: bytes) -> None:
     """The response precedes the end of the body; a reset would discard it."""
     body = b" " * 4_000_000

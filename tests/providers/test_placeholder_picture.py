@@ -91,6 +91,7 @@ def test_the_file_format_does_not_change_the_picture(form: str) -> None:
     assert max(ImageStat.Stat(difference).mean) < 4
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_every_style_paints_every_size(subtests: pytest.Subtests) -> None:
     """The picture is never a single flat colour."""
     for size in [(16, 16), (33, 17), (16, 700), (700, 16), (256, 144)]:
@@ -177,6 +178,7 @@ def test_a_record_too_long_for_the_format_is_cut(form: str) -> None:
     assert opened(small_spec(parameters, prompt="🐈" * 10_000)).size == (128, 128)
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_any_prompt_gives_a_picture(subtests: pytest.Subtests) -> None:
     """The prediction is paid for and must result in a picture."""
     for prompt in NASTY.values():

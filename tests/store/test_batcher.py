@@ -268,6 +268,7 @@ async def test_items_waiting_for_a_transaction_are_withdrawn() -> None:
     assert recorder.batches == []
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_items_in_progress_are_not_withdrawn() -> None:
     """They may be committed already, and a refusal would be wrong."""
     recorder = Recorder()

@@ -79,6 +79,7 @@ async def test_acceptance_is_the_first_line_of_the_history(db: Database) -> None
     assert [(one.seq, one.type) for one in await events.of_job(db, job.id)] == [(1, "submitted")]
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_many_callers_are_accepted_together(db: Database) -> None:
     """Each gets its own row, and all are counted."""
     made = [a_job() for _ in range(600)]

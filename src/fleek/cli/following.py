@@ -62,13 +62,15 @@ class Following:
             job_id = left[0] if len(left) == 1 else None
             self._reader = Thread(target=self._read, args=[job_id], daemon=True)
             self._reader.start()
+        look_at = time.monotonic() + deadline.pause(None)
         while True:
-            try:
-                news = self._news.get(timeout=deadline.pause(None))
+            try:  # news of a stream that cannot be opened do not put off the look
+                news = self._news.get(timeout=max(look_at - time.monotonic(), 0))
             except Empty:
-                if self._live:
-                    continue
-                return tuple(left)
+                if not self._live:
+                    return tuple(left)
+                look_at = time.monotonic() + deadline.pause(None)
+                continue
             deadline.answered()
             if isinstance(news, bool):
                 self._live = news

@@ -231,6 +231,7 @@ async def test_a_date_header_that_contradicts_the_rows_is_ignored(
     assert ids(found) == recorded(emulator)
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_prediction_is_found_behind_many_pages(
     provider: ReplicateProvider,
     emulator: Emulator,
