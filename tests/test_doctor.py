@@ -68,6 +68,21 @@ async def test_the_database_is_described(settings: Settings) -> None:
     assert of(findings, "database disk")[0].status == "ok"
 
 
+async def test_a_mistake_in_the_operators_models_is_an_error(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """With its place; the catalogue that is there is counted."""
+    file = tmp_path / "models.toml"
+    file.write_text("[mine]\n")
+
+    wrong = await examine(settings.model_copy(update={"models_file": file}))
+    (models,) = of(await examine(settings), "models")
+
+    assert [one.status for one in of(wrong, "models")] == ["error"]
+    assert f"MODELS_FILE={file}: mine.kind: Field required" in of(wrong, "models")[0].message
+    assert (models.status, models.message[:5]) == ("ok", "0 of ")
+
+
 async def test_a_database_without_a_schema_is_a_warning(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -72,6 +72,10 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
         "The provider takes no files, and a parameter names an upload or a job.",
     ),
     "input_unreadable": (errors.InvalidInput, "A `data:` URI among the parameters is not one."),
+    "parameter_not_supported": (
+        errors.InvalidInput,
+        "The provider's model cannot express a parameter; see `strict_parameters`.",
+    ),
     "too_many_inputs": (errors.InvalidInput, "The parameters name more than 32 files."),
     "empty_upload": (errors.InvalidInput, "The uploaded file has no bytes."),
     "not_one_file": (errors.InvalidInput, "The uploaded form holds no file, or several."),

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from fleek import failpoints, registry, tracing
+from fleek.catalogue import read_catalogue
 from fleek.dispatch.base import Dispatcher, Measured
 from fleek.engine import media_links
 from fleek.engine.access import KeyCache
@@ -80,6 +81,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
     """
     _prepare(settings)
     prices = load_prices(settings.prices_file)
+    catalogue = read_catalogue(settings.models_file, settings.model_aliases)
     async with AsyncExitStack() as stack:
         if settings.otel_exporter_otlp_endpoint is not None:
             end = tracing.export_to(
@@ -112,6 +114,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             webhooks=webhooks,
             inputs=inputs,
             prices=prices,
+            catalogue=catalogue,
             secret_box=SecretBox(settings.master_keys),
             keys=keys,
             metrics=metrics,

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from fleek import __version__, diagnosis
 from fleek.bootstrap import open_dispatcher, open_provider, open_storage
+from fleek.catalogue import read_catalogue
 from fleek.client import AsyncClient, RetryPolicy
 from fleek.diagnosis import Finding, unreachable, warning
 from fleek.domain.errors import ConfigurationError, FleekError, Unauthorized
@@ -222,6 +223,20 @@ async def _provider_answer(settings: Settings, name: str) -> Finding:
         return unreachable("provider", str(error))
 
 
+async def _models(settings: Settings) -> list[Finding]:
+    """Read the catalogue, with the operator's own models."""
+    try:
+        catalogue = read_catalogue(settings.models_file, settings.model_aliases)
+    except ConfigurationError as error:
+        return [Finding("models", "error", str(error), "correct it: the service does not start")]
+    usable = sum(
+        any(route.provider in settings.providers for route in model.routes)
+        for model in catalogue.models.values()
+    )
+    message = f"{usable} of {len(catalogue.models)} models of the catalogue have a provider here"
+    return [Finding("models", "ok", message)]
+
+
 async def _proxy(settings: Settings) -> list[Finding]:
     """Name a proxy variable that has no effect, and the settings that have one."""
     ignored = Proxies().ignored()
@@ -325,6 +340,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "database": _database,
     "storage": _storage,
     "provider": _provider,
+    "models": _models,
     "proxy": _proxy,
     "dispatcher": _dispatcher,
     "port": _port,

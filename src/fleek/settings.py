@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings
 
 from fleek.domain.api_keys import NAME as KEY_NAME
 from fleek.domain.api_keys import digest
-from fleek.domain.job import Backoff
+from fleek.domain.job import MODEL_NAME, Backoff
 from fleek.domain.media import Part
 from fleek.domain.tenant import TenantLimits
 from fleek.environment import (
@@ -180,6 +180,17 @@ class Settings(BaseSettings):
         default=None,
         description="The model of requests that name neither a model nor a provider. Default: the "
         "first provider's own.",
+    )
+    models_file: Path | None = Field(
+        default=None,
+        description="A file in TOML with models under names of your own, and where each can be run: "
+        "they are added to the built-in catalogue, or take the place of those with the same name.",
+    )
+    model_aliases: Listed = Field(
+        default=(),
+        description="Further names of models, as `ALIAS=NAME`, comma-separated: of the catalogue, or "
+        "of a provider, such as `hero=black-forest-labs/flux-1.1-pro` or "
+        "`poster=openai:gpt-image-1`.",
     )
 
     max_retry_attempts: int = Field(
@@ -488,6 +499,15 @@ class Settings(BaseSettings):
         if not value:
             raise ValueError("must name a provider, such as placeholder")
         return tuple(dict.fromkeys(value))
+
+    @field_validator("model_aliases")
+    @classmethod
+    def _are_aliases(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            alias, equals, name = (part.strip() for part in entry.partition("="))
+            if not equals or not name or MODEL_NAME.fullmatch(alias) is None:
+                raise ValueError("must be entries such as hero=black-forest-labs/flux-1.1-pro")
+        return value
 
     @field_validator("public_url", "storage_base_url")
     @classmethod

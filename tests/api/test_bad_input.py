@@ -351,7 +351,7 @@ UNKNOWN_QUERIES: Final = [
     *(f"GET /api/v1/jobs/{UNKNOWN}?x", f"GET /api/v1/status/{UNKNOWN}?x=1"),
     *(f"GET /status/{UNKNOWN}?x=1", f"GET /media/{UNKNOWN}.png?size=320"),
     *(f"GET /api/v1/download/{UNKNOWN}?idx=1", f"GET /api/v1/jobs/{UNKNOWN}/metadata?x=1"),
-    *("GET /api/v1/models?kind=image", "GET /api/v1/models/a/b?version=c"),
+    *("GET /api/v1/models?colour=red", "GET /api/v1/models/a/b?version=c"),
     *("GET /info?x=1", "GET /metrics?name=fleek_jobs", "GET /?x=1"),
     *("POST /api/v1/generate?again=true", "POST /generate?priority=9"),
     *(f"POST /api/v1/jobs/{UNKNOWN}/retry?again_=true", f"DELETE /api/v1/jobs/{UNKNOWN}?purge_=1"),

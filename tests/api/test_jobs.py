@@ -42,6 +42,7 @@ FIELDS = {
         "seed",
         "seconds",
         "metadata",
+        "route",
         "favourite",
         "tags",
         "links",

@@ -86,7 +86,8 @@ STREAMED: Final = {"GET /api/v1/events"}
 """Routes that send what happens to the caller's own things."""
 
 SHARED: Final = {
-    *("GET /api/v1/models", "GET /api/v1/models/{owner}/{name}", "POST /api/v1/estimate"),
+    *("GET /api/v1/models", "GET /api/v1/models/{name}", "GET /api/v1/models/{owner}/{name}"),
+    "POST /api/v1/estimate",
     *("GET /metrics", "GET /info", "GET /health/detailed"),
     *("GET /api/v1/queue", "POST /api/v1/queue/pause", "POST /api/v1/queue/resume"),
     *("GET /api/v1/keys", "POST /api/v1/keys", "DELETE /api/v1/keys/{key_id}"),

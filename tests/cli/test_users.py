@@ -520,7 +520,12 @@ MODEL = {
     "provider": "placeholder",
     "description": "art",
     "output": "image",
+    "kind": "image",
     "default": True,
+    "available": True,
+    "aliases": ["art"],
+    "price": {"output": "0.003"},
+    "routes": [],
     "parameters": {
         "properties": {
             "width": {"type": "integer", "minimum": 16, "maximum": 4096, "default": 1024},
@@ -534,13 +539,40 @@ MODEL = {
 
 
 def test_models_are_listed(service: Any, fleek: Any) -> None:
-    """With the default and the kind of output."""
+    """With the default and the kind of output; those that can be used, unless all are asked for."""
     service.answers("GET /api/v1/models", [MODEL])
 
     plain, as_json = fleek("models"), fleek("models", "--json")
 
     assert plain.out == "fleek/art\timage\tdefault\tplaceholder\tart\n"
     assert json.loads(as_json.out) == [MODEL]
+    assert service.requests[0].query == "available=true"
+
+
+def test_all_models_are_searched(service: Any, fleek: Any) -> None:
+    """The conditions are those of the API."""
+    service.answers("GET /api/v1/models", [MODEL])
+
+    fleek("models", "--all", "-s", "fast art", "--kind", "image", "--provider", "fal")
+
+    assert service.requests[0].query == "q=fast+art&kind=image&provider=fal"
+
+
+def test_the_routes_of_a_model_are_shown(service: Any, fleek: Any) -> None:
+    """With what is to be known before one relies on them."""
+    route = {"provider": "fal", "model": "fal-ai/art", "parameters": ["seed"], "price": None}
+    routes = [
+        route | {"configured": True, "unverified": False},
+        route | {"provider": "odd", "configured": False, "unverified": True},
+    ]
+    service.answers("GET /api/v1/models/art", MODEL | {"routes": routes, "parameters": None})
+
+    ended = fleek("models", "art")
+
+    assert ended.out.splitlines()[1:] == [
+        "runs at\tfal\tfal-ai/art\t",
+        "runs at\todd\tfal-ai/art\tnot configured here, unverified",
+    ]
 
 
 def test_the_parameters_of_a_model_are_shown(service: Any, fleek: Any) -> None:

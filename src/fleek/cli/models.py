@@ -29,11 +29,26 @@ def models(
         str | None, typer.Argument(metavar="NAME", help="Show this model's parameters.")
     ] = None,
     *,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", "-s", metavar="WORDS", help="In names and descriptions."),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="What they make: image, animation, video, audio, text.")
+    ] = None,
+    provider: Annotated[str | None, typer.Option(help="A provider that runs them.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also models that no configured provider runs.")
+    ] = False,
     session: Session,
 ) -> None:
     """List models, or show one model with its parameters."""
     screen = session.screen
-    shown = session.client.models() if name is None else [session.client.model(name)]
+    if name is None:
+        only = None if everything else True
+        shown = session.client.models(q=search, kind=kind, provider=provider, available=only)
+    else:
+        shown = [session.client.model(name)]
     if screen.as_json:
         documents = [model.model_dump(mode="json") for model in shown]
         screen.json(documents if name is None else documents[0])
@@ -59,6 +74,12 @@ def _list(screen: Screen, shown: "Sequence[ModelRead]") -> None:
 
 def _show(screen: Screen, model: "ModelRead") -> None:
     screen.data(f"{model.name} ({model.provider}): {model.description}")
+    for route in model.routes:
+        notes = [
+            *(() if route.configured else ("not configured here",)),
+            *(("unverified",) if route.unverified else ()),
+        ]
+        screen.data("runs at", route.provider, route.model, ", ".join(notes))
     if model.parameters is None:
         screen.note("Its parameters are not available now.")
         return

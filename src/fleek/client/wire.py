@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import UUID, uuid4
 
 import httpx2
@@ -141,6 +141,16 @@ def next_hop(response: httpx2.Response) -> httpx2.URL:
     if there.scheme not in {"https", here.scheme}:
         raise ServerError("the download redirects from https to an insecure URL")
     return there
+
+
+def models_path(**asked: str | bool | None) -> str:
+    """Return the path of a list of models; conditions that are None are left out."""
+    given = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in asked.items()
+        if value is not None
+    }
+    return f"/api/v1/models?{urlencode(given)}" if given else "/api/v1/models"
 
 
 def model_path(name: str) -> str:

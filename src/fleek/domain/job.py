@@ -10,6 +10,7 @@ from typing import Any, Final, NewType
 from uuid import UUID
 
 from fleek.domain.inputs import MediaInput
+from fleek.domain.routing import RouteOrder, Routing
 
 JobId = NewType("JobId", UUID)  # version 7: sorts by time
 AttemptId = NewType("AttemptId", UUID)
@@ -150,6 +151,8 @@ class Job:
     tags: tuple[str, ...] = ()
     inputs: tuple[MediaInput, ...] = ()  # among its parameters
     on_input_cancel: OnInputCancel = OnInputCancel.FAIL
+    routing: Routing | None = None
+    """Where else it may run; `provider`, `model`, `input` and `inputs` are those of its current route."""
     retry_of: JobId | None = None  # the job whose request it repeats
     key_id: str | None = None  # the API key that created it; None: without a key
     traceparent: str | None = None  # the trace context of the request that created it
@@ -228,9 +231,12 @@ class JobRequest:
     """A request to generate media; None means the default of the settings."""
 
     prompt: str  # 1-10,000 characters, trimmed
-    model: ModelName | None = None
+    model: ModelName | None = None  # of a provider, or of the catalogue
+    models: tuple[str, ...] = ()  # in its place: several, in order of preference
     parameters: Mapping[str, Any] = field(default_factory=dict)
     provider: str | None = None
+    route: RouteOrder = RouteOrder.LISTED
+    strict_parameters: bool = True  # refuse what a route of the catalogue cannot express
     metadata: Mapping[str, Any] = field(default_factory=dict)
     priority: int = DEFAULT_PRIORITY  # 0-9; 9 starts first
     run_at: datetime | None = None  # None: at once

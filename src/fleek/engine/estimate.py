@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from fleek.domain.errors import FieldError, InvalidInput
 from fleek.domain.job import Job, JobRequest, ModelName
 from fleek.domain.money import Micros
+from fleek.engine.routes import route_of
 from fleek.engine.runtime import Runtime
-from fleek.engine.submit import checked, route_of
+from fleek.engine.submit import checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +31,13 @@ async def estimate(rt: Runtime, request: JobRequest) -> Estimate:
         route = route_of(rt, request)
     except InvalidInput as error:
         return Estimate(cost=None, route=None, problems=_problems(error))
-    cost = rt.prices.estimate(*route, request.parameters)
     try:
         job = await checked(rt, request)
     except InvalidInput as error:
+        cost = rt.prices.estimate(*route, request.parameters)
         return Estimate(cost=cost, route=route, problems=_problems(error))
-    return Estimate(cost=cost, route=route, job=job)
+    cost = rt.prices.estimate(job.provider, job.model, {**request.parameters, **job.input})
+    return Estimate(cost=cost, route=(job.provider, job.model), job=job)
 
 
 def _problems(error: InvalidInput) -> Sequence[FieldError]:

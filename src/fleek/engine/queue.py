@@ -4,8 +4,8 @@ import structlog
 
 from fleek.domain.audit import COMMAND_LINE, Action, Actor, AuditEntry, entry
 from fleek.domain.job import DEFAULT_TENANT
+from fleek.engine.routes import provider_of
 from fleek.engine.runtime import Runtime
-from fleek.engine.submit import provider_of
 from fleek.engine.throttle import refresh_pauses
 from fleek.store import queue_pauses
 from fleek.store.queue_pauses import EVERY

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fleek.dispatch.base import Dispatcher
+from fleek.domain.catalogue import Catalogue
 from fleek.domain.job import JobId
 from fleek.domain.prices import PriceList
 from fleek.engine.access import KeyCache
@@ -43,6 +44,7 @@ class Runtime:
     webhooks: Client  # sends them
     inputs: Client  # fetches media inputs
     prices: PriceList = field(default_factory=PriceList)
+    catalogue: Catalogue = field(default_factory=Catalogue)
     secret_box: SecretBox = field(default_factory=SecretBox)
     keys: KeyCache = field(default_factory=KeyCache)
     tenants: TenantCache = field(default_factory=TenantCache)

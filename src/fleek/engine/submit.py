@@ -6,16 +6,15 @@ import structlog
 from uuid_utils.compat import uuid7
 
 from fleek import tracing
-from fleek.domain.errors import Conflict, FieldError, InvalidInput, NotFound, ProviderError
+from fleek.domain.errors import Conflict, FieldError, InvalidInput
 from fleek.domain.idempotency import RequestIdentity
-from fleek.domain.inputs import MediaInput
 from fleek.domain.job import MAX_SCHEDULE, Job, JobId, JobRequest, ModelName, Status
+from fleek.domain.routing import Route, RouteOrder
 from fleek.domain.transitions import wait_for_inputs
 from fleek.engine.apply import insert
-from fleek.engine.inputs import checkable, find_inputs
+from fleek.engine.routes import find_route
 from fleek.engine.runtime import Runtime
 from fleek.engine.webhooks import check_url
-from fleek.providers.base import Provider
 from fleek.store import inputs, jobs
 from fleek.store.jobs import Accepted
 
@@ -101,11 +100,15 @@ async def retry_once(
 
 def _repeated(old: Job, key_id: str | None) -> JobRequest:
     """Return the request of a job, as a caller with this key repeats it."""
+    asked = old.routing and old.routing.request
     return JobRequest(
         prompt=old.prompt,
-        model=old.model,
-        parameters=old.input,
-        provider=old.provider,
+        model=None if asked else old.model,
+        models=asked.models if asked else (),
+        parameters=asked.parameters if asked else old.input,
+        provider=asked.provider if asked else old.provider,
+        route=asked.order if asked else RouteOrder.LISTED,
+        strict_parameters=asked.strict if asked else True,
         metadata=old.metadata,
         tags=old.tags,
         on_input_cancel=old.on_input_cancel,
@@ -150,81 +153,17 @@ async def checked(rt: Runtime, request: JobRequest) -> Job:
         InvalidInput: Its provider, model, parameters or time are not acceptable.
         StorageFull: There is no space for its files.
     """
-    name, model = route_of(rt, request)
-    provider = rt.providers[name]
-    found = await _check_parameters(rt, provider, model, request)
-    _check_price(rt, name, model)
+    route, routing = await find_route(rt, request)
     if request.webhook is not None:
         check_url(rt, request.webhook.url, pointer="/webhook_url")
     rt.capacity.check()
-    job = replace(_job(rt, request, provider=name, model=model), inputs=found)
+    job = replace(_job(rt, request, route), routing=routing)
     statuses = await inputs.sources(rt.db, job)
     open_ones = [source for source, status in statuses.items() if status is not Status.COMPLETED]
     return wait_for_inputs(job, open_ones) if open_ones else job
 
 
-def route_of(rt: Runtime, request: JobRequest) -> tuple[str, ModelName]:
-    """Return the provider and the model that a request is for.
-
-    Raises:
-        InvalidInput: There is no such provider.
-    """
-    name = request.provider or rt.settings.provider
-    provider = provider_of(rt, name)
-    chosen = rt.settings.default_model if name == rt.settings.provider else None
-    return name, request.model or ModelName(chosen or provider.default_model)
-
-
-def _check_price(rt: Runtime, provider: str, model: ModelName) -> None:
-    """Refuse a model without a price, if the settings say so.
-
-    Raises:
-        InvalidInput: Its price is unknown.
-    """
-    if rt.settings.price_unknown == "accept" or rt.prices.find(provider, model) is not None:
-        return
-    detail = "has no known price here; the operator can add one to PRICES_FILE"
-    field = FieldError(pointer="/model_name", code="price_unknown", detail=detail)
-    raise InvalidInput("the price of the model is unknown", code="price_unknown", errors=[field])
-
-
-def provider_of(rt: Runtime, name: str) -> Provider:
-    """Return a configured provider.
-
-    Raises:
-        InvalidInput: There is no such provider.
-    """
-    provider = rt.providers.get(name)
-    if provider is None:
-        detail = f"is not configured here; choose one of: {', '.join(sorted(rt.providers))}"
-        raise InvalidInput(
-            "there is no such provider",
-            code="unknown_provider",
-            errors=[FieldError(pointer="/provider", code="unknown_provider", detail=detail)],
-        )
-    return provider
-
-
-async def _check_parameters(
-    rt: Runtime, provider: Provider, model: ModelName, request: JobRequest
-) -> tuple[MediaInput, ...]:
-    """Check the parameters as far as possible now; returns the media inputs among them."""
-    try:
-        schema = await provider.schema(model)
-    except NotFound as error:
-        field = FieldError(pointer="/model_name", code="unknown_model", detail=str(error))
-        raise InvalidInput(
-            "there is no such model", code="unknown_model", errors=[field]
-        ) from error
-    except ProviderError:
-        schema = None  # unreachable: accepted now, checked by the provider at start
-    found = find_inputs(rt, provider, schema, request)
-    if schema is not None:
-        await rt.validators.check(schema, checkable(request, found))
-    return found
-
-
-def _job(rt: Runtime, request: JobRequest, *, provider: str, model: ModelName) -> Job:
+def _job(rt: Runtime, request: JobRequest, route: Route) -> Job:
     now = rt.now()
     run_at = now if request.run_at is None else max(request.run_at, now)
     if run_at > now + MAX_SCHEDULE:
@@ -236,10 +175,11 @@ def _job(rt: Runtime, request: JobRequest, *, provider: str, model: ModelName) -
         id=JobId(uuid7()),
         tenant_id=request.tenant_id,
         key_id=request.key_id,
-        provider=provider,
-        model=model,
+        provider=route.provider,
+        model=ModelName(route.model),
         prompt=request.prompt,
-        input=request.parameters,
+        input=route.input,
+        inputs=route.inputs,
         metadata=request.metadata,
         tags=request.tags,
         on_input_cancel=request.on_input_cancel,

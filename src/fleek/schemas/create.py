@@ -142,7 +142,8 @@ class JobCreate(BaseModel):
     ]
     model_name: Name | None = Field(
         default=None,
-        description="`owner/name` or `owner/name:version`; default: the provider's default model.",
+        description="A name of the catalogue, or `owner/name` or `owner/name:version`; default: the "
+        "provider's default model.",
     )
     model: Name | None = Field(default=None, description="The same as `model_name`.")
     parameters: Annotated[
@@ -154,7 +155,12 @@ class JobCreate(BaseModel):
     provider: str | None = Field(
         default=None,
         max_length=100,
-        description="The provider to use; default: that of the settings.",
+        description="The provider to use; default: that of the model's route, or of the settings.",
+    )
+    strict_parameters: bool = Field(
+        default=True,
+        description="For a model of the catalogue: whether a parameter that its provider's model "
+        "cannot express is refused; `false` leaves it out.",
     )
     metadata: Metadata = Field(
         default_factory=dict, description="Any object, up to 4 KiB, returned unchanged."
@@ -216,6 +222,7 @@ class JobCreate(BaseModel):
             prompt=self.prompt,
             model=None if model is None else ModelName(model),
             parameters=self.parameters,
+            strict_parameters=self.strict_parameters,
             provider=self.provider,
             metadata=self.metadata,
             priority=self.priority,

@@ -91,6 +91,14 @@ def example(addresses: Addresses) -> JsonValue:
         "metadata": {},
         "favourite": False,
         "tags": ["sea"],
+        "route": {
+            "provider": "placeholder",
+            "model_name": "black-forest-labs/flux-schnell",
+            "requested": ["black-forest-labs/flux-schnell"],
+            "requested_parameters": None,
+            "alternatives": [],
+            "tried": [],
+        },
         "links": {
             "self": here,
             "cancel": f"{here}/cancel",
@@ -212,6 +220,61 @@ def seconds_of(job: Job) -> float | None:
     return round((job.completed_at - job.started_at).total_seconds(), 6)
 
 
+class RouteRead(BaseModel):
+    """A model of a provider."""
+
+    provider: str
+    model_name: str
+
+
+class TriedRoute(RouteRead):
+    """A model of a provider that a job has left."""
+
+    code: str = Field(description="Why: stable, for programs.")
+    reason: str
+
+
+class JobRoute(RouteRead):
+    """Where a job runs: `model_name` and `parameters` of the job are those of this model."""
+
+    requested: list[str] = Field(description="The names that the request asked for, in order.")
+    requested_parameters: dict[str, Any] | None = Field(
+        description="The parameters as the request had them; null: as in `parameters`."
+    )
+    alternatives: list[RouteRead] = Field(
+        description="Where it may go on if this model is certain not to be paid for."
+    )
+    tried: list[TriedRoute] = Field(description="Where it was tried before, the latest last.")
+
+    @classmethod
+    def from_job(cls, job: Job) -> Self:
+        """Present the routes of a job; without the catalogue, it has one."""
+        routing = job.routing
+        here = {"provider": job.provider, "model_name": job.model}
+        if routing is None:
+            return cls(
+                **here, requested=[job.model], requested_parameters=None, alternatives=[], tried=[]
+            )
+        read = [
+            RouteRead(provider=route.provider, model_name=route.model) for route in routing.routes
+        ]
+        closed = {tried.route for tried in routing.tried if tried.closed} | {routing.current}
+        return cls(
+            **here,
+            requested=list(routing.request.models),
+            requested_parameters=dict(routing.request.parameters),
+            alternatives=[route for index, route in enumerate(read) if index not in closed],
+            tried=[
+                TriedRoute(
+                    **read[tried.route].model_dump(),
+                    code=tried.code,
+                    reason=strip_unstorable(tried.message),
+                )
+                for tried in routing.tried
+            ],
+        )
+
+
 class JobRead(BaseModel):
     """A job."""
 
@@ -272,6 +335,9 @@ class JobRead(BaseModel):
     metadata: dict[str, Any]
     favourite: bool = False
     tags: list[str] = Field(default_factory=list)
+    route: JobRoute | None = Field(
+        default=None, description="Where it runs, and where else it may run or was tried."
+    )
     links: JobLinks
 
     @classmethod
@@ -320,6 +386,7 @@ class JobRead(BaseModel):
             metadata=dict(job.metadata),
             favourite=job.favourite,
             tags=list(job.tags),
+            route=JobRoute.from_job(job),
             links=JobLinks.of(job.id, addresses),
         )
 
@@ -358,14 +425,40 @@ class JobCancelled(BaseModel):
     job: JobRead
 
 
+class ModelRouteRead(BaseModel):
+    """A model of a provider that a name of the catalogue stands for."""
+
+    provider: str
+    model: str
+    configured: bool = Field(description="Whether the provider is configured here.")
+    unverified: bool = Field(
+        description="Whether this name has not been compared with the provider's own list."
+    )
+    parameters: list[str] = Field(description="The common parameters that it can express.")
+    price: Mapping[str, str] | None = Field(description="As `price` of a model.")
+
+
 class ModelRead(BaseModel):
-    """An available model."""
+    """A model of a provider, or of the catalogue."""
 
     name: str
-    provider: str
+    provider: str = Field(description="Where it runs; of the catalogue: at first.")
     description: str
-    output: str | None = Field(description="Kind of media: image, animation, audio, text.")
+    output: str | None = Field(description="Kind of media: image, animation, video, audio, text.")
+    kind: str | None = Field(default=None, description="The same as `output`.")
     default: bool = Field(description="Whether it is used for requests without a model.")
+    available: bool = Field(
+        default=True, description="Whether a provider that runs it is configured here."
+    )
+    aliases: list[str] = Field(default_factory=list, description="Other names of it.")
+    price: Mapping[str, str] | None = Field(
+        default=None,
+        description="USD by unit, where known: for each prediction, output, megapixel, second or token.",
+    )
+    routes: list[ModelRouteRead] = Field(
+        default_factory=list,
+        description="Of a model of the catalogue: where it can run, in order of preference.",
+    )
     parameters: Mapping[str, Any] | None = Field(
         description="JSON schema (draft 2020-12) of `parameters`; null: currently unknown."
     )

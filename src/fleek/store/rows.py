@@ -15,6 +15,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.inputs import InputKind, MediaInput
 from fleek.domain.job import Change, Job, JobError, JobFilter, JobWebhook, Status
 from fleek.domain.media import Media
+from fleek.domain.routing import Route, RouteOrder, RouteRequest, Routing, Tried
 from fleek.domain.text import strip_unstorable
 
 Values = dict[str, Any]
@@ -174,9 +175,27 @@ def _webhook(stored: Values | None) -> JobWebhook | None:
     return None if stored is None else JobWebhook(stored["url"], tuple(stored["events"]))
 
 
+def _routing_column(routing: Routing | None) -> tuple[Values | None]:
+    return (None if routing is None else dataclasses.asdict(routing),)
+
+
+def _routing(stored: Values | None) -> Routing | None:
+    if stored is None:
+        return None
+    asked, routes = stored["request"], stored["routes"]
+    order, models = RouteOrder(asked["order"]), tuple(asked["models"])
+    return Routing(
+        request=RouteRequest(**{**asked, "order": order, "models": models}),
+        routes=tuple(Route(**{**route, "inputs": _inputs(route["inputs"])}) for route in routes),
+        current=stored["current"],
+        tried=tuple(Tried(**tried) for tried in stored["tried"]),
+    )
+
+
 DOCUMENTS: Final[Mapping[type, tuple[Callable[[Any], tuple[Any]], Callable[[Any], Any]]]] = {
     JobWebhook: (_webhook_column, _webhook),
     JobFilter: (_filter_column, _filter),
+    Routing: (_routing_column, _routing),
 }
 """How values are stored that are one JSON document each."""
 
@@ -185,13 +204,16 @@ JOB: Final = Mapper(
     fixed={
         *("id", "tenant_id", "provider", "model", "prompt", "input", "metadata", "priority"),
         *("max_attempts", "deadline", "deadline_after", "created_at", "retry_of"),
-        *("inputs", "on_input_cancel"),
+        *("inputs", "on_input_cancel", "routing"),
         *("key_id", "webhook"),
         *("favourite", "tags"),
     },
 )
 EDITABLE: Final = ("favourite", "tags", "metadata")
 """Fields of a job that its caller may change, which is seldom: no step of a job writes them."""
+
+ROUTED: Final = ("provider", "model", "input", "inputs", "routing")
+"""Fields of a job that change when it goes on at another provider, which is seldom, too."""
 
 ATTEMPT: Final = Mapper(
     Attempt,

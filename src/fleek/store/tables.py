@@ -141,6 +141,8 @@ class JobRow(Base):
     inputs: Mapped[list[Any] | None] = mapped_column(Document)
     on_input_cancel: Mapped[str] = mapped_column(String(8), server_default="fail")
     # a release before this column does not write it
+    routing: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    # a release before this column does not write it
     key_id: Mapped[str | None] = mapped_column(String(80))
     traceparent: Mapped[str | None] = mapped_column(String(55))
     webhook: Mapped[dict[str, Any] | None] = mapped_column(Document)

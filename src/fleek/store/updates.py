@@ -74,6 +74,11 @@ EDIT_JOB: Final = (
     .where(JobRow.id == bindparam("_id"))
     .values({JOBS.c[field]: bindparam(field) for field in rows.EDITABLE})
 )
+REROUTE_JOB: Final = (
+    update(JobRow)
+    .where(JobRow.id == bindparam("_id"))
+    .values({JOBS.c[field]: bindparam(field) for field in rows.ROUTED})
+)
 DROP_TAGS: Final = delete(TagRow).where(TagRow.job_id == bindparam("_job_id"))
 INSERT_TAGS: Final = insert(TagRow)
 DROP_INPUTS: Final = delete(JobInputRow).where(JobInputRow.job_id == bindparam("_job_id"))
@@ -267,6 +272,10 @@ async def _locked(
     return (await tx.execute(statement, {"ids": rows.padded(sorted(ids))})).mappings().all()
 
 
+def _differs(value: Any, before: Any) -> bool:
+    return value is not before and value != before
+
+
 class _Batch:
     """The rows of many updates, written with one statement per kind."""
 
@@ -280,6 +289,7 @@ class _Batch:
         self._attempts: list[rows.Values] = []
         self._media: list[rows.Values] = []
         self._edited: list[rows.Values] = []
+        self._rerouted: list[rows.Values] = []
         self._ready: list[rows.Values] = []
         self._satisfied: list[rows.Values] = []
         self._untagged: list[rows.Values] = []
@@ -331,9 +341,10 @@ class _Batch:
             self._satisfied.append({"_job_id": before.id})
 
     def _add_edits(self, job: Job, *, before: Job) -> None:
-        if any(getattr(job, field) != getattr(before, field) for field in rows.EDITABLE):
-            values = rows.JOB.values(job)
-            self._edited.append({"_id": job.id, **{name: values[name] for name in rows.EDITABLE}})
+        for edits, fields in ((self._edited, rows.EDITABLE), (self._rerouted, rows.ROUTED)):
+            if any(_differs(getattr(job, field), getattr(before, field)) for field in fields):
+                values = rows.JOB.values(job)
+                edits.append({"_id": job.id, **{name: values[name] for name in fields}})
         if job.tags != before.tags:
             self._untagged.append({"_job_id": job.id})
             self._tagged.extend(rows.tag_values(job))
@@ -349,6 +360,7 @@ class _Batch:
             (job_logs.DROP_LOGS, self._unlogging),
             (UPDATE_JOB, self._jobs),
             (EDIT_JOB, self._edited),
+            (REROUTE_JOB, self._rerouted),
             (INPUTS_READY, self._ready),
             (DROP_INPUTS, self._satisfied),
             (DROP_TAGS, self._untagged),

@@ -110,6 +110,7 @@ class Client:
         deadline_seconds: float | None = None,
         max_attempts: int | None = None,
         provider: str | None = None,
+        strict_parameters: bool | None = None,
         on_input_cancel: str | None = None,
         webhook_url: str | None = None,
         webhook_events: Sequence[str] | None = None,
@@ -119,7 +120,9 @@ class Client:
 
         None means the default of the server. A parameter that takes a file is the `reference` of an
         upload, ``job:ID`` for the output of another job, an https address, or a ``data:`` URI;
-        `on_input_cancel` ("fail" or "cancel"): what follows if that job is cancelled. `run_at` must have a time zone. Calls with the same
+        `on_input_cancel` ("fail" or "cancel"): what follows if that job is cancelled.
+        `strict_parameters`: whether a parameter that a model of the catalogue cannot express is
+        refused. `run_at` must have a time zone. Calls with the same
         `idempotency_key` return the same job, also from another process; default: a new key per
         call, which covers the client's own retries.
 
@@ -140,6 +143,7 @@ class Client:
                 "deadline_seconds": deadline_seconds,
                 "max_attempts": max_attempts,
                 "provider": provider,
+                "strict_parameters": strict_parameters,
                 "on_input_cancel": on_input_cancel,
                 "webhook_url": webhook_url,
                 "webhook_events": None if webhook_events is None else list(webhook_events),
@@ -422,13 +426,27 @@ class Client:
         answer = self._connection.ask("GET", wire.job_path(job_id, "metadata"))
         return wire.mapping(answer.value)
 
-    def models(self) -> list[ModelRead]:
-        """List the available models.
+    def models(
+        self,
+        *,
+        q: str | None = None,
+        kind: str | None = None,
+        provider: str | None = None,
+        available: bool | None = None,
+    ) -> list[ModelRead]:
+        """List the models of the configured providers, and those of the catalogue.
+
+        Args:
+            q: Words that the names or the description contain.
+            kind: What they make: "image", "video", "audio", "animation", "text".
+            provider: One that runs them.
+            available: Whether a configured provider runs them; None: both.
 
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        return wire.parse_list(ModelRead, (self._connection.ask("GET", "/api/v1/models")).value)
+        path = wire.models_path(q=q, kind=kind, provider=provider, available=available)
+        return wire.parse_list(ModelRead, (self._connection.ask("GET", path)).value)
 
     def model(self, name: str) -> ModelRead:
         """Return one model, with the JSON schema of its parameters where it is known.
