@@ -31,6 +31,7 @@ MESSAGE_CHARS: Final = 300  # of a plugin's error
 
 PROVIDERS: Final = {
     "cog": "fleek.providers.cog:connect",
+    "comfyui": "fleek.providers.comfyui:connect",
     "openai": "fleek.providers.openai:connect",
     "placeholder": "fleek.providers.placeholder:connect",
     "replicate": "fleek.providers.replicate:connect",
@@ -39,6 +40,7 @@ CONFIGURED_BY: Final = {
     "replicate": "REPLICATE_API_TOKEN",
     "cog": "COG_URL",
     "openai": "OPENAI_API_KEY",
+    "comfyui": "COMFYUI_WORKFLOWS",
 }
 """The setting that each of our providers cannot work without: once it is set, the provider is
 configured, and opened unless `PROVIDERS` says otherwise. The first one is the default. A plugin is

@@ -171,9 +171,9 @@ class Settings(BaseSettings):
     providers: Listed = Field(
         default_factory=lambda: tuple(ProviderChoice().decide()),
         description="The providers to open, comma-separated: `placeholder`, `replicate`, `cog`, "
-        "`openai`, or the name of a plugin. The first one serves requests that name none. Default: "
-        "`replicate` if a real token is set, else `placeholder`; and `cog` if `COG_URL` is set; and "
-        "`openai` if `OPENAI_API_KEY` is set. The former name, `PROVIDER`, takes one name and is "
+        "`openai`, `comfyui`, or the name of a plugin. The first one serves requests that name none. "
+        "Default: `replicate` if a real token is set, else `placeholder`; and `cog` if `COG_URL` is "
+        "set, `openai` if `OPENAI_API_KEY` is, and `comfyui` if `COMFYUI_WORKFLOWS` is. The former name, `PROVIDER`, takes one name and is "
         "accepted until the next release.",
     )
     default_model: str | None = Field(

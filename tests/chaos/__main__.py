@@ -84,7 +84,8 @@ def storm(chosen: argparse.Namespace) -> bool:
         minutes=chosen.minutes,
         wild=chosen.wild,
         split=not chosen.one,
-        polling=chosen.polling or chosen.provider == "openai",
+        repeats=chosen.provider == "comfyui",
+        polling=chosen.polling or chosen.provider != "replicate",  # the others send no callbacks
     )
     say(wanted, chosen.database, folder)
     host = HOSTS[chosen.provider](folder, seed=chosen.seed)

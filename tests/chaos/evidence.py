@@ -291,9 +291,10 @@ def _endpoint(row: Sequence[Any]) -> Endpoint:
 
 def _sale(row: Mapping[str, Any]) -> Sale:
     token = str(row["webhook_url"] or "").rpartition("/")[2].partition(".")[0]
+    attempt_id = row["id"] if row["provider"] == "comfyui" else token
     return Sale(
         id=row["id"],
-        attempt_id=UUID(token) if token else None,
+        attempt_id=UUID(attempt_id) if attempt_id else None,
         prompt=str(row["prompt"]),
         begun=row["t"],
         ended=None if row["heading"] is None else row["history"][-1][0],

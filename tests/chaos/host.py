@@ -8,6 +8,7 @@ from typing import Any, Final
 import httpx2
 
 from backing_services import free_port
+from comfyworkflows import workflow_folder
 from service_process import PATIENCE
 
 TOKEN: Final = "r8_emulator_test_0123456789abcdefghij"
@@ -17,6 +18,7 @@ class Host:
     """A running emulator, and its control API."""
 
     def __init__(self, folder: Path, *, seed: int) -> None:
+        self.folder = folder
         self.port = free_port()
         command = ["-m", "fleek.emulator", "--port", str(self.port), "--seed", str(seed)]
         self._popen = subprocess.Popen(  # noqa: S603 - this project's program
@@ -87,4 +89,17 @@ class OpenAIHost(Host):
         }
 
 
-HOSTS: Final = {"replicate": Host, "openai": OpenAIHost}
+class ComfyUIHost(Host):
+    """An emulated ComfyUI server, which sends no callbacks."""
+
+    def settings(self) -> dict[str, str]:
+        """Return the settings of a service that uses this emulator."""
+        return {
+            "PROVIDERS": "comfyui",
+            "COMFYUI_URL": f"{self.url}/comfyui",
+            "COMFYUI_WORKFLOWS": str(workflow_folder(self.folder)),
+            "COMFYUI_MAX_CONCURRENCY": "100",
+        }
+
+
+HOSTS: Final = {"replicate": Host, "openai": OpenAIHost, "comfyui": ComfyUIHost}

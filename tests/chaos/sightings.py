@@ -8,7 +8,11 @@ from chaos.evidence import Evidence
 from chaos.flood import REFUSED
 
 ALWAYS: Final = frozenset(  # in every run
-    {"adopted by list", "not created after all", "request repeated without an answer"}
+    {
+        "adopted after a lost response",
+        "not created after all",
+        "request repeated without an answer",
+    }
 )
 STRIKES: Final[Mapping[str, tuple[str, ...]]] = {  # state → faults any of which makes it
     "list lagged": ("list_omit", "list_stale"),
@@ -85,6 +89,7 @@ BY_CALLBACK: Final = frozenset(
         "callback reordered",
     }
 )
+BY_SEARCH: Final = frozenset({"not created after all"})  # a repeated start leaves no doubt
 LONG_KILLS: Final = 40  # from so many on a run counts as long, and has to reach all of them
 
 
@@ -107,7 +112,8 @@ def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
     hooks = Counter((fault, _kind(row)) for row in evidence.webhooks for fault in row["faults"])
     verdicts = Counter(attempt.verdict for attempt in evidence.attempts)
     return {
-        "adopted by list": logs["prediction_adopted", "list"],
+        "adopted after a lost response": logs["prediction_adopted", "list"]
+        + logs["prediction_adopted", "repeat"],
         "adopted by callback": logs["prediction_adopted", "callback"],
         "not created after all": codes["not_bought"],
         "429 deferred": codes["provider_rate_limited"],

@@ -16,7 +16,7 @@ from chaos.history import PATIENCE, Client
 from chaos.money import Money, money
 from chaos.nemesis import Nemesis
 from chaos.rig import STILL, Rig
-from chaos.sightings import BY_CALLBACK, LONG_KILLS, must_see, sightings
+from chaos.sightings import BY_CALLBACK, BY_SEARCH, LONG_KILLS, must_see, sightings
 from chaos.tenants import NAMES, TenantSetup
 from fleek.providers.replicate.poller import GONE_SECONDS
 from service_process import until
@@ -70,6 +70,7 @@ class Storm:
     wild: bool  # also failing predictions, cancels and long freezes; else only what costs nothing
     split: bool  # API and two workers, or one process
     polling: bool = False  # without callbacks
+    repeats: bool = False  # the provider's lost starts are repeated, not searched for
 
     @property
     def long(self) -> bool:
@@ -83,6 +84,13 @@ class Storm:
         if self.long:
             found += [*PROBES_LONG, *(PROBES_LONG_WILD if self.wild else ())]
         return found
+
+    @property
+    def unseen(self) -> frozenset[str]:
+        """States that this provider's jobs cannot reach."""
+        return (BY_CALLBACK if self.polling else frozenset()) | (
+            BY_SEARCH if self.repeats else frozenset()
+        )
 
     @property
     def patience(self) -> float:
@@ -113,7 +121,7 @@ class Outcome:
         missing = sorted(
             one
             for one in must_see(kills=storm.kills, wild=storm.wild, split=storm.split)
-            if not (self.seen[one] or (storm.polling and one in BY_CALLBACK))
+            if not (self.seen[one] or one in storm.unseen)
         )
         if missing:
             found.append(f"never seen: {', '.join(missing)}")

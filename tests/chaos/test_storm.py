@@ -65,7 +65,7 @@ def test_a_short_run_needs_certain_states_only() -> None:
     short = replace(LONG, jobs=60, kills=5, wild=False)
     seen = {
         **dict.fromkeys(must_see(kills=LONG.kills, wild=True, split=True), 0),
-        "adopted by list": 1,
+        "adopted after a lost response": 1,
         "request repeated without an answer": 1,
     }
 

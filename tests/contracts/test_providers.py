@@ -16,6 +16,7 @@ from jsonschema_rs import Draft202012Validator
 
 import samples
 from cogserver import CogServer, cog_server
+from comfyworkflows import workflow_folder
 from fleek.bootstrap import open_provider
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import CallbackRejected, NotFound
@@ -99,6 +100,17 @@ def _openai(model: str) -> Preparation:
 
 
 @asynccontextmanager
+async def _comfyui(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[None]:
+    folder: Path = request.getfixturevalue("tmp_path")
+    async with serve(Plan(queue_seconds=0, predict_seconds=0.01)) as emulator:
+        monkeypatch.setenv("COMFYUI_URL", emulator.comfyui_url)
+        monkeypatch.setenv("COMFYUI_WORKFLOWS", str(workflow_folder(folder)))
+        yield
+
+
+@asynccontextmanager
 async def _echo(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[None]:
@@ -117,6 +129,7 @@ async def _nothing(
 
 PREPARATIONS: Final[Mapping[str, Preparation]] = {
     "cog": _cog,
+    "comfyui": _comfyui,
     "echo": _echo,
     "openai": _openai("image:gpt-image-2.5-flare"),
     "openai speech": _openai("speech:tts-1"),

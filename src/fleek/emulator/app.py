@@ -76,7 +76,7 @@ class RequestMiddleware:
         entry.token = fingerprint(token) if token else None
         tokens = self._account.plan.tokens
         accepted = bool(token) and (tokens is None or token in tokens)
-        entry.auth_ok = dialect.is_signed(scope) or (
+        entry.auth_ok = dialect.is_open(scope) or (
             kind.lower() in ("bearer", "token") and accepted
         )
         if not entry.auth_ok:

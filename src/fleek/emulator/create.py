@@ -45,6 +45,7 @@ class Order:
 
     dialect: str
     model: str
+    id: str | None = None  # None: a new one is chosen
     parameters: Mapping[str, Any]
     request_hash: str
     markers: Mapping[str, Marker]
@@ -107,7 +108,7 @@ def _create_prediction(
     early = "hook_early" in faults
     prediction = Prediction(
         seq=len(account.predictions),
-        id=account.new_id(),
+        id=order.id or account.new_id(),
         dialect=order.dialect,
         model=order.model,
         version=order.version,

@@ -37,7 +37,7 @@ class Dialect:
         creates: Whether a POST to a path creates a prediction.
         error: Writes errors.
         present: Writes predictions.
-        is_signed: Whether a request needs no token because its address is signed.
+        is_open: Whether a request needs no token, e.g. because its address is signed.
     """
 
     name: str
@@ -46,4 +46,4 @@ class Dialect:
     creates: Callable[[str], bool]
     error: ErrorForm
     present: Present
-    is_signed: Callable[[Scope], bool] = lambda _: False
+    is_open: Callable[[Scope], bool] = lambda _: False

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from fleek.emulator import openai, replicate
+from fleek.emulator import comfyui, openai, replicate
 from fleek.emulator.account import Account
 from fleek.emulator.app import create_app, create_delivery
 from fleek.emulator.callbacks import Callbacks
@@ -25,7 +25,9 @@ from fleek.emulator.responses import TRANSPORT
 
 LOOPBACK: Final = "127.0.0.1"
 SYNC_SECONDS: Final = 0.05
-DIALECTS: Final = {dialect.name: dialect for dialect in (replicate.DIALECT, openai.DIALECT)}
+DIALECTS: Final = {
+    dialect.name: dialect for dialect in (replicate.DIALECT, openai.DIALECT, comfyui.DIALECT)
+}
 
 
 class Protocol(HttpToolsProtocol):
@@ -54,6 +56,11 @@ class Emulator:
     def openai_url(self) -> str:
         """The value of `OPENAI_BASE_URL`."""
         return f"{self.base_url}/openai/v1"
+
+    @property
+    def comfyui_url(self) -> str:
+        """The value of `COMFYUI_URL`."""
+        return f"{self.base_url}/comfyui"
 
     @property
     def ledger(self) -> Ledger:

@@ -43,5 +43,5 @@ DIALECT: Final = Dialect(
     creates=lambda path: path.endswith("/predictions"),
     error=_error,
     present=present,
-    is_signed=_is_signed,
+    is_open=_is_signed,
 )
