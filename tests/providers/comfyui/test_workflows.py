@@ -88,6 +88,16 @@ def test_a_named_seed_is_used() -> None:
     assert (nodes["5"]["inputs"]["width"], nodes["5"]["inputs"]["height"]) == (64, 64)
 
 
+def test_a_drawn_seed_is_within_its_maximum() -> None:
+    """The server refuses larger ones."""
+    document = deepcopy(TXT2IMG)
+    document["slots"]["seed"] = {"at": "3.seed", "maximum": 9}
+
+    _, drawn = read_workflow(document).filled("x", {}, files=(), seed=12)
+
+    assert drawn == {"seed": 2}
+
+
 @pytest.mark.parametrize(
     "given", [{"nobody": 1}, {"steps": ["4", 0]}, {"steps": None}, {"steps": {"a": 1}}]
 )

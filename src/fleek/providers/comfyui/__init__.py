@@ -52,7 +52,7 @@ class ComfyUISettings(BaseSettings):
     token: Secret = Field(
         default=None, description="Bearer token sent to the server, for a proxy in front of it."
     )
-    max_concurrency: int | None = Field(
+    max_concurrency: int = Field(
         default=4,
         ge=1,
         description="Maximum number of runs in the server's queue. It executes one at a time; "

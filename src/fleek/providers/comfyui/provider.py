@@ -28,7 +28,7 @@ from fleek.providers.comfyui.wire import (
     read_upload,
     upload_form,
 )
-from fleek.providers.comfyui.workflows import MAX_SEED, Workflow
+from fleek.providers.comfyui.workflows import Workflow
 from fleek.providers.download import Limits, read_output
 from fleek.providers.http import (
     MIB,
@@ -98,7 +98,7 @@ class ComfyUIProvider:
         if workflow is None:
             raise ProviderRejected("COMFYUI_WORKFLOWS has no such workflow any more")
         files = {pointer.removeprefix("/") for pointer in attempt.inputs or ()}
-        seed = int.from_bytes(sha256(attempt.id.bytes).digest()) % MAX_SEED
+        seed = int.from_bytes(sha256(attempt.id.bytes).digest())
         nodes, drawn = workflow.filled(job.prompt, job.input, files=files, seed=seed)
         key = PredictionId(str(attempt.id))
         body = {"prompt": nodes, "prompt_id": key, "extra_data": {OURS: drawn}}

@@ -54,7 +54,7 @@ LOADERS: Final[Mapping[str, str]] = {
 }
 """The nodes that read an uploaded file, each with its input that names it."""
 
-MAX_SEED: Final = 2**53
+MAX_SEED: Final = 2**32 - 1  # some nodes take no larger one
 FILE: Final = {"type": "string", "format": "uri"}
 
 _SLOT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -117,7 +117,9 @@ class Workflow:
         """
         values = self._values(prompt, given, files)
         drawn = {
-            name: seed for name, slot in self.slots.items() if slot.random and name not in values
+            name: seed % (int(slot.schema.get("maximum", MAX_SEED)) + 1)
+            for name, slot in self.slots.items()
+            if slot.random and name not in values
         }
         nodes = {key: {**node, "inputs": {**node["inputs"]}} for key, node in self.nodes.items()}
         for name, value in (values | drawn).items():
