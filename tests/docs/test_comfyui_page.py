@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -13,7 +13,7 @@ from service_process import Service, running, until
 PAGE: Final = ROOT / "docs/how-to/comfyui.md"
 
 
-def template() -> str:
+def template() -> Any:
     """Return the workflow of the example."""
     blocks = [text for language, text in FENCE.findall(PAGE.read_text()) if language == "json"]
     return blocks[0]

@@ -60,7 +60,7 @@ BODIES: Final = st.one_of(
     ANYTHING,
     st.binary(),
 )
-EMPTY: Final = {"queue_running": [], "queue_pending": []}
+EMPTY: Final[dict[str, list[Any]]] = {"queue_running": [], "queue_pending": []}
 STATUSES: Final = st.sampled_from([200, 200, 200, 301, 400, 401, 404, 429, 500])
 
 

@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -140,7 +140,7 @@ async def test_a_failed_run_names_its_node(
     ],
 )
 async def test_a_refusal_names_the_input(
-    provider: ComfyUIProvider, parameters: dict[str, object], reason: str
+    provider: ComfyUIProvider, parameters: dict[str, Any], reason: str
 ) -> None:
     """Nothing was started."""
     job = a_job(**parameters)
