@@ -441,7 +441,7 @@ class Storm(RuleBasedStateMachine):
 TestStorm = pytest.mark.usefixtures("tmp_path")(Storm.TestCase)
 TestStorm.settings = settings(
     max_examples=settings().max_examples // 5,
-    stateful_step_count=20 if settings().max_examples < 100 else 40,
+    stateful_step_count=10 if settings().max_examples < 100 else 40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

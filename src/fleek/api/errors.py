@@ -291,6 +291,8 @@ def _answer(
 
 
 def _form(request: Request) -> ErrorForm | None:
+    if "app" not in request.scope:  # a refusal before the application
+        return None
     forms: Mapping[str, ErrorForm] = request.app.state.error_forms
     return forms.get(request.scope["path"][1:].partition("/")[0])
 
