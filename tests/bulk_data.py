@@ -16,6 +16,7 @@ WORDS: Final = {  # SQL that differs between the two databases
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $rows)"
         ),
         "job": "printf('%032x', i)",
+        "batch": "printf('%032x', i % 10000)",
         "digest": "CAST('digest' || i AS BLOB)",
         "attempt": "printf('a%031x', i)",
         "worker": "printf('b%031x', i % 50)",
@@ -24,6 +25,7 @@ WORDS: Final = {  # SQL that differs between the two databases
     "postgresql": {
         "numbers": "WITH n(i) AS (SELECT generate_series(1, $rows))",
         "job": "lpad(to_hex(i), 32, '0')::uuid",
+        "batch": "lpad(to_hex(i % 10000), 32, '0')::uuid",
         "digest": "convert_to('digest' || i, 'UTF8')",
         "attempt": "('a' || lpad(to_hex(i), 31, '0'))::uuid",
         "worker": "('b' || lpad(to_hex(i % 50), 31, '0'))::uuid",
@@ -44,13 +46,13 @@ INSERTS: Final = (
     """INSERT INTO jobs (id, tenant_id, provider, model, prompt, input, metadata, priority,
     max_attempts, run_at, deadline, created_at, updated_at, status, stage, attempt, retries,
     deferrals, crashes, collects, worker_id, attempt_id, prediction_id, completed_at,
-    favourite, kind, version)
+    favourite, kind, batch_id, batch_index, version)
     $numbers SELECT $job, CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 'fake',
     CASE i % 1000 WHEN 8 THEN 'fake/rare' ELSE 'fake/model' END, 'A ' || CASE i % 4 WHEN 0 THEN 'red' ELSE 'blue' END || ' cat, no. ' || (i % 1000), '{}', '{}', i % 10, 3,
     CASE WHEN i % 100 = 1 THEN $later ELSE $at END, $deadline, $at, $at, $status, $stage, 1, 0,
     0, 0, 0, CASE WHEN i % 100 IN (4, 7) THEN $worker END, $attempt, 'p' || i,
     CASE WHEN i % 100 > 7 THEN $at END, i % 500 = 8,
-    CASE WHEN i % 100 > 7 AND i % 10 <> 9 THEN CASE i % 500 WHEN 8 THEN 'audio' ELSE 'image' END END, 5 FROM n""",
+    CASE WHEN i % 100 > 7 AND i % 10 <> 9 THEN CASE i % 500 WHEN 8 THEN 'audio' ELSE 'image' END END, CASE WHEN i % 100 > 50 THEN $batch END, i / 10000, 5 FROM n""",
     """INSERT INTO attempts (id, job_id, n, provider, model, nonce, request_hash, submitted_at,
     timeout_seconds, worker_id, prediction_id, first_look_at, verdict, cancel_owed)
     $numbers SELECT $attempt, $job, 1, 'fake', 'fake/model', 'nonce', 'hash' || i, $at, 3600,
@@ -84,6 +86,8 @@ INSERTS: Final = (
     """INSERT INTO job_inputs (job_id, number, upload_id, source_id, waiting)
     $numbers SELECT $job, 0, CASE WHEN i % 2 = 0 THEN $job END, CASE WHEN i % 2 = 1 THEN $job END,
     i % 100 = 1 FROM n WHERE i % 100 < 8""",
+    """INSERT INTO batches (id, tenant_id, total, accepted, created_at)
+    $numbers SELECT $job, CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 10, 10, $at FROM n""",
     """INSERT INTO tallies (lane, status, jobs)
     SELECT 0, status, count(*) FROM jobs GROUP BY status""",
 )

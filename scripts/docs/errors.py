@@ -45,6 +45,12 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
         errors.InvalidInput,
         "Webhooks may not be sent to this address; see [Receive webhooks](../how-to/receive-webhooks.md).",
     ),
+    "batch_cancelled": (
+        errors.Conflict,
+        "The batch was cancelled while its members were being accepted.",
+    ),
+    "too_many_members": (errors.InvalidInput, "A batch has at most 10,000 members."),
+    "no_members": (errors.InvalidInput, "A batch needs at least one member."),
     "too_many_endpoints": (errors.Conflict, "The tenant has the maximum number of endpoints."),
     "endpoint_deleted": (errors.Conflict, "The endpoint of this delivery has been deleted."),
     "endpoint_disabled": (

@@ -10,6 +10,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from fleek import __version__
 from fleek.api import (
+    batch_events,
+    batch_outputs,
+    batches,
     bulk,
     callbacks,
     costs,
@@ -61,6 +64,7 @@ Every error is a problem document (RFC 9457) with a stable `code`.
 
 TAGS: Final = [
     {"name": "jobs", "description": "Create, read, list, cancel, purge and retry jobs."},
+    {"name": "batches", "description": "Many jobs in one call."},
     {"name": "events", "description": "What happens to jobs, as it happens."},
     {"name": "media", "description": "Download files and metadata documents."},
     {"name": "uploads", "description": "Files that jobs take as inputs."},
@@ -86,6 +90,9 @@ ROUTERS: Final = (  # the busiest first
         lists,
         jobs,
         bulk,
+        batches,
+        batch_events,
+        batch_outputs,
         events,
         tenant_events,
         job_logs,

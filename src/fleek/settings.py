@@ -297,6 +297,11 @@ class Settings(BaseSettings):
         "the last 120 seconds in any case.",
     )
 
+    max_batch_bytes: int = Field(
+        default=64 * 1_048_576,
+        ge=1024,
+        description="Largest body of `POST /api/v1/batches`, in bytes.",
+    )
     max_upload_bytes: int = Field(
         default=64 * 1_048_576,
         ge=1024,

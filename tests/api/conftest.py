@@ -211,8 +211,17 @@ def make(rt: Runtime) -> Make:
 
 @pytest.fixture
 def complete(rt: Runtime) -> Make:
-    """Return a function that creates a completed job with files: bytes, content type, extension."""
+    """Return a function that creates a completed job with files: bytes, content type, extension.
+
+    Or completes a `job` that there is.
+    """
     return partial(_complete, rt)
+
+
+@pytest.fixture
+def become(rt: Runtime) -> Make:
+    """Return a function that gives a job a state."""
+    return partial(_become, rt)
 
 
 async def _become(rt: Runtime, job: Job, *, step: Update | None = None, **changes: Any) -> Job:
@@ -229,9 +238,10 @@ async def _complete(
     rt: Runtime,
     *files: tuple[bytes, str, str],
     document: bytes = b'{"prompt":"A cat"}',
+    job: Job | None = None,
     **changes: Any,
 ) -> Job:
-    job = await submit(rt, JobRequest(prompt="A cat"))
+    job = job or await submit(rt, JobRequest(prompt="A cat"))
     attempt_id = AttemptId(uuid7())
     media = [
         await _stored(rt, job.id, attempt_id, index, *file)

@@ -45,6 +45,8 @@ FIELDS = {
         "route",
         "favourite",
         "tags",
+        "batch_id",
+        "batch_index",
         "links",
     ),
 }

@@ -1,6 +1,6 @@
 """Data of one tenant is not visible to another, on every route."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Mapping
 from typing import Any, Final
 
 import httpx2
@@ -12,8 +12,11 @@ from fakes import PNG
 from fleek.api.routing import ScopedRoute
 from fleek.app import create_app
 from fleek.domain.access import Scope
-from fleek.domain.job import Job, JobId, JobRequest, Status
+from fleek.domain.batch import Batch
+from fleek.domain.idempotency import RequestIdentity
+from fleek.domain.job import BatchId, Job, JobId, JobRequest, Status
 from fleek.engine.access import create_key
+from fleek.engine.batches import accept_batch
 from fleek.engine.bulk import BulkOperations, accept
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
@@ -47,6 +50,12 @@ BY_ID: Final[Mapping[str, Mapping[str, Any]]] = {
     "GET /api/v1/download/{job_id}": {},
     "GET /media/{name}": {},
     "GET /api/v1/operations/{operation_id}": {},
+    "GET /api/v1/batches/{batch_id}": {},
+    "GET /api/v1/batches/{batch_id}/events": {},
+    "GET /api/v1/batches/{batch_id}/archive": {},
+    "GET /api/v1/batches/{batch_id}/outputs.zip": {},
+    "POST /api/v1/batches/{batch_id}/cancel": {},
+    "POST /api/v1/batches/{batch_id}/retry": {},
     "GET /api/v1/uploads/{upload_id}": {},
     "DELETE /api/v1/uploads/{upload_id}": {},
     "GET /api/v1/webhooks/endpoints/{endpoint_id}": {},
@@ -62,6 +71,8 @@ BY_ID: Final[Mapping[str, Mapping[str, Any]]] = {
 OF_THE_CALLER: Final[Mapping[str, Mapping[str, Any]]] = {
     "GET /api/v1/jobs": {"params": {"count": "true"}},
     "GET /api/v1/jobs/days": {},
+    "GET /api/v1/batches": {},
+    "POST /api/v1/batches": {"json": {"requests": [{"prompt": "A cat"}]}},
     "GET /api/v1/stats": {},
     "GET /api/v1/me": {},
     "GET /api/v1/webhooks/secret": {},
@@ -108,14 +119,22 @@ async def theirs(rt: Runtime, complete: Make) -> Mapping[str, str]:
     )
     delivery = await send_test(rt, endpoint.id, tenant_id="default")
     upload = await accept_upload(rt, _bytes(PNG), tenant_id="default")
+    batch = Batch(id=BatchId(uuid7()), tenant_id="default", total=1, created_at=rt.now())
+    identity = RequestIdentity(tenant_id="default", digest=b"")
+    await accept_batch(rt, batch, _one_job, identity)
     return {
         "upload_id": str(upload.id),
+        "batch_id": str(batch.id),
         "endpoint_id": str(endpoint.id),
         "delivery_id": delivery.message_id,
         "job_id": str(job.id),
         "name": f"{job.id}.png",
         "operation_id": str(operation.id),
     }
+
+
+def _one_job() -> Generator[JobRequest]:
+    yield JobRequest(prompt=PROMPT)
 
 
 async def _bytes(content: bytes) -> AsyncIterator[bytes]:
@@ -240,7 +259,7 @@ async def test_statistics_count_own_jobs_only(
     ours, others = [(await client.get("/api/v1/stats")).json() for client in (us, them)]
 
     assert (ours["ended"]["jobs"], ours["pending"], ours["bytes"]) == (0, 0, 0)
-    assert others["pending"] == 1
+    assert others["pending"] == 2
     assert others["bytes"] > 0
 
 

@@ -59,6 +59,7 @@ def _accepted_exists(evidence: Evidence, _: Terms) -> Iterator[str]:
     """I1: acknowledged jobs exist, and existing jobs were requested, once."""
     submits = [row for row in evidence.history if row["op"] == "submit"]
     invoked = {row["prompt"] for row in submits}
+    invoked |= {row["prompt"] for row in evidence.history if row["op"] == "batch"}
     refused = {row["prompt"] for row in submits if row["phase"] == "fail"}
     refused -= {row["prompt"] for row in submits if row["phase"] in {"ok", "info"}}
     for row in said(evidence, "submit", "ok"):

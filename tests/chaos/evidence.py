@@ -28,7 +28,10 @@ DELIVERIES: Final = (
     "SELECT id, tenant_id, endpoint_id, url, job_id, seq, type, state, body FROM deliveries"
 )
 ENDPOINTS: Final = "SELECT id, tenant_id, url, events FROM endpoints"
-KEYS: Final = "SELECT tenant_id, key, job_id FROM idempotency_keys"
+KEYS: Final = (
+    "SELECT tenant_id, key, job_id FROM idempotency_keys"
+    " WHERE job_id NOT IN (SELECT id FROM batches)"
+)
 TALLIES: Final = "SELECT status, sum(jobs) FROM tallies GROUP BY status"
 
 

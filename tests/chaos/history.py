@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import uuid4
@@ -92,6 +92,18 @@ class Client:
                 return None
             time.sleep(PAUSE_SECONDS if seconds == PATIENCE else 0)
             seconds = PATIENCE
+
+    def batch(self, prompts: Sequence[str], *, key: str) -> str | None:
+        """Submit a batch with an idempotency key; return its id, or None without a response."""
+        for prompt in prompts:
+            self._history.note(self.number, "batch", "invoke", tenant=self.tenant, prompt=prompt)
+        body = {"requests": [{"prompt": prompt} for prompt in prompts]}
+        headers = {"Idempotency-Key": key}
+        try:
+            answer = self._http.post("/api/v1/batches", json=body, headers=headers)
+        except httpx2.HTTPError:
+            return None
+        return str(answer.json()["id"]) if answer.is_success else None
 
     def repeat(self, prompt: str, *, key: str, **fields: Any) -> None:
         """Send an accepted request again."""

@@ -1,4 +1,4 @@
-"""Other requests of callers beside jobs: tags, a bulk operation, a webhook, an upload."""
+"""Other requests of callers: tags, a bulk operation, a webhook, an upload, a batch."""
 
 import json
 import threading
@@ -12,6 +12,7 @@ from chaos.rig import Rig
 from service_process import until
 
 DONE_SECONDS: Final = 180.0  # a delivery is repeated when its lease of a minute has ended
+MEMBERS: Final = 3
 TAGS: Final = ["kept"]
 UPLOADS: Final = "/api/v1/uploads"
 TAKES_PICTURES: Final = "black-forest-labs/flux-1.1-pro"
@@ -51,6 +52,7 @@ class Requests:
             self._until(self._uploaded)
             self._until(self._chained)
             self._until(self._deleted)
+            self._batched()
         except BaseException as error:  # noqa: BLE001 - raised again by `close`
             self._error = error
 
@@ -117,6 +119,26 @@ class Requests:
             return False
         self._until(lambda: self._ended(second))
         return True
+
+    def _batched(self) -> None:
+        """Submit a batch, repeat it with its key until there is a response, and wait for its end."""
+        client = self._rig.client(3)
+        prompts = [f"of a batch {next(_numbers)}" for _ in range(MEMBERS)]
+        key = prompts[0].replace(" ", "-")
+        found: list[str] = []
+
+        def created() -> bool:
+            found.extend(filter(None, [client.batch(prompts, key=key)]))
+            return len(found) > 1  # the second one repeats the first
+
+        def ended() -> bool:
+            batch = self._call("GET", f"/api/v1/batches/{found[0]}")
+            return batch is not None and batch["status"] == "ended"
+
+        self._until(created)
+        client.close()
+        assert len(set(found)) == 1
+        self._until(ended)
 
     def _take(self, reference: str, fault: str = "") -> str | None:
         client = self._rig.client(3)

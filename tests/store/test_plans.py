@@ -24,6 +24,7 @@ from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.inputs import media_inputs
 from fleek.domain.job import (
     AttemptId,
+    BatchId,
     Job,
     JobFilter,
     JobId,
@@ -39,6 +40,7 @@ from fleek.domain.uploads import UploadId
 from fleek.domain.webhooks import DeliveryId, DeliveryState, EndpointId
 from fleek.store import (
     attempts,
+    batches,
     clock,
     deliveries,
     delivery_log,
@@ -74,7 +76,7 @@ LANE: Final = UUID("b0000000-0000-0000-0000-000000000008")
 BIG: Final = frozenset(
     {
         *("jobs", "attempts", "events", "job_tags", "media", "idempotency_keys"),
-        *("unkeyed_requests", "deliveries", "uploads", "job_inputs"),
+        *("unkeyed_requests", "deliveries", "batches", "uploads", "job_inputs"),
     }
 )
 
@@ -301,6 +303,38 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     ),
     "page of a provider": (filtered(provider="fake"), "ix_jobs_list_by_provider pk_media"),
     "page of a kind": (filtered(kind=Kind.AUDIO), "ix_jobs_list_by_kind pk_media"),
+    "page of a batch": (
+        filtered(batch_id=BatchId(number(88))),
+        "ix_jobs_list_by_batch pk_media",
+    ),
+    "batches": (
+        lambda db: batches.page(db, tenant_id="default", limit=20),
+        "ix_batches_list ix_jobs_members",
+    ),
+    "batches behind": (
+        lambda db: batches.page(db, tenant_id="default", limit=20, after=BatchId(number(8))),
+        "ix_batches_list ix_jobs_members",
+    ),
+    "batch": (
+        lambda db: batches.get(db, BatchId(number(88)), tenant_id="default"),
+        "pk_batches ix_jobs_members",
+    ),
+    "members that were retried": (
+        lambda db: batches.is_superseded(db, number(88)),
+        "ix_jobs_members pk_jobs",
+    ),
+    "files of a batch": (
+        lambda db: batches.outputs(db, BatchId(number(88)), after=2, limit=20),
+        "ix_jobs_members pk_media",
+    ),
+    "last event of a batch": (
+        lambda db: batches.last_position(db, BatchId(number(88))),
+        "ix_jobs_list_by_batch ix_jobs_members pk_events",
+    ),
+    "batches without jobs": (
+        lambda db: batches.remove_empty(db, before=SOON, limit=100),
+        "ix_batches_age ix_idempotency_keys_job ix_jobs_members pk_batches",
+    ),
     "page of favourites": (filtered(favourite=True), "ix_jobs_favourites pk_media"),
     "page of a tag": (filtered(tag="sea"), "pk_job_tags pk_jobs pk_media"),
     "page of a tag and more": (

@@ -9,6 +9,7 @@ from uuid_utils.compat import uuid4
 from fleek.domain.attempt import Verdict
 from fleek.domain.job import (
     AttemptId,
+    BatchId,
     JobError,
     JobId,
     JobWebhook,
@@ -18,12 +19,14 @@ from fleek.domain.job import (
     WorkerId,
 )
 from fleek.store import deliveries
+from fleek.store.batches import BATCH
 from fleek.store.endpoints import ENDPOINT
 from fleek.store.owed import DELIVERY
 from fleek.store.rows import ATTEMPT, JOB, MEDIA, Mapper
 from fleek.store.tables import (
     AttemptRow,
     Base,
+    BatchRow,
     DeliveryAttemptRow,
     DeliveryRow,
     EndpointRow,
@@ -57,6 +60,8 @@ FULL_JOB = a_job(
     webhook=JobWebhook("https://example.com/hook", ("job.failed",)),
     favourite=True,
     tags=("sea", "storm"),
+    batch_id=BatchId(uuid4()),
+    batch_index=7,
     version=6,
 )
 FULL_ATTEMPT = an_attempt(
@@ -83,6 +88,7 @@ FULL_FILE = a_file(FULL_JOB, width=1, height=2, duration_seconds=3.5)
         (DELIVERY, DeliveryRow),
         (deliveries.ATTEMPT, DeliveryAttemptRow),
         (ENDPOINT, EndpointRow),
+        (BATCH, BatchRow),
     ],
 )
 def test_the_columns_are_those_of_the_table(mapper: Mapper[Any], table: type[Base]) -> None:

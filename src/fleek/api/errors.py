@@ -6,7 +6,7 @@ Source: RFC 9457.
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import takewhile
@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.requests import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -223,7 +224,8 @@ def answer(request: Request, error: FleekError) -> Response:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     known = error.errors()[:MAX_FIELDS]
-    fields = [_field(request, found) for found in known[:MAX_SUGGESTED]]
+    kind = _body_of(request)
+    fields = [_field(kind, found) for found in known[:MAX_SUGGESTED]]
     fields += [_plain_field(found, found["msg"]) for found in known[MAX_SUGGESTED:]]
     fields.sort(key=lambda field: field.suggestion is None)  # a misspelt field seems missing, too
     first = fields[0]
@@ -315,12 +317,25 @@ def present_fields(errors: Sequence[FieldError]) -> list[ProblemField]:
     ]
 
 
-def _field(request: Request, found: Mapping[str, Any]) -> ProblemField:
+def mistakes(kind: Any, error: ValidationError) -> list[FieldError]:
+    """Return the mistakes in a value that was to become one of `kind`, for an `InvalidInput`."""
+    known: list[dict[str, Any]] = [
+        {**found, "loc": ("body", *found["loc"])} for found in error.errors()[:MAX_FIELDS]
+    ]
+    fields = [_field(kind, found) for found in known[:MAX_SUGGESTED]]
+    fields += [_plain_field(found, found["msg"]) for found in known[MAX_SUGGESTED:]]
+    return [
+        FieldError(field.pointer, field.code, field.detail, suggestion=field.suggestion)
+        for field in sorted(fields, key=lambda field: field.suggestion is None)
+    ]
+
+
+def _field(kind: Any, found: Mapping[str, Any]) -> ProblemField:
     """Present an error with what was probably meant."""
     if found["type"] != "extra_forbidden":
         return _plain_field(found, found["msg"])
     *parents, name = (str(part) for part in found["loc"][1:])
-    suggestion = suggestions.for_field(name, _known_fields(request, parents))
+    suggestion = suggestions.for_field(name, suggestions.fields_at(kind, parents))
     target = suggestion.target and _pointer(parents) + suggestion.target
     return _plain_field(found, suggestion.detail, target)
 
@@ -340,10 +355,10 @@ def _plain_field(
     )
 
 
-def _known_fields(request: Request, path: Sequence[str]) -> Collection[str]:
-    """Return the names of the fields at a place of the body that the route takes."""
+def _body_of(request: Request) -> Any:
+    """Return the type of the body that the route takes; None: it takes none."""
     body = getattr(request.scope.get("route"), "body_field", None)
-    return () if body is None else suggestions.fields_at(body.field_info.annotation, path)
+    return None if body is None else body.field_info.annotation
 
 
 def _pointer(names: Sequence[str]) -> str:

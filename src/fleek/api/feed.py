@@ -15,7 +15,7 @@ from typing import Final
 from fleek.api.deps import addresses
 from fleek.api.sse import event_data, frame
 from fleek.api.streams import Stream
-from fleek.domain.job import JobId
+from fleek.domain.job import BatchId, JobId
 from fleek.engine.loops import run_logged
 from fleek.engine.runtime import Runtime
 from fleek.schemas import JobRead
@@ -31,20 +31,33 @@ HELD_BYTES: Final = 4 * 1_048_576  # of a channel; the latest batch is held what
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Events that were read together, as they are sent."""
+class Frame:
+    """An event of a job, as it is sent."""
 
-    frames: Sequence[tuple[Cursor, bytes]]
+    cursor: Cursor
+    data: bytes
+    batch_id: BatchId | None  # of its job
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events that were read together."""
+
+    frames: Sequence[Frame]
     end: Cursor  # all events up to it are in this batch or before
 
     @property
     def size(self) -> int:
         """How many bytes it holds."""
-        return sum(len(data) for _, data in self.frames)
+        return sum(len(one.data) for one in self.frames)
 
-    def after(self, cursor: Cursor) -> list[bytes]:
-        """Return the frames of events behind a cursor."""
-        return [data for place, data in self.frames if place > cursor]
+    def after(self, cursor: Cursor, *, only: BatchId | None = None) -> list[bytes]:
+        """Return the frames of events behind a cursor; with `only`, of the jobs of a batch."""
+        return [
+            one.data
+            for one in self.frames
+            if one.cursor > cursor and (only is None or one.batch_id == only)
+        ]
 
 
 class Channel:
@@ -126,30 +139,35 @@ class Feed:
         end = max([after, *(one.cursor for one in found[-1:]), *([] if full else [horizon])])
         return Batch(await self._frames(found), end), full
 
-    async def _frames(self, found: Sequence[StreamEvent]) -> list[tuple[Cursor, bytes]]:
+    async def _frames(self, found: Sequence[StreamEvent]) -> list[Frame]:
         public = [one for one in found if one.event.type in PUBLIC]
         if not public:
             return []
         bodies = await self._bodies([one.job_id for one in public])
         at = int(self._rt.now().timestamp())
         return [
-            (
+            Frame(
                 one.cursor,
                 frame(
                     PUBLIC[one.event.type],
-                    event_data(one.event, bodies[one.job_id]),
+                    event_data(one.event, bodies[one.job_id][0]),
                     event_id=str(StreamId(one.cursor, at)),
                 ),
+                bodies[one.job_id][1],
             )
             for one in public
             if one.job_id in bodies  # else its retention has ended
         ]
 
-    async def _bodies(self, job_ids: Sequence[JobId]) -> dict[JobId, bytes]:
+    async def _bodies(self, job_ids: Sequence[JobId]) -> dict[JobId, tuple[bytes, BatchId | None]]:
+        """Return the jobs as they are sent, and their batches."""
         found = await jobs.views(self._rt.db, job_ids)
         base = addresses(self._rt)
         return {
-            job_id: JobRead.from_job(view.job, view.media, base).model_dump_json().encode()
+            job_id: (
+                JobRead.from_job(view.job, view.media, base).model_dump_json().encode(),
+                view.job.batch_id,
+            )
             for job_id, view in found.items()
         }
 

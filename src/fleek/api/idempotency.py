@@ -69,12 +69,16 @@ def identify(request: Request, wanted: JobRequest) -> RequestIdentity:
     Fields with their default values do not count, so the identity is the same in later releases; nor
     does the API key, which may be replaced between two tries.
     """
-    given = {
+    return _identity(request, {"create": said(wanted)})
+
+
+def said(wanted: JobRequest) -> dict[str, Any]:
+    """Return what a request says, in the form of JSON: see `identify`."""
+    return {
         field.name: _plain(getattr(wanted, field.name))
         for field in fields(wanted)
         if getattr(wanted, field.name) != _default(field) and field.name != "key_id"
     }
-    return _identity(request, {"create": given})
 
 
 def identify_retry(request: Request, job_id: JobId, *, again: bool) -> RequestIdentity:

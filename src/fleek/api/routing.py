@@ -7,7 +7,15 @@ know is refused, never ignored: an ignored parameter hides a typing error, and a
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, MutableMapping
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    MutableMapping,
+)
 from copy import copy
 from typing import Any, ClassVar, Final, TypeVar, get_origin
 
@@ -20,6 +28,7 @@ from starlette.routing import BaseRoute, Match
 
 from fleek import strict
 from fleek.api.access import ACCESS_ERRORS, authorize
+from fleek.api.admission import RELEASE_BODY
 from fleek.api.errors import problems
 from fleek.api.suggestions import HEADERS, Suggestion, fields_at, for_query, model_fields
 from fleek.domain.access import ANY_SCOPE, Required
@@ -349,3 +358,17 @@ async def read_body(request: Request, limit: int) -> bytes:
             raise TooLarge(f"the body must have at most {limit} bytes")
         more = message.get("more_body", False)
     return body.whole() if body.size <= BLOCK else await asyncio.to_thread(body.whole)
+
+
+async def body_parts(request: Request) -> AsyncIterator[bytes]:
+    """Give the parts of the body; each counts as held in memory only until the next one."""
+    release: Callable[[], None] = request.scope.get(RELEASE_BODY, lambda: None)
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Unreadable("the body ended early")
+        if chunk := message.get("body", b""):
+            yield chunk
+        release()
+        more = message.get("more_body", False)

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Header, Response
 from fastapi.requests import Request
@@ -26,6 +26,7 @@ from fleek.api.sse import (
 from fleek.api.streams import Stream
 from fleek.domain.access import Scope
 from fleek.domain.errors import BadEventId, DatabaseUnavailable, FleekError, TooManyStreams
+from fleek.domain.job import BatchId
 from fleek.engine.runtime import Runtime
 from fleek.store import event_stream
 from fleek.store.event_stream import Cursor, StreamId
@@ -72,13 +73,46 @@ async def stream_events(request: Request, _last: LastStreamId = None) -> Respons
     anew; the events from now on follow. `lagging` says that the client reads too slowly, and the
     stream ends. It also ends after an hour: open it again with `Last-Event-ID`, as browsers do.
     """
+    return await followed(request)
+
+
+async def followed(request: Request, progress: "Progress | None" = None) -> EventStream:
+    """Return the stream of the caller's events; with `progress`, of the jobs of one batch.
+
+    Raises:
+        BadEventId: `Last-Event-ID` is none of ours.
+        DatabaseUnavailable: Its events cannot be read now.
+    """
     rt = runtime(request)
     last = _last_id(request)
     horizon = await event_stream.now(rt.db)
     lost = last is not None and _is_lost(rt, last, horizon)
     tenant_id = caller(request).tenant_id
     feed: Feed = request.app.state.feed
-    return EventStream(request, partial(_send, rt, feed, tenant_id, last, lost=lost))
+    sending = partial(_send, rt, feed, tenant_id, last, lost=lost, progress=progress)
+    return EventStream(request, sending)
+
+
+class Progress(Protocol):
+    """What is told of a batch besides the events of its jobs."""
+
+    batch_id: BatchId
+    ended: bool  # after the frames that were given last
+
+    async def frames(self, place: Cursor, *, changed: bool) -> Sequence[bytes]:
+        """Return what is to be sent when all events up to `place` have been.
+
+        `changed`: whether any has been since the last time.
+
+        Raises:
+            FleekError: It cannot be found out now.
+        """
+        ...
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which to ask again, although nothing has happened."""
+        ...
 
 
 def _last_id(request: Request) -> StreamId | None:
@@ -99,7 +133,14 @@ def _is_lost(rt: Runtime, last: StreamId, horizon: Cursor) -> bool:
 
 
 async def _send(
-    rt: Runtime, feed: Feed, tenant_id: str, last: StreamId | None, stream: Stream, *, lost: bool
+    rt: Runtime,
+    feed: Feed,
+    tenant_id: str,
+    last: StreamId | None,
+    stream: Stream,
+    *,
+    lost: bool,
+    progress: Progress | None = None,
 ) -> AsyncGenerator[bytes]:
     """Give the events of a tenant behind `last`; from now on if there is none, or it is lost."""
     with feed.follow(tenant_id, stream) as channel:
@@ -112,21 +153,38 @@ async def _send(
         yield hello(rt, event_id=str(begin))
         if lost:
             yield frame("reset", b"{}", event_id=str(here))
-        while not stream.closed:
+        while not (stream.closed or place.over):
             try:
-                batches = await _next(feed, tenant_id, channel, place)
+                async for chunk in _turn(feed, tenant_id, channel, place, progress):
+                    yield chunk
             except FleekError:  # the caller comes back, and goes on behind what it has
                 return
-            if batches is None:
-                yield LAGGING
-                return
-            for chunk in _sent(batches, place):
-                yield chunk
-            if place.number == channel.next:
-                await stream.bell.wait(seconds=QUIET_SECONDS)
+            if place.number == channel.next and not place.over:
+                await stream.bell.wait(seconds=place.patience)
                 if place.number == channel.next:
                     place.cursor = max(place.cursor, channel.cursor or place.cursor)
                     yield quiet(str(StreamId(place.cursor, _seconds(rt))))
+
+
+async def _turn(
+    feed: Feed, tenant_id: str, channel: Channel, place: "Place", progress: Progress | None
+) -> AsyncGenerator[bytes]:
+    """Give what is new now."""
+    batches = await _next(feed, tenant_id, channel, place)
+    if batches is None:
+        place.over = True
+        yield LAGGING
+        return
+    changed = False
+    for chunk in _sent(batches, place, only=None if progress is None else progress.batch_id):
+        changed = True
+        yield chunk
+    if progress is not None:
+        if place.number == channel.next:
+            place.cursor = max(place.cursor, channel.cursor or place.cursor)
+        for one in await progress.frames(place.cursor, changed=changed):
+            yield one
+        place.over, place.patience = progress.ended, progress.patience
 
 
 @dataclass(slots=True)
@@ -135,6 +193,8 @@ class Place:
 
     cursor: Cursor  # behind what was sent
     number: int | None  # of the channel's batch that comes next; None: the database comes first
+    patience: float = QUIET_SECONDS  # until it is looked at again, although nothing has happened
+    over: bool = False  # nothing more is sent
 
 
 async def _next(
@@ -151,10 +211,12 @@ async def _next(
     return [batch]
 
 
-def _sent(batches: Sequence[Batch], place: Place) -> Iterator[bytes]:
+def _sent(
+    batches: Sequence[Batch], place: Place, *, only: BatchId | None = None
+) -> Iterator[bytes]:
     """Give what is sent of some batches, and note the place behind each."""
     for batch in batches:
-        yield from chunks(batch.after(place.cursor))
+        yield from chunks(batch.after(place.cursor, only=only))
         place.cursor = max(place.cursor, batch.end)
 
 

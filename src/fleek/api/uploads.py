@@ -1,6 +1,6 @@
 """Version 1: uploads, the files that jobs take as inputs."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -8,10 +8,11 @@ from fastapi import Path, Response
 from fastapi.requests import Request
 from pydantic import BeforeValidator
 
-from fleek.api.admission import RELEASE_BODY, UNTIMED
+from fleek.api.admission import UNTIMED
 from fleek.api.deps import JOB_ID, RuntimeDep, caller, link, location_of
 from fleek.api.errors import problems
 from fleek.api.multipart import boundary_of, read_file
+from fleek.api.routing import body_parts
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
 from fleek.domain.errors import (
@@ -137,19 +138,5 @@ def _file(request: Request, *, most: int) -> AsyncIterator[bytes]:
     allowed = most + (0 if boundary is None else FRAMING)
     if not length.isdecimal() or int(length[:20]) > allowed:
         raise TooLarge(f"the file must have at most MAX_UPLOAD_BYTES={most} bytes")
-    chunks = _body(request)
+    chunks = body_parts(request)
     return chunks if boundary is None else read_file(chunks, boundary)
-
-
-async def _body(request: Request) -> AsyncIterator[bytes]:
-    """Give the parts of the body; each counts as held in memory only until the next one."""
-    release: Callable[[], None] = request.scope.get(RELEASE_BODY, lambda: None)
-    more = True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise Unreadable("the body ended early")
-        if chunk := message.get("body", b""):
-            yield chunk
-        release()
-        more = message.get("more_body", False)

@@ -15,6 +15,7 @@ from fleek.domain.routing import RouteOrder, Routing
 JobId = NewType("JobId", UUID)  # version 7: sorts by time
 AttemptId = NewType("AttemptId", UUID)
 WorkerId = NewType("WorkerId", UUID)
+BatchId = NewType("BatchId", UUID)  # version 7: sorts by time
 PredictionId = NewType("PredictionId", str)  # the provider's own
 ModelName = NewType("ModelName", str)  # "owner/name" or "owner/name:version"
 
@@ -154,6 +155,8 @@ class Job:
     routing: Routing | None = None
     """Where else it may run; `provider`, `model`, `input` and `inputs` are those of its current route."""
     retry_of: JobId | None = None  # the job whose request it repeats
+    batch_id: BatchId | None = None  # the batch that it is a member of
+    batch_index: int | None = None  # the number of that member, from 0
     key_id: str | None = None  # the API key that created it; None: without a key
     traceparent: str | None = None  # the trace context of the request that created it
     webhook: JobWebhook | None = None
@@ -260,6 +263,7 @@ class JobFilter:
     tag: str | None = None
     q: str | None = None  # words that the prompt has, all of them
     favourite: bool | None = None
+    batch_id: BatchId | None = None
     created_after: datetime | None = None  # inclusive
     created_before: datetime | None = None  # exclusive
     oldest_first: bool = False

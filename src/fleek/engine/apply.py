@@ -1,6 +1,7 @@
 """The write path: jobs are inserted, and then changed by decisions under the row's lock."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import chain, repeat
 from typing import Final
@@ -11,10 +12,10 @@ from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import DatabaseUnavailable, InternalError, StorageFull
 from fleek.domain.idempotency import RequestIdentity
-from fleek.domain.job import AttemptId, Job, JobId
+from fleek.domain.job import AttemptId, BatchId, Job, JobId
 from fleek.engine.runtime import Runtime
 from fleek.engine.tenants import limits_of
-from fleek.store import jobs, updates
+from fleek.store import batches, jobs, updates
 from fleek.store.jobs import Accepted
 from fleek.store.updates import Applied, Decision, StartLimit, U, Update
 
@@ -64,6 +65,19 @@ async def insert(
     if accepted.job.id == job.id:
         _record(rt, accepted.job, "submitted")
     failpoints.hit("submitted.written")
+    return accepted
+
+
+async def insert_members(
+    rt: Runtime, batch_id: BatchId, members: Sequence[Job], *, max_live: int | None
+) -> int:
+    """Accept members of a batch in one commit; see `fleek.store.batches.add`."""
+    failpoints.hit("batch.write")
+    accepted = await batches.add(rt.db, batch_id, members, max_live=max_live, present=rt.presenter)
+    if accepted == (members[-1].batch_index or 0) + 1:  # by us, or at the same time by another
+        for job in members:
+            _record(rt, job, "submitted")
+    failpoints.hit("batch.written")
     return accepted
 
 

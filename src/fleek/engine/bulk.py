@@ -23,7 +23,7 @@ from fleek.engine.cancel import cancel
 from fleek.engine.purge import purge
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import retry
-from fleek.store import bulk, jobs, listing
+from fleek.store import batches, bulk, jobs, listing
 from fleek.store.bulk import BulkAction, BulkOperation, OperationId
 
 PAGE: Final = 100  # jobs
@@ -161,6 +161,13 @@ class BulkOperations:
 
         return await asyncio.gather(*map(one, job_ids))
 
+    async def _is_retried(self, operation: BulkOperation, job_id: JobId) -> bool:
+        """Whether a job is not to be retried: it was, or a later job stands for it in its batch."""
+        if operation.wanted is not None and operation.wanted.batch_id is not None:
+            return await batches.is_superseded(self._rt.db, job_id)
+        # also if that retry has failed meanwhile: it was paid for
+        return await jobs.was_retried(self._rt.db, job_id, since=operation.created_at)
+
     async def _do(self, operation: BulkOperation, job_id: JobId) -> Result:
         rt, tenant_id = self._rt, operation.tenant_id
         try:
@@ -168,8 +175,8 @@ class BulkOperations:
                 _, changed = await cancel(rt, job_id, tenant_id=tenant_id)
             elif operation.action is BulkAction.PURGE:
                 _, changed = await purge(rt, job_id, tenant_id=tenant_id, by=None)
-            elif await jobs.was_retried(rt.db, job_id, since=operation.created_at):
-                return "skipped"  # also if that retry has failed meanwhile: it was paid for
+            elif await self._is_retried(operation, job_id):
+                return "skipped"
             else:
                 _, changed = await retry(rt, job_id, tenant_id=tenant_id, key_id=operation.key_id)
         except (Conflict, NotFound):

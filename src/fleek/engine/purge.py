@@ -31,7 +31,7 @@ from fleek.engine.loops import run_logged
 from fleek.engine.runtime import Runtime
 from fleek.engine.uploads import expire_uploads
 from fleek.storage.base import Stored
-from fleek.store import idempotency, inputs, purges, request_rates
+from fleek.store import batches, idempotency, inputs, purges, request_rates
 from fleek.store.purges import Cursor
 from fleek.store.updates import Update
 
@@ -246,6 +246,9 @@ class Retention:
         forgotten = await self._forget_requests(now)
         await request_rates.remove_full(rt.db, before=now - RATES_KEPT)
         more_uploads = await expire_uploads(rt)
+        if rt.settings.job_retention is not None:
+            before = rt.clock.back(now, rt.settings.job_retention)
+            await batches.remove_empty(rt.db, before=before, limit=PAGE)
         removed = 0
         if rt.settings.job_retention is not None:
             more, removed = await self._remove(

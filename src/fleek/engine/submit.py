@@ -94,7 +94,12 @@ async def retry_once(
     existing = None if again or keyed else await jobs.retry_of(rt.db, old.id)
     if existing is not None:
         return Accepted(existing, created=False)
-    new = replace(await checked(rt, _repeated(old, key_id)), retry_of=old.id)
+    new = replace(
+        await checked(rt, _repeated(old, key_id)),
+        retry_of=old.id,
+        batch_id=old.batch_id,
+        batch_index=old.batch_index,
+    )
     return await _insert(rt, new, again=again, identity=identity)
 
 

@@ -11,9 +11,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fleek import strict
 from fleek.domain.errors import FieldError, InvalidInput, Unreadable
-from fleek.domain.job import JobFilter, JobId, Kind, ModelName, Status
+from fleek.domain.job import BatchId, JobFilter, JobId, Kind, ModelName, Status
 from fleek.schemas.create import MAX_TAG, Name, read_time
 
+CANONICAL_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 WORD: Final = re.compile(r"\w+")
 MAX_WORDS: Final = 8
 MAX_QUERY: Final = 200  # characters
@@ -44,6 +45,17 @@ Statuses = Annotated[
     BeforeValidator(_one_or_many, json_schema_input_type=list[Status]),
     Field(max_length=len(Status)),
 ]
+
+
+def _batch(value: object) -> object:
+    if value is None or isinstance(value, UUID):
+        return value
+    if not isinstance(value, str) or CANONICAL_ID.fullmatch(value) is None:
+        raise ValueError("must be a UUID in lower case, with hyphens")
+    return UUID(value)
+
+
+Batch = Annotated[BatchId | None, BeforeValidator(_batch, json_schema_input_type=UUID | None)]
 Time = Annotated[
     datetime | None, BeforeValidator(read_time, json_schema_input_type=datetime | None)
 ]
@@ -68,6 +80,7 @@ class JobFilterFields(BaseModel):
     tag: str | None = Field(default=None, max_length=MAX_TAG, description="Jobs with this tag.")
     q: Query = Field(default=None, description="Jobs whose prompt has all of these words.")
     favourite: Bool = Field(default=None, description="`true`: favourites; `false`: all others.")
+    batch: Batch = Field(default=None, description="Jobs of this batch.")
     created_after: Time = Field(
         default=None, description="Jobs created at this time or later (RFC 3339)."
     )
@@ -85,6 +98,7 @@ class JobFilterFields(BaseModel):
             tag=self.tag,
             q=self.q,
             favourite=self.favourite,
+            batch_id=self.batch,
             created_after=self.created_after,
             created_before=self.created_before,
         )

@@ -99,6 +99,8 @@ def example(addresses: Addresses) -> JsonValue:
             "alternatives": [],
             "tried": [],
         },
+        "batch_id": None,
+        "batch_index": None,
         "links": {
             "self": here,
             "cancel": f"{here}/cancel",
@@ -338,6 +340,10 @@ class JobRead(BaseModel):
     route: JobRoute | None = Field(
         default=None, description="Where it runs, and where else it may run or was tried."
     )
+    batch_id: UUID | None = Field(default=None, description="The batch that it is a member of.")
+    batch_index: int | None = Field(
+        default=None, description="The number of that member, from 0, in the order of the batch."
+    )
     links: JobLinks
 
     @classmethod
@@ -387,6 +393,8 @@ class JobRead(BaseModel):
             favourite=job.favourite,
             tags=list(job.tags),
             route=JobRoute.from_job(job),
+            batch_id=job.batch_id,
+            batch_index=job.batch_index,
             links=JobLinks.of(job.id, addresses),
         )
 

@@ -58,6 +58,14 @@ async def check(tx: Transaction, jobs: Sequence[Job]) -> Mapping[JobId, FleekErr
     return refused
 
 
+async def check_now(db: Database, jobs: Sequence[Job]) -> Mapping[JobId, FleekError]:
+    """Return what `check` does, for jobs that are to be accepted later."""
+    if not any(job.inputs for job in jobs):
+        return {}
+    async with db.write() as tx:
+        return await check(tx, jobs)
+
+
 class _Known:
     """The uploads and jobs that new jobs refer to, locked."""
 

@@ -187,6 +187,13 @@ async def _insert_new(
     return refused
 
 
+async def insert_together(
+    tx: Transaction, jobs: Sequence[Job], *, max_live: int | None, present: Presenter | None
+) -> Mapping[JobId, FleekError]:
+    """Insert jobs in a transaction of the caller, who undoes it if any is refused: returns which."""
+    return await _insert_new(tx, [_Submission(job, present, None, max_live) for job in jobs])
+
+
 async def _over_limit(
     tx: Transaction, submissions: Sequence[_Submission]
 ) -> Mapping[JobId, FleekError]:

@@ -21,7 +21,7 @@ from fleek.store.database import Database, Transaction
 from fleek.store.jobs import JobView, read_views
 from fleek.store.rows import padded
 from fleek.store.search import Found
-from fleek.store.tables import FAVOURITE, OF_A_KIND, JobRow, TagRow
+from fleek.store.tables import FAVOURITE, OF_A_BATCH, OF_A_KIND, JobRow, TagRow
 from fleek.store.updates import JOBS
 
 WINDOW: Final = 5000  # jobs of an index that one page looks at
@@ -128,6 +128,10 @@ class Listing:
 
 def _ranges(wanted: JobFilter, tenant_id: str) -> Iterator[tuple[str, list[Range]]]:
     """Yield the ranges that hold all jobs of a filter, the narrowest first."""
+    if wanted.batch_id is not None:
+        of_a_batch = (text(OF_A_BATCH),)
+        members = (JobRow.tenant_id, JobRow.batch_id, JobRow.id)
+        yield "batch", [Range(members, (tenant_id, wanted.batch_id), of_a_batch)]
     if wanted.tag is not None:
         columns = (TagRow.tenant_id, TagRow.tag, TagRow.job_id)
         yield "tag", [Range(columns, (tenant_id, wanted.tag), joins_tags=True)]
@@ -157,6 +161,8 @@ def _checks(wanted: JobFilter) -> Mapping[str, ColumnElement[bool]]:
     if wanted.tag is not None:
         tagged = (TagRow.job_id == JobRow.id, TagRow.tag == wanted.tag)
         checks["tag"] = select(TagRow.job_id).where(*tagged).exists()
+    if wanted.batch_id is not None:
+        checks["batch"] = JobRow.batch_id == wanted.batch_id
     if wanted.model is not None:
         checks["model"] = JobRow.model == wanted.model
     if wanted.provider is not None:

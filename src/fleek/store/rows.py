@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from uuid import UUID
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.inputs import InputKind, MediaInput
-from fleek.domain.job import Change, Job, JobError, JobFilter, JobWebhook, Status
+from fleek.domain.job import BatchId, Change, Job, JobError, JobFilter, JobWebhook, Status
 from fleek.domain.media import Media
 from fleek.domain.routing import Route, RouteOrder, RouteRequest, Routing, Tried
 from fleek.domain.text import strip_unstorable
@@ -141,6 +142,10 @@ def _filter_column(wanted: JobFilter | None) -> tuple[Values | None]:
     values = {name: getattr(wanted, name) for name in wanted.__slots__}
     for name in FILTER_TIMES:
         values[name] = values[name] and values[name].isoformat()
+    if wanted.batch_id is None:
+        del values["batch_id"]  # a release before it reads this, too
+    else:
+        values["batch_id"] = str(wanted.batch_id)
     return ({**values, "statuses": sorted(wanted.statuses)},)
 
 
@@ -148,7 +153,15 @@ def _filter(stored: Values | None) -> JobFilter | None:
     if stored is None:
         return None
     times = {name: stored[name] and datetime.fromisoformat(stored[name]) for name in FILTER_TIMES}
-    return JobFilter(**{**stored, **times, "statuses": frozenset(map(Status, stored["statuses"]))})
+    batch_id = stored.get("batch_id")
+    return JobFilter(
+        **{
+            **stored,
+            **times,
+            "statuses": frozenset(map(Status, stored["statuses"])),
+            "batch_id": batch_id and BatchId(UUID(batch_id)),
+        }
+    )
 
 
 def _inputs_column(inputs: tuple[MediaInput, ...]) -> tuple[list[Values] | None]:
@@ -204,6 +217,7 @@ JOB: Final = Mapper(
     fixed={
         *("id", "tenant_id", "provider", "model", "prompt", "input", "metadata", "priority"),
         *("max_attempts", "deadline", "deadline_after", "created_at", "retry_of"),
+        *("batch_id", "batch_index"),
         *("inputs", "on_input_cancel", "routing"),
         *("key_id", "webhook"),
         *("favourite", "tags"),

@@ -97,6 +97,7 @@ UNDELIVERED = "state = 'pending'"
 UNDELIVERABLE = "state = 'failed'"
 FAVOURITE = "favourite"
 OF_A_KIND = "kind IS NOT NULL"
+OF_A_BATCH = "batch_id IS NOT NULL"
 
 
 class JobRow(Base):
@@ -138,6 +139,9 @@ class JobRow(Base):
     metadata_purged_at: Mapped[datetime | None] = mapped_column(Instant)
     retry_of: Mapped[UUID | None] = mapped_column(Uuid)
     # a release before these two columns does not write them
+    batch_id: Mapped[UUID | None] = mapped_column(Uuid)
+    batch_index: Mapped[int | None] = mapped_column(Integer)
+    # a release before these two columns does not write them
     inputs: Mapped[list[Any] | None] = mapped_column(Document)
     on_input_cancel: Mapped[str] = mapped_column(String(8), server_default="fail")
     # a release before this column does not write it
@@ -153,6 +157,20 @@ class JobRow(Base):
     # a release before this column does not write it
     purging: Mapped[bool] = mapped_column(server_default=false())
     version: Mapped[int] = mapped_column(Integer)
+
+
+class BatchRow(Base):
+    """Requests that were accepted together; see `fleek.domain.batch.Batch`."""
+
+    __tablename__ = "batches"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(64))
+    key_id: Mapped[str | None] = mapped_column(String(80))
+    total: Mapped[int] = mapped_column(Integer)
+    accepted: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    cancelled_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
 class TagRow(Base):
@@ -583,6 +601,10 @@ INDEXES: Final = (
     _index("jobs", "ix_jobs_list_by_model", "tenant_id", "model", "id"),
     _index("jobs", "ix_jobs_list_by_provider", "tenant_id", "provider", "id"),
     _index("jobs", "ix_jobs_list_by_kind", "tenant_id", "kind", "id", where=OF_A_KIND),
+    _index("jobs", "ix_jobs_list_by_batch", "tenant_id", "batch_id", "id", where=OF_A_BATCH),
+    _index("jobs", "ix_jobs_members", "batch_id", "batch_index", "id", where=OF_A_BATCH),
+    _index("batches", "ix_batches_list", "tenant_id", "id"),
+    _index("batches", "ix_batches_age", "created_at", "id"),
     _index("jobs", "ix_jobs_created", "tenant_id", "created_at", "id"),
     Index("jobs", "ix_jobs_words", ("prompt",), None, words=True),
     _index("jobs", "ix_jobs_favourites", "tenant_id", "id", where=FAVOURITE),
