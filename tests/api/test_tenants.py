@@ -51,7 +51,6 @@ BY_ID: Final[Mapping[str, Mapping[str, Any]]] = {
     "GET /media/{name}": {},
     "GET /api/v1/operations/{operation_id}": {},
     "GET /api/v1/batches/{batch_id}": {},
-    "GET /api/v1/batches/{batch_id}/events": {},
     "GET /api/v1/batches/{batch_id}/archive": {},
     "GET /api/v1/batches/{batch_id}/outputs.zip": {},
     "POST /api/v1/batches/{batch_id}/cancel": {},
@@ -93,7 +92,7 @@ BULK: Final = {
 }
 """Routes that name many jobs."""
 
-STREAMED: Final = {"GET /api/v1/events"}
+STREAMED: Final = {"GET /api/v1/events", "GET /api/v1/batches/{batch_id}/events"}
 """Routes that send what happens to the caller's own things."""
 
 SHARED: Final = {
@@ -202,7 +201,8 @@ async def test_foreign_resources_are_not_found(
             method, path = route.split()
             absent_id = uuid7()
             absent = {
-                **dict.fromkeys(("job_id", "operation_id", "endpoint_id", "upload_id"), absent_id),
+                **dict.fromkeys(("job_id", "operation_id", "endpoint_id"), absent_id),
+                **dict.fromkeys(("upload_id", "batch_id"), absent_id),
                 "name": f"{absent_id}.png",
                 "delivery_id": f"msg_{absent_id.hex}",
             }
@@ -215,6 +215,19 @@ async def test_foreign_resources_are_not_found(
             assert foreign.status_code == 404
             assert comparable(foreign) == comparable(unknown)
             assert own.status_code != 404
+
+
+async def test_a_foreign_batch_cannot_be_followed(
+    us: httpx2.AsyncClient, theirs: Mapping[str, str]
+) -> None:
+    """It looks like an unknown one."""
+    answers = [
+        await us.get(f"/api/v1/batches/{batch_id}/events")
+        for batch_id in (theirs["batch_id"], uuid7())
+    ]
+
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert comparable(answers[0]) == comparable(answers[1])
 
 
 async def test_lists_contain_own_resources_only(
