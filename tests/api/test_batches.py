@@ -138,10 +138,10 @@ BAD: Final[list[tuple[Mapping[str, str], str, int, str, str]]] = [
     (JSON, f'{{"requests": [{GOOD}, {{"a": 1, "a": 2}}]}}', 400, "unreadable", ""),
     (
         JSON,
-        f'{{"requests": [{GOOD}, {{"prompt": "x", "promt": "y"}}]}}',
+        f'{{"requests": [{GOOD}, {{"prompt": "x", "text": "y"}}]}}',
         422,
         "extra_forbidden",
-        "/requests/1/promt",
+        "/requests/1/text",
     ),
     (
         JSON,
