@@ -39,6 +39,7 @@ from fleek.api.access import RefusedKeys
 from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.admission import Admission, Limit
 from fleek.api.facades.repeats import Repeats
+from fleek.api.facades.replicate import facade as replicate
 from fleek.api.feed import Feed
 from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.hub import Hub
@@ -110,10 +111,11 @@ ROUTERS: Final = (  # the busiest first
         stats,
         system,
         pages,
+        *replicate.ROUTES,
     ),
 )
 
-ERROR_FORMS: Final[Mapping[str, errors.ErrorForm]] = {}
+ERROR_FORMS: Final[Mapping[str, errors.ErrorForm]] = {"replicate": replicate.present_error}
 """How errors are presented, by the first part of the path."""
 
 EXPOSED: Final = (

@@ -110,7 +110,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             now=clock,
             clock=clock,
             capacity=capacity,
-            presenter=EventPresenter(_addresses(settings, keys, clock)),
+            presenter=EventPresenter(_addresses(settings, keys, clock), registry.webhook_form),
             webhooks=webhooks,
             inputs=inputs,
             prices=prices,

@@ -57,6 +57,9 @@ WORKER_COMMANDS: Final = {
     "celery": "fleek.dispatch.celery:run_worker",
     "dramatiq": "fleek.dispatch.dramatiq:run_worker",
 }
+WEBHOOK_FORMS: Final = {"replicate": "fleek.api.facades.replicate.webhook_form:FORM"}
+"""The forms of webhooks besides our own: those of the services that facades stand for."""
+
 ATTACH: Final = "fleek.worker:open_attached_worker"
 
 
@@ -103,6 +106,12 @@ def worker_commands() -> Mapping[str, str]:
     through `attach`. A plugin's entry point is in the group ``fleek.workers``.
     """
     return Known("fleek.workers", WORKER_COMMANDS)
+
+
+@cache
+def webhook_form(name: str) -> Any:
+    """Return a form of webhooks; see `fleek.schemas.events.WebhookForm`."""
+    return _imported(WEBHOOK_FORMS[name])
 
 
 def attach() -> Any:

@@ -29,9 +29,11 @@ class Plain:
         """Return the line itself."""
         return None if line == "internal" else line
 
-    def body(self, line: str, job: Job, media: Sequence[Media]) -> bytes:
+    def body(
+        self, line: str, job: Job, media: Sequence[Media], *, form: str | None = None
+    ) -> bytes:
         """Return the arguments."""
-        return f"{line} {job.status} {len(media)}".encode()
+        return f"{line} {job.status} {len(media)}{form or ''}".encode()
 
 
 PLAIN = Plain()

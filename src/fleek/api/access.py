@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.peers import caller_address
 from fleek.api.request_rates import RequestRates, bucket_of, refusal
-from fleek.domain.access import ANONYMOUS, Caller, Required, Scope
+from fleek.domain.access import ANONYMOUS, SIGNED, Caller, Required, Scope
 from fleek.domain.api_keys import PREFIX, id_of
 from fleek.domain.audit import Actor
 from fleek.domain.errors import (
@@ -187,7 +187,7 @@ async def _signed(request: Request, rt: Runtime) -> Caller | None:
     if not media_links.is_valid(rt.keys.media_secret, name, expiry, signature, now=rt.now()):
         return None
     job = await jobs.get_any_tenant(rt.db, JobId(UUID(name[:UUID_LENGTH])))
-    return Caller(job.tenant_id, None, frozenset({Scope.MEDIA_READ}))
+    return Caller(job.tenant_id, None, SIGNED)
 
 
 def is_local(request: Request) -> bool:

@@ -17,7 +17,7 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from fleek.api.deps import JOB_ID, JobIdPath, RuntimeDep, StrictInt, caller
+from fleek.api.deps import JOB_ID, JobIdPath, RuntimeDep, StrictBool, StrictInt, caller
 from fleek.api.errors import PROBLEM_JSON, problem, problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
@@ -142,6 +142,12 @@ async def get_media(
     sig: Annotated[  # noqa: ARG001 - likewise
         str | None, Query(description="Signature of the address, in place of a key.")
     ] = None,
+    *,
+    redirect: Annotated[
+        bool,
+        Query(description="`false`: send the file itself, wherever it is stored."),
+        StrictBool,
+    ] = True,
 ) -> Response:
     """Return a file under its public name. It never changes, and may be cached for ever.
 
@@ -159,7 +165,7 @@ async def get_media(
     headers = _headers(media, inline=inline) | {
         "Cache-Control": PRIVATE if rt.keys.required else IMMUTABLE
     }
-    if request.method == "GET":  # an address is signed for this method alone
+    if redirect and request.method == "GET":  # an address is signed for this method alone
         link = await rt.storage.url(media.key)
         if link is not None:
             return _elsewhere(link)

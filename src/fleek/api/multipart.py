@@ -40,7 +40,7 @@ async def read_file(chunks: AsyncIterator[bytes], boundary: bytes) -> AsyncItera
         Unreadable: It is not a form.
         InvalidInput: It has several parts, or none.
     """
-    form = _Form(chunks)
+    form = Form(chunks)
     await form.skip(b"--" + boundary, most=MAX_HEAD)
     if await form.starts_with(b"--"):
         raise InvalidInput(ONE_FILE, code="not_one_file")
@@ -54,7 +54,7 @@ async def read_file(chunks: AsyncIterator[bytes], boundary: bytes) -> AsyncItera
     await form.exhaust()
 
 
-class _Form:
+class Form:
     """What has come in of a form, and is not read yet."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
@@ -83,6 +83,18 @@ class _Form:
                 raise Unreadable("the form has no part, or a part with too long headers")
             await self._more()
         del self._held[: at + len(mark)]
+
+    async def head(self) -> bytes:
+        """Return the headers of a part, and pass the line behind them."""
+        if await self.starts_with(b"\r\n"):  # a part without headers
+            return b""
+        while (at := self._held.find(b"\r\n\r\n", 0, MAX_HEAD)) < 0:
+            if len(self._held) > MAX_HEAD:
+                raise Unreadable("the form has a part with too long headers")
+            await self._more()
+        head = bytes(self._held[:at])
+        del self._held[: at + 4]
+        return head
 
     async def until(self, mark: bytes) -> AsyncIterator[bytes]:
         """Stream everything up to a mark, and pass the mark."""

@@ -118,7 +118,7 @@ class Streams:
     async def _may_follow(self, caller: Caller) -> bool:
         tenant = await find_tenant(self._rt, caller.tenant_id)
         enabled = tenant is None or tenant.enabled
-        return enabled and await is_current(self._rt, caller)
+        return enabled and (caller.by_address or await is_current(self._rt, caller))
 
     def _close_of(self, caller: Caller) -> None:
         for stream in self._open:

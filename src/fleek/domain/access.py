@@ -34,10 +34,18 @@ class Caller:
     key_id: str | None  # None: without a key
     scopes: frozenset[Scope]
 
+    @property
+    def by_address(self) -> bool:
+        """Whether a signed address stands for a key."""
+        return self.key_id is None and self.scopes == SIGNED
+
     def may(self, scope: Required) -> bool:
         """Whether the scopes include this one."""
         return scope == ANY_SCOPE or scope in self.scopes or Scope.ADMIN in self.scopes
 
+
+SIGNED: Final = frozenset({Scope.MEDIA_READ})
+"""What a signed address permits, to whoever has it: to read what it names."""
 
 ANONYMOUS: Final = Caller(DEFAULT_TENANT, None, frozenset(Scope) - {Scope.ADMIN})
 """The caller of a request without a key, if keys are not required."""

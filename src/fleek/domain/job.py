@@ -108,6 +108,7 @@ class JobWebhook:
 
     url: str
     events: tuple[str, ...]  # their types
+    form: str | None = None  # a name from `fleek.registry.WEBHOOK_FORMS`; None: our own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

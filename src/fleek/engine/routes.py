@@ -107,14 +107,14 @@ def _named(rt: Runtime, request: JobRequest, name: str, *, pointer: str) -> list
     ]
     if open_routes:
         return open_routes
-    provider, own = _split(resolved)
+    provider, own = split_provider(resolved)
     chosen = provider or request.provider or rt.settings.provider
     provider_of(rt, chosen, pointer=pointer if provider else "/provider")
     elsewhere = ", ".join(dict.fromkeys(route.provider for route in routes))
     return [_Candidate(pointer, chosen, ModelName(own), elsewhere=elsewhere)]
 
 
-def _split(name: str) -> tuple[str | None, str]:
+def split_provider(name: str) -> tuple[str | None, str]:
     """Split ``provider:model``; in ``owner/name:version`` there is no provider."""
     before, colon, rest = name.partition(":")
     return (before, rest) if colon and "/" not in before else (None, name)

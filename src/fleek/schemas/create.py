@@ -41,7 +41,12 @@ RFC3339: Final = re.compile(
 )
 
 
-def _prompt(value: str) -> str:
+def read_prompt(value: str) -> str:
+    """Return a prompt without the space around it.
+
+    Raises:
+        ValueError: It has no visible character, or too many.
+    """
     trimmed = value.strip()
     if not any(unicodedata.category(char)[0] not in "ZC" for char in trimmed[:MAX_PROMPT]):
         raise ValueError("must contain at least one visible character")
@@ -138,7 +143,7 @@ class JobCreate(BaseModel):
             description="1-10,000 characters, trimmed.",
             json_schema_extra={"minLength": 1},
         ),
-        AfterValidator(_prompt),
+        AfterValidator(read_prompt),
     ]
     model_name: Name | None = Field(
         default=None,

@@ -1,10 +1,10 @@
 """The events of a job as callers see them: in webhooks and in event streams."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from pydantic import AwareDatetime, BaseModel, Field
 
@@ -164,18 +164,38 @@ class Hello(BaseModel):
     server_time: AwareDatetime
 
 
+class WebhookForm(Protocol):
+    """The webhooks of another service."""
+
+    def body(self, job: Job, media: Sequence[Media], addresses: Addresses) -> bytes:
+        """Return the body of a webhook about a job as it is after an event."""
+        ...
+
+
+def _unknown(name: str) -> WebhookForm:
+    raise KeyError(name)
+
+
 @dataclass(frozen=True, slots=True)
 class EventPresenter:
     """Presents the lines of a job's history as public events."""
 
     addresses: Addresses
+    forms: Callable[[str], WebhookForm] = _unknown  # by name
 
     def type_of(self, line: str) -> str | None:
         """Return the type of the event that a line of this type is; None: it is internal."""
         return PUBLIC.get(line)
 
-    def body(self, line: str, job: Job, media: Sequence[Media]) -> bytes:
-        """Return the body of a webhook about a line: the job after it, with its stored files."""
+    def body(
+        self, line: str, job: Job, media: Sequence[Media], *, form: str | None = None
+    ) -> bytes:
+        """Return the body of a webhook about a line: the job after it, with its stored files.
+
+        `form`: that of another service; None: our own.
+        """
+        if form is not None:
+            return self.forms(form).body(job, media, self.addresses)
         event = WebhookEvent(
             type=PUBLIC[line],
             timestamp=job.updated_at,

@@ -45,8 +45,13 @@ class Presenter(Protocol):
         """Return the type of the event that a line of this type is; None: it is internal."""
         ...
 
-    def body(self, line: str, job: Job, media: Sequence[Media]) -> bytes:
-        """Return the body of a webhook about a line: the job after it, with its stored files."""
+    def body(
+        self, line: str, job: Job, media: Sequence[Media], *, form: str | None = None
+    ) -> bytes:
+        """Return the body of a webhook about a line: the job after it, with its stored files.
+
+        `form`: see `fleek.domain.job.JobWebhook`.
+        """
         ...
 
 
@@ -63,6 +68,7 @@ class _Receiver(NamedTuple):
     lane: UUID
     endpoint_id: EndpointId | None
     url: str | None
+    form: str | None = None
 
 
 async def insert_owed(
@@ -80,8 +86,12 @@ async def insert_owed(
             continue
         job = occurrence.job
         if receivers := list(_receivers(job, kind, endpoints.get(job.tenant_id, ()))):
-            body = present.body(occurrence.line, job, await _media(tx, occurrence))
-            values += [_values(job, kind, body, receiver) for receiver in receivers]
+            media = await _media(tx, occurrence)
+            bodies = {
+                form: present.body(occurrence.line, job, media, form=form)
+                for form in {receiver.form for receiver in receivers}
+            }
+            values += [_values(job, kind, bodies[each.form], each) for each in receivers]
     if values:
         await tx.execute(INSERT_DELIVERIES, values)
 
@@ -97,7 +107,8 @@ async def _endpoints(tx: Transaction, tenants: Collection[str]) -> Mapping[str, 
 def _receivers(job: Job, kind: str, endpoints: Sequence[Any]) -> Iterator[_Receiver]:
     if job.webhook is not None and kind in job.webhook.events:
         url = job.webhook.url
-        yield _Receiver(lane_of(url, tenant_id=job.tenant_id), None, url)
+        lane = lane_of(url, tenant_id=job.tenant_id)
+        yield _Receiver(lane, None, url, job.webhook.form)
     for row in endpoints:
         if kind in row.events:
             yield _Receiver(row.id, EndpointId(row.id), None)

@@ -185,7 +185,9 @@ def _webhook_column(webhook: JobWebhook | None) -> tuple[Values | None]:
 
 
 def _webhook(stored: Values | None) -> JobWebhook | None:
-    return None if stored is None else JobWebhook(stored["url"], tuple(stored["events"]))
+    if stored is None:
+        return None
+    return JobWebhook(stored["url"], tuple(stored["events"]), form=stored.get("form"))
 
 
 def _routing_column(routing: Routing | None) -> tuple[Values | None]:

@@ -58,6 +58,18 @@ async def get(db: Database, upload_id: UploadId, *, tenant_id: str) -> Upload:
         return await _get(tx, upload_id, tenant_id)
 
 
+async def of_tenant(db: Database, *, tenant_id: str, limit: int) -> list[Upload]:
+    """Return the latest uploads of a tenant."""
+    statement = (
+        select(UPLOADS)
+        .where(UploadRow.tenant_id == tenant_id, UploadRow.stored, text(KEPT))
+        .order_by(UploadRow.id.desc())
+        .limit(limit)
+    )
+    async with db.read() as tx:
+        return [UPLOAD.read(row) for row in (await tx.execute(statement)).mappings()]
+
+
 async def _get(
     tx: Transaction, upload_id: UploadId, tenant_id: str, *, lock: bool = False
 ) -> Upload:

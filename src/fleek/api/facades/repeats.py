@@ -12,6 +12,7 @@ has given: `DEDUPE_WINDOW_SECONDS` is for those.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 
@@ -114,7 +115,8 @@ async def create_once(request: Request, wanted: JobRequest) -> Accepted:
     Raises:
         Unreadable: The caller has gone, and no job was accepted.
     """
-    rt, identity = runtime(request), identify(request, wanted)
+    rt = runtime(request)
+    identity = identify(request, replace(wanted, metadata={}))  # which the facade has added
     if identity.key is not None:
         return await submit_once(rt, wanted, identity)
     repeats: Repeats = request.app.state.repeats

@@ -1,0 +1,105 @@
+"""Official JavaScript clients, unmodified, with the facades.
+
+They need Node 20 and npm, which fetches them: `pytest -m node`. Other runs leave them out.
+"""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facade_site import KEY, Site
+from fleek.store import listing
+
+HERE = Path(__file__).parent / "js"
+
+pytestmark = pytest.mark.node
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the clients, in an environment of their own."""
+    folder = tmp_path_factory.mktemp("js")
+    for path in HERE.iterdir():
+        shutil.copy(path, folder)
+    _run(folder, "npm", "install", "--silent", "--no-package-lock", "--no-audit", "--no-fund")
+    return folder
+
+
+def _run(folder: Path, *command: str, **env: str) -> str:
+    ran = subprocess.run(  # noqa: S603 - our own programs
+        command,
+        cwd=folder,
+        env={**_environment(), **env},
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr.decode()
+    return ran.stdout.decode()
+
+
+def _environment() -> dict[str, str]:
+    import os  # noqa: PLC0415 - here alone
+
+    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}  # noqa: TID251 - a child's environment
+
+
+def check(site: Site, folder: Path, program: str, *arguments: str) -> dict[str, Any]:
+    """Run a program with a client, and return what it has found."""
+    trust = {"NODE_EXTRA_CA_CERTS": str(site.ca)}
+    printed = _run(folder, "node", program, site.base, KEY, *arguments, **trust)
+    found: dict[str, Any] = json.loads(printed)
+    return found
+
+
+def test_replicates_client_works(site: Site, folder: Path) -> None:
+    """Create, run, wait, stream, files, lists, cancel, search, signatures, errors."""
+    results = check(site, folder, "replicate.mjs")
+    refused, failed = results.pop("refused"), results.pop("runFailed")
+
+    story = "Once upon a time there was a ledger."
+    assert results == {
+        "run": "PNG",
+        "runList": 2,
+        "runVersion": 1,
+        "runPolling": "PNG",
+        "runWaitInVain": "PNG",
+        "runText": story,
+        "stream": [story, "done"],
+        "createAndWait": [True, "succeeded", 1],
+        "cancel": "canceled",
+        "list": True,
+        "files": ["text/plain", 5, {"kind": "test"}, True, True],
+        "fileInput": True,
+        "browse": [True, True, "default"],
+        "webhook": [True, False],
+        "meantTwice": 3,
+    }
+    assert (refused["status"], "NSFW" in failed["error"]) == (422, True)
+    assert site.purchases("js twice") == 3
+
+
+def test_replicates_client_repeats_and_pays_once(site: Site, folder: Path) -> None:
+    """It sends a request up to six times, without a pause, if the answers are lost."""
+
+    async def accepted() -> None:
+        while not any(job.prompt == "js lost" for job in await _jobs(site)):
+            await asyncio.sleep(0.01)
+
+    site.line.losing, site.line.lose = accepted, 3
+
+    results = check(site, folder, "replicate.mjs", "lost")
+
+    assert results == {"repeated": True}
+    assert site.line.lost == 3
+    assert site.purchases("js lost") == 1
+
+
+async def _jobs(site: Site) -> Any:
+    page = await listing.page(site.rt.db, tenant_id="default", limit=100)
+    return [view.job for view in page.views]
