@@ -40,6 +40,7 @@ PORTS: Final = 20_000  # below 32768, where the system's ephemeral ports begin
 LANES: Final = 16  # more than a run has processes; each has its own lane
 TAKEN: Final[set[int]] = set()  # ports that this process has returned
 PATIENCE_SECONDS: Final = 120
+SLOW_LOCKS: Final = "&lock_timeout=60000"  # ms; tests of short waits remove it from the address
 AWAIT: Final = ("-w", "-t", str(PATIENCE_SECONDS))  # options of pg_ctl
 PREFIX: Final = "fleek-tests-"  # of the folders of all runs
 MIGRATED: Final = "migrated"  # the template database
@@ -205,11 +206,11 @@ class Services:
     def database(self) -> Iterator[str]:
         """Lend a migrated, empty PostgreSQL database; yields its ``DATABASE_URL``.
 
-        Connecting may take long on a busy machine, which is not an error.
+        Connecting, and waiting for a lock, may take long on a busy machine, which is not an error.
         """
         server = self.postgres()
         name = self._spare.pop() if self._spare else server.create(template=MIGRATED)
-        yield f"{server.url(name)}?connect_timeout={PATIENCE_SECONDS}"
+        yield f"{server.url(name)}?connect_timeout={PATIENCE_SECONDS}{SLOW_LOCKS}"
         server.empty(name)
         self._spare.append(name)
 

@@ -9,17 +9,25 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from backing_services import both_databases
+from backing_services import SLOW_LOCKS, both_databases
 from fleek.app import create_app
 from fleek.domain.job import JobRequest
 from fleek.engine.cancel import cancel
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
+from fleek.settings import Settings
 from fleek.store.database import open_database
 from stored_outputs import with_settings
 
 pytestmark = both_databases
 BASE = "http://127.0.0.1"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Return settings with the service's own, short wait for a lock."""
+    url = settings.database_url.removesuffix(SLOW_LOCKS)
+    return settings.model_copy(update={"database_url": url})
 
 
 @asynccontextmanager

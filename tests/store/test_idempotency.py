@@ -40,10 +40,8 @@ def unkeyed(content: str = "a cat", **fields: Any) -> RequestIdentity:
 @pytest.fixture
 async def processes(database_url: str) -> AsyncGenerator[list[Database]]:
     """Open one database several times, like several processes."""
-    slow = "&lock_timeout=60000" if database_url.startswith("postgres") else ""  # as a test may be
-    url = f"{database_url}{slow}"
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(open_database(url)) for _ in range(3)]
+        yield [await stack.enter_async_context(open_database(database_url)) for _ in range(3)]
 
 
 async def number_of(db: Database, table: Any = JobRow) -> int:

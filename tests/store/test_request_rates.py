@@ -19,10 +19,10 @@ PROCESSES = 3
 @pytest.fixture
 async def processes(database_url: str) -> AsyncGenerator[list[Database]]:
     """Open one database several times, like several processes."""
-    slow = "&lock_timeout=60000" if database_url.startswith("postgres") else ""  # as a test may be
-    url = f"{database_url}{slow}"
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(open_database(url)) for _ in range(PROCESSES)]
+        yield [
+            await stack.enter_async_context(open_database(database_url)) for _ in range(PROCESSES)
+        ]
 
 
 async def test_processes_together_stay_within_the_rate(processes: list[Database]) -> None:
