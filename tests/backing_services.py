@@ -206,11 +206,11 @@ class Services:
     def database(self) -> Iterator[str]:
         """Lend a migrated, empty PostgreSQL database; yields its ``DATABASE_URL``.
 
-        Connecting, and waiting for a lock, may take long on a busy machine, which is not an error.
+        Connecting may take long on a busy machine, which is not an error.
         """
         server = self.postgres()
         name = self._spare.pop() if self._spare else server.create(template=MIGRATED)
-        yield f"{server.url(name)}?connect_timeout={PATIENCE_SECONDS}{SLOW_LOCKS}"
+        yield f"{server.url(name)}?connect_timeout={PATIENCE_SECONDS}"
         server.empty(name)
         self._spare.append(name)
 

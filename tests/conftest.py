@@ -17,7 +17,7 @@ import hypothesis
 import pytest
 import structlog
 
-from backing_services import Postgres, Services, apart
+from backing_services import SLOW_LOCKS, Postgres, Services, apart
 from default_settings import defaults
 from fakes import Clock, FakeProvider
 from fleek.bootstrap import open_runtime
@@ -187,7 +187,7 @@ def database_url(
     """Yield the ``DATABASE_URL`` of an empty database for one test, with the schema."""
     if database == "postgresql":
         with services.database() as url:
-            yield url
+            yield f"{url}{SLOW_LOCKS}"  # as a busy machine may be
         return
     shutil.copy(migrated_file, tmp_path / "fleek.db")
     yield f"sqlite:///{tmp_path}/fleek.db"

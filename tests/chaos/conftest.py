@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from backing_services import SLOW_LOCKS
 from chaos.host import Host
 from chaos.rig import Rig, rigged
 
@@ -24,6 +25,7 @@ def rig(
     """Yield a service that uses this emulator."""
     settings = {}
     if database == "postgresql":
-        settings["DATABASE_URL"] = request.getfixturevalue("database_url")
+        url: str = request.getfixturevalue("database_url")
+        settings["DATABASE_URL"] = url.removesuffix(SLOW_LOCKS)
     with rigged(tmp_path, host, **settings) as rig:
         yield rig

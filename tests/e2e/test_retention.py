@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from backing_services import both_databases
+from backing_services import SLOW_LOCKS, both_databases
 from service_process import Service, delay, running, until
 
 SECOND = "0.00001"  # of a day
@@ -18,7 +18,8 @@ def test_files_expire(database: str, request: pytest.FixtureRequest, tmp_path: P
     """The coordinator removes them in time; the job and its metadata document stay."""
     settings = {**delay("0.01"), "MEDIA_RETENTION_DAYS": SECOND}
     if database == "postgresql":
-        settings["DATABASE_URL"] = request.getfixturevalue("database_url")
+        url: str = request.getfixturevalue("database_url")
+        settings["DATABASE_URL"] = url.removesuffix(SLOW_LOCKS)
     with running(tmp_path, **settings) as service:
         service.serve()
         job_id = service.submit()
