@@ -14,13 +14,16 @@ from fastapi import FastAPI
 from fastapi.requests import Request
 from fastapi.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
+from yarl import URL
 
 from fleek.api.deps import addresses
 from fleek.api.media import unchanged
 from fleek.api.request_rates import RATE_HEADERS
 from fleek.api.routing import SECURITY_SCHEMES, lenient_router
 from fleek.api.webhook_events import describe_webhooks
-from fleek.domain.errors import NotFound
+from fleek.domain.errors import NotFound, StorageError
+from fleek.domain.media import Key
+from fleek.engine.runtime import Runtime
 from fleek.schemas import Problem, example
 
 WEB: Final = Path(__file__).parent.parent / "web"
@@ -31,13 +34,8 @@ STATIC: Final[Mapping[str, Path]] = {
 }
 """What may be loaded, by name. An address is looked up here and never made into a path."""
 
-PAGE_POLICY: Final = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-DOCS_POLICY: Final = PAGE_POLICY | {
+SAFETY: Final = {"Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+DOCS_POLICY: Final = SAFETY | {
     # The two readers of the API's description write styles into the page and search in a worker.
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
@@ -46,7 +44,28 @@ DOCS_POLICY: Final = PAGE_POLICY | {
 VENDORED: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
 OURS: Final = {"Cache-Control": "no-cache"}
 
+ANY_FILE: Final = Key("media/any")
+
 router = lenient_router(tag="pages")
+
+
+async def page_policy(rt: Runtime) -> dict[str, str]:
+    """Return the headers of the web page: it loads nothing but this service's own files.
+
+    A storage that serves its files itself is the only exception, for pictures, sound and film.
+    """
+    try:
+        link = await rt.storage.url(ANY_FILE)
+    except StorageError:
+        link = None
+    files = "" if link is None else f" {URL(link.address).origin()}"
+    policy = (
+        "default-src 'none'; script-src 'self'; style-src 'self'; "
+        f"img-src 'self' blob: data:{files}; media-src 'self'{files}; connect-src 'self'; "
+        "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'"
+    )
+    return SAFETY | {"Content-Security-Policy": policy}
 
 
 class PageFile(FileResponse):

@@ -12,7 +12,7 @@ from fleek.api.deps import RuntimeDep, link
 from fleek.api.errors import problems
 from fleek.api.health import SERVICE
 from fleek.api.metrics import ApiMetrics
-from fleek.api.pages import PAGE_POLICY, WEB, PageFile
+from fleek.api.pages import OURS, WEB, PageFile, page_policy
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
 from fleek.domain.errors import DatabaseUnavailable
@@ -109,9 +109,10 @@ router = strict_router(tag="system")
     responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
 async def root(request: Request, rt: RuntimeDep) -> Root | Response:
-    """Return the start page to a browser, and the name of the service to other clients."""
+    """Return the web page to a browser, and the name of the service to other clients."""
     if "text/html" in request.headers.get("accept", ""):
-        return PageFile(WEB / "index.html", headers=PAGE_POLICY | {"Vary": "Accept"})
+        policy = await page_policy(rt)
+        return PageFile(WEB / "index.html", headers=policy | OURS | {"Vary": "Accept"})
     return Root(docs=link(rt, Root().docs))
 
 

@@ -1,0 +1,190 @@
+// Starts the page: who calls, what the address says, what happens.
+import { h, icon, iconButton, swap } from "./lib/dom.js";
+import { api, key, onUnauthorized } from "./lib/api.js";
+import { connection, follow, listen } from "./lib/events.js";
+import { setServerTime } from "./lib/format.js";
+import { shortcuts, showShortcuts } from "./lib/keys.js";
+import { address, go, route } from "./lib/router.js";
+import { drop, jobs, put } from "./lib/store.js";
+import { accessPage } from "./view/access.js";
+import { again, ask, startAsk, submit, useModel } from "./view/ask.js";
+import { focusTile, gallery, neighbour, redraw, reload, search, show } from "./view/gallery.js";
+import { jobView } from "./view/job.js";
+import { liveList, loadLive } from "./view/live.js";
+import { askForKey } from "./view/login.js";
+import { loadModels, modelsPage } from "./view/models.js";
+import { queuePage } from "./view/queue.js";
+import { inWords, state, systemPage } from "./view/system.js";
+import { tellProblem } from "./view/toast.js";
+
+const main = document.getElementById("main"), lost = document.getElementById("lost"), stateLine = document.getElementById("state");
+const TITLES = { create: "Create", gallery: "Gallery", queue: "Queue", models: "Models", system: "System", access: "Keys and webhooks", jobs: "Job" };
+let me = null, current = null, stop = null, box = null, view = null, under = null;
+const scrolls = new Map();
+
+const home = h("div", { class: "results" });
+const top3 = liveList({ most: 3 });
+
+function drawPage(at) {
+  scrolls.set(current, scrollY);
+  stop?.();
+  stop = null;
+  view = null;
+  main.classList.toggle("two-columns", at.name === "create");
+  const other = { queue: () => queuePage(), system: () => systemPage(me), models: () => ({ el: modelsPage() }), access: () => ({ el: accessPage(me) }) }[at.name];
+  if (at.name === "create") {
+    home.className = "results";
+    swap(main, ask, swap(home, top3.el, gallery));
+  } else if (at.name === "gallery") {
+    home.className = "results only";
+    swap(main, swap(home, gallery));
+  } else if (at.name === "jobs") {
+    view = jobView(at.id, { output: Number(at.query.get("output") ?? 0) });
+    stop = view.stop;
+    swap(main, h("div", { class: "job-page" }, view.el));
+  } else if (other) {
+    const page = other();
+    stop = page.stop;
+    swap(main, page.el);
+  } else return go("#/");
+  current = at.name;
+  redraw();
+  scrollTo({ top: scrolls.get(current) ?? 0, behavior: "instant" });
+  return undefined;
+}
+
+function openLightbox(id) {
+  const move = (step) => {
+    const next = neighbour(route().id, step);
+    if (next) { history.replaceState(history.state, "", address(`jobs/${next}`)); openLightbox(next); }
+  };
+  view?.stop();
+  view = jobView(id, { close: () => history.back(), move });
+  if (!box) {
+    box = h("dialog", { class: "lightbox", "aria-label": "Job", oncancel: (event) => { event.preventDefault(); history.back(); } });
+    document.body.append(box);
+    swap(box, view.el);
+    box.showModal();
+  } else swap(box, view.el);
+  box.dataset.job = id;
+}
+
+function closeLightbox() {
+  if (!box) return;
+  view?.stop();
+  view = null;
+  const id = box.dataset.job;
+  box.close();
+  box.remove();
+  box = null;
+  focusTile(id);
+}
+
+async function special(at) {
+  const { query } = at;
+  if (query.get("again")) {
+    history.replaceState(history.state, "", "#/");
+    await again(query.get("again")).catch(tellProblem);
+  } else if (query.get("model")) {
+    const found = (await loadModels()).find((one) => one.name === query.get("model"));
+    history.replaceState(history.state, "", "#/");
+    if (found) useModel(found);
+  }
+}
+
+function navigate() {
+  const at = route();
+  if (at.name === "jobs" && (under || box)) openLightbox(at.id);
+  else {
+    closeLightbox();
+    if (at.name !== current || at.name === "jobs") drawPage(at);
+    under = at.name === "create" || at.name === "gallery" ? at.name : null;
+    if (under) show(at.name === "create" && (at.query.get("again") || at.query.get("model")) ? new URLSearchParams() : at.query);
+    if (at.name === "create") special(at);
+  }
+  document.title = at.name === "create" ? "Fleek" : `${TITLES[at.name] ?? "Fleek"} · Fleek`;
+  for (const tab of document.querySelectorAll("[data-tab]")) {
+    if (tab.dataset.tab === (at.name === "jobs" ? current : at.name)) tab.setAttribute("aria-current", "page");
+    else tab.removeAttribute("aria-current");
+  }
+}
+
+const THEMES = ["system", "light", "dark"], ICONS = { system: "mono", light: "sun", dark: "spark" };
+const theme = iconButton("mono", "Theme", () => setTheme(THEMES[(THEMES.indexOf(localStorage.getItem("fleek.theme") ?? "system") + 1) % 3]));
+function setTheme(name) {
+  if (name === "system") localStorage.removeItem("fleek.theme");
+  else localStorage.setItem("fleek.theme", name);
+  if (name === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  swap(theme, icon(ICONS[name]));
+  theme.setAttribute("aria-label", `Theme: ${name}`);
+  theme.title = `Theme: ${name}`;
+}
+const forget = iconButton("key", "Forget key", () => { key.forget(); location.reload(); });
+const showKey = () => { forget.hidden = !key.get(); };
+setTheme(localStorage.getItem("fleek.theme") ?? "system");
+document.getElementById("buttons").append(forget, theme);
+addEventListener("fleek:key", showKey);
+showKey();
+
+async function drawState() {
+  const found = await state();
+  stateLine.dataset.state = found.status;
+  stateLine.lastElementChild.textContent = inWords(found.status);
+}
+
+function drawLost() {
+  const down = connection.state === "lost" || !navigator.onLine;
+  lost.hidden = !down;
+  if (down) lost.textContent = navigator.onLine ? `Connection lost. Trying again in ${Math.max(0, Math.ceil((connection.retryAt - Date.now()) / 1000))} s` : "You are offline. What you type is kept.";
+}
+
+let seen = false;
+listen((type, data) => {
+  if (type === "hello") {
+    setServerTime(data.server_time);
+    loadLive().catch(() => {});
+    if (seen) reload();
+    seen = true;
+    drawState();
+  } else if (type === "reset") reload();
+  else if (type === "connection") drawLost();
+  else if (type === "job.removed") drop(data.id);
+  else if (type.startsWith("job.")) put(data, "event");
+});
+setInterval(drawLost, 1000);
+addEventListener("offline", drawLost);
+addEventListener("online", drawLost);
+setInterval(() => { if (!document.hidden) drawState(); }, 15_000);
+setInterval(() => { if (!document.hidden && connection.state !== "open") loadLive().catch(() => {}); }, 5000);
+
+shortcuts({
+  send: () => { if (!ask.isConnected || box) return false; submit(); return true; },
+  act: (name) => {
+    if (document.querySelector("dialog:not(.lightbox)")) return false;
+    if (view && name !== "?" && view.press(name)) return true;
+    if (box) return name === "?" ? (showShortcuts(), true) : false;
+    const pages = ["#/", "#/gallery", "#/queue", "#/models", "#/system"];
+    if (pages[name - 1]) go(pages[name - 1]);
+    else if (name === "?") showShortcuts();
+    else if (name === "t") theme.click();
+    else if (name === "n") { go("#/"); setTimeout(() => document.getElementById("prompt")?.focus(), 0); } else if (name === "/") { if (!search.isConnected) go("#/gallery"); setTimeout(() => search.focus(), 0); } else return false;
+    return true;
+  },
+});
+
+onUnauthorized(askForKey);
+document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
+addEventListener("hashchange", navigate);
+history.scrollRestoration = "manual";
+drawState();
+navigate();
+startAsk();
+api("me").then((found) => {
+  me = found;
+  if (["system", "access"].includes(current)) { current = null; navigate(); }
+  if (me.features.events) follow();
+  else setInterval(() => loadLive().catch(() => {}), 2000);
+}, tellProblem);
+loadLive().catch(() => {});
+globalThis.fleek = { jobs };

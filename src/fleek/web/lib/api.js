@@ -1,0 +1,90 @@
+// Requests to this service: the key, problems as errors, patience while it starts again.
+import { setServerTime } from "./format.js";
+
+export const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
+const KEY = "fleek.key";
+let asked = null;
+
+export const key = {
+  get: () => sessionStorage.getItem(KEY),
+  set: (value) => sessionStorage.setItem(KEY, value),
+  forget: () => sessionStorage.removeItem(KEY),
+};
+
+export class Problem extends Error {
+  constructor(status, body) {
+    super(body.detail ?? `the server has answered ${status}`);
+    Object.assign(this, { status, code: body.code ?? "", errors: body.errors ?? [], requestId: body.request_id ?? "" });
+  }
+}
+export class Offline extends Error {}
+
+// `ask` is called with a reason when a key is needed; it resolves once there is one.
+export const onUnauthorized = (ask) => { asked = ask; };
+
+export async function raw(path, { method = "GET", body, json, headers = {}, signal, keyed = true } = {}) {
+  const sent = { ...headers };
+  const used = key.get();
+  if (used && keyed) sent.Authorization = `Bearer ${used}`;
+  if (json !== undefined) sent["Content-Type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(path, { method, headers: sent, body: json === undefined ? body : JSON.stringify(json), signal, cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Offline("the service cannot be reached");
+  }
+  setServerTime(answer.headers.get("date"));
+  if (answer.ok) return answer;
+  const text = await answer.text();
+  let said = {};
+  try { said = JSON.parse(text); } catch { /* of a proxy */ }
+  if (answer.status === 401 && asked) {
+    if (key.get() === used) await asked(used ? "This key was not accepted." : "");
+    return raw(path, { method, body, json, headers, signal, keyed });
+  }
+  throw new Problem(answer.status, said);
+}
+
+const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+
+// An answer that was lost is asked for again: reads by themselves, writes by their idempotency key.
+export async function api(path, options = {}) {
+  const repeatable = !options.method || options.method === "GET" || options.headers?.["Idempotency-Key"];
+  for (let tried = 0; ; tried += 1) {
+    try {
+      const answer = await raw(`api/v1/${path}`, options);
+      return options.whole ? answer : answer.status === 204 ? null : await answer.json();
+    } catch (error) {
+      const passing = error instanceof Offline || error.status === 503 || error.status === 429;
+      if (!passing || !repeatable || tried >= (options.tries ?? 3)) throw error;
+      await pause(400 * 2 ** tried);
+    }
+  }
+}
+
+export const post = (path, json, headers) => api(path, { method: "POST", json, headers });
+
+// Files have the page's own origin: a policy may then forbid all others, and signatures are kept.
+export function mediaUrl(address, size) {
+  const url = new URL(address, `${base}/`), query = url.searchParams;
+  if (size) query.set("size", size);
+  const said = query.toString();
+  return `media/${encodeURIComponent(url.pathname.split("/").pop())}${said ? `?${said}` : ""}`;
+}
+export const thumbnail = (output, size) =>
+  (output.thumbnails?.[size] ? mediaUrl(output.thumbnails[size]) : null);
+
+export async function save(job, index) {
+  const path = `api/v1/download/${job.id}?index=${index}`;
+  const link = document.createElement("a");
+  link.download = job.outputs[index]?.url.split("/").pop().split("?")[0] ?? "";
+  if (key.get()) {
+    const answer = await raw(path);
+    link.href = URL.createObjectURL(await answer.blob());
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  } else link.href = path;
+  document.body.append(link);
+  link.click();
+  link.remove();
+}

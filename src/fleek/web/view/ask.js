@@ -1,0 +1,264 @@
+// The form of a new job, made from the model's schema.
+import { dialog, h, icon, iconButton, later, swap } from "../lib/dom.js";
+import { api, base, key, Offline, post } from "../lib/api.js";
+import { code, LANGUAGES } from "../lib/code.js";
+import { bare, modelName, things } from "../lib/format.js";
+import { fields as fieldsOf } from "../lib/schema.js";
+import { jobs, put } from "../lib/store.js";
+import { pictures } from "./drop.js";
+import { makeField } from "./fields.js";
+import { loadModels, pickModel } from "./models.js";
+import { copy, toast, trouble } from "./toast.js";
+
+const DRAFT = "fleek.draft", PROMPTS = "fleek.prompts", MOST_PROMPTS = 50;
+const read = (name, otherwise) => { try { return JSON.parse(sessionStorage.getItem(name)) ?? otherwise; } catch { return otherwise; } };
+const draft = { model: null, prompt: "", values: {}, job: {}, language: "curl", keepSeed: false, ...read(DRAFT, {}) };
+let model = null, fields = null, made = new Map();
+
+const keep = later(() => { try { sessionStorage.setItem(DRAFT, JSON.stringify(draft)); } catch { /* full */ } }, 150);
+const values = () => (draft.values[model?.name ?? ""] ??= {});
+
+const prompt = h("textarea", { id: "prompt", placeholder: "What do you want to see?", "aria-describedby": "e-prompt", oninput: () => { draft.prompt = prompt.value; changed(); sayWrong("prompt", ""); } });
+const promptWrong = h("p", { class: "wrong", id: "e-prompt", hidden: true });
+const modelButton = h("button", { type: "button", class: "model", "aria-haspopup": "dialog", onclick: () => choose() });
+const standIn = h("p", { class: "note small", hidden: true }, "These are stand-in pictures. Set REPLICATE_API_TOKEN for real ones.");
+const pictureBox = h("div", { class: "stack", hidden: true });
+const settings = h("div", { class: "full" });
+const quick = h("div", { class: "quick", role: "group", "aria-label": "Settings" });
+const submitWord = h("span", {}, "Generate");
+const codeBox = h("div", { class: "code" });
+const problemBox = h("div", { hidden: true });
+const addPicture = h("button", { type: "button", class: "ref", hidden: true, onclick: () => togglePicture() }, icon("image"), "Add a picture");
+
+export const ask = h("form", { class: "ask card", "aria-label": "New job", novalidate: true, onsubmit: (event) => { event.preventDefault(); submit(); } },
+  h("div", { class: "scroll", tabindex: "-1" }, modelButton, standIn,
+    h("div", {}, h("label", { class: "vh", for: "prompt" }, "Prompt"),
+      h("div", { class: "write" }, prompt, h("div", { class: "foot" }, addPicture, h("span", { class: "sp" }),
+        iconButton("text", "One job per line", () => severalLines()), iconButton("clock", "Prompts before", () => history()))), promptWrong),
+    pictureBox, quick, settings),
+  h("div", { class: "go" }, problemBox, h("button", { class: "primary" }, submitWord, h("kbd", {}, "Ctrl ↵")), codeBox));
+
+ask.addEventListener("paste", (event) => { if (give(pictures(event.clipboardData))) event.preventDefault(); });
+ask.addEventListener("dragover", (event) => event.preventDefault());
+ask.addEventListener("drop", (event) => { event.preventDefault(); give(pictures(event.dataTransfer)); });
+
+const fileFields = () => (fields ?? []).filter((one) => one.group === "picture");
+function togglePicture(open = pictureBox.hidden) { pictureBox.hidden = !open; }
+function give(files) {
+  const target = fileFields().find((one) => one.control !== "mask");
+  if (!files.length || !target) return false;
+  togglePicture(true);
+  made.get(target.name).el.querySelector("[data-drop]").take(files);
+  return true;
+}
+
+// The body of the request that the form stands for: defaults are left out.
+export function request() {
+  const parameters = Object.fromEntries(Object.entries(values()).filter(([, value]) => value !== undefined));
+  const body = { prompt: draft.prompt };
+  if (model) body.model_name = model.name;
+  if (Object.keys(parameters).length) body.parameters = parameters;
+  return { ...body, ...draft.job };
+}
+
+const outputs = () => {
+  const field = fields?.find((one) => one.group === "count");
+  return field ? Number(values()[field.name] ?? field.default ?? 1) : 1;
+};
+
+function changed() {
+  submitWord.textContent = `Generate ${things(outputs(), model?.output)}`;
+  drawCode();
+  drawQuick();
+  keep();
+}
+
+function drawCode() {
+  const said = code(draft.language, { ...request(), prompt: draft.prompt || "A cat riding a bicycle" }, { base, keyed: Boolean(key.get()) });
+  let pre = codeBox.querySelector("code");
+  if (!pre) {
+    const tabs = Object.keys(LANGUAGES).map((language) => h("button", { type: "button", role: "tab", id: `tab-${language}`, "aria-controls": "code", "data-language": language,
+      onclick: () => { draft.language = language; changed(); }, onkeydown: (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (step) tabs[(tabs.indexOf(event.target) + step + tabs.length) % tabs.length].focus();
+      } }, language));
+    codeBox.append(h("div", { class: "code-bar" }, h("div", { role: "tablist", class: "row", "aria-label": "The same request as code" }, tabs), h("span", { class: "sp" }),
+      h("button", { type: "button", class: "copy", onclick: (event) => copy(codeBox.querySelector("code").textContent, event.currentTarget) }, icon("copy"), h("span", { "data-word": "", "aria-live": "polite" }, "Copy"))),
+    h("pre", { class: "block", id: "code", role: "tabpanel", tabindex: 0 }, h("code", {})));
+    pre = codeBox.querySelector("code");
+  }
+  pre.textContent = said;
+  codeBox.querySelector("pre").setAttribute("aria-labelledby", `tab-${draft.language}`);
+  for (const tab of codeBox.querySelectorAll("[role=tab]")) tab.setAttribute("aria-selected", String(tab.dataset.language === draft.language));
+}
+
+function drawQuick() {
+  const said = (fields ?? []).filter((one) => ["shape", "count", "format", "seed"].includes(one.group)).slice(0, 4).map((one) => {
+    const value = values()[one.name] ?? one.default;
+    if (one.group === "count") return things(Number(value ?? 1), model.output);
+    return one.group === "seed" ? (value === null ? "Any seed" : `Seed ${value}`) : bare(value ?? one.label);
+  });
+  swap(quick, [...said, "All settings"].map((word) => h("button", { type: "button", class: "chip", onclick: openSheet }, word)));
+}
+
+function openSheet() {
+  const place = h("div", {});
+  settings.replaceWith(place);
+  dialog("Settings", [h("div", { class: "row" }, h("h2", { class: "sp" }, "Settings"), iconButton("x", "Close", (event) => event.currentTarget.closest("dialog").close())), settings],
+    { onclose: () => place.replaceWith(settings) });
+}
+
+function jobFields() {
+  const priority = h("input", { type: "number", id: "job-priority", min: 0, max: 9, placeholder: "5", value: draft.job.priority ?? "", oninput: () => setJob("priority", priority.value === "" ? undefined : Number(priority.value)) });
+  const start = h("input", { type: "datetime-local", id: "job-start", value: local(draft.job.run_at), oninput: () => setJob("run_at", start.value ? new Date(start.value).toISOString() : undefined) });
+  return h("div", { class: "two" }, h("div", {}, h("label", { class: "label", for: "job-priority" }, "Priority (0-9)"), h("div", { class: "field-box" }, priority)),
+    h("div", {}, h("label", { class: "label", for: "job-start" }, "Not before"), h("div", { class: "field-box" }, start)));
+}
+const local = (time) => (time ? new Date(Date.parse(time) - new Date().getTimezoneOffset() * 60_000).toISOString().slice(0, 16) : "");
+function setJob(name, value) {
+  if (value === undefined) delete draft.job[name];
+  else draft.job[name] = value;
+  changed();
+}
+
+function drawFields() {
+  made = new Map();
+  for (const one of fields ?? [{ name: "*", control: "json", group: "more", type: "object", label: "Parameters", default: null, options: [],
+    help: model?.parameters ? "The description of this model cannot be shown as a form." : "What this model takes is not known yet." }]) {
+    const change = one.name === "*" ? (value) => { draft.values[model.name] = value ?? {}; changed(); }
+      : (value) => { if (value === undefined) delete values()[one.name]; else values()[one.name] = value; changed(); };
+    const value = one.name === "*" ? (Object.keys(values()).length ? values() : undefined) : values()[one.name];
+    made.set(one.name, makeField(one, value, change, (pattern) => Object.entries(values()).find(([name]) => pattern.test(name) && !/mask/.test(name))?.[1]));
+  }
+  const of = (...groups) => (fields ?? []).filter((one) => groups.includes(one.group)).map((one) => made.get(one.name).el);
+  const required = (fields ?? []).filter((one) => one.group === "more" && one.required).map((one) => made.get(one.name).el);
+  const rest = (fields ?? [{ name: "*", group: "more" }]).filter((one) => one.group === "more" && !one.required);
+  const pair = [...of("count"), ...of("seed")];
+  const more = h("div", { class: "full", hidden: Boolean(fields) }, rest.map((one) => made.get(one.name).el), jobFields());
+  const opener = h("button", { type: "button", class: "more", "aria-expanded": String(!fields), onclick: () => {
+    more.hidden = !more.hidden;
+    opener.setAttribute("aria-expanded", String(!more.hidden));
+  } }, icon("right"), "More settings", h("em", { class: "cut" }, rest.slice(0, 2).map((one) => one.label?.toLowerCase() ?? "").join(", "), rest.length > 2 ? `, ${rest.length - 2} others` : ""));
+  swap(settings, required, of("shape"), pair.length === 2 ? h("div", { class: "two" }, pair) : pair, of("format"), opener, more);
+  swap(pictureBox, of("picture"));
+  addPicture.hidden = !fileFields().length;
+  togglePicture(fileFields().some((one) => one.required || values()[one.name] !== undefined));
+}
+
+export function useModel(next) {
+  model = next;
+  draft.model = next.name;
+  fields = next.parameters ? fieldsOf(next.parameters) : null;
+  swap(modelButton, h("span", { class: "art" }, icon({ audio: "sound", text: "text", video: "film", animation: "film" }[next.output] ?? "image")),
+    h("span", {}, h("b", { class: "cut" }, modelName(next.name)), h("small", { class: "cut" }, `${next.name.split("/")[0]} · ${next.provider}`)), h("span", { class: "sp" }), icon("down"));
+  modelButton.setAttribute("aria-label", `Model: ${next.name}. Choose another`);
+  standIn.hidden = next.provider !== "placeholder";
+  drawFields();
+  changed();
+}
+
+async function choose() {
+  const next = await pickModel(model);
+  if (next) useModel(next);
+}
+
+function sayWrong(name, message) {
+  if (name === "prompt") {
+    promptWrong.textContent = message;
+    promptWrong.hidden = !message;
+    prompt[message ? "setAttribute" : "removeAttribute"]("aria-invalid", "true");
+    if (message) prompt.focus();
+    return true;
+  }
+  const field = made.get(name) ?? made.get("*");
+  if (!field) return false;
+  field.wrong(message);
+  if (message) {
+    for (let up = field.el; up && up !== ask; up = up.parentElement) up.hidden = false;
+    field.focus();
+  }
+  return true;
+}
+
+function show(error) {
+  const unplaced = [...error.errors ?? []].reverse().filter((one) => {
+    const [first, second] = one.pointer.split("/").slice(1).map((part) => part.replace(/~1/g, "/").replace(/~0/g, "~"));
+    return !sayWrong(first === "parameters" ? second ?? "*" : first, one.detail);
+  });
+  const shown = (error.errors ?? []).length > unplaced.length;
+  problemBox.hidden = shown;
+  swap(problemBox, !shown && trouble(error, submit));
+}
+
+function remember(text) {
+  const all = [text, ...read(PROMPTS, []).filter((one) => one !== text)].slice(0, MOST_PROMPTS);
+  sessionStorage.setItem(PROMPTS, JSON.stringify(all));
+}
+
+async function send(body) {
+  return put(await post("generate", body, { "Idempotency-Key": crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint8Array(16))].join("-") }), "event");
+}
+
+export async function submit() {
+  problemBox.hidden = true;
+  for (const field of made.values()) if (!field.el.querySelector("textarea.mono")) field.wrong("");
+  if (!draft.prompt.trim()) return sayWrong("prompt", "Say what you want to see.");
+  const body = request();
+  remember(draft.prompt);
+  try {
+    await send(body);
+  } catch (error) {
+    if (error instanceof Offline) error.message = "The service cannot be reached. Nothing you typed is lost; try again when the connection is back.";
+    show(error);
+  }
+}
+
+async function severalLines() {
+  const lines = draft.prompt.split("\n").map((one) => one.trim()).filter(Boolean);
+  if (lines.length < 2) return toast("Write one prompt per line first");
+  try {
+    for (const line of lines) await send({ ...request(), prompt: line });
+    toast(`${lines.length} jobs sent`);
+  } catch (error) { show(error); }
+}
+
+function history() {
+  const all = read(PROMPTS, []);
+  const box = dialog("Prompts before", [h("h2", {}, "Prompts before"), all.length
+    ? h("div", { class: "options" }, all.map((one) => h("button", { type: "button", class: "option", onclick: () => { fill({ prompt: one }); box.close(); } }, h("span", { class: "cut" }, one))))
+    : h("p", { class: "soft" }, "What you send is listed here, in this tab only.")]);
+}
+
+// Fills the form: a prompt, or all that a job was made of.
+export function fill({ prompt: text, parameters }) {
+  if (text !== undefined) draft.prompt = prompt.value = text;
+  if (parameters) {
+    draft.values[model.name] = { ...parameters };
+    drawFields();
+  }
+  changed();
+  prompt.focus();
+}
+
+export async function again(id) {
+  const job = jobs.get(id)?.model_name ? jobs.get(id) : await api(`jobs/${id}`);
+  const known = (await loadModels()).find((one) => one.name === job.model_name && one.provider === job.provider);
+  const next = known ?? await api(`models/${job.model_name.split(":")[0]}`).catch(() => null);
+  useModel(next ? { ...next, name: job.model_name } : { name: job.model_name, provider: job.provider, output: job.kind, parameters: null });
+  fill(job);
+}
+
+export async function startAsk() {
+  prompt.value = draft.prompt;
+  drawCode();
+  try {
+    const all = await loadModels();
+    if (model) return;
+    const first = all.find((one) => one.name === draft.model) ?? all.find((one) => one.default) ?? all[0];
+    if (first) useModel(first);
+    else swap(modelButton, "No model is available");
+  } catch (error) {
+    problemBox.hidden = false;
+    swap(problemBox, trouble(error, startAsk));
+  }
+}

@@ -1,0 +1,85 @@
+// Files as inputs: chosen, dropped, pasted; from a former job; by address. Masks are painted.
+import { h, iconButton, swap } from "../lib/dom.js";
+import { api, mediaUrl } from "../lib/api.js";
+import { bytes } from "../lib/format.js";
+import { jobs } from "../lib/store.js";
+import { paintMask } from "./mask.js";
+
+const previews = new Map(); // by reference, of this page
+
+export const preview = (reference) => {
+  if (previews.has(reference)) return previews.get(reference);
+  const job = /^job:([0-9a-f-]{36})(?:\/(\d+))?$/.exec(reference ?? "");
+  const output = job && jobs.get(job[1])?.outputs[Number(job[2] ?? 0)];
+  if (output?.content_type.startsWith("image/")) return mediaUrl(output.url);
+  return null; // no other origin may be asked, and files of uploads are not served
+};
+
+export async function upload(file) {
+  const sent = await api("uploads", { method: "POST", body: file, headers: { "Content-Type": file.type || "application/octet-stream" } });
+  if (sent.content_type.startsWith("image/")) previews.set(sent.reference, URL.createObjectURL(file));
+  return sent;
+}
+
+export const pictures = (data) => [...(data?.files ?? [])];
+
+export function fileField(field, value, change, wrong, context) {
+  const many = field.control === "files";
+  const all = value === undefined ? [] : [value].flat();
+  const choose = h("input", { type: "file", class: "vh", id: `f-${field.name}`, multiple: many, tabindex: -1, "aria-labelledby": `l-${field.name}`, onchange: () => take([...choose.files]) });
+  const list = h("div", { class: "stack" });
+  const box = h("div", { class: "drop", "data-drop": field.name,
+    ondragover: (event) => { event.preventDefault(); box.classList.add("over"); },
+    ondragleave: () => box.classList.remove("over"),
+    ondrop: (event) => {
+      event.preventDefault();
+      event.stopPropagation();
+      box.classList.remove("over");
+      const job = event.dataTransfer.getData("text/x-fleek-job");
+      if (job) add([`job:${job}`]);
+      else take(pictures(event.dataTransfer));
+    } }, choose, list);
+  const said = () => change(all.length === 0 ? undefined : many ? [...all] : all[0]);
+
+  function add(references) {
+    if (!many) all.length = 0;
+    all.push(...references);
+    said();
+    draw();
+  }
+
+  async function take(files) {
+    if (!files.length) return;
+    swap(list, h("span", { role: "status" }, "Uploading…"));
+    try {
+      const sent = [];
+      for (const file of files.slice(0, many ? 10 : 1)) sent.push((await upload(file)).reference);
+      add(sent);
+    } catch (error) {
+      draw();
+      wrong(error.status === 413 ? `This file is too large (${bytes(files[0].size)}). ${error.message}` : error.message);
+    }
+  }
+
+  function entry(reference, at) {
+    const picture = preview(reference);
+    return h("div", { class: "row" }, picture && h("img", { src: picture, alt: "" }), h("span", { class: "cut sp small" }, reference),
+      iconButton("x", `Remove ${reference}`, () => { all.splice(at, 1); said(); draw(); }));
+  }
+
+  function draw() {
+    const address = h("input", { type: "text", placeholder: "or an address: https://…", "aria-label": `Address for ${field.label}`,
+      onchange: () => { if (address.value.trim()) add([address.value.trim()]); } });
+    const open = many || all.length === 0;
+    const source = field.control === "mask" && open && preview(context(/image|picture/));
+    swap(list, all.map(entry),
+      open && h("div", { class: "row wrap" }, h("button", { type: "button", onclick: () => choose.click() }, "Choose a file"),
+        h("span", {}, "drop or paste it here"),
+        source && h("button", { type: "button", onclick: () => paintMask(source, (file) => take([file])) }, "Paint a mask")),
+      open && h("div", { class: "field-box" }, address));
+  }
+  draw();
+  box.take = take;
+  box.add = add;
+  return box;
+}

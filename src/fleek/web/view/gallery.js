@@ -1,0 +1,285 @@
+// The wall: all jobs of a filter behind one scrollbar; only what is near the view is in the document.
+import { confirm, h, icon, later, patch, swap } from "../lib/dom.js";
+import { api, base, post, save } from "../lib/api.js";
+import { count, day, dayName, some } from "../lib/format.js";
+import { justify, rowOf, within } from "../lib/layout.js";
+import { address, go, replace, route } from "../lib/router.js";
+import { jobs, put, subscribe } from "../lib/store.js";
+import { fill } from "./ask.js";
+import { anywhere, asked, belongs, filterBar, filtersOf } from "./filters.js";
+import { look, makeTile, ratio } from "./tile.js";
+import { tellProblem, toast, trouble } from "./toast.js";
+
+const PAGE = 100, NEAR = 500, MOST_TILES = 140, GAP = 8, HEADING = 24;
+const bar = filterBar();
+const sub = h("span", { class: "sub num" });
+const wall = h("div", { class: "wall", role: "list", "aria-label": "Jobs" });
+const days = h("div", { "aria-hidden": "true" });
+const notes = h("div", { class: "stack" });
+const pill = h("button", { type: "button", class: "pill", hidden: true, onclick: () => { showFresh(); scrollTo({ top: 0 }); } });
+const selection = h("div", { class: "select-bar card", hidden: true, role: "group", "aria-label": "Selected jobs" });
+export const gallery = h("section", { class: "gallery", "aria-label": "Gallery" }, h("div", { class: "head" }, h("h2", {}, "Gallery"), sub, h("span", { class: "sp" }), bar.els), notes, h("div", { class: "wall" }, days, wall), selection, pill);
+const frame = wall.parentElement;
+
+const chosen = new Set();
+let filters = {}, items = [], starts = [], laid = { rows: [], titles: [], height: 0 }, fresh = new Map();
+let cursor = null, started = 0, loading = false, wide = 0, capped = false, shownKey = null;
+
+const job = (index) => jobs.get(items[index]) ?? items.kept?.get(items[index]);
+
+async function page(offset) {
+  const query = asked(filters), whole = anywhere(query);
+  query.set("limit", PAGE);
+  if (whole) query.set("offset", Math.min(offset + fresh.size, 10_000));
+  else if (cursor?.next) return read(cursor.next);
+  return read(`jobs?${query}`);
+}
+async function read(path) {
+  const answer = await api(path, { whole: true }), link = /<[^>]*\/api\/v1\/([^>]+)>; rel="next"/.exec(answer.headers.get("link") ?? "");
+  return { found: await answer.json(), next: link?.[1] ?? null };
+}
+
+export function show(query, force = false) {
+  const next = filtersOf(query), same = JSON.stringify(next) === shownKey;
+  bar.show(next);
+  if (same && !force) return draw(true);
+  filters = next;
+  shownKey = JSON.stringify(next);
+  return load();
+}
+
+async function load() {
+  const mine = ++started;
+  fresh = new Map();
+  cursor = null;
+  pill.hidden = true;
+  const waiting = setTimeout(() => { if (mine === started && !items.length) skeleton(); }, 150);
+  try {
+    const query = asked(filters);
+    const [counted, first] = await Promise.all([api(`jobs/days?${query}`), page(0)]);
+    if (mine !== started) return;
+    const total = Math.max(counted.reduce((sum, one) => sum + one.jobs, 0), first.found.length);
+    capped = total >= 10_000;
+    items = new Array(total).fill(null);
+    items.kept = new Map();
+    let at = 0;
+    starts = counted.map((one) => { const start = at; at += one.jobs; return { name: one.day, start }; });
+    if (!starts.length && total) starts = [{ name: day(first.found[0].created_at), start: 0 }];
+    cursor = { next: first.next, at: first.found.length };
+    accept(0, first.found);
+    notes.replaceChildren(...total ? [] : [empty()]);
+    lay();
+  } catch (error) {
+    if (mine === started) { notes.replaceChildren(trouble(error, load)); items = []; lay(); }
+  } finally { clearTimeout(waiting); }
+}
+
+function accept(at, found) {
+  for (const one of found) {
+    if (at >= items.length) items.push(null);
+    items[at] = one.id;
+    items.kept.set(one.id, put(one));
+    at += 1;
+  }
+}
+
+function skeleton() {
+  swap(notes, h("div", { class: "row wrap", "aria-label": "Loading" }, [240, 168, 130, 300, 200].map((width) => {
+    const one = h("div", { class: "skeleton" });
+    one.style.width = `${width}px`;
+    one.style.height = "168px";
+    return one;
+  })));
+}
+
+const EXAMPLES = ["A lighthouse on a basalt cliff, long exposure", "Portrait of an owl as a Dutch master", "A paper boat crossing a puddle, macro"];
+function empty() {
+  if (Object.keys(filters).length) {
+    return h("div", { class: "card empty" }, h("p", {}, "No job matches."), h("button", { type: "button", class: "second", onclick: () => replace(address(route().name === "create" ? "" : "gallery")) }, "Clear filters"));
+  }
+  return h("div", { class: "card empty" }, h("p", {}, "Nothing here yet."), h("div", { class: "row wrap" }, EXAMPLES.map((one) =>
+    h("button", { type: "button", class: "chip", onclick: () => { go("#/"); setTimeout(() => fill({ prompt: one }), 0); } }, one))),
+  h("pre", { class: "block" }, `curl ${base}/api/v1/generate --json '{"prompt": "${EXAMPLES[0]}"}'`));
+}
+
+// Lays all tiles out again; what is at the top of the view stays there.
+function lay() {
+  wide = frame.clientWidth;
+  if (!wide) return;
+  const held = anchor(), atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 4 && scrollY > 0;
+  const phone = innerWidth <= 900;
+  laid = justify({ total: items.length, ratio: (index) => ratio(job(index)), days: starts, width: wide, height: phone ? 106 : 168, gap: phone ? 6 : GAP, heading: HEADING });
+  frame.style.height = `${laid.height}px`;
+  sub.textContent = items.length ? count(items.length) + (capped ? "+" : "") : "";
+  if (atEnd) scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
+  else if (held) {
+    const row = laid.rows[rowOf(laid.rows, held.index)];
+    const moved = row ? row.y - held.y : 0;
+    if (Math.abs(moved) > 1) scrollBy({ top: moved, behavior: "instant" });
+  }
+  draw(true);
+}
+
+function anchor() {
+  const top = -frame.getBoundingClientRect().top;
+  if (top < 0) return null;
+  const row = within(laid.rows, top, top + innerHeight)[0];
+  return row ? { index: row.start, y: row.y } : null;
+}
+
+function draw() {
+  if (!frame.isConnected || frame.clientWidth === 0) return;
+  if (frame.clientWidth !== wide) return lay();
+  const top = -frame.getBoundingClientRect().top;
+  let rows = within(laid.rows, top - NEAR, top + innerHeight + NEAR);
+  while (rows.length > 1 && rows.at(-1).stop - rows[0].start > MOST_TILES) rows = rows[0].y + rows[0].h < top ? rows.slice(1) : rows.slice(0, -1);
+  const seen = new Set(), tiles = [];
+  for (const row of rows) {
+    let x = 0;
+    for (let index = row.start; index < row.stop; index += 1) {
+      const one = job(index), width = ratio(one) * row.h;
+      if (one && !seen.has(one.id)) { seen.add(one.id); tiles.push({ job: one, index, x, y: row.y, w: width, h: row.h }); }
+      else if (!one) tiles.push({ job: null, index, x, y: row.y, w: width, h: row.h });
+      x += width + (innerWidth <= 900 ? 6 : GAP);
+    }
+  }
+  patch(wall, tiles, (tile) => (tile.job ? look(tile.job) : `empty ${tile.index}`), make, place);
+  patch(days, laid.titles.filter((title) => title.y > top - NEAR - 200 && title.y < top + innerHeight + NEAR), (title) => title.name, (title) => h("h3", { class: "day" }, dayName(title.name)), (el, title) => { el.style.top = `${title.y}px`; });
+  const missing = tiles.find((tile) => !tile.job);
+  if (missing) ensure(missing.index);
+}
+
+const make = (tile) => (tile.job ? makeTile(tile.job, { chosen, select }) : h("div", { class: "tile", role: "listitem", "aria-label": "Loading" }));
+function place(el, tile) {
+  el.style.setProperty("--x", `${tile.x}px`);
+  el.style.setProperty("--y", `${tile.y}px`);
+  el.style.setProperty("--w", `${tile.w}px`);
+  el.style.setProperty("--h", `${tile.h}px`);
+  el.dataset.index = tile.index;
+}
+
+async function ensure(index) {
+  if (loading) return;
+  loading = true;
+  const mine = started;
+  try {
+    const whole = anywhere(asked(filters));
+    const from = whole ? Math.max(0, index - 10) : cursor.at;
+    const { found, next } = await page(from);
+    if (mine !== started) return;
+    if (!whole) cursor = { next, at: from + found.length };
+    accept(from, found);
+    if (!found.length || (!whole && !next)) items.length = Math.max(from + found.length, Math.min(items.length, index));
+    lay();
+  } catch (error) {
+    if (mine === started) notes.replaceChildren(trouble(error, () => { notes.replaceChildren(); draw(); }));
+  } finally { loading = false; }
+  if (mine === started && !notes.children.length) draw();
+}
+
+// A job that has come to the list: shown at once at the top of the page, announced further down.
+function arrived(one) {
+  if (scrollY > 300 && frame.isConnected) {
+    fresh.set(one.id, one);
+    pill.hidden = false;
+    pill.textContent = `${fresh.size} new`;
+  } else { insert(one); lay(); }
+}
+function insert(one) {
+  let at = 0;
+  while (at < items.length && job(at)?.created_at > one.created_at) at += 1;
+  if (at > 0 && at < items.length && !job(at)) return; // it comes with its page
+  items.splice(at, 0, one.id);
+  items.kept.set(one.id, one);
+  const key = day(one.created_at), found = starts.findIndex((start) => start.name === key);
+  if (found < 0) {
+    const before = starts.findIndex((start) => start.name < key), spot = before < 0 ? starts.length : before;
+    starts.splice(spot, 0, { name: key, start: at });
+    for (const start of starts.slice(spot + 1)) start.start += 1;
+  } else for (const start of starts.slice(found + 1)) start.start += 1;
+  notes.replaceChildren();
+}
+function showFresh() {
+  for (const one of fresh.values()) insert(one);
+  fresh = new Map();
+  pill.hidden = true;
+  lay();
+}
+
+subscribe((ids) => {
+  let redraw = false;
+  for (const id of ids) {
+    const one = jobs.get(id);
+    const held = items.kept?.has(id);
+    if (one && held) { items.kept.set(id, one); redraw = true; }
+    else if (one && items.kept && shownKey !== null && !fresh.has(id) && belongs(one, filters)) arrived(one);
+  }
+  if (redraw) draw();
+});
+
+function select(id, on) {
+  if (on) chosen.add(id);
+  else chosen.delete(id);
+  gallery.classList.toggle("selecting", chosen.size > 0);
+  selection.hidden = chosen.size === 0;
+  swap(selection, h("b", { class: "num" }, `${count(chosen.size)} selected`),
+    h("button", { type: "button", class: "text", onclick: download }, icon("save"), "Download"),
+    h("button", { type: "button", class: "text danger", onclick: purge }, icon("trash"), `Delete ${count(chosen.size)}`),
+    h("button", { type: "button", class: "text", onclick: clear }, "Clear"));
+}
+function clear() {
+  for (const box of wall.querySelectorAll(".pick input")) box.checked = false;
+  chosen.clear();
+  select(null, false);
+}
+async function download() {
+  for (const id of chosen) {
+    const one = jobs.get(id);
+    for (const output of one?.outputs ?? []) await save(one, output.index).catch(tellProblem);
+  }
+}
+async function purge() {
+  const ids = [...chosen];
+  if (!await confirm(`Delete the files of ${some(ids.length, "job")}? What was asked for stays in the list.`, `Delete ${some(ids.length, "job")}`)) return;
+  try {
+    for (let at = 0; at < ids.length; at += 100) await post("jobs/purge", { ids: ids.slice(at, at + 100) });
+    toast(`${some(ids.length, "job")} will be deleted`);
+    clear();
+  } catch (error) { tellProblem(error); }
+}
+
+// The job before or after another one in the list.
+export function neighbour(id, step) {
+  const at = items.indexOf(id);
+  return at < 0 ? null : items[at + step] ?? null;
+}
+export const focusTile = (id) => {
+  const find = () => wall.querySelector(`[data-job="${id}"] > a`);
+  if (!find()) {
+    const row = laid.rows[rowOf(laid.rows, items.indexOf(id))];
+    if (row) { scrollTo({ top: frame.offsetTop + row.y - 120, behavior: "instant" }); draw(); }
+  }
+  find()?.focus({ preventScroll: true });
+};
+
+wall.addEventListener("keydown", (event) => {
+  const tile = event.target.closest(".tile"), index = Number(tile?.dataset.index);
+  if (!tile || event.target.closest("button, input") || event.altKey || event.ctrlKey || event.metaKey) return;
+  const at = rowOf(laid.rows, index), row = laid.rows[at];
+  const across = (next) => next && next.start + Math.min(next.stop - next.start - 1, Math.round((index - row.start) * (next.stop - next.start) / (row.stop - row.start)));
+  const to = { ArrowLeft: index - 1, ArrowRight: index + 1, ArrowUp: across(laid.rows[at - 1]), ArrowDown: across(laid.rows[at + 1]) }[event.key];
+  if (to === undefined || !items[to]) return;
+  event.preventDefault();
+  focusTile(items[to]);
+  document.activeElement.scrollIntoView({ block: "nearest" });
+});
+
+export const reload = () => (shownKey === null ? null : load());
+export const redraw = () => draw();
+export const search = bar.search;
+let framed = 0;
+addEventListener("scroll", () => {
+  framed ||= requestAnimationFrame(() => { framed = 0; draw(); });
+  if (fresh.size && scrollY < 200) showFresh();
+}, { passive: true });
+new ResizeObserver(later(() => lay(), 60)).observe(frame);
