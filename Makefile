@@ -11,14 +11,14 @@ unexport PYTHONDONTWRITEBYTECODE # or each process that a test starts compiles 1
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do "$$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2])' 2>/dev/null && { echo "$$p"; break; }; done)
 PYTHONS := 3.11 3.12 3.13 3.14
 T ?=
-QUICK := not full and not node and not live
-FULL := (full or hypothesis) and not node and not live
+QUICK := not full and not node and not live and not browser
+FULL := (full or hypothesis) and not node and not live and not browser
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WAITING := $(shell echo $$(($(CORES) + ($(CORES) + 1) / 2)))# processes of tests that wait for others half of their time
 CODE := src tests benchmarks scripts
 POSTGRES := tests/store tests/contracts/test_databases.py tests/engine/test_upgrade.py
 
-.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-again test-all coverage chaos docs bench release lock clean
+.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-browser test-again test-all coverage chaos docs bench release lock clean
 
 help:       ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -85,7 +85,11 @@ test-again: $(VENV)/.dev ## What failed last, one at a time; an error where a gu
 	@$(PY) -m scripts.failed_tests
 	@$(BIN)/pytest -n 0 --last-failed --last-failed-no-failures none -m "not node and not live"
 
-test-all: test test-full ## All tests, the quick ones first
+test-browser: $(VENV)/.dev ## The web page in Chromium, which is installed by apt if it is missing and you are root
+	@$(PY) -m scripts.chromium
+	@$(BIN)/pytest -n $(CORES) --dist loadscope -m browser $(or $(T),tests/browser)
+
+test-all: test test-full test-browser ## All tests, the quick ones first
 
 coverage: $(VENV)/.dev ## All tests, and which branches none of them takes
 	@$(BIN)/pytest -n auto --cov --cov-report=term-missing:skip-covered $(T)

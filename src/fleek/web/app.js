@@ -5,16 +5,12 @@ import { connection, follow, listen } from "./lib/events.js";
 import { setServerTime } from "./lib/format.js";
 import { shortcuts, showShortcuts } from "./lib/keys.js";
 import { address, go, route } from "./lib/router.js";
-import { drop, jobs, put } from "./lib/store.js";
-import { accessPage } from "./view/access.js";
+import { drop, put } from "./lib/store.js";
 import { again, ask, startAsk, submit, useModel } from "./view/ask.js";
 import { focusTile, gallery, neighbour, redraw, reload, search, show } from "./view/gallery.js";
-import { jobView } from "./view/job.js";
 import { liveList, loadLive } from "./view/live.js";
-import { askForKey } from "./view/login.js";
 import { loadModels, modelsPage } from "./view/models.js";
-import { queuePage } from "./view/queue.js";
-import { inWords, state, systemPage } from "./view/system.js";
+import { inWords, state } from "./view/state.js";
 import { tellProblem } from "./view/toast.js";
 
 const main = document.getElementById("main"), lost = document.getElementById("lost"), stateLine = document.getElementById("state");
@@ -25,35 +21,47 @@ const scrolls = new Map();
 const home = h("div", { class: "results" });
 const top3 = liveList({ most: 3 });
 
-function drawPage(at) {
+// What is not needed at first is loaded when it is.
+const PAGES = {
+  queue: async () => (await import("./view/queue.js")).queuePage(), system: async () => (await import("./view/system.js")).systemPage(me),
+  models: async () => ({ el: modelsPage() }), access: async () => ({ el: (await import("./view/access.js")).accessPage(me) }),
+  jobs: async (at) => {
+    view = (await import("./view/job.js")).jobView(at.id, { output: Number(at.query.get("output") ?? 0) });
+    return { ...view, el: h("div", { class: "job-page" }, view.el) };
+  },
+};
+
+async function drawPage(at) {
   scrolls.set(current, scrollY);
   stop?.();
   stop = null;
   view = null;
   main.classList.toggle("two-columns", at.name === "create");
-  const other = { queue: () => queuePage(), system: () => systemPage(me), models: () => ({ el: modelsPage() }), access: () => ({ el: accessPage(me) }) }[at.name];
+  const other = PAGES[at.name];
   if (at.name === "create") {
     home.className = "results";
     swap(main, ask, swap(home, top3.el, gallery));
   } else if (at.name === "gallery") {
     home.className = "results only";
     swap(main, swap(home, gallery));
-  } else if (at.name === "jobs") {
-    view = jobView(at.id, { output: Number(at.query.get("output") ?? 0) });
-    stop = view.stop;
-    swap(main, h("div", { class: "job-page" }, view.el));
-  } else if (other) {
-    const page = other();
+  } else if (!other) {
+    go("#/");
+    return;
+  }
+  current = at.name;
+  if (other) {
+    swap(main);
+    const page = await other(at);
+    if (current !== at.name || route().id !== at.id) { page.stop?.(); return; }
     stop = page.stop;
     swap(main, page.el);
-  } else return go("#/");
-  current = at.name;
-  redraw();
+  } else redraw();
   scrollTo({ top: scrolls.get(current) ?? 0, behavior: "instant" });
-  return undefined;
 }
 
-function openLightbox(id) {
+async function openLightbox(id) {
+  const { jobView } = await import("./view/job.js");
+  if (route().id !== id) return;
   const move = (step) => {
     const next = neighbour(route().id, step);
     if (next) { history.replaceState(history.state, "", address(`jobs/${next}`)); openLightbox(next); }
@@ -173,7 +181,7 @@ shortcuts({
   },
 });
 
-onUnauthorized(askForKey);
+onUnauthorized(async (reason) => (await import("./view/login.js")).askForKey(reason));
 document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
 addEventListener("hashchange", navigate);
 history.scrollRestoration = "manual";
@@ -187,4 +195,3 @@ api("me").then((found) => {
   else setInterval(() => loadLive().catch(() => {}), 2000);
 }, tellProblem);
 loadLive().catch(() => {});
-globalThis.fleek = { jobs };

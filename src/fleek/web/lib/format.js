@@ -5,7 +5,10 @@ const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 const shortDay = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long" });
 let ahead = 0; // of the server's clock, in milliseconds
 
-export const setServerTime = (text) => { const time = Date.parse(text); if (time) ahead = time - Date.now(); };
+export const setServerTime = (text) => { // exact to a second: a header has no more
+  const time = Date.parse(text);
+  if (time && Math.abs(time - now()) > 1500) ahead = time - Date.now();
+};
 export const now = () => Date.now() + ahead;
 export const count = (value) => number.format(value);
 export const when = (text) => (text ? moment.format(new Date(text)) : "");
@@ -36,6 +39,7 @@ export function dayName(key) {
   const today = new Date(now()).toISOString().slice(0, 10);
   const yesterday = new Date(now() - 864e5).toISOString().slice(0, 10);
   if (key === today) return "Today";
+  if (!/^\d/.test(key)) return key;
   return key === yesterday ? "Yesterday" : date.format(new Date(`${key}T12:00:00Z`));
 }
 

@@ -1,18 +1,18 @@
 // The form of a new job, made from the model's schema.
 import { dialog, h, icon, iconButton, later, swap } from "../lib/dom.js";
-import { api, base, key, Offline, post } from "../lib/api.js";
-import { code, LANGUAGES } from "../lib/code.js";
+import { api, Offline, post } from "../lib/api.js";
 import { bare, modelName, things } from "../lib/format.js";
 import { fields as fieldsOf } from "../lib/schema.js";
 import { jobs, put } from "../lib/store.js";
+import { codeBox } from "./codebox.js";
 import { pictures } from "./drop.js";
 import { makeField } from "./fields.js";
 import { loadModels, pickModel } from "./models.js";
-import { copy, toast, trouble } from "./toast.js";
+import { kept, pickPrompt, remember } from "./prompts.js";
+import { toast, trouble } from "./toast.js";
 
-const DRAFT = "fleek.draft", PROMPTS = "fleek.prompts", MOST_PROMPTS = 50;
-const read = (name, otherwise) => { try { return JSON.parse(sessionStorage.getItem(name)) ?? otherwise; } catch { return otherwise; } };
-const draft = { model: null, prompt: "", values: {}, job: {}, language: "curl", keepSeed: false, ...read(DRAFT, {}) };
+const DRAFT = "fleek.draft";
+const draft = { model: null, prompt: "", values: {}, job: {}, language: "curl", keepSeed: false, ...kept(DRAFT, {}) };
 let model = null, fields = null, made = new Map();
 
 const keep = later(() => { try { sessionStorage.setItem(DRAFT, JSON.stringify(draft)); } catch { /* full */ } }, 150);
@@ -26,7 +26,7 @@ const pictureBox = h("div", { class: "stack", hidden: true });
 const settings = h("div", { class: "full" });
 const quick = h("div", { class: "quick", role: "group", "aria-label": "Settings" });
 const submitWord = h("span", {}, "Generate");
-const codeBox = h("div", { class: "code" });
+const shownCode = codeBox((language) => { draft.language = language; changed(); });
 const problemBox = h("div", { hidden: true });
 const addPicture = h("button", { type: "button", class: "ref", hidden: true, onclick: () => togglePicture() }, icon("image"), "Add a picture");
 
@@ -34,9 +34,9 @@ export const ask = h("form", { class: "ask card", "aria-label": "New job", noval
   h("div", { class: "scroll", tabindex: "-1" }, modelButton, standIn,
     h("div", {}, h("label", { class: "vh", for: "prompt" }, "Prompt"),
       h("div", { class: "write" }, prompt, h("div", { class: "foot" }, addPicture, h("span", { class: "sp" }),
-        iconButton("text", "One job per line", () => severalLines()), iconButton("clock", "Prompts before", () => history()))), promptWrong),
+        iconButton("text", "One job per line", () => severalLines()), iconButton("clock", "Prompts before", () => pickPrompt((text) => fill({ prompt: text }))))), promptWrong),
     pictureBox, quick, settings),
-  h("div", { class: "go" }, problemBox, h("button", { class: "primary" }, submitWord, h("kbd", {}, "Ctrl ↵")), codeBox));
+  h("div", { class: "go" }, problemBox, h("button", { class: "primary" }, submitWord, h("kbd", {}, "Ctrl ↵")), shownCode.el));
 
 ask.addEventListener("paste", (event) => { if (give(pictures(event.clipboardData))) event.preventDefault(); });
 ask.addEventListener("dragover", (event) => event.preventDefault());
@@ -68,28 +68,9 @@ const outputs = () => {
 
 function changed() {
   submitWord.textContent = `Generate ${things(outputs(), model?.output)}`;
-  drawCode();
+  shownCode.draw(draft.language, request());
   drawQuick();
   keep();
-}
-
-function drawCode() {
-  const said = code(draft.language, { ...request(), prompt: draft.prompt || "A cat riding a bicycle" }, { base, keyed: Boolean(key.get()) });
-  let pre = codeBox.querySelector("code");
-  if (!pre) {
-    const tabs = Object.keys(LANGUAGES).map((language) => h("button", { type: "button", role: "tab", id: `tab-${language}`, "aria-controls": "code", "data-language": language,
-      onclick: () => { draft.language = language; changed(); }, onkeydown: (event) => {
-        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-        if (step) tabs[(tabs.indexOf(event.target) + step + tabs.length) % tabs.length].focus();
-      } }, language));
-    codeBox.append(h("div", { class: "code-bar" }, h("div", { role: "tablist", class: "row", "aria-label": "The same request as code" }, tabs), h("span", { class: "sp" }),
-      h("button", { type: "button", class: "copy", onclick: (event) => copy(codeBox.querySelector("code").textContent, event.currentTarget) }, icon("copy"), h("span", { "data-word": "", "aria-live": "polite" }, "Copy"))),
-    h("pre", { class: "block", id: "code", role: "tabpanel", tabindex: 0 }, h("code", {})));
-    pre = codeBox.querySelector("code");
-  }
-  pre.textContent = said;
-  codeBox.querySelector("pre").setAttribute("aria-labelledby", `tab-${draft.language}`);
-  for (const tab of codeBox.querySelectorAll("[role=tab]")) tab.setAttribute("aria-selected", String(tab.dataset.language === draft.language));
 }
 
 function drawQuick() {
@@ -121,12 +102,15 @@ function setJob(name, value) {
   changed();
 }
 
+// A mask can be painted as soon as there is a picture.
+const drawMasks = () => fileFields().filter((one) => one.control === "mask").forEach((one) => made.get(one.name)?.draw(values()[one.name]));
+
 function drawFields() {
   made = new Map();
   for (const one of fields ?? [{ name: "*", control: "json", group: "more", type: "object", label: "Parameters", default: null, options: [],
     help: model?.parameters ? "The description of this model cannot be shown as a form." : "What this model takes is not known yet." }]) {
     const change = one.name === "*" ? (value) => { draft.values[model.name] = value ?? {}; changed(); }
-      : (value) => { if (value === undefined) delete values()[one.name]; else values()[one.name] = value; changed(); };
+      : (value) => { if (value === undefined) delete values()[one.name]; else values()[one.name] = value; changed(); if (one.control === "file") drawMasks(); };
     const value = one.name === "*" ? (Object.keys(values()).length ? values() : undefined) : values()[one.name];
     made.set(one.name, makeField(one, value, change, (pattern) => Object.entries(values()).find(([name]) => pattern.test(name) && !/mask/.test(name))?.[1]));
   }
@@ -190,11 +174,6 @@ function show(error) {
   swap(problemBox, !shown && trouble(error, submit));
 }
 
-function remember(text) {
-  const all = [text, ...read(PROMPTS, []).filter((one) => one !== text)].slice(0, MOST_PROMPTS);
-  sessionStorage.setItem(PROMPTS, JSON.stringify(all));
-}
-
 async function send(body) {
   return put(await post("generate", body, { "Idempotency-Key": crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint8Array(16))].join("-") }), "event");
 }
@@ -222,13 +201,6 @@ async function severalLines() {
   } catch (error) { show(error); }
 }
 
-function history() {
-  const all = read(PROMPTS, []);
-  const box = dialog("Prompts before", [h("h2", {}, "Prompts before"), all.length
-    ? h("div", { class: "options" }, all.map((one) => h("button", { type: "button", class: "option", onclick: () => { fill({ prompt: one }); box.close(); } }, h("span", { class: "cut" }, one))))
-    : h("p", { class: "soft" }, "What you send is listed here, in this tab only.")]);
-}
-
 // Fills the form: a prompt, or all that a job was made of.
 export function fill({ prompt: text, parameters }) {
   if (text !== undefined) draft.prompt = prompt.value = text;
@@ -250,7 +222,7 @@ export async function again(id) {
 
 export async function startAsk() {
   prompt.value = draft.prompt;
-  drawCode();
+  shownCode.draw(draft.language, request());
   try {
     const all = await loadModels();
     if (model) return;

@@ -3,7 +3,6 @@ import { h, iconButton, swap } from "../lib/dom.js";
 import { api, mediaUrl } from "../lib/api.js";
 import { bytes } from "../lib/format.js";
 import { jobs } from "../lib/store.js";
-import { paintMask } from "./mask.js";
 
 const previews = new Map(); // by reference, of this page
 
@@ -26,7 +25,11 @@ export const pictures = (data) => [...(data?.files ?? [])];
 export function fileField(field, value, change, wrong, context) {
   const many = field.control === "files";
   const all = value === undefined ? [] : [value].flat();
-  const choose = h("input", { type: "file", class: "vh", id: `f-${field.name}`, multiple: many, tabindex: -1, "aria-labelledby": `l-${field.name}`, onchange: () => take([...choose.files]) });
+  const choose = h("input", { type: "file", class: "vh", id: `f-${field.name}`, multiple: many, tabindex: -1, "aria-labelledby": `l-${field.name}`, onchange: () => {
+    const files = [...choose.files];
+    choose.value = ""; // or the same file could not be chosen twice
+    take(files);
+  } });
   const list = h("div", { class: "stack" });
   const box = h("div", { class: "drop", "data-drop": field.name,
     ondragover: (event) => { event.preventDefault(); box.classList.add("over"); },
@@ -75,7 +78,7 @@ export function fileField(field, value, change, wrong, context) {
     swap(list, all.map(entry),
       open && h("div", { class: "row wrap" }, h("button", { type: "button", onclick: () => choose.click() }, "Choose a file"),
         h("span", {}, "drop or paste it here"),
-        source && h("button", { type: "button", onclick: () => paintMask(source, (file) => take([file])) }, "Paint a mask")),
+        source && h("button", { type: "button", onclick: async () => (await import("./mask.js")).paintMask(source, (file) => take([file])) }, "Paint a mask")),
       open && h("div", { class: "field-box" }, address));
   }
   draw();

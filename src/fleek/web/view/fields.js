@@ -138,5 +138,5 @@ export function makeField(field, value, changed, context) {
     wrong("");
   }
   draw(value);
-  return { el, wrong, focus: () => place.querySelector("input, select, textarea, button")?.focus(), draw: (now) => { draw(now); mark(now); } };
+  return { el, wrong, focus: () => (place.querySelector(`[id="${idOf(field)}"]:not([type=file])`) ?? place.querySelector("input:not([type=file]), select, textarea, button"))?.focus(), draw: (now) => { draw(now); mark(now); } };
 }

@@ -1,14 +1,14 @@
 // The wall: all jobs of a filter behind one scrollbar; only what is near the view is in the document.
-import { confirm, h, icon, later, patch, swap } from "../lib/dom.js";
-import { api, base, post, save } from "../lib/api.js";
-import { count, day, dayName, some } from "../lib/format.js";
+import { h, later, patch, swap } from "../lib/dom.js";
+import { api, base } from "../lib/api.js";
+import { count, day, dayName } from "../lib/format.js";
 import { justify, rowOf, within } from "../lib/layout.js";
-import { address, go, replace, route } from "../lib/router.js";
 import { jobs, put, subscribe } from "../lib/store.js";
-import { fill } from "./ask.js";
+import { empty, skeleton } from "./empty.js";
 import { anywhere, asked, belongs, filterBar, filtersOf } from "./filters.js";
+import { selection } from "./selection.js";
 import { look, makeTile, ratio } from "./tile.js";
-import { tellProblem, toast, trouble } from "./toast.js";
+import { trouble } from "./toast.js";
 
 const PAGE = 100, NEAR = 500, MOST_TILES = 140, GAP = 8, HEADING = 24;
 const bar = filterBar();
@@ -17,26 +17,26 @@ const wall = h("div", { class: "wall", role: "list", "aria-label": "Jobs" });
 const days = h("div", { "aria-hidden": "true" });
 const notes = h("div", { class: "stack" });
 const pill = h("button", { type: "button", class: "pill", hidden: true, onclick: () => { showFresh(); scrollTo({ top: 0 }); } });
-const selection = h("div", { class: "select-bar card", hidden: true, role: "group", "aria-label": "Selected jobs" });
-export const gallery = h("section", { class: "gallery", "aria-label": "Gallery" }, h("div", { class: "head" }, h("h2", {}, "Gallery"), sub, h("span", { class: "sp" }), bar.els), notes, h("div", { class: "wall" }, days, wall), selection, pill);
+export const gallery = h("section", { class: "gallery", "aria-label": "Gallery" }, h("div", { class: "head" }, h("h2", {}, "Gallery"), sub, h("span", { class: "sp" }), bar.els), notes, h("div", { class: "wall" }, days, wall), selection.el, pill);
+selection.within(gallery);
 const frame = wall.parentElement;
 
-const chosen = new Set();
 let filters = {}, items = [], starts = [], laid = { rows: [], titles: [], height: 0 }, fresh = new Map();
-let cursor = null, started = 0, loading = false, wide = 0, capped = false, shownKey = null;
+let cursor = null, started = 0, loading = false, wide = 0, capped = false, shownKey = null, meanwhile = null;
 
 const job = (index) => jobs.get(items[index]) ?? items.kept?.get(items[index]);
 
 async function page(offset) {
   const query = asked(filters), whole = anywhere(query);
   query.set("limit", PAGE);
+  if (offset === 0) query.set("count", "true");
   if (whole) query.set("offset", Math.min(offset + fresh.size, 10_000));
   else if (cursor?.next) return read(cursor.next);
   return read(`jobs?${query}`);
 }
 async function read(path) {
   const answer = await api(path, { whole: true }), link = /<[^>]*\/api\/v1\/([^>]+)>; rel="next"/.exec(answer.headers.get("link") ?? "");
-  return { found: await answer.json(), next: link?.[1] ?? null };
+  return { found: await answer.json(), next: link?.[1] ?? null, counted: Number(answer.headers.get("x-total-count") ?? 0) };
 }
 
 export function show(query, force = false) {
@@ -50,28 +50,34 @@ export function show(query, force = false) {
 
 async function load() {
   const mine = ++started;
+  meanwhile = new Set();
   fresh = new Map();
   cursor = null;
   pill.hidden = true;
-  const waiting = setTimeout(() => { if (mine === started && !items.length) skeleton(); }, 150);
+  const waiting = setTimeout(() => { if (mine === started && !items.length) swap(notes, skeleton()); }, 150);
   try {
     const query = asked(filters);
     const [counted, first] = await Promise.all([api(`jobs/days?${query}`), page(0)]);
     if (mine !== started) return;
-    const total = Math.max(counted.reduce((sum, one) => sum + one.jobs, 0), first.found.length);
+    const known = counted.reduce((sum, one) => sum + one.jobs, 0), total = Math.max(known, first.counted, first.found.length);
     capped = total >= 10_000;
     items = new Array(total).fill(null);
     items.kept = new Map();
     let at = 0;
     starts = counted.map((one) => { const start = at; at += one.jobs; return { name: one.day, start }; });
-    if (!starts.length && total) starts = [{ name: day(first.found[0].created_at), start: 0 }];
+    if (total > known) starts.push({ name: "Earlier", start: known }); // days are counted among the newest jobs only
     cursor = { next: first.next, at: first.found.length };
     accept(0, first.found);
-    notes.replaceChildren(...total ? [] : [empty()]);
+    for (const id of meanwhile) if (!items.kept.has(id) && jobs.has(id) && belongs(jobs.get(id), filters)) insert(jobs.get(id));
+    meanwhile = null;
+    notes.replaceChildren(...items.length ? [] : [empty(filters)]);
     lay();
   } catch (error) {
     if (mine === started) { notes.replaceChildren(trouble(error, load)); items = []; lay(); }
-  } finally { clearTimeout(waiting); }
+  } finally {
+    clearTimeout(waiting);
+    if (mine === started) meanwhile = null;
+  }
 }
 
 function accept(at, found) {
@@ -81,25 +87,6 @@ function accept(at, found) {
     items.kept.set(one.id, put(one));
     at += 1;
   }
-}
-
-function skeleton() {
-  swap(notes, h("div", { class: "row wrap", "aria-label": "Loading" }, [240, 168, 130, 300, 200].map((width) => {
-    const one = h("div", { class: "skeleton" });
-    one.style.width = `${width}px`;
-    one.style.height = "168px";
-    return one;
-  })));
-}
-
-const EXAMPLES = ["A lighthouse on a basalt cliff, long exposure", "Portrait of an owl as a Dutch master", "A paper boat crossing a puddle, macro"];
-function empty() {
-  if (Object.keys(filters).length) {
-    return h("div", { class: "card empty" }, h("p", {}, "No job matches."), h("button", { type: "button", class: "second", onclick: () => replace(address(route().name === "create" ? "" : "gallery")) }, "Clear filters"));
-  }
-  return h("div", { class: "card empty" }, h("p", {}, "Nothing here yet."), h("div", { class: "row wrap" }, EXAMPLES.map((one) =>
-    h("button", { type: "button", class: "chip", onclick: () => { go("#/"); setTimeout(() => fill({ prompt: one }), 0); } }, one))),
-  h("pre", { class: "block" }, `curl ${base}/api/v1/generate --json '{"prompt": "${EXAMPLES[0]}"}'`));
 }
 
 // Lays all tiles out again; what is at the top of the view stays there.
@@ -149,7 +136,7 @@ function draw() {
   if (missing) ensure(missing.index);
 }
 
-const make = (tile) => (tile.job ? makeTile(tile.job, { chosen, select }) : h("div", { class: "tile", role: "listitem", "aria-label": "Loading" }));
+const make = (tile) => (tile.job ? makeTile(tile.job, selection) : h("div", { class: "tile", role: "listitem", "aria-label": "Loading" }));
 function place(el, tile) {
   el.style.setProperty("--x", `${tile.x}px`);
   el.style.setProperty("--y", `${tile.y}px`);
@@ -210,43 +197,13 @@ subscribe((ids) => {
   let redraw = false;
   for (const id of ids) {
     const one = jobs.get(id);
+    meanwhile?.add(id);
     const held = items.kept?.has(id);
     if (one && held) { items.kept.set(id, one); redraw = true; }
     else if (one && items.kept && shownKey !== null && !fresh.has(id) && belongs(one, filters)) arrived(one);
   }
   if (redraw) draw();
 });
-
-function select(id, on) {
-  if (on) chosen.add(id);
-  else chosen.delete(id);
-  gallery.classList.toggle("selecting", chosen.size > 0);
-  selection.hidden = chosen.size === 0;
-  swap(selection, h("b", { class: "num" }, `${count(chosen.size)} selected`),
-    h("button", { type: "button", class: "text", onclick: download }, icon("save"), "Download"),
-    h("button", { type: "button", class: "text danger", onclick: purge }, icon("trash"), `Delete ${count(chosen.size)}`),
-    h("button", { type: "button", class: "text", onclick: clear }, "Clear"));
-}
-function clear() {
-  for (const box of wall.querySelectorAll(".pick input")) box.checked = false;
-  chosen.clear();
-  select(null, false);
-}
-async function download() {
-  for (const id of chosen) {
-    const one = jobs.get(id);
-    for (const output of one?.outputs ?? []) await save(one, output.index).catch(tellProblem);
-  }
-}
-async function purge() {
-  const ids = [...chosen];
-  if (!await confirm(`Delete the files of ${some(ids.length, "job")}? What was asked for stays in the list.`, `Delete ${some(ids.length, "job")}`)) return;
-  try {
-    for (let at = 0; at < ids.length; at += 100) await post("jobs/purge", { ids: ids.slice(at, at + 100) });
-    toast(`${some(ids.length, "job")} will be deleted`);
-    clear();
-  } catch (error) { tellProblem(error); }
-}
 
 // The job before or after another one in the list.
 export function neighbour(id, step) {

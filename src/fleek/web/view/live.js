@@ -1,9 +1,10 @@
 // What is unfinished, and what failed since this page was opened.
 import { h, icon, iconButton, patch } from "../lib/dom.js";
 import { api, post } from "../lib/api.js";
-import { at, count, elapsed, kindIcon, modelName, now, seconds, some, tryOf } from "../lib/format.js";
+import { at, count, elapsed, kindIcon, modelName, now, seconds, things, tryOf } from "../lib/format.js";
 import { jobs, put, running, subscribe, unfinished } from "../lib/store.js";
 import { preview } from "./drop.js";
+import { kindOf } from "./models.js";
 import { tellProblem } from "./toast.js";
 
 const failed = new Map(); // until they are dismissed, by id
@@ -33,12 +34,12 @@ export function reason(job) {
 }
 
 const outputs = (job) => Number(job.parameters?.num_outputs ?? job.parameters?.num_images ?? job.parameters?.n ?? 1);
-const about = (job) => `${modelName(job.model_name)} · ${some(outputs(job), "result")}`;
+const about = (job) => `${modelName(job.model_name)} · ${things(outputs(job), kindOf(job))}`;
 
 function make(job) {
   const start = preview(job.parameters?.image);
   return h("li", { "data-job": job.id },
-    h("span", { class: "thumb" }, start ? h("img", { src: start, alt: "" }) : icon(job.status === "pending" ? "clock" : kindIcon(job.kind))),
+    h("span", { class: "thumb" }, start ? h("img", { src: start, alt: "" }) : icon(job.status === "pending" ? "clock" : kindIcon(kindOf(job)))),
     h("a", { class: "what", href: `#/jobs/${job.id}` }, h("b", { class: "cut" }, h("bdi", {}, job.prompt)), h("small", { class: "cut" })),
     h("span", { class: "meter", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": 100 }, h("i")),
     h("time", { class: "num" }), h("span", { class: "row acts" }));
@@ -62,7 +63,7 @@ function update(el, job) {
   } else meter.removeAttribute("aria-valuenow");
   if (el.dataset.state === state) return;
   el.dataset.state = state;
-  if (!thumb.querySelector("img")) thumb.replaceChildren(icon(job.status === "failed" ? "alert" : job.status === "pending" ? "clock" : kindIcon(job.kind)));
+  if (!thumb.querySelector("img")) thumb.replaceChildren(icon(job.status === "failed" ? "alert" : job.status === "pending" ? "clock" : kindIcon(kindOf(job))));
   acts.replaceChildren(...job.status === "failed"
     ? [h("button", { type: "button", class: "text", onclick: () => retry(jobs.get(job.id) ?? job) }, "Retry"),
       iconButton("x", "Dismiss this failed job", () => { failed.delete(job.id); redraw(); })]

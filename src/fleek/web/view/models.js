@@ -9,9 +9,11 @@ let known = null;
 
 export function loadModels(fresh = false) {
   if (fresh) known = null;
-  known ??= api("models").catch((error) => { known = null; throw error; });
+  known ??= api("models").then((all) => { for (const one of all) kinds.set(one.name, one.output); return all; }, (error) => { known = null; throw error; });
   return known;
 }
+const kinds = new Map();
+export const kindOf = (job) => job.kind ?? kinds.get(job.model_name);
 
 const words = (model) => `${model.name} ${model.provider} ${model.description} ${model.output}`.toLowerCase();
 const matching = (all, text) => {

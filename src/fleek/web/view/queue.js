@@ -2,10 +2,9 @@ import { confirm, h, swap } from "../lib/dom.js";
 import { api, post } from "../lib/api.js";
 import { count, seconds, some } from "../lib/format.js";
 import { subscribe } from "../lib/store.js";
+import { fact } from "./fact.js";
 import { loadLive, liveList } from "./live.js";
 import { tellProblem, toast, trouble } from "./toast.js";
-
-export const fact = (value, words) => h("div", { class: "fact card" }, h("b", { class: "num" }, value), h("span", {}, words));
 
 export function queuePage() {
   const list = liveList({ most: 200, always: true, title: "Unfinished", more: false });

@@ -1,18 +1,9 @@
 import { h, swap } from "../lib/dom.js";
 import { api, raw } from "../lib/api.js";
 import { bytes, count, seconds } from "../lib/format.js";
-import { fact } from "./queue.js";
+import { fact } from "./fact.js";
+import { inWords, state } from "./state.js";
 import { trouble } from "./toast.js";
-
-const SENTENCE = { healthy: "All is well", degraded: "Works, with a limitation", unhealthy: "Something is broken" };
-
-export async function state() {
-  try {
-    const answer = await fetch("readyz", { headers: { Accept: "application/json" }, cache: "no-store" });
-    return await answer.json();
-  } catch { return { status: "unreachable" }; }
-}
-export const inWords = (status) => SENTENCE[status] ?? "Cannot be reached";
 
 async function health() {
   try { return await (await raw("health/detailed")).json(); } catch (error) {

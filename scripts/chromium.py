@@ -1,0 +1,45 @@
+"""Find the Chromium of the system, and install it with apt where that is allowed: as root, on Debian.
+
+``python -m scripts.chromium`` prints its path. `CHROMIUM` names another one.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import Final
+
+NAMES: Final = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+ADVICE: Final = (
+    "Chromium is missing: install it (Debian and Ubuntu: apt-get install chromium), or name one with "
+    "CHROMIUM=/path. The tests of the web page need it; they are never skipped."
+)
+
+
+def find() -> str | None:
+    """Return the path of a browser; None: there is none."""
+    named = os.environ.get("CHROMIUM")  # noqa: TID251 - a developer's own, not a setting of Fleek
+    return named or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def install() -> None:
+    """Install Debian's Chromium if this is root's machine; it has the package index for it."""
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        return
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}  # noqa: TID251 - for apt
+    for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", "chromium"]):
+        subprocess.run([apt, *command], env=quiet, check=True, stdout=sys.stderr)  # noqa: S603 - ours
+
+
+def main() -> int:
+    """Print the path of a browser, installed if need be and possible."""
+    if find() is None:
+        install()
+    found = find()
+    print(found or ADVICE, file=sys.stdout if found else sys.stderr)
+    return 0 if found else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+// The jobs that are selected in the wall, and what can be done with them.
+import { confirm, h, icon, swap } from "../lib/dom.js";
+import { post, save } from "../lib/api.js";
+import { count, some } from "../lib/format.js";
+import { jobs } from "../lib/store.js";
+import { tellProblem, toast } from "./toast.js";
+
+const el = h("div", { class: "select-bar card", hidden: true, role: "group", "aria-label": "Selected jobs" });
+const chosen = new Set();
+let around = null;
+
+function draw() {
+  around.classList.toggle("selecting", chosen.size > 0);
+  el.hidden = chosen.size === 0;
+  swap(el, h("b", { class: "num" }, `${count(chosen.size)} selected`),
+    h("button", { type: "button", class: "text", onclick: download }, icon("save"), "Download"),
+    h("button", { type: "button", class: "text danger", onclick: purge }, icon("trash"), `Delete ${count(chosen.size)}`),
+    h("button", { type: "button", class: "text", onclick: clear }, "Clear"));
+}
+
+function select(id, on) {
+  if (on) chosen.add(id);
+  else chosen.delete(id);
+  draw();
+}
+
+function clear() {
+  for (const box of around.querySelectorAll(".pick input")) box.checked = false;
+  chosen.clear();
+  draw();
+}
+
+async function download() {
+  for (const id of chosen) {
+    const one = jobs.get(id);
+    for (const output of one?.outputs ?? []) await save(one, output.index).catch(tellProblem);
+  }
+}
+
+async function purge() {
+  const ids = [...chosen];
+  if (!await confirm(`Delete the files of ${some(ids.length, "job")}? What was asked for stays in the list.`, `Delete ${some(ids.length, "job")}`)) return;
+  try {
+    for (let at = 0; at < ids.length; at += 100) await post("jobs/purge", { ids: ids.slice(at, at + 100) });
+    toast(`${some(ids.length, "job")} will be deleted`);
+    clear();
+  } catch (error) { tellProblem(error); }
+}
+
+export const selection = { el, chosen, select, within: (section) => { around = section; } };

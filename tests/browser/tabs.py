@@ -1,0 +1,64 @@
+"""A page of a service, and what was seen on it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from playwright.sync_api import ConsoleMessage, Page
+
+from service_process import Service, delay
+
+PATIENCE_MS: Final = 20_000
+FAST: Final = {**delay("0.05"), "HEARTBEAT_SECONDS": "0.2"}
+SMALL: Final = {"width": 96, "height": 64, "caption": False}
+HARMLESS: Final = ("net::ERR_", "Failed to load resource")  # of requests that a test has made to fail
+
+
+@dataclass
+class Tab:
+    """A page and what was seen on it."""
+
+    page: Page
+    service: Service
+    base: str
+    failures: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
+    forgiving: bool = False  # requests may fail: the test makes them
+
+    def watch(self) -> None:
+        """Note what must not happen."""
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.failures.append(str(error)))
+        self.page.on("request", lambda request: self._request(request.url))
+
+    def _console(self, message: ConsoleMessage) -> None:
+        harmless = self.forgiving and message.text.startswith(HARMLESS)
+        if message.type == "error" and not harmless:
+            self.failures.append(f"{message.text} {message.location.get('url')}")
+
+    def _request(self, url: str) -> None:
+        self.sent.append(url)
+        if not url.startswith((self.base, "blob:", "data:")):
+            self.elsewhere.append(url)
+
+    def go(self, route: str = "") -> Page:
+        """Open a route of the page."""
+        self.page.goto(f"{self.base}/{route}")
+        return self.page
+
+    def generate(self, prompt: str) -> None:
+        """Type a prompt and send it."""
+        self.page.fill("#prompt", prompt)
+        self.page.click(".primary")
+
+    def until(self, script: str, *, wanted: Any = True, seconds: float = 20) -> None:
+        """Wait until an expression in the page has a value; the page's policy forbids to evaluate there."""
+        deadline = time.monotonic() + seconds
+        while (found := self.page.evaluate(script)) != wanted:
+            assert time.monotonic() < deadline, f"{script}: {found!r}, not {wanted!r}"
+            self.page.wait_for_timeout(20)
+
+
+Open = Callable[..., Tab]
