@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a program, not a package
 """Find the Chromium of the system, and install it with apt where that is allowed: as root, on Debian.
 
 ``python -m scripts.chromium`` prints its path. `CHROMIUM` names another one.
@@ -28,7 +29,10 @@ def install() -> None:
     if apt is None or os.geteuid() != 0:
         return
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}  # noqa: TID251 - for apt
-    for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", "chromium"]):
+    for command in (
+        ["update", "-qq"],
+        ["install", "-qq", "-y", "--no-install-recommends", "chromium"],
+    ):
         subprocess.run([apt, *command], env=quiet, check=True, stdout=sys.stderr)  # noqa: S603 - ours
 
 

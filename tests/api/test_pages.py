@@ -44,18 +44,19 @@ async def test_a_page_loads_local_resources_only(
     files = [name for name in names if name.startswith("static/")]
     found = [await client.get(f"/{name}") for name in files]
     policy = answer.headers["content-security-policy"]
+    code = [one.split(" ", 1)[1] for one in policy.split("; ") if one.startswith("script-src")]
     assert title in answer.text
     assert not [name for name in names if "//" in name]
     assert {one.status_code for one in found} == {200}
-    assert policy.startswith("default-src 'self';")
-    assert "script-src" not in policy
+    assert policy.startswith(("default-src 'self';", "default-src 'none';"))
+    assert code in ([], ["'self'"])
     assert "<script>" not in answer.text
 
 
 async def test_vendored_files_are_cached_for_ever(client: httpx2.AsyncClient) -> None:
     """Their address changes with their version; other files are revalidated."""
     theirs = await client.get("/static/vendor/redoc-2.5.4/redoc.standalone.js")
-    ours = await client.get("/static/style.css")
+    ours = await client.get("/static/style/tokens.css")
 
     assert theirs.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert theirs.headers["content-type"].startswith("text/javascript")
@@ -109,7 +110,7 @@ async def test_a_range_of_a_page_is_ignored(
     client: httpx2.AsyncClient, subtests: pytest.Subtests
 ) -> None:
     """The framework's own error for an invalid range is no problem document."""
-    for page in ["/", "/docs", "/redoc", "/static/index.js"]:
+    for page in ["/", "/docs", "/redoc", "/static/app.js"]:
         for part in ["bytes=5-1", "bytes=99999999-", "bytes=" + "9" * 5000 + "-", "x"]:
             with subtests.test(page=str(page)[:40], part=str(part)[:40]):
                 answer = await client.get(page, headers={"Accept": "text/html", "Range": part})

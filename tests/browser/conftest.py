@@ -4,16 +4,16 @@ Every page is watched: an error on its console, a report of its policy, or a req
 fails the test that has opened it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
-
-from browser.tabs import FAST, PATIENCE_MS, SMALL, Open, Tab
 from scripts.chromium import ADVICE, find
+
+from browser.tabs import FAST, PATIENCE_MS, SMALL, Open, Start, Tab
 from service_process import Service, running
 
 expect.set_options(timeout=PATIENCE_MS)
@@ -44,7 +44,9 @@ def open_tab(browser: Browser) -> Iterator[Open]:
     tabs: list[Tab] = []
     with ExitStack() as stack:
 
-        def opened(service: Service, *, base: str = "", forgiving: bool = False, **options: Any) -> Tab:
+        def opened(
+            service: Service, *, base: str = "", forgiving: bool = False, **options: Any
+        ) -> Tab:
             options.setdefault("viewport", {"width": 1280, "height": 900})
             context: BrowserContext = browser.new_context(**options)
             context.set_default_timeout(PATIENCE_MS)
@@ -66,13 +68,15 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("shared"), **FAST) as shared:
         shared.serve()
         for number, shape in enumerate([(96, 64), (64, 64), (64, 96), (128, 64)] * 3):
-            shared.submit(f"study {number}", parameters={**SMALL, "width": shape[0], "height": shape[1]})
+            shared.submit(
+                f"study {number}", parameters={**SMALL, "width": shape[0], "height": shape[1]}
+            )
         shared.settle(seconds=60)
         yield shared
 
 
 @pytest.fixture
-def own_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+def own_service(tmp_path: Path) -> Iterator[Start]:
     """Return a function that starts a service of the test's own."""
     with ExitStack() as stack:
 

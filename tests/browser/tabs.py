@@ -5,14 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import CDPSession, ConsoleMessage, Page
 
 from service_process import Service, delay
 
 PATIENCE_MS: Final = 20_000
 FAST: Final = {**delay("0.05"), "HEARTBEAT_SECONDS": "0.2"}
 SMALL: Final = {"width": 96, "height": 64, "caption": False}
-HARMLESS: Final = ("net::ERR_", "Failed to load resource")  # of requests that a test has made to fail
+GONE: Final = "net::ERR_INCOMPLETE_CHUNKED_ENCODING"  # a stream, when its service stops
+HARMLESS: Final = (
+    "net::ERR_",
+    "Failed to load resource",
+)  # of requests that a test has made to fail
 
 
 @dataclass
@@ -26,6 +30,7 @@ class Tab:
     elsewhere: list[str] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     forgiving: bool = False  # requests may fail: the test makes them
+    session: CDPSession | None = None
 
     def watch(self) -> None:
         """Note what must not happen."""
@@ -34,7 +39,7 @@ class Tab:
         self.page.on("request", lambda request: self._request(request.url))
 
     def _console(self, message: ConsoleMessage) -> None:
-        harmless = self.forgiving and message.text.startswith(HARMLESS)
+        harmless = GONE in message.text or (self.forgiving and message.text.startswith(HARMLESS))
         if message.type == "error" and not harmless:
             self.failures.append(f"{message.text} {message.location.get('url')}")
 
@@ -53,6 +58,14 @@ class Tab:
         self.page.fill("#prompt", prompt)
         self.page.click(".primary")
 
+    def cpu_seconds(self) -> float:
+        """Return how long the page's main thread has computed: it does not matter how busy the machine is."""
+        if self.session is None:
+            self.session = self.page.context.new_cdp_session(self.page)
+            self.session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        found = self.session.send("Performance.getMetrics")["metrics"]
+        return next(float(one["value"]) for one in found if one["name"] == "TaskDuration")
+
     def until(self, script: str, *, wanted: Any = True, seconds: float = 20) -> None:
         """Wait until an expression in the page has a value; the page's policy forbids to evaluate there."""
         deadline = time.monotonic() + seconds
@@ -62,3 +75,4 @@ class Tab:
 
 
 Open = Callable[..., Tab]
+Start = Callable[..., Service]

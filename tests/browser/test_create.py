@@ -6,14 +6,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from playwright.sync_api import Request, Route, expect
 
 from browser.samples_of_models import HARD_PROMPT, SCHEMAS
-from browser.tabs import Open, Tab
-from service_process import Service
+from browser.tabs import Open, Start, Tab
+from service_process import Service, delay
+
+FRAMES: Final = 12
 
 
 def body_of(request: Request) -> dict[str, Any]:
@@ -35,26 +37,28 @@ def named(tab: Tab, prompt: str) -> list[dict[str, Any]]:
     return [job for job in answer.json() if job["prompt"] == prompt]
 
 
-def test_1_a_job_appears_at_once_and_its_picture_without_a_reload(tab: Tab) -> None:
-    """The row is there within 200 ms of the answer; the picture follows by an event."""
+def test_1_a_job_appears_at_once_and_its_picture_without_a_reload(
+    open_tab: Open, own_service: Start
+) -> None:
+    """The row is there within twelve frames of the answer, 200 ms where nothing else runs; the picture follows by an event."""
+    tab = open_tab(own_service(**delay("3")))
     page = tab.go()
     page.wait_for_selector(".model b")
     page.evaluate(
         """() => { const real = fetch; window.fetch = async (...said) => {
             const answer = await real(...said);
-            if (String(said[0]).endsWith('generate')) {
-                const at = performance.now();
-                new MutationObserver((_, seen) => {
-                    if (document.querySelector('.live li')) { window.took = performance.now() - at; seen.disconnect(); }
-                }).observe(document.body, {subtree: true, childList: true});
-            }
+            if (!String(said[0]).endsWith('generate')) return answer;
+            let frames = 0;
+            const look = () => { frames += 1;
+                if (document.querySelector('.live li')) window.frames_taken = frames; else requestAnimationFrame(look); };
+            requestAnimationFrame(look);
             return answer; }; }"""
     )
 
     tab.generate("one by the button")
 
-    tab.until("typeof window.took", wanted="number")
-    assert page.evaluate("window.took") < 200
+    tab.until("typeof window.frames_taken", wanted="number")
+    assert page.evaluate("window.frames_taken") <= FRAMES
     expect(page.locator('.tile img[alt="one by the button"]')).to_be_visible()
     tab.until("document.querySelector('.tile img[alt=\"one by the button\"]').naturalWidth > 0")
 
@@ -115,7 +119,9 @@ def test_8_every_field_of_a_model_is_in_the_form(
     for name, schema in described.items():
         with subtests.test(model=name):
             tab.page.goto(f"{tab.base}/#/?model={name}")
-            expect(tab.page.locator(".model")).to_have_attribute("aria-label", f"Model: {name}. Choose another")
+            expect(tab.page.locator(".model")).to_have_attribute(
+                "aria-label", f"Model: {name}. Choose another"
+            )
             shown = tab.page.evaluate(
                 "[...document.querySelectorAll('.ask [data-field]')].filter((el) => "
                 "el.querySelector('input, select, textarea, button')).map((el) => el.dataset.field)"
@@ -134,7 +140,11 @@ def test_9_defaults_are_not_sent(tab: Tab) -> None:
 
     body = submitted(tab)
 
-    assert body == {"prompt": "nine", "model_name": "fleek/placeholder", "parameters": {"aspect_ratio": "3:2"}}
+    assert body == {
+        "prompt": "nine",
+        "model_name": "fleek/placeholder",
+        "parameters": {"aspect_ratio": "3:2"},
+    }
     assert page.locator('[data-field="aspect_ratio"]').get_attribute("class") == "changed"
     page.click('[data-field="aspect_ratio"] .reset')
     assert "parameters" not in submitted(tab)
@@ -172,7 +182,9 @@ def test_11_a_draft_survives_a_reload(tab: Tab) -> None:
 
     expect(page.locator("#prompt")).to_have_value("eleven, half")
     expect(page.locator("#f-seed")).to_have_value("11")
-    expect(page.locator('[data-field="aspect_ratio"] label:has-text("16:9") input')).to_be_checked()
+    expect(
+        page.locator('[data-field="aspect_ratio"] label:has-text("16:9") input')
+    ).to_be_checked()
 
 
 def test_12_a_seed_is_drawn_and_kept(tab: Tab) -> None:
@@ -196,11 +208,13 @@ def code(tab: Tab, language: str) -> str:
     return tab.page.inner_text("#code code")
 
 
-def run(service: Service, command: list[str], text: str, tmp_path: Path) -> None:
+def run(command: list[str], text: str, tmp_path: Path) -> None:
     """Run what the page shows, as its user would."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # noqa: TID251 - a child's
     env = {"PATH": path, "HOME": str(tmp_path), "NO_COLOR": "1"}
-    done = subprocess.run(command, input=text, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)  # noqa: S603 - shown by our page
+    done = subprocess.run(  # noqa: S603 - what our page shows
+        command, input=text, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr + done.stdout
 
 
@@ -215,20 +229,20 @@ def test_13_14_the_shown_code_makes_the_same_job(tab: Tab, tmp_path: Path, promp
     page.fill("#prompt", prompt)
     page.click('[data-field="aspect_ratio"] label:has-text("3:2")')
     page.click(".more")
-    page.fill("#f-negative_prompt", "it's \"bad\" $(touch owned)")
+    page.fill("#f-negative_prompt", 'it\'s "bad" $(touch owned)')
     page.click('[data-field="megapixels"] label:has-text("0.25")')
 
-    run(tab.service, ["sh"], code(tab, "curl"), tmp_path)
-    run(tab.service, [sys.executable, "-"], code(tab, "Python"), tmp_path)
-    run(tab.service, ["sh"], code(tab, "CLI"), tmp_path)
+    run(["sh"], code(tab, "curl"), tmp_path)
+    run([sys.executable, "-"], code(tab, "Python"), tmp_path)
+    run(["sh"], code(tab, "CLI"), tmp_path)
     as_json = json.loads(code(tab, "JSON"))
     assert tab.service.http.post("/api/v1/generate", json=as_json).status_code == 201
 
     made = named(tab, prompt.strip())
     assert len(made) == 4
-    assert {json.dumps([job["model_name"], job["parameters"]], sort_keys=True) for job in made} == {
-        json.dumps([as_json["model_name"], as_json["parameters"]], sort_keys=True)
-    }
+    assert {
+        json.dumps([job["model_name"], job["parameters"]], sort_keys=True) for job in made
+    } == {json.dumps([as_json["model_name"], as_json["parameters"]], sort_keys=True)}
     assert not (tmp_path / "owned").exists()
 
 
@@ -262,26 +276,24 @@ def test_16_a_model_is_chosen_by_keyboard(tab: Tab) -> None:
     expect(page.locator(".model")).to_be_focused()
 
 
-PASTE: Callable[[str], str] = (
-    """async () => {{
+PASTE: Final = """async () => {{
     const bytes = await (await fetch('media/{}')).blob();
     const data = new DataTransfer();
     data.items.add(new File([bytes], 'a.png', {{type: 'image/png'}}));
     const event = new ClipboardEvent('paste', {{clipboardData: data, bubbles: true}});
     document.querySelector('#prompt').dispatchEvent(event);
-}}""".format
-)
-DROP: Callable[[str], str] = (
-    """async () => {{
+}}"""
+DROP: Final = """async () => {{
     const bytes = await (await fetch('media/{}')).blob();
     const data = new DataTransfer();
     data.items.add(new File([bytes], 'a.png', {{type: 'image/png'}}));
     document.querySelector('[data-drop=image]').dispatchEvent(new DragEvent('drop', {{dataTransfer: data, bubbles: true}}));
-}}""".format
-)
+}}"""
 
 
-def test_44_a_picture_is_pasted_dropped_and_chosen(tab: Tab, tmp_path: Path, subtests: pytest.Subtests) -> None:
+def test_44_a_picture_is_pasted_dropped_and_chosen(
+    tab: Tab, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
     """It is uploaded, shown, and named in the request; what is refused is explained at the field."""
     page = tab.go()
     page.wait_for_selector(".model b")
@@ -290,15 +302,14 @@ def test_44_a_picture_is_pasted_dropped_and_chosen(tab: Tab, tmp_path: Path, sub
     page.fill("#prompt", "forty-four")
     picture = tmp_path / "a.png"
     picture.write_bytes(tab.service.http.get(f"/media/{name}").content)
-    ways = {
-        "paste": lambda: page.evaluate(PASTE(name)),
-        "drop": lambda: page.evaluate(DROP(name)),
+    ways: dict[str, Callable[[], Any]] = {
+        "paste": lambda: page.evaluate(PASTE.format(name)),
+        "drop": lambda: page.evaluate(DROP.format(name)),
         "choose": lambda: page.set_input_files("#f-image", picture),
     }
 
     for way, act in ways.items():
         with subtests.test(way=way):
-            page.click("text=Add a picture") if way == "paste" else None
             act()
             expect(page.locator('[data-field="image"] .row img')).to_be_visible()
             tab.until("document.querySelector('[data-field=image] .row img').naturalWidth > 0")
@@ -306,7 +317,14 @@ def test_44_a_picture_is_pasted_dropped_and_chosen(tab: Tab, tmp_path: Path, sub
             page.click('[data-field="image"] .row .icon')
 
     tab.forgiving = True
-    too_large = {"type": "x", "title": "x", "status": 413, "detail": "at most 5 bytes", "code": "too_large", "errors": []}
+    too_large = {
+        "type": "x",
+        "title": "x",
+        "status": 413,
+        "detail": "at most 5 bytes",
+        "code": "too_large",
+        "errors": [],
+    }
     page.route("**/api/v1/uploads", lambda route: route.fulfill(status=413, json=too_large))
     page.set_input_files("#f-image", picture)
     expect(page.locator("#e-image")).to_contain_text("too large")
@@ -314,8 +332,7 @@ def test_44_a_picture_is_pasted_dropped_and_chosen(tab: Tab, tmp_path: Path, sub
     wrong = tmp_path / "words.txt"
     wrong.write_text("no picture")
     page.set_input_files("#f-image", wrong)
-    page.click(".primary")
-    expect(page.locator("#e-image")).to_be_visible()
+    expect(page.locator("#e-image")).to_have_text("This is text/plain, not a picture.")
 
 
 def test_44_a_mask_is_painted_on_the_picture(tab: Tab) -> None:
@@ -324,9 +341,8 @@ def test_44_a_mask_is_painted_on_the_picture(tab: Tab) -> None:
     page.wait_for_selector(".model b")
     job = next(job for job in named(tab, "study 0"))
     page.fill("#prompt", "forty-four, masked")
-    page.evaluate(PASTE(job["result_url"].rpartition("/")[2]))
+    page.evaluate(PASTE.format(job["result_url"].rpartition("/")[2]))
     page.wait_for_selector('[data-field="image"] .row img')
-    page.click('[data-field="mask"] .reset', force=True) if page.locator('[data-field="mask"].changed').count() else None
     page.evaluate("document.querySelector('[data-field=mask]').scrollIntoView()")
     page.click('[data-field="mask"] button:has-text("Paint a mask")')
     box = page.locator("canvas.paint").bounding_box()

@@ -8,10 +8,11 @@ from typing import Final
 import pytest
 from playwright.sync_api import expect
 
-from browser.tabs import FAST, SMALL, Open, Tab
+from browser.tabs import FAST, SMALL, Open, Start, Tab
 from service_process import Service, running
 
 MANY: Final = 10_000
+STEPS: Final = 30
 CLONE: Final = """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
 INSERT INTO {table} ({names}) SELECT {values} FROM n, {table} WHERE {table}.{key} = '{job}'"""
 DAYS: Final = "strftime('%Y-%m-%d %H:%M:%f000', '2026-01-01', (i * 120) || ' seconds')"
@@ -23,10 +24,17 @@ def _clone(path: str, job_id: str, rows: int) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         for table, key in (("jobs", "id"), ("media", "job_id")):
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-            changed = {key: "printf('018f0000%024x', i)", "created_at": DAYS, "completed_at": DAYS, "prompt": "'number ' || i"}
+            changed = {
+                key: "printf('018f0000%024x', i)",
+                "created_at": DAYS,
+                "completed_at": DAYS,
+                "prompt": "'number ' || i",
+            }
             values = ", ".join(changed.get(name, f'{table}."{name}"') for name in columns)
             names = ", ".join(f'"{name}"' for name in columns)
-            connection.execute(CLONE.format(rows=rows, table=table, names=names, values=values, key=key, job=job))
+            connection.execute(
+                CLONE.format(rows=rows, table=table, names=names, values=values, key=key, job=job)
+            )
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +53,26 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def test_20_ten_thousand_jobs_stay_smooth(open_tab: Open, crowded: Service) -> None:
     """Few tiles are in the document, the end is near, and the heap stays small."""
     tab = open_tab(crowded)
-    page = tab.page
-    page.add_init_script(
-        "window.longest = 0; new PerformanceObserver((list) => { for (const one of list.getEntries()) "
-        "if (window.counting) window.longest = Math.max(window.longest, one.duration); }).observe({type: 'longtask'});"
-    )
-    tab.go("#/gallery")
+    page = tab.go("#/gallery")
     expect(page.locator(".gallery .sub")).to_have_text("10,000+")
-    page.evaluate("window.counting = true")
+    expect(page.locator('.tile img[alt="the original"]')).to_be_visible()
+    before = tab.cpu_seconds()
 
-    page.evaluate("window.began = performance.now()")
     page.keyboard.press("End")
     tab.until(
         "(() => { const all = [...document.querySelectorAll('.wall .tile')].filter((one) => one.getBoundingClientRect().top < innerHeight);"
-        " return scrollY > 20000 && all.length > 0 && all.every((one) => one.dataset.job) && performance.now() - window.began < 5000; })()"
+        " return scrollY > 20000 && all.length > 0 && all.every((one) => one.dataset.job); })()"
     )
-    for _ in range(30):
+    to_the_end = tab.cpu_seconds() - before
+    for _ in range(STEPS):
         page.mouse.wheel(0, -700)
         page.wait_for_timeout(16)
+    each = (tab.cpu_seconds() - before - to_the_end) / STEPS
 
     assert page.locator(".wall .tile").count() <= 150
     assert page.evaluate("performance.memory.usedJSHeapSize") < 100e6
-    assert page.evaluate("window.longest") <= 100 * 4  # a shared machine runs several times slower
+    assert to_the_end < 1
+    assert each < 0.1
     page.keyboard.press("Home")
     expect(page.locator('.tile img[alt="the original"]')).to_be_visible()
 
@@ -126,7 +132,9 @@ def test_26_a_favourite_keeps_the_place(open_tab: Open, crowded: Service) -> Non
     page = tab.go("#/gallery")
     expect(page.locator(".gallery .sub")).to_have_text("10,000+")
     page.mouse.wheel(0, 3000)
-    tab.until("scrollY > 2000 && [...document.querySelectorAll('.tile')].every((one) => one.dataset.job)")
+    tab.until(
+        "scrollY > 2000 && [...document.querySelectorAll('.tile')].every((one) => one.dataset.job)"
+    )
     page.wait_for_timeout(300)
     place = page.evaluate("scrollY")
     box_of = "[...document.querySelectorAll('.tile')].find((one) => one.getBoundingClientRect().top > 200)"
@@ -138,7 +146,9 @@ def test_26_a_favourite_keeps_the_place(open_tab: Open, crowded: Service) -> Non
 
     expect(tile.get_by_label("Favourite")).to_have_attribute("aria-pressed", "true")
     assert abs(page.evaluate("scrollY") - place) < 2
-    tab.until(f"fetch('api/v1/jobs/{job_id}').then((answer) => answer.json()).then((job) => job.favourite)")
+    tab.until(
+        f"fetch('api/v1/jobs/{job_id}').then((answer) => answer.json()).then((job) => job.favourite)"
+    )
 
 
 def test_27_new_jobs_are_announced_while_scrolled_down(open_tab: Open, crowded: Service) -> None:
@@ -147,7 +157,9 @@ def test_27_new_jobs_are_announced_while_scrolled_down(open_tab: Open, crowded: 
     page = tab.go("#/gallery")
     expect(page.locator(".gallery .sub")).to_have_text("10,000+")
     page.mouse.wheel(0, 3000)
-    tab.until("scrollY > 2000 && [...document.querySelectorAll('.tile')].every((one) => one.dataset.job)")
+    tab.until(
+        "scrollY > 2000 && [...document.querySelectorAll('.tile')].every((one) => one.dataset.job)"
+    )
     page.wait_for_timeout(300)
     place = page.evaluate("scrollY")
 
@@ -160,20 +172,23 @@ def test_27_new_jobs_are_announced_while_scrolled_down(open_tab: Open, crowded: 
     expect(page.locator('.tile img[alt="twenty-seven"]')).to_be_visible()
 
 
-def test_30_there_is_a_tile_for_every_kind(open_tab: Open, own_service: object, tmp_path: object) -> None:
+def test_30_there_is_a_tile_for_every_kind(open_tab: Open, own_service: Start) -> None:
     """Pictures, animations, sound, text, failed and purged jobs; films by a row that is arranged."""
-    service: Service = own_service()  # type: ignore[operator] # a fixture that returns a function
+    service = own_service()
     picture = service.submit("a picture", parameters=SMALL)
     service.submit("a melody", model_name="fleek/placeholder-audio")
     service.submit("some verses", model_name="fleek/placeholder-text")
-    service.submit("a loop", model_name="fleek/placeholder-animation", parameters={"width": 64, "height": 64})
+    service.submit(
+        "a loop", model_name="fleek/placeholder-animation", parameters={"width": 64, "height": 64}
+    )
     film = service.submit("a film", parameters=SMALL)
     gone = service.submit("gone", parameters={**SMALL, "seed": 3})
     service.settle(seconds=60)
     service.http.delete(f"/api/v1/jobs/{gone}", params={"purge": "true"})
-    service.change(f"UPDATE media SET content_type = 'video/mp4' WHERE job_id = '{film.replace('-', '')}'")
-    service.change(f"UPDATE jobs SET kind = 'video' WHERE id = '{film.replace('-', '')}'")
-    broken = service.submit("broken", parameters={**SMALL, "image": f"job:{gone}"}) if False else None
+    with closing(sqlite3.connect(service.folder / "fleek.db", timeout=30)) as changed, changed:
+        key = film.replace("-", "")
+        changed.execute("UPDATE media SET content_type = 'video/mp4' WHERE job_id = ?", (key,))
+        changed.execute("UPDATE jobs SET kind = 'video' WHERE id = ?", (key,))
     tab = open_tab(service, forgiving=True)
 
     page = tab.go("#/gallery")
@@ -184,5 +199,4 @@ def test_30_there_is_a_tile_for_every_kind(open_tab: Open, own_service: object, 
     expect(page.locator('.tile:has-text("some verses") .verse')).not_to_be_empty()
     expect(page.locator('.tile video[aria-label="a film"]')).to_be_attached()
     expect(page.locator('.tile:has-text("Files were removed on")')).to_contain_text("seed 3")
-    assert broken is None
     assert service.job(picture)["status"] == "completed"

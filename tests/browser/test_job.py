@@ -52,13 +52,17 @@ def test_29_every_shortcut_works_and_none_in_a_text_field(
     open_tab: Open, service: Service, subtests: pytest.Subtests
 ) -> None:
     """The list that `?` shows is complete; single letters can be switched off."""
-    tab = open_tab(service, permissions=["clipboard-read", "clipboard-write"])
-    job_id = service.submit("twenty-nine", parameters={**SMALL, "seed": 29})
-    service.settle(seconds=30)
+    tab = open_tab(service)
     page = tab.go()
-    expect(page.locator('.tile img[alt="twenty-nine"]')).to_be_visible()
+    page.wait_for_selector(".model b")
 
-    for key, route in {"2": "#/gallery", "3": "#/queue", "4": "#/models", "5": "#/system", "1": "#/"}.items():
+    for key, route in {
+        "2": "#/gallery",
+        "3": "#/queue",
+        "4": "#/models",
+        "5": "#/system",
+        "1": "#/",
+    }.items():
         with subtests.test(key=key):
             page.keyboard.press(key)
             expect(page).to_have_url(f"{tab.base}/{route}")
@@ -80,11 +84,35 @@ def test_29_every_shortcut_works_and_none_in_a_text_field(
         page.keyboard.press("?")
         expect(page.locator('dialog[aria-label="Shortcuts"] kbd')).to_have_count(16)
         page.keyboard.press("Escape")
-    page.goto(f"{tab.base}/#/jobs/{job_id}")
+
+
+def test_29_single_letters_can_be_switched_off(tab: Tab) -> None:
+    """For speech input, and whoever presses them by mistake; `?` stays."""
+    page = tab.go()
+    page.wait_for_selector(".model b")
+    page.locator("#prompt").blur()
+    page.keyboard.press("?")
+    page.click('dialog[aria-label="Shortcuts"] input')
+    page.keyboard.press("Escape")
+    page.keyboard.press("2")
+    page.wait_for_timeout(200)
+    expect(page).to_have_url(f"{tab.base}/")
+
+
+def test_29_every_shortcut_of_a_job_works(
+    open_tab: Open, service: Service, subtests: pytest.Subtests
+) -> None:
+    """On its page; over the gallery they are the same."""
+    tab = open_tab(service, permissions=["clipboard-read", "clipboard-write"])
+    job_id = service.submit("twenty-nine", parameters={**SMALL, "seed": 29})
+    service.settle(seconds=30)
+    page = tab.go(f"#/jobs/{job_id}")
     expect(page.locator(".side .prompt")).to_have_text("twenty-nine")
     with subtests.test(key="f"):
         page.keyboard.press("f")
-        expect(page.locator('.side button:has-text("Favourite")')).to_have_attribute("aria-pressed", "true")
+        expect(page.locator('.side button:has-text("Favourite")')).to_have_attribute(
+            "aria-pressed", "true"
+        )
     with subtests.test(key="c"):
         page.keyboard.press("c")
         tab.until("navigator.clipboard.readText()", wanted="twenty-nine")
@@ -103,14 +131,6 @@ def test_29_every_shortcut_works_and_none_in_a_text_field(
         page.keyboard.press("a")
         expect(page.locator("#prompt")).to_have_value("twenty-nine")
         expect(page.locator("#f-seed")).to_have_value("29")
-    with subtests.test(key="switched off"):
-        page.locator("#prompt").blur()
-        page.keyboard.press("?")
-        page.click('dialog[aria-label="Shortcuts"] input')
-        page.keyboard.press("Escape")
-        page.keyboard.press("2")
-        page.wait_for_timeout(200)
-        expect(page).to_have_url(f"{tab.base}/#/")
 
 
 def test_40_the_whole_way_by_keyboard(tab: Tab) -> None:
@@ -118,6 +138,7 @@ def test_40_the_whole_way_by_keyboard(tab: Tab) -> None:
     page = tab.go()
     page.wait_for_selector(".model b")
     page.keyboard.press("n")
+    expect(page.locator("#prompt")).to_be_focused()
     page.keyboard.type("forty, by keyboard")
     page.keyboard.press("Control+Enter")
     expect(page.locator('.tile img[alt="forty, by keyboard"]')).to_be_visible()
@@ -125,7 +146,10 @@ def test_40_the_whole_way_by_keyboard(tab: Tab) -> None:
 
     for _ in range(80):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.querySelector?.('img')?.alt") == "forty, by keyboard":
+        if (
+            page.evaluate("document.activeElement.querySelector?.('img')?.alt")
+            == "forty, by keyboard"
+        ):
             break
     page.keyboard.press("Enter")
     expect(page.locator("dialog.lightbox .prompt")).to_have_text("forty, by keyboard")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Route, expect
 
-from browser.tabs import FAST, Open, Tab
+from browser.tabs import FAST, Open, Start, Tab
 from service_process import Service, delay, running
 
 HELLO = "event: hello\ndata: {}\n\n"
@@ -27,7 +27,12 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Run a service whose predictions fail."""
-    settings = {**FAST, "REPLICATE_MOCK_FAILURE_RATE": "1", "MAX_RETRY_ATTEMPTS": "1", "RETRY_BACKOFF_BASE": "0.1"}
+    settings = {
+        **FAST,
+        "REPLICATE_MOCK_FAILURE_RATE": "1",
+        "MAX_RETRY_ATTEMPTS": "1",
+        "RETRY_BACKOFF_BASE": "0.1",
+    }
     with running(tmp_path_factory.mktemp("failing"), **settings) as made:
         made.serve()
         yield made
@@ -99,7 +104,16 @@ def test_31_each_attempt_of_a_failed_job_is_shown_with_its_error(
 
 def test_7_again_with_changes_restores_every_parameter(open_tab: Open, service: Service) -> None:
     """The form holds the prompt, the model and all parameters, also those behind More."""
-    given = {"aspect_ratio": "4:5", "seed": 7, "num_outputs": 2, "output_format": "webp", "style": "dusk", "caption": False, "megapixels": "0.25", "guidance_scale": 3.5}
+    given = {
+        "aspect_ratio": "4:5",
+        "seed": 7,
+        "num_outputs": 2,
+        "output_format": "webp",
+        "style": "dusk",
+        "caption": False,
+        "megapixels": "0.25",
+        "guidance_scale": 3.5,
+    }
     job_id = service.submit("seven", parameters=given)
     service.settle(seconds=30)
     tab = open_tab(service)
@@ -118,12 +132,26 @@ def event(number: int, job: dict[str, Any]) -> str:
 
 
 def test_21_a_flood_of_events_leaves_the_page_smooth(open_tab: Open, service: Service) -> None:
-    """500 events in one piece: no task longer than 100 ms, and the last state is what is shown."""
-    sample = next(job for job in service.http.get("/api/v1/jobs?limit=100").json() if job["prompt"] == "study 1")
+    """500 events in one piece: drawn once for each frame, and the last state is what is shown."""
+    sample = next(
+        job
+        for job in service.http.get("/api/v1/jobs?limit=100").json()
+        if job["prompt"] == "study 1"
+    )
     flood = HELLO
     for number in range(500):
         state = "processing" if number < 450 else "completed"
-        fresh = {**sample, "id": f"{sample['id'][:-12]}{number % 50:012d}", "prompt": f"flood {number % 50}", "status": state, "progress": number / 500, "updated_at": f"2036-01-01T00:00:00.{number:06d}Z", "created_at": f"2036-01-01T00:00:00.{number % 50:06d}Z", "seq": number, "at": sample["created_at"]}
+        fresh = {
+            **sample,
+            "id": f"{sample['id'][:-12]}{number % 50:012d}",
+            "prompt": f"flood {number % 50}",
+            "status": state,
+            "progress": number / 500,
+            "updated_at": f"2036-01-01T00:00:00.{number:06d}Z",
+            "created_at": f"2036-01-01T00:00:00.{number % 50:06d}Z",
+            "seq": number,
+            "at": sample["created_at"],
+        }
         flood += event(number, fresh)
     ready, sent = Event(), Event()
 
@@ -136,25 +164,26 @@ def test_21_a_flood_of_events_leaves_the_page_smooth(open_tab: Open, service: Se
 
     tab = open_tab(service)
     page = tab.page
-    page.add_init_script(
-        "window.longest = 0; new PerformanceObserver((list) => { for (const one of list.getEntries()) "
-        "if (window.counting) window.longest = Math.max(window.longest, one.duration); }).observe({type: 'longtask'});"
+    page.route(
+        "**/api/v1/jobs?status=p*",
+        lambda route: route.fulfill(json=[], headers={"x-total-count": "0"}),
     )
-    page.route("**/api/v1/jobs?status=*", lambda route: route.fulfill(json=[], headers={"x-total-count": "0"}))
     page.route("**/api/v1/events", stream)
     tab.go("#/gallery")
     expect(page.locator('.tile img[alt="study 1"]')).to_be_visible()
-    page.evaluate("window.counting = true")
+    before = tab.cpu_seconds()
     ready.set()
 
     expect(page.locator('.tile img[alt="flood 49"]')).to_be_visible()
     expect(page.locator('.tile img[alt^="flood"]')).to_have_count(50)
     expect(page.locator(".tabs [data-unfinished]")).to_be_hidden()
-    assert page.evaluate("window.longest") <= 100 * 4  # a shared machine runs several times slower
+    assert (
+        tab.cpu_seconds() - before < 1.5
+    )  # with all pictures decoded; a frame for each event takes ten
 
 
 def test_32_a_killed_service_comes_back_and_nothing_is_missing_or_twice(
-    open_tab: Open, own_service: Any
+    open_tab: Open, own_service: Start
 ) -> None:
     """The page says so, keeps what it has, and goes on where it was."""
     service = own_service(**delay("2"))
@@ -177,7 +206,9 @@ def test_32_a_killed_service_comes_back_and_nothing_is_missing_or_twice(
     expect(page.locator("#prompt")).to_have_value("typed meanwhile")
 
 
-def test_33_offline_a_draft_is_kept_and_sending_says_why_not(open_tab: Open, service: Service) -> None:
+def test_33_offline_a_draft_is_kept_and_sending_says_why_not(
+    open_tab: Open, service: Service
+) -> None:
     """Once the connection is back, the same press works."""
     tab = open_tab(service, forgiving=True)
     page = tab.go()
@@ -195,7 +226,9 @@ def test_33_offline_a_draft_is_kept_and_sending_says_why_not(open_tab: Open, ser
     expect(page.locator('.tile img[alt="thirty-three"]')).to_be_visible()
 
 
-def test_45_cancelling_all_waiting_jobs_names_their_number_and_asks(open_tab: Open, slow: Service) -> None:
+def test_45_cancelling_all_waiting_jobs_names_their_number_and_asks(
+    open_tab: Open, slow: Service
+) -> None:
     """Nothing happens before the second answer."""
     waiting = [slow.submit(f"forty-five {number}", run_at=LATER) for number in range(9)]
     tab = open_tab(slow)

@@ -13,20 +13,36 @@ from playwright.sync_api import expect
 
 from backing_services import Services
 from browser.samples_of_models import HOSTILE
-from browser.tabs import FAST, SMALL, Open
+from browser.tabs import FAST, SMALL, Open, Start
 from s3server import shared_s3
 from service_process import Service, running
 
 ROUTES = ("#/", "#/gallery?status=all", "#/queue", "#/models", "#/system", "#/access")
 
 
-def test_17_hostile_text_is_inert(open_tab: Open, own_service: Any, subtests: pytest.Subtests) -> None:
+def test_17_hostile_text_is_inert(
+    open_tab: Open, own_service: Start, subtests: pytest.Subtests
+) -> None:
     """In prompts, tags, names of models and of files: shown, never interpreted."""
-    service: Service = own_service(REPLICATE_MOCK_FAILURE_RATE="0")
-    ids = [service.submit(prompt, parameters={**SMALL, "style": "<b>x</b>"}, tags=[prompt[:60]] if prompt.isprintable() else []) for prompt in HOSTILE]
+    service = own_service(REPLICATE_MOCK_FAILURE_RATE="0")
+    ids = [
+        service.submit(
+            prompt,
+            parameters={**SMALL, "style": "<b>x</b>"},
+            tags=[prompt[:60]] if prompt.isprintable() else [],
+        )
+        for prompt in HOSTILE
+    ]
     service.settle(seconds=30)
     models = service.http.get("/api/v1/models").json()
-    models.append({**models[0], "name": "<img src=x onerror=window.owned=1>/x", "description": HOSTILE[0], "default": False})
+    models.append(
+        {
+            **models[0],
+            "name": "<img src=x onerror=window.owned=1>/x",
+            "description": HOSTILE[0],
+            "default": False,
+        }
+    )
     tab = open_tab(service)
     page = tab.page
     page.route("**/api/v1/models", lambda route: route.fulfill(json=models))
@@ -51,8 +67,17 @@ def test_18_19_no_error_and_no_other_origin(open_tab: Open, service: Service) ->
         tab.page.wait_for_timeout(200)
 
     assert len(tab.sent) > 30
-    policy = service.http.get("/", headers={"Accept": "text/html"}).headers["content-security-policy"]
-    for part in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "require-trusted-types-for 'script'", "frame-ancestors 'none'"):
+    policy = service.http.get("/", headers={"Accept": "text/html"}).headers[
+        "content-security-policy"
+    ]
+    for part in (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "require-trusted-types-for 'script'",
+        "frame-ancestors 'none'",
+    ):
         assert part in policy
     assert "unsafe" not in policy
 
@@ -74,8 +99,17 @@ def under_a_prefix(port: int, prefix: str) -> Iterator[int]:
                 return
             length = int(self.headers.get("content-length") or 0)
             data = self.rfile.read(length) if length else None
-            kept = {name: value for name, value in self.headers.items() if name.lower() not in {"host", "connection", "origin"}}
-            asked = Request(f"http://127.0.0.1:{port}{self.path[len(prefix) - 1 :]}", data=data, headers=kept, method=self.command)  # noqa: S310 - ours
+            kept = {
+                name: value
+                for name, value in self.headers.items()
+                if name.lower() not in {"host", "connection", "origin"}
+            }
+            asked = Request(
+                f"http://127.0.0.1:{port}{self.path[len(prefix) - 1 :]}",
+                data=data,
+                headers=kept,
+                method=self.command,
+            )
             with urlopen(asked) as answer:  # noqa: S310 - ours
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
@@ -99,9 +133,9 @@ def under_a_prefix(port: int, prefix: str) -> Iterator[int]:
         server.server_close()
 
 
-def test_47_the_page_works_below_a_prefix(open_tab: Open, own_service: Any) -> None:
+def test_47_the_page_works_below_a_prefix(open_tab: Open, own_service: Start) -> None:
     """All of its addresses are relative."""
-    service: Service = own_service(PUBLIC_URL="http://127.0.0.1/tools/fleek")
+    service = own_service(PUBLIC_URL="http://127.0.0.1/tools/fleek")
     with under_a_prefix(service.port, "/tools/fleek/") as port:
         tab = open_tab(service, base=f"http://127.0.0.1:{port}/tools/fleek", forgiving=True)
         page = tab.go()
@@ -114,7 +148,9 @@ def test_47_the_page_works_below_a_prefix(open_tab: Open, own_service: Any) -> N
         page.click(".tile a")
         expect(page.locator("dialog.lightbox .prompt")).to_have_text("forty-seven")
         page.goto("about:blank")
-        assert not [url for url in tab.sent if "/tools/fleek/" not in url and url.startswith("http")]
+        assert not [
+            url for url in tab.sent if "/tools/fleek/" not in url and url.startswith("http")
+        ]
 
 
 def test_48_files_of_a_bucket_are_shown(

@@ -176,7 +176,10 @@ shortcuts({
     if (pages[name - 1]) go(pages[name - 1]);
     else if (name === "?") showShortcuts();
     else if (name === "t") theme.click();
-    else if (name === "n") { go("#/"); setTimeout(() => document.getElementById("prompt")?.focus(), 0); } else if (name === "/") { if (!search.isConnected) go("#/gallery"); setTimeout(() => search.focus(), 0); } else return false;
+    else if (name === "n") {
+      if (!ask.isConnected) go("#/");
+      setTimeout(() => document.getElementById("prompt")?.focus(), ask.isConnected ? 0 : 50);
+    } else if (name === "/") { if (!search.isConnected) go("#/gallery"); setTimeout(() => search.focus(), 0); } else return false;
     return true;
   },
 });

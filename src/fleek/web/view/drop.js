@@ -20,6 +20,13 @@ export async function upload(file) {
   return sent;
 }
 
+const WANTED = [[/image|mask|picture|photo|img/, "image", "a picture"], [/audio|voice|song/, "audio", "a recording"], [/video/, "video", "a video"]];
+function fitting(field, sent) {
+  const [, kind, words] = WANTED.find(([pattern]) => pattern.test(field.name)) ?? [];
+  if (kind && !sent.content_type.startsWith(`${kind}/`)) throw new Error(`This is ${sent.content_type}, not ${words}.`);
+  return sent;
+}
+
 export const pictures = (data) => [...(data?.files ?? [])];
 
 export function fileField(field, value, change, wrong, context) {
@@ -56,7 +63,7 @@ export function fileField(field, value, change, wrong, context) {
     swap(list, h("span", { role: "status" }, "Uploading…"));
     try {
       const sent = [];
-      for (const file of files.slice(0, many ? 10 : 1)) sent.push((await upload(file)).reference);
+      for (const file of files.slice(0, many ? 10 : 1)) sent.push(fitting(field, await upload(file)).reference);
       add(sent);
     } catch (error) {
       draw();

@@ -37,7 +37,9 @@ export function belongs(job, filters) {
 
 export function filterBar() {
   const set = (name, value) => {
-    const at = route(), next = { ...filtersOf(at.query), [name]: value };
+    const at = route();
+    if (at.name !== "create" && at.name !== "gallery") return; // typed, then gone elsewhere
+    const next = { ...filtersOf(at.query), [name]: value };
     replace(address(at.name === "create" ? "" : "gallery", next));
   };
   const chip = (name, label, choices) => {

@@ -91,7 +91,7 @@ function accept(at, found) {
 
 // Lays all tiles out again; what is at the top of the view stays there.
 function lay() {
-  wide = frame.clientWidth;
+  wide = Math.round(frame.getBoundingClientRect().width);
   if (!wide) return;
   const held = anchor(), atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 4 && scrollY > 0;
   const phone = innerWidth <= 900;
@@ -115,9 +115,10 @@ function anchor() {
 }
 
 function draw() {
-  if (!frame.isConnected || frame.clientWidth === 0) return;
-  if (frame.clientWidth !== wide) return lay();
-  const top = -frame.getBoundingClientRect().top;
+  if (!frame.isConnected) return;
+  const around = frame.getBoundingClientRect(), top = -around.top;
+  if (around.width === 0) return;
+  if (Math.round(around.width) !== wide) return lay();
   let rows = within(laid.rows, top - NEAR, top + innerHeight + NEAR);
   while (rows.length > 1 && rows.at(-1).stop - rows[0].start > MOST_TILES) rows = rows[0].y + rows[0].h < top ? rows.slice(1) : rows.slice(0, -1);
   const seen = new Set(), tiles = [];
