@@ -144,7 +144,9 @@ async def test_all_links_lead_through_the_proxy(rt: Runtime, make: Make, complet
     assert proxy.outside == []
     paths = {urlsplit(url).path.removeprefix(PREFIX): status for url, status in seen.items()}
     assert paths[f"/media/{done.id}.png"] == 200
-    assert {"/docs", "/redoc", "/openapi.json", "/static/style/tokens.css", "/readyz"} <= set(paths)
+    assert {"/docs", "/redoc", "/openapi.json", "/static/style/tokens.css", "/readyz"} <= set(
+        paths
+    )
     strange = {path: status for path, status in paths.items() if status not in {200, 405, 409}}
     assert strange == {}
 

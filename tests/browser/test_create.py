@@ -112,7 +112,7 @@ def test_8_every_field_of_a_model_is_in_the_form(
         for name, schema in described.items()
     ]
     tab = open_tab(service)
-    tab.page.route("**/api/v1/models", lambda route: route.fulfill(json=listed))
+    tab.page.route("**/api/v1/models*", lambda route: route.fulfill(json=listed))
     tab.go()
     tab.page.wait_for_selector(".model b")
 

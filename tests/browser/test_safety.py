@@ -45,7 +45,7 @@ def test_17_hostile_text_is_inert(
     )
     tab = open_tab(service)
     page = tab.page
-    page.route("**/api/v1/models", lambda route: route.fulfill(json=models))
+    page.route("**/api/v1/models*", lambda route: route.fulfill(json=models))
 
     for route in (*ROUTES, *(f"#/jobs/{job_id}" for job_id in ids)):
         with subtests.test(route=route):

@@ -213,8 +213,9 @@ export function fill({ prompt: text, parameters }) {
 }
 
 export async function again(id) {
-  const job = jobs.get(id)?.model_name ? jobs.get(id) : await api(`jobs/${id}`);
-  const known = (await loadModels()).find((one) => one.name === job.model_name && one.provider === job.provider);
+  const made = jobs.get(id) ?? await api(`jobs/${id}`), route = made.route;
+  const job = route?.requested?.length ? { ...made, model_name: route.requested[0], parameters: route.requested_parameters ?? made.parameters } : made; // as it was asked for
+  const known = (await loadModels()).find((one) => one.name === job.model_name);
   const next = known ?? await api(`models/${job.model_name.split(":")[0]}`).catch(() => null);
   useModel(next ? { ...next, name: job.model_name } : { name: job.model_name, provider: job.provider, output: job.kind, parameters: null });
   fill(job);

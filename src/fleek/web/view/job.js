@@ -56,7 +56,7 @@ function facts(job, output) {
   const said = [["Model", job.model_name], ["Provider", job.provider], job.external_job_id && ["Prediction", job.external_job_id],
     output?.width && ["Size", `${output.width} × ${output.height}`, false], output && ["File", `${output.content_type}, ${bytes(output.size_bytes)}`, false],
     output?.duration_seconds && ["Length", seconds(output.duration_seconds), false], output && ["SHA-256", output.sha256], ["Created", when(job.created_at), false],
-    job.completed_at && ["Ended", `${when(job.completed_at)}, after ${seconds(elapsed(job))}`, false], job.cost && ["Cost", bare(job.cost.amount ?? job.cost), false], job.route && ["Route", bare(job.route), false], ["Id", job.id]];
+    job.completed_at && ["Ended", `${when(job.completed_at)}, after ${seconds(elapsed(job))}`, false], job.cost && ["Cost", bare(job.cost.amount ?? job.cost), false], job.route?.requested?.length && ["Asked for", job.route.requested.join(", "), false], ...(job.route?.tried ?? []).map((one) => ["Tried", `${one.provider} · ${one.model_name}: ${one.reason}`, false]), ["Id", job.id]];
   return h("dl", { class: "pairs" }, said.filter(Boolean).map((one) => line(...one)));
 }
 

@@ -7,9 +7,11 @@ import { trouble } from "./toast.js";
 
 let known = null;
 
+const price = (model) => Object.entries(model.price ?? {}).map(([unit, usd]) => `$${usd} per ${unit.replace(/^per_/, "")}`).join(", ");
+
 export function loadModels(fresh = false) {
   if (fresh) known = null;
-  known ??= api("models").then((all) => { for (const one of all) kinds.set(one.name, one.output); return all; }, (error) => { known = null; throw error; });
+  known ??= api("models?available=true").then((all) => { for (const one of all) kinds.set(one.name, one.output); return all; }, (error) => { known = null; throw error; });
   return known;
 }
 const kinds = new Map();
@@ -63,7 +65,7 @@ export function modelsPage() {
   const list = h("div", { class: "lines card" });
   const search = h("input", { type: "search", placeholder: "Search models", "aria-label": "Search models", oninput: () => draw() });
   let all = [];
-  const line = (model) => h("div", {}, h("span", { class: "row sp" }, about(model)), model.price && h("span", { class: "small soft" }, String(model.price)),
+  const line = (model) => h("div", {}, h("span", { class: "row sp" }, about(model)), model.price && h("span", { class: "small soft num" }, price(model)),
     h("button", { type: "button", class: "second", "aria-label": `Use ${model.name}`, onclick: () => go(address("", { model: model.name })) }, "Use"));
   const draw = () => swap(list, matching(all, search.value).map(line));
   const load = () => loadModels(true).then((found) => { all = found; draw(); }, (error) => swap(list, trouble(error, load)));
