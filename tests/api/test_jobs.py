@@ -41,6 +41,8 @@ FIELDS = {
         "kind",
         "seed",
         "seconds",
+        "estimate",
+        "cost",
         "metadata",
         "route",
         "favourite",

@@ -14,10 +14,13 @@ from fleek.api.routing import ScopedRoute
 from fleek.app import create_app
 from fleek.domain.access import Scope
 from fleek.domain.batch import Batch
+from fleek.domain.budgets import Period
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import BatchId, Job, JobId, JobRequest, Status
+from fleek.domain.money import Micros
 from fleek.engine.access import create_key
 from fleek.engine.batches import accept_batch
+from fleek.engine.budgets import change_budget
 from fleek.engine.bulk import BulkOperations, accept
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
@@ -78,6 +81,8 @@ OF_THE_CALLER: Final[Mapping[str, Mapping[str, Any]]] = {
     "POST /api/v1/batches": {"json": {"requests": [{"prompt": "A cat"}]}},
     "GET /api/v1/stats": {},
     "GET /api/v1/me": {},
+    "GET /api/v1/usage": {},
+    "GET /api/v1/budgets": {},
     "GET /api/v1/webhooks/secret": {},
     "POST /api/v1/webhooks/secret/rotate": {},
     "GET /api/v1/webhooks/endpoints": {},
@@ -133,6 +138,7 @@ SHARED: Final = {
     "GET /replicate/v1/models/{owner}/{name}/examples",
     *("GET /replicate/v1/collections", "GET /replicate/v1/hardware"),
     *("GET /replicate/v1/deployments", "GET /replicate/v1/trainings"),
+    "POST /api/v1/budgets",
 }
 """Routes about nothing of a tenant, or for operators of the whole installation."""
 
@@ -151,6 +157,9 @@ async def theirs(rt: Runtime, complete: Make) -> Mapping[str, str]:
     batch = Batch(id=BatchId(uuid7()), tenant_id="default", total=1, created_at=rt.now())
     identity = RequestIdentity(tenant_id="default", digest=b"")
     await accept_batch(rt, batch, _one_job, identity)
+    await change_budget(
+        rt, tenant_id="default", key_id=None, period=Period.DAY, limit=Micros(10**9)
+    )
     return {
         "upload_id": str(upload.id),
         "batch_id": str(batch.id),

@@ -7,6 +7,7 @@ import pytest
 from uuid_utils.compat import uuid4, uuid7
 
 from fleek.domain.attempt import Attempt, Verdict
+from fleek.domain.budgets import day_of
 from fleek.domain.job import AttemptId, Job, JobError, PredictionId, WorkerId
 from fleek.domain.transitions import cancel, mark_unknown
 from fleek.store import attempts, jobs, workers
@@ -69,6 +70,9 @@ async def test_an_attempt_is_read_as_it_was_written(db: Database) -> None:
         verdict=Verdict.FAILED,
         error=JobError("code", "message"),
         cancel_owed=True,
+        estimate=3000,
+        charged_on=day_of(NOON),
+        cost=2500,
     )
 
     await apply(db, job.id, intends(attempt))

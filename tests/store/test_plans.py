@@ -83,7 +83,7 @@ BIG: Final = frozenset(
 UNASKED: Final = {
     "ix_media_attempt",  # SQLite shows how it checks a removed reference
     # of a few rows, which PostgreSQL may scan or not
-    *("pk_clock", "pk_endpoints", "pk_tenants"),
+    *("pk_budgets", "pk_clock", "pk_endpoints", "pk_tenants"),
 }
 
 REFERENCES: Final = {
@@ -120,6 +120,7 @@ SAME_ROWS: Final = {"from the future": {"ix_jobs_due_by_tenant": "ix_jobs_due"}}
 
 KEYS: Final = {  # SQLite numbers the indexes of a table's own constraints
     "sqlite_autoindex_jobs_1": "pk_jobs",
+    "sqlite_autoindex_budgets_1": "pk_budgets",
     "sqlite_autoindex_job_inputs_1": "pk_job_inputs",
     "sqlite_autoindex_uploads_1": "pk_uploads",
     "sqlite_autoindex_uploads_2": "uq_uploads_tenant_id_kept_sha256",

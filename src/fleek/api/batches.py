@@ -33,6 +33,7 @@ from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
 from fleek.domain.batch import MOST_MEMBERS, Batch
 from fleek.domain.errors import (
+    BudgetExceeded,
     Conflict,
     DatabaseUnavailable,
     Gone,
@@ -122,7 +123,10 @@ BatchIdPath = Annotated[
     summary="Create many jobs",
     response_description="The batch.",
     responses=CREATED
-    | problems(Unreadable, Gone, TooLarge, Unsupported, TooMany, DatabaseUnavailable, StorageFull),
+    | problems(
+        *(Unreadable, BudgetExceeded, Gone, TooLarge, Unsupported, TooMany),
+        *(DatabaseUnavailable, StorageFull),
+    ),
     openapi_extra=BODY,
 )
 async def create_batch(

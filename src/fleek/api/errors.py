@@ -24,6 +24,7 @@ from starlette.routing import Match
 
 from fleek.api import suggestions
 from fleek.domain.errors import (
+    BudgetExceeded,
     CallbackRejected,
     CapacityExceeded,
     Conflict,
@@ -58,6 +59,7 @@ STATUS: Final[Mapping[type[FleekError], int]] = {  # the nearest base class wins
     RequestError: 400,
     Unreadable: 400,
     Unauthorized: 401,
+    BudgetExceeded: 402,
     Forbidden: 403,
     NotFound: 404,
     RequestTimeout: 408,

@@ -10,6 +10,7 @@ from fleek.api.routing import router as strict_router
 from fleek.api.waiting import WAITED, PreferHeader, wait_for_end
 from fleek.domain.access import Scope
 from fleek.domain.errors import (
+    BudgetExceeded,
     DatabaseUnavailable,
     Gone,
     NotFound,
@@ -33,7 +34,10 @@ router = strict_router(tag="flat")
     summary="Create a job (flat)",
     response_description="The accepted job.",
     responses={200: {"headers": {**WAITED, **REPLAYED}}}
-    | problems(Unreadable, Gone, TooLarge, Unsupported, TooMany, DatabaseUnavailable, StorageFull),
+    | problems(
+        *(Unreadable, BudgetExceeded, Gone, TooLarge, Unsupported, TooMany),
+        *(DatabaseUnavailable, StorageFull),
+    ),
 )
 async def create_flat_job(
     body: JobCreate,

@@ -29,6 +29,7 @@ from fleek.api.routing import router as strict_router
 from fleek.api.waiting import WAITED, PreferHeader, wait_for_end
 from fleek.domain.access import Scope
 from fleek.domain.errors import (
+    BudgetExceeded,
     Conflict,
     DatabaseUnavailable,
     Gone,
@@ -74,7 +75,10 @@ router = strict_router("/api/v1", tag="jobs")
     summary="Create a job",
     response_description="The accepted job.",
     responses=CREATED
-    | problems(Unreadable, Gone, TooLarge, Unsupported, TooMany, DatabaseUnavailable, StorageFull),
+    | problems(
+        *(Unreadable, BudgetExceeded, Gone, TooLarge, Unsupported, TooMany),
+        *(DatabaseUnavailable, StorageFull),
+    ),
 )
 async def create_job(
     body: JobCreate,
@@ -200,7 +204,10 @@ async def delete_job(
     summary="Retry a job",
     response_description="The new job.",
     responses=RETRIED
-    | problems(Unreadable, NotFound, Conflict, Gone, TooMany, DatabaseUnavailable, StorageFull),
+    | problems(
+        *(Unreadable, BudgetExceeded, NotFound, Conflict, Gone, TooMany),
+        *(DatabaseUnavailable, StorageFull),
+    ),
 )
 async def retry_job(
     job_id: JobIdPath,

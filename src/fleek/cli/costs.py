@@ -1,19 +1,24 @@
-"""What jobs cost."""
+"""What jobs cost, and what may be spent."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fleek.cli.exit_codes import Exit, explain
+from fleek.cli.local_service import run_locally
 from fleek.cli.options import Session, command, connected, job_request
+from fleek.cli.screen import Screen
 from fleek.domain.errors import FleekError
 
 if TYPE_CHECKING:
-    from fleek.schemas.costs import EstimateRead
+    from fleek.engine.runtime import Runtime
+    from fleek.schemas.costs import BudgetRead, EstimateRead
 
 UNKNOWN = "unknown"
+NONE = "none"  # in place of a limit
 ANY_FILE = "https://example.com/file"  # nothing is uploaded or fetched for an estimate
 
 app = typer.Typer()
@@ -63,3 +68,132 @@ def _write(session: Session, found: "EstimateRead") -> Exit:
         where = problem.pointer.removeprefix("/").replace("/", ".")
         screen.warn(f"fleek: {where}: {problem.detail}" if where else f"fleek: {problem.detail}")
     return Exit.USAGE if found.problems else Exit.DONE
+
+
+TenantOption = Annotated[
+    str | None,
+    typer.Option("--tenant", help="Of another tenant, or * for all; needs an operator's key."),
+]
+
+
+@command(app, "usage", session=connected)
+def usage(
+    *,
+    group_by: Annotated[
+        str, typer.Option("--by", help="What to add up by: day, model, provider, key or tenant.")
+    ] = "day",
+    first: Annotated[
+        str | None,
+        typer.Option("--from", metavar="DAY", help="From this day on; default: this month."),
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="DAY", help="Up to this day; default: today.")
+    ] = None,
+    tenant: TenantOption = None,
+    session: Session,
+) -> None:
+    """Show what was spent, in US dollars.
+
+    Each line: the day, model …; attempts that were paid for; those of them whose cost is unknown; the
+    cost; what is reserved for running ones.
+    """
+    days = {
+        name: _day(text, option)
+        for name, text, option in (
+            ("first", first, "--from"),
+            ("last", last, "--to"),
+        )
+    }
+    found = session.client.usage(group_by, tenant=tenant, **days)
+    if session.screen.as_json:
+        session.screen.json(found.model_dump(mode="json"))
+        return
+    for row in found.rows:
+        session.screen.data(row.name or "-", row.attempts, row.unknown, row.cost, row.reserved)
+    session.screen.note(f"{found.cost} USD from {found.first} to {found.last}")
+
+
+def _day(text: str | None, option: str) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("must be a day, like 2026-11-29", param_hint=option) from None
+
+
+budgets = typer.Typer(no_args_is_help=True)
+app.add_typer(budgets, name="budgets", help="What may be spent.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+
+
+@command(budgets, "list", session=connected)
+def list_budgets(*, tenant: TenantOption = None, session: Session) -> None:
+    """List the budgets of the tenant and its keys, with what is spent now, in US dollars.
+
+    Each line: tenant, key, period, limit, spent, reserved, left.
+    """
+    found = session.client.budgets(tenant)
+    if session.screen.as_json:
+        session.screen.json([budget.model_dump(mode="json") for budget in found])
+        return
+    for budget in found:
+        session.screen.data(*_line(budget))
+
+
+@budgets.command("set")
+def set_budget(
+    limit: Annotated[
+        str, typer.Argument(metavar="LIMIT", help="Most in each period, in US dollars; or none.")
+    ],
+    *,
+    period: Annotated[str, typer.Option(help="day, month or total; days are those of UTC.")],
+    tenant: Annotated[
+        str | None, typer.Option(help="Of this tenant; default: of the whole service.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Of the key with this id.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Limit what may be spent; "none" removes a budget.
+
+    What was spent in the current period already counts. A job without room in a budget is refused; a
+    further attempt of an accepted one waits. Works on the database of the service with its settings: run
+    it where the service runs.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415 - heavy
+
+    from fleek.schemas.costs import BudgetChange, BudgetRead  # noqa: PLC0415 - heavy
+
+    screen = Screen(as_json=as_json)
+    most = None if limit == NONE else limit
+    given = {"tenant": tenant, "key": key, "period": period, "limit": most}
+    try:
+        change = BudgetChange.model_validate(given)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        place = str(first["loc"][0])
+        hint = "LIMIT" if place == "limit" else f"--{place}"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(reason, param_hint=hint) from None
+
+    async def work(rt: "Runtime") -> None:
+        from fleek.engine.budgets import change_budget  # noqa: PLC0415 - heavy
+
+        changed = await change_budget(
+            rt,
+            tenant_id=change.tenant,
+            key_id=change.key,
+            period=change.period,
+            limit=change.micros,
+        )
+        budget = None if changed is None else BudgetRead.of(changed)
+        if as_json:
+            screen.json(budget and budget.model_dump(mode="json"))
+        elif budget is not None:
+            screen.data(*_line(budget))
+
+    run_locally(work)
+
+
+def _line(budget: "BudgetRead") -> tuple[str, ...]:
+    amounts = (budget.limit, budget.spent, budget.reserved, budget.left)
+    return (budget.tenant or "-", budget.key or "-", budget.period.value, *amounts)

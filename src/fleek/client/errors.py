@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import httpx2
 
 from fleek.domain.errors import (
+    BudgetExceeded,
     Conflict,
     ErrorLocation,
     FieldError,
@@ -112,6 +113,7 @@ class NotSaved(ClientError):
 REFUSALS: Final[Mapping[int, type[RequestError]]] = {
     400: Unreadable,
     401: Unauthorized,
+    402: BudgetExceeded,
     403: Forbidden,
     404: NotFound,
     409: Conflict,

@@ -237,6 +237,11 @@ def file_content(file: Path | str | bytes) -> bytes:
         raise InvalidInput(f"{file} cannot be read: {error.strerror}") from error
 
 
+def given(fields: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the parameters of a query, without those that are None."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def body(fields: Mapping[str, Any]) -> bytes:
     """Return the JSON body of a request, without the fields that are None.
 

@@ -46,6 +46,11 @@ class Attempt:
     the `address` if the provider was sent one; None: there was none."""
     cancel_owed: bool = False  # the cancel request is repeated until the prediction ends
     metrics: Mapping[str, Any] | None = None  # from the provider, e.g. predict_time
+    estimate: int | None = (
+        None  # expected cost in 10^-6 USD, reserved until the verdict; None: unknown
+    )
+    charged_on: str | None = None  # the day on which it was reserved, in UTC
+    cost: int | None = None  # in 10^-6 USD, with the verdict; None: unknown
 
 
 def bind_prediction(
@@ -53,7 +58,12 @@ def bind_prediction(
 ) -> Attempt:
     """Return the attempt with its prediction; a premature verdict is removed."""
     return replace(
-        attempt, prediction_id=prediction_id, first_look_at=first_look_at, verdict=None, error=None
+        attempt,
+        prediction_id=prediction_id,
+        first_look_at=first_look_at,
+        verdict=None,
+        error=None,
+        cost=None,
     )
 
 
@@ -62,6 +72,15 @@ def owe_cancel(attempt: Attempt) -> Attempt:
     return replace(attempt, cancel_owed=True)
 
 
-def close_attempt(attempt: Attempt, verdict: Verdict, error: JobError | None = None) -> Attempt:
-    """Return the attempt with its verdict, which also clears `cancel_owed`."""
-    return replace(attempt, verdict=verdict, error=error, cancel_owed=False)
+def close_attempt(
+    attempt: Attempt, verdict: Verdict, error: JobError | None = None, *, cost: int | None = None
+) -> Attempt:
+    """Return the attempt with its verdict, which also clears `cancel_owed`.
+
+    `cost`: in 10^-6 USD; None: unknown, so it counts as was estimated, if anything was paid for.
+    """
+    if verdict is Verdict.NOT_CREATED:
+        cost = 0
+    elif cost is None:
+        cost = attempt.estimate
+    return replace(attempt, verdict=verdict, error=error, cancel_owed=False, cost=cost)

@@ -27,6 +27,8 @@ class Action(StrEnum):
     TENANT_LIMITED = "tenant.limited"
     TENANT_DISABLED = "tenant.disabled"
     TENANT_ENABLED = "tenant.enabled"
+    BUDGET_SET = "budget.set"
+    BUDGET_REMOVED = "budget.removed"
 
 
 @dataclass(frozen=True, slots=True)

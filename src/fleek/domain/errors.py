@@ -20,6 +20,7 @@
     │   │   ├── ForeignOrigin        sent by a browser for a page of another site
     │   │   ├── InsufficientScope    the key lacks the scope of the route
     │   │   └── TenantDisabled       an operator has disabled the tenant of the key
+    │   ├── BudgetExceeded       a budget has no room for the job
     │   ├── NotFound             unknown, or of another tenant
     │   ├── Conflict             the job's state forbids it
     │   ├── Gone                 it has been purged
@@ -55,7 +56,8 @@
     └── InternalError            a defect of the service; its subclasses never leave the engine
         ├── IllegalTransition    the job's state forbids the change
         ├── StaleJob             the job was changed meanwhile
-        │   └── TenantBusy       as many jobs of its tenant run as may, or it is disabled: it waits
+        │   ├── TenantBusy       as many jobs of its tenant run as may, or it is disabled: it waits
+        │   └── OutOfBudget      there is no money for another attempt: it waits
         ├── PredictionTaken      the prediction is bound to another attempt
         ├── AttemptClosed        the attempt has a verdict or another prediction
         └── WorkerSuspended      the worker's lease may have expired: it must not start predictions
@@ -202,6 +204,12 @@ class TenantDisabled(Forbidden):
     """The tenant of the key is disabled: only an operator can enable it again."""
 
     code = "tenant_disabled"
+
+
+class BudgetExceeded(RequestError):
+    """A budget has no room for what the job will cost; it is not accepted."""
+
+    code = "budget_exceeded"
 
 
 class NotFound(RequestError):
@@ -429,6 +437,12 @@ class TenantBusy(StaleJob):
     """As many jobs of the tenant run as may, or it is disabled: this one waits; nothing was written."""
 
     code = "tenant_busy"
+
+
+class OutOfBudget(StaleJob):
+    """A budget has no room for another attempt of the job: it waits; nothing was written."""
+
+    code = "budget_exceeded"
 
 
 class PredictionTaken(InternalError):

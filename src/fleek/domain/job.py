@@ -161,6 +161,11 @@ class Job:
     key_id: str | None = None  # the API key that created it; None: without a key
     traceparent: str | None = None  # the trace context of the request that created it
     webhook: JobWebhook | None = None
+    estimate: int | None = None
+    """Expected cost of its latest attempt, or of the next one, in 10^-6 USD; None: unknown."""
+    charged: int = 0  # the number of the latest attempt that something was reserved for
+    charged_on: str | None = None  # the day of that, in UTC
+    cost: int | None = 0  # of its ended attempts, in 10^-6 USD; None: unknown
     purged_at: datetime | None = None  # when its files were purged
     metadata_purged_at: datetime | None = None  # when its metadata document was purged
     purging: bool = False  # whether some of what was purged may still be in storage

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from math import isfinite
 from typing import Any, Final
 
-from fleek.domain.money import EXACT, MOST, PER_DOLLAR, Micros, round_up
+from fleek.domain.money import EXACT, MOST, NOTHING, PER_DOLLAR, Micros, round_up
 
 ONE: Final = Decimal(1)
 ZERO: Final = Decimal(0)
@@ -90,6 +90,10 @@ class Price:
             metrics: From its answer.
             outputs: How many it has; None: it has failed, or was cancelled.
         """
+        if outputs is None and not metrics:
+            return None  # nobody says how far it came
+        if outputs is None and TOTAL_TIME in metrics and _named(metrics, RUN) is None:
+            return NOTHING  # it ended before it ran
         return self._sum(lambda unit: self._measured(unit, parameters, metrics, outputs))
 
     def _sum(self, quantity: Callable[[Unit], Decimal | None]) -> Micros | None:
@@ -122,8 +126,6 @@ class Price:
         outputs: int | None,
     ) -> Decimal | None:
         ran = _named(metrics, RUN)
-        if ran is None and outputs is None and TOTAL_TIME in metrics:
-            return ZERO  # it ended before it ran
         match unit:
             case Unit.PREDICTION:
                 return ONE if ran is not None or outputs is not None else None
@@ -208,9 +210,16 @@ def megapixels(values: Mapping[str, Any]) -> Decimal | None:
     if width and height:
         return EXACT.divide(EXACT.multiply(width, height), PIXELS)
     for name in ("size", "image_size", "resolution"):
-        if isinstance(value := values.get(name), str) and (found := SIZE.fullmatch(value.strip())):
+        value = values.get(name)
+        if isinstance(value, Mapping) and (found_below := megapixels(_sides(value))):
+            return found_below
+        if isinstance(value, str) and (found := SIZE.fullmatch(value.strip())):
             return EXACT.divide(Decimal(found[1]) * Decimal(found[2]), PIXELS)
     return _number(values.get("megapixels")) or None
+
+
+def _sides(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values.get(name) for name in ("width", "height")}
 
 
 def read_figure(value: object) -> Micros | None:

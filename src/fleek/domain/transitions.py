@@ -211,6 +211,15 @@ def postpone_start(job: Job, error: FleekError, *, now: datetime, backoff: Backo
     return Change(waiting, "input_postponed", data)
 
 
+def wait_for_budget(job: Job, error: FleekError, *, now: datetime, pause: timedelta) -> Change:
+    """Postpone the start, as no budget has room for another attempt."""
+    if job.status is not Status.PENDING:
+        raise _illegal(job, "wait for a budget")
+    run_at = now + pause
+    waiting = replace(job, run_at=run_at, error=JobError(error.code, str(error)), updated_at=now)
+    return Change(waiting, "out_of_budget", {"run_at": run_at.isoformat(), **_reason(error)})
+
+
 def fail(job: Job, error: JobError, *, retryable: bool, now: datetime, backoff: Backoff) -> Change:
     """End the attempt: schedule another one if that can help, else fail permanently."""
     if not retryable or job.attempt >= job.max_attempts:

@@ -36,6 +36,7 @@ async def insert(
         IdempotencyKeyReused: The key of the request is that of another one.
         NotFound: The job that it repeats has been removed.
         TooManyJobs: The tenant has as many unfinished jobs as it may have.
+        BudgetExceeded: A budget has no room for it.
         Conflict: The job that it repeats is not failed or cancelled any more.
         DatabaseUnavailable: It is not known to be accepted.
         StorageFull: It is not accepted.
@@ -132,7 +133,7 @@ async def apply_until_stored(
         if tried and _is_stored(tried[-1], job, attempt):
             raise _AlreadyStored
         update = decide(job, attempt)
-        tried.append(Applied.of(job, update))
+        tried.append(Applied.of(job, update, attempt))
         return update
 
     while True:

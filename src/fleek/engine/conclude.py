@@ -11,9 +11,11 @@ from typing import Final
 import structlog
 
 from fleek.domain.attempt import Attempt, Verdict, close_attempt
+from fleek.domain.charges import priced_by
 from fleek.domain.errors import DispatcherUnavailable, HostError, ProviderError
 from fleek.domain.job import Change, Job, JobError, Stage
 from fleek.domain.media import Output
+from fleek.domain.money import Micros
 from fleek.domain.provider_logs import PredictionLog, read_log
 from fleek.domain.text import LongText, strip_unstorable
 from fleek.domain.transitions import fail, mark_predicted
@@ -21,7 +23,7 @@ from fleek.engine.apply import apply
 from fleek.engine.collect import is_large, store_output
 from fleek.engine.paid import recalls
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
+from fleek.providers.base import Failed, Outcome, Prediction, Succeeded, SupportsCost
 from fleek.store import jobs
 from fleek.store.updates import Update
 
@@ -53,7 +55,8 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
             return Update()
         if current.prediction_id != prediction.id:
             return Update()  # another prediction was bound meanwhile
-        closed = _closed(current, prediction, outcome)
+        cost = _cost(rt, job, current, prediction)
+        closed = _closed(current, prediction, outcome, cost)
         log = log_of(current.number, prediction)
         if job.attempt_id != attempt.id or job.stage is not Stage.WAITING:
             return Update(attempt=closed, log=log)
@@ -88,13 +91,26 @@ async def _dispatch_collect(rt: Runtime, job: Job) -> None:
         log.warning("dispatch_failed", job_id=str(job.id), reason=str(error))
 
 
-def _closed(current: Attempt, prediction: Prediction, outcome: Outcome) -> Attempt:
+def _cost(rt: Runtime, job: Job, attempt: Attempt, prediction: Prediction) -> Micros | None:
+    """Return what an ended prediction has cost: by its provider, else by the price list."""
+    provider: object = rt.providers.get(attempt.provider)
+    if isinstance(provider, SupportsCost) and (own := provider.cost(prediction)) is not None:
+        return own
+    price = rt.prices.find(attempt.provider, attempt.model)
+    outcome = prediction.outcome
+    made = len(outcome.outputs) if isinstance(outcome, Succeeded) else None
+    return None if price is None else price.cost(priced_by(job), prediction.metrics, outputs=made)
+
+
+def _closed(
+    current: Attempt, prediction: Prediction, outcome: Outcome, cost: Micros | None
+) -> Attempt:
     ended = replace(current, metrics=dict(prediction.metrics))
     if isinstance(outcome, Succeeded):
         result = {"outputs": [output.to_json() for output in outcome.outputs]}
-        return close_attempt(replace(ended, result=result), Verdict.SUCCEEDED)
+        return close_attempt(replace(ended, result=result), Verdict.SUCCEEDED, cost=cost)
     verdict = Verdict.CANCELLED if current.cancel_owed else Verdict.FAILED
-    return close_attempt(ended, verdict, JobError(outcome.code, outcome.message))
+    return close_attempt(ended, verdict, JobError(outcome.code, outcome.message), cost=cost)
 
 
 def _next(rt: Runtime, job: Job, current: Attempt, outcome: Outcome) -> Change:

@@ -14,12 +14,15 @@ from uuid_utils.compat import uuid4
 
 from fleek import failpoints, strict
 from fleek.domain.attempt import Attempt, Verdict, bind_prediction, close_attempt, owe_cancel
+from fleek.domain.budgets import day_of
+from fleek.domain.charges import priced_by
 from fleek.domain.errors import (
     AttemptClosed,
     FleekError,
     IllegalTransition,
     NotFound,
     OutcomeUnknown,
+    OutOfBudget,
     PredictionTaken,
     ProviderError,
     ProviderRejected,
@@ -28,7 +31,14 @@ from fleek.domain.errors import (
     WorkerSuspended,
 )
 from fleek.domain.job import AttemptId, Job, JobError, JobId, PredictionId, Stage, Status
-from fleek.domain.transitions import claim, defer, fail, mark_unknown, mark_waiting
+from fleek.domain.transitions import (
+    claim,
+    defer,
+    fail,
+    mark_unknown,
+    mark_waiting,
+    wait_for_budget,
+)
 from fleek.engine import throttle
 from fleek.engine.apply import apply_until_stored
 from fleek.engine.cancel import cancel_predictions_soon, cancel_unbound
@@ -43,6 +53,7 @@ from fleek.tracing import job_span
 
 INTENT_LASTS: Final = timedelta(seconds=15)  # less than the margin of a search for its prediction
 ASK_SECONDS: Final = 1.0  # the longest wait for the time at the providers
+BUDGET_PAUSE: Final = timedelta(minutes=1)  # until a job without money is tried again
 LAST_WORDS_SECONDS: Final = 3.0  # to record an unknown outcome when the process stops
 FIRST_LOOK: Final = timedelta(seconds=0.5)
 SOONEST: Final = timedelta(milliseconds=10)  # a first look, if the provider announces a quick end
@@ -94,7 +105,7 @@ async def intend(
     """Claim a due job and write the intent to pay, in one transaction; `prepared`: its inputs.
 
     Returns None if it may not start: another worker has claimed it, it has ended, as many jobs of its
-    tenant run as may, or the tenant is disabled.
+    tenant run as may, the tenant is disabled, or no budget has room for another attempt.
     """
 
     def decide(job: Job, _: Attempt | None) -> Intent:
@@ -110,15 +121,28 @@ async def intend(
         return Intent(change=change, intent=_attempt(rt, change.job, attempt_id, prepared))
 
     await _ask_times(rt)
+    limit = StartLimit(rt.settings.max_running, day=day_of(rt.now()))
     try:
-        applied = await apply_until_stored(
-            rt, job_id, decide, event="starting", start=StartLimit(rt.settings.max_running)
-        )
+        applied = await apply_until_stored(rt, job_id, decide, event="starting", start=limit)
     except _InputsNeeded:
         raise
+    except OutOfBudget as error:
+        await _wait_for_budget(rt, job_id, error)
+        return None
     except (IllegalTransition, StaleJob):
         return None
     return applied.job, applied.update.intent
+
+
+async def _wait_for_budget(rt: Runtime, job_id: JobId, error: OutOfBudget) -> None:
+    """Let a job wait that has no money for its next attempt: the budget may be raised any time."""
+
+    def decide(job: Job, _: Attempt | None) -> Update:
+        if job.status is not Status.PENDING:
+            return Update()
+        return Update(change=wait_for_budget(job, error, now=rt.now(), pause=BUDGET_PAUSE))
+
+    await apply_until_stored(rt, job_id, decide, event="out_of_budget")
 
 
 async def _ask_times(rt: Runtime) -> None:
@@ -148,6 +172,7 @@ def _attempt(rt: Runtime, job: Job, attempt_id: AttemptId, prepared: Prepared | 
         provider_time=time_at(rt.providers.get(job.provider)),
         timeout=rt.settings.attempt_timeout,
         worker_id=rt.lease.worker_id,
+        estimate=rt.prices.estimate(job.provider, job.model, priced_by(job)),
     )
 
 

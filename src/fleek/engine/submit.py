@@ -6,6 +6,7 @@ import structlog
 from uuid_utils.compat import uuid7
 
 from fleek import tracing
+from fleek.domain.charges import priced_by, reserve
 from fleek.domain.errors import Conflict, FieldError, InvalidInput
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import MAX_SCHEDULE, Job, JobId, JobRequest, ModelName, Status
@@ -38,6 +39,7 @@ async def submit_once(
         IdempotencyKeyReused: Its key is that of another request.
         InvalidInput: Its provider, model, parameters or time are not acceptable.
         TooManyJobs: The tenant has as many unfinished jobs as it may have.
+        BudgetExceeded: A budget has no room for it.
         DatabaseUnavailable: It is not accepted.
         StorageFull: It is not accepted: there is no space for its row or its files.
     """
@@ -81,6 +83,7 @@ async def retry_once(
         Conflict: It has not ended, or it has completed.
         InvalidInput: The request is not acceptable any more.
         TooManyJobs: The tenant has as many unfinished jobs as it may have.
+        BudgetExceeded: A budget has no room for it.
         DatabaseUnavailable: It is not known whether one was accepted.
         StorageFull: It is not accepted.
     """
@@ -163,6 +166,7 @@ async def checked(rt: Runtime, request: JobRequest) -> Job:
         check_url(rt, request.webhook.url, pointer="/webhook_url")
     rt.capacity.check()
     job = replace(_job(rt, request, route), routing=routing)
+    job = reserve(job, rt.prices.estimate(job.provider, job.model, priced_by(job)))
     statuses = await inputs.sources(rt.db, job)
     open_ones = [source for source, status in statuses.items() if status is not Status.COMPLETED]
     return wait_for_inputs(job, open_ones) if open_ones else job

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Protocol, runtime_checkable
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
+from fleek.domain.money import Micros
 from fleek.registry import misfits
 
 RATE_LIMITED: Final = "provider_rate_limited"
@@ -279,6 +280,18 @@ class SupportsRecall(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsCost(Protocol):
+    """A provider whose answers say what a prediction has cost."""
+
+    def cost(self, prediction: Prediction) -> Micros | None:
+        """Return what an ended prediction has cost by its own answer, in 10^-6 US dollars.
+
+        None: the answer does not say; then the price list counts. `metrics` has what it was read from.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputFile:
     """A media input, in a local file."""
@@ -337,6 +350,7 @@ CAPABILITIES: Final = (
     SupportsRecall,
     SupportsServerTime,
     SupportsUpload,
+    SupportsCost,
 )
 """All optional capabilities: an adapter with one member of a capability must have all of them."""
 

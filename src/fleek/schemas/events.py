@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.job import Job
 from fleek.domain.media import Media
+from fleek.domain.money import usd_or_none
 from fleek.domain.webhooks import DISABLED_EVENT
 from fleek.schemas.read import Addresses, JobRead
 
@@ -53,6 +54,7 @@ PUBLIC: Final[Mapping[str, EventType]] = {
     "retrying": EventType.RETRYING,
     "deferred": EventType.RETRYING,
     "postponed": EventType.RETRYING,
+    "out_of_budget": EventType.RETRYING,
     "predicted": EventType.COLLECTING,
     "recollecting": EventType.COLLECTING,
     "completed": EventType.COMPLETED,
@@ -127,6 +129,13 @@ class AttemptRead(BaseModel):
     )
     error_code: str | None
     error_message: str | None
+    estimate: str | None = Field(
+        default=None, description="What it was expected to cost, in US dollars; null: unknown."
+    )
+    cost: str | None = Field(
+        default=None,
+        description="What it has cost, in US dollars, once there is a verdict; null: unknown.",
+    )
 
     @classmethod
     def from_attempt(cls, attempt: Attempt) -> Self:
@@ -140,6 +149,8 @@ class AttemptRead(BaseModel):
             verdict=attempt.verdict,
             error_code=attempt.error and attempt.error.code,
             error_message=attempt.error and attempt.error.message,
+            estimate=usd_or_none(attempt.estimate),
+            cost=usd_or_none(attempt.cost),
         )
 
 

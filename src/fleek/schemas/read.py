@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, JsonValue
 from fleek.domain.errors import ErrorLocation
 from fleek.domain.job import Job, Kind, Stage, State, Status
 from fleek.domain.media import Media, public_name
+from fleek.domain.money import usd_or_none
 from fleek.domain.text import strip_unstorable
 
 
@@ -88,6 +89,8 @@ def example(addresses: Addresses) -> JsonValue:
         "seed": None,
         "seconds": 2.48,
         "external_job_id": "gm3qorzdhgbfurvjtvhg6dckhu",
+        "estimate": "0.003",
+        "cost": "0.003",
         "metadata": {},
         "favourite": False,
         "tags": ["sea"],
@@ -334,6 +337,15 @@ class JobRead(BaseModel):
         description="From its first start to its end; null: not ended, or never started.",
     )
     external_job_id: str | None
+    estimate: str | None = Field(
+        default=None,
+        description="What its latest attempt, or the next one, is expected to cost: a decimal number of "
+        "US dollars, such as `0.003`. Null: unknown.",
+    )
+    cost: str | None = Field(
+        default=None,
+        description="What its ended attempts have cost, in US dollars. Null: unknown.",
+    )
     metadata: dict[str, Any]
     favourite: bool = False
     tags: list[str] = Field(default_factory=list)
@@ -389,6 +401,8 @@ class JobRead(BaseModel):
             seed=seed_of(job.input),
             seconds=seconds_of(job),
             external_job_id=job.prediction_id,
+            estimate=usd_or_none(job.estimate),
+            cost=usd_or_none(job.cost),
             metadata=dict(job.metadata),
             favourite=job.favourite,
             tags=list(job.tags),

@@ -16,7 +16,9 @@ from sqlalchemy import (
     tuple_,
 )
 
+from fleek.domain.charges import Movement, charge_of
 from fleek.domain.errors import (
+    BudgetExceeded,
     Conflict,
     DatabaseUnavailable,
     FleekError,
@@ -38,6 +40,7 @@ from fleek.store.idempotency import Claim, Earlier, claim, claim_order, find, re
 from fleek.store.limits import free_places
 from fleek.store.owed import Occurrence, Presenter, insert_owed
 from fleek.store.queue import COLLECTING
+from fleek.store.spend import Spend
 from fleek.store.tables import JobRow, MediaRow
 from fleek.store.updates import INSERT_TAGS, JOBS, LOCK_JOBS
 
@@ -100,6 +103,7 @@ async def insert_job(
     Raises:
         IdempotencyKeyReused: Its key is that of another request.
         TooManyJobs: It is not accepted: `max_live` of the tenant have not ended.
+        BudgetExceeded: It is not accepted: a budget has no room for it.
         Overloaded: It is not accepted: its turn did not come in time.
         WriteUnknown: It may or may not have been accepted.
         DatabaseUnavailable: It is not accepted.
@@ -179,10 +183,12 @@ async def _insert_new(
     """Insert jobs as far as the limits of their tenants allow; returns which are refused."""
     unusable = await inputs.check(tx, [each.job for each in submissions])
     usable = [each for each in submissions if each.job.id not in unusable]
-    refused = {**unusable, **await _over_limit(tx, usable)}
+    spend = Spend(tx)
+    refused = {**unusable, **await _over_limit(tx, usable, spend)}
     if refused:
         await release(tx, [each.job for each in submissions if each.job.id in refused])
     if accepted := [each for each in submissions if each.job.id not in refused]:
+        await spend.write()
         await _insert_accepted(tx, accepted)
     return refused
 
@@ -195,24 +201,31 @@ async def insert_together(
 
 
 async def _over_limit(
-    tx: Transaction, submissions: Sequence[_Submission]
+    tx: Transaction, submissions: Sequence[_Submission], spend: Spend
 ) -> Mapping[JobId, FleekError]:
+    """Return which submissions exceed a limit or a budget; the others take their place in both."""
     limits = {each.job.tenant_id: each.max_live for each in submissions}
     known = {tenant_id: most for tenant_id, most in limits.items() if most is not None}
-    if not known:
-        return {}
-    places = await free_places(tx, known)
+    places = await free_places(tx, known) if known else {}
+    charged = {each.job.id: charge_of(each.job) for each in submissions if each.job.charged}
+    await spend.lock({charge.payer for charge in charged.values() if charge.reserved})
     refused: dict[JobId, FleekError] = {}
     for each in submissions:
         tenant_id = each.job.tenant_id
-        if tenant_id not in places:
-            continue
-        places[tenant_id] -= 1
-        if places[tenant_id] < 0:
+        if places.get(tenant_id, 1) < 1:
             refused[each.job.id] = TooManyJobs(
                 f"{known[tenant_id]} jobs have not ended yet, and there may be no more",
                 retry_after=FULL_RETRY_AFTER,
             )
+            continue
+        if (charge := charged.get(each.job.id)) is not None:
+            movement = Movement(None, charge)
+            if (budget := spend.exhausted(movement)) is not None:
+                refused[each.job.id] = BudgetExceeded(f"{budget.describe()}, has no room for it")
+                continue
+            spend.add([movement])
+        if tenant_id in places:
+            places[tenant_id] -= 1
     return refused
 
 
@@ -273,6 +286,7 @@ async def insert_retry(
         Conflict: It is not failed or cancelled any more: its result is collected again.
         IdempotencyKeyReused: The key of the request is that of another one.
         TooManyJobs: It is not accepted: `max_live` of the tenant have not ended.
+        BudgetExceeded: It is not accepted: a budget has no room for it.
         Overloaded: It is not accepted: its turn did not come in time.
         DatabaseUnavailable: It is not known to be accepted; asking again returns it, if it was.
         StorageFull: It is not accepted.

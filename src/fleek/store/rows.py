@@ -236,6 +236,7 @@ ATTEMPT: Final = Mapper(
     fixed={
         *("id", "job_id", "number", "provider", "model", "nonce", "request_hash"),
         *("submitted_at", "provider_time", "timeout", "worker_id", "inputs"),
+        *("estimate", "charged_on"),
     },
     renamed={"number": "n"},
 )

@@ -154,6 +154,11 @@ class JobRow(Base):
     favourite: Mapped[bool] = mapped_column(server_default=false())
     kind: Mapped[str | None] = mapped_column(String(16))
     tags: Mapped[list[str] | None] = mapped_column(Document)
+    # a release before these four columns does not write them
+    estimate: Mapped[int | None] = mapped_column(BigInteger)
+    charged: Mapped[int] = mapped_column(Integer, server_default="0")
+    charged_on: Mapped[str | None] = mapped_column(String(10))
+    cost: Mapped[int | None] = mapped_column(BigInteger)
     # a release before this column does not write it
     purging: Mapped[bool] = mapped_column(server_default=false())
     version: Mapped[int] = mapped_column(Integer)
@@ -225,6 +230,10 @@ class AttemptRow(Base):
     inputs: Mapped[dict[str, Any] | None] = mapped_column(Document)
     cancel_owed: Mapped[bool] = mapped_column()
     metrics: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    # a release before these three columns does not write them
+    estimate: Mapped[int | None] = mapped_column(BigInteger)
+    charged_on: Mapped[str | None] = mapped_column(String(10))
+    cost: Mapped[int | None] = mapped_column(BigInteger)
 
     __table_args__ = (
         UniqueConstraint("job_id", "n"),
@@ -543,6 +552,47 @@ class DeliveryAttemptRow(Base):
     reason: Mapped[str] = mapped_column(String(200))
 
 
+class ChargeRow(Base):
+    """What an attempt costs; see `fleek.domain.charges.Charge`. It outlives its job."""
+
+    __tablename__ = "charges"
+
+    job_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(64))
+    key_id: Mapped[str | None] = mapped_column(String(80))
+    provider: Mapped[str] = mapped_column(String(100))
+    model: Mapped[str] = mapped_column(String(400))
+    day: Mapped[str] = mapped_column(String(10))
+    estimate: Mapped[int | None] = mapped_column(BigInteger)
+    actual: Mapped[int | None] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(String(16))
+
+
+class BudgetRow(Base):
+    """The most that may be spent in each period; see `fleek.domain.budgets.Budget`."""
+
+    __tablename__ = "budgets"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)  # empty: everybody
+    key_id: Mapped[str] = mapped_column(String(80), primary_key=True)  # empty: all of the tenant
+    period: Mapped[str] = mapped_column(String(8), primary_key=True)
+    limit_micros: Mapped[int] = mapped_column(BigInteger)
+
+
+class SpendRow(Base):
+    """What is spent and reserved in one period of a budget; see `fleek.store.spend`."""
+
+    __tablename__ = "spend"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    period: Mapped[str] = mapped_column(String(8), primary_key=True)
+    start: Mapped[str] = mapped_column(String(10), primary_key=True)
+    reserved: Mapped[int] = mapped_column(BigInteger)
+    spent: Mapped[int] = mapped_column(BigInteger)
+
+
 class UploadRow(Base):
     """An uploaded file; see `fleek.domain.uploads.Upload`.
 
@@ -651,6 +701,7 @@ INDEXES: Final = (
     _index("job_inputs", "ix_job_inputs_upload", "upload_id", where="upload_id IS NOT NULL"),
     _index("job_inputs", "ix_job_inputs_source", "source_id", where="source_id IS NOT NULL"),
     _index("job_inputs", "ix_job_inputs_waiting", "job_id", "number", where="waiting"),
+    _index("charges", "ix_charges_usage", "tenant_id", "day"),
     _index("uploads", "ix_uploads_expiry", "expires_at", "id", where=KEPT),
     _index("uploads", "ix_uploads_being_removed", "id", where=BEING_REMOVED),
     _index("deliveries", "ix_deliveries_due", "lane", "next_at", "id", where=UNDELIVERED),

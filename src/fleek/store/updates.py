@@ -22,9 +22,12 @@ from sqlalchemy import (
     update,
 )
 
+from fleek.domain import charges
 from fleek.domain.attempt import Attempt
 from fleek.domain.audit import AuditEntry
-from fleek.domain.errors import FleekError, NotFound, PredictionTaken, TenantBusy
+from fleek.domain.budgets import Payer
+from fleek.domain.charges import Movement
+from fleek.domain.errors import FleekError, NotFound, OutOfBudget, PredictionTaken, TenantBusy
 from fleek.domain.job import AttemptId, Change, Job, JobId, Status
 from fleek.domain.media import Media
 from fleek.domain.provider_logs import PredictionLog
@@ -36,6 +39,7 @@ from fleek.store.errors import RowRefused
 from fleek.store.event_stream import INSERT_EVENTS
 from fleek.store.limits import free_starts
 from fleek.store.owed import WATCHED, Occurrence, Presenter, insert_owed
+from fleek.store.spend import Spend
 from fleek.store.tables import AttemptRow, JobInputRow, JobRow, MediaRow, TagRow
 
 JOBS: Final = JobRow.__table__
@@ -78,6 +82,9 @@ REROUTE_JOB: Final = (
     update(JobRow)
     .where(JobRow.id == bindparam("_id"))
     .values({JOBS.c[field]: bindparam(field) for field in rows.ROUTED})
+)
+COST_JOB: Final = (
+    update(JobRow).where(JobRow.id == bindparam("_id")).values(cost=bindparam("cost"))
 )
 DROP_TAGS: Final = delete(TagRow).where(TagRow.job_id == bindparam("_job_id"))
 INSERT_TAGS: Final = insert(TagRow)
@@ -129,12 +136,22 @@ class Applied(Generic[U_co]):
     update: U_co  # what was written
 
     @classmethod
-    def of(cls, job: Job, update: U) -> "Applied[U]":
-        """Return what `update` makes of a job; each change raises the job's version."""
-        if update.change is None:
-            return Applied(job, update)
-        raised = replace(update.change.job, version=job.version + 1)
-        return Applied(raised, replace(update, change=replace(update.change, job=raised)))
+    def of(cls, job: Job, update: U, attempt: Attempt | None = None) -> "Applied[U]":
+        """Return what `update` makes of a job; each change raises the job's version.
+
+        `attempt` is the one that was asked for, as it was. Charges follow from both.
+        """
+        change = update.change
+        after = job if change is None else replace(change.job, version=job.version + 1)
+        if isinstance(update, Intent):
+            after, intent = charges.intended(job, after, update.intent)
+            update = replace(update, intent=intent)
+        if update.attempt is not None:
+            after = charges.with_cost(after, attempt, update.attempt)
+        if change is not None:
+            after = charges.moved_route(job, after)
+            update = replace(update, change=replace(change, job=after))
+        return Applied(after, update)
 
     @property
     def changed(self) -> bool:
@@ -147,6 +164,7 @@ class StartLimit:
     """The decision may start the job, as far as its tenant may have another one that runs."""
 
     max_running: int | None = None  # of tenants without a limit of their own; None: any number
+    day: str = ""  # today, in UTC: budgets of that day count
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +195,7 @@ async def apply(
     Raises:
         NotFound: There is no such job.
         TenantBusy: The decision starts the job, and its tenant is disabled or has no free place.
+        OutOfBudget: The decision starts the job, and there is no money for another attempt.
         PredictionTaken: The update binds a prediction that another attempt has.
         Overloaded: Its turn did not come in time; nothing is written.
         DatabaseUnavailable: Nothing is known to be written.
@@ -202,19 +221,24 @@ async def _apply_all(
     attempts = {attempt.id: attempt for attempt in map(rows.ATTEMPT.read, locked)}
     batch = _Batch(watched=watched)
     starts = await _free_starts(tx, requests, jobs)
+    spend = await _spend(tx, requests, jobs)
     results: list[Applied[Update] | FleekError] = []
     for request in requests:
         try:
             applied = _decided(request, jobs, attempts)
             _take_start(starts, applied.job, before=jobs[request.job_id])
+            moved = _movements(applied, before=jobs[request.job_id], attempts=attempts)
+            _reserve(spend, moved, applied)
         except FleekError as error:
             results.append(error)
             continue
-        batch.add(applied.update, before=jobs[request.job_id], present=request.present)
+        spend.add(moved)
+        batch.add(applied, before=jobs[request.job_id], present=request.present)
         jobs[request.job_id] = applied.job
         for attempt in _attempts(applied.update):
             attempts[attempt.id] = attempt
         results.append(applied)
+    await spend.write()
     await batch.write(tx)
     return results
 
@@ -226,7 +250,7 @@ def _decided(
     if job is None:
         raise NotFound("there is no such job")
     attempt = None if request.attempt_id is None else attempts.get(request.attempt_id)
-    return Applied.of(job, request.decide(job, attempt))
+    return Applied.of(job, request.decide(job, attempt), attempt)
 
 
 async def _free_starts(
@@ -254,6 +278,50 @@ def _take_start(starts: dict[str, int], job: Job, *, before: Job) -> None:
     if free < 1:
         raise TenantBusy(f"job {job.id} has to wait for its tenant")
     starts[job.tenant_id] = free - 1
+
+
+async def _spend(
+    tx: Transaction, requests: Sequence[_Request], jobs: Mapping[JobId, Job]
+) -> Spend:
+    """Return the spend, with the budgets of the jobs that may reserve for another attempt."""
+    spend = Spend(tx)
+    starting = [
+        jobs[request.job_id]
+        for request in requests
+        if request.start is not None and request.job_id in jobs
+    ]
+    day = max((request.start.day for request in requests if request.start), default="")
+    await spend.lock(
+        {
+            Payer(job.tenant_id, job.key_id, day)
+            for job in starting
+            if job.status is Status.PENDING and not charges.holds_reservation(job)
+        }
+    )
+    return spend
+
+
+def _movements(
+    applied: Applied[Update], *, before: Job, attempts: Mapping[AttemptId, Attempt]
+) -> list[Movement]:
+    """Return the charges that an update changes."""
+    update = applied.update
+    intent = update.intent if isinstance(update, Intent) else None
+    was = None if update.attempt is None else attempts.get(update.attempt.id)
+    return list(charges.movements(before, applied.job, was, update.attempt, intent))
+
+
+def _reserve(spend: Spend, moved: Sequence[Movement], applied: Applied[Update]) -> None:
+    """Make sure that the budgets have room for a new attempt.
+
+    Raises:
+        OutOfBudget: One has not.
+    """
+    if not isinstance(applied.update, Intent):
+        return
+    for movement in moved:
+        if (budget := spend.exhausted(movement)) is not None:
+            raise OutOfBudget(f"{budget.describe()}, has no room for another attempt")
 
 
 def _attempts(update: Update) -> Iterator[Attempt]:
@@ -292,6 +360,7 @@ class _Batch:
         self._rerouted: list[rows.Values] = []
         self._ready: list[rows.Values] = []
         self._satisfied: list[rows.Values] = []
+        self._costs: list[rows.Values] = []
         self._untagged: list[rows.Values] = []
         self._tagged: list[rows.Values] = []
         self._owing: list[rows.Values] = []
@@ -301,8 +370,11 @@ class _Batch:
         self._audit: list[AuditEntry | None] = []
         self._counts: Counter[Status] = Counter()
 
-    def add(self, update: Update, *, before: Job, present: Presenter | None) -> None:
+    def add(self, applied: Applied[Update], *, before: Job, present: Presenter | None) -> None:
         """Add what an update writes. `before` is the job that it was decided on."""
+        update = applied.update
+        if update.change is None and applied.job.cost != before.cost:
+            self._costs.append({"_id": before.id, "cost": applied.job.cost})
         if update.change is not None:
             job = update.change.job
             guard = {"_id": job.id, "_version": before.version}
@@ -361,6 +433,7 @@ class _Batch:
             (UPDATE_JOB, self._jobs),
             (EDIT_JOB, self._edited),
             (REROUTE_JOB, self._rerouted),
+            (COST_JOB, self._costs),
             (INPUTS_READY, self._ready),
             (DROP_INPUTS, self._satisfied),
             (DROP_TAGS, self._untagged),

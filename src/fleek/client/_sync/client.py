@@ -4,7 +4,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
@@ -21,7 +21,7 @@ from fleek.client.events import Event, LogPiece, read_event, read_piece
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline, completed
 from fleek.domain.job import Kind, Status
 from fleek.schemas import JobCancelled, JobRead, ModelRead
-from fleek.schemas.costs import EstimateRead
+from fleek.schemas.costs import BudgetRead, EstimateRead, UsageRead
 from fleek.schemas.uploads import UploadRead
 
 
@@ -175,6 +175,46 @@ class Client:
         content = wire.body({**fields, "parameters": parameters})
         answer = self._connection.ask("POST", "/api/v1/estimate", content=content)
         return wire.parse(EstimateRead, answer.value)
+
+    def usage(
+        self,
+        group_by: str = "day",
+        *,
+        first: date | None = None,
+        last: date | None = None,
+        tenant: str | None = None,
+    ) -> UsageRead:
+        """Return what was spent: by "day", "model", "provider", "key" or, for operators, "tenant".
+
+        From the day `first` (None: the first of the month) to `last` (None: today), both in UTC.
+        `tenant`, for operators: another one, or "*" for all.
+
+        Raises:
+            InvalidInput: The days are in the wrong order, or there is no such `group_by`.
+            FleekError: Any other of `fleek.client.errors`.
+        """
+        params = wire.given(
+            {
+                "group_by": group_by,
+                "tenant": tenant,
+                "from": None if first is None else first.isoformat(),
+                "to": None if last is None else last.isoformat(),
+            }
+        )
+        answer = self._connection.ask("GET", "/api/v1/usage", params=params)
+        return wire.parse(UsageRead, answer.value)
+
+    def budgets(self, tenant: str | None = None) -> list[BudgetRead]:
+        """List the budgets of the tenant and its keys, with what is spent in their current periods.
+
+        `tenant`, for operators: another one, or "*" for all.
+
+        Raises:
+            FleekError: See `fleek.client.errors`.
+        """
+        params = wire.given({"tenant": tenant})
+        answer = self._connection.ask("GET", "/api/v1/budgets", params=params)
+        return wire.parse_list(BudgetRead, answer.value)
 
     def upload(self, file: Path | str | bytes) -> UploadRead:
         """Upload a file, given by its path or its bytes, and return the upload.
