@@ -192,6 +192,22 @@ class TakingProvider(FakeProvider):
 
 
 @dataclass
+class AwaitingProvider(FakeProvider):
+    """A fake provider whose callbacks name predictions by a part of their ids, and are waited for."""
+
+    reconcile_by: Literal["repeat", "find", "none"] = "none"
+    limit: timedelta | None = timedelta(minutes=10)
+
+    def callback_limit(self, attempt: Attempt) -> timedelta | None:  # noqa: ARG002 - the port
+        """Return the limit of the script."""
+        return self.limit
+
+    def named_in_callback(self, attempt: Attempt, named: PredictionId) -> PredictionId:
+        """Return an id with the attempt's model."""
+        return PredictionId(f"{attempt.model}/{named}")
+
+
+@dataclass
 class RecallingProvider(FakeProvider):
     """A fake provider that can read ended predictions again (`providers.base.SupportsRecall`)."""
 

@@ -32,6 +32,7 @@ MESSAGE_CHARS: Final = 300  # of a plugin's error
 PROVIDERS: Final = {
     "cog": "fleek.providers.cog:connect",
     "comfyui": "fleek.providers.comfyui:connect",
+    "fal": "fleek.providers.fal:connect",
     "openai": "fleek.providers.openai:connect",
     "placeholder": "fleek.providers.placeholder:connect",
     "replicate": "fleek.providers.replicate:connect",
@@ -41,6 +42,7 @@ CONFIGURED_BY: Final = {
     "cog": "COG_URL",
     "openai": "OPENAI_API_KEY",
     "comfyui": "COMFYUI_WORKFLOWS",
+    "fal": "FAL_KEY",
 }
 """The setting that each of our providers cannot work without: once it is set, the provider is
 configured, and opened unless `PROVIDERS` says otherwise. The first one is the default. A plugin is

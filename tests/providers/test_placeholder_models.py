@@ -131,7 +131,24 @@ def test_a_version_of_a_placeholder_model_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", "a b", "a/", "/a", "a/b/c", "a/b:", "a:1", "-a/b", "a/b\n", "a" * 101, "é/b"]
+    "name",
+    [
+        "",
+        " ",
+        "a b",
+        "a/",
+        "/a",
+        "a//b",
+        "a/../b",
+        "a/b/c:1",
+        "a/b/c/d/e/f/g/h/i",
+        "a/b:",
+        "a:1",
+        "-a/b",
+        "a/b\n",
+        "a" * 101,
+        "é/b",
+    ],
 )
 def test_a_malformed_name_is_refused(name: str) -> None:
     """The API and the provider use the same pattern."""

@@ -135,7 +135,7 @@ async def get_catalogue_model(
 
 
 @router.get(
-    "/models/{owner}/{name}",
+    "/models/{owner}/{name:path}",
     scope=Scope.JOBS_READ,
     operation_id="get_model",
     summary="Get a model",
@@ -145,7 +145,10 @@ async def get_catalogue_model(
 async def get_model(
     owner: Annotated[str, Path(description="The part before the slash.")],
     name: Annotated[
-        str, Path(description="The part after the slash; `name:version` for one version.")
+        str,
+        Path(
+            description="The part after the slash; `name:version` for one version, or `app/path`."
+        ),
     ],
     rt: RuntimeDep,
 ) -> ModelRead:

@@ -76,11 +76,13 @@ def emulator(
         Path | None, typer.Option(help="File for the ledger; an existing one is continued.")
     ] = None,
 ) -> None:
-    """Run an offline emulator of Replicate, OpenAI and ComfyUI; nothing is paid for.
+    """Run an offline emulator of Replicate, OpenAI, fal and ComfyUI; nothing is paid for.
 
     Then: REPLICATE_BASE_URL=http://127.0.0.1:9009/v1 REPLICATE_API_TOKEN=r8_offline fleek serve
 
     Or: OPENAI_BASE_URL=http://127.0.0.1:9009/openai/v1 OPENAI_API_KEY=sk-offline fleek serve
+
+    Or: FAL_QUEUE_URL=http://127.0.0.1:9009/fal FAL_KEY=offline fleek serve
 
     Or: COMFYUI_URL=http://127.0.0.1:9009/comfyui COMFYUI_WORKFLOWS=./workflows fleek serve
     """

@@ -17,7 +17,7 @@ AttemptId = NewType("AttemptId", UUID)
 WorkerId = NewType("WorkerId", UUID)
 BatchId = NewType("BatchId", UUID)  # version 7: sorts by time
 PredictionId = NewType("PredictionId", str)  # the provider's own
-ModelName = NewType("ModelName", str)  # "owner/name" or "owner/name:version"
+ModelName = NewType("ModelName", str)  # "owner/name", "owner/name:version"
 
 
 class Status(StrEnum):
@@ -230,9 +230,11 @@ MAX_SCHEDULE: Final = timedelta(days=365)
 """Maximum time from now to a requested `run_at`."""
 
 MODEL_NAME: Final = re.compile(
-    r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(/[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(:[a-zA-Z0-9._-]{1,128})?)?"
+    r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}(/[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}"
+    r"(:[a-zA-Z0-9._-]{1,128}|(/[a-zA-Z0-9][a-zA-Z0-9._-]{0,30}){1,6})?)?"
 )
-"""``owner/name``, ``owner/name:version``, or an alias without a slash."""
+"""``owner/name``, ``owner/name:version``, ``owner/name/path``, or an alias without a slash; at most 393
+characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

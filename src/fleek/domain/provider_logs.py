@@ -1,5 +1,7 @@
 """What a provider logs of a prediction: a text that grows, and of which parts may be left out."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +12,8 @@ MAX_READ: Final = 2 * MAX_BYTES  # characters of a log that are compared with wh
 TAIL: Final = 256  # characters by which the place is found up to which a log is stored
 LEFT_OUT: Final = "\n[Fleek: a part of this log was left out]\n"
 """Stands in a log for what is not known of it."""
+
+_STEP: Final = re.compile(r"^\s*(\d{1,3})%\s*\|.+?\|\s*(\d{1,9})/(\d{1,9})")  # tqdm's
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,14 @@ def read_log(value: object) -> str | None:
         return None
     text = value if len(value) <= MAX_READ else LEFT_OUT + value[-MAX_READ:]
     return strip_unstorable(text)
+
+
+def read_progress(lines: Sequence[str]) -> float | None:
+    """Return the last progress in the lines of a log, 0.0-1.0; None: there is none."""
+    for line in reversed(lines):
+        if (match := _STEP.match(line)) and int(match[3]) > 0:
+            return min(int(match[2]) / int(match[3]), 1.0)
+    return None
 
 
 def growth(place: LogPlace, text: str) -> str:

@@ -9,7 +9,8 @@ from fleek.emulator.server import LOOPBACK, run
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(
-        prog="fleek.emulator", description="An offline emulator of Replicate, OpenAI and ComfyUI."
+        prog="fleek.emulator",
+        description="An offline emulator of Replicate, OpenAI, fal and ComfyUI.",
     )
     parser.add_argument("--host", default=LOOPBACK)
     parser.add_argument("--port", type=int, default=9009, help="0 chooses a free one")

@@ -76,9 +76,7 @@ class RequestMiddleware:
         entry.token = fingerprint(token) if token else None
         tokens = self._account.plan.tokens
         accepted = bool(token) and (tokens is None or token in tokens)
-        entry.auth_ok = dialect.is_open(scope) or (
-            kind.lower() in ("bearer", "token") and accepted
-        )
+        entry.auth_ok = dialect.is_open(scope) or (kind.lower() in dialect.schemes and accepted)
         if not entry.auth_ok:
             what = "a valid" if token else "an"
             text = f"You did not pass {what} authentication token"

@@ -7,15 +7,16 @@ import hmac
 import math
 import secrets
 import ssl
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 
 from fleek.emulator.account import Account
+from fleek.emulator.dialect import SignCallback
 from fleek.emulator.plan import Faults
 from fleek.emulator.predictions import Prediction
 from fleek.emulator.responses import encode
@@ -23,13 +24,16 @@ from fleek.emulator.responses import encode
 WRONG_SECRET: Final = "whsec_" + base64.b64encode(b"not the secret of this account").decode()
 
 
+Sign = Callable[[str, bytes], Mapping[str, str]]
+"""Returns the headers of a signature, from its time in seconds since 1970 and the body."""
+
+
 @dataclass(frozen=True, slots=True)
 class WebhookMessage:
     """A webhook message. Each delivery attempt is signed anew, with the same id and body."""
 
-    id: str
     body: bytes
-    secret: str
+    sign: Sign
     skew: float = 0.0  # seconds to add to the timestamp
     bare: bool = False  # whether to omit its headers
     stamp: float | None = None  # a fixed time of the signature; None: that of each attempt
@@ -40,11 +44,20 @@ class WebhookMessage:
         if self.bare:
             return plain
         timestamp = str(int((now if self.stamp is None else self.stamp) + self.skew))
-        return plain | {
-            "webhook-id": self.id,
+        return plain | dict(self.sign(timestamp, self.body))
+
+
+def _standard(message_id: str, secret: str) -> Sign:
+    """Return what signs a message by the Standard Webhooks specification, as Replicate does."""
+
+    def headers(timestamp: str, body: bytes) -> Mapping[str, str]:
+        return {
+            "webhook-id": message_id,
             "webhook-timestamp": timestamp,
-            "webhook-signature": sign(self.secret, self.id, timestamp, self.body),
+            "webhook-signature": sign(secret, message_id, timestamp, body),
         }
+
+    return headers
 
 
 def sign(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
@@ -59,21 +72,34 @@ def write(account: Account, prediction: Prediction, faults: Mapping[str, str]) -
     shown = prediction
     if "hook_wrong_body" in faults:
         shown = account.predictions[prediction.seq - 1]
-    view = account.show(shown)
+    view = _content(account, shown)
     if "hook_huge" in faults:
         view["logs"] = "x" * int(float(faults["hook_huge"]) * 1e6)
     body = encode(view)
     if "hook_not_utf8" in faults:
         body = b"\xff\xfe" + body[1:]
     return WebhookMessage(
-        id="msg_" + secrets.token_hex(13),
         body=body,
-        secret=WRONG_SECRET if "hook_wrong_signature" in faults else account.secret,
+        sign=_signer(account, prediction, forged="hook_wrong_signature" in faults),
         skew=account.plan.clock_offset_seconds
         + float(faults.get("hook_future_timestamp", 0))
         - float(faults.get("hook_old_timestamp", 0)),
         bare="hook_missing_headers" in faults,
     )
+
+
+def _content(account: Account, prediction: Prediction) -> dict[str, Any]:
+    dialect = account.dialects[prediction.dialect]
+    notify = dialect.notify or dialect.present
+    return notify(prediction, account.plan, account.now(), delivery=account.delivery)
+
+
+def _signer(account: Account, prediction: Prediction, *, forged: bool) -> Sign:
+    own: SignCallback | None = account.dialects[prediction.dialect].sign
+    if own is not None:
+        return partial(own, prediction.id, seed=account.plan.seed, forged=forged)
+    secret = WRONG_SECRET if forged else account.secret
+    return _standard("msg_" + secrets.token_hex(13), secret)
 
 
 TICK_SECONDS: Final = 0.5  # minimum time between two callbacks about logs

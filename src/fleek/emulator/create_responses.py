@@ -45,6 +45,7 @@ class Reply:
         headers: Its headers.
         content_type: Of the body.
         again: Returns the body of a later time; None: it does not change.
+        id_name: Of the field with the prediction's id.
     """
 
     body: dict[str, Any] | bytes
@@ -52,6 +53,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = JSON
     again: Callable[[], dict[str, Any]] | None = None
+    id_name: str = "id"
 
     @property
     def content(self) -> bytes:
@@ -98,12 +100,12 @@ def _truncated(_account: Account, reply: Reply, _argument: str) -> ASGIApp:
 
 
 def _odd_id(_account: Account, reply: Reply, argument: str) -> ASGIApp:
-    return reply.with_fields(id=ODD_IDS.get(argument, argument))
+    return reply.with_fields(**{reply.id_name: ODD_IDS.get(argument, argument)})
 
 
 def _duplicate_id(account: Account, reply: Reply, _argument: str) -> ASGIApp:
     previous = account.predictions[max(0, len(account.predictions) - 2)]
-    return reply.with_fields(id=previous.id)
+    return reply.with_fields(**{reply.id_name: previous.id})
 
 
 def _huge(_account: Account, reply: Reply, argument: str) -> ASGIApp:

@@ -26,6 +26,16 @@ class Present(Protocol):
         ...
 
 
+class SignCallback(Protocol):
+    """Signs a callback as the provider does."""
+
+    def __call__(
+        self, prediction_id: str, timestamp: str, body: bytes, *, seed: int, forged: bool
+    ) -> Mapping[str, str]:
+        """Return the headers of the signature; `forged`: by another key than the provider's."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """The routes of one provider, and the forms of its responses.
@@ -38,6 +48,9 @@ class Dialect:
         error: Writes errors.
         present: Writes predictions.
         is_open: Whether a request needs no token, e.g. because its address is signed.
+        schemes: Of authorization, in lower case.
+        notify: Writes the content of callbacks; None: as `present` does.
+        sign: Signs callbacks; None: as Replicate does.
     """
 
     name: str
@@ -47,3 +60,6 @@ class Dialect:
     error: ErrorForm
     present: Present
     is_open: Callable[[Scope], bool] = lambda _: False
+    schemes: frozenset[str] = frozenset({"bearer", "token"})
+    notify: Present | None = None
+    sign: SignCallback | None = None

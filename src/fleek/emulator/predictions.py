@@ -44,7 +44,7 @@ class Prediction:
     webhook: str | None = None
     events: tuple[str, ...] = ("start", "output", "logs", "completed")
     streams: bool = False
-    deadline: float | None = None  # from Cancel-After
+    deadline: float | None = None  # from Cancel-After; at fal only for its start
     traits: dict[str, str] = field(default_factory=dict)  # its faults, with arguments
     markers: dict[str, Marker] = field(default_factory=dict)
     fate: str = "delivered"  # of the response: delivered, lost, reset, mangled, late
@@ -71,6 +71,8 @@ class Prediction:
             if "stuck_processing" in self.traits:
                 self.end, self.error = "succeeded", None
         deadline = math.inf if self.deadline is None else self.deadline
+        if self.dialect == "fal" and self.started_at <= deadline:
+            deadline = math.inf
         cancelled = math.inf if self.cancelled is None else self.cancelled
         if (stop := min(deadline, cancelled)) < self.ended_at:
             running = stop >= self.started_at

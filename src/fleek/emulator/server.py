@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from fleek.emulator import comfyui, openai, replicate
+from fleek.emulator import comfyui, fal, openai, replicate
 from fleek.emulator.account import Account
 from fleek.emulator.app import create_app, create_delivery
 from fleek.emulator.callbacks import Callbacks
@@ -26,7 +26,8 @@ from fleek.emulator.responses import TRANSPORT
 LOOPBACK: Final = "127.0.0.1"
 SYNC_SECONDS: Final = 0.05
 DIALECTS: Final = {
-    dialect.name: dialect for dialect in (replicate.DIALECT, openai.DIALECT, comfyui.DIALECT)
+    dialect.name: dialect
+    for dialect in (replicate.DIALECT, openai.DIALECT, comfyui.DIALECT, fal.DIALECT)
 }
 
 
@@ -61,6 +62,16 @@ class Emulator:
     def comfyui_url(self) -> str:
         """The value of `COMFYUI_URL`."""
         return f"{self.base_url}/comfyui"
+
+    @property
+    def fal_url(self) -> str:
+        """The value of `FAL_QUEUE_URL`."""
+        return f"{self.base_url}/fal"
+
+    @property
+    def fal_jwks_url(self) -> str:
+        """The value of `FAL_JWKS_URL`."""
+        return f"{self.base_url}/fal{fal.JWKS}"
 
     @property
     def ledger(self) -> Ledger:

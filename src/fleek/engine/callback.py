@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from fleek.providers.base import (
     Provider,
     SupportsCallbacks,
     SupportsOversizedCallbacks,
+    SupportsShortCallbacks,
 )
 from fleek.store import attempts
 
@@ -56,7 +58,7 @@ async def receive(
     except TooLarge:
         await _look_instead(rt, provider, attempt)
         raise
-    callback = await provider.callback(headers, body)
+    callback = _complete(provider, attempt, await provider.callback(headers, body))
     failpoints.hit("callback.verified")
     prediction_id = callback.prediction.id
     if not _is_for(callback, attempt, token):
@@ -66,6 +68,15 @@ async def receive(
         await _adopt(rt, attempt, prediction_id)
     if attempt.verdict is None:
         await _look(rt, provider, attempt, callback)
+
+
+def _complete(provider: Provider, attempt: Attempt, callback: Callback) -> Callback:
+    """Return a callback with the whole id of its prediction."""
+    if not isinstance(provider, SupportsShortCallbacks):
+        return callback
+    prediction = callback.prediction
+    whole = provider.named_in_callback(attempt, prediction.id)
+    return replace(callback, prediction=replace(prediction, id=whole))
 
 
 def _is_for(callback: Callback, attempt: Attempt, token: str) -> bool:

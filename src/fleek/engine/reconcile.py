@@ -33,7 +33,13 @@ from fleek.engine.start import (
     record_refused,
     start_prediction,
 )
-from fleek.providers.base import UNREACHABLE, Found, Prediction, SupportsFind
+from fleek.providers.base import (
+    UNREACHABLE,
+    Found,
+    Prediction,
+    SupportsAwaitedCallbacks,
+    SupportsFind,
+)
 from fleek.store import attempts, jobs
 from fleek.store.updates import Update
 
@@ -41,6 +47,7 @@ LOOKS: Final = 3  # complete searches without a result, spread over RECONCILE_SE
 TWIN_WAIT: Final = 2 * LOOKS  # looks before an unknown attempt loses its claim
 LIMIT: Final = timedelta(minutes=2)  # per repeat
 SEARCH_LIMIT: Final = timedelta(minutes=10)  # per search: many pages, each with its own limit
+LONGEST_PAUSE: Final = timedelta(minutes=1)  # while a callback is waited for
 CRASHED: Final = JobError("worker_crashed", "too many workers crashed while starting this job")
 UNKNOWN: Final = JobError(
     "provider_outcome_unknown", "it is not known whether the provider was paid for this job"
@@ -78,6 +85,8 @@ class Reconciliation:
                 self._provider, SupportsFind
             ):
                 await self._search(self._provider, job, attempt, crashed=crashed)
+            elif left := self._until_overdue(attempt):
+                self._schedule.postpone(attempt.id, pause=min(left, LONGEST_PAUSE))
             else:
                 await write_off(self._rt, attempt, CRASHED if crashed else UNKNOWN)
         except (ProviderUnavailable, OutcomeUnknown) as error:
@@ -85,6 +94,16 @@ class Reconciliation:
             await self._store_looks(attempt, 0)
             return error.code not in {UNREACHABLE, OutcomeUnknown.code}
         return True
+
+    def _until_overdue(self, attempt: Attempt) -> timedelta:
+        """Return how long the callback of an attempt is still waited for; zero: not any longer."""
+        rt, limit = self._rt, None
+        if isinstance(self._provider, SupportsAwaitedCallbacks):
+            limit = self._provider.callback_limit(attempt)
+        if limit is None:
+            return timedelta(0)
+        passed = rt.clock.lived(attempt.submitted_at, rt.now())
+        return max(limit + rt.settings.reconcile_seconds - passed, timedelta(0))
 
     async def _repeat(self, job: Job, attempt: Attempt) -> None:
         """Start the same attempt again, which the provider takes for the same prediction.

@@ -249,6 +249,27 @@ class SupportsOversizedCallbacks(Protocol):
 
 
 @runtime_checkable
+class SupportsShortCallbacks(Protocol):
+    """A provider whose callbacks name a prediction by a part of its id."""
+
+    def named_in_callback(self, attempt: Attempt, named: PredictionId) -> PredictionId:
+        """Return the id of the prediction that a callback to an attempt's URL has named."""
+        ...
+
+
+@runtime_checkable
+class SupportsAwaitedCallbacks(Protocol):
+    """A provider whose callback is the only proof of a prediction with an unknown outcome.
+
+    With `reconcile_by` "none", an attempt is written off only when its callback is overdue.
+    """
+
+    def callback_limit(self, attempt: Attempt) -> timedelta | None:
+        """Return how long after the intent a callback may be due; None: none was requested."""
+        ...
+
+
+@runtime_checkable
 class SupportsModels(Protocol):
     """A provider with a list of models; without it, the default model is listed."""
 
@@ -346,6 +367,8 @@ CAPABILITIES: Final = (
     SupportsFind,
     SupportsCallbacks,
     SupportsOversizedCallbacks,
+    SupportsShortCallbacks,
+    SupportsAwaitedCallbacks,
     SupportsModels,
     SupportsRecall,
     SupportsServerTime,

@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any, Final
 
 from fleek.domain.job import PredictionId
-from fleek.domain.provider_logs import read_log
+from fleek.domain.provider_logs import read_log, read_progress
 from fleek.domain.text import LongText, ends_of, one_line
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
 from fleek.providers.error_messages import read_reason
@@ -23,7 +23,6 @@ LARGE: Final = (
 )  # maximum bytes of a prediction or a page of the list, without the middle of logs
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-_STEP: Final = re.compile(r"^\s*(\d{1,3})%\s*\|.+?\|\s*(\d{1,9})/(\d{1,9})")  # tqdm's
 _SEED: Final = re.compile(r"^\s*(?:using )?seed(?: is|:|=)\s*(\d{1,18})\s*$", re.IGNORECASE)
 _FLAGGED: Final = re.compile(
     r"nsfw|flagged as sensitive|\(E005\)|safety (filter|checker)", re.IGNORECASE
@@ -62,7 +61,7 @@ def read_prediction(body: Mapping[str, Any], *, date: datetime | None = None) ->
     outcome, created = _outcome(body), read_time(body.get("created_at"))
     return Prediction(
         id=prediction_id,
-        progress=None if outcome is not None else _progress(tail),
+        progress=None if outcome is not None else read_progress(tail),
         outcome=outcome,
         metrics={} if outcome is None else _metrics(body, logs),
         log=read_log(logs),
@@ -121,14 +120,6 @@ def read_time(value: Any) -> datetime | None:
     except ValueError:
         return None
     return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
-
-
-def _progress(lines: list[str]) -> float | None:
-    """Return the last progress in the logs, 0.0-1.0."""
-    for line in reversed(lines):
-        if (match := _STEP.match(line)) and int(match[3]) > 0:
-            return min(int(match[2]) / int(match[3]), 1.0)
-    return None
 
 
 def _metrics(body: Mapping[str, Any], logs: Any) -> dict[str, Any]:
