@@ -128,6 +128,7 @@ POINTS: Final = (
 NOT_SWEPT: Final = {
     "input_postponed": "the job is pending before and after; the sweep's inputs are all there",
     "progress": "a lost report of progress is followed by the next one",
+    "out_of_budget": "no budget of the sweep is exhausted",
     "cancel_owed": "no prediction of the sweep runs for longer than an attempt may",
     "repeating": "the provider of the sweep does not know an attempt again",
     "rescheduled": "no clock is set back in the sweep",
