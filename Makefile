@@ -116,7 +116,7 @@ release: $(VENV)/.dev ## Write VERSION=… and its date, print the notes; see CO
 	@$(MAKE) --no-print-directory docs
 
 lock: $(VENV)/.boot ## Refresh the locked dependencies
-	@$(UV) compile -q pyproject.toml --all-extras --universal --generate-hashes --no-header -o requirements.lock
+	@$(UV) compile -q pyproject.toml --extra all --universal --generate-hashes --no-header -o requirements.lock
 	@$(UV) compile -q pyproject.toml --all-extras --group dev --universal --generate-hashes --no-header -c requirements.lock -o requirements-dev.lock
 
 clean: ## Remove what was installed and made

@@ -39,7 +39,7 @@ SERVICES = pytest.StashKey[Services]()
 REAL: Final[Mapping[str, frozenset[str]]] = {
     "database": frozenset({"postgresql"}),
     "dispatcher": frozenset({"celery", "dramatiq"}),
-    "provider": frozenset({"cog"}),
+    "provider": frozenset({"cog", "local"}),
     "storage": frozenset({"s3"}),
 }
 """Parameters of fixtures that need their own server."""

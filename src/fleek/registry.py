@@ -33,6 +33,7 @@ PROVIDERS: Final = {
     "cog": "fleek.providers.cog:connect",
     "comfyui": "fleek.providers.comfyui:connect",
     "fal": "fleek.providers.fal:connect",
+    "local": "fleek.providers.local:connect",
     "openai": "fleek.providers.openai:connect",
     "placeholder": "fleek.providers.placeholder:connect",
     "replicate": "fleek.providers.replicate:connect",

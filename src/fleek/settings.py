@@ -171,8 +171,8 @@ class Settings(BaseSettings):
     providers: Listed = Field(
         default_factory=lambda: tuple(ProviderChoice().decide()),
         description="The providers to open, comma-separated: `placeholder`, `replicate`, `cog`, "
-        "`openai`, `fal`, `comfyui`, or the name of a plugin. The first one serves requests that name "
-        "none. Default: `replicate` if a real token is set, else `placeholder`; and `cog` if `COG_URL` "
+        "`openai`, `fal`, `comfyui`, `local`, or the name of a plugin. The first one serves requests "
+        "that name none. Default: `replicate` if a real token is set, else `placeholder`; and `cog` if `COG_URL` "
         "is set, `openai` if `OPENAI_API_KEY` is, `fal` if `FAL_KEY` is, and `comfyui` if "
         "`COMFYUI_WORKFLOWS` is. The former name, `PROVIDER`, takes one name and is accepted until the "
         "next release.",
