@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -85,19 +84,15 @@ def test_a_text_is_spoken(service: Service) -> None:
 
 
 def test_a_killed_voice_speaks_again(service: Service) -> None:
-    """The job has another attempt, and the service answers meanwhile."""
+    """The job has another attempt, and completes."""
     job_id = submitted(service, LONG)
     until(lambda: speakers(service), why=service.tails)
 
     os.kill(speakers(service)[0], signal.SIGKILL)
-    begun = time.monotonic()
-    service.http.get("/livez").raise_for_status()
-    waited = time.monotonic() - begun
     job = completed(service, job_id)
 
-    assert job["attempt"] >= 1
+    assert job["attempt"] == 2
     assert len(content_of(service, job)) > 1_000_000
-    assert waited < 30
 
 
 def test_a_killed_service_speaks_again(service: Service) -> None:
