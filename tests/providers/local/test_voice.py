@@ -11,7 +11,7 @@ import pytest
 
 from service_process import Service, running, until
 
-LONG = "The lighthouse keeper climbs the stairs again. " * 200
+LONG = "The lighthouse keeper climbs the stairs again. " * 30  # some seconds, loading included
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def job_of(service: Service, job_id: str) -> dict[str, Any]:
 
 def completed(service: Service, job_id: str) -> dict[str, Any]:
     """Return a job that has completed."""
-    until(lambda: job_of(service, job_id)["status"] == "completed", why=service.tails)
+    until(lambda: job_of(service, job_id)["status"] == "completed", seconds=240, why=service.tails)
     return job_of(service, job_id)
 
 
