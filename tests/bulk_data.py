@@ -46,13 +46,13 @@ INSERTS: Final = (
     """INSERT INTO jobs (id, tenant_id, provider, model, prompt, input, metadata, priority,
     max_attempts, run_at, deadline, created_at, updated_at, status, stage, attempt, retries,
     deferrals, crashes, collects, worker_id, attempt_id, prediction_id, completed_at,
-    favourite, kind, batch_id, batch_index, version)
+    favourite, kind, batch_id, batch_index, content, version)
     $numbers SELECT $job, CASE i % 7 WHEN 0 THEN 'other' ELSE 'default' END, 'fake',
     CASE i % 1000 WHEN 8 THEN 'fake/rare' ELSE 'fake/model' END, 'A ' || CASE i % 4 WHEN 0 THEN 'red' ELSE 'blue' END || ' cat, no. ' || (i % 1000), '{}', '{}', i % 10, 3,
     CASE WHEN i % 100 = 1 THEN $later ELSE $at END, $deadline, $at, $at, $status, $stage, 1, 0,
     0, 0, 0, CASE WHEN i % 100 IN (4, 7) THEN $worker END, $attempt, 'p' || i,
     CASE WHEN i % 100 > 7 THEN $at END, i % 500 = 8,
-    CASE WHEN i % 100 > 7 AND i % 10 <> 9 THEN CASE i % 500 WHEN 8 THEN 'audio' ELSE 'image' END END, CASE WHEN i % 100 > 50 THEN $batch END, i / 10000, 5 FROM n""",
+    CASE WHEN i % 100 > 7 AND i % 10 <> 9 THEN CASE i % 500 WHEN 8 THEN 'audio' ELSE 'image' END END, CASE WHEN i % 100 > 50 THEN $batch END, i / 10000, $digest, 5 FROM n""",
     """INSERT INTO attempts (id, job_id, n, provider, model, nonce, request_hash, submitted_at,
     timeout_seconds, worker_id, prediction_id, first_look_at, verdict, cancel_owed)
     $numbers SELECT $attempt, $job, 1, 'fake', 'fake/model', 'nonce', 'hash' || i, $at, 3600,

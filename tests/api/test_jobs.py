@@ -47,6 +47,7 @@ FIELDS = {
         "route",
         "favourite",
         "tags",
+        "reused_from",
         "batch_id",
         "batch_index",
         "links",

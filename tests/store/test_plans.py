@@ -53,6 +53,7 @@ from fleek.store import (
     listing,
     purges,
     queue,
+    reuse,
     uploads,
     workers,
 )
@@ -131,6 +132,7 @@ KEYS: Final = {  # SQLite numbers the indexes of a table's own constraints
     "sqlite_autoindex_job_logs_1": "pk_job_logs",
     "sqlite_autoindex_media_1": "pk_media",
     "sqlite_autoindex_job_tags_1": "pk_job_tags",
+    "sqlite_autoindex_batches_1": "pk_batches",
     "sqlite_autoindex_delivery_attempts_1": "pk_delivery_attempts",
     "sqlite_autoindex_deliveries_1": "pk_deliveries",
     "sqlite_autoindex_endpoints_1": "pk_endpoints",
@@ -198,6 +200,12 @@ async def removes(db: Database) -> None:
     await apply(db, gone[0], decide_to_purge)
     await apply(db, gone[0], erases)
     assert await purges.remove(db, [*gone, *MANY]) == 1
+
+
+async def looks_for_equal_job(db: Database) -> None:
+    """Look for a job whose files a new one may have."""
+    async with db.write() as tx:
+        assert await reuse.find(tx, [(a_job(content=b"digest"), START)]) == {}
 
 
 async def leaps(db: Database) -> None:
@@ -330,7 +338,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     ),
     "last event of a batch": (
         lambda db: batches.last_position(db, BatchId(number(88))),
-        "ix_jobs_list_by_batch ix_jobs_members pk_events",
+        "ix_jobs_members pk_events",
     ),
     "batches without jobs": (
         lambda db: batches.remove_empty(db, before=SOON, limit=100),
@@ -489,7 +497,11 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         lambda db: inputs.output(db, number(8), index=0, tenant_id="default"),
         "ix_jobs_list pk_media",
     ),
-    "jobs in use": (lambda db: inputs.jobs_in_use(db, MANY), "ix_job_inputs_source"),
+    "jobs in use": (
+        lambda db: inputs.jobs_in_use(db, MANY),
+        "ix_job_inputs_source ix_media_attempt uq_attempts_job_id_n",
+    ),
+    "an equal job": (looks_for_equal_job, "ix_jobs_reusable"),
     "fetched": (lambda db: inputs.fetched(db, number(8), 0), "pk_job_inputs pk_uploads"),
     "keep a fetched file": (
         lambda db: inputs.keep_fetched(db, number(8), 0, an_upload(id=UploadId(number(8)))),

@@ -90,7 +90,7 @@ async def view_of(request: Request, response: Response, accepted: Accepted) -> J
     """Return the job to be presented, and mark the response if it is that of an earlier request."""
     if accepted.replayed:
         response.headers["Idempotent-Replayed"] = "true"
-    if accepted.created and not accepted.replayed:
+    if accepted.created and not accepted.replayed and not accepted.job.terminal:
         return JobView(accepted.job, ())
     job = accepted.job
     return await jobs.get(runtime(request).db, job.id, tenant_id=job.tenant_id)

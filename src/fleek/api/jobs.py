@@ -182,8 +182,8 @@ async def delete_job(
     """Cancel a job that has not ended; with `purge=true`, remove its files for good.
 
     After the response, its files and its metadata document return 410. They are removed from the
-    storage soon after, or as soon as the job's prediction and the jobs that need its files as inputs
-    have ended; `message` says so.
+    storage soon after, or as soon as the job's prediction and the jobs that take its files as inputs
+    have ended, and those that have reused them are purged; `message` says so.
     """
     if not wanted:
         return await cancel_job(job_id, rt, request)
@@ -192,7 +192,7 @@ async def delete_job(
     )
     message = "Job purged" if by_this_call else "Job was purged already"
     if await inputs.jobs_in_use(rt.db, [job.id]):
-        message += "; its files are kept until the jobs that need them as inputs have ended"
+        message += "; its files are kept for jobs that take them as inputs, or have reused them"
     return JobCancelled(message=message, job=JobRead.from_job(job, (), addresses(rt)))
 
 

@@ -17,6 +17,7 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
+from fleek import strict
 from fleek.api.deps import JOB_ID, JobIdPath, RuntimeDep, StrictBool, StrictInt, caller
 from fleek.api.errors import PROBLEM_JSON, problem, problems
 from fleek.api.routing import router as strict_router
@@ -30,11 +31,13 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import JobId, Status
 from fleek.domain.media import Media, Part, metadata_key, purged
+from fleek.engine.collect import document
 from fleek.engine.runtime import Runtime
 from fleek.schemas import media_name
 from fleek.sniff import SAFE_INLINE, presentation
 from fleek.storage.base import Link, Storage
 from fleek.store import jobs
+from fleek.store.jobs import JobView
 
 RANGE: Final = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNORECASE)
 
@@ -209,19 +212,21 @@ async def download(
 async def get_metadata(job_id: JobIdPath, rt: RuntimeDep, request: Request) -> Response:
     """Return the JSON document that is stored beside the media of a completed job."""
     tenant_id = caller(request).tenant_id
-    await _completed(rt, job_id, tenant_id, Part.METADATA)
+    job = await _completed(rt, job_id, tenant_id, Part.METADATA)
+    if job.job.reused_from is not None:  # its row says all that there is
+        return Response(strict.dumps(document(job.job, job.media)), media_type="application/json")
     async with _kept(rt, job_id, tenant_id, Part.METADATA):
         parts = [part async for part in rt.storage.read(metadata_key(job_id))]
     return Response(b"".join(parts), media_type="application/json")
 
 
-async def _completed(rt: Runtime, job_id: JobId, tenant_id: str, part: Part) -> tuple[Media, ...]:
+async def _completed(rt: Runtime, job_id: JobId, tenant_id: str, part: Part) -> JobView:
     view = await jobs.get(rt.db, job_id, tenant_id=tenant_id)
     if purged(view.job, part):
         raise Gone(REMOVED[part])
     if view.job.status is not Status.COMPLETED:
         raise Conflict(f"the job is {view.job.status.value}", code="not_completed")
-    return view.media
+    return view
 
 
 @asynccontextmanager
@@ -235,7 +240,7 @@ async def _kept(rt: Runtime, job_id: JobId, tenant_id: str, part: Part) -> Async
 
 
 async def _media(rt: Runtime, job_id: JobId, tenant_id: str, *, index: int) -> Media:
-    for media in await _completed(rt, job_id, tenant_id, Part.MEDIA):
+    for media in (await _completed(rt, job_id, tenant_id, Part.MEDIA)).media:
         if media.index == index:
             return media
     raise NotFound("the job has no output with this index")

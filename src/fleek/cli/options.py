@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 import typer
 
 from fleek.cli.screen import Screen
+from fleek.domain.job import OnInputCancel
 from fleek.system_clock import wall_time
 
 if TYPE_CHECKING:
@@ -233,6 +234,24 @@ InputOption = Annotated[
 ]
 
 
+OnInputCancelOption = Annotated[
+    OnInputCancel | None,
+    typer.Option(
+        "--on-input-cancel",
+        help="What follows if a job whose output it needs is cancelled; default: fail.",
+    ),
+]
+ReuseOption = Annotated[
+    float | None,
+    typer.Option(
+        "--reuse",
+        metavar="SECONDS",
+        min=0,
+        help="Take the files of an equal job that completed within this time, if there is one.",
+    ),
+]
+
+
 def job_request(
     *,
     model: ModelOption = None,
@@ -245,6 +264,8 @@ def job_request(
     deadline: DeadlineOption = None,
     max_attempts: MaxAttemptsOption = None,
     media: InputOption = None,
+    on_input_cancel: OnInputCancelOption = None,
+    reuse: ReuseOption = None,
 ) -> dict[str, Any]:
     """Return the arguments of `fleek.Client.generate` other than the prompt; see `with_uploads`."""
     merged = _object("--parameters", parameters)
@@ -259,6 +280,8 @@ def job_request(
         "run_at": None if run_at is None else moment(run_at, "--run-at"),
         "deadline_seconds": deadline,
         "max_attempts": max_attempts,
+        "on_input_cancel": None if on_input_cancel is None else on_input_cancel.value,
+        "reuse_seconds": reuse,
     }
 
 

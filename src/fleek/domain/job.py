@@ -156,6 +156,9 @@ class Job:
     routing: Routing | None = None
     """Where else it may run; `provider`, `model`, `input` and `inputs` are those of its current route."""
     retry_of: JobId | None = None  # the job whose request it repeats
+    reused_from: JobId | None = None  # the job whose files it has, so that it was never started
+    content: bytes | None = None
+    """SHA-256 of what its result depends on; None: unknown, or of an earlier release."""
     batch_id: BatchId | None = None  # the batch that it is a member of
     batch_index: int | None = None  # the number of that member, from 0
     key_id: str | None = None  # the API key that created it; None: without a key
@@ -256,6 +259,7 @@ class JobRequest:
     webhook: JobWebhook | None = None
     tags: tuple[str, ...] = ()
     on_input_cancel: OnInputCancel = OnInputCancel.FAIL
+    reuse: timedelta | None = None  # files of an equal job may be its own that completed within it
     tenant_id: str = DEFAULT_TENANT
     key_id: str | None = None  # the API key of the caller
 

@@ -134,6 +134,25 @@ def complete(job: Job, *, now: datetime, outputs: int, kind: Kind | None = None)
     return Change(moved, "completed", {"outputs": outputs})
 
 
+def reuse(job: Job, source: Job, *, now: datetime, outputs: int) -> Change:
+    """End a new job as completed: it has the `outputs` files of an equal one."""
+    if job.status is not Status.PENDING or job.attempt_id is not None:
+        raise _illegal(job, "have the files of another job")
+    ended = replace(
+        job,
+        status=Status.COMPLETED,
+        progress=1.0,
+        kind=source.kind,
+        reused_from=source.id,
+        charged=0,  # nothing is reserved for it
+        charged_on=None,
+        estimate=0,
+        completed_at=now,
+        updated_at=now,
+    )
+    return Change(ended, "completed", {"outputs": outputs, "reused_from": str(source.id)})
+
+
 def mark_unknown(job: Job, *, now: datetime, reason: str, crashed: bool = False) -> Change:
     """Mark the outcome as unknown, to be reconciled: a prediction may have been created."""
     crashes = job.crashes + crashed

@@ -1,8 +1,8 @@
 """The write path: jobs are inserted, and then changed by decisions under the row's lock."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import chain, repeat
 from typing import Final
 
@@ -25,7 +25,12 @@ log = structlog.get_logger(__name__)
 
 
 async def insert(
-    rt: Runtime, job: Job, *, again: bool = False, identity: RequestIdentity | None = None
+    rt: Runtime,
+    job: Job,
+    *,
+    again: bool = False,
+    identity: RequestIdentity | None = None,
+    reuse_since: datetime | None = None,
 ) -> Accepted:
     """Accept a job; the outcome is it, or the job of another request.
 
@@ -52,6 +57,7 @@ async def insert(
             max_live=max_live,
             present=rt.presenter,
             patience=patience,
+            reuse_since=reuse_since,
         )
     else:
         accepted = await jobs.insert_retry(
@@ -64,17 +70,31 @@ async def insert(
             patience=patience,
         )
     if accepted.job.id == job.id:
-        _record(rt, accepted.job, "submitted")
+        _record(rt, job, "submitted")
+        if accepted.job.terminal:
+            _record(rt, accepted.job, "completed")
     failpoints.hit("submitted.written")
     return accepted
 
 
 async def insert_members(
-    rt: Runtime, batch_id: BatchId, members: Sequence[Job], *, max_live: int | None
+    rt: Runtime,
+    batch_id: BatchId,
+    members: Sequence[Job],
+    *,
+    max_live: int | None,
+    reuse_since: Mapping[JobId, datetime],
 ) -> int:
     """Accept members of a batch in one commit; see `fleek.store.batches.add`."""
     failpoints.hit("batch.write")
-    accepted = await batches.add(rt.db, batch_id, members, max_live=max_live, present=rt.presenter)
+    accepted = await batches.add(
+        rt.db,
+        batch_id,
+        members,
+        max_live=max_live,
+        present=rt.presenter,
+        reuse_since=reuse_since,
+    )
     if accepted == (members[-1].batch_index or 0) + 1:  # by us, or at the same time by another
         for job in members:
             _record(rt, job, "submitted")

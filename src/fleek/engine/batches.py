@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from typing import Final
 
@@ -17,6 +18,7 @@ import structlog
 from fleek import failpoints
 from fleek.domain.audit import COMMAND_LINE, Actor
 from fleek.domain.batch import Batch
+from fleek.domain.charges import Charge, charge_of
 from fleek.domain.errors import (
     DatabaseUnavailable,
     FieldError,
@@ -26,9 +28,10 @@ from fleek.domain.errors import (
     TooManyJobs,
 )
 from fleek.domain.idempotency import RequestIdentity
-from fleek.domain.job import BatchId, Job, JobRequest, Status
+from fleek.domain.job import BatchId, Job, JobId, JobRequest, Status
 from fleek.engine import bulk
 from fleek.engine.apply import insert_members
+from fleek.engine.reuse import reuse_since
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import checked
 from fleek.engine.tenants import limits_of
@@ -68,9 +71,11 @@ async def accept_batch(
     found = await batches.find_earlier(rt.db, identity, now=rt.now())
     if found is None:
         rt.capacity.check()
-        await _check(rt, members)
+        charge = await _check(rt, members)
         max_live = (await limits_of(rt, batch.tenant_id)).max_live_jobs
-        found = await batches.create(rt.db, batch, identity=identity, max_live=max_live)
+        found = await batches.create(
+            rt.db, batch, identity=identity, max_live=max_live, charge=charge
+        )
         failpoints.hit("batch.created")
     replayed = found.id != batch.id
     if replayed:
@@ -108,13 +113,14 @@ async def retry_batch(
     return await bulk.accept(rt, BulkAction.RETRY, tenant_id=tenant_id, by=by, wanted=wanted)
 
 
-async def _check(rt: Runtime, members: Members) -> None:
-    """Check all members.
+async def _check(rt: Runtime, members: Members) -> Charge | None:
+    """Check all members; returns what they cost together, as far as is known.
 
     Raises:
         InvalidInput: Some are not acceptable.
     """
     errors: list[FieldError] = []
+    charge: Charge | None = None
     index = 0
     async with aclosing(_groups(members)) as groups:
         async for group in groups:
@@ -127,12 +133,15 @@ async def _check(rt: Runtime, members: Members) -> None:
                 index += 1
             refused = await inputs.check_now(rt.db, jobs)
             for job in jobs:
+                before = 0 if charge is None else charge.estimate or 0
+                charge = replace(charge_of(job), estimate=before + (job.estimate or 0))
                 if job.id in refused:
                     errors += at_member(job.batch_index or 0, refused[job.id])
             if len(errors) >= MOST_ERRORS:
                 break
     if errors:
         raise refusal(errors)
+    return charge
 
 
 def refusal(errors: Sequence[FieldError]) -> InvalidInput:
@@ -194,16 +203,21 @@ async def _go_on(rt: Runtime, batch: Batch, members: Members, *, keyed: bool) ->
 async def _add(rt: Runtime, batch: Batch, following: Sequence[tuple[int, JobRequest]]) -> int:
     """Accept members that follow each other, as far as nobody else has done so meanwhile."""
     jobs: list[Job] = []
+    since: dict[JobId, datetime] = {}
     for index, request in following:
         try:
             job = await checked(rt, request)
         except InvalidInput as error:
             raise refusal(at_member(index, error)) from error
         jobs.append(replace(job, batch_id=batch.id, batch_index=index))
+        if (reusable := reuse_since(job, request)) is not None:
+            since[job.id] = reusable
     max_live = (await limits_of(rt, batch.tenant_id)).max_live_jobs
     for pause in (*PAUSES, None):
         try:
-            accepted = await insert_members(rt, batch.id, jobs, max_live=max_live)
+            accepted = await insert_members(
+                rt, batch.id, jobs, max_live=max_live, reuse_since=since
+            )
         except DatabaseUnavailable:  # whatever was written is known by the next try
             if pause is None:
                 raise

@@ -253,14 +253,14 @@ async def _save_document(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
     Raises:
         HostError: It cannot be kept now.
     """
-    document = _document(job, media, await attempts.of_job(rt.db, job.id))
+    written = document(job, media, await attempts.of_job(rt.db, job.id))
     async with spool_file(rt.storage, f"{job.attempt_id}-document") as spooled:
-        await asyncio.to_thread(spooled.write_bytes, strict.dumps(document))
+        await asyncio.to_thread(spooled.write_bytes, strict.dumps(written))
         failpoints.hit("document.spooled")
         await rt.storage.save(metadata_key(job.id), spooled, content_type="application/json")
 
 
-def _document(job: Job, media: Sequence[Media], made: Sequence[Attempt]) -> dict[str, Any]:
+def document(job: Job, media: Sequence[Media], made: Sequence[Attempt] = ()) -> dict[str, Any]:
     """Return the metadata document as ``docs/reference/api.md`` describes it."""
     metrics = next((dict(one.metrics or {}) for one in made if one.id == job.attempt_id), {})
     seed = metrics.get("seed", job.input.get("seed"))
@@ -273,6 +273,7 @@ def _document(job: Job, media: Sequence[Media], made: Sequence[Attempt]) -> dict
         "created_at": job.created_at.isoformat(),
         "completed_at": job.completed_at and job.completed_at.isoformat(),
         **({} if seed is None else {"seed": seed}),
+        **({} if job.reused_from is None else {"reused_from": str(job.reused_from)}),
         "metrics": metrics,
         "outputs": [_output_entry(file) for file in media],
         "attempts": [_attempt_entry(attempt) for attempt in made],

@@ -19,7 +19,7 @@ from fleek.domain.job import Status
 from fleek.domain.media import Part, owner, purged
 from fleek.engine.runtime import Runtime
 from fleek.storage.base import Stored
-from fleek.store import purges
+from fleek.store import inputs, purges
 from fleek.store.purges import FileOwner
 
 GRACE: Final = timedelta(hours=24)  # longer than any download, and than any difference of clocks
@@ -97,11 +97,13 @@ class OrphanSearch:
             return []
         job_ids = sorted({job_id for _, _, job_id in ours})
         owners = await purges.owners(self.rt.db, job_ids)
+        needed = await inputs.jobs_in_use(self.rt.db, job_ids)
         self.result.unknown += sum(job_id not in owners for _, _, job_id in ours)
         return [
             stored
             for stored, part, job_id in ours
             if (self.unknown if job_id not in owners else _is_orphan(owners[job_id], part, stored))
+            and not (job_id in needed and stored.key in owners[job_id].keys)
         ]
 
 

@@ -1,6 +1,7 @@
 """Accept a job: check it and store it."""
 
 from dataclasses import replace
+from datetime import datetime
 
 import structlog
 from uuid_utils.compat import uuid7
@@ -13,6 +14,7 @@ from fleek.domain.job import MAX_SCHEDULE, Job, JobId, JobRequest, ModelName, St
 from fleek.domain.routing import Route, RouteOrder
 from fleek.domain.transitions import wait_for_inputs
 from fleek.engine.apply import insert
+from fleek.engine.reuse import content_of, reuse_since
 from fleek.engine.routes import find_route
 from fleek.engine.runtime import Runtime
 from fleek.engine.webhooks import check_url
@@ -46,7 +48,8 @@ async def submit_once(
     earlier = await _find_earlier(rt, identity)
     if earlier is not None:
         return earlier
-    return await _insert(rt, await checked(rt, request), identity=identity)
+    job = await checked(rt, request)
+    return await _insert(rt, job, identity=identity, since=reuse_since(job, request))
 
 
 async def retry(
@@ -139,9 +142,14 @@ async def _find_earlier(rt: Runtime, identity: RequestIdentity | None) -> Accept
 
 
 async def _insert(
-    rt: Runtime, job: Job, *, again: bool = False, identity: RequestIdentity | None
+    rt: Runtime,
+    job: Job,
+    *,
+    again: bool = False,
+    identity: RequestIdentity | None,
+    since: datetime | None = None,
 ) -> Accepted:
-    accepted = await insert(rt, job, again=again, identity=identity)
+    accepted = await insert(rt, job, again=again, identity=identity, reuse_since=since)
     if accepted.replayed and identity is not None:
         _log_replay(accepted, identity)
     else:
@@ -169,7 +177,9 @@ async def checked(rt: Runtime, request: JobRequest) -> Job:
     job = reserve(job, rt.prices.estimate(job.provider, job.model, priced_by(job)))
     statuses = await inputs.sources(rt.db, job)
     open_ones = [source for source, status in statuses.items() if status is not Status.COMPLETED]
-    return wait_for_inputs(job, open_ones) if open_ones else job
+    if open_ones:
+        return wait_for_inputs(job, open_ones)
+    return replace(job, content=await content_of(rt, job))
 
 
 def _job(rt: Runtime, request: JobRequest, route: Route) -> Job:

@@ -195,6 +195,14 @@ class JobCreate(BaseModel):
         description="What becomes of the job if one whose output it needs is cancelled: `fail` (with "
         "`input_failed`), or `cancel`.",
     )
+    reuse_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_SCHEDULE.total_seconds(),
+        description="Complete the job at once with the files of an equal one of yours (same model, prompt "
+        "and parameters) that completed within this time, if there is one: nothing is paid for, "
+        "and `reused_from` names it. Default: it always starts.",
+    )
     webhook_url: str | None = Field(
         default=None,
         max_length=2048,
@@ -236,6 +244,7 @@ class JobCreate(BaseModel):
             max_attempts=self.max_attempts,
             tags=tuple(self.tags),
             on_input_cancel=self.on_input_cancel,
+            reuse=None if self.reuse_seconds is None else timedelta(seconds=self.reuse_seconds),
             webhook=self._webhook(),
             tenant_id=caller.tenant_id,
             key_id=caller.key_id,

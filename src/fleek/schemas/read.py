@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from fleek.domain.errors import ErrorLocation
 from fleek.domain.job import Job, Kind, Stage, State, Status
-from fleek.domain.media import Media, public_name
+from fleek.domain.media import Media
 from fleek.domain.money import usd_or_none
 from fleek.domain.text import strip_unstorable
 
@@ -37,7 +37,8 @@ class Addresses:
 
 def media_name(media: Media) -> str:
     """Return the public name of a file: ``{job}.{ext}``, then ``{job}-{index}.{ext}``."""
-    return public_name(media.key)
+    suffix = "" if media.index == 0 else f"-{media.index}"
+    return f"{media.job_id}{suffix}.{media.extension}"
 
 
 _ID: Final = "0198f3c2-7d4e-7a10-9c55-3f0d2b6a8e41"
@@ -102,6 +103,7 @@ def example(addresses: Addresses) -> JsonValue:
             "alternatives": [],
             "tried": [],
         },
+        "reused_from": None,
         "batch_id": None,
         "batch_index": None,
         "links": {
@@ -352,6 +354,10 @@ class JobRead(BaseModel):
     route: JobRoute | None = Field(
         default=None, description="Where it runs, and where else it may run or was tried."
     )
+    reused_from: UUID | None = Field(
+        default=None,
+        description="The job whose files it has: it was not started, and nothing was paid for.",
+    )
     batch_id: UUID | None = Field(default=None, description="The batch that it is a member of.")
     batch_index: int | None = Field(
         default=None, description="The number of that member, from 0, in the order of the batch."
@@ -407,6 +413,7 @@ class JobRead(BaseModel):
             favourite=job.favourite,
             tags=list(job.tags),
             route=JobRoute.from_job(job),
+            reused_from=job.reused_from,
             batch_id=job.batch_id,
             batch_index=job.batch_index,
             links=JobLinks.of(job.id, addresses),

@@ -4,7 +4,7 @@ How many members are accepted is written with them, under the row's lock. So who
 however often and from however many processes at once, adds each one once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,7 +12,8 @@ from sqlalchemy import bindparam, delete, func, insert, select, text, tuple_, up
 from sqlalchemy.orm import aliased
 
 from fleek.domain.batch import Batch, BatchView
-from fleek.domain.errors import Conflict, FleekError, Gone, NotFound, TooManyJobs
+from fleek.domain.charges import Charge, Movement
+from fleek.domain.errors import BudgetExceeded, Conflict, FleekError, Gone, NotFound, TooManyJobs
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import BatchId, Job, JobFilter, JobId, Status
 from fleek.domain.media import Media
@@ -22,6 +23,7 @@ from fleek.store.event_stream import Cursor
 from fleek.store.idempotency import Claim, Earlier, claim, find
 from fleek.store.limits import free_places
 from fleek.store.owed import Presenter
+from fleek.store.spend import Spend
 from fleek.store.tables import (
     OF_A_BATCH,
     BatchRow,
@@ -75,13 +77,21 @@ async def find_earlier(db: Database, identity: RequestIdentity, *, now: datetime
 
 
 async def create(
-    db: Database, batch: Batch, *, identity: RequestIdentity, max_live: int | None
+    db: Database,
+    batch: Batch,
+    *,
+    identity: RequestIdentity,
+    max_live: int | None,
+    charge: Charge | None = None,
 ) -> Batch:
     """Store a batch without members; the outcome is it, or the one that the request repeats.
+
+    `charge`: what its members cost together; it is reserved with each of them.
 
     Raises:
         IdempotencyKeyReused: The key of the request is that of another one.
         TooManyJobs: The tenant may not have so many further jobs.
+        BudgetExceeded: A budget has no room for all of them.
         DatabaseUnavailable: It is not known to be stored.
     """
     async with db.write() as tx:
@@ -100,6 +110,11 @@ async def create(
                     f"unfinished (of {max_live})",
                     retry_after=FULL_RETRY_AFTER,
                 )
+        if charge is not None and charge.reserved:
+            spend = Spend(tx)
+            await spend.lock({charge.payer})
+            if (budget := spend.exhausted(Movement(None, charge))) is not None:
+                raise BudgetExceeded(f"{budget.describe()}, has no room for the batch")
         await tx.execute(insert(BatchRow), BATCH.values(batch))
     return batch
 
@@ -125,6 +140,7 @@ async def add(
     *,
     max_live: int | None,
     present: Presenter | None,
+    reuse_since: Mapping[JobId, datetime],
 ) -> int:
     """Accept members, which follow each other, unless others have been since.
 
@@ -144,7 +160,9 @@ async def add(
             raise Conflict("the batch has been cancelled", code="batch_cancelled")
         if batch.accepted != members[0].batch_index:
             return batch.accepted
-        refused = await jobs.insert_together(tx, members, max_live=max_live, present=present)
+        refused = await jobs.insert_together(
+            tx, members, max_live=max_live, present=present, reuse_since=reuse_since
+        )
         for job in members:
             if job.id in refused:
                 raise refused[job.id]

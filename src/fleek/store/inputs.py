@@ -17,7 +17,7 @@ from fleek.domain.media import Key, Media
 from fleek.domain.uploads import Upload, UploadId
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
-from fleek.store.tables import KEPT, JobInputRow, JobRow, MediaRow, UploadRow
+from fleek.store.tables import KEPT, AttemptRow, JobInputRow, JobRow, MediaRow, UploadRow
 
 INSERT_LINKS: Final = insert(JobInputRow)
 LOCK_SOURCES: Final = (
@@ -37,6 +37,14 @@ OUTPUTS: Final = select(MediaRow.job_id, MediaRow.index).where(
 )
 USED_UPLOADS: Final = select(JobInputRow.upload_id).where(
     JobInputRow.upload_id.in_(bindparam("ids", expanding=True))
+)
+REUSED_JOBS: Final = (
+    select(AttemptRow.job_id)
+    .join_from(AttemptRow, MediaRow, MediaRow.attempt_id == AttemptRow.id)
+    .where(
+        AttemptRow.job_id.in_(bindparam("ids", expanding=True)),
+        MediaRow.job_id != AttemptRow.job_id,
+    )
 )
 USED_JOBS: Final = select(JobInputRow.source_id).where(
     JobInputRow.source_id.in_(bindparam("ids", expanding=True))
@@ -158,12 +166,16 @@ async def uploads_in_use(tx: Transaction, ids: Sequence[UploadId]) -> set[Upload
 
 
 async def jobs_in_use(db: Database, ids: Sequence[JobId]) -> set[JobId]:
-    """Return which of these jobs have outputs that a job needs that has not ended."""
+    """Return which of these jobs have outputs that another job needs.
+
+    That is one that has not ended and takes them as inputs, or one that has reused them.
+    """
     if not ids:
         return set()
+    given = {"ids": rows.padded(sorted(ids))}
     async with db.read() as tx:
-        found = await tx.scalars(USED_JOBS, {"ids": rows.padded(sorted(ids))})
-        return {JobId(job_id) for job_id in found if job_id}
+        needed = {*await tx.scalars(USED_JOBS, given), *await tx.scalars(REUSED_JOBS, given)}
+    return {JobId(job_id) for job_id in needed if job_id}
 
 
 async def sources(db: Database, job: Job) -> Mapping[JobId, Status]:

@@ -31,7 +31,7 @@ from fleek.domain.errors import (
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import Change, Job, JobId, Status, WorkerId
 from fleek.domain.media import Media
-from fleek.store import inputs, rows
+from fleek.store import inputs, reuse, rows
 from fleek.store.clock import Leap
 from fleek.store.counters import count_accepted
 from fleek.store.database import Database, Transaction
@@ -40,6 +40,7 @@ from fleek.store.idempotency import Claim, Earlier, claim, claim_order, find, re
 from fleek.store.limits import free_places
 from fleek.store.owed import Occurrence, Presenter, insert_owed
 from fleek.store.queue import COLLECTING
+from fleek.store.reuse import Reused
 from fleek.store.spend import Spend
 from fleek.store.tables import JobRow, MediaRow
 from fleek.store.updates import INSERT_TAGS, JOBS, LOCK_JOBS
@@ -56,6 +57,7 @@ SELECT_MEDIA: Final = (
 )
 RETRYABLE: Final = frozenset({Status.FAILED.value, Status.CANCELLED.value})
 FULL_RETRY_AFTER: Final = timedelta(seconds=30)
+NONE_REUSED: Final[Mapping[JobId, Reused]] = {}
 LEAPS: Final = 20  # of the clock that are applied one by one; older ones count together
 
 
@@ -84,6 +86,7 @@ class _Submission:
     present: Presenter | None  # of its events
     identity: RequestIdentity | None  # of the request
     max_live: int | None  # most jobs of its tenant that have not ended
+    reuse_since: datetime | None = None  # files of an equal job may be its own, completed since
 
 
 async def insert_job(
@@ -94,6 +97,7 @@ async def insert_job(
     max_live: int | None = None,
     present: Presenter | None = None,
     patience: timedelta | None = None,
+    reuse_since: datetime | None = None,
 ) -> Accepted:
     """Accept a job: when this returns, it survives whatever happens to the process.
 
@@ -109,7 +113,7 @@ async def insert_job(
         DatabaseUnavailable: It is not accepted.
         StorageFull: It is not accepted.
     """
-    submission = _Submission(job, present, identity, max_live)
+    submission = _Submission(job, present, identity, max_live, reuse_since)
     try:
         return await db.grouped_write(_insert_all, submission, patience=patience)
     except Overloaded:
@@ -132,13 +136,16 @@ async def _insert_all(
     tx: Transaction, submissions: Sequence[_Submission]
 ) -> list[Accepted | FleekError]:
     earlier = await _claimed(tx, submissions)
-    refused = await _insert_new(tx, [each for each in submissions if id(each) not in earlier])
+    new = [each for each in submissions if id(each) not in earlier]
+    reused = await _find_reused(tx, new)
+    refused = await _insert_new(tx, new, reused)
     repeated = [found.job_id for found in earlier.values() if isinstance(found, Earlier)]
     found_jobs = await _read_jobs(tx, repeated)
     results: list[Accepted | FleekError] = []
     for each in submissions:
         found = earlier.get(id(each))
-        outcome = Accepted(each.job) if found is None else _outcome(found, found_jobs)
+        job = reused[each.job.id].job if each.job.id in reused else each.job
+        outcome = Accepted(job) if found is None else _outcome(found, found_jobs)
         job_id = found.job_id if isinstance(found, Earlier) else each.job.id
         results.append(refused.get(job_id, outcome))
     return results
@@ -177,27 +184,43 @@ def _outcome(
     return Accepted(job, created=earlier.created, replayed=True)
 
 
+async def _find_reused(tx: Transaction, submissions: Sequence[_Submission]) -> dict[JobId, Reused]:
+    wanted = [(each.job, each.reuse_since) for each in submissions if each.reuse_since is not None]
+    return await reuse.find(tx, wanted) if wanted else {}
+
+
 async def _insert_new(
-    tx: Transaction, submissions: Sequence[_Submission]
+    tx: Transaction,
+    submissions: Sequence[_Submission],
+    reused: Mapping[JobId, Reused] = NONE_REUSED,
 ) -> Mapping[JobId, FleekError]:
     """Insert jobs as far as the limits of their tenants allow; returns which are refused."""
     unusable = await inputs.check(tx, [each.job for each in submissions])
     usable = [each for each in submissions if each.job.id not in unusable]
+    live = [each for each in usable if each.job.id not in reused]
     spend = Spend(tx)
-    refused = {**unusable, **await _over_limit(tx, usable, spend)}
+    refused = {**unusable, **await _over_limit(tx, live, spend)}
     if refused:
         await release(tx, [each.job for each in submissions if each.job.id in refused])
     if accepted := [each for each in submissions if each.job.id not in refused]:
         await spend.write()
-        await _insert_accepted(tx, accepted)
+        await _insert_accepted(tx, accepted, reused)
     return refused
 
 
 async def insert_together(
-    tx: Transaction, jobs: Sequence[Job], *, max_live: int | None, present: Presenter | None
+    tx: Transaction,
+    jobs: Sequence[Job],
+    *,
+    max_live: int | None,
+    present: Presenter | None,
+    reuse_since: Mapping[JobId, datetime],
 ) -> Mapping[JobId, FleekError]:
     """Insert jobs in a transaction of the caller, who undoes it if any is refused: returns which."""
-    return await _insert_new(tx, [_Submission(job, present, None, max_live) for job in jobs])
+    submissions = [
+        _Submission(job, present, None, max_live, reuse_since.get(job.id)) for job in jobs
+    ]
+    return await _insert_new(tx, submissions, await _find_reused(tx, submissions))
 
 
 async def _over_limit(
@@ -229,22 +252,33 @@ async def _over_limit(
     return refused
 
 
-async def _insert_accepted(tx: Transaction, accepted: Sequence[_Submission]) -> None:
+async def _insert_accepted(
+    tx: Transaction, accepted: Sequence[_Submission], reused: Mapping[JobId, Reused]
+) -> None:
     jobs = [each.job for each in accepted]
-    await tx.execute(INSERT_JOBS, [rows.JOB.values(job) for job in jobs])
+    ended = [reused[job.id] for job in jobs if job.id in reused]
+    stored = [reused[job.id].job if job.id in reused else job for job in jobs]
+    await tx.execute(INSERT_JOBS, [rows.JOB.values(job) for job in stored])
     lines = [
         rows.event_values(Change(job, "submitted"), seq=job.version, at=job.created_at)
         for job in jobs
     ]
+    lines += [
+        rows.event_values(each.change, seq=each.job.version, at=each.job.updated_at)
+        for each in ended
+    ]
     await tx.execute(INSERT_EVENTS, lines)
-    await inputs.insert_links(tx, jobs)
+    await reuse.insert_media(tx, ended)
+    await inputs.insert_links(tx, [job for job in stored if not job.terminal])
     if tags := [values for job in jobs for values in rows.tag_values(job)]:
         await tx.execute(INSERT_TAGS, tags)
-    watched = await count_accepted(tx, len(jobs))
+    watched = await count_accepted(tx, len(jobs) - len(ended), completed=len(ended))
     present = next((each.present for each in accepted if each.present is not None), None)
-    events = [Occurrence("submitted", job) for job in jobs if watched or job.webhook is not None]
-    if events and present is not None:
-        await insert_owed(tx, events, present, watched=watched)
+    events = [Occurrence("submitted", job) for job in jobs]
+    events += [Occurrence("completed", each.job, each.media) for each in ended]
+    owing = [each for each in events if watched or each.job.webhook is not None]
+    if owing and present is not None:
+        await insert_owed(tx, owing, present, watched=watched)
 
 
 async def find_earlier(

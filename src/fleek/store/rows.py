@@ -219,7 +219,7 @@ JOB: Final = Mapper(
     fixed={
         *("id", "tenant_id", "provider", "model", "prompt", "input", "metadata", "priority"),
         *("max_attempts", "deadline", "deadline_after", "created_at", "retry_of"),
-        *("batch_id", "batch_index"),
+        *("reused_from", "content", "batch_id", "batch_index"),
         *("inputs", "on_input_cancel", "routing"),
         *("key_id", "webhook"),
         *("favourite", "tags"),

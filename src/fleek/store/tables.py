@@ -98,6 +98,9 @@ UNDELIVERABLE = "state = 'failed'"
 FAVOURITE = "favourite"
 OF_A_KIND = "kind IS NOT NULL"
 OF_A_BATCH = "batch_id IS NOT NULL"
+REUSABLE = (
+    "content IS NOT NULL AND status = 'completed' AND purged_at IS NULL AND reused_from IS NULL"
+)
 
 
 class JobRow(Base):
@@ -138,7 +141,9 @@ class JobRow(Base):
     purged_at: Mapped[datetime | None] = mapped_column(Instant)
     metadata_purged_at: Mapped[datetime | None] = mapped_column(Instant)
     retry_of: Mapped[UUID | None] = mapped_column(Uuid)
-    # a release before these two columns does not write them
+    # a release before these four columns does not write them
+    reused_from: Mapped[UUID | None] = mapped_column(Uuid)
+    content: Mapped[bytes | None] = mapped_column(LargeBinary)
     batch_id: Mapped[UUID | None] = mapped_column(Uuid)
     batch_index: Mapped[int | None] = mapped_column(Integer)
     # a release before these two columns does not write them
@@ -651,6 +656,7 @@ INDEXES: Final = (
     _index("jobs", "ix_jobs_list_by_model", "tenant_id", "model", "id"),
     _index("jobs", "ix_jobs_list_by_provider", "tenant_id", "provider", "id"),
     _index("jobs", "ix_jobs_list_by_kind", "tenant_id", "kind", "id", where=OF_A_KIND),
+    _index(*("jobs", "ix_jobs_reusable", "tenant_id", "content", "completed_at"), where=REUSABLE),
     _index("jobs", "ix_jobs_list_by_batch", "tenant_id", "batch_id", "id", where=OF_A_BATCH),
     _index("jobs", "ix_jobs_members", "batch_id", "batch_index", "id", where=OF_A_BATCH),
     _index("batches", "ix_batches_list", "tenant_id", "id"),

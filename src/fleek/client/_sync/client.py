@@ -112,6 +112,7 @@ class Client:
         provider: str | None = None,
         strict_parameters: bool | None = None,
         on_input_cancel: str | None = None,
+        reuse_seconds: float | None = None,
         webhook_url: str | None = None,
         webhook_events: Sequence[str] | None = None,
         idempotency_key: str | None = None,
@@ -122,7 +123,8 @@ class Client:
         upload, ``job:ID`` for the output of another job, an https address, or a ``data:`` URI;
         `on_input_cancel` ("fail" or "cancel"): what follows if that job is cancelled.
         `strict_parameters`: whether a parameter that a model of the catalogue cannot express is
-        refused. `run_at` must have a time zone. Calls with the same
+        refused. `run_at` must have a time zone.
+        `reuse_seconds`: take the files of an equal job that completed within this time. Calls with the same
         `idempotency_key` return the same job, also from another process; default: a new key per
         call, which covers the client's own retries.
 
@@ -145,6 +147,7 @@ class Client:
                 "provider": provider,
                 "strict_parameters": strict_parameters,
                 "on_input_cancel": on_input_cancel,
+                "reuse_seconds": reuse_seconds,
                 "webhook_url": webhook_url,
                 "webhook_events": None if webhook_events is None else list(webhook_events),
             }
