@@ -32,7 +32,7 @@ async def test_a_reused_job_is_like_any_other(client: httpx2.AsyncClient, comple
     assert history["attempts"] == []
 
 
-async def test_a_purged_source_keeps_nobody_from_the_files(
+async def test_the_files_of_a_purged_source_are_served_to_those_that_have_them(
     client: httpx2.AsyncClient, complete: Make
 ) -> None:
     """Its own address returns 410, that of the job that has them the file."""
