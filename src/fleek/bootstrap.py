@@ -18,11 +18,12 @@ from fleek.engine.access import KeyCache
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
+from fleek.engine.moderation import Moderator
 from fleek.engine.prices import load_prices
 from fleek.engine.provider_limits import CancelRequests
 from fleek.engine.runtime import Runtime
 from fleek.engine.signing import SecretBox
-from fleek.outbound.addresses import Policy
+from fleek.outbound.addresses import AllowedHost, Policy
 from fleek.outbound.client import Client
 from fleek.providers.base import Provider, provider_misfits
 from fleek.registry import misfits
@@ -96,6 +97,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         capacity, cancels = StorageCapacity(adapters.storage), CancelRequests()
         webhooks, keys = Client(webhook_policy(settings)), KeyCache()
         inputs = Client(input_policy(settings))
+        moderator = _moderator(settings, stack)
         stack.push_async_callback(webhooks.close)
         stack.push_async_callback(inputs.close)
         stack.push_async_callback(capacity.close)
@@ -113,6 +115,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             presenter=EventPresenter(_addresses(settings, keys, clock), registry.webhook_form),
             webhooks=webhooks,
             inputs=inputs,
+            moderator=moderator,
             prices=prices,
             catalogue=catalogue,
             secret_box=SecretBox(settings.master_keys),
@@ -144,6 +147,22 @@ def webhook_policy(settings: Settings) -> Policy:
         log.warning("private_receivers_allowed", networks=settings.ssrf_allow_cidrs)
     plain = settings.webhook_allow_http
     return Policy(setting="SSRF_ALLOW_CIDRS", networks=networks, plain=plain)
+
+
+def _moderator(settings: Settings, stack: AsyncExitStack) -> Moderator | None:
+    """Open the client of the moderation service, if there is one."""
+    url, token = settings.moderation_url, settings.moderation_token
+    if url is None:
+        return None
+    headers = {} if token is None else {"authorization": f"Bearer {token.get_secret_value()}"}
+    client = Client(Policy(patterns=(), named=(AllowedHost.of(url),)), headers=headers)
+    stack.push_async_callback(client.close)
+    return Moderator(
+        client,
+        url,
+        seconds=settings.moderation_seconds.total_seconds(),
+        fails_open=settings.moderation_fails == "open",
+    )
 
 
 def input_policy(settings: Settings) -> Policy:

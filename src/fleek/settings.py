@@ -11,6 +11,7 @@ from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings
@@ -333,6 +334,26 @@ class Settings(BaseSettings):
         "from, such as `10.0.0.0/8`, comma-separated: hosts there may have any port and a name without a dot. Addresses "
         "of metadata services stay refused.",
     )
+    moderation_url: str | None = Field(
+        default=None,
+        description="Address of a moderation service that is asked before each start, with the prompt, "
+        "the parameters and the hashes of inputs. What it flags fails with `moderation_flagged` "
+        "before anything is paid for.",
+    )
+    moderation_token: Secret = Field(
+        default=None, description="Bearer token sent to the moderation service."
+    )
+    moderation_fails: Literal["open", "closed"] = Field(
+        default="closed",
+        description="What happens while the moderation service does not answer: `closed`: jobs wait; "
+        "`open`: they start.",
+    )
+    moderation_seconds: Seconds = Field(
+        default=timedelta(seconds=10),
+        gt=ZERO,
+        le=timedelta(minutes=2),
+        description="How long an answer of the moderation service may take.",
+    )
     master_key: Secrets = Field(
         default=None,
         description="Encrypts the signing secrets of webhooks in the database: 32 random bytes in "
@@ -513,6 +534,14 @@ class Settings(BaseSettings):
             alias, equals, name = (part.strip() for part in entry.partition("="))
             if not equals or not name or MODEL_NAME.fullmatch(alias) is None:
                 raise ValueError("must be entries such as hero=black-forest-labs/flux-1.1-pro")
+        return value
+
+    @field_validator("moderation_url")
+    @classmethod
+    def _is_service(cls, value: str | None) -> str | None:
+        parts = None if value is None else urlsplit(value)
+        if parts is not None and not (parts.scheme in {"http", "https"} and parts.hostname):
+            raise ValueError("must be an address such as https://moderation.example.com/check")
         return value
 
     @field_validator("public_url", "storage_base_url")

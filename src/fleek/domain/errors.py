@@ -49,6 +49,7 @@
     │   │   └── WriteUnknown     not confirmed in time; it may have been written
     │   ├── DispatcherUnavailable
     │   ├── InputUnreachable     a media input cannot be fetched now
+    │   ├── ModerationUnavailable   no answer of the moderation service now
     │   ├── ResourcesExhausted   this process has no free descriptors, memory or threads
     │   └── StorageError
     │       └── StorageFull
@@ -391,6 +392,12 @@ class InputUnreachable(HostError):
     """A media input cannot be fetched from its address now."""
 
     code = "input_unreachable"
+
+
+class ModerationUnavailable(HostError):
+    """The moderation service has no answer now."""
+
+    code = "moderation_unavailable"
 
 
 class ResourcesExhausted(HostError):

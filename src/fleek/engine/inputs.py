@@ -131,13 +131,18 @@ def checkable(request: JobRequest, found: tuple[MediaInput, ...]) -> Mapping[str
 
 
 async def prepare(rt: Runtime, job: Job) -> Prepared | None:
-    """Hand the inputs of a pending job to its provider; None: the job does not start now.
+    """Hand the inputs of a pending job to its provider, and ask the moderation service.
 
-    A failure is recorded on the job: nothing was paid for.
+    None: the job does not start now. The reason is recorded on it: nothing was paid for.
     """
+    prepared = Prepared(job.version, job.input, {})
     try:
         async with asyncio.timeout(LIMIT_SECONDS):
-            return await hand_over(rt, job)
+            if job.inputs:
+                prepared = await hand_over(rt, job)
+            if rt.moderator is not None:
+                await rt.moderator.check(job, content_of(job, prepared.sent), prepared.sent)
+            return prepared
     except InputUnusable as error:
         await _fail(rt, job, error)
     except ProviderUnavailable as error:

@@ -13,6 +13,7 @@ from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.loops import ShieldedTasks, Wakeups
+from fleek.engine.moderation import Moderator
 from fleek.engine.provider_limits import CancelRequests, PauseCache, TokenBucket
 from fleek.engine.signing import SecretBox
 from fleek.engine.tenants import TenantCache
@@ -43,6 +44,7 @@ class Runtime:
     presenter: Presenter  # of events, for webhooks
     webhooks: Client  # sends them
     inputs: Client  # fetches media inputs
+    moderator: Moderator | None = None  # is asked before each start
     prices: PriceList = field(default_factory=PriceList)
     catalogue: Catalogue = field(default_factory=Catalogue)
     secret_box: SecretBox = field(default_factory=SecretBox)

@@ -92,10 +92,10 @@ async def _start(rt: Runtime, job_id: JobId) -> None:
 
 
 class _InputsNeeded(StaleJob):
-    """The job has inputs, which have to be handed to its provider first."""
+    """The job has inputs, which have to be handed to its provider first, or is to be moderated."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(f"job {job.id} has inputs")
+        super().__init__(f"job {job.id} is to be prepared")
         self.job = job
 
 
@@ -114,7 +114,8 @@ async def intend(
             raise StaleJob(f"job {job.id} is not due")
         if rt.pauses.is_paused(job.provider, job.model, now=now):
             raise StaleJob(f"job {job.id} has to wait for {job.provider}")
-        if job.inputs and prepared is None and job.status is Status.PENDING:
+        asked = bool(job.inputs) or rt.moderator is not None
+        if asked and prepared is None and job.status is Status.PENDING:
             raise _InputsNeeded(job)
         attempt_id = AttemptId(uuid4())
         change = claim(job, rt.lease.worker_id, attempt_id, now=now)
@@ -158,7 +159,7 @@ async def _ask_times(rt: Runtime) -> None:
 
 
 def _attempt(rt: Runtime, job: Job, attempt_id: AttemptId, prepared: Prepared | None) -> Attempt:
-    sent = None if prepared is None else prepared.sent
+    sent = None if prepared is None else prepared.sent or None
     return Attempt(
         id=attempt_id,
         job_id=job.id,
