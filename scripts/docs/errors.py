@@ -84,6 +84,7 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
     ),
     "too_many_inputs": (errors.InvalidInput, "The parameters name more than 32 files."),
     "empty_upload": (errors.InvalidInput, "The uploaded file has no bytes."),
+    "too_many_parts": (errors.InvalidInput, "A form has more parts than it may."),
     "not_one_file": (errors.InvalidInput, "The uploaded form holds no file, or several."),
     "not_completed": (errors.Conflict, "The job has no files, as it has not completed."),
 }
