@@ -43,7 +43,7 @@ async def actions(rt: Runtime) -> list[str]:
 async def test_each_action_is_logged(
     rt: Runtime, operator: httpx2.AsyncClient, complete: Make
 ) -> None:
-    """Actions on keys, the queue, purges, webhooks and tenants."""
+    """Actions on keys, the queue, purges, webhooks, tenants and budgets."""
     job, other = await complete(), await complete()
     key_id = (await operator.post("/api/v1/keys", json={"name": "x"})).json()["id"]
     await operator.delete(f"/api/v1/keys/{key_id}")
@@ -65,6 +65,8 @@ async def test_each_action_is_logged(
     tenant = "/api/v1/tenants/acme"
     await operator.patch(tenant, json={"disabled": True, "limits": {"max_running": 3}})
     await operator.patch(tenant, json={"disabled": False})
+    for limit in ("5", None):
+        await operator.post("/api/v1/budgets", json={"period": "day", "limit": limit})
 
     assert await actions(rt) == [
         *("key.created", "key.created", "key.revoked", "key.created", "keys.listed"),
@@ -72,10 +74,11 @@ async def test_each_action_is_logged(
         *("job.purged", "jobs.purged", "endpoint.created", "endpoint.updated", "secret.rotated"),
         *("delivery.replayed", "endpoint.deleted", "key.created"),
         *("tenant.limited", "tenant.disabled", "tenant.enabled"),
+        *("budget.set", "budget.removed"),
     ]
     assert {*await actions(rt)} == {*Action} - BY_ITSELF
     assert "very-secret" not in repr(await audit.latest(rt.db, limit=100))
-    assert await audit.verify(rt.db) == (18, None)
+    assert await audit.verify(rt.db) == (20, None)
 
 
 async def test_an_entry_contains_the_actor_and_the_request(

@@ -124,7 +124,7 @@ SAME: Final = {
 """Routes that do the same as another one."""
 
 SHARED: Final = {
-    *("GET /api/v1/models", "GET /api/v1/models/{name}", "GET /api/v1/models/{owner}/{name}"),
+    *("GET /api/v1/models", "GET /api/v1/models/{name}", "GET /api/v1/models/{owner}/{name:path}"),
     "POST /api/v1/estimate",
     *("GET /metrics", "GET /info", "GET /health/detailed"),
     *("GET /api/v1/queue", "POST /api/v1/queue/pause", "POST /api/v1/queue/resume"),

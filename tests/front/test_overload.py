@@ -30,6 +30,13 @@ def handled(lines: list[Any]) -> list[int]:
     return [line["status"] for line in lines if line["event"] == "request_handled"]
 
 
+async def logged(lines: list[Any]) -> None:
+    """Wait until a request has been logged, which follows its answer."""
+    async with asyncio.timeout(PATIENCE):
+        while not handled(lines):
+            await asyncio.sleep(0.01)
+
+
 async def test_a_refused_write_does_not_reach_the_application(serving: Serving) -> None:
     """It has neither a task nor a log line: refusals are counted. Reads are answered meanwhile."""
     async with serving() as service:
@@ -38,6 +45,7 @@ async def test_a_refused_write_does_not_reach_the_application(serving: Serving) 
         with capture_logs() as lines:
             refused = await service.exchange(POST)
             read = await service.exchange(LIVE + LAST)
+            await logged(lines)
         counted = await refusals(service) - before
 
     assert (refused.statuses, refused.code) == ([503], "overloaded")
