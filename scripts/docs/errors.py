@@ -83,7 +83,6 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
         "The provider's model cannot express a parameter; see `strict_parameters`.",
     ),
     "too_many_inputs": (errors.InvalidInput, "The parameters name more than 32 files."),
-    "too_many_parts": (errors.InvalidInput, "The form has more parts than are read."),
     "empty_upload": (errors.InvalidInput, "The uploaded file has no bytes."),
     "too_many_parts": (errors.InvalidInput, "A form has more parts than it may."),
     "not_one_file": (errors.InvalidInput, "The uploaded form holds no file, or several."),
