@@ -195,6 +195,12 @@ class Settings(BaseSettings):
         "`poster=openai:gpt-image-1`.",
     )
 
+    failover_after_seconds: Seconds = Field(
+        default=timedelta(seconds=30),
+        ge=ZERO,
+        description="How long a job waits for a provider that is at its limit, before it goes on at its "
+        "next route, if it has one. For a provider that does not take jobs at all, none waits.",
+    )
     max_retry_attempts: int = Field(
         default=3, ge=0, le=19, description="Attempts after the first, for failures that may pass."
     )

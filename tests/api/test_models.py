@@ -9,9 +9,10 @@ import pytest
 
 from fakes import FakeProvider
 from fleek.catalogue import read_catalogue
-from fleek.domain.errors import NotFound, ProviderUnavailable
+from fleek.domain.errors import NotFound, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import ModelName
 from fleek.engine.runtime import Runtime
+from fleek.engine.start import start
 from fleek.providers.base import Schema
 
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
@@ -252,3 +253,37 @@ async def test_a_provider_that_is_away_does_not_hold_up_requests(
     )
 
     assert answer.json()["parameters"] == {"num_images": 9}
+
+
+async def test_a_job_shows_its_routes(
+    both: httpx2.AsyncClient, rt: Runtime, replicate: FakeProvider
+) -> None:
+    """Where it may go on, and after it has: why it has left, in the job and in its history."""
+    models = ["replicate:a/b", "mine"]
+    job = (await generate(both, models=models, parameters={"seed": 7})).json()
+    before = job["route"]
+    replicate.starts = [ProviderRejected("no such thing")]
+    providers: Any = {"replicate": replicate, "fal": replicate}
+    worker = replace(rt, providers=providers)
+    await worker.lease.register()
+
+    await start(worker, job["id"])
+
+    job = (await both.get(f"/api/v1/jobs/{job['id']}")).json()
+    history = (await both.get(f"/api/v1/jobs/{job['id']}/history")).json()
+    here, there = (
+        {"provider": "replicate", "model_name": "a/b"},
+        {"provider": "fal", "model_name": "some/model"},
+    )
+    reason = {"code": "provider_rejected", "reason": "no such thing"}
+    assert before == here | {
+        "requested": models,
+        "requested_parameters": {"seed": 7},
+        "alternatives": [there],
+        "tried": [],
+    }
+    assert job["route"] == before | there | {"alternatives": [], "tried": [here | reason]}
+    assert job["retrying"]["code"] == "provider_rejected"
+    left = history["events"][-1]
+    assert left["type"] == "job.retrying"
+    assert {name: left[name] for name in (*there, *reason)} == there | reason

@@ -131,6 +131,7 @@ NOT_SWEPT: Final = {
     "out_of_budget": "no budget of the sweep is exhausted",
     "cancel_owed": "no prediction of the sweep runs for longer than an attempt may",
     "repeating": "the provider of the sweep does not know an attempt again",
+    "rerouted": "the sweep has one provider; a storm with several crosses it",
     "rescheduled": "no clock is set back in the sweep",
 }
 """Events with updates that no scene reaches, and the reasons."""

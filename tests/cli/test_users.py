@@ -538,6 +538,16 @@ MODEL = {
 }
 
 
+def test_several_models_are_names_to_go_on_with(making: Any, fleek: Any) -> None:
+    """In their order; one is a model, as before."""
+    fleek("submit", "a cat", "-m", "a/b", "-m", "openai:c", "--route", "cheapest")
+    fleek("submit", "a cat", "-m", "a/b")
+
+    several, single = (json.loads(request.body) for request in making.requests)
+    assert (several["models"], several["route"]) == (["a/b", "openai:c"], "cheapest")
+    assert single == {"prompt": "a cat", "model_name": "a/b"}
+
+
 def test_models_are_listed(service: Any, fleek: Any) -> None:
     """With the default and the kind of output; those that can be used, unless all are asked for."""
     service.answers("GET /api/v1/models", [MODEL])

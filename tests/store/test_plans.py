@@ -63,7 +63,7 @@ from fleek.store.database import Database, open_database
 from fleek.store.deliveries import Claim, Outcome
 from fleek.store.delivery_log import DeliveryFilter
 from fleek.store.event_stream import Cursor
-from fleek.store.statistics import statistics
+from fleek.store.statistics import medians, statistics
 from fleek.store.updates import StartLimit, Update, apply
 from samples import a_job, an_attempt, an_upload, binds, claims, completes
 
@@ -373,6 +373,15 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
             db, JobFilter(created_before=NOW - timedelta(hours=1)), tenant_id="default"
         ),
         "ix_jobs_created ix_jobs_list",
+    ),
+    "routed": (
+        lambda db: queue.routed(db, "fake", now=NOW, after=PLACE, limit=200),
+        "ix_jobs_routed",
+    ),
+    "routed providers": (queue.routed_providers, "ix_jobs_routed"),
+    "medians": (
+        lambda db: medians(db, since=NOW - timedelta(hours=1)),
+        "ix_jobs_ended",
     ),
     "statistics": (
         lambda db: statistics(db, tenant_id="default", since=NOW - timedelta(hours=1)),

@@ -190,8 +190,19 @@ def connected(
 
 
 ModelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A name of the catalogue, or owner/name; default: the server's default model. If it is given "
+        "several times, the next one is used when the job cannot be done at one.",
+    ),
+]
+RouteOption = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="owner/name; default: the server's default model."),
+    typer.Option(
+        metavar="ORDER", help="Of several models or routes: listed, cheapest or fastest first."
+    ),
 ]
 ParameterOption = Annotated[
     list[str] | None,
@@ -255,6 +266,7 @@ ReuseOption = Annotated[
 def job_request(
     *,
     model: ModelOption = None,
+    route: RouteOption = None,
     parameter: ParameterOption = None,
     parameters: ParametersOption = None,
     metadata: MetadataOption = None,
@@ -272,7 +284,9 @@ def job_request(
     merged.update(_assignment(assignment) for assignment in parameter or ())
     merged.update(_input(assignment) for assignment in media or ())
     return {
-        "model": model,
+        "model": model[0] if model and len(model) == 1 else None,
+        "models": model if model and len(model) > 1 else None,
+        "route": route,
         "parameters": merged or None,
         "metadata": _object("--metadata", metadata) or None,
         "provider": provider,

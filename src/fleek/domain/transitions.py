@@ -21,6 +21,7 @@ from fleek.domain.job import (
     JobError,
     JobId,
     Kind,
+    ModelName,
     PredictionId,
     Stage,
     State,
@@ -256,6 +257,46 @@ def fail(job: Job, error: JobError, *, retryable: bool, now: datetime, backoff: 
     )
     data = {"attempt": job.ordinal, "run_at": run_at.isoformat(), **_reason(error)}
     return Change(moved, "retrying", data)
+
+
+def reroute(
+    job: Job, to: int, error: JobError, *, now: datetime, run_at: datetime, closed: bool
+) -> Change:
+    """Go on at another of the job's routes, as the current one is not paid for any more.
+
+    An attempt whose prediction has failed counts; one without a prediction is given back. `closed`: the
+    job never comes back to this route.
+    """
+    if job.routing is None:
+        raise _illegal(job, "go on at another route")
+    routing = job.routing.moved(to, code=error.code, message=error.message, closed=closed)
+    route = routing.route
+    changes: dict[str, Any] = {
+        "routing": routing,
+        "provider": route.provider,
+        "model": ModelName(route.model),
+        "input": route.input,
+        "inputs": route.inputs,
+        "run_at": run_at,
+        "error": error,
+    }
+    data = {"provider": route.provider, "model": route.model, "run_at": run_at.isoformat()}
+    if job.status is Status.PENDING:
+        return Change(replace(job, updated_at=now, **changes), "rerouted", data | _reason(error))
+    if job.state in UNBOUND:
+        changes |= {"attempt": job.attempt - 1, "deferrals": job.deferrals + 1}
+    else:
+        changes |= {"retries": job.retries + 1}
+    moved = _move(
+        job,
+        Status.PENDING,
+        now=now,
+        since=(*UNBOUND, *WAITING),
+        worker_id=None,
+        progress=None,
+        **changes,
+    )
+    return Change(moved, "rerouted", {"attempt": job.ordinal, **data, **_reason(error)})
 
 
 def reschedule(job: Job, *, now: datetime) -> Change:

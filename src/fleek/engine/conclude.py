@@ -18,7 +18,8 @@ from fleek.domain.media import Output
 from fleek.domain.money import Micros
 from fleek.domain.provider_logs import PredictionLog, read_log
 from fleek.domain.text import LongText, strip_unstorable
-from fleek.domain.transitions import fail, mark_predicted
+from fleek.domain.transitions import mark_predicted
+from fleek.engine import failover
 from fleek.engine.apply import apply
 from fleek.engine.collect import is_large, store_output
 from fleek.engine.paid import recalls
@@ -114,13 +115,12 @@ def _closed(
 
 
 def _next(rt: Runtime, job: Job, current: Attempt, outcome: Outcome) -> Change:
-    now, backoff = rt.now(), rt.settings.backoff
     if isinstance(outcome, Succeeded):
-        return mark_predicted(job, now=now)
+        return mark_predicted(job, now=rt.now())
     if current.cancel_owed:  # cancelled by us, as it ran too long
-        return fail(job, TIMEOUT, retryable=True, now=now, backoff=backoff)
+        return failover.failed(rt, job, TIMEOUT, retryable=True)
     error = JobError(outcome.code, outcome.message)
-    return fail(job, error, retryable=outcome.retryable, now=now, backoff=backoff)
+    return failover.failed(rt, job, error, retryable=outcome.retryable)
 
 
 async def store_inline_outputs(rt: Runtime, attempt: Attempt, outcome: Succeeded) -> Outcome:

@@ -15,6 +15,7 @@ from fleek.engine.admit import Admission
 from fleek.engine.bulk import BulkOperations
 from fleek.engine.chains import Chains
 from fleek.engine.deliver import DeliveryLoop
+from fleek.engine.failover import Failover
 from fleek.engine.heartbeat import ROLE_LASTS, Unchanged
 from fleek.engine.loops import loop, run_logged
 from fleek.engine.orphan_files import OrphanFiles
@@ -76,6 +77,7 @@ async def _lead(rt: Runtime) -> None:
         loop(rt, "expire", Retention(rt).turn, patience=PATIENCE),
         loop(rt, "sweep", OrphanFiles(rt).turn, patience=PATIENCE),
         loop(rt, "chain", Chains(rt).turn, patience=PATIENCE),
+        loop(rt, "failover", Failover(rt).turn, patience=PATIENCE),
         loop(rt, "bulk", BulkOperations(rt).turn, patience=PATIENCE),
         loop(rt, "deliver", deliveries.turn, patience=PATIENCE),
         *chain.from_iterable(_of_provider(rt, name) for name in rt.providers),

@@ -38,7 +38,7 @@ from fleek.domain.job import Job, JobError, JobId, JobRequest, Status
 from fleek.domain.media import Key
 from fleek.domain.transitions import fail_permanently, postpone_start
 from fleek.domain.uploads import UploadId
-from fleek.engine import throttle
+from fleek.engine import failover, throttle
 from fleek.engine.apply import apply_until_stored
 from fleek.engine.fetch_input import check_address, fetch_input
 from fleek.engine.runtime import Runtime
@@ -52,6 +52,9 @@ from fleek.store.updates import Update
 
 STAND_IN: Final = "https://media.example.com/input"
 """Takes the place of a reference where parameters are checked by a model's schema."""
+
+PROVIDERS_OWN: Final = frozenset({"input_refused", "input_unsupported"})
+"""Codes of inputs that a provider does not take, and another one may."""
 
 LIMIT_SECONDS: Final = 300.0  # to read all inputs of a job and hand them over
 
@@ -272,7 +275,9 @@ async def _fail(rt: Runtime, job: Job, error: InputUnusable) -> None:
     def decide(current: Job, _: Attempt | None) -> Update:
         if current.status is not Status.PENDING or current.attempt_id != job.attempt_id:
             return Update()
-        return Update(change=fail_permanently(current, reason, now=rt.now()))
+        if error.code not in PROVIDERS_OWN:
+            return Update(change=fail_permanently(current, reason, now=rt.now()))
+        return Update(change=failover.refused(rt, current, reason))
 
     await apply_until_stored(rt, job.id, decide, event="failed")
 

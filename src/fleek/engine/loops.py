@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from fleek.engine.runtime import Runtime
 
 Topic = Literal[
-    "admit", "watch", "recover", "expire", "sweep", "deliver", "events", "bulk", "chain"
+    "admit",
+    "watch",
+    "recover",
+    "expire",
+    "sweep",
+    "deliver",
+    "events",
+    "bulk",
+    "chain",
+    "failover",
 ]
 
 

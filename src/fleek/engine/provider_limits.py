@@ -25,6 +25,8 @@ MOST_CANCELS: Final = 1000  # first requests that wait in this process
 CANCEL_SHARE: Final = 0.25  # of a provider's call budget; `watch` has half of it
 CANCEL_BURST_SECONDS: Final = 60.0  # cancels come in bursts
 
+EXHAUSTED_SECONDS: Final = 5.0  # for which a budget that was used up is remembered
+
 Clock = Callable[[], float]
 """Monotonic seconds."""
 
@@ -106,9 +108,11 @@ class PauseCache:
     no provider is impaired, a read is a look into an empty dictionary.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, steady: Clock = time.monotonic) -> None:
+        self._steady = steady
         self._impaired: dict[Key, ProviderHealth] = {}
         self._held: Sequence[QueuePause] = ()  # by an operator
+        self._exhausted: dict[str, float] = {}  # when the budget of a provider was used up, steady
 
     def replace_all(
         self, impaired: Iterable[ProviderHealth], held: Sequence[QueuePause] = ()
@@ -131,6 +135,15 @@ class PauseCache:
             return []
         found = (self._impaired.get((provider, name)) for name in (ALL_MODELS, model))
         return [health for health in found if health is not None]
+
+    def exhaust(self, provider: str) -> None:
+        """Remember that a job had to wait for the budget of a provider."""
+        self._exhausted[provider] = self._steady()
+
+    def is_exhausted(self, provider: str) -> bool:
+        """Whether a job has had to wait for the budget of a provider lately."""
+        used_up = self._exhausted.get(provider)
+        return used_up is not None and self._steady() - used_up < EXHAUSTED_SECONDS
 
     def is_paused(self, provider: str, model: str, *, now: datetime) -> bool:
         """Whether no prediction of this model may be started now."""

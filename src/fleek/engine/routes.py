@@ -1,19 +1,23 @@
 """Find where a job can be run: the routes of the models that a request names, checked one by one."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Final
 
 from fleek.domain.catalogue import FILES, CatalogueRoute, translate
 from fleek.domain.errors import FieldError, InvalidInput, NotFound, ProviderError
 from fleek.domain.inputs import MediaInput
 from fleek.domain.job import JobRequest, ModelName
-from fleek.domain.routing import Route, RouteRequest, Routing
+from fleek.domain.routing import Route, RouteOrder, RouteRequest, Routing
 from fleek.engine.inputs import checkable, find_inputs
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Provider, Schema
+from fleek.store import statistics
 
 MOST_ROUTES: Final = 20  # of one job
+MEASURED: Final = timedelta(hours=1)  # jobs that ended since then say how fast a route is
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ async def find_route(rt: Runtime, request: JobRequest) -> tuple[Route, Routing |
             order=request.route,
             strict=request.strict_parameters,
         ),
-        routes=tuple(routes[:1]),
+        routes=tuple(await in_order(rt, request, routes)),
     )
     return routing.route, routing
 
@@ -118,6 +122,26 @@ def split_provider(name: str) -> tuple[str | None, str]:
     """Split ``provider:model``; in ``owner/name:version`` there is no provider."""
     before, colon, rest = name.partition(":")
     return (before, rest) if colon and "/" not in before else (None, name)
+
+
+async def in_order(rt: Runtime, request: JobRequest, routes: Sequence[Route]) -> list[Route]:
+    """Return routes in the order that a request wants; those without a figure come last."""
+    if request.route is RouteOrder.LISTED or len(routes) < 2:
+        return list(routes)
+    if request.route is RouteOrder.CHEAPEST:
+        figures: list[float | None] = [
+            rt.prices.estimate(route.provider, route.model, {**request.parameters, **route.input})
+            for route in routes
+        ]
+    else:
+        since = rt.now() - MEASURED
+        medians = await statistics.medians(rt.db, since=since)
+        figures = [medians.get((route.provider, route.model)) for route in routes]
+    ranked = sorted(
+        zip(figures, routes, strict=True),
+        key=lambda ranked: math.inf if ranked[0] is None else ranked[0],
+    )
+    return [route for _, route in ranked]
 
 
 async def _usable(

@@ -33,13 +33,11 @@ from fleek.domain.errors import (
 from fleek.domain.job import AttemptId, Job, JobError, JobId, PredictionId, Stage, Status
 from fleek.domain.transitions import (
     claim,
-    defer,
-    fail,
     mark_unknown,
     mark_waiting,
     wait_for_budget,
 )
-from fleek.engine import throttle
+from fleek.engine import failover, throttle
 from fleek.engine.apply import apply_until_stored
 from fleek.engine.cancel import cancel_predictions_soon, cancel_unbound
 from fleek.engine.clock import STEP
@@ -256,27 +254,27 @@ async def start_prediction(rt: Runtime, job: Job, attempt: Attempt) -> Predictio
 async def record_not_created(
     rt: Runtime, attempt: Attempt, error: FleekError, *, floor: timedelta | None = None
 ) -> None:
-    """Give the attempt back; the job tries again later, not before `floor` has passed."""
+    """Give the attempt back; the job tries again later, not before `floor`, or on its next route."""
 
     def decide(job: Job, current: Attempt | None) -> Update:
         closed = close_unbound(current, Verdict.NOT_CREATED, error)
         if not awaits_start(job, attempt):
             return Update(attempt=closed)
-        change = defer(job, error, now=rt.now(), backoff=rt.settings.backoff, floor=floor)
+        change = failover.unavailable(rt, job, error, floor=floor)
         return Update(attempt=closed, change=change)
 
     await apply_until_stored(rt, attempt.job_id, decide, event="deferred", attempt_id=attempt.id)
 
 
 async def record_refused(rt: Runtime, attempt: Attempt, error: ProviderError) -> None:
-    """End the job: the provider refuses it permanently, and nothing was paid for."""
+    """End the job, or go on at its next route: it was refused for good, and nothing was paid for."""
     reason = JobError(code=error.code, message=str(error))
 
     def decide(job: Job, current: Attempt | None) -> Update:
         closed = close_unbound(current, Verdict.NOT_CREATED, error)
         if not awaits_start(job, attempt):
             return Update(attempt=closed)
-        change = fail(job, reason, retryable=False, now=rt.now(), backoff=rt.settings.backoff)
+        change = failover.refused(rt, job, reason)
         return Update(attempt=closed, change=change)
 
     await apply_until_stored(rt, attempt.job_id, decide, event="failed", attempt_id=attempt.id)

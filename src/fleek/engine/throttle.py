@@ -200,8 +200,10 @@ class RateLimiter:
         if any(self._is_tried(health, now) for health in impaired):
             return False
         if self._free.get(job.provider, 1) < 1:
+            self._rt.pauses.exhaust(job.provider)
             return False
         if not self._creates[job.provider].take():
+            self._rt.pauses.exhaust(job.provider)
             self._out_of_tokens.add(job.provider)
             return False
         if job.provider in self._free:

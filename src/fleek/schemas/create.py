@@ -27,11 +27,14 @@ from fleek.domain.job import (
     ModelName,
     OnInputCancel,
 )
+from fleek.domain.routing import RouteOrder
 from fleek.schemas.events import ENDS, EventType
 
 MAX_PROMPT = 10_000
 MAX_METADATA_BYTES = 4096
 MAX_TAGS = 16
+MAX_MODELS = 10
+PROVIDER_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 MAX_TAG = 64  # characters
 PARAMETERS_FORM = "must be an object, or a string that contains a JSON object"
 
@@ -65,6 +68,23 @@ Name = Annotated[
     str,
     AfterValidator(_model),
     Field(json_schema_extra={"pattern": f"^{MODEL_NAME.pattern}$"}),
+]
+
+
+def _reference(value: str) -> str:
+    provider, colon, name = value.partition(":")
+    known = MODEL_NAME.fullmatch(value) or (
+        colon and PROVIDER_NAME.fullmatch(provider) and MODEL_NAME.fullmatch(name)
+    )
+    if not known:
+        raise ValueError("must be owner/name, a name of the catalogue, or PROVIDER:NAME")
+    return value
+
+
+ModelReference = Annotated[
+    str,
+    Field(max_length=500, json_schema_extra={"examples": ["flux-schnell", "openai:gpt-image-1"]}),
+    AfterValidator(_reference),
 ]
 
 
@@ -162,6 +182,18 @@ class JobCreate(BaseModel):
         max_length=100,
         description="The provider to use; default: that of the model's route, or of the settings.",
     )
+    models: list[ModelReference] = Field(
+        default_factory=list,
+        max_length=MAX_MODELS,
+        description="In place of `model_name`: names in order of preference, each as `model_name`, or "
+        "with its provider: `openai:gpt-image-1`. The job goes on at the next one when, and only when, "
+        "it is certain not to be paid for at this one any more.",
+    )
+    route: Annotated[RouteOrder, Field(strict=False)] = Field(
+        default=RouteOrder.LISTED,
+        description="The order in which routes are tried: `listed`, `cheapest` by the price list, or "
+        "`fastest` by the jobs of the last hour.",
+    )
     strict_parameters: bool = Field(
         default=True,
         description="For a model of the catalogue: whether a parameter that its provider's model "
@@ -223,6 +255,8 @@ class JobCreate(BaseModel):
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:
+        if self.models and (self.model_name or self.model):
+            raise ValueError("models and model_name exclude each other; use only one of them")
         if self.model is not None and self.model_name not in {None, self.model}:
             raise ValueError("model and model_name differ; use only one of them")
         return self
@@ -236,6 +270,8 @@ class JobCreate(BaseModel):
             model=None if model is None else ModelName(model),
             parameters=self.parameters,
             strict_parameters=self.strict_parameters,
+            models=tuple(self.models),
+            route=self.route,
             provider=self.provider,
             metadata=self.metadata,
             priority=self.priority,

@@ -53,6 +53,7 @@ PUBLIC: Final[Mapping[str, EventType]] = {
     "progress": EventType.PROGRESS,
     "retrying": EventType.RETRYING,
     "deferred": EventType.RETRYING,
+    "rerouted": EventType.RETRYING,
     "postponed": EventType.RETRYING,
     "out_of_budget": EventType.RETRYING,
     "predicted": EventType.COLLECTING,
@@ -99,6 +100,10 @@ class HistoryEvent(BaseModel):
     next_at: AwareDatetime | None = Field(
         default=None, description="Earliest time of the next try, if there is one."
     )
+    provider: str | None = Field(
+        default=None, description="Where the job goes on, if it leaves its route."
+    )
+    model_name: str | None = Field(default=None, description="The model there.")
 
     @classmethod
     def from_line(cls, seq: int, line: str, at: datetime, data: Mapping[str, Any]) -> Self:
@@ -112,6 +117,8 @@ class HistoryEvent(BaseModel):
             code=data.get("code"),
             reason=data.get("message"),
             next_at=data.get("run_at"),
+            provider=data.get("provider"),
+            model_name=data.get("model"),
         )
 
 

@@ -23,13 +23,14 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
+    tuple_,
     union_all,
 )
 
 from fleek.domain.job import JobId, ModelName
 from fleek.store.database import Database, Transaction
 from fleek.store.rows import padded
-from fleek.store.tables import JobRow
+from fleek.store.tables import ROUTED, JobRow
 
 PENDING: Final[ColumnElement[str]] = literal_column("'pending'")
 """Written out, not bound: only so do the planners see that a partial index answers."""
@@ -111,6 +112,13 @@ FIRST_LATER: Final = _by_priority(JobRow.run_at, where=JobRow.run_at > bindparam
 NEXT_PROVIDER: Final = (
     select(JobRow.provider)
     .where(JobRow.status == PENDING, JobRow.provider > bindparam("after"))
+    .order_by(JobRow.provider)
+    .limit(1)
+)
+
+NEXT_ROUTED: Final = (
+    select(JobRow.provider)
+    .where(text(ROUTED), JobRow.provider > bindparam("after"))
     .order_by(JobRow.provider)
     .limit(1)
 )
@@ -237,6 +245,40 @@ async def first_run(
     for provider in providers:
         found.extend(await tx.scalars(statement, {"provider": provider, "now": now}))
     return min(found, default=None)
+
+
+async def routed(
+    db: Database,
+    provider: str,
+    *,
+    now: datetime,
+    after: tuple[datetime, JobId] | None,
+    limit: int,
+) -> list[tuple[datetime, JobId]]:
+    """Return due jobs of a provider that may have other routes, longest due first."""
+    place = (JobRow.run_at, JobRow.id)
+    statement = (
+        select(*place)
+        .where(text(ROUTED), JobRow.provider == provider, JobRow.run_at <= now)
+        .order_by(*place)
+        .limit(limit)
+    )
+    if after is not None:
+        statement = statement.where(tuple_(*place) > after)
+    async with db.read() as tx:
+        return [(run_at, JobId(job_id)) for run_at, job_id in await tx.execute(statement)]
+
+
+async def routed_providers(db: Database) -> list[str]:
+    """Return the providers at which pending jobs wait that may have other routes."""
+    found: list[str] = []
+    async with db.read() as tx:
+        while True:
+            last = found[-1] if found else ""
+            name: str | None = await tx.scalar(NEXT_ROUTED, {"after": last})
+            if name is None:
+                return found
+            found.append(name)
 
 
 async def from_future(db: Database, *, now: datetime, limit: int) -> list[JobId]:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import median
 from typing import Any, Final
 
 from sqlalchemy import Select, func, select, tuple_
@@ -70,6 +71,31 @@ async def statistics(
         by_model=_by(ended, 1),
         by_provider=_by(ended, 2),
     )
+
+
+async def medians(
+    db: Database, *, since: datetime, most: int = MOST
+) -> Mapping[tuple[str, str], float]:
+    """Return the median seconds of jobs of all tenants that completed since then, by provider and model.
+
+    Only those that needed one attempt, of up to `most`, the latest.
+    """
+    ended = (JobRow.completed_at, JobRow.id)
+    latest = (
+        select(JobRow.provider, JobRow.model, JobRow.status, JobRow.attempt, JobRow.deferrals)
+        .add_columns(JobRow.started_at, JobRow.completed_at)
+        .where(JobRow.completed_at.is_not(None), JobRow.completed_at >= since)
+        .order_by(*(column.desc() for column in ended))
+        .limit(most)
+    )
+    groups: dict[tuple[str, str], list[float]] = defaultdict(list)
+    async with db.read() as tx:
+        for row in await tx.execute(latest):
+            seconds = _seconds(row.started_at, row.completed_at)
+            straight = row.status == Status.COMPLETED and row.attempt == 1 and not row.deferrals
+            if straight and seconds is not None:
+                groups[row.provider, row.model].append(seconds)
+    return {place: median(seconds) for place, seconds in groups.items()}
 
 
 def _latest(tenant_id: str, since: datetime) -> Select[Any]:

@@ -101,6 +101,7 @@ OF_A_BATCH = "batch_id IS NOT NULL"
 REUSABLE = (
     "content IS NOT NULL AND status = 'completed' AND purged_at IS NULL AND reused_from IS NULL"
 )
+ROUTED = "status = 'pending' AND routing IS NOT NULL"
 
 
 class JobRow(Base):
@@ -674,6 +675,7 @@ INDEXES: Final = (
         *("tenant_id", "provider", "priority", "run_at", "id"),
         where="status = 'pending'",
     ),
+    _index("jobs", "ix_jobs_routed", "provider", "run_at", "id", where=ROUTED),
     _index("jobs", "ix_jobs_held", "worker_id", where="worker_id IS NOT NULL"),
     _index(
         "jobs", "ix_jobs_uncollected", "run_at", where="stage = 'collecting' AND worker_id IS NULL"

@@ -110,6 +110,8 @@ class Client:
         deadline_seconds: float | None = None,
         max_attempts: int | None = None,
         provider: str | None = None,
+        models: Sequence[str] | None = None,
+        route: str | None = None,
         strict_parameters: bool | None = None,
         on_input_cancel: str | None = None,
         reuse_seconds: float | None = None,
@@ -122,6 +124,9 @@ class Client:
         None means the default of the server. A parameter that takes a file is the `reference` of an
         upload, ``job:ID`` for the output of another job, an https address, or a ``data:`` URI;
         `on_input_cancel` ("fail" or "cancel"): what follows if that job is cancelled.
+        `models`: in place of `model`, names in order of preference; the job goes on at the next one
+        when it is certain not to be paid for at this one any more. `route`: their order, "listed",
+        "cheapest" or "fastest".
         `strict_parameters`: whether a parameter that a model of the catalogue cannot express is
         refused. `run_at` must have a time zone.
         `reuse_seconds`: take the files of an equal job that completed within this time. Calls with the same
@@ -145,6 +150,8 @@ class Client:
                 "deadline_seconds": deadline_seconds,
                 "max_attempts": max_attempts,
                 "provider": provider,
+                "models": None if models is None else list(models),
+                "route": route,
                 "strict_parameters": strict_parameters,
                 "on_input_cancel": on_input_cancel,
                 "reuse_seconds": reuse_seconds,
