@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from fakes import FakeProvider
 from fleek.catalogue import read_catalogue
 from fleek.domain.errors import NotFound, ProviderRejected, ProviderUnavailable
-from fleek.domain.job import ModelName
+from fleek.domain.job import JobId, ModelName
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.providers.base import Schema
@@ -267,7 +268,7 @@ async def test_a_job_shows_its_routes(
     worker = replace(rt, providers=providers)
     await worker.lease.register()
 
-    await start(worker, job["id"])
+    await start(worker, JobId(UUID(job["id"])))
 
     job = (await both.get(f"/api/v1/jobs/{job['id']}")).json()
     history = (await both.get(f"/api/v1/jobs/{job['id']}/history")).json()
