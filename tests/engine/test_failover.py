@@ -471,6 +471,7 @@ async def test_each_route_has_its_own_parameters(rt: Runtime, one: FakeProvider)
 
     job = await job_of(rt, job)
     assert (first, job.input) == ({"seed": 7}, {"options": {"seed": 7}})
+    assert job.content is None  # no request for the first route is given these files
     assert job.routing is not None
     assert job.routing.request.parameters == {"seed": 7}
 

@@ -277,6 +277,7 @@ def reroute(
         "model": ModelName(route.model),
         "input": route.input,
         "inputs": route.inputs,
+        "content": None,  # its files are not those of requests for its first route
         "run_at": run_at,
         "error": error,
     }

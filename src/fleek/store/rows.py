@@ -228,7 +228,7 @@ JOB: Final = Mapper(
 EDITABLE: Final = ("favourite", "tags", "metadata")
 """Fields of a job that its caller may change, which is seldom: no step of a job writes them."""
 
-ROUTED: Final = ("provider", "model", "input", "inputs", "routing")
+ROUTED: Final = ("provider", "model", "input", "inputs", "routing", "content")
 """Fields of a job that change when it goes on at another provider, which is seldom, too."""
 
 ATTEMPT: Final = Mapper(
