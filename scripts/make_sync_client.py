@@ -28,6 +28,7 @@ WORDS: Final = (
     (r"AsyncClient", "Client"),
     (r"AsyncConnection", "Connection"),
     (r"AsyncWebhooks", "Webhooks"),
+    (r"AsyncBatches", "Batches"),
     (r"client\._async", "client._sync"),
     (r"__aenter__", "__enter__"),
     (r"__aexit__", "__exit__"),

@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -250,3 +251,34 @@ def test_progress_is_not_written_to_stdout(shell: Shell) -> None:
     assert out == "cat.png\n"
     assert "\x1b[?25l" in drawn
     assert "completed after" in drawn
+
+
+def test_a_batch_is_created_followed_and_downloaded(shell: Shell) -> None:
+    """From a file of prompts; with its key it is the same batch again."""
+    (shell.folder / "cats.txt").write_text(
+        'A cat\n\n{"prompt": "A dog", "parameters": {"width": 64, "height": 64}}\n'
+    )
+
+    made = [shell.run("batch", "create", "cats.txt", "--key", "cats-1") for _ in range(2)]
+    batch_id = made[0].stdout.strip()
+    waited = shell.run("batch", "wait", batch_id)
+    saved = shell.run("batch", "download", batch_id, "-o", "cats.zip")
+    status = json.loads(shell.run("batch", "status", batch_id, "--json").stdout)
+    listed = shell.run("batch", "list").stdout
+
+    assert {each.stdout.strip() for each in made} == {batch_id}
+    assert (waited.returncode, "2 completed" in waited.stdout) == (0, True)
+    assert saved.stdout.strip() == "cats.zip"
+    assert zipfile.ZipFile(shell.folder / "cats.zip").namelist() == ["00000.png", "00001.png"]
+    assert (status["total"], status["counts"]["completed"]) == (2, 2)
+    assert batch_id in listed
+
+
+def test_a_line_that_is_no_request_is_named(shell: Shell) -> None:
+    """Before anything is sent."""
+    (shell.folder / "cats.txt").write_text('A cat\n{"prompt": \n')
+
+    refused = shell.run("batch", "create", "cats.txt")
+
+    assert refused.returncode == 2
+    assert "line 2" in refused.stderr

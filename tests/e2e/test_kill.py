@@ -14,6 +14,7 @@ JOBS = 12
 KILLS = 3
 LATER: Final = (datetime.now(UTC) + timedelta(days=30)).isoformat()
 ATTEMPTS: Final = "SELECT count(*) FROM attempts"
+MEMBERS: Final = "SELECT count(*), count(DISTINCT prompt), count(DISTINCT batch_id) FROM jobs"
 
 
 def test_every_job_survives_and_is_paid_for_once(service: Service) -> None:
@@ -84,6 +85,41 @@ def test_a_request_without_a_response_is_repeated_with_its_key(
     assert ("idempotent-replayed" in first.headers) == (moment == "submitted.written")
     assert ended["completed"] == 1
     assert service.rows(ATTEMPTS) == [(1,)]
+
+
+@pytest.mark.usefixtures("_full_suite")
+@pytest.mark.parametrize(
+    ("fixture", "moment"),
+    [
+        ("service", "batch.created"),
+        ("service", "batch.written@2"),
+        ("on_postgres", "batch.write@2"),
+    ],
+)
+def test_an_interrupted_batch_is_continued_by_its_key(
+    request: pytest.FixtureRequest, fixture: str, moment: str
+) -> None:
+    """Killed in the middle, then repeated: the same batch, and each member once, paid for once."""
+    service: Service = request.getfixturevalue(fixture)
+    members = [{"prompt": f"Cat {number}", "parameters": SMALL} for number in range(150)]
+    name, _, hit = moment.partition("@")
+    service.serve("--no-worker", FLEEK_FAILPOINTS=f"{name}=kill@{hit or 1}")
+
+    def post() -> httpx2.Response:
+        body, headers = {"requests": members}, {"Idempotency-Key": "cats-1"}
+        return service.http.post("/api/v1/batches", json=body, headers=headers)
+
+    with pytest.raises(httpx2.TransportError):
+        post()
+    service.processes[-1].wait()
+    service.serve("--no-worker")
+    first, second = post(), post()
+
+    assert first.status_code == second.status_code == 201
+    assert first.json()["id"] == second.json()["id"]
+    assert first.headers["idempotent-replayed"] == "true"
+    assert (first.json()["accepted"], first.json()["counts"]["pending"]) == (150, 150)
+    assert service.rows(MEMBERS) == [(150, 150, 1)]
 
 
 def _cancelled(service: Service) -> str:

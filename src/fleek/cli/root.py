@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from fleek import __version__
 from fleek.cli import (
     audit,
+    batches,
     costs,
     generate,
     health,
@@ -92,6 +93,7 @@ def fleek(
 for part in (
     generate,
     jobs,
+    batches,
     models,
     costs,
     health,

@@ -76,11 +76,11 @@ class AtomicFile:
 
 
 @contextmanager
-def atomic_file(path: Path, *, sha256: str) -> Generator[AtomicFile]:
+def atomic_file(path: Path, *, sha256: str | None) -> Generator[AtomicFile]:
     """Write a file that appears at `path` when it is complete; a link there is replaced.
 
     Raises:
-        ResponseLost: The bytes do not have this `sha256`.
+        ResponseLost: The bytes do not have this `sha256`; None: it is not known.
         NotSaved: The file cannot be written.
     """
     part = path.with_name(f".{secrets.token_hex(8)}.part")
@@ -89,7 +89,7 @@ def atomic_file(path: Path, *, sha256: str) -> Generator[AtomicFile]:
             with part.open("xb") as file:
                 written = AtomicFile(file)
                 yield written
-            if written.sha256 != sha256:
+            if sha256 is not None and written.sha256 != sha256:
                 raise ResponseLost("the file arrived damaged")
             part.replace(path)
         finally:

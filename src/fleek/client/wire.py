@@ -4,7 +4,7 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Container, Generator, Mapping
+from collections.abc import Container, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +28,7 @@ MAX_ANSWER_BYTES: Final = 32 * 1_048_576
 HOST: Final = re.compile(r"[\w.:-]+")
 
 UPLOADS: Final = "/api/v1/uploads"
+BATCHES: Final = "/api/v1/batches"
 ENDPOINTS: Final = "/api/v1/webhooks/endpoints"
 DELIVERIES: Final = "/api/v1/webhooks/deliveries"
 MESSAGE_ID: Final = re.compile(r"msg_[0-9a-f]{32}")
@@ -221,6 +222,28 @@ def upload_path(upload_id: UUID | str) -> str:
         return f"{UPLOADS}/{UUID(text)}"
     except ValueError:
         raise InvalidInput(f"{text[:60]!r} is not an upload id") from None
+
+
+def batch_path(batch_id: UUID | str, *rest: str) -> str:
+    """Return the path of a batch, or one below it.
+
+    Raises:
+        InvalidInput: The id is not a UUID.
+    """
+    try:
+        known = UUID(str(batch_id))
+    except ValueError:
+        raise InvalidInput(f"{str(batch_id)[:60]!r} is not a batch id") from None
+    return "/".join((BATCHES, str(known), *rest))
+
+
+def lines(requests: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return the requests of a batch as JSON Lines.
+
+    Raises:
+        InvalidInput: A value cannot be serialized as JSON.
+    """
+    return b"\n".join(body(request) for request in requests)
 
 
 def file_content(file: Path | str | bytes) -> bytes:

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx2
 
 from fleek.client import saving, wire
+from fleek.client._async.batches import AsyncBatches
 from fleek.client._async.connection import AsyncConnection
 from fleek.client._async.events import follow
 from fleek.client._async.paging import paged
@@ -85,6 +86,7 @@ class AsyncClient:
             retry_policy=self._retry_policy,
         )
         self.webhooks = AsyncWebhooks(self._connection)
+        self.batches = AsyncBatches(self._connection, self._retry_policy)
 
     async def __aenter__(self) -> Self:
         return self
@@ -273,6 +275,7 @@ class AsyncClient:
         kind: Kind | None = None,
         tag: str | None = None,
         favourite: bool | None = None,
+        batch: UUID | str | None = None,
         q: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
@@ -294,6 +297,7 @@ class AsyncClient:
             "kind": kind,
             "tag": tag,
             "favourite": None if favourite is None else str(favourite).lower(),
+            "batch": None if batch is None else str(batch),
             "q": q,
             "created_after": created_after and created_after.isoformat(),
             "created_before": created_before and created_before.isoformat(),

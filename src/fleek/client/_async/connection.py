@@ -72,8 +72,8 @@ class AsyncConnection:
         """
         return await self._retry(partial(self._text, path), idempotent=True)
 
-    async def fetch(self, path: str, to: Path, *, sha256: str) -> None:
-        """Download `path` into the file `to`, and check its SHA-256.
+    async def fetch(self, path: str, to: Path, *, sha256: str | None) -> None:
+        """Download `path` into the file `to`, and check its SHA-256, if it is known.
 
         Raises:
             FleekError: See `fleek.client.errors`.
@@ -150,7 +150,7 @@ class AsyncConnection:
                 raise ServerError(f"the answer has more than {wire.MAX_ANSWER_BYTES} bytes")
         return bytes(content)
 
-    async def _fetch(self, url: httpx2.URL | str, to: Path, sha256: str) -> None:
+    async def _fetch(self, url: httpx2.URL | str, to: Path, sha256: str | None) -> None:
         for _ in range(MAX_HOPS + 1):
             with wire.translate_errors(self._http.base_url):
                 response = await self._http.send(self._request("GET", url), stream=True)
@@ -164,7 +164,7 @@ class AsyncConnection:
                     await response.aclose()
         raise ServerError("too many redirects of the download")
 
-    async def _save(self, response: httpx2.Response, to: Path, sha256: str) -> None:
+    async def _save(self, response: httpx2.Response, to: Path, sha256: str | None) -> None:
         with saving.atomic_file(to, sha256=sha256) as file:
             async for chunk in response.aiter_bytes():
                 file.write(chunk)

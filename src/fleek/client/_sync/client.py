@@ -12,6 +12,7 @@ from uuid import UUID
 import httpx2
 
 from fleek.client import saving, wire
+from fleek.client._sync.batches import Batches
 from fleek.client._sync.connection import Connection
 from fleek.client._sync.events import follow
 from fleek.client._sync.paging import paged
@@ -87,6 +88,7 @@ class Client:
             retry_policy=self._retry_policy,
         )
         self.webhooks = Webhooks(self._connection)
+        self.batches = Batches(self._connection, self._retry_policy)
 
     def __enter__(self) -> Self:
         return self
@@ -273,6 +275,7 @@ class Client:
         kind: Kind | None = None,
         tag: str | None = None,
         favourite: bool | None = None,
+        batch: UUID | str | None = None,
         q: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
@@ -294,6 +297,7 @@ class Client:
             "kind": kind,
             "tag": tag,
             "favourite": None if favourite is None else str(favourite).lower(),
+            "batch": None if batch is None else str(batch),
             "q": q,
             "created_after": created_after and created_after.isoformat(),
             "created_before": created_before and created_before.isoformat(),

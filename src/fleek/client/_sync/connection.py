@@ -74,8 +74,8 @@ class Connection:
         """
         return self._retry(partial(self._text, path), idempotent=True)
 
-    def fetch(self, path: str, to: Path, *, sha256: str) -> None:
-        """Download `path` into the file `to`, and check its SHA-256.
+    def fetch(self, path: str, to: Path, *, sha256: str | None) -> None:
+        """Download `path` into the file `to`, and check its SHA-256, if it is known.
 
         Raises:
             FleekError: See `fleek.client.errors`.
@@ -151,7 +151,7 @@ class Connection:
                 raise ServerError(f"the answer has more than {wire.MAX_ANSWER_BYTES} bytes")
         return bytes(content)
 
-    def _fetch(self, url: httpx2.URL | str, to: Path, sha256: str) -> None:
+    def _fetch(self, url: httpx2.URL | str, to: Path, sha256: str | None) -> None:
         for _ in range(MAX_HOPS + 1):
             with wire.translate_errors(self._http.base_url):
                 response = self._http.send(self._request("GET", url), stream=True)
@@ -165,7 +165,7 @@ class Connection:
                     response.close()
         raise ServerError("too many redirects of the download")
 
-    def _save(self, response: httpx2.Response, to: Path, sha256: str) -> None:
+    def _save(self, response: httpx2.Response, to: Path, sha256: str | None) -> None:
         with saving.atomic_file(to, sha256=sha256) as file:
             for chunk in response.iter_bytes():
                 file.write(chunk)
