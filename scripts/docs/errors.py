@@ -98,7 +98,7 @@ ENDINGS: Final[Mapping[str, str]] = {
     "input_not_media": "The address of a media input is that of a web page.",
     "input_unsupported": "The provider does not take files of this type.",
     "input_refused": "The provider refuses the file of a media input.",
-    "moderation_flagged": "The moderation service at `MODERATION_URL` flagged the prompt or an input. Nothing was paid for.",
+    "moderation_flagged": "The moderation service at `MODERATION_URL` flagged the prompt or an input before a start, or all outputs.",
     "prediction_failed": "The provider ran it, and it failed.",
     "prediction_aborted": "The provider gave up before the prediction ran.",
     "prediction_cancelled": "It was cancelled at the provider, not by Fleek.",

@@ -162,6 +162,7 @@ def _moderator(settings: Settings, stack: AsyncExitStack) -> Moderator | None:
         url,
         seconds=settings.moderation_seconds.total_seconds(),
         fails_open=settings.moderation_fails == "open",
+        outputs=settings.moderation_outputs,
     )
 
 

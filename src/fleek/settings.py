@@ -343,8 +343,8 @@ class Settings(BaseSettings):
     moderation_url: str | None = Field(
         default=None,
         description="Address of a moderation service that is asked before each start, with the prompt, "
-        "the parameters and the hashes of inputs. What it flags fails with `moderation_flagged` "
-        "before anything is paid for.",
+        "the parameters and the hashes of inputs, and about outputs. What it flags fails with "
+        "`moderation_flagged`.",
     )
     moderation_token: Secret = Field(
         default=None, description="Bearer token sent to the moderation service."
@@ -352,7 +352,12 @@ class Settings(BaseSettings):
     moderation_fails: Literal["open", "closed"] = Field(
         default="closed",
         description="What happens while the moderation service does not answer: `closed`: jobs wait; "
-        "`open`: they start.",
+        "`open`: they go on.",
+    )
+    moderation_outputs: bool = Field(
+        default=True,
+        description="Whether the moderation service is asked about outputs, too. Those that it flags "
+        "are withheld; a job fails if all of them are.",
     )
     moderation_seconds: Seconds = Field(
         default=timedelta(seconds=10),

@@ -1,6 +1,7 @@
 """Moderation before a start: what is flagged is never paid for, and silence is not consent."""
 
 import json
+from base64 import b64decode
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,10 @@ import pytest
 from fakes import PNG, FakeProvider, TakingProvider, a_request
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.job import Job, Stage, Status
+from fleek.domain.media import Output, metadata_key
+from fleek.engine.collect import collect
 from fleek.engine.moderation import MAX_ANSWER, Moderator
+from fleek.engine.recollect import recollect
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
@@ -20,8 +24,10 @@ from fleek.engine.uploads import accept_upload
 from fleek.environment import read
 from fleek.outbound.addresses import AllowedHost, Policy
 from fleek.outbound.client import CallFailed, Client, NotSent, Request, Response
+from fleek.providers.base import Succeeded
 from fleek.settings import Settings
 from fleek.store import attempts, jobs
+from fleek.store.jobs import JobView
 
 URL: Final = "https://moderation.example.com/check"
 GOOD: Final = b'{"flagged": false}'
@@ -52,10 +58,12 @@ async def _bytes(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-def moderated(rt: Runtime, service: Service, *, fails_open: bool = False) -> Runtime:
+def moderated(
+    rt: Runtime, service: Service, *, fails_open: bool = False, outputs: bool = False
+) -> Runtime:
     """Return a runtime that asks this service."""
     client = Client(Policy(patterns=(), named=(AllowedHost.of(URL),)), service)
-    moderator = Moderator(client, URL, seconds=30, fails_open=fails_open)
+    moderator = Moderator(client, URL, seconds=30, fails_open=fails_open, outputs=outputs)
     return replace(rt, moderator=moderator)
 
 
@@ -160,6 +168,79 @@ class TestInputs:
                 "content_type": "image/png",
             }
         ]
+
+
+THREE: Final = Succeeded(tuple(Output(uri=f"fake:{n}") for n in range(3)))
+
+
+async def collected(rt: Runtime, provider: FakeProvider, service: Service, **how: bool) -> JobView:
+    """Return a job with three outputs, and its files, after it was collected once."""
+    provider.at_once, provider.outcome = True, THREE
+    job = await started(rt)
+    await collect(moderated(rt, service, outputs=True, **how), job.id)
+    return await jobs.get(rt.db, job.id, tenant_id=job.tenant_id)
+
+
+async def test_outputs_are_shown_with_their_bytes(rt: Runtime, provider: FakeProvider) -> None:
+    """Links would not work before the job has completed."""
+    service = Service()
+
+    view = await collected(rt, provider, service)
+
+    (asked,) = service.asked
+    assert view.job.status is Status.COMPLETED
+    assert (asked["stage"], asked["job_id"]) == ("output", str(view.job.id))
+    assert [row["index"] for row in asked["outputs"]] == [0, 1, 2]
+    assert b64decode(asked["outputs"][0]["content"]) == PNG
+    assert asked["outputs"][0]["sha256"] == sha256(PNG).hexdigest()
+
+
+async def test_a_flagged_output_is_withheld(rt: Runtime, provider: FakeProvider) -> None:
+    """The others stay under their numbers; the document says which one is missing, and why."""
+    rows: list[Any] = [
+        {"index": 1, "flagged": True, "reason": "no"},
+        {"index": [], "flagged": True},
+    ]
+    rows += [{"index": 0, "flagged": False}, {"index": 9, "flagged": True}, 7]
+    answer = json.dumps({"flagged": False, "outputs": rows}).encode()
+
+    view = await collected(rt, provider, Service(answer))
+
+    assert view.job.status is Status.COMPLETED
+    assert [file.index for file in view.media] == [0, 2]
+    document = b"".join([part async for part in rt.storage.read(metadata_key(view.job.id))])
+    assert json.loads(document)["withheld"] == [
+        {"index": 1, "code": "moderation_flagged", "reason": "no"}
+    ]
+
+
+async def test_a_job_whose_outputs_are_all_flagged_can_be_collected_again(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """It was paid for, and the service may have been wrong."""
+    view = await collected(rt, provider, Service(BAD))
+    failed = view.job.error
+
+    await recollect(rt, view.job.id, tenant_id=view.job.tenant_id)
+    await collect(moderated(rt, Service(), outputs=True), view.job.id)
+    after = await jobs.get(rt.db, view.job.id, tenant_id=view.job.tenant_id)
+
+    assert (view.job.status, view.media) == (Status.FAILED, ())
+    assert failed is not None
+    assert failed.code == "moderation_flagged"
+    assert "can be collected again" in failed.message
+    assert (after.job.status, len(after.media)) == (Status.COMPLETED, 3)
+
+
+async def test_a_paid_result_waits_for_an_answer(rt: Runtime, provider: FakeProvider) -> None:
+    """It is collected later, or at once if the operator prefers that."""
+    closed = await collected(rt, provider, Service(status=503))
+    opened = await collected(rt, provider, Service(status=503), fails_open=True)
+
+    assert closed.job.stage is Stage.COLLECTING
+    assert closed.job.error is not None
+    assert closed.job.error.code == "moderation_unavailable"
+    assert (opened.job.status, len(opened.media)) == (Status.COMPLETED, 3)
 
 
 def test_its_address_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ in one transaction.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -36,6 +36,7 @@ from fleek.domain.media import Key, Media, Output, Part, media_key, metadata_key
 from fleek.domain.text import LongText, pieces_of
 from fleek.engine.apply import apply_until_stored
 from fleek.engine.inputs import with_inputs
+from fleek.engine.moderation import FLAGGED
 from fleek.engine.paid import PAID, is_final, recall
 from fleek.engine.runtime import Runtime
 from fleek.engine.spool import write_spool
@@ -69,8 +70,10 @@ async def _collect(rt: Runtime, job: Job) -> None:
     try:
         made = await attempts.of_job(rt.db, job.id)
         attempt = next(attempt for attempt in made if attempt.id == job.attempt_id)
-        media = await _store(rt, job, attempt)
-        await _complete(rt, job, attempt, media)
+        stored = await _store(rt, job, attempt)
+        withheld = await _withheld(rt, job, stored)
+        media = [file for file in stored if file.index not in withheld]
+        await _complete(rt, job, attempt, media, withheld)
     except asyncio.CancelledError:
         await rt.shielded.run(_release(rt, job))
         raise
@@ -108,6 +111,16 @@ async def _store(rt: Runtime, job: Job, attempt: Attempt) -> Sequence[Media]:
         if recalled is None or recalled == outputs:
             raise
         return await store_outputs(rt, job, attempt, recalled)
+
+
+async def _withheld(rt: Runtime, job: Job, media: Sequence[Media]) -> Mapping[int, str]:
+    """Return the indexes of files that the moderation service has flagged, with its reasons.
+
+    Their bytes stay in storage until the search for orphaned files, but no row refers to them.
+    """
+    if rt.moderator is None or not rt.moderator.outputs or not media:
+        return {}
+    return await rt.moderator.check_outputs(job, media, rt.storage.read)
 
 
 async def store_outputs(
@@ -219,12 +232,18 @@ def is_large(output: Output) -> bool:
     return len(content) > INLINE_CHARS
 
 
-async def _complete(rt: Runtime, job: Job, attempt: Attempt, media: Sequence[Media]) -> None:
+async def _complete(
+    rt: Runtime,
+    job: Job,
+    attempt: Attempt,
+    media: Sequence[Media],
+    withheld: Mapping[int, str],
+) -> None:
     """Store the metadata document, then complete the job with its files in one transaction."""
     now = rt.now()
     kind = Kind.of(media[0].content_type) if media else None
     completed = transitions.complete(job, now=now, outputs=len(media), kind=kind).job
-    await _save_document(rt, completed, media)
+    await _save_document(rt, completed, media, withheld)
 
     def decide(current: Job, written: Attempt | None) -> Update:
         if current.attempt_id != attempt.id or current.worker_id != job.worker_id:
@@ -247,13 +266,18 @@ def _without_content(attempt: Attempt | None) -> Attempt | None:
     return replace(attempt, result=None) if held else None
 
 
-async def _save_document(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
-    """Store a completed job's metadata document beside its media.
+async def _save_document(
+    rt: Runtime, job: Job, media: Sequence[Media], withheld: Mapping[int, str] | None = None
+) -> None:
+    """Store a completed job's metadata document beside its media, and what was withheld.
 
     Raises:
         HostError: It cannot be kept now.
     """
     written = document(job, media, await attempts.of_job(rt.db, job.id))
+    if withheld:
+        rows = withheld.items()
+        written["withheld"] = [{"index": n, "code": FLAGGED, "reason": why} for n, why in rows]
     async with spool_file(rt.storage, f"{job.attempt_id}-document") as spooled:
         await asyncio.to_thread(spooled.write_bytes, strict.dumps(written))
         failpoints.hit("document.spooled")
