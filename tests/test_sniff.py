@@ -397,6 +397,7 @@ def test_any_bytes_have_a_type(look: Look, start: bytes, rest: bytes) -> None:
     content=st.sampled_from(sorted(VALID.values())),
     damage=st.lists(st.tuples(st.integers(4, 500), st.binary(min_size=1, max_size=8)), max_size=6),
 )
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_damaged_files_raise_nothing(
     look: Look, content: bytes, damage: list[tuple[int, bytes]]
 ) -> None:

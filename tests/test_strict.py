@@ -123,12 +123,14 @@ JSON = st.recursive(
 
 
 @given(JSON)
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_written_values_are_read_back(value: object) -> None:
     """`dumps` and `loads` are used for the same columns."""
     assert strict.loads(strict.dumps(value)) == value
 
 
 @given(JSON)
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_escaped_text_is_read_back(value: object) -> None:
     """Many clients escape everything that is not ASCII."""
     assert strict.loads(json.dumps(value).encode()) == value
@@ -161,6 +163,7 @@ TEXTS = ('"', "\\", '\\"', "\\\\", '","', "[", "{", "]", "a", "\n", "é")
 
 
 @given(st.recursive(st.lists(st.sampled_from(TEXTS)).map("".join), st.lists, max_leaves=20))
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_the_contents_of_strings_are_not_counted(value: object) -> None:
     """Quotes, brackets and commas in them, escaped or not, are neither values nor levels."""
     written = json.dumps([value, *["x"] * 50, [","] * 10]).encode()

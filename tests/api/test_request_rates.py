@@ -317,6 +317,7 @@ def test_the_identity_of_a_caller_in_the_rate_limiter(
     assert bucket_of(caller, address) == bucket
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_signed_addresses_are_not_limited(
     rt: Runtime, client: httpx2.AsyncClient, key_of: KeyOf, complete: Any
 ) -> None:

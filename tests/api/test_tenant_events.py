@@ -190,6 +190,7 @@ async def test_an_invalid_event_id_is_refused(client: httpx2.AsyncClient, last: 
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_event_id")
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_slow_reader_is_informed_and_can_resume(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +240,7 @@ async def test_a_quiet_stream_sends_its_position(
     assert cursors[0].job_id == UUID(int=0)
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_nothing_is_read_without_a_stream(rt: Runtime) -> None:
     """Reading ends with the last stream."""
     async with serving_on(rt) as service:

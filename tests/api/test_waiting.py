@@ -136,6 +136,7 @@ async def test_a_retry_can_wait(
     assert {answer.headers["Preference-Applied"] for answer in answers} == {"wait=60"}
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_wait_that_times_out_returns_the_current_job(submit: Submit) -> None:
     """With a Retry-After."""
     answer = await submit(headers={"Prefer": "wait=1"})
@@ -191,6 +192,7 @@ async def test_a_disconnected_caller_cancels_nothing(rt: Runtime) -> None:
     assert job.status is Status.PENDING
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_many_waiting_requests_block_no_other(rt: Runtime) -> None:
     """Waits are no writes in progress; all get a response when the service stops."""
     async with serving_on(rt, max_connections=2 * CROWD) as service:

@@ -128,6 +128,7 @@ def test_endpoints_are_enabled_rotated_and_deleted(service: Any, fleek: Any) -> 
     ("state", "status", "reason", "code"),
     [("delivered", 204, "delivered", 0), ("failed", None, "blocked: not public", 1)],
 )
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_a_test_delivery_waits_for_its_result(
     service: Any, fleek: Any, state: str, status: int | None, reason: str, *, code: int
 ) -> None:

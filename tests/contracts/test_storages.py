@@ -85,6 +85,7 @@ async def test_a_saved_file_is_read_back(storage: Storage, size: int) -> None:
     assert await read(storage, KEY) == content
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_range_equals_a_slice(storage: Storage, subtests: pytest.Subtests) -> None:
     """Players seek in videos; the API parses `Range` into these two numbers."""
     for start, end in [

@@ -108,6 +108,7 @@ def complaints(path: Path, found: Iterable[str]) -> list[str]:
     return [f"{where}: {word}: instead {words[word]}" for word in sorted(found)]
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_no_name_uses_a_discarded_word() -> None:
     """Names of modules and identifiers are checked."""
     words = discarded()
@@ -119,6 +120,7 @@ def test_no_name_uses_a_discarded_word() -> None:
     assert found == []
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_no_log_event_uses_a_discarded_word() -> None:
     """Operators search for the words of the documents."""
     words = discarded()

@@ -123,6 +123,7 @@ async def survive(
 
 
 @pytest.mark.parametrize(NAMES, SAMPLE)
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_wrong_clock_costs_nothing(
     rt: Runtime, clock: Clock, *, callbacks: bool, role: str, since: str
 ) -> None:

@@ -438,10 +438,10 @@ class Storm(RuleBasedStateMachine):
         assert {key for key in kept if owner(key) in ours} == named
 
 
-TestStorm = pytest.mark.usefixtures("tmp_path")(Storm.TestCase)
+TestStorm = pytest.mark.usefixtures("tmp_path", "_full_suite")(Storm.TestCase)
 TestStorm.settings = settings(
     max_examples=settings().max_examples // 5,
-    stateful_step_count=10 if settings().max_examples < 100 else 40,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

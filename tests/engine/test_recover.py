@@ -118,6 +118,7 @@ async def test_a_collection_of_a_crashed_worker_is_released(
     assert await workers.ended_holders(rt.db) == []
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_outputs_that_crash_workers_do_not_stop_the_service(
     rt: Runtime, provider: FakeProvider, clock: Clock, second_worker: Another
 ) -> None:

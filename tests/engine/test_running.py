@@ -127,6 +127,7 @@ async def test_a_busy_tenant_does_not_block_others(rt: Runtime, clock: Clock) ->
     assert others[2] == few[1]
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_all_jobs_complete_under_a_limit(settings: Settings, provider: FakeProvider) -> None:
     """The whole engine runs, and the limit holds at all times."""
     few = settings.model_copy(update={"max_running": MOST})

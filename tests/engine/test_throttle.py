@@ -327,6 +327,7 @@ async def test_a_worker_with_the_pause_cached_makes_no_call(
 
 
 @pytest.mark.parametrize("refusal", [UNPAID, REVOKED], ids=["unpaid", "revoked"])
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_refused_account_is_paused(
     *,
     rt: Runtime,
@@ -512,6 +513,7 @@ async def test_a_failed_prediction_is_not_counted(
     assert await provider_health.impaired(rt.db, now=clock()) == []
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_after_the_pause_one_job_tests_the_model(
     rt: Runtime,
     listed: ListedDispatcher,

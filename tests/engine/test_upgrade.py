@@ -187,6 +187,7 @@ def _put(connection: Connection, row: type[Base], values: Any) -> None:
         connection.execute(insert(table).values(old))
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_jobs_of_the_previous_release_end_correctly(
     rt: Runtime, provider: FakeProvider, clock: Clock
 ) -> None:

@@ -27,6 +27,7 @@ def size(value: Any) -> int:
 
 
 @given(schema=ANYTHING, definitions=ANYTHING, parameters=st.dictionaries(st.text(), st.integers()))
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_any_json_is_handled(schema: Any, definitions: Any, parameters: dict[str, Any]) -> None:
     """The result is self-contained, serializable, and unchanged when normalized again."""
     for exact in (False, True):

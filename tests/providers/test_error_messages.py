@@ -100,6 +100,7 @@ def test_the_search_in_a_large_error_is_limited() -> None:
 
 
 @given(said=ANYTHING, status=st.sampled_from(["failed", "canceled", "succeeded", "odd"]))
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_any_json_can_be_an_error_a_metric_and_an_output(said: Any, status: str) -> None:
     """The prediction that is read can be stored."""
     body = {"id": "a" * 32, "status": status, "error": said, "metrics": said, "logs": said}
@@ -115,6 +116,7 @@ def test_any_json_can_be_an_error_a_metric_and_an_output(said: Any, status: str)
 
 
 @given(said=st.one_of(ANYTHING.map(lambda value: json.dumps(value).encode()), st.binary()))
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_any_bytes_can_be_a_response(said: bytes) -> None:
     """Of either provider."""
     assert reason_of_body(said, 500).isprintable()

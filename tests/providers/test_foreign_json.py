@@ -97,6 +97,7 @@ VALUES = st.recursive(
 
 
 @given(value=VALUES, ascii_only=st.booleans(), piece=st.integers(SMALL, 40))
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_any_json_is_parsed_as_by_the_library(value: Any, *, ascii_only: bool, piece: int) -> None:
     """No value is changed."""
     body = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")

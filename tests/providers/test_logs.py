@@ -37,6 +37,7 @@ def filtered(body: bytes, step: int) -> bytes:
 
 @pytest.mark.parametrize("step", [61, 4096, 65_536])
 @pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_only_the_middle_of_logs_is_removed(*, ascii_only: bool, step: int) -> None:
     """In a prediction and in a list, and nowhere else."""
     one = {"logs": LONG, **ENDED, "deep": [{"logs": LONG}]}
@@ -74,6 +75,7 @@ def test_invalid_json_passes_unchanged(body: bytes) -> None:
     assert filtered(body, 1) == body
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_long_body_without_logs_is_refused() -> None:
     """The size is counted as it arrives."""
 
@@ -97,6 +99,7 @@ def answering(body: bytes) -> Any:
     return listening(visit)
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_prediction_with_endless_logs_is_read() -> None:
     """Its output is paid for."""
     body = json.dumps({"logs": "x" * (LARGE + 4_000_000), **ENDED}).encode()

@@ -95,6 +95,7 @@ async def attempted(
         ([*[0] * 100, *[1] * 100], None),  # the number of failures does not matter
     ],
 )
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_an_endpoint_is_disabled_by_time_alone(
     db: Database, days: list[float], expected: str | None
 ) -> None:
@@ -172,6 +173,7 @@ async def test_concurrent_rotations_leave_two_secrets(db: Database) -> None:
     assert sorted(row["expires_at"] is None for row in kept) == [False, True]
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_two_processes_never_deadlock(db: Database, database_url: str) -> None:
     """Rows are locked in one order, or one of the two would fail."""
     ends = [an_endpoint() for _ in range(8)]

@@ -175,6 +175,7 @@ async def start_one(db: Database, job_id: JobId, most: int | None = MOST) -> Job
     return applied.job
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_of_many_concurrent_starts_one_gets_the_last_place(
     processes: list[Database],
 ) -> None:

@@ -98,6 +98,7 @@ FILTERS: Final[dict[str, tuple[JobFilter, Sequence[int]]]] = {
 }
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_list_contains_exactly_the_matching_jobs(
     db: Database, made: list[Job], subtests: pytest.Subtests
 ) -> None:
@@ -206,6 +207,7 @@ async def test_matches_beyond_the_search_window_are_all_found(
     assert found == (expected if oldest_first else expected[::-1])
 
 
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_jobs_with_equal_times_are_all_found(db: Database) -> None:
     """However many there are, all of them are on some page."""
     made = [a_job() for _ in range(listing.NEIGHBOURS + 50)]

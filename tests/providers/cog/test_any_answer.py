@@ -3,6 +3,7 @@
 import json
 from typing import Any, Final
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +43,7 @@ STATUSES: Final = st.sampled_from([200, 202, 301, 400, 404, 409, 422, 429, 500, 
 
 
 @given(body=BODIES, status=STATUSES)
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_any_response_is_parsed_or_refused(body: Any, status: int) -> None:
     """By every method that reads one."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -70,6 +72,7 @@ async def test_any_response_is_parsed_or_refused(body: Any, status: int) -> None
 
 
 @given(body=BODIES)
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_any_callback_is_parsed_or_refused(body: Any) -> None:
     """Anyone who knows the address can send one."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -86,6 +86,7 @@ def test_a_server_without_a_description_has_no_contract(description: Any) -> Non
 
 
 @given(takes=ANYTHING, value=ANYTHING)
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_any_json_can_be_a_description(takes: Any, value: Any) -> None:
     """Any input can be checked against it."""
     for document in (

@@ -74,6 +74,7 @@ class FixedApi:
 
 @pytest.mark.parametrize("repeats", [True, False])
 @given(body=BODIES, status=STATUSES, headers=HEADERS)
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_any_response_is_parsed_or_refused(
     *, body: Any, status: int, headers: dict[str, str], repeats: bool
 ) -> None:

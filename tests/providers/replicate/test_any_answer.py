@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +84,7 @@ class FixedApi:
 
 
 @given(body=BODIES, status=STATUSES, headers=HEADERS)
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_any_response_is_parsed_or_refused(
     body: Any, status: int, headers: dict[str, str]
 ) -> None:
@@ -125,6 +127,7 @@ async def outcome(question: Awaitable[Any]) -> tuple[FleekError | None, Any]:
 
 
 @given(body=BODIES, key=st.binary(min_size=1))
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_any_signed_callback_is_parsed_or_refused(body: Any, key: bytes) -> None:
     """A genuine sender may still be of another version."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()

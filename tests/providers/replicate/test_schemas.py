@@ -235,6 +235,7 @@ def test_an_unusual_schema_is_normalized(takes: dict[str, Any]) -> None:
 
 
 @given(takes=ANYTHING, others=st.dictionaries(st.sampled_from(["a", "Input"]), ANYTHING))
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 def test_any_json_can_be_a_version(takes: Any, others: dict[str, Any]) -> None:
     """Models are published by untrusted users."""
     for version in (

@@ -25,6 +25,7 @@ class Recorder:
 
 
 @pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_only_the_configured_proxy_is_used(
     monkeypatch: pytest.MonkeyPatch, *, ours: bool
 ) -> None:
