@@ -44,7 +44,8 @@ class Line:
 
     port: int
     upstream: int = 0
-    lose: int = 0  # answers to be lost: of the next requests whose first line begins with "POST"
+    lose: int = 0  # answers to be lost: of the next requests that begin with `where`
+    where: str = "POST"
     lost: int = 0
     losing: Callable[[], Coroutine[Any, Any, None]] | None = None  # what is awaited before
     lines: list[str] = field(default_factory=list)  # the first lines of all requests
@@ -68,7 +69,7 @@ class Line:
         """Pass a request on; False: its answer is lost."""
         head = await reader.readuntil(b"\r\n\r\n")
         self.lines.append(head.partition(b"\r\n")[0].decode())
-        losing = self.lose > 0 and head.startswith(b"POST")
+        losing = self.lose > 0 and head.startswith(self.where.encode())
         self.lose -= losing
         up.write(head)
         fields = [line.lower() for line in head.split(b"\r\n")]
@@ -227,5 +228,5 @@ def site(running_site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Return the service, trusted by clients that are opened in this test."""
     monkeypatch.setenv("SSL_CERT_FILE", str(running_site.ca))
     running_site.line.lose = running_site.line.lost = 0
-    running_site.line.losing = None
+    running_site.line.losing, running_site.line.where = None, "POST"
     return running_site

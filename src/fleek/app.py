@@ -38,6 +38,7 @@ from fleek.api import (
 from fleek.api.access import RefusedKeys
 from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.admission import Admission, Limit
+from fleek.api.facades.fal import facade as fal
 from fleek.api.facades.repeats import Repeats
 from fleek.api.facades.replicate import facade as replicate
 from fleek.api.feed import Feed
@@ -112,10 +113,14 @@ ROUTERS: Final = (  # the busiest first
         system,
         pages,
         *replicate.ROUTES,
+        *fal.ROUTES,
     ),
 )
 
-ERROR_FORMS: Final[Mapping[str, errors.ErrorForm]] = {"replicate": replicate.present_error}
+ERROR_FORMS: Final[Mapping[str, errors.ErrorForm]] = {
+    **dict.fromkeys(("fal", "fal-queue"), fal.present_error),
+    "replicate": replicate.present_error,
+}
 """How errors are presented, by the first part of the path."""
 
 EXPOSED: Final = (

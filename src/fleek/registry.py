@@ -60,7 +60,10 @@ WORKER_COMMANDS: Final = {
     "celery": "fleek.dispatch.celery:run_worker",
     "dramatiq": "fleek.dispatch.dramatiq:run_worker",
 }
-WEBHOOK_FORMS: Final = {"replicate": "fleek.api.facades.replicate.webhook_form:FORM"}
+WEBHOOK_FORMS: Final = {
+    "fal": "fleek.api.facades.fal.webhook_form:FORM",
+    "replicate": "fleek.api.facades.replicate.webhook_form:FORM",
+}
 """The forms of webhooks besides our own: those of the services that facades stand for."""
 
 ATTACH: Final = "fleek.worker:open_attached_worker"

@@ -70,6 +70,11 @@ BY_ID: Final[Mapping[str, Mapping[str, Any]]] = {
     "POST /api/v1/webhooks/deliveries/{delivery_id}/replay": {},
     "GET /replicate/v1/predictions/{job_id}": {},
     "POST /replicate/v1/predictions/{job_id}/cancel": {},
+    "GET /fal-queue/{app:path}/requests/{job_id}/status": {},
+    "GET /fal-queue/{app:path}/requests/{job_id}/status/stream": {},
+    "GET /fal-queue/{app:path}/requests/{job_id}": {},
+    "GET /fal-queue/{app:path}/requests/{job_id}/response": {},
+    "PUT /fal-queue/{app:path}/requests/{job_id}/cancel": {},
     "GET /replicate/v1/files/{upload_id}": {},
 }
 """Routes that name one thing: how each is called."""
@@ -117,6 +122,8 @@ STREAMED: Final = {
 """Routes that send what happens to the caller's own things; for facades, see their own tests."""
 
 SAME: Final = {
+    *("POST /fal-queue/{app:path}", "POST /fal/{app:path}", "POST /fal/{app:path}/stream"),
+    *("POST /fal/files/upload", "POST /fal/storage/auth/token"),
     "DELETE /replicate/v1/files/{upload_id}",
     "POST /replicate/v1/models/{owner}/{name}/predictions",
     "POST /replicate/v1/deployments/{owner}/{name}/predictions",
@@ -238,7 +245,7 @@ async def test_foreign_resources_are_not_found(
     """The response equals that for an unknown id, while the owner finds them."""
     for route in sorted(BY_ID, key=lambda route: route.startswith("DELETE")):  # which go last
         with subtests.test(route=str(route)[:40]):
-            method, path = route.split()
+            method, path = route.replace("{app:path}", "owner/app").split()
             absent_id = uuid7()
             absent = {
                 **dict.fromkeys(("job_id", "operation_id", "endpoint_id"), absent_id),

@@ -213,10 +213,15 @@ def presented_key(headers: Headers) -> str | None:
     for value in given[0]:
         scheme, _, credentials = value.strip().partition(" ")
         if scheme.lower() in SCHEMES:
-            keys.add(credentials.strip())
+            keys.add(_secret(scheme, credentials.strip()))
     if len(keys) > 1:
         raise AmbiguousCredentials("Authorization and X-API-Key must not contain different keys")
     return keys.pop() if keys else None
+
+
+def _secret(scheme: str, credentials: str) -> str:
+    """Return the key without the id that fal's clients put before it: ``Key id:K``."""
+    return credentials.rpartition(":")[2] if scheme.lower() == "key" else credentials
 
 
 def _check_query(request: Request) -> None:

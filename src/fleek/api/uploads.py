@@ -85,7 +85,7 @@ async def create_upload(rt: RuntimeDep, request: Request, response: Response) ->
     as a job that has not ended refers to it.
     """
     request.scope[UNTIMED] = True
-    chunks = _file(request, most=rt.settings.max_upload_bytes)
+    chunks = uploaded_file(request, most=rt.settings.max_upload_bytes)
     upload = await accept_upload(rt, chunks, tenant_id=caller(request).tenant_id)
     response.headers["Location"] = link(rt, f"/api/v1/uploads/{upload.id}")
     return UploadRead.of(upload, public=rt.settings.public_base)
@@ -119,7 +119,7 @@ async def delete_upload(upload_id: UploadIdPath, rt: RuntimeDep, request: Reques
     return UploadRead.of(upload, public=rt.settings.public_base)
 
 
-def _file(request: Request, *, most: int) -> AsyncIterator[bytes]:
+def uploaded_file(request: Request, *, most: int) -> AsyncIterator[bytes]:
     """Return the bytes of the file that a request holds, as they come in.
 
     Raises:

@@ -69,6 +69,7 @@ class Delivery:
     seq: int = 0  # the job's version with this event
     type: str
     body: bytes
+    form: str | None = None  # see `fleek.domain.job.JobWebhook`
     created_at: datetime
     state: DeliveryState = DeliveryState.PENDING
     failures: int = 0  # since it was created or replayed

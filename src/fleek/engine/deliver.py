@@ -8,7 +8,7 @@ Receivers have lanes, so that one which does not answer costs only itself.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,12 +23,13 @@ from fleek import failpoints
 from fleek.domain.errors import ConfigurationError, Conflict, HostError, NotFound
 from fleek.domain.text import one_line
 from fleek.domain.webhooks import FAILING_FOR, QUIET, Delivery, DeliveryState, retry_delay
-from fleek.engine import signing
+from fleek.engine import signing, webhook_keys
 from fleek.engine.loops import run_logged
 from fleek.engine.runtime import Runtime
 from fleek.engine.webhooks import signing_secrets
 from fleek.outbound.addresses import UnsafeAddress
 from fleek.outbound.client import NotSent, Response, ResponseLost
+from fleek.registry import webhook_form
 from fleek.store import deliveries, endpoints
 from fleek.store.deliveries import Claim, Lane, Outcome
 
@@ -70,6 +71,7 @@ class Receiver(NamedTuple):
 
     url: str
     secrets: Sequence[str]
+    prefix: str | None = None  # of the headers, if the installation's private key signs
 
 
 class DeliveryLoop:
@@ -228,6 +230,9 @@ async def _receiver(rt: Runtime, delivery: Delivery) -> Receiver:
             raise Conflict("the endpoint is disabled")
         url = endpoint.url
     assert url is not None
+    form = None if delivery.form is None else webhook_form(delivery.form)
+    if form is not None and form.prefix is not None:
+        return Receiver(url, [await webhook_keys.seed_of(rt)], form.prefix)
     secrets = await signing_secrets(
         rt, tenant_id=delivery.tenant_id, endpoint_id=delivery.endpoint_id
     )
@@ -236,8 +241,9 @@ async def _receiver(rt: Runtime, delivery: Delivery) -> Receiver:
 
 async def send(rt: Runtime, delivery: Delivery, receiver: Receiver, *, seconds: float) -> Answer:
     """Send a delivery once; whatever the receiver does, this ends in time."""
-    headers = signing.headers(delivery.message_id, delivery.body, receiver.secrets, now=rt.now())
-    opening = rt.webhooks.open("POST", receiver.url, delivery.body, headers)
+    opening = rt.webhooks.open(
+        "POST", receiver.url, delivery.body, _headers(rt, delivery, receiver)
+    )
     try:
         async with asyncio.timeout(seconds), opening as response:
             answer = _read(response, now=rt.now())
@@ -252,6 +258,13 @@ async def send(rt: Runtime, delivery: Delivery, receiver: Receiver, *, seconds: 
         return Answer(None, "timed_out" if error.late else f"no_response: {error}")
     failpoints.hit("deliver.sent")
     return answer
+
+
+def _headers(rt: Runtime, delivery: Delivery, receiver: Receiver) -> Mapping[str, str]:
+    if receiver.prefix is not None:
+        seed = receiver.secrets[0]
+        return webhook_keys.headers(delivery, seed, now=rt.now(), prefix=receiver.prefix)
+    return signing.headers(delivery.message_id, delivery.body, receiver.secrets, now=rt.now())
 
 
 def _read(response: Response, *, now: datetime) -> Answer:

@@ -185,6 +185,9 @@ class Hello(BaseModel):
 class WebhookForm(Protocol):
     """The webhooks of another service."""
 
+    prefix: str | None
+    """Of the headers, if the installation's private key signs; else the tenant's secret does."""
+
     def body(self, job: Job, media: Sequence[Media], addresses: Addresses) -> bytes:
         """Return the body of a webhook about a job as it is after an event."""
         ...

@@ -24,6 +24,7 @@ DELIVERY: Final = rows.Mapper(
     Delivery,
     fixed={
         *("id", "tenant_id", "lane", "endpoint_id", "url", "job_id", "seq", "type", "body"),
+        "form",
         "created_at",
     },
 )
@@ -135,6 +136,7 @@ def _values(job: Job, kind: str, body: bytes, receiver: _Receiver) -> rows.Value
             seq=job.version,
             type=kind,
             body=body,
+            form=receiver.form,
             created_at=job.updated_at,
             next_at=job.updated_at,
         )

@@ -103,3 +103,32 @@ def test_replicates_client_repeats_and_pays_once(site: Site, folder: Path) -> No
 async def _jobs(site: Site) -> Any:
     page = await listing.page(site.rt.db, tenant_id="default", limit=100)
     return [view.job for view in page.views]
+
+
+def test_fals_client_works_through_the_proxy(site: Site, folder: Path) -> None:
+    """Run, subscribe, submit, status, result, cancel, fail, refuse, stream."""
+    results = check(site, folder, "fal.mjs")
+    refused, failed = results.pop("refused"), results.pop("failed")
+
+    assert results == {
+        "run": [2, 36],
+        "subscribe": ["COMPLETED", 1, 36],
+        "subscribeStreaming": 1,
+        "lifecycle": [True, 1],
+        "cancelled": "request_cancelled",
+        "stream": 1,
+        "meantTwice": 2,
+    }
+    assert (refused["status"], "seed" in refused["error"]) == (422, True)
+    assert (failed["status"], "NSFW" in failed["error"]) == (422, True)
+
+
+def test_fals_client_repeats_and_pays_once(site: Site, folder: Path) -> None:
+    """It sends a request up to four times if the answers are lost."""
+    site.line.lose = 2
+
+    results = check(site, folder, "fal.mjs", "lost")
+
+    assert results == {"repeated": 1}
+    assert site.line.lost == 2
+    assert site.purchases("fal js lost") == 1

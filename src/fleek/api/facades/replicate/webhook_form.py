@@ -12,6 +12,8 @@ from fleek.schemas import Addresses
 class PredictionForm:
     """The form of webhooks that clients of Replicate receive."""
 
+    prefix: str | None = None
+
     def body(self, job: Job, media: Sequence[Media], addresses: Addresses) -> bytes:
         """Return the prediction as it is after an event."""
         return strict.dumps(present(job, media, addresses))
