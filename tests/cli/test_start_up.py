@@ -27,7 +27,7 @@ NOT_TO_SERVE: Final = {
     *("fleek.client", "fleek.doctor", "fleek.emulator", "fleek.providers.replicate"),
     *("fleek.storage.s3", "sqlalchemy.dialects.postgresql"),
 }
-MOST_TO_SERVE: Final = 1150
+MOST_TO_SERVE: Final = 1190
 TO_COMPLETE: Final = {"COMP_WORDS": "fleek ge", "COMP_CWORD": "1"}
 
 
