@@ -358,7 +358,7 @@ UNKNOWN_QUERIES: Final = [
     *("GET /api/v1/jobs?sort=created_at;DROP", "GET /api/v1/jobs?statuses=failed"),
     *("GET /api/v1/jobs?LIMIT=1", "GET /api/v1/jobs?%25%25=q", "HEAD /api/v1/jobs?page=2"),
     *(f"GET /api/v1/jobs/{UNKNOWN}?x", f"GET /api/v1/status/{UNKNOWN}?x=1"),
-    *(f"GET /status/{UNKNOWN}?x=1", f"GET /media/{UNKNOWN}.png?size=320"),
+    *(f"GET /status/{UNKNOWN}?x=1", f"GET /media/{UNKNOWN}.png?width=320"),
     *(f"GET /api/v1/download/{UNKNOWN}?idx=1", f"GET /api/v1/jobs/{UNKNOWN}/metadata?x=1"),
     *("GET /api/v1/models?colour=red", "GET /api/v1/models/a/b?version=c"),
     *("GET /info?x=1", "GET /metrics?name=fleek_jobs", "GET /?x=1"),

@@ -9,7 +9,7 @@ from playwright.sync_api import CDPSession, ConsoleMessage, Page
 
 from service_process import Service, delay
 
-PATIENCE_MS: Final = 20_000
+PATIENCE_MS: Final = 60_000
 FAST: Final = {**delay("0.05"), "HEARTBEAT_SECONDS": "0.2"}
 SMALL: Final = {"width": 96, "height": 64, "caption": False}
 GONE: Final = "net::ERR_INCOMPLETE_CHUNKED_ENCODING"  # a stream, when its service stops
@@ -66,7 +66,7 @@ class Tab:
         found = self.session.send("Performance.getMetrics")["metrics"]
         return next(float(one["value"]) for one in found if one["name"] == "TaskDuration")
 
-    def until(self, script: str, *, wanted: Any = True, seconds: float = 20) -> None:
+    def until(self, script: str, *, wanted: Any = True, seconds: float = 60) -> None:
         """Wait until an expression in the page has a value; the page's policy forbids to evaluate there."""
         deadline = time.monotonic() + seconds
         while (found := self.page.evaluate(script)) != wanted:

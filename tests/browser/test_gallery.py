@@ -91,6 +91,23 @@ def test_22_nothing_moves_while_it_loads(tab: Tab) -> None:
     assert page.evaluate("window.shift") < 0.02
 
 
+def test_23_the_wall_loads_thumbnails_and_no_originals(tab: Tab) -> None:
+    """Each picture is small; once one was made, a placeholder shows first."""
+    page = tab.go("#/gallery")
+    tab.until("document.querySelectorAll('.tile img').length >= 12")
+    tab.until(
+        "[...document.querySelectorAll('.tile img')].every((one) => one.naturalWidth > 0)",
+        seconds=60,
+    )
+
+    loaded = [url for url in tab.sent if "/media/" in url]
+
+    assert len(loaded) >= 12
+    assert [url for url in loaded if "size=320" not in url] == []
+    page.reload()
+    tab.until("document.querySelector('.tile a[style*=\"data:image/webp\"]') !== null")
+
+
 def test_24_filters_are_in_the_address(tab: Tab) -> None:
     """A reload and Back restore them."""
     page = tab.go("#/gallery")

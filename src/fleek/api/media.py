@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import Path, Query
@@ -33,6 +33,7 @@ from fleek.domain.job import JobId, Status
 from fleek.domain.media import Media, Part, metadata_key, purged
 from fleek.engine.collect import document
 from fleek.engine.runtime import Runtime
+from fleek.engine.thumbnails import Thumbnails
 from fleek.schemas import media_name
 from fleek.sniff import SAFE_INLINE, presentation
 from fleek.storage.base import Link, Storage
@@ -151,8 +152,14 @@ async def get_media(
         Query(description="`false`: send the file itself, wherever it is stored."),
         StrictBool,
     ] = True,
+    size: Annotated[
+        Literal["320", "960"] | None,
+        Query(description="A small picture instead, with a longer side of this many pixels."),
+    ] = None,
 ) -> Response:
     """Return a file under its public name. It never changes, and may be cached for ever.
+
+    With `size`, return a small picture of it as WebP; 404 `not_found` if there is none of such a file.
 
     Once callers need keys, an address that the API has given out is signed, and is valid for an hour
     without a key. A storage that serves its files itself, such as S3, is where the caller is sent.
@@ -164,6 +171,8 @@ async def get_media(
     media = await _media(rt, JobId(UUID(found[1])), tenant_id, index=int(found[2] or 0))
     if media.extension != found[3]:
         raise NotFound("no such file")
+    if size is not None:
+        return await _small(rt, request, media, int(size))
     inline = media.content_type in SAFE_INLINE
     headers = _headers(media, inline=inline) | {
         "Cache-Control": PRIVATE if rt.keys.required else IMMUTABLE
@@ -261,6 +270,23 @@ def _headers(media: Media, *, inline: bool) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "ETag": f'"{media.sha256}"',
     }
+
+
+async def _small(rt: Runtime, request: Request, media: Media, size: int) -> Response:
+    """Return a small picture: it shows an untrusted file, but a program of ours has made it."""
+    headers = {
+        "Cache-Control": PRIVATE if rt.keys.required else IMMUTABLE,
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "ETag": f'"{media.sha256}-{size}"',
+    }
+    if unchanged(request.headers, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    thumbnails: Thumbnails = request.app.state.thumbnails
+    data = await thumbnails.read(media, size)
+    return Response(data, headers=headers, media_type="image/webp")
 
 
 def _elsewhere(link: Link) -> Response:

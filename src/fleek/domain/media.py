@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, Final, NewType
 from uuid import UUID
 
 from fleek.domain.job import AttemptId, Job, JobId
@@ -11,6 +11,9 @@ from fleek.domain.text import LongText
 
 Key = NewType("Key", str)
 """A name in storage: ``media/…``, ``metadata/…`` or ``uploads/…``, made only from ids and validated parts."""
+
+SIZES: Final = (320, 960)  # of small pictures: pixels of the longer side, at most
+THUMBNAIL: Final = ".small-"  # in keys
 
 
 class Part(StrEnum):
@@ -61,6 +64,7 @@ class Media:
     width: int | None = None  # pixels; images and video
     height: int | None = None
     duration_seconds: float | None = None  # audio, video and animations
+    placeholder: str | None = None  # a tiny picture, as a data: URI; once a thumbnail was made
 
     @property
     def extension(self) -> str:
@@ -83,6 +87,17 @@ def public_name(key: Key) -> str:
         return file
     suffix = "" if number == "0" else f"-{number}"
     return f"{above.split('/')[1]}{suffix}.{file.rpartition('.')[2]}"
+
+
+def thumbnail_key(key: Key, size: int) -> Key:
+    """Return the key of a small picture of a file, beside it."""
+    return Key(f"{key}{THUMBNAIL}{size}.webp")
+
+
+def original_key(key: str) -> str:
+    """Return the key of the file that a small picture shows; of any other file its own."""
+    original, found, rest = key.rpartition(THUMBNAIL)
+    return original if found and rest in {f"{size}.webp" for size in SIZES} else key
 
 
 def metadata_key(job_id: JobId) -> Key:

@@ -16,7 +16,7 @@ import structlog
 from fleek import failpoints
 from fleek.domain.errors import StorageError
 from fleek.domain.job import Status
-from fleek.domain.media import Part, owner, purged
+from fleek.domain.media import Part, original_key, owner, purged
 from fleek.engine.runtime import Runtime
 from fleek.storage.base import Stored
 from fleek.store import inputs, purges
@@ -114,7 +114,7 @@ def _is_orphan(file_owner: FileOwner, part: Part, stored: Stored) -> bool:
         return False
     if job.status is not Status.COMPLETED or purged(job, part):
         return True
-    return part is Part.MEDIA and stored.key not in file_owner.keys
+    return part is Part.MEDIA and original_key(stored.key) not in file_owner.keys
 
 
 async def _everything(rt: Runtime) -> AsyncIterator[Stored]:

@@ -14,6 +14,7 @@ from fleek.domain.job import Job, Kind, Stage, State, Status
 from fleek.domain.media import Media
 from fleek.domain.money import usd_or_none
 from fleek.domain.text import strip_unstorable
+from fleek.sniff.thumbnails import thumbnail_sizes
 
 
 def unsigned(_name: str) -> str:
@@ -28,6 +29,11 @@ class Addresses:
     public: str  # "http://127.0.0.1:8000"; empty: relative
     media: str  # "http://127.0.0.1:8000/media"
     query: Callable[[str], str] = unsigned  # of the address of a file, by its public name
+
+    def thumbnail(self, media: Media, size: int) -> str:
+        """Return the address of a small picture of one stored file."""
+        file = self.file(media)
+        return f"{file}{'&' if '?' in file else '?'}size={size}"
 
     def file(self, media: Media) -> str:
         """Return the address of one stored file."""
@@ -84,6 +90,12 @@ def example(addresses: Addresses) -> JsonValue:
                 "width": 1024,
                 "height": 1024,
                 "duration_seconds": None,
+                "thumbnails": {
+                    "320": f"{file}?size=320",
+                    "960": f"{file}?size=960",
+                },
+                "placeholder": None,
+                "poster": None,
             }
         ],
         "kind": "image",
@@ -130,10 +142,27 @@ class OutputRead(BaseModel):
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = None
+    thumbnails: dict[str, str] = Field(
+        default_factory=dict,
+        description="Addresses of small pictures, by the pixels of their longer side: `320`, `960`. "
+        "They are made when they are first asked for; empty: of this type there are none.",
+    )
+    placeholder: str | None = Field(
+        default=None,
+        description="A tiny picture as a `data:` URI of at most 300 characters; null until a thumbnail "
+        "was made.",
+    )
+    poster: str | None = Field(
+        default=None, description="Address of the first frame of a film, where it can be decoded."
+    )
 
     @classmethod
     def from_media(cls, media: Media, addresses: Addresses) -> Self:
         """Present a stored file."""
+        small = {
+            str(size): addresses.thumbnail(media, size)
+            for size in thumbnail_sizes(media.content_type)
+        }
         return cls(
             index=media.index,
             url=addresses.file(media),
@@ -143,6 +172,9 @@ class OutputRead(BaseModel):
             width=media.width,
             height=media.height,
             duration_seconds=media.duration_seconds,
+            thumbnails=small,
+            placeholder=media.placeholder,
+            poster=small.get("960") if media.content_type.startswith("video/") else None,
         )
 
 

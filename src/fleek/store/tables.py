@@ -302,6 +302,7 @@ class MediaRow(Base):
     width: Mapped[int | None] = mapped_column(Integer)
     height: Mapped[int | None] = mapped_column(Integer)
     duration_seconds: Mapped[float | None] = mapped_column(Float)
+    placeholder: Mapped[str | None] = mapped_column(String(300))
 
 
 class WorkerRow(Base):

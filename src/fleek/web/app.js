@@ -102,6 +102,7 @@ async function special(at) {
 
 function navigate() {
   const at = route();
+  for (const open of document.querySelectorAll("dialog.sheet[open]")) open.close();
   if (at.name === "jobs" && (under || box)) openLightbox(at.id);
   else {
     closeLightbox();

@@ -22,13 +22,20 @@ export async function favourite(job, value = !job.favourite) {
 }
 export const again = (job) => go(address("", { again: job.id }));
 
+// Without a small picture the file itself is shown; what cannot be had now is asked for once more.
 function broken(img) {
+  if (img.dataset.whole) {
+    img.src = img.dataset.whole;
+    delete img.dataset.whole;
+    return;
+  }
   if (img.dataset.tried) img.replaceWith(h("span", { class: "tag" }, icon("image"), "not shown"));
   else { img.dataset.tried = "1"; const src = img.src; setTimeout(() => { img.src = src; }, 1500); }
 }
 
 function picture(job, output) {
-  return h("img", { src: thumbnail(output, "320") ?? mediaUrl(output.url), alt: job.prompt.slice(0, 200), loading: "lazy", decoding: "async", draggable: "false",
+  const small = thumbnail(output, "320");
+  return h("img", { src: small ?? mediaUrl(output.url), "data-whole": small && mediaUrl(output.url), alt: job.prompt.slice(0, 200), loading: "lazy", decoding: "async", draggable: "false",
     width: output.width, height: output.height, onerror: (event) => broken(event.target) });
 }
 
