@@ -212,7 +212,7 @@ def test_46_empty_loading_error_and_degraded_are_worded(
 
 
 def test_46_without_javascript_there_are_commands(service: Service) -> None:
-    """The page says how to use the service without it. (Chromium under control shows no such part.)"""
+    """The page says how to use the service without it. A controlled Chromium does not show it."""
     page = service.http.get("/", headers={"Accept": "text/html"}).text
 
     shown = page.partition("<noscript>")[2].partition("</noscript>")[0]

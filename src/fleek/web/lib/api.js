@@ -22,10 +22,24 @@ export class Offline extends Error {}
 // `ask` is called with a reason when a key is needed; it resolves once there is one.
 export const onUnauthorized = (ask) => { asked = ask; };
 
-export async function raw(path, { method = "GET", body, json, headers = {}, signal, keyed = true } = {}) {
-  const sent = { ...headers };
-  const used = key.get();
-  if (used && keyed) sent.Authorization = `Bearer ${used}`;
+const bearer = () => (key.get() ? { Authorization: `Bearer ${key.get()}` } : {});
+let gate = null; // what all requests wait for: one of them finds out whether the key is valid, or asks for it
+
+async function checked(reason) {
+  for (let why = reason; ;) {
+    if (why !== null) await asked?.(why);
+    try {
+      const answer = await fetch("api/v1/me", { headers: bearer(), cache: "no-store" });
+      if (answer.status !== 401) return;
+    } catch { return; }
+    why = key.get() ? "This key was not accepted." : "";
+  }
+}
+
+export async function raw(path, { method = "GET", body, json, headers = {}, signal } = {}) {
+  const mine = gate ??= checked(null);
+  await mine;
+  const sent = { ...headers, ...bearer() };
   if (json !== undefined) sent["Content-Type"] = "application/json";
   let answer;
   try {
@@ -40,8 +54,8 @@ export async function raw(path, { method = "GET", body, json, headers = {}, sign
   let said = {};
   try { said = JSON.parse(text); } catch { /* of a proxy */ }
   if (answer.status === 401 && asked) {
-    if (key.get() === used) await asked(used ? "This key was not accepted." : "");
-    return raw(path, { method, body, json, headers, signal, keyed });
+    if (gate === mine) gate = checked(key.get() ? "This key was not accepted." : "");
+    return raw(path, { method, body, json, headers, signal });
   }
   throw new Problem(answer.status, said);
 }

@@ -2,6 +2,7 @@
 import { h, icon, iconButton } from "../lib/dom.js";
 import { api, mediaUrl, save, thumbnail } from "../lib/api.js";
 import { bare, dayOf, elapsed, kindIcon, modelName, seconds, some } from "../lib/format.js";
+import { load } from "../lib/loading.js";
 import { put, unfinished } from "../lib/store.js";
 import { address, go } from "../lib/router.js";
 import { retry } from "./live.js";
@@ -23,20 +24,23 @@ export async function favourite(job, value = !job.favourite) {
 export const again = (job) => go(address("", { again: job.id }));
 
 // Without a small picture the file itself is shown; what cannot be had now is asked for once more.
-function broken(img) {
-  if (img.dataset.whole) {
-    img.src = img.dataset.whole;
-    delete img.dataset.whole;
-    return;
+function broken(img, whole) {
+  if (whole) img.addEventListener("error", () => broken(img, null), { once: true });
+  if (whole) load(img, whole);
+  else if (img.dataset.tried) img.replaceWith(h("span", { class: "tag" }, icon("image"), "not shown"));
+  else {
+    img.dataset.tried = "1";
+    const src = img.src;
+    img.addEventListener("error", () => broken(img, null), { once: true });
+    setTimeout(() => load(img, src), 1500);
   }
-  if (img.dataset.tried) img.replaceWith(h("span", { class: "tag" }, icon("image"), "not shown"));
-  else { img.dataset.tried = "1"; const src = img.src; setTimeout(() => { img.src = src; }, 1500); }
 }
 
 function picture(job, output) {
-  const small = thumbnail(output, "320");
-  return h("img", { src: small ?? mediaUrl(output.url), "data-whole": small && mediaUrl(output.url), alt: job.prompt.slice(0, 200), loading: "lazy", decoding: "async", draggable: "false",
-    width: output.width, height: output.height, onerror: (event) => broken(event.target) });
+  const small = thumbnail(output, "320"), whole = mediaUrl(output.url);
+  const img = h("img", { alt: job.prompt.slice(0, 200), decoding: "async", draggable: "false", width: output.width, height: output.height });
+  img.addEventListener("error", () => broken(img, small && whole), { once: true });
+  return load(img, small ?? whole);
 }
 
 function video(job, output) {
