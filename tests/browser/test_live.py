@@ -186,7 +186,7 @@ def test_32_a_killed_service_comes_back_and_nothing_is_missing_or_twice(
     open_tab: Open, own_service: Start
 ) -> None:
     """The page says so, keeps what it has, and goes on where it was."""
-    service = own_service(**delay("2"))
+    service = own_service(**delay("10"))
     tab = open_tab(service, forgiving=True)
     page = tab.go()
     page.wait_for_selector(".model b")
