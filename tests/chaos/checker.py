@@ -12,7 +12,7 @@ from itertools import pairwise, zip_longest
 from typing import Final
 from uuid import UUID
 
-from chaos import promises
+from chaos import budgets, promises
 from chaos.evidence import Attempt, Event, Evidence, Job, Sale
 from chaos.money import money, sales_by_job
 from chaos.promises import said
@@ -52,7 +52,7 @@ def check(evidence: Evidence, terms: Terms) -> list[str]:
         _money_is_explained,
     )
     found = [f"{one.__name__[1:]}: {found}" for one in checks for found in one(evidence, terms)]
-    return found + promises.check(evidence)
+    return found + promises.check(evidence) + budgets.check(evidence)
 
 
 def _accepted_exists(evidence: Evidence, _: Terms) -> Iterator[str]:

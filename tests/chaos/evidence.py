@@ -5,7 +5,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -20,7 +20,12 @@ JOBS: Final = (
     "SELECT id, prompt, status, attempt, max_attempts, attempt_id, prediction_id, error_code,"
     " version, tenant_id, webhook FROM jobs"
 )
-ATTEMPTS: Final = "SELECT id, job_id, n, prediction_id, verdict, cancel_owed FROM attempts"
+ATTEMPTS: Final = (
+    "SELECT id, job_id, n, prediction_id, verdict, cancel_owed, metrics FROM attempts"
+)
+CHARGES: Final = "SELECT job_id, number, tenant_id, day, estimate, actual, state FROM charges"
+SPEND: Final = "SELECT tenant_id, start, reserved, spent FROM spend WHERE key_id = ''"
+COSTS: Final = "SELECT id, cost FROM jobs"
 EVENTS: Final = "SELECT job_id, seq, type, data FROM events ORDER BY job_id, seq"
 MEDIA: Final = 'SELECT job_id, attempt_id, "index", key, sha256, size_bytes FROM media'
 FAILPOINT: Final = re.compile(r"^failpoint \S+ (\w+)$", re.MULTILINE)
@@ -62,6 +67,30 @@ class Attempt:
     prediction_id: str | None
     verdict: str | None
     cancel_owed: bool
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """The row of an attempt's charge, in 10^-6 USD."""
+
+    job_id: UUID
+    number: int
+    tenant_id: str
+    day: str
+    estimate: int | None
+    actual: int | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """A row of the spend: what a budget has in one period."""
+
+    tenant_id: str  # empty: everybody
+    start: str  # of the days in the period
+    reserved: int
+    spent: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +126,7 @@ class Sale:
     ended: float | None  # None: it is running
     heading: str | None  # its end, and whether it had started; None: it is running
     billed: float
+    micros: int = 0  # its price in 10^-6 USD
     vanished: bool = False  # missing in reads and lists
     denied: bool = False  # its cancellation was confirmed, but it ran on or had ended
 
@@ -163,6 +193,9 @@ class Evidence:
     crowded: Mapping[str, int]  # by tenant: the highest number of unfinished jobs
     max_live: int | None  # its limit
     resumed: int = 0  # number of resumed streams
+    charges: Sequence[Charge] = ()
+    spend: Sequence[Spent] = ()
+    costs: Mapping[UUID, int | None] = field(default_factory=dict)  # of jobs
     flood: Sequence[Answered] = ()  # responses to a caller beyond its rate
     rate_per_minute: int = 0  # its rate limit; 0: none
 
@@ -224,6 +257,12 @@ def gather(
             Key(tenant_id=tenant_id, key=key, job_id=_uuid(job_id))
             for tenant_id, key, job_id in service.rows(KEYS)
         ],
+        charges=[_charge(row) for row in service.rows(CHARGES)],
+        spend=[
+            Spent(tenant_id=tenant_id, start=start, reserved=int(reserved), spent=int(spent))
+            for tenant_id, start, reserved, spent in service.rows(SPEND)
+        ],
+        costs={_uuid(job_id): cost for job_id, cost in service.rows(COSTS)},
         followed=seen.followed,
         crowded=seen.crowded,
         resumed=seen.resumed,
@@ -265,6 +304,19 @@ def _attempt(row: Sequence[Any]) -> Attempt:
         prediction_id=row[3],
         verdict=row[4],
         cancel_owed=bool(row[5]),
+        metrics=json.loads(row[6] or "{}"),
+    )
+
+
+def _charge(row: Sequence[Any]) -> Charge:
+    return Charge(
+        job_id=_uuid(row[0]),
+        number=row[1],
+        tenant_id=row[2],
+        day=row[3],
+        estimate=row[4],
+        actual=row[5],
+        state=row[6],
     )
 
 
@@ -303,6 +355,7 @@ def _sale(row: Mapping[str, Any]) -> Sale:
         ended=None if row["heading"] is None else row["history"][-1][0],
         heading=row["heading"],
         billed=row["billed"],
+        micros=row["billed_micros"],
         vanished=row["vanished"],
         denied=row["cancel_lied"] or row["deleted"],
     )

@@ -29,6 +29,7 @@ class Host:
         assert self._popen.stdout is not None
         assert b"emulator at" in self._popen.stdout.readline()
         self._http = httpx2.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
+        self.plan(price_per_second_usd=0.001)
 
     @property
     def url(self) -> str:

@@ -17,7 +17,7 @@ from chaos import tenants
 from chaos.evidence import Evidence, Seen, gather
 from chaos.flood import Flood
 from chaos.history import Client, History
-from chaos.host import Host
+from chaos.host import HOSTS, Host
 from chaos.receiver import Receiver
 from chaos.tenants import ADMIN, Tenant, TenantSetup
 from fleek.domain.job import DEFAULT_TENANT
@@ -38,6 +38,13 @@ QUICK: Final = {
     "WEBHOOK_ALLOW_HTTP": "true",
     **tenants.SETTINGS,
 }
+PRICES: Final = "".join(
+    f'[[price]]\nprovider = "{provider}"\nmodel = "*"\nprediction = "0.003"\n'
+    'run_second = "0.001"\nassume = { run_second = 1 }\n'
+    for provider in HOSTS
+)
+"""Those of the emulator; that of the run time is often another one than was estimated."""
+
 LAUNCH_SECONDS: Final = 120.0
 ANSWER_SECONDS: Final = (
     5.0  # without a response by then the process is frozen, or the machine very busy
@@ -80,6 +87,9 @@ class Rig(Service):
     def __init__(self, folder: Path, host: Host, **settings: str) -> None:
         super().__init__(folder, **{**host.settings(), **QUICK, **settings})
         self.host = host
+        prices = folder / "prices.toml"
+        prices.write_text(PRICES)
+        self.env["PRICES_FILE"] = str(prices)
         self.env["PUBLIC_URL"] = f"http://127.0.0.1:{self.port}"
         if code := os.environ.get("PYTHONPATH"):  # noqa: TID251 - a child's environment
             self.env["PYTHONPATH"] = code  # for another version of the code

@@ -3,8 +3,9 @@
 All of them are created over HTTP, with repetitions until there is a response.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import httpx2
@@ -20,6 +21,13 @@ ENDS: Final = {"completed", "failed", "cancelled"}
 ANNOUNCED: Final = {  # history entries with public events
     line: str(PUBLIC[line]) for line in ("submitted", *sorted(ENDS))
 }
+BUDGETS: Final[Sequence[Mapping[str, Any]]] = (
+    {"period": "total", "limit": "1000"},
+    {"tenant": "", "period": "day", "limit": "1000"},
+    {"tenant": "", "period": "month", "limit": "1000"},
+)
+"""Of the whole service and of each tenant: they are kept up to date, and never exhausted."""
+
 PATIENCE: Final = 180.0
 ANSWER_SECONDS: Final = 60.0  # for a busy machine; a killed process disconnects at once
 LOOK_SECONDS: Final = 0.2
@@ -47,6 +55,9 @@ class TenantSetup:
     def made(self) -> Tenant:
         """Return the tenant when it is complete."""
         key = self.key()
+        for budget in BUDGETS:
+            body = {**budget, "tenant": self._name} if "tenant" in budget else budget
+            self._until(partial(self._budget, body))
         endpoint_id = self._until(lambda: self._endpoint(key))
         if not self._secrets:  # the response with the first one was lost
             self._until(lambda: self._rotated(key, endpoint_id))
@@ -61,6 +72,11 @@ class TenantSetup:
     def _key(self) -> str | None:
         made = self._call("POST", "/api/v1/keys", ADMIN, {"name": "run", "tenant": self._name})
         return None if made is None else str(made["key"])
+
+    def _budget(self, budget: Mapping[str, Any]) -> str | None:
+        """Set a budget; setting it again changes nothing."""
+        made = self._call("POST", "/api/v1/budgets", ADMIN, budget)
+        return None if made is None else str(made["limit"])
 
     def _endpoint(self, key: str) -> str | None:
         """Return the id of the endpoint; create it if it is missing."""

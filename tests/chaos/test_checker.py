@@ -11,6 +11,7 @@ import pytest
 from chaos.checker import Terms, check
 from chaos.evidence import (
     Attempt,
+    Charge,
     Delivery,
     Endpoint,
     Event,
@@ -19,6 +20,7 @@ from chaos.evidence import (
     Key,
     Media,
     Sale,
+    Spent,
 )
 from chaos.flood import Answered
 from chaos.follower import Followed
@@ -57,8 +59,8 @@ def story() -> Evidence:
     """Return the evidence of a run with one completed and one cancelled job."""
     jobs = {PAINTED: job(PAINTED, "completed"), STOPPED: job(STOPPED, "cancelled")}
     attempts = [
-        Attempt(id=FIRST, job_id=PAINTED, n=1, prediction_id="p1", verdict="succeeded", cancel_owed=False),
-        Attempt(id=SECOND, job_id=STOPPED, n=1, prediction_id="p2", verdict="cancelled", cancel_owed=False),
+        Attempt(id=FIRST, job_id=PAINTED, n=1, prediction_id="p1", verdict="succeeded", cancel_owed=False, metrics={"predict_time": 1.2}),
+        Attempt(id=SECOND, job_id=STOPPED, n=1, prediction_id="p2", verdict="cancelled", cancel_owed=False, metrics={}),
     ]  # fmt: skip
     events = {
         one.id: [
@@ -88,8 +90,8 @@ def story() -> Evidence:
         },
         tallies={"completed": 1, "cancelled": 1, "pending": 0},
         sales=[
-            Sale(id="p1", attempt_id=FIRST, prompt="prompt 1", begun=1, ended=2, heading="succeeded", billed=1),
-            Sale(id="p2", attempt_id=SECOND, prompt="prompt 2", begun=1, ended=2, heading="canceled_after_start", billed=1),
+            Sale(id="p1", attempt_id=FIRST, prompt="prompt 1", begun=1, ended=2, heading="succeeded", billed=1, micros=4200),
+            Sale(id="p2", attempt_id=SECOND, prompt="prompt 2", begun=1, ended=2, heading="canceled_after_start", billed=1, micros=3100),
         ],
         files={KEY: (3, SHA)},
         truths={("p1", 0): SHA},
@@ -115,11 +117,29 @@ def story() -> Evidence:
             one.tenant_id: [Followed(kind, one.id, seq) for seq, kind in public(one)]
             for one in jobs.values()
         },
+        charges=[a_charge(PAINTED, 4200, tenant_id=NORTH), a_charge(STOPPED, 4000, tenant_id=SOUTH)],
+        spend=[
+            Spent(tenant_id="", start="", reserved=0, spent=8200),
+            Spent(tenant_id=SOUTH, start="2026-11", reserved=0, spent=4000),
+        ],
+        costs={PAINTED: 4200, STOPPED: 4000},
         crowded={NORTH: 2},
         max_live=2,
         rate_per_minute=60,
         flood=[Answered(status, at, at + 0.1) for status in (200, 429) for at in range(30)],
     )  # fmt: skip
+
+
+def a_charge(job_id: UUID, actual: int, **fields: Any) -> Charge:
+    """Return the charge of a job's first attempt, which was expected to cost 4,000 micros."""
+    facts: dict[str, Any] = {"number": 1, "day": "2026-11-29", "estimate": 4000, "state": "spent"}
+    return Charge(job_id=job_id, actual=actual, **{**facts, **fields})
+
+
+def with_charge(evidence: Evidence, **fields: Any) -> Evidence:
+    """Change the first charge."""
+    first, *others = evidence.charges
+    return replace(evidence, charges=[replace(first, **fields), *others])
 
 
 def public(one: Job) -> list[tuple[int, str]]:
@@ -365,6 +385,42 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     "more requests than a key may send": (
         lambda e: replace(e, flood=[Answered(200, at, at) for at in (1.0, *[2.0] * 13)]),
         "13.0 requests of 12 were served",
+    ),
+    "money that stays reserved": (
+        lambda e: with_charge(e, state="reserved"), "is still reserved",
+    ),
+    "a budget that stays reserved": (
+        lambda e: replace(e, spend=[replace(e.spend[0], reserved=1)]), "everybody has 1 reserved",
+    ),
+    "an attempt without a charge": (
+        lambda e: replace(e, charges=e.charges[1:]), "its charge None",
+    ),
+    "a paid attempt whose charge was released": (
+        lambda e: with_charge(e, state="released"), "its charge Charge",
+    ),
+    "a charge without an attempt": (
+        lambda e: replace(e, charges=[*e.charges, a_charge(PAINTED, 1, tenant_id=NORTH, number=2)]),
+        "is spent, without an attempt",
+    ),
+    "a job that costs something else": (
+        lambda e: replace(e, costs={PAINTED: 4201}), "has cost 4201, and its charges 4200",
+    ),
+    "a charge that is a micro too high": (
+        lambda e: with_charge(e, actual=4201), "was charged 4201 (estimated 4000)",
+    ),
+    "an estimate although the answer has a price": (
+        lambda e: with_charge(e, actual=4000), "was charged 4000",
+    ),
+    "an unknown price that is not the estimate": (
+        lambda e: replace(e, charges=[e.charges[0], replace(e.charges[1], actual=3999)]),
+        "was charged 3999",
+    ),
+    "a budget that is a micro off": (
+        lambda e: replace(e, spend=[e.spend[0], replace(e.spend[1], spent=4001)]),
+        "south has spent 4001",
+    ),
+    "a sum that is not the ledger's": (
+        lambda e: replace(e, spend=[replace(e.spend[0], spent=8199)]), "the service has spent 8199",
     ),
     "the token was sent to strangers": (lambda e: replace(e, leaks=1), "1 sent to the host"),
 }  # fmt: skip

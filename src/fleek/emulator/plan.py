@@ -50,6 +50,7 @@ class Plan(BaseModel):
         "aborted": 0,
     }  # units charged, by end; other ends are free
     price_usd: float = 0.003  # per unit
+    price_per_second_usd: float = 0  # of run time, of each unit in addition
     retention_seconds: float = 3600  # from the end until the data is removed
     file_ttl_seconds: float = 3600  # from the end until outputs are 404
     running_limit_seconds: float = 1800

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Decimal
 from typing import Any, Final
 
 from fleek.emulator.media import file_name
@@ -164,6 +165,23 @@ class Prediction:
         when = "before" if math.isinf(self.started_at) else "after"
         return f"{self.end}_{when}_start"
 
+    @property
+    def run_seconds(self) -> float | None:
+        """How long it ran, as answers say it; None: it did not run."""
+        if math.isinf(self.started_at):
+            return None
+        return round(self.ended_at - self.started_at, 6)
+
+
+def price_micros(prediction: Prediction, plan: Plan, now: float) -> int:
+    """Return what it costs in 10^-6 US dollars, rounded up; 0 while it runs."""
+    heading = prediction.bill(now)
+    units = plan.billing.get(heading, 0) if heading is not None else 0
+    run = Decimal(str(prediction.run_seconds or 0))
+    each = Decimal(str(plan.price_usd)) + Decimal(str(plan.price_per_second_usd)) * run
+    price = Decimal(str(units)) * each * 1_000_000
+    return int(price.to_integral_value(rounding=ROUND_CEILING))
+
 
 def file_urls(prediction: Prediction, host: str) -> list[str]:
     """Return the addresses of its files."""
@@ -175,7 +193,7 @@ def file_urls(prediction: Prediction, host: str) -> list[str]:
 
 def ledger_row(prediction: Prediction, plan: Plan, now: float) -> dict[str, Any]:
     """Return a prediction's row in the ledger: its history and cost."""
-    heading = prediction.bill(now)
+    heading, price = prediction.bill(now), price_micros(prediction, plan, now)
     units = plan.billing.get(heading, 0) if heading is not None else 0
     return {
         "id": prediction.id,
@@ -192,7 +210,8 @@ def ledger_row(prediction: Prediction, plan: Plan, now: float) -> dict[str, Any]
         "history": prediction.history(now),
         "heading": heading,
         "billed": units,
-        "billed_usd": round(units * plan.price_usd, 6),
+        "billed_micros": price,
+        "billed_usd": price / 1e6,
         "cancel_requests": prediction.cancel_requests,
         "cancel_lied": prediction.cancel_lied,
         "deleted": prediction.deleted,

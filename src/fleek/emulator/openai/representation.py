@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from fleek.emulator.media import file_name, render
 from fleek.emulator.plan import Plan
-from fleek.emulator.predictions import Prediction, file_urls
+from fleek.emulator.predictions import Prediction, file_urls, price_micros
 from fleek.emulator.responses import answer
 
 NAME: Final = "openai"
@@ -64,8 +64,11 @@ def failure(prediction: Prediction, plan: Plan) -> tuple[dict[str, Any], int]:
     return {"error": error_of(text, None, status)}, status
 
 
-def images(prediction: Prediction, *, host: str, urls: bool) -> dict[str, Any]:
-    """Return the response with the images of a prediction that has succeeded."""
+def images(prediction: Prediction, plan: Plan, *, host: str, urls: bool) -> dict[str, Any]:
+    """Return the response with the images of a prediction that has succeeded.
+
+    `usage` has its `cost` in US dollars, as gateways add it.
+    """
     if urls:
         data = [{"url": url} for url in file_urls(prediction, host)]
     else:
@@ -85,6 +88,7 @@ def images(prediction: Prediction, *, host: str, urls: bool) -> dict[str, Any]:
             "input_tokens_details": {"image_tokens": 0, "text_tokens": 20},
             "output_tokens": tokens,
             "total_tokens": tokens + 20,
+            "cost": price_micros(prediction, plan, prediction.ended_at) / 1e6,
         },
     }
 
@@ -115,6 +119,8 @@ def present(
         "remixed_from_video_id": None,
         "error": _error(prediction) if status == "failed" else None,
     }
+    if prediction.done(now):
+        body["usage"] = {"cost": price_micros(prediction, plan, now) / 1e6}
     if plan.openai_server != "sglang":
         body["prompt"] = prediction.input.get("prompt")
     return body

@@ -18,7 +18,7 @@ from fleek.emulator.media import CONTENT_TYPES, file_name, render
 from fleek.emulator.multipart import multipart
 from fleek.emulator.openai.representation import NAME, PREFIX, failure, images
 from fleek.emulator.plan import UnknownFault, markers
-from fleek.emulator.predictions import Prediction
+from fleek.emulator.predictions import Prediction, price_micros
 from fleek.emulator.responses import answer, problem
 
 EXTENSIONS: Final = {"png": "png", "jpeg": "jpg", "webp": "webp"}
@@ -143,7 +143,7 @@ async def _with_images(account: Account, prediction: Prediction, *, urls: bool) 
     if prediction.end != "succeeded":
         return Reply(*failure(prediction, account.plan))
     host = account.delivery or prediction.base
-    return Reply(images(prediction, host=host, urls=urls), 200)
+    return Reply(images(prediction, account.plan, host=host, urls=urls), 200)
 
 
 async def _speech(request: Request) -> ASGIApp:
@@ -169,7 +169,13 @@ async def _with_speech(account: Account, prediction: Prediction) -> Reply:
     if prediction.end != "succeeded":
         return Reply(*failure(prediction, account.plan))
     content = render(file_name(prediction.id, 0), prediction.extension)
-    return Reply(content, 200, content_type=CONTENT_TYPES[prediction.extension])
+    price = price_micros(prediction, account.plan, prediction.ended_at)
+    return Reply(
+        content,
+        200,
+        headers={"x-litellm-response-cost": str(price / 1e6)},
+        content_type=CONTENT_TYPES[prediction.extension],
+    )
 
 
 async def _end(account: Account, prediction: Prediction) -> None:

@@ -1,6 +1,5 @@
 """A prediction in Replicate's form."""
 
-import math
 from typing import Any, Final
 
 from fleek.emulator.clock import iso
@@ -84,10 +83,10 @@ def logs(prediction: Prediction, now: float) -> str:
 
 def _metrics(prediction: Prediction) -> dict[str, Any]:
     total = prediction.ended_at - prediction.created
-    if math.isinf(prediction.started_at):
+    if (run := prediction.run_seconds) is None:
         return {"total_time": round(total, 6)}
     metrics = {
-        "predict_time": round(prediction.ended_at - prediction.started_at, 6),
+        "predict_time": run,
         "total_time": round(total, 6),
     }
     if prediction.end == "succeeded":

@@ -14,6 +14,9 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
+from fleek.domain.money import Micros
+from fleek.domain.prices import read_figure
+from fleek.domain.text import one_line
 from fleek.outbound.client import Client, ResponseLost
 from fleek.providers.base import (
     MAX_ANSWER_BYTES,
@@ -59,6 +62,8 @@ PATHS: Final[Mapping[Kind, str]] = {
 }
 EDITS: Final = "/images/edits"
 ANY: Final = {"accept": "*/*"}
+COST_HEADER: Final = "x-litellm-response-cost"  # in US dollars
+MAX_COST: Final = 40  # characters
 MAX_READS: Final = 50  # of single videos in one poll
 READS_AT_ONCE: Final = 8
 LIST_FROM: Final = 5  # so many ids are worth a page of the list
@@ -188,7 +193,13 @@ class OpenAIProvider:
             metrics = read_metrics(answer.json())
         except Unreadable:
             metrics = {}
+        if (cost := answer.headers.get(COST_HEADER)) is not None:
+            metrics.setdefault("cost", one_line(cost, MAX_COST))
         return self._results.keep(Prediction(id=new_id(), outcome=outcome, metrics=metrics))
+
+    def cost(self, prediction: Prediction) -> Micros | None:
+        """Return the cost that the answer names: LiteLLM and other gateways add it, OpenAI does not."""
+        return read_figure(prediction.metrics.get("cost"))
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
         """Return the state of predictions: videos in part from the list, the others one by one.
