@@ -115,7 +115,7 @@ async def test_spent_equals_what_the_answers_of_openai_name(
         base = emulator.api_url.removesuffix("/v1")
         monkeypatch.setenv("OPENAI_API_KEY", "sk-paid")
         monkeypatch.setenv("OPENAI_BASE_URL", f"{base}/openai/v1")
-        monkeypatch.setenv("OPENAI_MODELS", f"{kind}:gpt-image-1")
+        monkeypatch.setenv("OPENAI_MODELS", f"{kind}:gpt-image-9")
         async with open_runtime(changed) as opened:
             dear = PriceList([Listed("openai", "*", Price(units={Unit.PREDICTION: Decimal(1)}))])
             rt = replace(opened, prices=dear)
@@ -123,7 +123,7 @@ async def test_spent_equals_what_the_answers_of_openai_name(
             stop = asyncio.Event()
             working = asyncio.create_task(work(rt, stop))
             voice = {"voice": "alloy"} if kind == "speech" else {}
-            request = replace(a_request(), model=ModelName("gpt-image-1"), parameters=voice)
+            request = replace(a_request(), model=ModelName("gpt-image-9"), parameters=voice)
             for _ in range(3):
                 await submit(rt, request)
             await all_ended(rt)
