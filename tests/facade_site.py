@@ -26,6 +26,7 @@ from default_settings import defaults
 from fleek.bootstrap import open_runtime
 from fleek.domain.job import Job
 from fleek.emulator.plan import Plan
+from fleek.emulator.replicate.models import BY_NAME
 from fleek.emulator.server import Emulator, serve
 from fleek.engine.runtime import Runtime
 from fleek.store import listing
@@ -35,6 +36,12 @@ from receivers import Receiver, receiving
 from service_process import PATIENCE
 
 KEY: Final = "facade-test-key-facade-test-key-facade"
+ALIASES: Final = (
+    "gpt-image-1=black-forest-labs/flux-schnell",
+    "gpt-image-1-mini=black-forest-labs/flux-1.1-pro",
+    "sora-2=minimax/video-01",
+    f"tts-1=meta/musicgen:{BY_NAME['meta/musicgen'].version}",
+)
 T = TypeVar("T")
 
 
@@ -171,6 +178,7 @@ class _Running(Thread):
             settings = defaults(
                 database_url=f"sqlite+aiosqlite:///{self._folder}/fleek.db",
                 providers=("replicate",),
+                model_aliases=ALIASES,
                 public_url=base,
                 api_keys=SecretStr(f"tests:{KEY}"),
                 ssrf_allow_cidrs=("127.0.0.0/8",),

@@ -1,5 +1,6 @@
 """The catalogue: the built-in one, the operator's file, and what is said of their mistakes."""
 
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -123,10 +124,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_catalogue(tmp_path / "nowhere.toml")
 
 
-def test_an_alias_does_not_hide_a_model() -> None:
-    """Requests for the model would run somewhere else."""
-    with pytest.raises(ConfigurationError, match="sdxl is the name of a model"):
-        read_catalogue(None, ["sdxl=a/b"])
+def test_an_alias_comes_before_a_built_in_name_and_hides_no_own_model(tmp_path: Path) -> None:
+    """So a name that other services use can mean another model here; a file is changed instead."""
+    own = tmp_path / "models.toml"
+    own.write_text(OWN)
+    name = next(iter(tomllib.loads(OWN)))
+
+    assert read_catalogue(None, ["sdxl=a/b"]).resolve("sdxl") == "a/b"
+    with pytest.raises(ConfigurationError, match=f"{name} is the name of a model in"):
+        read_catalogue(own, [f"{name}=a/b"])
 
 
 def test_parameters_are_translated() -> None:

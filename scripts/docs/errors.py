@@ -86,6 +86,12 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
     "empty_upload": (errors.InvalidInput, "The uploaded file has no bytes."),
     "too_many_parts": (errors.InvalidInput, "A form has more parts than it may."),
     "not_one_file": (errors.InvalidInput, "The uploaded form holds no file, or several."),
+    "missing_required_parameter": (errors.InvalidInput, "OpenAI's API: a parameter is missing."),
+    "unknown_parameter": (errors.InvalidInput, "OpenAI's API: the model has no such parameter."),
+    "unsupported_parameter": (
+        errors.InvalidInput,
+        "OpenAI's API: the parameter is needed for the result, and the model has none like it.",
+    ),
     "not_completed": (errors.Conflict, "The job has no files, as it has not completed."),
 }
 """Codes that are given where an error is raised."""

@@ -39,6 +39,7 @@ from fleek.api.access import RefusedKeys
 from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.admission import Admission, Limit
 from fleek.api.facades.fal import facade as fal
+from fleek.api.facades.openai import facade as openai
 from fleek.api.facades.repeats import Repeats
 from fleek.api.facades.replicate import facade as replicate
 from fleek.api.feed import Feed
@@ -115,11 +116,13 @@ ROUTERS: Final = (  # the busiest first
         pages,
         *replicate.ROUTES,
         *fal.ROUTES,
+        *openai.ROUTES,
     ),
 )
 
 ERROR_FORMS: Final[Mapping[str, errors.ErrorForm]] = {
     **dict.fromkeys(("fal", "fal-queue"), fal.present_error),
+    "openai": openai.present_error,
     "replicate": replicate.present_error,
 }
 """How errors are presented, by the first part of the path."""

@@ -83,12 +83,13 @@ def read_catalogue(file: Path | None = None, aliases: Iterable[str] = ()) -> Cat
 
     Args:
         file: The operator's own, in the same form.
-        aliases: Further names, as ``ALIAS=NAME``.
+        aliases: Further names, as ``ALIAS=NAME``; they come before the built-in names.
 
     Raises:
         ConfigurationError: The file, or an alias, is wrong.
     """
     models = dict(_built_in())
+    own: Mapping[str, CatalogueModel] = {}
     if file is not None:
         own = _read(_text(file), f"MODELS_FILE={file}")
         models |= own
@@ -96,8 +97,8 @@ def read_catalogue(file: Path | None = None, aliases: Iterable[str] = ()) -> Cat
     known = _aliases(models)
     for entry in aliases:
         alias, _, name = (part.strip() for part in entry.partition("="))
-        if alias in models:
-            raise ConfigurationError(f"MODEL_ALIASES: {alias} is the name of a model")
+        if alias in own:
+            raise ConfigurationError(f"MODEL_ALIASES: {alias} is the name of a model in {file}")
         known[alias] = known.get(name, name)
     return Catalogue(models, known)
 

@@ -192,7 +192,7 @@ class Settings(BaseSettings):
         default=(),
         description="Further names of models, as `ALIAS=NAME`, comma-separated: of the catalogue, or "
         "of a provider, such as `hero=black-forest-labs/flux-1.1-pro` or "
-        "`poster=openai:gpt-image-1`.",
+        "`poster=openai:gpt-image-1`. They come before the built-in names.",
     )
 
     failover_after_seconds: Seconds = Field(

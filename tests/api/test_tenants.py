@@ -76,6 +76,8 @@ BY_ID: Final[Mapping[str, Mapping[str, Any]]] = {
     "GET /fal-queue/{app:path}/requests/{job_id}/response": {},
     "PUT /fal-queue/{app:path}/requests/{job_id}/cancel": {},
     "GET /replicate/v1/files/{upload_id}": {},
+    "GET /openai/v1/videos/{video_id}": {},
+    "GET /openai/v1/videos/{video_id}/content": {},
 }
 """Routes that name one thing: how each is called."""
 
@@ -102,6 +104,8 @@ OF_THE_CALLER: Final[Mapping[str, Mapping[str, Any]]] = {
     "POST /replicate/v1/files": {"files": {"content": PNG}},
     "GET /replicate/v1/account": {},
     "GET /replicate/v1/webhooks/default/secret": {},
+    "GET /openai/v1/videos": {},
+    "POST /openai/v1/videos": {"json": {"prompt": "A cat", "model": "a/b"}},
 }
 """Routes about the caller's own things: how each is called."""
 
@@ -125,6 +129,8 @@ SAME: Final = {
     *("POST /fal-queue/{app:path}", "POST /fal/{app:path}", "POST /fal/{app:path}/stream"),
     *("POST /fal/files/upload", "POST /fal/storage/auth/token"),
     "DELETE /replicate/v1/files/{upload_id}",
+    *("POST /openai/v1/images/generations", "POST /openai/v1/images/edits"),
+    *("POST /openai/v1/audio/speech", "DELETE /openai/v1/videos/{video_id}"),
     "POST /replicate/v1/models/{owner}/{name}/predictions",
     "POST /replicate/v1/deployments/{owner}/{name}/predictions",
 }
@@ -138,6 +144,7 @@ SHARED: Final = {
     *("GET /api/v1/keys", "POST /api/v1/keys", "DELETE /api/v1/keys/{key_id}"),
     *("GET /api/v1/tenants", "GET /api/v1/tenants/{tenant_id}"),
     "PATCH /api/v1/tenants/{tenant_id}",
+    *("GET /openai/v1/models", "GET /openai/v1/models/{name:path}"),
     *("GET /replicate/v1/models", "QUERY /replicate/v1/models"),
     "GET /replicate/v1/models/{owner}/{name}",
     "GET /replicate/v1/models/{owner}/{name}/versions",
@@ -154,7 +161,7 @@ SHARED: Final = {
 async def theirs(rt: Runtime, complete: Make) -> Mapping[str, str]:
     """Return the ids of a job, its file, an endpoint and so on of the tenant `default`."""
     job = await complete()
-    await submit(rt, JobRequest(prompt=PROMPT, tags=("secret-tag",)))
+    await submit(rt, JobRequest(prompt=PROMPT, tags=("secret-tag", "openai-video")))
     operation = await accept(rt, BulkAction.CANCEL, tenant_id="default", ids=[job.id])
     endpoint, _ = await create_endpoint(
         rt, tenant_id="default", url=HOOK, events=["job.completed"], description=""
@@ -173,6 +180,7 @@ async def theirs(rt: Runtime, complete: Make) -> Mapping[str, str]:
         "endpoint_id": str(endpoint.id),
         "delivery_id": delivery.message_id,
         "job_id": str(job.id),
+        "video_id": f"video_{job.id}",
         "name": f"{job.id}.png",
         "operation_id": str(operation.id),
     }
@@ -251,6 +259,7 @@ async def test_foreign_resources_are_not_found(
                 **dict.fromkeys(("job_id", "operation_id", "endpoint_id"), absent_id),
                 **dict.fromkeys(("upload_id", "batch_id"), absent_id),
                 "name": f"{absent_id}.png",
+                "video_id": f"video_{absent_id}",
                 "delivery_id": f"msg_{absent_id.hex}",
             }
             request = BY_ID[route]

@@ -63,6 +63,11 @@ def key_of(request: Request) -> str | None:
     return given[0]
 
 
+def is_counted_retry(request: Request) -> bool:
+    """Whether the client says that it sends this request once more."""
+    return request.headers.get(RETRY_COUNT, "").strip("0").isdecimal()
+
+
 def identify(request: Request, wanted: JobRequest) -> RequestIdentity:
     """Return the identity of a request that creates a job.
 
@@ -99,8 +104,7 @@ async def view_of(request: Request, response: Response, accepted: Accepted) -> J
 def _identity(request: Request, content: Mapping[str, Any]) -> RequestIdentity:
     tenant_id = caller(request).tenant_id
     window = runtime(request).settings.dedupe_window_seconds
-    retries = request.headers.get(RETRY_COUNT)
-    if retries is not None and retries.strip("0").isdecimal():
+    if is_counted_retry(request):
         window = max(window, RETRY_WINDOW)
     canonical = strict.canonical({"tenant": tenant_id, **content})
     return RequestIdentity(
@@ -108,7 +112,7 @@ def _identity(request: Request, content: Mapping[str, Any]) -> RequestIdentity:
         digest=hashlib.sha256(canonical).digest(),
         key=key_of(request),
         window=window,
-        ordered=retries is not None,
+        ordered=RETRY_COUNT in request.headers,
     )
 
 

@@ -48,6 +48,7 @@
     │   │   ├── Overloaded       refused without any effect, as it would take too long
     │   │   └── WriteUnknown     not confirmed in time; it may have been written
     │   ├── DispatcherUnavailable
+    │   ├── StillRunning
     │   ├── InputUnreachable     a media input cannot be fetched now
     │   ├── ModerationUnavailable   no answer of the moderation service now
     │   ├── ResourcesExhausted   this process has no free descriptors, memory or threads
@@ -380,6 +381,13 @@ class WriteUnknown(DatabaseUnavailable):
     """The database did not confirm the write in time: check the result before a repetition."""
 
     code = "write_unknown"
+
+
+class StillRunning(HostError):
+    """The job has not ended in time for this response; it goes on, and the same request finds it."""
+
+    code = "still_running"
+    retryable = True
 
 
 class DispatcherUnavailable(HostError):

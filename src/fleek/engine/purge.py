@@ -47,7 +47,7 @@ REMOVED: Final = 25  # rows of jobs, with their histories, removed in one transa
 REST: Final = timedelta(
     seconds=0.1
 )  # between turns while there is more, for other users of the database
-UNKEYED_KEPT: Final = timedelta(minutes=5)  # contents of requests; longer than any retry takes
+UNKEYED_KEPT: Final = timedelta(minutes=30)  # contents of requests; longer than any retry takes
 RATES_KEPT: Final = timedelta(hours=1)  # of callers who send nothing any more
 TROUBLED: Final = 6  # heartbeats between turns while storage is unavailable
 

@@ -13,6 +13,8 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
+from datetime import timedelta
+from itertools import islice
 from time import monotonic
 from typing import Any, Final
 
@@ -22,15 +24,22 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from fleek.api.deps import runtime
-from fleek.api.idempotency import identify
+from fleek.api.idempotency import RETRY_WINDOW, identify, is_counted_retry
 from fleek.api.sse import disconnected
 from fleek.domain.errors import Unreadable
+from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import Job, JobRequest
 from fleek.engine.submit import submit_once
+from fleek.store import jobs
 from fleek.store.jobs import Accepted
 
 WINDOW_SECONDS: Final = 120.0  # a client's own retries follow within seconds
 MOST: Final = 10_000  # requests that are remembered
+LOOKED_AT: Final = 10  # of the oldest, with each new one
+COUNTED_WINDOW: Final = timedelta(
+    minutes=25
+)  # while a job has not ended: a client tries three times,
+# for ten minutes each
 ENTRY: Final = "fleek.repeatable"  # in the scope of a request
 
 log = structlog.get_logger(__name__)
@@ -41,10 +50,10 @@ class Repeatable:
 
     def __init__(self, request: Request, digest: bytes) -> None:
         self.digest = digest
-        self.arrived = monotonic()
         self.job: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
         self._request = request
         self._lost: bool | None = None  # None: the answer has not been written
+        self._answered_at: float | None = None
 
     async def is_lost(self) -> bool:
         """Whether its caller never gets, or never got, the answer."""
@@ -54,9 +63,14 @@ class Repeatable:
 
     def answered(self, *, lost: bool) -> None:
         """Record what became of the answer."""
-        self._lost = lost
+        self._lost, self._answered_at = lost, monotonic()
         if not self.job.done():
             self.job.set_result(None)
+
+    @property
+    def is_past(self) -> bool:
+        """Whether its answer, which may have taken long, is too old to be asked for again."""
+        return self._answered_at is not None and monotonic() - self._answered_at > WINDOW_SECONDS
 
 
 class Repeats:
@@ -71,11 +85,9 @@ class Repeats:
 
     def add(self, entry: Repeatable) -> None:
         """Remember a request."""
-        while self._entries:
-            oldest = next(iter(self._entries.values()))
-            if len(self._entries) < MOST and monotonic() - oldest.arrived < WINDOW_SECONDS:
-                break
-            self.remove(oldest)
+        for oldest in list(islice(self._entries.values(), LOOKED_AT)):
+            if oldest.is_past or len(self._entries) >= MOST:
+                self.remove(oldest)
         self._entries[id(entry)] = entry
         self._of.setdefault(entry.digest, []).append(entry)
 
@@ -94,7 +106,7 @@ class Repeats:
             lost = await entry.is_lost()
             if lost and id(entry) in self._entries:
                 self.remove(entry)
-                if monotonic() - entry.arrived < WINDOW_SECONDS:
+                if not entry.is_past:
                     return entry
         return None
 
@@ -130,9 +142,23 @@ async def create_once(request: Request, wanted: JobRequest) -> Accepted:
         log.info("request_replayed", job_id=str(job.id), by="lost answer")
         entry.job.set_result(job)
         return Accepted(job, created=True, replayed=True)
-    accepted = await submit_once(rt, wanted, identity)
+    accepted = await _unfinished(request, identity) or await submit_once(rt, wanted, identity)
     entry.job.set_result(accepted.job)
     return accepted
+
+
+async def _unfinished(request: Request, identity: RequestIdentity) -> Accepted | None:
+    """Return the job that a counted retry asks for, if its answer is the result, which takes long.
+
+    Its client may have waited for ten minutes, or the process that gave the answer is not there any more.
+    """
+    if not is_counted_retry(request):
+        return None
+    rt, wide = runtime(request), replace(identity, window=COUNTED_WINDOW)
+    found = await jobs.find_earlier(rt.db, wide, now=rt.now())
+    ended_at = None if found is None else found.job.completed_at
+    is_past = ended_at is not None and rt.now() - ended_at > RETRY_WINDOW
+    return None if is_past else found
 
 
 async def noticing(

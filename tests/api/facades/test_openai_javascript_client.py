@@ -1,0 +1,93 @@
+"""OpenAI's official JavaScript client, unmodified, with the facade.
+
+Needs Node 20 and npm, which fetches the client: `pytest -m node`. Other runs leave it out.
+"""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facade_site import KEY, Site
+from fakes import PNG
+from service_process import PATIENCE
+
+HERE = Path(__file__).parent / "openai_js"
+
+pytestmark = pytest.mark.node
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the client in a directory of its own."""
+    folder = tmp_path_factory.mktemp("openai-js")
+    for name in ("package.json", "check.mjs", "retry.mjs"):
+        shutil.copy(HERE / name, folder)
+    _run(folder, {}, "npm", "install", "--silent", "--no-package-lock", "--no-audit", "--no-fund")
+    return folder
+
+
+@pytest.fixture
+def node(site: Site, installed: Path) -> Run:
+    """Return a function that runs a program with the client, and returns what it prints."""
+
+    def run(program: str, *args: str) -> Any:
+        trusted = {"NODE_EXTRA_CA_CERTS": str(site.ca)}
+        base = f"{site.base}/openai/v1"
+        return json.loads(_run(installed, trusted, "node", program, base, KEY, *args))
+
+    return run
+
+
+def test_the_javascript_client_works(node: Run) -> None:
+    """Images, videos, speech, models, errors."""
+    results = node("check.mjs", base64.b64encode(PNG).decode())
+
+    assert results == {
+        "images": [2, "quality"],
+        "edit": "PNG",
+        "stream": ["image_generation.completed"],
+        "video": ["completed", "sora-2", "ftyp"],
+        "listed": True,
+        "deleted": [True, 404],
+        "speech": "RIFF",
+        "models": True,
+        "errors": [
+            [400, "unknown_parameter", "colour"],
+            [400, "moderation_blocked", None],
+            [404, "model_not_found", "model"],
+            [401, "invalid_api_key", None],
+        ],
+    }
+
+
+def test_its_own_retries_pay_once(node: Run, site: Site) -> None:
+    """Two tries are lost, so three requests are one job; the second call is another."""
+    site.line.lose = 2
+
+    node("retry.mjs", "js lost")
+
+    assert site.line.lost == 2
+    assert site.purchases("js lost") == 2
+
+
+def _run(folder: Path, variables: dict[str, str], *command: str) -> str:
+    done = subprocess.run(  # noqa: S603 - node and npm
+        command,
+        cwd=folder,
+        env={**os.environ, **variables},  # noqa: TID251 - a child's environment
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
