@@ -278,6 +278,12 @@ class Settings(BaseSettings):
         description="Most jobs of one tenant that run at a time; further ones wait for their turn. "
         "Default: no limit.",
     )
+    max_uploaded_bytes: int | None = Field(
+        default=None,
+        ge=1024,
+        description="Most bytes of one tenant's uploads that are kept at a time; beyond it, new ones "
+        "are refused with 429. Default: no limit.",
+    )
     prices_file: Path | None = Field(
         default=None,
         description="A file with prices, in the form of the list that the package has "
@@ -668,6 +674,7 @@ class Settings(BaseSettings):
         return TenantLimits(
             max_live_jobs=self.max_live_jobs,
             max_running=self.max_running,
+            max_uploaded_bytes=self.max_uploaded_bytes,
             rate_per_minute=self.rate_per_minute,
         )
 

@@ -27,7 +27,9 @@ ACME: Final = "/api/v1/tenants/acme"
 JOBS: Final = "/api/v1/jobs"
 GENERATE: Final = "/api/v1/generate"
 CAT: Final = {"prompt": "A cat"}
-NO_LIMITS: Final = {"max_live_jobs": None, "max_running": None, "rate_per_minute": None}
+NO_LIMITS: Final = dict.fromkeys(
+    ("max_live_jobs", "max_running", "max_uploaded_bytes", "rate_per_minute")
+)
 
 
 @pytest.fixture
@@ -252,7 +254,7 @@ async def test_a_caller_can_read_its_limits(
 
     me = (await shop.get("/api/v1/me")).json()
 
-    assert me["limits"] == {"max_live_jobs": None, "max_running": 7, "rate_per_minute": 600}
+    assert me["limits"] == NO_LIMITS | {"max_running": 7, "rate_per_minute": 600}
 
 
 async def test_audit_entries_contain_both_limits(

@@ -6,13 +6,21 @@ from datetime import timedelta
 
 import pytest
 
+from backing_services import both_databases
 from fakes import PNG, Clock
 from fleek import failpoints
-from fleek.domain.errors import DatabaseUnavailable, FleekError, NotFound, StorageError
+from fleek.domain.errors import (
+    DatabaseUnavailable,
+    FleekError,
+    NotFound,
+    StorageError,
+    TooManyUploads,
+)
 from fleek.engine.purge import Retention
 from fleek.engine.runtime import Runtime
 from fleek.engine.uploads import accept_upload, remove_upload
 from fleek.store import uploads
+from stored_outputs import with_settings
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +51,23 @@ async def test_an_interrupted_upload_is_repeated(rt: Runtime, point: str) -> Non
 
     assert await stored(rt) == [upload.key]
     assert (await uploads.get(rt.db, upload.id, tenant_id="default")).stored
+
+
+@both_databases
+async def test_uploads_beyond_the_limit_of_a_tenant_are_refused(rt: Runtime) -> None:
+    """The same bytes count once, and those of others do not; what is removed makes room."""
+    limited = with_settings(rt, max_uploaded_bytes=2 * len(PNG) + 10)
+    first = await accept_upload(limited, chunks(PNG), tenant_id="default")
+    await accept_upload(limited, chunks(PNG), tenant_id="default")
+    await accept_upload(limited, chunks(PNG + b"1"), tenant_id="default")
+
+    with pytest.raises(TooManyUploads):
+        await accept_upload(limited, chunks(PNG + b"2"), tenant_id="default")
+    await accept_upload(limited, chunks(PNG + b"2"), tenant_id="other")
+    assert len(await stored(rt)) == 3
+    await remove_upload(rt, first.id, tenant_id="default")
+
+    assert (await accept_upload(limited, chunks(PNG + b"2"), tenant_id="default")).stored is False
 
 
 @pytest.mark.parametrize("point", ["upload.claimed", "upload.stored"])

@@ -21,6 +21,7 @@ from fleek.domain.errors import (
     NotFound,
     StorageFull,
     TooLarge,
+    TooMany,
     Unreadable,
     Unsupported,
 )
@@ -74,7 +75,7 @@ router = strict_router("/api/v1", tag="uploads")
     summary="Upload a file",
     response_description="The upload.",
     responses=CREATED
-    | problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable, StorageFull),
+    | problems(Unreadable, TooLarge, Unsupported, TooMany, DatabaseUnavailable, StorageFull),
     openapi_extra=BODY,
 )
 async def create_upload(rt: RuntimeDep, request: Request, response: Response) -> UploadRead:

@@ -53,6 +53,9 @@ def set_limits(
     max_running: Annotated[
         str | None, typer.Option(metavar="NUMBER", help="Most jobs that run at a time.")
     ] = None,
+    max_uploaded_bytes: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="Most bytes of all uploads that are kept.")
+    ] = None,
     rate_per_minute: Annotated[
         str | None,
         typer.Option(metavar="NUMBER", help="Most requests per minute of each key; 0: no limit."),
@@ -68,11 +71,14 @@ def set_limits(
     given = {
         "max_live_jobs": max_live_jobs,
         "max_running": max_running,
+        "max_uploaded_bytes": max_uploaded_bytes,
         "rate_per_minute": rate_per_minute,
     }
     limits = {name: _number(text, name) for name, text in given.items() if text is not None}
     if not limits:
-        raise typer.BadParameter("name a limit: --max-live-jobs, --max-running, --rate-per-minute")
+        raise typer.BadParameter(
+            "name a limit: --max-live-jobs, --max-running, --max-uploaded-bytes, --rate-per-minute"
+        )
     _change(tenant, Screen(as_json=as_json), limits=limits)
 
 

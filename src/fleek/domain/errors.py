@@ -28,6 +28,7 @@
     │   ├── Unsupported          a media type or encoding that is not accepted
     │   └── TooMany              over a limit; temporary
     │       ├── TooManyJobs      of the tenant, that have not ended
+    │       ├── TooManyUploads   bytes of the tenant's uploads
     │       └── RateLimited      too many requests of the key
     ├── ProviderError            a provider failed
     │   ├── ProviderRejected     permanent; nothing was paid for
@@ -259,6 +260,12 @@ class TooManyJobs(TooMany):
     """The tenant has as many unfinished jobs as it may have; the request had no effect."""
 
     code = "too_many_jobs"
+
+
+class TooManyUploads(TooMany):
+    """The tenant's uploads have as many bytes as they may have; nothing was stored."""
+
+    code = "too_many_uploads"
 
 
 class RateLimited(TooMany):

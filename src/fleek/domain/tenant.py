@@ -11,6 +11,7 @@ class TenantLimits:
 
     max_live_jobs: int | None = None  # jobs that have not ended
     max_running: int | None = None  # jobs that run
+    max_uploaded_bytes: int | None = None  # of all uploads that are kept
     rate_per_minute: int | None = None  # requests of each of its keys; 0: any number
 
     def over(self, defaults: Self) -> Self:

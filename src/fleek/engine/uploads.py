@@ -16,6 +16,7 @@ from fleek.domain.errors import InvalidInput, StorageError, TooLarge
 from fleek.domain.uploads import Upload, UploadId, upload_key
 from fleek.engine.runtime import Runtime
 from fleek.engine.spool import write_spool
+from fleek.engine.tenants import limits_of
 from fleek.sniff import sniff
 from fleek.storage.base import spool_file
 from fleek.store import uploads
@@ -31,6 +32,7 @@ async def accept_upload(rt: Runtime, chunks: AsyncIterator[bytes], *, tenant_id:
     Raises:
         TooLarge: It has more than ``MAX_UPLOAD_BYTES``.
         InvalidInput: It is empty.
+        TooManyUploads: The tenant's uploads would have more bytes than they may have.
         HostError: It cannot be stored now.
     """
     upload_id, most = UploadId(uuid7()), rt.settings.max_upload_bytes
@@ -47,6 +49,7 @@ async def accept_upload(rt: Runtime, chunks: AsyncIterator[bytes], *, tenant_id:
             raise InvalidInput("the file is empty", code="empty_upload")
         sniffed = await asyncio.to_thread(sniff, path)
         now = rt.now()
+        quota = (await limits_of(rt, tenant_id)).max_uploaded_bytes
         upload = await uploads.claim(
             rt.db,
             Upload(
@@ -62,6 +65,7 @@ async def accept_upload(rt: Runtime, chunks: AsyncIterator[bytes], *, tenant_id:
                 created_at=now,
                 expires_at=now + rt.settings.upload_retention,
             ),
+            most=quota,
         )
         failpoints.hit("upload.claimed")
         if not upload.stored:

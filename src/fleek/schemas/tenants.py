@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from fleek.domain.tenant import Tenant, TenantLimits
 
 MOST: Final = 1_000_000_000
+LARGEST: Final = 2**53  # bytes
 FASTEST: Final = 1_000_000
 
 LIVE: Final = "Most jobs that have not ended."
 RUNNING: Final = "Most jobs that run at a time."
+UPLOADED: Final = "Most bytes of all uploads that are kept."
 RATE: Final = "Most requests per minute of each key; 0: no limit."
 
 
@@ -21,6 +23,7 @@ class LimitsRead(BaseModel):
 
     max_live_jobs: int | None = Field(description=LIVE)
     max_running: int | None = Field(description=RUNNING)
+    max_uploaded_bytes: int | None = Field(default=None, description=UPLOADED)
     rate_per_minute: int | None = Field(description=RATE)
 
     @classmethod
@@ -29,6 +32,7 @@ class LimitsRead(BaseModel):
         return cls(
             max_live_jobs=limits.max_live_jobs,
             max_running=limits.max_running,
+            max_uploaded_bytes=limits.max_uploaded_bytes,
             rate_per_minute=limits.rate_per_minute,
         )
 
@@ -59,6 +63,7 @@ class LimitsPatch(BaseModel):
 
     max_live_jobs: int | None = Field(default=None, ge=1, le=MOST, description=LIVE)
     max_running: int | None = Field(default=None, ge=1, le=MOST, description=RUNNING)
+    max_uploaded_bytes: int | None = Field(default=None, ge=1024, le=LARGEST, description=UPLOADED)
     rate_per_minute: int | None = Field(default=None, ge=0, le=FASTEST, description=RATE)
 
 

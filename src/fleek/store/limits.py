@@ -5,7 +5,7 @@ drift. Without a limit nothing is counted or locked.
 """
 
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from fleek.store.tables import JobRow
 LOCKS: Final = 1024  # few enough for PostgreSQL's lock table; two tenants may share one
 LIVE_SPACE: Final = 0x666C6C  # ours, among the advisory locks of the database
 RUNNING_SPACE: Final = 0x666C6D
+UPLOAD_SPACE: Final = 0x666C6E
 
 
 def _count(statuses: Collection[Status]) -> Select[Any]:
@@ -75,12 +76,21 @@ async def _running_limits(tx: Transaction, defaults: Mapping[str, int | None]) -
     return {tenant_id: most for tenant_id, most in limits.items() if most is not None}
 
 
+async def lock_tenant(tx: Transaction, tenant_id: str) -> None:
+    """Let transactions that count the uploads of a tenant wait for the end of this one."""
+    await _lock(tx, [tenant_id], UPLOAD_SPACE)
+
+
+async def _lock(tx: Transaction, tenant_ids: Iterable[str], space: int) -> None:
+    if tx.dialect.name == "postgresql":  # SQLite has one writer anyway
+        numbers = sorted({zlib.crc32(tenant_id.encode()) % LOCKS for tenant_id in tenant_ids})
+        await tx.execute(LOCK_TENANTS, {"space": space, "numbers": numbers})
+
+
 async def _free(
     tx: Transaction, statement: Select[Any], limits: Mapping[str, int], *, space: int
 ) -> dict[str, int]:
-    if tx.dialect.name == "postgresql":  # SQLite has one writer anyway
-        numbers = sorted({zlib.crc32(tenant_id.encode()) % LOCKS for tenant_id in limits})
-        await tx.execute(LOCK_TENANTS, {"space": space, "numbers": numbers})
+    await _lock(tx, limits, space)
     places: dict[str, int] = {}
     for tenant_id, most in limits.items():
         found = await tx.scalar(statement, {"tenant_id": tenant_id, "most": most})

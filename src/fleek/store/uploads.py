@@ -4,25 +4,31 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import CursorResult, delete, select, text, update
+from sqlalchemy import CursorResult, delete, func, select, text, update
 
-from fleek.domain.errors import Conflict, NotFound
+from fleek.domain.errors import Conflict, NotFound, TooManyUploads
 from fleek.domain.uploads import Upload, UploadId
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
 from fleek.store.inputs import uploads_in_use
+from fleek.store.limits import lock_tenant
 from fleek.store.tables import BEING_REMOVED, KEPT, UploadRow
 
 UPLOAD: Final = rows.Mapper(Upload)
 UPLOADS: Final = UploadRow.__table__
+FULL_RETRY_AFTER: Final = timedelta(minutes=1)
 IN_USE_LASTS: Final = timedelta(hours=1)
 NO_UPLOAD: Final = "there is no such upload"
 
 
-async def claim(db: Database, upload: Upload) -> Upload:
+async def claim(db: Database, upload: Upload, *, most: int | None = None) -> Upload:
     """Store the row of an upload, or return that of the same bytes, kept as long as this one.
 
-    The file is to be stored unless the outcome says that it is: under the outcome's key.
+    The file is to be stored unless the outcome says that it is: under the outcome's key. `most`: how
+    many bytes all uploads of the tenant that are kept may have.
+
+    Raises:
+        TooManyUploads: With this one, they would have more.
     """
     values = {**UPLOAD.values(upload), "kept_sha256": upload.sha256}
     known = (UploadRow.tenant_id == upload.tenant_id, UploadRow.kept_sha256 == upload.sha256)
@@ -33,11 +39,28 @@ async def claim(db: Database, upload: Upload) -> Upload:
             result = await tx.execute(select(UPLOADS).where(*known).with_for_update())
             found = result.mappings().first()
         row = dict(found)
+        if most is not None and row["id"] == upload.id:
+            await _check_size(tx, upload, most)
         if row["expires_at"] < upload.expires_at:
             row["expires_at"] = upload.expires_at
             later = update(UploadRow).where(UploadRow.id == row["id"])
             await tx.execute(later.values(expires_at=upload.expires_at))
     return UPLOAD.read(row)
+
+
+async def _check_size(tx: Transaction, upload: Upload, most: int) -> None:
+    """Check the size of all uploads of a tenant, one transaction after the other."""
+    await lock_tenant(tx, upload.tenant_id)
+    kept = select(func.coalesce(func.sum(UploadRow.size_bytes), 0)).where(
+        UploadRow.tenant_id == upload.tenant_id, text(KEPT)
+    )
+    size = int(await tx.scalar(kept) or 0)
+    if size > most:
+        raise TooManyUploads(
+            f"all uploads may have {most} bytes, and with this one they would have {size}: delete some, "
+            "or wait until they expire",
+            retry_after=FULL_RETRY_AFTER,
+        )
 
 
 async def mark_stored(db: Database, upload_id: UploadId) -> bool:
