@@ -85,7 +85,8 @@ def storm(chosen: argparse.Namespace) -> bool:
         wild=chosen.wild,
         split=not chosen.one,
         repeats=chosen.provider == "comfyui",
-        polling=chosen.polling or chosen.provider != "replicate",  # the others send no callbacks
+        by_callback=chosen.provider == "fal",
+        polling=chosen.polling or chosen.provider in {"openai", "comfyui"},  # send no callbacks
     )
     say(wanted, chosen.database, folder)
     host = HOSTS[chosen.provider](folder, seed=chosen.seed)

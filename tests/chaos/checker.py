@@ -37,6 +37,7 @@ class Terms:
 
     codes: frozenset[str] = frozenset()  # errors that a job may have failed with
     orphans: bool = False  # whether a process was frozen for longer than its lease
+    unknown: bool = False  # whether an attempt may be lost: nothing but a callback finds it
     exact: bool = False  # only processes and network failed: every job completes and is paid once
 
 
@@ -122,12 +123,13 @@ def _created_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
         yield f"orphans: {sorted(evidence.orphans)}"
 
 
-def _bound_to_its_own(evidence: Evidence, _: Terms) -> Iterator[str]:
+def _bound_to_its_own(evidence: Evidence, terms: Terms) -> Iterator[str]:
     """E1: ledger and attempts contain the same predictions, with the same ends."""
     sales = {sale.id: sale for sale in evidence.sales}
     bound = {attempt.prediction_id: attempt for attempt in evidence.attempts}
     for sale in evidence.sales:
-        if sale.id not in bound and sale.id not in evidence.orphans:
+        lost = terms.unknown and sale.unheard
+        if sale.id not in bound and sale.id not in evidence.orphans and not lost:
             yield f"no attempt has {sale.id}, created for attempt {sale.attempt_id}"
         if sale.id in evidence.orphans and sale.ended is None:
             yield f"orphan {sale.id} still runs"
@@ -135,7 +137,9 @@ def _bound_to_its_own(evidence: Evidence, _: Terms) -> Iterator[str]:
         if attempt.verdict is None:
             yield f"attempt {attempt.id} of job {attempt.job_id} was never settled"
         elif attempt.prediction_id is None:
-            if attempt.verdict != "not_bought":
+            if attempt.verdict != "not_bought" and not (
+                terms.unknown and attempt.verdict == "lost"
+            ):
                 yield f"attempt {attempt.id} is {attempt.verdict} without a prediction"
         elif (known := sales.get(attempt.prediction_id)) is None:
             yield f"attempt {attempt.id} has {attempt.prediction_id}, which is not in the ledger"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -128,6 +128,7 @@ class Sale:
     billed: float
     micros: int = 0  # its price in 10^-6 USD
     vanished: bool = False  # missing in reads and lists
+    unheard: bool = False  # only its callback could have found it, and none was accepted
     denied: bool = False  # its cancellation was confirmed, but it ran on or had ended
 
 
@@ -220,6 +221,7 @@ def gather(
 ) -> Evidence:
     """Read all evidence."""
     ledger = host.ledger()
+    heard = {row["id"] for row in ledger["webhooks"] if 200 <= (row["peer_status"] or 0) < 300}
     logs = list(_log_lines(process.log for process in service.processes))
     events: dict[UUID, list[Event]] = defaultdict(list)
     for job_id, seq, kind, data in service.rows(EVENTS):
@@ -237,13 +239,15 @@ def gather(
         events=events,
         media=media,
         tallies={status: int(number) for status, number in service.rows(TALLIES)},
-        sales=[_sale(row) for row in ledger["predictions"]],
+        sales=[_sale(row, heard) for row in ledger["predictions"]],
         files=dict(_files(service.folder / "storage")),
         truths={(row["id"], row["n"]): row["sha256"] for row in ledger["downloads"]},
         tokens=frozenset(row["token"] for row in ledger["predictions"]),
         leaks=sum(bool(row["authorization"]) for row in ledger["downloads"]),
         orphans=frozenset(
-            row["prediction_id"] for row in logs if row["event"] == "orphan_prediction"
+            str(_own_id(row["prediction_id"]))
+            for row in logs
+            if row["event"] == "orphan_prediction"
         ),
         logs=logs,
         history=seen.history,
@@ -288,7 +292,7 @@ def _job(row: Sequence[Any]) -> Job:
         attempt=row[3],
         max_attempts=row[4],
         attempt_id=_maybe(row[5]),
-        prediction_id=row[6],
+        prediction_id=_own_id(row[6]),
         error_code=row[7],
         version=row[8],
         tenant_id=row[9],
@@ -301,7 +305,7 @@ def _attempt(row: Sequence[Any]) -> Attempt:
         id=_uuid(row[0]),
         job_id=_uuid(row[1]),
         n=row[2],
-        prediction_id=row[3],
+        prediction_id=_own_id(row[3]),
         verdict=row[4],
         cancel_owed=bool(row[5]),
         metrics=json.loads(row[6] or "{}"),
@@ -318,6 +322,11 @@ def _charge(row: Sequence[Any]) -> Charge:
         actual=row[5],
         state=row[6],
     )
+
+
+def _own_id(prediction_id: Any) -> str | None:
+    """Return a prediction's id as the provider has it, without the path before it."""
+    return None if prediction_id is None else str(prediction_id).rpartition("/")[2]
 
 
 def _webhook(stored: str | None) -> tuple[str, frozenset[str]] | None:
@@ -344,7 +353,7 @@ def _endpoint(row: Sequence[Any]) -> Endpoint:
     return Endpoint(id=_uuid(row[0]), tenant_id=row[1], url=row[2], events=events)
 
 
-def _sale(row: Mapping[str, Any]) -> Sale:
+def _sale(row: Mapping[str, Any], heard: Container[str]) -> Sale:
     token = str(row["webhook_url"] or "").rpartition("/")[2].partition(".")[0]
     attempt_id = row["id"] if row["provider"] == "comfyui" else token
     return Sale(
@@ -357,6 +366,7 @@ def _sale(row: Mapping[str, Any]) -> Sale:
         billed=row["billed"],
         micros=row["billed_micros"],
         vanished=row["vanished"],
+        unheard=row["provider"] == "fal" and row["id"] not in heard,
         denied=row["cancel_lied"] or row["deleted"],
     )
 

@@ -114,6 +114,7 @@ FAILURES: Final = frozenset(  # errors reported by the provider that may fail a 
         "prediction_gone",
     }
 )
+UNKNOWN: Final = frozenset({"provider_outcome_unknown"})  # of a lost start without a callback
 SPELLS: Final[dict[str, dict[str, float]]] = {
     "throttled": {"create_429": 0.9, "get_429": 0.5},
     "outage": {"file_drop": 1.0},  # the file host is unavailable

@@ -11,6 +11,7 @@ from backing_services import free_port
 from comfyworkflows import workflow_folder
 from service_process import PATIENCE
 
+FAL_SECONDS: Final = 45  # how long a callback is waited for
 TOKEN: Final = "r8_emulator_test_0123456789abcdefghij"
 
 
@@ -90,6 +91,20 @@ class OpenAIHost(Host):
         }
 
 
+class FalHost(Host):
+    """An emulator of fal's queue: a request whose response was lost is found by its callback alone."""
+
+    def settings(self) -> dict[str, str]:
+        """Return the settings of a service that uses this emulator."""
+        return {
+            "PROVIDERS": "fal",
+            "FAL_QUEUE_URL": f"{self.url}/fal",
+            "FAL_JWKS_URL": f"{self.url}/fal/.well-known/jwks.json",
+            "FAL_KEY": TOKEN,
+            "ATTEMPT_TIMEOUT": str(FAL_SECONDS),
+        }
+
+
 class ComfyUIHost(Host):
     """An emulated ComfyUI server, which sends no callbacks."""
 
@@ -103,4 +118,9 @@ class ComfyUIHost(Host):
         }
 
 
-HOSTS: Final = {"replicate": Host, "openai": OpenAIHost, "comfyui": ComfyUIHost}
+HOSTS: Final = {
+    "replicate": Host,
+    "openai": OpenAIHost,
+    "fal": FalHost,
+    "comfyui": ComfyUIHost,
+}

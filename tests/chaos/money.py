@@ -53,7 +53,7 @@ def _use(job: Job | None, good: Sequence[Sale]) -> str:
     """Return how a job's successful predictions were used."""
     if job is not None and job.status == "completed":
         return "completed"
-    excused = all(sale.vanished for sale in good)
+    excused = all(sale.vanished or sale.unheard for sale in good)
     return "unused" if excused or (job is not None and job.status == "cancelled") else "lost"
 
 

@@ -13,6 +13,7 @@ from chaos import faults
 from chaos.checker import Terms, check
 from chaos.flood import Flood
 from chaos.history import PATIENCE, Client
+from chaos.host import FAL_SECONDS
 from chaos.money import Money, money
 from chaos.nemesis import Nemesis
 from chaos.rig import STILL, Rig
@@ -70,6 +71,7 @@ class Storm:
     wild: bool  # also failing predictions, cancels and long freezes; else only what costs nothing
     split: bool  # API and two workers, or one process
     polling: bool = False  # without callbacks
+    by_callback: bool = False  # lost starts are found by their callbacks alone
     repeats: bool = False  # the provider's lost starts are repeated, not searched for
 
     @property
@@ -89,7 +91,7 @@ class Storm:
     def unseen(self) -> frozenset[str]:
         """States that this provider's jobs cannot reach."""
         return (BY_CALLBACK if self.polling else frozenset()) | (
-            BY_SEARCH if self.repeats else frozenset()
+            BY_SEARCH if self.repeats or self.by_callback else frozenset()
         )
 
     @property
@@ -164,12 +166,15 @@ def run(rig: Rig, storm: Storm) -> Outcome:
     rig.receiver.calm()
     until(rig.answers, seconds=ROUSED, why=rig.tails)
     crowd.end()
-    rig.quiesce(still=STILL + (GONE_SECONDS if storm.long and storm.wild else 0))
+    still = STILL + (GONE_SECONDS if storm.long and storm.wild else 0)
+    rig.quiesce(still=still + (FAL_SECONDS if storm.by_callback else 0))
     evidence = rig.evidence()
     terms = Terms(
-        codes=faults.FAILURES if storm.wild else frozenset(),
+        codes=(faults.FAILURES if storm.wild else frozenset())
+        | (faults.UNKNOWN if storm.by_callback else frozenset()),
         orphans=storm.wild,
-        exact=not storm.wild,
+        unknown=storm.by_callback,
+        exact=not storm.wild and not storm.by_callback,
     )
     return Outcome(
         storm=storm,

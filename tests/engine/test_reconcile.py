@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from fleek.engine import recover
 from fleek.engine.cancel import cancel
 from fleek.engine.reconcile import LOOKS
 from fleek.engine.runtime import Runtime
-from fleek.engine.start import carry_out, intend, start
+from fleek.engine.start import bind, carry_out, intend, start
 from fleek.engine.submit import submit
 from fleek.providers.base import Failed, Found, Prediction
 from fleek.store import attempts, jobs
@@ -27,9 +28,11 @@ def _searchable(provider: FakeProvider) -> None:
     provider.reconcile_by = "find"
 
 
-async def a_lost_start(rt: Runtime, provider: FakeProvider, *, created: bool) -> Job:
+async def a_lost_start(
+    rt: Runtime, provider: FakeProvider, *, created: bool, **fields: Any
+) -> Job:
     """Start a job whose response is lost, after or before the creation of the prediction."""
-    job = await submit(rt, a_request())
+    job = await submit(rt, a_request(**fields))
     provider.starts = [OutcomeUnknown("reset")]
     await start(rt, job.id)
     (attempt,) = await attempts.of_job(rt.db, job.id)
@@ -217,6 +220,55 @@ async def test_duplicates_share_their_predictions(
     assert {job.stage for job in adopted} == {Stage.WAITING}
     assert {job.prediction_id for job in adopted} == set(provider.created)
     assert provider.cancelled == []
+
+
+async def test_a_request_with_the_same_prompt_keeps_its_prediction(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Candidates that do not show all parameters may be of either; then neither takes one."""
+    lost = await a_lost_start(rt, provider, created=False)
+    other = await submit(rt, a_request(parameters={"steps": 50}))
+    intended = await intend(rt, other.id)
+    assert intended is not None
+    provider.created[PredictionId("p-other")] = intended[1]
+
+    async def find(*_: object, **__: object) -> Found:
+        candidates = tuple(Prediction(id=name) for name in provider.created)
+        return Found(prediction=None, complete=True, candidates=candidates, partial=True)
+
+    monkeypatch.setattr(provider, "find", find)
+    await turns(rt, clock, LOOKS)
+    waits = await jobs.get_any_tenant(rt.db, lost.id)
+    await bind(rt, intended[1], Prediction(id=PredictionId("p-other")))
+    await turns(rt, clock, LOOKS + 1)
+
+    theirs = await jobs.get_any_tenant(rt.db, other.id)
+    again = await jobs.get_any_tenant(rt.db, lost.id)
+    assert waits.stage is Stage.UNKNOWN
+    assert theirs.prediction_id == "p-other"
+    assert again.status is Status.PENDING
+
+
+async def test_two_lost_requests_with_the_same_prompt_are_written_off(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell which prediction is whose, and neither is paid for again."""
+    lost = [
+        await a_lost_start(rt, provider, created=True, parameters={"steps": steps})
+        for steps in (4, 50)
+    ]
+
+    async def find(*_: object, **__: object) -> Found:
+        candidates = tuple(Prediction(id=name) for name in provider.created)
+        return Found(prediction=None, complete=True, candidates=candidates, partial=True)
+
+    monkeypatch.setattr(provider, "find", find)
+    await turns(rt, clock, 4 * LOOKS)
+
+    ended = [await jobs.get_any_tenant(rt.db, job.id) for job in lost]
+    codes = [job.error and job.error.code for job in ended]
+    assert codes == ["provider_outcome_unknown", "provider_outcome_unknown"]
+    assert len(provider.started) == 2
 
 
 async def test_an_unlikely_candidate_is_left_to_its_probable_owner(

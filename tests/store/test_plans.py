@@ -440,6 +440,12 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         ),
         "ix_attempts_unsettled pk_jobs",
     ),
+    "rival": (
+        lambda db: attempts.rival_unbound(
+            db, an_attempt(a_job(), provider="fake", id=try_of(1)), prompt="x", before=NOW
+        ),
+        "ix_attempts_unsettled pk_jobs",
+    ),
     "purging": (lambda db: purges.purging(db, after=PLACE, limit=99), "ix_jobs_purging"),
     "expired media": (
         lambda db: purges.expired(db, Part.MEDIA, before=NOW, after=PLACE, limit=99),

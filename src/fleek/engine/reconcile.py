@@ -15,7 +15,7 @@ import structlog
 from fleek import failpoints
 from fleek.domain.attempt import Attempt, Verdict, close_attempt
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
-from fleek.domain.job import AttemptId, Job, JobError, JobId, Stage, WorkerId
+from fleek.domain.job import AttemptId, Job, JobError, JobId, PredictionId, Stage, WorkerId
 from fleek.domain.transitions import fail_permanently, hold_unknown, release_unknown
 from fleek.engine.apply import apply, apply_until_stored
 from fleek.engine.backlog import RetrySchedule
@@ -45,6 +45,9 @@ from fleek.store.updates import Update
 
 LOOKS: Final = 3  # complete searches without a result, spread over RECONCILE_SECONDS
 TWIN_WAIT: Final = 2 * LOOKS  # looks before an unknown attempt loses its claim
+RIVAL_WINDOW: Final = timedelta(
+    minutes=5
+)  # after an intent, in which a prediction of it is created
 LIMIT: Final = timedelta(minutes=2)  # per repeat
 SEARCH_LIMIT: Final = timedelta(minutes=10)  # per search: many pages, each with its own limit
 LONGEST_PAUSE: Final = timedelta(minutes=1)  # while a callback is waited for
@@ -72,6 +75,7 @@ class Reconciliation:
         self._rt = rt
         self._provider = rt.providers[name]
         self._schedule = schedule
+        self._ambiguous: set[PredictionId] = set()  # candidates of attempts that were written off
         self._between_looks = rt.settings.reconcile_seconds / (LOOKS - 1)
 
     async def reconcile(self, attempt: Attempt) -> bool:
@@ -164,16 +168,29 @@ class Reconciliation:
         async with call_timeout(attempt.provider, SEARCH_LIMIT):
             found = await provider.find(job, attempt, now=now)
         unbound = await self._unbound(attempt, found.candidates)
+        tied = found.partial and await self._is_tied(job, attempt, unbound)
         if found.prediction is not None:
             await self._adopt(attempt, found.prediction, by="list")
-        elif unbound and not await self._is_contested(attempt, unbound[0], found):
+        elif unbound and not tied and not await self._is_contested(attempt, unbound[0], found):
             await self._adopt(attempt, unbound[0], by="list")
-        elif found.wiped:
+        elif found.wiped or (
+            tied and now - attempt.submitted_at > TWIN_WAIT * self._between_looks
+        ):
+            self._ambiguous |= {candidate.id for candidate in unbound}
             await write_off(rt, attempt, UNKNOWN)
         elif unbound or not found.complete:
             await self._store_looks(attempt, 0)
         elif await self._store_looks(attempt, empty_looks + 1) and empty_looks + 1 >= LOOKS:
             await self._conclude_empty(attempt, crashed=crashed)
+
+    async def _is_tied(self, job: Job, attempt: Attempt, unbound: Sequence[Prediction]) -> bool:
+        """Whether candidates may be of another request with the same prompt, made about that time."""
+        if not self._ambiguous.isdisjoint(candidate.id for candidate in unbound):
+            return True
+        if not unbound:
+            return False
+        before = attempt.submitted_at + RIVAL_WINDOW
+        return await attempts.rival_unbound(self._rt.db, attempt, prompt=job.prompt, before=before)
 
     async def _is_contested(self, attempt: Attempt, candidate: Prediction, found: Found) -> bool:
         """Whether another attempt with the same request may have a better claim to a candidate.

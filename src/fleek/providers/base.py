@@ -94,6 +94,8 @@ class Found:
     - Else bind one of ``candidates`` that is bound to no attempt, once no attempt with the same
       ``request_hash`` is in flight except unknown ones. Those are interchangeable. A candidate
       behind the first ``likely`` ones may belong to another attempt, which is reconciled first.
+      ``partial`` candidates are bound only while no other attempt with the same model and prompt is
+      unbound; if that lasts, the attempt is written off.
     - Else three searches in a row, spread over ``RECONCILE_SECONDS``, that were all ``complete`` and
       not ``wiped`` prove that no prediction was started. A failed or incomplete search
       resets the count.
@@ -105,6 +107,7 @@ class Found:
     candidates: tuple[Prediction, ...] = ()  # same request, attempt unknown; likely ones first
     likely: int | None = None  # how many were created at the time of the intent; None: all
     wiped: bool = False  # a possible match has lost its identifying data
+    partial: bool = False  # candidates do not show all parameters of their requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

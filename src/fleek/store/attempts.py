@@ -222,6 +222,29 @@ async def duplicate_in_flight(
         return await tx.scalar(statement) is not None
 
 
+async def rival_unbound(db: Database, attempt: Attempt, *, prompt: str, before: datetime) -> bool:
+    """Whether another attempt with the same model and prompt has no prediction yet.
+
+    Its other parameters may differ. `before`: younger attempts do not count.
+    """
+    statement = (
+        select(AttemptRow.id)
+        .join(JobRow, JobRow.id == AttemptRow.job_id)
+        .where(
+            AttemptRow.provider == attempt.provider,
+            AttemptRow.verdict.is_(None),
+            AttemptRow.prediction_id.is_(None),
+            AttemptRow.model == attempt.model,
+            AttemptRow.request_hash != attempt.request_hash,
+            AttemptRow.submitted_at < before,
+            JobRow.prompt == prompt,
+        )
+        .limit(1)
+    )
+    async with db.read() as tx:
+        return await tx.scalar(statement) is not None
+
+
 async def of_job(db: Database, job_id: JobId) -> Sequence[Attempt]:
     """Return all attempts of a job, in their order."""
     return await db.grouped_read(_of_jobs, job_id)

@@ -1,7 +1,7 @@
 """The search for a video whose creation has an unknown outcome: nothing in the list names us.
 
-A row with the same request, created at the time of the intent, is a possible match, unless the request
-has files, which rows do not show. That time is
+A row with the same prompt, created at the time of the intent, is a possible match, unless the request
+has files. Rows show few of the other parameters, so a match may be of another request with that prompt. That time is
 known from two clocks: by the age of the intent and the host's date, and by our clock. Between both,
 every row counts, so one of them may be wrong.
 """
@@ -89,6 +89,7 @@ class Search:
             complete=reached and not self._unclear and self._first is not None,
             candidates=tuple(prediction for _, prediction in found),
             wiped=self._wiped,
+            partial=True,
         )
 
     def _set_window(self, date: datetime | None) -> None:
