@@ -89,15 +89,8 @@ BY_CALLBACK: Final = frozenset(
         "callback reordered",
     }
 )
-BY_SEARCH: Final = frozenset(  # without a list that can be searched
-    {
-        "adopted after a lost response",
-        "not created after all",
-        "list lagged",
-        "poll cut or of another kind",
-        "start of a crashed worker reconciled",
-    }
-)
+BY_SEARCH: Final = frozenset({"not created after all"})  # a repeated start leaves no doubt
+BY_LIST: Final = BY_SEARCH | {"list lagged"}
 LONG_KILLS: Final = 40  # from so many on a run counts as long, and has to reach all of them
 
 

@@ -17,7 +17,7 @@ from chaos.host import FAL_SECONDS
 from chaos.money import Money, money
 from chaos.nemesis import Nemesis
 from chaos.rig import STILL, Rig
-from chaos.sightings import BY_CALLBACK, BY_SEARCH, LONG_KILLS, must_see, sightings
+from chaos.sightings import BY_CALLBACK, BY_LIST, BY_SEARCH, LONG_KILLS, must_see, sightings
 from chaos.tenants import NAMES, TenantSetup
 from fleek.providers.replicate.poller import GONE_SECONDS
 from service_process import until
@@ -91,7 +91,7 @@ class Storm:
     def unseen(self) -> frozenset[str]:
         """States that this provider's jobs cannot reach."""
         return (BY_CALLBACK if self.polling else frozenset()) | (
-            BY_SEARCH if self.repeats or self.by_callback else frozenset()
+            BY_SEARCH if self.repeats else BY_LIST if self.by_callback else frozenset()
         )
 
     @property
