@@ -231,12 +231,12 @@ async def rival_unbound(db: Database, attempt: Attempt, *, prompt: str, before: 
         select(AttemptRow.id)
         .join(JobRow, JobRow.id == AttemptRow.job_id)
         .where(
-            AttemptRow.provider == attempt.provider,
             AttemptRow.verdict.is_(None),
             AttemptRow.prediction_id.is_(None),
             AttemptRow.model == attempt.model,
             AttemptRow.request_hash != attempt.request_hash,
             AttemptRow.submitted_at < before,
+            JobRow.provider == attempt.provider,
             JobRow.prompt == prompt,
         )
         .limit(1)
