@@ -348,6 +348,21 @@ async def test_a_storage_may_serve_its_files_itself(
     assert answer.headers["cache-control"] == "private, max-age=1800"
 
 
+async def test_an_address_may_lead_nowhere_else(
+    rt: Runtime, complete: Make, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some clients send their key to a file's address, which a bucket refuses, or follow nothing."""
+    job = await complete(PNG)
+    storage: Any = RemoteStorage(rt.storage, LINK)
+    monkeypatch.setattr(storage, "read", rt.storage.read, raising=False)
+
+    async with client_of(replace(rt, storage=storage)) as client:
+        headers = {"Authorization": "Bearer r8_theirs"}
+        answer = await client.get(f"/media/{job.id}.png?redirect=false", headers=headers)
+
+    assert (answer.status_code, answer.content) == (200, DATA)
+
+
 async def test_a_short_lived_address_is_not_cached(
     rt: Runtime, complete: Make, client_of: ClientOf
 ) -> None:
