@@ -75,7 +75,8 @@ def test_its_own_retries_pay_once(node: Run, site: Site) -> None:
 
     node("retry.mjs", "js lost")
 
-    assert site.line.lost == 2
+    made = [job.attempt for job in site.jobs() if job.prompt == "js lost"]
+    assert (site.line.lost, made) == (2, [1, 1])
     assert site.purchases("js lost") == 2
 
 

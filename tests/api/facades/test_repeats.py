@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from fleek.api.deps import caller
 from fleek.api.errors import Refusal
-from fleek.api.facades.repeats import ENTRY, create_once
+from fleek.api.facades.repeats import ENTRY, Repeatable, Repeats, create_once
 from fleek.api.facades.routes import FacadeRouter
 from fleek.app import create_app
 from fleek.domain.access import Scope
@@ -139,3 +139,20 @@ async def test_errors_have_the_form_of_the_service(
     assert answered == status
     assert body.startswith(b'{"oops":')
     assert words in body
+
+
+async def test_a_counted_retry_waits_for_the_try_before_it() -> None:
+    """That may be about to be accepted, and not be known to be lost."""
+    repeats, request = Repeats(), Request({"type": "http"})
+    first, second, other = (Repeatable(request, digest) for digest in (b"1", b"1", b"2"))
+    for entry in (other, first, second):
+        repeats.add(entry)
+
+    waiting = asyncio.create_task(repeats.decided(second))
+    await repeats.decided(first)
+    await asyncio.sleep(0)
+    is_early = waiting.done()
+    first.answered(lost=True)
+    await waiting
+
+    assert not is_early

@@ -100,6 +100,13 @@ class Repeats:
         if not others:
             del self._of[entry.digest]
 
+    async def decided(self, entry: Repeatable) -> None:
+        """Wait until the equal requests before this one have been accepted or refused."""
+        for earlier in list(self._of.get(entry.digest, ())):
+            if earlier is entry:
+                break
+            await asyncio.shield(earlier.job)
+
     async def take(self, digest: bytes) -> Repeatable | None:
         """Return the earliest equal request whose answer is lost; it is repeated by one request only."""
         for entry in list(self._of.get(digest, ())):
@@ -142,6 +149,8 @@ async def create_once(request: Request, wanted: JobRequest) -> Accepted:
         log.info("request_replayed", job_id=str(job.id), by="lost answer")
         entry.job.set_result(job)
         return Accepted(job, created=True, replayed=True)
+    if is_counted_retry(request):  # of one that may not be known to be lost yet
+        await repeats.decided(entry)
     accepted = await _unfinished(request, identity) or await submit_once(rt, wanted, identity)
     entry.job.set_result(accepted.job)
     return accepted
