@@ -11,7 +11,7 @@ from uuid import UUID
 from chaos.evidence import Attempt, Charge, Evidence, Sale
 
 STATES: Final = {None: "reserved", "not_bought": "released"}  # by the verdict; others: spent
-PRICED: Final = frozenset({"predict_time", "total_time", "cost"})
+PRICED: Final = frozenset({"predict_time", "inference_time", "total_time", "cost"})
 """What answers say about their price: the run time, that it did not run, or the price itself."""
 
 

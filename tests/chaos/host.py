@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import httpx2
 
@@ -18,6 +18,8 @@ TOKEN: Final = "r8_emulator_test_0123456789abcdefghij"
 class Host:
     """A running emulator, and its control API."""
 
+    per_second: ClassVar[str] = "0.001"  # price of the run time, in US dollars
+
     def __init__(self, folder: Path, *, seed: int) -> None:
         self.folder = folder
         self.port = free_port()
@@ -30,7 +32,7 @@ class Host:
         assert self._popen.stdout is not None
         assert b"emulator at" in self._popen.stdout.readline()
         self._http = httpx2.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
-        self.plan(price_per_second_usd=0.001)
+        self.plan(price_per_second_usd=float(self.per_second))
 
     @property
     def url(self) -> str:
@@ -107,6 +109,8 @@ class FalHost(Host):
 
 class ComfyUIHost(Host):
     """An emulated ComfyUI server, which sends no callbacks."""
+
+    per_second = "0"  # its answers name times in milliseconds
 
     def settings(self) -> dict[str, str]:
         """Return the settings of a service that uses this emulator."""

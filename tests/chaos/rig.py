@@ -38,12 +38,15 @@ QUICK: Final = {
     "WEBHOOK_ALLOW_HTTP": "true",
     **tenants.SETTINGS,
 }
-PRICES: Final = "".join(
-    f'[[price]]\nprovider = "{provider}"\nmodel = "*"\nprediction = "0.003"\n'
-    'run_second = "0.001"\nassume = { run_second = 1 }\n'
-    for provider in HOSTS
-)
-"""Those of the emulator; that of the run time is often another one than was estimated."""
+PRICE: Final = """
+[[price]]
+provider = "{}"
+model = "*"
+prediction = "0.003"
+run_second = "{}"
+assume = {{ run_second = 1 }}
+"""
+"""That of the emulator; the run time is often another one than was estimated."""
 
 LAUNCH_SECONDS: Final = 120.0
 ANSWER_SECONDS: Final = (
@@ -88,7 +91,7 @@ class Rig(Service):
         super().__init__(folder, **{**host.settings(), **QUICK, **settings})
         self.host = host
         prices = folder / "prices.toml"
-        prices.write_text(PRICES)
+        prices.write_text("".join(PRICE.format(name, host.per_second) for name in HOSTS))
         self.env["PRICES_FILE"] = str(prices)
         self.env["PUBLIC_URL"] = f"http://127.0.0.1:{self.port}"
         if code := os.environ.get("PYTHONPATH"):  # noqa: TID251 - a child's environment
