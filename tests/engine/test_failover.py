@@ -444,6 +444,28 @@ async def test_a_file_that_a_provider_does_not_take_is_offered_to_the_next(
     assert len(providers["two"].created) == 1
 
 
+async def test_inputs_are_handed_over_again_after_a_change_of_routes(rt: Runtime) -> None:
+    """What one provider was given means nothing to the next."""
+
+    class Leaving(TakingProvider):
+        async def upload(self, file: Any) -> str:
+            await Failover(replace(both, providers={"two": two})).turn()
+            return await super().upload(file)
+
+    one, two = Leaving(), TakingProvider()
+    providers: Any = {"one": one, "two": two}
+    both = replace(rt, providers=providers)
+    picture = "data:image/png;base64,iVBORw0KGgo="
+    job = await submit(both, a_request(models=MODELS, parameters={"image": picture}))
+
+    await start(both, job.id)
+    moved = await job_of(rt, job)
+    await start(both, job.id)
+
+    assert (place(moved), moved.status, moved.attempt) == (ROUTES[1], Status.PENDING, 0)
+    assert (len(one.started), len(two.created)) == (0, 1)
+
+
 async def test_each_route_has_its_own_parameters(rt: Runtime, one: FakeProvider) -> None:
     """The request hash, by which duplicates are told, follows them."""
     catalogue = Catalogue(

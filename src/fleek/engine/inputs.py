@@ -65,9 +65,14 @@ log = structlog.get_logger(__name__)
 class Prepared:
     """The inputs of one job, ready to be sent."""
 
-    version: int  # of the job that they belong to
+    route: tuple[str, str]  # the provider and the model that they are for
     parameters: Mapping[str, Any]  # with what the provider takes in the place of references
     sent: Mapping[str, Any]  # as `Attempt.inputs`
+
+
+def route_of(job: Job) -> tuple[str, str]:
+    """Return the provider and the model of a job."""
+    return (job.provider, job.model)
 
 
 def find_inputs(
@@ -138,7 +143,7 @@ async def prepare(rt: Runtime, job: Job) -> Prepared | None:
 
     None: the job does not start now. The reason is recorded on it: nothing was paid for.
     """
-    prepared = Prepared(job.version, job.input, {})
+    prepared = Prepared(route_of(job), job.input, {})
     try:
         async with asyncio.timeout(LIMIT_SECONDS):
             if job.inputs:
@@ -182,7 +187,7 @@ async def hand_over(rt: Runtime, job: Job) -> Prepared:
             "content_type": file.content_type,
             **({} if value[:5] == "data:" else {"address": value}),
         }
-    return Prepared(job.version, with_values(job.input, values), sent)
+    return Prepared(route_of(job), with_values(job.input, values), sent)
 
 
 async def _hand_over_one(
@@ -274,6 +279,8 @@ async def _fail(rt: Runtime, job: Job, error: InputUnusable) -> None:
 
     def decide(current: Job, _: Attempt | None) -> Update:
         if current.status is not Status.PENDING or current.attempt_id != job.attempt_id:
+            return Update()
+        if route_of(current) != route_of(job):
             return Update()
         if error.code not in PROVIDERS_OWN:
             return Update(change=fail_permanently(current, reason, now=rt.now()))

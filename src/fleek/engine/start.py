@@ -42,7 +42,7 @@ from fleek.engine.apply import apply_until_stored
 from fleek.engine.cancel import cancel_predictions_soon, cancel_unbound
 from fleek.engine.clock import STEP
 from fleek.engine.conclude import conclude
-from fleek.engine.inputs import Prepared, content_of, prepare
+from fleek.engine.inputs import Prepared, content_of, prepare, route_of
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Prediction, SupportsServerTime, time_at
 from fleek.store import attempts
@@ -115,6 +115,8 @@ async def intend(
         asked = bool(job.inputs) or rt.moderator is not None
         if asked and prepared is None and job.status is Status.PENDING:
             raise _InputsNeeded(job)
+        if prepared is not None and prepared.route != route_of(job):
+            raise StaleJob(f"job {job.id} has gone on at another route")
         attempt_id = AttemptId(uuid4())
         change = claim(job, rt.lease.worker_id, attempt_id, now=now)
         return Intent(change=change, intent=_attempt(rt, change.job, attempt_id, prepared))
