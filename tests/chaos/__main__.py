@@ -20,6 +20,7 @@ from chaos.rig import rigged
 from chaos.storm import SETTINGS, Outcome, Storm, run
 from chaos.sweep import Leg, all_legs, plan, run_legs
 
+HUNG: Final = {"several": {"ATTEMPT_TIMEOUT": "8"}}  # of which some predictions never end
 EXACT: Final = {"jobs": 2000, "kills": 100, "minutes": 10.0}
 WILD: Final = {"jobs": 800, "kills": 60, "minutes": 7.0}
 
@@ -87,13 +88,14 @@ def storm(chosen: argparse.Namespace) -> bool:
         repeats=chosen.provider == "comfyui",
         by_callback=chosen.provider == "fal",
         polling=chosen.polling or chosen.provider in {"openai", "comfyui"},  # send no callbacks
+        several=chosen.provider == "several",
     )
     say(wanted, chosen.database, folder)
     host = HOSTS[chosen.provider](folder, seed=chosen.seed)
     try:
         with (
             database(chosen.database) as extra,
-            rigged(folder, host, **SETTINGS, **extra) as rig,
+            rigged(folder, host, **SETTINGS, **extra, **HUNG.get(chosen.provider, {})) as rig,
         ):
             outcome = run(rig, wanted)
     finally:

@@ -107,7 +107,10 @@ def _lasting(events: Sequence[Event]) -> Iterator[Event]:
 
 
 def _created_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
-    """I3: one prediction per attempt at most, one of a job at a time, attempts within bounds."""
+    """I3: one prediction per attempt at most, one of a job at a time, attempts within bounds.
+
+    Whatever the providers: they share the ledger.
+    """
     for attempt_id, number in Counter(sale.attempt_id for sale in evidence.sales).items():
         if attempt_id is not None and number > 1:
             yield f"attempt {attempt_id} created {number} predictions"

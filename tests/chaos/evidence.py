@@ -21,7 +21,7 @@ JOBS: Final = (
     " version, tenant_id, webhook FROM jobs"
 )
 ATTEMPTS: Final = (
-    "SELECT id, job_id, n, prediction_id, verdict, cancel_owed, metrics FROM attempts"
+    "SELECT id, job_id, n, prediction_id, verdict, cancel_owed, metrics, provider FROM attempts"
 )
 CHARGES: Final = "SELECT job_id, number, tenant_id, day, estimate, actual, state FROM charges"
 SPEND: Final = "SELECT tenant_id, start, reserved, spent FROM spend WHERE key_id = ''"
@@ -68,6 +68,7 @@ class Attempt:
     verdict: str | None
     cancel_owed: bool
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    provider: str = "replicate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,6 +310,7 @@ def _attempt(row: Sequence[Any]) -> Attempt:
         verdict=row[4],
         cancel_owed=bool(row[5]),
         metrics=json.loads(row[6] or "{}"),
+        provider=row[7],
     )
 
 

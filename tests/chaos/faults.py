@@ -103,6 +103,9 @@ GENUINE: Final = {  # the predictions themselves, and the requests to stop them
     "cancel_ignored": 0.02,
     "cancel_lied": 0.1,
 }
+HUNG: Final = {"stuck_processing": 0.05, "stuck_starting": 0.02}  # until they are cancelled
+TIMEOUT: Final = frozenset({"attempt_timeout"})  # the error of a job that hung everywhere
+
 FAILURES: Final = frozenset(  # errors reported by the provider that may fail a job
     {
         "prediction_failed",
@@ -140,10 +143,13 @@ ARGUMENTS: Final = {
 }
 
 
-def plan(*, genuine: bool, long: bool = False, spell: str = "") -> dict[str, Any]:
-    """Return a plan for the emulator; a spell is one of `SPELLS`."""
+def plan(
+    *, genuine: bool, long: bool = False, spell: str = "", hung: bool = False
+) -> dict[str, Any]:
+    """Return a plan for the emulator; a spell is one of `SPELLS`. `hung`: some predictions never end."""
     rates = NETWORK | (GENUINE if genuine else {}) | (LONG if long else {})
     rates |= LONG_GENUINE if genuine and long else {}
+    rates |= HUNG if hung else {}
     return {
         "rates": rates | SPELLS.get(spell, {}),
         "arguments": ARGUMENTS | ({"create_then_delay": "8"} if spell == "late" else {}),

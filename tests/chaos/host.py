@@ -19,6 +19,9 @@ class Host:
     """A running emulator, and its control API."""
 
     per_second: ClassVar[str] = "0.001"  # price of the run time, in US dollars
+    models: ClassVar[
+        tuple[str, ...]
+    ] = ()  # that callers name, in either order; none: the default one
 
     def __init__(self, folder: Path, *, seed: int) -> None:
         self.folder = folder
@@ -122,9 +125,28 @@ class ComfyUIHost(Host):
         }
 
 
+class SeveralHost(OpenAIHost):
+    """An emulator that is two providers for a service: they share its ledger."""
+
+    models: ClassVar[tuple[str, ...]] = (
+        "replicate:black-forest-labs/flux-schnell",
+        "openai:sora-2",
+    )
+
+    def settings(self) -> dict[str, str]:
+        """Return the settings of a service that uses both."""
+        return {
+            **Host.settings(self),
+            **super().settings(),
+            "PROVIDERS": "replicate,openai",
+            "FAILOVER_AFTER_SECONDS": "0.3",
+        }
+
+
 HOSTS: Final = {
     "replicate": Host,
     "openai": OpenAIHost,
     "fal": FalHost,
     "comfyui": ComfyUIHost,
+    "several": SeveralHost,
 }

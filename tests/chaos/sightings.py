@@ -80,6 +80,7 @@ LONG_WILD: Final = frozenset(
     }
 )
 LONG_SPLIT: Final = frozenset({"provider removed"})
+ELSEWHERE: Final = frozenset({"rerouted", "paid for at one provider", "paid for at another"})
 BY_CALLBACK: Final = frozenset(
     {
         "adopted by callback",
@@ -112,9 +113,14 @@ def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
     cancels = Counter(row["status"] for row in evidence.history if _is(row, "cancel", "ok"))
     hooks = Counter((fault, _kind(row)) for row in evidence.webhooks for fault in row["faults"])
     verdicts = Counter(attempt.verdict for attempt in evidence.attempts)
+    paid = Counter(one.provider for one in evidence.attempts if one.verdict == "succeeded")
+    most = [number for _, number in paid.most_common(2)]
     return {
         "adopted after a lost response": logs["prediction_adopted", "list"]
         + logs["prediction_adopted", "repeat"],
+        "rerouted": types["rerouted"],
+        "paid for at one provider": sum(most[:1]),
+        "paid for at another": sum(most[1:]),
         "adopted by callback": logs["prediction_adopted", "callback"],
         "not created after all": codes["not_bought"],
         "429 deferred": codes["provider_rate_limited"],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from chaos import faults
 from chaos.checker import Terms, check
@@ -17,7 +17,15 @@ from chaos.host import FAL_SECONDS
 from chaos.money import Money, money
 from chaos.nemesis import Nemesis
 from chaos.rig import STILL, Rig
-from chaos.sightings import BY_CALLBACK, BY_LIST, BY_SEARCH, LONG_KILLS, must_see, sightings
+from chaos.sightings import (
+    BY_CALLBACK,
+    BY_LIST,
+    BY_SEARCH,
+    ELSEWHERE,
+    LONG_KILLS,
+    must_see,
+    sightings,
+)
 from chaos.tenants import NAMES, TenantSetup
 from fleek.providers.replicate.poller import GONE_SECONDS
 from service_process import until
@@ -73,6 +81,7 @@ class Storm:
     polling: bool = False  # without callbacks
     by_callback: bool = False  # lost starts are found by their callbacks alone
     repeats: bool = False  # the provider's lost starts are repeated, not searched for
+    several: bool = False  # two providers; jobs go on at the other one
 
     @property
     def long(self) -> bool:
@@ -120,9 +129,10 @@ class Outcome:
         if self.jobs < storm.jobs or self.deeds.get("killed", 0) < storm.kills:
             killed = self.deeds.get("killed", 0)
             found.append(f"in {storm.minutes} minutes only {self.jobs} jobs and {killed} kills")
+        required = must_see(kills=storm.kills, wild=storm.wild, split=storm.split)
         missing = sorted(
             one
-            for one in must_see(kills=storm.kills, wild=storm.wild, split=storm.split)
+            for one in required | (ELSEWHERE if storm.several else set())
             if not (self.seen[one] or one in storm.unseen)
         )
         if missing:
@@ -170,8 +180,7 @@ def run(rig: Rig, storm: Storm) -> Outcome:
     rig.quiesce(still=still + (FAL_SECONDS if storm.by_callback else 0))
     evidence = rig.evidence()
     terms = Terms(
-        codes=(faults.FAILURES if storm.wild else frozenset())
-        | (faults.UNKNOWN if storm.by_callback else frozenset()),
+        codes=_codes(storm),
         orphans=storm.wild,
         unknown=storm.by_callback,
         exact=not storm.wild and not storm.by_callback,
@@ -185,6 +194,13 @@ def run(rig: Rig, storm: Storm) -> Outcome:
         seen=sightings(evidence, nemesis.done),
         seconds=time.monotonic() - begun,
     )
+
+
+def _codes(storm: Storm) -> frozenset[str]:
+    """Return the errors that a job may fail with."""
+    found = faults.FAILURES if storm.wild else frozenset()
+    found |= faults.TIMEOUT if storm.wild and storm.several else frozenset()
+    return found | (faults.UNKNOWN if storm.by_callback else frozenset())
 
 
 @contextmanager
@@ -207,7 +223,8 @@ def _watching(rig: Rig) -> Generator[None]:
 
 def _spell(rig: Rig, storm: Storm, name: str) -> None:
     """Begin a spell of more faults; with no name, end it."""
-    rig.host.plan(**faults.plan(genuine=storm.wild, long=storm.long, spell=name))
+    hung = storm.several and storm.wild
+    rig.host.plan(**faults.plan(genuine=storm.wild, long=storm.long, spell=name, hung=hung))
 
 
 @dataclass(slots=True)
@@ -260,7 +277,8 @@ class _Crowd:
             key = f"{number // len(NAMES)}-{turn}"  # another tenant's client has the same one
             hasty = turn == 1 or chance.random() < HASTY
             first_seconds = HASTY_SECONDS if hasty else PATIENCE
-            job_id = client.submit(prompt, key=key, first_seconds=first_seconds)
+            fields = self._models(turn)
+            job_id = client.submit(prompt, key=key, first_seconds=first_seconds, **fields)
             if job_id is None:
                 self._probes += [probe] if probe else []
                 time.sleep(0.2)  # like a client without a response
@@ -275,6 +293,11 @@ class _Crowd:
         client.close()
         other.close()
 
+    def _models(self, turn: int) -> dict[str, Any]:
+        """Return the models of a request: those of the host, in either order."""
+        models = self.rig.host.models
+        return {"models": models[:: 1 if turn % 2 else -1]} if models else {}
+
     def _probe_promises(
         self,
         chance: random.Random,
@@ -288,7 +311,7 @@ class _Crowd:
     ) -> None:
         """Repeat a request, use its key for another one, and request its job as another tenant."""
         if chance.random() < AGAIN:
-            client.repeat(prompt, key=key)
+            client.repeat(prompt, key=key, **self._models(turn))
         if chance.random() < MISUSED:
             client.misuse(f"not {prompt}", key=key)
         if chance.random() < PEEKED:
