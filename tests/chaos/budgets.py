@@ -92,7 +92,8 @@ def _sums_are_exact(evidence: Evidence) -> Iterator[str]:
             yield f"{whose} has spent {row.spent} in {row.start!r}, the charges are {charged}"
     whole = [row.spent for row in evidence.spend if not row.tenant_id and not row.start]
     totals = cost(evidence)
-    if whole and whole[0] != totals["ledger"] - totals["orphans"] + totals["estimated"]:
+    explained = totals["ledger"] - totals["orphans"] + totals["estimated"] + totals["unknown"]
+    if whole and whole[0] != explained:
         yield f"the service has spent {whole[0]}: {totals}"
 
 
@@ -105,7 +106,17 @@ def cost(evidence: Evidence) -> Mapping[str, int]:
         "estimated": sum(
             (charge.actual or 0) - sale.micros for _, charge, sale in _paid(evidence)
         ),
+        "unknown": sum(_unknown(evidence)),
     }
+
+
+def _unknown(evidence: Evidence) -> Iterator[int]:
+    """Yield what attempts are charged whose prediction was never found."""
+    charges = {(charge.job_id, charge.number): charge for charge in evidence.charges}
+    for attempt in evidence.attempts:
+        charge = charges.get((attempt.job_id, attempt.n))
+        if attempt.prediction_id is None and charge is not None:
+            yield _spent(charge)
 
 
 def _bound(evidence: Evidence) -> set[str | None]:

@@ -68,8 +68,7 @@ def present(
         {"message": line, "level": "INFO", "source": "USER", "timestamp": at} for line in lines
     ]
     if ended:
-        ran = max(prediction.ended_at - prediction.started_at, 0.0)
-        body["metrics"] = {"inference_time": round(ran, 6)}
+        body["metrics"] = {"inference_time": prediction.run_seconds}
     if ended and shown != "succeeded":
         failed = failure(prediction)[1]
         body |= {"error": prediction.error or "the request was stopped"}
