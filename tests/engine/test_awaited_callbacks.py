@@ -64,6 +64,23 @@ async def test_an_unknown_outcome_waits_for_its_callback(
     assert len(provider.started) == 1
 
 
+async def test_an_intent_in_the_future_does_not_wait_for_that_time(
+    rt: Runtime, clock: Clock
+) -> None:
+    """The clock was ahead when it was written, and was set back since."""
+    job, _ = await lost(rt)
+    clock.step(hours=-5)
+    recovering = Recovering(rt)
+    await recovering.turn()
+    waits = await jobs.get_any_tenant(rt.db, job.id)
+    clock.tick(seconds=(LIMIT + rt.settings.reconcile_seconds).total_seconds() + 60)
+    await rt.lease.beat()
+    await recovering.turn()
+
+    assert waits.stage is Stage.UNKNOWN
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.FAILED
+
+
 async def test_without_callbacks_an_unknown_outcome_is_written_off(
     rt: Runtime, provider: AwaitingProvider
 ) -> None:

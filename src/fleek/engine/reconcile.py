@@ -50,6 +50,7 @@ RIVAL_WINDOW: Final = timedelta(
 )  # after an intent, in which a prediction of it is created
 LIMIT: Final = timedelta(minutes=2)  # per repeat
 SEARCH_LIMIT: Final = timedelta(minutes=10)  # per search: many pages, each with its own limit
+MOST_SEEN: Final = 100_000  # attempts
 LONGEST_PAUSE: Final = timedelta(minutes=1)  # while a callback is waited for
 CRASHED: Final = JobError("worker_crashed", "too many workers crashed while starting this job")
 UNKNOWN: Final = JobError(
@@ -75,6 +76,9 @@ class Reconciliation:
         self._rt = rt
         self._provider = rt.providers[name]
         self._schedule = schedule
+        self._first_seen: dict[
+            AttemptId, float
+        ] = {}  # by the steady clock; with awaited callbacks
         self._ambiguous: set[PredictionId] = set()  # candidates of attempts that were written off
         self._between_looks = rt.settings.reconcile_seconds / (LOOKS - 1)
 
@@ -100,13 +104,21 @@ class Reconciliation:
         return True
 
     def _until_overdue(self, attempt: Attempt) -> timedelta:
-        """Return how long the callback of an attempt is still waited for; zero: not any longer."""
+        """Return how long the callback of an attempt is still waited for; zero: not any longer.
+
+        Its intent may have been written in the future, by a clock that was set back since: then the time
+        since this process has first seen it counts.
+        """
         rt, limit = self._rt, None
         if isinstance(self._provider, SupportsAwaitedCallbacks):
             limit = self._provider.callback_limit(attempt)
         if limit is None:
             return timedelta(0)
-        passed = rt.clock.lived(attempt.submitted_at, rt.now())
+        if len(self._first_seen) >= MOST_SEEN:
+            self._first_seen.clear()
+        seen = rt.steady() - self._first_seen.setdefault(attempt.id, rt.steady())
+        lived = rt.clock.lived(attempt.submitted_at, rt.now())
+        passed = max(lived, timedelta(seconds=seen))
         return max(limit + rt.settings.reconcile_seconds - passed, timedelta(0))
 
     async def _repeat(self, job: Job, attempt: Attempt) -> None:
