@@ -287,6 +287,30 @@ async def test_a_connection_cut_during_the_start_is_an_unknown_outcome(
                     await provider.start(job, an_attempt(job))
 
 
+async def test_a_sound_reaches_the_model(
+    provider: CogProvider, prompt: str, tmp_path: Path
+) -> None:
+    """Its bytes, as it makes text of them."""
+    content = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(range(256)) * 4096
+    sound = tmp_path / "voice.wav"
+    sound.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    file = InputFile(
+        path=sound,
+        name="voice.wav",
+        sha256=digest,
+        size_bytes=len(content),
+        content_type="audio/wav",
+    )
+    job = a_job(prompt, audio=await provider.upload(file))
+
+    started = await provider.start(job, an_attempt(job, inputs={"/audio": {"sha256": digest}}))
+
+    outcome = (await ended(provider, started.id)).outcome
+    assert isinstance(outcome, Succeeded)
+    assert outcome.outputs[0].text == digest
+
+
 async def test_a_media_input_becomes_part_of_the_output(
     cog: CogServer, provider: CogProvider, prompt: str, tmp_path: Path
 ) -> None:

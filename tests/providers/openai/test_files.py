@@ -78,6 +78,31 @@ async def test_a_picture_is_the_first_frame_of_a_video(
     assert sold.input["input_reference"] == digest("cat")
 
 
+async def test_a_video_is_made_from_a_picture_and_a_sound(
+    provider: OpenAIProvider, emulator: Emulator, tmp_path: Path
+) -> None:
+    """Servers that make talking portraits take both as parts of the form."""
+    picture = await uri_of(provider, tmp_path, "cat")
+    sound = tmp_path / "voice.wav"
+    sound.write_bytes(content := b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(range(256)))
+    audio = await provider.upload(
+        InputFile(
+            path=sound,
+            name="voice.wav",
+            sha256=sha256(content).hexdigest(),
+            size_bytes=len(content),
+            content_type="audio/wav",
+        )
+    )
+    job = a_job("it speaks", model="sora-2", input_reference=picture, audio=audio)
+
+    await provider.start(job, with_files(job))
+
+    (sold,) = emulator.account.predictions
+    assert sold.input["input_reference"] == digest("cat")
+    assert sold.input["audio"] == sha256(content).hexdigest()
+
+
 @pytest.mark.parametrize("repeats", [True, False])
 async def test_a_lost_video_with_a_file_is_not_adopted(
     open_openai: Open, tmp_path: Path, *, repeats: bool

@@ -129,6 +129,45 @@ async def test_a_lost_prediction_is_found_by_its_files(
     assert len(found.candidates) == 1
 
 
+@pytest.mark.parametrize("size", [1000, 2 * INLINE_BYTES], ids=["inline", "by address"])
+@pytest.mark.parametrize(
+    ("parameter", "name", "content_type"),
+    [
+        ("start_image", "cat.png", "image/png"),  # image to video
+        ("audio", "voice.wav", "audio/wav"),  # sound to anything
+        ("reference_video", "walk.mp4", "video/mp4"),
+    ],
+)
+async def test_files_of_any_kind_reach_the_prediction(
+    provider: ReplicateProvider,
+    emulator: Emulator,
+    job: Callable[..., Job],
+    attempt: Callable[..., Attempt],
+    tmp_path: Path,
+    *,
+    parameter: str,
+    name: str,
+    content_type: str,
+    size: int,
+) -> None:
+    """With their type: pictures for films, and sounds."""
+    content = bytes(range(250)) * (size // 250)
+    file = replace(file_of(tmp_path, content), name=name, content_type=content_type)
+    value = await provider.upload(file)
+    wanted = job("it moves", **{parameter: value})
+    inputs = {f"/{parameter}": {"sha256": file.sha256}}
+
+    await provider.start(wanted, replace(attempt(wanted), inputs=inputs))
+
+    (made,) = emulator.account.predictions
+    assert made.input[parameter] == value
+    if size <= INLINE_BYTES:
+        assert value.startswith(f"data:{content_type};base64,")
+    else:
+        (stored,) = emulator.account.uploads.values()
+        assert (stored.content, stored.content_type) == (content, content_type)
+
+
 async def test_a_file_without_comparable_content_proves_nothing(
     provider: ReplicateProvider,
     job: Callable[..., Job],

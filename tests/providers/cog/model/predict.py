@@ -24,12 +24,15 @@ class Runner(BaseRunner):  # type: ignore[misc]  # for the same reason
         seconds: float = Input(default=0.0, description="How long it takes."),
         shape: str = Input(default="one", description="The shape of the output."),
         image: Path | None = Input(default=None, description="A picture to start from."),  # noqa: B008 - this is how Cog declares inputs
+        audio: Path | None = Input(default=None, description="A sound to listen to."),  # noqa: B008 - likewise
     ) -> Any:
         """Wait, then draw."""
         run = uuid4().hex
         _note(run, "begin", prompt)
         try:
             await _work(seconds, File(f"{prompt}.enough"))
+            if audio is not None:
+                return hashlib.sha256(audio.read_bytes()).hexdigest()
             return _made(run, prompt, shape, image)
         finally:
             _note(run, "end", prompt)
