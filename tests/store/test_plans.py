@@ -514,7 +514,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     ),
     "jobs in use": (
         lambda db: inputs.jobs_in_use(db, MANY),
-        "ix_job_inputs_source ix_media_attempt uq_attempts_job_id_n",
+        "ix_job_inputs_source uq_attempts_job_id_n",
     ),
     "an equal job": (looks_for_equal_job, "ix_jobs_reusable"),
     "fetched": (lambda db: inputs.fetched(db, number(8), 0), "pk_job_inputs pk_uploads"),
