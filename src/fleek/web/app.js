@@ -100,9 +100,9 @@ async function special(at) {
   }
 }
 
-function navigate() {
+function navigate(event) {
   const at = route();
-  for (const open of document.querySelectorAll("dialog.sheet[open]")) open.close();
+  if (event?.isTrusted) for (const open of document.querySelectorAll("dialog.sheet[open]")) open.close();
   if (at.name === "jobs" && (under || box)) openLightbox(at.id);
   else {
     closeLightbox();
@@ -180,7 +180,10 @@ shortcuts({
     else if (name === "n") {
       if (!ask.isConnected) go("#/");
       setTimeout(() => document.getElementById("prompt")?.focus(), ask.isConnected ? 0 : 50);
-    } else if (name === "/") { if (!search.isConnected) go("#/gallery"); setTimeout(() => search.focus(), 0); } else return false;
+    } else if (name === "/") {
+      if (search.isConnected) search.focus();
+      else { go("#/gallery"); setTimeout(() => search.focus(), 50); }
+    } else return false;
     return true;
   },
 });
