@@ -19,8 +19,10 @@ OPEN = {
     *("/", "/docs", "/redoc", "/openapi.json", "/static/{name:path}"),
     *("/health", "/health-check", "/livez", "/readyz"),
     "/webhooks/{provider}/{token}",
+    *("/fal/.well-known/jwks.json", "/fal/proxy"),
 }
-"""What needs no key: pages, health without details, and callbacks, which are signed."""
+"""What needs no key: pages, health without details, callbacks, which are signed, public keys, and a
+proxy that hands a request to another route, which checks its key."""
 
 
 def scopes(app: FastAPI) -> Mapping[str, Required | None]:

@@ -170,7 +170,7 @@ def test_statuses_and_errors_have_fals_form(plain: httpx2.Client) -> None:
 
 
 def test_the_proxy_leads_to_no_other_host(plain: httpx2.Client) -> None:
-    """Its targets are addresses of fal, which are handled here; each asks for the key."""
+    """Nor to itself. Its targets are addresses of fal, which are handled here; each asks for the key."""
     target = {"x-fal-target-url": f"https://queue.fal.run/{PRO}"}
     body = {"prompt": "fal proxy"}
     made = plain.post("/fal/proxy", json=body, headers=target)
@@ -187,13 +187,15 @@ def test_the_proxy_leads_to_no_other_host(plain: httpx2.Client) -> None:
             "https://example.com/x",
             "http://fal.run/x",
             "https://fal.run.evil.com/x",
+            "https://fal.run/proxy",
+            "https://rest.fal.ai/proxy/",
             "",
         )
     ]
     stranger = plain.post("/fal/proxy", json=body, headers={**target, "Authorization": "Key x"})
 
     assert (made.status_code, status.json()["request_id"]) == (200, made.json()["request_id"])
-    assert refused == [422] * 4
+    assert refused == [422] * 6
     assert stranger.status_code == 401
 
 

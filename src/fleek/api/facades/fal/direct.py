@@ -84,7 +84,8 @@ async def proxy(request: Request) -> Response:
     target = urlsplit(request.headers.get(TARGET, ""))
     prefix = HOSTS.get(target.hostname or "")
     path = target.path.rstrip("/")
-    if target.scheme != "https" or prefix is None or not SAFE_PATH.fullmatch(path):
+    safe = SAFE_PATH.fullmatch(path) and f"{prefix}{path}" != "/fal/proxy"
+    if target.scheme != "https" or prefix is None or not safe:
         raise InvalidInput(f"{TARGET} must be an address of fal: https://queue.fal.run/…")
     return _Forwarded(request, f"{prefix}{path}", target.query)
 
