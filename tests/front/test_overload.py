@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from fleek.domain.job import Status
 from fleek.store import listing
-from in_process_service import LAST, LIVE, PATIENCE, Served, Serving
+from in_process_service import LAST, PATIENCE, Served, Serving
 
 HEAD: Final = (
     b"POST /api/v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -16,6 +16,7 @@ HEAD: Final = (
 )
 BODY: Final = b'\r\n{"prompt":"x"}'
 POST: Final = HEAD + LAST[:-2] + BODY
+LIST: Final = b"GET /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\n"
 
 
 async def refusals(service: Served) -> float:
@@ -44,7 +45,7 @@ async def test_a_refused_write_does_not_reach_the_application(serving: Serving) 
         service.writes.most = 0
         with capture_logs() as lines:
             refused = await service.exchange(POST)
-            read = await service.exchange(LIVE + LAST)
+            read = await service.exchange(LIST + LAST)
             await logged(lines)
         counted = await refusals(service) - before
 
