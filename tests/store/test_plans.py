@@ -116,8 +116,13 @@ REFERENCES: Final = {
 }
 """Where SQLite looks for rows that might refer to a row that is new or removed."""
 
-SAME_ROWS: Final = {"from the future": {"ix_jobs_due_by_tenant": "ix_jobs_due"}}
-"""Calls that read all of an index, where another one has the same rows."""
+SAME_ROWS: Final = {
+    "from the future": {"ix_jobs_due_by_tenant": "ix_jobs_due"},
+    "batches": {"pk_batches": "ix_batches_list"},
+    "batch": {"ix_jobs_list_by_batch": "ix_jobs_members"},
+    "medians": {"ix_jobs_ended_by_tenant": "ix_jobs_ended"},
+}
+"""Calls for which another index has the same rows, and a planner may take either."""
 
 KEYS: Final = {  # SQLite numbers the indexes of a table's own constraints
     "sqlite_autoindex_jobs_1": "pk_jobs",
