@@ -46,6 +46,13 @@ def test_the_description_equals_its_snapshot() -> None:
     assert written(document()) == SNAPSHOT.read_text()
 
 
+def test_schemas_have_one_name_each() -> None:
+    """Two classes of one name get the paths of their modules, which generated clients show."""
+    names = document()["components"]["schemas"]
+
+    assert [name for name in names if "__" in name] == []
+
+
 def test_only_known_methods_are_described() -> None:
     """HEAD is implied."""
     found = {method for methods in document()["paths"].values() for method in methods}

@@ -67,10 +67,10 @@ BODY: Final[dict[str, Any]] = {
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "requests": {"type": "array", "items": REQUEST, "minItems": 1},
-                        "request": {"type": "object"},
+                        "requests": {"type": ["array", "null"], "items": REQUEST, "minItems": 1},
+                        "request": {"type": ["object", "null"]},
                         "grid": {
-                            "type": "object",
+                            "type": ["object", "null"],
                             "additionalProperties": {"type": "array", "minItems": 1},
                         },
                     },

@@ -37,10 +37,10 @@ from fleek.schemas.costs import (
     BudgetChange,
     BudgetRead,
     EstimateRead,
-    RouteRead,
     UsageRead,
     UsageRow,
 )
+from fleek.schemas.read import RouteRead
 from fleek.store.usage import read_usage
 
 REFUSALS: Final = problems(Unreadable, TooLarge, Unsupported, DatabaseUnavailable, StorageFull)

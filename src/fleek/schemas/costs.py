@@ -8,16 +8,9 @@ from fleek.domain.api_keys import NAME
 from fleek.domain.budgets import Period, Spent
 from fleek.domain.money import Micros, read_usd, usd
 from fleek.domain.usage import GroupBy, Usage
-from fleek.schemas.read import ProblemField
+from fleek.schemas.read import ProblemField, RouteRead
 
 COST = "Decimal number of US dollars, such as `0.003`; null: unknown."
-
-
-class RouteRead(BaseModel):
-    """Where a job runs."""
-
-    provider: str
-    model_name: str
 
 
 class EstimateRead(BaseModel):

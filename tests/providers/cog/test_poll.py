@@ -216,7 +216,7 @@ async def test_the_schema_lists_the_parameters(provider: CogProvider) -> None:
     schema = await provider.schema(ModelName("cog/model"))
     provider._clock = lambda: time.monotonic() + 2 * FRESH_SECONDS
 
-    assert set(schema["properties"]) == {"seconds", "shape", "image"}
+    assert set(schema["properties"]) == {"seconds", "shape", "image", "audio"}
     assert schema["additionalProperties"] is False
     assert schema is await provider.schema(ModelName("cog/model"))
 
