@@ -109,6 +109,9 @@ def _parsed(parts: Iterable[bytes], most: int) -> Iterator[Any]:
 
 def _form(data: bytes) -> BatchForm:
     value = strict.loads(data)
+    for name in value if isinstance(value, Mapping) else ():
+        if value[name] is None:
+            raise _wrong("invalid", "must not be null: leave it out", at=f"/{name}")
     try:
         return BatchForm.model_validate(value)
     except ValidationError as error:

@@ -26,10 +26,14 @@ from fleek.store import batches
 
 PAGE: Final = 100  # members in one read
 REGULAR_FILE: Final = 0o100644 << 16
+BINARY: Final = {"type": "string", "format": "binary"}
 ARCHIVE: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The archive.",
-        "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {
+            "application/zip": {"schema": BINARY},
+            "application/octet-stream": {"schema": BINARY},  # generated clients know no other
+        },
         "headers": {"Content-Disposition": {"schema": {"type": "string"}}},
     }
 }

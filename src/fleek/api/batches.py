@@ -61,17 +61,17 @@ BODY: Final[dict[str, Any]] = {
         "required": True,
         "description": f"Up to {MOST_MEMBERS:,} requests: a list, or one with a grid of values for its "
         "parameters (and its `prompt`), which stands for every combination, the last one changing "
-        "first; or JSON Lines, with one request in each line.",
+        "first; or JSON Lines (`Content-Type: application/jsonl`), with one request in each line.",
         "content": {
             "application/json": {
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "requests": {"type": ["array", "null"], "items": REQUEST, "minItems": 1},
-                        "request": {"type": ["object", "null"]},
+                        "requests": {"type": "array", "items": REQUEST, "minItems": 1},
+                        "request": {"type": "object"},
                         "grid": {
-                            "type": ["object", "null"],
-                            "additionalProperties": {"type": "array", "minItems": 1},
+                            "type": "object",
+                            "additionalProperties": {"type": "array", "items": {}, "minItems": 1},
                         },
                     },
                     "additionalProperties": False,
@@ -87,10 +87,6 @@ BODY: Final[dict[str, Any]] = {
                         }
                     },
                 },
-            },
-            "application/jsonl": {
-                "schema": {"type": "string"},
-                "example": '{"prompt": "A cat"}\n{"prompt": "A dog"}\n',
             },
         },
     }
