@@ -26,7 +26,8 @@ def host(_full_suite: None, tmp_path: Path) -> Generator[FalHost]:
 
 
 @pytest.mark.xfail(
-    reason="a request whose id was never learned is seen to run on; to be understood"
+    reason="sometimes a request whose id was never learned is seen to run on; to be understood",
+    strict=False,
 )
 def test_a_request_is_paid_for_once_after_any_crash(host: FalHost, tmp_path: Path) -> None:
     """Its callback finds it; without one the job fails, and nothing is sent again."""
