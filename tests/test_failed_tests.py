@@ -10,7 +10,7 @@ from scripts.failed_tests import AT_MOST, refused
         [],
         [f"tests/api/test_jobs.py::test_{number}" for number in range(AT_MOST + 1)],
         ["tests/api/test_jobs.py::test_one", "tests/chaos/test_storm.py::test_storm"],
-        ["tests/store/test_jobs.py::test_one"],
+        ["tests/domain/test_job.py::test_one"],
     ],
 )
 def test_a_finding_is_not_repeated(failed: list[str]) -> None:
