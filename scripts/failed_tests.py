@@ -11,7 +11,10 @@ from typing import Final
 
 FAILED: Final = Path(".pytest_cache/v/cache/lastfailed")
 AT_MOST: Final = 5
-ONCE: Final = ("tests/chaos/", "tests/e2e/test_kill", "tests/domain/")
+ONCE: Final = (
+    *("tests/chaos/test_sweep", "tests/chaos/test_storm", "tests/chaos/test_checker"),
+    *("tests/e2e/test_kill", "tests/domain/"),
+)
 """Tests of guarantees, and tests that wait for nothing: one failure is a finding."""
 
 
