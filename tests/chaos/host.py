@@ -11,7 +11,8 @@ from backing_services import free_port
 from comfyworkflows import workflow_folder
 from service_process import PATIENCE
 
-FAL_SECONDS: Final = 45  # how long a callback is waited for
+FAL_SECONDS: Final = 45  # until an attempt must have started
+FAL_WAIT: Final = 15  # seconds more until its callback is overdue
 TOKEN: Final = "r8_emulator_test_0123456789abcdefghij"
 
 
@@ -107,6 +108,7 @@ class FalHost(Host):
             "FAL_JWKS_URL": f"{self.url}/fal/.well-known/jwks.json",
             "FAL_KEY": TOKEN,
             "ATTEMPT_TIMEOUT": str(FAL_SECONDS),
+            "FAL_CALLBACK_WAIT": str(FAL_WAIT),
         }
 
 

@@ -259,10 +259,10 @@ async def test_a_file_is_sent_within_the_request(open_fal: Open, tmp_path: Path)
 
 
 async def test_a_callback_is_awaited_only_if_it_was_requested(open_fal: Open) -> None:
-    """For as long as the attempt may take."""
-    attempt = an_attempt(a_job())
+    """For as long as the attempt may take to start, and after that for runs and repeated callbacks."""
+    attempt, wait = an_attempt(a_job()), timedelta(hours=2)
 
-    silent = open_fal().callback_limit(attempt)
-    called = open_fal(callback_base="https://x.example").callback_limit(attempt)
+    silent = open_fal(callback_wait=wait).callback_limit(attempt)
+    called = open_fal(callback_base="https://x.example", callback_wait=wait).callback_limit(attempt)
 
-    assert (silent, called) == (None, timedelta(minutes=10))
+    assert (silent, called) == (None, timedelta(minutes=10) + wait)

@@ -79,6 +79,12 @@ class FalSettings(BaseSettings):
         ge=timedelta(minutes=1),
         description="How long fal keeps the files that it makes. Fleek stores its own copies.",
     )
+    callback_wait: Seconds = Field(
+        default=timedelta(hours=2),
+        description="How long a callback may take, in addition to `ATTEMPT_TIMEOUT`. A job whose "
+        "submission was not confirmed is found by its callback alone, and fails when that is overdue; "
+        "fal repeats callbacks for two hours.",
+    )
     creates_per_minute: int | None = Field(
         default=None,
         ge=1,
@@ -126,6 +132,7 @@ async def connect() -> AsyncGenerator[Provider]:
         models=settings.models,
         callback_base=callback_base(read(Settings).public_url, settings.queue_url),
         object_lifetime=settings.object_lifetime,
+        callback_wait=settings.callback_wait,
         creates_per_minute=settings.creates_per_minute,
         max_concurrency=settings.max_concurrency,
         limits=Limits(size=settings.max_output_bytes, setting="FAL_MAX_OUTPUT_BYTES"),

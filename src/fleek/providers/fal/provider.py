@@ -72,6 +72,7 @@ class AccountConfig:
     models: tuple[str, ...]  # that are listed; the first one is the default
     callback_base: str | None = None  # the beginning of callback URLs; None: no callbacks
     object_lifetime: timedelta | None = None  # of files at fal; None: fal's own
+    callback_wait: timedelta = timedelta(0)  # for repeated callbacks, and for long runs
     creates_per_minute: int | None = None
     max_concurrency: int | None = None
     limits: Limits = field(default_factory=Limits)
@@ -152,8 +153,14 @@ class FalProvider:
         return headers
 
     def callback_limit(self, attempt: Attempt) -> timedelta | None:
-        """Return how long an attempt's callback may take: as long as the attempt may."""
-        return None if self.config.callback_base is None else attempt.timeout
+        """Return how long an attempt's callback may take.
+
+        A request may start until the attempt's timeout and run on after it, and callbacks that the
+        service could not receive are repeated.
+        """
+        if self.config.callback_base is None:
+            return None
+        return attempt.timeout + self.config.callback_wait
 
     async def upload(self, file: InputFile) -> str:
         """Return the file as a ``data:`` URI, as which every model takes it."""
