@@ -263,6 +263,8 @@ async def test_a_callback_is_awaited_only_if_it_was_requested(open_fal: Open) ->
     attempt, wait = an_attempt(a_job()), timedelta(hours=2)
 
     silent = open_fal(callback_wait=wait).callback_limit(attempt)
-    called = open_fal(callback_base="https://x.example", callback_wait=wait).callback_limit(attempt)
+    called = open_fal(callback_base="https://x.example", callback_wait=wait).callback_limit(
+        attempt
+    )
 
     assert (silent, called) == (None, timedelta(minutes=10) + wait)
